@@ -1,0 +1,140 @@
+//! What time it is. The only module that asks the operating system.
+//!
+//! Everything else takes `now: UnixTime` as an argument, so a test can say which moment it means.
+
+use std::fmt;
+use std::ops::Add;
+use std::ops::Sub;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+/// A moment, in milliseconds since 1970-01-01T00:00:00Z, without leap seconds.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct UnixTime(u64);
+
+impl UnixTime {
+    /// A moment that never comes.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// From whole seconds, as in the claims of RFC 7519 §2 (`NumericDate`).
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(seconds.saturating_mul(1_000))
+    }
+
+    /// From milliseconds.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Whole seconds, rounded down.
+    pub const fn as_secs(self) -> u64 {
+        self.0 / 1_000
+    }
+
+    /// Milliseconds.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// How long ago `earlier` was; zero when it lies ahead.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for UnixTime {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
+        )
+    }
+}
+
+impl Sub<Duration> for UnixTime {
+    type Output = Self;
+
+    fn sub(self, span: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
+        )
+    }
+}
+
+/// Tells the time.
+pub trait Clock: fmt::Debug + Send + Sync {
+    /// The present moment.
+    fn now(&self) -> UnixTime;
+}
+
+/// The operating system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> UnixTime {
+        #[expect(clippy::disallowed_methods, reason = "this is the one caller")]
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        UnixTime(since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// A clock that stands still until it is moved: for tests, drills and coarse readings kept by a ticker.
+#[derive(Clone, Debug, Default)]
+pub struct ManualClock(Arc<AtomicU64>);
+
+impl ManualClock {
+    /// A clock that shows `now`.
+    pub fn at(now: UnixTime) -> Self {
+        Self(Arc::new(AtomicU64::new(now.0)))
+    }
+
+    /// Shows `now` from here on.
+    pub fn set(&self, now: UnixTime) {
+        self.0.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Moves forward by `span`.
+    pub fn advance(&self, span: Duration) {
+        self.set(self.now() + span);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> UnixTime {
+        UnixTime(self.0.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_saturates_instead_of_wrapping() {
+        assert_eq!(UnixTime::NEVER + Duration::from_secs(1), UnixTime::NEVER);
+        assert_eq!(
+            UnixTime::from_secs(1) - Duration::from_secs(2),
+            UnixTime::from_secs(0)
+        );
+        assert_eq!(
+            UnixTime::from_secs(1).since(UnixTime::from_secs(3)),
+            Duration::ZERO
+        );
+    }
+
+    #[test]
+    fn a_manual_clock_moves_only_when_told() {
+        let clock = ManualClock::at(UnixTime::from_secs(10));
+        assert_eq!(clock.now().as_secs(), 10);
+        clock.advance(Duration::from_millis(1_500));
+        assert_eq!(clock.now().as_millis(), 11_500);
+    }
+}

@@ -1,0 +1,82 @@
+//! The compiled configuration: the plain data of every module, in one value.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::admin;
+use crate::identity::Template;
+use crate::providers;
+use crate::proxy;
+use crate::rollout;
+use crate::session;
+use crate::telemetry;
+
+/// Everything a configuration file says, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// First 12 hex digits of the SHA-256 of the file.
+    pub(crate) revision: Box<str>,
+    /// SHA-256 of the file, hex.
+    pub(crate) sha256: Box<str>,
+    /// Where state lives. Not reloaded.
+    pub(crate) state_dir: PathBuf,
+    /// Listeners and limits.
+    pub(crate) server: proxy::settings::Server,
+    /// The admin listener. Not reloaded.
+    pub(crate) admin: admin::settings::Settings,
+    /// Logs, traces, metrics.
+    pub(crate) telemetry: telemetry::settings::Settings,
+    /// Providers.
+    pub(crate) providers: Vec<providers::settings::Settings>,
+    /// `identity.canonical`: who is one person across providers. `None`: nobody is joined.
+    pub(crate) canonical: Option<Canonical>,
+    /// Our sessions.
+    pub(crate) sessions: session::settings::Settings,
+    /// Named cohorts.
+    pub(crate) cohorts: rollout::Cohorts,
+    /// Applications, with their hosts and routes.
+    pub(crate) apps: Vec<proxy::settings::App>,
+    /// Rollouts in their present stage.
+    pub(crate) rollouts: Vec<rollout::Plan>,
+    /// Fallbacks.
+    pub(crate) fallbacks: Vec<rollout::Fallback>,
+    /// The provider of an app without a rollout, by app.
+    pub(crate) single: Vec<(rollout::AppId, crate::identity::ProviderId)>,
+    /// The key of the bucket hash.
+    pub(crate) bucket_key: rollout::BucketKey,
+    /// The kill switch.
+    pub(crate) kill_switch: KillSwitch,
+}
+
+/// `identity.canonical`.
+#[derive(Clone, Debug)]
+pub(crate) struct Canonical {
+    /// Rendered over the attributes of an identity, such as `hr:{employee_id}`.
+    pub(crate) template: Template,
+    /// Applied to each value before it is rendered.
+    pub(crate) normalise: Vec<Normalise>,
+    /// Providers that may speak about the attributes of the template (`authoritative.claims`). Others stay unjoined.
+    pub(crate) authoritative: Vec<crate::identity::ProviderId>,
+}
+
+/// A way to make spellings equal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Normalise {
+    /// ASCII white space at both ends goes.
+    Trim,
+    /// ASCII letters become small.
+    Lowercase,
+    /// `00042` becomes `42`.
+    StripLeadingZeros,
+}
+
+/// The kill switch.
+#[derive(Clone, Debug)]
+pub(crate) struct KillSwitch {
+    /// The file. Default `state_dir/kill`.
+    pub(crate) file: PathBuf,
+    /// How often it is looked at. Default 200 ms.
+    pub(crate) poll: Duration,
+    /// Whether `legacy` ends sessions of the `to` side.
+    pub(crate) revoke_modern_sessions: bool,
+}

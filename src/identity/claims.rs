@@ -1,0 +1,158 @@
+//! Claims as data, and paths into them.
+
+use std::fmt;
+
+use serde_json::Map;
+use serde_json::Value;
+
+/// The claims of a token, an introspection answer or a directory entry: one JSON object.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClaimMap(Map<String, Value>);
+
+impl ClaimMap {
+    /// Wraps a parsed object.
+    pub const fn new(members: Map<String, Value>) -> Self {
+        Self(members)
+    }
+
+    /// The member called `name`.
+    pub fn member(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// The member called `name`, if it is a string.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(Value::as_str)
+    }
+
+    /// Adds or replaces a member.
+    pub fn insert(&mut self, name: &str, value: Value) {
+        self.0.insert(name.to_owned(), value);
+    }
+
+    /// All members.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+}
+
+/// A path into claims: `memberOf[*].cn`, `realm_access.roles`, or a plain name.
+///
+/// A name that contains a dot, such as a URI, is written in quotes: `"https://corp.example/roles"`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClaimPath {
+    text: Box<str>,
+    steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Step {
+    Member(Box<str>),
+    Each,
+}
+
+/// Why a text is not a claim path.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is not a claim path such as `email`, `realm_access.roles` or `memberOf[*].cn`")]
+pub struct InvalidClaimPath(String);
+
+impl ClaimPath {
+    /// Reads a path.
+    ///
+    /// # Errors
+    ///
+    /// When a step is empty or a quote or bracket is not closed.
+    pub fn parse(text: &str) -> Result<Self, InvalidClaimPath> {
+        let invalid = || InvalidClaimPath(text.to_owned());
+        let mut steps = Vec::new();
+        let mut rest = text;
+        loop {
+            if let Some(quoted) = rest.strip_prefix('"') {
+                let (name, after) = quoted.split_once('"').ok_or_else(invalid)?;
+                steps.push(Step::Member(name.into()));
+                rest = after;
+            } else {
+                let end = rest.find(['.', '[', '"']).unwrap_or(rest.len());
+                let (name, after) = rest.split_at(end);
+                if name.is_empty() {
+                    return Err(invalid());
+                }
+                steps.push(Step::Member(name.into()));
+                rest = after;
+            }
+            while let Some(after) = rest.strip_prefix("[*]") {
+                steps.push(Step::Each);
+                rest = after;
+            }
+            match rest.strip_prefix('.') {
+                Some(after) => rest = after,
+                None if rest.is_empty() => break,
+                None => return Err(invalid()),
+            }
+        }
+        Ok(Self {
+            text: text.into(),
+            steps,
+        })
+    }
+
+    /// What the path leads to: one value, or for a path with `[*]` an array of all values found.
+    pub fn find(&self, claims: &ClaimMap) -> Option<Value> {
+        let (Step::Member(first), rest) = self.steps.split_first()? else {
+            return None;
+        };
+        walk(claims.member(first)?, rest)
+    }
+}
+
+fn walk(value: &Value, steps: &[Step]) -> Option<Value> {
+    match steps.split_first() {
+        None => Some(value.clone()),
+        Some((Step::Member(name), rest)) => walk(value.get(&**name)?, rest),
+        Some((Step::Each, rest)) => {
+            let found = value.as_array()?.iter().filter_map(|item| walk(item, rest));
+            Some(Value::Array(found.collect()))
+        }
+    }
+}
+
+impl fmt::Display for ClaimPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn claims(value: Value) -> ClaimMap {
+        let Value::Object(members) = value else {
+            panic!("an object")
+        };
+        ClaimMap::new(members)
+    }
+
+    #[test]
+    fn finds_plain_nested_and_listed_claims() {
+        let claims = claims(json!({
+            "email": "a@b", "realm_access": { "roles": ["x", "y"] },
+            "memberOf": [{ "cn": "it" }, { "ou": "none" }, { "cn": "hr" }],
+            "https://corp.example/roles": ["z"],
+        }));
+        let find = |path: &str| ClaimPath::parse(path).unwrap().find(&claims);
+        assert_eq!(find("email"), Some(json!("a@b")));
+        assert_eq!(find("realm_access.roles"), Some(json!(["x", "y"])));
+        assert_eq!(find("memberOf[*].cn"), Some(json!(["it", "hr"])));
+        assert_eq!(find("\"https://corp.example/roles\""), Some(json!(["z"])));
+        assert_eq!(find("email.domain"), None);
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_path() {
+        for text in ["", ".", "a.", "a..b", "a[0]", "\"open", "[*]"] {
+            assert!(ClaimPath::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! authferry moves an organisation's users and API clients from an old identity provider to a new one.
+//!
+//! The modules below stand in reading order; `ARCHITECTURE.md` draws the house. Public are the doors: the pure core,
+//! which benches and examples use, and the command line.
+
+pub mod clock;
+pub mod entropy;
+pub mod secret;
+
+pub mod identity;
+pub mod rollout;
+pub mod token;
+
+mod admin;
+mod config;
+mod providers;
+mod proxy;
+mod session;
+mod store;
+mod telemetry;

@@ -1,0 +1,268 @@
+//! What the configuration says about providers: plain data.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::identity::ClaimPath;
+use crate::identity::Issuer;
+use crate::identity::ProviderId;
+use crate::providers::Owns;
+use crate::secret::Secret;
+use crate::token::Algorithm;
+use crate::token::KeySet;
+use crate::token::Marker;
+
+/// One provider.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Its name.
+    pub(crate) id: ProviderId,
+    /// How its credentials are recognised.
+    pub(crate) owns: Owns,
+    /// Which of its claims become which of our attributes, in this order.
+    pub(crate) claims: Vec<(Box<str>, ClaimPath)>,
+    /// How its assurance is read.
+    pub(crate) assurance: Assurance,
+    /// Bounds on our calls to it.
+    pub(crate) client: Client,
+    /// What kind it is.
+    pub(crate) kind: KindSettings,
+}
+
+/// Assurance of a provider's credentials.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Assurance {
+    /// The same for all.
+    pub(crate) fixed: Option<Box<str>>,
+    /// Or read from a claim,
+    pub(crate) claim: Option<ClaimPath>,
+    /// and translated; a value that is not in the map is dropped.
+    pub(crate) map: Vec<(Box<str>, Box<str>)>,
+}
+
+/// Bounds on calls to a provider.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    /// One call, from first try to last byte. Default 10 s.
+    pub(crate) timeout: Duration,
+    /// Calls under way at once. Default 64.
+    pub(crate) max_inflight: usize,
+    /// How often an idempotent call is tried again, with jittered exponential backoff. Default 2.
+    pub(crate) retries: u32,
+    /// CA certificates beside the system's, PEM.
+    pub(crate) ca: Option<PathBuf>,
+    /// The breaker.
+    pub(crate) breaker: Breaker,
+}
+
+/// When a provider is not asked any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Breaker {
+    /// The window that is counted. Default 30 s.
+    pub(crate) window: Duration,
+    /// Fewer calls than this prove nothing. Default 20.
+    pub(crate) min_requests: u32,
+    /// The share of failed calls that opens it, in thousandths. Default 500.
+    pub(crate) failure_permille: u32,
+    /// How long it stays open before one call may try. Default 15 s.
+    pub(crate) open_for: Duration,
+}
+
+/// What a provider is.
+#[derive(Clone, Debug)]
+pub(crate) enum KindSettings {
+    /// An OpenID provider.
+    Oidc(Box<Oidc>),
+    /// An issuer of signed tokens, known by its keys only.
+    Jwt(Jwt),
+    /// An authorization server with opaque tokens (RFC 7662).
+    Introspection(Introspection),
+    /// An old SSO or application that judges its own cookie.
+    SessionProbe(SessionProbe),
+    /// A directory that judges passwords by bind.
+    #[cfg(feature = "ldap")]
+    Ldap(Ldap),
+    /// A password file.
+    Basic(Basic),
+    /// A file of hashed API keys.
+    ApiKey(ApiKey),
+}
+
+/// Where the keys of an issuer come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Keys {
+    /// `jwks_uri` of the provider's metadata.
+    Discovered,
+    /// A URL.
+    Url(String),
+    /// A file: a key set in JSON, or one key in PEM; read again when it changes.
+    File(PathBuf),
+    /// Written in the configuration.
+    Inline(KeySet),
+}
+
+/// How tokens of an issuer are judged.
+#[derive(Clone, Debug)]
+pub(crate) struct Verify {
+    /// Default: RS256, PS256, ES256, EdDSA.
+    pub(crate) algorithms: Vec<Algorithm>,
+    /// Any of these must be in `aud`.
+    pub(crate) audiences: Vec<Box<str>>,
+    /// `typ: at+jwt` is required, unless one of these markers says that a plain `JWT` is an access token.
+    pub(crate) markers: Vec<Marker>,
+    /// Any `typ`: only for `jwt` providers that say so.
+    pub(crate) any_typ: bool,
+    /// Default 30 s.
+    pub(crate) leeway: Duration,
+    /// Default 24 h.
+    pub(crate) max_life: Duration,
+    /// How old a key set may grow while it cannot be fetched. Default 24 h.
+    pub(crate) jwks_max_stale: Duration,
+    /// How often the key set is fetched. Default 10 min.
+    pub(crate) jwks_refresh: Duration,
+}
+
+/// An OpenID provider.
+#[derive(Clone, Debug)]
+pub(crate) struct Oidc {
+    /// Its issuer identifier, compared byte for byte with its metadata.
+    pub(crate) issuer: Issuer,
+    /// How its tokens are judged.
+    pub(crate) verify: Verify,
+    /// Where its keys come from.
+    pub(crate) keys: Keys,
+    /// Our registration there; without it no login and no introspection.
+    pub(crate) client: Option<OAuthClient>,
+    /// Our callback path. Default `/.authferry/cb/NAME`.
+    pub(crate) redirect_path: String,
+    /// Scopes of a login. Default `openid`.
+    pub(crate) scopes: Vec<Box<str>>,
+    /// Whether `iss` must be in the authorization response even if the metadata do not announce it (RFC 9207).
+    pub(crate) require_iss: bool,
+}
+
+/// Our registration at a provider.
+#[derive(Clone, Debug)]
+pub(crate) struct OAuthClient {
+    /// `client_id`.
+    pub(crate) id: Box<str>,
+    /// How we prove to be it.
+    pub(crate) auth: ClientAuth,
+}
+
+/// Client authentication (OpenID Connect Core 1.0 §9).
+#[derive(Clone, Debug)]
+pub(crate) enum ClientAuth {
+    /// `client_secret_basic`.
+    SecretBasic(Secret<String>),
+    /// `client_secret_post`.
+    SecretPost(Secret<String>),
+    /// `private_key_jwt` with a key in PKCS#8 PEM.
+    PrivateKeyJwt(Secret<String>),
+    /// A public client: PKCE alone.
+    None,
+}
+
+/// An issuer of signed tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct Jwt {
+    /// Its `iss`.
+    pub(crate) issuer: Issuer,
+    /// How its tokens are judged.
+    pub(crate) verify: Verify,
+    /// Where its keys come from.
+    pub(crate) keys: Keys,
+}
+
+/// An authorization server with opaque tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct Introspection {
+    /// The endpoint.
+    pub(crate) url: String,
+    /// The issuer that stands for this provider in subject keys; `iss` of an answer must equal it if present.
+    pub(crate) issuer: Issuer,
+    /// How we prove to be allowed to ask.
+    pub(crate) client: OAuthClient,
+    /// Any of these must be in the answer's `aud`; empty: the answer's `aud` is not looked at.
+    pub(crate) audiences: Vec<Box<str>>,
+    /// How long a good answer is kept: never beyond its `exp`. Default 30 s.
+    pub(crate) cache: Duration,
+}
+
+/// An old SSO or application that judges its own cookie.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionProbe {
+    /// The issuer that stands for this provider in subject keys.
+    pub(crate) issuer: Issuer,
+    /// The address that is asked, with the cookie alone.
+    pub(crate) url: String,
+    /// How it says who it is.
+    pub(crate) answer: ProbeAnswer,
+    /// How long a good answer is kept. Default 30 s.
+    pub(crate) cache: Duration,
+    /// Where a browser signs in at the old side's own form; a path on the same host.
+    pub(crate) login_path: Option<String>,
+}
+
+/// How the probed address names the person. 200 is yes; 401, 403 and redirects are no; the rest is an outage.
+#[derive(Clone, Debug)]
+pub(crate) enum ProbeAnswer {
+    /// A JSON object, read by the provider's `claims`.
+    Json,
+    /// Response headers, each read as the claim of its lower-case name.
+    Headers,
+}
+
+/// A directory.
+#[cfg(feature = "ldap")]
+#[derive(Clone, Debug)]
+pub(crate) struct Ldap {
+    /// The issuer that stands for this provider in subject keys.
+    pub(crate) issuer: Issuer,
+    /// `ldaps://…`, or `ldap://…` with `starttls`; plain `ldap://` on loopback only.
+    pub(crate) url: String,
+    /// Whether StartTLS (RFC 4511 §4.14) is used.
+    pub(crate) starttls: bool,
+    /// `uid={username},ou=people,…`; the name is escaped (RFC 4514).
+    pub(crate) user_dn: String,
+    /// Attributes read after the bind.
+    pub(crate) attributes: Vec<Box<str>>,
+    /// Where groups are looked up.
+    pub(crate) groups: Option<LdapGroups>,
+    /// How long a good answer is kept. Default 30 s.
+    pub(crate) cache: Duration,
+}
+
+/// A group search.
+#[cfg(feature = "ldap")]
+#[derive(Clone, Debug)]
+pub(crate) struct LdapGroups {
+    /// Below this entry.
+    pub(crate) base: String,
+    /// `(member={dn})` or `(memberUid={username})`; values are escaped (RFC 4515).
+    pub(crate) filter: String,
+    /// The attribute that names a group.
+    pub(crate) attribute: String,
+}
+
+/// A password file: lines of `NAME:HASH[:group,group]`, HASH in argon2 (PHC) or bcrypt.
+#[derive(Clone, Debug)]
+pub(crate) struct Basic {
+    /// The issuer that stands for this provider in subject keys.
+    pub(crate) issuer: Issuer,
+    /// The file; read again when it changes.
+    pub(crate) file: PathBuf,
+    /// The realm of the challenge (RFC 7617 §2).
+    pub(crate) realm: Box<str>,
+    /// How long a good answer is kept. Default 30 s.
+    pub(crate) cache: Duration,
+}
+
+/// A file of API keys: lines of `NAME:sha256:HEX[:group,group]`.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiKey {
+    /// The issuer that stands for this provider in subject keys.
+    pub(crate) issuer: Issuer,
+    /// The file; read again when it changes.
+    pub(crate) file: PathBuf,
+}

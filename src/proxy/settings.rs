@@ -1,0 +1,219 @@
+//! What the configuration says about listeners, applications and limits: plain data.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::identity::CredentialClass;
+use crate::identity::Template;
+use crate::rollout::AppId;
+
+/// Listeners and their bounds.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    /// Public listeners. Not reloaded.
+    pub(crate) listeners: Vec<Listener>,
+    /// Worker threads; each has its own runtime, socket and pools. Default: one per core. Not reloaded.
+    pub(crate) workers: usize,
+    /// Peers whose `X-Forwarded-*` and `Forwarded` are believed. Empty by default.
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    /// Bounds.
+    pub(crate) limits: Limits,
+    /// How long a drain announces, then how long it waits. Default 5 s and 30 s.
+    pub(crate) drain: Drain,
+}
+
+/// One public listener.
+#[derive(Clone, Debug)]
+pub(crate) struct Listener {
+    /// The address.
+    pub(crate) address: SocketAddr,
+    /// TLS; `None` is cleartext.
+    pub(crate) tls: Option<Tls>,
+    /// Peers that must speak the PROXY protocol (v1 or v2); others must not. Empty by default.
+    pub(crate) proxy_protocol_from: Vec<IpNet>,
+}
+
+/// Certificates of a listener, chosen by SNI; the first is the default. Files are read again when they change.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    /// Pairs of certificate chain and key, PEM.
+    pub(crate) certificates: Vec<(PathBuf, PathBuf)>,
+}
+
+/// Drain times.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drain {
+    /// `/-/ready` says no, new connections are still served.
+    pub(crate) announce: Duration,
+    /// Then requests under way may finish.
+    pub(crate) timeout: Duration,
+}
+
+/// Bounds on what a client may use, equal on HTTP/1.1 and HTTP/2.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// TLS handshake. Default 10 s.
+    pub(crate) handshake: Duration,
+    /// First byte and whole head. Default 10 s each.
+    pub(crate) head: Duration,
+    /// Head size in bytes. Default 32 KiB.
+    pub(crate) head_bytes: usize,
+    /// Header fields. Default 100.
+    pub(crate) head_fields: usize,
+    /// Request target in bytes. Default 8 KiB.
+    pub(crate) target_bytes: usize,
+    /// Idle keep-alive connection, HTTP/1.1. Default 60 s.
+    pub(crate) idle_h1: Duration,
+    /// Connection without streams, HTTP/2. Default 300 s.
+    pub(crate) idle_h2: Duration,
+    /// Body progress: at least `body_rate` bytes a second after `body_grace`. Default 1 KiB/s after 10 s.
+    pub(crate) body_grace: Duration,
+    /// See `body_grace`.
+    pub(crate) body_rate: u64,
+    /// Concurrent HTTP/2 streams. Default 100.
+    pub(crate) h2_streams: u32,
+    /// Connections. Default 50 000, at most 80 % of the descriptor limit.
+    pub(crate) connections: usize,
+    /// Rendered identity headers of one request, in bytes. Default 16 KiB; more is a denial.
+    pub(crate) identity_bytes: usize,
+    /// Entries of each worker's verified-credential cache. Default 16 384.
+    pub(crate) cache_entries: usize,
+    /// The longest time a verdict is kept. Default 60 s.
+    pub(crate) cache_ttl: Duration,
+}
+
+/// One application.
+#[derive(Clone, Debug)]
+pub(crate) struct App {
+    /// Its name.
+    pub(crate) id: AppId,
+    /// Its hosts, canonical, lower case, without port; `*.corp.example` matches one label.
+    pub(crate) hosts: Vec<Box<str>>,
+    /// Where it lives.
+    pub(crate) upstream: Upstream,
+    /// Identity headers, in order.
+    pub(crate) identity_headers: Vec<HeaderRule>,
+    /// Fixed headers, such as a secret shared with the upstream.
+    pub(crate) static_headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// The signed assertion header.
+    pub(crate) assertion: Option<Assertion>,
+    /// Whether the client's `Authorization` and credential cookies reach the upstream. Default no.
+    pub(crate) forward_credentials: bool,
+    /// Routes; the first match wins; no match is 403.
+    pub(crate) routes: Vec<Route>,
+}
+
+/// One identity header.
+#[derive(Clone, Debug)]
+pub(crate) struct HeaderRule {
+    /// Its name; the case is kept on HTTP/1.1 upstreams that care.
+    pub(crate) name: http::HeaderName,
+    /// Its value.
+    pub(crate) template: Template,
+}
+
+/// A signed assertion about the person, as a header (a JWT by our key, `aud` = the app).
+#[derive(Clone, Debug)]
+pub(crate) struct Assertion {
+    /// The header.
+    pub(crate) header: http::HeaderName,
+    /// `iss`.
+    pub(crate) issuer: Box<str>,
+    /// `aud`. Default: the name of the app.
+    pub(crate) audience: Box<str>,
+    /// Its life, at most 5 min. Default 60 s.
+    pub(crate) ttl: Duration,
+}
+
+/// Who may come in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Access {
+    /// Anybody; credentials are not looked at.
+    Public,
+    /// Anybody; a credential that is presented must be good.
+    Optional,
+    /// Only the admitted.
+    Required,
+}
+
+/// What somebody without a credential gets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum OnUnauthenticated {
+    /// Top-level navigations are redirected to a login, everything else is 401.
+    Auto,
+    /// Always 401.
+    Unauthorized,
+}
+
+/// One route of an app.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    /// `/api/*`, `/healthz`: a trailing `*` matches any rest, and nothing else is a wildcard.
+    pub(crate) path: Box<str>,
+    /// Empty: every method.
+    pub(crate) methods: Vec<http::Method>,
+    /// Who may come in.
+    pub(crate) access: Access,
+    /// The classes of credential looked at; empty: all.
+    pub(crate) credentials: Vec<CredentialClass>,
+    /// What somebody without a credential gets.
+    pub(crate) on_unauthenticated: OnUnauthenticated,
+    /// What an admitted identity must have besides.
+    pub(crate) require: Require,
+    /// Whether WebSocket upgrades pass. Default no.
+    pub(crate) websocket: bool,
+    /// Another upstream than the app's.
+    pub(crate) upstream: Option<Upstream>,
+}
+
+/// What a route asks of an identity. Empty lists ask nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Require {
+    /// Any of these groups.
+    pub(crate) groups: Vec<Box<str>>,
+    /// All of these scopes.
+    pub(crate) scopes: Vec<Box<str>>,
+    /// Any of these assurance classes.
+    pub(crate) acr: Vec<Box<str>>,
+    /// The client's address lies in one of these.
+    pub(crate) network: Vec<IpNet>,
+}
+
+/// Where an application lives.
+#[derive(Clone, Debug)]
+pub(crate) struct Upstream {
+    /// One or more origins, `http://host:port` or `https://host:port`.
+    pub(crate) origins: Vec<Origin>,
+    /// Whether HTTP/2 is spoken (prior knowledge on cleartext, ALPN on TLS). Default no.
+    pub(crate) http2: bool,
+    /// Connecting. Default 3 s.
+    pub(crate) connect_timeout: Duration,
+    /// Until the head of the answer. Default 60 s.
+    pub(crate) response_timeout: Duration,
+    /// How long an idle connection is kept. Default 4 s.
+    pub(crate) idle: Duration,
+    /// CA certificates instead of the system's, PEM.
+    pub(crate) ca: Option<PathBuf>,
+    /// Our client certificate and key, PEM.
+    pub(crate) client_certificate: Option<(PathBuf, PathBuf)>,
+    /// A path that answers 2xx while an origin is well; `None`: judged by connections alone.
+    pub(crate) health_path: Option<String>,
+    /// How often. Default 5 s.
+    pub(crate) health_interval: Duration,
+    /// Whether the upstream sees the client's `Host` (default) or its own name.
+    pub(crate) preserve_host: bool,
+}
+
+/// One origin of an upstream.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Origin {
+    /// Whether TLS is spoken.
+    pub(crate) tls: bool,
+    /// Name or address.
+    pub(crate) host: Box<str>,
+    /// Port.
+    pub(crate) port: u16,
+}

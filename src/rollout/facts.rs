@@ -1,0 +1,37 @@
+//! What is known when a decision is made.
+
+use std::net::IpAddr;
+
+use crate::identity::CanonicalSubject;
+use crate::identity::Identity;
+use crate::rollout::stage::AppId;
+
+/// What is known about one request. Facts from before verification steer a login; they never widen acceptance.
+#[derive(Clone, Copy)]
+pub struct Facts<'a> {
+    /// The application asked for.
+    pub app: &'a AppId,
+    /// The canonical host, without port.
+    pub host: &'a str,
+    /// The canonical path.
+    pub path: &'a str,
+    /// The method.
+    pub method: &'a str,
+    /// The client's address, counted through `trusted_proxies`.
+    pub client_ip: Option<IpAddr>,
+    /// Looks up a request header; `None` as a whole unless the peer is listed for trusted headers.
+    pub trusted_header: Option<&'a dyn Fn(&str) -> Option<&'a str>>,
+    /// The sealed device id of the browser.
+    pub device: Option<&'a str>,
+    /// The person, once an owner has vouched for them.
+    pub person: Option<Person<'a>>,
+}
+
+/// A person for whom a provider vouched.
+#[derive(Clone, Copy, Debug)]
+pub struct Person<'a> {
+    /// Who it is across providers.
+    pub canonical: &'a CanonicalSubject,
+    /// What the owner says.
+    pub identity: &'a Identity,
+}

@@ -1,0 +1,31 @@
+//! What the configuration says about our sessions: plain data.
+
+use std::time::Duration;
+
+use crate::secret::Secret;
+
+/// Our sessions.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The name of our cookie: `__Host-authferry`, or `authferry` on plain loopback listeners.
+    pub(crate) cookie: Box<str>,
+    /// Whether the cookie says `Secure`.
+    pub(crate) secure: bool,
+    /// Without a request for this long, a session ends. Default 30 min.
+    pub(crate) idle: Duration,
+    /// A session ends this long after its login. Default 12 h.
+    pub(crate) absolute: Duration,
+    /// Sealing keys, 32 bytes each: the first seals, all open.
+    pub(crate) keys: Vec<Secret<Vec<u8>>>,
+    /// Where rows live.
+    pub(crate) store: StoreKind,
+}
+
+/// Which store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum StoreKind {
+    /// In this process; gone with it.
+    Memory,
+    /// A file in `state_dir`.
+    Embedded,
+}

@@ -1,0 +1,29 @@
+//! The one place that says a signed token is good. Pure, given keys and now: no I/O, no clock, not async.
+//!
+//! `jsonwebtoken` alone is not enough: it takes an unknown `crit`, any `typ` and a missing `aud`. Nothing else in the
+//! program may decode a token.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod algorithm;
+mod keys;
+mod mint;
+mod peek;
+mod policy;
+mod verify;
+
+pub use algorithm::Algorithm;
+pub use keys::KeySet;
+pub use keys::KeySetError;
+pub use keys::SkippedKey;
+pub use mint::MintError;
+pub use mint::SigningKey;
+pub use peek::Unverified;
+pub use peek::peek;
+pub use policy::Audience;
+pub use policy::Kind;
+pub use policy::Marker;
+pub use policy::Policy;
+pub use verify::TokenError;
+pub use verify::Verified;
+pub use verify::verify;
