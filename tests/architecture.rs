@@ -1,0 +1,187 @@
+//! The house holds: which module may name which, how long a file may be, what the pure modules must not do, and what the
+//! documents promise about the code.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::string_slice, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Who may name whom. Changing a row is a reviewable decision; `ARCHITECTURE.md` says why each is as it is.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("clock", &[]),
+    ("entropy", &[]),
+    ("secret", &[]),
+    ("identity", &["clock", "secret"]),
+    ("rollout", &["clock", "identity", "secret"]),
+    ("token", &["clock", "identity", "secret"]),
+    ("telemetry", &["clock", "entropy", "identity", "rollout", "secret", "token"]),
+    ("store", &["clock", "entropy", "secret", "telemetry"]),
+    ("providers", &["clock", "entropy", "identity", "secret", "store", "telemetry", "token"]),
+    ("links", &["clock", "identity", "providers", "secret", "store", "telemetry"]),
+    ("session", &["clock", "entropy", "identity", "providers", "rollout", "secret", "store", "telemetry"]),
+    ("control", &["clock", "entropy", "identity", "links", "providers", "rollout", "secret", "session", "store", "telemetry"]),
+    (
+        "auth",
+        &[
+            "clock", "control", "entropy", "identity", "links", "providers", "rollout", "secret", "session", "store",
+            "telemetry", "token",
+        ],
+    ),
+    ("proxy", &["auth", "clock", "control", "entropy", "identity", "rollout", "secret", "telemetry"]),
+    (
+        "admin",
+        &[
+            "auth", "clock", "control", "entropy", "identity", "links", "providers", "proxy", "rollout", "secret", "session",
+            "store", "telemetry",
+        ],
+    ),
+    (
+        "config",
+        &[
+            "admin", "auth", "clock", "control", "entropy", "identity", "links", "providers", "proxy", "rollout", "secret",
+            "session", "store", "telemetry", "token",
+        ],
+    ),
+    (
+        "app",
+        &[
+            "admin", "auth", "clock", "config", "control", "entropy", "identity", "links", "providers", "proxy", "rollout",
+            "secret", "session", "store", "telemetry", "token",
+        ],
+    ),
+    ("demo", &["app", "clock", "config", "entropy", "identity", "secret", "token"]),
+    (
+        "cli",
+        &["admin", "app", "clock", "config", "control", "demo", "entropy", "identity", "providers", "rollout", "secret", "telemetry", "token"],
+    ),
+    ("main", &["cli"]),
+];
+
+/// The longest file, without its tests.
+const MAX_LINES: usize = 400;
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(dir: &Path, into: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, into);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                into.push((path, text));
+            }
+        }
+    }
+    let mut all = Vec::new();
+    walk(Path::new("src"), &mut all);
+    all.sort();
+    assert!(40 < all.len(), "the sources are somewhere else");
+    all
+}
+
+fn module(path: &Path) -> String {
+    let first = path.strip_prefix("src").unwrap().components().next().unwrap();
+    first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+}
+
+/// The code of a file up to its tests.
+fn without_tests(text: &str) -> &str {
+    text.find("#[cfg(test)]\nmod tests").map_or(text, |at| &text[..at])
+}
+
+/// Modules that `text` names after `crate::`, comments aside.
+fn named(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for line in text.lines().filter(|l| !l.trim_start().starts_with("//")) {
+        for (at, _) in line.match_indices("crate::") {
+            if at != 0 && line.as_bytes()[at - 1] == b'$' {
+                continue;
+            }
+            let rest = &line[at + "crate::".len()..];
+            let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            if name.starts_with(|c: char| c.is_ascii_lowercase()) {
+                found.insert(name);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn modules_name_only_what_stands_above_them() {
+    let arrows: BTreeMap<_, _> = ARROWS.iter().map(|(m, may)| (*m, may.iter().copied().collect::<BTreeSet<_>>())).collect();
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let own = module(&path);
+        if own == "lib" {
+            continue;
+        }
+        let may = arrows.get(own.as_str()).unwrap_or_else(|| panic!("{own} has no row in ARROWS"));
+        // Doubles in test code may reach further than the product does.
+        for other in named(without_tests(&text)) {
+            if other != own && !may.contains(other.as_str()) {
+                wrong.push(format!("{}: {own} -> {other}", path.display()));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn arrows_have_no_cycle() {
+    let place: BTreeMap<_, _> = ARROWS.iter().enumerate().map(|(i, (m, _))| (*m, i)).collect();
+    for (module, may) in ARROWS {
+        for other in *may {
+            assert!(place[other] < place[module], "{module} names {other}, which stands below it");
+        }
+    }
+}
+
+#[test]
+fn files_stay_short_enough_to_read() {
+    let long: Vec<_> = sources()
+        .into_iter()
+        .map(|(path, text)| (path, without_tests(&text).lines().count()))
+        .filter(|(_, lines)| MAX_LINES < *lines)
+        .collect();
+    assert_eq!(long, Vec::new());
+}
+
+#[test]
+fn no_module_is_a_drawer() {
+    for (path, _) in sources() {
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        assert!(!["util", "utils", "common", "types", "helpers", "misc"].contains(&stem), "{}", path.display());
+    }
+}
+
+#[test]
+fn the_pure_modules_have_no_io_no_clock_no_async() {
+    for (path, text) in sources() {
+        if !["identity", "rollout", "token"].contains(&module(&path).as_str()) {
+            continue;
+        }
+        for word in ["async fn", "tokio::", "std::fs", "std::net::Tcp", "SystemTime", "Instant::now", "std::env"] {
+            assert!(!without_tests(&text).contains(word), "{}: {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    for (path, text) in sources() {
+        assert!(text.starts_with("//! ") || path.ends_with("main.rs"), "{} begins without a sentence", path.display());
+    }
+}
+
+#[test]
+fn only_providers_can_make_a_proof() {
+    for (path, text) in sources() {
+        if module(&path) != "providers" {
+            assert!(!without_tests(&text).contains("Authenticated::new("), "{}", path.display());
+        }
+    }
+}
