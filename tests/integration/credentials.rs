@@ -1,0 +1,122 @@
+//! Good and bad credentials: what is let in, what is answered, and what never reaches the upstream.
+
+use serde_json::json;
+
+use crate::harness::Echo;
+use crate::harness::Idp;
+use crate::harness::Proxy;
+use crate::harness::get;
+use crate::harness::request;
+use crate::two_providers;
+
+async fn stage() -> (Idp, Idp, Echo, Proxy) {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&two_providers(&old, &new, &upstream, 50));
+    (old, new, upstream, proxy)
+}
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_token_of_either_provider_reaches_the_application_with_the_same_bytes() {
+    let (old, new, upstream, proxy) = stage().await;
+    let mut heads = Vec::new();
+    for idp in [&old, &new] {
+        let answer = request(proxy.address, "GET", "/report", &[("Authorization", &bearer(&idp.token("alice")))], b"").await;
+        assert_eq!(answer.status, 200, "{}\n{}", answer.text(), proxy.log());
+        let seen = upstream.last();
+        assert_eq!(seen.line(), "GET /report HTTP/1.1");
+        assert!(seen.all("authorization").is_empty(), "the credential stays here");
+        heads.push(["x-remote-user", "x-remote-name", "x-remote-groups"].map(|n| seen.all(n)));
+    }
+    assert_eq!(heads[0], heads[1]);
+    assert_eq!(heads[0], [vec!["uid-alice".to_owned()], vec!["alice".to_owned()], vec!["users".to_owned()]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_token_is_401_with_a_challenge_and_nothing_reaches_the_application() {
+    let (old, new, upstream, proxy) = stage().await;
+    let good = new.claims("alice");
+    let with = |name: &str, value: serde_json::Value| {
+        let mut claims = good.clone();
+        claims.insert(name.to_owned(), value);
+        new.sign(&claims)
+    };
+    let now = crate::harness::now();
+    let token = new.sign(&good);
+    let (head, rest) = token.split_once('.').unwrap();
+    let none = format!("eyJhbGciOiJub25lIn0.{}.", rest.split('.').next().unwrap());
+    let mut flipped = token.clone().into_bytes();
+    let at = head.len() + 10;
+    flipped[at] = if flipped[at] == b'A' { b'B' } else { b'A' };
+    let cases = [
+        ("expired", with("exp", json!(now - 120))),
+        ("not yet valid", with("nbf", json!(now + 600))),
+        ("wrong audience", with("aud", json!("other"))),
+        ("wrong issuer", with("iss", json!("https://elsewhere.example"))),
+        ("the other provider's issuer", with("iss", json!(old.issuer()))),
+        ("no expiry", with("exp", json!(null))),
+        ("no subject", with("sub", json!(null))),
+        ("alg none", none),
+        ("altered", String::from_utf8(flipped).unwrap()),
+        ("truncated", token[..token.len() - 20].to_owned()),
+        ("garbage", "garbage".to_owned()),
+        ("an ID token", new.sign_as("JWT", &good)),
+        ("a logout token", new.sign_as("logout+jwt", &good)),
+    ];
+    for (name, token) in cases {
+        let answer = request(proxy.address, "GET", "/report", &[("Authorization", &bearer(&token))], b"").await;
+        assert_eq!(answer.status, 401, "{name}: {}", answer.text());
+        let challenge = answer.header("www-authenticate").unwrap_or_else(|| panic!("{name}: no challenge"));
+        assert!(challenge.starts_with("Bearer"), "{name}: {challenge}");
+        for word in ["expired", "signature", "audience", "issuer", "alg", "kid"] {
+            assert!(!answer.text().contains(word) && !challenge.contains(word), "{name}: the answer tells why");
+        }
+    }
+    assert_eq!(upstream.hits(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_credentials_at_once_are_refused() {
+    let (old, new, upstream, proxy) = stage().await;
+    let (a, b) = (bearer(&old.token("alice")), bearer(&new.token("bob")));
+    let answer = request(proxy.address, "GET", "/", &[("Authorization", &a), ("Authorization", &b)], b"").await;
+    assert!([400, 401].contains(&answer.status), "{}", answer.status);
+    assert_eq!(upstream.hits(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_presented_is_401_for_a_program_and_a_redirect_for_a_navigation() {
+    let (_old, _new, upstream, proxy) = stage().await;
+    let api = get(proxy.address, "/report").await;
+    assert_eq!(api.status, 401);
+    let navigation = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")];
+    let page = request(proxy.address, "GET", "/report", &navigation, b"").await;
+    assert_eq!(page.status, 302, "{}", page.text());
+    assert_eq!(request(proxy.address, "POST", "/report", &navigation, b"x").await.status, 401);
+    assert_eq!(upstream.hits(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_withdrawn_key_stops_counting_even_for_a_cached_token() {
+    let (_old, new, _upstream, proxy) = stage().await;
+    let token = bearer(&new.token("alice"));
+    assert_eq!(request(proxy.address, "GET", "/", &[("Authorization", &token)], b"").await.status, 200);
+    new.rotate();
+    // The new key is unknown, so its first use makes the proxy fetch the set; that fetch also withdraws the old key.
+    let next = bearer(&new.token("alice"));
+    assert_eq!(request(proxy.address, "GET", "/", &[("Authorization", &next)], b"").await.status, 200);
+    assert_eq!(request(proxy.address, "GET", "/", &[("Authorization", &token)], b"").await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn known_keys_keep_working_while_the_provider_is_away() {
+    let (_old, new, _upstream, proxy) = stage().await;
+    let token = bearer(&new.token("alice"));
+    assert_eq!(request(proxy.address, "GET", "/", &[("Authorization", &token)], b"").await.status, 200);
+    new.fail_with(Some(503));
+    let other = bearer(&new.token("bob"));
+    assert_eq!(request(proxy.address, "GET", "/", &[("Authorization", &other)], b"").await.status, 200);
+}

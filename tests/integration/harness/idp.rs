@@ -1,0 +1,209 @@
+//! An OpenID provider that can be told to misbehave.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use authferry::token::SigningKey;
+use bytes::Bytes;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http_body_util::BodyExt as _;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+/// A provider on a free loopback port. Its client is `authferry` with the secret `secret`.
+#[derive(Clone, Debug)]
+pub(crate) struct Idp(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    address: SocketAddr,
+    keys: Mutex<Vec<Arc<SigningKey>>>,
+    hits: Mutex<BTreeMap<String, usize>>,
+    codes: Mutex<HashMap<String, (String, String)>>,
+    opaque: Mutex<HashMap<String, Value>>,
+    fault: Mutex<Option<u16>>,
+    signs_in: Mutex<String>,
+}
+
+impl Idp {
+    /// Starts a provider that signs everybody in as `alice`.
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let idp = Self(Arc::new(State {
+            address: listener.local_addr().unwrap(),
+            keys: Mutex::new(vec![Arc::new(SigningKey::generate().unwrap())]),
+            hits: Mutex::default(),
+            codes: Mutex::default(),
+            opaque: Mutex::default(),
+            fault: Mutex::default(),
+            signs_in: Mutex::new("alice".to_owned()),
+        }));
+        let served = idp.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let idp = served.clone();
+                let service = service_fn(move |request| {
+                    let idp = idp.clone();
+                    async move { Ok::<_, std::convert::Infallible>(idp.answer(request).await) }
+                });
+                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        idp
+    }
+
+    /// The issuer identifier.
+    pub(crate) fn issuer(&self) -> String {
+        format!("http://{}", self.0.address)
+    }
+
+    /// The claims of a good access token for `subject`, for the audience `app`.
+    pub(crate) fn claims(&self, subject: &str) -> Map<String, Value> {
+        let now = now();
+        let claims = json!({
+            "iss": self.issuer(), "sub": subject, "aud": "app", "iat": now, "exp": now + 300, "jti": format!("{subject}-{now}"),
+            "client_id": "tests", "name": subject, "groups": ["users"], "uid": format!("uid-{subject}"),
+        });
+        let Value::Object(claims) = claims else { unreachable!() };
+        claims
+    }
+
+    /// Signs claims as an access token (RFC 9068).
+    pub(crate) fn sign(&self, claims: &Map<String, Value>) -> String {
+        self.sign_as("at+jwt", claims)
+    }
+
+    /// Signs claims with another `typ`.
+    pub(crate) fn sign_as(&self, typ: &str, claims: &Map<String, Value>) -> String {
+        self.0.keys.lock().unwrap().last().unwrap().sign(typ, claims).unwrap()
+    }
+
+    /// A good access token.
+    pub(crate) fn token(&self, subject: &str) -> String {
+        self.sign(&self.claims(subject))
+    }
+
+    /// Makes an opaque token that introspection will call active.
+    pub(crate) fn opaque(&self, token: &str, subject: &str) {
+        let mut answer = self.claims(subject);
+        answer.insert("active".to_owned(), json!(true));
+        self.0.opaque.lock().unwrap().insert(token.to_owned(), Value::Object(answer));
+    }
+
+    /// Signs with a new key from now on; the old ones are gone from the key set.
+    pub(crate) fn rotate(&self) {
+        *self.0.keys.lock().unwrap() = vec![Arc::new(SigningKey::generate().unwrap())];
+    }
+
+    /// Every answer is this status, or as usual again.
+    pub(crate) fn fail_with(&self, status: Option<u16>) {
+        *self.0.fault.lock().unwrap() = status;
+    }
+
+    /// Who signs in next.
+    pub(crate) fn signs_in(&self, name: &str) {
+        *self.0.signs_in.lock().unwrap() = name.to_owned();
+    }
+
+    /// How often a path was asked.
+    pub(crate) fn hits(&self, path: &str) -> usize {
+        self.0.hits.lock().unwrap().get(path).copied().unwrap_or(0)
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path().to_owned();
+        *self.0.hits.lock().unwrap().entry(path.clone()).or_default() += 1;
+        if let Some(status) = *self.0.fault.lock().unwrap() {
+            return answer(status, &json!({}));
+        }
+        let issuer = self.issuer();
+        let query = pairs(request.uri().query().unwrap_or_default());
+        match path.as_str() {
+            "/.well-known/openid-configuration" => answer(
+                200,
+                &json!({
+                    "issuer": issuer, "authorization_endpoint": format!("{issuer}/authorize"), "token_endpoint": format!("{issuer}/token"),
+                    "jwks_uri": format!("{issuer}/jwks"), "introspection_endpoint": format!("{issuer}/introspect"),
+                    "end_session_endpoint": format!("{issuer}/end_session"), "code_challenge_methods_supported": ["S256"],
+                    "authorization_response_iss_parameter_supported": true, "id_token_signing_alg_values_supported": ["ES256"],
+                }),
+            ),
+            "/jwks" => {
+                let keys: Vec<_> = self.0.keys.lock().unwrap().iter().map(|k| k.public_jwk()).collect();
+                answer(200, &json!({ "keys": keys }))
+            }
+            "/authorize" => {
+                let code = format!("code-{}", self.hits("/authorize"));
+                let who = self.0.signs_in.lock().unwrap().clone();
+                self.0.codes.lock().unwrap().insert(code.clone(), (who, query["nonce"].clone()));
+                let to = format!("{}?code={code}&state={}&iss={issuer}", query["redirect_uri"], query["state"]);
+                let mut response = answer(302, &json!({}));
+                response.headers_mut().insert("location", to.parse().unwrap());
+                response
+            }
+            "/token" => {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let form = pairs(&String::from_utf8_lossy(&body));
+                let Some((who, nonce)) = self.0.codes.lock().unwrap().remove(&form["code"]) else {
+                    return answer(400, &json!({ "error": "invalid_grant" }));
+                };
+                let mut claims = self.claims(&who);
+                claims.insert("aud".to_owned(), json!("authferry"));
+                claims.insert("nonce".to_owned(), json!(nonce));
+                answer(200, &json!({ "id_token": self.sign_as("JWT", &claims), "access_token": "x", "token_type": "Bearer", "expires_in": 300 }))
+            }
+            "/introspect" => {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let form = pairs(&String::from_utf8_lossy(&body));
+                let known = self.0.opaque.lock().unwrap().get(&form["token"]).cloned();
+                answer(200, &known.unwrap_or_else(|| json!({ "active": false })))
+            }
+            _ => answer(404, &json!({})),
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "tests stand outside the program and its clock")]
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn answer(status: u16, body: &Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    response
+}
+
+fn pairs(text: &str) -> HashMap<String, String> {
+    text.split('&').filter_map(|p| p.split_once('=')).map(|(n, v)| (n.to_owned(), decode(v))).collect()
+}
+
+fn decode(text: &str) -> String {
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first == b'%' {
+            out.push(u8::from_str_radix(std::str::from_utf8(&rest[..2]).unwrap(), 16).unwrap());
+            rest = &rest[2..];
+        } else {
+            out.push(if *first == b'+' { b' ' } else { *first });
+        }
+    }
+    String::from_utf8(out).unwrap()
+}

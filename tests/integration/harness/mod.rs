@@ -1,0 +1,21 @@
+//! The real program, started through its real parser on port 0, and what stands around it: upstreams and providers that
+//! say what reached them.
+
+mod client;
+mod idp;
+mod proxy;
+mod upstream;
+
+pub(crate) use client::Answer;
+pub(crate) use client::get;
+pub(crate) use client::raw;
+pub(crate) use client::request;
+pub(crate) use idp::Idp;
+pub(crate) use idp::now;
+pub(crate) use proxy::Proxy;
+pub(crate) use upstream::Echo;
+
+use std::time::Duration;
+
+/// How long anything may take before a test fails instead of hanging.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

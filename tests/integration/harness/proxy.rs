@@ -1,0 +1,138 @@
+//! The program as a process.
+
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
+
+use tempfile::TempDir;
+
+use super::PATIENCE;
+use super::client;
+
+/// A running proxy; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    child: Child,
+    dir: TempDir,
+    /// Its first public listener.
+    pub(crate) address: SocketAddr,
+    /// Its admin listener.
+    pub(crate) admin: SocketAddr,
+}
+
+impl Proxy {
+    /// Starts the program with `yaml`. `{dir}` in the text is a directory of this proxy's own.
+    ///
+    /// A `server:` section is added when the text has none: one plain listener on a free loopback port, and an admin
+    /// listener whose token is `admin-token`.
+    pub(crate) fn start(yaml: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), yaml)
+    }
+
+    /// As [`Proxy::start`], in a directory that already holds files.
+    pub(crate) fn start_in(dir: TempDir, yaml: &str) -> Self {
+        std::fs::write(dir.path().join("admin.token"), "admin-token").unwrap();
+        let config = write(dir.path(), yaml);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_authferry"))
+            .env("HARNESS_SECRET", "secret")
+            .args(["run", "--config"])
+            .arg(&config)
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(dir.path().join("stderr.log")).unwrap())
+            .spawn()
+            .unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (send, receive) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let ready = loop {
+            match receive.recv_timeout(PATIENCE) {
+                Ok(line) if line.starts_with("ready ") => break line,
+                Ok(_) => {}
+                Err(_) => panic!("the proxy did not become ready:\n{}", read(&dir.path().join("stderr.log"))),
+            }
+        };
+        // Whatever is written later is read and dropped, so that the program never waits for its reader.
+        thread::spawn(move || for _line in receive {});
+        let address = |key: &str| ready.split(' ').find_map(|f| f.strip_prefix(key)).and_then(|a| a.split(',').next()?.parse().ok());
+        Self { child, dir, address: address("public=").unwrap(), admin: address("admin=").unwrap() }
+    }
+
+    /// Replaces the configuration file, as an editor does: written beside it and renamed over it.
+    pub(crate) fn edit(&self, yaml: &str) {
+        let beside = self.dir.path().join("authferry.yaml.new");
+        let path = write(self.dir.path(), yaml);
+        std::fs::copy(&path, &beside).unwrap();
+        std::fs::rename(&beside, &path).unwrap();
+    }
+
+    /// Where the proxy's files are.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The value of a metric line that begins with `series`, or 0.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let text = client::get(self.admin, "/metrics").await.text();
+        text.lines().find_map(|l| l.strip_prefix(series)?.trim().parse().ok()).unwrap_or(0.0)
+    }
+
+    /// What the proxy wrote to its diagnostics log.
+    pub(crate) fn log(&self) -> String {
+        read(&self.dir.path().join("stderr.log"))
+    }
+
+    /// The process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn write(dir: &Path, yaml: &str) -> PathBuf {
+    let server = "server:\n  listen: 127.0.0.1:0\n  admin: { listen: 127.0.0.1:0, token: { file: {dir}/admin.token } }\n  state_dir: {dir}/state\n";
+    let mut text = yaml.to_owned();
+    if !text.lines().any(|l| l.starts_with("server:")) {
+        text.push('\n');
+        text.push_str(server);
+    }
+    if !text.lines().any(|l| l.starts_with("version:")) {
+        text.insert_str(0, "version: 1\n");
+    }
+    let path = dir.join("authferry.yaml");
+    std::fs::write(&path, text.replace("{dir}", &dir.display().to_string())).unwrap();
+    path
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}

@@ -1,0 +1,134 @@
+//! A browser signs in: at the provider that the rollout assigns, once, and lands where it wanted to go.
+
+use std::collections::BTreeMap;
+
+use crate::harness::Answer;
+use crate::harness::Echo;
+use crate::harness::Idp;
+use crate::harness::Proxy;
+use crate::harness::request;
+use crate::two_providers;
+
+/// A browser with cookies for the proxy alone.
+#[derive(Debug, Default)]
+struct Browser(BTreeMap<String, String>);
+
+impl Browser {
+    async fn open(&mut self, proxy: &Proxy, target: &str) -> Answer {
+        let cookie = self.0.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("; ");
+        let host = proxy.address.to_string();
+        let mut fields = vec![("Host", host.as_str()), ("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")];
+        if !cookie.is_empty() {
+            fields.push(("Cookie", &cookie));
+        }
+        let answer = request(proxy.address, "GET", target, &fields, b"").await;
+        for pair in answer.cookies() {
+            let (name, value) = pair.split_once('=').unwrap();
+            if value.is_empty() {
+                self.0.remove(name);
+            } else {
+                self.0.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        answer
+    }
+
+    /// Follows the login that `start` began, through the provider, and gives the answer of our callback.
+    async fn sign_in(&mut self, proxy: &Proxy, start: &Answer) -> Answer {
+        let callback = at_provider(start).await;
+        self.open(proxy, &callback).await
+    }
+}
+
+/// Goes to the provider and returns the target of our callback.
+async fn at_provider(start: &Answer) -> String {
+    let to: http::Uri = start.header("location").unwrap().parse().unwrap();
+    let answer = request(to.authority().unwrap().as_str().parse().unwrap(), "GET", to.path_and_query().unwrap().as_str(), &[], b"").await;
+    assert_eq!(answer.status, 302);
+    let back: http::Uri = answer.header("location").unwrap().parse().unwrap();
+    back.path_and_query().unwrap().as_str().to_owned()
+}
+
+fn config(old: &Idp, new: &Idp, upstream: &Echo, percent: u32) -> String {
+    two_providers(old, new, upstream, percent).replace("hosts: [app.test]", "hosts: [app.test, 127.0.0.1]")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_signs_in_at_the_assigned_provider_and_lands_on_the_deep_link() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    for (percent, here, there) in [(0, &old, &new), (100, &new, &old)] {
+        let proxy = Proxy::start(&config(&old, &new, &upstream, percent));
+        let (before, elsewhere) = (here.hits("/token"), there.hits("/authorize"));
+        let mut browser = Browser::default();
+        let start = browser.open(&proxy, "/report?year=2026").await;
+        assert_eq!(start.status, 302, "{}\n{}", start.text(), proxy.log());
+        let done = browser.sign_in(&proxy, &start).await;
+        assert_eq!(done.status, 303, "{}\n{}", done.text(), proxy.log());
+        assert_eq!(done.header("location"), Some("/report?year=2026"));
+        let page = browser.open(&proxy, "/report?year=2026").await;
+        assert_eq!(page.status, 200);
+        let seen = upstream.last();
+        assert_eq!(seen.all("x-remote-user"), ["uid-alice"]);
+        assert!(!seen.head.contains("authferry"), "our cookie stays here: {}", seen.head);
+        assert_eq!((here.hits("/token"), there.hits("/authorize")), (before + 1, elsewhere));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callback_works_once_in_the_browser_that_began() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&config(&old, &new, &upstream, 100));
+    let mut browser = Browser::default();
+    let start = browser.open(&proxy, "/").await;
+    let callback = at_provider(&start).await;
+
+    let mut stranger = Browser::default();
+    let stolen = stranger.open(&proxy, &callback).await;
+    assert_eq!(stolen.status, 400, "{}", stolen.text());
+    assert!(stranger.0.keys().all(|name| name != "authferry"), "no session for a stranger");
+
+    for broken in [callback.replace("state=", "state=x"), callback.replace("iss=", "iss=https://evil.example&x="), callback.replace("/cb/new", "/cb/old")] {
+        let answer = browser.open(&proxy, &broken).await;
+        assert!([400, 401].contains(&answer.status), "{broken}: {}", answer.status);
+    }
+    assert_eq!(upstream.hits(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_out_ends_the_session_for_a_copied_cookie_too() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&config(&old, &new, &upstream, 100));
+    let mut browser = Browser::default();
+    let start = browser.open(&proxy, "/").await;
+    browser.sign_in(&proxy, &start).await;
+    assert_eq!(browser.open(&proxy, "/").await.status, 200);
+    let mut copy = Browser(browser.0.clone());
+    let host = proxy.address.to_string();
+    let origin = format!("http://{host}");
+    let cookie = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("; ");
+
+    let foreign = [("Host", host.as_str()), ("Cookie", cookie.as_str()), ("Origin", "http://evil.test"), ("Sec-Fetch-Site", "cross-site")];
+    assert_eq!(request(proxy.address, "POST", "/.authferry/logout", &foreign, b"").await.status, 403);
+    assert_eq!(copy.open(&proxy, "/").await.status, 200, "another site cannot sign people out");
+
+    let own = [("Host", host.as_str()), ("Cookie", cookie.as_str()), ("Origin", origin.as_str()), ("Sec-Fetch-Site", "same-origin")];
+    let out = request(proxy.address, "POST", "/.authferry/logout", &own, b"").await;
+    assert!([200, 302, 303].contains(&out.status), "{}", out.status);
+    assert_eq!(copy.open(&proxy, "/").await.status, 302);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_devices_split_by_percent_and_stay_where_they_are() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&config(&old, &new, &upstream, 50));
+    let mut at_new = 0;
+    for _ in 0..100 {
+        let mut browser = Browser::default();
+        let first = browser.open(&proxy, "/").await.header("location").unwrap().to_owned();
+        let second = browser.open(&proxy, "/").await.header("location").unwrap().to_owned();
+        assert_eq!(first.split('?').next(), second.split('?').next(), "one device, one provider");
+        at_new += usize::from(first.starts_with(&new.issuer()));
+    }
+    // Six standard deviations around one half.
+    assert!((20..=80).contains(&at_new), "{at_new}");
+}

@@ -1,0 +1,48 @@
+//! The program as its users meet it: one binary of tests, each starting the real program on free ports.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test fails by panicking"
+)]
+
+mod harness;
+
+mod credentials;
+mod headers;
+mod kill;
+mod login;
+mod reload;
+mod targets;
+
+use harness::Echo;
+use harness::Idp;
+
+/// Two providers, one application at `app.test` that keeps `/public/*` open, one rollout.
+pub(crate) fn two_providers(old: &Idp, new: &Idp, upstream: &Echo, percent: u32) -> String {
+    format!(
+        r#"
+providers:
+  old: {{ oidc: {{ issuer: "{old}", client: {{ id: authferry, secret: {{ env: HARNESS_SECRET }} }}, verify: {{ audiences: [app] }}, claims: {{ subject: uid, name: name, groups: groups }}, authoritative: {{ claims: [uid] }} }} }}
+  new: {{ oidc: {{ issuer: "{new}", client: {{ id: authferry, secret: {{ env: HARNESS_SECRET }} }}, verify: {{ audiences: [app] }}, claims: {{ subject: uid, name: name, groups: groups }}, authoritative: {{ claims: [uid] }} }} }}
+identity: {{ canonical: {{ template: "{{subject}}" }} }}
+apps:
+  crm:
+    hosts: [app.test]
+    upstream: {{ url: "{upstream}" }}
+    identity_headers: {{ X-Remote-User: "{{subject}}", X-Remote-Name: "{{name}}", X-Remote-Groups: "{{groups|sort|join:,}}" }}
+    public_paths: [/public/*]
+rollout:
+  from: old
+  to: new
+  bucketing: {{ salt: test }}
+  assign:
+    - {{ percent: {percent}, to: new }}
+"#,
+        old = old.issuer(),
+        new = new.issuer(),
+        upstream = upstream.url(),
+    )
+}

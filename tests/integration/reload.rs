@@ -1,0 +1,65 @@
+//! An edited file takes effect without a restart; a broken one changes nothing.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::harness::Echo;
+use crate::harness::Idp;
+use crate::harness::PATIENCE;
+use crate::harness::Proxy;
+use crate::harness::get;
+use crate::harness::request;
+use crate::two_providers;
+
+/// Asks again until `done` says so; how long it took.
+pub(crate) async fn until<F: AsyncFnMut() -> bool>(mut done: F) -> Duration {
+    let start = Instant::now();
+    while !done().await {
+        assert!(start.elapsed() < PATIENCE, "it never happened");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    start.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edited_file_is_live_within_a_second_and_a_broken_one_changes_nothing() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let good = two_providers(&old, &new, &upstream, 50);
+    let proxy = Proxy::start(&good);
+    assert_eq!(get(proxy.address, "/open/x").await.status, 401);
+
+    proxy.edit(&good.replace("[/public/*]", "[/public/*, /open/*]"));
+    let took = until(async || get(proxy.address, "/open/x").await.status == 200).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(proxy.metric("authferry_config_last_reload_successful ").await, 1.0);
+
+    proxy.edit(&good.replace("percent: 50", "percent: 150"));
+    until(async || proxy.metric("authferry_config_last_reload_successful ").await == 0.0).await;
+    assert_eq!(get(proxy.address, "/open/x").await.status, 200, "the last good one stays");
+    assert!(proxy.log().contains("150"), "the log names the value: {}", proxy.log());
+
+    proxy.edit(&good);
+    until(async || get(proxy.address, "/open/x").await.status == 401).await;
+    assert_eq!(proxy.metric("authferry_config_last_reload_successful ").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_can_be_asked_for_by_signal_and_by_the_admin_listener() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let good = two_providers(&old, &new, &upstream, 50);
+    let proxy = Proxy::start(&good);
+    let host = proxy.admin.to_string();
+
+    let anonymous = request(proxy.admin, "POST", "/-/reload", &[("Host", &host)], b"").await;
+    assert!([401, 403].contains(&anonymous.status), "{}", anonymous.status);
+    let from_a_page = [("Host", host.as_str()), ("Authorization", "Bearer admin-token"), ("Origin", "http://evil.test")];
+    assert_eq!(request(proxy.admin, "POST", "/-/reload", &from_a_page, b"").await.status, 403);
+
+    let operator = [("Host", host.as_str()), ("Authorization", "Bearer admin-token")];
+    assert_eq!(request(proxy.admin, "POST", "/-/reload", &operator, b"").await.status, 200);
+
+    let before = proxy.metric("authferry_config_reloads_total{outcome=\"success\"} ").await;
+    proxy.signal("HUP");
+    until(async || before < proxy.metric("authferry_config_reloads_total{outcome=\"success\"} ").await).await;
+}
