@@ -95,11 +95,11 @@ pub enum Cohort {
         trusted_from: Vec<IpNet>,
     },
     /// All of these.
-    All(Vec<Cohort>),
+    All(Vec<Self>),
     /// Any of these.
-    Any(Vec<Cohort>),
+    Any(Vec<Self>),
     /// None of this.
-    Not(Box<Cohort>),
+    Not(Box<Self>),
 }
 
 /// All cohorts, by name.
