@@ -2,12 +2,18 @@
 //!
 //! This module must never decide whether someone *is* who they say: that is `providers/`.
 
+mod attributes;
+mod canonical;
 mod claims;
 mod credential;
 mod reason;
 mod render;
 mod subject;
 
+pub use attributes::NotAList;
+pub use attributes::attributes;
+pub use attributes::groups_overage;
+pub use canonical::Normalise;
 pub use claims::ClaimMap;
 pub use claims::ClaimPath;
 pub use claims::InvalidClaimPath;

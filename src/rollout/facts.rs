@@ -1,10 +1,14 @@
 //! What is known when a decision is made.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::identity::CanonicalSubject;
 use crate::identity::Identity;
 use crate::rollout::stage::AppId;
+
+/// Compares a header, by name and value.
+pub type HeaderEquals<'a> = &'a dyn Fn(&str, &str) -> bool;
 
 /// What is known about one request. Facts from before verification steer a login; they never widen acceptance.
 #[derive(Clone, Copy)]
@@ -19,12 +23,24 @@ pub struct Facts<'a> {
     pub method: &'a str,
     /// The client's address, counted through `trusted_proxies`.
     pub client_ip: Option<IpAddr>,
-    /// Looks up a request header; `None` as a whole unless the peer is listed for trusted headers.
-    pub trusted_header: Option<&'a dyn Fn(&str) -> Option<&'a str>>,
+    /// The address of the socket's peer, after the PROXY protocol: a header cohort names the peers it believes.
+    pub peer: Option<IpAddr>,
+    /// Says whether a request header (lower case name) came exactly once and with this value; `None` when there is no
+    /// request to look at.
+    pub header_equals: Option<HeaderEquals<'a>>,
     /// The sealed device id of the browser.
     pub device: Option<&'a str>,
     /// The person, once an owner has vouched for them.
     pub person: Option<Person<'a>>,
+}
+
+impl fmt::Debug for Facts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Facts")
+            .field("app", self.app)
+            .field("person", &self.person)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A person for whom a provider vouched.

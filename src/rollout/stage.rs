@@ -87,6 +87,39 @@ pub enum Mode {
     ModernOnly,
 }
 
+impl Mode {
+    /// Every mode, in the order of a migration.
+    pub const ALL: [Self; 5] = [
+        Self::LegacyOnly,
+        Self::Shadow,
+        Self::Canary,
+        Self::ModernPrimary,
+        Self::ModernOnly,
+    ];
+
+    /// The word used in configuration and labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LegacyOnly => "legacy-only",
+            Self::Shadow => "shadow",
+            Self::Canary => "canary",
+            Self::ModernPrimary => "modern-primary",
+            Self::ModernOnly => "modern-only",
+        }
+    }
+}
+
+impl OtherArm {
+    /// The word used in configuration and labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Exchange => "exchange",
+            Self::Reject => "reject",
+        }
+    }
+}
+
 /// What to do with an API credential whose owner is not its person's arm.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OtherArm {
@@ -262,5 +295,86 @@ impl Plan {
         } else {
             None
         }
+    }
+    /// Whether an application is part of the rollout.
+    pub fn covers(&self, app: &AppId) -> bool {
+        self.apps.contains(app)
+    }
+
+    /// The share of the people without a cohort of their own that the stage sends to `to` at `now`, for
+    /// `authferry_rollout_target_ratio`; nothing is decided by it.
+    pub fn target(&self, now: UnixTime) -> Percent {
+        match self.stage.mode {
+            Mode::LegacyOnly | Mode::Shadow => Percent::NONE,
+            Mode::ModernPrimary | Mode::ModernOnly => Percent::ALL,
+            Mode::Canary => {
+                // All percents read the same bucket: whoever the rules above have taken is not there for the next.
+                let (mut taken, mut moved) = (0, 0);
+                let running = |rule: &&AssignRule| rule.until.is_none_or(|until| now < until);
+                for rule in self.stage.assign.iter().filter(running) {
+                    if rule.cohort.is_some() {
+                        continue;
+                    }
+                    let reach = match rule.share {
+                        Share::All => Percent::ALL.millionths(),
+                        Share::Percent(share) => share.millionths(),
+                    };
+                    if matches!(rule.to, Arm::To) {
+                        moved += reach.saturating_sub(taken);
+                    }
+                    taken = taken.max(reach);
+                }
+                Percent::from_millionths(moved).unwrap_or(Percent::ALL)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::testing::plan;
+
+    #[test]
+    fn the_target_is_what_the_percents_add_up_to() {
+        let now = UnixTime::from_secs(100);
+        let rule = |percent: &str, to: Arm, until: u64| AssignRule {
+            cohort: None,
+            share: Share::Percent(Percent::parse(percent).unwrap()),
+            to,
+            until: Some(UnixTime::from_secs(until)),
+        };
+        let staff = AssignRule {
+            cohort: Some(CohortId::new("staff")),
+            share: Share::All,
+            ..rule("0", Arm::To, 200)
+        };
+        let target =
+            |mode, rules: &[AssignRule]| plan(mode, rules.to_vec()).target(now).to_string();
+        let ten = rule("10", Arm::To, 200);
+        assert_eq!(target(Mode::Canary, &[]), "0");
+        assert_eq!(target(Mode::Canary, &[staff, ten.clone()]), "10");
+        assert_eq!(
+            target(Mode::Canary, &[ten.clone(), rule("5", Arm::To, 200)]),
+            "10"
+        );
+        assert_eq!(
+            target(Mode::Canary, &[rule("5", Arm::From, 200), ten.clone()]),
+            "5"
+        );
+        assert_eq!(
+            target(Mode::Canary, &[rule("50", Arm::To, 100), ten.clone()]),
+            "10"
+        );
+        let all = AssignRule {
+            share: Share::All,
+            ..ten.clone()
+        };
+        assert_eq!(
+            target(Mode::Canary, &[rule("5", Arm::From, 200), all]),
+            "95"
+        );
+        assert_eq!(target(Mode::Shadow, std::slice::from_ref(&ten)), "0");
+        assert_eq!(target(Mode::ModernPrimary, &[ten]), "100");
     }
 }
