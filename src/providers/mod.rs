@@ -4,6 +4,7 @@
 //! ask a second provider about a credential, and never turn a refusal into an outage or the other way round.
 
 mod authenticated;
+mod client;
 pub(crate) mod settings;
 
 pub(crate) use authenticated::Authenticated;

@@ -1,0 +1,292 @@
+//! Calls to one provider over HTTP: bounded in time, size and number, and given up where the provider is down.
+//!
+//! The only place that speaks HTTP to a provider. It must never follow a redirect, and never turn an answer into a
+//! judgement: that is the caller's.
+
+mod breaker;
+mod call;
+mod endpoint;
+mod failure;
+mod trust;
+
+pub(crate) use breaker::Circuit;
+pub(in crate::providers) use call::Answer;
+pub(in crate::providers) use call::Call;
+pub(in crate::providers) use call::Operation;
+pub(in crate::providers) use endpoint::Endpoint;
+pub(in crate::providers) use endpoint::InvalidEndpoint;
+pub(in crate::providers) use trust::Trust;
+pub(in crate::providers) use trust::TrustError;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::StatusCode;
+use http::header;
+use http_body_util::BodyExt as _;
+use http_body_util::Full;
+use http_body_util::LengthLimitError;
+use http_body_util::Limited;
+use hyper_rustls::HttpsConnector;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioTimer;
+use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
+use tokio::time::Instant;
+use tokio::time::sleep;
+use tokio::time::timeout;
+use tokio::time::timeout_at;
+use tracing::debug;
+
+use crate::clock::Clock;
+use crate::clock::UnixTime;
+use crate::entropy::Entropy;
+use crate::identity::Outage;
+use crate::identity::ProviderId;
+use crate::providers::ProviderError;
+use crate::providers::client::breaker::Breaker;
+use crate::providers::client::breaker::Outcome;
+use crate::providers::client::failure::Failure;
+use crate::providers::settings;
+
+/// Connecting, TLS aside.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// An idle connection is closed before the usual server closes it (5 s), so that a call does not meet a closing one.
+const POOL_IDLE: Duration = Duration::from_secs(4);
+
+/// How long a call waits for room. Longer, and the client in front has gone.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
+
+/// How many calls may wait, per call that may be under way.
+const WAITING_PER_ROOM: usize = 4;
+
+/// The wait before the first further try; it doubles with every try.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// The longest wait between two tries that we choose ourselves.
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// The client of one provider.
+pub(in crate::providers) struct Client {
+    provider: ProviderId,
+    pool: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    settings: settings::Client,
+    room: Semaphore,
+    waiting: Semaphore,
+    breaker: Breaker,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("provider", &self.provider)
+            .field("breaker", &self.breaker)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client for `provider`.
+    ///
+    /// # Errors
+    ///
+    /// When its certificate authorities cannot be read.
+    pub(in crate::providers) fn new(
+        provider: ProviderId,
+        settings: settings::Client,
+        trust: &Trust,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, TrustError> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(trust.client_config(settings.ca.as_deref())?)
+            .https_or_http()
+            .enable_http1()
+            .enable_http2()
+            .wrap_connector(tcp);
+        let pool = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(settings.max_inflight)
+            .build(connector);
+        let waiting = settings.max_inflight.saturating_mul(WAITING_PER_ROOM);
+        Ok(Self {
+            provider,
+            pool,
+            room: Semaphore::new(settings.max_inflight.min(Semaphore::MAX_PERMITS)),
+            waiting: Semaphore::new(waiting.min(Semaphore::MAX_PERMITS)),
+            breaker: Breaker::new(settings.breaker.clone(), clock),
+            settings,
+            entropy,
+        })
+    }
+
+    /// Makes a call and reads its answer. What `read` makes of it counts for the breaker: a refusal is a healthy answer,
+    /// an outage (such as [`Outage::Malformed`]) is not.
+    ///
+    /// # Errors
+    ///
+    /// An outage, or what `read` says.
+    pub(in crate::providers) async fn call<T>(
+        &self,
+        call: &Call,
+        read: impl FnOnce(Answer) -> Result<T, ProviderError> + Send,
+    ) -> Result<T, ProviderError> {
+        let began = Instant::now();
+        let permit = match self.breaker.admit() {
+            Ok(permit) => permit,
+            Err(left) => return Err(Failure::Open(left).into()),
+        };
+        let (status, result) = match self.exchange(call, began).await {
+            Ok(answer) => (Some(answer.status), read(answer)),
+            Err(failure) => {
+                self.note(call, &failure);
+                (None, Err(failure.into()))
+            }
+        };
+        permit.report(outcome(status, &result));
+        result
+    }
+
+    /// The breaker's position.
+    pub(in crate::providers) fn circuit(&self) -> Circuit {
+        self.breaker.circuit()
+    }
+
+    /// Since when the breaker has been other than closed without one success.
+    pub(in crate::providers) fn down_since(&self) -> Option<UnixTime> {
+        self.breaker.down_since()
+    }
+
+    /// The time of a whole call.
+    pub(in crate::providers) const fn timeout(&self) -> Duration {
+        self.settings.timeout
+    }
+
+    /// A wait that doubles with `tries`, between half of it and all of it, so that many callers do not return at once.
+    pub(in crate::providers) fn backoff(
+        &self,
+        first: Duration,
+        most: Duration,
+        tries: u32,
+    ) -> Duration {
+        let whole = first.saturating_mul(2_u32.saturating_pow(tries)).min(most);
+        let mut byte = [0];
+        self.entropy.fill(&mut byte);
+        let [byte] = byte;
+        whole / 2 + whole.saturating_mul(u32::from(byte)) / 512
+    }
+
+    /// One call: tries until there is an answer, the tries are used up or the time is over.
+    async fn exchange(&self, call: &Call, began: Instant) -> Result<Answer, Failure> {
+        let deadline = began + self.settings.timeout;
+        let _room = self.enter(deadline).await?;
+        let mut tries = 0;
+        loop {
+            let failure = match timeout_at(deadline, self.attempt(call)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(failure)) => failure,
+                Err(_) => Failure::Deadline,
+            };
+            if !call.repeatable || self.settings.retries <= tries || !failure.is_passing() {
+                return Err(failure);
+            }
+            let own = self.backoff(BACKOFF, MAX_BACKOFF, tries);
+            let wait = failure.retry_after().unwrap_or_default().max(own);
+            if deadline.saturating_duration_since(Instant::now()) <= wait {
+                return Err(failure);
+            }
+            self.note(call, &failure);
+            sleep(wait).await;
+            tries += 1;
+        }
+    }
+
+    /// Room for one call: at once, or after a short wait in a line of bounded length.
+    async fn enter(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Failure> {
+        if let Ok(room) = self.room.try_acquire() {
+            return Ok(room);
+        }
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return Err(Failure::Crowded);
+        };
+        let wait = ROOM_WAIT.min(deadline.saturating_duration_since(Instant::now()));
+        match timeout(wait, self.room.acquire()).await {
+            Ok(Ok(room)) => Ok(room),
+            Ok(Err(_)) | Err(_) => Err(Failure::Crowded),
+        }
+    }
+
+    /// One try.
+    async fn attempt(&self, call: &Call) -> Result<Answer, Failure> {
+        let request = call.request()?;
+        let response = self.pool.request(request).await;
+        let (head, body) = response.map_err(Failure::Transport)?.into_parts();
+        if let Some(failure) = Failure::of(head.status, &head.headers) {
+            return Err(failure);
+        }
+        let plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+        if !head
+            .headers
+            .get_all(header::CONTENT_ENCODING)
+            .iter()
+            .all(plain)
+        {
+            return Err(Failure::Encoded);
+        }
+        let body = match Limited::new(body, call.operation.limit()).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(cause) if cause.is::<LengthLimitError>() => return Err(Failure::TooLong),
+            Err(cause) => return Err(Failure::Body(cause)),
+        };
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body,
+        })
+    }
+
+    fn note(&self, call: &Call, failure: &Failure) {
+        debug!(
+            provider = self.provider.as_str(),
+            operation = call.operation.as_str(),
+            outage = failure.outage().as_str(),
+            cause = ?failure,
+            "A call to the provider failed."
+        );
+    }
+}
+
+/// What a call says about the provider's health.
+fn outcome<T>(status: Option<StatusCode>, result: &Result<T, ProviderError>) -> Outcome {
+    match result {
+        Ok(_) | Err(ProviderError::Rejected(_)) => Outcome::Success,
+        Err(ProviderError::Unavailable { outage, .. }) => match outage {
+            // It is there, and has enough of us: a flood must not look like an outage.
+            Outage::RateLimited => Outcome::Nothing,
+            // We did not ask.
+            Outage::Shed | Outage::CircuitOpen => Outcome::Nothing,
+            // Some servers answer a strange question with 400 and a page of text.
+            Outage::Malformed if status.is_some_and(|s| s.is_client_error()) => Outcome::Nothing,
+            Outage::Malformed
+            | Outage::Connect
+            | Outage::Tls
+            | Outage::Timeout
+            | Outage::Http5xx
+            | Outage::KeysUnavailable => Outcome::Failure,
+        },
+    }
+}
