@@ -1,0 +1,222 @@
+//! A directory that judges passwords by bind (RFC 4511 §4.2, RFC 4513 §5.1.3).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ldap3::Ldap;
+use ldap3::LdapConnAsync;
+use ldap3::LdapConnSettings;
+use ldap3::LdapError;
+use ldap3::Scope;
+use ldap3::SearchEntry;
+use ldap3::dn_escape;
+use ldap3::ldap_escape;
+use rustls::ClientConfig;
+use serde_json::Map;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::clock::UnixTime;
+use crate::identity::ClaimMap;
+use crate::identity::Credential;
+use crate::identity::Outage;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::providers::Authenticated;
+use crate::providers::Epoch;
+use crate::providers::Health;
+use crate::providers::Owns;
+use crate::providers::Provider;
+use crate::providers::ProviderError;
+use crate::providers::breaker::Breaker;
+use crate::providers::settings;
+use crate::providers::settings::Settings;
+use crate::providers::vouch::Voucher;
+
+/// Entries of one group search; a longer answer is refused, because cut-off groups must never look like all groups.
+const MAX_GROUPS: usize = 1_000;
+
+/// A provider that binds as the person.
+#[derive(Debug)]
+pub(super) struct LdapProvider {
+    settings: Settings,
+    ldap: settings::Ldap,
+    tls: Arc<ClientConfig>,
+    epoch: Epoch,
+    voucher: Voucher,
+    breaker: Breaker,
+    room: Semaphore,
+}
+
+impl LdapProvider {
+    /// A provider for one directory; nothing is connected yet.
+    pub(super) fn new(settings: Settings, ldap: settings::Ldap, tls: Arc<ClientConfig>, breaker: Breaker) -> Self {
+        Self {
+            voucher: Voucher::new(&settings, &ldap.issuer),
+            room: Semaphore::new(settings.client.max_inflight),
+            epoch: Epoch::default(),
+            tls,
+            breaker,
+            settings,
+            ldap,
+        }
+    }
+
+    async fn bind(&self, username: &str, password: &str, now: UnixTime) -> Result<Authenticated, ProviderError> {
+        let dn = self.ldap.user_dn.replace("{username}", &dn_escape(username));
+        let connecting = LdapConnSettings::new()
+            .set_conn_timeout(self.settings.client.timeout)
+            .set_starttls(self.ldap.starttls)
+            .set_config(Arc::clone(&self.tls));
+        let (connection, mut ldap) = LdapConnAsync::with_settings(connecting, &self.ldap.url).await.map_err(outage)?;
+        let driver = tokio::spawn(async move {
+            // The error of a broken connection reaches the caller through its request.
+            drop(connection.drive().await);
+        });
+        let answer = self.ask(&mut ldap, username, &dn, password, now).await;
+        drop(ldap.unbind().await);
+        driver.abort();
+        answer
+    }
+
+    async fn ask(
+        &self,
+        ldap: &mut Ldap,
+        username: &str,
+        dn: &str,
+        password: &str,
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
+        let bound = ldap.simple_bind(dn, password).await.map_err(outage)?;
+        judge(bound.rc, &bound.text)?;
+        let mut claims = self.entry(ldap, dn).await?;
+        if let Some(groups) = &self.ldap.groups {
+            let names = self.groups(ldap, groups, username, dn).await?;
+            claims.insert("groups".to_owned(), Value::Array(names.into_iter().map(Value::from).collect()));
+        }
+        let claims = ClaimMap::new(claims);
+        // The directory's own spelling: `Bob` and `bob` bind as one person and must be one subject.
+        let subject = self.settings.claims.iter().find(|(name, _)| &**name == "subject");
+        let subject = subject.and_then(|(_, path)| path.find(&claims));
+        let subject = subject.as_ref().and_then(Value::as_str).or_else(|| claims.text("dn"));
+        let subject = subject.ok_or(Outage::Malformed)?.to_owned();
+        Ok(self.voucher.vouch(&subject, &claims, now + self.ldap.cache)?)
+    }
+
+    /// The person's own entry: every attribute with one value as a string, with several as a list; and `dn`.
+    async fn entry(&self, ldap: &mut Ldap, dn: &str) -> Result<Map<String, Value>, ProviderError> {
+        let wanted: Vec<&str> = self.ldap.attributes.iter().map(|a| &**a).collect();
+        let found = ldap.search(dn, Scope::Base, "(objectClass=*)", wanted).await.map_err(outage)?;
+        let (entries, _) = found.success().map_err(outage)?;
+        let entry = entries.into_iter().next().map(SearchEntry::construct).ok_or(Outage::Malformed)?;
+        let mut claims = Map::new();
+        for (name, mut values) in entry.attrs {
+            let value = match values.len() {
+                1 => Value::from(values.remove(0)),
+                _ => Value::Array(values.into_iter().map(Value::from).collect()),
+            };
+            claims.insert(name, value);
+        }
+        claims.insert("dn".to_owned(), Value::from(entry.dn));
+        Ok(claims)
+    }
+
+    async fn groups(
+        &self,
+        ldap: &mut Ldap,
+        groups: &settings::LdapGroups,
+        username: &str,
+        dn: &str,
+    ) -> Result<Vec<String>, ProviderError> {
+        let filter = groups.filter.replace("{dn}", &ldap_escape(dn)).replace("{username}", &ldap_escape(username));
+        let wanted = vec![groups.attribute.as_str()];
+        let found = ldap.search(&groups.base, Scope::Subtree, &filter, wanted).await.map_err(outage)?;
+        let (entries, _) = found.success().map_err(outage)?;
+        if MAX_GROUPS < entries.len() {
+            return Err(Refusal::Policy.into());
+        }
+        let mut names = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let mut attributes = SearchEntry::construct(entry).attrs;
+            names.append(&mut attributes.remove(&groups.attribute).unwrap_or_default());
+        }
+        Ok(names)
+    }
+}
+
+/// What a bind result means (RFC 4511 §4.1.9 and appendix A.1). Active Directory tells more in `data NNN` of its text.
+fn judge(code: u32, text: &str) -> Result<(), ProviderError> {
+    match code {
+        0 => Ok(()),
+        49 => Err(if text.contains("data 533") {
+            Refusal::Disabled
+        } else if text.contains("data 775") {
+            Refusal::Locked
+        } else if text.contains("data 532") || text.contains("data 773") {
+            Refusal::Policy
+        } else {
+            Refusal::BadCredentials
+        }
+        .into()),
+        32 | 34 => Err(Refusal::BadCredentials.into()),
+        8 | 13 | 50 | 53 => Err(Refusal::Policy.into()),
+        51 => Err(Outage::RateLimited.into()),
+        3 | 11 => Err(Outage::Timeout.into()),
+        1 | 2 | 52 | 80 => Err(Outage::Http5xx.into()),
+        _ => Err(Outage::Malformed.into()),
+    }
+}
+
+/// What an error of the library means: never a judgement, except a result code that is one.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library's list is long and open; what is not named is a garbled answer")]
+fn outage(error: LdapError) -> ProviderError {
+    match error {
+        LdapError::LdapResult { result } => match judge(result.rc, &result.text) {
+            Err(meaning @ ProviderError::Unavailable { .. }) => meaning,
+            // A search that is refused after a good bind says nothing about the password.
+            Ok(()) | Err(ProviderError::Rejected(_)) => Outage::Malformed.into(),
+        },
+        LdapError::Io { .. } | LdapError::EndOfStream | LdapError::ResultRecv { .. } | LdapError::OpSend { .. } => Outage::Connect.into(),
+        LdapError::Timeout { .. } => Outage::Timeout.into(),
+        LdapError::Rustls { .. } | LdapError::DNSName { .. } => Outage::Tls.into(),
+        _ => Outage::Malformed.into(),
+    }
+}
+
+#[async_trait]
+impl Provider for LdapProvider {
+    fn id(&self) -> &ProviderId {
+        &self.settings.id
+    }
+
+    fn owns(&self) -> &Owns {
+        &self.settings.owns
+    }
+
+    fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    async fn authenticate(&self, credential: &Credential, now: UnixTime) -> Result<Authenticated, ProviderError> {
+        let Credential::Basic { username, password } = credential else {
+            return Err(Refusal::Unsupported.into());
+        };
+        // A bind without a password succeeds without proving anything (RFC 4513 §5.1.2): it is never sent.
+        if username.is_empty() || password.expose().is_empty() {
+            return Err(Refusal::BadCredentials.into());
+        }
+        let _room = self.room.try_acquire().map_err(|_| Outage::Shed)?;
+        self.breaker
+            .guard(now, async {
+                let limit: Duration = self.settings.client.timeout;
+                timeout(limit, self.bind(username, password.expose(), now)).await.map_err(|_| Outage::Timeout)?
+            })
+            .await
+    }
+
+    fn health(&self) -> Health {
+        self.breaker.health()
+    }
+}

@@ -1,0 +1,94 @@
+//! From claims to a proof: the same way for every kind of provider.
+
+use std::sync::Arc;
+
+use serde_json::Map;
+use serde_json::Value;
+
+use crate::clock::UnixTime;
+use crate::identity::ClaimMap;
+use crate::identity::ClaimPath;
+use crate::identity::Identity;
+use crate::identity::Issuer;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::identity::Subject;
+use crate::identity::SubjectKey;
+use crate::identity::attributes;
+use crate::identity::groups_overage;
+use crate::providers::Authenticated;
+use crate::providers::settings::Assurance;
+use crate::providers::settings::Settings;
+
+/// What a provider's claims mean here.
+#[derive(Debug)]
+pub(super) struct Voucher {
+    provider: ProviderId,
+    issuer: Issuer,
+    claims: Vec<(Box<str>, ClaimPath)>,
+    assurance: Assurance,
+}
+
+impl Voucher {
+    /// For a provider that speaks as `issuer`.
+    pub(super) fn new(settings: &Settings, issuer: &Issuer) -> Self {
+        Self {
+            provider: settings.id.clone(),
+            issuer: issuer.clone(),
+            claims: settings.claims.clone(),
+            assurance: settings.assurance.clone(),
+        }
+    }
+
+    /// Vouches for `subject`, of whom the provider said `claims`.
+    ///
+    /// # Errors
+    ///
+    /// When the subject is none, or its groups were left out of the claims because they are too many: missing groups must
+    /// never look like no groups.
+    pub(super) fn vouch(&self, subject: &str, claims: &ClaimMap, expires: UnixTime) -> Result<Authenticated, Refusal> {
+        let subject = Subject::try_from(subject).map_err(|_| Refusal::BadCredentials)?;
+        if groups_overage(claims) && self.claims.iter().any(|(name, _)| &**name == "groups") {
+            return Err(Refusal::Policy);
+        }
+        let identity = Identity {
+            provider: self.provider.clone(),
+            key: SubjectKey { issuer: self.issuer.clone(), subject },
+            attributes: Arc::new(attributes(claims, &self.claims)),
+            client_id: claims.text("client_id").or_else(|| claims.text("azp")).map(Box::from),
+            acr: self.acr(claims),
+            scopes: scopes(claims),
+        };
+        Ok(Authenticated::new(identity, expires))
+    }
+
+    /// Vouches for somebody known from a list: the claims are `username` and `groups`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::vouch`].
+    pub(super) fn listed(&self, name: &str, groups: &[Box<str>], expires: UnixTime) -> Result<Authenticated, Refusal> {
+        let groups = groups.iter().map(|g| Value::from(&**g)).collect();
+        let members = Map::from_iter([("username".to_owned(), Value::from(name)), ("groups".to_owned(), Value::Array(groups))]);
+        self.vouch(name, &ClaimMap::new(members), expires)
+    }
+
+    fn acr(&self, claims: &ClaimMap) -> Option<Box<str>> {
+        let Assurance { fixed, claim, map } = &self.assurance;
+        let Some(claim) = claim else {
+            return fixed.clone();
+        };
+        let said = claim.find(claims)?;
+        let said = said.as_str()?;
+        map.iter().find(|(from, _)| &**from == said).map(|(_, to)| to.clone())
+    }
+}
+
+/// `scope` as one string (RFC 6749 §3.3), or `scp` as a string or a list.
+fn scopes(claims: &ClaimMap) -> Box<[Box<str>]> {
+    if let Some(text) = claims.text("scope").or_else(|| claims.text("scp")) {
+        return text.split(' ').filter(|s| !s.is_empty()).map(Box::from).collect();
+    }
+    let list = claims.member("scp").and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str).map(Box::from).collect()
+}
