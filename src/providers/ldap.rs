@@ -1,7 +1,6 @@
 //! A directory that judges passwords by bind (RFC 4511 §4.2, RFC 4513 §5.1.3).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use ldap3::Ldap;
@@ -30,7 +29,9 @@ use crate::providers::Health;
 use crate::providers::Owns;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
-use crate::providers::breaker::Breaker;
+use crate::providers::client::Breaker;
+use crate::providers::client::Circuit;
+use crate::providers::client::guarded;
 use crate::providers::settings;
 use crate::providers::settings::Settings;
 use crate::providers::vouch::Voucher;
@@ -208,15 +209,16 @@ impl Provider for LdapProvider {
             return Err(Refusal::BadCredentials.into());
         }
         let _room = self.room.try_acquire().map_err(|_| Outage::Shed)?;
-        self.breaker
-            .guard(now, async {
-                let limit: Duration = self.settings.client.timeout;
-                timeout(limit, self.bind(username, password.expose(), now)).await.map_err(|_| Outage::Timeout)?
-            })
-            .await
+        let limit = self.settings.client.timeout;
+        let bind = async { timeout(limit, self.bind(username, password.expose(), now)).await.map_err(|_| Outage::Timeout)? };
+        guarded(&self.breaker, bind).await
     }
 
     fn health(&self) -> Health {
-        self.breaker.health()
+        let usable = match self.breaker.circuit() {
+            Circuit::Closed | Circuit::HalfOpen => true,
+            Circuit::Open => false,
+        };
+        Health { usable, down_since: self.breaker.down_since(), problem: None }
     }
 }

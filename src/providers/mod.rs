@@ -3,9 +3,17 @@
 //! A credential is judged only by the provider that owns it. Only this module can make [`Authenticated`]. It must never
 //! ask a second provider about a credential, and never turn a refusal into an outage or the other way round.
 
+mod api_key;
 mod authenticated;
+mod basic;
 mod client;
+mod entries;
+#[cfg(feature = "ldap")]
+mod ldap;
+mod session_probe;
 pub(crate) mod settings;
+mod vouch;
+mod watched;
 
 pub(crate) use authenticated::Authenticated;
 

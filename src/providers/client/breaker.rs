@@ -21,7 +21,7 @@ const SLOTS: u32 = 10;
 
 /// What became of a call, as far as the provider's health goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Outcome {
+pub(in crate::providers) enum Outcome {
     /// It answered.
     Success,
     /// It did not, or what it said was no answer.
@@ -43,7 +43,7 @@ pub(crate) enum Circuit {
 
 /// A breaker.
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub(in crate::providers) struct Breaker {
     settings: settings::Breaker,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
@@ -66,14 +66,14 @@ enum Phase {
 /// Leave to make one call.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Permit<'a> {
+pub(in crate::providers) struct Permit<'a> {
     breaker: &'a Breaker,
     probe: bool,
     reported: bool,
 }
 
 impl Breaker {
-    pub(super) fn new(settings: settings::Breaker, clock: Arc<dyn Clock>) -> Self {
+    pub(in crate::providers) fn new(settings: settings::Breaker, clock: Arc<dyn Clock>) -> Self {
         let window = Window::new(settings.window);
         Self {
             settings,
@@ -87,7 +87,7 @@ impl Breaker {
     }
 
     /// Leave to call, or how long it will be refused.
-    pub(super) fn admit(&self) -> Result<Permit<'_>, Duration> {
+    pub(in crate::providers) fn admit(&self) -> Result<Permit<'_>, Duration> {
         let now = Instant::now();
         let mut state = self.state();
         let probe = match state.phase {
@@ -116,7 +116,7 @@ impl Breaker {
     }
 
     /// Its position now.
-    pub(super) fn circuit(&self) -> Circuit {
+    pub(in crate::providers) fn circuit(&self) -> Circuit {
         match self.state().phase {
             Phase::Closed => Circuit::Closed,
             Phase::Probing { .. } => Circuit::HalfOpen,
@@ -126,7 +126,7 @@ impl Breaker {
     }
 
     /// Since when it has been other than closed without one success.
-    pub(super) fn down_since(&self) -> Option<UnixTime> {
+    pub(in crate::providers) fn down_since(&self) -> Option<UnixTime> {
         self.state().down_since
     }
 
@@ -186,7 +186,7 @@ impl Breaker {
 
 impl Permit<'_> {
     /// Says what became of the call.
-    pub(super) fn report(mut self, outcome: Outcome) {
+    pub(in crate::providers) fn report(mut self, outcome: Outcome) {
         self.reported = true;
         self.breaker.report(self.probe, outcome);
     }

@@ -9,6 +9,7 @@ mod endpoint;
 mod failure;
 mod trust;
 
+pub(in crate::providers) use breaker::Breaker;
 pub(crate) use breaker::Circuit;
 pub(in crate::providers) use call::Answer;
 pub(in crate::providers) use call::Call;
@@ -50,7 +51,6 @@ use crate::entropy::Entropy;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::providers::ProviderError;
-use crate::providers::client::breaker::Breaker;
 use crate::providers::client::breaker::Outcome;
 use crate::providers::client::failure::Failure;
 use crate::providers::settings;
@@ -268,6 +268,24 @@ impl Client {
             "A call to the provider failed."
         );
     }
+}
+
+/// Does `work` if the breaker lets it, and tells the breaker how it went: for a provider that is not asked over HTTP.
+///
+/// # Errors
+///
+/// An outage when the breaker is open, or what `work` says.
+pub(in crate::providers) async fn guarded<T>(
+    breaker: &Breaker,
+    work: impl Future<Output = Result<T, ProviderError>> + Send,
+) -> Result<T, ProviderError> {
+    let permit = match breaker.admit() {
+        Ok(permit) => permit,
+        Err(left) => return Err(Failure::Open(left).into()),
+    };
+    let result = work.await;
+    permit.report(outcome(None, &result));
+    result
 }
 
 /// What a call says about the provider's health.

@@ -1,0 +1,133 @@
+//! An old SSO or application that judges its own session cookie: it is asked over HTTP, with that cookie alone.
+
+use async_trait::async_trait;
+use http::HeaderValue;
+use http::StatusCode;
+use http::header;
+use serde_json::Map;
+use serde_json::Value;
+
+use crate::clock::UnixTime;
+use crate::identity::ClaimMap;
+use crate::identity::Credential;
+use crate::identity::Outage;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::providers::Authenticated;
+use crate::providers::Epoch;
+use crate::providers::Health;
+use crate::providers::Owns;
+use crate::providers::Provider;
+use crate::providers::ProviderError;
+use crate::providers::client::Answer;
+use crate::providers::client::Call;
+use crate::providers::client::Client;
+use crate::providers::client::Endpoint;
+use crate::providers::client::Operation;
+use crate::providers::settings::ProbeAnswer;
+use crate::providers::settings::SessionProbe;
+use crate::providers::settings::Settings;
+use crate::providers::vouch::Voucher;
+
+/// A provider that is asked what one of its cookies is worth.
+#[derive(Debug)]
+pub(super) struct SessionProbeProvider {
+    settings: Settings,
+    probe: SessionProbe,
+    endpoint: Endpoint,
+    client: Client,
+    epoch: Epoch,
+    voucher: Voucher,
+}
+
+impl SessionProbeProvider {
+    /// A provider for one old system; nothing is asked yet.
+    pub(super) fn new(settings: Settings, probe: SessionProbe, endpoint: Endpoint, client: Client) -> Self {
+        Self {
+            voucher: Voucher::new(&settings, &probe.issuer),
+            epoch: Epoch::default(),
+            settings,
+            probe,
+            endpoint,
+            client,
+        }
+    }
+
+    /// 200 names the person; 401, 403 and a redirect to a sign-in page say no; nothing else is a judgement.
+    fn read(&self, answer: &Answer, now: UnixTime) -> Result<Authenticated, ProviderError> {
+        if answer.status.is_redirection() || answer.status == StatusCode::UNAUTHORIZED {
+            return Err(Refusal::Inactive.into());
+        }
+        if answer.status == StatusCode::FORBIDDEN {
+            return Err(Refusal::Disabled.into());
+        }
+        if answer.status != StatusCode::OK {
+            return Err(Outage::Malformed.into());
+        }
+        let claims = match self.probe.answer {
+            ProbeAnswer::Json => match serde_json::from_slice(&answer.body) {
+                Ok(Value::Object(members)) => ClaimMap::new(members),
+                // A page where an object is due: some systems show their sign-in form with 200.
+                Ok(_) | Err(_) => return Err(Outage::Malformed.into()),
+            },
+            ProbeAnswer::Headers => headers(answer)?,
+        };
+        let subject = self.settings.claims.iter().find(|(name, _)| &**name == "subject");
+        let subject = match subject {
+            Some((_, path)) => path.find(&claims),
+            None => claims.member("sub").cloned(),
+        };
+        // Old systems number their people; a whole number is as good a name as a string.
+        let subject = match subject {
+            Some(Value::String(text)) => text,
+            Some(Value::Number(number)) if number.is_u64() => number.to_string(),
+            Some(_) | None => return Err(Outage::Malformed.into()),
+        };
+        Ok(self.voucher.vouch(&subject, &claims, now + self.probe.cache)?)
+    }
+}
+
+/// Response headers as claims. A header that comes twice could mean two people.
+fn headers(answer: &Answer) -> Result<ClaimMap, Outage> {
+    let mut members = Map::new();
+    for (name, value) in &answer.headers {
+        let value = value.to_str().map_err(|_| Outage::Malformed)?;
+        if members.insert(name.as_str().to_owned(), Value::from(value)).is_some() && name != header::SET_COOKIE {
+            return Err(Outage::Malformed);
+        }
+    }
+    Ok(ClaimMap::new(members))
+}
+
+#[async_trait]
+impl Provider for SessionProbeProvider {
+    fn id(&self) -> &ProviderId {
+        &self.settings.id
+    }
+
+    fn owns(&self) -> &Owns {
+        &self.settings.owns
+    }
+
+    fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    async fn authenticate(&self, credential: &Credential, now: UnixTime) -> Result<Authenticated, ProviderError> {
+        let Credential::Session { cookie, value } = credential else {
+            return Err(Refusal::Unsupported.into());
+        };
+        let pair = format!("{cookie}={}", value.expose());
+        let mut pair = HeaderValue::try_from(pair).map_err(|_| Refusal::BadCredentials)?;
+        pair.set_sensitive(true);
+        let call = Call::get(Operation::Probe, &self.endpoint)
+            .header(header::COOKIE, pair)
+            .header(header::ACCEPT, HeaderValue::from_static("application/json"))
+            .repeatable();
+        self.client.call(&call, |answer| self.read(&answer, now)).await
+    }
+
+    fn health(&self) -> Health {
+        Health { usable: self.client.down_since().is_none(), down_since: self.client.down_since(), problem: None }
+    }
+}
