@@ -1,7 +1,13 @@
 //! The house holds: which module may name which, how long a file may be, what the pure modules must not do, and what the
 //! documents promise about the code.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::string_slice, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -17,45 +23,174 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("identity", &["clock", "secret"]),
     ("rollout", &["clock", "identity", "secret"]),
     ("token", &["clock", "identity", "secret"]),
-    ("telemetry", &["clock", "entropy", "identity", "rollout", "secret", "token"]),
+    (
+        "telemetry",
+        &["clock", "entropy", "identity", "rollout", "secret", "token"],
+    ),
     ("store", &["clock", "entropy", "secret", "telemetry"]),
-    ("providers", &["clock", "entropy", "identity", "secret", "store", "telemetry", "token"]),
-    ("links", &["clock", "identity", "providers", "secret", "store", "telemetry"]),
-    ("session", &["clock", "entropy", "identity", "providers", "rollout", "secret", "store", "telemetry"]),
-    ("control", &["clock", "entropy", "identity", "links", "providers", "rollout", "secret", "session", "store", "telemetry"]),
+    (
+        "providers",
+        &[
+            "clock",
+            "entropy",
+            "identity",
+            "secret",
+            "store",
+            "telemetry",
+            "token",
+        ],
+    ),
+    (
+        "links",
+        &[
+            "clock",
+            "identity",
+            "providers",
+            "secret",
+            "store",
+            "telemetry",
+        ],
+    ),
+    (
+        "session",
+        &[
+            "clock",
+            "entropy",
+            "identity",
+            "providers",
+            "rollout",
+            "secret",
+            "store",
+            "telemetry",
+        ],
+    ),
+    (
+        "control",
+        &[
+            "clock",
+            "entropy",
+            "identity",
+            "links",
+            "providers",
+            "rollout",
+            "secret",
+            "session",
+            "store",
+            "telemetry",
+        ],
+    ),
     (
         "auth",
         &[
-            "clock", "control", "entropy", "identity", "links", "providers", "rollout", "secret", "session", "store",
-            "telemetry", "token",
+            "clock",
+            "control",
+            "entropy",
+            "identity",
+            "links",
+            "providers",
+            "rollout",
+            "secret",
+            "session",
+            "store",
+            "telemetry",
+            "token",
         ],
     ),
-    ("proxy", &["auth", "clock", "control", "entropy", "identity", "rollout", "secret", "telemetry"]),
+    (
+        "proxy",
+        &[
+            "auth",
+            "clock",
+            "control",
+            "entropy",
+            "identity",
+            "rollout",
+            "secret",
+            "telemetry",
+        ],
+    ),
     (
         "admin",
         &[
-            "auth", "clock", "control", "entropy", "identity", "links", "providers", "proxy", "rollout", "secret", "session",
-            "store", "telemetry",
+            "auth",
+            "clock",
+            "control",
+            "entropy",
+            "identity",
+            "links",
+            "providers",
+            "proxy",
+            "rollout",
+            "secret",
+            "session",
+            "store",
+            "telemetry",
         ],
     ),
     (
         "config",
         &[
-            "admin", "auth", "clock", "control", "entropy", "identity", "links", "providers", "proxy", "rollout", "secret",
-            "session", "store", "telemetry", "token",
+            "admin",
+            "auth",
+            "clock",
+            "control",
+            "entropy",
+            "identity",
+            "links",
+            "providers",
+            "proxy",
+            "rollout",
+            "secret",
+            "session",
+            "store",
+            "telemetry",
+            "token",
         ],
     ),
     (
         "app",
         &[
-            "admin", "auth", "clock", "config", "control", "entropy", "identity", "links", "providers", "proxy", "rollout",
-            "secret", "session", "store", "telemetry", "token",
+            "admin",
+            "auth",
+            "clock",
+            "config",
+            "control",
+            "entropy",
+            "identity",
+            "links",
+            "providers",
+            "proxy",
+            "rollout",
+            "secret",
+            "session",
+            "store",
+            "telemetry",
+            "token",
         ],
     ),
-    ("demo", &["app", "clock", "config", "entropy", "identity", "secret", "token"]),
+    (
+        "demo",
+        &[
+            "app", "clock", "config", "entropy", "identity", "secret", "token",
+        ],
+    ),
     (
         "cli",
-        &["admin", "app", "clock", "config", "control", "demo", "entropy", "identity", "providers", "rollout", "secret", "telemetry", "token"],
+        &[
+            "admin",
+            "app",
+            "clock",
+            "config",
+            "control",
+            "demo",
+            "entropy",
+            "identity",
+            "providers",
+            "rollout",
+            "secret",
+            "telemetry",
+            "token",
+        ],
     ),
     ("main", &["cli"]),
 ];
@@ -83,13 +218,24 @@ fn sources() -> Vec<(PathBuf, String)> {
 }
 
 fn module(path: &Path) -> String {
-    let first = path.strip_prefix("src").unwrap().components().next().unwrap();
-    first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+    let first = path
+        .strip_prefix("src")
+        .unwrap()
+        .components()
+        .next()
+        .unwrap();
+    first
+        .as_os_str()
+        .to_str()
+        .unwrap()
+        .trim_end_matches(".rs")
+        .to_owned()
 }
 
 /// The code of a file up to its tests.
 fn without_tests(text: &str) -> &str {
-    text.find("#[cfg(test)]\nmod tests").map_or(text, |at| &text[..at])
+    text.find("#[cfg(test)]\nmod tests")
+        .map_or(text, |at| &text[..at])
 }
 
 /// Modules that `text` names after `crate::`, comments aside.
@@ -101,7 +247,10 @@ fn named(text: &str) -> BTreeSet<String> {
                 continue;
             }
             let rest = &line[at + "crate::".len()..];
-            let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            let name: String = rest
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+                .collect();
             if name.starts_with(|c: char| c.is_ascii_lowercase()) {
                 found.insert(name);
             }
@@ -112,14 +261,19 @@ fn named(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn modules_name_only_what_stands_above_them() {
-    let arrows: BTreeMap<_, _> = ARROWS.iter().map(|(m, may)| (*m, may.iter().copied().collect::<BTreeSet<_>>())).collect();
+    let arrows: BTreeMap<_, _> = ARROWS
+        .iter()
+        .map(|(m, may)| (*m, may.iter().copied().collect::<BTreeSet<_>>()))
+        .collect();
     let mut wrong = Vec::new();
     for (path, text) in sources() {
         let own = module(&path);
         if own == "lib" {
             continue;
         }
-        let may = arrows.get(own.as_str()).unwrap_or_else(|| panic!("{own} has no row in ARROWS"));
+        let may = arrows
+            .get(own.as_str())
+            .unwrap_or_else(|| panic!("{own} has no row in ARROWS"));
         // Doubles in test code may reach further than the product does.
         for other in named(without_tests(&text)) {
             if other != own && !may.contains(other.as_str()) {
@@ -132,10 +286,17 @@ fn modules_name_only_what_stands_above_them() {
 
 #[test]
 fn arrows_have_no_cycle() {
-    let place: BTreeMap<_, _> = ARROWS.iter().enumerate().map(|(i, (m, _))| (*m, i)).collect();
+    let place: BTreeMap<_, _> = ARROWS
+        .iter()
+        .enumerate()
+        .map(|(i, (m, _))| (*m, i))
+        .collect();
     for (module, may) in ARROWS {
         for other in *may {
-            assert!(place[other] < place[module], "{module} names {other}, which stands below it");
+            assert!(
+                place[other] < place[module],
+                "{module} names {other}, which stands below it"
+            );
         }
     }
 }
@@ -154,7 +315,11 @@ fn files_stay_short_enough_to_read() {
 fn no_module_is_a_drawer() {
     for (path, _) in sources() {
         let stem = path.file_stem().unwrap().to_str().unwrap();
-        assert!(!["util", "utils", "common", "types", "helpers", "misc"].contains(&stem), "{}", path.display());
+        assert!(
+            !["util", "utils", "common", "types", "helpers", "misc"].contains(&stem),
+            "{}",
+            path.display()
+        );
     }
 }
 
@@ -164,8 +329,20 @@ fn the_pure_modules_have_no_io_no_clock_no_async() {
         if !["identity", "rollout", "token"].contains(&module(&path).as_str()) {
             continue;
         }
-        for word in ["async fn", "tokio::", "std::fs", "std::net::Tcp", "SystemTime", "Instant::now", "std::env"] {
-            assert!(!without_tests(&text).contains(word), "{}: {word}", path.display());
+        for word in [
+            "async fn",
+            "tokio::",
+            "std::fs",
+            "std::net::Tcp",
+            "SystemTime",
+            "Instant::now",
+            "std::env",
+        ] {
+            assert!(
+                !without_tests(&text).contains(word),
+                "{}: {word}",
+                path.display()
+            );
         }
     }
 }
@@ -173,7 +350,11 @@ fn the_pure_modules_have_no_io_no_clock_no_async() {
 #[test]
 fn every_module_says_what_it_is_for() {
     for (path, text) in sources() {
-        assert!(text.starts_with("//! ") || path.ends_with("main.rs"), "{} begins without a sentence", path.display());
+        assert!(
+            text.starts_with("//! ") || path.ends_with("main.rs"),
+            "{} begins without a sentence",
+            path.display()
+        );
     }
 }
 
@@ -181,7 +362,11 @@ fn every_module_says_what_it_is_for() {
 fn only_providers_can_make_a_proof() {
     for (path, text) in sources() {
         if module(&path) != "providers" {
-            assert!(!without_tests(&text).contains("Authenticated::new("), "{}", path.display());
+            assert!(
+                !without_tests(&text).contains("Authenticated::new("),
+                "{}",
+                path.display()
+            );
         }
     }
 }

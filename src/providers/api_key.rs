@@ -56,7 +56,11 @@ impl ApiKeyProvider {
 
 fn keys(text: &str) -> Result<Keys, String> {
     let mut all = Keys::new();
-    for (name, entry) in entries::parse(text, |hash| hash_of(hash).map(drop).ok_or("the hash is not `sha256:` and 64 hex digits"))? {
+    for (name, entry) in entries::parse(text, |hash| {
+        hash_of(hash)
+            .map(drop)
+            .ok_or("the hash is not `sha256:` and 64 hex digits")
+    })? {
         let hash = hash_of(&entry.hash).ok_or("a hash was checked and is gone")?;
         if let Some((other, _)) = all.insert(hash, (name.clone(), entry)) {
             return Err(format!("`{other}` and `{name}` have the same key"));
@@ -91,29 +95,76 @@ impl Provider for ApiKeyProvider {
         &self.epoch
     }
 
-    fn judge_locally(&self, credential: &Credential, now: UnixTime) -> Option<Result<Authenticated, ProviderError>> {
+    fn judge_locally(
+        &self,
+        credential: &Credential,
+        now: UnixTime,
+    ) -> Option<Result<Authenticated, ProviderError>> {
         Some(self.judge(credential, now))
     }
 
-    async fn authenticate(&self, credential: &Credential, now: UnixTime) -> Result<Authenticated, ProviderError> {
+    async fn authenticate(
+        &self,
+        credential: &Credential,
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
         self.judge(credential, now)
     }
 
     fn health(&self) -> Health {
         let problem = self.file.problem();
-        Health { usable: problem.is_none(), down_since: None, problem }
+        Health {
+            usable: problem.is_none(),
+            down_since: None,
+            problem,
+        }
     }
 }
 
 impl ApiKeyProvider {
-    fn judge(&self, credential: &Credential, now: UnixTime) -> Result<Authenticated, ProviderError> {
+    fn judge(
+        &self,
+        credential: &Credential,
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
         let Credential::ApiKey(key) = credential else {
             return Err(Refusal::Unsupported.into());
         };
         let keys = self.file.content().ok_or(Outage::KeysUnavailable)?;
         let hash = digest::digest(&digest::SHA256, key.expose().as_bytes());
-        let found = <[u8; 32]>::try_from(hash.as_ref()).ok().and_then(|hash| keys.get(&hash));
+        let found = <[u8; 32]>::try_from(hash.as_ref())
+            .ok()
+            .and_then(|hash| keys.get(&hash));
         let (name, entry) = found.ok_or(Refusal::BadCredentials)?;
         Ok(self.voucher.listed(name, &entry.groups, now + KEEP)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_by_its_hash_and_never_stands_in_the_file() {
+        let line =
+            "job:sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b:batch";
+        let keys = keys(line).unwrap();
+        let hash: [u8; 32] = digest::digest(&digest::SHA256, b"secret")
+            .as_ref()
+            .try_into()
+            .unwrap();
+        assert_eq!(&*keys[&hash].0, "job");
+    }
+
+    #[test]
+    fn two_names_for_one_key_and_keys_in_clear_text_are_refused() {
+        let hash = "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+        assert!(
+            keys(&format!("a:{hash}\nb:{hash}"))
+                .unwrap_err()
+                .contains("same key")
+        );
+        assert!(keys("a:secret").is_err());
+        assert!(keys("a:sha256:00").is_err());
     }
 }

@@ -29,9 +29,6 @@ use crate::providers::settings::Settings;
 use crate::providers::vouch::Voucher;
 use crate::providers::watched::Watched;
 
-/// A bcrypt hash of nothing that anybody knows: an unknown name costs as much time as a wrong password.
-const NOBODY: &str = "$2b$10$7EqJtq98hPqEX7fNZaFWoOa5gKp0kG0e6u4rR1m5y0m2m5m5m5m5m";
-
 /// The longest password that is hashed, in bytes; a longer one is wrong.
 const MAX_PASSWORD: usize = 1_024;
 
@@ -56,7 +53,12 @@ impl BasicProvider {
         let cores = available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             voucher: Voucher::new(&settings, &basic.issuer),
-            file: Watched::start(&basic.file, |text| entries::parse(text, check), epoch.clone(), background),
+            file: Watched::start(
+                &basic.file,
+                |text| entries::parse(text, check),
+                epoch.clone(),
+                background,
+            ),
             room: Arc::new(Semaphore::new(cores * 4)),
             settings,
             basic,
@@ -68,10 +70,14 @@ impl BasicProvider {
 /// Whether the hash is of a scheme that still holds.
 fn check(hash: &str) -> Result<(), &'static str> {
     if hash.starts_with("$argon2") {
-        PasswordHash::new(hash).map(drop).map_err(|_| "the argon2 hash is not in PHC form")
+        PasswordHash::new(hash)
+            .map(drop)
+            .map_err(|_| "the argon2 hash is not in PHC form")
     } else if ["$2a$", "$2b$", "$2y$"].iter().any(|p| hash.starts_with(p)) {
         // The scheme's own parser is asked, so that a truncated hash shows now and not at a sign-in.
-        bcrypt::verify("", hash).map(drop).map_err(|_| "the bcrypt hash is not one")
+        bcrypt::verify("", hash)
+            .map(drop)
+            .map_err(|_| "the bcrypt hash is not one")
     } else {
         Err("the hash is neither argon2 nor bcrypt")
     }
@@ -80,7 +86,11 @@ fn check(hash: &str) -> Result<(), &'static str> {
 /// Whether `password` made `hash`. Slow on purpose: called on a blocking thread.
 fn matches(password: &str, hash: &str) -> bool {
     if hash.starts_with("$argon2") {
-        PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        PasswordHash::new(hash).is_ok_and(|hash| {
+            Argon2::default()
+                .verify_password(password.as_bytes(), &hash)
+                .is_ok()
+        })
     } else {
         bcrypt::verify(password, hash).unwrap_or(false)
     }
@@ -100,7 +110,11 @@ impl Provider for BasicProvider {
         &self.epoch
     }
 
-    async fn authenticate(&self, credential: &Credential, now: UnixTime) -> Result<Authenticated, ProviderError> {
+    async fn authenticate(
+        &self,
+        credential: &Credential,
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
         let Credential::Basic { username, password } = credential else {
             return Err(Refusal::Unsupported.into());
         };
@@ -108,9 +122,18 @@ impl Provider for BasicProvider {
         if MAX_PASSWORD < password.expose().len() {
             return Err(Refusal::BadCredentials.into());
         }
-        let permit = Arc::clone(&self.room).try_acquire_owned().map_err(|_| Outage::Shed)?;
+        let permit = Arc::clone(&self.room)
+            .try_acquire_owned()
+            .map_err(|_| Outage::Shed)?;
         let entry = people.get(username).cloned();
-        let hash: Box<str> = entry.as_ref().map_or_else(|| NOBODY.into(), |e| e.hash.clone());
+        // An unknown name costs what a wrong password costs: somebody else's hash is computed, and its answer dropped.
+        let Some(hash) = entry
+            .as_ref()
+            .or_else(|| people.values().next())
+            .map(|e| e.hash.clone())
+        else {
+            return Err(Refusal::BadCredentials.into());
+        };
         let password = password.clone();
         let good = tokio::task::spawn_blocking(move || {
             let _room = permit;
@@ -119,13 +142,126 @@ impl Provider for BasicProvider {
         .await
         .map_err(|_| Outage::Shed)?;
         match entry {
-            Some(entry) if good => Ok(self.voucher.listed(username, &entry.groups, now + self.basic.cache)?),
+            Some(entry) if good => {
+                Ok(self
+                    .voucher
+                    .listed(username, &entry.groups, now + self.basic.cache)?)
+            }
             Some(_) | None => Err(Refusal::BadCredentials.into()),
         }
     }
 
     fn health(&self) -> Health {
         let problem = self.file.problem();
-        Health { usable: problem.is_none(), down_since: None, problem }
+        Health {
+            usable: problem.is_none(),
+            down_since: None,
+            problem,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::identity::ClaimPath;
+    use crate::identity::Issuer;
+    use crate::providers::settings::Assurance;
+    use crate::providers::settings::KindSettings;
+    use crate::secret::Secret;
+
+    fn provider(lines: &str) -> BasicProvider {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(lines.as_bytes()).unwrap();
+        let basic = Basic {
+            issuer: Issuer::new("https://old.example"),
+            file: file.path().to_owned(),
+            realm: "old".into(),
+            cache: std::time::Duration::from_secs(30),
+        };
+        let settings = Settings {
+            id: ProviderId::new("old"),
+            owns: Owns {
+                basic: true,
+                ..Owns::default()
+            },
+            claims: vec![
+                ("subject".into(), ClaimPath::parse("username").unwrap()),
+                ("groups".into(), ClaimPath::parse("groups").unwrap()),
+            ],
+            assurance: Assurance {
+                fixed: Some("pwd".into()),
+                ..Assurance::default()
+            },
+            client: crate::providers::settings::Client::for_test(),
+            kind: KindSettings::Basic(basic.clone()),
+        };
+        BasicProvider::new(settings, basic, &Handle::current())
+    }
+
+    fn lines() -> String {
+        format!("alice:{}:it,hr\n", bcrypt::hash("right", 4).unwrap())
+    }
+
+    async fn judge(
+        provider: &BasicProvider,
+        username: &str,
+        password: &str,
+    ) -> Result<Authenticated, ProviderError> {
+        let credential = Credential::Basic {
+            username: username.into(),
+            password: Secret::new(password.to_owned()),
+        };
+        provider
+            .authenticate(&credential, UnixTime::from_secs(1_000))
+            .await
+    }
+
+    #[tokio::test]
+    async fn the_right_password_names_the_person_and_the_groups() {
+        let proof = judge(&provider(&lines()), "alice", "right").await.unwrap();
+        assert_eq!(proof.identity().key.subject.as_str(), "alice");
+        assert_eq!(
+            proof.identity().attributes.list("groups").unwrap(),
+            ["it", "hr"]
+        );
+        assert_eq!(proof.identity().acr.as_deref(), Some("pwd"));
+        assert_eq!(proof.expires(), UnixTime::from_secs(1_030));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_and_an_unknown_name_get_the_same_refusal() {
+        let provider = provider(&lines());
+        let refused = Err(ProviderError::Rejected(Refusal::BadCredentials));
+        assert_eq!(judge(&provider, "alice", "wrong").await.map(drop), refused);
+        assert_eq!(judge(&provider, "bob", "right").await.map(drop), refused);
+        assert_eq!(
+            judge(&provider, "alice", &"x".repeat(2_000))
+                .await
+                .map(drop),
+            refused
+        );
+        assert_eq!(judge(&provider, "Alice", "right").await.map(drop), refused);
+    }
+
+    #[tokio::test]
+    async fn a_file_with_a_broken_hash_judges_nobody() {
+        for broken in [
+            "alice:plain",
+            "alice:$2b$04$short",
+            "alice:$argon2id$nonsense",
+            "alice:{SHA}abc",
+        ] {
+            let provider = provider(broken);
+            assert!(!provider.health().usable, "{broken}");
+            let outage = Err(Outage::KeysUnavailable.into());
+            assert_eq!(
+                judge(&provider, "alice", "x").await.map(drop),
+                outage,
+                "{broken}"
+            );
+        }
     }
 }

@@ -53,7 +53,12 @@ pub(super) struct LdapProvider {
 
 impl LdapProvider {
     /// A provider for one directory; nothing is connected yet.
-    pub(super) fn new(settings: Settings, ldap: settings::Ldap, tls: Arc<ClientConfig>, breaker: Breaker) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        ldap: settings::Ldap,
+        tls: Arc<ClientConfig>,
+        breaker: Breaker,
+    ) -> Self {
         Self {
             voucher: Voucher::new(&settings, &ldap.issuer),
             room: Semaphore::new(settings.client.max_inflight),
@@ -65,13 +70,23 @@ impl LdapProvider {
         }
     }
 
-    async fn bind(&self, username: &str, password: &str, now: UnixTime) -> Result<Authenticated, ProviderError> {
-        let dn = self.ldap.user_dn.replace("{username}", &dn_escape(username));
+    async fn bind(
+        &self,
+        username: &str,
+        password: &str,
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
+        let dn = self
+            .ldap
+            .user_dn
+            .replace("{username}", &dn_escape(username));
         let connecting = LdapConnSettings::new()
             .set_conn_timeout(self.settings.client.timeout)
             .set_starttls(self.ldap.starttls)
             .set_config(Arc::clone(&self.tls));
-        let (connection, mut ldap) = LdapConnAsync::with_settings(connecting, &self.ldap.url).await.map_err(outage)?;
+        let (connection, mut ldap) = LdapConnAsync::with_settings(connecting, &self.ldap.url)
+            .await
+            .map_err(outage)?;
         let driver = tokio::spawn(async move {
             // The error of a broken connection reaches the caller through its request.
             drop(connection.drive().await);
@@ -95,23 +110,42 @@ impl LdapProvider {
         let mut claims = self.entry(ldap, dn).await?;
         if let Some(groups) = &self.ldap.groups {
             let names = self.groups(ldap, groups, username, dn).await?;
-            claims.insert("groups".to_owned(), Value::Array(names.into_iter().map(Value::from).collect()));
+            claims.insert(
+                "groups".to_owned(),
+                Value::Array(names.into_iter().map(Value::from).collect()),
+            );
         }
         let claims = ClaimMap::new(claims);
         // The directory's own spelling: `Bob` and `bob` bind as one person and must be one subject.
-        let subject = self.settings.claims.iter().find(|(name, _)| &**name == "subject");
+        let subject = self
+            .settings
+            .claims
+            .iter()
+            .find(|(name, _)| &**name == "subject");
         let subject = subject.and_then(|(_, path)| path.find(&claims));
-        let subject = subject.as_ref().and_then(Value::as_str).or_else(|| claims.text("dn"));
+        let subject = subject
+            .as_ref()
+            .and_then(Value::as_str)
+            .or_else(|| claims.text("dn"));
         let subject = subject.ok_or(Outage::Malformed)?.to_owned();
-        Ok(self.voucher.vouch(&subject, &claims, now + self.ldap.cache)?)
+        Ok(self
+            .voucher
+            .vouch(&subject, &claims, now + self.ldap.cache)?)
     }
 
     /// The person's own entry: every attribute with one value as a string, with several as a list; and `dn`.
     async fn entry(&self, ldap: &mut Ldap, dn: &str) -> Result<Map<String, Value>, ProviderError> {
         let wanted: Vec<&str> = self.ldap.attributes.iter().map(|a| &**a).collect();
-        let found = ldap.search(dn, Scope::Base, "(objectClass=*)", wanted).await.map_err(outage)?;
+        let found = ldap
+            .search(dn, Scope::Base, "(objectClass=*)", wanted)
+            .await
+            .map_err(outage)?;
         let (entries, _) = found.success().map_err(outage)?;
-        let entry = entries.into_iter().next().map(SearchEntry::construct).ok_or(Outage::Malformed)?;
+        let entry = entries
+            .into_iter()
+            .next()
+            .map(SearchEntry::construct)
+            .ok_or(Outage::Malformed)?;
         let mut claims = Map::new();
         for (name, mut values) in entry.attrs {
             let value = match values.len() {
@@ -131,9 +165,15 @@ impl LdapProvider {
         username: &str,
         dn: &str,
     ) -> Result<Vec<String>, ProviderError> {
-        let filter = groups.filter.replace("{dn}", &ldap_escape(dn)).replace("{username}", &ldap_escape(username));
+        let filter = groups
+            .filter
+            .replace("{dn}", &ldap_escape(dn))
+            .replace("{username}", &ldap_escape(username));
         let wanted = vec![groups.attribute.as_str()];
-        let found = ldap.search(&groups.base, Scope::Subtree, &filter, wanted).await.map_err(outage)?;
+        let found = ldap
+            .search(&groups.base, Scope::Subtree, &filter, wanted)
+            .await
+            .map_err(outage)?;
         let (entries, _) = found.success().map_err(outage)?;
         if MAX_GROUPS < entries.len() {
             return Err(Refusal::Policy.into());
@@ -171,7 +211,10 @@ fn judge(code: u32, text: &str) -> Result<(), ProviderError> {
 }
 
 /// What an error of the library means: never a judgement, except a result code that is one.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the library's list is long and open; what is not named is a garbled answer")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library's list is long and open; what is not named is a garbled answer"
+)]
 fn outage(error: LdapError) -> ProviderError {
     match error {
         LdapError::LdapResult { result } => match judge(result.rc, &result.text) {
@@ -179,7 +222,10 @@ fn outage(error: LdapError) -> ProviderError {
             // A search that is refused after a good bind says nothing about the password.
             Ok(()) | Err(ProviderError::Rejected(_)) => Outage::Malformed.into(),
         },
-        LdapError::Io { .. } | LdapError::EndOfStream | LdapError::ResultRecv { .. } | LdapError::OpSend { .. } => Outage::Connect.into(),
+        LdapError::Io { .. }
+        | LdapError::EndOfStream
+        | LdapError::ResultRecv { .. }
+        | LdapError::OpSend { .. } => Outage::Connect.into(),
         LdapError::Timeout { .. } => Outage::Timeout.into(),
         LdapError::Rustls { .. } | LdapError::DNSName { .. } => Outage::Tls.into(),
         _ => Outage::Malformed.into(),
@@ -200,7 +246,11 @@ impl Provider for LdapProvider {
         &self.epoch
     }
 
-    async fn authenticate(&self, credential: &Credential, now: UnixTime) -> Result<Authenticated, ProviderError> {
+    async fn authenticate(
+        &self,
+        credential: &Credential,
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
         let Credential::Basic { username, password } = credential else {
             return Err(Refusal::Unsupported.into());
         };
@@ -210,7 +260,11 @@ impl Provider for LdapProvider {
         }
         let _room = self.room.try_acquire().map_err(|_| Outage::Shed)?;
         let limit = self.settings.client.timeout;
-        let bind = async { timeout(limit, self.bind(username, password.expose(), now)).await.map_err(|_| Outage::Timeout)? };
+        let bind = async {
+            timeout(limit, self.bind(username, password.expose(), now))
+                .await
+                .map_err(|_| Outage::Timeout)?
+        };
         guarded(&self.breaker, bind).await
     }
 
@@ -219,6 +273,31 @@ impl Provider for LdapProvider {
             Circuit::Closed | Circuit::HalfOpen => true,
             Circuit::Open => false,
         };
-        Health { usable, down_since: self.breaker.down_since(), problem: None }
+        Health {
+            usable,
+            down_since: self.breaker.down_since(),
+            problem: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_and_an_outage_of_the_directory_stay_apart() {
+        for (code, text, expected) in [
+            (49, "", Refusal::BadCredentials.into()),
+            (49, "80090308: data 533, v4563", Refusal::Disabled.into()),
+            (49, "80090308: data 775, v4563", Refusal::Locked.into()),
+            (53, "", Refusal::Policy.into()),
+            (51, "", Outage::RateLimited.into()),
+            (52, "", Outage::Http5xx.into()),
+            (9_999, "", ProviderError::from(Outage::Malformed)),
+        ] {
+            assert_eq!(judge(code, text), Err(expected), "{code} {text}");
+        }
+        assert_eq!(judge(0, ""), Ok(()));
     }
 }

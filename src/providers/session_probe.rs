@@ -42,7 +42,12 @@ pub(super) struct SessionProbeProvider {
 
 impl SessionProbeProvider {
     /// A provider for one old system; nothing is asked yet.
-    pub(super) fn new(settings: Settings, probe: SessionProbe, endpoint: Endpoint, client: Client) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        probe: SessionProbe,
+        endpoint: Endpoint,
+        client: Client,
+    ) -> Self {
         Self {
             voucher: Voucher::new(&settings, &probe.issuer),
             epoch: Epoch::default(),
@@ -72,7 +77,11 @@ impl SessionProbeProvider {
             },
             ProbeAnswer::Headers => headers(answer)?,
         };
-        let subject = self.settings.claims.iter().find(|(name, _)| &**name == "subject");
+        let subject = self
+            .settings
+            .claims
+            .iter()
+            .find(|(name, _)| &**name == "subject");
         let subject = match subject {
             Some((_, path)) => path.find(&claims),
             None => claims.member("sub").cloned(),
@@ -83,7 +92,9 @@ impl SessionProbeProvider {
             Some(Value::Number(number)) if number.is_u64() => number.to_string(),
             Some(_) | None => return Err(Outage::Malformed.into()),
         };
-        Ok(self.voucher.vouch(&subject, &claims, now + self.probe.cache)?)
+        Ok(self
+            .voucher
+            .vouch(&subject, &claims, now + self.probe.cache)?)
     }
 }
 
@@ -92,7 +103,11 @@ fn headers(answer: &Answer) -> Result<ClaimMap, Outage> {
     let mut members = Map::new();
     for (name, value) in &answer.headers {
         let value = value.to_str().map_err(|_| Outage::Malformed)?;
-        if members.insert(name.as_str().to_owned(), Value::from(value)).is_some() && name != header::SET_COOKIE {
+        if members
+            .insert(name.as_str().to_owned(), Value::from(value))
+            .is_some()
+            && name != header::SET_COOKIE
+        {
             return Err(Outage::Malformed);
         }
     }
@@ -113,7 +128,11 @@ impl Provider for SessionProbeProvider {
         &self.epoch
     }
 
-    async fn authenticate(&self, credential: &Credential, now: UnixTime) -> Result<Authenticated, ProviderError> {
+    async fn authenticate(
+        &self,
+        credential: &Credential,
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
         let Credential::Session { cookie, value } = credential else {
             return Err(Refusal::Unsupported.into());
         };
@@ -124,10 +143,16 @@ impl Provider for SessionProbeProvider {
             .header(header::COOKIE, pair)
             .header(header::ACCEPT, HeaderValue::from_static("application/json"))
             .repeatable();
-        self.client.call(&call, |answer| self.read(&answer, now)).await
+        self.client
+            .call(&call, |answer| self.read(&answer, now))
+            .await
     }
 
     fn health(&self) -> Health {
-        Health { usable: self.client.down_since().is_none(), down_since: self.client.down_since(), problem: None }
+        Health {
+            usable: self.client.down_since().is_none(),
+            down_since: self.client.down_since(),
+            problem: None,
+        }
     }
 }

@@ -55,6 +55,25 @@ pub(crate) struct Client {
     pub(crate) breaker: Breaker,
 }
 
+#[cfg(test)]
+impl Client {
+    /// Boring bounds for a test.
+    pub(crate) fn for_test() -> Self {
+        Self {
+            timeout: Duration::from_secs(10),
+            max_inflight: 64,
+            retries: 2,
+            ca: None,
+            breaker: Breaker {
+                window: Duration::from_secs(30),
+                min_requests: 20,
+                failure_permille: 500,
+                open_for: Duration::from_secs(15),
+            },
+        }
+    }
+}
+
 /// When a provider is not asked any more.
 #[derive(Clone, Debug)]
 pub(crate) struct Breaker {

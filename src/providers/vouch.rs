@@ -46,16 +46,27 @@ impl Voucher {
     ///
     /// When the subject is none, or its groups were left out of the claims because they are too many: missing groups must
     /// never look like no groups.
-    pub(super) fn vouch(&self, subject: &str, claims: &ClaimMap, expires: UnixTime) -> Result<Authenticated, Refusal> {
+    pub(super) fn vouch(
+        &self,
+        subject: &str,
+        claims: &ClaimMap,
+        expires: UnixTime,
+    ) -> Result<Authenticated, Refusal> {
         let subject = Subject::try_from(subject).map_err(|_| Refusal::BadCredentials)?;
         if groups_overage(claims) && self.claims.iter().any(|(name, _)| &**name == "groups") {
             return Err(Refusal::Policy);
         }
         let identity = Identity {
             provider: self.provider.clone(),
-            key: SubjectKey { issuer: self.issuer.clone(), subject },
+            key: SubjectKey {
+                issuer: self.issuer.clone(),
+                subject,
+            },
             attributes: Arc::new(attributes(claims, &self.claims)),
-            client_id: claims.text("client_id").or_else(|| claims.text("azp")).map(Box::from),
+            client_id: claims
+                .text("client_id")
+                .or_else(|| claims.text("azp"))
+                .map(Box::from),
             acr: self.acr(claims),
             scopes: scopes(claims),
         };
@@ -67,9 +78,17 @@ impl Voucher {
     /// # Errors
     ///
     /// As [`Self::vouch`].
-    pub(super) fn listed(&self, name: &str, groups: &[Box<str>], expires: UnixTime) -> Result<Authenticated, Refusal> {
+    pub(super) fn listed(
+        &self,
+        name: &str,
+        groups: &[Box<str>],
+        expires: UnixTime,
+    ) -> Result<Authenticated, Refusal> {
         let groups = groups.iter().map(|g| Value::from(&**g)).collect();
-        let members = Map::from_iter([("username".to_owned(), Value::from(name)), ("groups".to_owned(), Value::Array(groups))]);
+        let members = Map::from_iter([
+            ("username".to_owned(), Value::from(name)),
+            ("groups".to_owned(), Value::Array(groups)),
+        ]);
         self.vouch(name, &ClaimMap::new(members), expires)
     }
 
@@ -80,15 +99,25 @@ impl Voucher {
         };
         let said = claim.find(claims)?;
         let said = said.as_str()?;
-        map.iter().find(|(from, _)| &**from == said).map(|(_, to)| to.clone())
+        map.iter()
+            .find(|(from, _)| &**from == said)
+            .map(|(_, to)| to.clone())
     }
 }
 
 /// `scope` as one string (RFC 6749 §3.3), or `scp` as a string or a list.
 fn scopes(claims: &ClaimMap) -> Box<[Box<str>]> {
     if let Some(text) = claims.text("scope").or_else(|| claims.text("scp")) {
-        return text.split(' ').filter(|s| !s.is_empty()).map(Box::from).collect();
+        return text
+            .split(' ')
+            .filter(|s| !s.is_empty())
+            .map(Box::from)
+            .collect();
     }
     let list = claims.member("scp").and_then(Value::as_array);
-    list.into_iter().flatten().filter_map(Value::as_str).map(Box::from).collect()
+    list.into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(Box::from)
+        .collect()
 }

@@ -32,9 +32,18 @@ pub(super) struct Watched<T> {
 
 impl<T: Send + Sync + 'static> Watched<T> {
     /// Reads `path` and goes on watching it. `epoch` is raised at every change, because somebody may have gone.
-    pub(super) fn start(path: &Path, parse: fn(&str) -> Result<T, String>, epoch: Epoch, background: &Handle) -> Self {
+    pub(super) fn start(
+        path: &Path,
+        parse: fn(&str) -> Result<T, String>,
+        epoch: Epoch,
+        background: &Handle,
+    ) -> Self {
         let content = Arc::new(ArcSwapOption::empty());
-        let mut file = File { path: path.to_owned(), parse, seen: None };
+        let mut file = File {
+            path: path.to_owned(),
+            parse,
+            seen: None,
+        };
         file.look(&content);
         let shared = Arc::clone(&content);
         let task = background.spawn(async move {
@@ -59,7 +68,11 @@ impl<T: Send + Sync + 'static> Watched<T> {
                 }
             }
         });
-        Self { path: path.to_owned(), content, task: task.abort_handle() }
+        Self {
+            path: path.to_owned(),
+            content,
+            task: task.abort_handle(),
+        }
     }
 
     /// The content, if the file was ever understood.
@@ -69,7 +82,10 @@ impl<T: Send + Sync + 'static> Watched<T> {
 
     /// What is wrong, in words for `/-/ready`.
     pub(super) fn problem(&self) -> Option<String> {
-        self.content.load().is_none().then(|| format!("{} was never readable", self.path.display()))
+        self.content
+            .load()
+            .is_none()
+            .then(|| format!("{} was never readable", self.path.display()))
     }
 }
 
@@ -136,7 +152,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("n");
         let content = ArcSwapOption::empty();
-        let mut file = File { path: path.clone(), parse: number, seen: None };
+        let mut file = File {
+            path: path.clone(),
+            parse: number,
+            seen: None,
+        };
         assert!(!file.look(&content), "there is no file yet");
         std::fs::write(&path, "1").unwrap();
         assert!(file.look(&content));

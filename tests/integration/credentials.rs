@@ -24,15 +24,32 @@ async fn a_good_token_of_either_provider_reaches_the_application_with_the_same_b
     let (old, new, upstream, proxy) = stage().await;
     let mut heads = Vec::new();
     for idp in [&old, &new] {
-        let answer = request(proxy.address, "GET", "/report", &[("Authorization", &bearer(&idp.token("alice")))], b"").await;
+        let answer = request(
+            proxy.address,
+            "GET",
+            "/report",
+            &[("Authorization", &bearer(&idp.token("alice")))],
+            b"",
+        )
+        .await;
         assert_eq!(answer.status, 200, "{}\n{}", answer.text(), proxy.log());
         let seen = upstream.last();
         assert_eq!(seen.line(), "GET /report HTTP/1.1");
-        assert!(seen.all("authorization").is_empty(), "the credential stays here");
+        assert!(
+            seen.all("authorization").is_empty(),
+            "the credential stays here"
+        );
         heads.push(["x-remote-user", "x-remote-name", "x-remote-groups"].map(|n| seen.all(n)));
     }
     assert_eq!(heads[0], heads[1]);
-    assert_eq!(heads[0], [vec!["uid-alice".to_owned()], vec!["alice".to_owned()], vec!["users".to_owned()]]);
+    assert_eq!(
+        heads[0],
+        [
+            vec!["uid-alice".to_owned()],
+            vec!["alice".to_owned()],
+            vec!["users".to_owned()]
+        ]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,8 +72,14 @@ async fn a_bad_token_is_401_with_a_challenge_and_nothing_reaches_the_application
         ("expired", with("exp", json!(now - 120))),
         ("not yet valid", with("nbf", json!(now + 600))),
         ("wrong audience", with("aud", json!("other"))),
-        ("wrong issuer", with("iss", json!("https://elsewhere.example"))),
-        ("the other provider's issuer", with("iss", json!(old.issuer()))),
+        (
+            "wrong issuer",
+            with("iss", json!("https://elsewhere.example")),
+        ),
+        (
+            "the other provider's issuer",
+            with("iss", json!(old.issuer())),
+        ),
         ("no expiry", with("exp", json!(null))),
         ("no subject", with("sub", json!(null))),
         ("alg none", none),
@@ -67,12 +90,24 @@ async fn a_bad_token_is_401_with_a_challenge_and_nothing_reaches_the_application
         ("a logout token", new.sign_as("logout+jwt", &good)),
     ];
     for (name, token) in cases {
-        let answer = request(proxy.address, "GET", "/report", &[("Authorization", &bearer(&token))], b"").await;
+        let answer = request(
+            proxy.address,
+            "GET",
+            "/report",
+            &[("Authorization", &bearer(&token))],
+            b"",
+        )
+        .await;
         assert_eq!(answer.status, 401, "{name}: {}", answer.text());
-        let challenge = answer.header("www-authenticate").unwrap_or_else(|| panic!("{name}: no challenge"));
+        let challenge = answer
+            .header("www-authenticate")
+            .unwrap_or_else(|| panic!("{name}: no challenge"));
         assert!(challenge.starts_with("Bearer"), "{name}: {challenge}");
         for word in ["expired", "signature", "audience", "issuer", "alg", "kid"] {
-            assert!(!answer.text().contains(word) && !challenge.contains(word), "{name}: the answer tells why");
+            assert!(
+                !answer.text().contains(word) && !challenge.contains(word),
+                "{name}: the answer tells why"
+            );
         }
     }
     assert_eq!(upstream.hits(), 0);
@@ -82,7 +117,14 @@ async fn a_bad_token_is_401_with_a_challenge_and_nothing_reaches_the_application
 async fn two_credentials_at_once_are_refused() {
     let (old, new, upstream, proxy) = stage().await;
     let (a, b) = (bearer(&old.token("alice")), bearer(&new.token("bob")));
-    let answer = request(proxy.address, "GET", "/", &[("Authorization", &a), ("Authorization", &b)], b"").await;
+    let answer = request(
+        proxy.address,
+        "GET",
+        "/",
+        &[("Authorization", &a), ("Authorization", &b)],
+        b"",
+    )
+    .await;
     assert!([400, 401].contains(&answer.status), "{}", answer.status);
     assert_eq!(upstream.hits(), 0);
 }
@@ -92,10 +134,19 @@ async fn nothing_presented_is_401_for_a_program_and_a_redirect_for_a_navigation(
     let (_old, _new, upstream, proxy) = stage().await;
     let api = get(proxy.address, "/report").await;
     assert_eq!(api.status, 401);
-    let navigation = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")];
+    let navigation = [
+        ("Accept", "text/html"),
+        ("Sec-Fetch-Mode", "navigate"),
+        ("Sec-Fetch-Dest", "document"),
+    ];
     let page = request(proxy.address, "GET", "/report", &navigation, b"").await;
     assert_eq!(page.status, 302, "{}", page.text());
-    assert_eq!(request(proxy.address, "POST", "/report", &navigation, b"x").await.status, 401);
+    assert_eq!(
+        request(proxy.address, "POST", "/report", &navigation, b"x")
+            .await
+            .status,
+        401
+    );
     assert_eq!(upstream.hits(), 0);
 }
 
@@ -103,20 +154,45 @@ async fn nothing_presented_is_401_for_a_program_and_a_redirect_for_a_navigation(
 async fn a_withdrawn_key_stops_counting_even_for_a_cached_token() {
     let (_old, new, _upstream, proxy) = stage().await;
     let token = bearer(&new.token("alice"));
-    assert_eq!(request(proxy.address, "GET", "/", &[("Authorization", &token)], b"").await.status, 200);
+    assert_eq!(
+        request(proxy.address, "GET", "/", &[("Authorization", &token)], b"")
+            .await
+            .status,
+        200
+    );
     new.rotate();
     // The new key is unknown, so its first use makes the proxy fetch the set; that fetch also withdraws the old key.
     let next = bearer(&new.token("alice"));
-    assert_eq!(request(proxy.address, "GET", "/", &[("Authorization", &next)], b"").await.status, 200);
-    assert_eq!(request(proxy.address, "GET", "/", &[("Authorization", &token)], b"").await.status, 401);
+    assert_eq!(
+        request(proxy.address, "GET", "/", &[("Authorization", &next)], b"")
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        request(proxy.address, "GET", "/", &[("Authorization", &token)], b"")
+            .await
+            .status,
+        401
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn known_keys_keep_working_while_the_provider_is_away() {
     let (_old, new, _upstream, proxy) = stage().await;
     let token = bearer(&new.token("alice"));
-    assert_eq!(request(proxy.address, "GET", "/", &[("Authorization", &token)], b"").await.status, 200);
+    assert_eq!(
+        request(proxy.address, "GET", "/", &[("Authorization", &token)], b"")
+            .await
+            .status,
+        200
+    );
     new.fail_with(Some(503));
     let other = bearer(&new.token("bob"));
-    assert_eq!(request(proxy.address, "GET", "/", &[("Authorization", &other)], b"").await.status, 200);
+    assert_eq!(
+        request(proxy.address, "GET", "/", &[("Authorization", &other)], b"")
+            .await
+            .status,
+        200
+    );
 }

@@ -9,7 +9,11 @@ use crate::harness::request;
 use crate::reload::until;
 use crate::two_providers;
 
-const NAVIGATION: [(&str, &str); 3] = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")];
+const NAVIGATION: [(&str, &str); 3] = [
+    ("Accept", "text/html"),
+    ("Sec-Fetch-Mode", "navigate"),
+    ("Sec-Fetch-Dest", "document"),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_kill_file_moves_new_logins_within_a_second_with_a_broken_configuration() {
@@ -17,18 +21,32 @@ async fn the_kill_file_moves_new_logins_within_a_second_with_a_broken_configurat
     let proxy = Proxy::start(&two_providers(&old, &new, &upstream, 100));
     let goes_to = async |idp: &Idp| {
         let answer = request(proxy.address, "GET", "/", &NAVIGATION, b"").await;
-        answer.header("location").is_some_and(|l| l.starts_with(&idp.issuer()))
+        answer
+            .header("location")
+            .is_some_and(|l| l.starts_with(&idp.issuer()))
     };
     assert!(goes_to(&new).await);
 
     proxy.edit("this is not a configuration: [");
-    until(async || proxy.metric("authferry_config_last_reload_successful ").await == 0.0).await;
+    until(async || {
+        proxy
+            .metric("authferry_config_last_reload_successful ")
+            .await
+            == 0.0
+    })
+    .await;
     std::fs::write(proxy.dir().join("state/kill"), "legacy\n").unwrap();
     let took = until(async || goes_to(&old).await).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
 
     std::fs::write(proxy.dir().join("state/kill"), "deny\n").unwrap();
-    until(async || request(proxy.address, "GET", "/", &NAVIGATION, b"").await.status == 503).await;
+    until(async || {
+        request(proxy.address, "GET", "/", &NAVIGATION, b"")
+            .await
+            .status
+            == 503
+    })
+    .await;
     assert_eq!(upstream.hits(), 0);
 
     std::fs::remove_file(proxy.dir().join("state/kill")).unwrap();

@@ -15,9 +15,19 @@ struct Browser(BTreeMap<String, String>);
 
 impl Browser {
     async fn open(&mut self, proxy: &Proxy, target: &str) -> Answer {
-        let cookie = self.0.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("; ");
+        let cookie = self
+            .0
+            .iter()
+            .map(|(n, v)| format!("{n}={v}"))
+            .collect::<Vec<_>>()
+            .join("; ");
         let host = proxy.address.to_string();
-        let mut fields = vec![("Host", host.as_str()), ("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")];
+        let mut fields = vec![
+            ("Host", host.as_str()),
+            ("Accept", "text/html"),
+            ("Sec-Fetch-Mode", "navigate"),
+            ("Sec-Fetch-Dest", "document"),
+        ];
         if !cookie.is_empty() {
             fields.push(("Cookie", &cookie));
         }
@@ -43,14 +53,22 @@ impl Browser {
 /// Goes to the provider and returns the target of our callback.
 async fn at_provider(start: &Answer) -> String {
     let to: http::Uri = start.header("location").unwrap().parse().unwrap();
-    let answer = request(to.authority().unwrap().as_str().parse().unwrap(), "GET", to.path_and_query().unwrap().as_str(), &[], b"").await;
+    let answer = request(
+        to.authority().unwrap().as_str().parse().unwrap(),
+        "GET",
+        to.path_and_query().unwrap().as_str(),
+        &[],
+        b"",
+    )
+    .await;
     assert_eq!(answer.status, 302);
     let back: http::Uri = answer.header("location").unwrap().parse().unwrap();
     back.path_and_query().unwrap().as_str().to_owned()
 }
 
 fn config(old: &Idp, new: &Idp, upstream: &Echo, percent: u32) -> String {
-    two_providers(old, new, upstream, percent).replace("hosts: [app.test]", "hosts: [app.test, 127.0.0.1]")
+    two_providers(old, new, upstream, percent)
+        .replace("hosts: [app.test]", "hosts: [app.test, 127.0.0.1]")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,8 +87,15 @@ async fn a_person_signs_in_at_the_assigned_provider_and_lands_on_the_deep_link()
         assert_eq!(page.status, 200);
         let seen = upstream.last();
         assert_eq!(seen.all("x-remote-user"), ["uid-alice"]);
-        assert!(!seen.head.contains("authferry"), "our cookie stays here: {}", seen.head);
-        assert_eq!((here.hits("/token"), there.hits("/authorize")), (before + 1, elsewhere));
+        assert!(
+            !seen.head.contains("authferry"),
+            "our cookie stays here: {}",
+            seen.head
+        );
+        assert_eq!(
+            (here.hits("/token"), there.hits("/authorize")),
+            (before + 1, elsewhere)
+        );
     }
 }
 
@@ -85,11 +110,22 @@ async fn a_callback_works_once_in_the_browser_that_began() {
     let mut stranger = Browser::default();
     let stolen = stranger.open(&proxy, &callback).await;
     assert_eq!(stolen.status, 400, "{}", stolen.text());
-    assert!(stranger.0.keys().all(|name| name != "authferry"), "no session for a stranger");
+    assert!(
+        stranger.0.keys().all(|name| name != "authferry"),
+        "no session for a stranger"
+    );
 
-    for broken in [callback.replace("state=", "state=x"), callback.replace("iss=", "iss=https://evil.example&x="), callback.replace("/cb/new", "/cb/old")] {
+    for broken in [
+        callback.replace("state=", "state=x"),
+        callback.replace("iss=", "iss=https://evil.example&x="),
+        callback.replace("/cb/new", "/cb/old"),
+    ] {
         let answer = browser.open(&proxy, &broken).await;
-        assert!([400, 401].contains(&answer.status), "{broken}: {}", answer.status);
+        assert!(
+            [400, 401].contains(&answer.status),
+            "{broken}: {}",
+            answer.status
+        );
     }
     assert_eq!(upstream.hits(), 0);
 }
@@ -105,13 +141,37 @@ async fn signing_out_ends_the_session_for_a_copied_cookie_too() {
     let mut copy = Browser(browser.0.clone());
     let host = proxy.address.to_string();
     let origin = format!("http://{host}");
-    let cookie = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("; ");
+    let cookie = browser
+        .0
+        .iter()
+        .map(|(n, v)| format!("{n}={v}"))
+        .collect::<Vec<_>>()
+        .join("; ");
 
-    let foreign = [("Host", host.as_str()), ("Cookie", cookie.as_str()), ("Origin", "http://evil.test"), ("Sec-Fetch-Site", "cross-site")];
-    assert_eq!(request(proxy.address, "POST", "/.authferry/logout", &foreign, b"").await.status, 403);
-    assert_eq!(copy.open(&proxy, "/").await.status, 200, "another site cannot sign people out");
+    let foreign = [
+        ("Host", host.as_str()),
+        ("Cookie", cookie.as_str()),
+        ("Origin", "http://evil.test"),
+        ("Sec-Fetch-Site", "cross-site"),
+    ];
+    assert_eq!(
+        request(proxy.address, "POST", "/.authferry/logout", &foreign, b"")
+            .await
+            .status,
+        403
+    );
+    assert_eq!(
+        copy.open(&proxy, "/").await.status,
+        200,
+        "another site cannot sign people out"
+    );
 
-    let own = [("Host", host.as_str()), ("Cookie", cookie.as_str()), ("Origin", origin.as_str()), ("Sec-Fetch-Site", "same-origin")];
+    let own = [
+        ("Host", host.as_str()),
+        ("Cookie", cookie.as_str()),
+        ("Origin", origin.as_str()),
+        ("Sec-Fetch-Site", "same-origin"),
+    ];
     let out = request(proxy.address, "POST", "/.authferry/logout", &own, b"").await;
     assert!([200, 302, 303].contains(&out.status), "{}", out.status);
     assert_eq!(copy.open(&proxy, "/").await.status, 302);
@@ -124,9 +184,23 @@ async fn a_hundred_devices_split_by_percent_and_stay_where_they_are() {
     let mut at_new = 0;
     for _ in 0..100 {
         let mut browser = Browser::default();
-        let first = browser.open(&proxy, "/").await.header("location").unwrap().to_owned();
-        let second = browser.open(&proxy, "/").await.header("location").unwrap().to_owned();
-        assert_eq!(first.split('?').next(), second.split('?').next(), "one device, one provider");
+        let first = browser
+            .open(&proxy, "/")
+            .await
+            .header("location")
+            .unwrap()
+            .to_owned();
+        let second = browser
+            .open(&proxy, "/")
+            .await
+            .header("location")
+            .unwrap()
+            .to_owned();
+        assert_eq!(
+            first.split('?').next(),
+            second.split('?').next(),
+            "one device, one provider"
+        );
         at_new += usize::from(first.starts_with(&new.issuer()));
     }
     // Six standard deviations around one half.

@@ -32,16 +32,40 @@ async fn an_edited_file_is_live_within_a_second_and_a_broken_one_changes_nothing
     proxy.edit(&good.replace("[/public/*]", "[/public/*, /open/*]"));
     let took = until(async || get(proxy.address, "/open/x").await.status == 200).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
-    assert_eq!(proxy.metric("authferry_config_last_reload_successful ").await, 1.0);
+    assert_eq!(
+        proxy
+            .metric("authferry_config_last_reload_successful ")
+            .await,
+        1.0
+    );
 
     proxy.edit(&good.replace("percent: 50", "percent: 150"));
-    until(async || proxy.metric("authferry_config_last_reload_successful ").await == 0.0).await;
-    assert_eq!(get(proxy.address, "/open/x").await.status, 200, "the last good one stays");
-    assert!(proxy.log().contains("150"), "the log names the value: {}", proxy.log());
+    until(async || {
+        proxy
+            .metric("authferry_config_last_reload_successful ")
+            .await
+            == 0.0
+    })
+    .await;
+    assert_eq!(
+        get(proxy.address, "/open/x").await.status,
+        200,
+        "the last good one stays"
+    );
+    assert!(
+        proxy.log().contains("150"),
+        "the log names the value: {}",
+        proxy.log()
+    );
 
     proxy.edit(&good);
     until(async || get(proxy.address, "/open/x").await.status == 401).await;
-    assert_eq!(proxy.metric("authferry_config_last_reload_successful ").await, 1.0);
+    assert_eq!(
+        proxy
+            .metric("authferry_config_last_reload_successful ")
+            .await,
+        1.0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,14 +76,43 @@ async fn a_reload_can_be_asked_for_by_signal_and_by_the_admin_listener() {
     let host = proxy.admin.to_string();
 
     let anonymous = request(proxy.admin, "POST", "/-/reload", &[("Host", &host)], b"").await;
-    assert!([401, 403].contains(&anonymous.status), "{}", anonymous.status);
-    let from_a_page = [("Host", host.as_str()), ("Authorization", "Bearer admin-token"), ("Origin", "http://evil.test")];
-    assert_eq!(request(proxy.admin, "POST", "/-/reload", &from_a_page, b"").await.status, 403);
+    assert!(
+        [401, 403].contains(&anonymous.status),
+        "{}",
+        anonymous.status
+    );
+    let from_a_page = [
+        ("Host", host.as_str()),
+        ("Authorization", "Bearer admin-token"),
+        ("Origin", "http://evil.test"),
+    ];
+    assert_eq!(
+        request(proxy.admin, "POST", "/-/reload", &from_a_page, b"")
+            .await
+            .status,
+        403
+    );
 
-    let operator = [("Host", host.as_str()), ("Authorization", "Bearer admin-token")];
-    assert_eq!(request(proxy.admin, "POST", "/-/reload", &operator, b"").await.status, 200);
+    let operator = [
+        ("Host", host.as_str()),
+        ("Authorization", "Bearer admin-token"),
+    ];
+    assert_eq!(
+        request(proxy.admin, "POST", "/-/reload", &operator, b"")
+            .await
+            .status,
+        200
+    );
 
-    let before = proxy.metric("authferry_config_reloads_total{outcome=\"success\"} ").await;
+    let before = proxy
+        .metric("authferry_config_reloads_total{outcome=\"success\"} ")
+        .await;
     proxy.signal("HUP");
-    until(async || before < proxy.metric("authferry_config_reloads_total{outcome=\"success\"} ").await).await;
+    until(async || {
+        before
+            < proxy
+                .metric("authferry_config_reloads_total{outcome=\"success\"} ")
+                .await
+    })
+    .await;
 }

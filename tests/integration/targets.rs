@@ -15,17 +15,43 @@ async fn paths_that_two_programs_could_read_differently_are_refused() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let proxy = Proxy::start(&two_providers(&old, &new, &upstream, 50));
     for path in [
-        "/public/../admin", "/public/%2e%2e/admin", "/public/..%2fadmin", "/public/%2E./x", "/public\\..\\admin", "/public/%5cadmin",
-        "/public/a%2Fb", "/public/%00", "/public/%c0%ae", "/public/%ff", "/public/x#y",
+        "/public/../admin",
+        "/public/%2e%2e/admin",
+        "/public/..%2fadmin",
+        "/public/%2E./x",
+        "/public\\..\\admin",
+        "/public/%5cadmin",
+        "/public/a%2Fb",
+        "/public/%00",
+        "/public/%c0%ae",
+        "/public/%ff",
+        "/public/x#y",
     ] {
-        let status = send(&proxy, &format!("GET {path} HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n")).await;
+        let status = send(
+            &proxy,
+            &format!("GET {path} HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n"),
+        )
+        .await;
         assert_eq!(status, 400, "{path}");
     }
     assert_eq!(upstream.hits(), 0);
-    for (asked, forwarded) in [("/public//a", "/public/a"), ("/public/%61", "/public/a"), ("/public/%c3%a9", "/public/%C3%A9")] {
-        let status = send(&proxy, &format!("GET {asked}?q=%2e%2e//x HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n")).await;
+    for (asked, forwarded) in [
+        ("/public//a", "/public/a"),
+        ("/public/%61", "/public/a"),
+        ("/public/%c3%a9", "/public/%C3%A9"),
+    ] {
+        let status = send(
+            &proxy,
+            &format!(
+                "GET {asked}?q=%2e%2e//x HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n"
+            ),
+        )
+        .await;
         assert_eq!(status, 200, "{asked}");
-        assert_eq!(upstream.last().line(), format!("GET {forwarded}?q=%2e%2e//x HTTP/1.1"));
+        assert_eq!(
+            upstream.last().line(),
+            format!("GET {forwarded}?q=%2e%2e//x HTTP/1.1")
+        );
     }
 }
 
@@ -44,7 +70,11 @@ async fn hosts_are_exactly_one_and_known() {
         ("Host: user@app.test", 400),
         ("Host: evil.test", 404),
     ] {
-        let status = send(&proxy, &format!("GET /public/x HTTP/1.1\r\n{fields}\r\nConnection: close\r\n\r\n")).await;
+        let status = send(
+            &proxy,
+            &format!("GET /public/x HTTP/1.1\r\n{fields}\r\nConnection: close\r\n\r\n"),
+        )
+        .await;
         assert_eq!(status, expected, "{fields}");
     }
     assert_eq!(upstream.hits(), 4);
@@ -57,7 +87,10 @@ async fn ambiguous_framing_is_refused_and_nothing_is_smuggled() {
     let smuggled = "GET /public/smuggled HTTP/1.1\r\nHost: app.test\r\n\r\n";
     for framing in [
         format!("Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"),
-        format!("Transfer-Encoding: chunked\r\nContent-Length: {}\r\n\r\n0\r\n\r\n{smuggled}", smuggled.len() + 5),
+        format!(
+            "Transfer-Encoding: chunked\r\nContent-Length: {}\r\n\r\n0\r\n\r\n{smuggled}",
+            smuggled.len() + 5
+        ),
         format!("Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n{smuggled}"),
         format!("Transfer-Encoding: xchunked\r\n\r\n{smuggled}"),
         format!("Transfer_Encoding: chunked\r\n\r\n{smuggled}"),
@@ -65,7 +98,11 @@ async fn ambiguous_framing_is_refused_and_nothing_is_smuggled() {
         format!("Content-Length: 0\r\nContent-Length: 5\r\n\r\n{smuggled}"),
         format!("Content-Length: +0\r\n\r\n{smuggled}"),
     ] {
-        let status = send(&proxy, &format!("POST /public/first HTTP/1.1\r\nHost: app.test\r\n{framing}")).await;
+        let status = send(
+            &proxy,
+            &format!("POST /public/first HTTP/1.1\r\nHost: app.test\r\n{framing}"),
+        )
+        .await;
         assert_eq!(status, 400, "{framing}");
     }
     assert_eq!(upstream.hits(), 0);

@@ -23,12 +23,19 @@ pub(crate) struct Answer {
 impl Answer {
     /// The first field called `name` (lower case).
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 
     /// All values of `name`.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
-        self.headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect()
+        self.headers
+            .iter()
+            .filter(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
+            .collect()
     }
 
     /// The body as text.
@@ -38,18 +45,35 @@ impl Answer {
 
     /// The `Set-Cookie` pairs, `name=value` without attributes.
     pub(crate) fn cookies(&self) -> Vec<String> {
-        self.all("set-cookie").iter().map(|c| c.split(';').next().unwrap().to_owned()).collect()
+        self.all("set-cookie")
+            .iter()
+            .map(|c| c.split(';').next().unwrap().to_owned())
+            .collect()
     }
 }
 
 /// `GET target`, with `Host: app.test`.
 pub(crate) async fn get(to: SocketAddr, target: &str) -> Answer {
-    let host = if target.starts_with("/-/") || target == "/metrics" { to.to_string() } else { "app.test".to_owned() };
-    raw(to, format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).await
+    let host = if target.starts_with("/-/") || target == "/metrics" {
+        to.to_string()
+    } else {
+        "app.test".to_owned()
+    };
+    raw(
+        to,
+        format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )
+    .await
 }
 
 /// One request with fields of the caller's choice, to `Host: app.test` unless a field says otherwise.
-pub(crate) async fn request(to: SocketAddr, method: &str, target: &str, fields: &[(&str, &str)], body: &[u8]) -> Answer {
+pub(crate) async fn request(
+    to: SocketAddr,
+    method: &str,
+    target: &str,
+    fields: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
     let mut head = format!("{method} {target} HTTP/1.1\r\n");
     if !fields.iter().any(|(n, _)| n.eq_ignore_ascii_case("host")) {
         head.push_str("Host: app.test\r\n");
@@ -90,18 +114,34 @@ pub(crate) async fn read(stream: &mut TcpStream) -> Answer {
         }
         let mut chunk = [0; 4096];
         let n = stream.read(&mut chunk).await.unwrap_or(0);
-        assert!(n != 0, "closed before a whole head: {:?}", String::from_utf8_lossy(&seen));
+        assert!(
+            n != 0,
+            "closed before a whole head: {:?}",
+            String::from_utf8_lossy(&seen)
+        );
         seen.extend_from_slice(&chunk[..n]);
     };
     let head = String::from_utf8_lossy(&seen[..end]).into_owned();
     let mut lines = head.split("\r\n");
-    let status: u16 = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let status: u16 = lines
+        .next()
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
     let headers: Vec<(String, String)> = lines
         .filter_map(|l| l.split_once(':'))
         .map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned()))
         .collect();
     let mut rest = seen.split_off(end);
-    let of = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+    let of = |name: &str| {
+        headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.clone())
+    };
     let body = if let Some(length) = of("content-length") {
         let length: usize = length.parse().unwrap();
         while rest.len() < length {
@@ -117,7 +157,11 @@ pub(crate) async fn read(stream: &mut TcpStream) -> Answer {
         stream.read_to_end(&mut rest).await.unwrap();
         rest
     };
-    Answer { status, headers, body }
+    Answer {
+        status,
+        headers,
+        body,
+    }
 }
 
 async fn more(stream: &mut TcpStream, into: &mut Vec<u8>) {
@@ -136,7 +180,8 @@ async fn chunked(stream: &mut TcpStream, mut rest: Vec<u8>) -> Vec<u8> {
             }
             more(stream, &mut rest).await;
         };
-        let size = usize::from_str_radix(String::from_utf8_lossy(&rest[..line]).trim(), 16).unwrap();
+        let size =
+            usize::from_str_radix(String::from_utf8_lossy(&rest[..line]).trim(), 16).unwrap();
         while rest.len() < line + 2 + size + 2 {
             more(stream, &mut rest).await;
         }

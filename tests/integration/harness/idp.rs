@@ -59,7 +59,10 @@ impl Idp {
                     let idp = idp.clone();
                     async move { Ok::<_, std::convert::Infallible>(idp.answer(request).await) }
                 });
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service),
+                );
             }
         });
         idp
@@ -77,7 +80,9 @@ impl Idp {
             "iss": self.issuer(), "sub": subject, "aud": "app", "iat": now, "exp": now + 300, "jti": format!("{subject}-{now}"),
             "client_id": "tests", "name": subject, "groups": ["users"], "uid": format!("uid-{subject}"),
         });
-        let Value::Object(claims) = claims else { unreachable!() };
+        let Value::Object(claims) = claims else {
+            unreachable!()
+        };
         claims
     }
 
@@ -88,7 +93,14 @@ impl Idp {
 
     /// Signs claims with another `typ`.
     pub(crate) fn sign_as(&self, typ: &str, claims: &Map<String, Value>) -> String {
-        self.0.keys.lock().unwrap().last().unwrap().sign(typ, claims).unwrap()
+        self.0
+            .keys
+            .lock()
+            .unwrap()
+            .last()
+            .unwrap()
+            .sign(typ, claims)
+            .unwrap()
     }
 
     /// A good access token.
@@ -100,7 +112,11 @@ impl Idp {
     pub(crate) fn opaque(&self, token: &str, subject: &str) {
         let mut answer = self.claims(subject);
         answer.insert("active".to_owned(), json!(true));
-        self.0.opaque.lock().unwrap().insert(token.to_owned(), Value::Object(answer));
+        self.0
+            .opaque
+            .lock()
+            .unwrap()
+            .insert(token.to_owned(), Value::Object(answer));
     }
 
     /// Signs with a new key from now on; the old ones are gone from the key set.
@@ -142,16 +158,32 @@ impl Idp {
                 }),
             ),
             "/jwks" => {
-                let keys: Vec<_> = self.0.keys.lock().unwrap().iter().map(|k| k.public_jwk()).collect();
+                let keys: Vec<_> = self
+                    .0
+                    .keys
+                    .lock()
+                    .unwrap()
+                    .iter()
+                    .map(|k| k.public_jwk())
+                    .collect();
                 answer(200, &json!({ "keys": keys }))
             }
             "/authorize" => {
                 let code = format!("code-{}", self.hits("/authorize"));
                 let who = self.0.signs_in.lock().unwrap().clone();
-                self.0.codes.lock().unwrap().insert(code.clone(), (who, query["nonce"].clone()));
-                let to = format!("{}?code={code}&state={}&iss={issuer}", query["redirect_uri"], query["state"]);
+                self.0
+                    .codes
+                    .lock()
+                    .unwrap()
+                    .insert(code.clone(), (who, query["nonce"].clone()));
+                let to = format!(
+                    "{}?code={code}&state={}&iss={issuer}",
+                    query["redirect_uri"], query["state"]
+                );
                 let mut response = answer(302, &json!({}));
-                response.headers_mut().insert("location", to.parse().unwrap());
+                response
+                    .headers_mut()
+                    .insert("location", to.parse().unwrap());
                 response
             }
             "/token" => {
@@ -163,7 +195,10 @@ impl Idp {
                 let mut claims = self.claims(&who);
                 claims.insert("aud".to_owned(), json!("authferry"));
                 claims.insert("nonce".to_owned(), json!(nonce));
-                answer(200, &json!({ "id_token": self.sign_as("JWT", &claims), "access_token": "x", "token_type": "Bearer", "expires_in": 300 }))
+                answer(
+                    200,
+                    &json!({ "id_token": self.sign_as("JWT", &claims), "access_token": "x", "token_type": "Bearer", "expires_in": 300 }),
+                )
             }
             "/introspect" => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -178,19 +213,30 @@ impl Idp {
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "tests stand outside the program and its clock")]
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tests stand outside the program and its clock"
+    )]
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
 }
 
 fn answer(status: u16, body: &Value) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
-    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    response
+        .headers_mut()
+        .insert("content-type", "application/json".parse().unwrap());
     response
 }
 
 fn pairs(text: &str) -> HashMap<String, String> {
-    text.split('&').filter_map(|p| p.split_once('=')).map(|(n, v)| (n.to_owned(), decode(v))).collect()
+    text.split('&')
+        .filter_map(|p| p.split_once('='))
+        .map(|(n, v)| (n.to_owned(), decode(v)))
+        .collect()
 }
 
 fn decode(text: &str) -> String {

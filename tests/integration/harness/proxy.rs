@@ -61,13 +61,26 @@ impl Proxy {
             match receive.recv_timeout(PATIENCE) {
                 Ok(line) if line.starts_with("ready ") => break line,
                 Ok(_) => {}
-                Err(_) => panic!("the proxy did not become ready:\n{}", read(&dir.path().join("stderr.log"))),
+                Err(_) => panic!(
+                    "the proxy did not become ready:\n{}",
+                    read(&dir.path().join("stderr.log"))
+                ),
             }
         };
         // Whatever is written later is read and dropped, so that the program never waits for its reader.
         thread::spawn(move || for _line in receive {});
-        let address = |key: &str| ready.split(' ').find_map(|f| f.strip_prefix(key)).and_then(|a| a.split(',').next()?.parse().ok());
-        Self { child, dir, address: address("public=").unwrap(), admin: address("admin=").unwrap() }
+        let address = |key: &str| {
+            ready
+                .split(' ')
+                .find_map(|f| f.strip_prefix(key))
+                .and_then(|a| a.split(',').next()?.parse().ok())
+        };
+        Self {
+            child,
+            dir,
+            address: address("public=").unwrap(),
+            admin: address("admin=").unwrap(),
+        }
     }
 
     /// Replaces the configuration file, as an editor does: written beside it and renamed over it.
@@ -86,7 +99,9 @@ impl Proxy {
     /// The value of a metric line that begins with `series`, or 0.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
         let text = client::get(self.admin, "/metrics").await.text();
-        text.lines().find_map(|l| l.strip_prefix(series)?.trim().parse().ok()).unwrap_or(0.0)
+        text.lines()
+            .find_map(|l| l.strip_prefix(series)?.trim().parse().ok())
+            .unwrap_or(0.0)
     }
 
     /// What the proxy wrote to its diagnostics log.
@@ -101,7 +116,11 @@ impl Proxy {
 
     /// Sends a signal by name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid().to_string())
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 

@@ -47,7 +47,10 @@ impl Echo {
     /// Listens on a free loopback port.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let echo = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
+        let echo = Self {
+            address: listener.local_addr().unwrap(),
+            seen: Arc::default(),
+        };
         let seen = Arc::clone(&echo.seen);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -91,8 +94,14 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>) {
         };
         let head = String::from_utf8_lossy(&rest[..end]).into_owned();
         rest.drain(..end);
-        let mut one = Seen { head, body: Vec::new() };
-        let length: usize = one.all("content-length").first().map_or(0, |v| v.parse().unwrap());
+        let mut one = Seen {
+            head,
+            body: Vec::new(),
+        };
+        let length: usize = one
+            .all("content-length")
+            .first()
+            .map_or(0, |v| v.parse().unwrap());
         if one.all("transfer-encoding").is_empty() {
             while rest.len() < length {
                 if !fill(&mut stream, &mut rest).await {
@@ -110,7 +119,10 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>) {
         }
         let body = one.head.clone();
         seen.lock().unwrap().push(one);
-        let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
