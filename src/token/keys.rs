@@ -73,6 +73,16 @@ impl KeySet {
         todo!()
     }
 
+    /// The `kid`s of the usable keys.
+    pub fn kids(&self) -> impl Iterator<Item = &str> {
+        std::iter::empty()
+    }
+
+    /// Whether a key of `before` is not in this set any more: then verdicts that rest on it must go.
+    pub fn lost_a_key_of(&self, _before: &Self) -> bool {
+        todo!()
+    }
+
     /// A digest of the set: equal sets have equal digests.
     pub fn fingerprint(&self) -> [u8; 32] {
         todo!()

@@ -5,6 +5,7 @@ use crate::identity::ClaimMap;
 use crate::identity::Refusal;
 use crate::identity::Subject;
 use crate::token::keys::KeySet;
+use crate::token::peek::Unverified;
 use crate::token::policy::Policy;
 
 /// A token whose signature, issuer, audience, kind and times hold. Only this module makes one.
@@ -30,6 +31,11 @@ impl Verified {
     pub const fn claims(&self) -> &ClaimMap {
         &self.claims
     }
+
+    /// As [`Self::claims`], without a copy.
+    pub fn into_claims(self) -> ClaimMap {
+        self.claims
+    }
 }
 
 /// Why a token is not good.
@@ -43,13 +49,14 @@ pub enum TokenError {
     UnknownKey,
 }
 
-/// Judges a token as of `now`.
+/// Judges a token that [`crate::token::peek`] has read, as of `now`. The claims of the result are those that were read there.
 ///
 /// # Errors
 ///
-/// See [`TokenError`].
+/// See [`TokenError`]. To fetch keys at most once, ask [`KeySet::knows`] before.
+#[expect(clippy::needless_pass_by_value, reason = "it is used up")]
 pub fn verify(
-    _token: &str,
+    _token: Unverified<'_>,
     _keys: &KeySet,
     _policy: &Policy,
     _now: UnixTime,
