@@ -6,9 +6,13 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod algorithm;
+mod json;
+mod jwk;
+mod key;
 mod keys;
 mod mint;
 mod peek;
+mod pem;
 mod policy;
 mod verify;
 
