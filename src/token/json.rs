@@ -40,7 +40,10 @@ impl Budget {
 }
 
 /// Reads one object and nothing after it.
-pub(super) fn object(json: &[u8], budget: &Budget) -> Result<Map<String, Value>, serde_json::Error> {
+pub(super) fn object(
+    json: &[u8],
+    budget: &Budget,
+) -> Result<Map<String, Value>, serde_json::Error> {
     match read(json, Bounded::new(budget))? {
         Value::Object(members) => Ok(members),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
@@ -220,8 +223,19 @@ mod tests {
     #[test]
     fn refuses_what_is_no_object_or_goes_on() {
         for json in [
-            "", "1", "[]", "null", "\"{}\"", "{}{}", "{} x", "{\"a\":1e999}", "{\"a\":NaN}",
-            "{\"a\":\"\\ud800\"}", "\u{feff}{}", "{a:1}", "{\"a\":1,}",
+            "",
+            "1",
+            "[]",
+            "null",
+            "\"{}\"",
+            "{}{}",
+            "{} x",
+            "{\"a\":1e999}",
+            "{\"a\":NaN}",
+            "{\"a\":\"\\ud800\"}",
+            "\u{feff}{}",
+            "{a:1}",
+            "{\"a\":1,}",
         ] {
             assert!(!accepts(json), "{json}");
         }

@@ -35,7 +35,9 @@ pub(super) fn parse(jwk: &Map<String, Value>, secrets: bool) -> Result<Key, Unus
     let algorithm = match text(jwk, "alg")? {
         // A wide-spread slip: the curve has 521 bits, the algorithm is called after its hash (RFC 7518 §3.4).
         Some("ES521") if curve == Some("P-521") => Some(Algorithm::Es512),
-        Some(name) => Some(Algorithm::parse(name).ok_or("its alg is no signature algorithm known here")?),
+        Some(name) => {
+            Some(Algorithm::parse(name).ok_or("its alg is no signature algorithm known here")?)
+        }
         None => None,
     };
     if kty != "oct" && PRIVATE.iter().any(|name| jwk.contains_key(*name)) {

@@ -92,7 +92,10 @@ impl Key {
             return Err("its RSA modulus has more than 8192 bits");
         }
         let exponent = (e.len() <= 8)
-            .then(|| e.iter().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte)))
+            .then(|| {
+                e.iter()
+                    .fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte))
+            })
             .ok_or("its RSA exponent is too large")?;
         if exponent < MIN_RSA_EXPONENT || exponent % 2 == 0 {
             return Err("its RSA exponent is weak");
@@ -170,8 +173,9 @@ impl Key {
         let mut key = Self::build(Family::Secret, &[secret], only, |algorithm| {
             of(algorithm).map(|(hash, _)| Check::Secret(hmac::Key::new(hash, secret)))
         })?;
-        key.checks
-            .retain(|(algorithm, _)| of(*algorithm).is_some_and(|(_, bytes)| bytes <= secret.len()));
+        key.checks.retain(|(algorithm, _)| {
+            of(*algorithm).is_some_and(|(_, bytes)| bytes <= secret.len())
+        });
         Ok(key)
     }
 
@@ -212,11 +216,10 @@ impl Key {
 
     /// Takes over what the same key may check under another entry of its set.
     pub(super) fn absorb(&mut self, twin: Self) {
-        let new = twin.checks.into_iter().filter(|(algorithm, _)| {
-            self.checks
-                .iter()
-                .all(|(own, _)| own != algorithm)
-        });
+        let new = twin
+            .checks
+            .into_iter()
+            .filter(|(algorithm, _)| self.checks.iter().all(|(own, _)| own != algorithm));
         let new: Vec<_> = new.collect();
         self.checks.extend(new);
     }
@@ -260,17 +263,17 @@ fn without_zeros(number: &[u8]) -> &[u8] {
 }
 
 fn bits(number: &[u8]) -> usize {
-    number.first().map_or(0, |first| {
-        number.len() * 8 - first.leading_zeros() as usize
-    })
+    number
+        .first()
+        .map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
 }
 
 /// Whether a modulus shows the print of the broken Infineon generator (CVE-2017-15361): its primes are powers of 65537
 /// modulo every small prime, and so is their product. Chance does that once in more than 10²⁰ keys.
 fn is_roca(n: &[u8]) -> bool {
     const PRIMES: [u32; 38] = [
-        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97,
-        101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89,
+        97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
     ];
     PRIMES.into_iter().all(|prime| {
         let rest = n

@@ -148,7 +148,10 @@ impl KeySet {
                 None => keys.push(key),
             }
         }
-        let names: Vec<_> = keys.iter().map(|key| (key.family, key.kid.clone())).collect();
+        let names: Vec<_> = keys
+            .iter()
+            .map(|key| (key.family, key.kid.clone()))
+            .collect();
         let shared = |key: &Key| {
             let alike = names
                 .iter()

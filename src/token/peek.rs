@@ -26,7 +26,7 @@ const MAX_BYTES: usize = 16 * 1024;
 pub(super) const MAX_KID_BYTES: usize = 512;
 
 /// The most JSON members of header and claims together.
-const MAX_MEMBERS: usize = 1_000;
+pub(super) const MAX_MEMBERS: usize = 1_000;
 
 /// What a token says about itself, parsed once. Nothing here is true before [`crate::token::verify`] has taken it.
 ///

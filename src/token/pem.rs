@@ -24,7 +24,9 @@ pub(super) fn parse(text: &[u8]) -> Result<Key, Unusable> {
     }
     match block.label.as_str() {
         "PUBLIC KEY" => public_key(&whole(SubjectPublicKeyInfo::from_der(&block.contents))?),
-        "CERTIFICATE" => public_key(whole(X509Certificate::from_der(&block.contents))?.public_key()),
+        "CERTIFICATE" => {
+            public_key(whole(X509Certificate::from_der(&block.contents))?.public_key())
+        }
         "RSA PUBLIC KEY" => rsa(&whole(RSAPublicKey::from_der(&block.contents))?),
         label if label.ends_with("PRIVATE KEY") => Err("it is a private key"),
         _ => Err("it is neither PUBLIC KEY nor CERTIFICATE"),
