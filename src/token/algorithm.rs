@@ -64,3 +64,27 @@ impl Algorithm {
         matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::forge::ALL;
+
+    #[test]
+    fn a_name_is_read_as_it_is_written() {
+        for algorithm in ALL {
+            assert_eq!(Algorithm::parse(algorithm.as_str()), Some(algorithm));
+        }
+        assert_eq!(Algorithm::parse("Ed25519"), Some(Algorithm::EdDsa));
+    }
+
+    #[test]
+    fn no_spelling_of_none_and_no_near_name_is_an_algorithm() {
+        for name in [
+            "", "none", "None", "NONE", "nOnE", "none ", "rs256", "RS256 ", " RS256", "RS256\0",
+            "ES256K", "ES521", "HS1", "RSA-OAEP", "A128KW", "Ed448", "dir",
+        ] {
+            assert_eq!(Algorithm::parse(name), None, "{name}");
+        }
+    }
+}

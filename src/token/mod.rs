@@ -6,6 +6,8 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod algorithm;
+#[cfg(test)]
+mod forge;
 mod json;
 mod jwk;
 mod key;

@@ -239,3 +239,259 @@ impl<'de> Visitor<'de> for HeaderOf<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::forge::b64;
+    use proptest::prelude::*;
+
+    const HEADER: &str = r#"{"alg":"ES256","kid":"k","typ":"at+jwt"}"#;
+    const CLAIMS: &str = r#"{"iss":"https://idp","sub":"alice"}"#;
+
+    fn token(header: &str, claims: &str) -> String {
+        format!("{}.{}.{}", b64(header), b64(claims), b64("sig"))
+    }
+
+    #[track_caller]
+    fn refuses(token: &str) {
+        assert!(peek(token).is_err(), "{token}");
+    }
+
+    #[test]
+    fn shows_issuer_algorithm_and_key() {
+        let token = token(HEADER, CLAIMS);
+        let seen = peek(&token).unwrap();
+        assert_eq!(seen.issuer(), "https://idp");
+        assert_eq!(seen.algorithm(), Algorithm::Es256);
+        assert_eq!(seen.kid(), Some("k"));
+    }
+
+    #[test]
+    fn takes_escapes_and_white_space_of_json() {
+        let token = token(
+            "\n{ \"\\u0061lg\" : \"ES\\u003256\" , \"x\":{\"y\":[1]} }\t",
+            r#" {"\u0069ss":"https:\/\/idp"} "#,
+        );
+        let seen = peek(&token).unwrap();
+        assert_eq!(
+            (seen.issuer(), seen.algorithm(), seen.kid()),
+            ("https://idp", Algorithm::Es256, None)
+        );
+    }
+
+    #[test]
+    fn takes_exactly_three_parts() {
+        let good = token(HEADER, CLAIMS);
+        assert!(peek(&good).is_ok());
+        let (header, claims) = (b64(HEADER), b64(CLAIMS));
+        for bad in [
+            String::new(),
+            ".".to_owned(),
+            "..".to_owned(),
+            "....".to_owned(),
+            header.clone(),
+            format!("{header}.{claims}"),
+            format!("{header}.{claims}."),
+            format!("{header}..c2ln"),
+            format!(".{claims}.c2ln"),
+            format!("{good}."),
+            format!("{good}.c2ln"),
+            format!("{good}.c2ln.c2ln"),
+            format!(".{good}"),
+        ] {
+            refuses(&bad);
+        }
+    }
+
+    #[test]
+    fn takes_one_spelling_only() {
+        let good = token(HEADER, CLAIMS);
+        for bad in [
+            format!("{good}="),
+            format!("{good}=="),
+            format!("{good}\n"),
+            format!(" {good}"),
+            format!("{good} "),
+            format!("{good},Bearer x"),
+            good.replace('.', "\u{ff0e}"),
+            good.replacen('.', "=.", 1),
+            good.replacen('.', ".\n", 1),
+            good.replacen('.', "%2E", 1),
+            format!("{{\"payload\":\"{}\"}}", b64(CLAIMS)),
+        ] {
+            refuses(&bad);
+        }
+        // `c2ln` has no spare bits; `c2k` has two, `c2l` sets one of them.
+        let with = |signature: &str| format!("{}.{}.{signature}", b64(HEADER), b64(CLAIMS));
+        assert!(peek(&with("c2k")).is_ok());
+        refuses(&with("c2l"));
+        // The other alphabet.
+        assert!(peek(&with("-_-_")).is_ok());
+        refuses(&with("+/+/"));
+    }
+
+    #[test]
+    fn a_header_may_demand_nothing() {
+        for header in [
+            r#"{"alg":"ES256","crit":["exp"]}"#,
+            r#"{"alg":"ES256","crit":[]}"#,
+            r#"{"alg":"ES256","crit":null}"#,
+            r#"{"alg":"ES256","cr\u0069t":["b64"],"b64":false}"#,
+            r#"{"alg":"ES256","b64":false}"#,
+            r#"{"alg":"ES256","b64":true}"#,
+        ] {
+            refuses(&token(header, CLAIMS));
+        }
+    }
+
+    #[test]
+    fn a_header_names_a_known_algorithm_once() {
+        for header in [
+            "{}",
+            "[]",
+            "null",
+            r#""alg""#,
+            r#"{"alg":"none"}"#,
+            r#"{"alg":"None"}"#,
+            r#"{"alg":"nOnE","kid":"k"}"#,
+            r#"{"alg":""}"#,
+            r#"{"alg":null}"#,
+            r#"{"alg":["ES256"]}"#,
+            r#"{"alg":256}"#,
+            r#"{"Alg":"ES256"}"#,
+            r#"{"alg":"ES256","alg":"ES256"}"#,
+            r#"{"alg":"none","alg":"ES256"}"#,
+            r#"{"alg":"ES256","\u0061lg":"HS256"}"#,
+            r#"{"alg":"ES256","kid":"a","kid":"b"}"#,
+            r#"{"alg":"ES256","kid":1}"#,
+            r#"{"alg":"ES256","kid":null}"#,
+            r#"{"alg":"ES256","typ":"JWT","typ":"at+jwt"}"#,
+            r#"{"alg":"ES256","typ":["at+jwt"]}"#,
+            r#"{"alg":"ES256","x":1,"x":1}"#,
+            r#"{"alg":"ES256","jwk":{"kty":"EC","kty":"RSA"}}"#,
+            r#"{"alg":"ES256"}{}"#,
+            r#"{"alg":"ES256"} x"#,
+        ] {
+            refuses(&token(header, CLAIMS));
+        }
+        let kid = |bytes: usize| format!(r#"{{"alg":"ES256","kid":"{}"}}"#, "k".repeat(bytes));
+        assert!(peek(&token(&kid(512), CLAIMS)).is_ok());
+        refuses(&token(&kid(513), CLAIMS));
+    }
+
+    #[test]
+    fn an_issuer_is_a_string_with_something_in_it() {
+        for claims in [
+            r#"{"iss":""}"#,
+            r#"{"iss":1}"#,
+            r#"{"iss":{}}"#,
+            r#"{"iss":["https://idp"]}"#,
+            r#"{"iss":["https://evil","https://idp"]}"#,
+            r#"{"iss":null}"#,
+            r#"{"sub":"alice"}"#,
+            r#"{"Iss":"https://idp"}"#,
+        ] {
+            assert_eq!(
+                peek(&token(HEADER, claims)).err(),
+                Some(Refusal::WrongIssuer),
+                "{claims}"
+            );
+        }
+    }
+
+    #[test]
+    fn claims_are_one_object_without_a_member_twice() {
+        for claims in [
+            "",
+            "[]",
+            "foo",
+            r#""iss""#,
+            r#"{"iss":"a"}{"iss":"b"}"#,
+            r#"{"iss":"a","iss":"a"}"#,
+            r#"{"iss":"a","\u0069ss":"b"}"#,
+            r#"{"iss":"a","sub":"alice","\u0073ub":"admin"}"#,
+            r#"{"iss":"a","x":{"y":{"z":1,"z":2}}}"#,
+            r#"{"iss":"a","x":[{"z":1,"z":2}]}"#,
+        ] {
+            refuses(&token(HEADER, claims));
+        }
+        let bytes = [br#"{"iss":"a","x":""#.as_slice(), &[0xff], b"\"}"].concat();
+        refuses(&format!("{}.{}.c2ln", b64(HEADER), b64(bytes)));
+    }
+
+    #[test]
+    fn is_bounded() {
+        let claims = |fill: usize| format!(r#"{{"iss":"a","x":"{}"}}"#, "x".repeat(fill));
+        let room = MAX_BYTES - token(HEADER, &claims(0)).len();
+        assert!(peek(&token(HEADER, &claims(room * 3 / 4 - 3))).is_ok());
+        refuses(&token(HEADER, &claims(room * 3 / 4 + 3)));
+
+        let deep = |depth: usize| {
+            let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+            format!(r#"{{"iss":"a","x":{open}{close}}}"#)
+        };
+        assert!(peek(&token(HEADER, &deep(15))).is_ok());
+        refuses(&token(HEADER, &deep(16)));
+
+        // Header and claims share one budget: 3 + 997.
+        let wide = |members: usize| {
+            let members: String = (1..members).map(|n| format!(",\"{n}\":0")).collect();
+            format!(r#"{{"iss":"a"{members}}}"#)
+        };
+        assert!(peek(&token(HEADER, &wide(997))).is_ok());
+        refuses(&token(HEADER, &wide(998)));
+    }
+
+    #[test]
+    fn a_type_is_read_like_a_media_type() {
+        for (text, typ) in [
+            ("JWT", Typ::Jwt),
+            ("jwt", Typ::Jwt),
+            ("application/JWT", Typ::Jwt),
+            ("at+jwt", Typ::AccessToken),
+            ("AT+JWT", Typ::AccessToken),
+            ("Application/at+jwt", Typ::AccessToken),
+            ("logout+jwt", Typ::LogoutToken),
+            ("", Typ::Other),
+            ("at+jwt ", Typ::Other),
+            ("dpop+jwt", Typ::Other),
+            ("application/", Typ::Other),
+            ("application/application/at+jwt", Typ::Other),
+            ("aţ+jwt", Typ::Other),
+        ] {
+            assert_eq!(Typ::parse(text), typ, "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_claim() {
+        let token = token(HEADER, CLAIMS);
+        assert!(!format!("{:?}", peek(&token).unwrap()).contains("alice"));
+    }
+
+    proptest! {
+        /// Whatever comes, the answer is a refusal, not a panic.
+        #[test]
+        fn no_text_is_too_strange(text in ".{0,200}") {
+            prop_assert!(peek(&text).is_err());
+        }
+
+        /// Parts that decode are met by the JSON reader.
+        #[test]
+        fn no_bytes_are_too_strange(
+            header in prop::collection::vec(any::<u8>(), 0..80),
+            claims in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let text = format!("{}.{}.c2ln", b64(header), b64(claims));
+            prop_assert!(peek(&text).is_err());
+        }
+
+        /// JSON of JSON's own letters comes further than noise does.
+        #[test]
+        fn no_json_is_too_strange(claims in r#"[{}\[\]",:0-9aeilnrstu\\ .-]{0,60}"#) {
+            let text = token(HEADER, &format!(r#"{{"iss":"a",{claims}}}"#));
+            let _either = peek(&text).is_ok();
+        }
+    }
+}
