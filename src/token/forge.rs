@@ -82,7 +82,8 @@ impl Smith {
     pub(super) fn jwk(&self, kid: &str) -> Value {
         let mut jwk = match self {
             Self::Rsa(pair, _) => {
-                let components = signature::RsaPublicKeyComponents::<Vec<u8>>::from(pair.public_key());
+                let components =
+                    signature::RsaPublicKeyComponents::<Vec<u8>>::from(pair.public_key());
                 json!({ "kty": "RSA", "n": b64(components.n), "e": b64(components.e) })
             }
             Self::Ec(pair, algorithm) => {

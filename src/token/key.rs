@@ -286,3 +286,97 @@ fn is_roca(n: &[u8]) -> bool {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::forge::ALL;
+    use crate::token::forge::Smith;
+
+    #[test]
+    fn every_algorithm_checks_what_it_signed_and_nothing_else() {
+        for algorithm in ALL {
+            let smith = Smith::new(algorithm);
+            let found = smith.keys();
+            let crate::token::keys::Found::Key(key) = found.find(Some("k"), algorithm) else {
+                panic!("{algorithm:?} finds its key")
+            };
+            let signature = smith.signature(b"message");
+            assert!(
+                key.check(algorithm, b"message", &signature),
+                "{algorithm:?}"
+            );
+            assert!(
+                !key.check(algorithm, b"massage", &signature),
+                "{algorithm:?}"
+            );
+            for other in ALL {
+                if other != algorithm {
+                    assert!(!key.check(other, b"message", &signature), "{other:?}");
+                }
+            }
+            let longer = [signature.as_slice(), &[0, 0]].concat();
+            let padded = [&[0, 0], signature.as_slice()].concat();
+            let shorter = &signature[..signature.len() - 1];
+            for bad in [&*longer, &*padded, shorter, &[], &vec![0; signature.len()]] {
+                assert!(!key.check(algorithm, b"message", bad), "{algorithm:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_curve_signature_has_no_other_form() {
+        // Half of the order is not excluded: RFC 7518 §3.4 allows both s and n − s.
+        let n = hex("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551");
+        let below = hex("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632550");
+        let zero = vec![0; 32];
+        let one = [vec![0; 31], vec![1]].concat();
+        let smith = Smith::new(Algorithm::Es256);
+        let found = smith.keys();
+        let crate::token::keys::Found::Key(key) = found.find(Some("k"), Algorithm::Es256) else {
+            panic!("its key")
+        };
+        for r in [&zero, &one, &below, &n] {
+            for s in [&zero, &one, &below, &n] {
+                let signature = [r.as_slice(), s].concat();
+                assert!(!key.check(Algorithm::Es256, b"message", &signature));
+            }
+        }
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        let pairs = text.as_bytes().chunks(2);
+        pairs
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn knows_the_print_of_the_broken_generator() {
+        // 65537¹²⁸ leaves a power of 65537 modulo every prime, as the moduli of that generator do.
+        let mut power = vec![1_u8];
+        for _ in 0..128 {
+            let mut product = [power.as_slice(), &[0, 0]].concat();
+            let mut carry = 0;
+            for at in 0..product.len() {
+                let low = product.len() - 1 - at;
+                let add = power.len().checked_sub(1 + at).map_or(0, |at| power[at]);
+                let sum = u16::from(product[low]) + u16::from(add) + carry;
+                product[low] = sum.to_be_bytes()[1];
+                carry = sum >> 8;
+            }
+            power = product;
+        }
+        assert_eq!(
+            Key::rsa(&power, &[1, 0, 1], None).unwrap_err(),
+            "its RSA modulus is weak"
+        );
+    }
+
+    #[test]
+    fn bits_are_counted_without_leading_zeros() {
+        assert_eq!(bits(without_zeros(&[0, 0, 1, 0])), 9);
+        assert_eq!(bits(&[]), 0);
+        assert_eq!(bits(&[0x80]), 8);
+    }
+}

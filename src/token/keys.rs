@@ -271,3 +271,214 @@ fn digest(key: &Key) -> [u8; 32] {
         &key.material,
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::forge::Smith;
+    use crate::token::forge::jwks;
+    use serde_json::json;
+
+    fn remote(keys: &[Value]) -> (KeySet, Vec<SkippedKey>) {
+        KeySet::from_remote(&jwks(keys)).unwrap()
+    }
+
+    fn kids(set: &KeySet) -> Vec<&str> {
+        set.kids().collect()
+    }
+
+    #[test]
+    fn a_remote_set_is_read_key_by_key() {
+        let mut encryption = Smith::new(Algorithm::Rs256).jwk("enc");
+        encryption["use"] = json!("enc");
+        let (set, skipped) = remote(&[
+            json!({ "kty": "EC", "crv": "secp256k1", "kid": "bitcoin" }),
+            json!({ "kty": "AKP", "kid": "post-quantum", "alg": "ML-DSA-44" }),
+            Smith::new(Algorithm::Hs256).jwk("secret"),
+            encryption,
+            json!("no object"),
+            Smith::new(Algorithm::Es256).jwk("good"),
+        ]);
+        assert_eq!(kids(&set), ["good"]);
+        let skipped: Vec<_> = skipped.iter().map(|key| key.kid.as_deref()).collect();
+        let expected = ["bitcoin", "post-quantum", "secret", "enc"];
+        assert_eq!(skipped[..4], expected.map(Some));
+        assert_eq!(skipped[4], None);
+    }
+
+    #[test]
+    fn a_set_without_a_usable_key_is_an_error_and_an_empty_one_is_not() {
+        let secret = Smith::new(Algorithm::Hs256).jwk("s");
+        let error = KeySet::from_remote(&jwks(&[secret])).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no key is usable: key \"s\": it is a shared secret"
+        );
+        assert!(remote(&[]).0.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_key_set_is_an_error() {
+        for json in [
+            "",
+            "[]",
+            "{}",
+            "<html>",
+            r#"{"keys":{}}"#,
+            r#"{"keys":[],"keys":[]}"#,
+            r#"{"keys":[]}x"#,
+        ] {
+            assert!(KeySet::from_remote(json.as_bytes()).is_err(), "{json}");
+            assert!(KeySet::from_inline(json.as_bytes()).is_err(), "{json}");
+        }
+        let many = vec![Smith::new(Algorithm::EdDsa).jwk("k"); 101];
+        assert!(KeySet::from_remote(&jwks(&many)).is_err());
+        assert_eq!(remote(&many[..100]).0.len(), 1);
+    }
+
+    #[test]
+    fn an_inline_set_has_no_unusable_key_and_one_kind_of_keys() {
+        let inline = |keys: &[Value]| KeySet::from_inline(&jwks(keys)).map(|set| set.len());
+        let (secret, public) = (Smith::new(Algorithm::Hs256), Smith::new(Algorithm::Es256));
+        assert_eq!(inline(&[secret.jwk("a"), secret.jwk("b")]), Ok(2));
+        assert_eq!(inline(&[public.jwk("a"), public.jwk("b")]), Ok(2));
+        for (bad, reason) in [
+            (vec![secret.jwk("a"), public.jwk("b")], "in one set"),
+            (vec![public.jwk("a"), json!({ "kty": "EC" })], "without kid"),
+            (vec![], "no key"),
+            (
+                vec![public.jwk("a"), Smith::new(Algorithm::Es256).jwk("a")],
+                "names another key",
+            ),
+        ] {
+            let error = inline(&bad).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn two_keys_of_one_name_and_type_are_used_by_nobody_in_any_order() {
+        let (a, b) = (Smith::new(Algorithm::Es256), Smith::new(Algorithm::Es256));
+        let (rsa, other) = (Smith::new(Algorithm::Rs256), Smith::new(Algorithm::EdDsa));
+        let mut set = vec![a.jwk("x"), b.jwk("x"), rsa.jwk("x"), other.jwk("y")];
+        let mut prints = Vec::new();
+        for _ in 0..set.len() {
+            set.rotate_left(1);
+            let (keys, skipped) = remote(&set);
+            assert!(!keys.knows(Some("z"), Algorithm::Es256));
+            assert!(matches!(
+                keys.find(Some("x"), Algorithm::Es256),
+                Found::Unfit
+            ));
+            // Another type under the same name stays: RFC 7517 §4.5.
+            assert!(matches!(
+                keys.find(Some("x"), Algorithm::Rs256),
+                Found::Key(_)
+            ));
+            assert_eq!((keys.len(), skipped.len()), (2, 2));
+            prints.push(keys.fingerprint());
+        }
+        prints.dedup();
+        assert_eq!(prints.len(), 1);
+    }
+
+    #[test]
+    fn one_key_listed_for_two_algorithms_is_one_key_for_both() {
+        let smith = Smith::new(Algorithm::Rs256);
+        let mut second = smith.jwk("k");
+        second["alg"] = json!("PS256");
+        let (set, skipped) = remote(&[smith.jwk("k"), second, smith.jwk("k")]);
+        assert_eq!((set.len(), skipped.len()), (1, 0));
+        for algorithm in [Algorithm::Rs256, Algorithm::Ps256] {
+            assert!(matches!(set.find(Some("k"), algorithm), Found::Key(_)));
+        }
+        assert!(matches!(
+            set.find(Some("k"), Algorithm::Rs512),
+            Found::Unfit
+        ));
+    }
+
+    #[test]
+    fn a_token_without_kid_finds_the_only_key_that_fits() {
+        let (a, b) = (Smith::new(Algorithm::Es256), Smith::new(Algorithm::Es256));
+        let (rsa, mut nameless) = (Smith::new(Algorithm::Rs256), b.jwk(""));
+        nameless.as_object_mut().unwrap().remove("kid");
+        let (set, _) = remote(&[a.jwk("a"), rsa.jwk("r")]);
+        assert!(set.knows(None, Algorithm::Es256));
+        assert!(set.knows(None, Algorithm::Rs256));
+        assert!(!set.knows(None, Algorithm::EdDsa));
+        assert!(matches!(set.find(None, Algorithm::Es256), Found::Key(_)));
+        let (set, _) = remote(&[a.jwk("a"), nameless]);
+        assert!(matches!(set.find(None, Algorithm::Es256), Found::Unfit));
+        assert!(matches!(
+            set.find(Some("a"), Algorithm::Es256),
+            Found::Key(_)
+        ));
+        assert!(matches!(
+            set.find(Some("b"), Algorithm::Es256),
+            Found::Unknown
+        ));
+        assert!(matches!(
+            set.find(Some(""), Algorithm::Es256),
+            Found::Unknown
+        ));
+    }
+
+    #[test]
+    fn a_lone_secret_answers_to_any_kid_but_only_for_its_algorithm() {
+        let set = KeySet::from_shared_secret(&[7; 64], Algorithm::Hs256).unwrap();
+        assert!(matches!(
+            set.find(Some("any"), Algorithm::Hs256),
+            Found::Key(_)
+        ));
+        assert!(matches!(
+            set.find(Some("any"), Algorithm::Hs512),
+            Found::Unfit
+        ));
+        assert!(KeySet::from_shared_secret(&[7; 31], Algorithm::Hs256).is_err());
+        assert!(KeySet::from_shared_secret(b"", Algorithm::Hs256).is_err());
+        assert!(KeySet::from_shared_secret(&[7; 64], Algorithm::Rs256).is_err());
+    }
+
+    #[test]
+    fn notices_a_key_that_left() {
+        let (a, b) = (Smith::new(Algorithm::Es256), Smith::new(Algorithm::Es256));
+        let (old, _) = remote(&[a.jwk("a"), b.jwk("b")]);
+        let (more, _) = remote(&[
+            Smith::new(Algorithm::EdDsa).jwk("c"),
+            b.jwk("b"),
+            a.jwk("a"),
+        ]);
+        let (less, _) = remote(&[a.jwk("a")]);
+        let (swapped, _) = remote(&[b.jwk("a"), a.jwk("b")]);
+        assert!(!old.lost_a_key_of(&old));
+        assert!(!more.lost_a_key_of(&old));
+        assert!(less.lost_a_key_of(&old));
+        assert!(swapped.lost_a_key_of(&old));
+        assert!(!old.lost_a_key_of(&less));
+        assert_eq!(
+            old.fingerprint(),
+            remote(&[b.jwk("b"), a.jwk("a")]).0.fingerprint()
+        );
+        for other in [&more, &less, &swapped] {
+            assert_ne!(old.fingerprint(), other.fingerprint());
+        }
+    }
+
+    #[test]
+    fn a_key_that_loses_an_algorithm_has_left() {
+        let smith = Smith::new(Algorithm::Rs256);
+        let mut any = smith.jwk("k");
+        any.as_object_mut().unwrap().remove("alg");
+        let (narrow, wide) = (remote(&[smith.jwk("k")]).0, remote(&[any]).0);
+        assert!(narrow.lost_a_key_of(&wide));
+        assert!(!wide.lost_a_key_of(&narrow));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let set = KeySet::from_shared_secret(&[b'A'; 32], Algorithm::Hs256).unwrap();
+        let text = format!("{set:?}");
+        assert!(!text.contains("AAAA") && !text.contains("65, 65"), "{text}");
+    }
+}

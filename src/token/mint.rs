@@ -4,6 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::signature;
 use aws_lc_rs::signature::EcdsaKeyPair;
+use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -65,7 +66,13 @@ impl SigningKey {
             ));
         }
         let pkcs8 = Secret::new(block.contents);
-        let pem = to_pem(pkcs8.expose());
+        // Version 2 (RFC 5958) carries the public key too; `jsonwebtoken` reads version 1 only.
+        let pem = match Ed25519KeyPair::from_pkcs8(pkcs8.expose())
+            .and_then(|pair| Ok(pair.to_pkcs8v1()?))
+        {
+            Ok(first) => to_pem(first.as_ref()),
+            Err(_other) => to_pem(pkcs8.expose()),
+        };
         let text = pem.expose().as_bytes();
         let readers = [
             (
@@ -179,4 +186,87 @@ fn to_pem(pkcs8: &[u8]) -> Secret<String> {
     }
     pem.push_str("\n-----END PRIVATE KEY-----\n");
     Secret::new(pem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::KeySet;
+    use crate::token::verify_signature_only;
+    use rcgen::KeyPair;
+
+    #[test]
+    fn what_it_signs_its_published_key_checks() {
+        let mut keys = vec![SigningKey::generate().unwrap()];
+        for (kind, algorithm) in [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, Algorithm::Es256),
+            (&rcgen::PKCS_RSA_SHA256, Algorithm::Rs256),
+            (&rcgen::PKCS_ED25519, Algorithm::EdDsa),
+        ] {
+            let pem = KeyPair::generate_for(kind).unwrap().serialize_pem();
+            let key = SigningKey::from_pem(pem.as_bytes()).unwrap();
+            assert_eq!(key.algorithm(), algorithm);
+            keys.push(key);
+        }
+        let all: Vec<_> = keys.iter().collect();
+        let published = public_jwks(&all).to_string();
+        let (set, skipped) = KeySet::from_remote(published.as_bytes()).unwrap();
+        assert_eq!((set.len(), skipped.len()), (4, 0));
+        assert!(!published.contains("\"d\""));
+        let Value::Object(claims) = json!({ "sub": "alice" }) else {
+            unreachable!()
+        };
+        for key in &keys {
+            let token = key.sign("at+jwt", &claims).unwrap();
+            assert_eq!(verify_signature_only(&token, &set), Ok(()));
+            assert!(set.kids().any(|kid| kid == key.kid()));
+            assert_eq!(key.public_jwk()["use"], "sig");
+        }
+    }
+
+    #[test]
+    fn a_key_survives_its_file() {
+        let key = SigningKey::generate().unwrap();
+        let again = SigningKey::from_pem(key.to_pem().as_bytes()).unwrap();
+        assert_eq!(again.public_jwk(), key.public_jwk());
+        assert!(key.to_pem().lines().all(|line| line.len() <= 64));
+    }
+
+    #[test]
+    fn refuses_other_keys_and_other_files() {
+        let p384 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let ours = KeyPair::generate().unwrap();
+        for bad in [
+            String::new(),
+            "secret".to_owned(),
+            p384.serialize_pem(),
+            ours.public_key_pem(),
+            ours.serialize_pem().replace("PRIVATE", "EC PRIVATE"),
+        ] {
+            assert!(SigningKey::from_pem(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_key_is_its_thumbprint() {
+        // RFC 7638 §3.1: members in order, without white space.
+        let key = SigningKey::generate().unwrap();
+        let jwk = key.public_jwk();
+        let text = format!(
+            r#"{{"crv":"P-256","kty":"EC","x":{},"y":{}}}"#,
+            jwk["x"], jwk["y"]
+        );
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        assert_eq!(key.kid(), URL_SAFE_NO_PAD.encode(digest));
+    }
+
+    #[test]
+    fn debug_shows_no_private_key() {
+        let key = SigningKey::generate().unwrap();
+        let text = format!("{key:?}");
+        assert!(
+            !text.contains("PRIVATE") && !text.contains("redacted"),
+            "{text}"
+        );
+    }
 }

@@ -74,3 +74,59 @@ fn whole<T, E>(parsed: Result<(&[u8], T), E>) -> Result<T, Unusable> {
         Ok(_) | Err(_) => Err("it is not valid DER"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::Algorithm;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use rcgen::KeyPair;
+
+    fn block(label: &str, der: &[u8]) -> String {
+        let body = STANDARD.encode(der);
+        format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+    }
+
+    #[test]
+    fn reads_public_keys_and_certificates_of_every_type() {
+        for (kind, algorithm) in [
+            (&rcgen::PKCS_RSA_SHA256, Algorithm::Ps384),
+            (&rcgen::PKCS_ECDSA_P256_SHA256, Algorithm::Es256),
+            (&rcgen::PKCS_ECDSA_P384_SHA384, Algorithm::Es384),
+            (&rcgen::PKCS_ECDSA_P521_SHA512, Algorithm::Es512),
+            (&rcgen::PKCS_ED25519, Algorithm::EdDsa),
+        ] {
+            let pair = KeyPair::generate_for(kind).unwrap();
+            let params = rcgen::CertificateParams::new(vec!["idp.test".to_owned()]).unwrap();
+            let certificate = params.self_signed(&pair).unwrap().pem();
+            let key = parse(pair.public_key_pem().as_bytes()).unwrap();
+            assert!(key.fits(algorithm));
+            let same = parse(certificate.as_bytes()).unwrap();
+            assert_eq!(same.material, key.material);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_one_public_key() {
+        let pair = KeyPair::generate().unwrap();
+        let good = pair.public_key_pem();
+        let der = rcgen::PublicKeyData::subject_public_key_info(&pair);
+        assert!(parse(good.as_bytes()).is_ok());
+        for (bad, reason) in [
+            (String::new(), "no PEM"),
+            ("-----BEGIN PUBLIC KEY-----\nAAAA".to_owned(), "no PEM"),
+            (format!("{good}{good}"), "more than one"),
+            (pair.serialize_pem(), "private"),
+            (block("EC PRIVATE KEY", &[0]), "private"),
+            (block("CERTIFICATE REQUEST", &der), "neither"),
+            (block("PUBLIC KEY", &der[1..]), "DER"),
+            (block("PUBLIC KEY", &[der.as_slice(), &[0]].concat()), "DER"),
+            (block("RSA PUBLIC KEY", &der), "DER"),
+            (block("CERTIFICATE", &der), "DER"),
+        ] {
+            let error = parse(bad.as_bytes()).unwrap_err();
+            assert!(error.contains(reason), "{error}, not {reason}");
+        }
+    }
+}
