@@ -6,9 +6,15 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod algorithm;
+#[cfg(test)]
+mod forge;
+mod json;
+mod jwk;
+mod key;
 mod keys;
 mod mint;
 mod peek;
+mod pem;
 mod policy;
 mod verify;
 
@@ -18,6 +24,7 @@ pub use keys::KeySetError;
 pub use keys::SkippedKey;
 pub use mint::MintError;
 pub use mint::SigningKey;
+pub use mint::public_jwks;
 pub use peek::Unverified;
 pub use peek::peek;
 pub use policy::Audience;
@@ -27,3 +34,4 @@ pub use policy::Policy;
 pub use verify::TokenError;
 pub use verify::Verified;
 pub use verify::verify;
+pub use verify::verify_signature_only;
