@@ -1,1 +1,25 @@
+//! What operators see: metrics, access log, decision log, traces, diagnostics.
+//!
+//! Nothing here decides. A subject, token, cookie or address must never reach a line or a label, except as a pseudonym.
+
+mod access_log;
+mod decision_log;
+mod line;
+pub(crate) mod metrics;
+mod pseudonym;
 pub(crate) mod settings;
+mod sink;
+mod trace;
+
+pub(crate) use access_log::AccessLine;
+pub(crate) use access_log::AccessLog;
+pub(crate) use access_log::Logs;
+pub(crate) use decision_log::Decision;
+pub(crate) use decision_log::DecisionLog;
+pub(crate) use decision_log::DecisionRecord;
+pub(crate) use metrics::Metrics;
+pub(crate) use metrics::WorkerMetrics;
+pub(crate) use pseudonym::Pseudonym;
+pub(crate) use pseudonym::Pseudonyms;
+pub(crate) use trace::TraceContext;
+pub(crate) use trace::Tracer;

@@ -1,0 +1,301 @@
+//! One JSON line for every request.
+//!
+//! Written when the body ends, by the worker that served it, into the worker's own buffer (`sink`). People and addresses
+//! appear as pseudonyms; a query never appears, because codes and tokens travel in it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::UnixTime;
+use crate::identity::CredentialClass;
+use crate::identity::ProviderId;
+use crate::rollout::AppId;
+use crate::rollout::Arm;
+use crate::rollout::RuleRef;
+use crate::telemetry::decision_log::DecisionLog;
+use crate::telemetry::line::Line;
+use crate::telemetry::metrics::Attempt;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::Shed;
+use crate::telemetry::metrics::rule;
+use crate::telemetry::pseudonym::Pseudonym;
+use crate::telemetry::settings;
+use crate::telemetry::sink::Inlet;
+use crate::telemetry::sink::LogFile;
+use crate::telemetry::sink::Sink;
+use crate::telemetry::sink::Stdout;
+use crate::telemetry::trace::TraceContext;
+
+/// What is said about one request. Absent values leave their field out.
+#[derive(Clone, Debug)]
+pub(crate) struct AccessLine<'a> {
+    /// When the request ended.
+    pub(crate) at: UnixTime,
+    /// Our name for the request; also in `X-Request-Id`.
+    pub(crate) request_id: &'a str,
+    /// The trace it belongs to.
+    pub(crate) trace: Option<&'a TraceContext>,
+    /// The client's address, after `trusted_proxies`.
+    pub(crate) client: Option<Pseudonym>,
+    /// The application, if the host is one's.
+    pub(crate) app: Option<&'a AppId>,
+    /// The method.
+    pub(crate) method: &'a str,
+    /// The canonical path, without query.
+    pub(crate) path: &'a str,
+    /// The version of HTTP that the client speaks.
+    pub(crate) version: http::Version,
+    /// The status of the answer.
+    pub(crate) status: u16,
+    /// Bytes of the request's body.
+    pub(crate) bytes_in: u64,
+    /// Bytes of the answer's body.
+    pub(crate) bytes_out: u64,
+    /// From the request's head to the end of the answer.
+    pub(crate) took: Duration,
+    /// The provider that judged.
+    pub(crate) provider: Option<&'a ProviderId>,
+    /// The arm of the person, where one was chosen.
+    pub(crate) arm: Option<Arm>,
+    /// Why that arm.
+    pub(crate) rule: Option<&'a RuleRef>,
+    /// The class of credential that was looked at.
+    pub(crate) credential: Option<CredentialClass>,
+    /// What became of it.
+    pub(crate) attempt: Option<Attempt>,
+    /// Why the answer is ours and not the upstream's, as a constant word.
+    pub(crate) error: Option<&'static str>,
+    /// Who.
+    pub(crate) subject: Option<Pseudonym>,
+    /// The origin that answered, `host:port`.
+    pub(crate) upstream: Option<&'a str>,
+    /// The configuration that the request saw.
+    pub(crate) revision: &'a str,
+}
+
+/// Where lines of both logs go.
+#[derive(Clone, Debug)]
+pub(crate) struct Logs {
+    /// `None`: nowhere.
+    sink: Option<Sink>,
+    workers: usize,
+}
+
+/// One worker's access log.
+#[derive(Clone, Debug)]
+pub(crate) struct AccessLog(Option<Inlet>);
+
+impl Logs {
+    /// Opens what the settings name, for this many workers.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened.
+    pub(crate) fn open(
+        to: &settings::AccessLog,
+        workers: usize,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
+        // One more inlet than workers: the last is for everything else.
+        let start = |output| Sink::start(output, workers + 1, metrics);
+        let sink = match to {
+            settings::AccessLog::Off => None,
+            settings::AccessLog::Stdout => Some(start(Box::new(Stdout))?),
+            settings::AccessLog::File(path) => Some(start(Box::new(LogFile::open(path.clone())?))?),
+        };
+        Ok(Self { sink, workers })
+    }
+
+    /// The access log of worker `index`.
+    pub(crate) fn access(&self, index: usize) -> AccessLog {
+        AccessLog(self.sink.as_ref().map(|sink| sink.inlet(index)))
+    }
+
+    /// The decision log of worker `index`.
+    pub(crate) fn decisions(&self, index: usize) -> DecisionLog {
+        DecisionLog::new(self.sink.as_ref().map(|sink| sink.inlet(index)))
+    }
+
+    /// The decision log of what does not run on a worker.
+    pub(crate) fn background(&self) -> DecisionLog {
+        self.decisions(self.workers)
+    }
+
+    /// Opens the file again, as after SIGUSR1.
+    pub(crate) fn reopen(&self) {
+        if let Some(sink) = &self.sink {
+            sink.reopen();
+        }
+    }
+
+    /// Waits until everything written before has left, at most `patience`. Blocks. `false`: something may be missing.
+    pub(crate) fn flush(&self, patience: Duration) -> bool {
+        self.sink.as_ref().is_none_or(|sink| sink.flush(patience))
+    }
+}
+
+impl AccessLog {
+    /// A log that goes nowhere.
+    pub(crate) const fn off() -> Self {
+        Self(None)
+    }
+
+    /// Whether lines go anywhere: if not, there is no need to gather what they would say.
+    pub(crate) const fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Writes one line. Never waits for the disk.
+    pub(crate) fn write(&self, line: &AccessLine<'_>) {
+        if let Some(inlet) = &self.0 {
+            inlet.write(line.at, "access", Shed::AccessLog, |out| compose(line, out));
+        }
+    }
+}
+
+fn compose(line: &AccessLine<'_>, mut out: Line<'_>) {
+    out.text("request_id", line.request_id);
+    if let Some(trace) = line.trace {
+        out.hex("trace_id", &trace.trace_id());
+    }
+    out.maybe("client", line.client.as_ref().map(Pseudonym::as_str))
+        .maybe("app", line.app.map(AppId::as_str))
+        .text("method", line.method)
+        .text("path", line.path)
+        .text("h", version(line.version))
+        .number("status", line.status.into())
+        .number("bytes_in", line.bytes_in)
+        .number("bytes_out", line.bytes_out)
+        .millis("duration_ms", line.took)
+        .maybe("provider", line.provider.map(ProviderId::as_str))
+        .maybe("arm", line.arm.map(Arm::as_str));
+    if let Some(by) = line.rule {
+        write_rule(&mut out, by);
+    }
+    out.maybe("credential", line.credential.map(CredentialClass::as_str));
+    if let Some(attempt) = line.attempt {
+        out.text("outcome", attempt.outcome());
+        if !matches!(attempt, Attempt::Success) {
+            out.text("reason", attempt.reason());
+        }
+    }
+    out.maybe("error", line.error)
+        .maybe("subject", line.subject.as_ref().map(Pseudonym::as_str))
+        .maybe("upstream", line.upstream)
+        .text("revision", line.revision);
+    out.end();
+}
+
+/// The field `rule`, spelled as the label.
+pub(super) fn write_rule(out: &mut Line<'_>, by: &RuleRef) {
+    match by {
+        RuleRef::Cohort(id) => out.joined("rule", "cohort:", id.as_str()),
+        RuleRef::Kill
+        | RuleRef::Mode
+        | RuleRef::Pin
+        | RuleRef::Percent
+        | RuleRef::Default
+        | RuleRef::Fallback => out.text("rule", &rule(by)),
+    };
+}
+
+const fn version(version: http::Version) -> &'static str {
+    match version {
+        http::Version::HTTP_10 => "1.0",
+        http::Version::HTTP_11 => "1.1",
+        http::Version::HTTP_2 => "2",
+        http::Version::HTTP_3 => "3",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::identity::Refusal;
+    use crate::rollout::CohortId;
+
+    fn line<'a>(path: &'a str) -> AccessLine<'a> {
+        AccessLine {
+            at: UnixTime::from_millis(1_763_813_280_123),
+            request_id: "r1",
+            trace: None,
+            client: None,
+            app: None,
+            method: "GET",
+            path,
+            version: http::Version::HTTP_2,
+            status: 404,
+            bytes_in: 0,
+            bytes_out: 17,
+            took: Duration::from_micros(1_500),
+            provider: None,
+            arm: None,
+            rule: None,
+            credential: None,
+            attempt: None,
+            error: None,
+            subject: None,
+            upstream: None,
+            revision: "abc",
+        }
+    }
+
+    fn written(line: &AccessLine<'_>) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let metrics = Metrics::new(Arc::new(SystemClock), 100);
+        let to = settings::AccessLog::File(path.clone());
+        let logs = Logs::open(&to, 1, metrics).unwrap();
+        logs.access(0).write(line);
+        assert!(logs.flush(Duration::from_secs(20)));
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn a_line_says_only_what_is_known() {
+        assert_eq!(
+            written(&line("/a")),
+            "{\"ts\":\"2025-11-22T12:08:00.123Z\",\"event\":\"access\",\"request_id\":\"r1\",\
+             \"method\":\"GET\",\"path\":\"/a\",\"h\":\"2\",\"status\":404,\"bytes_in\":0,\
+             \"bytes_out\":17,\"duration_ms\":1.500,\"revision\":\"abc\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_line_names_provider_arm_rule_and_reason() {
+        let (app, provider) = (AppId::new("crm"), ProviderId::new("old"));
+        let rule = RuleRef::Cohort(CohortId::new("staff"));
+        let text = written(&AccessLine {
+            app: Some(&app),
+            provider: Some(&provider),
+            arm: Some(Arm::From),
+            rule: Some(&rule),
+            credential: Some(CredentialClass::Basic),
+            attempt: Some(Attempt::Rejected(Refusal::Locked)),
+            ..line("/")
+        });
+        let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for (field, value) in [
+            ("app", "crm"),
+            ("provider", "old"),
+            ("arm", "legacy"),
+            ("rule", "cohort:staff"),
+            ("credential", "basic"),
+            ("outcome", "rejected"),
+            ("reason", "locked"),
+        ] {
+            assert_eq!(parsed[field], value, "{field}");
+        }
+    }
+
+    #[test]
+    fn a_path_cannot_add_a_line() {
+        let text = written(&line("/x\",\"status\":200}\n{\"event\":\"access\"}"));
+        assert_eq!(text.lines().count(), 1);
+        let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(parsed["status"], 404);
+    }
+}

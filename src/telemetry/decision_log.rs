@@ -1,0 +1,303 @@
+//! One JSON line for every decision that is not a plain allow from memory, into the same stream as the access log.
+//!
+//! The events are called `decision.…`. A line says who decided what by which rule, so that a complaint can be answered
+//! without asking the person for anything but the time.
+
+use crate::clock::UnixTime;
+use crate::identity::CredentialClass;
+use crate::identity::Outage;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::rollout::AppId;
+use crate::rollout::Arm;
+use crate::rollout::Assignment;
+use crate::rollout::KillPosition;
+use crate::rollout::OtherArm;
+use crate::rollout::RolloutId;
+use crate::telemetry::access_log::write_rule;
+use crate::telemetry::line::Line;
+use crate::telemetry::metrics::Shed;
+use crate::telemetry::pseudonym::Pseudonym;
+use crate::telemetry::sink::Inlet;
+use crate::telemetry::trace::TraceContext;
+
+/// What was decided.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Decision<'a> {
+    /// A new login starts at an arm.
+    Assigned {
+        /// The rollout.
+        rollout: &'a RolloutId,
+        /// Where, and why.
+        assignment: &'a Assignment,
+        /// The provider of the arm.
+        provider: &'a ProviderId,
+    },
+    /// A credential or a login was refused.
+    Refused {
+        /// Why.
+        reason: Refusal,
+        /// Who judged; `None`: nobody was asked.
+        provider: Option<&'a ProviderId>,
+        /// What was presented.
+        credential: Option<CredentialClass>,
+    },
+    /// Nobody could judge.
+    Unavailable {
+        /// Why.
+        reason: Outage,
+        /// Whom we asked, or would have.
+        provider: &'a ProviderId,
+        /// What was presented.
+        credential: Option<CredentialClass>,
+    },
+    /// A good API credential whose owner is not its person's arm.
+    OtherArm {
+        /// The rollout.
+        rollout: &'a RolloutId,
+        /// The arm of the credential's owner.
+        owner: Arm,
+        /// Where the person belongs, and why.
+        assignment: &'a Assignment,
+        /// What was done.
+        action: OtherArm,
+        /// What was presented.
+        credential: CredentialClass,
+    },
+    /// A login starts at the other provider because the assigned one is away.
+    Fallback {
+        /// The rollout.
+        rollout: &'a RolloutId,
+        /// The arm that is away.
+        from: Arm,
+        /// Why.
+        reason: Outage,
+    },
+    /// The kill switch moved.
+    Kill {
+        /// One rollout, or all.
+        scope: Option<&'a RolloutId>,
+        /// Where it stood.
+        before: KillPosition,
+        /// Where it stands.
+        after: KillPosition,
+        /// Who moved it: a token, a unix user, the file.
+        actor: &'a str,
+        /// What they said.
+        reason: &'a str,
+    },
+}
+
+/// A decision and its circumstances. Absent values leave their field out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DecisionRecord<'a> {
+    /// When.
+    pub(crate) at: UnixTime,
+    /// The request it belongs to.
+    pub(crate) request_id: Option<&'a str>,
+    /// The trace it belongs to.
+    pub(crate) trace: Option<&'a TraceContext>,
+    /// The application.
+    pub(crate) app: Option<&'a AppId>,
+    /// Who.
+    pub(crate) subject: Option<Pseudonym>,
+    /// From where.
+    pub(crate) client: Option<Pseudonym>,
+    /// The configuration that decided.
+    pub(crate) revision: &'a str,
+    /// What.
+    pub(crate) decision: Decision<'a>,
+}
+
+/// Where decisions are written.
+#[derive(Clone, Debug)]
+pub(crate) struct DecisionLog(Option<Inlet>);
+
+impl DecisionLog {
+    pub(super) const fn new(inlet: Option<Inlet>) -> Self {
+        Self(inlet)
+    }
+
+    /// A log that goes nowhere.
+    pub(crate) const fn off() -> Self {
+        Self(None)
+    }
+
+    /// Writes one decision. Never waits for the disk.
+    pub(crate) fn write(&self, record: &DecisionRecord<'_>) {
+        if let Some(inlet) = &self.0 {
+            let event = event(&record.decision);
+            inlet.write(record.at, event, Shed::DecisionLog, |out| {
+                compose(record, out);
+            });
+        }
+    }
+}
+
+const fn event(decision: &Decision<'_>) -> &'static str {
+    match decision {
+        Decision::Assigned { .. } => "decision.assigned",
+        Decision::Refused { .. } => "decision.refused",
+        Decision::Unavailable { .. } => "decision.unavailable",
+        Decision::OtherArm { .. } => "decision.other_arm",
+        Decision::Fallback { .. } => "decision.fallback",
+        Decision::Kill { .. } => "decision.kill",
+    }
+}
+
+fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
+    out.maybe("request_id", record.request_id);
+    if let Some(trace) = record.trace {
+        out.hex("trace_id", &trace.trace_id());
+    }
+    out.maybe("app", record.app.map(AppId::as_str))
+        .maybe("subject", record.subject.as_ref().map(Pseudonym::as_str))
+        .maybe("client", record.client.as_ref().map(Pseudonym::as_str));
+    match record.decision {
+        Decision::Assigned {
+            rollout,
+            assignment,
+            provider,
+        } => {
+            out.text("rollout", rollout.as_str());
+            write_assignment(&mut out, assignment);
+            out.text("provider", provider.as_str());
+        }
+        Decision::Refused {
+            reason,
+            provider,
+            credential,
+        } => {
+            out.text("reason", reason.as_str())
+                .maybe("provider", provider.map(ProviderId::as_str))
+                .maybe("credential", credential.map(CredentialClass::as_str));
+        }
+        Decision::Unavailable {
+            reason,
+            provider,
+            credential,
+        } => {
+            out.text("reason", reason.as_str())
+                .text("provider", provider.as_str())
+                .maybe("credential", credential.map(CredentialClass::as_str));
+        }
+        Decision::OtherArm {
+            rollout,
+            owner,
+            assignment,
+            action,
+            credential,
+        } => {
+            out.text("rollout", rollout.as_str())
+                .text("owner_arm", owner.as_str());
+            write_assignment(&mut out, assignment);
+            out.text("action", other_arm(action))
+                .text("credential", credential.as_str());
+        }
+        Decision::Fallback {
+            rollout,
+            from,
+            reason,
+        } => {
+            out.text("rollout", rollout.as_str())
+                .text("from", from.as_str())
+                .text("to", from.other().as_str())
+                .text("reason", reason.as_str());
+        }
+        Decision::Kill {
+            scope,
+            before,
+            after,
+            actor,
+            reason,
+        } => {
+            out.text("scope", scope.map_or("global", RolloutId::as_str))
+                .text("before", before.as_str())
+                .text("after", after.as_str())
+                .text("actor", actor)
+                .text("reason", reason);
+        }
+    }
+    out.text("revision", record.revision);
+    out.end();
+}
+
+fn write_assignment(out: &mut Line<'_>, assignment: &Assignment) {
+    out.text("arm", assignment.arm.as_str());
+    write_rule(out, &assignment.rule);
+    if let Some(bucket) = assignment.bucket {
+        out.number("bucket", bucket.number().into());
+    }
+}
+
+const fn other_arm(action: OtherArm) -> &'static str {
+    match action {
+        OtherArm::Accept => "accept",
+        OtherArm::Exchange => "exchange",
+        OtherArm::Reject => "reject",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::rollout::RuleRef;
+    use crate::telemetry::Metrics;
+    use crate::telemetry::access_log::Logs;
+    use crate::telemetry::settings;
+
+    fn written(decision: Decision<'_>) -> serde_json::Value {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let metrics = Metrics::new(Arc::new(SystemClock), 100);
+        let logs = Logs::open(&settings::AccessLog::File(path.clone()), 1, metrics).unwrap();
+        logs.background().write(&DecisionRecord {
+            at: UnixTime::from_secs(1),
+            request_id: Some("r1"),
+            trace: None,
+            app: None,
+            subject: None,
+            client: None,
+            revision: "abc",
+            decision,
+        });
+        assert!(logs.flush(Duration::from_secs(20)));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_assignment_says_arm_rule_and_provider() {
+        let line = written(Decision::Assigned {
+            rollout: &RolloutId::new("crm-2026"),
+            assignment: &Assignment {
+                arm: Arm::To,
+                rule: RuleRef::Percent,
+                bucket: None,
+            },
+            provider: &ProviderId::new("modern"),
+        });
+        assert_eq!(line["event"], "decision.assigned");
+        assert_eq!(line["arm"], "modern");
+        assert_eq!(line["rule"], "percent");
+        assert_eq!(line["provider"], "modern");
+        assert_eq!(line["revision"], "abc");
+    }
+
+    #[test]
+    fn what_an_operator_typed_cannot_add_a_field() {
+        let line = written(Decision::Kill {
+            scope: None,
+            before: KillPosition::Off,
+            after: KillPosition::Deny,
+            actor: "unix:0",
+            reason: "\",\"after\":\"off\n",
+        });
+        assert_eq!(line["scope"], "global");
+        assert_eq!(line["after"], "deny");
+        assert_eq!(line["reason"], "\",\"after\":\"off\n");
+    }
+}

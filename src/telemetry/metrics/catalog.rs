@@ -1,0 +1,117 @@
+//! Every metric family: name, labels, meaning. `deploy/README.md` says the same for operators; a test compares them.
+
+/// How a family behaves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Durations by size.
+    Histogram,
+}
+
+/// One metric family.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Family {
+    /// Its name: prefix, what, base unit, and `_total` for counters.
+    pub(crate) name: &'static str,
+    /// How it behaves.
+    pub(crate) kind: Kind,
+    /// The names of its labels, in the order in which values are given.
+    pub(crate) labels: &'static [&'static str],
+    /// One line for `# HELP`.
+    pub(crate) help: &'static str,
+}
+
+macro_rules! families {
+    ($($id:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+        $(
+            #[doc = $help]
+            pub(super) static $id: Family = Family {
+                name: $name,
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )+
+
+        /// Every family there is.
+        pub(crate) static FAMILIES: &[&Family] = &[$(&$id),+];
+    };
+}
+
+families! {
+    HTTP_REQUESTS: Counter "authferry_http_requests_total" ["app", "code"]
+        "Requests by application and status code.";
+    HTTP_DURATION: Histogram "authferry_http_request_duration_seconds" ["app"]
+        "Time from the request head to the end of the answer.";
+    AUTH_ATTEMPTS: Counter "authferry_auth_attempts_total" ["app", "provider", "flow", "outcome", "reason"]
+        "Authentication decisions by the provider that made them.";
+    AUTH_DURATION: Histogram "authferry_auth_duration_seconds" ["app", "provider", "flow"]
+        "Time to an authentication decision, provider calls included.";
+    LEGACY_CREDENTIALS: Counter "authferry_legacy_credentials_total" ["app", "credential"]
+        "Requests that still presented a credential of the provider that people leave.";
+    UPSTREAM_ERRORS: Counter "authferry_upstream_errors_total" ["app", "reason"]
+        "Requests that an upstream did not answer, or not to the end.";
+    CACHE_REQUESTS: Counter "authferry_cache_requests_total" ["cache", "outcome"]
+        "Look-ups in our caches.";
+    SHED: Counter "authferry_shed_total" ["reason"]
+        "What was turned away or dropped for want of room.";
+    TUNNELS_CLOSED: Counter "authferry_tunnels_closed_total" ["reason"]
+        "Upgraded connections that ended, by cause.";
+
+    JOURNEYS: Counter "authferry_login_journeys_total" ["rollout", "arm", "event"]
+        "Login journeys, started or ended.";
+    ASSIGNMENTS: Counter "authferry_assignments_total" ["rollout", "arm", "rule"]
+        "New-login assignments by the rule that made them.";
+    FALLBACKS: Counter "authferry_fallbacks_total" ["app", "from", "to", "reason"]
+        "Logins sent to another provider because the assigned one was unavailable.";
+    BOUNCES_REFUSED: Counter "authferry_redirect_bounces_refused_total" ["app"]
+        "Login redirects refused by the loop guard.";
+    SESSIONS: Gauge "authferry_sessions" ["app", "backing", "origin"]
+        "Live sessions by the arm behind them and how they came about.";
+
+    PROVIDER_DURATION: Histogram "authferry_provider_request_duration_seconds" ["provider", "operation", "outcome"]
+        "Calls to a provider.";
+    CIRCUIT_STATE: Gauge "authferry_provider_circuit_state" ["provider"]
+        "Breaker position: 0 closed, 1 half open, 2 open.";
+    KEYS_AGE: Gauge "authferry_provider_keys_age_seconds" ["provider"]
+        "Age of the newest successfully fetched signing keys.";
+
+    STAGE_INFO: Gauge "authferry_rollout_stage_info" ["rollout", "stage", "mode"]
+        "Current stage, 1 for the active one.";
+    TARGET_RATIO: Gauge "authferry_rollout_target_ratio" ["rollout"]
+        "Share of bucketing units configured for the new provider.";
+    KILL_SWITCH: Gauge "authferry_kill_switch" ["scope", "position"]
+        "Position of the switch, 1 for the current one.";
+
+    STORE_ERRORS: Counter "authferry_store_errors_total" ["operation"]
+        "Store calls that failed or took too long.";
+    CERTIFICATE_EXPIRY: Gauge "authferry_certificate_expiry_timestamp_seconds" ["certificate"]
+        "When a served certificate expires.";
+
+    CONFIG_INFO: Gauge "authferry_config_info" ["revision", "sha256"]
+        "Active configuration.";
+    CONFIG_SUCCESSFUL: Gauge "authferry_config_last_reload_successful" []
+        "Whether the last reload attempt was applied.";
+    CONFIG_SUCCESS_TIME: Gauge "authferry_config_last_reload_success_timestamp_seconds" []
+        "Last applied reload.";
+    CONFIG_RELOADS: Counter "authferry_config_reloads_total" ["outcome"]
+        "Reload attempts.";
+    BUILD_INFO: Gauge "authferry_build_info" ["version"]
+        "The running program.";
+}
+
+/// The families that workers write, see `shards`.
+pub(super) static SHARDED: &[&Family] = &[
+    &HTTP_REQUESTS,
+    &HTTP_DURATION,
+    &LEGACY_CREDENTIALS,
+    &UPSTREAM_ERRORS,
+    &AUTH_ATTEMPTS,
+    &AUTH_DURATION,
+    &CACHE_REQUESTS,
+    &SHED,
+    &TUNNELS_CLOSED,
+];

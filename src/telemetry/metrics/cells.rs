@@ -1,0 +1,163 @@
+//! What a series is made of: atomics that are written by few and summed when they are read.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Upper bounds of every duration histogram, in nanoseconds: from a cached verdict (0.1 ms) to a very slow provider.
+pub(super) const BOUNDS: [u64; 16] = [
+    100_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    30_000_000_000,
+];
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    /// A counter at zero.
+    pub(super) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub(super) fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub(super) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that is set, or moved by a difference.
+#[derive(Debug, Default)]
+pub(super) struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub(super) fn set(&self, value: f64) {
+        self.0.store(value.to_bits(), Ordering::Relaxed);
+    }
+
+    pub(super) fn add(&self, difference: f64) {
+        // Only the closure that always answers `Some` is passed, so there is no failure to look at.
+        let _previous = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
+                Some((f64::from_bits(bits) + difference).to_bits())
+            });
+    }
+
+    pub(super) fn value(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Durations by size.
+#[derive(Debug)]
+pub(super) struct Histogram {
+    /// One for each bound, and one for what is longer.
+    buckets: [Counter; BOUNDS.len() + 1],
+    /// Nanoseconds; overflows after 584 years of waiting.
+    sum: Counter,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Histogram {
+    pub(super) const fn new() -> Self {
+        Self {
+            buckets: [const { Counter::new() }; BOUNDS.len() + 1],
+            sum: Counter::new(),
+        }
+    }
+
+    pub(super) fn observe(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let place = BOUNDS.partition_point(|bound| *bound < nanos);
+        if let Some(bucket) = self.buckets.get(place) {
+            bucket.add(1);
+        }
+        self.sum.add(nanos);
+    }
+
+    /// Adds what has been seen here to `total`.
+    pub(super) fn add_to(&self, total: &mut Distribution) {
+        for (into, bucket) in total.buckets.iter_mut().zip(&self.buckets) {
+            *into += bucket.value();
+        }
+        total.nanos = total.nanos.wrapping_add(self.sum.value());
+    }
+}
+
+/// A histogram that stands still.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Distribution {
+    /// How many observations lie between the bound before and this one.
+    pub(super) buckets: [u64; BOUNDS.len() + 1],
+    /// Their sum in nanoseconds.
+    pub(super) nanos: u64,
+}
+
+impl Distribution {
+    pub(super) fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// Adds another one to this.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (into, from) in self.buckets.iter_mut().zip(&other.buckets) {
+            *into += from;
+        }
+        self.nanos = self.nanos.wrapping_add(other.nanos);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place_of(took: Duration) -> usize {
+        let histogram = Histogram::new();
+        histogram.observe(took);
+        let mut seen = Distribution::default();
+        histogram.add_to(&mut seen);
+        seen.buckets.iter().position(|n| *n == 1).unwrap()
+    }
+
+    #[test]
+    fn a_bound_belongs_to_its_own_bucket() {
+        assert_eq!(place_of(Duration::ZERO), 0);
+        assert_eq!(place_of(Duration::from_micros(100)), 0);
+        assert_eq!(place_of(Duration::from_nanos(100_001)), 1);
+        assert_eq!(place_of(Duration::from_secs(30)), BOUNDS.len() - 1);
+        assert_eq!(place_of(Duration::MAX), BOUNDS.len());
+    }
+
+    #[test]
+    fn a_gauge_moves_both_ways() {
+        let gauge = Gauge::default();
+        gauge.add(2.0);
+        gauge.add(-3.0);
+        assert_eq!(gauge.value(), -1.0);
+        gauge.set(0.5);
+        assert_eq!(gauge.value(), 0.5);
+    }
+}

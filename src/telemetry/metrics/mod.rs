@@ -1,0 +1,520 @@
+//! Counters for operators: declared once (`catalog`), recorded by a verb, labelled by closed sets and names from the
+//! configuration.
+//!
+//! Workers record through [`WorkerMetrics`], without locks; everything rarer goes through [`Metrics`]. A label value must
+//! never come from a client.
+
+mod catalog;
+mod cells;
+mod collect;
+mod labels;
+mod rare;
+mod samples;
+mod series;
+mod shards;
+mod worker;
+
+pub(crate) use catalog::FAMILIES;
+pub(crate) use catalog::Family;
+pub(crate) use labels::Attempt;
+pub(crate) use labels::Cache;
+pub(crate) use labels::Call;
+pub(crate) use labels::Circuit;
+pub(crate) use labels::Flow;
+pub(crate) use labels::Journey;
+pub(crate) use labels::Lookup;
+pub(crate) use labels::Operation;
+pub(crate) use labels::Origin;
+pub(crate) use labels::Reload;
+pub(crate) use labels::Shed;
+pub(crate) use labels::StoreOperation;
+pub(crate) use labels::TunnelEnd;
+pub(crate) use labels::UpstreamError;
+pub(crate) use labels::mode;
+pub(crate) use labels::rule;
+pub(crate) use worker::AppIndex;
+pub(crate) use worker::Names;
+pub(crate) use worker::ProviderIndex;
+pub(crate) use worker::WorkerMetrics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry;
+use prometheus::TextEncoder;
+
+use crate::clock::Clock;
+use crate::clock::UnixTime;
+use crate::identity::Outage;
+use crate::identity::ProviderId;
+use crate::rollout::AppId;
+use crate::rollout::Arm;
+use crate::rollout::KillPosition;
+use crate::rollout::KillState;
+use crate::rollout::Mode;
+use crate::rollout::Plan;
+use crate::rollout::RolloutId;
+use crate::rollout::RuleRef;
+use crate::rollout::Share;
+use crate::telemetry::metrics::cells::Gauge;
+use crate::telemetry::metrics::rare::Rare;
+use crate::telemetry::metrics::series::labels as texts;
+use crate::telemetry::metrics::shards::AppShard;
+use crate::telemetry::metrics::shards::AuthShard;
+use crate::telemetry::metrics::shards::Blocks;
+use crate::telemetry::metrics::shards::FixedShard;
+use crate::telemetry::metrics::shards::Writer;
+
+/// How many series a family may have; what comes later shares one whose labels are all `other`.
+pub(crate) const MAX_SERIES_PER_FAMILY: usize = 2_000;
+
+/// Everything that is counted in this process. One for its whole life: a reload keeps it.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    clock: Arc<dyn Clock>,
+    shards: Arc<Shards>,
+    background: Arc<FixedShard>,
+    rare: Arc<Rare>,
+}
+
+/// What workers write.
+#[derive(Debug)]
+struct Shards {
+    apps: Blocks<AppShard>,
+    pairs: Blocks<AuthShard>,
+    fixed: Blocks<FixedShard>,
+}
+
+impl Metrics {
+    /// Nothing counted yet. `limit` is the number of series a family may have ([`MAX_SERIES_PER_FAMILY`]).
+    pub(crate) fn new(clock: Arc<dyn Clock>, limit: usize) -> Arc<Self> {
+        let shards = Arc::new(Shards {
+            apps: Blocks::new(limit),
+            pairs: Blocks::new(limit),
+            fixed: Blocks::new(limit),
+        });
+        let rare = Arc::new(Rare::new(Arc::clone(&clock), limit));
+        rare.build_info.with(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        let registry = Registry::new();
+        let registered = collect::ShardCollector::new(Arc::clone(&shards), limit)
+            .and_then(|collector| registry.register(Box::new(collector)))
+            .and_then(|()| collect::RareCollector::new(Arc::clone(&rare)))
+            .and_then(|collector| registry.register(Box::new(collector)));
+        registered.expect("the catalogue names each family once, and well; a test says so");
+        Arc::new(Self {
+            registry,
+            clock,
+            background: shards.fixed.shard(texts([]), Writer::Background),
+            shards,
+            rare,
+        })
+    }
+
+    /// The counters of worker `index` for a snapshot with these names. Counters of names that were there before go on.
+    pub(crate) fn worker(self: &Arc<Self>, index: usize, names: &Arc<Names>) -> WorkerMetrics {
+        WorkerMetrics::new(Arc::clone(self), Writer::Worker(index), Arc::clone(names))
+    }
+
+    /// Everything, in Prometheus' text format (version 0.0.4).
+    ///
+    /// # Errors
+    ///
+    /// When the encoder refuses a family, which a test excludes for the catalogue.
+    pub(crate) fn render(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// As [`WorkerMetrics::attempt`], for what does not run on a worker.
+    pub(crate) fn attempt(
+        &self,
+        app: &AppId,
+        provider: &ProviderId,
+        flow: Flow,
+        attempt: Attempt,
+        took: Duration,
+    ) {
+        let shard = self.pair(app, provider, Writer::Background);
+        worker::record(&shard, flow, attempt, took);
+    }
+
+    /// As [`WorkerMetrics::shed`], for what does not run on a worker.
+    pub(crate) fn shed(&self, what: Shed, how_many: u64) {
+        if let Some(counter) = self.background.shed.get(what.index()) {
+            counter.add(how_many);
+        }
+    }
+
+    /// As [`WorkerMetrics::cache`], for what does not run on a worker.
+    pub(crate) fn cache(&self, cache: Cache, lookup: Lookup) {
+        let counter = self.background.caches.get(cache.index());
+        if let Some(counter) = counter.and_then(|row| row.get(lookup.index())) {
+            counter.add(1);
+        }
+    }
+
+    /// A login journey took a step.
+    pub(crate) fn journey(&self, rollout: &RolloutId, arm: Arm, event: Journey) {
+        let labels = [rollout.as_str(), arm.as_str(), event.as_str()];
+        self.rare.journeys.with(&labels).add(1);
+    }
+
+    /// A new login was assigned to an arm.
+    pub(crate) fn assigned(&self, rollout: &RolloutId, arm: Arm, by: &RuleRef) {
+        let labels = [rollout.as_str(), arm.as_str(), &rule(by)];
+        self.rare.assignments.with(&labels).add(1);
+    }
+
+    /// A login went to the other provider because of an outage of the assigned one.
+    pub(crate) fn fallback(&self, app: &AppId, from: Arm, reason: Outage) {
+        let (from, to) = (from.as_str(), from.other().as_str());
+        let labels = [app.as_str(), from, to, reason.as_str()];
+        self.rare.fallbacks.with(&labels).add(1);
+    }
+
+    /// The loop guard refused one more login redirect.
+    pub(crate) fn bounce_refused(&self, app: &AppId) {
+        self.rare.bounces_refused.with(&[app.as_str()]).add(1);
+    }
+
+    /// There are now `difference` more live sessions. `backing`: the arm behind them, `None` for an app without rollout.
+    pub(crate) fn sessions(
+        &self,
+        app: &AppId,
+        backing: Option<Arm>,
+        origin: Origin,
+        difference: i64,
+    ) {
+        let backing = backing.map_or("none", Arm::as_str);
+        let labels = [app.as_str(), backing, origin.as_str()];
+        self.rare.sessions.with(&labels).add(difference as f64);
+    }
+
+    /// A call to a provider ended.
+    pub(crate) fn provider_request(
+        &self,
+        provider: &ProviderId,
+        operation: Operation,
+        outcome: Call,
+        took: Duration,
+    ) {
+        let labels = [provider.as_str(), operation.as_str(), outcome.as_str()];
+        self.rare.provider_duration.with(&labels).observe(took);
+    }
+
+    /// A provider's breaker moved.
+    pub(crate) fn circuit(&self, provider: &ProviderId, position: Circuit) {
+        let cell = self.rare.circuit_state.with(&[provider.as_str()]);
+        cell.set(position.index() as f64);
+    }
+
+    /// A provider's keys were fetched, or read from a copy that was fetched then.
+    pub(crate) fn keys_fetched(&self, provider: &ProviderId, at: UnixTime) {
+        let cell = self.rare.keys_fetched.with(&[provider.as_str()]);
+        cell.set(at.as_secs() as f64);
+    }
+
+    /// The rollouts of the running configuration.
+    pub(crate) fn rollouts(&self, plans: &[Plan]) {
+        self.rare.stage_info.replace(plans.iter().map(|plan| {
+            let (stage, mode) = (&plan.stage.id, mode(plan.stage.mode));
+            (texts([plan.id.as_str(), stage, mode]), gauge(1.0))
+        }));
+        self.rare.target_ratio.replace(plans.iter().map(|plan| {
+            let labels = texts([plan.id.as_str()]);
+            (labels, gauge(target_ratio(plan)))
+        }));
+    }
+
+    /// The kill switch stands like this.
+    pub(crate) fn kill_switch(&self, state: &KillState) {
+        let scopes = state
+            .rollouts
+            .iter()
+            .map(|(rollout, position)| (rollout.as_str(), *position))
+            .chain([("global", state.global)]);
+        let rows = scopes.flat_map(|(scope, current)| {
+            POSITIONS.map(|position| {
+                let value = f64::from(u8::from(position == current));
+                (texts([scope, position.as_str()]), gauge(value))
+            })
+        });
+        self.rare.kill_switch.replace(rows);
+    }
+
+    /// A call to the store failed or took too long.
+    pub(crate) fn store_error(&self, operation: StoreOperation) {
+        self.rare.store_errors.with(&[operation.as_str()]).add(1);
+    }
+
+    /// The certificates in use, by the name of their file, with their `notAfter`.
+    pub(crate) fn certificates(&self, expiries: impl IntoIterator<Item = (String, UnixTime)>) {
+        let rows = expiries
+            .into_iter()
+            .map(|(name, expires)| (texts([&name]), gauge(expires.as_secs() as f64)));
+        self.rare.certificate_expiry.replace(rows);
+    }
+
+    /// An attempt to load a configuration ended.
+    pub(crate) fn reload(&self, outcome: Reload) {
+        self.rare.config_reloads.with(&[outcome.as_str()]).add(1);
+        let good = matches!(outcome, Reload::Applied | Reload::Unchanged);
+        let cell = self.rare.config_successful.with(&[]);
+        cell.set(f64::from(u8::from(good)));
+        if good {
+            let now = self.clock.now().as_secs();
+            self.rare.config_success_time.with(&[]).set(now as f64);
+        }
+    }
+
+    /// The configuration that runs from now on.
+    pub(crate) fn configuration(&self, revision: &str, sha256: &str) {
+        let row = (texts([revision, sha256]), gauge(1.0));
+        self.rare.config_info.replace([row]);
+    }
+
+    fn pair(&self, app: &AppId, provider: &ProviderId, writer: Writer) -> Arc<AuthShard> {
+        let labels = texts([app.as_str(), provider.as_str()]);
+        self.shards.pairs.shard(labels, writer)
+    }
+}
+
+/// Every position, in the order of severity.
+const POSITIONS: [KillPosition; 5] = [
+    KillPosition::Off,
+    KillPosition::Freeze,
+    KillPosition::Legacy,
+    KillPosition::Modern,
+    KillPosition::Deny,
+];
+
+fn gauge(value: f64) -> Gauge {
+    let gauge = Gauge::default();
+    gauge.set(value);
+    gauge
+}
+
+/// The share that is meant to go to `to`, of those whom no cohort rule names.
+fn target_ratio(plan: &Plan) -> f64 {
+    match plan.stage.mode {
+        Mode::LegacyOnly | Mode::Shadow => 0.0,
+        Mode::ModernPrimary | Mode::ModernOnly => 1.0,
+        Mode::Canary => plan
+            .stage
+            .assign
+            .iter()
+            .find(|rule| rule.cohort.is_none())
+            .map_or(0.0, |rule| {
+                let share = match rule.share {
+                    Share::All => 1.0,
+                    Share::Percent(percent) => f64::from(percent.millionths()) / 1e6,
+                };
+                match rule.to {
+                    Arm::To => share,
+                    Arm::From => 1.0 - share,
+                }
+            }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn metrics(limit: usize) -> (Arc<Metrics>, ManualClock) {
+        let clock = ManualClock::at(UnixTime::from_secs(1_000));
+        (Metrics::new(Arc::new(clock.clone()), limit), clock)
+    }
+
+    fn names(apps: &[&str]) -> Arc<Names> {
+        Arc::new(Names {
+            apps: apps.iter().map(|name| AppId::new(name)).collect(),
+            providers: ["old", "new"].map(ProviderId::new).to_vec(),
+        })
+    }
+
+    #[track_caller]
+    fn shows(metrics: &Metrics, line: &str) {
+        let text = metrics.render().unwrap();
+        assert!(
+            text.lines().any(|candidate| candidate == line),
+            "no `{line}` in\n{text}"
+        );
+    }
+
+    #[test]
+    fn workers_are_summed_into_one_series() {
+        let (metrics, _) = metrics(100);
+        let names = names(&["crm"]);
+        for worker in 0..3 {
+            let worker = metrics.worker(worker, &names);
+            worker.request(Some(AppIndex(0)), 200, Duration::from_millis(3));
+            worker.attempt(
+                AppIndex(0),
+                ProviderIndex(1),
+                Flow::Bearer,
+                Attempt::Rejected(crate::identity::Refusal::Expired),
+                Duration::from_millis(3),
+            );
+        }
+        shows(
+            &metrics,
+            r#"authferry_http_requests_total{app="crm",code="200"} 3"#,
+        );
+        shows(
+            &metrics,
+            r#"authferry_http_request_duration_seconds_bucket{app="crm",le="0.0025"} 0"#,
+        );
+        shows(
+            &metrics,
+            r#"authferry_http_request_duration_seconds_bucket{app="crm",le="0.005"} 3"#,
+        );
+        shows(
+            &metrics,
+            r#"authferry_http_request_duration_seconds_sum{app="crm"} 0.009"#,
+        );
+        shows(
+            &metrics,
+            r#"authferry_auth_attempts_total{app="crm",provider="new",flow="bearer",outcome="rejected",reason="expired"} 3"#,
+        );
+    }
+
+    #[test]
+    fn a_reload_keeps_counters_of_names_that_stay_whatever_their_place() {
+        let (metrics, _) = metrics(100);
+        let before = metrics.worker(0, &names(&["crm", "wiki"]));
+        before.request(Some(AppIndex(0)), 200, Duration::ZERO);
+        let after = metrics.worker(0, &names(&["shop", "wiki", "crm"]));
+        after.request(Some(AppIndex(2)), 200, Duration::ZERO);
+        before.request(Some(AppIndex(0)), 200, Duration::ZERO);
+        shows(
+            &metrics,
+            r#"authferry_http_requests_total{app="crm",code="200"} 3"#,
+        );
+    }
+
+    #[test]
+    fn a_place_that_no_name_has_is_counted_for_no_application() {
+        let (metrics, _) = metrics(100);
+        let worker = metrics.worker(0, &names(&["crm"]));
+        worker.request(None, 404, Duration::ZERO);
+        worker.request(Some(AppIndex(7)), 404, Duration::ZERO);
+        worker.attempt(
+            AppIndex(0),
+            ProviderIndex(2),
+            Flow::Basic,
+            Attempt::Success,
+            Duration::ZERO,
+        );
+        shows(
+            &metrics,
+            r#"authferry_http_requests_total{app="none",code="404"} 2"#,
+        );
+        assert!(!metrics.render().unwrap().contains("auth_attempts"));
+    }
+
+    #[test]
+    fn a_family_beyond_its_limit_folds_into_other_and_never_shrinks() {
+        let (metrics, _) = metrics(2);
+        let worker = metrics.worker(0, &names(&["crm"]));
+        let serve = |status| worker.request(Some(AppIndex(0)), status, Duration::ZERO);
+        serve(500);
+        serve(502);
+        shows(
+            &metrics,
+            r#"authferry_http_requests_total{app="crm",code="502"} 1"#,
+        );
+        serve(200);
+        serve(204);
+        shows(
+            &metrics,
+            r#"authferry_http_requests_total{app="crm",code="502"} 1"#,
+        );
+        shows(
+            &metrics,
+            r#"authferry_http_requests_total{app="other",code="other"} 2"#,
+        );
+    }
+
+    #[test]
+    fn the_age_of_keys_grows_between_scrapes() {
+        let (metrics, clock) = metrics(100);
+        metrics.keys_fetched(&ProviderId::new("new"), UnixTime::from_secs(990));
+        shows(
+            &metrics,
+            r#"authferry_provider_keys_age_seconds{provider="new"} 10"#,
+        );
+        clock.advance(Duration::from_secs(5));
+        shows(
+            &metrics,
+            r#"authferry_provider_keys_age_seconds{provider="new"} 15"#,
+        );
+    }
+
+    #[test]
+    fn the_kill_switch_shows_one_position_per_scope() {
+        let (metrics, _) = metrics(100);
+        let mut state = KillState {
+            global: KillPosition::Freeze,
+            ..KillState::default()
+        };
+        state
+            .rollouts
+            .insert(RolloutId::new("crm"), KillPosition::Legacy);
+        metrics.kill_switch(&state);
+        shows(
+            &metrics,
+            r#"authferry_kill_switch{scope="global",position="freeze"} 1"#,
+        );
+        shows(
+            &metrics,
+            r#"authferry_kill_switch{scope="global",position="off"} 0"#,
+        );
+        shows(
+            &metrics,
+            r#"authferry_kill_switch{scope="crm",position="legacy"} 1"#,
+        );
+        metrics.kill_switch(&KillState::default());
+        shows(
+            &metrics,
+            r#"authferry_kill_switch{scope="global",position="off"} 1"#,
+        );
+        assert!(!metrics.render().unwrap().contains(r#"scope="crm""#));
+    }
+
+    #[test]
+    fn a_refused_reload_shows_until_one_is_applied() {
+        let (metrics, _) = metrics(100);
+        metrics.reload(Reload::Applied);
+        metrics.reload(Reload::Refused);
+        shows(&metrics, "authferry_config_last_reload_successful 0");
+        shows(
+            &metrics,
+            "authferry_config_last_reload_success_timestamp_seconds 1000",
+        );
+        metrics.configuration("abc", "abcdef");
+        metrics.configuration("def", "defabc");
+        shows(
+            &metrics,
+            r#"authferry_config_info{revision="def",sha256="defabc"} 1"#,
+        );
+        assert!(!metrics.render().unwrap().contains(r#"revision="abc""#));
+    }
+
+    #[test]
+    fn every_family_is_collected_and_described_once() {
+        let (metrics, clock) = metrics(100);
+        let mut collected: Vec<String> = Rare::new(Arc::new(clock), 1)
+            .collect()
+            .iter()
+            .map(|family| family.name().to_owned())
+            .chain(catalog::SHARDED.iter().map(|family| family.name.to_owned()))
+            .collect();
+        let mut declared: Vec<String> = FAMILIES.iter().map(|f| f.name.to_owned()).collect();
+        collected.sort();
+        declared.sort();
+        assert_eq!(collected, declared);
+        drop(metrics);
+    }
+}

@@ -1,0 +1,91 @@
+//! The families that are looked up by label: what happens per login, per call, per reload.
+
+use std::sync::Arc;
+
+use prometheus::proto;
+
+use crate::clock::Clock;
+use crate::telemetry::metrics::catalog;
+use crate::telemetry::metrics::cells::Counter;
+use crate::telemetry::metrics::cells::Gauge;
+use crate::telemetry::metrics::cells::Histogram;
+use crate::telemetry::metrics::samples;
+use crate::telemetry::metrics::series::Series;
+
+/// What is looked up by label.
+#[derive(Debug)]
+pub(super) struct Rare {
+    clock: Arc<dyn Clock>,
+    pub(super) journeys: Series<Counter>,
+    pub(super) assignments: Series<Counter>,
+    pub(super) fallbacks: Series<Counter>,
+    pub(super) bounces_refused: Series<Counter>,
+    pub(super) sessions: Series<Gauge>,
+    pub(super) provider_duration: Series<Histogram>,
+    pub(super) circuit_state: Series<Gauge>,
+    /// When keys were fetched, in seconds since 1970; shown as an age.
+    pub(super) keys_fetched: Series<Gauge>,
+    pub(super) stage_info: Series<Gauge>,
+    pub(super) target_ratio: Series<Gauge>,
+    pub(super) kill_switch: Series<Gauge>,
+    pub(super) store_errors: Series<Counter>,
+    pub(super) certificate_expiry: Series<Gauge>,
+    pub(super) config_info: Series<Gauge>,
+    pub(super) config_successful: Series<Gauge>,
+    pub(super) config_success_time: Series<Gauge>,
+    pub(super) config_reloads: Series<Counter>,
+    pub(super) build_info: Series<Gauge>,
+}
+
+impl Rare {
+    /// No series yet.
+    pub(super) fn new(clock: Arc<dyn Clock>, limit: usize) -> Self {
+        Self {
+            clock,
+            journeys: Series::new(&catalog::JOURNEYS, limit),
+            assignments: Series::new(&catalog::ASSIGNMENTS, limit),
+            fallbacks: Series::new(&catalog::FALLBACKS, limit),
+            bounces_refused: Series::new(&catalog::BOUNCES_REFUSED, limit),
+            sessions: Series::new(&catalog::SESSIONS, limit),
+            provider_duration: Series::new(&catalog::PROVIDER_DURATION, limit),
+            circuit_state: Series::new(&catalog::CIRCUIT_STATE, limit),
+            keys_fetched: Series::new(&catalog::KEYS_AGE, limit),
+            stage_info: Series::new(&catalog::STAGE_INFO, limit),
+            target_ratio: Series::new(&catalog::TARGET_RATIO, limit),
+            kill_switch: Series::new(&catalog::KILL_SWITCH, limit),
+            store_errors: Series::new(&catalog::STORE_ERRORS, limit),
+            certificate_expiry: Series::new(&catalog::CERTIFICATE_EXPIRY, limit),
+            config_info: Series::new(&catalog::CONFIG_INFO, limit),
+            config_successful: Series::new(&catalog::CONFIG_SUCCESSFUL, limit),
+            config_success_time: Series::new(&catalog::CONFIG_SUCCESS_TIME, limit),
+            config_reloads: Series::new(&catalog::CONFIG_RELOADS, limit),
+            build_info: Series::new(&catalog::BUILD_INFO, limit),
+        }
+    }
+
+    /// All of them, as the registry wants them.
+    pub(super) fn collect(&self) -> Vec<proto::MetricFamily> {
+        let as_is = |value| value;
+        let now = self.clock.now().as_secs() as f64;
+        vec![
+            samples::counters(&self.journeys),
+            samples::counters(&self.assignments),
+            samples::counters(&self.fallbacks),
+            samples::counters(&self.bounces_refused),
+            samples::gauges(&self.sessions, as_is),
+            samples::histograms(&self.provider_duration),
+            samples::gauges(&self.circuit_state, as_is),
+            samples::gauges(&self.keys_fetched, |fetched| (now - fetched).max(0.0)),
+            samples::gauges(&self.stage_info, as_is),
+            samples::gauges(&self.target_ratio, as_is),
+            samples::gauges(&self.kill_switch, as_is),
+            samples::counters(&self.store_errors),
+            samples::gauges(&self.certificate_expiry, as_is),
+            samples::gauges(&self.config_info, as_is),
+            samples::gauges(&self.config_successful, as_is),
+            samples::gauges(&self.config_success_time, as_is),
+            samples::counters(&self.config_reloads),
+            samples::gauges(&self.build_info, as_is),
+        ]
+    }
+}
