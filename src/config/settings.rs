@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::admin;
+use crate::identity::Normalise;
 use crate::identity::Template;
 use crate::providers;
 use crate::proxy;
@@ -57,17 +58,6 @@ pub(crate) struct Canonical {
     pub(crate) normalise: Vec<Normalise>,
     /// Providers that may speak about the attributes of the template (`authoritative.claims`). Others stay unjoined.
     pub(crate) authoritative: Vec<crate::identity::ProviderId>,
-}
-
-/// A way to make spellings equal.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Normalise {
-    /// ASCII white space at both ends goes.
-    Trim,
-    /// ASCII letters become small.
-    Lowercase,
-    /// `00042` becomes `42`.
-    StripLeadingZeros,
 }
 
 /// The kill switch.

@@ -2,12 +2,14 @@
 //!
 //! This module must never decide whether someone *is* who they say: that is `providers/`.
 
+mod canonical;
 mod claims;
 mod credential;
 mod reason;
 mod render;
 mod subject;
 
+pub use canonical::Normalise;
 pub use claims::ClaimMap;
 pub use claims::ClaimPath;
 pub use claims::InvalidClaimPath;

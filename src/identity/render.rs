@@ -39,6 +39,9 @@ pub enum RenderError {
     /// A list item contains the separator.
     #[error("a list item contains the separator")]
     SeparatorInItem,
+    /// White space at an end, which HTTP would cut off: two different names would become one.
+    #[error("a value begins or ends with white space")]
+    OuterSpace,
     /// Longer than the budget.
     #[error("the value is too long")]
     TooLong,

@@ -102,6 +102,9 @@ pub enum InvalidSubject {
     /// CR, LF, NUL and the like never are part of a name.
     #[error("the subject contains a control character")]
     ControlCharacter,
+    /// Spelled like a person who is known by one issuer only.
+    #[error("the name has the form of an unjoined person")]
+    Reserved,
 }
 
 /// Who someone is at one issuer. The same subject at another issuer is another person.

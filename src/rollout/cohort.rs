@@ -47,8 +47,13 @@ pub enum Phase {
 pub enum Cohort {
     /// These people, by canonical subject.
     Subjects(HashSet<Box<str>>),
-    /// People whose verified address lies in one of these domains.
-    EmailDomain(Vec<Box<str>>),
+    /// People whose verified address lies in one of these domains, compared whole and without regard to ASCII case.
+    EmailDomain {
+        /// The domains.
+        domains: Vec<Box<str>>,
+        /// Providers whose word about a domain needs no `email_verified` (`authoritative.email_domains`).
+        authoritative: Vec<(ProviderId, Box<str>)>,
+    },
     /// People whom `provider` lists in one of these groups.
     Group {
         /// Who must say so.

@@ -19,7 +19,9 @@ pub struct Facts<'a> {
     pub method: &'a str,
     /// The client's address, counted through `trusted_proxies`.
     pub client_ip: Option<IpAddr>,
-    /// Looks up a request header; `None` as a whole unless the peer is listed for trusted headers.
+    /// The address of the socket's peer, after the PROXY protocol: a header cohort names the peers it believes.
+    pub peer: Option<IpAddr>,
+    /// Looks up a request header; `None` when there is no request to look at.
     pub trusted_header: Option<&'a dyn Fn(&str) -> Option<&'a str>>,
     /// The sealed device id of the browser.
     pub device: Option<&'a str>,
