@@ -96,7 +96,48 @@ impl ClaimPath {
         })
     }
 
-    /// What the path leads to: one value, or for a path with `[*]` an array of all values found.
+    /// The path as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The first member that the path names.
+    pub fn first(&self) -> &str {
+        match self.steps.first() {
+            Some(Step::Member(name)) => name,
+            Some(Step::Each) | None => "",
+        }
+    }
+
+    /// Whether any value that the path leads to passes `test`; an array at its end is judged item by item.
+    pub fn any(&self, claims: &ClaimMap, test: &dyn Fn(&Value) -> bool) -> bool {
+        let Some((Step::Member(first), rest)) = self.steps.split_first() else {
+            return false;
+        };
+        claims
+            .member(first)
+            .is_some_and(|value| any(value, rest, test))
+    }
+
+    /// What the path leads to without a copy; `None` where it is absent, and for a path with `[*]`.
+    pub fn find_one<'a>(&self, claims: &'a ClaimMap) -> Option<&'a Value> {
+        let (Step::Member(first), rest) = self.steps.split_first()? else {
+            return None;
+        };
+        rest.iter()
+            .try_fold(claims.member(first)?, |value, step| match step {
+                Step::Member(name) => value.get(&**name),
+                Step::Each => None,
+            })
+    }
+
+    /// Whether the path can lead to several values.
+    pub fn is_many(&self) -> bool {
+        self.steps.contains(&Step::Each)
+    }
+
+    /// What the path leads to: one value, or for a path with `[*]` an array of all values found. A single value where
+    /// `[*]` expects an array counts as an array of one, as directories write it.
     pub fn find(&self, claims: &ClaimMap) -> Option<Value> {
         let (Step::Member(first), rest) = self.steps.split_first()? else {
             return None;
@@ -110,8 +151,35 @@ fn walk(value: &Value, steps: &[Step]) -> Option<Value> {
         None => Some(value.clone()),
         Some((Step::Member(name), rest)) => walk(value.get(&**name)?, rest),
         Some((Step::Each, rest)) => {
-            let found = value.as_array()?.iter().filter_map(|item| walk(item, rest));
+            let found = items(value)
+                .iter()
+                .filter_map(|item| walk(item, rest))
+                .flat_map(|found| match found {
+                    // A second `[*]` further on: one list, not lists in a list.
+                    Value::Array(inner) if rest.contains(&Step::Each) => inner,
+                    other => vec![other],
+                });
             Some(Value::Array(found.collect()))
+        }
+    }
+}
+
+fn any(value: &Value, steps: &[Step], test: &dyn Fn(&Value) -> bool) -> bool {
+    match steps.split_first() {
+        None => items(value).iter().any(test),
+        Some((Step::Member(name), rest)) => value
+            .get(&**name)
+            .is_some_and(|value| any(value, rest, test)),
+        Some((Step::Each, rest)) => items(value).iter().any(|item| any(item, rest, test)),
+    }
+}
+
+fn items(value: &Value) -> &[Value] {
+    match value {
+        Value::Null => &[],
+        Value::Array(items) => items,
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            std::slice::from_ref(value)
         }
     }
 }
@@ -147,6 +215,35 @@ mod tests {
         assert_eq!(find("memberOf[*].cn"), Some(json!(["it", "hr"])));
         assert_eq!(find("\"https://corp.example/roles\""), Some(json!(["z"])));
         assert_eq!(find("email.domain"), None);
+        assert_eq!(find("email[*]"), Some(json!(["a@b"])));
+        assert_eq!(find("memberOf.cn"), None);
+    }
+
+    #[test]
+    fn two_lists_in_one_path_give_one_list() {
+        let claims = claims(
+            json!({ "orgs": [{ "roles": ["a", "b"] }, { "roles": ["c"] }, { "roles": "d" }] }),
+        );
+        let path = ClaimPath::parse("orgs[*].roles[*]").unwrap();
+        assert_eq!(path.find(&claims), Some(json!(["a", "b", "c", "d"])));
+    }
+
+    #[test]
+    fn any_value_at_the_end_of_a_path_is_judged_alone() {
+        let claims = claims(
+            json!({ "region": "emea", "roles": ["a", "b"], "orgs": [{ "id": "x" }, { "id": "y" }] }),
+        );
+        let any = |path: &str, text: &str| {
+            ClaimPath::parse(path)
+                .unwrap()
+                .any(&claims, &|value| value == text)
+        };
+        assert!(any("region", "emea"));
+        assert!(any("roles", "b"));
+        assert!(any("orgs[*].id", "y"));
+        assert!(!any("roles", "c"));
+        assert!(!any("roles.b", "b"));
+        assert!(!any("absent", "b"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! This module must never decide whether someone *is* who they say: that is `providers/`.
 
+mod attributes;
 mod canonical;
 mod claims;
 mod credential;
@@ -9,6 +10,9 @@ mod reason;
 mod render;
 mod subject;
 
+pub use attributes::NotAList;
+pub use attributes::attributes;
+pub use attributes::groups_overage;
 pub use canonical::Normalise;
 pub use claims::ClaimMap;
 pub use claims::ClaimPath;

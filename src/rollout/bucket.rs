@@ -150,11 +150,17 @@ impl Bucket {
             hash.update(&length.to_be_bytes());
             hash.update(part.as_bytes());
         }
-        let top = hash.sign().as_ref().iter().take(8).fold(0_u64, |top, byte| {
-            top << 8 | u64::from(*byte)
-        });
+        let top = hash
+            .sign()
+            .as_ref()
+            .iter()
+            .take(8)
+            .fold(0_u64, |top, byte| top << 8 | u64::from(*byte));
         let place = (u128::from(top) * Self::COUNT) >> 64;
-        Self(u32::try_from(place).expect("the top 64 bits of a product with 1 000 000 are below 1 000 000"))
+        Self(
+            u32::try_from(place)
+                .expect("the top 64 bits of a product with 1 000 000 are below 1 000 000"),
+        )
     }
 
     /// Its number.
@@ -191,7 +197,11 @@ mod tests {
             ("crm-2026-a", UnitKind::Device, "hr:10442", 131_504),
             ("crm-2026-a", UnitKind::Subject, "hr:Zoë", 693_901),
         ] {
-            assert_eq!(Bucket::of(&key(), salt, kind, value).number(), expected, "{salt} {value}");
+            assert_eq!(
+                Bucket::of(&key(), salt, kind, value).number(),
+                expected,
+                "{salt} {value}"
+            );
         }
     }
 
@@ -265,7 +275,9 @@ mod tests {
                 .count()
         };
         // Five standard deviations of a binomial with 20 000 draws.
-        for (share, expected, allowed) in [("5", 1_000, 155), ("25", 5_000, 307), ("98", 19_600, 99)] {
+        for (share, expected, allowed) in
+            [("5", 1_000, 155), ("25", 5_000, 307), ("98", 19_600, 99)]
+        {
             let found = inside(percent(share), "crm-2026-a");
             assert!(found.abs_diff(expected) <= allowed, "{share} %: {found}");
         }

@@ -21,8 +21,9 @@ pub struct Facts<'a> {
     pub client_ip: Option<IpAddr>,
     /// The address of the socket's peer, after the PROXY protocol: a header cohort names the peers it believes.
     pub peer: Option<IpAddr>,
-    /// Looks up a request header; `None` when there is no request to look at.
-    pub trusted_header: Option<&'a dyn Fn(&str) -> Option<&'a str>>,
+    /// Says whether a request header (lower case name) came exactly once and with this value; `None` when there is no
+    /// request to look at.
+    pub header_equals: Option<&'a dyn Fn(&str, &str) -> bool>,
     /// The sealed device id of the browser.
     pub device: Option<&'a str>,
     /// The person, once an owner has vouched for them.

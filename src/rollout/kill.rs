@@ -125,7 +125,9 @@ impl KillState {
             *scope = scope.combine(position);
             if let Some(rest) = words.next() {
                 let rest = rest.escape_debug();
-                return Err(wrong(format!("`{rest}` follows the position and its scope")));
+                return Err(wrong(format!(
+                    "`{rest}` follows the position and its scope"
+                )));
             }
         }
         Ok(state)
@@ -198,7 +200,11 @@ mod tests {
     fn a_line_that_cannot_be_read_is_named() {
         for (text, line, what) in [
             ("legcay\n", 1, "`legcay` is not a position"),
-            ("legacy\n\nrollout=crm deny\n", 3, "`rollout=crm` is not a position"),
+            (
+                "legacy\n\nrollout=crm deny\n",
+                3,
+                "`rollout=crm` is not a position",
+            ),
             ("deny rolout=crm\n", 1, "`rolout=crm` is not a scope"),
             ("deny rollout=\n", 1, "`rollout=` is not a scope"),
             ("deny rollout=a b\n", 1, "`b` follows"),

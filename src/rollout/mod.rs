@@ -13,6 +13,8 @@ mod facts;
 mod fallback;
 mod kill;
 mod stage;
+#[cfg(test)]
+mod testing;
 
 pub use accept::Acceptance;
 pub use accept::accept;
