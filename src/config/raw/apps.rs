@@ -1,0 +1,226 @@
+//! `apps`, `fallback`: what stands behind the proxy.
+
+use crate::config::raw::RawCertificate;
+use crate::config::raw::RawFile;
+use crate::config::scalar::Network;
+use crate::config::scalar::Span;
+use crate::config::scalar::Whole;
+use crate::config::shape::At;
+use crate::config::shape::List;
+use crate::config::shape::Named;
+use crate::config::shape::mappings;
+use crate::config::shape::words;
+use std::path::PathBuf;
+
+mappings! {
+    /// An application behind the proxy.
+    RawApp {
+        /// Its host names, without port; `*.corp.example` matches one label. Required.
+        hosts: List<At<String>>,
+        /// Where it lives. Required.
+        upstream: RawUpstream,
+        /// What it learns about the person, as `Header-Name: "template"`; the same bytes whichever provider decided.
+        identity_headers: Named<At<String>>,
+        /// Fixed headers, such as a secret shared with it.
+        static_headers: Named<RawHeaderValue>,
+        /// A signed statement about the person, as a header.
+        assertion: RawAssertion,
+        /// Whether the client's `Authorization` and credential cookies reach it. Default `false`.
+        forward_credentials: At<bool>,
+        /// Paths that anybody may see: short for routes with `access: public` before all others.
+        public_paths: List<At<String>>,
+        /// Who may see what; the first match wins, no match is 403. Default: everything for the admitted.
+        routes: List<RawRoute>,
+        /// The provider of an application that no rollout moves.
+        provider: At<String>,
+        @later "assurance_floor", "forward_auth", "audience", "rate_limits", "revocation";
+    }
+
+    /// Where an application lives.
+    RawUpstream {
+        /// Its origin: `http://host:port` or `https://host:port`.
+        url: At<String>,
+        /// Several origins, instead of `url`.
+        urls: List<At<String>>,
+        /// Whether HTTP/2 is spoken to it. Default `false`.
+        http2: At<bool>,
+        /// For connecting. Default `3s`.
+        connect_timeout: At<Span>,
+        /// Until the head of its answer. Default `60s`.
+        response_timeout: At<Span>,
+        /// How long an idle connection is kept. Default `4s`.
+        idle: At<Span>,
+        /// CA certificates instead of the system's, in PEM.
+        ca: RawFile,
+        /// Our certificate towards it.
+        client_certificate: RawCertificate,
+        /// How its health is seen. Without it, by connections alone.
+        health: RawHealth,
+        /// Whether it sees the client's `Host`, or its own name. Default `true`.
+        preserve_host: At<bool>,
+    }
+
+    /// How the health of an origin is seen.
+    RawHealth {
+        /// A path that answers 2xx while the origin is well. Required.
+        path: At<String>,
+        /// How often it is asked. Default `5s`.
+        interval: At<Span>,
+    }
+
+    /// The value of a fixed header.
+    one of RawHeaderValue {
+        /// A text that is no secret.
+        value: At<String>,
+        /// A file with the value; one line break at its end is not part of it.
+        file: At<PathBuf>,
+        /// An environment variable with the value.
+        env: At<String>,
+    }
+
+    /// A signed statement about the person (a JWT by our key), as a header.
+    RawAssertion {
+        /// The header. Default `X-Authferry-Assertion`.
+        header: At<String>,
+        /// Its `iss`. Required.
+        issuer: At<String>,
+        /// Its `aud`. Default: the name of the application.
+        audience: At<String>,
+        /// Its life, at most `5m`. Default `60s`.
+        ttl: At<Span>,
+    }
+
+    /// Who may see what.
+    RawRoute {
+        /// `/healthz` or `/api/*`: a trailing `*` matches any rest, and nothing else is a wildcard. Required.
+        path: At<String>,
+        /// Methods. Default: all.
+        methods: List<At<String>>,
+        /// Who may come in: anybody (`public`), anybody but nobody with a bad credential (`optional`), or the admitted (`required`). Default `required`.
+        access: At<AccessWord>,
+        /// The classes of credential that are looked at. Default: all.
+        credentials: List<At<ClassWord>>,
+        /// What somebody without a credential gets: a login for page loads and 401 otherwise (`auto`), or always 401 (`unauthorized`). Default `auto`.
+        on_unauthenticated: At<OnUnauthenticatedWord>,
+        /// What the admitted must have besides.
+        require: RawRequire,
+        /// Whether WebSocket upgrades pass. Default `false`.
+        websocket: At<bool>,
+        /// Another upstream than the application's.
+        upstream: RawUpstream,
+        @later "encoded_slash", "assurance", "rate_limit", "revocation";
+    }
+
+    /// What the admitted must have besides.
+    RawRequire {
+        /// Any of these groups.
+        groups: List<At<String>>,
+        /// All of these scopes.
+        scopes: List<At<String>>,
+        /// Any of these assurance classes.
+        acr: List<At<String>>,
+        /// A client address in one of these networks.
+        network: List<At<Network>>,
+    }
+
+    /// When a new login may start at the other provider: for an outage, never for a refusal.
+    RawFallback {
+        /// The provider whose outage opens it. Required.
+        from: At<String>,
+        /// Where logins start then. Default: the other provider of the rollout.
+        to: At<String>,
+        /// The outages that count. Required.
+        when: List<At<OutageWord>>,
+        /// What may start elsewhere. Default `new_logins`.
+        scope: At<FallbackScope>,
+        /// What else must hold.
+        require: RawFallbackRequire,
+        /// The sessions that are made this way.
+        session: RawFallbackSession,
+        /// How many logins may take it.
+        budget: RawFallbackBudget,
+    }
+
+    /// What else must hold for a fallback.
+    RawFallbackRequire {
+        /// How long the provider must have been away without one success. Default `30s`, at least `10s`.
+        provider_down_for: At<Span>,
+        /// Paths without fallback; a trailing `*` matches any rest. Default: none.
+        not_paths: List<At<String>>,
+        @later "assurance_at_least", "legacy_account_enabled";
+    }
+
+    /// Sessions made by a fallback.
+    RawFallbackSession {
+        /// How long they live. Default `1h`, which is also the most.
+        max_age: At<Span>,
+        @later "mark", "recheck_when_healthy";
+    }
+
+    /// How many logins may take a fallback.
+    RawFallbackBudget {
+        /// In an hour. Default `500`.
+        per_hour: At<Whole>,
+    }
+}
+
+words! {
+    /// Who may come in.
+    AccessWord {
+        /// Anybody.
+        "public" => Public,
+        /// Anybody; a credential that is presented must be good.
+        "optional" => Optional,
+        /// The admitted.
+        "required" => Required,
+    }
+
+    /// Classes of credential.
+    ClassWord {
+        /// A session cookie.
+        "session" => Session,
+        /// A signed token.
+        "bearer" => Bearer,
+        /// An opaque token.
+        "opaque" => Opaque,
+        /// Name and password.
+        "basic" => Basic,
+        /// An API key.
+        "api_key" => ApiKey,
+        @later "client_cert", "refresh";
+    }
+
+    /// What somebody without a credential gets.
+    OnUnauthenticatedWord {
+        /// A login for page loads, 401 otherwise.
+        "auto" => Auto,
+        /// 401.
+        "unauthorized" => Unauthorized,
+    }
+
+    /// Outages, and only outages.
+    OutageWord {
+        /// No connection.
+        "connect" => Connect,
+        /// No TLS.
+        "tls" => Tls,
+        /// No answer in time.
+        "timeout" => Timeout,
+        /// It answered 5xx.
+        "http_5xx" => Http5xx,
+        /// It answered 429.
+        "rate_limited" => RateLimited,
+        /// Its keys cannot be had.
+        "keys_unavailable" => KeysUnavailable,
+        /// Its breaker is open.
+        "circuit_open" => CircuitOpen,
+        /// Its answers make no sense.
+        "malformed" => Malformed,
+    }
+
+    /// What may start elsewhere.
+    FallbackScope {
+        /// New logins only.
+        "new_logins" => NewLogins,
+    }
+}

@@ -1,0 +1,205 @@
+//! The file as it is written: every key, its kind of value, and what is said about it in `config/README.md`.
+//!
+//! The sentences here are the reference: "Required.", "Default `…`." and "Not reloaded." end up in its columns.
+
+mod apps;
+mod people;
+mod providers;
+mod rollouts;
+mod server;
+
+pub(crate) use apps::*;
+pub(crate) use people::*;
+pub(crate) use providers::*;
+pub(crate) use rollouts::*;
+pub(crate) use server::*;
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use schemars::Schema;
+use schemars::SchemaGenerator;
+
+use crate::config::problem::Report;
+use crate::config::scalar::Whole;
+use crate::config::shape::At;
+use crate::config::shape::List;
+use crate::config::shape::Named;
+use crate::config::shape::Shape;
+use crate::config::shape::mappings;
+use crate::config::shape::words;
+use crate::config::tree::Content;
+use crate::config::tree::Node;
+
+mappings! {
+    /// A configuration of authferry.
+    RawConfig {
+        /// The version of the format. Required. Must be `1`.
+        version: At<Whole>,
+        /// Who made this revision of the file, and why.
+        change: RawChange,
+        /// Listeners, limits and the admin interface.
+        server: RawServer,
+        /// Keys; those that are not given are generated once in `state_dir/keys`.
+        secrets: RawSecrets,
+        /// Identity providers by name. Required.
+        providers: Named<RawProvider>,
+        /// Who is one person across providers. Without it nobody is joined.
+        identity: RawIdentity,
+        /// Our own sessions.
+        sessions: RawSessions,
+        /// Named groups of people and requests, for rules.
+        cohorts: Named<RawCohort>,
+        /// Applications by name. Required.
+        apps: Named<RawApp>,
+        /// By application: when a new login may start at the other provider. Without it, never.
+        fallback: Named<RawFallback>,
+        /// The short form: one rollout with one canary stage.
+        rollout: RawShortRollout,
+        /// Rollouts by name.
+        rollouts: Named<RawRollout>,
+        /// The switch that works without this file.
+        kill_switch: RawKillSwitch,
+        /// Logs and traces.
+        telemetry: RawTelemetry,
+        @later "shadow", "guardrails", "audit", "revocation", "exchange", "links", "ledger", "shared_signals";
+    }
+
+    /// Who made this revision of the file, and why: shown by the admin interface.
+    RawChange {
+        /// Who made the change.
+        actor: At<String>,
+        /// Where it was asked for.
+        ticket: At<String>,
+        /// Why.
+        reason: At<String>,
+        /// A finding of the checks that is meant: `skip` for a stage or mode that is jumped over, `reshuffle` for a changed salt, unit or bucket key.
+        acknowledge: At<Acknowledge>,
+    }
+
+    /// Where a secret stands: never in the configuration itself.
+    one of RawSecret {
+        /// A file with the secret; one line break at its end is not part of it.
+        file: At<PathBuf>,
+        /// An environment variable with the secret.
+        env: At<String>,
+    }
+
+    /// A file.
+    RawFile {
+        /// Its path. Required.
+        file: At<PathBuf>,
+    }
+
+    /// A certificate and its private key, in PEM.
+    RawCertificate {
+        /// The certificate chain, the own certificate first. Required.
+        certificate: RawFile,
+        /// The private key. Required.
+        key: RawFile,
+    }
+
+    /// Keys. A key is 32 bytes: as they are, as 64 hexadecimal digits, or in base64.
+    RawSecrets {
+        /// The key of the bucket hash: whoever has it knows who is in a canary. Default: generated. Changing it moves people.
+        bucket_key: RawSecretText,
+        /// The keys that seal cookies and sessions: the first seals, all open. Default: generated.
+        session_keys: List<RawSecretText>,
+        /// The key of the pseudonyms in logs. Default: generated.
+        pseudonym_key: RawSecretText,
+    }
+
+    /// The kill switch.
+    RawKillSwitch {
+        /// The file: lines of `freeze`, `legacy`, `modern` or `deny`, each with an optional ` rollout=NAME`. Default `state_dir/kill`.
+        file: At<PathBuf>,
+        /// How often the file is looked at. Default `200ms`.
+        poll: At<crate::config::scalar::Span>,
+        /// Whether sessions of the new provider are kept or revoked by the position `legacy`. Default `keep`.
+        modern_sessions: At<ModernSessions>,
+    }
+
+    /// Logs and traces.
+    RawTelemetry {
+        /// Access lines, in JSON.
+        access_log: RawAccessLog,
+        /// Traces.
+        traces: RawTraces,
+        @later "log", "metrics";
+    }
+
+    /// Where access lines go.
+    one of RawAccessLog {
+        /// Standard output, or nowhere. Default `stdout`.
+        to: At<AccessLogTo>,
+        /// A file; opened again on SIGUSR1.
+        file: At<PathBuf>,
+    }
+
+    /// Traces.
+    RawTraces {
+        /// Where traces go (OTLP over HTTP with protobuf), such as `http://otel:4318/v1/traces`. Without it, nowhere.
+        otlp: At<String>,
+        /// The percent of requests that are traced where the client does not decide; one decimal. Default `1`.
+        sample_percent: At<crate::rollout::Percent>,
+    }
+}
+
+words! {
+    /// Findings that are meant.
+    Acknowledge {
+        /// A stage or mode is jumped over.
+        "skip" => Skip,
+        /// Salt, unit or bucket key has changed.
+        "reshuffle" => Reshuffle,
+        @later "recall";
+    }
+
+    /// What happens to sessions of the new provider.
+    ModernSessions {
+        /// They live on.
+        "keep" => Keep,
+        /// They end.
+        "revoke" => Revoke,
+    }
+
+    /// Where access lines go.
+    AccessLogTo {
+        /// Standard output.
+        "stdout" => Stdout,
+        /// Nowhere.
+        "nowhere" => Nowhere,
+    }
+}
+
+/// A secret by reference. A text in its place is a secret in clear text: refused, and never quoted.
+#[derive(Debug)]
+pub(crate) struct RawSecretText(pub(crate) RawSecret);
+
+impl Shape for RawSecretText {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        if matches!(node.content, Content::Scalar(_)) {
+            report.blot(node.mark);
+            report
+                .error(node.mark, "a secret in clear text")
+                .hint("put it in a file or an environment variable: `{ file: /run/secrets/… }` or `{ env: … }`");
+            return None;
+        }
+        RawSecret::read(node, report).map(Self)
+    }
+}
+
+impl JsonSchema for RawSecretText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        RawSecret::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<RawSecret>()
+    }
+}

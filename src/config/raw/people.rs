@@ -1,0 +1,129 @@
+//! `identity`, `sessions`, `cohorts`: who is who, and what is remembered.
+
+use std::path::PathBuf;
+
+use crate::config::scalar::Network;
+use crate::config::scalar::Span;
+use crate::config::shape::At;
+use crate::config::shape::List;
+use crate::config::shape::mappings;
+use crate::config::shape::words;
+
+mappings! {
+    /// Who is one person across providers.
+    RawIdentity {
+        /// The name of a person that is the same at both providers. Required.
+        canonical: RawCanonical,
+        @later "links", "on_missing", "on_conflict", "denials";
+    }
+
+    /// The name of a person that is the same at both providers: what buckets, pins and records speak about.
+    RawCanonical {
+        /// A template over attributes, such as `hr:{employee_id}`. Required. Changing it makes everybody a new person.
+        template: At<String>,
+        /// What is done to each value first. Default: nothing.
+        normalise: List<At<NormaliseWord>>,
+    }
+
+    /// Our own sessions.
+    RawSessions {
+        /// Their cookie.
+        cookie: RawCookie,
+        /// Where they are kept. Default `memory`. Not reloaded.
+        store: At<StoreWord>,
+        /// A session ends after this long without a request. Default `30m`.
+        idle: At<Span>,
+        /// A session ends this long after its login. Default `12h`.
+        absolute: At<Span>,
+        @later "lifetime_policy", "revalidate", "carry_over", "silent", "max_per_subject";
+    }
+
+    /// The cookie of our sessions.
+    RawCookie {
+        /// Its name. Default `__Host-authferry`; `authferry` where every public listener is cleartext on loopback.
+        name: At<String>,
+        @later "same_site";
+    }
+
+    /// A group of people or requests: exactly one matcher.
+    one of RawCohort {
+        /// These people, by canonical name.
+        subjects: List<At<String>>,
+        /// The people in a file, one canonical name a line; read when the configuration is.
+        subjects_file: At<PathBuf>,
+        /// People whose verified e-mail address lies in one of these domains.
+        email_domain: List<At<String>>,
+        /// People whom a provider lists in a group.
+        group: RawGroup,
+        /// People of whom a provider says something.
+        claim: RawClaim,
+        /// OAuth clients.
+        client_id: List<At<String>>,
+        /// Client addresses. Steers a login; never widens acceptance.
+        cidr: List<At<Network>>,
+        /// Hosts.
+        host: List<At<String>>,
+        /// Paths; a trailing `*` matches any rest.
+        path: List<At<String>>,
+        /// Methods.
+        method: List<At<String>>,
+        /// Applications.
+        app: List<At<String>>,
+        /// A header that trusted peers set. Steers a login; never widens acceptance.
+        header: RawHeaderMatch,
+        /// All of these.
+        all: List<RawCohort>,
+        /// Any of these.
+        any: List<RawCohort>,
+        /// Everybody else.
+        not: Box<RawCohort>,
+        @later "signed_cookie", "login_hint";
+    }
+
+    /// People whom a provider lists in a group.
+    RawGroup {
+        /// Who must say so. Required.
+        provider: At<String>,
+        /// Any of these groups. Required.
+        any_of: List<At<String>>,
+    }
+
+    /// People of whom a provider says something.
+    RawClaim {
+        /// Who must say so. Required.
+        provider: At<String>,
+        /// The attribute. Required.
+        name: At<String>,
+        /// Its value. Required.
+        equals: At<String>,
+    }
+
+    /// A header that trusted peers set.
+    RawHeaderMatch {
+        /// Its name. Required.
+        name: At<String>,
+        /// Its value. Required.
+        equals: At<String>,
+        /// The peers who may set it. Required.
+        trusted_from: List<At<Network>>,
+    }
+}
+
+words! {
+    /// A way to make spellings equal.
+    NormaliseWord {
+        /// White space at both ends goes.
+        "trim" => Trim,
+        /// Letters become small.
+        "lowercase" => Lowercase,
+        /// `00042` becomes `42`.
+        "strip_leading_zeros" => StripLeadingZeros,
+    }
+
+    /// Where sessions are kept.
+    StoreWord {
+        /// In this process; gone with it.
+        "memory" => Memory,
+        @later "embedded", "redis";
+    }
+}

@@ -1,0 +1,466 @@
+//! `providers`: who vouches for people, and how we ask.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use schemars::Schema;
+use schemars::SchemaGenerator;
+use schemars::json_schema;
+
+use crate::config::problem::Report;
+use crate::config::raw::RawFile;
+use crate::config::raw::RawSecretText;
+use crate::config::scalar::Span;
+use crate::config::scalar::Whole;
+use crate::config::shape::At;
+use crate::config::shape::List;
+use crate::config::shape::Named;
+use crate::config::shape::Shape;
+use crate::config::shape::blot_all;
+use crate::config::shape::mappings;
+use crate::config::shape::words;
+use crate::config::tree::Node;
+use crate::rollout::Percent;
+
+mappings! {
+    /// An identity provider: exactly one kind.
+    one of RawProvider {
+        /// An OpenID provider: found by discovery; signs access tokens; has logins where `client` is given.
+        oidc: RawOidc,
+        /// An issuer of signed tokens that is known by its keys only.
+        jwt: RawJwt,
+        /// An authorization server with opaque tokens (RFC 7662).
+        introspection: RawIntrospection,
+        /// An old single sign-on or application that judges its own session cookie.
+        session_probe: RawSessionProbe,
+        /// A directory that judges passwords by bind.
+        ldap: RawLdap,
+        /// A password file.
+        basic: RawBasic,
+        /// A file of hashed API keys.
+        api_key: RawApiKey,
+        @later "scim", "saml", "client_cert", "kerberos";
+    }
+
+    /// An OpenID provider.
+    RawOidc {
+        /// Its issuer identifier, byte for byte as in its metadata. Required.
+        issuer: At<String>,
+        /// How its credentials are recognised.
+        owns: RawOwnsTokens,
+        /// How its tokens are judged. Required.
+        verify: RawVerify,
+        /// Its keys, where they are not to be discovered. Default: `jwks_uri` of its metadata.
+        jwks: RawKeys,
+        /// Our registration there; without it there is no login.
+        client: RawClient,
+        /// Our callback path, one per provider. Default `/.authferry/cb/NAME`.
+        redirect_path: At<String>,
+        /// Scopes of a login. Default `[openid]`.
+        scopes: List<At<String>>,
+        /// Whether `iss` must be in the authorization response (RFC 9207) even if the metadata do not announce it. Default `false`.
+        require_iss: At<bool>,
+        /// Which of its claims become which of our attributes, as `attribute: claim.path`. Default: `subject: sub`, and `email`, `email_verified`, `name`, `preferred_username`, `groups` each from the claim of that name.
+        claims: Named<At<String>>,
+        /// For which attributes it may speak when people are joined.
+        authoritative: RawAuthoritative,
+        /// How its assurance is read.
+        assurance: RawAssurance,
+        /// Bounds on our calls to it.
+        limits: RawClientLimits,
+        /// When it is not asked any more.
+        breaker: RawBreaker,
+        /// CA certificates beside the system's, in PEM.
+        ca: RawFile,
+        @later "directory", "exchange", "backchannel_logout", "events", "revoke", "logout", "par", "dpop";
+    }
+
+    /// An issuer of signed tokens that is known by its keys only.
+    RawJwt {
+        /// Its `iss`. Required.
+        issuer: At<String>,
+        /// How its credentials are recognised.
+        owns: RawOwnsTokens,
+        /// How its tokens are judged. Required.
+        verify: RawVerify,
+        /// Its keys. Required.
+        jwks: RawKeys,
+        /// As for `oidc`.
+        claims: Named<At<String>>,
+        /// For which attributes it may speak when people are joined.
+        authoritative: RawAuthoritative,
+        /// How its assurance is read.
+        assurance: RawAssurance,
+        /// Bounds on our calls to it.
+        limits: RawClientLimits,
+        /// When it is not asked any more.
+        breaker: RawBreaker,
+        /// CA certificates beside the system's, in PEM.
+        ca: RawFile,
+        @later "directory", "exchange", "events";
+    }
+
+    /// An authorization server with opaque tokens (RFC 7662).
+    RawIntrospection {
+        /// The introspection endpoint. Required.
+        url: At<String>,
+        /// The issuer of its people; `iss` of an answer must equal it where it is present. Default `urn:authferry:NAME`.
+        issuer: At<String>,
+        /// How its credentials are recognised.
+        owns: RawOwnsOpaque,
+        /// Our registration there. Required.
+        client: RawClient,
+        /// Any of these must be in `aud` of an answer. Default: `aud` is not looked at.
+        audiences: List<At<String>>,
+        /// How long a good answer is kept, never beyond its `exp`. Default `30s`.
+        cache: At<Span>,
+        /// As for `oidc`.
+        claims: Named<At<String>>,
+        /// For which attributes it may speak when people are joined.
+        authoritative: RawAuthoritative,
+        /// How its assurance is read.
+        assurance: RawAssurance,
+        /// Bounds on our calls to it.
+        limits: RawClientLimits,
+        /// When it is not asked any more.
+        breaker: RawBreaker,
+        /// CA certificates beside the system's, in PEM.
+        ca: RawFile,
+        @later "stale_if_unavailable", "revoke", "directory";
+    }
+
+    /// An old single sign-on or application that judges its own session cookie.
+    RawSessionProbe {
+        /// How its credentials are recognised. Required.
+        owns: RawOwnsCookies,
+        /// How it is asked about a cookie. Required.
+        introspect: RawProbe,
+        /// Where a browser signs in there.
+        login: RawProbeLogin,
+        /// The issuer of its people. Default `urn:authferry:NAME`.
+        issuer: At<String>,
+        /// As for `oidc`, over its answer.
+        claims: Named<At<String>>,
+        /// For which attributes it may speak when people are joined.
+        authoritative: RawAuthoritative,
+        /// How its assurance is read.
+        assurance: RawAssurance,
+        /// Bounds on our calls to it.
+        limits: RawClientLimits,
+        /// When it is not asked any more.
+        breaker: RawBreaker,
+        /// CA certificates beside the system's, in PEM.
+        ca: RawFile,
+        @later "authenticate", "revoke", "directory", "logout";
+    }
+
+    /// How a session cookie is judged by its owner.
+    RawProbe {
+        /// The address that is asked: 200 is yes; 401, 403 and redirects are no; anything else is an outage. Required.
+        url: At<String>,
+        /// What is sent along. Default `cookie`.
+        send: At<ProbeSend>,
+        /// How a yes names the person: a JSON object, or response headers. Default `json`.
+        answer: At<ProbeForm>,
+        /// For one question. Default `10s`.
+        timeout: At<Span>,
+        /// How long a yes is kept. Default `30s`.
+        cache: At<Span>,
+        @later "stale_if_unavailable";
+    }
+
+    /// Where a browser signs in at the old side.
+    RawProbeLogin {
+        /// The old side's own form. Required.
+        upstream_form: RawUpstreamForm,
+    }
+
+    /// A login form of the application itself.
+    RawUpstreamForm {
+        /// Its path. Required.
+        start: At<String>,
+        /// The cookie that a login sets; one of `owns.cookies`. Default: the first of them.
+        success_cookie: At<String>,
+    }
+
+    /// A directory that judges passwords by bind.
+    RawLdap {
+        /// `ldaps://host`, or `ldap://host` with `starttls: true`; plain `ldap://` on loopback only. Required.
+        url: At<String>,
+        /// Whether StartTLS (RFC 4511 §4.14) is used. Default `false`.
+        starttls: At<bool>,
+        /// The entry that binds, such as `uid={username},ou=people,dc=corp,dc=example`; the name is escaped. Required.
+        user_dn: At<String>,
+        /// Attributes that are read after the bind. Default: those that `claims` names.
+        attributes: List<At<String>>,
+        /// Where groups are looked up.
+        groups: RawLdapGroups,
+        /// How long a good answer is kept. Default `30s`.
+        cache: At<Span>,
+        /// The issuer of its people. Default `urn:authferry:NAME`.
+        issuer: At<String>,
+        /// As for `oidc`, over attributes. Default: `subject: uid`, and `email: mail`, `name: cn`, `groups: groups`.
+        claims: Named<At<String>>,
+        /// For which attributes it may speak when people are joined.
+        authoritative: RawAuthoritative,
+        /// How its assurance is read.
+        assurance: RawAssurance,
+        /// Bounds on our calls to it.
+        limits: RawClientLimits,
+        /// When it is not asked any more.
+        breaker: RawBreaker,
+        /// CA certificates beside the system's, in PEM.
+        ca: RawFile,
+        @later "directory", "realm";
+    }
+
+    /// Where groups are looked up in a directory.
+    RawLdapGroups {
+        /// Below this entry. Required.
+        base: At<String>,
+        /// `(member={dn})` or `(memberUid={username})`; values are escaped. Required.
+        filter: At<String>,
+        /// The attribute that names a group. Default `cn`.
+        attribute: At<String>,
+    }
+
+    /// A password file: lines of `NAME:HASH[:group,group]`, HASH in argon2 (PHC) or bcrypt.
+    RawBasic {
+        /// The file; read again when it changes. Required.
+        file: At<PathBuf>,
+        /// The realm of the challenge. Default: the name of the provider.
+        realm: At<String>,
+        /// How long a good answer is kept. Default `30s`.
+        cache: At<Span>,
+        /// The issuer of its people. Default `urn:authferry:NAME`.
+        issuer: At<String>,
+        /// As for `oidc`.
+        claims: Named<At<String>>,
+        /// For which attributes it may speak when people are joined.
+        authoritative: RawAuthoritative,
+        /// How its assurance is read.
+        assurance: RawAssurance,
+        /// Bounds on how many passwords are checked at once.
+        limits: RawClientLimits,
+    }
+
+    /// A file of API keys: lines of `NAME:sha256:HEX[:group,group]`.
+    RawApiKey {
+        /// The file; read again when it changes. Required.
+        file: At<PathBuf>,
+        /// The header that carries a key. Default `X-Api-Key`.
+        header: At<String>,
+        /// The issuer of its clients. Default `urn:authferry:NAME`.
+        issuer: At<String>,
+        /// As for `oidc`.
+        claims: Named<At<String>>,
+        /// For which attributes it may speak when people are joined.
+        authoritative: RawAuthoritative,
+        /// How its assurance is read.
+        assurance: RawAssurance,
+    }
+
+    /// How signed tokens are recognised.
+    RawOwnsTokens {
+        /// Issuers of its tokens. Default: `issuer` alone.
+        issuers: List<At<String>>,
+        /// The `typ` of its access tokens: `at+jwt` (RFC 9068); `JWT` needs `access_token_markers`. Default `[at+jwt]`, and `JWT` where markers are given.
+        token_types: List<At<TokenType>>,
+        /// What tells a plain `JWT` from an ID token.
+        access_token_markers: List<RawMarker>,
+    }
+
+    /// A claim that only access tokens have.
+    RawMarker {
+        /// The claim. Required.
+        claim: At<String>,
+        /// Its value. Required.
+        equals: At<String>,
+    }
+
+    /// How opaque tokens are recognised.
+    RawOwnsOpaque {
+        /// What its tokens begin with. Default: every opaque token; needed as soon as two providers have opaque tokens.
+        opaque_prefixes: List<At<String>>,
+    }
+
+    /// How session cookies are recognised.
+    RawOwnsCookies {
+        /// The names of its cookies. Required.
+        cookies: List<At<String>>,
+        @later "basic";
+    }
+
+    /// How signed tokens are judged.
+    RawVerify {
+        /// Signature algorithms. Default `[RS256, PS256, ES256, EdDSA]`. HS algorithms only stand alone, with `jwks.shared_secret`.
+        algs: List<At<Alg>>,
+        /// Any of these must be in `aud`. Required.
+        audiences: List<At<String>>,
+        /// Whether any `typ` is taken: only for `jwt` providers whose issuer signs nothing but access tokens. Default `false`.
+        any_typ: At<bool>,
+        /// Tolerated clock difference. Default `30s`, at most `5m`.
+        leeway: At<Span>,
+        /// The longest life of a token. Default `24h`.
+        max_life: At<Span>,
+        /// How old a key set may grow while it cannot be fetched. Default `24h`.
+        jwks_max_stale: At<Span>,
+        /// How often the key set is fetched. Default `10m`.
+        jwks_refresh: At<Span>,
+    }
+
+    /// The keys of an issuer.
+    one of RawKeys {
+        /// Where its key set is fetched.
+        url: At<String>,
+        /// A file: a key set in JSON, or one key in PEM; read again when it changes.
+        file: At<PathBuf>,
+        /// The key set itself.
+        inline: Inline,
+        /// A secret shared with the issuer, for HS algorithms.
+        shared_secret: RawSecretText,
+    }
+
+    /// Our registration at a provider.
+    RawClient {
+        /// `client_id`. Required.
+        id: At<String>,
+        /// How we prove to be it. Default `client_secret_basic`.
+        auth: At<ClientAuthMethod>,
+        /// The client secret.
+        secret: RawSecretText,
+        /// The private key for `private_key_jwt`, in PEM.
+        key: RawSecretText,
+    }
+
+    /// For which attributes a provider may speak when people are joined.
+    RawAuthoritative {
+        /// Attributes, by our name or by the name of the claim they come from.
+        claims: List<At<String>>,
+        @later "email_domains";
+    }
+
+    /// How the assurance of a provider's credentials is read.
+    RawAssurance {
+        /// The same for all its credentials.
+        acr: At<String>,
+        /// The claim that says it.
+        acr_claim: At<String>,
+        /// Translates values of the claim; what is not listed counts as none.
+        map: Named<At<String>>,
+    }
+
+    /// Bounds on our calls to a provider.
+    RawClientLimits {
+        /// For one call, from first try to last byte. Default `10s`.
+        timeout: At<Span>,
+        /// Calls under way at once. Default `64`.
+        max_inflight: At<Whole>,
+        /// How often an idempotent call is tried again. Default `2`.
+        retries: At<Whole>,
+        @later "rps";
+    }
+
+    /// When a provider is not asked any more.
+    RawBreaker {
+        /// The window that is counted. Default `30s`.
+        window: At<Span>,
+        /// Fewer calls than this prove nothing. Default `20`.
+        min_requests: At<Whole>,
+        /// The percent of failed calls that opens it; one decimal. Default `50`.
+        failure_percent: At<Percent>,
+        /// How long it stays open before one call may try. Default `15s`.
+        open_for: At<Span>,
+        @later "failure_rate";
+    }
+}
+
+/// A key set written in the configuration: kept as it stands.
+#[derive(Debug)]
+pub(crate) struct Inline(pub(crate) Node);
+
+impl Shape for Inline {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        // It should hold public keys only; whether it does is not known yet.
+        blot_all(node, report);
+        Some(Self(node.clone()))
+    }
+}
+
+impl JsonSchema for Inline {
+    fn schema_name() -> Cow<'static, str> {
+        "key set".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "required": ["keys"] })
+    }
+}
+
+words! {
+    /// The `typ` of an access token.
+    TokenType {
+        /// RFC 9068.
+        "at+jwt" => AtJwt,
+        /// Anything signed; needs a marker.
+        "JWT" => Jwt,
+    }
+
+    /// Signature algorithms (RFC 7518 §3.1, RFC 8037).
+    Alg {
+        /// RSASSA-PKCS1-v1_5 with SHA-256.
+        "RS256" => Rs256,
+        /// RSASSA-PKCS1-v1_5 with SHA-384.
+        "RS384" => Rs384,
+        /// RSASSA-PKCS1-v1_5 with SHA-512.
+        "RS512" => Rs512,
+        /// RSASSA-PSS with SHA-256.
+        "PS256" => Ps256,
+        /// RSASSA-PSS with SHA-384.
+        "PS384" => Ps384,
+        /// RSASSA-PSS with SHA-512.
+        "PS512" => Ps512,
+        /// ECDSA over P-256.
+        "ES256" => Es256,
+        /// ECDSA over P-384.
+        "ES384" => Es384,
+        /// ECDSA over P-521.
+        "ES512" => Es512,
+        /// Ed25519.
+        "EdDSA" => EdDsa,
+        /// HMAC with SHA-256.
+        "HS256" => Hs256,
+        /// HMAC with SHA-384.
+        "HS384" => Hs384,
+        /// HMAC with SHA-512.
+        "HS512" => Hs512,
+    }
+
+    /// Client authentication (OpenID Connect Core 1.0 §9).
+    ClientAuthMethod {
+        /// The secret in `Authorization`.
+        "client_secret_basic" => SecretBasic,
+        /// The secret in the body.
+        "client_secret_post" => SecretPost,
+        /// A signed assertion.
+        "private_key_jwt" => PrivateKeyJwt,
+        /// A public client.
+        "none" => None,
+        @later "client_secret_jwt", "tls_client_auth", "self_signed_tls_client_auth";
+    }
+
+    /// What a probe sends along.
+    ProbeSend {
+        /// The cookie alone.
+        "cookie" => Cookie,
+    }
+
+    /// How a probed address names the person.
+    ProbeForm {
+        /// A JSON object.
+        "json" => Json,
+        /// Response headers, by lower-case name.
+        "headers" => Headers,
+    }
+}

@@ -1,0 +1,199 @@
+//! `rollout`, `rollouts`: who moves when.
+
+use crate::config::scalar::Moment;
+use crate::config::scalar::Span;
+use crate::config::shape::At;
+use crate::config::shape::List;
+use crate::config::shape::Named;
+use crate::config::shape::mappings;
+use crate::config::shape::words;
+use crate::rollout::Percent;
+
+mappings! {
+    /// The short form of a rollout: the same as an entry of `rollouts` called `default` with one stage `canary`.
+    RawShortRollout {
+        /// The applications that move. Default: all that name no `provider`.
+        apps: List<At<String>>,
+        /// The provider that people leave. Required.
+        from: At<String>,
+        /// The provider that people move to. Required.
+        to: At<String>,
+        /// How people are put into buckets. Required.
+        bucketing: RawBucketing,
+        /// Short for `assign: [{ percent: … }]`.
+        percent: At<Percent>,
+        /// Where new logins start; the first match wins, no match is `from`.
+        assign: List<RawAssign>,
+        /// By provider: exceptions from what the mode accepts.
+        accept: Named<RawAccept>,
+        /// API credentials of the other provider than the person's. Default `accept`.
+        other_arm: At<OtherArmWord>,
+        @later "shadow", "guardrails", "ramp", "promote", "windows", "rollback", "control", "stages";
+    }
+
+    /// A rollout: people move from one provider to another, in stages.
+    RawRollout {
+        /// The applications that move. Required.
+        apps: List<At<String>>,
+        /// The provider that people leave. Required.
+        from: At<String>,
+        /// The provider that people move to. Required.
+        to: At<String>,
+        /// How people are put into buckets. Required.
+        bucketing: RawBucketing,
+        /// Who drives the stages: this file. Default `pinned`.
+        control: At<ControlWord>,
+        /// The present stage: `ID`, or `ID/PERCENT` to set the percent of its one percent rule. Default: the only stage.
+        pinned_stage: At<String>,
+        /// The stages, in order. Required.
+        stages: List<RawStage>,
+        @later "shadow", "guardrails";
+    }
+
+    /// How people are put into buckets.
+    RawBucketing {
+        /// Equal salts choose the same people first. Required. Changing it moves people.
+        salt: At<String>,
+        /// What is hashed once the person is known. Default `subject`.
+        unit: At<UnitWord>,
+        /// What is hashed before. Default `device`.
+        before_known: At<BeforeKnownWord>,
+        /// Whether a lower percent lets people stay who have moved. Default `hold`.
+        on_decrease: At<OnDecreaseWord>,
+        /// What happens when a moved person signs in at `from` on another device. Default `redirect`.
+        pinned_at_from: At<PinnedAtFromWord>,
+    }
+
+    /// A stage of a rollout.
+    RawStage {
+        /// Its name. Required.
+        id: At<String>,
+        /// What it does with credentials and logins. Required.
+        mode: At<ModeWord>,
+        /// Where new logins start; the first match wins, no match is `from`.
+        assign: List<RawAssign>,
+        /// By provider: exceptions from what the mode accepts.
+        accept: Named<RawAccept>,
+        /// API credentials of the other provider than the person's. Default `accept`.
+        other_arm: At<OtherArmWord>,
+        @later "shadow", "guardrails", "promote", "ramp", "windows", "rollback", "warn", "brownouts", "carry_over";
+    }
+
+    /// A rule: whom it concerns, how many of them, and where they go.
+    RawAssign {
+        /// Whom it concerns. Default: everybody.
+        cohort: At<String>,
+        /// How many of them, in percent. Default: all.
+        percent: At<Percent>,
+        /// The provider they go to. Default with `percent`: the rollout's `to`; otherwise required.
+        to: At<String>,
+        /// When the rule ends.
+        until: At<Moment>,
+        @later "ramp";
+    }
+
+    /// Exceptions from what a mode accepts, for one provider.
+    RawAccept {
+        /// New logins. Default `allow`.
+        new_logins: At<LoginWord>,
+        /// Cohorts to whom the refusals do not apply.
+        except: List<At<String>>,
+        /// How long a login that began before the stage may still finish. Default `15m`.
+        started_logins_grace: At<Span>,
+        /// Sessions and tokens. Default `until_expiry`.
+        sessions: At<SessionWord>,
+        /// Passwords. Default `accept`.
+        basic: At<BasicWord>,
+        /// When every credential of the provider stops counting.
+        deadline: At<Moment>,
+    }
+}
+
+words! {
+    /// What a stage does.
+    ModeWord {
+        /// Everything at `from`.
+        "legacy-only" => LegacyOnly,
+        /// New logins by rule and percent.
+        "canary" => Canary,
+        /// New logins at `to`; credentials of `from` are drained.
+        "modern-primary" => ModernPrimary,
+        /// Credentials of `from` are refused.
+        "modern-only" => ModernOnly,
+        @later "shadow";
+    }
+
+    /// Who drives the stages.
+    ControlWord {
+        /// The file.
+        "pinned" => Pinned,
+        @later "controller", "schedule";
+    }
+
+    /// What is hashed.
+    UnitWord {
+        /// The person.
+        "subject" => Subject,
+        /// The browser.
+        "device" => Device,
+        /// The OAuth client.
+        "client_id" => ClientId,
+    }
+
+    /// What is hashed before the person is known.
+    BeforeKnownWord {
+        /// The browser.
+        "device" => Device,
+        @later "identifier_first";
+    }
+
+    /// What a lower percent does.
+    OnDecreaseWord {
+        /// Who has moved stays.
+        "hold" => Hold,
+        /// Who has moved goes back.
+        "recall" => Recall,
+    }
+
+    /// What happens when a moved person signs in at `from`.
+    PinnedAtFromWord {
+        /// One sign-in at `to` follows.
+        "redirect" => Redirect,
+        /// It is accepted once.
+        "allow" => Allow,
+    }
+
+    /// API credentials of the other provider.
+    OtherArmWord {
+        /// Their owner vouched for them.
+        "accept" => Accept,
+        /// They are refused.
+        "reject" => Reject,
+        @later "exchange";
+    }
+
+    /// New logins.
+    LoginWord {
+        /// They may start.
+        "allow" => Allow,
+        /// They may not.
+        "refuse" => Refuse,
+    }
+
+    /// Sessions and tokens.
+    SessionWord {
+        /// Until they expire by themselves.
+        "until_expiry" => UntilExpiry,
+        /// They are refused.
+        "refuse" => Refuse,
+    }
+
+    /// Passwords.
+    BasicWord {
+        /// As the mode says.
+        "accept" => Accept,
+        /// They are refused.
+        "refuse" => Refuse,
+        @later "migrate";
+    }
+}

@@ -1,0 +1,127 @@
+//! `server`: listeners, limits, the admin interface.
+
+use std::path::PathBuf;
+
+use crate::config::raw::RawCertificate;
+use crate::config::raw::RawFile;
+use crate::config::raw::RawSecretText;
+use crate::config::scalar::Address;
+use crate::config::scalar::Network;
+use crate::config::scalar::Size;
+use crate::config::scalar::Span;
+use crate::config::scalar::Whole;
+use crate::config::shape::At;
+use crate::config::shape::List;
+use crate::config::shape::mappings;
+
+mappings! {
+    /// Listeners, limits and the admin interface.
+    RawServer {
+        /// The public address. Default `127.0.0.1:8080`. `AUTHFERRY_LISTEN` overrides it. Not reloaded.
+        listen: At<Address>,
+        /// TLS of the public address; without it, cleartext.
+        tls: RawTls,
+        /// Several public addresses, instead of `listen`. Not reloaded.
+        listeners: List<RawListener>,
+        /// The admin interface.
+        admin: RawAdmin,
+        /// A listener for `GET /metrics` alone.
+        metrics: RawMetrics,
+        /// Peers whose `Forwarded` and `X-Forwarded-*` are believed. Default: nobody.
+        trusted_proxies: List<At<Network>>,
+        /// Peers that speak the PROXY protocol (v1 or v2) at `listen`.
+        proxy_protocol: RawProxyProtocol,
+        /// Where state lives: keys, key-set copies, the kill file, the admin socket. Default `./authferry-state`. `AUTHFERRY_STATE_DIR` overrides it. Not reloaded.
+        state_dir: At<PathBuf>,
+        /// Worker threads. Default: one per core. Not reloaded.
+        workers: At<Whole>,
+        /// Bounds on what a client may use.
+        limits: RawLimits,
+        /// How a stop proceeds.
+        drain: RawDrain,
+    }
+
+    /// One public address.
+    RawListener {
+        /// The address. Required.
+        listen: At<Address>,
+        /// TLS; without it, cleartext.
+        tls: RawTls,
+        /// Peers that speak the PROXY protocol (v1 or v2).
+        proxy_protocol: RawProxyProtocol,
+    }
+
+    /// Certificates of a listener. Files are read again when they change.
+    RawTls {
+        /// The certificate chain, the own certificate first, in PEM.
+        certificate: RawFile,
+        /// The private key, in PEM.
+        key: RawFile,
+        /// Several certificates, chosen by server name (SNI), instead of `certificate` and `key`; the first is the default.
+        certificates: List<RawCertificate>,
+        @later "client_ca", "client_certificates", "min_version";
+    }
+
+    /// The PROXY protocol.
+    RawProxyProtocol {
+        /// Peers that must begin with a PROXY header; everybody else must not. Required.
+        from: List<At<Network>>,
+    }
+
+    /// The admin interface. Reading needs nothing beyond access to the address; every change needs the token or the socket.
+    RawAdmin {
+        /// Its TCP address. Default `127.0.0.1:9901`. `AUTHFERRY_ADMIN_LISTEN` overrides it. Not reloaded.
+        listen: At<Address>,
+        /// Its unix socket; whoever can open it may change things. Default `state_dir/admin.sock`. Not reloaded.
+        socket: At<PathBuf>,
+        /// The bearer token for changes over TCP; without it, changes go over the socket only.
+        token: RawSecretText,
+        @later "client_ca", "tls";
+    }
+
+    /// A listener for `GET /metrics` alone.
+    RawMetrics {
+        /// Its address. Required. Not reloaded.
+        listen: At<Address>,
+    }
+
+    /// Bounds on what a client may use, equal on HTTP/1.1 and HTTP/2.
+    RawLimits {
+        /// For the TLS handshake. Default `10s`.
+        handshake: At<Span>,
+        /// For the first byte of a request, and for its whole head. Default `10s`.
+        head: At<Span>,
+        /// The size of a request head. Default `32KiB`.
+        head_size: At<Size>,
+        /// How many header fields a request may have. Default `100`.
+        head_fields: At<Whole>,
+        /// The size of a request target. Default `8KiB`.
+        target_size: At<Size>,
+        /// How long an HTTP/1.1 connection may be idle. Default `60s`.
+        idle_h1: At<Span>,
+        /// How long an HTTP/2 connection may be without streams. Default `300s`.
+        idle_h2: At<Span>,
+        /// How long a request body may be slower than `body_rate`. Default `10s`.
+        body_grace: At<Span>,
+        /// How much of a request body must arrive per second. Default `1KiB`.
+        body_rate: At<Size>,
+        /// Concurrent HTTP/2 streams of a connection. Default `100`.
+        h2_streams: At<Whole>,
+        /// Client connections at once; never more than 80 % of the descriptor limit. Default `50000`. Not reloaded.
+        connections: At<Whole>,
+        /// The identity headers of one request, rendered; more is a denial. Default `16KiB`.
+        identity_size: At<Size>,
+        /// Verified credentials that each worker remembers. Default `16384`. Not reloaded.
+        cache_entries: At<Whole>,
+        /// The longest time a verdict is remembered. Default `60s`.
+        cache_ttl: At<Span>,
+    }
+
+    /// How a stop proceeds.
+    RawDrain {
+        /// How long `/-/ready` says no while everything is still served. Default `5s`.
+        announce: At<Span>,
+        /// How long requests under way may then take. Default `30s`.
+        timeout: At<Span>,
+    }
+}
