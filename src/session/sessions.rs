@@ -1,0 +1,741 @@
+//! Our sessions: made by a login, restored from a cookie, ended once and for all.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use quick_cache::sync::Cache;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tracing::debug;
+use tracing::warn;
+
+use crate::clock::UnixTime;
+use crate::entropy::Entropy;
+use crate::identity::CanonicalSubject;
+use crate::identity::Identity;
+use crate::identity::ProviderId;
+use crate::secret::Secret;
+use crate::session::body::Backing;
+use crate::session::body::Body;
+use crate::session::body::Content;
+use crate::session::body::NewSession;
+use crate::session::body::Origin;
+use crate::session::id;
+use crate::session::id::SessionId;
+use crate::session::live::Live;
+use crate::session::live::Registry;
+use crate::session::seal::KeyRing;
+use crate::session::seal::NoKeys;
+use crate::session::seal::Opened;
+use crate::session::seal::Purpose;
+use crate::session::seal::SealedUnder;
+use crate::session::settings::Settings;
+use crate::store::Expect;
+use crate::store::Key;
+use crate::store::Row;
+use crate::store::Store;
+use crate::store::StoreError;
+
+const TABLE: &str = "session";
+/// Sessions kept in memory beside the store: 65 536. One more is read again when it comes back.
+const KEPT: usize = 65_536;
+/// Rows waiting to be written again: 1 024. When more are due, they wait for their next use.
+const TOUCHES: usize = 1_024;
+
+/// Our sessions. Lives as long as the process; a reload changes its settings.
+pub(crate) struct Sessions {
+    store: Arc<dyn Store>,
+    entropy: Arc<dyn Entropy>,
+    active: ArcSwap<Active>,
+    registry: Arc<Registry>,
+    kept: Cache<[u8; 32], Arc<Live>>,
+    touches: mpsc::Sender<Arc<Live>>,
+}
+
+struct Active {
+    /// Raised by every reload: what was opened before is opened again.
+    generation: u64,
+    ring: Arc<KeyRing>,
+    idle: Duration,
+    absolute: Duration,
+}
+
+/// Proof that a session was restored from its cookie. Only this module makes one.
+#[derive(Clone, Debug)]
+pub(crate) struct Restored {
+    live: Arc<Live>,
+    content: Arc<Content>,
+}
+
+/// A session that was made.
+#[derive(Debug)]
+pub(crate) struct Created {
+    /// The value of the cookie.
+    pub(crate) cookie: Secret<String>,
+    /// When it ends at the latest.
+    pub(crate) ends: UnixTime,
+}
+
+/// What is left of a session that was ended.
+#[derive(Debug)]
+pub(crate) struct Farewell {
+    /// Where it came from.
+    pub(crate) provider: ProviderId,
+    /// For RP-initiated logout, if the login brought one.
+    pub(crate) id_token: Option<Secret<String>>,
+}
+
+impl Sessions {
+    /// Opens the sessions of a store. Rows in use are written again by a task on `background`.
+    ///
+    /// # Errors
+    ///
+    /// [`NoKeys`], when the settings name none.
+    pub(crate) fn new(
+        settings: &Settings,
+        store: Arc<dyn Store>,
+        entropy: Arc<dyn Entropy>,
+        background: &Handle,
+    ) -> Result<Arc<Self>, NoKeys> {
+        let (touches, due) = mpsc::channel(TOUCHES);
+        let sessions = Arc::new(Self {
+            store,
+            entropy,
+            active: ArcSwap::from_pointee(Active::new(settings, 1)?),
+            registry: Registry::new(),
+            kept: Cache::new(KEPT),
+            touches,
+        });
+        background.spawn(write_again(Arc::downgrade(&sessions), due));
+        Ok(sessions)
+    }
+
+    /// Takes over changed keys and lifetimes. Running sessions keep their end.
+    ///
+    /// # Errors
+    ///
+    /// [`NoKeys`], when the settings name none; nothing changes then.
+    pub(crate) fn reload(&self, settings: &Settings) -> Result<(), NoKeys> {
+        let next = self.active.load().generation + 1;
+        self.active.store(Arc::new(Active::new(settings, next)?));
+        Ok(())
+    }
+
+    /// The ring that seals sessions: the login's cookies are sealed under it too.
+    pub(crate) fn ring(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.active.load().ring)
+    }
+
+    /// Makes a session, under a new id. It exists once this returns.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not take it.
+    pub(crate) async fn create(
+        &self,
+        new: NewSession<'_>,
+        now: UnixTime,
+    ) -> Result<Created, StoreError> {
+        let active = self.active.load_full();
+        let mut bytes = [0; 32];
+        self.entropy.fill(&mut bytes);
+        let ends = new.until.min(now + active.absolute);
+        let body = Body::new(&new, ends, now);
+        let row = id::row(&bytes);
+        let sealed = self.seal(&active, &bytes, &row, &body)?;
+        let expires = ends.min(now + active.idle + SLACK);
+        let key = Key {
+            table: TABLE,
+            key: &row,
+        };
+        self.store.put(key, &sealed, expires).await?;
+        Ok(Created {
+            cookie: Secret::new(URL_SAFE_NO_PAD.encode(bytes)),
+            ends,
+        })
+    }
+
+    /// The session of a cookie; `None`: there is none, or it has ended. Counts as a use.
+    ///
+    /// # Errors
+    ///
+    /// An outage of the store: not a logout.
+    pub(crate) async fn restore(
+        &self,
+        id: SessionId<'_>,
+        now: UnixTime,
+    ) -> Result<Option<Restored>, StoreError> {
+        let active = self.active.load_full();
+        let row = id.row();
+        let live = self.registry.entry(&row, &self.touches);
+        if live.is_of(active.generation) {
+            // Only to be remembered as used.
+            drop(self.kept.get(&row));
+        } else {
+            let key = Key {
+                table: TABLE,
+                key: &row,
+            };
+            let found = self.store.get(key, now).await?;
+            let opened = found.and_then(|found| self.open(&active, id.bytes(), &row, &found));
+            let Some((opened, body)) = opened else {
+                // Gone, or sealed under a key that is gone.
+                live.end();
+                return Ok(None);
+            };
+            let Some(content) = body.content(id.bytes()) else {
+                return Err(StoreError::Damaged(String::from("a session row")));
+            };
+            let seen = UnixTime::from_millis(body.seen);
+            live.fill(content, seen, active.idle, active.generation);
+            self.kept.insert(row, Arc::clone(&live));
+            match opened.under {
+                SealedUnder::CurrentKey => {}
+                SealedUnder::OlderKey => live.ask_for_touch(),
+            }
+        }
+        let content = live.content().map(Arc::clone);
+        Ok(match content {
+            Some(content) if live.use_at(now) => Some(Restored { live, content }),
+            Some(_) | None => None,
+        })
+    }
+
+    /// Ends a session for everybody who holds it, and removes its row; `None`: there was none.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not confirm: the session is over in this process, but the end must not be acknowledged.
+    pub(crate) async fn end(
+        &self,
+        id: SessionId<'_>,
+        now: UnixTime,
+    ) -> Result<Option<Farewell>, StoreError> {
+        let active = self.active.load_full();
+        let row = id.row();
+        let live = self.registry.entry(&row, &self.touches);
+        let key = Key {
+            table: TABLE,
+            key: &row,
+        };
+        let found = self.store.get(key, now).await?;
+        let body = found.and_then(|found| self.open(&active, id.bytes(), &row, &found));
+        live.end();
+        self.kept.remove(&row);
+        self.store.delete(key).await?;
+        Ok(body.map(|(_, body)| Farewell {
+            provider: body.provider(),
+            id_token: body.id_token.clone().map(Secret::new),
+        }))
+    }
+
+    fn seal(
+        &self,
+        active: &Active,
+        bytes: &[u8; 32],
+        row: &[u8; 32],
+        body: &Body,
+    ) -> Result<Vec<u8>, StoreError> {
+        let plain = serde_json::to_vec(body).map_err(|error| {
+            StoreError::Damaged(format!("a session cannot be written: {error}"))
+        })?;
+        let plain = Secret::new(plain);
+        let sealed = active.ring.seal(
+            Purpose::SessionRow,
+            bytes,
+            &[row],
+            plain.expose(),
+            &*self.entropy,
+        );
+        Ok(sealed)
+    }
+
+    /// A row that does not open was sealed under a removed key, or is not ours: no session.
+    fn open(
+        &self,
+        active: &Active,
+        bytes: &[u8; 32],
+        row: &[u8; 32],
+        found: &Row,
+    ) -> Option<(Opened, Body)> {
+        let opened = active
+            .ring
+            .open(Purpose::SessionRow, bytes, &[row], &found.value)?;
+        let body = serde_json::from_slice(&opened.plain).ok()?;
+        Some((opened, body))
+    }
+
+    /// Writes the last use of a session into its row, under the key that seals now. Never brings back a row that is gone.
+    async fn touch(&self, live: &Live) -> Result<(), StoreError> {
+        let active = self.active.load_full();
+        let Some(content) = live.content() else {
+            return Ok(());
+        };
+        let seen = live.seen();
+        let (bytes, row) = (content.id.expose(), &live.row);
+        let key = Key {
+            table: TABLE,
+            key: row,
+        };
+        let Some(found) = self.store.get(key, seen).await? else {
+            live.end();
+            return Ok(());
+        };
+        let Some((_, mut body)) = self.open(&active, bytes, row, &found) else {
+            live.end();
+            return Ok(());
+        };
+        body.seen = body.seen.max(seen.as_millis());
+        let sealed = self.seal(&active, bytes, row, &body)?;
+        let expires = content.ends.min(seen + active.idle + SLACK);
+        let swapped = self
+            .store
+            .compare_and_swap(key, Expect::Version(found.version), &sealed, expires, seen)
+            .await?;
+        if !swapped {
+            debug!("A session row changed while its use was written; the next use writes it.");
+        }
+        Ok(())
+    }
+}
+
+/// A row outlives the idle time by this much, because its last use may not be written yet.
+const SLACK: Duration = Duration::from_secs(120);
+
+impl Active {
+    fn new(settings: &Settings, generation: u64) -> Result<Self, NoKeys> {
+        Ok(Self {
+            generation,
+            ring: Arc::new(KeyRing::new(&settings.keys)?),
+            idle: settings.idle,
+            absolute: settings.absolute,
+        })
+    }
+}
+
+async fn write_again(sessions: Weak<Sessions>, mut due: mpsc::Receiver<Arc<Live>>) {
+    while let Some(live) = due.recv().await {
+        let Some(sessions) = sessions.upgrade() else {
+            return;
+        };
+        if let Err(error) = sessions.touch(&live).await {
+            warn!(error = %error, "The use of a session was not written; it may end early after a restart.");
+        }
+    }
+}
+
+impl Restored {
+    /// Who it is.
+    pub(crate) fn identity(&self) -> &Arc<Identity> {
+        &self.content.identity
+    }
+
+    /// Who it is across providers, as found at the login.
+    pub(crate) fn canonical(&self) -> &CanonicalSubject {
+        &self.content.canonical
+    }
+
+    /// The host it holds on.
+    pub(crate) fn host(&self) -> &str {
+        &self.content.host
+    }
+
+    /// The side of the rollout behind it.
+    pub(crate) fn backing(&self) -> Option<&Backing> {
+        self.content.backing.as_ref()
+    }
+
+    /// The rule that assigned its login.
+    pub(crate) fn rule(&self) -> &Arc<str> {
+        &self.content.rule
+    }
+
+    /// How it came to be.
+    pub(crate) fn origin(&self) -> Origin {
+        self.content.origin
+    }
+
+    /// When it ends at the latest.
+    pub(crate) fn ends(&self) -> UnixTime {
+        self.content.ends
+    }
+
+    /// The handle that dies with it.
+    pub(crate) const fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SystemEntropy;
+    use crate::identity::ClaimMap;
+    use crate::identity::Issuer;
+    use crate::identity::Subject;
+    use crate::identity::SubjectKey;
+    use crate::providers::Authenticated;
+    use crate::rollout::Arm;
+    use crate::rollout::RolloutId;
+    use crate::session::settings::StoreKind;
+    use crate::store::MemoryStore;
+    use async_trait::async_trait;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
+    use tokio::sync::Notify;
+
+    fn settings(keys: &[u8]) -> Settings {
+        Settings {
+            cookie: "__Host-authferry".into(),
+            secure: true,
+            idle: Duration::from_secs(900),
+            absolute: Duration::from_secs(8 * 3_600),
+            keys: keys.iter().map(|k| Secret::new(vec![*k; 32])).collect(),
+            store: StoreKind::Memory,
+        }
+    }
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::from_secs(1_000_000 + seconds)
+    }
+
+    fn alice() -> Authenticated {
+        let mut attributes = ClaimMap::default();
+        attributes.insert("email", "alice@corp.test".into());
+        let identity = Identity {
+            provider: ProviderId::new("modern"),
+            key: SubjectKey {
+                issuer: Issuer::new("https://new.idp.test"),
+                subject: Subject::try_from("alice").unwrap(),
+            },
+            attributes: Arc::new(attributes),
+            client_id: None,
+            acr: Some("mfa".into()),
+            scopes: Box::default(),
+        };
+        Authenticated::for_test(identity, at(60))
+    }
+
+    fn open(store: &Arc<MemoryStore>) -> Arc<Sessions> {
+        let store: Arc<dyn Store> = Arc::clone(store) as _;
+        let entropy = Arc::new(SystemEntropy);
+        Sessions::new(&settings(&[1]), store, entropy, &Handle::current()).unwrap()
+    }
+
+    async fn log_in(sessions: &Sessions, until: UnixTime) -> String {
+        let (authenticated, canonical) = (alice(), CanonicalSubject::named("hr:1").unwrap());
+        let new = NewSession {
+            authenticated: &authenticated,
+            canonical: &canonical,
+            host: "app.test",
+            backing: Some(Backing {
+                rollout: RolloutId::new("crm"),
+                epoch: 3,
+                arm: Arm::To,
+            }),
+            rule: "percent",
+            origin: Origin::Login,
+            until,
+            id_token: Some(&Secret::new(String::from("ID"))),
+            sid: None,
+            refresh_token: None,
+        };
+        let created = sessions.create(new, at(0)).await.unwrap();
+        created.cookie.expose().clone()
+    }
+
+    async fn restore(sessions: &Sessions, cookie: &str, now: UnixTime) -> Option<Restored> {
+        let id = SessionId::parse(cookie)?;
+        sessions.restore(id, now).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_session_is_restored_as_it_was_made_by_another_process_too() {
+        let store = Arc::new(MemoryStore::default());
+        let cookie = log_in(&open(&store), UnixTime::NEVER).await;
+        assert!(cookie.len() < 200);
+        let restored = restore(&open(&store), &cookie, at(1)).await.unwrap();
+        assert_eq!(restored.identity().key, alice().identity().key);
+        assert_eq!(
+            restored.identity().attributes,
+            alice().identity().attributes
+        );
+        assert_eq!(restored.identity().acr.as_deref(), Some("mfa"));
+        assert_eq!(restored.canonical().as_str(), "hr:1");
+        assert_eq!(restored.host(), "app.test");
+        assert_eq!(restored.backing().unwrap().epoch, 3);
+        assert_eq!(&**restored.rule(), "percent");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_or_changed_cookie_is_no_session_and_leaves_nothing_behind() {
+        let store = Arc::new(MemoryStore::default());
+        let sessions = open(&store);
+        let cookie = log_in(&sessions, UnixTime::NEVER).await;
+        assert!(restore(&sessions, &"A".repeat(43), at(1)).await.is_none());
+        for place in 0..cookie.len() {
+            let mut changed = cookie.clone().into_bytes();
+            changed[place] = if changed[place] == b'x' { b'y' } else { b'x' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert!(
+                restore(&sessions, &changed, at(1)).await.is_none(),
+                "{place}"
+            );
+        }
+        assert_eq!(sessions.registry.len(), 0);
+        assert!(restore(&sessions, &cookie, at(1)).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_session_ends_when_idle_and_whatever_happens_when_it_is_over() {
+        let sessions = open(&Arc::new(MemoryStore::default()));
+        let cookie = log_in(&sessions, UnixTime::NEVER).await;
+        let mut now = 0;
+        while now < 8 * 3_600 {
+            assert!(
+                restore(&sessions, &cookie, at(now)).await.is_some(),
+                "{now}"
+            );
+            tokio::task::yield_now().await;
+            now += 840;
+        }
+        assert!(restore(&sessions, &cookie, at(8 * 3_600)).await.is_none());
+        let idle = log_in(&sessions, UnixTime::NEVER).await;
+        assert!(restore(&sessions, &idle, at(899)).await.is_some());
+        assert!(restore(&sessions, &idle, at(899 + 900)).await.is_none());
+        let short = log_in(&sessions, at(10)).await;
+        assert!(restore(&sessions, &short, at(9)).await.is_some());
+        assert!(restore(&sessions, &short, at(10)).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_use_is_written_at_most_each_minute_and_survives_a_restart() {
+        let store = Arc::new(MemoryStore::default());
+        let sessions = open(&store);
+        let cookie = log_in(&sessions, UnixTime::NEVER).await;
+        let live = Arc::clone(restore(&sessions, &cookie, at(1)).await.unwrap().live());
+        let version = async || {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            let key = Key {
+                table: TABLE,
+                key: &live.row,
+            };
+            store.get(key, at(1)).await.unwrap().unwrap().version
+        };
+        let first = version().await;
+        assert!(live.use_at(at(59)));
+        assert_eq!(version().await, first);
+        assert!(live.use_at(at(850)));
+        let second = version().await;
+        assert_ne!(second, first);
+        assert!(live.use_at(at(851)));
+        assert_eq!(version().await, second);
+        assert!(restore(&open(&store), &cookie, at(1_700)).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn whoever_holds_a_session_sees_its_end_at_once() {
+        let store = Arc::new(MemoryStore::default());
+        let sessions = open(&store);
+        let cookie = log_in(&sessions, UnixTime::NEVER).await;
+        let held = restore(&sessions, &cookie, at(1)).await.unwrap();
+        sessions.kept.clear();
+        let id = SessionId::parse(&cookie).unwrap();
+        let farewell = sessions.end(id, at(2)).await.unwrap().unwrap();
+        assert_eq!(farewell.id_token.unwrap().expose(), "ID");
+        assert!(!held.live().use_at(at(2)));
+        assert!(restore(&sessions, &cookie, at(2)).await.is_none());
+        assert!(restore(&open(&store), &cookie, at(2)).await.is_none());
+        assert!(sessions.end(id, at(2)).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn writing_a_use_never_brings_an_ended_session_back() {
+        let store = Arc::new(MemoryStore::default());
+        let sessions = open(&store);
+        let cookie = log_in(&sessions, UnixTime::NEVER).await;
+        let held = restore(&sessions, &cookie, at(1)).await.unwrap();
+        let key = Key {
+            table: TABLE,
+            key: &held.live().row,
+        };
+        store.delete(key).await.unwrap();
+        sessions.touch(held.live()).await.unwrap();
+        assert!(!held.live().use_at(at(2)));
+        assert!(store.get(key, at(2)).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_new_key_takes_over_and_a_removed_one_ends_its_sessions() {
+        let store = Arc::new(MemoryStore::default());
+        let sessions = open(&store);
+        let rotated = log_in(&sessions, UnixTime::NEVER).await;
+        let stale = log_in(&sessions, UnixTime::NEVER).await;
+        let held = restore(&sessions, &stale, at(1)).await;
+        sessions.reload(&settings(&[2, 1])).unwrap();
+        assert!(restore(&sessions, &rotated, at(1)).await.is_some());
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        sessions.reload(&settings(&[2])).unwrap();
+        assert!(restore(&sessions, &rotated, at(2)).await.is_some());
+        assert!(restore(&sessions, &stale, at(2)).await.is_none());
+        assert!(!held.unwrap().live().use_at(at(2)));
+        assert!(sessions.reload(&settings(&[])).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_row_moved_under_another_id_opens_nothing() {
+        let store = Arc::new(MemoryStore::default());
+        let sessions = open(&store);
+        let (a, b) = (
+            log_in(&sessions, UnixTime::NEVER).await,
+            log_in(&sessions, UnixTime::NEVER).await,
+        );
+        let row = |cookie: &str| SessionId::parse(cookie).unwrap().row();
+        let (row_a, row_b) = (row(&a), row(&b));
+        let stolen = store
+            .get(
+                Key {
+                    table: TABLE,
+                    key: &row_b,
+                },
+                at(1),
+            )
+            .await
+            .unwrap()
+            .unwrap();
+        store
+            .put(
+                Key {
+                    table: TABLE,
+                    key: &row_a,
+                },
+                &stolen.value,
+                at(900),
+            )
+            .await
+            .unwrap();
+        assert!(restore(&sessions, &a, at(1)).await.is_none());
+    }
+
+    /// A store whose reads wait, and which may be away.
+    #[derive(Debug, Default)]
+    struct SlowStore {
+        rows: MemoryStore,
+        away: AtomicBool,
+        asked: Notify,
+        answer: Notify,
+        wait: AtomicBool,
+    }
+
+    #[async_trait]
+    impl Store for SlowStore {
+        async fn get(&self, key: Key<'_>, now: UnixTime) -> Result<Option<Row>, StoreError> {
+            if self.away.load(Ordering::SeqCst) {
+                return Err(StoreError::Unavailable(String::from("away")));
+            }
+            let row = self.rows.get(key, now).await;
+            if self.wait.swap(false, Ordering::SeqCst) {
+                self.asked.notify_one();
+                self.answer.notified().await;
+            }
+            row
+        }
+        async fn put(
+            &self,
+            key: Key<'_>,
+            value: &[u8],
+            expires: UnixTime,
+        ) -> Result<(), StoreError> {
+            self.rows.put(key, value, expires).await
+        }
+        async fn compare_and_swap(
+            &self,
+            key: Key<'_>,
+            expect: Expect,
+            value: &[u8],
+            expires: UnixTime,
+            now: UnixTime,
+        ) -> Result<bool, StoreError> {
+            self.rows
+                .compare_and_swap(key, expect, value, expires, now)
+                .await
+        }
+        async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
+            self.rows.delete(key).await
+        }
+        async fn scan(
+            &self,
+            table: &'static str,
+            prefix: &[u8],
+            limit: usize,
+            now: UnixTime,
+        ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+            self.rows.scan(table, prefix, limit, now).await
+        }
+        async fn lease(
+            &self,
+            name: &str,
+            holder: &str,
+            span: Duration,
+            now: UnixTime,
+        ) -> Result<bool, StoreError> {
+            self.rows.lease(name, holder, span, now).await
+        }
+        async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
+            self.rows.sweep(now).await
+        }
+    }
+
+    fn slow() -> (Arc<SlowStore>, Arc<Sessions>) {
+        let store = Arc::new(SlowStore::default());
+        let shared: Arc<dyn Store> = Arc::clone(&store) as _;
+        let entropy = Arc::new(SystemEntropy);
+        let sessions = Sessions::new(&settings(&[1]), shared, entropy, &Handle::current()).unwrap();
+        (store, sessions)
+    }
+
+    #[tokio::test]
+    async fn a_logout_wins_over_a_restore_that_began_before_it() {
+        let (store, sessions) = slow();
+        let cookie = log_in(&sessions, UnixTime::NEVER).await;
+        store.wait.store(true, Ordering::SeqCst);
+        let late = tokio::spawn({
+            let (sessions, cookie) = (Arc::clone(&sessions), cookie.clone());
+            async move { restore(&sessions, &cookie, at(1)).await.is_some() }
+        });
+        store.asked.notified().await;
+        sessions
+            .end(SessionId::parse(&cookie).unwrap(), at(1))
+            .await
+            .unwrap();
+        store.answer.notify_one();
+        assert!(!late.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_away_is_an_outage_and_not_a_logout() {
+        let (store, sessions) = slow();
+        let cookie = log_in(&sessions, UnixTime::NEVER).await;
+        store.away.store(true, Ordering::SeqCst);
+        let id = SessionId::parse(&cookie).unwrap();
+        assert!(sessions.restore(id, at(1)).await.is_err());
+        assert!(sessions.end(id, at(1)).await.is_err());
+        store.away.store(false, Ordering::SeqCst);
+        assert!(restore(&sessions, &cookie, at(1)).await.is_some());
+    }
+}
