@@ -8,6 +8,8 @@ mod authenticated;
 mod basic;
 mod client;
 mod entries;
+#[cfg(test)]
+mod fake;
 #[cfg(feature = "ldap")]
 mod ldap;
 mod session_probe;

@@ -308,3 +308,273 @@ fn outcome<T>(status: Option<StatusCode>, result: &Result<T, ProviderError>) -> 
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::entropy::SystemEntropy;
+    use crate::identity::Refusal;
+    use crate::providers::fake::Fake;
+    use crate::providers::fake::Reply;
+
+    fn settings() -> settings::Client {
+        settings::Client {
+            timeout: Duration::from_secs(10),
+            max_inflight: 64,
+            retries: 2,
+            ca: None,
+            breaker: settings::Breaker {
+                window: Duration::from_secs(30),
+                min_requests: 20,
+                failure_permille: 500,
+                open_for: Duration::from_secs(15),
+            },
+        }
+    }
+
+    fn client(settings: settings::Client) -> Client {
+        let clock = ManualClock::at(UnixTime::from_secs(1));
+        let id = ProviderId::new("test");
+        let trust = Trust::of_system();
+        Client::new(
+            id,
+            settings,
+            &trust,
+            Arc::new(clock),
+            Arc::new(SystemEntropy),
+        )
+        .unwrap()
+    }
+
+    fn endpoint(url: &str) -> Endpoint {
+        Endpoint::parse(url).unwrap()
+    }
+
+    async fn get(client: &Client, url: &str) -> Result<Answer, ProviderError> {
+        client
+            .call(&Call::get(Operation::Introspection, &endpoint(url)), Ok)
+            .await
+    }
+
+    fn unavailable(outage: Outage) -> ProviderError {
+        ProviderError::from(outage)
+    }
+
+    #[tokio::test]
+    async fn an_answer_comes_whole_and_the_question_says_who_asks() {
+        let fake = Fake::start().await;
+        fake.always("/a", Reply::text(200, "hello"));
+        let answer = get(&client(settings()), &fake.url("/a")).await.unwrap();
+        assert_eq!(
+            (answer.status.as_u16(), &*answer.body),
+            (200, &b"hello"[..])
+        );
+        let seen = fake.seen("/a").pop().unwrap();
+        assert_eq!(seen.headers["user-agent"], "authferry");
+        assert_eq!(seen.headers["accept-encoding"], "identity");
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_tried_again_only_where_that_does_no_harm() {
+        let fake = Fake::start().await;
+        for path in ["/get", "/post", "/busy"] {
+            fake.always(path, Reply::text(200, "at last"));
+        }
+        fake.next("/get", Reply::text(503, ""));
+        fake.next("/get", Reply::Cut);
+        fake.next("/post", Reply::text(503, "").with("retry-after", "7"));
+        let client = client(settings());
+        assert!(get(&client, &fake.url("/get")).await.is_ok());
+        let post = Call::post_form(
+            Operation::Token,
+            &endpoint(&fake.url("/post")),
+            String::new(),
+        );
+        let refused = client.call(&post, Ok).await.unwrap_err();
+        let retry_after = Some(Duration::from_secs(7));
+        let outage = Outage::Http5xx;
+        assert_eq!(
+            refused,
+            ProviderError::Unavailable {
+                outage,
+                retry_after
+            }
+        );
+        assert_eq!((fake.seen("/get").len(), fake.seen("/post").len()), (3, 1));
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_the_call_has_no_time_for_ends_it() {
+        let fake = Fake::start().await;
+        fake.always("/a", Reply::text(429, "").with("retry-after", "60"));
+        let refused = get(&client(settings()), &fake.url("/a")).await.unwrap_err();
+        let retry_after = Some(Duration::from_secs(60));
+        let outage = Outage::RateLimited;
+        assert_eq!(
+            refused,
+            ProviderError::Unavailable {
+                outage,
+                retry_after
+            }
+        );
+        assert_eq!(fake.seen("/a").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn every_failure_is_one_kind_of_outage() {
+        let mut gone = Fake::start().await;
+        gone.stop().await;
+        let fake = Fake::start().await;
+        let large = "x".repeat(64 * 1024 + 1);
+        fake.always("/large", Reply::text(200, &large));
+        fake.always(
+            "/zipped",
+            Reply::text(200, "x").with("content-encoding", "gzip"),
+        );
+        fake.always("/cut", Reply::Cut);
+        fake.always("/down", Reply::text(500, ""));
+        let client = client(settings::Client {
+            retries: 0,
+            ..settings()
+        });
+        for (url, outage) in [
+            (gone.url("/"), Outage::Connect),
+            (fake.url("/large"), Outage::Malformed),
+            (fake.url("/zipped"), Outage::Malformed),
+            (fake.url("/cut"), Outage::Connect),
+            (fake.url("/down"), Outage::Http5xx),
+            (fake.url("/").replace("http://", "https://"), Outage::Tls),
+        ] {
+            assert_eq!(
+                get(&client, &url).await.unwrap_err(),
+                unavailable(outage),
+                "{url}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_a_stranger_is_a_tls_outage() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key =
+            rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            acceptor.accept(stream).await.is_ok()
+        });
+        let client = client(settings());
+        let refused = get(&client, &format!("https://{address}/"))
+            .await
+            .unwrap_err();
+        assert_eq!(refused, unavailable(Outage::Tls));
+        assert!(!server.await.unwrap(), "and nothing was sent");
+    }
+
+    #[tokio::test]
+    async fn a_silent_provider_is_given_up_after_the_time_of_the_whole_call() {
+        let fake = Fake::start().await;
+        fake.always("/a", Reply::Hang);
+        let client = client(settings());
+        // The clock is stopped once the question has arrived: from here only its time can end the call.
+        let began = Instant::now();
+        let url = fake.url("/a");
+        let call = get(&client, &url);
+        let stop = async {
+            while fake.seen("/a").is_empty() {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::pause();
+        };
+        let (refused, ()) = tokio::join!(call, stop);
+        assert_eq!(refused.unwrap_err(), unavailable(Outage::Timeout));
+        assert!(Duration::from_secs(10) <= began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn redirects_are_answers() {
+        let fake = Fake::start().await;
+        fake.always("/a", Reply::text(302, "").with("location", &fake.url("/b")));
+        let answer = get(&client(settings()), &fake.url("/a")).await.unwrap();
+        assert_eq!(answer.status.as_u16(), 302);
+        assert!(fake.seen("/b").is_empty());
+    }
+
+    #[tokio::test]
+    async fn more_calls_than_there_is_room_for_are_shed() {
+        let fake = Fake::start().await;
+        fake.always("/a", Reply::Hang);
+        let client = Arc::new(client(settings::Client {
+            max_inflight: 1,
+            ..settings()
+        }));
+        let url = fake.url("/a");
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..=WAITING_PER_ROOM {
+            let (client, url) = (Arc::clone(&client), url.clone());
+            calls.spawn(async move { get(&client, &url).await });
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(
+            get(&client, &url).await.unwrap_err(),
+            unavailable(Outage::Shed)
+        );
+        assert_eq!(client.circuit(), Circuit::Closed);
+    }
+
+    #[tokio::test]
+    async fn an_open_breaker_asks_nothing_and_a_refusal_does_not_open_it() {
+        let fake = Fake::start().await;
+        fake.always("/no", Reply::text(200, ""));
+        fake.always("/odd", Reply::text(400, ""));
+        fake.always("/busy", Reply::text(429, ""));
+        fake.always("/down", Reply::text(500, ""));
+        let breaker = settings::Breaker {
+            min_requests: 2,
+            ..settings().breaker
+        };
+        let client = client(settings::Client {
+            retries: 0,
+            breaker,
+            ..settings()
+        });
+        for _ in 0..10 {
+            let no = Call::get(Operation::Introspection, &endpoint(&fake.url("/no")));
+            let odd = Call::get(Operation::Introspection, &endpoint(&fake.url("/odd")));
+            let refused = client
+                .call(&no, |_| Err::<(), _>(Refusal::Inactive.into()))
+                .await;
+            assert_eq!(refused, Err(Refusal::Inactive.into()));
+            let malformed = client
+                .call(&odd, |_| Err::<(), _>(Outage::Malformed.into()))
+                .await;
+            assert_eq!(malformed, Err(Outage::Malformed.into()));
+            get(&client, &fake.url("/busy")).await.unwrap_err();
+        }
+        assert_eq!(client.circuit(), Circuit::Closed);
+        for _ in 0..10 {
+            get(&client, &fake.url("/down")).await.unwrap_err();
+        }
+        assert_eq!(client.circuit(), Circuit::Open);
+        let asked = fake.seen("/down").len();
+        let refused = get(&client, &fake.url("/down")).await.unwrap_err();
+        assert!(matches!(
+            refused,
+            ProviderError::Unavailable {
+                outage: Outage::CircuitOpen,
+                retry_after: Some(_)
+            }
+        ));
+        assert_eq!(fake.seen("/down").len(), asked);
+    }
+}
