@@ -1,0 +1,125 @@
+//! The old side as it is found: a session cookie, opaque tokens, passwords in a directory.
+
+use serde_json::Value;
+
+use crate::browser::Browser;
+use crate::browser::encode;
+use crate::harness::Echo;
+use crate::harness::request;
+use crate::modern::token_of;
+use crate::proxy;
+use crate::secret;
+use crate::two_sides;
+use crate::var;
+
+const BASIC_BOB: &str = "bob";
+
+/// `two_sides` with another old side: the lines of `legacy:` are replaced.
+fn with_legacy(upstream: &str, provider: &str) -> String {
+    let all = two_sides(upstream, "50");
+    let (before, rest) = all.split_once("  legacy:\n").unwrap();
+    let after = &rest[rest.find("  modern:\n").unwrap()..];
+    format!("{before}  legacy:\n{provider}{after}")
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_session_of_a_php_application_is_judged_by_that_application() {
+    let upstream = Echo::start().await;
+    let php = format!("http://127.0.0.1:{}", var("APP_PHP_PORT"));
+    let provider = format!(
+        "    session_probe:\n      issuer: \"{php}\"\n      owns: {{ cookies: [PHPSESSID] }}\n      introspect: {{ url: \"{php}/whoami\" }}\n      \
+         claims: {{ subject: uid, name: user, groups: groups }}\n      authoritative: {{ claims: [uid] }}\n"
+    );
+    let proxy = proxy(&with_legacy(&upstream.url(), &provider));
+    let mut browser = Browser::default();
+    let landed = browser.open(&format!("{php}/login"), Some(("bob", &secret("bob-pw")))).await;
+    assert_eq!(landed.answer.status, 200, "{}", landed.answer.text());
+    let cookie = browser.cookie_line(php.strip_prefix("http://").unwrap());
+    assert!(cookie.contains("PHPSESSID="), "{cookie}");
+
+    let fields = [("Host", "127.0.0.1"), ("Cookie", cookie.as_str())];
+    let answer = request(proxy.address, "GET", "/x", &fields, b"").await;
+    assert_eq!(answer.status, 200, "{}\n{}", answer.text(), proxy.log());
+    let seen = upstream.last();
+    assert_eq!(seen.all("x-remote-user"), ["1002"]);
+    assert_eq!(seen.all("x-remote-groups"), ["beta,testers"]);
+
+    let unknown = [("Host", "127.0.0.1"), ("Cookie", "PHPSESSID=0123456789abcdef0123456789")];
+    assert_eq!(request(proxy.address, "GET", "/x", &unknown, b"").await.status, 401);
+    assert_eq!(upstream.hits(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opaque_token_of_django_is_introspected_there() {
+    let upstream = Echo::start().await;
+    let dot = format!("127.0.0.1:{}", var("DOT_PORT"));
+    let provider = format!(
+        "    introspection:\n      issuer: \"http://{dot}/o\"\n      url: \"http://{dot}/o/introspect/\"\n      \
+         client: {{ id: legacy-api, secret: {{ file: \"{{dir}}/legacy-api.secret\" }} }}\n      claims: {{ subject: username, name: username, groups: groups }}\n      \
+         authoritative: {{ claims: [username] }}\n"
+    );
+    let proxy = proxy(&with_legacy(&upstream.url(), &provider));
+    let form = format!("grant_type=password&username=bob&password={}&scope=openid", encode(&secret("bob-pw")));
+    let basic = format!("Basic {}", base64(&format!("proxy-ropc:{}", secret("proxy-ropc-secret"))));
+    let fields = [("Host", dot.as_str()), ("Content-Type", "application/x-www-form-urlencoded"), ("Authorization", basic.as_str())];
+    let answer = request(dot.parse().unwrap(), "POST", "/o/token/", &fields, form.as_bytes()).await;
+    let json: Value = serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{}", answer.text()));
+    let token = json["access_token"].as_str().unwrap_or_else(|| panic!("{json}")).to_owned();
+
+    let bearer = format!("Bearer {token}");
+    let answer = request(proxy.address, "GET", "/x", &[("Host", "127.0.0.1"), ("Authorization", &bearer)], b"").await;
+    assert_eq!(answer.status, 200, "{}\n{}", answer.text(), proxy.log());
+    assert_eq!(upstream.last().all("x-remote-user"), ["bob"]);
+
+    let unknown = request(proxy.address, "GET", "/x", &[("Host", "127.0.0.1"), ("Authorization", "Bearer nobody-issued-this")], b"").await;
+    assert_eq!(unknown.status, 401);
+    // The other side's tokens go to their own issuer, not to this endpoint.
+    let modern = format!("Bearer {}", token_of("carol").await);
+    let answer = request(proxy.address, "GET", "/x", &[("Host", "127.0.0.1"), ("Authorization", &modern)], b"").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(upstream.last().all("x-remote-user"), ["1003"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_judges_passwords_by_bind_and_names_the_groups() {
+    for url in [format!("ldap://127.0.0.1:{}", var("LDAP_PORT")), format!("ldaps://127.0.0.1:{}", var("LDAPS_PORT"))] {
+        let upstream = Echo::start().await;
+        let provider = format!(
+            "    ldap:\n      issuer: \"{url}\"\n      url: \"{url}\"\n      user_dn: \"uid={{username}},ou=people,dc=legacy,dc=test\"\n      \
+             ca: \"{ca}\"\n      attributes: [uid, employeeNumber, mail]\n      \
+             groups: {{ base: \"ou=groups,dc=legacy,dc=test\", filter: \"(member={{dn}})\", attribute: cn }}\n      \
+             claims: {{ subject: employeeNumber, name: uid, groups: groups }}\n      authoritative: {{ claims: [employeeNumber] }}\n",
+            ca = format_args!("{}/pki/ca.crt", var("IDPS_RUN")),
+        );
+        let proxy = proxy(&with_legacy(&upstream.url(), &provider));
+        let ask = async |name: &str, password: &str| {
+            let basic = format!("Basic {}", base64(&format!("{name}:{password}")));
+            request(proxy.address, "GET", "/x", &[("Host", "127.0.0.1"), ("Authorization", &basic)], b"").await
+        };
+        let answer = ask(BASIC_BOB, &secret("bob-pw")).await;
+        assert_eq!(answer.status, 200, "{}\n{}", answer.text(), proxy.log());
+        let seen = upstream.last();
+        assert_eq!(seen.all("x-remote-user"), ["1002"]);
+        assert_eq!(seen.all("x-remote-name"), ["bob"]);
+        assert_eq!(seen.all("x-remote-groups"), ["beta,testers"]);
+
+        for (name, password) in [
+            (BASIC_BOB, "wrong".to_owned()),
+            (BASIC_BOB, String::new()),
+            ("dave", secret("dave-pw")),
+            ("nobody", "x".to_owned()),
+            ("bob,ou=people", secret("bob-pw")),
+            ("*", secret("bob-pw")),
+        ] {
+            let answer = ask(name, &password).await;
+            assert_eq!(answer.status, 401, "{name}: {}", answer.text());
+            assert!(answer.header("www-authenticate").is_some());
+        }
+        assert_eq!(upstream.hits(), 1);
+    }
+}
