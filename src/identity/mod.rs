@@ -9,6 +9,7 @@ mod credential;
 mod reason;
 mod render;
 mod subject;
+mod template;
 
 pub use attributes::NotAList;
 pub use attributes::attributes;
@@ -21,16 +22,17 @@ pub use credential::Credential;
 pub use credential::CredentialClass;
 pub use reason::Outage;
 pub use reason::Refusal;
-pub use render::InvalidTemplate;
+pub use render::HeaderScope;
 pub use render::RenderError;
 pub use render::Scope;
-pub use render::Template;
 pub use subject::CanonicalSubject;
 pub use subject::InvalidSubject;
 pub use subject::Issuer;
 pub use subject::ProviderId;
 pub use subject::Subject;
 pub use subject::SubjectKey;
+pub use template::InvalidTemplate;
+pub use template::Template;
 
 use std::sync::Arc;
 
