@@ -15,6 +15,8 @@ pub use attributes::NotAList;
 pub use attributes::attributes;
 pub use attributes::groups_overage;
 pub use canonical::Normalise;
+pub use canonical::NotCanonical;
+pub use canonical::canonical;
 pub use claims::ClaimMap;
 pub use claims::ClaimPath;
 pub use claims::InvalidClaimPath;
