@@ -9,11 +9,14 @@ mod credential;
 mod reason;
 mod render;
 mod subject;
+mod template;
 
 pub use attributes::NotAList;
 pub use attributes::attributes;
 pub use attributes::groups_overage;
 pub use canonical::Normalise;
+pub use canonical::NotCanonical;
+pub use canonical::canonical;
 pub use claims::ClaimMap;
 pub use claims::ClaimPath;
 pub use claims::InvalidClaimPath;
@@ -21,16 +24,17 @@ pub use credential::Credential;
 pub use credential::CredentialClass;
 pub use reason::Outage;
 pub use reason::Refusal;
-pub use render::InvalidTemplate;
+pub use render::HeaderScope;
 pub use render::RenderError;
 pub use render::Scope;
-pub use render::Template;
 pub use subject::CanonicalSubject;
 pub use subject::InvalidSubject;
 pub use subject::Issuer;
 pub use subject::ProviderId;
 pub use subject::Subject;
 pub use subject::SubjectKey;
+pub use template::InvalidTemplate;
+pub use template::Template;
 
 use std::sync::Arc;
 

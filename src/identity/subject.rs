@@ -127,8 +127,12 @@ impl CanonicalSubject {
     ///
     /// # Errors
     ///
-    /// As for [`Subject`]: an empty, overlong or control-carrying name is nobody.
+    /// As for [`Subject`]: an empty, overlong or control-carrying name is nobody. A name that reads like an unjoined
+    /// person would be that person.
     pub fn named(rendered: &str) -> Result<Self, InvalidSubject> {
+        if is_unjoined(rendered) {
+            return Err(InvalidSubject::Reserved);
+        }
         Subject::try_from(rendered).map(|s| Self(s.0))
     }
 
@@ -142,6 +146,14 @@ impl CanonicalSubject {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether a name has the form that [`CanonicalSubject::unjoined`] gives: `LENGTH:ISSUER:SUBJECT`.
+fn is_unjoined(name: &str) -> bool {
+    name.split_once(':').is_some_and(|(length, rest)| {
+        let length = length.parse::<usize>().ok();
+        length.is_some_and(|length| rest.as_bytes().get(length) == Some(&b':'))
+    })
 }
 
 impl fmt::Debug for CanonicalSubject {

@@ -254,3 +254,466 @@ const fn allows(rules: &AcceptOverride, class: CredentialClass) -> bool {
         | CredentialClass::Refresh => matches!(rules.sessions, SessionPolicy::UntilExpiry),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::cohort::Cohort;
+    use crate::rollout::cohort::CohortId;
+    use crate::rollout::testing::People;
+    use crate::rollout::testing::facts;
+    use crate::rollout::testing::plan;
+    use Acceptance::*;
+    use CredentialClass::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+    use std::time::Duration;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_000_000);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn cohorts() -> Cohorts {
+        let cidr = || Cohort::Cidr(vec!["0.0.0.0/0".parse().unwrap()]);
+        let header = Cohort::Header {
+            name: "x-canary".into(),
+            equals: "1".into(),
+            trusted_from: vec!["0.0.0.0/0".parse().unwrap()],
+        };
+        let glass = Cohort::Subjects(std::iter::once("hr:17".into()).collect());
+        [
+            ("orders", Cohort::Path(vec!["/orders/*".into()])),
+            ("office", cidr()),
+            ("canary", header),
+            ("outside", Cohort::Not(Box::new(cidr()))),
+            ("either", Cohort::Any(vec![cidr(), glass.clone()])),
+            ("break-glass", glass),
+        ]
+        .into_iter()
+        .map(|(name, cohort)| (CohortId::new(name), cohort))
+        .collect()
+    }
+
+    fn provider(arm: Arm) -> ProviderId {
+        ProviderId::new(match arm {
+            Arm::From => "legacy",
+            Arm::To => "modern",
+        })
+    }
+
+    fn asked(
+        plan: &Plan,
+        kill: KillPosition,
+        arm: Arm,
+        class: CredentialClass,
+        facts: &Facts<'_>,
+    ) -> Acceptance {
+        accept(plan, &cohorts(), kill, &provider(arm), class, facts, NOW)
+    }
+
+    /// An override that changes nothing.
+    fn lenient(arm: Arm) -> AcceptOverride {
+        AcceptOverride {
+            provider: provider(arm),
+            new_logins: LoginPolicy::Allow,
+            except: Vec::new(),
+            started_logins_grace: Duration::ZERO,
+            sessions: SessionPolicy::UntilExpiry,
+            basic: BasicPolicy::Accept,
+            deadline: None,
+        }
+    }
+
+    fn with(mode: Mode, rules: AcceptOverride) -> Plan {
+        let mut plan = plan(mode, Vec::new());
+        plan.stage.accept = vec![rules];
+        plan
+    }
+
+    fn except(names: &[&str]) -> Vec<CohortId> {
+        names.iter().copied().map(CohortId::new).collect()
+    }
+
+    /// The table of modes, cell by cell; a cell is the same for every class of credential.
+    #[test]
+    fn the_mode_matrix_holds_for_every_class() {
+        for (mode, from, to) in [
+            (Mode::LegacyOnly, Accepted, NotAccepted),
+            (Mode::Shadow, Accepted, NotAccepted),
+            (Mode::Canary, Accepted, Accepted),
+            (Mode::ModernPrimary, Accepted, Accepted),
+            (Mode::ModernOnly, NotAccepted, Accepted),
+        ] {
+            let plan = plan(mode, Vec::new());
+            for class in CredentialClass::ALL {
+                for kill in [KillPosition::Off, KillPosition::Freeze] {
+                    let cell = |arm| asked(&plan, kill, arm, class, &facts());
+                    assert_eq!(
+                        (cell(Arm::From), cell(Arm::To)),
+                        (from, to),
+                        "{mode:?} {class:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn new_logins_follow_the_first_column_of_the_table() {
+        for (mode, from, fallback, to) in [
+            (Mode::LegacyOnly, Accepted, Accepted, NotAccepted),
+            (Mode::Shadow, Accepted, Accepted, NotAccepted),
+            (Mode::Canary, Accepted, Accepted, Accepted),
+            (Mode::ModernPrimary, NotAccepted, Accepted, Accepted),
+            (Mode::ModernOnly, NotAccepted, NotAccepted, Accepted),
+        ] {
+            for plan in [plan(mode, Vec::new()), with(mode, lenient(Arm::From))] {
+                let login = |arm, fallback| {
+                    let begun = LoginBegun {
+                        at: NOW - MINUTE,
+                        fallback,
+                    };
+                    let provider = provider(arm);
+                    accept_login(
+                        &plan,
+                        &cohorts(),
+                        KillPosition::Off,
+                        &provider,
+                        begun,
+                        &facts(),
+                        NOW,
+                    )
+                };
+                let found = (
+                    login(Arm::From, false),
+                    login(Arm::From, true),
+                    login(Arm::To, false),
+                );
+                assert_eq!(found, (from, fallback, to), "{mode:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_provider_that_takes_no_part_is_not_accepted() {
+        let plan = plan(Mode::Canary, Vec::new());
+        let other = ProviderId::new("partner");
+        for kill in KillPosition::ALL {
+            let found = accept(&plan, &cohorts(), kill, &other, Bearer, &facts(), NOW);
+            assert_eq!(found, NotAccepted);
+        }
+    }
+
+    #[test]
+    fn an_override_takes_away_by_class() {
+        let no_passwords = with(
+            Mode::ModernPrimary,
+            AcceptOverride {
+                basic: BasicPolicy::Refuse,
+                ..lenient(Arm::From)
+            },
+        );
+        let passwords_only = with(
+            Mode::ModernPrimary,
+            AcceptOverride {
+                sessions: SessionPolicy::Refuse,
+                ..lenient(Arm::From)
+            },
+        );
+        for class in CredentialClass::ALL {
+            let (first, second) = match class {
+                Basic => (NotAccepted, Accepted),
+                Session | Bearer | Opaque | ApiKey | ClientCert | Refresh => {
+                    (Accepted, NotAccepted)
+                }
+            };
+            assert_eq!(
+                asked(&no_passwords, KillPosition::Off, Arm::From, class, &facts()),
+                first
+            );
+            assert_eq!(
+                asked(
+                    &passwords_only,
+                    KillPosition::Off,
+                    Arm::From,
+                    class,
+                    &facts()
+                ),
+                second
+            );
+            assert_eq!(
+                asked(&passwords_only, KillPosition::Off, Arm::To, class, &facts()),
+                Accepted
+            );
+        }
+    }
+
+    #[test]
+    fn an_override_without_exceptions_never_gives() {
+        for mode in Mode::ALL {
+            for arm in [Arm::From, Arm::To] {
+                let (plain, lenient) = (plan(mode, Vec::new()), with(mode, lenient(arm)));
+                for class in CredentialClass::ALL {
+                    assert_eq!(
+                        asked(&lenient, KillPosition::Off, arm, class, &facts()),
+                        asked(&plain, KillPosition::Off, arm, class, &facts()),
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn excepted_people_are_let_in_once_they_are_known() {
+        let plan = with(
+            Mode::ModernOnly,
+            AcceptOverride {
+                except: except(&["break-glass"]),
+                ..lenient(Arm::From)
+            },
+        );
+        let person = |canonical| People::of("legacy", canonical, json!({}));
+        let ask = |facts: &Facts<'_>| asked(&plan, KillPosition::Off, Arm::From, Basic, facts);
+        assert_eq!(ask(&facts()), OnlyExcept);
+        assert_eq!(ask(&person("hr:17").facts()), Accepted);
+        assert_eq!(ask(&person("hr:18").facts()), NotAccepted);
+    }
+
+    #[test]
+    fn where_a_request_goes_may_except_but_where_it_comes_from_may_not() {
+        let people = People::of("legacy", "hr:17", json!({}));
+        let equals = |_: &str, _: &str| true;
+        let facts = Facts {
+            client_ip: Some("10.0.0.1".parse().unwrap()),
+            peer: Some("10.0.0.1".parse().unwrap()),
+            header_equals: Some(&equals),
+            ..people.facts()
+        };
+        let ask = |names: &[&str]| {
+            let rules = AcceptOverride {
+                except: except(names),
+                ..lenient(Arm::From)
+            };
+            asked(
+                &with(Mode::ModernOnly, rules),
+                KillPosition::Off,
+                Arm::From,
+                Bearer,
+                &facts,
+            )
+        };
+        assert_eq!(ask(&["orders"]), Accepted);
+        // `either` names the person, too; but its answer rests on an address.
+        for name in ["office", "canary", "outside", "either", "nobody"] {
+            assert_eq!(ask(&[name]), NotAccepted, "{name}");
+        }
+        assert_eq!(ask(&["office", "break-glass"]), Accepted);
+    }
+
+    #[test]
+    fn the_deadline_ends_everything_of_a_provider() {
+        let people = People::of("legacy", "hr:17", json!({}));
+        let ask = |deadline| {
+            let rules = AcceptOverride {
+                except: except(&["break-glass"]),
+                deadline: Some(deadline),
+                ..lenient(Arm::From)
+            };
+            asked(
+                &with(Mode::ModernPrimary, rules),
+                KillPosition::Off,
+                Arm::From,
+                Session,
+                &people.facts(),
+            )
+        };
+        assert_eq!(ask(NOW + Duration::from_millis(1)), Accepted);
+        assert_eq!(ask(NOW), NotAccepted);
+    }
+
+    #[test]
+    fn of_two_overrides_the_stricter_counts() {
+        let strict = AcceptOverride {
+            sessions: SessionPolicy::Refuse,
+            ..lenient(Arm::From)
+        };
+        let mut plan = with(Mode::Canary, lenient(Arm::From));
+        plan.stage.accept.push(strict);
+        assert_eq!(
+            asked(&plan, KillPosition::Off, Arm::From, Session, &facts()),
+            NotAccepted
+        );
+    }
+
+    #[test]
+    fn a_login_begun_before_new_ones_were_refused_may_finish() {
+        let grace = Duration::from_secs(900);
+        let rules = |new_logins| AcceptOverride {
+            new_logins,
+            started_logins_grace: grace,
+            ..lenient(Arm::From)
+        };
+        let finished = |mode, rules, at, fallback| {
+            let begun = LoginBegun { at, fallback };
+            let plan = with(mode, rules);
+            accept_login(
+                &plan,
+                &cohorts(),
+                KillPosition::Off,
+                &plan.from,
+                begun,
+                &facts(),
+                NOW,
+            )
+        };
+        let refuse = || rules(LoginPolicy::Refuse);
+        assert_eq!(
+            finished(Mode::ModernPrimary, refuse(), NOW - grace, false),
+            Accepted
+        );
+        assert_eq!(
+            finished(Mode::ModernPrimary, refuse(), NOW - grace - MINUTE, false),
+            NotAccepted
+        );
+        assert_eq!(
+            finished(Mode::ModernPrimary, refuse(), NOW + MINUTE, false),
+            NotAccepted
+        );
+        assert_eq!(
+            finished(Mode::ModernPrimary, refuse(), NOW, true),
+            NotAccepted
+        );
+        assert_eq!(
+            finished(Mode::ModernPrimary, rules(LoginPolicy::Allow), NOW, true),
+            Accepted
+        );
+        assert_eq!(
+            finished(Mode::Canary, refuse(), NOW - grace - MINUTE, false),
+            NotAccepted
+        );
+        assert_eq!(
+            finished(Mode::ModernOnly, refuse(), NOW, false),
+            NotAccepted
+        );
+    }
+
+    #[test]
+    fn kill_legacy_lets_everybody_sign_in_at_from_and_keeps_sessions_of_to() {
+        let refuse = AcceptOverride {
+            new_logins: LoginPolicy::Refuse,
+            sessions: SessionPolicy::Refuse,
+            basic: BasicPolicy::Refuse,
+            deadline: Some(NOW),
+            ..lenient(Arm::From)
+        };
+        let kill = KillPosition::Legacy;
+        for plan in [
+            with(Mode::ModernOnly, refuse),
+            plan(Mode::ModernOnly, Vec::new()),
+        ] {
+            let begun = LoginBegun {
+                at: NOW,
+                fallback: false,
+            };
+            assert_eq!(
+                accept_login(&plan, &cohorts(), kill, &plan.from, begun, &facts(), NOW),
+                Accepted
+            );
+            for class in CredentialClass::ALL {
+                assert_eq!(asked(&plan, kill, Arm::From, class, &facts()), Accepted);
+            }
+            assert_eq!(asked(&plan, kill, Arm::To, Session, &facts()), Accepted);
+            assert_eq!(asked(&plan, kill, Arm::To, Bearer, &facts()), Accepted);
+            assert_eq!(asked(&plan, kill, Arm::To, Basic, &facts()), NotAccepted);
+        }
+        let shadow = plan(Mode::Shadow, Vec::new());
+        assert_eq!(
+            asked(&shadow, kill, Arm::To, Session, &facts()),
+            NotAccepted
+        );
+    }
+
+    #[test]
+    fn kill_modern_quarantines_from_for_everybody() {
+        let people = People::of("legacy", "hr:17", json!({}));
+        for mode in Mode::ALL {
+            let rules = AcceptOverride {
+                except: except(&["break-glass"]),
+                ..lenient(Arm::From)
+            };
+            let plan = with(mode, rules);
+            let begun = LoginBegun {
+                at: NOW,
+                fallback: true,
+            };
+            let login = accept_login(
+                &plan,
+                &cohorts(),
+                KillPosition::Modern,
+                &plan.from,
+                begun,
+                &people.facts(),
+                NOW,
+            );
+            assert_eq!(login, Quarantined);
+            for class in CredentialClass::ALL {
+                let ask = |arm| asked(&plan, KillPosition::Modern, arm, class, &people.facts());
+                assert_eq!((ask(Arm::From), ask(Arm::To)), (Quarantined, Accepted));
+            }
+        }
+    }
+
+    #[test]
+    fn a_credential_of_the_other_arm_is_treated_as_the_stage_says() {
+        let mut plan = plan(Mode::Canary, Vec::new());
+        plan.stage.other_arm = OtherArm::Reject;
+        for class in CredentialClass::ALL {
+            assert_eq!(other_arm(&plan, Arm::To, Arm::To, class), OtherArm::Accept);
+            let expected = match class {
+                Session | Refresh => OtherArm::Accept,
+                Bearer | Opaque | Basic | ApiKey | ClientCert => OtherArm::Reject,
+            };
+            assert_eq!(other_arm(&plan, Arm::From, Arm::To, class), expected);
+            assert_eq!(other_arm(&plan, Arm::To, Arm::From, class), expected);
+        }
+    }
+
+    proptest! {
+        /// Whatever is known before verification, the closed side of a mode stays closed.
+        #[test]
+        fn facts_from_before_verification_never_open_a_closed_side(
+            address in any::<[u8; 4]>(),
+            header in any::<bool>(),
+            path in "/[a-z/]{0,12}",
+            names in proptest::collection::vec(
+                proptest::sample::select(vec!["orders", "office", "canary", "outside", "either"]), 0..4),
+            class in proptest::sample::select(CredentialClass::ALL.as_slice()),
+            person in any::<bool>(),
+        ) {
+            let people = People::of("legacy", "hr:18", json!({}));
+            let equals = |_: &str, _: &str| header;
+            let facts = Facts {
+                path: &path,
+                client_ip: Some(address.into()),
+                peer: Some(address.into()),
+                header_equals: Some(&equals),
+                person: people.facts().person.filter(|_| person),
+                ..facts()
+            };
+            for (mode, arm) in [
+                (Mode::LegacyOnly, Arm::To),
+                (Mode::Shadow, Arm::To),
+                (Mode::ModernOnly, Arm::From),
+            ] {
+                for kill in [KillPosition::Off, KillPosition::Freeze, KillPosition::Deny] {
+                    let plain = plan(mode, Vec::new());
+                    prop_assert_eq!(asked(&plain, kill, arm, class, &facts), NotAccepted);
+                    let rules = AcceptOverride { except: except(&names), ..lenient(arm) };
+                    let found = asked(&with(mode, rules), kill, arm, class, &facts);
+                    // Only a verified person, and then only by where the request goes.
+                    let by_path = person && names.contains(&"orders") && path.starts_with("/orders/");
+                    prop_assert!(found != Accepted || by_path);
+                }
+            }
+        }
+    }
+}

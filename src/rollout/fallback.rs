@@ -159,3 +159,253 @@ pub fn fall_back(
 fn covers(pattern: &str, path: &str) -> bool {
     path_matches(pattern, path) || pattern.strip_suffix("/*") == Some(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::stage::Mode;
+    use crate::rollout::testing::facts;
+    use crate::rollout::testing::plan;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_000_000);
+
+    fn crm() -> Fallback {
+        Fallback {
+            app: AppId::new("crm"),
+            from: Arm::To,
+            when: vec![Outage::Connect, Outage::Timeout, Outage::CircuitOpen],
+            provider_down_for: Duration::from_secs(30),
+            not_paths: vec!["/admin/*".into()],
+            max_age: Duration::from_secs(3_600),
+            per_hour: 500,
+        }
+    }
+
+    /// Away for exactly as long as it takes.
+    fn down() -> Down {
+        Down {
+            assigned: Arm::To,
+            outage: Outage::CircuitOpen,
+            since: Some(NOW - Duration::from_secs(30)),
+        }
+    }
+
+    struct Case {
+        fallback: Option<Fallback>,
+        mode: Mode,
+        kill: KillPosition,
+        down: Down,
+        taken: u32,
+        path: &'static str,
+    }
+
+    fn case() -> Case {
+        Case {
+            fallback: Some(crm()),
+            mode: Mode::Canary,
+            kill: KillPosition::Off,
+            down: down(),
+            taken: 0,
+            path: "/orders/7",
+        }
+    }
+
+    fn ask(case: &Case) -> Result<FallbackLeave, NoFallback> {
+        let facts = Facts {
+            path: case.path,
+            ..facts()
+        };
+        let plan = plan(case.mode, Vec::new());
+        let fallback = case.fallback.as_ref();
+        fall_back(
+            fallback,
+            &plan,
+            &Cohorts::new(),
+            case.kill,
+            case.down,
+            case.taken,
+            &facts,
+            NOW,
+        )
+    }
+
+    #[test]
+    fn opens_for_a_lasting_outage_of_the_assigned_provider() {
+        let leave = FallbackLeave {
+            arm: Arm::From,
+            max_age: Duration::from_secs(3_600),
+        };
+        assert_eq!(ask(&case()), Ok(leave));
+        assert_eq!(
+            ask(&Case {
+                mode: Mode::ModernPrimary,
+                ..case()
+            }),
+            Ok(leave)
+        );
+    }
+
+    #[test]
+    fn stays_closed_for_everything_else() {
+        let other_app = Fallback {
+            app: AppId::new("erp"),
+            ..crm()
+        };
+        let other_arm = Fallback {
+            from: Arm::From,
+            ..crm()
+        };
+        let shed = Down {
+            outage: Outage::Shed,
+            ..down()
+        };
+        let one_call = Down {
+            since: None,
+            ..down()
+        };
+        let just_now = Down {
+            since: Some(NOW - Duration::from_secs(29)),
+            ..down()
+        };
+        let tomorrow = Down {
+            since: Some(NOW + Duration::from_secs(86_400)),
+            ..down()
+        };
+        let at_once = Fallback {
+            provider_down_for: Duration::ZERO,
+            ..crm()
+        };
+        for (why, case) in [
+            (
+                NoFallback::NotConfigured,
+                Case {
+                    fallback: None,
+                    ..case()
+                },
+            ),
+            (
+                NoFallback::NotConfigured,
+                Case {
+                    fallback: Some(other_app),
+                    ..case()
+                },
+            ),
+            (
+                NoFallback::NotConfigured,
+                Case {
+                    fallback: Some(other_arm),
+                    ..case()
+                },
+            ),
+            (
+                NoFallback::Outage,
+                Case {
+                    down: shed,
+                    ..case()
+                },
+            ),
+            (
+                NoFallback::NotDownLongEnough,
+                Case {
+                    down: one_call,
+                    ..case()
+                },
+            ),
+            (
+                NoFallback::NotDownLongEnough,
+                Case {
+                    fallback: Some(at_once.clone()),
+                    down: one_call,
+                    ..case()
+                },
+            ),
+            (
+                NoFallback::NotDownLongEnough,
+                Case {
+                    down: just_now,
+                    ..case()
+                },
+            ),
+            (
+                NoFallback::NotDownLongEnough,
+                Case {
+                    fallback: Some(at_once),
+                    down: tomorrow,
+                    ..case()
+                },
+            ),
+            (
+                NoFallback::Path,
+                Case {
+                    path: "/admin/users",
+                    ..case()
+                },
+            ),
+            (
+                NoFallback::Path,
+                Case {
+                    path: "/admin",
+                    ..case()
+                },
+            ),
+            (
+                NoFallback::NotAccepted,
+                Case {
+                    mode: Mode::ModernOnly,
+                    ..case()
+                },
+            ),
+            (
+                NoFallback::NotAccepted,
+                Case {
+                    kill: KillPosition::Modern,
+                    ..case()
+                },
+            ),
+            (
+                NoFallback::NotAccepted,
+                Case {
+                    kill: KillPosition::Deny,
+                    ..case()
+                },
+            ),
+            (
+                NoFallback::Budget,
+                Case {
+                    taken: 500,
+                    ..case()
+                },
+            ),
+        ] {
+            assert_eq!(ask(&case), Err(why), "{}", case.path);
+        }
+        assert!(
+            ask(&Case {
+                taken: 499,
+                ..case()
+            })
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn the_kill_switch_is_not_walked_around() {
+        let reverse = Case {
+            fallback: Some(Fallback {
+                from: Arm::From,
+                ..crm()
+            }),
+            down: Down {
+                assigned: Arm::From,
+                ..down()
+            },
+            ..case()
+        };
+        assert_eq!(ask(&reverse).map(|leave| leave.arm), Ok(Arm::To));
+        let killed = Case {
+            kill: KillPosition::Legacy,
+            ..reverse
+        };
+        assert_eq!(ask(&killed), Err(NoFallback::NotAccepted));
+    }
+}
