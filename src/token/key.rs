@@ -78,7 +78,7 @@ pub(super) struct Key {
 #[derive(Clone)]
 enum Check {
     Public(ParsedPublicKey),
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
 }
 
 impl Key {
@@ -171,7 +171,7 @@ impl Key {
             return Err("the secret is shorter than the hash of its algorithm");
         }
         let mut key = Self::build(Family::Secret, &[secret], only, |algorithm| {
-            of(algorithm).map(|(hash, _)| Check::Secret(hmac::Key::new(hash, secret)))
+            of(algorithm).map(|(hash, _)| Check::Secret(Box::new(hmac::Key::new(hash, secret))))
         })?;
         key.checks.retain(|(algorithm, _)| {
             of(*algorithm).is_some_and(|(_, bytes)| bytes <= secret.len())

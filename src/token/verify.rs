@@ -459,7 +459,9 @@ mod tests {
         let pkcs1 = pair.public_key().as_ref().to_vec();
         let jwk = smith.jwk("k");
         let n = jwk["n"].as_str().unwrap().to_owned();
-        let set = KeySet::from_remote(&jwks(&[jwk.clone()])).unwrap().0;
+        let set = KeySet::from_remote(&jwks(std::slice::from_ref(&jwk)))
+            .unwrap()
+            .0;
         let by_pem = KeySet::from_pem(spki_pem.as_bytes()).unwrap();
         for secret in [
             spki_pem.clone().into_bytes(),
@@ -995,10 +997,10 @@ mod tests {
             let (at, to) = (at.index(token.len()), to.index(token.len()));
             let (at, to) = (at.min(to), at.max(to));
             let mutated = match way {
-                0 => format!("{}{}", &token[..at], &token[to..]),
-                1 => format!("{}{noise}{}", &token[..at], &token[at..]),
-                2 => format!("{}{noise}{}", &token[..at], &token[to..]),
-                _ => format!("{}{}", &token[..to], &token[at..]),
+                0 => [token.get(..at), token.get(to..)].map(Option::unwrap).concat(),
+                1 => [token.get(..at), Some(&noise), token.get(at..)].map(Option::unwrap).concat(),
+                2 => [token.get(..at), Some(&noise), token.get(to..)].map(Option::unwrap).concat(),
+                _ => [token.get(..to), token.get(at..)].map(Option::unwrap).concat(),
             };
             if mutated != token {
                 prop_assert!(judge(&mutated, &SMITH.keys(), &policy(access())).is_err());
