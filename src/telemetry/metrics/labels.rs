@@ -368,10 +368,8 @@ words! {
 words! {
     /// What became of an attempt to load a configuration.
     Reload {
-        /// It runs.
-        Applied = "applied",
-        /// The same as the running one.
-        Unchanged = "unchanged",
+        /// It runs, or ran already.
+        Success = "success",
         /// It has problems; the running one stays.
         Refused = "refused",
         /// It could not be read or built; the running one stays.
