@@ -4,8 +4,10 @@
 //! Workers record through [`WorkerMetrics`], without locks; everything rarer goes through [`Metrics`]. A label value must
 //! never come from a client.
 
+mod attempt;
 mod catalog;
 mod cells;
+mod codes;
 mod collect;
 mod labels;
 mod rare;
@@ -14,9 +16,9 @@ mod series;
 mod shards;
 mod worker;
 
+pub(crate) use attempt::Attempt;
 pub(crate) use catalog::FAMILIES;
 pub(crate) use catalog::Family;
-pub(crate) use labels::Attempt;
 pub(crate) use labels::Cache;
 pub(crate) use labels::Call;
 pub(crate) use labels::Circuit;
