@@ -14,6 +14,7 @@ pub mod token;
 mod admin;
 mod auth;
 mod config;
+mod control;
 mod links;
 mod providers;
 mod proxy;

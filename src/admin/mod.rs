@@ -1,1 +1,18 @@
+//! The listener of operators: health, metrics, reload, the kill switch, explanations.
+//!
+//! It never carries user traffic. Reading health and metrics is free; everything else needs a token or the unix socket.
+
+mod backend;
 pub(crate) mod settings;
+
+pub(crate) use backend::AcceptView;
+pub(crate) use backend::AdminBackend;
+pub(crate) use backend::ConfigView;
+pub(crate) use backend::ExplainRequest;
+pub(crate) use backend::Explanation;
+pub(crate) use backend::HeaderView;
+pub(crate) use backend::ProviderView;
+pub(crate) use backend::Readiness;
+pub(crate) use backend::ReloadAnswer;
+pub(crate) use backend::ReloadOutcome;
+pub(crate) use backend::RolloutView;

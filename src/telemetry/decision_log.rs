@@ -103,7 +103,7 @@ pub(crate) struct DecisionRecord<'a> {
     pub(crate) subject: Option<Pseudonym>,
     /// From where.
     pub(crate) client: Option<Pseudonym>,
-    /// The configuration that decided.
+    /// The configuration that decided; empty for the kill switch, which stands outside it.
     pub(crate) revision: &'a str,
     /// What.
     pub(crate) decision: Decision<'a>,
@@ -218,7 +218,9 @@ fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
                 .text("reason", reason);
         }
     }
-    out.text("revision", record.revision);
+    if !record.revision.is_empty() {
+        out.text("revision", record.revision);
+    }
     out.end();
 }
 

@@ -8,12 +8,12 @@ use prometheus::proto;
 
 use crate::identity::CredentialClass;
 use crate::telemetry::metrics::Shards;
+use crate::telemetry::metrics::attempt::Attempt;
 use crate::telemetry::metrics::catalog;
 use crate::telemetry::metrics::cells::Counter;
 use crate::telemetry::metrics::cells::Distribution;
 use crate::telemetry::metrics::cells::Histogram;
-use crate::telemetry::metrics::labels;
-use crate::telemetry::metrics::labels::Attempt;
+use crate::telemetry::metrics::codes;
 use crate::telemetry::metrics::labels::Cache;
 use crate::telemetry::metrics::labels::Flow;
 use crate::telemetry::metrics::labels::Lookup;
@@ -62,10 +62,10 @@ impl ShardCollector {
         let mut upstream = Counts::of(&catalog::UPSTREAM_ERRORS);
         self.shards.apps.each(|place, block| {
             let app = label(block, 0);
-            for index in 0..labels::CODE_COUNT {
+            for index in 0..codes::CODE_COUNT {
                 let sum = total(block, |shard| shard.codes.get(index));
                 requests.put(&self.admitted, (place, index), sum, || {
-                    vec![app.into(), labels::code(index)]
+                    vec![app.into(), codes::code(index)]
                 });
             }
             durations.put(

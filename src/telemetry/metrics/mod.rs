@@ -4,8 +4,10 @@
 //! Workers record through [`WorkerMetrics`], without locks; everything rarer goes through [`Metrics`]. A label value must
 //! never come from a client.
 
+mod attempt;
 mod catalog;
 mod cells;
+mod codes;
 mod collect;
 mod labels;
 mod rare;
@@ -14,9 +16,9 @@ mod series;
 mod shards;
 mod worker;
 
+pub(crate) use attempt::Attempt;
 pub(crate) use catalog::FAMILIES;
 pub(crate) use catalog::Family;
-pub(crate) use labels::Attempt;
 pub(crate) use labels::Cache;
 pub(crate) use labels::Call;
 pub(crate) use labels::Circuit;
@@ -258,7 +260,7 @@ impl Metrics {
     /// An attempt to load a configuration ended.
     pub(crate) fn reload(&self, outcome: Reload) {
         self.rare.config_reloads.with(&[outcome.as_str()]).add(1);
-        let good = matches!(outcome, Reload::Applied | Reload::Unchanged);
+        let good = outcome == Reload::Success;
         let cell = self.rare.config_successful.with(&[]);
         cell.set(f64::from(u8::from(good)));
         if good {
@@ -486,7 +488,7 @@ mod tests {
     #[test]
     fn a_refused_reload_shows_until_one_is_applied() {
         let (metrics, _) = metrics(100);
-        metrics.reload(Reload::Applied);
+        metrics.reload(Reload::Success);
         metrics.reload(Reload::Refused);
         shows(&metrics, "authferry_config_last_reload_successful 0");
         shows(

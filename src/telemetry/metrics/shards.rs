@@ -11,10 +11,10 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use crate::identity::CredentialClass;
+use crate::telemetry::metrics::attempt::Attempt;
 use crate::telemetry::metrics::cells::Counter;
 use crate::telemetry::metrics::cells::Histogram;
-use crate::telemetry::metrics::labels::Attempt;
-use crate::telemetry::metrics::labels::CODE_COUNT;
+use crate::telemetry::metrics::codes::CODE_COUNT;
 use crate::telemetry::metrics::labels::Cache;
 use crate::telemetry::metrics::labels::Flow;
 use crate::telemetry::metrics::labels::Lookup;

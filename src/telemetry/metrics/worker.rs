@@ -8,8 +8,8 @@ use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::rollout::AppId;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::metrics::labels;
-use crate::telemetry::metrics::labels::Attempt;
+use crate::telemetry::metrics::attempt::Attempt;
+use crate::telemetry::metrics::codes;
 use crate::telemetry::metrics::labels::Cache;
 use crate::telemetry::metrics::labels::Flow;
 use crate::telemetry::metrics::labels::Lookup;
@@ -100,7 +100,7 @@ impl WorkerMetrics {
     /// A request has ended: `took` from its head to the end of the answer. `None`: no application has this host.
     pub(crate) fn request(&self, app: Option<AppIndex>, status: u16, took: Duration) {
         let shard = self.app(app);
-        if let Some(counter) = shard.codes.get(labels::code_index(status)) {
+        if let Some(counter) = shard.codes.get(codes::code_index(status)) {
             counter.add(1);
         }
         shard.duration.observe(took);

@@ -1,0 +1,201 @@
+//! What the admin listener needs from the rest of the program, as a trait: `app` implements it.
+//!
+//! Everything here can be shown to an operator. A secret must not appear in any of these values.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// The program, as an operator sees it.
+#[async_trait]
+pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
+    /// Reads the configuration again, as after SIGHUP, and answers when it runs or is refused.
+    async fn reload(&self) -> ReloadAnswer;
+
+    /// The running configuration. Secrets are left out, not masked.
+    fn configuration(&self) -> ConfigView;
+
+    /// The rollouts of the running configuration.
+    fn rollouts(&self) -> Vec<RolloutView>;
+
+    /// What would happen to this person at this application. Calls nobody: not the upstream, not a provider.
+    ///
+    /// # Errors
+    ///
+    /// Says what about the question makes no sense, such as an application that does not exist.
+    async fn explain(&self, question: ExplainRequest) -> Result<Explanation, String>;
+
+    /// Whether requests should be sent here.
+    fn readiness(&self) -> Readiness;
+}
+
+/// What became of a reload.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct ReloadAnswer {
+    /// Whether the configuration on disk now runs.
+    pub(crate) outcome: ReloadOutcome,
+    /// The revision that runs.
+    pub(crate) revision: String,
+    /// What is wrong with the file; empty unless it was refused.
+    pub(crate) problems: Vec<String>,
+}
+
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ReloadOutcome {
+    /// It runs.
+    Applied,
+    /// It already ran.
+    Unchanged,
+    /// It has problems; the one before still runs.
+    Refused,
+}
+
+/// The running configuration.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ConfigView {
+    /// First 12 hex digits of `sha256`.
+    pub(crate) revision: String,
+    /// SHA-256 of the file, hex.
+    pub(crate) sha256: String,
+    /// Whether the last attempt to load a file was applied.
+    pub(crate) last_reload_successful: bool,
+    /// What was wrong with the last file, if it was refused.
+    pub(crate) problems: Vec<String>,
+    /// The compiled settings, without secrets.
+    pub(crate) settings: serde_json::Value,
+}
+
+/// One rollout.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct RolloutView {
+    /// Its name.
+    pub(crate) id: String,
+    /// The applications that move.
+    pub(crate) apps: Vec<String>,
+    /// The provider people leave.
+    pub(crate) from: String,
+    /// The provider they move to.
+    pub(crate) to: String,
+    /// The present stage.
+    pub(crate) stage: String,
+    /// Its mode.
+    pub(crate) mode: String,
+    /// The share configured for `to`, in percent; `None` where no percent decides.
+    pub(crate) percent: Option<f64>,
+    /// The epoch of its pins.
+    pub(crate) epoch: u64,
+    /// The position of the kill switch that holds for it.
+    pub(crate) kill: String,
+}
+
+/// A question to `explain`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExplainRequest {
+    /// The canonical subject, or what a provider calls the person.
+    pub(crate) subject: String,
+    /// The application.
+    pub(crate) app: String,
+    /// The provider that is supposed to have vouched; default: the one the person is assigned to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) provider: Option<String>,
+    /// Groups that the provider is supposed to list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<String>,
+    /// The verified address that the provider is supposed to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) email: Option<String>,
+    /// Further claims, by our names.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub(crate) claims: serde_json::Map<String, serde_json::Value>,
+    /// The path; default `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) path: Option<String>,
+    /// The method; default `GET`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) method: Option<String>,
+    /// The client's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) address: Option<std::net::IpAddr>,
+}
+
+/// The answer of `explain`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Explanation {
+    /// The configuration that would decide.
+    pub(crate) revision: String,
+    /// The rollout; `None`: the application takes no part in one.
+    pub(crate) rollout: Option<String>,
+    /// The stage.
+    pub(crate) stage: Option<String>,
+    /// The mode.
+    pub(crate) mode: Option<String>,
+    /// The position of the kill switch.
+    pub(crate) kill: String,
+    /// `legacy` or `modern`; `None` without a rollout.
+    pub(crate) arm: Option<String>,
+    /// Why that arm: the word of the label `rule`.
+    pub(crate) rule: Option<String>,
+    /// The person's bucket, 0 to 999 999.
+    pub(crate) bucket: Option<u32>,
+    /// Where a new login would start.
+    pub(crate) provider: String,
+    /// The route that matches, and what it asks.
+    pub(crate) route: Option<String>,
+    /// Each class of credential of each provider, and whether it would be honoured.
+    pub(crate) accepts: Vec<AcceptView>,
+    /// The headers that the upstream would see.
+    pub(crate) headers: Vec<HeaderView>,
+    /// Each check in order, with its result, for people.
+    pub(crate) steps: Vec<String>,
+}
+
+/// Whether one class of credential of one provider would be honoured.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct AcceptView {
+    /// The provider.
+    pub(crate) provider: String,
+    /// The class of credential.
+    pub(crate) credential: String,
+    /// `accepted`, `only_except`, `not_accepted`, `quarantined`.
+    pub(crate) acceptance: String,
+}
+
+/// One header that the upstream would see.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct HeaderView {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its value; `None`: left out.
+    pub(crate) value: Option<String>,
+    /// Why it cannot be rendered, which denies the request.
+    pub(crate) error: Option<String>,
+}
+
+/// Whether requests should be sent here.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Readiness {
+    /// Listeners are open and a configuration runs.
+    pub(crate) started: bool,
+    /// We are going away.
+    pub(crate) draining: bool,
+    /// The state of every provider.
+    pub(crate) providers: Vec<ProviderView>,
+    /// Whether the store answers; `None`: nothing needs one.
+    pub(crate) store: Option<bool>,
+}
+
+/// The state of one provider.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ProviderView {
+    /// Its name.
+    pub(crate) id: String,
+    /// Whether it can judge the credentials it owns.
+    pub(crate) usable: bool,
+    /// Why not, as a constant word such as `keys_unavailable`.
+    pub(crate) reason: Option<String>,
+}

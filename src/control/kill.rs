@@ -1,0 +1,637 @@
+//! The kill switch: outside the configuration, so that it works when nothing else does.
+//!
+//! Three inputs are combined, and the most restrictive wins: a file that a thread of its own reads several times a second,
+//! a position set by an operator that survives restarts, and the environment at start. What cannot be read never loosens
+//! anything.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use arc_swap::Guard;
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::clock::Clock;
+use crate::control::kill_files;
+use crate::control::kill_files::FileError;
+use crate::control::kill_files::Persisted;
+use crate::rollout::KillPosition;
+use crate::rollout::KillState;
+use crate::rollout::RolloutId;
+use crate::telemetry::Decision;
+use crate::telemetry::DecisionLog;
+use crate::telemetry::DecisionRecord;
+use crate::telemetry::Metrics;
+
+/// The longest reason and actor kept, in bytes.
+const MAX_TEXT_BYTES: usize = 512;
+
+/// Where the inputs are.
+#[derive(Clone, Debug)]
+pub(crate) struct KillSettings {
+    /// The file. A missing one is `off`.
+    pub(crate) file: PathBuf,
+    /// How often it is read. Default 200 ms; at most 500 ms, so that a change takes effect within a second.
+    pub(crate) poll: Duration,
+    /// Where the operator's position is kept: `state_dir/kill.json`.
+    pub(crate) state: PathBuf,
+    /// `AUTHFERRY_KILL` at start, in the language of the file.
+    pub(crate) environment: Option<String>,
+}
+
+/// Why the switch cannot be used, or was not moved.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KillError {
+    /// At start, a file that exists but says nothing: nobody knows which position is meant.
+    #[error("{path}: {error}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: FileError,
+    },
+    /// The environment says nothing that can be understood.
+    #[error("AUTHFERRY_KILL: line {line}: {problem}")]
+    Environment {
+        /// Which line.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The thread that reads the file cannot be started.
+    #[error("the thread of the kill switch: {0}")]
+    Thread(#[from] io::Error),
+    /// Loosening needs a reason, which is recorded.
+    #[error("a reason is needed to loosen the kill switch")]
+    ReasonMissing,
+    /// There is no such rollout.
+    #[error("there is no rollout called `{0}`")]
+    UnknownRollout(RolloutId),
+}
+
+/// What moving the switch led to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Moved {
+    /// What holds now, all inputs combined: not less than what the file and the environment say.
+    pub(crate) effective: KillState,
+    /// Whether the position survives a restart. `false`: it holds, but could not be written.
+    pub(crate) persisted: bool,
+}
+
+/// The switch.
+#[derive(Debug)]
+pub(crate) struct KillSwitch {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: KillSettings,
+    current: ArcSwap<KillState>,
+    changes: watch::Sender<Arc<KillState>>,
+    inputs: Mutex<Inputs>,
+    /// Held while the operator's position is written, one after the other.
+    writing: Mutex<()>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    log: DecisionLog,
+}
+
+#[derive(Debug)]
+struct Inputs {
+    file: KillState,
+    /// What the file said when it was last read, if it said something else than `file`.
+    unconfirmed: Option<KillState>,
+    /// The trouble that has been reported, so that it is reported once.
+    trouble: Option<String>,
+    operator: KillState,
+    environment: KillState,
+    /// The rollouts that exist; `None` until the first configuration runs.
+    known: Option<Vec<RolloutId>>,
+}
+
+impl Inputs {
+    fn combined(&self) -> KillState {
+        self.file.combine(&self.operator).combine(&self.environment)
+    }
+}
+
+impl KillSwitch {
+    /// Reads all inputs once, and keeps reading the file on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// An input that exists but cannot be understood: a start must not guess what an emergency was about.
+    pub(crate) fn start(
+        settings: KillSettings,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        log: DecisionLog,
+    ) -> Result<Self, KillError> {
+        let unreadable = |path: &Path| {
+            let path = path.to_owned();
+            move |error| KillError::Unreadable { path, error }
+        };
+        let file = kill_files::read(&settings.file).map_err(unreadable(&settings.file))?;
+        let operator = kill_files::load(&settings.state).map_err(unreadable(&settings.state))?;
+        let environment = settings.environment.as_deref().unwrap_or_default();
+        let environment = KillState::parse(environment)
+            .map_err(|(line, problem)| KillError::Environment { line, problem })?;
+        let inputs = Inputs {
+            file,
+            unconfirmed: None,
+            trouble: None,
+            operator,
+            environment,
+            known: None,
+        };
+        let current = Arc::new(inputs.combined());
+        let inner = Arc::new(Inner {
+            current: ArcSwap::new(Arc::clone(&current)),
+            changes: watch::Sender::new(current),
+            inputs: Mutex::new(inputs),
+            writing: Mutex::new(()),
+            settings,
+            clock,
+            metrics,
+            log,
+        });
+        inner.metrics.kill_switch(&inner.current.load());
+        let weak = Arc::downgrade(&inner);
+        let poll = inner.settings.poll.min(Duration::from_millis(500));
+        thread::Builder::new().name("kill".into()).spawn(move || {
+            loop {
+                thread::park_timeout(poll);
+                let Some(inner) = weak.upgrade() else {
+                    return;
+                };
+                inner.look();
+            }
+        })?;
+        Ok(Self { inner })
+    }
+
+    /// What holds now. For every request: one pointer load.
+    pub(crate) fn current(&self) -> Guard<Arc<KillState>> {
+        self.inner.current.load()
+    }
+
+    /// Told whenever what holds changes.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<KillState>> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Which rollouts exist, after every reload: positions for others are warned about, or refused.
+    pub(crate) fn rollouts(&self, known: Vec<RolloutId>) {
+        let mut inputs = self.inner.lock();
+        inputs.known = Some(known);
+        self.inner.warn_of_strangers(&inputs);
+    }
+
+    /// Moves the operator's position, of one rollout or of all. It holds before this returns.
+    ///
+    /// Writes a file: not for a worker.
+    ///
+    /// # Errors
+    ///
+    /// When the rollout does not exist, or the switch is loosened without a reason.
+    pub(crate) fn set(
+        &self,
+        position: KillPosition,
+        scope: Option<&RolloutId>,
+        actor: &str,
+        reason: &str,
+    ) -> Result<Moved, KillError> {
+        let (actor, reason) = (shortened(actor), shortened(reason.trim()));
+        let mut inputs = self.inner.lock();
+        if let Some(scope) = scope
+            && position != KillPosition::Off
+            && inputs.known.as_ref().is_some_and(|k| !k.contains(scope))
+        {
+            return Err(KillError::UnknownRollout(scope.clone()));
+        }
+        let mut operator = inputs.operator.clone();
+        match scope {
+            None => operator.global = position,
+            Some(scope) if position == KillPosition::Off => {
+                operator.rollouts.remove(scope);
+            }
+            Some(scope) => {
+                operator.rollouts.insert(scope.clone(), position);
+            }
+        }
+        if !tightens(&inputs.operator, &operator) && reason.is_empty() {
+            return Err(KillError::ReasonMissing);
+        }
+        inputs.operator = operator;
+        // First it holds, then it is written: a full disk must not keep anybody from pulling the switch.
+        self.inner.publish(&inputs, actor, reason);
+        let effective = inputs.combined();
+        drop(inputs);
+        let written = self.inner.keep(actor, reason);
+        if let Err(error) = &written {
+            warn!(%error, "The position of the kill switch holds, but would not survive a restart.");
+        }
+        Ok(Moved {
+            effective,
+            persisted: written.is_ok(),
+        })
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Inputs> {
+        self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the operator's position. A disk that hangs here keeps neither the file nor a request waiting.
+    fn keep(&self, actor: &str, reason: &str) -> io::Result<()> {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = Persisted::new(&self.lock().operator, actor, reason, self.clock.now());
+        kill_files::store(&self.settings.state, &record)
+    }
+
+    /// Reads the file once more. A tighter position holds at once; a looser one when it is read twice, because a file
+    /// that is being rewritten is empty for a moment.
+    fn look(&self) {
+        let read = kill_files::read(&self.settings.file);
+        let mut inputs = self.lock();
+        let state = match read {
+            Ok(state) => state,
+            Err(error) => {
+                let trouble = error.to_string();
+                if inputs.trouble.as_ref() != Some(&trouble) {
+                    warn!(%error, "The kill file cannot be understood; its last good content holds.");
+                }
+                inputs.trouble = Some(trouble);
+                inputs.unconfirmed = None;
+                return;
+            }
+        };
+        inputs.trouble = None;
+        if state == inputs.file {
+            inputs.unconfirmed = None;
+            return;
+        }
+        if !tightens(&inputs.file, &state) && inputs.unconfirmed.as_ref() != Some(&state) {
+            inputs.unconfirmed = Some(state);
+            return;
+        }
+        inputs.unconfirmed = None;
+        inputs.file = state;
+        self.warn_of_strangers(&inputs);
+        let actor = kill_files::owner(&self.settings.file);
+        self.publish(&inputs, &actor, "the kill file changed");
+    }
+
+    /// Lets the inputs hold, and says so.
+    fn publish(&self, inputs: &Inputs, actor: &str, reason: &str) {
+        let before = self.current.load_full();
+        let after = Arc::new(inputs.combined());
+        if before == after {
+            return;
+        }
+        self.current.store(Arc::clone(&after));
+        self.changes.send_replace(Arc::clone(&after));
+        self.metrics.kill_switch(&after);
+        self.record(None, before.global, after.global, actor, reason);
+        let own = |state: &KillState, rollout| {
+            let position = state.rollouts.get(rollout);
+            position.copied().unwrap_or_default()
+        };
+        let gone = before.rollouts.keys();
+        let scopes = gone.filter(|rollout| !after.rollouts.contains_key(*rollout));
+        for rollout in scopes.chain(after.rollouts.keys()) {
+            let (before, after) = (own(&before, rollout), own(&after, rollout));
+            self.record(Some(rollout), before, after, actor, reason);
+        }
+    }
+
+    fn record(
+        &self,
+        scope: Option<&RolloutId>,
+        before: KillPosition,
+        after: KillPosition,
+        actor: &str,
+        reason: &str,
+    ) {
+        if before == after {
+            return;
+        }
+        let (rollout, from, to) = (
+            scope.map_or("global", RolloutId::as_str),
+            before.as_str(),
+            after.as_str(),
+        );
+        warn!(rollout, from, to, actor, "The kill switch moved.");
+        self.log.write(&DecisionRecord {
+            at: self.clock.now(),
+            request_id: None,
+            trace: None,
+            app: None,
+            subject: None,
+            client: None,
+            revision: "",
+            decision: Decision::Kill {
+                scope,
+                before,
+                after,
+                actor,
+                reason,
+            },
+        });
+    }
+
+    fn warn_of_strangers(&self, inputs: &Inputs) {
+        let Some(known) = &inputs.known else {
+            return;
+        };
+        for rollout in inputs.combined().rollouts.keys() {
+            if !known.contains(rollout) {
+                warn!(%rollout, "The kill switch names a rollout that does not exist.");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KillSwitch")
+            .field("current", &self.current)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether nothing becomes looser from `before` to `after`.
+fn tightens(before: &KillState, after: &KillState) -> bool {
+    before.combine(after) == *after
+}
+
+fn shortened(text: &str) -> &str {
+    let mut end = text.len().min(MAX_TEXT_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    /// Longer than any of these tests should take, shorter than anybody's patience.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Bench {
+        directory: TempDir,
+        metrics: Arc<Metrics>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self {
+                directory: tempfile::tempdir().unwrap(),
+                metrics: Metrics::new(Arc::new(SystemClock), 100),
+            }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.directory.path().join(name)
+        }
+
+        fn write(&self, text: &str) {
+            std::fs::write(self.path("kill"), text).unwrap();
+        }
+
+        fn start_with(&self, environment: Option<&str>) -> Result<KillSwitch, KillError> {
+            KillSwitch::start(
+                KillSettings {
+                    file: self.path("kill"),
+                    poll: Duration::from_millis(5),
+                    state: self.path("kill.json"),
+                    environment: environment.map(Into::into),
+                },
+                Arc::new(SystemClock),
+                Arc::clone(&self.metrics),
+                DecisionLog::off(),
+            )
+        }
+
+        fn start(&self) -> KillSwitch {
+            self.start_with(None).unwrap()
+        }
+    }
+
+    async fn becomes(switch: &KillSwitch, global: KillPosition) {
+        let mut changes = switch.subscribe();
+        let done = changes.wait_for(|state| state.global == global);
+        tokio::time::timeout(PATIENCE, done).await.unwrap().unwrap();
+        assert_eq!(switch.current().global, global);
+    }
+
+    #[tokio::test]
+    async fn the_file_moves_the_switch_and_its_removal_moves_it_back() {
+        let bench = Bench::new();
+        let switch = bench.start();
+        assert_eq!(switch.current().global, KillPosition::Off);
+        bench.write("legacy\n");
+        becomes(&switch, KillPosition::Legacy).await;
+        bench.write("deny\n");
+        becomes(&switch, KillPosition::Deny).await;
+        std::fs::remove_file(bench.path("kill")).unwrap();
+        becomes(&switch, KillPosition::Off).await;
+    }
+
+    #[tokio::test]
+    async fn the_metric_follows_the_file() {
+        let bench = Bench::new();
+        let switch = bench.start();
+        bench.write("freeze rollout=crm\nlegacy\n");
+        becomes(&switch, KillPosition::Legacy).await;
+        let text = bench.metrics.render().unwrap();
+        for line in [
+            r#"authferry_kill_switch{scope="global",position="legacy"} 1"#,
+            r#"authferry_kill_switch{scope="crm",position="freeze"} 1"#,
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_understood_leaves_the_last_good_position() {
+        let bench = Bench::new();
+        bench.write("deny");
+        let switch = bench.start();
+        for nonsense in ["denny", "off off", "\u{0}", "legacy rollout="] {
+            bench.write(nonsense);
+            switch.inner.look();
+            switch.inner.look();
+            assert_eq!(switch.current().global, KillPosition::Deny, "{nonsense}");
+        }
+        std::fs::remove_file(bench.path("kill")).unwrap();
+        std::fs::create_dir(bench.path("kill")).unwrap();
+        switch.inner.look();
+        switch.inner.look();
+        assert_eq!(switch.current().global, KillPosition::Deny);
+    }
+
+    #[test]
+    fn a_file_that_is_being_rewritten_does_not_loosen_for_a_moment() {
+        let bench = Bench::new();
+        bench.write("deny");
+        let slow = KillSwitch::start(
+            KillSettings {
+                file: bench.path("kill"),
+                poll: Duration::from_millis(500),
+                state: bench.path("kill.json"),
+                environment: None,
+            },
+            Arc::new(SystemClock),
+            Arc::clone(&bench.metrics),
+            DecisionLog::off(),
+        )
+        .unwrap();
+        bench.write("");
+        slow.inner.look();
+        assert_eq!(slow.current().global, KillPosition::Deny);
+        bench.write("legacy");
+        slow.inner.look();
+        assert_eq!(slow.current().global, KillPosition::Deny);
+        slow.inner.look();
+        assert_eq!(slow.current().global, KillPosition::Legacy);
+        bench.write("deny");
+        slow.inner.look();
+        assert_eq!(
+            slow.current().global,
+            KillPosition::Deny,
+            "tighter holds at once"
+        );
+    }
+
+    #[test]
+    fn an_operators_position_survives_a_restart() {
+        let bench = Bench::new();
+        let scope = RolloutId::new("crm");
+        let switch = bench.start();
+        let moved = switch.set(KillPosition::Legacy, Some(&scope), "unix:0", "drill");
+        assert!(moved.unwrap().persisted);
+        switch
+            .set(KillPosition::Freeze, None, "unix:0", "drill")
+            .unwrap();
+        drop(switch);
+        let again = bench.start();
+        assert_eq!(again.current().global, KillPosition::Freeze);
+        assert_eq!(again.current().rollouts[&scope], KillPosition::Legacy);
+        again
+            .set(KillPosition::Off, Some(&scope), "unix:0", "over")
+            .unwrap();
+        assert!(again.current().rollouts.is_empty());
+    }
+
+    #[test]
+    fn the_most_restrictive_input_wins_and_the_answer_says_so() {
+        let bench = Bench::new();
+        bench.write("legacy");
+        let switch = bench.start_with(Some("freeze rollout=crm")).unwrap();
+        let moved = switch.set(KillPosition::Off, None, "unix:0", "over");
+        assert_eq!(moved.unwrap().effective.global, KillPosition::Legacy);
+        let moved = switch.set(KillPosition::Modern, None, "unix:0", "");
+        assert_eq!(moved.unwrap().effective.global, KillPosition::Deny);
+        let rollout = RolloutId::new("crm");
+        assert_eq!(switch.current().rollouts[&rollout], KillPosition::Freeze);
+    }
+
+    #[test]
+    fn loosening_needs_a_reason_and_tightening_does_not() {
+        let bench = Bench::new();
+        let switch = bench.start();
+        switch.set(KillPosition::Deny, None, "unix:0", "").unwrap();
+        for looser in [
+            KillPosition::Off,
+            KillPosition::Freeze,
+            KillPosition::Legacy,
+        ] {
+            let refused = switch.set(looser, None, "unix:0", "  ");
+            assert!(
+                matches!(refused, Err(KillError::ReasonMissing)),
+                "{looser:?}"
+            );
+        }
+        assert_eq!(switch.current().global, KillPosition::Deny);
+        switch
+            .set(KillPosition::Off, None, "unix:0", "fixed")
+            .unwrap();
+        assert_eq!(switch.current().global, KillPosition::Off);
+    }
+
+    #[test]
+    fn a_full_disk_does_not_keep_the_switch_from_being_pulled() {
+        let bench = Bench::new();
+        let switch = bench.start();
+        // The file beside cannot be made where a directory has its name.
+        std::fs::create_dir(bench.path("kill.json.new")).unwrap();
+        let moved = switch.set(KillPosition::Deny, None, "unix:0", "").unwrap();
+        assert!(!moved.persisted);
+        assert_eq!(switch.current().global, KillPosition::Deny);
+    }
+
+    #[test]
+    fn a_rollout_that_does_not_exist_is_refused_once_it_is_known_which_do() {
+        let bench = Bench::new();
+        let switch = bench.start();
+        let typo = RolloutId::new("crm-206");
+        switch.rollouts(vec![RolloutId::new("crm-2026")]);
+        let refused = switch.set(KillPosition::Legacy, Some(&typo), "unix:0", "");
+        assert!(matches!(refused, Err(KillError::UnknownRollout(_))));
+    }
+
+    #[test]
+    fn a_start_does_not_guess() {
+        for (file, content) in [
+            ("kill", "denny"),
+            ("kill.json", "{}"),
+            (
+                "kill.json",
+                r#"{"version":2,"global":"off","rollouts":{},"actor":"","reason":"","at":0}"#,
+            ),
+            (
+                "kill.json",
+                r#"{"version":1,"global":"?","rollouts":{},"actor":"","reason":"","at":0}"#,
+            ),
+        ] {
+            let bench = Bench::new();
+            std::fs::write(bench.path(file), content).unwrap();
+            let error = bench.start_with(None).map(|_| ()).unwrap_err();
+            assert!(error.to_string().contains(file), "{error}");
+        }
+        let bench = Bench::new();
+        let error = bench.start_with(Some("denny")).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("AUTHFERRY_KILL"), "{error}");
+    }
+
+    #[test]
+    fn the_thread_ends_with_the_switch() {
+        let bench = Bench::new();
+        let switch = bench.start();
+        let weak = Arc::downgrade(&switch.inner);
+        let mut changes = switch.subscribe();
+        drop(switch);
+        // The thread may hold it for the moment of one look; then nobody does.
+        while weak.upgrade().is_some() {
+            thread::yield_now();
+        }
+        assert!(changes.has_changed().is_err());
+        drop(changes.borrow_and_update());
+    }
+}
