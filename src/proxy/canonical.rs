@@ -1,0 +1,343 @@
+//! The one request that is judged, logged and forwarded.
+//!
+//! Everything hyper lets through that two programs could read differently ends here: either it gets one spelling, or it is
+//! refused. What hyper settles by itself, before anybody can see it, is settled soundly: a `Content-Length` beside a
+//! chunked body is dropped, the body is read by its chunks alone and the connection closes after the answer; repeated
+//! equal lengths become one, differing ones are refused; a fragment is cut off before the request is judged, so it is
+//! neither judged nor forwarded.
+
+mod authority;
+mod path;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::Method;
+use http::StatusCode;
+use http::Version;
+use http::header;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use hyper::ext::Protocol;
+
+pub(crate) use crate::proxy::canonical::authority::Authority;
+pub(crate) use crate::proxy::canonical::path::PathFault;
+use crate::proxy::canonical::path::scan;
+use crate::proxy::canonical::path::spell;
+use crate::proxy::canonical::path::without_parameters;
+use crate::proxy::conn::Conn;
+use crate::proxy::settings::Limits;
+
+/// A request in its one spelling. The only way to get one is [`canonicalise`].
+#[derive(Clone, Debug)]
+pub(crate) struct CanonicalRequest {
+    method: Method,
+    authority: Authority,
+    target: PathAndQuery,
+    version: Version,
+    secure: bool,
+    extended_connect: bool,
+    parameters: bool,
+}
+
+impl CanonicalRequest {
+    /// The method. `GET` for a WebSocket on HTTP/2, as it would be on HTTP/1.1: both get the same verdict.
+    pub(crate) const fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The host, lower case, without port and trailing dot.
+    pub(crate) fn host(&self) -> &str {
+        self.authority.host()
+    }
+
+    /// The port, when the client said one.
+    pub(crate) const fn port(&self) -> Option<u16> {
+        self.authority.port()
+    }
+
+    /// Host and port.
+    pub(crate) const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The path in its one spelling; begins with `/`.
+    pub(crate) fn path(&self) -> &str {
+        self.target.path()
+    }
+
+    /// The query as the client sent it, without `?`.
+    pub(crate) fn query(&self) -> Option<&str> {
+        self.target.query()
+    }
+
+    /// Path and query, for forwarding.
+    pub(crate) const fn target(&self) -> &PathAndQuery {
+        &self.target
+    }
+
+    /// The protocol version the client speaks.
+    pub(crate) const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Whether TLS ends here; what trusted proxies say about theirs is not in this.
+    pub(crate) const fn secure(&self) -> bool {
+        self.secure
+    }
+
+    /// Whether this is a WebSocket on HTTP/2 (RFC 8441): the stream becomes the tunnel when it is answered 200.
+    pub(crate) const fn extended_connect(&self) -> bool {
+        self.extended_connect
+    }
+
+    /// The path as programs see it that drop `;parameters`, when that is another path.
+    pub(crate) fn path_without_parameters(&self) -> Option<String> {
+        self.parameters.then(|| without_parameters(self.path()).into_owned())
+    }
+}
+
+/// Why a request has no canonical form. The client learns the status only.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum BadRequest {
+    /// `CONNECT`, `TRACE`, or not up to 32 upper-case letters and hyphens.
+    #[error("method not allowed here")]
+    Method,
+    /// Neither HTTP/1.0, 1.1 nor 2.
+    #[error("unknown version")]
+    Version,
+    /// The target is not a path, or an absolute URI of another scheme.
+    #[error("target form")]
+    Target,
+    /// The target is longer than `target_bytes`.
+    #[error("target too long")]
+    TargetTooLong,
+    /// No host, two hosts, or not a host.
+    #[error("host")]
+    Host,
+    /// The target names one host and `Host` another.
+    #[error("two hosts")]
+    TwoHosts,
+    /// See [`PathFault`].
+    #[error("path: {0}")]
+    Path(PathFault),
+    /// The query contains something that cannot be forwarded as it is.
+    #[error("query")]
+    Query,
+    /// The end of the body is in doubt.
+    #[error("framing")]
+    Framing,
+    /// More than `head_fields` fields.
+    #[error("too many fields")]
+    TooManyFields,
+    /// More than 16 KiB or 100 pairs of cookies.
+    #[error("too many cookies")]
+    TooManyCookies,
+    /// What listed peers say about the client contradicts itself or cannot be read.
+    #[error("forwarding headers")]
+    Forwarding,
+}
+
+impl BadRequest {
+    /// What the client is told.
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::Method
+            | Self::Target
+            | Self::Host
+            | Self::TwoHosts
+            | Self::Path(_)
+            | Self::Query
+            | Self::Framing
+            | Self::Forwarding => StatusCode::BAD_REQUEST,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::TooManyFields | Self::TooManyCookies => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+        }
+    }
+}
+
+/// All `Cookie` fields together, in bytes.
+const MAX_COOKIE_BYTES: usize = 16 * 1024;
+
+/// Pairs in all `Cookie` fields together.
+const MAX_COOKIE_PAIRS: usize = 100;
+
+/// The longest method.
+const MAX_METHOD: usize = 32;
+
+/// Brings the head of a request that came over `conn` into its one spelling. Nothing is allocated when it already has it
+/// and the connection has seen the host before.
+///
+/// After an error on HTTP/1.1 the connection is closed: [`Conn::close_after_answer`] has been called.
+///
+/// # Errors
+///
+/// See [`BadRequest`].
+pub(crate) fn canonicalise(parts: &Parts, conn: &Conn, limits: &Limits) -> Result<CanonicalRequest, BadRequest> {
+    judge(parts, conn, limits).inspect_err(|_| conn.close_after_answer())
+}
+
+fn judge(parts: &Parts, conn: &Conn, limits: &Limits) -> Result<CanonicalRequest, BadRequest> {
+    let h2 = match parts.version {
+        Version::HTTP_10 | Version::HTTP_11 => false,
+        Version::HTTP_2 => true,
+        _ => return Err(BadRequest::Version),
+    };
+    fields(&parts.headers, h2, limits)?;
+    let extended_connect = h2 && parts.method == Method::CONNECT && is_websocket(parts);
+    let method = if extended_connect { Method::GET } else { method(&parts.method)? };
+    let authority = authority(parts, h2, conn)?;
+    let raw = parts.uri.path_and_query().ok_or(BadRequest::Target)?;
+    if limits.target_bytes < raw.as_str().len() {
+        return Err(BadRequest::TargetTooLong);
+    }
+    let (target, parameters) = target(raw)?;
+    Ok(CanonicalRequest {
+        method,
+        authority,
+        target,
+        version: parts.version,
+        secure: conn.secure(),
+        extended_connect,
+        parameters,
+    })
+}
+
+fn is_websocket(parts: &Parts) -> bool {
+    parts
+        .extensions
+        .get::<Protocol>()
+        .is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
+}
+
+fn method(method: &Method) -> Result<Method, BadRequest> {
+    let token = method.as_str();
+    let refused = matches!(token, "CONNECT" | "TRACE" | "TRACK" | "PRI");
+    let well_formed = token.len() <= MAX_METHOD && token.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
+    if refused || !well_formed {
+        return Err(BadRequest::Method);
+    }
+    Ok(method.clone())
+}
+
+fn authority(parts: &Parts, h2: bool, conn: &Conn) -> Result<Authority, BadRequest> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err(BadRequest::Host),
+        (Some(raw), None) => Some(known(raw.as_bytes(), conn)?),
+        (None, None) => None,
+    };
+    let named = match (parts.uri.scheme_str(), parts.uri.authority()) {
+        (None, None) => None,
+        // The authority-form belongs to CONNECT (RFC 9112 §3.2.3).
+        (None, Some(_)) if !h2 => return Err(BadRequest::Target),
+        (Some(scheme), _) if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") => {
+            return Err(BadRequest::Target);
+        }
+        (_, Some(named)) if h2 => Some(known(named.as_str().as_bytes(), conn)?),
+        (_, Some(named)) => Some(Authority::parse(named.as_str().as_bytes()).ok_or(BadRequest::Host)?),
+        (Some(_), None) => None,
+    };
+    match (host, named) {
+        (Some(host), Some(named)) => {
+            let default = if conn.secure() { 443 } else { 80 };
+            if host.is_same(&named, default) { Ok(host) } else { Err(BadRequest::TwoHosts) }
+        }
+        (Some(host), None) => Ok(host),
+        (None, Some(named)) if h2 => Ok(named),
+        // HTTP/1.x asks for `Host` even beside an absolute target (RFC 9112 §3.2).
+        (None, _) => Err(BadRequest::Host),
+    }
+}
+
+fn known(raw: &[u8], conn: &Conn) -> Result<Authority, BadRequest> {
+    if let Some(authority) = conn.known_authority(raw) {
+        return Ok(authority);
+    }
+    let authority = Authority::parse(raw).ok_or(BadRequest::Host)?;
+    conn.remember_authority(raw, &authority);
+    Ok(authority)
+}
+
+fn target(raw: &PathAndQuery) -> Result<(PathAndQuery, bool), BadRequest> {
+    if raw.query().is_some_and(|query| !query.bytes().all(may_stand_in_a_query)) {
+        return Err(BadRequest::Query);
+    }
+    // `http` answers `/` for an empty path; the spelling must show it.
+    let scanned = scan(raw.path().as_bytes());
+    if scanned.canonical && raw.as_str().starts_with('/') {
+        return Ok((raw.clone(), scanned.parameters));
+    }
+    let (mut spelt, parameters) = spell(raw.path().as_bytes()).map_err(BadRequest::Path)?;
+    if let Some(query) = raw.query() {
+        spelt.push(b'?');
+        spelt.extend_from_slice(query.as_bytes());
+    }
+    match PathAndQuery::from_maybe_shared(Bytes::from(spelt)) {
+        Ok(target) => Ok((target, parameters)),
+        Err(_) => Err(BadRequest::Target),
+    }
+}
+
+const fn may_stand_in_a_query(byte: u8) -> bool {
+    !matches!(byte, 0..=0x20 | 0x7F | b'#')
+}
+
+/// Looks at the names of all fields and at those that say where the body ends (RFC 9112 §6).
+fn fields(headers: &HeaderMap, h2: bool, limits: &Limits) -> Result<(), BadRequest> {
+    if limits.head_fields < headers.len() {
+        return Err(BadRequest::TooManyFields);
+    }
+    if headers.keys().any(|name| is_framing_in_disguise(name.as_str())) {
+        return Err(BadRequest::Framing);
+    }
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (encodings.next(), encodings.next()) {
+        (None, None) => {}
+        (Some(only), None) if !h2 && only.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
+        (Some(_) | None, _) => return Err(BadRequest::Framing),
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (None, None) => {}
+        (Some(only), None) if !only.is_empty() && only.as_bytes().iter().all(u8::is_ascii_digit) => {
+            if headers.contains_key(header::TRANSFER_ENCODING) {
+                return Err(BadRequest::Framing);
+            }
+        }
+        (Some(_) | None, _) => return Err(BadRequest::Framing),
+    }
+    cookies(headers)
+}
+
+fn cookies(headers: &HeaderMap) -> Result<(), BadRequest> {
+    let (mut bytes, mut pairs) = (0_usize, 0_usize);
+    for cookie in headers.get_all(header::COOKIE) {
+        bytes = bytes.saturating_add(cookie.len());
+        if MAX_COOKIE_BYTES < bytes {
+            return Err(BadRequest::TooManyCookies);
+        }
+        let separators = cookie.as_bytes().iter().filter(|&&byte| byte == b';').count();
+        pairs = pairs.saturating_add(separators).saturating_add(1);
+    }
+    if MAX_COOKIE_PAIRS < pairs { Err(BadRequest::TooManyCookies) } else { Ok(()) }
+}
+
+/// Whether a name is read as `transfer-encoding` or `content-length` by programs that fold names (RFC 3875 §4.1.18), and
+/// is spelt otherwise. Folding: lower case, each run of non-alphanumerics one `-`, outer `-` cut.
+fn is_framing_in_disguise(name: &str) -> bool {
+    // Both begin and end with letters that are rare in one name, so most names end here.
+    let inner = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let candidate = match (inner.as_bytes().first(), inner.as_bytes().last()) {
+        (Some(b't'), Some(b'g')) => "transfer-encoding",
+        (Some(b'c'), Some(b'h')) => "content-length",
+        _ => return false,
+    };
+    if name == candidate {
+        return false;
+    }
+    let mut words = inner.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let mut expected = candidate.split('-');
+    expected.all(|word| words.next() == Some(word)) && words.next().is_none()
+}
+

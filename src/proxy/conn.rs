@@ -1,0 +1,231 @@
+//! A client connection as the request path sees it: who is at the other end, and what is asked of it.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::proxy::canonical::Authority;
+use crate::proxy::serve::vitals::Vitals;
+use crate::proxy::settings::Limits;
+
+/// One client connection. Its requests share it; no identity is ever kept here.
+pub(crate) struct Conn {
+    id: u64,
+    peer: SocketAddr,
+    local: SocketAddr,
+    tls: Option<TlsInfo>,
+    limits: Arc<Limits>,
+    vitals: Arc<Vitals>,
+    closing: Closing,
+    close_after_answer: Cell<bool>,
+    last_authority: RefCell<Option<(Box<[u8]>, Authority)>>,
+}
+
+/// What TLS told about the client.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsInfo {
+    /// The server name the client asked for, lower case.
+    pub(crate) sni: Option<Box<str>>,
+    /// Its certificate, DER. `None` until client certificates are asked for.
+    pub(crate) client_certificate: Option<Arc<[u8]>>,
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub(crate) version: &'static str,
+}
+
+/// What a connection is made of.
+pub(crate) struct Arrival {
+    /// Unique in this process.
+    pub(crate) id: u64,
+    /// The other end; behind a listed peer what its PROXY protocol header says. IPv4-mapped addresses are IPv4 here.
+    pub(crate) peer: SocketAddr,
+    /// Our end.
+    pub(crate) local: SocketAddr,
+    /// `None`: cleartext.
+    pub(crate) tls: Option<TlsInfo>,
+    /// As they were when the connection came.
+    pub(crate) limits: Arc<Limits>,
+    /// What the connection is doing.
+    pub(crate) vitals: Arc<Vitals>,
+    /// The worker's drain.
+    pub(crate) closing: Closing,
+}
+
+impl Conn {
+    /// A connection that has just been accepted.
+    pub(crate) fn new(arrival: Arrival) -> Rc<Self> {
+        Rc::new(Self {
+            id: arrival.id,
+            peer: arrival.peer,
+            local: arrival.local,
+            tls: arrival.tls,
+            limits: arrival.limits,
+            vitals: arrival.vitals,
+            closing: arrival.closing,
+            close_after_answer: Cell::new(false),
+            last_authority: RefCell::new(None),
+        })
+    }
+
+    /// Unique in this process, for logs.
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The other end; behind a listed peer what its PROXY protocol header says. IPv4-mapped addresses are IPv4 here.
+    pub(crate) const fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Our end.
+    pub(crate) const fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// What TLS told; `None` on cleartext.
+    pub(crate) const fn tls(&self) -> Option<&TlsInfo> {
+        self.tls.as_ref()
+    }
+
+    /// Whether TLS ends here.
+    pub(crate) const fn secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// The limits the connection was accepted under.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether the connection speaks HTTP/2.
+    pub(crate) fn multiplexed(&self) -> bool {
+        self.vitals.multiplexed()
+    }
+
+    /// Closes the connection after the answer to the present request (HTTP/1.1; HTTP/2 frames its messages soundly). For
+    /// requests whose framing is in doubt.
+    pub(crate) fn close_after_answer(&self) {
+        self.close_after_answer.set(true);
+    }
+
+    /// Whether the answer must say `Connection: close`.
+    pub(crate) fn must_close(&self) -> bool {
+        (self.close_after_answer.get() || self.closing.begun()) && !self.multiplexed()
+    }
+
+    /// Whether a drain has begun.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.begun()
+    }
+
+    /// Ends when a drain begins. For tunnels, which say goodbye to both sides then; they have the drain's timeout for it.
+    pub(crate) fn closing(&self) -> impl Future<Output = ()> + 'static {
+        self.closing.clone().wait()
+    }
+
+    /// What the connection is doing.
+    pub(crate) const fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
+    }
+
+    /// The authority of the last host seen here, when this one is equal byte for byte.
+    pub(crate) fn known_authority(&self, raw: &[u8]) -> Option<Authority> {
+        match &*self.last_authority.borrow() {
+            Some((known, authority)) if **known == *raw => Some(authority.clone()),
+            Some(_) | None => None,
+        }
+    }
+
+    /// Remembers how a host is read.
+    pub(crate) fn remember_authority(&self, raw: &[u8], authority: &Authority) {
+        *self.last_authority.borrow_mut() = Some((raw.into(), authority.clone()));
+    }
+
+    /// A connection from 203.0.113.7 that nobody is at the other end of.
+    #[cfg(test)]
+    pub(crate) fn for_test(secure: bool) -> Rc<Self> {
+        Self::new(Arrival {
+            id: 1,
+            peer: SocketAddr::from(([203, 0, 113, 7], 40_000)),
+            local: SocketAddr::from(([127, 0, 0, 1], 80)),
+            tls: secure.then(|| TlsInfo {
+                sni: None,
+                client_certificate: None,
+                version: "TLSv1.3",
+            }),
+            limits: Arc::new(crate::proxy::serve::testing::limits()),
+            vitals: Vitals::new(crate::proxy::serve::vitals::Phase::Serving),
+            closing: Closing::never(),
+        })
+    }
+}
+
+impl fmt::Debug for Conn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn")
+            .field("id", &self.id)
+            .field("secure", &self.secure())
+            .field("multiplexed", &self.multiplexed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The drain of a worker, seen from its connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Closing {
+    flag: Rc<Cell<bool>>,
+    signal: watch::Receiver<bool>,
+}
+
+impl Closing {
+    /// `signal` wakes those who wait, `flag` is what requests look at.
+    pub(crate) const fn new(flag: Rc<Cell<bool>>, signal: watch::Receiver<bool>) -> Self {
+        Self { flag, signal }
+    }
+
+    /// Whether the drain has begun.
+    pub(crate) fn begun(&self) -> bool {
+        self.flag.get()
+    }
+
+    /// Ends when the drain begins, or when the worker is gone.
+    pub(crate) async fn wait(mut self) {
+        // The sender lives as long as the worker: an error means that there is nothing left to wait for.
+        drop(self.signal.wait_for(|begun| *begun).await);
+    }
+
+    /// A drain that never begins.
+    #[cfg(test)]
+    pub(crate) fn never() -> Self {
+        let (sender, signal) = watch::channel(false);
+        // Never drop the sender: its end would look like a drain.
+        std::mem::forget(sender);
+        Self {
+            flag: Rc::default(),
+            signal,
+        }
+    }
+}
+
+/// A request under way. Dropped when its answer has ended or nobody wants it any more.
+#[derive(Debug)]
+pub(crate) struct InFlight(Rc<Conn>);
+
+impl InFlight {
+    /// A request begins.
+    pub(crate) fn begin(conn: Rc<Conn>) -> Self {
+        conn.vitals.begin();
+        Self(conn)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.vitals.end();
+    }
+}

@@ -1,0 +1,253 @@
+//! What a connection is doing, and for how long: the numbers the sweep looks at.
+//!
+//! The hot path only stores small numbers; no clock is read and no timer is set per request. Every tick the sweep of the
+//! worker compares what it sees with what it saw, and cuts what stood still for too long.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Its PROXY protocol header is awaited.
+    ProxyHeader,
+    /// TLS is negotiated.
+    Handshake,
+    /// Nothing has come yet, or not yet enough to tell the protocol.
+    FirstByte,
+    /// HTTP/1.1: a head has begun.
+    Head,
+    /// At least one request is under way.
+    Serving,
+    /// HTTP/1.1: between two requests.
+    Idle,
+    /// HTTP/2: without streams.
+    Quiet,
+    /// We said goodbye; the client may still read and send.
+    Closing,
+}
+
+impl Phase {
+    const fn of(raw: u8) -> Self {
+        match raw {
+            0 => Self::ProxyHeader,
+            1 => Self::Handshake,
+            2 => Self::FirstByte,
+            3 => Self::Head,
+            4 => Self::Serving,
+            5 => Self::Idle,
+            6 => Self::Quiet,
+            _ => Self::Closing,
+        }
+    }
+}
+
+/// Why a connection was ended by us.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Cut {
+    /// No PROXY protocol header in time.
+    ProxyHeader,
+    /// No TLS handshake in time.
+    Handshake,
+    /// Silent since it came.
+    FirstByte,
+    /// A head that did not end in time.
+    Head,
+    /// Idle for too long.
+    Idle,
+    /// The client does not take what we write.
+    Write,
+    /// The client does not close after our goodbye.
+    Closing,
+    /// The drain ran out of time.
+    Drain,
+}
+
+impl Cut {
+    /// All reasons, for metrics.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::ProxyHeader,
+        Self::Handshake,
+        Self::FirstByte,
+        Self::Head,
+        Self::Idle,
+        Self::Write,
+        Self::Closing,
+        Self::Drain,
+    ];
+
+    /// The value of a metric's label.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::ProxyHeader => "proxy_header_timeout",
+            Self::Handshake => "handshake_timeout",
+            Self::FirstByte => "first_byte_timeout",
+            Self::Head => "head_timeout",
+            Self::Idle => "idle",
+            Self::Write => "write_stalled",
+            Self::Closing => "close_timeout",
+            Self::Drain => "drain_timeout",
+        }
+    }
+}
+
+/// What the sweep asks of a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub(crate) enum Verdict {
+    /// Nothing.
+    Go,
+    /// Finish what is under way, then close.
+    Finish,
+    /// End now.
+    End,
+}
+
+/// The numbers of one connection.
+///
+/// Only the thread of the worker writes them; they are atomic because hyper wants the stream of an upgrade to be `Send`.
+/// Relaxed loads and stores are plain moves.
+#[derive(Debug)]
+pub(crate) struct Vitals {
+    phase: AtomicU8,
+    moves: AtomicU32,
+    in_flight: AtomicU32,
+    multiplexed: AtomicBool,
+    write_blocked: AtomicBool,
+    write_moves: AtomicU32,
+    verdict: AtomicU8,
+    unread_body: AtomicBool,
+}
+
+impl Vitals {
+    /// Of a connection that is in `phase`.
+    pub(crate) fn new(phase: Phase) -> Arc<Self> {
+        Arc::new(Self {
+            phase: AtomicU8::new(phase as u8),
+            moves: AtomicU32::new(0),
+            in_flight: AtomicU32::new(0),
+            multiplexed: AtomicBool::new(false),
+            write_blocked: AtomicBool::new(false),
+            write_moves: AtomicU32::new(0),
+            verdict: AtomicU8::new(Verdict::Go as u8),
+            unread_body: AtomicBool::new(false),
+        })
+    }
+
+    /// What the connection is doing.
+    pub(crate) fn phase(&self) -> Phase {
+        Phase::of(self.phase.load(Relaxed))
+    }
+
+    /// Begins `phase`.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+        self.moves.store(self.moves.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// From here on the connection speaks HTTP/2.
+    pub(crate) fn speak_h2(&self) {
+        self.multiplexed.store(true, Relaxed);
+        self.enter(Phase::Quiet);
+    }
+
+    /// Whether the connection speaks HTTP/2.
+    pub(crate) fn multiplexed(&self) -> bool {
+        self.multiplexed.load(Relaxed)
+    }
+
+    /// Requests under way.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// How often the phase changed. Wraps.
+    pub(crate) fn moves(&self) -> u32 {
+        self.moves.load(Relaxed)
+    }
+
+    /// How often a blocked write went on; `None` while no write is blocked. Wraps.
+    pub(crate) fn blocked_write(&self) -> Option<u32> {
+        self.write_blocked.load(Relaxed).then(|| self.write_moves.load(Relaxed))
+    }
+
+    /// Bytes came in.
+    pub(crate) fn read(&self) {
+        match self.phase() {
+            Phase::Idle => self.enter(Phase::Head),
+            Phase::FirstByte if !self.multiplexed.load(Relaxed) => self.enter(Phase::Head),
+            Phase::ProxyHeader
+            | Phase::Handshake
+            | Phase::FirstByte
+            | Phase::Head
+            | Phase::Serving
+            | Phase::Quiet
+            | Phase::Closing => {}
+        }
+    }
+
+    /// A write could not proceed.
+    pub(crate) fn write_blocked(&self) {
+        self.write_blocked.store(true, Relaxed);
+    }
+
+    /// A write proceeded.
+    pub(crate) fn wrote(&self) {
+        if self.write_blocked.load(Relaxed) {
+            self.write_blocked.store(false, Relaxed);
+            self.write_moves
+                .store(self.write_moves.load(Relaxed).wrapping_add(1), Relaxed);
+        }
+    }
+
+    /// A request begins.
+    pub(crate) fn begin(&self) {
+        self.in_flight
+            .store(self.in_flight.load(Relaxed).saturating_add(1), Relaxed);
+        self.enter(Phase::Serving);
+    }
+
+    /// The answer to a request has ended, or nobody wants it any more.
+    pub(crate) fn end(&self) {
+        let left = self.in_flight.load(Relaxed).saturating_sub(1);
+        self.in_flight.store(left, Relaxed);
+        if left == 0 && self.phase() == Phase::Serving {
+            self.enter(match (self.verdict(), self.multiplexed()) {
+                (Verdict::Go, false) => Phase::Idle,
+                // A client that was told goodbye ends an HTTP/2 connection by its last stream; PINGs watch over it.
+                (_, true) => Phase::Quiet,
+                (Verdict::Finish | Verdict::End, false) => Phase::Closing,
+            });
+        }
+    }
+
+    /// An answer went out before its request's body was read. On HTTP/1.1 the connection closes after it.
+    pub(crate) fn leave_body_unread(&self) {
+        self.unread_body.store(true, Relaxed);
+    }
+
+    /// Whether bytes of the client are probably on their way when we close: then closing at once would reset the connection
+    /// and could take our answer with it.
+    pub(crate) fn wants_linger(&self) -> bool {
+        self.unread_body.load(Relaxed) || self.phase() == Phase::Head
+    }
+
+    /// What is asked of the connection.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self.verdict.load(Relaxed) {
+            0 => Verdict::Go,
+            1 => Verdict::Finish,
+            _ => Verdict::End,
+        }
+    }
+
+    /// Asks for `verdict`, unless more is asked already.
+    pub(crate) fn ask(&self, verdict: Verdict) {
+        let asked = self.verdict.load(Relaxed);
+        self.verdict.store(asked.max(verdict as u8), Relaxed);
+    }
+}
