@@ -12,7 +12,9 @@ pub mod rollout;
 pub mod token;
 
 mod admin;
+mod auth;
 mod config;
+mod links;
 mod providers;
 mod proxy;
 mod session;

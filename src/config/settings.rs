@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::admin;
-use crate::identity::Normalise;
-use crate::identity::Template;
+pub(crate) use crate::auth::settings::Canonical;
 use crate::providers;
 use crate::proxy;
 use crate::rollout;
@@ -47,17 +46,6 @@ pub(crate) struct Settings {
     pub(crate) bucket_key: rollout::BucketKey,
     /// The kill switch.
     pub(crate) kill_switch: KillSwitch,
-}
-
-/// `identity.canonical`.
-#[derive(Clone, Debug)]
-pub(crate) struct Canonical {
-    /// Rendered over the attributes of an identity, such as `hr:{employee_id}`.
-    pub(crate) template: Template,
-    /// Applied to each value before it is rendered.
-    pub(crate) normalise: Vec<Normalise>,
-    /// Providers that may speak about the attributes of the template (`authoritative.claims`). Others stay unjoined.
-    pub(crate) authoritative: Vec<crate::identity::ProviderId>,
 }
 
 /// The kill switch.

@@ -23,6 +23,12 @@ impl Authenticated {
         }
     }
 
+    /// A proof for tests of other modules.
+    #[cfg(test)]
+    pub(crate) fn for_test(identity: Identity, expires: UnixTime) -> Self {
+        Self::new(identity, expires)
+    }
+
     /// Who it is.
     pub(crate) const fn identity(&self) -> &Arc<Identity> {
         &self.identity

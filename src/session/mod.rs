@@ -1,1 +1,27 @@
+//! What we remember of a browser: its session, and which arm its person has been on.
+//!
+//! A session is a row in the store, opened by a random cookie; the row alone opens nothing. Only this module can make
+//! [`Restored`]. A store error is an outage: it must never look like a logout, and never like a session.
+
+mod body;
+mod id;
+mod live;
+mod pins;
+mod seal;
+mod sessions;
 pub(crate) mod settings;
+
+pub(crate) use body::Backing;
+pub(crate) use body::NewSession;
+pub(crate) use body::Origin;
+pub(crate) use id::SessionId;
+pub(crate) use live::Live;
+pub(crate) use pins::Pins;
+pub(crate) use seal::KeyRing;
+pub(crate) use seal::NoKeys;
+pub(crate) use seal::Opened;
+pub(crate) use seal::Purpose;
+pub(crate) use sessions::Created;
+pub(crate) use sessions::Farewell;
+pub(crate) use sessions::Restored;
+pub(crate) use sessions::Sessions;

@@ -1,0 +1,155 @@
+//! Why somebody was not admitted, and the one place that says what is answered.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::auth::policy::AppPolicy;
+use crate::identity::CredentialClass;
+use crate::identity::Outage;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::store::StoreError;
+
+/// Why somebody was not admitted. Every variant ends the request.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum AuthError {
+    /// The credential is not good, or not honoured here. No other provider is asked.
+    #[error("refused: {refusal}")]
+    Refused {
+        /// Why: for the log and the label, never for the client.
+        refusal: Refusal,
+        /// Whose credential it was, where that is known.
+        provider: Option<ProviderId>,
+        /// What was presented, where that is known.
+        class: Option<CredentialClass>,
+    },
+    /// The person is known, and may not come in.
+    #[error("forbidden: {refusal}")]
+    Forbidden {
+        /// Why.
+        refusal: Refusal,
+        /// Who vouched.
+        provider: ProviderId,
+        /// What was presented.
+        class: CredentialClass,
+    },
+    /// No judgement was reached: answered 503, whatever else was presented.
+    #[error("unavailable: {outage}")]
+    Unavailable {
+        /// What kind of outage.
+        outage: Outage,
+        /// What the provider asked for, if it did.
+        retry_after: Option<Duration>,
+        /// Who could not judge; `None` is our own store.
+        provider: Option<ProviderId>,
+        /// What was presented.
+        class: Option<CredentialClass>,
+    },
+    /// The kill switch stands at `deny`.
+    #[error("closed by the kill switch")]
+    Closed,
+}
+
+/// What the client gets. The proxy turns each into one response.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Answer {
+    /// 400: the request itself cannot be judged.
+    BadRequest,
+    /// 401, with these values of `WWW-Authenticate` (RFC 9110 §11.6.1).
+    Unauthorized(Vec<HeaderValue>),
+    /// 403.
+    Forbidden,
+    /// 503, with `Retry-After` in seconds.
+    Unavailable(u64),
+}
+
+/// What a 401 tells about the token that was presented (RFC 6750 §3.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Challenge {
+    /// Nothing was presented.
+    Plain,
+    /// A bearer token was, and it is not good.
+    InvalidToken,
+}
+
+/// `Retry-After` when nobody said how long: 5 s.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+impl AuthError {
+    /// What was presented belongs to `provider` and is not good.
+    pub(super) fn refused(refusal: Refusal, provider: &ProviderId, class: CredentialClass) -> Self {
+        Self::Refused {
+            refusal,
+            provider: Some(provider.clone()),
+            class: Some(class),
+        }
+    }
+
+    /// What was presented has no owner.
+    pub(super) const fn unowned(refusal: Refusal, class: CredentialClass) -> Self {
+        Self::Refused {
+            refusal,
+            provider: None,
+            class: Some(class),
+        }
+    }
+
+    /// Our store gave no answer.
+    pub(super) fn store(error: &StoreError, class: CredentialClass) -> Self {
+        Self::Unavailable {
+            outage: match error {
+                StoreError::Unavailable(_) => Outage::Connect,
+                StoreError::Damaged(_) => Outage::Malformed,
+            },
+            retry_after: None,
+            provider: None,
+            class: Some(class),
+        }
+    }
+
+    /// What is answered: the client learns a status and a challenge, the reason goes to the log.
+    pub(crate) fn answer(&self, policy: &AppPolicy) -> Answer {
+        match self {
+            Self::Refused {
+                refusal: Refusal::Ambiguous,
+                class: None,
+                ..
+            } => Answer::BadRequest,
+            Self::Refused {
+                class: Some(CredentialClass::Bearer | CredentialClass::Opaque),
+                ..
+            } => Answer::Unauthorized(policy.challenges(Challenge::InvalidToken)),
+            Self::Refused { .. } => Answer::Unauthorized(policy.challenges(Challenge::Plain)),
+            Self::Forbidden { .. } => Answer::Forbidden,
+            Self::Unavailable { retry_after, .. } => {
+                let wait = retry_after.unwrap_or(RETRY_AFTER).as_secs();
+                Answer::Unavailable(wait.clamp(1, 3_600))
+            }
+            Self::Closed => Answer::Unavailable(RETRY_AFTER.as_secs()),
+        }
+    }
+
+    /// Whether a navigation is sent to a login instead: a session that is over, or no longer honoured.
+    pub(crate) const fn leads_to_login(&self) -> bool {
+        match self {
+            Self::Refused {
+                class: Some(CredentialClass::Session),
+                ..
+            } => true,
+            Self::Refused { .. }
+            | Self::Forbidden { .. }
+            | Self::Unavailable { .. }
+            | Self::Closed => false,
+        }
+    }
+
+    /// The value of the label `reason`.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused { refusal, .. } | Self::Forbidden { refusal, .. } => refusal.as_str(),
+            Self::Unavailable { outage, .. } => outage.as_str(),
+            Self::Closed => Outage::Shed.as_str(),
+        }
+    }
+}

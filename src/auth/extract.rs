@@ -1,0 +1,383 @@
+//! Which one credential a request presents, without judging it.
+//!
+//! The rule, whatever the order of header fields:
+//!
+//! - Only the classes a route looks at exist.
+//! - Our own session cookie wins over cookies of providers: browsers keep old ones for years. They are neither judged
+//!   nor forwarded. Two cookies of our name are none of ours.
+//! - Anything else beside one credential is refused (`ambiguous`): two credentials may be two people.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
+use http::HeaderName;
+use http::header::AUTHORIZATION;
+use std::sync::Arc;
+use zeroize::Zeroize as _;
+
+use crate::auth::cookies;
+use crate::auth::cookies::Sent;
+use crate::auth::error::AuthError;
+use crate::auth::owners::Owners;
+use crate::identity::Credential;
+use crate::identity::CredentialClass;
+use crate::identity::Refusal;
+use crate::providers::Provider;
+use crate::secret::Secret;
+use crate::session::SessionId;
+use crate::token;
+
+/// The longest token looked at, in bytes.
+const MAX_TOKEN: usize = 16 * 1024;
+/// The longest `user:password`, in bytes.
+const MAX_BASIC: usize = 1_024;
+/// The longest session cookie of a provider and the longest API key, in bytes.
+const MAX_VALUE: usize = 4 * 1024;
+
+/// Two of a kind: there is nothing to challenge for, the request itself is bad.
+const AMBIGUOUS: AuthError = AuthError::Refused {
+    refusal: Refusal::Ambiguous,
+    provider: None,
+    class: None,
+};
+
+/// The one credential of a request. Nothing about it is true yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Presented<'a> {
+    kind: Kind<'a>,
+    owners: &'a Owners,
+}
+
+#[derive(Clone, Copy)]
+enum Kind<'a> {
+    /// Our own session.
+    Ours(SessionId<'a>),
+    Cookie {
+        name: &'a str,
+        value: &'a str,
+        owner: &'a Arc<dyn Provider>,
+    },
+    /// A signed token; its issuer names the owner, once it is read.
+    Bearer(&'a str),
+    Opaque {
+        token: &'a str,
+        owner: &'a Arc<dyn Provider>,
+    },
+    Basic {
+        encoded: &'a str,
+        owner: &'a Arc<dyn Provider>,
+    },
+    ApiKey {
+        header: &'a HeaderName,
+        value: &'a str,
+        owner: &'a Arc<dyn Provider>,
+    },
+}
+
+impl std::fmt::Debug for Kind<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[credential]")
+    }
+}
+
+/// Everything about a credential that its verdict depends on: input of the verdict cache's key, field by field.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(crate) struct VerdictKey<'a> {
+    /// Its class.
+    pub(crate) class: CredentialClass,
+    /// Where it stood: the name of a cookie or header, empty for `Authorization`.
+    pub(crate) slot: &'a str,
+    /// Its bytes.
+    pub(crate) material: &'a [u8],
+}
+
+impl std::fmt::Debug for VerdictKey<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[credential]")
+    }
+}
+
+/// Finds the one credential among `allowed` classes (empty: all); `None`: nothing was presented.
+///
+/// # Errors
+///
+/// [`AuthError::Refused`], when there is more than one, or one that nobody here can own.
+pub(crate) fn extract<'a>(
+    headers: &'a HeaderMap,
+    owners: &'a Owners,
+    allowed: &[CredentialClass],
+) -> Result<Option<Presented<'a>>, AuthError> {
+    let looks = |class| allowed.is_empty() || allowed.contains(&class);
+    let mut found: Option<Kind<'a>> = None;
+    let mut add = |kind: Kind<'a>| match found.replace(kind) {
+        None => Ok(()),
+        // A challenge is due where a credential stood in a header; two cookies alone are a bad request.
+        Some(other) => Err(AuthError::Refused {
+            refusal: Refusal::Ambiguous,
+            provider: None,
+            class: [kind.class(), other.class()]
+                .into_iter()
+                .find(|class| *class != CredentialClass::Session),
+        }),
+    };
+    if let Some(kind) = authorization(headers, owners, &looks)? {
+        add(kind)?;
+    }
+    if looks(CredentialClass::ApiKey) {
+        for (header, owner) in &owners.api_keys {
+            if let Some(value) = only(headers, header)? {
+                let value = Some(value)
+                    .filter(|value| !value.is_empty() && value.len() <= MAX_VALUE)
+                    .and_then(cookies::visible)
+                    .ok_or(AuthError::unowned(
+                        Refusal::BadCredentials,
+                        CredentialClass::ApiKey,
+                    ))?;
+                add(Kind::ApiKey {
+                    header,
+                    value,
+                    owner,
+                })?;
+            }
+        }
+    }
+    if looks(CredentialClass::Session) {
+        if let Some(kind) = cookie(headers, owners)? {
+            add(kind)?;
+        }
+    }
+    Ok(found.map(|kind| Presented { kind, owners }))
+}
+
+/// The only value of a header.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, AuthError> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => Ok(Some(value.as_bytes())),
+        (Some(_), Some(_)) => Err(AMBIGUOUS),
+    }
+}
+
+fn authorization<'a>(
+    headers: &'a HeaderMap,
+    owners: &'a Owners,
+    looks: &impl Fn(CredentialClass) -> bool,
+) -> Result<Option<Kind<'a>>, AuthError> {
+    let token = looks(CredentialClass::Bearer) || looks(CredentialClass::Opaque);
+    if !token && !looks(CredentialClass::Basic) {
+        return Ok(None);
+    }
+    let Some(value) = only(headers, &AUTHORIZATION)? else {
+        return Ok(None);
+    };
+    let end = value.iter().position(|byte| *byte == b' ');
+    let (scheme, rest) = value.split_at(end.unwrap_or(value.len()));
+    let rest = rest.trim_ascii_start();
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        if token {
+            bearer(rest, owners, looks)
+        } else {
+            Ok(None)
+        }
+    } else if scheme.eq_ignore_ascii_case(b"basic") {
+        if looks(CredentialClass::Basic) {
+            basic(rest, owners).map(Some)
+        } else {
+            Ok(None)
+        }
+    } else {
+        Err(AuthError::Refused {
+            refusal: Refusal::Unsupported,
+            provider: None,
+            class: None,
+        })
+    }
+}
+
+/// `b64token` of RFC 6750 §2.1. A token that a provider claims by prefix is opaque; what looks signed is never shown to
+/// anybody but the issuer it names.
+fn bearer<'a>(
+    token: &'a [u8],
+    owners: &'a Owners,
+    looks: &impl Fn(CredentialClass) -> bool,
+) -> Result<Option<Kind<'a>>, AuthError> {
+    let bad = AuthError::unowned(Refusal::BadCredentials, CredentialClass::Bearer);
+    if token.is_empty() || MAX_TOKEN < token.len() {
+        return Err(bad);
+    }
+    let Some(token) = cookies::visible(token) else {
+        return Err(bad);
+    };
+    if let Some(owner) = owners.of_prefix(token) {
+        return Ok(looks(CredentialClass::Opaque).then_some(Kind::Opaque { token, owner }));
+    }
+    if looks_signed(token) {
+        return Ok(looks(CredentialClass::Bearer).then_some(Kind::Bearer(token)));
+    }
+    if !looks(CredentialClass::Opaque) {
+        // It stands where a signed token is expected.
+        return Err(bad);
+    }
+    match owners.of_opaque() {
+        Ok(owner) => Ok(Some(Kind::Opaque { token, owner })),
+        Err(Refusal::Unsupported) => Err(bad),
+        Err(refusal) => Err(AuthError::unowned(refusal, CredentialClass::Opaque)),
+    }
+}
+
+/// Whether a token claims structure (RFC 7515 §7.1, RFC 7516 §7.1): base64url of `{"` and a dot, or three parts.
+fn looks_signed(token: &str) -> bool {
+    (token.starts_with("eyJ") && token.contains('.'))
+        || (token.bytes().filter(|byte| *byte == b'.').count() == 2
+            && token
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')))
+}
+
+/// RFC 7617 §2: base64 of `user-id:password`, without control characters. An empty password is never sent to a judge: a
+/// directory would take it for an anonymous bind (RFC 4513 §5.1.2).
+fn basic<'a>(encoded: &'a [u8], owners: &'a Owners) -> Result<Kind<'a>, AuthError> {
+    let class = CredentialClass::Basic;
+    let owner = owners
+        .of_basic()
+        .map_err(|refusal| AuthError::unowned(refusal, class))?;
+    let encoded = std::str::from_utf8(encoded)
+        .ok()
+        .filter(|encoded| with_basic(encoded, |_, _| ()).is_some())
+        .ok_or_else(|| AuthError::refused(Refusal::BadCredentials, owner.id(), class))?;
+    Ok(Kind::Basic { encoded, owner })
+}
+
+/// Decodes on the stack and hands out name and password.
+fn with_basic<T>(encoded: &str, take: impl FnOnce(&str, &str) -> T) -> Option<T> {
+    let mut buffer = [0; MAX_BASIC];
+    let taken = STANDARD
+        .decode_slice(encoded, &mut buffer)
+        .ok()
+        .and_then(|length| std::str::from_utf8(buffer.get(..length)?).ok())
+        .and_then(|text| text.split_once(':'))
+        .filter(|(name, password)| !name.is_empty() && !password.is_empty())
+        .filter(|(name, password)| !name.chars().chain(password.chars()).any(char::is_control))
+        .map(|(name, password)| take(name, password));
+    buffer.zeroize();
+    taken
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, owners: &'a Owners) -> Result<Option<Kind<'a>>, AuthError> {
+    let ours = cookies::named(headers, &owners.session_cookie).text();
+    if let Some(id) = ours.and_then(SessionId::parse) {
+        return Ok(Some(Kind::Ours(id)));
+    }
+    let mut found: Option<(&'a str, &'a [u8], &'a Arc<dyn Provider>)> = None;
+    for (name, owner) in &owners.cookies {
+        let value = match cookies::named(headers, name) {
+            Sent::None => continue,
+            Sent::Once(value) => value,
+            Sent::Several => return Err(AMBIGUOUS),
+        };
+        match found {
+            None => found = Some((name, value, owner)),
+            // Of two cookies of one provider, the one that its settings name first.
+            Some((_, _, first)) if first.id() == owner.id() => {}
+            Some(_) => return Err(AMBIGUOUS),
+        }
+    }
+    let Some((name, value, owner)) = found else {
+        return Ok(None);
+    };
+    let value = Some(value)
+        .filter(|value| !value.is_empty() && value.len() <= MAX_VALUE)
+        .and_then(cookies::visible)
+        .ok_or_else(|| {
+            AuthError::refused(
+                Refusal::BadCredentials,
+                owner.id(),
+                CredentialClass::Session,
+            )
+        })?;
+    Ok(Some(Kind::Cookie { name, value, owner }))
+}
+
+impl Kind<'_> {
+    const fn class(&self) -> CredentialClass {
+        match self {
+            Self::Ours(_) | Self::Cookie { .. } => CredentialClass::Session,
+            Self::Bearer(_) => CredentialClass::Bearer,
+            Self::Opaque { .. } => CredentialClass::Opaque,
+            Self::Basic { .. } => CredentialClass::Basic,
+            Self::ApiKey { .. } => CredentialClass::ApiKey,
+        }
+    }
+}
+
+impl<'a> Presented<'a> {
+    /// Its class.
+    pub(crate) const fn class(&self) -> CredentialClass {
+        self.kind.class()
+    }
+
+    /// What its verdict depends on, beside the snapshot.
+    pub(crate) fn key(&self) -> VerdictKey<'a> {
+        let (slot, material) = match self.kind {
+            Kind::Ours(id) => (&*self.owners.session_cookie, id.as_str()),
+            Kind::Cookie { name, value, .. } => (name, value),
+            Kind::Bearer(token) | Kind::Opaque { token, .. } => ("", token),
+            Kind::Basic { encoded, .. } => ("", encoded),
+            Kind::ApiKey { header, value, .. } => (header.as_str(), value),
+        };
+        VerdictKey {
+            class: self.class(),
+            slot,
+            material: material.as_bytes(),
+        }
+    }
+
+    /// Our own session, if it is one.
+    pub(super) const fn session(&self) -> Option<SessionId<'a>> {
+        match self.kind {
+            Kind::Ours(id) => Some(id),
+            Kind::Cookie { .. }
+            | Kind::Bearer(_)
+            | Kind::Opaque { .. }
+            | Kind::Basic { .. }
+            | Kind::ApiKey { .. } => None,
+        }
+    }
+
+    /// The only provider that may judge it; `None` for our own session, which no provider judges.
+    pub(super) fn owner(&self) -> Result<Option<&'a Arc<dyn Provider>>, Refusal> {
+        match self.kind {
+            Kind::Ours(_) => Ok(None),
+            Kind::Bearer(token) => {
+                let unverified = token::peek(token)?;
+                self.owners.of_issuer(&unverified.issuer).map(Some)
+            }
+            Kind::Cookie { owner, .. }
+            | Kind::Opaque { owner, .. }
+            | Kind::Basic { owner, .. }
+            | Kind::ApiKey { owner, .. } => Ok(Some(owner)),
+        }
+    }
+
+    /// The credential, owned, for its judge; `None` for our own session.
+    pub(super) fn credential(&self) -> Option<Credential> {
+        let secret = |text: &str| Secret::new(text.to_owned());
+        match self.kind {
+            Kind::Ours(_) => None,
+            Kind::Cookie { name, value, .. } => Some(Credential::Session {
+                cookie: name.into(),
+                value: secret(value),
+            }),
+            Kind::Bearer(token) => Some(Credential::Bearer(secret(token))),
+            Kind::Opaque { token, .. } => Some(Credential::Opaque(secret(token))),
+            Kind::Basic { encoded, .. } => {
+                with_basic(encoded, |name, password| Credential::Basic {
+                    username: name.into(),
+                    password: secret(password),
+                })
+            }
+            Kind::ApiKey { value, .. } => Some(Credential::ApiKey(secret(value))),
+        }
+    }
+}

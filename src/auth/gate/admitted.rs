@@ -1,0 +1,91 @@
+//! Proof that somebody was admitted.
+
+use std::sync::Arc;
+
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::CredentialClass;
+use crate::identity::Identity;
+use crate::identity::ProviderId;
+use crate::providers::Epoch;
+use crate::rollout::Arm;
+use crate::rollout::KillPosition;
+use crate::session::Live;
+
+/// Proof that somebody was admitted to one application. Only the gate makes one; identity headers are written only from it.
+#[derive(Clone, Debug)]
+pub(crate) struct Admitted {
+    pub(super) identity: Arc<Identity>,
+    pub(super) canonical: CanonicalSubject,
+    pub(super) class: CredentialClass,
+    pub(super) arm: Option<Arm>,
+    pub(super) rule: Arc<str>,
+    pub(super) expires: UnixTime,
+    pub(super) rests_on: Epoch,
+    pub(super) epoch: u64,
+    pub(super) session: Option<Arc<Live>>,
+    pub(super) kill: KillPosition,
+    pub(super) reach: Reach,
+}
+
+/// How far an admission reaches.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reach {
+    /// Every request with the same credential to the same application, while [`Admitted::still_good`].
+    SameCredential,
+    /// This request alone: a rule looked at its path, method or address.
+    ThisRequest,
+}
+
+impl Admitted {
+    /// Whether the admission still holds; asked on every use of a kept one, and counted as a use of the session. Atomics only.
+    pub(crate) fn still_good(&self, kill: KillPosition, now: UnixTime) -> bool {
+        now < self.expires
+            && self.kill == kill
+            && self.rests_on.current() == self.epoch
+            && self
+                .session
+                .as_deref()
+                .is_none_or(|session| session.use_at(now))
+    }
+
+    /// Who it is, in the words of the provider that vouched.
+    pub(crate) const fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+
+    /// Who it is across providers.
+    pub(crate) const fn canonical(&self) -> &CanonicalSubject {
+        &self.canonical
+    }
+
+    /// Who vouched.
+    pub(crate) fn provider(&self) -> &ProviderId {
+        &self.identity.provider
+    }
+
+    /// What was presented.
+    pub(crate) const fn class(&self) -> CredentialClass {
+        self.class
+    }
+
+    /// The arm of the provider that vouched; `None` without a rollout.
+    pub(crate) const fn arm(&self) -> Option<Arm> {
+        self.arm
+    }
+
+    /// The rule that assigned the person: a label value.
+    pub(crate) fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    /// Until when it holds at the longest.
+    pub(crate) const fn expires(&self) -> UnixTime {
+        self.expires
+    }
+
+    /// Whether it may be kept for other requests.
+    pub(crate) const fn reach(&self) -> Reach {
+        self.reach
+    }
+}

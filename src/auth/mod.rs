@@ -1,0 +1,43 @@
+//! From a credential to an admitted identity, and the browser login that makes one.
+//!
+//! Knows request parts (`http` types), not hyper. Only [`gate`] can make [`Admitted`]. This module must never ask a second
+//! provider about a credential, and never turn an outage into an admission.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod canonical;
+mod cookies;
+mod error;
+mod extract;
+mod gate;
+mod login;
+mod owners;
+mod policy;
+pub(crate) mod settings;
+mod watch;
+
+pub(crate) use canonical::Joiner;
+pub(crate) use error::Answer;
+pub(crate) use error::AuthError;
+pub(crate) use error::Challenge;
+pub(crate) use extract::Presented;
+pub(crate) use extract::VerdictKey;
+pub(crate) use extract::extract;
+pub(crate) use gate::Admitted;
+pub(crate) use gate::Deps;
+pub(crate) use gate::Gate;
+pub(crate) use gate::Reach;
+pub(crate) use login::Endpoint;
+pub(crate) use login::LoginSettings;
+pub(crate) use login::Logins;
+pub(crate) use login::Request;
+pub(crate) use login::TurnedAway;
+pub(crate) use owners::Owners;
+pub(crate) use policy::AppPolicy;
+pub(crate) use policy::PolicyParts;
+pub(crate) use watch::Attempt;
+pub(crate) use watch::Decision;
+pub(crate) use watch::Flow;
+pub(crate) use watch::Journey;
+pub(crate) use watch::Unwatched;
+pub(crate) use watch::Watch;

@@ -1,0 +1,132 @@
+//! Which provider a credential belongs to, within one application.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use crate::identity::Issuer;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::providers::Provider;
+
+/// The providers of one application, found by what they own. A credential of any other provider has no owner here.
+#[derive(Debug, Default)]
+pub(crate) struct Owners {
+    /// The name of our own session cookie.
+    pub(super) session_cookie: Box<str>,
+    issuers: HashMap<Issuer, Arc<dyn Provider>>,
+    pub(super) cookies: Vec<(Box<str>, Arc<dyn Provider>)>,
+    prefixes: Vec<(Box<str>, Arc<dyn Provider>)>,
+    opaque: Owner,
+    basic: Owner,
+    pub(super) api_keys: Vec<(HeaderName, Arc<dyn Provider>)>,
+}
+
+/// Who owns a kind of credential that carries no name.
+#[derive(Debug, Default)]
+enum Owner {
+    #[default]
+    Nobody,
+    One(Arc<dyn Provider>),
+    Several,
+}
+
+impl Owner {
+    fn add(&mut self, provider: &Arc<dyn Provider>) {
+        *self = match self {
+            Self::Nobody => Self::One(Arc::clone(provider)),
+            Self::One(_) | Self::Several => Self::Several,
+        };
+    }
+
+    const fn one(&self) -> Result<&Arc<dyn Provider>, Refusal> {
+        match self {
+            Self::Nobody => Err(Refusal::Unsupported),
+            Self::One(provider) => Ok(provider),
+            Self::Several => Err(Refusal::Ambiguous),
+        }
+    }
+}
+
+impl Owners {
+    /// Indexes what the providers of an application own.
+    pub(super) fn new<'a>(
+        session_cookie: &str,
+        providers: impl IntoIterator<Item = &'a Arc<dyn Provider>>,
+    ) -> Self {
+        let mut owners = Self {
+            session_cookie: session_cookie.into(),
+            ..Self::default()
+        };
+        for provider in providers {
+            let owns = provider.owns();
+            for issuer in &owns.issuers {
+                owners.issuers.insert(issuer.clone(), Arc::clone(provider));
+            }
+            for cookie in &owns.cookies {
+                owners.cookies.push((cookie.clone(), Arc::clone(provider)));
+            }
+            match owns.opaque.as_deref() {
+                None => {}
+                Some([]) => owners.opaque.add(provider),
+                Some(prefixes) => {
+                    for prefix in prefixes {
+                        owners.prefixes.push((prefix.clone(), Arc::clone(provider)));
+                    }
+                }
+            }
+            if owns.basic {
+                owners.basic.add(provider);
+            }
+            if let Some(header) = &owns.api_key_header {
+                owners.api_keys.push((header.clone(), Arc::clone(provider)));
+            }
+        }
+        // The longest prefix first: `ory_at_` before `ory_`.
+        owners
+            .prefixes
+            .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        owners
+    }
+
+    /// Whose issuer it is.
+    pub(super) fn of_issuer(&self, issuer: &Issuer) -> Result<&Arc<dyn Provider>, Refusal> {
+        self.issuers.get(issuer).ok_or(Refusal::WrongIssuer)
+    }
+
+    /// Whose prefix an opaque token begins with.
+    pub(super) fn of_prefix(&self, token: &str) -> Option<&Arc<dyn Provider>> {
+        self.prefixes
+            .iter()
+            .find(|(prefix, _)| !prefix.is_empty() && token.starts_with(&**prefix))
+            .map(|(_, provider)| provider)
+    }
+
+    /// Whose opaque tokens have no prefix.
+    pub(super) const fn of_opaque(&self) -> Result<&Arc<dyn Provider>, Refusal> {
+        self.opaque.one()
+    }
+
+    /// Who judges passwords.
+    pub(super) const fn of_basic(&self) -> Result<&Arc<dyn Provider>, Refusal> {
+        self.basic.one()
+    }
+
+    /// Whether anybody here takes bearer tokens.
+    pub(super) fn take_bearer(&self) -> bool {
+        !self.issuers.is_empty()
+            || !self.prefixes.is_empty()
+            || !matches!(self.opaque, Owner::Nobody)
+    }
+
+    /// Whether anybody here takes passwords.
+    pub(super) const fn take_basic(&self) -> bool {
+        !matches!(self.basic, Owner::Nobody)
+    }
+
+    /// Whether `provider` is one of these.
+    pub(super) fn has_cookie_of(&self, provider: &ProviderId) -> bool {
+        self.cookies.iter().any(|(_, owner)| owner.id() == provider)
+    }
+}

@@ -1,0 +1,147 @@
+//! What one application's policy is, in one snapshot.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use crate::auth::error::Challenge;
+use crate::auth::owners::Owners;
+use crate::identity::ProviderId;
+use crate::providers::Providers;
+use crate::rollout::AppId;
+use crate::rollout::Cohorts;
+use crate::rollout::Fallback;
+use crate::rollout::KillPosition;
+use crate::rollout::KillState;
+use crate::rollout::OtherArm;
+use crate::rollout::Plan;
+
+/// One application in one snapshot: who may vouch for its people, and where they sign in.
+#[derive(Debug)]
+pub(crate) struct AppPolicy {
+    pub(super) app: AppId,
+    pub(super) plan: Option<Arc<Plan>>,
+    pub(super) single: Option<ProviderId>,
+    pub(super) fallbacks: Vec<Fallback>,
+    pub(super) forms: HashMap<ProviderId, String>,
+    pub(super) owners: Owners,
+    pub(super) varies: bool,
+}
+
+/// What an [`AppPolicy`] is made of.
+#[derive(Debug)]
+pub(crate) struct PolicyParts<'a> {
+    /// The application.
+    pub(crate) app: AppId,
+    /// Its rollout, if it moves.
+    pub(crate) plan: Option<Arc<Plan>>,
+    /// Its provider, if it does not.
+    pub(crate) single: Option<ProviderId>,
+    /// All providers of the snapshot.
+    pub(crate) providers: &'a Providers,
+    /// All cohorts of the snapshot.
+    pub(crate) cohorts: &'a Cohorts,
+    /// The name of our session cookie.
+    pub(crate) session_cookie: &'a str,
+    /// The fallbacks of this application.
+    pub(crate) fallbacks: Vec<Fallback>,
+    /// Sign-in forms at the upstream (`session_probe.login_path`), by provider.
+    pub(crate) forms: HashMap<ProviderId, String>,
+}
+
+impl AppPolicy {
+    /// Puts an application's policy together.
+    pub(crate) fn new(parts: PolicyParts<'_>) -> Self {
+        let PolicyParts {
+            app,
+            plan,
+            single,
+            providers,
+            cohorts,
+            session_cookie,
+            fallbacks,
+            forms,
+        } = parts;
+        let names: Vec<&ProviderId> = match &plan {
+            Some(plan) => vec![&plan.from, &plan.to],
+            None => single.iter().collect(),
+        };
+        let judges = names.iter().filter_map(|name| providers.named(name));
+        let owners = Owners::new(session_cookie, judges);
+        let varies = plan.as_deref().is_some_and(|plan| varies(plan, cohorts));
+        Self {
+            app,
+            plan,
+            single,
+            fallbacks,
+            forms,
+            owners,
+            varies,
+        }
+    }
+
+    /// The application.
+    pub(crate) const fn app(&self) -> &AppId {
+        &self.app
+    }
+
+    /// Its rollout, if it moves.
+    pub(crate) fn plan(&self) -> Option<&Plan> {
+        self.plan.as_deref()
+    }
+
+    /// Who owns which credential here.
+    pub(crate) const fn owners(&self) -> &Owners {
+        &self.owners
+    }
+
+    /// Where the kill switch stands for this application.
+    pub(crate) fn kill(&self, state: &KillState) -> KillPosition {
+        match &self.plan {
+            Some(plan) => state.position(&plan.id),
+            None => state.global,
+        }
+    }
+
+    /// The challenges of a 401 (RFC 6750 §3, RFC 7617 §2): one per scheme that this application takes.
+    pub(crate) fn challenges(&self, challenge: Challenge) -> Vec<HeaderValue> {
+        let realm = self.app.as_str();
+        let mut all = Vec::new();
+        let bearer = match challenge {
+            Challenge::Plain => format!("Bearer realm=\"{realm}\""),
+            Challenge::InvalidToken => {
+                format!("Bearer realm=\"{realm}\", error=\"invalid_token\"")
+            }
+        };
+        // RFC 9110 §15.5.2: a 401 always says how; so Bearer also where only browsers sign in.
+        if self.owners.take_bearer() || !self.owners.take_basic() {
+            all.extend(HeaderValue::try_from(bearer));
+        }
+        if self.owners.take_basic() {
+            let basic = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
+            all.extend(HeaderValue::try_from(basic));
+        }
+        all
+    }
+}
+
+/// Whether the answer for one credential may differ between requests: then no verdict is kept.
+fn varies(plan: &Plan, cohorts: &Cohorts) -> bool {
+    let by_request = |id| {
+        cohorts
+            .get(id)
+            .is_none_or(crate::rollout::Cohort::depends_on_request)
+    };
+    let accept = plan.stage.accept.iter().flat_map(|accept| &accept.except);
+    let assign = plan
+        .stage
+        .assign
+        .iter()
+        .filter_map(|rule| rule.cohort.as_ref());
+    let assign_decides = match plan.stage.other_arm {
+        OtherArm::Accept => false,
+        OtherArm::Exchange | OtherArm::Reject => true,
+    };
+    accept.into_iter().any(by_request) || (assign_decides && assign.into_iter().any(by_request))
+}

@@ -1,0 +1,169 @@
+//! The table of links.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use quick_cache::sync::Cache;
+
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::ProviderId;
+use crate::identity::SubjectKey;
+use crate::store::Expect;
+use crate::store::Key;
+use crate::store::Store;
+use crate::store::StoreError;
+
+/// Which account of a provider a person is: row by person.
+const ACCOUNTS: &str = "link";
+/// Which person an account is: row by account.
+const PEOPLE: &str = "link_person";
+/// Links kept in memory beside the store: 65 536.
+const KEPT: usize = 65_536;
+
+/// Why an account was not found to be a person's only one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// The person has another account at this provider, or the account is another person's.
+    #[error("the link conflicts with an earlier one")]
+    Conflict,
+    /// Nothing is known.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The table. Lives as long as the process.
+pub(crate) struct Links {
+    store: Arc<dyn Store>,
+    kept: Cache<Account, CanonicalSubject>,
+}
+
+#[derive(Clone, Eq, Hash, PartialEq)]
+struct Account {
+    provider: ProviderId,
+    key: SubjectKey,
+}
+
+impl Links {
+    /// Keeps links in `store`.
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            kept: Cache::new(KEPT),
+        }
+    }
+
+    /// Makes sure that `person` is this account of `provider` and no other, and this account nobody else. The first
+    /// sighting writes both rows; an earlier one is never overwritten.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::Conflict`] is final.
+    pub(crate) async fn claim(
+        &self,
+        person: &CanonicalSubject,
+        provider: &ProviderId,
+        key: &SubjectKey,
+        now: UnixTime,
+    ) -> Result<(), LinkError> {
+        let account = Account {
+            provider: provider.clone(),
+            key: key.clone(),
+        };
+        if let Some(known) = self.kept.get(&account) {
+            return if known == *person {
+                Ok(())
+            } else {
+                Err(LinkError::Conflict)
+            };
+        }
+        let (issuer, subject) = (key.issuer.as_str(), key.subject.as_str());
+        let by_account = row(&[provider.as_str(), issuer, subject]);
+        let by_person = row(&[person.as_str(), provider.as_str()]);
+        let by_account = Key {
+            table: PEOPLE,
+            key: &by_account,
+        };
+        let by_person = Key {
+            table: ACCOUNTS,
+            key: &by_person,
+        };
+        // The account first: it is what was proved. A crash between the two leaves a row that the next sighting completes.
+        let made = self
+            .write(by_account, person.as_str().as_bytes(), now)
+            .await?;
+        let other = row(&[issuer, subject]);
+        match self.write(by_person, &other, now).await {
+            Ok(_) => {}
+            Err(LinkError::Conflict) => {
+                match made {
+                    Sighting::First => self.store.delete(by_account).await?,
+                    Sighting::Known => {}
+                }
+                return Err(LinkError::Conflict);
+            }
+            Err(error) => return Err(error),
+        }
+        self.kept.insert(account, person.clone());
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        key: Key<'_>,
+        value: &[u8],
+        now: UnixTime,
+    ) -> Result<Sighting, LinkError> {
+        if let Some(row) = self.store.get(key, now).await? {
+            return known(&row.value, value);
+        }
+        let never = UnixTime::NEVER;
+        if self
+            .store
+            .compare_and_swap(key, Expect::Absent, value, never, now)
+            .await?
+        {
+            return Ok(Sighting::First);
+        }
+        match self.store.get(key, now).await? {
+            Some(row) => known(&row.value, value),
+            None => Err(LinkError::Store(StoreError::Unavailable(String::from(
+                "a link changed twice while it was written",
+            )))),
+        }
+    }
+}
+
+enum Sighting {
+    First,
+    Known,
+}
+
+fn known(found: &[u8], expected: &[u8]) -> Result<Sighting, LinkError> {
+    if found == expected {
+        Ok(Sighting::Known)
+    } else {
+        Err(LinkError::Conflict)
+    }
+}
+
+/// Length-prefixed and hashed: no two lists share a row.
+fn row(parts: &[&str]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(b"authferry/link/v1");
+    for part in parts {
+        let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
+        context.update(&length.to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    let mut row = [0; 32];
+    row.copy_from_slice(context.finish().as_ref());
+    row
+}
+
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Links")
+    }
+}
