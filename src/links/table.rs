@@ -167,3 +167,83 @@ impl fmt::Debug for Links {
         f.write_str("Links")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Issuer;
+    use crate::identity::Subject;
+    use crate::store::MemoryStore;
+
+    const NOW: UnixTime = UnixTime::from_secs(1);
+
+    fn links(store: &Arc<MemoryStore>) -> Links {
+        Links::new(Arc::clone(store) as _)
+    }
+
+    async fn claim(
+        links: &Links,
+        person: &str,
+        provider: &str,
+        subject: &str,
+    ) -> Result<(), LinkError> {
+        let person = CanonicalSubject::named(person).unwrap();
+        let key = SubjectKey {
+            issuer: Issuer::new(&format!("https://{provider}")),
+            subject: Subject::try_from(subject).unwrap(),
+        };
+        links
+            .claim(&person, &ProviderId::new(provider), &key, NOW)
+            .await
+    }
+
+    fn conflicts(result: Result<(), LinkError>) -> bool {
+        matches!(result, Err(LinkError::Conflict))
+    }
+
+    #[tokio::test]
+    async fn a_person_has_one_account_at_each_provider() {
+        let store = Arc::new(MemoryStore::default());
+        for links in [links(&store), links(&store)] {
+            claim(&links, "hr:1", "old", "alice").await.unwrap();
+            claim(&links, "hr:1", "new", "a1").await.unwrap();
+            claim(&links, "hr:2", "new", "b1").await.unwrap();
+            assert!(conflicts(claim(&links, "hr:1", "new", "a2").await));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_account_is_one_person() {
+        let store = Arc::new(MemoryStore::default());
+        for links in [links(&store), links(&store)] {
+            claim(&links, "hr:1", "new", "a1").await.unwrap();
+            assert!(conflicts(claim(&links, "hr:2", "new", "a1").await));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_claim_leaves_nothing_behind() {
+        let store = Arc::new(MemoryStore::default());
+        let links = links(&store);
+        claim(&links, "hr:1", "new", "a1").await.unwrap();
+        assert!(conflicts(claim(&links, "hr:1", "new", "mallory").await));
+        claim(&links, "hr:3", "new", "mallory").await.unwrap();
+        claim(&links, "hr:1", "new", "a1").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn of_two_people_who_are_first_at_once_one_is_refused() {
+        let store = Arc::new(MemoryStore::default());
+        let tasks: Vec<_> = ["a", "b", "c", "d"]
+            .map(|subject| {
+                let links = links(&store);
+                tokio::spawn(async move { claim(&links, "hr:1", "new", subject).await.is_ok() })
+            })
+            .into();
+        let mut won = 0;
+        for task in tasks {
+            won += usize::from(task.await.unwrap());
+        }
+        assert_eq!(won, 1);
+    }
+}

@@ -27,6 +27,7 @@ pub(crate) struct Live {
     idle: AtomicU64,
     seen: AtomicU64,
     written: AtomicU64,
+    generation: AtomicU64,
     content: OnceLock<Arc<Content>>,
     registry: Arc<Registry>,
     touches: mpsc::Sender<Arc<Live>>,
@@ -92,17 +93,19 @@ impl Live {
         UnixTime::from_millis(self.seen.load(Ordering::Acquire))
     }
 
-    /// Takes in what the store says. The first reader's content stays; every reader's `seen` counts.
-    pub(super) fn fill(&self, content: Content, seen: UnixTime, idle: Duration) {
+    /// Takes in what the store says, opened under the keys of `generation`. The first reader's content stays; every
+    /// reader's `seen` counts.
+    pub(super) fn fill(&self, content: Content, seen: UnixTime, idle: Duration, generation: u64) {
         self.idle.store(millis(idle), Ordering::Release);
         self.seen.fetch_max(seen.as_millis(), Ordering::AcqRel);
         self.written.fetch_max(seen.as_millis(), Ordering::AcqRel);
         self.content.get_or_init(|| Arc::new(content));
+        self.generation.fetch_max(generation, Ordering::AcqRel);
     }
 
-    /// Takes over a changed setting.
-    pub(super) fn set_idle(&self, idle: Duration) {
-        self.idle.store(millis(idle), Ordering::Release);
+    /// Whether it was opened under the keys of `generation`.
+    pub(super) fn is_of(&self, generation: u64) -> bool {
+        self.content.get().is_some() && self.generation.load(Ordering::Acquire) == generation
     }
 }
 
@@ -156,6 +159,7 @@ impl Registry {
             idle: AtomicU64::new(0),
             seen: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             content: OnceLock::new(),
             registry: Arc::clone(self),
             touches: touches.clone(),

@@ -105,3 +105,22 @@ impl fmt::Debug for Pins {
         f.write_str("Pins")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    #[tokio::test]
+    async fn a_pin_is_of_one_person_and_one_rollout() {
+        let pins = Pins::new(Arc::new(MemoryStore::default()));
+        let now = UnixTime::from_secs(1);
+        let (a, b) = (RolloutId::new("a"), RolloutId::new("ab"));
+        let person = |name| CanonicalSubject::named(name).unwrap();
+        pins.moved(&a, &person("bc"), 7, now).await.unwrap();
+        let pin = pins.of(&a, &person("bc"), now).await.unwrap().unwrap();
+        assert_eq!((pin.arm, pin.epoch), (Arm::To, 7));
+        assert_eq!(pins.of(&b, &person("c"), now).await.unwrap(), None);
+        assert_eq!(pins.of(&a, &person("b"), now).await.unwrap(), None);
+    }
+}

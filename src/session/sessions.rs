@@ -58,6 +58,8 @@ pub(crate) struct Sessions {
 }
 
 struct Active {
+    /// Raised by every reload: what was opened before is opened again.
+    generation: u64,
     ring: Arc<KeyRing>,
     idle: Duration,
     absolute: Duration,
@@ -104,7 +106,7 @@ impl Sessions {
         let sessions = Arc::new(Self {
             store,
             entropy,
-            active: ArcSwap::from_pointee(Active::new(settings)?),
+            active: ArcSwap::from_pointee(Active::new(settings, 1)?),
             registry: Registry::new(),
             kept: Cache::new(KEPT),
             touches,
@@ -119,9 +121,8 @@ impl Sessions {
     ///
     /// [`NoKeys`], when the settings name none; nothing changes then.
     pub(crate) fn reload(&self, settings: &Settings) -> Result<(), NoKeys> {
-        self.active.store(Arc::new(Active::new(settings)?));
-        // A session sealed under a key that is gone must not live on in memory.
-        self.kept.clear();
+        let next = self.active.load().generation + 1;
+        self.active.store(Arc::new(Active::new(settings, next)?));
         Ok(())
     }
 
@@ -172,30 +173,31 @@ impl Sessions {
         let active = self.active.load_full();
         let row = id.row();
         let live = self.registry.entry(&row, &self.touches);
-        if live.content().is_none() {
+        if live.is_of(active.generation) {
+            // Only to be remembered as used.
+            drop(self.kept.get(&row));
+        } else {
             let key = Key {
                 table: TABLE,
                 key: &row,
             };
-            let Some(found) = self.store.get(key, now).await? else {
-                return Ok(None);
-            };
-            let Some((opened, body)) = self.open(&active, id.bytes(), &row, &found) else {
+            let found = self.store.get(key, now).await?;
+            let opened = found.and_then(|found| self.open(&active, id.bytes(), &row, &found));
+            let Some((opened, body)) = opened else {
+                // Gone, or sealed under a key that is gone.
+                live.end();
                 return Ok(None);
             };
             let Some(content) = body.content(id.bytes()) else {
                 return Err(StoreError::Damaged(String::from("a session row")));
             };
-            live.fill(content, UnixTime::from_millis(body.seen), active.idle);
+            let seen = UnixTime::from_millis(body.seen);
+            live.fill(content, seen, active.idle, active.generation);
             self.kept.insert(row, Arc::clone(&live));
             match opened.under {
                 SealedUnder::CurrentKey => {}
                 SealedUnder::OlderKey => live.ask_for_touch(),
             }
-        } else {
-            live.set_idle(active.idle);
-            // Only to be remembered as used.
-            drop(self.kept.get(&row));
         }
         let content = live.content().map(Arc::clone);
         Ok(match content {
@@ -306,8 +308,9 @@ impl Sessions {
 const SLACK: Duration = Duration::from_secs(120);
 
 impl Active {
-    fn new(settings: &Settings) -> Result<Self, NoKeys> {
+    fn new(settings: &Settings, generation: u64) -> Result<Self, NoKeys> {
         Ok(Self {
+            generation,
             ring: Arc::new(KeyRing::new(&settings.keys)?),
             idle: settings.idle,
             absolute: settings.absolute,
@@ -371,5 +374,368 @@ impl Restored {
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sessions").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SystemEntropy;
+    use crate::identity::ClaimMap;
+    use crate::identity::Issuer;
+    use crate::identity::Subject;
+    use crate::identity::SubjectKey;
+    use crate::providers::Authenticated;
+    use crate::rollout::Arm;
+    use crate::rollout::RolloutId;
+    use crate::session::settings::StoreKind;
+    use crate::store::MemoryStore;
+    use async_trait::async_trait;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
+    use tokio::sync::Notify;
+
+    fn settings(keys: &[u8]) -> Settings {
+        Settings {
+            cookie: "__Host-authferry".into(),
+            secure: true,
+            idle: Duration::from_secs(900),
+            absolute: Duration::from_secs(8 * 3_600),
+            keys: keys.iter().map(|k| Secret::new(vec![*k; 32])).collect(),
+            store: StoreKind::Memory,
+        }
+    }
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::from_secs(1_000_000 + seconds)
+    }
+
+    fn alice() -> Authenticated {
+        let mut attributes = ClaimMap::default();
+        attributes.insert("email", "alice@corp.test".into());
+        let identity = Identity {
+            provider: ProviderId::new("modern"),
+            key: SubjectKey {
+                issuer: Issuer::new("https://new.idp.test"),
+                subject: Subject::try_from("alice").unwrap(),
+            },
+            attributes: Arc::new(attributes),
+            client_id: None,
+            acr: Some("mfa".into()),
+            scopes: Box::default(),
+        };
+        Authenticated::for_test(identity, at(60))
+    }
+
+    fn open(store: &Arc<MemoryStore>) -> Arc<Sessions> {
+        let store: Arc<dyn Store> = Arc::clone(store) as _;
+        let entropy = Arc::new(SystemEntropy);
+        Sessions::new(&settings(&[1]), store, entropy, &Handle::current()).unwrap()
+    }
+
+    async fn log_in(sessions: &Sessions, until: UnixTime) -> String {
+        let (authenticated, canonical) = (alice(), CanonicalSubject::named("hr:1").unwrap());
+        let new = NewSession {
+            authenticated: &authenticated,
+            canonical: &canonical,
+            host: "app.test",
+            backing: Some(Backing {
+                rollout: RolloutId::new("crm"),
+                epoch: 3,
+                arm: Arm::To,
+            }),
+            rule: "percent",
+            origin: Origin::Login,
+            until,
+            id_token: Some(&Secret::new(String::from("ID"))),
+            sid: None,
+            refresh_token: None,
+        };
+        let created = sessions.create(new, at(0)).await.unwrap();
+        created.cookie.expose().clone()
+    }
+
+    async fn restore(sessions: &Sessions, cookie: &str, now: UnixTime) -> Option<Restored> {
+        let id = SessionId::parse(cookie)?;
+        sessions.restore(id, now).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_session_is_restored_as_it_was_made_by_another_process_too() {
+        let store = Arc::new(MemoryStore::default());
+        let cookie = log_in(&open(&store), UnixTime::NEVER).await;
+        assert!(cookie.len() < 200);
+        let restored = restore(&open(&store), &cookie, at(1)).await.unwrap();
+        assert_eq!(restored.identity().key, alice().identity().key);
+        assert_eq!(
+            restored.identity().attributes,
+            alice().identity().attributes
+        );
+        assert_eq!(restored.identity().acr.as_deref(), Some("mfa"));
+        assert_eq!(restored.canonical().as_str(), "hr:1");
+        assert_eq!(restored.host(), "app.test");
+        assert_eq!(restored.backing().unwrap().epoch, 3);
+        assert_eq!(&**restored.rule(), "percent");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_or_changed_cookie_is_no_session_and_leaves_nothing_behind() {
+        let store = Arc::new(MemoryStore::default());
+        let sessions = open(&store);
+        let cookie = log_in(&sessions, UnixTime::NEVER).await;
+        assert!(restore(&sessions, &"A".repeat(43), at(1)).await.is_none());
+        for place in 0..cookie.len() {
+            let mut changed = cookie.clone().into_bytes();
+            changed[place] = if changed[place] == b'x' { b'y' } else { b'x' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert!(
+                restore(&sessions, &changed, at(1)).await.is_none(),
+                "{place}"
+            );
+        }
+        assert_eq!(sessions.registry.len(), 0);
+        assert!(restore(&sessions, &cookie, at(1)).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_session_ends_when_idle_and_whatever_happens_when_it_is_over() {
+        let sessions = open(&Arc::new(MemoryStore::default()));
+        let cookie = log_in(&sessions, UnixTime::NEVER).await;
+        let mut now = 0;
+        while now < 8 * 3_600 {
+            assert!(
+                restore(&sessions, &cookie, at(now)).await.is_some(),
+                "{now}"
+            );
+            tokio::task::yield_now().await;
+            now += 840;
+        }
+        assert!(restore(&sessions, &cookie, at(8 * 3_600)).await.is_none());
+        let idle = log_in(&sessions, UnixTime::NEVER).await;
+        assert!(restore(&sessions, &idle, at(899)).await.is_some());
+        assert!(restore(&sessions, &idle, at(899 + 900)).await.is_none());
+        let short = log_in(&sessions, at(10)).await;
+        assert!(restore(&sessions, &short, at(9)).await.is_some());
+        assert!(restore(&sessions, &short, at(10)).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_use_is_written_at_most_each_minute_and_survives_a_restart() {
+        let store = Arc::new(MemoryStore::default());
+        let sessions = open(&store);
+        let cookie = log_in(&sessions, UnixTime::NEVER).await;
+        let live = Arc::clone(restore(&sessions, &cookie, at(1)).await.unwrap().live());
+        let version = async || {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            let key = Key {
+                table: TABLE,
+                key: &live.row,
+            };
+            store.get(key, at(1)).await.unwrap().unwrap().version
+        };
+        let first = version().await;
+        assert!(live.use_at(at(59)));
+        assert_eq!(version().await, first);
+        assert!(live.use_at(at(850)));
+        let second = version().await;
+        assert_ne!(second, first);
+        assert!(live.use_at(at(851)));
+        assert_eq!(version().await, second);
+        assert!(restore(&open(&store), &cookie, at(1_700)).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn whoever_holds_a_session_sees_its_end_at_once() {
+        let store = Arc::new(MemoryStore::default());
+        let sessions = open(&store);
+        let cookie = log_in(&sessions, UnixTime::NEVER).await;
+        let held = restore(&sessions, &cookie, at(1)).await.unwrap();
+        sessions.kept.clear();
+        let id = SessionId::parse(&cookie).unwrap();
+        let farewell = sessions.end(id, at(2)).await.unwrap().unwrap();
+        assert_eq!(farewell.id_token.unwrap().expose(), "ID");
+        assert!(!held.live().use_at(at(2)));
+        assert!(restore(&sessions, &cookie, at(2)).await.is_none());
+        assert!(restore(&open(&store), &cookie, at(2)).await.is_none());
+        assert!(sessions.end(id, at(2)).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn writing_a_use_never_brings_an_ended_session_back() {
+        let store = Arc::new(MemoryStore::default());
+        let sessions = open(&store);
+        let cookie = log_in(&sessions, UnixTime::NEVER).await;
+        let held = restore(&sessions, &cookie, at(1)).await.unwrap();
+        let key = Key {
+            table: TABLE,
+            key: &held.live().row,
+        };
+        store.delete(key).await.unwrap();
+        sessions.touch(held.live()).await.unwrap();
+        assert!(!held.live().use_at(at(2)));
+        assert!(store.get(key, at(2)).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_new_key_takes_over_and_a_removed_one_ends_its_sessions() {
+        let store = Arc::new(MemoryStore::default());
+        let sessions = open(&store);
+        let rotated = log_in(&sessions, UnixTime::NEVER).await;
+        let stale = log_in(&sessions, UnixTime::NEVER).await;
+        let held = restore(&sessions, &stale, at(1)).await;
+        sessions.reload(&settings(&[2, 1])).unwrap();
+        assert!(restore(&sessions, &rotated, at(1)).await.is_some());
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        sessions.reload(&settings(&[2])).unwrap();
+        assert!(restore(&sessions, &rotated, at(2)).await.is_some());
+        assert!(restore(&sessions, &stale, at(2)).await.is_none());
+        assert!(!held.unwrap().live().use_at(at(2)));
+        assert!(sessions.reload(&settings(&[])).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_row_moved_under_another_id_opens_nothing() {
+        let store = Arc::new(MemoryStore::default());
+        let sessions = open(&store);
+        let (a, b) = (
+            log_in(&sessions, UnixTime::NEVER).await,
+            log_in(&sessions, UnixTime::NEVER).await,
+        );
+        let row = |cookie: &str| SessionId::parse(cookie).unwrap().row();
+        let (row_a, row_b) = (row(&a), row(&b));
+        let stolen = store
+            .get(
+                Key {
+                    table: TABLE,
+                    key: &row_b,
+                },
+                at(1),
+            )
+            .await
+            .unwrap()
+            .unwrap();
+        store
+            .put(
+                Key {
+                    table: TABLE,
+                    key: &row_a,
+                },
+                &stolen.value,
+                at(900),
+            )
+            .await
+            .unwrap();
+        assert!(restore(&sessions, &a, at(1)).await.is_none());
+    }
+
+    /// A store whose reads wait, and which may be away.
+    #[derive(Debug, Default)]
+    struct SlowStore {
+        rows: MemoryStore,
+        away: AtomicBool,
+        asked: Notify,
+        answer: Notify,
+        wait: AtomicBool,
+    }
+
+    #[async_trait]
+    impl Store for SlowStore {
+        async fn get(&self, key: Key<'_>, now: UnixTime) -> Result<Option<Row>, StoreError> {
+            if self.away.load(Ordering::SeqCst) {
+                return Err(StoreError::Unavailable(String::from("away")));
+            }
+            let row = self.rows.get(key, now).await;
+            if self.wait.swap(false, Ordering::SeqCst) {
+                self.asked.notify_one();
+                self.answer.notified().await;
+            }
+            row
+        }
+        async fn put(
+            &self,
+            key: Key<'_>,
+            value: &[u8],
+            expires: UnixTime,
+        ) -> Result<(), StoreError> {
+            self.rows.put(key, value, expires).await
+        }
+        async fn compare_and_swap(
+            &self,
+            key: Key<'_>,
+            expect: Expect,
+            value: &[u8],
+            expires: UnixTime,
+            now: UnixTime,
+        ) -> Result<bool, StoreError> {
+            self.rows
+                .compare_and_swap(key, expect, value, expires, now)
+                .await
+        }
+        async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
+            self.rows.delete(key).await
+        }
+        async fn scan(
+            &self,
+            table: &'static str,
+            prefix: &[u8],
+            limit: usize,
+            now: UnixTime,
+        ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+            self.rows.scan(table, prefix, limit, now).await
+        }
+        async fn lease(
+            &self,
+            name: &str,
+            holder: &str,
+            span: Duration,
+            now: UnixTime,
+        ) -> Result<bool, StoreError> {
+            self.rows.lease(name, holder, span, now).await
+        }
+        async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
+            self.rows.sweep(now).await
+        }
+    }
+
+    fn slow() -> (Arc<SlowStore>, Arc<Sessions>) {
+        let store = Arc::new(SlowStore::default());
+        let shared: Arc<dyn Store> = Arc::clone(&store) as _;
+        let entropy = Arc::new(SystemEntropy);
+        let sessions = Sessions::new(&settings(&[1]), shared, entropy, &Handle::current()).unwrap();
+        (store, sessions)
+    }
+
+    #[tokio::test]
+    async fn a_logout_wins_over_a_restore_that_began_before_it() {
+        let (store, sessions) = slow();
+        let cookie = log_in(&sessions, UnixTime::NEVER).await;
+        store.wait.store(true, Ordering::SeqCst);
+        let late = tokio::spawn({
+            let (sessions, cookie) = (Arc::clone(&sessions), cookie.clone());
+            async move { restore(&sessions, &cookie, at(1)).await.is_some() }
+        });
+        store.asked.notified().await;
+        sessions
+            .end(SessionId::parse(&cookie).unwrap(), at(1))
+            .await
+            .unwrap();
+        store.answer.notify_one();
+        assert!(!late.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_away_is_an_outage_and_not_a_logout() {
+        let (store, sessions) = slow();
+        let cookie = log_in(&sessions, UnixTime::NEVER).await;
+        store.away.store(true, Ordering::SeqCst);
+        let id = SessionId::parse(&cookie).unwrap();
+        assert!(sessions.restore(id, at(1)).await.is_err());
+        assert!(sessions.end(id, at(1)).await.is_err());
+        store.away.store(false, Ordering::SeqCst);
+        assert!(restore(&sessions, &cookie, at(1)).await.is_some());
     }
 }

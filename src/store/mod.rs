@@ -2,6 +2,13 @@
 //!
 //! A store error is an outage: never "not found", never a logout, never an allow.
 
+#[cfg(test)]
+mod contract;
+mod memory;
+
+pub(crate) use memory::MAX_ROWS;
+pub(crate) use memory::MemoryStore;
+
 use std::fmt;
 use std::time::Duration;
 

@@ -1,0 +1,155 @@
+//! What every store does: one generic test.
+
+use std::time::Duration;
+
+use crate::clock::UnixTime;
+use crate::store::Expect;
+use crate::store::Key;
+use crate::store::Store;
+
+/// Runs the contract on fresh stores.
+pub(super) async fn store_contract<S: Store + 'static>(fresh: impl Fn() -> S) {
+    rows_come_back_until_they_expire(fresh()).await;
+    tables_and_keys_do_not_mix(fresh()).await;
+    a_swap_writes_only_what_it_expected(fresh()).await;
+    of_many_swaps_one_wins(fresh()).await;
+    a_scan_is_ordered_bounded_and_by_prefix(fresh()).await;
+    a_lease_has_one_holder(fresh()).await;
+    a_sweep_removes_what_has_expired(fresh()).await;
+}
+
+const fn at(seconds: u64) -> UnixTime {
+    UnixTime::from_secs(seconds)
+}
+
+const fn key(key: &[u8]) -> Key<'_> {
+    Key { table: "t", key }
+}
+
+async fn rows_come_back_until_they_expire(store: impl Store) {
+    assert_eq!(store.get(key(b"a"), at(0)).await.unwrap(), None);
+    store.put(key(b"a"), b"one", at(10)).await.unwrap();
+    let first = store.get(key(b"a"), at(9)).await.unwrap().unwrap();
+    assert_eq!(first.value, b"one");
+    assert_eq!(store.get(key(b"a"), at(10)).await.unwrap(), None);
+    store.put(key(b"a"), b"two", at(10)).await.unwrap();
+    let second = store.get(key(b"a"), at(0)).await.unwrap().unwrap();
+    assert_eq!(second.value, b"two");
+    assert_ne!(first.version, second.version);
+    store.delete(key(b"a")).await.unwrap();
+    store.delete(key(b"a")).await.unwrap();
+    assert_eq!(store.get(key(b"a"), at(0)).await.unwrap(), None);
+    store.put(key(b""), b"", UnixTime::NEVER).await.unwrap();
+    assert_eq!(
+        store
+            .get(key(b""), at(u64::MAX / 2_000))
+            .await
+            .unwrap()
+            .unwrap()
+            .value,
+        b""
+    );
+}
+
+async fn tables_and_keys_do_not_mix(store: impl Store) {
+    let other = |key| Key { table: "tt", key };
+    store.put(key(b"tx"), b"1", at(10)).await.unwrap();
+    store.put(other(b"x"), b"2", at(10)).await.unwrap();
+    assert_eq!(
+        store.get(key(b"tx"), at(0)).await.unwrap().unwrap().value,
+        b"1"
+    );
+    assert_eq!(
+        store.get(other(b"x"), at(0)).await.unwrap().unwrap().value,
+        b"2"
+    );
+    assert_eq!(store.get(key(b"x"), at(0)).await.unwrap(), None);
+    assert_eq!(store.scan("t", b"", 10, at(0)).await.unwrap().len(), 1);
+}
+
+async fn a_swap_writes_only_what_it_expected(store: impl Store) {
+    let swap = async |expect, value: &[u8], now| {
+        store
+            .compare_and_swap(key(b"a"), expect, value, at(10), now)
+            .await
+            .unwrap()
+    };
+    assert!(!swap(Expect::Version(1), b"x", at(0)).await);
+    assert!(swap(Expect::Absent, b"one", at(0)).await);
+    assert!(!swap(Expect::Absent, b"x", at(0)).await);
+    let version = store.get(key(b"a"), at(0)).await.unwrap().unwrap().version;
+    assert!(!swap(Expect::Version(version + 1), b"x", at(0)).await);
+    assert!(swap(Expect::Version(version), b"two", at(0)).await);
+    assert!(!swap(Expect::Version(version), b"x", at(0)).await);
+    assert_eq!(
+        store.get(key(b"a"), at(0)).await.unwrap().unwrap().value,
+        b"two"
+    );
+    let version = store.get(key(b"a"), at(0)).await.unwrap().unwrap().version;
+    assert!(
+        !swap(Expect::Version(version), b"x", at(10)).await,
+        "an expired row is absent"
+    );
+    assert!(swap(Expect::Absent, b"three", at(10)).await);
+}
+
+async fn of_many_swaps_one_wins(store: impl Store + 'static) {
+    let store = std::sync::Arc::new(store);
+    let tasks: Vec<_> = (0..32_u8)
+        .map(|n| {
+            let store = std::sync::Arc::clone(&store);
+            tokio::spawn(async move {
+                let value = [n];
+                store
+                    .compare_and_swap(key(b"a"), Expect::Absent, &value, at(10), at(0))
+                    .await
+                    .unwrap()
+            })
+        })
+        .collect();
+    let mut won = 0;
+    for task in tasks {
+        won += usize::from(task.await.unwrap());
+    }
+    assert_eq!(won, 1);
+}
+
+async fn a_scan_is_ordered_bounded_and_by_prefix(store: impl Store) {
+    for n in 0..40_u8 {
+        store
+            .put(key(&[b'p', n]), &[n], at(if n == 0 { 5 } else { 10 }))
+            .await
+            .unwrap();
+    }
+    store.put(key(b"o"), b"", at(10)).await.unwrap();
+    store.put(key(b"q"), b"", at(10)).await.unwrap();
+    store.put(key(&[0xff, 0xff]), b"", at(10)).await.unwrap();
+    let found = store.scan("t", b"p", 3, at(5)).await.unwrap();
+    let keys: Vec<_> = found.iter().map(|(key, _)| key.clone()).collect();
+    assert_eq!(keys, [[b'p', 1], [b'p', 2], [b'p', 3]]);
+    assert_eq!(store.scan("t", b"p", 100, at(5)).await.unwrap().len(), 39);
+    assert_eq!(store.scan("t", &[0xff], 100, at(5)).await.unwrap().len(), 1);
+    assert_eq!(store.scan("u", b"", 100, at(5)).await.unwrap().len(), 0);
+}
+
+async fn a_lease_has_one_holder(store: impl Store) {
+    let lease = async |holder, now| {
+        store
+            .lease("leader", holder, Duration::from_secs(10), now)
+            .await
+            .unwrap()
+    };
+    assert!(lease("a", at(0)).await);
+    assert!(!lease("b", at(9)).await);
+    assert!(lease("a", at(9)).await, "the holder renews");
+    assert!(!lease("b", at(18)).await);
+    assert!(lease("b", at(19)).await);
+}
+
+async fn a_sweep_removes_what_has_expired(store: impl Store) {
+    store.put(key(b"a"), b"", at(5)).await.unwrap();
+    store.put(key(b"b"), b"", at(6)).await.unwrap();
+    assert_eq!(store.sweep(at(5)).await.unwrap(), 1);
+    assert_eq!(store.sweep(at(5)).await.unwrap(), 0);
+    assert!(store.get(key(b"b"), at(5)).await.unwrap().is_some());
+}

@@ -1,0 +1,251 @@
+//! A store in this process: gone with it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::BuildHasher as _;
+use std::hash::RandomState;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::clock::UnixTime;
+use crate::store::Expect;
+use crate::store::Key;
+use crate::store::Row;
+use crate::store::Store;
+use crate::store::StoreError;
+
+const SHARDS: usize = 16;
+/// Rows kept when nobody says otherwise.
+pub(crate) const MAX_ROWS: usize = 1_000_000;
+
+/// Rows in memory, in shards that are locked for the time of one look.
+pub(crate) struct MemoryStore {
+    shards: [Mutex<BTreeMap<Place, Entry>>; SHARDS],
+    hasher: RandomState,
+    versions: AtomicU64,
+    rows: AtomicUsize,
+    max_rows: usize,
+}
+
+type Place = (&'static str, Vec<u8>);
+
+struct Entry {
+    row: Row,
+    expires: UnixTime,
+}
+
+impl MemoryStore {
+    /// An empty store of at most `max_rows` rows: with more, writes of new rows are refused.
+    pub(crate) fn new(max_rows: usize) -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            versions: AtomicU64::new(0),
+            rows: AtomicUsize::new(0),
+            max_rows,
+        }
+    }
+
+    fn shard(&self, place: &Place) -> MutexGuard<'_, BTreeMap<Place, Entry>> {
+        let [fallback, ..] = &self.shards;
+        let number = self.hasher.hash_one(place) % SHARDS as u64;
+        let shard = usize::try_from(number)
+            .ok()
+            .and_then(|n| self.shards.get(n));
+        shard
+            .unwrap_or(fallback)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(
+        &self,
+        shard: &mut BTreeMap<Place, Entry>,
+        place: Place,
+        value: &[u8],
+        expires: UnixTime,
+    ) -> Result<(), StoreError> {
+        if !shard.contains_key(&place) {
+            let counted = self
+                .rows
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |rows| {
+                    (rows < self.max_rows).then_some(rows + 1)
+                });
+            if counted.is_err() {
+                return Err(StoreError::Unavailable(format!(
+                    "full: it holds {} rows",
+                    self.max_rows
+                )));
+            }
+        }
+        let version = self.versions.fetch_add(1, Ordering::AcqRel) + 1;
+        let row = Row {
+            value: value.to_vec(),
+            version,
+        };
+        shard.insert(place, Entry { row, expires });
+        Ok(())
+    }
+
+    fn remove(&self, shard: &mut BTreeMap<Place, Entry>, place: &Place) {
+        if shard.remove(place).is_some() {
+            self.rows.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new(MAX_ROWS)
+    }
+}
+
+fn place(key: Key<'_>) -> Place {
+    (key.table, key.key.to_vec())
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn get(&self, key: Key<'_>, now: UnixTime) -> Result<Option<Row>, StoreError> {
+        let place = place(key);
+        let shard = self.shard(&place);
+        let entry = shard.get(&place).filter(|entry| now < entry.expires);
+        Ok(entry.map(|entry| entry.row.clone()))
+    }
+
+    async fn put(&self, key: Key<'_>, value: &[u8], expires: UnixTime) -> Result<(), StoreError> {
+        let place = place(key);
+        let mut shard = self.shard(&place);
+        self.write(&mut shard, place, value, expires)
+    }
+
+    async fn compare_and_swap(
+        &self,
+        key: Key<'_>,
+        expect: Expect,
+        value: &[u8],
+        expires: UnixTime,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let place = place(key);
+        let mut shard = self.shard(&place);
+        let found = shard
+            .get(&place)
+            .filter(|entry| now < entry.expires)
+            .map(|entry| entry.row.version);
+        let fits = match (expect, found) {
+            (Expect::Absent, None) => true,
+            (Expect::Version(expected), Some(version)) => expected == version,
+            (Expect::Absent, Some(_)) | (Expect::Version(_), None) => false,
+        };
+        if fits {
+            self.write(&mut shard, place, value, expires)?;
+        }
+        Ok(fits)
+    }
+
+    async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
+        let place = place(key);
+        let mut shard = self.shard(&place);
+        self.remove(&mut shard, &place);
+        Ok(())
+    }
+
+    async fn scan(
+        &self,
+        table: &'static str,
+        prefix: &[u8],
+        limit: usize,
+        now: UnixTime,
+    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let from = (table, prefix.to_vec());
+            let rows = shard
+                .range(from..)
+                .take_while(|((in_table, key), _)| *in_table == table && key.starts_with(prefix))
+                .filter(|(_, entry)| now < entry.expires)
+                .take(limit)
+                .map(|((_, key), entry)| (key.clone(), entry.row.clone()));
+            found.extend(rows);
+        }
+        found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        span: Duration,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let place = ("lease", name.as_bytes().to_vec());
+        let mut shard = self.shard(&place);
+        let free = shard
+            .get(&place)
+            .filter(|entry| now < entry.expires)
+            .is_none_or(|entry| entry.row.value == holder.as_bytes());
+        if free {
+            self.write(&mut shard, place, holder.as_bytes(), now + span)?;
+        }
+        Ok(free)
+    }
+
+    async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
+        let mut gone = 0;
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = shard.len();
+            shard.retain(|_, entry| now < entry.expires);
+            gone += before - shard.len();
+        }
+        self.rows.fetch_sub(gone, Ordering::AcqRel);
+        Ok(gone)
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemoryStore({} rows)", self.rows.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::contract::store_contract;
+
+    #[tokio::test]
+    async fn the_memory_store_keeps_the_contract() {
+        store_contract(MemoryStore::default).await;
+    }
+
+    #[tokio::test]
+    async fn a_full_store_refuses_new_rows_and_says_so() {
+        let store = MemoryStore::new(2);
+        let key = |key| Key { table: "t", key };
+        let later = UnixTime::from_secs(10);
+        store.put(key(b"a"), b"1", later).await.unwrap();
+        store.put(key(b"b"), b"1", later).await.unwrap();
+        let error = store.put(key(b"c"), b"1", later).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the store is unavailable: full: it holds 2 rows"
+        );
+        store.put(key(b"a"), b"2", later).await.unwrap();
+        store.delete(key(b"b")).await.unwrap();
+        store.put(key(b"c"), b"1", later).await.unwrap();
+        assert_eq!(store.sweep(later).await.unwrap(), 2);
+        store.put(key(b"d"), b"1", later).await.unwrap();
+    }
+}
