@@ -351,7 +351,7 @@ impl<'a> Presented<'a> {
             Kind::Ours(_) => Ok(None),
             Kind::Bearer(token) => {
                 let unverified = token::peek(token)?;
-                self.owners.of_issuer(&unverified.issuer).map(Some)
+                self.owners.of_issuer(unverified.issuer()).map(Some)
             }
             Kind::Cookie { owner, .. }
             | Kind::Opaque { owner, .. }
