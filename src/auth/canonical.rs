@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::auth::settings::Canonical;
-use crate::auth::settings::Normalise;
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::ClaimMap;
 use crate::identity::Identity;
+use crate::identity::Normalise;
 use crate::identity::Refusal;
 use crate::identity::Scope;
 use crate::links::LinkError;

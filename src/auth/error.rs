@@ -9,6 +9,7 @@ use crate::identity::CredentialClass;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
+use crate::providers::ProviderError;
 use crate::store::StoreError;
 
 /// Why somebody was not admitted. Every variant ends the request.
@@ -92,6 +93,26 @@ impl AuthError {
             refusal,
             provider: None,
             class: Some(class),
+        }
+    }
+
+    /// What the owner said: a refusal stays one, and so does an outage.
+    pub(super) fn judged(
+        error: &ProviderError,
+        provider: &ProviderId,
+        class: CredentialClass,
+    ) -> Self {
+        match error {
+            ProviderError::Rejected(refusal) => Self::refused(*refusal, provider, class),
+            ProviderError::Unavailable {
+                outage,
+                retry_after,
+            } => Self::Unavailable {
+                outage: *outage,
+                retry_after: *retry_after,
+                provider: Some(provider.clone()),
+                class: Some(class),
+            },
         }
     }
 

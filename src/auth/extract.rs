@@ -351,8 +351,7 @@ impl<'a> Presented<'a> {
             Kind::Ours(_) => Ok(None),
             Kind::Bearer(token) => {
                 let unverified = token::peek(token)?;
-                let issuer = crate::identity::Issuer::new(unverified.issuer());
-                self.owners.of_issuer(&issuer).map(Some)
+                self.owners.of_issuer(unverified.issuer()).map(Some)
             }
             Kind::Cookie { owner, .. }
             | Kind::Opaque { owner, .. }

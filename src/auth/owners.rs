@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::identity::Issuer;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::providers::Provider;
@@ -15,7 +14,7 @@ use crate::providers::Provider;
 pub(crate) struct Owners {
     /// The name of our own session cookie.
     pub(super) session_cookie: Box<str>,
-    issuers: HashMap<Issuer, Arc<dyn Provider>>,
+    issuers: HashMap<Box<str>, Arc<dyn Provider>>,
     pub(super) cookies: Vec<(Box<str>, Arc<dyn Provider>)>,
     prefixes: Vec<(Box<str>, Arc<dyn Provider>)>,
     opaque: Owner,
@@ -62,7 +61,8 @@ impl Owners {
         for provider in providers {
             let owns = provider.owns();
             for issuer in &owns.issuers {
-                owners.issuers.insert(issuer.clone(), Arc::clone(provider));
+                let issuer = issuer.as_str().into();
+                owners.issuers.insert(issuer, Arc::clone(provider));
             }
             for cookie in &owns.cookies {
                 owners.cookies.push((cookie.clone(), Arc::clone(provider)));
@@ -90,8 +90,8 @@ impl Owners {
         owners
     }
 
-    /// Whose issuer it is.
-    pub(super) fn of_issuer(&self, issuer: &Issuer) -> Result<&Arc<dyn Provider>, Refusal> {
+    /// Whose issuer it is, byte for byte.
+    pub(super) fn of_issuer(&self, issuer: &str) -> Result<&Arc<dyn Provider>, Refusal> {
         self.issuers.get(issuer).ok_or(Refusal::WrongIssuer)
     }
 
@@ -123,10 +123,5 @@ impl Owners {
     /// Whether anybody here takes passwords.
     pub(super) const fn take_basic(&self) -> bool {
         !matches!(self.basic, Owner::Nobody)
-    }
-
-    /// Whether `provider` is one of these.
-    pub(super) fn has_cookie_of(&self, provider: &ProviderId) -> bool {
-        self.cookies.iter().any(|(_, owner)| owner.id() == provider)
     }
 }

@@ -6,10 +6,14 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use crate::auth::error::Challenge;
+use crate::auth::gate::Reach;
 use crate::auth::owners::Owners;
+use crate::clock::UnixTime;
 use crate::identity::ProviderId;
+use crate::providers::Provider;
 use crate::providers::Providers;
 use crate::rollout::AppId;
+use crate::rollout::Cohort;
 use crate::rollout::Cohorts;
 use crate::rollout::Fallback;
 use crate::rollout::KillPosition;
@@ -26,7 +30,7 @@ pub(crate) struct AppPolicy {
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) forms: HashMap<ProviderId, String>,
     pub(super) owners: Owners,
-    pub(super) varies: bool,
+    pub(super) reach: Reach,
 }
 
 /// What an [`AppPolicy`] is made of.
@@ -69,7 +73,9 @@ impl AppPolicy {
         };
         let judges = names.iter().filter_map(|name| providers.named(name));
         let owners = Owners::new(session_cookie, judges);
-        let varies = plan.as_deref().is_some_and(|plan| varies(plan, cohorts));
+        let reach = plan
+            .as_deref()
+            .map_or(Reach::SameCredential, |plan| reach(plan, cohorts));
         Self {
             app,
             plan,
@@ -77,7 +83,7 @@ impl AppPolicy {
             fallbacks,
             forms,
             owners,
-            varies,
+            reach,
         }
     }
 
@@ -94,6 +100,35 @@ impl AppPolicy {
     /// Who owns which credential here.
     pub(crate) const fn owners(&self) -> &Owners {
         &self.owners
+    }
+
+    /// A provider that may vouch for people here.
+    pub(super) fn judge<'a>(
+        &self,
+        provider: &ProviderId,
+        providers: &'a Providers,
+    ) -> Option<&'a Arc<dyn Provider>> {
+        let takes_part = match &self.plan {
+            Some(plan) => plan.arm(provider).is_some(),
+            None => self.single.as_ref() == Some(provider),
+        };
+        takes_part.then(|| providers.named(provider))?
+    }
+
+    /// The moment when a verdict ends, cut to the deadline after which the stage honours nothing of the provider.
+    pub(super) fn cut(&self, provider: &ProviderId, end: UnixTime, now: UnixTime) -> UnixTime {
+        let rules = self.plan.iter().flat_map(|plan| &plan.stage.accept);
+        rules
+            .filter(|rules| rules.provider == *provider)
+            .filter_map(|rules| rules.deadline)
+            .filter(|deadline| now < *deadline && *deadline < end)
+            .min()
+            .unwrap_or(end)
+    }
+
+    /// How far an admission to this application reaches.
+    pub(super) const fn reach(&self) -> Reach {
+        self.reach
     }
 
     /// Where the kill switch stands for this application.
@@ -127,12 +162,8 @@ impl AppPolicy {
 }
 
 /// Whether the answer for one credential may differ between requests: then no verdict is kept.
-fn varies(plan: &Plan, cohorts: &Cohorts) -> bool {
-    let by_request = |id| {
-        cohorts
-            .get(id)
-            .is_none_or(crate::rollout::Cohort::depends_on_request)
-    };
+fn reach(plan: &Plan, cohorts: &Cohorts) -> Reach {
+    let by_request = |id| cohorts.get(id).is_none_or(Cohort::depends_on_request);
     let accept = plan.stage.accept.iter().flat_map(|accept| &accept.except);
     let assign = plan
         .stage
@@ -143,5 +174,11 @@ fn varies(plan: &Plan, cohorts: &Cohorts) -> bool {
         OtherArm::Accept => false,
         OtherArm::Exchange | OtherArm::Reject => true,
     };
-    accept.into_iter().any(by_request) || (assign_decides && assign.into_iter().any(by_request))
+    let varies = accept.into_iter().any(by_request)
+        || (assign_decides && assign.into_iter().any(by_request));
+    if varies {
+        Reach::ThisRequest
+    } else {
+        Reach::SameCredential
+    }
 }

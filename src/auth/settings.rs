@@ -1,6 +1,6 @@
 //! What the configuration says about who is one person across providers: plain data.
 
-pub(crate) use crate::identity::Normalise;
+use crate::identity::Normalise;
 use crate::identity::ProviderId;
 use crate::identity::Template;
 

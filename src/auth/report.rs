@@ -1,0 +1,161 @@
+//! What the gate and the login tell operators. No subject, token, cookie or address is told, except as a pseudonym.
+//!
+//! Attempts with presented credentials are counted and logged by the proxy, which knows the request; what only this module
+//! knows is told here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::CredentialClass;
+use crate::identity::Outage;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::rollout::AppId;
+use crate::rollout::Arm;
+use crate::rollout::Assignment;
+use crate::rollout::OtherArm;
+use crate::rollout::Plan;
+use crate::telemetry::Decision;
+use crate::telemetry::DecisionLog;
+use crate::telemetry::DecisionRecord;
+use crate::telemetry::Metrics;
+use crate::telemetry::Pseudonyms;
+use crate::telemetry::metrics::Attempt;
+use crate::telemetry::metrics::Flow;
+use crate::telemetry::metrics::Journey;
+
+/// Where it is told.
+#[derive(Clone)]
+pub(crate) struct Reports {
+    /// Counters.
+    pub(crate) metrics: Arc<Metrics>,
+    /// The decision log.
+    pub(crate) decisions: DecisionLog,
+    /// Who hides the names.
+    pub(crate) pseudonyms: Pseudonyms,
+    /// The revision of the configuration that decides.
+    pub(crate) revision: Box<str>,
+}
+
+/// The circumstances of one decision.
+#[derive(Clone, Copy)]
+pub(super) struct About<'a> {
+    pub(super) app: &'a AppId,
+    pub(super) person: Option<&'a CanonicalSubject>,
+    pub(super) now: UnixTime,
+}
+
+impl Reports {
+    /// A new login was assigned.
+    pub(super) fn assigned(&self, about: About<'_>, plan: &Plan, assignment: &Assignment) {
+        self.metrics
+            .assigned(&plan.id, assignment.arm, &assignment.rule);
+        self.write(
+            about,
+            Decision::Assigned {
+                rollout: &plan.id,
+                assignment,
+                provider: plan.provider(assignment.arm),
+            },
+        );
+    }
+
+    /// A good API credential came from the arm that its person is not on.
+    pub(super) fn other_arm(
+        &self,
+        about: About<'_>,
+        plan: &Plan,
+        owner: Arm,
+        assignment: &Assignment,
+        action: OtherArm,
+        credential: CredentialClass,
+    ) {
+        self.write(
+            about,
+            Decision::OtherArm {
+                rollout: &plan.id,
+                owner,
+                assignment,
+                action,
+                credential,
+            },
+        );
+    }
+
+    /// A login starts at the other provider.
+    pub(super) fn fallback(&self, about: About<'_>, plan: &Plan, from: Arm, reason: Outage) {
+        self.metrics.fallback(about.app, from, reason);
+        self.write(
+            about,
+            Decision::Fallback {
+                rollout: &plan.id,
+                from,
+                reason,
+            },
+        );
+    }
+
+    /// A login came to its end at a provider.
+    pub(super) fn login(
+        &self,
+        about: About<'_>,
+        provider: &ProviderId,
+        attempt: Attempt,
+        took: Duration,
+    ) {
+        self.metrics
+            .attempt(about.app, provider, Flow::Login, attempt, took);
+        match attempt {
+            Attempt::Success | Attempt::Abandoned => {}
+            Attempt::Rejected(reason) => self.refused(about, Some(provider), reason),
+            Attempt::Unavailable(reason) => self.write(
+                about,
+                Decision::Unavailable {
+                    reason,
+                    provider,
+                    credential: None,
+                },
+            ),
+        }
+    }
+
+    /// A login was refused before anybody judged it, or in spite of it.
+    pub(super) fn refused(&self, about: About<'_>, provider: Option<&ProviderId>, reason: Refusal) {
+        self.write(
+            about,
+            Decision::Refused {
+                reason,
+                provider,
+                credential: None,
+            },
+        );
+    }
+
+    /// A login journey took a step.
+    pub(super) fn journey(&self, plan: Option<&Plan>, provider: &ProviderId, event: Journey) {
+        if let Some((plan, arm)) = plan.and_then(|plan| Some((plan, plan.arm(provider)?))) {
+            self.metrics.journey(&plan.id, arm, event);
+        }
+    }
+
+    fn write(&self, about: About<'_>, decision: Decision<'_>) {
+        self.decisions.write(&DecisionRecord {
+            at: about.now,
+            request_id: None,
+            trace: None,
+            app: Some(about.app),
+            subject: about.person.map(|person| self.pseudonyms.of(person)),
+            client: None,
+            revision: &self.revision,
+            decision,
+        });
+    }
+}
+
+impl std::fmt::Debug for Reports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reports")
+    }
+}
