@@ -30,7 +30,7 @@ use crate::providers::Owns;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::client::Breaker;
-use crate::providers::client::Circuit;
+use crate::telemetry::metrics::Circuit;
 use crate::providers::client::guarded;
 use crate::providers::settings;
 use crate::providers::settings::Settings;

@@ -6,6 +6,7 @@
 mod api_key;
 mod authenticated;
 mod basic;
+mod build;
 mod client;
 mod entries;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod vouch;
 mod watched;
 
 pub(crate) use authenticated::Authenticated;
+pub(crate) use build::Deps;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -84,8 +86,18 @@ pub(crate) struct Owns {
 
 /// What a cached verdict rests on: raised whenever an earlier verdict of the provider may no longer hold (a key left
 /// the set, a revocation, a quarantine). Compared on every use.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Epoch(Arc<AtomicU64>);
+
+impl Default for Epoch {
+    /// An epoch that no other one has shown: a verdict made by a provider that was built anew rests on nothing of its
+    /// predecessor.
+    fn default() -> Self {
+        static BUILT: AtomicU64 = AtomicU64::new(0);
+        let built = BUILT.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::new(AtomicU64::new(built << 32)))
+    }
+}
 
 impl Epoch {
     /// The present value.

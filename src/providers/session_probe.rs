@@ -1,5 +1,7 @@
 //! An old SSO or application that judges its own session cookie: it is asked over HTTP, with that cookie alone.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use http::HeaderValue;
 use http::StatusCode;
@@ -23,11 +25,11 @@ use crate::providers::client::Answer;
 use crate::providers::client::Call;
 use crate::providers::client::Client;
 use crate::providers::client::Endpoint;
-use crate::providers::client::Operation;
 use crate::providers::settings::ProbeAnswer;
 use crate::providers::settings::SessionProbe;
 use crate::providers::settings::Settings;
 use crate::providers::vouch::Voucher;
+use crate::telemetry::metrics::Operation;
 
 /// A provider that is asked what one of its cookies is worth.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ pub(super) struct SessionProbeProvider {
     settings: Settings,
     probe: SessionProbe,
     endpoint: Endpoint,
-    client: Client,
+    client: Arc<Client>,
     epoch: Epoch,
     voucher: Voucher,
 }
@@ -46,7 +48,7 @@ impl SessionProbeProvider {
         settings: Settings,
         probe: SessionProbe,
         endpoint: Endpoint,
-        client: Client,
+        client: Arc<Client>,
     ) -> Self {
         Self {
             voucher: Voucher::new(&settings, &probe.issuer),

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::clock::UnixTime;
 use crate::providers::settings;
+use crate::telemetry::metrics::Circuit;
 
 /// Into how many parts the window is cut: it moves in steps of a tenth.
 const SLOTS: u32 = 10;
@@ -28,17 +29,6 @@ pub(in crate::providers) enum Outcome {
     Failure,
     /// Nothing was learned.
     Nothing,
-}
-
-/// The position of a breaker.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Circuit {
-    /// Calls pass.
-    Closed,
-    /// One call may try, or is trying.
-    HalfOpen,
-    /// No call passes.
-    Open,
 }
 
 /// A breaker.

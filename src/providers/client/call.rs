@@ -14,41 +14,19 @@ use http_body_util::Full;
 
 use crate::providers::client::endpoint::Endpoint;
 use crate::providers::client::failure::Failure;
+use crate::telemetry::metrics::Operation;
 
-/// What a call is for. A closed set: it bounds the answer and is a label.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(in crate::providers) enum Operation {
-    /// The provider's metadata.
-    Discovery,
-    /// Its key set.
-    Keys,
-    /// Its token endpoint.
-    Token,
-    /// Introspection of a token.
-    Introspection,
-    /// A question to an old system about its cookie.
-    Probe,
-}
-
-impl Operation {
-    /// The label value.
-    pub(in crate::providers) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Discovery => "discovery",
-            Self::Keys => "keys",
-            Self::Token => "token",
-            Self::Introspection => "introspection",
-            Self::Probe => "probe",
-        }
-    }
-
-    /// The longest answer, in bytes.
-    pub(super) const fn limit(self) -> usize {
-        match self {
-            Self::Keys => 512 * 1024,
-            Self::Discovery | Self::Token => 256 * 1024,
-            Self::Introspection | Self::Probe => 64 * 1024,
-        }
+/// The longest answer to a question, in bytes.
+pub(super) const fn limit(operation: Operation) -> usize {
+    match operation {
+        Operation::Keys | Operation::Health => 512 * 1024,
+        Operation::Discovery | Operation::Token | Operation::Userinfo => 256 * 1024,
+        Operation::Introspect
+        | Operation::Revoke
+        | Operation::Probe
+        // Not over HTTP.
+        | Operation::Bind
+        | Operation::Search => 64 * 1024,
     }
 }
 

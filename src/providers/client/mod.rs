@@ -10,10 +10,8 @@ mod failure;
 mod trust;
 
 pub(in crate::providers) use breaker::Breaker;
-pub(crate) use breaker::Circuit;
 pub(in crate::providers) use call::Answer;
 pub(in crate::providers) use call::Call;
-pub(in crate::providers) use call::Operation;
 pub(in crate::providers) use endpoint::Endpoint;
 pub(in crate::providers) use endpoint::InvalidEndpoint;
 pub(in crate::providers) use trust::Trust;
@@ -45,15 +43,16 @@ use tokio::time::timeout;
 use tokio::time::timeout_at;
 use tracing::debug;
 
-use crate::clock::Clock;
 use crate::clock::UnixTime;
-use crate::entropy::Entropy;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
+use crate::providers::Deps;
 use crate::providers::ProviderError;
 use crate::providers::client::breaker::Outcome;
 use crate::providers::client::failure::Failure;
 use crate::providers::settings;
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::Circuit;
 
 /// Connecting, TLS aside.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -81,7 +80,7 @@ pub(in crate::providers) struct Client {
     room: Semaphore,
     waiting: Semaphore,
     breaker: Breaker,
-    entropy: Arc<dyn Entropy>,
+    deps: Deps,
 }
 
 impl fmt::Debug for Client {
@@ -103,8 +102,7 @@ impl Client {
         provider: ProviderId,
         settings: settings::Client,
         trust: &Trust,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
+        deps: &Deps,
     ) -> Result<Self, TrustError> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -128,9 +126,9 @@ impl Client {
             pool,
             room: Semaphore::new(settings.max_inflight.min(Semaphore::MAX_PERMITS)),
             waiting: Semaphore::new(waiting.min(Semaphore::MAX_PERMITS)),
-            breaker: Breaker::new(settings.breaker.clone(), clock),
+            breaker: Breaker::new(settings.breaker.clone(), Arc::clone(&deps.clock)),
             settings,
-            entropy,
+            deps: deps.clone(),
         })
     }
 
@@ -150,6 +148,7 @@ impl Client {
             Ok(permit) => permit,
             Err(left) => return Err(Failure::Open(left).into()),
         };
+        self.show_circuit();
         let (status, result) = match self.exchange(call, began).await {
             Ok(answer) => (Some(answer.status), read(answer)),
             Err(failure) => {
@@ -158,7 +157,15 @@ impl Client {
             }
         };
         permit.report(outcome(status, &result));
+        self.show_circuit();
+        let (ended, took) = (ended(&result), began.elapsed());
+        let metrics = &self.deps.metrics;
+        metrics.provider_request(&self.provider, call.operation, ended, took);
         result
+    }
+
+    fn show_circuit(&self) {
+        self.deps.metrics.circuit(&self.provider, self.circuit());
     }
 
     /// The breaker's position.
@@ -185,7 +192,7 @@ impl Client {
     ) -> Duration {
         let whole = first.saturating_mul(2_u32.saturating_pow(tries)).min(most);
         let mut byte = [0];
-        self.entropy.fill(&mut byte);
+        self.deps.entropy.fill(&mut byte);
         let [byte] = byte;
         whole / 2 + whole.saturating_mul(u32::from(byte)) / 512
     }
@@ -247,7 +254,10 @@ impl Client {
         {
             return Err(Failure::Encoded);
         }
-        let body = match Limited::new(body, call.operation.limit()).collect().await {
+        let body = match Limited::new(body, call::limit(call.operation))
+            .collect()
+            .await
+        {
             Ok(body) => body.to_bytes(),
             Err(cause) if cause.is::<LengthLimitError>() => return Err(Failure::TooLong),
             Err(cause) => return Err(Failure::Body(cause)),
@@ -288,6 +298,15 @@ pub(in crate::providers) async fn guarded<T>(
     result
 }
 
+/// The label of a finished call.
+const fn ended<T>(result: &Result<T, ProviderError>) -> metrics::Call {
+    match result {
+        Ok(_) => metrics::Call::Success,
+        Err(ProviderError::Rejected(_)) => metrics::Call::Rejected,
+        Err(ProviderError::Unavailable { .. }) => metrics::Call::Unavailable,
+    }
+}
+
 /// What a call says about the provider's health.
 fn outcome<T>(status: Option<StatusCode>, result: &Result<T, ProviderError>) -> Outcome {
     match result {
@@ -312,39 +331,18 @@ fn outcome<T>(status: Option<StatusCode>, result: &Result<T, ProviderError>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
-    use crate::entropy::SystemEntropy;
     use crate::identity::Refusal;
     use crate::providers::fake::Fake;
     use crate::providers::fake::Reply;
+    use crate::telemetry::metrics::Operation;
 
     fn settings() -> settings::Client {
-        settings::Client {
-            timeout: Duration::from_secs(10),
-            max_inflight: 64,
-            retries: 2,
-            ca: None,
-            breaker: settings::Breaker {
-                window: Duration::from_secs(30),
-                min_requests: 20,
-                failure_permille: 500,
-                open_for: Duration::from_secs(15),
-            },
-        }
+        settings::Client::for_test()
     }
 
     fn client(settings: settings::Client) -> Client {
-        let clock = ManualClock::at(UnixTime::from_secs(1));
         let id = ProviderId::new("test");
-        let trust = Trust::of_system();
-        Client::new(
-            id,
-            settings,
-            &trust,
-            Arc::new(clock),
-            Arc::new(SystemEntropy),
-        )
-        .unwrap()
+        Client::new(id, settings, &Trust::of_system(), &Deps::for_test()).unwrap()
     }
 
     fn endpoint(url: &str) -> Endpoint {
@@ -353,7 +351,7 @@ mod tests {
 
     async fn get(client: &Client, url: &str) -> Result<Answer, ProviderError> {
         client
-            .call(&Call::get(Operation::Introspection, &endpoint(url)), Ok)
+            .call(&Call::get(Operation::Introspect, &endpoint(url)), Ok)
             .await
     }
 
@@ -549,8 +547,8 @@ mod tests {
             ..settings()
         });
         for _ in 0..10 {
-            let no = Call::get(Operation::Introspection, &endpoint(&fake.url("/no")));
-            let odd = Call::get(Operation::Introspection, &endpoint(&fake.url("/odd")));
+            let no = Call::get(Operation::Introspect, &endpoint(&fake.url("/no")));
+            let odd = Call::get(Operation::Introspect, &endpoint(&fake.url("/odd")));
             let refused = client
                 .call(&no, |_| Err::<(), _>(Refusal::Inactive.into()))
                 .await;
