@@ -1,0 +1,168 @@
+//! The composition root: the only place where everything meets. Builds, reloads, runs; decides nothing.
+
+mod backend;
+mod build;
+mod explain;
+mod process;
+mod reload;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tracing::error;
+use tracing::info;
+
+use crate::admin;
+use crate::admin::Admin;
+use crate::app::process::Process;
+use crate::app::reload::Reloader;
+use crate::config;
+use crate::control::KillError;
+use crate::proxy::Service;
+use crate::proxy::serve::Workers;
+use crate::proxy::serve::listen::BindError;
+use crate::proxy::serve::listen::Bound;
+
+/// How to start.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// The configuration file.
+    pub(crate) config: PathBuf,
+}
+
+impl Options {
+    /// Everything else as usual.
+    pub(crate) const fn for_config(config: PathBuf) -> Self {
+        Self { config }
+    }
+}
+
+/// Why the program does not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The configuration is not good; every problem, in words.
+    #[error("{0}")]
+    Config(String),
+    /// A listener.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The admin listener.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
+    /// The kill switch.
+    #[error(transparent)]
+    Kill(#[from] KillError),
+    /// A key, a key file, the state directory.
+    #[error("{what}: {cause}")]
+    State {
+        /// What it was about.
+        what: String,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// Something else that a configuration asks for cannot be built.
+    #[error("{0}")]
+    Build(String),
+}
+
+impl StartError {
+    fn state(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |cause| Self::State { what, cause }
+    }
+}
+
+/// The running proxy.
+#[derive(Debug)]
+pub(crate) struct Running {
+    process: Arc<Process>,
+    reloader: Arc<Reloader>,
+    workers: Workers,
+    admin: Admin,
+}
+
+impl Running {
+    /// Loads the configuration, builds everything, listens. What a provider or a store does not answer never stops a start.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]; nothing listens then.
+    pub(crate) async fn start(options: Options) -> Result<Self, StartError> {
+        let compiled = reload::read(&options.config).map_err(StartError::Config)?;
+        let settings = compiled.settings;
+        // Listening comes first: a taken address must not cost the keys, the log and the kill switch a try.
+        let bound = Bound::open(&settings.server)?;
+        let process = Arc::new(Process::start(&settings)?);
+        let snapshot = build::snapshot(&process, &settings, 1).map_err(StartError::Build)?;
+        let reloader = Reloader::start(Arc::clone(&process), options.config, settings.clone(), snapshot, bound.certificates());
+        let handlers = (Arc::clone(&process), Arc::clone(&reloader));
+        let entries = settings.server.limits.cache_entries;
+        let workers = Workers::start(&settings.server.limits, bound, move |index| {
+            let (process, reloader) = &handlers;
+            Service::start(process.worker(index, Arc::clone(reloader.snapshots()), entries))
+        })
+        .map_err(StartError::state("starting the workers"))?;
+        let backend = Arc::new(backend::Backend::new(Arc::clone(&process), Arc::clone(&reloader)));
+        let admin = Admin::start(&settings.admin, backend, Arc::clone(&process.kill), Arc::clone(&process.metrics)).await?;
+        process.started();
+        info!(revision = &*settings.revision, addresses = ?workers.local_addresses(), "Serving.");
+        Ok(Self { process, reloader, workers, admin })
+    }
+
+    /// Where the proxy listens.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        self.workers.local_addresses()
+    }
+
+    /// Where the admin listener is, if it has an address.
+    pub(crate) fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.address()
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains: `/-/ready` says no, what is under way ends, what does not end is cut.
+    ///
+    /// `false`: a worker ended by itself.
+    pub(crate) async fn until_stopped(mut self) -> bool {
+        let stop = async {
+            match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+                (Ok(mut terminate), Ok(mut interrupt)) => {
+                    tokio::select! {
+                        _ = terminate.recv() => {}
+                        _ = interrupt.recv() => {}
+                    }
+                }
+                // Without signals there is only the end of the process.
+                (Err(_), _) | (_, Err(_)) => std::future::pending().await,
+            }
+        };
+        let orderly = tokio::select! {
+            () = stop => true,
+            () = self.workers.failed() => false,
+        };
+        if orderly {
+            info!("Draining.");
+        } else {
+            error!("A worker ended by itself.");
+        }
+        self.process.draining();
+        let drain = self.reloader.drain();
+        if orderly {
+            tokio::time::sleep(drain.announce).await;
+        }
+        let drained = self.workers.drain(drain.timeout).await;
+        self.process.stop(Duration::from_secs(2));
+        info!(cut = drained.cut, "Stopped.");
+        orderly
+    }
+}
+
+/// The problems of a file in the words of `check`.
+pub(crate) fn words(problems: &config::Problems) -> String {
+    problems.to_string()
+}
