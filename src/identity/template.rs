@@ -25,14 +25,25 @@ pub(super) struct Field {
     pub(super) path: ClaimPath,
     /// Where it stands in the template, in bytes.
     pub(super) at: usize,
-    /// `text`: whole numbers and booleans are written as JSON writes them.
-    pub(super) scalars: bool,
+    /// What may be written beside texts, as JSON writes it.
+    pub(super) scalars: Scalars,
     /// What happens to the value, in order.
     pub(super) filters: Vec<Filter>,
     /// What an absent value means.
     pub(super) absent: Absent,
     /// How the value becomes bytes, if the template says it.
     pub(super) encoding: Option<Encoding>,
+}
+
+/// Which JSON values count as texts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Scalars {
+    /// Texts.
+    Texts,
+    /// And whole numbers.
+    Numbers,
+    /// `text`: and booleans.
+    All,
 }
 
 /// Filters on texts; before `join` they work on each item of a list.
@@ -206,7 +217,7 @@ fn field(reader: &mut Reader<'_>) -> Result<Field, InvalidTemplate> {
     let mut field = Field {
         path,
         at,
-        scalars: false,
+        scalars: Scalars::Texts,
         filters: Vec::new(),
         absent: Absent::Required,
         encoding: None,
@@ -254,7 +265,7 @@ fn apply(
         ("prefix", Some(text)) => Filter::Prefix(text.into()),
         ("suffix", Some(text)) => Filter::Suffix(text.into()),
         ("text", None) => {
-            field.scalars = true;
+            field.scalars = Scalars::All;
             return Ok(());
         }
         ("required", None) => return absent(field, says_absent, Absent::Required),
