@@ -29,6 +29,16 @@ pub trait Scope {
     }
 }
 
+/// First names that templates read from elsewhere than the attributes: no provider may map them.
+pub const RESERVED_NAMES: [&str; 6] = [
+    "canonical",
+    "provider",
+    "acr",
+    "client_id",
+    "scopes",
+    "link",
+];
+
 /// The values of one admitted person, for header templates.
 ///
 /// Names of ours (`canonical`, `provider`, `acr`, `client_id`, `scopes`, `link.…`) are never read from the attributes: no
@@ -443,6 +453,12 @@ mod tests {
         gives("{scopes|join: }", forged(), "openid email");
         gives("{link.legacy_subject}", forged(), "alice");
         fails("{link.other}", forged(), Missing);
+        for name in RESERVED_NAMES.iter().filter(|name| **name != "link") {
+            let rendered = render(&format!("{{{name}|join:,}}"), forged())
+                .unwrap()
+                .unwrap();
+            assert!(!rendered.contains("root"), "{name}");
+        }
 
         let mut identity = identity(forged());
         identity.acr = None;

@@ -161,6 +161,11 @@ impl Template {
         self.fields().map(|field| field.path.as_str())
     }
 
+    /// The attribute that each name begins with: `memberOf` for `memberOf[*].cn`.
+    pub fn roots(&self) -> impl Iterator<Item = &str> {
+        self.fields().map(|field| field.path.first())
+    }
+
     pub(super) fn fields(&self) -> impl Iterator<Item = &Field> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Field(field) => Some(field),
@@ -398,6 +403,11 @@ mod tests {
             [r#""https://corp.example/ro|les}""#]
         );
         assert_eq!(names("static {{subject}}"), Vec::<String>::new());
+        let template = Template::parse(r#"{memberOf[*].cn|join:,}-{"a.b".c}-{email}"#).unwrap();
+        assert_eq!(
+            template.roots().collect::<Vec<_>>(),
+            ["memberOf", "a.b", "email"]
+        );
     }
 
     #[test]
