@@ -13,6 +13,7 @@ use crate::identity::Template;
 use crate::identity::render::trim;
 use crate::identity::template::Absent;
 use crate::identity::template::Filter;
+use crate::identity::template::Scalars;
 use crate::identity::template::Segment;
 
 /// A way to make spellings equal.
@@ -67,8 +68,9 @@ pub enum NotCanonical {
     Invalid(InvalidSubject),
 }
 
-/// The canonical name of a person: `template` over the normalised attributes.
+/// The canonical name of a person: `template` over the normalised attributes, as text and not as header bytes.
 ///
+/// A whole number counts as its digits, because one provider writes `10442` and the other `"10442"`.
 /// Different attributes never give one name. The caller has made sure that the identity's provider is authoritative for
 /// the attributes of the template, and that [`Template::check_canonical`] accepts it.
 ///
@@ -98,7 +100,7 @@ pub fn canonical(
             Segment::Field(field) => field,
         };
         let placeholder = Cell::new(false);
-        let text = field.text(&scope, &|text| {
+        let text = field.text(&scope, Scalars::Numbers, &|text| {
             let text = normalise.iter().fold(text, |text, way| way.apply(text));
             placeholder.set(placeholder.get() || is_placeholder(&text));
             Ok(text)
@@ -238,9 +240,9 @@ mod tests {
             assert_eq!(name, Ok("hr:10442".to_owned()), "{employee_id}");
         }
         let number = named(
-            "hr:{employee_id|text}",
+            "hr:{employee_id}",
             &normalise,
-            json!({ "employee_id": 10442 }),
+            json!({ "employee_id": 10_442 }),
         );
         assert_eq!(number, Ok("hr:10442".to_owned()));
     }
@@ -300,7 +302,7 @@ mod tests {
             Err(NotCanonical::Missing)
         );
         assert_eq!(
-            name(json!({ "employee_id": 10442 })),
+            name(json!({ "employee_id": true })),
             Err(NotCanonical::Unfit(RenderError::WrongType))
         );
         assert_eq!(

@@ -25,6 +25,7 @@ pub use credential::CredentialClass;
 pub use reason::Outage;
 pub use reason::Refusal;
 pub use render::HeaderScope;
+pub use render::RESERVED_NAMES;
 pub use render::RenderError;
 pub use render::Scope;
 pub use subject::CanonicalSubject;

@@ -14,6 +14,7 @@ use crate::identity::template::Absent;
 use crate::identity::template::Encoding;
 use crate::identity::template::Field;
 use crate::identity::template::Filter;
+use crate::identity::template::Scalars;
 use crate::identity::template::Segment;
 use crate::identity::template::Template;
 
@@ -27,6 +28,16 @@ pub trait Scope {
         self.value(path.as_str())
     }
 }
+
+/// First names that templates read from elsewhere than the attributes: no provider may map them.
+pub const RESERVED_NAMES: [&str; 6] = [
+    "canonical",
+    "provider",
+    "acr",
+    "client_id",
+    "scopes",
+    "link",
+];
 
 /// The values of one admitted person, for header templates.
 ///
@@ -146,7 +157,7 @@ impl Template {
             match segment {
                 Segment::Literal(text) => out.extend_from_slice(text.as_bytes()),
                 Segment::Field(field) => {
-                    let found = field.text(scope, &|text| Ok(text))?;
+                    let found = field.text(scope, field.scalars, &|text| Ok(text))?;
                     let text = match (&found, &field.absent) {
                         (Some(text), _) => text,
                         (None, Absent::Default(text)) => &**text,
@@ -172,6 +183,7 @@ impl Field {
     pub(super) fn text<'a>(
         &self,
         scope: &'a dyn Scope,
+        scalars: Scalars,
         prepare: &dyn Fn(Cow<'a, str>) -> Result<Cow<'a, str>, RenderError>,
     ) -> Result<Option<Cow<'a, str>>, RenderError> {
         let value = match scope.lookup(&self.path) {
@@ -189,16 +201,16 @@ impl Field {
             Cow::Borrowed(Value::Array(items)) => {
                 let items = items
                     .iter()
-                    .map(|item| scalar(Cow::Borrowed(item), self.scalars));
+                    .map(|item| scalar(Cow::Borrowed(item), scalars));
                 Texts::Many(items.map(|item| prepare(item?)).collect::<Result<_, _>>()?)
             }
             Cow::Owned(Value::Array(items)) => {
                 let items = items
                     .into_iter()
-                    .map(|item| scalar(Cow::Owned(item), self.scalars));
+                    .map(|item| scalar(Cow::Owned(item), scalars));
                 Texts::Many(items.map(|item| prepare(item?)).collect::<Result<_, _>>()?)
             }
-            one => Texts::One(prepare(scalar(one, self.scalars)?)?),
+            one => Texts::One(prepare(scalar(one, scalars)?)?),
         };
         for filter in &self.filters {
             texts = filter.apply(texts)?;
@@ -270,15 +282,17 @@ pub(super) fn trim(text: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// A text, or with `scalars` a boolean or a whole number. Fractions are refused: their spelling is not kept by JSON
+/// A text, or what `scalars` admits beside it. Fractions are refused: their spelling is not kept by JSON
 /// readers, so two different ones could become the same text.
-fn scalar(value: Cow<'_, Value>, scalars: bool) -> Result<Cow<'_, str>, RenderError> {
+fn scalar(value: Cow<'_, Value>, scalars: Scalars) -> Result<Cow<'_, str>, RenderError> {
     match value {
         Cow::Borrowed(Value::String(text)) => Ok(Cow::Borrowed(text)),
         Cow::Owned(Value::String(text)) => Ok(Cow::Owned(text)),
         other => match &*other {
-            Value::Bool(value) if scalars => Ok(Cow::Owned(value.to_string())),
-            Value::Number(number) if scalars && (number.is_i64() || number.is_u64()) => {
+            Value::Bool(value) if scalars == Scalars::All => Ok(Cow::Owned(value.to_string())),
+            Value::Number(number)
+                if scalars != Scalars::Texts && (number.is_i64() || number.is_u64()) =>
+            {
                 Ok(Cow::Owned(number.to_string()))
             }
             Value::Null
@@ -439,6 +453,12 @@ mod tests {
         gives("{scopes|join: }", forged(), "openid email");
         gives("{link.legacy_subject}", forged(), "alice");
         fails("{link.other}", forged(), Missing);
+        for name in RESERVED_NAMES.iter().filter(|name| **name != "link") {
+            let rendered = render(&format!("{{{name}|join:,}}"), forged())
+                .unwrap()
+                .unwrap();
+            assert!(!rendered.contains("root"), "{name}");
+        }
 
         let mut identity = identity(forged());
         identity.acr = None;

@@ -25,14 +25,25 @@ pub(super) struct Field {
     pub(super) path: ClaimPath,
     /// Where it stands in the template, in bytes.
     pub(super) at: usize,
-    /// `text`: whole numbers and booleans are written as JSON writes them.
-    pub(super) scalars: bool,
+    /// What may be written beside texts, as JSON writes it.
+    pub(super) scalars: Scalars,
     /// What happens to the value, in order.
     pub(super) filters: Vec<Filter>,
     /// What an absent value means.
     pub(super) absent: Absent,
     /// How the value becomes bytes, if the template says it.
     pub(super) encoding: Option<Encoding>,
+}
+
+/// Which JSON values count as texts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Scalars {
+    /// Texts.
+    Texts,
+    /// And whole numbers.
+    Numbers,
+    /// `text`: and booleans.
+    All,
 }
 
 /// Filters on texts; before `join` they work on each item of a list.
@@ -150,6 +161,11 @@ impl Template {
         self.fields().map(|field| field.path.as_str())
     }
 
+    /// The attribute that each name begins with: `memberOf` for `memberOf[*].cn`.
+    pub fn roots(&self) -> impl Iterator<Item = &str> {
+        self.fields().map(|field| field.path.first())
+    }
+
     pub(super) fn fields(&self) -> impl Iterator<Item = &Field> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Field(field) => Some(field),
@@ -206,7 +222,7 @@ fn field(reader: &mut Reader<'_>) -> Result<Field, InvalidTemplate> {
     let mut field = Field {
         path,
         at,
-        scalars: false,
+        scalars: Scalars::Texts,
         filters: Vec::new(),
         absent: Absent::Required,
         encoding: None,
@@ -254,7 +270,7 @@ fn apply(
         ("prefix", Some(text)) => Filter::Prefix(text.into()),
         ("suffix", Some(text)) => Filter::Suffix(text.into()),
         ("text", None) => {
-            field.scalars = true;
+            field.scalars = Scalars::All;
             return Ok(());
         }
         ("required", None) => return absent(field, says_absent, Absent::Required),
@@ -387,6 +403,11 @@ mod tests {
             [r#""https://corp.example/ro|les}""#]
         );
         assert_eq!(names("static {{subject}}"), Vec::<String>::new());
+        let template = Template::parse(r#"{memberOf[*].cn|join:,}-{"a.b".c}-{email}"#).unwrap();
+        assert_eq!(
+            template.roots().collect::<Vec<_>>(),
+            ["memberOf", "a.b", "email"]
+        );
     }
 
     #[test]

@@ -663,6 +663,18 @@ mod tests {
     }
 
     #[test]
+    fn kill_deny_lets_nobody_in() {
+        let people = People::of("legacy", "hr:17", json!({}));
+        for mode in Mode::ALL {
+            let plan = plan(mode, Vec::new());
+            for class in CredentialClass::ALL {
+                let ask = |arm| asked(&plan, KillPosition::Deny, arm, class, &people.facts());
+                assert_eq!((ask(Arm::From), ask(Arm::To)), (NotAccepted, NotAccepted));
+            }
+        }
+    }
+
+    #[test]
     fn a_credential_of_the_other_arm_is_treated_as_the_stage_says() {
         let mut plan = plan(Mode::Canary, Vec::new());
         plan.stage.other_arm = OtherArm::Reject;
