@@ -1,0 +1,211 @@
+//! What lives as long as the process: a reload changes settings, never these.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+
+use crate::app::StartError;
+use crate::auth::Assertions;
+use crate::clock::Clock;
+use crate::clock::ManualClock;
+use crate::clock::SystemClock;
+use crate::config::settings::Settings;
+use crate::control::KillSettings;
+use crate::control::KillSwitch;
+use crate::entropy::Entropy;
+use crate::entropy::SystemEntropy;
+use crate::links::Links;
+use crate::proxy::Snapshot;
+use crate::proxy::WorkerParts;
+use crate::session::Pins;
+use crate::session::Sessions;
+use crate::store::MemoryStore;
+use crate::store::Store;
+use crate::telemetry::Logs;
+use crate::telemetry::Metrics;
+use crate::telemetry::Pseudonyms;
+use crate::telemetry::metrics::MAX_SERIES_PER_FAMILY;
+use crate::token::SigningKey;
+
+/// Rows of the memory store: sessions, pins, links.
+const MAX_ROWS: usize = 1_000_000;
+
+/// How often the coarse clock is set. Nothing that is decided by it is finer than a second.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How often expired rows are removed.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// Everything that outlives a reload.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) clock: Arc<dyn Clock>,
+    /// Set by a ticker, so that a request costs no call to the system.
+    pub(super) coarse: ManualClock,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) background: Handle,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) logs: Logs,
+    pub(super) pseudonyms: Pseudonyms,
+    pub(super) kill: Arc<KillSwitch>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) pins: Arc<Pins>,
+    pub(super) links: Arc<Links>,
+    pub(super) assertions: Assertions,
+    verdict_key: [u8; 32],
+    trace_permille: u32,
+    serving: AtomicBool,
+    leaving: AtomicBool,
+}
+
+impl Process {
+    /// Sets everything up. Must be called on the background runtime.
+    pub(super) fn start(settings: &Settings) -> Result<Self, StartError> {
+        directory(&settings.state_dir)
+            .map_err(StartError::state(format!("the state directory {}", settings.state_dir.display())))?;
+        let background = Handle::current();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let metrics = Metrics::new(Arc::clone(&clock), MAX_SERIES_PER_FAMILY);
+        let logs = Logs::open(&settings.telemetry.access_log, settings.server.workers, Arc::clone(&metrics))
+            .map_err(StartError::state("the access log"))?;
+        let kill = KillSwitch::start(
+            KillSettings {
+                file: settings.kill_switch.file.clone(),
+                poll: settings.kill_switch.poll,
+                state: settings.state_dir.join("kill.json"),
+                environment: settings.kill_switch.environment.clone(),
+            },
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+            logs.background(),
+        )?;
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(MAX_ROWS));
+        let sessions = Sessions::new(&settings.sessions, Arc::clone(&store), Arc::clone(&entropy), &background)
+            .map_err(|error| StartError::Build(error.to_string()))?;
+        let signer = signer(&settings.state_dir.join("keys"))
+            .map_err(StartError::state("the key of assertions"))?;
+        let mut verdict_key = [0; 32];
+        entropy.fill(&mut verdict_key);
+        let process = Self {
+            coarse: ManualClock::at(clock.now()),
+            pseudonyms: Pseudonyms::new(&settings.telemetry.pseudonym_key),
+            kill: Arc::new(kill),
+            pins: Arc::new(Pins::new(Arc::clone(&store))),
+            links: Arc::new(Links::new(Arc::clone(&store))),
+            assertions: Assertions::new(Arc::new(signer), Arc::clone(&entropy)),
+            trace_permille: settings.telemetry.trace_permille,
+            serving: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            clock,
+            entropy,
+            background,
+            metrics,
+            logs,
+            store,
+            sessions,
+            verdict_key,
+        };
+        process.keep_time();
+        process.sweep();
+        Ok(process)
+    }
+
+    /// What worker `index` needs.
+    pub(super) fn worker(&self, index: usize, snapshots: Arc<ArcSwap<Snapshot>>, entries: usize) -> WorkerParts {
+        WorkerParts {
+            index,
+            snapshots,
+            clock: self.coarse.clone(),
+            entropy: Arc::clone(&self.entropy),
+            kill: Arc::clone(&self.kill),
+            metrics: Arc::clone(&self.metrics),
+            access: self.logs.access(index),
+            decisions: self.logs.decisions(index),
+            pseudonyms: self.pseudonyms.clone(),
+            trace_permille: self.trace_permille,
+            assertions: self.assertions.clone(),
+            verdict_key: self.verdict_key,
+            verdict_entries: entries,
+        }
+    }
+
+    /// Listeners are open.
+    pub(super) fn started(&self) {
+        self.serving.store(true, Ordering::Release);
+    }
+
+    /// We are going away.
+    pub(super) fn draining(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether listeners are open, and whether we are going away.
+    pub(super) fn phase(&self) -> (bool, bool) {
+        (self.serving.load(Ordering::Acquire), self.leaving.load(Ordering::Acquire))
+    }
+
+    /// Writes what is still in memory, for at most `patience`.
+    pub(super) fn stop(&self, patience: Duration) {
+        if !self.logs.flush(patience) {
+            tracing::warn!("Some log lines may not have been written.");
+        }
+    }
+
+    fn keep_time(&self) {
+        let (clock, coarse) = (Arc::clone(&self.clock), self.coarse.clone());
+        self.background.spawn(async move {
+            let mut tick = tokio::time::interval(TICK);
+            loop {
+                tick.tick().await;
+                coarse.set(clock.now());
+            }
+        });
+    }
+
+    fn sweep(&self) {
+        let (clock, store) = (Arc::clone(&self.clock), Arc::clone(&self.store));
+        self.background.spawn(async move {
+            let mut tick = tokio::time::interval(SWEEP);
+            loop {
+                tick.tick().await;
+                if let Err(error) = store.sweep(clock.now()).await {
+                    tracing::warn!(%error, "Expired rows stay for now.");
+                }
+            }
+        });
+    }
+}
+
+/// A directory that only we can read.
+fn directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The key of assertions: made once, kept in the state directory.
+fn signer(keys: &Path) -> io::Result<SigningKey> {
+    let path = keys.join("assertion.pem");
+    match fs::read(&path) {
+        Ok(pem) => SigningKey::from_pem(&pem).map_err(|error| io::Error::other(format!("{}: {error}", path.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = SigningKey::generate().map_err(io::Error::other)?;
+            directory(keys)?;
+            let mut options = fs::OpenOptions::new();
+            std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
+            let mut file = options.open(&path)?;
+            io::Write::write_all(&mut file, key.to_pem().as_bytes())?;
+            file.sync_all()?;
+            Ok(key)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,90 @@
+//! The signed assertion: who somebody is, as a token that an application can check by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderValue;
+use serde_json::Map;
+use serde_json::Value;
+
+use crate::auth::gate::Admitted;
+use crate::clock::UnixTime;
+use crate::entropy::Entropy;
+use crate::token::MintError;
+use crate::token::SigningKey;
+use crate::token::public_jwks;
+
+/// Attributes that an assertion repeats, under the same names.
+const REPEATED: &[&str] = &["subject", "name", "email", "email_verified", "groups"];
+
+/// Mints assertions under one key (ES256), which is published under `/.authferry/jwks.json`.
+#[derive(Clone, Debug)]
+pub(crate) struct Assertions {
+    key: Arc<SigningKey>,
+    entropy: Arc<dyn Entropy>,
+}
+
+/// What one application's assertions say beside the person.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    /// `iss`.
+    pub(crate) issuer: &'a str,
+    /// `aud`.
+    pub(crate) audience: &'a str,
+    /// From `iat` to `exp`; an admission that ends earlier ends it.
+    pub(crate) ttl: Duration,
+}
+
+impl Assertions {
+    /// Assertions under `key`.
+    pub(crate) const fn new(key: Arc<SigningKey>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { key, entropy }
+    }
+
+    /// The public key (RFC 7517 §5).
+    pub(crate) fn jwks(&self) -> Value {
+        public_jwks(&[&self.key])
+    }
+
+    /// A token about an admitted person, and when it ends.
+    ///
+    /// # Errors
+    ///
+    /// When the crypto library fails: the request is denied then.
+    pub(crate) fn mint(
+        &self,
+        admitted: &Admitted,
+        terms: Terms<'_>,
+        now: UnixTime,
+    ) -> Result<(HeaderValue, UnixTime), MintError> {
+        let expires = (now + terms.ttl).min(admitted.expires());
+        let mut id = [0; 16];
+        self.entropy.fill(&mut id);
+        let mut claims = Map::new();
+        let mut say = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+        say("iss", terms.issuer.into());
+        say("aud", terms.audience.into());
+        say("sub", admitted.canonical().as_str().into());
+        say("iat", now.as_secs().into());
+        say("exp", expires.as_secs().into());
+        say("jti", URL_SAFE_NO_PAD.encode(id).into());
+        let identity = admitted.identity();
+        if let Some(acr) = &identity.acr {
+            say("acr", (**acr).into());
+        }
+        if let Some(client) = &identity.client_id {
+            say("client_id", (**client).into());
+        }
+        for name in REPEATED {
+            if let Some(value) = identity.attributes.member(name) {
+                say(name, value.clone());
+            }
+        }
+        let token = self.key.sign("JWT", &claims)?;
+        let mut value = HeaderValue::try_from(token).map_err(|error| MintError(error.to_string()))?;
+        value.set_sensitive(true);
+        Ok((value, expires))
+    }
+}
