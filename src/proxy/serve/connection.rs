@@ -325,6 +325,7 @@ mod tests {
     use super::*;
     use crate::proxy::serve::testing::Raw;
     use crate::proxy::serve::testing::exchange;
+    use crate::proxy::serve::testing::h2;
     use crate::proxy::serve::testing::server;
     use crate::proxy::serve::testing::start;
     use crate::proxy::serve::vitals::Cut;
@@ -581,5 +582,151 @@ mod tests {
             assert!(began.elapsed() < Duration::from_secs(5));
         }
         assert_eq!(workers.counts().cut(Cut::Head), 1);
+    }
+
+    const GET: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/x")];
+
+    /// What becomes of one HTTP/2 request.
+    async fn one(workers: &crate::proxy::serve::Workers, fields: &[(&str, &str)]) -> (u8, Vec<u8>) {
+        let mut raw = Raw::to(workers).await;
+        raw.send([h2::hello(), h2::request(1, fields)].concat()).await;
+        h2::next(&mut raw).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn http2_is_told_apart_by_its_preface() {
+        let (workers, _) = start(&server());
+        let (kind, block) = one(&workers, &GET).await;
+        // 0x88: `:status: 200` (RFC 7541 appendix A).
+        assert_eq!((kind, block[0]), (h2::HEADERS, 0x88));
+        // The preface may come in pieces.
+        let mut raw = Raw::to(&workers).await;
+        for byte in h2::hello() {
+            raw.send([byte]).await;
+            tokio::task::yield_now().await;
+        }
+        raw.send(h2::request(1, &GET)).await;
+        assert_eq!(h2::next(&mut raw).await.unwrap().0, h2::HEADERS);
+    }
+
+    /// HTTP/2 gets no weaker verdict than HTTP/1.1: the stream is reset, or the answer is 4xx.
+    #[tokio::test]
+    async fn http2_cannot_say_what_http1_must_not() {
+        let (workers, seen) = start(&server());
+        for more in [
+            ("transfer-encoding", "chunked"),
+            ("connection", "x-auth-user"),
+            ("upgrade", "h2c"),
+            ("te", "gzip"),
+            ("keep-alive", "1"),
+            ("host", "b"),
+            ("content_length", "5"),
+            ("content-length", "5"),
+            ("X-Upper", "y"),
+            ("x y", "z"),
+            (":path", "/y"),
+            ("x", "a\rb"),
+            ("x", "a\nb"),
+            ("x", "a\0b"),
+        ] {
+            let fields: Vec<_> = GET.into_iter().chain([more]).collect();
+            let (kind, block) = one(&workers, &fields).await;
+            // 0x8c: `:status: 400`.
+            let refused = kind == h2::RST_STREAM || kind == h2::GOAWAY || block[0] == 0x8c;
+            assert!(refused, "{more:?}: {kind} {block:x?}");
+        }
+        for (n, value) in [(0, "TRACE"), (0, "CONNECT"), (1, "ftp"), (2, "u@a"), (2, "a,b"), (2, ""), (3, "/../x"), (3, "/%2f"), (3, "x"), (3, "")] {
+            let mut fields = GET;
+            fields[n].1 = value;
+            let (kind, block) = one(&workers, &fields).await;
+            let refused = kind == h2::RST_STREAM || kind == h2::GOAWAY || block[0] == 0x8c;
+            assert!(refused, "{value:?}: {kind} {block:x?}");
+        }
+        assert_eq!(seen.requests.load(SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn http2_heads_are_bounded_like_others() {
+        let (workers, seen) = start(&server());
+        let many: Vec<_> = GET.into_iter().chain([("x", "y"); 300]).collect();
+        let mut raw = Raw::to(&workers).await;
+        raw.send([h2::hello(), h2::request(1, &many)].concat()).await;
+        // A literal `:status` with a value of three octets or its Huffman code: not 200.
+        let (kind, block) = h2::next(&mut raw).await.unwrap();
+        assert!(kind == h2::HEADERS && block[0] != 0x88, "{kind} {block:x?}");
+        let long = format!("/{}", "a".repeat(9_000));
+        let mut fields = GET;
+        fields[3].1 = &long;
+        let (kind, block) = one(&workers, &fields).await;
+        assert!(kind == h2::HEADERS && block[0] != 0x88, "{kind} {block:x?}");
+        assert_eq!(seen.requests.load(SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn rapid_resets_end_an_http2_connection() {
+        let (workers, _) = start(&server());
+        let mut raw = Raw::to(&workers).await;
+        let mut flood = h2::hello();
+        for n in 0..200 {
+            flood.extend(h2::request(2 * n + 1, &GET));
+            flood.extend(h2::frame(h2::RST_STREAM, 0, 2 * n + 1, &[0, 0, 0, 8]));
+        }
+        raw.send(flood).await;
+        while let Some((kind, payload)) = h2::next(&mut raw).await {
+            if kind == h2::GOAWAY {
+                // ENHANCE_YOUR_CALM
+                assert_eq!(payload[4..8], [0, 0, 0, 11]);
+                return;
+            }
+        }
+        unreachable!("no goodbye");
+    }
+
+    #[tokio::test]
+    async fn an_http2_connection_without_streams_is_ended_politely() {
+        let mut settings = server();
+        settings.limits.idle_h2 = Duration::from_millis(200);
+        let (workers, _) = start(&settings);
+        let mut raw = Raw::to(&workers).await;
+        raw.send(h2::hello()).await;
+        assert_eq!(h2::next(&mut raw).await.unwrap().0, h2::GOAWAY);
+        while h2::next(&mut raw).await.is_some() {}
+        assert_eq!(workers.counts().cut(Cut::Idle), 1);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_under_way_survives_a_drain() {
+        let (workers, seen) = start(&server());
+        let mut raw = Raw::to(&workers).await;
+        let mut fields = GET;
+        fields[3].1 = "/drain";
+        raw.send([h2::hello(), h2::request(1, &fields)].concat()).await;
+        while seen.requests.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let kinds = async {
+            let mut kinds = Vec::new();
+            while let Some((kind, _)) = h2::next(&mut raw).await {
+                kinds.push(kind);
+            }
+            kinds
+        };
+        let (drained, kinds) = tokio::join!(workers.drain(Duration::from_secs(20)), kinds);
+        assert_eq!(drained.cut, 0);
+        assert!(kinds.contains(&h2::GOAWAY) && kinds.contains(&h2::HEADERS), "{kinds:?}");
+    }
+
+    #[tokio::test]
+    async fn a_slow_http2_body_is_cut() {
+        let mut settings = server();
+        settings.limits.body_grace = Duration::from_millis(200);
+        let (workers, _) = start(&settings);
+        let mut raw = Raw::to(&workers).await;
+        let mut post = h2::request(1, &GET);
+        // Without END_STREAM a body follows.
+        post[4] = 0x04;
+        raw.send([h2::hello(), post].concat()).await;
+        let (kind, block) = h2::next(&mut raw).await.unwrap();
+        assert!(kind == h2::HEADERS && block[0] != 0x88, "{kind} {block:x?}");
     }
 }

@@ -212,3 +212,71 @@ pub(crate) async fn exchange(workers: &Workers, bytes: impl AsRef<[u8]>) -> Stri
     raw.send(bytes).await;
     raw.rest().await.unwrap()
 }
+
+/// HTTP/2 by hand: what no client library would send.
+pub(crate) mod h2 {
+    use super::*;
+
+    /// Frame types (RFC 9113 §6).
+    pub(crate) const HEADERS: u8 = 1;
+    pub(crate) const RST_STREAM: u8 = 3;
+    pub(crate) const GOAWAY: u8 = 7;
+
+    /// A frame.
+    pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+        bytes.extend([kind, flags]);
+        bytes.extend(stream.to_be_bytes());
+        bytes.extend(payload);
+        bytes
+    }
+
+    /// The preface and empty settings.
+    pub(crate) fn hello() -> Vec<u8> {
+        [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat()
+    }
+
+    /// HEADERS that end the stream; fields are literals, exactly as given.
+    pub(crate) fn request(stream: u32, fields: &[(&str, &str)]) -> Vec<u8> {
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            block.push(0x10);
+            for text in [name, value] {
+                integer(text.len(), &mut block);
+                block.extend(text.bytes());
+            }
+        }
+        frame(HEADERS, 0x05, stream, &block)
+    }
+
+    /// A seven-bit prefix integer (RFC 7541 §5.1).
+    fn integer(mut n: usize, into: &mut Vec<u8>) {
+        if n < 127 {
+            into.push(u8::try_from(n).unwrap());
+            return;
+        }
+        into.push(127);
+        n -= 127;
+        while 128 <= n {
+            into.push(u8::try_from(n % 128 + 128).unwrap());
+            n /= 128;
+        }
+        into.push(u8::try_from(n).unwrap());
+    }
+
+    /// Reads frames until one is not about settings, pings or windows: its type and payload. `None`: closed.
+    pub(crate) async fn next(raw: &mut Raw) -> Option<(u8, Vec<u8>)> {
+        loop {
+            let mut head = [0; 9];
+            raw.0.read_exact(&mut head).await.ok()?;
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            raw.0.read_exact(&mut payload).await.ok()?;
+            match (head[3], head[4]) {
+                (6, 0) => raw.send(frame(6, 1, 0, &payload)).await,
+                (4 | 6 | 8, _) => {}
+                (kind, _) => return Some((kind, payload)),
+            }
+        }
+    }
+}
