@@ -150,7 +150,11 @@ impl Handler for Echo {
 
 /// Workers with an [`Echo`] each.
 pub(crate) fn start(settings: &Server) -> (Workers, Seen) {
-    let bound = Bound::open(settings).unwrap();
+    start_on(settings, Bound::open(settings).unwrap())
+}
+
+/// Likewise, on sockets that are bound already.
+pub(crate) fn start_on(settings: &Server, bound: Bound) -> (Workers, Seen) {
     let seen = Seen::default();
     let handlers = seen.clone();
     let workers = Workers::start(&settings.limits, bound, move |_| Rc::new(Echo(handlers.clone()))).unwrap();
