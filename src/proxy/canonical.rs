@@ -341,3 +341,207 @@ fn is_framing_in_disguise(name: &str) -> bool {
     expected.all(|word| words.next() == Some(word)) && words.next().is_none()
 }
 
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::proxy::serve::testing::limits;
+
+    /// The head of an HTTP/1.1 request as hyper hands it on.
+    fn head(method: &str, target: &str, fields: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    /// Likewise, HTTP/2.
+    fn h2(target: &str, fields: &[(&str, &str)]) -> Parts {
+        let mut parts = head("GET", target, fields);
+        parts.version = Version::HTTP_2;
+        parts
+    }
+
+    fn judged(parts: &Parts) -> Result<CanonicalRequest, BadRequest> {
+        canonicalise(parts, &Conn::for_test(false), &limits())
+    }
+
+    const HOST: (&str, &str) = ("host", "app.test");
+
+    #[track_caller]
+    fn refused(parts: &Parts, expected: BadRequest) {
+        let conn = Conn::for_test(false);
+        assert_eq!(canonicalise(parts, &conn, &limits()).unwrap_err(), expected);
+        assert!(conn.must_close() || parts.version == Version::HTTP_2);
+    }
+
+    #[test]
+    fn a_plain_request_is_what_it_says() {
+        let request = judged(&head("GET", "/a/b?x=%2f..&y=;#frag", &[("Host", "App.Test:8080")])).unwrap();
+        assert_eq!(request.method(), Method::GET);
+        assert_eq!((request.host(), request.port()), ("app.test", Some(8_080)));
+        assert_eq!((request.path(), request.query()), ("/a/b", Some("x=%2f..&y=;")));
+        assert_eq!(request.target().as_str(), "/a/b?x=%2f..&y=;");
+        assert!(!request.secure() && !request.extended_connect());
+        assert_eq!(request.path_without_parameters(), None);
+    }
+
+    #[test]
+    fn a_canonical_target_is_shared_and_not_copied() {
+        let parts = head("GET", "/a/b?x", &[HOST]);
+        let request = judged(&parts).unwrap();
+        assert_eq!(request.target().as_str().as_ptr(), parts.uri.path_and_query().unwrap().as_str().as_ptr());
+    }
+
+    #[test]
+    fn the_query_survives_a_rewritten_path() {
+        let request = judged(&head("GET", "//%61?b=%61//..", &[HOST])).unwrap();
+        assert_eq!(request.target().as_str(), "/a?b=%61//..");
+        let request = judged(&head("GET", "/a%3bb/c?", &[HOST])).unwrap();
+        assert_eq!(request.target().as_str(), "/a%3Bb/c?");
+        assert_eq!(request.path_without_parameters().as_deref(), Some("/a/c"));
+    }
+
+    #[test]
+    fn a_request_is_for_exactly_one_host() {
+        refused(&head("GET", "/", &[]), BadRequest::Host);
+        refused(&head("GET", "/", &[HOST, HOST]), BadRequest::Host);
+        refused(&head("GET", "/", &[("host", "app.test, evil.test")]), BadRequest::Host);
+        refused(&head("GET", "/", &[("host", "u@evil.test")]), BadRequest::Host);
+        refused(&head("GET", "/", &[("host", "")]), BadRequest::Host);
+        refused(&head("GET", "http://app.test/", &[]), BadRequest::Host);
+        refused(&head("GET", "http://evil.test/", &[HOST]), BadRequest::TwoHosts);
+        refused(&head("GET", "http://app.test:81/", &[HOST]), BadRequest::TwoHosts);
+        refused(&head("GET", "http://u@app.test/", &[HOST]), BadRequest::Host);
+        assert_eq!(judged(&head("GET", "http://APP.test:80/x", &[HOST])).unwrap().target().as_str(), "/x");
+        assert_eq!(judged(&head("GET", "http://app.test?x", &[HOST])).unwrap().target().as_str(), "/?x");
+        refused(&h2("http://app.test/", &[("host", "evil.test")]), BadRequest::TwoHosts);
+        refused(&h2("http://u@app.test/", &[]), BadRequest::Host);
+        refused(&h2("http://app.test,evil.test/", &[]), BadRequest::Host);
+        refused(&h2("/x", &[]), BadRequest::Host);
+        assert_eq!(judged(&h2("http://App.test/", &[])).unwrap().host(), "app.test");
+        assert_eq!(judged(&h2("http://app.test/", &[HOST])).unwrap().host(), "app.test");
+        assert_eq!(judged(&h2("/x", &[HOST])).unwrap().host(), "app.test");
+    }
+
+    #[test]
+    fn a_connection_remembers_only_the_same_spelling_of_a_host() {
+        let conn = Conn::for_test(false);
+        let host = |value| canonicalise(&head("GET", "/", &[("host", value)]), &conn, &limits()).map(|r| r.host().to_owned());
+        assert_eq!(host("a.test").as_deref(), Ok("a.test"));
+        assert_eq!(host("b.test").as_deref(), Ok("b.test"));
+        assert_eq!(host("b.test").as_deref(), Ok("b.test"));
+        assert_eq!(host("B.test").as_deref(), Ok("b.test"));
+        assert_eq!(host("b.test,"), Err(BadRequest::Host));
+    }
+
+    #[test]
+    fn other_target_forms_are_refused() {
+        refused(&head("GET", "admin", &[HOST]), BadRequest::Target);
+        refused(&head("OPTIONS", "*", &[HOST]), BadRequest::Path(PathFault::Relative));
+        refused(&head("GET", "ftp://app.test/", &[HOST]), BadRequest::Target);
+        refused(&head("GET", &format!("/{}", "a".repeat(8_192)), &[HOST]), BadRequest::TargetTooLong);
+    }
+
+    #[test]
+    fn methods_are_upper_case_tokens_without_tunnels_and_echoes() {
+        for method in ["GET", "HEAD", "POST", "PROPFIND", "VERSION-CONTROL", "M-SEARCH"] {
+            assert!(judged(&head(method, "/", &[HOST])).is_ok(), "{method}");
+        }
+        let long = "A".repeat(33);
+        for method in ["get", "Get", "TRACE", "TRACK", "PRI", "G_T", "GET1", &long] {
+            refused(&head(method, "/", &[HOST]), BadRequest::Method);
+        }
+        refused(&head("CONNECT", "http://app.test/", &[HOST]), BadRequest::Method);
+    }
+
+    #[test]
+    fn a_websocket_on_http2_gets_the_verdict_of_one_on_http1() {
+        let mut parts = h2("http://app.test/ws", &[]);
+        parts.method = Method::CONNECT;
+        refused(&parts, BadRequest::Method);
+        parts.extensions.insert(Protocol::from_static("connect-udp"));
+        refused(&parts, BadRequest::Method);
+        parts.extensions.insert(Protocol::from_static("websocket"));
+        let request = judged(&parts).unwrap();
+        assert!(request.extended_connect());
+        assert_eq!(request.method(), Method::GET);
+        parts.version = Version::HTTP_11;
+        parts.headers.insert("host", "app.test".parse().unwrap());
+        refused(&parts, BadRequest::Method);
+    }
+
+    #[test]
+    fn only_plain_chunked_or_one_length_frames_a_body() {
+        let framed = |fields: &[(&str, &str)]| {
+            let fields: Vec<_> = [HOST].iter().chain(fields).copied().collect();
+            judged(&head("POST", "/", &fields)).map(drop)
+        };
+        let (te, cl) = ("transfer-encoding", "content-length");
+        for good in [&[(te, "chunked")][..], &[(te, "Chunked")], &[(cl, "0")], &[(cl, "007")], &[]] {
+            assert_eq!(framed(good), Ok(()), "{good:?}");
+        }
+        for bad in [
+            &[(te, "gzip, chunked")][..],
+            &[(te, "chunked, chunked")],
+            &[(te, "identity"), (te, "chunked")],
+            &[(te, "identity")],
+            &[(te, "xchunked")],
+            &[(te, "\"chunked\"")],
+            &[(te, "")],
+            &[(te, "chunked"), (cl, "5")],
+            &[(cl, "5"), (cl, "5")],
+            &[(cl, "5, 5")],
+            &[(cl, "+5")],
+            &[(cl, "")],
+            &[("transfer_encoding", "chunked")],
+            &[("transfer.encoding", "chunked")],
+            &[("transfer--encoding", "chunked")],
+            &[("-transfer-encoding", "chunked")],
+            &[("_transfer_encoding_", "chunked")],
+            &[("content_length", "5")],
+            &[("content-length~", "5")],
+        ] {
+            assert_eq!(framed(bad), Err(BadRequest::Framing), "{bad:?}");
+        }
+        for harmless in ["content-lengths", "content-length-x", "xtransfer-encoding", "transferencoding", "te_", "th", "c-h"] {
+            assert_eq!(framed(&[(harmless, "5")]), Ok(()), "{harmless}");
+        }
+        refused(&h2("http://app.test/", &[(te, "chunked")]), BadRequest::Framing);
+    }
+
+    #[test]
+    fn both_protocols_count_fields_and_cookies() {
+        for parts in [head("GET", "/", &[HOST]), h2("http://app.test/", &[])] {
+            let mut many = parts.clone();
+            for n in 0..101 {
+                many.headers.append(http::HeaderName::try_from(format!("x-{n}")).unwrap(), "y".parse().unwrap());
+            }
+            refused(&many, BadRequest::TooManyFields);
+            let mut long = parts.clone();
+            long.headers.append("cookie", "a".repeat(9_000).parse().unwrap());
+            assert!(judged(&long).is_ok());
+            long.headers.append("cookie", "a".repeat(9_000).parse().unwrap());
+            refused(&long, BadRequest::TooManyCookies);
+            let mut pairs = parts;
+            pairs.headers.append("cookie", "a=b;".repeat(100).parse().unwrap());
+            refused(&pairs, BadRequest::TooManyCookies);
+        }
+    }
+
+    proptest! {
+        /// What was accepted once is accepted again and stays as it is.
+        #[test]
+        fn canonicalising_is_idempotent(target in "/[a-c./;%25~|\\[é]{0,12}(%[0-9a-fA-F]{2}){0,3}(\\?[ -~]{0,8})?") {
+            let Ok(request) = Request::builder().uri(target).header("host", "app.test").body(()) else { return Ok(()) };
+            if let Ok(once) = judged(&request.into_parts().0) {
+                let again = judged(&head("GET", once.target().as_str(), &[HOST])).unwrap();
+                prop_assert_eq!(again.target(), once.target());
+                prop_assert_eq!(again.path_without_parameters(), once.path_without_parameters());
+            }
+        }
+    }
+}

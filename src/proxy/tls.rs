@@ -294,3 +294,181 @@ impl ResolvesServerCert for Current {
         Some(self.0.load().choose(hello.server_name()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::ClientConfig;
+    use rustls::RootCertStore;
+    use rustls::pki_types::ServerName;
+    use tempfile::TempDir;
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpStream;
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::client::TlsStream;
+
+    use super::*;
+    use crate::proxy::serve::Workers;
+    use crate::proxy::serve::testing::Raw;
+    use crate::proxy::serve::testing::certificate;
+    use crate::proxy::serve::testing::h2;
+    use crate::proxy::serve::testing::server;
+    use crate::proxy::serve::testing::start;
+    use crate::proxy::serve::vitals::Cut;
+    use crate::proxy::settings::Server;
+
+    fn settings(tls: &Tls) -> Server {
+        let mut settings = server();
+        settings.listeners[0].tls = Some(tls.clone());
+        settings
+    }
+
+    /// Handshakes, trusting the chains of `tls` as they are now.
+    async fn connect(workers: &Workers, tls: &Tls, name: &'static str, alpn: &[&[u8]]) -> io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        for (chain, _) in &tls.certificates {
+            roots.add(CertificateDer::from_pem_file(chain).unwrap()).unwrap();
+        }
+        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        let stream = TcpStream::connect(workers.local_addresses()[0]).await.unwrap();
+        let name = ServerName::try_from(name).unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+
+    #[tokio::test]
+    async fn the_protocol_is_the_one_agreed_on() {
+        let dir = TempDir::new().unwrap();
+        let tls = certificate(&dir.path().join("a"), &["a.test"]);
+        let (workers, _) = start(&settings(&tls));
+        for alpn in [&[][..], &[&b"http/1.1"[..]]] {
+            let mut stream = connect(&workers, &tls, "a.test", alpn).await.unwrap();
+            stream.write_all(b"GET /x HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            assert!(text.contains("GET a.test /x"), "{text}");
+        }
+        let mut stream = connect(&workers, &tls, "a.test", &[b"h2", b"http/1.1"]).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let fields = [(":method", "GET"), (":scheme", "https"), (":authority", "a.test"), (":path", "/x")];
+        stream.write_all(&[h2::hello(), h2::request(1, &fields)].concat()).await.unwrap();
+        let mut seen = Vec::new();
+        while !String::from_utf8_lossy(&seen).contains("GET a.test /x") {
+            assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0);
+        }
+        // Who agreed on HTTP/2 and speaks something else is not served.
+        let mut stream = connect(&workers, &tls, "a.test", &[b"h2"]).await.unwrap();
+        stream.write_all(b"GET /x HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut nothing = Vec::new();
+        drop(stream.read_to_end(&mut nothing).await);
+        assert_eq!(nothing, b"");
+    }
+
+    #[tokio::test]
+    async fn the_name_chooses_the_certificate() {
+        let dir = TempDir::new().unwrap();
+        let first = certificate(&dir.path().join("a"), &["a.test"]);
+        let second = certificate(&dir.path().join("b"), &["b.test", "*.c.test"]);
+        let both = Tls {
+            certificates: [first.certificates.clone(), second.certificates.clone()].concat(),
+        };
+        let (workers, _) = start(&settings(&both));
+        assert!(connect(&workers, &first, "a.test", &[]).await.is_ok());
+        assert!(connect(&workers, &second, "b.test", &[]).await.is_ok());
+        assert!(connect(&workers, &second, "x.c.test", &[]).await.is_ok());
+        // The first answers for the rest, and the client refuses it.
+        assert!(connect(&workers, &second, "x.y.c.test", &[]).await.is_err());
+        let set = Certificates::load(&both).unwrap();
+        let current = set.current.0.load();
+        let chosen = |name: &str| Arc::as_ptr(&current.choose(Some(name)));
+        assert_eq!(chosen("B.TEST"), chosen("b.test"));
+        assert_ne!(chosen("a.test"), chosen("b.test"));
+        assert_eq!(chosen("unknown.test"), Arc::as_ptr(&current.choose(None)));
+        assert_eq!(chosen("unknown.test"), chosen("a.test"));
+    }
+
+    #[tokio::test]
+    async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
+        let dir = TempDir::new().unwrap();
+        let stem = dir.path().join("a");
+        let tls = certificate(&stem, &["a.test"]);
+        let settings = settings(&tls);
+        let bound = crate::proxy::serve::listen::Bound::open(&settings).unwrap();
+        let certificates = bound.certificates().remove(0);
+        let (workers, _) = crate::proxy::serve::testing::start_on(&settings, bound);
+        assert!(matches!(certificates.reload(), Reload::Unchanged));
+        let before = certificates.expiry();
+
+        let other = certificate(&dir.path().join("other"), &["a.test"]);
+        fs::copy(&other.certificates[0].0, stem.with_extension("crt")).unwrap();
+        // Half of the new pair: the old one stays, and it is said once.
+        assert!(matches!(certificates.reload(), Reload::Refused(TlsError::Pair { .. })));
+        assert!(matches!(certificates.reload(), Reload::Unchanged));
+        assert!(connect(&workers, &tls, "a.test", &[]).await.is_err());
+        assert_eq!(certificates.expiry(), before);
+
+        fs::copy(&other.certificates[0].1, stem.with_extension("key")).unwrap();
+        assert!(matches!(certificates.reload(), Reload::Replaced));
+        assert!(connect(&workers, &tls, "a.test", &[]).await.is_ok());
+
+        fs::remove_file(stem.with_extension("crt")).unwrap();
+        assert!(matches!(certificates.reload(), Reload::Refused(TlsError::Read { .. })));
+        assert!(connect(&workers, &other, "a.test", &[]).await.is_ok());
+    }
+
+    #[test]
+    fn unusable_files_are_refused_at_the_start() {
+        let dir = TempDir::new().unwrap();
+        let good = certificate(&dir.path().join("a"), &["a.test"]);
+        let other = certificate(&dir.path().join("b"), &["b.test"]);
+        let (chain, key) = good.certificates[0].clone();
+        let load = |chain: &Path, key: &Path| {
+            Certificates::load(&Tls {
+                certificates: vec![(chain.into(), key.into())],
+            })
+            .unwrap_err()
+        };
+        assert!(matches!(load(&chain, &other.certificates[0].1), TlsError::Pair { .. }));
+        assert!(matches!(load(&key, &key), TlsError::Pem { wanted: "a certificate", .. }));
+        assert!(matches!(load(&chain, &chain), TlsError::Pem { wanted: "a private key", .. }));
+        assert!(matches!(load(&dir.path().join("none"), &key), TlsError::Read { .. }));
+        assert!(matches!(Certificates::load(&Tls { certificates: vec![] }), Err(TlsError::Empty)));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_half_a_handshake() {
+        let dir = TempDir::new().unwrap();
+        let tls = certificate(&dir.path().join("a"), &["a.test"]);
+        let mut settings = settings(&tls);
+        settings.limits.handshake = Duration::from_millis(200);
+        settings.limits.head = Duration::from_millis(200);
+        let (workers, _) = start(&settings);
+        let mut raw = Raw::to(&workers).await;
+        raw.send([0x16, 3, 1]).await;
+        assert_eq!(raw.rest().await.unwrap_or_default(), "");
+        assert_eq!(workers.counts().cut(Cut::Handshake), 1);
+        for alpn in [&b"h2"[..], b"http/1.1"] {
+            let mut stream = connect(&workers, &tls, "a.test", &[alpn]).await.unwrap();
+            if alpn == b"h2" {
+                stream.write_all(b"PRI * HT").await.unwrap();
+            }
+            let mut nothing = Vec::new();
+            drop(stream.read_to_end(&mut nothing).await);
+            assert_eq!(nothing, b"");
+        }
+        assert_eq!(workers.counts().cut(Cut::FirstByte) + workers.counts().cut(Cut::Head), 2);
+        let mut raw = Raw::to(&workers).await;
+        raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        raw.rest().await.unwrap_or_default();
+        // It is counted after the socket is closed.
+        while workers.counts().handshake_failures() == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -317,3 +317,416 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
         tokio::task::spawn_local(future);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use super::*;
+    use crate::proxy::serve::testing::Raw;
+    use crate::proxy::serve::testing::exchange;
+    use crate::proxy::serve::testing::h2;
+    use crate::proxy::serve::testing::server;
+    use crate::proxy::serve::testing::start;
+    use crate::proxy::serve::vitals::Cut;
+
+    #[tokio::test]
+    async fn requests_follow_each_other_on_a_connection() {
+        let (workers, seen) = start(&server());
+        let mut raw = Raw::to(&workers).await;
+        for n in 0..3 {
+            raw.send(format!("POST /a//{n} HTTP/1.1\r\nHost: App.test\r\nContent-Length: 3\r\n\r\nabc")).await;
+            let answer = raw.answer().await;
+            assert!(answer.ends_with(&format!("POST app.test /a/{n} body=3 trailers=0 peer=127.0.0.1\n")), "{answer}");
+            assert!(!answer.contains("connection: close"));
+        }
+        // Pipelined.
+        raw.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\nGET /y HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        let answers = raw.rest().await.unwrap();
+        assert!(answers.find("GET a /x").unwrap() < answers.find("GET a /y").unwrap());
+        assert_eq!(seen.requests.load(SeqCst), 5);
+    }
+
+    #[tokio::test]
+    async fn trailers_end_here() {
+        let (workers, _) = start(&server());
+        let answer = exchange(
+            &workers,
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: x-auth-user\r\n\r\n\
+             3\r\nabc\r\n0\r\nx-auth-user: admin\r\n\r\n",
+        )
+        .await;
+        assert!(answer.contains("body=3 trailers=0"), "{answer}");
+    }
+
+    /// Heads that nobody should read two ways: refused, the connection ends, and what follows is never a request.
+    #[tokio::test]
+    async fn ambiguous_heads_end_the_connection() {
+        let (workers, seen) = start(&server());
+        let after = "5c\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+        for fields in [
+            "Content-Length: 4\r\nTransfer-Encoding: xchunked",
+            "Content-Length: 4\r\nTransfer-Encoding: chunked, identity",
+            "Content-Length: 4\r\nTransfer-Encoding : chunked",
+            "Content-Length: 4\r\nTransfer-Encoding:\x0bchunked",
+            "Content-Length: 4\r\nTransfer_Encoding: chunked",
+            "Content-Length: 4\r\nTransfer-Encoding: \"chunked\"",
+            "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n ,identity",
+            "Transfer-Encoding: gzip, chunked",
+            "Transfer-Encoding: chunked, chunked",
+            "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Content-Length: 1\r\nContent-Length: 2",
+            "Content-Length: 1, 1",
+            "Content-Length: +1",
+            "Content-Length: 0x1",
+            "Content-Length: -1",
+            "Content-Length: 99999999999999999999",
+            "X: a\rX-Auth-User: admin",
+            "X: a\r\n X-Auth-User: admin",
+            "X-Auth-User : admin",
+            ": admin",
+            "X: a\0b",
+            "Host: b",
+        ] {
+            let answer = exchange(&workers, format!("POST /app HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{after}")).await;
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{fields:?}: {answer}");
+            assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{fields:?}: {answer}");
+        }
+        for head in [
+            "POST /app HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "GET /app HTTP/1.1\r\n\r\n",
+            "GET /app HTTP/1.1\r\n X-Auth-User: admin\r\nHost: a\r\n\r\n",
+            "GET /..\\admin HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET \\admin HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /a/%2e%2e/b HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET admin HTTP/1.1\r\nHost: a\r\n\r\n",
+            "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n",
+            "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+        ] {
+            let answer = exchange(&workers, format!("{head}{after}")).await;
+            assert!(answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.0 400 "), "{head:?}: {answer}");
+            assert_eq!(answer.matches("HTTP/1.").count(), 1, "{head:?}: {answer}");
+        }
+        assert_eq!(seen.requests.load(SeqCst), 0);
+    }
+
+    /// What hyper settles before we can see it: the chunks alone frame the body, and the connection ends.
+    #[tokio::test]
+    async fn a_length_beside_chunks_never_frames_anything() {
+        let (workers, seen) = start(&server());
+        for fields in [
+            "Content-Length: 6\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nContent-Length: 6",
+            "Content-Length: 0\r\nX: y\r\nTransfer-Encoding: chunked",
+        ] {
+            let before = seen.requests.load(SeqCst);
+            let answer = exchange(
+                &workers,
+                format!("POST /app HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n5\r\nAAAAA\r\n0\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n"),
+            )
+            .await;
+            assert!(answer.contains("body=5"), "{answer}");
+            assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+            assert_eq!(seen.requests.load(SeqCst), before + 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fragment_is_neither_judged_nor_seen() {
+        let (workers, _) = start(&server());
+        let answer = exchange(&workers, "GET /a?b#/../c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        assert!(answer.contains("GET a /a?b body=0"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn broken_chunks_end_the_connection() {
+        let (workers, seen) = start(&server());
+        for chunks in ["0x1\r\nA\r\n", "-1\r\nA\r\n", "FFFFFFFFFFFFFFFFF\r\nA\r\n", "1\nA\r\n", "1;a=\nb\r\nA\r\n", "1\r\nAXX", "\r\nA\r\n", "1\r\r\nA\r\n"]
+        {
+            let before = seen.requests.load(SeqCst);
+            let answer = exchange(
+                &workers,
+                format!("POST /app HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n"),
+            )
+            .await;
+            assert!(answer.matches("HTTP/1.1").count() <= 1, "{chunks:?}: {answer}");
+            assert!(!answer.contains("200 OK"), "{chunks:?}: {answer}");
+            assert_eq!(seen.requests.load(SeqCst), before + 1, "{chunks:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn endless_extensions_and_trailers_end_the_connection() {
+        let (workers, _) = start(&server());
+        let mut raw = Raw::to(&workers).await;
+        raw.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;").await;
+        raw.send("x".repeat(40_000)).await;
+        assert!(!raw.rest().await.unwrap_or_default().contains("200 OK"));
+        let many = "x: y\r\n".repeat(10_000);
+        let mut raw = Raw::to(&workers).await;
+        raw.send(format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{many}\r\n")).await;
+        assert!(!raw.rest().await.unwrap_or_default().contains("200 OK"));
+    }
+
+    /// The body of a request that was denied is never the next request, whenever it comes.
+    #[tokio::test]
+    async fn an_unread_body_is_never_a_request() {
+        let (workers, seen) = start(&server());
+        let body = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+        let head = format!("POST /deny HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+        // At once: hyper throws a body away that is there already, and the connection goes on.
+        let mut raw = Raw::to(&workers).await;
+        raw.send(format!("{head}{body}GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+        let answers = raw.rest().await.unwrap();
+        assert!(answers.starts_with("HTTP/1.1 401 ") && !answers.contains("/smuggled"), "{answers}");
+        let settled = seen.requests.load(SeqCst);
+        // Later: the answer has come, and the connection is at its end.
+        let mut raw = Raw::to(&workers).await;
+        raw.send(&head).await;
+        assert!(raw.answer().await.ends_with("denied"));
+        raw.send(body).await;
+        assert_eq!(raw.rest().await.unwrap(), "");
+        // Part of it, then the rest.
+        let mut raw = Raw::to(&workers).await;
+        raw.send(format!("{head}{}", &body[..10])).await;
+        assert!(raw.answer().await.ends_with("denied"));
+        raw.send(&body[10..]).await;
+        assert_eq!(raw.rest().await.unwrap(), "");
+        assert_eq!(seen.requests.load(SeqCst), settled + 2);
+    }
+
+    /// A client that sends on while it is denied reads its answer instead of a reset.
+    #[tokio::test]
+    async fn an_early_answer_survives_the_upload_it_answers() {
+        let (workers, _) = start(&server());
+        for _ in 0..20 {
+            let mut raw = Raw::to(&workers).await;
+            raw.send("POST /deny HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n").await;
+            for _ in 0..5 {
+                raw.send("x".repeat(8_000)).await;
+                tokio::task::yield_now().await;
+            }
+            assert!(raw.rest().await.unwrap().ends_with("denied"));
+        }
+    }
+
+    #[tokio::test]
+    async fn heads_are_bounded() {
+        let (workers, seen) = start(&server());
+        let get = |more: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{more}\r\n");
+        for (request, status) in [
+            (get(&"x: y\r\n".repeat(101)), 431),
+            (get(&format!("x: {}\r\n", "y".repeat(65_536))), 431),
+            (get(&format!("x: {}\r\n", "y".repeat(33_000))), 431),
+            (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(9_000)), 414),
+            (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(65_600)), 431),
+        ] {
+            let answer = exchange(&workers, request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
+        }
+        assert_eq!(seen.requests.load(SeqCst), 0);
+        assert!(exchange(&workers, get(&format!("Connection: close\r\nx: {}\r\n", "y".repeat(31_000)))).await.contains("200 OK"));
+        let answer = exchange(&workers, get(&format!("{}Connection: close\r\n", "x: y\r\n".repeat(98)))).await;
+        assert!(answer.contains("200 OK"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_request() {
+        let (workers, _) = start(&server());
+        assert_eq!(exchange(&workers, "GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").await, "");
+        assert!(exchange(&workers, "GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.contains("GET a /x"));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_client_that_stands_still() {
+        let mut settings = server();
+        settings.limits.head = Duration::from_millis(200);
+        settings.limits.handshake = Duration::from_millis(200);
+        settings.limits.idle_h1 = Duration::from_millis(200);
+        settings.limits.body_grace = Duration::from_millis(200);
+        let (workers, seen) = start(&settings);
+        let silent = exchange(&workers, "");
+        let preface = exchange(&workers, "PRI * HT");
+        let head = exchange(&workers, "GET / HTTP/1.1\r\nHost:");
+        let idle = exchange(&workers, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let body = exchange(&workers, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx");
+        let (silent, preface, head, idle, body) = tokio::join!(silent, preface, head, idle, body);
+        assert_eq!((silent.as_str(), preface.as_str(), head.as_str()), ("", "", ""));
+        assert!(idle.starts_with("HTTP/1.1 200 "), "{idle}");
+        assert!(body.starts_with("HTTP/1.1 408 "), "{body}");
+        assert_eq!(seen.requests.load(SeqCst), 2);
+        let counts = workers.counts();
+        assert_eq!(counts.cut(Cut::FirstByte) + counts.cut(Cut::Head), 3);
+        assert_eq!(counts.cut(Cut::Idle), 1);
+    }
+
+    /// A byte now and then does not keep a head alive: its limit is absolute.
+    #[tokio::test]
+    async fn a_dripping_head_is_cut() {
+        let mut settings = server();
+        settings.limits.head = Duration::from_millis(200);
+        let (workers, _) = start(&settings);
+        let mut raw = Raw::to(&workers).await;
+        let began = tokio::time::Instant::now();
+        let mut drip = tokio::time::interval(Duration::from_millis(20));
+        raw.send("GET / HTTP/1.1\r\nX: ").await;
+        loop {
+            drip.tick().await;
+            let mut one = [0; 1];
+            if tokio::io::AsyncWriteExt::write_all(&mut raw.0, b"x").await.is_err() || raw.0.try_read(&mut one).is_ok_and(|n| n == 0) {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(5));
+        }
+        assert_eq!(workers.counts().cut(Cut::Head), 1);
+    }
+
+    const GET: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/x")];
+
+    /// What becomes of one HTTP/2 request.
+    async fn one(workers: &crate::proxy::serve::Workers, fields: &[(&str, &str)]) -> (u8, Vec<u8>) {
+        let mut raw = Raw::to(workers).await;
+        raw.send([h2::hello(), h2::request(1, fields)].concat()).await;
+        h2::next(&mut raw).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn http2_is_told_apart_by_its_preface() {
+        let (workers, _) = start(&server());
+        let (kind, block) = one(&workers, &GET).await;
+        // 0x88: `:status: 200` (RFC 7541 appendix A).
+        assert_eq!((kind, block[0]), (h2::HEADERS, 0x88));
+        // The preface may come in pieces.
+        let mut raw = Raw::to(&workers).await;
+        for byte in h2::hello() {
+            raw.send([byte]).await;
+            tokio::task::yield_now().await;
+        }
+        raw.send(h2::request(1, &GET)).await;
+        assert_eq!(h2::next(&mut raw).await.unwrap().0, h2::HEADERS);
+    }
+
+    /// HTTP/2 gets no weaker verdict than HTTP/1.1: the stream is reset, or the answer is 4xx.
+    #[tokio::test]
+    async fn http2_cannot_say_what_http1_must_not() {
+        let (workers, seen) = start(&server());
+        for more in [
+            ("transfer-encoding", "chunked"),
+            ("connection", "x-auth-user"),
+            ("upgrade", "h2c"),
+            ("te", "gzip"),
+            ("keep-alive", "1"),
+            ("host", "b"),
+            ("content_length", "5"),
+            ("content-length", "5"),
+            ("X-Upper", "y"),
+            ("x y", "z"),
+            (":path", "/y"),
+            ("x", "a\rb"),
+            ("x", "a\nb"),
+            ("x", "a\0b"),
+        ] {
+            let fields: Vec<_> = GET.into_iter().chain([more]).collect();
+            let (kind, block) = one(&workers, &fields).await;
+            // 0x8c: `:status: 400`.
+            let refused = kind == h2::RST_STREAM || kind == h2::GOAWAY || block[0] == 0x8c;
+            assert!(refused, "{more:?}: {kind} {block:x?}");
+        }
+        for (n, value) in [(0, "TRACE"), (0, "CONNECT"), (1, "ftp"), (2, "u@a"), (2, "a,b"), (2, ""), (3, "/../x"), (3, "/%2f"), (3, "x"), (3, "")] {
+            let mut fields = GET;
+            fields[n].1 = value;
+            let (kind, block) = one(&workers, &fields).await;
+            let refused = kind == h2::RST_STREAM || kind == h2::GOAWAY || block[0] == 0x8c;
+            assert!(refused, "{value:?}: {kind} {block:x?}");
+        }
+        assert_eq!(seen.requests.load(SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn http2_heads_are_bounded_like_others() {
+        let (workers, seen) = start(&server());
+        let many: Vec<_> = GET.into_iter().chain([("x", "y"); 300]).collect();
+        let mut raw = Raw::to(&workers).await;
+        raw.send([h2::hello(), h2::request(1, &many)].concat()).await;
+        // A literal `:status` with a value of three octets or its Huffman code: not 200.
+        let (kind, block) = h2::next(&mut raw).await.unwrap();
+        assert!(kind == h2::HEADERS && block[0] != 0x88, "{kind} {block:x?}");
+        let long = format!("/{}", "a".repeat(9_000));
+        let mut fields = GET;
+        fields[3].1 = &long;
+        let (kind, block) = one(&workers, &fields).await;
+        assert!(kind == h2::HEADERS && block[0] != 0x88, "{kind} {block:x?}");
+        assert_eq!(seen.requests.load(SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn rapid_resets_end_an_http2_connection() {
+        let (workers, _) = start(&server());
+        let mut raw = Raw::to(&workers).await;
+        let mut flood = h2::hello();
+        for n in 0..200 {
+            flood.extend(h2::request(2 * n + 1, &GET));
+            flood.extend(h2::frame(h2::RST_STREAM, 0, 2 * n + 1, &[0, 0, 0, 8]));
+        }
+        raw.send(flood).await;
+        while let Some((kind, payload)) = h2::next(&mut raw).await {
+            if kind == h2::GOAWAY {
+                // ENHANCE_YOUR_CALM
+                assert_eq!(payload[4..8], [0, 0, 0, 11]);
+                return;
+            }
+        }
+        unreachable!("no goodbye");
+    }
+
+    #[tokio::test]
+    async fn an_http2_connection_without_streams_is_ended_politely() {
+        let mut settings = server();
+        settings.limits.idle_h2 = Duration::from_millis(200);
+        let (workers, _) = start(&settings);
+        let mut raw = Raw::to(&workers).await;
+        raw.send(h2::hello()).await;
+        assert_eq!(h2::next(&mut raw).await.unwrap().0, h2::GOAWAY);
+        while h2::next(&mut raw).await.is_some() {}
+        assert_eq!(workers.counts().cut(Cut::Idle), 1);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_under_way_survives_a_drain() {
+        let (workers, seen) = start(&server());
+        let mut raw = Raw::to(&workers).await;
+        let mut fields = GET;
+        fields[3].1 = "/drain";
+        raw.send([h2::hello(), h2::request(1, &fields)].concat()).await;
+        while seen.requests.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let kinds = async {
+            let mut kinds = Vec::new();
+            while let Some((kind, _)) = h2::next(&mut raw).await {
+                kinds.push(kind);
+            }
+            kinds
+        };
+        let (drained, kinds) = tokio::join!(workers.drain(Duration::from_secs(20)), kinds);
+        assert_eq!(drained.cut, 0);
+        assert!(kinds.contains(&h2::GOAWAY) && kinds.contains(&h2::HEADERS), "{kinds:?}");
+    }
+
+    #[tokio::test]
+    async fn a_slow_http2_body_is_cut() {
+        let mut settings = server();
+        settings.limits.body_grace = Duration::from_millis(200);
+        let (workers, _) = start(&settings);
+        let mut raw = Raw::to(&workers).await;
+        let mut post = h2::request(1, &GET);
+        // Without END_STREAM a body follows.
+        post[4] = 0x04;
+        raw.send([h2::hello(), post].concat()).await;
+        let (kind, block) = h2::next(&mut raw).await.unwrap();
+        assert!(kind == h2::HEADERS && block[0] != 0x88, "{kind} {block:x?}");
+    }
+}

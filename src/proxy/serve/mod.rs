@@ -116,8 +116,8 @@ impl Workers {
                     // The other end is only gone when starting has failed already.
                     drop(started.send(result));
                 });
-                // Nobody may be interested any more.
-                drop(end.send(cut));
+                // Nobody may be interested any more; then the number is of no use.
+                end.send(cut).unwrap_or_default();
             })?;
             workers.ends.push(ended);
         }

@@ -40,7 +40,7 @@ fn look(bytes: &[u8]) -> Option<Protocol> {
 /// When the stream fails, or ends before a byte came or inside a preface.
 pub(crate) async fn sniff(socket: &mut Socket) -> io::Result<Protocol> {
     // A silent connection holds no buffer.
-    socket.stream().readable().await?;
+    socket.readable().await?;
     let mut bytes = Vec::with_capacity(FIRST_READ);
     loop {
         if socket.read_buf(&mut bytes).await? == 0 {

@@ -54,9 +54,13 @@ impl Socket {
         }
     }
 
-    /// The stream, for reading what is given back by [`Socket::unread`].
-    pub(crate) const fn stream(&self) -> &TcpStream {
-        &self.stream
+    /// Waits until something can be read. No buffer is needed for it.
+    ///
+    /// # Errors
+    ///
+    /// When the stream fails.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        if self.prefix.is_empty() { self.stream.readable().await } else { Ok(()) }
     }
 
     /// Gives bytes back: they are read before anything else.

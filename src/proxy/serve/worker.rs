@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -197,14 +198,14 @@ impl<H: Handler> Worker<H> {
         }
         // From the last empty answer to the drop nothing is awaited.
         poll_fn(|cx| {
-            while let std::task::Poll::Ready(accepted) = listener.poll_accept(cx) {
+            while let Poll::Ready(accepted) = listener.poll_accept(cx) {
                 match accepted {
                     Ok((stream, peer)) => self.welcome(stream, peer, &door),
                     Err(error) if is_passing(&error) => {}
                     Err(_) => break,
                 }
             }
-            std::task::Poll::Ready(())
+            Poll::Ready(())
         })
         .await;
         drop(listener);
@@ -261,4 +262,237 @@ fn is_passing(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use futures_util::future::join_all;
+    use http::Request;
+    use http::Response;
+    use http_body_util::Full;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::proxy::client_body::ClientBody;
+    use crate::proxy::conn::Conn;
+    use crate::proxy::serve::Drained;
+    use crate::proxy::serve::Workers;
+    use crate::proxy::serve::listen::Bound;
+    use crate::proxy::serve::testing::Raw;
+    use crate::proxy::serve::testing::server;
+    use crate::proxy::serve::testing::start;
+
+    const TIMEOUT: Duration = Duration::from_secs(20);
+
+    /// Clients that keep asking while the drain begins: each gets every answer it asked for, and a goodbye.
+    #[tokio::test]
+    async fn no_request_under_way_fails_in_a_drain() {
+        let (workers, seen) = start(&server());
+        let (begin, begun) = watch::channel(0);
+        let mut clients = Vec::new();
+        for _ in 0..40 {
+            let mut raw = Raw::to(&workers).await;
+            let begin = begin.clone();
+            clients.push(async move {
+                for n in 1..100_000 {
+                    raw.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx").await;
+                    let answer = raw.answer().await;
+                    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+                    begin.send_modify(|done| *done += 1);
+                    if answer.contains("connection: close") {
+                        assert_eq!(raw.rest().await.unwrap(), "");
+                        return n;
+                    }
+                }
+                unreachable!("the drain never came");
+            });
+        }
+        let drain = async {
+            let mut begun = begun;
+            begun.wait_for(|done| 400 < *done).await.unwrap();
+            workers.drain(TIMEOUT).await
+        };
+        let (drained, answers) = tokio::join!(drain, join_all(clients));
+        assert_eq!(drained, Drained { cut: 0 });
+        assert_eq!(answers.iter().sum::<usize>(), seen.requests.load(SeqCst));
+    }
+
+    /// Blocks its worker until the test says so.
+    struct Blocked(Arc<Barrier>);
+
+    impl Handler for Blocked {
+        type Body = Full<bytes::Bytes>;
+
+        fn handle(
+            self: Rc<Self>,
+            _: Rc<Conn>,
+            request: Request<ClientBody>,
+        ) -> impl Future<Output = Response<Self::Body>> + 'static {
+            if request.uri().path() == "/block" {
+                self.0.wait();
+                self.0.wait();
+            }
+            std::future::ready(Response::new(Full::from("here")))
+        }
+    }
+
+    /// What the kernel has accepted for us before the drain is served, though we had not looked at it.
+    #[tokio::test]
+    async fn what_is_in_the_queue_when_a_drain_begins_is_served() {
+        let mut settings = server();
+        settings.workers = 1;
+        let barrier = Arc::new(Barrier::new(2));
+        let theirs = barrier.clone();
+        let bound = Bound::open(&settings).unwrap();
+        let workers = Workers::start(&settings.limits, bound, move |_| Rc::new(Blocked(theirs.clone()))).unwrap();
+        let address = workers.local_addresses()[0];
+        let mut blocking = Raw::to(&workers).await;
+        blocking.send("GET /block HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        barrier.wait();
+        let mut queued = Vec::new();
+        for _ in 0..10 {
+            let mut raw = Raw::to(&workers).await;
+            raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            queued.push(raw);
+        }
+        let drain = tokio::spawn(workers.drain(TIMEOUT));
+        // The order is given when `drain` runs first; the worker sees it after everything above.
+        tokio::task::yield_now().await;
+        barrier.wait();
+        assert!(blocking.answer().await.ends_with("here"));
+        drop(blocking);
+        for raw in &mut queued {
+            let answer = raw.rest().await.unwrap();
+            assert!(answer.ends_with("here") && answer.contains("connection: close"), "{answer}");
+        }
+        assert_eq!(drain.await.unwrap(), Drained { cut: 0 });
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_for_the_drain_are_told() {
+        let (workers, seen) = start(&server());
+        let mut raw = Raw::to(&workers).await;
+        raw.send("GET /drain HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        while seen.requests.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let (drained, answer) = tokio::join!(workers.drain(TIMEOUT), raw.rest());
+        assert_eq!(drained, Drained { cut: 0 });
+        assert!(answer.unwrap().contains("GET a /drain"));
+    }
+
+    #[tokio::test]
+    async fn what_outlasts_the_drain_is_cut() {
+        let (workers, seen) = start(&server());
+        let mut raw = Raw::to(&workers).await;
+        raw.send("GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        while seen.requests.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let counts = workers.counts().clone();
+        assert_eq!(workers.drain(Duration::from_millis(50)).await, Drained { cut: 1 });
+        assert_eq!(counts.cut(Cut::Drain), 1);
+        assert_eq!(raw.rest().await.unwrap_or_default(), "");
+        assert_eq!(seen.ended.load(SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_gets_one_more_answer_in_a_drain() {
+        let (workers, _) = start(&server());
+        let mut raw = Raw::to(&workers).await;
+        raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(!raw.answer().await.contains("connection: close"));
+        let late = async {
+            // The worker has seen the order when it refuses connections.
+            let address = raw.0.peer_addr().unwrap();
+            while TcpStream::connect(address).await.is_ok() {}
+            raw.send("GET /late HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            raw.rest().await.unwrap()
+        };
+        let (_, answer) = tokio::join!(workers.drain(TIMEOUT), late);
+        assert!(answer.contains("GET a /late") && answer.contains("connection: close"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_full_house_serves_again_when_somebody_leaves() {
+        let mut settings = server();
+        settings.workers = 1;
+        settings.limits.connections = 2;
+        let (workers, _) = start(&settings);
+        let mut first = Raw::to(&workers).await;
+        let mut second = Raw::to(&workers).await;
+        for raw in [&mut first, &mut second] {
+            raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            raw.answer().await;
+        }
+        let mut third = Raw::to(&workers).await;
+        third.send("GET /third HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let mut answer = std::pin::pin!(third.answer());
+        for _ in 0..20 {
+            // Each round trip gives the worker a chance to accept the third.
+            first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            first.answer().await;
+            assert!(futures_util::poll!(&mut answer).is_pending());
+        }
+        assert_eq!(workers.open(), (2, 2));
+        drop(second);
+        assert!(answer.await.contains("GET a /third"));
+    }
+
+    #[tokio::test]
+    async fn a_listed_peer_says_whose_connection_it_brings() {
+        let mut settings = server();
+        settings.listeners[0].proxy_protocol_from = vec!["127.0.0.0/8".parse().unwrap()];
+        settings.limits.head = Duration::from_millis(200);
+        let (workers, _) = start(&settings);
+        let get = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let answer = |before: Vec<u8>| {
+            let workers = &workers;
+            async move { crate::proxy::serve::testing::exchange(workers, [&before, get.as_bytes()].concat()).await }
+        };
+        assert!(answer(b"PROXY TCP4 192.0.2.9 192.0.2.1 5000 443\r\n".to_vec()).await.contains("peer=192.0.2.9"));
+        assert!(answer(b"PROXY TCP6 ::ffff:192.0.2.9 ::1 5000 443\r\n".to_vec()).await.contains("peer=192.0.2.9"));
+        assert!(answer(b"PROXY UNKNOWN\r\n".to_vec()).await.contains("peer=127.0.0.1"));
+        let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x09\xc0\0\x02\x01\x13\x88\x01\xbb";
+        assert!(answer(v2.to_vec()).await.contains("peer=192.0.2.9"));
+        assert_eq!(workers.counts().refused_proxy_headers(), 0);
+        let mut raw = Raw::to(&workers).await;
+        raw.send(get).await;
+        assert_eq!(raw.rest().await.unwrap_or_default(), "");
+        assert_eq!(workers.counts().refused_proxy_headers(), 1);
+        let mut raw = Raw::to(&workers).await;
+        raw.send("PROXY TCP4").await;
+        assert_eq!(raw.rest().await.unwrap_or_default(), "");
+        assert_eq!(workers.counts().cut(Cut::ProxyHeader), 1);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_ends_unasked_is_noticed() {
+        struct Fatal;
+        impl Handler for Fatal {
+            type Body = Full<bytes::Bytes>;
+            fn handle(
+                self: Rc<Self>,
+                _: Rc<Conn>,
+                _: Request<ClientBody>,
+            ) -> impl Future<Output = Response<Self::Body>> + 'static {
+                std::future::ready(Response::new(Full::from("")))
+            }
+        }
+        let settings = server();
+        let bound = Bound::open(&settings).unwrap();
+        let (ended, end) = oneshot::channel::<usize>();
+        drop(ended);
+        let mut workers = Workers::start(&settings.limits, bound, |_| Rc::new(Fatal)).unwrap();
+        {
+            let failed = std::pin::pin!(workers.failed());
+            assert!(futures_util::poll!(failed).is_pending());
+        }
+        workers.ends[0] = end;
+        workers.failed().await;
+    }
 }

@@ -1,0 +1,287 @@
+//! Which application and which of its routes a request is for. The cost does not grow with the number of either.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use http::Method;
+
+use crate::proxy::canonical::CanonicalRequest;
+use crate::proxy::settings::App;
+
+/// All applications and their routes.
+///
+/// A path pattern is a text that the canonical path equals, or, with a trailing `*`, begins with: `/api/*` is `/api/` and
+/// everything below it, but not `/api`; `/ap*` is `/api`, too. A route that names `GET` answers for `HEAD` as well, as
+/// resources do.
+#[derive(Debug)]
+pub(crate) struct Router {
+    exact: HashMap<Box<str>, usize>,
+    /// By what follows `*.`; matches exactly one label before it.
+    wildcard: HashMap<Box<str>, usize>,
+    apps: Vec<Paths>,
+}
+
+/// Where a request belongs. Numbers are places in the settings.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Routed {
+    /// No application has this host: 404.
+    NoApp,
+    /// No route of the application fits: 403.
+    NoRoute {
+        /// The application.
+        app: usize,
+    },
+    /// The path has `;parameters`, and with and without them it belongs to different routes: 400.
+    TwoReadings {
+        /// The application.
+        app: usize,
+    },
+    /// The first route that fits.
+    To {
+        /// The application.
+        app: usize,
+        /// Its route.
+        route: usize,
+    },
+}
+
+impl Router {
+    /// Sorts everything once. Where two applications claim one host, the first keeps it.
+    pub(crate) fn new(apps: &[App]) -> Self {
+        let (mut exact, mut wildcard) = (HashMap::new(), HashMap::new());
+        for (n, app) in apps.iter().enumerate() {
+            for host in &app.hosts {
+                match host.strip_prefix("*.") {
+                    Some(suffix) => wildcard.entry(suffix.into()).or_insert(n),
+                    None => exact.entry(host.clone()).or_insert(n),
+                };
+            }
+        }
+        let apps = apps
+            .iter()
+            .map(|app| Paths::new(app.routes.iter().map(|route| (&*route.path, &*route.methods))))
+            .collect();
+        Self { exact, wildcard, apps }
+    }
+
+    /// Where `request` belongs.
+    pub(crate) fn route(&self, request: &CanonicalRequest) -> Routed {
+        let Some(app) = self.app(request.host()) else {
+            return Routed::NoApp;
+        };
+        let Some(paths) = self.apps.get(app) else {
+            return Routed::NoRoute { app };
+        };
+        let route = paths.first(request.method(), request.path());
+        if let Some(plain) = request.path_without_parameters()
+            && paths.first(request.method(), &plain) != route
+        {
+            return Routed::TwoReadings { app };
+        }
+        match route {
+            Some(route) => Routed::To { app, route },
+            None => Routed::NoRoute { app },
+        }
+    }
+
+    /// The application of a canonical host.
+    pub(crate) fn app(&self, host: &str) -> Option<usize> {
+        if let Some(&app) = self.exact.get(host) {
+            return Some(app);
+        }
+        let (_, suffix) = host.split_once('.')?;
+        self.wildcard.get(suffix).copied()
+    }
+}
+
+/// The paths of one application.
+#[derive(Debug, Default)]
+struct Paths {
+    /// Routes without `*`, by path, in their order.
+    exact: HashMap<Box<str>, Vec<Entry>>,
+    /// Routes with `*`, sorted by their prefix.
+    prefixes: Vec<Prefix>,
+}
+
+/// A route under one path.
+#[derive(Debug)]
+struct Entry {
+    route: usize,
+    methods: Box<[Method]>,
+}
+
+/// The routes under one prefix.
+#[derive(Debug)]
+struct Prefix {
+    text: Box<str>,
+    entries: Vec<Entry>,
+    /// The longest other prefix that this one begins with.
+    parent: Option<usize>,
+}
+
+impl Entry {
+    fn takes(&self, method: &Method) -> bool {
+        self.methods.is_empty()
+            || self
+                .methods
+                .iter()
+                .any(|m| m == method || (*m == Method::GET && *method == Method::HEAD))
+    }
+}
+
+/// The first of `entries`, which stand in their order, that takes `method` and comes before `best`.
+fn better(entries: &[Entry], method: &Method, best: Option<usize>) -> Option<usize> {
+    entries
+        .iter()
+        .take_while(|entry| best.is_none_or(|best| entry.route < best))
+        .find(|entry| entry.takes(method))
+        .map(|entry| entry.route)
+        .or(best)
+}
+
+impl Paths {
+    fn new<'a>(routes: impl Iterator<Item = (&'a str, &'a [Method])>) -> Self {
+        let mut exact: HashMap<Box<str>, Vec<Entry>> = HashMap::new();
+        let mut by_prefix: HashMap<Box<str>, Vec<Entry>> = HashMap::new();
+        for (route, (path, methods)) in routes.enumerate() {
+            let entry = Entry {
+                route,
+                methods: methods.into(),
+            };
+            match path.strip_suffix('*') {
+                Some(prefix) => by_prefix.entry(prefix.into()).or_default().push(entry),
+                None => exact.entry(path.into()).or_default().push(entry),
+            }
+        }
+        let mut prefixes: Vec<_> = by_prefix
+            .into_iter()
+            .map(|(text, entries)| Prefix {
+                text,
+                entries,
+                parent: None,
+            })
+            .collect();
+        prefixes.sort_unstable_by(|a, b| a.text.cmp(&b.text));
+        // In sorted order what a text begins with lies on the path from its predecessor to the root.
+        let mut parents: Vec<Option<usize>> = Vec::with_capacity(prefixes.len());
+        for n in 0..prefixes.len() {
+            let mut candidate = n.checked_sub(1);
+            while let Some(c) = candidate
+                && let (Some(longer), Some(shorter)) = (prefixes.get(n), prefixes.get(c))
+                && !longer.text.starts_with(&*shorter.text)
+            {
+                candidate = parents.get(c).copied().flatten();
+            }
+            parents.push(candidate);
+        }
+        for (prefix, parent) in prefixes.iter_mut().zip(parents) {
+            prefix.parent = parent;
+        }
+        Self { exact, prefixes }
+    }
+
+    /// The first route for `path` that takes `method`.
+    fn first(&self, method: &Method, path: &str) -> Option<usize> {
+        let mut best = self.exact.get(path).and_then(|entries| better(entries, method, None));
+        // The greatest prefix that is not greater than the path: all prefixes of the path are among it and its parents.
+        let after = self.prefixes.partition_point(|prefix| prefix.text.as_bytes().cmp(path.as_bytes()) != Ordering::Greater);
+        let mut next = after.checked_sub(1);
+        while let Some(prefix) = next.and_then(|n| self.prefixes.get(n)) {
+            if path.starts_with(&*prefix.text) {
+                best = better(&prefix.entries, method, best);
+            }
+            next = prefix.parent;
+        }
+        best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn paths(routes: &[(&str, &[Method])]) -> Paths {
+        Paths::new(routes.iter().copied())
+    }
+
+    #[test]
+    fn the_first_route_that_fits_wins() {
+        let paths = paths(&[
+            ("/api/admin/*", &[]),
+            ("/api/*", &[Method::GET]),
+            ("/api/x", &[Method::POST]),
+            ("/*", &[]),
+            ("/api/late", &[]),
+        ]);
+        let first = |method: Method, path| paths.first(&method, path);
+        assert_eq!(first(Method::GET, "/api/admin/x"), Some(0));
+        assert_eq!(first(Method::GET, "/api/x"), Some(1));
+        assert_eq!(first(Method::HEAD, "/api/x"), Some(1));
+        assert_eq!(first(Method::POST, "/api/x"), Some(2));
+        assert_eq!(first(Method::PUT, "/api/x"), Some(3));
+        assert_eq!(first(Method::POST, "/api/late"), Some(3));
+        assert_eq!(first(Method::GET, "/"), Some(3));
+    }
+
+    #[test]
+    fn a_star_is_any_rest_of_the_text_before_it() {
+        let paths = paths(&[("/api/*", &[]), ("/ap*", &[]), ("/exact", &[])]);
+        let first = |path| paths.first(&Method::GET, path);
+        assert_eq!(first("/api/"), Some(0));
+        assert_eq!(first("/api/a/b"), Some(0));
+        assert_eq!(first("/api"), Some(1));
+        assert_eq!(first("/apx"), Some(1));
+        assert_eq!(first("/exact"), Some(2));
+        assert_eq!(first("/exact/"), None);
+        assert_eq!(first("/a"), None);
+        assert_eq!(first("/"), None);
+    }
+
+    #[test]
+    fn a_wildcard_host_is_one_label() {
+        let router = Router {
+            exact: HashMap::from([("a.corp.example".into(), 0)]),
+            wildcard: HashMap::from([("corp.example".into(), 1), ("b.corp.example".into(), 2)]),
+            apps: Vec::new(),
+        };
+        assert_eq!(router.app("a.corp.example"), Some(0));
+        assert_eq!(router.app("x.corp.example"), Some(1));
+        assert_eq!(router.app("x.b.corp.example"), Some(2));
+        assert_eq!(router.app("x.y.corp.example"), None);
+        assert_eq!(router.app("corp.example"), None);
+        assert_eq!(router.app("evil.example"), None);
+    }
+
+    fn pattern() -> impl Strategy<Value = String> {
+        "/[ab/]{0,5}\\*?"
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        /// The sorted tables answer as a walk through the list would.
+        #[test]
+        fn lookup_is_the_first_match(
+            routes in prop::collection::vec((pattern(), 0..3_u8), 0..12),
+            path in "/[ab/]{0,6}",
+            post in any::<bool>(),
+        ) {
+            let methods = |n: u8| -> Vec<Method> {
+                match n { 0 => vec![], 1 => vec![Method::GET], _ => vec![Method::POST, Method::PUT] }
+            };
+            let routes: Vec<(String, Vec<Method>)> = routes.into_iter().map(|(p, n)| (p, methods(n))).collect();
+            let paths = Paths::new(routes.iter().map(|(p, m)| (p.as_str(), m.as_slice())));
+            let method = if post { Method::POST } else { Method::GET };
+            let walked = routes.iter().position(|(pattern, methods)| {
+                let fits = match pattern.strip_suffix('*') {
+                    Some(prefix) => path.starts_with(prefix),
+                    None => path == *pattern,
+                };
+                fits && (methods.is_empty() || methods.contains(&method))
+            });
+            prop_assert_eq!(paths.first(&method, &path), walked);
+        }
+    }
+}
