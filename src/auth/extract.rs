@@ -381,3 +381,210 @@ impl<'a> Presented<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::fake::FakeProvider;
+    use crate::auth::fake::World;
+    use crate::auth::fake::headers;
+    use crate::auth::fake::token;
+    use proptest::prelude::*;
+
+    const OURS: &str = "__Host-authferry=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+    /// `class slot material`, or the refusal.
+    fn found(
+        world: &World,
+        allowed: &[CredentialClass],
+        fields: &[(&'static str, &str)],
+    ) -> String {
+        let policy = world.policy();
+        let describe = |fields: &[_]| {
+            let headers = headers(fields);
+            match extract(&headers, policy.owners(), allowed) {
+                Ok(None) => String::from("none"),
+                Ok(Some(presented)) => {
+                    let key = presented.key();
+                    let material = std::str::from_utf8(key.material).unwrap();
+                    format!("{} {} {material}", key.class.as_str(), key.slot)
+                }
+                Err(AuthError::Refused { refusal, class, .. }) => {
+                    format!("{refusal} {}", class.map_or("-", CredentialClass::as_str))
+                }
+                Err(error) => format!("{error}"),
+            }
+        };
+        let result = describe(fields);
+        let mut turned = fields.to_vec();
+        turned.reverse();
+        assert_eq!(
+            describe(&turned),
+            result,
+            "the order of fields does not matter"
+        );
+        result
+    }
+
+    macro_rules! table {
+        ($world:expr, $allowed:expr, $([$($field:expr),*] => $expected:expr, $why:literal;)*) => {
+            $(assert_eq!(found($world, $allowed, &[$($field),*]), $expected, $why);)*
+        };
+    }
+
+    #[tokio::test]
+    async fn one_credential_is_found_wherever_it_stands() {
+        let world = World::canary();
+        let jwt = token("https://new.idp.test", "alice");
+        let bearer = format!("Bearer {jwt}");
+        table! { &world, &[],
+            [] => "none", "nothing was presented";
+            [("cookie", "theme=dark")] => "none", "a cookie of nobody here";
+            [("cookie", OURS)] => format!("session __Host-authferry {}", "A".repeat(43)), "our session";
+            [("cookie", "OLDSID=alice")] => "session OLDSID alice", "a session of the old system";
+            [("cookie", "a=1; OLDSID=alice; b=2")] => "session OLDSID alice", "among others";
+            [("authorization", &bearer)] => format!("bearer  {jwt}"), "a signed token";
+            [("authorization", &bearer.replacen("Bearer", "bEARER", 1))] => format!("bearer  {jwt}"), "RFC 9110 §11.1";
+            [("authorization", "Bearer 2YotnFZFEjr1zCsicMWpAA")] => "opaque  2YotnFZFEjr1zCsicMWpAA", "an opaque token";
+            [("authorization", "Basic YWxpY2U6c2VjcmV0")] => "basic  YWxpY2U6c2VjcmV0", "alice:secret";
+            [("x-api-key", "k1")] => "api_key x-api-key k1", "a key";
+        }
+    }
+
+    #[tokio::test]
+    async fn two_credentials_may_be_two_people() {
+        let world = World::canary();
+        let bearer = format!("Bearer {}", token("https://new.idp.test", "alice"));
+        table! { &world, &[],
+            [("authorization", &bearer), ("cookie", OURS)] => "ambiguous bearer", "token and our session";
+            [("authorization", &bearer), ("cookie", "OLDSID=bob")] => "ambiguous bearer", "token and an old session";
+            [("authorization", "Basic YWxpY2U6c2VjcmV0"), ("x-api-key", "k")] => "ambiguous api_key", "password and key";
+            [("authorization", "Basic YWxpY2U6c2VjcmV0"), ("cookie", OURS)] => "ambiguous basic", "password and our session";
+            [("authorization", &bearer), ("authorization", &bearer)] => "ambiguous -", "the same twice is twice";
+            [("authorization", &bearer), ("authorization", "Basic YWxpY2U6c2VjcmV0")] => "ambiguous -", "two schemes";
+            [("x-api-key", "k"), ("x-api-key", "l")] => "ambiguous -", "two keys";
+            [("cookie", "OLDSID=alice; OLDSID=bob")] => "ambiguous -", "a planted twin";
+        }
+    }
+
+    #[tokio::test]
+    async fn our_session_wins_over_old_cookies_and_only_those() {
+        let world = World::canary();
+        let ours = format!("session __Host-authferry {}", "A".repeat(43));
+        let with = |other: &str| format!("{OURS}; {other}");
+        table! { &world, &[],
+            [("cookie", &with("OLDSID=bob"))] => ours.clone(), "browsers keep old cookies";
+            [("cookie", &with("OLDSID=bob; OLDSID=eve"))] => ours.clone(), "they are not even looked at";
+            [("cookie", OURS), ("cookie", "OLDSID=bob")] => ours, "in another field";
+            [("cookie", &with(OURS))] => "none", "two of our name are none";
+            [("cookie", &with(&format!("{OURS}; OLDSID=bob")))] => "session OLDSID bob", "and hide nothing";
+            [("cookie", "__Host-authferry=short; OLDSID=bob")] => "session OLDSID bob", "what is no id is no session";
+            [("cookie", "OLDSID2=b; OLDSID=a")] => "session OLDSID a", "one provider, two cookies: the first it names";
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_a_credential_is_refused_and_shown_to_nobody() {
+        let world = World::canary();
+        let long = format!("Bearer {}", "a".repeat(MAX_TOKEN + 1));
+        table! { &world, &[],
+            [("authorization", "Bearer")] => "bad_credentials bearer", "no token";
+            [("authorization", "Bearer ")] => "bad_credentials bearer", "an empty token";
+            [("authorization", "Bearer a b")] => "bad_credentials bearer", "two tokens";
+            [("authorization", &long)] => "bad_credentials bearer", "too long";
+            [("authorization", "Basic ")] => "bad_credentials basic", "empty";
+            [("authorization", "Basic !!!")] => "bad_credentials basic", "not base64";
+            [("authorization", "Basic YWxpY2U=")] => "bad_credentials basic", "no colon";
+            [("authorization", "Basic YWxpY2U6")] => "bad_credentials basic", "no password: an anonymous bind";
+            [("authorization", "Basic OnNlY3JldA==")] => "bad_credentials basic", "no name";
+            [("authorization", "Basic YWxpY2UKOnNlY3JldA==")] => "bad_credentials basic", "a line feed in the name";
+            [("authorization", "Basic YWxpY2U6c2VjcmV0YQ")] => "bad_credentials basic", "no padding";
+            [("authorization", "Negotiate abc")] => "unsupported -", "a scheme of nobody";
+            [("authorization", "")] => "unsupported -", "nothing";
+            [("x-api-key", "")] => "bad_credentials api_key", "an empty key";
+            [("cookie", "OLDSID=")] => "bad_credentials session", "an empty session";
+            [("cookie", "OLDSID=a\u{e9}")] => "bad_credentials session", "bytes of no cookie";
+        }
+    }
+
+    #[tokio::test]
+    async fn what_looks_signed_is_never_opaque_unless_a_prefix_says_so() {
+        let mut old = FakeProvider::old();
+        let world = World::canary();
+        table! { &world, &[],
+            [("authorization", "Bearer eyJhbGciOiJub25lIn0.e30")] => "bearer  eyJhbGciOiJub25lIn0.e30", "cut short";
+            [("authorization", "Bearer eyJh.a.b.c.d")] => "bearer  eyJh.a.b.c.d", "five parts";
+            [("authorization", "Bearer a.b.c")] => "bearer  a.b.c", "three parts";
+            [("authorization", "Bearer a.b")] => "opaque  a.b", "two parts of something else";
+        }
+        old.owns.opaque = Some(vec!["old_".into(), "old_at_".into()]);
+        let world = World::of(old, FakeProvider::new());
+        table! { &world, &[],
+            [("authorization", "Bearer old_a.b.c")] => "opaque  old_a.b.c", "the prefix decides";
+            [("authorization", "Bearer other")] => "bad_credentials bearer", "nobody's";
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_classes_of_the_route_exist() {
+        let world = World::canary();
+        let jwt = token("https://new.idp.test", "alice");
+        let bearer = format!("Bearer {jwt}");
+        table! { &world, &[CredentialClass::Bearer],
+            [("authorization", &bearer), ("cookie", OURS)] => format!("bearer  {jwt}"), "cookies are not looked at";
+            [("cookie", OURS)] => "none", "nor is our session";
+            [("authorization", "Basic YWxpY2U6c2VjcmV0")] => "none", "nor are passwords";
+            [("authorization", "Bearer opaque")] => "bad_credentials bearer", "not a signed token";
+        }
+        table! { &world, &[CredentialClass::Session],
+            [("authorization", &bearer), ("cookie", OURS)] => format!("session __Host-authferry {}", "A".repeat(43)), "";
+            [("authorization", &bearer), ("authorization", &bearer)] => "none", "whatever stands there";
+        }
+    }
+
+    #[tokio::test]
+    async fn passwords_with_two_owners_have_none() {
+        let mut new = FakeProvider::new();
+        new.owns.basic = true;
+        let world = World::of(FakeProvider::old(), new);
+        table! { &world, &[],
+            [("authorization", "Basic YWxpY2U6c2VjcmV0")] => "ambiguous basic", "never try both";
+        }
+    }
+
+    #[tokio::test]
+    async fn the_owner_of_a_token_is_the_issuer_it_names() {
+        let world = World::canary();
+        let policy = world.policy();
+        let owner = |issuer: &str| {
+            let headers = headers(&[("authorization", &format!("Bearer {}", token(issuer, "a")))]);
+            let presented = extract(&headers, policy.owners(), &[]).unwrap().unwrap();
+            presented
+                .owner()
+                .map(|owner| owner.map(|owner| owner.id().to_string()))
+        };
+        assert_eq!(owner("https://new.idp.test"), Ok(Some(String::from("new"))));
+        assert_eq!(owner("https://new.idp.test/"), Err(Refusal::WrongIssuer));
+        assert_eq!(owner("https://evil.idp.test"), Err(Refusal::WrongIssuer));
+    }
+
+    proptest! {
+        /// Whatever stands in the fields: no panic, and never another's material.
+        #[test]
+        fn any_fields_can_be_read(
+            authorization in "(Bearer |Basic |)[ -~]{0,60}",
+            cookie in "(OLDSID=|__Host-authferry=|)[ -~]{0,60}",
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let _guard = runtime.enter();
+            let world = World::canary();
+            let policy = world.policy();
+            let headers = headers(&[("authorization", &authorization), ("cookie", &cookie)]);
+            if let Ok(Some(presented)) = extract(&headers, policy.owners(), &[]) {
+                let material = std::str::from_utf8(presented.key().material).unwrap();
+                prop_assert!(authorization.contains(material) || cookie.contains(material));
+                prop_assert_eq!(presented.credential().is_none(), presented.session().is_some());
+            }
+        }
+    }
+}

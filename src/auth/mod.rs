@@ -9,6 +9,8 @@ mod canonical;
 mod cookies;
 mod error;
 mod extract;
+#[cfg(test)]
+mod fake;
 mod gate;
 mod login;
 mod owners;

@@ -365,3 +365,431 @@ impl Asked<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::extract::extract;
+    use crate::auth::fake::FakeProvider;
+    use crate::auth::fake::World;
+    use crate::auth::fake::at;
+    use crate::auth::fake::headers;
+    use crate::auth::fake::identity;
+    use crate::auth::fake::plan;
+    use crate::auth::fake::token;
+    use crate::rollout::AcceptOverride;
+    use crate::rollout::AssignRule;
+    use crate::rollout::BasicPolicy;
+    use crate::rollout::Cohort;
+    use crate::rollout::CohortId;
+    use crate::rollout::LoginPolicy;
+    use crate::rollout::Mode;
+    use crate::rollout::SessionPolicy;
+    use crate::rollout::Share;
+    use crate::session::Backing;
+    use crate::session::NewSession;
+    use crate::session::Origin;
+    use std::time::Duration;
+
+    const BASIC: (&str, &str) = ("authorization", "Basic YWxpY2U6c2VjcmV0");
+
+    async fn admit(
+        world: &World,
+        kill: KillPosition,
+        fields: &[(&'static str, &str)],
+    ) -> Result<Admitted, AuthError> {
+        let (policy, headers) = (world.policy(), headers(fields));
+        let presented = extract(&headers, policy.owners(), &[])?.expect("a credential");
+        let gate = Gate::new(world.deps());
+        gate.admit(&policy, &presented, &world.facts(), kill, at(0))
+            .await
+    }
+
+    async fn refused(world: &World, kill: KillPosition, fields: &[(&'static str, &str)]) -> String {
+        match admit(world, kill, fields).await.unwrap_err() {
+            AuthError::Refused {
+                refusal, provider, ..
+            } => {
+                let provider = provider.map_or_else(|| String::from("-"), |p| p.to_string());
+                format!("{refusal} {provider}")
+            }
+            other => other.to_string(),
+        }
+    }
+
+    fn bearer(subject: &str) -> String {
+        format!("Bearer {}", token("https://new.idp.test", subject))
+    }
+
+    fn all_to(arm: Arm) -> AssignRule {
+        AssignRule {
+            cohort: None,
+            share: Share::All,
+            to: arm,
+            until: None,
+        }
+    }
+
+    fn old_sessions(sessions: SessionPolicy, except: &[&str]) -> AcceptOverride {
+        AcceptOverride {
+            provider: ProviderId::new("old"),
+            new_logins: LoginPolicy::Refuse,
+            except: except.iter().map(|name| CohortId::new(name)).collect(),
+            started_logins_grace: Duration::ZERO,
+            sessions,
+            basic: BasicPolicy::Accept,
+            deadline: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn each_class_is_judged_by_its_owner_alone() {
+        let world = World::canary();
+        let token = bearer("alice");
+        for (fields, class, provider) in [
+            (
+                ("authorization", token.as_str()),
+                CredentialClass::Bearer,
+                "new",
+            ),
+            (
+                ("authorization", "Bearer alice"),
+                CredentialClass::Opaque,
+                "old",
+            ),
+            (BASIC, CredentialClass::Basic, "old"),
+            (("x-api-key", "alice"), CredentialClass::ApiKey, "old"),
+            (("cookie", "OLDSID=alice"), CredentialClass::Session, "old"),
+        ] {
+            let (old, new) = (world.old.asked(), world.new.asked());
+            let admitted = admit(&world, KillPosition::Off, &[fields]).await.unwrap();
+            assert_eq!(
+                (admitted.class(), admitted.provider().as_str()),
+                (class, provider)
+            );
+            assert_eq!(admitted.identity().key.subject.as_str(), "alice");
+            let arm = if provider == "new" {
+                Arm::To
+            } else {
+                Arm::From
+            };
+            assert_eq!(admitted.arm(), Some(arm));
+            assert_eq!(admitted.expires(), at(300));
+            let asked = (world.old.asked() - old, world.new.asked() - new);
+            assert_eq!(
+                asked,
+                if provider == "new" { (0, 1) } else { (1, 0) },
+                "{class:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_final_and_an_outage_is_503_and_nobody_else_is_asked() {
+        let world = World::canary();
+        let expect = async |fields, expected: &str| {
+            assert_eq!(
+                refused(&world, KillPosition::Off, &[fields]).await,
+                expected
+            );
+        };
+        let (bad, down) = (bearer("bad"), bearer("down"));
+        expect(("authorization", &bad), "bad_credentials new").await;
+        expect(("authorization", &down), "unavailable: timeout").await;
+        assert_eq!((world.old.asked(), world.new.asked()), (0, 2));
+        expect(("cookie", "OLDSID=bad"), "bad_credentials old").await;
+        expect(("authorization", "Bearer disabled"), "disabled old").await;
+        expect(("cookie", "OLDSID=down"), "unavailable: timeout").await;
+        assert_eq!((world.old.asked(), world.new.asked()), (3, 2));
+        let evil = format!("Bearer {}", token("https://evil.idp.test", "alice"));
+        expect(("authorization", &evil), "wrong_issuer -").await;
+        expect(("authorization", "Bearer a.b.c"), "bad_credentials -").await;
+        assert_eq!((world.old.asked(), world.new.asked()), (3, 2));
+    }
+
+    #[tokio::test]
+    async fn a_judgement_that_breaks_off_is_an_outage() {
+        let world = World::canary();
+        *world.old.verdict.lock().unwrap() = Arc::new(|_| panic!("a bug in a provider"));
+        let answer = refused(&world, KillPosition::Off, &[("cookie", "OLDSID=a")]).await;
+        assert_eq!(answer, "unavailable: shed");
+    }
+
+    #[tokio::test]
+    async fn a_proof_of_somebody_elses_account_or_of_the_past_is_refused() {
+        let world = World::canary();
+        let says = |provider: &'static str, expires| {
+            *world.old.verdict.lock().unwrap() = Arc::new(move |subject| {
+                Ok(Authenticated::for_test(
+                    identity(provider, subject),
+                    expires,
+                ))
+            });
+        };
+        let cookie = [("cookie", "OLDSID=alice")];
+        says("new", at(300));
+        assert_eq!(
+            refused(&world, KillPosition::Off, &cookie).await,
+            "policy old"
+        );
+        says("old", at(0));
+        assert_eq!(
+            refused(&world, KillPosition::Off, &cookie).await,
+            "expired old"
+        );
+        says("old", at(1));
+        assert!(admit(&world, KillPosition::Off, &cookie).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_the_stage_does_not_honour_is_not_even_judged() {
+        let mut world = World::canary();
+        world.plan = Some(plan(Mode::LegacyOnly, Vec::new()));
+        let answer = refused(
+            &world,
+            KillPosition::Off,
+            &[("authorization", &bearer("alice"))],
+        )
+        .await;
+        assert_eq!(answer, "not_accepted new");
+        world.plan = Some(plan(Mode::ModernOnly, Vec::new()));
+        assert_eq!(
+            refused(&world, KillPosition::Off, &[BASIC]).await,
+            "not_accepted old"
+        );
+        assert_eq!((world.old.asked(), world.new.asked()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn the_kill_switch_stands_above_the_stage() {
+        let world = World::canary();
+        assert_eq!(
+            refused(&world, KillPosition::Modern, &[BASIC]).await,
+            "quarantined old"
+        );
+        assert_eq!(world.old.asked(), 0);
+        let answer = admit(&world, KillPosition::Deny, &[BASIC])
+            .await
+            .unwrap_err();
+        assert_eq!(answer, AuthError::Closed);
+        let kept = admit(&world, KillPosition::Off, &[BASIC]).await.unwrap();
+        assert!(kept.still_good(KillPosition::Off, at(1)));
+        assert!(!kept.still_good(KillPosition::Modern, at(1)));
+    }
+
+    #[tokio::test]
+    async fn who_is_excepted_is_known_after_the_judgement_only() {
+        let mut world = World::canary();
+        let mut staged = plan(Mode::ModernPrimary, Vec::new());
+        staged.stage.accept = vec![old_sessions(SessionPolicy::Refuse, &["glass"])];
+        world.plan = Some(staged);
+        let glass = identity("old", "alice");
+        let glass = CanonicalSubject::unjoined(&glass.key).as_str().into();
+        world.cohorts.insert(
+            CohortId::new("glass"),
+            Cohort::Subjects([glass].into_iter().collect()),
+        );
+        let admitted = admit(&world, KillPosition::Off, &[("cookie", "OLDSID=alice")])
+            .await
+            .unwrap();
+        assert_eq!(admitted.reach(), Reach::SameCredential);
+        let answer = refused(&world, KillPosition::Off, &[("cookie", "OLDSID=bob")]).await;
+        assert_eq!(answer, "not_accepted old");
+        world.cohorts.insert(
+            CohortId::new("glass"),
+            Cohort::All(vec![Cohort::Path(vec!["/orders".into()])]),
+        );
+        let admitted = admit(&world, KillPosition::Off, &[("cookie", "OLDSID=bob")])
+            .await
+            .unwrap();
+        assert_eq!(admitted.reach(), Reach::ThisRequest);
+    }
+
+    #[tokio::test]
+    async fn a_verdict_ends_with_the_deadline_of_the_stage() {
+        let mut world = World::canary();
+        let mut staged = plan(Mode::ModernPrimary, Vec::new());
+        staged.stage.accept = vec![AcceptOverride {
+            deadline: Some(at(100)),
+            ..old_sessions(SessionPolicy::UntilExpiry, &[])
+        }];
+        world.plan = Some(staged);
+        let admitted = admit(&world, KillPosition::Off, &[("cookie", "OLDSID=alice")])
+            .await
+            .unwrap();
+        assert_eq!(admitted.expires(), at(100));
+    }
+
+    #[tokio::test]
+    async fn a_good_api_credential_of_the_other_arm_follows_the_stage() {
+        let mut world = World::canary();
+        let staged = |action| {
+            let mut staged = plan(Mode::Canary, vec![all_to(Arm::To)]);
+            staged.stage.other_arm = action;
+            Some(staged)
+        };
+        world.plan = staged(OtherArm::Accept);
+        let admitted = admit(&world, KillPosition::Off, &[BASIC]).await.unwrap();
+        assert_eq!(
+            (admitted.arm(), admitted.rule()),
+            (Some(Arm::From), "percent")
+        );
+        for action in [OtherArm::Reject, OtherArm::Exchange] {
+            world.plan = staged(action);
+            assert_eq!(
+                refused(&world, KillPosition::Off, &[BASIC]).await,
+                "not_accepted old"
+            );
+            let token = bearer("alice");
+            assert!(
+                admit(&world, KillPosition::Off, &[("authorization", &token)])
+                    .await
+                    .is_ok()
+            );
+            let cookie = [("cookie", "OLDSID=alice")];
+            assert!(
+                admit(&world, KillPosition::Off, &cookie).await.is_ok(),
+                "a session moves by carry-over"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pinned_person_is_on_the_new_side_for_their_api_credentials_too() {
+        let mut world = World::canary();
+        let mut staged = plan(Mode::Canary, Vec::new());
+        staged.stage.other_arm = OtherArm::Reject;
+        world.plan = Some(staged.clone());
+        assert!(admit(&world, KillPosition::Off, &[BASIC]).await.is_ok());
+        let alice = CanonicalSubject::unjoined(&identity("old", "alice").key);
+        world
+            .pins()
+            .moved(&staged.id, &alice, 3, at(0))
+            .await
+            .unwrap();
+        assert_eq!(
+            refused(&world, KillPosition::Off, &[BASIC]).await,
+            "not_accepted old"
+        );
+        staged.epoch = 4;
+        world.plan = Some(staged);
+        assert!(
+            admit(&world, KillPosition::Off, &[BASIC]).await.is_ok(),
+            "a rollback voids pins"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_provider_of_another_application_has_no_say() {
+        let mut world = World::canary();
+        world.plan = None;
+        world.single = Some(ProviderId::new("old"));
+        let token = bearer("alice");
+        let answer = refused(&world, KillPosition::Off, &[("authorization", &token)]).await;
+        assert_eq!(answer, "wrong_issuer -");
+        assert_eq!(world.new.asked(), 0);
+        let admitted = admit(&world, KillPosition::Off, &[BASIC]).await.unwrap();
+        assert_eq!((admitted.arm(), admitted.rule()), (None, "single"));
+    }
+
+    async fn session(world: &World, provider: &str, host: &str) -> String {
+        let proof = Authenticated::for_test(identity(provider, "alice"), at(60));
+        let canonical = CanonicalSubject::named("hr:1").unwrap();
+        let new = NewSession {
+            authenticated: &proof,
+            canonical: &canonical,
+            host,
+            backing: Some(Backing {
+                rollout: crate::rollout::RolloutId::new("crm-2026"),
+                epoch: 3,
+                arm: Arm::To,
+            }),
+            rule: "percent",
+            origin: Origin::Login,
+            until: UnixTime::NEVER,
+            id_token: None,
+            sid: None,
+            refresh_token: None,
+        };
+        let created = world.sessions().create(new, at(0)).await.unwrap();
+        format!("__Host-authferry={}", created.cookie.expose())
+    }
+
+    #[tokio::test]
+    async fn our_session_is_admitted_without_asking_anybody() {
+        let world = World::canary();
+        let cookie = session(&world, "new", "app.test").await;
+        let admitted = admit(&world, KillPosition::Off, &[("cookie", &cookie)])
+            .await
+            .unwrap();
+        assert_eq!(
+            (admitted.arm(), admitted.rule()),
+            (Some(Arm::To), "percent")
+        );
+        assert_eq!(admitted.canonical().as_str(), "hr:1");
+        assert_eq!((world.old.asked(), world.new.asked()), (0, 0));
+        assert!(admitted.still_good(KillPosition::Off, at(1)));
+        let id = cookie.strip_prefix("__Host-authferry=").unwrap();
+        let id = SessionId::parse(id).unwrap();
+        world.sessions().end(id, at(2)).await.unwrap();
+        assert!(!admitted.still_good(KillPosition::Off, at(2)));
+        let answer = refused(&world, KillPosition::Off, &[("cookie", &cookie)]).await;
+        assert_eq!(answer, "inactive -");
+    }
+
+    #[tokio::test]
+    async fn a_session_of_another_host_looks_like_none() {
+        let world = World::canary();
+        let cookie = session(&world, "new", "app2.test").await;
+        let foreign = refused(&world, KillPosition::Off, &[("cookie", &cookie)]).await;
+        let unknown = format!("__Host-authferry={}", "A".repeat(43));
+        let unknown = refused(&world, KillPosition::Off, &[("cookie", &unknown)]).await;
+        assert_eq!(foreign, unknown);
+    }
+
+    #[tokio::test]
+    async fn a_session_is_honoured_only_as_long_as_its_side_is() {
+        let mut world = World::canary();
+        let new = session(&world, "new", "app.test").await;
+        let old = session(&world, "old", "app.test").await;
+        let answer = refused(&world, KillPosition::Modern, &[("cookie", &old)]).await;
+        assert_eq!(answer, "quarantined old");
+        assert!(
+            admit(&world, KillPosition::Modern, &[("cookie", &new)])
+                .await
+                .is_ok()
+        );
+        world.plan = Some(plan(Mode::LegacyOnly, Vec::new()));
+        let answer = refused(&world, KillPosition::Off, &[("cookie", &new)]).await;
+        assert_eq!(answer, "not_accepted new");
+        world.plan = None;
+        world.single = Some(ProviderId::new("old"));
+        let answer = refused(&world, KillPosition::Off, &[("cookie", &new)]).await;
+        assert_eq!(answer, "not_accepted new");
+    }
+
+    #[tokio::test]
+    async fn a_kept_verdict_dies_with_its_time_and_with_what_it_rests_on() {
+        let world = World::canary();
+        let token = bearer("alice");
+        let kept = admit(&world, KillPosition::Off, &[("authorization", &token)])
+            .await
+            .unwrap();
+        assert!(kept.still_good(KillPosition::Off, at(299)));
+        assert!(!kept.still_good(KillPosition::Off, at(300)));
+        world.new.epoch().raise();
+        assert!(!kept.still_good(KillPosition::Off, at(1)));
+    }
+
+    #[tokio::test]
+    async fn what_is_voided_while_it_is_judged_is_void() {
+        let world = World::canary();
+        let epoch = world.old.epoch().clone();
+        *world.old.verdict.lock().unwrap() = Arc::new(move |subject| {
+            epoch.raise();
+            Ok(Authenticated::for_test(identity("old", subject), at(300)))
+        });
+        let kept = admit(&world, KillPosition::Off, &[BASIC]).await.unwrap();
+        assert!(!kept.still_good(KillPosition::Off, at(0)));
+    }
+}

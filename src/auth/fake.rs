@@ -1,0 +1,493 @@
+//! Providers, policies and people of which a test changes the one thing it is about.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use tokio::runtime::Handle;
+
+use crate::auth::canonical::Joiner;
+use crate::auth::gate::Deps;
+use crate::auth::policy::AppPolicy;
+use crate::auth::policy::PolicyParts;
+use crate::auth::report::Reports;
+use crate::clock::ManualClock;
+use crate::clock::UnixTime;
+use crate::entropy::SystemEntropy;
+use crate::identity::ClaimMap;
+use crate::identity::Credential;
+use crate::identity::Identity;
+use crate::identity::Issuer;
+use crate::identity::Outage;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::identity::Subject;
+use crate::identity::SubjectKey;
+use crate::links::Links;
+use crate::providers::Authenticated;
+use crate::providers::Epoch;
+use crate::providers::Health;
+use crate::providers::LoggedIn;
+use crate::providers::Login;
+use crate::providers::LoginAnswer;
+use crate::providers::LoginStart;
+use crate::providers::Owns;
+use crate::providers::Provider;
+use crate::providers::ProviderError;
+use crate::providers::Providers;
+use crate::rollout::AppId;
+use crate::rollout::AssignRule;
+use crate::rollout::BeforeKnown;
+use crate::rollout::BucketKey;
+use crate::rollout::Bucketing;
+use crate::rollout::Cohorts;
+use crate::rollout::Facts;
+use crate::rollout::Fallback;
+use crate::rollout::Mode;
+use crate::rollout::OnDecrease;
+use crate::rollout::OtherArm;
+use crate::rollout::PinnedAtFrom;
+use crate::rollout::Plan;
+use crate::rollout::RolloutId;
+use crate::rollout::Stage;
+use crate::rollout::UnitKind;
+use crate::secret::Secret;
+use crate::session::Pins;
+use crate::session::Sessions;
+use crate::session::settings::Settings;
+use crate::session::settings::StoreKind;
+use crate::store::MemoryStore;
+use crate::store::Store;
+use crate::telemetry::DecisionLog;
+use crate::telemetry::Metrics;
+use crate::telemetry::Pseudonyms;
+use crate::telemetry::metrics::MAX_SERIES_PER_FAMILY;
+
+pub(super) const COOKIE: &str = "__Host-authferry";
+
+pub(super) fn at(seconds: u64) -> UnixTime {
+    UnixTime::from_secs(1_000_000 + seconds)
+}
+
+type Verdict = dyn Fn(&str) -> Result<Authenticated, ProviderError> + Send + Sync;
+
+/// A provider that says what the test tells it to.
+pub(super) struct FakeProvider {
+    id: ProviderId,
+    pub(super) owns: Owns,
+    epoch: Epoch,
+    pub(super) local: bool,
+    pub(super) verdict: Mutex<Arc<Verdict>>,
+    pub(super) asked: AtomicUsize,
+    pub(super) health: Mutex<Health>,
+    pub(super) login: Option<FakeLogin>,
+}
+
+/// A login whose code is the name of the person.
+pub(super) struct FakeLogin {
+    pub(super) redirect_path: String,
+    pub(super) client_id: String,
+    provider: ProviderId,
+    pub(super) down: Mutex<Option<Outage>>,
+    pub(super) redeemed: AtomicUsize,
+    verdict: Arc<dyn Fn(&str) -> Result<Authenticated, ProviderError> + Send + Sync>,
+}
+
+/// What is known of a person at a provider.
+pub(super) fn identity(provider: &str, subject: &str) -> Identity {
+    let mut attributes = ClaimMap::default();
+    attributes.insert("subject", subject.into());
+    Identity {
+        provider: ProviderId::new(provider),
+        key: SubjectKey {
+            issuer: Issuer::new(&format!("https://{provider}.idp.test")),
+            subject: Subject::try_from(subject).unwrap(),
+        },
+        attributes: Arc::new(attributes),
+        client_id: None,
+        acr: None,
+        scopes: Box::default(),
+    }
+}
+
+fn vouch(provider: &str, subject: &str) -> Result<Authenticated, ProviderError> {
+    match subject {
+        "bad" => Err(Refusal::BadCredentials.into()),
+        "disabled" => Err(Refusal::Disabled.into()),
+        "down" => Err(Outage::Timeout.into()),
+        subject => Ok(Authenticated::for_test(
+            identity(provider, subject),
+            at(300),
+        )),
+    }
+}
+
+impl FakeProvider {
+    /// `old`: the cookie `OLDSID`, Basic, opaque tokens, API keys.
+    pub(super) fn old() -> Self {
+        Self {
+            owns: Owns {
+                cookies: vec!["OLDSID".into(), "OLDSID2".into()],
+                opaque: Some(Vec::new()),
+                basic: true,
+                api_key_header: Some(HeaderName::from_static("x-api-key")),
+                ..Owns::default()
+            },
+            ..Self::named("old")
+        }
+    }
+
+    /// `new`: signed tokens of `https://new.idp.test`, and a login.
+    pub(super) fn new() -> Self {
+        Self {
+            owns: Owns {
+                issuers: vec![Issuer::new("https://new.idp.test")],
+                ..Owns::default()
+            },
+            local: true,
+            ..Self::named("new").with_login()
+        }
+    }
+
+    pub(super) fn named(id: &'static str) -> Self {
+        Self {
+            id: ProviderId::new(id),
+            owns: Owns::default(),
+            epoch: Epoch::default(),
+            local: false,
+            verdict: Mutex::new(Arc::new(move |subject| vouch(id, subject))),
+            asked: AtomicUsize::new(0),
+            health: Mutex::new(Health {
+                usable: true,
+                down_since: None,
+                problem: None,
+            }),
+            login: None,
+        }
+    }
+
+    pub(super) fn with_login(mut self) -> Self {
+        let id = self.id.clone();
+        self.login = Some(FakeLogin {
+            redirect_path: format!("/.authferry/cb/{id}"),
+            client_id: format!("client-at-{id}"),
+            provider: id.clone(),
+            down: Mutex::new(None),
+            redeemed: AtomicUsize::new(0),
+            verdict: Arc::new(move |subject| vouch(id.as_str(), subject)),
+        });
+        self
+    }
+
+    pub(super) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    fn say(&self, credential: &Credential) -> Result<Authenticated, ProviderError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let subject = match credential {
+            Credential::Session { value, .. } => value.expose().clone(),
+            Credential::Opaque(value) | Credential::ApiKey(value) => value.expose().clone(),
+            Credential::Bearer(token) => {
+                let claims = token.expose().split('.').nth(1).unwrap();
+                let claims = URL_SAFE_NO_PAD.decode(claims).unwrap();
+                let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+                claims["sub"].as_str().unwrap().to_owned()
+            }
+            Credential::Basic { username, .. } => username.to_string(),
+            Credential::ClientCert(_) => unreachable!("not presented in tests"),
+        };
+        let verdict = Arc::clone(&self.verdict.lock().unwrap());
+        verdict(&subject)
+    }
+}
+
+impl std::fmt::Debug for FakeProvider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FakeProvider({})", self.id)
+    }
+}
+
+impl std::fmt::Debug for FakeLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FakeLogin({})", self.provider)
+    }
+}
+
+#[async_trait]
+impl Provider for FakeProvider {
+    fn id(&self) -> &ProviderId {
+        &self.id
+    }
+
+    fn owns(&self) -> &Owns {
+        &self.owns
+    }
+
+    fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    fn judge_locally(
+        &self,
+        credential: &Credential,
+        _now: UnixTime,
+    ) -> Option<Result<Authenticated, ProviderError>> {
+        self.local.then(|| self.say(credential))
+    }
+
+    async fn authenticate(
+        &self,
+        credential: &Credential,
+        _now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
+        assert!(!self.local, "it had judged already");
+        self.say(credential)
+    }
+
+    fn login(&self) -> Option<&dyn Login> {
+        self.login.as_ref().map(|login| login as &dyn Login)
+    }
+
+    fn health(&self) -> Health {
+        self.health.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl Login for FakeLogin {
+    fn redirect_path(&self) -> &str {
+        &self.redirect_path
+    }
+
+    fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    async fn start(&self, start: LoginStart<'_>) -> Result<String, ProviderError> {
+        if let Some(outage) = *self.down.lock().unwrap() {
+            return Err(outage.into());
+        }
+        assert_eq!(start.verifier.expose().len(), 43);
+        assert_ne!(start.nonce, start.state);
+        Ok(format!(
+            "https://{}.idp.test/authorize?redirect_uri={}&state={}&nonce={}&verifier={}",
+            self.provider,
+            start.redirect_uri,
+            start.state,
+            start.nonce,
+            start.verifier.expose(),
+        ))
+    }
+
+    /// The code is `PERSON,NONCE,VERIFIER`, so that a test sees what the answer is bound to.
+    async fn finish(
+        &self,
+        answer: LoginAnswer<'_>,
+        _now: UnixTime,
+    ) -> Result<LoggedIn, ProviderError> {
+        if answer
+            .iss
+            .is_some_and(|iss| iss != format!("https://{}.idp.test", self.provider))
+        {
+            return Err(Refusal::WrongIssuer.into());
+        }
+        self.redeemed.fetch_add(1, Ordering::SeqCst);
+        let parts: Vec<&str> = answer.code.split(',').collect();
+        let [person, nonce, verifier] = parts[..] else {
+            return Err(Refusal::BadCredentials.into());
+        };
+        if nonce != answer.nonce || verifier != answer.verifier.expose() {
+            return Err(Refusal::BadCredentials.into());
+        }
+        Ok(LoggedIn {
+            authenticated: (self.verdict)(person)?,
+            id_token: Secret::new(format!("id-token-of-{person}")),
+            refresh_token: None,
+            sid: Some("sid-1".into()),
+        })
+    }
+
+    fn logout_url(&self, id_token: &Secret<String>, return_to: &str) -> Option<String> {
+        Some(format!(
+            "https://{}.idp.test/logout?id_token_hint={}&post_logout_redirect_uri={return_to}",
+            self.provider,
+            id_token.expose()
+        ))
+    }
+}
+
+/// A whole snapshot: providers `old` and `new`, application `crm`.
+pub(super) struct World {
+    pub(super) old: Arc<FakeProvider>,
+    pub(super) new: Arc<FakeProvider>,
+    pub(super) plan: Option<Plan>,
+    pub(super) single: Option<ProviderId>,
+    pub(super) cohorts: Cohorts,
+    pub(super) fallbacks: Vec<Fallback>,
+    pub(super) forms: HashMap<ProviderId, String>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) canonical: Option<crate::auth::settings::Canonical>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) app: AppId,
+    sessions: Arc<Sessions>,
+}
+
+impl World {
+    pub(super) fn of(old: FakeProvider, new: FakeProvider) -> Self {
+        Self::on(Arc::new(MemoryStore::default()), old, new)
+    }
+
+    pub(super) fn on(store: Arc<dyn Store>, old: FakeProvider, new: FakeProvider) -> Self {
+        let clock = Arc::new(ManualClock::at(at(0)));
+        let sessions = Sessions::new(
+            &session_settings(),
+            Arc::clone(&store),
+            Arc::new(SystemEntropy),
+            &Handle::current(),
+        );
+        Self {
+            old: Arc::new(old),
+            new: Arc::new(new),
+            plan: Some(plan(Mode::Canary, Vec::new())),
+            single: None,
+            cohorts: Cohorts::default(),
+            fallbacks: Vec::new(),
+            forms: HashMap::new(),
+            sessions: sessions.unwrap(),
+            store,
+            canonical: None,
+            metrics: Metrics::new(clock, MAX_SERIES_PER_FAMILY),
+            app: AppId::new("crm"),
+        }
+    }
+
+    pub(super) fn canary() -> Self {
+        Self::of(FakeProvider::old(), FakeProvider::new())
+    }
+
+    fn providers(&self) -> Arc<Providers> {
+        let old: Arc<dyn Provider> = Arc::clone(&self.old) as _;
+        let new: Arc<dyn Provider> = Arc::clone(&self.new) as _;
+        Arc::new(Providers::new([old, new]))
+    }
+
+    pub(super) fn policy(&self) -> AppPolicy {
+        AppPolicy::new(PolicyParts {
+            app: self.app.clone(),
+            plan: self.plan.clone().map(Arc::new),
+            single: self.single.clone(),
+            providers: &self.providers(),
+            cohorts: &self.cohorts,
+            session_cookie: COOKIE,
+            fallbacks: self.fallbacks.clone(),
+            forms: self.forms.clone(),
+        })
+    }
+
+    pub(super) fn sessions(&self) -> Arc<Sessions> {
+        Arc::clone(&self.sessions)
+    }
+
+    pub(super) fn pins(&self) -> Pins {
+        Pins::new(Arc::clone(&self.store))
+    }
+
+    pub(super) fn deps(&self) -> Deps {
+        Deps {
+            providers: self.providers(),
+            cohorts: Arc::new(self.cohorts.clone()),
+            bucket_key: BucketKey(Secret::new(vec![7; 32])),
+            joiner: Joiner::new(
+                self.canonical.clone(),
+                Arc::new(Links::new(Arc::clone(&self.store))),
+            ),
+            sessions: self.sessions(),
+            pins: Arc::new(self.pins()),
+            background: Handle::current(),
+            reports: Reports {
+                metrics: Arc::clone(&self.metrics),
+                decisions: DecisionLog::off(),
+                pseudonyms: Pseudonyms::new(&Secret::new(vec![1; 32])),
+                revision: "0123456789ab".into(),
+            },
+        }
+    }
+
+    pub(super) fn facts(&self) -> Facts<'_> {
+        Facts {
+            app: &self.app,
+            host: "app.test",
+            path: "/orders",
+            method: "GET",
+            client_ip: None,
+            peer: None,
+            header_equals: None,
+            device: None,
+            person: None,
+        }
+    }
+}
+
+pub(super) fn session_settings() -> Settings {
+    Settings {
+        cookie: COOKIE.into(),
+        secure: true,
+        idle: Duration::from_secs(1_800),
+        absolute: Duration::from_secs(12 * 3_600),
+        keys: vec![Secret::new(vec![9; 32])],
+        store: StoreKind::Memory,
+    }
+}
+
+/// From `old` to `new`, in epoch 3.
+pub(super) fn plan(mode: Mode, assign: Vec<AssignRule>) -> Plan {
+    Plan {
+        id: RolloutId::new("crm-2026"),
+        apps: vec![AppId::new("crm")],
+        from: ProviderId::new("old"),
+        to: ProviderId::new("new"),
+        bucketing: Bucketing {
+            salt: "crm-2026-a".into(),
+            unit: UnitKind::Subject,
+            before_known: BeforeKnown::Device,
+            on_decrease: OnDecrease::Hold,
+            pinned_at_from: PinnedAtFrom::Redirect,
+        },
+        stage: Stage {
+            id: "one".into(),
+            index: 0,
+            mode,
+            assign,
+            accept: Vec::new(),
+            other_arm: OtherArm::Accept,
+        },
+        epoch: 3,
+    }
+}
+
+/// A token that claims to be of `issuer`; fake providers do not look at its signature.
+pub(super) fn token(issuer: &str, subject: &str) -> String {
+    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let header = part(serde_json::json!({ "alg": "RS256", "typ": "at+jwt" }));
+    let claims = part(serde_json::json!({ "iss": issuer, "sub": subject }));
+    format!("{header}.{claims}.c2lnbmF0dXJl")
+}
+
+pub(super) fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+        headers.append(HeaderName::from_static(name), value);
+    }
+    headers
+}

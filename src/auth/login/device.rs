@@ -1,0 +1,154 @@
+//! What a browser remembers of itself: a random number that steers its logins, the rollouts it has moved in, and how often it
+//! was sent round. It steers; it is no identity, and it widens nothing.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::clock::UnixTime;
+use crate::entropy::Entropy;
+use crate::rollout::Arm;
+use crate::rollout::Pin;
+use crate::rollout::Plan;
+use crate::session::KeyRing;
+use crate::session::Purpose;
+
+/// How long a browser keeps it: 400 days, the longest that browsers allow.
+pub(super) const KEEP: Duration = Duration::from_hours(400 * 24);
+/// Rollouts remembered: 8; the oldest goes first.
+const MAX_PINS: usize = 8;
+/// A browser that is sent back more than 3 times within 60 s goes round in circles.
+const MAX_BOUNCES: u8 = 3;
+const BOUNCE_WINDOW: Duration = Duration::from_secs(60);
+
+/// One browser, on one host.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct Device {
+    /// 128 random bits.
+    id: String,
+    /// Rollouts in which this browser signed in at the new side, and their epochs.
+    moved: Vec<(String, u64)>,
+    /// When it was first sent back within the window, in milliseconds, and how often since.
+    bounces: (u64, u8),
+}
+
+/// Whether a browser may be sent on once more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Bounce {
+    /// It may.
+    Fine,
+    /// It goes round in circles.
+    Circles,
+}
+
+impl Device {
+    /// A browser seen for the first time.
+    pub(super) fn new(entropy: &dyn Entropy) -> Self {
+        let mut bytes = [0; 16];
+        entropy.fill(&mut bytes);
+        Self {
+            id: URL_SAFE_NO_PAD.encode(bytes),
+            moved: Vec::new(),
+            bounces: (0, 0),
+        }
+    }
+
+    pub(super) fn open(ring: &KeyRing, host: &str, cookie: &str) -> Option<Self> {
+        let sealed = URL_SAFE_NO_PAD.decode(cookie).ok()?;
+        let opened = ring.open(Purpose::Device, b"", &[host.as_bytes()], &sealed)?;
+        serde_json::from_slice(&opened.plain).ok()
+    }
+
+    pub(super) fn seal(&self, ring: &KeyRing, host: &str, entropy: &dyn Entropy) -> Option<String> {
+        let plain = serde_json::to_vec(self).ok()?;
+        let sealed = ring.seal(Purpose::Device, b"", &[host.as_bytes()], &plain, entropy);
+        Some(URL_SAFE_NO_PAD.encode(sealed))
+    }
+
+    /// The unit of the bucket before the person is known.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether this browser has signed in at the new side.
+    pub(super) fn pin(&self, plan: &Plan) -> Option<Pin> {
+        self.moved
+            .iter()
+            .find(|(rollout, _)| rollout == plan.id.as_str())
+            .map(|(_, epoch)| Pin {
+                arm: Arm::To,
+                epoch: *epoch,
+            })
+    }
+
+    /// Remembers that it has.
+    pub(super) fn has_moved(&mut self, plan: &Plan) {
+        self.moved.retain(|(rollout, _)| rollout != plan.id.as_str());
+        self.moved.push((plan.id.as_str().to_owned(), plan.epoch));
+        if MAX_PINS < self.moved.len() {
+            self.moved.remove(0);
+        }
+    }
+
+    /// Counts that it was sent back from where it should have been let in.
+    pub(super) fn bounce(&mut self, now: UnixTime) -> Bounce {
+        let (since, count) = self.bounces;
+        let since = UnixTime::from_millis(since);
+        self.bounces = if now.since(since) < BOUNCE_WINDOW && since <= now {
+            (since.as_millis(), count.saturating_add(1))
+        } else {
+            (now.as_millis(), 1)
+        };
+        if MAX_BOUNCES < self.bounces.1 { Bounce::Circles } else { Bounce::Fine }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::fake::plan;
+    use crate::entropy::SystemEntropy;
+    use crate::rollout::Mode;
+    use crate::rollout::RolloutId;
+    use crate::secret::Secret;
+
+    #[test]
+    fn a_device_is_opened_on_its_host_only() {
+        let ring = KeyRing::new(&[Secret::new(vec![1; 32])]).unwrap();
+        let device = Device::new(&SystemEntropy);
+        let sealed = device.seal(&ring, "app.test", &SystemEntropy).unwrap();
+        assert_eq!(Device::open(&ring, "app.test", &sealed).unwrap().id(), device.id());
+        assert!(Device::open(&ring, "app2.test", &sealed).is_none());
+        assert!(Device::open(&ring, "app.test", "AAAA").is_none());
+    }
+
+    #[test]
+    fn it_remembers_a_few_rollouts_and_their_epochs() {
+        let mut device = Device::new(&SystemEntropy);
+        let mut staged = plan(Mode::Canary, Vec::new());
+        assert_eq!(device.pin(&staged), None);
+        for n in 0..20 {
+            staged.id = RolloutId::new(&format!("r{n}"));
+            device.has_moved(&staged);
+        }
+        assert_eq!(device.pin(&staged).unwrap().epoch, 3);
+        staged.epoch = 4;
+        device.has_moved(&staged);
+        assert_eq!(device.pin(&staged).unwrap().epoch, 4);
+        assert_eq!(device.moved.len(), MAX_PINS);
+    }
+
+    #[test]
+    fn four_times_in_a_minute_is_a_circle() {
+        let mut device = Device::new(&SystemEntropy);
+        let at = |seconds| UnixTime::from_secs(1_000 + seconds);
+        for second in [0, 1, 2] {
+            assert_eq!(device.bounce(at(second)), Bounce::Fine);
+        }
+        assert_eq!(device.bounce(at(59)), Bounce::Circles);
+        assert_eq!(device.bounce(at(60)), Bounce::Fine);
+    }
+}

@@ -1,0 +1,228 @@
+//! The few pages of ours: fixed texts, no script, no style, nothing that a client sent.
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Response;
+use http::StatusCode;
+use http::header::CACHE_CONTROL;
+use http::header::CONTENT_SECURITY_POLICY;
+use http::header::CONTENT_TYPE;
+use http::header::LOCATION;
+use http::header::REFERRER_POLICY;
+use http::header::RETRY_AFTER;
+use http::header::SET_COOKIE;
+use http::header::X_CONTENT_TYPE_OPTIONS;
+
+use crate::auth::login::return_to::ReturnPath;
+
+/// A page of ours.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Page {
+    /// A callback that belongs to no login of this browser.
+    Stray,
+    /// A login that took longer than ten minutes.
+    TooLate,
+    /// The answer of the provider does not fit the login.
+    Mismatch,
+    /// The person, or the provider's policy, said no.
+    Denied,
+    /// The provider did not judge the login good.
+    Failed,
+    /// The account is switched off, locked or linked to somebody else.
+    NotAllowed,
+    /// Nobody could judge.
+    Unavailable,
+    /// The same redirect again and again.
+    Circles,
+    /// Whether to sign out.
+    SignOut,
+    /// Signed out.
+    SignedOut,
+    /// A request to sign out that came from another site.
+    NotOurForm,
+}
+
+impl Page {
+    /// The one place that chooses the status of a page.
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::Stray | Self::TooLate | Self::Mismatch | Self::Failed => StatusCode::BAD_REQUEST,
+            Self::Denied | Self::NotAllowed | Self::NotOurForm => StatusCode::FORBIDDEN,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Circles => StatusCode::CONFLICT,
+            Self::SignOut | Self::SignedOut => StatusCode::OK,
+        }
+    }
+
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Stray => (
+                "This sign-in is not yours to finish",
+                "It was begun in another browser, or it is finished already.",
+            ),
+            Self::TooLate => ("The sign-in took too long", "Nothing is lost. Please begin again."),
+            Self::Mismatch => (
+                "The sign-in could not be finished",
+                "The answer does not belong to the sign-in that was begun here.",
+            ),
+            Self::Denied => ("The sign-in was refused", "The sign-in service said no."),
+            Self::Failed => ("The sign-in failed", "The sign-in service did not confirm it."),
+            Self::NotAllowed => (
+                "This account may not come in",
+                "Please ask your help desk, and name the reference.",
+            ),
+            Self::Unavailable => (
+                "The sign-in service is not reachable",
+                "Nothing is lost. Please try again in a moment.",
+            ),
+            Self::Circles => (
+                "The sign-in goes round in circles",
+                "It was stopped. Please wait a minute, or ask your help desk and name the reference.",
+            ),
+            Self::SignOut => ("Sign out?", ""),
+            Self::SignedOut => ("Signed out", "You can close this page."),
+            Self::NotOurForm => ("Not signed out", "The request came from another page."),
+        }
+    }
+
+    const fn offers(self) -> Offer {
+        match self {
+            Self::Stray | Self::TooLate | Self::Mismatch | Self::Denied | Self::Failed => {
+                Offer::SignIn
+            }
+            Self::Unavailable | Self::SignedOut => Offer::SignIn,
+            Self::NotAllowed | Self::Circles => Offer::Nothing,
+            Self::SignOut | Self::NotOurForm => Offer::SignOut,
+        }
+    }
+}
+
+/// The one thing a page lets a person do.
+enum Offer {
+    Nothing,
+    SignIn,
+    SignOut,
+}
+
+/// `Retry-After` of the page about an outage, in seconds.
+const RETRY: HeaderValue = HeaderValue::from_static("5");
+
+/// A page; `reference` leads an operator to the log line, `target` is where the next sign-in returns to.
+pub(super) fn page(
+    page: Page,
+    reference: Option<&str>,
+    target: &ReturnPath,
+    cookies: Vec<HeaderValue>,
+) -> Response<Bytes> {
+    let (title, text) = page.words();
+    let again = match page.offers() {
+        Offer::Nothing => String::new(),
+        Offer::SignIn => format!(
+            "<p><a href=\"{}/login?rd={}\">Sign in</a></p>",
+            super::return_to::OURS,
+            super::query::encode(target.as_str())
+        ),
+        Offer::SignOut => format!(
+            "<form method=\"post\" action=\"{}/logout\"><button>Sign out</button></form>",
+            super::return_to::OURS
+        ),
+    };
+    let reference = reference.map_or_else(String::new, |reference| {
+        format!("<p>Reference: <code>{reference}</code></p>")
+    });
+    let body = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title></head>\
+         <body><h1>{title}</h1><p>{text}</p>{again}{reference}</body></html>"
+    );
+    let mut response = with(page.status(), Bytes::from(body), cookies);
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/html; charset=utf-8"),
+    );
+    match page {
+        Page::Unavailable => {
+            headers.insert(RETRY_AFTER, RETRY);
+        }
+        Page::Stray
+        | Page::TooLate
+        | Page::Mismatch
+        | Page::Denied
+        | Page::Failed
+        | Page::NotAllowed
+        | Page::Circles
+        | Page::SignOut
+        | Page::SignedOut
+        | Page::NotOurForm => {}
+    }
+    response
+}
+
+/// How a browser is sent on. Never 307 or 308: they would send a body, and the password in it, along.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Sent {
+    /// 302: after a GET.
+    Found,
+    /// 303: after anything else, and at the end of a login.
+    SeeOther,
+}
+
+/// A redirect; `None`: the address cannot stand in a header.
+pub(super) fn redirect(
+    sent: Sent,
+    location: &str,
+    cookies: Vec<HeaderValue>,
+) -> Option<Response<Bytes>> {
+    let location = HeaderValue::try_from(location).ok()?;
+    let status = match sent {
+        Sent::Found => StatusCode::FOUND,
+        Sent::SeeOther => StatusCode::SEE_OTHER,
+    };
+    let mut response = with(status, Bytes::new(), cookies);
+    response.headers_mut().insert(LOCATION, location);
+    Some(response)
+}
+
+fn with(status: StatusCode, body: Bytes, cookies: Vec<HeaderValue>) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (CACHE_CONTROL, "no-store"),
+        (
+            CONTENT_SECURITY_POLICY,
+            "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+        ),
+        (REFERRER_POLICY, "no-referrer"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    for cookie in cookies {
+        headers.append(SET_COOKIE, cookie);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_carries_nothing_but_fixed_words() {
+        let target = ReturnPath::parse("/a?b='\"><script>").unwrap();
+        let response = page(Page::Failed, Some("0a1b"), &target, Vec::new());
+        let body = std::str::from_utf8(response.body()).unwrap();
+        assert!(!body.contains("<script>") && body.contains("Reference: <code>0a1b</code>"));
+        assert!(body.contains("href=\"/.authferry/login?rd=%2Fa%3Fb%3D%27%22%3E%3Cscript%3E\""));
+        let policy = response.headers().get(CONTENT_SECURITY_POLICY).unwrap();
+        assert!(policy.to_str().unwrap().starts_with("default-src 'none'"));
+        assert_eq!(response.headers().get(CACHE_CONTROL).unwrap(), "no-store");
+    }
+
+    #[test]
+    fn an_address_with_a_line_feed_goes_nowhere() {
+        assert!(redirect(Sent::Found, "https://a/\r\nX: y", Vec::new()).is_none());
+    }
+}
