@@ -199,3 +199,59 @@ pub(crate) struct ProviderView {
     /// Why not, as a constant word such as `keys_unavailable`.
     pub(crate) reason: Option<String>,
 }
+
+/// A program that says what a test tells it to.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(super) struct FakeBackend {
+    /// What it says about itself.
+    pub(super) readiness: Readiness,
+    /// What is wrong with its configuration file.
+    pub(super) problems: Vec<String>,
+}
+
+#[cfg(test)]
+#[async_trait]
+impl AdminBackend for FakeBackend {
+    async fn reload(&self) -> ReloadAnswer {
+        ReloadAnswer {
+            outcome: if self.problems.is_empty() {
+                ReloadOutcome::Applied
+            } else {
+                ReloadOutcome::Refused
+            },
+            revision: "abc".into(),
+            problems: self.problems.clone(),
+        }
+    }
+
+    fn configuration(&self) -> ConfigView {
+        ConfigView {
+            revision: "abc".into(),
+            sha256: "abcdef".into(),
+            last_reload_successful: true,
+            problems: Vec::new(),
+            settings: serde_json::json!({}),
+        }
+    }
+
+    fn rollouts(&self) -> Vec<RolloutView> {
+        Vec::new()
+    }
+
+    async fn explain(&self, question: ExplainRequest) -> Result<Explanation, String> {
+        if question.app != "crm" {
+            return Err(format!("there is no application called `{}`", question.app));
+        }
+        Ok(Explanation {
+            revision: "abc".into(),
+            provider: "modern".into(),
+            kill: "off".into(),
+            ..Explanation::default()
+        })
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+}

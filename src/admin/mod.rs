@@ -3,6 +3,10 @@
 //! It never carries user traffic. Reading health and metrics is free; everything else needs a token or the unix socket.
 
 mod backend;
+mod guard;
+mod listen;
+mod respond;
+mod routes;
 pub(crate) mod settings;
 
 pub(crate) use backend::AcceptView;
@@ -16,3 +20,8 @@ pub(crate) use backend::Readiness;
 pub(crate) use backend::ReloadAnswer;
 pub(crate) use backend::ReloadOutcome;
 pub(crate) use backend::RolloutView;
+pub(crate) use listen::BindError;
+pub(crate) use listen::Listeners;
+pub(crate) use routes::Context;
+pub(crate) use routes::KillRequest;
+pub(crate) use routes::KillView;

@@ -4,8 +4,10 @@
 
 mod access_log;
 mod decision_log;
+pub(crate) mod diagnostics;
 mod line;
 pub(crate) mod metrics;
+pub(crate) mod otlp;
 mod pseudonym;
 pub(crate) mod settings;
 mod sink;
@@ -19,6 +21,7 @@ pub(crate) use decision_log::DecisionLog;
 pub(crate) use decision_log::DecisionRecord;
 pub(crate) use metrics::Metrics;
 pub(crate) use metrics::WorkerMetrics;
+pub(crate) use otlp::Traces;
 pub(crate) use pseudonym::Pseudonym;
 pub(crate) use pseudonym::Pseudonyms;
 pub(crate) use trace::TraceContext;

@@ -1,0 +1,407 @@
+//! Who may ask the admin listener for what: judged before anything else is looked at.
+//!
+//! Two doors lead in: the unix socket, whose peers the kernel names, and a bearer token over TCP. A web page has neither,
+//! but its visitor's browser may reach a loopback port; so the host must be ours, and whatever a browser says about
+//! another site refuses the request (CVE-2022-41924, CVE-2026-27589).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header;
+
+use crate::clock::UnixTime;
+use crate::secret::Secret;
+
+/// Wrong tokens that one address may send at once; after that, one each [`REFILL`].
+const BURST: u64 = 10;
+
+/// How long it takes until one more wrong token may be sent.
+const REFILL: Duration = Duration::from_secs(1);
+
+/// Addresses that are remembered apart; further ones share one allowance.
+const ADDRESSES: usize = 1_024;
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Peer {
+    /// Through the unix socket, as this user.
+    Unix {
+        /// The user id, by the kernel.
+        uid: Option<u32>,
+    },
+    /// Over TCP.
+    Tcp {
+        /// Who connected.
+        from: SocketAddr,
+        /// To which of our addresses.
+        to: SocketAddr,
+    },
+}
+
+/// Why a request is not answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Denial {
+    /// The host is a name or an address that is not ours.
+    Host,
+    /// A browser asks on behalf of a page.
+    Page,
+    /// No token, or not exactly one.
+    TokenMissing,
+    /// Not the token.
+    TokenWrong,
+    /// There is no token: the unix socket is the only door.
+    SocketOnly,
+    /// Too many wrong tokens from this address; one more may come after this time.
+    Throttled(Duration),
+}
+
+/// The rules of one listener.
+#[derive(Debug)]
+pub(super) struct Guard {
+    token: Option<Secret<String>>,
+    throttle: Throttle,
+}
+
+impl Guard {
+    pub(super) fn new(token: Option<Secret<String>>) -> Self {
+        Self {
+            token,
+            throttle: Throttle::default(),
+        }
+    }
+
+    /// Whether `peer` may do what changes or reveals something. Names the actor for the record.
+    pub(super) fn admit(
+        &self,
+        peer: Peer,
+        headers: &HeaderMap,
+        now: UnixTime,
+    ) -> Result<String, Denial> {
+        if headers.contains_key(header::ORIGIN) || !fetch_site(headers, &["none"]) {
+            return Err(Denial::Page);
+        }
+        let (from, to) = match peer {
+            Peer::Unix { uid: Some(uid) } => return Ok(format!("unix:uid={uid}")),
+            Peer::Unix { uid: None } => return Ok("unix".into()),
+            Peer::Tcp { from, to } => (from, to),
+        };
+        if !host_is_ours(headers, to) {
+            return Err(Denial::Host);
+        }
+        let Some(token) = &self.token else {
+            return Err(Denial::SocketOnly);
+        };
+        // A throttled address is turned away before its token is looked at: guessing must not go on at full speed.
+        self.throttle.check(from.ip(), now)?;
+        match bearer(headers) {
+            None => Err(Denial::TokenMissing),
+            Some(presented) if token.matches(presented) => Ok("token".into()),
+            Some(_) => {
+                self.throttle.count(from.ip(), now);
+                Err(Denial::TokenWrong)
+            }
+        }
+    }
+
+    /// Whether health and metrics may be read: by anybody but a page of another site.
+    pub(super) fn admit_reader(headers: &HeaderMap) -> Result<(), Denial> {
+        if headers.contains_key(header::ORIGIN) || !fetch_site(headers, &["none", "same-origin"]) {
+            return Err(Denial::Page);
+        }
+        Ok(())
+    }
+}
+
+/// What a browser says about where a request begins (W3C Fetch Metadata): absent, or one of `allowed`.
+fn fetch_site(headers: &HeaderMap, allowed: &[&str]) -> bool {
+    headers
+        .get_all("sec-fetch-site")
+        .iter()
+        .all(|value| allowed.iter().any(|word| value == word))
+}
+
+/// Exactly one `Host`, which is a loopback address, `localhost`, or the address that was connected to. A name that
+/// somebody else resolves to us is none of them: that is how a page of another origin would come in (DNS rebinding).
+fn host_is_ours(headers: &HeaderMap, to: SocketAddr) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return false;
+    };
+    let Ok(host) = host.to_str() else {
+        return false;
+    };
+    let address = host
+        .parse::<SocketAddr>()
+        .map(|address| address.ip())
+        .or_else(|_| host.parse::<IpAddr>())
+        .or_else(|_| {
+            let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+            bare.unwrap_or_default().parse::<Ipv6Addr>().map(IpAddr::V6)
+        });
+    match address {
+        Ok(address) => {
+            let address = address.to_canonical();
+            address.is_loopback() || address == to.ip().to_canonical()
+        }
+        Err(_) => {
+            let name = match host.rsplit_once(':') {
+                Some((name, port)) if port.parse::<u16>().is_ok() => name,
+                Some(_) | None => host,
+            };
+            name.eq_ignore_ascii_case("localhost")
+        }
+    }
+}
+
+/// The token of the one `Authorization` header (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut fields = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else {
+        return None;
+    };
+    let (scheme, token) = field.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+}
+
+/// How many wrong tokens each address has sent lately: a moment for each, which moves by [`REFILL`] per wrong token and
+/// is in the past for whoever has a full allowance.
+#[derive(Debug, Default)]
+struct Throttle(Mutex<HashMap<IpAddr, UnixTime>>);
+
+impl Throttle {
+    fn check(&self, address: IpAddr, now: UnixTime) -> Result<(), Denial> {
+        let moments = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = Self::key(&moments, address);
+        let owed = moments.get(&key).map_or(Duration::ZERO, |m| m.since(now));
+        let allowance = REFILL * (BURST as u32 - 1);
+        if owed <= allowance {
+            return Ok(());
+        }
+        Err(Denial::Throttled(owed - allowance))
+    }
+
+    fn count(&self, address: IpAddr, now: UnixTime) {
+        let mut moments = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if ADDRESSES <= moments.len() {
+            moments.retain(|_, moment| now < *moment);
+        }
+        let key = Self::key(&moments, address);
+        let moment = moments.entry(key).or_default();
+        *moment = (*moment).max(now) + REFILL;
+    }
+
+    /// The address; a whole /64 for IPv6, because that is what one sender has; one for all when there are too many.
+    fn key(moments: &HashMap<IpAddr, UnixTime>, address: IpAddr) -> IpAddr {
+        let key = match address.to_canonical() {
+            IpAddr::V4(v4) => IpAddr::V4(v4),
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        };
+        if moments.contains_key(&key) || moments.len() < ADDRESSES {
+            key
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_000);
+
+    fn tcp() -> Peer {
+        Peer::Tcp {
+            from: "127.0.0.1:50000".parse().unwrap(),
+            to: "127.0.0.1:9901".parse().unwrap(),
+        }
+    }
+
+    fn guard() -> Guard {
+        Guard::new(Some(Secret::new("token".into())))
+    }
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn with_token(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = headers(fields);
+        headers.insert("authorization", HeaderValue::from_static("Bearer token"));
+        headers
+    }
+
+    #[test]
+    fn a_name_that_somebody_else_resolves_is_not_ours() {
+        for (host, ours) in [
+            ("127.0.0.1:9901", true),
+            ("127.0.0.1", true),
+            ("127.8.8.8:1", true),
+            ("[::1]:9901", true),
+            ("[::1]", true),
+            ("localhost:9901", true),
+            ("LOCALHOST", true),
+            ("evil.test:9901", false),
+            ("evil.test", false),
+            ("localhost.evil.test", false),
+            ("127.0.0.1.evil.test", false),
+            ("192.0.2.7:9901", false),
+            ("0.0.0.0:9901", false),
+            ("localhost:9901@evil.test", false),
+            ("user@localhost", false),
+            ("localhost:99999", false),
+            ("", false),
+        ] {
+            let verdict = guard().admit(tcp(), &with_token(&[("host", host)]), NOW);
+            let expected = if ours {
+                Ok("token".into())
+            } else {
+                Err(Denial::Host)
+            };
+            assert_eq!(verdict, expected, "{host}");
+        }
+        let twice = with_token(&[("host", "127.0.0.1"), ("host", "127.0.0.1")]);
+        assert_eq!(guard().admit(tcp(), &twice, NOW), Err(Denial::Host));
+        assert_eq!(
+            guard().admit(tcp(), &with_token(&[]), NOW),
+            Err(Denial::Host)
+        );
+    }
+
+    #[test]
+    fn the_address_that_was_connected_to_is_ours() {
+        let peer = Peer::Tcp {
+            from: "192.0.2.9:50000".parse().unwrap(),
+            to: "[::ffff:192.0.2.7]:9901".parse().unwrap(),
+        };
+        let headers = with_token(&[("host", "192.0.2.7:9901")]);
+        assert_eq!(guard().admit(peer, &headers, NOW), Ok("token".into()));
+    }
+
+    #[test]
+    fn a_page_is_refused_whatever_it_brings() {
+        for field in [
+            ("origin", "https://evil.test"),
+            ("origin", "http://127.0.0.1:9901"),
+            ("origin", "null"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+            ("sec-fetch-site", "same-origin"),
+            ("sec-fetch-site", ""),
+        ] {
+            let headers = with_token(&[("host", "127.0.0.1"), field]);
+            assert_eq!(
+                guard().admit(tcp(), &headers, NOW),
+                Err(Denial::Page),
+                "{field:?}"
+            );
+            let unix = Peer::Unix { uid: Some(0) };
+            assert_eq!(
+                guard().admit(unix, &headers, NOW),
+                Err(Denial::Page),
+                "{field:?}"
+            );
+        }
+        let typed = with_token(&[("host", "127.0.0.1"), ("sec-fetch-site", "none")]);
+        assert_eq!(guard().admit(tcp(), &typed, NOW), Ok("token".into()));
+    }
+
+    #[test]
+    fn only_the_token_opens_the_tcp_door() {
+        let host = ("host", "127.0.0.1");
+        for (fields, denial) in [
+            (vec![host], Denial::TokenMissing),
+            (
+                vec![host, ("authorization", "Basic token")],
+                Denial::TokenMissing,
+            ),
+            (
+                vec![
+                    host,
+                    ("authorization", "Bearer token"),
+                    ("authorization", "Bearer token"),
+                ],
+                Denial::TokenMissing,
+            ),
+            (
+                vec![host, ("authorization", "Bearer token2")],
+                Denial::TokenWrong,
+            ),
+            (vec![host, ("authorization", "Bearer ")], Denial::TokenWrong),
+            (
+                vec![host, ("authorization", "Bearer  token")],
+                Denial::TokenWrong,
+            ),
+        ] {
+            let verdict = guard().admit(tcp(), &headers(&fields), NOW);
+            assert_eq!(verdict, Err(denial), "{fields:?}");
+        }
+        let closed = Guard::new(None);
+        let verdict = closed.admit(tcp(), &with_token(&[host]), NOW);
+        assert_eq!(verdict, Err(Denial::SocketOnly));
+    }
+
+    #[test]
+    fn the_kernel_names_the_peer_of_the_socket() {
+        let verdict = guard().admit(Peer::Unix { uid: Some(7) }, &headers(&[]), NOW);
+        assert_eq!(verdict, Ok("unix:uid=7".into()));
+    }
+
+    #[test]
+    fn guessing_slows_down_to_one_a_second_even_for_the_right_token() {
+        let guard = guard();
+        let host = ("host", "127.0.0.1");
+        let wrong = headers(&[host, ("authorization", "Bearer wrong")]);
+        for _ in 0..BURST {
+            assert_eq!(guard.admit(tcp(), &wrong, NOW), Err(Denial::TokenWrong));
+        }
+        let throttled = |verdict| matches!(verdict, Err(Denial::Throttled(_)));
+        assert!(throttled(guard.admit(tcp(), &wrong, NOW)));
+        assert!(throttled(guard.admit(tcp(), &with_token(&[host]), NOW)));
+        let elsewhere = Peer::Tcp {
+            from: "192.0.2.9:1".parse().unwrap(),
+            to: "127.0.0.1:9901".parse().unwrap(),
+        };
+        assert!(guard.admit(elsewhere, &with_token(&[host]), NOW).is_ok());
+        let later = NOW + REFILL;
+        assert_eq!(guard.admit(tcp(), &wrong, later), Err(Denial::TokenWrong));
+        assert!(throttled(guard.admit(tcp(), &wrong, later)));
+        let much_later = NOW + REFILL * 20;
+        assert!(guard.admit(tcp(), &with_token(&[host]), much_later).is_ok());
+    }
+
+    #[test]
+    fn a_thousand_addresses_do_not_grow_the_memory() {
+        let throttle = Throttle::default();
+        for n in 0..5_000_u32 {
+            throttle.count(IpAddr::V4(n.into()), NOW);
+        }
+        assert!(throttle.0.lock().unwrap().len() <= ADDRESSES + 1);
+    }
+
+    #[test]
+    fn a_page_of_another_site_reads_no_metrics() {
+        for (fields, allowed) in [
+            (vec![], true),
+            (vec![("sec-fetch-site", "none")], true),
+            (vec![("sec-fetch-site", "same-origin")], true),
+            (vec![("sec-fetch-site", "cross-site")], false),
+            (vec![("origin", "https://evil.test")], false),
+        ] {
+            let verdict = Guard::admit_reader(&headers(&fields));
+            assert_eq!(verdict.is_ok(), allowed, "{fields:?}");
+        }
+    }
+}

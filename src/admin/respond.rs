@@ -1,0 +1,184 @@
+//! Answers of the admin listener: JSON, with a reason whenever something was not done.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use http_body_util::Full;
+use serde::Serialize;
+
+use crate::admin::guard::Denial;
+use crate::control::KillError;
+
+/// What the listener sends.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// Why a request was not done.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Whoever asks may not.
+    Denied(Denial),
+    /// There is nothing at this path.
+    NoPath,
+    /// The path takes another method, this one.
+    Method(&'static str),
+    /// The request cannot be understood; says what about it.
+    BadRequest(String),
+    /// The body is not declared as JSON.
+    NotJson,
+    /// The body is larger than this many bytes.
+    TooLarge(usize),
+    /// The body did not come in time.
+    TooSlow,
+    /// The kill switch did not move.
+    Kill(KillError),
+    /// Something of ours broke.
+    Internal(String),
+}
+
+/// An answer with a JSON body.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(mut body) => {
+            body.push(b'\n');
+            answer(status, "application/json", body.into())
+        }
+        Err(error) => failure(&Failure::Internal(error.to_string())),
+    }
+}
+
+/// An answer with any body.
+pub(super) fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    for (name, value) in [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
+    ] {
+        answer
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// The one place where a failure becomes a status.
+pub(super) fn failure(failure: &Failure) -> Answer {
+    let (status, error, reason) = match failure {
+        Failure::Denied(denial) => return denied(*denial),
+        Failure::NoPath => (
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "there is nothing at this path".to_owned(),
+        ),
+        Failure::Method(allowed) => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            format!("this path takes {allowed}"),
+        ),
+        Failure::BadRequest(reason) => (StatusCode::BAD_REQUEST, "bad_request", reason.clone()),
+        Failure::NotJson => (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "not_json",
+            "the body must be declared as application/json".to_owned(),
+        ),
+        Failure::TooLarge(limit) => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("the body is larger than {limit} bytes"),
+        ),
+        Failure::TooSlow => (
+            StatusCode::REQUEST_TIMEOUT,
+            "too_slow",
+            "the body did not come in time".to_owned(),
+        ),
+        Failure::Kill(error) => match error {
+            KillError::ReasonMissing => {
+                (StatusCode::BAD_REQUEST, "reason_missing", error.to_string())
+            }
+            KillError::UnknownRollout(_) => {
+                (StatusCode::NOT_FOUND, "unknown_rollout", error.to_string())
+            }
+            KillError::Unreadable { .. } | KillError::Environment { .. } | KillError::Thread(_) => {
+                (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal",
+                    error.to_string(),
+                )
+            }
+        },
+        Failure::Internal(reason) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            reason.clone(),
+        ),
+    };
+    let mut answer = problem(status, error, &reason);
+    if let Failure::Method(allowed) = failure {
+        let allowed = HeaderValue::from_static(allowed);
+        answer.headers_mut().insert(header::ALLOW, allowed);
+    }
+    answer
+}
+
+fn denied(denial: Denial) -> Answer {
+    let (status, error, reason) = match denial {
+        Denial::Host => (
+            StatusCode::FORBIDDEN,
+            "host",
+            "the Host is neither a loopback address nor the address connected to",
+        ),
+        Denial::Page => (
+            StatusCode::FORBIDDEN,
+            "page",
+            "requests on behalf of a web page are refused",
+        ),
+        Denial::TokenMissing => (
+            StatusCode::UNAUTHORIZED,
+            "token_missing",
+            "exactly one bearer token is needed, or the unix socket",
+        ),
+        Denial::TokenWrong => (
+            StatusCode::UNAUTHORIZED,
+            "token_wrong",
+            "this is not the admin token",
+        ),
+        Denial::SocketOnly => (
+            StatusCode::FORBIDDEN,
+            "socket_only",
+            "no admin token is configured; use the unix socket",
+        ),
+        Denial::Throttled(_) => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "throttled",
+            "too many wrong tokens from this address",
+        ),
+    };
+    let mut answer = problem(status, error, reason);
+    let headers = answer.headers_mut();
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Bearer");
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if let Denial::Throttled(wait) = denial {
+        headers.insert(header::RETRY_AFTER, seconds(wait).into());
+    }
+    answer
+}
+
+/// Whole seconds, rounded up.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(0 < wait.subsec_nanos())
+}
+
+fn problem(status: StatusCode, error: &str, reason: &str) -> Answer {
+    json(
+        status,
+        &serde_json::json!({ "error": error, "reason": reason }),
+    )
+}

@@ -1,0 +1,647 @@
+//! What the admin listener answers: an exact table of paths, and one function for each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use http::Request;
+use http::StatusCode;
+use http::header;
+use http_body_util::BodyExt;
+use http_body_util::LengthLimitError;
+use http_body_util::Limited;
+use serde::Deserialize;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tracing::info;
+
+use crate::admin::backend::AdminBackend;
+use crate::admin::backend::ReloadOutcome;
+use crate::admin::guard::Guard;
+use crate::admin::guard::Peer;
+use crate::admin::respond;
+use crate::admin::respond::Answer;
+use crate::admin::respond::Failure;
+use crate::clock::Clock;
+use crate::control::KillSwitch;
+use crate::rollout::KillPosition;
+use crate::rollout::KillState;
+use crate::rollout::RolloutId;
+use crate::telemetry::Metrics;
+
+/// The largest body that is read.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// How long a body may take.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the listener works with.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    /// The program.
+    pub(crate) backend: Arc<dyn AdminBackend>,
+    /// The kill switch.
+    pub(crate) kill: Arc<KillSwitch>,
+    /// What `/metrics` shows.
+    pub(crate) metrics: Arc<Metrics>,
+    /// The time.
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// What a listener serves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Scope {
+    /// Everything.
+    Admin,
+    /// `GET /metrics` alone.
+    Metrics,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Route {
+    Metrics,
+    Healthy,
+    Ready,
+    Reload,
+    Config,
+    KillShow,
+    KillMove,
+    Rollouts,
+    Explain,
+}
+
+/// Finds the route. Paths are compared byte for byte: no decoding, no case, no trailing slash (CVE-2026-45692).
+fn route(scope: Scope, method: &Method, path: &str) -> Result<Route, Failure> {
+    let (get, post) = match path {
+        "/metrics" => (Some(Route::Metrics), None),
+        _ if scope == Scope::Metrics => return Err(Failure::NoPath),
+        "/-/healthy" => (Some(Route::Healthy), None),
+        "/-/ready" => (Some(Route::Ready), None),
+        "/-/reload" => (None, Some(Route::Reload)),
+        "/-/config" => (Some(Route::Config), None),
+        "/admin/v1/kill" => (Some(Route::KillShow), Some(Route::KillMove)),
+        "/admin/v1/rollouts" => (Some(Route::Rollouts), None),
+        "/admin/v1/explain" => (None, Some(Route::Explain)),
+        _ => return Err(Failure::NoPath),
+    };
+    let found = match *method {
+        Method::GET => get,
+        // What a load balancer may use; HTTP leaves out the body.
+        Method::HEAD if get.is_some_and(Route::is_free) => get,
+        Method::POST => post,
+        _ => None,
+    };
+    found.ok_or(Failure::Method(match (get, post) {
+        (Some(_), Some(_)) => "GET, POST",
+        (Some(_), None) => "GET",
+        (None, _) => "POST",
+    }))
+}
+
+impl Route {
+    /// Whether no token is needed.
+    const fn is_free(self) -> bool {
+        matches!(self, Self::Metrics | Self::Healthy | Self::Ready)
+    }
+}
+
+/// Answers one request.
+pub(super) async fn answer<B>(
+    context: &Context,
+    guard: &Guard,
+    scope: Scope,
+    peer: Peer,
+    request: Request<B>,
+) -> Answer
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match try_answer(context, guard, scope, peer, request).await {
+        Ok(answer) => answer,
+        Err(failure) => respond::failure(&failure),
+    }
+}
+
+async fn try_answer<B>(
+    context: &Context,
+    guard: &Guard,
+    scope: Scope,
+    peer: Peer,
+    request: Request<B>,
+) -> Result<Answer, Failure>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let uri = request.uri();
+    if uri.authority().is_some() || uri.scheme().is_some() {
+        return Err(Failure::BadRequest("the target is not a path".into()));
+    }
+    let route = route(scope, request.method(), uri.path())?;
+    if route.is_free() {
+        Guard::admit_reader(request.headers()).map_err(Failure::Denied)?;
+        return free(context, route);
+    }
+    let now = context.clock.now();
+    let actor = guard
+        .admit(peer, request.headers(), now)
+        .map_err(Failure::Denied)?;
+    if uri.query().is_some() {
+        return Err(Failure::BadRequest("the target has a query".into()));
+    }
+    match route {
+        Route::Reload => {
+            info!(actor, "A reload was asked for.");
+            let answer = context.backend.reload().await;
+            let status = match answer.outcome {
+                ReloadOutcome::Applied | ReloadOutcome::Unchanged => StatusCode::OK,
+                ReloadOutcome::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+            };
+            Ok(respond::json(status, &answer))
+        }
+        Route::Config => Ok(ok(&context.backend.configuration())),
+        Route::Rollouts => Ok(ok(&context.backend.rollouts())),
+        Route::KillShow => Ok(ok(&KillView::of(&context.kill.current(), None))),
+        Route::KillMove => {
+            let wanted: KillRequest = read(request).await?;
+            move_switch(context, wanted, actor).await
+        }
+        Route::Explain => {
+            let question = read(request).await?;
+            let explanation = context.backend.explain(question).await;
+            Ok(ok(&explanation.map_err(Failure::BadRequest)?))
+        }
+        Route::Metrics | Route::Healthy | Route::Ready => free(context, route),
+    }
+}
+
+fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
+    match route {
+        Route::Metrics => {
+            let text = context.metrics.render();
+            let text = text.map_err(|error| Failure::Internal(error.to_string()))?;
+            let kind = "text/plain; version=0.0.4; charset=utf-8";
+            Ok(respond::answer(StatusCode::OK, kind, text.into()))
+        }
+        Route::Ready => Ok(ready(context)),
+        Route::Healthy => Ok(respond::answer(
+            StatusCode::OK,
+            "text/plain; charset=utf-8",
+            Bytes::from_static(b"ok\n"),
+        )),
+        Route::Reload
+        | Route::Config
+        | Route::KillShow
+        | Route::KillMove
+        | Route::Rollouts
+        | Route::Explain => Err(Failure::NoPath),
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct ReadyView {
+    /// `ready`, `degraded`, `starting`, `draining`, `unavailable`.
+    status: &'static str,
+    /// Providers that cannot judge now, with the reason.
+    degraded: Vec<crate::admin::backend::ProviderView>,
+    /// Whether the store answers, if one is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<bool>,
+}
+
+/// 200 while requests should come here: started, not draining, and at least one provider can judge (or none is
+/// configured). A provider that is away makes us degraded, not unready: everybody else's requests still work here, and
+/// the other instances see the same provider.
+fn ready(context: &Context) -> Answer {
+    let readiness = context.backend.readiness();
+    let total = readiness.providers.len();
+    let store = readiness.store;
+    let degraded: Vec<_> = readiness
+        .providers
+        .into_iter()
+        .filter(|provider| !provider.usable)
+        .collect();
+    let status = if !readiness.started {
+        "starting"
+    } else if readiness.draining {
+        "draining"
+    } else if 0 < total && degraded.len() == total {
+        "unavailable"
+    } else if !degraded.is_empty() || store == Some(false) {
+        "degraded"
+    } else {
+        "ready"
+    };
+    let code = match status {
+        "ready" | "degraded" => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let view = ReadyView {
+        status,
+        degraded,
+        store,
+    };
+    respond::json(code, &view)
+}
+
+/// A wish to move the kill switch.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KillRequest {
+    /// `off`, `freeze`, `legacy`, `modern`, `deny`.
+    pub(crate) position: String,
+    /// One rollout; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rollout: Option<String>,
+    /// Why; needed to loosen.
+    #[serde(default)]
+    pub(crate) reason: String,
+}
+
+/// Where the kill switch stands, all inputs combined.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct KillView {
+    /// For every rollout.
+    pub(crate) global: String,
+    /// For single rollouts.
+    pub(crate) rollouts: std::collections::BTreeMap<String, String>,
+    /// After a move: whether it survives a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) persisted: Option<bool>,
+}
+
+impl KillView {
+    fn of(state: &KillState, persisted: Option<bool>) -> Self {
+        let rollouts = state.rollouts.iter();
+        Self {
+            global: state.global.as_str().into(),
+            rollouts: rollouts
+                .map(|(id, position)| (id.as_str().into(), position.as_str().into()))
+                .collect(),
+            persisted,
+        }
+    }
+}
+
+async fn move_switch(
+    context: &Context,
+    wanted: KillRequest,
+    actor: String,
+) -> Result<Answer, Failure> {
+    let position = KillPosition::parse(&wanted.position).ok_or_else(|| {
+        Failure::BadRequest("the position is off, freeze, legacy, modern or deny".into())
+    })?;
+    let scope = wanted.rollout.as_deref().map(RolloutId::new);
+    let kill = Arc::clone(&context.kill);
+    // Writing the position down waits for the disk.
+    let moved = tokio::task::spawn_blocking(move || {
+        kill.set(position, scope.as_ref(), &actor, &wanted.reason)
+    });
+    let moved = moved
+        .await
+        .map_err(|error| Failure::Internal(error.to_string()))?
+        .map_err(Failure::Kill)?;
+    Ok(ok(&KillView::of(&moved.effective, Some(moved.persisted))))
+}
+
+fn ok(value: &impl Serialize) -> Answer {
+    respond::json(StatusCode::OK, value)
+}
+
+/// Reads a JSON body. Its declared type is looked at, because a page may send the simple ones without being asked.
+async fn read<T, B>(request: Request<B>) -> Result<T, Failure>
+where
+    T: DeserializeOwned,
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let essence = kind
+        .and_then(|kind| kind.to_str().ok())
+        .and_then(|kind| kind.split(';').next())
+        .unwrap_or_default();
+    if !essence
+        .trim_ascii()
+        .eq_ignore_ascii_case("application/json")
+    {
+        return Err(Failure::NotJson);
+    }
+    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    let body = tokio::time::timeout(BODY_PATIENCE, Box::pin(body))
+        .await
+        .map_err(|_elapsed| Failure::TooSlow)?
+        .map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                Failure::TooLarge(MAX_BODY_BYTES)
+            } else {
+                Failure::BadRequest("the body broke off".into())
+            }
+        })?;
+    serde_json::from_slice(&body.to_bytes())
+        .map_err(|error| Failure::BadRequest(format!("the body: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use serde_json::Value;
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::admin::backend::FakeBackend;
+    use crate::admin::backend::ProviderView;
+    use crate::admin::backend::Readiness;
+    use crate::clock::SystemClock;
+    use crate::control::KillSettings;
+    use crate::telemetry::DecisionLog;
+
+    struct Bench {
+        context: Context,
+        guard: Guard,
+        _directory: TempDir,
+    }
+
+    impl Bench {
+        fn new(backend: FakeBackend) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let clock = Arc::new(SystemClock);
+            let metrics = Metrics::new(clock.clone(), 100);
+            let settings = KillSettings {
+                file: directory.path().join("kill"),
+                poll: Duration::from_millis(200),
+                state: directory.path().join("kill.json"),
+                environment: None,
+            };
+            let (m, log) = (Arc::clone(&metrics), DecisionLog::off());
+            let kill = KillSwitch::start(settings, clock.clone(), m, log).unwrap();
+            Self {
+                context: Context {
+                    backend: Arc::new(backend),
+                    kill: Arc::new(kill),
+                    metrics,
+                    clock,
+                },
+                guard: Guard::new(None),
+                _directory: directory,
+            }
+        }
+
+        async fn asked(
+            &self,
+            scope: Scope,
+            peer: Peer,
+            request: Request<Full<Bytes>>,
+        ) -> (u16, Value) {
+            let answer = answer(&self.context, &self.guard, scope, peer, request).await;
+            let status = answer.status().as_u16();
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let body = serde_json::from_slice(&body)
+                .unwrap_or_else(|_| Value::String(String::from_utf8(body.to_vec()).unwrap()));
+            (status, body)
+        }
+
+        async fn socket(&self, method: &str, target: &str, body: Value) -> (u16, Value) {
+            self.asked(
+                Scope::Admin,
+                Peer::Unix { uid: Some(0) },
+                ask(method, target, &body),
+            )
+            .await
+        }
+    }
+
+    fn ask(method: &str, target: &str, body: &Value) -> Request<Full<Bytes>> {
+        let request = Request::builder().method(method).uri(target);
+        let request = request.header(header::CONTENT_TYPE, "application/json; charset=utf-8");
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        request.body(Full::from(body)).unwrap()
+    }
+
+    fn stranger() -> Peer {
+        Peer::Tcp {
+            from: "127.0.0.1:50000".parse().unwrap(),
+            to: "127.0.0.1:9901".parse().unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_health_and_metrics_need_no_proof() {
+        let bench = Bench::new(FakeBackend::default());
+        for (method, target, free) in [
+            ("GET", "/metrics", true),
+            ("GET", "/metrics?x=y", true),
+            ("GET", "/-/healthy", true),
+            ("HEAD", "/-/ready", true),
+            ("GET", "/-/config", false),
+            ("POST", "/-/reload", false),
+            ("GET", "/admin/v1/kill", false),
+            ("POST", "/admin/v1/kill", false),
+            ("GET", "/admin/v1/rollouts", false),
+            ("POST", "/admin/v1/explain", false),
+        ] {
+            let request = ask(method, target, &Value::Null);
+            let (status, body) = bench.asked(Scope::Admin, stranger(), request).await;
+            assert_eq!(status != 403, free, "{method} {target}: {status} {body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn paths_are_exact() {
+        let bench = Bench::new(FakeBackend::default());
+        for target in [
+            "/",
+            "/-/config/",
+            "/-/Config",
+            "/-/configX",
+            "/-/../-/config",
+            "//-/config",
+            "/-%2fconfig",
+            "/metrics/../-/config",
+            "/metrics/",
+            "/METRICS",
+            "/admin/v1/kill/x",
+        ] {
+            let (status, _) = bench.socket("GET", target, Value::Null).await;
+            assert_eq!(status, 404, "{target}");
+        }
+        let (status, _) = bench.socket("GET", "/-/config?x=y", Value::Null).await;
+        assert_eq!(status, 400);
+        let (status, _) = bench.socket("GET", "http://x/-/config", Value::Null).await;
+        assert_eq!(status, 400);
+    }
+
+    #[tokio::test]
+    async fn a_method_that_the_path_does_not_take_is_named() {
+        let bench = Bench::new(FakeBackend::default());
+        for (method, target) in [
+            ("POST", "/-/config"),
+            ("GET", "/-/reload"),
+            ("HEAD", "/-/config"),
+            ("DELETE", "/admin/v1/kill"),
+            ("POST", "/metrics"),
+            ("TRACE", "/metrics"),
+        ] {
+            let (status, _) = bench.socket(method, target, Value::Null).await;
+            assert_eq!(status, 405, "{method} {target}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_metrics_listener_knows_nothing_else() {
+        let bench = Bench::new(FakeBackend::default());
+        for target in ["/-/healthy", "/-/ready", "/-/config", "/admin/v1/kill"] {
+            let request = ask("GET", target, &Value::Null);
+            let (status, _) = bench.asked(Scope::Metrics, stranger(), request).await;
+            assert_eq!(status, 404, "{target}");
+        }
+        let request = ask("GET", "/metrics", &Value::Null);
+        let (status, body) = bench.asked(Scope::Metrics, stranger(), request).await;
+        assert_eq!(status, 200);
+        assert!(body.as_str().unwrap().contains("authferry_build_info"));
+    }
+
+    #[tokio::test]
+    async fn the_kill_switch_moves_and_says_what_holds() {
+        let bench = Bench::new(FakeBackend::default());
+        let body = json!({ "position": "legacy", "reason": "drill" });
+        let (status, view) = bench.socket("POST", "/admin/v1/kill", body).await;
+        assert_eq!((status, &view["global"]), (200, &json!("legacy")), "{view}");
+        assert_eq!(view["persisted"], true);
+        assert_eq!(bench.context.kill.current().global, KillPosition::Legacy);
+
+        let (status, view) = bench
+            .socket("POST", "/admin/v1/kill", json!({ "position": "off" }))
+            .await;
+        assert_eq!(
+            (status, &view["error"]),
+            (400, &json!("reason_missing")),
+            "{view}"
+        );
+        for bad in [
+            json!({ "position": "of", "reason": "x" }),
+            json!({ "position": "off", "reason": "x", "force": true }),
+            json!({}),
+            json!([]),
+        ] {
+            let (status, view) = bench.socket("POST", "/admin/v1/kill", bad).await;
+            assert_eq!(status, 400, "{view}");
+        }
+        let (_, view) = bench.socket("GET", "/admin/v1/kill", Value::Null).await;
+        assert_eq!(view["global"], "legacy");
+    }
+
+    #[tokio::test]
+    async fn a_body_must_be_declared_as_json_and_be_small() {
+        let bench = Bench::new(FakeBackend::default());
+        let mut request = ask("POST", "/admin/v1/kill", &json!({ "position": "deny" }));
+        let plain = http::HeaderValue::from_static("text/plain");
+        request.headers_mut().insert(header::CONTENT_TYPE, plain);
+        let peer = Peer::Unix { uid: Some(0) };
+        let (status, _) = bench.asked(Scope::Admin, peer, request).await;
+        assert_eq!(status, 415);
+        let body = json!({ "position": "deny", "reason": "x".repeat(MAX_BODY_BYTES) });
+        let (status, _) = bench.socket("POST", "/admin/v1/kill", body).await;
+        assert_eq!(status, 413);
+        assert_eq!(bench.context.kill.current().global, KillPosition::Off);
+    }
+
+    #[tokio::test]
+    async fn a_refused_configuration_is_not_a_success() {
+        let bench = Bench::new(FakeBackend {
+            problems: vec!["rollout.percent: 150".into()],
+            ..FakeBackend::default()
+        });
+        let (status, body) = bench.socket("POST", "/-/reload", Value::Null).await;
+        assert_eq!((status, &body["outcome"]), (422, &json!("refused")));
+        assert_eq!(body["problems"][0], "rollout.percent: 150");
+        let good = Bench::new(FakeBackend::default());
+        assert_eq!(good.socket("POST", "/-/reload", Value::Null).await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn a_question_about_nothing_gets_a_reason() {
+        let bench = Bench::new(FakeBackend::default());
+        let body = json!({ "subject": "uid:1", "app": "crn" });
+        let (status, view) = bench.socket("POST", "/admin/v1/explain", body).await;
+        assert_eq!(status, 400);
+        assert!(view["reason"].as_str().unwrap().contains("crn"), "{view}");
+        let body = json!({ "subject": "uid:1", "app": "crm" });
+        let (status, view) = bench.socket("POST", "/admin/v1/explain", body).await;
+        assert_eq!((status, &view["provider"]), (200, &json!("modern")));
+    }
+
+    #[tokio::test]
+    async fn one_provider_that_can_judge_is_enough_to_be_ready() {
+        let provider = |usable| ProviderView {
+            id: format!("p{usable}"),
+            usable,
+            reason: (!usable).then(|| "keys_unavailable".into()),
+        };
+        let ready = Readiness {
+            started: true,
+            ..Readiness::default()
+        };
+        for (readiness, status, word) in [
+            (Readiness::default(), 503, "starting"),
+            (ready.clone(), 200, "ready"),
+            (
+                Readiness {
+                    draining: true,
+                    ..ready.clone()
+                },
+                503,
+                "draining",
+            ),
+            (
+                Readiness {
+                    providers: vec![provider(true)],
+                    ..ready.clone()
+                },
+                200,
+                "ready",
+            ),
+            (
+                Readiness {
+                    providers: vec![provider(true), provider(false)],
+                    ..ready.clone()
+                },
+                200,
+                "degraded",
+            ),
+            (
+                Readiness {
+                    providers: vec![provider(false)],
+                    ..ready.clone()
+                },
+                503,
+                "unavailable",
+            ),
+            (
+                Readiness {
+                    store: Some(false),
+                    ..ready.clone()
+                },
+                200,
+                "degraded",
+            ),
+        ] {
+            let bench = Bench::new(FakeBackend {
+                readiness,
+                ..FakeBackend::default()
+            });
+            let request = ask("GET", "/-/ready", &Value::Null);
+            let (code, body) = bench.asked(Scope::Admin, stranger(), request).await;
+            assert_eq!((code, &body["status"]), (status, &json!(word)), "{body}");
+            if word == "degraded" && body["degraded"][0].is_object() {
+                assert_eq!(body["degraded"][0]["reason"], "keys_unavailable");
+            }
+        }
+    }
+}
