@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `authferry`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    authferry::cli::main()
+}

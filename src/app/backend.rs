@@ -1,0 +1,102 @@
+//! What operators ask for, answered from the running parts.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::json;
+
+use crate::admin::AdminBackend;
+use crate::admin::ConfigView;
+use crate::admin::ExplainRequest;
+use crate::admin::Explanation;
+use crate::admin::ProviderView;
+use crate::admin::Readiness;
+use crate::admin::ReloadAnswer;
+use crate::admin::ReloadOutcome;
+use crate::admin::RolloutView;
+use crate::app::explain;
+use crate::app::process::Process;
+use crate::app::reload::Reloader;
+use crate::config::settings::Settings;
+
+/// The program, as an operator sees it.
+#[derive(Debug)]
+pub(super) struct Backend {
+    process: Arc<Process>,
+    reloader: Arc<Reloader>,
+}
+
+impl Backend {
+    pub(super) const fn new(process: Arc<Process>, reloader: Arc<Reloader>) -> Self {
+        Self { process, reloader }
+    }
+}
+
+#[async_trait]
+impl AdminBackend for Backend {
+    async fn reload(&self) -> ReloadAnswer {
+        let reloader = Arc::clone(&self.reloader);
+        tokio::task::spawn_blocking(move || reloader.reload()).await.unwrap_or_else(|error| ReloadAnswer {
+            outcome: ReloadOutcome::Refused,
+            revision: self.reloader.settings().revision.to_string(),
+            problems: vec![format!("the reload broke off: {error}")],
+        })
+    }
+
+    fn configuration(&self) -> ConfigView {
+        let settings = self.reloader.settings();
+        let refused = self.reloader.refused();
+        ConfigView {
+            revision: settings.revision.to_string(),
+            sha256: settings.sha256.to_string(),
+            last_reload_successful: refused.is_none(),
+            problems: refused.into_iter().collect(),
+            settings: view(&settings),
+        }
+    }
+
+    fn rollouts(&self) -> Vec<RolloutView> {
+        let settings = self.reloader.settings();
+        let kill = self.process.kill.current();
+        let now = self.process.clock.now();
+        let one = |plan: &crate::rollout::Plan| RolloutView {
+            id: plan.id.to_string(),
+            apps: plan.apps.iter().map(ToString::to_string).collect(),
+            from: plan.from.to_string(),
+            to: plan.to.to_string(),
+            stage: plan.stage.id.to_string(),
+            mode: plan.stage.mode.as_str().to_owned(),
+            percent: Some(plan.target(now).ratio() * 100.0),
+            epoch: plan.epoch,
+            kill: kill.position(&plan.id).as_str().to_owned(),
+        };
+        settings.rollouts.iter().map(one).collect()
+    }
+
+    async fn explain(&self, question: ExplainRequest) -> Result<Explanation, String> {
+        explain::explain(&self.process, &self.reloader.settings(), &question)
+    }
+
+    fn readiness(&self) -> Readiness {
+        let (started, draining) = self.process.phase();
+        let snapshot = self.reloader.snapshots().load();
+        let one = |provider: &Arc<dyn crate::providers::Provider>| {
+            let health = provider.health();
+            ProviderView { id: provider.id().to_string(), usable: health.usable, reason: health.problem }
+        };
+        let mut providers: Vec<_> = snapshot.gate.providers().iter().map(one).collect();
+        providers.sort_by(|a, b| a.id.cmp(&b.id));
+        Readiness { started, draining, providers, store: None }
+    }
+}
+
+/// What the settings say, by names alone: nothing that a file or the environment keeps secret is in it.
+fn view(settings: &Settings) -> serde_json::Value {
+    let apps = settings.apps.iter().map(|app| {
+        let headers: Vec<_> = app.identity_headers.iter().map(|rule| rule.name.as_str()).collect();
+        json!({ "id": app.id.as_str(), "hosts": app.hosts, "routes": app.routes.len(), "identity_headers": headers })
+    });
+    let providers: Vec<_> = settings.providers.iter().map(|provider| provider.id.as_str()).collect();
+    let cohorts: Vec<_> = settings.cohorts.keys().map(crate::rollout::CohortId::as_str).collect();
+    json!({ "apps": apps.collect::<Vec<_>>(), "providers": providers, "cohorts": cohorts, "workers": settings.server.workers })
+}
