@@ -92,7 +92,8 @@ impl CanonicalRequest {
 
     /// The path as programs see it that drop `;parameters`, when that is another path.
     pub(crate) fn path_without_parameters(&self) -> Option<String> {
-        self.parameters.then(|| without_parameters(self.path()).into_owned())
+        self.parameters
+            .then(|| without_parameters(self.path()).into_owned())
     }
 }
 
@@ -150,7 +151,9 @@ impl BadRequest {
             | Self::Framing
             | Self::Forwarding => StatusCode::BAD_REQUEST,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::TooManyFields | Self::TooManyCookies => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TooManyFields | Self::TooManyCookies => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         }
     }
@@ -173,7 +176,11 @@ const MAX_METHOD: usize = 32;
 /// # Errors
 ///
 /// See [`BadRequest`].
-pub(crate) fn canonicalise(parts: &Parts, conn: &Conn, limits: &Limits) -> Result<CanonicalRequest, BadRequest> {
+pub(crate) fn canonicalise(
+    parts: &Parts,
+    conn: &Conn,
+    limits: &Limits,
+) -> Result<CanonicalRequest, BadRequest> {
     judge(parts, conn, limits).inspect_err(|_| conn.close_after_answer())
 }
 
@@ -185,7 +192,11 @@ fn judge(parts: &Parts, conn: &Conn, limits: &Limits) -> Result<CanonicalRequest
     };
     fields(&parts.headers, h2, limits)?;
     let extended_connect = h2 && parts.method == Method::CONNECT && is_websocket(parts);
-    let method = if extended_connect { Method::GET } else { method(&parts.method)? };
+    let method = if extended_connect {
+        Method::GET
+    } else {
+        method(&parts.method)?
+    };
     let authority = authority(parts, h2, conn)?;
     let raw = parts.uri.path_and_query().ok_or(BadRequest::Target)?;
     if limits.target_bytes < raw.as_str().len() {
@@ -213,7 +224,8 @@ fn is_websocket(parts: &Parts) -> bool {
 fn method(method: &Method) -> Result<Method, BadRequest> {
     let token = method.as_str();
     let refused = matches!(token, "CONNECT" | "TRACE" | "TRACK" | "PRI");
-    let well_formed = token.len() <= MAX_METHOD && token.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
+    let well_formed =
+        token.len() <= MAX_METHOD && token.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
     if refused || !well_formed {
         return Err(BadRequest::Method);
     }
@@ -231,17 +243,25 @@ fn authority(parts: &Parts, h2: bool, conn: &Conn) -> Result<Authority, BadReque
         (None, None) => None,
         // The authority-form belongs to CONNECT (RFC 9112 §3.2.3).
         (None, Some(_)) if !h2 => return Err(BadRequest::Target),
-        (Some(scheme), _) if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") => {
+        (Some(scheme), _)
+            if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") =>
+        {
             return Err(BadRequest::Target);
         }
         (_, Some(named)) if h2 => Some(known(named.as_str().as_bytes(), conn)?),
-        (_, Some(named)) => Some(Authority::parse(named.as_str().as_bytes()).ok_or(BadRequest::Host)?),
+        (_, Some(named)) => {
+            Some(Authority::parse(named.as_str().as_bytes()).ok_or(BadRequest::Host)?)
+        }
         (Some(_), None) => None,
     };
     match (host, named) {
         (Some(host), Some(named)) => {
             let default = if conn.secure() { 443 } else { 80 };
-            if host.is_same(&named, default) { Ok(host) } else { Err(BadRequest::TwoHosts) }
+            if host.is_same(&named, default) {
+                Ok(host)
+            } else {
+                Err(BadRequest::TwoHosts)
+            }
         }
         (Some(host), None) => Ok(host),
         (None, Some(named)) if h2 => Ok(named),
@@ -260,7 +280,10 @@ fn known(raw: &[u8], conn: &Conn) -> Result<Authority, BadRequest> {
 }
 
 fn target(raw: &PathAndQuery) -> Result<(PathAndQuery, bool), BadRequest> {
-    if raw.query().is_some_and(|query| !query.bytes().all(may_stand_in_a_query)) {
+    if raw
+        .query()
+        .is_some_and(|query| !query.bytes().all(may_stand_in_a_query))
+    {
         return Err(BadRequest::Query);
     }
     // `http` answers `/` for an empty path; the spelling must show it.
@@ -288,7 +311,10 @@ fn fields(headers: &HeaderMap, h2: bool, limits: &Limits) -> Result<(), BadReque
     if limits.head_fields < headers.len() {
         return Err(BadRequest::TooManyFields);
     }
-    if headers.keys().any(|name| is_framing_in_disguise(name.as_str())) {
+    if headers
+        .keys()
+        .any(|name| is_framing_in_disguise(name.as_str()))
+    {
         return Err(BadRequest::Framing);
     }
     let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
@@ -300,7 +326,9 @@ fn fields(headers: &HeaderMap, h2: bool, limits: &Limits) -> Result<(), BadReque
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     match (lengths.next(), lengths.next()) {
         (None, None) => {}
-        (Some(only), None) if !only.is_empty() && only.as_bytes().iter().all(u8::is_ascii_digit) => {
+        (Some(only), None)
+            if !only.is_empty() && only.as_bytes().iter().all(u8::is_ascii_digit) =>
+        {
             if headers.contains_key(header::TRANSFER_ENCODING) {
                 return Err(BadRequest::Framing);
             }
@@ -317,10 +345,18 @@ fn cookies(headers: &HeaderMap) -> Result<(), BadRequest> {
         if MAX_COOKIE_BYTES < bytes {
             return Err(BadRequest::TooManyCookies);
         }
-        let separators = cookie.as_bytes().iter().filter(|&&byte| byte == b';').count();
+        let separators = cookie
+            .as_bytes()
+            .iter()
+            .filter(|&&byte| byte == b';')
+            .count();
         pairs = pairs.saturating_add(separators).saturating_add(1);
     }
-    if MAX_COOKIE_PAIRS < pairs { Err(BadRequest::TooManyCookies) } else { Ok(()) }
+    if MAX_COOKIE_PAIRS < pairs {
+        Err(BadRequest::TooManyCookies)
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether a name is read as `transfer-encoding` or `content-length` by programs that fold names (RFC 3875 §4.1.18), and
@@ -336,7 +372,9 @@ fn is_framing_in_disguise(name: &str) -> bool {
     if name == candidate {
         return false;
     }
-    let mut words = inner.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let mut words = inner
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty());
     let mut expected = candidate.split('-');
     expected.all(|word| words.next() == Some(word)) && words.next().is_none()
 }
@@ -380,10 +418,18 @@ mod tests {
 
     #[test]
     fn a_plain_request_is_what_it_says() {
-        let request = judged(&head("GET", "/a/b?x=%2f..&y=;#frag", &[("Host", "App.Test:8080")])).unwrap();
+        let request = judged(&head(
+            "GET",
+            "/a/b?x=%2f..&y=;#frag",
+            &[("Host", "App.Test:8080")],
+        ))
+        .unwrap();
         assert_eq!(request.method(), Method::GET);
         assert_eq!((request.host(), request.port()), ("app.test", Some(8_080)));
-        assert_eq!((request.path(), request.query()), ("/a/b", Some("x=%2f..&y=;")));
+        assert_eq!(
+            (request.path(), request.query()),
+            ("/a/b", Some("x=%2f..&y=;"))
+        );
         assert_eq!(request.target().as_str(), "/a/b?x=%2f..&y=;");
         assert!(!request.secure() && !request.extended_connect());
         assert_eq!(request.path_without_parameters(), None);
@@ -393,7 +439,10 @@ mod tests {
     fn a_canonical_target_is_shared_and_not_copied() {
         let parts = head("GET", "/a/b?x", &[HOST]);
         let request = judged(&parts).unwrap();
-        assert_eq!(request.target().as_str().as_ptr(), parts.uri.path_and_query().unwrap().as_str().as_ptr());
+        assert_eq!(
+            request.target().as_str().as_ptr(),
+            parts.uri.path_and_query().unwrap().as_str().as_ptr()
+        );
     }
 
     #[test]
@@ -409,28 +458,67 @@ mod tests {
     fn a_request_is_for_exactly_one_host() {
         refused(&head("GET", "/", &[]), BadRequest::Host);
         refused(&head("GET", "/", &[HOST, HOST]), BadRequest::Host);
-        refused(&head("GET", "/", &[("host", "app.test, evil.test")]), BadRequest::Host);
-        refused(&head("GET", "/", &[("host", "u@evil.test")]), BadRequest::Host);
+        refused(
+            &head("GET", "/", &[("host", "app.test, evil.test")]),
+            BadRequest::Host,
+        );
+        refused(
+            &head("GET", "/", &[("host", "u@evil.test")]),
+            BadRequest::Host,
+        );
         refused(&head("GET", "/", &[("host", "")]), BadRequest::Host);
         refused(&head("GET", "http://app.test/", &[]), BadRequest::Host);
-        refused(&head("GET", "http://evil.test/", &[HOST]), BadRequest::TwoHosts);
-        refused(&head("GET", "http://app.test:81/", &[HOST]), BadRequest::TwoHosts);
-        refused(&head("GET", "http://u@app.test/", &[HOST]), BadRequest::Host);
-        assert_eq!(judged(&head("GET", "http://APP.test:80/x", &[HOST])).unwrap().target().as_str(), "/x");
-        assert_eq!(judged(&head("GET", "http://app.test?x", &[HOST])).unwrap().target().as_str(), "/?x");
-        refused(&h2("http://app.test/", &[("host", "evil.test")]), BadRequest::TwoHosts);
+        refused(
+            &head("GET", "http://evil.test/", &[HOST]),
+            BadRequest::TwoHosts,
+        );
+        refused(
+            &head("GET", "http://app.test:81/", &[HOST]),
+            BadRequest::TwoHosts,
+        );
+        refused(
+            &head("GET", "http://u@app.test/", &[HOST]),
+            BadRequest::Host,
+        );
+        assert_eq!(
+            judged(&head("GET", "http://APP.test:80/x", &[HOST]))
+                .unwrap()
+                .target()
+                .as_str(),
+            "/x"
+        );
+        assert_eq!(
+            judged(&head("GET", "http://app.test?x", &[HOST]))
+                .unwrap()
+                .target()
+                .as_str(),
+            "/?x"
+        );
+        refused(
+            &h2("http://app.test/", &[("host", "evil.test")]),
+            BadRequest::TwoHosts,
+        );
         refused(&h2("http://u@app.test/", &[]), BadRequest::Host);
         refused(&h2("http://app.test,evil.test/", &[]), BadRequest::Host);
         refused(&h2("/x", &[]), BadRequest::Host);
-        assert_eq!(judged(&h2("http://App.test/", &[])).unwrap().host(), "app.test");
-        assert_eq!(judged(&h2("http://app.test/", &[HOST])).unwrap().host(), "app.test");
+        assert_eq!(
+            judged(&h2("http://App.test/", &[])).unwrap().host(),
+            "app.test"
+        );
+        assert_eq!(
+            judged(&h2("http://app.test/", &[HOST])).unwrap().host(),
+            "app.test"
+        );
         assert_eq!(judged(&h2("/x", &[HOST])).unwrap().host(), "app.test");
     }
 
     #[test]
     fn a_connection_remembers_only_the_same_spelling_of_a_host() {
         let conn = Conn::for_test(false);
-        let host = |value| canonicalise(&head("GET", "/", &[("host", value)]), &conn, &limits()).map(|r| r.host().to_owned());
+        let host = |value| {
+            canonicalise(&head("GET", "/", &[("host", value)]), &conn, &limits())
+                .map(|r| r.host().to_owned())
+        };
         assert_eq!(host("a.test").as_deref(), Ok("a.test"));
         assert_eq!(host("b.test").as_deref(), Ok("b.test"));
         assert_eq!(host("b.test").as_deref(), Ok("b.test"));
@@ -441,21 +529,37 @@ mod tests {
     #[test]
     fn other_target_forms_are_refused() {
         refused(&head("GET", "admin", &[HOST]), BadRequest::Target);
-        refused(&head("OPTIONS", "*", &[HOST]), BadRequest::Path(PathFault::Relative));
+        refused(
+            &head("OPTIONS", "*", &[HOST]),
+            BadRequest::Path(PathFault::Relative),
+        );
         refused(&head("GET", "ftp://app.test/", &[HOST]), BadRequest::Target);
-        refused(&head("GET", &format!("/{}", "a".repeat(8_192)), &[HOST]), BadRequest::TargetTooLong);
+        refused(
+            &head("GET", &format!("/{}", "a".repeat(8_192)), &[HOST]),
+            BadRequest::TargetTooLong,
+        );
     }
 
     #[test]
     fn methods_are_upper_case_tokens_without_tunnels_and_echoes() {
-        for method in ["GET", "HEAD", "POST", "PROPFIND", "VERSION-CONTROL", "M-SEARCH"] {
+        for method in [
+            "GET",
+            "HEAD",
+            "POST",
+            "PROPFIND",
+            "VERSION-CONTROL",
+            "M-SEARCH",
+        ] {
             assert!(judged(&head(method, "/", &[HOST])).is_ok(), "{method}");
         }
         let long = "A".repeat(33);
         for method in ["get", "Get", "TRACE", "TRACK", "PRI", "G_T", "GET1", &long] {
             refused(&head(method, "/", &[HOST]), BadRequest::Method);
         }
-        refused(&head("CONNECT", "http://app.test/", &[HOST]), BadRequest::Method);
+        refused(
+            &head("CONNECT", "http://app.test/", &[HOST]),
+            BadRequest::Method,
+        );
     }
 
     #[test]
@@ -463,7 +567,9 @@ mod tests {
         let mut parts = h2("http://app.test/ws", &[]);
         parts.method = Method::CONNECT;
         refused(&parts, BadRequest::Method);
-        parts.extensions.insert(Protocol::from_static("connect-udp"));
+        parts
+            .extensions
+            .insert(Protocol::from_static("connect-udp"));
         refused(&parts, BadRequest::Method);
         parts.extensions.insert(Protocol::from_static("websocket"));
         let request = judged(&parts).unwrap();
@@ -481,7 +587,13 @@ mod tests {
             judged(&head("POST", "/", &fields)).map(drop)
         };
         let (te, cl) = ("transfer-encoding", "content-length");
-        for good in [&[(te, "chunked")][..], &[(te, "Chunked")], &[(cl, "0")], &[(cl, "007")], &[]] {
+        for good in [
+            &[(te, "chunked")][..],
+            &[(te, "Chunked")],
+            &[(cl, "0")],
+            &[(cl, "007")],
+            &[],
+        ] {
             assert_eq!(framed(good), Ok(()), "{good:?}");
         }
         for bad in [
@@ -507,10 +619,21 @@ mod tests {
         ] {
             assert_eq!(framed(bad), Err(BadRequest::Framing), "{bad:?}");
         }
-        for harmless in ["content-lengths", "content-length-x", "xtransfer-encoding", "transferencoding", "te_", "th", "c-h"] {
+        for harmless in [
+            "content-lengths",
+            "content-length-x",
+            "xtransfer-encoding",
+            "transferencoding",
+            "te_",
+            "th",
+            "c-h",
+        ] {
             assert_eq!(framed(&[(harmless, "5")]), Ok(()), "{harmless}");
         }
-        refused(&h2("http://app.test/", &[(te, "chunked")]), BadRequest::Framing);
+        refused(
+            &h2("http://app.test/", &[(te, "chunked")]),
+            BadRequest::Framing,
+        );
     }
 
     #[test]
@@ -518,16 +641,23 @@ mod tests {
         for parts in [head("GET", "/", &[HOST]), h2("http://app.test/", &[])] {
             let mut many = parts.clone();
             for n in 0..101 {
-                many.headers.append(http::HeaderName::try_from(format!("x-{n}")).unwrap(), "y".parse().unwrap());
+                many.headers.append(
+                    http::HeaderName::try_from(format!("x-{n}")).unwrap(),
+                    "y".parse().unwrap(),
+                );
             }
             refused(&many, BadRequest::TooManyFields);
             let mut long = parts.clone();
-            long.headers.append("cookie", "a".repeat(9_000).parse().unwrap());
+            long.headers
+                .append("cookie", "a".repeat(9_000).parse().unwrap());
             assert!(judged(&long).is_ok());
-            long.headers.append("cookie", "a".repeat(9_000).parse().unwrap());
+            long.headers
+                .append("cookie", "a".repeat(9_000).parse().unwrap());
             refused(&long, BadRequest::TooManyCookies);
             let mut pairs = parts;
-            pairs.headers.append("cookie", "a=b;".repeat(100).parse().unwrap());
+            pairs
+                .headers
+                .append("cookie", "a=b;".repeat(100).parse().unwrap());
             refused(&pairs, BadRequest::TooManyCookies);
         }
     }

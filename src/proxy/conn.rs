@@ -153,7 +153,7 @@ impl Conn {
             id: 1,
             peer: SocketAddr::from(([203, 0, 113, 7], 40_000)),
             local: SocketAddr::from(([127, 0, 0, 1], 80)),
-            tls: secure.then(|| TlsInfo {
+            tls: secure.then_some(TlsInfo {
                 sni: None,
                 client_certificate: None,
                 version: "TLSv1.3",
@@ -212,7 +212,8 @@ impl Closing {
     }
 }
 
-/// A request under way. Dropped when its answer has ended or nobody wants it any more.
+/// Something under way: a request until its answer has ended or nobody wants it any more, or a tunnel. While there is one
+/// an HTTP/2 connection is not idle, so a tunnel on it must hold one, too.
 #[derive(Debug)]
 pub(crate) struct InFlight(Rc<Conn>);
 
@@ -221,6 +222,11 @@ impl InFlight {
     pub(crate) fn begin(conn: Rc<Conn>) -> Self {
         conn.vitals.begin();
         Self(conn)
+    }
+
+    /// Of its connection.
+    pub(crate) fn vitals(&self) -> &Vitals {
+        &self.0.vitals
     }
 }
 

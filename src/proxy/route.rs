@@ -59,9 +59,19 @@ impl Router {
         }
         let apps = apps
             .iter()
-            .map(|app| Paths::new(app.routes.iter().map(|route| (&*route.path, &*route.methods))))
+            .map(|app| {
+                Paths::new(
+                    app.routes
+                        .iter()
+                        .map(|route| (&*route.path, &*route.methods)),
+                )
+            })
             .collect();
-        Self { exact, wildcard, apps }
+        Self {
+            exact,
+            wildcard,
+            apps,
+        }
     }
 
     /// Where `request` belongs.
@@ -182,9 +192,14 @@ impl Paths {
 
     /// The first route for `path` that takes `method`.
     fn first(&self, method: &Method, path: &str) -> Option<usize> {
-        let mut best = self.exact.get(path).and_then(|entries| better(entries, method, None));
+        let mut best = self
+            .exact
+            .get(path)
+            .and_then(|entries| better(entries, method, None));
         // The greatest prefix that is not greater than the path: all prefixes of the path are among it and its parents.
-        let after = self.prefixes.partition_point(|prefix| prefix.text.as_bytes().cmp(path.as_bytes()) != Ordering::Greater);
+        let after = self.prefixes.partition_point(|prefix| {
+            prefix.text.as_bytes().cmp(path.as_bytes()) != Ordering::Greater
+        });
         let mut next = after.checked_sub(1);
         while let Some(prefix) = next.and_then(|n| self.prefixes.get(n)) {
             if path.starts_with(&*prefix.text) {

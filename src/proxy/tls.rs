@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use arc_swap::ArcSwap;
 use ::aws_lc_rs::digest;
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
@@ -156,7 +156,9 @@ impl Certificates {
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificates").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("Certificates")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
     }
 }
 
@@ -215,23 +217,35 @@ impl Set {
         for pair in pairs {
             let pem = |path: &Path, wanted| {
                 let path = path.to_owned();
-                move |source| TlsError::Pem { path, wanted, source }
+                move |source| TlsError::Pem {
+                    path,
+                    wanted,
+                    source,
+                }
             };
             let chain = CertificateDer::pem_slice_iter(&pair.chain)
                 .collect::<Result<Vec<_>, _>>()
-                .and_then(|chain| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
+                .and_then(|chain| {
+                    if chain.is_empty() {
+                        Err(pem::Error::NoItemsFound)
+                    } else {
+                        Ok(chain)
+                    }
+                })
                 .map_err(pem(&pair.chain_path, "a certificate"))?;
-            let key = PrivateKeyDer::from_pem_slice(&pair.key).map_err(pem(&pair.key_path, "a private key"))?;
+            let key = PrivateKeyDer::from_pem_slice(&pair.key)
+                .map_err(pem(&pair.key_path, "a private key"))?;
             let (names, ends) = chain
                 .first()
                 .and_then(|leaf| describe(leaf))
                 .ok_or_else(|| TlsError::Certificate {
                     path: pair.chain_path.clone(),
                 })?;
-            let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|source| TlsError::Pair {
-                path: pair.key_path.clone(),
-                source,
-            })?;
+            let certified =
+                CertifiedKey::from_der(chain, key, &provider).map_err(|source| TlsError::Pair {
+                    path: pair.key_path.clone(),
+                    source,
+                })?;
             let certified = Arc::new(certified);
             let set = set.get_or_insert_with(|| Self {
                 default: certified.clone(),
@@ -243,7 +257,10 @@ impl Set {
             for name in names {
                 // The first pair that claims a name keeps it.
                 match name.strip_prefix("*.") {
-                    Some(suffix) => set.wildcard.entry(suffix.into()).or_insert_with(|| certified.clone()),
+                    Some(suffix) => set
+                        .wildcard
+                        .entry(suffix.into())
+                        .or_insert_with(|| certified.clone()),
                     None => set.exact.entry(name).or_insert_with(|| certified.clone()),
                 };
             }
@@ -256,15 +273,24 @@ impl Set {
             return self.default.clone();
         };
         let name = name.to_ascii_lowercase();
-        let by_wildcard = || name.split_once('.').and_then(|(_, suffix)| self.wildcard.get(suffix));
-        self.exact.get(name.as_str()).or_else(by_wildcard).unwrap_or(&self.default).clone()
+        let by_wildcard = || {
+            name.split_once('.')
+                .and_then(|(_, suffix)| self.wildcard.get(suffix))
+        };
+        self.exact
+            .get(name.as_str())
+            .or_else(by_wildcard)
+            .unwrap_or(&self.default)
+            .clone()
     }
 }
 
 /// The DNS names of a certificate, lower case, and when it ends.
 fn describe(leaf: &CertificateDer<'_>) -> Option<(Vec<Box<str>>, UnixTime)> {
     let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
-    let ends = UnixTime::from_secs(u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0));
+    let ends = UnixTime::from_secs(
+        u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0),
+    );
     let names = match certificate.subject_alternative_name() {
         Ok(Some(names)) => names
             .value
@@ -326,20 +352,32 @@ mod tests {
     }
 
     /// Handshakes, trusting the chains of `tls` as they are now.
-    async fn connect(workers: &Workers, tls: &Tls, name: &'static str, alpn: &[&[u8]]) -> io::Result<TlsStream<TcpStream>> {
+    async fn connect(
+        workers: &Workers,
+        tls: &Tls,
+        name: &'static str,
+        alpn: &[&[u8]],
+    ) -> io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         for (chain, _) in &tls.certificates {
-            roots.add(CertificateDer::from_pem_file(chain).unwrap()).unwrap();
+            roots
+                .add(CertificateDer::from_pem_file(chain).unwrap())
+                .unwrap();
         }
-        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut config =
+            ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        let stream = TcpStream::connect(workers.local_addresses()[0]).await.unwrap();
+        let stream = TcpStream::connect(workers.local_addresses()[0])
+            .await
+            .unwrap();
         let name = ServerName::try_from(name).unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+        TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
     }
 
     #[tokio::test]
@@ -349,22 +387,38 @@ mod tests {
         let (workers, _) = start(&settings(&tls));
         for alpn in [&[][..], &[&b"http/1.1"[..]]] {
             let mut stream = connect(&workers, &tls, "a.test", alpn).await.unwrap();
-            stream.write_all(b"GET /x HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").await.unwrap();
+            stream
+                .write_all(b"GET /x HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+                .await
+                .unwrap();
             let mut text = String::new();
             stream.read_to_string(&mut text).await.unwrap();
             assert!(text.contains("GET a.test /x"), "{text}");
         }
-        let mut stream = connect(&workers, &tls, "a.test", &[b"h2", b"http/1.1"]).await.unwrap();
+        let mut stream = connect(&workers, &tls, "a.test", &[b"h2", b"http/1.1"])
+            .await
+            .unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        let fields = [(":method", "GET"), (":scheme", "https"), (":authority", "a.test"), (":path", "/x")];
-        stream.write_all(&[h2::hello(), h2::request(1, &fields)].concat()).await.unwrap();
+        let fields = [
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":authority", "a.test"),
+            (":path", "/x"),
+        ];
+        stream
+            .write_all(&[h2::hello(), h2::request(1, &fields)].concat())
+            .await
+            .unwrap();
         let mut seen = Vec::new();
         while !String::from_utf8_lossy(&seen).contains("GET a.test /x") {
             assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0);
         }
         // Who agreed on HTTP/2 and speaks something else is not served.
         let mut stream = connect(&workers, &tls, "a.test", &[b"h2"]).await.unwrap();
-        stream.write_all(b"GET /x HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET /x HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
         let mut nothing = Vec::new();
         drop(stream.read_to_end(&mut nothing).await);
         assert_eq!(nothing, b"");
@@ -408,7 +462,10 @@ mod tests {
         let other = certificate(&dir.path().join("other"), &["a.test"]);
         fs::copy(&other.certificates[0].0, stem.with_extension("crt")).unwrap();
         // Half of the new pair: the old one stays, and it is said once.
-        assert!(matches!(certificates.reload(), Reload::Refused(TlsError::Pair { .. })));
+        assert!(matches!(
+            certificates.reload(),
+            Reload::Refused(TlsError::Pair { .. })
+        ));
         assert!(matches!(certificates.reload(), Reload::Unchanged));
         assert!(connect(&workers, &tls, "a.test", &[]).await.is_err());
         assert_eq!(certificates.expiry(), before);
@@ -418,7 +475,10 @@ mod tests {
         assert!(connect(&workers, &tls, "a.test", &[]).await.is_ok());
 
         fs::remove_file(stem.with_extension("crt")).unwrap();
-        assert!(matches!(certificates.reload(), Reload::Refused(TlsError::Read { .. })));
+        assert!(matches!(
+            certificates.reload(),
+            Reload::Refused(TlsError::Read { .. })
+        ));
         assert!(connect(&workers, &other, "a.test", &[]).await.is_ok());
     }
 
@@ -434,11 +494,34 @@ mod tests {
             })
             .unwrap_err()
         };
-        assert!(matches!(load(&chain, &other.certificates[0].1), TlsError::Pair { .. }));
-        assert!(matches!(load(&key, &key), TlsError::Pem { wanted: "a certificate", .. }));
-        assert!(matches!(load(&chain, &chain), TlsError::Pem { wanted: "a private key", .. }));
-        assert!(matches!(load(&dir.path().join("none"), &key), TlsError::Read { .. }));
-        assert!(matches!(Certificates::load(&Tls { certificates: vec![] }), Err(TlsError::Empty)));
+        assert!(matches!(
+            load(&chain, &other.certificates[0].1),
+            TlsError::Pair { .. }
+        ));
+        assert!(matches!(
+            load(&key, &key),
+            TlsError::Pem {
+                wanted: "a certificate",
+                ..
+            }
+        ));
+        assert!(matches!(
+            load(&chain, &chain),
+            TlsError::Pem {
+                wanted: "a private key",
+                ..
+            }
+        ));
+        assert!(matches!(
+            load(&dir.path().join("none"), &key),
+            TlsError::Read { .. }
+        ));
+        assert!(matches!(
+            Certificates::load(&Tls {
+                certificates: vec![]
+            }),
+            Err(TlsError::Empty)
+        ));
     }
 
     #[tokio::test]
@@ -462,7 +545,10 @@ mod tests {
             drop(stream.read_to_end(&mut nothing).await);
             assert_eq!(nothing, b"");
         }
-        assert_eq!(workers.counts().cut(Cut::FirstByte) + workers.counts().cut(Cut::Head), 2);
+        assert_eq!(
+            workers.counts().cut(Cut::FirstByte) + workers.counts().cut(Cut::Head),
+            2
+        );
         let mut raw = Raw::to(&workers).await;
         raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
         raw.rest().await.unwrap_or_default();

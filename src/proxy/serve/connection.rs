@@ -93,7 +93,10 @@ pub(crate) async fn attend<H: Handler>(accepted: Accepted, handler: Rc<H>) {
     let local = accepted.local.clone();
     let vitals = accepted.vitals.clone();
     let key = local.ward.admit(vitals.clone());
-    let _discharge = Discharge { local: local.clone(), key };
+    let _discharge = Discharge {
+        local: local.clone(),
+        key,
+    };
     let mut life = pin!(live(accepted, handler));
     let mut waker_kept = false;
     poll_fn(|cx| {
@@ -175,12 +178,17 @@ async fn live<H: Handler>(accepted: Accepted, handler: Rc<H>) -> io::Result<()> 
     let (_, session) = stream.get_ref();
     let h2 = session.alpn_protocol() == Some(b"h2");
     let conn = Conn::new(arrival(Some(TlsInfo {
-        sni: session.server_name().map(|name| name.to_ascii_lowercase().into()),
+        sni: session
+            .server_name()
+            .map(|name| name.to_ascii_lowercase().into()),
         client_certificate: session
             .peer_certificates()
             .and_then(|chain| chain.first())
             .map(|leaf| Arc::from(leaf.as_ref())),
-        version: session.protocol_version().and_then(|version| version.as_str()).unwrap_or("unknown"),
+        version: session
+            .protocol_version()
+            .and_then(|version| version.as_str())
+            .unwrap_or("unknown"),
     })));
     vitals.enter(Phase::FirstByte);
     if h2 {
@@ -212,11 +220,16 @@ where
     }
     let vitals = conn.vitals().clone();
     let service = service_fn(move |request| answer(handler.clone(), conn.clone(), request));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let mut connection = pin!(
+        builder
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+    );
     let mut told = false;
     poll_fn(|cx| {
         if !told && vitals.verdict() != Verdict::Go {
             told = true;
+            vitals.say_goodbye();
             connection.as_mut().graceful_shutdown();
         }
         connection.as_mut().poll(cx)
@@ -254,6 +267,7 @@ where
     poll_fn(|cx| {
         if !told && vitals.verdict() != Verdict::Go {
             told = true;
+            vitals.say_goodbye();
             connection.as_mut().graceful_shutdown();
         }
         connection.as_mut().poll(cx)
@@ -274,18 +288,38 @@ async fn answer<H: Handler>(
     // An upstream that answers has read what it wanted; from here on the two may talk in turns.
     progress.unpace();
     if conn.must_close() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| Answer {
         body,
-        _in_flight: in_flight,
+        owed: false,
+        in_flight,
     }))
 }
 
 /// The body of an answer; its request is under way until it is dropped.
 struct Answer<B> {
     body: B,
-    _in_flight: InFlight,
+    /// It gave bytes and was not asked for more since.
+    owed: bool,
+    in_flight: InFlight,
+}
+
+impl<B> Answer<B> {
+    fn pay(&mut self) {
+        if self.owed {
+            self.owed = false;
+            self.in_flight.vitals().pay();
+        }
+    }
+}
+
+impl<B> Drop for Answer<B> {
+    fn drop(&mut self) {
+        self.pay();
+    }
 }
 
 impl<B: Body + Unpin> Body for Answer<B> {
@@ -296,7 +330,13 @@ impl<B: Body + Unpin> Body for Answer<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        self.pay();
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(_))) = &polled {
+            self.owed = true;
+            self.in_flight.vitals().owe();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -335,9 +375,17 @@ mod tests {
         let (workers, seen) = start(&server());
         let mut raw = Raw::to(&workers).await;
         for n in 0..3 {
-            raw.send(format!("POST /a//{n} HTTP/1.1\r\nHost: App.test\r\nContent-Length: 3\r\n\r\nabc")).await;
+            raw.send(format!(
+                "POST /a//{n} HTTP/1.1\r\nHost: App.test\r\nContent-Length: 3\r\n\r\nabc"
+            ))
+            .await;
             let answer = raw.answer().await;
-            assert!(answer.ends_with(&format!("POST app.test /a/{n} body=3 trailers=0 peer=127.0.0.1\n")), "{answer}");
+            assert!(
+                answer.ends_with(&format!(
+                    "POST app.test /a/{n} body=3 trailers=0 peer=127.0.0.1\n"
+                )),
+                "{answer}"
+            );
             assert!(!answer.contains("connection: close"));
         }
         // Pipelined.
@@ -389,9 +437,17 @@ mod tests {
             "X: a\0b",
             "Host: b",
         ] {
-            let answer = exchange(&workers, format!("POST /app HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{after}")).await;
+            let answer = exchange(
+                &workers,
+                format!("POST /app HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{after}"),
+            )
+            .await;
             assert!(answer.starts_with("HTTP/1.1 400 "), "{fields:?}: {answer}");
-            assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{fields:?}: {answer}");
+            assert_eq!(
+                answer.matches("HTTP/1.1").count(),
+                1,
+                "{fields:?}: {answer}"
+            );
         }
         for head in [
             "POST /app HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -407,7 +463,10 @@ mod tests {
             "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
         ] {
             let answer = exchange(&workers, format!("{head}{after}")).await;
-            assert!(answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.0 400 "), "{head:?}: {answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.0 400 "),
+                "{head:?}: {answer}"
+            );
             assert_eq!(answer.matches("HTTP/1.").count(), 1, "{head:?}: {answer}");
         }
         assert_eq!(seen.requests.load(SeqCst), 0);
@@ -437,22 +496,37 @@ mod tests {
     #[tokio::test]
     async fn a_fragment_is_neither_judged_nor_seen() {
         let (workers, _) = start(&server());
-        let answer = exchange(&workers, "GET /a?b#/../c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        let answer = exchange(
+            &workers,
+            "GET /a?b#/../c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        )
+        .await;
         assert!(answer.contains("GET a /a?b body=0"), "{answer}");
     }
 
     #[tokio::test]
     async fn broken_chunks_end_the_connection() {
         let (workers, seen) = start(&server());
-        for chunks in ["0x1\r\nA\r\n", "-1\r\nA\r\n", "FFFFFFFFFFFFFFFFF\r\nA\r\n", "1\nA\r\n", "1;a=\nb\r\nA\r\n", "1\r\nAXX", "\r\nA\r\n", "1\r\r\nA\r\n"]
-        {
+        for chunks in [
+            "0x1\r\nA\r\n",
+            "-1\r\nA\r\n",
+            "FFFFFFFFFFFFFFFFF\r\nA\r\n",
+            "1\nA\r\n",
+            "1;a=\nb\r\nA\r\n",
+            "1\r\nAXX",
+            "\r\nA\r\n",
+            "1\r\r\nA\r\n",
+        ] {
             let before = seen.requests.load(SeqCst);
             let answer = exchange(
                 &workers,
                 format!("POST /app HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n"),
             )
             .await;
-            assert!(answer.matches("HTTP/1.1").count() <= 1, "{chunks:?}: {answer}");
+            assert!(
+                answer.matches("HTTP/1.1").count() <= 1,
+                "{chunks:?}: {answer}"
+            );
             assert!(!answer.contains("200 OK"), "{chunks:?}: {answer}");
             assert_eq!(seen.requests.load(SeqCst), before + 1, "{chunks:?}");
         }
@@ -462,12 +536,16 @@ mod tests {
     async fn endless_extensions_and_trailers_end_the_connection() {
         let (workers, _) = start(&server());
         let mut raw = Raw::to(&workers).await;
-        raw.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;").await;
+        raw.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+            .await;
         raw.send("x".repeat(40_000)).await;
         assert!(!raw.rest().await.unwrap_or_default().contains("200 OK"));
         let many = "x: y\r\n".repeat(10_000);
         let mut raw = Raw::to(&workers).await;
-        raw.send(format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{many}\r\n")).await;
+        raw.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{many}\r\n"
+        ))
+        .await;
         assert!(!raw.rest().await.unwrap_or_default().contains("200 OK"));
     }
 
@@ -476,12 +554,21 @@ mod tests {
     async fn an_unread_body_is_never_a_request() {
         let (workers, seen) = start(&server());
         let body = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
-        let head = format!("POST /deny HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST /deny HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
         // At once: hyper throws a body away that is there already, and the connection goes on.
         let mut raw = Raw::to(&workers).await;
-        raw.send(format!("{head}{body}GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+        raw.send(format!(
+            "{head}{body}GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        ))
+        .await;
         let answers = raw.rest().await.unwrap();
-        assert!(answers.starts_with("HTTP/1.1 401 ") && !answers.contains("/smuggled"), "{answers}");
+        assert!(
+            answers.starts_with("HTTP/1.1 401 ") && !answers.contains("/smuggled"),
+            "{answers}"
+        );
         let settled = seen.requests.load(SeqCst);
         // Later: the answer has come, and the connection is at its end.
         let mut raw = Raw::to(&workers).await;
@@ -491,9 +578,9 @@ mod tests {
         assert_eq!(raw.rest().await.unwrap(), "");
         // Part of it, then the rest.
         let mut raw = Raw::to(&workers).await;
-        raw.send(format!("{head}{}", &body[..10])).await;
+        raw.send(format!("{head}{}", body.split_at(10).0)).await;
         assert!(raw.answer().await.ends_with("denied"));
-        raw.send(&body[10..]).await;
+        raw.send(body.split_at(10).1).await;
         assert_eq!(raw.rest().await.unwrap(), "");
         assert_eq!(seen.requests.load(SeqCst), settled + 2);
     }
@@ -504,7 +591,8 @@ mod tests {
         let (workers, _) = start(&server());
         for _ in 0..20 {
             let mut raw = Raw::to(&workers).await;
-            raw.send("POST /deny HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n").await;
+            raw.send("POST /deny HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n")
+                .await;
             for _ in 0..5 {
                 raw.send("x".repeat(8_000)).await;
                 tokio::task::yield_now().await;
@@ -521,23 +609,56 @@ mod tests {
             (get(&"x: y\r\n".repeat(101)), 431),
             (get(&format!("x: {}\r\n", "y".repeat(65_536))), 431),
             (get(&format!("x: {}\r\n", "y".repeat(33_000))), 431),
-            (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(9_000)), 414),
-            (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(65_600)), 431),
+            (
+                format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(9_000)),
+                414,
+            ),
+            (
+                format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(65_600)),
+                431,
+            ),
         ] {
             let answer = exchange(&workers, request).await;
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{status}: {answer}"
+            );
         }
         assert_eq!(seen.requests.load(SeqCst), 0);
-        assert!(exchange(&workers, get(&format!("Connection: close\r\nx: {}\r\n", "y".repeat(31_000)))).await.contains("200 OK"));
-        let answer = exchange(&workers, get(&format!("{}Connection: close\r\n", "x: y\r\n".repeat(98)))).await;
+        assert!(
+            exchange(
+                &workers,
+                get(&format!(
+                    "Connection: close\r\nx: {}\r\n",
+                    "y".repeat(31_000)
+                ))
+            )
+            .await
+            .contains("200 OK")
+        );
+        let answer = exchange(
+            &workers,
+            get(&format!("{}Connection: close\r\n", "x: y\r\n".repeat(98))),
+        )
+        .await;
         assert!(answer.contains("200 OK"), "{answer}");
     }
 
     #[tokio::test]
     async fn a_panic_ends_one_request() {
         let (workers, _) = start(&server());
-        assert_eq!(exchange(&workers, "GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").await, "");
-        assert!(exchange(&workers, "GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.contains("GET a /x"));
+        assert_eq!(
+            exchange(&workers, "GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").await,
+            ""
+        );
+        assert!(
+            exchange(
+                &workers,
+                "GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            )
+            .await
+            .contains("GET a /x")
+        );
     }
 
     #[tokio::test]
@@ -552,9 +673,15 @@ mod tests {
         let preface = exchange(&workers, "PRI * HT");
         let head = exchange(&workers, "GET / HTTP/1.1\r\nHost:");
         let idle = exchange(&workers, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        let body = exchange(&workers, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx");
+        let body = exchange(
+            &workers,
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx",
+        );
         let (silent, preface, head, idle, body) = tokio::join!(silent, preface, head, idle, body);
-        assert_eq!((silent.as_str(), preface.as_str(), head.as_str()), ("", "", ""));
+        assert_eq!(
+            (silent.as_str(), preface.as_str(), head.as_str()),
+            ("", "", "")
+        );
         assert!(idle.starts_with("HTTP/1.1 200 "), "{idle}");
         assert!(body.starts_with("HTTP/1.1 408 "), "{body}");
         assert_eq!(seen.requests.load(SeqCst), 2);
@@ -576,7 +703,11 @@ mod tests {
         loop {
             drip.tick().await;
             let mut one = [0; 1];
-            if tokio::io::AsyncWriteExt::write_all(&mut raw.0, b"x").await.is_err() || raw.0.try_read(&mut one).is_ok_and(|n| n == 0) {
+            if tokio::io::AsyncWriteExt::write_all(&mut raw.0, b"x")
+                .await
+                .is_err()
+                || raw.0.try_read(&mut one).is_ok_and(|n| n == 0)
+            {
                 break;
             }
             assert!(began.elapsed() < Duration::from_secs(5));
@@ -584,12 +715,18 @@ mod tests {
         assert_eq!(workers.counts().cut(Cut::Head), 1);
     }
 
-    const GET: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/x")];
+    const GET: [(&str, &str); 4] = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/x"),
+    ];
 
     /// What becomes of one HTTP/2 request.
     async fn one(workers: &crate::proxy::serve::Workers, fields: &[(&str, &str)]) -> (u8, Vec<u8>) {
         let mut raw = Raw::to(workers).await;
-        raw.send([h2::hello(), h2::request(1, fields)].concat()).await;
+        raw.send([h2::hello(), h2::request(1, fields)].concat())
+            .await;
         h2::next(&mut raw).await.unwrap()
     }
 
@@ -635,7 +772,18 @@ mod tests {
             let refused = kind == h2::RST_STREAM || kind == h2::GOAWAY || block[0] == 0x8c;
             assert!(refused, "{more:?}: {kind} {block:x?}");
         }
-        for (n, value) in [(0, "TRACE"), (0, "CONNECT"), (1, "ftp"), (2, "u@a"), (2, "a,b"), (2, ""), (3, "/../x"), (3, "/%2f"), (3, "x"), (3, "")] {
+        for (n, value) in [
+            (0, "TRACE"),
+            (0, "CONNECT"),
+            (1, "ftp"),
+            (2, "u@a"),
+            (2, "a,b"),
+            (2, ""),
+            (3, "/../x"),
+            (3, "/%2f"),
+            (3, "x"),
+            (3, ""),
+        ] {
             let mut fields = GET;
             fields[n].1 = value;
             let (kind, block) = one(&workers, &fields).await;
@@ -650,7 +798,8 @@ mod tests {
         let (workers, seen) = start(&server());
         let many: Vec<_> = GET.into_iter().chain([("x", "y"); 300]).collect();
         let mut raw = Raw::to(&workers).await;
-        raw.send([h2::hello(), h2::request(1, &many)].concat()).await;
+        raw.send([h2::hello(), h2::request(1, &many)].concat())
+            .await;
         // A literal `:status` with a value of three octets or its Huffman code: not 200.
         let (kind, block) = h2::next(&mut raw).await.unwrap();
         assert!(kind == h2::HEADERS && block[0] != 0x88, "{kind} {block:x?}");
@@ -700,7 +849,8 @@ mod tests {
         let mut raw = Raw::to(&workers).await;
         let mut fields = GET;
         fields[3].1 = "/drain";
-        raw.send([h2::hello(), h2::request(1, &fields)].concat()).await;
+        raw.send([h2::hello(), h2::request(1, &fields)].concat())
+            .await;
         while seen.requests.load(SeqCst) == 0 {
             tokio::task::yield_now().await;
         }
@@ -713,7 +863,10 @@ mod tests {
         };
         let (drained, kinds) = tokio::join!(workers.drain(Duration::from_secs(20)), kinds);
         assert_eq!(drained.cut, 0);
-        assert!(kinds.contains(&h2::GOAWAY) && kinds.contains(&h2::HEADERS), "{kinds:?}");
+        assert!(
+            kinds.contains(&h2::GOAWAY) && kinds.contains(&h2::HEADERS),
+            "{kinds:?}"
+        );
     }
 
     #[tokio::test]
@@ -728,5 +881,63 @@ mod tests {
         raw.send([h2::hello(), post].concat()).await;
         let (kind, block) = h2::next(&mut raw).await.unwrap();
         assert!(kind == h2::HEADERS && block[0] != 0x88, "{kind} {block:x?}");
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_counts_as_a_connection_and_is_told_of_the_drain() {
+        let (workers, _) = start(&server());
+        let mut raw = Raw::to(&workers).await;
+        raw.send("GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nearly").await;
+        let mut text = Vec::new();
+        while !text.ends_with(b"early") {
+            assert_ne!(
+                tokio::io::AsyncReadExt::read_buf(&mut raw.0, &mut text)
+                    .await
+                    .unwrap(),
+                0
+            );
+        }
+        assert!(text.starts_with(b"HTTP/1.1 101 "));
+        assert_eq!(workers.open().0, 1);
+        let (drained, rest) = tokio::join!(workers.drain(Duration::from_secs(20)), raw.rest());
+        assert_eq!(drained.cut, 0);
+        assert_eq!(rest.unwrap(), "goodbye");
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_on_http2_outlives_the_idle_limit_and_is_told_of_the_drain() {
+        let mut settings = server();
+        settings.limits.idle_h2 = Duration::from_millis(100);
+        let (workers, _) = start(&settings);
+        let mut raw = Raw::to(&workers).await;
+        let fields = [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "http"),
+            (":authority", "a"),
+            (":path", "/tunnel"),
+        ];
+        let mut connect = h2::request(1, &fields);
+        connect[4] = 0x04;
+        raw.send([h2::hello(), connect].concat()).await;
+        let (kind, block) = h2::next(&mut raw).await.unwrap();
+        assert_eq!((kind, block[0]), (h2::HEADERS, 0x88));
+        // Another connection is cut while this one is not.
+        let mut other = Raw::to(&workers).await;
+        other.send(h2::hello()).await;
+        assert_eq!(h2::next(&mut other).await.unwrap().0, h2::GOAWAY);
+        raw.send(h2::frame(0, 0, 1, b"ping")).await;
+        assert_eq!(h2::next(&mut raw).await.unwrap(), (0, b"ping".to_vec()));
+        let rest = async {
+            let mut frames = Vec::new();
+            while let Some(frame) = h2::next(&mut raw).await {
+                frames.push(frame);
+            }
+            frames
+        };
+        drop(other);
+        let (drained, frames) = tokio::join!(workers.drain(Duration::from_secs(20)), rest);
+        assert_eq!(drained.cut, 0);
+        assert!(frames.contains(&(0, b"goodbye".to_vec())), "{frames:?}");
     }
 }

@@ -111,21 +111,25 @@ impl Workers {
             };
             let (end, ended) = oneshot::channel();
             let (make_handler, started) = (make_handler.clone(), started.clone());
-            thread::Builder::new().name(format!("serve-{number}")).spawn(move || {
-                let cut = worker::run(start, make_handler, |result| {
-                    // The other end is only gone when starting has failed already.
-                    drop(started.send(result));
-                });
-                // Nobody may be interested any more; then the number is of no use.
-                end.send(cut).unwrap_or_default();
-            })?;
+            thread::Builder::new()
+                .name(format!("serve-{number}"))
+                .spawn(move || {
+                    let cut = worker::run(start, make_handler, |result| {
+                        // The other end is only gone when starting has failed already.
+                        drop(started.send(result));
+                    });
+                    // Nobody may be interested any more; then the number is of no use.
+                    end.send(cut).unwrap_or_default();
+                })?;
             workers.ends.push(ended);
         }
         drop(started);
         for _ in 0..count {
             match starts.recv() {
                 Ok(result) => result?,
-                Err(mpsc::RecvError) => return Err(io::Error::other("a worker ended while it was starting")),
+                Err(mpsc::RecvError) => {
+                    return Err(io::Error::other("a worker ended while it was starting"));
+                }
             }
         }
         Ok(workers)
@@ -165,7 +169,7 @@ impl Workers {
     /// is left after `timeout`.
     ///
     /// HTTP/1.1 answers say `Connection: close` from here on, and a connection without a request stays open for
-    /// [`vitals::DRAIN_IDLE`] more, for the request that may be on its way. HTTP/2 clients get a GOAWAY.
+    /// [`ward::DRAIN_IDLE`] more, for the request that may be on its way. HTTP/2 clients get a GOAWAY.
     pub(crate) async fn drain(self, timeout: Duration) -> Drained {
         self.orders.send_replace(Some(timeout));
         let mut cut = 0_usize;

@@ -1,9 +1,6 @@
 //! What tests of serving share: limits, a handler that says what it saw, workers on port 0, and raw connections.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::convert::Infallible;
-use std::future::Future;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
@@ -20,14 +17,18 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::task::spawn_local;
 
 use crate::proxy::canonical::canonicalise;
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::client_body::ClientBodyError;
 use crate::proxy::conn::Conn;
+use crate::proxy::conn::InFlight;
 use crate::proxy::serve::Handler;
 use crate::proxy::serve::Workers;
 use crate::proxy::serve::listen::Bound;
@@ -107,45 +108,73 @@ impl Drop for Ends {
 impl Handler for Echo {
     type Body = EchoBody;
 
-    fn handle(
+    async fn handle(
         self: Rc<Self>,
         conn: Rc<Conn>,
-        request: Request<ClientBody>,
-    ) -> impl Future<Output = Response<EchoBody>> + 'static {
-        async move {
-            let (parts, body) = request.into_parts();
-            let canonical = match canonicalise(&parts, &conn, conn.limits()) {
-                Ok(canonical) => canonical,
-                Err(bad) => return reply(bad.status(), String::new()),
-            };
-            self.0.requests.fetch_add(1, SeqCst);
-            let _ends = Ends(self.0.ended.clone());
-            match canonical.path() {
-                "/deny" => return reply(StatusCode::UNAUTHORIZED, "denied".to_owned()),
-                "/hang" => pending::<()>().await,
-                "/panic" => unreachable!("asked for"),
-                "/drain" => conn.closing().await,
-                _ => {}
+        mut request: Request<ClientBody>,
+    ) -> Response<EchoBody> {
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let (parts, body) = request.into_parts();
+        let canonical = match canonicalise(&parts, &conn, conn.limits()) {
+            Ok(canonical) => canonical,
+            Err(bad) => return reply(bad.status(), String::new()),
+        };
+        self.0.requests.fetch_add(1, SeqCst);
+        let _ends = Ends(self.0.ended.clone());
+        match canonical.path() {
+            "/deny" => return reply(StatusCode::UNAUTHORIZED, "denied".to_owned()),
+            "/hang" => pending::<()>().await,
+            "/panic" => unreachable!("asked for"),
+            "/drain" => conn.closing().await,
+            "/tunnel" => return tunnel(&conn, upgrade.unwrap(), canonical.extended_connect()),
+            _ => {}
+        }
+        let progress = body.progress();
+        match body.collect().await {
+            Ok(body) => {
+                let trailers = body.trailers().map_or(0, http::HeaderMap::len);
+                let length = body.to_bytes().len();
+                assert_eq!(u64::try_from(length).unwrap(), progress.received());
+                assert!(progress.ended());
+                let (method, host, target) =
+                    (canonical.method(), canonical.host(), canonical.target());
+                let peer = conn.peer().ip();
+                reply(
+                    StatusCode::OK,
+                    format!(
+                        "{method} {host} {target} body={length} trailers={trailers} peer={peer}\n"
+                    ),
+                )
             }
-            let progress = body.progress();
-            match body.collect().await {
-                Ok(body) => {
-                    let trailers = body.trailers().map_or(0, http::HeaderMap::len);
-                    let length = body.to_bytes().len();
-                    assert_eq!(u64::try_from(length).unwrap(), progress.received());
-                    assert!(progress.ended());
-                    let (method, host, target) = (canonical.method(), canonical.host(), canonical.target());
-                    let peer = conn.peer().ip();
-                    reply(
-                        StatusCode::OK,
-                        format!("{method} {host} {target} body={length} trailers={trailers} peer={peer}\n"),
-                    )
-                }
-                Err(ClientBodyError::TooSlow) => reply(StatusCode::REQUEST_TIMEOUT, String::new()),
-                Err(ClientBodyError::Broken(_)) => reply(StatusCode::BAD_REQUEST, String::new()),
-            }
+            Err(ClientBodyError::TooSlow) => reply(StatusCode::REQUEST_TIMEOUT, String::new()),
+            Err(ClientBodyError::Broken(_)) => reply(StatusCode::BAD_REQUEST, String::new()),
         }
     }
+}
+
+/// Sends back what comes, until the drain; then says so.
+fn tunnel(conn: &Rc<Conn>, upgrade: OnUpgrade, extended_connect: bool) -> Response<EchoBody> {
+    let (closing, hold) = (conn.closing(), InFlight::begin(conn.clone()));
+    spawn_local(async move {
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
+        tokio::select! {
+            copied = tokio::io::copy(&mut from, &mut to) => drop(copied),
+            () = closing => to.write_all(b"goodbye").await.unwrap(),
+        }
+        to.shutdown().await.unwrap();
+        drop(hold);
+    });
+    if extended_connect {
+        return reply(StatusCode::OK, String::new());
+    }
+    let mut response = reply(StatusCode::SWITCHING_PROTOCOLS, String::new());
+    response
+        .headers_mut()
+        .insert("connection", "upgrade".parse().unwrap());
+    response
+        .headers_mut()
+        .insert("upgrade", "websocket".parse().unwrap());
+    response
 }
 
 /// Workers with an [`Echo`] each.
@@ -157,7 +186,10 @@ pub(crate) fn start(settings: &Server) -> (Workers, Seen) {
 pub(crate) fn start_on(settings: &Server, bound: Bound) -> (Workers, Seen) {
     let seen = Seen::default();
     let handlers = seen.clone();
-    let workers = Workers::start(&settings.limits, bound, move |_| Rc::new(Echo(handlers.clone()))).unwrap();
+    let workers = Workers::start(&settings.limits, bound, move |_| {
+        Rc::new(Echo(handlers.clone()))
+    })
+    .unwrap();
     (workers, seen)
 }
 
@@ -179,7 +211,11 @@ pub(crate) struct Raw(pub(crate) TcpStream);
 impl Raw {
     /// Connects to the first listener.
     pub(crate) async fn to(workers: &Workers) -> Self {
-        Self(TcpStream::connect(workers.local_addresses()[0]).await.unwrap())
+        Self(
+            TcpStream::connect(workers.local_addresses()[0])
+                .await
+                .unwrap(),
+        )
     }
 
     /// Sends bytes as they are.
@@ -193,11 +229,18 @@ impl Raw {
         let complete = |text: &[u8]| {
             let text = String::from_utf8_lossy(text);
             let (head, body) = text.split_once("\r\n\r\n")?;
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))?;
             (length.parse::<usize>().unwrap() <= body.len()).then_some(())
         };
         while complete(&text).is_none() {
-            assert_ne!(self.0.read_buf(&mut text).await.unwrap(), 0, "{}", String::from_utf8_lossy(&text));
+            assert_ne!(
+                self.0.read_buf(&mut text).await.unwrap(),
+                0,
+                "{}",
+                String::from_utf8_lossy(&text)
+            );
         }
         String::from_utf8(text).unwrap()
     }
@@ -237,7 +280,11 @@ pub(crate) mod h2 {
 
     /// The preface and empty settings.
     pub(crate) fn hello() -> Vec<u8> {
-        [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat()
+        [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            frame(4, 0, 0, &[]),
+        ]
+        .concat()
     }
 
     /// HEADERS that end the stream; fields are literals, exactly as given.

@@ -119,6 +119,8 @@ pub(crate) struct Vitals {
     multiplexed: AtomicBool,
     write_blocked: AtomicBool,
     write_moves: AtomicU32,
+    owed: AtomicU32,
+    owed_moves: AtomicU32,
     verdict: AtomicU8,
     unread_body: AtomicBool,
 }
@@ -133,6 +135,8 @@ impl Vitals {
             multiplexed: AtomicBool::new(false),
             write_blocked: AtomicBool::new(false),
             write_moves: AtomicU32::new(0),
+            owed: AtomicU32::new(0),
+            owed_moves: AtomicU32::new(0),
             verdict: AtomicU8::new(Verdict::Go as u8),
             unread_body: AtomicBool::new(false),
         })
@@ -146,7 +150,8 @@ impl Vitals {
     /// Begins `phase`.
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
-        self.moves.store(self.moves.load(Relaxed).wrapping_add(1), Relaxed);
+        self.moves
+            .store(self.moves.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     /// From here on the connection speaks HTTP/2.
@@ -170,9 +175,21 @@ impl Vitals {
         self.moves.load(Relaxed)
     }
 
-    /// How often a blocked write went on; `None` while no write is blocked. Wraps.
+    /// How often what the client has to take went on; `None` while it has nothing to take. Wraps.
+    ///
+    /// That is the socket's buffer, and on HTTP/2 the windows: a client can keep the one empty and the others shut.
     pub(crate) fn blocked_write(&self) -> Option<u32> {
-        self.write_blocked.load(Relaxed).then(|| self.write_moves.load(Relaxed))
+        if self.write_blocked.load(Relaxed) {
+            Some(self.write_moves.load(Relaxed))
+        } else if 0 < self.owed.load(Relaxed) {
+            Some(
+                self.owed_moves
+                    .load(Relaxed)
+                    .wrapping_add(self.write_moves.load(Relaxed)),
+            )
+        } else {
+            None
+        }
     }
 
     /// Bytes came in.
@@ -188,6 +205,20 @@ impl Vitals {
             | Phase::Quiet
             | Phase::Closing => {}
         }
+    }
+
+    /// An answer gave bytes, and until it is asked for more the client owes us room for them.
+    pub(crate) fn owe(&self) {
+        self.owed
+            .store(self.owed.load(Relaxed).saturating_add(1), Relaxed);
+    }
+
+    /// An answer is asked for more, or has ended.
+    pub(crate) fn pay(&self) {
+        self.owed
+            .store(self.owed.load(Relaxed).saturating_sub(1), Relaxed);
+        self.owed_moves
+            .store(self.owed_moves.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     /// A write could not proceed.
@@ -218,10 +249,16 @@ impl Vitals {
         if left == 0 && self.phase() == Phase::Serving {
             self.enter(match (self.verdict(), self.multiplexed()) {
                 (Verdict::Go, false) => Phase::Idle,
-                // A client that was told goodbye ends an HTTP/2 connection by its last stream; PINGs watch over it.
-                (_, true) => Phase::Quiet,
-                (Verdict::Finish | Verdict::End, false) => Phase::Closing,
+                (Verdict::Go, true) => Phase::Quiet,
+                (Verdict::Finish | Verdict::End, _) => Phase::Closing,
             });
+        }
+    }
+
+    /// The client is told to leave. It has the limit of [`Phase::Closing`] for it, from the end of its last request.
+    pub(crate) fn say_goodbye(&self) {
+        if self.in_flight() == 0 {
+            self.enter(Phase::Closing);
         }
     }
 

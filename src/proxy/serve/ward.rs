@@ -26,8 +26,8 @@ struct Bounds {
 /// How long a client may take nothing of what we write.
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(60);
 
-/// How long we wait for the client to close after our goodbye.
-pub(crate) const CLOSING: Duration = Duration::from_secs(2);
+/// How long we wait for the client to close after our goodbye, when it has nothing under way.
+pub(crate) const CLOSING: Duration = Duration::from_secs(5);
 
 /// How long an HTTP/1.1 connection without a request is left open once a drain has begun: a request that is on its way when
 /// the drain begins is still answered.
@@ -38,10 +38,17 @@ const MAX_TICK: Duration = Duration::from_millis(500);
 
 /// The distance between two sweeps: a quarter of the shortest limit, between 10 ms and 500 ms.
 pub(crate) fn tick(limits: &Limits) -> Duration {
-    [limits.handshake, limits.head, limits.idle_h1, limits.idle_h2]
-        .into_iter()
-        .min()
-        .map_or(MAX_TICK, |shortest| (shortest / 4).clamp(Duration::from_millis(10), MAX_TICK))
+    [
+        limits.handshake,
+        limits.head,
+        limits.idle_h1,
+        limits.idle_h2,
+    ]
+    .into_iter()
+    .min()
+    .map_or(MAX_TICK, |shortest| {
+        (shortest / 4).clamp(Duration::from_millis(10), MAX_TICK)
+    })
 }
 
 impl Bounds {
@@ -82,7 +89,9 @@ pub(crate) struct Ward {
 
 impl fmt::Debug for Ward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ward").field("open", &self.open()).finish_non_exhaustive()
+        f.debug_struct("Ward")
+            .field("open", &self.open())
+            .finish_non_exhaustive()
     }
 }
 
@@ -103,7 +112,10 @@ impl Ward {
 
     /// How many connections there are; tunnels, which have left HTTP, not counted.
     pub(crate) fn open(&self) -> usize {
-        self.entries.borrow().len().saturating_sub(self.free.borrow().len())
+        self.entries
+            .borrow()
+            .len()
+            .saturating_sub(self.free.borrow().len())
     }
 
     /// Takes a connection in. The key is for [`Ward::discharge`] and [`Ward::keep_waker`].
@@ -137,7 +149,11 @@ impl Ward {
 
     /// Forgets a connection.
     pub(crate) fn discharge(&self, key: usize) {
-        let gone = self.entries.borrow_mut().get_mut(key).and_then(Option::take);
+        let gone = self
+            .entries
+            .borrow_mut()
+            .get_mut(key)
+            .and_then(Option::take);
         if gone.is_some() {
             self.free.borrow_mut().push(key);
         }
@@ -208,7 +224,11 @@ impl Entry {
         let (bound, verdict, reason) = match self.vitals.phase() {
             Phase::ProxyHeader => (bounds.head, Verdict::End, Cut::ProxyHeader),
             Phase::Handshake => (bounds.handshake, Verdict::End, Cut::Handshake),
-            Phase::FirstByte if draining => (bounds.idle_h1.min(bounds.head), Verdict::End, Cut::FirstByte),
+            Phase::FirstByte if draining => (
+                bounds.idle_h1.min(bounds.head),
+                Verdict::End,
+                Cut::FirstByte,
+            ),
             Phase::FirstByte => (bounds.head, Verdict::End, Cut::FirstByte),
             Phase::Head => (bounds.head, Verdict::End, Cut::Head),
             Phase::Serving => return None,
@@ -217,5 +237,126 @@ impl Entry {
             Phase::Closing => (bounds.closing, Verdict::End, Cut::Closing),
         };
         (bound < self.age).then_some((verdict, reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::serve::testing::limits;
+
+    const TICK: Duration = Duration::from_millis(500);
+
+    /// A ward with one connection, and after how many sweeps it is asked something.
+    #[track_caller]
+    fn ends(vitals: &Arc<Vitals>, draining: bool, expected: Option<(u32, Verdict, Cut)>) {
+        let ward = Ward::new(TICK);
+        let key = ward.admit(vitals.clone());
+        // The first sweep may come at once.
+        let found = (0..2_000).find_map(|n| {
+            let mut cut = None;
+            ward.sweep(&limits(), draining, |reason| cut = Some(reason));
+            cut.map(|reason| (n, vitals.verdict(), reason))
+        });
+        assert_eq!(found, expected);
+        ward.discharge(key);
+        assert_eq!(ward.open(), 0);
+    }
+
+    #[test]
+    fn every_phase_has_its_limit_and_nobody_is_cut_early() {
+        let at = |phase| {
+            let vitals = Vitals::new(phase);
+            vitals.enter(phase);
+            vitals
+        };
+        // 10 s are 20 ticks, and one for the tick it began in, and one more to be past it.
+        ends(
+            &at(Phase::ProxyHeader),
+            false,
+            Some((22, Verdict::End, Cut::ProxyHeader)),
+        );
+        ends(
+            &at(Phase::Handshake),
+            false,
+            Some((22, Verdict::End, Cut::Handshake)),
+        );
+        ends(
+            &at(Phase::FirstByte),
+            false,
+            Some((22, Verdict::End, Cut::FirstByte)),
+        );
+        ends(&at(Phase::Head), false, Some((22, Verdict::End, Cut::Head)));
+        ends(
+            &at(Phase::Idle),
+            false,
+            Some((122, Verdict::Finish, Cut::Idle)),
+        );
+        ends(
+            &at(Phase::Quiet),
+            false,
+            Some((602, Verdict::Finish, Cut::Idle)),
+        );
+        ends(
+            &at(Phase::Closing),
+            false,
+            Some((12, Verdict::End, Cut::Closing)),
+        );
+        ends(&at(Phase::Serving), false, None);
+        ends(
+            &at(Phase::Idle),
+            true,
+            Some((6, Verdict::Finish, Cut::Idle)),
+        );
+        ends(
+            &at(Phase::FirstByte),
+            true,
+            Some((6, Verdict::End, Cut::FirstByte)),
+        );
+        ends(&at(Phase::Serving), true, None);
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_cut() {
+        let blocked = Vitals::new(Phase::Serving);
+        blocked.write_blocked();
+        ends(&blocked, false, Some((121, Verdict::End, Cut::Write)));
+        let shut = Vitals::new(Phase::Serving);
+        shut.owe();
+        ends(&shut, false, Some((121, Verdict::End, Cut::Write)));
+        shut.pay();
+        let fresh = Vitals::new(Phase::Serving);
+        fresh.owe();
+        fresh.pay();
+        ends(&fresh, false, None);
+    }
+
+    #[test]
+    fn what_moves_is_left_alone() {
+        let ward = Ward::new(TICK);
+        let vitals = Vitals::new(Phase::FirstByte);
+        ward.admit(vitals.clone());
+        for _ in 0..500 {
+            vitals.begin();
+            vitals.owe();
+            ward.sweep(&limits(), false, |reason| unreachable!("{reason:?}"));
+            vitals.pay();
+            vitals.end();
+            ward.sweep(&limits(), false, |reason| unreachable!("{reason:?}"));
+        }
+        assert_eq!(vitals.verdict(), Verdict::Go);
+    }
+
+    #[test]
+    fn places_are_used_again() {
+        let ward = Ward::new(TICK);
+        let keys: Vec<_> = (0..3)
+            .map(|_| ward.admit(Vitals::new(Phase::Idle)))
+            .collect();
+        ward.discharge(keys[1]);
+        ward.discharge(keys[1]);
+        assert_eq!(ward.open(), 2);
+        assert_eq!(ward.admit(Vitals::new(Phase::Idle)), keys[1]);
+        assert_eq!(ward.open(), 3);
     }
 }

@@ -65,7 +65,9 @@ pub(crate) struct Door {
 impl Door {
     /// Whether `peer` must say whose connection it brings.
     pub(crate) fn expects_proxy_header(&self, peer: IpAddr) -> bool {
-        self.proxy_protocol_from.iter().any(|net| net.contains(&peer))
+        self.proxy_protocol_from
+            .iter()
+            .any(|net| net.contains(&peer))
     }
 }
 
@@ -152,13 +154,20 @@ pub(crate) fn run<H: Handler>(
         let mut orders = start.orders;
         let announced = async {
             // An error means that the owner of the workers is gone, and with it everybody who could want an answer.
-            let timeout = orders.wait_for(Option::is_some).await.map_or(Some(Duration::ZERO), |timeout| *timeout);
+            let timeout = orders
+                .wait_for(Option::is_some)
+                .await
+                .map_or(Some(Duration::ZERO), |timeout| *timeout);
             flag.set(true);
             signal.send_replace(true);
             worker.local.ward.ask(Verdict::Finish, true);
             timeout.unwrap_or_default()
         };
-        let accepting = join_all(listeners.into_iter().map(|(listener, door)| worker.clone().accept(listener, door)));
+        let accepting = join_all(
+            listeners
+                .into_iter()
+                .map(|(listener, door)| worker.clone().accept(listener, door)),
+        );
         let work = async {
             // Accepting ends when the drain has been announced and the queues are empty.
             let (timeout, _) = tokio::join!(announced, accepting);
@@ -218,7 +227,11 @@ impl<H: Handler> Worker<H> {
         // Without it small answers wait for acknowledgements (Nagle); a socket that refuses is about to fail anyway.
         drop(stream.set_nodelay(true));
         let peer = canonical(peer);
-        let phase = if door.expects_proxy_header(peer.ip()) { Phase::ProxyHeader } else { Phase::FirstByte };
+        let phase = if door.expects_proxy_header(peer.ip()) {
+            Phase::ProxyHeader
+        } else {
+            Phase::FirstByte
+        };
         let vitals = Vitals::new(phase);
         let accepted = Accepted {
             id,
@@ -239,9 +252,9 @@ impl<H: Handler> Worker<H> {
             ticks.tick().await;
             let limits = self.limits.load();
             let draining = self.local.closing.begun();
-            self.local
-                .ward
-                .sweep(&limits, draining, |reason| self.local.counts.count_cut(reason, 1));
+            self.local.ward.sweep(&limits, draining, |reason| {
+                self.local.counts.count_cut(reason, 1)
+            });
         }
     }
 
@@ -251,7 +264,9 @@ impl<H: Handler> Worker<H> {
             sleep(DRAIN_LOOK).await;
         }
         let left = self.load.load(Relaxed);
-        self.local.counts.count_cut(Cut::Drain, u64::try_from(left).unwrap_or(u64::MAX));
+        self.local
+            .counts
+            .count_cut(Cut::Drain, u64::try_from(left).unwrap_or(u64::MAX));
         left
     }
 }
@@ -260,7 +275,9 @@ impl<H: Handler> Worker<H> {
 fn is_passing(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
     )
 }
 
@@ -298,7 +315,8 @@ mod tests {
             let begin = begin.clone();
             clients.push(async move {
                 for n in 1..100_000 {
-                    raw.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx").await;
+                    raw.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
+                        .await;
                     let answer = raw.answer().await;
                     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
                     begin.send_modify(|done| *done += 1);
@@ -347,10 +365,15 @@ mod tests {
         let barrier = Arc::new(Barrier::new(2));
         let theirs = barrier.clone();
         let bound = Bound::open(&settings).unwrap();
-        let workers = Workers::start(&settings.limits, bound, move |_| Rc::new(Blocked(theirs.clone()))).unwrap();
+        let workers = Workers::start(&settings.limits, bound, move |_| {
+            Rc::new(Blocked(theirs.clone()))
+        })
+        .unwrap();
         let address = workers.local_addresses()[0];
         let mut blocking = Raw::to(&workers).await;
-        blocking.send("GET /block HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        blocking
+            .send("GET /block HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await;
         barrier.wait();
         let mut queued = Vec::new();
         for _ in 0..10 {
@@ -366,7 +389,10 @@ mod tests {
         drop(blocking);
         for raw in &mut queued {
             let answer = raw.rest().await.unwrap();
-            assert!(answer.ends_with("here") && answer.contains("connection: close"), "{answer}");
+            assert!(
+                answer.ends_with("here") && answer.contains("connection: close"),
+                "{answer}"
+            );
         }
         assert_eq!(drain.await.unwrap(), Drained { cut: 0 });
         assert!(TcpStream::connect(address).await.is_err());
@@ -394,7 +420,10 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let counts = workers.counts().clone();
-        assert_eq!(workers.drain(Duration::from_millis(50)).await, Drained { cut: 1 });
+        assert_eq!(
+            workers.drain(Duration::from_millis(50)).await,
+            Drained { cut: 1 }
+        );
         assert_eq!(counts.cut(Cut::Drain), 1);
         assert_eq!(raw.rest().await.unwrap_or_default(), "");
         assert_eq!(seen.ended.load(SeqCst), 1);
@@ -414,7 +443,10 @@ mod tests {
             raw.rest().await.unwrap()
         };
         let (_, answer) = tokio::join!(workers.drain(TIMEOUT), late);
-        assert!(answer.contains("GET a /late") && answer.contains("connection: close"), "{answer}");
+        assert!(
+            answer.contains("GET a /late") && answer.contains("connection: close"),
+            "{answer}"
+        );
     }
 
     #[tokio::test]
@@ -452,11 +484,26 @@ mod tests {
         let get = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
         let answer = |before: Vec<u8>| {
             let workers = &workers;
-            async move { crate::proxy::serve::testing::exchange(workers, [&before, get.as_bytes()].concat()).await }
+            async move {
+                crate::proxy::serve::testing::exchange(workers, [&before, get.as_bytes()].concat())
+                    .await
+            }
         };
-        assert!(answer(b"PROXY TCP4 192.0.2.9 192.0.2.1 5000 443\r\n".to_vec()).await.contains("peer=192.0.2.9"));
-        assert!(answer(b"PROXY TCP6 ::ffff:192.0.2.9 ::1 5000 443\r\n".to_vec()).await.contains("peer=192.0.2.9"));
-        assert!(answer(b"PROXY UNKNOWN\r\n".to_vec()).await.contains("peer=127.0.0.1"));
+        assert!(
+            answer(b"PROXY TCP4 192.0.2.9 192.0.2.1 5000 443\r\n".to_vec())
+                .await
+                .contains("peer=192.0.2.9")
+        );
+        assert!(
+            answer(b"PROXY TCP6 ::ffff:192.0.2.9 ::1 5000 443\r\n".to_vec())
+                .await
+                .contains("peer=192.0.2.9")
+        );
+        assert!(
+            answer(b"PROXY UNKNOWN\r\n".to_vec())
+                .await
+                .contains("peer=127.0.0.1")
+        );
         let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x09\xc0\0\x02\x01\x13\x88\x01\xbb";
         assert!(answer(v2.to_vec()).await.contains("peer=192.0.2.9"));
         assert_eq!(workers.counts().refused_proxy_headers(), 0);
