@@ -1,4 +1,4 @@
-//! Live providers from settings.
+//! Live providers from settings: what did not change is kept, what cannot be reached starts degraded.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +7,44 @@ use tokio::runtime::Handle;
 
 use crate::clock::Clock;
 use crate::entropy::Entropy;
+use crate::identity::Issuer;
+use crate::identity::ProviderId;
+use crate::providers::Epoch;
+use crate::providers::Provider;
+use crate::providers::Providers;
+use crate::providers::api_key::ApiKeyProvider;
+use crate::providers::basic::BasicProvider;
+use crate::providers::bearer::SignedTokens;
+#[cfg(feature = "ldap")]
+use crate::providers::client::Breaker;
+use crate::providers::client::Call;
+use crate::providers::client::Client;
+use crate::providers::client::Endpoint;
+use crate::providers::client::InvalidEndpoint;
+use crate::providers::client::Trust;
+use crate::providers::client::TrustError;
+use crate::providers::fingerprint::Fingerprint;
+use crate::providers::health::Watch;
+use crate::providers::introspection::IntrospectionProvider;
+use crate::providers::jwt::JwtProvider;
+use crate::providers::keys;
+use crate::providers::keys::Keys;
+use crate::providers::keys::Remote;
+use crate::providers::keys::Source;
+#[cfg(feature = "ldap")]
+use crate::providers::ldap::LdapProvider;
+use crate::providers::oauth::ClientAuthenticator;
+use crate::providers::oauth::Discovery;
+use crate::providers::oauth::OidcLogin;
+use crate::providers::oidc::OidcProvider;
+use crate::providers::session_probe::SessionProbeProvider;
+use crate::providers::settings;
+use crate::providers::settings::KindSettings;
+use crate::providers::settings::Settings;
+use crate::providers::vouch::Voucher;
+use crate::providers::watched::Watched;
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Operation;
 
 /// What providers need of the rest of the program.
 #[derive(Clone, Debug)]
@@ -22,6 +59,265 @@ pub(crate) struct Deps {
     pub(crate) background: Handle,
     /// Where copies of key sets are kept for the next start.
     pub(crate) state_dir: PathBuf,
+}
+
+/// Why a provider cannot be built: its settings are wrong. One that cannot be reached is no problem here.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("providers.{provider}: {cause}")]
+pub(crate) struct BuildProblem {
+    /// Which provider.
+    pub(crate) provider: ProviderId,
+    /// What is wrong, without any secret.
+    pub(crate) cause: String,
+}
+
+/// The live providers of one configuration. Their background work ends with the last one who holds them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Built(Vec<(Fingerprint, Arc<dyn Provider>)>);
+
+impl Built {
+    /// All of them, found by what they own.
+    pub(crate) fn providers(&self) -> Providers {
+        Providers::new(self.0.iter().map(|(_, provider)| Arc::clone(provider)))
+    }
+
+    fn same(&self, fingerprint: Fingerprint) -> Option<&Arc<dyn Provider>> {
+        self.0
+            .iter()
+            .find(|(built, _)| *built == fingerprint)
+            .map(|(_, provider)| provider)
+    }
+}
+
+/// Builds the providers of a configuration. Those of `before` whose settings did not change are used again, with their
+/// connections, keys and breakers. Must not be called on a thread that may not block: files are read.
+///
+/// # Errors
+///
+/// Every problem of every provider.
+pub(crate) fn build(
+    all: &[Settings],
+    deps: &Deps,
+    before: &Built,
+) -> Result<Built, Vec<BuildProblem>> {
+    let trust = Trust::of_system();
+    let mut built = Vec::with_capacity(all.len());
+    let mut problems = Vec::new();
+    for settings in all {
+        let fingerprint = settings.fingerprint();
+        let provider = match before.same(fingerprint) {
+            Some(provider) => Ok(Arc::clone(provider)),
+            None => one(settings, &trust, deps),
+        };
+        match provider {
+            Ok(provider) => built.push((fingerprint, provider)),
+            Err(Problem(cause)) => problems.push(BuildProblem {
+                provider: settings.id.clone(),
+                cause,
+            }),
+        }
+    }
+    if problems.is_empty() {
+        Ok(Built(built))
+    } else {
+        Err(problems)
+    }
+}
+
+/// What is wrong with one provider.
+struct Problem(String);
+
+impl From<TrustError> for Problem {
+    fn from(cause: TrustError) -> Self {
+        Self(cause.to_string())
+    }
+}
+
+impl From<String> for Problem {
+    fn from(cause: String) -> Self {
+        Self(cause)
+    }
+}
+
+fn address(key: &str, text: &str) -> Result<Endpoint, Problem> {
+    Endpoint::parse(text).map_err(|cause| unusable(key, cause))
+}
+
+fn unusable(key: &str, cause: InvalidEndpoint) -> Problem {
+    Problem(format!("{key}: {cause}"))
+}
+
+fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provider>, Problem> {
+    let http = || {
+        let (id, bounds) = (settings.id.clone(), settings.client.clone());
+        Client::new(id, bounds, trust, deps).map(Arc::new)
+    };
+    match &settings.kind {
+        KindSettings::Oidc(oidc) => oidc_provider(settings, oidc, http()?, deps),
+        KindSettings::Jwt(jwt) => jwt_provider(settings, jwt, &http, deps),
+        KindSettings::Introspection(introspection) => {
+            let endpoint = address("url", &introspection.url)?;
+            let authenticator = ClientAuthenticator::new(&introspection.client)?;
+            let http = http()?;
+            Ok(Arc::new(IntrospectionProvider::new(
+                settings,
+                introspection,
+                endpoint,
+                authenticator,
+                http,
+                deps,
+            )))
+        }
+        KindSettings::SessionProbe(probe) => {
+            let endpoint = address("url", &probe.url)?;
+            let (settings, probe) = (settings.clone(), probe.clone());
+            Ok(Arc::new(SessionProbeProvider::new(
+                settings,
+                probe,
+                endpoint,
+                http()?,
+            )))
+        }
+        #[cfg(feature = "ldap")]
+        KindSettings::Ldap(ldap) => {
+            let tls = Arc::new(trust.client_config(settings.client.ca.as_deref())?);
+            let bounds = settings.client.breaker.clone();
+            let breaker = Breaker::new(bounds, Arc::clone(&deps.clock));
+            let (settings, ldap) = (settings.clone(), ldap.clone());
+            Ok(Arc::new(LdapProvider::new(settings, ldap, tls, breaker)))
+        }
+        KindSettings::Basic(basic) => {
+            let (settings, basic) = (settings.clone(), basic.clone());
+            Ok(Arc::new(BasicProvider::new(
+                settings,
+                basic,
+                &deps.background,
+            )))
+        }
+        KindSettings::ApiKey(api_key) => Ok(Arc::new(ApiKeyProvider::new(
+            settings.clone(),
+            api_key,
+            &deps.background,
+        ))),
+    }
+}
+
+fn oidc_provider(
+    settings: &Settings,
+    oidc: &settings::Oidc,
+    http: Arc<Client>,
+    deps: &Deps,
+) -> Result<Arc<dyn Provider>, Problem> {
+    let (id, issuer) = (&settings.id, &oidc.issuer);
+    // Read before anything is started.
+    let authenticator = oidc
+        .client
+        .as_ref()
+        .map(ClientAuthenticator::new)
+        .transpose()?;
+    let url = match &oidc.keys {
+        settings::Keys::Url(url) => Some(address("keys", url)?),
+        settings::Keys::Discovered | settings::Keys::File(_) | settings::Keys::Inline(_) => None,
+    };
+    let discovery = Discovery::start(id, issuer, Arc::clone(&http), deps)
+        .map_err(|cause| unusable("issuer", cause))?;
+    let discovery = Arc::new(discovery);
+    let epoch = Epoch::default();
+    let remote = |source| {
+        let (http, epoch) = (Arc::clone(&http), epoch.clone());
+        Keys::Remote(Remote::start(
+            id,
+            issuer,
+            &oidc.verify,
+            source,
+            http,
+            epoch,
+            deps,
+        ))
+    };
+    let keys = match (&oidc.keys, url) {
+        (settings::Keys::File(path), _) => file_keys(path, &epoch, deps),
+        (settings::Keys::Inline(keys), _) => Keys::Inline(keys.clone()),
+        (settings::Keys::Url(_), Some(url)) => remote(Source::Url(url)),
+        (settings::Keys::Discovered | settings::Keys::Url(_), _) => {
+            remote(Source::Discovered(discovery.watch()))
+        }
+    };
+    let voucher = Voucher::new(settings, issuer);
+    let tokens = Arc::new(SignedTokens::new(issuer, &oidc.verify, keys, voucher));
+    let login = authenticator.map(|client| OidcLogin {
+        client,
+        redirect_path: oidc.redirect_path.clone(),
+        scope: oidc.scopes.join(" "),
+        require_iss: oidc.require_iss,
+        discovery: Arc::clone(&discovery),
+        tokens: Arc::clone(&tokens),
+        http: Arc::clone(&http),
+        deps: deps.clone(),
+    });
+    let question = discovery.address().clone();
+    let watch = Watch::start(Arc::clone(&http), &deps.background, move || {
+        Ok(Call::get(Operation::Health, &question))
+    });
+    Ok(Arc::new(OidcProvider {
+        id: id.clone(),
+        owns: settings.owns.clone(),
+        epoch,
+        tokens,
+        discovery,
+        login,
+        http,
+        _watch: watch,
+        clock: Arc::clone(&deps.clock),
+    }))
+}
+
+fn jwt_provider(
+    settings: &Settings,
+    jwt: &settings::Jwt,
+    http: &dyn Fn() -> Result<Arc<Client>, TrustError>,
+    deps: &Deps,
+) -> Result<Arc<dyn Provider>, Problem> {
+    let (id, issuer): (_, &Issuer) = (&settings.id, &jwt.issuer);
+    let epoch = Epoch::default();
+    let mut asked = None;
+    let keys = match &jwt.keys {
+        settings::Keys::Inline(keys) => Keys::Inline(keys.clone()),
+        settings::Keys::File(path) => file_keys(path, &epoch, deps),
+        settings::Keys::Url(url) => {
+            let source = Source::Url(address("keys", url)?);
+            let http = http()?;
+            asked = Some(Arc::clone(&http));
+            let epoch = epoch.clone();
+            Keys::Remote(Remote::start(
+                id,
+                issuer,
+                &jwt.verify,
+                source,
+                http,
+                epoch,
+                deps,
+            ))
+        }
+        settings::Keys::Discovered => {
+            let cause = "keys: only `oidc` providers have metadata to find them in";
+            return Err(Problem(cause.to_owned()));
+        }
+    };
+    let voucher = Voucher::new(settings, issuer);
+    Ok(Arc::new(JwtProvider {
+        id: id.clone(),
+        owns: settings.owns.clone(),
+        epoch,
+        tokens: SignedTokens::new(issuer, &jwt.verify, keys, voucher),
+        http: asked,
+        clock: Arc::clone(&deps.clock),
+    }))
+}
+
+fn file_keys(path: &std::path::Path, epoch: &Epoch, deps: &Deps) -> Keys {
+    let (parse, epoch) = (keys::parse_file, epoch.clone());
+    Keys::File(Watched::start(path, parse, epoch, &deps.background))
 }
 
 #[cfg(test)]

@@ -6,20 +6,33 @@
 mod api_key;
 mod authenticated;
 mod basic;
+mod bearer;
 mod build;
 mod client;
 mod entries;
 #[cfg(test)]
 mod fake;
+mod fingerprint;
+mod flight;
+mod health;
+mod introspection;
+mod jwt;
+mod keys;
 #[cfg(feature = "ldap")]
 mod ldap;
+mod oauth;
+mod oidc;
 mod session_probe;
 pub(crate) mod settings;
 mod vouch;
 mod watched;
 
 pub(crate) use authenticated::Authenticated;
+pub(crate) use build::BuildProblem;
+pub(crate) use build::Built;
 pub(crate) use build::Deps;
+pub(crate) use build::build;
+pub(crate) use fingerprint::Fingerprint;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -44,8 +44,9 @@ impl Voucher {
     ///
     /// # Errors
     ///
-    /// When the subject is none, or its groups were left out of the claims because they are too many: missing groups must
-    /// never look like no groups.
+    /// When the subject is none; when its groups were left out of the claims because they are too many, because missing
+    /// groups must never look like no groups; when the credential is bound to a key (RFC 7800) of which nobody asked a
+    /// proof.
     pub(super) fn vouch(
         &self,
         subject: &str,
@@ -53,6 +54,9 @@ impl Voucher {
         expires: UnixTime,
     ) -> Result<Authenticated, Refusal> {
         let subject = Subject::try_from(subject).map_err(|_| Refusal::BadCredentials)?;
+        if claims.member("cnf").is_some_and(|cnf| !cnf.is_null()) {
+            return Err(Refusal::PopFailed);
+        }
         if groups_overage(claims) && self.claims.iter().any(|(name, _)| &**name == "groups") {
             return Err(Refusal::Policy);
         }

@@ -1,0 +1,305 @@
+//! Whether two settings are the same: a provider whose settings did not change lives through a reload.
+
+use std::fs;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+
+use crate::identity::ClaimPath;
+use crate::providers::Owns;
+use crate::providers::settings;
+use crate::providers::settings::ClientAuth;
+use crate::providers::settings::Keys;
+use crate::providers::settings::KindSettings;
+use crate::providers::settings::OAuthClient;
+use crate::providers::settings::ProbeAnswer;
+use crate::providers::settings::Settings;
+use crate::providers::settings::Verify;
+
+/// A digest of everything a provider is built from. Secrets count too, so it stays in memory and is never printed.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(crate) struct Fingerprint([u8; 32]);
+
+impl std::fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[fingerprint]")
+    }
+}
+
+impl Settings {
+    /// Equal for settings that build the same provider. The certificate file counts by what is in it.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        let mut hash = Hash(digest::Context::new(&digest::SHA256));
+        settings(&mut hash, self);
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(hash.0.finish().as_ref());
+        Fingerprint(fingerprint)
+    }
+}
+
+/// Every field is written with its length before it, so that no two settings read alike. Structs are taken apart without
+/// `..`: a new field does not compile until it is counted.
+struct Hash(digest::Context);
+
+impl Hash {
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.number(bytes.len() as u64);
+        self.0.update(bytes);
+        self
+    }
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.bytes(text.as_bytes())
+    }
+
+    fn number(&mut self, number: u64) -> &mut Self {
+        self.0.update(&number.to_be_bytes());
+        self
+    }
+
+    fn flag(&mut self, flag: bool) -> &mut Self {
+        self.number(u64::from(flag))
+    }
+
+    fn span(&mut self, span: Duration) -> &mut Self {
+        self.number(span.as_secs())
+            .number(u64::from(span.subsec_nanos()))
+    }
+
+    fn optional(&mut self, text: Option<&str>) -> &mut Self {
+        self.list(text)
+    }
+
+    fn list<'a>(&mut self, texts: impl IntoIterator<Item = &'a str>) -> &mut Self {
+        let texts: Vec<_> = texts.into_iter().collect();
+        self.number(texts.len() as u64);
+        for text in texts {
+            self.text(text);
+        }
+        self
+    }
+
+    fn path(&mut self, path: &std::path::Path) -> &mut Self {
+        self.bytes(path.as_os_str().as_encoded_bytes())
+    }
+}
+
+fn settings(hash: &mut Hash, settings: &Settings) {
+    let Settings {
+        id,
+        owns: owned,
+        claims,
+        assurance,
+        client: bounds,
+        kind: what,
+    } = settings;
+    hash.text(id.as_str());
+    owns(hash, owned);
+    hash.list(
+        claims
+            .iter()
+            .flat_map(|(name, path)| [&**name, path.as_str()]),
+    );
+    let settings::Assurance { fixed, claim, map } = assurance;
+    hash.optional(fixed.as_deref())
+        .optional(claim.as_ref().map(ClaimPath::as_str))
+        .list(map.iter().flat_map(|(from, to)| [&**from, &**to]));
+    client(hash, bounds);
+    kind(hash, what);
+}
+
+fn owns(hash: &mut Hash, owns: &Owns) {
+    let Owns {
+        issuers,
+        cookies,
+        opaque,
+        basic,
+        api_key_header,
+    } = owns;
+    hash.list(issuers.iter().map(|issuer| issuer.as_str()))
+        .list(cookies.iter().map(|cookie| &**cookie))
+        .flag(opaque.is_some())
+        .list(opaque.iter().flatten().map(|prefix| &**prefix))
+        .flag(*basic)
+        .optional(api_key_header.as_ref().map(http::HeaderName::as_str));
+}
+
+fn client(hash: &mut Hash, client: &settings::Client) {
+    let settings::Client {
+        timeout,
+        max_inflight,
+        retries,
+        ca,
+        breaker,
+    } = client;
+    let settings::Breaker {
+        window,
+        min_requests,
+        failure_permille,
+        open_for,
+    } = breaker;
+    hash.span(*timeout)
+        .number(*max_inflight as u64)
+        .number(u64::from(*retries))
+        .flag(ca.is_some());
+    if let Some(path) = ca {
+        // An unreadable file is a problem of the build, not of the comparison.
+        hash.path(path).bytes(&fs::read(path).unwrap_or_default());
+    }
+    hash.span(*window)
+        .number(u64::from(*min_requests))
+        .number(u64::from(*failure_permille))
+        .span(*open_for);
+}
+
+fn kind(hash: &mut Hash, kind: &KindSettings) {
+    match kind {
+        KindSettings::Oidc(oidc) => {
+            let settings::Oidc {
+                issuer,
+                verify: rules,
+                keys: from,
+                client,
+                redirect_path,
+                scopes,
+                require_iss,
+            } = &**oidc;
+            hash.text("oidc").text(issuer.as_str());
+            verify(hash, rules);
+            keys(hash, from);
+            hash.flag(client.is_some());
+            if let Some(client) = client {
+                oauth_client(hash, client);
+            }
+            hash.text(redirect_path)
+                .list(scopes.iter().map(|scope| &**scope))
+                .flag(*require_iss);
+        }
+        KindSettings::Jwt(settings::Jwt {
+            issuer,
+            verify: rules,
+            keys: from,
+        }) => {
+            hash.text("jwt").text(issuer.as_str());
+            verify(hash, rules);
+            keys(hash, from);
+        }
+        KindSettings::Introspection(settings::Introspection {
+            url,
+            issuer,
+            client,
+            audiences,
+            cache,
+        }) => {
+            hash.text("introspection").text(url).text(issuer.as_str());
+            oauth_client(hash, client);
+            hash.list(audiences.iter().map(|audience| &**audience))
+                .span(*cache);
+        }
+        KindSettings::SessionProbe(settings::SessionProbe {
+            issuer,
+            url,
+            answer,
+            cache,
+            login_path,
+        }) => {
+            let answer = match answer {
+                ProbeAnswer::Json => "json",
+                ProbeAnswer::Headers => "headers",
+            };
+            hash.text("session_probe")
+                .text(issuer.as_str())
+                .text(url)
+                .text(answer)
+                .span(*cache)
+                .optional(login_path.as_deref());
+        }
+        #[cfg(feature = "ldap")]
+        KindSettings::Ldap(directory) => ldap(hash, directory),
+        KindSettings::Basic(settings::Basic {
+            issuer,
+            file,
+            realm,
+            cache,
+        }) => {
+            hash.text("basic")
+                .text(issuer.as_str())
+                .path(file)
+                .text(realm)
+                .span(*cache);
+        }
+        KindSettings::ApiKey(settings::ApiKey { issuer, file }) => {
+            hash.text("api_key").text(issuer.as_str()).path(file);
+        }
+    }
+}
+
+#[cfg(feature = "ldap")]
+fn ldap(hash: &mut Hash, ldap: &settings::Ldap) {
+    let settings::Ldap {
+        issuer,
+        url,
+        starttls,
+        user_dn,
+        attributes,
+        groups,
+        cache,
+    } = ldap;
+    hash.text("ldap")
+        .text(issuer.as_str())
+        .text(url)
+        .flag(*starttls)
+        .text(user_dn)
+        .list(attributes.iter().map(|attribute| &**attribute))
+        .flag(groups.is_some());
+    if let Some(settings::LdapGroups {
+        base,
+        filter,
+        attribute,
+    }) = groups
+    {
+        hash.text(base).text(filter).text(attribute);
+    }
+    hash.span(*cache);
+}
+
+fn verify(hash: &mut Hash, verify: &Verify) {
+    let Verify {
+        algorithms,
+        audiences,
+        markers,
+        any_typ,
+        leeway,
+        max_life,
+        jwks_max_stale,
+        jwks_refresh,
+    } = verify;
+    hash.list(algorithms.iter().map(|algorithm| algorithm.as_str()))
+        .list(audiences.iter().map(|audience| &**audience))
+        .list(markers.iter().flat_map(|m| [&*m.claim, &*m.equals]))
+        .flag(*any_typ)
+        .span(*leeway)
+        .span(*max_life)
+        .span(*jwks_max_stale)
+        .span(*jwks_refresh);
+}
+
+fn keys(hash: &mut Hash, keys: &Keys) {
+    match keys {
+        Keys::Discovered => hash.text("discovered"),
+        Keys::Url(url) => hash.text("url").text(url),
+        Keys::File(path) => hash.text("file").path(path),
+        Keys::Inline(keys) => hash.text("inline").bytes(&keys.fingerprint()),
+    };
+}
+
+fn oauth_client(hash: &mut Hash, client: &OAuthClient) {
+    let OAuthClient { id, auth } = client;
+    hash.text(id);
+    match auth {
+        ClientAuth::SecretBasic(secret) => hash.text("basic").text(secret.expose()),
+        ClientAuth::SecretPost(secret) => hash.text("post").text(secret.expose()),
+        ClientAuth::PrivateKeyJwt(key) => hash.text("key").text(key.expose()),
+        ClientAuth::None => hash.text("none"),
+    };
+}

@@ -1,0 +1,286 @@
+//! An authorization server that is asked what its opaque tokens are worth (RFC 7662).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::StatusCode;
+use serde_json::Map;
+use serde_json::Value;
+
+use crate::clock::UnixTime;
+use crate::identity::ClaimMap;
+use crate::identity::ClaimPath;
+use crate::identity::Credential;
+use crate::identity::Outage;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::providers::Authenticated;
+use crate::providers::Deps;
+use crate::providers::Epoch;
+use crate::providers::Health;
+use crate::providers::Owns;
+use crate::providers::Provider;
+use crate::providers::ProviderError;
+use crate::providers::client::Answer;
+use crate::providers::client::Call;
+use crate::providers::client::Client;
+use crate::providers::client::Endpoint;
+use crate::providers::flight::Flights;
+use crate::providers::health::Watch;
+use crate::providers::oauth::ClientAuthenticator;
+use crate::providers::oauth::Form;
+use crate::providers::settings;
+use crate::providers::settings::Settings;
+use crate::providers::vouch::Voucher;
+use crate::telemetry::metrics::Operation;
+
+/// The longest token that is sent on, in bytes.
+const MAX_TOKEN: usize = 16 * 1024;
+
+/// Tolerated clock difference.
+const LEEWAY: Duration = Duration::from_secs(30);
+
+/// The latest moment a claim may name, in seconds: the greatest integer every JSON reader takes for the same number.
+const MAX_SECONDS: u64 = (1 << 53) - 1;
+
+/// A provider whose tokens only it can read.
+#[derive(Debug)]
+pub(super) struct IntrospectionProvider {
+    id: ProviderId,
+    owns: Owns,
+    epoch: Epoch,
+    asker: Arc<Asker>,
+    flights: Flights,
+    _watch: Watch,
+}
+
+/// Asks, and reads answers.
+#[derive(Debug)]
+struct Asker {
+    settings: settings::Introspection,
+    /// Where the subject stands, if the operator maps it; else it is `sub`.
+    subject: Option<ClaimPath>,
+    endpoint: Endpoint,
+    authenticator: ClientAuthenticator,
+    http: Arc<Client>,
+    voucher: Voucher,
+    deps: Deps,
+}
+
+impl IntrospectionProvider {
+    /// A provider for one introspection endpoint; nothing is asked yet.
+    pub(super) fn new(
+        settings: &Settings,
+        introspection: &settings::Introspection,
+        endpoint: Endpoint,
+        authenticator: ClientAuthenticator,
+        http: Arc<Client>,
+        deps: &Deps,
+    ) -> Self {
+        let subject = settings
+            .claims
+            .iter()
+            .find(|(name, _)| &**name == "subject");
+        let asker = Arc::new(Asker {
+            subject: subject.map(|(_, path)| path.clone()),
+            settings: introspection.clone(),
+            endpoint,
+            authenticator,
+            http: Arc::clone(&http),
+            voucher: Voucher::new(settings, &introspection.issuer),
+            deps: deps.clone(),
+        });
+        let asking = Arc::clone(&asker);
+        // A token that nobody has: the answer is no, and it comes from a server that is well.
+        let question = move || {
+            let token = asking.deps.entropy.token();
+            asking.question(Operation::Health, &token, asking.deps.clock.now())
+        };
+        Self {
+            id: settings.id.clone(),
+            owns: settings.owns.clone(),
+            epoch: Epoch::default(),
+            _watch: Watch::start(http, &deps.background, question),
+            asker,
+            flights: Flights::new(),
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for IntrospectionProvider {
+    fn id(&self) -> &ProviderId {
+        &self.id
+    }
+
+    fn owns(&self) -> &Owns {
+        &self.owns
+    }
+
+    fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    async fn authenticate(
+        &self,
+        credential: &Credential,
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
+        let Credential::Opaque(token) = credential else {
+            return Err(Refusal::Unsupported.into());
+        };
+        let token = token.expose();
+        // What no server can have issued (RFC 6749 appendix A.12) is not worth a question.
+        let printable = token.bytes().all(|byte| byte.is_ascii_graphic());
+        if token.is_empty() || MAX_TOKEN < token.len() || !printable {
+            return Err(Refusal::BadCredentials.into());
+        }
+        self.flights
+            .judge(token, now, self.asker.ask(token, now))
+            .await
+    }
+
+    fn health(&self) -> Health {
+        let down_since = self.asker.http.down_since();
+        Health {
+            usable: down_since.is_none(),
+            down_since,
+            problem: down_since.map(|_| "the introspection endpoint does not answer".to_owned()),
+        }
+    }
+}
+
+impl Asker {
+    async fn ask(&self, token: &str, now: UnixTime) -> Result<Authenticated, ProviderError> {
+        let call = self.question(Operation::Introspect, token, now)?;
+        self.http
+            .call(&call, |answer| self.read(&answer, now))
+            .await
+    }
+
+    /// RFC 7662 §2.1. Asking twice does no harm.
+    fn question(
+        &self,
+        operation: Operation,
+        token: &str,
+        now: UnixTime,
+    ) -> Result<Call, ProviderError> {
+        let form = Form::default()
+            .with("token", token)
+            .with("token_type_hint", "access_token");
+        // The issuer may be a name of ours; then the endpoint names the server.
+        let issuer = self.settings.issuer.as_str();
+        let audience = if Endpoint::parse(issuer).is_ok() {
+            issuer
+        } else {
+            &self.settings.url
+        };
+        let entropy = &*self.deps.entropy;
+        let call =
+            self.authenticator
+                .post(operation, &self.endpoint, form, audience, now, entropy)?;
+        Ok(call.repeatable())
+    }
+
+    /// RFC 7662 §2.2. Only a JSON `true` or `false` is a judgement; everything else is none.
+    fn read(&self, answer: &Answer, now: UnixTime) -> Result<Authenticated, ProviderError> {
+        if answer.status != StatusCode::OK {
+            return Err(Outage::Malformed.into());
+        }
+        let members: Map<String, Value> =
+            serde_json::from_slice(&answer.body).map_err(|_| Outage::Malformed)?;
+        match members.get("active") {
+            Some(Value::Bool(true)) => {}
+            Some(Value::Bool(false)) => return Err(Refusal::Inactive.into()),
+            _ => return Err(Outage::Malformed.into()),
+        }
+        let claims = ClaimMap::new(members);
+        self.check(&claims, now)?;
+        let expires = moment(&claims, "exp")?.unwrap_or(UnixTime::NEVER);
+        let subject = self.subject(&claims)?;
+        let expires = expires.min(now + self.settings.cache);
+        Ok(self.voucher.vouch(&subject, &claims, expires)?)
+    }
+
+    /// What an active token must be besides.
+    fn check(&self, claims: &ClaimMap, now: UnixTime) -> Result<(), ProviderError> {
+        if moment(claims, "exp")?.is_some_and(|exp| exp + LEEWAY <= now)
+            || moment(claims, "nbf")?.is_some_and(|nbf| now + LEEWAY < nbf)
+        {
+            return Err(Refusal::Expired.into());
+        }
+        match claims.member("iss") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(iss)) if iss == self.settings.issuer.as_str() => {}
+            Some(Value::String(_)) => return Err(Refusal::WrongIssuer.into()),
+            Some(_) => return Err(Outage::Malformed.into()),
+        }
+        let meant = claims.list("aud").map_err(|_| Outage::Malformed)?;
+        let ours = &self.settings.audiences;
+        if !ours.is_empty()
+            && !meant
+                .iter()
+                .any(|aud| ours.iter().any(|own| **own == **aud))
+        {
+            return Err(Refusal::WrongAudience.into());
+        }
+        if !is_access_token(claims) {
+            return Err(Refusal::BadCredentials.into());
+        }
+        Ok(())
+    }
+
+    /// A token of a client that acts for nobody names no subject; such a token admits nobody.
+    fn subject(&self, claims: &ClaimMap) -> Result<String, ProviderError> {
+        let subject = match &self.subject {
+            Some(path) => path.find(claims),
+            None => claims.member("sub").cloned(),
+        };
+        match subject {
+            Some(Value::String(text)) => Ok(text),
+            // Old systems number their people; a whole number is as good a name as a text.
+            Some(Value::Number(number)) if number.is_u64() => Ok(number.to_string()),
+            None | Some(Value::Null) => Err(Refusal::Unsupported.into()),
+            Some(_) => Err(Outage::Malformed.into()),
+        }
+    }
+}
+
+/// Servers introspect refresh tokens and ID tokens too, and call them active. Where an answer says which kind it is, it
+/// must be the right one.
+fn is_access_token(claims: &ClaimMap) -> bool {
+    let says = |name: &str, good: &[&str]| match claims.text(name) {
+        None => true,
+        Some(said) => good.iter().any(|word| said.eq_ignore_ascii_case(word)),
+    };
+    says("token_type", &["bearer", "access_token"])
+        && says("token_use", &["access", "access_token"])
+        && !["refresh", "offline", "id"].iter().any(|kind| {
+            claims
+                .text("typ")
+                .is_some_and(|typ| typ.eq_ignore_ascii_case(kind))
+        })
+}
+
+/// A `NumericDate` (RFC 7519 §2), rounded down.
+fn moment(claims: &ClaimMap, name: &str) -> Result<Option<UnixTime>, Outage> {
+    let Some(value) = claims.member(name).filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    let whole = value.as_u64().or_else(|| {
+        let seconds = value.as_f64()?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the range is checked"
+        )]
+        (0.0..=9_007_199_254_740_991.0)
+            .contains(&seconds)
+            .then_some(seconds as u64)
+    });
+    match whole.filter(|seconds| *seconds <= MAX_SECONDS) {
+        Some(seconds) => Ok(Some(UnixTime::from_secs(seconds))),
+        None => Err(Outage::Malformed),
+    }
+}

@@ -1,0 +1,81 @@
+//! The keys that make an issuer's signatures: written down, in a file, or fetched and kept fresh.
+//!
+//! Answers two questions: which keys count now, and whether asking the issuer again could change that. It must never let
+//! a token decide where keys come from, or how often they are fetched.
+
+mod disk;
+mod remote;
+
+pub(super) use remote::Remote;
+pub(super) use remote::Source;
+
+use crate::clock::UnixTime;
+use crate::identity::Outage;
+use crate::identity::Refusal;
+use crate::providers::ProviderError;
+use crate::providers::watched::Watched;
+use crate::token::KeySet;
+
+/// The keys of one issuer.
+#[derive(Debug)]
+pub(super) enum Keys {
+    /// Written in the configuration.
+    Inline(KeySet),
+    /// In a file that is read again when it changes.
+    File(Watched<KeySet>),
+    /// Fetched.
+    Remote(Remote),
+}
+
+impl Keys {
+    /// The keys that count at `now`; `None`: there are none, or they are too old to be believed.
+    pub(super) fn current(&self, now: UnixTime) -> Option<KeySet> {
+        match self {
+            Self::Inline(keys) => Some(keys.clone()),
+            Self::File(file) => file.content().map(|keys| KeySet::clone(&keys)),
+            Self::Remote(remote) => remote.current(now),
+        }
+    }
+
+    /// The verdict on a token that [`Self::current`] cannot judge, if fetching would not change it now.
+    pub(super) fn settled(&self) -> Option<ProviderError> {
+        match self {
+            Self::Inline(_) => Some(Refusal::BadSignature.into()),
+            Self::File(file) if file.content().is_some() => Some(Refusal::BadSignature.into()),
+            Self::File(_) => Some(Outage::KeysUnavailable.into()),
+            Self::Remote(remote) => remote.settled(),
+        }
+    }
+
+    /// Waits for one fetch, and says how it went: the verdict on a token that [`Self::current`] cannot judge after it.
+    pub(super) async fn fetch(&self) -> ProviderError {
+        match self {
+            Self::Remote(remote) => remote.fetch().await,
+            Self::Inline(_) | Self::File(_) => self
+                .settled()
+                .unwrap_or_else(|| Outage::KeysUnavailable.into()),
+        }
+    }
+
+    /// What is wrong, in words for `/-/ready`.
+    pub(super) fn problem(&self, now: UnixTime) -> Option<String> {
+        match self {
+            Self::Inline(_) => None,
+            Self::File(file) => file.problem(),
+            Self::Remote(_) => self
+                .current(now)
+                .is_none()
+                .then(|| "no key set that is young enough".to_owned()),
+        }
+    }
+}
+
+/// Reads a key file: a key set in JSON, or one public key or certificate in PEM.
+pub(super) fn parse_file(text: &str) -> Result<KeySet, String> {
+    let read = if text.trim_ascii_start().starts_with('{') {
+        KeySet::from_inline(text.as_bytes())
+    } else {
+        KeySet::from_pem(text.as_bytes())
+    };
+    read.map_err(|cause| cause.to_string())
+}

@@ -1,0 +1,401 @@
+//! A fetched key set: one task fetches, everybody else waits for it or does without.
+//!
+//! Who presents tokens with unknown keys causes one fetch per cool-down and issuer, however many tokens there are.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::HeaderMap;
+use http::StatusCode;
+use http::header;
+use tokio::sync::Notify;
+use tokio::sync::Semaphore;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tokio::time::sleep_until;
+use tokio::time::timeout;
+use tracing::info;
+use tracing::warn;
+
+use crate::clock::UnixTime;
+use crate::identity::Issuer;
+use crate::identity::Outage;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::providers::Deps;
+use crate::providers::Epoch;
+use crate::providers::ProviderError;
+use crate::providers::client::Answer;
+use crate::providers::client::Call;
+use crate::providers::client::Client;
+use crate::providers::client::Endpoint;
+use crate::providers::keys::disk::DiskCopy;
+use crate::providers::oauth::Discovered;
+use crate::providers::settings;
+use crate::telemetry::metrics::Operation;
+use crate::token::KeySet;
+use crate::token::SkippedKey;
+
+/// Between two fetches that unknown keys caused.
+const COOL_DOWN: Duration = Duration::from_secs(10);
+
+/// The shortest and longest time between two fetches that the provider may ask for (RFC 9111 §5.2.2.1).
+const MIN_REFRESH: Duration = Duration::from_secs(60);
+const MAX_REFRESH: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The wait after the first failed fetch, and the longest one; it doubles.
+const BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+/// The longest wait that a provider's `Retry-After` may cause.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
+
+/// How many requests may wait for one fetch.
+const MAX_WAITING: usize = 1_024;
+
+/// Where a key set is fetched from.
+#[derive(Debug)]
+pub(in crate::providers) enum Source {
+    /// An address from the configuration.
+    Url(Endpoint),
+    /// `jwks_uri` of the provider's metadata.
+    Discovered(watch::Receiver<Discovered>),
+}
+
+/// A key set that is kept fresh. The task that does it ends when this is dropped.
+#[derive(Debug)]
+pub(in crate::providers) struct Remote {
+    shared: Arc<Shared>,
+    task: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    held: ArcSwapOption<Held>,
+    max_stale: Duration,
+    gate: Mutex<Gate>,
+    wanted: Notify,
+    rounds: watch::Sender<Round>,
+    waiting: Semaphore,
+    patience: Duration,
+}
+
+#[derive(Debug)]
+struct Held {
+    keys: KeySet,
+    fetched: UnixTime,
+}
+
+/// How fetches went: written after the keys are in place.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    finished: u64,
+    succeeded: bool,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    started: u64,
+    /// When an unknown key last caused a fetch, and the number of that fetch.
+    forced: Option<(Instant, u64)>,
+}
+
+impl Remote {
+    /// Reads the copy on disk and begins to fetch. `epoch` is raised whenever a key leaves the set.
+    pub(in crate::providers) fn start(
+        provider: &ProviderId,
+        issuer: &Issuer,
+        verify: &settings::Verify,
+        source: Source,
+        client: Arc<Client>,
+        epoch: Epoch,
+        deps: &Deps,
+    ) -> Self {
+        let origin = match &source {
+            Source::Url(url) => url.to_string(),
+            Source::Discovered(_) => "discovered".to_owned(),
+        };
+        let shared = Arc::new(Shared {
+            held: ArcSwapOption::empty(),
+            max_stale: verify.jwks_max_stale,
+            gate: Mutex::default(),
+            wanted: Notify::new(),
+            rounds: watch::Sender::new(Round::default()),
+            waiting: Semaphore::new(MAX_WAITING),
+            // Metadata and keys may both have to be fetched.
+            patience: client.timeout() * 2,
+        });
+        let task = Task {
+            provider: provider.clone(),
+            shared: Arc::clone(&shared),
+            copy: DiskCopy::new(&deps.state_dir, provider, issuer, &origin),
+            refresh: verify.jwks_refresh,
+            source,
+            client,
+            epoch,
+            deps: deps.clone(),
+        };
+        task.read_copy();
+        let task = deps.background.spawn(task.run()).abort_handle();
+        Self { shared, task }
+    }
+
+    /// The keys, unless they are older than the configuration allows.
+    pub(super) fn current(&self, now: UnixTime) -> Option<KeySet> {
+        let held = self.shared.held.load();
+        held.as_ref()
+            .filter(|held| now.since(held.fetched) <= self.shared.max_stale)
+            .map(|held| held.keys.clone())
+    }
+
+    /// See [`super::Keys::settled`].
+    pub(super) fn settled(&self) -> Option<ProviderError> {
+        let (at, number) = self.shared.gate().forced?;
+        let round = *self.shared.rounds.borrow();
+        (at.elapsed() < COOL_DOWN && number <= round.finished).then(|| round.verdict())
+    }
+
+    /// See [`super::Keys::fetch`].
+    pub(super) async fn fetch(&self) -> ProviderError {
+        let Ok(_place) = self.shared.waiting.try_acquire() else {
+            return Outage::Shed.into();
+        };
+        let mut rounds = self.shared.rounds.subscribe();
+        let number = self.shared.ask();
+        let served = rounds.wait_for(|round| number <= round.finished);
+        match timeout(self.shared.patience, served).await {
+            Ok(Ok(round)) => round.verdict(),
+            // Too long, or the task has ended with its provider.
+            Ok(Err(_)) | Err(_) => Outage::KeysUnavailable.into(),
+        }
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Round {
+    /// An unknown key after a good fetch is nobody's; after a failed one it might be.
+    fn verdict(self) -> ProviderError {
+        if self.succeeded {
+            Refusal::BadSignature.into()
+        } else {
+            Outage::KeysUnavailable.into()
+        }
+    }
+}
+
+impl Shared {
+    /// Asks for a fetch that begins after now, and says its number; within the cool-down, that of the last one asked for.
+    fn ask(&self) -> u64 {
+        let now = Instant::now();
+        let mut gate = self.gate();
+        let finished = self.rounds.borrow().finished;
+        let (at, number) = gate.forced.unwrap_or((now, 0));
+        let under_way = finished < number;
+        let cooling = gate.forced.is_some() && now.saturating_duration_since(at) < COOL_DOWN;
+        if under_way || cooling {
+            return number;
+        }
+        let number = gate.started + 1;
+        gate.forced = Some((now, number));
+        self.wanted.notify_one();
+        number
+    }
+
+    /// A few numbers, each right by itself: a panic elsewhere does not spoil them.
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the fetching task owns.
+struct Task {
+    provider: ProviderId,
+    shared: Arc<Shared>,
+    copy: DiskCopy,
+    refresh: Duration,
+    source: Source,
+    client: Arc<Client>,
+    epoch: Epoch,
+    deps: Deps,
+}
+
+/// A key set as it came.
+struct Fetched {
+    keys: KeySet,
+    skipped: Vec<SkippedKey>,
+    document: String,
+    lifetime: Option<Duration>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut next = Instant::now();
+        let mut failures = 0;
+        let mut asked = None;
+        loop {
+            tokio::select! {
+                () = sleep_until(next) => {}
+                () = self.shared.wanted.notified() => {}
+                () = self.source.moved(asked.as_ref()) => {}
+            }
+            self.shared.gate().started += 1;
+            asked = self.source.endpoint();
+            let fetched = self.fetch(asked.as_ref()).await;
+            let wait = match &fetched {
+                Ok(wait) => *wait,
+                Err(error) => self.after_failure(error, failures),
+            };
+            failures = fetched
+                .as_ref()
+                .map_or_else(|_| failures.saturating_add(1), |_| 0);
+            next = Instant::now() + wait;
+            self.shared.rounds.send_modify(|round| {
+                round.finished += 1;
+                round.succeeded = fetched.is_ok();
+            });
+        }
+    }
+
+    /// Fetches once, and says when to fetch again.
+    async fn fetch(&self, endpoint: Option<&Endpoint>) -> Result<Duration, ProviderError> {
+        let endpoint = endpoint.ok_or(Outage::KeysUnavailable)?;
+        let call = Call::get(Operation::Keys, endpoint);
+        let fetched = self.client.call(&call, |answer| self.read(&answer)).await?;
+        let refresh = fetched.lifetime.unwrap_or(self.refresh);
+        let now = self.deps.clock.now();
+        let copy = self.copy.clone();
+        let document = fetched.document.clone();
+        self.adopt(fetched.keys, &fetched.skipped, now);
+        // Writing blocks. That the copy is not written is a pity for the next start, and nothing else.
+        let written = tokio::task::spawn_blocking(move || copy.write(&document, now)).await;
+        if let Ok(Err(cause)) = written {
+            warn!(provider = self.provider.as_str(), %cause, "The copy of a key set was not written.");
+        }
+        // A little earlier, by chance, so that many instances do not ask at once.
+        let early = self.client.backoff(refresh / 10, refresh, 0);
+        Ok(refresh.saturating_sub(early))
+    }
+
+    /// A set of which nothing is usable, or nothing at all, is no answer: the last good set stays.
+    fn read(&self, answer: &Answer) -> Result<Fetched, ProviderError> {
+        if answer.status != StatusCode::OK {
+            return Err(Outage::Malformed.into());
+        }
+        let (keys, skipped) = KeySet::from_remote(&answer.body).map_err(|cause| {
+            warn!(provider = self.provider.as_str(), %cause, "The provider's key set is not one.");
+            Outage::Malformed
+        })?;
+        let document = String::from_utf8(answer.body.to_vec()).map_err(|_| Outage::Malformed)?;
+        if keys.is_empty() {
+            return Err(Outage::Malformed.into());
+        }
+        Ok(Fetched {
+            keys,
+            skipped,
+            document,
+            lifetime: lifetime(&answer.headers),
+        })
+    }
+
+    /// Puts a set in place of the one before. Verdicts that rest on a key that has left must go.
+    fn adopt(&self, keys: KeySet, skipped: &[SkippedKey], fetched: UnixTime) {
+        let held = Arc::new(Held { keys, fetched });
+        let before = self.shared.held.swap(Some(Arc::clone(&held)));
+        self.deps.metrics.keys_fetched(&self.provider, fetched);
+        if before
+            .as_ref()
+            .is_some_and(|b| held.keys.lost_a_key_of(&b.keys))
+        {
+            self.epoch.raise();
+        }
+        let fingerprint = held.keys.fingerprint();
+        if before.is_some_and(|b| b.keys.fingerprint() == fingerprint) {
+            return;
+        }
+        let provider = self.provider.as_str();
+        info!(
+            provider,
+            keys = held.keys.len(),
+            "The provider's keys are known."
+        );
+        for key in skipped {
+            warn!(provider, %key, "A key of the provider is not used.");
+        }
+    }
+
+    fn after_failure(&self, error: &ProviderError, failures: u32) -> Duration {
+        let own = self.client.backoff(BACKOFF, MAX_BACKOFF, failures);
+        if failures == 0 {
+            warn!(provider = self.provider.as_str(), reason = %error, "The provider's keys could not be fetched.");
+        }
+        match error {
+            ProviderError::Unavailable {
+                retry_after: Some(asked),
+                ..
+            } => own.max((*asked).min(MAX_RETRY_AFTER)),
+            ProviderError::Rejected(_) | ProviderError::Unavailable { .. } => own,
+        }
+    }
+
+    fn read_copy(&self) {
+        let now = self.deps.clock.now();
+        let read = self.copy.read(now).and_then(|found| {
+            let Some((document, fetched)) = found else {
+                return Ok(());
+            };
+            let (keys, _) =
+                KeySet::from_remote(document.as_bytes()).map_err(std::io::Error::other)?;
+            self.adopt(keys, &[], fetched);
+            Ok(())
+        });
+        if let Err(cause) = read {
+            warn!(provider = self.provider.as_str(), %cause, "The copy of a key set was not read.");
+        }
+    }
+}
+
+impl Source {
+    fn endpoint(&self) -> Option<Endpoint> {
+        match self {
+            Self::Url(url) => Some(url.clone()),
+            Self::Discovered(metadata) => metadata.borrow().jwks_uri(),
+        }
+    }
+
+    /// Waits until the address is another one than `from`.
+    async fn moved(&mut self, from: Option<&Endpoint>) {
+        while self.endpoint().as_ref() == from {
+            let told = match self {
+                Self::Discovered(metadata) => metadata.changed().await.is_ok(),
+                Self::Url(_) => false,
+            };
+            if !told {
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+/// `max-age` (RFC 9111 §5.2.2.1), between a minute and a day.
+fn lifetime(headers: &HeaderMap) -> Option<Duration> {
+    let directives = headers.get_all(header::CACHE_CONTROL).into_iter();
+    let seconds = directives
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .find_map(|directive| {
+            let (name, value) = directive.split_once('=')?;
+            let is_max_age = name.trim_ascii().eq_ignore_ascii_case("max-age");
+            is_max_age.then(|| value.trim_ascii().trim_matches('"').parse().ok())?
+        })?;
+    Some(Duration::from_secs(seconds).clamp(MIN_REFRESH, MAX_REFRESH))
+}

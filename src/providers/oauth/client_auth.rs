@@ -1,0 +1,155 @@
+//! How we prove to a provider who we are (OpenID Connect Core 1.0 §9).
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use http::header;
+use serde_json::Map;
+use serde_json::Value;
+
+use crate::clock::UnixTime;
+use crate::entropy::Entropy;
+use crate::identity::Outage;
+use crate::providers::ProviderError;
+use crate::providers::client::Call;
+use crate::providers::client::Endpoint;
+use crate::providers::oauth::form::Form;
+use crate::providers::oauth::form::encoded;
+use crate::providers::settings::ClientAuth;
+use crate::providers::settings::OAuthClient;
+use crate::secret::Secret;
+use crate::telemetry::metrics::Operation;
+use crate::token::SigningKey;
+
+/// How long an assertion of ours is good.
+const ASSERTION_LIFE: Duration = Duration::from_secs(60);
+
+/// Our registration at a provider, ready to be used.
+#[derive(Debug)]
+pub(in crate::providers) struct ClientAuthenticator {
+    id: Box<str>,
+    method: Method,
+}
+
+#[derive(Debug)]
+enum Method {
+    Basic(HeaderValue),
+    Post(Secret<String>),
+    Key(SigningKey),
+    Public,
+}
+
+impl ClientAuthenticator {
+    /// Reads the secrets of a registration.
+    ///
+    /// # Errors
+    ///
+    /// When the private key is not one. The text does not contain it.
+    pub(in crate::providers) fn new(client: &OAuthClient) -> Result<Self, String> {
+        let method = match &client.auth {
+            ClientAuth::SecretBasic(secret) => Method::Basic(basic(&client.id, secret)?),
+            ClientAuth::SecretPost(secret) => Method::Post(secret.clone()),
+            ClientAuth::PrivateKeyJwt(pem) => {
+                let key = SigningKey::from_pem(pem.expose().as_bytes());
+                Method::Key(key.map_err(|cause| format!("the client's private key: {cause}"))?)
+            }
+            ClientAuth::None => Method::Public,
+        };
+        Ok(Self {
+            id: client.id.clone(),
+            method,
+        })
+    }
+
+    /// `client_id`.
+    pub(in crate::providers) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The call that sends `form` as us. `audience` names the provider in an assertion: its issuer identifier, so that
+    /// another provider cannot use what we sent it (RFC 7523 §3).
+    ///
+    /// # Errors
+    ///
+    /// [`Outage::Malformed`] when an assertion cannot be signed.
+    pub(in crate::providers) fn post(
+        &self,
+        operation: Operation,
+        to: &Endpoint,
+        form: Form,
+        audience: &str,
+        now: UnixTime,
+        entropy: &dyn Entropy,
+    ) -> Result<Call, ProviderError> {
+        let form = match &self.method {
+            Method::Basic(credentials) => {
+                let call = Call::post_form(operation, to, form.into_body());
+                return Ok(call.header(header::AUTHORIZATION, credentials.clone()));
+            }
+            Method::Post(secret) => form
+                .with("client_id", &self.id)
+                .with("client_secret", secret.expose()),
+            Method::Key(key) => {
+                let assertion = self.assertion(key, audience, now, entropy);
+                form.with("client_id", &self.id)
+                    .with(
+                        "client_assertion_type",
+                        "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+                    )
+                    .with("client_assertion", &assertion?)
+            }
+            Method::Public => form.with("client_id", &self.id),
+        };
+        Ok(Call::post_form(operation, to, form.into_body()))
+    }
+
+    /// RFC 7523 §3.
+    fn assertion(
+        &self,
+        key: &SigningKey,
+        audience: &str,
+        now: UnixTime,
+        entropy: &dyn Entropy,
+    ) -> Result<String, ProviderError> {
+        let claims = Map::from_iter([
+            ("iss".to_owned(), Value::from(&*self.id)),
+            ("sub".to_owned(), Value::from(&*self.id)),
+            ("aud".to_owned(), Value::from(audience)),
+            ("iat".to_owned(), Value::from(now.as_secs())),
+            (
+                "exp".to_owned(),
+                Value::from((now + ASSERTION_LIFE).as_secs()),
+            ),
+            ("jti".to_owned(), Value::from(entropy.token())),
+        ]);
+        key.sign("JWT", &claims)
+            .map_err(|_| Outage::Malformed.into())
+    }
+}
+
+/// RFC 6749 §2.3.1: both halves are encoded as in a form before they are joined.
+fn basic(id: &str, secret: &Secret<String>) -> Result<HeaderValue, String> {
+    let pair = Secret::new(format!("{}:{}", encoded(id), encoded(secret.expose())));
+    let text = format!("Basic {}", STANDARD.encode(pair.expose()));
+    let mut value =
+        HeaderValue::try_from(text).map_err(|_| "the client's secret cannot be sent".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn basic_credentials_are_encoded_before_they_are_joined() {
+        let secret = Secret::new("p:ä +".to_owned());
+        let value = basic("a:b", &secret).unwrap();
+        let sent = value.to_str().unwrap().strip_prefix("Basic ").unwrap();
+        let pair = STANDARD.decode(sent).unwrap();
+        assert_eq!(pair, b"a%3Ab:p%3A%C3%A4%20%2B");
+        assert!(value.is_sensitive());
+    }
+}

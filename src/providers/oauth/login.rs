@@ -1,0 +1,197 @@
+//! Browser login at an OpenID provider: authorization code with PKCE (OpenID Connect Core 1.0 §3.1).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::StatusCode;
+use serde_json::Map;
+use serde_json::Value;
+
+use crate::clock::UnixTime;
+use crate::identity::Outage;
+use crate::identity::Refusal;
+use crate::providers::Deps;
+use crate::providers::LoggedIn;
+use crate::providers::Login;
+use crate::providers::LoginAnswer;
+use crate::providers::LoginStart;
+use crate::providers::ProviderError;
+use crate::providers::bearer::SignedTokens;
+use crate::providers::client::Answer;
+use crate::providers::client::Client;
+use crate::providers::client::Endpoint;
+use crate::providers::oauth::client_auth::ClientAuthenticator;
+use crate::providers::oauth::discovery::Discovery;
+use crate::providers::oauth::discovery::Metadata;
+use crate::providers::oauth::form::Form;
+use crate::secret::Secret;
+use crate::telemetry::metrics::Operation;
+
+/// The longest `sid`, in bytes: it is kept as an index.
+const MAX_SID: usize = 256;
+
+/// The login half of an OpenID provider.
+#[derive(Debug)]
+pub(in crate::providers) struct OidcLogin {
+    /// Our registration there.
+    pub(in crate::providers) client: ClientAuthenticator,
+    /// Our callback path.
+    pub(in crate::providers) redirect_path: String,
+    /// What is asked for, joined by spaces.
+    pub(in crate::providers) scope: String,
+    /// Whether `iss` must be in the answer whatever the metadata say.
+    pub(in crate::providers) require_iss: bool,
+    /// Where things are.
+    pub(in crate::providers) discovery: Arc<Discovery>,
+    /// How ID tokens are judged.
+    pub(in crate::providers) tokens: Arc<SignedTokens>,
+    /// How the token endpoint is asked.
+    pub(in crate::providers) http: Arc<Client>,
+    /// The clock is the caller's; this is for identifiers.
+    pub(in crate::providers) deps: Deps,
+}
+
+#[async_trait]
+impl Login for OidcLogin {
+    fn redirect_path(&self) -> &str {
+        &self.redirect_path
+    }
+
+    fn client_id(&self) -> &str {
+        self.client.id()
+    }
+
+    async fn start(&self, start: LoginStart<'_>) -> Result<String, ProviderError> {
+        let metadata = self.discovery.metadata().await?;
+        let endpoint = known(metadata.authorization_endpoint.as_ref())?;
+        let form = Form::default()
+            .with("response_type", "code")
+            .with("client_id", self.client.id())
+            .with("redirect_uri", start.redirect_uri)
+            .with("scope", &self.scope)
+            .with("state", start.state)
+            .with("nonce", start.nonce)
+            .with("code_challenge", &challenge(start.verifier))
+            .with("code_challenge_method", "S256");
+        Ok(form.onto(&endpoint.to_string()))
+    }
+
+    async fn finish(
+        &self,
+        answer: LoginAnswer<'_>,
+        now: UnixTime,
+    ) -> Result<LoggedIn, ProviderError> {
+        let metadata = self.discovery.metadata().await?;
+        self.check_issuer(answer.iss, &metadata)?;
+        let endpoint = known(metadata.token_endpoint.as_ref())?;
+        let form = Form::default()
+            .with("grant_type", "authorization_code")
+            .with("code", answer.code)
+            .with("redirect_uri", answer.redirect_uri)
+            .with("code_verifier", answer.verifier.expose());
+        let issuer = self.tokens.issuer().as_str();
+        let entropy = &*self.deps.entropy;
+        let call = self
+            .client
+            .post(Operation::Token, endpoint, form, issuer, now, entropy)?;
+        // Made once: a code is redeemed once, and a second try would end what the first may have begun (RFC 6749 §4.1.2).
+        let tokens = self.http.call(&call, |answer| read(&answer)).await?;
+        let (authenticated, verified) = self
+            .tokens
+            .judge_id_token(
+                tokens.id_token.expose(),
+                answer.nonce,
+                self.client.id(),
+                now,
+            )
+            .await?;
+        Ok(LoggedIn {
+            authenticated,
+            id_token: tokens.id_token,
+            refresh_token: tokens.refresh_token,
+            sid: sid(verified.claims().text("sid")),
+        })
+    }
+
+    fn logout_url(&self, id_token: &Secret<String>, return_to: &str) -> Option<String> {
+        let endpoint = self.discovery.current()?.end_session_endpoint.clone()?;
+        let form = Form::default()
+            .with("id_token_hint", id_token.expose())
+            .with("client_id", self.client.id())
+            .with("post_logout_redirect_uri", return_to);
+        Some(form.onto(&endpoint.to_string()))
+    }
+}
+
+impl OidcLogin {
+    /// RFC 9207 §2.4: an `iss` that is there must be right, and where one is announced it must be there.
+    fn check_issuer(&self, iss: Option<&str>, metadata: &Metadata) -> Result<(), Refusal> {
+        let right = match iss {
+            Some(iss) => iss == self.tokens.issuer().as_str(),
+            None => !(self.require_iss || metadata.names_itself),
+        };
+        right.then_some(()).ok_or(Refusal::WrongIssuer)
+    }
+}
+
+/// Metadata without what a login needs are no metadata of a provider that has logins.
+fn known(endpoint: Option<&Endpoint>) -> Result<&Endpoint, ProviderError> {
+    endpoint.ok_or_else(|| Outage::Malformed.into())
+}
+
+/// RFC 7636 §4.2, S256.
+fn challenge(verifier: &Secret<String>) -> String {
+    let hash = digest::digest(&digest::SHA256, verifier.expose().as_bytes());
+    URL_SAFE_NO_PAD.encode(hash)
+}
+
+fn sid(text: Option<&str>) -> Option<Box<str>> {
+    text.filter(|sid| !sid.is_empty() && sid.len() <= MAX_SID)
+        .map(Box::from)
+}
+
+/// What the token endpoint hands out (OpenID Connect Core 1.0 §3.1.3.3), as far as it is used.
+#[derive(Debug)]
+struct Tokens {
+    id_token: Secret<String>,
+    refresh_token: Option<Secret<String>>,
+}
+
+fn read(answer: &Answer) -> Result<Tokens, ProviderError> {
+    let document: Map<String, Value> =
+        serde_json::from_slice(&answer.body).map_err(|_| Outage::Malformed)?;
+    if answer.status != StatusCode::OK {
+        let error = document.get("error").and_then(Value::as_str);
+        return Err(error.map_or_else(|| Outage::Malformed.into(), judge_error));
+    }
+    let text = |name: &str| match document.get(name) {
+        Some(Value::String(text)) => Some(Secret::new(text.clone())),
+        _ => None,
+    };
+    Ok(Tokens {
+        id_token: text("id_token").ok_or(Outage::Malformed)?,
+        refresh_token: text("refresh_token"),
+    })
+}
+
+/// RFC 6749 §5.2, OpenID Connect Core 1.0 §3.1.2.6: what is said of the code or the person is final; what is said of us
+/// (a wrong secret, a grant that is switched off) is no judgement of anybody.
+fn judge_error(error: &str) -> ProviderError {
+    match error {
+        "invalid_client" | "unauthorized_client" | "unsupported_grant_type" => {
+            Outage::Malformed.into()
+        }
+        "server_error" | "temporarily_unavailable" => Outage::Http5xx.into(),
+        "slow_down" => Outage::RateLimited.into(),
+        "interaction_required" | "mfa_required" | "unmet_authentication_requirements" => {
+            Refusal::MfaRequired.into()
+        }
+        "access_denied" | "consent_required" | "account_selection_required" | "login_required" => {
+            Refusal::Policy.into()
+        }
+        _ => Refusal::BadCredentials.into(),
+    }
+}

@@ -1,0 +1,14 @@
+//! OAuth 2.0 and OpenID Connect as a client speaks them: metadata, how we prove who we are, the login.
+//!
+//! It must never judge a token by itself: signed ones go through `token::verify`.
+
+mod client_auth;
+mod discovery;
+mod form;
+mod login;
+
+pub(super) use client_auth::ClientAuthenticator;
+pub(super) use discovery::Discovered;
+pub(super) use discovery::Discovery;
+pub(super) use form::Form;
+pub(super) use login::OidcLogin;
