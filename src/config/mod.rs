@@ -2,9 +2,80 @@
 //!
 //! [`load`] is pure given its [`Source`]: it reads no file and no environment of its own, and a bad file changes nothing.
 
+mod compile;
+mod keys;
 mod problem;
 mod raw;
 mod scalar;
 pub(crate) mod settings;
 mod shape;
+mod source;
 mod tree;
+
+pub(crate) use keys::Draft;
+pub(crate) use keys::KeyName;
+pub(crate) use keys::KeysError;
+pub(crate) use problem::Problem;
+pub(crate) use problem::Problems;
+pub(crate) use problem::Severity;
+pub(crate) use source::CONFIG_VARIABLE;
+pub(crate) use source::Environment;
+pub(crate) use source::LOG_VARIABLE;
+pub(crate) use source::Source;
+pub(crate) use source::SourceError;
+pub(crate) use source::System;
+
+use std::path::PathBuf;
+
+use crate::config::problem::Report;
+use crate::config::raw::RawConfig;
+use crate::config::shape::Shape as _;
+use crate::config::tree::Content;
+
+/// A configuration that nothing refuses.
+#[derive(Clone, Debug)]
+pub(crate) struct Compiled {
+    /// The settings, once their keys are there: see [`Draft::ensure`].
+    pub(crate) draft: Draft,
+    /// What somebody should look at.
+    pub(crate) warnings: Problems,
+    /// The files that the configuration names, sorted: a change of one is a change of the configuration.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// Reads and checks a configuration.
+///
+/// # Errors
+///
+/// Everything that is wrong with it, warnings included.
+pub(crate) fn load(source: &Source) -> Result<Compiled, Problems> {
+    let mut report = Report::default();
+    let root = match tree::parse(&source.text) {
+        Ok(root) => root,
+        Err(error) => {
+            report.error(error.mark, format!("this is not YAML: {}", error.message));
+            report.blot_rest_of_line(&source.text, error.mark);
+            return Err(report.finish(&source.path, &source.text, |_| None));
+        }
+    };
+    let finish = |report: Report| report.finish(&source.path, &source.text, |id| root.path_to(id));
+    if matches!(root.content, Content::Null) {
+        report
+            .error(root.mark, "the file is empty")
+            .hint("`config/minimal.yaml` is a beginning");
+        return Err(finish(report));
+    }
+    let Some(raw) = RawConfig::read(&root, &mut report) else {
+        return Err(finish(report));
+    };
+    let outcome = compile::compile(&raw, source, report);
+    let problems = finish(outcome.report);
+    match outcome.draft {
+        Some(draft) if !problems.refuse() => Ok(Compiled {
+            draft,
+            warnings: problems,
+            files: outcome.files,
+        }),
+        _ => Err(problems),
+    }
+}

@@ -155,6 +155,11 @@ impl Report {
         }
     }
 
+    /// Of a line that is no YAML only the first key is quoted: what follows may be a secret.
+    pub(crate) fn blot_rest_of_line(&mut self, text: &str, mark: Mark) {
+        self.blots.extend(blots_of_unreadable(text, mark));
+    }
+
     /// Whether any problem refuses the file.
     pub(crate) fn refuses(&self) -> bool {
         self.found
@@ -283,7 +288,7 @@ impl<'a> Lines<'a> {
 }
 
 /// The quoted line of a file that is not YAML: only its first key, since what follows may be a secret.
-pub(crate) fn blots_of_unreadable(text: &str, mark: Mark) -> Option<Range<usize>> {
+fn blots_of_unreadable(text: &str, mark: Mark) -> Option<Range<usize>> {
     let start: usize = text
         .split_inclusive('\n')
         .take((mark.line as usize).checked_sub(1)?)

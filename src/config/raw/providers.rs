@@ -338,7 +338,8 @@ mappings! {
     RawAuthoritative {
         /// Attributes, by our name or by the name of the claim they come from.
         claims: List<At<String>>,
-        @later "email_domains";
+        /// Domains of which it may say that an address belongs to the person, verified or not.
+        email_domains: List<At<String>>,
     }
 
     /// How the assurance of a provider's credentials is read.

@@ -1,0 +1,414 @@
+//! `apps`: hosts, upstreams, and what an application learns about people.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use http::HeaderName;
+use http::HeaderValue;
+
+use crate::config::compile::address::Peer;
+use crate::config::compile::address::host;
+use crate::config::compile::address::path_pattern;
+use crate::config::compile::address::url;
+use crate::config::compile::claims;
+use crate::config::compile::claims::Words;
+use crate::config::compile::context::Context;
+use crate::config::compile::headers;
+use crate::config::compile::providers::Provider;
+use crate::config::compile::routes;
+use crate::config::compile::tokens::span;
+use crate::config::raw::RawApp;
+use crate::config::raw::RawAssertion;
+use crate::config::raw::RawConfig;
+use crate::config::raw::RawUpstream;
+use crate::config::scalar::Span;
+use crate::config::shape::At;
+use crate::config::shape::Field;
+use crate::proxy::settings::App;
+use crate::proxy::settings::Assertion;
+use crate::proxy::settings::HeaderRule;
+use crate::proxy::settings::Origin;
+use crate::proxy::settings::Upstream;
+use crate::rollout::AppId;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// All applications; `speakers` are the providers whose people each of them sees.
+pub(super) fn compile(
+    context: &mut Context<'_>,
+    raw: &RawConfig,
+    providers: &[Provider],
+    speakers: &HashMap<String, Vec<String>>,
+) -> Vec<App> {
+    let Some(named) = raw.apps.required(raw.mark, "apps", &mut context.report) else {
+        return Vec::new();
+    };
+    let mut hosts: HashMap<Box<str>, (String, u32)> = HashMap::new();
+    let mut apps = Vec::new();
+    for (name, raw) in &named.entries {
+        context.name("an application", name);
+        let Some(raw) = raw else { continue };
+        let heard: Vec<&Words> = speakers
+            .get(&name.value)
+            .into_iter()
+            .flatten()
+            .filter_map(|speaker| providers.iter().find(|p| p.name.value == *speaker))
+            .map(|provider| &provider.words)
+            .collect();
+        let own_hosts = self::hosts(context, name, raw, &mut hosts);
+        let upstream = raw
+            .upstream
+            .required(raw.mark, "upstream", &mut context.report);
+        let upstream = upstream.and_then(|raw| self::upstream(context, raw));
+        let mut written = Written::default();
+        let identity_headers = identity_headers(context, raw, &heard, &mut written);
+        let static_headers = static_headers(context, raw, &mut written);
+        let assertion = match raw.assertion.get() {
+            Some(raw) => assertion(context, name, raw, &mut written).map(Some),
+            None => Some(None),
+        };
+        let routes = routes::compile(context, raw);
+        credential_headers(context, raw, providers, &written);
+        if let (Some(upstream), Some(assertion)) = (upstream, assertion) {
+            apps.push(App {
+                id: AppId::new(&name.value),
+                hosts: own_hosts,
+                upstream,
+                identity_headers,
+                static_headers,
+                assertion,
+                forward_credentials: raw.forward_credentials.or(false),
+                routes,
+            });
+        }
+    }
+    apps
+}
+
+fn hosts(
+    context: &mut Context<'_>,
+    name: &At<String>,
+    raw: &RawApp,
+    taken: &mut HashMap<Box<str>, (String, u32)>,
+) -> Vec<Box<str>> {
+    let mut own = Vec::new();
+    let Some(list) = raw.hosts.required(raw.mark, "hosts", &mut context.report) else {
+        return own;
+    };
+    for at in &list.items {
+        let Some(host) = host(context, at, true) else {
+            continue;
+        };
+        if let Some((other, line)) = taken.get(&host) {
+            context
+                .report
+                .error(at.mark, format!("`{host}` belongs to `{other}` already"))
+                .value(&host)
+                .hint(format!("it stands on line {line}"));
+            continue;
+        }
+        taken.insert(host.clone(), (name.value.clone(), at.mark.line));
+        own.push(host);
+    }
+    own
+}
+
+/// Where an application lives.
+pub(super) fn upstream(context: &mut Context<'_>, raw: &RawUpstream) -> Option<Upstream> {
+    let one = raw.url.get().into_iter();
+    let many = raw.urls.get().map_or(&[][..], |list| &list.items);
+    if let (Some(_), Some(list)) = (raw.url.get(), raw.urls.get()) {
+        context
+            .report
+            .error(list.mark, "either `url` or `urls`, not both");
+    }
+    if raw.url.is_absent() && raw.urls.is_absent() {
+        context.report.error(raw.mark, "`url` is missing");
+    }
+    let mut origins: Vec<Origin> = Vec::new();
+    for at in one.chain(many) {
+        let Some(origin) = origin(context, at) else {
+            continue;
+        };
+        if origins.contains(&origin) {
+            context
+                .report
+                .error(at.mark, "stands here twice")
+                .value(&at.value);
+        } else if origins.first().is_some_and(|first| first.tls != origin.tls) {
+            context
+                .report
+                .error(at.mark, "some origins with TLS and some without")
+                .value(&at.value);
+        } else {
+            origins.push(origin);
+        }
+    }
+    let (hour, quick) = (Duration::from_secs(3_600), Duration::from_millis(10));
+    span(
+        context,
+        &raw.connect_timeout,
+        quick,
+        60 * SECOND,
+        "from `10ms` to `60s`",
+    );
+    span(
+        context,
+        &raw.response_timeout,
+        quick,
+        hour,
+        "from `10ms` to `1h`",
+    );
+    span(context, &raw.idle, Duration::ZERO, hour, "at most `1h`");
+    let ca = context.pem(&raw.ca, "the CA file", "CERTIFICATE");
+    let client_certificate = raw.client_certificate.get().and_then(|pair| {
+        let certificate = context.pem(&pair.certificate, "the certificate", "CERTIFICATE");
+        let key = context.pem(&pair.key, "the private key", "PRIVATE KEY");
+        for (key, field) in [("certificate", &pair.certificate), ("key", &pair.key)] {
+            field.required(pair.mark, key, &mut context.report);
+        }
+        Some((certificate?, key?))
+    });
+    for (key, mark) in [
+        ("ca", raw.ca.get().map(|file| file.mark)),
+        (
+            "client_certificate",
+            raw.client_certificate.get().map(|pair| pair.mark),
+        ),
+    ] {
+        if let Some(mark) = mark
+            && origins.first().is_some_and(|origin| !origin.tls)
+        {
+            context
+                .report
+                .error(mark, format!("`{key}` has no effect without TLS"))
+                .hint("write `https://` in front of the origin");
+        }
+    }
+    let health = raw.health.get();
+    let health_path = health.and_then(|health| {
+        span(
+            context,
+            &health.interval,
+            SECOND / 10,
+            hour,
+            "from `100ms` to `1h`",
+        );
+        let at = health
+            .path
+            .required(health.mark, "path", &mut context.report)?;
+        path_pattern(context, at).map(String::from)
+    });
+    if origins.is_empty() {
+        return None;
+    }
+    Some(Upstream {
+        origins,
+        http2: raw.http2.or(false),
+        connect_timeout: raw.connect_timeout.or(Span(3 * SECOND)).0,
+        response_timeout: raw.response_timeout.or(Span(60 * SECOND)).0,
+        idle: raw.idle.or(Span(4 * SECOND)).0,
+        ca,
+        client_certificate,
+        health_path,
+        health_interval: health.map_or(5 * SECOND, |health| health.interval.or(Span(5 * SECOND)).0),
+        preserve_host: raw.preserve_host.or(true),
+    })
+}
+
+fn origin(context: &mut Context<'_>, at: &At<String>) -> Option<Origin> {
+    let uri = url(context, at, Peer::Other)?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    if !matches!(path, "" | "/") {
+        context
+            .report
+            .error(
+                at.mark,
+                format!("`{}` has a path: requests keep their own", at.value),
+            )
+            .value(&at.value)
+            .hint("write scheme, host and port alone");
+        return None;
+    }
+    let tls = uri.scheme_str() == Some("https");
+    Some(Origin {
+        tls,
+        host: uri.host()?.into(),
+        port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+    })
+}
+
+/// Names that an application is told, folded, with the line each stands on.
+#[derive(Default)]
+struct Written(HashMap<String, u32>);
+
+impl Written {
+    /// Whether the name is new; reports it if not.
+    fn add(&mut self, context: &mut Context<'_>, at: &At<String>) -> bool {
+        let folded = headers::folded(&at.value);
+        if let Some(line) = self.0.get(&folded) {
+            context
+                .report
+                .error(
+                    at.mark,
+                    format!(
+                        "`{}` is written twice: CGI-like programs see one name",
+                        at.value
+                    ),
+                )
+                .value(&at.value)
+                .hint(format!("the other one is on line {line}"));
+            return false;
+        }
+        self.0.insert(folded, at.mark.line);
+        true
+    }
+}
+
+fn identity_headers(
+    context: &mut Context<'_>,
+    raw: &RawApp,
+    speakers: &[&Words],
+    written: &mut Written,
+) -> Vec<HeaderRule> {
+    let mut rules = Vec::new();
+    let Some(named) = raw.identity_headers.get() else {
+        return rules;
+    };
+    for (name, template) in named.readable() {
+        let header = headers::written(context, name);
+        let new = written.add(context, name);
+        let template = claims::template(context, template, speakers);
+        if let (Some(name), Some(template), true) = (header, template, new) {
+            rules.push(HeaderRule { name, template });
+        }
+    }
+    rules
+}
+
+fn static_headers(
+    context: &mut Context<'_>,
+    raw: &RawApp,
+    written: &mut Written,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let mut fixed = Vec::new();
+    let Some(named) = raw.static_headers.get() else {
+        return fixed;
+    };
+    for (name, value) in named.readable() {
+        let header = headers::written(context, name);
+        let new = written.add(context, name);
+        let bytes = match value.value.get() {
+            Some(text) => {
+                clear_text(context, name, text);
+                Some(text.value.clone().into_bytes())
+            }
+            None => context
+                .secret_from(&value.file, &value.env, "the header value")
+                .map(|secret| secret.expose().clone()),
+        };
+        let Some(bytes) = bytes else { continue };
+        let Ok(mut parsed) = HeaderValue::from_bytes(&bytes) else {
+            context.report.error(
+                value.mark,
+                "the value cannot stand in a header: it has a control character",
+            );
+            continue;
+        };
+        parsed.set_sensitive(value.value.get().is_none());
+        if let (Some(header), true) = (header, new) {
+            fixed.push((header, parsed));
+        }
+    }
+    fixed
+}
+
+/// Reports a fixed value whose header says that it is a secret.
+fn clear_text(context: &mut Context<'_>, name: &At<String>, text: &At<String>) {
+    let folded = headers::folded(&name.value);
+    let telling = [
+        "authorization",
+        "secret",
+        "token",
+        "password",
+        "passwd",
+        "api-key",
+        "apikey",
+        "credential",
+        "signature",
+    ];
+    if telling.iter().any(|word| folded.contains(word)) {
+        context.report.blot(text.mark);
+        context
+            .report
+            .error(text.mark, format!("a secret in clear text: `{}` sounds like one", name.value))
+            .hint("put it in a file or an environment variable: `{ file: /run/secrets/… }` or `{ env: … }`");
+    }
+}
+
+fn assertion(
+    context: &mut Context<'_>,
+    app: &At<String>,
+    raw: &RawAssertion,
+    written: &mut Written,
+) -> Option<Assertion> {
+    let issuer = raw.issuer.required(raw.mark, "issuer", &mut context.report);
+    let default = At {
+        value: "X-Authferry-Assertion".to_owned(),
+        mark: raw.mark,
+    };
+    let at = raw.header.get().unwrap_or(&default);
+    let header = headers::written(context, at);
+    let new = written.add(context, at);
+    span(context, &raw.ttl, SECOND, 300 * SECOND, "from `1s` to `5m`");
+    if !new {
+        return None;
+    }
+    Some(Assertion {
+        header: header?,
+        issuer: issuer?.value.as_str().into(),
+        audience: raw.audience.or(app.value.clone()).into(),
+        ttl: raw.ttl.or(Span(60 * SECOND)).0,
+    })
+}
+
+/// Reports a header that carries a credential to us and a statement to the application.
+fn credential_headers(
+    context: &mut Context<'_>,
+    raw: &RawApp,
+    providers: &[Provider],
+    written: &Written,
+) {
+    let forwards = raw.forward_credentials.or(false);
+    if let Some(line) = written.0.get("authorization")
+        && forwards
+    {
+        let mark = raw.forward_credentials.get().map_or(raw.mark, |at| at.mark);
+        context.report.error(
+            mark,
+            format!(
+                "`Authorization` is written on line {line}: the client's cannot be forwarded too"
+            ),
+        );
+    }
+    for settings in providers
+        .iter()
+        .filter_map(|provider| provider.settings.as_ref())
+    {
+        let Some(header) = &settings.owns.api_key_header else {
+            continue;
+        };
+        if let Some(line) = written.0.get(&headers::folded(header.as_str())) {
+            context
+                .report
+                .error(
+                    raw.mark,
+                    format!(
+                        "`{header}` on line {line} carries API keys of provider `{}`",
+                        settings.id
+                    ),
+                )
+                .hint("a header is either a credential or a statement of ours");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A directory as a provider.
+
+use crate::config::compile::context::Context;
+use crate::config::compile::providers::Kind;
+use crate::config::raw::RawLdap;
+use crate::identity::ClaimPath;
+
+/// Without the feature, a directory is refused by name.
+#[cfg(not(feature = "ldap"))]
+pub(super) fn ldap(
+    context: &mut Context<'_>,
+    _name: &str,
+    raw: &RawLdap,
+    _mapping: &[(Box<str>, ClaimPath)],
+) -> Option<Kind> {
+    context
+        .report
+        .error(raw.mark, "`ldap` is not in this build")
+        .hint("build with `--features ldap`");
+    None
+}
+
+/// A directory.
+#[cfg(feature = "ldap")]
+pub(super) fn ldap(
+    context: &mut Context<'_>,
+    name: &str,
+    raw: &RawLdap,
+    mapping: &[(Box<str>, ClaimPath)],
+) -> Option<Kind> {
+    use crate::config::compile::kinds::cache;
+    use crate::config::compile::kinds::own_issuer;
+    use crate::config::compile::tokens::texts;
+    use crate::providers::Owns;
+    use crate::providers::settings;
+    use crate::providers::settings::KindSettings;
+
+    let url = raw.url.required(raw.mark, "url", &mut context.report);
+    let good_url = url.and_then(|at| server(context, at, raw.starttls.or(false)));
+    let user_dn = raw
+        .user_dn
+        .required(raw.mark, "user_dn", &mut context.report);
+    if let Some(at) = user_dn
+        && !at.value.contains("{username}")
+    {
+        context
+            .report
+            .error(
+                at.mark,
+                "`user_dn` names nobody: `{username}` is missing in it",
+            )
+            .value(&at.value)
+            .hint("such as `uid={username},ou=people,dc=corp,dc=example`");
+    }
+    let groups = raw.groups.get().map(|groups| {
+        let base = groups
+            .base
+            .required(groups.mark, "base", &mut context.report);
+        let filter = groups
+            .filter
+            .required(groups.mark, "filter", &mut context.report);
+        if let Some(at) = filter {
+            group_filter(context, at);
+        }
+        Some(settings::LdapGroups {
+            base: base?.value.clone(),
+            filter: filter?.value.clone(),
+            attribute: groups.attribute.or("cn".into()),
+        })
+    });
+    let cache = cache(context, &raw.cache);
+    let attributes = if raw.attributes.is_absent() {
+        read_attributes(mapping)
+    } else {
+        texts(raw.attributes.get())
+    };
+    Some(Kind {
+        owns: Owns {
+            basic: true,
+            ..Owns::default()
+        },
+        mark: raw.mark,
+        timeout: None,
+        settings: KindSettings::Ldap(settings::Ldap {
+            issuer: own_issuer(name, &raw.issuer),
+            url: good_url?,
+            starttls: raw.starttls.or(false),
+            user_dn: user_dn?.value.clone(),
+            attributes,
+            groups: match groups {
+                Some(groups) => Some(groups?),
+                None => None,
+            },
+            cache,
+        }),
+    })
+}
+
+/// The attributes that a mapping reads: the first step of each path; `groups` comes from the group search.
+#[cfg(feature = "ldap")]
+fn read_attributes(mapping: &[(Box<str>, ClaimPath)]) -> Vec<Box<str>> {
+    let mut names: Vec<Box<str>> = Vec::new();
+    for (_, path) in mapping {
+        let text = path.to_string();
+        let name = text.split(['.', '[']).next().unwrap_or_default();
+        if name != "groups" && !names.iter().any(|known| **known == *name) {
+            names.push(name.into());
+        }
+    }
+    names
+}
+
+#[cfg(feature = "ldap")]
+fn group_filter(context: &mut Context<'_>, at: &crate::config::shape::At<String>) {
+    let text = at.value.as_str();
+    let open = text.matches('(').count();
+    if !text.starts_with('(') || !text.ends_with(')') || open != text.matches(')').count() {
+        context
+            .report
+            .error(at.mark, format!("`{text}` is not a search filter"))
+            .value(text)
+            .hint("parentheses around it, such as `(member={dn})`");
+    } else if !text.contains("{dn}") && !text.contains("{username}") {
+        context
+            .report
+            .error(at.mark, "the filter finds the same groups for everybody")
+            .value(text)
+            .hint("`{dn}` or `{username}` stands for the person");
+    }
+}
+
+/// `ldaps://host[:port]`, or `ldap://` with StartTLS or on loopback.
+#[cfg(feature = "ldap")]
+fn server(
+    context: &mut Context<'_>,
+    at: &crate::config::shape::At<String>,
+    starttls: bool,
+) -> Option<String> {
+    use crate::config::compile::address::is_loopback_host;
+
+    let text = at.value.as_str();
+    let authority = |rest: &str| rest.trim_end_matches('/').to_owned();
+    let (tls, authority) = match text.split_once("://") {
+        Some(("ldaps", rest)) => (true, authority(rest)),
+        Some(("ldap", rest)) => (false, authority(rest)),
+        Some(_) | None => {
+            context
+                .report
+                .error(at.mark, format!("`{text}` is not an LDAP URL"))
+                .value(text)
+                .hint("such as `ldaps://ad.corp.example:636`");
+            return None;
+        }
+    };
+    if authority.contains('@') {
+        context.report.blot(at.mark);
+        context
+            .report
+            .error(at.mark, "a URL with a user name or password in it");
+        return None;
+    }
+    let parsed = authority.parse::<http::uri::Authority>().ok();
+    let Some(parsed) = parsed.filter(|parsed| !parsed.host().is_empty()) else {
+        context
+            .report
+            .error(at.mark, format!("`{text}` is not an LDAP URL"))
+            .value(text)
+            .hint(
+                "a host and a port, without path or query, such as `ldaps://ad.corp.example:636`",
+            );
+        return None;
+    };
+    if tls && starttls {
+        context
+            .report
+            .error(
+                at.mark,
+                "`ldaps://` has TLS already: `starttls` is for `ldap://`",
+            )
+            .value(text);
+        return None;
+    }
+    if !tls && !starttls && !is_loopback_host(parsed.host()) {
+        context
+            .report
+            .error(
+                at.mark,
+                format!("`{text}` sends passwords in cleartext over a network"),
+            )
+            .value(text)
+            .hint("use `ldaps://`, or add `starttls: true`");
+        return None;
+    }
+    Some(text.to_owned())
+}

@@ -1,0 +1,188 @@
+//! Raw → settings: pure, and every problem of the file in one run.
+//!
+//! Nothing here asks the network, the clock or the file system except through the [`Source`] it is given. What could
+//! not be read is left out and has been reported; later checks stay silent about it.
+
+mod address;
+mod apps;
+mod claims;
+mod context;
+mod directory;
+mod fallback;
+mod headers;
+mod kinds;
+mod lint;
+mod people;
+mod providers;
+mod rollouts;
+mod routes;
+mod secrets;
+mod server;
+mod stages;
+mod tokens;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use aws_lc_rs::digest;
+
+use crate::config::compile::context::Context;
+use crate::config::compile::providers::Provider;
+use crate::config::keys::Draft;
+use crate::config::problem::Report;
+use crate::config::raw::RawConfig;
+use crate::config::settings::Settings;
+use crate::config::source::Source;
+use crate::providers::settings::KindSettings;
+use crate::rollout::BucketKey;
+use crate::secret::Secret;
+
+/// What compiling leaves behind.
+pub(super) struct Outcome {
+    /// What was found wrong.
+    pub(super) report: Report,
+    /// The settings, where nothing refuses the file.
+    pub(super) draft: Option<Draft>,
+    /// The files that the configuration names.
+    pub(super) files: Vec<PathBuf>,
+}
+
+/// Compiles `raw`, whose shape has been reported into `report` already.
+pub(super) fn compile(raw: &RawConfig, source: &Source, report: Report) -> Outcome {
+    let mut context = Context::new(raw, source, report);
+    let draft = settings(&mut context, raw);
+    let Context {
+        report, mut files, ..
+    } = context;
+    files.sort();
+    files.dedup();
+    Outcome {
+        draft: if report.refuses() { None } else { Some(draft) },
+        report,
+        files,
+    }
+}
+
+fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
+    version(context, raw);
+    let mut providers = providers::compile(context, raw);
+    let canonical = people::canonical(context, raw, &providers);
+    let cohorts = people::cohorts(context, raw, &providers);
+    let membership = rollouts::membership(context, raw);
+    let rollouts = rollouts::compile(context, raw, &providers, &cohorts);
+    let apps = apps::compile(context, raw, &providers, &membership.speakers);
+    let fallbacks = fallback::compile(context, raw, &providers, &membership);
+    let state_dir = server::state_dir(context, raw);
+    let server = server::server(context, raw, has_logins(raw));
+    let sessions = server::sessions(context, raw, &server);
+    callbacks(context, &providers);
+    session_cookie(context, &providers, &sessions.cookie);
+    let admin = server::admin(context, raw, &state_dir);
+    let kill_switch = server::kill_switch(context, raw, &state_dir);
+    let telemetry = server::telemetry(context, raw);
+    let keys = secrets::compile(context, raw);
+    let sha256 = hex(digest::digest(&digest::SHA256, context.source.text.as_bytes()).as_ref());
+    let settings = Settings {
+        revision: sha256.chars().take(12).collect::<String>().into(),
+        sha256: sha256.into(),
+        state_dir,
+        server,
+        admin,
+        telemetry,
+        providers: providers
+            .iter_mut()
+            .filter_map(|provider| provider.settings.take())
+            .collect(),
+        canonical,
+        sessions,
+        cohorts,
+        apps,
+        rollouts,
+        fallbacks,
+        single: membership.single,
+        bucket_key: BucketKey(Secret::new(Vec::new())),
+        kill_switch,
+    };
+    Draft::new(settings, keys)
+}
+
+fn version(context: &mut Context<'_>, raw: &RawConfig) {
+    let version = raw
+        .version
+        .required(raw.mark, "version", &mut context.report);
+    if let Some(at) = version
+        && at.value.0 != 1
+    {
+        context
+            .report
+            .error(
+                at.mark,
+                format!("version {} of the format is not known", at.value.0),
+            )
+            .value(at.value.0)
+            .hint("this build reads `version: 1`");
+    }
+}
+
+/// Whether any provider has browser logins that end in a session of ours.
+fn has_logins(raw: &RawConfig) -> bool {
+    let providers = raw
+        .providers
+        .get()
+        .into_iter()
+        .flat_map(|named| named.readable());
+    providers
+        .filter_map(|(_, provider)| provider.oidc.get())
+        .any(|oidc| !oidc.client.is_absent())
+}
+
+/// Every provider has its own callback (RFC 9700 §4.4: mix-up).
+fn callbacks(context: &mut Context<'_>, providers: &[Provider]) {
+    let mut taken: HashMap<String, String> = HashMap::new();
+    for provider in providers {
+        let Some(KindSettings::Oidc(oidc)) =
+            provider.settings.as_ref().map(|settings| &settings.kind)
+        else {
+            continue;
+        };
+        if oidc.client.is_none() {
+            continue;
+        }
+        if let Some(other) = taken.insert(oidc.redirect_path.clone(), provider.name.value.clone()) {
+            context
+                .report
+                .error(provider.name.mark, format!("`{}` and `{other}` have the same callback `{}`", provider.name.value, oidc.redirect_path))
+                .value(&oidc.redirect_path)
+                .hint("each provider answers at its own `redirect_path`, so that none can pass for another");
+        }
+    }
+}
+
+/// Our cookie is nobody else's.
+fn session_cookie(context: &mut Context<'_>, providers: &[Provider], cookie: &str) {
+    for settings in providers
+        .iter()
+        .filter_map(|provider| provider.settings.as_ref())
+    {
+        if settings.owns.cookies.iter().any(|own| &**own == cookie) {
+            let mark = providers
+                .iter()
+                .find(|p| p.words.provider == settings.id)
+                .map(|p| p.name.mark);
+            context
+                .report
+                .error(
+                    mark.unwrap_or_default(),
+                    format!(
+                        "the cookie `{cookie}` is our own session: provider `{}` cannot own it",
+                        settings.id
+                    ),
+                )
+                .hint("set another `sessions.cookie.name`");
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,417 @@
+//! `identity` and `cohorts`: who is one person, and who is in which group.
+
+use std::collections::HashSet;
+
+use crate::config::compile::address::host;
+use crate::config::compile::address::networks;
+use crate::config::compile::address::path_pattern;
+use crate::config::compile::address::trusted;
+use crate::config::compile::claims;
+use crate::config::compile::claims::Words;
+use crate::config::compile::context::Context;
+use crate::config::compile::headers;
+use crate::config::compile::providers::Provider;
+use crate::config::compile::tokens::texts;
+use crate::config::problem::did_you_mean;
+use crate::config::problem::one_of;
+use crate::config::raw::NormaliseWord;
+use crate::config::raw::RawCohort;
+use crate::config::raw::RawConfig;
+use crate::config::settings::Canonical;
+use crate::config::shape::At;
+use crate::config::shape::List;
+use crate::identity::ClaimPath;
+use crate::identity::Normalise;
+use crate::identity::ProviderId;
+use crate::rollout::Cohort;
+use crate::rollout::CohortId;
+use crate::rollout::Cohorts;
+
+/// Claims that are no proof of who somebody is: reassigned, chosen by the person, or equal by accident.
+const NO_PROOF: &[&str] = &[
+    "email",
+    "mail",
+    "email_verified",
+    "name",
+    "preferred_username",
+    "nickname",
+    "phone_number",
+];
+
+/// `identity.canonical`.
+pub(super) fn canonical(
+    context: &mut Context<'_>,
+    raw: &RawConfig,
+    providers: &[Provider],
+) -> Option<Canonical> {
+    let identity = raw.identity.get()?;
+    let canonical = identity
+        .canonical
+        .required(identity.mark, "canonical", &mut context.report)?;
+    let at = canonical
+        .template
+        .required(canonical.mark, "template", &mut context.report)?;
+    // Checked without providers first: one that lacks an attribute merely stays unjoined.
+    let template = claims::template(context, at, &[])?;
+    let names: Vec<String> = template.names().map(str::to_owned).collect();
+    if names.is_empty() {
+        context
+            .report
+            .error(
+                at.mark,
+                "the same text for everybody: all people would be one person",
+            )
+            .value(&at.value)
+            .hint("name an attribute that is unique, such as `hr:{employee_id}`");
+        return None;
+    }
+    for name in &names {
+        let first = name.split('.').next().unwrap_or(name);
+        proof(context, at, first, providers);
+    }
+    let joined = joined(context, at, &names, providers);
+    let normalise = canonical
+        .normalise
+        .get()
+        .map_or(&[][..], |list| &list.items);
+    Some(Canonical {
+        template,
+        normalise: normalise
+            .iter()
+            .map(|word| match word.value {
+                NormaliseWord::Trim => Normalise::Trim,
+                NormaliseWord::Lowercase => Normalise::Lowercase,
+                NormaliseWord::StripLeadingZeros => Normalise::StripLeadingZeros,
+            })
+            .collect(),
+        authoritative: joined,
+    })
+}
+
+/// Reports an attribute that joins people who may be different ones.
+fn proof(context: &mut Context<'_>, at: &At<String>, name: &str, providers: &[Provider]) {
+    if claims::RESERVED.contains(&name) {
+        context
+            .report
+            .error(
+                at.mark,
+                format!("`{name}` is known only once the canonical name is"),
+            )
+            .value(&at.value);
+        return;
+    }
+    let weak = |claim: &str| NO_PROOF.contains(&claim.to_ascii_lowercase().as_str());
+    let behind = providers
+        .iter()
+        .filter_map(|provider| provider.words.source(name))
+        .find(|source| weak(source));
+    let source = if weak(name) {
+        Some(name.to_owned())
+    } else {
+        behind
+    };
+    if let Some(source) = source {
+        context
+            .report
+            .error(at.mark, format!("`{source}` does not prove who somebody is"))
+            .value(&at.value)
+            .hint("an address or a display name can belong to somebody else tomorrow; join people by an identifier that is never given twice");
+    }
+}
+
+/// Providers that may speak about every attribute of the template.
+fn joined(
+    context: &mut Context<'_>,
+    at: &At<String>,
+    names: &[String],
+    providers: &[Provider],
+) -> Vec<ProviderId> {
+    let mut joined = Vec::new();
+    for provider in providers {
+        let words = &provider.words;
+        let first = |name: &String| name.split('.').next().unwrap_or(name).to_owned();
+        let lacking = names
+            .iter()
+            .map(first)
+            .find(|name| words.source(name).is_none());
+        let silent = names
+            .iter()
+            .map(first)
+            .find(|name| !words.may_speak_about(name));
+        match (lacking, silent) {
+            (None, None) => joined.push(words.provider.clone()),
+            _ if words.partial => {}
+            (Some(name), _) => {
+                let said = context.report.warning(
+                    at.mark,
+                    format!(
+                        "provider `{}` maps no `{name}`: its people stay unjoined",
+                        words.provider
+                    ),
+                );
+                said.value(&at.value).hint(format!(
+                    "add `{name}` to its `claims` and its `authoritative.claims`"
+                ));
+            }
+            (None, Some(name)) => {
+                let said = context.report.warning(
+                    at.mark,
+                    format!(
+                        "provider `{}` is not authoritative for `{name}`: its people stay unjoined",
+                        words.provider
+                    ),
+                );
+                said.value(&at.value)
+                    .hint(format!("if its word about `{name}` can be trusted, add it to its `authoritative.claims`"));
+            }
+        }
+    }
+    joined
+}
+
+/// `cohorts`.
+pub(super) fn cohorts(
+    context: &mut Context<'_>,
+    raw: &RawConfig,
+    providers: &[Provider],
+) -> Cohorts {
+    let mut cohorts = Cohorts::new();
+    let Some(named) = raw.cohorts.get() else {
+        return cohorts;
+    };
+    let joined = !raw.identity.is_absent();
+    for (name, raw) in &named.entries {
+        context.name("a cohort", name);
+        let compiled = raw
+            .as_ref()
+            .and_then(|raw| Matcher { providers, joined }.compile(context, raw));
+        if let Some(cohort) = compiled {
+            cohorts.insert(CohortId::new(&name.value), cohort);
+        }
+    }
+    cohorts
+}
+
+struct Matcher<'a> {
+    providers: &'a [Provider],
+    joined: bool,
+}
+
+impl Matcher<'_> {
+    fn compile(&self, context: &mut Context<'_>, raw: &RawCohort) -> Option<Cohort> {
+        let set = |list: &List<At<String>>| -> HashSet<Box<str>> {
+            texts(Some(list)).into_iter().collect()
+        };
+        if let Some(list) = raw.subjects.get() {
+            self.warn_unjoined(context, list.mark);
+            return Some(Cohort::Subjects(set(list)));
+        }
+        if let Some(at) = raw.subjects_file.get() {
+            self.warn_unjoined(context, at.mark);
+            return subjects(context, at).map(Cohort::Subjects);
+        }
+        if let Some(list) = raw.email_domain.get() {
+            let domains = list
+                .items
+                .iter()
+                .filter_map(|at| host(context, at, false))
+                .collect();
+            let authoritative = self.providers.iter().flat_map(|provider| {
+                let words = &provider.words;
+                words
+                    .email_domains
+                    .iter()
+                    .map(|domain| (words.provider.clone(), domain.clone()))
+            });
+            return Some(Cohort::EmailDomain {
+                domains,
+                authoritative: authoritative.collect(),
+            });
+        }
+        if let Some(group) = raw.group.get() {
+            let provider = group
+                .provider
+                .required(group.mark, "provider", &mut context.report);
+            let any_of = group
+                .any_of
+                .required(group.mark, "any_of", &mut context.report);
+            let words = self.words(context, provider?)?;
+            self.maps(context, provider?, words, "groups");
+            return Some(Cohort::Group {
+                provider: words.provider.clone(),
+                any_of: set(any_of?),
+            });
+        }
+        if let Some(claim) = raw.claim.get() {
+            let provider = claim
+                .provider
+                .required(claim.mark, "provider", &mut context.report);
+            let name = claim.name.required(claim.mark, "name", &mut context.report);
+            let equals = claim
+                .equals
+                .required(claim.mark, "equals", &mut context.report);
+            let words = self.words(context, provider?)?;
+            let name = name?;
+            self.maps(
+                context,
+                name,
+                words,
+                name.value.split(['.', '[']).next().unwrap_or_default(),
+            );
+            let path = match ClaimPath::parse(&name.value) {
+                Ok(path) => path,
+                Err(invalid) => {
+                    context
+                        .report
+                        .error(name.mark, invalid.to_string())
+                        .value(&name.value);
+                    return None;
+                }
+            };
+            return Some(Cohort::Claim {
+                provider: words.provider.clone(),
+                name: path,
+                equals: equals?.value.as_str().into(),
+            });
+        }
+        if let Some(list) = raw.client_id.get() {
+            return Some(Cohort::ClientId(set(list)));
+        }
+        self.compile_request(context, raw)
+    }
+
+    /// Matchers over the request, and combinations.
+    fn compile_request(&self, context: &mut Context<'_>, raw: &RawCohort) -> Option<Cohort> {
+        if let Some(list) = raw.cidr.get() {
+            return Some(Cohort::Cidr(networks(list)));
+        }
+        if let Some(list) = raw.host.get() {
+            return Some(Cohort::Host(
+                list.items
+                    .iter()
+                    .filter_map(|at| host(context, at, true))
+                    .collect(),
+            ));
+        }
+        if let Some(list) = raw.path.get() {
+            return Some(Cohort::Path(
+                list.items
+                    .iter()
+                    .filter_map(|at| path_pattern(context, at))
+                    .collect(),
+            ));
+        }
+        if let Some(list) = raw.method.get() {
+            let methods = list
+                .items
+                .iter()
+                .filter_map(|at| super::routes::method(context, at));
+            return Some(Cohort::Method(
+                methods.map(|method| method.as_str().into()).collect(),
+            ));
+        }
+        if let Some(list) = raw.app.get() {
+            let known = list.items.iter().filter(|at| context.knows_app(at));
+            return Some(Cohort::App(
+                known.map(|at| at.value.as_str().into()).collect(),
+            ));
+        }
+        if let Some(header) = raw.header.get() {
+            let name = header
+                .name
+                .required(header.mark, "name", &mut context.report);
+            let equals = header
+                .equals
+                .required(header.mark, "equals", &mut context.report);
+            header
+                .trusted_from
+                .required(header.mark, "trusted_from", &mut context.report);
+            let trusted_from = trusted(context, &header.trusted_from, "`trusted_from`");
+            return Some(Cohort::Header {
+                name: headers::compared(context, name?)?.as_str().into(),
+                equals: equals?.value.as_str().into(),
+                trusted_from,
+            });
+        }
+        let mut parts = |list: &List<RawCohort>| -> Vec<Cohort> {
+            list.items
+                .iter()
+                .filter_map(|part| self.compile(context, part))
+                .collect()
+        };
+        if let Some(list) = raw.all.get() {
+            return Some(Cohort::All(parts(list)));
+        }
+        if let Some(list) = raw.any.get() {
+            return Some(Cohort::Any(parts(list)));
+        }
+        let part = raw.not.get()?;
+        self.compile(context, part).map(Box::new).map(Cohort::Not)
+    }
+
+    fn warn_unjoined(&self, context: &mut Context<'_>, mark: crate::config::tree::Mark) {
+        if !self.joined {
+            context
+                .report
+                .warning(mark, "without `identity.canonical` nobody has such a name")
+                .hint("a person is then written `LENGTH:ISSUER:SUBJECT`, where LENGTH counts the issuer's bytes");
+        }
+    }
+
+    fn words(&self, context: &mut Context<'_>, name: &At<String>) -> Option<&Words> {
+        context.knows_provider(name);
+        let provider = self.providers.iter().find(|p| p.name.value == name.value);
+        provider.map(|provider| &provider.words)
+    }
+
+    fn maps(&self, context: &mut Context<'_>, at: &At<String>, words: &Words, attribute: &str) {
+        if words.partial || words.source(attribute).is_some() {
+            return;
+        }
+        let names = words.claims.iter().map(|(name, _)| &**name);
+        let hint = did_you_mean(attribute, names.clone()).map_or_else(
+            || {
+                format!(
+                    "it maps {}; add `{attribute}` to its `claims`",
+                    one_of(names)
+                )
+            },
+            |close| format!("did you mean `{close}`?"),
+        );
+        context
+            .report
+            .error(
+                at.mark,
+                format!(
+                    "provider `{}` maps no `{attribute}`: this never matches",
+                    words.provider
+                ),
+            )
+            .value(&at.value)
+            .hint(hint);
+    }
+}
+
+/// A file of canonical names, one a line; empty lines and lines that begin with `#` do not count.
+fn subjects(context: &mut Context<'_>, at: &At<std::path::PathBuf>) -> Option<HashSet<Box<str>>> {
+    let content = context.content(at, "the file of people")?;
+    let Ok(text) = std::str::from_utf8(&content) else {
+        context
+            .report
+            .error(at.mark, "the file of people is not UTF-8");
+        return None;
+    };
+    let people: HashSet<Box<str>> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(Into::into)
+        .collect();
+    if people.is_empty() {
+        context
+            .report
+            .error(at.mark, "the file of people names nobody");
+        return None;
+    }
+    Some(people)
+}

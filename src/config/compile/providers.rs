@@ -1,0 +1,368 @@
+//! `providers`: each kind with its settings, and who owns which credential.
+
+use std::time::Duration;
+
+use crate::config::compile::claims;
+use crate::config::compile::claims::OPENID;
+use crate::config::compile::claims::Words;
+use crate::config::compile::context::Context;
+use crate::config::compile::kinds;
+use crate::config::compile::tokens::span;
+use crate::config::raw::RawAssurance;
+use crate::config::raw::RawAuthoritative;
+use crate::config::raw::RawBreaker;
+use crate::config::raw::RawClientLimits;
+use crate::config::raw::RawConfig;
+use crate::config::raw::RawFile;
+use crate::config::raw::RawProvider;
+use crate::config::scalar::Span;
+use crate::config::scalar::Whole;
+use crate::config::shape::At;
+use crate::config::shape::Field;
+use crate::config::shape::Named;
+use crate::config::tree::Mark;
+use crate::identity::ClaimPath;
+use crate::identity::ProviderId;
+use crate::providers::Owns;
+use crate::providers::settings::Assurance;
+use crate::providers::settings::Breaker;
+use crate::providers::settings::Client;
+use crate::providers::settings::KindSettings;
+use crate::providers::settings::Settings;
+
+/// A provider, as far as it could be read.
+#[derive(Debug)]
+pub(super) struct Provider {
+    /// Its name, with its place.
+    pub(super) name: At<String>,
+    /// What it says about people.
+    pub(super) words: Words,
+    /// Whether a browser can sign in there; `None` when it is not known.
+    pub(super) login: Option<bool>,
+    /// Whether it judges passwords that are presented to us.
+    pub(super) passwords: bool,
+    /// Its settings, if all of it could be read.
+    pub(super) settings: Option<Settings>,
+}
+
+/// The kinds have these keys in common.
+pub(super) struct Common<'a> {
+    /// `claims`.
+    pub(super) claims: &'a Field<Named<At<String>>>,
+    /// `authoritative`.
+    pub(super) authoritative: &'a Field<RawAuthoritative>,
+    /// `assurance`.
+    pub(super) assurance: &'a Field<RawAssurance>,
+    /// `limits`.
+    pub(super) limits: &'a Field<RawClientLimits>,
+    /// `breaker`.
+    pub(super) breaker: &'a Field<RawBreaker>,
+    /// `ca`.
+    pub(super) ca: &'a Field<RawFile>,
+    /// The mapping that holds where `claims` says nothing.
+    pub(super) defaults: &'a [(&'static str, &'static str)],
+}
+
+/// What a kind compiles to.
+pub(super) struct Kind {
+    /// What it owns.
+    pub(super) owns: Owns,
+    /// Where each owned thing stands.
+    pub(super) mark: Mark,
+    /// Its own settings.
+    pub(super) settings: KindSettings,
+    /// The time for one call, where the kind says it itself.
+    pub(super) timeout: Option<Duration>,
+}
+
+/// All providers.
+pub(super) fn compile(context: &mut Context<'_>, raw: &RawConfig) -> Vec<Provider> {
+    let mark = raw.mark;
+    let Some(named) = raw
+        .providers
+        .required(mark, "providers", &mut context.report)
+    else {
+        return Vec::new();
+    };
+    let mut providers = Vec::new();
+    let mut owned = Vec::new();
+    for (name, raw) in &named.entries {
+        context.name("a provider", name);
+        if name.value == "self" {
+            context
+                .report
+                .error(name.mark, "`self` is the provider of our own tokens")
+                .value("self");
+        }
+        let (provider, owns) = match raw {
+            Some(raw) => provider(context, name, raw),
+            None => (unreadable(name), None),
+        };
+        owned.extend(owns.map(|(owns, mark)| (name.value.clone(), owns, mark)));
+        providers.push(provider);
+    }
+    overlaps(context, &owned);
+    providers
+}
+
+fn unreadable(name: &At<String>) -> Provider {
+    Provider {
+        name: name.clone(),
+        words: Words {
+            provider: ProviderId::new(&name.value),
+            claims: Vec::new(),
+            authoritative: Vec::new(),
+            email_domains: Vec::new(),
+            partial: true,
+        },
+        login: None,
+        passwords: false,
+        settings: None,
+    }
+}
+
+fn provider(
+    context: &mut Context<'_>,
+    name: &At<String>,
+    raw: &RawProvider,
+) -> (Provider, Option<(Owns, Mark)>) {
+    let Some((common, login, passwords)) = shared_keys(raw) else {
+        return (unreadable(name), None);
+    };
+    let mapping = claims::claims(context, common.claims, common.defaults);
+    let (authoritative, email_domains) =
+        claims::authoritative(context, common.authoritative, &mapping);
+    let assurance = claims::assurance(context, common.assurance);
+    let mut client = client(context, &common);
+    let kind = kinds::compile(context, &name.value, raw, &mapping);
+    let id = ProviderId::new(&name.value);
+    let words = Words {
+        provider: id.clone(),
+        claims: mapping.clone(),
+        authoritative,
+        email_domains,
+        partial: common.claims.get().is_none() && !common.claims.is_absent(),
+    };
+    let owns = kind.as_ref().map(|kind| (kind.owns.clone(), kind.mark));
+    let settings = kind.map(|kind| {
+        client.timeout = kind.timeout.unwrap_or(client.timeout);
+        settings(id, kind, mapping, assurance, client)
+    });
+    let provider = Provider {
+        name: name.clone(),
+        words,
+        login: Some(login),
+        passwords,
+        settings,
+    };
+    (provider, owns)
+}
+
+fn settings(
+    id: ProviderId,
+    kind: Kind,
+    claims: Vec<(Box<str>, ClaimPath)>,
+    assurance: Assurance,
+    client: Client,
+) -> Settings {
+    Settings {
+        id,
+        owns: kind.owns,
+        claims,
+        assurance,
+        client,
+        kind: kind.settings,
+    }
+}
+
+/// The common keys of whatever kind it is; whether a browser can sign in there; whether it judges passwords.
+fn shared_keys(raw: &RawProvider) -> Option<(Common<'_>, bool, bool)> {
+    macro_rules! common {
+        ($raw:expr, $defaults:expr) => {
+            Common {
+                claims: &$raw.claims,
+                authoritative: &$raw.authoritative,
+                assurance: &$raw.assurance,
+                limits: &$raw.limits,
+                breaker: &$raw.breaker,
+                ca: &$raw.ca,
+                defaults: $defaults,
+            }
+        };
+    }
+    if let Some(raw) = raw.oidc.get() {
+        return Some((common!(raw, OPENID), !raw.client.is_absent(), false));
+    }
+    if let Some(raw) = raw.jwt.get() {
+        return Some((common!(raw, OPENID), false, false));
+    }
+    if let Some(raw) = raw.introspection.get() {
+        return Some((common!(raw, OPENID), false, false));
+    }
+    if let Some(raw) = raw.session_probe.get() {
+        return Some((common!(raw, OPENID), !raw.login.is_absent(), false));
+    }
+    #[cfg(feature = "ldap")]
+    if let Some(raw) = raw.ldap.get() {
+        return Some((common!(raw, claims::DIRECTORY), false, true));
+    }
+    if let Some(raw) = raw.basic.get() {
+        let common = Common {
+            claims: &raw.claims,
+            authoritative: &raw.authoritative,
+            assurance: &raw.assurance,
+            limits: &raw.limits,
+            breaker: &Field::Absent,
+            ca: &Field::Absent,
+            defaults: OPENID,
+        };
+        return Some((common, false, true));
+    }
+    let raw = raw.api_key.get()?;
+    let common = Common {
+        claims: &raw.claims,
+        authoritative: &raw.authoritative,
+        assurance: &raw.assurance,
+        limits: &Field::Absent,
+        breaker: &Field::Absent,
+        ca: &Field::Absent,
+        defaults: OPENID,
+    };
+    Some((common, false, false))
+}
+
+/// Bounds on our calls to a provider.
+fn client(context: &mut Context<'_>, common: &Common<'_>) -> Client {
+    let mut client = Client {
+        timeout: Duration::from_secs(10),
+        max_inflight: 64,
+        retries: 2,
+        ca: context.pem(common.ca, "the CA file", "CERTIFICATE"),
+        breaker: Breaker {
+            window: Duration::from_secs(30),
+            min_requests: 20,
+            failure_permille: 500,
+            open_for: Duration::from_secs(15),
+        },
+    };
+    if let Some(raw) = common.limits.get() {
+        span(
+            context,
+            &raw.timeout,
+            Duration::from_millis(50),
+            Duration::from_secs(60),
+            "from `50ms` to `60s`",
+        );
+        client.timeout = raw.timeout.or(Span(client.timeout)).0;
+        client.max_inflight = whole(context, &raw.max_inflight, (1, 65_536), 64);
+        client.retries = whole(context, &raw.retries, (0, 5), 2);
+    }
+    if let Some(raw) = common.breaker.get() {
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
+        span(context, &raw.window, second, hour, "from `1s` to `1h`");
+        span(context, &raw.open_for, second, hour, "from `1s` to `1h`");
+        client.breaker.window = raw.window.or(Span(client.breaker.window)).0;
+        client.breaker.open_for = raw.open_for.or(Span(client.breaker.open_for)).0;
+        client.breaker.min_requests = whole(context, &raw.min_requests, (1, 1_000_000), 20);
+        if let Some(at) = raw.failure_percent.get() {
+            client.breaker.failure_permille = permille(context, at).unwrap_or(500);
+            if client.breaker.failure_permille == 0 {
+                context
+                    .report
+                    .error(at.mark, "a breaker that opens at 0 % is always open");
+            }
+        }
+    }
+    client
+}
+
+/// A percent in thousandths: at most one decimal.
+pub(super) fn permille(context: &mut Context<'_>, at: &At<crate::rollout::Percent>) -> Option<u32> {
+    let millionths = at.value.millionths();
+    if !millionths.is_multiple_of(1_000) {
+        context.report.error(at.mark, "more than one decimal");
+        return None;
+    }
+    Some(millionths / 1_000)
+}
+
+/// A number within its range, or the default.
+pub(super) fn whole<T: TryFrom<u64> + Copy>(
+    context: &mut Context<'_>,
+    field: &Field<At<Whole>>,
+    (least, most): (u64, u64),
+    default: T,
+) -> T {
+    let Some(at) = field.get() else {
+        return default;
+    };
+    context.range(
+        at.mark,
+        &at.value.0,
+        (least, most),
+        &format!("from {least} to {most}"),
+    );
+    T::try_from(at.value.0).unwrap_or(default)
+}
+
+/// A credential has one owner: reports whatever two providers claim.
+fn overlaps(context: &mut Context<'_>, owned: &[(String, Owns, Mark)]) {
+    for (index, (name, owns, mark)) in owned.iter().enumerate() {
+        for (other_name, other, _) in owned.iter().take(index) {
+            for claim in claimed_twice(owns, other) {
+                context
+                    .report
+                    .error(
+                        *mark,
+                        format!("`{name}` and `{other_name}` both own {claim}"),
+                    )
+                    .value(&claim)
+                    .hint("a credential is judged by its one owner: there is no `try both`");
+            }
+        }
+    }
+}
+
+fn claimed_twice(one: &Owns, other: &Owns) -> Vec<String> {
+    let mut twice = Vec::new();
+    for issuer in one
+        .issuers
+        .iter()
+        .filter(|issuer| other.issuers.contains(issuer))
+    {
+        twice.push(format!("tokens of the issuer `{issuer}`"));
+    }
+    for cookie in one
+        .cookies
+        .iter()
+        .filter(|cookie| other.cookies.contains(cookie))
+    {
+        twice.push(format!("the cookie `{cookie}`"));
+    }
+    if one.basic && other.basic {
+        twice.push("`Authorization: Basic`".into());
+    }
+    if let Some(header) = one
+        .api_key_header
+        .as_ref()
+        .filter(|header| other.api_key_header.as_ref() == Some(header))
+    {
+        twice.push(format!("the header `{header}`"));
+    }
+    if let (Some(one), Some(other)) = (&one.opaque, &other.opaque) {
+        let shared = one.iter().find_map(|prefix| {
+            let clash = |theirs: &&Box<str>| {
+                theirs.starts_with(&**prefix) || prefix.starts_with(&***theirs)
+            };
+            other.iter().find(clash).map(|theirs| (prefix, theirs))
+        });
+        if one.is_empty() || other.is_empty() {
+            twice.push("opaque tokens without a prefix".into());
+        } else if let Some((prefix, theirs)) = shared {
+            twice.push(format!(
+                "opaque tokens that begin with `{prefix}` and `{theirs}`"
+            ));
+        }
+    }
+    twice
+}

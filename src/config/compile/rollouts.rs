@@ -1,0 +1,468 @@
+//! `rollout` and `rollouts`: both forms become one list of plans in their present stage.
+
+use std::collections::HashMap;
+
+use crate::config::compile::context::Context;
+use crate::config::compile::lint;
+use crate::config::compile::providers::Provider;
+use crate::config::compile::stages;
+use crate::config::problem::did_you_mean;
+use crate::config::problem::one_of;
+use crate::config::raw::BeforeKnownWord;
+use crate::config::raw::OnDecreaseWord;
+use crate::config::raw::PinnedAtFromWord;
+use crate::config::raw::RawBucketing;
+use crate::config::raw::RawConfig;
+use crate::config::raw::RawRollout;
+use crate::config::raw::RawShortRollout;
+use crate::config::raw::UnitWord;
+use crate::config::shape::At;
+use crate::config::shape::Field;
+use crate::config::shape::List;
+use crate::config::tree::Mark;
+use crate::identity::ProviderId;
+use crate::rollout::AppId;
+use crate::rollout::BeforeKnown;
+use crate::rollout::Bucketing;
+use crate::rollout::Cohorts;
+use crate::rollout::OnDecrease;
+use crate::rollout::Percent;
+use crate::rollout::PinnedAtFrom;
+use crate::rollout::Plan;
+use crate::rollout::RolloutId;
+use crate::rollout::Stage;
+use crate::rollout::UnitKind;
+
+/// The name of the short form's rollout.
+const SHORT_NAME: &str = "default";
+/// The name of the short form's stage.
+const SHORT_STAGE: &str = "canary";
+
+/// The two sides of a rollout, with the places where they are named.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair<'a> {
+    /// The provider that people leave.
+    pub(super) from: &'a At<String>,
+    /// The provider that people move to.
+    pub(super) to: &'a At<String>,
+}
+
+/// Who moves which application: for what an application sees, and for what moves it.
+#[derive(Debug, Default)]
+pub(super) struct Membership {
+    /// By application: the providers whose people it sees.
+    pub(super) speakers: HashMap<String, Vec<String>>,
+    /// Applications without a rollout, with their provider.
+    pub(super) single: Vec<(AppId, ProviderId)>,
+    /// By application: the two sides of its rollout.
+    pub(super) pairs: HashMap<String, (String, String)>,
+}
+
+/// A rollout in either form.
+struct Either<'a> {
+    name: &'a str,
+    mark: Mark,
+    apps: &'a Field<List<At<String>>>,
+    from: &'a Field<At<String>>,
+    to: &'a Field<At<String>>,
+    bucketing: &'a Field<RawBucketing>,
+}
+
+fn all(raw: &RawConfig) -> Vec<Either<'_>> {
+    let short = raw.rollout.get().map(|short| Either {
+        name: SHORT_NAME,
+        mark: short.mark,
+        apps: &short.apps,
+        from: &short.from,
+        to: &short.to,
+        bucketing: &short.bucketing,
+    });
+    let staged = raw
+        .rollouts
+        .get()
+        .into_iter()
+        .flat_map(|named| named.readable());
+    let staged = staged.map(|(name, staged)| Either {
+        name: &name.value,
+        mark: staged.mark,
+        apps: &staged.apps,
+        from: &staged.from,
+        to: &staged.to,
+        bucketing: &staged.bucketing,
+    });
+    short.into_iter().chain(staged).collect()
+}
+
+/// Finds out which rollout or provider each application belongs to: exactly one.
+pub(super) fn membership(context: &mut Context<'_>, raw: &RawConfig) -> Membership {
+    if let (Some(short), Some(_)) = (raw.rollout.get(), raw.rollouts.get()) {
+        context
+            .report
+            .error(short.mark, "either `rollout` or `rollouts`, not both")
+            .hint("the short form is one entry of `rollouts` called `default`");
+    }
+    let mut membership = Membership::default();
+    let mut moved: HashMap<String, String> = HashMap::new();
+    for rollout in all(raw) {
+        for (name, mark) in apps_of(raw, &rollout) {
+            if let Some(mark) = mark {
+                let at = At {
+                    value: name.clone(),
+                    mark,
+                };
+                if !context.knows_app(&at) {
+                    continue;
+                }
+            }
+            if let Some(other) = moved.insert(name.clone(), rollout.name.to_owned()) {
+                let twice = mark.unwrap_or(rollout.mark);
+                let message = if other == rollout.name {
+                    format!("`{name}` stands here twice")
+                } else {
+                    format!("`{name}` is moved by the rollout `{other}` already")
+                };
+                context.report.error(twice, message).value(&name);
+                continue;
+            }
+            if let (Some(from), Some(to)) = (rollout.from.get(), rollout.to.get()) {
+                let pair = (from.value.clone(), to.value.clone());
+                membership
+                    .speakers
+                    .insert(name.clone(), vec![pair.0.clone(), pair.1.clone()]);
+                membership.pairs.insert(name, pair);
+            }
+        }
+    }
+    let broken = matches!(raw.rollout, Field::Broken)
+        || matches!(raw.rollouts, Field::Broken)
+        || raw
+            .rollouts
+            .get()
+            .is_some_and(|named| named.entries.iter().any(|(_, entry)| entry.is_none()));
+    for (name, app) in raw
+        .apps
+        .get()
+        .into_iter()
+        .flat_map(|named| named.readable())
+    {
+        match (app.provider.get(), moved.get(&name.value)) {
+            (Some(at), Some(rollout)) => {
+                context
+                    .report
+                    .error(at.mark, format!("`{}` is moved by the rollout `{rollout}`: it has no provider of its own", name.value))
+                    .value(&at.value)
+                    .hint("remove `provider`, or take the application out of the rollout");
+            }
+            (Some(at), None) => {
+                if context.knows_provider(at) {
+                    membership
+                        .speakers
+                        .insert(name.value.clone(), vec![at.value.clone()]);
+                    membership
+                        .single
+                        .push((AppId::new(&name.value), ProviderId::new(&at.value)));
+                }
+            }
+            (None, None) if app.provider.is_absent() && !broken => {
+                context
+                    .report
+                    .error(name.mark, format!("nobody can sign in to `{}`", name.value))
+                    .value(&name.value)
+                    .hint("name its `provider`, or list it in the `apps` of a rollout");
+            }
+            (None, _) => {}
+        }
+    }
+    membership
+}
+
+/// The applications of a rollout: those listed, or in the short form all without a provider of their own.
+fn apps_of(raw: &RawConfig, rollout: &Either<'_>) -> Vec<(String, Option<Mark>)> {
+    if let Some(list) = rollout.apps.get() {
+        return list
+            .items
+            .iter()
+            .map(|at| (at.value.clone(), Some(at.mark)))
+            .collect();
+    }
+    if rollout.name != SHORT_NAME || raw.rollout.is_absent() {
+        return Vec::new();
+    }
+    let apps = raw.apps.get().into_iter().flat_map(|named| &named.entries);
+    apps.filter(|(_, app)| app.as_ref().is_none_or(|app| app.provider.is_absent()))
+        .map(|(name, _)| (name.value.clone(), None))
+        .collect()
+}
+
+/// All rollouts in their present stage.
+pub(super) fn compile(
+    context: &mut Context<'_>,
+    raw: &RawConfig,
+    providers: &[Provider],
+    cohorts: &Cohorts,
+) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for rollout in all(raw) {
+        let from = rollout
+            .from
+            .required(rollout.mark, "from", &mut context.report);
+        let to = rollout.to.required(rollout.mark, "to", &mut context.report);
+        for side in [from, to].into_iter().flatten() {
+            context.knows_provider(side);
+        }
+        let pair = match (from, to) {
+            (Some(from), Some(to)) => Some(Pair { from, to }),
+            _ => None,
+        };
+        if let Some(pair) = pair {
+            if pair.from.value == pair.to.value {
+                context
+                    .report
+                    .error(pair.to.mark, "people would move to where they are: `from` and `to` are the same provider")
+                    .value(&pair.to.value);
+            }
+            lint::sign_in(context, &pair, providers);
+        }
+        let bucketing = bucketing(context, &rollout);
+        let stage = match (raw.rollout.get(), raw.rollouts.get()) {
+            (Some(short), _) if rollout.name == SHORT_NAME && rollout.mark.id == short.mark.id => {
+                short_stage(context, short, pair, cohorts)
+            }
+            (_, Some(named)) => {
+                let staged = named
+                    .readable()
+                    .find(|(name, _)| name.value == rollout.name);
+                staged.and_then(|(name, staged)| {
+                    context.name("a rollout", name);
+                    staged_stage(context, raw, staged, pair, cohorts)
+                })
+            }
+            _ => None,
+        };
+        let apps = apps_of(raw, &rollout);
+        if let (Some(pair), Some(bucketing), Some(stage)) = (pair, bucketing, stage) {
+            plans.push(Plan {
+                id: RolloutId::new(rollout.name),
+                apps: apps.iter().map(|(name, _)| AppId::new(name)).collect(),
+                from: ProviderId::new(&pair.from.value),
+                to: ProviderId::new(&pair.to.value),
+                bucketing,
+                stage,
+                epoch: 0,
+            });
+        }
+    }
+    plans
+}
+
+fn bucketing(context: &mut Context<'_>, rollout: &Either<'_>) -> Option<Bucketing> {
+    if rollout.bucketing.is_absent() {
+        context
+            .report
+            .error(rollout.mark, "`bucketing` is missing")
+            .hint("`bucketing: { salt: … }`: a word of your own; rollouts with equal salts choose the same people first");
+    }
+    let raw = rollout.bucketing.get()?;
+    if raw.salt.is_absent() {
+        context
+            .report
+            .error(raw.mark, "`salt` is missing")
+            .hint("a word of your own; rollouts with equal salts choose the same people first");
+    }
+    let salt = raw.salt.get()?;
+    if 255 < salt.value.len() {
+        context
+            .report
+            .error(salt.mark, "a salt has at most 255 bytes");
+    }
+    Some(Bucketing {
+        salt: salt.value.as_str().into(),
+        unit: match raw.unit.or(UnitWord::Subject) {
+            UnitWord::Subject => UnitKind::Subject,
+            UnitWord::Device => UnitKind::Device,
+            UnitWord::ClientId => UnitKind::ClientId,
+        },
+        before_known: match raw.before_known.or(BeforeKnownWord::Device) {
+            BeforeKnownWord::Device => BeforeKnown::Device,
+        },
+        on_decrease: match raw.on_decrease.or(OnDecreaseWord::Hold) {
+            OnDecreaseWord::Hold => OnDecrease::Hold,
+            OnDecreaseWord::Recall => OnDecrease::Recall,
+        },
+        pinned_at_from: match raw.pinned_at_from.or(PinnedAtFromWord::Redirect) {
+            PinnedAtFromWord::Redirect => PinnedAtFrom::Redirect,
+            PinnedAtFromWord::Allow => PinnedAtFrom::Allow,
+        },
+    })
+}
+
+fn short_stage(
+    context: &mut Context<'_>,
+    raw: &RawShortRollout,
+    pair: Option<Pair<'_>>,
+    cohorts: &Cohorts,
+) -> Option<Stage> {
+    if let (Some(at), Some(_)) = (raw.percent.get(), raw.assign.get()) {
+        context
+            .report
+            .error(at.mark, "either `percent` or `assign`, not both")
+            .hint("in `assign`, write `{ percent: … }` as the last rule");
+    }
+    if raw.percent.is_absent() && raw.assign.is_absent() {
+        context.report.error(
+            raw.mark,
+            "nobody would move: `percent` or `assign` is missing",
+        );
+    }
+    let pair = pair?;
+    let parts = stages::Parts {
+        mode: crate::rollout::Mode::Canary,
+        percent: raw.percent.get(),
+        assign: &raw.assign,
+        accept: &raw.accept,
+        other_arm: &raw.other_arm,
+        mark: raw.mark,
+    };
+    let mut stage = stages::compile(context, &parts, &pair, cohorts);
+    stage.id = SHORT_STAGE.into();
+    Some(stage)
+}
+
+fn staged_stage(
+    context: &mut Context<'_>,
+    raw: &RawConfig,
+    staged: &RawRollout,
+    pair: Option<Pair<'_>>,
+    cohorts: &Cohorts,
+) -> Option<Stage> {
+    if staged.apps.is_absent() {
+        context.report.error(staged.mark, "`apps` is missing");
+    }
+    let list = staged
+        .stages
+        .required(staged.mark, "stages", &mut context.report);
+    let (pair, list) = (pair?, list?);
+    let mut all: Vec<lint::Placed> = Vec::new();
+    let mut complete = true;
+    for (index, raw) in list.items.iter().enumerate() {
+        let id = raw.id.required(raw.mark, "id", &mut context.report);
+        let mode = raw.mode.required(raw.mark, "mode", &mut context.report);
+        if let Some(id) = id {
+            context.name("a stage", id);
+            if all.iter().any(|other| *other.stage.id == *id.value) {
+                context
+                    .report
+                    .error(id.mark, format!("two stages are called `{}`", id.value))
+                    .value(&id.value);
+            }
+        }
+        let (Some(id), Some(mode)) = (id, mode) else {
+            complete = false;
+            continue;
+        };
+        let parts = stages::Parts {
+            mode: stages::mode(mode.value),
+            percent: None,
+            assign: &raw.assign,
+            accept: &raw.accept,
+            other_arm: &raw.other_arm,
+            mark: raw.mark,
+        };
+        let mut stage = stages::compile(context, &parts, &pair, cohorts);
+        stage.id = id.value.as_str().into();
+        stage.index = index;
+        all.push(lint::Placed {
+            stage,
+            mark: raw.mark,
+            mode_mark: mode.mark,
+            assign_mark: raw.assign.get().map_or(raw.mark, |list| list.mark),
+        });
+    }
+    let present = present(context, staged, &mut all, complete)?;
+    if complete {
+        let acknowledged = raw.change.get().and_then(|change| change.acknowledge.get());
+        lint::stages(context, &all, acknowledged.map(|at| at.value));
+    }
+    all.into_iter().nth(present).map(|placed| placed.stage)
+}
+
+/// The index of the present stage; sets its percent where `pinned_stage` names one.
+fn present(
+    context: &mut Context<'_>,
+    staged: &RawRollout,
+    all: &mut [lint::Placed],
+    complete: bool,
+) -> Option<usize> {
+    let Some(at) = staged.pinned_stage.get() else {
+        if staged.pinned_stage.is_absent() && 1 < all.len() {
+            context
+                .report
+                .error(
+                    staged.mark,
+                    "`pinned_stage` is missing: with several stages the file says which is present",
+                )
+                .hint(format!(
+                    "one of {}",
+                    one_of(all.iter().map(|placed| &*placed.stage.id))
+                ));
+        }
+        return (all.len() == 1).then_some(0);
+    };
+    let (id, percent) = match at.value.split_once('/') {
+        Some((id, percent)) => (id, Some(percent)),
+        None => (at.value.as_str(), None),
+    };
+    let found = all.iter().position(|placed| *placed.stage.id == *id);
+    let Some(index) = found else {
+        if complete {
+            let names = || all.iter().map(|placed| &*placed.stage.id);
+            let hint = did_you_mean(id, names()).map_or_else(
+                || format!("one of {}", one_of(names())),
+                |close| format!("did you mean `{close}`?"),
+            );
+            context
+                .report
+                .error(at.mark, format!("no stage is called `{id}`"))
+                .value(&at.value)
+                .hint(hint);
+        }
+        return None;
+    };
+    if let (Some(text), Some(placed)) = (percent, all.get_mut(index)) {
+        match Percent::parse(text) {
+            Ok(percent) => set_percent(context, at, &mut placed.stage, percent),
+            Err(invalid) => {
+                context
+                    .report
+                    .error(at.mark, format!("`{text}` is no percent: {invalid}"))
+                    .value(&at.value);
+            }
+        }
+    }
+    Some(index)
+}
+
+fn set_percent(context: &mut Context<'_>, at: &At<String>, stage: &mut Stage, percent: Percent) {
+    use crate::rollout::Share;
+    let mut shares: Vec<&mut Share> = stage
+        .assign
+        .iter_mut()
+        .map(|rule| &mut rule.share)
+        .filter(|share| matches!(share, Share::Percent(_)))
+        .collect();
+    if let [share] = shares.as_mut_slice() {
+        **share = Share::Percent(percent);
+        return;
+    }
+    let found = shares.len();
+    context
+        .report
+        .error(
+            at.mark,
+            format!(
+                "stage `{}` has {found} percent rules, where `/PERCENT` sets the only one",
+                stage.id
+            ),
+        )
+        .value(&at.value);
+}

@@ -1,0 +1,217 @@
+//! Routes of an application: who may see what, and which routes are never reached.
+
+use http::Method;
+
+use crate::config::compile::address::networks;
+use crate::config::compile::address::path_pattern;
+use crate::config::compile::apps::upstream;
+use crate::config::compile::context::Context;
+use crate::config::compile::tokens::texts;
+use crate::config::raw::AccessWord;
+use crate::config::raw::ClassWord;
+use crate::config::raw::OnUnauthenticatedWord;
+use crate::config::raw::RawApp;
+use crate::config::raw::RawRequire;
+use crate::config::raw::RawRoute;
+use crate::config::shape::At;
+use crate::config::tree::Mark;
+use crate::identity::CredentialClass;
+use crate::proxy::settings::Access;
+use crate::proxy::settings::OnUnauthenticated;
+use crate::proxy::settings::Require;
+use crate::proxy::settings::Route;
+
+/// A method, as it is compared.
+pub(super) fn method(context: &mut Context<'_>, at: &At<String>) -> Option<Method> {
+    let text = at.value.as_str();
+    let method = Method::from_bytes(text.as_bytes()).ok();
+    let good = method.filter(|_| text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-'));
+    if good.is_none() {
+        let hint = format!(
+            "methods are compared with regard to case: `{}`?",
+            text.to_ascii_uppercase()
+        );
+        context
+            .report
+            .error(at.mark, format!("`{text}` is not a method"))
+            .value(text)
+            .hint(hint);
+    } else if matches!(text, "CONNECT" | "TRACE") {
+        context
+            .report
+            .error(at.mark, format!("`{text}` is never forwarded"))
+            .value(text);
+        return None;
+    }
+    good
+}
+
+/// The routes of an application: its public paths, then its routes, or everything for the admitted.
+pub(super) fn compile(context: &mut Context<'_>, raw: &RawApp) -> Vec<Route> {
+    let mut routes: Vec<(Route, Mark)> = Vec::new();
+    for at in raw.public_paths.get().map_or(&[][..], |list| &list.items) {
+        if let Some(path) = own_path(context, at) {
+            routes.push((plain(path, Access::Public), at.mark));
+        }
+    }
+    match raw.routes.get() {
+        Some(list) => {
+            for raw in &list.items {
+                let compiled = route(context, raw);
+                routes.extend(compiled.map(|route| (route, raw.mark)));
+            }
+        }
+        None => routes.push((plain("/*".into(), Access::Required), raw.mark)),
+    }
+    unreachable_routes(context, &routes);
+    routes.into_iter().map(|(route, _)| route).collect()
+}
+
+/// A pattern outside of our own paths.
+fn own_path(context: &mut Context<'_>, at: &At<String>) -> Option<Box<str>> {
+    let path = path_pattern(context, at)?;
+    if path.starts_with("/.authferry") {
+        context
+            .report
+            .error(at.mark, format!("`{path}` belongs to authferry itself"))
+            .value(&path);
+        return None;
+    }
+    Some(path)
+}
+
+fn plain(path: Box<str>, access: Access) -> Route {
+    Route {
+        path,
+        methods: Vec::new(),
+        access,
+        credentials: Vec::new(),
+        on_unauthenticated: OnUnauthenticated::Auto,
+        require: Require::default(),
+        websocket: false,
+        upstream: None,
+    }
+}
+
+fn route(context: &mut Context<'_>, raw: &RawRoute) -> Option<Route> {
+    let path = raw.path.required(raw.mark, "path", &mut context.report);
+    let path = path.and_then(|at| own_path(context, at));
+    let methods = raw.methods.get().map_or(&[][..], |list| &list.items);
+    let methods = methods
+        .iter()
+        .filter_map(|at| method(context, at))
+        .collect();
+    let access = match raw.access.or(AccessWord::Required) {
+        AccessWord::Public => Access::Public,
+        AccessWord::Optional => Access::Optional,
+        AccessWord::Required => Access::Required,
+    };
+    let classes = raw.credentials.get().map_or(&[][..], |list| &list.items);
+    let credentials = classes.iter().map(|at| class(at.value)).collect();
+    if access == Access::Public {
+        for (key, mark) in [
+            ("credentials", raw.credentials.get().map(|list| list.mark)),
+            ("require", raw.require.get().map(|require| require.mark)),
+            (
+                "on_unauthenticated",
+                raw.on_unauthenticated.get().map(|at| at.mark),
+            ),
+        ] {
+            if let Some(mark) = mark {
+                context
+                    .report
+                    .error(
+                        mark,
+                        format!("`{key}` has no effect where anybody may come in"),
+                    )
+                    .hint("say `access: required` or `access: optional`");
+            }
+        }
+    }
+    let require = raw
+        .require
+        .get()
+        .map(|require| require_of(context, require, access));
+    let upstream = match raw.upstream.get() {
+        Some(raw) => Some(upstream(context, raw)?),
+        None => None,
+    };
+    Some(Route {
+        path: path?,
+        methods,
+        access,
+        credentials,
+        on_unauthenticated: match raw.on_unauthenticated.or(OnUnauthenticatedWord::Auto) {
+            OnUnauthenticatedWord::Auto => OnUnauthenticated::Auto,
+            OnUnauthenticatedWord::Unauthorized => OnUnauthenticated::Unauthorized,
+        },
+        require: require.unwrap_or_default(),
+        websocket: raw.websocket.or(false),
+        upstream,
+    })
+}
+
+const fn class(word: ClassWord) -> CredentialClass {
+    match word {
+        ClassWord::Session => CredentialClass::Session,
+        ClassWord::Bearer => CredentialClass::Bearer,
+        ClassWord::Opaque => CredentialClass::Opaque,
+        ClassWord::Basic => CredentialClass::Basic,
+        ClassWord::ApiKey => CredentialClass::ApiKey,
+    }
+}
+
+fn require_of(context: &mut Context<'_>, raw: &RawRequire, access: Access) -> Require {
+    if access == Access::Optional {
+        context
+            .report
+            .error(
+                raw.mark,
+                "`require` and `access: optional` contradict each other",
+            )
+            .hint(
+                "who comes without a credential would see what a person without the group may not",
+            );
+    }
+    Require {
+        groups: texts(raw.groups.get()),
+        scopes: texts(raw.scopes.get()),
+        acr: texts(raw.acr.get()),
+        network: raw.network.get().map(networks).unwrap_or_default(),
+    }
+}
+
+/// The first match wins: reports routes whose every request is taken by an earlier one.
+fn unreachable_routes(context: &mut Context<'_>, routes: &[(Route, Mark)]) {
+    // Only a pattern for every method takes everything; exact paths are compared by a set.
+    let mut wild: Vec<(&str, u32)> = Vec::new();
+    let mut exact: std::collections::HashMap<&str, u32> = std::collections::HashMap::new();
+    for (route, mark) in routes {
+        let path = &*route.path;
+        let by = wild
+            .iter()
+            .find(|(prefix, _)| path.trim_end_matches('*').starts_with(prefix))
+            .map(|(_, line)| *line)
+            .or_else(|| exact.get(path).copied());
+        if let Some(line) = by {
+            context
+                .report
+                .error(
+                    *mark,
+                    format!(
+                        "this route is never reached: `{path}` is taken by the one on line {line}"
+                    ),
+                )
+                .value(path)
+                .hint("the first match wins: put the narrower route first");
+        }
+        if route.methods.is_empty() {
+            match path.strip_suffix('*') {
+                Some(prefix) => wild.push((prefix, mark.line)),
+                None => {
+                    exact.entry(path).or_insert(mark.line);
+                }
+            }
+        }
+    }
+}
