@@ -12,9 +12,12 @@ pub mod rollout;
 pub mod token;
 
 mod admin;
+mod app;
 mod auth;
+pub mod cli;
 mod config;
 mod control;
+mod demo;
 mod links;
 mod providers;
 mod proxy;

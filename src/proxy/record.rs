@@ -1,0 +1,109 @@
+//! What is remembered of a request until its answer has ended: for the access log and the counters.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use tokio::time::Instant;
+
+use crate::identity::CredentialClass;
+use crate::identity::ProviderId;
+use crate::proxy::body::OnEnd;
+use crate::proxy::canonical::CanonicalRequest;
+use crate::proxy::client_body::Progress;
+use crate::proxy::verdicts::Verdict;
+use crate::proxy::worker::View;
+use crate::proxy::worker::Worker;
+use crate::telemetry::AccessLine;
+use crate::telemetry::TraceContext;
+use crate::telemetry::metrics::AppIndex;
+use crate::telemetry::metrics::Attempt;
+
+/// One request, as it will be logged.
+pub(crate) struct Record {
+    pub(super) worker: Rc<Worker>,
+    pub(super) view: Rc<View>,
+    pub(super) began: Instant,
+    pub(super) request_id: RequestId,
+    pub(super) trace: TraceContext,
+    pub(super) client: Option<IpAddr>,
+    pub(super) app: Option<usize>,
+    pub(super) request: Option<CanonicalRequest>,
+    pub(super) version: http::Version,
+    pub(super) status: u16,
+    pub(super) sent: Progress,
+    pub(super) verdict: Option<Rc<Verdict>>,
+    pub(super) refused: Option<(Option<ProviderId>, Option<CredentialClass>, Attempt)>,
+    pub(super) error: Option<&'static str>,
+}
+
+/// Our name for a request: 16 random hex digits, also the reference on error pages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestId([u8; 16]);
+
+impl RequestId {
+    /// From the span of the request, so that a log line and a trace find each other.
+    pub(crate) fn of(trace: &TraceContext) -> Self {
+        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+        let mut text = [b'0'; 16];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(trace.span_id()) {
+            for (place, nibble) in pair.iter_mut().zip([byte >> 4, byte & 15]) {
+                *place = DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
+            }
+        }
+        Self(text)
+    }
+
+    /// As text.
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl Record {
+    /// The application, for the counters.
+    pub(super) fn app_index(&self) -> Option<AppIndex> {
+        self.app.map(AppIndex)
+    }
+}
+
+impl OnEnd for Record {
+    fn ended(&mut self, bytes: u64, complete: bool) {
+        let took = self.began.elapsed();
+        self.view.metrics.request(self.app_index(), self.status, took);
+        if !self.worker.access.is_on() {
+            return;
+        }
+        let snapshot = &self.view.snapshot;
+        let app = self.app.and_then(|app| snapshot.apps.get(app));
+        let admitted = self.verdict.as_ref().map(|verdict| &verdict.admitted);
+        let (provider, credential, attempt) = match (admitted, &self.refused) {
+            (Some(admitted), _) => (Some(admitted.provider()), Some(admitted.class()), Some(Attempt::Success)),
+            (None, Some((provider, class, attempt))) => (provider.as_ref(), *class, Some(*attempt)),
+            (None, None) => (None, None, None),
+        };
+        let error = self.error.or((!complete).then_some("aborted"));
+        self.worker.access.write(&AccessLine {
+            at: self.worker.now(),
+            request_id: self.request_id.as_str(),
+            trace: Some(&self.trace),
+            client: self.client.map(|address| self.worker.pseudonyms.of_address(address)),
+            app: app.map(|app| &app.settings.id),
+            method: self.request.as_ref().map_or("-", |request| request.method().as_str()),
+            path: self.request.as_ref().map_or("-", CanonicalRequest::path),
+            version: self.version,
+            status: self.status,
+            bytes_in: self.sent.received(),
+            bytes_out: bytes,
+            took,
+            provider,
+            arm: admitted.and_then(|admitted| admitted.arm()),
+            rule: admitted.map(|admitted| admitted.rule()),
+            credential,
+            attempt,
+            error,
+            subject: self.verdict.as_ref().map(|verdict| verdict.pseudonym.clone()),
+            upstream: None,
+            revision: &snapshot.revision,
+        });
+    }
+}
