@@ -188,3 +188,280 @@ fn bearer(credential: &Credential) -> Result<&str, Refusal> {
         | Credential::ClientCert(_) => Err(Refusal::Unsupported),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::identity::Outage;
+    use crate::providers::Deps;
+    use crate::providers::Provider;
+    use crate::providers::fake::Reply;
+    use crate::providers::fixture::Idp;
+    use crate::providers::fixture::KEYS;
+    use crate::providers::fixture::NOW;
+    use crate::providers::fixture::built;
+    use crate::providers::fixture::judge;
+    use crate::providers::fixture::pass;
+    use crate::providers::fixture::ready;
+    use crate::providers::fixture::until;
+    use crate::providers::settings::Keys as KeySource;
+    use crate::providers::settings::Settings;
+    use crate::token::SigningKey;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn by_url(idp: &Idp) -> Settings {
+        idp.jwt(KeySource::Url(idp.fake.url(KEYS)))
+    }
+
+    fn fetches(idp: &Idp) -> usize {
+        idp.fake.seen(KEYS).len()
+    }
+
+    fn refused(refusal: Refusal) -> ProviderError {
+        refusal.into()
+    }
+
+    async fn error(provider: &Arc<dyn Provider>, credential: &Credential) -> ProviderError {
+        judge(&**provider, credential, NOW).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_token_with_a_known_key_is_judged_without_asking() {
+        let idp = Idp::start().await;
+        let provider = ready(&by_url(&idp), &Deps::for_test()).await;
+        let token = idp.access_token(&idp.key, &json!({}));
+        let verdict = provider.judge_locally(&token, NOW).unwrap().unwrap();
+        let identity = verdict.identity();
+        assert_eq!(identity.key.subject.as_str(), "f81d");
+        assert_eq!(identity.key.issuer.as_str(), idp.issuer());
+        assert_eq!(
+            identity.attributes.text("email"),
+            Some("alice@corp.example")
+        );
+        assert_eq!(identity.client_id.as_deref(), Some("spa"));
+        assert_eq!(identity.acr.as_deref(), Some("pwd"));
+        assert_eq!(&*identity.scopes, ["read".into(), "write".into()]);
+        assert_eq!(verdict.expires(), NOW + Duration::from_secs(300));
+        assert_eq!(fetches(&idp), 1);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_ours_causes_no_fetch() {
+        let idp = Idp::start().await;
+        let provider = ready(&by_url(&idp), &Deps::for_test()).await;
+        let stranger = SigningKey::generate().unwrap();
+        let foreign = idp.access_token(&stranger, &json!({ "iss": "https://elsewhere" }));
+        assert_eq!(
+            error(&provider, &foreign).await,
+            refused(Refusal::WrongIssuer)
+        );
+        let garbage = Credential::Bearer(crate::secret::Secret::new("a.b.c".to_owned()));
+        assert_eq!(
+            error(&provider, &garbage).await,
+            refused(Refusal::BadCredentials)
+        );
+        let opaque = Credential::Opaque(crate::secret::Secret::new("abc".to_owned()));
+        assert_eq!(
+            error(&provider, &opaque).await,
+            refused(Refusal::Unsupported)
+        );
+        assert_eq!(fetches(&idp), 1);
+    }
+
+    #[tokio::test]
+    async fn unknown_keys_cause_one_fetch_per_cool_down_however_many_ask() {
+        let idp = Idp::start().await;
+        let provider = ready(&by_url(&idp), &Deps::for_test()).await;
+        let stranger = SigningKey::generate().unwrap();
+        let token = idp.access_token(&stranger, &json!({}));
+        assert!(provider.judge_locally(&token, NOW).is_none());
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let (provider, token) = (Arc::clone(&provider), token.clone());
+            all.spawn(async move { judge(&*provider, &token, NOW).await.unwrap_err() });
+        }
+        for error in all.join_all().await {
+            assert_eq!(error, refused(Refusal::BadSignature));
+        }
+        assert_eq!(fetches(&idp), 2);
+        let settled = provider
+            .judge_locally(&token, NOW)
+            .expect("no wait within the cool-down");
+        assert_eq!(settled.unwrap_err(), refused(Refusal::BadSignature));
+        pass(Duration::from_secs(11)).await;
+        assert!(provider.judge_locally(&token, NOW).is_none());
+        assert_eq!(
+            error(&provider, &token).await,
+            refused(Refusal::BadSignature)
+        );
+        assert_eq!(fetches(&idp), 3);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_key_after_a_failed_fetch_is_an_outage() {
+        let idp = Idp::start().await;
+        let provider = ready(&by_url(&idp), &Deps::for_test()).await;
+        idp.fake.always(KEYS, Reply::text(503, ""));
+        let token = idp.access_token(&SigningKey::generate().unwrap(), &json!({}));
+        assert_eq!(
+            error(&provider, &token).await,
+            Outage::KeysUnavailable.into()
+        );
+        let settled = provider.judge_locally(&token, NOW).unwrap();
+        assert_eq!(settled.unwrap_err(), Outage::KeysUnavailable.into());
+        let known = idp.access_token(&idp.key, &json!({}));
+        assert!(
+            judge(&*provider, &known, NOW).await.is_ok(),
+            "the old set stays"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_new_key_is_found_and_one_that_left_voids_what_rested_on_it() {
+        let idp = Idp::start().await;
+        let provider = ready(&by_url(&idp), &Deps::for_test()).await;
+        let new = SigningKey::generate().unwrap();
+        let (old_token, new_token) = (
+            idp.access_token(&idp.key, &json!({})),
+            idp.access_token(&new, &json!({})),
+        );
+        let epoch = provider.epoch().current();
+
+        idp.show_keys(&[&idp.key, &new]);
+        assert!(judge(&*provider, &new_token, NOW).await.is_ok());
+        assert_eq!(provider.epoch().current(), epoch, "nothing has left");
+
+        idp.show_keys(&[&new]);
+        pass(Duration::from_secs(601)).await;
+        until(|| fetches(&idp) == 3 && provider.epoch().current() != epoch).await;
+        pass(Duration::from_secs(11)).await;
+        assert_eq!(
+            error(&provider, &old_token).await,
+            refused(Refusal::BadSignature)
+        );
+        assert!(judge(&*provider, &new_token, NOW).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn garbage_and_emptiness_never_replace_a_good_set() {
+        let idp = Idp::start().await;
+        let provider = ready(&by_url(&idp), &Deps::for_test()).await;
+        let (known, epoch) = (
+            idp.access_token(&idp.key, &json!({})),
+            provider.epoch().current(),
+        );
+        let stranger = idp.access_token(&SigningKey::generate().unwrap(), &json!({}));
+        for reply in [
+            Reply::text(200, "<html>"),
+            Reply::json(&json!({ "keys": [] })),
+            Reply::json(&json!({ "keys": [{ "kty": "EC" }] })),
+            Reply::text(404, ""),
+        ] {
+            idp.fake.always(KEYS, reply);
+            pass(Duration::from_secs(11)).await;
+            assert_eq!(
+                error(&provider, &stranger).await,
+                Outage::KeysUnavailable.into()
+            );
+            assert!(judge(&*provider, &known, NOW).await.is_ok());
+        }
+        assert_eq!(provider.epoch().current(), epoch);
+    }
+
+    #[tokio::test]
+    async fn a_restart_while_the_issuer_is_away_knows_its_keys_until_they_are_too_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = ManualClock::at(NOW);
+        let deps = Deps {
+            state_dir: dir.path().to_owned(),
+            ..Deps::at(clock.clone())
+        };
+        let mut idp = Idp::start().await;
+        let settings = by_url(&idp);
+        let first = ready(&settings, &deps).await;
+        let copy = dir.path().join("jwks").join("modern.json");
+        until(|| copy.exists()).await;
+        drop(first);
+        idp.fake.stop().await;
+
+        let second = built(&settings, &deps);
+        let token = idp.access_token(&idp.key, &json!({}));
+        assert!(second.judge_locally(&token, NOW).unwrap().is_ok());
+
+        let day = Duration::from_secs(24 * 60 * 60);
+        let late = NOW + day + Duration::from_secs(1);
+        clock.set(late);
+        let young = json!({ "iat": late.as_secs(), "exp": late.as_secs() + 60 });
+        let token = idp.access_token(&idp.key, &young);
+        let verdict = judge(&*second, &token, late).await;
+        assert_eq!(verdict.unwrap_err(), Outage::KeysUnavailable.into());
+        assert!(!second.health().usable);
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_is_away_at_start_is_an_outage_and_heals() {
+        let idp = Idp::start().await;
+        idp.fake.always(KEYS, Reply::text(503, ""));
+        let provider = built(&by_url(&idp), &Deps::for_test());
+        let token = idp.access_token(&idp.key, &json!({}));
+        assert_eq!(
+            error(&provider, &token).await,
+            Outage::KeysUnavailable.into()
+        );
+        assert!(!provider.health().usable);
+        idp.show_keys(&[&idp.key]);
+        pass(Duration::from_secs(11)).await;
+        assert!(judge(&*provider, &token, NOW).await.is_ok());
+        assert!(provider.health().usable);
+    }
+
+    #[tokio::test]
+    async fn a_key_file_is_read_again_when_it_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.json");
+        let idp = Idp::start().await;
+        let new = SigningKey::generate().unwrap();
+        let write = |key: &SigningKey| {
+            std::fs::write(&path, crate::token::public_jwks(&[key]).to_string()).unwrap();
+        };
+        write(&idp.key);
+        let provider = built(&idp.jwt(KeySource::File(path.clone())), &Deps::for_test());
+        let (old_token, new_token) = (
+            idp.access_token(&idp.key, &json!({})),
+            idp.access_token(&new, &json!({})),
+        );
+        assert!(provider.judge_locally(&old_token, NOW).unwrap().is_ok());
+        let settled = provider.judge_locally(&new_token, NOW).unwrap();
+        assert_eq!(settled.unwrap_err(), refused(Refusal::BadSignature));
+        let epoch = provider.epoch().current();
+        write(&new);
+        pass(Duration::from_secs(2)).await;
+        until(|| provider.epoch().current() != epoch).await;
+        assert!(provider.judge_locally(&new_token, NOW).unwrap().is_ok());
+        assert!(provider.judge_locally(&old_token, NOW).unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_bound_token_without_its_proof_is_refused() {
+        let idp = Idp::start().await;
+        let provider = ready(&by_url(&idp), &Deps::for_test()).await;
+        let token = idp.access_token(&idp.key, &json!({ "cnf": { "jkt": "x" } }));
+        assert_eq!(error(&provider, &token).await, refused(Refusal::PopFailed));
+    }
+
+    #[tokio::test]
+    async fn groups_that_stand_elsewhere_are_not_no_groups() {
+        let idp = Idp::start().await;
+        let mut settings = by_url(&idp);
+        let token = idp.access_token(&idp.key, &json!({ "_claim_names": { "groups": "src1" } }));
+        let provider = ready(&settings, &Deps::for_test()).await;
+        assert_eq!(error(&provider, &token).await, refused(Refusal::Policy));
+        settings.claims.retain(|(name, _)| &**name != "groups");
+        let provider = ready(&settings, &Deps::for_test()).await;
+        assert!(judge(&*provider, &token, NOW).await.is_ok());
+    }
+}

@@ -13,6 +13,8 @@ mod entries;
 #[cfg(test)]
 mod fake;
 mod fingerprint;
+#[cfg(test)]
+mod fixture;
 mod flight;
 mod health;
 mod introspection;

@@ -88,3 +88,336 @@ impl Provider for OidcProvider {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde_json::Value;
+    use serde_json::json;
+
+    use super::*;
+    use crate::identity::Outage;
+    use crate::identity::Refusal;
+    use crate::providers::Deps;
+    use crate::providers::LoggedIn;
+    use crate::providers::LoginAnswer;
+    use crate::providers::LoginStart;
+    use crate::providers::fake::Reply;
+    use crate::providers::fixture::Idp;
+    use crate::providers::fixture::METADATA;
+    use crate::providers::fixture::NOW;
+    use crate::providers::fixture::TOKEN;
+    use crate::providers::fixture::built;
+    use crate::providers::fixture::judge;
+    use crate::providers::fixture::pass;
+    use crate::providers::fixture::ready;
+    use crate::providers::fixture::until;
+    use crate::providers::settings::ClientAuth;
+    use crate::providers::settings::KindSettings;
+    use crate::providers::settings::Settings;
+    use crate::secret::Secret;
+    use crate::token::SigningKey;
+
+    const CALLBACK: &str = "https://app.example/.authferry/cb/modern";
+
+    /// RFC 7636 appendix B.
+    fn verifier() -> Secret<String> {
+        Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".to_owned())
+    }
+
+    async fn finish(
+        provider: &Arc<dyn Provider>,
+        iss: Option<&str>,
+    ) -> Result<LoggedIn, ProviderError> {
+        let answer = LoginAnswer {
+            code: "the code",
+            iss,
+            redirect_uri: CALLBACK,
+            nonce: "the nonce",
+            verifier: &verifier(),
+        };
+        provider.login().unwrap().finish(answer, NOW).await
+    }
+
+    fn tokens(id_token: &str) -> Reply {
+        Reply::json(&json!({
+            "token_type": "Bearer", "access_token": "a", "refresh_token": "r", "id_token": id_token,
+        }))
+    }
+
+    fn with(idp: &Idp, change: impl FnOnce(&mut crate::providers::settings::Oidc)) -> Settings {
+        let mut settings = idp.oidc();
+        let KindSettings::Oidc(oidc) = &mut settings.kind else {
+            panic!("an OpenID provider")
+        };
+        change(oidc);
+        settings
+    }
+
+    #[tokio::test]
+    async fn a_login_begins_with_everything_that_binds_it() {
+        let idp = Idp::start().await;
+        let provider = ready(&idp.oidc(), &Deps::for_test()).await;
+        let start = LoginStart {
+            redirect_uri: CALLBACK,
+            state: "st&te",
+            nonce: "the nonce",
+            verifier: &verifier(),
+        };
+        let login = provider.login().unwrap();
+        assert_eq!(login.client_id(), "authferry");
+        assert_eq!(login.redirect_path(), "/.authferry/cb/modern");
+        let address = login.start(start).await.unwrap();
+        let expected = format!(
+            "{}&response_type=code&client_id=authferry\
+             &redirect_uri=https%3A%2F%2Fapp.example%2F.authferry%2Fcb%2Fmodern&scope=openid%20profile&state=st%26te\
+             &nonce=the%20nonce&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256",
+            idp.fake.url("/authorize?tenant=x")
+        );
+        assert_eq!(address, expected);
+    }
+
+    #[tokio::test]
+    async fn a_login_ends_with_an_identity() {
+        let idp = Idp::start().await;
+        idp.fake.always(TOKEN, tokens(&idp.id_token(&json!({}))));
+        let provider = ready(&idp.oidc(), &Deps::for_test()).await;
+        let done = finish(&provider, Some(&idp.issuer())).await.unwrap();
+        let identity = done.authenticated.identity();
+        assert_eq!(identity.key.subject.as_str(), "f81d");
+        assert_eq!(
+            identity.attributes.text("email"),
+            Some("alice@corp.example")
+        );
+        assert_eq!(done.sid.as_deref(), Some("s-1"));
+        assert_eq!(done.refresh_token.unwrap().expose(), "r");
+        let sent = idp.fake.seen(TOKEN).pop().unwrap();
+        assert_eq!(sent.method, "POST");
+        assert_eq!(
+            sent.body,
+            "grant_type=authorization_code&code=the%20code\
+             &redirect_uri=https%3A%2F%2Fapp.example%2F.authferry%2Fcb%2Fmodern\
+             &code_verifier=dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+        );
+        let credentials = STANDARD.encode("authferry:the%20secret");
+        assert_eq!(
+            sent.headers["authorization"],
+            format!("Basic {credentials}")
+        );
+        let logout = provider
+            .login()
+            .unwrap()
+            .logout_url(&done.id_token, "https://app.example/");
+        let logout = logout.unwrap();
+        assert!(logout.starts_with(&idp.fake.url("/logout?id_token_hint=")));
+        assert!(logout.ends_with(
+            "&client_id=authferry&post_logout_redirect_uri=https%3A%2F%2Fapp.example%2F"
+        ));
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_another_issuer_redeems_no_code() {
+        let idp = Idp::start().await;
+        idp.fake.always(TOKEN, tokens(&idp.id_token(&json!({}))));
+        let provider = ready(&idp.oidc(), &Deps::for_test()).await;
+        for iss in [Some("https://elsewhere"), Some(""), None] {
+            let refused = finish(&provider, iss).await.unwrap_err();
+            assert_eq!(refused, Refusal::WrongIssuer.into(), "{iss:?}");
+        }
+        assert!(idp.fake.seen(TOKEN).is_empty());
+
+        let mut silent = idp.metadata();
+        silent["authorization_response_iss_parameter_supported"] = Value::Null;
+        idp.fake.always(METADATA, Reply::json(&silent));
+        let provider = ready(&idp.oidc(), &Deps::for_test()).await;
+        assert!(finish(&provider, None).await.is_ok(), "it is not announced");
+        let other = finish(&provider, Some("https://elsewhere")).await;
+        assert_eq!(other.unwrap_err(), Refusal::WrongIssuer.into());
+        let strict = with(&idp, |oidc| oidc.require_iss = true);
+        let provider = ready(&strict, &Deps::for_test()).await;
+        assert_eq!(
+            finish(&provider, None).await.unwrap_err(),
+            Refusal::WrongIssuer.into()
+        );
+    }
+
+    #[tokio::test]
+    async fn an_id_token_must_be_of_this_login() {
+        let idp = Idp::start().await;
+        let provider = ready(&idp.oidc(), &Deps::for_test()).await;
+        for (change, refusal) in [
+            (json!({ "nonce": "another" }), Refusal::BadCredentials),
+            (json!({ "nonce": null }), Refusal::BadCredentials),
+            (json!({ "aud": "another" }), Refusal::WrongAudience),
+            (json!({ "iss": "https://elsewhere" }), Refusal::WrongIssuer),
+            (json!({ "exp": NOW.as_secs() - 31 }), Refusal::Expired),
+            (json!({ "sub": null }), Refusal::BadCredentials),
+        ] {
+            idp.fake.always(TOKEN, tokens(&idp.id_token(&change)));
+            let refused = finish(&provider, Some(&idp.issuer())).await.unwrap_err();
+            assert_eq!(refused, refusal.into(), "{change}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_token_endpoint_says_is_final_or_an_outage_but_never_both() {
+        let idp = Idp::start().await;
+        let provider = ready(&idp.oidc(), &Deps::for_test()).await;
+        let error =
+            |status, error: &str| Reply::text(status, &json!({ "error": error }).to_string());
+        for (reply, expected) in [
+            (
+                error(400, "invalid_grant"),
+                ProviderError::from(Refusal::BadCredentials),
+            ),
+            (error(403, "access_denied"), Refusal::Policy.into()),
+            (
+                error(400, "interaction_required"),
+                Refusal::MfaRequired.into(),
+            ),
+            (error(400, "something_new"), Refusal::BadCredentials.into()),
+            (error(401, "invalid_client"), Outage::Malformed.into()),
+            (
+                error(400, "temporarily_unavailable"),
+                Outage::Http5xx.into(),
+            ),
+            (error(500, "invalid_grant"), Outage::Http5xx.into()),
+            (Reply::text(429, ""), Outage::RateLimited.into()),
+            (Reply::text(400, ""), Outage::Malformed.into()),
+            (Reply::text(302, ""), Outage::Malformed.into()),
+            (Reply::text(200, "<html>"), Outage::Malformed.into()),
+            (
+                Reply::json(&json!({ "access_token": "a" })),
+                Outage::Malformed.into(),
+            ),
+            (Reply::Cut, Outage::Connect.into()),
+        ] {
+            idp.fake.always(TOKEN, reply.clone());
+            let asked = idp.fake.seen(TOKEN).len();
+            let failed = finish(&provider, Some(&idp.issuer())).await.unwrap_err();
+            assert_eq!(failed, expected, "{reply:?}");
+            assert_eq!(
+                idp.fake.seen(TOKEN).len(),
+                asked + 1,
+                "a code is redeemed once"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn every_way_to_prove_who_we_are_reaches_the_provider() {
+        let idp = Idp::start().await;
+        idp.fake.always(TOKEN, tokens(&idp.id_token(&json!({}))));
+        let own = SigningKey::generate().unwrap();
+        for (auth, part) in [
+            (
+                ClientAuth::SecretPost(Secret::new("s&x".to_owned())),
+                "&client_id=authferry&client_secret=s%26x",
+            ),
+            (ClientAuth::None, "&client_id=authferry"),
+            (
+                ClientAuth::PrivateKeyJwt(Secret::new(own.to_pem())),
+                "&client_assertion=",
+            ),
+        ] {
+            let settings = with(&idp, |oidc| oidc.client.as_mut().unwrap().auth = auth);
+            let provider = ready(&settings, &Deps::for_test()).await;
+            finish(&provider, Some(&idp.issuer())).await.unwrap();
+            let sent = idp.fake.seen(TOKEN).pop().unwrap();
+            assert!(sent.body.contains(part), "{part}");
+            assert!(!sent.headers.contains_key("authorization"));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_access_token_is_judged_with_discovered_keys() {
+        let idp = Idp::start().await;
+        let provider = ready(&idp.oidc(), &Deps::for_test()).await;
+        let token = idp.access_token(&idp.key, &json!({}));
+        assert!(provider.judge_locally(&token, NOW).unwrap().is_ok());
+        let id_token = Credential::Bearer(Secret::new(idp.id_token(&json!({ "aud": "crm" }))));
+        let refused = judge(&*provider, &id_token, NOW).await.unwrap_err();
+        assert_eq!(
+            refused,
+            Refusal::BadCredentials.into(),
+            "an ID token is no access token"
+        );
+    }
+
+    #[tokio::test]
+    async fn metadata_in_the_name_of_another_are_not_used() {
+        let idp = Idp::start().await;
+        for (name, value) in [
+            ("issuer", json!(format!("{}/", idp.issuer()))),
+            ("issuer", json!([idp.issuer()])),
+            ("issuer", Value::Null),
+            ("token_endpoint", json!("http://id.example/token")),
+            ("jwks_uri", json!("ftp://id.example/keys")),
+            ("authorization_endpoint", json!(7)),
+        ] {
+            let mut metadata = idp.metadata();
+            metadata[name] = value;
+            idp.fake.always(METADATA, Reply::json(&metadata));
+            let provider = built(&idp.oidc(), &Deps::for_test());
+            let start = LoginStart {
+                redirect_uri: CALLBACK,
+                state: "s",
+                nonce: "n",
+                verifier: &verifier(),
+            };
+            let failed = provider.login().unwrap().start(start).await.unwrap_err();
+            assert_eq!(failed, Outage::Malformed.into(), "{name}");
+            assert!(!provider.health().usable);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_issuer_with_a_slash_at_its_end_keeps_it_and_does_not_double_it() {
+        let idp = Idp::start().await;
+        let mut metadata = idp.metadata();
+        let issuer = format!("{}/", idp.issuer());
+        metadata["issuer"] = json!(issuer);
+        idp.fake.always(METADATA, Reply::json(&metadata));
+        let settings = with(&idp, |oidc| {
+            oidc.issuer = crate::identity::Issuer::new(&issuer)
+        });
+        let provider = ready(&settings, &Deps::for_test()).await;
+        let token = idp.access_token(&idp.key, &json!({ "iss": issuer }));
+        assert!(judge(&*provider, &token, NOW).await.is_ok());
+        let without = idp.access_token(&idp.key, &json!({}));
+        let refused = judge(&*provider, &without, NOW).await.unwrap_err();
+        assert_eq!(refused, Refusal::WrongIssuer.into());
+    }
+
+    #[tokio::test]
+    async fn a_provider_that_is_away_at_start_heals_by_itself() {
+        let idp = Idp::start().await;
+        idp.fake.always(METADATA, Reply::text(503, ""));
+        let provider = built(&idp.oidc(), &Deps::for_test());
+        let failed = finish(&provider, Some(&idp.issuer())).await.unwrap_err();
+        assert_eq!(failed, Outage::Http5xx.into());
+        idp.fake.always(METADATA, Reply::json(&idp.metadata()));
+        pass(Duration::from_secs(2)).await;
+        until(|| provider.health().usable).await;
+        let token = idp.access_token(&idp.key, &json!({}));
+        assert!(provider.judge_locally(&token, NOW).unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_open_breaker_closes_without_a_person_trying() {
+        let idp = Idp::start().await;
+        let mut settings = idp.oidc();
+        settings.client.breaker.min_requests = 3;
+        let provider = ready(&settings, &Deps::for_test()).await;
+        idp.fake.always(TOKEN, Reply::text(500, ""));
+        for _ in 0..10 {
+            finish(&provider, Some(&idp.issuer())).await.unwrap_err();
+        }
+        assert_eq!(provider.health().down_since, Some(NOW));
+        pass(Duration::from_secs(16)).await;
+        until(|| provider.health().down_since.is_none()).await;
+    }
+}
