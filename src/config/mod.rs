@@ -79,3 +79,6 @@ pub(crate) fn load(source: &Source) -> Result<Compiled, Problems> {
         _ => Err(problems),
     }
 }
+
+#[cfg(test)]
+mod tests;

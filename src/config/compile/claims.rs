@@ -12,11 +12,9 @@ use crate::config::shape::Field;
 use crate::config::shape::Named;
 use crate::identity::ClaimPath;
 use crate::identity::ProviderId;
+use crate::identity::RESERVED_NAMES;
 use crate::identity::Template;
 use crate::providers::settings::Assurance;
-
-/// Names that a template may use beside attributes: no provider may map them.
-pub(super) const RESERVED: [&str; 4] = ["canonical", "provider", "acr", "link"];
 
 /// The claims of OpenID Connect Core 1.0 §5.1 that we know by the same name, with `sub` as `subject`.
 pub(super) const OPENID: &[(&str, &str)] = &[
@@ -27,6 +25,9 @@ pub(super) const OPENID: &[(&str, &str)] = &[
     ("preferred_username", "preferred_username"),
     ("groups", "groups"),
 ];
+
+/// What a list of people or clients says: a name, and the groups behind it.
+pub(super) const LISTED: &[(&str, &str)] = &[("subject", "username"), ("groups", "groups")];
 
 /// The attributes of a directory entry (RFC 4519, RFC 4524) that we know.
 #[cfg(feature = "ldap")]
@@ -82,7 +83,7 @@ pub(super) fn claims(
                     .value
                     .bytes()
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-            if !good || RESERVED.contains(&name.value.as_str()) {
+            if !good || RESERVED_NAMES.contains(&name.value.as_str()) {
                 context
                     .report
                     .error(
@@ -92,7 +93,7 @@ pub(super) fn claims(
                     .value(&name.value)
                     .hint(format!(
                         "small letters, digits and `_`, and none of {}",
-                        one_of(RESERVED)
+                        one_of(RESERVED_NAMES)
                     ));
                 continue;
             }
@@ -223,23 +224,24 @@ pub(super) fn template(
             return None;
         }
     };
-    let names: Vec<String> = template.names().map(str::to_owned).collect();
-    for name in &names {
-        check_name(context, at, name, speakers);
+    let mut roots: Vec<&str> = template.roots().collect();
+    roots.sort_unstable();
+    roots.dedup();
+    for root in roots {
+        check_root(context, at, root, speakers);
     }
     Some(template)
 }
 
-fn check_name(context: &mut Context<'_>, at: &At<String>, name: &str, speakers: &[&Words]) {
-    let first = name.split('.').next().unwrap_or(name);
+fn check_root(context: &mut Context<'_>, at: &At<String>, first: &str, speakers: &[&Words]) {
     if first == "link" {
         context
             .report
-            .error(at.mark, format!("`{name}`: links are not in this build"))
+            .error(at.mark, "`link`: links are not in this build")
             .value(&at.value);
         return;
     }
-    if RESERVED.contains(&first) {
+    if RESERVED_NAMES.contains(&first) {
         return;
     }
     let lacking: Vec<&str> = speakers
@@ -257,14 +259,14 @@ fn check_name(context: &mut Context<'_>, at: &At<String>, name: &str, speakers: 
                 .report
                 .warning(at.mark, format!("provider {} maps no `{first}`: its people are denied", one_of(lacking)))
                 .value(&at.value)
-                .hint(format!("add `{first}` to its `claims`, or say `{{{name}|omit}}` or `{{{name}|default:…}}`"));
+                .hint(format!("add `{first}` to its `claims`, or say what happens without it: `{{{first}|omit}}` or `{{{first}|default:…}}`"));
         }
         return;
     }
     let known: Vec<&str> = speakers
         .iter()
         .flat_map(|words| words.claims.iter().map(|(name, _)| &**name))
-        .chain(RESERVED)
+        .chain(RESERVED_NAMES)
         .collect();
     let hint = did_you_mean(first, known).map_or_else(
         || format!("add `{first}: CLAIM` to the `claims` of the provider"),

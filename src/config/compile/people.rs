@@ -23,6 +23,7 @@ use crate::config::shape::List;
 use crate::identity::ClaimPath;
 use crate::identity::Normalise;
 use crate::identity::ProviderId;
+use crate::identity::RESERVED_NAMES;
 use crate::rollout::Cohort;
 use crate::rollout::CohortId;
 use crate::rollout::Cohorts;
@@ -53,7 +54,7 @@ pub(super) fn canonical(
         .required(canonical.mark, "template", &mut context.report)?;
     // Checked without providers first: one that lacks an attribute merely stays unjoined.
     let template = claims::template(context, at, &[])?;
-    let names: Vec<String> = template.names().map(str::to_owned).collect();
+    let names: Vec<String> = template.roots().map(str::to_owned).collect();
     if names.is_empty() {
         context
             .report
@@ -66,8 +67,7 @@ pub(super) fn canonical(
         return None;
     }
     for name in &names {
-        let first = name.split('.').next().unwrap_or(name);
-        proof(context, at, first, providers);
+        proof(context, at, name, providers);
     }
     let joined = joined(context, at, &names, providers);
     let normalise = canonical
@@ -90,7 +90,7 @@ pub(super) fn canonical(
 
 /// Reports an attribute that joins people who may be different ones.
 fn proof(context: &mut Context<'_>, at: &At<String>, name: &str, providers: &[Provider]) {
-    if claims::RESERVED.contains(&name) {
+    if RESERVED_NAMES.contains(&name) {
         context
             .report
             .error(
@@ -129,15 +129,8 @@ fn joined(
     let mut joined = Vec::new();
     for provider in providers {
         let words = &provider.words;
-        let first = |name: &String| name.split('.').next().unwrap_or(name).to_owned();
-        let lacking = names
-            .iter()
-            .map(first)
-            .find(|name| words.source(name).is_none());
-        let silent = names
-            .iter()
-            .map(first)
-            .find(|name| !words.may_speak_about(name));
+        let lacking = names.iter().find(|name| words.source(name).is_none());
+        let silent = names.iter().find(|name| !words.may_speak_about(name));
         match (lacking, silent) {
             (None, None) => joined.push(words.provider.clone()),
             _ if words.partial => {}

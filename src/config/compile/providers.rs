@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::compile::claims;
+use crate::config::compile::claims::LISTED;
 use crate::config::compile::claims::OPENID;
 use crate::config::compile::claims::Words;
 use crate::config::compile::context::Context;
@@ -214,7 +215,7 @@ fn shared_keys(raw: &RawProvider) -> Option<(Common<'_>, bool, bool)> {
             limits: &raw.limits,
             breaker: &Field::Absent,
             ca: &Field::Absent,
-            defaults: OPENID,
+            defaults: LISTED,
         };
         return Some((common, false, true));
     }
@@ -226,7 +227,7 @@ fn shared_keys(raw: &RawProvider) -> Option<(Common<'_>, bool, bool)> {
         limits: &Field::Absent,
         breaker: &Field::Absent,
         ca: &Field::Absent,
-        defaults: OPENID,
+        defaults: LISTED,
     };
     Some((common, false, false))
 }

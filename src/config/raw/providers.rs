@@ -235,7 +235,7 @@ mappings! {
         cache: At<Span>,
         /// The issuer of its people. Default `urn:authferry:NAME`.
         issuer: At<String>,
-        /// As for `oidc`.
+        /// As for `oidc`, over `username` and `groups`. Default: `subject: username`, `groups: groups`.
         claims: Named<At<String>>,
         /// For which attributes it may speak when people are joined.
         authoritative: RawAuthoritative,
@@ -253,7 +253,7 @@ mappings! {
         header: At<String>,
         /// The issuer of its clients. Default `urn:authferry:NAME`.
         issuer: At<String>,
-        /// As for `oidc`.
+        /// As for `oidc`, over `username` and `groups`. Default: `subject: username`, `groups: groups`.
         claims: Named<At<String>>,
         /// For which attributes it may speak when people are joined.
         authoritative: RawAuthoritative,

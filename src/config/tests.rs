@@ -1,0 +1,246 @@
+//! The configuration as its authors meet it: files in `tests/configs` and `config`, and the promises about them.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::Compiled;
+use crate::config::Environment;
+use crate::config::Problems;
+use crate::config::Severity;
+use crate::config::Source;
+use crate::config::load;
+use crate::config::settings::Settings;
+
+/// A machine on which every file that an example names exists, unless its name says `missing`.
+#[derive(Debug)]
+struct Examples;
+
+impl Environment for Examples {
+    fn read(&self, path: &Path, _limit: usize) -> io::Result<Vec<u8>> {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let text = match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
+            _ if name.contains("missing") => return Err(io::ErrorKind::NotFound.into()),
+            _ if name.contains("empty") => "",
+            "crt" => "-----BEGIN CERTIFICATE-----\n",
+            "key" | "pem" => "-----BEGIN PRIVATE KEY-----\n",
+            "txt" => "# people\nhr:1\n\nhr:2\n",
+            _ if name.contains('2') => {
+                "2222222222222222222222222222222222222222222222222222222222222222\n"
+            }
+            _ => "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n",
+        };
+        Ok(text.as_bytes().to_vec())
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        (name == "EXAMPLE_SECRET").then(|| "000102030405060708090a0b0c0d0e0f".to_owned())
+    }
+
+    fn cores(&self) -> usize {
+        2
+    }
+}
+
+fn source(name: &str, text: &str) -> Source {
+    Source {
+        path: PathBuf::from(name),
+        text: text.to_owned(),
+        environment: Arc::new(Examples),
+    }
+}
+
+fn compile(text: &str) -> Result<Compiled, Problems> {
+    load(&source("test.yaml", text))
+}
+
+#[track_caller]
+fn settings(text: &str) -> Settings {
+    match compile(text) {
+        Ok(compiled) => compiled.draft.with_test_keys(),
+        Err(problems) => panic!("{problems}"),
+    }
+}
+
+/// Files of a directory that end in `.yaml`, by name.
+fn files(directory: &str) -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let mut found: Vec<_> = fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
+        .map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read_to_string(path).unwrap())
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// What a file says of itself: `# expect: LINE:COLUMN PART OF THE MESSAGE`, or `# warn:` for warnings.
+fn expected(text: &str) -> Vec<(Severity, u32, u32, String)> {
+    let mut expected = Vec::new();
+    for line in text.lines() {
+        let (severity, rest) = match (
+            line.strip_prefix("# expect: "),
+            line.strip_prefix("# warn: "),
+        ) {
+            (Some(rest), _) => (Severity::Error, rest),
+            (None, Some(rest)) => (Severity::Warning, rest),
+            (None, None) => continue,
+        };
+        let (place, message) = rest.split_once(' ').unwrap();
+        let (row, column) = place.split_once(':').unwrap();
+        expected.push((
+            severity,
+            row.parse().unwrap(),
+            column.parse().unwrap(),
+            message.to_owned(),
+        ));
+    }
+    expected.sort_by_key(|(_, line, column, _)| (*line, *column));
+    expected
+}
+
+/// Checks that a file has exactly the problems it says.
+fn disagreement(name: &str, text: &str) -> Option<String> {
+    let problems = match load(&source(name, text)) {
+        Ok(compiled) => compiled.warnings,
+        Err(problems) => problems,
+    };
+    let mut open = expected(text);
+    let mut wrong = String::new();
+    for problem in &problems.list {
+        let found = open.iter().position(|(severity, line, column, message)| {
+            (*severity, *line, *column) == (problem.severity, problem.line, problem.column)
+                && problem.message.contains(message)
+        });
+        match found {
+            Some(index) => drop(open.remove(index)),
+            None => wrong.push_str(&format!(
+                "unexpected: {} {}:{} {}\n",
+                problem.severity.as_str(),
+                problem.line,
+                problem.column,
+                problem.message
+            )),
+        }
+    }
+    for (severity, line, column, message) in open {
+        wrong.push_str(&format!(
+            "not reported: {} {line}:{column} {message}\n",
+            severity.as_str()
+        ));
+    }
+    (!wrong.is_empty()).then(|| format!("{name}:\n{wrong}\n"))
+}
+
+#[test]
+fn every_broken_file_has_exactly_the_problems_it_says() {
+    let files = files("tests/configs/bad");
+    assert!(50 <= files.len(), "only {} broken files", files.len());
+    for (name, text) in &files {
+        let errors = expected(text)
+            .iter()
+            .filter(|(severity, ..)| *severity == Severity::Error)
+            .count();
+        assert!(0 < errors, "{name} expects no error");
+    }
+    let wrong: String = files
+        .iter()
+        .filter_map(|(name, text)| disagreement(name, text))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn every_sound_file_compiles_with_exactly_the_warnings_it_says() {
+    let files = files("tests/configs/ok");
+    assert!(!files.is_empty());
+    let wrong: String = files
+        .iter()
+        .filter_map(|(name, text)| disagreement(name, text))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong}");
+    for (name, text) in files {
+        assert!(load(&source(&name, &text)).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn every_example_compiles_without_a_word() {
+    for (name, text) in files("config") {
+        match load(&source(&name, &text)) {
+            Ok(compiled) => assert!(compiled.warnings.list.is_empty(), "{}", compiled.warnings),
+            Err(problems) => panic!("{problems}"),
+        }
+    }
+}
+
+const MINIMAL: &str = include_str!("../../config/minimal.yaml");
+
+#[test]
+fn the_short_form_means_the_staged_form_with_one_canary_stage() {
+    let short = MINIMAL.to_owned();
+    let (head, _) = short.split_once("\nrollout:").unwrap();
+    let staged = format!(
+        "{head}\nrollouts:\n  default:\n    apps: [crm]\n    from: legacy\n    to: modern\n    bucketing: {{ salt: crm-2026-a }}\n    \
+         control: pinned\n    pinned_stage: canary\n    stages:\n      - id: canary\n        mode: canary\n        assign:\n          \
+         - {{ cohort: staff, to: modern }}\n          - {{ percent: 10, to: modern }}\n"
+    );
+    // The text of the file is part of its revision, and the order of a hash map is nobody's.
+    let plain = |text: &str| {
+        let mut settings = settings(text);
+        settings.revision = "".into();
+        settings.sha256 = "".into();
+        let text = format!("{settings:#?}");
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let (short, staged) = (plain(&short), plain(&staged));
+    assert!(
+        short == staged,
+        "{:?}",
+        short.iter().zip(&staged).find(|(a, b)| a != b)
+    );
+}
+
+#[test]
+fn a_percent_alone_is_enough() {
+    let (head, _) = MINIMAL.split_once("  assign:").unwrap();
+    let shorthand = settings(&format!("{head}  percent: 10\n"));
+    let rule = settings(&format!("{head}  assign: [{{ percent: 10 }}]\n"));
+    let full = settings(&format!(
+        "{head}  assign: [{{ percent: 10, to: modern }}]\n"
+    ));
+    let plan = |settings: &Settings| format!("{:?}", settings.rollouts);
+    assert_eq!(plan(&shorthand), plan(&full));
+    assert_eq!(plan(&rule), plan(&full));
+}
+
+#[test]
+fn three_unrelated_mistakes_are_three_problems_of_one_run() {
+    let text = MINIMAL
+        .replace("claims: { subject: uid }", "clams: { subject: uid }")
+        .replace(
+            "hosts: [crm.corp.example]",
+            "hosts: [crm.corp.example]\n    assertion: { issuer: x, ttl: 5 }",
+        )
+        .replace("cohort: staff", "cohort: stuff");
+    let problems = compile(&text).unwrap_err();
+    let messages: Vec<_> = problems.list.iter().map(|p| p.message.as_str()).collect();
+    for part in [
+        "unknown key `clams`",
+        "`5` is not a duration",
+        "no cohort is called `stuff`",
+    ] {
+        assert!(
+            messages.iter().any(|message| message.contains(part)),
+            "{part}: {problems}"
+        );
+    }
+}
