@@ -30,11 +30,11 @@ use crate::providers::Owns;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::client::Breaker;
-use crate::telemetry::metrics::Circuit;
 use crate::providers::client::guarded;
 use crate::providers::settings;
 use crate::providers::settings::Settings;
 use crate::providers::vouch::Voucher;
+use crate::telemetry::metrics::Circuit;
 
 /// Entries of one group search; a longer answer is refused, because cut-off groups must never look like all groups.
 const MAX_GROUPS: usize = 1_000;

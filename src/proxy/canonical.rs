@@ -92,7 +92,8 @@ impl CanonicalRequest {
 
     /// The path as programs see it that drop `;parameters`, when that is another path.
     pub(crate) fn path_without_parameters(&self) -> Option<String> {
-        self.parameters.then(|| without_parameters(self.path()).into_owned())
+        self.parameters
+            .then(|| without_parameters(self.path()).into_owned())
     }
 }
 
@@ -150,7 +151,9 @@ impl BadRequest {
             | Self::Framing
             | Self::Forwarding => StatusCode::BAD_REQUEST,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::TooManyFields | Self::TooManyCookies => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TooManyFields | Self::TooManyCookies => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         }
     }
@@ -173,7 +176,11 @@ const MAX_METHOD: usize = 32;
 /// # Errors
 ///
 /// See [`BadRequest`].
-pub(crate) fn canonicalise(parts: &Parts, conn: &Conn, limits: &Limits) -> Result<CanonicalRequest, BadRequest> {
+pub(crate) fn canonicalise(
+    parts: &Parts,
+    conn: &Conn,
+    limits: &Limits,
+) -> Result<CanonicalRequest, BadRequest> {
     judge(parts, conn, limits).inspect_err(|_| conn.close_after_answer())
 }
 
@@ -185,7 +192,11 @@ fn judge(parts: &Parts, conn: &Conn, limits: &Limits) -> Result<CanonicalRequest
     };
     fields(&parts.headers, h2, limits)?;
     let extended_connect = h2 && parts.method == Method::CONNECT && is_websocket(parts);
-    let method = if extended_connect { Method::GET } else { method(&parts.method)? };
+    let method = if extended_connect {
+        Method::GET
+    } else {
+        method(&parts.method)?
+    };
     let authority = authority(parts, h2, conn)?;
     let raw = parts.uri.path_and_query().ok_or(BadRequest::Target)?;
     if limits.target_bytes < raw.as_str().len() {
@@ -213,7 +224,8 @@ fn is_websocket(parts: &Parts) -> bool {
 fn method(method: &Method) -> Result<Method, BadRequest> {
     let token = method.as_str();
     let refused = matches!(token, "CONNECT" | "TRACE" | "TRACK" | "PRI");
-    let well_formed = token.len() <= MAX_METHOD && token.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
+    let well_formed =
+        token.len() <= MAX_METHOD && token.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
     if refused || !well_formed {
         return Err(BadRequest::Method);
     }
@@ -231,17 +243,25 @@ fn authority(parts: &Parts, h2: bool, conn: &Conn) -> Result<Authority, BadReque
         (None, None) => None,
         // The authority-form belongs to CONNECT (RFC 9112 §3.2.3).
         (None, Some(_)) if !h2 => return Err(BadRequest::Target),
-        (Some(scheme), _) if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") => {
+        (Some(scheme), _)
+            if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") =>
+        {
             return Err(BadRequest::Target);
         }
         (_, Some(named)) if h2 => Some(known(named.as_str().as_bytes(), conn)?),
-        (_, Some(named)) => Some(Authority::parse(named.as_str().as_bytes()).ok_or(BadRequest::Host)?),
+        (_, Some(named)) => {
+            Some(Authority::parse(named.as_str().as_bytes()).ok_or(BadRequest::Host)?)
+        }
         (Some(_), None) => None,
     };
     match (host, named) {
         (Some(host), Some(named)) => {
             let default = if conn.secure() { 443 } else { 80 };
-            if host.is_same(&named, default) { Ok(host) } else { Err(BadRequest::TwoHosts) }
+            if host.is_same(&named, default) {
+                Ok(host)
+            } else {
+                Err(BadRequest::TwoHosts)
+            }
         }
         (Some(host), None) => Ok(host),
         (None, Some(named)) if h2 => Ok(named),
@@ -260,7 +280,10 @@ fn known(raw: &[u8], conn: &Conn) -> Result<Authority, BadRequest> {
 }
 
 fn target(raw: &PathAndQuery) -> Result<(PathAndQuery, bool), BadRequest> {
-    if raw.query().is_some_and(|query| !query.bytes().all(may_stand_in_a_query)) {
+    if raw
+        .query()
+        .is_some_and(|query| !query.bytes().all(may_stand_in_a_query))
+    {
         return Err(BadRequest::Query);
     }
     // `http` answers `/` for an empty path; the spelling must show it.
@@ -288,7 +311,10 @@ fn fields(headers: &HeaderMap, h2: bool, limits: &Limits) -> Result<(), BadReque
     if limits.head_fields < headers.len() {
         return Err(BadRequest::TooManyFields);
     }
-    if headers.keys().any(|name| is_framing_in_disguise(name.as_str())) {
+    if headers
+        .keys()
+        .any(|name| is_framing_in_disguise(name.as_str()))
+    {
         return Err(BadRequest::Framing);
     }
     let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
@@ -300,7 +326,9 @@ fn fields(headers: &HeaderMap, h2: bool, limits: &Limits) -> Result<(), BadReque
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     match (lengths.next(), lengths.next()) {
         (None, None) => {}
-        (Some(only), None) if !only.is_empty() && only.as_bytes().iter().all(u8::is_ascii_digit) => {
+        (Some(only), None)
+            if !only.is_empty() && only.as_bytes().iter().all(u8::is_ascii_digit) =>
+        {
             if headers.contains_key(header::TRANSFER_ENCODING) {
                 return Err(BadRequest::Framing);
             }
@@ -317,10 +345,18 @@ fn cookies(headers: &HeaderMap) -> Result<(), BadRequest> {
         if MAX_COOKIE_BYTES < bytes {
             return Err(BadRequest::TooManyCookies);
         }
-        let separators = cookie.as_bytes().iter().filter(|&&byte| byte == b';').count();
+        let separators = cookie
+            .as_bytes()
+            .iter()
+            .filter(|&&byte| byte == b';')
+            .count();
         pairs = pairs.saturating_add(separators).saturating_add(1);
     }
-    if MAX_COOKIE_PAIRS < pairs { Err(BadRequest::TooManyCookies) } else { Ok(()) }
+    if MAX_COOKIE_PAIRS < pairs {
+        Err(BadRequest::TooManyCookies)
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether a name is read as `transfer-encoding` or `content-length` by programs that fold names (RFC 3875 §4.1.18), and
@@ -336,8 +372,9 @@ fn is_framing_in_disguise(name: &str) -> bool {
     if name == candidate {
         return false;
     }
-    let mut words = inner.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let mut words = inner
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty());
     let mut expected = candidate.split('-');
     expected.all(|word| words.next() == Some(word)) && words.next().is_none()
 }
-

@@ -109,8 +109,14 @@ impl ClientBody {
 
     /// Charges the time the client let us wait.
     fn stop_waiting(&mut self, bytes: usize, limits: &Limits) {
-        let waited = self.waiting.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
-        let earned = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(1_000_000_000) / limits.body_rate.max(1);
+        let waited = self
+            .waiting
+            .take()
+            .map_or(Duration::ZERO, |(since, _)| since.elapsed());
+        let earned = u64::try_from(bytes)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(1_000_000_000)
+            / limits.body_rate.max(1);
         self.allowance = self
             .allowance
             .saturating_sub(waited)
@@ -137,8 +143,11 @@ impl Body for ClientBody {
                     Ok(data) => {
                         let n = data.remaining();
                         this.stop_waiting(n, pace.conn.limits());
-                        pace.received
-                            .set(pace.received.get().saturating_add(u64::try_from(n).unwrap_or(u64::MAX)));
+                        pace.received.set(
+                            pace.received
+                                .get()
+                                .saturating_add(u64::try_from(n).unwrap_or(u64::MAX)),
+                        );
                         if this.inner.is_end_stream() {
                             pace.ended.set(true);
                         }
@@ -193,6 +202,8 @@ impl Drop for ClientBody {
 
 impl fmt::Debug for ClientBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientBody").field("empty", &self.is_empty()).finish_non_exhaustive()
+        f.debug_struct("ClientBody")
+            .field("empty", &self.is_empty())
+            .finish_non_exhaustive()
     }
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use arc_swap::ArcSwap;
 use ::aws_lc_rs::digest;
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
@@ -156,7 +156,9 @@ impl Certificates {
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificates").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("Certificates")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
     }
 }
 
@@ -215,23 +217,35 @@ impl Set {
         for pair in pairs {
             let pem = |path: &Path, wanted| {
                 let path = path.to_owned();
-                move |source| TlsError::Pem { path, wanted, source }
+                move |source| TlsError::Pem {
+                    path,
+                    wanted,
+                    source,
+                }
             };
             let chain = CertificateDer::pem_slice_iter(&pair.chain)
                 .collect::<Result<Vec<_>, _>>()
-                .and_then(|chain| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
+                .and_then(|chain| {
+                    if chain.is_empty() {
+                        Err(pem::Error::NoItemsFound)
+                    } else {
+                        Ok(chain)
+                    }
+                })
                 .map_err(pem(&pair.chain_path, "a certificate"))?;
-            let key = PrivateKeyDer::from_pem_slice(&pair.key).map_err(pem(&pair.key_path, "a private key"))?;
+            let key = PrivateKeyDer::from_pem_slice(&pair.key)
+                .map_err(pem(&pair.key_path, "a private key"))?;
             let (names, ends) = chain
                 .first()
                 .and_then(|leaf| describe(leaf))
                 .ok_or_else(|| TlsError::Certificate {
                     path: pair.chain_path.clone(),
                 })?;
-            let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|source| TlsError::Pair {
-                path: pair.key_path.clone(),
-                source,
-            })?;
+            let certified =
+                CertifiedKey::from_der(chain, key, &provider).map_err(|source| TlsError::Pair {
+                    path: pair.key_path.clone(),
+                    source,
+                })?;
             let certified = Arc::new(certified);
             let set = set.get_or_insert_with(|| Self {
                 default: certified.clone(),
@@ -243,7 +257,10 @@ impl Set {
             for name in names {
                 // The first pair that claims a name keeps it.
                 match name.strip_prefix("*.") {
-                    Some(suffix) => set.wildcard.entry(suffix.into()).or_insert_with(|| certified.clone()),
+                    Some(suffix) => set
+                        .wildcard
+                        .entry(suffix.into())
+                        .or_insert_with(|| certified.clone()),
                     None => set.exact.entry(name).or_insert_with(|| certified.clone()),
                 };
             }
@@ -256,15 +273,24 @@ impl Set {
             return self.default.clone();
         };
         let name = name.to_ascii_lowercase();
-        let by_wildcard = || name.split_once('.').and_then(|(_, suffix)| self.wildcard.get(suffix));
-        self.exact.get(name.as_str()).or_else(by_wildcard).unwrap_or(&self.default).clone()
+        let by_wildcard = || {
+            name.split_once('.')
+                .and_then(|(_, suffix)| self.wildcard.get(suffix))
+        };
+        self.exact
+            .get(name.as_str())
+            .or_else(by_wildcard)
+            .unwrap_or(&self.default)
+            .clone()
     }
 }
 
 /// The DNS names of a certificate, lower case, and when it ends.
 fn describe(leaf: &CertificateDer<'_>) -> Option<(Vec<Box<str>>, UnixTime)> {
     let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
-    let ends = UnixTime::from_secs(u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0));
+    let ends = UnixTime::from_secs(
+        u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0),
+    );
     let names = match certificate.subject_alternative_name() {
         Ok(Some(names)) => names
             .value

@@ -54,12 +54,16 @@ const CLASSES: [u8; 256] = {
     let mut classes = [OTHER; 256];
     let mut byte = 0;
     while byte < 256 {
-        #[expect(clippy::indexing_slicing, reason = "a constant: the compiler would refuse to build it")]
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "a constant: the compiler would refuse to build it"
+        )]
         #[expect(clippy::cast_possible_truncation, reason = "below 256")]
         {
             classes[byte] = match byte as u8 {
                 b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => PLAIN,
-                b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' => PLAIN,
+                b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':'
+                | b'@' => PLAIN,
                 b'/' => SLASH,
                 b'.' => DOT,
                 b';' => SEMICOLON,
@@ -122,8 +126,16 @@ pub(crate) fn spell(path: &[u8]) -> Result<(Vec<u8>, bool), PathFault> {
         match byte {
             b'/' => spelt.slash()?,
             b'%' => {
-                let high = rest.next().copied().and_then(hex).ok_or(PathFault::Escape)?;
-                let low = rest.next().copied().and_then(hex).ok_or(PathFault::Escape)?;
+                let high = rest
+                    .next()
+                    .copied()
+                    .and_then(hex)
+                    .ok_or(PathFault::Escape)?;
+                let low = rest
+                    .next()
+                    .copied()
+                    .and_then(hex)
+                    .ok_or(PathFault::Escape)?;
                 spelt.escaped(high << 4 | low)?;
             }
             b'\\' => return Err(PathFault::Backslash),
@@ -158,7 +170,8 @@ impl Spelling {
     fn encode(&mut self, byte: u8) {
         const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
         let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
-        self.out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+        self.out
+            .extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
         self.decoded.push(byte);
     }
 
@@ -252,9 +265,18 @@ mod tests {
 
     #[test]
     fn what_is_canonical_stays_and_is_not_copied() {
-        for path in ["/", "/app", "/a/b.c/d-e_f~g/", "/a!$&'()*+,=:@", "/app;jsessionid=1.2"] {
+        for path in [
+            "/",
+            "/app",
+            "/a/b.c/d-e_f~g/",
+            "/a!$&'()*+,=:@",
+            "/app;jsessionid=1.2",
+        ] {
             assert!(scan(path.as_bytes()).canonical, "{path}");
-            assert_eq!(spell(path.as_bytes()).map(|(s, _)| s), Ok(path.as_bytes().to_vec()));
+            assert_eq!(
+                spell(path.as_bytes()).map(|(s, _)| s),
+                Ok(path.as_bytes().to_vec())
+            );
         }
     }
 

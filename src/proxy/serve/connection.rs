@@ -93,7 +93,10 @@ pub(crate) async fn attend<H: Handler>(accepted: Accepted, handler: Rc<H>) {
     let local = accepted.local.clone();
     let vitals = accepted.vitals.clone();
     let key = local.ward.admit(vitals.clone());
-    let _discharge = Discharge { local: local.clone(), key };
+    let _discharge = Discharge {
+        local: local.clone(),
+        key,
+    };
     let mut life = pin!(live(accepted, handler));
     let mut waker_kept = false;
     poll_fn(|cx| {
@@ -175,12 +178,17 @@ async fn live<H: Handler>(accepted: Accepted, handler: Rc<H>) -> io::Result<()> 
     let (_, session) = stream.get_ref();
     let h2 = session.alpn_protocol() == Some(b"h2");
     let conn = Conn::new(arrival(Some(TlsInfo {
-        sni: session.server_name().map(|name| name.to_ascii_lowercase().into()),
+        sni: session
+            .server_name()
+            .map(|name| name.to_ascii_lowercase().into()),
         client_certificate: session
             .peer_certificates()
             .and_then(|chain| chain.first())
             .map(|leaf| Arc::from(leaf.as_ref())),
-        version: session.protocol_version().and_then(|version| version.as_str()).unwrap_or("unknown"),
+        version: session
+            .protocol_version()
+            .and_then(|version| version.as_str())
+            .unwrap_or("unknown"),
     })));
     vitals.enter(Phase::FirstByte);
     if h2 {
@@ -212,7 +220,11 @@ where
     }
     let vitals = conn.vitals().clone();
     let service = service_fn(move |request| answer(handler.clone(), conn.clone(), request));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let mut connection = pin!(
+        builder
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+    );
     let mut told = false;
     poll_fn(|cx| {
         if !told && vitals.verdict() != Verdict::Go {
@@ -274,7 +286,9 @@ async fn answer<H: Handler>(
     // An upstream that answers has read what it wanted; from here on the two may talk in turns.
     progress.unpace();
     if conn.must_close() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| Answer {
         body,

@@ -38,7 +38,9 @@ impl Counts {
 
     /// Connections ended by us, for `reason`.
     pub(crate) fn cut(&self, reason: Cut) -> u64 {
-        self.cut.get(reason as usize).map_or(0, |count| count.load(Relaxed))
+        self.cut
+            .get(reason as usize)
+            .map_or(0, |count| count.load(Relaxed))
     }
 
     pub(super) fn count_accepted(&self) {
@@ -77,7 +79,8 @@ mod tests {
         for (n, reason) in (1..).zip(Cut::ALL) {
             assert_eq!(counts.cut(reason), n, "{}", reason.label());
         }
-        let labels: std::collections::BTreeSet<_> = Cut::ALL.iter().map(|cut| cut.label()).collect();
+        let labels: std::collections::BTreeSet<_> =
+            Cut::ALL.iter().map(|cut| cut.label()).collect();
         assert_eq!(labels.len(), Cut::ALL.len());
     }
 }

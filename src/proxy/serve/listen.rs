@@ -66,18 +66,28 @@ impl Bound {
     /// See [`BindError`]. Nothing stays bound then.
     pub(crate) fn open(settings: &Server) -> Result<Self, BindError> {
         let workers = settings.workers.max(1);
-        let listeners = settings.listeners.iter().map(|listener| open_one(listener, workers)).collect::<Result<_, _>>()?;
+        let listeners = settings
+            .listeners
+            .iter()
+            .map(|listener| open_one(listener, workers))
+            .collect::<Result<_, _>>()?;
         Ok(Self { listeners, workers })
     }
 
     /// Where the listeners are, in the order of the settings.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|listener| listener.address).collect()
+        self.listeners
+            .iter()
+            .map(|listener| listener.address)
+            .collect()
     }
 
     /// The certificates of the listeners that have some, in the order of the settings; for reloading and expiry.
     pub(crate) fn certificates(&self) -> Vec<Arc<Certificates>> {
-        self.listeners.iter().filter_map(|listener| listener.certificates.clone()).collect()
+        self.listeners
+            .iter()
+            .filter_map(|listener| listener.certificates.clone())
+            .collect()
     }
 
     /// The sockets, by worker.
@@ -122,7 +132,11 @@ fn open_one(listener: &Listener, workers: usize) -> Result<BoundListener, BindEr
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;

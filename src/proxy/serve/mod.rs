@@ -111,21 +111,25 @@ impl Workers {
             };
             let (end, ended) = oneshot::channel();
             let (make_handler, started) = (make_handler.clone(), started.clone());
-            thread::Builder::new().name(format!("serve-{number}")).spawn(move || {
-                let cut = worker::run(start, make_handler, |result| {
-                    // The other end is only gone when starting has failed already.
-                    drop(started.send(result));
-                });
-                // Nobody may be interested any more.
-                drop(end.send(cut));
-            })?;
+            thread::Builder::new()
+                .name(format!("serve-{number}"))
+                .spawn(move || {
+                    let cut = worker::run(start, make_handler, |result| {
+                        // The other end is only gone when starting has failed already.
+                        drop(started.send(result));
+                    });
+                    // Nobody may be interested any more.
+                    drop(end.send(cut));
+                })?;
             workers.ends.push(ended);
         }
         drop(started);
         for _ in 0..count {
             match starts.recv() {
                 Ok(result) => result?,
-                Err(mpsc::RecvError) => return Err(io::Error::other("a worker ended while it was starting")),
+                Err(mpsc::RecvError) => {
+                    return Err(io::Error::other("a worker ended while it was starting"));
+                }
             }
         }
         Ok(workers)

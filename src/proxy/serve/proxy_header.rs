@@ -76,15 +76,25 @@ fn find(bytes: &[u8]) -> Result<Found, NotAHeader> {
 fn text(bytes: &[u8]) -> Result<Found, NotAHeader> {
     let window = bytes.get(..bytes.len().min(MAX_V1)).unwrap_or_default();
     let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
-        return if bytes.len() < MAX_V1 { Ok(Found::More) } else { Err(NotAHeader) };
+        return if bytes.len() < MAX_V1 {
+            Ok(Found::More)
+        } else {
+            Err(NotAHeader)
+        };
     };
-    let line = window.get(..end).and_then(|line| std::str::from_utf8(line).ok()).ok_or(NotAHeader)?;
+    let line = window
+        .get(..end)
+        .and_then(|line| std::str::from_utf8(line).ok())
+        .ok_or(NotAHeader)?;
     let length = end.saturating_add(2);
     let mut words = line.split(' ');
     words.next();
     let family = words.next().ok_or(NotAHeader)?;
     if family == "UNKNOWN" {
-        return Ok(Found::Header { length, source: None });
+        return Ok(Found::Header {
+            length,
+            source: None,
+        });
     }
     let mut word = || words.next().ok_or(NotAHeader);
     let (source, _destination, port, _destination_port) = (word()?, word()?, word()?, word()?);
@@ -104,7 +114,9 @@ fn text(bytes: &[u8]) -> Result<Found, NotAHeader> {
 }
 
 fn binary(bytes: &[u8]) -> Result<Found, NotAHeader> {
-    let Some(&[version_command, family, high, low]) = bytes.get(12..16).and_then(|fixed| fixed.as_array()) else {
+    let Some(&[version_command, family, high, low]) =
+        bytes.get(12..16).and_then(|fixed| fixed.as_array())
+    else {
         return Ok(Found::More);
     };
     let length = usize::from(u16::from_be_bytes([high, low])).saturating_add(16);
@@ -169,15 +181,27 @@ mod tests {
 
     #[test]
     fn version_1_names_the_client() {
-        says(b"PROXY TCP4 192.0.2.9 192.0.2.1 5000 443\r\nGET / HTTP", 41, Some("192.0.2.9:5000"));
-        says(b"PROXY TCP6 2001:db8::9 2001:db8::1 5000 443\r\n", 45, Some("[2001:db8::9]:5000"));
+        says(
+            b"PROXY TCP4 192.0.2.9 192.0.2.1 5000 443\r\nGET / HTTP",
+            41,
+            Some("192.0.2.9:5000"),
+        );
+        says(
+            b"PROXY TCP6 2001:db8::9 2001:db8::1 5000 443\r\n",
+            45,
+            Some("[2001:db8::9]:5000"),
+        );
         says(b"PROXY UNKNOWN\r\n", 15, None);
         says(b"PROXY UNKNOWN a b c d\r\n", 23, None);
     }
 
     #[test]
     fn version_2_names_the_client() {
-        let v4 = v2(0x21, 0x11, &[192, 0, 2, 9, 192, 0, 2, 1, 0x13, 0x88, 1, 0xBB, 3, 0, 1, 0]);
+        let v4 = v2(
+            0x21,
+            0x11,
+            &[192, 0, 2, 9, 192, 0, 2, 1, 0x13, 0x88, 1, 0xBB, 3, 0, 1, 0],
+        );
         says(&v4, v4.len(), Some("192.0.2.9:5000"));
         let mut addresses = [0; 36];
         addresses[..16].copy_from_slice(&"2001:db8::9".parse::<Ipv6Addr>().unwrap().octets());
@@ -204,10 +228,18 @@ mod tests {
             if bytes == b"P" {
                 assert_eq!(find(bytes), Ok(Found::More));
             } else {
-                assert_eq!(find(bytes), Err(NotAHeader), "{:?}", String::from_utf8_lossy(bytes));
+                assert_eq!(
+                    find(bytes),
+                    Err(NotAHeader),
+                    "{:?}",
+                    String::from_utf8_lossy(bytes)
+                );
             }
         }
-        assert_eq!(find(&[b"PROXY TCP4 ".as_slice(), &[b'1'; 200]].concat()), Err(NotAHeader));
+        assert_eq!(
+            find(&[b"PROXY TCP4 ".as_slice(), &[b'1'; 200]].concat()),
+            Err(NotAHeader)
+        );
         assert_eq!(find(&v2(0x21, 0x11, &[1, 2, 3])), Err(NotAHeader));
         assert_eq!(find(&v2(0x21, 0x31, &[0; 216])), Err(NotAHeader));
         assert_eq!(find(&v2(0x31, 0x11, &[0; 12])), Err(NotAHeader));

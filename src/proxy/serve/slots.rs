@@ -102,13 +102,17 @@ pub(crate) fn bound(configured: usize) -> usize {
 }
 
 fn bound_under(configured: usize, descriptors: usize) -> usize {
-    let most = (descriptors / 5).saturating_mul(4).saturating_sub(KEPT_BACK);
+    let most = (descriptors / 5)
+        .saturating_mul(4)
+        .saturating_sub(KEPT_BACK);
     configured.min(most.max(FEWEST))
 }
 
 /// The soft limit of open files in the text of `/proc/self/limits` (proc(5)).
 fn open_files(limits: &str) -> Option<usize> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
     match line.split_ascii_whitespace().next()? {
         "unlimited" => Some(usize::MAX),
         number => number.parse().ok(),

@@ -61,7 +61,11 @@ pub(crate) async fn sniff(socket: &mut Socket) -> io::Result<Protocol> {
 pub(crate) async fn preface(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Bytes> {
     let mut bytes = [0; PREFACE.len()];
     stream.read_exact(&mut bytes).await?;
-    if bytes == *PREFACE { Ok(Bytes::from_static(PREFACE)) } else { Err(io::ErrorKind::InvalidData.into()) }
+    if bytes == *PREFACE {
+        Ok(Bytes::from_static(PREFACE))
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
 }
 
 #[cfg(test)]
@@ -74,7 +78,10 @@ mod tests {
         assert_eq!(look(b"P"), None);
         assert_eq!(look(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"), None);
         assert_eq!(look(PREFACE), Some(Protocol::Http2));
-        assert_eq!(look(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0"), Some(Protocol::Http2));
+        assert_eq!(
+            look(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0"),
+            Some(Protocol::Http2)
+        );
         assert_eq!(look(b"POST / HTTP/1.1"), Some(Protocol::Http1));
         assert_eq!(look(b"G"), Some(Protocol::Http1));
         assert_eq!(look(b"PRI * HTTP/1.1"), Some(Protocol::Http1));

@@ -81,7 +81,11 @@ pub(crate) fn take_prefix(prefix: &mut Bytes, into: &mut ReadBuf<'_>) -> bool {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if take_prefix(&mut this.prefix, into) {
             this.vitals.read();
@@ -97,7 +101,11 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         note(&self.vitals, &result);
         result
@@ -133,7 +141,11 @@ impl AsyncWrite for Socket {
                     let linger = this.vitals.wants_linger();
                     ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
                     this.vitals.enter(Phase::Closing);
-                    this.goodbye = if linger { Goodbye::Said { discarded: 0 } } else { Goodbye::Done };
+                    this.goodbye = if linger {
+                        Goodbye::Said { discarded: 0 }
+                    } else {
+                        Goodbye::Done
+                    };
                 }
                 Goodbye::Said { discarded } => {
                     let mut scratch = [0; 4096];
@@ -175,7 +187,11 @@ impl<T> Rewound<T> {
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if take_prefix(&mut this.prefix, into) {
             return Poll::Ready(Ok(()));
@@ -185,7 +201,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Rewound<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 

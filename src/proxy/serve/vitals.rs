@@ -146,7 +146,8 @@ impl Vitals {
     /// Begins `phase`.
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
-        self.moves.store(self.moves.load(Relaxed).wrapping_add(1), Relaxed);
+        self.moves
+            .store(self.moves.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     /// From here on the connection speaks HTTP/2.
@@ -172,7 +173,9 @@ impl Vitals {
 
     /// How often a blocked write went on; `None` while no write is blocked. Wraps.
     pub(crate) fn blocked_write(&self) -> Option<u32> {
-        self.write_blocked.load(Relaxed).then(|| self.write_moves.load(Relaxed))
+        self.write_blocked
+            .load(Relaxed)
+            .then(|| self.write_moves.load(Relaxed))
     }
 
     /// Bytes came in.

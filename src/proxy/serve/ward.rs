@@ -38,10 +38,17 @@ const MAX_TICK: Duration = Duration::from_millis(500);
 
 /// The distance between two sweeps: a quarter of the shortest limit, between 10 ms and 500 ms.
 pub(crate) fn tick(limits: &Limits) -> Duration {
-    [limits.handshake, limits.head, limits.idle_h1, limits.idle_h2]
-        .into_iter()
-        .min()
-        .map_or(MAX_TICK, |shortest| (shortest / 4).clamp(Duration::from_millis(10), MAX_TICK))
+    [
+        limits.handshake,
+        limits.head,
+        limits.idle_h1,
+        limits.idle_h2,
+    ]
+    .into_iter()
+    .min()
+    .map_or(MAX_TICK, |shortest| {
+        (shortest / 4).clamp(Duration::from_millis(10), MAX_TICK)
+    })
 }
 
 impl Bounds {
@@ -82,7 +89,9 @@ pub(crate) struct Ward {
 
 impl fmt::Debug for Ward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ward").field("open", &self.open()).finish_non_exhaustive()
+        f.debug_struct("Ward")
+            .field("open", &self.open())
+            .finish_non_exhaustive()
     }
 }
 
@@ -103,7 +112,10 @@ impl Ward {
 
     /// How many connections there are; tunnels, which have left HTTP, not counted.
     pub(crate) fn open(&self) -> usize {
-        self.entries.borrow().len().saturating_sub(self.free.borrow().len())
+        self.entries
+            .borrow()
+            .len()
+            .saturating_sub(self.free.borrow().len())
     }
 
     /// Takes a connection in. The key is for [`Ward::discharge`] and [`Ward::keep_waker`].
@@ -137,7 +149,11 @@ impl Ward {
 
     /// Forgets a connection.
     pub(crate) fn discharge(&self, key: usize) {
-        let gone = self.entries.borrow_mut().get_mut(key).and_then(Option::take);
+        let gone = self
+            .entries
+            .borrow_mut()
+            .get_mut(key)
+            .and_then(Option::take);
         if gone.is_some() {
             self.free.borrow_mut().push(key);
         }
@@ -208,7 +224,11 @@ impl Entry {
         let (bound, verdict, reason) = match self.vitals.phase() {
             Phase::ProxyHeader => (bounds.head, Verdict::End, Cut::ProxyHeader),
             Phase::Handshake => (bounds.handshake, Verdict::End, Cut::Handshake),
-            Phase::FirstByte if draining => (bounds.idle_h1.min(bounds.head), Verdict::End, Cut::FirstByte),
+            Phase::FirstByte if draining => (
+                bounds.idle_h1.min(bounds.head),
+                Verdict::End,
+                Cut::FirstByte,
+            ),
             Phase::FirstByte => (bounds.head, Verdict::End, Cut::FirstByte),
             Phase::Head => (bounds.head, Verdict::End, Cut::Head),
             Phase::Serving => return None,

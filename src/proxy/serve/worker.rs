@@ -64,7 +64,9 @@ pub(crate) struct Door {
 impl Door {
     /// Whether `peer` must say whose connection it brings.
     pub(crate) fn expects_proxy_header(&self, peer: IpAddr) -> bool {
-        self.proxy_protocol_from.iter().any(|net| net.contains(&peer))
+        self.proxy_protocol_from
+            .iter()
+            .any(|net| net.contains(&peer))
     }
 }
 
@@ -151,13 +153,20 @@ pub(crate) fn run<H: Handler>(
         let mut orders = start.orders;
         let announced = async {
             // An error means that the owner of the workers is gone, and with it everybody who could want an answer.
-            let timeout = orders.wait_for(Option::is_some).await.map_or(Some(Duration::ZERO), |timeout| *timeout);
+            let timeout = orders
+                .wait_for(Option::is_some)
+                .await
+                .map_or(Some(Duration::ZERO), |timeout| *timeout);
             flag.set(true);
             signal.send_replace(true);
             worker.local.ward.ask(Verdict::Finish, true);
             timeout.unwrap_or_default()
         };
-        let accepting = join_all(listeners.into_iter().map(|(listener, door)| worker.clone().accept(listener, door)));
+        let accepting = join_all(
+            listeners
+                .into_iter()
+                .map(|(listener, door)| worker.clone().accept(listener, door)),
+        );
         let work = async {
             // Accepting ends when the drain has been announced and the queues are empty.
             let (timeout, _) = tokio::join!(announced, accepting);
@@ -217,7 +226,11 @@ impl<H: Handler> Worker<H> {
         // Without it small answers wait for acknowledgements (Nagle); a socket that refuses is about to fail anyway.
         drop(stream.set_nodelay(true));
         let peer = canonical(peer);
-        let phase = if door.expects_proxy_header(peer.ip()) { Phase::ProxyHeader } else { Phase::FirstByte };
+        let phase = if door.expects_proxy_header(peer.ip()) {
+            Phase::ProxyHeader
+        } else {
+            Phase::FirstByte
+        };
         let vitals = Vitals::new(phase);
         let accepted = Accepted {
             id,
@@ -238,9 +251,9 @@ impl<H: Handler> Worker<H> {
             ticks.tick().await;
             let limits = self.limits.load();
             let draining = self.local.closing.begun();
-            self.local
-                .ward
-                .sweep(&limits, draining, |reason| self.local.counts.count_cut(reason, 1));
+            self.local.ward.sweep(&limits, draining, |reason| {
+                self.local.counts.count_cut(reason, 1)
+            });
         }
     }
 
@@ -250,7 +263,9 @@ impl<H: Handler> Worker<H> {
             sleep(DRAIN_LOOK).await;
         }
         let left = self.load.load(Relaxed);
-        self.local.counts.count_cut(Cut::Drain, u64::try_from(left).unwrap_or(u64::MAX));
+        self.local
+            .counts
+            .count_cut(Cut::Drain, u64::try_from(left).unwrap_or(u64::MAX));
         left
     }
 }
@@ -259,6 +274,8 @@ impl<H: Handler> Worker<H> {
 fn is_passing(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
     )
 }
