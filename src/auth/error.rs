@@ -65,6 +65,13 @@ pub(crate) enum Answer {
     Unavailable(u64),
 }
 
+impl Answer {
+    /// 401 for somebody who presented nothing where a credential is needed.
+    pub(crate) fn unauthenticated(policy: &AppPolicy) -> Self {
+        Self::Unauthorized(policy.challenges(Challenge::Plain))
+    }
+}
+
 /// What a 401 tells about the token that was presented (RFC 6750 §3.1).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Challenge {

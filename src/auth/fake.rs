@@ -20,6 +20,7 @@ use crate::auth::gate::Deps;
 use crate::auth::policy::AppPolicy;
 use crate::auth::policy::PolicyParts;
 use crate::auth::report::Reports;
+use crate::auth::taken::FallbacksTaken;
 use crate::clock::ManualClock;
 use crate::clock::UnixTime;
 use crate::entropy::SystemEntropy;
@@ -339,6 +340,7 @@ pub(super) struct World {
     pub(super) canonical: Option<crate::auth::settings::Canonical>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) app: AppId,
+    taken: Arc<FallbacksTaken>,
     sessions: Arc<Sessions>,
 }
 
@@ -368,6 +370,7 @@ impl World {
             canonical: None,
             metrics: Metrics::new(clock, MAX_SERIES_PER_FAMILY),
             app: AppId::new("crm"),
+            taken: Arc::default(),
         }
     }
 
@@ -414,6 +417,8 @@ impl World {
             sessions: self.sessions(),
             pins: Arc::new(self.pins()),
             background: Handle::current(),
+            entropy: Arc::new(SystemEntropy),
+            taken: Arc::clone(&self.taken),
             reports: Reports {
                 metrics: Arc::clone(&self.metrics),
                 decisions: DecisionLog::off(),

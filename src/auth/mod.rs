@@ -17,6 +17,7 @@ mod owners;
 mod policy;
 mod report;
 pub(crate) mod settings;
+mod taken;
 
 pub(crate) use canonical::Joiner;
 pub(crate) use error::Answer;
@@ -38,3 +39,4 @@ pub(crate) use owners::Owners;
 pub(crate) use policy::AppPolicy;
 pub(crate) use policy::PolicyParts;
 pub(crate) use report::Reports;
+pub(crate) use taken::FallbacksTaken;

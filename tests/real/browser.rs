@@ -35,12 +35,15 @@ impl Browser {
         let mut credentials = sign_in;
         for _ in 0..MAX_HOPS {
             let answer = self.fetch(&url, form.take()).await;
-            if let (301..=303 | 307 | 308, Some(location)) = (answer.status, answer.header("location")) {
+            if let (301..=303 | 307 | 308, Some(location)) =
+                (answer.status, answer.header("location"))
+            {
                 url = join(&url, location);
                 continue;
             }
             let text = answer.text();
-            if let (Some((name, password)), Some(page)) = (credentials, Form::with_password(&text)) {
+            if let (Some((name, password)), Some(page)) = (credentials, Form::with_password(&text))
+            {
                 credentials = None;
                 self.forms.push(authority(&url).to_owned());
                 form = Some(page.filled(name, password));
@@ -67,29 +70,55 @@ impl Browser {
     /// The `Cookie` line for an authority.
     pub(crate) fn cookie_line(&self, authority: &str) -> String {
         let jar = self.cookies.get(authority);
-        jar.into_iter().flatten().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("; ")
+        jar.into_iter()
+            .flatten()
+            .map(|(n, v)| format!("{n}={v}"))
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     async fn fetch(&mut self, url: &str, form: Option<String>) -> Answer {
         let host = authority(url).to_owned();
         let target = &url[url.find(&host).unwrap() + host.len()..];
-        let target = if target.is_empty() { "/" } else { target.split('#').next().unwrap() };
+        let target = if target.is_empty() {
+            "/"
+        } else {
+            target.split('#').next().unwrap()
+        };
         let cookie = self.cookie_line(&host);
         let origin = format!("http://{host}");
-        let mut fields = vec![("Host", host.as_str()), ("Accept", "text/html,application/xhtml+xml"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")];
+        let mut fields = vec![
+            ("Host", host.as_str()),
+            ("Accept", "text/html,application/xhtml+xml"),
+            ("Sec-Fetch-Mode", "navigate"),
+            ("Sec-Fetch-Dest", "document"),
+        ];
         if !cookie.is_empty() {
             fields.push(("Cookie", &cookie));
         }
         if form.is_some() {
-            fields.extend([("Content-Type", "application/x-www-form-urlencoded"), ("Origin", origin.as_str()), ("Referer", url)]);
+            fields.extend([
+                ("Content-Type", "application/x-www-form-urlencoded"),
+                ("Origin", origin.as_str()),
+                ("Referer", url),
+            ]);
         }
         let method = if form.is_some() { "POST" } else { "GET" };
-        let answer = request(host.parse().unwrap(), method, target, &fields, form.unwrap_or_default().as_bytes()).await;
+        let answer = request(
+            host.parse().unwrap(),
+            method,
+            target,
+            &fields,
+            form.unwrap_or_default().as_bytes(),
+        )
+        .await;
         *self.visits.entry(host.clone()).or_default() += 1;
         let jar = self.cookies.entry(host).or_default();
         for set in answer.all("set-cookie") {
             let (name, value) = set.split(';').next().unwrap().split_once('=').unwrap();
-            let gone = set.to_ascii_lowercase().contains("max-age=0") || set.contains("01 Jan 1970") || value.is_empty();
+            let gone = set.to_ascii_lowercase().contains("max-age=0")
+                || set.contains("01 Jan 1970")
+                || value.is_empty();
             if gone {
                 jar.remove(name);
             } else {
@@ -101,7 +130,11 @@ impl Browser {
 }
 
 fn authority(url: &str) -> &str {
-    url.strip_prefix("http://").unwrap_or_else(|| panic!("{url} is not on this machine")).split(['/', '?', '#']).next().unwrap()
+    url.strip_prefix("http://")
+        .unwrap_or_else(|| panic!("{url} is not on this machine"))
+        .split(['/', '?', '#'])
+        .next()
+        .unwrap()
 }
 
 fn join(base: &str, location: &str) -> String {
@@ -138,11 +171,18 @@ impl Form {
                 .skip(1)
                 .filter_map(|tag| {
                     let tag = &tag[..tag.find('>')?];
-                    Some((attribute(tag, "name")?, attribute(tag, "type").unwrap_or_else(|| "text".to_owned()), attribute(tag, "value").unwrap_or_default()))
+                    Some((
+                        attribute(tag, "name")?,
+                        attribute(tag, "type").unwrap_or_else(|| "text".to_owned()),
+                        attribute(tag, "value").unwrap_or_default(),
+                    ))
                 })
                 .collect();
             if fields.iter().any(|(_, kind, _)| kind == "password") {
-                return Some(Self { action: attribute(opening, "action").unwrap_or_default(), fields });
+                return Some(Self {
+                    action: attribute(opening, "action").unwrap_or_default(),
+                    fields,
+                });
             }
             rest = &rest[end..];
         }
@@ -176,10 +216,23 @@ fn attribute(tag: &str, name: &str) -> Option<String> {
         }
     }
     let at = tag.find(&format!(" {name}="))?;
-    Some(tag[at + name.len() + 2..].split([' ', '>', '/']).next()?.to_owned())
+    Some(
+        tag[at + name.len() + 2..]
+            .split([' ', '>', '/'])
+            .next()?
+            .to_owned(),
+    )
 }
 
 /// Percent-encodes a form value.
 pub(crate) fn encode(text: &str) -> String {
-    text.bytes().map(|b| if b.is_ascii_alphanumeric() || b"-._~".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
 }

@@ -28,18 +28,47 @@ const AT_ONCE: usize = 8;
 /// Codes redeemed at each provider, as each provider counts them.
 async fn redeemed() -> (usize, usize) {
     let old = format!("127.0.0.1:{}", var("OP_PORT"));
-    let seen: Value = serde_json::from_slice(&request(old.parse().unwrap(), "GET", "/__test/seen", &[("Host", &old)], b"").await.body).unwrap();
+    let seen: Value = serde_json::from_slice(
+        &request(
+            old.parse().unwrap(),
+            "GET",
+            "/__test/seen",
+            &[("Host", &old)],
+            b"",
+        )
+        .await
+        .body,
+    )
+    .unwrap();
 
     let new = format!("127.0.0.1:{}", var("KC_PORT"));
     let form = "grant_type=password&client_id=admin-cli&username=admin&password=admin";
-    let fields = [("Host", new.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
-    let answer = request(new.parse().unwrap(), "POST", "/realms/master/protocol/openid-connect/token", &fields, form.as_bytes()).await;
+    let fields = [
+        ("Host", new.as_str()),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ];
+    let answer = request(
+        new.parse().unwrap(),
+        "POST",
+        "/realms/master/protocol/openid-connect/token",
+        &fields,
+        form.as_bytes(),
+    )
+    .await;
     let json: Value = serde_json::from_slice(&answer.body).unwrap();
     let bearer = format!("Bearer {}", json["access_token"].as_str().unwrap());
     let fields = [("Host", new.as_str()), ("Authorization", bearer.as_str())];
     let target = "/admin/realms/new/events?type=CODE_TO_TOKEN&client=proxy&max=100000";
-    let events: Value = serde_json::from_slice(&request(new.parse().unwrap(), "GET", target, &fields, b"").await.body).unwrap();
-    (usize::try_from(seen["redeemed"].as_u64().unwrap()).unwrap(), events.as_array().unwrap().len())
+    let events: Value = serde_json::from_slice(
+        &request(new.parse().unwrap(), "GET", target, &fields, b"")
+            .await
+            .body,
+    )
+    .unwrap();
+    (
+        usize::try_from(seen["redeemed"].as_u64().unwrap()).unwrap(),
+        events.as_array().unwrap().len(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,19 +79,38 @@ async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
     let new_authority = format!("127.0.0.1:{}", var("KC_PORT"));
 
     // 200 requests a second with a token, for as long as the move lasts.
-    let (stop, failed, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (stop, failed, sent) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let token = format!("Bearer {}", token_of("carol").await);
     let load = {
-        let (stop, failed, sent, address) = (Arc::clone(&stop), Arc::clone(&failed), Arc::clone(&sent), proxy.address);
+        let (stop, failed, sent, address) = (
+            Arc::clone(&stop),
+            Arc::clone(&failed),
+            Arc::clone(&sent),
+            proxy.address,
+        );
         tokio::spawn(async move {
             let mut tick = tokio::time::interval(Duration::from_millis(5));
             while !stop.load(Ordering::Relaxed) {
                 tick.tick().await;
                 let (token, failed, sent) = (token.clone(), Arc::clone(&failed), Arc::clone(&sent));
                 tokio::spawn(async move {
-                    let answer = request(address, "GET", "/load", &[("Host", "127.0.0.1"), ("Authorization", &token)], b"").await;
+                    let answer = request(
+                        address,
+                        "GET",
+                        "/load",
+                        &[("Host", "127.0.0.1"), ("Authorization", &token)],
+                        b"",
+                    )
+                    .await;
                     sent.fetch_add(1, Ordering::Relaxed);
-                    failed.fetch_add(usize::from(answer.status != 200 && answer.status != 401), Ordering::Relaxed);
+                    failed.fetch_add(
+                        usize::from(answer.status != 200 && answer.status != 401),
+                        Ordering::Relaxed,
+                    );
                 });
             }
         })
@@ -73,26 +121,61 @@ async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
     let app = origin().strip_prefix("http://").unwrap().to_owned();
     for percent in [0, 10, 50, 100_usize] {
         let edited = Instant::now();
-        let reloads = proxy.metric("authferry_config_reloads_total{outcome=\"success\"} ").await;
+        let reloads = proxy
+            .metric("authferry_config_reloads_total{outcome=\"success\"} ")
+            .await;
         if percent != 0 {
-            proxy.edit(&format!("{}\n{}", yaml(&percent.to_string()), server_section()));
-            crate::operators::until(async || reloads < proxy.metric("authferry_config_reloads_total{outcome=\"success\"} ").await).await;
-            assert!(edited.elapsed() < Duration::from_secs(1), "{:?}", edited.elapsed());
+            proxy.edit(&format!(
+                "{}\n{}",
+                yaml(&percent.to_string()),
+                server_section()
+            ));
+            crate::operators::until(async || {
+                reloads
+                    < proxy
+                        .metric("authferry_config_reloads_total{outcome=\"success\"} ")
+                        .await
+            })
+            .await;
+            assert!(
+                edited.elapsed() < Duration::from_secs(1),
+                "{:?}",
+                edited.elapsed()
+            );
         }
         let (old_before, new_before) = redeemed().await;
         let room = Arc::new(Semaphore::new(AT_ONCE));
         let mut tasks = Vec::new();
         for (index, mut browser) in browsers.drain(..).enumerate() {
-            let (room, app, new_authority) = (Arc::clone(&room), app.clone(), new_authority.clone());
+            let (room, app, new_authority) =
+                (Arc::clone(&room), app.clone(), new_authority.clone());
             tasks.push(tokio::spawn(async move {
                 let _permit = room.acquire_owned().await.unwrap();
                 // A new session on the same device: our session ends, the device and the providers' own sessions stay.
                 browser.forget(&app, |name| name.ends_with("_dev"));
                 let name = format!("p{:04}", index + 1);
                 let before = browser.visits(&new_authority);
-                let landed = browser.open(&format!("http://{app}/"), Some((&name, &secret(&format!("{name}-pw"))))).await;
-                assert_eq!(landed.answer.status, 200, "{name}: {} {}", landed.url, landed.answer.text());
-                assert!(landed.answer.text().contains(&format!("{}", 20_001 + index)), "{name} is somebody else: {}", landed.answer.text());
+                let landed = browser
+                    .open(
+                        &format!("http://{app}/"),
+                        Some((&name, &secret(&format!("{name}-pw")))),
+                    )
+                    .await;
+                assert_eq!(
+                    landed.answer.status,
+                    200,
+                    "{name}: {} {}",
+                    landed.url,
+                    landed.answer.text()
+                );
+                assert!(
+                    landed
+                        .answer
+                        .text()
+                        .contains(&format!("{}", 20_001 + index)),
+                    "{name} is somebody else: {}",
+                    landed.answer.text()
+                );
                 (before < browser.visits(&new_authority), browser)
             }));
         }
@@ -108,15 +191,25 @@ async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
         assert!(back.is_empty(), "moved back at {percent} %: {back:?}");
         let share = at_new.len();
         // Three standard deviations of a binomial, in people.
-        let tolerated = 3.0 * (PEOPLE as f64 * (percent as f64 / 100.0) * (1.0 - percent as f64 / 100.0)).sqrt();
+        let tolerated = 3.0
+            * (PEOPLE as f64 * (percent as f64 / 100.0) * (1.0 - percent as f64 / 100.0)).sqrt();
         let off = (share as f64 - PEOPLE as f64 * percent as f64 / 100.0).abs();
         assert!(off <= tolerated, "{share} of {PEOPLE} at {percent} %");
         let (old_after, new_after) = redeemed().await;
-        assert_eq!((old_after - old_before, new_after - new_before), (PEOPLE - share, share), "counted at the providers, at {percent} %");
+        assert_eq!(
+            (old_after - old_before, new_after - new_before),
+            (PEOPLE - share, share),
+            "counted at the providers, at {percent} %"
+        );
         moved = at_new;
     }
     stop.store(true, Ordering::Relaxed);
     load.await.unwrap();
     assert!(200 < sent.load(Ordering::Relaxed));
-    assert_eq!(failed.load(Ordering::Relaxed), 0, "of {} requests", sent.load(Ordering::Relaxed));
+    assert_eq!(
+        failed.load(Ordering::Relaxed),
+        0,
+        "of {} requests",
+        sent.load(Ordering::Relaxed)
+    );
 }

@@ -37,7 +37,9 @@ async fn the_session_of_a_php_application_is_judged_by_that_application() {
     );
     let proxy = proxy(&with_legacy(&upstream.url(), &provider));
     let mut browser = Browser::default();
-    let landed = browser.open(&format!("{php}/login"), Some(("bob", &secret("bob-pw")))).await;
+    let landed = browser
+        .open(&format!("{php}/login"), Some(("bob", &secret("bob-pw"))))
+        .await;
     assert_eq!(landed.answer.status, 200, "{}", landed.answer.text());
     let cookie = browser.cookie_line(php.strip_prefix("http://").unwrap());
     assert!(cookie.contains("PHPSESSID="), "{cookie}");
@@ -49,8 +51,16 @@ async fn the_session_of_a_php_application_is_judged_by_that_application() {
     assert_eq!(seen.all("x-remote-user"), ["1002"]);
     assert_eq!(seen.all("x-remote-groups"), ["beta,testers"]);
 
-    let unknown = [("Host", "127.0.0.1"), ("Cookie", "PHPSESSID=0123456789abcdef0123456789")];
-    assert_eq!(request(proxy.address, "GET", "/x", &unknown, b"").await.status, 401);
+    let unknown = [
+        ("Host", "127.0.0.1"),
+        ("Cookie", "PHPSESSID=0123456789abcdef0123456789"),
+    ];
+    assert_eq!(
+        request(proxy.address, "GET", "/x", &unknown, b"")
+            .await
+            .status,
+        401
+    );
     assert_eq!(upstream.hits(), 1);
 }
 
@@ -64,30 +74,78 @@ async fn an_opaque_token_of_django_is_introspected_there() {
          authoritative: {{ claims: [username] }}\n"
     );
     let proxy = proxy(&with_legacy(&upstream.url(), &provider));
-    let form = format!("grant_type=password&username=bob&password={}&scope=openid", encode(&secret("bob-pw")));
-    let basic = format!("Basic {}", base64(&format!("proxy-ropc:{}", secret("proxy-ropc-secret"))));
-    let fields = [("Host", dot.as_str()), ("Content-Type", "application/x-www-form-urlencoded"), ("Authorization", basic.as_str())];
-    let answer = request(dot.parse().unwrap(), "POST", "/o/token/", &fields, form.as_bytes()).await;
-    let json: Value = serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{}", answer.text()));
-    let token = json["access_token"].as_str().unwrap_or_else(|| panic!("{json}")).to_owned();
+    let form = format!(
+        "grant_type=password&username=bob&password={}&scope=openid",
+        encode(&secret("bob-pw"))
+    );
+    let basic = format!(
+        "Basic {}",
+        base64(&format!("proxy-ropc:{}", secret("proxy-ropc-secret")))
+    );
+    let fields = [
+        ("Host", dot.as_str()),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        ("Authorization", basic.as_str()),
+    ];
+    let answer = request(
+        dot.parse().unwrap(),
+        "POST",
+        "/o/token/",
+        &fields,
+        form.as_bytes(),
+    )
+    .await;
+    let json: Value =
+        serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{}", answer.text()));
+    let token = json["access_token"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{json}"))
+        .to_owned();
 
     let bearer = format!("Bearer {token}");
-    let answer = request(proxy.address, "GET", "/x", &[("Host", "127.0.0.1"), ("Authorization", &bearer)], b"").await;
+    let answer = request(
+        proxy.address,
+        "GET",
+        "/x",
+        &[("Host", "127.0.0.1"), ("Authorization", &bearer)],
+        b"",
+    )
+    .await;
     assert_eq!(answer.status, 200, "{}\n{}", answer.text(), proxy.log());
     assert_eq!(upstream.last().all("x-remote-user"), ["bob"]);
 
-    let unknown = request(proxy.address, "GET", "/x", &[("Host", "127.0.0.1"), ("Authorization", "Bearer nobody-issued-this")], b"").await;
+    let unknown = request(
+        proxy.address,
+        "GET",
+        "/x",
+        &[
+            ("Host", "127.0.0.1"),
+            ("Authorization", "Bearer nobody-issued-this"),
+        ],
+        b"",
+    )
+    .await;
     assert_eq!(unknown.status, 401);
     // The other side's tokens go to their own issuer, not to this endpoint.
     let modern = format!("Bearer {}", token_of("carol").await);
-    let answer = request(proxy.address, "GET", "/x", &[("Host", "127.0.0.1"), ("Authorization", &modern)], b"").await;
+    let answer = request(
+        proxy.address,
+        "GET",
+        "/x",
+        &[("Host", "127.0.0.1"), ("Authorization", &modern)],
+        b"",
+    )
+    .await;
     assert_eq!(answer.status, 200);
     assert_eq!(upstream.last().all("x-remote-user"), ["1003"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_judges_passwords_by_bind_and_names_the_groups() {
-    for url in [format!("ldap://127.0.0.1:{}", var("LDAP_PORT")), format!("ldaps://127.0.0.1:{}", var("LDAPS_PORT"))] {
+    for url in [
+        format!("ldap://127.0.0.1:{}", var("LDAP_PORT")),
+        format!("ldaps://127.0.0.1:{}", var("LDAPS_PORT")),
+    ] {
         let upstream = Echo::start().await;
         let provider = format!(
             "    ldap:\n      issuer: \"{url}\"\n      url: \"{url}\"\n      user_dn: \"uid={{username}},ou=people,dc=legacy,dc=test\"\n      \
@@ -99,7 +157,14 @@ async fn a_directory_judges_passwords_by_bind_and_names_the_groups() {
         let proxy = proxy(&with_legacy(&upstream.url(), &provider));
         let ask = async |name: &str, password: &str| {
             let basic = format!("Basic {}", base64(&format!("{name}:{password}")));
-            request(proxy.address, "GET", "/x", &[("Host", "127.0.0.1"), ("Authorization", &basic)], b"").await
+            request(
+                proxy.address,
+                "GET",
+                "/x",
+                &[("Host", "127.0.0.1"), ("Authorization", &basic)],
+                b"",
+            )
+            .await
         };
         let answer = ask(BASIC_BOB, &secret("bob-pw")).await;
         assert_eq!(answer.status, 200, "{}\n{}", answer.text(), proxy.log());

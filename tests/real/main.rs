@@ -28,14 +28,23 @@ use harness::Proxy;
 
 /// An address that `tests/real/run` chose.
 pub(crate) fn var(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| panic!("{name} is not set: start these tests with tests/real/run"))
+    env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: start these tests with tests/real/run"))
 }
 
 /// A password or secret under the salt of this run.
 pub(crate) fn secret(base: &str) -> String {
     use aws_lc_rs::digest;
-    let hash = digest::digest(&digest::SHA256, format!("{}{base}", var("REAL_SALT")).as_bytes());
-    let hex: String = hash.as_ref().iter().take(6).map(|b| format!("{b:02x}")).collect();
+    let hash = digest::digest(
+        &digest::SHA256,
+        format!("{}{base}", var("REAL_SALT")).as_bytes(),
+    );
+    let hex: String = hash
+        .as_ref()
+        .iter()
+        .take(6)
+        .map(|b| format!("{b:02x}"))
+        .collect();
     format!("{base}-{hex}")
 }
 
@@ -58,7 +67,11 @@ pub(crate) fn origin() -> String {
 pub(crate) fn proxy(yaml: &str) -> Proxy {
     let dir = tempfile::tempdir().unwrap();
     for client in ["proxy", "legacy-api"] {
-        std::fs::write(dir.path().join(format!("{client}.secret")), secret(&format!("{client}-secret"))).unwrap();
+        std::fs::write(
+            dir.path().join(format!("{client}.secret")),
+            secret(&format!("{client}-secret")),
+        )
+        .unwrap();
     }
     Proxy::start_in(dir, &format!("{yaml}\n{}", server_section()))
 }

@@ -22,10 +22,23 @@ pub(crate) async fn token_of(name: &str) -> String {
         encode(&secret(&format!("{name}-pw"))),
     );
     let host = format!("127.0.0.1:{}", var("KC_PORT"));
-    let fields = [("Host", host.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
-    let answer = request(host.parse().unwrap(), "POST", "/realms/new/protocol/openid-connect/token", &fields, body.as_bytes()).await;
+    let fields = [
+        ("Host", host.as_str()),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ];
+    let answer = request(
+        host.parse().unwrap(),
+        "POST",
+        "/realms/new/protocol/openid-connect/token",
+        &fields,
+        body.as_bytes(),
+    )
+    .await;
     let json: Value = serde_json::from_slice(&answer.body).unwrap();
-    json["access_token"].as_str().unwrap_or_else(|| panic!("{json}")).to_owned()
+    json["access_token"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{json}"))
+        .to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,7 +46,14 @@ async fn a_bearer_token_of_keycloak_names_the_old_user() {
     let upstream = Echo::start().await;
     let proxy = proxy(&two_sides(&upstream.url(), "50"));
     let token = format!("Bearer {}", token_of("bob").await);
-    let answer = request(proxy.address, "GET", "/x", &[("Host", "127.0.0.1"), ("Authorization", &token)], b"").await;
+    let answer = request(
+        proxy.address,
+        "GET",
+        "/x",
+        &[("Host", "127.0.0.1"), ("Authorization", &token)],
+        b"",
+    )
+    .await;
     assert_eq!(answer.status, 200, "{}\n{}", answer.text(), proxy.log());
     let seen = upstream.last();
     assert_eq!(seen.all("x-remote-user"), ["1002"]);
@@ -41,7 +61,14 @@ async fn a_bearer_token_of_keycloak_names_the_old_user() {
 
     let mut altered = token.clone();
     altered.replace_range(token.len() - 8..token.len() - 4, "AAAA");
-    let bad = request(proxy.address, "GET", "/x", &[("Host", "127.0.0.1"), ("Authorization", &altered)], b"").await;
+    let bad = request(
+        proxy.address,
+        "GET",
+        "/x",
+        &[("Host", "127.0.0.1"), ("Authorization", &altered)],
+        b"",
+    )
+    .await;
     assert_eq!(bad.status, 401);
     assert_eq!(upstream.hits(), 1);
 }
@@ -53,11 +80,27 @@ async fn somebody_signs_in_at_either_side_and_the_application_sees_the_same_byte
     for (percent, provider) in [("0", old_provider()), ("100", keycloak())] {
         let proxy = proxy(&two_sides(&upstream.url(), percent));
         let mut browser = Browser::default();
-        let landed = browser.open(&format!("{}/deep/link?q=1", origin()), Some(("bob", &secret("bob-pw")))).await;
-        assert_eq!(landed.answer.status, 200, "{} {}\n{}", landed.url, landed.answer.text(), proxy.log());
+        let landed = browser
+            .open(
+                &format!("{}/deep/link?q=1", origin()),
+                Some(("bob", &secret("bob-pw"))),
+            )
+            .await;
+        assert_eq!(
+            landed.answer.status,
+            200,
+            "{} {}\n{}",
+            landed.url,
+            landed.answer.text(),
+            proxy.log()
+        );
         assert_eq!(landed.url, format!("{}/deep/link?q=1", origin()));
         assert_eq!(browser.forms.len(), 1, "one sign-in");
-        assert!(provider.contains(&browser.forms[0]), "at {}", browser.forms[0]);
+        assert!(
+            provider.contains(&browser.forms[0]),
+            "at {}",
+            browser.forms[0]
+        );
         let seen = upstream.last();
         heads.push(["x-remote-user", "x-remote-name", "x-remote-groups"].map(|n| seen.all(n)));
     }
@@ -70,7 +113,18 @@ async fn somebody_disabled_at_the_new_side_does_not_get_in_there_or_elsewhere() 
     let upstream = Echo::start().await;
     let proxy = proxy(&two_sides(&upstream.url(), "100"));
     let mut browser = Browser::default();
-    let landed = browser.open(&format!("{}/", origin()), Some(("dave", &secret("dave-pw")))).await;
-    assert!(landed.url.starts_with(&keycloak().replace("/realms/new", "")), "{}", landed.url);
+    let landed = browser
+        .open(
+            &format!("{}/", origin()),
+            Some(("dave", &secret("dave-pw"))),
+        )
+        .await;
+    assert!(
+        landed
+            .url
+            .starts_with(&keycloak().replace("/realms/new", "")),
+        "{}",
+        landed.url
+    );
     assert_eq!(upstream.hits(), 0, "{}", proxy.log());
 }

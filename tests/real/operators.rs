@@ -29,14 +29,31 @@ async fn promtool_has_nothing_to_say_about_our_metrics() {
     let proxy = proxy(&two_sides(&upstream.url(), "50"));
     let token = format!("Bearer {}", token_of("bob").await);
     for target in ["/x", "/public/y"] {
-        request(proxy.address, "GET", target, &[("Host", "127.0.0.1"), ("Authorization", &token)], b"").await;
+        request(
+            proxy.address,
+            "GET",
+            target,
+            &[("Host", "127.0.0.1"), ("Authorization", &token)],
+            b"",
+        )
+        .await;
     }
     let metrics = get(proxy.admin, "/metrics").await;
     assert_eq!(metrics.status, 200);
-    let mut promtool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     std::io::Write::write_all(&mut promtool.stdin.take().unwrap(), &metrics.body).unwrap();
     let said = promtool.wait_with_output().unwrap();
-    let words = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    let words = format!(
+        "{}{}",
+        String::from_utf8_lossy(&said.stdout),
+        String::from_utf8_lossy(&said.stderr)
+    );
     assert!(said.status.success() && words.trim().is_empty(), "{words}");
 }
 
@@ -48,11 +65,20 @@ async fn a_real_prometheus_scrapes_us() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let config = format!("global: {{ scrape_interval: 1s }}\nscrape_configs:\n  - {{ job_name: authferry, static_configs: [{{ targets: [\"{}\"] }}] }}\n", proxy.admin);
+    let config = format!(
+        "global: {{ scrape_interval: 1s }}\nscrape_configs:\n  - {{ job_name: authferry, static_configs: [{{ targets: [\"{}\"] }}] }}\n",
+        proxy.admin
+    );
     std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
     let mut prometheus = Command::new("prometheus")
-        .arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()))
-        .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
+        .arg(format!(
+            "--config.file={}",
+            dir.path().join("prometheus.yml").display()
+        ))
+        .arg(format!(
+            "--storage.tsdb.path={}",
+            dir.path().join("data").display()
+        ))
         .arg(format!("--web.listen-address={address}"))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -61,11 +87,25 @@ async fn a_real_prometheus_scrapes_us() {
     let host = address.to_string();
     until(async || tokio::net::TcpStream::connect(address).await.is_ok()).await;
     until(async || {
-        let answer = request(address, "GET", "/api/v1/query?query=up", &[("Host", &host)], b"").await;
+        let answer = request(
+            address,
+            "GET",
+            "/api/v1/query?query=up",
+            &[("Host", &host)],
+            b"",
+        )
+        .await;
         answer.text().contains("\"1\"]")
     })
     .await;
-    let answer = request(address, "GET", "/api/v1/query?query=authferry_config_last_reload_successful", &[("Host", &host)], b"").await;
+    let answer = request(
+        address,
+        "GET",
+        "/api/v1/query?query=authferry_config_last_reload_successful",
+        &[("Host", &host)],
+        b"",
+    )
+    .await;
     assert!(answer.text().contains("\"1\"]"), "{}", answer.text());
     prometheus.kill().unwrap();
     prometheus.wait().unwrap();

@@ -11,13 +11,22 @@ use crate::var;
 
 fn run(command: &mut Command) -> (Output, String) {
     let output = command.output().unwrap();
-    let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let words = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     (output, words)
 }
 
 fn node(script: &str) -> Command {
     let mut command = Command::new("node");
-    command.arg(format!("{}/tests/real/clients/{script}", env!("CARGO_MANIFEST_DIR"))).env("MODULES", var("CLIENT_MODULES"));
+    command
+        .arg(format!(
+            "{}/tests/real/clients/{script}",
+            env!("CARGO_MANIFEST_DIR")
+        ))
+        .env("MODULES", var("CLIENT_MODULES"));
     command
 }
 
@@ -45,10 +54,17 @@ async fn a_websocket_client_talks_through_us() {
     let yaml = two_sides(&format!("http://{address}"), "50").replace("    public_paths: [/public/*]\n", "    routes:\n      - { path: /ws, access: required, websocket: true }\n      - { path: \"/*\", access: required }\n");
     let proxy = proxy(&yaml);
     let token = token_of("bob").await;
-    let (output, words) = run(node("websocket-client.mjs").arg(format!("ws://{}/ws", proxy.address)).arg(&token));
+    let (output, words) = run(node("websocket-client.mjs")
+        .arg(format!("ws://{}/ws", proxy.address))
+        .arg(&token));
     assert!(output.status.success(), "{words}\n{}", proxy.log());
-    assert!(words.contains("user 1002") && words.contains("echo 100 messages"), "{words}");
-    let (output, words) = run(node("websocket-client.mjs").arg(format!("ws://{}/ws", proxy.address)).arg("not-a-token"));
+    assert!(
+        words.contains("user 1002") && words.contains("echo 100 messages"),
+        "{words}"
+    );
+    let (output, words) = run(node("websocket-client.mjs")
+        .arg(format!("ws://{}/ws", proxy.address))
+        .arg("not-a-token"));
     assert!(!output.status.success() && words.contains("401"), "{words}");
     server.kill().unwrap();
     server.wait().unwrap();
@@ -57,21 +73,38 @@ async fn a_websocket_client_talks_through_us() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grpc_client_calls_through_us() {
     let (mut server, address) = serve("grpc-server.mjs");
-    let yaml = two_sides(&format!("http://{address}"), "50").replace(&format!("url: \"http://{address}\""), &format!("url: \"http://{address}\", http2: true"));
+    let yaml = two_sides(&format!("http://{address}"), "50").replace(
+        &format!("url: \"http://{address}\""),
+        &format!("url: \"http://{address}\", http2: true"),
+    );
     let proxy = proxy(&yaml);
     let token = token_of("bob").await;
-    let (output, words) = run(node("grpc-client.mjs").arg(proxy.address.to_string()).arg(&token));
+    let (output, words) = run(node("grpc-client.mjs")
+        .arg(proxy.address.to_string())
+        .arg(&token));
     assert!(output.status.success(), "{words}\n{}", proxy.log());
-    assert!(words.contains("unary hello 1002") && words.contains("stream 50") && words.contains("status 5 not here"), "{words}");
+    assert!(
+        words.contains("unary hello 1002")
+            && words.contains("stream 50")
+            && words.contains("status 5 not here"),
+        "{words}"
+    );
     server.kill().unwrap();
     server.wait().unwrap();
 }
 
 /// Starts a server of `clients/` and waits for the address it prints.
 fn serve(script: &str) -> (std::process::Child, String) {
-    let mut child = node(script).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = node(script)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(child.stdout.take().unwrap()),
+        &mut line,
+    )
+    .unwrap();
     let address = line.trim().to_owned();
     assert!(address.starts_with("127.0.0.1:"), "{script}: {address}");
     (child, address)

@@ -17,7 +17,9 @@ use crate::auth::extract::Presented;
 use crate::auth::policy::AppPolicy;
 use crate::auth::report::About;
 use crate::auth::report::Reports;
+use crate::auth::taken::FallbacksTaken;
 use crate::clock::UnixTime;
+use crate::entropy::Entropy;
 use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
@@ -60,6 +62,10 @@ pub(crate) struct Deps {
     pub(crate) pins: Arc<Pins>,
     /// Where calls to providers run.
     pub(crate) background: Handle,
+    /// Where unpredictable bytes come from.
+    pub(crate) entropy: Arc<dyn Entropy>,
+    /// Fallbacks taken within the last hour; the same value in every snapshot.
+    pub(crate) taken: Arc<FallbacksTaken>,
     /// Where decisions are told.
     pub(crate) reports: Reports,
 }

@@ -86,7 +86,8 @@ impl Device {
 
     /// Remembers that it has.
     pub(super) fn has_moved(&mut self, plan: &Plan) {
-        self.moved.retain(|(rollout, _)| rollout != plan.id.as_str());
+        self.moved
+            .retain(|(rollout, _)| rollout != plan.id.as_str());
         self.moved.push((plan.id.as_str().to_owned(), plan.epoch));
         if MAX_PINS < self.moved.len() {
             self.moved.remove(0);
@@ -102,7 +103,11 @@ impl Device {
         } else {
             (now.as_millis(), 1)
         };
-        if MAX_BOUNCES < self.bounces.1 { Bounce::Circles } else { Bounce::Fine }
+        if MAX_BOUNCES < self.bounces.1 {
+            Bounce::Circles
+        } else {
+            Bounce::Fine
+        }
     }
 }
 
@@ -120,7 +125,10 @@ mod tests {
         let ring = KeyRing::new(&[Secret::new(vec![1; 32])]).unwrap();
         let device = Device::new(&SystemEntropy);
         let sealed = device.seal(&ring, "app.test", &SystemEntropy).unwrap();
-        assert_eq!(Device::open(&ring, "app.test", &sealed).unwrap().id(), device.id());
+        assert_eq!(
+            Device::open(&ring, "app.test", &sealed).unwrap().id(),
+            device.id()
+        );
         assert!(Device::open(&ring, "app2.test", &sealed).is_none());
         assert!(Device::open(&ring, "app.test", "AAAA").is_none());
     }

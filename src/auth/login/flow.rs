@@ -249,13 +249,18 @@ mod tests {
 
     #[test]
     fn every_character_of_the_cookie_counts() {
-        let sealed = flow(&FakeProvider::new(), "/").seal(&ring(), "h", 0, &SystemEntropy).unwrap();
+        let sealed = flow(&FakeProvider::new(), "/")
+            .seal(&ring(), "h", 0, &SystemEntropy)
+            .unwrap();
         for place in 0..sealed.len() {
             let mut changed = sealed.clone().into_bytes();
             for bit in 0..7 {
                 changed[place] ^= 1 << bit;
                 let text = String::from_utf8(changed.clone()).unwrap();
-                assert!(Flow::open(&ring(), "h", 0, &text).is_none(), "{place}.{bit}");
+                assert!(
+                    Flow::open(&ring(), "h", 0, &text).is_none(),
+                    "{place}.{bit}"
+                );
                 changed[place] ^= 1 << bit;
             }
             assert!(Flow::open(&ring(), "h", 0, &sealed[..place]).is_none());
@@ -264,10 +269,18 @@ mod tests {
 
     #[test]
     fn state_nonce_and_verifier_are_fresh_and_tell_nothing_of_each_other() {
-        let (a, b) = (flow(&FakeProvider::new(), "/"), flow(&FakeProvider::new(), "/"));
+        let (a, b) = (
+            flow(&FakeProvider::new(), "/"),
+            flow(&FakeProvider::new(), "/"),
+        );
         let (a, b) = (a.artefacts(0), b.artefacts(0));
         let all = [
-            &a.state, &a.nonce, a.verifier.expose(), &b.state, &b.nonce, b.verifier.expose(),
+            &a.state,
+            &a.nonce,
+            a.verifier.expose(),
+            &b.state,
+            &b.nonce,
+            b.verifier.expose(),
         ];
         let different: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len());
@@ -293,7 +306,11 @@ mod tests {
     fn the_longest_flow_fits_a_cookie_and_five_usual_ones_fit_together() {
         let provider = FakeProvider::new();
         let size = |target: &str| {
-            flow(&provider, target).seal(&ring(), "app.test", 0, &SystemEntropy).unwrap().len() + 30
+            flow(&provider, target)
+                .seal(&ring(), "app.test", 0, &SystemEntropy)
+                .unwrap()
+                .len()
+                + 30
         };
         let longest = format!("/{}", "a".repeat(super::super::return_to::MAX_BYTES - 1));
         assert!(size(&longest) <= MAX_COOKIE_BYTES, "{}", size(&longest));

@@ -1,22 +1,51 @@
 //! Browser login: where it starts, how it comes back, how it ends.
 //!
-//! A login finishes only in the browser that began it, with the provider it began with, at the address it began with.
+//! A login finishes only in the browser that began it, with the provider it began with, at the address it began with. What
+//! binds it travels in one sealed cookie; nothing is written on our side before it has succeeded.
+
+mod callback;
+mod device;
+mod flow;
+mod logout;
+mod names;
+mod navigation;
+mod page;
+mod query;
+mod return_to;
+mod start;
 
 use std::fmt;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::HeaderValue;
 use http::Method;
 use http::Response;
 
+use crate::auth::cookies;
+use crate::auth::cookies::Keep;
 use crate::auth::error::Answer;
 use crate::auth::error::AuthError;
 use crate::auth::gate::Deps;
+use crate::auth::login::device::Bounce;
+use crate::auth::login::device::Device;
+use crate::auth::login::names::Names;
+use crate::auth::login::navigation::Asks;
+use crate::auth::login::page::Page;
+use crate::auth::login::query::Query;
+use crate::auth::login::return_to::OURS;
+use crate::auth::login::return_to::ReturnPath;
+use crate::auth::login::start::Begin;
+use crate::auth::login::start::Begun;
 use crate::auth::policy::AppPolicy;
+use crate::auth::report::About;
 use crate::clock::UnixTime;
 use crate::identity::ProviderId;
 use crate::rollout::Facts;
 use crate::rollout::KillPosition;
+use crate::session::KeyRing;
+use crate::session::Restored;
+use crate::session::SessionId;
 
 /// What a login needs to know of a request.
 #[derive(Clone, Copy)]
@@ -31,12 +60,6 @@ pub(crate) struct Request<'a> {
     pub(crate) method: &'a Method,
     /// The header fields of the client.
     pub(crate) headers: &'a HeaderMap,
-}
-
-impl fmt::Debug for Request<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[request]")
-    }
 }
 
 /// An address of ours, under every host of every application.
@@ -66,7 +89,7 @@ pub(crate) enum TurnedAway {
 pub(crate) struct LoginSettings {
     /// The name of our session cookie; the other cookies are named after it.
     pub(crate) cookie: Box<str>,
-    /// Whether cookies say `Secure` and addresses `https`.
+    /// Whether cookies say `Secure` and addresses `https`: everywhere but on plain loopback listeners.
     pub(crate) secure: bool,
     /// The revision of the configuration, kept in the flow record.
     pub(crate) revision: Box<str>,
@@ -76,18 +99,52 @@ pub(crate) struct LoginSettings {
 #[derive(Debug)]
 pub(crate) struct Logins {
     deps: Deps,
-    settings: LoginSettings,
+    names: Names,
+    revision: Box<str>,
+    callbacks: Vec<(String, ProviderId)>,
+}
+
+/// One request to a login.
+#[derive(Clone, Copy)]
+struct Ask<'a> {
+    policy: &'a AppPolicy,
+    request: &'a Request<'a>,
+    kill: KillPosition,
+    now: UnixTime,
 }
 
 impl Logins {
     /// Logins of a snapshot.
-    pub(crate) const fn new(deps: Deps, settings: LoginSettings) -> Self {
-        Self { deps, settings }
+    pub(crate) fn new(deps: Deps, settings: &LoginSettings) -> Self {
+        let callbacks = deps
+            .providers
+            .iter()
+            .filter_map(|provider| {
+                let path = provider.login()?.redirect_path().to_owned();
+                Some((path, provider.id().clone()))
+            })
+            .collect();
+        Self {
+            deps,
+            names: Names::new(&settings.cookie, settings.secure),
+            revision: settings.revision.clone(),
+            callbacks,
+        }
     }
 
     /// Whether a canonical path is ours. Asked before routes: an application cannot shadow it.
     pub(crate) fn endpoint(&self, path: &str) -> Option<Endpoint> {
-        todo!()
+        let callback = self.callbacks.iter().find(|(callback, _)| callback == path);
+        if let Some((_, provider)) = callback {
+            return Some(Endpoint::Callback(Some(provider.clone())));
+        }
+        match path.strip_prefix(OURS)? {
+            "/login" => Some(Endpoint::Login),
+            "/logout" => Some(Endpoint::Logout),
+            "/logout/done" => Some(Endpoint::SignedOut),
+            rest if rest.starts_with("/cb/") => Some(Endpoint::Callback(None)),
+            _ => None,
+        }
     }
 
     /// Answers one of our own addresses.
@@ -99,11 +156,24 @@ impl Logins {
         kill: KillPosition,
         now: UnixTime,
     ) -> Response<Bytes> {
-        todo!()
+        let ask = Ask {
+            policy,
+            request,
+            kill,
+            now,
+        };
+        match endpoint {
+            Endpoint::Login => self.login(&ask).await,
+            Endpoint::Logout => self.logout(&ask).await,
+            Endpoint::SignedOut => {
+                page::page(Page::SignedOut, None, &ReturnPath::root(), Vec::new())
+            }
+            Endpoint::Callback(provider) => self.callback(&ask, provider.as_ref()).await,
+        }
     }
 
-    /// What somebody gets who presented nothing (`why: None`) where a credential is needed, or was not admitted: a login
-    /// for a navigation, where `redirect` allows it, else the answer of the error.
+    /// What somebody gets who presented nothing (`why: None`) where a credential is needed, or was not admitted: a login for
+    /// a navigation, else the answer of the error.
     pub(crate) async fn turn_away(
         &self,
         policy: &AppPolicy,
@@ -112,6 +182,141 @@ impl Logins {
         kill: KillPosition,
         now: UnixTime,
     ) -> TurnedAway {
-        todo!()
+        let ask = Ask {
+            policy,
+            request,
+            kill,
+            now,
+        };
+        let answer = TurnedAway::Answer(why.map_or_else(
+            || Answer::unauthenticated(policy),
+            |error| error.answer(policy),
+        ));
+        let may_sign_in = why.is_none_or(AuthError::leads_to_login);
+        match navigation::asks(request.method, request.headers) {
+            Asks::Page if may_sign_in => {}
+            Asks::Page | Asks::Answer => return answer,
+        }
+        let mut begin = Begin::new(ask.target(), self.device(&ask));
+        if why.is_some() {
+            // A session that is over is forgotten; one that is refused again and again is a circle.
+            begin.cookies.extend(self.forget_session(&ask));
+            match begin.device.bounce(now) {
+                Bounce::Fine => {}
+                Bounce::Circles => return TurnedAway::Page(self.circles(&ask, begin)),
+            }
+        }
+        match self.begin(&ask, begin).await {
+            Begun::Reply(response) => TurnedAway::Page(response),
+            Begun::NoLogin => answer,
+        }
+    }
+
+    /// `/.authferry/login`: the client does not choose the provider, only where to return to.
+    async fn login(&self, ask: &Ask<'_>) -> Response<Bytes> {
+        let query = Query::parse(ask.request.query);
+        let target = query
+            .ok()
+            .and_then(|query| ReturnPath::parse(query.value("rd")?))
+            .unwrap_or_else(ReturnPath::root);
+        let begin = Begin::new(target.clone(), self.device(ask));
+        match self.begin(ask, begin).await {
+            Begun::Reply(response) => response,
+            Begun::NoLogin => page::page(Page::Failed, None, &target, Vec::new()),
+        }
+    }
+
+    /// The browser as it remembers itself, or a new one.
+    fn device(&self, ask: &Ask<'_>) -> Device {
+        cookies::named(ask.request.headers, &self.names.device)
+            .text()
+            .and_then(|cookie| Device::open(&self.ring(), ask.request.authority, cookie))
+            .unwrap_or_else(|| Device::new(&*self.deps.entropy))
+    }
+
+    fn keep_device(&self, ask: &Ask<'_>, device: &Device) -> Option<HeaderValue> {
+        let sealed = device.seal(&self.ring(), ask.request.authority, &*self.deps.entropy)?;
+        self.names
+            .set(&self.names.device, &sealed, Keep::For(device::KEEP))
+    }
+
+    /// Has the browser forget our session, if it sent one.
+    fn forget_session(&self, ask: &Ask<'_>) -> Option<HeaderValue> {
+        match cookies::named(ask.request.headers, &self.names.session) {
+            cookies::Sent::None => None,
+            cookies::Sent::Once(_) | cookies::Sent::Several => {
+                self.names.set(&self.names.session, "", Keep::Forget)
+            }
+        }
+    }
+
+    /// Our session that the browser sent, if it lives here.
+    async fn session(&self, ask: &Ask<'_>) -> Option<Restored> {
+        let id = self.session_id(ask)?;
+        let restored = self.deps.sessions.restore(id, ask.now).await.ok()??;
+        (restored.host() == ask.request.facts.host).then_some(restored)
+    }
+
+    fn session_id<'a>(&self, ask: &Ask<'a>) -> Option<SessionId<'a>> {
+        cookies::named(ask.request.headers, &self.names.session)
+            .text()
+            .and_then(SessionId::parse)
+    }
+
+    fn ring(&self) -> std::sync::Arc<KeyRing> {
+        self.deps.sessions.ring()
+    }
+
+    /// A browser that goes round in circles is stopped, and told.
+    fn circles(&self, ask: &Ask<'_>, mut begin: Begin) -> Response<Bytes> {
+        self.deps.reports.metrics.bounce_refused(ask.policy.app());
+        begin.cookies.extend(self.keep_device(ask, &begin.device));
+        self.page(ask, Page::Circles, &begin.target, begin.cookies)
+    }
+
+    /// A page with a reference that the diagnostics name too.
+    fn page(
+        &self,
+        ask: &Ask<'_>,
+        page: Page,
+        target: &ReturnPath,
+        cookies: Vec<HeaderValue>,
+    ) -> Response<Bytes> {
+        let mut bytes = [0; 6];
+        self.deps.entropy.fill(&mut bytes);
+        let reference: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        tracing::info!(
+            app = ask.policy.app().as_str(),
+            page = ?page,
+            reference,
+            "A login ended in a page."
+        );
+        page::page(page, Some(&reference), target, cookies)
+    }
+}
+
+impl Ask<'_> {
+    /// Where the request was going, for the time after the login.
+    fn target(&self) -> ReturnPath {
+        let path = self.request.facts.path;
+        let whole = match self.request.query {
+            Some(query) => ReturnPath::parse(&format!("{path}?{query}")),
+            None => ReturnPath::parse(path),
+        };
+        whole.unwrap_or_else(ReturnPath::root)
+    }
+
+    fn about<'b>(&'b self) -> About<'b> {
+        About {
+            app: self.policy.app(),
+            person: None,
+            now: self.now,
+        }
+    }
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[request]")
     }
 }

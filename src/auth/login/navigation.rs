@@ -23,7 +23,9 @@ pub(super) fn asks(method: &Method, headers: &HeaderMap) -> Asks {
     let mode = field("sec-fetch-mode");
     let dest = field("sec-fetch-dest");
     let by_metadata = match (mode, dest) {
-        (Some(mode), dest) => Some(mode == b"navigate" && dest.is_none_or(|dest| dest == b"document")),
+        (Some(mode), dest) => {
+            Some(mode == b"navigate" && dest.is_none_or(|dest| dest == b"document"))
+        }
         (None, Some(dest)) => Some(dest == b"document"),
         (None, None) => None,
     };
@@ -42,7 +44,8 @@ pub(super) fn asks(method: &Method, headers: &HeaderMap) -> Asks {
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
+    text.windows(part.len())
+        .any(|window| window.eq_ignore_ascii_case(part))
 }
 
 #[cfg(test)]
@@ -56,7 +59,10 @@ mod tests {
         let html = ("accept", "text/html,application/xhtml+xml");
         for fields in [
             [html, ("x", "y")],
-            [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")],
+            [
+                ("sec-fetch-mode", "navigate"),
+                ("sec-fetch-dest", "document"),
+            ],
             [("sec-fetch-mode", "navigate"), html],
         ] {
             assert_eq!(of(Method::GET, &fields), Asks::Page, "{fields:?}");
@@ -64,7 +70,10 @@ mod tests {
             assert_eq!(of(Method::POST, &fields), Asks::Answer, "{fields:?}");
         }
         for fields in [
-            [("accept", "application/json"), ("x-requested-with", "XMLHttpRequest")],
+            [
+                ("accept", "application/json"),
+                ("x-requested-with", "XMLHttpRequest"),
+            ],
             [html, ("x-requested-with", "XMLHttpRequest")],
             [("sec-fetch-mode", "cors"), html],
             [("sec-fetch-dest", "image"), html],

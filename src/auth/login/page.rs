@@ -60,13 +60,19 @@ impl Page {
                 "This sign-in is not yours to finish",
                 "It was begun in another browser, or it is finished already.",
             ),
-            Self::TooLate => ("The sign-in took too long", "Nothing is lost. Please begin again."),
+            Self::TooLate => (
+                "The sign-in took too long",
+                "Nothing is lost. Please begin again.",
+            ),
             Self::Mismatch => (
                 "The sign-in could not be finished",
                 "The answer does not belong to the sign-in that was begun here.",
             ),
             Self::Denied => ("The sign-in was refused", "The sign-in service said no."),
-            Self::Failed => ("The sign-in failed", "The sign-in service did not confirm it."),
+            Self::Failed => (
+                "The sign-in failed",
+                "The sign-in service did not confirm it.",
+            ),
             Self::NotAllowed => (
                 "This account may not come in",
                 "Please ask your help desk, and name the reference.",

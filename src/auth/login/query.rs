@@ -15,7 +15,11 @@ impl Query {
     /// Reads a query without its `?`.
     pub(super) fn parse(text: Option<&str>) -> Result<Self, BadQuery> {
         let mut found: Vec<(String, String)> = Vec::new();
-        for pair in text.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        for pair in text
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+        {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decode(name)?, decode(value)?);
             if MAX_PARAMETERS <= found.len() || found.iter().any(|(other, _)| *other == name) {

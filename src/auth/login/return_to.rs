@@ -45,6 +45,11 @@ impl ReturnPath {
         (fine && !ours).then(|| Self(text.into()))
     }
 
+    /// The path alone.
+    pub(super) fn path(&self) -> &str {
+        self.0.split_once('?').map_or(&*self.0, |(path, _)| path)
+    }
+
     /// The address, for `Location`.
     pub(super) fn as_str(&self) -> &str {
         &self.0
@@ -174,10 +179,12 @@ mod tests {
             .filter(|c| !matches!(c, '\t' | '\n' | '\r'))
             .map(|c| if c == '\\' { '/' } else { c })
             .collect();
-        let scheme = text
-            .split_once(':')
-            .is_some_and(|(scheme, _)| scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-                && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)));
+        let scheme = text.split_once(':').is_some_and(|(scheme, _)| {
+            scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+                && scheme
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        });
         scheme || text.starts_with("//")
     }
 

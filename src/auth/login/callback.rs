@@ -1,0 +1,469 @@
+//! The return of a login: checked against its record before anything is sent anywhere, and turned into a session.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Method;
+use http::Response;
+use tracing::error;
+use tracing::warn;
+
+use crate::auth::canonical::NotJoined;
+use crate::auth::cookies;
+use crate::auth::cookies::Keep;
+use crate::auth::login::Ask;
+use crate::auth::login::Logins;
+use crate::auth::login::device::Bounce;
+use crate::auth::login::flow;
+use crate::auth::login::flow::Flow;
+use crate::auth::login::page;
+use crate::auth::login::page::Page;
+use crate::auth::login::page::Sent;
+use crate::auth::login::query::Query;
+use crate::auth::login::return_to::ReturnPath;
+use crate::auth::login::start::Begin;
+use crate::auth::login::start::Begun;
+use crate::auth::report::About;
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::Identity;
+use crate::identity::Outage;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::providers::LoggedIn;
+use crate::providers::LoginAnswer;
+use crate::providers::Provider;
+use crate::providers::ProviderError;
+use crate::rollout;
+use crate::rollout::Acceptance;
+use crate::rollout::Arm;
+use crate::rollout::Facts;
+use crate::rollout::LoginBegun;
+use crate::rollout::Person;
+use crate::rollout::Pin;
+use crate::rollout::Plan;
+use crate::session::Backing;
+use crate::session::NewSession;
+use crate::session::Origin;
+use crate::store::StoreError;
+use crate::telemetry::metrics::Attempt;
+use crate::telemetry::metrics::Journey;
+
+/// A login of this browser that has come back.
+struct Returned<'a> {
+    ask: &'a Ask<'a>,
+    slot: u8,
+    flow: Flow,
+    /// Has the browser forget the record, whatever comes of it: an answer counts once.
+    cookies: Vec<HeaderValue>,
+}
+
+/// Why a login that came back is no session.
+enum NoSession {
+    /// Said on a page, and counted as this.
+    Ends(Page, Attempt),
+    /// Begun once more, where the person is sent now.
+    Again(Option<Pin>),
+}
+
+impl Logins {
+    /// The callback of a provider.
+    pub(super) async fn callback(
+        &self,
+        ask: &Ask<'_>,
+        provider: Option<&ProviderId>,
+    ) -> Response<Bytes> {
+        let query = match Query::parse(ask.request.query) {
+            Ok(query) if *ask.request.method == Method::GET => query,
+            Ok(_) | Err(_) => return self.stray(ask).await,
+        };
+        let Some(returned) = query
+            .value("state")
+            .and_then(|state| self.returned(ask, state))
+        else {
+            return self.stray(ask).await;
+        };
+        if returned.flow.is_over(ask.now) {
+            return self.ends(returned, Page::TooLate, None);
+        }
+        let flow = &returned.flow;
+        let begun_with = flow.provider();
+        if provider.is_some_and(|provider| *provider != begun_with) {
+            // Two providers are being mixed up, by whomever (RFC 9700 §4.4).
+            return self.refuses(returned, Refusal::WrongIssuer);
+        }
+        // A provider that is gone, or takes no part any more: once more, where people sign in now.
+        let owner = ask.policy.judge(&begun_with, &self.deps.providers);
+        let Some((owner, login)) = owner.and_then(|owner| Some((owner, owner.login()?))) else {
+            return self.again(returned, None).await;
+        };
+        let redirect_uri = self.redirect_uri(ask, login.redirect_path());
+        if !flow.is_bound_to(&**owner, login, &redirect_uri) {
+            return self.refuses(returned, Refusal::WrongAudience);
+        }
+        if !is_of_this_epoch(flow, ask.policy.plan()) {
+            return self.again(returned, None).await;
+        }
+        if let Some(code) = query.given("error") {
+            let (page, attempt) = said_no(code);
+            return self.ends(returned, page, Some((owner.id(), attempt)));
+        }
+        let Some(code) = query.value("code") else {
+            return self.refuses(returned, Refusal::BadCredentials);
+        };
+        let iss = query.given("iss");
+        let finished = self
+            .finish(
+                owner,
+                &returned,
+                code.to_owned(),
+                iss.map(str::to_owned),
+                redirect_uri,
+            )
+            .await;
+        let settled = match finished {
+            Ok(logged_in) => self.settle(&returned, owner, &logged_in).await,
+            Err(error) => Err(failed(&error)),
+        };
+        match settled {
+            Ok(cookies) => self.lets_in(returned, owner.id(), cookies),
+            Err(NoSession::Ends(page, attempt)) => {
+                self.ends(returned, page, Some((owner.id(), attempt)))
+            }
+            Err(NoSession::Again(pin)) => self.again(returned, pin).await,
+        }
+    }
+
+    /// The login of this browser that `state` belongs to.
+    fn returned<'a>(&self, ask: &'a Ask<'a>, state: &str) -> Option<Returned<'a>> {
+        let slot = flow::slot_of(state)?;
+        let name = self.names.flow(slot);
+        let cookie = cookies::named(ask.request.headers, &name).text()?;
+        let flow = Flow::open(&self.ring(), ask.request.authority, slot, cookie)?;
+        if !flow.answers_to(slot, state) {
+            return None;
+        }
+        let cookies = self
+            .names
+            .set(&name, "", Keep::Forget)
+            .into_iter()
+            .collect();
+        Some(Returned {
+            ask,
+            slot,
+            flow,
+            cookies,
+        })
+    }
+
+    /// Redeems the code: on the background runtime, and to the end even if the browser goes away.
+    async fn finish(
+        &self,
+        owner: &Arc<dyn Provider>,
+        returned: &Returned<'_>,
+        code: String,
+        iss: Option<String>,
+        redirect_uri: String,
+    ) -> Result<LoggedIn, ProviderError> {
+        let artefacts = returned.flow.artefacts(returned.slot);
+        let (provider, now) = (Arc::clone(owner), returned.ask.now);
+        let task = self.deps.background.spawn(async move {
+            let login = provider.login().ok_or(ProviderError::from(Outage::Shed))?;
+            let answer = LoginAnswer {
+                code: &code,
+                iss: iss.as_deref(),
+                redirect_uri: &redirect_uri,
+                nonce: &artefacts.nonce,
+                verifier: &artefacts.verifier,
+            };
+            login.finish(answer, now).await
+        });
+        task.await.unwrap_or_else(|error| {
+            error!(provider = %owner.id(), error = %error, "The end of a login broke off.");
+            Err(Outage::Shed.into())
+        })
+    }
+
+    /// From a proof to a session; the cookies that carry it.
+    async fn settle(
+        &self,
+        returned: &Returned<'_>,
+        owner: &Arc<dyn Provider>,
+        logged_in: &LoggedIn,
+    ) -> Result<Vec<HeaderValue>, NoSession> {
+        let ask = returned.ask;
+        let identity = logged_in.authenticated.identity();
+        if identity.provider != *owner.id() {
+            error!(provider = %owner.id(), "A provider vouched for somebody else's account; refused.");
+            return Err(refused(Page::Failed, Refusal::Policy));
+        }
+        let canonical =
+            self.deps
+                .joiner
+                .join(identity, ask.now)
+                .await
+                .map_err(|error| match error {
+                    NotJoined::Refused(refusal) => refused(Page::NotAllowed, refusal),
+                    NotJoined::Store(error) => away(&error),
+                })?;
+        let plan = ask.policy.plan();
+        let backing = match plan {
+            Some(plan) => Some(self.side(returned, plan, identity, &canonical).await?),
+            None => None,
+        };
+        let mut device = self.device(ask);
+        if let (Some(plan), Some(Arm::To)) = (plan, backing.as_ref().map(|backing| backing.arm)) {
+            let moved = self
+                .deps
+                .pins
+                .moved(&plan.id, &canonical, plan.epoch, ask.now);
+            moved.await.map_err(|error| away(&error))?;
+            device.has_moved(plan);
+        }
+        let fallback = returned.flow.fallback();
+        let created = self
+            .deps
+            .sessions
+            .create(
+                NewSession {
+                    authenticated: &logged_in.authenticated,
+                    canonical: &canonical,
+                    host: ask.request.facts.host,
+                    backing,
+                    rule: &returned.flow.rule,
+                    origin: fallback.map_or(Origin::Login, |_| Origin::Fallback),
+                    until: fallback.map_or(UnixTime::NEVER, |life| ask.now + life),
+                    id_token: Some(&logged_in.id_token),
+                    sid: logged_in.sid.as_deref(),
+                    refresh_token: logged_in.refresh_token.as_ref(),
+                },
+                ask.now,
+            )
+            .await
+            .map_err(|error| away(&error))?;
+        // Whatever session the browser came with ends here: nothing of it is carried over.
+        if let Some(earlier) = self.session_id(ask) {
+            if let Err(error) = self.deps.sessions.end(earlier, ask.now).await {
+                warn!(error = %error, "An earlier session of a browser could not be ended.");
+            }
+        }
+        let cookie = created.cookie.expose();
+        let session = self.names.set(&self.names.session, cookie, Keep::Browser);
+        Ok(session
+            .into_iter()
+            .chain(self.keep_device(ask, &device))
+            .collect())
+    }
+
+    /// Whether the login counts on its side of the rollout, now that it is known whose it is.
+    async fn side(
+        &self,
+        returned: &Returned<'_>,
+        plan: &Plan,
+        identity: &Identity,
+        canonical: &CanonicalSubject,
+    ) -> Result<Backing, NoSession> {
+        let (ask, flow) = (returned.ask, &returned.flow);
+        let Some(arm) = plan.arm(&identity.provider) else {
+            return Err(NoSession::Again(None));
+        };
+        let facts = Facts {
+            device: None,
+            person: Some(Person {
+                canonical,
+                identity,
+            }),
+            ..ask.request.facts
+        };
+        let begun = LoginBegun {
+            at: flow.began(),
+            fallback: flow.fallback().is_some(),
+        };
+        let cohorts = &self.deps.cohorts;
+        let provider = &identity.provider;
+        match rollout::accept_login(plan, cohorts, ask.kill, provider, begun, &facts, ask.now) {
+            Acceptance::Accepted => {}
+            Acceptance::OnlyExcept | Acceptance::NotAccepted | Acceptance::Quarantined => {
+                return Err(NoSession::Again(None));
+            }
+        }
+        let pin = self.deps.pins.of(&plan.id, canonical, ask.now).await;
+        let pin = pin.map_err(|error| away(&error))?;
+        let key = &self.deps.bucket_key;
+        let assigned = rollout::assign(plan, cohorts, key, ask.kill, pin, &facts, ask.now);
+        if !begun.fallback && rollout::restarts_at_to(plan, pin, arm, &assigned) {
+            return Err(NoSession::Again(pin));
+        }
+        Ok(Backing {
+            rollout: plan.id.clone(),
+            epoch: plan.epoch,
+            arm,
+        })
+    }
+
+    fn lets_in(
+        &self,
+        returned: Returned<'_>,
+        provider: &ProviderId,
+        session: Vec<HeaderValue>,
+    ) -> Response<Bytes> {
+        let target = returned.flow.target();
+        let mut cookies = returned.cookies;
+        cookies.extend(session);
+        self.told(returned.ask, &returned.flow, provider, Attempt::Success);
+        let reports = &self.deps.reports;
+        reports.journey(returned.ask.policy.plan(), provider, Journey::Succeeded);
+        page::redirect(Sent::SeeOther, target.as_str(), cookies)
+            .unwrap_or_else(|| page::page(Page::Failed, None, &ReturnPath::root(), Vec::new()))
+    }
+
+    /// The login is over.
+    fn ends(
+        &self,
+        returned: Returned<'_>,
+        page: Page,
+        attempt: Option<(&ProviderId, Attempt)>,
+    ) -> Response<Bytes> {
+        if let Some((provider, attempt)) = attempt {
+            self.told(returned.ask, &returned.flow, provider, attempt);
+        }
+        let provider = returned.flow.provider();
+        let plan = returned.ask.policy.plan();
+        self.deps.reports.journey(plan, &provider, Journey::Failed);
+        self.page(
+            returned.ask,
+            page,
+            &returned.flow.target(),
+            returned.cookies,
+        )
+    }
+
+    /// The answer does not fit the login: nothing is sent to anybody.
+    fn refuses(&self, returned: Returned<'_>, refusal: Refusal) -> Response<Bytes> {
+        let provider = returned.flow.provider();
+        let about = returned.ask.about();
+        self.deps.reports.refused(about, Some(&provider), refusal);
+        self.ends(returned, Page::Mismatch, None)
+    }
+
+    /// Once more, where people sign in now; a second time is a page.
+    async fn again(&self, returned: Returned<'_>, pin: Option<Pin>) -> Response<Bytes> {
+        let ask = returned.ask;
+        let provider = returned.flow.provider();
+        if 0 < returned.flow.restarts {
+            let attempt = Attempt::Rejected(Refusal::NotAccepted);
+            return self.ends(returned, Page::NotAllowed, Some((&provider, attempt)));
+        }
+        let mut begin = Begin {
+            pin,
+            restarts: returned.flow.restarts + 1,
+            used: Some(returned.slot),
+            ..Begin::new(returned.flow.target(), self.device(ask))
+        };
+        match begin.device.bounce(ask.now) {
+            Bounce::Fine => {}
+            Bounce::Circles => {
+                begin.cookies = returned.cookies;
+                return self.circles(ask, begin);
+            }
+        }
+        match self.begin(ask, begin).await {
+            Begun::Reply(response) => response,
+            Begun::NoLogin => self.page(
+                ask,
+                Page::NotAllowed,
+                &returned.flow.target(),
+                returned.cookies,
+            ),
+        }
+    }
+
+    /// A callback of no login of this browser: whoever is signed in goes on, nothing else happens.
+    async fn stray(&self, ask: &Ask<'_>) -> Response<Bytes> {
+        let root = ReturnPath::root();
+        let home = match self.session(ask).await {
+            Some(_) => page::redirect(Sent::SeeOther, root.as_str(), Vec::new()),
+            None => None,
+        };
+        home.unwrap_or_else(|| self.page(ask, Page::Stray, &root, Vec::new()))
+    }
+
+    fn told(&self, ask: &Ask<'_>, flow: &Flow, provider: &ProviderId, attempt: Attempt) {
+        let about = About {
+            app: ask.policy.app(),
+            person: None,
+            now: ask.now,
+        };
+        let took = ask.now.since(flow.began());
+        self.deps.reports.login(about, provider, attempt, took);
+    }
+}
+
+/// Where the rollout has moved its epoch on, a login begun before is void; so is one of another rollout.
+fn is_of_this_epoch(flow: &Flow, plan: Option<&Plan>) -> bool {
+    match (flow.rollout(), plan) {
+        (Some((rollout, epoch)), Some(plan)) => {
+            *rollout == *plan.id.as_str() && *epoch == plan.epoch
+        }
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+const fn refused(page: Page, refusal: Refusal) -> NoSession {
+    NoSession::Ends(page, Attempt::Rejected(refusal))
+}
+
+fn away(error: &StoreError) -> NoSession {
+    warn!(error = %error, "A login found no store.");
+    NoSession::Ends(Page::Unavailable, Attempt::Unavailable(Outage::Connect))
+}
+
+fn failed(error: &ProviderError) -> NoSession {
+    match error {
+        ProviderError::Unavailable { outage, .. } => {
+            NoSession::Ends(Page::Unavailable, Attempt::Unavailable(*outage))
+        }
+        ProviderError::Rejected(refusal) => {
+            let page = match refusal {
+                Refusal::Disabled
+                | Refusal::Locked
+                | Refusal::Policy
+                | Refusal::MfaRequired
+                | Refusal::NoLink
+                | Refusal::LinkConflict
+                | Refusal::Revoked
+                | Refusal::Quarantined => Page::NotAllowed,
+                Refusal::BadCredentials
+                | Refusal::Expired
+                | Refusal::BadSignature
+                | Refusal::WrongIssuer
+                | Refusal::WrongAudience
+                | Refusal::Inactive
+                | Refusal::PopFailed
+                | Refusal::Replay
+                | Refusal::NotAccepted
+                | Refusal::Ambiguous
+                | Refusal::Unsupported => Page::Failed,
+            };
+            refused(page, *refusal)
+        }
+    }
+}
+
+/// Error codes of RFC 6749 §4.1.2.1 and OpenID Connect Core 1.0 §3.1.2.6; whatever else comes is a failure. The words of
+/// the provider are not shown: anybody can write them.
+fn said_no(code: &str) -> (Page, Attempt) {
+    match code {
+        "access_denied" => (Page::Denied, Attempt::Rejected(Refusal::Policy)),
+        "temporarily_unavailable" | "server_error" => {
+            (Page::Unavailable, Attempt::Unavailable(Outage::Http5xx))
+        }
+        "login_required"
+        | "interaction_required"
+        | "consent_required"
+        | "account_selection_required" => (Page::Failed, Attempt::Rejected(Refusal::MfaRequired)),
+        _ => (Page::Failed, Attempt::Rejected(Refusal::BadCredentials)),
+    }
+}

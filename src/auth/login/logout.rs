@@ -1,0 +1,84 @@
+//! The end of a session: here at once, and at its provider by one redirect.
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Method;
+use http::Response;
+use http::header::ORIGIN;
+
+use crate::auth::login::Ask;
+use crate::auth::login::Logins;
+use crate::auth::login::page;
+use crate::auth::login::page::Page;
+use crate::auth::login::page::Sent;
+use crate::auth::login::return_to::OURS;
+use crate::auth::login::return_to::ReturnPath;
+use crate::session::Farewell;
+
+impl Logins {
+    /// GET asks; POST from a page of the same origin ends the session. A redirect address is not taken from anybody.
+    pub(super) async fn logout(&self, ask: &Ask<'_>) -> Response<Bytes> {
+        let root = ReturnPath::root();
+        match *ask.request.method {
+            Method::GET | Method::HEAD => {
+                return page::page(Page::SignOut, None, &root, Vec::new());
+            }
+            Method::POST => {}
+            _ => return page::page(Page::NotOurForm, None, &root, Vec::new()),
+        }
+        match self.from(ask) {
+            From::OurPage => {}
+            From::Elsewhere => return page::page(Page::NotOurForm, None, &root, Vec::new()),
+        }
+        let cookies: Vec<HeaderValue> = self.forget_session(ask).into_iter().collect();
+        let farewell = match self.session_id(ask) {
+            Some(id) => match self.deps.sessions.end(id, ask.now).await {
+                Ok(farewell) => farewell,
+                // Not acknowledged before the store has confirmed it; the cookie stays for another try.
+                Err(_) => return self.page(ask, Page::Unavailable, &root, Vec::new()),
+            },
+            None => None,
+        };
+        let away = farewell.and_then(|farewell| self.provider_logout(ask, &farewell));
+        let location = away.unwrap_or_else(|| format!("{OURS}/logout/done"));
+        page::redirect(Sent::SeeOther, &location, cookies.clone())
+            .unwrap_or_else(|| page::page(Page::SignedOut, None, &root, cookies))
+    }
+
+    /// OpenID Connect RP-Initiated Logout 1.0 §2.
+    fn provider_logout(&self, ask: &Ask<'_>, farewell: &Farewell) -> Option<String> {
+        let provider = ask.policy.judge(&farewell.provider, &self.deps.providers)?;
+        let done = format!(
+            "{}{OURS}/logout/done",
+            self.names.origin(ask.request.authority)
+        );
+        provider
+            .login()?
+            .logout_url(farewell.id_token.as_ref()?, &done)
+    }
+
+    /// Browsers send `Origin` with every POST, and `Sec-Fetch-Site`: what is there must say that the page is ours, and one
+    /// must be there. `Referer` proves nothing.
+    fn from(&self, ask: &Ask<'_>) -> From {
+        let headers = ask.request.headers;
+        let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+        let mut origins = headers.get_all(ORIGIN).iter().map(HeaderValue::as_bytes);
+        let ours = self.names.origin(ask.request.authority);
+        let by_origin = match (origins.next(), origins.next()) {
+            (None, _) => None,
+            (Some(origin), None) => Some(origin == ours.as_bytes()),
+            (Some(_), Some(_)) => Some(false),
+        };
+        let by_site = site.map(|site| site == b"same-origin");
+        match (by_origin, by_site) {
+            (Some(true), None | Some(true)) | (None, Some(true)) => From::OurPage,
+            (None, None) | (Some(false), _) | (_, Some(false)) => From::Elsewhere,
+        }
+    }
+}
+
+/// Where a form was sent from.
+enum From {
+    OurPage,
+    Elsewhere,
+}
