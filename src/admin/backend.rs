@@ -96,11 +96,11 @@ pub(crate) struct RolloutView {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExplainRequest {
-    /// The canonical subject, or what a provider calls the person.
+    /// The canonical subject; with `provider`, what that provider calls the person.
     pub(crate) subject: String,
     /// The application.
     pub(crate) app: String,
-    /// The provider that is supposed to have vouched; default: the one the person is assigned to.
+    /// The provider that is supposed to have vouched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) provider: Option<String>,
     /// Groups that the provider is supposed to list.
@@ -121,6 +121,13 @@ pub(crate) struct ExplainRequest {
     /// The client's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) address: Option<std::net::IpAddr>,
+}
+
+impl ExplainRequest {
+    /// Whether `subject` is what a provider calls the person, and not the canonical name.
+    pub(crate) const fn subject_is_raw(&self) -> bool {
+        self.provider.is_some()
+    }
 }
 
 /// The answer of `explain`.
@@ -198,60 +205,4 @@ pub(crate) struct ProviderView {
     pub(crate) usable: bool,
     /// Why not, as a constant word such as `keys_unavailable`.
     pub(crate) reason: Option<String>,
-}
-
-/// A program that says what a test tells it to.
-#[cfg(test)]
-#[derive(Debug, Default)]
-pub(super) struct FakeBackend {
-    /// What it says about itself.
-    pub(super) readiness: Readiness,
-    /// What is wrong with its configuration file.
-    pub(super) problems: Vec<String>,
-}
-
-#[cfg(test)]
-#[async_trait]
-impl AdminBackend for FakeBackend {
-    async fn reload(&self) -> ReloadAnswer {
-        ReloadAnswer {
-            outcome: if self.problems.is_empty() {
-                ReloadOutcome::Applied
-            } else {
-                ReloadOutcome::Refused
-            },
-            revision: "abc".into(),
-            problems: self.problems.clone(),
-        }
-    }
-
-    fn configuration(&self) -> ConfigView {
-        ConfigView {
-            revision: "abc".into(),
-            sha256: "abcdef".into(),
-            last_reload_successful: true,
-            problems: Vec::new(),
-            settings: serde_json::json!({}),
-        }
-    }
-
-    fn rollouts(&self) -> Vec<RolloutView> {
-        Vec::new()
-    }
-
-    async fn explain(&self, question: ExplainRequest) -> Result<Explanation, String> {
-        if question.app != "crm" {
-            return Err(format!("there is no application called `{}`", question.app));
-        }
-        Ok(Explanation {
-            revision: "abc".into(),
-            provider: "modern".into(),
-            kill: "off".into(),
-            ..Explanation::default()
-        })
-    }
-
-    fn readiness(&self) -> Readiness {
-        self.readiness.clone()
-    }
 }

@@ -27,12 +27,16 @@ use tokio::task::JoinSet;
 use tracing::debug;
 use tracing::warn;
 
+use crate::admin::backend::AdminBackend;
 use crate::admin::guard::Guard;
 use crate::admin::guard::Peer;
 use crate::admin::routes;
 use crate::admin::routes::Context;
 use crate::admin::routes::Scope;
 use crate::admin::settings::Settings;
+use crate::clock::SystemClock;
+use crate::control::KillSwitch;
+use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Shed;
 
 /// Connections at a time, for each listener.
@@ -71,9 +75,57 @@ pub(crate) enum BindError {
     },
 }
 
+/// Listeners that serve until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    address: Option<SocketAddr>,
+    metrics_address: Option<SocketAddr>,
+    _task: JoinSet<()>,
+}
+
+impl Admin {
+    /// Opens what the settings name, and serves it on the present runtime, which must not be a worker's.
+    ///
+    /// # Errors
+    ///
+    /// When an address is taken, or another instance listens on the socket.
+    pub(crate) async fn start(
+        settings: &Settings,
+        backend: Arc<dyn AdminBackend>,
+        kill: Arc<KillSwitch>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, BindError> {
+        let listeners = Listeners::bind(settings).await?;
+        let (address, metrics_address) = (listeners.address(), listeners.metrics_address());
+        let context = Context {
+            backend,
+            kill,
+            metrics,
+            clock: Arc::new(SystemClock),
+        };
+        let mut task = JoinSet::new();
+        task.spawn(listeners.serve(context));
+        Ok(Self {
+            address,
+            metrics_address,
+            _task: task,
+        })
+    }
+
+    /// The address of the TCP listener.
+    pub(crate) const fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// The address of the listener for metrics alone.
+    pub(crate) const fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+}
+
 /// Open listeners that serve nobody yet.
 #[derive(Debug)]
-pub(crate) struct Listeners {
+struct Listeners {
     tcp: Option<TcpListener>,
     socket: Option<(UnixListener, SocketFile)>,
     metrics: Option<TcpListener>,
@@ -86,7 +138,7 @@ impl Listeners {
     /// # Errors
     ///
     /// When an address is taken, or another instance listens on the socket.
-    pub(crate) async fn bind(settings: &Settings) -> Result<Self, BindError> {
+    async fn bind(settings: &Settings) -> Result<Self, BindError> {
         let tcp = async |address: Option<SocketAddr>| match address {
             None => Ok(None),
             Some(address) => TcpListener::bind(address)
@@ -113,17 +165,17 @@ impl Listeners {
     }
 
     /// The address of the TCP listener.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
+    fn address(&self) -> Option<SocketAddr> {
         self.tcp.as_ref()?.local_addr().ok()
     }
 
     /// The address of the listener for metrics alone.
-    pub(crate) fn metrics_address(&self) -> Option<SocketAddr> {
+    fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref()?.local_addr().ok()
     }
 
-    /// Serves until `stop` resolves. Requests under way are cut then: an operator can ask again.
-    pub(crate) async fn serve(self, context: Context, stop: impl Future<Output = ()> + Send) {
+    /// Serves for ever. Whoever drops this cuts requests under way: an operator can ask again.
+    async fn serve(self, context: Context) {
         let Self {
             tcp,
             socket,
@@ -148,7 +200,8 @@ impl Listeners {
             listeners.spawn(desk(Scope::Admin).accept_unix(listener));
         }
         // The set ends its tasks when it is dropped, and each of them its connections.
-        stop.await;
+        while listeners.join_next().await.is_some() {}
+        std::future::pending::<()>().await;
     }
 }
 
@@ -284,68 +337,13 @@ async fn bind_socket(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
 
 #[cfg(test)]
 mod tests {
-    use tempfile::TempDir;
     use tokio::io::AsyncReadExt;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpStream;
-    use tokio::sync::oneshot;
-    use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::admin::backend::FakeBackend;
-    use crate::clock::SystemClock;
-    use crate::control::KillSettings;
-    use crate::control::KillSwitch;
-    use crate::secret::Secret;
-    use crate::telemetry::DecisionLog;
-    use crate::telemetry::Metrics;
-
-    struct Bench {
-        directory: TempDir,
-        address: SocketAddr,
-        metrics: SocketAddr,
-        stop: oneshot::Sender<()>,
-        done: JoinHandle<()>,
-    }
-
-    impl Bench {
-        async fn start() -> Self {
-            let directory = tempfile::tempdir().unwrap();
-            let loopback = Some("127.0.0.1:0".parse().unwrap());
-            let listeners = Listeners::bind(&Settings {
-                listen: loopback,
-                socket: Some(directory.path().join("admin.sock")),
-                token: Some(Secret::new("token".into())),
-                metrics: loopback,
-            })
-            .await
-            .unwrap();
-            let clock = Arc::new(SystemClock);
-            let metrics = Metrics::new(clock.clone(), 100);
-            let settings = KillSettings {
-                file: directory.path().join("kill"),
-                poll: Duration::from_millis(200),
-                state: directory.path().join("kill.json"),
-                environment: None,
-            };
-            let (m, log) = (Arc::clone(&metrics), DecisionLog::off());
-            let kill = KillSwitch::start(settings, clock.clone(), m, log).unwrap();
-            let context = Context {
-                backend: Arc::new(FakeBackend::default()),
-                kill: Arc::new(kill),
-                metrics,
-                clock,
-            };
-            let (stop, stopped) = oneshot::channel();
-            Self {
-                address: listeners.address().unwrap(),
-                metrics: listeners.metrics_address().unwrap(),
-                done: tokio::spawn(listeners.serve(context, async move { drop(stopped.await) })),
-                directory,
-                stop,
-            }
-        }
-    }
+    use crate::admin::fake::FakeAdmin;
+    use crate::admin::fake::FakeBackend;
 
     async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, head: &str) -> String {
         let request = format!("{head}\r\nConnection: close\r\n\r\n");
@@ -367,20 +365,24 @@ mod tests {
 
     #[tokio::test]
     async fn each_door_asks_for_its_own_proof() {
-        let bench = Bench::start().await;
+        let bench = FakeAdmin::start(FakeBackend::default()).await;
         let head = "GET /-/config HTTP/1.1\r\nHost: 127.0.0.1";
-        is(&tcp(bench.address, head).await, 401);
+        is(&tcp(bench.address(), head).await, 401);
         let with_token = format!("{head}\r\nAuthorization: Bearer token");
-        is(&tcp(bench.address, &with_token).await, 200);
+        is(&tcp(bench.address(), &with_token).await, 200);
         let from_a_page = format!("{with_token}\r\nOrigin: https://evil.test");
-        is(&tcp(bench.address, &from_a_page).await, 403);
-        is(&tcp(bench.metrics, &with_token).await, 404);
+        is(&tcp(bench.address(), &from_a_page).await, 403);
+        is(&tcp(bench.metrics_address(), &with_token).await, 404);
         is(
-            &tcp(bench.metrics, "GET /metrics HTTP/1.1\r\nHost: metrics").await,
+            &tcp(
+                bench.metrics_address(),
+                "GET /metrics HTTP/1.1\r\nHost: metrics",
+            )
+            .await,
             200,
         );
 
-        let path = bench.directory.path().join("admin.sock");
+        let path = bench.socket();
         let stream = UnixStream::connect(&path).await.unwrap();
         let answer = exchange(stream, "GET /-/config HTTP/1.1\r\nHost: authferry").await;
         is(&answer, 200);
@@ -391,13 +393,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_instance_does_not_take_the_socket_and_a_dead_ones_is_replaced() {
-        let bench = Bench::start().await;
-        let path = bench.directory.path().join("admin.sock");
+        let bench = FakeAdmin::start(FakeBackend::default()).await;
+        let path = bench.socket();
         let error = bind_socket(&path).await.map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        bench.stop.send(()).unwrap();
-        bench.done.await.unwrap();
-        assert!(!path.exists());
+        let FakeAdmin {
+            admin, directory, ..
+        } = bench;
+        drop(admin);
+        // The task ends at its next turn.
+        while path.exists() {
+            tokio::task::yield_now().await;
+        }
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         bind_socket(&path).await.unwrap();
@@ -405,10 +412,10 @@ mod tests {
 
     #[tokio::test]
     async fn connections_beyond_the_limit_are_turned_away_and_counted() {
-        let bench = Bench::start().await;
+        let bench = FakeAdmin::start(FakeBackend::default()).await;
         let mut held = Vec::new();
         for _ in 0..CONNECTIONS {
-            let mut stream = TcpStream::connect(bench.address).await.unwrap();
+            let mut stream = TcpStream::connect(bench.address()).await.unwrap();
             // An answer proves that the connection has its place.
             stream
                 .write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -418,10 +425,10 @@ mod tests {
             stream.read_exact(&mut byte).await.unwrap();
             held.push(stream);
         }
-        let mut one_more = TcpStream::connect(bench.address).await.unwrap();
+        let mut one_more = TcpStream::connect(bench.address()).await.unwrap();
         let mut rest = Vec::new();
         assert_eq!(one_more.read_to_end(&mut rest).await.unwrap_or_default(), 0);
-        let text = tcp(bench.metrics, "GET /metrics HTTP/1.1\r\nHost: x").await;
+        let text = tcp(bench.metrics_address(), "GET /metrics HTTP/1.1\r\nHost: x").await;
         assert!(
             text.contains(r#"authferry_shed_total{reason="admin"} 1"#),
             "{text}"

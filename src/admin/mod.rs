@@ -3,6 +3,9 @@
 //! It never carries user traffic. Reading health and metrics is free; everything else needs a token or the unix socket.
 
 mod backend;
+mod client;
+#[cfg(test)]
+pub(crate) mod fake;
 mod guard;
 mod listen;
 mod respond;
@@ -20,8 +23,9 @@ pub(crate) use backend::Readiness;
 pub(crate) use backend::ReloadAnswer;
 pub(crate) use backend::ReloadOutcome;
 pub(crate) use backend::RolloutView;
+pub(crate) use client::ClientError;
+pub(crate) use client::ask;
+pub(crate) use listen::Admin;
 pub(crate) use listen::BindError;
-pub(crate) use listen::Listeners;
-pub(crate) use routes::Context;
 pub(crate) use routes::KillRequest;
 pub(crate) use routes::KillView;

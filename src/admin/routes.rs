@@ -38,15 +38,15 @@ const BODY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the listener works with.
 #[derive(Clone, Debug)]
-pub(crate) struct Context {
+pub(super) struct Context {
     /// The program.
-    pub(crate) backend: Arc<dyn AdminBackend>,
+    pub(super) backend: Arc<dyn AdminBackend>,
     /// The kill switch.
-    pub(crate) kill: Arc<KillSwitch>,
+    pub(super) kill: Arc<KillSwitch>,
     /// What `/metrics` shows.
-    pub(crate) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     /// The time.
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 /// What a listener serves.
@@ -351,9 +351,9 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::admin::backend::FakeBackend;
     use crate::admin::backend::ProviderView;
     use crate::admin::backend::Readiness;
+    use crate::admin::fake::FakeBackend;
     use crate::clock::SystemClock;
     use crate::control::KillSettings;
     use crate::telemetry::DecisionLog;

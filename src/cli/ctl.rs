@@ -5,7 +5,6 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
 use clap::Subcommand;
 use clap::ValueEnum;
 use http::Method;
@@ -27,8 +26,8 @@ const REFUSED: u8 = 1;
 const UNREACHABLE: u8 = 3;
 
 /// Asks a running instance.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Ctl {
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Args {
     /// Where the instance listens.
     #[command(flatten)]
     pub(super) socket: Socket,
@@ -38,7 +37,7 @@ pub(crate) struct Ctl {
 }
 
 /// The admin socket of an instance.
-#[derive(Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub(super) struct Socket {
     /// The admin socket of the instance: `admin.sock` in its `state_dir`, if the configuration names no other
     #[arg(
@@ -86,8 +85,8 @@ enum Position {
 }
 
 /// Runs the command; what it has to say goes to `out`.
-pub(crate) async fn run(ctl: &Ctl, out: &mut dyn Write) -> ExitCode {
-    let done = match &ctl.command {
+pub(crate) async fn run(args: Args, out: &mut dyn Write) -> ExitCode {
+    let done = match &args.command {
         Command::Kill {
             position,
             rollout,
@@ -99,10 +98,10 @@ pub(crate) async fn run(ctl: &Ctl, out: &mut dyn Write) -> ExitCode {
                 rollout: rollout.clone(),
                 reason: reason.clone(),
             };
-            kill(&ctl.socket, &wanted, out).await
+            kill(&args.socket, &wanted, out).await
         }
-        Command::Status => status(&ctl.socket, out).await,
-        Command::Reload => reload(&ctl.socket, out).await,
+        Command::Status => status(&args.socket, out).await,
+        Command::Reload => reload(&args.socket, out).await,
     };
     finish(done, out)
 }
@@ -298,7 +297,7 @@ mod tests {
     #[derive(Parser)]
     struct Cli {
         #[command(flatten)]
-        ctl: Ctl,
+        args: Args,
     }
 
     async fn said(admin: &FakeAdmin, words: &[&str]) -> (ExitCode, String) {
@@ -307,7 +306,7 @@ mod tests {
         let begin = ["ctl", "--socket", socket];
         let line = begin.iter().chain(words);
         let mut out = Vec::new();
-        let code = run(&Cli::parse_from(line).ctl, &mut out).await;
+        let code = run(Cli::parse_from(line).args, &mut out).await;
         (code, String::from_utf8(out).unwrap())
     }
 
@@ -346,7 +345,7 @@ mod tests {
     async fn without_an_instance_the_hint_names_the_socket() {
         let nowhere = ["ctl", "--socket", "/nonexistent/admin.sock", "status"];
         let mut out = Vec::new();
-        let code = run(&Cli::parse_from(nowhere).ctl, &mut out).await;
+        let code = run(Cli::parse_from(nowhere).args, &mut out).await;
         let text = String::from_utf8(out).unwrap();
         assert_eq!(code, ExitCode::from(UNREACHABLE));
         assert!(text.contains("/nonexistent/admin.sock"), "{text}");

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use clap::Args;
 use clap::ValueEnum;
 use http::Method;
 use serde_json::Map;
@@ -19,17 +18,17 @@ use crate::cli::ctl::finish;
 use crate::cli::ctl::printable;
 
 /// Asks a running instance what would happen to a person. It calls neither the application nor a provider.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Explain {
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Args {
     #[command(flatten)]
     socket: Socket,
-    /// The canonical subject, such as `uid:1002`
+    /// The canonical subject, such as `uid:1002`; with --provider, what that provider calls the person
     #[arg(long)]
     subject: String,
     /// The application
     #[arg(long)]
     app: String,
-    /// The provider that is supposed to have vouched; without it, the one the person is assigned to
+    /// The provider that is supposed to have vouched
     #[arg(long)]
     provider: Option<String>,
     /// A group that the provider is supposed to list; may be repeated
@@ -64,8 +63,8 @@ enum Format {
 }
 
 /// Runs the command; what it has to say goes to `out`.
-pub(crate) async fn run(explain: &Explain, out: &mut dyn Write) -> ExitCode {
-    let done = answer(explain, out).await;
+pub(crate) async fn run(args: Args, out: &mut dyn Write) -> ExitCode {
+    let done = answer(&args, out).await;
     finish(done, out)
 }
 
@@ -75,34 +74,28 @@ fn claim(text: &str) -> Result<(String, Value), String> {
     Ok((name.to_owned(), value))
 }
 
-async fn answer(explain: &Explain, out: &mut dyn Write) -> Result<(), CommandError> {
+async fn answer(args: &Args, out: &mut dyn Write) -> Result<(), CommandError> {
     let question = ExplainRequest {
-        subject: explain.subject.clone(),
-        app: explain.app.clone(),
-        provider: explain.provider.clone(),
-        groups: explain.groups.clone(),
-        email: explain.email.clone(),
-        claims: explain.claims.iter().cloned().collect::<Map<_, _>>(),
-        path: explain.path.clone(),
-        method: explain.method.clone(),
-        address: explain.address,
+        subject: args.subject.clone(),
+        app: args.app.clone(),
+        provider: args.provider.clone(),
+        groups: args.groups.clone(),
+        email: args.email.clone(),
+        claims: args.claims.iter().cloned().collect::<Map<_, _>>(),
+        path: args.path.clone(),
+        method: args.method.clone(),
+        address: args.address,
     };
     let body = serde_json::to_value(&question)?;
-    let value = ask(
-        &explain.socket,
-        Method::POST,
-        "/admin/v1/explain",
-        Some(&body),
-    )
-    .await?;
-    match explain.format {
+    let value = ask(&args.socket, Method::POST, "/admin/v1/explain", Some(&body)).await?;
+    match args.format {
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&value)?)?,
-        Format::Text => write_text(explain, &serde_json::from_value(value)?, out)?,
+        Format::Text => write_text(args, &serde_json::from_value(value)?, out)?,
     }
     Ok(())
 }
 
-fn write_text(asked: &Explain, answer: &Explanation, out: &mut dyn Write) -> std::io::Result<()> {
+fn write_text(asked: &Args, answer: &Explanation, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(
         out,
         "{} at {}, configuration {}",
@@ -171,7 +164,7 @@ mod tests {
     #[derive(Parser)]
     struct Cli {
         #[command(flatten)]
-        explain: Explain,
+        args: Args,
     }
 
     async fn said(words: &[&str]) -> (ExitCode, String) {
@@ -179,8 +172,8 @@ mod tests {
         let socket = admin.socket();
         let line = ["explain", "--socket", socket.to_str().unwrap()];
         let mut out = Vec::new();
-        let explain = Cli::parse_from(line.iter().chain(words)).explain;
-        let code = run(&explain, &mut out).await;
+        let args = Cli::parse_from(line.iter().chain(words)).args;
+        let code = run(args, &mut out).await;
         (code, String::from_utf8(out).unwrap())
     }
 

@@ -1,6 +1,7 @@
 //! What the program says about itself, on standard error: a constant message and fields from a fixed list.
 
 use std::io;
+use std::io::IsTerminal;
 
 use tracing::Level;
 use tracing::Metadata;
@@ -13,12 +14,11 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// How lines look.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Format {
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Format {
     /// One JSON object per line.
     Json,
     /// For people.
-    #[default]
     Text,
 }
 
@@ -33,26 +33,31 @@ pub(crate) enum DiagnosticsError {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Sets diagnostics up for the whole process. `filter` is the value of `AUTHFERRY_LOG`, such as `debug` or
-/// `info,authferry::providers=trace`; `None` is `info`.
+/// Sets diagnostics up for the whole process: text on a terminal, JSON anywhere else. `filter` is the value of
+/// `AUTHFERRY_LOG`, such as `info` or `info,authferry::providers=trace`.
 ///
 /// # Errors
 ///
 /// When the filter makes no sense, or this was called before.
-pub(crate) fn init(format: Format, filter: Option<&str>) -> Result<(), DiagnosticsError> {
+pub(crate) fn start(filter: &str) -> Result<(), DiagnosticsError> {
+    let format = if io::stderr().is_terminal() {
+        Format::Text
+    } else {
+        Format::Json
+    };
     subscriber(format, filter, io::stderr)?.try_init()?;
     Ok(())
 }
 
 fn subscriber<W>(
     format: Format,
-    filter: Option<&str>,
+    filter: &str,
     writer: W,
 ) -> Result<impl Subscriber + Send + Sync, DiagnosticsError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let wanted = EnvFilter::builder().parse(filter.unwrap_or("info"))?;
+    let wanted = EnvFilter::builder().parse(filter)?;
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_ansi(false);
@@ -93,7 +98,7 @@ mod tests {
         }
     }
 
-    fn said(format: Format, filter: Option<&str>, act: impl FnOnce()) -> String {
+    fn said(format: Format, filter: &str, act: impl FnOnce()) -> String {
         let page = Page::default();
         let theirs = page.clone();
         let subscriber = subscriber(format, filter, move || theirs.clone()).unwrap();
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn libraries_keep_what_they_send_to_themselves_at_every_level() {
-        let text = said(Format::Json, Some("trace"), || {
+        let text = said(Format::Json, "trace", || {
             tracing::trace!(target: "hyper::proto", "authorization: Bearer secret");
             tracing::debug!(target: "authferryx", "authorization: Bearer secret");
             tracing::info!(target: "hyper::proto", "calm");
@@ -116,7 +121,7 @@ mod tests {
 
     #[test]
     fn json_lines_are_json() {
-        let text = said(Format::Json, None, || {
+        let text = said(Format::Json, "info", || {
             tracing::warn!(provider = "old\n", "The provider is away.");
             tracing::debug!("not shown");
         });
@@ -129,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_filter_that_makes_no_sense_is_refused() {
-        let refused = subscriber(Format::Text, Some("authferry=loud"), io::sink);
+        let refused = subscriber(Format::Text, "authferry=loud", io::sink);
         assert!(
             refused
                 .map(|_| ())

@@ -155,7 +155,8 @@ fn escape(buffer: &mut Vec<u8>, value: &str) {
     }
 }
 
-fn is_unprintable(character: char) -> bool {
+/// Whether a character could break a line, move a terminal's cursor, or reorder the text around it.
+pub(crate) fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(
             character,

@@ -1,0 +1,131 @@
+//! An admin listener in front of a program that says what a test tells it to.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+
+use crate::admin::backend::AdminBackend;
+use crate::admin::backend::ConfigView;
+use crate::admin::backend::ExplainRequest;
+use crate::admin::backend::Explanation;
+use crate::admin::backend::Readiness;
+use crate::admin::backend::ReloadAnswer;
+use crate::admin::backend::ReloadOutcome;
+use crate::admin::backend::RolloutView;
+use crate::admin::listen::Admin;
+use crate::admin::settings::Settings;
+use crate::clock::SystemClock;
+use crate::control::KillSettings;
+use crate::control::KillSwitch;
+use crate::secret::Secret;
+use crate::telemetry::DecisionLog;
+use crate::telemetry::Metrics;
+
+/// A program that says what a test tells it to.
+#[derive(Debug, Default)]
+pub(crate) struct FakeBackend {
+    /// What it says about itself.
+    pub(crate) readiness: Readiness,
+    /// What is wrong with its configuration file.
+    pub(crate) problems: Vec<String>,
+}
+
+#[async_trait]
+impl AdminBackend for FakeBackend {
+    async fn reload(&self) -> ReloadAnswer {
+        ReloadAnswer {
+            outcome: if self.problems.is_empty() {
+                ReloadOutcome::Applied
+            } else {
+                ReloadOutcome::Refused
+            },
+            revision: "abc".into(),
+            problems: self.problems.clone(),
+        }
+    }
+
+    fn configuration(&self) -> ConfigView {
+        ConfigView {
+            revision: "abc".into(),
+            sha256: "abcdef".into(),
+            last_reload_successful: true,
+            problems: Vec::new(),
+            settings: serde_json::json!({}),
+        }
+    }
+
+    fn rollouts(&self) -> Vec<RolloutView> {
+        Vec::new()
+    }
+
+    async fn explain(&self, question: ExplainRequest) -> Result<Explanation, String> {
+        if question.app != "crm" {
+            return Err(format!("there is no application called `{}`", question.app));
+        }
+        Ok(Explanation {
+            revision: "abc".into(),
+            provider: "modern".into(),
+            kill: "off".into(),
+            ..Explanation::default()
+        })
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+}
+
+/// A listener with all three doors; its token is `token`.
+#[derive(Debug)]
+pub(crate) struct FakeAdmin {
+    pub(super) directory: TempDir,
+    pub(super) admin: Admin,
+}
+
+impl FakeAdmin {
+    pub(crate) async fn start(backend: FakeBackend) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let metrics = Metrics::new(Arc::new(SystemClock), 100);
+        let kill = KillSwitch::start(
+            KillSettings {
+                file: directory.path().join("kill"),
+                poll: Duration::from_millis(200),
+                state: directory.path().join("kill.json"),
+                environment: None,
+            },
+            Arc::new(SystemClock),
+            Arc::clone(&metrics),
+            DecisionLog::off(),
+        );
+        let loopback = Some("127.0.0.1:0".parse().unwrap());
+        let settings = Settings {
+            listen: loopback,
+            socket: Some(directory.path().join("admin.sock")),
+            token: Some(Secret::new("token".into())),
+            metrics: loopback,
+        };
+        let kill = Arc::new(kill.unwrap());
+        let admin = Admin::start(&settings, Arc::new(backend), kill, metrics);
+        Self {
+            admin: admin.await.unwrap(),
+            directory,
+        }
+    }
+
+    /// Where its socket is.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("admin.sock")
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.admin.address().unwrap()
+    }
+
+    pub(super) fn metrics_address(&self) -> SocketAddr {
+        self.admin.metrics_address().unwrap()
+    }
+}
