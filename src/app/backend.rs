@@ -79,12 +79,11 @@ impl AdminBackend for Backend {
 
     fn readiness(&self) -> Readiness {
         let (started, draining) = self.process.phase();
-        let snapshot = self.reloader.snapshots().load();
         let one = |provider: &Arc<dyn crate::providers::Provider>| {
             let health = provider.health();
             ProviderView { id: provider.id().to_string(), usable: health.usable, reason: health.problem }
         };
-        let mut providers: Vec<_> = snapshot.gate.providers().iter().map(one).collect();
+        let mut providers: Vec<_> = self.reloader.providers().iter().map(one).collect();
         providers.sort_by(|a, b| a.id.cmp(&b.id));
         Readiness { started, draining, providers, store: None }
     }

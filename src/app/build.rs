@@ -15,6 +15,7 @@ use crate::auth::Reports;
 use crate::config::settings::Settings;
 use crate::identity::ProviderId;
 use crate::providers;
+use crate::providers::Built;
 use crate::providers::Providers;
 use crate::providers::settings::KindSettings;
 use crate::proxy::AppEntry;
@@ -33,9 +34,9 @@ use crate::telemetry::metrics::Names;
 pub(super) fn snapshot(
     process: &Process,
     settings: &Settings,
-    before: Option<&Snapshot>,
+    before: &Built,
     generation: u64,
-) -> Result<Snapshot, String> {
+) -> Result<(Snapshot, Built), String> {
     let deps = providers::Deps {
         clock: Arc::clone(&process.clock),
         entropy: Arc::clone(&process.entropy),
@@ -43,15 +44,19 @@ pub(super) fn snapshot(
         background: process.background.clone(),
         state_dir: settings.state_dir.clone(),
     };
-    let before = before.map(|snapshot| snapshot.gate.providers());
-    let built = providers::build(&settings.providers, before.map(|p| &**p), &deps).map_err(|error| error.to_string())?;
-    let providers = Arc::new(built);
+    let built = providers::build(&settings.providers, &deps, before).map_err(|problems| {
+        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    })?;
+    let providers = Arc::new(built.providers());
     let gate = Deps {
         providers: Arc::clone(&providers),
         cohorts: Arc::new(settings.cohorts.clone()),
         bucket_key: settings.bucket_key.clone(),
         joiner: Joiner::new(settings.canonical.clone(), Arc::clone(&process.links)),
         sessions: Arc::clone(&process.sessions),
+        entropy: Arc::clone(&process.entropy),
+        taken: Arc::clone(&process.taken),
         pins: Arc::clone(&process.pins),
         background: process.background.clone(),
         reports: Reports {
@@ -72,7 +77,7 @@ pub(super) fn snapshot(
         let fixed = app.static_headers.iter().map(|(name, _)| name);
         rules.chain(fixed).chain(app.assertion.iter().map(|a| &a.header))
     });
-    Ok(Snapshot {
+    let snapshot = Snapshot {
         generation,
         revision: settings.revision.clone(),
         server: settings.server.clone(),
@@ -83,10 +88,11 @@ pub(super) fn snapshot(
             providers: settings.providers.iter().map(|p| p.id.clone()).collect(),
         }),
         session_cookie: settings.sessions.cookie.clone(),
-        logins: Logins::new(gate.clone(), login),
+        logins: Logins::new(gate.clone(), &login),
         gate: Gate::new(gate),
         apps,
-    })
+    };
+    Ok((snapshot, built))
 }
 
 fn entry(settings: &Settings, providers: &Providers, app: &App) -> AppEntry {

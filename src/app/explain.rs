@@ -168,7 +168,7 @@ fn route(app: &App, path: &str, method: &str) -> Option<String> {
 }
 
 fn headers(app: &App, identity: &Identity, name: &CanonicalSubject) -> Vec<HeaderView> {
-    let scope = HeaderScope { identity, canonical: name, link: None };
+    let scope = HeaderScope { identity, canonical: Some(name), link: None };
     let one = |rule: &crate::proxy::settings::HeaderRule| {
         let (value, error) = match rule.template.render(&scope) {
             Ok(value) => (value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()), None),

@@ -21,8 +21,8 @@ use crate::admin;
 use crate::admin::Admin;
 use crate::app::process::Process;
 use crate::app::reload::Reloader;
-use crate::config;
 use crate::control::KillError;
+use crate::providers::Built;
 use crate::proxy::Service;
 use crate::proxy::serve::Workers;
 use crate::proxy::serve::listen::BindError;
@@ -94,13 +94,13 @@ impl Running {
     ///
     /// See [`StartError`]; nothing listens then.
     pub(crate) async fn start(options: Options) -> Result<Self, StartError> {
-        let compiled = reload::read(&options.config).map_err(StartError::Config)?;
-        let settings = compiled.settings;
+        let read = reload::read(&options.config).map_err(StartError::Config)?;
+        let settings = read.settings.clone();
         // Listening comes first: a taken address must not cost the keys, the log and the kill switch a try.
         let bound = Bound::open(&settings.server)?;
         let process = Arc::new(Process::start(&settings)?);
-        let snapshot = build::snapshot(&process, &settings, 1).map_err(StartError::Build)?;
-        let reloader = Reloader::start(Arc::clone(&process), options.config, settings.clone(), snapshot, bound.certificates());
+        let built = build::snapshot(&process, &settings, &Built::default(), 1).map_err(StartError::Build)?;
+        let reloader = Reloader::start(Arc::clone(&process), options.config, read, built, bound.certificates());
         let handlers = (Arc::clone(&process), Arc::clone(&reloader));
         let entries = settings.server.limits.cache_entries;
         let workers = Workers::start(&settings.server.limits, bound, move |index| {
@@ -160,9 +160,4 @@ impl Running {
         info!(cut = drained.cut, "Stopped.");
         orderly
     }
-}
-
-/// The problems of a file in the words of `check`.
-pub(crate) fn words(problems: &config::Problems) -> String {
-    problems.to_string()
 }

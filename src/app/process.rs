@@ -14,9 +14,12 @@ use tokio::runtime::Handle;
 
 use crate::app::StartError;
 use crate::auth::Assertions;
+use crate::auth::FallbacksTaken;
 use crate::clock::Clock;
 use crate::clock::ManualClock;
 use crate::clock::SystemClock;
+use crate::config::Environment as _;
+use crate::config::System;
 use crate::config::settings::Settings;
 use crate::control::KillSettings;
 use crate::control::KillSwitch;
@@ -32,8 +35,12 @@ use crate::store::Store;
 use crate::telemetry::Logs;
 use crate::telemetry::Metrics;
 use crate::telemetry::Pseudonyms;
+use crate::telemetry::Traces;
 use crate::telemetry::metrics::MAX_SERIES_PER_FAMILY;
 use crate::token::SigningKey;
+
+/// The position of the kill switch at start, in the language of the kill file.
+const KILL_VARIABLE: &str = "AUTHFERRY_KILL";
 
 /// Rows of the memory store: sessions, pins, links.
 const MAX_ROWS: usize = 1_000_000;
@@ -60,8 +67,10 @@ pub(super) struct Process {
     pub(super) sessions: Arc<Sessions>,
     pub(super) pins: Arc<Pins>,
     pub(super) links: Arc<Links>,
+    pub(super) taken: Arc<FallbacksTaken>,
     pub(super) assertions: Assertions,
     verdict_key: [u8; 32],
+    traces: Option<Traces>,
     trace_permille: u32,
     serving: AtomicBool,
     leaving: AtomicBool,
@@ -83,7 +92,7 @@ impl Process {
                 file: settings.kill_switch.file.clone(),
                 poll: settings.kill_switch.poll,
                 state: settings.state_dir.join("kill.json"),
-                environment: settings.kill_switch.environment.clone(),
+                environment: System.variable(KILL_VARIABLE),
             },
             Arc::clone(&clock),
             Arc::clone(&metrics),
@@ -94,6 +103,13 @@ impl Process {
             .map_err(|error| StartError::Build(error.to_string()))?;
         let signer = signer(&settings.state_dir.join("keys"))
             .map_err(StartError::state("the key of assertions"))?;
+        let traces = match &settings.telemetry.otlp {
+            Some(endpoint) => {
+                let started = Traces::start(endpoint, background.clone(), Arc::clone(&metrics));
+                Some(started.map_err(|error| StartError::Build(error.to_string()))?)
+            }
+            None => None,
+        };
         let mut verdict_key = [0; 32];
         entropy.fill(&mut verdict_key);
         let process = Self {
@@ -102,7 +118,9 @@ impl Process {
             kill: Arc::new(kill),
             pins: Arc::new(Pins::new(Arc::clone(&store))),
             links: Arc::new(Links::new(Arc::clone(&store))),
+            taken: Arc::default(),
             assertions: Assertions::new(Arc::new(signer), Arc::clone(&entropy)),
+            traces,
             trace_permille: settings.telemetry.trace_permille,
             serving: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
@@ -132,10 +150,12 @@ impl Process {
             access: self.logs.access(index),
             decisions: self.logs.decisions(index),
             pseudonyms: self.pseudonyms.clone(),
+            traces: self.traces.clone(),
             trace_permille: self.trace_permille,
             assertions: self.assertions.clone(),
             verdict_key: self.verdict_key,
             verdict_entries: entries,
+            background: self.background.clone(),
         }
     }
 
@@ -156,6 +176,9 @@ impl Process {
 
     /// Writes what is still in memory, for at most `patience`.
     pub(super) fn stop(&self, patience: Duration) {
+        if self.traces.as_ref().is_some_and(|traces| !traces.flush(patience)) {
+            tracing::warn!("Some spans may not have been exported.");
+        }
         if !self.logs.flush(patience) {
             tracing::warn!("Some log lines may not have been written.");
         }

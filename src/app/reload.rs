@@ -26,6 +26,8 @@ use crate::config;
 use crate::config::Source;
 use crate::config::System;
 use crate::config::settings::Settings;
+use crate::providers::Built;
+use crate::providers::Providers;
 use crate::proxy::Snapshot;
 use crate::proxy::settings::Drain;
 use crate::proxy::tls::Certificates;
@@ -73,6 +75,8 @@ pub(super) struct Reloader {
 struct State {
     settings: Arc<Settings>,
     generation: u64,
+    /// The live providers, for the next build.
+    built: Built,
     /// What was wrong with the last file, if it was refused.
     refused: Option<String>,
     files: BTreeSet<PathBuf>,
@@ -84,7 +88,7 @@ impl Reloader {
         process: Arc<Process>,
         path: PathBuf,
         read: Read,
-        snapshot: Snapshot,
+        (snapshot, built): (Snapshot, Built),
         certificates: Vec<Arc<Certificates>>,
     ) -> Arc<Self> {
         let Read { settings, files } = read;
@@ -96,6 +100,7 @@ impl Reloader {
             state: Mutex::new(State {
                 settings: Arc::new(settings),
                 generation: 1,
+                built,
                 refused: None,
                 files: files.into_iter().collect(),
             }),
@@ -116,6 +121,11 @@ impl Reloader {
     /// The running settings.
     pub(super) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.state().settings)
+    }
+
+    /// The live providers.
+    pub(super) fn providers(&self) -> Providers {
+        self.state().built.providers()
     }
 
     /// What was wrong with the last file, if it was refused.
@@ -144,13 +154,13 @@ impl Reloader {
             Ok(read) => {
                 state.files = read.files.iter().cloned().collect();
                 let generation = state.generation + 1;
-                let built = build::snapshot(&self.process, &read.settings, Some(&self.snapshots.load()), generation);
-                built.map(|snapshot| (read.settings, snapshot, generation))
+                let built = build::snapshot(&self.process, &read.settings, &state.built, generation);
+                built.map(|(snapshot, built)| (read.settings, snapshot, built, generation))
             }
             Err(problem) => Err(problem),
         };
         match outcome {
-            Ok((settings, snapshot, generation)) => {
+            Ok((settings, snapshot, built, generation)) => {
                 unchangeable(&state.settings, &settings);
                 if let Err(error) = self.process.sessions.reload(&settings.sessions) {
                     return self.refuse(&mut state, error.to_string());
@@ -159,6 +169,7 @@ impl Reloader {
                 self.snapshots.store(Arc::new(snapshot));
                 state.settings = Arc::new(settings);
                 state.generation = generation;
+                state.built = built;
                 state.refused = None;
                 let outcome = if same { ReloadOutcome::Unchanged } else { ReloadOutcome::Applied };
                 let said = answer(outcome, &state.settings, None);

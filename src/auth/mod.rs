@@ -5,6 +5,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod assertion;
 mod canonical;
 mod cookies;
 mod error;
@@ -19,6 +20,8 @@ mod report;
 pub(crate) mod settings;
 mod taken;
 
+pub(crate) use assertion::Assertions;
+pub(crate) use assertion::Terms;
 pub(crate) use canonical::Joiner;
 pub(crate) use error::Answer;
 pub(crate) use error::AuthError;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -14,7 +15,10 @@ use crate::proxy::verdicts::Verdict;
 use crate::proxy::worker::View;
 use crate::proxy::worker::Worker;
 use crate::telemetry::AccessLine;
+use crate::telemetry::Side;
+use crate::telemetry::Span;
 use crate::telemetry::TraceContext;
+use crate::telemetry::Value;
 use crate::telemetry::metrics::AppIndex;
 use crate::telemetry::metrics::Attempt;
 
@@ -66,10 +70,40 @@ impl Record {
     }
 }
 
+impl Record {
+    fn span(&self, took: Duration) -> Span {
+        let app = self.app.and_then(|app| self.view.snapshot.apps.get(app)).map_or("none", |app| app.settings.id.as_str());
+        let method = self.request.as_ref().map_or("-", |request| request.method().as_str());
+        let text = |text: &str| Value::Text(text.to_owned());
+        let mut attributes = vec![
+            ("http.request.method", text(method)),
+            ("http.response.status_code", Value::Number(self.status.into())),
+            ("authferry.app", text(app)),
+            ("authferry.request_id", text(self.request_id.as_str())),
+        ];
+        if let Some(verdict) = &self.verdict {
+            attributes.push(("authferry.provider", text(verdict.admitted.provider().as_str())));
+            attributes.push(("authferry.credential", text(verdict.admitted.class().as_str())));
+        }
+        Span {
+            context: self.trace,
+            name: format!("{method} {app}"),
+            side: Side::Server,
+            start: self.worker.now() - took,
+            took,
+            attributes,
+            error: self.error,
+        }
+    }
+}
+
 impl OnEnd for Record {
     fn ended(&mut self, bytes: u64, complete: bool) {
         let took = self.began.elapsed();
         self.view.metrics.request(self.app_index(), self.status, took);
+        if let Some(traces) = self.worker.traces.as_ref().filter(|_| self.trace.is_sampled()) {
+            traces.record(self.span(took));
+        }
         if !self.worker.access.is_on() {
             return;
         }

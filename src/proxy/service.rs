@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -19,6 +20,7 @@ use crate::auth::Reach;
 use crate::auth::TurnedAway;
 use crate::clock::UnixTime;
 use crate::identity::HeaderScope;
+use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::canonical::CanonicalRequest;
@@ -42,10 +44,12 @@ use crate::proxy::verdicts::Verdict;
 use crate::proxy::worker::View;
 use crate::proxy::worker::Worker;
 use crate::proxy::worker::WorkerParts;
+use crate::rollout::Arm;
 use crate::rollout::Facts;
 use crate::rollout::KillPosition;
 use crate::telemetry::Decision;
 use crate::telemetry::DecisionRecord;
+use crate::telemetry::metrics::AppIndex;
 use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::Cache;
 use crate::telemetry::metrics::Flow;
@@ -243,7 +247,7 @@ async fn verdict(worker: &Worker, asked: &Asked<'_>, presented: &Presented<'_>) 
     if let Some(kept) = worker.verdicts.find(&digest, snapshot.generation, asked.now) {
         if kept.admitted.still_good(asked.kill, asked.now) {
             metrics.cache(Cache::Verdicts, Lookup::Hit);
-            count(asked, &kept, std::time::Duration::ZERO);
+            count(asked, &kept, Duration::ZERO);
             return Ok(kept);
         }
         worker.verdicts.forget(&digest);
@@ -266,7 +270,7 @@ async fn verdict(worker: &Worker, asked: &Asked<'_>, presented: &Presented<'_>) 
         let terms = auth::Terms { issuer: &assertion.issuer, audience: &assertion.audience, ttl: assertion.ttl };
         let minted = worker.assertions.mint(&admitted, terms, asked.now);
         let (token, ends) = minted.map_err(|_| AuthError::Unavailable {
-            outage: crate::identity::Outage::Malformed,
+            outage: Outage::Malformed,
             retry_after: None,
             provider: None,
             class: Some(admitted.class()),
@@ -290,13 +294,13 @@ async fn verdict(worker: &Worker, asked: &Asked<'_>, presented: &Presented<'_>) 
     Ok(verdict)
 }
 
-fn count(asked: &Asked<'_>, verdict: &Verdict, took: std::time::Duration) {
+fn count(asked: &Asked<'_>, verdict: &Verdict, took: Duration) {
     let metrics = &asked.view.metrics;
-    let (app, admitted) = (crate::telemetry::metrics::AppIndex(asked.app), &verdict.admitted);
+    let (app, admitted) = (AppIndex(asked.app), &verdict.admitted);
     if let Some(provider) = metrics.names().provider(admitted.provider()) {
         metrics.attempt(app, provider, Flow::Credential(admitted.class()), Attempt::Success, took);
     }
-    if admitted.arm() == Some(crate::rollout::Arm::From) {
+    if admitted.arm() == Some(Arm::From) {
         metrics.legacy_credential(app, admitted.class());
     }
 }
@@ -322,12 +326,18 @@ async fn turn_away(
     if let Some(why) = why {
         tell(worker, asked, why, record);
     }
+    match on_unauthenticated {
+        OnUnauthenticated::Auto => {}
+        OnUnauthenticated::Unauthorized => {
+            let policy = &asked.entry.policy;
+            let answer = why.map_or_else(|| Answer::unauthenticated(policy), |why| why.answer(policy));
+            return Turned::Fault(answer.into());
+        }
+    }
     let authority = authority(asked.request);
     let request = asked.login(&authority);
-    let redirects = on_unauthenticated == OnUnauthenticated::Auto;
     let logins = &asked.view.snapshot.logins;
-    let turned_away = logins.turn_away(&asked.entry.policy, &request, why, redirects, asked.kill, asked.now).await;
-    match turned_away {
+    match logins.turn_away(&asked.entry.policy, &request, why, asked.kill, asked.now).await {
         TurnedAway::Page(response) => Turned::Page(Box::new(response)),
         TurnedAway::Answer(answer) => Turned::Fault(answer.into()),
     }
@@ -339,19 +349,21 @@ fn turned(why: &AuthError, asked: &Asked<'_>) -> Turned {
 
 /// Counts and logs a credential that was not honoured.
 fn tell(worker: &Worker, asked: &Asked<'_>, why: &AuthError, record: &mut Record) {
-    let Some(told) = why.told() else {
-        return;
+    let (provider, class, attempt) = match why {
+        AuthError::Refused { refusal, provider, class } => (provider.as_ref(), *class, Attempt::Rejected(*refusal)),
+        AuthError::Forbidden { refusal, provider, class } => (Some(provider), Some(*class), Attempt::Rejected(*refusal)),
+        AuthError::Unavailable { outage, provider, class, .. } => (provider.as_ref(), *class, Attempt::Unavailable(*outage)),
+        AuthError::Closed => return,
     };
-    record.refused = Some((told.provider.cloned(), told.class, told.attempt));
+    record.refused = Some((provider.cloned(), class, attempt));
     let metrics = &asked.view.metrics;
-    let place = told.provider.and_then(|provider| metrics.names().provider(provider));
-    if let (Some(provider), Some(class)) = (place, told.class) {
-        let app = crate::telemetry::metrics::AppIndex(asked.app);
-        metrics.attempt(app, provider, Flow::Credential(class), told.attempt, std::time::Duration::ZERO);
+    let place = provider.and_then(|provider| metrics.names().provider(provider));
+    if let (Some(place), Some(class)) = (place, class) {
+        metrics.attempt(AppIndex(asked.app), place, Flow::Credential(class), attempt, Duration::ZERO);
     }
-    let decision = match (told.attempt, told.provider) {
-        (Attempt::Rejected(reason), provider) => Decision::Refused { reason, provider, credential: told.class },
-        (Attempt::Unavailable(reason), Some(provider)) => Decision::Unavailable { reason, provider, credential: told.class },
+    let decision = match (attempt, provider) {
+        (Attempt::Rejected(reason), provider) => Decision::Refused { reason, provider, credential: class },
+        (Attempt::Unavailable(reason), Some(provider)) => Decision::Unavailable { reason, provider, credential: class },
         (Attempt::Unavailable(_) | Attempt::Success | Attempt::Abandoned, _) => return,
     };
     worker.decisions.write(&DecisionRecord {

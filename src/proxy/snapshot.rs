@@ -5,12 +5,11 @@ use std::sync::Arc;
 use crate::auth::AppPolicy;
 use crate::auth::Gate;
 use crate::auth::Logins;
-use crate::proxy::protected::Protected;
 use crate::proxy::route::Router;
 use crate::proxy::settings::App;
 use crate::proxy::settings::Server;
+use crate::proxy::upstream_head::HeadPolicy;
 use crate::telemetry::metrics::Names;
-use crate::token::SigningKey;
 
 /// Everything a request needs to know that a reload can change.
 #[derive(Debug)]
@@ -25,16 +24,14 @@ pub(crate) struct Snapshot {
     pub(crate) router: Router,
     /// Applications, in the order the router numbers them.
     pub(crate) apps: Vec<AppEntry>,
-    /// Every header name that no client may send upstream.
-    pub(crate) protected: Protected,
     /// Who comes in.
     pub(crate) gate: Gate,
     /// Where the others go.
     pub(crate) logins: Logins,
     /// The names behind the indices of the metrics.
     pub(crate) names: Arc<Names>,
-    /// The key of assertions.
-    pub(crate) signer: Arc<SigningKey>,
+    /// The name of our session cookie.
+    pub(crate) session_cookie: Box<str>,
 }
 
 /// One application.
@@ -44,4 +41,6 @@ pub(crate) struct AppEntry {
     pub(crate) settings: App,
     /// Who may vouch for its people.
     pub(crate) policy: AppPolicy,
+    /// What of a client's head goes to the application.
+    pub(crate) head: HeadPolicy,
 }

@@ -17,6 +17,7 @@ use crate::auth::VerdictKey;
 use crate::clock::UnixTime;
 use crate::proxy::identity_headers::IdentityHeaders;
 use crate::secret::Secret;
+use crate::telemetry::Pseudonym;
 
 /// An admission, and the header values that were rendered from it.
 #[derive(Debug)]
@@ -25,8 +26,8 @@ pub(crate) struct Verdict {
     pub(crate) admitted: Admitted,
     /// What the application is told.
     pub(crate) headers: IdentityHeaders,
-    /// Until when the values may be used: an assertion among them has a life of its own.
-    pub(crate) headers_until: UnixTime,
+    /// The person in logs.
+    pub(crate) pseudonym: Pseudonym,
     /// Which snapshot decided.
     pub(crate) generation: u64,
     /// Until when it may be kept.

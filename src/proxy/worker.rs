@@ -21,6 +21,7 @@ use crate::telemetry::DecisionLog;
 use crate::telemetry::Metrics;
 use crate::telemetry::Pseudonyms;
 use crate::telemetry::Tracer;
+use crate::telemetry::Traces;
 use crate::telemetry::WorkerMetrics;
 
 /// What a worker is made of.
@@ -44,6 +45,8 @@ pub(crate) struct WorkerParts {
     pub(crate) decisions: DecisionLog,
     /// Who hides names.
     pub(crate) pseudonyms: Pseudonyms,
+    /// Where spans go; `None`: nowhere.
+    pub(crate) traces: Option<Traces>,
     /// The share of traces that begin here and are followed, in thousandths.
     pub(crate) trace_permille: u32,
     /// Who signs assertions.
@@ -64,6 +67,7 @@ pub(crate) struct Worker {
     pub(super) access: AccessLog,
     pub(super) decisions: DecisionLog,
     pub(super) pseudonyms: Pseudonyms,
+    pub(super) traces: Option<Traces>,
     pub(super) tracer: Tracer<Arc<dyn Entropy>>,
     pub(super) assertions: Assertions,
     pub(super) verdicts: Verdicts,
@@ -103,6 +107,7 @@ impl Worker {
             access: parts.access,
             decisions: parts.decisions,
             pseudonyms: parts.pseudonyms,
+            traces: parts.traces,
             tracer: Tracer::new(parts.entropy, parts.trace_permille),
             assertions: parts.assertions,
             verdicts: Verdicts::new(parts.verdict_entries, parts.verdict_key),

@@ -12,13 +12,11 @@ use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
-use crate::rollout::RuleRef;
 use crate::telemetry::decision_log::DecisionLog;
 use crate::telemetry::line::Line;
 use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::Shed;
-use crate::telemetry::metrics::rule;
 use crate::telemetry::pseudonym::Pseudonym;
 use crate::telemetry::settings;
 use crate::telemetry::sink::Inlet;
@@ -59,7 +57,7 @@ pub(crate) struct AccessLine<'a> {
     /// The arm of the person, where one was chosen.
     pub(crate) arm: Option<Arm>,
     /// Why that arm.
-    pub(crate) rule: Option<&'a RuleRef>,
+    pub(crate) rule: Option<&'a str>,
     /// The class of credential that was looked at.
     pub(crate) credential: Option<CredentialClass>,
     /// What became of it.
@@ -170,10 +168,8 @@ fn compose(line: &AccessLine<'_>, mut out: Line<'_>) {
         .millis("duration_ms", line.took)
         .maybe("provider", line.provider.map(ProviderId::as_str))
         .maybe("arm", line.arm.map(Arm::as_str));
-    if let Some(by) = line.rule {
-        write_rule(&mut out, by);
-    }
-    out.maybe("credential", line.credential.map(CredentialClass::as_str));
+    out.maybe("rule", line.rule)
+        .maybe("credential", line.credential.map(CredentialClass::as_str));
     if let Some(attempt) = line.attempt {
         out.text("outcome", attempt.outcome());
         if !matches!(attempt, Attempt::Success) {
@@ -185,19 +181,6 @@ fn compose(line: &AccessLine<'_>, mut out: Line<'_>) {
         .maybe("upstream", line.upstream)
         .text("revision", line.revision);
     out.end();
-}
-
-/// The field `rule`, spelled as the label.
-pub(super) fn write_rule(out: &mut Line<'_>, by: &RuleRef) {
-    match by {
-        RuleRef::Cohort(id) => out.joined("rule", "cohort:", id.as_str()),
-        RuleRef::Kill
-        | RuleRef::Mode
-        | RuleRef::Pin
-        | RuleRef::Percent
-        | RuleRef::Default
-        | RuleRef::Fallback => out.text("rule", &rule(by)),
-    };
 }
 
 const fn version(version: http::Version) -> &'static str {
@@ -215,7 +198,6 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::identity::Refusal;
-    use crate::rollout::CohortId;
 
     fn line<'a>(path: &'a str) -> AccessLine<'a> {
         AccessLine {
@@ -267,12 +249,11 @@ mod tests {
     #[test]
     fn a_line_names_provider_arm_rule_and_reason() {
         let (app, provider) = (AppId::new("crm"), ProviderId::new("old"));
-        let rule = RuleRef::Cohort(CohortId::new("staff"));
         let text = written(&AccessLine {
             app: Some(&app),
             provider: Some(&provider),
             arm: Some(Arm::From),
-            rule: Some(&rule),
+            rule: Some("cohort:staff"),
             credential: Some(CredentialClass::Basic),
             attempt: Some(Attempt::Rejected(Refusal::Locked)),
             ..line("/")

@@ -14,7 +14,6 @@ use crate::rollout::Assignment;
 use crate::rollout::KillPosition;
 use crate::rollout::OtherArm;
 use crate::rollout::RolloutId;
-use crate::telemetry::access_log::write_rule;
 use crate::telemetry::line::Line;
 use crate::telemetry::metrics::Shed;
 use crate::telemetry::pseudonym::Pseudonym;
@@ -226,7 +225,7 @@ fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
 
 fn write_assignment(out: &mut Line<'_>, assignment: &Assignment) {
     out.text("arm", assignment.arm.as_str());
-    write_rule(out, &assignment.rule);
+    out.text("rule", &assignment.rule.label());
     if let Some(bucket) = assignment.bucket {
         out.number("bucket", bucket.number().into());
     }
