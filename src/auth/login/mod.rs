@@ -5,6 +5,7 @@
 
 mod callback;
 mod device;
+mod elsewhere;
 mod flow;
 mod logout;
 mod names;
@@ -12,6 +13,8 @@ mod navigation;
 mod page;
 mod query;
 mod return_to;
+mod room;
+mod settle;
 mod start;
 #[cfg(test)]
 mod tests;
