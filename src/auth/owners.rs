@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::providers::Provider;
 

@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn four_times_in_a_minute_is_a_circle() {
         let mut device = Device::new(&SystemEntropy);
-        let at = |seconds| UnixTime::from_secs(1_000 + seconds);
+        let at = |seconds: u64| UnixTime::from_secs(1_000 + seconds);
         for second in [0, 1, 2] {
             assert_eq!(device.bounce(at(second)), Bounce::Fine);
         }

@@ -5,6 +5,7 @@
 
 mod callback;
 mod device;
+mod elsewhere;
 mod flow;
 mod logout;
 mod names;
@@ -12,7 +13,11 @@ mod navigation;
 mod page;
 mod query;
 mod return_to;
+mod room;
+mod settle;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
@@ -162,6 +167,20 @@ impl Logins {
             kill,
             now,
         };
+        match (kill, endpoint) {
+            (KillPosition::Deny, Endpoint::Login | Endpoint::Callback(_)) => {
+                return self.page(&ask, Page::Unavailable, &ReturnPath::root(), Vec::new());
+            }
+            // Whoever wants to leave may.
+            (KillPosition::Deny, Endpoint::Logout | Endpoint::SignedOut)
+            | (
+                KillPosition::Off
+                | KillPosition::Freeze
+                | KillPosition::Legacy
+                | KillPosition::Modern,
+                _,
+            ) => {}
+        }
         match endpoint {
             Endpoint::Login => self.login(&ask).await,
             Endpoint::Logout => self.logout(&ask).await,
@@ -188,6 +207,13 @@ impl Logins {
             kill,
             now,
         };
+        match kill {
+            KillPosition::Deny => return TurnedAway::Answer(AuthError::Closed.answer(policy)),
+            KillPosition::Off
+            | KillPosition::Freeze
+            | KillPosition::Legacy
+            | KillPosition::Modern => {}
+        }
         let answer = TurnedAway::Answer(why.map_or_else(
             || Answer::unauthenticated(policy),
             |error| error.answer(policy),

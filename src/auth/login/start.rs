@@ -10,9 +10,7 @@ use http::Response;
 use tracing::error;
 use tracing::warn;
 
-use crate::auth::cookies;
 use crate::auth::cookies::Keep;
-use crate::auth::cookies::Sent;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
 use crate::auth::login::device::Device;
@@ -29,15 +27,8 @@ use crate::providers::LoginStart;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::rollout;
-use crate::rollout::Arm;
-use crate::rollout::Down;
 use crate::rollout::Facts;
-use crate::rollout::FallbackLeave;
-use crate::rollout::NoFallback;
 use crate::rollout::Pin;
-use crate::rollout::Plan;
-use crate::rollout::RuleRef;
-use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::Journey;
 
 /// A login to begin.
@@ -65,10 +56,11 @@ pub(super) enum Begun {
 }
 
 /// Where a login starts.
-struct Place {
-    provider: ProviderId,
-    rule: String,
-    fallback: Option<Duration>,
+pub(super) struct Place {
+    pub(super) provider: ProviderId,
+    pub(super) rule: String,
+    /// How long the session of a fallback lives.
+    pub(super) fallback: Option<Duration>,
 }
 
 impl Begin {
@@ -238,144 +230,6 @@ impl Logins {
         Reached::Location(format!("{form}{joint}next={next}"), cookies)
     }
 
-    /// A slot for one more login under way, and the cookies that make room for it.
-    fn make_room(&self, ask: &Ask<'_>, flow: &Flow, used: Option<u8>) -> (u8, Vec<HeaderValue>) {
-        let ring = self.ring();
-        let authority = ask.request.authority;
-        let mut kept: Vec<(u8, Flow, usize)> = Vec::new();
-        let mut gone: Vec<u8> = Vec::new();
-        for slot in 0..flow::SLOTS {
-            let name = self.names.flow(slot);
-            let sent = cookies::named(ask.request.headers, &name);
-            let open = sent
-                .text()
-                .and_then(|text| Some((Flow::open(&ring, authority, slot, text)?, text.len())))
-                .filter(|(flow, _)| !flow.is_over(ask.now) && used != Some(slot));
-            match (sent, open) {
-                (Sent::None, _) => {}
-                (_, Some((flow, length))) => kept.push((slot, flow, length + name.len() + 3)),
-                (Sent::Once(_) | Sent::Several, None) => gone.push(slot),
-            }
-        }
-        // The newest first, as many as fit beside the new one.
-        kept.sort_by_key(|(_, flow, _)| std::cmp::Reverse(flow.began()));
-        let sealed = flow.seal(&ring, authority, 0, &*self.deps.entropy);
-        let mut bytes = sealed.map_or(0, |sealed| sealed.len() + self.names.flow(0).len() + 3);
-        let mut stay = Vec::new();
-        for (slot, _, length) in kept {
-            bytes += length;
-            let room = bytes <= flow::MAX_COOKIE_BYTES && stay.len() + 1 < usize::from(flow::SLOTS);
-            if room {
-                stay.push(slot);
-            } else {
-                gone.push(slot);
-            }
-        }
-        // Any free slot will do; a random one, so that pages opened at the same moment rarely meet.
-        let free: Vec<u8> = (0..flow::SLOTS)
-            .filter(|slot| !stay.contains(slot))
-            .collect();
-        let mut dice = [0; 1];
-        self.deps.entropy.fill(&mut dice);
-        let [dice] = dice;
-        let place = usize::from(dice).checked_rem(free.len()).unwrap_or(0);
-        let slot = free.get(place).copied().unwrap_or(0);
-        let forget = gone
-            .into_iter()
-            .filter(|other| *other != slot)
-            .filter_map(|slot| self.names.set(&self.names.flow(slot), "", Keep::Forget))
-            .collect();
-        (slot, forget)
-    }
-
-    /// Leave to begin elsewhere, counted.
-    fn fall_back(
-        &self,
-        ask: &Ask<'_>,
-        begin: &Begin,
-        place: &Place,
-        outage: Outage,
-    ) -> Option<Place> {
-        let reports = &self.deps.reports;
-        reports.login(
-            ask.about(),
-            &place.provider,
-            Attempt::Unavailable(outage),
-            Duration::ZERO,
-        );
-        let plan = ask.policy.plan()?;
-        let assigned = plan.arm(&place.provider)?;
-        let leave = self.leave(ask, begin, plan, assigned, outage);
-        match leave {
-            Ok(leave) => {
-                self.deps.taken.one_more(ask.policy.app(), ask.now);
-                reports.fallback(ask.about(), plan, assigned, outage);
-                Some(Place {
-                    provider: plan.provider(leave.arm).clone(),
-                    rule: RuleRef::Fallback.label().into_owned(),
-                    fallback: Some(leave.max_age),
-                })
-            }
-            Err(reason) => {
-                warn!(
-                    app = ask.policy.app().as_str(),
-                    provider = place.provider.as_str(),
-                    outage = outage.as_str(),
-                    fallback = reason.as_str(),
-                    "A login could not begin."
-                );
-                None
-            }
-        }
-    }
-
-    fn leave(
-        &self,
-        ask: &Ask<'_>,
-        begin: &Begin,
-        plan: &Plan,
-        assigned: Arm,
-        outage: Outage,
-    ) -> Result<FallbackLeave, NoFallback> {
-        let app = ask.policy.app();
-        let fallback = ask
-            .policy
-            .fallbacks
-            .iter()
-            .find(|fallback| fallback.app == *app && fallback.from == assigned);
-        let health = self
-            .deps
-            .providers
-            .named(plan.provider(assigned))
-            .map(|provider| provider.health());
-        let instead = self.deps.providers.named(plan.provider(assigned.other()));
-        // The session of an upstream's own form cannot be marked or cut short: no fallback leads there.
-        if instead.is_none_or(|provider| provider.login().is_none()) {
-            return Err(NoFallback::NotConfigured);
-        }
-        let facts = Facts {
-            device: Some(begin.device.id()),
-            person: None,
-            // What is asked for decides whether there is a fallback, not the address of ours that asks.
-            path: begin.target.path(),
-            ..ask.request.facts
-        };
-        rollout::fall_back(
-            fallback,
-            plan,
-            &self.deps.cohorts,
-            ask.kill,
-            Down {
-                assigned,
-                outage,
-                since: health.and_then(|health| health.down_since),
-            },
-            self.deps.taken.count(app, ask.now),
-            &facts,
-            ask.now,
-        )
-    }
-
     fn with_cookies(&self, ask: &Ask<'_>, reached: Reached, begin: Begin) -> Begun {
         match reached {
             Reached::NoLogin => Begun::NoLogin,
@@ -399,12 +253,6 @@ impl Logins {
     fn unavailable(&self, ask: &Ask<'_>, mut begin: Begin) -> Response<Bytes> {
         begin.cookies.extend(self.forget_used(&begin));
         self.page(ask, Page::Unavailable, &begin.target, begin.cookies)
-    }
-
-    /// Has the browser forget the record of a login that is over, where no other takes its slot.
-    fn forget_used(&self, begin: &Begin) -> Option<HeaderValue> {
-        let name = self.names.flow(begin.used?);
-        self.names.set(&name, "", Keep::Forget)
     }
 
     /// Our callback as the provider knows it.

@@ -1,0 +1,110 @@
+//! A login begins at the other provider: only for an outage, never for a refusal, and only as the configuration allows.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::auth::login::Ask;
+use crate::auth::login::Logins;
+use crate::auth::login::start::Begin;
+use crate::auth::login::start::Place;
+use crate::identity::Outage;
+use crate::rollout;
+use crate::rollout::Arm;
+use crate::rollout::Down;
+use crate::rollout::Facts;
+use crate::rollout::FallbackLeave;
+use crate::rollout::NoFallback;
+use crate::rollout::Plan;
+use crate::rollout::RuleRef;
+use crate::telemetry::metrics::Attempt;
+
+impl Logins {
+    /// Leave to begin elsewhere, counted.
+    pub(super) fn fall_back(
+        &self,
+        ask: &Ask<'_>,
+        begin: &Begin,
+        place: &Place,
+        outage: Outage,
+    ) -> Option<Place> {
+        let reports = &self.deps.reports;
+        reports.login(
+            ask.about(),
+            &place.provider,
+            Attempt::Unavailable(outage),
+            Duration::ZERO,
+        );
+        let plan = ask.policy.plan()?;
+        let assigned = plan.arm(&place.provider)?;
+        let leave = self.leave(ask, begin, plan, assigned, outage);
+        match leave {
+            Ok(leave) => {
+                self.deps.taken.one_more(ask.policy.app(), ask.now);
+                reports.fallback(ask.about(), plan, assigned, outage);
+                Some(Place {
+                    provider: plan.provider(leave.arm).clone(),
+                    rule: RuleRef::Fallback.label().into_owned(),
+                    fallback: Some(leave.max_age),
+                })
+            }
+            Err(reason) => {
+                warn!(
+                    app = ask.policy.app().as_str(),
+                    provider = place.provider.as_str(),
+                    outage = outage.as_str(),
+                    fallback = reason.as_str(),
+                    "A login could not begin."
+                );
+                None
+            }
+        }
+    }
+
+    fn leave(
+        &self,
+        ask: &Ask<'_>,
+        begin: &Begin,
+        plan: &Plan,
+        assigned: Arm,
+        outage: Outage,
+    ) -> Result<FallbackLeave, NoFallback> {
+        let app = ask.policy.app();
+        let fallback = ask
+            .policy
+            .fallbacks
+            .iter()
+            .find(|fallback| fallback.app == *app && fallback.from == assigned);
+        let health = self
+            .deps
+            .providers
+            .named(plan.provider(assigned))
+            .map(|provider| provider.health());
+        let instead = self.deps.providers.named(plan.provider(assigned.other()));
+        // The session of an upstream's own form cannot be marked or cut short: no fallback leads there.
+        if instead.is_none_or(|provider| provider.login().is_none()) {
+            return Err(NoFallback::NotConfigured);
+        }
+        let facts = Facts {
+            device: Some(begin.device.id()),
+            person: None,
+            // What is asked for decides whether there is a fallback, not the address of ours that asks.
+            path: begin.target.path(),
+            ..ask.request.facts
+        };
+        rollout::fall_back(
+            fallback,
+            plan,
+            &self.deps.cohorts,
+            ask.kill,
+            Down {
+                assigned,
+                outage,
+                since: health.and_then(|health| health.down_since),
+            },
+            self.deps.taken.count(app, ask.now),
+            &facts,
+            ask.now,
+        )
+    }
+}

@@ -1,0 +1,161 @@
+//! From a proof to a session: whose it is, whether it counts on its side of the rollout, and the cookies that carry it.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use tracing::error;
+use tracing::warn;
+
+use crate::auth::canonical::NotJoined;
+use crate::auth::cookies::Keep;
+use crate::auth::login::Logins;
+use crate::auth::login::callback::NoSession;
+use crate::auth::login::callback::Returned;
+use crate::auth::login::page::Page;
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::Identity;
+use crate::identity::Outage;
+use crate::identity::Refusal;
+use crate::providers::LoggedIn;
+use crate::providers::Provider;
+use crate::rollout;
+use crate::rollout::Acceptance;
+use crate::rollout::Arm;
+use crate::rollout::Facts;
+use crate::rollout::LoginBegun;
+use crate::rollout::Person;
+use crate::rollout::Plan;
+use crate::session::Backing;
+use crate::session::NewSession;
+use crate::session::Origin;
+use crate::store::StoreError;
+use crate::telemetry::metrics::Attempt;
+
+impl Logins {
+    /// From a proof to a session; the cookies that carry it.
+    pub(super) async fn settle(
+        &self,
+        returned: &Returned<'_>,
+        owner: &Arc<dyn Provider>,
+        logged_in: &LoggedIn,
+    ) -> Result<Vec<HeaderValue>, NoSession> {
+        let ask = returned.ask;
+        let identity = logged_in.authenticated.identity();
+        if identity.provider != *owner.id() {
+            error!(provider = %owner.id(), "A provider vouched for somebody else's account; refused.");
+            return Err(refused(Page::Failed, Refusal::Policy));
+        }
+        let canonical =
+            self.deps
+                .joiner
+                .join(identity, ask.now)
+                .await
+                .map_err(|error| match error {
+                    NotJoined::Refused(refusal) => refused(Page::NotAllowed, refusal),
+                    NotJoined::Store(error) => away(&error),
+                })?;
+        let plan = ask.policy.plan();
+        let backing = match plan {
+            Some(plan) => Some(self.side(returned, plan, identity, &canonical).await?),
+            None => None,
+        };
+        let mut device = self.device(ask);
+        if let (Some(plan), Some(Arm::To)) = (plan, backing.as_ref().map(|backing| backing.arm)) {
+            let moved = self
+                .deps
+                .pins
+                .moved(&plan.id, &canonical, plan.epoch, ask.now);
+            moved.await.map_err(|error| away(&error))?;
+            device.has_moved(plan);
+        }
+        let fallback = returned.flow.fallback();
+        let created = self
+            .deps
+            .sessions
+            .create(
+                NewSession {
+                    authenticated: &logged_in.authenticated,
+                    canonical: &canonical,
+                    host: ask.request.facts.host,
+                    backing,
+                    rule: &returned.flow.rule,
+                    origin: fallback.map_or(Origin::Login, |_| Origin::Fallback),
+                    until: fallback.map_or(UnixTime::NEVER, |life| ask.now + life),
+                    id_token: Some(&logged_in.id_token),
+                    sid: logged_in.sid.as_deref(),
+                    refresh_token: logged_in.refresh_token.as_ref(),
+                },
+                ask.now,
+            )
+            .await
+            .map_err(|error| away(&error))?;
+        // Whatever session the browser came with ends here: nothing of it is carried over.
+        if let Some(earlier) = self.session_id(ask) {
+            if let Err(error) = self.deps.sessions.end(earlier, ask.now).await {
+                warn!(error = %error, "An earlier session of a browser could not be ended.");
+            }
+        }
+        let cookie = created.cookie.expose();
+        let session = self.names.set(&self.names.session, cookie, Keep::Browser);
+        Ok(session
+            .into_iter()
+            .chain(self.keep_device(ask, &device))
+            .collect())
+    }
+
+    /// Whether the login counts on its side of the rollout, now that it is known whose it is.
+    async fn side(
+        &self,
+        returned: &Returned<'_>,
+        plan: &Plan,
+        identity: &Identity,
+        canonical: &CanonicalSubject,
+    ) -> Result<Backing, NoSession> {
+        let (ask, flow) = (returned.ask, &returned.flow);
+        let Some(arm) = plan.arm(&identity.provider) else {
+            return Err(NoSession::Again(None));
+        };
+        let facts = Facts {
+            device: None,
+            person: Some(Person {
+                canonical,
+                identity,
+            }),
+            ..ask.request.facts
+        };
+        let begun = LoginBegun {
+            at: flow.began(),
+            fallback: flow.fallback().is_some(),
+        };
+        let cohorts = &self.deps.cohorts;
+        let provider = &identity.provider;
+        match rollout::accept_login(plan, cohorts, ask.kill, provider, begun, &facts, ask.now) {
+            Acceptance::Accepted => {}
+            Acceptance::OnlyExcept | Acceptance::NotAccepted | Acceptance::Quarantined => {
+                return Err(NoSession::Again(None));
+            }
+        }
+        let pin = self.deps.pins.of(&plan.id, canonical, ask.now).await;
+        let pin = pin.map_err(|error| away(&error))?;
+        let key = &self.deps.bucket_key;
+        let assigned = rollout::assign(plan, cohorts, key, ask.kill, pin, &facts, ask.now);
+        if !begun.fallback && rollout::restarts_at_to(plan, pin, arm, &assigned) {
+            return Err(NoSession::Again(pin));
+        }
+        Ok(Backing {
+            rollout: plan.id.clone(),
+            epoch: plan.epoch,
+            arm,
+        })
+    }
+}
+
+pub(super) const fn refused(page: Page, refusal: Refusal) -> NoSession {
+    NoSession::Ends(page, Attempt::Rejected(refusal))
+}
+
+fn away(error: &StoreError) -> NoSession {
+    warn!(error = %error, "A login found no store.");
+    NoSession::Ends(Page::Unavailable, Attempt::Unavailable(Outage::Connect))
+}
