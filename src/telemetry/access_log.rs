@@ -18,7 +18,6 @@ use crate::telemetry::line::Line;
 use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::Shed;
-use crate::telemetry::metrics::rule;
 use crate::telemetry::pseudonym::Pseudonym;
 use crate::telemetry::settings;
 use crate::telemetry::sink::Inlet;
@@ -196,7 +195,7 @@ pub(super) fn write_rule(out: &mut Line<'_>, by: &RuleRef) {
         | RuleRef::Pin
         | RuleRef::Percent
         | RuleRef::Default
-        | RuleRef::Fallback => out.text("rule", &rule(by)),
+        | RuleRef::Fallback => out.text("rule", &by.label()),
     };
 }
 
