@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::clock::UnixTime;
+use crate::rollout::KillPosition;
 use crate::rollout::KillState;
 use crate::rollout::RolloutId;
 
@@ -93,9 +94,9 @@ impl Persisted {
             let version = self.version;
             return Err(FileError::Damaged(format!("version {version} is unknown")));
         }
-        let position = |word: &str| match KillState::parse(word) {
-            Ok(state) => Ok(state.global),
-            Err((_, problem)) => Err(FileError::Damaged(problem)),
+        let position = |word: &str| {
+            KillPosition::parse(word)
+                .ok_or_else(|| FileError::Damaged(format!("`{word}` is not a position")))
         };
         let rollouts = self.rollouts.iter();
         Ok(KillState {

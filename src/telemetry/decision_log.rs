@@ -190,7 +190,7 @@ fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
             out.text("rollout", rollout.as_str())
                 .text("owner_arm", owner.as_str());
             write_assignment(&mut out, assignment);
-            out.text("action", other_arm(action))
+            out.text("action", action.as_str())
                 .text("credential", credential.as_str());
         }
         Decision::Fallback {
@@ -228,14 +228,6 @@ fn write_assignment(out: &mut Line<'_>, assignment: &Assignment) {
     out.text("rule", &assignment.rule.label());
     if let Some(bucket) = assignment.bucket {
         out.number("bucket", bucket.number().into());
-    }
-}
-
-const fn other_arm(action: OtherArm) -> &'static str {
-    match action {
-        OtherArm::Accept => "accept",
-        OtherArm::Exchange => "exchange",
-        OtherArm::Reject => "reject",
     }
 }
 

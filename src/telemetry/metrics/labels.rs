@@ -1,10 +1,6 @@
 //! The closed sets behind label values. A label value is one of these words or a name from the configuration.
 
-use std::borrow::Cow;
-
 use crate::identity::CredentialClass;
-use crate::rollout::Mode;
-use crate::rollout::RuleRef;
 
 /// Declares a closed set of words: the enum, its list in declaration order, its place in that list, and its text.
 macro_rules! words {
@@ -275,29 +271,5 @@ words! {
         Fallback = "fallback",
         /// Around a session of the old system.
         Wrap = "wrap",
-    }
-}
-
-/// The label `rule`: one of our words, or `cohort:` and the name of a cohort.
-pub(crate) fn rule(rule: &RuleRef) -> Cow<'static, str> {
-    match rule {
-        RuleRef::Kill => "kill".into(),
-        RuleRef::Mode => "mode".into(),
-        RuleRef::Pin => "pin".into(),
-        RuleRef::Cohort(id) => format!("cohort:{id}").into(),
-        RuleRef::Percent => "percent".into(),
-        RuleRef::Default => "default".into(),
-        RuleRef::Fallback => "fallback".into(),
-    }
-}
-
-/// The label `mode`.
-pub(crate) const fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::LegacyOnly => "legacy-only",
-        Mode::Shadow => "shadow",
-        Mode::Canary => "canary",
-        Mode::ModernPrimary => "modern-primary",
-        Mode::ModernOnly => "modern-only",
     }
 }

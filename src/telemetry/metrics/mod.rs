@@ -32,14 +32,13 @@ pub(crate) use labels::Shed;
 pub(crate) use labels::StoreOperation;
 pub(crate) use labels::TunnelEnd;
 pub(crate) use labels::UpstreamError;
-pub(crate) use labels::mode;
-pub(crate) use labels::rule;
 pub(crate) use worker::AppIndex;
 pub(crate) use worker::Names;
 pub(crate) use worker::ProviderIndex;
 pub(crate) use worker::WorkerMetrics;
 
 use std::sync::Arc;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -53,11 +52,9 @@ use crate::rollout::AppId;
 use crate::rollout::Arm;
 use crate::rollout::KillPosition;
 use crate::rollout::KillState;
-use crate::rollout::Mode;
 use crate::rollout::Plan;
 use crate::rollout::RolloutId;
 use crate::rollout::RuleRef;
-use crate::rollout::Share;
 use crate::telemetry::metrics::cells::Gauge;
 use crate::telemetry::metrics::rare::Rare;
 use crate::telemetry::metrics::series::labels as texts;
@@ -163,7 +160,7 @@ impl Metrics {
 
     /// A new login was assigned to an arm.
     pub(crate) fn assigned(&self, rollout: &RolloutId, arm: Arm, by: &RuleRef) {
-        let labels = [rollout.as_str(), arm.as_str(), &rule(by)];
+        let labels = [rollout.as_str(), arm.as_str(), &by.label()];
         self.rare.assignments.with(&labels).add(1);
     }
 
@@ -218,14 +215,8 @@ impl Metrics {
 
     /// The rollouts of the running configuration.
     pub(crate) fn rollouts(&self, plans: &[Plan]) {
-        self.rare.stage_info.replace(plans.iter().map(|plan| {
-            let (stage, mode) = (&plan.stage.id, mode(plan.stage.mode));
-            (texts([plan.id.as_str(), stage, mode]), gauge(1.0))
-        }));
-        self.rare.target_ratio.replace(plans.iter().map(|plan| {
-            let labels = texts([plan.id.as_str()]);
-            (labels, gauge(target_ratio(plan)))
-        }));
+        let running = self.rare.rollouts.lock();
+        *running.unwrap_or_else(PoisonError::into_inner) = plans.to_vec();
     }
 
     /// The kill switch stands like this.
@@ -236,7 +227,7 @@ impl Metrics {
             .map(|(rollout, position)| (rollout.as_str(), *position))
             .chain([("global", state.global)]);
         let rows = scopes.flat_map(|(scope, current)| {
-            POSITIONS.map(|position| {
+            KillPosition::ALL.map(|position| {
                 let value = f64::from(u8::from(position == current));
                 (texts([scope, position.as_str()]), gauge(value))
             })
@@ -281,48 +272,27 @@ impl Metrics {
     }
 }
 
-/// Every position, in the order of severity.
-const POSITIONS: [KillPosition; 5] = [
-    KillPosition::Off,
-    KillPosition::Freeze,
-    KillPosition::Legacy,
-    KillPosition::Modern,
-    KillPosition::Deny,
-];
-
 fn gauge(value: f64) -> Gauge {
     let gauge = Gauge::default();
     gauge.set(value);
     gauge
 }
 
-/// The share that is meant to go to `to`, of those whom no cohort rule names.
-fn target_ratio(plan: &Plan) -> f64 {
-    match plan.stage.mode {
-        Mode::LegacyOnly | Mode::Shadow => 0.0,
-        Mode::ModernPrimary | Mode::ModernOnly => 1.0,
-        Mode::Canary => plan
-            .stage
-            .assign
-            .iter()
-            .find(|rule| rule.cohort.is_none())
-            .map_or(0.0, |rule| {
-                let share = match rule.share {
-                    Share::All => 1.0,
-                    Share::Percent(percent) => f64::from(percent.millionths()) / 1e6,
-                };
-                match rule.to {
-                    Arm::To => share,
-                    Arm::From => 1.0 - share,
-                }
-            }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
+    use crate::rollout::AssignRule;
+    use crate::rollout::BeforeKnown;
+    use crate::rollout::Bucketing;
+    use crate::rollout::Mode;
+    use crate::rollout::OnDecrease;
+    use crate::rollout::OtherArm;
+    use crate::rollout::Percent;
+    use crate::rollout::PinnedAtFrom;
+    use crate::rollout::Share;
+    use crate::rollout::Stage;
+    use crate::rollout::UnitKind;
 
     fn metrics(limit: usize) -> (Arc<Metrics>, ManualClock) {
         let clock = ManualClock::at(UnixTime::from_secs(1_000));
@@ -452,6 +422,63 @@ mod tests {
             &metrics,
             r#"authferry_provider_keys_age_seconds{provider="new"} 15"#,
         );
+    }
+
+    #[test]
+    fn a_rollout_shows_its_stage_and_the_share_that_holds_now() {
+        let (metrics, clock) = metrics(100);
+        let until = Some(UnixTime::from_secs(1_010));
+        let mut plan = a_plan();
+        plan.stage.assign = vec![
+            AssignRule {
+                cohort: None,
+                share: Share::Percent(Percent::parse("50").unwrap()),
+                to: Arm::To,
+                until,
+            },
+            AssignRule {
+                cohort: None,
+                share: Share::Percent(Percent::parse("12.5").unwrap()),
+                to: Arm::To,
+                until: None,
+            },
+        ];
+        metrics.rollouts(&[plan]);
+        shows(
+            &metrics,
+            r#"authferry_rollout_stage_info{rollout="crm-2026",stage="ramp",mode="canary"} 1"#,
+        );
+        let ratio = r#"authferry_rollout_target_ratio{rollout="crm-2026"}"#;
+        shows(&metrics, &format!("{ratio} 0.5"));
+        clock.advance(Duration::from_secs(10));
+        shows(&metrics, &format!("{ratio} 0.125"));
+        metrics.rollouts(&[]);
+        assert!(!metrics.render().unwrap().contains("authferry_rollout_"));
+    }
+
+    fn a_plan() -> Plan {
+        Plan {
+            id: RolloutId::new("crm-2026"),
+            apps: vec![AppId::new("crm")],
+            from: ProviderId::new("old"),
+            to: ProviderId::new("new"),
+            bucketing: Bucketing {
+                salt: "salt".into(),
+                unit: UnitKind::Subject,
+                before_known: BeforeKnown::Device,
+                on_decrease: OnDecrease::Hold,
+                pinned_at_from: PinnedAtFrom::Redirect,
+            },
+            stage: Stage {
+                id: "ramp".into(),
+                index: 0,
+                mode: Mode::Canary,
+                assign: Vec::new(),
+                accept: Vec::new(),
+                other_arm: OtherArm::Accept,
+            },
+            epoch: 0,
+        }
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! The families that are looked up by label: what happens per login, per call, per reload.
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use prometheus::proto;
 
 use crate::clock::Clock;
+use crate::rollout::Plan;
 use crate::telemetry::metrics::catalog;
 use crate::telemetry::metrics::cells::Counter;
 use crate::telemetry::metrics::cells::Gauge;
 use crate::telemetry::metrics::cells::Histogram;
 use crate::telemetry::metrics::samples;
 use crate::telemetry::metrics::series::Series;
+use crate::telemetry::metrics::series::labels;
 
 /// What is looked up by label.
 #[derive(Debug)]
@@ -25,8 +29,8 @@ pub(super) struct Rare {
     pub(super) circuit_state: Series<Gauge>,
     /// When keys were fetched, in seconds since 1970; shown as an age.
     pub(super) keys_fetched: Series<Gauge>,
-    pub(super) stage_info: Series<Gauge>,
-    pub(super) target_ratio: Series<Gauge>,
+    /// The running rollouts; what is shown of them may change with the time alone.
+    pub(super) rollouts: Mutex<Vec<Plan>>,
     pub(super) kill_switch: Series<Gauge>,
     pub(super) store_errors: Series<Counter>,
     pub(super) certificate_expiry: Series<Gauge>,
@@ -50,8 +54,7 @@ impl Rare {
             provider_duration: Series::new(&catalog::PROVIDER_DURATION, limit),
             circuit_state: Series::new(&catalog::CIRCUIT_STATE, limit),
             keys_fetched: Series::new(&catalog::KEYS_AGE, limit),
-            stage_info: Series::new(&catalog::STAGE_INFO, limit),
-            target_ratio: Series::new(&catalog::TARGET_RATIO, limit),
+            rollouts: Mutex::default(),
             kill_switch: Series::new(&catalog::KILL_SWITCH, limit),
             store_errors: Series::new(&catalog::STORE_ERRORS, limit),
             certificate_expiry: Series::new(&catalog::CERTIFICATE_EXPIRY, limit),
@@ -66,7 +69,15 @@ impl Rare {
     /// All of them, as the registry wants them.
     pub(super) fn collect(&self) -> Vec<proto::MetricFamily> {
         let as_is = |value| value;
-        let now = self.clock.now().as_secs() as f64;
+        let time = self.clock.now();
+        let now = time.as_secs() as f64;
+        let plans = self.rollouts.lock();
+        let plans = plans.unwrap_or_else(PoisonError::into_inner).clone();
+        let stage = |plan: &Plan| {
+            let mode = plan.stage.mode.as_str();
+            (labels([plan.id.as_str(), &plan.stage.id, mode]), 1.0)
+        };
+        let target = |plan: &Plan| (labels([plan.id.as_str()]), plan.target(time).ratio());
         vec![
             samples::counters(&self.journeys),
             samples::counters(&self.assignments),
@@ -76,8 +87,8 @@ impl Rare {
             samples::histograms(&self.provider_duration),
             samples::gauges(&self.circuit_state, as_is),
             samples::gauges(&self.keys_fetched, |fetched| (now - fetched).max(0.0)),
-            samples::gauges(&self.stage_info, as_is),
-            samples::gauges(&self.target_ratio, as_is),
+            samples::values(&catalog::STAGE_INFO, plans.iter().map(stage)),
+            samples::values(&catalog::TARGET_RATIO, plans.iter().map(target)),
             samples::gauges(&self.kill_switch, as_is),
             samples::counters(&self.store_errors),
             samples::gauges(&self.certificate_expiry, as_is),

@@ -16,6 +16,7 @@ use crate::telemetry::metrics::cells::Counter;
 use crate::telemetry::metrics::cells::Distribution;
 use crate::telemetry::metrics::cells::Gauge;
 use crate::telemetry::metrics::cells::Histogram;
+use crate::telemetry::metrics::series::Labels;
 use crate::telemetry::metrics::series::OTHER;
 use crate::telemetry::metrics::series::Series;
 
@@ -61,6 +62,15 @@ pub(super) fn gauges(series: &Series<Gauge>, read: impl Fn(f64) -> f64) -> proto
         rows.map(|(labels, cell)| gauge(series.family, &labels, read(cell.value())))
             .collect(),
     )
+}
+
+/// Gauges that are computed when somebody scrapes.
+pub(super) fn values(
+    of: &'static Family,
+    rows: impl Iterator<Item = (Labels, f64)>,
+) -> proto::MetricFamily {
+    let metrics = rows.map(|(labels, value)| gauge(of, &labels, value));
+    family(of, metrics.collect())
 }
 
 /// Every histogram of a family.
