@@ -213,9 +213,21 @@ impl Paths {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use http::Request;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::proxy::canonical::canonicalise;
+    use crate::proxy::conn::Conn;
+    use crate::proxy::serve::testing::limits;
+    use crate::proxy::settings::Access;
+    use crate::proxy::settings::OnUnauthenticated;
+    use crate::proxy::settings::Require;
+    use crate::proxy::settings::Route;
+    use crate::proxy::settings::Upstream;
+    use crate::rollout::AppId;
 
     fn paths(routes: &[(&str, &[Method])]) -> Paths {
         Paths::new(routes.iter().copied())
@@ -267,6 +279,89 @@ mod tests {
         assert_eq!(router.app("x.y.corp.example"), None);
         assert_eq!(router.app("corp.example"), None);
         assert_eq!(router.app("evil.example"), None);
+    }
+
+    fn app(host: &str, routes: &[&str]) -> App {
+        let upstream = Upstream {
+            origins: Vec::new(),
+            http2: false,
+            connect_timeout: Duration::ZERO,
+            response_timeout: Duration::ZERO,
+            idle: Duration::ZERO,
+            ca: None,
+            client_certificate: None,
+            health_path: None,
+            health_interval: Duration::ZERO,
+            preserve_host: true,
+        };
+        let route = |path: &&str| Route {
+            path: (*path).into(),
+            methods: Vec::new(),
+            access: Access::Required,
+            credentials: Vec::new(),
+            on_unauthenticated: OnUnauthenticated::Auto,
+            require: Require::default(),
+            websocket: false,
+            upstream: None,
+        };
+        App {
+            id: AppId::new(host),
+            hosts: vec![host.into()],
+            upstream,
+            identity_headers: Vec::new(),
+            static_headers: Vec::new(),
+            assertion: None,
+            forward_credentials: false,
+            routes: routes.iter().map(route).collect(),
+        }
+    }
+
+    #[test]
+    fn host_and_path_lead_to_a_route() {
+        let router = Router::new(&[
+            app("a.test", &["/admin/*", "/x;y", "/*"]),
+            app("b.test", &["/only"]),
+            app("a.test", &[]),
+        ]);
+        let routed = |host: &str, target: &str| {
+            let request = Request::builder()
+                .uri(target)
+                .header("host", host)
+                .body(())
+                .unwrap();
+            router.route(
+                &canonicalise(&request.into_parts().0, &Conn::for_test(false), &limits()).unwrap(),
+            )
+        };
+        assert_eq!(
+            routed("A.test:80", "//admin/x"),
+            Routed::To { app: 0, route: 0 }
+        );
+        assert_eq!(
+            routed("a.test", "/admin?/x"),
+            Routed::To { app: 0, route: 2 }
+        );
+        assert_eq!(routed("b.test", "/only"), Routed::To { app: 1, route: 0 });
+        assert_eq!(routed("b.test", "/else"), Routed::NoRoute { app: 1 });
+        assert_eq!(routed("c.test", "/only"), Routed::NoApp);
+        // Some programs drop what follows `;`, and some do not.
+        assert_eq!(
+            routed("a.test", "/a;jsessionid=1/b"),
+            Routed::To { app: 0, route: 2 }
+        );
+        assert_eq!(
+            routed("a.test", "/admin/a;b"),
+            Routed::To { app: 0, route: 0 }
+        );
+        assert_eq!(
+            routed("a.test", "/admin;a/secret"),
+            Routed::TwoReadings { app: 0 }
+        );
+        assert_eq!(
+            routed("a.test", "/admin%3ba/secret"),
+            Routed::TwoReadings { app: 0 }
+        );
+        assert_eq!(routed("a.test", "/x;y"), Routed::TwoReadings { app: 0 });
     }
 
     fn pattern() -> impl Strategy<Value = String> {

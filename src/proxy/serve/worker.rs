@@ -1,17 +1,15 @@
 //! One worker: a thread with its own runtime, its own socket of every listener, and its own connections.
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::io;
+use std::net;
 use std::net::IpAddr;
 use std::net::SocketAddr;
-use std::net::TcpListener as StdListener;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -87,7 +85,7 @@ pub(crate) struct Start {
     /// Its place among the workers, from 0.
     pub(crate) number: usize,
     /// Its socket of every listener.
-    pub(crate) sockets: Vec<(StdListener, Door)>,
+    pub(crate) sockets: Vec<(net::TcpListener, Door)>,
     /// As they are now.
     pub(crate) limits: Arc<ArcSwap<Limits>>,
     /// Connections of all workers.
@@ -185,6 +183,7 @@ impl<H: Handler> Worker<H> {
     /// resets what is queued.
     async fn accept(self: Rc<Self>, listener: TcpListener, door: Rc<Door>) {
         let mut closing = pin!(self.local.closing.clone().wait());
+        let mut rested = false;
         loop {
             let next = async {
                 self.slots.wait_free().await;
@@ -196,27 +195,36 @@ impl<H: Handler> Worker<H> {
                 accepted = next => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.welcome(stream, peer, &door),
+                Ok((stream, peer)) => {
+                    rested = false;
+                    self.welcome(stream, peer, &door);
+                }
                 Err(error) if is_passing(&error) => {}
                 Err(error) => {
                     self.local.counts.count_accept_error();
-                    tracing::warn!(%error, "No connection can be accepted; resting.");
+                    if !rested {
+                        rested = true;
+                        tracing::warn!(%error, "No connection can be accepted; trying again.");
+                    }
                     sleep(ACCEPT_REST).await;
                 }
             }
         }
-        // From the last empty answer to the drop nothing is awaited.
-        poll_fn(|cx| {
-            while let Poll::Ready(accepted) = listener.poll_accept(cx) {
-                match accepted {
-                    Ok((stream, peer)) => self.welcome(stream, peer, &door),
-                    Err(error) if is_passing(&error) => {}
-                    Err(_) => break,
-                }
+        // The queue is asked directly: the runtime may not have heard of its newest yet. From the last empty answer to the
+        // drop nothing is awaited.
+        let Ok(listener) = listener.into_std() else {
+            return;
+        };
+        loop {
+            match listener
+                .accept()
+                .and_then(|(stream, peer)| Ok((nonblocking(stream)?, peer)))
+            {
+                Ok((stream, peer)) => self.welcome(stream, peer, &door),
+                Err(error) if is_passing(&error) => {}
+                Err(_) => break,
             }
-            Poll::Ready(())
-        })
-        .await;
+        }
         drop(listener);
     }
 
@@ -271,6 +279,11 @@ impl<H: Handler> Worker<H> {
     }
 }
 
+fn nonblocking(stream: net::TcpStream) -> io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
+}
+
 /// Whether an error of `accept` is about one connection, which is gone, and not about us.
 fn is_passing(error: &io::Error) -> bool {
     matches!(
@@ -299,6 +312,7 @@ mod tests {
     use crate::proxy::serve::Workers;
     use crate::proxy::serve::listen::Bound;
     use crate::proxy::serve::testing::Raw;
+    use crate::proxy::serve::testing::h2;
     use crate::proxy::serve::testing::server;
     use crate::proxy::serve::testing::start;
 
@@ -376,7 +390,17 @@ mod tests {
             .await;
         barrier.wait();
         let mut queued = Vec::new();
-        for _ in 0..10 {
+        let mut h2 = Raw::to(&workers).await;
+        let fields = [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":authority", "a"),
+            (":path", "/"),
+        ];
+        h2.send([h2::hello(), h2::request(1, &fields)].concat())
+            .await;
+        // More than a task of the runtime may do before it must yield.
+        for _ in 0..200 {
             let mut raw = Raw::to(&workers).await;
             raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
             queued.push(raw);
@@ -394,6 +418,14 @@ mod tests {
                 "{answer}"
             );
         }
+        let mut kinds = Vec::new();
+        while let Some((kind, _)) = h2::next(&mut h2).await {
+            kinds.push(kind);
+        }
+        assert!(
+            kinds.contains(&h2::HEADERS) && kinds.contains(&h2::GOAWAY),
+            "{kinds:?}"
+        );
         assert_eq!(drain.await.unwrap(), Drained { cut: 0 });
         assert!(TcpStream::connect(address).await.is_err());
     }
