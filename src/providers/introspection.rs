@@ -284,3 +284,239 @@ fn moment(claims: &ClaimMap, name: &str) -> Result<Option<UnixTime>, Outage> {
         None => Err(Outage::Malformed),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::providers::fake::Reply;
+    use crate::providers::fixture::INTROSPECT;
+    use crate::providers::fixture::Idp;
+    use crate::providers::fixture::NOW;
+    use crate::providers::fixture::built;
+    use crate::providers::fixture::until;
+    use crate::secret::Secret;
+
+    fn opaque(token: &str) -> Credential {
+        Credential::Opaque(Secret::new(token.to_owned()))
+    }
+
+    /// A good answer, changed by `change`.
+    fn active(idp: &Idp, change: &Value) -> Reply {
+        let mut answer = json!({
+            "active": true, "sub": "1001", "mail": "alice@corp.example", "aud": ["other", "crm"], "client_id": "batch",
+            "scope": "read", "iss": idp.issuer(), "exp": NOW.as_secs() + 300, "token_type": "Bearer",
+        });
+        for (name, value) in change.as_object().unwrap() {
+            answer[name] = value.clone();
+        }
+        answer
+            .as_object_mut()
+            .unwrap()
+            .retain(|_, value| !value.is_null());
+        Reply::json(&answer)
+    }
+
+    async fn ask(
+        provider: &Arc<dyn Provider>,
+        token: &str,
+    ) -> Result<Authenticated, ProviderError> {
+        provider.authenticate(&opaque(token), NOW).await
+    }
+
+    #[tokio::test]
+    async fn an_active_token_is_an_identity_for_a_while() {
+        let idp = Idp::start().await;
+        idp.fake.always(INTROSPECT, active(&idp, &json!({})));
+        let provider = built(&idp.introspection(), &Deps::for_test());
+        let verdict = ask(&provider, "a+b&c").await.unwrap();
+        let identity = verdict.identity();
+        assert_eq!(identity.key.subject.as_str(), "1001");
+        assert_eq!(
+            identity.attributes.text("email"),
+            Some("alice@corp.example")
+        );
+        assert_eq!(identity.client_id.as_deref(), Some("batch"));
+        assert_eq!(verdict.expires(), NOW + Duration::from_secs(30));
+        let sent = idp.fake.seen(INTROSPECT).pop().unwrap();
+        assert_eq!(sent.body, "token=a%2Bb%26c&token_type_hint=access_token");
+        assert!(sent.headers.contains_key("authorization"));
+
+        let soon = json!({ "exp": NOW.as_secs() + 10 });
+        idp.fake.always(INTROSPECT, active(&idp, &soon));
+        let verdict = ask(&provider, "b").await.unwrap();
+        assert_eq!(verdict.expires(), NOW + Duration::from_secs(10));
+    }
+
+    #[tokio::test]
+    async fn every_answer_is_yes_no_or_none() {
+        let idp = Idp::start().await;
+        let mut settings = idp.introspection();
+        settings.client.breaker.min_requests = u32::MAX;
+        let provider = built(&settings, &Deps::for_test());
+        let (no, none) = (ProviderError::from, ProviderError::from(Outage::Malformed));
+        let now = NOW.as_secs();
+        let answers = [
+            (json!({ "active": false }), no(Refusal::Inactive)),
+            (json!({ "active": null }), none.clone()),
+            (json!({ "active": "true" }), none.clone()),
+            (json!({ "active": 1 }), none.clone()),
+            (json!({ "exp": now - 30 }), no(Refusal::Expired)),
+            (json!({ "exp": "soon" }), none.clone()),
+            (json!({ "exp": -1 }), none.clone()),
+            (json!({ "nbf": now + 31 }), no(Refusal::Expired)),
+            (
+                json!({ "iss": "https://elsewhere" }),
+                no(Refusal::WrongIssuer),
+            ),
+            (json!({ "iss": [idp.issuer()] }), none.clone()),
+            (json!({ "aud": "other" }), no(Refusal::WrongAudience)),
+            (json!({ "aud": null }), no(Refusal::WrongAudience)),
+            (json!({ "aud": { "crm": true } }), none.clone()),
+            (json!({ "sub": null }), no(Refusal::Unsupported)),
+            (json!({ "sub": ["1001"] }), none.clone()),
+            (json!({ "sub": "" }), no(Refusal::BadCredentials)),
+            (
+                json!({ "token_type": "refresh_token" }),
+                no(Refusal::BadCredentials),
+            ),
+            (
+                json!({ "token_use": "refresh_token" }),
+                no(Refusal::BadCredentials),
+            ),
+            (json!({ "typ": "Refresh" }), no(Refusal::BadCredentials)),
+            (json!({ "cnf": { "jkt": "x" } }), no(Refusal::PopFailed)),
+        ];
+        for (index, (change, expected)) in answers.into_iter().enumerate() {
+            idp.fake.always(INTROSPECT, active(&idp, &change));
+            let verdict = ask(&provider, &format!("t{index}")).await;
+            assert_eq!(verdict.unwrap_err(), expected, "{change}");
+        }
+        for (index, reply) in [
+            Reply::text(200, ""),
+            Reply::text(200, "[]"),
+            Reply::text(204, ""),
+            Reply::text(302, ""),
+            Reply::text(401, r#"{"error":"invalid_client"}"#),
+            Reply::text(400, r#"{"error":"unsupported_token_type"}"#),
+            Reply::text(400, r#"{"active":false}"#),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            idp.fake.always(INTROSPECT, reply.clone());
+            let verdict = ask(&provider, &format!("u{index}")).await;
+            assert_eq!(verdict.unwrap_err(), none, "{reply:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_operator_may_say_where_the_subject_stands() {
+        let idp = Idp::start().await;
+        let change = json!({ "sub": "other", "username": "alice" });
+        idp.fake.always(INTROSPECT, active(&idp, &change));
+        let mut settings = idp.introspection();
+        let path = ClaimPath::parse("username").unwrap();
+        settings.claims = vec![("subject".into(), path)];
+        let provider = built(&settings, &Deps::for_test());
+        let verdict = ask(&provider, "t").await.unwrap();
+        assert_eq!(verdict.identity().key.subject.as_str(), "alice");
+        idp.fake
+            .always(INTROSPECT, active(&idp, &json!({ "sub": "other" })));
+        let refused = ask(&provider, "u").await.unwrap_err();
+        assert_eq!(
+            refused,
+            Refusal::Unsupported.into(),
+            "no other claim stands in"
+        );
+    }
+
+    #[tokio::test]
+    async fn many_who_present_one_token_ask_once() {
+        let idp = Idp::start().await;
+        let go = Arc::new(Notify::new());
+        let held = Reply::Held(Arc::clone(&go), Box::new(active(&idp, &json!({}))));
+        idp.fake.always(INTROSPECT, held);
+        let provider = built(&idp.introspection(), &Deps::for_test());
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let provider = Arc::clone(&provider);
+            all.spawn(async move { ask(&provider, "t").await });
+        }
+        until(|| !idp.fake.seen(INTROSPECT).is_empty()).await;
+        go.notify_one();
+        assert!(all.join_all().await.iter().all(Result::is_ok));
+        assert_eq!(idp.fake.seen(INTROSPECT).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_one_who_asked_may_leave_and_the_others_still_get_an_answer() {
+        let idp = Idp::start().await;
+        idp.fake.next(INTROSPECT, Reply::Hang);
+        idp.fake.always(INTROSPECT, active(&idp, &json!({})));
+        let provider = built(&idp.introspection(), &Deps::for_test());
+        let start = || {
+            let provider = Arc::clone(&provider);
+            tokio::spawn(async move { ask(&provider, "t").await })
+        };
+        let first = start();
+        until(|| !idp.fake.seen(INTROSPECT).is_empty()).await;
+        let second = start();
+        tokio::task::yield_now().await;
+        first.abort();
+        assert!(second.await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_no_is_remembered_for_a_moment_and_an_outage_never() {
+        let idp = Idp::start().await;
+        let provider = built(&idp.introspection(), &Deps::for_test());
+        idp.fake
+            .always(INTROSPECT, Reply::json(&json!({ "active": false })));
+        for _ in 0..3 {
+            ask(&provider, "bad").await.unwrap_err();
+        }
+        assert_eq!(idp.fake.seen(INTROSPECT).len(), 1);
+        let later = NOW + Duration::from_secs(5);
+        provider
+            .authenticate(&opaque("bad"), later)
+            .await
+            .unwrap_err();
+        assert_eq!(idp.fake.seen(INTROSPECT).len(), 2);
+        idp.fake.next(INTROSPECT, Reply::text(500, ""));
+        idp.fake.always(INTROSPECT, active(&idp, &json!({})));
+        assert_eq!(
+            ask(&provider, "t").await.unwrap_err(),
+            Outage::Http5xx.into()
+        );
+        assert!(ask(&provider, "t").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_no_server_can_have_issued_is_not_sent() {
+        let idp = Idp::start().await;
+        let provider = built(&idp.introspection(), &Deps::for_test());
+        for token in ["", "a b", "a\u{0}", "ä", &"x".repeat(MAX_TOKEN + 1)] {
+            let refused = ask(&provider, token).await.unwrap_err();
+            assert_eq!(refused, Refusal::BadCredentials.into());
+        }
+        assert!(idp.fake.seen(INTROSPECT).is_empty());
+    }
+
+    proptest! {
+        /// Whatever stands there, reading it ends, and only a number can be a moment.
+        #[test]
+        fn a_moment_is_a_number_or_none(text in ".{0,20}", number in any::<f64>()) {
+            let claims = |value: Value| ClaimMap::new(Map::from_iter([("exp".to_owned(), value)]));
+            prop_assert_eq!(moment(&claims(Value::from(text)), "exp"), Err(Outage::Malformed));
+            match moment(&claims(Value::from(number)), "exp") {
+                Ok(Some(at)) => prop_assert!(0.0 <= number && at.as_secs() <= MAX_SECONDS),
+                Ok(None) => prop_assert!(!number.is_finite()),
+                Err(_) => prop_assert!(number < 0.0 || 9_007_199_254_740_991.0 < number),
+            }
+        }
+    }
+}

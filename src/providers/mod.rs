@@ -9,6 +9,8 @@ mod basic;
 mod bearer;
 mod build;
 mod client;
+#[cfg(test)]
+mod contract;
 mod entries;
 #[cfg(test)]
 mod fake;

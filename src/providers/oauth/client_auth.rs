@@ -142,6 +142,16 @@ fn basic(id: &str, secret: &Secret<String>) -> Result<HeaderValue, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entropy::SystemEntropy;
+    use crate::identity::Issuer;
+    use crate::token::Algorithm;
+    use crate::token::Audience;
+    use crate::token::KeySet;
+    use crate::token::Kind;
+    use crate::token::Policy;
+    use crate::token::peek;
+    use crate::token::public_jwks;
+    use crate::token::verify;
 
     #[test]
     fn basic_credentials_are_encoded_before_they_are_joined() {
@@ -151,5 +161,49 @@ mod tests {
         let pair = STANDARD.decode(sent).unwrap();
         assert_eq!(pair, b"a%3Ab:p%3A%C3%A4%20%2B");
         assert!(value.is_sensitive());
+    }
+
+    #[test]
+    fn an_assertion_is_for_one_provider_and_a_short_time() {
+        let key = SigningKey::generate().unwrap();
+        let client = OAuthClient {
+            id: "web".into(),
+            auth: ClientAuth::PrivateKeyJwt(Secret::new(key.to_pem())),
+        };
+        let authenticator = ClientAuthenticator::new(&client).unwrap();
+        let Method::Key(own) = &authenticator.method else {
+            panic!("a key")
+        };
+        let now = UnixTime::from_secs(1_000_000);
+        let sign = || {
+            authenticator
+                .assertion(own, "https://idp", now, &SystemEntropy)
+                .unwrap()
+        };
+        let (first, second) = (sign(), sign());
+        let keys = public_jwks(&[&key]).to_string();
+        let (keys, _) = KeySet::from_remote(keys.as_bytes()).unwrap();
+        let policy = Policy {
+            issuer: Issuer::new("web"),
+            algorithms: vec![Algorithm::Es256],
+            audience: Audience(vec!["https://idp".into()]),
+            kind: Kind::Plain,
+            leeway: Duration::ZERO,
+            max_life: ASSERTION_LIFE,
+        };
+        let read = |text: &str| verify(peek(text).unwrap(), &keys, &policy, now).unwrap();
+        let (first, second) = (read(&first), read(&second));
+        assert_eq!(first.subject().unwrap().as_str(), "web");
+        assert_ne!(first.claims().text("jti"), second.claims().text("jti"));
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_named_without_being_shown() {
+        let client = OAuthClient {
+            id: "web".into(),
+            auth: ClientAuth::PrivateKeyJwt(Secret::new("hunter2".to_owned())),
+        };
+        let problem = ClientAuthenticator::new(&client).unwrap_err();
+        assert!(!problem.contains("hunter2"), "{problem}");
     }
 }

@@ -1,0 +1,448 @@
+//! What every kind of provider promises, whatever it is: a refusal is never an outage, and an outage never a refusal.
+//!
+//! A kind joins by a [`Double`]: a provider whose other side can be told how to behave.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::clock::UnixTime;
+use crate::identity::Credential;
+use crate::providers::Authenticated;
+use crate::providers::Provider;
+use crate::providers::ProviderError;
+use crate::providers::fixture::NOW;
+
+/// A situation in which a credential is presented.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Case {
+    /// All is well.
+    Good,
+    /// The credential was good, and is too old.
+    Expired,
+    /// It was taken back.
+    Revoked,
+    /// The account is switched off.
+    Disabled,
+    /// The owner wants another factor first.
+    MfaRequired,
+    /// Nobody issued it.
+    Unknown,
+    /// It names another issuer, or is of another kind.
+    Foreign,
+    /// The provider has enough of us (429).
+    Busy,
+    /// Nobody listens.
+    Gone,
+    /// 5xx.
+    Broken,
+    /// It takes the question and never answers.
+    Silent,
+    /// It answers with what is none.
+    Garbage,
+    /// The two clocks differ by less than the leeway: not yet valid, and still good.
+    SmallSkew,
+    /// They differ by more.
+    LargeSkew,
+}
+
+/// What must come of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Expected {
+    Vouched,
+    Refused,
+    Outage,
+}
+
+impl Case {
+    const ALL: [Self; 14] = [
+        Self::Good,
+        Self::Expired,
+        Self::Revoked,
+        Self::Disabled,
+        Self::MfaRequired,
+        Self::Unknown,
+        Self::Foreign,
+        Self::Busy,
+        Self::Gone,
+        Self::Broken,
+        Self::Silent,
+        Self::Garbage,
+        Self::SmallSkew,
+        Self::LargeSkew,
+    ];
+
+    const fn expected(self) -> Expected {
+        match self {
+            Self::Good | Self::SmallSkew => Expected::Vouched,
+            Self::Expired
+            | Self::Revoked
+            | Self::Disabled
+            | Self::MfaRequired
+            | Self::Unknown
+            | Self::Foreign
+            | Self::LargeSkew => Expected::Refused,
+            Self::Busy | Self::Gone | Self::Broken | Self::Silent | Self::Garbage => {
+                Expected::Outage
+            }
+        }
+    }
+}
+
+/// A provider of one kind, and the other side of it.
+#[async_trait]
+pub(super) trait Double: Sized + Send {
+    /// A new one, of which nothing is left of earlier cases. Its calls should take at most half a second.
+    async fn start() -> Self;
+
+    /// The provider.
+    fn provider(&self) -> Arc<dyn Provider>;
+
+    /// Makes the other side behave, and hands out what a client would present; `None`: this cannot happen to this kind.
+    async fn arrange(&mut self, case: Case) -> Option<Credential>;
+}
+
+/// Runs every case.
+pub(super) async fn provider_contract<D: Double>() {
+    let mut ran = Vec::new();
+    for case in Case::ALL {
+        let mut double = D::start().await;
+        let Some(credential) = double.arrange(case).await else {
+            continue;
+        };
+        let provider = double.provider();
+        let verdict = judge(&*provider, &credential, NOW).await;
+        let seen = match &verdict {
+            Ok(vouched) => {
+                let identity = vouched.identity();
+                assert_eq!(&identity.provider, provider.id(), "{case:?}");
+                assert!(NOW < vouched.expires(), "{case:?}: a proof that is over");
+                Expected::Vouched
+            }
+            Err(ProviderError::Rejected(_)) => Expected::Refused,
+            Err(ProviderError::Unavailable { .. }) => Expected::Outage,
+        };
+        assert_eq!(seen, case.expected(), "{case:?}: {verdict:?}");
+        let at_once = provider.judge_locally(&credential, NOW);
+        if let (Some(Ok(_)), false) = (&at_once, verdict.is_ok()) {
+            panic!("{case:?}: judged differently without asking");
+        }
+        ran.push(case);
+    }
+    for needed in [Case::Good, Case::Unknown] {
+        assert!(ran.contains(&needed), "{needed:?} can happen to every kind");
+    }
+}
+
+async fn judge(
+    provider: &dyn Provider,
+    credential: &Credential,
+    now: UnixTime,
+) -> Result<Authenticated, ProviderError> {
+    let judged = async {
+        match provider.judge_locally(credential, now) {
+            Some(verdict) => verdict,
+            None => provider.authenticate(credential, now).await,
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), judged)
+        .await
+        .expect("every call ends")
+}
+
+mod doubles {
+    use std::io::Write as _;
+
+    use serde_json::Value;
+    use serde_json::json;
+    use tempfile::NamedTempFile;
+
+    use super::*;
+    use crate::identity::Issuer;
+    use crate::providers::Deps;
+    use crate::providers::Owns;
+    use crate::providers::fake::Fake;
+    use crate::providers::fake::Reply;
+    use crate::providers::fixture::INTROSPECT;
+    use crate::providers::fixture::Idp;
+    use crate::providers::fixture::KEYS;
+    use crate::providers::fixture::built;
+    use crate::providers::fixture::ready;
+    use crate::providers::fixture::settings;
+    use crate::providers::settings::ApiKey;
+    use crate::providers::settings::Basic;
+    use crate::providers::settings::Keys;
+    use crate::providers::settings::KindSettings;
+    use crate::providers::settings::ProbeAnswer;
+    use crate::providers::settings::SessionProbe;
+    use crate::secret::Secret;
+    use crate::token::SigningKey;
+
+    /// How a server that is asked over HTTP behaves in the cases that are alike for all of them.
+    async fn misbehave(fake: &mut Fake, path: &str, case: Case) {
+        match case {
+            Case::Busy => fake.always(path, Reply::text(429, "").with("retry-after", "1")),
+            Case::Broken => fake.always(path, Reply::text(503, "")),
+            Case::Silent => fake.always(path, Reply::Hang),
+            Case::Garbage => fake.always(path, Reply::text(200, "<html>")),
+            Case::Gone => fake.stop().await,
+            _ => {}
+        }
+    }
+
+    /// Signed tokens: outages show where a key is not known and cannot be fetched.
+    struct Signed<const OIDC: bool> {
+        idp: Idp,
+        provider: Arc<dyn Provider>,
+    }
+
+    #[async_trait]
+    impl<const OIDC: bool> Double for Signed<OIDC> {
+        async fn start() -> Self {
+            let idp = Idp::start().await;
+            let settings = if OIDC {
+                idp.oidc()
+            } else {
+                idp.jwt(Keys::Url(idp.fake.url(KEYS)))
+            };
+            let provider = ready(&settings, &Deps::for_test()).await;
+            Self { idp, provider }
+        }
+
+        fn provider(&self) -> Arc<dyn Provider> {
+            Arc::clone(&self.provider)
+        }
+
+        async fn arrange(&mut self, case: Case) -> Option<Credential> {
+            let now = NOW.as_secs();
+            let known = |change: Value| Some(self.idp.access_token(&self.idp.key, &change));
+            match case {
+                Case::Good => known(json!({})),
+                Case::Expired => known(json!({ "iat": now - 600, "exp": now - 300 })),
+                Case::SmallSkew => known(json!({ "iat": now + 29, "nbf": now + 29 })),
+                Case::LargeSkew => known(json!({ "iat": now + 31, "nbf": now + 31 })),
+                Case::Foreign => known(json!({ "iss": "https://elsewhere" })),
+                // A signed token says nothing about what became of it or its person.
+                Case::Revoked | Case::Disabled | Case::MfaRequired => None,
+                Case::Unknown
+                | Case::Busy
+                | Case::Gone
+                | Case::Broken
+                | Case::Silent
+                | Case::Garbage => {
+                    let stranger = SigningKey::generate().unwrap();
+                    let token = self.idp.access_token(&stranger, &json!({}));
+                    misbehave(&mut self.idp.fake, KEYS, case).await;
+                    Some(token)
+                }
+            }
+        }
+    }
+
+    struct Introspected {
+        idp: Idp,
+        provider: Arc<dyn Provider>,
+    }
+
+    #[async_trait]
+    impl Double for Introspected {
+        async fn start() -> Self {
+            let idp = Idp::start().await;
+            let provider = built(&idp.introspection(), &Deps::for_test());
+            Self { idp, provider }
+        }
+
+        fn provider(&self) -> Arc<dyn Provider> {
+            Arc::clone(&self.provider)
+        }
+
+        async fn arrange(&mut self, case: Case) -> Option<Credential> {
+            let now = NOW.as_secs();
+            let (active, exp, nbf) = match case {
+                Case::Revoked | Case::Disabled | Case::Unknown => (false, now + 300, now),
+                Case::Expired => (true, now - 300, now - 600),
+                Case::SmallSkew => (true, now + 300, now + 29),
+                Case::LargeSkew => (true, now + 300, now + 31),
+                Case::MfaRequired => return None,
+                _ => (true, now + 300, now),
+            };
+            let answer =
+                json!({ "active": active, "sub": "1", "aud": "crm", "exp": exp, "nbf": nbf });
+            self.idp.fake.always(INTROSPECT, Reply::json(&answer));
+            misbehave(&mut self.idp.fake, INTROSPECT, case).await;
+            let token = Secret::new("opaque".to_owned());
+            match case {
+                Case::Foreign => Some(Credential::Bearer(token)),
+                _ => Some(Credential::Opaque(token)),
+            }
+        }
+    }
+
+    struct Probed {
+        fake: Fake,
+        provider: Arc<dyn Provider>,
+    }
+
+    #[async_trait]
+    impl Double for Probed {
+        async fn start() -> Self {
+            let fake = Fake::start().await;
+            let probe = SessionProbe {
+                issuer: Issuer::new("https://old.example"),
+                url: fake.url("/whoami"),
+                answer: ProbeAnswer::Json,
+                cache: Duration::from_secs(30),
+                login_path: None,
+            };
+            let cookies = vec!["SMSESSION".into()];
+            let owns = Owns {
+                cookies,
+                ..Owns::default()
+            };
+            let settings = settings("legacy", owns, KindSettings::SessionProbe(probe));
+            let provider = built(&settings, &Deps::for_test());
+            Self { fake, provider }
+        }
+
+        fn provider(&self) -> Arc<dyn Provider> {
+            Arc::clone(&self.provider)
+        }
+
+        async fn arrange(&mut self, case: Case) -> Option<Credential> {
+            let reply = match case {
+                Case::Expired | Case::Revoked | Case::Unknown => Reply::text(401, ""),
+                Case::Disabled => Reply::text(403, ""),
+                Case::MfaRequired => Reply::text(302, "").with("location", "/second-factor"),
+                // It is its own clock.
+                Case::SmallSkew | Case::LargeSkew => return None,
+                _ => Reply::json(&json!({ "sub": "1001" })),
+            };
+            self.fake.always("/whoami", reply);
+            misbehave(&mut self.fake, "/whoami", case).await;
+            let value = Secret::new("abc".to_owned());
+            match case {
+                Case::Foreign => Some(Credential::Opaque(value)),
+                _ => {
+                    let cookie = "SMSESSION".into();
+                    Some(Credential::Session { cookie, value })
+                }
+            }
+        }
+    }
+
+    /// Lists in files: there is nobody to ask, and an outage is a file that was never readable.
+    struct Listed<const KEYS: bool> {
+        file: NamedTempFile,
+    }
+
+    impl<const KEYS: bool> Listed<KEYS> {
+        fn write(&mut self, lines: &str) {
+            self.file.as_file().set_len(0).unwrap();
+            self.file.write_all(lines.as_bytes()).unwrap();
+        }
+    }
+
+    #[async_trait]
+    impl<const KEYS: bool> Double for Listed<KEYS> {
+        async fn start() -> Self {
+            let file = NamedTempFile::new().unwrap();
+            Self { file }
+        }
+
+        fn provider(&self) -> Arc<dyn Provider> {
+            let (issuer, file) = (
+                Issuer::new("https://old.example"),
+                self.file.path().to_owned(),
+            );
+            let kind = if KEYS {
+                KindSettings::ApiKey(ApiKey { issuer, file })
+            } else {
+                KindSettings::Basic(Basic {
+                    issuer,
+                    file,
+                    realm: "old".into(),
+                    cache: Duration::from_secs(30),
+                })
+            };
+            built(
+                &settings("legacy", Owns::default(), kind),
+                &Deps::for_test(),
+            )
+        }
+
+        async fn arrange(&mut self, case: Case) -> Option<Credential> {
+            let line = if KEYS {
+                // SHA-256 of `secret`.
+                "alice:sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\n"
+                    .to_owned()
+            } else {
+                format!("alice:{}\n", bcrypt::hash("secret", 4).unwrap())
+            };
+            let secret = |text: &str| Secret::new(text.to_owned());
+            let present = |text: &str| {
+                if KEYS {
+                    Credential::ApiKey(secret(text))
+                } else {
+                    let username = "alice".into();
+                    Credential::Basic {
+                        username,
+                        password: secret(text),
+                    }
+                }
+            };
+            match case {
+                Case::Good => self.write(&line),
+                Case::Revoked => self.write(""),
+                Case::Garbage => self.write("alice\n"),
+                Case::Gone => {
+                    self.file = {
+                        let gone = NamedTempFile::new().unwrap();
+                        std::fs::remove_file(gone.path()).unwrap();
+                        gone
+                    }
+                }
+                Case::Unknown => {
+                    self.write(&line);
+                    return Some(present("wrong"));
+                }
+                Case::Foreign => {
+                    self.write(&line);
+                    return Some(Credential::Opaque(secret("secret")));
+                }
+                _ => return None,
+            }
+            Some(present("secret"))
+        }
+    }
+
+    #[tokio::test]
+    async fn plain_issuers_keep_refusals_and_outages_apart() {
+        provider_contract::<Signed<false>>().await;
+    }
+
+    #[tokio::test]
+    async fn openid_providers_keep_refusals_and_outages_apart() {
+        provider_contract::<Signed<true>>().await;
+    }
+
+    #[tokio::test]
+    async fn introspection_keeps_refusals_and_outages_apart() {
+        provider_contract::<Introspected>().await;
+    }
+
+    #[tokio::test]
+    async fn session_probes_keep_refusals_and_outages_apart() {
+        provider_contract::<Probed>().await;
+    }
+
+    #[tokio::test]
+    async fn password_files_keep_refusals_and_outages_apart() {
+        provider_contract::<Listed<false>>().await;
+    }
+
+    #[tokio::test]
+    async fn key_files_keep_refusals_and_outages_apart() {
+        provider_contract::<Listed<true>>().await;
+    }
+}
