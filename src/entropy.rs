@@ -3,6 +3,7 @@
 //! Only this module asks the random number generator, so that a test can hand out known bytes.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::rand;
 use base64::Engine as _;
@@ -18,6 +19,12 @@ pub trait Entropy: fmt::Debug + Send + Sync {
         let mut bytes = [0; 32];
         self.fill(&mut bytes);
         URL_SAFE_NO_PAD.encode(bytes)
+    }
+}
+
+impl<E: Entropy + ?Sized> Entropy for Arc<E> {
+    fn fill(&self, bytes: &mut [u8]) {
+        (**self).fill(bytes);
     }
 }
 

@@ -19,10 +19,15 @@ use crate::providers::Built;
 use crate::providers::Providers;
 use crate::providers::settings::KindSettings;
 use crate::proxy::AppEntry;
+use crate::proxy::CookieNames;
+use crate::proxy::HeadPolicy;
 use crate::proxy::Protected;
 use crate::proxy::Router;
 use crate::proxy::Snapshot;
+use crate::proxy::Target;
 use crate::proxy::settings::App;
+use crate::proxy::settings::Route;
+use crate::proxy::settings::Upstream;
 use crate::rollout::AppId;
 use crate::telemetry::metrics::Names;
 
@@ -34,7 +39,7 @@ use crate::telemetry::metrics::Names;
 pub(super) fn snapshot(
     process: &Process,
     settings: &Settings,
-    before: &Built,
+    before: (&Built, Option<&Snapshot>),
     generation: u64,
 ) -> Result<(Snapshot, Built), String> {
     let deps = providers::Deps {
@@ -44,7 +49,7 @@ pub(super) fn snapshot(
         background: process.background.clone(),
         state_dir: settings.state_dir.clone(),
     };
-    let built = providers::build(&settings.providers, &deps, before).map_err(|problems| {
+    let built = providers::build(&settings.providers, &deps, before.0).map_err(|problems| {
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
         lines.join("\n")
     })?;
@@ -71,18 +76,24 @@ pub(super) fn snapshot(
         secure: settings.sessions.secure,
         revision: settings.revision.clone(),
     };
-    let apps: Vec<AppEntry> = settings.apps.iter().map(|app| entry(settings, &providers, app)).collect();
     let emitted = settings.apps.iter().flat_map(|app| {
         let rules = app.identity_headers.iter().map(|rule| &rule.name);
         let fixed = app.static_headers.iter().map(|(name, _)| name);
         rules.chain(fixed).chain(app.assertion.iter().map(|a| &a.header))
     });
+    let shared = Shared {
+        settings,
+        providers: &providers,
+        protected: Arc::new(Protected::new(emitted)),
+        own_cookies: Arc::new(CookieNames::new([], OWN_COOKIES)),
+        before: before.1.map(|snapshot| targets(snapshot).cloned().collect()).unwrap_or_default(),
+    };
+    let apps = settings.apps.iter().map(|app| shared.entry(app)).collect::<Result<Vec<_>, _>>()?;
     let snapshot = Snapshot {
         generation,
         revision: settings.revision.clone(),
         server: settings.server.clone(),
         router: Router::new(&settings.apps),
-        protected: Protected::new(emitted),
         names: Arc::new(Names {
             apps: settings.apps.iter().map(|app| app.id.clone()).collect(),
             providers: settings.providers.iter().map(|p| p.id.clone()).collect(),
@@ -95,25 +106,64 @@ pub(super) fn snapshot(
     Ok((snapshot, built))
 }
 
-fn entry(settings: &Settings, providers: &Providers, app: &App) -> AppEntry {
-    let plan = settings.rollouts.iter().find(|plan| plan.covers(&app.id)).map(|plan| Arc::new(plan.clone()));
-    let policy = AppPolicy::new(PolicyParts {
-        app: app.id.clone(),
-        plan,
-        single: single(settings, &app.id),
-        providers,
-        cohorts: &settings.cohorts,
-        session_cookie: &settings.sessions.cookie,
-        fallbacks: settings.fallbacks.iter().filter(|fallback| fallback.app == app.id).cloned().collect(),
-        forms: forms(settings),
-    });
-    let owns = settings.providers.iter().map(|provider| &provider.owns);
-    AppEntry {
-        credential_cookies: owns.clone().flat_map(|owns| owns.cookies.iter().cloned()).collect(),
-        credential_headers: owns.filter_map(|owns| owns.api_key_header.clone()).collect(),
-        settings: app.clone(),
-        policy,
+/// Our cookies begin like this, on TLS and on plain loopback listeners.
+const OWN_COOKIES: [&str; 3] = ["__Host-authferry", "__Secure-authferry", "authferry"];
+
+/// What all applications of a snapshot share.
+struct Shared<'a> {
+    settings: &'a Settings,
+    providers: &'a Providers,
+    protected: Arc<Protected>,
+    own_cookies: Arc<CookieNames>,
+    before: Vec<Arc<Target>>,
+}
+
+impl Shared<'_> {
+    fn entry(&self, app: &App) -> Result<AppEntry, String> {
+        let settings = self.settings;
+        let plan = settings.rollouts.iter().find(|plan| plan.covers(&app.id)).map(|plan| Arc::new(plan.clone()));
+        let policy = AppPolicy::new(PolicyParts {
+            app: app.id.clone(),
+            plan,
+            single: single(settings, &app.id),
+            providers: self.providers,
+            cohorts: &settings.cohorts,
+            session_cookie: &settings.sessions.cookie,
+            fallbacks: settings.fallbacks.iter().filter(|fallback| fallback.app == app.id).cloned().collect(),
+            forms: forms(settings),
+        });
+        let owns = settings.providers.iter().map(|provider| &provider.owns);
+        let cookies = owns.clone().flat_map(|owns| owns.cookies.iter().map(|cookie| &**cookie));
+        let head = HeadPolicy {
+            protected: Arc::clone(&self.protected),
+            own_cookies: Arc::clone(&self.own_cookies),
+            credential_cookies: CookieNames::new(cookies, []),
+            credential_headers: owns.filter_map(|owns| owns.api_key_header.clone()).collect(),
+            forward_credentials: app.forward_credentials,
+            static_headers: app.static_headers.clone(),
+        };
+        let of_route = |route: &Route| route.upstream.as_ref().map(|upstream| self.target(&app.id, upstream)).transpose();
+        Ok(AppEntry {
+            target: self.target(&app.id, &app.upstream)?,
+            routes: app.routes.iter().map(of_route).collect::<Result<_, _>>()?,
+            settings: app.clone(),
+            policy,
+            head,
+        })
     }
+
+    /// A target that did not change keeps its connections.
+    fn target(&self, app: &AppId, upstream: &Upstream) -> Result<Arc<Target>, String> {
+        if let Some(same) = self.before.iter().find(|target| target.is_current(upstream)) {
+            return Ok(Arc::clone(same));
+        }
+        Target::new(upstream.clone()).map_err(|error| format!("apps.{app}.upstream: {error}"))
+    }
+}
+
+/// The targets of a snapshot.
+fn targets(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Target>> {
+    snapshot.apps.iter().flat_map(|app| app.routes.iter().flatten().chain([&app.target]))
 }
 
 fn single(settings: &Settings, app: &AppId) -> Option<ProviderId> {

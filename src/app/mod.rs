@@ -99,7 +99,7 @@ impl Running {
         // Listening comes first: a taken address must not cost the keys, the log and the kill switch a try.
         let bound = Bound::open(&settings.server)?;
         let process = Arc::new(Process::start(&settings)?);
-        let built = build::snapshot(&process, &settings, &Built::default(), 1).map_err(StartError::Build)?;
+        let built = build::snapshot(&process, &settings, (&Built::default(), None), 1).map_err(StartError::Build)?;
         let reloader = Reloader::start(Arc::clone(&process), options.config, read, built, bound.certificates());
         let handlers = (Arc::clone(&process), Arc::clone(&reloader));
         let entries = settings.server.limits.cache_entries;

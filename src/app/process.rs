@@ -26,6 +26,7 @@ use crate::control::KillSwitch;
 use crate::entropy::Entropy;
 use crate::entropy::SystemEntropy;
 use crate::links::Links;
+use crate::proxy::Resolver;
 use crate::proxy::Snapshot;
 use crate::proxy::WorkerParts;
 use crate::session::Pins;
@@ -68,6 +69,7 @@ pub(super) struct Process {
     pub(super) pins: Arc<Pins>,
     pub(super) links: Arc<Links>,
     pub(super) taken: Arc<FallbacksTaken>,
+    resolver: Arc<Resolver>,
     pub(super) assertions: Assertions,
     verdict_key: [u8; 32],
     traces: Option<Traces>,
@@ -119,6 +121,7 @@ impl Process {
             pins: Arc::new(Pins::new(Arc::clone(&store))),
             links: Arc::new(Links::new(Arc::clone(&store))),
             taken: Arc::default(),
+            resolver: Resolver::system(background.clone()),
             assertions: Assertions::new(Arc::new(signer), Arc::clone(&entropy)),
             traces,
             trace_permille: settings.telemetry.trace_permille,
@@ -155,7 +158,7 @@ impl Process {
             assertions: self.assertions.clone(),
             verdict_key: self.verdict_key,
             verdict_entries: entries,
-            background: self.background.clone(),
+            resolver: Arc::clone(&self.resolver),
         }
     }
 

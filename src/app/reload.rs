@@ -153,8 +153,8 @@ impl Reloader {
         let outcome = match read(&self.path) {
             Ok(read) => {
                 state.files = read.files.iter().cloned().collect();
-                let generation = state.generation + 1;
-                let built = build::snapshot(&self.process, &read.settings, &state.built, generation);
+                let (generation, running) = (state.generation + 1, self.snapshots.load());
+                let built = build::snapshot(&self.process, &read.settings, (&state.built, Some(&running)), generation);
                 built.map(|(snapshot, built)| (read.settings, snapshot, built, generation))
             }
             Err(problem) => Err(problem),

@@ -41,9 +41,9 @@ enum Command {
     /// Try it: two throw-away providers and an old application, on this machine only.
     Demo,
     /// Turn a running proxy: kill switch, reload, status.
-    Ctl(ctl::Ctl),
+    Ctl(ctl::Args),
     /// What would happen to somebody at an application, and why.
-    Explain(explain::Explain),
+    Explain(explain::Args),
 }
 
 /// Does what the arguments say.
@@ -61,8 +61,8 @@ pub fn main() -> ExitCode {
             drop(out);
             runtime.block_on(run::demo())
         }),
-        Command::Ctl(args) => with_runtime("warn", |runtime| runtime.block_on(ctl::run(&args, &mut out))),
-        Command::Explain(args) => with_runtime("warn", |runtime| runtime.block_on(explain::run(&args, &mut out))),
+        Command::Ctl(args) => with_runtime("warn", |runtime| runtime.block_on(ctl::run(args, &mut out))),
+        Command::Explain(args) => with_runtime("warn", |runtime| runtime.block_on(explain::run(args, &mut out))),
     };
     // Whoever read our output may be gone, which is no failure of ours.
     drop(io::stdout().flush());

@@ -1,6 +1,7 @@
 //! A client connection as the request path sees it: who is at the other end, and what is asked of it.
 
 use std::cell::Cell;
+use std::cell::OnceCell;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
@@ -11,8 +12,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::proxy::canonical::Authority;
+use crate::proxy::forwarded::Hop;
 use crate::proxy::serve::vitals::Vitals;
 use crate::proxy::settings::Limits;
+use crate::telemetry::Pseudonym;
+use crate::telemetry::Pseudonyms;
 
 /// One client connection. Its requests share it; no identity is ever kept here.
 pub(crate) struct Conn {
@@ -25,6 +29,8 @@ pub(crate) struct Conn {
     closing: Closing,
     close_after_answer: Cell<bool>,
     last_authority: RefCell<Option<(Box<[u8]>, Authority)>>,
+    hop: OnceCell<Hop>,
+    pseudonym: OnceCell<Pseudonym>,
 }
 
 /// What TLS told about the client.
@@ -69,6 +75,8 @@ impl Conn {
             closing: arrival.closing,
             close_after_answer: Cell::new(false),
             last_authority: RefCell::new(None),
+            hop: OnceCell::new(),
+            pseudonym: OnceCell::new(),
         })
     }
 
@@ -131,6 +139,16 @@ impl Conn {
     /// What the connection is doing.
     pub(crate) const fn vitals(&self) -> &Arc<Vitals> {
         &self.vitals
+    }
+
+    /// What forwarding fields say about this connection; rendered once.
+    pub(crate) fn hop(&self) -> &Hop {
+        self.hop.get_or_init(|| Hop::new(self.peer.ip(), self.secure()))
+    }
+
+    /// The peer in logs; made once.
+    pub(crate) fn pseudonym(&self, pseudonyms: &Pseudonyms) -> Pseudonym {
+        *self.pseudonym.get_or_init(|| pseudonyms.of_address(self.peer.ip()))
     }
 
     /// The authority of the last host seen here, when this one is equal byte for byte.

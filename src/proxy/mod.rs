@@ -1,8 +1,35 @@
+//! HTTP in, HTTP out. Judges nothing itself: who comes in is `auth`'s answer, and what is forwarded is what was judged.
+
+pub(crate) mod body;
 pub(crate) mod canonical;
 pub(crate) mod client_address;
 pub(crate) mod client_body;
 pub(crate) mod conn;
+mod forward;
+pub(crate) mod forwarded;
+pub(crate) mod identity_headers;
+pub(crate) mod protected;
+mod record;
+pub(crate) mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;
+mod service;
 pub(crate) mod settings;
+mod snapshot;
 pub(crate) mod tls;
+pub(crate) mod upgrade;
+pub(crate) mod upstream;
+pub(crate) mod upstream_head;
+mod verdicts;
+mod worker;
+
+pub(crate) use protected::Protected;
+pub(crate) use route::Router;
+pub(crate) use service::Service;
+pub(crate) use snapshot::AppEntry;
+pub(crate) use snapshot::Snapshot;
+pub(crate) use upstream::Resolver;
+pub(crate) use upstream::Target;
+pub(crate) use upstream_head::HeadPolicy;
+pub(crate) use upstream_head::cookies::CookieNames;
+pub(crate) use worker::WorkerParts;

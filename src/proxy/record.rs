@@ -1,6 +1,5 @@
 //! What is remembered of a request until its answer has ended: for the access log and the counters.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
+use crate::proxy::body::Ended;
 use crate::proxy::body::OnEnd;
 use crate::proxy::canonical::CanonicalRequest;
 use crate::proxy::client_body::Progress;
@@ -15,6 +15,7 @@ use crate::proxy::verdicts::Verdict;
 use crate::proxy::worker::View;
 use crate::proxy::worker::Worker;
 use crate::telemetry::AccessLine;
+use crate::telemetry::Pseudonym;
 use crate::telemetry::Side;
 use crate::telemetry::Span;
 use crate::telemetry::TraceContext;
@@ -29,7 +30,7 @@ pub(crate) struct Record {
     pub(super) began: Instant,
     pub(super) request_id: RequestId,
     pub(super) trace: TraceContext,
-    pub(super) client: Option<IpAddr>,
+    pub(super) client: Option<Pseudonym>,
     pub(super) app: Option<usize>,
     pub(super) request: Option<CanonicalRequest>,
     pub(super) version: http::Version,
@@ -98,7 +99,7 @@ impl Record {
 }
 
 impl OnEnd for Record {
-    fn ended(&mut self, bytes: u64, complete: bool) {
+    fn end(self, bytes: u64, ended: Ended) {
         let took = self.began.elapsed();
         self.view.metrics.request(self.app_index(), self.status, took);
         if let Some(traces) = self.worker.traces.as_ref().filter(|_| self.trace.is_sampled()) {
@@ -115,12 +116,15 @@ impl OnEnd for Record {
             (None, Some((provider, class, attempt))) => (provider.as_ref(), *class, Some(*attempt)),
             (None, None) => (None, None, None),
         };
-        let error = self.error.or((!complete).then_some("aborted"));
+        let error = self.error.or(match ended {
+            Ended::Complete => None,
+            Ended::Aborted => Some("aborted"),
+        });
         self.worker.access.write(&AccessLine {
             at: self.worker.now(),
             request_id: self.request_id.as_str(),
             trace: Some(&self.trace),
-            client: self.client.map(|address| self.worker.pseudonyms.of_address(address)),
+            client: self.client,
             app: app.map(|app| &app.settings.id),
             method: self.request.as_ref().map_or("-", |request| request.method().as_str()),
             path: self.request.as_ref().map_or("-", CanonicalRequest::path),
@@ -135,7 +139,7 @@ impl OnEnd for Record {
             credential,
             attempt,
             error,
-            subject: self.verdict.as_ref().map(|verdict| verdict.pseudonym.clone()),
+            subject: self.verdict.as_ref().map(|verdict| verdict.pseudonym),
             upstream: None,
             revision: &snapshot.revision,
         });

@@ -23,12 +23,15 @@ use crate::identity::HeaderScope;
 use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::proxy::body::ResponseBody;
+use crate::proxy::canonical::BadRequest;
 use crate::proxy::canonical::CanonicalRequest;
 use crate::proxy::canonical::canonicalise;
 use crate::proxy::client_address::client_address;
 use crate::proxy::client_address::is_trusted;
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::conn::Conn;
+use crate::proxy::forward::Passage;
+use crate::proxy::forward::forward;
 use crate::proxy::identity_headers::IdentityHeaders;
 use crate::proxy::record::Record;
 use crate::proxy::record::RequestId;
@@ -59,11 +62,10 @@ use crate::telemetry::metrics::Lookup;
 const JWKS_PATH: &str = "/.authferry/jwks.json";
 
 /// Answers the requests of one worker.
-#[derive(Debug)]
 pub(crate) struct Service(Rc<Worker>);
 
 /// The answer that hyper gets.
-type Reply = Response<ResponseBody<Record>>;
+pub(super) type Reply = Response<ResponseBody<ClientBody, Record>>;
 
 impl Service {
     /// A service on the present thread.
@@ -73,7 +75,7 @@ impl Service {
 }
 
 impl Handler for Service {
-    type Body = ResponseBody<Record>;
+    type Body = ResponseBody<ClientBody, Record>;
 
     fn handle(self: Rc<Self>, conn: Rc<Conn>, request: Request<ClientBody>) -> impl Future<Output = Reply> + 'static {
         serve(Rc::clone(&self.0), conn, request)
@@ -109,7 +111,7 @@ enum Turned {
 
 async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>) -> Reply {
     let (view, now) = (worker.view(), worker.now());
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let trace = worker.tracer.context(parts.headers.get("traceparent").map(HeaderValue::as_bytes));
     let mut record = Record {
         began: Instant::now(),
@@ -133,9 +135,14 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         Err(bad) => return fault(&bad.into(), &parts.headers, &conn, record),
     };
     let address = match client_address(conn.peer(), &parts.headers, &snapshot.server.trusted_proxies) {
-        Ok(address) => *record.client.insert(address),
+        Ok(address) => address,
         Err(bad) => return fault(&bad.into(), &parts.headers, &conn, record),
     };
+    record.client = Some(if address == conn.peer().ip() {
+        conn.pseudonym(&worker.pseudonyms)
+    } else {
+        worker.pseudonyms.of_address(address)
+    });
     let routed = snapshot.router.route(&request);
     let app = match routed {
         Routed::NoApp => return fault(&Fault::UnknownHost, &parts.headers, &conn, record),
@@ -183,7 +190,8 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         }
     };
     let trusted = is_trusted(conn.peer().ip(), &snapshot.server.trusted_proxies);
-    crate::proxy::forward::forward(&conn, &mut parts, body, route, trusted, identity, record).await
+    let passage = Passage { app: entry, route, trusted, identity };
+    forward(&conn, parts, body, &request, &passage, record).await
 }
 
 /// Answers an address of ours.
@@ -246,13 +254,13 @@ async fn verdict(worker: &Worker, asked: &Asked<'_>, presented: &Presented<'_>) 
     let digest = worker.verdicts.digest(asked.app, presented.key());
     if let Some(kept) = worker.verdicts.find(&digest, snapshot.generation, asked.now) {
         if kept.admitted.still_good(asked.kill, asked.now) {
-            metrics.cache(Cache::Verdicts, Lookup::Hit);
+            metrics.cache(Cache::Verdict, Lookup::Hit);
             count(asked, &kept, Duration::ZERO);
             return Ok(kept);
         }
         worker.verdicts.forget(&digest);
     }
-    metrics.cache(Cache::Verdicts, Lookup::Miss);
+    metrics.cache(Cache::Verdict, Lookup::Miss);
     let began = Instant::now();
     let facts = asked.facts();
     let admitted = snapshot.gate.admit(&asked.entry.policy, presented, &facts, asked.kill, asked.now).await?;
@@ -298,7 +306,7 @@ fn count(asked: &Asked<'_>, verdict: &Verdict, took: Duration) {
     let metrics = &asked.view.metrics;
     let (app, admitted) = (AppIndex(asked.app), &verdict.admitted);
     if let Some(provider) = metrics.names().provider(admitted.provider()) {
-        metrics.attempt(app, provider, Flow::Credential(admitted.class()), Attempt::Success, took);
+        metrics.attempt(app, provider, Flow::from(admitted.class()), Attempt::Success, took);
     }
     if admitted.arm() == Some(Arm::From) {
         metrics.legacy_credential(app, admitted.class());
@@ -359,7 +367,7 @@ fn tell(worker: &Worker, asked: &Asked<'_>, why: &AuthError, record: &mut Record
     let metrics = &asked.view.metrics;
     let place = provider.and_then(|provider| metrics.names().provider(provider));
     if let (Some(place), Some(class)) = (place, class) {
-        metrics.attempt(AppIndex(asked.app), place, Flow::Credential(class), attempt, Duration::ZERO);
+        metrics.attempt(AppIndex(asked.app), place, Flow::from(class), attempt, Duration::ZERO);
     }
     let decision = match (attempt, provider) {
         (Attempt::Rejected(reason), provider) => Decision::Refused { reason, provider, credential: class },
@@ -413,6 +421,24 @@ fn authority(request: &CanonicalRequest) -> String {
     }
 }
 
+impl From<BadRequest> for Fault {
+    fn from(bad: BadRequest) -> Self {
+        match bad {
+            BadRequest::Method
+            | BadRequest::Target
+            | BadRequest::Host
+            | BadRequest::TwoHosts
+            | BadRequest::Path(_)
+            | BadRequest::Query
+            | BadRequest::Framing
+            | BadRequest::Forwarding => Self::BadRequest,
+            BadRequest::TargetTooLong => Self::TargetTooLong,
+            BadRequest::TooManyFields | BadRequest::TooManyCookies => Self::HeadTooLarge,
+            BadRequest::Version => Self::Version,
+        }
+    }
+}
+
 impl From<Answer> for Fault {
     fn from(answer: Answer) -> Self {
         match answer {
@@ -444,5 +470,5 @@ pub(super) fn page(response: Response<Bytes>, conn: &Conn, mut record: Record) -
     if let Ok(id) = HeaderValue::from_str(record.request_id.as_str()) {
         parts.headers.insert("x-request-id", id);
     }
-    Response::from_parts(parts, ResponseBody::full(body, Some(record)))
+    Response::from_parts(parts, ResponseBody::full(body, record))
 }

@@ -8,6 +8,7 @@ use crate::auth::Logins;
 use crate::proxy::route::Router;
 use crate::proxy::settings::App;
 use crate::proxy::settings::Server;
+use crate::proxy::upstream::Target;
 use crate::proxy::upstream_head::HeadPolicy;
 use crate::telemetry::metrics::Names;
 
@@ -43,4 +44,8 @@ pub(crate) struct AppEntry {
     pub(crate) policy: AppPolicy,
     /// What of a client's head goes to the application.
     pub(crate) head: HeadPolicy,
+    /// Where it lives.
+    pub(crate) target: Arc<Target>,
+    /// Where routes lead that have an upstream of their own.
+    pub(crate) routes: Vec<Option<Arc<Target>>>,
 }

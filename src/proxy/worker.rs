@@ -13,8 +13,10 @@ use crate::clock::ManualClock;
 use crate::clock::UnixTime;
 use crate::control::KillSwitch;
 use crate::entropy::Entropy;
+use crate::proxy::client_body::ClientBody;
 use crate::proxy::snapshot::Snapshot;
-use crate::proxy::upstream::Pools;
+use crate::proxy::upstream::Pool;
+use crate::proxy::upstream::Resolver;
 use crate::proxy::verdicts::Verdicts;
 use crate::telemetry::AccessLog;
 use crate::telemetry::DecisionLog;
@@ -25,7 +27,6 @@ use crate::telemetry::Traces;
 use crate::telemetry::WorkerMetrics;
 
 /// What a worker is made of.
-#[derive(Debug)]
 pub(crate) struct WorkerParts {
     /// Its number.
     pub(crate) index: usize,
@@ -55,12 +56,11 @@ pub(crate) struct WorkerParts {
     pub(crate) verdict_key: [u8; 32],
     /// How many verdicts are kept.
     pub(crate) verdict_entries: usize,
-    /// Where connections to upstreams are resolved and checked.
-    pub(crate) background: tokio::runtime::Handle,
+    /// Who looks up the names of upstreams.
+    pub(crate) resolver: Arc<Resolver>,
 }
 
 /// One worker.
-#[derive(Debug)]
 pub(crate) struct Worker {
     pub(super) clock: ManualClock,
     pub(super) kill: Arc<KillSwitch>,
@@ -68,12 +68,13 @@ pub(crate) struct Worker {
     pub(super) decisions: DecisionLog,
     pub(super) pseudonyms: Pseudonyms,
     pub(super) traces: Option<Traces>,
+    pub(super) entropy: Arc<dyn Entropy>,
     pub(super) tracer: Tracer<Arc<dyn Entropy>>,
     pub(super) assertions: Assertions,
     pub(super) verdicts: Verdicts,
     index: usize,
     metrics: Arc<Metrics>,
-    pools: Pools,
+    pub(super) pool: Pool<ClientBody>,
     snapshots: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     view: RefCell<Rc<View>>,
 }
@@ -83,15 +84,6 @@ pub(crate) struct Worker {
 pub(crate) struct View {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) metrics: WorkerMetrics,
-    /// By application: the pool of the application, and of each route that has its own.
-    pub(super) pools: Vec<AppPools>,
-}
-
-/// The pools of one application.
-#[derive(Debug)]
-pub(crate) struct AppPools {
-    pub(super) own: Rc<crate::proxy::upstream::Pool>,
-    pub(super) routes: Vec<Option<Rc<crate::proxy::upstream::Pool>>>,
 }
 
 impl Worker {
@@ -99,8 +91,7 @@ impl Worker {
     pub(crate) fn new(parts: WorkerParts) -> Self {
         let mut snapshots = Cache::new(parts.snapshots);
         let snapshot = Arc::clone(snapshots.load());
-        let pools = Pools::new(parts.background);
-        let view = View::new(parts.index, &parts.metrics, &pools, snapshot);
+        let view = View::new(parts.index, &parts.metrics, snapshot);
         Self {
             clock: parts.clock,
             kill: parts.kill,
@@ -108,12 +99,13 @@ impl Worker {
             decisions: parts.decisions,
             pseudonyms: parts.pseudonyms,
             traces: parts.traces,
+            entropy: Arc::clone(&parts.entropy),
             tracer: Tracer::new(parts.entropy, parts.trace_permille),
             assertions: parts.assertions,
             verdicts: Verdicts::new(parts.verdict_entries, parts.verdict_key),
             index: parts.index,
             metrics: parts.metrics,
-            pools,
+            pool: Pool::new(parts.resolver),
             snapshots: RefCell::new(snapshots),
             view: RefCell::new(Rc::new(view)),
         }
@@ -130,23 +122,14 @@ impl Worker {
         let running = snapshots.load();
         let mut view = self.view.borrow_mut();
         if !Arc::ptr_eq(&view.snapshot, running) {
-            *view = Rc::new(View::new(self.index, &self.metrics, &self.pools, Arc::clone(running)));
-            self.pools.forget_unused();
+            *view = Rc::new(View::new(self.index, &self.metrics, Arc::clone(running)));
         }
         Rc::clone(&view)
     }
 }
 
 impl View {
-    fn new(index: usize, metrics: &Arc<Metrics>, pools: &Pools, snapshot: Arc<Snapshot>) -> Self {
-        let of_app = |app: &crate::proxy::snapshot::AppEntry| AppPools {
-            own: pools.pool(&app.settings.upstream),
-            routes: app.settings.routes.iter().map(|route| route.upstream.as_ref().map(|upstream| pools.pool(upstream))).collect(),
-        };
-        Self {
-            metrics: metrics.worker(index, &snapshot.names),
-            pools: snapshot.apps.iter().map(of_app).collect(),
-            snapshot,
-        }
+    fn new(index: usize, metrics: &Arc<Metrics>, snapshot: Arc<Snapshot>) -> Self {
+        Self { metrics: metrics.worker(index, &snapshot.names), snapshot }
     }
 }

@@ -3,6 +3,9 @@
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::HeaderValue;
+
 /// A host in its canonical spelling, and a port when the client said one.
 ///
 /// The host is lower case, without a trailing dot; an IPv6 address stands in brackets, in the spelling of RFC 5952.
@@ -10,6 +13,8 @@ use std::sync::Arc;
 pub(crate) struct Authority {
     host: Arc<str>,
     port: Option<u16>,
+    /// Both as a field value; kept, because it is the same for every request of a connection.
+    field: HeaderValue,
 }
 
 /// The longest name (RFC 1035 §2.3.4).
@@ -27,10 +32,7 @@ impl Authority {
                 "" => None,
                 _ => Some(port(rest.strip_prefix(':')?)?),
             };
-            return Some(Self {
-                host: format!("[{address}]").into(),
-                port,
-            });
+            return Self::new(format!("[{address}]").into(), port);
         }
         let (name, port) = match raw.split_once(':') {
             Some((name, digits)) => (name, Some(port(digits)?)),
@@ -51,7 +53,21 @@ impl Authority {
         } else {
             name.into()
         };
-        Some(Self { host, port })
+        Self::new(host, port)
+    }
+
+    fn new(host: Arc<str>, port: Option<u16>) -> Option<Self> {
+        let text = match port {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_string(),
+        };
+        let field = HeaderValue::from_maybe_shared(Bytes::from(text)).ok()?;
+        Some(Self { host, port, field })
+    }
+
+    /// Host and port as a field value.
+    pub(crate) const fn as_field(&self) -> &HeaderValue {
+        &self.field
     }
 
     /// The host.
