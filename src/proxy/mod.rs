@@ -1,1 +1,9 @@
+pub(crate) mod body;
+pub(crate) mod forwarded;
+pub(crate) mod identity_headers;
+pub(crate) mod protected;
+pub(crate) mod respond;
 pub(crate) mod settings;
+pub(crate) mod upgrade;
+pub(crate) mod upstream;
+pub(crate) mod upstream_head;

@@ -183,7 +183,7 @@ pub(crate) struct Require {
 }
 
 /// Where an application lives.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Upstream {
     /// One or more origins, `http://host:port` or `https://host:port`.
     pub(crate) origins: Vec<Origin>,
