@@ -1,0 +1,218 @@
+//! The body of an answer: ours, or the upstream's as it comes, with somebody who learns how it ended.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header;
+use http_body::Body;
+use http_body::Frame;
+use http_body::SizeHint;
+use hyper::body::Incoming;
+
+use crate::proxy::protected::Protected;
+use crate::proxy::upstream::Lease;
+
+/// How a body ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Ended {
+    /// All of it was handed to the client's connection.
+    Complete,
+    /// The upstream broke off, or the client went away.
+    Aborted,
+}
+
+/// Learns how an answer ended: exactly once, whatever happens.
+pub(crate) trait OnEnd: Unpin {
+    /// `bytes` of content were passed on; framing is not counted.
+    fn end(self, bytes: u64, ended: Ended);
+}
+
+/// The body of an answer.
+pub(crate) struct ResponseBody<B, E: OnEnd> {
+    content: Content<B>,
+    meter: Meter<E>,
+}
+
+enum Content<B> {
+    Empty,
+    Full(Bytes),
+    Upstream {
+        incoming: Incoming,
+        lease: Option<Lease<B>>,
+        trailers: Option<Arc<Protected>>,
+    },
+}
+
+impl<B, E: OnEnd> ResponseBody<B, E> {
+    /// No content.
+    pub(crate) const fn empty(end: E) -> Self {
+        Self {
+            content: Content::Empty,
+            meter: Meter::new(end),
+        }
+    }
+
+    /// Content of ours.
+    pub(crate) const fn full(content: Bytes, end: E) -> Self {
+        Self {
+            content: Content::Full(content),
+            meter: Meter::new(end),
+        }
+    }
+
+    /// The upstream's content. Its connection goes back to the pool when the last byte has come, and is closed when this
+    /// is dropped before.
+    pub(super) fn upstream(incoming: Incoming, lease: Lease<B>, trailers: Option<Arc<Protected>>, end: E) -> Self {
+        let mut body = Self {
+            content: Content::Upstream {
+                incoming,
+                lease: Some(lease),
+                trailers,
+            },
+            meter: Meter::new(end),
+        };
+        if body.is_end_stream() {
+            body.release();
+        }
+        body
+    }
+
+    /// The upstream has said everything.
+    fn release(&mut self) {
+        if let Content::Upstream { lease, .. } = &mut self.content
+            && let Some(lease) = lease.take()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl<B, E: OnEnd> Body for ResponseBody<B, E> {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let polled = match &mut this.content {
+            Content::Empty => None,
+            Content::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
+            }
+            Content::Upstream { incoming, trailers, .. } => match ready!(Pin::new(incoming).poll_frame(cx)) {
+                Some(Ok(frame)) if frame.is_trailers() => {
+                    let passing = frame.into_trailers().ok().and_then(|fields| passing(&fields, trailers.as_deref()?));
+                    passing.map(|fields| Ok(Frame::trailers(fields)))
+                }
+                other => other,
+            },
+        };
+        match &polled {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.meter.count(data.len());
+                }
+                if frame.is_trailers() || this.is_end_stream() {
+                    this.release();
+                    this.meter.end(Ended::Complete);
+                }
+            }
+            Some(Err(_)) => this.meter.end(Ended::Aborted),
+            None => {
+                this.release();
+                this.meter.end(Ended::Complete);
+            }
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Full(bytes) => bytes.is_empty(),
+            Content::Upstream { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Full(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
+            Content::Upstream { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+impl<B, E: OnEnd> Drop for ResponseBody<B, E> {
+    fn drop(&mut self) {
+        // A body of which nothing is left to read is complete though nobody read it to its end: HEAD, 204, 304.
+        if self.is_end_stream() {
+            self.release();
+            self.meter.end(Ended::Complete);
+        }
+    }
+}
+
+/// Counts, and tells once.
+struct Meter<E: OnEnd> {
+    end: Option<E>,
+    bytes: u64,
+}
+
+impl<E: OnEnd> Meter<E> {
+    const fn new(end: E) -> Self {
+        Self { end: Some(end), bytes: 0 }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    fn end(&mut self, ended: Ended) {
+        if let Some(end) = self.end.take() {
+            end.end(self.bytes, ended);
+        }
+    }
+}
+
+impl<E: OnEnd> Drop for Meter<E> {
+    fn drop(&mut self) {
+        self.end(Ended::Aborted);
+    }
+}
+
+/// The trailers that may pass (RFC 9110 §6.5.1): nothing that frames, routes, authenticates or steers, and none of our
+/// names. `None` when nothing is left.
+fn passing(fields: &HeaderMap, protected: &Protected) -> Option<HeaderMap> {
+    let mut kept = HeaderMap::new();
+    for (name, value) in fields {
+        let steers = matches!(
+            *name,
+            header::AGE
+                | header::CACHE_CONTROL
+                | header::CONTENT_ENCODING
+                | header::CONTENT_LOCATION
+                | header::CONTENT_RANGE
+                | header::CONTENT_SECURITY_POLICY
+                | header::CONTENT_TYPE
+                | header::DATE
+                | header::EXPIRES
+                | header::LOCATION
+                | header::RETRY_AFTER
+                | header::SET_COOKIE
+                | header::STRICT_TRANSPORT_SECURITY
+                | header::VARY
+                | header::WARNING
+                | header::WWW_AUTHENTICATE
+        );
+        if !steers && !protected.contains(name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    (!kept.is_empty()).then_some(kept)
+}

@@ -1,0 +1,362 @@
+//! The one place where a fault becomes a status code and a page.
+//!
+//! The client learns a status, a challenge and a reference; the reason goes to the log under the same reference.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::HeaderValue;
+use http::Response;
+use http::StatusCode;
+use http::header;
+
+use crate::proxy::identity_headers::HeaderDenial;
+use crate::proxy::upgrade::HandshakeError;
+use crate::proxy::upstream::SendError;
+use crate::proxy::upstream_head::HeadError;
+
+/// Everything that ends a request without an answer of the upstream. A closed set: it is a label too.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Fault {
+    /// What was sent is not one unambiguous request.
+    BadRequest,
+    /// The target is too long.
+    TargetTooLong,
+    /// The head is too large, or has too many fields or cookies.
+    HeadTooLarge,
+    /// A version of HTTP that is not spoken here.
+    Version,
+    /// The body did not come fast enough.
+    BodyTooSlow,
+    /// A WebSocket of another version than 13.
+    WebSocketVersion,
+    /// No application has this host.
+    UnknownHost,
+    /// The connection's certificate does not cover the host of the request (RFC 9110 §15.5.20).
+    Misdirected,
+    /// Nobody was admitted; with the values of `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3).
+    Unauthorized(Vec<HeaderValue>),
+    /// Somebody was, and may not; or no route matches.
+    Forbidden,
+    /// No judgement was reached, or we are closed; with `Retry-After` in seconds.
+    Unavailable(u64),
+    /// There is no room for the request now; with `Retry-After` in seconds.
+    Shed(u64),
+    /// The upstream cannot be reached, or what it sent is not an answer.
+    BadGateway,
+    /// The upstream did not answer in time.
+    GatewayTimeout,
+    /// We are broken.
+    Internal,
+}
+
+impl Fault {
+    /// The status code.
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::UnknownHost => StatusCode::NOT_FOUND,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Unavailable(_) | Self::Shed(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BadGateway => StatusCode::BAD_GATEWAY,
+            Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// A heading and a sentence for people. Says what to do, never why.
+    const fn words(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::BadRequest => ("Bad request", "The request could not be understood."),
+            Self::TargetTooLong => ("Address too long", "The address of the request is too long."),
+            Self::HeadTooLarge => ("Request too large", "The request has too many or too large header fields or cookies."),
+            Self::Version => ("Version not supported", "This version of HTTP is not supported."),
+            Self::BodyTooSlow => ("Request timeout", "The request was not sent in time. Please try again."),
+            Self::WebSocketVersion => ("Upgrade required", "Only version 13 of the WebSocket protocol is supported."),
+            Self::UnknownHost => ("Not found", "There is no such site here."),
+            Self::Misdirected => ("Misdirected request", "This site is not served over this connection. Please try again."),
+            Self::Unauthorized(_) => ("Sign-in required", "Please sign in and try again."),
+            Self::Forbidden => ("Access denied", "You do not have access to this page."),
+            Self::Unavailable(_) => ("Temporarily unavailable", "Your access cannot be checked right now. Please try again in a moment."),
+            Self::Shed(_) => ("Temporarily unavailable", "There are too many requests right now. Please try again in a moment."),
+            Self::BadGateway => ("Application not reachable", "The application did not answer properly. Please try again in a moment."),
+            Self::GatewayTimeout => ("Application too slow", "The application did not answer in time. Please try again in a moment."),
+            Self::Internal => ("Something went wrong", "The request could not be completed. Please try again in a moment."),
+        }
+    }
+
+    /// A word for programs: the member `error` of the JSON body, and the label of `authferry_upstream_errors_total` and
+    /// the access log.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::TargetTooLong => "uri_too_long",
+            Self::HeadTooLarge => "head_too_large",
+            Self::Version => "version_not_supported",
+            Self::BodyTooSlow => "request_timeout",
+            Self::WebSocketVersion => "upgrade_required",
+            Self::UnknownHost => "not_found",
+            Self::Misdirected => "misdirected",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::Unavailable(_) => "unavailable",
+            Self::Shed(_) => "overloaded",
+            Self::BadGateway => "bad_gateway",
+            Self::GatewayTimeout => "gateway_timeout",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether the connection of an HTTP/1.1 client is closed after this answer, because where its request ends is in doubt.
+    pub(crate) const fn closes(&self) -> bool {
+        match self {
+            Self::BadRequest
+            | Self::TargetTooLong
+            | Self::HeadTooLarge
+            | Self::Version
+            | Self::BodyTooSlow
+            | Self::WebSocketVersion
+            | Self::Internal => true,
+            Self::UnknownHost
+            | Self::Misdirected
+            | Self::Unauthorized(_)
+            | Self::Forbidden
+            | Self::Unavailable(_)
+            | Self::Shed(_)
+            | Self::BadGateway
+            | Self::GatewayTimeout => false,
+        }
+    }
+}
+
+impl From<&SendError> for Fault {
+    fn from(error: &SendError) -> Self {
+        match error {
+            SendError::Head(error) => Self::from(*error),
+            SendError::Busy => Self::Shed(1),
+            SendError::Connect(_) | SendError::Broken(_) | SendError::BadAnswer(_) => Self::BadGateway,
+            SendError::ConnectTimeout | SendError::Timeout => Self::GatewayTimeout,
+            SendError::ClientBody(_) => Self::BadRequest,
+        }
+    }
+}
+
+impl From<HeadError> for Fault {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::TooManyNominated | HeadError::Host => Self::BadRequest,
+            HeadError::TooManyFields => Self::HeadTooLarge,
+        }
+    }
+}
+
+impl From<HandshakeError> for Fault {
+    fn from(error: HandshakeError) -> Self {
+        match error {
+            HandshakeError::Malformed => Self::BadRequest,
+            HandshakeError::Version => Self::WebSocketVersion,
+        }
+    }
+}
+
+impl From<&HeaderDenial> for Fault {
+    fn from(denial: &HeaderDenial) -> Self {
+        match denial {
+            HeaderDenial::NotRepresentable { .. } | HeaderDenial::TooLarge => Self::Forbidden,
+        }
+    }
+}
+
+/// Nothing on our pages comes from anywhere, and nobody frames them.
+const CONTENT_SECURITY_POLICY: HeaderValue =
+    HeaderValue::from_static("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+
+/// The page for a fault. `reference` is the request id: letters, digits, `-` and `_`; anything else is left out.
+/// `headers` are the client's, for `Accept`.
+pub(crate) fn page(fault: &Fault, headers: &HeaderMap, reference: &str) -> Response<Bytes> {
+    let form = Form::wanted(headers);
+    let reference: String = reference
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+        .take(64)
+        .collect();
+    let mut response = Response::new(form.render(fault, &reference));
+    *response.status_mut() = fault.status();
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, form.content_type());
+    secure(fields);
+    match fault {
+        Fault::Unauthorized(challenges) => {
+            for challenge in challenges {
+                fields.append(header::WWW_AUTHENTICATE, challenge.clone());
+            }
+        }
+        Fault::Unavailable(seconds) | Fault::Shed(seconds) => {
+            fields.insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
+        }
+        Fault::WebSocketVersion => {
+            fields.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        Fault::BadRequest
+        | Fault::TargetTooLong
+        | Fault::HeadTooLarge
+        | Fault::Version
+        | Fault::BodyTooSlow
+        | Fault::UnknownHost
+        | Fault::Misdirected
+        | Fault::Forbidden
+        | Fault::BadGateway
+        | Fault::GatewayTimeout
+        | Fault::Internal => {}
+    }
+    response
+}
+
+/// The fields of every answer that is ours: not stored, not sniffed, not framed, not a referrer.
+pub(crate) fn secure(fields: &mut HeaderMap) {
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
+    fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    fields.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    fields.insert(header::VARY, HeaderValue::from_static("Accept"));
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Form {
+    Html,
+    Json,
+    Plain,
+}
+
+impl Form {
+    /// The first form in `Accept` that we have and that is not weighed down to nothing (RFC 9110 §12.5.1). Browsers put
+    /// HTML first; programs that take anything get plain text.
+    fn wanted(headers: &HeaderMap) -> Self {
+        for range in headers.get_all(header::ACCEPT).iter().flat_map(|v| v.as_bytes().split(|b| *b == b',')) {
+            let mut parts = range.split(|b| *b == b';').map(<[u8]>::trim_ascii);
+            let media = parts.next().unwrap_or_default();
+            let refused = parts.any(|p| matches!(p, b"q=0" | b"q=0." | b"q=0.0" | b"q=0.00" | b"q=0.000"));
+            if refused {
+                continue;
+            }
+            if media.eq_ignore_ascii_case(b"text/html") || media.eq_ignore_ascii_case(b"application/xhtml+xml") {
+                return Self::Html;
+            }
+            let json = media.eq_ignore_ascii_case(b"application/json") || media.to_ascii_lowercase().ends_with(b"+json");
+            if json {
+                return Self::Json;
+            }
+        }
+        Self::Plain
+    }
+
+    const fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Html => "text/html; charset=utf-8",
+            Self::Json => "application/json",
+            Self::Plain => "text/plain; charset=utf-8",
+        })
+    }
+
+    fn render(self, fault: &Fault, reference: &str) -> Bytes {
+        let (heading, sentence) = fault.words();
+        let text = match self {
+            Self::Html => format!(
+                "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+                 <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+                 <meta name=\"color-scheme\" content=\"light dark\">\n<title>{heading}</title>\n</head>\n<body>\n<main>\n\
+                 <h1>{heading}</h1>\n<p>{sentence}</p>\n<p>Reference: <code>{reference}</code></p>\n</main>\n</body>\n</html>\n"
+            ),
+            Self::Json => format!(
+                "{{\"error\":\"{}\",\"message\":\"{sentence}\",\"reference\":\"{reference}\"}}\n",
+                fault.as_str()
+            ),
+            Self::Plain => format!("{heading}. {sentence}\nReference: {reference}\n"),
+        };
+        Bytes::from(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepting(value: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static(value));
+        headers
+    }
+
+    fn all() -> Vec<Fault> {
+        vec![
+            Fault::BadRequest,
+            Fault::TargetTooLong,
+            Fault::HeadTooLarge,
+            Fault::Version,
+            Fault::BodyTooSlow,
+            Fault::WebSocketVersion,
+            Fault::UnknownHost,
+            Fault::Misdirected,
+            Fault::Unauthorized(vec![HeaderValue::from_static("Bearer error=\"invalid_token\"")]),
+            Fault::Forbidden,
+            Fault::Unavailable(5),
+            Fault::Shed(1),
+            Fault::BadGateway,
+            Fault::GatewayTimeout,
+            Fault::Internal,
+        ]
+    }
+
+    #[test]
+    fn the_form_follows_accept() {
+        let form = |value| Form::wanted(&accepting(value));
+        assert_eq!(form("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"), Form::Html);
+        assert_eq!(form("application/json, text/plain, */*"), Form::Json);
+        assert_eq!(form("application/problem+json"), Form::Json);
+        assert_eq!(form("*/*"), Form::Plain);
+        assert_eq!(form("text/html;q=0, application/json"), Form::Json);
+        assert_eq!(Form::wanted(&HeaderMap::new()), Form::Plain);
+    }
+
+    #[test]
+    fn every_page_is_whole_in_every_form() {
+        for fault in all() {
+            for accept in ["text/html", "application/json", "*/*"] {
+                let page = page(&fault, &accepting(accept), "req-1");
+                let body = String::from_utf8(page.body().to_vec()).unwrap();
+                assert!(body.contains("req-1") && !body.contains("  "), "{body}");
+                if accept == "application/json" {
+                    let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+                    assert_eq!(json["error"], fault.as_str());
+                }
+                assert_eq!(page.headers()["cache-control"], "no-store");
+                assert_eq!(page.headers()["x-content-type-options"], "nosniff");
+                assert!(page.headers()["content-security-policy"].to_str().unwrap().contains("frame-ancestors 'none'"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_401_carries_its_challenges_and_a_503_when_to_come_back() {
+        let page_of = |fault: &Fault| page(fault, &HeaderMap::new(), "r");
+        let challenged = page_of(&Fault::Unauthorized(vec![HeaderValue::from_static("Bearer"), HeaderValue::from_static("Basic realm=\"a\"")]));
+        assert_eq!(challenged.headers().get_all("www-authenticate").iter().count(), 2);
+        assert_eq!(page_of(&Fault::Unavailable(7)).headers()["retry-after"], "7");
+        assert_eq!(page_of(&Fault::WebSocketVersion).headers()["sec-websocket-version"], "13");
+    }
+
+    #[test]
+    fn a_reference_cannot_carry_markup() {
+        let page = page(&Fault::Forbidden, &accepting("text/html"), "a\"<script>alert(1)</script>");
+        let body = String::from_utf8(page.body().to_vec()).unwrap();
+        assert!(body.contains("ascriptalert1script") && !body.contains("<script"));
+    }
+}

@@ -1,0 +1,6 @@
+//! WebSockets, the only upgrade there is: a checked handshake, a checked 101, then a tunnel that knows frame boundaries.
+
+pub(crate) mod handshake;
+
+pub(crate) use crate::proxy::upgrade::handshake::Handshake;
+pub(crate) use crate::proxy::upgrade::handshake::HandshakeError;

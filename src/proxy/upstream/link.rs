@@ -1,0 +1,312 @@
+//! One connection for one exchange, and its way back to the pool.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http::Response;
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1;
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use tokio::task::spawn_local;
+use tokio::time::Instant;
+use tokio::time::Sleep;
+use tokio::time::sleep_until;
+
+use crate::proxy::upstream::connect::ConnectError;
+use crate::proxy::upstream::group::Group;
+use crate::proxy::upstream::group::Ready;
+use crate::proxy::upstream::outgoing::Outgoing;
+use crate::proxy::upstream::outgoing::Upload;
+use crate::proxy::upstream::wire::Line;
+use crate::proxy::upstream::wire::Stream;
+use crate::proxy::upstream::wire::Wire;
+
+/// What hyper buffers of an HTTP/1.1 connection. The head of an answer must fit.
+pub(super) const H1_BUFFER: usize = 128 * 1024;
+
+/// The head of an answer; more is 502.
+pub(super) const MAX_HEAD: usize = 64 * 1024;
+
+/// Windows of an HTTP/2 stream and connection.
+const H2_STREAM_WINDOW: u32 = 256 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// A PING after this silence, and the time for its answer.
+const H2_PING: Duration = Duration::from_secs(30);
+const H2_PING_ANSWER: Duration = Duration::from_secs(10);
+
+/// What bodies are made of on both sides.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An HTTP/1.1 connection.
+pub(super) struct H1<B> {
+    sender: http1::SendRequest<Outgoing<B>>,
+    line: Rc<Line>,
+    /// Kept with the connection: setting a later deadline is one atomic write.
+    timer: Pin<Box<Sleep>>,
+    pub(super) born: Instant,
+}
+
+/// An HTTP/2 connection; its streams share it.
+pub(super) struct H2<B> {
+    sender: http2::SendRequest<Outgoing<B>>,
+    pub(super) streams: Cell<usize>,
+    pub(super) born: Instant,
+    pub(super) used: Cell<Instant>,
+    /// No stream begins here any more.
+    pub(super) retired: Cell<bool>,
+}
+
+/// Runs what belongs to a connection on its own thread.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+impl<B> H1<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    pub(super) async fn start(stream: Stream, now: Instant) -> Result<Self, ConnectError> {
+        let line = Line::new(stream);
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(H1_BUFFER)
+            .max_header_size(MAX_HEAD)
+            .handshake(TokioIo::new(Wire(line.clone())))
+            .await
+            .map_err(ConnectError::Protocol)?;
+        spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::trace!(%error, "Upstream connection ended.");
+            }
+        });
+        Ok(Self {
+            sender,
+            line,
+            timer: Box::pin(sleep_until(now)),
+            born: now,
+        })
+    }
+}
+
+impl<B> H1<B> {
+    pub(super) fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.line.is_quiet()
+    }
+}
+
+impl<B> H2<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    pub(super) async fn start(stream: Stream, now: Instant) -> Result<Rc<Self>, ConnectError> {
+        let (sender, connection) = http2::Builder::new(Local)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(H2_STREAM_WINDOW)
+            .initial_connection_window_size(H2_CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+            .keep_alive_interval(H2_PING)
+            .keep_alive_timeout(H2_PING_ANSWER)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(ConnectError::Protocol)?;
+        spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::trace!(%error, "Upstream connection ended.");
+            }
+        });
+        Ok(Rc::new(Self {
+            sender,
+            streams: Cell::new(0),
+            born: now,
+            used: Cell::new(now),
+            retired: Cell::new(false),
+        }))
+    }
+}
+
+impl<B> H2<B> {
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+/// One exchange on one connection. Dropped before its end, the connection goes with it; HTTP/2 resets the stream.
+pub(crate) struct Lease<B> {
+    group: Rc<Group<B>>,
+    slot: usize,
+    link: Option<Ready<B>>,
+    keep: bool,
+    /// Whether the connection had served another request before.
+    pub(super) reused: bool,
+}
+
+/// How an exchange failed before the head of an answer came.
+pub(super) enum Failure<B> {
+    /// Not a byte was sent: here is the request again.
+    Unsent(Box<Request<Outgoing<B>>>),
+    /// Something may have been sent. `answered`: bytes of an answer came.
+    Broken { error: hyper::Error, answered: bool },
+    /// No head within the time.
+    Timeout,
+}
+
+impl<B> Lease<B> {
+    pub(super) fn new(group: &Rc<Group<B>>, slot: usize, link: Ready<B>, reused: bool) -> Self {
+        if let Some(slot) = group.slot(slot) {
+            slot.enter();
+        }
+        if let Ready::H2(link) = &link {
+            link.streams.set(link.streams.get() + 1);
+        }
+        Self {
+            group: group.clone(),
+            slot,
+            link: Some(link),
+            keep: true,
+            reused,
+        }
+    }
+
+    pub(super) const fn is_h2(&self) -> bool {
+        matches!(self.link, Some(Ready::H2(_)))
+    }
+
+    /// The connection carries more than this exchange knows, such as an identity bound to it: nobody else may use it.
+    pub(super) fn never_keep(&mut self) {
+        self.keep = false;
+        if let Some(Ready::H2(link)) = &self.link {
+            link.retired.set(true);
+        }
+    }
+
+    /// The exchange has ended cleanly: the connection goes back to the pool.
+    pub(crate) fn give_back(mut self) {
+        if let Some(Ready::H1(link)) = self.link.take()
+            && self.keep
+            && !link.is_closed()
+            && let Some(slot) = self.group.slot(self.slot)
+        {
+            slot.rest(link, Instant::now());
+        }
+    }
+}
+
+impl<B> Lease<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// Sends a request and waits for the head of its answer. `limit` runs while it is the upstream's turn.
+    pub(super) async fn exchange(
+        &mut self,
+        request: Request<Outgoing<B>>,
+        limit: Duration,
+        now: Instant,
+    ) -> Result<Response<Incoming>, Failure<B>> {
+        let upload = request.body().upload();
+        match &mut self.link {
+            Some(Ready::H1(H1 { sender, line, timer, .. })) => {
+                line.begin();
+                timer.as_mut().reset(now + limit);
+                let answer = await_head(sender.try_send_request(request), timer.as_mut(), upload.as_deref(), limit).await;
+                line.end_head();
+                match answer {
+                    Some(outcome) => outcome.map_err(|error| failure(error, line.has_read())),
+                    None => Err(Failure::Timeout),
+                }
+            }
+            Some(Ready::H2(link)) => {
+                let timer = pin!(sleep_until(now + limit));
+                let sending = link.sender.clone().try_send_request(request);
+                match await_head(sending, timer, upload.as_deref(), limit).await {
+                    Some(outcome) => outcome.map_err(|error| failure(error, false)),
+                    None => Err(Failure::Timeout),
+                }
+            }
+            None => Err(Failure::Unsent(Box::new(request))),
+        }
+    }
+}
+
+fn failure<B>(mut error: TrySendError<Request<Outgoing<B>>>, answered: bool) -> Failure<B> {
+    match error.take_message() {
+        Some(request) => Failure::Unsent(Box::new(request)),
+        None => Failure::Broken {
+            error: error.into_error(),
+            answered,
+        },
+    }
+}
+
+/// `None`: the upstream has had the turn for `limit`.
+async fn await_head<T>(
+    sending: impl Future<Output = T>,
+    mut timer: Pin<&mut Sleep>,
+    upload: Option<&Upload>,
+    limit: Duration,
+) -> Option<T> {
+    let mut sending = pin!(sending);
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = sending.as_mut().poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let due = match upload.map(Upload::upstream_owes_since) {
+                // Nothing is sent but the head: the time began with the request.
+                None => return Poll::Ready(None),
+                // The client owes bytes; who watches over that is not here.
+                Some(None) => now + limit,
+                Some(Some(since)) => since + limit,
+            };
+            if due <= now {
+                return Poll::Ready(None);
+            }
+            timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+impl<B> Drop for Lease<B> {
+    fn drop(&mut self) {
+        if let Some(Ready::H2(link)) = &self.link {
+            link.streams.set(link.streams.get().saturating_sub(1));
+            link.used.set(Instant::now());
+        }
+        if let Some(slot) = self.group.slot(self.slot) {
+            slot.leave();
+        }
+        self.group.leave();
+    }
+}

@@ -1,0 +1,340 @@
+//! The pool of one worker: a request goes in, the head of an answer comes out.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+use std::rc::Weak;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use http::Request;
+use http_body::Body;
+use tokio::task::spawn_local;
+use tokio::time::Instant;
+use tokio::time::sleep;
+use tokio::time::timeout;
+
+use crate::proxy::upstream::answer;
+use crate::proxy::upstream::answer::Answer;
+use crate::proxy::upstream::answer::AnswerFault;
+use crate::proxy::upstream::connect;
+use crate::proxy::upstream::connect::ConnectError;
+use crate::proxy::upstream::group::Group;
+use crate::proxy::upstream::group::Ready;
+use crate::proxy::upstream::group::bit;
+use crate::proxy::upstream::link::BoxError;
+use crate::proxy::upstream::link::Failure;
+use crate::proxy::upstream::link::H1;
+use crate::proxy::upstream::link::H2;
+use crate::proxy::upstream::link::Lease;
+use crate::proxy::upstream::outgoing::Outgoing;
+use crate::proxy::upstream::resolve::Resolver;
+use crate::proxy::upstream::target::Site;
+use crate::proxy::upstream::target::Target;
+use crate::proxy::upstream_head::HeadError;
+use crate::proxy::upstream_head::HeadPolicy;
+use crate::proxy::upstream_head::UpstreamHead;
+
+/// How often idle connections are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How often a request is given back unsent by connections that had died, before it is given up.
+const MAX_UNSENT: u32 = 8;
+
+/// The upstream connections of one worker. Cloning shares it. Used inside a `LocalSet`.
+pub(crate) struct Pool<B>(Rc<Inner<B>>);
+
+struct Inner<B> {
+    resolver: Arc<Resolver>,
+    groups: RefCell<HashMap<u64, Rc<Group<B>>>>,
+    sweeping: Cell<bool>,
+}
+
+/// Why there is no answer. Chooses the status; the client learns nothing else.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    /// The client's head cannot be forwarded.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// Too many requests are under way to this upstream.
+    #[error("too many requests to this upstream")]
+    Busy,
+    /// No origin accepted a connection.
+    #[error(transparent)]
+    Connect(ConnectError),
+    /// No origin accepted a connection in time.
+    #[error("no connection in time")]
+    ConnectTimeout,
+    /// Not answered within `response_timeout`.
+    #[error("no answer in time")]
+    Timeout,
+    /// The connection broke before an answer came.
+    #[error("the connection broke: {0}")]
+    Broken(#[source] hyper::Error),
+    /// What came is not an answer.
+    #[error(transparent)]
+    BadAnswer(#[from] AnswerFault),
+    /// The client's body broke off, or came too slowly; its error is the source.
+    #[error("the request body broke off")]
+    ClientBody(#[source] hyper::Error),
+}
+
+impl SendError {
+    /// The label `reason` of `authferry_upstream_errors_total`.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Head(_) => "head",
+            Self::Busy => "busy",
+            Self::Connect(error) => error.as_str(),
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Timeout => "timeout",
+            Self::Broken(_) => "broken",
+            Self::BadAnswer(_) => "bad_answer",
+            Self::ClientBody(_) => "client_body",
+        }
+    }
+
+    pub(super) fn broken(error: hyper::Error) -> Self {
+        if error.is_user() {
+            Self::ClientBody(error)
+        } else if error.is_parse() {
+            Self::BadAnswer(AnswerFault::Malformed)
+        } else {
+            Self::Broken(error)
+        }
+    }
+}
+
+impl<B> Clone for Pool<B> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<B> Pool<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// An empty pool.
+    pub(crate) fn new(resolver: Arc<Resolver>) -> Self {
+        Self(Rc::new(Inner {
+            resolver,
+            groups: RefCell::default(),
+            sweeping: Cell::new(false),
+        }))
+    }
+
+    /// Sends a request and waits for the head of its answer, which has been cleaned.
+    ///
+    /// `head` is asked again when a request has to be sent again. That happens at most once, for an idempotent method
+    /// (RFC 9110 §9.2.2) without a body, when a connection that had been idle broke before a byte of an answer, and only
+    /// for one request in ten. A request of which nothing was sent is not a retry.
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`].
+    pub(crate) async fn send<F>(
+        &self,
+        target: &Arc<Target>,
+        policy: &HeadPolicy,
+        body: Option<B>,
+        head: F,
+    ) -> Result<Answer<B>, SendError>
+    where
+        F: Fn() -> Result<UpstreamHead, HeadError>,
+    {
+        let group = self.group(target);
+        let mut next = head()?;
+        let mut body = Outgoing::new(body);
+        let replayable = body.is_empty();
+        let (mut retried, mut unsent) = (false, 0);
+        loop {
+            let idempotent = is_idempotent(next.method());
+            let binds = next.binds_connection();
+            let now = Instant::now();
+            let fresh = retried || MAX_UNSENT <= unsent;
+            let (mut lease, site) = self.lease(target, &group, now, fresh).await?;
+            if binds {
+                lease.never_keep();
+            }
+            let request = write(next, site, target.settings().preserve_host, lease.is_h2(), body)?;
+            match lease.exchange(request, target.settings().response_timeout, now).await {
+                Ok(response) => return Ok(answer::accept(response, lease, policy)?),
+                Err(Failure::Timeout) => return Err(SendError::Timeout),
+                Err(Failure::Unsent(request)) => {
+                    unsent += 1;
+                    if MAX_UNSENT < unsent {
+                        return Err(SendError::BadAnswer(AnswerFault::Closed));
+                    }
+                    body = request.into_body();
+                }
+                Err(Failure::Broken { error, answered }) => {
+                    let may = replayable && idempotent && lease.reused && !answered && !retried && !error.is_user();
+                    if !may || !group.may_retry() {
+                        return Err(SendError::broken(error));
+                    }
+                    retried = true;
+                    body = Outgoing::Empty;
+                }
+            }
+            next = head()?;
+        }
+    }
+
+    /// A connection to an origin of `target`: a resting one, or a new one. An origin that does not connect is passed
+    /// over; nothing has been sent to it.
+    async fn lease<'t>(
+        &self,
+        target: &'t Arc<Target>,
+        group: &Rc<Group<B>>,
+        now: Instant,
+        fresh: bool,
+    ) -> Result<(Lease<B>, &'t Site), SendError> {
+        // Counted out by the drop of the lease, or below.
+        if !group.enter() {
+            return Err(SendError::Busy);
+        }
+        let entered = Entered(Some(group));
+        let mut tried = 0;
+        let mut last = SendError::Busy;
+        while let Some(index) = group.choose(target, tried, now) {
+            let Some(site) = target.sites().get(index) else {
+                break;
+            };
+            match self.link(target, group, index, site, now, fresh).await {
+                Ok((link, reused)) => {
+                    entered.hand_over();
+                    return Ok((Lease::new(group, index, link, reused), site));
+                }
+                Err(error) => {
+                    if let Some(slot) = group.slot(index) {
+                        slot.fail(Instant::now());
+                    }
+                    tracing::debug!(%error, origin = %site.origin.host, port = site.origin.port, "No connection to an upstream.");
+                    last = match error {
+                        ConnectError::Timeout => SendError::ConnectTimeout,
+                        error @ (ConnectError::Unresolved(_)
+                        | ConnectError::Io(_)
+                        | ConnectError::Tls(_)
+                        | ConnectError::Protocol(_)) => SendError::Connect(error),
+                    };
+                    if tried & bit(index) == bit(index) {
+                        break;
+                    }
+                    tried |= bit(index);
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn link(
+        &self,
+        target: &Arc<Target>,
+        group: &Rc<Group<B>>,
+        index: usize,
+        site: &Site,
+        now: Instant,
+        fresh: bool,
+    ) -> Result<(Ready<B>, bool), ConnectError> {
+        let slot = group.slot(index).ok_or(ConnectError::Timeout)?;
+        let (idle, named) = (target.settings().idle, site.address.is_none());
+        if !fresh && let Some(link) = slot.take(now, idle, named) {
+            return Ok((link, true));
+        }
+        if !target.settings().http2 {
+            let stream = connect::open(target, site, &self.0.resolver).await?;
+            slot.succeed();
+            return Ok((Ready::H1(H1::start(stream, Instant::now()).await?), false));
+        }
+        let limit = target.settings().connect_timeout;
+        let _turn = timeout(limit, slot.opening.lock()).await.map_err(|_| ConnectError::Timeout)?;
+        // Whoever was first has opened one for all.
+        if !fresh && let Some(link) = slot.take(Instant::now(), idle, named) {
+            return Ok((link, true));
+        }
+        let stream = connect::open(target, site, &self.0.resolver).await?;
+        slot.succeed();
+        if site.origin.tls && !stream.agreed_on_h2() {
+            return Ok((Ready::H1(H1::start(stream, Instant::now()).await?), false));
+        }
+        let link = H2::start(stream, Instant::now()).await?;
+        slot.share(link.clone());
+        Ok((Ready::H2(link), false))
+    }
+
+    fn group(&self, target: &Arc<Target>) -> Rc<Group<B>> {
+        if let Some(group) = self.0.groups.borrow().get(&target.id()) {
+            return group.clone();
+        }
+        let group = Group::new(target);
+        self.0.groups.borrow_mut().insert(target.id(), group.clone());
+        if !self.0.sweeping.replace(true) {
+            spawn_local(sweep(Rc::downgrade(&self.0)));
+        }
+        group
+    }
+}
+
+impl<B> fmt::Debug for Pool<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("upstreams", &self.0.groups.borrow().len()).finish_non_exhaustive()
+    }
+}
+
+/// Closes idle connections and forgets upstreams that the configuration has forgotten, until the pool is gone.
+async fn sweep<B>(pool: Weak<Inner<B>>) {
+    loop {
+        sleep(SWEEP).await;
+        let Some(pool) = pool.upgrade() else {
+            return;
+        };
+        let now = Instant::now();
+        pool.groups.borrow_mut().retain(|_, group| {
+            group.sweep(now);
+            !group.is_orphan()
+        });
+    }
+}
+
+/// A request that has been counted in and has no lease yet that would count it out.
+struct Entered<'a, B>(Option<&'a Rc<Group<B>>>);
+
+impl<B> Entered<'_, B> {
+    fn hand_over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<B> Drop for Entered<'_, B> {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            group.leave();
+        }
+    }
+}
+
+fn write<B: Body<Data = Bytes> + Unpin>(
+    head: UpstreamHead,
+    site: &Site,
+    preserve_host: bool,
+    h2: bool,
+    body: Outgoing<B>,
+) -> Result<Request<Outgoing<B>>, HeadError> {
+    let host = (!preserve_host).then_some(&site.authority);
+    if h2 {
+        head.into_h2(site.scheme(), host, body)
+    } else {
+        Ok(head.into_h1(host, body))
+    }
+}
+
+/// RFC 9110 §9.2.2, of the methods that are forwarded.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}

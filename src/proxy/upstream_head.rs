@@ -1,0 +1,222 @@
+//! The head of the request to the upstream: built from empty, never edited.
+
+pub(crate) mod connection;
+pub(crate) mod cookies;
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::Method;
+use http::Request;
+use http::Uri;
+use http::Version;
+use http::header;
+use http::uri::Authority;
+use http::uri::PathAndQuery;
+use http::uri::Scheme;
+
+use crate::proxy::forwarded::Hop;
+use crate::proxy::identity_headers::IdentityHeaders;
+use crate::proxy::protected::Protected;
+use crate::proxy::upgrade::Handshake;
+use crate::proxy::upstream;
+use crate::proxy::upstream_head::connection::Nominated;
+use crate::proxy::upstream_head::cookies::CookieNames;
+
+/// What one application lets through, compiled once per configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct HeadPolicy {
+    /// Names that no client may say, over all applications.
+    pub(crate) protected: Arc<Protected>,
+    /// Cookies of ours: never forwarded.
+    pub(crate) own_cookies: Arc<CookieNames>,
+    /// Cookies that are credentials at a provider: forwarded with `forward_credentials` only.
+    pub(crate) credential_cookies: CookieNames,
+    /// Header fields that carry credentials beside `Authorization`, such as an API key.
+    pub(crate) credential_headers: Vec<HeaderName>,
+    /// Whether the client's `Authorization` and credential cookies reach the upstream.
+    pub(crate) forward_credentials: bool,
+    /// Fixed headers. The configuration has made sure that no identity header has the same name.
+    pub(crate) static_headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// The client's request, as it was judged.
+#[derive(Clone, Copy)]
+pub(crate) struct ClientHead<'a> {
+    /// The canonical method.
+    pub(crate) method: &'a Method,
+    /// The canonical target.
+    pub(crate) target: &'a PathAndQuery,
+    /// The canonical host, and the port if the client said one.
+    pub(crate) authority: &'a HeaderValue,
+    /// The fields as they came.
+    pub(crate) headers: &'a HeaderMap,
+    /// Our end of the connection.
+    pub(crate) hop: &'a Hop,
+    /// Whether the peer is a listed proxy, whose forwarding headers are continued.
+    pub(crate) trusted: bool,
+    /// Request id and trace context: replace what the client said.
+    pub(crate) given: &'a [(HeaderName, HeaderValue)],
+    /// The checked handshake, on routes that allow a WebSocket.
+    pub(crate) upgrade: Option<&'a Handshake>,
+}
+
+/// The head of the upstream request. Starts empty; client fields whose folded name is protected are not copied.
+///
+/// There is no accessor to the map, so nothing can be added after the fact.
+pub(crate) struct UpstreamHead {
+    method: Method,
+    target: PathAndQuery,
+    headers: HeaderMap,
+    /// Whether the client sent exactly `TE: trailers`.
+    takes_trailers: bool,
+    /// Whether the credential that is forwarded authenticates the connection (NTLM, Negotiate).
+    binds_connection: bool,
+}
+
+/// Why a head cannot be built: 400.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum HeadError {
+    /// `Connection` names more than 32 fields.
+    #[error("Connection names too many fields")]
+    TooManyNominated,
+    /// More fields than a map can hold.
+    #[error("too many fields")]
+    TooManyFields,
+    /// The host cannot stand in a URI; canonical hosts can.
+    #[error("host")]
+    Host,
+}
+
+impl UpstreamHead {
+    /// Builds the head. The order is the security argument: what `Connection` names goes first, then protected names,
+    /// cookies and credentials; then what we know about the connection is written, and identity last.
+    ///
+    /// # Errors
+    ///
+    /// See [`HeadError`].
+    pub(crate) fn new(client: &ClientHead<'_>, identity: &IdentityHeaders, policy: &HeadPolicy) -> Result<Self, HeadError> {
+        let nominated = Nominated::read(client.headers).map_err(|_| HeadError::TooManyNominated)?;
+        let room = client.headers.len() + policy.static_headers.len() + identity.len() + client.given.len() + 8;
+        let mut headers = HeaderMap::try_with_capacity(room).map_err(|_| HeadError::TooManyFields)?;
+        headers.insert(header::HOST, client.authority.clone());
+        let mut cookies = false;
+        let (mut takes_trailers, mut binds_connection) = (false, false);
+        for (name, value) in client.headers {
+            match *name {
+                header::COOKIE => {
+                    cookies = !nominated.contains(name);
+                    continue;
+                }
+                header::AUTHORIZATION if policy.forward_credentials => binds_connection |= upstream::binds_connection(value),
+                header::TE => {
+                    takes_trailers = value == "trailers" && !takes_trailers;
+                    continue;
+                }
+                _ if policy.protected.contains(name) => continue,
+                _ => {}
+            }
+            if !nominated.is_empty() && nominated.contains(name) {
+                continue;
+            }
+            if !policy.forward_credentials && policy.credential_headers.contains(name) {
+                continue;
+            }
+            headers.append(name.clone(), value.clone());
+        }
+        if cookies && let Some(value) = client_cookies(client.headers, policy) {
+            headers.insert(header::COOKIE, value);
+        }
+        client.hop.write(client.authority, client.trusted, client.headers, &mut headers);
+        if let Some(handshake) = client.upgrade {
+            handshake.write(&mut headers);
+        }
+        for (name, value) in client.given.iter().chain(&policy.static_headers) {
+            headers.insert(name.clone(), value.clone());
+        }
+        // Last, and replacing: whatever else was written under these names, identity wins.
+        for (name, value) in identity.iter() {
+            headers.insert(name.clone(), value.clone());
+        }
+        Ok(Self {
+            method: client.method.clone(),
+            target: client.target.clone(),
+            headers,
+            takes_trailers,
+            binds_connection,
+        })
+    }
+
+    /// The method.
+    pub(super) const fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Whether nobody else may use the connection that this was sent over.
+    pub(super) const fn binds_connection(&self) -> bool {
+        self.binds_connection
+    }
+
+    /// The request on HTTP/1.1. `host` replaces the client's. An empty body is said to be empty where methods are
+    /// expected to have one (RFC 9110 §8.6).
+    pub(super) fn into_h1<B: http_body::Body>(mut self, host: Option<&HeaderValue>, body: B) -> Request<B> {
+        if let Some(host) = host {
+            self.headers.insert(header::HOST, host.clone());
+        }
+        if body.is_end_stream() && matches!(self.method, Method::POST | Method::PUT | Method::PATCH) {
+            self.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = Uri::from(self.target);
+        *request.headers_mut() = self.headers;
+        request
+    }
+
+    /// The request on HTTP/2 (RFC 9113 §8.3.1). `host` replaces the client's.
+    ///
+    /// # Errors
+    ///
+    /// When the host cannot stand in a URI.
+    pub(super) fn into_h2<B>(mut self, scheme: Scheme, host: Option<&HeaderValue>, body: B) -> Result<Request<B>, HeadError> {
+        let own = self.headers.remove(header::HOST);
+        let authority = host.or(own.as_ref()).ok_or(HeadError::Host)?;
+        let authority = Authority::try_from(authority.as_bytes()).map_err(|_| HeadError::Host)?;
+        if self.takes_trailers {
+            self.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(scheme);
+        parts.authority = Some(authority);
+        parts.path_and_query = Some(self.target);
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| HeadError::Host)?;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = self.headers;
+        Ok(request)
+    }
+}
+
+impl fmt::Debug for ClientHead<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientHead").field("fields", &self.headers.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for UpstreamHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamHead").field("fields", &self.headers.len()).finish_non_exhaustive()
+    }
+}
+
+fn client_cookies(headers: &HeaderMap, policy: &HeadPolicy) -> Option<HeaderValue> {
+    if policy.forward_credentials {
+        cookies::without(&[&policy.own_cookies], headers)
+    } else {
+        cookies::without(&[&policy.own_cookies, &policy.credential_cookies], headers)
+    }
+}
