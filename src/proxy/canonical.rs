@@ -159,6 +159,16 @@ impl BadRequest {
     }
 }
 
+/// The one spelling of a path, or why it has none. For what is compared with the paths of requests.
+///
+/// # Errors
+///
+/// See [`PathFault`].
+pub(crate) fn canonical_path(path: &str) -> Result<String, PathFault> {
+    let (spelt, _) = spell(path.as_bytes())?;
+    String::from_utf8(spelt).ok().ok_or(PathFault::NotUtf8)
+}
+
 /// All `Cookie` fields together, in bytes.
 const MAX_COOKIE_BYTES: usize = 16 * 1024;
 

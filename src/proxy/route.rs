@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use http::Method;
 
 use crate::proxy::canonical::CanonicalRequest;
+use crate::proxy::canonical::canonical_path;
 use crate::proxy::settings::App;
 
 /// All applications and their routes.
@@ -139,6 +140,12 @@ impl Entry {
     }
 }
 
+/// The text of a pattern as canonical paths spell it: a rule that is spelt otherwise would never match, and what it guards
+/// would fall to the next one.
+fn spelling(text: &str) -> Box<str> {
+    canonical_path(text).map_or_else(|_| text.into(), Into::into)
+}
+
 /// The first of `entries`, which stand in their order, that takes `method` and comes before `best`.
 fn better(entries: &[Entry], method: &Method, best: Option<usize>) -> Option<usize> {
     entries
@@ -159,8 +166,8 @@ impl Paths {
                 methods: methods.into(),
             };
             match path.strip_suffix('*') {
-                Some(prefix) => by_prefix.entry(prefix.into()).or_default().push(entry),
-                None => exact.entry(path.into()).or_default().push(entry),
+                Some(prefix) => by_prefix.entry(spelling(prefix)).or_default().push(entry),
+                None => exact.entry(spelling(path)).or_default().push(entry),
             }
         }
         let mut prefixes: Vec<_> = by_prefix
@@ -264,6 +271,21 @@ mod tests {
         assert_eq!(first("/exact/"), None);
         assert_eq!(first("/a"), None);
         assert_eq!(first("/"), None);
+    }
+
+    #[test]
+    fn a_rule_guards_its_resource_in_whatever_spelling_it_was_written() {
+        let paths = paths(&[
+            ("/café/*", &[]),
+            ("/a[b]", &[]),
+            ("/%61dmin%2c/*", &[]),
+            ("/.*", &[]),
+        ]);
+        let first = |path| paths.first(&Method::GET, path);
+        assert_eq!(first("/caf%C3%A9/x"), Some(0));
+        assert_eq!(first("/a%5Bb%5D"), Some(1));
+        assert_eq!(first("/admin%2C/x"), Some(2));
+        assert_eq!(first("/.well-known/x"), Some(3));
     }
 
     #[test]
@@ -386,8 +408,8 @@ mod tests {
             let method = if post { Method::POST } else { Method::GET };
             let walked = routes.iter().position(|(pattern, methods)| {
                 let fits = match pattern.strip_suffix('*') {
-                    Some(prefix) => path.starts_with(prefix),
-                    None => path == *pattern,
+                    Some(prefix) => path.starts_with(&*spelling(prefix)),
+                    None => *path == *spelling(pattern),
                 };
                 fits && (methods.is_empty() || methods.contains(&method))
             });

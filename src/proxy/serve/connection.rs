@@ -549,6 +549,33 @@ mod tests {
         assert!(!raw.rest().await.unwrap_or_default().contains("200 OK"));
     }
 
+    /// A client that asks first whether it may send its body is told to, or denied; never both.
+    #[tokio::test]
+    async fn who_is_denied_is_not_told_to_continue() {
+        let (workers, _) = start(&server());
+        let ask = |path: &str| {
+            format!(
+                "POST {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+            )
+        };
+        let mut raw = Raw::to(&workers).await;
+        raw.send(ask("/deny")).await;
+        let denied = raw.rest().await.unwrap();
+        assert!(
+            denied.starts_with("HTTP/1.1 401 ") && denied.ends_with("denied"),
+            "{denied}"
+        );
+        let mut raw = Raw::to(&workers).await;
+        raw.send(ask("/x")).await;
+        let mut told = [0; 25];
+        tokio::io::AsyncReadExt::read_exact(&mut raw.0, &mut told)
+            .await
+            .unwrap();
+        assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+        raw.send("abcde").await;
+        assert!(raw.answer().await.contains("body=5"));
+    }
+
     /// The body of a request that was denied is never the next request, whenever it comes.
     #[tokio::test]
     async fn an_unread_body_is_never_a_request() {

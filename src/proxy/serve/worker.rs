@@ -167,8 +167,9 @@ pub(crate) fn run<H: Handler>(
                 .map(|(listener, door)| worker.clone().accept(listener, door)),
         );
         let work = async {
+            // The announcement comes first, so that what is accepted with it is told to leave.
             // Accepting ends when the drain has been announced and the queues are empty.
-            let (timeout, _) = tokio::join!(announced, accepting);
+            let (timeout, _) = tokio::join!(biased; announced, accepting);
             worker.empty(Instant::now() + timeout).await
         };
         tokio::select! {
