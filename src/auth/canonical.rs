@@ -137,3 +137,113 @@ fn normalise(text: &str, steps: &[Normalise]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::fake::at;
+    use crate::auth::fake::identity;
+    use crate::identity::ProviderId;
+    use crate::identity::Template;
+    use crate::store::MemoryStore;
+    use serde_json::json;
+
+    fn joiner(template: &str) -> Joiner {
+        let canonical = Canonical {
+            template: Template::parse(template).unwrap(),
+            normalise: vec![
+                Normalise::Trim,
+                Normalise::Lowercase,
+                Normalise::StripLeadingZeros,
+            ],
+            authoritative: vec![ProviderId::new("old"), ProviderId::new("new")],
+        };
+        let links = Links::new(Arc::new(MemoryStore::default()));
+        Joiner::new(Some(canonical), Arc::new(links))
+    }
+
+    fn person(provider: &str, subject: &str, employee: Value) -> Identity {
+        let mut identity = identity(provider, subject);
+        let mut attributes = ClaimMap::default();
+        attributes.insert("employee", employee);
+        identity.attributes = Arc::new(attributes);
+        identity
+    }
+
+    async fn name(joiner: &Joiner, identity: &Identity) -> String {
+        match joiner.join(identity, at(0)).await {
+            Ok(canonical) => canonical.as_str().to_owned(),
+            Err(NotJoined::Refused(refusal)) => refusal.to_string(),
+            Err(NotJoined::Store(error)) => error.to_string(),
+        }
+    }
+
+    #[tokio::test]
+    async fn two_accounts_with_one_number_are_one_person() {
+        let joiner = joiner("hr:{employee}");
+        let old = name(&joiner, &person("old", "alice", json!(" 00A42 "))).await;
+        let new = name(&joiner, &person("new", "f81d", json!("a42"))).await;
+        assert_eq!((old.as_str(), new.as_str()), ("hr:a42", "hr:a42"));
+        assert_eq!(
+            name(&joiner, &person("new", "n", json!(10_442))).await,
+            "hr:10442"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_usable_is_joined_with_nobody() {
+        let joiner = joiner("hr:{employee}");
+        for value in [
+            json!(""),
+            json!("  "),
+            json!("0000"),
+            json!(null),
+            json!(true),
+            json!(1.5),
+            json!(-1),
+            json!(["1"]),
+            json!({}),
+        ] {
+            let found = name(&joiner, &person("new", "x", value.clone())).await;
+            assert_eq!(found, "20:https://new.idp.test:x", "{value}");
+        }
+        let other = person("partner", "x", json!("a42"));
+        assert_eq!(name(&joiner, &other).await, "24:https://partner.idp.test:x");
+    }
+
+    #[tokio::test]
+    async fn a_second_account_of_a_person_is_refused() {
+        let joiner = joiner("hr:{employee}");
+        assert_eq!(
+            name(&joiner, &person("new", "a1", json!("1"))).await,
+            "hr:1"
+        );
+        assert_eq!(
+            name(&joiner, &person("new", "a2", json!("1"))).await,
+            "link_conflict"
+        );
+        assert_eq!(
+            name(&joiner, &person("new", "a1", json!("2"))).await,
+            "link_conflict"
+        );
+        assert_eq!(
+            name(&joiner, &person("old", "o1", json!("1"))).await,
+            "hr:1"
+        );
+    }
+
+    #[tokio::test]
+    async fn nobody_can_take_the_name_of_somebody_who_is_joined_with_nobody() {
+        let joiner = joiner("{employee}");
+        let alice = person("partner", "alice", json!(null));
+        let hers = name(&joiner, &alice).await;
+        assert_eq!(
+            name(&joiner, &person("new", "mallory", json!(hers))).await,
+            "link_conflict"
+        );
+        assert_eq!(
+            name(&joiner, &person("new", "x", json!("1:2"))).await,
+            "1:2"
+        );
+    }
+}

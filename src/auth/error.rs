@@ -181,3 +181,88 @@ impl AuthError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::fake::World;
+
+    fn refused(refusal: Refusal, class: Option<CredentialClass>) -> AuthError {
+        AuthError::Refused {
+            refusal,
+            provider: None,
+            class,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_client_learns_a_status_and_a_challenge_and_no_reason() {
+        let policy = World::canary().policy();
+        let challenges = |error: AuthError| match error.answer(&policy) {
+            Answer::Unauthorized(values) => values
+                .iter()
+                .map(|value| value.to_str().unwrap().to_owned())
+                .collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        let basic = "Basic realm=\"crm\", charset=\"UTF-8\"";
+        for refusal in [Refusal::Expired, Refusal::BadSignature, Refusal::Ambiguous] {
+            let error = refused(refusal, Some(CredentialClass::Bearer));
+            let bearer = "Bearer realm=\"crm\", error=\"invalid_token\"";
+            assert_eq!(challenges(error), [bearer, basic]);
+        }
+        let error = refused(Refusal::Inactive, Some(CredentialClass::Session));
+        assert_eq!(challenges(error), ["Bearer realm=\"crm\"", basic]);
+    }
+
+    #[tokio::test]
+    async fn each_error_has_one_answer() {
+        let policy = World::canary().policy();
+        let outage = |retry_after| AuthError::Unavailable {
+            outage: Outage::Timeout,
+            retry_after,
+            provider: None,
+            class: None,
+        };
+        let forbidden = AuthError::Forbidden {
+            refusal: Refusal::LinkConflict,
+            provider: ProviderId::new("new"),
+            class: CredentialClass::Bearer,
+        };
+        for (error, answer) in [
+            (refused(Refusal::Ambiguous, None), Answer::BadRequest),
+            (forbidden, Answer::Forbidden),
+            (outage(None), Answer::Unavailable(5)),
+            (
+                outage(Some(Duration::from_secs(30))),
+                Answer::Unavailable(30),
+            ),
+            (outage(Some(Duration::ZERO)), Answer::Unavailable(1)),
+            (
+                outage(Some(Duration::from_hours(100))),
+                Answer::Unavailable(3_600),
+            ),
+            (AuthError::Closed, Answer::Unavailable(5)),
+        ] {
+            assert_eq!(error.answer(&policy), answer, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_session_that_is_over_leads_to_a_login() {
+        let leads = |error: &AuthError| error.leads_to_login();
+        assert!(leads(&refused(
+            Refusal::Inactive,
+            Some(CredentialClass::Session)
+        )));
+        assert!(!leads(&refused(
+            Refusal::Expired,
+            Some(CredentialClass::Bearer)
+        )));
+        assert!(!leads(&refused(Refusal::Ambiguous, None)));
+        assert!(!leads(&AuthError::store(
+            &StoreError::Unavailable(String::new()),
+            CredentialClass::Session
+        )));
+    }
+}

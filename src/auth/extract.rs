@@ -141,10 +141,10 @@ pub(crate) fn extract<'a>(
             }
         }
     }
-    if looks(CredentialClass::Session) {
-        if let Some(kind) = cookie(headers, owners)? {
-            add(kind)?;
-        }
+    if looks(CredentialClass::Session)
+        && let Some(kind) = cookie(headers, owners)?
+    {
+        add(kind)?;
     }
     Ok(found.map(|kind| Presented { kind, owners }))
 }

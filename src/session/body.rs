@@ -121,7 +121,6 @@ enum BodyArm {
 impl Body {
     pub(super) fn new(new: &NewSession<'_>, ends: UnixTime, now: UnixTime) -> Self {
         let identity = new.authenticated.identity();
-        let text = |text: &Box<str>| String::from(&**text);
         Self {
             provider: identity.provider.as_str().to_owned(),
             issuer: identity.key.issuer.as_str().to_owned(),
@@ -132,9 +131,13 @@ impl Body {
                 .iter()
                 .map(|(name, value)| (name.to_owned(), value.clone()))
                 .collect(),
-            client_id: identity.client_id.as_ref().map(text),
-            acr: identity.acr.as_ref().map(text),
-            scopes: identity.scopes.iter().map(text).collect(),
+            client_id: identity.client_id.as_deref().map(str::to_owned),
+            acr: identity.acr.as_deref().map(str::to_owned),
+            scopes: identity
+                .scopes
+                .iter()
+                .map(|scope| String::from(&**scope))
+                .collect(),
             host: new.host.to_owned(),
             rollout: new.backing.as_ref().map(|backing| BodyBacking {
                 id: backing.rollout.as_str().to_owned(),

@@ -30,8 +30,8 @@ pub(crate) struct Live {
     generation: AtomicU64,
     content: OnceLock<Arc<Content>>,
     registry: Arc<Registry>,
-    touches: mpsc::Sender<Arc<Live>>,
-    this: Weak<Live>,
+    touches: mpsc::Sender<Arc<Self>>,
+    this: Weak<Self>,
 }
 
 impl Live {

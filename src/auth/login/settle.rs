@@ -91,10 +91,10 @@ impl Logins {
             .await
             .map_err(|error| away(&error))?;
         // Whatever session the browser came with ends here: nothing of it is carried over.
-        if let Some(earlier) = self.session_id(ask) {
-            if let Err(error) = self.deps.sessions.end(earlier, ask.now).await {
-                warn!(error = %error, "An earlier session of a browser could not be ended.");
-            }
+        if let Some(earlier) = self.session_id(ask)
+            && let Err(error) = self.deps.sessions.end(earlier, ask.now).await
+        {
+            warn!(error = %error, "An earlier session of a browser could not be ended.");
         }
         let cookie = created.cookie.expose();
         let session = self.names.set(&self.names.session, cookie, Keep::Browser);
