@@ -8,7 +8,6 @@ use tokio::runtime::Handle;
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::identity::Issuer;
-use crate::identity::ProviderId;
 use crate::providers::Epoch;
 use crate::providers::Provider;
 use crate::providers::Providers;
@@ -23,7 +22,6 @@ use crate::providers::client::Endpoint;
 use crate::providers::client::InvalidEndpoint;
 use crate::providers::client::Trust;
 use crate::providers::client::TrustError;
-use crate::providers::fingerprint::Fingerprint;
 use crate::providers::health::Watch;
 use crate::providers::introspection::IntrospectionProvider;
 use crate::providers::jwt::JwtProvider;
@@ -61,66 +59,42 @@ pub(crate) struct Deps {
     pub(crate) state_dir: PathBuf,
 }
 
-/// Why a provider cannot be built: its settings are wrong. One that cannot be reached is no problem here.
+/// Why providers cannot be built: their settings are wrong, and each line says whose and what. One that cannot be reached
+/// is no problem here.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("providers.{provider}: {cause}")]
-pub(crate) struct BuildProblem {
-    /// Which provider.
-    pub(crate) provider: ProviderId,
-    /// What is wrong, without any secret.
-    pub(crate) cause: String,
-}
-
-/// The live providers of one configuration. Their background work ends with the last one who holds them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Built(Vec<(Fingerprint, Arc<dyn Provider>)>);
-
-impl Built {
-    /// All of them, found by what they own.
-    pub(crate) fn providers(&self) -> Providers {
-        Providers::new(self.0.iter().map(|(_, provider)| Arc::clone(provider)))
-    }
-
-    fn same(&self, fingerprint: Fingerprint) -> Option<&Arc<dyn Provider>> {
-        self.0
-            .iter()
-            .find(|(built, _)| *built == fingerprint)
-            .map(|(_, provider)| provider)
-    }
-}
+#[error("{}", .0.join("\n"))]
+pub(crate) struct BuildProblems(pub(crate) Vec<String>);
 
 /// Builds the providers of a configuration. Those of `before` whose settings did not change are used again, with their
-/// connections, keys and breakers. Must not be called on a thread that may not block: files are read.
+/// connections, keys and breakers; the background work of the others ends with the last one who holds them. Must not be
+/// called on a thread that may not block: files are read.
 ///
 /// # Errors
 ///
-/// Every problem of every provider.
+/// Every problem of every provider, without any secret.
 pub(crate) fn build(
     all: &[Settings],
+    before: Option<&Providers>,
     deps: &Deps,
-    before: &Built,
-) -> Result<Built, Vec<BuildProblem>> {
+) -> Result<Providers, BuildProblems> {
     let trust = Trust::of_system();
     let mut built = Vec::with_capacity(all.len());
     let mut problems = Vec::new();
     for settings in all {
         let fingerprint = settings.fingerprint();
-        let provider = match before.same(fingerprint) {
+        let provider = match before.and_then(|before| before.built_from(fingerprint)) {
             Some(provider) => Ok(Arc::clone(provider)),
             None => one(settings, &trust, deps),
         };
         match provider {
             Ok(provider) => built.push((fingerprint, provider)),
-            Err(Problem(cause)) => problems.push(BuildProblem {
-                provider: settings.id.clone(),
-                cause,
-            }),
+            Err(Problem(cause)) => problems.push(format!("providers.{}: {cause}", settings.id)),
         }
     }
     if problems.is_empty() {
-        Ok(Built(built))
+        Ok(Providers::of(built))
     } else {
-        Err(problems)
+        Err(BuildProblems(problems))
     }
 }
 
@@ -339,5 +313,65 @@ impl Deps {
             background: Handle::current(),
             state_dir: PathBuf::from("/nonexistent"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::fixture::Idp;
+    use crate::providers::fixture::KEYS;
+    use crate::providers::fixture::until;
+
+    #[tokio::test]
+    async fn a_provider_lives_through_a_reload_unless_its_settings_changed() {
+        let idp = Idp::start().await;
+        let deps = Deps::for_test();
+        let (kept, mut changed) = (idp.introspection(), idp.oidc());
+        let first = build(&[kept.clone(), changed.clone()], None, &deps).unwrap();
+        changed.client.retries += 1;
+        let second = build(&[kept.clone(), changed.clone()], Some(&first), &deps).unwrap();
+        let same = |id| Arc::ptr_eq(first.named(id).unwrap(), second.named(id).unwrap());
+        assert!(same(&kept.id));
+        assert!(!same(&changed.id));
+        let epochs = [&first, &second].map(|all| all.named(&changed.id).unwrap().epoch().current());
+        assert_ne!(
+            epochs[0], epochs[1],
+            "old verdicts do not fit the new provider"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_dropped_provider_asks_nothing_any_more() {
+        let idp = Idp::start().await;
+        let settings = idp.jwt(settings::Keys::Url(idp.fake.url(KEYS)));
+        let all = build(&[settings], None, &Deps::for_test()).unwrap();
+        until(|| !idp.fake.seen(KEYS).is_empty()).await;
+        drop(all);
+        crate::providers::fixture::pass(std::time::Duration::from_secs(3_600)).await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(idp.fake.seen(KEYS).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn every_problem_of_every_provider_is_named() {
+        let idp = Idp::start().await;
+        let mut old = idp.introspection();
+        let KindSettings::Introspection(introspection) = &mut old.kind else {
+            panic!("a server that introspects")
+        };
+        introspection.url = "http://sso.example/introspect".to_owned();
+        let mut new = idp.oidc();
+        new.client.ca = Some("/nonexistent/ca.pem".into());
+        let problems = build(&[old, new], None, &Deps::for_test()).unwrap_err();
+        let text = problems.to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            "providers.legacy: url: it must begin with https:// unless the host is this machine"
+        );
+        assert!(lines[1].starts_with("providers.modern: /nonexistent/ca.pem: "));
     }
 }

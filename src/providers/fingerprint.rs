@@ -17,8 +17,8 @@ use crate::providers::settings::Settings;
 use crate::providers::settings::Verify;
 
 /// A digest of everything a provider is built from. Secrets count too, so it stays in memory and is never printed.
-#[derive(Clone, Copy, Eq, PartialEq)]
-pub(crate) struct Fingerprint([u8; 32]);
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub(in crate::providers) struct Fingerprint([u8; 32]);
 
 impl std::fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -28,8 +28,8 @@ impl std::fmt::Debug for Fingerprint {
 
 impl Settings {
     /// Equal for settings that build the same provider. The certificate file counts by what is in it.
-    pub(crate) fn fingerprint(&self) -> Fingerprint {
-        let mut hash = Hash(digest::Context::new(&digest::SHA256));
+    pub(in crate::providers) fn fingerprint(&self) -> Fingerprint {
+        let mut hash = Digest(digest::Context::new(&digest::SHA256));
         settings(&mut hash, self);
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(hash.0.finish().as_ref());
@@ -39,9 +39,9 @@ impl Settings {
 
 /// Every field is written with its length before it, so that no two settings read alike. Structs are taken apart without
 /// `..`: a new field does not compile until it is counted.
-struct Hash(digest::Context);
+struct Digest(digest::Context);
 
-impl Hash {
+impl Digest {
     fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.number(bytes.len() as u64);
         self.0.update(bytes);
@@ -84,7 +84,7 @@ impl Hash {
     }
 }
 
-fn settings(hash: &mut Hash, settings: &Settings) {
+fn settings(hash: &mut Digest, settings: &Settings) {
     let Settings {
         id,
         owns: owned,
@@ -108,7 +108,7 @@ fn settings(hash: &mut Hash, settings: &Settings) {
     kind(hash, what);
 }
 
-fn owns(hash: &mut Hash, owns: &Owns) {
+fn owns(hash: &mut Digest, owns: &Owns) {
     let Owns {
         issuers,
         cookies,
@@ -124,7 +124,7 @@ fn owns(hash: &mut Hash, owns: &Owns) {
         .optional(api_key_header.as_ref().map(http::HeaderName::as_str));
 }
 
-fn client(hash: &mut Hash, client: &settings::Client) {
+fn client(hash: &mut Digest, client: &settings::Client) {
     let settings::Client {
         timeout,
         max_inflight,
@@ -152,7 +152,7 @@ fn client(hash: &mut Hash, client: &settings::Client) {
         .span(*open_for);
 }
 
-fn kind(hash: &mut Hash, kind: &KindSettings) {
+fn kind(hash: &mut Digest, kind: &KindSettings) {
     match kind {
         KindSettings::Oidc(oidc) => {
             let settings::Oidc {
@@ -235,7 +235,7 @@ fn kind(hash: &mut Hash, kind: &KindSettings) {
 }
 
 #[cfg(feature = "ldap")]
-fn ldap(hash: &mut Hash, ldap: &settings::Ldap) {
+fn ldap(hash: &mut Digest, ldap: &settings::Ldap) {
     let settings::Ldap {
         issuer,
         url,
@@ -263,7 +263,7 @@ fn ldap(hash: &mut Hash, ldap: &settings::Ldap) {
     hash.span(*cache);
 }
 
-fn verify(hash: &mut Hash, verify: &Verify) {
+fn verify(hash: &mut Digest, verify: &Verify) {
     let Verify {
         algorithms,
         audiences,
@@ -284,7 +284,7 @@ fn verify(hash: &mut Hash, verify: &Verify) {
         .span(*jwks_refresh);
 }
 
-fn keys(hash: &mut Hash, keys: &Keys) {
+fn keys(hash: &mut Digest, keys: &Keys) {
     match keys {
         Keys::Discovered => hash.text("discovered"),
         Keys::Url(url) => hash.text("url").text(url),
@@ -293,7 +293,7 @@ fn keys(hash: &mut Hash, keys: &Keys) {
     };
 }
 
-fn oauth_client(hash: &mut Hash, client: &OAuthClient) {
+fn oauth_client(hash: &mut Digest, client: &OAuthClient) {
     let OAuthClient { id, auth } = client;
     hash.text(id);
     match auth {
@@ -302,4 +302,67 @@ fn oauth_client(hash: &mut Hash, client: &OAuthClient) {
         ClientAuth::PrivateKeyJwt(key) => hash.text("key").text(key.expose()),
         ClientAuth::None => hash.text("none"),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Issuer;
+    use crate::providers::fixture::Idp;
+    use crate::secret::Secret;
+
+    #[tokio::test]
+    async fn whatever_changes_changes_the_fingerprint() {
+        let idp = Idp::start().await;
+        let settings = idp.oidc();
+        let change = |change: &dyn Fn(&mut Settings, &mut settings::Oidc)| {
+            let mut changed = settings.clone();
+            let KindSettings::Oidc(mut oidc) = changed.kind.clone() else {
+                panic!("an OpenID provider")
+            };
+            change(&mut changed, &mut oidc);
+            changed.kind = KindSettings::Oidc(oidc);
+            changed.fingerprint()
+        };
+        let own = settings.fingerprint();
+        assert_eq!(change(&|_, _| {}), own);
+        let all: [(&str, &dyn Fn(&mut Settings, &mut settings::Oidc)); 8] = [
+            ("owns", &|s, _| {
+                s.owns.issuers.push(Issuer::new("https://b"))
+            }),
+            ("claims", &|s, _| s.claims.reverse()),
+            ("assurance", &|s, _| s.assurance.fixed = Some("pwd".into())),
+            ("timeout", &|s, _| {
+                s.client.timeout += Duration::from_nanos(1)
+            }),
+            ("secret", &|_, oidc| {
+                let auth = ClientAuth::SecretBasic(Secret::new("another".to_owned()));
+                oidc.client.as_mut().unwrap().auth = auth;
+            }),
+            ("method", &|_, oidc| {
+                let auth = ClientAuth::SecretPost(Secret::new("the secret".to_owned()));
+                oidc.client.as_mut().unwrap().auth = auth;
+            }),
+            ("audiences", &|_, oidc| {
+                oidc.verify.audiences.push("b".into())
+            }),
+            ("keys", &|_, oidc| {
+                oidc.keys = Keys::Url("https://b/keys".to_owned())
+            }),
+        ];
+        for (name, one) in all {
+            assert_ne!(change(one), own, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_certificate_file_counts_by_its_content() {
+        let idp = Idp::start().await;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut settings = idp.oidc();
+        settings.client.ca = Some(file.path().to_owned());
+        let before = settings.fingerprint();
+        std::fs::write(file.path(), "other").unwrap();
+        assert_ne!(settings.fingerprint(), before);
+    }
 }

@@ -12,7 +12,6 @@ use crate::identity::Credential;
 use crate::identity::Issuer;
 use crate::identity::ProviderId;
 use crate::providers::Authenticated;
-use crate::providers::Built;
 use crate::providers::Deps;
 use crate::providers::Owns;
 use crate::providers::Provider;
@@ -206,9 +205,8 @@ pub(super) fn settings(id: &str, owns: Owns, kind: KindSettings) -> Settings {
 
 /// One live provider.
 pub(super) fn built(settings: &Settings, deps: &Deps) -> std::sync::Arc<dyn Provider> {
-    let all = build(std::slice::from_ref(settings), deps, &Built::default()).unwrap();
-    let providers = all.providers();
-    std::sync::Arc::clone(providers.named(&settings.id).unwrap())
+    let all = build(std::slice::from_ref(settings), None, deps).unwrap();
+    std::sync::Arc::clone(all.named(&settings.id).unwrap())
 }
 
 /// One live provider whose first fetches have succeeded.

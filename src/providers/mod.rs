@@ -32,11 +32,9 @@ mod vouch;
 mod watched;
 
 pub(crate) use authenticated::Authenticated;
-pub(crate) use build::BuildProblem;
-pub(crate) use build::Built;
+pub(crate) use build::BuildProblems;
 pub(crate) use build::Deps;
 pub(crate) use build::build;
-pub(crate) use fingerprint::Fingerprint;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -53,6 +51,7 @@ use crate::identity::Issuer;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
+use crate::providers::fingerprint::Fingerprint;
 use crate::secret::Secret;
 
 /// Why a provider did not vouch for a credential.
@@ -254,10 +253,12 @@ pub(crate) trait Login: fmt::Debug + Send + Sync {
     }
 }
 
-/// All providers of a snapshot, found by what they own.
-#[derive(Debug, Default)]
+/// All providers of a snapshot. Which of them owns a credential is a question of one application: `auth` asks it.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Providers {
     all: HashMap<ProviderId, Arc<dyn Provider>>,
+    /// What each was built from, for the next reload.
+    built: HashMap<Fingerprint, ProviderId>,
 }
 
 impl Providers {
@@ -265,7 +266,20 @@ impl Providers {
     pub(crate) fn new(all: impl IntoIterator<Item = Arc<dyn Provider>>) -> Self {
         Self {
             all: all.into_iter().map(|p| (p.id().clone(), p)).collect(),
+            built: HashMap::new(),
         }
+    }
+
+    fn of(all: Vec<(Fingerprint, Arc<dyn Provider>)>) -> Self {
+        let built = all.iter().map(|(built, p)| (*built, p.id().clone()));
+        Self {
+            built: built.collect(),
+            ..Self::new(all.into_iter().map(|(_, provider)| provider))
+        }
+    }
+
+    fn built_from(&self, fingerprint: Fingerprint) -> Option<&Arc<dyn Provider>> {
+        self.named(self.built.get(&fingerprint)?)
     }
 
     /// By name.
