@@ -219,7 +219,7 @@ pub(crate) fn blot_all(node: &Node, report: &mut Report) {
 
 /// Words that YAML 1.1 reads as booleans and YAML 1.2 as text.
 fn is_trap(text: &str) -> bool {
-    ["yes", "no", "on", "off", "y", "n"]
+    ["yes", "no", "on", "off"]
         .iter()
         .any(|word| text.eq_ignore_ascii_case(word))
 }

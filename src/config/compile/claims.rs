@@ -227,22 +227,29 @@ pub(super) fn template(
     let mut roots: Vec<&str> = template.roots().collect();
     roots.sort_unstable();
     roots.dedup();
+    let mut sound = true;
     for root in roots {
-        check_root(context, at, root, speakers);
+        sound &= check_root(context, at, root, speakers);
     }
-    Some(template)
+    sound.then_some(template)
 }
 
-fn check_root(context: &mut Context<'_>, at: &At<String>, first: &str, speakers: &[&Words]) {
+/// Whether the providers concerned map what a template reads.
+fn check_root(
+    context: &mut Context<'_>,
+    at: &At<String>,
+    first: &str,
+    speakers: &[&Words],
+) -> bool {
     if first == "link" {
         context
             .report
             .error(at.mark, "`link`: links are not in this build")
             .value(&at.value);
-        return;
+        return false;
     }
     if RESERVED_NAMES.contains(&first) {
-        return;
+        return true;
     }
     let lacking: Vec<&str> = speakers
         .iter()
@@ -250,7 +257,7 @@ fn check_root(context: &mut Context<'_>, at: &At<String>, first: &str, speakers:
         .map(|words| words.provider.as_str())
         .collect();
     if lacking.is_empty() {
-        return;
+        return true;
     }
     if lacking.len() < speakers.len() {
         // With a default the template says itself what happens.
@@ -261,7 +268,7 @@ fn check_root(context: &mut Context<'_>, at: &At<String>, first: &str, speakers:
                 .value(&at.value)
                 .hint(format!("add `{first}` to its `claims`, or say what happens without it: `{{{first}|omit}}` or `{{{first}|default:…}}`"));
         }
-        return;
+        return true;
     }
     let known: Vec<&str> = speakers
         .iter()
@@ -280,6 +287,7 @@ fn check_root(context: &mut Context<'_>, at: &At<String>, first: &str, speakers:
         )
         .value(&at.value)
         .hint(hint);
+    false
 }
 
 /// A key set as JSON: everything in it is a text or a list of texts.

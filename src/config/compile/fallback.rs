@@ -138,7 +138,7 @@ fn fallback(
     Some(Fallback {
         app: AppId::new(&name.value),
         from: from?,
-        when: when?.items.iter().map(|at| outage(at.value)).collect(),
+        when: when?.items.iter().map(|at| outage(at.value.0)).collect(),
         provider_down_for: down_for,
         not_paths,
         max_age,

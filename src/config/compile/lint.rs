@@ -41,6 +41,10 @@ const fn order(mode: Mode) -> u8 {
 pub(super) fn stages(context: &mut Context<'_>, all: &[Placed], acknowledged: Option<Acknowledge>) {
     let skip = acknowledged == Some(Acknowledge::Skip);
     for (before, after) in all.iter().zip(all.iter().skip(1)) {
+        if before.stage.index + 1 != after.stage.index {
+            // The stage between could not be read.
+            continue;
+        }
         let (was, is) = (order(before.stage.mode), order(after.stage.mode));
         if is < was {
             context

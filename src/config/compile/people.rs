@@ -66,8 +66,12 @@ pub(super) fn canonical(
             .hint("name an attribute that is unique, such as `hr:{employee_id}`");
         return None;
     }
+    let mut sound = true;
     for name in &names {
-        proof(context, at, name, providers);
+        sound &= proof(context, at, name, providers);
+    }
+    if !sound {
+        return None;
     }
     let joined = joined(context, at, &names, providers);
     let normalise = canonical
@@ -88,8 +92,8 @@ pub(super) fn canonical(
     })
 }
 
-/// Reports an attribute that joins people who may be different ones.
-fn proof(context: &mut Context<'_>, at: &At<String>, name: &str, providers: &[Provider]) {
+/// Whether an attribute proves who somebody is; reports one that joins people who may be different ones.
+fn proof(context: &mut Context<'_>, at: &At<String>, name: &str, providers: &[Provider]) -> bool {
     if RESERVED_NAMES.contains(&name) {
         context
             .report
@@ -98,7 +102,7 @@ fn proof(context: &mut Context<'_>, at: &At<String>, name: &str, providers: &[Pr
                 format!("`{name}` is known only once the canonical name is"),
             )
             .value(&at.value);
-        return;
+        return false;
     }
     let weak = |claim: &str| NO_PROOF.contains(&claim.to_ascii_lowercase().as_str());
     let behind = providers
@@ -110,13 +114,14 @@ fn proof(context: &mut Context<'_>, at: &At<String>, name: &str, providers: &[Pr
     } else {
         behind
     };
-    if let Some(source) = source {
+    if let Some(source) = &source {
         context
             .report
             .error(at.mark, format!("`{source}` does not prove who somebody is"))
             .value(&at.value)
             .hint("an address or a display name can belong to somebody else tomorrow; join people by an identifier that is never given twice");
     }
+    source.is_none()
 }
 
 /// Providers that may speak about every attribute of the template.

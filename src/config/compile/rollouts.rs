@@ -25,6 +25,7 @@ use crate::rollout::AppId;
 use crate::rollout::BeforeKnown;
 use crate::rollout::Bucketing;
 use crate::rollout::Cohorts;
+use crate::rollout::Mode;
 use crate::rollout::OnDecrease;
 use crate::rollout::Percent;
 use crate::rollout::PinnedAtFrom;
@@ -316,12 +317,11 @@ fn short_stage(
     }
     let pair = pair?;
     let parts = stages::Parts {
-        mode: crate::rollout::Mode::Canary,
+        mode: Mode::Canary,
         percent: raw.percent.get(),
         assign: &raw.assign,
         accept: &raw.accept,
         other_arm: &raw.other_arm,
-        mark: raw.mark,
     };
     let mut stage = stages::compile(context, &parts, &pair, cohorts);
     stage.id = SHORT_STAGE.into();
@@ -366,8 +366,12 @@ fn staged_stage(
             assign: &raw.assign,
             accept: &raw.accept,
             other_arm: &raw.other_arm,
-            mark: raw.mark,
         };
+        if parts.mode == Mode::Canary && raw.assign.is_absent() {
+            context
+                .report
+                .warning(raw.mark, "nobody moves in this stage: it has no rules");
+        }
         let mut stage = stages::compile(context, &parts, &pair, cohorts);
         stage.id = id.value.as_str().into();
         stage.index = index;
@@ -379,10 +383,8 @@ fn staged_stage(
         });
     }
     let present = present(context, staged, &mut all, complete)?;
-    if complete {
-        let acknowledged = raw.change.get().and_then(|change| change.acknowledge.get());
-        lint::stages(context, &all, acknowledged.map(|at| at.value));
-    }
+    let acknowledged = raw.change.get().and_then(|change| change.acknowledge.get());
+    lint::stages(context, &all, acknowledged.map(|at| at.value));
     all.into_iter().nth(present).map(|placed| placed.stage)
 }
 

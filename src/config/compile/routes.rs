@@ -48,23 +48,23 @@ pub(super) fn method(context: &mut Context<'_>, at: &At<String>) -> Option<Metho
 
 /// The routes of an application: its public paths, then its routes, or everything for the admitted.
 pub(super) fn compile(context: &mut Context<'_>, raw: &RawApp) -> Vec<Route> {
-    let mut routes: Vec<(Route, Mark)> = Vec::new();
+    let mut routes: Vec<(Route, Mark, bool)> = Vec::new();
     for at in raw.public_paths.get().map_or(&[][..], |list| &list.items) {
         if let Some(path) = own_path(context, at) {
-            routes.push((plain(path, Access::Public), at.mark));
+            routes.push((plain(path, Access::Public), at.mark, true));
         }
     }
     match raw.routes.get() {
         Some(list) => {
             for raw in &list.items {
                 let compiled = route(context, raw);
-                routes.extend(compiled.map(|route| (route, raw.mark)));
+                routes.extend(compiled.map(|route| (route, raw.mark, raw.methods.is_absent())));
             }
         }
-        None => routes.push((plain("/*".into(), Access::Required), raw.mark)),
+        None => routes.push((plain("/*".into(), Access::Required), raw.mark, true)),
     }
     unreachable_routes(context, &routes);
-    routes.into_iter().map(|(route, _)| route).collect()
+    routes.into_iter().map(|(route, ..)| route).collect()
 }
 
 /// A pattern outside of our own paths.
@@ -182,11 +182,11 @@ fn require_of(context: &mut Context<'_>, raw: &RawRequire, access: Access) -> Re
 }
 
 /// The first match wins: reports routes whose every request is taken by an earlier one.
-fn unreachable_routes(context: &mut Context<'_>, routes: &[(Route, Mark)]) {
+fn unreachable_routes(context: &mut Context<'_>, routes: &[(Route, Mark, bool)]) {
     // Only a pattern for every method takes everything; exact paths are compared by a set.
     let mut wild: Vec<(&str, u32)> = Vec::new();
     let mut exact: std::collections::HashMap<&str, u32> = std::collections::HashMap::new();
-    for (route, mark) in routes {
+    for (route, mark, every_method) in routes {
         let path = &*route.path;
         let by = wild
             .iter()
@@ -205,7 +205,7 @@ fn unreachable_routes(context: &mut Context<'_>, routes: &[(Route, Mark)]) {
                 .value(path)
                 .hint("the first match wins: put the narrower route first");
         }
-        if route.methods.is_empty() {
+        if *every_method {
             match path.strip_suffix('*') {
                 Some(prefix) => wild.push((prefix, mark.line)),
                 None => {

@@ -18,7 +18,6 @@ use crate::config::shape::At;
 use crate::config::shape::Field;
 use crate::config::shape::List;
 use crate::config::shape::Named;
-use crate::config::tree::Mark;
 use crate::identity::ProviderId;
 use crate::rollout::AcceptOverride;
 use crate::rollout::Arm;
@@ -46,8 +45,6 @@ pub(super) struct Parts<'a> {
     pub(super) accept: &'a Field<Named<RawAccept>>,
     /// API credentials of the other arm.
     pub(super) other_arm: &'a Field<At<OtherArmWord>>,
-    /// Where the stage stands.
-    pub(super) mark: Mark,
 }
 
 /// A mode by its word.
@@ -96,7 +93,7 @@ pub(super) fn compile(
         }
         assign.extend(rule);
     }
-    percents(context, parts, &assign);
+    percents(context, parts);
     Stage {
         id: "".into(),
         index: 0,
@@ -219,7 +216,7 @@ fn rule(
 }
 
 /// All percents of a rollout read the same bucket: a later one that is not greater moves nobody.
-fn percents(context: &mut Context<'_>, parts: &Parts<'_>, assign: &[AssignRule]) {
+fn percents(context: &mut Context<'_>, parts: &Parts<'_>) {
     let raw = parts.assign.get().map_or(&[][..], |list| &list.items);
     let mut highest: Option<Percent> = None;
     for raw in raw {
@@ -232,15 +229,6 @@ fn percents(context: &mut Context<'_>, parts: &Parts<'_>, assign: &[AssignRule])
                 .error(at.mark, "this percent moves nobody: an earlier one is as high, and all read the same bucket");
         }
         highest = highest.max(Some(at.value));
-    }
-    if parts.mode == Mode::Canary
-        && assign.is_empty()
-        && parts.assign.is_absent()
-        && parts.percent.is_none()
-    {
-        context
-            .report
-            .warning(parts.mark, "nobody moves in this stage: it has no rules");
     }
 }
 

@@ -361,6 +361,9 @@ pub(super) fn client(
         ("secret", !raw.secret.is_absent(), wants_secret),
         ("key", !raw.key.is_absent(), wants_key),
     ] {
+        if matches!(raw.auth, Field::Broken) {
+            continue;
+        }
         if wanted && !given {
             context
                 .report

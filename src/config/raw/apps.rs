@@ -1,5 +1,13 @@
 //! `apps`, `fallback`: what stands behind the proxy.
 
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use schemars::Schema;
+use schemars::SchemaGenerator;
+
+use crate::config::problem::Report;
 use crate::config::raw::RawCertificate;
 use crate::config::raw::RawFile;
 use crate::config::scalar::Network;
@@ -8,9 +16,12 @@ use crate::config::scalar::Whole;
 use crate::config::shape::At;
 use crate::config::shape::List;
 use crate::config::shape::Named;
+use crate::config::shape::Shape;
 use crate::config::shape::mappings;
+use crate::config::shape::scalar;
 use crate::config::shape::words;
-use std::path::PathBuf;
+use crate::config::tree::Node;
+use crate::identity::Refusal;
 
 mappings! {
     /// An application behind the proxy.
@@ -130,7 +141,7 @@ mappings! {
         /// Where logins start then. Default: the other provider of the rollout.
         to: At<String>,
         /// The outages that count. Required.
-        when: List<At<OutageWord>>,
+        when: List<At<Outages>>,
         /// What may start elsewhere. Default `new_logins`.
         scope: At<FallbackScope>,
         /// What else must hold.
@@ -222,5 +233,60 @@ words! {
     FallbackScope {
         /// New logins only.
         "new_logins" => NewLogins,
+    }
+}
+
+/// Every refusal: the words that never stand among outages.
+const REFUSALS: &[Refusal] = &[
+    Refusal::BadCredentials,
+    Refusal::Expired,
+    Refusal::BadSignature,
+    Refusal::WrongIssuer,
+    Refusal::WrongAudience,
+    Refusal::Inactive,
+    Refusal::Revoked,
+    Refusal::Disabled,
+    Refusal::Locked,
+    Refusal::MfaRequired,
+    Refusal::Policy,
+    Refusal::NoLink,
+    Refusal::LinkConflict,
+    Refusal::PopFailed,
+    Refusal::Replay,
+    Refusal::NotAccepted,
+    Refusal::Quarantined,
+    Refusal::Ambiguous,
+    Refusal::Unsupported,
+];
+
+/// An outage. The names of refusals are known here, to say why they never stand in its place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outages(pub(crate) OutageWord);
+
+impl Shape for Outages {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        let text = &*scalar(node, "an outage", report)?.text;
+        if REFUSALS.iter().any(|refusal| refusal.as_str() == text) {
+            report
+                .error(node.mark, format!("`{text}` is a refusal: it never opens another door"))
+                .value(text)
+                .hint("a fallback is for outages; who was refused at one provider must not get in at the other");
+            return None;
+        }
+        OutageWord::read(node, report).map(Self)
+    }
+}
+
+impl JsonSchema for Outages {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        OutageWord::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        OutageWord::json_schema(generator)
     }
 }
