@@ -15,7 +15,6 @@ use crate::auth::Reports;
 use crate::config::settings::Settings;
 use crate::identity::ProviderId;
 use crate::providers;
-use crate::providers::Built;
 use crate::providers::Providers;
 use crate::providers::settings::KindSettings;
 use crate::proxy::AppEntry;
@@ -39,9 +38,9 @@ use crate::telemetry::metrics::Names;
 pub(super) fn snapshot(
     process: &Process,
     settings: &Settings,
-    before: (&Built, Option<&Snapshot>),
+    before: (Option<&Providers>, Option<&Snapshot>),
     generation: u64,
-) -> Result<(Snapshot, Built), String> {
+) -> Result<(Snapshot, Arc<Providers>), String> {
     let deps = providers::Deps {
         clock: Arc::clone(&process.clock),
         entropy: Arc::clone(&process.entropy),
@@ -49,11 +48,8 @@ pub(super) fn snapshot(
         background: process.background.clone(),
         state_dir: settings.state_dir.clone(),
     };
-    let built = providers::build(&settings.providers, &deps, before.0).map_err(|problems| {
-        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        lines.join("\n")
-    })?;
-    let providers = Arc::new(built.providers());
+    let built = providers::build(&settings.providers, before.0, &deps).map_err(|problems| problems.to_string())?;
+    let providers = Arc::new(built);
     let gate = Deps {
         providers: Arc::clone(&providers),
         cohorts: Arc::new(settings.cohorts.clone()),
@@ -103,7 +99,7 @@ pub(super) fn snapshot(
         gate: Gate::new(gate),
         apps,
     };
-    Ok((snapshot, built))
+    Ok((snapshot, providers))
 }
 
 /// Our cookies begin like this, on TLS and on plain loopback listeners.

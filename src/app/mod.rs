@@ -22,7 +22,6 @@ use crate::admin::Admin;
 use crate::app::process::Process;
 use crate::app::reload::Reloader;
 use crate::control::KillError;
-use crate::providers::Built;
 use crate::proxy::Service;
 use crate::proxy::serve::Workers;
 use crate::proxy::serve::listen::BindError;
@@ -99,7 +98,7 @@ impl Running {
         // Listening comes first: a taken address must not cost the keys, the log and the kill switch a try.
         let bound = Bound::open(&settings.server)?;
         let process = Arc::new(Process::start(&settings)?);
-        let built = build::snapshot(&process, &settings, (&Built::default(), None), 1).map_err(StartError::Build)?;
+        let built = build::snapshot(&process, &settings, (None, None), 1).map_err(StartError::Build)?;
         let reloader = Reloader::start(Arc::clone(&process), options.config, read, built, bound.certificates());
         let handlers = (Arc::clone(&process), Arc::clone(&reloader));
         let entries = settings.server.limits.cache_entries;

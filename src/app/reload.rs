@@ -26,7 +26,6 @@ use crate::config;
 use crate::config::Source;
 use crate::config::System;
 use crate::config::settings::Settings;
-use crate::providers::Built;
 use crate::providers::Providers;
 use crate::proxy::Snapshot;
 use crate::proxy::settings::Drain;
@@ -76,7 +75,7 @@ struct State {
     settings: Arc<Settings>,
     generation: u64,
     /// The live providers, for the next build.
-    built: Built,
+    built: Arc<Providers>,
     /// What was wrong with the last file, if it was refused.
     refused: Option<String>,
     files: BTreeSet<PathBuf>,
@@ -88,7 +87,7 @@ impl Reloader {
         process: Arc<Process>,
         path: PathBuf,
         read: Read,
-        (snapshot, built): (Snapshot, Built),
+        (snapshot, built): (Snapshot, Arc<Providers>),
         certificates: Vec<Arc<Certificates>>,
     ) -> Arc<Self> {
         let Read { settings, files } = read;
@@ -124,8 +123,8 @@ impl Reloader {
     }
 
     /// The live providers.
-    pub(super) fn providers(&self) -> Providers {
-        self.state().built.providers()
+    pub(super) fn providers(&self) -> Arc<Providers> {
+        Arc::clone(&self.state().built)
     }
 
     /// What was wrong with the last file, if it was refused.
@@ -154,7 +153,7 @@ impl Reloader {
             Ok(read) => {
                 state.files = read.files.iter().cloned().collect();
                 let (generation, running) = (state.generation + 1, self.snapshots.load());
-                let built = build::snapshot(&self.process, &read.settings, (&state.built, Some(&running)), generation);
+                let built = build::snapshot(&self.process, &read.settings, (Some(&*state.built), Some(&**running)), generation);
                 built.map(|(snapshot, built)| (read.settings, snapshot, built, generation))
             }
             Err(problem) => Err(problem),
