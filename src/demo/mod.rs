@@ -116,7 +116,7 @@ fn write_config(dir: &Path, old: &DemoProvider, new: &DemoProvider, upstream: So
     };
     let text = format!(
         "# Written by `authferry demo`. Edit, save, and watch: no restart.\nversion: 1\n\nserver:\n  listen: 127.0.0.1:0\n  \
-         admin: {{ listen: 127.0.0.1:0 }}\n  state_dir: {}\n\nproviders:\n{}{}\n\
+         admin: {{ listen: 127.0.0.1:0 }}\n  state_dir: {}\n\ntelemetry: {{ access_log: {{ file: {} }} }}\n\nproviders:\n{}{}\n\
          # Who is one person at both: the old user number, which both providers tell.\n\
          identity: {{ canonical: {{ template: \"uid:{{subject}}\" }} }}\n\n\
          apps:\n  intranet:\n    hosts: [127.0.0.1, localhost]\n    upstream: {{ url: \"http://{upstream}\" }}\n    \
@@ -124,6 +124,7 @@ fn write_config(dir: &Path, old: &DemoProvider, new: &DemoProvider, upstream: So
          rollout:\n  from: old\n  to: new\n  bucketing: {{ salt: demo }}\n  assign:\n    \
          - {{ percent: 10, to: new }}      # 0, 25, 50, 100 …\n",
         dir.display(),
+        dir.join("access.log").display(),
         provider("old", old),
         provider("new", new),
     );
