@@ -86,11 +86,6 @@ async fn ambiguous_framing_is_refused_and_nothing_is_smuggled() {
     let proxy = Proxy::start(&two_providers(&old, &new, &upstream, 50));
     let smuggled = "GET /public/smuggled HTTP/1.1\r\nHost: app.test\r\n\r\n";
     for framing in [
-        format!("Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"),
-        format!(
-            "Transfer-Encoding: chunked\r\nContent-Length: {}\r\n\r\n0\r\n\r\n{smuggled}",
-            smuggled.len() + 5
-        ),
         format!("Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n{smuggled}"),
         format!("Transfer-Encoding: xchunked\r\n\r\n{smuggled}"),
         format!("Transfer_Encoding: chunked\r\n\r\n{smuggled}"),
@@ -106,4 +101,25 @@ async fn ambiguous_framing_is_refused_and_nothing_is_smuggled() {
         assert_eq!(status, 400, "{framing}");
     }
     assert_eq!(upstream.hits(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_length_beside_chunks_counts_for_nothing_and_ends_the_connection() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&two_providers(&old, &new, &upstream, 50));
+    let smuggled = "GET /public/smuggled HTTP/1.1\r\nHost: app.test\r\n\r\n";
+    let lengths = ["6".to_owned(), (smuggled.len() + 5).to_string()];
+    for framing in [
+        format!("Content-Length: {}\r\nTransfer-Encoding: chunked", lengths[0]),
+        format!("Transfer-Encoding: chunked\r\nContent-Length: {}", lengths[1]),
+    ] {
+        let bytes = format!("POST /public/first HTTP/1.1\r\nHost: app.test\r\n{framing}\r\n\r\n0\r\n\r\n{smuggled}");
+        let answer = raw(proxy.address, bytes.as_bytes()).await;
+        assert!([200, 400].contains(&answer.status), "{framing}");
+        assert_eq!(answer.header("connection"), Some("close"), "{framing}");
+    }
+    for seen in upstream.seen() {
+        assert!(!seen.head.contains("smuggled"), "{}", seen.head);
+        assert!(seen.all("content-length").is_empty(), "{}", seen.head);
+    }
 }
