@@ -18,8 +18,8 @@ server:
   admin: {{ listen: 127.0.0.1:0, token: {{ file: "{directory}/admin.token" }} }}
   state_dir: "{directory}/state"
 providers:
-  old: {{ jwt: {{ issuer: "https://old.example", keys: {{ file: "{directory}/keys.json" }}, verify: {{ audiences: [app] }}, claims: {{ subject: sub, groups: groups }} }} }}
-  new: {{ jwt: {{ issuer: "https://new.example", keys: {{ file: "{directory}/keys.json" }}, verify: {{ audiences: [app] }}, claims: {{ subject: sub, groups: groups }} }} }}
+  old: {{ jwt: {{ issuer: "https://old.example", jwks: {{ file: "{directory}/keys.json" }}, verify: {{ audiences: [app] }}, claims: {{ subject: sub, groups: groups }} }} }}
+  new: {{ jwt: {{ issuer: "https://new.example", jwks: {{ file: "{directory}/keys.json" }}, verify: {{ audiences: [app] }}, claims: {{ subject: sub, groups: groups }} }} }}
 apps:
   app:
     hosts: [app.test]

@@ -101,7 +101,8 @@ providers:
     oidc:
       issuer: "{new}"
       client: {{ id: proxy, secret: {{ file: "{{dir}}/proxy.secret" }} }}
-      verify: {{ audiences: [proxy-exchange], access_token_markers: [{{ claim: typ, equals: Bearer }}] }}
+      owns: {{ access_token_markers: [{{ claim: typ, equals: Bearer }}] }}
+      verify: {{ audiences: [proxy-exchange] }}
       claims: {{ subject: legacy_uid, name: preferred_username, groups: groups }}
       authoritative: {{ claims: [legacy_uid] }}
 identity: {{ canonical: {{ template: "uid:{{subject}}" }} }}
