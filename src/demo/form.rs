@@ -1,7 +1,6 @@
 //! The little HTML and form encoding that the demonstration's servers need.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -41,8 +40,7 @@ pub(super) fn encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            // Writing to a String does not fail.
-            drop(write!(out, "%{byte:02X}"));
+            out.push_str(&format!("%{byte:02X}"));
         }
     }
     out
@@ -76,10 +74,10 @@ pub(super) fn sign_in(query: &HashMap<String, String>) -> String {
     let mut names: Vec<_> = query.iter().filter(|(name, _)| *name != "who").collect();
     names.sort();
     for (name, value) in names {
-        drop(write!(html, "<input type=hidden name=\"{}\" value=\"{}\">", escape(name), escape(value)));
+        html.push_str(&format!("<input type=hidden name=\"{}\" value=\"{}\">", escape(name), escape(value)));
     }
     for person in PEOPLE {
-        drop(write!(html, "<button name=who value=\"{0}\">{0}</button>", person.name));
+        html.push_str(&format!("<button name=who value=\"{0}\">{0}</button>", person.name));
     }
     html + "</form>"
 }

@@ -1,6 +1,5 @@
 //! The old application: it believes `X-Remote-User`, and shows what it was told.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,7 +27,7 @@ impl OldApp {
         for (name, value) in request.headers() {
             if name.as_str().starts_with("x-remote-") {
                 let value = form::escape(&String::from_utf8_lossy(value.as_bytes()));
-                drop(write!(rows, "<tr><th>{name}<td><code>{value}</code>"));
+                rows.push_str(&format!("<tr><th>{name}<td><code>{value}</code>"));
             }
         }
         let ((old_people, old_times), (new_people, new_times)) = (self.old.seen(), self.new.seen());

@@ -258,12 +258,12 @@ impl Provider for LdapProvider {
         if username.is_empty() || password.expose().is_empty() {
             return Err(Refusal::BadCredentials.into());
         }
-        let _room = self.room.try_acquire().map_err(|_| Outage::Shed)?;
+        let _room = self.room.try_acquire().or(Err(Outage::Shed))?;
         let limit = self.settings.client.timeout;
         let bind = async {
             timeout(limit, self.bind(username, password.expose(), now))
                 .await
-                .map_err(|_| Outage::Timeout)?
+                .or(Err(Outage::Timeout))?
         };
         guarded(&self.breaker, bind).await
     }

@@ -104,7 +104,7 @@ impl SessionProbeProvider {
 fn headers(answer: &Answer) -> Result<ClaimMap, Outage> {
     let mut members = Map::new();
     for (name, value) in &answer.headers {
-        let value = value.to_str().map_err(|_| Outage::Malformed)?;
+        let value = value.to_str().or(Err(Outage::Malformed))?;
         if members
             .insert(name.as_str().to_owned(), Value::from(value))
             .is_some()
@@ -139,7 +139,7 @@ impl Provider for SessionProbeProvider {
             return Err(Refusal::Unsupported.into());
         };
         let pair = format!("{cookie}={}", value.expose());
-        let mut pair = HeaderValue::try_from(pair).map_err(|_| Refusal::BadCredentials)?;
+        let mut pair = HeaderValue::try_from(pair).or(Err(Refusal::BadCredentials))?;
         pair.set_sensitive(true);
         let call = Call::get(Operation::Probe, &self.endpoint)
             .header(header::COOKIE, pair)

@@ -53,7 +53,7 @@ impl Voucher {
         claims: &ClaimMap,
         expires: UnixTime,
     ) -> Result<Authenticated, Refusal> {
-        let subject = Subject::try_from(subject).map_err(|_| Refusal::BadCredentials)?;
+        let subject = Subject::try_from(subject).or(Err(Refusal::BadCredentials))?;
         if claims.member("cnf").is_some_and(|cnf| !cnf.is_null()) {
             return Err(Refusal::PopFailed);
         }

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     fn number(text: &str) -> Result<u32, String> {
-        text.trim().parse().map_err(|_| "not a number".to_owned())
+        text.trim().parse().or(Err("not a number".to_owned()))
     }
 
     #[test]
