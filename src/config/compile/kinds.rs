@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::config::compile::address::Peer;
 use crate::config::compile::address::path_pattern;
 use crate::config::compile::address::url;
+use crate::config::compile::client;
 use crate::config::compile::context::Context;
 use crate::config::compile::headers;
 use crate::config::compile::providers::Kind;
@@ -86,7 +87,7 @@ fn oidc(context: &mut Context<'_>, name: &str, raw: &RawOidc) -> Option<Kind> {
         jwks => tokens::keys(context, jwks.get(), algs),
     };
     let client = match &raw.client {
-        Field::Given(client) => tokens::client(context, client, true).map(Some),
+        Field::Given(client) => client::client(context, client, true).map(Some),
         Field::Absent => Some(None),
         Field::Broken => None,
     };
@@ -197,7 +198,7 @@ fn introspection(context: &mut Context<'_>, name: &str, raw: &RawIntrospection) 
     let endpoint = raw.url.required(raw.mark, "url", &mut context.report);
     let good_url = endpoint.and_then(|at| url(context, at, Peer::Provider));
     let client = raw.client.required(raw.mark, "client", &mut context.report);
-    let client = client.and_then(|client| tokens::client(context, client, false));
+    let client = client.and_then(|client| client::client(context, client, false));
     let cache = cache(context, &raw.cache);
     let prefixes = raw.owns.get().and_then(|owns| owns.opaque_prefixes.get());
     for prefix in prefixes.map_or(&[][..], |list| &list.items) {

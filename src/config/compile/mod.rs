@@ -5,13 +5,17 @@
 
 mod address;
 mod apps;
+mod canonical;
 mod claims;
+mod client;
 mod context;
 mod directory;
 mod fallback;
 mod headers;
 mod kinds;
 mod lint;
+mod listeners;
+mod membership;
 mod people;
 mod providers;
 mod rollouts;
@@ -20,6 +24,7 @@ mod secrets;
 mod server;
 mod stages;
 mod tokens;
+mod upstream;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -66,14 +71,14 @@ pub(super) fn compile(raw: &RawConfig, source: &Source, report: Report) -> Outco
 fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     version(context, raw);
     let mut providers = providers::compile(context, raw);
-    let canonical = people::canonical(context, raw, &providers);
+    let canonical = canonical::canonical(context, raw, &providers);
     let cohorts = people::cohorts(context, raw, &providers);
-    let membership = rollouts::membership(context, raw);
+    let membership = membership::membership(context, raw);
     let rollouts = rollouts::compile(context, raw, &providers, &cohorts);
     let apps = apps::compile(context, raw, &providers, &membership.speakers);
     let fallbacks = fallback::compile(context, raw, &providers, &membership);
     let state_dir = server::state_dir(context, raw);
-    let server = server::server(context, raw, has_logins(raw));
+    let server = listeners::server(context, raw, has_logins(raw));
     let sessions = server::sessions(context, raw, &server);
     callbacks(context, &providers);
     session_cookie(context, &providers, &sessions.cookie);

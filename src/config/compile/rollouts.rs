@@ -1,7 +1,5 @@
 //! `rollout` and `rollouts`: both forms become one list of plans in their present stage.
 
-use std::collections::HashMap;
-
 use crate::config::compile::context::Context;
 use crate::config::compile::lint;
 use crate::config::compile::providers::Provider;
@@ -48,28 +46,17 @@ pub(super) struct Pair<'a> {
     pub(super) to: &'a At<String>,
 }
 
-/// Who moves which application: for what an application sees, and for what moves it.
-#[derive(Debug, Default)]
-pub(super) struct Membership {
-    /// By application: the providers whose people it sees.
-    pub(super) speakers: HashMap<String, Vec<String>>,
-    /// Applications without a rollout, with their provider.
-    pub(super) single: Vec<(AppId, ProviderId)>,
-    /// By application: the two sides of its rollout.
-    pub(super) pairs: HashMap<String, (String, String)>,
-}
-
 /// A rollout in either form.
-struct Either<'a> {
-    name: &'a str,
-    mark: Mark,
+pub(super) struct Either<'a> {
+    pub(super) name: &'a str,
+    pub(super) mark: Mark,
     apps: &'a Field<List<At<String>>>,
-    from: &'a Field<At<String>>,
-    to: &'a Field<At<String>>,
+    pub(super) from: &'a Field<At<String>>,
+    pub(super) to: &'a Field<At<String>>,
     bucketing: &'a Field<RawBucketing>,
 }
 
-fn all(raw: &RawConfig) -> Vec<Either<'_>> {
+pub(super) fn all(raw: &RawConfig) -> Vec<Either<'_>> {
     let short = raw.rollout.get().map(|short| Either {
         name: SHORT_NAME,
         mark: short.mark,
@@ -94,91 +81,8 @@ fn all(raw: &RawConfig) -> Vec<Either<'_>> {
     short.into_iter().chain(staged).collect()
 }
 
-/// Finds out which rollout or provider each application belongs to: exactly one.
-pub(super) fn membership(context: &mut Context<'_>, raw: &RawConfig) -> Membership {
-    if let (Some(short), Some(_)) = (raw.rollout.get(), raw.rollouts.get()) {
-        context
-            .report
-            .error(short.mark, "either `rollout` or `rollouts`, not both")
-            .hint("the short form is one entry of `rollouts` called `default`");
-    }
-    let mut membership = Membership::default();
-    let mut moved: HashMap<String, String> = HashMap::new();
-    for rollout in all(raw) {
-        for (name, mark) in apps_of(raw, &rollout) {
-            if let Some(mark) = mark {
-                let at = At {
-                    value: name.clone(),
-                    mark,
-                };
-                if !context.knows_app(&at) {
-                    continue;
-                }
-            }
-            if let Some(other) = moved.insert(name.clone(), rollout.name.to_owned()) {
-                let twice = mark.unwrap_or(rollout.mark);
-                let message = if other == rollout.name {
-                    format!("`{name}` stands here twice")
-                } else {
-                    format!("`{name}` is moved by the rollout `{other}` already")
-                };
-                context.report.error(twice, message).value(&name);
-                continue;
-            }
-            if let (Some(from), Some(to)) = (rollout.from.get(), rollout.to.get()) {
-                let pair = (from.value.clone(), to.value.clone());
-                membership
-                    .speakers
-                    .insert(name.clone(), vec![pair.0.clone(), pair.1.clone()]);
-                membership.pairs.insert(name, pair);
-            }
-        }
-    }
-    let broken = matches!(raw.rollout, Field::Broken)
-        || matches!(raw.rollouts, Field::Broken)
-        || raw
-            .rollouts
-            .get()
-            .is_some_and(|named| named.entries.iter().any(|(_, entry)| entry.is_none()));
-    for (name, app) in raw
-        .apps
-        .get()
-        .into_iter()
-        .flat_map(|named| named.readable())
-    {
-        match (app.provider.get(), moved.get(&name.value)) {
-            (Some(at), Some(rollout)) => {
-                context
-                    .report
-                    .error(at.mark, format!("`{}` is moved by the rollout `{rollout}`: it has no provider of its own", name.value))
-                    .value(&at.value)
-                    .hint("remove `provider`, or take the application out of the rollout");
-            }
-            (Some(at), None) => {
-                if context.knows_provider(at) {
-                    membership
-                        .speakers
-                        .insert(name.value.clone(), vec![at.value.clone()]);
-                    membership
-                        .single
-                        .push((AppId::new(&name.value), ProviderId::new(&at.value)));
-                }
-            }
-            (None, None) if app.provider.is_absent() && !broken => {
-                context
-                    .report
-                    .error(name.mark, format!("nobody can sign in to `{}`", name.value))
-                    .value(&name.value)
-                    .hint("name its `provider`, or list it in the `apps` of a rollout");
-            }
-            (None, _) => {}
-        }
-    }
-    membership
-}
-
 /// The applications of a rollout: those listed, or in the short form all without a provider of their own.
-fn apps_of(raw: &RawConfig, rollout: &Either<'_>) -> Vec<(String, Option<Mark>)> {
+pub(super) fn apps_of(raw: &RawConfig, rollout: &Either<'_>) -> Vec<(String, Option<Mark>)> {
     if let Some(list) = rollout.apps.get() {
         return list
             .items

@@ -7,12 +7,14 @@ mod people;
 mod providers;
 mod rollouts;
 mod server;
+mod tokens;
 
 pub(crate) use apps::*;
 pub(crate) use people::*;
 pub(crate) use providers::*;
 pub(crate) use rollouts::*;
 pub(crate) use server::*;
+pub(crate) use tokens::*;
 
 use std::borrow::Cow;
 use std::path::PathBuf;

@@ -1,27 +1,20 @@
 //! `providers`: who vouches for people, and how we ask.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 
-use schemars::JsonSchema;
-use schemars::Schema;
-use schemars::SchemaGenerator;
-use schemars::json_schema;
-
-use crate::config::problem::Report;
 use crate::config::raw::RawFile;
-use crate::config::raw::RawSecretText;
 use crate::config::scalar::Span;
 use crate::config::scalar::Whole;
 use crate::config::shape::At;
 use crate::config::shape::List;
 use crate::config::shape::Named;
-use crate::config::shape::Shape;
-use crate::config::shape::blot_all;
 use crate::config::shape::mappings;
 use crate::config::shape::words;
-use crate::config::tree::Node;
 use crate::rollout::Percent;
+use crate::config::raw::RawClient;
+use crate::config::raw::RawKeys;
+use crate::config::raw::RawOwnsTokens;
+use crate::config::raw::RawVerify;
 
 mappings! {
     /// An identity provider: exactly one kind.
@@ -261,24 +254,6 @@ mappings! {
         assurance: RawAssurance,
     }
 
-    /// How signed tokens are recognised.
-    RawOwnsTokens {
-        /// Issuers of its tokens. Default: `issuer` alone.
-        issuers: List<At<String>>,
-        /// The `typ` of its access tokens: `at+jwt` (RFC 9068); `JWT` needs `access_token_markers`. Default `[at+jwt]`, and `JWT` where markers are given.
-        token_types: List<At<TokenType>>,
-        /// What tells a plain `JWT` from an ID token.
-        access_token_markers: List<RawMarker>,
-    }
-
-    /// A claim that only access tokens have.
-    RawMarker {
-        /// The claim. Required.
-        claim: At<String>,
-        /// Its value. Required.
-        equals: At<String>,
-    }
-
     /// How opaque tokens are recognised.
     RawOwnsOpaque {
         /// What its tokens begin with. Default: every opaque token; needed as soon as two providers have opaque tokens.
@@ -290,48 +265,6 @@ mappings! {
         /// The names of its cookies. Required.
         cookies: List<At<String>>,
         @later "basic";
-    }
-
-    /// How signed tokens are judged.
-    RawVerify {
-        /// Signature algorithms. Default `[RS256, PS256, ES256, EdDSA]`. HS algorithms only stand alone, with `jwks.shared_secret`.
-        algs: List<At<Alg>>,
-        /// Any of these must be in `aud`. Required.
-        audiences: List<At<String>>,
-        /// Whether any `typ` is taken: only for `jwt` providers whose issuer signs nothing but access tokens. Default `false`.
-        any_typ: At<bool>,
-        /// Tolerated clock difference. Default `30s`, at most `5m`.
-        leeway: At<Span>,
-        /// The longest life of a token. Default `24h`.
-        max_life: At<Span>,
-        /// How old a key set may grow while it cannot be fetched. Default `24h`.
-        jwks_max_stale: At<Span>,
-        /// How often the key set is fetched. Default `10m`.
-        jwks_refresh: At<Span>,
-    }
-
-    /// The keys of an issuer.
-    one of RawKeys {
-        /// Where its key set is fetched.
-        url: At<String>,
-        /// A file: a key set in JSON, or one key in PEM; read again when it changes.
-        file: At<PathBuf>,
-        /// The key set itself.
-        inline: Inline,
-        /// A secret shared with the issuer, for HS algorithms.
-        shared_secret: RawSecretText,
-    }
-
-    /// Our registration at a provider.
-    RawClient {
-        /// `client_id`. Required.
-        id: At<String>,
-        /// How we prove to be it. Default `client_secret_basic`.
-        auth: At<ClientAuthMethod>,
-        /// The client secret.
-        secret: RawSecretText,
-        /// The private key for `private_key_jwt`, in PEM.
-        key: RawSecretText,
     }
 
     /// For which attributes a provider may speak when people are joined.
@@ -377,80 +310,7 @@ mappings! {
     }
 }
 
-/// A key set written in the configuration: kept as it stands.
-#[derive(Debug)]
-pub(crate) struct Inline(pub(crate) Node);
-
-impl Shape for Inline {
-    fn read(node: &Node, report: &mut Report) -> Option<Self> {
-        // It should hold public keys only; whether it does is not known yet.
-        blot_all(node, report);
-        Some(Self(node.clone()))
-    }
-}
-
-impl JsonSchema for Inline {
-    fn schema_name() -> Cow<'static, str> {
-        "key set".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "object", "required": ["keys"] })
-    }
-}
-
 words! {
-    /// The `typ` of an access token.
-    TokenType {
-        /// RFC 9068.
-        "at+jwt" => AtJwt,
-        /// Anything signed; needs a marker.
-        "JWT" => Jwt,
-    }
-
-    /// Signature algorithms (RFC 7518 §3.1, RFC 8037).
-    Alg {
-        /// RSASSA-PKCS1-v1_5 with SHA-256.
-        "RS256" => Rs256,
-        /// RSASSA-PKCS1-v1_5 with SHA-384.
-        "RS384" => Rs384,
-        /// RSASSA-PKCS1-v1_5 with SHA-512.
-        "RS512" => Rs512,
-        /// RSASSA-PSS with SHA-256.
-        "PS256" => Ps256,
-        /// RSASSA-PSS with SHA-384.
-        "PS384" => Ps384,
-        /// RSASSA-PSS with SHA-512.
-        "PS512" => Ps512,
-        /// ECDSA over P-256.
-        "ES256" => Es256,
-        /// ECDSA over P-384.
-        "ES384" => Es384,
-        /// ECDSA over P-521.
-        "ES512" => Es512,
-        /// Ed25519.
-        "EdDSA" => EdDsa,
-        /// HMAC with SHA-256.
-        "HS256" => Hs256,
-        /// HMAC with SHA-384.
-        "HS384" => Hs384,
-        /// HMAC with SHA-512.
-        "HS512" => Hs512,
-    }
-
-    /// Client authentication (OpenID Connect Core 1.0 §9).
-    ClientAuthMethod {
-        /// The secret in `Authorization`.
-        "client_secret_basic" => SecretBasic,
-        /// The secret in the body.
-        "client_secret_post" => SecretPost,
-        /// A signed assertion.
-        "private_key_jwt" => PrivateKeyJwt,
-        /// A public client.
-        "none" => None,
-        @later "client_secret_jwt", "tls_client_auth", "self_signed_tls_client_auth";
-    }
-
     /// What a probe sends along.
     ProbeSend {
         /// The cookie alone.
