@@ -1,6 +1,9 @@
 //! From an admitted request to the application's answer.
 
+use std::rc::Rc;
+use std::sync::Arc;
 
+use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::header;
@@ -15,11 +18,18 @@ use crate::proxy::respond::Fault;
 use crate::proxy::service::Reply;
 use crate::proxy::service::fault;
 use crate::proxy::snapshot::AppEntry;
+use crate::proxy::upgrade::Handshake;
+use crate::proxy::upstream::Target;
 use crate::proxy::upstream_head::ClientHead;
+use crate::proxy::upstream_head::HeadError;
 use crate::proxy::upstream_head::UpstreamHead;
+use crate::proxy::websocket;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Request id and trace context, as fields.
+pub(super) type Given = [(HeaderName, HeaderValue); 2];
 
 /// What the judgement found.
 pub(super) struct Passage<'a> {
@@ -31,41 +41,61 @@ pub(super) struct Passage<'a> {
     pub(super) trusted: bool,
     /// Who it is.
     pub(super) identity: &'a IdentityHeaders,
+    /// A checked handshake, where the route lets WebSockets pass.
+    pub(super) handshake: Option<Handshake>,
+}
+
+impl Passage<'_> {
+    /// The upstream of the route, or of the application.
+    pub(super) fn target(&self) -> &Arc<Target> {
+        self.app.routes.get(self.route).and_then(Option::as_ref).unwrap_or(&self.app.target)
+    }
+
+    /// The head that the application gets.
+    pub(super) fn head(
+        &self,
+        conn: &Conn,
+        headers: &HeaderMap,
+        request: &CanonicalRequest,
+        given: &Given,
+        upgrade: Option<&Handshake>,
+    ) -> Result<UpstreamHead, HeadError> {
+        let client = ClientHead {
+            method: request.method(),
+            target: request.target(),
+            authority: request.authority().as_field(),
+            headers,
+            hop: conn.hop(),
+            trusted: self.trusted,
+            given,
+            upgrade,
+        };
+        UpstreamHead::new(&client, self.identity, &self.app.head)
+    }
 }
 
 /// Forwards a request and gives the answer to the client.
 pub(super) async fn forward(
-    conn: &Conn,
+    conn: &Rc<Conn>,
     parts: Parts,
     body: ClientBody,
     request: &CanonicalRequest,
     passage: &Passage<'_>,
     mut record: Record,
 ) -> Reply {
-    let app = passage.app;
-    let target = app.routes.get(passage.route).and_then(Option::as_ref).unwrap_or(&app.target);
     let id = HeaderValue::from_bytes(record.request_id.as_str().as_bytes());
     let traceparent = HeaderValue::from_bytes(&record.trace.traceparent());
     let (Ok(id), Ok(traceparent)) = (id, traceparent) else {
         return fault(&Fault::Internal, &parts.headers, conn, record);
     };
     let given = [(X_REQUEST_ID, id), (TRACEPARENT, traceparent)];
-    let head = || {
-        let client = ClientHead {
-            method: request.method(),
-            target: request.target(),
-            authority: request.authority().as_field(),
-            headers: &parts.headers,
-            hop: conn.hop(),
-            trusted: passage.trusted,
-            given: &given,
-            upgrade: None,
-        };
-        UpstreamHead::new(&client, passage.identity, &app.head)
-    };
+    if let Some(handshake) = &passage.handshake {
+        return websocket::open(conn, parts, request, passage, handshake, &given, record).await;
+    }
+    let head = || passage.head(conn, &parts.headers, request, &given, None);
     let body = (!body.is_empty()).then_some(body);
-    let worker = record.worker.clone();
-    match worker.pool.send(target, &app.head, body, head).await {
+    let worker = Rc::clone(&record.worker);
+    match worker.pool.send(passage.target(), &passage.app.head, body, head).await {
         Ok(answer) => {
             // The application has begun to answer: both sides may talk in turns now.
             record.sent.unpace();
@@ -78,6 +108,7 @@ pub(super) async fn forward(
         }
         Err(error) => {
             tracing::debug!(%error, "An upstream did not answer.");
+            record.upstream_failed(&error);
             fault(&Fault::from(&error), &parts.headers, conn, record)
         }
     }

@@ -21,6 +21,7 @@ pub(crate) mod upgrade;
 pub(crate) mod upstream;
 pub(crate) mod upstream_head;
 mod verdicts;
+mod websocket;
 mod worker;
 
 pub(crate) use protected::Protected;

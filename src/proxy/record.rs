@@ -11,9 +11,13 @@ use crate::proxy::body::Ended;
 use crate::proxy::body::OnEnd;
 use crate::proxy::canonical::CanonicalRequest;
 use crate::proxy::client_body::Progress;
+use crate::proxy::upstream::AnswerFault;
+use crate::proxy::upstream::ConnectError;
+use crate::proxy::upstream::SendError;
 use crate::proxy::verdicts::Verdict;
 use crate::proxy::worker::View;
 use crate::proxy::worker::Worker;
+use crate::rollout::KillPosition;
 use crate::telemetry::AccessLine;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::Side;
@@ -22,6 +26,7 @@ use crate::telemetry::TraceContext;
 use crate::telemetry::Value;
 use crate::telemetry::metrics::AppIndex;
 use crate::telemetry::metrics::Attempt;
+use crate::telemetry::metrics::UpstreamError;
 
 /// One request, as it will be logged.
 pub(crate) struct Record {
@@ -39,6 +44,8 @@ pub(crate) struct Record {
     pub(super) verdict: Option<Rc<Verdict>>,
     pub(super) refused: Option<(Option<ProviderId>, Option<CredentialClass>, Attempt)>,
     pub(super) error: Option<&'static str>,
+    /// Where the kill switch stood when the request was judged.
+    pub(super) kill: KillPosition,
 }
 
 /// Our name for a request: 16 random hex digits, also the reference on error pages.
@@ -72,6 +79,25 @@ impl Record {
 }
 
 impl Record {
+    /// The upstream gave no answer; nothing is counted when it was the client's fault.
+    pub(super) fn upstream_failed(&self, error: &SendError) {
+        let kind = match error {
+            SendError::Head(_) | SendError::ClientBody(_) => return,
+            SendError::Busy => UpstreamError::NoOrigin,
+            SendError::Connect(ConnectError::Tls(_)) => UpstreamError::Tls,
+            SendError::Connect(ConnectError::Unresolved(_)) => UpstreamError::NoOrigin,
+            SendError::Connect(ConnectError::Io(_) | ConnectError::Protocol(_)) => UpstreamError::Connect,
+            SendError::Connect(ConnectError::Timeout) | SendError::ConnectTimeout => UpstreamError::Connect,
+            SendError::Timeout => UpstreamError::Timeout,
+            SendError::Broken(_) => UpstreamError::Reset,
+            SendError::BadAnswer(AnswerFault::Handshake) => UpstreamError::Upgrade,
+            SendError::BadAnswer(_) => UpstreamError::Protocol,
+        };
+        if let Some(app) = self.app_index() {
+            self.view.metrics.upstream_error(app, kind);
+        }
+    }
+
     fn span(&self, took: Duration) -> Span {
         let app = self.app.and_then(|app| self.view.snapshot.apps.get(app)).map_or("none", |app| app.settings.id.as_str());
         let method = self.request.as_ref().map_or("-", |request| request.method().as_str());

@@ -19,6 +19,7 @@ use crate::auth::Presented;
 use crate::auth::Reach;
 use crate::auth::TurnedAway;
 use crate::clock::UnixTime;
+use crate::identity::CredentialClass;
 use crate::identity::HeaderScope;
 use crate::identity::Outage;
 use crate::identity::Refusal;
@@ -43,7 +44,9 @@ use crate::proxy::settings::Access;
 use crate::proxy::settings::OnUnauthenticated;
 use crate::proxy::settings::Require;
 use crate::proxy::snapshot::AppEntry;
+use crate::proxy::upgrade::Handshake;
 use crate::proxy::verdicts::Verdict;
+use crate::proxy::websocket;
 use crate::proxy::worker::View;
 use crate::proxy::worker::Worker;
 use crate::proxy::worker::WorkerParts;
@@ -126,6 +129,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         verdict: None,
         refused: None,
         error: None,
+        kill: KillPosition::Off,
         worker: Rc::clone(&worker),
         view: Rc::clone(&view),
     };
@@ -163,6 +167,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         kill: entry.policy.kill(&worker.kill.current()),
         now,
     };
+    record.kill = asked.kill;
     // Our own addresses come before routes: an application cannot shadow them.
     if request.path().starts_with("/.authferry/") {
         return match own_address(&worker, &asked).await {
@@ -190,8 +195,34 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         }
     };
     let trusted = is_trusted(conn.peer().ip(), &snapshot.server.trusted_proxies);
-    let passage = Passage { app: entry, route, trusted, identity };
+    let class = record.verdict.as_ref().map(|verdict| verdict.admitted.class());
+    let handshake = match handshake(&worker, &asked, parts.version, route, class) {
+        Ok(handshake) => handshake,
+        Err(why) => return fault(&why, &parts.headers, &conn, record),
+    };
+    let passage = Passage { app: entry, route, trusted, identity, handshake };
     forward(&conn, parts, body, &request, &passage, record).await
+}
+
+/// A checked handshake, if the client asks for a WebSocket and the route lets it pass.
+fn handshake(
+    worker: &Worker,
+    asked: &Asked<'_>,
+    version: http::Version,
+    route: usize,
+    class: Option<CredentialClass>,
+) -> Result<Option<Handshake>, Fault> {
+    let allowed = asked.entry.settings.routes.get(route).is_some_and(|route| route.websocket);
+    if !allowed || !websocket::may_be_one(asked.request, asked.headers) {
+        return Ok(None);
+    }
+    let extended = asked.request.extended_connect();
+    let method = asked.request.method();
+    let read = Handshake::read(method, version, asked.headers, extended, &*worker.entropy)?;
+    if read.is_some() && websocket::is_foreign(asked.headers, asked.request, class) {
+        return Err(Fault::Forbidden);
+    }
+    Ok(read)
 }
 
 /// Answers an address of ours.
@@ -458,6 +489,12 @@ pub(super) fn fault(why: &Fault, headers: &HeaderMap, conn: &Conn, mut record: R
     record.error.get_or_insert(why.as_str());
     let response = respond::page(why, headers, record.request_id.as_str());
     page(response, conn, record)
+}
+
+/// An answer without a body.
+pub(super) fn empty(response: Response<Bytes>, record: Record) -> Reply {
+    let (parts, _) = response.into_parts();
+    Response::from_parts(parts, ResponseBody::empty(record))
 }
 
 /// A page of ours.

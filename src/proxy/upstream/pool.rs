@@ -268,7 +268,12 @@ where
         Ok((Ready::H2(link), false))
     }
 
-    fn group(&self, target: &Arc<Target>) -> Rc<Group<B>> {
+    /// Who looks names up.
+    pub(super) fn resolver(&self) -> &Arc<Resolver> {
+        &self.0.resolver
+    }
+
+    pub(super) fn group(&self, target: &Arc<Target>) -> Rc<Group<B>> {
         if let Some(group) = self.0.groups.borrow().get(&target.id()) {
             return group.clone();
         }

@@ -1,0 +1,104 @@
+//! Asking an upstream for another protocol: on a connection of its own, which never belongs to the pool.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use http::StatusCode;
+use http::response::Parts;
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use http_body_util::Empty;
+use http_body_util::Limited;
+use hyper::client::conn::http1;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::task::spawn_local;
+use tokio::time::Instant;
+use tokio::time::timeout;
+
+use crate::proxy::upgrade::Handshake;
+use crate::proxy::upstream::answer;
+use crate::proxy::upstream::answer::AnswerFault;
+use crate::proxy::upstream::connect;
+use crate::proxy::upstream::connect::ConnectError;
+use crate::proxy::upstream::link::BoxError;
+use crate::proxy::upstream::link::H1_BUFFER;
+use crate::proxy::upstream::link::MAX_HEAD;
+use crate::proxy::upstream::pool::Pool;
+use crate::proxy::upstream::pool::SendError;
+use crate::proxy::upstream::target::Target;
+use crate::proxy::upstream_head::HeadPolicy;
+use crate::proxy::upstream_head::UpstreamHead;
+
+/// The body of an answer that refuses, at most; the rest is cut off by a broken connection, never silently.
+const MAX_REFUSAL: usize = 64 * 1024;
+
+/// What came of asking.
+pub(crate) enum Switched {
+    /// The head of a judged 101, and the upstream's side of the tunnel once the client has been told.
+    Yes(Parts, OnUpgrade),
+    /// Another answer.
+    No(Response<Bytes>),
+}
+
+impl<B> Pool<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// Asks for a WebSocket. Nothing is tried twice.
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`]; a 101 that does not fit the handshake is one.
+    pub(crate) async fn switch(
+        &self,
+        target: &Arc<Target>,
+        policy: &HeadPolicy,
+        handshake: &Handshake,
+        head: UpstreamHead,
+    ) -> Result<Switched, SendError> {
+        let group = self.group(target);
+        let site = group.choose(target, 0, Instant::now()).and_then(|index| target.sites().get(index)).ok_or(SendError::Busy)?;
+        let stream = connect::open(target, site, self.resolver()).await.map_err(|error| match error {
+            ConnectError::Timeout => SendError::ConnectTimeout,
+            error @ (ConnectError::Unresolved(_) | ConnectError::Io(_) | ConnectError::Tls(_) | ConnectError::Protocol(_)) => {
+                SendError::Connect(error)
+            }
+        })?;
+        let (mut sender, connection) = http1::Builder::new()
+            .max_buf_size(H1_BUFFER)
+            .max_header_size(MAX_HEAD)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| SendError::Connect(ConnectError::Protocol(error)))?;
+        spawn_local(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::trace!(%error, "An upstream connection ended before its tunnel.");
+            }
+        });
+        let host = (!target.settings().preserve_host).then_some(&site.authority);
+        let request = head.into_h1(host, Empty::<Bytes>::new());
+        let limit = target.settings().response_timeout;
+        let response = match timeout(limit, sender.send_request(request)).await {
+            Ok(answered) => answered.map_err(SendError::broken)?,
+            Err(_) => return Err(SendError::Timeout),
+        };
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let (mut parts, body) = response.into_parts();
+            answer::clean(&mut parts, policy)?;
+            let body = timeout(limit, Limited::new(body, MAX_REFUSAL).collect()).await;
+            let body = body.ok().and_then(Result::ok).ok_or(SendError::BadAnswer(AnswerFault::Malformed))?.to_bytes();
+            return Ok(Switched::No(Response::from_parts(parts, body)));
+        }
+        if handshake.judge(response.headers()).is_err() {
+            return Err(SendError::BadAnswer(AnswerFault::Handshake));
+        }
+        let mut response = response;
+        let upgrade = hyper::upgrade::on(&mut response);
+        let (mut parts, _) = response.into_parts();
+        answer::clean(&mut parts, policy)?;
+        Ok(Switched::Yes(parts, upgrade))
+    }
+}

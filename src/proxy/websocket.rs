@@ -1,0 +1,121 @@
+//! A request that becomes a WebSocket: judged like any other, then a tunnel.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::Method;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use http::request::Parts;
+use hyper_util::rt::TokioIo;
+use tokio::task::spawn_local;
+
+use crate::identity::CredentialClass;
+use crate::proxy::canonical::CanonicalRequest;
+use crate::proxy::conn::Conn;
+use crate::proxy::conn::InFlight;
+use crate::proxy::forward::Given;
+use crate::proxy::forward::Passage;
+use crate::proxy::record::Record;
+use crate::proxy::respond::Fault;
+use crate::proxy::service::Reply;
+use crate::proxy::service::empty;
+use crate::proxy::service::fault;
+use crate::proxy::service::page;
+use crate::proxy::upgrade::Handshake;
+use crate::proxy::upgrade::tunnel;
+use crate::proxy::upstream::Switched;
+
+/// Whether another site opened the WebSocket with this browser's session (RFC 6455 §10.2): browsers send cookies and
+/// `Origin` along, and nothing else protects a WebSocket from other sites.
+pub(super) fn is_foreign(headers: &HeaderMap, request: &CanonicalRequest, class: Option<CredentialClass>) -> bool {
+    match class {
+        Some(CredentialClass::Session) | None => {}
+        // A page of another site cannot add these.
+        Some(
+            CredentialClass::Bearer
+            | CredentialClass::Opaque
+            | CredentialClass::ApiKey
+            | CredentialClass::Refresh,
+        ) => return false,
+        // Browsers add these by themselves.
+        Some(CredentialClass::Basic | CredentialClass::ClientCert) => {}
+    }
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    match (origins.next(), origins.next()) {
+        (None, _) => false,
+        (Some(only), None) => {
+            let authority = request.authority().as_field().as_bytes();
+            let scheme: &[u8] = if request.secure() { b"https://" } else { b"http://" };
+            let own = only.as_bytes().strip_prefix(scheme).unwrap_or_default();
+            !own.eq_ignore_ascii_case(authority)
+        }
+        (Some(_), Some(_)) => true,
+    }
+}
+
+/// Asks the application for a WebSocket and lets the two talk.
+pub(super) async fn open(
+    conn: &Rc<Conn>,
+    mut parts: Parts,
+    request: &CanonicalRequest,
+    passage: &Passage<'_>,
+    handshake: &Handshake,
+    given: &Given,
+    mut record: Record,
+) -> Reply {
+    let target = passage.target();
+    let head = match passage.head(conn, &parts.headers, request, given, Some(handshake)) {
+        Ok(head) => head,
+        Err(error) => return fault(&Fault::from(error), &parts.headers, conn, record),
+    };
+    let worker = Rc::clone(&record.worker);
+    let (mut answer, upstream) = match worker.pool.switch(target, &passage.app.head, handshake, head).await {
+        Ok(Switched::Yes(answer, upstream)) => (answer, upstream),
+        Ok(Switched::No(response)) => {
+            // The client may have sent frames already: they must not become its next request.
+            conn.close_after_answer();
+            return page(response, conn, record);
+        }
+        Err(error) => {
+            record.upstream_failed(&error);
+            return fault(&Fault::from(&error), &parts.headers, conn, record);
+        }
+    };
+    let client = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
+    let Some(client) = client else {
+        return fault(&Fault::Internal, &parts.headers, conn, record);
+    };
+    handshake.answer_fields(&mut answer.headers);
+    record.status = if handshake.multiplexed() { 200 } else { 101 };
+    let (in_flight, leaving) = (InFlight::begin(Rc::clone(conn)), conn.closing());
+    let (verdict, view) = (record.verdict.clone(), Rc::clone(&record.view));
+    let kill = record.kill;
+    spawn_local(async move {
+        let _in_flight = in_flight;
+        let (client, upstream) = tokio::join!(client, upstream);
+        let (client, upstream) = match (client, upstream) {
+            (Ok(client), Ok(upstream)) => (TokioIo::new(client), TokioIo::new(upstream)),
+            // One of them went away while the other was being told.
+            (Err(_), _) | (_, Err(_)) => return,
+        };
+        let still_good = || match &verdict {
+            Some(verdict) => verdict.admitted.still_good(kill, worker.now()),
+            None => true,
+        };
+        let end = tunnel::run(client, upstream, leaving, still_good).await;
+        view.metrics.tunnel_closed(end);
+    });
+    let status = if handshake.multiplexed() { StatusCode::OK } else { StatusCode::SWITCHING_PROTOCOLS };
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    *response.headers_mut() = answer.headers;
+    empty(response, record)
+}
+
+/// Whether the method and version can carry a handshake at all: asked before anything is read.
+pub(super) fn may_be_one(request: &CanonicalRequest, headers: &HeaderMap) -> bool {
+    *request.method() == Method::GET && (request.extended_connect() || headers.contains_key(header::UPGRADE))
+}
