@@ -22,6 +22,11 @@ fn with_legacy(upstream: &str, provider: &str) -> String {
     // Nobody signs in by browser here: a side with a login beside one without would be refused.
     let client = "      client: { id: proxy, secret: { file: \"{dir}/proxy.secret\" } }\n";
     let after = after.replace(client, "").replace("      scopes: [openid, profile, email, groups]\n", "");
+    // Old systems number their people and do not always list groups.
+    let after = after
+        .replace("{groups|sort|join:,}", "{groups|sort|join:,|omit}")
+        .replace("{subject}", "{subject|text}")
+        .replace("{name}", "{name|omit}");
     format!("{before}  legacy:\n{provider}{after}")
 }
 

@@ -172,7 +172,10 @@ mod tests {
             let mut half = [0; 4];
             client.read_exact(&mut half).await.unwrap();
             leave.send(()).unwrap();
-            tokio::task::yield_now().await;
+            // Until the order has arrived.
+            for _ in 0..16 {
+                tokio::task::yield_now().await;
+            }
             upstream.write_all(&[3, 4, 0x82, 0x01, 9]).await.unwrap();
             let mut rest = Vec::new();
             client.read_to_end(&mut rest).await.unwrap();
