@@ -37,13 +37,20 @@ impl Walk<'_> {
         if let Some(items) = schema.get("items") {
             self.visit(items, &format!("{place}[]"));
         }
-        if let Some(named) = schema.get("additionalProperties").filter(|named| named.is_object()) {
+        if let Some(named) = schema
+            .get("additionalProperties")
+            .filter(|named| named.is_object())
+        {
             self.visit(named, &format!("{place}.NAME"));
         }
     }
 
     fn section(&mut self, name: &str, definition: &Value, place: &str) {
-        if let Some(known) = self.sections.iter_mut().find(|section| section.name == name) {
+        if let Some(known) = self
+            .sections
+            .iter_mut()
+            .find(|section| section.name == name)
+        {
             known.places.push(place.to_owned());
             return;
         }
@@ -56,7 +63,11 @@ impl Walk<'_> {
 
     fn properties(&mut self, definition: &Value, place: &str) {
         for (key, schema) in definition["properties"].as_object().unwrap() {
-            let below = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
+            let below = if place.is_empty() {
+                key.clone()
+            } else {
+                format!("{place}.{key}")
+            };
             self.visit(schema, &below);
         }
     }
@@ -76,13 +87,19 @@ fn kind(schema: &Value, definitions: &Map<String, Value>) -> String {
         };
     }
     if let Some(words) = schema.get("enum").and_then(Value::as_array) {
-        let words: Vec<String> = words.iter().map(|word| format!("`{}`", word.as_str().unwrap())).collect();
+        let words: Vec<String> = words
+            .iter()
+            .map(|word| format!("`{}`", word.as_str().unwrap()))
+            .collect();
         return words.join(", ");
     }
     if let Some(items) = schema.get("items") {
         return format!("list: {}", kind(items, definitions));
     }
-    if let Some(named) = schema.get("additionalProperties").filter(|named| named.is_object()) {
+    if let Some(named) = schema
+        .get("additionalProperties")
+        .filter(|named| named.is_object())
+    {
         return format!("by name: {}", kind(named, definitions));
     }
     match schema["type"].as_str().unwrap() {
@@ -94,7 +111,8 @@ fn kind(schema: &Value, definitions: &Map<String, Value>) -> String {
 
 /// The sentences of a description: required, default, reloads, and the rest.
 fn sentences(description: &str) -> (bool, String, bool, String) {
-    let (mut required, mut default, mut reloads, mut meaning) = (false, String::new(), true, Vec::new());
+    let (mut required, mut default, mut reloads, mut meaning) =
+        (false, String::new(), true, Vec::new());
     // A sentence ends with a dot before a capital letter or a code span; `1.0` and `a.b` do not.
     let mut rest = description;
     while !rest.is_empty() {
@@ -108,7 +126,10 @@ fn sentences(description: &str) -> (bool, String, bool, String) {
             "Required." => required = true,
             "Not reloaded." => reloads = false,
             _ if sentence.starts_with("Default") => {
-                let text = sentence.trim_start_matches("Default").trim_start_matches(':').trim();
+                let text = sentence
+                    .trim_start_matches("Default")
+                    .trim_start_matches(':')
+                    .trim();
                 default = text.trim_end_matches('.').to_owned();
             }
             _ => meaning.push(sentence),
@@ -118,14 +139,27 @@ fn sentences(description: &str) -> (bool, String, bool, String) {
 }
 
 fn table(definition: &Value, definitions: &Map<String, Value>) -> String {
-    let mut text = String::from("| Key | Value | Default | Reloads | Meaning |\n|---|---|---|---|---|\n");
+    let mut text =
+        String::from("| Key | Value | Default | Reloads | Meaning |\n|---|---|---|---|---|\n");
     for (key, schema) in definition["properties"].as_object().unwrap() {
-        let (required, default, reloads, meaning) = sentences(schema["description"].as_str().unwrap());
-        let default = if required { "**required**".to_owned() } else { default };
+        let (required, default, reloads, meaning) =
+            sentences(schema["description"].as_str().unwrap());
+        let default = if required {
+            "**required**".to_owned()
+        } else {
+            default
+        };
         let reloads = if reloads { "yes" } else { "no" };
         let kind = kind(schema, definitions);
         let cell = |text: &str| text.replace('|', "\\|");
-        writeln!(text, "| `{key}` | {} | {} | {reloads} | {} |", cell(&kind), cell(&default), cell(&meaning)).unwrap();
+        writeln!(
+            text,
+            "| `{key}` | {} | {} | {reloads} | {} |",
+            cell(&kind),
+            cell(&default),
+            cell(&meaning)
+        )
+        .unwrap();
     }
     text
 }
@@ -142,7 +176,11 @@ fn tables() -> String {
     for Section { name, places } in &walk.sections {
         let definition = &definitions[name];
         let places: Vec<String> = places.iter().map(|place| format!("`{place}`")).collect();
-        let one = if definition["maxProperties"] == 1 { " Exactly one key." } else { "" };
+        let one = if definition["maxProperties"] == 1 {
+            " Exactly one key."
+        } else {
+            ""
+        };
         write!(
             text,
             "\n### {name}\n\nAt {}. {}{one}\n\n{}",
@@ -165,8 +203,14 @@ fn the_page_says_what_the_code_reads() {
         fs::write(&path, format!("{head}{MARK}{tables}")).unwrap();
         return;
     }
-    let difference = made.lines().zip(tables.lines()).find(|(page, code)| page != code);
-    assert!(made == tables, "run with UPDATE_REFERENCE=1; first difference: {difference:?}");
+    let difference = made
+        .lines()
+        .zip(tables.lines())
+        .find(|(page, code)| page != code);
+    assert!(
+        made == tables,
+        "run with UPDATE_REFERENCE=1; first difference: {difference:?}"
+    );
 }
 
 #[test]
@@ -176,8 +220,16 @@ fn every_definition_stands_on_the_page_once_and_says_what_it_is() {
     let mut seen = BTreeMap::new();
     for (name, definition) in schema["$defs"].as_object().unwrap() {
         if definition["properties"].is_object() {
-            assert!(definition["description"].as_str().is_some_and(|text| !text.is_empty()), "{name}");
-            seen.insert(name.as_str(), tables.matches(&format!("\n### {name}\n")).count());
+            assert!(
+                definition["description"]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty()),
+                "{name}"
+            );
+            seen.insert(
+                name.as_str(),
+                tables.matches(&format!("\n### {name}\n")).count(),
+            );
         }
     }
     assert!(30 < seen.len());
@@ -188,6 +240,9 @@ fn every_definition_stands_on_the_page_once_and_says_what_it_is() {
 fn a_description_is_taken_apart_at_its_sentences() {
     let (required, default, reloads, meaning) =
         sentences("The public address. Default `127.0.0.1:8080`. `X` overrides it. Not reloaded.");
-    assert_eq!((required, default.as_str(), reloads), (false, "`127.0.0.1:8080`", false));
+    assert_eq!(
+        (required, default.as_str(), reloads),
+        (false, "`127.0.0.1:8080`", false)
+    );
     assert_eq!(meaning, "The public address. `X` overrides it.");
 }
