@@ -83,4 +83,6 @@ pub(crate) fn load(source: &Source) -> Result<Compiled, Problems> {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

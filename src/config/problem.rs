@@ -287,7 +287,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// The quoted line of a file that is not YAML: only its first key, since what follows may be a secret.
+/// What to hide in a line of a file that is not YAML: all but a first key that looks like one of ours.
 fn blots_of_unreadable(text: &str, mark: Mark) -> Option<Range<usize>> {
     let start: usize = text
         .split_inclusive('\n')
@@ -295,10 +295,13 @@ fn blots_of_unreadable(text: &str, mark: Mark) -> Option<Range<usize>> {
         .map(str::len)
         .sum();
     let line = text.get(start..)?.lines().next()?;
-    let shown = line.find(':').map_or_else(
-        || line.len() - line.trim_start_matches([' ', '-']).len(),
-        |colon| colon + 1,
-    );
+    let indent = line.len() - line.trim_start_matches([' ', '-']).len();
+    let word = |key: &str| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let item = line.trim_start().starts_with('-');
+    let shown = match line.find(':') {
+        Some(colon) if !item && line.get(indent..colon).is_some_and(word) => colon + 1,
+        Some(_) | None => indent,
+    };
     let spaces = line
         .get(shown..)
         .map_or(0, |rest| rest.len() - rest.trim_start().len());
@@ -421,6 +424,8 @@ mod tests {
         let blot = blots_of_unreadable(text, at(3, 1)).unwrap();
         assert_eq!(&text[blot], "MIIEabc");
         assert_eq!(blots_of_unreadable(text, at(9, 1)), None);
+        let blot = blots_of_unreadable("- Hunter2: ]", at(1, 1)).unwrap();
+        assert_eq!(blot, 2..12);
     }
 
     #[test]

@@ -293,7 +293,7 @@ macro_rules! schemas {
 }
 
 schemas! {
-    Whole: "whole number", { "type": "integer", "minimum": 0 };
+    Whole: "number", { "type": "integer", "minimum": 0 };
     Span: "duration", { "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$", "description": "A whole number and a unit: ms, s, m, h, d." };
     Size: "size", { "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)$", "description": "A whole number and a unit: B, KiB, MiB, GiB." };
     Network: "network", { "type": "string", "description": "A network such as 10.0.0.0/8, or one address." };

@@ -244,3 +244,206 @@ fn three_unrelated_mistakes_are_three_problems_of_one_run() {
         );
     }
 }
+
+#[test]
+fn no_message_quotes_a_secret() {
+    let mut carriers = 0;
+    for (name, text) in files("tests/configs/bad") {
+        let Err(problems) = load(&source(&name, &text)) else {
+            continue;
+        };
+        carriers += usize::from(text.contains("hunter2"));
+        let (words, json) = (problems.to_string(), problems.json().to_string());
+        assert!(
+            !words.contains("hunter2") && !json.contains("hunter2"),
+            "{words}"
+        );
+    }
+    assert!(4 <= carriers, "only {carriers} files carry the secret");
+}
+
+#[test]
+fn a_secret_stays_hidden_wherever_a_file_breaks_off() {
+    let text = "version: 1\nproviders:\n  old: { oidc: { client: { id: a, secret: hunter2, scret: hunter2 } } }\n  \
+                new:\n    basic:\n      passwords:\n        - hunter2\n        - { a: hunter2 }\nsecrets: { bucket_key: |\n  hunter2\n  }\n";
+    for end in (0..=text.len()).filter(|end| text.is_char_boundary(*end)) {
+        for cut in [
+            text[..end].to_owned(),
+            format!("{}: ]", &text[..end]),
+            format!("{}\n\t: x", &text[..end]),
+        ] {
+            if let Err(problems) = compile(&cut) {
+                let words = problems.to_string() + &problems.json().to_string();
+                assert!(!words.contains("hunter2"), "{cut}\n---\n{words}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_breaks_off_anywhere_is_refused_or_read_but_never_a_panic() {
+    let text = include_str!("../../config/migration.yaml");
+    for end in (0..text.len())
+        .filter(|end| text.is_char_boundary(*end))
+        .step_by(7)
+    {
+        if let Err(problems) = compile(&text[..end]) {
+            assert!(problems.refuse(), "{end}");
+        }
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever an editor leaves behind: problems stand within the file, and nothing panics.
+    #[test]
+    fn a_damaged_file_gives_problems_within_itself(
+        edits in proptest::collection::vec((0..5_000_usize, 0..12_usize, "[ -~\n\t\u{e9}\u{2028}]{0,6}"), 1..6),
+    ) {
+        let mut text: Vec<char> = include_str!("../../config/migration.yaml").chars().collect();
+        for (at, length, insert) in edits {
+            let at = at.min(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, insert.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(problems) = compile(&text) {
+            let lines = text.matches(['\n', '\u{2028}']).count() + 2;
+            for problem in &problems.list {
+                proptest::prop_assert!((problem.line as usize) <= lines, "{problem:?}");
+                proptest::prop_assert!(!problem.message.is_empty());
+            }
+            let _words = problems.to_string();
+        }
+    }
+
+    /// Any text at all.
+    #[test]
+    fn any_text_is_answered(text in "\\PC{0,200}") {
+        let _answer = compile(&text).map_err(|problems| problems.to_string());
+    }
+}
+
+#[test]
+fn a_byte_order_mark_and_the_line_ends_of_another_system_change_nothing() {
+    let plain = |text: &str| format!("{:?}", settings(text).rollouts);
+    let expected = plain(MINIMAL);
+    assert_eq!(plain(&MINIMAL.replace('\n', "\r\n")), expected);
+    assert_eq!(plain(&format!("\u{feff}{MINIMAL}")), expected);
+    let broken = MINIMAL.replace("percent: 10", "percent: 101");
+    let places = |text: &str| {
+        compile(text)
+            .unwrap_err()
+            .list
+            .iter()
+            .map(|p| (p.line, p.column))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(places(&broken), places(&broken.replace('\n', "\r\n")));
+}
+
+/// The environment of [`Examples`], with variables of our own.
+#[derive(Debug)]
+struct Variables(&'static [(&'static str, &'static str)]);
+
+impl Environment for Variables {
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        Examples.read(path, limit)
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.0
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| (*value).to_owned())
+    }
+
+    fn cores(&self) -> usize {
+        2
+    }
+}
+
+fn with_variables(
+    variables: &'static [(&'static str, &'static str)],
+) -> Result<Compiled, Problems> {
+    load(&Source {
+        path: "test.yaml".into(),
+        text: MINIMAL.to_owned(),
+        environment: Arc::new(Variables(variables)),
+    })
+}
+
+#[test]
+fn the_environment_overrides_addresses_and_the_state_directory() {
+    let compiled = with_variables(&[
+        ("AUTHFERRY_LISTEN", "127.0.0.1:81"),
+        ("AUTHFERRY_ADMIN_LISTEN", "127.0.0.1:82"),
+        ("AUTHFERRY_STATE_DIR", "/state"),
+    ]);
+    let settings = compiled.unwrap().draft.with_test_keys();
+    assert_eq!(settings.server.listeners[0].address.port(), 81);
+    assert_eq!(settings.admin.listen.unwrap().port(), 82);
+    assert_eq!(settings.state_dir, Path::new("/state"));
+    assert_eq!(settings.kill_switch.file, Path::new("/state/kill"));
+}
+
+#[test]
+fn a_bad_variable_is_a_problem_that_names_it() {
+    let problems = with_variables(&[("AUTHFERRY_LISTEN", "8080")]).unwrap_err();
+    assert_eq!(
+        (problems.list[0].line, problems.list[0].path.as_str()),
+        (0, "AUTHFERRY_LISTEN")
+    );
+    assert!(
+        problems
+            .to_string()
+            .starts_with("test.yaml: error: AUTHFERRY_LISTEN"),
+        "{problems}"
+    );
+}
+
+#[test]
+fn a_thousand_routes_compile() {
+    let routes: String = (0..1_000)
+        .map(|n| format!("      - {{ path: /api/v{n}/*, require: {{ groups: [team-{n}] }} }}\n"))
+        .collect();
+    let upstream = "    upstream: { url: \"http://127.0.0.1:8081\" }\n";
+    let text = MINIMAL.replace(upstream, &format!("{upstream}    routes:\n{routes}"));
+    assert_eq!(settings(&text).apps[0].routes.len(), 1_000);
+}
+
+#[test]
+fn a_file_of_a_million_aliases_is_refused_quickly() {
+    let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        let names = vec![format!("*a{}", level - 1); 10].join(", ");
+        text.push_str(&format!("a{level}: &a{level} [{names}]\n"));
+    }
+    assert!(compile(&text).unwrap_err().to_string().contains("not YAML"));
+}
+
+#[test]
+fn the_files_that_a_configuration_names_are_known() {
+    let text = include_str!("../../config/migration.yaml");
+    let compiled = load(&source("/etc/authferry/a.yaml", text)).unwrap();
+    for file in [
+        "/etc/authferry/tls.crt",
+        "/etc/authferry/tls.key",
+        "/run/secrets/bucket_key",
+        "/run/secrets/crm_proxy",
+    ] {
+        assert!(compiled.files.contains(&PathBuf::from(file)), "{file}");
+    }
+}
+
+#[test]
+fn the_pinned_percent_is_what_counts() {
+    let settings = settings(include_str!("../../config/migration.yaml"));
+    let stage = &settings.rollouts[0].stage;
+    assert_eq!((&*stage.id, stage.index), ("3-ramp", 2));
+    assert_eq!(
+        format!("{:?}", stage.assign.last().unwrap().share),
+        "Percent(Percent(250000))"
+    );
+}

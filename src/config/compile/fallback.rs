@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::config::compile::address::path_pattern;
 use crate::config::compile::context::Context;
+use crate::config::compile::membership::Membership;
 use crate::config::compile::providers::Provider;
 use crate::config::compile::providers::whole;
-use crate::config::compile::membership::Membership;
 use crate::config::compile::rollouts::Pair;
 use crate::config::compile::stages::arm;
 use crate::config::compile::tokens::span;

@@ -4,9 +4,9 @@ use http::Method;
 
 use crate::config::compile::address::networks;
 use crate::config::compile::address::path_pattern;
-use crate::config::compile::upstream::upstream;
 use crate::config::compile::context::Context;
 use crate::config::compile::tokens::texts;
+use crate::config::compile::upstream::upstream;
 use crate::config::raw::AccessWord;
 use crate::config::raw::ClassWord;
 use crate::config::raw::OnUnauthenticatedWord;

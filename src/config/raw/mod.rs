@@ -108,15 +108,15 @@ mappings! {
         bucket_key: RawSecretText,
         /// The keys that seal cookies and sessions: the first seals, all open. Default: generated.
         session_keys: List<RawSecretText>,
-        /// The key of the pseudonyms in logs. Default: generated.
+        /// The key of the pseudonyms in logs. Default: generated. Not reloaded.
         pseudonym_key: RawSecretText,
     }
 
     /// The kill switch.
     RawKillSwitch {
-        /// The file: lines of `freeze`, `legacy`, `modern` or `deny`, each with an optional ` rollout=NAME`. Default `state_dir/kill`.
+        /// The file: lines of `freeze`, `legacy`, `modern` or `deny`, each with an optional ` rollout=NAME`. Default `state_dir/kill`. Not reloaded.
         file: At<PathBuf>,
-        /// How often the file is looked at. Default `200ms`.
+        /// How often the file is looked at. Default `200ms`. Not reloaded.
         poll: At<crate::config::scalar::Span>,
         /// Whether sessions of the new provider are kept or revoked by the position `legacy`. Default `keep`.
         modern_sessions: At<ModernSessions>,
@@ -124,26 +124,26 @@ mappings! {
 
     /// Logs and traces.
     RawTelemetry {
-        /// Access lines, in JSON.
+        /// Access lines, in JSON. Not reloaded.
         access_log: RawAccessLog,
-        /// Traces.
+        /// Traces. Not reloaded.
         traces: RawTraces,
         @later "log", "metrics";
     }
 
     /// Where access lines go.
     one of RawAccessLog {
-        /// Standard output, or nowhere. Default `stdout`.
+        /// Standard output, or nowhere. Default `stdout`. Not reloaded.
         to: At<AccessLogTo>,
-        /// A file; opened again on SIGUSR1.
+        /// A file; opened again on SIGUSR1. Not reloaded.
         file: At<PathBuf>,
     }
 
     /// Traces.
     RawTraces {
-        /// Where traces go (OTLP over HTTP with protobuf), such as `http://otel:4318/v1/traces`. Without it, nowhere.
+        /// Where traces go (OTLP over HTTP with protobuf), such as `http://otel:4318/v1/traces`. Without it, nowhere. Not reloaded.
         otlp: At<String>,
-        /// The percent of requests that are traced where the client does not decide; one decimal. Default `1`.
+        /// The percent of requests that are traced where the client does not decide; one decimal. Default `1`. Not reloaded.
         sample_percent: At<crate::rollout::Percent>,
     }
 }

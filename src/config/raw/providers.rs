@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
+use crate::config::raw::RawClient;
 use crate::config::raw::RawFile;
+use crate::config::raw::RawKeys;
+use crate::config::raw::RawOwnsTokens;
+use crate::config::raw::RawVerify;
 use crate::config::scalar::Span;
 use crate::config::scalar::Whole;
 use crate::config::shape::At;
@@ -11,10 +15,6 @@ use crate::config::shape::Named;
 use crate::config::shape::mappings;
 use crate::config::shape::words;
 use crate::rollout::Percent;
-use crate::config::raw::RawClient;
-use crate::config::raw::RawKeys;
-use crate::config::raw::RawOwnsTokens;
-use crate::config::raw::RawVerify;
 
 mappings! {
     /// An identity provider: exactly one kind.

@@ -19,17 +19,17 @@ mappings! {
     RawServer {
         /// The public address. Default `127.0.0.1:8080`. `AUTHFERRY_LISTEN` overrides it. Not reloaded.
         listen: At<Address>,
-        /// TLS of the public address; without it, cleartext.
+        /// TLS of the public address; without it, cleartext. Not reloaded.
         tls: RawTls,
         /// Several public addresses, instead of `listen`. Not reloaded.
         listeners: List<RawListener>,
-        /// The admin interface.
+        /// The admin interface. Not reloaded.
         admin: RawAdmin,
-        /// A listener for `GET /metrics` alone.
+        /// A listener for `GET /metrics` alone. Not reloaded.
         metrics: RawMetrics,
         /// Peers whose `Forwarded` and `X-Forwarded-*` are believed. Default: nobody.
         trusted_proxies: List<At<Network>>,
-        /// Peers that speak the PROXY protocol (v1 or v2) at `listen`.
+        /// Peers that speak the PROXY protocol (v1 or v2) at `listen`. Not reloaded.
         proxy_protocol: RawProxyProtocol,
         /// Where state lives: keys, key-set copies, the kill file, the admin socket. Default `./authferry-state`. `AUTHFERRY_STATE_DIR` overrides it. Not reloaded.
         state_dir: At<PathBuf>,
@@ -43,28 +43,28 @@ mappings! {
 
     /// One public address.
     RawListener {
-        /// The address. Required.
+        /// The address. Required. Not reloaded.
         listen: At<Address>,
-        /// TLS; without it, cleartext.
+        /// TLS; without it, cleartext. Not reloaded.
         tls: RawTls,
-        /// Peers that speak the PROXY protocol (v1 or v2).
+        /// Peers that speak the PROXY protocol (v1 or v2). Not reloaded.
         proxy_protocol: RawProxyProtocol,
     }
 
-    /// Certificates of a listener. Files are read again when they change.
+    /// Certificates of a listener. The files themselves are read again when they change.
     RawTls {
-        /// The certificate chain, the own certificate first, in PEM.
+        /// The certificate chain, the own certificate first, in PEM. Not reloaded.
         certificate: RawFile,
-        /// The private key, in PEM.
+        /// The private key, in PEM. Not reloaded.
         key: RawFile,
-        /// Several certificates, chosen by server name (SNI), instead of `certificate` and `key`; the first is the default.
+        /// Several certificates, chosen by server name (SNI), instead of `certificate` and `key`; the first is the default. Not reloaded.
         certificates: List<RawCertificate>,
         @later "client_ca", "client_certificates", "min_version";
     }
 
     /// The PROXY protocol.
     RawProxyProtocol {
-        /// Peers that must begin with a PROXY header; everybody else must not. Required.
+        /// Peers that must begin with a PROXY header; everybody else must not. Required. Not reloaded.
         from: List<At<Network>>,
     }
 
@@ -74,7 +74,7 @@ mappings! {
         listen: At<Address>,
         /// Its unix socket; whoever can open it may change things. Default `state_dir/admin.sock`. Not reloaded.
         socket: At<PathBuf>,
-        /// The bearer token for changes over TCP; without it, changes go over the socket only.
+        /// The bearer token for changes over TCP; without it, changes go over the socket only. Not reloaded.
         token: RawSecretText,
         @later "client_ca", "tls";
     }

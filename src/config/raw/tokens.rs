@@ -95,7 +95,7 @@ impl Shape for Inline {
 
 impl JsonSchema for Inline {
     fn schema_name() -> Cow<'static, str> {
-        "key set".into()
+        "key_set".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
