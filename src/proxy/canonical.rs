@@ -4,7 +4,7 @@
 //! refused. What hyper settles by itself, before anybody can see it, is settled soundly: a `Content-Length` beside a
 //! chunked body is dropped, the body is read by its chunks alone and the connection closes after the answer; repeated
 //! equal lengths become one, differing ones are refused; a fragment is cut off before the request is judged, so it is
-//! neither judged nor forwarded.
+//! neither judged nor forwarded. On HTTP/1.1 the connection has seen it, and it is refused.
 
 mod authority;
 mod path;
@@ -208,6 +208,9 @@ fn judge(parts: &Parts, conn: &Conn, limits: &Limits) -> Result<CanonicalRequest
         method(&parts.method)?
     };
     let authority = authority(parts, h2, conn)?;
+    if conn.vitals().has_fragment() {
+        return Err(BadRequest::Target);
+    }
     let raw = parts.uri.path_and_query().ok_or(BadRequest::Target)?;
     if limits.target_bytes < raw.as_str().len() {
         return Err(BadRequest::TargetTooLong);

@@ -37,6 +37,7 @@ use crate::proxy::conn::Conn;
 use crate::proxy::conn::InFlight;
 use crate::proxy::conn::TlsInfo;
 use crate::proxy::serve::Handler;
+use crate::proxy::serve::fragment::Targets;
 use crate::proxy::serve::proxy_header;
 use crate::proxy::serve::sniff;
 use crate::proxy::serve::sniff::Protocol;
@@ -222,7 +223,7 @@ where
     let service = service_fn(move |request| answer(handler.clone(), conn.clone(), request));
     let mut connection = pin!(
         builder
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Targets::new(stream, vitals.clone())), service)
             .with_upgrades()
     );
     let mut told = false;
@@ -494,11 +495,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fragment_is_neither_judged_nor_seen() {
+    async fn a_fragment_is_refused_and_ends_the_connection() {
+        let (workers, seen) = start(&server());
+        let mut raw = Raw::to(&workers).await;
+        raw.send("GET /x HTTP/1.1\r\nHost: a\r\nX: #\r\n\r\n").await;
+        assert!(raw.answer().await.starts_with("HTTP/1.1 200 "));
+        let before = seen.requests.load(SeqCst);
+        raw.send("GET /a?b#/../c HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answer = raw.rest().await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert_eq!(seen.requests.load(SeqCst), before);
+    }
+
+    #[tokio::test]
+    async fn a_fragment_behind_another_head_is_neither_judged_nor_seen() {
         let (workers, _) = start(&server());
         let answer = exchange(
             &workers,
-            "GET /a?b#/../c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            "GET /x HTTP/1.1\r\nHost: a\r\n\r\nGET /a?b#/../c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         )
         .await;
         assert!(answer.contains("GET a /a?b body=0"), "{answer}");

@@ -6,6 +6,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod counts;
+mod fragment;
 pub(crate) mod listen;
 mod proxy_header;
 pub(crate) mod slots;

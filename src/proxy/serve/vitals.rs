@@ -123,6 +123,8 @@ pub(crate) struct Vitals {
     owed_moves: AtomicU32,
     verdict: AtomicU8,
     unread_body: AtomicBool,
+    begun: AtomicU32,
+    fragment: AtomicBool,
 }
 
 impl Vitals {
@@ -139,6 +141,8 @@ impl Vitals {
             owed_moves: AtomicU32::new(0),
             verdict: AtomicU8::new(Verdict::Go as u8),
             unread_body: AtomicBool::new(false),
+            begun: AtomicU32::new(0),
+            fragment: AtomicBool::new(false),
         })
     }
 
@@ -239,7 +243,24 @@ impl Vitals {
     pub(crate) fn begin(&self) {
         self.in_flight
             .store(self.in_flight.load(Relaxed).saturating_add(1), Relaxed);
+        self.begun
+            .store(self.begun.load(Relaxed).wrapping_add(1), Relaxed);
         self.enter(Phase::Serving);
+    }
+
+    /// How many requests have begun. Wraps.
+    pub(crate) fn begun(&self) -> u32 {
+        self.begun.load(Relaxed)
+    }
+
+    /// HTTP/1.1: the target of the next request has a fragment.
+    pub(crate) fn note_fragment(&self) {
+        self.fragment.store(true, Relaxed);
+    }
+
+    /// HTTP/1.1: whether the target of the present request had a fragment. The connection ends with its refusal.
+    pub(crate) fn has_fragment(&self) -> bool {
+        self.fragment.load(Relaxed)
     }
 
     /// The answer to a request has ended, or nobody wants it any more.
