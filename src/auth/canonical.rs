@@ -1,18 +1,14 @@
 //! Who somebody is across providers.
 
-use std::borrow::Cow;
 use std::sync::Arc;
-
-use serde_json::Value;
 
 use crate::auth::settings::Canonical;
 use crate::clock::UnixTime;
+use crate::identity;
 use crate::identity::CanonicalSubject;
-use crate::identity::ClaimMap;
 use crate::identity::Identity;
-use crate::identity::Normalise;
+use crate::identity::NotCanonical;
 use crate::identity::Refusal;
-use crate::identity::Scope;
 use crate::links::LinkError;
 use crate::links::Links;
 use crate::store::StoreError;
@@ -70,72 +66,18 @@ impl Joiner {
         if !canonical.authoritative.contains(&identity.provider) {
             return Ok(None);
         }
-        let scope = Normalised {
-            attributes: &identity.attributes,
-            steps: &canonical.normalise,
-        };
-        let Ok(Some(bytes)) = canonical.template.render(&scope) else {
-            return Ok(None);
-        };
-        let conflict = NotJoined::Refused(Refusal::LinkConflict);
-        let Ok(name) = std::str::from_utf8(&bytes) else {
-            return Err(conflict);
-        };
-        // Nobody's name may read like that of somebody whom nobody else knows.
-        if reads_unjoined(name) {
-            return Err(conflict);
-        }
-        CanonicalSubject::named(name).map(Some).or(Err(conflict))
-    }
-}
-
-/// Whether a name has the shape `LENGTH:ISSUER:SUBJECT` of [`CanonicalSubject::unjoined`].
-fn reads_unjoined(name: &str) -> bool {
-    let Some((length, rest)) = name.split_once(':') else {
-        return false;
-    };
-    let is_number = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
-    let length = length.parse().ok().filter(|_| is_number);
-    length.is_some_and(|length: usize| rest.as_bytes().get(length) == Some(&b':'))
-}
-
-/// Attributes in one spelling. What is empty, or neither text nor a whole number, is absent: else all who lack it would be
-/// one person.
-struct Normalised<'a> {
-    attributes: &'a ClaimMap,
-    steps: &'a [Normalise],
-}
-
-impl Scope for Normalised<'_> {
-    fn value(&self, name: &str) -> Option<Cow<'_, Value>> {
-        let text = match self.attributes.member(name)? {
-            Value::String(text) => normalise(text, self.steps),
-            Value::Number(number) if number.is_u64() => normalise(&number.to_string(), self.steps),
-            Value::Number(_)
-            | Value::Null
-            | Value::Bool(_)
-            | Value::Array(_)
-            | Value::Object(_) => {
-                return None;
+        match identity::canonical(&canonical.template, &canonical.normalise, identity) {
+            Ok(name) => Ok(Some(name)),
+            // Nothing is said about who this is elsewhere: nobody else is the same person.
+            Err(NotCanonical::Missing | NotCanonical::Placeholder | NotCanonical::Unfit(_)) => {
+                Ok(None)
             }
-        };
-        (!text.is_empty()).then_some(Cow::Owned(Value::String(text)))
+            // Something is said that could be read as another person.
+            Err(NotCanonical::Ambiguous | NotCanonical::Invalid(_)) => {
+                Err(NotJoined::Refused(Refusal::LinkConflict))
+            }
+        }
     }
-}
-
-/// ASCII only: what Unicode calls white space or lower case differs between systems.
-fn normalise(text: &str, steps: &[Normalise]) -> String {
-    let mut text = text.to_owned();
-    for step in steps {
-        text = match step {
-            Normalise::Trim => text
-                .trim_matches(|c: char| c.is_ascii_whitespace())
-                .to_owned(),
-            Normalise::Lowercase => text.to_ascii_lowercase(),
-            Normalise::StripLeadingZeros => text.trim_start_matches('0').to_owned(),
-        };
-    }
-    text
 }
 
 #[cfg(test)]
@@ -143,9 +85,12 @@ mod tests {
     use super::*;
     use crate::auth::fake::at;
     use crate::auth::fake::identity;
+    use crate::identity::ClaimMap;
+    use crate::identity::Normalise;
     use crate::identity::ProviderId;
     use crate::identity::Template;
     use crate::store::MemoryStore;
+    use serde_json::Value;
     use serde_json::json;
 
     fn joiner(template: &str) -> Joiner {
@@ -200,7 +145,8 @@ mod tests {
             json!(null),
             json!(true),
             json!(1.5),
-            json!(-1),
+            json!("n/a"),
+            json!("a\nb"),
             json!(["1"]),
             json!({}),
         ] {
@@ -245,5 +191,16 @@ mod tests {
             name(&joiner, &person("new", "x", json!("1:2"))).await,
             "1:2"
         );
+    }
+
+    #[tokio::test]
+    async fn a_name_that_reads_like_another_persons_is_refused() {
+        for (template, employee) in [
+            ("{employee}:{subject}", "x:y"),
+            ("{employee}", &*"x".repeat(256)),
+        ] {
+            let found = name(&joiner(template), &person("new", "z", json!(employee))).await;
+            assert_eq!(found, "link_conflict", "{template}");
+        }
     }
 }

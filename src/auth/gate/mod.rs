@@ -386,12 +386,16 @@ mod tests {
     use crate::rollout::AcceptOverride;
     use crate::rollout::AssignRule;
     use crate::rollout::BasicPolicy;
+    use crate::rollout::Bucket;
+    use crate::rollout::BucketKey;
     use crate::rollout::Cohort;
     use crate::rollout::CohortId;
     use crate::rollout::LoginPolicy;
     use crate::rollout::Mode;
     use crate::rollout::SessionPolicy;
     use crate::rollout::Share;
+    use crate::rollout::UnitKind;
+    use crate::secret::Secret;
     use crate::session::Backing;
     use crate::session::NewSession;
     use crate::session::Origin;
@@ -683,6 +687,48 @@ mod tests {
             admit(&world, KillPosition::Off, &[BASIC]).await.is_ok(),
             "a rollback voids pins"
         );
+    }
+
+    /// Buckets, pins and cohorts speak of the person: a name is the same at both providers, and it is text.
+    #[tokio::test]
+    async fn a_person_of_two_providers_has_one_name_that_no_header_encoding_touches() {
+        let mut world = World::canary();
+        world.canonical = Some(crate::auth::settings::Canonical {
+            template: crate::identity::Template::parse("hr:{subject}").unwrap(),
+            normalise: vec![crate::identity::Normalise::Trim],
+            authoritative: vec![ProviderId::new("old"), ProviderId::new("new")],
+        });
+        let bearer = bearer("Zoë");
+        // ` Zoë :secret`
+        for credential in ["Basic IFpvw6sgOnNlY3JldA==", &bearer] {
+            let fields = [("authorization", credential)];
+            let admitted = admit(&world, KillPosition::Off, &fields).await.unwrap();
+            assert_eq!(admitted.canonical().as_str(), "hr:Zoë");
+            let bucket = Bucket::of(
+                &BucketKey(Secret::new((0..32).collect())),
+                "crm-2026-a",
+                UnitKind::Subject,
+                admitted.canonical().as_str(),
+            );
+            assert_eq!(bucket.number(), 693_901);
+        }
+        let mut staged = plan(Mode::ModernPrimary, Vec::new());
+        staged.stage.accept = vec![old_sessions(SessionPolicy::Refuse, &["glass"])];
+        world.plan = Some(staged);
+        let zoe = ["hr:Zoë".into()].into_iter().collect();
+        let glass = CohortId::new("glass");
+        world.cohorts.insert(glass, Cohort::Subjects(zoe));
+        let says = |name: &'static str| {
+            *world.old.verdict.lock().unwrap() =
+                Arc::new(move |_| Ok(Authenticated::for_test(identity("old", name), at(300))));
+        };
+        // One account of the old side is one person: it is the account that was seen above.
+        says(" Zoë ");
+        let zoe = admit(&world, KillPosition::Off, &[("cookie", "OLDSID=1")]).await;
+        assert_eq!(zoe.unwrap().canonical().as_str(), "hr:Zoë");
+        says("Zoe");
+        let other = refused(&world, KillPosition::Off, &[("cookie", "OLDSID=2")]).await;
+        assert_eq!(other, "not_accepted old");
     }
 
     #[tokio::test]
