@@ -108,7 +108,10 @@ mod tests {
     fn a_good_file_is_ok() {
         let text = include_str!("../../config/minimal.yaml");
         let (code, out) = checked(text, Format::Text);
-        assert_eq!((code, out.as_str()), (0, "ok: a.yaml: 0 errors, 0 warnings\n"));
+        assert_eq!(
+            (code, out.as_str()),
+            (0, "ok: a.yaml: 0 errors, 0 warnings\n")
+        );
     }
 
     #[test]
@@ -117,7 +120,10 @@ mod tests {
         let (code, out) = checked(&text, Format::Text);
         assert_eq!(code, 1);
         let lines: Vec<&str> = out.lines().collect();
-        assert_eq!(lines[0], "a.yaml:27:18: error: `150` is no percent: not between 0 and 100");
+        assert_eq!(
+            lines[0],
+            "a.yaml:27:18: error: `150` is no percent: not between 0 and 100"
+        );
         assert_eq!(lines[1], "  at rollout.assign[1].percent");
         assert_eq!(lines[2], "   27 |     - { percent: 150, to: modern }");
         assert_eq!(lines[2].find("150"), lines[3].find('^'));
@@ -133,7 +139,10 @@ mod tests {
         assert_eq!(code, 1);
         assert_eq!(whole["errors"], 1);
         let problem = &whole["problems"][0];
-        assert_eq!((&problem["line"], &problem["column"]), (&json!(27), &json!(18)));
+        assert_eq!(
+            (&problem["line"], &problem["column"]),
+            (&json!(27), &json!(18))
+        );
         assert_eq!(problem["path"], "rollout.assign[1].percent");
         assert_eq!(problem["value"], "150");
     }
@@ -145,7 +154,11 @@ mod tests {
             let (code, written) = check(Path::new("/nonexistent/a.yaml"), format, &mut out);
             written.unwrap();
             assert_eq!(code, 2);
-            assert!(String::from_utf8(out).unwrap().contains("/nonexistent/a.yaml"));
+            assert!(
+                String::from_utf8(out)
+                    .unwrap()
+                    .contains("/nonexistent/a.yaml")
+            );
         }
     }
 }

@@ -26,7 +26,10 @@ mod tests {
         let mut out = Vec::new();
         run(&Args {}, &mut out);
         let schema: serde_json::Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+        assert_eq!(
+            schema["$schema"],
+            "https://json-schema.org/draft/2020-12/schema"
+        );
         assert!(schema["properties"]["providers"].is_object());
         assert_eq!(schema["additionalProperties"], false);
     }

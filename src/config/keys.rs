@@ -99,11 +99,6 @@ impl Draft {
         Self { settings, given }
     }
 
-    /// Where state lives.
-    pub(crate) fn state_dir(&self) -> &Path {
-        &self.settings.state_dir
-    }
-
     /// The settings, with keys from `state_dir/keys` where the configuration names none. Those that did not exist yet
     /// are made now, readable by the owner alone. Answers also which were made.
     ///
@@ -168,10 +163,9 @@ fn ensure(directory: &Path, name: KeyName) -> Result<(Secret<Vec<u8>>, bool), Ke
         .mode(0o700)
         .create(directory)
         .map_err(failed(directory))?;
-    let mut key = Secret::new(vec![0; KEY_BYTES]);
     let mut fresh = vec![0; KEY_BYTES];
     rand::fill(&mut fresh).map_err(|_unspecified| KeysError::NoRandomness)?;
-    std::mem::swap(&mut key, &mut Secret::new(fresh));
+    let key = Secret::new(fresh);
     // Written beside and linked into place: another process that starts at the same moment never sees half a key, and
     // whoever comes second takes the first one's.
     let beside = directory.join(format!(".{}.{}", name.as_str(), std::process::id()));
@@ -275,7 +269,7 @@ mod tests {
         for bad in [
             &b""[..],
             b"short",
-            hex[1..].as_bytes(),
+            &hex.as_bytes()[1..],
             &[0; 31],
             &[0; 33],
             "zz".repeat(32).as_bytes(),

@@ -14,9 +14,6 @@ mod source;
 mod tree;
 
 pub(crate) use keys::Draft;
-pub(crate) use keys::KeyName;
-pub(crate) use keys::KeysError;
-pub(crate) use problem::Problem;
 pub(crate) use problem::Problems;
 pub(crate) use problem::Severity;
 pub(crate) use schema::schema;
@@ -24,7 +21,6 @@ pub(crate) use source::CONFIG_VARIABLE;
 pub(crate) use source::Environment;
 pub(crate) use source::LOG_VARIABLE;
 pub(crate) use source::Source;
-pub(crate) use source::SourceError;
 pub(crate) use source::System;
 
 use std::path::PathBuf;

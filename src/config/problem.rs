@@ -413,16 +413,19 @@ mod tests {
             .to_string();
         assert!(!shown.contains("hunter2"));
         let caret = shown.lines().nth(2).unwrap().find('^').unwrap();
-        assert_eq!(&shown.lines().nth(1).unwrap()[caret..caret + 6], "colour");
+        assert_eq!(
+            shown.lines().nth(1).unwrap().get(caret..caret + 6),
+            Some("colour")
+        );
     }
 
     #[test]
     fn of_a_line_that_is_no_yaml_only_the_key_is_quoted() {
         let text = "a: 1\n  secret: hunter2 : x\nMIIEabc\n";
         let blot = blots_of_unreadable(text, at(2, 3)).unwrap();
-        assert_eq!(&text[blot], "hunter2 : x");
+        assert_eq!(text.get(blot), Some("hunter2 : x"));
         let blot = blots_of_unreadable(text, at(3, 1)).unwrap();
-        assert_eq!(&text[blot], "MIIEabc");
+        assert_eq!(text.get(blot), Some("MIIEabc"));
         assert_eq!(blots_of_unreadable(text, at(9, 1)), None);
         let blot = blots_of_unreadable("- Hunter2: ]", at(1, 1)).unwrap();
         assert_eq!(blot, 2..12);

@@ -213,7 +213,7 @@ impl Shape for Network {
         let network = text.parse::<IpNet>().or_else(|invalid| {
             text.parse::<std::net::IpAddr>()
                 .map(IpNet::from)
-                .map_err(|_| invalid)
+                .map_err(|_unused| invalid)
         });
         match network {
             Ok(network) if network.trunc() == network => Some(Self(network)),

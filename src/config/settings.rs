@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::admin;
 pub(crate) use crate::auth::settings::Canonical;
-pub(crate) use crate::identity::Normalise;
 use crate::providers;
 use crate::proxy;
 use crate::rollout;

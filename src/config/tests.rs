@@ -1,5 +1,13 @@
 //! The configuration as its authors meet it: files in `tests/configs` and `config`, and the promises about them.
 
+#![expect(
+    clippy::string_slice,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::fs;
 use std::io;
 use std::path::Path;

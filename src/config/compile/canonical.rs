@@ -1,6 +1,5 @@
 //! `identity`: who is one person across providers.
 
-use crate::config::compile::address::trusted;
 use crate::config::compile::claims;
 use crate::config::compile::context::Context;
 use crate::config::compile::providers::Provider;

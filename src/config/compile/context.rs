@@ -113,13 +113,6 @@ impl<'a> Context<'a> {
         fits
     }
 
-    /// The path of a file that is read elsewhere; it must be there now.
-    pub(super) fn file(&mut self, file: &Field<RawFile>, what: &str) -> Option<PathBuf> {
-        let file = file.get()?;
-        let path = file.file.required(file.mark, "file", &mut self.report)?;
-        self.readable(path, what, |_| Ok(()))
-    }
-
     /// The path of a PEM file that is read elsewhere; it must be there and hold what it should.
     pub(super) fn pem(&mut self, file: &Field<RawFile>, what: &str, kind: &str) -> Option<PathBuf> {
         let file = file.get()?;

@@ -94,9 +94,9 @@ fn oidc(context: &mut Context<'_>, name: &str, raw: &RawOidc) -> Option<Kind> {
     let redirect_path = redirect_path(context, name, &raw.redirect_path);
     let scopes = scopes(context, raw);
     for (key, given) in [
-        ("redirect_path", raw.redirect_path.get().map(|at| at.mark)),
-        ("scopes", raw.scopes.get().map(|list| list.mark)),
-        ("require_iss", raw.require_iss.get().map(|at| at.mark)),
+        ("redirect_path", raw.redirect_path.mark()),
+        ("scopes", raw.scopes.mark()),
+        ("require_iss", raw.require_iss.mark()),
     ] {
         if let Some(mark) = given
             && raw.client.is_absent()

@@ -19,8 +19,6 @@ use crate::rollout::Stage;
 pub(super) struct Placed {
     /// The stage.
     pub(super) stage: Stage,
-    /// Where it stands.
-    pub(super) mark: Mark,
     /// Where its mode stands.
     pub(super) mode_mark: Mark,
     /// Where its rules stand.

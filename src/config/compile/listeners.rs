@@ -23,7 +23,6 @@ use crate::proxy::settings::Limits;
 use crate::proxy::settings::Listener;
 use crate::proxy::settings::Server;
 use crate::proxy::settings::Tls;
-use crate::session;
 
 const SECOND: Duration = Duration::from_secs(1);
 

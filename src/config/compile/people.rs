@@ -6,7 +6,6 @@ use crate::config::compile::address::host;
 use crate::config::compile::address::networks;
 use crate::config::compile::address::path_pattern;
 use crate::config::compile::address::trusted;
-use crate::config::compile::claims;
 use crate::config::compile::claims::Words;
 use crate::config::compile::context::Context;
 use crate::config::compile::headers;

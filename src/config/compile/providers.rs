@@ -352,10 +352,9 @@ fn claimed_twice(one: &Owns, other: &Owns) -> Vec<String> {
     }
     if let (Some(one), Some(other)) = (&one.opaque, &other.opaque) {
         let shared = one.iter().find_map(|prefix| {
-            let clash = |theirs: &&Box<str>| {
-                theirs.starts_with(&**prefix) || prefix.starts_with(&***theirs)
-            };
-            other.iter().find(clash).map(|theirs| (prefix, theirs))
+            let clash = |theirs: &&str| theirs.starts_with(&**prefix) || prefix.starts_with(theirs);
+            let theirs = other.iter().map(|theirs| &**theirs).find(clash);
+            theirs.map(|theirs| (prefix, theirs))
         });
         if one.is_empty() || other.is_empty() {
             twice.push("opaque tokens without a prefix".into());

@@ -281,7 +281,6 @@ fn staged_stage(
         stage.index = index;
         all.push(lint::Placed {
             stage,
-            mark: raw.mark,
             mode_mark: mode.mark,
             assign_mark: raw.assign.get().map_or(raw.mark, |list| list.mark),
         });

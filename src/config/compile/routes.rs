@@ -110,12 +110,9 @@ fn route(context: &mut Context<'_>, raw: &RawRoute) -> Option<Route> {
     let credentials = classes.iter().map(|at| class(at.value)).collect();
     if access == Access::Public {
         for (key, mark) in [
-            ("credentials", raw.credentials.get().map(|list| list.mark)),
-            ("require", raw.require.get().map(|require| require.mark)),
-            (
-                "on_unauthenticated",
-                raw.on_unauthenticated.get().map(|at| at.mark),
-            ),
+            ("credentials", raw.credentials.mark()),
+            ("require", raw.require.mark()),
+            ("on_unauthenticated", raw.on_unauthenticated.mark()),
         ] {
             if let Some(mark) = mark {
                 context

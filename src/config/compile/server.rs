@@ -232,9 +232,11 @@ pub(super) fn kill_switch(
             .and_then(|raw| raw.file.get())
             .map_or_else(|| state_dir.join("kill"), |at| context.path(&at.value)),
         poll: raw.map_or(default, |raw| raw.poll.or(default)).0,
-        revoke_modern_sessions: raw.is_some_and(|raw| {
-            raw.modern_sessions.or(ModernSessions::Keep) == ModernSessions::Revoke
-        }),
+        revoke_modern_sessions: match raw.map_or(ModernSessions::Keep, |raw| {
+            raw.modern_sessions.or(ModernSessions::Keep)
+        }) {
+            ModernSessions::Keep => false,
+        },
     }
 }
 

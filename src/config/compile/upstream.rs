@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::config::compile::address::Peer;
-use crate::config::compile::address::host;
 use crate::config::compile::address::path_pattern;
 use crate::config::compile::address::url;
 use crate::config::compile::context::Context;
@@ -73,11 +72,8 @@ pub(super) fn upstream(context: &mut Context<'_>, raw: &RawUpstream) -> Option<U
         Some((certificate?, key?))
     });
     for (key, mark) in [
-        ("ca", raw.ca.get().map(|file| file.mark)),
-        (
-            "client_certificate",
-            raw.client_certificate.get().map(|pair| pair.mark),
-        ),
+        ("ca", raw.ca.mark()),
+        ("client_certificate", raw.client_certificate.mark()),
     ] {
         if let Some(mark) = mark
             && origins.first().is_some_and(|origin| !origin.tls)

@@ -118,7 +118,7 @@ mappings! {
         file: At<PathBuf>,
         /// How often the file is looked at. Default `200ms`. Not reloaded.
         poll: At<crate::config::scalar::Span>,
-        /// Whether sessions of the new provider are kept or revoked by the position `legacy`. Default `keep`.
+        /// What the position `legacy` does with sessions of the new provider. Default `keep`.
         modern_sessions: At<ModernSessions>,
     }
 
@@ -162,8 +162,7 @@ words! {
     ModernSessions {
         /// They live on.
         "keep" => Keep,
-        /// They end.
-        "revoke" => Revoke,
+        @later "revoke";
     }
 
     /// Where access lines go.

@@ -9,13 +9,13 @@ use schemars::json_schema;
 
 use crate::config::problem::Report;
 use crate::config::shape::At;
+use crate::config::shape::Placed;
 use crate::config::shape::Shape;
 use crate::config::shape::blot_all;
 use crate::config::shape::mapping;
 use crate::config::tree::Content;
 use crate::config::tree::Mark;
 use crate::config::tree::Node;
-use crate::config::tree::Scalar;
 
 /// A list with at least one item.
 #[derive(Debug)]
@@ -33,6 +33,18 @@ pub(crate) struct Named<T> {
     pub(crate) entries: Vec<(At<String>, Option<T>)>,
     /// Where the mapping stands.
     pub(crate) mark: Mark,
+}
+
+impl<T> Placed for List<T> {
+    fn mark(&self) -> Mark {
+        self.mark
+    }
+}
+
+impl<T> Placed for Named<T> {
+    fn mark(&self) -> Mark {
+        self.mark
+    }
 }
 
 impl<T> Named<T> {

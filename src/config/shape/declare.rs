@@ -1,8 +1,5 @@
 //! How `raw` declares its keys and words: one declaration gives the type, its reader and its schema.
 
-use std::borrow::Cow;
-
-use schemars::JsonSchema;
 use schemars::Schema;
 use schemars::SchemaGenerator;
 use schemars::json_schema;
@@ -14,7 +11,6 @@ use crate::config::problem::one_of;
 use crate::config::shape::Shape;
 use crate::config::shape::scalar;
 use crate::config::tree::Content;
-use crate::config::tree::Mark;
 use crate::config::tree::Node;
 
 /// The schema of one key: what it refers to, and what is said about it.
@@ -81,6 +77,12 @@ macro_rules! mappings {
             /// Where the mapping stands.
             pub(crate) mark: $crate::config::tree::Mark,
             $($(#[doc = $about])* pub(crate) $key: $crate::config::shape::Field<$type>,)*
+        }
+
+        impl $crate::config::shape::Placed for $name {
+            fn mark(&self) -> $crate::config::tree::Mark {
+                self.mark
+            }
         }
 
         impl $crate::config::shape::Shape for $name {

@@ -19,7 +19,6 @@ use std::borrow::Cow;
 use schemars::JsonSchema;
 use schemars::Schema;
 use schemars::SchemaGenerator;
-use schemars::json_schema;
 
 use crate::config::problem::Report;
 use crate::config::problem::did_you_mean;
@@ -34,6 +33,18 @@ use crate::config::tree::Scalar;
 pub(crate) trait Shape: JsonSchema + Sized {
     /// Reads the node; `None` after at least one problem has been reported.
     fn read(node: &Node, report: &mut Report) -> Option<Self>;
+}
+
+/// Something that knows where it stands.
+pub(crate) trait Placed {
+    /// Where it stands.
+    fn mark(&self) -> Mark;
+}
+
+impl<T> Placed for At<T> {
+    fn mark(&self) -> Mark {
+        self.mark
+    }
 }
 
 /// A key of a mapping.
@@ -67,6 +78,13 @@ impl<T> Field<T> {
             report.error(parent, format!("`{key}` is missing"));
         }
         self.get()
+    }
+}
+
+impl<T: Placed> Field<T> {
+    /// Where the value stands, if it is there and could be read.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        self.get().map(Placed::mark)
     }
 }
 
