@@ -39,15 +39,24 @@ pub(crate) struct Args {
 /// The admin socket of an instance.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Socket {
-    /// The admin socket of the instance: `admin.sock` in its `state_dir`, if the configuration names no other
+    /// The admin socket of the instance; without it, `admin.sock` in the state directory
+    #[arg(long, value_name = "PATH", env = "AUTHFERRY_ADMIN_SOCKET")]
+    socket: Option<PathBuf>,
+    /// The state directory of the instance, as in its configuration
     #[arg(
-        id = "socket",
-        long = "socket",
+        long,
         value_name = "PATH",
-        env = "AUTHFERRY_ADMIN_SOCKET",
-        default_value = "/var/lib/authferry/admin.sock"
+        env = "AUTHFERRY_STATE_DIR",
+        default_value = "./authferry-state"
     )]
-    path: PathBuf,
+    state_dir: PathBuf,
+}
+
+impl Socket {
+    fn path(&self) -> PathBuf {
+        let default = || self.state_dir.join("admin.sock");
+        self.socket.clone().unwrap_or_else(default)
+    }
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -134,7 +143,7 @@ pub(super) fn finish(done: Result<(), CommandError>, out: &mut dyn Write) -> Exi
         CommandError::Client(_) => {
             drop(writeln!(
                 out,
-                "hint: is the instance running, and is --socket its admin socket? The kill file works without it."
+                "hint: is the instance running, and is this its admin socket (--socket, --state-dir)? The kill file works without it."
             ));
             UNREACHABLE.into()
         }
@@ -151,7 +160,7 @@ pub(super) async fn ask(
     path: &str,
     body: Option<&Value>,
 ) -> Result<Value, CommandError> {
-    let (status, value) = admin::ask(&socket.path, method, path, body).await?;
+    let (status, value) = admin::ask(&socket.path(), method, path, body).await?;
     if status.is_success() {
         Ok(value)
     } else {
@@ -188,7 +197,7 @@ async fn kill(
 }
 
 async fn reload(socket: &Socket, out: &mut dyn Write) -> Result<(), CommandError> {
-    let (status, value) = admin::ask(&socket.path, Method::POST, "/-/reload", None).await?;
+    let (status, value) = admin::ask(&socket.path(), Method::POST, "/-/reload", None).await?;
     if !status.is_success() && status != StatusCode::UNPROCESSABLE_ENTITY {
         return Err(CommandError::Refused(value));
     }
@@ -223,7 +232,7 @@ async fn status(socket: &Socket, out: &mut dyn Write) -> Result<(), CommandError
         }
     }
     // What is not ready answers 503, and says why.
-    let (_, ready) = admin::ask(&socket.path, Method::GET, "/-/ready", None).await?;
+    let (_, ready) = admin::ask(&socket.path(), Method::GET, "/-/ready", None).await?;
     let word = ready.get("status").and_then(Value::as_str).unwrap_or("?");
     writeln!(out, "state          {}", printable(word))?;
     let degraded = ready.get("degraded").and_then(Value::as_array);
@@ -343,7 +352,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_an_instance_the_hint_names_the_socket() {
-        let nowhere = ["ctl", "--socket", "/nonexistent/admin.sock", "status"];
+        let nowhere = ["ctl", "--state-dir", "/nonexistent", "status"];
         let mut out = Vec::new();
         let code = run(Cli::parse_from(nowhere).args, &mut out).await;
         let text = String::from_utf8(out).unwrap();

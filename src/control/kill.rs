@@ -300,7 +300,6 @@ impl Inner {
             return;
         }
         self.current.store(Arc::clone(&after));
-        self.changes.send_replace(Arc::clone(&after));
         self.metrics.kill_switch(&after);
         self.record(None, before.global, after.global, actor, reason);
         let own = |state: &KillState, rollout| {
@@ -310,9 +309,11 @@ impl Inner {
         let gone = before.rollouts.keys();
         let scopes = gone.filter(|rollout| !after.rollouts.contains_key(*rollout));
         for rollout in scopes.chain(after.rollouts.keys()) {
-            let (before, after) = (own(&before, rollout), own(&after, rollout));
-            self.record(Some(rollout), before, after, actor, reason);
+            let (from, to) = (own(&before, rollout), own(&after, rollout));
+            self.record(Some(rollout), from, to, actor, reason);
         }
+        // Last, so that whoever is told finds everything else done.
+        self.changes.send_replace(after);
     }
 
     fn record(

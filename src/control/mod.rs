@@ -8,5 +8,3 @@ mod kill_files;
 pub(crate) use kill::KillError;
 pub(crate) use kill::KillSettings;
 pub(crate) use kill::KillSwitch;
-pub(crate) use kill::Moved;
-pub(crate) use kill_files::FileError;

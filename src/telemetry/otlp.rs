@@ -266,8 +266,8 @@ impl Shared {
                 }
             }
             for done in flushes {
-                // Nobody waits any more: then nobody needs to know.
-                drop(done.try_send(()));
+                // An error says that nobody waits any more: then nobody needs to know.
+                let _told = done.try_send(());
             }
             if stop {
                 return;

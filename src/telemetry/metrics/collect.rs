@@ -71,7 +71,7 @@ impl ShardCollector {
             durations.put(
                 &self.admitted,
                 (place, 0),
-                distribution(block, |shard| Some(&shard.duration)),
+                &distribution(block, |shard| Some(&shard.duration)),
                 || vec![app.into()],
             );
             for (index, class) in CredentialClass::ALL.into_iter().enumerate() {
@@ -119,7 +119,7 @@ impl ShardCollector {
                 durations.put(
                     &self.admitted,
                     (place, flow.index()),
-                    distribution(block, |shard| shard.duration.get(flow.index())),
+                    &distribution(block, |shard| shard.duration.get(flow.index())),
                     || vec![app.into(), provider.into(), flow.as_str().into()],
                 );
             }

@@ -151,16 +151,16 @@ impl Times {
         &mut self,
         admitted: &Admitted,
         cell: (usize, usize),
-        seen: Distribution,
+        seen: &Distribution,
         values: impl FnOnce() -> Vec<Cow<'a, str>>,
     ) {
         if seen.count() == 0 {
             return;
         }
         if admitted.admit(self.family, cell) {
-            self.metrics.push(histogram(self.family, &values(), &seen));
+            self.metrics.push(histogram(self.family, &values(), seen));
         } else {
-            self.rest.merge(&seen);
+            self.rest.merge(seen);
         }
     }
 
