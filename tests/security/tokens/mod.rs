@@ -9,10 +9,9 @@ mod template;
 mod words;
 
 pub(crate) use jose::base64url;
-pub(crate) use jose::compact;
-pub(crate) use jose::unbase64url;
-pub(crate) use keys::Ec;
-pub(crate) use keys::Issuer;
 pub(crate) use keys::Ring;
 pub(crate) use template::Mint;
+pub(crate) use template::OLD_SECRET;
+pub(crate) use template::SUB_OLD_ALICE;
 pub(crate) use template::Unknown;
+pub(crate) use template::unique;

@@ -141,6 +141,7 @@ pub(super) fn signer<'a>(words: &str, mint: &'a Mint) -> Result<Signer<'a>, Unkn
     Ok(match words {
         "attacker" => Signer::Rsa(&ring.attacker),
         "new" | "new.rs1" | "new.n1" => Signer::Rsa(&ring.new.rsa),
+        "new.n3" => Signer::Rsa(&ring.n3),
         "new.es1" => Signer::Ec(&ring.new.ec),
         "old" | "old.rs1" | "old.o1" => Signer::Rsa(&ring.old.rsa),
         "evil" => Signer::Rsa(&ring.evil.rsa),

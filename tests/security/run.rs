@@ -1,0 +1,407 @@
+//! Performs one case and judges it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use regex::Regex;
+use tokio::time::Instant;
+use tokio::time::sleep;
+use tokio::time::timeout;
+
+use crate::case::Case;
+use crate::case::Entry;
+use crate::case::Expected;
+use crate::case::Repeat;
+use crate::expect;
+use crate::later;
+use crate::names::Names;
+use crate::ops;
+use crate::tokens::Unknown;
+use crate::vars::Vars;
+use crate::wire::Outcome;
+use crate::wire::Wire;
+use crate::wire::h1;
+use crate::wire::h2;
+use crate::world::Plan;
+use crate::world::Target;
+use crate::world::World;
+use crate::world::browser::Browser;
+use crate::world::browser::Flow;
+use crate::world::target::Kind;
+use crate::world::upstream::Seen;
+
+/// The longest time for one case.
+const LIMIT: Duration = Duration::from_secs(20);
+/// The longest time for a step that is repeated.
+const REPEAT: Duration = Duration::from_secs(10);
+
+/// What became of a case.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Verdict {
+    /// Everything that a machine can check holds.
+    Pass,
+    /// Something does not hold.
+    Fail(Vec<String>),
+    /// Nobody can say.
+    Skip(String),
+}
+
+/// Why a case stops before its end.
+#[derive(Clone, Debug)]
+pub(crate) enum Stop {
+    /// The runner cannot do what it says.
+    Skip(String),
+    /// The program does not do what everything else needs.
+    Fail(String),
+}
+
+impl From<Unknown> for Stop {
+    fn from(unknown: Unknown) -> Self {
+        Self::Skip(format!("not understood: {}", unknown.0))
+    }
+}
+
+/// One request and everything that came of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Record {
+    /// Its first line, shortened.
+    pub(crate) label: String,
+    /// What came back.
+    pub(crate) outcome: Outcome,
+    /// The end of a login that was followed.
+    pub(crate) followed: Vec<crate::wire::Answer>,
+    /// What the upstream got.
+    pub(crate) upstream: Vec<Seen>,
+}
+
+/// The state of a run.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    /// The doubles.
+    pub(crate) world: World,
+    /// What is tested.
+    pub(crate) kind: Kind,
+    /// The running proxy.
+    pub(crate) target: Option<Target>,
+    /// Whether failures are told at length.
+    pub(crate) verbose: bool,
+}
+
+/// What a case has done so far.
+#[derive(Debug)]
+pub(crate) struct Course {
+    /// Values of `${…}`.
+    pub(crate) vars: Vars,
+    /// Requests and answers.
+    pub(crate) records: Vec<Record>,
+    /// When it began.
+    pub(crate) start: Instant,
+    /// How long the log was then.
+    pub(crate) log: usize,
+    /// Memory then, and the most since, in KiB.
+    pub(crate) memory: (u64, u64),
+    /// Failures that a step found by itself.
+    pub(crate) findings: Vec<String>,
+    /// Whether logins are followed to their end.
+    follow: bool,
+}
+
+impl Runner {
+    /// Performs a case; a failure that is only about time is tried again.
+    pub(crate) async fn perform(&mut self, case: &Case) -> Verdict {
+        let mut verdict = self.once(case).await;
+        for _ in 0..2 {
+            match &verdict {
+                Verdict::Fail(why) if why.iter().all(|why| why.contains(expect::SLOW)) => {
+                    verdict = self.once(case).await;
+                }
+                Verdict::Pass | Verdict::Fail(_) | Verdict::Skip(_) => break,
+            }
+        }
+        verdict
+    }
+
+    async fn once(&mut self, case: &Case) -> Verdict {
+        if let Some(reason) = later::reason(case) {
+            return Verdict::Skip(reason);
+        }
+        let plan = match Plan::of(case) {
+            Ok(plan) => plan,
+            Err(reason) => return Verdict::Skip(reason),
+        };
+        if let Some(reason) = case.steps().iter().find_map(|entry| ops::cannot(entry, case)) {
+            return Verdict::Skip(reason);
+        }
+        if !expect::can_judge(case) && !case.steps().iter().any(ops::judges) {
+            return Verdict::Skip("the promise is in words only".to_owned());
+        }
+        let fresh = plan.fresh;
+        let verdict = match timeout(LIMIT, self.whole(case, plan)).await {
+            Ok(Ok(failures)) if failures.is_empty() => Verdict::Pass,
+            Ok(Ok(failures)) => Verdict::Fail(failures),
+            Ok(Err(Stop::Skip(reason))) => Verdict::Skip(reason),
+            Ok(Err(Stop::Fail(reason))) => Verdict::Fail(vec![reason]),
+            Err(_) => Verdict::Fail(vec![format!("not done after {} s", LIMIT.as_secs())]),
+        };
+        let alive = self.target.as_mut().is_none_or(Target::is_alive);
+        if fresh || !alive {
+            self.target = None;
+        }
+        self.world.calm();
+        verdict
+    }
+
+    async fn whole(&mut self, case: &Case, plan: Plan) -> Result<Vec<String>, Stop> {
+        self.world.calm();
+        self.ensure(plan)?;
+        let mut course = Course {
+            vars: Vars::new(case),
+            records: Vec::new(),
+            start: Instant::now(),
+            log: self.target()?.log().len(),
+            memory: (0, 0),
+            findings: Vec::new(),
+            follow: case.preconditions.iter().any(|p| p.starts_with("follow the whole login")),
+        };
+        if case.expected.rss_delta_max_mib.is_some() {
+            // A first request touches what every request needs.
+            self.h1("GET /public/x HTTP/1.1\r\nHost: app.test\r\n\r\n", case, &mut course).await?;
+            course.records.clear();
+            let now = self.target()?.rss().unwrap_or(0);
+            course.memory = (now, now);
+        }
+        for entry in case.steps() {
+            self.step(entry, case, &mut course).await?;
+        }
+        let mut failures = expect::judge(self, case, &mut course).await?;
+        failures.append(&mut course.findings);
+        if !self.target.as_mut().is_some_and(Target::is_alive) && !ops::ends_the_process(case) {
+            failures.push("the process has ended".to_owned());
+        }
+        Ok(failures)
+    }
+
+    /// A proxy for a plan: the running one, if it fits.
+    fn ensure(&mut self, plan: Plan) -> Result<(), Stop> {
+        let fits = self.target.as_mut().is_some_and(|t| !plan.fresh && t.plan == plan && t.is_alive());
+        if !fits {
+            self.target = None;
+            let target = Target::start(self.kind, &plan, &self.world).map_err(Stop::Fail)?;
+            self.target = Some(target);
+        }
+        Ok(())
+    }
+
+    /// The running proxy.
+    pub(crate) fn target(&self) -> Result<&Target, Stop> {
+        self.target.as_ref().ok_or_else(|| Stop::Fail("no proxy runs".to_owned()))
+    }
+
+    /// Our names, with the admin port of the running proxy.
+    pub(crate) fn names(&self) -> Names {
+        let mut names = self.world.mint.names.clone();
+        names.admin = self.target.as_ref().map(|t| t.admin.to_string()).unwrap_or_default();
+        names
+    }
+
+    /// One step.
+    pub(crate) async fn step(
+        &mut self,
+        entry: &Entry,
+        case: &Case,
+        course: &mut Course,
+    ) -> Result<(), Stop> {
+        match entry {
+            Entry::H1(text) => self.h1(text, case, course).await?,
+            Entry::H2(frames) => self.h2(&frames.headers, frames.body.as_deref(), case, course).await?,
+            Entry::Op(words) => Box::pin(ops::perform(self, words, case, course)).await?,
+            Entry::Repeat(repeat) => self.repeat(repeat, case, course).await?,
+        }
+        let now = self.target.as_ref().and_then(Target::rss).unwrap_or(0);
+        course.memory.1 = course.memory.1.max(now);
+        Ok(())
+    }
+
+    /// Exact bytes on a fresh connection.
+    pub(crate) async fn h1(&mut self, text: &str, case: &Case, course: &mut Course) -> Result<(), Stop> {
+        let expected = expect::of(case, course.records.len());
+        let wire = self.wire(text)?;
+        let bytes = self.bytes(text, case, course).await?;
+        let before = self.world.upstream.count();
+        let wish = h1::Wish { closed: expected.closed == Some(true), patience: None };
+        let outcome = h1::send(&wire, &bytes, wish).await;
+        let mut record = Record {
+            label: label(text),
+            outcome,
+            ..Record::default()
+        };
+        if course.follow {
+            self.follow(&mut record).await?;
+        }
+        self.settle(&expected).await;
+        record.upstream = self.world.upstream.since(before);
+        course.records.push(record);
+        Ok(())
+    }
+
+    async fn h2(
+        &mut self,
+        headers: &[(String, String)],
+        body: Option<&str>,
+        case: &Case,
+        course: &mut Course,
+    ) -> Result<(), Stop> {
+        let expected = expect::of(case, course.records.len());
+        let mut raw = Vec::new();
+        for (name, value) in headers {
+            let name = self.bytes(name, case, course).await?;
+            raw.push((name, self.bytes(value, case, course).await?));
+        }
+        let body = match body {
+            Some(body) => Some(self.bytes(body, case, course).await?),
+            None => None,
+        };
+        let wire = self.world.public(self.target()?);
+        let before = self.world.upstream.count();
+        let outcome = h2::send(&wire, &raw, body.as_deref()).await;
+        let path = headers.iter().find(|(name, _)| name == ":path");
+        let label = format!("h2 {}", path.map_or("", |(_, value)| value));
+        self.settle(&expected).await;
+        course.records.push(Record {
+            label,
+            outcome,
+            upstream: self.world.upstream.since(before),
+            ..Record::default()
+        });
+        Ok(())
+    }
+
+    /// What comes late must be counted, too.
+    async fn settle(&self, expected: &Expected) {
+        let time = if expected.upstream_smuggled.is_some() { 60 } else { 2 };
+        sleep(Duration::from_millis(time)).await;
+    }
+
+    /// Where a request goes: what names the admin port, to the admin listener.
+    fn wire(&self, text: &str) -> Result<Wire, Stop> {
+        let target = self.target()?;
+        let host = text.split("\r\n").find_map(|line| line.strip_prefix("Host: "));
+        Ok(if host.is_some_and(|host| host.ends_with(":9901")) {
+            Wire { to: target.admin, tls: None }
+        } else {
+            self.world.public(target)
+        })
+    }
+
+    /// The bytes of a text: our names, values for `${…}`, latin-1; the length of a body that grew is put right.
+    pub(crate) async fn bytes(&mut self, text: &str, case: &Case, course: &mut Course) -> Result<Vec<u8>, Stop> {
+        let (head, body) = match text.split_once("\r\n\r\n") {
+            Some((head, body)) => (head, Some(body)),
+            None => (text, None),
+        };
+        let mut head = course.vars.fill(self, head, case).await?;
+        let Some(body) = body else {
+            return Ok(latin1(&head));
+        };
+        let filled = latin1(&course.vars.fill(self, body, case).await?);
+        let said = format!("Content-Length: {}", body.chars().count());
+        if filled.len() != body.chars().count() && head.contains(&said) {
+            head = head.replace(&said, &format!("Content-Length: {}", filled.len()));
+        }
+        Ok([latin1(&head), b"\r\n\r\n".to_vec(), filled].concat())
+    }
+
+    /// Follows a login that an answer began to its end.
+    async fn follow(&self, record: &mut Record) -> Result<(), Stop> {
+        let Some(answer) = record.outcome.answers.first() else {
+            return Ok(());
+        };
+        let location = answer.header("location").unwrap_or_default().to_owned();
+        if !location.contains("/authorize?") {
+            return Ok(());
+        }
+        let mut browser = Browser::default();
+        for pair in answer.all("set-cookie") {
+            if let Some((name, value)) = pair.split(';').next().and_then(|p| p.split_once('=')) {
+                browser.cookies.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        let flow = Flow { location, state: String::new(), cookie: (String::new(), String::new()) };
+        let wire = self.world.public(self.target()?);
+        let done = browser.finish(&self.world, &wire, &flow, "alice").await.map_err(Stop::Fail)?;
+        if done.header("location").is_none() {
+            return Err(Stop::Fail(format!("{}: the login ended with {}", record.label, done.status)));
+        }
+        record.followed.push(done);
+        Ok(())
+    }
+
+    /// Many of a step, as fast as it says, on a few connections that stay open; what does not fit into the time is left.
+    async fn repeat(&mut self, repeat: &Repeat, case: &Case, course: &mut Course) -> Result<(), Stop> {
+        let Entry::H1(text) = &*repeat.step else {
+            return Err(Stop::Skip("a repeated step that is not h1".to_owned()));
+        };
+        let rate: f64 = repeat
+            .rate
+            .as_deref()
+            .and_then(|rate| rate.strip_suffix("/s")?.parse().ok())
+            .unwrap_or(1_000.0);
+        let start = Instant::now();
+        let end = start + REPEAT;
+        let wire = self.wire(text)?;
+        let mut counts: BTreeMap<u16, (u64, Record)> = BTreeMap::new();
+        let mut done = 0;
+        while done < repeat.n && Instant::now() < end {
+            // Some values are new for each request.
+            let batch = (repeat.n - done).min(8);
+            let mut all = Vec::new();
+            for _ in 0..batch {
+                all.push(self.bytes(text, case, course).await?);
+            }
+            let sends = all.iter().map(|bytes| h1::send(&wire, bytes, h1::Wish::default()));
+            for outcome in futures_util::future::join_all(sends).await {
+                let status = outcome.answers.first().map_or(0, |answer| answer.status);
+                let record = Record { label: label(text), outcome, ..Record::default() };
+                counts.entry(status).or_insert((0, record)).0 += 1;
+            }
+            done += batch;
+            let due = start + Duration::from_secs_f64(done as f64 / rate);
+            tokio::time::sleep_until(due.min(end)).await;
+            let now = self.target()?.rss().unwrap_or(0);
+            course.memory.1 = course.memory.1.max(now);
+        }
+        for (count, mut record) in counts.into_values() {
+            record.label = format!("{} ({count} of {} times)", record.label, repeat.n);
+            course.records.push(record);
+        }
+        Ok(())
+    }
+}
+
+/// The first line of a request, in few letters.
+fn label(text: &str) -> String {
+    let line = text.split("\r\n").next().unwrap_or_default();
+    let line: String = line.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    if line.chars().count() <= 60 {
+        return line;
+    }
+    let start: String = line.chars().take(57).collect();
+    format!("{start}...")
+}
+
+/// One byte for each letter; letters beyond latin-1 in UTF-8.
+pub(crate) fn latin1(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for letter in text.chars() {
+        match u8::try_from(u32::from(letter)) {
+            Ok(byte) => out.push(byte),
+            Err(_) => out.extend(letter.to_string().into_bytes()),
+        }
+    }
+    out
+}
+
+/// A regular expression of this program.
+pub(crate) fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("the patterns of this program are good")
+}

@@ -1,0 +1,135 @@
+//! The configuration of the program for a plan: the one place that knows its keys.
+
+use std::path::Path;
+
+use super::Plan;
+use super::World;
+use super::plan::Side;
+
+/// The identity headers of T0, with exactly the names of the cases.
+const HEADERS: &str = r#"
+      X-Auth-Subject: "{provider}/{subject}"
+      X-Auth-User: "{preferred_username}"
+      X-Auth-Name: "{name|omit}"
+      X-Auth-Email: "{email|omit}"
+      X-Auth-Groups: "{groups|join:,|omit}"
+      X-Auth-Issuer: "{provider}"
+      X-Auth-Cohort: "{provider}"
+      Remote-User: "{preferred_username}""#;
+
+/// The routes of T0, behind those of a plan.
+const ROUTES: &str = r"
+      - { path: /public/*, access: public }
+      - { path: /admin/*, require: { groups: [admins] } }
+      - { path: /api/*, credentials: [bearer], on_unauthenticated: unauthorized }
+      - { path: /legacy-api/*, credentials: [opaque], on_unauthenticated: unauthorized }
+      - { path: /ws, websocket: true }";
+
+/// The file for a plan; `directory` is the program's own.
+pub(super) fn yaml(plan: &Plan, world: &World, directory: &Path) -> String {
+    let listen = if plan.dual_stack { "\"[::]:0\"" } else { "127.0.0.1:0" };
+    let list = |items: &[String], indent: &str| -> String {
+        items.iter().map(|item| format!("\n{indent}{item}")).collect()
+    };
+    let items = |items: &[String], indent: &str| -> String {
+        items.iter().map(|item| format!("\n{indent}- {item}")).collect()
+    };
+    let last = if plan.catch_all { "\n      - { path: /* }" } else { "" };
+    let text = format!(
+        r#"version: 1
+server:
+  listen: {listen}
+  tls: {{ certificate: {{ file: @PKI@/tls.pem }}, key: {{ file: @PKI@/tls.key }} }}
+  admin: {{ listen: 127.0.0.1:0, token: {{ file: @DIR@/admin.token }} }}
+  state_dir: @DIR@/state
+  trusted_proxies: [{trusted}]{server}
+telemetry:
+  access_log: {{ file: @DIR@/access.log }}
+providers:
+  new:
+    oidc:
+      issuer: "@NEW@"
+      client: {{ id: app, secret: {{ env: CASES_CLIENT_SECRET }} }}
+      redirect_path: /.authferry/callback/new
+      verify: {{ algs: [RS256, ES256], audiences: [app], leeway: 30s, jwks_refresh: {refresh}, jwks_max_stale: {stale} }}
+      claims: {{ subject: sub, email: email, email_verified: email_verified, name: name, preferred_username: preferred_username, groups: groups }}
+      ca: {{ file: @PKI@/ca.pem }}
+  old:{old}
+apps:
+  app:
+    hosts: [app.test]
+    upstream: {{ url: "@UPSTREAM@" }}
+    identity_headers:{HEADERS}
+    routes:{routes}{ROUTES}{last}{apps}
+cohorts:
+  bob: {{ claim: {{ provider: new, name: preferred_username, equals: bob }} }}
+rollout:
+  from: old
+  to: new
+  bucketing: {{ salt: cases }}
+  assign:
+    - {{ cohort: bob, to: old }}
+    - {{ percent: 100, to: new }}{more}
+"#,
+        trusted = plan.trusted.join(", "),
+        server = list(&plan.server, "  "),
+        refresh = plan.jwks_refresh,
+        stale = plan.jwks_max_stale,
+        old = old(plan),
+        routes = items(&plan.routes, "      "),
+        apps = list(&plan.apps, "  "),
+        more = list(&plan.more, ""),
+    );
+    // An empty list is an error: nobody is believed where nothing is said.
+    text.replace("  trusted_proxies: []\n", "")
+        .replace("@PKI@", &world.pki.directory().display().to_string())
+        .replace("@DIR@", &directory.display().to_string())
+        .replace("@NEW@", &world.new.issuer())
+        .replace("@OLD@", &world.old.issuer())
+        .replace("@LEGACY@", &format!("http://{}", world.legacy.address))
+        .replace("@UPSTREAM@", &format!("http://{}", world.upstream.address))
+}
+
+fn old(plan: &Plan) -> String {
+    let cache = &plan.cache;
+    let claims = "claims: { subject: sub, preferred_username: preferred_username, groups: groups }";
+    match plan.from {
+        Side::Oidc => format!(
+            r#"
+    oidc:
+      issuer: "@OLD@"
+      client: {{ id: app, secret: {{ env: CASES_CLIENT_SECRET }} }}
+      redirect_path: /.authferry/callback/old
+      verify: {{ algs: [RS256], audiences: [legacy-app], leeway: 30s, jwks_refresh: {} }}
+      {claims}
+      ca: {{ file: @PKI@/ca.pem }}"#,
+            plan.jwks_refresh
+        ),
+        Side::SharedSecret => format!(
+            r#"
+    jwt:
+      issuer: "@OLD@"
+      verify: {{ algs: [HS256], audiences: [legacy-app], leeway: 30s }}
+      jwks: {{ shared_secret: {{ file: @DIR@/old.secret }} }}
+      {claims}"#
+        ),
+        Side::Introspection => format!(
+            r#"
+    introspection:
+      url: "@OLD@/introspect"
+      issuer: "@OLD@"
+      client: {{ id: app, secret: {{ env: CASES_CLIENT_SECRET }} }}
+      audiences: [legacy-app]
+      cache: {cache}
+      {claims}
+      ca: {{ file: @PKI@/ca.pem }}"#
+        ),
+        Side::Cookie => format!(
+            r#"
+    session_probe:
+      owns: {{ cookies: [LEGACYSID] }}
+      introspect: {{ url: "@LEGACY@/whoami", cache: {cache} }}
+      {claims}"#
+        ),
+    }
+}
