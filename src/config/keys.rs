@@ -16,6 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::config::settings::Settings;
+use crate::entropy::Entropy;
 use crate::rollout::BucketKey;
 use crate::secret::Secret;
 
@@ -114,6 +115,16 @@ impl Draft {
             Ok(key)
         })
         .map(|settings| (settings, made))
+    }
+
+    /// The settings, with keys of the moment where the configuration names none: for a look that seals and buckets
+    /// nothing. Nothing is read from the state directory or written to it.
+    pub(crate) fn for_a_look(self, entropy: &dyn Entropy) -> Result<Settings, KeysError> {
+        self.complete(|_| {
+            let mut key = vec![0; KEY_BYTES];
+            entropy.fill(&mut key);
+            Ok(Secret::new(key))
+        })
     }
 
     /// The settings, with keys from `make` where the configuration names none.

@@ -56,6 +56,19 @@ pub(super) fn canonical(
     if !sound {
         return None;
     }
+    if let Err(invalid) = template.check_canonical() {
+        let reason = format!("this cannot name people: {}", invalid.reason);
+        let character = at
+            .value
+            .get(..invalid.at)
+            .map_or(1, |before| before.chars().count() + 1);
+        context
+            .report
+            .error(at.mark, reason)
+            .value(&at.value)
+            .hint(format!("at character {character} of the template"));
+        return None;
+    }
     let joined = joined(context, at, &names, providers);
     let normalise = canonical
         .normalise
