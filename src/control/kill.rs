@@ -412,7 +412,9 @@ mod tests {
         }
 
         fn write(&self, text: &str) {
-            std::fs::write(self.path("kill"), text).unwrap();
+            // In one step, as deployment tools do: the file is never seen half written.
+            std::fs::write(self.path("kill.new"), text).unwrap();
+            std::fs::rename(self.path("kill.new"), self.path("kill")).unwrap();
         }
 
         fn start_with(&self, environment: Option<&str>) -> Result<KillSwitch, KillError> {

@@ -41,6 +41,9 @@ use crate::telemetry::metrics::Operation;
 use crate::token::KeySet;
 use crate::token::SkippedKey;
 
+/// How long a fetch waits for metadata that are being fetched themselves.
+const DISCOVERY_GRACE: Duration = Duration::from_secs(1);
+
 /// Between two fetches that unknown keys caused.
 const COOL_DOWN: Duration = Duration::from_secs(10);
 
@@ -249,7 +252,7 @@ impl Task {
                 () = self.source.moved(asked.as_ref()) => {}
             }
             self.shared.gate().started += 1;
-            asked = self.source.endpoint();
+            asked = self.source.known().await;
             let fetched = self.fetch(asked.as_ref()).await;
             let wait = match &fetched {
                 Ok(wait) => *wait,
@@ -370,6 +373,13 @@ impl Source {
             Self::Url(url) => Some(url.clone()),
             Self::Discovered(metadata) => metadata.borrow().jwks_uri(),
         }
+    }
+
+    /// The address; one that is being discovered is waited for, so that the first requests after a start need not fail.
+    async fn known(&mut self) -> Option<Endpoint> {
+        // Whether it came in time shows below.
+        drop(timeout(DISCOVERY_GRACE, self.moved(None)).await);
+        self.endpoint()
     }
 
     /// Waits until the address is another one than `from`.
