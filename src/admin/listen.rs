@@ -398,7 +398,8 @@ mod tests {
         let error = bind_socket(&path).await.map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         let FakeAdmin {
-            admin, directory, ..
+            admin,
+            directory: _kept,
         } = bench;
         drop(admin);
         // The task ends at its next turn.
