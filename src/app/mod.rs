@@ -3,6 +3,7 @@
 mod backend;
 mod build;
 mod explain;
+pub(crate) mod online;
 mod process;
 mod reload;
 

@@ -7,18 +7,27 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use serde_json::Value;
 use serde_json::json;
 
+use crate::app::online;
+use crate::app::online::Origin;
+use crate::app::online::Report;
 use crate::config;
 use crate::config::CONFIG_VARIABLE;
+use crate::config::Compiled;
 use crate::config::Problems;
 use crate::config::Severity;
 use crate::config::Source;
 use crate::config::System;
+use crate::entropy::SystemEntropy;
+use crate::providers::probe::Finding;
+use crate::providers::probe::Outcome;
 
 /// Check a configuration file: every problem at once.
 ///
-/// Exit codes: 0 the file is good (there may be warnings), 1 the file is refused, 2 the file cannot be read.
+/// Exit codes: 0 the file is good (there may be warnings), 1 the file is refused or an online check failed, 2 the file
+/// cannot be read.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The configuration file.
@@ -27,6 +36,30 @@ pub(super) struct Args {
     /// How problems are written.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Ask every provider as well: metadata, keys, whether it knows us, its clock, and whether a login comes back to each
+    /// application. Nothing changes there.
+    #[arg(long)]
+    online: bool,
+    /// Where browsers find an application, if not at `https://HOST` for each of its hosts; may be repeated.
+    #[arg(long = "origin", value_name = "APP=ORIGIN", value_parser = origin, requires = "online")]
+    origins: Vec<Origin>,
+}
+
+impl Args {
+    /// Whether providers are asked.
+    pub(super) const fn online(&self) -> bool {
+        self.online
+    }
+}
+
+fn origin(text: &str) -> Result<Origin, String> {
+    let (app, origin) = text.split_once('=').ok_or("not APP=ORIGIN")?;
+    let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+    let host = host.ok_or("an origin begins with `https://`")?;
+    if host.is_empty() || host.trim_end_matches('/').contains(['/', '?', '#', '@']) {
+        return Err("an origin is scheme, host and port, such as `https://crm.corp.example:8443`".to_owned());
+    }
+    Ok(Origin { app: app.to_owned(), origin: origin.to_owned() })
 }
 
 /// How problems are written.
@@ -42,6 +75,10 @@ enum Format {
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> ExitCode {
     // Nobody reads what cannot be written; the exit code still says how it went.
     let (code, written) = check(&args.file, args.format, out);
+    finish(code, &written)
+}
+
+fn finish(code: u8, written: &io::Result<()>) -> ExitCode {
     match written {
         Ok(()) => ExitCode::from(code),
         Err(_) => ExitCode::from(code.max(1)),
@@ -49,15 +86,40 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> ExitCode {
 }
 
 fn check(file: &Path, format: Format, out: &mut dyn Write) -> (u8, io::Result<()>) {
-    let source = match Source::read(file, Arc::new(System)) {
-        Ok(source) => source,
-        Err(error) => return (2, unreadable(file, &error.to_string(), format, out)),
+    let (code, problems) = match load(file, format, out) {
+        Ok(Ok(compiled)) => (0, compiled.warnings),
+        Ok(Err(problems)) => (1, problems),
+        Err(written) => return (2, written),
     };
-    let (code, problems) = match config::load(&source) {
-        Ok(compiled) => (0, compiled.warnings),
-        Err(problems) => (1, problems),
+    (code, report(&problems, None, format, out))
+}
+
+/// A configuration, or its problems. A file that cannot be read is said at once.
+fn load(file: &Path, format: Format, out: &mut dyn Write) -> Result<Result<Compiled, Problems>, io::Result<()>> {
+    match Source::read(file, Arc::new(System)) {
+        Ok(source) => Ok(config::load(&source)),
+        Err(error) => Err(unreadable(file, &error.to_string(), format, out)),
+    }
+}
+
+/// Checks the file, and asks its providers if nothing refuses it.
+pub(super) async fn online(args: &Args, out: &mut dyn Write) -> ExitCode {
+    let compiled = match load(&args.file, args.format, out) {
+        Ok(Ok(compiled)) => compiled,
+        Ok(Err(problems)) => return finish(1, &report(&problems, None, args.format, out)),
+        Err(written) => return finish(2, &written),
     };
-    (code, report(&problems, format, out))
+    let found = match compiled.draft.for_a_look(&SystemEntropy) {
+        Ok(settings) => online::check(&settings, &args.origins).await,
+        Err(error) => Err(error.to_string()),
+    };
+    match found {
+        Ok(found) => {
+            let failed = found.iter().flat_map(|report| &report.findings).any(Finding::failed);
+            finish(u8::from(failed), &report(&compiled.warnings, Some(&found), args.format, out))
+        }
+        Err(error) => finish(2, &unreadable(&args.file, &error, args.format, out)),
+    }
 }
 
 fn unreadable(file: &Path, error: &str, format: Format, out: &mut dyn Write) -> io::Result<()> {
@@ -74,9 +136,18 @@ fn unreadable(file: &Path, error: &str, format: Format, out: &mut dyn Write) -> 
     }
 }
 
-fn report(problems: &Problems, format: Format, out: &mut dyn Write) -> io::Result<()> {
+fn report(
+    problems: &Problems,
+    online: Option<&[Report]>,
+    format: Format,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     if format == Format::Json {
-        return writeln!(out, "{:#}", problems.json());
+        let mut whole = problems.json();
+        if let (Some(found), Some(members)) = (online, whole.as_object_mut()) {
+            members.insert("online".to_owned(), found.iter().flat_map(json_of).collect());
+        }
+        return writeln!(out, "{whole:#}");
     }
     write!(out, "{problems}")?;
     let count = |severity, one: &str, many: &str| match problems.count(severity) {
@@ -86,7 +157,35 @@ fn report(problems: &Problems, format: Format, out: &mut dyn Write) -> io::Resul
     let errors = count(Severity::Error, "error", "errors");
     let warnings = count(Severity::Warning, "warning", "warnings");
     let verdict = if problems.refuse() { "refused" } else { "ok" };
-    writeln!(out, "{verdict}: {}: {errors}, {warnings}", problems.file)
+    writeln!(out, "{verdict}: {}: {errors}, {warnings}", problems.file)?;
+    for found in online.unwrap_or_default() {
+        for finding in &found.findings {
+            let check = finding.check.as_str();
+            let callback = finding.callback.as_deref().map(|to| format!(" {to}")).unwrap_or_default();
+            let (word, words) = outcome(finding);
+            writeln!(out, "{word:<7} providers.{}: {check}{callback}: {words}", found.provider)?;
+        }
+    }
+    Ok(())
+}
+
+fn json_of(report: &Report) -> Vec<Value> {
+    let findings = report.findings.iter().map(|finding| {
+        let (word, words) = outcome(finding);
+        json!({
+            "provider": report.provider.as_str(), "check": finding.check.as_str(), "callback": finding.callback,
+            "outcome": word, "message": words,
+        })
+    });
+    findings.collect()
+}
+
+fn outcome(finding: &Finding) -> (&'static str, &str) {
+    match &finding.outcome {
+        Outcome::Good(words) => ("ok", words),
+        Outcome::Failed(words) => ("failed", words),
+        Outcome::Unknown(words) => ("unknown", words),
+    }
 }
 
 #[cfg(test)]

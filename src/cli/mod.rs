@@ -51,6 +51,9 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut out = io::stdout().lock();
     let code = match cli.command {
+        Command::Check(args) if args.online() => {
+            with_runtime("error", |runtime| runtime.block_on(check::online(&args, &mut out)))
+        }
         Command::Check(args) => check::run(&args, &mut out),
         Command::Schema(args) => schema::run(&args, &mut out),
         Command::Run(args) => with_runtime(&cli.log, |runtime| {

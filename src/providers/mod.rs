@@ -26,6 +26,7 @@ mod keys;
 mod ldap;
 mod oauth;
 mod oidc;
+pub(crate) mod probe;
 mod session_probe;
 pub(crate) mod settings;
 mod vouch;

@@ -10,6 +10,7 @@
 
 mod harness;
 
+mod check;
 mod credentials;
 mod headers;
 mod kill;

@@ -215,7 +215,7 @@ impl Task {
 
 /// OpenID Connect Discovery 1.0 §4: the slash at the end of an issuer goes before the path is added; the comparison
 /// keeps it.
-fn address(issuer: &Issuer) -> Result<Endpoint, InvalidEndpoint> {
+pub(in crate::providers) fn address(issuer: &Issuer) -> Result<Endpoint, InvalidEndpoint> {
     let base = issuer.as_str();
     if base.contains('?') {
         return Err(InvalidEndpoint::NotAbsolute);
@@ -224,7 +224,8 @@ fn address(issuer: &Issuer) -> Result<Endpoint, InvalidEndpoint> {
     Endpoint::parse(&format!("{base}/.well-known/openid-configuration"))
 }
 
-fn read(answer: &Answer, issuer: &Issuer) -> Result<Metadata, String> {
+/// The metadata of `issuer`, or why these are not.
+pub(in crate::providers) fn read(answer: &Answer, issuer: &Issuer) -> Result<Metadata, String> {
     if answer.status != StatusCode::OK {
         return Err(format!("the answer has status {}", answer.status.as_u16()));
     }

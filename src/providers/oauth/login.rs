@@ -67,15 +67,7 @@ impl Login for OidcLogin {
     async fn start(&self, start: LoginStart<'_>) -> Result<String, ProviderError> {
         let metadata = self.discovery.metadata().await?;
         let endpoint = known(metadata.authorization_endpoint.as_ref())?;
-        let form = Form::default()
-            .with("response_type", "code")
-            .with("client_id", self.client.id())
-            .with("redirect_uri", start.redirect_uri)
-            .with("scope", &self.scope)
-            .with("state", start.state)
-            .with("nonce", start.nonce)
-            .with("code_challenge", &challenge(start.verifier))
-            .with("code_challenge_method", "S256");
+        let form = authorization(self.client.id(), &self.scope, &start);
         Ok(form.onto(&endpoint.to_string()))
     }
 
@@ -135,6 +127,23 @@ impl OidcLogin {
         };
         right.then_some(()).ok_or(Refusal::WrongIssuer)
     }
+}
+
+/// The authentication request of a login (OpenID Connect Core 1.0 §3.1.2.1, RFC 7636 §4.3).
+pub(in crate::providers) fn authorization(
+    client: &str,
+    scope: &str,
+    start: &LoginStart<'_>,
+) -> Form {
+    Form::default()
+        .with("response_type", "code")
+        .with("client_id", client)
+        .with("redirect_uri", start.redirect_uri)
+        .with("scope", scope)
+        .with("state", start.state)
+        .with("nonce", start.nonce)
+        .with("code_challenge", &challenge(start.verifier))
+        .with("code_challenge_method", "S256")
 }
 
 /// Metadata without what a login needs are no metadata of a provider that has logins.

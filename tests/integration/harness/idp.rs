@@ -36,6 +36,8 @@ struct State {
     opaque: Mutex<HashMap<String, Value>>,
     fault: Mutex<Option<u16>>,
     signs_in: Mutex<String>,
+    callbacks: Mutex<Option<Vec<String>>>,
+    date: Mutex<Option<String>>,
 }
 
 impl Idp {
@@ -50,6 +52,8 @@ impl Idp {
             opaque: Mutex::default(),
             fault: Mutex::default(),
             signs_in: Mutex::new("alice".to_owned()),
+            callbacks: Mutex::default(),
+            date: Mutex::default(),
         }));
         let served = idp.clone();
         tokio::spawn(async move {
@@ -134,12 +138,31 @@ impl Idp {
         *self.0.signs_in.lock().unwrap() = name.to_owned();
     }
 
+    /// Knows these callbacks only; without a call it takes any.
+    pub(crate) fn registers(&self, callbacks: &[&str]) {
+        let callbacks = callbacks.iter().map(|&callback| callback.to_owned());
+        *self.0.callbacks.lock().unwrap() = Some(callbacks.collect());
+    }
+
+    /// Writes this `Date` instead of the real one.
+    pub(crate) fn dates(&self, date: &str) {
+        *self.0.date.lock().unwrap() = Some(date.to_owned());
+    }
+
     /// How often a path was asked.
     pub(crate) fn hits(&self, path: &str) -> usize {
         self.0.hits.lock().unwrap().get(path).copied().unwrap_or(0)
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let mut response = self.respond(request).await;
+        if let Some(date) = &*self.0.date.lock().unwrap() {
+            response.headers_mut().insert("date", date.parse().unwrap());
+        }
+        response
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
         *self.0.hits.lock().unwrap().entry(path.clone()).or_default() += 1;
         if let Some(status) = *self.0.fault.lock().unwrap() {
@@ -147,6 +170,8 @@ impl Idp {
         }
         let issuer = self.issuer();
         let query = pairs(request.uri().query().unwrap_or_default());
+        // `authferry:secret`.
+        let knows_us = request.headers().get("authorization").is_some_and(|a| a == "Basic YXV0aGZlcnJ5OnNlY3JldA==");
         match path.as_str() {
             "/.well-known/openid-configuration" => answer(
                 200,
@@ -167,6 +192,20 @@ impl Idp {
                     .map(|k| k.public_jwk())
                     .collect();
                 answer(200, &json!({ "keys": keys }))
+            }
+            "/token" | "/introspect" if !knows_us => {
+                answer(401, &json!({ "error": "invalid_client" }))
+            }
+            "/authorize"
+                if self.0.callbacks.lock().unwrap().as_ref().is_some_and(|known| !known.contains(&query["redirect_uri"])) =>
+            {
+                answer(400, &json!({}))
+            }
+            "/authorize" if query.get("prompt").is_some_and(|prompt| prompt == "none") => {
+                let to = format!("{}?error=login_required&state={}&iss={issuer}", query["redirect_uri"], query["state"]);
+                let mut response = answer(302, &json!({}));
+                response.headers_mut().insert("location", to.parse().unwrap());
+                response
             }
             "/authorize" => {
                 let code = format!("code-{}", self.hits("/authorize"));
