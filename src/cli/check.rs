@@ -234,7 +234,7 @@ mod tests {
     fn programs_read_the_same_problems() {
         let text = include_str!("../../config/minimal.yaml").replace("percent: 10", "percent: 150");
         let (code, out) = checked(&text, Format::Json);
-        let whole: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let whole: Value = serde_json::from_str(&out).unwrap();
         assert_eq!(code, 1);
         assert_eq!(whole["errors"], 1);
         let problem = &whole["problems"][0];

@@ -362,7 +362,7 @@ mod tests {
         let mut settings = idp.oidc();
         settings.client.ca = Some(file.path().to_owned());
         let before = settings.fingerprint();
-        std::fs::write(file.path(), "other").unwrap();
+        fs::write(file.path(), "other").unwrap();
         assert_ne!(settings.fingerprint(), before);
     }
 }

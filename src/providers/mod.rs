@@ -33,7 +33,6 @@ mod vouch;
 mod watched;
 
 pub(crate) use authenticated::Authenticated;
-pub(crate) use build::BuildProblems;
 pub(crate) use build::Deps;
 pub(crate) use build::build;
 

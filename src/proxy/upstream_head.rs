@@ -99,9 +99,9 @@ impl UpstreamHead {
     ///
     /// See [`HeadError`].
     pub(crate) fn new(client: &ClientHead<'_>, identity: &IdentityHeaders, policy: &HeadPolicy) -> Result<Self, HeadError> {
-        let nominated = Nominated::read(client.headers).map_err(|_| HeadError::TooManyNominated)?;
+        let nominated = Nominated::read(client.headers).or(Err(HeadError::TooManyNominated))?;
         let room = client.headers.len() + policy.static_headers.len() + identity.len() + client.given.len() + 8;
-        let mut headers = HeaderMap::try_with_capacity(room).map_err(|_| HeadError::TooManyFields)?;
+        let mut headers = HeaderMap::try_with_capacity(room).or(Err(HeadError::TooManyFields))?;
         headers.insert(header::HOST, client.authority.clone());
         let mut cookies = false;
         let (mut takes_trailers, mut binds_connection) = (false, false);
@@ -184,7 +184,7 @@ impl UpstreamHead {
     pub(super) fn into_h2<B>(mut self, scheme: Scheme, host: Option<&HeaderValue>, body: B) -> Result<Request<B>, HeadError> {
         let own = self.headers.remove(header::HOST);
         let authority = host.or(own.as_ref()).ok_or(HeadError::Host)?;
-        let authority = Authority::try_from(authority.as_bytes()).map_err(|_| HeadError::Host)?;
+        let authority = Authority::try_from(authority.as_bytes()).or(Err(HeadError::Host))?;
         if self.takes_trailers {
             self.headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
@@ -194,7 +194,7 @@ impl UpstreamHead {
         parts.path_and_query = Some(self.target);
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
-        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| HeadError::Host)?;
+        *request.uri_mut() = Uri::from_parts(parts).or(Err(HeadError::Host))?;
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = self.headers;
         Ok(request)

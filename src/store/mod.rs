@@ -6,7 +6,6 @@
 mod contract;
 mod memory;
 
-pub(crate) use memory::MAX_ROWS;
 pub(crate) use memory::MemoryStore;
 
 use std::fmt;

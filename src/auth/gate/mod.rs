@@ -376,7 +376,7 @@ impl Asked<'_> {
 mod tests {
     use super::*;
     use crate::auth::extract::extract;
-    use crate::auth::fake::FakeProvider;
+    
     use crate::auth::fake::World;
     use crate::auth::fake::at;
     use crate::auth::fake::headers;
@@ -752,7 +752,7 @@ mod tests {
             canonical: &canonical,
             host,
             backing: Some(Backing {
-                rollout: crate::rollout::RolloutId::new("crm-2026"),
+                rollout: rollout::RolloutId::new("crm-2026"),
                 epoch: 3,
                 arm: Arm::To,
             }),

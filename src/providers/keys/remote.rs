@@ -298,7 +298,7 @@ impl Task {
             warn!(provider = self.provider.as_str(), %cause, "The provider's key set is not one.");
             Outage::Malformed
         })?;
-        let document = String::from_utf8(answer.body.to_vec()).map_err(|_| Outage::Malformed)?;
+        let document = String::from_utf8(answer.body.to_vec()).or(Err(Outage::Malformed))?;
         if keys.is_empty() {
             return Err(Outage::Malformed.into());
         }

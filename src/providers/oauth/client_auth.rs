@@ -125,7 +125,7 @@ impl ClientAuthenticator {
             ("jti".to_owned(), Value::from(entropy.token())),
         ]);
         key.sign("JWT", &claims)
-            .map_err(|_| Outage::Malformed.into())
+            .or(Err(Outage::Malformed.into()))
     }
 }
 
@@ -134,7 +134,7 @@ fn basic(id: &str, secret: &Secret<String>) -> Result<HeaderValue, String> {
     let pair = Secret::new(format!("{}:{}", encoded(id), encoded(secret.expose())));
     let text = format!("Basic {}", STANDARD.encode(pair.expose()));
     let mut value =
-        HeaderValue::try_from(text).map_err(|_| "the client's secret cannot be sent".to_owned())?;
+        HeaderValue::try_from(text).or(Err("the client's secret cannot be sent".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }

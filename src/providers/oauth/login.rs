@@ -171,7 +171,7 @@ struct Tokens {
 
 fn read(answer: &Answer) -> Result<Tokens, ProviderError> {
     let document: Map<String, Value> =
-        serde_json::from_slice(&answer.body).map_err(|_| Outage::Malformed)?;
+        serde_json::from_slice(&answer.body).or(Err(Outage::Malformed))?;
     if answer.status != StatusCode::OK {
         let error = document.get("error").and_then(Value::as_str);
         return Err(error.map_or_else(|| Outage::Malformed.into(), judge_error));

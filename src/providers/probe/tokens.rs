@@ -167,7 +167,7 @@ fn is_inactive(answer: &Answer) -> Result<&'static str, String> {
         return Err(format!("the introspection endpoint answers {}", answer.status.as_u16()));
     }
     let document: Map<String, Value> =
-        serde_json::from_slice(&answer.body).map_err(|_| Outage::Malformed.to_string())?;
+        serde_json::from_slice(&answer.body).or(Err(Outage::Malformed.to_string()))?;
     match document.get("active") {
         Some(Value::Bool(false)) => Ok("it knows us"),
         Some(Value::Bool(true)) => Err("it calls a token active that nobody was given".to_owned()),

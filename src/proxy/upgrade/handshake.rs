@@ -82,7 +82,7 @@ impl Handshake {
                 return Err(HandshakeError::Malformed);
             }
             let key = once(headers, &header::SEC_WEBSOCKET_KEY).ok_or(HandshakeError::Malformed)?;
-            let decoded = STANDARD.decode(key.as_bytes()).map_err(|_| HandshakeError::Malformed)?;
+            let decoded = STANDARD.decode(key.as_bytes()).or(Err(HandshakeError::Malformed))?;
             if decoded.len() != 16 {
                 return Err(HandshakeError::Malformed);
             }

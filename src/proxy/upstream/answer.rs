@@ -115,11 +115,10 @@ pub(super) fn clean(parts: &mut Parts, policy: &HeadPolicy) -> Result<Seen, Answ
                 }
                 doomed.push(header::TRANSFER_ENCODING);
             }
-            header::CONTENT_LENGTH => {
-                if parts.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+            header::CONTENT_LENGTH
+                if parts.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() => {
                     return Err(AnswerFault::Framing);
                 }
-            }
             header::TRAILER => seen.announces_trailers = true,
             header::SET_COOKIE => cookies = true,
             header::UPGRADE | header::TE | header::PROXY_AUTHENTICATE | header::PROXY_AUTHORIZATION => doomed.push(name.clone()),
@@ -131,7 +130,7 @@ pub(super) fn clean(parts: &mut Parts, policy: &HeadPolicy) -> Result<Seen, Answ
         }
     }
     if nominates {
-        let nominated = Nominated::read(&parts.headers).map_err(|_| AnswerFault::Malformed)?;
+        let nominated = Nominated::read(&parts.headers).or(Err(AnswerFault::Malformed))?;
         if !nominated.is_empty() {
             doomed.extend(parts.headers.keys().filter(|name| nominated.contains(name)).cloned());
         }

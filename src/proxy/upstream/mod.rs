@@ -14,7 +14,6 @@ mod target;
 mod tls;
 mod wire;
 
-pub(crate) use crate::proxy::upstream::answer::Answer;
 pub(crate) use crate::proxy::upstream::answer::AnswerFault;
 pub(crate) use crate::proxy::upstream::answer::binds_connection;
 pub(crate) use crate::proxy::upstream::connect::ConnectError;
@@ -24,4 +23,3 @@ pub(crate) use crate::proxy::upstream::pool::SendError;
 pub(crate) use crate::proxy::upstream::resolve::Resolver;
 pub(crate) use crate::proxy::upstream::switch::Switched;
 pub(crate) use crate::proxy::upstream::target::Target;
-pub(crate) use crate::proxy::upstream::target::TargetError;

@@ -253,7 +253,7 @@ where
             return Ok((Ready::H1(H1::start(stream, Instant::now()).await?), false));
         }
         let limit = target.settings().connect_timeout;
-        let _turn = timeout(limit, slot.opening.lock()).await.map_err(|_| ConnectError::Timeout)?;
+        let _turn = timeout(limit, slot.opening.lock()).await.or(Err(ConnectError::Timeout))?;
         // Whoever was first has opened one for all.
         if !fresh && let Some(link) = slot.take(Instant::now(), idle, named) {
             return Ok((link, true));

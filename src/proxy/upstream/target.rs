@@ -120,13 +120,13 @@ impl Site {
         let default = if origin.tls { 443 } else { 80 };
         let authority = if origin.port == default { host } else { format!("{host}:{}", origin.port) };
         let server_name = if origin.tls {
-            Some(ServerName::try_from(bare.to_owned()).map_err(|_| refused())?)
+            Some(ServerName::try_from(bare.to_owned()).or(Err(refused()))?)
         } else {
             None
         };
         Ok(Self {
             origin: origin.clone(),
-            authority: HeaderValue::from_maybe_shared(Bytes::from(authority)).map_err(|_| refused())?,
+            authority: HeaderValue::from_maybe_shared(Bytes::from(authority)).or(Err(refused()))?,
             server_name,
             address,
             well: AtomicBool::new(true),

@@ -17,8 +17,6 @@ mod shards;
 mod worker;
 
 pub(crate) use attempt::Attempt;
-pub(crate) use catalog::FAMILIES;
-pub(crate) use catalog::Family;
 pub(crate) use labels::Cache;
 pub(crate) use labels::Call;
 pub(crate) use labels::Circuit;
@@ -34,7 +32,6 @@ pub(crate) use labels::TunnelEnd;
 pub(crate) use labels::UpstreamError;
 pub(crate) use worker::AppIndex;
 pub(crate) use worker::Names;
-pub(crate) use worker::ProviderIndex;
 pub(crate) use worker::WorkerMetrics;
 
 use std::sync::Arc;
@@ -281,6 +278,8 @@ fn gauge(value: f64) -> Gauge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::metrics::catalog::FAMILIES;
+    use crate::telemetry::metrics::worker::ProviderIndex;
     use crate::clock::ManualClock;
     use crate::rollout::AssignRule;
     use crate::rollout::BeforeKnown;

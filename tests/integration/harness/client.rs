@@ -112,7 +112,7 @@ pub(crate) async fn read(stream: &mut TcpStream) -> Answer {
         if let Some(at) = seen.windows(4).position(|w| w == b"\r\n\r\n") {
             break at + 4;
         }
-        let mut chunk = [0; 4096];
+        let mut chunk = vec![0; 4096];
         let n = stream.read(&mut chunk).await.unwrap_or(0);
         assert!(
             n != 0,
@@ -165,7 +165,7 @@ pub(crate) async fn read(stream: &mut TcpStream) -> Answer {
 }
 
 async fn more(stream: &mut TcpStream, into: &mut Vec<u8>) {
-    let mut chunk = [0; 16 * 1024];
+    let mut chunk = vec![0; 16 * 1024];
     let n = stream.read(&mut chunk).await.unwrap();
     assert!(n != 0, "closed inside a body");
     into.extend_from_slice(&chunk[..n]);
