@@ -1,12 +1,6 @@
 //! The configuration as its authors meet it: files in `tests/configs` and `config`, and the promises about them.
 
-#![expect(
-    clippy::string_slice,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::string_slice, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io;
