@@ -55,6 +55,4 @@ pub(crate) struct KillSwitch {
     pub(crate) file: PathBuf,
     /// How often it is looked at. Default 200 ms.
     pub(crate) poll: Duration,
-    /// Whether `legacy` ends sessions of the `to` side.
-    pub(crate) revoke_modern_sessions: bool,
 }

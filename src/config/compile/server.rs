@@ -227,16 +227,15 @@ pub(super) fn kill_switch(
             "from `10ms` to `10s`",
         );
     }
+    // The one word that this build has: another one could not be forgotten here.
+    let ModernSessions::Keep = raw.map_or(ModernSessions::Keep, |raw| {
+        raw.modern_sessions.or(ModernSessions::Keep)
+    });
     KillSwitch {
         file: raw
             .and_then(|raw| raw.file.get())
             .map_or_else(|| state_dir.join("kill"), |at| context.path(&at.value)),
         poll: raw.map_or(default, |raw| raw.poll.or(default)).0,
-        revoke_modern_sessions: match raw.map_or(ModernSessions::Keep, |raw| {
-            raw.modern_sessions.or(ModernSessions::Keep)
-        }) {
-            ModernSessions::Keep => false,
-        },
     }
 }
 

@@ -68,7 +68,7 @@ mappings! {
         @later "shadow", "guardrails", "audit", "revocation", "exchange", "links", "ledger", "shared_signals";
     }
 
-    /// Who made this revision of the file, and why: shown by the admin interface.
+    /// Who made this revision of the file, and why: for people; only `acknowledge` changes anything.
     RawChange {
         /// Who made the change.
         actor: At<String>,
