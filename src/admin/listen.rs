@@ -79,6 +79,7 @@ pub(crate) enum BindError {
 #[derive(Debug)]
 pub(crate) struct Admin {
     address: Option<SocketAddr>,
+    #[cfg(test)]
     metrics_address: Option<SocketAddr>,
     _task: JoinSet<()>,
 }
@@ -96,7 +97,9 @@ impl Admin {
         metrics: Arc<Metrics>,
     ) -> Result<Self, BindError> {
         let listeners = Listeners::bind(settings).await?;
-        let (address, metrics_address) = (listeners.address(), listeners.metrics_address());
+        let address = listeners.address();
+        #[cfg(test)]
+        let metrics_address = listeners.metrics_address();
         let context = Context {
             backend,
             kill,
@@ -107,6 +110,7 @@ impl Admin {
         task.spawn(listeners.serve(context));
         Ok(Self {
             address,
+            #[cfg(test)]
             metrics_address,
             _task: task,
         })
@@ -118,6 +122,7 @@ impl Admin {
     }
 
     /// The address of the listener for metrics alone.
+    #[cfg(test)]
     pub(crate) const fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
     }
@@ -170,6 +175,7 @@ impl Listeners {
     }
 
     /// The address of the listener for metrics alone.
+    #[cfg(test)]
     fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref()?.local_addr().ok()
     }

@@ -134,11 +134,6 @@ impl Logs {
 }
 
 impl AccessLog {
-    /// A log that goes nowhere.
-    pub(crate) const fn off() -> Self {
-        Self(None)
-    }
-
     /// Whether lines go anywhere: if not, there is no need to gather what they would say.
     pub(crate) const fn is_on(&self) -> bool {
         self.0.is_some()

@@ -48,16 +48,6 @@ impl<'a> Line<'a> {
         self
     }
 
-    /// A text value in two parts, such as `cohort:` and a name.
-    pub(super) fn joined(&mut self, name: &'static str, first: &str, second: &str) -> &mut Self {
-        self.name(name);
-        self.buffer.push(b'"');
-        escape(self.buffer, cut(first));
-        escape(self.buffer, cut(second));
-        self.buffer.push(b'"');
-        self
-    }
-
     /// A text value, if there is one.
     pub(super) fn maybe(&mut self, name: &'static str, value: Option<&str>) -> &mut Self {
         if let Some(value) = value {
@@ -333,13 +323,12 @@ mod tests {
         line.number("n", 0)
             .millis("d", Duration::from_micros(1_234_005))
             .hex("x", &[0, 255, 16])
-            .joined("j", "a:", "b\"")
             .maybe("none", None);
         line.end();
         assert_eq!(
             String::from_utf8(buffer).unwrap(),
             "{\"ts\":\"9999-12-31T23:59:59.999Z\",\"event\":\"test\",\
-             \"n\":0,\"d\":1234.005,\"x\":\"00ff10\",\"j\":\"a:b\\\"\"}\n"
+             \"n\":0,\"d\":1234.005,\"x\":\"00ff10\"}\n"
         );
     }
 }

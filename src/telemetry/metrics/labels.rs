@@ -2,7 +2,7 @@
 
 use crate::identity::CredentialClass;
 
-/// Declares a closed set of words: the enum, its list in declaration order, its place in that list, and its text.
+/// Declares a closed set of words and their text.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -12,14 +12,6 @@ macro_rules! words {
         }
 
         impl $name {
-            /// Every word, in the order of [`Self::index`].
-            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            /// The place in [`Self::ALL`].
-            pub(crate) const fn index(self) -> usize {
-                self as usize
-            }
-
             /// The label value.
             pub(crate) const fn as_str(self) -> &'static str {
                 match self {
@@ -30,7 +22,27 @@ macro_rules! words {
     };
 }
 
-words! {
+/// As `words`, with a place for each word, for what is counted in arrays.
+macro_rules! places {
+    ($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        words! {
+            $(#[$doc])*
+            $name { $($(#[$word_doc])* $variant = $text,)+ }
+        }
+
+        impl $name {
+            /// Every word, in the order of [`Self::index`].
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The place in [`Self::ALL`].
+            pub(crate) const fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+places! {
     /// What kind of attempt to authenticate was made: a login, or the class of the presented credential.
     Flow {
         /// A browser login at a provider.
@@ -75,8 +87,6 @@ words! {
         Succeeded = "succeeded",
         /// Came back without one.
         Failed = "failed",
-        /// Did not come back in time.
-        Abandoned = "abandoned",
     }
 }
 
@@ -118,19 +128,18 @@ words! {
     }
 }
 
-words! {
-    /// The position of a provider's circuit breaker; the place is the value of the gauge.
-    Circuit {
-        /// Calls pass.
-        Closed = "closed",
-        /// One call at a time passes.
-        HalfOpen = "half_open",
-        /// No call passes.
-        Open = "open",
-    }
+/// The position of a provider's circuit breaker; its number is the value of the gauge.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Circuit {
+    /// Calls pass.
+    Closed = 0,
+    /// One call at a time passes.
+    HalfOpen = 1,
+    /// No call passes.
+    Open = 2,
 }
 
-words! {
+places! {
     /// A cache of ours.
     Cache {
         /// A worker's verified credentials.
@@ -146,7 +155,7 @@ words! {
     }
 }
 
-words! {
+places! {
     /// What a cache said.
     Lookup {
         /// It knew.
@@ -158,7 +167,7 @@ words! {
     }
 }
 
-words! {
+places! {
     /// What was turned away or dropped for want of room.
     Shed {
         /// A line of the access log.
@@ -186,7 +195,7 @@ words! {
     }
 }
 
-words! {
+places! {
     /// Why an upstream did not answer, or not to the end.
     UpstreamError {
         /// No connection.
@@ -208,7 +217,7 @@ words! {
     }
 }
 
-words! {
+places! {
     /// Why a tunnel ended.
     TunnelEnd {
         /// The client closed it.

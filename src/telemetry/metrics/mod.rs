@@ -141,14 +141,6 @@ impl Metrics {
         }
     }
 
-    /// As [`WorkerMetrics::cache`], for what does not run on a worker.
-    pub(crate) fn cache(&self, cache: Cache, lookup: Lookup) {
-        let counter = self.background.caches.get(cache.index());
-        if let Some(counter) = counter.and_then(|row| row.get(lookup.index())) {
-            counter.add(1);
-        }
-    }
-
     /// A login journey took a step.
     pub(crate) fn journey(&self, rollout: &RolloutId, arm: Arm, event: Journey) {
         let labels = [rollout.as_str(), arm.as_str(), event.as_str()];
@@ -201,7 +193,7 @@ impl Metrics {
     /// A provider's breaker moved.
     pub(crate) fn circuit(&self, provider: &ProviderId, position: Circuit) {
         let cell = self.rare.circuit_state.with(&[provider.as_str()]);
-        cell.set(position.index() as f64);
+        cell.set(f64::from(position as u8));
     }
 
     /// A provider's keys were fetched, or read from a copy that was fetched then.
@@ -323,7 +315,7 @@ mod tests {
             worker.request(Some(AppIndex(0)), 200, Duration::from_millis(3));
             worker.attempt(
                 AppIndex(0),
-                ProviderIndex(1),
+                worker::ProviderIndex(1),
                 Flow::Bearer,
                 Attempt::Rejected(crate::identity::Refusal::Expired),
                 Duration::from_millis(3),
@@ -373,7 +365,7 @@ mod tests {
         worker.request(Some(AppIndex(7)), 404, Duration::ZERO);
         worker.attempt(
             AppIndex(0),
-            ProviderIndex(2),
+            worker::ProviderIndex(2),
             Flow::Basic,
             Attempt::Success,
             Duration::ZERO,
@@ -539,7 +531,7 @@ mod tests {
             .map(|family| family.name().to_owned())
             .chain(catalog::SHARDED.iter().map(|family| family.name.to_owned()))
             .collect();
-        let mut declared: Vec<String> = FAMILIES.iter().map(|f| f.name.to_owned()).collect();
+        let mut declared: Vec<String> = catalog::FAMILIES.iter().map(|f| f.name.to_owned()).collect();
         collected.sort();
         declared.sort();
         assert_eq!(collected, declared);

@@ -50,11 +50,6 @@ impl Names {
             .position(|known| known == id)
             .map(ProviderIndex)
     }
-
-    /// The place of an application: for building a snapshot, not for a request.
-    pub(crate) fn app(&self, id: &AppId) -> Option<AppIndex> {
-        self.apps.iter().position(|known| known == id).map(AppIndex)
-    }
 }
 
 /// One worker's counters for one snapshot. The next snapshot gets a new view of the same counters.
@@ -90,11 +85,6 @@ impl WorkerMetrics {
     /// The names that the indices of this view mean.
     pub(crate) fn names(&self) -> &Names {
         &self.names
-    }
-
-    /// Counters that are looked up by label: for logins and other rare events.
-    pub(crate) fn shared(&self) -> &Arc<Metrics> {
-        &self.metrics
     }
 
     /// A request has ended: `took` from its head to the end of the answer. `None`: no application has this host.
