@@ -4,8 +4,12 @@
 
 #[cfg(test)]
 mod contract;
+mod embedded;
 mod memory;
 
+pub(crate) use embedded::EmbeddedStore;
+pub(crate) use embedded::OpenError;
+pub(crate) use memory::MAX_ROWS;
 pub(crate) use memory::MemoryStore;
 
 use std::fmt;

@@ -1,0 +1,568 @@
+//! A store in a file: rows survive the process, and whatever was acknowledged survives a crash.
+//!
+//! Reads look into the file's cache where they are asked. Writes go through one thread, which commits what has gathered in
+//! one durable transaction; a write returns when that transaction is on the disk. The file is locked: one process at a time.
+
+mod writer;
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::TrySendError;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redb::Database;
+use redb::DatabaseError;
+use redb::ReadableDatabase as _;
+use redb::ReadableTable as _;
+use redb::TableDefinition;
+use tokio::sync::oneshot;
+
+use crate::clock::UnixTime;
+use crate::store::Expect;
+use crate::store::Key;
+use crate::store::Row;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::embedded::writer::Change;
+use crate::store::embedded::writer::Job;
+use crate::store::embedded::writer::Outcome;
+
+/// Rows by table and key: expiry in milliseconds, version, content.
+const ROWS: TableDefinition<'static, (&str, &[u8]), (u64, u64, &[u8])> =
+    TableDefinition::new("rows");
+/// The same rows by expiry, so that a sweep reads only what it removes. Rows that never expire are not in it.
+const EXPIRY: TableDefinition<'static, (u64, &str, &[u8]), ()> = TableDefinition::new("expiry");
+/// `schema`, and the last `version` that was given out.
+const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+
+/// The layout of the tables above.
+const SCHEMA: u64 = 1;
+/// Pages kept in memory at the most: 32 MiB.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Writes that wait for the writer: 1 024. One more is refused at once.
+const QUEUE: usize = 1_024;
+/// A write that is not on the disk after 2 s is answered as an outage. It may still happen.
+const WRITE_WAIT: Duration = Duration::from_secs(2);
+/// Rows removed in one transaction of a sweep: 10 000.
+const SWEEP_ROWS: usize = 10_000;
+
+/// Why a file is not opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// Another process has it.
+    #[error("the file is in use by another process")]
+    InUse,
+    /// Written by a version that lays it out differently; it is left alone.
+    #[error("the file has schema {0}, this version reads schema {SCHEMA}")]
+    Schema(u64),
+    /// It cannot be opened, or is no such file.
+    #[error("the file cannot be opened: {0}")]
+    Broken(String),
+}
+
+/// Rows in a file.
+pub(crate) struct EmbeddedStore {
+    file: Arc<File>,
+    jobs: Option<SyncSender<Job>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// The open file. After a failed write it is closed and opened again: only so does it become usable.
+struct File {
+    open: Opener,
+    database: RwLock<Option<Database>>,
+    max_rows: u64,
+}
+
+type Opener = Box<dyn Fn() -> Result<Database, OpenError> + Send + Sync>;
+
+impl EmbeddedStore {
+    /// Opens or makes the file (mode 0600), for at most `max_rows` rows: with more, writes of new rows are refused.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]. A file that is not understood is never overwritten.
+    pub(crate) fn open(path: &Path, max_rows: usize) -> Result<Self, OpenError> {
+        let path = path.to_owned();
+        Self::with(Box::new(move || open_file(&path)), max_rows)
+    }
+
+    fn with(open: Opener, max_rows: usize) -> Result<Self, OpenError> {
+        let database = open()?;
+        let file = Arc::new(File {
+            open,
+            database: RwLock::new(Some(database)),
+            max_rows: u64::try_from(max_rows).unwrap_or(u64::MAX),
+        });
+        let (jobs, due) = sync_channel(QUEUE);
+        let writer = thread::Builder::new()
+            .name(String::from("store"))
+            .spawn({
+                let file = Arc::clone(&file);
+                move || writer::run(&file, &due)
+            })
+            .map_err(|error| OpenError::Broken(error.to_string()))?;
+        Ok(Self {
+            file,
+            jobs: Some(jobs),
+            writer: Some(writer),
+        })
+    }
+
+    async fn write(&self, change: Change) -> Result<Outcome, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let jobs = self.jobs.as_ref().ok_or_else(|| away("closed"))?;
+        jobs.try_send(Job { change, answer })
+            .map_err(|error| match error {
+                TrySendError::Full(_) => away("too many writes wait"),
+                TrySendError::Disconnected(_) => away("the writer is gone"),
+            })?;
+        match tokio::time::timeout(WRITE_WAIT, answered).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(away("the writer is gone")),
+            Err(_) => Err(away("the disk is slow")),
+        }
+    }
+}
+
+impl File {
+    fn read<T>(
+        &self,
+        look: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database
+            .as_ref()
+            .ok_or_else(|| away("the file is being opened again"))?;
+        let transaction = database
+            .begin_read()
+            .map_err(|error| away(&error.to_string()))?;
+        look(&transaction).map_err(|error| away(&error.to_string()))
+    }
+}
+
+fn away(why: &str) -> StoreError {
+    StoreError::Unavailable(why.to_owned())
+}
+
+fn open_file(path: &Path) -> Result<Database, OpenError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| OpenError::Broken(error.to_string()))?;
+    let database = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create_file(file);
+    checked(database)
+}
+
+/// Makes the tables of a new file, and leaves one of another schema alone.
+fn checked(database: Result<Database, DatabaseError>) -> Result<Database, OpenError> {
+    let database = database.map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse,
+        other => OpenError::Broken(other.to_string()),
+    })?;
+    let found = prepare(&database).map_err(|error| OpenError::Broken(error.to_string()))?;
+    if found == SCHEMA {
+        Ok(database)
+    } else {
+        Err(OpenError::Schema(found))
+    }
+}
+
+fn prepare(database: &Database) -> Result<u64, redb::Error> {
+    let transaction = database.begin_write()?;
+    let found = {
+        let mut meta = transaction.open_table(META)?;
+        let found = meta.get("schema")?.map(|schema| schema.value());
+        match found {
+            Some(found) => found,
+            None => {
+                meta.insert("schema", SCHEMA)?;
+                transaction.open_table(ROWS)?;
+                transaction.open_table(EXPIRY)?;
+                SCHEMA
+            }
+        }
+    };
+    if found == SCHEMA {
+        transaction.commit()?;
+    } else {
+        transaction.abort()?;
+    }
+    Ok(found)
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    async fn get(&self, key: Key<'_>, now: UnixTime) -> Result<Option<Row>, StoreError> {
+        self.file.read(|transaction| {
+            let rows = transaction.open_table(ROWS)?;
+            let found = rows.get((key.table, key.key))?;
+            Ok(found.and_then(|found| live(found.value(), now)))
+        })
+    }
+
+    async fn put(&self, key: Key<'_>, value: &[u8], expires: UnixTime) -> Result<(), StoreError> {
+        let change = Change::Put {
+            table: key.table,
+            key: key.key.into(),
+            value: value.into(),
+            expires,
+        };
+        self.write(change).await.map(|_| ())
+    }
+
+    async fn compare_and_swap(
+        &self,
+        key: Key<'_>,
+        expect: Expect,
+        value: &[u8],
+        expires: UnixTime,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let change = Change::Swap {
+            table: key.table,
+            key: key.key.into(),
+            expect,
+            value: value.into(),
+            expires,
+            now,
+        };
+        Ok(matches!(self.write(change).await?, Outcome::Written))
+    }
+
+    async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
+        let change = Change::Delete {
+            table: key.table,
+            key: key.key.into(),
+        };
+        self.write(change).await.map(|_| ())
+    }
+
+    async fn scan(
+        &self,
+        table: &'static str,
+        prefix: &[u8],
+        limit: usize,
+        now: UnixTime,
+    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        self.file.read(|transaction| {
+            let rows = transaction.open_table(ROWS)?;
+            let mut found = Vec::new();
+            for row in rows.range((table, prefix)..)? {
+                let (place, content) = row?;
+                let (in_table, key) = place.value();
+                if in_table != table || !key.starts_with(prefix) || limit <= found.len() {
+                    break;
+                }
+                found.extend(live(content.value(), now).map(|row| (key.to_vec(), row)));
+            }
+            Ok(found)
+        })
+    }
+
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        span: Duration,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let change = Change::Lease {
+            name: name.as_bytes().into(),
+            holder: holder.as_bytes().into(),
+            expires: now + span,
+            now,
+        };
+        Ok(matches!(self.write(change).await?, Outcome::Written))
+    }
+
+    async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
+        let mut gone = 0;
+        loop {
+            let Outcome::Swept(rows) = self.write(Change::Sweep { now }).await? else {
+                return Ok(gone);
+            };
+            gone += rows;
+            if rows < SWEEP_ROWS {
+                return Ok(gone);
+            }
+        }
+    }
+}
+
+/// A row that has not expired.
+fn live((expires, version, value): (u64, u64, &[u8]), now: UnixTime) -> Option<Row> {
+    (now < UnixTime::from_millis(expires)).then(|| Row {
+        value: value.to_vec(),
+        version,
+    })
+}
+
+impl Drop for EmbeddedStore {
+    /// Ends the writer, so that the file is free once this returns.
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(writer) = self.writer.take() {
+            drop(writer.join());
+        }
+    }
+}
+
+impl fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EmbeddedStore")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::contract::store_contract;
+    use redb::StorageBackend;
+    use std::io;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
+
+    const LATER: UnixTime = UnixTime::from_secs(10);
+    const NOW: UnixTime = UnixTime::from_secs(1);
+
+    const fn key(key: &[u8]) -> Key<'_> {
+        Key { table: "t", key }
+    }
+
+    /// A disk that forgets what was not synced when the power goes, and which may be full.
+    #[derive(Clone, Debug, Default)]
+    struct Disk(Arc<Platters>);
+
+    #[derive(Debug, Default)]
+    struct Platters {
+        written: Mutex<Vec<u8>>,
+        synced: Mutex<Vec<u8>>,
+        full: AtomicBool,
+    }
+
+    impl Disk {
+        /// What is found after the power has come back.
+        fn after_a_crash(&self) -> Self {
+            let synced = self.0.synced.lock().unwrap().clone();
+            Self(Arc::new(Platters {
+                written: Mutex::new(synced.clone()),
+                synced: Mutex::new(synced),
+                full: AtomicBool::new(false),
+            }))
+        }
+
+        fn store(&self) -> EmbeddedStore {
+            let disk = self.clone();
+            let open = move || checked(Database::builder().create_with_backend(disk.clone()));
+            EmbeddedStore::with(Box::new(open), 1_000).unwrap()
+        }
+
+        fn check_room(&self) -> io::Result<()> {
+            match self.0.full.load(Ordering::SeqCst) {
+                true => Err(io::ErrorKind::StorageFull.into()),
+                false => Ok(()),
+            }
+        }
+    }
+
+    fn range(offset: u64, length: usize) -> std::ops::Range<usize> {
+        let start = usize::try_from(offset).unwrap();
+        start..start + length
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.0.written.lock().unwrap().len() as u64)
+        }
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            let written = self.0.written.lock().unwrap();
+            let part = written
+                .get(range(offset, out.len()))
+                .ok_or(io::ErrorKind::UnexpectedEof)?;
+            out.copy_from_slice(part);
+            Ok(())
+        }
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.check_room()?;
+            self.0
+                .written
+                .lock()
+                .unwrap()
+                .resize(usize::try_from(len).unwrap(), 0);
+            Ok(())
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            self.check_room()?;
+            *self.0.synced.lock().unwrap() = self.0.written.lock().unwrap().clone();
+            Ok(())
+        }
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.check_room()?;
+            self.0.written.lock().unwrap()[range(offset, data.len())].copy_from_slice(data);
+            Ok(())
+        }
+        fn try_lock_range(
+            &self,
+            _start: std::ops::Bound<u64>,
+            _end: std::ops::Bound<u64>,
+        ) -> Result<bool, redb::BackendError> {
+            Ok(true)
+        }
+    }
+
+    fn at(directory: &tempfile::TempDir) -> Result<EmbeddedStore, OpenError> {
+        EmbeddedStore::open(&directory.path().join("state.redb"), 1_000)
+    }
+
+    #[tokio::test]
+    async fn the_embedded_store_keeps_the_contract() {
+        store_contract(|| Disk::default().store()).await;
+    }
+
+    #[tokio::test]
+    async fn rows_survive_the_process_and_versions_go_on() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let store = at(&directory).unwrap();
+        store.put(key(b"a"), b"one", LATER).await.unwrap();
+        let first = store.get(key(b"a"), NOW).await.unwrap().unwrap();
+        drop(store);
+        let store = at(&directory).unwrap();
+        assert_eq!(store.get(key(b"a"), NOW).await.unwrap().unwrap(), first);
+        store.put(key(b"b"), b"two", LATER).await.unwrap();
+        assert!(first.version < store.get(key(b"b"), NOW).await.unwrap().unwrap().version);
+        let mode = std::fs::metadata(directory.path().join("state.redb"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn one_process_has_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = at(&directory).unwrap();
+        assert!(matches!(at(&directory), Err(OpenError::InUse)));
+        drop(store);
+        assert!(at(&directory).is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_was_acknowledged_survives_a_crash_at_any_moment() {
+        let disk = Disk::default();
+        let store = disk.store();
+        for n in 0..40_u8 {
+            store.put(key(&[n]), &[n], LATER).await.unwrap();
+            if n % 3 == 0 {
+                store.delete(key(&[n])).await.unwrap();
+            }
+            let found = disk.after_a_crash().store();
+            for earlier in 0..=n {
+                let row = found.get(key(&[earlier]), NOW).await.unwrap();
+                assert_eq!(
+                    row.map(|row| row.value),
+                    (earlier % 3 != 0).then(|| vec![earlier]),
+                    "{n}"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_an_outage_that_ends_when_there_is_room() {
+        let disk = Disk::default();
+        let store = disk.store();
+        store.put(key(b"a"), b"one", LATER).await.unwrap();
+        disk.0.full.store(true, Ordering::SeqCst);
+        assert!(store.put(key(b"b"), b"two", LATER).await.is_err());
+        disk.0.full.store(false, Ordering::SeqCst);
+        store.put(key(b"c"), b"three", LATER).await.unwrap();
+        assert_eq!(
+            store.get(key(b"a"), NOW).await.unwrap().unwrap().value,
+            b"one"
+        );
+        assert_eq!(store.get(key(b"b"), NOW).await.unwrap(), None);
+        assert!(
+            disk.after_a_crash()
+                .store()
+                .get(key(b"c"), NOW)
+                .await
+                .unwrap()
+                .is_some()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_full_store_refuses_new_rows_and_says_so() {
+        let disk = Disk::default();
+        let open = move || checked(Database::builder().create_with_backend(disk.clone()));
+        let store = EmbeddedStore::with(Box::new(open), 2).unwrap();
+        store.put(key(b"a"), b"1", LATER).await.unwrap();
+        store.put(key(b"b"), b"1", LATER).await.unwrap();
+        let error = store.put(key(b"c"), b"1", LATER).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the store is unavailable: full: it holds 2 rows"
+        );
+        let swapped = store
+            .compare_and_swap(key(b"c"), Expect::Absent, b"1", LATER, NOW)
+            .await;
+        assert!(swapped.is_err(), "not to be taken for a lost race");
+        store.put(key(b"a"), b"2", LATER).await.unwrap();
+        assert_eq!(store.sweep(LATER).await.unwrap(), 2);
+        store.put(key(b"c"), b"1", LATER).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_of_another_kind_or_schema_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.redb");
+        std::fs::write(&path, "not a store").unwrap();
+        assert!(matches!(at(&directory), Err(OpenError::Broken(_))));
+        assert_eq!(std::fs::read(&path).unwrap(), b"not a store");
+        std::fs::remove_file(&path).unwrap();
+        drop(at(&directory).unwrap());
+        let database = Database::open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction
+            .open_table(META)
+            .unwrap()
+            .insert("schema", 2)
+            .unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        assert!(matches!(at(&directory), Err(OpenError::Schema(2))));
+    }
+
+    #[tokio::test]
+    async fn a_row_that_was_renewed_is_not_swept_with_its_old_expiry() {
+        let store = Disk::default().store();
+        store
+            .put(key(b"a"), b"", UnixTime::from_secs(5))
+            .await
+            .unwrap();
+        store.put(key(b"a"), b"", LATER).await.unwrap();
+        store.put(key(b"b"), b"", UnixTime::NEVER).await.unwrap();
+        assert_eq!(store.sweep(UnixTime::from_secs(5)).await.unwrap(), 0);
+        assert_eq!(store.sweep(LATER).await.unwrap(), 1);
+        assert!(store.get(key(b"b"), LATER).await.unwrap().is_some());
+    }
+}

@@ -1,0 +1,316 @@
+//! The one thread that writes the file: what has gathered goes into one durable transaction.
+
+use std::sync::PoisonError;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+
+use redb::ReadableTable as _;
+use redb::ReadableTableMetadata as _;
+use redb::Table;
+use redb::WriteTransaction;
+use tokio::sync::oneshot;
+use tracing::error;
+use tracing::info;
+
+use crate::clock::UnixTime;
+use crate::store::Expect;
+use crate::store::StoreError;
+use crate::store::embedded::EXPIRY;
+use crate::store::embedded::File;
+use crate::store::embedded::META;
+use crate::store::embedded::ROWS;
+use crate::store::embedded::SWEEP_ROWS;
+use crate::store::embedded::away;
+
+/// Changes in one transaction: 256.
+const BATCH: usize = 256;
+/// How often a file that failed is opened again: each second.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// One change, and who waits for it.
+pub(super) struct Job {
+    pub(super) change: Change,
+    pub(super) answer: oneshot::Sender<Result<Outcome, StoreError>>,
+}
+
+/// What to change.
+pub(super) enum Change {
+    Put {
+        table: &'static str,
+        key: Box<[u8]>,
+        value: Box<[u8]>,
+        expires: UnixTime,
+    },
+    Swap {
+        table: &'static str,
+        key: Box<[u8]>,
+        expect: Expect,
+        value: Box<[u8]>,
+        expires: UnixTime,
+        now: UnixTime,
+    },
+    Delete {
+        table: &'static str,
+        key: Box<[u8]>,
+    },
+    Lease {
+        name: Box<[u8]>,
+        holder: Box<[u8]>,
+        expires: UnixTime,
+        now: UnixTime,
+    },
+    Sweep {
+        now: UnixTime,
+    },
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outcome {
+    /// The row is as it was asked for.
+    Written,
+    /// The row was not as expected; nothing was written.
+    Unexpected,
+    /// The row would be one too many; nothing was written.
+    Full,
+    /// So many rows were removed.
+    Swept(usize),
+}
+
+type Rows<'t> = Table<'t, (&'static str, &'static [u8]), (u64, u64, &'static [u8])>;
+type Expiry<'t> = Table<'t, (u64, &'static str, &'static [u8]), ()>;
+
+/// Writes until nobody can ask any more.
+pub(super) fn run(file: &File, jobs: &Receiver<Job>) {
+    loop {
+        let first = match jobs.recv_timeout(AGAIN) {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => {
+                heal(file);
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let mut batch = vec![first];
+        while batch.len() < BATCH
+            && let Ok(job) = jobs.try_recv()
+        {
+            batch.push(job);
+        }
+        heal(file);
+        match write(file, &batch) {
+            Ok(outcomes) => {
+                for (job, outcome) in batch.into_iter().zip(outcomes) {
+                    let outcome = match outcome {
+                        Outcome::Full => {
+                            Err(away(&format!("full: it holds {} rows", file.max_rows)))
+                        }
+                        outcome @ (Outcome::Written | Outcome::Unexpected | Outcome::Swept(_)) => {
+                            Ok(outcome)
+                        }
+                    };
+                    // Whoever asked may have gone.
+                    drop(job.answer.send(outcome));
+                }
+            }
+            Err(why) => {
+                error!(
+                    error = why,
+                    "The store could not write; its file is opened again."
+                );
+                let mut database = file
+                    .database
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner);
+                drop(database.take());
+                drop(database);
+                for job in batch {
+                    drop(job.answer.send(Err(away(&why))));
+                }
+                heal(file);
+            }
+        }
+    }
+}
+
+/// Opens a file that failed again: a full disk may have been emptied.
+fn heal(file: &File) {
+    let closed = {
+        let database = file.database.read().unwrap_or_else(PoisonError::into_inner);
+        database.is_none()
+    };
+    if !closed {
+        return;
+    }
+    match (file.open)() {
+        Ok(database) => {
+            let mut slot = file
+                .database
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            *slot = Some(database);
+            info!("The store's file is open again.");
+        }
+        Err(error) => error!(error = %error, "The store's file cannot be opened again yet."),
+    }
+}
+
+/// All of it or nothing; on the disk when this returns.
+fn write(file: &File, batch: &[Job]) -> Result<Vec<Outcome>, String> {
+    let database = file.database.read().unwrap_or_else(PoisonError::into_inner);
+    let database = database.as_ref().ok_or("the file is closed")?;
+    let transaction = database.begin_write().map_err(|error| error.to_string())?;
+    let outcomes = apply(&transaction, batch, file.max_rows).map_err(|error| error.to_string())?;
+    transaction.commit().map_err(|error| error.to_string())?;
+    Ok(outcomes)
+}
+
+fn apply(
+    transaction: &WriteTransaction,
+    batch: &[Job],
+    max_rows: u64,
+) -> Result<Vec<Outcome>, redb::Error> {
+    let mut meta = transaction.open_table(META)?;
+    let version = meta.get("version")?.map_or(0, |version| version.value());
+    let mut tables = Tables {
+        rows: transaction.open_table(ROWS)?,
+        expiry: transaction.open_table(EXPIRY)?,
+        version,
+        max_rows,
+    };
+    let outcomes = batch
+        .iter()
+        .map(|job| tables.change(&job.change))
+        .collect::<Result<_, _>>()?;
+    meta.insert("version", tables.version)?;
+    Ok(outcomes)
+}
+
+struct Tables<'t> {
+    rows: Rows<'t>,
+    expiry: Expiry<'t>,
+    version: u64,
+    max_rows: u64,
+}
+
+impl Tables<'_> {
+    fn change(&mut self, change: &Change) -> Result<Outcome, redb::Error> {
+        match change {
+            Change::Put {
+                table,
+                key,
+                value,
+                expires,
+            } => self.put(table, key, value, *expires),
+            Change::Swap {
+                table,
+                key,
+                expect,
+                value,
+                expires,
+                now,
+            } => {
+                let found = self
+                    .rows
+                    .get((*table, &**key))?
+                    .map(|row| row.value_at(*now));
+                let fits = match (expect, found.flatten().map(|(version, _)| version)) {
+                    (Expect::Absent, None) => true,
+                    (Expect::Version(expected), Some(version)) => *expected == version,
+                    (Expect::Absent, Some(_)) | (Expect::Version(_), None) => false,
+                };
+                if fits {
+                    self.put(table, key, value, *expires)
+                } else {
+                    Ok(Outcome::Unexpected)
+                }
+            }
+            Change::Delete { table, key } => {
+                self.remove(table, key)?;
+                Ok(Outcome::Written)
+            }
+            Change::Lease {
+                name,
+                holder,
+                expires,
+                now,
+            } => {
+                let found = self
+                    .rows
+                    .get(("lease", &**name))?
+                    .map(|row| row.value_at(*now));
+                let free = found.flatten().is_none_or(|(_, other)| other == **holder);
+                if free {
+                    self.put("lease", name, holder, *expires)
+                } else {
+                    Ok(Outcome::Unexpected)
+                }
+            }
+            Change::Sweep { now } => self.sweep(*now),
+        }
+    }
+
+    fn put(
+        &mut self,
+        table: &str,
+        key: &[u8],
+        value: &[u8],
+        expires: UnixTime,
+    ) -> Result<Outcome, redb::Error> {
+        let before = self.rows.get((table, key))?.map(|row| row.value().0);
+        match before {
+            Some(before) => {
+                self.expiry.remove((before, table, key))?;
+            }
+            None if self.max_rows <= self.rows.len()? => return Ok(Outcome::Full),
+            None => {}
+        }
+        self.version += 1;
+        let millis = expires.as_millis();
+        self.rows
+            .insert((table, key), (millis, self.version, value))?;
+        if expires != UnixTime::NEVER {
+            self.expiry.insert((millis, table, key), ())?;
+        }
+        Ok(Outcome::Written)
+    }
+
+    fn remove(&mut self, table: &str, key: &[u8]) -> Result<(), redb::Error> {
+        let before = self.rows.remove((table, key))?.map(|row| row.value().0);
+        if let Some(before) = before {
+            self.expiry.remove((before, table, key))?;
+        }
+        Ok(())
+    }
+
+    fn sweep(&mut self, now: UnixTime) -> Result<Outcome, redb::Error> {
+        let until = now.as_millis().saturating_add(1);
+        let mut due = Vec::new();
+        for row in self
+            .expiry
+            .range(..(until, "", [].as_slice()))?
+            .take(SWEEP_ROWS)
+        {
+            let (place, ()) = row.map(|(place, unit)| (place, unit.value()))?;
+            let (_, table, key) = place.value();
+            due.push((table.to_owned(), key.to_vec()));
+        }
+        for (table, key) in &due {
+            self.remove(table, key)?;
+        }
+        Ok(Outcome::Swept(due.len()))
+    }
+}
+
+/// The version and content of a row, unless it has expired.
+trait ValueAt {
+    fn value_at(&self, now: UnixTime) -> Option<(u64, Vec<u8>)>;
+}
+
+impl ValueAt for redb::AccessGuard<'_, (u64, u64, &'static [u8])> {
+    fn value_at(&self, now: UnixTime) -> Option<(u64, Vec<u8>)> {
+        let (expires, version, value) = self.value();
+        (now < UnixTime::from_millis(expires)).then(|| (version, value.to_vec()))
+    }
+}
