@@ -108,6 +108,8 @@ impl Running {
             Service::start(process.worker(index, Arc::clone(reloader.snapshots()), entries))
         })
         .map_err(StartError::state("starting the workers"))?;
+        reloader.limit(workers.limiter());
+        process.count(Arc::clone(workers.counts()));
         let backend = Arc::new(backend::Backend::new(Arc::clone(&process), Arc::clone(&reloader)));
         let admin = Admin::start(&settings.admin, backend, Arc::clone(&process.kill), Arc::clone(&process.metrics)).await?;
         process.started();

@@ -29,6 +29,7 @@ use crate::links::Links;
 use crate::proxy::Resolver;
 use crate::proxy::Snapshot;
 use crate::proxy::WorkerParts;
+use crate::proxy::serve::counts::Counts;
 use crate::session::Pins;
 use crate::session::Sessions;
 use crate::store::MemoryStore;
@@ -48,6 +49,9 @@ const MAX_ROWS: usize = 1_000_000;
 
 /// How often the coarse clock is set. Nothing that is decided by it is finer than a second.
 const TICK: Duration = Duration::from_millis(10);
+
+/// How often connections that were turned away reach the metrics.
+const COUNT: Duration = Duration::from_secs(1);
 
 /// How often expired rows are removed.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -185,6 +189,20 @@ impl Process {
         if !self.logs.flush(patience) {
             tracing::warn!("Some log lines may not have been written.");
         }
+    }
+
+    /// Tells the metrics what happens to connections, for as long as the process lives.
+    pub(super) fn count(&self, counts: Arc<Counts>) {
+        let metrics = Arc::clone(&self.metrics);
+        self.background.spawn(async move {
+            let mut tick = tokio::time::interval(COUNT);
+            loop {
+                tick.tick().await;
+                for (reason, count) in counts.take() {
+                    metrics.shed(reason, count);
+                }
+            }
+        });
     }
 
     fn keep_time(&self) {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use crate::config::System;
 use crate::config::settings::Settings;
 use crate::providers::Providers;
 use crate::proxy::Snapshot;
+use crate::proxy::serve::Limiter;
 use crate::proxy::settings::Drain;
 use crate::proxy::tls::Certificates;
 use crate::proxy::tls::Reload as TlsReload;
@@ -68,6 +70,7 @@ pub(super) struct Reloader {
     certificates: Vec<Arc<Certificates>>,
     state: Mutex<State>,
     look: Notify,
+    limiter: OnceLock<Limiter>,
 }
 
 #[derive(Debug)]
@@ -104,12 +107,19 @@ impl Reloader {
                 files: files.into_iter().collect(),
             }),
             look: Notify::new(),
+            limiter: OnceLock::new(),
         });
         reloader.applied(Reload::Success);
         reloader.expiries();
         let watching = Arc::clone(&reloader);
         reloader.process.background.spawn(watching.watch());
         reloader
+    }
+
+    /// Lets reloads change the limits of running workers.
+    pub(super) fn limit(&self, limiter: Limiter) {
+        limiter.set(&self.settings().server.limits);
+        self.limiter.get_or_init(|| limiter);
     }
 
     /// Where workers find the running snapshot.
@@ -192,6 +202,9 @@ impl Reloader {
     /// Tells those who show what runs.
     fn applied(&self, outcome: Reload) {
         let settings = self.settings();
+        if let Some(limiter) = self.limiter.get() {
+            limiter.set(&settings.server.limits);
+        }
         self.process.metrics.reload(outcome);
         self.process.metrics.configuration(&settings.revision, &settings.sha256);
         self.process.metrics.rollouts(&settings.rollouts);

@@ -4,11 +4,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::proxy::serve::vitals::Cut;
+use crate::telemetry::metrics::Shed;
 
 /// Counters of all workers together. Written once or twice in the life of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    accepted: AtomicU64,
     accept_errors: AtomicU64,
     handshake_failures: AtomicU64,
     refused_proxy_headers: AtomicU64,
@@ -16,35 +16,15 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Connections accepted.
-    pub(crate) fn accepted(&self) -> u64 {
-        self.accepted.load(Relaxed)
-    }
-
-    /// Times the system refused to hand out a connection, such as for want of descriptors.
-    pub(crate) fn accept_errors(&self) -> u64 {
-        self.accept_errors.load(Relaxed)
-    }
-
-    /// TLS handshakes that failed.
-    pub(crate) fn handshake_failures(&self) -> u64 {
-        self.handshake_failures.load(Relaxed)
-    }
-
-    /// Connections of listed peers without a PROXY protocol header we understand.
-    pub(crate) fn refused_proxy_headers(&self) -> u64 {
-        self.refused_proxy_headers.load(Relaxed)
-    }
-
-    /// Connections ended by us, for `reason`.
-    pub(crate) fn cut(&self, reason: Cut) -> u64 {
-        self.cut
-            .get(reason as usize)
-            .map_or(0, |count| count.load(Relaxed))
-    }
-
-    pub(super) fn count_accepted(&self) {
-        self.accepted.fetch_add(1, Relaxed);
+    /// What has happened since this was asked last.
+    pub(crate) fn take(&self) -> impl Iterator<Item = (Shed, u64)> {
+        let cut = Cut::ALL.into_iter().zip(&self.cut).map(|(reason, count)| (reason.shed(), count));
+        let others = [
+            (Shed::AcceptError, &self.accept_errors),
+            (Shed::Handshake, &self.handshake_failures),
+            (Shed::ProxyHeader, &self.refused_proxy_headers),
+        ];
+        cut.chain(others).map(|(reason, count)| (reason, count.swap(0, Relaxed))).filter(|(_, count)| 0 < *count)
     }
 
     pub(super) fn count_accept_error(&self) {
@@ -71,16 +51,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_has_its_own_count_and_label() {
+    fn every_reason_is_told_once() {
         let counts = Counts::default();
         for (n, reason) in (1..).zip(Cut::ALL) {
             counts.count_cut(reason, n);
         }
-        for (n, reason) in (1..).zip(Cut::ALL) {
-            assert_eq!(counts.cut(reason), n, "{}", reason.label());
-        }
-        let labels: std::collections::BTreeSet<_> =
-            Cut::ALL.iter().map(|cut| cut.label()).collect();
-        assert_eq!(labels.len(), Cut::ALL.len());
+        counts.count_accept_error();
+        let told: Vec<_> = counts.take().collect();
+        assert_eq!(told.len(), Cut::ALL.len() + 1);
+        assert!(told.contains(&(Shed::DrainTimeout, 8)));
+        assert_eq!(counts.take().count(), 0);
     }
 }

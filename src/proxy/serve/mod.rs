@@ -70,6 +70,21 @@ pub(crate) struct Workers {
     counts: Arc<Counts>,
 }
 
+/// Changes the limits of running workers.
+#[derive(Clone, Debug)]
+pub(crate) struct Limiter {
+    limits: Arc<ArcSwap<Limits>>,
+    slots: Arc<Slots>,
+}
+
+impl Limiter {
+    /// Limits of connections that come from here on. Requests under way keep theirs.
+    pub(crate) fn set(&self, limits: &Limits) {
+        self.slots.set_max(slots::bound(limits.connections));
+        self.limits.store(Arc::new(limits.clone()));
+    }
+}
+
 /// How a drain ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Drained {
@@ -141,15 +156,9 @@ impl Workers {
         &self.addresses
     }
 
-    /// Changes the limits of connections that come from here on. Requests under way keep theirs.
-    pub(crate) fn set_limits(&self, limits: &Limits) {
-        self.slots.set_max(slots::bound(limits.connections));
-        self.limits.store(Arc::new(limits.clone()));
-    }
-
-    /// Connections open now, tunnels included, and how many there may be.
-    pub(crate) fn open(&self) -> (usize, usize) {
-        (self.slots.open(), self.slots.max())
+    /// Changes the limits while the workers run.
+    pub(crate) fn limiter(&self) -> Limiter {
+        Limiter { limits: Arc::clone(&self.limits), slots: Arc::clone(&self.slots) }
     }
 
     /// What happened to connections.

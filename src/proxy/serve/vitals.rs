@@ -9,6 +9,8 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::telemetry::metrics::Shed;
+
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
@@ -80,17 +82,17 @@ impl Cut {
         Self::Drain,
     ];
 
-    /// The value of a metric's label.
-    pub(crate) const fn label(self) -> &'static str {
+    /// How it is counted.
+    pub(super) const fn shed(self) -> Shed {
         match self {
-            Self::ProxyHeader => "proxy_header_timeout",
-            Self::Handshake => "handshake_timeout",
-            Self::FirstByte => "first_byte_timeout",
-            Self::Head => "head_timeout",
-            Self::Idle => "idle",
-            Self::Write => "write_stalled",
-            Self::Closing => "close_timeout",
-            Self::Drain => "drain_timeout",
+            Self::ProxyHeader => Shed::ProxyHeaderTimeout,
+            Self::Handshake => Shed::HandshakeTimeout,
+            Self::FirstByte => Shed::FirstByteTimeout,
+            Self::Head => Shed::HeadTimeout,
+            Self::Idle => Shed::Idle,
+            Self::Write => Shed::WriteStalled,
+            Self::Closing => Shed::CloseTimeout,
+            Self::Drain => Shed::DrainTimeout,
         }
     }
 }

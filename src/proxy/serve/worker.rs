@@ -232,7 +232,6 @@ impl<H: Handler> Worker<H> {
     fn welcome(&self, stream: TcpStream, peer: SocketAddr, door: &Rc<Door>) {
         let id = self.next_id.get();
         self.next_id.set(id.wrapping_add(1));
-        self.local.counts.count_accepted();
         // Without it small answers wait for acknowledgements (Nagle); a socket that refuses is about to fail anyway.
         drop(stream.set_nodelay(true));
         let peer = canonical(peer);

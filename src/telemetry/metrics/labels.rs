@@ -192,6 +192,28 @@ places! {
         Login = "login",
         /// A request to the admin listener.
         Admin = "admin",
+        /// A connection that the system did not hand out, such as for want of descriptors.
+        AcceptError = "accept_error",
+        /// A connection of a listed peer without a PROXY protocol header that we understand.
+        ProxyHeader = "proxy_header_refused",
+        /// No PROXY protocol header in time.
+        ProxyHeaderTimeout = "proxy_header_timeout",
+        /// A TLS handshake that failed.
+        Handshake = "handshake_failed",
+        /// No TLS handshake in time.
+        HandshakeTimeout = "handshake_timeout",
+        /// A connection that was silent since it came.
+        FirstByteTimeout = "first_byte_timeout",
+        /// A request head that did not end in time.
+        HeadTimeout = "head_timeout",
+        /// A connection that was idle for too long.
+        Idle = "idle",
+        /// A client that does not take what we write.
+        WriteStalled = "write_stalled",
+        /// A client that does not close after our goodbye.
+        CloseTimeout = "close_timeout",
+        /// A connection that outlived the drain.
+        DrainTimeout = "drain_timeout",
     }
 }
 
