@@ -148,6 +148,12 @@ impl AuthError {
                 class: Some(CredentialClass::Bearer | CredentialClass::Opaque),
                 ..
             } => Answer::Unauthorized(policy.challenges(Challenge::InvalidToken)),
+            // Signing in again would not help: the account itself is shut.
+            Self::Refused {
+                refusal,
+                class: Some(CredentialClass::Session),
+                ..
+            } if !helps_to_sign_in(*refusal) => Answer::Forbidden,
             Self::Refused { .. } => Answer::Unauthorized(policy.challenges(Challenge::Plain)),
             Self::Forbidden { .. } => Answer::Forbidden,
             Self::Unavailable { retry_after, .. } => {
@@ -162,9 +168,10 @@ impl AuthError {
     pub(crate) const fn leads_to_login(&self) -> bool {
         match self {
             Self::Refused {
+                refusal,
                 class: Some(CredentialClass::Session),
                 ..
-            } => true,
+            } => helps_to_sign_in(*refusal),
             Self::Refused { .. }
             | Self::Forbidden { .. }
             | Self::Unavailable { .. }
@@ -179,6 +186,31 @@ impl AuthError {
             Self::Unavailable { outage, .. } => outage.as_str(),
             Self::Closed => Outage::Shed.as_str(),
         }
+    }
+}
+
+/// Whether the holder of a refused session gets further by signing in once more.
+const fn helps_to_sign_in(refusal: Refusal) -> bool {
+    match refusal {
+        Refusal::BadCredentials
+        | Refusal::Expired
+        | Refusal::BadSignature
+        | Refusal::WrongIssuer
+        | Refusal::WrongAudience
+        | Refusal::Inactive
+        | Refusal::Revoked
+        | Refusal::MfaRequired
+        | Refusal::PopFailed
+        | Refusal::Replay
+        | Refusal::NotAccepted
+        | Refusal::Quarantined
+        | Refusal::Unsupported => true,
+        Refusal::Disabled
+        | Refusal::Locked
+        | Refusal::Policy
+        | Refusal::NoLink
+        | Refusal::LinkConflict
+        | Refusal::Ambiguous => false,
     }
 }
 
@@ -245,6 +277,16 @@ mod tests {
             (AuthError::Closed, Answer::Unavailable(5)),
         ] {
             assert_eq!(error.answer(&policy), answer, "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shut_account_is_told_so_and_not_sent_round_in_circles() {
+        let policy = World::canary().policy();
+        for refusal in [Refusal::Disabled, Refusal::Locked, Refusal::Policy] {
+            let error = refused(refusal, Some(CredentialClass::Session));
+            assert_eq!(error.answer(&policy), Answer::Forbidden);
+            assert!(!error.leads_to_login());
         }
     }
 

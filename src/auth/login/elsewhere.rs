@@ -12,7 +12,6 @@ use crate::identity::Outage;
 use crate::rollout;
 use crate::rollout::Arm;
 use crate::rollout::Down;
-use crate::rollout::Facts;
 use crate::rollout::FallbackLeave;
 use crate::rollout::NoFallback;
 use crate::rollout::Plan;
@@ -85,13 +84,7 @@ impl Logins {
         if instead.is_none_or(|provider| provider.login().is_none()) {
             return Err(NoFallback::NotConfigured);
         }
-        let facts = Facts {
-            device: Some(begin.device.id()),
-            person: None,
-            // What is asked for decides whether there is a fallback, not the address of ours that asks.
-            path: begin.target.path(),
-            ..ask.request.facts
-        };
+        let facts = begin.facts(ask);
         rollout::fall_back(
             fallback,
             plan,

@@ -109,6 +109,16 @@ pub(crate) struct Logins {
     callbacks: Vec<(String, ProviderId)>,
 }
 
+/// What a browser sent in the place of a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum SessionSent {
+    Nothing,
+    /// Of ours or of an old system, and such that a route that looks at sessions finds it.
+    Readable,
+    /// Of ours by name, but none: planted beside another, or cut.
+    Unreadable,
+}
+
 /// One request to a login.
 #[derive(Clone, Copy)]
 struct Ask<'a> {
@@ -223,8 +233,14 @@ impl Logins {
             Asks::Page if may_sign_in => {}
             Asks::Page | Asks::Answer => return answer,
         }
+        let sent = self.sent(&ask);
+        match (why, sent) {
+            // The route does not look at sessions: one more would not let anybody in.
+            (None, SessionSent::Readable) => return answer,
+            (None, SessionSent::Nothing | SessionSent::Unreadable) | (Some(_), _) => {}
+        }
         let mut begin = Begin::new(ask.target(), self.device(&ask));
-        if why.is_some() {
+        if why.is_some() || sent == SessionSent::Unreadable {
             // A session that is over is forgotten; one that is refused again and again is a circle.
             begin.cookies.extend(self.forget_session(&ask));
             match begin.device.bounce(now) {
@@ -273,6 +289,19 @@ impl Logins {
             cookies::Sent::Once(_) | cookies::Sent::Several => {
                 self.names.set(&self.names.session, "", Keep::Forget)
             }
+        }
+    }
+
+    fn sent(&self, ask: &Ask<'_>) -> SessionSent {
+        let headers = ask.request.headers;
+        let theirs = &ask.policy.owners().cookies;
+        let old = theirs
+            .iter()
+            .any(|(name, _)| cookies::named(headers, name) != cookies::Sent::None);
+        match cookies::named(headers, &self.names.session) {
+            _ if old || self.session_id(ask).is_some() => SessionSent::Readable,
+            cookies::Sent::None => SessionSent::Nothing,
+            cookies::Sent::Once(_) | cookies::Sent::Several => SessionSent::Unreadable,
         }
     }
 

@@ -116,7 +116,10 @@ impl Logins {
         let Some(arm) = plan.arm(&identity.provider) else {
             return Err(NoSession::Again(None));
         };
+        let target = flow.target();
         let facts = Facts {
+            path: target.path(),
+            method: "GET",
             device: None,
             person: Some(Person {
                 canonical,

@@ -74,6 +74,17 @@ impl Begin {
             used: None,
         }
     }
+
+    /// What is known of it: what the person wants to see steers, not the address of ours that asks.
+    pub(super) fn facts<'a>(&'a self, ask: &Ask<'a>) -> Facts<'a> {
+        Facts {
+            path: self.target.path(),
+            method: "GET",
+            device: Some(self.device.id()),
+            person: None,
+            ..ask.request.facts
+        }
+    }
 }
 
 impl Logins {
@@ -82,18 +93,35 @@ impl Logins {
         let Some(place) = self.assign(ask, &begin) else {
             return Begun::Reply(self.unavailable(ask, begin));
         };
-        let down = match self.begin_at(ask, &begin, &place).await {
-            Ok(begun) => return self.with_cookies(ask, begun, begin),
-            Err(down) => down,
+        // A known address is no sign of life: the provider as a whole is asked about first, then tried.
+        let instead = match self.known_outage(&place) {
+            Some(outage) => self.fall_back(ask, &begin, &place, outage),
+            None => None,
+        };
+        let tried = match &instead {
+            Some(instead) => self.begin_at(ask, &begin, instead).await,
+            None => self.begin_at(ask, &begin, &place).await,
+        };
+        let outage = match (tried, &instead) {
+            (Ok(reached), _) => return self.with_cookies(ask, reached, begin),
+            // There is no third door.
+            (Err(_), Some(_)) => return Begun::Reply(self.unavailable(ask, begin)),
+            (Err(outage), None) => outage,
         };
         // The assigned provider is away. Only now, only for a new login, and only if the configuration says so.
-        match self.fall_back(ask, &begin, &place, down) {
+        match self.fall_back(ask, &begin, &place, outage) {
             Some(instead) => match self.begin_at(ask, &begin, &instead).await {
-                Ok(begun) => self.with_cookies(ask, begun, begin),
+                Ok(reached) => self.with_cookies(ask, reached, begin),
                 Err(_) => Begun::Reply(self.unavailable(ask, begin)),
             },
             None => Begun::Reply(self.unavailable(ask, begin)),
         }
+    }
+
+    /// The outage that the breaker of a provider stands for.
+    fn known_outage(&self, place: &Place) -> Option<Outage> {
+        let health = self.deps.providers.named(&place.provider)?.health();
+        (!health.usable && health.down_since.is_some()).then_some(Outage::CircuitOpen)
     }
 
     fn assign(&self, ask: &Ask<'_>, begin: &Begin) -> Option<Place> {
@@ -105,11 +133,7 @@ impl Logins {
                 fallback: None,
             });
         };
-        let facts = Facts {
-            device: Some(begin.device.id()),
-            person: None,
-            ..ask.request.facts
-        };
+        let facts = begin.facts(ask);
         let pin = begin.pin.or_else(|| begin.device.pin(plan));
         let assignment = rollout::assign(
             plan,

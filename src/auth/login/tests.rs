@@ -1239,3 +1239,83 @@ async fn an_application_cannot_shadow_our_addresses() {
         assert_eq!(logins.endpoint(path), None, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_provider_that_is_known_to_be_away_sends_nobody_there_where_a_fallback_is_open() {
+    let mut world = both();
+    {
+        let mut health = world.new.health.lock().unwrap();
+        health.usable = false;
+        health.down_since = Some(at(0));
+    }
+    let goes_to = async |world: &World, seconds| {
+        let seen = Visit::to("/a")
+            .at(seconds)
+            .with(world, &mut Browser::default())
+            .await;
+        seen.location
+            .split_once(".idp")
+            .map(|(to, _)| to.to_owned())
+    };
+    assert_eq!(
+        goes_to(&world, 40).await.as_deref(),
+        Some("https://new"),
+        "without one it is tried"
+    );
+    world.fallbacks = vec![Fallback {
+        app: world.app.clone(),
+        from: Arm::To,
+        when: vec![Outage::CircuitOpen],
+        provider_down_for: Duration::from_secs(30),
+        not_paths: Vec::new(),
+        max_age: Duration::from_secs(3_600),
+        per_hour: 1,
+    }];
+    assert_eq!(goes_to(&world, 29).await.as_deref(), Some("https://new"));
+    assert_eq!(goes_to(&world, 30).await.as_deref(), Some("https://old"));
+    assert_eq!(
+        goes_to(&world, 31).await.as_deref(),
+        Some("https://new"),
+        "the budget is spent"
+    );
+}
+
+#[tokio::test]
+async fn a_route_that_takes_no_sessions_sends_nobody_round_in_circles() {
+    let (world, mut browser) = (both(), Browser::default());
+    log_in(&world, &mut browser, "alice").await;
+    // The route looks at bearer tokens only: to it, nothing was presented.
+    let turn_away = async |cookies: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("text/html"));
+        headers.insert(COOKIE_HEADER, HeaderValue::from_str(cookies).unwrap());
+        let settings = LoginSettings {
+            cookie: COOKIE.into(),
+            secure: true,
+            revision: "r".into(),
+        };
+        let request = Request {
+            facts: world.facts(),
+            authority: "app.test",
+            query: None,
+            method: &Method::GET,
+            headers: &headers,
+        };
+        let logins = Logins::new(world.deps(), &settings);
+        logins
+            .turn_away(&world.policy(), &request, None, KillPosition::Off, at(0))
+            .await
+    };
+    for cookies in [browser.cookies(), String::from("OLDSID=alice")] {
+        assert!(matches!(
+            turn_away(&cookies).await,
+            TurnedAway::Answer(Answer::Unauthorized(_))
+        ));
+    }
+    let session = format!("{COOKIE}={}", browser.jar[COOKIE]);
+    let twice = format!("{session}; {session}");
+    let TurnedAway::Page(response) = turn_away(&twice).await else {
+        panic!("two are none, and lead to a login")
+    };
+    assert_eq!(response.status(), StatusCode::FOUND);
+}
