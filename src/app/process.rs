@@ -32,6 +32,8 @@ use crate::proxy::WorkerParts;
 use crate::proxy::serve::counts::Counts;
 use crate::session::Pins;
 use crate::session::Sessions;
+use crate::session::settings::StoreKind;
+use crate::store::EmbeddedStore;
 use crate::store::MemoryStore;
 use crate::store::Store;
 use crate::telemetry::Logs;
@@ -44,7 +46,7 @@ use crate::token::SigningKey;
 /// The position of the kill switch at start, in the language of the kill file.
 const KILL_VARIABLE: &str = "AUTHFERRY_KILL";
 
-/// Rows of the memory store: sessions, pins, links.
+/// Rows of the store: sessions, pins, links.
 const MAX_ROWS: usize = 1_000_000;
 
 /// How often the coarse clock is set. Nothing that is decided by it is finer than a second.
@@ -104,7 +106,14 @@ impl Process {
             Arc::clone(&metrics),
             logs.background(),
         )?;
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(MAX_ROWS));
+        let store: Arc<dyn Store> = match settings.sessions.store {
+            StoreKind::Memory => Arc::new(MemoryStore::new(MAX_ROWS)),
+            StoreKind::Embedded => {
+                let path = settings.state_dir.join("store.redb");
+                let opened = EmbeddedStore::open(&path, MAX_ROWS);
+                Arc::new(opened.map_err(|error| StartError::Build(format!("{}: {error}", path.display())))?)
+            }
+        };
         let sessions = Sessions::new(&settings.sessions, Arc::clone(&store), Arc::clone(&entropy), &background)
             .map_err(|error| StartError::Build(error.to_string()))?;
         let signer = signer(&settings.state_dir.join("keys"))

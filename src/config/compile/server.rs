@@ -206,6 +206,7 @@ pub(super) fn sessions(
         keys: Vec::new(),
         store: match raw.map_or(StoreWord::Memory, |raw| raw.store.or(StoreWord::Memory)) {
             StoreWord::Memory => session::settings::StoreKind::Memory,
+            StoreWord::Embedded => session::settings::StoreKind::Embedded,
         },
     }
 }

@@ -124,6 +124,8 @@ words! {
     StoreWord {
         /// In this process; gone with it.
         "memory" => Memory,
-        @later "embedded", "redis";
+        /// In the file `store.redb` in `state_dir`: sessions outlive a restart.
+        "embedded" => Embedded,
+        @later "redis";
     }
 }

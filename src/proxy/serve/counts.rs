@@ -47,6 +47,24 @@ impl Counts {
 }
 
 #[cfg(test)]
+impl Counts {
+    /// Connections ended by us, for `reason`, since the last [`Self::take`].
+    pub(crate) fn cut(&self, reason: Cut) -> u64 {
+        self.cut.get(reason as usize).map_or(0, |count| count.load(Relaxed))
+    }
+
+    /// TLS handshakes that failed.
+    pub(crate) fn handshake_failures(&self) -> u64 {
+        self.handshake_failures.load(Relaxed)
+    }
+
+    /// PROXY protocol headers that were refused.
+    pub(crate) fn refused_proxy_headers(&self) -> u64 {
+        self.refused_proxy_headers.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -161,6 +161,12 @@ impl Workers {
         Limiter { limits: Arc::clone(&self.limits), slots: Arc::clone(&self.slots) }
     }
 
+    /// Connections open now, tunnels included, and how many there may be.
+    #[cfg(test)]
+    pub(crate) fn open(&self) -> (usize, usize) {
+        (self.slots.open(), self.slots.max())
+    }
+
     /// What happened to connections.
     pub(crate) const fn counts(&self) -> &Arc<Counts> {
         &self.counts
