@@ -250,8 +250,7 @@ async fn admission(worker: &Worker, asked: &Asked<'_>, route: usize, record: &mu
 
 /// The verdict about a credential: kept from an earlier request, or reached now.
 ///
-/// What does not happen in most requests has its own box, here and above: a future is moved more than once before it is
-/// polled, all of its size, and one that could hold every login would be kilobytes.
+/// What does not happen in most requests has its own box, here and above, so that it is no part of every request's future.
 async fn verdict(worker: &Worker, asked: &Asked<'_>, presented: &Presented<'_>) -> Result<Rc<Verdict>, AuthError> {
     let digest = worker.verdicts.digest(asked.app, presented.key());
     match kept(worker, asked, &digest) {
