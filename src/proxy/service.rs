@@ -45,6 +45,7 @@ use crate::proxy::settings::OnUnauthenticated;
 use crate::proxy::settings::Require;
 use crate::proxy::snapshot::AppEntry;
 use crate::proxy::upgrade::Handshake;
+use crate::proxy::verdicts::Digest;
 use crate::proxy::verdicts::Verdict;
 use crate::proxy::websocket;
 use crate::proxy::worker::View;
@@ -170,7 +171,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
     record.kill = asked.kill;
     // Our own addresses come before routes: an application cannot shadow them.
     if request.path().starts_with("/.authferry/") {
-        return match own_address(&worker, &asked).await {
+        return match Box::pin(own_address(&worker, &asked)).await {
             Some(response) => page(response, &conn, record),
             None => fault(&Fault::Forbidden, &parts.headers, &conn, record),
         };
@@ -255,12 +256,12 @@ async fn admission(worker: &Worker, asked: &Asked<'_>, route: usize, record: &mu
     }
     let presented = match auth::extract(asked.headers, asked.entry.policy.owners(), &route.credentials) {
         Ok(presented) => presented,
-        Err(why) => return Err(turn_away(worker, asked, route.on_unauthenticated, Some(&why), record).await),
+        Err(why) => return Err(Box::pin(turn_away(worker, asked, route.on_unauthenticated, Some(&why), record)).await),
     };
     let Some(presented) = presented else {
         return match route.access {
             Access::Public | Access::Optional => Ok(Admission::Anonymous),
-            Access::Required => Err(turn_away(worker, asked, route.on_unauthenticated, None, record).await),
+            Access::Required => Err(Box::pin(turn_away(worker, asked, route.on_unauthenticated, None, record)).await),
         };
     };
     match verdict(worker, asked, &presented).await {
@@ -272,25 +273,39 @@ async fn admission(worker: &Worker, asked: &Asked<'_>, route: usize, record: &mu
                 provider: admitted.provider().clone(),
                 class: admitted.class(),
             };
-            Err(turn_away(worker, asked, OnUnauthenticated::Unauthorized, Some(&why), record).await)
+            Err(Box::pin(turn_away(worker, asked, OnUnauthenticated::Unauthorized, Some(&why), record)).await)
         }
-        Err(why) => Err(turn_away(worker, asked, route.on_unauthenticated, Some(&why), record).await),
+        Err(why) => Err(Box::pin(turn_away(worker, asked, route.on_unauthenticated, Some(&why), record)).await),
     }
 }
 
 /// The verdict about a credential: kept from an earlier request, or reached now.
+///
+/// What does not happen in most requests has its own box, here and above, so that it is no part of every request's future.
 async fn verdict(worker: &Worker, asked: &Asked<'_>, presented: &Presented<'_>) -> Result<Rc<Verdict>, AuthError> {
+    let digest = worker.verdicts.digest(asked.app, presented.key());
+    match kept(worker, asked, &digest) {
+        Some(kept) => Ok(kept),
+        None => Box::pin(reach(worker, asked, presented, digest)).await,
+    }
+}
+
+/// The verdict of an earlier request, if it still holds.
+fn kept(worker: &Worker, asked: &Asked<'_>, digest: &Digest) -> Option<Rc<Verdict>> {
+    let kept = worker.verdicts.find(digest, asked.view.snapshot.generation, asked.now)?;
+    if !kept.admitted.still_good(asked.kill, asked.now) {
+        worker.verdicts.forget(digest);
+        return None;
+    }
+    asked.view.metrics.cache(Cache::Verdict, Lookup::Hit);
+    count(asked, &kept, Duration::ZERO);
+    Some(kept)
+}
+
+/// Reaches a verdict, and keeps it.
+async fn reach(worker: &Worker, asked: &Asked<'_>, presented: &Presented<'_>, digest: Digest) -> Result<Rc<Verdict>, AuthError> {
     let snapshot = &asked.view.snapshot;
     let metrics = &asked.view.metrics;
-    let digest = worker.verdicts.digest(asked.app, presented.key());
-    if let Some(kept) = worker.verdicts.find(&digest, snapshot.generation, asked.now) {
-        if kept.admitted.still_good(asked.kill, asked.now) {
-            metrics.cache(Cache::Verdict, Lookup::Hit);
-            count(asked, &kept, Duration::ZERO);
-            return Ok(kept);
-        }
-        worker.verdicts.forget(&digest);
-    }
     metrics.cache(Cache::Verdict, Lookup::Miss);
     let began = Instant::now();
     let facts = asked.facts();

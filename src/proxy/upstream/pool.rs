@@ -25,6 +25,7 @@ use crate::proxy::upstream::connect;
 use crate::proxy::upstream::connect::ConnectError;
 use crate::proxy::upstream::group::Group;
 use crate::proxy::upstream::group::Ready;
+use crate::proxy::upstream::group::Slot;
 use crate::proxy::upstream::group::bit;
 use crate::proxy::upstream::link::BoxError;
 use crate::proxy::upstream::link::Failure;
@@ -247,6 +248,18 @@ where
         if !fresh && let Some(link) = slot.take(now, idle, named) {
             return Ok((link, true));
         }
+        // In a box: connecting is rare, and its future large.
+        Box::pin(self.open(target, site, slot, (idle, named), fresh)).await
+    }
+
+    async fn open(
+        &self,
+        target: &Arc<Target>,
+        site: &Site,
+        slot: &Slot<B>,
+        (idle, named): (Duration, bool),
+        fresh: bool,
+    ) -> Result<(Ready<B>, bool), ConnectError> {
         if !target.settings().http2 {
             let stream = connect::open(target, site, &self.0.resolver).await?;
             slot.succeed();
