@@ -1,5 +1,6 @@
 //! HTTP in, HTTP out. Judges nothing itself: who comes in is `auth`'s answer, and what is forwarded is what was judged.
 
+mod admission;
 pub(crate) mod body;
 pub(crate) mod canonical;
 pub(crate) mod client_address;
@@ -10,6 +11,7 @@ pub(crate) mod forwarded;
 pub(crate) mod identity_headers;
 pub(crate) mod protected;
 mod record;
+mod reply;
 pub(crate) mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;

@@ -1,0 +1,297 @@
+//! Who goes on to the application, by what the route asks and the client presents; who does not, and what they get.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::Request;
+use http::Response;
+use http::header;
+use tokio::time::Instant;
+
+use crate::auth::Answer;
+use crate::auth::AuthError;
+use crate::auth::Presented;
+use crate::auth::Reach;
+use crate::auth::TurnedAway;
+use crate::auth;
+use crate::clock::UnixTime;
+use crate::identity::HeaderScope;
+use crate::identity::Outage;
+use crate::identity::Refusal;
+use crate::proxy::canonical::CanonicalRequest;
+use crate::proxy::identity_headers::IdentityHeaders;
+use crate::proxy::record::Record;
+use crate::proxy::respond::Fault;
+use crate::proxy::settings::Access;
+use crate::proxy::settings::OnUnauthenticated;
+use crate::proxy::settings::Require;
+use crate::proxy::snapshot::AppEntry;
+use crate::proxy::verdicts::Digest;
+use crate::proxy::verdicts::Verdict;
+use crate::proxy::worker::View;
+use crate::proxy::worker::Worker;
+use crate::rollout::Arm;
+use crate::rollout::Facts;
+use crate::rollout::KillPosition;
+use crate::telemetry::Decision;
+use crate::telemetry::DecisionRecord;
+use crate::telemetry::metrics::AppIndex;
+use crate::telemetry::metrics::Attempt;
+use crate::telemetry::metrics::Cache;
+use crate::telemetry::metrics::Flow;
+use crate::telemetry::metrics::Lookup;
+
+/// What is known of a request once it has one meaning.
+pub(super) struct Asked<'a> {
+    pub(super) view: &'a Rc<View>,
+    pub(super) app: usize,
+    pub(super) entry: &'a AppEntry,
+    pub(super) request: &'a CanonicalRequest,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) address: IpAddr,
+    pub(super) peer: IpAddr,
+    pub(super) kill: KillPosition,
+    pub(super) now: UnixTime,
+}
+
+/// Who goes on to the application.
+pub(super) enum Admission {
+    /// Nobody in particular.
+    Anonymous,
+    /// Somebody, with what the application is told.
+    Known(Rc<Verdict>),
+}
+
+/// Who does not.
+pub(super) enum Turned {
+    Fault(Fault),
+    Page(Box<Response<Bytes>>),
+}
+
+impl Asked<'_> {
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            app: self.entry.policy.app(),
+            host: self.request.host(),
+            path: self.request.path(),
+            method: self.request.method().as_str(),
+            client_ip: Some(self.address),
+            peer: Some(self.peer),
+            header_equals: None,
+            device: None,
+            person: None,
+        }
+    }
+
+    pub(super) fn login<'b>(&'b self, authority: &'b str) -> auth::Request<'b> {
+        auth::Request {
+            facts: self.facts(),
+            authority,
+            query: self.request.query(),
+            method: self.request.method(),
+            headers: self.headers,
+        }
+    }
+}
+
+/// Host, and port unless it is the scheme's own.
+pub(super) fn authority(request: &CanonicalRequest) -> String {
+    let default = if request.secure() { 443 } else { 80 };
+    match request.port() {
+        Some(port) if port != default => format!("{}:{port}", request.host()),
+        Some(_) | None => request.host().to_owned(),
+    }
+}
+
+/// Who goes on, by what the route asks and the client presents.
+pub(super) async fn admission(worker: &Worker, asked: &Asked<'_>, route: usize, record: &mut Record) -> Result<Admission, Turned> {
+    match asked.kill {
+        KillPosition::Deny => return Err(turned(&AuthError::Closed, asked)),
+        KillPosition::Off | KillPosition::Freeze | KillPosition::Legacy | KillPosition::Modern => {}
+    }
+    let Some(route) = asked.entry.settings.routes.get(route) else {
+        return Err(Turned::Fault(Fault::Internal));
+    };
+    if route.access == Access::Public {
+        return Ok(Admission::Anonymous);
+    }
+    let presented = match auth::extract(asked.headers, asked.entry.policy.owners(), &route.credentials) {
+        Ok(presented) => presented,
+        Err(why) => return Err(Box::pin(turn_away(worker, asked, route.on_unauthenticated, Some(&why), record)).await),
+    };
+    let Some(presented) = presented else {
+        return match route.access {
+            Access::Public | Access::Optional => Ok(Admission::Anonymous),
+            Access::Required => Err(Box::pin(turn_away(worker, asked, route.on_unauthenticated, None, record)).await),
+        };
+    };
+    match verdict(worker, asked, &presented).await {
+        Ok(verdict) if fulfils(&route.require, &verdict, asked.address) => Ok(Admission::Known(verdict)),
+        Ok(verdict) => {
+            let admitted = &verdict.admitted;
+            let why = AuthError::Forbidden {
+                refusal: Refusal::Policy,
+                provider: admitted.provider().clone(),
+                class: admitted.class(),
+            };
+            Err(Box::pin(turn_away(worker, asked, OnUnauthenticated::Unauthorized, Some(&why), record)).await)
+        }
+        Err(why) => Err(Box::pin(turn_away(worker, asked, route.on_unauthenticated, Some(&why), record)).await),
+    }
+}
+
+/// The verdict about a credential: kept from an earlier request, or reached now.
+///
+/// What does not happen in most requests has its own box, here and above, so that it is no part of every request's future.
+async fn verdict(worker: &Worker, asked: &Asked<'_>, presented: &Presented<'_>) -> Result<Rc<Verdict>, AuthError> {
+    let digest = worker.verdicts.digest(asked.app, presented.key());
+    match kept(worker, asked, &digest) {
+        Some(kept) => Ok(kept),
+        None => Box::pin(reach(worker, asked, presented, digest)).await,
+    }
+}
+
+/// The verdict of an earlier request, if it still holds.
+fn kept(worker: &Worker, asked: &Asked<'_>, digest: &Digest) -> Option<Rc<Verdict>> {
+    let kept = worker.verdicts.find(digest, asked.view.snapshot.generation, asked.now)?;
+    if !kept.admitted.still_good(asked.kill, asked.now) {
+        worker.verdicts.forget(digest);
+        return None;
+    }
+    asked.view.metrics.cache(Cache::Verdict, Lookup::Hit);
+    count(asked, &kept, Duration::ZERO);
+    Some(kept)
+}
+
+/// Reaches a verdict, and keeps it.
+async fn reach(worker: &Worker, asked: &Asked<'_>, presented: &Presented<'_>, digest: Digest) -> Result<Rc<Verdict>, AuthError> {
+    let snapshot = &asked.view.snapshot;
+    let metrics = &asked.view.metrics;
+    metrics.cache(Cache::Verdict, Lookup::Miss);
+    let began = Instant::now();
+    let facts = asked.facts();
+    let admitted = snapshot.gate.admit(&asked.entry.policy, presented, &facts, asked.kill, asked.now).await?;
+    let limits = &snapshot.server.limits;
+    let scope = HeaderScope { identity: admitted.identity(), canonical: Some(admitted.canonical()), link: None };
+    let denied = |_| AuthError::Forbidden {
+        refusal: Refusal::Policy,
+        provider: admitted.provider().clone(),
+        class: admitted.class(),
+    };
+    let settings = &asked.entry.settings;
+    let mut headers = IdentityHeaders::render(&settings.identity_headers, &scope, limits.identity_bytes).map_err(denied)?;
+    let mut until = admitted.expires().min(asked.now + limits.cache_ttl);
+    if let Some(assertion) = &settings.assertion {
+        let terms = auth::Terms { issuer: &assertion.issuer, audience: &assertion.audience, ttl: assertion.ttl };
+        let minted = worker.assertions.mint(&admitted, terms, asked.now);
+        let (token, ends) = minted.or(Err(AuthError::Unavailable {
+            outage: Outage::Malformed,
+            retry_after: None,
+            provider: None,
+            class: Some(admitted.class()),
+        }))?;
+        headers = headers.with_assertion(assertion.header.clone(), token, limits.identity_bytes).map_err(denied)?;
+        // A kept assertion always has at least half of its life before it.
+        until = until.min(asked.now + ends.since(asked.now) / 2);
+    }
+    let verdict = Rc::new(Verdict {
+        pseudonym: worker.pseudonyms.of(admitted.canonical()),
+        generation: snapshot.generation,
+        headers,
+        until,
+        admitted,
+    });
+    match verdict.admitted.reach() {
+        Reach::SameCredential => worker.verdicts.keep(digest, Rc::clone(&verdict)),
+        Reach::ThisRequest => {}
+    }
+    count(asked, &verdict, began.elapsed());
+    Ok(verdict)
+}
+
+fn count(asked: &Asked<'_>, verdict: &Verdict, took: Duration) {
+    let metrics = &asked.view.metrics;
+    let (app, admitted) = (AppIndex(asked.app), &verdict.admitted);
+    if let Some(provider) = metrics.names().provider(admitted.provider()) {
+        metrics.attempt(app, provider, Flow::from(admitted.class()), Attempt::Success, took);
+    }
+    if admitted.arm() == Some(Arm::From) {
+        metrics.legacy_credential(app, admitted.class());
+    }
+}
+
+/// Whether an identity has what the route asks for.
+fn fulfils(require: &Require, verdict: &Verdict, address: IpAddr) -> bool {
+    let identity = verdict.admitted.identity();
+    let groups = || identity.attributes.list("groups").unwrap_or_default();
+    (require.groups.is_empty() || groups().iter().any(|has| require.groups.iter().any(|group| **group == **has)))
+        && require.scopes.iter().all(|scope| identity.scopes.contains(scope))
+        && (require.acr.is_empty() || identity.acr.as_ref().is_some_and(|acr| require.acr.contains(acr)))
+        && (require.network.is_empty() || require.network.iter().any(|network| network.contains(&address)))
+}
+
+/// What somebody gets who does not go on; counted and logged.
+async fn turn_away(
+    worker: &Worker,
+    asked: &Asked<'_>,
+    on_unauthenticated: OnUnauthenticated,
+    why: Option<&AuthError>,
+    record: &mut Record,
+) -> Turned {
+    if let Some(why) = why {
+        tell(worker, asked, why, record);
+    }
+    match on_unauthenticated {
+        OnUnauthenticated::Auto => {}
+        OnUnauthenticated::Unauthorized => {
+            let policy = &asked.entry.policy;
+            let answer = why.map_or_else(|| Answer::unauthenticated(policy), |why| why.answer(policy));
+            return Turned::Fault(answer.into());
+        }
+    }
+    let authority = authority(asked.request);
+    let request = asked.login(&authority);
+    let logins = &asked.view.snapshot.logins;
+    match logins.turn_away(&asked.entry.policy, &request, why, asked.kill, asked.now).await {
+        TurnedAway::Page(response) => Turned::Page(Box::new(response)),
+        TurnedAway::Answer(answer) => Turned::Fault(answer.into()),
+    }
+}
+
+fn turned(why: &AuthError, asked: &Asked<'_>) -> Turned {
+    Turned::Fault(why.answer(&asked.entry.policy).into())
+}
+
+/// Counts and logs a credential that was not honoured.
+fn tell(worker: &Worker, asked: &Asked<'_>, why: &AuthError, record: &mut Record) {
+    let (provider, class, attempt) = match why {
+        AuthError::Refused { refusal, provider, class } => (provider.as_ref(), *class, Attempt::Rejected(*refusal)),
+        AuthError::Forbidden { refusal, provider, class } => (Some(provider), Some(*class), Attempt::Rejected(*refusal)),
+        AuthError::Unavailable { outage, provider, class, .. } => (provider.as_ref(), *class, Attempt::Unavailable(*outage)),
+        AuthError::Closed => return,
+    };
+    record.refused = Some((provider.cloned(), class, attempt));
+    let metrics = &asked.view.metrics;
+    let place = provider.and_then(|provider| metrics.names().provider(provider));
+    if let (Some(place), Some(class)) = (place, class) {
+        metrics.attempt(AppIndex(asked.app), place, Flow::from(class), attempt, Duration::ZERO);
+    }
+    let decision = match (attempt, provider) {
+        (Attempt::Rejected(reason), provider) => Decision::Refused { reason, provider, credential: class },
+        (Attempt::Unavailable(reason), Some(provider)) => Decision::Unavailable { reason, provider, credential: class },
+        (Attempt::Unavailable(_) | Attempt::Success | Attempt::Abandoned, _) => return,
+    };
+    worker.decisions.write(&DecisionRecord {
+        at: asked.now,
+        request_id: Some(record.request_id.as_str()),
+        trace: Some(&record.trace),
+        app: Some(asked.entry.policy.app()),
+        subject: None,
+        client: None,
+        revision: &asked.view.snapshot.revision,
+        decision,
+    });
+}
