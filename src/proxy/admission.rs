@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::Request;
 use http::Response;
-use http::header;
 use tokio::time::Instant;
 
 use crate::auth::Answer;

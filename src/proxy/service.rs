@@ -16,7 +16,6 @@ use crate::proxy::admission::Turned;
 use crate::proxy::admission::admission;
 use crate::proxy::admission::authority;
 use crate::proxy::body::ResponseBody;
-use crate::proxy::canonical::BadRequest;
 use crate::proxy::canonical::canonicalise;
 use crate::proxy::client_address::client_address;
 use crate::proxy::client_address::is_trusted;

@@ -8,8 +8,6 @@ mod embedded;
 mod memory;
 
 pub(crate) use embedded::EmbeddedStore;
-pub(crate) use embedded::OpenError;
-pub(crate) use memory::MAX_ROWS;
 pub(crate) use memory::MemoryStore;
 
 use std::fmt;

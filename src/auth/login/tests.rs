@@ -25,6 +25,7 @@ use crate::rollout::SessionPolicy;
 use crate::rollout::Share;
 use http::HeaderName;
 use http::StatusCode;
+use http::header::ACCEPT;
 use http::header::COOKIE as COOKIE_HEADER;
 use http::header::LOCATION;
 use http::header::SET_COOKIE;
