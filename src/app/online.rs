@@ -45,7 +45,12 @@ pub(crate) struct Origin {
 ///
 /// When an origin is given for an application that does not exist.
 pub(crate) async fn check(settings: &Settings, origins: &[Origin]) -> Result<Vec<Report>, String> {
-    let known = |origin: &&Origin| settings.apps.iter().any(|app| app.id.as_str() == origin.app);
+    let known = |origin: &&Origin| {
+        settings
+            .apps
+            .iter()
+            .any(|app| app.id.as_str() == origin.app)
+    };
     if let Some(stray) = origins.iter().find(|origin| !known(origin)) {
         return Err(format!("there is no application `{}`", stray.app));
     }
@@ -61,16 +66,30 @@ pub(crate) async fn check(settings: &Settings, origins: &[Origin]) -> Result<Vec
         let origins: Vec<_> = apps_of(settings, &provider.id)
             .flat_map(|app| origins_of(settings, app, origins))
             .collect();
-        Report { provider: provider.id.clone(), findings: probe(provider, &origins, &deps).await }
+        Report {
+            provider: provider.id.clone(),
+            findings: probe(provider, &origins, &deps).await,
+        }
     };
-    Ok(stream::iter(&settings.providers).map(ask).buffered(AT_ONCE).collect().await)
+    Ok(stream::iter(&settings.providers)
+        .map(ask)
+        .buffered(AT_ONCE)
+        .collect()
+        .await)
 }
 
 /// The applications whose people may sign in at a provider.
 fn apps_of<'a>(settings: &'a Settings, provider: &ProviderId) -> impl Iterator<Item = &'a App> {
     settings.apps.iter().filter(move |app| {
-        let moved = settings.rollouts.iter().any(|plan| plan.covers(&app.id) && plan.arm(provider).is_some());
-        moved || settings.single.iter().any(|(id, single)| *id == app.id && single == provider)
+        let moved = settings
+            .rollouts
+            .iter()
+            .any(|plan| plan.covers(&app.id) && plan.arm(provider).is_some());
+        moved
+            || settings
+                .single
+                .iter()
+                .any(|(id, single)| *id == app.id && single == provider)
     })
 }
 
@@ -86,7 +105,11 @@ fn origins_of(settings: &Settings, app: &App, given: &[Origin]) -> Vec<Box<str>>
     if !given.is_empty() {
         return given;
     }
-    let port = settings.server.listeners.first().map_or(80, |listener| listener.address.port());
+    let port = settings
+        .server
+        .listeners
+        .first()
+        .map_or(80, |listener| listener.address.port());
     let hosts = app.hosts.iter().filter(|host| !host.contains('*'));
     hosts
         .map(|host| match (settings.sessions.secure, port) {

@@ -12,6 +12,8 @@ use crate::identity::Credential;
 use crate::providers::Authenticated;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
+use crate::providers::fake::Fake;
+use crate::providers::fake::Reply;
 use crate::providers::fixture::NOW;
 
 /// A situation in which a credential is presented.
@@ -151,6 +153,18 @@ async fn judge(
         .expect("every call ends")
 }
 
+/// How a server that is asked over HTTP behaves in the cases that are alike for all of them.
+pub(super) async fn misbehave(fake: &mut Fake, path: &str, case: Case) {
+    match case {
+        Case::Busy => fake.always(path, Reply::text(429, "").with("retry-after", "1")),
+        Case::Broken => fake.always(path, Reply::text(503, "")),
+        Case::Silent => fake.always(path, Reply::Hang),
+        Case::Garbage => fake.always(path, Reply::text(200, "<html>")),
+        Case::Gone => fake.stop().await,
+        _ => {}
+    }
+}
+
 mod doubles {
     use std::io::Write as _;
 
@@ -162,8 +176,7 @@ mod doubles {
     use crate::identity::Issuer;
     use crate::providers::Deps;
     use crate::providers::Owns;
-    use crate::providers::fake::Fake;
-    use crate::providers::fake::Reply;
+    use crate::providers::example::Office;
     use crate::providers::fixture::INTROSPECT;
     use crate::providers::fixture::Idp;
     use crate::providers::fixture::KEYS;
@@ -178,18 +191,6 @@ mod doubles {
     use crate::providers::settings::SessionProbe;
     use crate::secret::Secret;
     use crate::token::SigningKey;
-
-    /// How a server that is asked over HTTP behaves in the cases that are alike for all of them.
-    async fn misbehave(fake: &mut Fake, path: &str, case: Case) {
-        match case {
-            Case::Busy => fake.always(path, Reply::text(429, "").with("retry-after", "1")),
-            Case::Broken => fake.always(path, Reply::text(503, "")),
-            Case::Silent => fake.always(path, Reply::Hang),
-            Case::Garbage => fake.always(path, Reply::text(200, "<html>")),
-            Case::Gone => fake.stop().await,
-            _ => {}
-        }
-    }
 
     /// Signed tokens: outages show where a key is not known and cannot be fetched.
     struct Signed<const OIDC: bool> {
@@ -424,6 +425,15 @@ mod doubles {
     #[tokio::test]
     async fn openid_providers_keep_refusals_and_outages_apart() {
         provider_contract::<Signed<true>>().await;
+    }
+
+    #[tokio::test]
+    async fn the_example_keeps_refusals_and_outages_apart_in_150_lines() {
+        provider_contract::<Office>().await;
+        let text = include_str!("example.rs");
+        assert!(text.lines().count() <= 150, "an example is short");
+        let walk_through = include_str!("../../CONTRIBUTING.md");
+        assert!(walk_through.contains("src/providers/example.rs"));
     }
 
     #[tokio::test]

@@ -17,6 +17,8 @@ use crate::providers::Owns;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::build;
+use crate::providers::client::Client;
+use crate::providers::client::Trust;
 use crate::providers::fake::Fake;
 use crate::providers::fake::Reply;
 use crate::providers::settings;
@@ -201,6 +203,23 @@ pub(super) fn settings(id: &str, owns: Owns, kind: KindSettings) -> Settings {
         },
         kind,
     }
+}
+
+/// Settings of a provider that is asked over HTTP, whatever its kind, and the client that asks.
+pub(super) fn asker(id: &str) -> (Settings, Client) {
+    let kind = KindSettings::ApiKey(settings::ApiKey {
+        issuer: Issuer::new("urn:none"),
+        file: "/nonexistent".into(),
+    });
+    let settings = settings(id, Owns::default(), kind);
+    let bounds = settings.client.clone();
+    let client = Client::new(
+        settings.id.clone(),
+        bounds,
+        &Trust::of_system(),
+        &Deps::for_test(),
+    );
+    (settings, client.unwrap())
 }
 
 /// One live provider.

@@ -13,6 +13,8 @@ mod client;
 mod contract;
 mod entries;
 #[cfg(test)]
+mod example;
+#[cfg(test)]
 mod fake;
 mod fingerprint;
 #[cfg(test)]
@@ -177,6 +179,17 @@ pub(crate) struct Health {
     pub(crate) down_since: Option<UnixTime>,
     /// What is missing, in words for `/-/ready`.
     pub(crate) problem: Option<String>,
+}
+
+impl Health {
+    /// The health of a provider of which nothing is known but how calls to it end.
+    pub(crate) fn of_calls(down_since: Option<UnixTime>) -> Self {
+        Self {
+            usable: down_since.is_none(),
+            down_since,
+            problem: None,
+        }
+    }
 }
 
 /// What a login sends along (RFC 6749 §4.1.1, RFC 7636 §4.3, OpenID Connect Core 1.0 §3.1.2.1).

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use crate::identity::Credential;
 use crate::providers::Deps;
-use crate::providers::Provider as _;
 use crate::providers::ProviderError;
 use crate::providers::build::build;
 use crate::providers::client::Client;
@@ -105,7 +104,12 @@ pub(crate) async fn probe(settings: &Settings, origins: &[Box<str>], deps: &Deps
     let trust = Trust::of_system();
     let http = match Client::new(settings.id.clone(), settings.client.clone(), &trust, deps) {
         Ok(http) => http,
-        Err(cause) => return vec![Finding::of(Check::Client, Err::<&str, _>(cause.to_string()))],
+        Err(cause) => {
+            return vec![Finding::of(
+                Check::Client,
+                Err::<&str, _>(cause.to_string()),
+            )];
+        }
     };
     let asker = Asker { http, deps };
     match &settings.kind {
@@ -147,11 +151,7 @@ fn nobody(deps: &Deps) -> Credential {
 }
 
 /// Whether a credential that nobody was given is refused, by the code that judges credentials.
-async fn refusal(
-    settings: &Settings,
-    credential: Option<Credential>,
-    deps: &Deps,
-) -> Vec<Finding> {
+async fn refusal(settings: &Settings, credential: Option<Credential>, deps: &Deps) -> Vec<Finding> {
     let Some(credential) = credential else {
         return vec![Finding::unknown(Check::Refusal, "it owns no credential")];
     };
@@ -165,12 +165,23 @@ async fn refusal(
     let built = match building.await {
         Ok(Ok(built)) => built,
         Ok(Err(problems)) => {
-            return vec![Finding::of(Check::Refusal, Err::<&str, _>(problems.to_string()))];
+            return vec![Finding::of(
+                Check::Refusal,
+                Err::<&str, _>(problems.to_string()),
+            )];
         }
-        Err(_) => return vec![Finding::of(Check::Refusal, Err::<&str, _>("it cannot be built"))],
+        Err(_) => {
+            return vec![Finding::of(
+                Check::Refusal,
+                Err::<&str, _>("it cannot be built"),
+            )];
+        }
     };
     let Some(provider) = built.named(&asked).map(Arc::clone) else {
-        return vec![Finding::of(Check::Refusal, Err::<&str, _>("it was not built"))];
+        return vec![Finding::of(
+            Check::Refusal,
+            Err::<&str, _>("it was not built"),
+        )];
     };
     let verdict = provider.authenticate(&credential, deps.clock.now()).await;
     let result = match verdict {

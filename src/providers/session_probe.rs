@@ -151,10 +151,6 @@ impl Provider for SessionProbeProvider {
     }
 
     fn health(&self) -> Health {
-        Health {
-            usable: self.client.down_since().is_none(),
-            down_since: self.client.down_since(),
-            problem: None,
-        }
+        Health::of_calls(self.client.down_since())
     }
 }

@@ -13,14 +13,28 @@ use crate::two_providers;
 
 async fn check(dir: &Path, yaml: &str, secret: &str, more: &[&str]) -> (Option<i32>, String) {
     let file = dir.join("authferry.yaml");
-    let server = format!("server: {{ listen: 127.0.0.1:8080, state_dir: {}/state }}\n", dir.display());
+    let server = format!(
+        "server: {{ listen: 127.0.0.1:8080, state_dir: {}/state }}\n",
+        dir.display()
+    );
     std::fs::write(&file, format!("version: 1\n{yaml}{server}")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_authferry"));
-    command.env("HARNESS_SECRET", secret).args(["check", "--online"]).args(more).arg(&file);
+    command
+        .env("HARNESS_SECRET", secret)
+        .args(["check", "--online"])
+        .args(more)
+        .arg(&file);
     // The double answers on this runtime.
     let run = tokio::task::spawn_blocking(move || command.output().unwrap());
-    let Output { status, stdout, stderr } = run.await.unwrap();
-    let (out, err) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = run.await.unwrap();
+    let (out, err) = (
+        String::from_utf8(stdout).unwrap(),
+        String::from_utf8(stderr).unwrap(),
+    );
     (status.code(), out + &err)
 }
 
@@ -38,7 +52,12 @@ async fn providers_that_know_us_pass_and_nothing_is_left_behind() {
     let (code, out) = check(dir.path(), &yaml, "secret", &[]).await;
     assert_eq!(code, Some(0), "{out}");
     for provider in ["old", "new"] {
-        for check in ["discovery: http://127.0.0.1:", "keys: 1 key", "client: it knows us", "clock: its clock and ours agree"] {
+        for check in [
+            "discovery: http://127.0.0.1:",
+            "keys: 1 key",
+            "client: it knows us",
+            "clock: its clock and ours agree",
+        ] {
             let line = format!("ok      providers.{provider}: {check}");
             assert!(out.contains(&line), "{line}\n{out}");
         }
@@ -64,7 +83,13 @@ async fn a_wrong_secret_a_stray_callback_and_a_wrong_clock_are_each_named() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|found| format!("{} {} {}", found["provider"], found["check"], found["outcome"]).replace('"', ""))
+        .map(|found| {
+            format!(
+                "{} {} {}",
+                found["provider"], found["check"], found["outcome"]
+            )
+            .replace('"', "")
+        })
         .collect();
     assert_eq!(
         outcomes,
@@ -98,7 +123,10 @@ async fn a_provider_that_is_away_fails_and_the_other_is_still_asked() {
     assert_eq!(code, Some(1), "{out}");
     assert!(out.contains("failed  providers.old: discovery: "), "{out}");
     assert!(out.contains("http_5xx"), "{out}");
-    assert!(out.contains("ok      providers.new: client: it knows us"), "{out}");
+    assert!(
+        out.contains("ok      providers.new: client: it knows us"),
+        "{out}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,9 +149,15 @@ apps:
     );
     let (code, out) = check(dir.path(), &yaml, "secret", &[]).await;
     assert_eq!(code, Some(1), "{out}");
-    assert!(out.contains("ok      providers.opaque: client: it knows us"), "{out}");
+    assert!(
+        out.contains("ok      providers.opaque: client: it knows us"),
+        "{out}"
+    );
     // The upstream answers 200 to everybody: that is no probe.
     assert!(out.contains("failed  providers.form: refusal: "), "{out}");
     let (_, out) = check(dir.path(), &yaml, "wrong", &[]).await;
-    assert!(out.contains("failed  providers.opaque: client: it does not know us"), "{out}");
+    assert!(
+        out.contains("failed  providers.opaque: client: it does not know us"),
+        "{out}"
+    );
 }

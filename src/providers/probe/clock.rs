@@ -25,7 +25,9 @@ impl Reading {
         Self {
             asked,
             came,
-            date: headers.get(DATE).and_then(|date| moment(date.to_str().ok()?)),
+            date: headers
+                .get(DATE)
+                .and_then(|date| moment(date.to_str().ok()?)),
         }
     }
 
@@ -36,11 +38,19 @@ impl Reading {
         };
         let ahead = date.since(self.came);
         let behind = self.asked.since(date + TOLERANCE);
-        let (by, word) = if behind < ahead { (ahead, "ahead") } else { (behind, "behind") };
+        let (by, word) = if behind < ahead {
+            (ahead, "ahead")
+        } else {
+            (behind, "behind")
+        };
         if by.is_zero() {
             return Finding::of(Check::Clock, Ok::<_, &str>("its clock and ours agree"));
         }
-        let words = format!("its clock is {} s {word}; the leeway is {} s", by.as_secs(), leeway.as_secs());
+        let words = format!(
+            "its clock is {} s {word}; the leeway is {} s",
+            by.as_secs(),
+            leeway.as_secs()
+        );
         let result = if by <= leeway { Ok(words) } else { Err(words) };
         Finding::of(Check::Clock, result)
     }
@@ -63,7 +73,9 @@ mod tests {
             headers.insert(DATE, date.parse().unwrap());
         }
         let at = UnixTime::from_secs;
-        Reading::new(at(asked), at(came), &headers).judge(Duration::from_secs(30)).outcome
+        Reading::new(at(asked), at(came), &headers)
+            .judge(Duration::from_secs(30))
+            .outcome
     }
 
     #[test]
@@ -72,15 +84,27 @@ mod tests {
         let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
         let t = 784_111_777;
         for (asked, came) in [(t, t), (t - 9, t + 9), (t + 1, t + 2)] {
-            assert!(matches!(judged(asked, came, date), Outcome::Good(_)), "{asked}");
+            assert!(
+                matches!(judged(asked, came, date), Outcome::Good(_)),
+                "{asked}"
+            );
         }
         assert!(matches!(judged(t - 30, t - 30, date), Outcome::Good(_)));
         let ahead = judged(t - 31, t - 31, date);
-        assert_eq!(ahead, Outcome::Failed("its clock is 31 s ahead; the leeway is 30 s".to_owned()));
+        assert_eq!(
+            ahead,
+            Outcome::Failed("its clock is 31 s ahead; the leeway is 30 s".to_owned())
+        );
         let behind = judged(t + 32, t + 32, date);
-        assert_eq!(behind, Outcome::Failed("its clock is 31 s behind; the leeway is 30 s".to_owned()));
+        assert_eq!(
+            behind,
+            Outcome::Failed("its clock is 31 s behind; the leeway is 30 s".to_owned())
+        );
         for date in [None, Some("yesterday"), Some("")] {
-            assert!(matches!(judged(t, t, date), Outcome::Unknown(_)), "{date:?}");
+            assert!(
+                matches!(judged(t, t, date), Outcome::Unknown(_)),
+                "{date:?}"
+            );
         }
     }
 }

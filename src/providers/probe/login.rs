@@ -50,10 +50,14 @@ impl Asker<'_> {
                 return findings;
             }
         };
-        let callbacks = origins.iter().map(|origin| format!("{origin}{}", oidc.redirect_path));
+        let callbacks = origins
+            .iter()
+            .map(|origin| format!("{origin}{}", oidc.redirect_path));
         let callbacks: Vec<String> = callbacks.collect();
         // Where no application has a public origin, a code that nobody was given has a callback that nobody has.
-        let some = callbacks.first().map_or("https://localhost/", String::as_str);
+        let some = callbacks
+            .first()
+            .map_or("https://localhost/", String::as_str);
         let endpoint = metadata.token_endpoint.as_ref();
         findings.push(self.client(&client, &oidc.issuer, endpoint, some).await);
         for callback in callbacks {
@@ -95,7 +99,8 @@ impl Asker<'_> {
             nonce: &nonce,
             verifier: &stranger(self.deps),
         };
-        let form = authorization(client.id(), &oidc.scopes.join(" "), &start).with("prompt", "none");
+        let form =
+            authorization(client.id(), &oidc.scopes.join(" "), &start).with("prompt", "none");
         let address = form.onto(&endpoint.to_string());
         let address = Endpoint::parse(&address).map_err(|cause| cause.to_string())?;
         let (answer, _) = self.ask(&Call::get(Operation::Health, &address)).await?;
@@ -106,23 +111,44 @@ impl Asker<'_> {
 fn judge(answer: &Answer, callback: &str, state: &str) -> Result<String, String> {
     let status = answer.status.as_u16();
     if !answer.status.is_redirection() {
-        return Err(format!("it answers {status} and sends nobody back: is this callback registered there?"));
+        return Err(format!(
+            "it answers {status} and sends nobody back: is this callback registered there?"
+        ));
     }
-    let to = answer.headers.get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or_default();
-    let Some(query) = to.strip_prefix(callback).and_then(|rest| rest.strip_prefix('?')) else {
-        let host = to.parse::<Uri>().ok().and_then(|to| Some(to.host()?.to_owned()));
+    let to = answer
+        .headers
+        .get(LOCATION)
+        .and_then(|to| to.to_str().ok())
+        .unwrap_or_default();
+    let Some(query) = to
+        .strip_prefix(callback)
+        .and_then(|rest| rest.strip_prefix('?'))
+    else {
+        let host = to
+            .parse::<Uri>()
+            .ok()
+            .and_then(|to| Some(to.host()?.to_owned()));
         return Err(match host {
-            Some(host) => format!("it sends the browser to {} instead of our callback", word(&host)),
+            Some(host) => format!(
+                "it sends the browser to {} instead of our callback",
+                word(&host)
+            ),
             None => "it sends the browser elsewhere than to our callback".to_owned(),
         });
     };
     let pairs = || query.split('&').filter_map(|pair| pair.split_once('='));
-    let value = |name: &str| pairs().find(|(known, _)| *known == name).map(|(_, value)| value);
+    let value = |name: &str| {
+        pairs()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value)
+    };
     if value("state") != Some(state) {
         return Err("it comes back without our `state`".to_owned());
     }
     match (value("error"), value("code")) {
-        (Some(error), None) if NOBODY_THERE.contains(&error) => Ok(format!("it comes back ({error})")),
+        (Some(error), None) if NOBODY_THERE.contains(&error) => {
+            Ok(format!("it comes back ({error})"))
+        }
         (Some(error), _) => Err(format!("it comes back and refuses us ({})", word(error))),
         (None, Some(_)) => Ok("it comes back (with a code)".to_owned()),
         (None, None) => Err("it comes back with neither a code nor an error".to_owned()),
@@ -153,8 +179,15 @@ mod tests {
 
     #[test]
     fn only_our_callback_with_our_state_is_coming_back() {
-        for query in ["error=login_required&state=S", "state=S&error=consent_required", "code=x&state=S&iss=y"] {
-            assert!(judged(302, Some(&format!("{CALLBACK}?{query}"))).is_ok(), "{query}");
+        for query in [
+            "error=login_required&state=S",
+            "state=S&error=consent_required",
+            "code=x&state=S&iss=y",
+        ] {
+            assert!(
+                judged(302, Some(&format!("{CALLBACK}?{query}"))).is_ok(),
+                "{query}"
+            );
         }
         for to in [
             format!("{CALLBACK}?error=login_required&state=T"),
@@ -168,7 +201,13 @@ mod tests {
             assert!(judged(302, Some(&to)).is_err(), "{to}");
         }
         assert!(judged(302, None).is_err());
-        assert!(judged(200, Some(&format!("{CALLBACK}?error=login_required&state=S"))).is_err());
+        assert!(
+            judged(
+                200,
+                Some(&format!("{CALLBACK}?error=login_required&state=S"))
+            )
+            .is_err()
+        );
         assert!(judged(400, None).unwrap_err().contains("registered"));
     }
 }

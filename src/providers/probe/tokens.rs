@@ -7,7 +7,6 @@ use serde_json::Map;
 use serde_json::Value;
 
 use crate::identity::Issuer;
-use crate::identity::Outage;
 use crate::providers::client::Answer;
 use crate::providers::client::Call;
 use crate::providers::client::Endpoint;
@@ -58,14 +57,19 @@ impl Asker<'_> {
         let address = match keys {
             settings::Keys::Inline(keys) => return (found(Ok(keys.len())), None),
             settings::Keys::File(path) => {
-                let read = tokio::fs::read_to_string(path).await.map_err(|cause| cause.to_string());
+                let read = tokio::fs::read_to_string(path)
+                    .await
+                    .map_err(|cause| cause.to_string());
                 let read = read.and_then(|text| parse_file(&text).map(|keys| keys.len()));
-                return (found(read.map_err(|cause| format!("{}: {cause}", path.display()))), None);
+                return (
+                    found(read.map_err(|cause| format!("{}: {cause}", path.display()))),
+                    None,
+                );
             }
             settings::Keys::Url(url) => Endpoint::parse(url).map_err(|cause| cause.to_string()),
-            settings::Keys::Discovered => {
-                discovered.cloned().ok_or_else(|| "the metadata have no `jwks_uri`".to_owned())
-            }
+            settings::Keys::Discovered => discovered
+                .cloned()
+                .ok_or_else(|| "the metadata have no `jwks_uri`".to_owned()),
         };
         let address = match address {
             Ok(address) => address,
@@ -80,7 +84,10 @@ impl Asker<'_> {
                         .map_err(|cause| cause.to_string()),
                     status => Err(format!("the answer has status {}", status.as_u16())),
                 };
-                (found(read.map_err(|cause| format!("{address}: {cause}"))), Some(reading))
+                (
+                    found(read.map_err(|cause| format!("{address}: {cause}"))),
+                    Some(reading),
+                )
             }
         }
     }
@@ -111,7 +118,14 @@ impl Asker<'_> {
         };
         let now = self.deps.clock.now();
         let call = client
-            .post(Operation::Introspect, &endpoint, form, audience, now, &*self.deps.entropy)
+            .post(
+                Operation::Introspect,
+                &endpoint,
+                form,
+                audience,
+                now,
+                &*self.deps.entropy,
+            )
             .map_err(|error| error.to_string())?;
         self.ask(&call.repeatable()).await
     }
@@ -125,7 +139,10 @@ impl Asker<'_> {
         redirect_uri: &str,
     ) -> Finding {
         let Some(endpoint) = endpoint else {
-            return Finding::of(Check::Client, Err::<&str, _>("the metadata have no `token_endpoint`"));
+            return Finding::of(
+                Check::Client,
+                Err::<&str, _>("the metadata have no `token_endpoint`"),
+            );
         };
         let form = Form::default()
             .with("grant_type", "authorization_code")
@@ -134,10 +151,20 @@ impl Asker<'_> {
             .with("code_verifier", &self.deps.entropy.token());
         let (now, entropy) = (self.deps.clock.now(), &*self.deps.entropy);
         let call = client
-            .post(Operation::Token, endpoint, form, issuer.as_str(), now, entropy)
+            .post(
+                Operation::Token,
+                endpoint,
+                form,
+                issuer.as_str(),
+                now,
+                entropy,
+            )
             .map_err(|error| error.to_string());
         let result = match call {
-            Ok(call) => self.ask(&call).await.and_then(|(answer, _)| refuses_the_code(&answer)),
+            Ok(call) => self
+                .ask(&call)
+                .await
+                .and_then(|(answer, _)| refuses_the_code(&answer)),
             Err(cause) => Err(cause),
         };
         Finding::of(Check::Client, result)
@@ -148,13 +175,22 @@ impl Asker<'_> {
 fn refuses_the_code(answer: &Answer) -> Result<&'static str, String> {
     let status = answer.status.as_u16();
     let Ok(document) = serde_json::from_slice::<Map<String, Value>>(&answer.body) else {
-        return Err(format!("the token endpoint answers {status} without a reason"));
+        return Err(format!(
+            "the token endpoint answers {status} without a reason"
+        ));
     };
     match document.get("error").and_then(Value::as_str) {
         Some("invalid_grant") => Ok("it knows us"),
-        Some("invalid_client") => Err("it does not know us, or our secret is wrong (invalid_client)".to_owned()),
-        Some(error) => Err(format!("the token endpoint answers {status} ({})", word(error))),
-        None => Err(format!("the token endpoint answers {status} to a code that nobody was given")),
+        Some("invalid_client") => {
+            Err("it does not know us, or our secret is wrong (invalid_client)".to_owned())
+        }
+        Some(error) => Err(format!(
+            "the token endpoint answers {status} ({})",
+            word(error)
+        )),
+        None => Err(format!(
+            "the token endpoint answers {status} to a code that nobody was given"
+        )),
     }
 }
 
@@ -164,10 +200,13 @@ fn is_inactive(answer: &Answer) -> Result<&'static str, String> {
         return Err("it does not know us, or our secret is wrong".to_owned());
     }
     if answer.status != StatusCode::OK {
-        return Err(format!("the introspection endpoint answers {}", answer.status.as_u16()));
+        return Err(format!(
+            "the introspection endpoint answers {}",
+            answer.status.as_u16()
+        ));
     }
-    let document: Map<String, Value> =
-        serde_json::from_slice(&answer.body).or(Err(Outage::Malformed.to_string()))?;
+    let document: Map<String, Value> = serde_json::from_slice(&answer.body)
+        .map_err(|cause| format!("the answer is no object: {cause}"))?;
     match document.get("active") {
         Some(Value::Bool(false)) => Ok("it knows us"),
         Some(Value::Bool(true)) => Err("it calls a token active that nobody was given".to_owned()),
@@ -177,5 +216,8 @@ fn is_inactive(answer: &Answer) -> Result<&'static str, String> {
 
 /// A stranger's word, fit to be shown: printable ASCII, and not too long.
 pub(super) fn word(text: &str) -> String {
-    text.chars().filter(char::is_ascii_graphic).take(64).collect()
+    text.chars()
+        .filter(char::is_ascii_graphic)
+        .take(64)
+        .collect()
 }
