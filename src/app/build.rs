@@ -94,7 +94,6 @@ pub(super) fn snapshot(
             apps: settings.apps.iter().map(|app| app.id.clone()).collect(),
             providers: settings.providers.iter().map(|p| p.id.clone()).collect(),
         }),
-        session_cookie: settings.sessions.cookie.clone(),
         logins: Logins::new(gate.clone(), &login),
         gate: Gate::new(gate),
         apps,

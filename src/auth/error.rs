@@ -179,14 +179,6 @@ impl AuthError {
         }
     }
 
-    /// The value of the label `reason`.
-    pub(crate) const fn reason(&self) -> &'static str {
-        match self {
-            Self::Refused { refusal, .. } | Self::Forbidden { refusal, .. } => refusal.as_str(),
-            Self::Unavailable { outage, .. } => outage.as_str(),
-            Self::Closed => Outage::Shed.as_str(),
-        }
-    }
 }
 
 /// Whether the holder of a refused session gets further by signing in once more.

@@ -12,7 +12,6 @@ mod path;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::Method;
-use http::StatusCode;
 use http::Version;
 use http::header;
 use http::request::Parts;
@@ -33,7 +32,6 @@ pub(crate) struct CanonicalRequest {
     method: Method,
     authority: Authority,
     target: PathAndQuery,
-    version: Version,
     secure: bool,
     extended_connect: bool,
     parameters: bool,
@@ -73,11 +71,6 @@ impl CanonicalRequest {
     /// Path and query, for forwarding.
     pub(crate) const fn target(&self) -> &PathAndQuery {
         &self.target
-    }
-
-    /// The protocol version the client speaks.
-    pub(crate) const fn version(&self) -> Version {
-        self.version
     }
 
     /// Whether TLS ends here; what trusted proxies say about theirs is not in this.
@@ -139,24 +132,6 @@ pub(crate) enum BadRequest {
 }
 
 impl BadRequest {
-    /// What the client is told.
-    pub(crate) const fn status(self) -> StatusCode {
-        match self {
-            Self::Method
-            | Self::Target
-            | Self::Host
-            | Self::TwoHosts
-            | Self::Path(_)
-            | Self::Query
-            | Self::Framing
-            | Self::Forwarding => StatusCode::BAD_REQUEST,
-            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::TooManyFields | Self::TooManyCookies => {
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
-            }
-            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-        }
-    }
 }
 
 /// The one spelling of a path, or why it has none. For what is compared with the paths of requests.
@@ -220,7 +195,6 @@ fn judge(parts: &Parts, conn: &Conn, limits: &Limits) -> Result<CanonicalRequest
         method,
         authority,
         target,
-        version: parts.version,
         secure: conn.secure(),
         extended_connect,
         parameters,

@@ -64,11 +64,6 @@ impl Progress {
         self.0.as_ref().map_or(0, |pace| pace.received.get())
     }
 
-    /// Whether the body has come to its end. True for a request without one.
-    pub(crate) fn ended(&self) -> bool {
-        self.0.as_ref().is_none_or(|pace| pace.ended.get())
-    }
-
     /// From here on the client may send as slowly as it likes: the upstream has begun to answer, or the request is an
     /// admitted stream whose ends talk in turns (gRPC).
     pub(crate) fn unpace(&self) {

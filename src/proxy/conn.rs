@@ -80,24 +80,9 @@ impl Conn {
         })
     }
 
-    /// Unique in this process, for logs.
-    pub(crate) const fn id(&self) -> u64 {
-        self.id
-    }
-
     /// The other end; behind a listed peer what its PROXY protocol header says. IPv4-mapped addresses are IPv4 here.
     pub(crate) const fn peer(&self) -> SocketAddr {
         self.peer
-    }
-
-    /// Our end.
-    pub(crate) const fn local(&self) -> SocketAddr {
-        self.local
-    }
-
-    /// What TLS told; `None` on cleartext.
-    pub(crate) const fn tls(&self) -> Option<&TlsInfo> {
-        self.tls.as_ref()
     }
 
     /// Whether TLS ends here.

@@ -101,11 +101,6 @@ impl IdentityHeaders {
         self.fields.len()
     }
 
-    /// Names and values together.
-    pub(crate) const fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// The headers, for the builder of the upstream head and for `explain`.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.fields.iter().map(|(name, value)| (name, value))

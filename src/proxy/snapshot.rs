@@ -31,8 +31,6 @@ pub(crate) struct Snapshot {
     pub(crate) logins: Logins,
     /// The names behind the indices of the metrics.
     pub(crate) names: Arc<Names>,
-    /// The name of our session cookie.
-    pub(crate) session_cookie: Box<str>,
 }
 
 /// One application.

@@ -81,10 +81,6 @@ impl Live {
         self.ended.store(true, Ordering::Release);
     }
 
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
-    }
-
     pub(super) fn content(&self) -> Option<&Arc<Content>> {
         self.content.get()
     }

@@ -66,7 +66,6 @@ pub(crate) enum SealedUnder {
 const VERSION: u8 = 1;
 const KEY_ID: usize = 4;
 const NONCE: usize = aead::NONCE_LEN;
-const KEY: usize = 32;
 
 impl KeyRing {
     /// Takes the keys of the configuration, newest first.
@@ -210,7 +209,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn ring(keys: &[u8]) -> KeyRing {
-        let keys: Vec<_> = keys.iter().map(|k| Secret::new(vec![*k; KEY])).collect();
+        let keys: Vec<_> = keys.iter().map(|k| Secret::new(vec![*k; 32])).collect();
         KeyRing::new(&keys).unwrap()
     }
 

@@ -20,11 +20,9 @@ use crate::identity::CanonicalSubject;
 use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::secret::Secret;
-use crate::session::body::Backing;
 use crate::session::body::Body;
 use crate::session::body::Content;
 use crate::session::body::NewSession;
-use crate::session::body::Origin;
 use crate::session::id;
 use crate::session::id::SessionId;
 use crate::session::live::Live;
@@ -345,19 +343,9 @@ impl Restored {
         &self.content.host
     }
 
-    /// The side of the rollout behind it.
-    pub(crate) fn backing(&self) -> Option<&Backing> {
-        self.content.backing.as_ref()
-    }
-
     /// The rule that assigned its login.
     pub(crate) fn rule(&self) -> &Arc<str> {
         &self.content.rule
-    }
-
-    /// How it came to be.
-    pub(crate) fn origin(&self) -> Origin {
-        self.content.origin
     }
 
     /// When it ends at the latest.
@@ -380,6 +368,8 @@ impl fmt::Debug for Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::body::Backing;
+    use crate::session::body::Origin;
     use crate::entropy::SystemEntropy;
     use crate::identity::ClaimMap;
     use crate::identity::Issuer;
@@ -474,7 +464,7 @@ mod tests {
         assert_eq!(restored.identity().acr.as_deref(), Some("mfa"));
         assert_eq!(restored.canonical().as_str(), "hr:1");
         assert_eq!(restored.host(), "app.test");
-        assert_eq!(restored.backing().unwrap().epoch, 3);
+        assert_eq!(restored.content.backing.as_ref().unwrap().epoch, 3);
         assert_eq!(&**restored.rule(), "percent");
     }
 

@@ -20,13 +20,8 @@ use crate::telemetry::metrics::Operation;
 pub(super) const fn limit(operation: Operation) -> usize {
     match operation {
         Operation::Keys | Operation::Health => 512 * 1024,
-        Operation::Discovery | Operation::Token | Operation::Userinfo => 256 * 1024,
-        Operation::Introspect
-        | Operation::Revoke
-        | Operation::Probe
-        // Not over HTTP.
-        | Operation::Bind
-        | Operation::Search => 64 * 1024,
+        Operation::Discovery | Operation::Token => 256 * 1024,
+        Operation::Introspect | Operation::Probe => 64 * 1024,
     }
 }
 

@@ -117,7 +117,7 @@ impl Handler for Echo {
         let (parts, body) = request.into_parts();
         let canonical = match canonicalise(&parts, &conn, conn.limits()) {
             Ok(canonical) => canonical,
-            Err(bad) => return reply(bad.status(), String::new()),
+            Err(bad) => return reply(crate::proxy::respond::Fault::from(bad).status(), String::new()),
         };
         self.0.requests.fetch_add(1, SeqCst);
         let _ends = Ends(self.0.ended.clone());
@@ -135,7 +135,6 @@ impl Handler for Echo {
                 let trailers = body.trailers().map_or(0, http::HeaderMap::len);
                 let length = body.to_bytes().len();
                 assert_eq!(u64::try_from(length).unwrap(), progress.received());
-                assert!(progress.ended());
                 let (method, host, target) =
                     (canonical.method(), canonical.host(), canonical.target());
                 let peer = conn.peer().ip();

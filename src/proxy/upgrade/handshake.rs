@@ -161,12 +161,6 @@ impl Handshake {
     }
 }
 
-/// Whether a request of HTTP/1.1 names any protocol in `Upgrade`. After another answer than 101 its connection must be
-/// closed: the client may have sent bytes of that protocol already.
-pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::UPGRADE)
-}
-
 /// `Sec-WebSocket-Accept` for a key (RFC 6455 §4.2.2).
 fn accept(key: &[u8]) -> String {
     let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);

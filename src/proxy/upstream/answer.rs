@@ -76,11 +76,6 @@ impl<B> Answer<B> {
         self.parts.status
     }
 
-    /// The fields, cleaned.
-    pub(crate) const fn headers(&self) -> &HeaderMap {
-        &self.parts.headers
-    }
-
     /// The answer for the client; `end` learns how its body ends.
     pub(crate) fn into_response<E: OnEnd>(self, end: E) -> Response<ResponseBody<B, E>> {
         let body = ResponseBody::upstream(self.incoming, self.lease, self.trailers, end);

@@ -86,14 +86,4 @@ async fn dial(addresses: &[IpAddr], port: u16, deadline: Instant) -> Result<TcpS
 }
 
 impl ConnectError {
-    /// The label `reason` of `authferry_upstream_errors_total`.
-    pub(crate) const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Unresolved(_) => "resolve",
-            Self::Io(_) => "connect",
-            Self::Tls(_) => "tls",
-            Self::Protocol(_) => "protocol",
-            Self::Timeout => "connect_timeout",
-        }
-    }
 }

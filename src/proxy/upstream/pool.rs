@@ -85,19 +85,6 @@ pub(crate) enum SendError {
 }
 
 impl SendError {
-    /// The label `reason` of `authferry_upstream_errors_total`.
-    pub(crate) const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Head(_) => "head",
-            Self::Busy => "busy",
-            Self::Connect(error) => error.as_str(),
-            Self::ConnectTimeout => "connect_timeout",
-            Self::Timeout => "timeout",
-            Self::Broken(_) => "broken",
-            Self::BadAnswer(_) => "bad_answer",
-            Self::ClientBody(_) => "client_body",
-        }
-    }
 
     pub(super) fn broken(error: hyper::Error) -> Self {
         if error.is_user() {

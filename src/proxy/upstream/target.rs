@@ -102,10 +102,6 @@ impl Target {
         &self.sites
     }
 
-    /// How many of the origins pass their health checks.
-    pub(crate) fn well(&self) -> usize {
-        self.sites.iter().filter(|site| site.is_well()).count()
-    }
 }
 
 impl Site {
@@ -141,9 +137,6 @@ impl Site {
         self.well.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_well(&self, well: bool) {
-        self.well.store(well, Ordering::Relaxed);
-    }
 }
 
 impl std::fmt::Debug for Target {

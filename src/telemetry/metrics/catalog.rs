@@ -69,8 +69,6 @@ families! {
         "Logins sent to another provider because the assigned one was unavailable.";
     BOUNCES_REFUSED: Counter "authferry_redirect_bounces_refused_total" ["app"]
         "Login redirects refused by the loop guard.";
-    SESSIONS: Gauge "authferry_sessions" ["app", "backing", "origin"]
-        "Live sessions by the arm behind them and how they came about.";
 
     PROVIDER_DURATION: Histogram "authferry_provider_request_duration_seconds" ["provider", "operation", "outcome"]
         "Calls to a provider.";
@@ -86,8 +84,6 @@ families! {
     KILL_SWITCH: Gauge "authferry_kill_switch" ["scope", "position"]
         "Position of the switch, 1 for the current one.";
 
-    STORE_ERRORS: Counter "authferry_store_errors_total" ["operation"]
-        "Store calls that failed or took too long.";
     CERTIFICATE_EXPIRY: Gauge "authferry_certificate_expiry_timestamp_seconds" ["certificate"]
         "When a served certificate expires.";
 

@@ -43,22 +43,13 @@ impl Counter {
     }
 }
 
-/// A number that is set, or moved by a difference.
+/// A number that is set.
 #[derive(Debug, Default)]
 pub(super) struct Gauge(AtomicU64);
 
 impl Gauge {
     pub(super) fn set(&self, value: f64) {
         self.0.store(value.to_bits(), Ordering::Relaxed);
-    }
-
-    pub(super) fn add(&self, difference: f64) {
-        // Only the closure that always answers `Some` is passed, so there is no failure to look at.
-        let _previous = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
-                Some((f64::from_bits(bits) + difference).to_bits())
-            });
     }
 
     pub(super) fn value(&self) -> f64 {
@@ -149,15 +140,5 @@ mod tests {
         assert_eq!(place_of(Duration::from_nanos(100_001)), 1);
         assert_eq!(place_of(Duration::from_secs(30)), BOUNDS.len() - 1);
         assert_eq!(place_of(Duration::MAX), BOUNDS.len());
-    }
-
-    #[test]
-    fn a_gauge_moves_both_ways() {
-        let gauge = Gauge::default();
-        gauge.add(2.0);
-        gauge.add(-3.0);
-        assert_eq!(gauge.value(), -1.0);
-        gauge.set(0.5);
-        assert_eq!(gauge.value(), 0.5);
     }
 }

@@ -99,18 +99,10 @@ words! {
         Keys = "keys",
         /// The token endpoint.
         Token = "token",
-        /// The userinfo endpoint.
-        Userinfo = "userinfo",
         /// RFC 7662.
         Introspect = "introspect",
-        /// RFC 7009.
-        Revoke = "revoke",
         /// A session of the old system.
         Probe = "probe",
-        /// An LDAP bind.
-        Bind = "bind",
-        /// An LDAP search.
-        Search = "search",
         /// The background check of its health.
         Health = "health",
     }
@@ -268,39 +260,6 @@ words! {
         Success = "success",
         /// It has problems; the running one stays.
         Refused = "refused",
-        /// It could not be read or built; the running one stays.
-        Failed = "failed",
     }
 }
 
-words! {
-    /// What the store was asked for.
-    StoreOperation {
-        /// A row.
-        Get = "get",
-        /// A write.
-        Put = "put",
-        /// A conditional write.
-        CompareAndSwap = "compare_and_swap",
-        /// A removal.
-        Delete = "delete",
-        /// Rows by prefix.
-        Scan = "scan",
-        /// A lease.
-        Lease = "lease",
-        /// The removal of what has expired.
-        Sweep = "sweep",
-    }
-}
-
-words! {
-    /// How a session came about.
-    Origin {
-        /// By a login.
-        Login = "login",
-        /// By a login at the other provider, because the assigned one was away.
-        Fallback = "fallback",
-        /// Around a session of the old system.
-        Wrap = "wrap",
-    }
-}

@@ -24,10 +24,8 @@ pub(crate) use labels::Flow;
 pub(crate) use labels::Journey;
 pub(crate) use labels::Lookup;
 pub(crate) use labels::Operation;
-pub(crate) use labels::Origin;
 pub(crate) use labels::Reload;
 pub(crate) use labels::Shed;
-pub(crate) use labels::StoreOperation;
 pub(crate) use labels::TunnelEnd;
 pub(crate) use labels::UpstreamError;
 pub(crate) use worker::AppIndex;
@@ -165,19 +163,6 @@ impl Metrics {
         self.rare.bounces_refused.with(&[app.as_str()]).add(1);
     }
 
-    /// There are now `difference` more live sessions. `backing`: the arm behind them, `None` for an app without rollout.
-    pub(crate) fn sessions(
-        &self,
-        app: &AppId,
-        backing: Option<Arm>,
-        origin: Origin,
-        difference: i64,
-    ) {
-        let backing = backing.map_or("none", Arm::as_str);
-        let labels = [app.as_str(), backing, origin.as_str()];
-        self.rare.sessions.with(&labels).add(difference as f64);
-    }
-
     /// A call to a provider ended.
     pub(crate) fn provider_request(
         &self,
@@ -224,11 +209,6 @@ impl Metrics {
         self.rare.kill_switch.replace(rows);
     }
 
-    /// A call to the store failed or took too long.
-    pub(crate) fn store_error(&self, operation: StoreOperation) {
-        self.rare.store_errors.with(&[operation.as_str()]).add(1);
-    }
-
     /// The certificates in use, by the name of their file, with their `notAfter`.
     pub(crate) fn certificates(&self, expiries: impl IntoIterator<Item = (String, UnixTime)>) {
         let rows = expiries
@@ -270,8 +250,6 @@ fn gauge(value: f64) -> Gauge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::metrics::catalog::FAMILIES;
-    use crate::telemetry::metrics::worker::ProviderIndex;
     use crate::clock::ManualClock;
     use crate::rollout::AssignRule;
     use crate::rollout::BeforeKnown;

@@ -13,7 +13,6 @@ use crate::telemetry::metrics::codes;
 use crate::telemetry::metrics::labels::Cache;
 use crate::telemetry::metrics::labels::Flow;
 use crate::telemetry::metrics::labels::Lookup;
-use crate::telemetry::metrics::labels::Shed;
 use crate::telemetry::metrics::labels::TunnelEnd;
 use crate::telemetry::metrics::labels::UpstreamError;
 use crate::telemetry::metrics::series;
@@ -132,13 +131,6 @@ impl WorkerMetrics {
     pub(crate) fn cache(&self, cache: Cache, lookup: Lookup) {
         let counter = self.fixed.caches.get(cache.index());
         if let Some(counter) = counter.and_then(|row| row.get(lookup.index())) {
-            counter.add(1);
-        }
-    }
-
-    /// Something was turned away or dropped.
-    pub(crate) fn shed(&self, what: Shed) {
-        if let Some(counter) = self.fixed.shed.get(what.index()) {
             counter.add(1);
         }
     }
