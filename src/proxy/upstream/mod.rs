@@ -23,3 +23,8 @@ pub(crate) use crate::proxy::upstream::pool::SendError;
 pub(crate) use crate::proxy::upstream::resolve::Resolver;
 pub(crate) use crate::proxy::upstream::switch::Switched;
 pub(crate) use crate::proxy::upstream::target::Target;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -151,6 +151,7 @@ where
     {
         let group = self.group(target);
         let mut next = head()?;
+        group.earn();
         let mut body = Outgoing::new(body);
         let replayable = body.is_empty();
         let (mut retried, mut unsent) = (false, 0);
