@@ -28,3 +28,5 @@ pub(crate) use crate::proxy::upstream::target::Target;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_h2;
