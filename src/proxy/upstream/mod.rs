@@ -5,6 +5,7 @@
 mod answer;
 mod connect;
 mod group;
+mod health;
 mod link;
 mod outgoing;
 mod pool;

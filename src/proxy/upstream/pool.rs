@@ -27,6 +27,7 @@ use crate::proxy::upstream::group::Group;
 use crate::proxy::upstream::group::Ready;
 use crate::proxy::upstream::group::Slot;
 use crate::proxy::upstream::group::bit;
+use crate::proxy::upstream::health;
 use crate::proxy::upstream::link::BoxError;
 use crate::proxy::upstream::link::Failure;
 use crate::proxy::upstream::link::H1;
@@ -292,6 +293,7 @@ where
             return group.clone();
         }
         let group = Group::new(target);
+        health::watch(target, &self.0.resolver);
         self.0.groups.borrow_mut().insert(target.id(), group.clone());
         if !self.0.sweeping.replace(true) {
             spawn_local(sweep(Rc::downgrade(&self.0)));

@@ -24,6 +24,7 @@ pub(crate) struct Target {
     material: Material,
     tls: Option<Arc<ClientConfig>>,
     sites: Box<[Site]>,
+    watched: AtomicBool,
 }
 
 /// One origin of an upstream.
@@ -73,6 +74,7 @@ impl Target {
             material,
             tls,
             sites,
+            watched: AtomicBool::new(false),
         }))
     }
 
@@ -100,6 +102,11 @@ impl Target {
 
     pub(super) fn sites(&self) -> &[Site] {
         &self.sites
+    }
+
+    /// Whether the watch over the health of this upstream is still to begin; asked once.
+    pub(super) fn begin_watch(&self) -> bool {
+        !self.watched.swap(true, Ordering::Relaxed)
     }
 
     /// How many of the origins pass their health checks.
