@@ -20,6 +20,7 @@ use tokio::time::sleep;
 use tokio::time::timeout;
 
 use crate::proxy::upstream::connect;
+use crate::proxy::upstream::connect::Speak;
 use crate::proxy::upstream::resolve::Resolver;
 use crate::proxy::upstream::target::Target;
 
@@ -66,7 +67,7 @@ async fn ask(target: &Target, index: usize, resolver: &Arc<Resolver>) -> bool {
     let (Some(site), Some(path)) = (target.sites().get(index), &target.settings().health_path) else {
         return false;
     };
-    let Ok(stream) = connect::open(target, site, resolver).await else {
+    let Ok(stream) = connect::open(target, site, resolver, Speak::AsConfigured).await else {
         return false;
     };
     let mut request = Request::new(Empty::<Bytes>::new());
@@ -191,18 +192,20 @@ mod tests {
     async fn the_watch_begins_once_and_ends_with_its_upstream() {
         local(async {
             let (address, seen) = crate::proxy::upstream::testing::answering(OK).await;
-            let target = Target::new(watched(&[address])).unwrap();
+            let interval = Duration::from_millis(100);
+            let target = Target::new(Upstream { health_interval: interval, ..watched(&[address]) }).unwrap();
             let resolver = Resolver::system(Handle::current());
             for _ in 0..3 {
                 watch(&target, &resolver);
             }
-            until(|| 3 <= seen.count("GET /healthz")).await;
+            sleep(10 * interval).await;
+            // One watch asks ten times in this time, three would ask thirty times.
+            assert!((8..=12).contains(&seen.connections()), "{}", seen.connections());
             drop(target);
-            sleep(Duration::from_secs(6)).await;
+            sleep(2 * interval).await;
             let last = seen.connections();
-            sleep(Duration::from_secs(60)).await;
+            sleep(50 * interval).await;
             assert_eq!(seen.connections(), last);
-            assert!(last <= 5, "{last}");
         })
         .await;
     }
