@@ -27,6 +27,7 @@ use crate::proxy::reply::page;
 use crate::proxy::upgrade::Handshake;
 use crate::proxy::upgrade::tunnel;
 use crate::proxy::upstream::Switched;
+use crate::rollout::KillPosition;
 
 /// Whether another site opened the WebSocket with this browser's session (RFC 6455 §10.2): browsers send cookies and
 /// `Origin` along, and nothing else protects a WebSocket from other sites.
@@ -45,7 +46,8 @@ pub(super) fn is_foreign(headers: &HeaderMap, request: &CanonicalRequest, class:
     }
     let mut origins = headers.get_all(header::ORIGIN).iter();
     match (origins.next(), origins.next()) {
-        (None, _) => false,
+        // A browser always says it (RFC 6455 §4.1), and the session is a browser's.
+        (None, _) => matches!(class, Some(CredentialClass::Session)),
         (Some(only), None) => {
             let authority = request.authority().as_field().as_bytes();
             let scheme: &[u8] = if request.secure() { b"https://" } else { b"http://" };
@@ -81,6 +83,7 @@ pub(super) async fn open(
         }
         Err(error) => {
             record.upstream_failed(&error);
+            conn.close_after_answer();
             return fault(&Fault::from(&error), &parts.headers, conn, record);
         }
     };
@@ -92,7 +95,7 @@ pub(super) async fn open(
     record.status = if handshake.multiplexed() { 200 } else { 101 };
     let (in_flight, leaving) = (InFlight::begin(Rc::clone(conn)), conn.closing());
     let (verdict, view) = (record.verdict.clone(), Rc::clone(&record.view));
-    let kill = record.kill;
+    let (kill, app) = (record.kill, record.app);
     spawn_local(async move {
         let _in_flight = in_flight;
         let (client, upstream) = tokio::join!(client, upstream);
@@ -101,9 +104,10 @@ pub(super) async fn open(
             // One of them went away while the other was being told.
             (Err(_), _) | (_, Err(_)) => return,
         };
-        let still_good = || match &verdict {
-            Some(verdict) => verdict.admitted.still_good(kill, worker.now()),
-            None => true,
+        let still_good = || {
+            let app = app.and_then(|app| view.snapshot.apps.get(app));
+            let closed = app.is_some_and(|app| app.policy.kill(&worker.kill.current()) == KillPosition::Deny);
+            !closed && verdict.as_ref().is_none_or(|verdict| verdict.admitted.still_good(kill, worker.now()))
         };
         let end = tunnel::run(client, upstream, leaving, still_good).await;
         view.metrics.tunnel_closed(end);

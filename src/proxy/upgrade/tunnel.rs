@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::rc::Rc;
+use std::io;
 use std::time::Duration;
 
 use tokio::io::AsyncRead;
@@ -10,18 +10,26 @@ use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
 use crate::proxy::upgrade::frames::Frames;
+use crate::proxy::upgrade::frames::NotAFrame;
+use crate::proxy::upgrade::frames::PING;
 use crate::proxy::upgrade::frames::close;
 use crate::telemetry::metrics::TunnelEnd;
 
 /// Buffered in each direction.
-const BUFFER: usize = 16 * 1024;
+const BUFFER: usize = 8 * 1024;
 
-/// How often the admission is looked at again.
+/// How often the admission and the client's silence are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// A client that has said nothing for so long is pinged, and again after as long; one that says nothing to three pings
+/// is gone. An upstream need not be asked: it closes its connections itself.
+const PING_AFTER: Duration = Duration::from_secs(30);
+const GONE_AFTER: Duration = Duration::from_secs(120);
 
 /// How long both sides may take to end after our goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -29,25 +37,62 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// We are going away (RFC 6455 §7.4.1).
 const GOING_AWAY: u16 = 1_001;
 
+/// What came is no frame.
+const PROTOCOL_ERROR: u16 = 1_002;
+
 /// The one who is there may not be there any more.
 const POLICY: u16 = 1_008;
 
-/// What may end a tunnel from our side.
-#[derive(Debug, Default)]
-struct Orders {
+/// What both directions know.
+#[derive(Debug)]
+struct Shared {
+    /// The status code of our goodbye, once there is one to say.
     code: Cell<Option<u16>>,
+    /// Whether the client is to be asked if it is there.
+    ping: Cell<bool>,
     changed: Notify,
+    /// When the client said something last, and when it was asked last.
+    heard: Cell<Instant>,
+    pinged: Cell<Instant>,
 }
 
-impl Orders {
-    fn give(&self, code: u16) {
-        self.code.set(Some(code));
-        // Both directions wait.
+impl Shared {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            code: Cell::new(None),
+            ping: Cell::new(false),
+            changed: Notify::new(),
+            heard: Cell::new(now),
+            pinged: Cell::new(now),
+        }
+    }
+
+    fn end(&self, code: u16) {
+        if self.code.get().is_none() {
+            self.code.set(Some(code));
+        }
         self.changed.notify_waiters();
+    }
+
+    /// Asks a silent client whether it is there; `false` when it has been silent for too long.
+    fn is_there(&self) -> bool {
+        let now = Instant::now();
+        if GONE_AFTER <= now.duration_since(self.heard.get()) {
+            return false;
+        }
+        let last = self.heard.get().max(self.pinged.get());
+        if PING_AFTER <= now.duration_since(last) {
+            self.pinged.set(now);
+            self.ping.set(true);
+            self.changed.notify_waiters();
+        }
+        true
     }
 }
 
-/// Lets bytes pass between `client` and `upstream` until one of them ends, `leaving` resolves, or `still_good` says no.
+/// Lets bytes pass between `client` and `upstream` until one of them ends, `leaving` resolves, `still_good` says no, the
+/// client is gone, or something comes that is no frame.
 pub(crate) async fn run<C, U>(
     client: C,
     upstream: U,
@@ -60,11 +105,21 @@ where
 {
     let (from_client, to_client) = tokio::io::split(client);
     let (from_upstream, to_upstream) = tokio::io::split(upstream);
-    let orders = Rc::new(Orders::default());
-    let up = pump(from_client, to_upstream, &orders, true);
-    let down = pump(from_upstream, to_client, &orders, false);
-    let revoked = async {
-        while still_good() {
+    let shared = Shared::new();
+    let up = pump(from_client, to_upstream, &shared, true);
+    let down = pump(from_upstream, to_client, &shared, false);
+    let looking = async {
+        loop {
+            if !still_good() {
+                return (POLICY, TunnelEnd::Revoked);
+            }
+            if !shared.is_there() {
+                return (GOING_AWAY, TunnelEnd::Idle);
+            }
+            if shared.code.get().is_some() {
+                // One direction has ended the tunnel; the other gets the time of a goodbye.
+                return (PROTOCOL_ERROR, TunnelEnd::Client);
+            }
             sleep(LOOK).await;
         }
     };
@@ -75,9 +130,9 @@ where
             return if up.first(down) { TunnelEnd::Client } else { TunnelEnd::Upstream };
         }
         () = leaving => (GOING_AWAY, TunnelEnd::Drain),
-        () = revoked => (POLICY, TunnelEnd::Revoked),
+        (code, end) = looking => (code, end),
     };
-    orders.give(code);
+    shared.end(code);
     // Whoever does not take the goodbye is cut.
     drop(timeout(GOODBYE, both).await);
     end
@@ -85,7 +140,7 @@ where
 
 /// When a direction came to its end.
 #[derive(Clone, Copy, Debug)]
-struct Ended(tokio::time::Instant);
+struct Ended(Instant);
 
 impl Ended {
     fn first(self, other: Self) -> bool {
@@ -93,23 +148,26 @@ impl Ended {
     }
 }
 
-/// Copies one direction. When it ends, the other side is told; an order is carried out between two frames.
-async fn pump<R, W>(mut from: R, mut to: W, orders: &Orders, to_server: bool) -> Ended
+/// Copies one direction. When it ends, the other side is told; what we say ourselves is said between two frames.
+async fn pump<R, W>(mut from: R, mut to: W, shared: &Shared, to_server: bool) -> Ended
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut frames = Frames::default();
+    let mut frames = Frames::new(to_server);
     let mut buffer = vec![0; BUFFER];
     loop {
-        let changed = orders.changed.notified();
+        let changed = shared.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        if let Some(code) = orders.code.get()
+        if let Some(code) = shared.code.get()
             && frames.at_boundary()
         {
-            // What cannot be said any more need not be said.
-            drop(to.write_all(&close(code, to_server)).await);
+            goodbye(&mut from, &mut to, &mut buffer, &close(code, to_server)).await;
+            return Ended(Instant::now());
+        }
+        // In the middle of a frame the upstream is talking; the next look asks again.
+        if !to_server && shared.ping.take() && frames.at_boundary() && say(&mut to, &PING).await.is_err() {
             break;
         }
         let read = tokio::select! {
@@ -120,19 +178,49 @@ where
             Ok(n) if 0 < n => buffer.get(..n).unwrap_or_default(),
             Ok(_) | Err(_) => break,
         };
-        let passed = if orders.code.get().is_some() {
-            bytes.get(..frames.take(bytes)).unwrap_or_default()
+        if to_server {
+            shared.heard.set(Instant::now());
+        }
+        let good = if shared.code.get().is_some() {
+            frames.take(bytes).map_err(|NotAFrame| 0)
         } else {
-            frames.pass(bytes);
-            bytes
+            frames.pass(bytes)
         };
-        if to.write_all(passed).await.is_err() || to.flush().await.is_err() {
+        let (Ok(length) | Err(length)) = good;
+        if say(&mut to, bytes.get(..length).unwrap_or_default()).await.is_err() {
             break;
         }
+        if good.is_err() {
+            shared.end(PROTOCOL_ERROR);
+            goodbye(&mut from, &mut to, &mut buffer, &close(PROTOCOL_ERROR, to_server)).await;
+            return Ended(Instant::now());
+        }
     }
-    let ended = Ended(tokio::time::Instant::now());
+    let ended = Ended(Instant::now());
     drop(to.shutdown().await);
     ended
+}
+
+async fn say<W: AsyncWrite + Unpin>(to: &mut W, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes).await?;
+    to.flush().await
+}
+
+/// Says the last frame, then reads what still comes until the other side has ended too: a connection that is closed with
+/// unread bytes is reset, and a reset may overtake the goodbye. The caller bounds the wait.
+async fn goodbye<R, W>(from: &mut R, to: &mut W, buffer: &mut [u8], last: &[u8])
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    // What cannot be said any more need not be said.
+    drop(say(to, last).await);
+    drop(to.shutdown().await);
+    while let Ok(n) = from.read(buffer).await {
+        if n == 0 {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -147,10 +235,15 @@ mod tests {
         let ((mut client, a), (mut upstream, b)) = (duplex(64), duplex(64));
         let tunnel = run(a, b, std::future::pending(), || true);
         let talk = async {
-            client.write_all(&[0x82, 0x03, 1, 2, 3]).await.unwrap();
-            let mut seen = [0; 5];
+            let sent = [0x82, 0x83, 0, 0, 0, 0, 1, 2, 3];
+            client.write_all(&sent).await.unwrap();
+            let mut seen = [0; 9];
             upstream.read_exact(&mut seen).await.unwrap();
-            assert_eq!(seen, [0x82, 0x03, 1, 2, 3]);
+            assert_eq!(seen, sent);
+            upstream.write_all(&[0x82, 0x01, 7]).await.unwrap();
+            let mut seen = [0; 3];
+            client.read_exact(&mut seen).await.unwrap();
+            assert_eq!(seen, [0x82, 0x01, 7]);
             drop(client);
             let mut rest = Vec::new();
             upstream.read_to_end(&mut rest).await.unwrap();
@@ -201,5 +294,58 @@ mod tests {
         };
         let (end, ()) = tokio::join!(tunnel, talk);
         assert_eq!(end, TunnelEnd::Revoked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_are_no_frames_end_the_tunnel_and_do_not_arrive() {
+        let ((mut client, a), (mut upstream, b)) = (duplex(256), duplex(256));
+        let tunnel = run(a, b, std::future::pending(), || true);
+        let talk = async {
+            let smuggled = b"GET /admin/secrets HTTP/1.1\r\nHost: app.test\r\n\r\n";
+            client.write_all(&[&[0x81, 0x81, 0, 0, 0, 0, b'x'], &smuggled[..]].concat()).await.unwrap();
+            let mut to_upstream = Vec::new();
+            upstream.read_to_end(&mut to_upstream).await.unwrap();
+            let good: &[u8] = &[0x81, 0x81, 0, 0, 0, 0, b'x'];
+            assert_eq!(to_upstream, [good, &close(PROTOCOL_ERROR, true)].concat());
+            let mut to_client = Vec::new();
+            client.read_to_end(&mut to_client).await.unwrap();
+            assert_eq!(to_client, close(PROTOCOL_ERROR, false));
+            drop((client, upstream));
+        };
+        let (end, ()) = tokio::join!(tunnel, talk);
+        assert_eq!(end, TunnelEnd::Client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_client_is_pinged_and_one_that_answers_may_stay() {
+        let ((mut client, a), (_upstream, b)) = (duplex(256), duplex(4_096));
+        let began = Instant::now();
+        let tunnel = run(a, b, std::future::pending(), || true);
+        let talk = async {
+            let mut ping = [0; 2];
+            for _ in 0..10 {
+                client.read_exact(&mut ping).await.unwrap();
+                assert_eq!(ping, PING);
+                client.write_all(&[0x8A, 0x80, 0, 0, 0, 0]).await.unwrap();
+            }
+            assert!(Duration::from_secs(300) <= began.elapsed());
+            // Now it has gone.
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, [&PING[..], &PING, &PING, &close(GOING_AWAY, false)].concat());
+            assert!(began.elapsed() < Duration::from_secs(300 + 125 + 10));
+        };
+        let (end, ()) = tokio::join!(tunnel, talk);
+        assert_eq!(end, TunnelEnd::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn somebody_who_does_not_take_a_goodbye_is_cut() {
+        let ((client, a), (upstream, b)) = (duplex(16), duplex(16));
+        let began = Instant::now();
+        let end = run(a, b, std::future::ready(()), || true).await;
+        assert_eq!(end, TunnelEnd::Drain);
+        assert!(began.elapsed() <= GOODBYE + Duration::from_millis(10));
+        drop((client, upstream));
     }
 }

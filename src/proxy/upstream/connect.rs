@@ -37,16 +37,31 @@ pub(crate) enum ConnectError {
     Timeout,
 }
 
+/// What is offered to an origin that speaks TLS.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Speak {
+    /// HTTP/2 too, where the configuration says so.
+    AsConfigured,
+    /// HTTP/1.1 alone: there is nothing to upgrade to on HTTP/2.
+    Http1,
+}
+
 /// Opens a connection to one origin of `target`: look-up, TCP and TLS within `connect_timeout` together.
-pub(super) async fn open(target: &Target, site: &Site, resolver: &Arc<Resolver>) -> Result<Stream, ConnectError> {
+pub(super) async fn open(target: &Target, site: &Site, resolver: &Arc<Resolver>, speak: Speak) -> Result<Stream, ConnectError> {
     let limit = target.settings().connect_timeout;
-    match timeout(limit, establish(target, site, resolver, limit)).await {
+    match timeout(limit, establish(target, site, resolver, speak, limit)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(ConnectError::Timeout),
     }
 }
 
-async fn establish(target: &Target, site: &Site, resolver: &Arc<Resolver>, limit: Duration) -> Result<Stream, ConnectError> {
+async fn establish(
+    target: &Target,
+    site: &Site,
+    resolver: &Arc<Resolver>,
+    speak: Speak,
+    limit: Duration,
+) -> Result<Stream, ConnectError> {
     let deadline = Instant::now() + limit;
     let tcp = match site.address {
         Some(address) => dial(&[address], site.origin.port, deadline).await?,
@@ -61,7 +76,7 @@ async fn establish(target: &Target, site: &Site, resolver: &Arc<Resolver>, limit
         return Ok(Stream::Plain(tcp));
     };
     // An origin that asks for TLS never gets cleartext.
-    let config = target.tls().ok_or_else(|| ConnectError::Tls(io::ErrorKind::Unsupported.into()))?;
+    let config = target.tls(speak).ok_or_else(|| ConnectError::Tls(io::ErrorKind::Unsupported.into()))?;
     let stream = TlsConnector::from(config.clone())
         .connect(name.clone(), tcp)
         .await

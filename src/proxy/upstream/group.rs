@@ -87,17 +87,21 @@ impl<B> Group<B> {
         self.target.strong_count() == 0 && self.in_flight.get() == 0
     }
 
-    /// Counts a request in; `false` when there is no room.
+    /// Counts an attempt in; `false` when there is no room.
     pub(super) fn enter(&self) -> bool {
         let room = self.in_flight.get() < MAX_IN_FLIGHT;
         if room {
             self.in_flight.set(self.in_flight.get() + 1);
-            self.retries.set((self.retries.get() + EARNED).min(SAVED));
         }
         room
     }
 
-    /// Counts a request out.
+    /// A request of a client, which earns its share of a retry. Its further attempts earn nothing.
+    pub(super) fn earn(&self) {
+        self.retries.set((self.retries.get() + EARNED).min(SAVED));
+    }
+
+    /// Counts an attempt out.
     pub(super) fn leave(&self) {
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
     }

@@ -71,7 +71,7 @@ pub(super) struct H2<B> {
 
 /// Runs what belongs to a connection on its own thread.
 #[derive(Clone, Copy)]
-struct Local;
+pub(super) struct Local;
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, future: F) {

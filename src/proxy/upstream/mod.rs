@@ -5,6 +5,7 @@
 mod answer;
 mod connect;
 mod group;
+mod health;
 mod link;
 mod outgoing;
 mod pool;
@@ -23,3 +24,10 @@ pub(crate) use crate::proxy::upstream::pool::SendError;
 pub(crate) use crate::proxy::upstream::resolve::Resolver;
 pub(crate) use crate::proxy::upstream::switch::Switched;
 pub(crate) use crate::proxy::upstream::target::Target;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_h2;

@@ -23,10 +23,12 @@ use crate::proxy::upstream::answer::Answer;
 use crate::proxy::upstream::answer::AnswerFault;
 use crate::proxy::upstream::connect;
 use crate::proxy::upstream::connect::ConnectError;
+use crate::proxy::upstream::connect::Speak;
 use crate::proxy::upstream::group::Group;
 use crate::proxy::upstream::group::Ready;
 use crate::proxy::upstream::group::Slot;
 use crate::proxy::upstream::group::bit;
+use crate::proxy::upstream::health;
 use crate::proxy::upstream::link::BoxError;
 use crate::proxy::upstream::link::Failure;
 use crate::proxy::upstream::link::H1;
@@ -36,6 +38,7 @@ use crate::proxy::upstream::outgoing::Outgoing;
 use crate::proxy::upstream::resolve::Resolver;
 use crate::proxy::upstream::target::Site;
 use crate::proxy::upstream::target::Target;
+use crate::proxy::upstream::wire::Stream;
 use crate::proxy::upstream_head::HeadError;
 use crate::proxy::upstream_head::HeadPolicy;
 use crate::proxy::upstream_head::UpstreamHead;
@@ -97,6 +100,17 @@ impl SendError {
     }
 }
 
+impl From<ConnectError> for SendError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Timeout => Self::ConnectTimeout,
+            error @ (ConnectError::Unresolved(_) | ConnectError::Io(_) | ConnectError::Tls(_) | ConnectError::Protocol(_)) => {
+                Self::Connect(error)
+            }
+        }
+    }
+}
+
 impl<B> Clone for Pool<B> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -138,6 +152,7 @@ where
     {
         let group = self.group(target);
         let mut next = head()?;
+        group.earn();
         let mut body = Outgoing::new(body);
         let replayable = body.is_empty();
         let (mut retried, mut unsent) = (false, 0);
@@ -174,8 +189,7 @@ where
         }
     }
 
-    /// A connection to an origin of `target`: a resting one, or a new one. An origin that does not connect is passed
-    /// over; nothing has been sent to it.
+    /// A connection to an origin of `target`: a resting one, or a new one.
     async fn lease<'t>(
         &self,
         target: &'t Arc<Target>,
@@ -188,37 +202,24 @@ where
             return Err(SendError::Busy);
         }
         let entered = Entered(Some(group));
-        let mut tried = 0;
-        let mut last = SendError::Busy;
-        while let Some(index) = group.choose(target, tried, now) {
-            let Some(site) = target.sites().get(index) else {
-                break;
-            };
-            match self.link(target, group, index, site, now, fresh).await {
-                Ok((link, reused)) => {
-                    entered.hand_over();
-                    return Ok((Lease::new(group, index, link, reused), site));
-                }
-                Err(error) => {
-                    if let Some(slot) = group.slot(index) {
-                        slot.fail(Instant::now());
-                    }
-                    tracing::debug!(%error, origin = %site.origin.host, port = site.origin.port, "No connection to an upstream.");
-                    last = match error {
-                        ConnectError::Timeout => SendError::ConnectTimeout,
-                        error @ (ConnectError::Unresolved(_)
-                        | ConnectError::Io(_)
-                        | ConnectError::Tls(_)
-                        | ConnectError::Protocol(_)) => SendError::Connect(error),
-                    };
-                    if tried & bit(index) == bit(index) {
-                        break;
-                    }
-                    tried |= bit(index);
-                }
+        let connect = async |index, site: &'t Site| self.link(target, group, index, site, now, fresh).await;
+        let ((link, reused), index, site) = somewhere(target, group, now, connect).await?;
+        entered.hand_over();
+        Ok((Lease::new(group, index, link, reused), site))
+    }
+
+    /// A new connection to an origin of `target` that speaks HTTP/1.1 and never belongs to the pool.
+    pub(super) async fn apart<'t>(&self, target: &'t Arc<Target>) -> Result<(Stream, &'t Site), SendError> {
+        let group = self.group(target);
+        let connect = async |index: usize, site: &'t Site| {
+            let stream = connect::open(target, site, &self.0.resolver, Speak::Http1).await?;
+            if let Some(slot) = group.slot(index) {
+                slot.succeed();
             }
-        }
-        Err(last)
+            Ok(stream)
+        };
+        let (stream, _, site) = somewhere(target, &group, Instant::now(), connect).await?;
+        Ok((stream, site))
     }
 
     async fn link(
@@ -248,7 +249,7 @@ where
         fresh: bool,
     ) -> Result<(Ready<B>, bool), ConnectError> {
         if !target.settings().http2 {
-            let stream = connect::open(target, site, &self.0.resolver).await?;
+            let stream = connect::open(target, site, &self.0.resolver, Speak::AsConfigured).await?;
             slot.succeed();
             return Ok((Ready::H1(H1::start(stream, Instant::now()).await?), false));
         }
@@ -258,7 +259,7 @@ where
         if !fresh && let Some(link) = slot.take(Instant::now(), idle, named) {
             return Ok((link, true));
         }
-        let stream = connect::open(target, site, &self.0.resolver).await?;
+        let stream = connect::open(target, site, &self.0.resolver, Speak::AsConfigured).await?;
         slot.succeed();
         if site.origin.tls && !stream.agreed_on_h2() {
             return Ok((Ready::H1(H1::start(stream, Instant::now()).await?), false));
@@ -268,16 +269,12 @@ where
         Ok((Ready::H2(link), false))
     }
 
-    /// Who looks names up.
-    pub(super) fn resolver(&self) -> &Arc<Resolver> {
-        &self.0.resolver
-    }
-
-    pub(super) fn group(&self, target: &Arc<Target>) -> Rc<Group<B>> {
+    fn group(&self, target: &Arc<Target>) -> Rc<Group<B>> {
         if let Some(group) = self.0.groups.borrow().get(&target.id()) {
             return group.clone();
         }
         let group = Group::new(target);
+        health::watch(target, &self.0.resolver);
         self.0.groups.borrow_mut().insert(target.id(), group.clone());
         if !self.0.sweeping.replace(true) {
             spawn_local(sweep(Rc::downgrade(&self.0)));
@@ -305,6 +302,38 @@ async fn sweep<B>(pool: Weak<Inner<B>>) {
             !group.is_orphan()
         });
     }
+}
+
+/// Connects to one origin after the other until one accepts. One that does not is passed over and left alone for a while;
+/// nothing has been sent to it.
+async fn somewhere<'t, B, T>(
+    target: &'t Arc<Target>,
+    group: &Group<B>,
+    now: Instant,
+    connect: impl AsyncFn(usize, &'t Site) -> Result<T, ConnectError>,
+) -> Result<(T, usize, &'t Site), SendError> {
+    let mut tried = 0;
+    let mut last = SendError::Busy;
+    while let Some(index) = group.choose(target, tried, now) {
+        let Some(site) = target.sites().get(index) else {
+            break;
+        };
+        match connect(index, site).await {
+            Ok(connected) => return Ok((connected, index, site)),
+            Err(error) => {
+                if let Some(slot) = group.slot(index) {
+                    slot.fail(Instant::now());
+                }
+                tracing::debug!(%error, origin = %site.origin.host, port = site.origin.port, "No connection to an upstream.");
+                last = error.into();
+                if tried & bit(index) == bit(index) {
+                    break;
+                }
+                tried |= bit(index);
+            }
+        }
+    }
+    Err(last)
 }
 
 /// A request that has been counted in and has no lease yet that would count it out.

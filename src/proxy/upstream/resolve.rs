@@ -82,6 +82,11 @@ impl Resolver {
         })
     }
 
+    /// The runtime where what is no request runs.
+    pub(super) const fn background(&self) -> &Handle {
+        &self.background
+    }
+
     /// The addresses of `host`. The caller bounds the wait.
     pub(super) async fn resolve(self: &Arc<Self>, host: &str) -> Result<Arc<[IpAddr]>, Unresolved> {
         let mut pending = match self.look(host) {

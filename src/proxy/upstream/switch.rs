@@ -14,13 +14,11 @@ use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
-use tokio::time::Instant;
 use tokio::time::timeout;
 
 use crate::proxy::upgrade::Handshake;
 use crate::proxy::upstream::answer;
 use crate::proxy::upstream::answer::AnswerFault;
-use crate::proxy::upstream::connect;
 use crate::proxy::upstream::connect::ConnectError;
 use crate::proxy::upstream::link::BoxError;
 use crate::proxy::upstream::link::H1_BUFFER;
@@ -47,7 +45,7 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Asks for a WebSocket. Nothing is tried twice.
+    /// Asks for a WebSocket. An origin that does not connect is passed over; what was sent is never sent twice.
     ///
     /// # Errors
     ///
@@ -59,14 +57,7 @@ where
         handshake: &Handshake,
         head: UpstreamHead,
     ) -> Result<Switched, SendError> {
-        let group = self.group(target);
-        let site = group.choose(target, 0, Instant::now()).and_then(|index| target.sites().get(index)).ok_or(SendError::Busy)?;
-        let stream = connect::open(target, site, self.resolver()).await.map_err(|error| match error {
-            ConnectError::Timeout => SendError::ConnectTimeout,
-            error @ (ConnectError::Unresolved(_) | ConnectError::Io(_) | ConnectError::Tls(_) | ConnectError::Protocol(_)) => {
-                SendError::Connect(error)
-            }
-        })?;
+        let (stream, site) = self.apart(target).await?;
         let (mut sender, connection) = http1::Builder::new()
             .max_buf_size(H1_BUFFER)
             .max_header_size(MAX_HEAD)

@@ -14,6 +14,7 @@ use rustls::pki_types::ServerName;
 
 use crate::proxy::settings::Origin;
 use crate::proxy::settings::Upstream;
+use crate::proxy::upstream::connect::Speak;
 use crate::proxy::upstream::tls::Material;
 use crate::proxy::upstream::tls::TlsError;
 
@@ -22,8 +23,15 @@ pub(crate) struct Target {
     id: u64,
     settings: Upstream,
     material: Material,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<Tls>,
     sites: Box<[Site]>,
+    watched: AtomicBool,
+}
+
+/// Our side of TLS, by what is offered.
+struct Tls {
+    as_configured: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
 }
 
 /// One origin of an upstream.
@@ -66,13 +74,23 @@ impl Target {
         let encrypted = settings.origins.iter().any(|origin| origin.tls);
         let (ca, identity) = (settings.ca.as_deref(), settings.client_certificate.as_ref());
         let material = Material::read(ca, identity)?;
-        let tls = encrypted.then(|| material.config(ca, identity, settings.http2)).transpose()?;
+        let tls = if encrypted {
+            let http1 = material.config(ca, identity)?;
+            let mut both = ClientConfig::clone(&http1);
+            if settings.http2 {
+                both.alpn_protocols.insert(0, b"h2".to_vec());
+            }
+            Some(Tls { as_configured: Arc::new(both), http1: Arc::new(http1) })
+        } else {
+            None
+        };
         Ok(Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             settings,
             material,
             tls,
             sites,
+            watched: AtomicBool::new(false),
         }))
     }
 
@@ -94,14 +112,26 @@ impl Target {
         self.id
     }
 
-    pub(super) const fn tls(&self) -> Option<&Arc<ClientConfig>> {
-        self.tls.as_ref()
+    pub(super) fn tls(&self, speak: Speak) -> Option<&Arc<ClientConfig>> {
+        self.tls.as_ref().map(|tls| match speak {
+            Speak::AsConfigured => &tls.as_configured,
+            Speak::Http1 => &tls.http1,
+        })
     }
 
     pub(super) fn sites(&self) -> &[Site] {
         &self.sites
     }
 
+    /// Whether the watch over the health of this upstream is still to begin; asked once.
+    pub(super) fn begin_watch(&self) -> bool {
+        !self.watched.swap(true, Ordering::Relaxed)
+    }
+
+    /// How many of the origins pass their health checks.
+    pub(crate) fn well(&self) -> usize {
+        self.sites.iter().filter(|site| site.is_well()).count()
+    }
 }
 
 impl Site {
@@ -137,6 +167,9 @@ impl Site {
         self.well.load(Ordering::Relaxed)
     }
 
+    pub(super) fn set_well(&self, well: bool) {
+        self.well.store(well, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for Target {

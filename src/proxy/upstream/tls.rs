@@ -66,13 +66,8 @@ impl Material {
         })
     }
 
-    /// Makes the client's side of TLS. `http2`: HTTP/2 is offered before HTTP/1.1.
-    pub(super) fn config(
-        &self,
-        ca: Option<&Path>,
-        identity: Option<&(PathBuf, PathBuf)>,
-        http2: bool,
-    ) -> Result<Arc<ClientConfig>, TlsError> {
+    /// Makes the client's side of TLS; HTTP/1.1 is offered.
+    pub(super) fn config(&self, ca: Option<&Path>, identity: Option<&(PathBuf, PathBuf)>) -> Result<ClientConfig, TlsError> {
         let roots = match (&self.ca, ca) {
             (Some(pem), Some(path)) => Arc::new(roots_of(pem, path)?),
             (Some(_) | None, _) => system_roots()?,
@@ -91,12 +86,8 @@ impl Material {
             }
             (Some(_) | None, _) => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = if http2 {
-            vec![b"h2".to_vec(), b"http/1.1".to_vec()]
-        } else {
-            vec![b"http/1.1".to_vec()]
-        };
-        Ok(Arc::new(config))
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
     }
 }
 
