@@ -14,6 +14,7 @@ use crate::rollout::AppId;
 use crate::rollout::Arm;
 use crate::telemetry::decision_log::DecisionLog;
 use crate::telemetry::line::Line;
+use crate::telemetry::line::field;
 use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::Shed;
@@ -148,33 +149,41 @@ impl AccessLog {
 }
 
 fn compose(line: &AccessLine<'_>, mut out: Line<'_>) {
-    out.text("request_id", line.request_id);
+    out.text(field!("request_id"), line.request_id);
     if let Some(trace) = line.trace {
-        out.hex("trace_id", &trace.trace_id());
+        out.hex(field!("trace_id"), &trace.trace_id());
     }
-    out.maybe("client", line.client.as_ref().map(Pseudonym::as_str))
-        .maybe("app", line.app.map(AppId::as_str))
-        .text("method", line.method)
-        .text("path", line.path)
-        .text("h", version(line.version))
-        .number("status", line.status.into())
-        .number("bytes_in", line.bytes_in)
-        .number("bytes_out", line.bytes_out)
-        .millis("duration_ms", line.took)
-        .maybe("provider", line.provider.map(ProviderId::as_str))
-        .maybe("arm", line.arm.map(Arm::as_str));
-    out.maybe("rule", line.rule)
-        .maybe("credential", line.credential.map(CredentialClass::as_str));
+    out.maybe(
+        field!("client"),
+        line.client.as_ref().map(Pseudonym::as_str),
+    )
+    .maybe(field!("app"), line.app.map(AppId::as_str))
+    .text(field!("method"), line.method)
+    .text(field!("path"), line.path)
+    .word(field!("h"), version(line.version))
+    .number(field!("status"), line.status.into())
+    .number(field!("bytes_in"), line.bytes_in)
+    .number(field!("bytes_out"), line.bytes_out)
+    .millis(field!("duration_ms"), line.took)
+    .maybe(field!("provider"), line.provider.map(ProviderId::as_str))
+    .maybe(field!("arm"), line.arm.map(Arm::as_str));
+    out.maybe(field!("rule"), line.rule).maybe(
+        field!("credential"),
+        line.credential.map(CredentialClass::as_str),
+    );
     if let Some(attempt) = line.attempt {
-        out.text("outcome", attempt.outcome());
+        out.word(field!("outcome"), attempt.outcome());
         if !matches!(attempt, Attempt::Success) {
-            out.text("reason", attempt.reason());
+            out.word(field!("reason"), attempt.reason());
         }
     }
-    out.maybe("error", line.error)
-        .maybe("subject", line.subject.as_ref().map(Pseudonym::as_str))
-        .maybe("upstream", line.upstream)
-        .text("revision", line.revision);
+    out.maybe(field!("error"), line.error)
+        .maybe(
+            field!("subject"),
+            line.subject.as_ref().map(Pseudonym::as_str),
+        )
+        .maybe(field!("upstream"), line.upstream)
+        .text(field!("revision"), line.revision);
     out.end();
 }
 

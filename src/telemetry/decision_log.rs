@@ -15,6 +15,7 @@ use crate::rollout::KillPosition;
 use crate::rollout::OtherArm;
 use crate::rollout::RolloutId;
 use crate::telemetry::line::Line;
+use crate::telemetry::line::field;
 use crate::telemetry::metrics::Shed;
 use crate::telemetry::pseudonym::Pseudonym;
 use crate::telemetry::sink::Inlet;
@@ -146,40 +147,52 @@ const fn event(decision: &Decision<'_>) -> &'static str {
 }
 
 fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
-    out.maybe("request_id", record.request_id);
+    out.maybe(field!("request_id"), record.request_id);
     if let Some(trace) = record.trace {
-        out.hex("trace_id", &trace.trace_id());
+        out.hex(field!("trace_id"), &trace.trace_id());
     }
-    out.maybe("app", record.app.map(AppId::as_str))
-        .maybe("subject", record.subject.as_ref().map(Pseudonym::as_str))
-        .maybe("client", record.client.as_ref().map(Pseudonym::as_str));
+    out.maybe(field!("app"), record.app.map(AppId::as_str))
+        .maybe(
+            field!("subject"),
+            record.subject.as_ref().map(Pseudonym::as_str),
+        )
+        .maybe(
+            field!("client"),
+            record.client.as_ref().map(Pseudonym::as_str),
+        );
     match record.decision {
         Decision::Assigned {
             rollout,
             assignment,
             provider,
         } => {
-            out.text("rollout", rollout.as_str());
+            out.text(field!("rollout"), rollout.as_str());
             write_assignment(&mut out, assignment);
-            out.text("provider", provider.as_str());
+            out.text(field!("provider"), provider.as_str());
         }
         Decision::Refused {
             reason,
             provider,
             credential,
         } => {
-            out.text("reason", reason.as_str())
-                .maybe("provider", provider.map(ProviderId::as_str))
-                .maybe("credential", credential.map(CredentialClass::as_str));
+            out.word(field!("reason"), reason.as_str())
+                .maybe(field!("provider"), provider.map(ProviderId::as_str))
+                .maybe(
+                    field!("credential"),
+                    credential.map(CredentialClass::as_str),
+                );
         }
         Decision::Unavailable {
             reason,
             provider,
             credential,
         } => {
-            out.text("reason", reason.as_str())
-                .text("provider", provider.as_str())
-                .maybe("credential", credential.map(CredentialClass::as_str));
+            out.word(field!("reason"), reason.as_str())
+                .text(field!("provider"), provider.as_str())
+                .maybe(
+                    field!("credential"),
+                    credential.map(CredentialClass::as_str),
+                );
         }
         Decision::OtherArm {
             rollout,
@@ -188,21 +201,21 @@ fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
             action,
             credential,
         } => {
-            out.text("rollout", rollout.as_str())
-                .text("owner_arm", owner.as_str());
+            out.text(field!("rollout"), rollout.as_str())
+                .text(field!("owner_arm"), owner.as_str());
             write_assignment(&mut out, assignment);
-            out.text("action", action.as_str())
-                .text("credential", credential.as_str());
+            out.text(field!("action"), action.as_str())
+                .text(field!("credential"), credential.as_str());
         }
         Decision::Fallback {
             rollout,
             from,
             reason,
         } => {
-            out.text("rollout", rollout.as_str())
-                .text("from", from.as_str())
-                .text("to", from.other().as_str())
-                .text("reason", reason.as_str());
+            out.text(field!("rollout"), rollout.as_str())
+                .text(field!("from"), from.as_str())
+                .text(field!("to"), from.other().as_str())
+                .word(field!("reason"), reason.as_str());
         }
         Decision::Kill {
             scope,
@@ -211,24 +224,24 @@ fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
             actor,
             reason,
         } => {
-            out.text("scope", scope.map_or("global", RolloutId::as_str))
-                .text("before", before.as_str())
-                .text("after", after.as_str())
-                .text("actor", actor)
-                .text("reason", reason);
+            out.text(field!("scope"), scope.map_or("global", RolloutId::as_str))
+                .text(field!("before"), before.as_str())
+                .text(field!("after"), after.as_str())
+                .text(field!("actor"), actor)
+                .text(field!("reason"), reason);
         }
     }
     if !record.revision.is_empty() {
-        out.text("revision", record.revision);
+        out.text(field!("revision"), record.revision);
     }
     out.end();
 }
 
 fn write_assignment(out: &mut Line<'_>, assignment: &Assignment) {
-    out.text("arm", assignment.arm.as_str());
-    out.text("rule", &assignment.rule.label());
+    out.text(field!("arm"), assignment.arm.as_str());
+    out.text(field!("rule"), &assignment.rule.label());
     if let Some(bucket) = assignment.bucket {
-        out.number("bucket", bucket.number().into());
+        out.number(field!("bucket"), bucket.number().into());
     }
 }
 

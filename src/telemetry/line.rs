@@ -10,6 +10,18 @@ use crate::clock::UnixTime;
 /// The longest text value, in bytes; what is longer is cut.
 pub(super) const MAX_VALUE_BYTES: usize = 2_048;
 
+/// The name of a field with its punctuation, put together by the compiler: a line has some twenty of them.
+macro_rules! field {
+    ($name:literal) => {
+        $crate::telemetry::line::Field(concat!(",\"", $name, "\":"))
+    };
+}
+pub(super) use field;
+
+/// See `field!`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field(pub(super) &'static str);
+
 /// A line under construction. [`Line::end`] closes it; a line that is dropped earlier leaves the buffer as it was.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
@@ -40,7 +52,7 @@ impl<'a> Line<'a> {
     }
 
     /// A text value.
-    pub(super) fn text(&mut self, name: &'static str, value: &str) -> &mut Self {
+    pub(super) fn text(&mut self, name: Field, value: &str) -> &mut Self {
         self.name(name);
         self.buffer.push(b'"');
         escape(self.buffer, cut(value));
@@ -49,42 +61,56 @@ impl<'a> Line<'a> {
     }
 
     /// A text value, if there is one.
-    pub(super) fn maybe(&mut self, name: &'static str, value: Option<&str>) -> &mut Self {
+    pub(super) fn maybe(&mut self, name: Field, value: Option<&str>) -> &mut Self {
         if let Some(value) = value {
             self.text(name, value);
         }
         self
     }
 
-    /// Bytes as hex digits.
-    pub(super) fn hex(&mut self, name: &'static str, bytes: &[u8]) -> &mut Self {
+    /// A word of ours, which needs no escaping.
+    pub(super) fn word(&mut self, name: Field, word: &'static str) -> &mut Self {
         self.name(name);
         self.buffer.push(b'"');
-        for byte in bytes {
-            self.buffer.push(hex_digit(byte >> 4));
-            self.buffer.push(hex_digit(byte & 15));
-        }
+        self.buffer.extend_from_slice(word.as_bytes());
         self.buffer.push(b'"');
         self
     }
 
+    /// Bytes as hex digits.
+    pub(super) fn hex(&mut self, name: Field, bytes: &[u8; 16]) -> &mut Self {
+        self.name(name);
+        let mut text = [b'"'; 34];
+        let places = text.iter_mut().skip(1);
+        let nibbles = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        for (place, nibble) in places.zip(nibbles) {
+            *place = hex_digit(nibble);
+        }
+        self.buffer.extend_from_slice(&text);
+        self
+    }
+
     /// A whole number.
-    pub(super) fn number(&mut self, name: &'static str, value: u64) -> &mut Self {
+    pub(super) fn number(&mut self, name: Field, value: u64) -> &mut Self {
         self.name(name);
         decimal(self.buffer, value);
         self
     }
 
     /// A duration in milliseconds, with three decimals.
-    pub(super) fn millis(&mut self, name: &'static str, value: Duration) -> &mut Self {
+    pub(super) fn millis(&mut self, name: Field, value: Duration) -> &mut Self {
         self.name(name);
         let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
         decimal(self.buffer, micros / 1_000);
         let rest = micros % 1_000;
-        self.buffer.push(b'.');
-        for part in [rest / 100, rest / 10 % 10, rest % 10] {
-            self.buffer.push(b'0' + part as u8);
-        }
+        let digit = |part: u64| b'0' + part as u8;
+        let decimals = [
+            b'.',
+            digit(rest / 100),
+            digit(rest / 10 % 10),
+            digit(rest % 10),
+        ];
+        self.buffer.extend_from_slice(&decimals);
         self
     }
 
@@ -94,10 +120,8 @@ impl<'a> Line<'a> {
         self.ended = true;
     }
 
-    fn name(&mut self, name: &'static str) {
-        self.buffer.extend_from_slice(b",\"");
+    fn name(&mut self, Field(name): Field) {
         self.buffer.extend_from_slice(name.as_bytes());
-        self.buffer.extend_from_slice(b"\":");
     }
 }
 
@@ -170,16 +194,16 @@ const fn hex_digit(nibble: u8) -> u8 {
 
 fn decimal(buffer: &mut Vec<u8>, mut value: u64) {
     let mut digits = [0_u8; 20];
-    let mut used = 0;
+    let mut start = digits.len();
     for place in digits.iter_mut().rev() {
         *place = b'0' + (value % 10) as u8;
         value /= 10;
-        used += 1;
+        start -= 1;
         if value == 0 {
             break;
         }
     }
-    buffer.extend(digits.iter().skip(20 - used));
+    buffer.extend_from_slice(digits.get(start..).unwrap_or_default());
 }
 
 /// The text of a moment (RFC 3339, UTC, milliseconds), kept for the next line of the same second.
@@ -260,7 +284,7 @@ mod tests {
     fn written(value: &str) -> String {
         let mut buffer = Vec::new();
         let mut line = Line::begin(&mut buffer, &mut Stamp::default(), UnixTime::NEVER, "test");
-        line.text("v", value);
+        line.text(field!("v"), value);
         line.end();
         String::from_utf8(buffer).unwrap()
     }
@@ -312,7 +336,7 @@ mod tests {
     fn a_line_that_is_not_ended_leaves_no_trace() {
         let mut buffer = b"before\n".to_vec();
         let mut line = Line::begin(&mut buffer, &mut Stamp::default(), UnixTime::NEVER, "test");
-        line.text("v", "half");
+        line.text(field!("v"), "half");
         drop(line);
         assert_eq!(buffer, b"before\n");
     }
@@ -321,15 +345,18 @@ mod tests {
     fn numbers_and_durations_are_json() {
         let mut buffer = Vec::new();
         let mut line = Line::begin(&mut buffer, &mut Stamp::default(), UnixTime::NEVER, "test");
-        line.number("n", 0)
-            .millis("d", Duration::from_micros(1_234_005))
-            .hex("x", &[0, 255, 16])
-            .maybe("none", None);
+        line.number(field!("n"), 0)
+            .millis(field!("d"), Duration::from_micros(1_234_005))
+            .hex(
+                field!("x"),
+                &[0, 255, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            )
+            .maybe(field!("none"), None);
         line.end();
         assert_eq!(
             String::from_utf8(buffer).unwrap(),
             "{\"ts\":\"9999-12-31T23:59:59.999Z\",\"event\":\"test\",\
-             \"n\":0,\"d\":1234.005,\"x\":\"00ff10\"}\n"
+             \"n\":0,\"d\":1234.005,\"x\":\"00ff1000000000000000000000000001\"}\n"
         );
     }
 }

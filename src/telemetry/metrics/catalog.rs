@@ -111,3 +111,65 @@ pub(super) static SHARDED: &[&Family] = &[
     &SHED,
     &TUNNELS_CLOSED,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Attempt;
+    use crate::telemetry::metrics::Cache;
+    use crate::telemetry::metrics::Flow;
+    use crate::telemetry::metrics::Lookup;
+    use crate::telemetry::metrics::Shed;
+    use crate::telemetry::metrics::TunnelEnd;
+    use crate::telemetry::metrics::UpstreamError;
+
+    const README: &str = include_str!("../../../deploy/README.md");
+
+    #[test]
+    fn the_readme_lists_every_family_as_it_is_and_no_other() {
+        let listed: Vec<_> = README
+            .lines()
+            .filter(|line| line.starts_with("| `authferry_"))
+            .collect();
+        let declared: Vec<_> = FAMILIES
+            .iter()
+            .map(|family| {
+                let labels: Vec<_> = family.labels.iter().map(|l| format!("`{l}`")).collect();
+                let kind = format!("{:?}", family.kind).to_lowercase();
+                let (name, labels, help) = (family.name, labels.join(", "), family.help);
+                format!("| `{name}` | {labels} | {kind} | {help} |")
+            })
+            .collect();
+        assert_eq!(listed, declared);
+    }
+
+    #[test]
+    fn the_readme_lists_every_word_that_a_label_can_have() {
+        let words = Flow::ALL
+            .iter()
+            .map(|word| word.as_str())
+            .chain(Cache::ALL.iter().map(|word| word.as_str()))
+            .chain(Lookup::ALL.iter().map(|word| word.as_str()))
+            .chain(Shed::ALL.iter().map(|word| word.as_str()))
+            .chain(TunnelEnd::ALL.iter().map(|word| word.as_str()))
+            .chain(UpstreamError::ALL.iter().map(|word| word.as_str()))
+            .chain(Attempt::all().map(Attempt::reason))
+            .chain(Attempt::all().map(Attempt::outcome));
+        for word in words {
+            assert!(README.contains(&format!("`{word}`")), "{word}");
+        }
+    }
+
+    #[test]
+    fn names_follow_the_conventions_of_prometheus() {
+        for family in FAMILIES {
+            let Family { name, kind, .. } = family;
+            assert!(name.starts_with("authferry_"), "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            if *kind == Kind::Histogram {
+                assert!(name.ends_with("_seconds"), "{name}");
+            }
+            assert!(family.help.ends_with('.'), "{name}");
+        }
+    }
+}
