@@ -484,6 +484,45 @@ async fn the_record_of_one_login_does_not_answer_for_another() {
 }
 
 #[tokio::test]
+async fn a_state_that_only_names_the_right_slot_is_refused() {
+    let (world, mut browser) = (both(), Browser::default());
+    let start = open(&world, &mut browser, "/a").await;
+    let callback = signed_in(&start.location, "alice");
+    let (rest, state) = callback.split_once("state=").unwrap();
+    for forged in [
+        state[..1].to_owned(),
+        state[..43].to_owned(),
+        format!("{state}A"),
+        format!("{}{}", &state[..1], "A".repeat(43)),
+    ] {
+        let seen = open(&world, &mut browser, &format!("{rest}state={forged}")).await;
+        assert_eq!(
+            (seen.status, browser.flows()),
+            (StatusCode::BAD_REQUEST, 1),
+            "{forged}"
+        );
+    }
+    assert_eq!(redeemed(&world), (0, 0));
+    assert_eq!(open(&world, &mut browser, &callback).await.location, "/a");
+}
+
+#[tokio::test]
+async fn a_session_of_another_host_is_none_to_our_own_addresses_either() {
+    let (world, mut browser) = (both(), Browser::default());
+    log_in(&world, &mut browser, "alice").await;
+    let stray = Visit {
+        host: "app2.test",
+        ..Visit::to("/.authferry/cb/new?code=x&state=0x")
+    };
+    assert_eq!(
+        stray.with(&world, &mut browser.clone()).await.status,
+        StatusCode::BAD_REQUEST
+    );
+    let seen = open(&world, &mut browser, "/.authferry/cb/new?code=x&state=0x").await;
+    assert_eq!(seen.location, "/");
+}
+
+#[tokio::test]
 async fn five_logins_may_be_under_way_and_the_newest_can_finish() {
     let (world, mut browser) = (both(), Browser::default());
     let mut starts = Vec::new();
