@@ -10,7 +10,6 @@ const LATER: &[(&str, &str)] = &[
     ("/_gate/link", "linking by the person"),
     ("DPoP", "DPoP"),
     ("/exch/", "token exchange"),
-    ("/mtls-app", "client certificates"),
 ];
 
 /// Why a case is skipped before it begins.

@@ -45,6 +45,12 @@ impl Names {
             let port = self.admin.rsplit(':').next().unwrap_or_default();
             text = text.replace(":9901", &format!(":{port}"));
         }
+        if text.contains(" /config HTTP/1.1") {
+            // What the cases call the configuration: reading it, and changing it.
+            text = text
+                .replace("POST /config HTTP/1.1", "POST /-/reload HTTP/1.1")
+                .replace("GET /config HTTP/1.1", "GET /-/config HTTP/1.1");
+        }
         text.replace("/_gate", "/.authferry")
             .replace("/_GATE", "/.AUTHFERRY")
             .replace("__Host-gate", "__Host-authferry")

@@ -129,7 +129,7 @@ impl Runner {
             Ok(plan) => plan,
             Err(reason) => return Verdict::Skip(reason),
         };
-        if let Some(reason) = case.steps().iter().find_map(|entry| ops::cannot(entry, case)) {
+        if let Some(reason) = case.steps().iter().find_map(|entry| ops::cannot(entry)) {
             return Verdict::Skip(reason);
         }
         if !expect::can_judge(case) && !case.steps().iter().any(ops::judges) {
@@ -153,7 +153,7 @@ impl Runner {
 
     async fn whole(&mut self, case: &Case, plan: Plan) -> Result<Vec<String>, Stop> {
         self.world.calm();
-        self.ensure(plan)?;
+        self.ensure(plan).await?;
         let mut course = Course {
             vars: Vars::new(case),
             records: Vec::new(),
@@ -182,13 +182,36 @@ impl Runner {
     }
 
     /// A proxy for a plan: the running one, if it fits.
-    fn ensure(&mut self, plan: Plan) -> Result<(), Stop> {
+    pub(crate) async fn ensure(&mut self, plan: Plan) -> Result<(), Stop> {
         let fits = self.target.as_mut().is_some_and(|t| !plan.fresh && t.plan == plan && t.is_alive());
         if !fits {
             self.target = None;
+            if let Some(words) = plan.jwks.as_deref().filter(|words| *words != "as it is") {
+                self.world.new.fail("jwks", ops::fault(words)?);
+            }
             let target = Target::start(self.kind, &plan, &self.world).map_err(Stop::Fail)?;
             self.target = Some(target);
+            if plan.jwks.is_none() {
+                self.warm().await?;
+            }
         }
+        Ok(())
+    }
+
+    /// Waits until the program knows the keys of its providers: it says that it serves before.
+    async fn warm(&mut self) -> Result<(), Stop> {
+        let token = self.world.mint.good("new.access", serde_json::json!({}));
+        let request = format!("GET /api/x HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n\r\n");
+        let wire = self.world.public(self.target()?);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(5) {
+            let outcome = h1::send(&wire, request.as_bytes(), h1::Wish::default()).await;
+            if outcome.answers.first().is_some_and(|answer| answer.status != 503) {
+                break;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        self.world.upstream.calm();
         Ok(())
     }
 

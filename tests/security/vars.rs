@@ -32,7 +32,7 @@ impl Vars {
     /// The values of a case.
     pub(crate) fn new(case: &Case) -> Self {
         Self {
-            tokens: case.tokens.clone(),
+            tokens: case.all_tokens(),
             ..Self::default()
         }
     }

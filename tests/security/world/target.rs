@@ -70,6 +70,13 @@ impl Target {
         put("authferry.yaml", yaml)?;
         put("admin.token", ADMIN_TOKEN)?;
         put("old.secret", OLD_SECRET)?;
+        // Copies of its own: some cases replace them.
+        for name in ["tls.pem", "tls.key"] {
+            std::fs::copy(world.pki.file(name), file(name)).map_err(|e| e.to_string())?;
+        }
+        for (name, byte) in [("key-1", 1), ("key-2", 2)] {
+            std::fs::write(file(name), [byte; 32]).map_err(|e| e.to_string())?;
+        }
         let program = match kind {
             Kind::Authferry => env!("CARGO_BIN_EXE_authferry").into(),
             Kind::Naive => std::env::current_exe().map_err(|e| e.to_string())?,
@@ -99,6 +106,7 @@ impl Target {
             .map_err(|e| e.to_string())?;
         let mut child = command
             .env("CASES_CLIENT_SECRET", CLIENT_SECRET)
+            .envs(plan.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)
@@ -120,6 +128,11 @@ impl Target {
             public.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }
         Ok(Self { child, directory, kind, public, admin, plan: plan.clone() })
+    }
+
+    /// The file for its plan.
+    pub(crate) fn planned(&self, world: &World) -> String {
+        config::yaml(&self.plan, world, self.directory())
     }
 
     /// Which program it is.
