@@ -307,10 +307,7 @@ async fn logged(runner: &Runner, expected: &Expected, course: &Course) -> Result
     if expected.log.is_empty() && expected.log_no.is_empty() {
         return Ok(failures);
     }
-    let new = |runner: &Runner| -> Result<String, Stop> {
-        let log = runner.target()?.log();
-        Ok(log.get(course.log..).unwrap_or(&log).to_owned())
-    };
+    let new = |runner: &Runner| -> Result<String, Stop> { Ok(runner.target()?.log_since(course.log)) };
     for pattern in &expected.log {
         let pattern = compiled(runner, pattern)?;
         let mut found = false;

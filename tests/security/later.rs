@@ -21,9 +21,7 @@ pub(crate) fn reason(case: &Case) -> Option<String> {
         if let Some(why) = &reading.later {
             return Some(format!("later: {why}"));
         }
-        if reading.requests.is_some() {
-            return None;
-        }
+        return None;
     }
     let text = format!("{:?}", case.requests);
     let found = LATER.iter().find(|(word, _)| text.contains(word));

@@ -36,7 +36,7 @@ impl Names {
             let strange = name.replacen('1', "\u{ff11}", 1);
             text = text
                 .replace(&format!("{stand_in}.test"), name)
-                .replace(&format!("{stand_in}\\.test"), name)
+                .replace(&format!("{}\\.test", stand_in.replace('.', "\\.")), name)
                 .replace(&format!("{stand_in}.test").to_uppercase(), name)
                 .replace(&format!("{look_alike}.test"), &strange)
                 .replace(stand_in, host);

@@ -143,7 +143,9 @@ async fn unknown_kid(runner: &Runner) -> Result<(), Stop> {
     let token = runner.world.mint.mint(template.as_object().unwrap_or(&Map::new()))?;
     let wire = runner.world.public(runner.target()?);
     let request = format!("GET /api/x HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n\r\n");
-    h1::send(&wire, request.as_bytes(), h1::Wish::default()).await;
+    // The answer may wait for a slow provider; nobody here waits for it.
+    let wish = h1::Wish { closed: false, patience: Some(Duration::from_millis(300)) };
+    h1::send(&wire, request.as_bytes(), wish).await;
     Ok(())
 }
 

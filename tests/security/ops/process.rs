@@ -63,7 +63,9 @@ pub(super) async fn perform(
             let yaml = edited(runner, arguments)?;
             let status = reload(runner, &yaml).await?;
             if status != 200 {
-                return Err(Stop::Fail(format!("the reload was answered with {status}: {}", runner.target()?.log())));
+                let log = runner.target()?.log_since(course.log);
+                let end: Vec<&str> = log.lines().rev().take(3).collect();
+                return Err(Stop::Fail(format!("the reload was answered with {status}: {end:?}")));
             }
         }
         Op::Term => term(runner, number(arguments[0]), case, course).await?,
@@ -79,7 +81,9 @@ pub(super) async fn perform(
 fn edited(runner: &Runner, arguments: &[&str]) -> Result<String, Stop> {
     let yaml = runner.target()?.yaml();
     let directory = runner.target()?.directory().display().to_string();
-    let of = |text: &str| text.replace("@DIR@", &directory).replace("@PKI@", &runner.world.pki.directory().display().to_string());
+    let pki = runner.world.pki.directory().display().to_string();
+    let upstream = format!("http://{}", runner.world.upstream.address);
+    let of = |text: &str| text.replace("@DIR@", &directory).replace("@PKI@", &pki).replace("@UPSTREAM@", &upstream);
     let (from, to) = (of(arguments[0]), of(arguments[1]));
     if !yaml.contains(&from) {
         return Err(Stop::Skip(format!("the configuration has no `{from}`")));
@@ -180,7 +184,7 @@ async fn term(runner: &mut Runner, seconds: u64, case: &Case, course: &mut Cours
         course.findings.push(format!("readiness is {ready:?} while it says goodbye, not 503"));
     }
     // Requests stop coming while the goodbye is still being said.
-    sleep(Duration::from_millis(800)).await;
+    sleep(Duration::from_millis(600)).await;
     let (sent, failures) = load.end().await;
     if let Some(first) = failures.first() {
         course.findings.push(format!("{} of {sent} requests failed, first: {first}", failures.len()));

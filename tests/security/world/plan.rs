@@ -242,8 +242,8 @@ const RULES: &[(&str, Rule)] = &[
     (r"^a proxy of its own$", |plan, _| plan.fresh = true),
     // An application is an address here: what the case separates by path, the runner separates by host.
     (r"^routes /a and /b use different introspection servers; token T active at A only$", |plan, _| {
-        for (name, idp) in [("a", "@OLD@"), ("b", "@NEW@")] {
-            plan.providers.push(format!("judge-{name}: {{ introspection: {{ url: \"{idp}/introspect\", issuer: \"{idp}\", client: {{ id: app, secret: {{ env: CASES_CLIENT_SECRET }} }}, ca: {{ file: @PKI@/ca.pem }} }} }}"));
+        for (name, idp, prefix) in [("a", "@OLD@", "opq_"), ("b", "@NEW@", "other_")] {
+            plan.providers.push(format!("judge-{name}: {{ introspection: {{ url: \"{idp}/introspect\", issuer: \"{idp}\", owns: {{ opaque_prefixes: [{prefix}] }}, client: {{ id: app, secret: {{ env: CASES_CLIENT_SECRET }} }}, ca: {{ file: @PKI@/ca.pem }} }} }}"));
             plan.apps.push(format!("{name}: {{ hosts: [{name}.example.test], upstream: {{ url: \"@UPSTREAM@\" }}, provider: judge-{name}, routes: [{{ path: /* }}] }}"));
         }
     }),

@@ -130,11 +130,6 @@ impl Target {
         Ok(Self { child, directory, kind, public, admin, plan: plan.clone() })
     }
 
-    /// The file for its plan.
-    pub(crate) fn planned(&self, world: &World) -> String {
-        config::yaml(&self.plan, world, self.directory())
-    }
-
     /// Which program it is.
     pub(crate) const fn kind(&self) -> Kind {
         self.kind
@@ -168,12 +163,22 @@ impl Target {
         std::fs::rename(&beside, &path).map_err(|e| e.to_string())
     }
 
-    /// All that it has logged: access lines, decisions, diagnostics.
-    pub(crate) fn log(&self) -> String {
-        let read = |name: &str| {
-            std::fs::read_to_string(self.directory.path().join(name)).unwrap_or_default()
-        };
-        read("access.log") + &read("stderr.log")
+    /// How long its logs are: access lines and decisions, then diagnostics.
+    pub(crate) fn logged(&self) -> [usize; 2] {
+        self.logs().map(|log| log.len())
+    }
+
+    /// What it has logged since.
+    pub(crate) fn log_since(&self, since: [usize; 2]) -> String {
+        let [access, diagnostics] = self.logs();
+        let [before, earlier] = since;
+        let new = |log: &str, at: usize| log.get(at..).unwrap_or(log).to_owned();
+        new(&access, before) + &new(&diagnostics, earlier)
+    }
+
+    fn logs(&self) -> [String; 2] {
+        ["access.log", "stderr.log"]
+            .map(|name| std::fs::read_to_string(self.directory.path().join(name)).unwrap_or_default())
     }
 
     /// Its resident memory in KiB.
