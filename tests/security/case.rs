@@ -154,6 +154,12 @@ pub(crate) struct Reading {
     pub(crate) later: Option<String>,
     /// Preconditions that the case leaves unsaid.
     pub(crate) also: Vec<String>,
+    /// Preconditions that the steps of the reading bring about, or that ask for nothing here.
+    pub(crate) done: Vec<String>,
+    /// Tokens in place of those of the case.
+    pub(crate) tokens: BTreeMap<String, Map<String, Value>>,
+    /// Whether all answers have one status.
+    pub(crate) one_status: bool,
 }
 
 /// A relation between the values of one header in all requests that reached the upstream.
@@ -205,6 +211,13 @@ impl Case {
                 && c.requests.len() == self.requests.len()
         });
         self.reading = same.and_then(|c| c.reading.clone());
+    }
+
+    /// The tokens, those of the reading first.
+    pub(crate) fn all_tokens(&self) -> BTreeMap<String, Map<String, Value>> {
+        let mut tokens = self.tokens.clone();
+        tokens.extend(self.reading.iter().flat_map(|reading| reading.tokens.clone()));
+        tokens
     }
 
     /// The steps to take.

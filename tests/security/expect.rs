@@ -35,7 +35,7 @@ pub(crate) fn of(case: &Case, index: usize) -> Expected {
 /// Whether a machine can check anything.
 pub(crate) fn can_judge(case: &Case) -> bool {
     let read = case.reading.as_ref();
-    let read = read.is_some_and(|r| r.upstream.is_some() || r.all.is_some() || !r.each.is_empty());
+    let read = read.is_some_and(|r| r.upstream.is_some() || r.one_status || r.all.is_some() || !r.each.is_empty());
     read || !case.expected.is_only_text()
 }
 
@@ -52,6 +52,11 @@ pub(crate) async fn judge(runner: &mut Runner, case: &Case, course: &mut Course)
         let expected = reading.each.len();
         if 0 < expected && expected != records.len() {
             failures.push(format!("{} answers where the reading has {expected}", records.len()));
+        }
+        let statuses: Vec<u16> =
+            records.iter().flat_map(|record| &record.outcome.answers).map(|answer| answer.status).collect();
+        if reading.one_status && statuses.windows(2).any(|pair| pair[0] != pair[1]) {
+            failures.push(format!("the answers differ: {statuses:?}"));
         }
         if let Some(relation) = &reading.upstream {
             failures.extend(related(relation, &records));
@@ -302,10 +307,7 @@ async fn logged(runner: &Runner, expected: &Expected, course: &Course) -> Result
     if expected.log.is_empty() && expected.log_no.is_empty() {
         return Ok(failures);
     }
-    let new = |runner: &Runner| -> Result<String, Stop> {
-        let log = runner.target()?.log();
-        Ok(log.get(course.log..).unwrap_or(&log).to_owned())
-    };
+    let new = |runner: &Runner| -> Result<String, Stop> { Ok(runner.target()?.log_since(course.log)) };
     for pattern in &expected.log {
         let pattern = compiled(runner, pattern)?;
         let mut found = false;

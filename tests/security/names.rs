@@ -36,7 +36,7 @@ impl Names {
             let strange = name.replacen('1', "\u{ff11}", 1);
             text = text
                 .replace(&format!("{stand_in}.test"), name)
-                .replace(&format!("{stand_in}\\.test"), name)
+                .replace(&format!("{}\\.test", stand_in.replace('.', "\\.")), name)
                 .replace(&format!("{stand_in}.test").to_uppercase(), name)
                 .replace(&format!("{look_alike}.test"), &strange)
                 .replace(stand_in, host);
@@ -44,6 +44,12 @@ impl Names {
         if !self.admin.is_empty() {
             let port = self.admin.rsplit(':').next().unwrap_or_default();
             text = text.replace(":9901", &format!(":{port}"));
+        }
+        if text.contains(" /config HTTP/1.1") {
+            // What the cases call the configuration: reading it, and changing it.
+            text = text
+                .replace("POST /config HTTP/1.1", "POST /-/reload HTTP/1.1")
+                .replace("GET /config HTTP/1.1", "GET /-/config HTTP/1.1");
         }
         text.replace("/_gate", "/.authferry")
             .replace("/_GATE", "/.AUTHFERRY")

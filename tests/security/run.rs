@@ -96,8 +96,8 @@ pub(crate) struct Course {
     pub(crate) records: Vec<Record>,
     /// When it began.
     pub(crate) start: Instant,
-    /// How long the log was then.
-    pub(crate) log: usize,
+    /// How long the logs were then.
+    pub(crate) log: [usize; 2],
     /// Memory then, and the most since, in KiB.
     pub(crate) memory: (u64, u64),
     /// Failures that a step found by itself.
@@ -129,7 +129,7 @@ impl Runner {
             Ok(plan) => plan,
             Err(reason) => return Verdict::Skip(reason),
         };
-        if let Some(reason) = case.steps().iter().find_map(|entry| ops::cannot(entry, case)) {
+        if let Some(reason) = case.steps().iter().find_map(|entry| ops::cannot(entry)) {
             return Verdict::Skip(reason);
         }
         if !expect::can_judge(case) && !case.steps().iter().any(ops::judges) {
@@ -153,12 +153,12 @@ impl Runner {
 
     async fn whole(&mut self, case: &Case, plan: Plan) -> Result<Vec<String>, Stop> {
         self.world.calm();
-        self.ensure(plan)?;
+        self.ensure(plan).await?;
         let mut course = Course {
             vars: Vars::new(case),
             records: Vec::new(),
             start: Instant::now(),
-            log: self.target()?.log().len(),
+            log: self.target()?.logged(),
             memory: (0, 0),
             findings: Vec::new(),
             follow: case.preconditions.iter().any(|p| p.starts_with("follow the whole login")),
@@ -175,6 +175,9 @@ impl Runner {
         }
         let mut failures = expect::judge(self, case, &mut course).await?;
         failures.append(&mut course.findings);
+        if self.verbose && !failures.is_empty() {
+            self.tell(&course);
+        }
         if !self.target.as_mut().is_some_and(Target::is_alive) && !ops::ends_the_process(case) {
             failures.push("the process has ended".to_owned());
         }
@@ -182,14 +185,53 @@ impl Runner {
     }
 
     /// A proxy for a plan: the running one, if it fits.
-    fn ensure(&mut self, plan: Plan) -> Result<(), Stop> {
+    pub(crate) async fn ensure(&mut self, plan: Plan) -> Result<(), Stop> {
         let fits = self.target.as_mut().is_some_and(|t| !plan.fresh && t.plan == plan && t.is_alive());
         if !fits {
             self.target = None;
+            if let Some(words) = plan.jwks.as_deref().filter(|words| *words != "as it is") {
+                self.world.new.fail("jwks", ops::fault(words)?);
+            }
             let target = Target::start(self.kind, &plan, &self.world).map_err(Stop::Fail)?;
             self.target = Some(target);
+            if plan.jwks.is_none() {
+                self.warm().await?;
+            }
         }
         Ok(())
+    }
+
+    /// Waits until the program knows the keys of its providers: it says that it serves before.
+    async fn warm(&mut self) -> Result<(), Stop> {
+        let token = self.world.mint.good("new.access", serde_json::json!({}));
+        let request = format!("GET /api/x HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n\r\n");
+        let wire = self.world.public(self.target()?);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(5) {
+            let outcome = h1::send(&wire, request.as_bytes(), h1::Wish::default()).await;
+            if outcome.answers.first().is_some_and(|answer| answer.status != 503) {
+                break;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        self.world.upstream.calm();
+        Ok(())
+    }
+
+    /// What was asked, what came, and what was logged.
+    fn tell(&self, course: &Course) {
+        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes.get(..800).unwrap_or(bytes)).into_owned();
+        for record in &course.records {
+            println!("--- {}", record.label);
+            for answer in record.outcome.answers.iter().chain(&record.followed) {
+                println!("<-- {}", shown(answer.whole().as_bytes()));
+            }
+            for seen in &record.upstream {
+                println!("==> {}", shown(&seen.head));
+            }
+        }
+        let log = self.target.as_ref().map(|target| target.log_since(course.log));
+        println!("log: {}", log.unwrap_or_default());
     }
 
     /// The running proxy.
@@ -349,20 +391,25 @@ impl Runner {
         let start = Instant::now();
         let end = start + REPEAT;
         let wire = self.wire(text)?;
+        let mut lines: Vec<h1::Line> = (0..8).map(|_| h1::Line::new(wire.clone())).collect();
         let mut counts: BTreeMap<u16, (u64, Record)> = BTreeMap::new();
         let mut done = 0;
         while done < repeat.n && Instant::now() < end {
             // Some values are new for each request.
-            let batch = (repeat.n - done).min(8);
+            let batch = (repeat.n - done).min(lines.len() as u64);
             let mut all = Vec::new();
             for _ in 0..batch {
                 all.push(self.bytes(text, case, course).await?);
             }
-            let sends = all.iter().map(|bytes| h1::send(&wire, bytes, h1::Wish::default()));
-            for outcome in futures_util::future::join_all(sends).await {
+            let asks = lines.iter_mut().zip(&all).map(|(line, bytes)| line.ask(bytes));
+            for outcome in futures_util::future::join_all(asks).await {
                 let status = outcome.answers.first().map_or(0, |answer| answer.status);
+                let first = outcome.first;
                 let record = Record { label: label(text), outcome, ..Record::default() };
-                counts.entry(status).or_insert((0, record)).0 += 1;
+                let (count, kept) = counts.entry(status).or_insert((0, record));
+                *count += 1;
+                // The slowest counts for all.
+                kept.outcome.first = kept.outcome.first.max(first);
             }
             done += batch;
             let due = start + Duration::from_secs_f64(done as f64 / rate);

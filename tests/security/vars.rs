@@ -32,7 +32,7 @@ impl Vars {
     /// The values of a case.
     pub(crate) fn new(case: &Case) -> Self {
         Self {
-            tokens: case.tokens.clone(),
+            tokens: case.all_tokens(),
             ..Self::default()
         }
     }
@@ -89,7 +89,6 @@ impl Vars {
         if !name.starts_with("RANDOM") && !name.ends_with("_BAD_SIG") {
             self.set(name, value.clone());
         }
-        let _ = case;
         Ok(value)
     }
 
@@ -106,6 +105,7 @@ impl Vars {
         match name {
             "SUB_ALICE" => return Ok("new/alice".to_owned()),
             "SUB_OLD_ALICE" => return Ok("old/old-4711".to_owned()),
+            "SINK" => return Ok(world.sink.address.to_string()),
             "CLIENT_SECRET" => return Ok(CLIENT_SECRET.to_owned()),
             "RANDOM_BAD_SIG" | "NEW_JWT_BAD_SIG" | "RSA4096_BAD_SIG" => {
                 let length = if name == "RSA4096_BAD_SIG" { 512 } else { 256 };

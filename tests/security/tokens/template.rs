@@ -120,15 +120,6 @@ impl Mint {
             .expect("the bases of this file are known to it")
     }
 
-    /// Signs claims as the new or old provider (`new`, `old`, `evil`) with this `typ`.
-    pub(crate) fn sign(&self, issuer: &str, typ: &str, claims: &Map<String, Value>) -> String {
-        let issuer = self.issuer(issuer).unwrap_or(&self.ring.new);
-        let header = json!({ "alg": "RS256", "typ": typ, "kid": issuer.rsa_kid }).to_string();
-        compact(&header, &Value::Object(claims.clone()).to_string(), |input| {
-            issuer.rsa.sign(input)
-        })
-    }
-
     fn issuer(&self, name: &str) -> Option<&Issuer> {
         match name {
             "new" => Some(&self.ring.new),
@@ -191,12 +182,12 @@ impl Mint {
         let (whose, kind) = name.split_once('.').ok_or_else(unknown)?;
         let issuer = self.issuer(whose).ok_or_else(unknown)?;
         let audience = if whose == "old" { "legacy-app" } else { "app" };
-        let subject = if whose == "old" { super::template::SUB_OLD_ALICE } else { "alice" };
+        let subject = if whose == "old" { SUB_OLD_ALICE } else { "alice" };
         let iss = self.names.issuer(whose);
         let now = now();
         let jti = base64url(unique());
         let mut claims = json!({
-            "iss": iss, "sub": subject, "aud": audience, "iat": now, "exp": now + 300, "jti": jti,
+            "iss": iss, "sub": subject, "aud": audience, "iat": now - 60, "exp": now + 300, "jti": jti,
             "preferred_username": "alice", "name": "Alice", "email": "alice@corp.test", "email_verified": true,
             "groups": ["users"],
         });

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::Answer;
 use super::Outcome;
+use super::Stream;
 use super::Wire;
 
 /// How long the first answer may take.
@@ -80,6 +81,62 @@ pub(crate) async fn send(wire: &Wire, bytes: &[u8], wish: Wish) -> Outcome {
         () = write => {}
     }
     outcome
+}
+
+/// A connection that stays open for one request after another.
+pub(crate) struct Line {
+    wire: Wire,
+    open: Option<Box<dyn Stream>>,
+}
+
+impl Line {
+    /// Opened when it is first used, and again when the other side has closed it.
+    pub(crate) fn new(wire: Wire) -> Self {
+        Self { wire, open: None }
+    }
+
+    /// One request and its first answer.
+    pub(crate) async fn ask(&mut self, bytes: &[u8]) -> Outcome {
+        let asked = async {
+            // An idle connection may be closed while the request is on its way: once more on a new one.
+            for _ in 0..2 {
+                let mut stream = match self.open.take() {
+                    Some(stream) => stream,
+                    None => self.wire.connect(b"http/1.1").await?,
+                };
+                let start = Instant::now();
+                if stream.write_all(bytes).await.is_err() {
+                    continue;
+                }
+                let mut outcome = Outcome::default();
+                let mut chunk = [0; 16 * 1024];
+                loop {
+                    let parsed = parse(&outcome.raw, false, outcome.closed);
+                    (outcome.answers, outcome.interim) = (parsed.answers, parsed.interim);
+                    if parsed.complete && !outcome.answers.is_empty() {
+                        if !outcome.closed {
+                            self.open = Some(stream);
+                        }
+                        return Ok(outcome);
+                    }
+                    match stream.read(&mut chunk).await {
+                        Ok(n @ 1..) => {
+                            outcome.first.get_or_insert_with(|| start.elapsed());
+                            outcome.raw.extend_from_slice(&chunk[..n]);
+                        }
+                        Ok(0) | Err(_) if outcome.raw.is_empty() => break,
+                        Ok(0) | Err(_) => outcome.closed = true,
+                    }
+                }
+            }
+            Err("closed without an answer".to_owned())
+        };
+        match timeout(PATIENCE, asked).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(why)) => failed(why),
+            Err(_) => failed("no answer in time".to_owned()),
+        }
+    }
 }
 
 fn failed(why: String) -> Outcome {

@@ -115,6 +115,22 @@ impl Trust {
 }
 
 impl Wire {
+    /// The certificate that is served now.
+    pub(crate) async fn certificate(&self) -> Result<Vec<u8>, String> {
+        let Some(trust) = &self.tls else {
+            return Err("no TLS".to_owned());
+        };
+        let plain = TcpStream::connect(self.to).await.map_err(|e| format!("no connection: {e}"))?;
+        let stream = trust
+            .connector(b"http/1.1")
+            .connect(trust.name.clone(), plain)
+            .await
+            .map_err(|e| format!("no TLS: {e}"))?;
+        let (_, session) = stream.get_ref();
+        let first = session.peer_certificates().and_then(|all| all.first());
+        Ok(first.map(|certificate| certificate.to_vec()).unwrap_or_default())
+    }
+
     /// A fresh connection.
     pub(crate) async fn connect(&self, alpn: &[u8]) -> Result<Box<dyn Stream>, String> {
         let plain = TcpStream::connect(self.to)

@@ -21,12 +21,19 @@ const HEADERS: &str = r#"
 const ROUTES: &str = r"
       - { path: /public/*, access: public }
       - { path: /admin/*, require: { groups: [admins] } }
-      - { path: /api/*, credentials: [bearer], on_unauthenticated: unauthorized }
-      - { path: /legacy-api/*, credentials: [opaque], on_unauthenticated: unauthorized }
+@API@      - { path: /legacy-api/*, credentials: [opaque], on_unauthenticated: unauthorized }
       - { path: /ws, websocket: true }";
 
+/// The registration at the new provider: none where the old side has no login, for both sides have one or neither.
+const CLIENT: &str = "
+      client: { id: app, secret: { env: CASES_CLIENT_SECRET } }
+      redirect_path: /.authferry/callback/new";
+
+/// The route of T0 for programs.
+const API: &str = "      - { path: /api/*, credentials: [bearer], on_unauthenticated: unauthorized }\n";
+
 /// The file for a plan; `directory` is the program's own.
-pub(super) fn yaml(plan: &Plan, world: &World, directory: &Path) -> String {
+pub(crate) fn yaml(plan: &Plan, world: &World, directory: &Path) -> String {
     let listen = if plan.dual_stack { "\"[::]:0\"" } else { "127.0.0.1:0" };
     let list = |items: &[String], indent: &str| -> String {
         items.iter().map(|item| format!("\n{indent}{item}")).collect()
@@ -39,7 +46,7 @@ pub(super) fn yaml(plan: &Plan, world: &World, directory: &Path) -> String {
         r#"version: 1
 server:
   listen: {listen}
-  tls: {{ certificate: {{ file: @PKI@/tls.pem }}, key: {{ file: @PKI@/tls.key }} }}
+  tls: {{ certificate: {{ file: @DIR@/tls.pem }}, key: {{ file: @DIR@/tls.key }} }}
   admin: {{ listen: 127.0.0.1:0, token: {{ file: @DIR@/admin.token }} }}
   state_dir: @DIR@/state
   trusted_proxies: [{trusted}]{server}
@@ -48,18 +55,16 @@ telemetry:
 providers:
   new:
     oidc:
-      issuer: "@NEW@"
-      client: {{ id: app, secret: {{ env: CASES_CLIENT_SECRET }} }}
-      redirect_path: /.authferry/callback/new
+      issuer: "@NEW@"{client}
       verify: {{ algs: [RS256, ES256], audiences: [app], leeway: 30s, jwks_refresh: {refresh}, jwks_max_stale: {stale} }}
-      claims: {{ subject: sub, email: email, email_verified: email_verified, name: name, preferred_username: preferred_username, groups: groups }}
-      ca: {{ file: @PKI@/ca.pem }}
-  old:{old}
+      claims: {{ subject: sub, email: email, email_verified: email_verified, name: name, preferred_username: preferred_username, groups: groups, actor: act.sub{uid} }}
+      ca: {{ file: @PKI@/ca.pem }}{new}{trust}
+  old:{old}{providers}
 apps:
   app:
     hosts: [app.test]
     upstream: {{ url: "@UPSTREAM@" }}
-    identity_headers:{HEADERS}
+    identity_headers:{HEADERS}{headers}
     routes:{routes}{ROUTES}{last}{apps}
 cohorts:
   bob: {{ claim: {{ provider: new, name: preferred_username, equals: bob }} }}
@@ -75,6 +80,12 @@ rollout:
         server = list(&plan.server, "  "),
         refresh = plan.jwks_refresh,
         stale = plan.jwks_max_stale,
+        client = if matches!(plan.from, Side::Introspection | Side::SharedSecret) { "" } else { CLIENT },
+        uid = if plan.uid { ", uid: uid" } else { "" },
+        trust = if plan.uid { "\n      authoritative: { claims: [uid] }" } else { "" },
+        new = list(&plan.new, "      "),
+        providers = list(&plan.providers, "  "),
+        headers = list(&plan.headers, "      "),
         old = old(plan),
         routes = items(&plan.routes, "      "),
         apps = list(&plan.apps, "  "),
@@ -82,6 +93,7 @@ rollout:
     );
     // An empty list is an error: nobody is believed where nothing is said.
     text.replace("  trusted_proxies: []\n", "")
+        .replace("@API@", if plan.api { API } else { "" })
         .replace("@PKI@", &world.pki.directory().display().to_string())
         .replace("@DIR@", &directory.display().to_string())
         .replace("@NEW@", &world.new.issuer())
@@ -129,6 +141,7 @@ fn old(plan: &Plan) -> String {
     session_probe:
       owns: {{ cookies: [LEGACYSID] }}
       introspect: {{ url: "@LEGACY@/whoami", cache: {cache} }}
+      login: {{ upstream_form: {{ start: /login.do }} }}
       {claims}"#
         ),
     }

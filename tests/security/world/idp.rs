@@ -102,6 +102,17 @@ impl Idp {
         idp
     }
 
+    /// Listens at another address, too, with another certificate.
+    pub(crate) async fn also(&self, tls: Arc<ServerConfig>) -> String {
+        let (listener, name) = doubles::listen().await;
+        let served = self.clone();
+        doubles::serve(listener, Some(tls), move |request| {
+            let idp = served.clone();
+            async move { idp.answer(request).await }
+        });
+        name
+    }
+
     /// The issuer identifier.
     pub(crate) fn issuer(&self) -> String {
         self.names().issuer(self.0.name)

@@ -1,10 +1,10 @@
 //! Topology T0: the program, the upstream behind it, the providers beside it, and everybody who means it harm.
 
 pub(crate) mod browser;
-mod config;
+pub(crate) mod config;
 mod doubles;
 pub(crate) mod idp;
-mod pki;
+pub(crate) mod pki;
 pub(crate) mod plan;
 pub(crate) mod target;
 pub(crate) mod upstream;

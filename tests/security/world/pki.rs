@@ -22,12 +22,30 @@ use crate::wire::Trust;
 #[derive(Debug)]
 pub(crate) struct Pki {
     directory: TempDir,
+    authority: (CertificateParams, KeyPair),
     leaf: CertificateDer<'static>,
     leaf_key: Vec<u8>,
     attacker: CertificateDer<'static>,
     /// What clients believe.
     pub(crate) trust: Believes,
 }
+
+/// What is wrong with a certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Flaw {
+    /// Nothing.
+    None,
+    /// Nobody signed it.
+    SelfSigned,
+    /// It speaks of another host.
+    OtherName,
+    /// Its time is over.
+    Expired,
+}
+
+/// The hosts of certificates.
+const NAMES: [&str; 7] =
+    ["app.test", "other.test", "*.example.test", "*.b.example.test", "*.other.test", "localhost", "127.0.0.1"];
 
 impl Pki {
     /// New certificates, in files of a directory of their own.
@@ -37,11 +55,10 @@ impl Pki {
             CertificateParams::new(vec!["authority.test".to_owned()]).expect("a good name");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = params.self_signed(&authority_key).expect("it signs itself");
-        let issuer = Issuer::new(params, &authority_key);
-        let names = ["app.test", "*.example.test", "*.b.example.test", "localhost", "127.0.0.1"];
-        let params = CertificateParams::new(names.map(str::to_owned)).expect("good names");
+        let issuer = Issuer::from_params(&params, &authority_key);
+        let leaf_params = CertificateParams::new(NAMES.map(str::to_owned)).expect("good names");
         let leaf_key = KeyPair::generate().expect("a key is made");
-        let leaf = params.signed_by(&leaf_key, &issuer).expect("the authority signs");
+        let leaf = leaf_params.signed_by(&leaf_key, &issuer).expect("the authority signs");
         let attacker_key = KeyPair::generate().expect("a key is made");
         let attacker = CertificateParams::new(vec!["new.idp.test".to_owned()])
             .and_then(|params| params.self_signed(&attacker_key))
@@ -58,6 +75,7 @@ impl Pki {
             leaf: leaf.der().clone(),
             leaf_key: leaf_key.serialize_der(),
             attacker: attacker.der().clone(),
+            authority: (params, authority_key),
             directory,
         }
     }
@@ -72,18 +90,55 @@ impl Pki {
         self.directory.path().join(name)
     }
 
+    /// A new pair in PEM: certificate and key.
+    pub(crate) fn pair(&self, flaw: Flaw) -> (String, String) {
+        let (certificate, key) = self.issue(flaw);
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// For a server that must not be believed.
+    pub(crate) fn flawed(&self, flaw: Flaw) -> Arc<ServerConfig> {
+        let (certificate, key) = self.issue(flaw);
+        config(certificate.der().clone(), key.serialize_der())
+    }
+
+    fn issue(&self, flaw: Flaw) -> (rcgen::Certificate, KeyPair) {
+        let names: Vec<String> = match flaw {
+            Flaw::OtherName => vec!["another.test".to_owned()],
+            Flaw::None | Flaw::Expired | Flaw::SelfSigned => NAMES.map(str::to_owned).to_vec(),
+        };
+        let key = KeyPair::generate().expect("a key is made");
+        let mut params = CertificateParams::new(names).expect("good names");
+        if flaw == Flaw::Expired {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        }
+        let certificate = match flaw {
+            Flaw::SelfSigned => params.self_signed(&key),
+            Flaw::None | Flaw::OtherName | Flaw::Expired => {
+                let (authority, authority_key) = &self.authority;
+                params.signed_by(&key, &Issuer::from_params(authority, authority_key))
+            }
+        };
+        (certificate.expect("the authority signs"), key)
+    }
+
     /// For servers of ours.
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.leaf_key.clone()));
-        let config = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![self.leaf.clone()], key)
-            .expect("the key belongs to the certificate");
-        Arc::new(config)
+        config(self.leaf.clone(), self.leaf_key.clone())
     }
 
     /// In `x5c`: a genuine certificate, and the attacker's own.
     pub(crate) fn for_tokens(&self) -> [Vec<u8>; 2] {
         [self.leaf.to_vec(), self.attacker.to_vec()]
     }
+}
+
+fn config(certificate: CertificateDer<'static>, key: Vec<u8>) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key));
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("the key belongs to the certificate");
+    Arc::new(config)
 }

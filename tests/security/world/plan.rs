@@ -14,6 +14,10 @@ pub(crate) struct Plan {
     pub(crate) routes: Vec<String>,
     /// Applications beside that of T0, as YAML lines.
     pub(crate) apps: Vec<String>,
+    /// Whether T0 has its route `/api/*`.
+    pub(crate) api: bool,
+    /// Whether people are joined by the claim `uid`.
+    pub(crate) uid: bool,
     /// Whether T0 ends with a route for everything else.
     pub(crate) catch_all: bool,
     /// Peers whose forwarding headers are believed.
@@ -30,6 +34,16 @@ pub(crate) struct Plan {
     pub(crate) descriptors: Option<u32>,
     /// More of `server:`, as YAML.
     pub(crate) server: Vec<String>,
+    /// More of the new provider, as YAML.
+    pub(crate) new: Vec<String>,
+    /// Providers beside the two of T0, as YAML.
+    pub(crate) providers: Vec<String>,
+    /// More identity headers, as YAML.
+    pub(crate) headers: Vec<String>,
+    /// The environment.
+    pub(crate) env: Vec<(String, String)>,
+    /// Key sets are as they should be when the proxy starts; else this fault.
+    pub(crate) jwks: Option<String>,
     /// More of the file, as YAML.
     pub(crate) more: Vec<String>,
     /// Whether the proxy must not be shared with other cases.
@@ -55,6 +69,8 @@ impl Default for Plan {
             from: Side::Oidc,
             routes: Vec::new(),
             apps: Vec::new(),
+            api: true,
+            uid: false,
             catch_all: true,
             trusted: Vec::new(),
             dual_stack: false,
@@ -63,6 +79,11 @@ impl Default for Plan {
             cache: "10s".to_owned(),
             descriptors: None,
             server: Vec::new(),
+            new: Vec::new(),
+            providers: Vec::new(),
+            headers: Vec::new(),
+            env: Vec::new(),
+            jwks: None,
             more: Vec::new(),
             fresh: false,
         }
@@ -101,7 +122,9 @@ impl Plan {
     pub(crate) fn of(case: &Case) -> Result<Self, String> {
         let mut plan = Self::default();
         let also = case.reading.iter().flat_map(|reading| &reading.also);
-        for words in case.preconditions.iter().chain(also) {
+        let done: Vec<&String> = case.reading.iter().flat_map(|reading| &reading.done).collect();
+        let said = case.preconditions.iter().filter(|words| !done.contains(words));
+        for words in said.chain(also) {
             let clauses = if NOTHING.contains(&words.as_str()) || RULES.iter().any(|(p, _)| matches(p, words)) {
                 vec![words.as_str()]
             } else {
@@ -163,7 +186,7 @@ const RULES: &[(&str, Rule)] = &[
         plan.routes.push(format!("{{ path: \"{}\", require: {{ groups: [admins] }} }}", percent(paths[0])));
     }),
     // Routes are prefixes here, never regular expressions.
-    (r"^also a regex rule  ?\^(/\w+/)\S* anonymous$", |plan, prefixes| {
+    (r"^also a regex rule +\^(/\w+/)\S* +anonymous$", |plan, prefixes| {
         plan.routes.push(format!("{{ path: \"{}*\", access: public }}", prefixes[0]));
     }),
     (r"^rules: (\S+) needs admin; (\S+) authenticated; (\d+) other hosts loaded$", |plan, words| {
@@ -193,6 +216,7 @@ const RULES: &[(&str, Rule)] = &[
     (r"^route accepts NEW JWT and OLD opaque$", |plan, _| {
         plan.from = Side::Introspection;
         // T0's /api/ takes signed tokens only; here it takes both kinds.
+        plan.api = false;
         plan.routes.push("{ path: /api/*, credentials: [bearer, opaque], on_unauthenticated: unauthorized }".to_owned());
     }),
     (r"^(\S+) needs scope (\S+), (\S+) needs scope (\S+); same introspection server$", |plan, words| {
@@ -216,6 +240,30 @@ const RULES: &[(&str, Rule)] = &[
     }),
     (r"^ulimit -n (\d+)$", |plan, numbers| plan.descriptors = numbers[0].parse().ok()),
     (r"^a proxy of its own$", |plan, _| plan.fresh = true),
+    // An application is an address here: what the case separates by path, the runner separates by host.
+    (r"^routes /a and /b use different introspection servers; token T active at A only$", |plan, _| {
+        for (name, idp, prefix) in [("a", "@OLD@", "opq_"), ("b", "@NEW@", "other_")] {
+            plan.providers.push(format!("judge-{name}: {{ introspection: {{ url: \"{idp}/introspect\", issuer: \"{idp}\", owns: {{ opaque_prefixes: [{prefix}] }}, client: {{ id: app, secret: {{ env: CASES_CLIENT_SECRET }} }}, ca: {{ file: @PKI@/ca.pem }} }} }}"));
+            plan.apps.push(format!("{name}: {{ hosts: [{name}.example.test], upstream: {{ url: \"@UPSTREAM@\" }}, provider: judge-{name}, routes: [{{ path: /* }}] }}"));
+        }
+    }),
+    (r"^people are joined by uid$", |plan, _| {
+        plan.uid = true;
+        plan.more.push("identity: { canonical: { template: \"uid:{uid}\" } }".to_owned());
+    }),
+    (r"^new: (.*)$", |plan, lines| plan.new.push(lines[0].to_owned())),
+    (r"^provider: (.*)$", |plan, lines| plan.providers.push(lines[0].to_owned())),
+    (r"^app: (.*)$", |plan, lines| plan.apps.push(lines[0].to_owned())),
+    (r"^header: (.*)$", |plan, lines| plan.headers.push(lines[0].to_owned())),
+    (r"^env: (\w+)=(.*)$", |plan, words| plan.env.push((words[0].to_owned(), words[1].to_owned()))),
+    (r"^file: (.*)$", |plan, lines| plan.more.push(lines[0].to_owned())),
+    (r"^the old side is an? (application with a cookie|server of opaque tokens)$", |plan, words| {
+        plan.from = if words[0].starts_with("app") { Side::Cookie } else { Side::Introspection };
+    }),
+    (r"^the key set of NEW cannot be had at start: (.*)$", |plan, words| {
+        plan.jwks = Some(words[0].to_owned());
+        plan.fresh = true;
+    }),
     (r"^server: (.*)$", |plan, lines| plan.server.push(lines[0].to_owned())),
     (r"^route: (.*)$", |plan, lines| plan.routes.push(lines[0].to_owned())),
 ];
@@ -224,7 +272,8 @@ const RULES: &[(&str, Rule)] = &[
 fn app(name: &str, hosts: &[&str], headers: &str, routes: &str) -> String {
     let hosts: Vec<String> = hosts.iter().map(|host| format!("\"{host}\"")).collect();
     let hosts = hosts.join(", ");
-    format!("{name}: {{ hosts: [{hosts}], upstream: {{ url: \"@UPSTREAM@\" }}, identity_headers: {{ {headers} }}, routes: {routes} }}")
+    let headers = if headers.is_empty() { "" } else { &format!("identity_headers: {{ {headers} }}, ") };
+    format!("{name}: {{ hosts: [{hosts}], upstream: {{ url: \"@UPSTREAM@\" }}, {headers}routes: {routes} }}")
 }
 
 /// A path as it is compared.

@@ -70,6 +70,13 @@ impl Target {
         put("authferry.yaml", yaml)?;
         put("admin.token", ADMIN_TOKEN)?;
         put("old.secret", OLD_SECRET)?;
+        // Copies of its own: some cases replace them.
+        for name in ["tls.pem", "tls.key"] {
+            std::fs::copy(world.pki.file(name), file(name)).map_err(|e| e.to_string())?;
+        }
+        for (name, byte) in [("key-1", 1), ("key-2", 2)] {
+            std::fs::write(file(name), [byte; 32]).map_err(|e| e.to_string())?;
+        }
         let program = match kind {
             Kind::Authferry => env!("CARGO_BIN_EXE_authferry").into(),
             Kind::Naive => std::env::current_exe().map_err(|e| e.to_string())?,
@@ -99,6 +106,7 @@ impl Target {
             .map_err(|e| e.to_string())?;
         let mut child = command
             .env("CASES_CLIENT_SECRET", CLIENT_SECRET)
+            .envs(plan.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)
@@ -155,12 +163,22 @@ impl Target {
         std::fs::rename(&beside, &path).map_err(|e| e.to_string())
     }
 
-    /// All that it has logged: access lines, decisions, diagnostics.
-    pub(crate) fn log(&self) -> String {
-        let read = |name: &str| {
-            std::fs::read_to_string(self.directory.path().join(name)).unwrap_or_default()
-        };
-        read("access.log") + &read("stderr.log")
+    /// How long its logs are: access lines and decisions, then diagnostics.
+    pub(crate) fn logged(&self) -> [usize; 2] {
+        self.logs().map(|log| log.len())
+    }
+
+    /// What it has logged since.
+    pub(crate) fn log_since(&self, since: [usize; 2]) -> String {
+        let [access, diagnostics] = self.logs();
+        let [before, earlier] = since;
+        let new = |log: &str, at: usize| log.get(at..).unwrap_or(log).to_owned();
+        new(&access, before) + &new(&diagnostics, earlier)
+    }
+
+    fn logs(&self) -> [String; 2] {
+        ["access.log", "stderr.log"]
+            .map(|name| std::fs::read_to_string(self.directory.path().join(name)).unwrap_or_default())
     }
 
     /// Its resident memory in KiB.

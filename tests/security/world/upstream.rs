@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
@@ -40,8 +38,6 @@ pub(crate) enum Manner {
     Status(u16),
     /// These bytes; then the connection stays open.
     Bytes(Vec<u8>),
-    /// One of these in turn.
-    Turns(Vec<Vec<u8>>),
     /// Half of a body, then the end of the connection.
     HalfBody,
     /// Nothing, for as long as anybody waits.
@@ -64,7 +60,6 @@ pub(crate) struct Upstream {
 struct State {
     seen: Mutex<Vec<Seen>>,
     manner: Mutex<Manner>,
-    turn: AtomicU64,
 }
 
 impl Seen {
@@ -212,10 +207,6 @@ async fn answer(stream: &mut TcpStream, state: &State, head: &[u8]) -> bool {
         Manner::Echo | Manner::ShortIdle(_) => plain(200, head),
         Manner::Status(status) => plain(status, b"as told"),
         Manner::Bytes(bytes) => bytes,
-        Manner::Turns(all) => {
-            let turn = state.turn.fetch_add(1, Ordering::Relaxed) as usize;
-            all.get(turn % all.len().max(1)).cloned().unwrap_or_default()
-        }
         Manner::HalfBody => {
             let half = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf";
             drop(stream.write_all(half).await);
