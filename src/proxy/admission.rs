@@ -16,7 +16,6 @@ use crate::auth::Reach;
 use crate::auth::TurnedAway;
 use crate::auth;
 use crate::clock::UnixTime;
-use crate::identity::HeaderScope;
 use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::proxy::canonical::CanonicalRequest;
@@ -173,14 +172,13 @@ async fn reach(worker: &Worker, asked: &Asked<'_>, presented: &Presented<'_>, di
     let facts = asked.facts();
     let admitted = snapshot.gate.admit(&asked.entry.policy, presented, &facts, asked.kill, asked.now).await?;
     let limits = &snapshot.server.limits;
-    let scope = HeaderScope { identity: admitted.identity(), canonical: Some(admitted.canonical()), link: None };
     let denied = |_| AuthError::Forbidden {
         refusal: Refusal::Policy,
         provider: admitted.provider().clone(),
         class: admitted.class(),
     };
     let settings = &asked.entry.settings;
-    let mut headers = IdentityHeaders::render(&settings.identity_headers, &scope, limits.identity_bytes).map_err(denied)?;
+    let mut headers = IdentityHeaders::render(&settings.identity_headers, &admitted, limits.identity_bytes).map_err(denied)?;
     let mut until = admitted.expires().min(asked.now + limits.cache_ttl);
     if let Some(assertion) = &settings.assertion {
         let terms = auth::Terms { issuer: &assertion.issuer, audience: &assertion.audience, ttl: assertion.ttl };

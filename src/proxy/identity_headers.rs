@@ -6,6 +6,8 @@
 use http::HeaderName;
 use http::HeaderValue;
 
+use crate::auth::Admitted;
+use crate::identity::HeaderScope;
 use crate::identity::RenderError;
 use crate::identity::Scope;
 use crate::proxy::settings::HeaderRule;
@@ -42,13 +44,22 @@ impl IdentityHeaders {
         }
     }
 
-    /// Follows the rules of an application over what is known about a person. `budget` bounds names and values together,
-    /// in bytes.
+    /// Follows the rules of an application over what is known about somebody who was admitted. `budget` bounds names and
+    /// values together, in bytes.
     ///
     /// # Errors
     ///
     /// See [`HeaderDenial`].
-    pub(crate) fn render(rules: &[HeaderRule], scope: &dyn Scope, budget: usize) -> Result<Self, HeaderDenial> {
+    pub(crate) fn render(rules: &[HeaderRule], admitted: &Admitted, budget: usize) -> Result<Self, HeaderDenial> {
+        let scope = HeaderScope {
+            identity: admitted.identity(),
+            canonical: Some(admitted.canonical()),
+            link: None,
+        };
+        Self::follow(rules, &scope, budget)
+    }
+
+    fn follow(rules: &[HeaderRule], scope: &dyn Scope, budget: usize) -> Result<Self, HeaderDenial> {
         let mut headers = Self {
             fields: Vec::with_capacity(rules.len() + 1),
             bytes: 0,
@@ -104,5 +115,65 @@ impl IdentityHeaders {
     /// The headers, for the builder of the upstream head and for `explain`.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.fields.iter().map(|(name, value)| (name, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use serde_json::Value;
+    use serde_json::json;
+
+    use super::*;
+    use crate::identity::Template;
+
+    struct Claims(Value);
+
+    impl Scope for Claims {
+        fn value(&self, name: &str) -> Option<Cow<'_, Value>> {
+            self.0.get(name).map(Cow::Borrowed)
+        }
+    }
+
+    fn rules(pairs: &[(&'static str, &str)]) -> Vec<HeaderRule> {
+        let rule = |(name, template): &(&'static str, &str)| HeaderRule {
+            name: HeaderName::from_static(name),
+            template: Template::parse(template).unwrap(),
+        };
+        pairs.iter().map(rule).collect()
+    }
+
+    #[test]
+    fn headers_come_in_the_order_of_the_rules_and_are_marked_sensitive() {
+        let rules = rules(&[("sm_user", "CORP\\{uid}"), ("x-groups", "{groups|join:;}")]);
+        let headers = IdentityHeaders::follow(&rules, &Claims(json!({ "uid": "alice", "groups": ["a", "b"] })), 1_000).unwrap();
+        let written: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+        assert_eq!(written, [("sm_user", "CORP\\alice"), ("x-groups", "a;b")]);
+        assert!(headers.iter().all(|(_, value)| value.is_sensitive()));
+        assert!(!format!("{headers:?}").contains("alice"));
+        assert_eq!(headers.bytes(), "sm_userCORP\\alicex-groupsa;b".len());
+    }
+
+    #[test]
+    fn what_cannot_be_written_denies_and_names_the_header_only() {
+        let rules = rules(&[("x-user", "{uid}")]);
+        for value in [json!("a\r\nb"), json!("a\tb"), json!(7), json!({ "a": 1 }), json!(["a"]), Value::Null] {
+            let denied = IdentityHeaders::follow(&rules, &Claims(json!({ "uid": value })), 1_000).unwrap_err();
+            assert!(matches!(&denied, HeaderDenial::NotRepresentable { header, .. } if header == "x-user"), "{denied:?}");
+        }
+        assert!(IdentityHeaders::follow(&rules, &Claims(json!({})), 1_000).is_err());
+    }
+
+    #[test]
+    fn nothing_is_cut_to_fit_the_budget() {
+        let rules = rules(&[("x-user", "{uid}"), ("x-more", "{more}")]);
+        let claims = Claims(json!({ "uid": "alice", "more": "m".repeat(20) }));
+        let exact = "x-userx-more".len() + 25;
+        assert!(IdentityHeaders::follow(&rules, &claims, exact).is_ok());
+        assert_eq!(IdentityHeaders::follow(&rules, &claims, exact - 1).unwrap_err(), HeaderDenial::TooLarge);
+        let headers = IdentityHeaders::follow(&rules, &claims, exact).unwrap();
+        let token = headers.with_assertion(HeaderName::from_static("x-assertion"), HeaderValue::from_static("e.y.J"), exact);
+        assert_eq!(token.unwrap_err(), HeaderDenial::TooLarge);
     }
 }

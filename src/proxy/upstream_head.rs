@@ -220,3 +220,195 @@ fn client_cookies(headers: &HeaderMap, policy: &HeadPolicy) -> Option<HeaderValu
         cookies::without(&[&policy.own_cookies, &policy.credential_cookies], headers)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::entropy::SystemEntropy;
+
+    const HOST: HeaderValue = HeaderValue::from_static("app.test");
+
+    fn policy() -> HeadPolicy {
+        HeadPolicy {
+            protected: Arc::new(Protected::new([&HeaderName::from_static("x-crm-login"), &HeaderName::from_static("x-shared-secret")])),
+            own_cookies: Arc::new(CookieNames::new(["__Host-authferry"], [])),
+            credential_cookies: CookieNames::new(["sessionid"], []),
+            credential_headers: vec![HeaderName::from_static("x-api-key")],
+            forward_credentials: false,
+            static_headers: vec![(HeaderName::from_static("x-shared-secret"), HeaderValue::from_static("s3"))],
+        }
+    }
+
+    fn fields(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn alice() -> IdentityHeaders {
+        let (name, value) = (HeaderName::from_static("x-crm-login"), HeaderValue::from_static("alice"));
+        IdentityHeaders::none().with_assertion(name, value, 1_000).unwrap()
+    }
+
+    fn build(client: &HeaderMap, identity: &IdentityHeaders, policy: &HeadPolicy, upgrade: Option<&Handshake>) -> Result<UpstreamHead, HeadError> {
+        let head = ClientHead {
+            method: &Method::GET,
+            target: &PathAndQuery::from_static("/a?b"),
+            authority: &HOST,
+            headers: client,
+            hop: &Hop::new("203.0.113.9".parse().unwrap(), true),
+            trusted: false,
+            given: &[(HeaderName::from_static("x-request-id"), HeaderValue::from_static("r1"))],
+            upgrade,
+        };
+        UpstreamHead::new(&head, identity, policy)
+    }
+
+    /// The fields that arrive, beside those that are always written.
+    fn arriving(client: &HeaderMap, identity: &IdentityHeaders, policy: &HeadPolicy) -> Vec<String> {
+        let request = build(client, identity, policy, None).unwrap().into_h1(None, Empty::<bytes::Bytes>::new());
+        let always = ["host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "x-request-id", "x-shared-secret"];
+        let mut seen: Vec<_> = request
+            .headers()
+            .iter()
+            .filter(|(name, _)| !always.contains(&name.as_str()))
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        seen.sort();
+        seen
+    }
+
+    #[test]
+    fn only_what_is_nobodys_identity_credential_or_framing_arrives() {
+        let client = fields(&[
+            ("accept", "text/html"),
+            ("x-custom", "1"),
+            ("x-custom", "2"),
+            ("authorization", "Bearer secret"),
+            ("proxy-authorization", "Basic secret"),
+            ("x-api-key", "secret"),
+            ("cookie", "a=1; __Host-authferry=secret; sessionid=secret; b=2"),
+            ("x_crm_login", "root"),
+            ("x-crm-login", "root"),
+            ("remote-user", "root"),
+            ("x-shared-secret", "guess"),
+            ("x-forwarded-user", "root"),
+            ("content-length", "5"),
+            ("transfer-encoding", "chunked"),
+            ("content_length", "7"),
+            ("connection", "keep-alive"),
+            ("keep-alive", "timeout=5"),
+            ("expect", "100-continue"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABkAAQ"),
+            ("trailer", "x-crm-login"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("host", "evil.test"),
+            ("x-request-id", "forged"),
+        ]);
+        let seen = arriving(&client, &IdentityHeaders::none(), &policy());
+        assert_eq!(seen, ["accept: text/html", "cookie: a=1; b=2", "x-custom: 1", "x-custom: 2"]);
+        let seen = arriving(&client, &alice(), &policy());
+        assert_eq!(seen, ["accept: text/html", "cookie: a=1; b=2", "x-crm-login: alice", "x-custom: 1", "x-custom: 2"]);
+    }
+
+    #[test]
+    fn what_we_write_ourselves_replaces_what_was_said() {
+        let client = fields(&[("x-request-id", "forged"), ("x-forwarded-for", "10.0.0.1"), ("host", "evil.test")]);
+        let request = build(&client, &alice(), &policy(), None).unwrap().into_h1(None, Empty::<bytes::Bytes>::new());
+        let headers = request.headers();
+        for (name, value) in [("x-request-id", "r1"), ("x-forwarded-for", "203.0.113.9"), ("host", "app.test"), ("x-shared-secret", "s3")] {
+            assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [value], "{name}");
+        }
+        assert_eq!(request.uri(), "/a?b");
+    }
+
+    #[test]
+    fn credentials_arrive_where_the_application_wants_them_but_never_our_cookie() {
+        let client = fields(&[
+            ("authorization", "Bearer theirs"),
+            ("x-api-key", "k"),
+            ("cookie", "sessionid=theirs; __Host-authferry=secret"),
+        ]);
+        let policy = HeadPolicy { forward_credentials: true, ..policy() };
+        assert_eq!(
+            arriving(&client, &IdentityHeaders::none(), &policy),
+            ["authorization: Bearer theirs", "cookie: sessionid=theirs", "x-api-key: k"]
+        );
+    }
+
+    #[test]
+    fn a_field_that_connection_names_is_dropped_and_identity_is_not() {
+        let client = fields(&[
+            ("connection", "keep-alive, X-Custom"),
+            ("connection", "x-crm-login, x-request-id , cookie"),
+            ("x-custom", "1"),
+            ("cookie", "a=1"),
+            ("accept", "*/*"),
+        ]);
+        assert_eq!(arriving(&client, &alice(), &policy()), ["accept: */*", "x-crm-login: alice"]);
+        let request = build(&client, &alice(), &policy(), None).unwrap().into_h1(None, Empty::<bytes::Bytes>::new());
+        assert_eq!(request.headers()["x-request-id"], "r1");
+        let flood = fields(&[("connection", &"a,".repeat(40))]);
+        assert_eq!(build(&flood, &alice(), &policy(), None).unwrap_err(), HeadError::TooManyNominated);
+    }
+
+    #[test]
+    fn identity_wins_over_a_fixed_header_of_the_same_name() {
+        let policy = HeadPolicy {
+            static_headers: vec![(HeaderName::from_static("x-crm-login"), HeaderValue::from_static("nobody"))],
+            ..policy()
+        };
+        assert_eq!(arriving(&HeaderMap::new(), &alice(), &policy), ["x-crm-login: alice"]);
+    }
+
+    #[test]
+    fn an_upgrade_is_written_from_its_handshake_alone() {
+        let client = fields(&[
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ]);
+        let handshake = Handshake::read(&Method::GET, Version::HTTP_11, &client, false, &SystemEntropy).unwrap();
+        let head = build(&client, &alice(), &policy(), handshake.as_ref()).unwrap();
+        let request = head.into_h1(None, Empty::<bytes::Bytes>::new());
+        assert_eq!(request.headers()["upgrade"], "websocket");
+        assert_eq!(request.headers()["sec-websocket-key"], "dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(arriving(&client, &alice(), &policy()), ["x-crm-login: alice"]);
+    }
+
+    #[test]
+    fn nothing_of_a_head_can_be_read_in_a_log() {
+        let client = fields(&[("cookie", "a=secret")]);
+        assert!(!format!("{:?}", build(&client, &alice(), &policy(), None).unwrap()).contains("secret"));
+    }
+
+    proptest! {
+        /// Whatever fields a client sends, in whatever spelling, identity arrives exactly once and is ours.
+        #[test]
+        fn identity_is_ours_whatever_a_client_sends(
+            names in prop::collection::vec("(x|X)[-_.~]{1,2}(crm|CRM|c-rm)[-_.~]{1,2}login[-_.]{0,1}|accept|x-[a-z]{1,6}|connection", 0..12),
+            value in "[a-z, -]{0,20}",
+        ) {
+            let pairs: Vec<_> = names.iter().map(|name| (name.as_str(), value.as_str())).collect();
+            if let Ok(head) = build(&fields(&pairs), &alice(), &policy(), None) {
+                let request = head.into_h1(None, Empty::<bytes::Bytes>::new());
+                let ours: Vec<_> = request
+                    .headers()
+                    .iter()
+                    .filter(|(name, _)| crate::proxy::protected::fold(name.as_str()) == "x-crm-login")
+                    .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+                    .collect();
+                prop_assert_eq!(ours, [("x-crm-login", "alice")]);
+                prop_assert!(!request.headers().contains_key("connection"));
+            }
+        }
+    }
+}

@@ -123,3 +123,47 @@ pub(super) async fn open(
 pub(super) fn may_be_one(request: &CanonicalRequest, headers: &HeaderMap) -> bool {
     *request.method() == Method::GET && (request.extended_connect() || headers.contains_key(header::UPGRADE))
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::proxy::canonical::canonicalise;
+    use crate::proxy::serve::testing::limits;
+
+    #[track_caller]
+    fn foreign(origins: &[&str], class: Option<CredentialClass>, expected: bool) {
+        let mut request = Request::builder().uri("/ws").header("host", "app.test");
+        for origin in origins {
+            request = request.header("origin", *origin);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let canonical = canonicalise(&parts, &Conn::for_test(true), &limits()).unwrap();
+        assert_eq!(is_foreign(&parts.headers, &canonical, class), expected, "{origins:?} {class:?}");
+    }
+
+    #[test]
+    fn another_site_does_not_get_a_socket_with_this_browsers_session() {
+        let session = Some(CredentialClass::Session);
+        foreign(&["https://app.test"], session, false);
+        for origin in ["https://evil.test", "null", "https://app.test.evil.test", "http://app.test", "https://app.test:8443", ""] {
+            foreign(&[origin], session, true);
+            foreign(&[origin], None, true);
+        }
+        foreign(&["https://app.test", "https://evil.test"], session, true);
+    }
+
+    #[test]
+    fn a_session_without_an_origin_is_no_browser() {
+        foreign(&[], Some(CredentialClass::Session), true);
+        foreign(&[], None, false);
+        foreign(&[], Some(CredentialClass::Basic), false);
+    }
+
+    #[test]
+    fn a_token_cannot_come_from_a_page_that_does_not_have_it() {
+        foreign(&["https://evil.test"], Some(CredentialClass::Bearer), false);
+        foreign(&[], Some(CredentialClass::ApiKey), false);
+    }
+}
