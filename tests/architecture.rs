@@ -3,7 +3,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::string_slice,
     clippy::indexing_slicing,
     reason = "a test fails by panicking"
@@ -310,8 +309,16 @@ fn only_for_tests(sources: &[(PathBuf, String)]) -> BTreeSet<PathBuf> {
             _ => path.with_extension(""),
         };
         for (at, mark) in text.match_indices("#[cfg(test)]") {
-            let line = text[at + mark.len()..].trim_start().lines().next().unwrap_or_default();
-            if let Some(name) = line.strip_suffix(';').and_then(|l| l.rsplit_once("mod ")).map(|(_, name)| name) {
+            let line = text[at + mark.len()..]
+                .trim_start()
+                .lines()
+                .next()
+                .unwrap_or_default();
+            if let Some(name) = line
+                .strip_suffix(';')
+                .and_then(|l| l.rsplit_once("mod "))
+                .map(|(_, name)| name)
+            {
                 found.insert(dir.join(name).with_extension("rs"));
                 found.insert(dir.join(name).join("mod.rs"));
             }

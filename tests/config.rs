@@ -9,7 +9,11 @@ use std::process::Output;
 
 fn authferry(arguments: &[&str]) -> Output {
     let root = env!("CARGO_MANIFEST_DIR");
-    Command::new(env!("CARGO_BIN_EXE_authferry")).current_dir(root).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_authferry"))
+        .current_dir(root)
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 fn words(output: &Output) -> String {
@@ -28,13 +32,14 @@ fn a_bad_file_exits_with_one_and_names_every_problem() {
     let file = "tests/configs/bad/several-mistakes.yaml";
     let output = authferry(&["check", file]);
     assert_eq!(output.status.code(), Some(1));
-    let expected: Vec<String> = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file))
-        .unwrap()
-        .lines()
-        .filter_map(|line| line.strip_prefix("# expect: "))
-        .filter_map(|line| line.split_once(' '))
-        .map(|(place, message)| format!("{file}:{place}: error: {message}"))
-        .collect();
+    let expected: Vec<String> =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file))
+            .unwrap()
+            .lines()
+            .filter_map(|line| line.strip_prefix("# expect: "))
+            .filter_map(|line| line.split_once(' '))
+            .map(|(place, message)| format!("{file}:{place}: error: {message}"))
+            .collect();
     assert!(3 <= expected.len());
     for line in expected {
         assert!(words(&output).contains(&line), "{line}\n{}", words(&output));
@@ -43,11 +48,22 @@ fn a_bad_file_exits_with_one_and_names_every_problem() {
 
 #[test]
 fn json_counts_what_the_text_lists() {
-    let output = authferry(&["check", "--format", "json", "tests/configs/bad/several-mistakes.yaml"]);
+    let output = authferry(&[
+        "check",
+        "--format",
+        "json",
+        "tests/configs/bad/several-mistakes.yaml",
+    ]);
     assert_eq!(output.status.code(), Some(1));
     let whole: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let problems = whole.get("problems").and_then(|list| list.as_array()).unwrap();
-    assert_eq!(whole.get("errors").and_then(serde_json::Value::as_u64), Some(problems.len() as u64));
+    let problems = whole
+        .get("problems")
+        .and_then(|list| list.as_array())
+        .unwrap();
+    assert_eq!(
+        whole.get("errors").and_then(serde_json::Value::as_u64),
+        Some(problems.len() as u64)
+    );
 }
 
 #[test]

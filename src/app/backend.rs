@@ -36,11 +36,13 @@ impl Backend {
 impl AdminBackend for Backend {
     async fn reload(&self) -> ReloadAnswer {
         let reloader = Arc::clone(&self.reloader);
-        tokio::task::spawn_blocking(move || reloader.reload()).await.unwrap_or_else(|error| ReloadAnswer {
-            outcome: ReloadOutcome::Refused,
-            revision: self.reloader.settings().revision.to_string(),
-            problems: vec![format!("the reload broke off: {error}")],
-        })
+        tokio::task::spawn_blocking(move || reloader.reload())
+            .await
+            .unwrap_or_else(|error| ReloadAnswer {
+                outcome: ReloadOutcome::Refused,
+                revision: self.reloader.settings().revision.to_string(),
+                problems: vec![format!("the reload broke off: {error}")],
+            })
     }
 
     fn configuration(&self) -> ConfigView {
@@ -81,11 +83,20 @@ impl AdminBackend for Backend {
         let (started, draining) = self.process.phase();
         let one = |provider: &Arc<dyn crate::providers::Provider>| {
             let health = provider.health();
-            ProviderView { id: provider.id().to_string(), usable: health.usable, reason: health.problem }
+            ProviderView {
+                id: provider.id().to_string(),
+                usable: health.usable,
+                reason: health.problem,
+            }
         };
         let mut providers: Vec<_> = self.reloader.providers().iter().map(one).collect();
         providers.sort_by(|a, b| a.id.cmp(&b.id));
-        Readiness { started, draining, providers, store: None }
+        Readiness {
+            started,
+            draining,
+            providers,
+            store: None,
+        }
     }
 }
 
@@ -95,7 +106,15 @@ fn view(settings: &Settings) -> serde_json::Value {
         let headers: Vec<_> = app.identity_headers.iter().map(|rule| rule.name.as_str()).collect();
         json!({ "id": app.id.as_str(), "hosts": app.hosts, "routes": app.routes.len(), "identity_headers": headers })
     });
-    let providers: Vec<_> = settings.providers.iter().map(|provider| provider.id.as_str()).collect();
-    let cohorts: Vec<_> = settings.cohorts.keys().map(crate::rollout::CohortId::as_str).collect();
+    let providers: Vec<_> = settings
+        .providers
+        .iter()
+        .map(|provider| provider.id.as_str())
+        .collect();
+    let cohorts: Vec<_> = settings
+        .cohorts
+        .keys()
+        .map(crate::rollout::CohortId::as_str)
+        .collect();
     json!({ "apps": apps.collect::<Vec<_>>(), "providers": providers, "cohorts": cohorts, "workers": settings.server.workers })
 }

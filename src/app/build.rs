@@ -48,7 +48,8 @@ pub(super) fn snapshot(
         background: process.background.clone(),
         state_dir: settings.state_dir.clone(),
     };
-    let built = providers::build(&settings.providers, before.0, &deps).map_err(|problems| problems.to_string())?;
+    let built = providers::build(&settings.providers, before.0, &deps)
+        .map_err(|problems| problems.to_string())?;
     let providers = Arc::new(built);
     let gate = Deps {
         providers: Arc::clone(&providers),
@@ -75,16 +76,25 @@ pub(super) fn snapshot(
     let emitted = settings.apps.iter().flat_map(|app| {
         let rules = app.identity_headers.iter().map(|rule| &rule.name);
         let fixed = app.static_headers.iter().map(|(name, _)| name);
-        rules.chain(fixed).chain(app.assertion.iter().map(|a| &a.header))
+        rules
+            .chain(fixed)
+            .chain(app.assertion.iter().map(|a| &a.header))
     });
     let shared = Shared {
         settings,
         providers: &providers,
         protected: Arc::new(Protected::new(emitted)),
         own_cookies: Arc::new(CookieNames::new([], OWN_COOKIES)),
-        before: before.1.map(|snapshot| targets(snapshot).cloned().collect()).unwrap_or_default(),
+        before: before
+            .1
+            .map(|snapshot| targets(snapshot).cloned().collect())
+            .unwrap_or_default(),
     };
-    let apps = settings.apps.iter().map(|app| shared.entry(app)).collect::<Result<Vec<_>, _>>()?;
+    let apps = settings
+        .apps
+        .iter()
+        .map(|app| shared.entry(app))
+        .collect::<Result<Vec<_>, _>>()?;
     let snapshot = Snapshot {
         generation,
         revision: settings.revision.clone(),
@@ -116,7 +126,11 @@ struct Shared<'a> {
 impl Shared<'_> {
     fn entry(&self, app: &App) -> Result<AppEntry, String> {
         let settings = self.settings;
-        let plan = settings.rollouts.iter().find(|plan| plan.covers(&app.id)).map(|plan| Arc::new(plan.clone()));
+        let plan = settings
+            .rollouts
+            .iter()
+            .find(|plan| plan.covers(&app.id))
+            .map(|plan| Arc::new(plan.clone()));
         let policy = AppPolicy::new(PolicyParts {
             app: app.id.clone(),
             plan,
@@ -124,20 +138,35 @@ impl Shared<'_> {
             providers: self.providers,
             cohorts: &settings.cohorts,
             session_cookie: &settings.sessions.cookie,
-            fallbacks: settings.fallbacks.iter().filter(|fallback| fallback.app == app.id).cloned().collect(),
+            fallbacks: settings
+                .fallbacks
+                .iter()
+                .filter(|fallback| fallback.app == app.id)
+                .cloned()
+                .collect(),
             forms: forms(settings),
         });
         let owns = settings.providers.iter().map(|provider| &provider.owns);
-        let cookies = owns.clone().flat_map(|owns| owns.cookies.iter().map(|cookie| &**cookie));
+        let cookies = owns
+            .clone()
+            .flat_map(|owns| owns.cookies.iter().map(|cookie| &**cookie));
         let head = HeadPolicy {
             protected: Arc::clone(&self.protected),
             own_cookies: Arc::clone(&self.own_cookies),
             credential_cookies: CookieNames::new(cookies, []),
-            credential_headers: owns.filter_map(|owns| owns.api_key_header.clone()).collect(),
+            credential_headers: owns
+                .filter_map(|owns| owns.api_key_header.clone())
+                .collect(),
             forward_credentials: app.forward_credentials,
             static_headers: app.static_headers.clone(),
         };
-        let of_route = |route: &Route| route.upstream.as_ref().map(|upstream| self.target(&app.id, upstream)).transpose();
+        let of_route = |route: &Route| {
+            route
+                .upstream
+                .as_ref()
+                .map(|upstream| self.target(&app.id, upstream))
+                .transpose()
+        };
         Ok(AppEntry {
             target: self.target(&app.id, &app.upstream)?,
             routes: app.routes.iter().map(of_route).collect::<Result<_, _>>()?,
@@ -149,7 +178,11 @@ impl Shared<'_> {
 
     /// A target that did not change keeps its connections.
     fn target(&self, app: &AppId, upstream: &Upstream) -> Result<Arc<Target>, String> {
-        if let Some(same) = self.before.iter().find(|target| target.is_current(upstream)) {
+        if let Some(same) = self
+            .before
+            .iter()
+            .find(|target| target.is_current(upstream))
+        {
             return Ok(Arc::clone(same));
         }
         Target::new(upstream.clone()).map_err(|error| format!("apps.{app}.upstream: {error}"))
@@ -158,11 +191,18 @@ impl Shared<'_> {
 
 /// The targets of a snapshot.
 fn targets(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Target>> {
-    snapshot.apps.iter().flat_map(|app| app.routes.iter().flatten().chain([&app.target]))
+    snapshot
+        .apps
+        .iter()
+        .flat_map(|app| app.routes.iter().flatten().chain([&app.target]))
 }
 
 fn single(settings: &Settings, app: &AppId) -> Option<ProviderId> {
-    settings.single.iter().find(|(id, _)| id == app).map(|(_, provider)| provider.clone())
+    settings
+        .single
+        .iter()
+        .find(|(id, _)| id == app)
+        .map(|(_, provider)| provider.clone())
 }
 
 /// Sign-in forms at the application itself.

@@ -99,8 +99,15 @@ impl Running {
         // Listening comes first: a taken address must not cost the keys, the log and the kill switch a try.
         let bound = Bound::open(&settings.server)?;
         let process = Arc::new(Process::start(&settings)?);
-        let built = build::snapshot(&process, &settings, (None, None), 1).map_err(StartError::Build)?;
-        let reloader = Reloader::start(Arc::clone(&process), options.config, read, built, bound.certificates());
+        let built =
+            build::snapshot(&process, &settings, (None, None), 1).map_err(StartError::Build)?;
+        let reloader = Reloader::start(
+            Arc::clone(&process),
+            options.config,
+            read,
+            built,
+            bound.certificates(),
+        );
         let handlers = (Arc::clone(&process), Arc::clone(&reloader));
         let entries = settings.server.limits.cache_entries;
         let workers = Workers::start(&settings.server.limits, bound, move |index| {
@@ -110,11 +117,25 @@ impl Running {
         .map_err(StartError::state("starting the workers"))?;
         reloader.limit(workers.limiter());
         process.count(Arc::clone(workers.counts()));
-        let backend = Arc::new(backend::Backend::new(Arc::clone(&process), Arc::clone(&reloader)));
-        let admin = Admin::start(&settings.admin, backend, Arc::clone(&process.kill), Arc::clone(&process.metrics)).await?;
+        let backend = Arc::new(backend::Backend::new(
+            Arc::clone(&process),
+            Arc::clone(&reloader),
+        ));
+        let admin = Admin::start(
+            &settings.admin,
+            backend,
+            Arc::clone(&process.kill),
+            Arc::clone(&process.metrics),
+        )
+        .await?;
         process.started();
         info!(revision = &*settings.revision, addresses = ?workers.local_addresses(), "Serving.");
-        Ok(Self { process, reloader, workers, admin })
+        Ok(Self {
+            process,
+            reloader,
+            workers,
+            admin,
+        })
     }
 
     /// Where the proxy listens.
@@ -132,7 +153,10 @@ impl Running {
     /// `false`: a worker ended by itself.
     pub(crate) async fn until_stopped(mut self) -> bool {
         let stop = async {
-            match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            match (
+                signal(SignalKind::terminate()),
+                signal(SignalKind::interrupt()),
+            ) {
                 (Ok(mut terminate), Ok(mut interrupt)) => {
                     tokio::select! {
                         _ = terminate.recv() => {}

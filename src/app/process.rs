@@ -87,14 +87,20 @@ pub(super) struct Process {
 impl Process {
     /// Sets everything up. Must be called on the background runtime.
     pub(super) fn start(settings: &Settings) -> Result<Self, StartError> {
-        directory(&settings.state_dir)
-            .map_err(StartError::state(format!("the state directory {}", settings.state_dir.display())))?;
+        directory(&settings.state_dir).map_err(StartError::state(format!(
+            "the state directory {}",
+            settings.state_dir.display()
+        )))?;
         let background = Handle::current();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let metrics = Metrics::new(Arc::clone(&clock), MAX_SERIES_PER_FAMILY);
-        let logs = Logs::open(&settings.telemetry.access_log, settings.server.workers, Arc::clone(&metrics))
-            .map_err(StartError::state("the access log"))?;
+        let logs = Logs::open(
+            &settings.telemetry.access_log,
+            settings.server.workers,
+            Arc::clone(&metrics),
+        )
+        .map_err(StartError::state("the access log"))?;
         let kill = KillSwitch::start(
             KillSettings {
                 file: settings.kill_switch.file.clone(),
@@ -106,16 +112,24 @@ impl Process {
             Arc::clone(&metrics),
             logs.background(),
         )?;
-        let store: Arc<dyn Store> = match settings.sessions.store {
-            StoreKind::Memory => Arc::new(MemoryStore::new(MAX_ROWS)),
-            StoreKind::Embedded => {
-                let path = settings.state_dir.join("store.redb");
-                let opened = EmbeddedStore::open(&path, MAX_ROWS);
-                Arc::new(opened.map_err(|error| StartError::Build(format!("{}: {error}", path.display())))?)
-            }
-        };
-        let sessions = Sessions::new(&settings.sessions, Arc::clone(&store), Arc::clone(&entropy), &background)
-            .map_err(|error| StartError::Build(error.to_string()))?;
+        let store: Arc<dyn Store> =
+            match settings.sessions.store {
+                StoreKind::Memory => Arc::new(MemoryStore::new(MAX_ROWS)),
+                StoreKind::Embedded => {
+                    let path = settings.state_dir.join("store.redb");
+                    let opened = EmbeddedStore::open(&path, MAX_ROWS);
+                    Arc::new(opened.map_err(|error| {
+                        StartError::Build(format!("{}: {error}", path.display()))
+                    })?)
+                }
+            };
+        let sessions = Sessions::new(
+            &settings.sessions,
+            Arc::clone(&store),
+            Arc::clone(&entropy),
+            &background,
+        )
+        .map_err(|error| StartError::Build(error.to_string()))?;
         let signer = signer(&settings.state_dir.join("keys"))
             .map_err(StartError::state("the key of assertions"))?;
         let traces = match &settings.telemetry.otlp {
@@ -155,7 +169,12 @@ impl Process {
     }
 
     /// What worker `index` needs.
-    pub(super) fn worker(&self, index: usize, snapshots: Arc<ArcSwap<Snapshot>>, entries: usize) -> WorkerParts {
+    pub(super) fn worker(
+        &self,
+        index: usize,
+        snapshots: Arc<ArcSwap<Snapshot>>,
+        entries: usize,
+    ) -> WorkerParts {
         WorkerParts {
             index,
             snapshots,
@@ -187,12 +206,19 @@ impl Process {
 
     /// Whether listeners are open, and whether we are going away.
     pub(super) fn phase(&self) -> (bool, bool) {
-        (self.serving.load(Ordering::Acquire), self.leaving.load(Ordering::Acquire))
+        (
+            self.serving.load(Ordering::Acquire),
+            self.leaving.load(Ordering::Acquire),
+        )
     }
 
     /// Writes what is still in memory, for at most `patience`.
     pub(super) fn stop(&self, patience: Duration) {
-        if self.traces.as_ref().is_some_and(|traces| !traces.flush(patience)) {
+        if self
+            .traces
+            .as_ref()
+            .is_some_and(|traces| !traces.flush(patience))
+        {
             tracing::warn!("Some spans may not have been exported.");
         }
         if !self.logs.flush(patience) {
@@ -241,14 +267,18 @@ impl Process {
 
 /// A directory that only we can read.
 fn directory(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
 }
 
 /// The key of assertions: made once, kept in the state directory.
 fn signer(keys: &Path) -> io::Result<SigningKey> {
     let path = keys.join("assertion.pem");
     match fs::read(&path) {
-        Ok(pem) => SigningKey::from_pem(&pem).map_err(|error| io::Error::other(format!("{}: {error}", path.display()))),
+        Ok(pem) => SigningKey::from_pem(&pem)
+            .map_err(|error| io::Error::other(format!("{}: {error}", path.display()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = SigningKey::generate().map_err(io::Error::other)?;
             directory(keys)?;

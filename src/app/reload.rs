@@ -56,9 +56,15 @@ pub(super) fn read(path: &Path) -> Result<Read, String> {
     }
     let (settings, made) = compiled.draft.ensure().map_err(|error| error.to_string())?;
     for name in made {
-        info!(key = name.as_str(), "A key was made, because the configuration names none.");
+        info!(
+            key = name.as_str(),
+            "A key was made, because the configuration names none."
+        );
     }
-    Ok(Read { settings, files: compiled.files })
+    Ok(Read {
+        settings,
+        files: compiled.files,
+    })
 }
 
 /// Keeps the running snapshot, and replaces it.
@@ -163,7 +169,12 @@ impl Reloader {
             Ok(read) => {
                 state.files = read.files.iter().cloned().collect();
                 let (generation, running) = (state.generation + 1, self.snapshots.load());
-                let built = build::snapshot(&self.process, &read.settings, (Some(&*state.built), Some(&**running)), generation);
+                let built = build::snapshot(
+                    &self.process,
+                    &read.settings,
+                    (Some(&*state.built), Some(&**running)),
+                    generation,
+                );
                 built.map(|(snapshot, built)| (read.settings, snapshot, built, generation))
             }
             Err(problem) => Err(problem),
@@ -180,9 +191,16 @@ impl Reloader {
                 state.generation = generation;
                 state.built = built;
                 state.refused = None;
-                let outcome = if same { ReloadOutcome::Unchanged } else { ReloadOutcome::Applied };
+                let outcome = if same {
+                    ReloadOutcome::Unchanged
+                } else {
+                    ReloadOutcome::Applied
+                };
                 let said = answer(outcome, &state.settings, None);
-                info!(revision = said.revision, generation, "The configuration was reloaded.");
+                info!(
+                    revision = said.revision,
+                    generation, "The configuration was reloaded."
+                );
                 drop(state);
                 self.applied(Reload::Success);
                 said
@@ -192,11 +210,18 @@ impl Reloader {
     }
 
     fn refuse(&self, state: &mut State, problem: String) -> ReloadAnswer {
-        error!(problems = problem, "The configuration was refused; the running one stays.");
+        error!(
+            problems = problem,
+            "The configuration was refused; the running one stays."
+        );
         self.process.metrics.reload(Reload::Refused);
         let revision = state.settings.revision.to_string();
         state.refused = Some(problem.clone());
-        ReloadAnswer { outcome: ReloadOutcome::Refused, revision, problems: vec![problem] }
+        ReloadAnswer {
+            outcome: ReloadOutcome::Refused,
+            revision,
+            problems: vec![problem],
+        }
     }
 
     /// Tells those who show what runs.
@@ -206,9 +231,17 @@ impl Reloader {
             limiter.set(&settings.server.limits);
         }
         self.process.metrics.reload(outcome);
-        self.process.metrics.configuration(&settings.revision, &settings.sha256);
+        self.process
+            .metrics
+            .configuration(&settings.revision, &settings.sha256);
         self.process.metrics.rollouts(&settings.rollouts);
-        self.process.kill.rollouts(settings.rollouts.iter().map(|plan| plan.id.clone()).collect());
+        self.process.kill.rollouts(
+            settings
+                .rollouts
+                .iter()
+                .map(|plan| plan.id.clone())
+                .collect(),
+        );
     }
 
     /// Looks at certificates; a pair that does not fit is refused and the old one stays.
@@ -217,7 +250,9 @@ impl Reloader {
             match certificates.reload() {
                 TlsReload::Unchanged => {}
                 TlsReload::Replaced => info!("Certificates were replaced."),
-                TlsReload::Refused(error) => error!(%error, "New certificates were refused; the old ones stay."),
+                TlsReload::Refused(error) => {
+                    error!(%error, "New certificates were refused; the old ones stay.")
+                }
             }
         }
         self.expiries();
@@ -225,7 +260,9 @@ impl Reloader {
 
     fn expiries(&self) {
         let all = self.certificates.iter().flat_map(|c| c.expiry());
-        self.process.metrics.certificates(all.map(|(path, expires)| (path.display().to_string(), expires)));
+        self.process
+            .metrics
+            .certificates(all.map(|(path, expires)| (path.display().to_string(), expires)));
     }
 
     /// Waits for the file system, SIGHUP and the clock; SIGUSR1 reopens the log.
@@ -238,9 +275,14 @@ impl Reloader {
             }
         };
         // Without events the poll below still finds changes.
-        let mut watcher = notify::recommended_watcher(tell).inspect_err(|error| warn!(%error, "Files are polled only.")).ok();
+        let mut watcher = notify::recommended_watcher(tell)
+            .inspect_err(|error| warn!(%error, "Files are polled only."))
+            .ok();
         let mut watched = BTreeSet::new();
-        let (Ok(mut hangup), Ok(mut user)) = (signal(SignalKind::hangup()), signal(SignalKind::user_defined1())) else {
+        let (Ok(mut hangup), Ok(mut user)) = (
+            signal(SignalKind::hangup()),
+            signal(SignalKind::user_defined1()),
+        ) else {
             error!("Signals cannot be received; changes are found by looking.");
             return;
         };
@@ -286,7 +328,13 @@ impl Reloader {
     fn directories(&self) -> BTreeSet<PathBuf> {
         let state = self.state();
         let files = state.files.iter().chain([&self.path]);
-        let pairs = state.settings.server.listeners.iter().filter_map(|l| l.tls.as_ref()).flat_map(|t| &t.certificates);
+        let pairs = state
+            .settings
+            .server
+            .listeners
+            .iter()
+            .filter_map(|l| l.tls.as_ref())
+            .flat_map(|t| &t.certificates);
         let files = files.chain(pairs.flat_map(|(chain, key)| [chain, key]));
         files
             .flat_map(|file| [Some(file.clone()), file.canonicalize().ok()])
@@ -302,7 +350,13 @@ impl Reloader {
     /// What the files say now: their contents, so that a touch is no change.
     fn fingerprint(&self) -> [u8; 32] {
         let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-        let files: Vec<PathBuf> = self.state().files.iter().chain([&self.path]).cloned().collect();
+        let files: Vec<PathBuf> = self
+            .state()
+            .files
+            .iter()
+            .chain([&self.path])
+            .cloned()
+            .collect();
         for file in files {
             let content = std::fs::read(&file).unwrap_or_default();
             context.update(&content.len().to_be_bytes());
@@ -316,7 +370,13 @@ impl Reloader {
 
 /// Says what a reload cannot change.
 fn unchangeable(old: &Settings, new: &Settings) {
-    let listeners = |s: &Settings| s.server.listeners.iter().map(|l| l.address).collect::<Vec<_>>();
+    let listeners = |s: &Settings| {
+        s.server
+            .listeners
+            .iter()
+            .map(|l| l.address)
+            .collect::<Vec<_>>()
+    };
     for (what, changed) in [
         ("server.listen", listeners(old) != listeners(new)),
         ("server.workers", old.server.workers != new.server.workers),

@@ -83,7 +83,8 @@ impl Assertions {
             }
         }
         let token = self.key.sign("JWT", &claims)?;
-        let mut value = HeaderValue::try_from(token).map_err(|error| MintError(error.to_string()))?;
+        let mut value =
+            HeaderValue::try_from(token).map_err(|error| MintError(error.to_string()))?;
         value.set_sensitive(true);
         Ok((value, expires))
     }

@@ -100,6 +100,7 @@ pub(super) struct FakeLogin {
     provider: ProviderId,
     pub(super) down: Mutex<Option<Outage>>,
     pub(super) redeemed: AtomicUsize,
+    #[expect(clippy::type_complexity, reason = "said once")]
     verdict: Arc<dyn Fn(&str) -> Result<Authenticated, ProviderError> + Send + Sync>,
 }
 

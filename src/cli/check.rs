@@ -54,12 +54,20 @@ impl Args {
 
 fn origin(text: &str) -> Result<Origin, String> {
     let (app, origin) = text.split_once('=').ok_or("not APP=ORIGIN")?;
-    let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+    let host = origin
+        .strip_prefix("https://")
+        .or_else(|| origin.strip_prefix("http://"));
     let host = host.ok_or("an origin begins with `https://`")?;
     if host.is_empty() || host.trim_end_matches('/').contains(['/', '?', '#', '@']) {
-        return Err("an origin is scheme, host and port, such as `https://crm.corp.example:8443`".to_owned());
+        return Err(
+            "an origin is scheme, host and port, such as `https://crm.corp.example:8443`"
+                .to_owned(),
+        );
     }
-    Ok(Origin { app: app.to_owned(), origin: origin.to_owned() })
+    Ok(Origin {
+        app: app.to_owned(),
+        origin: origin.to_owned(),
+    })
 }
 
 /// How problems are written.
@@ -95,7 +103,11 @@ fn check(file: &Path, format: Format, out: &mut dyn Write) -> (u8, io::Result<()
 }
 
 /// A configuration, or its problems. A file that cannot be read is said at once.
-fn load(file: &Path, format: Format, out: &mut dyn Write) -> Result<Result<Compiled, Problems>, io::Result<()>> {
+fn load(
+    file: &Path,
+    format: Format,
+    out: &mut dyn Write,
+) -> Result<Result<Compiled, Problems>, io::Result<()>> {
     match Source::read(file, Arc::new(System)) {
         Ok(source) => Ok(config::load(&source)),
         Err(error) => Err(unreadable(file, &error.to_string(), format, out)),
@@ -115,8 +127,14 @@ pub(super) async fn online(args: &Args, out: &mut dyn Write) -> ExitCode {
     };
     match found {
         Ok(found) => {
-            let failed = found.iter().flat_map(|report| &report.findings).any(Finding::failed);
-            finish(u8::from(failed), &report(&compiled.warnings, Some(&found), args.format, out))
+            let failed = found
+                .iter()
+                .flat_map(|report| &report.findings)
+                .any(Finding::failed);
+            finish(
+                u8::from(failed),
+                &report(&compiled.warnings, Some(&found), args.format, out),
+            )
         }
         Err(error) => finish(2, &unreadable(&args.file, &error, args.format, out)),
     }
@@ -145,7 +163,10 @@ fn report(
     if format == Format::Json {
         let mut whole = problems.json();
         if let (Some(found), Some(members)) = (online, whole.as_object_mut()) {
-            members.insert("online".to_owned(), found.iter().flat_map(json_of).collect());
+            members.insert(
+                "online".to_owned(),
+                found.iter().flat_map(json_of).collect(),
+            );
         }
         return writeln!(out, "{whole:#}");
     }
@@ -161,9 +182,17 @@ fn report(
     for found in online.unwrap_or_default() {
         for finding in &found.findings {
             let check = finding.check.as_str();
-            let callback = finding.callback.as_deref().map(|to| format!(" {to}")).unwrap_or_default();
+            let callback = finding
+                .callback
+                .as_deref()
+                .map(|to| format!(" {to}"))
+                .unwrap_or_default();
             let (word, words) = outcome(finding);
-            writeln!(out, "{word:<7} providers.{}: {check}{callback}: {words}", found.provider)?;
+            writeln!(
+                out,
+                "{word:<7} providers.{}: {check}{callback}: {words}",
+                found.provider
+            )?;
         }
     }
     Ok(())

@@ -51,9 +51,9 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut out = io::stdout().lock();
     let code = match cli.command {
-        Command::Check(args) if args.online() => {
-            with_runtime("error", |runtime| runtime.block_on(check::online(&args, &mut out)))
-        }
+        Command::Check(args) if args.online() => with_runtime("error", |runtime| {
+            runtime.block_on(check::online(&args, &mut out))
+        }),
         Command::Check(args) => check::run(&args, &mut out),
         Command::Schema(args) => schema::run(&args, &mut out),
         Command::Run(args) => with_runtime(&cli.log, |runtime| {
@@ -64,8 +64,12 @@ pub fn main() -> ExitCode {
             drop(out);
             runtime.block_on(run::demo())
         }),
-        Command::Ctl(args) => with_runtime("warn", |runtime| runtime.block_on(ctl::run(args, &mut out))),
-        Command::Explain(args) => with_runtime("warn", |runtime| runtime.block_on(explain::run(args, &mut out))),
+        Command::Ctl(args) => {
+            with_runtime("warn", |runtime| runtime.block_on(ctl::run(args, &mut out)))
+        }
+        Command::Explain(args) => with_runtime("warn", |runtime| {
+            runtime.block_on(explain::run(args, &mut out))
+        }),
     };
     // Whoever read our output may be gone, which is no failure of ours.
     drop(io::stdout().flush());
@@ -80,11 +84,22 @@ fn with_runtime(log: &str, work: impl FnOnce(&Runtime) -> ExitCode) -> ExitCode 
         return ExitCode::from(2);
     }
     // The process default is what LDAP and TLS to providers use; a second call would be a second stack.
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
-        drop(writeln!(err, "authferry: another crypto provider is installed already"));
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
+        drop(writeln!(
+            err,
+            "authferry: another crypto provider is installed already"
+        ));
         return ExitCode::from(2);
     }
-    match Builder::new_multi_thread().worker_threads(2).thread_name("background").enable_all().build() {
+    match Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("background")
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => {
             let code = work(&runtime);
             runtime.shutdown_background();

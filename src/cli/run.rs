@@ -24,12 +24,26 @@ pub(super) async fn run(args: Args) -> ExitCode {
         Ok(running) => running,
         Err(error) => return failed(&error),
     };
-    let public = running.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let admin = running.admin_address().map_or_else(|| "-".to_owned(), |address| address.to_string());
+    let public = running
+        .addresses()
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
+    let admin = running
+        .admin_address()
+        .map_or_else(|| "-".to_owned(), |address| address.to_string());
     // Whoever started us may not read this.
-    drop(writeln!(io::stdout(), "ready public={public} admin={admin}"));
+    drop(writeln!(
+        io::stdout(),
+        "ready public={public} admin={admin}"
+    ));
     drop(io::stdout().flush());
-    if running.until_stopped().await { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if running.until_stopped().await {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Starts the demonstration.

@@ -23,7 +23,13 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Lets everybody sign in, one after the other, for ever. A failed sign-in is tried again at the next round.
 pub(super) async fn run(app: SocketAddr) {
-    let mut browsers: Vec<_> = PEOPLE.iter().map(|person| Browser { person, device: BTreeMap::new() }).collect();
+    let mut browsers: Vec<_> = PEOPLE
+        .iter()
+        .map(|person| Browser {
+            person,
+            device: BTreeMap::new(),
+        })
+        .collect();
     loop {
         for browser in &mut browsers {
             tokio::time::sleep(PAUSE).await;
@@ -48,22 +54,46 @@ impl Browser {
         let mut url = format!("http://{app}/");
         for _ in 0..MAX_HOPS {
             let (authority, target) = split(&url)?;
-            let target = if target.starts_with("/authorize?") { format!("{target}&who={}", self.person.name) } else { target };
+            let target = if target.starts_with("/authorize?") {
+                format!("{target}&who={}", self.person.name)
+            } else {
+                target
+            };
             let at_app = authority == app;
             let response = fetch(authority, &target, at_app.then_some(&cookies)).await?;
             if at_app {
                 for set in response.headers().get_all(header::SET_COOKIE) {
-                    if let Some((name, value)) = set.to_str().ok().and_then(|c| c.split(';').next()).and_then(|c| c.split_once('=')) {
+                    if let Some((name, value)) = set
+                        .to_str()
+                        .ok()
+                        .and_then(|c| c.split(';').next())
+                        .and_then(|c| c.split_once('='))
+                    {
                         cookies.insert(name.to_owned(), value.to_owned());
                     }
                 }
             }
             if !response.status().is_redirection() {
-                self.device = cookies.into_iter().filter(|(name, _)| name.ends_with("_dev")).collect();
-                return if response.status().is_success() { Ok(()) } else { Err(response.status().to_string()) };
+                self.device = cookies
+                    .into_iter()
+                    .filter(|(name, _)| name.ends_with("_dev"))
+                    .collect();
+                return if response.status().is_success() {
+                    Ok(())
+                } else {
+                    Err(response.status().to_string())
+                };
             }
-            let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).ok_or("no location")?;
-            url = if location.starts_with('/') { format!("http://{authority}{location}") } else { location.to_owned() };
+            let location = response
+                .headers()
+                .get(header::LOCATION)
+                .and_then(|l| l.to_str().ok())
+                .ok_or("no location")?;
+            url = if location.starts_with('/') {
+                format!("http://{authority}{location}")
+            } else {
+                location.to_owned()
+            };
         }
         Err("too many redirects".to_owned())
     }
@@ -71,11 +101,21 @@ impl Browser {
 
 fn split(url: &str) -> Result<(SocketAddr, String), String> {
     let uri: http::Uri = url.parse().map_err(|e| format!("{e}"))?;
-    let authority = uri.authority().and_then(|a| a.as_str().parse().ok()).ok_or("not a loopback address")?;
-    Ok((authority, uri.path_and_query().map_or("/", |p| p.as_str()).to_owned()))
+    let authority = uri
+        .authority()
+        .and_then(|a| a.as_str().parse().ok())
+        .ok_or("not a loopback address")?;
+    Ok((
+        authority,
+        uri.path_and_query().map_or("/", |p| p.as_str()).to_owned(),
+    ))
 }
 
-async fn fetch(to: SocketAddr, target: &str, cookies: Option<&BTreeMap<String, String>>) -> Result<Response<Incoming>, String> {
+async fn fetch(
+    to: SocketAddr,
+    target: &str,
+    cookies: Option<&BTreeMap<String, String>>,
+) -> Result<Response<Incoming>, String> {
     if !to.ip().is_loopback() {
         return Err("the crowd stays on this machine".to_owned());
     }
@@ -87,15 +127,26 @@ async fn fetch(to: SocketAddr, target: &str, cookies: Option<&BTreeMap<String, S
         .header("sec-fetch-mode", "navigate")
         .header("sec-fetch-dest", "document");
     if let Some(cookies) = cookies.filter(|c| !c.is_empty()) {
-        let line = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+        let line = cookies
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect::<Vec<_>>()
+            .join("; ");
         request = request.header(header::COOKIE, line);
     }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
+    let request = request
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| e.to_string())?;
     tokio::time::timeout(CALL_TIMEOUT, async {
         let stream = TcpStream::connect(to).await.map_err(|e| e.to_string())?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| e.to_string())?;
         tokio::spawn(async move { drop(connection.await) });
-        sender.send_request(request).await.map_err(|e| e.to_string())
+        sender
+            .send_request(request)
+            .await
+            .map_err(|e| e.to_string())
     })
     .await
     .map_err(|e| e.to_string())?

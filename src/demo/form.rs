@@ -13,7 +13,10 @@ use crate::demo::people::PEOPLE;
 
 /// Reads `application/x-www-form-urlencoded`; the last of equal names wins, which is enough for our own forms.
 pub(super) fn parse(text: &str) -> HashMap<String, String> {
-    text.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, value)| (decode(name), decode(value))).collect()
+    text.split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (decode(name), decode(value)))
+        .collect()
 }
 
 fn decode(text: &str) -> String {
@@ -24,7 +27,9 @@ fn decode(text: &str) -> String {
             b'+' => bytes.push(b' '),
             b'%' => {
                 let digits = [rest.next().unwrap_or(b'0'), rest.next().unwrap_or(b'0')];
-                let value = std::str::from_utf8(&digits).ok().and_then(|d| u8::from_str_radix(d, 16).ok());
+                let value = std::str::from_utf8(&digits)
+                    .ok()
+                    .and_then(|d| u8::from_str_radix(d, 16).ok());
                 bytes.push(value.unwrap_or(b'?'));
             }
             other => bytes.push(other),
@@ -48,11 +53,20 @@ pub(super) fn encode(text: &str) -> String {
 
 /// Makes text safe inside HTML text and quoted attributes.
 pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 /// A page in the colour of whoever shows it.
-pub(super) fn page(status: StatusCode, title: &str, colour: &str, body: &str) -> Response<Full<Bytes>> {
+pub(super) fn page(
+    status: StatusCode,
+    title: &str,
+    colour: &str,
+    body: &str,
+) -> Response<Full<Bytes>> {
     let html = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>{title}</title>\
          <style>body{{font:16px/1.5 system-ui,sans-serif;margin:0;background:#f6f6f4;color:#222}}\
@@ -63,21 +77,35 @@ pub(super) fn page(status: StatusCode, title: &str, colour: &str, body: &str) ->
     );
     let mut response = Response::new(Full::new(Bytes::from(html)));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/html; charset=utf-8"),
+    );
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
 /// A sign-in page: one button a person, the request's parameters kept.
 pub(super) fn sign_in(query: &HashMap<String, String>) -> String {
-    let mut html = String::from("<p>Who are you? (A demonstration: nobody asks for a password.)</p><form method=get action=\"/authorize\">");
+    let mut html = String::from(
+        "<p>Who are you? (A demonstration: nobody asks for a password.)</p><form method=get action=\"/authorize\">",
+    );
     let mut names: Vec<_> = query.iter().filter(|(name, _)| *name != "who").collect();
     names.sort();
     for (name, value) in names {
-        html.push_str(&format!("<input type=hidden name=\"{}\" value=\"{}\">", escape(name), escape(value)));
+        html.push_str(&format!(
+            "<input type=hidden name=\"{}\" value=\"{}\">",
+            escape(name),
+            escape(value)
+        ));
     }
     for person in PEOPLE {
-        html.push_str(&format!("<button name=who value=\"{0}\">{0}</button>", person.name));
+        html.push_str(&format!(
+            "<button name=who value=\"{0}\">{0}</button>",
+            person.name
+        ));
     }
     html + "</form>"
 }

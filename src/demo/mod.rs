@@ -58,11 +58,22 @@ pub(crate) enum DemoError {
 /// When a listener, the directory or the proxy cannot be set up.
 pub(crate) async fn run(out: &mut dyn Write) -> Result<(), DemoError> {
     let (old_listener, new_listener, app_listener) = (bind().await?, bind().await?, bind().await?);
-    let old_look = Look { title: "Old sign-in", colour: "#7a5c1e", legacy_subjects: true };
-    let new_look = Look { title: "New sign-in", colour: "#1e5c7a", legacy_subjects: false };
+    let old_look = Look {
+        title: "Old sign-in",
+        colour: "#7a5c1e",
+        legacy_subjects: true,
+    };
+    let new_look = Look {
+        title: "New sign-in",
+        colour: "#1e5c7a",
+        legacy_subjects: false,
+    };
     let old = DemoProvider::new(old_look, old_listener.local_addr()?)?;
     let new = DemoProvider::new(new_look, new_listener.local_addr()?)?;
-    let app = Arc::new(OldApp { old: Arc::clone(&old), new: Arc::clone(&new) });
+    let app = Arc::new(OldApp {
+        old: Arc::clone(&old),
+        new: Arc::clone(&new),
+    });
     let upstream = app_listener.local_addr()?;
     let (o, n) = (Arc::clone(&old), Arc::clone(&new));
     tokio::spawn(serve(old_listener, move |r| Arc::clone(&o).answer(r)));
@@ -71,16 +82,30 @@ pub(crate) async fn run(out: &mut dyn Write) -> Result<(), DemoError> {
 
     let config = write_config(&directory()?, &old, &new, upstream)?;
     let running = Running::start(Options::for_config(config.clone())).await?;
-    let address = running.addresses().first().copied().ok_or_else(|| io::Error::other("the proxy listens nowhere"))?;
+    let address = running
+        .addresses()
+        .first()
+        .copied()
+        .ok_or_else(|| io::Error::other("the proxy listens nowhere"))?;
     old.allow_redirect(format!("http://{address}/.authferry/cb/old"));
     new.allow_redirect(format!("http://{address}/.authferry/cb/new"));
     tokio::spawn(crowd::run(address));
 
-    writeln!(out, "the application      http://{address}/   (sign in as anybody; forty simulated people do so all the time)")?;
-    writeln!(out, "edit and save        {}   (`percent: 10` is how many people sign in at the new provider)", config.display())?;
+    writeln!(
+        out,
+        "the application      http://{address}/   (sign in as anybody; forty simulated people do so all the time)"
+    )?;
+    writeln!(
+        out,
+        "edit and save        {}   (`percent: 10` is how many people sign in at the new provider)",
+        config.display()
+    )?;
     if let Some(admin) = running.admin_address() {
         writeln!(out, "metrics              http://{admin}/metrics")?;
-        writeln!(out, "admin                http://{admin}/-/ready   (health; what it takes to change things is in deploy/README.md)")?;
+        writeln!(
+            out,
+            "admin                http://{admin}/-/ready   (health; what it takes to change things is in deploy/README.md)"
+        )?;
     }
     writeln!(out, "stop                 Ctrl-C")?;
     out.flush()?;
@@ -101,7 +126,12 @@ fn directory() -> io::Result<PathBuf> {
     Ok(path)
 }
 
-fn write_config(dir: &Path, old: &DemoProvider, new: &DemoProvider, upstream: SocketAddr) -> io::Result<PathBuf> {
+fn write_config(
+    dir: &Path,
+    old: &DemoProvider,
+    new: &DemoProvider,
+    upstream: SocketAddr,
+) -> io::Result<PathBuf> {
     for (name, provider) in [("old", old), ("new", new)] {
         fs::write(dir.join(format!("{name}.secret")), provider.client_secret())?;
     }
@@ -148,7 +178,9 @@ where
                 let response = answer(request);
                 async move { Ok::<_, std::convert::Infallible>(response.await) }
             });
-            let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), service);
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection of the demonstration ended early");
             }

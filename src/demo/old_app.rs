@@ -21,8 +21,14 @@ pub(super) struct OldApp {
 
 impl OldApp {
     /// Answers one request.
-    #[expect(clippy::unused_async, reason = "one shape for all servers of the demonstration")]
-    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    #[expect(
+        clippy::unused_async,
+        reason = "one shape for all servers of the demonstration"
+    )]
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Response<Full<Bytes>> {
         let mut rows = String::new();
         for (name, value) in request.headers() {
             if name.as_str().starts_with("x-remote-") {

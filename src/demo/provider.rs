@@ -101,7 +101,10 @@ impl DemoProvider {
 
     /// Registers the proxy's callback, once its address is known.
     pub(super) fn allow_redirect(&self, uri: String) {
-        *self.redirect_uri.lock().unwrap_or_else(PoisonError::into_inner) = uri;
+        *self
+            .redirect_uri
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = uri;
     }
 
     /// How many people have signed in here, and how often in all.
@@ -111,7 +114,10 @@ impl DemoProvider {
     }
 
     /// Answers one request.
-    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
         let query = form::parse(request.uri().query().unwrap_or_default());
         match path.as_str() {
@@ -119,17 +125,39 @@ impl DemoProvider {
             "/jwks" => json_answer(StatusCode::OK, &json!({ "keys": [self.key.public_jwk()] })),
             "/authorize" => self.authorize(&query),
             "/token" => {
-                let basic = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).map(str::to_owned);
-                match Limited::new(request.into_body(), MAX_FORM_BYTES).collect().await {
+                let basic = request
+                    .headers()
+                    .get(header::AUTHORIZATION)
+                    .and_then(|v| v.to_str().ok())
+                    .map(str::to_owned);
+                match Limited::new(request.into_body(), MAX_FORM_BYTES)
+                    .collect()
+                    .await
+                {
                     Ok(body) => {
                         let bytes = body.to_bytes();
-                        self.token(basic.as_deref(), &form::parse(&String::from_utf8_lossy(&bytes)))
+                        self.token(
+                            basic.as_deref(),
+                            &form::parse(&String::from_utf8_lossy(&bytes)),
+                        )
                     }
-                    Err(_) => json_answer(StatusCode::BAD_REQUEST, &json!({ "error": "invalid_request" })),
+                    Err(_) => json_answer(
+                        StatusCode::BAD_REQUEST,
+                        &json!({ "error": "invalid_request" }),
+                    ),
                 }
             }
-            "/end_session" => form::redirect(query.get("post_logout_redirect_uri").map_or("/", String::as_str)),
-            _ => form::page(StatusCode::NOT_FOUND, self.look.title, self.look.colour, "<p>Nothing here.</p>"),
+            "/end_session" => form::redirect(
+                query
+                    .get("post_logout_redirect_uri")
+                    .map_or("/", String::as_str),
+            ),
+            _ => form::page(
+                StatusCode::NOT_FOUND,
+                self.look.title,
+                self.look.colour,
+                "<p>Nothing here.</p>",
+            ),
         }
     }
 
@@ -152,12 +180,29 @@ impl DemoProvider {
 
     fn authorize(&self, query: &HashMap<String, String>) -> Response<Full<Bytes>> {
         let of = |name: &str| query.get(name).map_or("", String::as_str);
-        let registered = self.redirect_uri.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if of("client_id") != CLIENT_ID || of("redirect_uri") != registered || of("code_challenge_method") != "S256" {
-            return form::page(StatusCode::BAD_REQUEST, self.look.title, self.look.colour, "<p>This sign-in request is not valid.</p>");
+        let registered = self
+            .redirect_uri
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if of("client_id") != CLIENT_ID
+            || of("redirect_uri") != registered
+            || of("code_challenge_method") != "S256"
+        {
+            return form::page(
+                StatusCode::BAD_REQUEST,
+                self.look.title,
+                self.look.colour,
+                "<p>This sign-in request is not valid.</p>",
+            );
         }
         let Some(person) = person(of("who")) else {
-            return form::page(StatusCode::OK, self.look.title, self.look.colour, &form::sign_in(query));
+            return form::page(
+                StatusCode::OK,
+                self.look.title,
+                self.look.colour,
+                &form::sign_in(query),
+            );
         };
         let code = SystemEntropy.token();
         let now = SystemClock.now();
@@ -167,40 +212,73 @@ impl DemoProvider {
         }
         codes.insert(
             code.clone(),
-            Pending { person, nonce: of("nonce").to_owned(), challenge: of("code_challenge").to_owned(), expires: now + CODE_LIFE },
+            Pending {
+                person,
+                nonce: of("nonce").to_owned(),
+                challenge: of("code_challenge").to_owned(),
+                expires: now + CODE_LIFE,
+            },
         );
         drop(codes);
-        *self.sign_ins.lock().unwrap_or_else(PoisonError::into_inner).entry(person.name).or_default() += 1;
+        *self
+            .sign_ins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(person.name)
+            .or_default() += 1;
         let (state, iss) = (form::encode(of("state")), form::encode(&self.issuer));
         form::redirect(&format!("{registered}?code={code}&state={state}&iss={iss}"))
     }
 
-    fn token(&self, basic: Option<&str>, fields: &HashMap<String, String>) -> Response<Full<Bytes>> {
+    fn token(
+        &self,
+        basic: Option<&str>,
+        fields: &HashMap<String, String>,
+    ) -> Response<Full<Bytes>> {
         let of = |name: &str| fields.get(name).map_or("", String::as_str);
         let expected = format!("{CLIENT_ID}:{}", self.client_secret);
         let presented = basic
             .and_then(|b| b.strip_prefix("Basic "))
             .and_then(|b| base64::engine::general_purpose::STANDARD.decode(b).ok());
         if presented.as_deref() != Some(expected.as_bytes()) {
-            return json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": "invalid_client" }));
+            return json_answer(
+                StatusCode::UNAUTHORIZED,
+                &json!({ "error": "invalid_client" }),
+            );
         }
-        let pending = self.codes.lock().unwrap_or_else(PoisonError::into_inner).remove(of("code"));
+        let pending = self
+            .codes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(of("code"));
         let now = SystemClock.now();
-        let Some(pending) = pending.filter(|p| now < p.expires && p.challenge == s256(of("code_verifier"))) else {
-            return json_answer(StatusCode::BAD_REQUEST, &json!({ "error": "invalid_grant" }));
+        let Some(pending) =
+            pending.filter(|p| now < p.expires && p.challenge == s256(of("code_verifier")))
+        else {
+            return json_answer(
+                StatusCode::BAD_REQUEST,
+                &json!({ "error": "invalid_grant" }),
+            );
         };
         match self.id_token(&pending, now) {
             Ok(id_token) => json_answer(
                 StatusCode::OK,
                 &json!({ "access_token": SystemEntropy.token(), "token_type": "Bearer", "expires_in": TOKEN_LIFE.as_secs(), "id_token": id_token }),
             ),
-            Err(_) => json_answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": "server_error" })),
+            Err(_) => json_answer(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                &json!({ "error": "server_error" }),
+            ),
         }
     }
 
     fn id_token(&self, pending: &Pending, now: UnixTime) -> Result<String, MintError> {
         let person = pending.person;
-        let subject = if self.look.legacy_subjects { person.number.to_owned() } else { format!("new-{}", s256(person.number)) };
+        let subject = if self.look.legacy_subjects {
+            person.number.to_owned()
+        } else {
+            format!("new-{}", s256(person.number))
+        };
         let claims = json!({
             "iss": self.issuer, "sub": subject, "aud": CLIENT_ID, "nonce": pending.nonce,
             "iat": now.as_secs(), "exp": (now + TOKEN_LIFE).as_secs(),
@@ -221,7 +299,13 @@ fn s256(verifier: &str) -> String {
 fn json_answer(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/json"),
+    );
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-store"),
+    );
     response
 }

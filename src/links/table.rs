@@ -197,6 +197,10 @@ mod tests {
             .await
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "reads like the question it is"
+    )]
     fn conflicts(result: Result<(), LinkError>) -> bool {
         matches!(result, Err(LinkError::Conflict))
     }

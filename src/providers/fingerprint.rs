@@ -326,6 +326,7 @@ mod tests {
         };
         let own = settings.fingerprint();
         assert_eq!(change(&|_, _| {}), own);
+        #[expect(clippy::type_complexity, reason = "said once")]
         let all: [(&str, &dyn Fn(&mut Settings, &mut settings::Oidc)); 8] = [
             ("owns", &|s, _| {
                 s.owns.issuers.push(Issuer::new("https://b"))

@@ -9,12 +9,12 @@ use http::HeaderMap;
 use http::Response;
 use tokio::time::Instant;
 
+use crate::auth;
 use crate::auth::Answer;
 use crate::auth::AuthError;
 use crate::auth::Presented;
 use crate::auth::Reach;
 use crate::auth::TurnedAway;
-use crate::auth;
 use crate::clock::UnixTime;
 use crate::identity::Outage;
 use crate::identity::Refusal;
@@ -104,7 +104,12 @@ pub(super) fn authority(request: &CanonicalRequest) -> String {
 }
 
 /// Who goes on, by what the route asks and the client presents.
-pub(super) async fn admission(worker: &Worker, asked: &Asked<'_>, route: usize, record: &mut Record) -> Result<Admission, Turned> {
+pub(super) async fn admission(
+    worker: &Worker,
+    asked: &Asked<'_>,
+    route: usize,
+    record: &mut Record,
+) -> Result<Admission, Turned> {
     match asked.kill {
         KillPosition::Deny => return Err(turned(&AuthError::Closed, asked)),
         KillPosition::Off | KillPosition::Freeze | KillPosition::Legacy | KillPosition::Modern => {}
@@ -115,18 +120,40 @@ pub(super) async fn admission(worker: &Worker, asked: &Asked<'_>, route: usize, 
     if route.access == Access::Public {
         return Ok(Admission::Anonymous);
     }
-    let presented = match auth::extract(asked.headers, asked.entry.policy.owners(), &route.credentials) {
+    let presented = match auth::extract(
+        asked.headers,
+        asked.entry.policy.owners(),
+        &route.credentials,
+    ) {
         Ok(presented) => presented,
-        Err(why) => return Err(Box::pin(turn_away(worker, asked, route.on_unauthenticated, Some(&why), record)).await),
+        Err(why) => {
+            return Err(Box::pin(turn_away(
+                worker,
+                asked,
+                route.on_unauthenticated,
+                Some(&why),
+                record,
+            ))
+            .await);
+        }
     };
     let Some(presented) = presented else {
         return match route.access {
             Access::Public | Access::Optional => Ok(Admission::Anonymous),
-            Access::Required => Err(Box::pin(turn_away(worker, asked, route.on_unauthenticated, None, record)).await),
+            Access::Required => Err(Box::pin(turn_away(
+                worker,
+                asked,
+                route.on_unauthenticated,
+                None,
+                record,
+            ))
+            .await),
         };
     };
     match verdict(worker, asked, &presented).await {
-        Ok(verdict) if fulfils(&route.require, &verdict, asked.address) => Ok(Admission::Known(verdict)),
+        Ok(verdict) if fulfils(&route.require, &verdict, asked.address) => {
+            Ok(Admission::Known(verdict))
+        }
         Ok(verdict) => {
             let admitted = &verdict.admitted;
             let why = AuthError::Forbidden {
@@ -134,16 +161,34 @@ pub(super) async fn admission(worker: &Worker, asked: &Asked<'_>, route: usize, 
                 provider: admitted.provider().clone(),
                 class: admitted.class(),
             };
-            Err(Box::pin(turn_away(worker, asked, OnUnauthenticated::Unauthorized, Some(&why), record)).await)
+            Err(Box::pin(turn_away(
+                worker,
+                asked,
+                OnUnauthenticated::Unauthorized,
+                Some(&why),
+                record,
+            ))
+            .await)
         }
-        Err(why) => Err(Box::pin(turn_away(worker, asked, route.on_unauthenticated, Some(&why), record)).await),
+        Err(why) => Err(Box::pin(turn_away(
+            worker,
+            asked,
+            route.on_unauthenticated,
+            Some(&why),
+            record,
+        ))
+        .await),
     }
 }
 
 /// The verdict about a credential: kept from an earlier request, or reached now.
 ///
 /// What does not happen in most requests has its own box, here and above, so that it is no part of every request's future.
-async fn verdict(worker: &Worker, asked: &Asked<'_>, presented: &Presented<'_>) -> Result<Rc<Verdict>, AuthError> {
+async fn verdict(
+    worker: &Worker,
+    asked: &Asked<'_>,
+    presented: &Presented<'_>,
+) -> Result<Rc<Verdict>, AuthError> {
     let digest = worker.verdicts.digest(asked.app, presented.key());
     match kept(worker, asked, &digest) {
         Some(kept) => Ok(kept),
@@ -153,7 +198,9 @@ async fn verdict(worker: &Worker, asked: &Asked<'_>, presented: &Presented<'_>) 
 
 /// The verdict of an earlier request, if it still holds.
 fn kept(worker: &Worker, asked: &Asked<'_>, digest: &Digest) -> Option<Rc<Verdict>> {
-    let kept = worker.verdicts.find(digest, asked.view.snapshot.generation, asked.now)?;
+    let kept = worker
+        .verdicts
+        .find(digest, asked.view.snapshot.generation, asked.now)?;
     if !kept.admitted.still_good(asked.kill, asked.now) {
         worker.verdicts.forget(digest);
         return None;
@@ -164,13 +211,27 @@ fn kept(worker: &Worker, asked: &Asked<'_>, digest: &Digest) -> Option<Rc<Verdic
 }
 
 /// Reaches a verdict, and keeps it.
-async fn reach(worker: &Worker, asked: &Asked<'_>, presented: &Presented<'_>, digest: Digest) -> Result<Rc<Verdict>, AuthError> {
+async fn reach(
+    worker: &Worker,
+    asked: &Asked<'_>,
+    presented: &Presented<'_>,
+    digest: Digest,
+) -> Result<Rc<Verdict>, AuthError> {
     let snapshot = &asked.view.snapshot;
     let metrics = &asked.view.metrics;
     metrics.cache(Cache::Verdict, Lookup::Miss);
     let began = Instant::now();
     let facts = asked.facts();
-    let admitted = snapshot.gate.admit(&asked.entry.policy, presented, &facts, asked.kill, asked.now).await?;
+    let admitted = snapshot
+        .gate
+        .admit(
+            &asked.entry.policy,
+            presented,
+            &facts,
+            asked.kill,
+            asked.now,
+        )
+        .await?;
     let limits = &snapshot.server.limits;
     let denied = |_| AuthError::Forbidden {
         refusal: Refusal::Policy,
@@ -178,10 +239,16 @@ async fn reach(worker: &Worker, asked: &Asked<'_>, presented: &Presented<'_>, di
         class: admitted.class(),
     };
     let settings = &asked.entry.settings;
-    let mut headers = IdentityHeaders::render(&settings.identity_headers, &admitted, limits.identity_bytes).map_err(denied)?;
+    let mut headers =
+        IdentityHeaders::render(&settings.identity_headers, &admitted, limits.identity_bytes)
+            .map_err(denied)?;
     let mut until = admitted.expires().min(asked.now + limits.cache_ttl);
     if let Some(assertion) = &settings.assertion {
-        let terms = auth::Terms { issuer: &assertion.issuer, audience: &assertion.audience, ttl: assertion.ttl };
+        let terms = auth::Terms {
+            issuer: &assertion.issuer,
+            audience: &assertion.audience,
+            ttl: assertion.ttl,
+        };
         let minted = worker.assertions.mint(&admitted, terms, asked.now);
         let (token, ends) = minted.or(Err(AuthError::Unavailable {
             outage: Outage::Malformed,
@@ -189,7 +256,9 @@ async fn reach(worker: &Worker, asked: &Asked<'_>, presented: &Presented<'_>, di
             provider: None,
             class: Some(admitted.class()),
         }))?;
-        headers = headers.with_assertion(assertion.header.clone(), token, limits.identity_bytes).map_err(denied)?;
+        headers = headers
+            .with_assertion(assertion.header.clone(), token, limits.identity_bytes)
+            .map_err(denied)?;
         // A kept assertion always has at least half of its life before it.
         until = until.min(asked.now + ends.since(asked.now) / 2);
     }
@@ -212,7 +281,13 @@ fn count(asked: &Asked<'_>, verdict: &Verdict, took: Duration) {
     let metrics = &asked.view.metrics;
     let (app, admitted) = (AppIndex(asked.app), &verdict.admitted);
     if let Some(provider) = metrics.names().provider(admitted.provider()) {
-        metrics.attempt(app, provider, Flow::from(admitted.class()), Attempt::Success, took);
+        metrics.attempt(
+            app,
+            provider,
+            Flow::from(admitted.class()),
+            Attempt::Success,
+            took,
+        );
     }
     if admitted.arm() == Some(Arm::From) {
         metrics.legacy_credential(app, admitted.class());
@@ -223,10 +298,24 @@ fn count(asked: &Asked<'_>, verdict: &Verdict, took: Duration) {
 fn fulfils(require: &Require, verdict: &Verdict, address: IpAddr) -> bool {
     let identity = verdict.admitted.identity();
     let groups = || identity.attributes.list("groups").unwrap_or_default();
-    (require.groups.is_empty() || groups().iter().any(|has| require.groups.iter().any(|group| **group == **has)))
-        && require.scopes.iter().all(|scope| identity.scopes.contains(scope))
-        && (require.acr.is_empty() || identity.acr.as_ref().is_some_and(|acr| require.acr.contains(acr)))
-        && (require.network.is_empty() || require.network.iter().any(|network| network.contains(&address)))
+    (require.groups.is_empty()
+        || groups()
+            .iter()
+            .any(|has| require.groups.iter().any(|group| **group == **has)))
+        && require
+            .scopes
+            .iter()
+            .all(|scope| identity.scopes.contains(scope))
+        && (require.acr.is_empty()
+            || identity
+                .acr
+                .as_ref()
+                .is_some_and(|acr| require.acr.contains(acr)))
+        && (require.network.is_empty()
+            || require
+                .network
+                .iter()
+                .any(|network| network.contains(&address)))
 }
 
 /// What somebody gets who does not go on; counted and logged.
@@ -244,14 +333,18 @@ async fn turn_away(
         OnUnauthenticated::Auto => {}
         OnUnauthenticated::Unauthorized => {
             let policy = &asked.entry.policy;
-            let answer = why.map_or_else(|| Answer::unauthenticated(policy), |why| why.answer(policy));
+            let answer =
+                why.map_or_else(|| Answer::unauthenticated(policy), |why| why.answer(policy));
             return Turned::Fault(answer.into());
         }
     }
     let authority = authority(asked.request);
     let request = asked.login(&authority);
     let logins = &asked.view.snapshot.logins;
-    match logins.turn_away(&asked.entry.policy, &request, why, asked.kill, asked.now).await {
+    match logins
+        .turn_away(&asked.entry.policy, &request, why, asked.kill, asked.now)
+        .await
+    {
         TurnedAway::Page(response) => Turned::Page(Box::new(response)),
         TurnedAway::Answer(answer) => Turned::Fault(answer.into()),
     }
@@ -264,20 +357,47 @@ fn turned(why: &AuthError, asked: &Asked<'_>) -> Turned {
 /// Counts and logs a credential that was not honoured.
 fn tell(worker: &Worker, asked: &Asked<'_>, why: &AuthError, record: &mut Record) {
     let (provider, class, attempt) = match why {
-        AuthError::Refused { refusal, provider, class } => (provider.as_ref(), *class, Attempt::Rejected(*refusal)),
-        AuthError::Forbidden { refusal, provider, class } => (Some(provider), Some(*class), Attempt::Rejected(*refusal)),
-        AuthError::Unavailable { outage, provider, class, .. } => (provider.as_ref(), *class, Attempt::Unavailable(*outage)),
+        AuthError::Refused {
+            refusal,
+            provider,
+            class,
+        } => (provider.as_ref(), *class, Attempt::Rejected(*refusal)),
+        AuthError::Forbidden {
+            refusal,
+            provider,
+            class,
+        } => (Some(provider), Some(*class), Attempt::Rejected(*refusal)),
+        AuthError::Unavailable {
+            outage,
+            provider,
+            class,
+            ..
+        } => (provider.as_ref(), *class, Attempt::Unavailable(*outage)),
         AuthError::Closed => return,
     };
     record.refused = Some((provider.cloned(), class, attempt));
     let metrics = &asked.view.metrics;
     let place = provider.and_then(|provider| metrics.names().provider(provider));
     if let (Some(place), Some(class)) = (place, class) {
-        metrics.attempt(AppIndex(asked.app), place, Flow::from(class), attempt, Duration::ZERO);
+        metrics.attempt(
+            AppIndex(asked.app),
+            place,
+            Flow::from(class),
+            attempt,
+            Duration::ZERO,
+        );
     }
     let decision = match (attempt, provider) {
-        (Attempt::Rejected(reason), provider) => Decision::Refused { reason, provider, credential: class },
-        (Attempt::Unavailable(reason), Some(provider)) => Decision::Unavailable { reason, provider, credential: class },
+        (Attempt::Rejected(reason), provider) => Decision::Refused {
+            reason,
+            provider,
+            credential: class,
+        },
+        (Attempt::Unavailable(reason), Some(provider)) => Decision::Unavailable {
+            reason,
+            provider,
+            credential: class,
+        },
         (Attempt::Unavailable(_) | Attempt::Success | Attempt::Abandoned, _) => return,
     };
     worker.decisions.write(&DecisionRecord {

@@ -67,7 +67,12 @@ impl<B, E: OnEnd> ResponseBody<B, E> {
 
     /// The upstream's content. Its connection goes back to the pool when the last byte has come, and is closed when this
     /// is dropped before.
-    pub(super) fn upstream(incoming: Incoming, lease: Lease<B>, trailers: Option<Arc<Protected>>, end: E) -> Self {
+    pub(super) fn upstream(
+        incoming: Incoming,
+        lease: Lease<B>,
+        trailers: Option<Arc<Protected>>,
+        end: E,
+    ) -> Self {
         let mut body = Self {
             content: Content::Upstream {
                 incoming,
@@ -96,7 +101,10 @@ impl<B, E: OnEnd> Body for ResponseBody<B, E> {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
         let polled = match &mut this.content {
             Content::Empty => None,
@@ -104,9 +112,14 @@ impl<B, E: OnEnd> Body for ResponseBody<B, E> {
                 let bytes = std::mem::take(bytes);
                 (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
             }
-            Content::Upstream { incoming, trailers, .. } => match ready!(Pin::new(incoming).poll_frame(cx)) {
+            Content::Upstream {
+                incoming, trailers, ..
+            } => match ready!(Pin::new(incoming).poll_frame(cx)) {
                 Some(Ok(frame)) if frame.is_trailers() => {
-                    let passing = frame.into_trailers().ok().and_then(|fields| passing(&fields, trailers.as_deref()?));
+                    let passing = frame
+                        .into_trailers()
+                        .ok()
+                        .and_then(|fields| passing(&fields, trailers.as_deref()?));
                     passing.map(|fields| Ok(Frame::trailers(fields)))
                 }
                 other => other,
@@ -142,7 +155,9 @@ impl<B, E: OnEnd> Body for ResponseBody<B, E> {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Empty => SizeHint::with_exact(0),
-            Content::Full(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
+            Content::Full(bytes) => {
+                SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+            }
             Content::Upstream { incoming, .. } => incoming.size_hint(),
         }
     }
@@ -166,11 +181,16 @@ struct Meter<E: OnEnd> {
 
 impl<E: OnEnd> Meter<E> {
     const fn new(end: E) -> Self {
-        Self { end: Some(end), bytes: 0 }
+        Self {
+            end: Some(end),
+            bytes: 0,
+        }
     }
 
     fn count(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.bytes = self
+            .bytes
+            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
     fn end(&mut self, ended: Ended) {

@@ -22,7 +22,6 @@ use crate::telemetry::Pseudonyms;
 pub(crate) struct Conn {
     id: u64,
     peer: SocketAddr,
-    local: SocketAddr,
     tls: Option<TlsInfo>,
     limits: Arc<Limits>,
     vitals: Arc<Vitals>,
@@ -35,6 +34,10 @@ pub(crate) struct Conn {
 
 /// What TLS told about the client.
 #[derive(Clone, Debug)]
+#[expect(
+    dead_code,
+    reason = "for client certificates, which no listener asks for yet"
+)]
 pub(crate) struct TlsInfo {
     /// The server name the client asked for, lower case.
     pub(crate) sni: Option<Box<str>>,
@@ -50,8 +53,6 @@ pub(crate) struct Arrival {
     pub(crate) id: u64,
     /// The other end; behind a listed peer what its PROXY protocol header says. IPv4-mapped addresses are IPv4 here.
     pub(crate) peer: SocketAddr,
-    /// Our end.
-    pub(crate) local: SocketAddr,
     /// `None`: cleartext.
     pub(crate) tls: Option<TlsInfo>,
     /// As they were when the connection came.
@@ -68,7 +69,6 @@ impl Conn {
         Rc::new(Self {
             id: arrival.id,
             peer: arrival.peer,
-            local: arrival.local,
             tls: arrival.tls,
             limits: arrival.limits,
             vitals: arrival.vitals,
@@ -128,12 +128,15 @@ impl Conn {
 
     /// What forwarding fields say about this connection; rendered once.
     pub(crate) fn hop(&self) -> &Hop {
-        self.hop.get_or_init(|| Hop::new(self.peer.ip(), self.secure()))
+        self.hop
+            .get_or_init(|| Hop::new(self.peer.ip(), self.secure()))
     }
 
     /// The peer in logs; made once.
     pub(crate) fn pseudonym(&self, pseudonyms: &Pseudonyms) -> Pseudonym {
-        *self.pseudonym.get_or_init(|| pseudonyms.of_address(self.peer.ip()))
+        *self
+            .pseudonym
+            .get_or_init(|| pseudonyms.of_address(self.peer.ip()))
     }
 
     /// The authority of the last host seen here, when this one is equal byte for byte.
@@ -155,7 +158,6 @@ impl Conn {
         Self::new(Arrival {
             id: 1,
             peer: SocketAddr::from(([203, 0, 113, 7], 40_000)),
-            local: SocketAddr::from(([127, 0, 0, 1], 80)),
             tls: secure.then_some(TlsInfo {
                 sni: None,
                 client_certificate: None,

@@ -14,9 +14,9 @@ use crate::proxy::client_body::ClientBody;
 use crate::proxy::conn::Conn;
 use crate::proxy::identity_headers::IdentityHeaders;
 use crate::proxy::record::Record;
-use crate::proxy::respond::Fault;
 use crate::proxy::reply::Reply;
 use crate::proxy::reply::fault;
+use crate::proxy::respond::Fault;
 use crate::proxy::snapshot::AppEntry;
 use crate::proxy::upgrade::Handshake;
 use crate::proxy::upstream::Target;
@@ -48,7 +48,11 @@ pub(super) struct Passage<'a> {
 impl Passage<'_> {
     /// The upstream of the route, or of the application.
     pub(super) fn target(&self) -> &Arc<Target> {
-        self.app.routes.get(self.route).and_then(Option::as_ref).unwrap_or(&self.app.target)
+        self.app
+            .routes
+            .get(self.route)
+            .and_then(Option::as_ref)
+            .unwrap_or(&self.app.target)
     }
 
     /// The head that the application gets.
@@ -95,14 +99,20 @@ pub(super) async fn forward(
     let head = || passage.head(conn, &parts.headers, request, &given, None);
     let body = (!body.is_empty()).then_some(body);
     let worker = Rc::clone(&record.worker);
-    match worker.pool.send(passage.target(), &passage.app.head, body, head).await {
+    match worker
+        .pool
+        .send(passage.target(), &passage.app.head, body, head)
+        .await
+    {
         Ok(answer) => {
             // The application has begun to answer: both sides may talk in turns now.
             record.sent.unpace();
             record.status = answer.status().as_u16();
             let mut response = answer.into_response(record);
             if conn.must_close() {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                response
+                    .headers_mut()
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             response
         }

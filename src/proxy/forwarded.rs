@@ -45,7 +45,13 @@ impl Hop {
     }
 
     /// Adds the forwarding fields for a request to `host`. `client` is looked at only when its peer is `trusted`.
-    pub(super) fn write(&self, host: &HeaderValue, trusted: bool, client: &HeaderMap, into: &mut HeaderMap) {
+    pub(super) fn write(
+        &self,
+        host: &HeaderValue,
+        trusted: bool,
+        client: &HeaderMap,
+        into: &mut HeaderMap,
+    ) {
         let element = self.element(host);
         if !trusted {
             into.insert(X_FORWARDED_FOR, self.peer.clone());
@@ -54,10 +60,20 @@ impl Hop {
             into.insert(header::FORWARDED, element);
             return;
         }
-        into.insert(X_FORWARDED_FOR, appended(client, &X_FORWARDED_FOR, &self.peer));
-        into.insert(header::FORWARDED, appended(client, &header::FORWARDED, &element));
-        let proto = said_once(client, &X_FORWARDED_PROTO).filter(|v| matches!(v.as_bytes(), b"http" | b"https"));
-        into.insert(X_FORWARDED_PROTO, proto.cloned().unwrap_or_else(|| self.proto()));
+        into.insert(
+            X_FORWARDED_FOR,
+            appended(client, &X_FORWARDED_FOR, &self.peer),
+        );
+        into.insert(
+            header::FORWARDED,
+            appended(client, &header::FORWARDED, &element),
+        );
+        let proto = said_once(client, &X_FORWARDED_PROTO)
+            .filter(|v| matches!(v.as_bytes(), b"http" | b"https"));
+        into.insert(
+            X_FORWARDED_PROTO,
+            proto.cloned().unwrap_or_else(|| self.proto()),
+        );
         let named = said_once(client, &X_FORWARDED_HOST).filter(|v| is_authority(v.as_bytes()));
         into.insert(X_FORWARDED_HOST, named.unwrap_or(host).clone());
         if let Some(port) = said_once(client, &X_FORWARDED_PORT)
@@ -135,14 +151,15 @@ fn appended(headers: &HeaderMap, name: &HeaderName, element: &HeaderValue) -> He
 /// Whether bytes can only be a host and a port, with nothing that would have to be quoted.
 fn is_authority(bytes: &[u8]) -> bool {
     !bytes.is_empty()
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'))
+        && bytes.iter().all(|b| {
+            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+        })
 }
 
 /// Addresses and hosts are visible ASCII; anything else would be nobody's address.
 fn text(value: String) -> HeaderValue {
-    HeaderValue::from_maybe_shared(Bytes::from(value)).unwrap_or(HeaderValue::from_static("unknown"))
+    HeaderValue::from_maybe_shared(Bytes::from(value))
+        .unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 #[cfg(test)]
@@ -160,8 +177,16 @@ mod tests {
     #[track_caller]
     fn written(hop: &Hop, trusted: bool, client: &HeaderMap, expected: &[(&str, &str)]) {
         let mut into = HeaderMap::new();
-        hop.write(&HeaderValue::from_static("app.test"), trusted, client, &mut into);
-        let mut seen: Vec<_> = into.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+        hop.write(
+            &HeaderValue::from_static("app.test"),
+            trusted,
+            client,
+            &mut into,
+        );
+        let mut seen: Vec<_> = into
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.to_str().unwrap()))
+            .collect();
         seen.sort_unstable();
         assert_eq!(seen, expected);
     }
@@ -169,7 +194,11 @@ mod tests {
     #[test]
     fn a_stranger_is_described_by_its_connection_alone() {
         let hop = Hop::new("203.0.113.9".parse().unwrap(), true);
-        let client = fields(&[("x-forwarded-for", "10.0.0.1"), ("forwarded", "for=10.0.0.1"), ("x-forwarded-prefix", "/evil")]);
+        let client = fields(&[
+            ("x-forwarded-for", "10.0.0.1"),
+            ("forwarded", "for=10.0.0.1"),
+            ("x-forwarded-prefix", "/evil"),
+        ]);
         for _ in 0..2 {
             written(
                 &hop,
@@ -202,7 +231,10 @@ mod tests {
             true,
             &client,
             &[
-                ("forwarded", "for=198.51.100.7, for=10.0.0.2;proto=http;host=\"app.test\""),
+                (
+                    "forwarded",
+                    "for=198.51.100.7, for=10.0.0.2;proto=http;host=\"app.test\"",
+                ),
                 ("x-forwarded-for", "198.51.100.7, 10.0.0.3, 10.0.0.2"),
                 ("x-forwarded-host", "www.test"),
                 ("x-forwarded-port", "443"),
@@ -227,7 +259,10 @@ mod tests {
             true,
             &client,
             &[
-                ("forwarded", "for=\"[2001:db8::1]\";proto=http;host=\"app.test\""),
+                (
+                    "forwarded",
+                    "for=\"[2001:db8::1]\";proto=http;host=\"app.test\"",
+                ),
                 ("x-forwarded-for", "2001:db8::1"),
                 ("x-forwarded-host", "app.test"),
                 ("x-forwarded-proto", "http"),

@@ -12,34 +12,149 @@ const INLINE: usize = 64;
 /// Identity, forwarding, framing and hop-by-hop names, folded. Sorted by what they are for.
 const NAMES: &[&str] = &[
     // Framing and hop-by-hop (RFC 9110 §7.6.1): written by us or by nobody. Look-alikes fold to them.
-    "connection", "content-length", "expect", "http2-settings", "keep-alive", "proxy-authenticate", "proxy-authentication-info",
-    "proxy-authorization", "proxy-connection", "te", "trailer", "trailers", "transfer-encoding", "upgrade",
+    "connection",
+    "content-length",
+    "expect",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
     // Handled by name in `upstream_head`; here for their look-alikes.
-    "authorization", "cookie", "cookie2", "host",
+    "authorization",
+    "cookie",
+    "cookie2",
+    "host",
     // A WebSocket handshake is written by `upgrade` only.
-    "sec-websocket-accept", "sec-websocket-extensions", "sec-websocket-key", "sec-websocket-protocol", "sec-websocket-version",
+    "sec-websocket-accept",
+    "sec-websocket-extensions",
+    "sec-websocket-key",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
     // Where a request came from and went to: written by `forwarded`.
-    "cf-connecting-ip", "cf-connecting-ipv6", "client-ip", "fastly-client-ip", "forwarded", "forwarded-for", "http-client-ip",
-    "remote-addr", "remote-host", "true-client-ip", "x-client-ip", "x-cluster-client-ip", "x-host", "x-http-host-override",
-    "x-override-url", "x-proxyuser-ip", "x-real-ip", "x-remote-addr", "x-remote-ip", "x-rewrite-url", "x-script-name",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "client-ip",
+    "fastly-client-ip",
+    "forwarded",
+    "forwarded-for",
+    "http-client-ip",
+    "remote-addr",
+    "remote-host",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-host",
+    "x-http-host-override",
+    "x-override-url",
+    "x-proxyuser-ip",
+    "x-real-ip",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-rewrite-url",
+    "x-script-name",
     // What identity-aware proxies and single sign-on agents write.
-    "auth-type", "auth-user", "client-cert", "client-cert-chain", "ct-remote-user", "eppn", "http-remote-user", "proxy-user",
-    "remote-email", "remote-group", "remote-groups", "remote-name", "remote-user", "smuser", "smserversessionid",
-    "teleport-jwt-assertion", "x-access-token-subject", "x-anonymous-consumer", "x-apigateway-api-userinfo", "x-arr-clientcert",
-    "x-auth", "x-consumer-custom-id", "x-consumer-groups", "x-consumer-id", "x-consumer-username", "x-credential-identifier",
-    "x-email", "x-endpoint-api-userinfo", "x-goog-iap-jwt-assertion", "x-group", "x-groups", "x-id-token", "x-logged-in-user",
-    "x-proxy-remote-user", "x-proxy-user", "x-remote", "x-role", "x-roles", "x-token-subject", "x-trusted-user", "x-user",
-    "x-user-email", "x-user-groups", "x-user-id", "x-user-name", "x-user-roles", "x-userinfo", "x-username",
+    "auth-type",
+    "auth-user",
+    "client-cert",
+    "client-cert-chain",
+    "ct-remote-user",
+    "eppn",
+    "http-remote-user",
+    "proxy-user",
+    "remote-email",
+    "remote-group",
+    "remote-groups",
+    "remote-name",
+    "remote-user",
+    "smuser",
+    "smserversessionid",
+    "teleport-jwt-assertion",
+    "x-access-token-subject",
+    "x-anonymous-consumer",
+    "x-apigateway-api-userinfo",
+    "x-arr-clientcert",
+    "x-auth",
+    "x-consumer-custom-id",
+    "x-consumer-groups",
+    "x-consumer-id",
+    "x-consumer-username",
+    "x-credential-identifier",
+    "x-email",
+    "x-endpoint-api-userinfo",
+    "x-goog-iap-jwt-assertion",
+    "x-group",
+    "x-groups",
+    "x-id-token",
+    "x-logged-in-user",
+    "x-proxy-remote-user",
+    "x-proxy-user",
+    "x-remote",
+    "x-role",
+    "x-roles",
+    "x-token-subject",
+    "x-trusted-user",
+    "x-user",
+    "x-user-email",
+    "x-user-groups",
+    "x-user-id",
+    "x-user-name",
+    "x-user-roles",
+    "x-userinfo",
+    "x-username",
     // The WebSphere plug-in's names; the leading `$` is folded away.
-    "wsat", "wscc", "wsis", "wspc", "wsra", "wsrh", "wsru", "wssc", "wssn", "wssp", "wsst",
+    "wsat",
+    "wscc",
+    "wsis",
+    "wspc",
+    "wsra",
+    "wsrh",
+    "wsru",
+    "wssc",
+    "wssn",
+    "wssp",
+    "wsst",
 ];
 
 /// Beginnings of folded names: every name that begins so is protected.
 const PREFIXES: &[&str] = &[
-    "authferry-", "cf-access-", "iv-", "oam-", "oidc-", "osso-", "remote-user-", "shib-", "sm-", "ssl-client-", "tailscale-",
-    "wl-proxy-", "x-amzn-oidc-", "x-auth-", "x-authentik-", "x-authenticated-", "x-authferry", "x-client-cert", "x-envoy-",
-    "x-forwarded-", "x-goog-authenticated-user-", "x-ms-client-principal", "x-ms-token-", "x-original-", "x-pomerium-", "x-remote-",
-    "x-ssl-", "x-tls-client-", "x-token-user-", "x-vouch-", "x-webauth-",
+    "authferry-",
+    "cf-access-",
+    "iv-",
+    "oam-",
+    "oidc-",
+    "osso-",
+    "remote-user-",
+    "shib-",
+    "sm-",
+    "ssl-client-",
+    "tailscale-",
+    "wl-proxy-",
+    "x-amzn-oidc-",
+    "x-auth-",
+    "x-authentik-",
+    "x-authenticated-",
+    "x-authferry",
+    "x-client-cert",
+    "x-envoy-",
+    "x-forwarded-",
+    "x-goog-authenticated-user-",
+    "x-ms-client-principal",
+    "x-ms-token-",
+    "x-original-",
+    "x-pomerium-",
+    "x-remote-",
+    "x-ssl-",
+    "x-tls-client-",
+    "x-token-user-",
+    "x-vouch-",
+    "x-webauth-",
 ];
 
 /// The names that no client may say: a built-in list, and every name that any loaded application can be sent.
@@ -57,7 +172,9 @@ impl Protected {
         let mut shadows_plain = false;
         let mut names: Vec<String> = NAMES.iter().map(|&name| name.to_owned()).collect();
         for name in emitted {
-            shadows_plain |= PLAIN.iter().any(|plain| fold(plain.as_str()) == fold(name.as_str()));
+            shadows_plain |= PLAIN
+                .iter()
+                .any(|plain| fold(plain.as_str()) == fold(name.as_str()));
             names.push(fold(name.as_str()));
         }
         let size = (names.len() * 2).next_power_of_two();
@@ -107,8 +224,14 @@ impl Protected {
 
 fn begins_protected(folded: &[u8]) -> bool {
     // Most names of clients begin with another letter than any prefix, or are `sec-…`.
-    let may = matches!(folded.first(), Some(b'a' | b'c' | b'i' | b'o' | b'r' | b's' | b't' | b'w' | b'x'));
-    may && !folded.starts_with(b"sec-") && PREFIXES.iter().any(|prefix| folded.starts_with(prefix.as_bytes()))
+    let may = matches!(
+        folded.first(),
+        Some(b'a' | b'c' | b'i' | b'o' | b'r' | b's' | b't' | b'w' | b'x')
+    );
+    may && !folded.starts_with(b"sec-")
+        && PREFIXES
+            .iter()
+            .any(|prefix| folded.starts_with(prefix.as_bytes()))
 }
 
 /// The spelling in which names are compared: lower case, each run of non-alphanumerics one `-`, outer `-` cut.
@@ -149,9 +272,9 @@ fn fold_into<'a>(name: &str, buffer: &'a mut [u8; INLINE]) -> Option<&'a [u8]> {
 
 /// FNV-1a, 32 bits: names are short, and an attacker gains nothing from collisions in a table he cannot add to.
 fn hash(folded: &[u8]) -> u32 {
-    folded
-        .iter()
-        .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    folded.iter().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 /// Where a hash begins to look. `size` is a power of two.
@@ -191,13 +314,44 @@ mod tests {
     fn every_spelling_of_an_identity_header_is_protected() {
         let protected = Protected::new([&name("x-crm-login")]);
         for spelling in [
-            "X-Remote-User", "x_remote_user", "X.Remote.User", "X-Remote_User", "X~Remote~User", "X'Remote'User", "X-Remote-User-",
-            "-X-Remote-User", "X--Remote--User", "REMOTE_USER", "Remote-User", "SM_USER", "X-WEBAUTH-USER", "X-Forwarded-User",
-            "X_Forwarded_Email", "X-Forwarded-Preferred-Username", "OIDC_CLAIM_sub", "SSL_CLIENT_S_DN", "X-Auth-Request-User",
-            "X-Auth-Subject", "X-Authferry-Debug", "X-User", "X-Email", "X-Groups", "X-Amzn-Oidc-Data",
-            "X-Goog-Authenticated-User-Email", "X-MS-CLIENT-PRINCIPAL", "X-MS-CLIENT-PRINCIPAL-NAME", "Cf-Access-Jwt-Assertion",
-            "X-SSL-Client-CN", "X-Client-Cert", "X-Forwarded-Client-Cert", "Proxy-Authorization", "$WSRU", "iv-user",
-            "X-CRM-Login", "x_crm_login", "x.crm-login_",
+            "X-Remote-User",
+            "x_remote_user",
+            "X.Remote.User",
+            "X-Remote_User",
+            "X~Remote~User",
+            "X'Remote'User",
+            "X-Remote-User-",
+            "-X-Remote-User",
+            "X--Remote--User",
+            "REMOTE_USER",
+            "Remote-User",
+            "SM_USER",
+            "X-WEBAUTH-USER",
+            "X-Forwarded-User",
+            "X_Forwarded_Email",
+            "X-Forwarded-Preferred-Username",
+            "OIDC_CLAIM_sub",
+            "SSL_CLIENT_S_DN",
+            "X-Auth-Request-User",
+            "X-Auth-Subject",
+            "X-Authferry-Debug",
+            "X-User",
+            "X-Email",
+            "X-Groups",
+            "X-Amzn-Oidc-Data",
+            "X-Goog-Authenticated-User-Email",
+            "X-MS-CLIENT-PRINCIPAL",
+            "X-MS-CLIENT-PRINCIPAL-NAME",
+            "Cf-Access-Jwt-Assertion",
+            "X-SSL-Client-CN",
+            "X-Client-Cert",
+            "X-Forwarded-Client-Cert",
+            "Proxy-Authorization",
+            "$WSRU",
+            "iv-user",
+            "X-CRM-Login",
+            "x_crm_login",
+            "x.crm-login_",
         ] {
             assert!(protected.contains(&name(spelling)), "{spelling}");
         }
@@ -207,9 +361,24 @@ mod tests {
     fn framing_and_forwarding_are_protected_in_disguise_too() {
         let protected = Protected::new([]);
         for spelling in [
-            "content_length", "Transfer.Encoding", "transfer-encoding_", "Keep_Alive", "Expect", "TE", "Upgrade", "Host_", "Cookie_",
-            "Author-ization-", "X-Forwarded-Prefix", "x_forwarded_proto", "X-Real-IP", "X-Original-URL", "X-Rewrite-URL",
-            "X-Envoy-Original-Path", "Forwarded", "Sec-WebSocket-Key",
+            "content_length",
+            "Transfer.Encoding",
+            "transfer-encoding_",
+            "Keep_Alive",
+            "Expect",
+            "TE",
+            "Upgrade",
+            "Host_",
+            "Cookie_",
+            "Author-ization-",
+            "X-Forwarded-Prefix",
+            "x_forwarded_proto",
+            "X-Real-IP",
+            "X-Original-URL",
+            "X-Rewrite-URL",
+            "X-Envoy-Original-Path",
+            "Forwarded",
+            "Sec-WebSocket-Key",
         ] {
             let expected = spelling != "Author-ization-";
             assert_eq!(protected.contains(&name(spelling)), expected, "{spelling}");
@@ -220,8 +389,21 @@ mod tests {
     fn what_browsers_and_programs_send_passes() {
         let protected = Protected::new([]);
         for spelling in [
-            "accept", "user-agent", "sec-fetch-mode", "sec-ch-ua-platform", "x-requested-with", "x-csrf-token", "traceparent",
-            "grpc-timeout", "priority", "x-api-version", "if-none-match", "range", "origin", "soapaction", "x-authorize-me",
+            "accept",
+            "user-agent",
+            "sec-fetch-mode",
+            "sec-ch-ua-platform",
+            "x-requested-with",
+            "x-csrf-token",
+            "traceparent",
+            "grpc-timeout",
+            "priority",
+            "x-api-version",
+            "if-none-match",
+            "range",
+            "origin",
+            "soapaction",
+            "x-authorize-me",
         ] {
             assert!(!protected.contains(&name(spelling)), "{spelling}");
         }
@@ -251,7 +433,10 @@ mod tests {
         }
         for prefix in PREFIXES {
             assert_eq!(fold(prefix), prefix.trim_end_matches('-'));
-            assert!(begins_protected(format!("{prefix}x").as_bytes()), "{prefix}");
+            assert!(
+                begins_protected(format!("{prefix}x").as_bytes()),
+                "{prefix}"
+            );
         }
     }
 

@@ -86,8 +86,12 @@ impl Record {
             SendError::Busy => UpstreamError::NoOrigin,
             SendError::Connect(ConnectError::Tls(_)) => UpstreamError::Tls,
             SendError::Connect(ConnectError::Unresolved(_)) => UpstreamError::NoOrigin,
-            SendError::Connect(ConnectError::Io(_) | ConnectError::Protocol(_)) => UpstreamError::Connect,
-            SendError::Connect(ConnectError::Timeout) | SendError::ConnectTimeout => UpstreamError::Connect,
+            SendError::Connect(ConnectError::Io(_) | ConnectError::Protocol(_)) => {
+                UpstreamError::Connect
+            }
+            SendError::Connect(ConnectError::Timeout) | SendError::ConnectTimeout => {
+                UpstreamError::Connect
+            }
             SendError::Timeout => UpstreamError::Timeout,
             SendError::Broken(_) => UpstreamError::Reset,
             SendError::BadAnswer(AnswerFault::Handshake) => UpstreamError::Upgrade,
@@ -99,18 +103,33 @@ impl Record {
     }
 
     fn span(&self, took: Duration) -> Span {
-        let app = self.app.and_then(|app| self.view.snapshot.apps.get(app)).map_or("none", |app| app.settings.id.as_str());
-        let method = self.request.as_ref().map_or("-", |request| request.method().as_str());
+        let app = self
+            .app
+            .and_then(|app| self.view.snapshot.apps.get(app))
+            .map_or("none", |app| app.settings.id.as_str());
+        let method = self
+            .request
+            .as_ref()
+            .map_or("-", |request| request.method().as_str());
         let text = |text: &str| Value::Text(text.to_owned());
         let mut attributes = vec![
             ("http.request.method", text(method)),
-            ("http.response.status_code", Value::Number(self.status.into())),
+            (
+                "http.response.status_code",
+                Value::Number(self.status.into()),
+            ),
             ("authferry.app", text(app)),
             ("authferry.request_id", text(self.request_id.as_str())),
         ];
         if let Some(verdict) = &self.verdict {
-            attributes.push(("authferry.provider", text(verdict.admitted.provider().as_str())));
-            attributes.push(("authferry.credential", text(verdict.admitted.class().as_str())));
+            attributes.push((
+                "authferry.provider",
+                text(verdict.admitted.provider().as_str()),
+            ));
+            attributes.push((
+                "authferry.credential",
+                text(verdict.admitted.class().as_str()),
+            ));
         }
         Span {
             context: self.trace,
@@ -127,8 +146,15 @@ impl Record {
 impl OnEnd for Record {
     fn end(self, bytes: u64, ended: Ended) {
         let took = self.began.elapsed();
-        self.view.metrics.request(self.app_index(), self.status, took);
-        if let Some(traces) = self.worker.traces.as_ref().filter(|_| self.trace.is_sampled()) {
+        self.view
+            .metrics
+            .request(self.app_index(), self.status, took);
+        if let Some(traces) = self
+            .worker
+            .traces
+            .as_ref()
+            .filter(|_| self.trace.is_sampled())
+        {
             traces.record(self.span(took));
         }
         if !self.worker.access.is_on() {
@@ -138,7 +164,11 @@ impl OnEnd for Record {
         let app = self.app.and_then(|app| snapshot.apps.get(app));
         let admitted = self.verdict.as_ref().map(|verdict| &verdict.admitted);
         let (provider, credential, attempt) = match (admitted, &self.refused) {
-            (Some(admitted), _) => (Some(admitted.provider()), Some(admitted.class()), Some(Attempt::Success)),
+            (Some(admitted), _) => (
+                Some(admitted.provider()),
+                Some(admitted.class()),
+                Some(Attempt::Success),
+            ),
             (None, Some((provider, class, attempt))) => (provider.as_ref(), *class, Some(*attempt)),
             (None, None) => (None, None, None),
         };
@@ -152,7 +182,10 @@ impl OnEnd for Record {
             trace: Some(&self.trace),
             client: self.client,
             app: app.map(|app| &app.settings.id),
-            method: self.request.as_ref().map_or("-", |request| request.method().as_str()),
+            method: self
+                .request
+                .as_ref()
+                .map_or("-", |request| request.method().as_str()),
             path: self.request.as_ref().map_or("-", CanonicalRequest::path),
             version: self.version,
             status: self.status,

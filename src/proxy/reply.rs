@@ -12,8 +12,8 @@ use crate::proxy::canonical::BadRequest;
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::conn::Conn;
 use crate::proxy::record::Record;
-use crate::proxy::respond::Fault;
 use crate::proxy::respond;
+use crate::proxy::respond::Fault;
 
 /// The answer that hyper gets.
 pub(super) type Reply = Response<ResponseBody<ClientBody, Record>>;
@@ -68,7 +68,9 @@ pub(super) fn page(response: Response<Bytes>, conn: &Conn, mut record: Record) -
     let (mut parts, body) = response.into_parts();
     record.status = parts.status.as_u16();
     if conn.must_close() {
-        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        parts
+            .headers
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if let Ok(id) = HeaderValue::from_str(record.request_id.as_str()) {
         parts.headers.insert("x-request-id", id);

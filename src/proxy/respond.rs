@@ -4,6 +4,8 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+use std::error::Error as _;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use http::HeaderValue;
@@ -11,6 +13,7 @@ use http::Response;
 use http::StatusCode;
 use http::header;
 
+use crate::proxy::client_body::ClientBodyError;
 use crate::proxy::identity_headers::HeaderDenial;
 use crate::proxy::upgrade::HandshakeError;
 use crate::proxy::upstream::SendError;
@@ -33,8 +36,6 @@ pub(crate) enum Fault {
     WebSocketVersion,
     /// No application has this host.
     UnknownHost,
-    /// The connection's certificate does not cover the host of the request (RFC 9110 §15.5.20).
-    Misdirected,
     /// Nobody was admitted; with the values of `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3).
     Unauthorized(Vec<HeaderValue>),
     /// Somebody was, and may not; or no route matches.
@@ -62,7 +63,6 @@ impl Fault {
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownHost => StatusCode::NOT_FOUND,
-            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Unavailable(_) | Self::Shed(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -76,20 +76,49 @@ impl Fault {
     const fn words(&self) -> (&'static str, &'static str) {
         match self {
             Self::BadRequest => ("Bad request", "The request could not be understood."),
-            Self::TargetTooLong => ("Address too long", "The address of the request is too long."),
-            Self::HeadTooLarge => ("Request too large", "The request has too many or too large header fields or cookies."),
-            Self::Version => ("Version not supported", "This version of HTTP is not supported."),
-            Self::BodyTooSlow => ("Request timeout", "The request was not sent in time. Please try again."),
-            Self::WebSocketVersion => ("Upgrade required", "Only version 13 of the WebSocket protocol is supported."),
+            Self::TargetTooLong => (
+                "Address too long",
+                "The address of the request is too long.",
+            ),
+            Self::HeadTooLarge => (
+                "Request too large",
+                "The request has too many or too large header fields or cookies.",
+            ),
+            Self::Version => (
+                "Version not supported",
+                "This version of HTTP is not supported.",
+            ),
+            Self::BodyTooSlow => (
+                "Request timeout",
+                "The request was not sent in time. Please try again.",
+            ),
+            Self::WebSocketVersion => (
+                "Upgrade required",
+                "Only version 13 of the WebSocket protocol is supported.",
+            ),
             Self::UnknownHost => ("Not found", "There is no such site here."),
-            Self::Misdirected => ("Misdirected request", "This site is not served over this connection. Please try again."),
             Self::Unauthorized(_) => ("Sign-in required", "Please sign in and try again."),
             Self::Forbidden => ("Access denied", "You do not have access to this page."),
-            Self::Unavailable(_) => ("Temporarily unavailable", "Your access cannot be checked right now. Please try again in a moment."),
-            Self::Shed(_) => ("Temporarily unavailable", "There are too many requests right now. Please try again in a moment."),
-            Self::BadGateway => ("Application not reachable", "The application did not answer properly. Please try again in a moment."),
-            Self::GatewayTimeout => ("Application too slow", "The application did not answer in time. Please try again in a moment."),
-            Self::Internal => ("Something went wrong", "The request could not be completed. Please try again in a moment."),
+            Self::Unavailable(_) => (
+                "Temporarily unavailable",
+                "Your access cannot be checked right now. Please try again in a moment.",
+            ),
+            Self::Shed(_) => (
+                "Temporarily unavailable",
+                "There are too many requests right now. Please try again in a moment.",
+            ),
+            Self::BadGateway => (
+                "Application not reachable",
+                "The application did not answer properly. Please try again in a moment.",
+            ),
+            Self::GatewayTimeout => (
+                "Application too slow",
+                "The application did not answer in time. Please try again in a moment.",
+            ),
+            Self::Internal => (
+                "Something went wrong",
+                "The request could not be completed. Please try again in a moment.",
+            ),
         }
     }
 
@@ -104,7 +133,6 @@ impl Fault {
             Self::BodyTooSlow => "request_timeout",
             Self::WebSocketVersion => "upgrade_required",
             Self::UnknownHost => "not_found",
-            Self::Misdirected => "misdirected",
             Self::Unauthorized(_) => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::Unavailable(_) => "unavailable",
@@ -126,7 +154,6 @@ impl Fault {
             | Self::WebSocketVersion
             | Self::Internal => true,
             Self::UnknownHost
-            | Self::Misdirected
             | Self::Unauthorized(_)
             | Self::Forbidden
             | Self::Unavailable(_)
@@ -142,11 +169,26 @@ impl From<&SendError> for Fault {
         match error {
             SendError::Head(error) => Self::from(*error),
             SendError::Busy => Self::Shed(1),
-            SendError::Connect(_) | SendError::Broken(_) | SendError::BadAnswer(_) => Self::BadGateway,
+            SendError::Connect(_) | SendError::Broken(_) | SendError::BadAnswer(_) => {
+                Self::BadGateway
+            }
             SendError::ConnectTimeout | SendError::Timeout => Self::GatewayTimeout,
+            SendError::ClientBody(error) if is_too_slow(error) => Self::BodyTooSlow,
             SendError::ClientBody(_) => Self::BadRequest,
         }
     }
+}
+
+/// Whether the client's body was given up because it made no progress.
+fn is_too_slow(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        if let Some(ClientBodyError::TooSlow) = next.downcast_ref() {
+            return true;
+        }
+        cause = next.source();
+    }
+    false
 }
 
 impl From<HeadError> for Fault {
@@ -176,8 +218,9 @@ impl From<&HeaderDenial> for Fault {
 }
 
 /// Nothing on our pages comes from anywhere, and nobody frames them.
-const CONTENT_SECURITY_POLICY: HeaderValue =
-    HeaderValue::from_static("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
 
 /// The page for a fault. `reference` is the request id: letters, digits, `-` and `_`; anything else is left out.
 /// `headers` are the client's, for `Accept`.
@@ -203,7 +246,10 @@ pub(crate) fn page(fault: &Fault, headers: &HeaderMap, reference: &str) -> Respo
             fields.insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
         }
         Fault::WebSocketVersion => {
-            fields.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            fields.insert(
+                header::SEC_WEBSOCKET_VERSION,
+                HeaderValue::from_static("13"),
+            );
         }
         Fault::BadRequest
         | Fault::TargetTooLong
@@ -211,7 +257,6 @@ pub(crate) fn page(fault: &Fault, headers: &HeaderMap, reference: &str) -> Respo
         | Fault::Version
         | Fault::BodyTooSlow
         | Fault::UnknownHost
-        | Fault::Misdirected
         | Fault::Forbidden
         | Fault::BadGateway
         | Fault::GatewayTimeout
@@ -224,8 +269,14 @@ pub(crate) fn page(fault: &Fault, headers: &HeaderMap, reference: &str) -> Respo
 pub(crate) fn secure(fields: &mut HeaderMap) {
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     fields.insert(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
-    fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    fields.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    fields.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    fields.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
     fields.insert(header::VARY, HeaderValue::from_static("Accept"));
 }
 
@@ -240,17 +291,25 @@ impl Form {
     /// The first form in `Accept` that we have and that is not weighed down to nothing (RFC 9110 §12.5.1). Browsers put
     /// HTML first; programs that take anything get plain text.
     fn wanted(headers: &HeaderMap) -> Self {
-        for range in headers.get_all(header::ACCEPT).iter().flat_map(|v| v.as_bytes().split(|b| *b == b',')) {
+        for range in headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .flat_map(|v| v.as_bytes().split(|b| *b == b','))
+        {
             let mut parts = range.split(|b| *b == b';').map(<[u8]>::trim_ascii);
             let media = parts.next().unwrap_or_default();
-            let refused = parts.any(|p| matches!(p, b"q=0" | b"q=0." | b"q=0.0" | b"q=0.00" | b"q=0.000"));
+            let refused =
+                parts.any(|p| matches!(p, b"q=0" | b"q=0." | b"q=0.0" | b"q=0.00" | b"q=0.000"));
             if refused {
                 continue;
             }
-            if media.eq_ignore_ascii_case(b"text/html") || media.eq_ignore_ascii_case(b"application/xhtml+xml") {
+            if media.eq_ignore_ascii_case(b"text/html")
+                || media.eq_ignore_ascii_case(b"application/xhtml+xml")
+            {
                 return Self::Html;
             }
-            let json = media.eq_ignore_ascii_case(b"application/json") || media.to_ascii_lowercase().ends_with(b"+json");
+            let json = media.eq_ignore_ascii_case(b"application/json")
+                || media.to_ascii_lowercase().ends_with(b"+json");
             if json {
                 return Self::Json;
             }
@@ -304,8 +363,9 @@ mod tests {
             Fault::BodyTooSlow,
             Fault::WebSocketVersion,
             Fault::UnknownHost,
-            Fault::Misdirected,
-            Fault::Unauthorized(vec![HeaderValue::from_static("Bearer error=\"invalid_token\"")]),
+            Fault::Unauthorized(vec![HeaderValue::from_static(
+                "Bearer error=\"invalid_token\"",
+            )]),
             Fault::Forbidden,
             Fault::Unavailable(5),
             Fault::Shed(1),
@@ -318,7 +378,10 @@ mod tests {
     #[test]
     fn the_form_follows_accept() {
         let form = |value| Form::wanted(&accepting(value));
-        assert_eq!(form("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"), Form::Html);
+        assert_eq!(
+            form("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+            Form::Html
+        );
         assert_eq!(form("application/json, text/plain, */*"), Form::Json);
         assert_eq!(form("application/problem+json"), Form::Json);
         assert_eq!(form("*/*"), Form::Plain);
@@ -339,7 +402,12 @@ mod tests {
                 }
                 assert_eq!(page.headers()["cache-control"], "no-store");
                 assert_eq!(page.headers()["x-content-type-options"], "nosniff");
-                assert!(page.headers()["content-security-policy"].to_str().unwrap().contains("frame-ancestors 'none'"));
+                assert!(
+                    page.headers()["content-security-policy"]
+                        .to_str()
+                        .unwrap()
+                        .contains("frame-ancestors 'none'")
+                );
             }
         }
     }
@@ -347,15 +415,35 @@ mod tests {
     #[test]
     fn a_401_carries_its_challenges_and_a_503_when_to_come_back() {
         let page_of = |fault: &Fault| page(fault, &HeaderMap::new(), "r");
-        let challenged = page_of(&Fault::Unauthorized(vec![HeaderValue::from_static("Bearer"), HeaderValue::from_static("Basic realm=\"a\"")]));
-        assert_eq!(challenged.headers().get_all("www-authenticate").iter().count(), 2);
-        assert_eq!(page_of(&Fault::Unavailable(7)).headers()["retry-after"], "7");
-        assert_eq!(page_of(&Fault::WebSocketVersion).headers()["sec-websocket-version"], "13");
+        let challenged = page_of(&Fault::Unauthorized(vec![
+            HeaderValue::from_static("Bearer"),
+            HeaderValue::from_static("Basic realm=\"a\""),
+        ]));
+        assert_eq!(
+            challenged
+                .headers()
+                .get_all("www-authenticate")
+                .iter()
+                .count(),
+            2
+        );
+        assert_eq!(
+            page_of(&Fault::Unavailable(7)).headers()["retry-after"],
+            "7"
+        );
+        assert_eq!(
+            page_of(&Fault::WebSocketVersion).headers()["sec-websocket-version"],
+            "13"
+        );
     }
 
     #[test]
     fn a_reference_cannot_carry_markup() {
-        let page = page(&Fault::Forbidden, &accepting("text/html"), "a\"<script>alert(1)</script>");
+        let page = page(
+            &Fault::Forbidden,
+            &accepting("text/html"),
+            "a\"<script>alert(1)</script>",
+        );
         let body = String::from_utf8(page.body().to_vec()).unwrap();
         assert!(body.contains("ascriptalert1script") && !body.contains("<script"));
     }

@@ -29,8 +29,8 @@ use crate::proxy::record::RequestId;
 use crate::proxy::reply::Reply;
 use crate::proxy::reply::fault;
 use crate::proxy::reply::page;
-use crate::proxy::respond::Fault;
 use crate::proxy::respond;
+use crate::proxy::respond::Fault;
 use crate::proxy::route::Routed;
 use crate::proxy::serve::Handler;
 use crate::proxy::upgrade::Handshake;
@@ -55,7 +55,11 @@ impl Service {
 impl Handler for Service {
     type Body = ResponseBody<ClientBody, Record>;
 
-    fn handle(self: Rc<Self>, conn: Rc<Conn>, request: Request<ClientBody>) -> impl Future<Output = Reply> + 'static {
+    fn handle(
+        self: Rc<Self>,
+        conn: Rc<Conn>,
+        request: Request<ClientBody>,
+    ) -> impl Future<Output = Reply> + 'static {
         serve(Rc::clone(&self.0), conn, request)
     }
 }
@@ -63,7 +67,9 @@ impl Handler for Service {
 async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>) -> Reply {
     let (view, now) = (worker.view(), worker.now());
     let (parts, body) = request.into_parts();
-    let trace = worker.tracer.context(parts.headers.get("traceparent").map(HeaderValue::as_bytes));
+    let trace = worker
+        .tracer
+        .context(parts.headers.get("traceparent").map(HeaderValue::as_bytes));
     let mut record = Record {
         began: Instant::now(),
         request_id: RequestId::of(&trace),
@@ -86,7 +92,11 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         Ok(request) => record.request.insert(request).clone(),
         Err(bad) => return fault(&bad.into(), &parts.headers, &conn, record),
     };
-    let address = match client_address(conn.peer(), &parts.headers, &snapshot.server.trusted_proxies) {
+    let address = match client_address(
+        conn.peer(),
+        &parts.headers,
+        &snapshot.server.trusted_proxies,
+    ) {
         Ok(address) => address,
         Err(bad) => return fault(&bad.into(), &parts.headers, &conn, record),
     };
@@ -125,8 +135,12 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
     }
     let route = match routed {
         Routed::To { route, .. } => route,
-        Routed::TwoReadings { .. } => return fault(&Fault::BadRequest, &parts.headers, &conn, record),
-        Routed::NoApp | Routed::NoRoute { .. } => return fault(&Fault::Forbidden, &parts.headers, &conn, record),
+        Routed::TwoReadings { .. } => {
+            return fault(&Fault::BadRequest, &parts.headers, &conn, record);
+        }
+        Routed::NoApp | Routed::NoRoute { .. } => {
+            return fault(&Fault::Forbidden, &parts.headers, &conn, record);
+        }
     };
     let admission = admission(&worker, &asked, route, &mut record).await;
     let nobody = IdentityHeaders::none();
@@ -143,12 +157,21 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         }
     };
     let trusted = is_trusted(conn.peer().ip(), &snapshot.server.trusted_proxies);
-    let class = record.verdict.as_ref().map(|verdict| verdict.admitted.class());
+    let class = record
+        .verdict
+        .as_ref()
+        .map(|verdict| verdict.admitted.class());
     let handshake = match handshake(&worker, &asked, parts.version, route, class) {
         Ok(handshake) => handshake,
         Err(why) => return fault(&why, &parts.headers, &conn, record),
     };
-    let passage = Passage { app: entry, route, trusted, identity, handshake };
+    let passage = Passage {
+        app: entry,
+        route,
+        trusted,
+        identity,
+        handshake,
+    };
     forward(&conn, parts, body, &request, &passage, record).await
 }
 
@@ -160,7 +183,12 @@ fn handshake(
     route: usize,
     class: Option<CredentialClass>,
 ) -> Result<Option<Handshake>, Fault> {
-    let allowed = asked.entry.settings.routes.get(route).is_some_and(|route| route.websocket);
+    let allowed = asked
+        .entry
+        .settings
+        .routes
+        .get(route)
+        .is_some_and(|route| route.websocket);
     if !allowed || !websocket::may_be_one(asked.request, asked.headers) {
         return Ok(None);
     }
@@ -178,13 +206,29 @@ async fn own_address(worker: &Worker, asked: &Asked<'_>) -> Option<Response<Byte
     if asked.request.path() == JWKS_PATH {
         let mut response = Response::new(Bytes::from(worker.assertions.jwks().to_string()));
         respond::secure(response.headers_mut());
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/jwk-set+json"),
+        );
+        response.headers_mut().insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("max-age=300"),
+        );
         return Some(response);
     }
     let logins = &asked.view.snapshot.logins;
     let endpoint = logins.endpoint(asked.request.path())?;
     let authority = authority(asked.request);
     let request = asked.login(&authority);
-    Some(logins.serve(&asked.entry.policy, &endpoint, &request, asked.kill, asked.now).await)
+    Some(
+        logins
+            .serve(
+                &asked.entry.policy,
+                &endpoint,
+                &request,
+                asked.kill,
+                asked.now,
+            )
+            .await,
+    )
 }

@@ -98,9 +98,17 @@ impl UpstreamHead {
     /// # Errors
     ///
     /// See [`HeadError`].
-    pub(crate) fn new(client: &ClientHead<'_>, identity: &IdentityHeaders, policy: &HeadPolicy) -> Result<Self, HeadError> {
+    pub(crate) fn new(
+        client: &ClientHead<'_>,
+        identity: &IdentityHeaders,
+        policy: &HeadPolicy,
+    ) -> Result<Self, HeadError> {
         let nominated = Nominated::read(client.headers).or(Err(HeadError::TooManyNominated))?;
-        let room = client.headers.len() + policy.static_headers.len() + identity.len() + client.given.len() + 8;
+        let room = client.headers.len()
+            + policy.static_headers.len()
+            + identity.len()
+            + client.given.len()
+            + 8;
         let mut headers = HeaderMap::try_with_capacity(room).or(Err(HeadError::TooManyFields))?;
         headers.insert(header::HOST, client.authority.clone());
         let mut cookies = false;
@@ -111,7 +119,9 @@ impl UpstreamHead {
                     cookies = !nominated.contains(name);
                     continue;
                 }
-                header::AUTHORIZATION if policy.forward_credentials => binds_connection |= upstream::binds_connection(value),
+                header::AUTHORIZATION if policy.forward_credentials => {
+                    binds_connection |= upstream::binds_connection(value)
+                }
                 header::TE => {
                     takes_trailers = value == "trailers" && !takes_trailers;
                     continue;
@@ -130,7 +140,12 @@ impl UpstreamHead {
         if cookies && let Some(value) = client_cookies(client.headers, policy) {
             headers.insert(header::COOKIE, value);
         }
-        client.hop.write(client.authority, client.trusted, client.headers, &mut headers);
+        client.hop.write(
+            client.authority,
+            client.trusted,
+            client.headers,
+            &mut headers,
+        );
         if let Some(handshake) = client.upgrade {
             handshake.write(&mut headers);
         }
@@ -162,12 +177,18 @@ impl UpstreamHead {
 
     /// The request on HTTP/1.1. `host` replaces the client's. An empty body is said to be empty where methods are
     /// expected to have one (RFC 9110 §8.6).
-    pub(super) fn into_h1<B: http_body::Body>(mut self, host: Option<&HeaderValue>, body: B) -> Request<B> {
+    pub(super) fn into_h1<B: http_body::Body>(
+        mut self,
+        host: Option<&HeaderValue>,
+        body: B,
+    ) -> Request<B> {
         if let Some(host) = host {
             self.headers.insert(header::HOST, host.clone());
         }
-        if body.is_end_stream() && matches!(self.method, Method::POST | Method::PUT | Method::PATCH) {
-            self.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        if body.is_end_stream() && matches!(self.method, Method::POST | Method::PUT | Method::PATCH)
+        {
+            self.headers
+                .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
@@ -181,12 +202,18 @@ impl UpstreamHead {
     /// # Errors
     ///
     /// When the host cannot stand in a URI.
-    pub(super) fn into_h2<B>(mut self, scheme: Scheme, host: Option<&HeaderValue>, body: B) -> Result<Request<B>, HeadError> {
+    pub(super) fn into_h2<B>(
+        mut self,
+        scheme: Scheme,
+        host: Option<&HeaderValue>,
+        body: B,
+    ) -> Result<Request<B>, HeadError> {
         let own = self.headers.remove(header::HOST);
         let authority = host.or(own.as_ref()).ok_or(HeadError::Host)?;
         let authority = Authority::try_from(authority.as_bytes()).or(Err(HeadError::Host))?;
         if self.takes_trailers {
-            self.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            self.headers
+                .insert(header::TE, HeaderValue::from_static("trailers"));
         }
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(scheme);
@@ -203,13 +230,17 @@ impl UpstreamHead {
 
 impl fmt::Debug for ClientHead<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientHead").field("fields", &self.headers.len()).finish_non_exhaustive()
+        f.debug_struct("ClientHead")
+            .field("fields", &self.headers.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for UpstreamHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UpstreamHead").field("fields", &self.headers.len()).finish_non_exhaustive()
+        f.debug_struct("UpstreamHead")
+            .field("fields", &self.headers.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -233,29 +264,48 @@ mod tests {
 
     fn policy() -> HeadPolicy {
         HeadPolicy {
-            protected: Arc::new(Protected::new([&HeaderName::from_static("x-crm-login"), &HeaderName::from_static("x-shared-secret")])),
+            protected: Arc::new(Protected::new([
+                &HeaderName::from_static("x-crm-login"),
+                &HeaderName::from_static("x-shared-secret"),
+            ])),
             own_cookies: Arc::new(CookieNames::new(["__Host-authferry"], [])),
             credential_cookies: CookieNames::new(["sessionid"], []),
             credential_headers: vec![HeaderName::from_static("x-api-key")],
             forward_credentials: false,
-            static_headers: vec![(HeaderName::from_static("x-shared-secret"), HeaderValue::from_static("s3"))],
+            static_headers: vec![(
+                HeaderName::from_static("x-shared-secret"),
+                HeaderValue::from_static("s3"),
+            )],
         }
     }
 
     fn fields(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
         }
         headers
     }
 
     fn alice() -> IdentityHeaders {
-        let (name, value) = (HeaderName::from_static("x-crm-login"), HeaderValue::from_static("alice"));
-        IdentityHeaders::none().with_assertion(name, value, 1_000).unwrap()
+        let (name, value) = (
+            HeaderName::from_static("x-crm-login"),
+            HeaderValue::from_static("alice"),
+        );
+        IdentityHeaders::none()
+            .with_assertion(name, value, 1_000)
+            .unwrap()
     }
 
-    fn build(client: &HeaderMap, identity: &IdentityHeaders, policy: &HeadPolicy, upgrade: Option<&Handshake>) -> Result<UpstreamHead, HeadError> {
+    fn build(
+        client: &HeaderMap,
+        identity: &IdentityHeaders,
+        policy: &HeadPolicy,
+        upgrade: Option<&Handshake>,
+    ) -> Result<UpstreamHead, HeadError> {
         let head = ClientHead {
             method: &Method::GET,
             target: &PathAndQuery::from_static("/a?b"),
@@ -263,16 +313,33 @@ mod tests {
             headers: client,
             hop: &Hop::new("203.0.113.9".parse().unwrap(), true),
             trusted: false,
-            given: &[(HeaderName::from_static("x-request-id"), HeaderValue::from_static("r1"))],
+            given: &[(
+                HeaderName::from_static("x-request-id"),
+                HeaderValue::from_static("r1"),
+            )],
             upgrade,
         };
         UpstreamHead::new(&head, identity, policy)
     }
 
     /// The fields that arrive, beside those that are always written.
-    fn arriving(client: &HeaderMap, identity: &IdentityHeaders, policy: &HeadPolicy) -> Vec<String> {
-        let request = build(client, identity, policy, None).unwrap().into_h1(None, Empty::<bytes::Bytes>::new());
-        let always = ["host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "x-request-id", "x-shared-secret"];
+    fn arriving(
+        client: &HeaderMap,
+        identity: &IdentityHeaders,
+        policy: &HeadPolicy,
+    ) -> Vec<String> {
+        let request = build(client, identity, policy, None)
+            .unwrap()
+            .into_h1(None, Empty::<bytes::Bytes>::new());
+        let always = [
+            "host",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+            "forwarded",
+            "x-request-id",
+            "x-shared-secret",
+        ];
         let mut seen: Vec<_> = request
             .headers()
             .iter()
@@ -292,7 +359,10 @@ mod tests {
             ("authorization", "Bearer secret"),
             ("proxy-authorization", "Basic secret"),
             ("x-api-key", "secret"),
-            ("cookie", "a=1; __Host-authferry=secret; sessionid=secret; b=2"),
+            (
+                "cookie",
+                "a=1; __Host-authferry=secret; sessionid=secret; b=2",
+            ),
             ("x_crm_login", "root"),
             ("x-crm-login", "root"),
             ("remote-user", "root"),
@@ -313,18 +383,50 @@ mod tests {
             ("x-request-id", "forged"),
         ]);
         let seen = arriving(&client, &IdentityHeaders::none(), &policy());
-        assert_eq!(seen, ["accept: text/html", "cookie: a=1; b=2", "x-custom: 1", "x-custom: 2"]);
+        assert_eq!(
+            seen,
+            [
+                "accept: text/html",
+                "cookie: a=1; b=2",
+                "x-custom: 1",
+                "x-custom: 2"
+            ]
+        );
         let seen = arriving(&client, &alice(), &policy());
-        assert_eq!(seen, ["accept: text/html", "cookie: a=1; b=2", "x-crm-login: alice", "x-custom: 1", "x-custom: 2"]);
+        assert_eq!(
+            seen,
+            [
+                "accept: text/html",
+                "cookie: a=1; b=2",
+                "x-crm-login: alice",
+                "x-custom: 1",
+                "x-custom: 2"
+            ]
+        );
     }
 
     #[test]
     fn what_we_write_ourselves_replaces_what_was_said() {
-        let client = fields(&[("x-request-id", "forged"), ("x-forwarded-for", "10.0.0.1"), ("host", "evil.test")]);
-        let request = build(&client, &alice(), &policy(), None).unwrap().into_h1(None, Empty::<bytes::Bytes>::new());
+        let client = fields(&[
+            ("x-request-id", "forged"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("host", "evil.test"),
+        ]);
+        let request = build(&client, &alice(), &policy(), None)
+            .unwrap()
+            .into_h1(None, Empty::<bytes::Bytes>::new());
         let headers = request.headers();
-        for (name, value) in [("x-request-id", "r1"), ("x-forwarded-for", "203.0.113.9"), ("host", "app.test"), ("x-shared-secret", "s3")] {
-            assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [value], "{name}");
+        for (name, value) in [
+            ("x-request-id", "r1"),
+            ("x-forwarded-for", "203.0.113.9"),
+            ("host", "app.test"),
+            ("x-shared-secret", "s3"),
+        ] {
+            assert_eq!(
+                headers.get_all(name).iter().collect::<Vec<_>>(),
+                [value],
+                "{name}"
+            );
         }
         assert_eq!(request.uri(), "/a?b");
     }
@@ -336,10 +438,17 @@ mod tests {
             ("x-api-key", "k"),
             ("cookie", "sessionid=theirs; __Host-authferry=secret"),
         ]);
-        let policy = HeadPolicy { forward_credentials: true, ..policy() };
+        let policy = HeadPolicy {
+            forward_credentials: true,
+            ..policy()
+        };
         assert_eq!(
             arriving(&client, &IdentityHeaders::none(), &policy),
-            ["authorization: Bearer theirs", "cookie: sessionid=theirs", "x-api-key: k"]
+            [
+                "authorization: Bearer theirs",
+                "cookie: sessionid=theirs",
+                "x-api-key: k"
+            ]
         );
     }
 
@@ -352,20 +461,34 @@ mod tests {
             ("cookie", "a=1"),
             ("accept", "*/*"),
         ]);
-        assert_eq!(arriving(&client, &alice(), &policy()), ["accept: */*", "x-crm-login: alice"]);
-        let request = build(&client, &alice(), &policy(), None).unwrap().into_h1(None, Empty::<bytes::Bytes>::new());
+        assert_eq!(
+            arriving(&client, &alice(), &policy()),
+            ["accept: */*", "x-crm-login: alice"]
+        );
+        let request = build(&client, &alice(), &policy(), None)
+            .unwrap()
+            .into_h1(None, Empty::<bytes::Bytes>::new());
         assert_eq!(request.headers()["x-request-id"], "r1");
         let flood = fields(&[("connection", &"a,".repeat(40))]);
-        assert_eq!(build(&flood, &alice(), &policy(), None).unwrap_err(), HeadError::TooManyNominated);
+        assert_eq!(
+            build(&flood, &alice(), &policy(), None).unwrap_err(),
+            HeadError::TooManyNominated
+        );
     }
 
     #[test]
     fn identity_wins_over_a_fixed_header_of_the_same_name() {
         let policy = HeadPolicy {
-            static_headers: vec![(HeaderName::from_static("x-crm-login"), HeaderValue::from_static("nobody"))],
+            static_headers: vec![(
+                HeaderName::from_static("x-crm-login"),
+                HeaderValue::from_static("nobody"),
+            )],
             ..policy()
         };
-        assert_eq!(arriving(&HeaderMap::new(), &alice(), &policy), ["x-crm-login: alice"]);
+        assert_eq!(
+            arriving(&HeaderMap::new(), &alice(), &policy),
+            ["x-crm-login: alice"]
+        );
     }
 
     #[test]
@@ -376,18 +499,33 @@ mod tests {
             ("sec-websocket-version", "13"),
             ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
         ]);
-        let handshake = Handshake::read(&Method::GET, Version::HTTP_11, &client, false, &SystemEntropy).unwrap();
+        let handshake = Handshake::read(
+            &Method::GET,
+            Version::HTTP_11,
+            &client,
+            false,
+            &SystemEntropy,
+        )
+        .unwrap();
         let head = build(&client, &alice(), &policy(), handshake.as_ref()).unwrap();
         let request = head.into_h1(None, Empty::<bytes::Bytes>::new());
         assert_eq!(request.headers()["upgrade"], "websocket");
-        assert_eq!(request.headers()["sec-websocket-key"], "dGhlIHNhbXBsZSBub25jZQ==");
-        assert_eq!(arriving(&client, &alice(), &policy()), ["x-crm-login: alice"]);
+        assert_eq!(
+            request.headers()["sec-websocket-key"],
+            "dGhlIHNhbXBsZSBub25jZQ=="
+        );
+        assert_eq!(
+            arriving(&client, &alice(), &policy()),
+            ["x-crm-login: alice"]
+        );
     }
 
     #[test]
     fn nothing_of_a_head_can_be_read_in_a_log() {
         let client = fields(&[("cookie", "a=secret")]);
-        assert!(!format!("{:?}", build(&client, &alice(), &policy(), None).unwrap()).contains("secret"));
+        assert!(
+            !format!("{:?}", build(&client, &alice(), &policy(), None).unwrap()).contains("secret")
+        );
     }
 
     proptest! {

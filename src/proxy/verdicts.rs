@@ -45,7 +45,9 @@ pub(crate) struct Verdicts {
 
 impl fmt::Debug for Verdicts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verdicts").field("kept", &self.kept.borrow().len()).finish_non_exhaustive()
+        f.debug_struct("Verdicts")
+            .field("kept", &self.kept.borrow().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -57,8 +59,16 @@ impl Verdicts {
             .weight_capacity(entries as u64)
             .build()
             .expect("both sizes are given");
-        let cache = Cache::with_options(options, UnitWeighter, DigestHasher, DefaultLifecycle::default());
-        Self { key: Secret::new(key), kept: RefCell::new(cache) }
+        let cache = Cache::with_options(
+            options,
+            UnitWeighter,
+            DigestHasher,
+            DefaultLifecycle::default(),
+        );
+        Self {
+            key: Secret::new(key),
+            kept: RefCell::new(cache),
+        }
     }
 
     /// The digest of a credential for an application.
@@ -84,7 +94,12 @@ impl Verdicts {
 
     /// The verdict, if there is one of this generation that has not run out. Whether what it rests on still holds is the
     /// caller's question to [`Admitted::still_good`].
-    pub(crate) fn find(&self, digest: &Digest, generation: u64, now: UnixTime) -> Option<Rc<Verdict>> {
+    pub(crate) fn find(
+        &self,
+        digest: &Digest,
+        generation: u64,
+        now: UnixTime,
+    ) -> Option<Rc<Verdict>> {
         let kept = self.kept.borrow();
         let verdict = kept.get(digest)?;
         (verdict.generation == generation && now < verdict.until).then(|| Rc::clone(verdict))
@@ -138,7 +153,11 @@ mod tests {
     use crate::identity::CredentialClass;
 
     fn key<'a>(class: CredentialClass, slot: &'a str, material: &'a str) -> VerdictKey<'a> {
-        VerdictKey { class, slot, material: material.as_bytes() }
+        VerdictKey {
+            class,
+            slot,
+            material: material.as_bytes(),
+        }
     }
 
     #[test]
@@ -160,6 +179,9 @@ mod tests {
     fn a_digest_spreads_over_the_table() {
         let mut first = [0; 32];
         first[0] = 1;
-        assert_ne!(DigestHasher.hash_one(first), DigestHasher.hash_one([0_u8; 32]));
+        assert_ne!(
+            DigestHasher.hash_one(first),
+            DigestHasher.hash_one([0_u8; 32])
+        );
     }
 }

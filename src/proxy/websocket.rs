@@ -19,11 +19,11 @@ use crate::proxy::conn::InFlight;
 use crate::proxy::forward::Given;
 use crate::proxy::forward::Passage;
 use crate::proxy::record::Record;
-use crate::proxy::respond::Fault;
 use crate::proxy::reply::Reply;
 use crate::proxy::reply::empty;
 use crate::proxy::reply::fault;
 use crate::proxy::reply::page;
+use crate::proxy::respond::Fault;
 use crate::proxy::upgrade::Handshake;
 use crate::proxy::upgrade::tunnel;
 use crate::proxy::upstream::Switched;
@@ -31,7 +31,11 @@ use crate::rollout::KillPosition;
 
 /// Whether another site opened the WebSocket with this browser's session (RFC 6455 §10.2): browsers send cookies and
 /// `Origin` along, and nothing else protects a WebSocket from other sites.
-pub(super) fn is_foreign(headers: &HeaderMap, request: &CanonicalRequest, class: Option<CredentialClass>) -> bool {
+pub(super) fn is_foreign(
+    headers: &HeaderMap,
+    request: &CanonicalRequest,
+    class: Option<CredentialClass>,
+) -> bool {
     match class {
         Some(CredentialClass::Session) | None => {}
         // A page of another site cannot add these.
@@ -50,7 +54,11 @@ pub(super) fn is_foreign(headers: &HeaderMap, request: &CanonicalRequest, class:
         (None, _) => matches!(class, Some(CredentialClass::Session)),
         (Some(only), None) => {
             let authority = request.authority().as_field().as_bytes();
-            let scheme: &[u8] = if request.secure() { b"https://" } else { b"http://" };
+            let scheme: &[u8] = if request.secure() {
+                b"https://"
+            } else {
+                b"http://"
+            };
             let own = only.as_bytes().strip_prefix(scheme).unwrap_or_default();
             !own.eq_ignore_ascii_case(authority)
         }
@@ -74,7 +82,11 @@ pub(super) async fn open(
         Err(error) => return fault(&Fault::from(error), &parts.headers, conn, record),
     };
     let worker = Rc::clone(&record.worker);
-    let (mut answer, upstream) = match worker.pool.switch(target, &passage.app.head, handshake, head).await {
+    let (mut answer, upstream) = match worker
+        .pool
+        .switch(target, &passage.app.head, handshake, head)
+        .await
+    {
         Ok(Switched::Yes(answer, upstream)) => (answer, upstream),
         Ok(Switched::No(response)) => {
             // The client may have sent frames already: they must not become its next request.
@@ -106,13 +118,21 @@ pub(super) async fn open(
         };
         let still_good = || {
             let app = app.and_then(|app| view.snapshot.apps.get(app));
-            let closed = app.is_some_and(|app| app.policy.kill(&worker.kill.current()) == KillPosition::Deny);
-            !closed && verdict.as_ref().is_none_or(|verdict| verdict.admitted.still_good(kill, worker.now()))
+            let closed = app
+                .is_some_and(|app| app.policy.kill(&worker.kill.current()) == KillPosition::Deny);
+            !closed
+                && verdict
+                    .as_ref()
+                    .is_none_or(|verdict| verdict.admitted.still_good(kill, worker.now()))
         };
         let end = tunnel::run(client, upstream, leaving, still_good).await;
         view.metrics.tunnel_closed(end);
     });
-    let status = if handshake.multiplexed() { StatusCode::OK } else { StatusCode::SWITCHING_PROTOCOLS };
+    let status = if handshake.multiplexed() {
+        StatusCode::OK
+    } else {
+        StatusCode::SWITCHING_PROTOCOLS
+    };
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = status;
     *response.headers_mut() = answer.headers;
@@ -121,7 +141,8 @@ pub(super) async fn open(
 
 /// Whether the method and version can carry a handshake at all: asked before anything is read.
 pub(super) fn may_be_one(request: &CanonicalRequest, headers: &HeaderMap) -> bool {
-    *request.method() == Method::GET && (request.extended_connect() || headers.contains_key(header::UPGRADE))
+    *request.method() == Method::GET
+        && (request.extended_connect() || headers.contains_key(header::UPGRADE))
 }
 
 #[cfg(test)]
@@ -140,14 +161,25 @@ mod tests {
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let canonical = canonicalise(&parts, &Conn::for_test(true), &limits()).unwrap();
-        assert_eq!(is_foreign(&parts.headers, &canonical, class), expected, "{origins:?} {class:?}");
+        assert_eq!(
+            is_foreign(&parts.headers, &canonical, class),
+            expected,
+            "{origins:?} {class:?}"
+        );
     }
 
     #[test]
     fn another_site_does_not_get_a_socket_with_this_browsers_session() {
         let session = Some(CredentialClass::Session);
         foreign(&["https://app.test"], session, false);
-        for origin in ["https://evil.test", "null", "https://app.test.evil.test", "http://app.test", "https://app.test:8443", ""] {
+        for origin in [
+            "https://evil.test",
+            "null",
+            "https://app.test.evil.test",
+            "http://app.test",
+            "https://app.test:8443",
+            "",
+        ] {
             foreign(&[origin], session, true);
             foreign(&[origin], None, true);
         }

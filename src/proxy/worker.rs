@@ -130,6 +130,9 @@ impl Worker {
 
 impl View {
     fn new(index: usize, metrics: &Arc<Metrics>, snapshot: Arc<Snapshot>) -> Self {
-        Self { metrics: metrics.worker(index, &snapshot.names), snapshot }
+        Self {
+            metrics: metrics.worker(index, &snapshot.names),
+            snapshot,
+        }
     }
 }

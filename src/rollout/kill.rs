@@ -254,7 +254,7 @@ mod tests {
 
         #[test]
         fn reading_the_file_never_panics(text in "(\\PC|\\n|\\r| ){0,200}") {
-            let _ = KillState::parse(&text);
+            drop(KillState::parse(&text));
         }
     }
 }

@@ -68,6 +68,7 @@ pub(crate) struct NewSession<'a> {
 
 /// What is kept of a live session.
 #[derive(Debug)]
+#[expect(dead_code, reason = "kept for the renewal of sessions at their owner")]
 pub(crate) struct Content {
     /// The random bits of the cookie: needed to write the row again.
     pub(super) id: Secret<[u8; 32]>,

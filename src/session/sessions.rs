@@ -76,6 +76,7 @@ pub(crate) struct Created {
     /// The value of the cookie.
     pub(crate) cookie: Secret<String>,
     /// When it ends at the latest.
+    #[expect(dead_code, reason = "kept for the lifetime of the cookie")]
     pub(crate) ends: UnixTime,
 }
 
@@ -368,8 +369,6 @@ impl fmt::Debug for Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::body::Backing;
-    use crate::session::body::Origin;
     use crate::entropy::SystemEntropy;
     use crate::identity::ClaimMap;
     use crate::identity::Issuer;
@@ -378,6 +377,8 @@ mod tests {
     use crate::providers::Authenticated;
     use crate::rollout::Arm;
     use crate::rollout::RolloutId;
+    use crate::session::body::Backing;
+    use crate::session::body::Origin;
     use crate::session::settings::StoreKind;
     use crate::store::MemoryStore;
     use async_trait::async_trait;

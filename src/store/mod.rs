@@ -78,6 +78,10 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     async fn delete(&self, key: Key<'_>) -> Result<(), StoreError>;
 
     /// The keys of a table that begin with `prefix`, at most `limit`.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "part of the contract that every store is held to")
+    )]
     async fn scan(
         &self,
         table: &'static str,
@@ -87,6 +91,10 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     ) -> Result<Vec<(Vec<u8>, Row)>, StoreError>;
 
     /// Takes or renews a lease for `holder`; `false`: somebody else has it.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "part of the contract that every store is held to")
+    )]
     async fn lease(
         &self,
         name: &str,

@@ -149,7 +149,11 @@ fn cut(value: &str) -> &str {
 fn escape(buffer: &mut Vec<u8>, value: &str) {
     let plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'"' && *byte != b'\\';
     // Without an early end the compiler looks at many bytes at once.
-    if value.as_bytes().iter().fold(true, |all, byte| all & plain(byte)) {
+    if value
+        .as_bytes()
+        .iter()
+        .fold(true, |all, byte| all & plain(byte))
+    {
         buffer.extend_from_slice(value.as_bytes());
         return;
     }

@@ -196,3 +196,50 @@ async fn known_keys_keep_working_while_the_provider_is_away() {
         200
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opaque_token_is_judged_by_its_own_issuer_alone() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 50);
+    let line = yaml.lines().find(|l| l.starts_with("  old:")).unwrap();
+    let introspection = format!(
+        "  old: {{ introspection: {{ url: \"{old}/introspect\", issuer: \"{old}\", client: {{ id: authferry, secret: {{ env: HARNESS_SECRET }} }}, \
+         claims: {{ subject: uid, name: name, groups: groups }}, authoritative: {{ claims: [uid] }} }} }}",
+        old = old.issuer()
+    );
+    let client = "client: { id: authferry, secret: { env: HARNESS_SECRET } }, verify";
+    let yaml = yaml.replace(line, &introspection).replace(client, "verify");
+    let proxy = Proxy::start(&yaml);
+    old.opaque("opaque-alice", "alice");
+    let good = request(
+        proxy.address,
+        "GET",
+        "/",
+        &[("Authorization", "Bearer opaque-alice")],
+        b"",
+    )
+    .await;
+    assert_eq!(good.status, 200, "{}\n{}", good.text(), proxy.log());
+    assert_eq!(upstream.last().all("x-remote-user"), ["uid-alice"]);
+    let unknown = request(
+        proxy.address,
+        "GET",
+        "/",
+        &[("Authorization", "Bearer opaque-eve")],
+        b"",
+    )
+    .await;
+    assert_eq!(unknown.status, 401);
+    old.fail_with(Some(503));
+    let away = request(
+        proxy.address,
+        "GET",
+        "/",
+        &[("Authorization", "Bearer opaque-bob")],
+        b"",
+    )
+    .await;
+    assert_eq!(away.status, 503, "an outage is not a refusal");
+    assert!(away.header("retry-after").is_some());
+    assert_eq!((upstream.hits(), new.hits("/introspect")), (1, 0));
+}

@@ -206,3 +206,24 @@ async fn a_hundred_devices_split_by_percent_and_stay_where_they_are() {
     // Six standard deviations around one half.
     assert!((20..=80).contains(&at_new), "{at_new}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_browsers_are_two_people() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&config(&old, &new, &upstream, 100));
+    let mut browsers = Vec::new();
+    for name in ["alice", "bob"] {
+        new.signs_in(name);
+        let mut browser = Browser::default();
+        let start = browser.open(&proxy, "/").await;
+        browser.sign_in(&proxy, &start).await;
+        browsers.push((name, browser));
+    }
+    for (name, browser) in &mut browsers {
+        assert_eq!(browser.open(&proxy, "/").await.status, 200);
+        assert_eq!(
+            upstream.last().all("x-remote-user"),
+            [format!("uid-{name}")]
+        );
+    }
+}

@@ -12,6 +12,7 @@ mod harness;
 
 mod check;
 mod credentials;
+mod drain;
 mod headers;
 mod kill;
 mod login;

@@ -110,10 +110,18 @@ async fn a_length_beside_chunks_counts_for_nothing_and_ends_the_connection() {
     let smuggled = "GET /public/smuggled HTTP/1.1\r\nHost: app.test\r\n\r\n";
     let lengths = ["6".to_owned(), (smuggled.len() + 5).to_string()];
     for framing in [
-        format!("Content-Length: {}\r\nTransfer-Encoding: chunked", lengths[0]),
-        format!("Transfer-Encoding: chunked\r\nContent-Length: {}", lengths[1]),
+        format!(
+            "Content-Length: {}\r\nTransfer-Encoding: chunked",
+            lengths[0]
+        ),
+        format!(
+            "Transfer-Encoding: chunked\r\nContent-Length: {}",
+            lengths[1]
+        ),
     ] {
-        let bytes = format!("POST /public/first HTTP/1.1\r\nHost: app.test\r\n{framing}\r\n\r\n0\r\n\r\n{smuggled}");
+        let bytes = format!(
+            "POST /public/first HTTP/1.1\r\nHost: app.test\r\n{framing}\r\n\r\n0\r\n\r\n{smuggled}"
+        );
         let answer = raw(proxy.address, bytes.as_bytes()).await;
         assert!([200, 400].contains(&answer.status), "{framing}");
         assert_eq!(answer.header("connection"), Some("close"), "{framing}");

@@ -21,7 +21,9 @@ fn with_legacy(upstream: &str, provider: &str) -> String {
     let after = &rest[rest.find("  modern:\n").unwrap()..];
     // Nobody signs in by browser here: a side with a login beside one without would be refused.
     let client = "      client: { id: proxy, secret: { file: \"{dir}/proxy.secret\" } }\n";
-    let after = after.replace(client, "").replace("      scopes: [openid, profile, email, groups]\n", "");
+    let after = after
+        .replace(client, "")
+        .replace("      scopes: [openid, profile, email, groups]\n", "");
     // Old systems number their people and do not always list groups.
     let after = after
         .replace("{groups|sort|join:,}", "{groups|sort|join:,|omit}")

@@ -376,7 +376,7 @@ impl Asked<'_> {
 mod tests {
     use super::*;
     use crate::auth::extract::extract;
-    
+
     use crate::auth::fake::World;
     use crate::auth::fake::at;
     use crate::auth::fake::headers;
@@ -423,7 +423,9 @@ mod tests {
                 let provider = provider.map_or_else(|| String::from("-"), |p| p.to_string());
                 format!("{refusal} {provider}")
             }
-            other => other.to_string(),
+            other @ (AuthError::Forbidden { .. }
+            | AuthError::Unavailable { .. }
+            | AuthError::Closed) => other.to_string(),
         }
     }
 

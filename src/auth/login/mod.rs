@@ -234,10 +234,9 @@ impl Logins {
             Asks::Page | Asks::Answer => return answer,
         }
         let sent = self.sent(&ask);
-        match (why, sent) {
-            // The route does not look at sessions: one more would not let anybody in.
-            (None, SessionSent::Readable) => return answer,
-            (None, SessionSent::Nothing | SessionSent::Unreadable) | (Some(_), _) => {}
+        // The route does not look at sessions: one more would not let anybody in.
+        if why.is_none() && sent == SessionSent::Readable {
+            return answer;
         }
         let mut begin = Begin::new(ask.target(), self.device(&ask));
         if why.is_some() || sent == SessionSent::Unreadable {

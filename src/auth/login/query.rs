@@ -108,7 +108,7 @@ mod tests {
 
         #[test]
         fn any_query_can_be_read(text in "[ -~]{0,80}") {
-            let _ = Query::parse(Some(&text));
+            drop(Query::parse(Some(&text)));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Whole logins, as a browser goes through them.
 
+#![expect(clippy::string_slice, reason = "what is cut is ASCII")]
+
 use super::*;
 use crate::auth::extract::extract;
 use crate::auth::fake::COOKIE;

@@ -14,6 +14,7 @@ use crate::providers::ProviderError;
 
 /// Why a call brought no answer.
 #[derive(Debug)]
+#[expect(dead_code, reason = "the causes are read by `Debug`, for the log")]
 pub(super) enum Failure {
     /// The request was not built: an address or header that HTTP cannot carry.
     Request(http::Error),

@@ -5,9 +5,10 @@
 
 mod disk;
 mod remote;
+mod source;
 
 pub(super) use remote::Remote;
-pub(super) use remote::Source;
+pub(super) use source::Source;
 
 use crate::clock::UnixTime;
 use crate::identity::Outage;

@@ -35,14 +35,11 @@ use crate::providers::client::Call;
 use crate::providers::client::Client;
 use crate::providers::client::Endpoint;
 use crate::providers::keys::disk::DiskCopy;
-use crate::providers::oauth::Discovered;
+use crate::providers::keys::source::Source;
 use crate::providers::settings;
 use crate::telemetry::metrics::Operation;
 use crate::token::KeySet;
 use crate::token::SkippedKey;
-
-/// How long a fetch waits for metadata that are being fetched themselves.
-const DISCOVERY_GRACE: Duration = Duration::from_secs(1);
 
 /// Between two fetches that unknown keys caused.
 const COOL_DOWN: Duration = Duration::from_secs(10);
@@ -60,15 +57,6 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
 
 /// How many requests may wait for one fetch.
 const MAX_WAITING: usize = 1_024;
-
-/// Where a key set is fetched from.
-#[derive(Debug)]
-pub(in crate::providers) enum Source {
-    /// An address from the configuration.
-    Url(Endpoint),
-    /// `jwks_uri` of the provider's metadata.
-    Discovered(watch::Receiver<Discovered>),
-}
 
 /// A key set that is kept fresh. The task that does it ends when this is dropped.
 #[derive(Debug)]
@@ -363,35 +351,6 @@ impl Task {
         });
         if let Err(cause) = read {
             warn!(provider = self.provider.as_str(), %cause, "The copy of a key set was not read.");
-        }
-    }
-}
-
-impl Source {
-    fn endpoint(&self) -> Option<Endpoint> {
-        match self {
-            Self::Url(url) => Some(url.clone()),
-            Self::Discovered(metadata) => metadata.borrow().jwks_uri(),
-        }
-    }
-
-    /// The address; one that is being discovered is waited for, so that the first requests after a start need not fail.
-    async fn known(&mut self) -> Option<Endpoint> {
-        // Whether it came in time shows below.
-        drop(timeout(DISCOVERY_GRACE, self.moved(None)).await);
-        self.endpoint()
-    }
-
-    /// Waits until the address is another one than `from`.
-    async fn moved(&mut self, from: Option<&Endpoint>) {
-        while self.endpoint().as_ref() == from {
-            let told = match self {
-                Self::Discovered(metadata) => metadata.changed().await.is_ok(),
-                Self::Url(_) => false,
-            };
-            if !told {
-                return std::future::pending().await;
-            }
         }
     }
 }

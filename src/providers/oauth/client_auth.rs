@@ -34,6 +34,7 @@ pub(in crate::providers) struct ClientAuthenticator {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one for each provider")]
 enum Method {
     Basic(HeaderValue),
     Post(Secret<String>),
@@ -124,8 +125,7 @@ impl ClientAuthenticator {
             ),
             ("jti".to_owned(), Value::from(entropy.token())),
         ]);
-        key.sign("JWT", &claims)
-            .or(Err(Outage::Malformed.into()))
+        key.sign("JWT", &claims).or(Err(Outage::Malformed.into()))
     }
 }
 

@@ -152,7 +152,6 @@ async fn live<H: Handler>(accepted: Accepted, handler: Rc<H>) -> io::Result<()> 
     let arrival = |tls| Arrival {
         id,
         peer,
-        local: door.address,
         tls,
         limits: limits.clone(),
         vitals: vitals.clone(),

@@ -18,13 +18,18 @@ pub(crate) struct Counts {
 impl Counts {
     /// What has happened since this was asked last.
     pub(crate) fn take(&self) -> impl Iterator<Item = (Shed, u64)> {
-        let cut = Cut::ALL.into_iter().zip(&self.cut).map(|(reason, count)| (reason.shed(), count));
+        let cut = Cut::ALL
+            .into_iter()
+            .zip(&self.cut)
+            .map(|(reason, count)| (reason.shed(), count));
         let others = [
             (Shed::AcceptError, &self.accept_errors),
             (Shed::Handshake, &self.handshake_failures),
             (Shed::ProxyHeader, &self.refused_proxy_headers),
         ];
-        cut.chain(others).map(|(reason, count)| (reason, count.swap(0, Relaxed))).filter(|(_, count)| 0 < *count)
+        cut.chain(others)
+            .map(|(reason, count)| (reason, count.swap(0, Relaxed)))
+            .filter(|(_, count)| 0 < *count)
     }
 
     pub(super) fn count_accept_error(&self) {
@@ -50,7 +55,9 @@ impl Counts {
 impl Counts {
     /// Connections ended by us, for `reason`, since the last [`Self::take`].
     pub(crate) fn cut(&self, reason: Cut) -> u64 {
-        self.cut.get(reason as usize).map_or(0, |count| count.load(Relaxed))
+        self.cut
+            .get(reason as usize)
+            .map_or(0, |count| count.load(Relaxed))
     }
 
     /// TLS handshakes that failed.

@@ -75,7 +75,9 @@ impl Watch {
         let (bytes, hash) = match self.line {
             Line::Ended => return false,
             Line::Blank => {
-                let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+                let blank = bytes
+                    .iter()
+                    .take_while(|byte| matches!(byte, b'\r' | b'\n'));
                 match bytes.get(blank.count()..) {
                     Some(rest) if !rest.is_empty() => (rest, false),
                     Some(_) | None => return false,
@@ -95,7 +97,9 @@ impl Watch {
             }
         }
         let Some(end) = end else {
-            self.line = Line::Begun { hash: hash || found };
+            self.line = Line::Begun {
+                hash: hash || found,
+            };
             return false;
         };
         self.line = Line::Ended;
@@ -170,7 +174,7 @@ mod tests {
 
     fn seen(pieces: &[&[u8]]) -> bool {
         let mut watch = Watch::new();
-        pieces.iter().fold(false, |seen, piece| watch.sees(0, piece) || seen)
+        pieces.iter().filter(|piece| watch.sees(0, piece)).count() != 0
     }
 
     #[test]

@@ -96,7 +96,6 @@ impl Bound {
         for listener in self.listeners {
             for (worker, socket) in workers.iter_mut().zip(listener.sockets) {
                 let door = Door {
-                    address: listener.address,
                     certificates: listener.certificates.clone(),
                     proxy_protocol_from: listener.proxy_protocol_from.clone(),
                 };

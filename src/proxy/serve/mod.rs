@@ -158,7 +158,10 @@ impl Workers {
 
     /// Changes the limits while the workers run.
     pub(crate) fn limiter(&self) -> Limiter {
-        Limiter { limits: Arc::clone(&self.limits), slots: Arc::clone(&self.slots) }
+        Limiter {
+            limits: Arc::clone(&self.limits),
+            slots: Arc::clone(&self.slots),
+        }
     }
 
     /// Connections open now, tunnels included, and how many there may be.

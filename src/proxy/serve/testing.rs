@@ -117,7 +117,12 @@ impl Handler for Echo {
         let (parts, body) = request.into_parts();
         let canonical = match canonicalise(&parts, &conn, conn.limits()) {
             Ok(canonical) => canonical,
-            Err(bad) => return reply(crate::proxy::respond::Fault::from(bad).status(), String::new()),
+            Err(bad) => {
+                return reply(
+                    crate::proxy::respond::Fault::from(bad).status(),
+                    String::new(),
+                );
+            }
         };
         self.0.requests.fetch_add(1, SeqCst);
         let _ends = Ends(self.0.ended.clone());

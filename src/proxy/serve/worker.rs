@@ -52,8 +52,6 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// One listener, as one worker sees it.
 #[derive(Debug)]
 pub(crate) struct Door {
-    /// Our end.
-    pub(crate) address: SocketAddr,
     /// `None`: cleartext.
     pub(crate) certificates: Option<Arc<Certificates>>,
     /// Peers that must speak the PROXY protocol.

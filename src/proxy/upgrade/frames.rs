@@ -40,7 +40,9 @@ impl Frames {
         loop {
             let rest = bytes.get(used..).unwrap_or_default();
             if 0 < self.payload {
-                let skipped = usize::try_from(self.payload).unwrap_or(usize::MAX).min(rest.len());
+                let skipped = usize::try_from(self.payload)
+                    .unwrap_or(usize::MAX)
+                    .min(rest.len());
                 self.payload -= skipped as u64;
                 used += skipped;
                 if self.payload == 0 || used == bytes.len() {
@@ -93,7 +95,11 @@ impl Frames {
             8..=10 => first & 0x80 != 0 && second & 0x7F <= 125,
             _ => false,
         };
-        if fits && masked == self.masked { Ok(()) } else { Err(NotAFrame) }
+        if fits && masked == self.masked {
+            Ok(())
+        } else {
+            Err(NotAFrame)
+        }
     }
 
     /// As far as it is known: two bytes say how many more there are.

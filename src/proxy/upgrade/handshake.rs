@@ -77,12 +77,21 @@ impl Handshake {
             new_key(entropy)
         } else {
             let body = headers.contains_key(header::TRANSFER_ENCODING)
-                || headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0");
-            if *method != Method::GET || version != Version::HTTP_11 || body || !says_upgrade(headers) {
+                || headers
+                    .get_all(header::CONTENT_LENGTH)
+                    .iter()
+                    .any(|length| length != "0");
+            if *method != Method::GET
+                || version != Version::HTTP_11
+                || body
+                || !says_upgrade(headers)
+            {
                 return Err(HandshakeError::Malformed);
             }
             let key = once(headers, &header::SEC_WEBSOCKET_KEY).ok_or(HandshakeError::Malformed)?;
-            let decoded = STANDARD.decode(key.as_bytes()).or(Err(HandshakeError::Malformed))?;
+            let decoded = STANDARD
+                .decode(key.as_bytes())
+                .or(Err(HandshakeError::Malformed))?;
             if decoded.len() != 16 {
                 return Err(HandshakeError::Malformed);
             }
@@ -110,7 +119,10 @@ impl Handshake {
     pub(in crate::proxy) fn write(&self, into: &mut HeaderMap) {
         into.insert(header::CONNECTION, UPGRADE);
         into.insert(header::UPGRADE, WEBSOCKET);
-        into.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        into.insert(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        );
         into.insert(header::SEC_WEBSOCKET_KEY, self.key.clone());
         for protocol in &self.protocols {
             into.append(header::SEC_WEBSOCKET_PROTOCOL, protocol.clone());
@@ -137,12 +149,25 @@ impl Handshake {
         let mut chosen = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
         match (chosen.next(), chosen.next()) {
             (None, None) => {}
-            (Some(only), None) if tokens(&self.protocols).any(|offered| offered == only.as_bytes().trim_ascii()) => {}
+            (Some(only), None)
+                if tokens(&self.protocols)
+                    .any(|offered| offered == only.as_bytes().trim_ascii()) => {}
             (Some(_) | None, _) => return Err(AcceptError::Subprotocol),
         }
-        let name = |extension: &[u8]| extension.split(|b| *b == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+        let name = |extension: &[u8]| {
+            extension
+                .split(|b| *b == b';')
+                .next()
+                .unwrap_or_default()
+                .trim_ascii()
+                .to_ascii_lowercase()
+        };
         let offered: Vec<_> = tokens(&self.extensions).map(name).collect();
-        let chosen: Vec<_> = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter().cloned().collect();
+        let chosen: Vec<_> = headers
+            .get_all(header::SEC_WEBSOCKET_EXTENSIONS)
+            .iter()
+            .cloned()
+            .collect();
         if !tokens(&chosen).all(|extension| offered.contains(&name(extension))) {
             return Err(AcceptError::Extension);
         }
@@ -172,7 +197,8 @@ fn accept(key: &[u8]) -> String {
 fn new_key(entropy: &dyn Entropy) -> HeaderValue {
     let mut nonce = [0; 16];
     entropy.fill(&mut nonce);
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(STANDARD.encode(nonce))).unwrap_or(HeaderValue::from_static(""))
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(STANDARD.encode(nonce)))
+        .unwrap_or(HeaderValue::from_static(""))
 }
 
 fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
@@ -184,7 +210,8 @@ fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue
 }
 
 fn is_only(headers: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
-    once(headers, name).is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(token))
+    once(headers, name)
+        .is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(token))
 }
 
 fn says_upgrade(headers: &HeaderMap) -> bool {
@@ -214,7 +241,10 @@ mod tests {
         ("sec-websocket-version", "13"),
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
         ("sec-websocket-protocol", "chat, superchat"),
-        ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits"),
+        (
+            "sec-websocket-extensions",
+            "permessage-deflate; client_max_window_bits",
+        ),
     ];
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -235,7 +265,13 @@ mod tests {
     }
 
     fn read(headers: &HeaderMap) -> Result<Option<Handshake>, HandshakeError> {
-        Handshake::read(&Method::GET, Version::HTTP_11, headers, false, &SystemEntropy)
+        Handshake::read(
+            &Method::GET,
+            Version::HTTP_11,
+            headers,
+            false,
+            &SystemEntropy,
+        )
     }
 
     #[test]
@@ -258,7 +294,10 @@ mod tests {
     #[test]
     fn other_protocols_are_plain_http() {
         for upgrade in ["h2c", "TLS/1.0", "websocket, h2c", ""] {
-            assert!(read(&with("upgrade", Some(upgrade))).unwrap().is_none(), "{upgrade}");
+            assert!(
+                read(&with("upgrade", Some(upgrade))).unwrap().is_none(),
+                "{upgrade}"
+            );
         }
         assert!(read(&with("upgrade", None)).unwrap().is_none());
     }
@@ -270,18 +309,48 @@ mod tests {
         assert_eq!(outcome(with("connection", Some("keep-alive"))), malformed);
         assert_eq!(outcome(with("connection", None)), malformed);
         assert_eq!(outcome(with("sec-websocket-key", None)), malformed);
-        assert_eq!(outcome(with("sec-websocket-key", Some("c2hvcnQ="))), malformed);
-        assert_eq!(outcome(with("sec-websocket-key", Some("not base64 at all!!!"))), malformed);
+        assert_eq!(
+            outcome(with("sec-websocket-key", Some("c2hvcnQ="))),
+            malformed
+        );
+        assert_eq!(
+            outcome(with("sec-websocket-key", Some("not base64 at all!!!"))),
+            malformed
+        );
         assert_eq!(outcome(with("content-length", Some("1"))), malformed);
-        assert_eq!(outcome(with("transfer-encoding", Some("chunked"))), malformed);
-        assert_eq!(outcome(with("sec-websocket-version", Some("12"))), Err(HandshakeError::Version));
-        assert_eq!(outcome(with("sec-websocket-version", None)), Err(HandshakeError::Version));
+        assert_eq!(
+            outcome(with("transfer-encoding", Some("chunked"))),
+            malformed
+        );
+        assert_eq!(
+            outcome(with("sec-websocket-version", Some("12"))),
+            Err(HandshakeError::Version)
+        );
+        assert_eq!(
+            outcome(with("sec-websocket-version", None)),
+            Err(HandshakeError::Version)
+        );
         let mut twice = map(GOOD);
-        twice.append("sec-websocket-key", HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
+        twice.append(
+            "sec-websocket-key",
+            HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="),
+        );
         assert_eq!(outcome(twice), malformed);
-        let post = Handshake::read(&Method::POST, Version::HTTP_11, &map(GOOD), false, &SystemEntropy);
+        let post = Handshake::read(
+            &Method::POST,
+            Version::HTTP_11,
+            &map(GOOD),
+            false,
+            &SystemEntropy,
+        );
         assert_eq!(post.map(|_| ()), malformed);
-        let old = Handshake::read(&Method::GET, Version::HTTP_10, &map(GOOD), false, &SystemEntropy);
+        let old = Handshake::read(
+            &Method::GET,
+            Version::HTTP_10,
+            &map(GOOD),
+            false,
+            &SystemEntropy,
+        );
         assert_eq!(old.map(|_| ()), malformed);
     }
 
@@ -300,16 +369,35 @@ mod tests {
         };
         assert_eq!(changed("upgrade", "h2c"), Err(AcceptError::Protocol));
         assert_eq!(changed("connection", "close"), Err(AcceptError::Protocol));
-        assert_eq!(changed("sec-websocket-accept", "AAAAAAAAAAAAAAAAAAAAAAAAAAA="), Err(AcceptError::Accept));
-        assert_eq!(changed("sec-websocket-protocol", "other"), Err(AcceptError::Subprotocol));
-        assert_eq!(changed("sec-websocket-extensions", "x-other"), Err(AcceptError::Extension));
+        assert_eq!(
+            changed("sec-websocket-accept", "AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            Err(AcceptError::Accept)
+        );
+        assert_eq!(
+            changed("sec-websocket-protocol", "other"),
+            Err(AcceptError::Subprotocol)
+        );
+        assert_eq!(
+            changed("sec-websocket-extensions", "x-other"),
+            Err(AcceptError::Extension)
+        );
         assert_eq!(changed("sec-websocket-protocol", "superchat"), Ok(()));
     }
 
     #[test]
     fn a_stream_of_http2_gets_a_key_of_its_own() {
         let headers = map(&[("sec-websocket-version", "13")]);
-        let read = || Handshake::read(&Method::CONNECT, Version::HTTP_2, &headers, true, &SystemEntropy).unwrap().unwrap();
+        let read = || {
+            Handshake::read(
+                &Method::CONNECT,
+                Version::HTTP_2,
+                &headers,
+                true,
+                &SystemEntropy,
+            )
+            .unwrap()
+            .unwrap()
+        };
         let (one, other) = (read(), read());
         assert!(one.multiplexed());
         assert_eq!(STANDARD.decode(one.key.as_bytes()).unwrap().len(), 16);

@@ -167,7 +167,11 @@ where
             return Ended(Instant::now());
         }
         // In the middle of a frame the upstream is talking; the next look asks again.
-        if !to_server && shared.ping.take() && frames.at_boundary() && say(&mut to, &PING).await.is_err() {
+        if !to_server
+            && shared.ping.take()
+            && frames.at_boundary()
+            && say(&mut to, &PING).await.is_err()
+        {
             break;
         }
         let read = tokio::select! {
@@ -187,12 +191,21 @@ where
             frames.pass(bytes)
         };
         let (Ok(length) | Err(length)) = good;
-        if say(&mut to, bytes.get(..length).unwrap_or_default()).await.is_err() {
+        if say(&mut to, bytes.get(..length).unwrap_or_default())
+            .await
+            .is_err()
+        {
             break;
         }
         if good.is_err() {
             shared.end(PROTOCOL_ERROR);
-            goodbye(&mut from, &mut to, &mut buffer, &close(PROTOCOL_ERROR, to_server)).await;
+            goodbye(
+                &mut from,
+                &mut to,
+                &mut buffer,
+                &close(PROTOCOL_ERROR, to_server),
+            )
+            .await;
             return Ended(Instant::now());
         }
     }
@@ -302,7 +315,10 @@ mod tests {
         let tunnel = run(a, b, std::future::pending(), || true);
         let talk = async {
             let smuggled = b"GET /admin/secrets HTTP/1.1\r\nHost: app.test\r\n\r\n";
-            client.write_all(&[&[0x81, 0x81, 0, 0, 0, 0, b'x'], &smuggled[..]].concat()).await.unwrap();
+            client
+                .write_all(&[&[0x81, 0x81, 0, 0, 0, 0, b'x'], &smuggled[..]].concat())
+                .await
+                .unwrap();
             let mut to_upstream = Vec::new();
             upstream.read_to_end(&mut to_upstream).await.unwrap();
             let good: &[u8] = &[0x81, 0x81, 0, 0, 0, 0, b'x'];
@@ -332,7 +348,10 @@ mod tests {
             // Now it has gone.
             let mut rest = Vec::new();
             client.read_to_end(&mut rest).await.unwrap();
-            assert_eq!(rest, [&PING[..], &PING, &PING, &close(GOING_AWAY, false)].concat());
+            assert_eq!(
+                rest,
+                [&PING[..], &PING, &PING, &close(GOING_AWAY, false)].concat()
+            );
             assert!(began.elapsed() < Duration::from_secs(300 + 125 + 10));
         };
         let (end, ()) = tokio::join!(tunnel, talk);

@@ -104,21 +104,37 @@ pub(super) fn clean(parts: &mut Parts, policy: &HeadPolicy) -> Result<Seen, Answ
             }
             header::TRANSFER_ENCODING => {
                 let mut codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
-                let chunked = codings.next().is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked")) && codings.next().is_none();
+                let chunked = codings
+                    .next()
+                    .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked"))
+                    && codings.next().is_none();
                 if !chunked || parts.headers.contains_key(header::CONTENT_LENGTH) {
                     return Err(AnswerFault::Framing);
                 }
                 doomed.push(header::TRANSFER_ENCODING);
             }
             header::CONTENT_LENGTH
-                if parts.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() => {
-                    return Err(AnswerFault::Framing);
-                }
+                if parts
+                    .headers
+                    .get_all(header::CONTENT_LENGTH)
+                    .iter()
+                    .nth(1)
+                    .is_some() =>
+            {
+                return Err(AnswerFault::Framing);
+            }
             header::TRAILER => seen.announces_trailers = true,
             header::SET_COOKIE => cookies = true,
-            header::UPGRADE | header::TE | header::PROXY_AUTHENTICATE | header::PROXY_AUTHORIZATION => doomed.push(name.clone()),
+            header::UPGRADE
+            | header::TE
+            | header::PROXY_AUTHENTICATE
+            | header::PROXY_AUTHORIZATION => doomed.push(name.clone()),
             header::WWW_AUTHENTICATE => {
-                seen.binds_connection = parts.headers.get_all(header::WWW_AUTHENTICATE).iter().any(binds_connection);
+                seen.binds_connection = parts
+                    .headers
+                    .get_all(header::WWW_AUTHENTICATE)
+                    .iter()
+                    .any(binds_connection);
             }
             _ if is_ours_or_hop_by_hop(name.as_str()) => doomed.push(name.clone()),
             _ => {}
@@ -127,7 +143,13 @@ pub(super) fn clean(parts: &mut Parts, policy: &HeadPolicy) -> Result<Seen, Answ
     if nominates {
         let nominated = Nominated::read(&parts.headers).or(Err(AnswerFault::Malformed))?;
         if !nominated.is_empty() {
-            doomed.extend(parts.headers.keys().filter(|name| nominated.contains(name)).cloned());
+            doomed.extend(
+                parts
+                    .headers
+                    .keys()
+                    .filter(|name| nominated.contains(name))
+                    .cloned(),
+            );
         }
     }
     for name in &doomed {
@@ -143,24 +165,40 @@ pub(super) fn clean(parts: &mut Parts, policy: &HeadPolicy) -> Result<Seen, Answ
 }
 
 fn is_ours_or_hop_by_hop(name: &str) -> bool {
-    matches!(name, "keep-alive" | "proxy-connection" | "proxy-authentication-info" | "http2-settings") || name.starts_with("x-authferry")
+    matches!(
+        name,
+        "keep-alive" | "proxy-connection" | "proxy-authentication-info" | "http2-settings"
+    ) || name.starts_with("x-authferry")
 }
 
 /// Whether a scheme authenticates the connection (MS-NTHT, RFC 4559 §6).
 pub(crate) fn binds_connection(value: &HeaderValue) -> bool {
-    let scheme = value.as_bytes().split(|b| matches!(b, b' ' | b',')).next().unwrap_or_default();
+    let scheme = value
+        .as_bytes()
+        .split(|b| matches!(b, b' ' | b','))
+        .next()
+        .unwrap_or_default();
     scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
 }
 
 /// An upstream must not set a cookie that we would take for ours.
 fn drop_our_cookies(headers: &mut HeaderMap, policy: &HeadPolicy) {
     let is_ours = |value: &HeaderValue| {
-        let pair = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
+        let pair = value
+            .as_bytes()
+            .split(|b| *b == b';')
+            .next()
+            .unwrap_or_default();
         let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
         policy.own_cookies.contains(name.trim_ascii())
     };
     if headers.get_all(header::SET_COOKIE).iter().any(is_ours) {
-        let kept: Vec<_> = headers.get_all(header::SET_COOKIE).iter().filter(|v| !is_ours(v)).cloned().collect();
+        let kept: Vec<_> = headers
+            .get_all(header::SET_COOKIE)
+            .iter()
+            .filter(|v| !is_ours(v))
+            .cloned()
+            .collect();
         headers.remove(header::SET_COOKIE);
         for value in kept {
             headers.append(header::SET_COOKIE, value);

@@ -47,7 +47,12 @@ pub(super) enum Speak {
 }
 
 /// Opens a connection to one origin of `target`: look-up, TCP and TLS within `connect_timeout` together.
-pub(super) async fn open(target: &Target, site: &Site, resolver: &Arc<Resolver>, speak: Speak) -> Result<Stream, ConnectError> {
+pub(super) async fn open(
+    target: &Target,
+    site: &Site,
+    resolver: &Arc<Resolver>,
+    speak: Speak,
+) -> Result<Stream, ConnectError> {
     let limit = target.settings().connect_timeout;
     match timeout(limit, establish(target, site, resolver, speak, limit)).await {
         Ok(outcome) => outcome,
@@ -76,7 +81,9 @@ async fn establish(
         return Ok(Stream::Plain(tcp));
     };
     // An origin that asks for TLS never gets cleartext.
-    let config = target.tls(speak).ok_or_else(|| ConnectError::Tls(io::ErrorKind::Unsupported.into()))?;
+    let config = target
+        .tls(speak)
+        .ok_or_else(|| ConnectError::Tls(io::ErrorKind::Unsupported.into()))?;
     let stream = TlsConnector::from(config.clone())
         .connect(name.clone(), tcp)
         .await
@@ -86,7 +93,11 @@ async fn establish(
 
 /// Tries the addresses in turn. Each but the last gets its share of what time is left, so that one black hole among
 /// several addresses does not use it all.
-async fn dial(addresses: &[IpAddr], port: u16, deadline: Instant) -> Result<TcpStream, ConnectError> {
+async fn dial(
+    addresses: &[IpAddr],
+    port: u16,
+    deadline: Instant,
+) -> Result<TcpStream, ConnectError> {
     let mut last = ConnectError::Unresolved(Unresolved);
     for (index, address) in addresses.iter().enumerate() {
         let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
@@ -100,5 +111,4 @@ async fn dial(addresses: &[IpAddr], port: u16, deadline: Instant) -> Result<TcpS
     Err(last)
 }
 
-impl ConnectError {
-}
+impl ConnectError {}

@@ -142,7 +142,10 @@ impl<B> Group<B> {
     /// Closes what has been idle for too long.
     pub(super) fn sweep(&self, now: Instant) {
         let (idle, named) = match self.target.upgrade() {
-            Some(target) => (target.settings().idle, target.sites().iter().any(|site| site.address.is_none())),
+            Some(target) => (
+                target.settings().idle,
+                target.sites().iter().any(|site| site.address.is_none()),
+            ),
             None => (Duration::ZERO, false),
         };
         for slot in &self.slots {
@@ -188,7 +191,9 @@ impl<B> Slot<B> {
     pub(super) fn fail(&self, now: Instant) {
         let failures = self.failures.get();
         self.failures.set(failures.saturating_add(1));
-        let span = EJECTION.saturating_mul(1 << failures.min(8)).min(MAX_EJECTION);
+        let span = EJECTION
+            .saturating_mul(1 << failures.min(8))
+            .min(MAX_EJECTION);
         self.ejected_until.set(Some(now + span));
     }
 
@@ -235,10 +240,13 @@ impl<B> Slot<B> {
 
     fn sweep(&self, now: Instant, idle: Duration, named: bool) {
         let mut resting = self.idle.borrow_mut();
-        resting.retain(|one| now.saturating_duration_since(one.since) <= idle && !one.link.is_closed());
+        resting.retain(|one| {
+            now.saturating_duration_since(one.since) <= idle && !one.link.is_closed()
+        });
         self.shared.borrow_mut().retain(|link| {
             let old = named && MAX_AGE <= now.saturating_duration_since(link.born);
-            let unused = link.streams.get() == 0 && idle < now.saturating_duration_since(link.used.get());
+            let unused =
+                link.streams.get() == 0 && idle < now.saturating_duration_since(link.used.get());
             !link.is_closed() && !old && !unused
         });
     }

@@ -36,7 +36,9 @@ pub(super) fn watch(target: &Arc<Target>, resolver: &Arc<Resolver>) {
         return;
     }
     for index in 0..target.sites().len() {
-        resolver.background().spawn(follow(Arc::downgrade(target), index, resolver.clone()));
+        resolver
+            .background()
+            .spawn(follow(Arc::downgrade(target), index, resolver.clone()));
     }
 }
 
@@ -50,7 +52,9 @@ async fn follow(target: Weak<Target>, index: usize, resolver: Arc<Resolver>) {
             let Some(site) = target.sites().get(index) else {
                 return;
             };
-            let good = timeout(PATIENCE, ask(&target, index, &resolver)).await.unwrap_or(false);
+            let good = timeout(PATIENCE, ask(&target, index, &resolver))
+                .await
+                .unwrap_or(false);
             bad = if good { 0 } else { bad.saturating_add(1) };
             if good != site.is_well() && (good || BAD_ANSWERS <= bad) {
                 site.set_well(good);
@@ -64,7 +68,8 @@ async fn follow(target: Weak<Target>, index: usize, resolver: Arc<Resolver>) {
 
 /// Whether the origin answers 2xx.
 async fn ask(target: &Target, index: usize, resolver: &Arc<Resolver>) -> bool {
-    let (Some(site), Some(path)) = (target.sites().get(index), &target.settings().health_path) else {
+    let (Some(site), Some(path)) = (target.sites().get(index), &target.settings().health_path)
+    else {
         return false;
     };
     let Ok(stream) = connect::open(target, site, resolver, Speak::AsConfigured).await else {
@@ -72,18 +77,27 @@ async fn ask(target: &Target, index: usize, resolver: &Arc<Resolver>) -> bool {
     };
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.method_mut() = Method::GET;
-    request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("authferry-health"));
+    request.headers_mut().insert(
+        header::USER_AGENT,
+        HeaderValue::from_static("authferry-health"),
+    );
     let h2 = target.settings().http2 && (!site.origin.tls || stream.agreed_on_h2());
     let answer = if h2 {
         let Ok(authority) = Authority::try_from(site.authority.as_bytes()) else {
             return false;
         };
-        let uri = Uri::builder().scheme(site.scheme()).authority(authority).path_and_query(path.as_str()).build();
+        let uri = Uri::builder()
+            .scheme(site.scheme())
+            .authority(authority)
+            .path_and_query(path.as_str())
+            .build();
         let Ok(uri) = uri else {
             return false;
         };
         *request.uri_mut() = uri;
-        let Ok((mut sender, connection)) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await else {
+        let Ok((mut sender, connection)) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await
+        else {
             return false;
         };
         tokio::select! {
@@ -96,7 +110,9 @@ async fn ask(target: &Target, index: usize, resolver: &Arc<Resolver>) -> bool {
             return false;
         };
         *request.uri_mut() = uri;
-        request.headers_mut().insert(header::HOST, site.authority.clone());
+        request
+            .headers_mut()
+            .insert(header::HOST, site.authority.clone());
         let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else {
             return false;
         };
@@ -144,7 +160,12 @@ mod tests {
                 async move {
                     while let Some(head) = peer.head().await {
                         let asked = head.starts_with("GET /healthz ");
-                        peer.say(if asked && ill.get() { "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n" } else { OK }).await;
+                        peer.say(if asked && ill.get() {
+                            "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
+                        } else {
+                            OK
+                        })
+                        .await;
                     }
                 }
             })
@@ -164,7 +185,11 @@ mod tests {
                 client.get().await.unwrap();
             }
             assert!(before < at_a.count("GET /a"));
-            let head = at_a.heads().into_iter().find(|head| head.starts_with("GET /healthz")).unwrap();
+            let head = at_a
+                .heads()
+                .into_iter()
+                .find(|head| head.starts_with("GET /healthz"))
+                .unwrap();
             assert!(head.contains(&format!("host: {a}\r\n")), "{head}");
         })
         .await;
@@ -176,7 +201,12 @@ mod tests {
             let (address, _) = raw(|_, mut peer| async move {
                 while let Some(head) = peer.head().await {
                     let asked = head.starts_with("GET /healthz ");
-                    peer.say(if asked { "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n" } else { OK }).await;
+                    peer.say(if asked {
+                        "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"
+                    } else {
+                        OK
+                    })
+                    .await;
                 }
             })
             .await;
@@ -193,14 +223,22 @@ mod tests {
         local(async {
             let (address, seen) = crate::proxy::upstream::testing::answering(OK).await;
             let interval = Duration::from_millis(100);
-            let target = Target::new(Upstream { health_interval: interval, ..watched(&[address]) }).unwrap();
+            let target = Target::new(Upstream {
+                health_interval: interval,
+                ..watched(&[address])
+            })
+            .unwrap();
             let resolver = Resolver::system(Handle::current());
             for _ in 0..3 {
                 watch(&target, &resolver);
             }
             sleep(10 * interval).await;
             // One watch asks ten times in this time, three would ask thirty times.
-            assert!((8..=12).contains(&seen.connections()), "{}", seen.connections());
+            assert!(
+                (8..=12).contains(&seen.connections()),
+                "{}",
+                seen.connections()
+            );
             drop(target);
             sleep(2 * interval).await;
             let last = seen.connections();

@@ -234,10 +234,21 @@ where
     ) -> Result<Response<Incoming>, Failure<B>> {
         let upload = request.body().upload();
         match &mut self.link {
-            Some(Ready::H1(H1 { sender, line, timer, .. })) => {
+            Some(Ready::H1(H1 {
+                sender,
+                line,
+                timer,
+                ..
+            })) => {
                 line.begin();
                 timer.as_mut().reset(now + limit);
-                let answer = await_head(sender.try_send_request(request), timer.as_mut(), upload.as_deref(), limit).await;
+                let answer = await_head(
+                    sender.try_send_request(request),
+                    timer.as_mut(),
+                    upload.as_deref(),
+                    limit,
+                )
+                .await;
                 line.end_head();
                 match answer {
                     Some(outcome) => outcome.map_err(|error| failure(error, line.has_read())),

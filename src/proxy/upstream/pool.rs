@@ -88,7 +88,6 @@ pub(crate) enum SendError {
 }
 
 impl SendError {
-
     pub(super) fn broken(error: hyper::Error) -> Self {
         if error.is_user() {
             Self::ClientBody(error)
@@ -104,9 +103,10 @@ impl From<ConnectError> for SendError {
     fn from(error: ConnectError) -> Self {
         match error {
             ConnectError::Timeout => Self::ConnectTimeout,
-            error @ (ConnectError::Unresolved(_) | ConnectError::Io(_) | ConnectError::Tls(_) | ConnectError::Protocol(_)) => {
-                Self::Connect(error)
-            }
+            error @ (ConnectError::Unresolved(_)
+            | ConnectError::Io(_)
+            | ConnectError::Tls(_)
+            | ConnectError::Protocol(_)) => Self::Connect(error),
         }
     }
 }
@@ -165,8 +165,17 @@ where
             if binds {
                 lease.never_keep();
             }
-            let request = write(next, site, target.settings().preserve_host, lease.is_h2(), body)?;
-            match lease.exchange(request, target.settings().response_timeout, now).await {
+            let request = write(
+                next,
+                site,
+                target.settings().preserve_host,
+                lease.is_h2(),
+                body,
+            )?;
+            match lease
+                .exchange(request, target.settings().response_timeout, now)
+                .await
+            {
                 Ok(response) => return Ok(answer::accept(response, lease, policy)?),
                 Err(Failure::Timeout) => return Err(SendError::Timeout),
                 Err(Failure::Unsent(request)) => {
@@ -177,7 +186,12 @@ where
                     body = request.into_body();
                 }
                 Err(Failure::Broken { error, answered }) => {
-                    let may = replayable && idempotent && lease.reused && !answered && !retried && !error.is_user();
+                    let may = replayable
+                        && idempotent
+                        && lease.reused
+                        && !answered
+                        && !retried
+                        && !error.is_user();
                     if !may || !group.may_retry() {
                         return Err(SendError::broken(error));
                     }
@@ -202,14 +216,18 @@ where
             return Err(SendError::Busy);
         }
         let entered = Entered(Some(group));
-        let connect = async |index, site: &'t Site| self.link(target, group, index, site, now, fresh).await;
+        let connect =
+            async |index, site: &'t Site| self.link(target, group, index, site, now, fresh).await;
         let ((link, reused), index, site) = somewhere(target, group, now, connect).await?;
         entered.hand_over();
         Ok((Lease::new(group, index, link, reused), site))
     }
 
     /// A new connection to an origin of `target` that speaks HTTP/1.1 and never belongs to the pool.
-    pub(super) async fn apart<'t>(&self, target: &'t Arc<Target>) -> Result<(Stream, &'t Site), SendError> {
+    pub(super) async fn apart<'t>(
+        &self,
+        target: &'t Arc<Target>,
+    ) -> Result<(Stream, &'t Site), SendError> {
         let group = self.group(target);
         let connect = async |index: usize, site: &'t Site| {
             let stream = connect::open(target, site, &self.0.resolver, Speak::Http1).await?;
@@ -254,7 +272,9 @@ where
             return Ok((Ready::H1(H1::start(stream, Instant::now()).await?), false));
         }
         let limit = target.settings().connect_timeout;
-        let _turn = timeout(limit, slot.opening.lock()).await.or(Err(ConnectError::Timeout))?;
+        let _turn = timeout(limit, slot.opening.lock())
+            .await
+            .or(Err(ConnectError::Timeout))?;
         // Whoever was first has opened one for all.
         if !fresh && let Some(link) = slot.take(Instant::now(), idle, named) {
             return Ok((link, true));
@@ -275,7 +295,10 @@ where
         }
         let group = Group::new(target);
         health::watch(target, &self.0.resolver);
-        self.0.groups.borrow_mut().insert(target.id(), group.clone());
+        self.0
+            .groups
+            .borrow_mut()
+            .insert(target.id(), group.clone());
         if !self.0.sweeping.replace(true) {
             spawn_local(sweep(Rc::downgrade(&self.0)));
         }
@@ -285,7 +308,9 @@ where
 
 impl<B> fmt::Debug for Pool<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("upstreams", &self.0.groups.borrow().len()).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("upstreams", &self.0.groups.borrow().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -370,5 +395,8 @@ fn write<B: Body<Data = Bytes> + Unpin>(
 
 /// RFC 9110 §9.2.2, of the methods that are forwarded.
 fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+    )
 }

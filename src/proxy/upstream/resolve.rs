@@ -112,15 +112,22 @@ impl Resolver {
         let entry = names.entry(host.into()).or_default();
         let now = Instant::now();
         entry.used = Some(now);
-        let age = entry.addresses.as_ref().map(|(_, at)| now.duration_since(*at));
-        let cooling = entry.failed.is_some_and(|at| now.duration_since(at) < COOL_DOWN);
+        let age = entry
+            .addresses
+            .as_ref()
+            .map(|(_, at)| now.duration_since(*at));
+        let cooling = entry
+            .failed
+            .is_some_and(|at| now.duration_since(at) < COOL_DOWN);
         if age.is_none_or(|age| FRESH <= age) && entry.pending.is_none() && !cooling {
             entry.pending = Some(self.start(host));
         }
         match (&entry.addresses, age, &entry.pending) {
             (Some((addresses, _)), Some(age), _) if age < STALE => Look::Known(addresses.clone()),
             (_, _, Some(pending)) => Look::Pending(pending.clone()),
-            (Some((addresses, _)), Some(age), None) if age < LAST_GOOD => Look::Known(addresses.clone()),
+            (Some((addresses, _)), Some(age), None) if age < LAST_GOOD => {
+                Look::Known(addresses.clone())
+            }
             (Some(_) | None, _, None) => Look::Failed,
         }
     }
@@ -161,7 +168,10 @@ enum Look {
 }
 
 fn forget_oldest(names: &mut HashMap<Box<str>, Entry>) {
-    let oldest = names.iter().min_by_key(|(_, entry)| entry.used).map(|(host, _)| host.clone());
+    let oldest = names
+        .iter()
+        .min_by_key(|(_, entry)| entry.used)
+        .map(|(host, _)| host.clone());
     if let Some(host) = oldest {
         names.remove(&host);
     }
@@ -169,7 +179,9 @@ fn forget_oldest(names: &mut HashMap<Box<str>, Entry>) {
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolver").field("names", &self.names().len()).finish_non_exhaustive()
+        f.debug_struct("Resolver")
+            .field("names", &self.names().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -222,7 +234,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_last_good_answer_serves_ten_minutes() {
-        let (resolver, _) = counting(|n| if n == 0 { Ok(vec![address(0)]) } else { Err(io::ErrorKind::TimedOut.into()) });
+        let (resolver, _) = counting(|n| {
+            if n == 0 {
+                Ok(vec![address(0)])
+            } else {
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        });
         resolver.resolve("a").await.unwrap();
         tokio::time::advance(Duration::from_secs(590)).await;
         assert_eq!(*resolver.resolve("a").await.unwrap(), [address(0)]);

@@ -80,7 +80,11 @@ where
             let (mut parts, body) = response.into_parts();
             answer::clean(&mut parts, policy)?;
             let body = timeout(limit, Limited::new(body, MAX_REFUSAL).collect()).await;
-            let body = body.ok().and_then(Result::ok).ok_or(SendError::BadAnswer(AnswerFault::Malformed))?.to_bytes();
+            let body = body
+                .ok()
+                .and_then(Result::ok)
+                .ok_or(SendError::BadAnswer(AnswerFault::Malformed))?
+                .to_bytes();
             return Ok(Switched::No(Response::from_parts(parts, body)));
         }
         if handshake.judge(response.headers()).is_err() {

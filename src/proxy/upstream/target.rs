@@ -70,7 +70,11 @@ impl Target {
         if settings.origins.is_empty() {
             return Err(TargetError::NoOrigin);
         }
-        let sites: Box<[Site]> = settings.origins.iter().map(Site::new).collect::<Result<_, _>>()?;
+        let sites: Box<[Site]> = settings
+            .origins
+            .iter()
+            .map(Site::new)
+            .collect::<Result<_, _>>()?;
         let encrypted = settings.origins.iter().any(|origin| origin.tls);
         let (ca, identity) = (settings.ca.as_deref(), settings.client_certificate.as_ref());
         let material = Material::read(ca, identity)?;
@@ -80,7 +84,10 @@ impl Target {
             if settings.http2 {
                 both.alpn_protocols.insert(0, b"h2".to_vec());
             }
-            Some(Tls { as_configured: Arc::new(both), http1: Arc::new(http1) })
+            Some(Tls {
+                as_configured: Arc::new(both),
+                http1: Arc::new(http1),
+            })
         } else {
             None
         };
@@ -123,14 +130,15 @@ impl Target {
         &self.sites
     }
 
+    /// How many of the origins pass their health checks.
+    #[cfg(test)]
+    pub(super) fn well(&self) -> usize {
+        self.sites.iter().filter(|site| site.is_well()).count()
+    }
+
     /// Whether the watch over the health of this upstream is still to begin; asked once.
     pub(super) fn begin_watch(&self) -> bool {
         !self.watched.swap(true, Ordering::Relaxed)
-    }
-
-    /// How many of the origins pass their health checks.
-    pub(crate) fn well(&self) -> usize {
-        self.sites.iter().filter(|site| site.is_well()).count()
     }
 }
 
@@ -144,7 +152,11 @@ impl Site {
             Some(IpAddr::V4(_)) | None => bare.to_owned(),
         };
         let default = if origin.tls { 443 } else { 80 };
-        let authority = if origin.port == default { host } else { format!("{host}:{}", origin.port) };
+        let authority = if origin.port == default {
+            host
+        } else {
+            format!("{host}:{}", origin.port)
+        };
         let server_name = if origin.tls {
             Some(ServerName::try_from(bare.to_owned()).or(Err(refused()))?)
         } else {
@@ -160,7 +172,11 @@ impl Site {
     }
 
     pub(super) const fn scheme(&self) -> Scheme {
-        if self.origin.tls { Scheme::HTTPS } else { Scheme::HTTP }
+        if self.origin.tls {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        }
     }
 
     pub(super) fn is_well(&self) -> bool {
@@ -174,6 +190,9 @@ impl Site {
 
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Target").field("id", &self.id).field("origins", &self.settings.origins).finish_non_exhaustive()
+        f.debug_struct("Target")
+            .field("id", &self.id)
+            .field("origins", &self.settings.origins)
+            .finish_non_exhaustive()
     }
 }

@@ -48,7 +48,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Runs a test where connections may be spawned.
 pub(super) async fn local<F: Future>(test: F) -> F::Output {
     let local = LocalSet::new();
-    local.run_until(timeout(PATIENCE, test)).await.expect("the test takes too long")
+    local
+        .run_until(timeout(PATIENCE, test))
+        .await
+        .expect("the test takes too long")
 }
 
 /// One connection that an upstream accepted.
@@ -76,7 +79,11 @@ impl Seen {
 
     /// How many requests had this method.
     pub(super) fn count(&self, method: &str) -> usize {
-        self.heads.borrow().iter().filter(|head| head.starts_with(method)).count()
+        self.heads
+            .borrow()
+            .iter()
+            .filter(|head| head.starts_with(method))
+            .count()
     }
 }
 
@@ -134,9 +141,15 @@ where
     let watched = seen.clone();
     spawn_local(async move {
         for number in 0.. {
-            let Ok((stream, _)) = listener.accept().await else { return };
+            let Ok((stream, _)) = listener.accept().await else {
+                return;
+            };
             *watched.connections.borrow_mut() += 1;
-            let peer = Peer { stream, seen: watched.clone(), buffer: Vec::new() };
+            let peer = Peer {
+                stream,
+                seen: watched.clone(),
+                buffer: Vec::new(),
+            };
             spawn_local(serve(number, peer));
         }
     });
@@ -179,7 +192,10 @@ pub(super) fn settings(addresses: &[SocketAddr]) -> Upstream {
 pub(super) fn policy() -> HeadPolicy {
     HeadPolicy {
         protected: Arc::new(Protected::new([&HeaderName::from_static("x-crm-login")])),
-        own_cookies: Arc::new(CookieNames::new(["__Host-authferry"], ["__Host-authferry-"])),
+        own_cookies: Arc::new(CookieNames::new(
+            ["__Host-authferry"],
+            ["__Host-authferry-"],
+        )),
         credential_cookies: CookieNames::default(),
         credential_headers: Vec::new(),
         forward_credentials: false,
@@ -222,7 +238,12 @@ impl Client {
     }
 
     /// Sends a request and returns the head of the answer.
-    pub(super) async fn send(&self, method: Method, fields: &[(&'static str, &'static str)], body: Option<&'static str>) -> Result<(Received, End), SendError> {
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        fields: &[(&'static str, &'static str)],
+        body: Option<&'static str>,
+    ) -> Result<(Received, End), SendError> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
@@ -230,7 +251,10 @@ impl Client {
         let hop = Hop::new("203.0.113.9".parse().unwrap(), false);
         let head = head(&method, &headers, &hop, &self.policy);
         let body = body.map(|text| Full::new(Bytes::from_static(text.as_bytes())));
-        let answer = self.pool.send(&self.target, &self.policy, body, head).await?;
+        let answer = self
+            .pool
+            .send(&self.target, &self.policy, body, head)
+            .await?;
         let end = End::default();
         Ok((answer.into_response(Note(end.clone())), end))
     }

@@ -38,7 +38,10 @@ async fn a_request_is_forwarded_and_its_connection_serves_the_next() {
         }
         assert_eq!(seen.connections(), 1);
         let head = seen.heads().remove(0);
-        assert!(head.starts_with("GET /a?b=c HTTP/1.1\r\nhost: app.test\r\n"), "{head}");
+        assert!(
+            head.starts_with("GET /a?b=c HTTP/1.1\r\nhost: app.test\r\n"),
+            "{head}"
+        );
         assert!(head.contains("x-forwarded-for: 203.0.113.9\r\n"), "{head}");
     })
     .await;
@@ -48,7 +51,10 @@ async fn a_request_is_forwarded_and_its_connection_serves_the_next() {
 async fn an_upstream_may_be_told_its_own_name() {
     local(async {
         let (address, seen) = answering(OK).await;
-        let client = Client::with(crate::proxy::settings::Upstream { preserve_host: false, ..settings(&[address]) });
+        let client = Client::with(crate::proxy::settings::Upstream {
+            preserve_host: false,
+            ..settings(&[address])
+        });
         client.get().await.unwrap();
         let head = seen.heads().remove(0);
         assert!(head.contains(&format!("host: {address}\r\n")), "{head}");
@@ -62,7 +68,11 @@ async fn bytes_after_an_answer_never_become_the_next_answer() {
     local(async {
         let (address, seen) = raw(|number, mut peer| async move {
             while peer.head().await.is_some() {
-                let surplus = if number == 0 { "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nEVIL!" } else { "" };
+                let surplus = if number == 0 {
+                    "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nEVIL!"
+                } else {
+                    ""
+                };
                 peer.say(format!("{OK}{surplus}")).await;
             }
         })
@@ -92,7 +102,9 @@ async fn an_idle_connection_with_something_to_read_is_not_used_though_nobody_has
             assert_ne!(first.read(&mut chunk).unwrap(), 0);
             first.write_all(OK.as_bytes()).unwrap();
             said.recv().unwrap();
-            first.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nEVIL!").unwrap();
+            first
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nEVIL!")
+                .unwrap();
             done.send(()).unwrap();
             let (mut second, _) = listener.accept().unwrap();
             assert_ne!(second.read(&mut chunk).unwrap(), 0);
@@ -124,7 +136,10 @@ async fn an_answer_with_two_framings_is_refused_and_its_connection_closed() {
             let client = Client::to(address);
             for _ in 0..2 {
                 let refused = client.get().await;
-                assert!(matches!(refused, Err(SendError::BadAnswer(AnswerFault::Framing))), "{refused:?}");
+                assert!(
+                    matches!(refused, Err(SendError::BadAnswer(AnswerFault::Framing))),
+                    "{refused:?}"
+                );
             }
             assert_eq!(seen.connections(), 2);
         })
@@ -147,7 +162,10 @@ async fn what_is_not_an_answer_is_a_bad_gateway() {
         local(async {
             let (address, _) = answering(answer).await;
             let refused = Client::to(address).get().await;
-            assert!(matches!(refused, Err(SendError::BadAnswer(_))), "{answer:?}: {refused:?}");
+            assert!(
+                matches!(refused, Err(SendError::BadAnswer(_))),
+                "{answer:?}: {refused:?}"
+            );
         })
         .await;
     }
@@ -156,9 +174,15 @@ async fn what_is_not_an_answer_is_a_bad_gateway() {
 #[tokio::test]
 async fn an_unasked_upgrade_is_a_bad_gateway() {
     local(async {
-        let (address, _) = answering("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n").await;
+        let (address, _) = answering(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        )
+        .await;
         let refused = Client::to(address).get().await;
-        assert!(matches!(refused, Err(SendError::BadAnswer(AnswerFault::Unasked))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(SendError::BadAnswer(AnswerFault::Unasked))),
+            "{refused:?}"
+        );
     })
     .await;
 }
@@ -177,10 +201,16 @@ async fn a_half_sent_answer_never_looks_complete() {
                 peer.say(answer).await;
             })
             .await;
-            let (response, end) = Client::to(address).send(Method::GET, &[], None).await.unwrap();
+            let (response, end) = Client::to(address)
+                .send(Method::GET, &[], None)
+                .await
+                .unwrap();
             assert!(text(response).await.is_err(), "{answer:?}");
             let (bytes, ended) = end.borrow()[0];
-            assert!((4..=6).contains(&bytes) && ended == Ended::Aborted, "{answer:?}: {bytes} {ended:?}");
+            assert!(
+                (4..=6).contains(&bytes) && ended == Ended::Aborted,
+                "{answer:?}: {bytes} {ended:?}"
+            );
             assert_eq!(end.borrow().len(), 1);
         })
         .await;
@@ -222,17 +252,27 @@ async fn an_upstream_that_says_nothing_is_given_up_in_time() {
 #[tokio::test]
 async fn an_upstream_that_refuses_is_noticed_within_a_second() {
     local(async {
-        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let address = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let began = Instant::now();
         let refused = Client::to(address).get().await;
-        assert!(matches!(refused, Err(SendError::Connect(ConnectError::Io(_)))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(SendError::Connect(ConnectError::Io(_)))),
+            "{refused:?}"
+        );
         assert!(began.elapsed() < Duration::from_secs(1));
     })
     .await;
 }
 
 /// Answers the first request of each connection, reads the second and goes away without a word.
-async fn leaves_at_the_second() -> (std::net::SocketAddr, std::rc::Rc<crate::proxy::upstream::testing::Seen>) {
+async fn leaves_at_the_second() -> (
+    std::net::SocketAddr,
+    std::rc::Rc<crate::proxy::upstream::testing::Seen>,
+) {
     raw(|_, mut peer| async move {
         peer.head().await;
         peer.say(OK).await;
@@ -306,7 +346,10 @@ async fn a_fresh_connection_that_breaks_is_not_tried_again() {
             peer.head().await;
         })
         .await;
-        assert!(matches!(Client::to(address).get().await, Err(SendError::Broken(_))));
+        assert!(matches!(
+            Client::to(address).get().await,
+            Err(SendError::Broken(_))
+        ));
         assert_eq!(seen.count("GET"), 1);
     })
     .await;
@@ -340,7 +383,11 @@ async fn connections_that_were_closed_while_idle_lose_no_request() {
         .await;
         let client = Client::to(address);
         for round in 0..50 {
-            let method = if round % 2 == 0 { Method::GET } else { Method::POST };
+            let method = if round % 2 == 0 {
+                Method::GET
+            } else {
+                Method::POST
+            };
             let (response, _) = client.send(method, &[], None).await.unwrap();
             assert_eq!(text(response).await.unwrap(), "ok");
         }
@@ -369,7 +416,10 @@ async fn interim_answers_are_skipped_and_endless_ones_end() {
 
 #[tokio::test]
 async fn a_head_without_end_is_a_bad_gateway() {
-    for piece in ["X-Filler: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
+    for piece in [
+        "X-Filler: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    ] {
         local(async {
             let (address, _) = raw(move |_, mut peer| async move {
                 peer.head().await;
@@ -379,7 +429,10 @@ async fn a_head_without_end_is_a_bad_gateway() {
             })
             .await;
             let refused = Client::to(address).get().await;
-            assert!(matches!(refused, Err(SendError::BadAnswer(_))), "{refused:?}");
+            assert!(
+                matches!(refused, Err(SendError::BadAnswer(_))),
+                "{refused:?}"
+            );
         })
         .await;
     }
@@ -438,13 +491,17 @@ async fn a_client_that_leaves_closes_the_connection_of_its_answer() {
             let ended = ended.borrow_mut().take();
             async move {
                 peer.head().await;
-                peer.say("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nsome").await;
+                peer.say("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nsome")
+                    .await;
                 peer.end().await;
                 ended.unwrap().send(()).unwrap();
             }
         })
         .await;
-        let (response, end) = Client::to(address).send(Method::GET, &[], None).await.unwrap();
+        let (response, end) = Client::to(address)
+            .send(Method::GET, &[], None)
+            .await
+            .unwrap();
         drop(response);
         over.await.unwrap();
         assert_eq!(*end.borrow(), [(0, Ended::Aborted)]);
@@ -457,15 +514,22 @@ async fn head_and_empty_answers_are_complete_though_nobody_reads_them() {
     local(async {
         let (address, seen) = raw(|_, mut peer| async move {
             while let Some(head) = peer.head().await {
-                peer.say(if head.starts_with("HEAD") { "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n" } else { "HTTP/1.1 204 No Content\r\n\r\n" })
-                    .await;
+                peer.say(if head.starts_with("HEAD") {
+                    "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
+                } else {
+                    "HTTP/1.1 204 No Content\r\n\r\n"
+                })
+                .await;
             }
         })
         .await;
         let client = Client::to(address);
         for method in [Method::HEAD, Method::DELETE, Method::HEAD] {
             let (response, end) = client.send(method.clone(), &[], None).await.unwrap();
-            let length = response.headers().get("content-length").map(|v| v.to_str().unwrap().to_owned());
+            let length = response
+                .headers()
+                .get("content-length")
+                .map(|v| v.to_str().unwrap().to_owned());
             assert_eq!(length.as_deref(), (method == Method::HEAD).then_some("10"));
             drop(response);
             assert_eq!(*end.borrow(), [(0, Ended::Complete)]);
@@ -481,55 +545,97 @@ async fn bodies_are_framed_anew() {
     local(async {
         let (address, seen) = raw(|_, mut peer| async move {
             while let Some(head) = peer.head().await {
-                let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")).map_or(0, |l| l.parse().unwrap());
+                let length = head
+                    .lines()
+                    .find_map(|l| l.strip_prefix("content-length: "))
+                    .map_or(0, |l| l.parse().unwrap());
                 peer.body(length).await;
                 peer.say(OK).await;
             }
         })
         .await;
         let client = Client::to(address);
-        let fields = [("content-length", "999"), ("transfer_encoding", "chunked"), ("expect", "100-continue")];
-        for (method, body) in [(Method::POST, Some("hello")), (Method::POST, None), (Method::GET, None)] {
+        let fields = [
+            ("content-length", "999"),
+            ("transfer_encoding", "chunked"),
+            ("expect", "100-continue"),
+        ];
+        for (method, body) in [
+            (Method::POST, Some("hello")),
+            (Method::POST, None),
+            (Method::GET, None),
+        ] {
             let (response, _) = client.send(method, &fields, body).await.unwrap();
             assert_eq!(response.status(), StatusCode::OK);
             text(response).await.unwrap();
         }
-        let framing = |head: &String| head.lines().filter(|l| l.contains("length") || l.contains("encoding") || l.contains("expect")).map(str::to_owned).collect::<Vec<_>>();
+        let framing = |head: &String| {
+            head.lines()
+                .filter(|l| l.contains("length") || l.contains("encoding") || l.contains("expect"))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
         let heads: Vec<_> = seen.heads().iter().map(framing).collect();
-        assert_eq!(heads, [vec!["content-length: 5"], vec!["content-length: 0"], vec![]]);
+        assert_eq!(
+            heads,
+            [vec!["content-length: 5"], vec!["content-length: 0"], vec![]]
+        );
     })
     .await;
 }
 
 #[tokio::test]
 async fn an_early_answer_leaves_no_half_sent_request_for_the_next() {
-    use bytes::Bytes;
-    use http::HeaderMap;
-    use http_body::Frame;
-    use http_body_util::StreamBody;
     use crate::proxy::forwarded::Hop;
     use crate::proxy::upstream::Pool;
     use crate::proxy::upstream::Resolver;
     use crate::proxy::upstream::testing::Note;
     use crate::proxy::upstream::testing::head;
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
 
     local(async {
         let (address, seen) = raw(|_, mut peer| async move {
             while peer.head().await.is_some() {
-                peer.say("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno").await;
+                peer.say("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+                    .await;
             }
         })
         .await;
         let client = Client::to(address);
         // A body that never ends.
-        let body = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
+        let body = StreamBody::new(futures_util::stream::pending::<
+            Result<Frame<Bytes>, std::io::Error>,
+        >());
         let pool = Pool::new(Resolver::system(tokio::runtime::Handle::current()));
-        let (headers, hop) = (HeaderMap::new(), Hop::new("203.0.113.9".parse().unwrap(), false));
-        let sent = pool.send(&client.target, &client.policy, Some(body), head(&Method::POST, &headers, &hop, &client.policy)).await;
+        let (headers, hop) = (
+            HeaderMap::new(),
+            Hop::new("203.0.113.9".parse().unwrap(), false),
+        );
+        let sent = pool
+            .send(
+                &client.target,
+                &client.policy,
+                Some(body),
+                head(&Method::POST, &headers, &hop, &client.policy),
+            )
+            .await;
         let response = sent.unwrap().into_response(Note(Default::default()));
-        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "no");
+        assert_eq!(
+            response.into_body().collect().await.unwrap().to_bytes(),
+            "no"
+        );
         let body = StreamBody::new(futures_util::stream::pending());
-        let sent = pool.send(&client.target, &client.policy, Some(body), head(&Method::POST, &headers, &hop, &client.policy)).await;
+        let sent = pool
+            .send(
+                &client.target,
+                &client.policy,
+                Some(body),
+                head(&Method::POST, &headers, &hop, &client.policy),
+            )
+            .await;
         assert_eq!(sent.unwrap().status(), 413);
         assert_eq!(seen.connections(), 2);
     })
@@ -538,14 +644,14 @@ async fn an_early_answer_leaves_no_half_sent_request_for_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn the_time_to_answer_does_not_run_while_the_client_owes_bytes() {
-    use bytes::Bytes;
-    use http::HeaderMap;
-    use http_body::Frame;
-    use http_body_util::StreamBody;
     use crate::proxy::forwarded::Hop;
     use crate::proxy::upstream::Pool;
     use crate::proxy::upstream::Resolver;
     use crate::proxy::upstream::testing::head;
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
 
     local(async {
         let (address, _) = raw(|_, mut peer| async move {
@@ -556,15 +662,28 @@ async fn the_time_to_answer_does_not_run_while_the_client_owes_bytes() {
         })
         .await;
         let limit = Duration::from_millis(200);
-        let client = Client::with(crate::proxy::settings::Upstream { response_timeout: limit, ..settings(&[address]) });
+        let client = Client::with(crate::proxy::settings::Upstream {
+            response_timeout: limit,
+            ..settings(&[address])
+        });
         let slow = futures_util::stream::once(async move {
             tokio::time::sleep(3 * limit).await;
             Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"abc")))
         });
         let pool = Pool::new(Resolver::system(tokio::runtime::Handle::current()));
-        let (headers, hop) = (HeaderMap::new(), Hop::new("203.0.113.9".parse().unwrap(), false));
+        let (headers, hop) = (
+            HeaderMap::new(),
+            Hop::new("203.0.113.9".parse().unwrap(), false),
+        );
         let body = StreamBody::new(Box::pin(slow));
-        let sent = pool.send(&client.target, &client.policy, Some(body), head(&Method::POST, &headers, &hop, &client.policy)).await;
+        let sent = pool
+            .send(
+                &client.target,
+                &client.policy,
+                Some(body),
+                head(&Method::POST, &headers, &hop, &client.policy),
+            )
+            .await;
         assert_eq!(sent.unwrap().status(), 200);
     })
     .await;
@@ -572,24 +691,42 @@ async fn the_time_to_answer_does_not_run_while_the_client_owes_bytes() {
 
 #[tokio::test]
 async fn a_body_of_the_client_that_breaks_is_the_clients_fault() {
-    use bytes::Bytes;
-    use http::HeaderMap;
-    use http_body::Frame;
-    use http_body_util::StreamBody;
     use crate::proxy::forwarded::Hop;
     use crate::proxy::upstream::Pool;
     use crate::proxy::upstream::Resolver;
     use crate::proxy::upstream::testing::head;
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
 
     local(async {
-        let (address, seen) = raw(|_, mut peer| async move { while peer.head().await.is_some() {} }).await;
+        let (address, seen) =
+            raw(|_, mut peer| async move { while peer.head().await.is_some() {} }).await;
         let client = Client::to(address);
-        let broken = futures_util::stream::iter([Ok(Frame::data(Bytes::from_static(b"abc"))), Err(std::io::Error::other("gone"))]);
+        let broken = futures_util::stream::iter([
+            Ok(Frame::data(Bytes::from_static(b"abc"))),
+            Err(std::io::Error::other("gone")),
+        ]);
         let pool = Pool::new(Resolver::system(tokio::runtime::Handle::current()));
-        let (headers, hop) = (HeaderMap::new(), Hop::new("203.0.113.9".parse().unwrap(), false));
+        let (headers, hop) = (
+            HeaderMap::new(),
+            Hop::new("203.0.113.9".parse().unwrap(), false),
+        );
         let body = StreamBody::new(broken);
-        let sent = pool.send(&client.target, &client.policy, Some(body), head(&Method::PUT, &headers, &hop, &client.policy)).await;
-        assert!(matches!(sent, Err(SendError::ClientBody(_))), "{:?}", sent.err());
+        let sent = pool
+            .send(
+                &client.target,
+                &client.policy,
+                Some(body),
+                head(&Method::PUT, &headers, &hop, &client.policy),
+            )
+            .await;
+        assert!(
+            matches!(sent, Err(SendError::ClientBody(_))),
+            "{:?}",
+            sent.err()
+        );
         assert!(seen.count("PUT") <= 1);
     })
     .await;
@@ -598,7 +735,11 @@ async fn a_body_of_the_client_that_breaks_is_the_clients_fault() {
 #[tokio::test]
 async fn an_origin_that_refuses_is_passed_over_and_left_alone() {
     local(async {
-        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let gone = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let (address, seen) = answering(OK).await;
         let client = Client::with(settings(&[gone, address]));
         for _ in 0..20 {
@@ -639,7 +780,10 @@ async fn a_connection_that_rested_too_long_is_closed() {
             }
         })
         .await;
-        let client = Client::with(crate::proxy::settings::Upstream { idle: Duration::from_millis(20), ..settings(&[address]) });
+        let client = Client::with(crate::proxy::settings::Upstream {
+            idle: Duration::from_millis(20),
+            ..settings(&[address])
+        });
         client.get().await.unwrap();
         over.await.unwrap();
     })

@@ -40,7 +40,6 @@ use crate::proxy::upstream::link::Local;
 use crate::proxy::upstream::testing::Client;
 use crate::proxy::upstream::testing::local;
 use crate::proxy::upstream::testing::settings;
-use crate::proxy::upstream::testing::text;
 
 type Heads = Rc<std::cell::RefCell<Vec<(String, HeaderMap)>>>;
 
@@ -60,7 +59,11 @@ async fn start(tls: Option<TlsAcceptor>, h2: bool) -> Server {
         heads: Heads::default(),
         hang_up: Rc::default(),
     };
-    let (connections, heads, hang_up) = (server.connections.clone(), server.heads.clone(), server.hang_up.clone());
+    let (connections, heads, hang_up) = (
+        server.connections.clone(),
+        server.heads.clone(),
+        server.hang_up.clone(),
+    );
     spawn_local(async move {
         while let Ok((stream, _)) = listener.accept().await {
             connections.set(connections.get() + 1);
@@ -69,7 +72,9 @@ async fn start(tls: Option<TlsAcceptor>, h2: bool) -> Server {
                 match tls {
                     None => serve(stream, h2, heads).await,
                     Some(acceptor) => {
-                        let Ok(stream) = acceptor.accept(stream).await else { return };
+                        let Ok(stream) = acceptor.accept(stream).await else {
+                            return;
+                        };
                         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                         serve(stream, h2, heads).await;
                     }
@@ -88,7 +93,9 @@ async fn start(tls: Option<TlsAcceptor>, h2: bool) -> Server {
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S, h2: bool, heads: Heads) {
     let service = service_fn(move |request: Request<Incoming>| {
-        heads.borrow_mut().push((request.uri().to_string(), request.headers().clone()));
+        heads
+            .borrow_mut()
+            .push((request.uri().to_string(), request.headers().clone()));
         async {
             let mut trailers = HeaderMap::new();
             for (name, value) in [
@@ -100,15 +107,28 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S, h2: bool,
             ] {
                 trailers.insert(name, HeaderValue::from_static(value));
             }
-            let frames = [Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"ok"))), Ok(Frame::trailers(trailers))];
+            let frames = [
+                Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"ok"))),
+                Ok(Frame::trailers(trailers)),
+            ];
             drop(request.into_body().collect().await);
-            Ok::<_, Infallible>(Response::new(StreamBody::new(futures_util::stream::iter(frames))))
+            Ok::<_, Infallible>(Response::new(StreamBody::new(futures_util::stream::iter(
+                frames,
+            ))))
         }
     });
     if h2 {
-        drop(http2::Builder::new(Local).serve_connection(TokioIo::new(stream), service).await);
+        drop(
+            http2::Builder::new(Local)
+                .serve_connection(TokioIo::new(stream), service)
+                .await,
+        );
     } else {
-        drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+        drop(
+            http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await,
+        );
     }
 }
 
@@ -127,27 +147,45 @@ fn pki(protocols: &[&[u8]], clients: bool) -> Pki {
     let ca = rcgen::CertifiedIssuer::self_signed(ca, rcgen::KeyPair::generate().unwrap()).unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let certificate = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &ca).unwrap();
+    let certificate = rcgen::CertificateParams::new(names)
+        .unwrap()
+        .signed_by(&key, &ca)
+        .unwrap();
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         path
     };
-    let pair = (file("cert.pem", &certificate.pem()), file("key.pem", &key.serialize_pem()));
+    let pair = (
+        file("cert.pem", &certificate.pem()),
+        file("key.pem", &key.serialize_pem()),
+    );
     let mut roots = rustls::RootCertStore::empty();
     roots.add(ca.der().clone()).unwrap();
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let builder = if clients {
-        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let verifier =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .unwrap();
         builder.with_client_cert_verifier(verifier)
     } else {
         builder.with_no_client_auth()
     };
     let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
-    let mut config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    let mut config = builder
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
     config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
-    Pki { ca: file("ca.pem", &ca.pem()), pair, config: Arc::new(config), _dir: dir }
+    Pki {
+        ca: file("ca.pem", &ca.pem()),
+        pair,
+        config: Arc::new(config),
+        _dir: dir,
+    }
 }
 
 fn encrypted(address: SocketAddr, pki: &Pki) -> Upstream {
@@ -161,7 +199,10 @@ fn encrypted(address: SocketAddr, pki: &Pki) -> Upstream {
 async fn many_requests_share_one_http2_connection() {
     local(async {
         let server = start(None, true).await;
-        let client = Client::with(Upstream { http2: true, ..settings(&[server.address]) });
+        let client = Client::with(Upstream {
+            http2: true,
+            ..settings(&[server.address])
+        });
         let all = futures_util::future::join_all((0..50).map(|_| client.get())).await;
         assert!(all.iter().all(|answer| answer.as_ref().unwrap() == "ok"));
         assert_eq!(server.connections.get(), 1);
@@ -176,7 +217,10 @@ async fn many_requests_share_one_http2_connection() {
 async fn more_streams_than_a_connection_takes_open_another() {
     local(async {
         let server = start(None, true).await;
-        let client = Client::with(Upstream { http2: true, ..settings(&[server.address]) });
+        let client = Client::with(Upstream {
+            http2: true,
+            ..settings(&[server.address])
+        });
         let mut held = Vec::new();
         for _ in 0..150 {
             held.push(client.send(Method::GET, &[], None).await.unwrap());
@@ -190,15 +234,28 @@ async fn more_streams_than_a_connection_takes_open_another() {
 async fn trailers_pass_except_ours_and_those_that_steer() {
     local(async {
         let server = start(None, true).await;
-        let client = Client::with(Upstream { http2: true, ..settings(&[server.address]) });
-        let (response, end) = client.send(Method::POST, &[("te", "trailers"), ("content-type", "application/grpc")], Some("x")).await.unwrap();
+        let client = Client::with(Upstream {
+            http2: true,
+            ..settings(&[server.address])
+        });
+        let (response, end) = client
+            .send(
+                Method::POST,
+                &[("te", "trailers"), ("content-type", "application/grpc")],
+                Some("x"),
+            )
+            .await
+            .unwrap();
         let whole = response.into_body().collect().await.unwrap();
         let trailers = whole.trailers().unwrap();
         assert_eq!(trailers.len(), 1, "{trailers:?}");
         assert_eq!(trailers["grpc-status"], "0");
         assert_eq!(*end.borrow(), [(2, Ended::Complete)]);
         assert_eq!(server.heads.borrow()[0].1["te"], "trailers");
-        client.send(Method::POST, &[("te", "trailers, deflate")], Some("x")).await.unwrap();
+        client
+            .send(Method::POST, &[("te", "trailers, deflate")], Some("x"))
+            .await
+            .unwrap();
         assert!(!server.heads.borrow()[1].1.contains_key("te"));
     })
     .await;
@@ -208,7 +265,10 @@ async fn trailers_pass_except_ours_and_those_that_steer() {
 async fn an_http2_connection_that_went_away_is_replaced() {
     local(async {
         let server = start(None, true).await;
-        let client = Client::with(Upstream { http2: true, ..settings(&[server.address]) });
+        let client = Client::with(Upstream {
+            http2: true,
+            ..settings(&[server.address])
+        });
         assert_eq!(client.get().await.unwrap(), "ok");
         server.hang_up.notify_waiters();
         for _ in 0..16 {
@@ -231,7 +291,10 @@ async fn tls_is_checked_against_the_configured_authority() {
         }
         assert_eq!(server.connections.get(), 1);
         let refused = Client::with(encrypted(server.address, &other)).get().await;
-        assert!(matches!(refused, Err(SendError::Connect(ConnectError::Tls(_)))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(SendError::Connect(ConnectError::Tls(_)))),
+            "{refused:?}"
+        );
         let mut elsewhere = encrypted(server.address, &ours);
         elsewhere.origins[0].host = "127.0.0.2".into();
         let refused = Client::with(elsewhere).get().await;
@@ -243,7 +306,10 @@ async fn tls_is_checked_against_the_configured_authority() {
 
 #[tokio::test]
 async fn alpn_decides_between_the_versions() {
-    for (offered, h2) in [(vec![b"h2".as_slice(), b"http/1.1"], true), (vec![b"http/1.1".as_slice()], false)] {
+    for (offered, h2) in [
+        (vec![b"h2".as_slice(), b"http/1.1"], true),
+        (vec![b"http/1.1".as_slice()], false),
+    ] {
         local(async {
             let pki = pki(&offered, false);
             let server = start(Some(pki.config.clone().into()), false).await;
@@ -256,7 +322,14 @@ async fn alpn_decides_between_the_versions() {
             }
             assert_eq!(server.connections.get(), 1);
             let (uri, _) = server.heads.borrow()[0].clone();
-            assert_eq!(uri, if h2 { "https://app.test/a?b=c" } else { "/a?b=c" });
+            assert_eq!(
+                uri,
+                if h2 {
+                    "https://app.test/a?b=c"
+                } else {
+                    "/a?b=c"
+                }
+            );
         })
         .await;
     }
@@ -267,9 +340,17 @@ async fn our_certificate_is_shown_to_an_upstream_that_asks() {
     local(async {
         let pki = pki(&[], true);
         let server = start(Some(pki.config.clone().into()), false).await;
-        let known = Upstream { client_certificate: Some(pki.pair.clone()), ..encrypted(server.address, &pki) };
+        let known = Upstream {
+            client_certificate: Some(pki.pair.clone()),
+            ..encrypted(server.address, &pki)
+        };
         assert_eq!(Client::with(known).get().await.unwrap(), "ok");
-        assert!(Client::with(encrypted(server.address, &pki)).get().await.is_err());
+        assert!(
+            Client::with(encrypted(server.address, &pki))
+                .get()
+                .await
+                .is_err()
+        );
         assert_eq!(server.heads.borrow().len(), 1);
     })
     .await;
@@ -281,7 +362,10 @@ fn an_upstream_is_current_until_its_settings_or_its_files_change() {
     let settings = encrypted(([127, 0, 0, 1], 1).into(), &one);
     let target = Target::new(settings.clone()).unwrap();
     assert!(target.is_current(&settings));
-    assert!(!target.is_current(&Upstream { preserve_host: false, ..settings.clone() }));
+    assert!(!target.is_current(&Upstream {
+        preserve_host: false,
+        ..settings.clone()
+    }));
     std::fs::copy(&other.ca, &one.ca).unwrap();
     assert!(!target.is_current(&settings));
 }
@@ -290,9 +374,19 @@ fn an_upstream_is_current_until_its_settings_or_its_files_change() {
 fn what_cannot_be_read_is_named() {
     let pki = pki(&[], false);
     let settings = encrypted(([127, 0, 0, 1], 1).into(), &pki);
-    let missing = Target::new(Upstream { ca: Some("/nowhere/ca.pem".into()), ..settings.clone() }).unwrap_err();
-    assert!(missing.to_string().starts_with("/nowhere/ca.pem: "), "{missing}");
-    let swapped = Upstream { client_certificate: Some((pki.pair.1.clone(), pki.pair.0.clone())), ..settings };
+    let missing = Target::new(Upstream {
+        ca: Some("/nowhere/ca.pem".into()),
+        ..settings.clone()
+    })
+    .unwrap_err();
+    assert!(
+        missing.to_string().starts_with("/nowhere/ca.pem: "),
+        "{missing}"
+    );
+    let swapped = Upstream {
+        client_certificate: Some((pki.pair.1.clone(), pki.pair.0.clone())),
+        ..settings
+    };
     let wrong = Target::new(swapped).unwrap_err();
     assert!(wrong.to_string().contains("key.pem"), "{wrong}");
 }

@@ -50,7 +50,10 @@ pub(crate) enum TlsError {
 
 impl Material {
     /// Reads the files.
-    pub(super) fn read(ca: Option<&Path>, identity: Option<&(PathBuf, PathBuf)>) -> Result<Self, TlsError> {
+    pub(super) fn read(
+        ca: Option<&Path>,
+        identity: Option<&(PathBuf, PathBuf)>,
+    ) -> Result<Self, TlsError> {
         let file = |path: &Path| {
             fs::read(path).map_err(|source| TlsError::Read {
                 path: path.to_owned(),
@@ -67,7 +70,11 @@ impl Material {
     }
 
     /// Makes the client's side of TLS; HTTP/1.1 is offered.
-    pub(super) fn config(&self, ca: Option<&Path>, identity: Option<&(PathBuf, PathBuf)>) -> Result<ClientConfig, TlsError> {
+    pub(super) fn config(
+        &self,
+        ca: Option<&Path>,
+        identity: Option<&(PathBuf, PathBuf)>,
+    ) -> Result<ClientConfig, TlsError> {
         let roots = match (&self.ca, ca) {
             (Some(pem), Some(path)) => Arc::new(roots_of(pem, path)?),
             (Some(_) | None, _) => system_roots()?,
@@ -122,5 +129,9 @@ fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
         roots.add_parsable_certificates(found.certs);
         Arc::new(roots)
     });
-    if roots.is_empty() { Err(TlsError::NoRoots) } else { Ok(roots.clone()) }
+    if roots.is_empty() {
+        Err(TlsError::NoRoots)
+    } else {
+        Ok(roots.clone())
+    }
 }

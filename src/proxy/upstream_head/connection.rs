@@ -40,7 +40,9 @@ impl<'a> Nominated<'a> {
 
     /// Whether `name` was named.
     pub(crate) fn contains(&self, name: &HeaderName) -> bool {
-        self.0.iter().any(|token| token.eq_ignore_ascii_case(name.as_str().as_bytes()))
+        self.0
+            .iter()
+            .any(|token| token.eq_ignore_ascii_case(name.as_str().as_bytes()))
     }
 
     /// Whether nothing unusual was named.
@@ -51,7 +53,13 @@ impl<'a> Nominated<'a> {
 
 /// Words that are no field names, or name fields which are dropped anyway.
 const USUAL: [&[u8]; 7] = [
-    b"keep-alive", b"close", b"upgrade", b"te", b"http2-settings", b"transfer-encoding", b"proxy-connection",
+    b"keep-alive",
+    b"close",
+    b"upgrade",
+    b"te",
+    b"http2-settings",
+    b"transfer-encoding",
+    b"proxy-connection",
 ];
 
 #[cfg(test)]

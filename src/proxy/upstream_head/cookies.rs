@@ -13,7 +13,10 @@ pub(crate) struct CookieNames {
 
 impl CookieNames {
     /// `exact` names, and all names that begin with one of `prefixes`.
-    pub(crate) fn new<'a>(exact: impl IntoIterator<Item = &'a str>, prefixes: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn new<'a>(
+        exact: impl IntoIterator<Item = &'a str>,
+        prefixes: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
         let bytes = |text: &str| text.as_bytes().into();
         Self {
             exact: exact.into_iter().map(bytes).collect(),
@@ -23,7 +26,8 @@ impl CookieNames {
 
     /// Whether `name` is one of these.
     pub(crate) fn contains(&self, name: &[u8]) -> bool {
-        self.exact.iter().any(|exact| **exact == *name) || self.prefixes.iter().any(|prefix| name.starts_with(prefix))
+        self.exact.iter().any(|exact| **exact == *name)
+            || self.prefixes.iter().any(|prefix| name.starts_with(prefix))
     }
 
     fn has_pair(&self, pair: &[u8]) -> bool {
@@ -81,7 +85,10 @@ mod tests {
     use super::*;
 
     fn ours() -> CookieNames {
-        CookieNames::new(["__Host-authferry", "sessionid"], ["__Host-authferry-flow-"])
+        CookieNames::new(
+            ["__Host-authferry", "sessionid"],
+            ["__Host-authferry-flow-"],
+        )
     }
 
     fn rewrite(fields: &[&[u8]]) -> Option<String> {
@@ -89,31 +96,47 @@ mod tests {
         for field in fields {
             headers.append(COOKIE, HeaderValue::from_bytes(field).unwrap());
         }
-        without(&[&ours()], &headers).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        without(&[&ours()], &headers)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
     }
 
     #[test]
     fn our_cookies_stay_and_the_others_pass_in_order() {
-        assert_eq!(rewrite(&[b"a=b; __Host-authferry=s; c=d"]).unwrap(), "a=b; c=d");
-        assert_eq!(rewrite(&[b"__Host-authferry-flow-x1=s; c=\"d e\""]).unwrap(), "c=\"d e\"");
+        assert_eq!(
+            rewrite(&[b"a=b; __Host-authferry=s; c=d"]).unwrap(),
+            "a=b; c=d"
+        );
+        assert_eq!(
+            rewrite(&[b"__Host-authferry-flow-x1=s; c=\"d e\""]).unwrap(),
+            "c=\"d e\""
+        );
         assert_eq!(rewrite(&[b"sessionid=1"]), None);
         assert_eq!(rewrite(&[b"a=1;b=2"]).unwrap(), "a=1;b=2");
     }
 
     #[test]
     fn odd_cookie_headers_neither_crash_nor_leak() {
-        assert_eq!(rewrite(&[b";; ; a=b; __Host-authferry=s;=x;c;  ;"]).unwrap(), "a=b; =x; c");
+        assert_eq!(
+            rewrite(&[b";; ; a=b; __Host-authferry=s;=x;c;  ;"]).unwrap(),
+            "a=b; =x; c"
+        );
         assert_eq!(rewrite(&[b""]), None);
         assert_eq!(rewrite(&[b" \t"]), None);
         assert_eq!(rewrite(&[b"__Host-authferry=s"]), None);
-        assert_eq!(rewrite(&[b"a=\"x; __Host-authferry=s\"; b=1"]).unwrap(), "a=\"x; b=1");
+        assert_eq!(
+            rewrite(&[b"a=\"x; __Host-authferry=s\"; b=1"]).unwrap(),
+            "a=\"x; b=1"
+        );
         assert_eq!(rewrite(&[b"__Host-authferry"]), None);
         assert_eq!(rewrite(&[b" __Host-authferry\t = s ; z=1"]).unwrap(), "z=1");
     }
 
     #[test]
     fn crumbs_of_http2_are_joined() {
-        assert_eq!(rewrite(&[b"a=1", b"b=2", b"sessionid=9", b"c=3; d=4"]).unwrap(), "a=1; b=2; c=3; d=4");
+        assert_eq!(
+            rewrite(&[b"a=1", b"b=2", b"sessionid=9", b"c=3; d=4"]).unwrap(),
+            "a=1; b=2; c=3; d=4"
+        );
     }
 
     proptest! {

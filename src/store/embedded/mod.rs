@@ -25,6 +25,7 @@ use redb::DatabaseError;
 use redb::ReadableDatabase as _;
 use redb::ReadableTable as _;
 use redb::TableDefinition;
+use redb::backends::FileBackend;
 use tokio::sync::oneshot;
 
 use crate::clock::UnixTime;
@@ -38,6 +39,7 @@ use crate::store::embedded::writer::Job;
 use crate::store::embedded::writer::Outcome;
 
 /// Rows by table and key: expiry in milliseconds, version, content.
+#[expect(clippy::type_complexity, reason = "said once")]
 const ROWS: TableDefinition<'static, (&str, &[u8]), (u64, u64, &[u8])> =
     TableDefinition::new("rows");
 /// The same rows by expiry, so that a sweep reads only what it removes. Rows that never expire are not in it.
@@ -164,9 +166,10 @@ fn open_file(path: &Path) -> Result<Database, OpenError> {
         .mode(0o600)
         .open(path)
         .map_err(|error| OpenError::Broken(error.to_string()))?;
+    let backend = FileBackend::new(file).map_err(|error| OpenError::Broken(error.to_string()))?;
     let database = Database::builder()
         .set_cache_size(CACHE_BYTES)
-        .create_file(file);
+        .create_with_backend(backend);
     checked(database)
 }
 

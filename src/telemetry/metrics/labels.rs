@@ -262,4 +262,3 @@ words! {
         Refused = "refused",
     }
 }
-

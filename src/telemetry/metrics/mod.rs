@@ -509,7 +509,10 @@ mod tests {
             .map(|family| family.name().to_owned())
             .chain(catalog::SHARDED.iter().map(|family| family.name.to_owned()))
             .collect();
-        let mut declared: Vec<String> = catalog::FAMILIES.iter().map(|f| f.name.to_owned()).collect();
+        let mut declared: Vec<String> = catalog::FAMILIES
+            .iter()
+            .map(|f| f.name.to_owned())
+            .collect();
         collected.sort();
         declared.sort();
         assert_eq!(collected, declared);

@@ -171,7 +171,10 @@ impl Idp {
         let issuer = self.issuer();
         let query = pairs(request.uri().query().unwrap_or_default());
         // `authferry:secret`.
-        let knows_us = request.headers().get("authorization").is_some_and(|a| a == "Basic YXV0aGZlcnJ5OnNlY3JldA==");
+        let knows_us = request
+            .headers()
+            .get("authorization")
+            .is_some_and(|a| a == "Basic YXV0aGZlcnJ5OnNlY3JldA==");
         match path.as_str() {
             "/.well-known/openid-configuration" => answer(
                 200,
@@ -197,14 +200,25 @@ impl Idp {
                 answer(401, &json!({ "error": "invalid_client" }))
             }
             "/authorize"
-                if self.0.callbacks.lock().unwrap().as_ref().is_some_and(|known| !known.contains(&query["redirect_uri"])) =>
+                if self
+                    .0
+                    .callbacks
+                    .lock()
+                    .unwrap()
+                    .as_ref()
+                    .is_some_and(|known| !known.contains(&query["redirect_uri"])) =>
             {
                 answer(400, &json!({}))
             }
             "/authorize" if query.get("prompt").is_some_and(|prompt| prompt == "none") => {
-                let to = format!("{}?error=login_required&state={}&iss={issuer}", query["redirect_uri"], query["state"]);
+                let to = format!(
+                    "{}?error=login_required&state={}&iss={issuer}",
+                    query["redirect_uri"], query["state"]
+                );
                 let mut response = answer(302, &json!({}));
-                response.headers_mut().insert("location", to.parse().unwrap());
+                response
+                    .headers_mut()
+                    .insert("location", to.parse().unwrap());
                 response
             }
             "/authorize" => {

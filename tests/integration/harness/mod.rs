@@ -9,6 +9,7 @@ mod upstream;
 pub(crate) use client::Answer;
 pub(crate) use client::get;
 pub(crate) use client::raw;
+pub(crate) use client::read;
 pub(crate) use client::request;
 pub(crate) use idp::Idp;
 pub(crate) use idp::now;
