@@ -212,6 +212,8 @@ places! {
         Client = "client",
         /// The upstream closed it.
         Upstream = "upstream",
+        /// Nothing moved.
+        Idle = "idle",
         /// We are going away.
         Drain = "drain",
         /// The session or the person was revoked.
