@@ -20,7 +20,6 @@ use crate::proxy::worker::Worker;
 use crate::rollout::KillPosition;
 use crate::telemetry::AccessLine;
 use crate::telemetry::Pseudonym;
-use crate::telemetry::Side;
 use crate::telemetry::Span;
 use crate::telemetry::TraceContext;
 use crate::telemetry::Value;
@@ -134,7 +133,6 @@ impl Record {
         Span {
             context: self.trace,
             name: format!("{method} {app}"),
-            side: Side::Server,
             start: self.worker.now() - took,
             took,
             attributes,

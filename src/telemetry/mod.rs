@@ -22,7 +22,6 @@ pub(crate) use decision_log::DecisionRecord;
 pub(crate) use line::is_unprintable;
 pub(crate) use metrics::Metrics;
 pub(crate) use metrics::WorkerMetrics;
-pub(crate) use otlp::Side;
 pub(crate) use otlp::Span;
 pub(crate) use otlp::Traces;
 pub(crate) use otlp::Value;

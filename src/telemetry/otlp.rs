@@ -70,15 +70,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest answer of a collector that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// One span: something with a beginning and an end that belongs to a sampled request.
+/// One span: a request to us, from its head to the end of the answer, if its trace is sampled.
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
     /// The trace, this span and its parent.
     pub(crate) context: TraceContext,
     /// What was done, of few words: the method and the application, such as `GET crm`.
     pub(crate) name: String,
-    /// Whether somebody asked us, or we asked somebody.
-    pub(crate) side: Side,
     /// When it began.
     pub(crate) start: UnixTime,
     /// How long it took.
@@ -87,16 +85,6 @@ pub(crate) struct Span {
     pub(crate) attributes: Vec<(&'static str, Value)>,
     /// Why it failed, as a constant word.
     pub(crate) error: Option<&'static str>,
-}
-
-/// Which side of a call a span describes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Side {
-    /// A request to us.
-    Server,
-    /// A call of ours to an upstream or a provider.
-    #[expect(dead_code, reason = "calls have no spans of their own yet")]
-    Client,
 }
 
 /// A value of an attribute.
@@ -292,11 +280,8 @@ fn export_form(span: Span) -> SpanData {
             TraceState::NONE,
         ),
         parent_span_id: parent.map_or(SpanId::INVALID, SpanId::from_bytes),
-        parent_span_is_remote: parent.is_some() && span.side == Side::Server,
-        span_kind: match span.side {
-            Side::Server => SpanKind::Server,
-            Side::Client => SpanKind::Client,
-        },
+        parent_span_is_remote: parent.is_some(),
+        span_kind: SpanKind::Server,
         name: span.name.into(),
         start_time: start,
         end_time: start.checked_add(span.took).unwrap_or(start),
@@ -419,7 +404,6 @@ mod tests {
         Span {
             context: Tracer::new(SystemEntropy, permille).context(None),
             name: "GET crm".into(),
-            side: Side::Server,
             start: UnixTime::from_secs(1_700_000_000),
             took: Duration::from_millis(3),
             attributes: vec![

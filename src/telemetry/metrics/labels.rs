@@ -136,14 +136,6 @@ places! {
     Cache {
         /// A worker's verified credentials.
         Verdict = "verdict",
-        /// Introspection answers.
-        Introspection = "introspection",
-        /// Answers about sessions of the old system.
-        Probe = "probe",
-        /// Verified passwords.
-        Password = "password",
-        /// Our sessions.
-        Session = "session",
     }
 }
 
@@ -154,8 +146,6 @@ places! {
         Hit = "hit",
         /// It did not know.
         Miss = "miss",
-        /// It knew something that no longer counts.
-        Stale = "stale",
     }
 }
 
@@ -168,20 +158,6 @@ places! {
         DecisionLog = "decision_log",
         /// A trace span.
         Trace = "trace",
-        /// A connection.
-        Connections = "connections",
-        /// Anything, because memory is short.
-        Memory = "memory",
-        /// A call to a provider.
-        Provider = "provider",
-        /// A password check.
-        Passwords = "passwords",
-        /// A request to an upstream.
-        Upstream = "upstream",
-        /// A request that waits for somebody else's answer.
-        Waiters = "waiters",
-        /// A login.
-        Login = "login",
         /// A request to the admin listener.
         Admin = "admin",
         /// A connection that the system did not hand out, such as for want of descriptors.
@@ -222,8 +198,6 @@ places! {
         Reset = "reset",
         /// An answer that is none.
         Protocol = "protocol",
-        /// The answer ended early.
-        Truncated = "truncated",
         /// No origin is well.
         NoOrigin = "no_origin",
         /// An upgrade that was not agreed as asked.
@@ -244,12 +218,6 @@ places! {
         Drain = "drain",
         /// The session or the person was revoked.
         Revoked = "revoked",
-        /// The credential expired.
-        Expired = "expired",
-        /// One side read too slowly.
-        Slow = "slow",
-        /// A connection broke.
-        Error = "error",
     }
 }
 
@@ -258,7 +226,7 @@ words! {
     Reload {
         /// It runs, or ran already.
         Success = "success",
-        /// It has problems; the running one stays.
+        /// It has problems, or could not be read or built; the running one stays.
         Refused = "refused",
     }
 }

@@ -132,7 +132,7 @@ impl Metrics {
         worker::record(&shard, flow, attempt, took);
     }
 
-    /// As [`WorkerMetrics::shed`], for what does not run on a worker.
+    /// Something was turned away or dropped, `how_many` times.
     pub(crate) fn shed(&self, what: Shed, how_many: u64) {
         if let Some(counter) = self.background.shed.get(what.index()) {
             counter.add(how_many);
