@@ -216,7 +216,11 @@ impl Case {
     /// The tokens, those of the reading first.
     pub(crate) fn all_tokens(&self) -> BTreeMap<String, Map<String, Value>> {
         let mut tokens = self.tokens.clone();
-        tokens.extend(self.reading.iter().flat_map(|reading| reading.tokens.clone()));
+        tokens.extend(
+            self.reading
+                .iter()
+                .flat_map(|reading| reading.tokens.clone()),
+        );
         tokens
     }
 

@@ -28,33 +28,55 @@ pub(crate) fn of(case: &Case, index: usize) -> Expected {
     let Some(reading) = &case.reading else {
         return case.expected.clone();
     };
-    let all = reading.all.as_ref().map_or_else(|| case.expected.clone(), |all| case.expected.with(all));
-    reading.each.get(index).map_or(all.clone(), |each| all.with(each))
+    let all = reading
+        .all
+        .as_ref()
+        .map_or_else(|| case.expected.clone(), |all| case.expected.with(all));
+    reading
+        .each
+        .get(index)
+        .map_or(all.clone(), |each| all.with(each))
 }
 
 /// Whether a machine can check anything.
 pub(crate) fn can_judge(case: &Case) -> bool {
     let read = case.reading.as_ref();
-    let read = read.is_some_and(|r| r.upstream.is_some() || r.one_status || r.all.is_some() || !r.each.is_empty());
+    let read = read.is_some_and(|r| {
+        r.upstream.is_some() || r.one_status || r.all.is_some() || !r.each.is_empty()
+    });
     read || !case.expected.is_only_text()
 }
 
 /// Everything that does not hold.
-pub(crate) async fn judge(runner: &mut Runner, case: &Case, course: &mut Course) -> Result<Vec<String>, Stop> {
+pub(crate) async fn judge(
+    runner: &mut Runner,
+    case: &Case,
+    course: &mut Course,
+) -> Result<Vec<String>, Stop> {
     let mut failures = Vec::new();
     let records = std::mem::take(&mut course.records);
     for (index, record) in records.iter().enumerate() {
-        let expected = filled(runner, &of(case, index), case, course).await?;
+        let expected = filled(runner, &of(case, index), course).await?;
         let found = one(runner, &expected, record)?;
-        failures.extend(found.into_iter().map(|why| format!("[{}] {}: {why}", index + 1, record.label)));
+        failures.extend(
+            found
+                .into_iter()
+                .map(|why| format!("[{}] {}: {why}", index + 1, record.label)),
+        );
     }
     if let Some(reading) = &case.reading {
         let expected = reading.each.len();
         if 0 < expected && expected != records.len() {
-            failures.push(format!("{} answers where the reading has {expected}", records.len()));
+            failures.push(format!(
+                "{} answers where the reading has {expected}",
+                records.len()
+            ));
         }
-        let statuses: Vec<u16> =
-            records.iter().flat_map(|record| &record.outcome.answers).map(|answer| answer.status).collect();
+        let statuses: Vec<u16> = records
+            .iter()
+            .flat_map(|record| &record.outcome.answers)
+            .map(|answer| answer.status)
+            .collect();
         if reading.one_status && statuses.windows(2).any(|pair| pair[0] != pair[1]) {
             failures.push(format!("the answers differ: {statuses:?}"));
         }
@@ -62,7 +84,7 @@ pub(crate) async fn judge(runner: &mut Runner, case: &Case, course: &mut Course)
             failures.extend(related(relation, &records));
         }
     }
-    let expected = filled(runner, &of(case, usize::MAX), case, course).await?;
+    let expected = filled(runner, &of(case, usize::MAX), course).await?;
     failures.extend(providers(runner, &expected, course));
     if let Some(most) = expected.sink_hits {
         let hits = runner.world.sink.hits();
@@ -82,14 +104,22 @@ pub(crate) async fn judge(runner: &mut Runner, case: &Case, course: &mut Course)
 }
 
 /// Values and our names in what is compared.
-async fn filled(runner: &Runner, expected: &Expected, case: &Case, course: &mut Course) -> Result<Expected, Stop> {
+async fn filled(
+    runner: &Runner,
+    expected: &Expected,
+    course: &mut Course,
+) -> Result<Expected, Stop> {
     let mut expected = expected.clone();
-    for value in expected.up_hdr.values_mut().chain(&mut expected.up_no_value) {
-        *value = course.vars.fill(runner, value, case).await?;
+    for value in expected
+        .up_hdr
+        .values_mut()
+        .chain(&mut expected.up_no_value)
+    {
+        *value = course.vars.fill(runner, value).await?;
     }
     for Pattern(text) in expected.log.iter_mut().chain(&mut expected.log_no) {
         if text.contains("${") {
-            *text = regex::escape(&course.vars.fill(runner, text, case).await?);
+            *text = regex::escape(&course.vars.fill(runner, text).await?);
         }
     }
     Ok(expected)
@@ -102,9 +132,14 @@ fn one(runner: &Runner, expected: &Expected, record: &Record) -> Result<Vec<Stri
     if let Some(why) = &outcome.failed {
         return Ok(vec![why.clone()]);
     }
-    let wants_answer = expected.status.is_some() || !expected.resp_hdr.is_empty() || expected.location.is_some();
+    let wants_answer =
+        expected.status.is_some() || !expected.resp_hdr.is_empty() || expected.location.is_some();
     if outcome.answers.is_empty() && wants_answer {
-        let how = if outcome.closed { "closed without an answer" } else { "no answer" };
+        let how = if outcome.closed {
+            "closed without an answer"
+        } else {
+            "no answer"
+        };
         failures.push(how.to_owned());
     }
     for answer in &outcome.answers {
@@ -123,7 +158,11 @@ fn one(runner: &Runner, expected: &Expected, record: &Record) -> Result<Vec<Stri
     }
     if let Some(pattern) = &expected.location {
         let pattern = compiled(runner, pattern)?;
-        if !outcome.answers.iter().any(|a| a.all("location").any(|l| pattern.is_match(l))) {
+        if !outcome
+            .answers
+            .iter()
+            .any(|a| a.all("location").any(|l| pattern.is_match(l)))
+        {
             failures.push(format!("no Location matches {pattern}"));
         }
     }
@@ -137,7 +176,10 @@ fn one(runner: &Runner, expected: &Expected, record: &Record) -> Result<Vec<Stri
     if let Some(most) = expected.within_ms {
         let took = outcome.first.unwrap_or(Duration::MAX);
         if Duration::from_millis(most) < took {
-            failures.push(format!("{SLOW}answered after {} ms, not {most}", took.as_millis()));
+            failures.push(format!(
+                "{SLOW}answered after {} ms, not {most}",
+                took.as_millis()
+            ));
         }
     }
     failures.extend(upstream(expected, record));
@@ -148,7 +190,10 @@ fn response(runner: &Runner, expected: &Expected, answer: &Answer) -> Result<Vec
     let mut failures = Vec::new();
     for (name, pattern) in &expected.resp_hdr {
         let pattern = compiled(runner, pattern)?;
-        if !answer.all(&name.to_lowercase()).any(|value| pattern.is_match(value)) {
+        if !answer
+            .all(&name.to_lowercase())
+            .any(|value| pattern.is_match(value))
+        {
             failures.push(format!("no {name} matches {pattern}"));
         }
     }
@@ -160,19 +205,28 @@ fn response(runner: &Runner, expected: &Expected, answer: &Answer) -> Result<Vec
     }
     if let Some(pattern) = &expected.location_not {
         let pattern = compiled(runner, pattern)?;
-        for location in answer.all("location").filter(|location| pattern.is_match(location)) {
+        for location in answer
+            .all("location")
+            .filter(|location| pattern.is_match(location))
+        {
             failures.push(format!("Location is `{location}`"));
         }
     }
     for pattern in &expected.set_cookie {
         let pattern = compiled(runner, pattern)?;
-        if !answer.all("set-cookie").any(|cookie| pattern.is_match(cookie)) {
+        if !answer
+            .all("set-cookie")
+            .any(|cookie| pattern.is_match(cookie))
+        {
             failures.push(format!("no Set-Cookie matches {pattern}"));
         }
     }
     for pattern in &expected.no_set_cookie {
         let pattern = compiled(runner, pattern)?;
-        for cookie in answer.all("set-cookie").filter(|cookie| pattern.is_match(cookie)) {
+        for cookie in answer
+            .all("set-cookie")
+            .filter(|cookie| pattern.is_match(cookie))
+        {
             failures.push(format!("Set-Cookie is `{cookie}`"));
         }
     }
@@ -187,7 +241,10 @@ fn upstream(expected: &Expected, record: &Record) -> Vec<String> {
         && seen.len() != hits
     {
         let lines: Vec<String> = seen.iter().map(Seen::line).collect();
-        failures.push(format!("the upstream got {} requests, not {hits}: {lines:?}", seen.len()));
+        failures.push(format!(
+            "the upstream got {} requests, not {hits}: {lines:?}",
+            seen.len()
+        ));
     }
     if let Some(most) = expected.upstream_smuggled {
         let meant = record.label.contains("/admin/secrets");
@@ -198,16 +255,23 @@ fn upstream(expected: &Expected, record: &Record) -> Vec<String> {
             .count();
         if most < smuggled {
             let lines: Vec<String> = seen.iter().map(Seen::line).collect();
-            failures.push(format!("{smuggled} requests reached the upstream that nobody meant: {lines:?}"));
+            failures.push(format!(
+                "{smuggled} requests reached the upstream that nobody meant: {lines:?}"
+            ));
         }
     }
     for one in seen {
         let fields = one.fields();
         for (name, value) in &expected.up_hdr {
-            let found: Vec<&str> =
-                fields.iter().filter(|(n, _)| fold(n) == fold(name)).map(|(_, v)| v.as_str()).collect();
+            let found: Vec<&str> = fields
+                .iter()
+                .filter(|(n, _)| fold(n) == fold(name))
+                .map(|(_, v)| v.as_str())
+                .collect();
             if found != [value.as_str()] {
-                failures.push(format!("the upstream got {name} = {found:?}, not `{value}` once"));
+                failures.push(format!(
+                    "the upstream got {name} = {found:?}, not `{value}` once"
+                ));
             }
         }
         for name in &expected.up_absent {
@@ -216,7 +280,9 @@ fn upstream(expected: &Expected, record: &Record) -> Vec<String> {
             }
         }
         for value in &expected.up_no_value {
-            let found = fields.iter().find(|(n, v)| !value.is_empty() && (n.contains(value) || v.contains(value)));
+            let found = fields
+                .iter()
+                .find(|(n, v)| !value.is_empty() && (n.contains(value) || v.contains(value)));
             if let Some((name, value)) = found {
                 failures.push(format!("the upstream got {name}: {value}"));
             }
@@ -228,7 +294,11 @@ fn upstream(expected: &Expected, record: &Record) -> Vec<String> {
 /// Carries the mark of the cases, or asks for what they must not get.
 fn is_smuggled(one: &Seen) -> bool {
     let line = one.line();
-    line.contains("/admin/secrets") || one.fields().iter().any(|(name, _)| fold(name) == "x-smuggled")
+    line.contains("/admin/secrets")
+        || one
+            .fields()
+            .iter()
+            .any(|(name, _)| fold(name) == "x-smuggled")
 }
 
 /// Lower case; each run of other characters is one `-`; none at the ends. CGI-like upstreams see one name.
@@ -246,12 +316,16 @@ fn related(relation: &Relation, records: &[Record]) -> Vec<String> {
     let mut values: Vec<String> = Vec::new();
     for seen in records.iter().flat_map(|record| &record.upstream) {
         let fields = seen.fields();
-        let found = fields.into_iter().find(|(name, _)| fold(name) == fold(&relation.header));
+        let found = fields
+            .into_iter()
+            .find(|(name, _)| fold(name) == fold(&relation.header));
         let Some((_, value)) = found else {
             failures.push(format!("the upstream got no {}", relation.header));
             continue;
         };
-        if matches!(relation.is, Holds::DistinctAscii) && !value.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+        if matches!(relation.is, Holds::DistinctAscii)
+            && !value.bytes().all(|b| (b' '..=b'~').contains(&b))
+        {
             failures.push(format!("{} is not ASCII: {value:?}", relation.header));
         }
         if values.contains(&value) {
@@ -283,31 +357,49 @@ fn providers(runner: &Runner, expected: &Expected, course: &Course) -> Vec<Strin
         });
         match (limit.as_u64(), bound) {
             (Some(exact), _) if exact != hits.len() as u64 => {
-                failures.push(format!("{name} was asked {} times, not {exact}", hits.len()));
+                failures.push(format!(
+                    "{name} was asked {} times, not {exact}",
+                    hits.len()
+                ));
             }
             (Some(_), _) => {}
             (None, Some((most, window))) => {
                 let worst = hits
                     .iter()
-                    .map(|start| hits.iter().filter(|at| start <= *at && **at <= *start + window).count())
+                    .map(|start| {
+                        hits.iter()
+                            .filter(|at| start <= *at && **at <= *start + window)
+                            .count()
+                    })
                     .max()
                     .unwrap_or(0);
                 if most < worst as u64 {
-                    failures.push(format!("{name} was asked {worst} times in {} s", window.as_secs()));
+                    failures.push(format!(
+                        "{name} was asked {worst} times in {} s",
+                        window.as_secs()
+                    ));
                 }
             }
-            (None, None) => failures.push(format!("idp_hits.{name}: `{}` is not understood", Value::clone(limit))),
+            (None, None) => failures.push(format!(
+                "idp_hits.{name}: `{}` is not understood",
+                Value::clone(limit)
+            )),
         }
     }
     failures
 }
 
-async fn logged(runner: &Runner, expected: &Expected, course: &Course) -> Result<Vec<String>, Stop> {
+async fn logged(
+    runner: &Runner,
+    expected: &Expected,
+    course: &Course,
+) -> Result<Vec<String>, Stop> {
     let mut failures = Vec::new();
     if expected.log.is_empty() && expected.log_no.is_empty() {
         return Ok(failures);
     }
-    let new = |runner: &Runner| -> Result<String, Stop> { Ok(runner.target()?.log_since(course.log)) };
+    let new =
+        |runner: &Runner| -> Result<String, Stop> { Ok(runner.target()?.log_since(course.log)) };
     for pattern in &expected.log {
         let pattern = compiled(runner, pattern)?;
         let mut found = false;
@@ -337,5 +429,7 @@ async fn logged(runner: &Runner, expected: &Expected, course: &Course) -> Result
 
 fn compiled(runner: &Runner, pattern: &Pattern) -> Result<Regex, Stop> {
     let names = runner.names();
-    pattern.compile(|text| names.ours_in_pattern(text)).map_err(Stop::Skip)
+    pattern
+        .compile(|text| names.ours_in_pattern(text))
+        .map_err(Stop::Skip)
 }

@@ -89,7 +89,11 @@ async fn cases(arguments: &Arguments) -> Result<bool, String> {
     for case in &mut cases {
         case.adopt(&own.cases);
     }
-    let kind = if arguments.target == "naive" { Kind::Naive } else { Kind::Authferry };
+    let kind = if arguments.target == "naive" {
+        Kind::Naive
+    } else {
+        Kind::Authferry
+    };
     let mut runner = Runner {
         world: World::start().await,
         kind,
@@ -98,24 +102,37 @@ async fn cases(arguments: &Arguments) -> Result<bool, String> {
     };
     let mut report = Report::default();
     for case in &cases {
-        if arguments.only.as_ref().is_some_and(|only| !only.is_match(&case.id)) {
+        if arguments
+            .only
+            .as_ref()
+            .is_some_and(|only| !only.is_match(&case.id))
+        {
             continue;
         }
         let start = Instant::now();
         let verdict = runner.perform(case).await;
-        println!("{}", report.add(case, &verdict, start.elapsed().as_millis()));
+        println!(
+            "{}",
+            report.add(case, &verdict, start.elapsed().as_millis())
+        );
     }
     println!("{}", report.totals());
     if let Some(path) = &arguments.json {
         let json = report.json(&file.display().to_string(), &arguments.target);
-        std::fs::write(path, format!("{json:#}\n")).map_err(|e| format!("{}: {e}", path.display()))?;
+        std::fs::write(path, format!("{json:#}\n"))
+            .map_err(|e| format!("{}: {e}", path.display()))?;
     }
     Ok(report.is_good())
 }
 
 /// Seconds since 1970.
 pub(crate) fn now() -> i64 {
-    #[expect(clippy::disallowed_methods, reason = "the clock of the proxy is the clock of the machine")]
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the clock of the proxy is the clock of the machine"
+    )]
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }

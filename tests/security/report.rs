@@ -46,8 +46,14 @@ impl Report {
     /// Adds a verdict and says its line.
     pub(crate) fn add(&mut self, case: &Case, verdict: &Verdict, millis: u128) -> String {
         self.all.add(verdict);
-        self.groups.entry(case.group.clone()).or_default().add(verdict);
-        self.severities.entry(case.severity.clone()).or_default().add(verdict);
+        self.groups
+            .entry(case.group.clone())
+            .or_default()
+            .add(verdict);
+        self.severities
+            .entry(case.severity.clone())
+            .or_default()
+            .add(verdict);
         let (word, reasons) = match verdict {
             Verdict::Pass => ("PASS", Vec::new()),
             Verdict::Fail(why) => ("FAIL", why.clone()),
@@ -66,13 +72,25 @@ impl Report {
         for (title, counts) in [("group", &self.groups), ("severity", &self.severities)] {
             text.push_str(&format!("{title:<12} passed failed skipped\n"));
             for (name, count) in counts {
-                let Count { passed, failed, skipped } = count;
-                text.push_str(&format!("{name:<12} {passed:>6} {failed:>6} {skipped:>7}\n"));
+                let Count {
+                    passed,
+                    failed,
+                    skipped,
+                } = count;
+                text.push_str(&format!(
+                    "{name:<12} {passed:>6} {failed:>6} {skipped:>7}\n"
+                ));
             }
             text.push('\n');
         }
-        let Count { passed, failed, skipped } = self.all;
-        text.push_str(&format!("{passed} passed, {failed} failed, {skipped} skipped"));
+        let Count {
+            passed,
+            failed,
+            skipped,
+        } = self.all;
+        text.push_str(&format!(
+            "{passed} passed, {failed} failed, {skipped} skipped"
+        ));
         text
     }
 
@@ -84,7 +102,10 @@ impl Report {
     /// The same for programs.
     pub(crate) fn json(&self, file: &str, target: &str) -> Value {
         let counts = |map: &BTreeMap<String, Count>| -> Value {
-            map.iter().map(|(name, count)| (name.clone(), count.json())).collect::<serde_json::Map<_, _>>().into()
+            map.iter()
+                .map(|(name, count)| (name.clone(), count.json()))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
         };
         json!({ "file": file, "target": target, "total": self.all.json(), "groups": counts(&self.groups),
             "severities": counts(&self.severities), "cases": self.cases })

@@ -161,11 +161,19 @@ impl Runner {
             log: self.target()?.logged(),
             memory: (0, 0),
             findings: Vec::new(),
-            follow: case.preconditions.iter().any(|p| p.starts_with("follow the whole login")),
+            follow: case
+                .preconditions
+                .iter()
+                .any(|p| p.starts_with("follow the whole login")),
         };
         if case.expected.rss_delta_max_mib.is_some() {
             // A first request touches what every request needs.
-            self.h1("GET /public/x HTTP/1.1\r\nHost: app.test\r\n\r\n", case, &mut course).await?;
+            self.h1(
+                "GET /public/x HTTP/1.1\r\nHost: app.test\r\n\r\n",
+                case,
+                &mut course,
+            )
+            .await?;
             course.records.clear();
             let now = self.target()?.rss().unwrap_or(0);
             course.memory = (now, now);
@@ -186,7 +194,10 @@ impl Runner {
 
     /// A proxy for a plan: the running one, if it fits.
     pub(crate) async fn ensure(&mut self, plan: Plan) -> Result<(), Stop> {
-        let fits = self.target.as_mut().is_some_and(|t| !plan.fresh && t.plan == plan && t.is_alive());
+        let fits = self
+            .target
+            .as_mut()
+            .is_some_and(|t| !plan.fresh && t.plan == plan && t.is_alive());
         if !fits {
             self.target = None;
             if let Some(words) = plan.jwks.as_deref().filter(|words| *words != "as it is") {
@@ -204,12 +215,18 @@ impl Runner {
     /// Waits until the program knows the keys of its providers: it says that it serves before.
     async fn warm(&mut self) -> Result<(), Stop> {
         let token = self.world.mint.good("new.access", serde_json::json!({}));
-        let request = format!("GET /api/x HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n\r\n");
+        let request = format!(
+            "GET /api/x HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
         let wire = self.world.public(self.target()?);
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(5) {
             let outcome = h1::send(&wire, request.as_bytes(), h1::Wish::default()).await;
-            if outcome.answers.first().is_some_and(|answer| answer.status != 503) {
+            if outcome
+                .answers
+                .first()
+                .is_some_and(|answer| answer.status != 503)
+            {
                 break;
             }
             sleep(Duration::from_millis(20)).await;
@@ -220,29 +237,39 @@ impl Runner {
 
     /// What was asked, what came, and what was logged.
     fn tell(&self, course: &Course) {
-        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes.get(..800).unwrap_or(bytes)).into_owned();
+        let shown =
+            |bytes: &[u8]| String::from_utf8_lossy(bytes.get(..800).unwrap_or(bytes)).into_owned();
         for record in &course.records {
             println!("--- {}", record.label);
             for answer in record.outcome.answers.iter().chain(&record.followed) {
                 println!("<-- {}", shown(answer.whole().as_bytes()));
             }
             for seen in &record.upstream {
-                println!("==> {}", shown(&seen.head));
+                println!("==> connection {}\n{}", seen.connection, shown(&seen.head));
             }
         }
-        let log = self.target.as_ref().map(|target| target.log_since(course.log));
+        let log = self
+            .target
+            .as_ref()
+            .map(|target| target.log_since(course.log));
         println!("log: {}", log.unwrap_or_default());
     }
 
     /// The running proxy.
     pub(crate) fn target(&self) -> Result<&Target, Stop> {
-        self.target.as_ref().ok_or_else(|| Stop::Fail("no proxy runs".to_owned()))
+        self.target
+            .as_ref()
+            .ok_or_else(|| Stop::Fail("no proxy runs".to_owned()))
     }
 
     /// Our names, with the admin port of the running proxy.
     pub(crate) fn names(&self) -> Names {
         let mut names = self.world.mint.names.clone();
-        names.admin = self.target.as_ref().map(|t| t.admin.to_string()).unwrap_or_default();
+        names.admin = self
+            .target
+            .as_ref()
+            .map(|t| t.admin.to_string())
+            .unwrap_or_default();
         names
     }
 
@@ -255,9 +282,12 @@ impl Runner {
     ) -> Result<(), Stop> {
         match entry {
             Entry::H1(text) => self.h1(text, case, course).await?,
-            Entry::H2(frames) => self.h2(&frames.headers, frames.body.as_deref(), case, course).await?,
+            Entry::H2(frames) => {
+                self.h2(&frames.headers, frames.body.as_deref(), case, course)
+                    .await?
+            }
             Entry::Op(words) => Box::pin(ops::perform(self, words, case, course)).await?,
-            Entry::Repeat(repeat) => self.repeat(repeat, case, course).await?,
+            Entry::Repeat(repeat) => self.repeat(repeat, course).await?,
         }
         let now = self.target.as_ref().and_then(Target::rss).unwrap_or(0);
         course.memory.1 = course.memory.1.max(now);
@@ -265,12 +295,20 @@ impl Runner {
     }
 
     /// Exact bytes on a fresh connection.
-    pub(crate) async fn h1(&mut self, text: &str, case: &Case, course: &mut Course) -> Result<(), Stop> {
+    pub(crate) async fn h1(
+        &mut self,
+        text: &str,
+        case: &Case,
+        course: &mut Course,
+    ) -> Result<(), Stop> {
         let expected = expect::of(case, course.records.len());
         let wire = self.wire(text)?;
-        let bytes = self.bytes(text, case, course).await?;
+        let bytes = self.bytes(text, course).await?;
         let before = self.world.upstream.count();
-        let wish = h1::Wish { closed: expected.closed == Some(true), patience: None };
+        let wish = h1::Wish {
+            closed: expected.closed == Some(true),
+            patience: None,
+        };
         let outcome = h1::send(&wire, &bytes, wish).await;
         let mut record = Record {
             label: label(text),
@@ -296,11 +334,11 @@ impl Runner {
         let expected = expect::of(case, course.records.len());
         let mut raw = Vec::new();
         for (name, value) in headers {
-            let name = self.bytes(name, case, course).await?;
-            raw.push((name, self.bytes(value, case, course).await?));
+            let name = self.bytes(name, course).await?;
+            raw.push((name, self.bytes(value, course).await?));
         }
         let body = match body {
-            Some(body) => Some(self.bytes(body, case, course).await?),
+            Some(body) => Some(self.bytes(body, course).await?),
             None => None,
         };
         let wire = self.world.public(self.target()?);
@@ -320,32 +358,41 @@ impl Runner {
 
     /// What comes late must be counted, too.
     async fn settle(&self, expected: &Expected) {
-        let time = if expected.upstream_smuggled.is_some() { 60 } else { 2 };
+        let time = if expected.upstream_smuggled.is_some() {
+            60
+        } else {
+            2
+        };
         sleep(Duration::from_millis(time)).await;
     }
 
     /// Where a request goes: what names the admin port, to the admin listener.
     fn wire(&self, text: &str) -> Result<Wire, Stop> {
         let target = self.target()?;
-        let host = text.split("\r\n").find_map(|line| line.strip_prefix("Host: "));
+        let host = text
+            .split("\r\n")
+            .find_map(|line| line.strip_prefix("Host: "));
         Ok(if host.is_some_and(|host| host.ends_with(":9901")) {
-            Wire { to: target.admin, tls: None }
+            Wire {
+                to: target.admin,
+                tls: None,
+            }
         } else {
             self.world.public(target)
         })
     }
 
     /// The bytes of a text: our names, values for `${…}`, latin-1; the length of a body that grew is put right.
-    pub(crate) async fn bytes(&mut self, text: &str, case: &Case, course: &mut Course) -> Result<Vec<u8>, Stop> {
+    pub(crate) async fn bytes(&mut self, text: &str, course: &mut Course) -> Result<Vec<u8>, Stop> {
         let (head, body) = match text.split_once("\r\n\r\n") {
             Some((head, body)) => (head, Some(body)),
             None => (text, None),
         };
-        let mut head = course.vars.fill(self, head, case).await?;
+        let mut head = course.vars.fill(self, head).await?;
         let Some(body) = body else {
             return Ok(latin1(&head));
         };
-        let filled = latin1(&course.vars.fill(self, body, case).await?);
+        let filled = latin1(&course.vars.fill(self, body).await?);
         let said = format!("Content-Length: {}", body.chars().count());
         if filled.len() != body.chars().count() && head.contains(&said) {
             head = head.replace(&said, &format!("Content-Length: {}", filled.len()));
@@ -368,18 +415,28 @@ impl Runner {
                 browser.cookies.insert(name.to_owned(), value.to_owned());
             }
         }
-        let flow = Flow { location, state: String::new(), cookie: (String::new(), String::new()) };
+        let flow = Flow {
+            location,
+            state: String::new(),
+            cookie: (String::new(), String::new()),
+        };
         let wire = self.world.public(self.target()?);
-        let done = browser.finish(&self.world, &wire, &flow, "alice").await.map_err(Stop::Fail)?;
+        let done = browser
+            .finish(&self.world, &wire, &flow, "alice")
+            .await
+            .map_err(Stop::Fail)?;
         if done.header("location").is_none() {
-            return Err(Stop::Fail(format!("{}: the login ended with {}", record.label, done.status)));
+            return Err(Stop::Fail(format!(
+                "{}: the login ended with {}",
+                record.label, done.status
+            )));
         }
         record.followed.push(done);
         Ok(())
     }
 
     /// Many of a step, as fast as it says, on a few connections that stay open; what does not fit into the time is left.
-    async fn repeat(&mut self, repeat: &Repeat, case: &Case, course: &mut Course) -> Result<(), Stop> {
+    async fn repeat(&mut self, repeat: &Repeat, course: &mut Course) -> Result<(), Stop> {
         let Entry::H1(text) = &*repeat.step else {
             return Err(Stop::Skip("a repeated step that is not h1".to_owned()));
         };
@@ -399,13 +456,20 @@ impl Runner {
             let batch = (repeat.n - done).min(lines.len() as u64);
             let mut all = Vec::new();
             for _ in 0..batch {
-                all.push(self.bytes(text, case, course).await?);
+                all.push(self.bytes(text, course).await?);
             }
-            let asks = lines.iter_mut().zip(&all).map(|(line, bytes)| line.ask(bytes));
+            let asks = lines
+                .iter_mut()
+                .zip(&all)
+                .map(|(line, bytes)| line.ask(bytes));
             for outcome in futures_util::future::join_all(asks).await {
                 let status = outcome.answers.first().map_or(0, |answer| answer.status);
                 let first = outcome.first;
-                let record = Record { label: label(text), outcome, ..Record::default() };
+                let record = Record {
+                    label: label(text),
+                    outcome,
+                    ..Record::default()
+                };
                 let (count, kept) = counts.entry(status).or_insert((0, record));
                 *count += 1;
                 // The slowest counts for all.
@@ -428,7 +492,10 @@ impl Runner {
 /// The first line of a request, in few letters.
 fn label(text: &str) -> String {
     let line = text.split("\r\n").next().unwrap_or_default();
-    let line: String = line.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    let line: String = line
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect();
     if line.chars().count() <= 60 {
         return line;
     }

@@ -43,7 +43,7 @@ impl Vars {
     }
 
     /// A text with our names and values.
-    pub(crate) async fn fill(&mut self, runner: &Runner, text: &str, case: &Case) -> Result<String, Stop> {
+    pub(crate) async fn fill(&mut self, runner: &Runner, text: &str) -> Result<String, Stop> {
         let mut text = text.to_owned();
         for (written, flow, other) in [
             ("__Host-gate-flow-${FLOW_ID}=${FLOW_COOKIE}", "F1", "F1"),
@@ -60,7 +60,7 @@ impl Vars {
         while let Some(found) = names.captures(&text) {
             let whole = found.get(0).map_or("", |m| m.as_str()).to_owned();
             let name = found.get(1).map_or("", |m| m.as_str()).to_owned();
-            let value = self.value(runner, &name, case).await?;
+            let value = self.value(runner, &name).await?;
             // One by one where every use is another value.
             text = text.replacen(&whole, &value, 1);
         }
@@ -68,17 +68,23 @@ impl Vars {
     }
 
     /// The value of a name.
-    pub(crate) async fn value(&mut self, runner: &Runner, name: &str, case: &Case) -> Result<String, Stop> {
+    pub(crate) async fn value(&mut self, runner: &Runner, name: &str) -> Result<String, Stop> {
         if let Some(repeated) = name.strip_prefix("rep:") {
-            let parts = repeated.rsplit_once(',').and_then(|(what, n)| Some((what, n.parse().ok()?)));
-            let (what, times) = parts.ok_or_else(|| Stop::Skip(format!("not understood: ${{{name}}}")))?;
+            let parts = repeated
+                .rsplit_once(',')
+                .and_then(|(what, n)| Some((what, n.parse().ok()?)));
+            let (what, times) =
+                parts.ok_or_else(|| Stop::Skip(format!("not understood: ${{{name}}}")))?;
             return Ok(what.repeat(times));
         }
         if let Some(made) = self.made.get(name) {
             return Ok(made.clone());
         }
         if let Some(template) = self.tokens.get(name).cloned() {
-            if Value::Object(template.clone()).to_string().contains("\"now") {
+            if Value::Object(template.clone())
+                .to_string()
+                .contains("\"now")
+            {
                 beginning_of_a_second().await;
             }
             let token = runner.world.mint.mint(&template)?;
@@ -115,12 +121,22 @@ impl Vars {
                 }
                 return token(json!({ "base": "new.access", "sig": base64url(signature) }));
             }
-            "NEW_JWT_EXPIRED" => return token(json!({ "base": "new.access", "set": { "exp": "now-3600", "iat": "now-7200" } })),
+            "NEW_JWT_EXPIRED" => {
+                return token(
+                    json!({ "base": "new.access", "set": { "exp": "now-3600", "iat": "now-7200" } }),
+                );
+            }
             "EVIL_JWT" => return token(json!({ "base": "evil.access" })),
             "TOK_N3" => {
-                return token(json!({ "base": "new.access", "hdr": { "kid": "n3" }, "sign_with": "new.n3" }));
+                return token(
+                    json!({ "base": "new.access", "hdr": { "kid": "n3" }, "sign_with": "new.n3" }),
+                );
             }
-            "BOUND" => return token(json!({ "base": "new.access", "set": { "cnf": { "jkt": "thumbprint of dk1" } } })),
+            "BOUND" => {
+                return token(
+                    json!({ "base": "new.access", "set": { "cnf": { "jkt": "thumbprint of dk1" } } }),
+                );
+            }
             "LT_OK" => return token(json!({ "base": "new.logout_token" })),
             "OPAQUE" | "TREAD" | "T" => return Ok(world.old.opaque(world.old.active("alice"))),
             "FLOW_COOKIE" => return Ok(self.flow(runner, "F1").await?.cookie.1),
@@ -145,8 +161,13 @@ impl Vars {
         if ["ALICE", "BOB", "CAROL", "EVE", "ADMIN"].contains(&name) {
             return Ok(mint.good("new.access", person(&name.to_lowercase())));
         }
-        if let Some(seconds) = name.strip_prefix("ALICE_").and_then(|rest| rest.strip_suffix('S')) {
-            return token(json!({ "base": "new.access", "set": { "exp": format!("now+{seconds}") } }));
+        if let Some(seconds) = name
+            .strip_prefix("ALICE_")
+            .and_then(|rest| rest.strip_suffix('S'))
+        {
+            return token(
+                json!({ "base": "new.access", "set": { "exp": format!("now+{seconds}") } }),
+            );
         }
         Err(Stop::Skip(format!("not understood: ${{{name}}}")))
     }
@@ -159,7 +180,11 @@ impl Vars {
         }
         // F2 is begun in the browser of F1.
         let mut browser = match name {
-            "F2" => self.flows.get("F1").map(|(browser, _)| browser.clone()).unwrap_or_default(),
+            "F2" => self
+                .flows
+                .get("F1")
+                .map(|(browser, _)| browser.clone())
+                .unwrap_or_default(),
             _ => Browser::default(),
         };
         let wire = runner.world.public(runner.target()?);
@@ -173,9 +198,13 @@ impl Vars {
         let Some((browser, flow)) = self.flows.get(name) else {
             return Err(Stop::Fail("no login began".to_owned()));
         };
-        let back = browser.back(&runner.world, flow, "alice").map_err(Stop::Fail)?;
+        let back = browser
+            .back(&runner.world, flow, "alice")
+            .map_err(Stop::Fail)?;
         let query = back.split_once('?').map_or("", |(_, query)| query);
-        Ok(crate::world::idp::pairs(query).remove("code").unwrap_or_default())
+        Ok(crate::world::idp::pairs(query)
+            .remove("code")
+            .unwrap_or_default())
     }
 }
 
@@ -196,8 +225,13 @@ fn no_logins_there(runner: &Runner) -> Result<(), Stop> {
 
 /// Tokens at the edge of their time are made early in a second: it is the same one when they are judged.
 async fn beginning_of_a_second() {
-    #[expect(clippy::disallowed_methods, reason = "the clock of the proxy is the clock of the machine")]
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the clock of the proxy is the clock of the machine"
+    )]
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     if 300 < now.subsec_millis() {
         let left = 1_005 - u64::from(now.subsec_millis());
         tokio::time::sleep(Duration::from_millis(left)).await;

@@ -67,14 +67,23 @@ pub(crate) async fn run(upstream: &str, pki: &Path, keys: &Path) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let admin = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = |listener: &TcpListener| listener.local_addr().expect("it is bound");
-    println!("ready public={} admin={}", address(&listener), address(&admin));
+    println!(
+        "ready public={} admin={}",
+        address(&listener),
+        address(&admin)
+    );
     let open = Arc::clone(&naive);
     tokio::spawn(async move {
         while let Ok((stream, _)) = admin.accept().await {
             let naive = Arc::clone(&open);
             let service = service_fn(move |_| {
                 let revision = naive.keys.len();
-                async move { Ok::<_, hyper::Error>(plain(StatusCode::OK, &format!("{{\"keys\":{revision}}}"))) }
+                async move {
+                    Ok::<_, hyper::Error>(plain(
+                        StatusCode::OK,
+                        &format!("{{\"keys\":{revision}}}"),
+                    ))
+                }
             });
             let http = hyper::server::conn::http1::Builder::new();
             tokio::spawn(http.serve_connection(TokioIo::new(stream), service));
@@ -83,7 +92,9 @@ pub(crate) async fn run(upstream: &str, pki: &Path, keys: &Path) {
     while let Ok((stream, _)) = listener.accept().await {
         let (acceptor, naive) = (acceptor.clone(), Arc::clone(&naive));
         tokio::spawn(async move {
-            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let Ok(stream) = acceptor.accept(stream).await else {
+                return;
+            };
             let service = service_fn(move |request| {
                 let naive = Arc::clone(&naive);
                 async move { Ok::<_, hyper::Error>(naive.answer(request).await) }
@@ -110,10 +121,22 @@ fn plain(status: StatusCode, text: &str) -> Response<Body> {
 impl Naive {
     async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
-        if let Some(query) = request.uri().query().filter(|_| path.ends_with("/login") || path.ends_with("/logout")) {
-            let to = query.split('&').find_map(|pair| pair.strip_prefix("rd=")).unwrap_or("/").to_owned();
+        if let Some(query) = request
+            .uri()
+            .query()
+            .filter(|_| path.ends_with("/login") || path.ends_with("/logout"))
+        {
+            let to = query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix("rd="))
+                .unwrap_or("/")
+                .to_owned();
             let mut response = plain(StatusCode::FOUND, "");
-            if let Ok(to) = HeaderValue::try_from(to.replace("%5C", "\\").replace("%20", " ").replace("%40", "@")) {
+            if let Ok(to) = HeaderValue::try_from(
+                to.replace("%5C", "\\")
+                    .replace("%20", " ")
+                    .replace("%40", "@"),
+            ) {
                 response.headers_mut().insert("location", to);
             }
             return response;
@@ -128,7 +151,11 @@ impl Naive {
                 Err(why) => return plain(StatusCode::UNAUTHORIZED, &why),
             }
         }
-        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+        let query = request
+            .uri()
+            .query()
+            .map(|query| format!("?{query}"))
+            .unwrap_or_default();
         let Ok(uri) = format!("http://{}{path}{query}", self.upstream).parse() else {
             return plain(StatusCode::INTERNAL_SERVER_ERROR, "no such address");
         };
@@ -145,8 +172,13 @@ impl Naive {
     }
 
     fn claims(&self, request: &Request<Incoming>) -> Result<Value, String> {
-        let header = request.headers().get("authorization").and_then(|value| value.to_str().ok());
-        let token = header.and_then(|header| header.strip_prefix("Bearer ")).ok_or("no token")?;
+        let header = request
+            .headers()
+            .get("authorization")
+            .and_then(|value| value.to_str().ok());
+        let token = header
+            .and_then(|header| header.strip_prefix("Bearer "))
+            .ok_or("no token")?;
         let parts: Vec<&str> = token.trim().split('.').collect();
         let [head, payload, signature, ..] = parts[..] else {
             return Err("no token".to_owned());
@@ -159,8 +191,17 @@ impl Naive {
         let input = format!("{head}.{payload}");
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap_or_default();
         // The key that the token brings along, or else the one it names.
-        let key = header.get("jwk").or_else(|| self.keys.iter().find(|key| key["kid"] == header["kid"]));
-        let good = match (header["alg"].as_str().unwrap_or_default().to_lowercase().as_str(), key) {
+        let key = header
+            .get("jwk")
+            .or_else(|| self.keys.iter().find(|key| key["kid"] == header["kid"]));
+        let good = match (
+            header["alg"]
+                .as_str()
+                .unwrap_or_default()
+                .to_lowercase()
+                .as_str(),
+            key,
+        ) {
             ("none", _) => true,
             ("rs256", Some(key)) => rsa(key, input.as_bytes(), &signature),
             ("hs256", Some(key)) => hmac(key, input.as_bytes(), &signature),
@@ -177,14 +218,20 @@ impl Naive {
 }
 
 fn is_admin(claims: &Value) -> bool {
-    claims["groups"].as_array().is_some_and(|groups| groups.iter().any(|group| group == "admins"))
+    claims["groups"]
+        .as_array()
+        .is_some_and(|groups| groups.iter().any(|group| group == "admins"))
 }
 
 /// Beside what the client sent.
 fn identity(request: &mut Request<Incoming>, claims: &Value) {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        Value::Array(items) => items
+            .iter()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(","),
         other => other.to_string(),
     };
     for (name, claim) in [
@@ -201,15 +248,28 @@ fn identity(request: &mut Request<Incoming>, claims: &Value) {
 }
 
 fn rsa(key: &Value, input: &[u8], signature: &[u8]) -> bool {
-    let part = |name: &str| URL_SAFE_NO_PAD.decode(key[name].as_str().unwrap_or_default()).unwrap_or_default();
+    let part = |name: &str| {
+        URL_SAFE_NO_PAD
+            .decode(key[name].as_str().unwrap_or_default())
+            .unwrap_or_default()
+    };
     let (n, e) = (part("n"), part("e"));
     let components = signature::RsaPublicKeyComponents { n: &n, e: &e };
-    components.verify(&signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, input, signature).is_ok()
+    components
+        .verify(
+            &signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
+            input,
+            signature,
+        )
+        .is_ok()
 }
 
 /// The public key, taken for a secret.
 fn hmac(key: &Value, input: &[u8], signature: &[u8]) -> bool {
-    let secret = key["k"].as_str().or_else(|| key["n"].as_str()).unwrap_or_default();
+    let secret = key["k"]
+        .as_str()
+        .or_else(|| key["n"].as_str())
+        .unwrap_or_default();
     let secret = URL_SAFE_NO_PAD.decode(secret).unwrap_or_default();
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &secret);
     aws_lc_rs::hmac::verify(&key, input, signature).is_ok()

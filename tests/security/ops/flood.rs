@@ -9,7 +9,6 @@ use tokio::time::sleep;
 use tokio::time::timeout;
 
 use super::number;
-use crate::case::Case;
 use crate::run::Course;
 use crate::run::Record;
 use crate::run::Runner;
@@ -37,11 +36,10 @@ pub(super) async fn perform(
     op: Op,
     runner: &mut Runner,
     arguments: &[&str],
-    case: &Case,
     course: &mut Course,
 ) -> Result<(), Stop> {
     let wire = runner.world.public(runner.target()?);
-    let token = course.vars.value(runner, "ALICE", case).await?;
+    let token = course.vars.value(runner, "ALICE").await?;
     let auth = format!("Host: app.test\r\nAuthorization: Bearer {token}\r\n");
     match op {
         Op::Extensions => {
@@ -52,39 +50,102 @@ pub(super) async fn perform(
             send(runner, &wire, "1 MiB of chunk extensions", &bytes, course).await;
         }
         Op::Trailers => {
-            let head = format!("POST /app HTTP/1.1\r\n{auth}Transfer-Encoding: chunked\r\n\r\n1\r\nA\r\n0\r\n");
+            let head = format!(
+                "POST /app HTTP/1.1\r\n{auth}Transfer-Encoding: chunked\r\n\r\n1\r\nA\r\n0\r\n"
+            );
             let many: String = (0..10_000).map(|n| format!("X-T{n}: 1\r\n")).collect();
             let big = format!("X-T: {}\r\n", "t".repeat(1 << 20));
             for (label, trailers) in [("10,000 trailers", many), ("a trailer of 1 MiB", big)] {
-                send(runner, &wire, label, format!("{head}{trailers}\r\n").as_bytes(), course).await;
+                send(
+                    runner,
+                    &wire,
+                    label,
+                    format!("{head}{trailers}\r\n").as_bytes(),
+                    course,
+                )
+                .await;
             }
         }
         Op::BigHeads => big_heads(runner, &wire, &token, course).await,
         Op::EmptyData => empty_data(runner, &wire, &token, course).await?,
         Op::SlowHead => {
-            let (count, gap, most) = (number(arguments[0]), number(arguments[1]), number(arguments[2]));
+            let (count, gap, most) = (
+                number(arguments[0]),
+                number(arguments[1]),
+                number(arguments[2]),
+            );
             let head = format!("GET /app HTTP/1.1\r\n{auth}\r\n");
-            slow(runner, &wire, &Slow { count, gap, most, first: 1, bytes: head.into_bytes() }, course).await?;
+            slow(
+                runner,
+                &wire,
+                &Slow {
+                    count,
+                    gap,
+                    most,
+                    first: 1,
+                    bytes: head.into_bytes(),
+                },
+                course,
+            )
+            .await?;
         }
         Op::HalfPreface => {
             let (count, most) = (number(arguments[0]), number(arguments[1]));
             let bytes = b"PRI * HT".to_vec();
             let first = bytes.len();
-            slow(runner, &wire, &Slow { count, gap: 3_600, most, first, bytes }, course).await?;
+            slow(
+                runner,
+                &wire,
+                &Slow {
+                    count,
+                    gap: 3_600,
+                    most,
+                    first,
+                    bytes,
+                },
+                course,
+            )
+            .await?;
         }
         Op::SlowBody => {
             let (count, most) = (number(arguments[0]), number(arguments[1]));
-            let denied = b"POST /admin/x HTTP/1.1\r\nHost: app.test\r\nContent-Length: 1000000\r\n\r\nxxxx".to_vec();
+            let denied =
+                b"POST /admin/x HTTP/1.1\r\nHost: app.test\r\nContent-Length: 1000000\r\n\r\nxxxx"
+                    .to_vec();
             let start = Instant::now();
-            let outcome = h1::send(&wire, &denied, Wish { closed: true, patience: None }).await;
+            let outcome = h1::send(
+                &wire,
+                &denied,
+                Wish {
+                    closed: true,
+                    patience: None,
+                },
+            )
+            .await;
             let status = outcome.answers.first().map(|answer| answer.status);
             if status != Some(401) || !outcome.closed || Duration::from_secs(3) < start.elapsed() {
-                course.findings.push(format!("a denied POST: {status:?}, closed: {}, after {} ms", outcome.closed, start.elapsed().as_millis()));
+                course.findings.push(format!(
+                    "a denied POST: {status:?}, closed: {}, after {} ms",
+                    outcome.closed,
+                    start.elapsed().as_millis()
+                ));
             }
             let head = format!("POST /app HTTP/1.1\r\n{auth}Content-Length: 1000000\r\n\r\n");
             let first = head.len();
             let bytes = [head.into_bytes(), vec![b'x'; 100]].concat();
-            slow(runner, &wire, &Slow { count, gap: 10, most, first, bytes }, course).await?;
+            slow(
+                runner,
+                &wire,
+                &Slow {
+                    count,
+                    gap: 10,
+                    most,
+                    first,
+                    bytes,
+                },
+                course,
+            )
+            .await?;
         }
         Op::OldTls => old_tls(&wire, course).await,
     }
@@ -93,19 +154,45 @@ pub(super) async fn perform(
 
 async fn send(runner: &Runner, wire: &Wire, label: &str, bytes: &[u8], course: &mut Course) {
     let before = runner.world.upstream.count();
-    let outcome = h1::send(wire, bytes, Wish { closed: true, patience: None }).await;
+    let outcome = h1::send(
+        wire,
+        bytes,
+        Wish {
+            closed: true,
+            patience: None,
+        },
+    )
+    .await;
     sleep(Duration::from_millis(20)).await;
     let upstream = runner.world.upstream.since(before);
-    course.records.push(Record { label: label.to_owned(), outcome, upstream, ..Record::default() });
+    course.records.push(Record {
+        label: label.to_owned(),
+        outcome,
+        upstream,
+        ..Record::default()
+    });
 }
 
 async fn big_heads(runner: &Runner, wire: &Wire, token: &str, course: &mut Course) {
-    let fields = |count: usize| -> String { (0..count).map(|n| format!("X-F{n}: 1\r\n")).collect() };
+    let fields =
+        |count: usize| -> String { (0..count).map(|n| format!("X-F{n}: 1\r\n")).collect() };
     let start = format!("Host: app.test\r\nAuthorization: Bearer {token}\r\n");
     for (label, head) in [
-        ("101 fields", format!("GET /app HTTP/1.1\r\n{start}{}\r\n", fields(99))),
-        ("a field of 64 KiB", format!("GET /app HTTP/1.1\r\n{start}X-Big: {}\r\n\r\n", "b".repeat(64 << 10))),
-        ("a target of 64 KiB", format!("GET /app?{} HTTP/1.1\r\n{start}\r\n", "q".repeat(64 << 10))),
+        (
+            "101 fields",
+            format!("GET /app HTTP/1.1\r\n{start}{}\r\n", fields(99)),
+        ),
+        (
+            "a field of 64 KiB",
+            format!(
+                "GET /app HTTP/1.1\r\n{start}X-Big: {}\r\n\r\n",
+                "b".repeat(64 << 10)
+            ),
+        ),
+        (
+            "a target of 64 KiB",
+            format!("GET /app?{} HTTP/1.1\r\n{start}\r\n", "q".repeat(64 << 10)),
+        ),
     ] {
         send(runner, wire, label, head.as_bytes(), course).await;
     }
@@ -124,21 +211,41 @@ async fn big_heads(runner: &Runner, wire: &Wire, token: &str, course: &mut Cours
     let mut big = base("/app".to_owned());
     big.push(field("x-big", "b".repeat(40 << 10)));
     let long = base(format!("/app?{}", "q".repeat(32 << 10)));
-    for (label, headers) in [("h2 300 fields", many), ("h2 a field of 40 KiB", big), ("h2 a path of 32 KiB", long)] {
+    for (label, headers) in [
+        ("h2 300 fields", many),
+        ("h2 a field of 40 KiB", big),
+        ("h2 a path of 32 KiB", long),
+    ] {
         let before = runner.world.upstream.count();
         let mut outcome = h2::send(wire, &headers, None).await;
         sleep(Duration::from_millis(20)).await;
         // A reset is a refusal, too; it has no status.
         if outcome.answers.is_empty() && (outcome.reset || outcome.closed) {
-            outcome = Outcome { answers: vec![crate::wire::Answer { status: 431, ..Default::default() }], ..outcome };
+            outcome = Outcome {
+                answers: vec![crate::wire::Answer {
+                    status: 431,
+                    ..Default::default()
+                }],
+                ..outcome
+            };
         }
         let upstream = runner.world.upstream.since(before);
-        course.records.push(Record { label: label.to_owned(), outcome, upstream, ..Record::default() });
+        course.records.push(Record {
+            label: label.to_owned(),
+            outcome,
+            upstream,
+            ..Record::default()
+        });
     }
 }
 
 /// Frames that carry nothing, until the other side has had enough.
-async fn empty_data(runner: &Runner, wire: &Wire, token: &str, course: &mut Course) -> Result<(), Stop> {
+async fn empty_data(
+    runner: &Runner,
+    wire: &Wire,
+    token: &str,
+    course: &mut Course,
+) -> Result<(), Stop> {
     let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
     let head = [
         field(":method", "POST"),
@@ -147,8 +254,14 @@ async fn empty_data(runner: &Runner, wire: &Wire, token: &str, course: &mut Cour
         field(":path", "/app"),
         field("authorization", &format!("Bearer {token}")),
     ];
-    runner.world.upstream.behave(crate::world::upstream::Manner::Silence);
-    for (label, payload) in [("empty DATA frames", &b""[..]), ("DATA frames of 1 byte", b"x")] {
+    runner
+        .world
+        .upstream
+        .behave(crate::world::upstream::Manner::Silence);
+    for (label, payload) in [
+        ("empty DATA frames", &b""[..]),
+        ("DATA frames of 1 byte", b"x"),
+    ] {
         let mut stream = wire.connect(b"h2").await.map_err(Stop::Fail)?;
         let mut request = h2::request(&head, Some(b""));
         // The head alone, and the stream left open.
@@ -166,7 +279,10 @@ async fn empty_data(runner: &Runner, wire: &Wire, token: &str, course: &mut Cour
         let write = async {
             while start.elapsed() < Duration::from_secs(6) {
                 // A window that stays shut is an end, too.
-                if !matches!(timeout(Duration::from_secs(2), writer.write_all(&many)).await, Ok(Ok(()))) {
+                if !matches!(
+                    timeout(Duration::from_secs(2), writer.write_all(&many)).await,
+                    Ok(Ok(()))
+                ) {
                     return true;
                 }
                 tokio::task::yield_now().await;
@@ -181,7 +297,9 @@ async fn empty_data(runner: &Runner, wire: &Wire, token: &str, course: &mut Cour
         let now = runner.target()?.rss().unwrap_or(0);
         course.memory.1 = course.memory.1.max(now);
         if !ended {
-            course.findings.push(format!("{label}: still taken after 6 s"));
+            course
+                .findings
+                .push(format!("{label}: still taken after 6 s"));
         }
     }
     Ok(())
@@ -206,7 +324,10 @@ async fn slow(runner: &Runner, wire: &Wire, slow: &Slow, course: &mut Course) ->
     }
     let (first, rest) = slow.bytes.split_at(slow.first.min(slow.bytes.len()));
     let (first, rest): (std::sync::Arc<[u8]>, std::sync::Arc<[u8]>) = (first.into(), rest.into());
-    let (gap, most) = (Duration::from_secs(slow.gap), Duration::from_secs(slow.most));
+    let (gap, most) = (
+        Duration::from_secs(slow.gap),
+        Duration::from_secs(slow.most),
+    );
     let tasks: Vec<_> = streams
         .into_iter()
         .map(|stream| {
@@ -222,7 +343,9 @@ async fn slow(runner: &Runner, wire: &Wire, slow: &Slow, course: &mut Course) ->
                     drop(writer.flush().await);
                     for byte in rest.iter() {
                         sleep(gap).await;
-                        if writer.write_all(&[*byte]).await.is_err() || writer.flush().await.is_err() {
+                        if writer.write_all(&[*byte]).await.is_err()
+                            || writer.flush().await.is_err()
+                        {
                             return;
                         }
                     }
@@ -247,7 +370,10 @@ async fn slow(runner: &Runner, wire: &Wire, slow: &Slow, course: &mut Course) ->
     let now = runner.target()?.rss().unwrap_or(0);
     course.memory.1 = course.memory.1.max(now);
     if 0 < open {
-        course.findings.push(format!("{open} of {} connections are open after {} s", slow.count, slow.most));
+        course.findings.push(format!(
+            "{open} of {} connections are open after {} s",
+            slow.count, slow.most
+        ));
     }
     Ok(())
 }
@@ -283,13 +409,22 @@ async fn old_tls(wire: &Wire, course: &mut Course) {
         let mut record = vec![22, 3, u8::from(version != 0x0300)];
         record.extend((message.len() as u16).to_be_bytes());
         record.extend(message);
-        let plain = Wire { to: wire.to, tls: None };
-        let Ok(mut stream) = plain.connect(b"").await else { continue };
+        let plain = Wire {
+            to: wire.to,
+            tls: None,
+        };
+        let Ok(mut stream) = plain.connect(b"").await else {
+            continue;
+        };
         let mut first = [0; 1];
         drop(stream.write_all(&record).await);
         match timeout(Duration::from_secs(3), stream.read(&mut first)).await {
-            Ok(Ok(1)) if first == [22] => course.findings.push(format!("{name} was answered with a handshake")),
-            Err(_) => course.findings.push(format!("{name} was not answered at all")),
+            Ok(Ok(1)) if first == [22] => course
+                .findings
+                .push(format!("{name} was answered with a handshake")),
+            Err(_) => course
+                .findings
+                .push(format!("{name} was not answered at all")),
             Ok(_) => {}
         }
     }

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 
 use super::number;
-use crate::case::Case;
 use crate::run::Course;
 use crate::run::Runner;
 use crate::run::Stop;
@@ -36,18 +35,23 @@ pub(super) async fn perform(
     op: Op,
     runner: &mut Runner,
     arguments: &[&str],
-    case: &Case,
     course: &mut Course,
 ) -> Result<(), Stop> {
     let world = &runner.world;
-    let idp = |name: &str| if name == "OLD" { &world.old } else { &world.new };
+    let idp = |name: &str| {
+        if name == "OLD" {
+            &world.old
+        } else {
+            &world.new
+        }
+    };
     match op {
         Op::Fault => idp(arguments[0]).fail(arguments[1], fault(arguments[2])?),
         Op::Heal => idp(arguments[0]).heal(arguments[1]),
         Op::Publish => world.new.publish(keys(runner, arguments[0])?),
         Op::Metadata => world.new.metadata(object(arguments[0])?),
         Op::Refetch => refetch(runner).await?,
-        Op::Rotation => rotation(runner, number(arguments[0]), case, course).await?,
+        Op::Rotation => rotation(runner, number(arguments[0]), course).await?,
         Op::OtherServer => other_server(runner, arguments[0]).await?,
         Op::Opaque => {
             let mut answer = world.old.active("alice");
@@ -67,16 +71,26 @@ pub(super) async fn perform(
         Op::LegacyAsked => {
             let asked = world.legacy.asked();
             if asked.is_empty() {
-                course.findings.push("the legacy application was never asked".to_owned());
+                course
+                    .findings
+                    .push("the legacy application was never asked".to_owned());
             }
             let cookies = asked.iter().flatten().filter(|(name, _)| name == "cookie");
             for (_, value) in cookies {
                 if value.contains(';') || !value.starts_with("LEGACYSID=") {
-                    course.findings.push(format!("the legacy application was asked with Cookie: {value}"));
+                    course.findings.push(format!(
+                        "the legacy application was asked with Cookie: {value}"
+                    ));
                 }
             }
-            if asked.iter().flatten().any(|(name, _)| name == "authorization") {
-                course.findings.push("the legacy application was asked with Authorization".to_owned());
+            if asked
+                .iter()
+                .flatten()
+                .any(|(name, _)| name == "authorization")
+            {
+                course
+                    .findings
+                    .push("the legacy application was asked with Authorization".to_owned());
             }
         }
         Op::LegacyLogout => world.legacy.log_out("bob"),
@@ -92,10 +106,16 @@ pub(crate) fn fault(words: &str) -> Result<Fault, Stop> {
     if words.starts_with('{') {
         return Ok(Fault::Json(Value::Object(object(words)?)));
     }
-    if let Some(mib) = words.strip_suffix(" MiB").and_then(|n| n.parse::<usize>().ok()) {
+    if let Some(mib) = words
+        .strip_suffix(" MiB")
+        .and_then(|n| n.parse::<usize>().ok())
+    {
         return Ok(Fault::Huge(mib << 20));
     }
-    if let Some(seconds) = words.strip_prefix("429 Retry-After: ").and_then(|n| n.parse().ok()) {
+    if let Some(seconds) = words
+        .strip_prefix("429 Retry-After: ")
+        .and_then(|n| n.parse().ok())
+    {
         return Ok(Fault::Later(seconds));
     }
     Ok(match words {
@@ -120,9 +140,15 @@ fn keys(runner: &Runner, words: &str) -> Result<Vec<Value>, Stop> {
         }
         "n1 twice, the wrong one first" => [vec![another], all].concat(),
         "n1 twice, the wrong one last" => [all, vec![another]].concat(),
-        "weak keys only" => all.into_iter().filter(|key| key["kid"] == "rsa1024" || key["kid"] == "oct").collect(),
+        "weak keys only" => all
+            .into_iter()
+            .filter(|key| key["kid"] == "rsa1024" || key["kid"] == "oct")
+            .collect(),
         "as usual" => all,
-        _ => match words.strip_suffix(" keys").and_then(|n| n.replace(',', "").parse::<u32>().ok()) {
+        _ => match words
+            .strip_suffix(" keys")
+            .and_then(|n| n.replace(',', "").parse::<u32>().ok())
+        {
             Some(count) => {
                 let mut keys = all;
                 keys.extend((0..count).map(|n| ring.n3.jwk(&format!("k{n}"))));
@@ -140,11 +166,18 @@ fn object(text: &str) -> Result<Map<String, Value>, Stop> {
 /// A token of an unknown key.
 async fn unknown_kid(runner: &Runner) -> Result<(), Stop> {
     let template = json!({ "base": "new.access", "hdr": { "kid": format!("unknown-{}", crate::tokens::base64url(crate::tokens::unique())) } });
-    let token = runner.world.mint.mint(template.as_object().unwrap_or(&Map::new()))?;
+    let token = runner
+        .world
+        .mint
+        .mint(template.as_object().unwrap_or(&Map::new()))?;
     let wire = runner.world.public(runner.target()?);
-    let request = format!("GET /api/x HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let request =
+        format!("GET /api/x HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n\r\n");
     // The answer may wait for a slow provider; nobody here waits for it.
-    let wish = h1::Wish { closed: false, patience: Some(Duration::from_millis(300)) };
+    let wish = h1::Wish {
+        closed: false,
+        patience: Some(Duration::from_millis(300)),
+    };
     h1::send(&wire, request.as_bytes(), wish).await;
     Ok(())
 }
@@ -161,26 +194,35 @@ async fn refetch(runner: &Runner) -> Result<(), Stop> {
         }
         sleep(Duration::from_millis(400)).await;
     }
-    Err(Stop::Fail("unknown keys did not make it fetch the key set within 13 s".to_owned()))
+    Err(Stop::Fail(
+        "unknown keys did not make it fetch the key set within 13 s".to_owned(),
+    ))
 }
 
-async fn rotation(runner: &mut Runner, seconds: u64, case: &Case, course: &mut Course) -> Result<(), Stop> {
+async fn rotation(runner: &mut Runner, seconds: u64, course: &mut Course) -> Result<(), Stop> {
     for _ in 0..200 {
         unknown_kid(runner).await?;
     }
     runner.world.new.publish(keys(runner, "n3 instead of n1")?);
     let rotated = Instant::now();
-    let token = course.vars.value(runner, "TOK_N3", case).await?;
-    let request = format!("GET /api/x HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let token = course.vars.value(runner, "TOK_N3").await?;
+    let request =
+        format!("GET /api/x HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n\r\n");
     let wire = runner.world.public(runner.target()?);
     loop {
         let outcome = h1::send(&wire, request.as_bytes(), h1::Wish::default()).await;
-        if outcome.answers.first().is_some_and(|answer| answer.status == 200) {
+        if outcome
+            .answers
+            .first()
+            .is_some_and(|answer| answer.status == 200)
+        {
             return Ok(());
         }
         if Duration::from_secs(seconds) < rotated.elapsed() {
             let status = outcome.answers.first().map(|answer| answer.status);
-            course.findings.push(format!("a token of n3 is still refused after {seconds} s ({status:?})"));
+            course.findings.push(format!(
+                "a token of n3 is still refused after {seconds} s ({status:?})"
+            ));
             return Ok(());
         }
         for _ in 0..5 {

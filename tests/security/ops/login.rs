@@ -46,7 +46,7 @@ pub(super) async fn perform(
 ) -> Result<(), Stop> {
     match op {
         Op::Login => login(runner, arguments, course).await?,
-        Op::Logout => logout(runner, arguments[0], case, course).await?,
+        Op::Logout => logout(runner, arguments[0], course).await?,
         Op::Each => {
             for (name, template) in case.all_tokens() {
                 runner.world.new.id_token(template);
@@ -60,11 +60,19 @@ pub(super) async fn perform(
             browser.cookies.insert(SESSION.to_owned(), planted.clone());
             let wire = runner.world.public(runner.target()?);
             // Somebody who is signed in begins a login by hand.
-            let flow = browser.begin(&wire, "/.authferry/login?rd=/app").await.map_err(Stop::Fail)?;
-            browser.finish(&runner.world, &wire, &flow, "alice").await.map_err(Stop::Fail)?;
+            let flow = browser
+                .begin(&wire, "/.authferry/login?rd=/app")
+                .await
+                .map_err(Stop::Fail)?;
+            browser
+                .finish(&runner.world, &wire, &flow, "alice")
+                .await
+                .map_err(Stop::Fail)?;
             match browser.cookies.get(SESSION) {
                 None => course.findings.push("the login made no session".to_owned()),
-                Some(session) if *session == planted => course.findings.push("the login kept the planted session".to_owned()),
+                Some(session) if *session == planted => course
+                    .findings
+                    .push("the login kept the planted session".to_owned()),
                 Some(_) => {}
             }
             course.vars.set("S1", planted);
@@ -76,17 +84,24 @@ pub(super) async fn perform(
             let wire = runner.world.public(runner.target()?);
             let mut browser = Browser::default();
             let flow = browser.begin(&wire, "/app").await.map_err(Stop::Fail)?;
-            course.vars.flows.insert("pending".to_owned(), (browser, flow));
+            course
+                .vars
+                .flows
+                .insert("pending".to_owned(), (browser, flow));
         }
         Op::Finish => {
             let pending = course.vars.flows.remove("pending");
-            let (mut browser, flow) = pending.ok_or_else(|| Stop::Skip("no login has begun".to_owned()))?;
+            let (mut browser, flow) =
+                pending.ok_or_else(|| Stop::Skip("no login has begun".to_owned()))?;
             let wire = runner.world.public(runner.target()?);
-            let done = browser.finish(&runner.world, &wire, &flow, arguments[0]).await.map_err(Stop::Fail)?;
+            let done = browser
+                .finish(&runner.world, &wire, &flow, arguments[0])
+                .await
+                .map_err(Stop::Fail)?;
             course.records.push(record("the callback", done));
         }
         Op::Absolute => absolute(runner, arguments, course).await?,
-        Op::WebSocket => websocket(runner, arguments, case, course).await?,
+        Op::WebSocket => websocket(runner, arguments, course).await?,
     }
     Ok(())
 }
@@ -94,7 +109,10 @@ pub(super) async fn perform(
 fn record(label: &str, answer: Answer) -> Record {
     Record {
         label: label.to_owned(),
-        outcome: Outcome { answers: vec![answer], ..Outcome::default() },
+        outcome: Outcome {
+            answers: vec![answer],
+            ..Outcome::default()
+        },
         ..Record::default()
     }
 }
@@ -128,7 +146,10 @@ async fn complete(
     let mut browser = Browser::default();
     let before = runner.world.upstream.count();
     let flow = browser.begin(&wire, "/app").await.map_err(Stop::Fail)?;
-    let done = browser.finish(&runner.world, &wire, &flow, user).await.map_err(Stop::Fail)?;
+    let done = browser
+        .finish(&runner.world, &wire, &flow, user)
+        .await
+        .map_err(Stop::Fail)?;
     course.records.push(record(label, done));
     let session = browser.cookies.get(SESSION).cloned();
     if let (Some(target), Some(_)) = (open, &session) {
@@ -140,20 +161,32 @@ async fn complete(
     Ok(session)
 }
 
-async fn logout(runner: &mut Runner, name: &str, case: &Case, course: &mut Course) -> Result<(), Stop> {
-    let session = course.vars.value(runner, name, case).await?;
+async fn logout(runner: &mut Runner, name: &str, course: &mut Course) -> Result<(), Stop> {
+    let session = course.vars.value(runner, name).await?;
     let mut browser = Browser::default();
     browser.cookies.insert(SESSION.to_owned(), session);
     let wire = runner.world.public(runner.target()?);
     let fields = "Origin: https://app.test\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/x-www-form-urlencoded\r\n";
-    let page = browser.open(&wire, "/.authferry/logout").await.map_err(Stop::Fail)?;
+    let page = browser
+        .open(&wire, "/.authferry/logout")
+        .await
+        .map_err(Stop::Fail)?;
     // The form of the page may carry a secret of its own.
     let text = String::from_utf8_lossy(&page.body).into_owned();
     let hidden = crate::run::pattern(r#"name="([^"]+)"[^>]*value="([^"]*)""#);
-    let body: Vec<String> = hidden.captures_iter(&text).map(|f| format!("{}={}", &f[1], &f[2])).collect();
-    let done = browser.send(&wire, "POST", "/.authferry/logout", fields, &body.join("&")).await.map_err(Stop::Fail)?;
+    let body: Vec<String> = hidden
+        .captures_iter(&text)
+        .map(|f| format!("{}={}", &f[1], &f[2]))
+        .collect();
+    let done = browser
+        .send(&wire, "POST", "/.authferry/logout", fields, &body.join("&"))
+        .await
+        .map_err(Stop::Fail)?;
     if 400 <= done.status {
-        return Err(Stop::Fail(format!("the logout was answered with {}", done.status)));
+        return Err(Stop::Fail(format!(
+            "the logout was answered with {}",
+            done.status
+        )));
     }
     course.records.push(record("logout", done));
     Ok(())
@@ -166,18 +199,34 @@ async fn tabs(runner: &mut Runner, count: u64, course: &mut Course) -> Result<()
     for _ in 0..count {
         flows.push(browser.begin(&wire, "/app").await.map_err(Stop::Fail)?);
     }
-    let kept: Vec<(&String, &String)> = browser.cookies.iter().filter(|(name, _)| name.contains("_flow")).collect();
-    let size: usize = browser.cookies.iter().map(|(name, value)| name.len() + value.len() + 3).sum();
+    let kept: Vec<(&String, &String)> = browser
+        .cookies
+        .iter()
+        .filter(|(name, _)| name.contains("_flow"))
+        .collect();
+    let size: usize = browser
+        .cookies
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 3)
+        .sum();
     if 5 < kept.len() {
         course.findings.push(format!("{} flow cookies", kept.len()));
     }
     if 4_096 < size {
-        course.findings.push(format!("a Cookie field of {size} bytes"));
+        course
+            .findings
+            .push(format!("a Cookie field of {size} bytes"));
     }
     for flow in flows.iter().rev().take(5) {
-        let done = browser.finish(&runner.world, &wire, flow, "alice").await.map_err(Stop::Fail)?;
+        let done = browser
+            .finish(&runner.world, &wire, flow, "alice")
+            .await
+            .map_err(Stop::Fail)?;
         if browser.cookies.remove(SESSION).is_none() {
-            course.findings.push(format!("one of the newest 5 logins ended with {}", done.status));
+            course.findings.push(format!(
+                "one of the newest 5 logins ended with {}",
+                done.status
+            ));
         }
     }
     Ok(())
@@ -186,14 +235,20 @@ async fn tabs(runner: &mut Runner, count: u64, course: &mut Course) -> Result<()
 /// What a request with this cookie is answered, without what differs between any two answers.
 async fn answered(runner: &Runner, cookie: &str) -> Result<String, Stop> {
     let wire = runner.world.public(runner.target()?);
-    let cookie = if cookie.is_empty() { String::new() } else { format!("Cookie: {cookie}\r\n") };
+    let cookie = if cookie.is_empty() {
+        String::new()
+    } else {
+        format!("Cookie: {cookie}\r\n")
+    };
     let request = format!("GET /app HTTP/1.1\r\nHost: app.test\r\n{cookie}\r\n");
     let outcome = h1::send(&wire, request.as_bytes(), h1::Wish::default()).await;
     let answer = outcome.answers.into_iter().next();
     let answer = answer.ok_or_else(|| Stop::Fail(format!("no answer to {cookie}")))?;
     // Each answer has a reference of its own.
     let body = String::from_utf8_lossy(&answer.body).into_owned();
-    let body = crate::run::pattern("[0-9a-f]{12,}").replace_all(&body, "REFERENCE").into_owned();
+    let body = crate::run::pattern("[0-9a-f]{12,}")
+        .replace_all(&body, "REFERENCE")
+        .into_owned();
     Ok(format!("{} {body}", answer.status))
 }
 
@@ -221,13 +276,21 @@ async fn spoil(runner: &mut Runner, course: &mut Course) -> Result<(), Stop> {
         spoilt.push((format!("with {more}"), [bytes, more.as_bytes()].concat()));
     }
     let (half, other_half) = (alice.len() / 2, bob.len() / 2);
-    spoilt.push(("half alice, half carol".to_owned(), [&bytes[..half], &bob.as_bytes()[other_half..]].concat()));
-    spoilt.push(("half carol, half alice".to_owned(), [&bob.as_bytes()[..other_half], &bytes[half..]].concat()));
+    spoilt.push((
+        "half alice, half carol".to_owned(),
+        [&bytes[..half], &bob.as_bytes()[other_half..]].concat(),
+    ));
+    spoilt.push((
+        "half carol, half alice".to_owned(),
+        [&bob.as_bytes()[..other_half], &bytes[half..]].concat(),
+    ));
     for (how, value) in spoilt {
         let cookie = format!("{SESSION}={}", String::from_utf8_lossy(&value));
         let found = answered(runner, &cookie).await?;
         if found != none {
-            course.findings.push(format!("{how}: {found} instead of {none}"));
+            course
+                .findings
+                .push(format!("{how}: {found} instead of {none}"));
         }
     }
     Ok(())
@@ -240,56 +303,88 @@ async fn purpose(runner: &mut Runner, course: &mut Course) -> Result<(), Stop> {
     let none = answered(runner, "").await?;
     for (name, value) in &browser.cookies {
         if answered(runner, &format!("{SESSION}={value}")).await? != none {
-            course.findings.push(format!("the cookie {name} is a session"));
+            course
+                .findings
+                .push(format!("the cookie {name} is a session"));
         }
     }
     let session = sign_in(runner, "alice").await?;
     let mut other = browser.clone();
     other.cookies.insert(flow.cookie.0.clone(), session.clone());
-    let done = other.finish(&runner.world, &wire, &flow, "alice").await.map_err(Stop::Fail)?;
+    let done = other
+        .finish(&runner.world, &wire, &flow, "alice")
+        .await
+        .map_err(Stop::Fail)?;
     if other.cookies.contains_key(SESSION) {
-        course.findings.push(format!("a session stood in for a flow ({})", done.status));
+        course
+            .findings
+            .push(format!("a session stood in for a flow ({})", done.status));
     }
     // The session of one host is none of another.
-    let request = format!("GET /app HTTP/1.1\r\nHost: other.test\r\nCookie: {SESSION}={session}\r\n\r\n");
+    let request =
+        format!("GET /app HTTP/1.1\r\nHost: other.test\r\nCookie: {SESSION}={session}\r\n\r\n");
     let outcome = h1::send(&wire, request.as_bytes(), h1::Wish::default()).await;
     let status = outcome.answers.first().map_or(0, |answer| answer.status);
     if status != 401 && status != 302 {
-        course.findings.push(format!("the session of app.test at other.test: {status}"));
+        course
+            .findings
+            .push(format!("the session of app.test at other.test: {status}"));
     }
     Ok(())
 }
 
-async fn absolute(runner: &mut Runner, arguments: &[&str], course: &mut Course) -> Result<(), Stop> {
-    let (life, gap, idle) = (number(arguments[0]), number(arguments[1]), number(arguments[2]));
+async fn absolute(
+    runner: &mut Runner,
+    arguments: &[&str],
+    course: &mut Course,
+) -> Result<(), Stop> {
+    let (life, gap, idle) = (
+        number(arguments[0]),
+        number(arguments[1]),
+        number(arguments[2]),
+    );
     let session = sign_in(runner, "alice").await?;
     let cookie = format!("{SESSION}={session}");
     let start = Instant::now();
     let is_in = |answer: &str| answer.starts_with("200");
     while start.elapsed() + Duration::from_millis(gap) < Duration::from_secs(life) {
         if !is_in(&answered(runner, &cookie).await?) {
-            course.findings.push(format!("used every {gap} ms, the session ended after {} ms", start.elapsed().as_millis()));
+            course.findings.push(format!(
+                "used every {gap} ms, the session ended after {} ms",
+                start.elapsed().as_millis()
+            ));
             return Ok(());
         }
         sleep(Duration::from_millis(gap)).await;
     }
-    sleep((Duration::from_secs(life) + Duration::from_millis(1_100)).saturating_sub(start.elapsed())).await;
+    sleep(
+        (Duration::from_secs(life) + Duration::from_millis(1_100)).saturating_sub(start.elapsed()),
+    )
+    .await;
     if is_in(&answered(runner, &cookie).await?) {
-        course.findings.push(format!("the session lives beyond {life} s"));
+        course
+            .findings
+            .push(format!("the session lives beyond {life} s"));
     }
     let cookie = format!("{SESSION}={}", sign_in(runner, "alice").await?);
     sleep(Duration::from_secs(idle) + Duration::from_millis(1_100)).await;
     if is_in(&answered(runner, &cookie).await?) {
-        course.findings.push(format!("the session lives although nobody used it for {idle} s"));
+        course.findings.push(format!(
+            "the session lives although nobody used it for {idle} s"
+        ));
     }
     Ok(())
 }
 
 /// Opens a WebSocket by a session or a token, and waits for its end.
-async fn websocket(runner: &mut Runner, arguments: &[&str], case: &Case, course: &mut Course) -> Result<(), Stop> {
+async fn websocket(
+    runner: &mut Runner,
+    arguments: &[&str],
+    course: &mut Course,
+) -> Result<(), Stop> {
     let (who, keep, most) = (arguments[0], number(arguments[1]), number(arguments[2]));
     let (name, ends) = who.split_once(", then ").unwrap_or((who, ""));
-    let value = course.vars.value(runner, name, case).await?;
+    let value = course.vars.value(runner, name).await?;
     let credential = if name.starts_with("SESS_") {
         format!("Cookie: {SESSION}={value}\r\nOrigin: https://app.test\r\n")
     } else {
@@ -308,21 +403,29 @@ async fn websocket(runner: &mut Runner, arguments: &[&str], case: &Case, course:
         let n = timeout(Duration::from_secs(5), stream.read(&mut chunk)).await;
         match n {
             Ok(Ok(n @ 1..)) => seen.extend_from_slice(&chunk[..n]),
-            Ok(Ok(0) | Err(_)) | Err(_) => return Err(Stop::Fail("no WebSocket was opened".to_owned())),
+            Ok(Ok(0) | Err(_)) | Err(_) => {
+                return Err(Stop::Fail("no WebSocket was opened".to_owned()));
+            }
         }
     }
     if !seen.starts_with(b"HTTP/1.1 101") {
-        let line = String::from_utf8_lossy(&seen).lines().next().unwrap_or_default().to_owned();
+        let line = String::from_utf8_lossy(&seen)
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         return Err(Stop::Fail(format!("no WebSocket was opened: {line}")));
     }
     // It stays open as long as its credential.
     let early = timeout(Duration::from_secs(keep), stream.read(&mut chunk)).await;
     if let Ok(end) = early {
-        course.findings.push(format!("the WebSocket ended too early: {end:?}"));
+        course
+            .findings
+            .push(format!("the WebSocket ended too early: {end:?}"));
         return Ok(());
     }
     if ends == "log out" {
-        logout(runner, name, case, course).await?;
+        logout(runner, name, course).await?;
         course.records.clear();
     }
     let start = Instant::now();
@@ -337,6 +440,8 @@ async fn websocket(runner: &mut Runner, arguments: &[&str], case: &Case, course:
             break;
         }
     }
-    course.findings.push(format!("the WebSocket is still open after {most} s"));
+    course
+        .findings
+        .push(format!("the WebSocket is still open after {most} s"));
     Ok(())
 }

@@ -34,65 +34,200 @@ enum Op {
 
 /// Words → what they mean.
 const OPS: &[(&str, Op)] = &[
-    (r"^attacker starts a login, authenticates at NEW, captures code and state", Op::Nothing),
+    (
+        r"^attacker starts a login, authenticates at NEW, captures code and state",
+        Op::Nothing,
+    ),
     (r"^same browser opens two logins F1, F2$", Op::Nothing),
     (r"^start flow with NEW$", Op::Nothing),
     (r"^wait (\d+) (ms|s)$", Op::Wait),
-    (r"^upstream returns (\d{3})$", Op::Upstream(upstream::Op::Status)),
-    (r"^upstream answers exactly: (?s)(.*)$", Op::Upstream(upstream::Op::Exactly)),
-    (r"^upstream falls silent$", Op::Upstream(upstream::Op::Silent)),
-    (r"^upstream ends in the middle of a body$", Op::Upstream(upstream::Op::HalfBody)),
+    (
+        r"^upstream returns (\d{3})$",
+        Op::Upstream(upstream::Op::Status),
+    ),
+    (
+        r"^upstream answers exactly: (?s)(.*)$",
+        Op::Upstream(upstream::Op::Exactly),
+    ),
+    (
+        r"^upstream falls silent$",
+        Op::Upstream(upstream::Op::Silent),
+    ),
+    (
+        r"^upstream ends in the middle of a body$",
+        Op::Upstream(upstream::Op::HalfBody),
+    ),
     (r"^upstream is as usual$", Op::Upstream(upstream::Op::Calm)),
-    (r"^upstream begins with (?s)(.*) and repeats (.*) without end$", Op::Upstream(upstream::Op::Endless)),
-    (r"^upstream closes idle connections after (\d+) ms; requests for (\d+) s at random gaps$", Op::Upstream(upstream::Op::IdleRace)),
-    (r"^stream (\d+) MiB up and down, (\d+) at once$", Op::Upstream(upstream::Op::Stream)),
-    (r"^(NEW|OLD) (jwks|token|introspect|discovery) answers (.*)$", Op::Keys(keys::Op::Fault)),
-    (r"^(NEW|OLD) (jwks|token|introspect|discovery) is well again$", Op::Keys(keys::Op::Heal)),
+    (
+        r"^upstream begins with (?s)(.*) and repeats (.*) without end$",
+        Op::Upstream(upstream::Op::Endless),
+    ),
+    (
+        r"^upstream closes idle connections after (\d+) ms; requests for (\d+) s at random gaps$",
+        Op::Upstream(upstream::Op::IdleRace),
+    ),
+    (
+        r"^stream (\d+) MiB up and down, (\d+) at once$",
+        Op::Upstream(upstream::Op::Stream),
+    ),
+    (
+        r"^(NEW|OLD) (jwks|token|introspect|discovery) answers (.*)$",
+        Op::Keys(keys::Op::Fault),
+    ),
+    (
+        r"^(NEW|OLD) (jwks|token|introspect|discovery) is well again$",
+        Op::Keys(keys::Op::Heal),
+    ),
     (r"^NEW publishes (.*)$", Op::Keys(keys::Op::Publish)),
-    (r"^NEW metadata have (\{.*\})$", Op::Keys(keys::Op::Metadata)),
-    (r"^the key set of NEW is fetched again$", Op::Keys(keys::Op::Refetch)),
-    (r"^within (\d+) s a token of n3 is accepted, while unknown kids come$", Op::Keys(keys::Op::Rotation)),
-    (r"^the keys of NEW come from a server with (.*)$", Op::Keys(keys::Op::OtherServer)),
-    (r"^OPAQUE is answered with (\{.*\})$", Op::Keys(keys::Op::Opaque)),
-    (r"^legacy check answers 302 to /login with Set-Cookie", Op::Keys(keys::Op::LegacyRedirect)),
-    (r"^the legacy application was asked with LEGACYSID alone$", Op::Keys(keys::Op::LegacyAsked)),
-    (r"^bob logs out in the legacy app$", Op::Keys(keys::Op::LegacyLogout)),
-    (r"^login as (\w+)(?: with id_token (\{.*\}))?(?: as (\w+))?(?: then open (\S+))?$", Op::Login(login::Op::Login)),
+    (
+        r"^NEW metadata have (\{.*\})$",
+        Op::Keys(keys::Op::Metadata),
+    ),
+    (
+        r"^the key set of NEW is fetched again$",
+        Op::Keys(keys::Op::Refetch),
+    ),
+    (
+        r"^within (\d+) s a token of n3 is accepted, while unknown kids come$",
+        Op::Keys(keys::Op::Rotation),
+    ),
+    (
+        r"^the keys of NEW come from a server with (.*)$",
+        Op::Keys(keys::Op::OtherServer),
+    ),
+    (
+        r"^OPAQUE is answered with (\{.*\})$",
+        Op::Keys(keys::Op::Opaque),
+    ),
+    (
+        r"^legacy check answers 302 to /login with Set-Cookie",
+        Op::Keys(keys::Op::LegacyRedirect),
+    ),
+    (
+        r"^the legacy application was asked with LEGACYSID alone$",
+        Op::Keys(keys::Op::LegacyAsked),
+    ),
+    (
+        r"^bob logs out in the legacy app$",
+        Op::Keys(keys::Op::LegacyLogout),
+    ),
+    (
+        r"^login as (\w+)(?: with id_token (\{.*\}))?(?: as (\w+))?(?: then open (\S+))?$",
+        Op::Login(login::Op::Login),
+    ),
     (r"^log out (\w+)$", Op::Login(login::Op::Logout)),
-    (r"^for each id_token: complete a NEW login in a clean browser, then GET /app$", Op::Login(login::Op::Each)),
-    (r"^a browser that has the session of eve signs in as alice$", Op::Login(login::Op::Fixation)),
-    (r"^open /app in (\d+) tabs unauthenticated$", Op::Login(login::Op::Tabs)),
-    (r"^every spoilt form of the session of alice is no session$", Op::Login(login::Op::Spoil)),
-    (r"^cookies for one purpose are none for another$", Op::Login(login::Op::Purpose)),
+    (
+        r"^for each id_token: complete a NEW login in a clean browser, then GET /app$",
+        Op::Login(login::Op::Each),
+    ),
+    (
+        r"^a browser that has the session of eve signs in as alice$",
+        Op::Login(login::Op::Fixation),
+    ),
+    (
+        r"^open /app in (\d+) tabs unauthenticated$",
+        Op::Login(login::Op::Tabs),
+    ),
+    (
+        r"^every spoilt form of the session of alice is no session$",
+        Op::Login(login::Op::Spoil),
+    ),
+    (
+        r"^cookies for one purpose are none for another$",
+        Op::Login(login::Op::Purpose),
+    ),
     (r"^begin a login as (\w+)$", Op::Login(login::Op::Begin)),
     (r"^finish the login as (\w+)$", Op::Login(login::Op::Finish)),
-    (r"^alice keeps her session (\d+) s by use every (\d+) ms, and loses it after (\d+) s$", Op::Login(login::Op::Absolute)),
-    (r"^open /ws as (.*), keep it (\d+) s; closed within (\d+) s$", Op::Login(login::Op::WebSocket)),
-    (r"^kill -9 and start again$", Op::Process(process::Op::Again)),
+    (
+        r"^alice keeps her session (\d+) s by use every (\d+) ms, and loses it after (\d+) s$",
+        Op::Login(login::Op::Absolute),
+    ),
+    (
+        r"^open /ws as (.*), keep it (\d+) s; closed within (\d+) s$",
+        Op::Login(login::Op::WebSocket),
+    ),
+    (
+        r"^kill -9 and start again$",
+        Op::Process(process::Op::Again),
+    ),
     (r"^start again$", Op::Process(process::Op::Fresh)),
-    (r"^start is refused: (.*) becomes (.*), naming (.*)$", Op::Process(process::Op::Refused)),
-    (r"^reload is refused: (.*) becomes (.*)$", Op::Process(process::Op::ReloadRefused)),
-    (r"^reload: (.*) becomes (.*)$", Op::Process(process::Op::Reload)),
-    (r"^SIGTERM under load; it ends within (\d+) s and fails nothing$", Op::Process(process::Op::Term)),
-    (r"^(\d+) reloads under load; nothing fails$", Op::Process(process::Op::Reloads)),
-    (r"^/x flips between admins and anybody for (\d+) s; each answer is wholly one of both$", Op::Process(process::Op::Flip)),
-    (r"^the certificate is replaced: (.*)$", Op::Process(process::Op::Certificate)),
-    (r"^(\d+) connections are held for (\d+) s and released$", Op::Process(process::Op::Descriptors)),
-    (r"^(\d+) users, (\d+) s of requests over (\d+) connections; everybody sees themselves$", Op::Swap(swap::Op::Bleed)),
-    (r#"^stream "1;" followed by 1 MiB of extension bytes"#, Op::Flood(flood::Op::Extensions)),
-    (r"^POST chunked with 10,000 trailer fields; and one 1 MiB trailer$", Op::Flood(flood::Op::Trailers)),
-    (r"^h1: 101 headers; 1 header of 64 KiB; 64 KiB request line\. h2: 300 headers; 16 KiB header; :path of 32 KiB$", Op::Flood(flood::Op::BigHeads)),
-    (r"^millions of empty DATA frames on a stream the upstream does not read; 1-byte DATA frames$", Op::Flood(flood::Op::EmptyData)),
-    (r"^(\d+) connections send one header byte per (\d+) s; closed within (\d+) s$", Op::Flood(flood::Op::SlowHead)),
-    (r"^(\d+) connections send half a preface; closed within (\d+) s$", Op::Flood(flood::Op::HalfPreface)),
-    (r"^(\d+) POSTs send one byte per 10 s; closed within (\d+) s$", Op::Flood(flood::Op::SlowBody)),
-    (r"^offer TLS 1\.0, 1\.1, SSLv3, RC4, 3DES, export$", Op::Flood(flood::Op::OldTls)),
+    (
+        r"^start is refused: (.*) becomes (.*), naming (.*)$",
+        Op::Process(process::Op::Refused),
+    ),
+    (
+        r"^reload is refused: (.*) becomes (.*)$",
+        Op::Process(process::Op::ReloadRefused),
+    ),
+    (
+        r"^reload: (.*) becomes (.*)$",
+        Op::Process(process::Op::Reload),
+    ),
+    (
+        r"^SIGTERM under load; it ends within (\d+) s and fails nothing$",
+        Op::Process(process::Op::Term),
+    ),
+    (
+        r"^(\d+) reloads under load; nothing fails$",
+        Op::Process(process::Op::Reloads),
+    ),
+    (
+        r"^/x flips between admins and anybody for (\d+) s; each answer is wholly one of both$",
+        Op::Process(process::Op::Flip),
+    ),
+    (
+        r"^the certificate is replaced: (.*)$",
+        Op::Process(process::Op::Certificate),
+    ),
+    (
+        r"^(\d+) connections are held for (\d+) s and released$",
+        Op::Process(process::Op::Descriptors),
+    ),
+    (
+        r"^(\d+) users, (\d+) s of requests over (\d+) connections; everybody sees themselves$",
+        Op::Swap(swap::Op::Bleed),
+    ),
+    (
+        r#"^stream "1;" followed by 1 MiB of extension bytes"#,
+        Op::Flood(flood::Op::Extensions),
+    ),
+    (
+        r"^POST chunked with 10,000 trailer fields; and one 1 MiB trailer$",
+        Op::Flood(flood::Op::Trailers),
+    ),
+    (
+        r"^h1: 101 headers; 1 header of 64 KiB; 64 KiB request line\. h2: 300 headers; 16 KiB header; :path of 32 KiB$",
+        Op::Flood(flood::Op::BigHeads),
+    ),
+    (
+        r"^millions of empty DATA frames on a stream the upstream does not read; 1-byte DATA frames$",
+        Op::Flood(flood::Op::EmptyData),
+    ),
+    (
+        r"^(\d+) connections send one header byte per (\d+) s; closed within (\d+) s$",
+        Op::Flood(flood::Op::SlowHead),
+    ),
+    (
+        r"^(\d+) connections send half a preface; closed within (\d+) s$",
+        Op::Flood(flood::Op::HalfPreface),
+    ),
+    (
+        r"^(\d+) POSTs send one byte per 10 s; closed within (\d+) s$",
+        Op::Flood(flood::Op::SlowBody),
+    ),
+    (
+        r"^offer TLS 1\.0, 1\.1, SSLv3, RC4, 3DES, export$",
+        Op::Flood(flood::Op::OldTls),
+    ),
 ];
 
 fn find(words: &str) -> Option<(Op, Vec<String>)> {
     OPS.iter().find_map(|(words_of, op)| {
         let found = pattern(words_of).captures(words)?;
-        let groups = found.iter().skip(1).map(|group| group.map_or("", |m| m.as_str()).to_owned());
+        let groups = found
+            .iter()
+            .skip(1)
+            .map(|group| group.map_or("", |m| m.as_str()).to_owned());
         Some((*op, groups.collect()))
     })
 }
@@ -107,7 +242,9 @@ pub(crate) fn cannot(entry: &Entry) -> Option<String> {
 
 /// Whether a step judges what it does by itself.
 pub(crate) fn judges(entry: &Entry) -> bool {
-    let Entry::Op(words) = entry else { return false };
+    let Entry::Op(words) = entry else {
+        return false;
+    };
     matches!(
         find(words),
         Some((
@@ -128,7 +265,12 @@ pub(crate) fn judges(entry: &Entry) -> bool {
                     | login::Op::WebSocket
             ) | Op::Keys(keys::Op::Rotation | keys::Op::LegacyAsked)
                 | Op::Swap(_)
-                | Op::Flood(flood::Op::OldTls | flood::Op::SlowHead | flood::Op::HalfPreface | flood::Op::SlowBody)
+                | Op::Flood(
+                    flood::Op::OldTls
+                        | flood::Op::SlowHead
+                        | flood::Op::HalfPreface
+                        | flood::Op::SlowBody
+                )
                 | Op::Upstream(upstream::Op::IdleRace | upstream::Op::Stream),
             _
         ))
@@ -138,14 +280,23 @@ pub(crate) fn judges(entry: &Entry) -> bool {
 /// Whether a case ends the process on purpose.
 pub(crate) fn ends_the_process(case: &Case) -> bool {
     case.steps().iter().any(|entry| match entry {
-        Entry::Op(words) => matches!(find(words), Some((Op::Process(process::Op::Term | process::Op::Refused), _))),
+        Entry::Op(words) => matches!(
+            find(words),
+            Some((Op::Process(process::Op::Term | process::Op::Refused), _))
+        ),
         Entry::H1(_) | Entry::H2(_) | Entry::Repeat(_) => false,
     })
 }
 
 /// Performs a step.
-pub(crate) async fn perform(runner: &mut Runner, words: &str, case: &Case, course: &mut Course) -> Result<(), Stop> {
-    let (op, arguments) = find(words).ok_or_else(|| Stop::Skip(format!("step not understood: {words}")))?;
+pub(crate) async fn perform(
+    runner: &mut Runner,
+    words: &str,
+    case: &Case,
+    course: &mut Course,
+) -> Result<(), Stop> {
+    let (op, arguments) =
+        find(words).ok_or_else(|| Stop::Skip(format!("step not understood: {words}")))?;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match op {
         Op::Nothing => {}
@@ -153,11 +304,11 @@ pub(crate) async fn perform(runner: &mut Runner, words: &str, case: &Case, cours
             let unit = if arguments[1] == "s" { 1_000 } else { 1 };
             sleep(Duration::from_millis(number(arguments[0]) * unit)).await;
         }
-        Op::Upstream(op) => upstream::perform(op, runner, &arguments, case, course).await?,
-        Op::Keys(op) => keys::perform(op, runner, &arguments, case, course).await?,
+        Op::Upstream(op) => upstream::perform(op, runner, &arguments, course).await?,
+        Op::Keys(op) => keys::perform(op, runner, &arguments, course).await?,
         Op::Login(op) => login::perform(op, runner, &arguments, case, course).await?,
-        Op::Process(op) => process::perform(op, runner, &arguments, case, course).await?,
-        Op::Flood(op) => flood::perform(op, runner, &arguments, case, course).await?,
+        Op::Process(op) => process::perform(op, runner, &arguments, course).await?,
+        Op::Flood(op) => flood::perform(op, runner, &arguments, course).await?,
         Op::Swap(op) => swap::perform(op, runner, &arguments, course).await?,
     }
     Ok(())

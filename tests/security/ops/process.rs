@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 
 use super::number;
-use crate::case::Case;
 use crate::run::Course;
 use crate::run::Runner;
 use crate::run::Stop;
@@ -39,12 +38,14 @@ pub(super) async fn perform(
     op: Op,
     runner: &mut Runner,
     arguments: &[&str],
-    case: &Case,
     course: &mut Course,
 ) -> Result<(), Stop> {
     match op {
         Op::Again => {
-            let target = runner.target.take().ok_or_else(|| Stop::Fail("no proxy runs".to_owned()))?;
+            let target = runner
+                .target
+                .take()
+                .ok_or_else(|| Stop::Fail("no proxy runs".to_owned()))?;
             runner.target = Some(target.again(&runner.world).map_err(Stop::Fail)?);
         }
         Op::Fresh => {
@@ -56,7 +57,10 @@ pub(super) async fn perform(
         Op::ReloadRefused => {
             let yaml = edited(runner, arguments)?;
             if reload(runner, &yaml).await? < 400 {
-                course.findings.push(format!("the reload was taken: {} became {}", arguments[0], arguments[1]));
+                course.findings.push(format!(
+                    "the reload was taken: {} became {}",
+                    arguments[0], arguments[1]
+                ));
             }
         }
         Op::Reload => {
@@ -65,14 +69,18 @@ pub(super) async fn perform(
             if status != 200 {
                 let log = runner.target()?.log_since(course.log);
                 let end: Vec<&str> = log.lines().rev().take(3).collect();
-                return Err(Stop::Fail(format!("the reload was answered with {status}: {end:?}")));
+                return Err(Stop::Fail(format!(
+                    "the reload was answered with {status}: {end:?}"
+                )));
             }
         }
-        Op::Term => term(runner, number(arguments[0]), case, course).await?,
-        Op::Reloads => reloads(runner, number(arguments[0]), case, course).await?,
+        Op::Term => term(runner, number(arguments[0]), course).await?,
+        Op::Reloads => reloads(runner, number(arguments[0]), course).await?,
         Op::Flip => flip(runner, number(arguments[0]), course).await?,
         Op::Certificate => certificate(runner, arguments[0], course).await?,
-        Op::Descriptors => descriptors(runner, number(arguments[0]), number(arguments[1]), course).await?,
+        Op::Descriptors => {
+            descriptors(runner, number(arguments[0]), number(arguments[1]), course).await?
+        }
     }
     Ok(())
 }
@@ -83,7 +91,11 @@ fn edited(runner: &Runner, arguments: &[&str]) -> Result<String, Stop> {
     let directory = runner.target()?.directory().display().to_string();
     let pki = runner.world.pki.directory().display().to_string();
     let upstream = format!("http://{}", runner.world.upstream.address);
-    let of = |text: &str| text.replace("@DIR@", &directory).replace("@PKI@", &pki).replace("@UPSTREAM@", &upstream);
+    let of = |text: &str| {
+        text.replace("@DIR@", &directory)
+            .replace("@PKI@", &pki)
+            .replace("@UPSTREAM@", &upstream)
+    };
     let (from, to) = (of(arguments[0]), of(arguments[1]));
     if !yaml.contains(&from) {
         return Err(Stop::Skip(format!("the configuration has no `{from}`")));
@@ -95,7 +107,10 @@ fn edited(runner: &Runner, arguments: &[&str]) -> Result<String, Stop> {
 async fn reload(runner: &Runner, yaml: &str) -> Result<u16, Stop> {
     let target = runner.target()?;
     target.edit(yaml).map_err(Stop::Fail)?;
-    let wire = Wire { to: target.admin, tls: None };
+    let wire = Wire {
+        to: target.admin,
+        tls: None,
+    };
     let request = format!(
         "POST /-/reload HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\nContent-Length: 0\r\n\r\n",
         target.admin
@@ -114,13 +129,22 @@ async fn refused(runner: &mut Runner, arguments: &[&str], course: &mut Course) -
     let started = Target::start_with(kind, &plan, &runner.world, directory, &yaml);
     let took = start.elapsed();
     match started {
-        Ok(_) => course.findings.push(format!("it started although {} became {}", arguments[0], arguments[1])),
+        Ok(_) => course.findings.push(format!(
+            "it started although {} became {}",
+            arguments[0], arguments[1]
+        )),
         Err(log) if !log.contains(arguments[2]) => {
-            course.findings.push(format!("the message does not name {}: {log}", arguments[2]));
+            course
+                .findings
+                .push(format!("the message does not name {}: {log}", arguments[2]));
         }
-        Err(log) if !log.contains(".yaml:") => course.findings.push(format!("the message names no line: {log}")),
+        Err(log) if !log.contains(".yaml:") => course
+            .findings
+            .push(format!("the message names no line: {log}")),
         Err(_) if Duration::from_secs(2) < took => {
-            course.findings.push(format!("the refusal took {} ms", took.as_millis()));
+            course
+                .findings
+                .push(format!("the refusal took {} ms", took.as_millis()));
         }
         Err(_) => {}
     }
@@ -135,10 +159,14 @@ struct Load {
 }
 
 impl Load {
-    async fn begin(runner: &Runner, case: &Case, course: &mut Course, clients: usize) -> Result<Self, Stop> {
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let token = course.vars.value(runner, "ALICE", case).await?;
-        let request = format!("GET /app HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n\r\n");
+    async fn begin(runner: &Runner, course: &mut Course, clients: usize) -> Result<Self, Stop> {
+        let (stop, sent) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let token = course.vars.value(runner, "ALICE").await?;
+        let request =
+            format!("GET /app HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n\r\n");
         let tasks = (0..clients).map(|_| {
             let (stop, sent, request) = (Arc::clone(&stop), Arc::clone(&sent), request.clone());
             let wire = runner.target().map(|target| runner.world.public(target));
@@ -150,7 +178,8 @@ impl Load {
                     sent.fetch_add(1, Ordering::Relaxed);
                     match outcome.answers.first().map(|answer| answer.status) {
                         Some(200) => {}
-                        other => failures.push(format!("{other:?} {}", outcome.failed.unwrap_or_default())),
+                        other => failures
+                            .push(format!("{other:?} {}", outcome.failed.unwrap_or_default())),
                     }
                     sleep(Duration::from_millis(5)).await;
                 }
@@ -171,40 +200,53 @@ impl Load {
     }
 }
 
-async fn term(runner: &mut Runner, seconds: u64, case: &Case, course: &mut Course) -> Result<(), Stop> {
-    let load = Load::begin(runner, case, course, 4).await?;
+async fn term(runner: &mut Runner, seconds: u64, course: &mut Course) -> Result<(), Stop> {
+    let load = Load::begin(runner, course, 4).await?;
     sleep(Duration::from_millis(800)).await;
-    let admin = Wire { to: runner.target()?.admin, tls: None };
+    let admin = Wire {
+        to: runner.target()?.admin,
+        tls: None,
+    };
     runner.target()?.signal("TERM");
     sleep(Duration::from_millis(400)).await;
     let request = format!("GET /-/ready HTTP/1.1\r\nHost: {}\r\n\r\n", admin.to);
     let ready = h1::send(&admin, request.as_bytes(), h1::Wish::default()).await;
     let ready = ready.answers.first().map(|answer| answer.status);
     if ready != Some(503) {
-        course.findings.push(format!("readiness is {ready:?} while it says goodbye, not 503"));
+        course.findings.push(format!(
+            "readiness is {ready:?} while it says goodbye, not 503"
+        ));
     }
     // Requests stop coming while the goodbye is still being said.
     sleep(Duration::from_millis(600)).await;
     let (sent, failures) = load.end().await;
     if let Some(first) = failures.first() {
-        course.findings.push(format!("{} of {sent} requests failed, first: {first}", failures.len()));
+        course.findings.push(format!(
+            "{} of {sent} requests failed, first: {first}",
+            failures.len()
+        ));
     }
-    let target = runner.target.as_mut().ok_or_else(|| Stop::Fail("no proxy runs".to_owned()))?;
+    let target = runner
+        .target
+        .as_mut()
+        .ok_or_else(|| Stop::Fail("no proxy runs".to_owned()))?;
     match target.ends_within(Duration::from_secs(seconds)).await {
         Some(status) if status.success() => {}
         Some(status) => course.findings.push(format!("it ended with {status}")),
-        None => course.findings.push(format!("it still runs after {seconds} s")),
+        None => course
+            .findings
+            .push(format!("it still runs after {seconds} s")),
     }
     Ok(())
 }
 
-async fn reloads(runner: &mut Runner, count: u64, case: &Case, course: &mut Course) -> Result<(), Stop> {
+async fn reloads(runner: &mut Runner, count: u64, course: &mut Course) -> Result<(), Stop> {
     let yaml = runner.target()?.yaml();
     let descriptors = |runner: &Runner| -> usize {
         let pid = runner.target().map_or(0, Target::pid);
         std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
     };
-    let load = Load::begin(runner, case, course, 4).await?;
+    let load = Load::begin(runner, course, 4).await?;
     // What the first reloads set up is not a leak.
     for n in 0..5 {
         reload(runner, &format!("{yaml}# {n}\n")).await?;
@@ -213,22 +255,31 @@ async fn reloads(runner: &mut Runner, count: u64, case: &Case, course: &mut Cour
     for n in 5..count {
         let status = reload(runner, &format!("{yaml}# {n}\n")).await?;
         if status != 200 {
-            course.findings.push(format!("reload {n} was answered with {status}"));
+            course
+                .findings
+                .push(format!("reload {n} was answered with {status}"));
             break;
         }
         sleep(Duration::from_millis(10)).await;
     }
     let (sent, failures) = load.end().await;
     if let Some(first) = failures.first() {
-        course.findings.push(format!("{} of {sent} requests failed, first: {first}", failures.len()));
+        course.findings.push(format!(
+            "{} of {sent} requests failed, first: {first}",
+            failures.len()
+        ));
     }
     sleep(Duration::from_millis(500)).await;
     let after = (descriptors(runner), runner.target()?.rss().unwrap_or(0));
     if before.0 + 16 < after.0 {
-        course.findings.push(format!("descriptors grew from {} to {}", before.0, after.0));
+        course
+            .findings
+            .push(format!("descriptors grew from {} to {}", before.0, after.0));
     }
     if before.1 + before.1 / 4 + 8_192 < after.1 {
-        course.findings.push(format!("memory grew from {} to {} KiB", before.1, after.1));
+        course
+            .findings
+            .push(format!("memory grew from {} to {} KiB", before.1, after.1));
     }
     Ok(())
 }
@@ -240,7 +291,10 @@ async fn flip(runner: &mut Runner, seconds: u64, course: &mut Course) -> Result<
     let route = "    routes:\n";
     let (one, both) = (
         format!("{route}      - {{ path: /x, require: {{ groups: [admins] }} }}\n"),
-        format!("{route}      - {{ path: /x, access: public, upstream: {{ url: \"http://{}\" }} }}\n", other.address),
+        format!(
+            "{route}      - {{ path: /x, access: public, upstream: {{ url: \"http://{}\" }} }}\n",
+            other.address
+        ),
     );
     let (a, b) = (a.replacen(route, &one, 1), a.replacen(route, &both, 1));
     reload(runner, &a).await?;
@@ -284,10 +338,14 @@ async fn flip(runner: &mut Runner, seconds: u64, course: &mut Course) -> Result<
     // Nobody here is an admin: what the first upstream got was let in by the other configuration.
     let torn = first.since(before).len();
     if 0 < torn {
-        course.findings.push(format!("{torn} of {all} requests reached the upstream of admins in {flips} flips"));
+        course.findings.push(format!(
+            "{torn} of {all} requests reached the upstream of admins in {flips} flips"
+        ));
     }
     if second.count() == 0 {
-        course.findings.push(format!("no request of {all} saw the second configuration in {flips} flips"));
+        course.findings.push(format!(
+            "no request of {all} saw the second configuration in {flips} flips"
+        ));
     }
     Ok(())
 }
@@ -300,7 +358,9 @@ async fn certificate(runner: &mut Runner, words: &str, course: &mut Course) -> R
     let before = wire.certificate().await.map_err(Stop::Fail)?;
     let put = |path: &std::path::Path, text: &str| -> Result<(), Stop> {
         let beside = path.with_extension("new");
-        std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path)).map_err(|e| Stop::Fail(e.to_string()))
+        std::fs::write(&beside, text)
+            .and_then(|()| std::fs::rename(&beside, path))
+            .map_err(|e| Stop::Fail(e.to_string()))
     };
     let (new, new_key) = pki.pair(Flaw::None);
     let (other, _) = pki.pair(Flaw::None);
@@ -312,7 +372,9 @@ async fn certificate(runner: &mut Runner, words: &str, course: &mut Course) -> R
             true
         }
         "in place, the key first" => {
-            let write = |path: &std::path::Path, text: &str| std::fs::write(path, text).map_err(|e| Stop::Fail(e.to_string()));
+            let write = |path: &std::path::Path, text: &str| {
+                std::fs::write(path, text).map_err(|e| Stop::Fail(e.to_string()))
+            };
             write(&key, &new_key)?;
             sleep(Duration::from_millis(300)).await;
             write(&certificate, &new)?;
@@ -343,40 +405,75 @@ async fn certificate(runner: &mut Runner, words: &str, course: &mut Course) -> R
         };
     }
     if changed != expected {
-        let how = if changed { "another certificate is served" } else { "the old certificate is still served after 5 s" };
+        let how = if changed {
+            "another certificate is served"
+        } else {
+            "the old certificate is still served after 5 s"
+        };
         course.findings.push(format!("{words}: {how}"));
     }
     Ok(())
 }
 
-async fn descriptors(runner: &mut Runner, count: u64, seconds: u64, course: &mut Course) -> Result<(), Stop> {
+async fn descriptors(
+    runner: &mut Runner,
+    count: u64,
+    seconds: u64,
+    course: &mut Course,
+) -> Result<(), Stop> {
     let address = runner.target()?.public;
     let mut held = Vec::new();
     for _ in 0..count {
-        if let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(200), tokio::net::TcpStream::connect(address)).await {
+        if let Ok(Ok(stream)) = tokio::time::timeout(
+            Duration::from_millis(200),
+            tokio::net::TcpStream::connect(address),
+        )
+        .await
+        {
             held.push(stream);
         }
     }
     let pid = runner.target()?.pid();
     let ticks = || -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        fields.get(11..13).unwrap_or_default().iter().filter_map(|f| f.parse::<u64>().ok()).sum()
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        fields
+            .get(11..13)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|f| f.parse::<u64>().ok())
+            .sum()
     };
     let before = ticks();
     sleep(Duration::from_secs(seconds)).await;
     // A hundred ticks are a second.
     let share = (ticks() - before) / seconds.max(1);
     if 20 < share {
-        course.findings.push(format!("{share} % CPU while {} connections are held", held.len()));
+        course.findings.push(format!(
+            "{share} % CPU while {} connections are held",
+            held.len()
+        ));
     }
     drop(held);
     sleep(Duration::from_millis(900)).await;
     let wire = runner.world.public(runner.target()?);
-    let outcome = h1::send(&wire, b"GET /public/x HTTP/1.1\r\nHost: app.test\r\n\r\n", h1::Wish::default()).await;
+    let outcome = h1::send(
+        &wire,
+        b"GET /public/x HTTP/1.1\r\nHost: app.test\r\n\r\n",
+        h1::Wish::default(),
+    )
+    .await;
     let status = outcome.answers.first().map(|answer| answer.status);
     if status != Some(200) {
-        course.findings.push(format!("a second after the release: {status:?} {:?}", outcome.failed));
+        course.findings.push(format!(
+            "a second after the release: {status:?} {:?}",
+            outcome.failed
+        ));
     }
     Ok(())
 }

@@ -6,7 +6,6 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 
 use super::number;
-use crate::case::Case;
 use crate::run::Course;
 use crate::run::Runner;
 use crate::run::Stop;
@@ -32,7 +31,6 @@ pub(super) async fn perform(
     op: Op,
     runner: &mut Runner,
     arguments: &[&str],
-    case: &Case,
     course: &mut Course,
 ) -> Result<(), Stop> {
     let upstream = &runner.world.upstream;
@@ -48,8 +46,10 @@ pub(super) async fn perform(
             let again = again.repeat((16 * 1024_usize).div_ceil(again.len().max(1)));
             upstream.behave(Manner::Endless(unescaped(arguments[0]), again));
         }
-        Op::IdleRace => idle_race(runner, number(arguments[0]), number(arguments[1]), case, course).await?,
-        Op::Stream => stream(runner, number(arguments[0]), number(arguments[1]), case, course).await?,
+        Op::IdleRace => {
+            idle_race(runner, number(arguments[0]), number(arguments[1]), course).await?
+        }
+        Op::Stream => stream(runner, number(arguments[0]), number(arguments[1]), course).await?,
     }
     Ok(())
 }
@@ -58,7 +58,9 @@ pub(super) async fn perform(
 fn unescaped(text: &str) -> Vec<u8> {
     let mut text = text.replace("\\r", "\r").replace("\\n", "\n");
     while let Some((before, rest)) = text.split_once("${rep:") {
-        let Some((inside, after)) = rest.split_once('}') else { break };
+        let Some((inside, after)) = rest.split_once('}') else {
+            break;
+        };
         let (what, times) = inside.rsplit_once(',').unwrap_or((inside, "1"));
         text = format!("{before}{}{after}", what.repeat(times.parse().unwrap_or(1)));
     }
@@ -66,10 +68,18 @@ fn unescaped(text: &str) -> Vec<u8> {
 }
 
 /// GET is retried where nothing came back; POST is never sent twice.
-async fn idle_race(runner: &mut Runner, idle: u64, seconds: u64, case: &Case, course: &mut Course) -> Result<(), Stop> {
-    runner.world.upstream.behave(Manner::ShortIdle(Duration::from_millis(idle)));
+async fn idle_race(
+    runner: &mut Runner,
+    idle: u64,
+    seconds: u64,
+    course: &mut Course,
+) -> Result<(), Stop> {
+    runner
+        .world
+        .upstream
+        .behave(Manner::ShortIdle(Duration::from_millis(idle)));
     let wire = runner.world.public(runner.target()?);
-    let auth = course.vars.value(runner, "ALICE", case).await?;
+    let auth = course.vars.value(runner, "ALICE").await?;
     let end = Instant::now() + Duration::from_secs(seconds);
     let before = runner.world.upstream.count();
     let (mut sent, mut lost, mut failed_posts, mut posts) = (0, 0, 0, 0);
@@ -78,7 +88,9 @@ async fn idle_race(runner: &mut Runner, idle: u64, seconds: u64, case: &Case, co
         let is_post = random[0] % 3 == 0;
         let request = if is_post {
             posts += 1;
-            format!("POST /app HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {auth}\r\nContent-Length: 1\r\n\r\nx")
+            format!(
+                "POST /app HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {auth}\r\nContent-Length: 1\r\n\r\nx"
+            )
         } else {
             format!("GET /app HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {auth}\r\n\r\n")
         };
@@ -91,36 +103,62 @@ async fn idle_race(runner: &mut Runner, idle: u64, seconds: u64, case: &Case, co
             (true, _) => failed_posts += 1,
         }
         // Around the time at which the upstream closes.
-        sleep(Duration::from_millis(idle.saturating_sub(20) + u64::from(random[1] % 40))).await;
+        sleep(Duration::from_millis(
+            idle.saturating_sub(20) + u64::from(random[1] % 40),
+        ))
+        .await;
     }
     let seen = runner.world.upstream.since(before);
-    let arrived = seen.iter().filter(|one| one.line().starts_with("POST")).count();
+    let arrived = seen
+        .iter()
+        .filter(|one| one.line().starts_with("POST"))
+        .count();
     if 0 < lost {
-        course.findings.push(format!("{lost} of {sent} GET requests failed"));
+        course
+            .findings
+            .push(format!("{lost} of {sent} GET requests failed"));
     }
     if posts < arrived {
-        course.findings.push(format!("{posts} POST requests became {arrived} at the upstream"));
+        course.findings.push(format!(
+            "{posts} POST requests became {arrived} at the upstream"
+        ));
     }
     if 1 < failed_posts {
-        course.findings.push(format!("{failed_posts} of {posts} POST requests failed"));
+        course
+            .findings
+            .push(format!("{failed_posts} of {posts} POST requests failed"));
     }
     Ok(())
 }
 
 /// Bodies in both directions, several at once: nothing of them is kept.
-async fn stream(runner: &mut Runner, mib: u64, at_once: u64, case: &Case, course: &mut Course) -> Result<(), Stop> {
+async fn stream(
+    runner: &mut Runner,
+    mib: u64,
+    at_once: u64,
+    course: &mut Course,
+) -> Result<(), Stop> {
     let wire = runner.world.public(runner.target()?);
-    let auth = course.vars.value(runner, "ALICE", case).await?;
+    let auth = course.vars.value(runner, "ALICE").await?;
     let bytes = usize::try_from(mib).unwrap_or(1) << 20;
     let before = runner.target()?.rss().unwrap_or(0);
     let watch = |runner: &Runner, course: &mut Course| {
-        let now = runner.target().ok().and_then(crate::world::Target::rss).unwrap_or(0);
+        let now = runner
+            .target()
+            .ok()
+            .and_then(crate::world::Target::rss)
+            .unwrap_or(0);
         course.memory = (before, course.memory.1.max(now));
     };
-    let head = format!("POST /app HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {auth}\r\nContent-Length: {bytes}\r\n\r\n");
+    let head = format!(
+        "POST /app HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {auth}\r\nContent-Length: {bytes}\r\n\r\n"
+    );
     let mut upload = head.into_bytes();
     upload.resize(upload.len() + bytes, b'u');
-    let patient = Wish { closed: false, patience: Some(Duration::from_secs(15)) };
+    let patient = Wish {
+        closed: false,
+        patience: Some(Duration::from_secs(15)),
+    };
     let sends = (0..at_once).map(|_| h1::send(&wire, &upload, patient));
     let mut all = std::pin::pin!(futures_util::future::join_all(sends));
     loop {
@@ -138,7 +176,8 @@ async fn stream(runner: &mut Runner, mib: u64, at_once: u64, case: &Case, course
     let mut body = format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n").into_bytes();
     body.resize(body.len() + bytes, b'd');
     runner.world.upstream.behave(Manner::Bytes(body));
-    let get = format!("GET /app HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {auth}\r\n\r\n");
+    let get =
+        format!("GET /app HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {auth}\r\n\r\n");
     let reads = (0..at_once).map(|_| download(&wire, get.as_bytes()));
     let mut all = std::pin::pin!(futures_util::future::join_all(reads));
     loop {
@@ -159,7 +198,9 @@ async fn stream(runner: &mut Runner, mib: u64, at_once: u64, case: &Case, course
 async fn download(wire: &crate::wire::Wire, request: &[u8]) -> usize {
     use tokio::io::AsyncReadExt as _;
     use tokio::io::AsyncWriteExt as _;
-    let Ok(mut stream) = wire.connect(b"http/1.1").await else { return 0 };
+    let Ok(mut stream) = wire.connect(b"http/1.1").await else {
+        return 0;
+    };
     if stream.write_all(request).await.is_err() {
         return 0;
     }

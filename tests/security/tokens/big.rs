@@ -29,7 +29,11 @@ pub(super) fn power(base: &[u8], exponent: &[u8], modulus: &[u8]) -> Vec<u8> {
 fn limbs(bytes: &[u8]) -> Vec<u32> {
     bytes
         .rchunks(4)
-        .map(|chunk| chunk.iter().fold(0, |all, byte| all << 8 | u32::from(*byte)))
+        .map(|chunk| {
+            chunk
+                .iter()
+                .fold(0, |all, byte| all << 8 | u32::from(*byte))
+        })
         .collect()
 }
 

@@ -14,11 +14,7 @@ pub(crate) fn unbase64url(text: &str) -> Option<Vec<u8>> {
 }
 
 /// `header.payload.signature`.
-pub(crate) fn compact(
-    header: &str,
-    payload: &str,
-    sign: impl FnOnce(&[u8]) -> Vec<u8>,
-) -> String {
+pub(crate) fn compact(header: &str, payload: &str, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let input = format!("{}.{}", base64url(header), base64url(payload));
     let signature = base64url(sign(input.as_bytes()));
     format!("{input}.{signature}")

@@ -134,7 +134,10 @@ impl Ec {
     /// ECDSA with SHA-256, as `r` and `s` side by side.
     pub(crate) fn sign(&self, input: &[u8]) -> Vec<u8> {
         let signature = self.0.sign(&SystemRandom::new(), input);
-        signature.expect("signing needs only randomness").as_ref().to_vec()
+        signature
+            .expect("signing needs only randomness")
+            .as_ref()
+            .to_vec()
     }
 
     /// The public key (RFC 7518 §6.2).

@@ -68,8 +68,18 @@ impl Mint {
     /// The token that a template describes.
     pub(crate) fn mint(&self, template: &Map<String, Value>) -> Result<String, Unknown> {
         const KNOWN: &[&str] = &[
-            "base", "set", "del", "hdr", "hdr_del", "sign_with", "sig", "raw", "raw_claims",
-            "raw_header", "post", "wrap",
+            "base",
+            "set",
+            "del",
+            "hdr",
+            "hdr_del",
+            "sign_with",
+            "sig",
+            "raw",
+            "raw_claims",
+            "raw_header",
+            "post",
+            "wrap",
         ];
         if let Some(other) = template.keys().find(|key| !KNOWN.contains(&key.as_str())) {
             return Err(Unknown(format!("token member `{other}`")));
@@ -130,7 +140,13 @@ impl Mint {
     }
 
     fn change(&self, template: &Map<String, Value>, draft: &mut Draft<'_>) -> Result<(), Unknown> {
-        let members = |name: &str| template.get(name).and_then(Value::as_object).into_iter().flatten();
+        let members = |name: &str| {
+            template
+                .get(name)
+                .and_then(Value::as_object)
+                .into_iter()
+                .flatten()
+        };
         let names = |name: &str| {
             template
                 .get(name)
@@ -163,7 +179,10 @@ impl Mint {
     /// The key that a careless validator would try: by algorithm, then by `kid`.
     fn choose_signer<'a>(&'a self, before: &Map<String, Value>, draft: &mut Draft<'a>) {
         let of = |map: &Map<String, Value>, name: &str| {
-            map.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+            map.get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
         };
         let (alg, kid) = (of(&draft.header, "alg"), of(&draft.header, "kid"));
         if alg == of(before, "alg") {
@@ -182,7 +201,11 @@ impl Mint {
         let (whose, kind) = name.split_once('.').ok_or_else(unknown)?;
         let issuer = self.issuer(whose).ok_or_else(unknown)?;
         let audience = if whose == "old" { "legacy-app" } else { "app" };
-        let subject = if whose == "old" { SUB_OLD_ALICE } else { "alice" };
+        let subject = if whose == "old" {
+            SUB_OLD_ALICE
+        } else {
+            "alice"
+        };
         let iss = self.names.issuer(whose);
         let now = now();
         let jti = base64url(unique());
@@ -203,18 +226,26 @@ impl Mint {
                 typ = "at+jwt";
                 also(json!({ "client_id": "app", "scope": "openid profile" }));
             }
-            "id" => also(json!({ "nonce": "n-0S6_WzA2Mj", "at_hash": "MTIzNDU2Nzg5MDEyMzQ1Ng", "auth_time": now, "azp": "app" })),
+            "id" => also(
+                json!({ "nonce": "n-0S6_WzA2Mj", "at_hash": "MTIzNDU2Nzg5MDEyMzQ1Ng", "auth_time": now, "azp": "app" }),
+            ),
             "logout_token" => {
                 typ = "logout+jwt";
-                also(json!({ "sid": "s1", "events": { "http://schemas.openid.net/event/backchannel-logout": {} } }));
+                also(
+                    json!({ "sid": "s1", "events": { "http://schemas.openid.net/event/backchannel-logout": {} } }),
+                );
             }
             "client_assertion" => also(json!({ "sub": "app", "aud": [iss, "app"] })),
             "jarm_response" => also(json!({ "code": "c", "state": "s" })),
             "userinfo_jwt" => also(json!({ "updated_at": now })),
-            "refresh_token_jwt" => also(json!({ "typ": "Refresh", "client_id": "app", "scope": "openid" })),
+            "refresh_token_jwt" => {
+                also(json!({ "typ": "Refresh", "client_id": "app", "scope": "openid" }))
+            }
             "secevent" => {
                 typ = "secevent+jwt";
-                also(json!({ "events": { "https://schemas.openid.net/secevent/risc/event-type/account-disabled": {} } }));
+                also(
+                    json!({ "events": { "https://schemas.openid.net/secevent/risc/event-type/account-disabled": {} } }),
+                );
             }
             "sd_jwt" => {
                 typ = "dc+sd-jwt";
@@ -241,8 +272,10 @@ impl Mint {
         let key = &self.ring.dpop;
         Draft {
             header: object(json!({ "alg": "ES256", "typ": "dpop+jwt", "jwk": key.bare_jwk() })),
-            claims: object(json!({ "jti": jti, "htm": "GET", "htu": "https://app.test/api/x", "iat": now(),
-                "ath": "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo" })),
+            claims: object(
+                json!({ "jti": jti, "htm": "GET", "htu": "https://app.test/api/x", "iat": now(),
+                "ath": "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo" }),
+            ),
             signer: Signer::Ec(key),
             tail: "",
         }

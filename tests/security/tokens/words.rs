@@ -30,7 +30,8 @@ pub(super) fn value(value: &Value, mint: &Mint) -> Result<Option<Value>, Unknown
         Value::String(text) if text == "(absent)" => return Ok(None),
         Value::String(text) => worded(text, mint),
         Value::Array(items) => {
-            let items: Result<Vec<_>, _> = items.iter().map(|item| self::value(item, mint)).collect();
+            let items: Result<Vec<_>, _> =
+                items.iter().map(|item| self::value(item, mint)).collect();
             items?.into_iter().flatten().collect()
         }
         Value::Object(members) => {
@@ -55,7 +56,10 @@ fn worded(text: &str, mint: &Mint) -> Value {
             return json!(now() + offset);
         }
     }
-    if let Some(found) = find(r#"^(\d+) names of (\d+) characters(?:, last one "([^"]*)")?$"#, text) {
+    if let Some(found) = find(
+        r#"^(\d+) names of (\d+) characters(?:, last one "([^"]*)")?$"#,
+        text,
+    ) {
         let (count, length) = (number(&found, 1), number(&found, 2));
         let mut names: Vec<String> = (0..count).map(|i| format!("{i:0length$}")).collect();
         if let (Some(last), Some(named)) = (names.last_mut(), found.get(3)) {
@@ -116,7 +120,9 @@ pub(super) fn raw_claims(raw: &str, base: &Map<String, Value>) -> Result<String,
         return Err(Unknown(format!("raw claims `{raw}`")));
     }
     let mut rest = base.clone();
-    rest.retain(|name, _| !inner.contains(&format!("\"{name}\":")) && Some(name) != without.as_ref());
+    rest.retain(|name, _| {
+        !inner.contains(&format!("\"{name}\":")) && Some(name) != without.as_ref()
+    });
     let rest = Value::Object(rest).to_string();
     Ok(format!("{},{inner}}}", rest.trim_end_matches('}')))
 }
@@ -151,7 +157,10 @@ pub(super) fn signer<'a>(words: &str, mint: &'a Mint) -> Result<Signer<'a>, Unkn
         "RSA key with e=1" => Signer::Odd(&ring.one),
         "oct key published in the JWKS" => Signer::Hmac(ring.oct.clone()),
         r#"key with key_ops ["encrypt"]"# => Signer::Rsa(&ring.ops),
-        _ => match words.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        _ => match words
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'))
+        {
             Some(quoted) => Signer::Hmac(quoted.as_bytes().to_vec()),
             None => return Err(Unknown(format!("signer `{words}`"))),
         },
@@ -204,7 +213,10 @@ pub(super) fn signature(
         "DER-encoded valid signature" => der(&valid),
         "valid signature with 2 trailing zero bytes" => pair(&valid, &[0, 0]),
         "96-byte signature" => pair(&valid, &zero),
-        _ if words.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') => {
+        _ if words
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') =>
+        {
             return Ok(format!("{input}.{words}"));
         }
         _ => return Err(Unknown(format!("signature `{words}`"))),
@@ -222,7 +234,11 @@ pub(super) fn post(words: &str, mint: &Mint, token: &str) -> Result<String, Unkn
     }
     let parts: Vec<&str> = token.split('.').collect();
     let [header, payload, signature] = parts[..] else {
-        return if words.is_empty() { Ok(token.to_owned()) } else { Err(Unknown(words.to_owned())) };
+        return if words.is_empty() {
+            Ok(token.to_owned())
+        } else {
+            Err(Unknown(words.to_owned()))
+        };
     };
     Ok(match words {
         "" | "re-encode header with different whitespace, re-sign" => token.to_owned(),
@@ -238,10 +254,12 @@ pub(super) fn post(words: &str, mint: &Mint, token: &str) -> Result<String, Unkn
         "JSON (flattened) serialization" => {
             json!({ "protected": header, "payload": payload, "signature": signature }).to_string()
         }
-        "general JSON serialization with two signatures" => json!({ "payload": payload, "signatures": [
+        "general JSON serialization with two signatures" => {
+            json!({ "payload": payload, "signatures": [
             { "protected": header, "signature": signature },
             { "protected": header, "signature": base64url([0; 256]) } ] })
-        .to_string(),
+            .to_string()
+        }
         _ => return Err(Unknown(format!("post `{words}`"))),
     })
 }
@@ -276,7 +294,9 @@ pub(super) fn wrap(words: &str, mint: &Mint, token: &str, claims: &str) -> Resul
         Some(_) | None => return Err(Unknown(format!("wrap `{words}`"))),
     };
     let failed = || Unknown(format!("wrap `{words}`: the library would not"));
-    let header = base64url(json!({ "alg": "RSA-OAEP", "enc": "A128GCM", "cty": "JWT", "kid": "enc" }).to_string());
+    let header = base64url(
+        json!({ "alg": "RSA-OAEP", "enc": "A128GCM", "cty": "JWT", "kid": "enc" }).to_string(),
+    );
     let key = [7; 16];
     let public = rsa::PublicEncryptingKey::from_der(&mint.ring.enc.spki()).map_err(|_| failed())?;
     let public = rsa::OaepPublicEncryptingKey::new(public).map_err(|_| failed())?;

@@ -70,7 +70,9 @@ pub(crate) async fn send(wire: &Wire, bytes: &[u8], wish: Wish) -> Outcome {
                 Ok(Ok(0) | Err(_)) => outcome.closed = true,
                 Ok(Ok(n)) => {
                     outcome.first.get_or_insert_with(|| start.elapsed());
-                    outcome.raw.extend_from_slice(chunk.get(..n).unwrap_or_default());
+                    outcome
+                        .raw
+                        .extend_from_slice(chunk.get(..n).unwrap_or_default());
                 }
                 Err(_) => return,
             }
@@ -248,7 +250,11 @@ fn chunked(raw: &[u8]) -> (Vec<u8>, &[u8], bool) {
         let after = after.get(2..).unwrap_or_default();
         if size == 0 {
             // Trailers end with an empty line.
-            let end = if after.starts_with(b"\r\n") { Some(0) } else { find(after, b"\r\n\r\n").map(|at| at + 2) };
+            let end = if after.starts_with(b"\r\n") {
+                Some(0)
+            } else {
+                find(after, b"\r\n\r\n").map(|at| at + 2)
+            };
             return match end {
                 Some(end) => (body, after.get(end + 2..).unwrap_or_default(), true),
                 None => (body, &[], false),

@@ -34,7 +34,9 @@ const PRIORITY: u8 = 0x20;
 
 /// One frame (RFC 9113 §4.1).
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let length = u32::try_from(payload.len())
+        .unwrap_or(u32::MAX)
+        .to_be_bytes();
     let mut all = vec![length[1], length[2], length[3], kind, flags];
     all.extend_from_slice(&stream.to_be_bytes());
     all.extend_from_slice(payload);
@@ -62,7 +64,11 @@ pub(crate) fn request(headers: &[(Vec<u8>, Vec<u8>)], body: Option<&[u8]>) -> Ve
         all.extend(frame(HEADERS, end | END_HEADERS, 1, &[]));
     }
     while let Some(chunk) = chunks.next() {
-        let last = if chunks.peek().is_none() { END_HEADERS } else { 0 };
+        let last = if chunks.peek().is_none() {
+            END_HEADERS
+        } else {
+            0
+        };
         let flags = if kind == HEADERS { end | last } else { last };
         all.extend(frame(kind, flags, 1, chunk));
         kind = CONTINUATION;
@@ -109,8 +115,12 @@ async fn exchange(stream: &mut dyn Stream, bytes: &[u8], start: Instant, outcome
         outcome.raw.extend_from_slice(&[kind, flags]);
         let ends = flags & END_STREAM != 0 && matches!(kind, DATA | HEADERS) && id == 1;
         match kind {
-            SETTINGS if flags & ACK == 0 => drop(stream.write_all(&frame(SETTINGS, ACK, 0, &[])).await),
-            PING if flags & ACK == 0 => drop(stream.write_all(&frame(PING, ACK, 0, &payload)).await),
+            SETTINGS if flags & ACK == 0 => {
+                drop(stream.write_all(&frame(SETTINGS, ACK, 0, &[])).await)
+            }
+            PING if flags & ACK == 0 => {
+                drop(stream.write_all(&frame(PING, ACK, 0, &payload)).await)
+            }
             HEADERS | CONTINUATION if id == 1 => {
                 block.extend(fields(kind, flags, payload));
                 if flags & END_HEADERS != 0 {
@@ -122,7 +132,11 @@ async fn exchange(stream: &mut dyn Stream, bytes: &[u8], start: Instant, outcome
                     if (100..200).contains(&status) {
                         outcome.interim.push(status);
                     } else if answer.is_none() {
-                        answer = Some(Answer { status, headers, body: Vec::new() });
+                        answer = Some(Answer {
+                            status,
+                            headers,
+                            body: Vec::new(),
+                        });
                     }
                 }
             }

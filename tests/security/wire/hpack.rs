@@ -85,7 +85,11 @@ impl Reader<'_> {
         let length = self.integer(7)?;
         let (bytes, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
-        let bytes = if huffman { unpack(bytes)? } else { bytes.to_vec() };
+        let bytes = if huffman {
+            unpack(bytes)?
+        } else {
+            bytes.to_vec()
+        };
         Some(bytes.iter().map(|b| char::from(*b)).collect())
     }
 }
@@ -104,7 +108,10 @@ fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
     }
     let mut out = Vec::new();
     let (mut code, mut length) = (0_u32, 0_u8);
-    for bit in bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)) {
+    for bit in bytes
+        .iter()
+        .flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1))
+    {
         code = code << 1 | u32::from(bit);
         length += 1;
         if let Ok(at) = codes.binary_search_by(|(l, c, _)| (*l, *c).cmp(&(length, code))) {

@@ -120,7 +120,9 @@ impl Wire {
         let Some(trust) = &self.tls else {
             return Err("no TLS".to_owned());
         };
-        let plain = TcpStream::connect(self.to).await.map_err(|e| format!("no connection: {e}"))?;
+        let plain = TcpStream::connect(self.to)
+            .await
+            .map_err(|e| format!("no connection: {e}"))?;
         let stream = trust
             .connector(b"http/1.1")
             .connect(trust.name.clone(), plain)
@@ -128,7 +130,9 @@ impl Wire {
             .map_err(|e| format!("no TLS: {e}"))?;
         let (_, session) = stream.get_ref();
         let first = session.peer_certificates().and_then(|all| all.first());
-        Ok(first.map(|certificate| certificate.to_vec()).unwrap_or_default())
+        Ok(first
+            .map(|certificate| certificate.to_vec())
+            .unwrap_or_default())
     }
 
     /// A fresh connection.

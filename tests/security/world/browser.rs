@@ -32,7 +32,14 @@ pub(crate) const SESSION: &str = "__Host-authferry";
 impl Browser {
     /// A top-level navigation.
     pub(crate) async fn open(&mut self, wire: &Wire, target: &str) -> Result<Answer, String> {
-        self.send(wire, "GET", target, "Accept: text/html\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", "").await
+        self.send(
+            wire,
+            "GET",
+            target,
+            "Accept: text/html\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n",
+            "",
+        )
+        .await
     }
 
     /// Any request with the cookies.
@@ -44,7 +51,11 @@ impl Browser {
         fields: &str,
         body: &str,
     ) -> Result<Answer, String> {
-        let cookies: Vec<String> = self.cookies.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        let cookies: Vec<String> = self
+            .cookies
+            .iter()
+            .map(|(n, v)| format!("{n}={v}"))
+            .collect();
         let mut text = format!("{method} {target} HTTP/1.1\r\nHost: app.test\r\n{fields}");
         if !cookies.is_empty() {
             text.push_str(&format!("Cookie: {}\r\n", cookies.join("; ")));
@@ -83,12 +94,22 @@ impl Browser {
             }
             if let Some(query) = location.split_once("/authorize?").map(|(_, query)| query) {
                 let state = super::idp::pairs(query).remove("state").unwrap_or_default();
-                let cookie = self.cookies.iter().find(|(n, v)| n.contains("_flow") && before.get(*n) != Some(v));
+                let cookie = self
+                    .cookies
+                    .iter()
+                    .find(|(n, v)| n.contains("_flow") && before.get(*n) != Some(v));
                 let cookie = cookie.map(|(n, v)| (n.clone(), v.clone()));
                 let cookie = cookie.ok_or("the login has no cookie of its own")?;
-                return Ok(Flow { location, state, cookie });
+                return Ok(Flow {
+                    location,
+                    state,
+                    cookie,
+                });
             }
-            target = location.strip_prefix("https://app.test").unwrap_or(&location).to_owned();
+            target = location
+                .strip_prefix("https://app.test")
+                .unwrap_or(&location)
+                .to_owned();
             if !target.starts_with('/') {
                 return Err(format!("the login went to `{location}`"));
             }
@@ -110,8 +131,12 @@ impl Browser {
 
     /// Where the provider sends the browser back to, as a target of ours.
     pub(crate) fn back(&self, world: &World, flow: &Flow, user: &str) -> Result<String, String> {
-        let whose = [&world.new, &world.old].into_iter().find(|idp| flow.location.starts_with(&idp.issuer()));
-        let back = whose.ok_or_else(|| format!("nobody answers at {}", flow.location))?.authorize(&flow.location, user)?;
+        let whose = [&world.new, &world.old]
+            .into_iter()
+            .find(|idp| flow.location.starts_with(&idp.issuer()));
+        let back = whose
+            .ok_or_else(|| format!("nobody answers at {}", flow.location))?
+            .authorize(&flow.location, user)?;
         let target = back.strip_prefix("https://app.test").map(str::to_owned);
         target.ok_or_else(|| format!("the provider was told to send us to `{back}`"))
     }

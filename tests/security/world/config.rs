@@ -30,18 +30,33 @@ const CLIENT: &str = "
       redirect_path: /.authferry/callback/new";
 
 /// The route of T0 for programs.
-const API: &str = "      - { path: /api/*, credentials: [bearer], on_unauthenticated: unauthorized }\n";
+const API: &str =
+    "      - { path: /api/*, credentials: [bearer], on_unauthenticated: unauthorized }\n";
 
 /// The file for a plan; `directory` is the program's own.
 pub(crate) fn yaml(plan: &Plan, world: &World, directory: &Path) -> String {
-    let listen = if plan.dual_stack { "\"[::]:0\"" } else { "127.0.0.1:0" };
+    let listen = if plan.dual_stack {
+        "\"[::]:0\""
+    } else {
+        "127.0.0.1:0"
+    };
     let list = |items: &[String], indent: &str| -> String {
-        items.iter().map(|item| format!("\n{indent}{item}")).collect()
+        items
+            .iter()
+            .map(|item| format!("\n{indent}{item}"))
+            .collect()
     };
     let items = |items: &[String], indent: &str| -> String {
-        items.iter().map(|item| format!("\n{indent}- {item}")).collect()
+        items
+            .iter()
+            .map(|item| format!("\n{indent}- {item}"))
+            .collect()
     };
-    let last = if plan.catch_all { "\n      - { path: /* }" } else { "" };
+    let last = if plan.catch_all {
+        "\n      - { path: /* }"
+    } else {
+        ""
+    };
     let text = format!(
         r#"version: 1
 server:
@@ -80,9 +95,17 @@ rollout:
         server = list(&plan.server, "  "),
         refresh = plan.jwks_refresh,
         stale = plan.jwks_max_stale,
-        client = if matches!(plan.from, Side::Introspection | Side::SharedSecret) { "" } else { CLIENT },
+        client = if matches!(plan.from, Side::Introspection | Side::SharedSecret) {
+            ""
+        } else {
+            CLIENT
+        },
         uid = if plan.uid { ", uid: uid" } else { "" },
-        trust = if plan.uid { "\n      authoritative: { claims: [uid] }" } else { "" },
+        trust = if plan.uid {
+            "\n      authoritative: { claims: [uid] }"
+        } else {
+            ""
+        },
         new = list(&plan.new, "      "),
         providers = list(&plan.providers, "  "),
         headers = list(&plan.headers, "      "),

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::Request;
 use http::Response;
 use http_body_util::BodyExt as _;
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -141,7 +141,12 @@ fn judge(state: &LegacyState, request: &Request<Incoming>) -> Response<Body> {
     let fields: Vec<(String, String)> = request
         .headers()
         .iter()
-        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .map(|(name, value)| {
+            (
+                name.to_string(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
+        })
         .collect();
     let cookies: Vec<String> = fields
         .iter()
@@ -153,7 +158,10 @@ fn judge(state: &LegacyState, request: &Request<Incoming>) -> Response<Body> {
         let mut response = text(302, "text/html", "please sign in");
         let headers = response.headers_mut();
         headers.append("location", http::HeaderValue::from_static("/login"));
-        headers.append("set-cookie", http::HeaderValue::from_static("LEGACYSID=new"));
+        headers.append(
+            "set-cookie",
+            http::HeaderValue::from_static("LEGACYSID=new"),
+        );
         headers.append("set-cookie", http::HeaderValue::from_static("other=evil"));
         return response;
     }
@@ -163,7 +171,10 @@ fn judge(state: &LegacyState, request: &Request<Incoming>) -> Response<Body> {
         .filter_map(|cookie| cookie.strip_prefix("LEGACYSID="))
         .find_map(|value| sessions.get(value));
     match user {
-        Some(user) => answer(200, &json!({ "sub": format!("legacy-{user}"), "preferred_username": user, "groups": ["users"] })),
+        Some(user) => answer(
+            200,
+            &json!({ "sub": format!("legacy-{user}"), "preferred_username": user, "groups": ["users"] }),
+        ),
         None => answer(401, &json!({})),
     }
 }

@@ -149,10 +149,12 @@ impl Idp {
     /// The keys that are published.
     pub(crate) fn published(&self) -> Vec<Value> {
         let ring = &self.0.mint.ring;
-        lock(&self.0.keys).clone().unwrap_or_else(|| match self.0.name {
-            "new" => ring.new_jwks(),
-            _ => ring.old.jwks(),
-        })
+        lock(&self.0.keys)
+            .clone()
+            .unwrap_or_else(|| match self.0.name {
+                "new" => ring.new_jwks(),
+                _ => ring.old.jwks(),
+            })
     }
 
     /// Members of a token template for the ID tokens of the logins that follow.
@@ -277,8 +279,13 @@ impl Idp {
                 _ => drop(template.insert(name.clone(), value.clone())),
             }
         }
-        let access = self.0.mint.good(&format!("{}.access", self.0.name), json!({ "sub": user }));
-        Ok(json!({ "id_token": self.0.mint.mint(&template)?, "access_token": access, "token_type": "Bearer", "expires_in": 300 }))
+        let access = self
+            .0
+            .mint
+            .good(&format!("{}.access", self.0.name), json!({ "sub": user }));
+        Ok(
+            json!({ "id_token": self.0.mint.mint(&template)?, "access_token": access, "token_type": "Bearer", "expires_in": 300 }),
+        )
     }
 }
 

@@ -44,8 +44,15 @@ pub(crate) enum Flaw {
 }
 
 /// The hosts of certificates.
-const NAMES: [&str; 7] =
-    ["app.test", "other.test", "*.example.test", "*.b.example.test", "*.other.test", "localhost", "127.0.0.1"];
+const NAMES: [&str; 7] = [
+    "app.test",
+    "other.test",
+    "*.example.test",
+    "*.b.example.test",
+    "*.other.test",
+    "localhost",
+    "127.0.0.1",
+];
 
 impl Pki {
     /// New certificates, in files of a directory of their own.
@@ -58,7 +65,9 @@ impl Pki {
         let issuer = Issuer::from_params(&params, &authority_key);
         let leaf_params = CertificateParams::new(NAMES.map(str::to_owned)).expect("good names");
         let leaf_key = KeyPair::generate().expect("a key is made");
-        let leaf = leaf_params.signed_by(&leaf_key, &issuer).expect("the authority signs");
+        let leaf = leaf_params
+            .signed_by(&leaf_key, &issuer)
+            .expect("the authority signs");
         let attacker_key = KeyPair::generate().expect("a key is made");
         let attacker = CertificateParams::new(vec!["new.idp.test".to_owned()])
             .and_then(|params| params.self_signed(&attacker_key))

@@ -122,20 +122,36 @@ impl Plan {
     pub(crate) fn of(case: &Case) -> Result<Self, String> {
         let mut plan = Self::default();
         let also = case.reading.iter().flat_map(|reading| &reading.also);
-        let done: Vec<&String> = case.reading.iter().flat_map(|reading| &reading.done).collect();
-        let said = case.preconditions.iter().filter(|words| !done.contains(words));
+        let done: Vec<&String> = case
+            .reading
+            .iter()
+            .flat_map(|reading| &reading.done)
+            .collect();
+        let said = case
+            .preconditions
+            .iter()
+            .filter(|words| !done.contains(words));
         for words in said.chain(also) {
-            let clauses = if NOTHING.contains(&words.as_str()) || RULES.iter().any(|(p, _)| matches(p, words)) {
+            let clauses = if NOTHING.contains(&words.as_str())
+                || RULES.iter().any(|(p, _)| matches(p, words))
+            {
                 vec![words.as_str()]
             } else {
-                words.split("; ").map(|clause| clause.strip_prefix("T0 ").unwrap_or(clause)).collect()
+                words
+                    .split("; ")
+                    .map(|clause| clause.strip_prefix("T0 ").unwrap_or(clause))
+                    .collect()
             };
             for clause in clauses {
                 plan.add(clause)?;
             }
         }
         // Some cases name a credential of the old side in their requests only.
-        let text: Vec<String> = case.steps().iter().map(|entry| format!("{entry:?}")).collect();
+        let text: Vec<String> = case
+            .steps()
+            .iter()
+            .map(|entry| format!("{entry:?}"))
+            .collect();
         let text = text.join("\n");
         if text.contains("LEGACYSID") {
             plan.from = Side::Cookie;
@@ -143,7 +159,10 @@ impl Plan {
             plan.from = Side::Introspection;
         }
         // A case with steps of the harness leaves a proxy behind that others should not meet.
-        plan.fresh |= case.steps().iter().any(|entry| matches!(entry, Entry::Op(_)));
+        plan.fresh |= case
+            .steps()
+            .iter()
+            .any(|entry| matches!(entry, Entry::Op(_)));
         Ok(plan)
     }
 
@@ -155,8 +174,11 @@ impl Plan {
         for (pattern, rule) in RULES {
             let pattern = Regex::new(pattern).expect("the patterns of this file are good");
             if let Some(found) = pattern.captures(words) {
-                let arguments: Vec<&str> =
-                    found.iter().skip(1).map(|group| group.map_or("", |m| m.as_str())).collect();
+                let arguments: Vec<&str> = found
+                    .iter()
+                    .skip(1)
+                    .map(|group| group.map_or("", |m| m.as_str()))
+                    .collect();
                 rule(self, &arguments);
                 return Ok(());
             }
@@ -173,58 +195,111 @@ type Rule = fn(&mut Plan, &[&str]);
 
 /// Words with an effect.
 const RULES: &[(&str, Rule)] = &[
-    (r"^another route maps identity to (\S+) and (\S+)$", |plan, names| {
-        let headers: Vec<String> =
-            names.iter().map(|name| format!("{name}: \"{{preferred_username}}\"")).collect();
-        plan.apps.push(app("other", &["other.test"], &headers.join(", "), "[{ path: /* }]"));
+    (
+        r"^another route maps identity to (\S+) and (\S+)$",
+        |plan, names| {
+            let headers: Vec<String> = names
+                .iter()
+                .map(|name| format!("{name}: \"{{preferred_username}}\""))
+                .collect();
+            plan.apps.push(app(
+                "other",
+                &["other.test"],
+                &headers.join(", "),
+                "[{ path: /* }]",
+            ));
+        },
+    ),
+    (r"^trusted_proxies: (\S+)$", |plan, networks| {
+        plan.trusted.push(networks[0].to_owned())
     }),
-    (r"^trusted_proxies: (\S+)$", |plan, networks| plan.trusted.push(networks[0].to_owned())),
     (r"^rule allows (\S+) only$", |plan, networks| {
-        plan.routes.push(format!("{{ path: /intranet, require: {{ network: [{}] }} }}", networks[0]));
+        plan.routes.push(format!(
+            "{{ path: /intranet, require: {{ network: [{}] }} }}",
+            networks[0]
+        ));
     }),
     (r"^rule on (\S+) needs admin$", |plan, paths| {
-        plan.routes.push(format!("{{ path: \"{}\", require: {{ groups: [admins] }} }}", percent(paths[0])));
+        plan.routes.push(format!(
+            "{{ path: \"{}\", require: {{ groups: [admins] }} }}",
+            percent(paths[0])
+        ));
     }),
     // Routes are prefixes here, never regular expressions.
-    (r"^also a regex rule +\^(/\w+/)\S* +anonymous$", |plan, prefixes| {
-        plan.routes.push(format!("{{ path: \"{}*\", access: public }}", prefixes[0]));
+    (
+        r"^also a regex rule +\^(/\w+/)\S* +anonymous$",
+        |plan, prefixes| {
+            plan.routes
+                .push(format!("{{ path: \"{}*\", access: public }}", prefixes[0]));
+        },
+    ),
+    (
+        r"^rules: (\S+) needs admin; (\S+) authenticated; (\d+) other hosts loaded$",
+        |plan, words| {
+            let admins = "[{ path: /*, require: { groups: [admins] } }]";
+            plan.apps.push(app("inner", &[words[0]], "", admins));
+            plan.apps
+                .push(app("outer", &[words[1]], "", "[{ path: /* }]"));
+            let hosts: Vec<String> = (0..words[2].parse().unwrap_or(0))
+                .map(|n| format!("h{n}.other.test"))
+                .collect();
+            let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+            plan.apps.push(app("many", &hosts, "", "[{ path: /* }]"));
+        },
+    ),
+    (r"^rule set without a catch-all$", |plan, _| {
+        plan.catch_all = false
     }),
-    (r"^rules: (\S+) needs admin; (\S+) authenticated; (\d+) other hosts loaded$", |plan, words| {
-        let admins = "[{ path: /*, require: { groups: [admins] } }]";
-        plan.apps.push(app("inner", &[words[0]], "", admins));
-        plan.apps.push(app("outer", &[words[1]], "", "[{ path: /* }]"));
-        let hosts: Vec<String> =
-            (0..words[2].parse().unwrap_or(0)).map(|n| format!("h{n}.other.test")).collect();
-        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
-        plan.apps.push(app("many", &hosts, "", "[{ path: /* }]"));
-    }),
-    (r"^rule set without a catch-all$", |plan, _| plan.catch_all = false),
     // There are only rules that allow: everything but 127.0.0.0/8, and all of IPv6, which a mapped address must not hide in.
-    (r"^deny rule 127\.0\.0\.0/8; client connects from ::ffff:127\.0\.0\.1$", |plan, _| {
-        plan.dual_stack = true;
-        let networks = "[0.0.0.0/2, 64.0.0.0/3, 96.0.0.0/4, 112.0.0.0/5, 120.0.0.0/6, 124.0.0.0/7, 126.0.0.0/8, 128.0.0.0/1, \"::/0\"]";
-        plan.routes.push(format!("{{ path: /app, require: {{ network: {networks} }} }}"));
+    (
+        r"^deny rule 127\.0\.0\.0/8; client connects from ::ffff:127\.0\.0\.1$",
+        |plan, _| {
+            plan.dual_stack = true;
+            let networks = "[0.0.0.0/2, 64.0.0.0/3, 96.0.0.0/4, 112.0.0.0/5, 120.0.0.0/6, 124.0.0.0/7, 126.0.0.0/8, 128.0.0.0/1, \"::/0\"]";
+            plan.routes.push(format!(
+                "{{ path: /app, require: {{ network: {networks} }} }}"
+            ));
+        },
+    ),
+    (r"^with the OLD issuer in HS256 mode$", |plan, _| {
+        plan.from = Side::SharedSecret
     }),
-    (r"^with the OLD issuer in HS256 mode$", |plan, _| plan.from = Side::SharedSecret),
-    (r"^a key shorter than 32 bytes must already be refused at config load$", |_, _| {}),
-    (r"^legacy cookie LEGACYSID validated by calling the legacy app$", |plan, _| plan.from = Side::Cookie),
+    (
+        r"^a key shorter than 32 bytes must already be refused at config load$",
+        |_, _| {},
+    ),
+    (
+        r"^legacy cookie LEGACYSID validated by calling the legacy app$",
+        |plan, _| plan.from = Side::Cookie,
+    ),
     (r"^LEGACYSID verdict cache (\d+) s$", |plan, seconds| {
         plan.from = Side::Cookie;
         plan.cache = format!("{}s", seconds[0]);
     }),
-    (r"^route accepts NEW JWT, OLD JWT, LEGACYSID$", |plan, _| plan.from = Side::Cookie),
+    (r"^route accepts NEW JWT, OLD JWT, LEGACYSID$", |plan, _| {
+        plan.from = Side::Cookie
+    }),
     (r"^route accepts NEW JWT and OLD opaque$", |plan, _| {
         plan.from = Side::Introspection;
         // T0's /api/ takes signed tokens only; here it takes both kinds.
         plan.api = false;
-        plan.routes.push("{ path: /api/*, credentials: [bearer, opaque], on_unauthenticated: unauthorized }".to_owned());
+        plan.routes.push(
+            "{ path: /api/*, credentials: [bearer, opaque], on_unauthenticated: unauthorized }"
+                .to_owned(),
+        );
     }),
-    (r"^(\S+) needs scope (\S+), (\S+) needs scope (\S+); same introspection server$", |plan, words| {
-        plan.from = Side::Introspection;
-        for pair in words.chunks(2) {
-            plan.routes.push(format!("{{ path: {}, require: {{ scopes: [{}] }} }}", pair[0], pair[1]));
-        }
-    }),
+    (
+        r"^(\S+) needs scope (\S+), (\S+) needs scope (\S+); same introspection server$",
+        |plan, words| {
+            plan.from = Side::Introspection;
+            for pair in words.chunks(2) {
+                plan.routes.push(format!(
+                    "{{ path: {}, require: {{ scopes: [{}] }} }}",
+                    pair[0], pair[1]
+                ));
+            }
+        },
+    ),
     (r"^max_stale (\d+) s$", |plan, seconds| {
         plan.jwks_max_stale = format!("{}s", seconds[0]);
         plan.fresh = true;
@@ -233,47 +308,90 @@ const RULES: &[(&str, Rule)] = &[
         plan.jwks_refresh = format!("{}s", seconds[0]);
     }),
     (r"^token lifetime 60 s, no refresh$", |_, _| {}),
-    (r"^rules with regexes such as \S+ and 1,000 rules$", |plan, _| {
-        for n in 0..1_000 {
-            plan.routes.push(format!("{{ path: \"/rule-{n}/*\", require: {{ groups: [g{n}] }} }}"));
-        }
+    (
+        r"^rules with regexes such as \S+ and 1,000 rules$",
+        |plan, _| {
+            for n in 0..1_000 {
+                plan.routes.push(format!(
+                    "{{ path: \"/rule-{n}/*\", require: {{ groups: [g{n}] }} }}"
+                ));
+            }
+        },
+    ),
+    (r"^ulimit -n (\d+)$", |plan, numbers| {
+        plan.descriptors = numbers[0].parse().ok()
     }),
-    (r"^ulimit -n (\d+)$", |plan, numbers| plan.descriptors = numbers[0].parse().ok()),
     (r"^a proxy of its own$", |plan, _| plan.fresh = true),
     // An application is an address here: what the case separates by path, the runner separates by host.
-    (r"^routes /a and /b use different introspection servers; token T active at A only$", |plan, _| {
-        for (name, idp, prefix) in [("a", "@OLD@", "opq_"), ("b", "@NEW@", "other_")] {
-            plan.providers.push(format!("judge-{name}: {{ introspection: {{ url: \"{idp}/introspect\", issuer: \"{idp}\", owns: {{ opaque_prefixes: [{prefix}] }}, client: {{ id: app, secret: {{ env: CASES_CLIENT_SECRET }} }}, ca: {{ file: @PKI@/ca.pem }} }} }}"));
-            plan.apps.push(format!("{name}: {{ hosts: [{name}.example.test], upstream: {{ url: \"@UPSTREAM@\" }}, provider: judge-{name}, routes: [{{ path: /* }}] }}"));
-        }
-    }),
+    (
+        r"^routes /a and /b use different introspection servers; token T active at A only$",
+        |plan, _| {
+            for (name, idp, prefix) in [("a", "@OLD@", "opq_"), ("b", "@NEW@", "other_")] {
+                plan.providers.push(format!("judge-{name}: {{ introspection: {{ url: \"{idp}/introspect\", issuer: \"{idp}\", owns: {{ opaque_prefixes: [{prefix}] }}, client: {{ id: app, secret: {{ env: CASES_CLIENT_SECRET }} }}, ca: {{ file: @PKI@/ca.pem }} }} }}"));
+                plan.apps.push(format!("{name}: {{ hosts: [{name}.example.test], upstream: {{ url: \"@UPSTREAM@\" }}, provider: judge-{name}, routes: [{{ path: /* }}] }}"));
+            }
+        },
+    ),
     (r"^people are joined by uid$", |plan, _| {
         plan.uid = true;
-        plan.more.push("identity: { canonical: { template: \"uid:{uid}\" } }".to_owned());
+        plan.more
+            .push("identity: { canonical: { template: \"uid:{uid}\" } }".to_owned());
     }),
-    (r"^new: (.*)$", |plan, lines| plan.new.push(lines[0].to_owned())),
-    (r"^provider: (.*)$", |plan, lines| plan.providers.push(lines[0].to_owned())),
-    (r"^app: (.*)$", |plan, lines| plan.apps.push(lines[0].to_owned())),
-    (r"^header: (.*)$", |plan, lines| plan.headers.push(lines[0].to_owned())),
-    (r"^env: (\w+)=(.*)$", |plan, words| plan.env.push((words[0].to_owned(), words[1].to_owned()))),
-    (r"^file: (.*)$", |plan, lines| plan.more.push(lines[0].to_owned())),
-    (r"^the old side is an? (application with a cookie|server of opaque tokens)$", |plan, words| {
-        plan.from = if words[0].starts_with("app") { Side::Cookie } else { Side::Introspection };
+    (r"^new: (.*)$", |plan, lines| {
+        plan.new.push(lines[0].to_owned())
     }),
-    (r"^the key set of NEW cannot be had at start: (.*)$", |plan, words| {
-        plan.jwks = Some(words[0].to_owned());
-        plan.fresh = true;
+    (r"^provider: (.*)$", |plan, lines| {
+        plan.providers.push(lines[0].to_owned())
     }),
-    (r"^server: (.*)$", |plan, lines| plan.server.push(lines[0].to_owned())),
-    (r"^route: (.*)$", |plan, lines| plan.routes.push(lines[0].to_owned())),
+    (r"^app: (.*)$", |plan, lines| {
+        plan.apps.push(lines[0].to_owned())
+    }),
+    (r"^header: (.*)$", |plan, lines| {
+        plan.headers.push(lines[0].to_owned())
+    }),
+    (r"^env: (\w+)=(.*)$", |plan, words| {
+        plan.env.push((words[0].to_owned(), words[1].to_owned()))
+    }),
+    (r"^file: (.*)$", |plan, lines| {
+        plan.more.push(lines[0].to_owned())
+    }),
+    (
+        r"^the old side is an? (application with a cookie|server of opaque tokens)$",
+        |plan, words| {
+            plan.from = if words[0].starts_with("app") {
+                Side::Cookie
+            } else {
+                Side::Introspection
+            };
+        },
+    ),
+    (
+        r"^the key set of NEW cannot be had at start: (.*)$",
+        |plan, words| {
+            plan.jwks = Some(words[0].to_owned());
+            plan.fresh = true;
+        },
+    ),
+    (r"^server: (.*)$", |plan, lines| {
+        plan.server.push(lines[0].to_owned())
+    }),
+    (r"^route: (.*)$", |plan, lines| {
+        plan.routes.push(lines[0].to_owned())
+    }),
 ];
 
 /// An application beside that of T0, with the upstream of T0.
 fn app(name: &str, hosts: &[&str], headers: &str, routes: &str) -> String {
     let hosts: Vec<String> = hosts.iter().map(|host| format!("\"{host}\"")).collect();
     let hosts = hosts.join(", ");
-    let headers = if headers.is_empty() { "" } else { &format!("identity_headers: {{ {headers} }}, ") };
-    format!("{name}: {{ hosts: [{hosts}], upstream: {{ url: \"@UPSTREAM@\" }}, {headers}routes: {routes} }}")
+    let headers = if headers.is_empty() {
+        ""
+    } else {
+        &format!("identity_headers: {{ {headers} }}, ")
+    };
+    format!(
+        "{name}: {{ hosts: [{hosts}], upstream: {{ url: \"@UPSTREAM@\" }}, {headers}routes: {routes} }}"
+    )
 }
 
 /// A path as it is compared.

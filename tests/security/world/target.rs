@@ -92,7 +92,9 @@ impl Target {
             None => Command::new(&program),
         };
         match kind {
-            Kind::Authferry => command.args(["run", "--config"]).arg(file("authferry.yaml")),
+            Kind::Authferry => command
+                .args(["run", "--config"])
+                .arg(file("authferry.yaml")),
             Kind::Naive => command
                 .arg("--be-naive")
                 .arg(world.upstream.address.to_string())
@@ -127,7 +129,14 @@ impl Target {
         if public.ip().is_unspecified() {
             public.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }
-        Ok(Self { child, directory, kind, public, admin, plan: plan.clone() })
+        Ok(Self {
+            child,
+            directory,
+            kind,
+            public,
+            admin,
+            plan: plan.clone(),
+        })
     }
 
     /// Which program it is.
@@ -177,20 +186,26 @@ impl Target {
     }
 
     fn logs(&self) -> [String; 2] {
-        ["access.log", "stderr.log"]
-            .map(|name| std::fs::read_to_string(self.directory.path().join(name)).unwrap_or_default())
+        ["access.log", "stderr.log"].map(|name| {
+            std::fs::read_to_string(self.directory.path().join(name)).unwrap_or_default()
+        })
     }
 
     /// Its resident memory in KiB.
     pub(crate) fn rss(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
         line.trim().trim_end_matches(" kB").trim().parse().ok()
     }
 
     /// Sends a signal by name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
-        let kill = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        let kill = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid().to_string())
+            .status();
         drop(kill);
     }
 
@@ -199,7 +214,10 @@ impl Target {
         drop(self.child.kill());
         drop(self.child.wait());
         let yaml = self.yaml();
-        let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().map_err(|e| e.to_string())?);
+        let directory = std::mem::replace(
+            &mut self.directory,
+            tempfile::tempdir().map_err(|e| e.to_string())?,
+        );
         let plan = self.plan.clone();
         Self::start_with(self.kind, &plan, world, directory, &yaml)
     }

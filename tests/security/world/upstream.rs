@@ -70,7 +70,9 @@ impl Seen {
         lines
             .filter(|line| !line.is_empty())
             .map(|line| match line.split_once(':') {
-                Some((name, value)) => (name.to_owned(), value.trim_matches([' ', '\t']).to_owned()),
+                Some((name, value)) => {
+                    (name.to_owned(), value.trim_matches([' ', '\t']).to_owned())
+                }
                 None => (line.to_owned(), String::new()),
             })
             .collect()
@@ -120,7 +122,10 @@ impl Upstream {
 
     /// What arrived after the first `before` ones.
     pub(crate) fn since(&self, before: usize) -> Vec<Seen> {
-        lock(&self.state.seen).get(before..).unwrap_or_default().to_vec()
+        lock(&self.state.seen)
+            .get(before..)
+            .unwrap_or_default()
+            .to_vec()
     }
 }
 
@@ -138,17 +143,30 @@ async fn serve(mut stream: TcpStream, connection: u64, state: Arc<State>) {
             let more = timeout(idle, fill(&mut stream, &mut rest)).await;
             if !more.unwrap_or(false) {
                 if !rest.is_empty() {
-                    keep(&state, connection, std::mem::take(&mut rest), Vec::new(), true);
+                    keep(
+                        &state,
+                        connection,
+                        std::mem::take(&mut rest),
+                        Vec::new(),
+                        true,
+                    );
                 }
                 return;
             }
         };
         let head: Vec<u8> = rest.drain(..end).collect();
         let good = is_request(&head);
-        let one = Seen { connection, head: head.clone(), body: Vec::new(), garbage: !good };
+        let one = Seen {
+            connection,
+            head: head.clone(),
+            body: Vec::new(),
+            garbage: !good,
+        };
         let fields = one.fields();
         let has = |name: &str, value: &str| {
-            fields.iter().any(|(n, v)| n.eq_ignore_ascii_case(name) && v.eq_ignore_ascii_case(value))
+            fields
+                .iter()
+                .any(|(n, v)| n.eq_ignore_ascii_case(name) && v.eq_ignore_ascii_case(value))
         };
         if has("expect", "100-continue") {
             drop(stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await);
@@ -158,9 +176,13 @@ async fn serve(mut stream: TcpStream, connection: u64, state: Arc<State>) {
             tunnel(stream, rest, connection, &state).await;
             return;
         }
-        let length = fields.iter().find(|(n, _)| n.eq_ignore_ascii_case("content-length"));
+        let length = fields
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case("content-length"));
         let length: usize = length.and_then(|(_, v)| v.parse().ok()).unwrap_or(0);
-        let chunked = fields.iter().any(|(n, _)| n.eq_ignore_ascii_case("transfer-encoding"));
+        let chunked = fields
+            .iter()
+            .any(|(n, _)| n.eq_ignore_ascii_case("transfer-encoding"));
         let body = if chunked {
             read_chunked(&mut stream, &mut rest).await
         } else {
@@ -178,7 +200,12 @@ async fn serve(mut stream: TcpStream, connection: u64, state: Arc<State>) {
 
 fn keep(state: &State, connection: u64, head: Vec<u8>, body: Vec<u8>, garbage: bool) -> usize {
     let mut seen = lock(&state.seen);
-    seen.push(Seen { connection, head, body, garbage });
+    seen.push(Seen {
+        connection,
+        head,
+        body,
+        garbage,
+    });
     seen.len() - 1
 }
 
@@ -193,7 +220,8 @@ async fn tunnel(mut stream: TcpStream, mut rest: Vec<u8>, connection: u64, state
         keep(state, connection, rest, Vec::new(), true);
     }
     // The value for the example key of RFC 6455 §1.3, which the cases use.
-    let opened = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    let opened =
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     if stream.write_all(opened).await.is_ok() {
         let mut ignored = [0; 4096];
