@@ -56,7 +56,7 @@ pub(crate) async fn judge(
     let mut failures = Vec::new();
     let records = std::mem::take(&mut course.records);
     for (index, record) in records.iter().enumerate() {
-        let expected = filled(runner, &of(case, index), case, course).await?;
+        let expected = filled(runner, &of(case, index), course).await?;
         let found = one(runner, &expected, record)?;
         failures.extend(
             found
@@ -84,7 +84,7 @@ pub(crate) async fn judge(
             failures.extend(related(relation, &records));
         }
     }
-    let expected = filled(runner, &of(case, usize::MAX), case, course).await?;
+    let expected = filled(runner, &of(case, usize::MAX), course).await?;
     failures.extend(providers(runner, &expected, course));
     if let Some(most) = expected.sink_hits {
         let hits = runner.world.sink.hits();
@@ -107,7 +107,6 @@ pub(crate) async fn judge(
 async fn filled(
     runner: &Runner,
     expected: &Expected,
-    case: &Case,
     course: &mut Course,
 ) -> Result<Expected, Stop> {
     let mut expected = expected.clone();
@@ -116,11 +115,11 @@ async fn filled(
         .values_mut()
         .chain(&mut expected.up_no_value)
     {
-        *value = course.vars.fill(runner, value, case).await?;
+        *value = course.vars.fill(runner, value).await?;
     }
     for Pattern(text) in expected.log.iter_mut().chain(&mut expected.log_no) {
         if text.contains("${") {
-            *text = regex::escape(&course.vars.fill(runner, text, case).await?);
+            *text = regex::escape(&course.vars.fill(runner, text).await?);
         }
     }
     Ok(expected)

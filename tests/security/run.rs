@@ -245,7 +245,7 @@ impl Runner {
                 println!("<-- {}", shown(answer.whole().as_bytes()));
             }
             for seen in &record.upstream {
-                println!("==> {}", shown(&seen.head));
+                println!("==> connection {}\n{}", seen.connection, shown(&seen.head));
             }
         }
         let log = self
@@ -287,7 +287,7 @@ impl Runner {
                     .await?
             }
             Entry::Op(words) => Box::pin(ops::perform(self, words, case, course)).await?,
-            Entry::Repeat(repeat) => self.repeat(repeat, case, course).await?,
+            Entry::Repeat(repeat) => self.repeat(repeat, course).await?,
         }
         let now = self.target.as_ref().and_then(Target::rss).unwrap_or(0);
         course.memory.1 = course.memory.1.max(now);
@@ -303,7 +303,7 @@ impl Runner {
     ) -> Result<(), Stop> {
         let expected = expect::of(case, course.records.len());
         let wire = self.wire(text)?;
-        let bytes = self.bytes(text, case, course).await?;
+        let bytes = self.bytes(text, course).await?;
         let before = self.world.upstream.count();
         let wish = h1::Wish {
             closed: expected.closed == Some(true),
@@ -334,11 +334,11 @@ impl Runner {
         let expected = expect::of(case, course.records.len());
         let mut raw = Vec::new();
         for (name, value) in headers {
-            let name = self.bytes(name, case, course).await?;
-            raw.push((name, self.bytes(value, case, course).await?));
+            let name = self.bytes(name, course).await?;
+            raw.push((name, self.bytes(value, course).await?));
         }
         let body = match body {
-            Some(body) => Some(self.bytes(body, case, course).await?),
+            Some(body) => Some(self.bytes(body, course).await?),
             None => None,
         };
         let wire = self.world.public(self.target()?);
@@ -383,21 +383,16 @@ impl Runner {
     }
 
     /// The bytes of a text: our names, values for `${…}`, latin-1; the length of a body that grew is put right.
-    pub(crate) async fn bytes(
-        &mut self,
-        text: &str,
-        case: &Case,
-        course: &mut Course,
-    ) -> Result<Vec<u8>, Stop> {
+    pub(crate) async fn bytes(&mut self, text: &str, course: &mut Course) -> Result<Vec<u8>, Stop> {
         let (head, body) = match text.split_once("\r\n\r\n") {
             Some((head, body)) => (head, Some(body)),
             None => (text, None),
         };
-        let mut head = course.vars.fill(self, head, case).await?;
+        let mut head = course.vars.fill(self, head).await?;
         let Some(body) = body else {
             return Ok(latin1(&head));
         };
-        let filled = latin1(&course.vars.fill(self, body, case).await?);
+        let filled = latin1(&course.vars.fill(self, body).await?);
         let said = format!("Content-Length: {}", body.chars().count());
         if filled.len() != body.chars().count() && head.contains(&said) {
             head = head.replace(&said, &format!("Content-Length: {}", filled.len()));
@@ -441,12 +436,7 @@ impl Runner {
     }
 
     /// Many of a step, as fast as it says, on a few connections that stay open; what does not fit into the time is left.
-    async fn repeat(
-        &mut self,
-        repeat: &Repeat,
-        case: &Case,
-        course: &mut Course,
-    ) -> Result<(), Stop> {
+    async fn repeat(&mut self, repeat: &Repeat, course: &mut Course) -> Result<(), Stop> {
         let Entry::H1(text) = &*repeat.step else {
             return Err(Stop::Skip("a repeated step that is not h1".to_owned()));
         };
@@ -466,7 +456,7 @@ impl Runner {
             let batch = (repeat.n - done).min(lines.len() as u64);
             let mut all = Vec::new();
             for _ in 0..batch {
-                all.push(self.bytes(text, case, course).await?);
+                all.push(self.bytes(text, course).await?);
             }
             let asks = lines
                 .iter_mut()

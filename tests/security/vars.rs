@@ -43,12 +43,7 @@ impl Vars {
     }
 
     /// A text with our names and values.
-    pub(crate) async fn fill(
-        &mut self,
-        runner: &Runner,
-        text: &str,
-        case: &Case,
-    ) -> Result<String, Stop> {
+    pub(crate) async fn fill(&mut self, runner: &Runner, text: &str) -> Result<String, Stop> {
         let mut text = text.to_owned();
         for (written, flow, other) in [
             ("__Host-gate-flow-${FLOW_ID}=${FLOW_COOKIE}", "F1", "F1"),
@@ -65,7 +60,7 @@ impl Vars {
         while let Some(found) = names.captures(&text) {
             let whole = found.get(0).map_or("", |m| m.as_str()).to_owned();
             let name = found.get(1).map_or("", |m| m.as_str()).to_owned();
-            let value = self.value(runner, &name, case).await?;
+            let value = self.value(runner, &name).await?;
             // One by one where every use is another value.
             text = text.replacen(&whole, &value, 1);
         }
@@ -73,12 +68,7 @@ impl Vars {
     }
 
     /// The value of a name.
-    pub(crate) async fn value(
-        &mut self,
-        runner: &Runner,
-        name: &str,
-        case: &Case,
-    ) -> Result<String, Stop> {
+    pub(crate) async fn value(&mut self, runner: &Runner, name: &str) -> Result<String, Stop> {
         if let Some(repeated) = name.strip_prefix("rep:") {
             let parts = repeated
                 .rsplit_once(',')

@@ -9,7 +9,6 @@ use tokio::time::sleep;
 use tokio::time::timeout;
 
 use super::number;
-use crate::case::Case;
 use crate::run::Course;
 use crate::run::Record;
 use crate::run::Runner;
@@ -37,11 +36,10 @@ pub(super) async fn perform(
     op: Op,
     runner: &mut Runner,
     arguments: &[&str],
-    case: &Case,
     course: &mut Course,
 ) -> Result<(), Stop> {
     let wire = runner.world.public(runner.target()?);
-    let token = course.vars.value(runner, "ALICE", case).await?;
+    let token = course.vars.value(runner, "ALICE").await?;
     let auth = format!("Host: app.test\r\nAuthorization: Bearer {token}\r\n");
     match op {
         Op::Extensions => {

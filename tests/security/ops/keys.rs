@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 
 use super::number;
-use crate::case::Case;
 use crate::run::Course;
 use crate::run::Runner;
 use crate::run::Stop;
@@ -36,7 +35,6 @@ pub(super) async fn perform(
     op: Op,
     runner: &mut Runner,
     arguments: &[&str],
-    case: &Case,
     course: &mut Course,
 ) -> Result<(), Stop> {
     let world = &runner.world;
@@ -53,7 +51,7 @@ pub(super) async fn perform(
         Op::Publish => world.new.publish(keys(runner, arguments[0])?),
         Op::Metadata => world.new.metadata(object(arguments[0])?),
         Op::Refetch => refetch(runner).await?,
-        Op::Rotation => rotation(runner, number(arguments[0]), case, course).await?,
+        Op::Rotation => rotation(runner, number(arguments[0]), course).await?,
         Op::OtherServer => other_server(runner, arguments[0]).await?,
         Op::Opaque => {
             let mut answer = world.old.active("alice");
@@ -201,18 +199,13 @@ async fn refetch(runner: &Runner) -> Result<(), Stop> {
     ))
 }
 
-async fn rotation(
-    runner: &mut Runner,
-    seconds: u64,
-    case: &Case,
-    course: &mut Course,
-) -> Result<(), Stop> {
+async fn rotation(runner: &mut Runner, seconds: u64, course: &mut Course) -> Result<(), Stop> {
     for _ in 0..200 {
         unknown_kid(runner).await?;
     }
     runner.world.new.publish(keys(runner, "n3 instead of n1")?);
     let rotated = Instant::now();
-    let token = course.vars.value(runner, "TOK_N3", case).await?;
+    let token = course.vars.value(runner, "TOK_N3").await?;
     let request =
         format!("GET /api/x HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n\r\n");
     let wire = runner.world.public(runner.target()?);

@@ -46,7 +46,7 @@ pub(super) async fn perform(
 ) -> Result<(), Stop> {
     match op {
         Op::Login => login(runner, arguments, course).await?,
-        Op::Logout => logout(runner, arguments[0], case, course).await?,
+        Op::Logout => logout(runner, arguments[0], course).await?,
         Op::Each => {
             for (name, template) in case.all_tokens() {
                 runner.world.new.id_token(template);
@@ -101,7 +101,7 @@ pub(super) async fn perform(
             course.records.push(record("the callback", done));
         }
         Op::Absolute => absolute(runner, arguments, course).await?,
-        Op::WebSocket => websocket(runner, arguments, case, course).await?,
+        Op::WebSocket => websocket(runner, arguments, course).await?,
     }
     Ok(())
 }
@@ -161,13 +161,8 @@ async fn complete(
     Ok(session)
 }
 
-async fn logout(
-    runner: &mut Runner,
-    name: &str,
-    case: &Case,
-    course: &mut Course,
-) -> Result<(), Stop> {
-    let session = course.vars.value(runner, name, case).await?;
+async fn logout(runner: &mut Runner, name: &str, course: &mut Course) -> Result<(), Stop> {
+    let session = course.vars.value(runner, name).await?;
     let mut browser = Browser::default();
     browser.cookies.insert(SESSION.to_owned(), session);
     let wire = runner.world.public(runner.target()?);
@@ -385,12 +380,11 @@ async fn absolute(
 async fn websocket(
     runner: &mut Runner,
     arguments: &[&str],
-    case: &Case,
     course: &mut Course,
 ) -> Result<(), Stop> {
     let (who, keep, most) = (arguments[0], number(arguments[1]), number(arguments[2]));
     let (name, ends) = who.split_once(", then ").unwrap_or((who, ""));
-    let value = course.vars.value(runner, name, case).await?;
+    let value = course.vars.value(runner, name).await?;
     let credential = if name.starts_with("SESS_") {
         format!("Cookie: {SESSION}={value}\r\nOrigin: https://app.test\r\n")
     } else {
@@ -431,7 +425,7 @@ async fn websocket(
         return Ok(());
     }
     if ends == "log out" {
-        logout(runner, name, case, course).await?;
+        logout(runner, name, course).await?;
         course.records.clear();
     }
     let start = Instant::now();

@@ -304,11 +304,11 @@ pub(crate) async fn perform(
             let unit = if arguments[1] == "s" { 1_000 } else { 1 };
             sleep(Duration::from_millis(number(arguments[0]) * unit)).await;
         }
-        Op::Upstream(op) => upstream::perform(op, runner, &arguments, case, course).await?,
-        Op::Keys(op) => keys::perform(op, runner, &arguments, case, course).await?,
+        Op::Upstream(op) => upstream::perform(op, runner, &arguments, course).await?,
+        Op::Keys(op) => keys::perform(op, runner, &arguments, course).await?,
         Op::Login(op) => login::perform(op, runner, &arguments, case, course).await?,
-        Op::Process(op) => process::perform(op, runner, &arguments, case, course).await?,
-        Op::Flood(op) => flood::perform(op, runner, &arguments, case, course).await?,
+        Op::Process(op) => process::perform(op, runner, &arguments, course).await?,
+        Op::Flood(op) => flood::perform(op, runner, &arguments, course).await?,
         Op::Swap(op) => swap::perform(op, runner, &arguments, course).await?,
     }
     Ok(())

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 
 use super::number;
-use crate::case::Case;
 use crate::run::Course;
 use crate::run::Runner;
 use crate::run::Stop;
@@ -39,7 +38,6 @@ pub(super) async fn perform(
     op: Op,
     runner: &mut Runner,
     arguments: &[&str],
-    case: &Case,
     course: &mut Course,
 ) -> Result<(), Stop> {
     match op {
@@ -76,8 +74,8 @@ pub(super) async fn perform(
                 )));
             }
         }
-        Op::Term => term(runner, number(arguments[0]), case, course).await?,
-        Op::Reloads => reloads(runner, number(arguments[0]), case, course).await?,
+        Op::Term => term(runner, number(arguments[0]), course).await?,
+        Op::Reloads => reloads(runner, number(arguments[0]), course).await?,
         Op::Flip => flip(runner, number(arguments[0]), course).await?,
         Op::Certificate => certificate(runner, arguments[0], course).await?,
         Op::Descriptors => {
@@ -161,17 +159,12 @@ struct Load {
 }
 
 impl Load {
-    async fn begin(
-        runner: &Runner,
-        case: &Case,
-        course: &mut Course,
-        clients: usize,
-    ) -> Result<Self, Stop> {
+    async fn begin(runner: &Runner, course: &mut Course, clients: usize) -> Result<Self, Stop> {
         let (stop, sent) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU64::new(0)),
         );
-        let token = course.vars.value(runner, "ALICE", case).await?;
+        let token = course.vars.value(runner, "ALICE").await?;
         let request =
             format!("GET /app HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n\r\n");
         let tasks = (0..clients).map(|_| {
@@ -207,13 +200,8 @@ impl Load {
     }
 }
 
-async fn term(
-    runner: &mut Runner,
-    seconds: u64,
-    case: &Case,
-    course: &mut Course,
-) -> Result<(), Stop> {
-    let load = Load::begin(runner, case, course, 4).await?;
+async fn term(runner: &mut Runner, seconds: u64, course: &mut Course) -> Result<(), Stop> {
+    let load = Load::begin(runner, course, 4).await?;
     sleep(Duration::from_millis(800)).await;
     let admin = Wire {
         to: runner.target()?.admin,
@@ -252,18 +240,13 @@ async fn term(
     Ok(())
 }
 
-async fn reloads(
-    runner: &mut Runner,
-    count: u64,
-    case: &Case,
-    course: &mut Course,
-) -> Result<(), Stop> {
+async fn reloads(runner: &mut Runner, count: u64, course: &mut Course) -> Result<(), Stop> {
     let yaml = runner.target()?.yaml();
     let descriptors = |runner: &Runner| -> usize {
         let pid = runner.target().map_or(0, Target::pid);
         std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
     };
-    let load = Load::begin(runner, case, course, 4).await?;
+    let load = Load::begin(runner, course, 4).await?;
     // What the first reloads set up is not a leak.
     for n in 0..5 {
         reload(runner, &format!("{yaml}# {n}\n")).await?;

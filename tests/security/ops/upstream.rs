@@ -6,7 +6,6 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 
 use super::number;
-use crate::case::Case;
 use crate::run::Course;
 use crate::run::Runner;
 use crate::run::Stop;
@@ -32,7 +31,6 @@ pub(super) async fn perform(
     op: Op,
     runner: &mut Runner,
     arguments: &[&str],
-    case: &Case,
     course: &mut Course,
 ) -> Result<(), Stop> {
     let upstream = &runner.world.upstream;
@@ -49,25 +47,9 @@ pub(super) async fn perform(
             upstream.behave(Manner::Endless(unescaped(arguments[0]), again));
         }
         Op::IdleRace => {
-            idle_race(
-                runner,
-                number(arguments[0]),
-                number(arguments[1]),
-                case,
-                course,
-            )
-            .await?
+            idle_race(runner, number(arguments[0]), number(arguments[1]), course).await?
         }
-        Op::Stream => {
-            stream(
-                runner,
-                number(arguments[0]),
-                number(arguments[1]),
-                case,
-                course,
-            )
-            .await?
-        }
+        Op::Stream => stream(runner, number(arguments[0]), number(arguments[1]), course).await?,
     }
     Ok(())
 }
@@ -90,7 +72,6 @@ async fn idle_race(
     runner: &mut Runner,
     idle: u64,
     seconds: u64,
-    case: &Case,
     course: &mut Course,
 ) -> Result<(), Stop> {
     runner
@@ -98,7 +79,7 @@ async fn idle_race(
         .upstream
         .behave(Manner::ShortIdle(Duration::from_millis(idle)));
     let wire = runner.world.public(runner.target()?);
-    let auth = course.vars.value(runner, "ALICE", case).await?;
+    let auth = course.vars.value(runner, "ALICE").await?;
     let end = Instant::now() + Duration::from_secs(seconds);
     let before = runner.world.upstream.count();
     let (mut sent, mut lost, mut failed_posts, mut posts) = (0, 0, 0, 0);
@@ -155,11 +136,10 @@ async fn stream(
     runner: &mut Runner,
     mib: u64,
     at_once: u64,
-    case: &Case,
     course: &mut Course,
 ) -> Result<(), Stop> {
     let wire = runner.world.public(runner.target()?);
-    let auth = course.vars.value(runner, "ALICE", case).await?;
+    let auth = course.vars.value(runner, "ALICE").await?;
     let bytes = usize::try_from(mib).unwrap_or(1) << 20;
     let before = runner.target()?.rss().unwrap_or(0);
     let watch = |runner: &Runner, course: &mut Course| {
