@@ -152,7 +152,6 @@ mod tests {
         assert_eq!(written, [("sm_user", "CORP\\alice"), ("x-groups", "a;b")]);
         assert!(headers.iter().all(|(_, value)| value.is_sensitive()));
         assert!(!format!("{headers:?}").contains("alice"));
-        assert_eq!(headers.bytes(), "sm_userCORP\\alicex-groupsa;b".len());
     }
 
     #[test]
