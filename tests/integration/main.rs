@@ -17,6 +17,7 @@ mod kill;
 mod login;
 mod reload;
 mod targets;
+mod upstreams;
 
 use harness::Echo;
 use harness::Idp;
