@@ -18,6 +18,7 @@ mod kill;
 mod login;
 mod reload;
 mod targets;
+mod upstreams;
 
 use harness::Echo;
 use harness::Idp;
