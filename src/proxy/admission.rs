@@ -10,11 +10,9 @@ use http::Response;
 use tokio::time::Instant;
 
 use crate::auth;
-use crate::auth::Answer;
 use crate::auth::AuthError;
 use crate::auth::Presented;
 use crate::auth::Reach;
-use crate::auth::TurnedAway;
 use crate::clock::UnixTime;
 use crate::identity::Outage;
 use crate::identity::Refusal;
@@ -26,6 +24,8 @@ use crate::proxy::settings::Access;
 use crate::proxy::settings::OnUnauthenticated;
 use crate::proxy::settings::Require;
 use crate::proxy::snapshot::AppEntry;
+use crate::proxy::turned_away::turn_away;
+use crate::proxy::turned_away::turned;
 use crate::proxy::verdicts::Digest;
 use crate::proxy::verdicts::Verdict;
 use crate::proxy::worker::View;
@@ -33,8 +33,6 @@ use crate::proxy::worker::Worker;
 use crate::rollout::Arm;
 use crate::rollout::Facts;
 use crate::rollout::KillPosition;
-use crate::telemetry::Decision;
-use crate::telemetry::DecisionRecord;
 use crate::telemetry::metrics::AppIndex;
 use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::Cache;
@@ -316,98 +314,4 @@ fn fulfils(require: &Require, verdict: &Verdict, address: IpAddr) -> bool {
                 .network
                 .iter()
                 .any(|network| network.contains(&address)))
-}
-
-/// What somebody gets who does not go on; counted and logged.
-async fn turn_away(
-    worker: &Worker,
-    asked: &Asked<'_>,
-    on_unauthenticated: OnUnauthenticated,
-    why: Option<&AuthError>,
-    record: &mut Record,
-) -> Turned {
-    if let Some(why) = why {
-        tell(worker, asked, why, record);
-    }
-    match on_unauthenticated {
-        OnUnauthenticated::Auto => {}
-        OnUnauthenticated::Unauthorized => {
-            let policy = &asked.entry.policy;
-            let answer =
-                why.map_or_else(|| Answer::unauthenticated(policy), |why| why.answer(policy));
-            return Turned::Fault(answer.into());
-        }
-    }
-    let authority = authority(asked.request);
-    let request = asked.login(&authority);
-    let logins = &asked.view.snapshot.logins;
-    match logins
-        .turn_away(&asked.entry.policy, &request, why, asked.kill, asked.now)
-        .await
-    {
-        TurnedAway::Page(response) => Turned::Page(Box::new(response)),
-        TurnedAway::Answer(answer) => Turned::Fault(answer.into()),
-    }
-}
-
-fn turned(why: &AuthError, asked: &Asked<'_>) -> Turned {
-    Turned::Fault(why.answer(&asked.entry.policy).into())
-}
-
-/// Counts and logs a credential that was not honoured.
-fn tell(worker: &Worker, asked: &Asked<'_>, why: &AuthError, record: &mut Record) {
-    let (provider, class, attempt) = match why {
-        AuthError::Refused {
-            refusal,
-            provider,
-            class,
-        } => (provider.as_ref(), *class, Attempt::Rejected(*refusal)),
-        AuthError::Forbidden {
-            refusal,
-            provider,
-            class,
-        } => (Some(provider), Some(*class), Attempt::Rejected(*refusal)),
-        AuthError::Unavailable {
-            outage,
-            provider,
-            class,
-            ..
-        } => (provider.as_ref(), *class, Attempt::Unavailable(*outage)),
-        AuthError::Closed => return,
-    };
-    record.refused = Some((provider.cloned(), class, attempt));
-    let metrics = &asked.view.metrics;
-    let place = provider.and_then(|provider| metrics.names().provider(provider));
-    if let (Some(place), Some(class)) = (place, class) {
-        metrics.attempt(
-            AppIndex(asked.app),
-            place,
-            Flow::from(class),
-            attempt,
-            Duration::ZERO,
-        );
-    }
-    let decision = match (attempt, provider) {
-        (Attempt::Rejected(reason), provider) => Decision::Refused {
-            reason,
-            provider,
-            credential: class,
-        },
-        (Attempt::Unavailable(reason), Some(provider)) => Decision::Unavailable {
-            reason,
-            provider,
-            credential: class,
-        },
-        (Attempt::Unavailable(_) | Attempt::Success | Attempt::Abandoned, _) => return,
-    };
-    worker.decisions.write(&DecisionRecord {
-        at: asked.now,
-        request_id: Some(record.request_id.as_str()),
-        trace: Some(&record.trace),
-        app: Some(asked.entry.policy.app()),
-        subject: None,
-        client: None,
-        revision: &asked.view.snapshot.revision,
-        decision,
-    });
 }

@@ -19,6 +19,7 @@ mod service;
 pub(crate) mod settings;
 mod snapshot;
 pub(crate) mod tls;
+mod turned_away;
 pub(crate) mod upgrade;
 pub(crate) mod upstream;
 pub(crate) mod upstream_head;

@@ -251,3 +251,20 @@ impl<B> Slot<B> {
         });
     }
 }
+
+/// A request that has been counted in and has no lease yet that would count it out.
+pub(super) struct Entered<'a, B>(pub(super) Option<&'a Rc<Group<B>>>);
+
+impl<B> Entered<'_, B> {
+    pub(super) fn hand_over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<B> Drop for Entered<'_, B> {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            group.leave();
+        }
+    }
+}

@@ -24,6 +24,7 @@ use crate::proxy::upstream::answer::AnswerFault;
 use crate::proxy::upstream::connect;
 use crate::proxy::upstream::connect::ConnectError;
 use crate::proxy::upstream::connect::Speak;
+use crate::proxy::upstream::group::Entered;
 use crate::proxy::upstream::group::Group;
 use crate::proxy::upstream::group::Ready;
 use crate::proxy::upstream::group::Slot;
@@ -359,23 +360,6 @@ async fn somewhere<'t, B, T>(
         }
     }
     Err(last)
-}
-
-/// A request that has been counted in and has no lease yet that would count it out.
-struct Entered<'a, B>(Option<&'a Rc<Group<B>>>);
-
-impl<B> Entered<'_, B> {
-    fn hand_over(mut self) {
-        self.0 = None;
-    }
-}
-
-impl<B> Drop for Entered<'_, B> {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            group.leave();
-        }
-    }
 }
 
 fn write<B: Body<Data = Bytes> + Unpin>(
