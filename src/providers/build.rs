@@ -343,16 +343,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_provider_asks_nothing_any_more() {
-        let idp = Idp::start().await;
-        let settings = idp.jwt(settings::Keys::Url(idp.fake.url(KEYS)));
-        let all = build(&[settings], None, &Deps::for_test()).unwrap();
-        until(|| !idp.fake.seen(KEYS).is_empty()).await;
-        drop(all);
-        crate::providers::fixture::pass(std::time::Duration::from_secs(3_600)).await;
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
+        let (gone, kept) = (Idp::start().await, Idp::start().await);
+        let one = |idp: &Idp| {
+            let settings = idp.jwt(settings::Keys::Url(idp.fake.url(KEYS)));
+            build(&[settings], None, &Deps::for_test()).unwrap()
+        };
+        let fetches = |idp: &Idp| idp.fake.seen(KEYS).len();
+        let (dropped, live) = (one(&gone), one(&kept));
+        for all in [&dropped, &live] {
+            until(|| all.iter().all(|provider| provider.health().usable)).await;
         }
-        assert_eq!(idp.fake.seen(KEYS).len(), 1);
+        drop(dropped);
+        // The one that lives shows when the other would have asked again.
+        while fetches(&kept) < 4 {
+            crate::providers::fixture::pass(std::time::Duration::from_secs(60)).await;
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(fetches(&gone), 1);
     }
 
     #[tokio::test]

@@ -119,7 +119,7 @@ impl Remote {
             rounds: watch::Sender::new(Round::default()),
             waiting: Semaphore::new(MAX_WAITING),
             // Metadata and keys may both have to be fetched.
-            patience: client.timeout() * 2,
+            patience: client.timeout().saturating_mul(2),
         });
         let task = Task {
             provider: provider.clone(),
@@ -367,4 +367,45 @@ fn lifetime(headers: &HeaderMap) -> Option<Duration> {
             is_max_age.then(|| value.trim_ascii().trim_matches('"').parse().ok())?
         })?;
     Some(Duration::from_secs(seconds).clamp(MIN_REFRESH, MAX_REFRESH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    fn of(value: &[u8]) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        let value = HeaderValue::from_bytes(value).ok()?;
+        headers.insert(header::CACHE_CONTROL, value);
+        lifetime(&headers)
+    }
+
+    #[test]
+    fn the_provider_may_choose_between_a_minute_and_a_day() {
+        let seconds = Duration::from_secs;
+        assert_eq!(of(b"public, Max-Age=3600"), Some(seconds(3_600)));
+        assert_eq!(of(b"max-age=\"900\""), Some(seconds(900)));
+        assert_eq!(of(b"max-age=0"), Some(MIN_REFRESH));
+        assert_eq!(of(b"max-age=18446744073709551615"), Some(MAX_REFRESH));
+        for none in [
+            "no-cache",
+            "max-age",
+            "max-age=",
+            "max-age=-1",
+            "s-maxage=5",
+        ] {
+            assert_eq!(of(none.as_bytes()), None, "{none}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_breaks_the_bounds(value in proptest::collection::vec(any::<u8>(), 0..60)) {
+            if let Some(lifetime) = of(&value) {
+                prop_assert!((MIN_REFRESH..=MAX_REFRESH).contains(&lifetime));
+            }
+        }
+    }
 }

@@ -259,3 +259,80 @@ pub(in crate::providers) fn read(answer: &Answer, issuer: &Issuer) -> Result<Met
             == Some(&Value::Bool(true)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderMap;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn answer(body: &[u8]) -> Answer {
+        Answer {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: body.to_vec().into(),
+        }
+    }
+
+    fn metadata(issuer: &str, jwks_uri: &str) -> Result<Metadata, String> {
+        let document = json!({ "issuer": issuer, "jwks_uri": jwks_uri });
+        read(
+            &answer(document.to_string().as_bytes()),
+            &Issuer::new(issuer),
+        )
+    }
+
+    #[test]
+    fn the_path_of_the_metadata_follows_the_issuer() {
+        let address = |issuer: &str| address(&Issuer::new(issuer)).map(|a| a.to_string());
+        let expected = "https://id.example/realms/new/.well-known/openid-configuration".to_owned();
+        assert_eq!(
+            address("https://id.example/realms/new").as_ref(),
+            Ok(&expected)
+        );
+        assert_eq!(
+            address("https://id.example/realms/new/").as_ref(),
+            Ok(&expected)
+        );
+        for issuer in [
+            "https://id.example/?a=b",
+            "https://id.example/#a",
+            "urn:a",
+            "http://id.example",
+        ] {
+            assert!(address(issuer).is_err(), "{issuer}");
+        }
+    }
+
+    #[test]
+    fn a_provider_elsewhere_does_not_send_us_to_this_machine() {
+        assert!(metadata("https://id.example", "https://id.example/keys").is_ok());
+        assert!(metadata("https://id.example", "https://keys.example/keys").is_ok());
+        for inside in [
+            "http://127.0.0.1:9901/metrics",
+            "https://localhost/keys",
+            "https://[::1]/keys",
+        ] {
+            assert!(metadata("https://id.example", inside).is_err(), "{inside}");
+        }
+        assert!(metadata("http://127.0.0.1:8180", "http://127.0.0.1:8180/keys").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_to_an_end(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(read(&answer(&body), &Issuer::new("https://id.example")).is_err());
+        }
+
+        /// Whatever is taken as an endpoint can be asked without telling everybody.
+        #[test]
+        fn an_endpoint_is_secure_or_none(uri in "[ -~]{0,40}") {
+            if let Ok(read) = metadata("https://id.example", &uri) {
+                let endpoint = read.jwks_uri.unwrap();
+                prop_assert_eq!(endpoint.uri().scheme_str(), Some("https"));
+                prop_assert!(!endpoint.is_loopback());
+            }
+        }
+    }
+}

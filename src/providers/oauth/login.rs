@@ -173,7 +173,9 @@ fn read(answer: &Answer) -> Result<Tokens, ProviderError> {
     let document: Map<String, Value> =
         serde_json::from_slice(&answer.body).or(Err(Outage::Malformed))?;
     if answer.status != StatusCode::OK {
+        // RFC 6749 §5.2: an error has a 4xx. What else there is, such as a redirect, says nothing of anybody.
         let error = document.get("error").and_then(Value::as_str);
+        let error = error.filter(|_| answer.status.is_client_error());
         return Err(error.map_or_else(|| Outage::Malformed.into(), judge_error));
     }
     let text = |name: &str| match document.get(name) {
@@ -202,5 +204,47 @@ fn judge_error(error: &str) -> ProviderError {
             Refusal::Policy.into()
         }
         _ => Refusal::BadCredentials.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderMap;
+    use proptest::prelude::*;
+
+    fn answer(status: u16, body: &[u8]) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: body.to_vec().into(),
+        }
+    }
+
+    #[test]
+    fn only_a_4xx_says_something_of_a_code() {
+        let error = br#"{"error":"invalid_grant"}"#;
+        let refused = read(&answer(400, error)).unwrap_err();
+        assert_eq!(refused, Refusal::BadCredentials.into());
+        for status in [201, 204, 302, 307] {
+            let failed = read(&answer(status, error)).unwrap_err();
+            assert_eq!(failed, Outage::Malformed.into(), "{status}");
+        }
+    }
+
+    proptest! {
+        /// Bytes that are no JSON object judge nobody, whatever the status.
+        #[test]
+        fn garbage_is_never_a_judgement(status in 200_u16..500, body in proptest::collection::vec(any::<u8>(), 0..60)) {
+            prop_assume!(serde_json::from_slice::<Map<String, Value>>(&body).is_err());
+            prop_assert_eq!(read(&answer(status, &body)).unwrap_err(), Outage::Malformed.into());
+        }
+
+        /// Without 200 there are no tokens.
+        #[test]
+        fn an_error_hands_out_nothing(status in 201_u16..500, error in ".{0,30}") {
+            let body = serde_json::json!({ "error": error, "id_token": "a.b.c" }).to_string();
+            prop_assert!(read(&answer(status, body.as_bytes())).is_err());
+        }
     }
 }
