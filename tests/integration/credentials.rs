@@ -153,6 +153,7 @@ async fn nothing_presented_is_401_for_a_program_and_a_redirect_for_a_navigation(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_withdrawn_key_stops_counting_even_for_a_cached_token() {
     let (_old, new, _upstream, proxy) = stage().await;
+    proxy.settled().await;
     let token = bearer(&new.token("alice"));
     assert_eq!(
         request(proxy.address, "GET", "/", &[("Authorization", &token)], b"")
@@ -180,6 +181,7 @@ async fn a_withdrawn_key_stops_counting_even_for_a_cached_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn known_keys_keep_working_while_the_provider_is_away() {
     let (_old, new, _upstream, proxy) = stage().await;
+    proxy.settled().await;
     let token = bearer(&new.token("alice"));
     assert_eq!(
         request(proxy.address, "GET", "/", &[("Authorization", &token)], b"")

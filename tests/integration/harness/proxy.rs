@@ -85,10 +85,29 @@ impl Proxy {
 
     /// Replaces the configuration file, as an editor does: written beside it and renamed over it.
     pub(crate) fn edit(&self, yaml: &str) {
-        let beside = self.dir.path().join("authferry.yaml.new");
-        let path = write(self.dir.path(), yaml);
-        std::fs::copy(&path, &beside).unwrap();
-        std::fs::rename(&beside, &path).unwrap();
+        let beside = self.dir.path().join("beside");
+        std::fs::create_dir_all(&beside).unwrap();
+        let text = std::fs::read_to_string(write(&beside, yaml)).unwrap();
+        let text = text.replace(
+            &beside.display().to_string(),
+            &self.dir.path().display().to_string(),
+        );
+        let new = beside.join("authferry.yaml");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, self.dir.path().join("authferry.yaml")).unwrap();
+    }
+
+    /// Waits until every provider can judge.
+    pub(crate) async fn settled(&self) {
+        let start = tokio::time::Instant::now();
+        while client::get(self.admin, "/-/ready")
+            .await
+            .text()
+            .contains("\"usable\":false")
+        {
+            assert!(start.elapsed() < PATIENCE, "a provider stays degraded");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     /// Where the proxy's files are.
