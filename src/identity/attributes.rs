@@ -24,6 +24,41 @@ pub fn attributes(claims: &ClaimMap, mapping: &[(Box<str>, ClaimPath)]) -> Claim
     found
 }
 
+/// The domain of an e-mail address: `None` unless it is one address, with exactly one `@`, of at most 254 bytes (RFC 5321
+/// §4.5.3.1.3), and without anything that ends or separates addresses elsewhere.
+pub fn email_domain(address: &str) -> Option<&str> {
+    let (local, domain) = address.split_once('@')?;
+    let local_is_good = !local.is_empty()
+        && local
+            .chars()
+            .all(|c| !c.is_control() && !c.is_whitespace() && !r#"@,;:<>()[]\""#.contains(c));
+    let domain_is_good = domain.split('.').all(|label| {
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    });
+    (address.len() <= 254 && local_is_good && domain_is_good).then_some(domain)
+}
+
+/// Takes the attribute `email` away unless somebody answers for the address: `email_verified` is the JSON value `true`
+/// (OpenID Connect Core 1.0 §5.1), or the provider is authoritative for its domain. Applications know accounts by their
+/// address: one that anybody can enter into a profile is an account that anybody can take.
+pub fn drop_unproven_email(attributes: &mut ClaimMap, authoritative: &[Box<str>]) {
+    let proven = attributes
+        .text("email")
+        .and_then(email_domain)
+        .is_some_and(|domain| {
+            attributes.flag("email_verified")
+                || authoritative
+                    .iter()
+                    .any(|owned| owned.eq_ignore_ascii_case(domain))
+        });
+    if !proven {
+        attributes.remove("email");
+    }
+}
+
 /// Whether the token says that the person's groups stand elsewhere: too many for the token.
 ///
 /// Entra ID then sends a distributed claim (OpenID Connect Core 1.0 §5.6.2: `_claim_names` with the member `groups`) or
@@ -114,6 +149,64 @@ mod tests {
         let claims = claims(json!({ "sub": "f81d" }));
         let found = attributes(&claims, &mapping(&[("subject", "legacy_uid")]));
         assert_eq!(found, ClaimMap::default());
+    }
+
+    #[test]
+    fn an_address_is_kept_only_if_somebody_answers_for_it() {
+        let kept = |email: Value, verified: Value, owned: &[&str]| {
+            let mut found =
+                claims(json!({ "email": email, "email_verified": verified, "name": "A" }));
+            let owned: Vec<Box<str>> = owned.iter().map(|domain| (*domain).into()).collect();
+            drop_unproven_email(&mut found, &owned);
+            assert_eq!(found.text("name"), Some("A"));
+            found.member("email").is_some()
+        };
+        let alice = || json!("alice@corp.test");
+        assert!(kept(alice(), json!(true), &[]));
+        assert!(kept(alice(), json!(null), &["Corp.test"]));
+        for verified in [
+            json!("true"),
+            json!(1),
+            json!([true]),
+            json!({}),
+            json!(null),
+            json!(false),
+        ] {
+            assert!(!kept(alice(), verified.clone(), &[]), "{verified}");
+            assert!(
+                !kept(alice(), verified.clone(), &["test", "evilcorp.test"]),
+                "{verified}"
+            );
+        }
+        for malformed in [
+            "alice@corp.test@evil.test",
+            "evil@evil.test@corp.test",
+            "@corp.test",
+            "alice@",
+            "corp.test",
+            "",
+            "a@corp.test,b@evil.test",
+            "a@corp.test\r\nb@evil.test",
+            "a @corp.test",
+            "<a@corp.test>",
+            "a@corp..test",
+            "a@.corp.test",
+            "a@corp.test.",
+            "a@corp.test ",
+            "a\u{0}@corp.test",
+            "a@c\u{43e}rp.test",
+        ] {
+            assert!(
+                !kept(json!(malformed), json!(true), &["corp.test"]),
+                "{malformed:?}"
+            );
+        }
+        assert!(!kept(json!(["alice@corp.test"]), json!(true), &[]));
+        assert!(!kept(
+            json!(format!("{}@corp.test", "a".repeat(250))),
+            json!(true),
+            &[]
+        ));
     }
 
     #[test]

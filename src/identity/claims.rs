@@ -32,6 +32,11 @@ impl ClaimMap {
         self.0.insert(name.to_owned(), value);
     }
 
+    /// Takes a member away.
+    pub fn remove(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
     /// All members.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))

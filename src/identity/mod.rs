@@ -13,6 +13,8 @@ mod template;
 
 pub use attributes::NotAList;
 pub use attributes::attributes;
+pub use attributes::drop_unproven_email;
+pub use attributes::email_domain;
 pub use attributes::groups_overage;
 pub use canonical::Normalise;
 pub use canonical::NotCanonical;

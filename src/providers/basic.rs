@@ -191,6 +191,7 @@ mod tests {
                 ("subject".into(), ClaimPath::parse("username").unwrap()),
                 ("groups".into(), ClaimPath::parse("groups").unwrap()),
             ],
+            email_domains: Vec::new(),
             assurance: Assurance {
                 fixed: Some("pwd".into()),
                 ..Assurance::default()

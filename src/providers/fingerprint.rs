@@ -89,6 +89,7 @@ fn settings(hash: &mut Digest, settings: &Settings) {
         id,
         owns: owned,
         claims,
+        email_domains,
         assurance,
         client: bounds,
         kind: what,
@@ -100,6 +101,7 @@ fn settings(hash: &mut Digest, settings: &Settings) {
             .iter()
             .flat_map(|(name, path)| [&**name, path.as_str()]),
     );
+    hash.list(email_domains.iter().map(|domain| &**domain));
     let settings::Assurance { fixed, claim, map } = assurance;
     hash.optional(fixed.as_deref())
         .optional(claim.as_ref().map(ClaimPath::as_str))

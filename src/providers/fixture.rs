@@ -191,6 +191,7 @@ pub(super) fn settings(id: &str, owns: Owns, kind: KindSettings) -> Settings {
             ("email".into(), path("mail")),
             ("groups".into(), path("groups")),
         ],
+        email_domains: vec!["corp.example".into()],
         assurance: settings::Assurance {
             fixed: None,
             claim: Some(path("acr")),

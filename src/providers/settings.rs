@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) owns: Owns,
     /// Which of its claims become which of our attributes, in this order.
     pub(crate) claims: Vec<(Box<str>, ClaimPath)>,
+    /// Domains of which it may say that an address belongs to the person, verified or not.
+    pub(crate) email_domains: Vec<Box<str>>,
     /// How its assurance is read.
     pub(crate) assurance: Assurance,
     /// Bounds on our calls to it.

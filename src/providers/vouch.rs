@@ -15,6 +15,7 @@ use crate::identity::Refusal;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
 use crate::identity::attributes;
+use crate::identity::drop_unproven_email;
 use crate::identity::groups_overage;
 use crate::providers::Authenticated;
 use crate::providers::settings::Assurance;
@@ -26,6 +27,7 @@ pub(super) struct Voucher {
     provider: ProviderId,
     issuer: Issuer,
     claims: Vec<(Box<str>, ClaimPath)>,
+    email_domains: Vec<Box<str>>,
     assurance: Assurance,
 }
 
@@ -36,6 +38,7 @@ impl Voucher {
             provider: settings.id.clone(),
             issuer: issuer.clone(),
             claims: settings.claims.clone(),
+            email_domains: settings.email_domains.clone(),
             assurance: settings.assurance.clone(),
         }
     }
@@ -60,13 +63,15 @@ impl Voucher {
         if groups_overage(claims) && self.claims.iter().any(|(name, _)| &**name == "groups") {
             return Err(Refusal::Policy);
         }
+        let mut attributes = attributes(claims, &self.claims);
+        drop_unproven_email(&mut attributes, &self.email_domains);
         let identity = Identity {
             provider: self.provider.clone(),
             key: SubjectKey {
                 issuer: self.issuer.clone(),
                 subject,
             },
-            attributes: Arc::new(attributes(claims, &self.claims)),
+            attributes: Arc::new(attributes),
             client_id: claims
                 .text("client_id")
                 .or_else(|| claims.text("azp"))

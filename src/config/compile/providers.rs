@@ -141,13 +141,13 @@ fn provider(
         provider: id.clone(),
         claims: mapping.clone(),
         authoritative,
-        email_domains,
+        email_domains: email_domains.clone(),
         partial: common.claims.get().is_none() && !common.claims.is_absent(),
     };
     let owns = kind.as_ref().map(|kind| (kind.owns.clone(), kind.mark));
     let settings = kind.map(|kind| {
         client.timeout = kind.timeout.unwrap_or(client.timeout);
-        settings(id, kind, mapping, assurance, client)
+        settings(id, kind, mapping, email_domains, assurance, client)
     });
     let provider = Provider {
         name: name.clone(),
@@ -163,6 +163,7 @@ fn settings(
     id: ProviderId,
     kind: Kind,
     claims: Vec<(Box<str>, ClaimPath)>,
+    email_domains: Vec<Box<str>>,
     assurance: Assurance,
     client: Client,
 ) -> Settings {
@@ -170,6 +171,7 @@ fn settings(
         id,
         owns: kind.owns,
         claims,
+        email_domains,
         assurance,
         client,
         kind: kind.settings,

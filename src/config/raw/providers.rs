@@ -271,7 +271,7 @@ mappings! {
     RawAuthoritative {
         /// Attributes, by our name or by the name of the claim they come from.
         claims: List<At<String>>,
-        /// Domains of which it may say that an address belongs to the person, verified or not.
+        /// Domains of which it may say that an address belongs to the person, verified or not. An address in another domain becomes the attribute `email` only where `email_verified` is the JSON value `true`.
         email_domains: List<At<String>>,
     }
 
@@ -287,7 +287,7 @@ mappings! {
 
     /// Bounds on our calls to a provider.
     RawClientLimits {
-        /// For one call, from first try to last byte. Default `10s`.
+        /// For one call, from first try to last byte. Metadata, key sets and introspection get `5s` at most, because requests wait for them. Default `10s`.
         timeout: At<Span>,
         /// Calls under way at once. Default `64`.
         max_inflight: At<Whole>,
