@@ -1,6 +1,7 @@
 //! One call and its answer, before and after the wire.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -22,6 +23,17 @@ pub(super) const fn limit(operation: Operation) -> usize {
         Operation::Keys | Operation::Health => 512 * 1024,
         Operation::Discovery | Operation::Token => 256 * 1024,
         Operation::Introspect | Operation::Probe => 64 * 1024,
+    }
+}
+
+/// The longest that a question may take, whatever the configuration allows: `None` where only that counts. Requests wait
+/// for these answers.
+pub(super) const fn longest(operation: Operation) -> Option<Duration> {
+    match operation {
+        Operation::Keys | Operation::Discovery | Operation::Introspect => {
+            Some(Duration::from_secs(5))
+        }
+        Operation::Health | Operation::Token | Operation::Probe => None,
     }
 }
 
@@ -47,6 +59,12 @@ impl Call {
             body: Bytes::new(),
             repeatable: true,
         }
+    }
+
+    /// Not tried again, whatever comes of it.
+    pub(in crate::providers) const fn once(mut self) -> Self {
+        self.repeatable = false;
+        self
     }
 
     /// A POST of a form. It is made once, unless [`Self::repeatable`] says that a second one does no harm.

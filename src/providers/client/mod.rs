@@ -199,7 +199,9 @@ impl Client {
 
     /// One call: tries until there is an answer, the tries are used up or the time is over.
     async fn exchange(&self, call: &Call, began: Instant) -> Result<Answer, Failure> {
-        let deadline = began + self.settings.timeout;
+        let asked = self.settings.timeout;
+        let most = call::longest(call.operation).map_or(asked, |most| most.min(asked));
+        let deadline = began + most;
         let _room = self.enter(deadline).await?;
         let mut tries = 0;
         loop {
@@ -481,22 +483,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_provider_is_given_up_after_the_time_of_the_whole_call() {
-        let fake = Fake::start().await;
-        fake.always("/a", Reply::Hang);
-        let client = client(settings());
-        // The clock is stopped once the question has arrived: from here only its time can end the call.
-        let began = Instant::now();
-        let url = fake.url("/a");
-        let call = get(&client, &url);
-        let stop = async {
-            while fake.seen("/a").is_empty() {
-                tokio::task::yield_now().await;
-            }
-            tokio::time::pause();
-        };
-        let (refused, ()) = tokio::join!(call, stop);
-        assert_eq!(refused.unwrap_err(), unavailable(Outage::Timeout));
-        assert!(Duration::from_secs(10) <= began.elapsed());
+        // Requests wait for the answer of an introspection; a login may take what the configuration allows.
+        for (operation, seconds) in [(Operation::Introspect, 5), (Operation::Token, 10)] {
+            let fake = Fake::start().await;
+            fake.always("/a", Reply::Hang);
+            let client = client(settings());
+            let call = Call::get(operation, &endpoint(&fake.url("/a")));
+            // The clock is stopped once the question has arrived: from here only its time can end the call.
+            let began = Instant::now();
+            let stop = async {
+                while fake.seen("/a").is_empty() {
+                    tokio::task::yield_now().await;
+                }
+                tokio::time::pause();
+            };
+            let (refused, ()) = tokio::join!(client.call(&call, Ok), stop);
+            assert_eq!(refused.unwrap_err(), unavailable(Outage::Timeout));
+            let took = began.elapsed();
+            tokio::time::resume();
+            let limit = Duration::from_secs(seconds);
+            assert!(
+                limit <= took && took < limit + Duration::from_secs(1),
+                "{operation:?}: {took:?}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! a token decide where keys come from, or how often they are fetched.
 
 mod disk;
+mod gate;
 mod remote;
 mod source;
 

@@ -35,14 +35,12 @@ use crate::providers::client::Call;
 use crate::providers::client::Client;
 use crate::providers::client::Endpoint;
 use crate::providers::keys::disk::DiskCopy;
+use crate::providers::keys::gate::Gate;
 use crate::providers::keys::source::Source;
 use crate::providers::settings;
 use crate::telemetry::metrics::Operation;
 use crate::token::KeySet;
 use crate::token::SkippedKey;
-
-/// Between two fetches that unknown keys caused.
-const COOL_DOWN: Duration = Duration::from_secs(10);
 
 /// The shortest and longest time between two fetches that the provider may ask for (RFC 9111 §5.2.2.1).
 const MIN_REFRESH: Duration = Duration::from_secs(60);
@@ -87,13 +85,6 @@ struct Held {
 struct Round {
     finished: u64,
     succeeded: bool,
-}
-
-#[derive(Debug, Default)]
-struct Gate {
-    started: u64,
-    /// When an unknown key last caused a fetch, and the number of that fetch.
-    forced: Option<(Instant, u64)>,
 }
 
 impl Remote {
@@ -146,9 +137,9 @@ impl Remote {
 
     /// See [`super::Keys::settled`].
     pub(super) fn settled(&self) -> Option<ProviderError> {
-        let (at, number) = self.shared.gate().forced?;
+        let number = self.shared.gate().speaks(Instant::now())?;
         let round = *self.shared.rounds.borrow();
-        (at.elapsed() < COOL_DOWN && number <= round.finished).then(|| round.verdict())
+        (number <= round.finished).then(|| round.verdict())
     }
 
     /// See [`super::Keys::fetch`].
@@ -187,18 +178,11 @@ impl Round {
 impl Shared {
     /// Asks for a fetch that begins after now, and says its number; within the cool-down, that of the last one asked for.
     fn ask(&self) -> u64 {
-        let now = Instant::now();
-        let mut gate = self.gate();
         let finished = self.rounds.borrow().finished;
-        let (at, number) = gate.forced.unwrap_or((now, 0));
-        let under_way = finished < number;
-        let cooling = gate.forced.is_some() && now.saturating_duration_since(at) < COOL_DOWN;
-        if under_way || cooling {
-            return number;
+        let (number, begins) = self.gate().ask(finished, Instant::now());
+        if begins {
+            self.wanted.notify_one();
         }
-        let number = gate.started + 1;
-        gate.forced = Some((now, number));
-        self.wanted.notify_one();
         number
     }
 
@@ -239,8 +223,12 @@ impl Task {
                 () = self.shared.wanted.notified() => {}
                 () = self.source.moved(asked.as_ref()) => {}
             }
-            self.shared.gate().started += 1;
+            let closed = self.shared.gate().closed_until(Instant::now());
+            if let Some(until) = closed {
+                sleep_until(until).await;
+            }
             asked = self.source.known().await;
+            self.shared.gate().begin(asked.is_some(), Instant::now());
             let fetched = self.fetch(asked.as_ref()).await;
             let wait = match &fetched {
                 Ok(wait) => *wait,
@@ -260,7 +248,8 @@ impl Task {
     /// Fetches once, and says when to fetch again.
     async fn fetch(&self, endpoint: Option<&Endpoint>) -> Result<Duration, ProviderError> {
         let endpoint = endpoint.ok_or(Outage::KeysUnavailable)?;
-        let call = Call::get(Operation::Keys, endpoint);
+        // Trying again is this task's own business: it alone knows how often the provider may be asked.
+        let call = Call::get(Operation::Keys, endpoint).once();
         let fetched = self.client.call(&call, |answer| self.read(&answer)).await?;
         let refresh = fetched.lifetime.unwrap_or(self.refresh);
         let now = self.deps.clock.now();
