@@ -1,6 +1,7 @@
 //! Proof that a provider vouched for an identity.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::UnixTime;
 use crate::identity::Identity;
@@ -13,6 +14,7 @@ use crate::identity::Identity;
 pub(crate) struct Authenticated {
     identity: Arc<Identity>,
     expires: UnixTime,
+    leeway: Duration,
 }
 
 impl Authenticated {
@@ -20,7 +22,14 @@ impl Authenticated {
         Self {
             identity: Arc::new(identity),
             expires,
+            leeway: Duration::ZERO,
         }
+    }
+
+    /// A proof from a token that was judged with this much tolerance for the difference of clocks.
+    pub(in crate::providers) const fn with_leeway(mut self, leeway: Duration) -> Self {
+        self.leeway = leeway;
+        self
     }
 
     /// A proof for tests of other modules.
@@ -34,7 +43,13 @@ impl Authenticated {
         &self.identity
     }
 
-    /// Until when the proof may be used: the credential's own end, or the longest time its owner allows it to be kept.
+    /// Whether the proof is over. A token within the leeway is still good when it is presented (RFC 7519 §4.1.4), though
+    /// nothing is kept because of it.
+    pub(crate) fn is_over(&self, now: UnixTime) -> bool {
+        self.expires + self.leeway <= now
+    }
+
+    /// Until when the proof may be kept: the credential's own end, or the longest time its owner allows.
     pub(crate) const fn expires(&self) -> UnixTime {
         self.expires
     }

@@ -174,7 +174,7 @@ impl SignedTokens {
         let vouched = self
             .voucher
             .vouch(subject.as_str(), verified.claims(), verified.expires());
-        Ok(vouched?)
+        Ok(vouched?.with_leeway(self.policy.leeway))
     }
 }
 
@@ -270,6 +270,18 @@ mod tests {
             refused(Refusal::Unsupported)
         );
         assert_eq!(fetches(&idp), 1);
+    }
+
+    #[tokio::test]
+    async fn a_token_within_the_leeway_is_not_over_and_nothing_is_kept_because_of_it() {
+        let idp = Idp::start().await;
+        let provider = ready(&by_url(&idp), &Deps::for_test()).await;
+        let ended = NOW.as_secs() - 29;
+        let token = idp.access_token(&idp.key, &json!({ "iat": ended - 60, "exp": ended }));
+        let proof = judge(&*provider, &token, NOW).await.unwrap();
+        assert!(!proof.is_over(NOW));
+        assert!(proof.is_over(NOW + Duration::from_secs(1)));
+        assert!(proof.expires() < NOW);
     }
 
     #[tokio::test]

@@ -181,7 +181,7 @@ impl Gate {
             error!(provider = %provider, "A provider vouched for somebody else's account; refused.");
             return Err(AuthError::refused(Refusal::Policy, provider, class));
         }
-        if proof.expires() <= asked.now {
+        if proof.is_over(asked.now) {
             return Err(AuthError::refused(Refusal::Expired, provider, class));
         }
         let canonical = self
