@@ -199,6 +199,7 @@ const fn helps_to_sign_in(refusal: Refusal) -> bool {
         Refusal::Disabled
         | Refusal::Locked
         | Refusal::Policy
+        | Refusal::IdentityHeaderTooLarge
         | Refusal::NoLink
         | Refusal::LinkConflict
         | Refusal::Ambiguous => false,

@@ -39,6 +39,9 @@ pub enum Refusal {
     /// The owner's policy, or this route's `require`, says no.
     #[error("policy")]
     Policy,
+    /// What is known of the person does not fit into the identity headers; it is not cut.
+    #[error("identity_header_too_large")]
+    IdentityHeaderTooLarge,
     /// The person has no partner at the other provider.
     #[error("no_link")]
     NoLink,
@@ -98,6 +101,30 @@ pub enum Outage {
 }
 
 impl Refusal {
+    /// Every refusal, in the order of declaration.
+    pub const ALL: [Self; 20] = [
+        Self::BadCredentials,
+        Self::Expired,
+        Self::BadSignature,
+        Self::WrongIssuer,
+        Self::WrongAudience,
+        Self::Inactive,
+        Self::Revoked,
+        Self::Disabled,
+        Self::Locked,
+        Self::MfaRequired,
+        Self::Policy,
+        Self::IdentityHeaderTooLarge,
+        Self::NoLink,
+        Self::LinkConflict,
+        Self::PopFailed,
+        Self::Replay,
+        Self::NotAccepted,
+        Self::Quarantined,
+        Self::Ambiguous,
+        Self::Unsupported,
+    ];
+
     /// The label value.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -112,6 +139,7 @@ impl Refusal {
             Self::Locked => "locked",
             Self::MfaRequired => "mfa_required",
             Self::Policy => "policy",
+            Self::IdentityHeaderTooLarge => "identity_header_too_large",
             Self::NoLink => "no_link",
             Self::LinkConflict => "link_conflict",
             Self::PopFailed => "pop_failed",

@@ -17,6 +17,7 @@ use crate::clock::UnixTime;
 use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::proxy::canonical::CanonicalRequest;
+use crate::proxy::identity_headers::HeaderDenial;
 use crate::proxy::identity_headers::IdentityHeaders;
 use crate::proxy::record::Record;
 use crate::proxy::respond::Fault;
@@ -231,8 +232,8 @@ async fn reach(
         )
         .await?;
     let limits = &snapshot.server.limits;
-    let denied = |_| AuthError::Forbidden {
-        refusal: Refusal::Policy,
+    let denied = |denial: HeaderDenial| AuthError::Forbidden {
+        refusal: denial.refusal(),
         provider: admitted.provider().clone(),
         class: admitted.class(),
     };

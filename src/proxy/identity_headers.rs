@@ -8,6 +8,7 @@ use http::HeaderValue;
 
 use crate::auth::Admitted;
 use crate::identity::HeaderScope;
+use crate::identity::Refusal;
 use crate::identity::RenderError;
 use crate::identity::Scope;
 use crate::proxy::settings::HeaderRule;
@@ -33,6 +34,20 @@ pub(crate) enum HeaderDenial {
     /// All headers together exceed the budget. Nothing is cut: a cut list may lose the group that denies.
     #[error("identity_header_too_large")]
     TooLarge,
+}
+
+impl HeaderDenial {
+    /// The word for the decision log and the metrics.
+    pub(crate) const fn refusal(&self) -> Refusal {
+        match self {
+            Self::TooLarge
+            | Self::NotRepresentable {
+                reason: RenderError::TooLong,
+                ..
+            } => Refusal::IdentityHeaderTooLarge,
+            Self::NotRepresentable { .. } => Refusal::Policy,
+        }
+    }
 }
 
 impl IdentityHeaders {
@@ -221,6 +236,8 @@ mod tests {
             HeaderValue::from_static("e.y.J"),
             exact,
         );
-        assert_eq!(token.unwrap_err(), HeaderDenial::TooLarge);
+        let token = token.unwrap_err();
+        assert_eq!(token, HeaderDenial::TooLarge);
+        assert_eq!(token.refusal().as_str(), "identity_header_too_large");
     }
 }

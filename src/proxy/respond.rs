@@ -14,7 +14,6 @@ use http::StatusCode;
 use http::header;
 
 use crate::proxy::client_body::ClientBodyError;
-use crate::proxy::identity_headers::HeaderDenial;
 use crate::proxy::upgrade::HandshakeError;
 use crate::proxy::upstream::SendError;
 use crate::proxy::upstream_head::HeadError;
@@ -205,14 +204,6 @@ impl From<HandshakeError> for Fault {
         match error {
             HandshakeError::Malformed => Self::BadRequest,
             HandshakeError::Version => Self::WebSocketVersion,
-        }
-    }
-}
-
-impl From<&HeaderDenial> for Fault {
-    fn from(denial: &HeaderDenial) -> Self {
-        match denial {
-            HeaderDenial::NotRepresentable { .. } | HeaderDenial::TooLarge => Self::Forbidden,
         }
     }
 }

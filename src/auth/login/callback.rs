@@ -290,6 +290,7 @@ fn failed(error: &ProviderError) -> NoSession {
                 Refusal::Disabled
                 | Refusal::Locked
                 | Refusal::Policy
+                | Refusal::IdentityHeaderTooLarge
                 | Refusal::MfaRequired
                 | Refusal::NoLink
                 | Refusal::LinkConflict

@@ -236,29 +236,6 @@ words! {
     }
 }
 
-/// Every refusal: the words that never stand among outages.
-const REFUSALS: &[Refusal] = &[
-    Refusal::BadCredentials,
-    Refusal::Expired,
-    Refusal::BadSignature,
-    Refusal::WrongIssuer,
-    Refusal::WrongAudience,
-    Refusal::Inactive,
-    Refusal::Revoked,
-    Refusal::Disabled,
-    Refusal::Locked,
-    Refusal::MfaRequired,
-    Refusal::Policy,
-    Refusal::NoLink,
-    Refusal::LinkConflict,
-    Refusal::PopFailed,
-    Refusal::Replay,
-    Refusal::NotAccepted,
-    Refusal::Quarantined,
-    Refusal::Ambiguous,
-    Refusal::Unsupported,
-];
-
 /// An outage. The names of refusals are known here, to say why they never stand in its place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outages(pub(crate) OutageWord);
@@ -266,7 +243,7 @@ pub(crate) struct Outages(pub(crate) OutageWord);
 impl Shape for Outages {
     fn read(node: &Node, report: &mut Report) -> Option<Self> {
         let text = &*scalar(node, "an outage", report)?.text;
-        if REFUSALS.iter().any(|refusal| refusal.as_str() == text) {
+        if Refusal::ALL.iter().any(|refusal| refusal.as_str() == text) {
             report
                 .error(node.mark, format!("`{text}` is a refusal: it never opens another door"))
                 .value(text)

@@ -16,28 +16,6 @@ pub(crate) enum Attempt {
     Abandoned,
 }
 
-const REFUSALS: [Refusal; 19] = [
-    Refusal::BadCredentials,
-    Refusal::Expired,
-    Refusal::BadSignature,
-    Refusal::WrongIssuer,
-    Refusal::WrongAudience,
-    Refusal::Inactive,
-    Refusal::Revoked,
-    Refusal::Disabled,
-    Refusal::Locked,
-    Refusal::MfaRequired,
-    Refusal::Policy,
-    Refusal::NoLink,
-    Refusal::LinkConflict,
-    Refusal::PopFailed,
-    Refusal::Replay,
-    Refusal::NotAccepted,
-    Refusal::Quarantined,
-    Refusal::Ambiguous,
-    Refusal::Unsupported,
-];
-
 const OUTAGES: [Outage; 9] = [
     Outage::Connect,
     Outage::Tls,
@@ -52,13 +30,13 @@ const OUTAGES: [Outage; 9] = [
 
 impl Attempt {
     /// How many different outcomes there are.
-    pub(crate) const COUNT: usize = 2 + REFUSALS.len() + OUTAGES.len();
+    pub(crate) const COUNT: usize = 2 + Refusal::ALL.len() + OUTAGES.len();
 
     /// Every outcome, in the order of [`Self::index`].
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         [Self::Success, Self::Abandoned]
             .into_iter()
-            .chain(REFUSALS.into_iter().map(Self::Rejected))
+            .chain(Refusal::ALL.into_iter().map(Self::Rejected))
             .chain(OUTAGES.into_iter().map(Self::Unavailable))
     }
 
@@ -68,7 +46,7 @@ impl Attempt {
             Self::Success => 0,
             Self::Abandoned => 1,
             Self::Rejected(refusal) => 2 + refusal_index(refusal),
-            Self::Unavailable(outage) => 2 + REFUSALS.len() + outage_index(outage),
+            Self::Unavailable(outage) => 2 + Refusal::ALL.len() + outage_index(outage),
         }
     }
 
@@ -92,7 +70,7 @@ impl Attempt {
     }
 }
 
-/// The place in `REFUSALS`: a match without `_`, so that a new refusal cannot go uncounted.
+/// The place in [`Refusal::ALL`]: a match without `_`, so that a new refusal cannot go uncounted.
 const fn refusal_index(refusal: Refusal) -> usize {
     match refusal {
         Refusal::BadCredentials => 0,
@@ -106,14 +84,15 @@ const fn refusal_index(refusal: Refusal) -> usize {
         Refusal::Locked => 8,
         Refusal::MfaRequired => 9,
         Refusal::Policy => 10,
-        Refusal::NoLink => 11,
-        Refusal::LinkConflict => 12,
-        Refusal::PopFailed => 13,
-        Refusal::Replay => 14,
-        Refusal::NotAccepted => 15,
-        Refusal::Quarantined => 16,
-        Refusal::Ambiguous => 17,
-        Refusal::Unsupported => 18,
+        Refusal::IdentityHeaderTooLarge => 11,
+        Refusal::NoLink => 12,
+        Refusal::LinkConflict => 13,
+        Refusal::PopFailed => 14,
+        Refusal::Replay => 15,
+        Refusal::NotAccepted => 16,
+        Refusal::Quarantined => 17,
+        Refusal::Ambiguous => 18,
+        Refusal::Unsupported => 19,
     }
 }
 
