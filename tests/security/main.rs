@@ -5,7 +5,8 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::print_stderr,
-    clippy::panic,
+    clippy::map_err_ignore,
+    clippy::large_futures,
     reason = "a program of tests: it talks to people, and stops where it is wrong itself"
 )]
 

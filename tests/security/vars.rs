@@ -159,7 +159,7 @@ impl Vars {
             }
         }
         if ["ALICE", "BOB", "CAROL", "EVE", "ADMIN"].contains(&name) {
-            return Ok(mint.good("new.access", person(&name.to_lowercase())));
+            return Ok(mint.good("new.access", &person(&name.to_lowercase())));
         }
         if let Some(seconds) = name
             .strip_prefix("ALICE_")

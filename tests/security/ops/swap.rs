@@ -38,7 +38,7 @@ pub(super) async fn perform(
             let name = format!("user-{n:04}");
             let token = runner.world.mint.good(
                 "new.access",
-                json!({ "sub": name, "preferred_username": name }),
+                &json!({ "sub": name, "preferred_username": name }),
             );
             (name, token)
         })

@@ -85,7 +85,7 @@ async fn idle_race(
     let (mut sent, mut lost, mut failed_posts, mut posts) = (0, 0, 0, 0);
     while Instant::now() < end {
         let random = unique();
-        let is_post = random[0] % 3 == 0;
+        let is_post = random[0].is_multiple_of(3);
         let request = if is_post {
             posts += 1;
             format!(

@@ -5,7 +5,7 @@
 /// Schoolbook arithmetic on bits: slow, exact, and used for test keys only.
 pub(super) fn power(base: &[u8], exponent: &[u8], modulus: &[u8]) -> Vec<u8> {
     let modulus = limbs(modulus);
-    let base = reduce(limbs(base), &modulus);
+    let base = reduce(&limbs(base), &modulus);
     let mut result = vec![0_u32; modulus.len()];
     if let Some(first) = result.first_mut() {
         *first = 1;
@@ -49,10 +49,10 @@ fn multiply(a: &[u32], b: &[u32], modulus: &[u32]) -> Vec<u32> {
         }
         product[i + b.len()] = carry as u32;
     }
-    reduce(product, modulus)
+    reduce(&product, modulus)
 }
 
-fn reduce(value: Vec<u32>, modulus: &[u32]) -> Vec<u32> {
+fn reduce(value: &[u32], modulus: &[u32]) -> Vec<u32> {
     let mut rest = vec![0_u32; modulus.len() + 1];
     for bit in (0..value.len() * 32).rev() {
         let mut carry = value[bit / 32] >> (bit % 32) & 1;

@@ -122,7 +122,7 @@ impl Mint {
     }
 
     /// A good token of this base, as another person than Alice or with other claims.
-    pub(crate) fn good(&self, base: &str, set: Value) -> String {
+    pub(crate) fn good(&self, base: &str, set: &Value) -> String {
         let template = json!({ "base": base, "set": set });
         template
             .as_object()

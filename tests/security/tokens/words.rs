@@ -268,7 +268,7 @@ pub(super) fn post(words: &str, mint: &Mint, token: &str) -> Result<String, Unkn
 fn standard_alphabet(mint: &Mint, token: &str) -> String {
     let mut token = token.to_owned();
     while !token.contains(['-', '_']) {
-        token = mint.good("new.access", json!({}));
+        token = mint.good("new.access", &json!({}));
     }
     token.replace('-', "+").replace('_', "/")
 }

@@ -282,7 +282,7 @@ impl Idp {
         let access = self
             .0
             .mint
-            .good(&format!("{}.access", self.0.name), json!({ "sub": user }));
+            .good(&format!("{}.access", self.0.name), &json!({ "sub": user }));
         Ok(
             json!({ "id_token": self.0.mint.mint(&template)?, "access_token": access, "token_type": "Bearer", "expires_in": 300 }),
         )
