@@ -21,6 +21,8 @@ use crate::identity::ProviderId;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
 use crate::identity::canonical;
+use crate::proxy::canonical::canonical_path;
+use crate::proxy::route::route_of;
 use crate::proxy::settings::App;
 use crate::rollout;
 use crate::rollout::Acceptance;
@@ -60,16 +62,18 @@ pub(super) fn explain(
         }
     };
     let host = app.hosts.first().map_or("", |host| host);
-    let method = question
-        .method
-        .clone()
-        .unwrap_or_else(|| Method::GET.to_string());
-    let path = question.path.clone().unwrap_or_else(|| "/".to_owned());
+    let method = match &question.method {
+        Some(name) => Method::from_bytes(name.as_bytes())
+            .map_err(|error| format!("method `{name}`: {error}"))?,
+        None => Method::GET,
+    };
+    let path = question.path.as_deref().unwrap_or("/");
+    let path = canonical_path(path).map_err(|fault| format!("path `{path}`: {fault}"))?;
     let facts = Facts {
         app: &app.id,
         host,
         path: &path,
-        method: &method,
+        method: method.as_str(),
         client_ip: question.address,
         peer: None,
         header_equals: None,
@@ -225,16 +229,8 @@ fn identity(question: &ExplainRequest, provider: &ProviderId) -> Result<Identity
     })
 }
 
-fn route(app: &App, path: &str, method: &str) -> Option<String> {
-    let fits = |route: &&crate::proxy::settings::Route| {
-        let path_fits = match route.path.strip_suffix('*') {
-            Some(prefix) => path.starts_with(prefix),
-            None => *route.path == *path,
-        };
-        path_fits
-            && (route.methods.is_empty() || route.methods.iter().any(|m| m.as_str() == method))
-    };
-    let route = app.routes.iter().find(fits)?;
+fn route(app: &App, path: &str, method: &Method) -> Option<String> {
+    let route = app.routes.get(route_of(app, method, path)?)?;
     Some(format!("{} ({:?})", route.path, route.access).to_ascii_lowercase())
 }
 

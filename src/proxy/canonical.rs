@@ -131,8 +131,6 @@ pub(crate) enum BadRequest {
     Forwarding,
 }
 
-impl BadRequest {}
-
 /// The one spelling of a path, or why it has none. For what is compared with the paths of requests.
 ///
 /// # Errors

@@ -58,16 +58,7 @@ impl Router {
                 };
             }
         }
-        let apps = apps
-            .iter()
-            .map(|app| {
-                Paths::new(
-                    app.routes
-                        .iter()
-                        .map(|route| (&*route.path, &*route.methods)),
-                )
-            })
-            .collect();
+        let apps = apps.iter().map(Paths::of).collect();
         Self {
             exact,
             wildcard,
@@ -103,6 +94,11 @@ impl Router {
         let (_, suffix) = host.split_once('.')?;
         self.wildcard.get(suffix).copied()
     }
+}
+
+/// The place of the route of `app` that answers `method` at a canonical path: what [`Router::route`] says, for `explain`.
+pub(crate) fn route_of(app: &App, method: &Method, path: &str) -> Option<usize> {
+    Paths::of(app).first(method, path)
 }
 
 /// The paths of one application.
@@ -157,6 +153,11 @@ fn better(entries: &[Entry], method: &Method, best: Option<usize>) -> Option<usi
 }
 
 impl Paths {
+    fn of(app: &App) -> Self {
+        let routes = app.routes.iter();
+        Self::new(routes.map(|route| (&*route.path, &*route.methods)))
+    }
+
     fn new<'a>(routes: impl Iterator<Item = (&'a str, &'a [Method])>) -> Self {
         let mut exact: HashMap<Box<str>, Vec<Entry>> = HashMap::new();
         let mut by_prefix: HashMap<Box<str>, Vec<Entry>> = HashMap::new();
@@ -336,6 +337,23 @@ mod tests {
             forward_credentials: false,
             routes: routes.iter().map(route).collect(),
         }
+    }
+
+    #[test]
+    fn explain_is_told_the_route_that_requests_get() {
+        let mut app = app("a.test", &["/Admin%2Dx/*", "/read", "/*"]);
+        app.routes[1].methods = vec![Method::GET];
+        assert_eq!(
+            route_of(&app, &Method::GET, "/Admin-x/y"),
+            Some(0),
+            "one spelling"
+        );
+        assert_eq!(
+            route_of(&app, &Method::HEAD, "/read"),
+            Some(1),
+            "HEAD as GET"
+        );
+        assert_eq!(route_of(&app, &Method::POST, "/read"), Some(2));
     }
 
     #[test]

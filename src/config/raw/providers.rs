@@ -54,7 +54,7 @@ mappings! {
         scopes: List<At<String>>,
         /// Whether `iss` must be in the authorization response (RFC 9207) even if the metadata do not announce it. Default `false`.
         require_iss: At<bool>,
-        /// Which of its claims become which of our attributes, as `attribute: claim.path`. Default: `subject: sub`, and `email`, `email_verified`, `name`, `preferred_username`, `groups` each from the claim of that name.
+        /// Which of its claims become which of our attributes, as `attribute: claim.path`. Default: `subject: sub`, and `email`, `email_verified`, `name`, `preferred_username`, `groups` each from the claim of that name. `email` is left out unless `email_verified` is the JSON value `true` or `authoritative.email_domains` has its domain.
         claims: Named<At<String>>,
         /// For which attributes it may speak when people are joined.
         authoritative: RawAuthoritative,
