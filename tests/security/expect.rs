@@ -374,9 +374,15 @@ fn providers(runner: &Runner, expected: &Expected, course: &Course) -> Vec<Strin
                     .max()
                     .unwrap_or(0);
                 if most < worst as u64 {
+                    let of = |idp| {
+                        let idp = runner.world.idp(idp);
+                        idp.map_or(0, |idp| idp.hits(endpoint, course.start).len())
+                    };
                     failures.push(format!(
-                        "{name} was asked {worst} times in {} s",
-                        window.as_secs()
+                        "{name} was asked {worst} times in {} s; in all, new {} and old {}",
+                        window.as_secs(),
+                        of("new"),
+                        of("old")
                     ));
                 }
             }

@@ -17,7 +17,7 @@ pub(super) struct Gate {
     started: u64,
     /// When an unknown key last caused a fetch, and the number of that fetch.
     forced: Option<(Instant, u64)>,
-    /// When the last fetches began that asked the provider; the oldest first.
+    /// When the last fetches began, or ended where they have, that asked the provider; the oldest first.
     begun: VecDeque<Instant>,
 }
 
@@ -61,6 +61,13 @@ impl Gate {
             self.begun.pop_front();
         }
     }
+
+    /// That fetch is over: the time runs from here, because the provider may have been reached at any moment before.
+    pub(super) fn end(&mut self, asked: bool, now: Instant) {
+        if asked && let Some(last) = self.begun.back_mut() {
+            *last = now;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +89,19 @@ mod tests {
         assert_eq!(gate.ask(2, open), (3, true));
         gate.begin(true, open);
         assert_eq!(gate.closed_until(open), Some(zero + second + COOL_DOWN));
+    }
+
+    #[test]
+    fn a_slow_first_fetch_does_not_let_the_third_come_early() {
+        let (zero, second) = (Instant::now(), Duration::from_secs(1));
+        let mut gate = Gate::default();
+        gate.begin(true, zero);
+        gate.end(true, zero + 3 * second);
+        gate.begin(true, zero + 4 * second);
+        assert_eq!(
+            gate.closed_until(zero + COOL_DOWN),
+            Some(zero + 3 * second + COOL_DOWN)
+        );
     }
 
     #[test]

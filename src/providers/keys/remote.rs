@@ -230,6 +230,7 @@ impl Task {
             asked = self.source.known().await;
             self.shared.gate().begin(asked.is_some(), Instant::now());
             let fetched = self.fetch(asked.as_ref()).await;
+            self.shared.gate().end(asked.is_some(), Instant::now());
             let wait = match &fetched {
                 Ok(wait) => *wait,
                 Err(error) => self.after_failure(error, failures),
