@@ -1,5 +1,5 @@
 # `make test` is the command that proves a checkout; `make ci` is what the machine runs.
-.PHONY: test unit real cases ci fmt lint demo bench bench-peers bench-instructions
+.PHONY: test unit real cases variants ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
 CARGO ?= cargo
 
 # Everything: unit and integration tests, then the tests against real servers (started and stopped here).
@@ -12,7 +12,7 @@ unit:
 real:
 	tests/real/run
 
-ci: fmt lint test
+ci: fmt lint deny test cases variants
 
 fmt:
 	$(CARGO) fmt --check
@@ -24,6 +24,29 @@ lint:
 CASES ?= tests/security/cases.yaml
 cases:
 	$(CARGO) test --test security -- $(CASES)
+
+# Other spellings of the cases, the same without credentials, and in HTTP/2.
+variants:
+	$(CARGO) test --test security -- --variants $(CASES)
+
+# Licences, sources, versions of everything that is linked.
+deny:
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny
+	cargo deny --locked check licenses bans sources
+
+# Known vulnerabilities. Needs the advisory database from the network, so no landing waits for it.
+advisories:
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny
+	cargo deny --locked check advisories
+
+# The bill of materials of the program: `make sbom OUT=FILE.json`.
+OUT_SBOM = $(if $(OUT),$(OUT),target/authferry.cdx.json)
+sbom:
+	deploy/sbom $(OUT_SBOM)
+
+# The same bytes from two directories.
+repro:
+	deploy/repro
 
 # Medians of nine: start to ready, idle memory, reload of 1,000 routes; then what a token costs.
 bench:

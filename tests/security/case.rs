@@ -41,6 +41,9 @@ pub(crate) struct Case {
     /// How this runner reads what the case says in words only.
     #[serde(default)]
     pub(crate) reading: Option<Reading>,
+    /// Why nothing of it but its name could be read.
+    #[serde(skip)]
+    pub(crate) unread: Option<String>,
 }
 
 /// One thing that is done.
@@ -183,11 +186,10 @@ pub(crate) enum Holds {
 }
 
 impl File {
-    /// Reads a file; a bare sequence of cases will do, too.
+    /// Reads a file. A case that says something this runner does not know is kept by its name: it must not hide the others.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let file: Self =
-            serde_saphyr::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        let file = Self::parse(&text).map_err(|e| format!("{}: {e}", path.display()))?;
         if file.schema != 1 {
             return Err(format!(
                 "{}: schema {} is not known here",
@@ -197,9 +199,58 @@ impl File {
         }
         Ok(file)
     }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let strict = match serde_saphyr::from_str::<Self>(text) {
+            Ok(file) => return Ok(file),
+            Err(strict) => strict.to_string(),
+        };
+        // What is wrong is wrong as a whole, or in a case.
+        let whole = serde_saphyr::from_str::<Value>(text).map_err(|_| strict)?;
+        let (schema, cases) = match whole {
+            Value::Array(cases) => (1, cases),
+            other => (
+                other.get("schema").and_then(Value::as_u64).unwrap_or(1),
+                other
+                    .get("cases")
+                    .and_then(Value::as_array)
+                    .cloned()
+                    .ok_or("it has no `cases`")?,
+            ),
+        };
+        Ok(Self {
+            schema: u32::try_from(schema).unwrap_or(u32::MAX),
+            cases: cases.into_iter().map(Case::read).collect(),
+        })
+    }
 }
 
 impl Case {
+    /// A case of a file that is not ours.
+    fn read(value: Value) -> Self {
+        let text = |name: &str| match value.get(name) {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => "?".to_owned(),
+        };
+        let named = Self {
+            id: text("id"),
+            group: text("group"),
+            title: text("title"),
+            severity: text("severity"),
+            preconditions: Vec::new(),
+            tokens: BTreeMap::new(),
+            requests: Vec::new(),
+            expected: Expected::default(),
+            reading: None,
+            unread: None,
+        };
+        serde_json::from_value(value).unwrap_or_else(|cause| Self {
+            unread: Some(cause.to_string()),
+            ..named
+        })
+    }
+
     /// Takes the reading of the same case in our own corpus, if the words are the same.
     pub(crate) fn adopt(&mut self, own: &[Self]) {
         if self.reading.is_some() {

@@ -17,6 +17,9 @@ const LATER: &[(&str, &str)] = &[
 
 /// Why a case is skipped before it begins.
 pub(crate) fn reason(case: &Case) -> Option<String> {
+    if let Some(why) = &case.unread {
+        return Some(format!("not understood: {why}"));
+    }
     if let Some(reading) = &case.reading {
         if let Some(why) = &reading.replaced {
             return Some(format!("does not apply: {why}"));

@@ -11,6 +11,7 @@
 )]
 
 mod case;
+mod differ;
 mod expect;
 mod later;
 mod naive;
@@ -19,6 +20,7 @@ mod ops;
 mod report;
 mod run;
 mod tokens;
+mod variants;
 mod vars;
 mod wire;
 mod world;
@@ -51,6 +53,9 @@ struct Arguments {
     /// Writes the verdicts to this file.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Sends variants made from the cases instead of the cases: other spellings, without credentials, in HTTP/2.
+    #[arg(long)]
+    variants: bool,
     /// Says what was sent and what came for each case that fails.
     #[arg(long)]
     verbose: bool,
@@ -102,6 +107,7 @@ async fn cases(arguments: &Arguments) -> Result<bool, String> {
         verbose: arguments.verbose,
     };
     let mut report = Report::default();
+    let mut sent = 0;
     for case in &cases {
         if arguments
             .only
@@ -111,11 +117,20 @@ async fn cases(arguments: &Arguments) -> Result<bool, String> {
             continue;
         }
         let start = Instant::now();
-        let verdict = runner.perform(case).await;
+        let verdict = if arguments.variants {
+            let (verdict, count) = runner.vary(case).await;
+            sent += count;
+            verdict
+        } else {
+            runner.perform(case).await
+        };
         println!(
             "{}",
             report.add(case, &verdict, start.elapsed().as_millis())
         );
+    }
+    if arguments.variants {
+        println!("\n{sent} variants were sent");
     }
     println!("{}", report.totals());
     if let Some(path) = &arguments.json {

@@ -106,6 +106,24 @@ pub(crate) struct Course {
     follow: bool,
 }
 
+impl Course {
+    /// A case begins; the logs are so long.
+    pub(crate) fn new(case: &Case, log: [usize; 2]) -> Self {
+        Self {
+            vars: Vars::new(case),
+            records: Vec::new(),
+            start: Instant::now(),
+            log,
+            memory: (0, 0),
+            findings: Vec::new(),
+            follow: case
+                .preconditions
+                .iter()
+                .any(|p| p.starts_with("follow the whole login")),
+        }
+    }
+}
+
 impl Runner {
     /// Performs a case; a failure that is only about time is tried again.
     pub(crate) async fn perform(&mut self, case: &Case) -> Verdict {
@@ -154,18 +172,7 @@ impl Runner {
     async fn whole(&mut self, case: &Case, plan: Plan) -> Result<Vec<String>, Stop> {
         self.world.calm();
         self.ensure(plan).await?;
-        let mut course = Course {
-            vars: Vars::new(case),
-            records: Vec::new(),
-            start: Instant::now(),
-            log: self.target()?.logged(),
-            memory: (0, 0),
-            findings: Vec::new(),
-            follow: case
-                .preconditions
-                .iter()
-                .any(|p| p.starts_with("follow the whole login")),
-        };
+        let mut course = Course::new(case, self.target()?.logged());
         if case.expected.rss_delta_max_mib.is_some() {
             // A first request touches what every request needs.
             self.h1(
@@ -290,7 +297,7 @@ impl Runner {
                     .await?
             }
             Entry::Op(words) => Box::pin(ops::perform(self, words, case, course)).await?,
-            Entry::Repeat(repeat) => self.repeat(repeat, course).await?,
+            Entry::Repeat(repeat) => Box::pin(self.repeat(repeat, case, course)).await?,
         }
         let now = self.target.as_ref().and_then(Target::rss).unwrap_or(0);
         course.memory.1 = course.memory.1.max(now);
@@ -439,15 +446,20 @@ impl Runner {
     }
 
     /// Many of a step, as fast as it says, on a few connections that stay open; what does not fit into the time is left.
-    async fn repeat(&mut self, repeat: &Repeat, course: &mut Course) -> Result<(), Stop> {
-        let Entry::H1(text) = &*repeat.step else {
-            return Err(Stop::Skip("a repeated step that is not h1".to_owned()));
-        };
+    async fn repeat(
+        &mut self,
+        repeat: &Repeat,
+        case: &Case,
+        course: &mut Course,
+    ) -> Result<(), Stop> {
         let rate: f64 = repeat
             .rate
             .as_deref()
             .and_then(|rate| rate.strip_suffix("/s")?.parse().ok())
             .unwrap_or(1_000.0);
+        let Entry::H1(text) = &*repeat.step else {
+            return self.repeat_slowly(repeat, rate, case, course).await;
+        };
         let start = Instant::now();
         let end = start + REPEAT;
         let wire = self.wire(text)?;
@@ -487,6 +499,37 @@ impl Runner {
         for (count, mut record) in counts.into_values() {
             record.label = format!("{} ({count} of {} times)", record.label, repeat.n);
             course.records.push(record);
+        }
+        Ok(())
+    }
+}
+
+impl Runner {
+    /// Many of a step that is not one request of HTTP/1.1: one after another; the last answer of each status is kept.
+    async fn repeat_slowly(
+        &mut self,
+        repeat: &Repeat,
+        rate: f64,
+        case: &Case,
+        course: &mut Course,
+    ) -> Result<(), Stop> {
+        let (start, first) = (Instant::now(), course.records.len());
+        let mut done = 0;
+        while done < repeat.n && start.elapsed() < REPEAT {
+            self.step(&repeat.step, case, course).await?;
+            done += 1;
+            let due = start + Duration::from_secs_f64(done as f64 / rate);
+            tokio::time::sleep_until(due.min(start + REPEAT)).await;
+            let new = course.records.split_off(first);
+            let status = |record: &Record| record.outcome.answers.first().map(|a| a.status);
+            let mut kept: Vec<Record> = Vec::new();
+            for record in new {
+                match kept.iter_mut().find(|one| status(one) == status(&record)) {
+                    Some(one) => *one = record,
+                    None => kept.push(record),
+                }
+            }
+            course.records.append(&mut kept);
         }
         Ok(())
     }

@@ -236,7 +236,8 @@ fn find(words: &str) -> Option<(Op, Vec<String>)> {
 pub(crate) fn cannot(entry: &Entry) -> Option<String> {
     match entry {
         Entry::Op(words) if find(words).is_none() => Some(format!("step not understood: {words}")),
-        Entry::Op(_) | Entry::H1(_) | Entry::H2(_) | Entry::Repeat(_) => None,
+        Entry::Repeat(repeat) => cannot(&repeat.step),
+        Entry::Op(_) | Entry::H1(_) | Entry::H2(_) => None,
     }
 }
 
