@@ -1,0 +1,111 @@
+//! What SECURITY.md says is held by a test is held by one: the test exists, runs, and no case that it names is skipped.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Words in code letters on lines of tables.
+fn in_tables(text: &str) -> BTreeSet<String> {
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    rows.flat_map(|line| line.split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn is_case(word: &str) -> bool {
+    word.split_once('-').is_some_and(|(group, number)| {
+        !group.is_empty()
+            && group.bytes().all(|b| b.is_ascii_uppercase())
+            && number.len() == 3
+            && number.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
+fn is_test(word: &str) -> bool {
+    2 < word.matches('_').count()
+        && word
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+/// Names of functions right behind a `test` attribute or in a `proptest!`.
+fn tests(dir: &Path, into: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            tests(&path, into);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let mut after = false;
+            for line in text.lines().map(str::trim) {
+                if line.starts_with("#[") {
+                    after |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+                    after &= !line.starts_with("#[ignore");
+                } else if let Some((_, rest)) = line.split_once("fn ").filter(|_| after) {
+                    into.insert(
+                        rest.chars()
+                            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+                            .collect(),
+                    );
+                    after = false;
+                }
+            }
+        }
+    }
+}
+
+/// Cases that run: id by id, without those whose reading gives a reason not to.
+fn cases() -> BTreeSet<String> {
+    let text = fs::read_to_string("tests/security/cases.yaml").unwrap();
+    let blocks = text.split("\n- id: ").skip(1);
+    blocks
+        .filter(|block| !block.contains("later: ") && !block.contains("replaced: "))
+        .map(|block| block.lines().next().unwrap().trim().to_owned())
+        .collect()
+}
+
+#[test]
+fn every_answer_to_an_attack_is_held_by_a_test_that_runs() {
+    let text = fs::read_to_string("SECURITY.md").unwrap();
+    let words = in_tables(&text);
+    let mut known = BTreeSet::new();
+    tests(Path::new("src"), &mut known);
+    tests(Path::new("tests"), &mut known);
+    let cases = cases();
+    assert!(
+        100 < cases.len() && 500 < known.len(),
+        "the tests are somewhere else"
+    );
+    let named: Vec<&String> = words.iter().filter(|w| is_case(w) || is_test(w)).collect();
+    assert!(100 < named.len(), "SECURITY.md names {} tests", named.len());
+    let missing: Vec<_> = named
+        .into_iter()
+        .filter(|word| !cases.contains(*word) && !known.contains(*word))
+        .collect();
+    assert_eq!(missing, Vec::<&String>::new());
+}
+
+#[test]
+fn every_attack_has_an_answer_and_a_test() {
+    let text = fs::read_to_string("SECURITY.md").unwrap();
+    let table = text
+        .split("## Known attacks of this class")
+        .nth(1)
+        .and_then(|rest| rest.split("\n## ").next())
+        .unwrap();
+    let rows: Vec<&str> = table
+        .lines()
+        .filter(|l| l.starts_with("| "))
+        .skip(1)
+        .collect();
+    assert!(20 < rows.len());
+    for row in rows {
+        let tests = in_tables(row);
+        assert!(
+            tests.iter().any(|word| is_case(word) || is_test(word)),
+            "{row}"
+        );
+    }
+}
