@@ -687,6 +687,12 @@ mod tests {
         ) -> Result<bool, StoreError> {
             self.rows.lease(name, holder, span, now).await
         }
+        async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+            self.rows.release(name, holder).await
+        }
+        fn watch(&self, table: &'static str) -> crate::store::Watch {
+            self.rows.watch(table)
+        }
         async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
             self.rows.sweep(now).await
         }

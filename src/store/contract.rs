@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use crate::clock::UnixTime;
+use crate::store::Event;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::store::Store;
+use crate::store::Watch;
 
 /// Runs the contract on fresh stores.
 pub(super) async fn store_contract<S: Store + 'static>(fresh: impl Fn() -> S) {
@@ -16,10 +18,12 @@ pub(super) async fn store_contract<S: Store + 'static>(fresh: impl Fn() -> S) {
     a_scan_is_ordered_bounded_and_by_prefix(fresh()).await;
     a_lease_has_one_holder(fresh()).await;
     a_sweep_removes_what_has_expired(fresh()).await;
+    a_watcher_is_told_what_changes_in_its_table(fresh()).await;
 }
 
+/// Far in the future, so that a store which also looks at a clock of its own removes nothing by it.
 const fn at(seconds: u64) -> UnixTime {
-    UnixTime::from_secs(seconds)
+    UnixTime::from_secs(4_000_000_000 + seconds)
 }
 
 const fn key(key: &[u8]) -> Key<'_> {
@@ -42,7 +46,7 @@ async fn rows_come_back_until_they_expire(store: impl Store) {
     store.put(key(b""), b"", UnixTime::NEVER).await.unwrap();
     assert_eq!(
         store
-            .get(key(b""), at(u64::MAX / 2_000))
+            .get(key(b""), UnixTime::from_secs(u64::MAX / 2_000))
             .await
             .unwrap()
             .unwrap()
@@ -133,6 +137,25 @@ async fn a_scan_is_ordered_bounded_and_by_prefix(store: impl Store) {
 }
 
 async fn a_lease_has_one_holder(store: impl Store) {
+    let lease = async |name, holder, now| {
+        store
+            .lease(name, holder, Duration::from_secs(10), now)
+            .await
+            .unwrap()
+    };
+    assert!(lease("leader", "a", at(0)).await);
+    assert!(!lease("leader", "b", at(1)).await);
+    assert!(lease("other", "b", at(1)).await);
+    assert!(lease("leader", "a", at(2)).await, "the holder renews");
+    store.release("leader", "b").await.unwrap();
+    assert!(!lease("leader", "b", at(3)).await, "only its own");
+    store.release("leader", "a").await.unwrap();
+    assert!(lease("leader", "b", at(3)).await);
+    assert!(!lease("leader", "a", at(3)).await);
+}
+
+/// For stores that count the span of a lease from `now`.
+pub(super) async fn a_lease_ends_with_its_span(store: impl Store) {
     let lease = async |holder, now| {
         store
             .lease("leader", holder, Duration::from_secs(10), now)
@@ -144,6 +167,65 @@ async fn a_lease_has_one_holder(store: impl Store) {
     assert!(lease("a", at(9)).await, "the holder renews");
     assert!(!lease("b", at(18)).await);
     assert!(lease("b", at(19)).await);
+}
+
+async fn a_watcher_is_told_what_changes_in_its_table(store: impl Store) {
+    let other = |key| Key { table: "tt", key };
+    store.put(key(b"before"), b"", at(10)).await.unwrap();
+    let mut watch = store.watch("t");
+    let mut second = store.watch("t");
+    until_told(&store, &mut watch).await;
+    until_told(&store, &mut second).await;
+    store.put(other(b"x"), b"", at(10)).await.unwrap();
+    store.put(key(b"put"), b"", at(10)).await.unwrap();
+    let swap = async |expect| {
+        store
+            .compare_and_swap(key(b"swapped"), expect, b"", at(10), at(0))
+            .await
+            .unwrap()
+    };
+    assert!(!swap(Expect::Version(1)).await);
+    assert!(swap(Expect::Absent).await);
+    store.delete(key(b"put")).await.unwrap();
+    for watch in [&mut watch, &mut second] {
+        for told in [&b"put"[..], b"swapped", b"put"] {
+            assert_eq!(next_but_marks(watch).await, Event::Changed(told.into()));
+        }
+    }
+}
+
+/// A shared store may need a moment before it tells; whatever it told until then is read here.
+async fn until_told(store: &impl Store, watch: &mut Watch) {
+    let mut round = 0_u32;
+    loop {
+        round += 1;
+        let mark = round.to_be_bytes();
+        store.put(key(&mark), b"", at(10)).await.unwrap();
+        let heard = async { while next(watch).await != Event::Changed((&mark[..]).into()) {} };
+        if tokio::time::timeout(Duration::from_secs(1), heard)
+            .await
+            .is_ok()
+        {
+            return;
+        }
+    }
+}
+
+/// The marks of [`until_told`] reach every watcher.
+async fn next_but_marks(watch: &mut Watch) -> Event {
+    loop {
+        match next(watch).await {
+            Event::Changed(key) if key.len() == 4 => {}
+            event @ (Event::Changed(_) | Event::Missed) => return event,
+        }
+    }
+}
+
+async fn next(watch: &mut Watch) -> Event {
+    tokio::time::timeout(Duration::from_secs(10), watch.next())
+        .await
+        .expect("something is told")
+        .expect("the store is there")
 }
 
 async fn a_sweep_removes_what_has_expired(store: impl Store) {

@@ -20,6 +20,8 @@ use crate::store::Key;
 use crate::store::Row;
 use crate::store::Store;
 use crate::store::StoreError;
+use crate::store::Watch;
+use crate::store::watch::Changes;
 
 const SHARDS: usize = 16;
 /// Rows kept when nobody says otherwise.
@@ -32,6 +34,7 @@ pub(crate) struct MemoryStore {
     versions: AtomicU64,
     rows: AtomicUsize,
     max_rows: usize,
+    changes: Changes,
 }
 
 type Place = (&'static str, Vec<u8>);
@@ -50,6 +53,7 @@ impl MemoryStore {
             versions: AtomicU64::new(0),
             rows: AtomicUsize::new(0),
             max_rows,
+            changes: Changes::new(),
         }
     }
 
@@ -123,7 +127,9 @@ impl Store for MemoryStore {
     async fn put(&self, key: Key<'_>, value: &[u8], expires: UnixTime) -> Result<(), StoreError> {
         let place = place(key);
         let mut shard = self.shard(&place);
-        self.write(&mut shard, place, value, expires)
+        self.write(&mut shard, place, value, expires)?;
+        self.changes.changed(key.table, key.key);
+        Ok(())
     }
 
     async fn compare_and_swap(
@@ -147,6 +153,7 @@ impl Store for MemoryStore {
         };
         if fits {
             self.write(&mut shard, place, value, expires)?;
+            self.changes.changed(key.table, key.key);
         }
         Ok(fits)
     }
@@ -155,6 +162,7 @@ impl Store for MemoryStore {
         let place = place(key);
         let mut shard = self.shard(&place);
         self.remove(&mut shard, &place);
+        self.changes.changed(key.table, key.key);
         Ok(())
     }
 
@@ -201,6 +209,22 @@ impl Store for MemoryStore {
         Ok(free)
     }
 
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        let place = ("lease", name.as_bytes().to_vec());
+        let mut shard = self.shard(&place);
+        let own = shard
+            .get(&place)
+            .is_some_and(|entry| entry.row.value == holder.as_bytes());
+        if own {
+            self.remove(&mut shard, &place);
+        }
+        Ok(())
+    }
+
+    fn watch(&self, table: &'static str) -> Watch {
+        self.changes.watch(table)
+    }
+
     async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
         let mut gone = 0;
         for shard in &self.shards {
@@ -223,11 +247,13 @@ impl fmt::Debug for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::contract::a_lease_ends_with_its_span;
     use crate::store::contract::store_contract;
 
     #[tokio::test]
     async fn the_memory_store_keeps_the_contract() {
         store_contract(MemoryStore::default).await;
+        a_lease_ends_with_its_span(MemoryStore::default()).await;
     }
 
     #[tokio::test]

@@ -6,9 +6,23 @@
 mod contract;
 mod embedded;
 mod memory;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "part of the contract that every store is held to")
+)]
+mod watch;
 
 pub(crate) use embedded::EmbeddedStore;
 pub(crate) use memory::MemoryStore;
+#[cfg_attr(
+    not(test),
+    expect(
+        unused_imports,
+        reason = "part of the contract that every store is held to"
+    )
+)]
+pub(crate) use watch::Event;
+pub(crate) use watch::Watch;
 
 use std::fmt;
 use std::time::Duration;
@@ -90,7 +104,8 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         now: UnixTime,
     ) -> Result<Vec<(Vec<u8>, Row)>, StoreError>;
 
-    /// Takes or renews a lease for `holder`; `false`: somebody else has it.
+    /// Takes or renews a lease for `holder`; `false`: somebody else has it. A shared store counts `span` by its own clock,
+    /// so that the clocks of instances need not agree; the others count it from `now`.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "part of the contract that every store is held to")
@@ -102,6 +117,21 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         span: Duration,
         now: UnixTime,
     ) -> Result<bool, StoreError>;
+
+    /// Gives up a lease, if `holder` has it.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "part of the contract that every store is held to")
+    )]
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError>;
+
+    /// Tells what changes in a table from now on, whoever changes it. Every acknowledged `put`, `delete` and successful
+    /// `compare_and_swap` is told, or that something was missed; rows that expire are not.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "part of the contract that every store is held to")
+    )]
+    fn watch(&self, table: &'static str) -> Watch;
 
     /// Removes what has expired at `now`; called from a background task. Says how many rows went.
     async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError>;

@@ -34,9 +34,11 @@ use crate::store::Key;
 use crate::store::Row;
 use crate::store::Store;
 use crate::store::StoreError;
+use crate::store::Watch;
 use crate::store::embedded::writer::Change;
 use crate::store::embedded::writer::Job;
 use crate::store::embedded::writer::Outcome;
+use crate::store::watch::Changes;
 
 /// Rows by table and key: expiry in milliseconds, version, content.
 #[expect(clippy::type_complexity, reason = "said once")]
@@ -84,6 +86,7 @@ struct File {
     open: Opener,
     database: RwLock<Option<Database>>,
     max_rows: u64,
+    changes: Changes,
 }
 
 type Opener = Box<dyn Fn() -> Result<Database, OpenError> + Send + Sync>;
@@ -105,6 +108,7 @@ impl EmbeddedStore {
             open,
             database: RwLock::new(Some(database)),
             max_rows: u64::try_from(max_rows).unwrap_or(u64::MAX),
+            changes: Changes::new(),
         });
         let (jobs, due) = sync_channel(QUEUE);
         let writer = thread::Builder::new()
@@ -295,6 +299,18 @@ impl Store for EmbeddedStore {
         Ok(matches!(self.write(change).await?, Outcome::Written))
     }
 
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        let change = Change::Release {
+            name: name.as_bytes().into(),
+            holder: holder.as_bytes().into(),
+        };
+        self.write(change).await.map(|_| ())
+    }
+
+    fn watch(&self, table: &'static str) -> Watch {
+        self.file.changes.watch(table)
+    }
+
     async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
         let mut gone = 0;
         loop {
@@ -336,6 +352,7 @@ impl fmt::Debug for EmbeddedStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::contract::a_lease_ends_with_its_span;
     use crate::store::contract::store_contract;
     use redb::StorageBackend;
     use std::io;
@@ -438,6 +455,7 @@ mod tests {
     #[tokio::test]
     async fn the_embedded_store_keeps_the_contract() {
         store_contract(|| Disk::default().store()).await;
+        a_lease_ends_with_its_span(Disk::default().store()).await;
     }
 
     #[tokio::test]

@@ -60,6 +60,10 @@ pub(super) enum Change {
         expires: UnixTime,
         now: UnixTime,
     },
+    Release {
+        name: Box<[u8]>,
+        holder: Box<[u8]>,
+    },
     Sweep {
         now: UnixTime,
     },
@@ -102,6 +106,7 @@ pub(super) fn run(file: &File, jobs: &Receiver<Job>) {
         match write(file, &batch) {
             Ok(outcomes) => {
                 for (job, outcome) in batch.into_iter().zip(outcomes) {
+                    tell(file, &job.change, outcome);
                     let outcome = match outcome {
                         Outcome::Full => {
                             Err(away(&format!("full: it holds {} rows", file.max_rows)))
@@ -131,6 +136,27 @@ pub(super) fn run(file: &File, jobs: &Receiver<Job>) {
                 heal(file);
             }
         }
+    }
+}
+
+/// Tells the watchers what is on the disk now.
+fn tell(file: &File, change: &Change, outcome: Outcome) {
+    match (change, outcome) {
+        (
+            Change::Put { table, key, .. }
+            | Change::Swap { table, key, .. }
+            | Change::Delete { table, key },
+            Outcome::Written,
+        ) => file.changes.changed(table, key),
+        (
+            Change::Put { .. }
+            | Change::Swap { .. }
+            | Change::Delete { .. }
+            | Change::Lease { .. }
+            | Change::Release { .. }
+            | Change::Sweep { .. },
+            Outcome::Written | Outcome::Unexpected | Outcome::Full | Outcome::Swept(_),
+        ) => {}
     }
 }
 
@@ -246,6 +272,14 @@ impl Tables<'_> {
                 } else {
                     Ok(Outcome::Unexpected)
                 }
+            }
+            Change::Release { name, holder } => {
+                let found = self.rows.get(("lease", &**name))?;
+                let own = found.is_some_and(|row| row.value().2 == &**holder);
+                if own {
+                    self.remove("lease", name)?;
+                }
+                Ok(Outcome::Written)
             }
             Change::Sweep { now } => self.sweep(*now),
         }
