@@ -1,5 +1,5 @@
 # `make test` is the command that proves a checkout; `make ci` is what the machine runs.
-.PHONY: test unit real cases variants ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
+.PHONY: test unit real cases variants fuzz ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
 CARGO ?= cargo
 
 # Everything: unit and integration tests, then the tests against real servers (started and stopped here).
@@ -28,6 +28,11 @@ cases:
 # Other spellings of the cases, the same without credentials, and in HTTP/2.
 variants:
 	$(CARGO) test --test security -- --variants $(CASES)
+
+# Looks for bytes that break a promise of a parser: `make fuzz SECONDS=3600` is the long run.
+SECONDS ?= 60
+fuzz:
+	fuzz/run $(SECONDS)
 
 # Licences, sources, versions of everything that is linked.
 deny:

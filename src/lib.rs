@@ -19,6 +19,8 @@ mod config;
 mod control;
 mod demo;
 mod links;
+#[cfg(any(test, fuzzing))]
+pub mod promises;
 mod providers;
 mod proxy;
 mod session;

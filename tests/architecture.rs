@@ -146,6 +146,13 @@ const ARROWS: &[(&str, &[&str])] = &[
             "token",
         ],
     ),
+    // Only in tests and under the fuzzer.
+    (
+        "promises",
+        &[
+            "auth", "config", "identity", "proxy", "rollout", "session", "token",
+        ],
+    ),
     (
         "app",
         &[

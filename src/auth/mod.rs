@@ -16,6 +16,8 @@ mod gate;
 mod login;
 mod owners;
 mod policy;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod promises;
 mod report;
 pub(crate) mod settings;
 mod taken;

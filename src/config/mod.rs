@@ -5,6 +5,8 @@
 mod compile;
 mod keys;
 mod problem;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod promises;
 mod raw;
 mod scalar;
 mod schema;

@@ -153,7 +153,7 @@ impl Conn {
     }
 
     /// A connection from 203.0.113.7 that nobody is at the other end of.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn for_test(secure: bool) -> Rc<Self> {
         Self::new(Arrival {
             id: 1,
@@ -163,7 +163,7 @@ impl Conn {
                 client_certificate: None,
                 version: "TLSv1.3",
             }),
-            limits: Arc::new(crate::proxy::serve::testing::limits()),
+            limits: Arc::new(Limits::usual()),
             vitals: Vitals::new(crate::proxy::serve::vitals::Phase::Serving),
             closing: Closing::never(),
         })
@@ -205,7 +205,7 @@ impl Closing {
     }
 
     /// A drain that never begins.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn never() -> Self {
         let (sender, signal) = watch::channel(false);
         // Never drop the sender: its end would look like a drain.

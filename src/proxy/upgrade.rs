@@ -4,5 +4,7 @@ mod frames;
 pub(crate) mod handshake;
 pub(crate) mod tunnel;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use crate::proxy::upgrade::frames::Frames;
 pub(crate) use crate::proxy::upgrade::handshake::Handshake;
 pub(crate) use crate::proxy::upgrade::handshake::HandshakeError;

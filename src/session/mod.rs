@@ -7,6 +7,8 @@ mod body;
 mod id;
 mod live;
 mod pins;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod promises;
 mod seal;
 mod sessions;
 pub(crate) mod settings;

@@ -11,6 +11,8 @@ mod logout;
 mod names;
 mod navigation;
 mod page;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod promises;
 mod query;
 mod return_to;
 mod room;

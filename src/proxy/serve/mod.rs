@@ -8,7 +8,7 @@ pub(crate) mod connection;
 pub(crate) mod counts;
 mod fragment;
 pub(crate) mod listen;
-mod proxy_header;
+pub(crate) mod proxy_header;
 pub(crate) mod slots;
 mod sniff;
 pub(crate) mod socket;

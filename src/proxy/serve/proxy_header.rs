@@ -159,6 +159,29 @@ fn field<const N: usize>(body: &[u8], at: usize) -> Result<[u8; N], NotAHeader> 
         .ok_or(NotAHeader)
 }
 
+/// A header is found in what came, whatever follows it, and not before it is complete. See `crate::promises`.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn promise(bytes: &[u8]) {
+    let found = find(bytes);
+    match found {
+        Ok(Found::Header { length, .. }) => {
+            assert!(length <= bytes.len() && length <= MAX_V2);
+            let exactly = bytes.get(..length).unwrap_or_default();
+            assert_eq!(find(exactly), found);
+            for less in [length / 2, length.saturating_sub(1)] {
+                let piece = find(bytes.get(..less).unwrap_or_default());
+                assert_eq!(piece, Ok(Found::More));
+            }
+            let mut more = bytes.to_vec();
+            more.extend_from_slice(b"GET / HTTP/1.1\r\n");
+            assert_eq!(find(&more), found);
+        }
+        // More is asked for up to a bound.
+        Ok(Found::More) => assert!(bytes.len() < MAX_V2),
+        Err(NotAHeader) => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1,0 +1,228 @@
+//! What holds whatever a stranger sends: one function for each parser of a stranger's bytes.
+//!
+//! `fuzz/` runs them on bytes that somebody looks for; the test here runs them on the corpora that were found, and on
+//! pieces of them. Nothing of it is in the program.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use crate::identity::ClaimPath;
+use crate::identity::Scope;
+use crate::identity::Template;
+use crate::rollout::KillState;
+use crate::rollout::Percent;
+use crate::token::KeySet;
+use crate::token::peek;
+use crate::token::verify_signature_only;
+
+/// A promise.
+pub type Promise = fn(&[u8]);
+
+/// The name of each corpus, and what holds for its bytes.
+pub const ALL: &[(&str, Promise)] = &[
+    (
+        "canonical_request",
+        crate::proxy::promises::canonical_request,
+    ),
+    ("claim_path", claim_path),
+    ("client_address", crate::proxy::promises::client_address),
+    ("configuration", crate::config::promises::configuration),
+    ("cookies", crate::auth::promises::cookies),
+    ("header_fold", crate::proxy::promises::header_fold),
+    ("key_set", key_set),
+    ("kill_file", kill_file),
+    ("login_flow", crate::auth::promises::login_flow),
+    ("percent", percent),
+    ("proxy_header", crate::proxy::promises::proxy_header),
+    ("query", crate::auth::promises::query),
+    ("return_path", crate::auth::promises::return_path),
+    ("sealed", crate::session::promises::sealed),
+    ("signed_token", signed_token),
+    ("template", template),
+    ("upstream_head", crate::proxy::promises::upstream_head),
+    ("websocket_frames", crate::proxy::promises::websocket_frames),
+];
+
+/// The promise of this name.
+#[must_use]
+pub fn named(name: &str) -> Option<Promise> {
+    let found = ALL.iter().find(|(other, _)| *other == name);
+    found.map(|(_, promise)| *promise)
+}
+
+/// The key of RFC 7515 A.1, and what it signed.
+const KEY: &str = r#"{"keys":[{"kty":"oct","alg":"HS256","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"}]}"#;
+const SIGNED: &str = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+
+/// A token is read in one way or not at all, and the key has signed one text only.
+fn signed_token(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(seen) = peek(text) {
+        assert!(!seen.issuer().is_empty());
+        assert_eq!(text.matches('.').count(), 2);
+        assert!(
+            text.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        );
+    }
+    if let Ok(keys) = KeySet::from_inline(KEY.as_bytes()) {
+        assert_eq!(verify_signature_only(SIGNED, &keys), Ok(()));
+        if verify_signature_only(text, &keys).is_ok() {
+            assert_eq!(text, SIGNED);
+        }
+    }
+}
+
+/// A key set holds no more than it may, and what was skipped is no key of it.
+fn key_set(bytes: &[u8]) {
+    if let Ok((keys, _)) = KeySet::from_remote(bytes) {
+        assert!(keys.len() <= 100);
+        assert!(keys.kids().all(|kid| kid.len() <= 512));
+        // A key that everybody can read is no secret that proves anything.
+        assert!(verify_signature_only(SIGNED, &keys).is_err());
+    }
+    drop(KeySet::from_inline(bytes));
+    drop(KeySet::from_pem(bytes));
+}
+
+/// Attributes of somebody who chooses them.
+struct Attributes<'a>(&'a str);
+
+impl Scope for Attributes<'_> {
+    fn value(&self, name: &str) -> Option<Cow<'_, Value>> {
+        let text = Value::String(self.0.to_owned());
+        match name {
+            "absent" => None,
+            "groups" => Some(Cow::Owned(Value::Array(vec![text.clone(), text]))),
+            "number" => Some(Cow::Owned(Value::from(7))),
+            _ => Some(Cow::Owned(text)),
+        }
+    }
+}
+
+/// A template renders to something that can stand in a header, or to nothing. Template and value are parted by a line end.
+fn template(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (template, value) = text.split_once('\n').unwrap_or((&text, "alice"));
+    let Ok(template) = Template::parse(template) else {
+        return;
+    };
+    if let Ok(Some(rendered)) = template.render(&Attributes(value)) {
+        assert!(
+            rendered.iter().all(|byte| (0x20..0x7f).contains(byte)),
+            "{rendered:?}"
+        );
+    }
+}
+
+/// A path that can be read is read again as the same.
+fn claim_path(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(path) = ClaimPath::parse(text) {
+        assert!(ClaimPath::parse(path.as_str()).is_ok_and(|again| again.as_str() == path.as_str()));
+    }
+}
+
+/// A percent is between nobody and everybody, and survives being written.
+fn percent(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(percent) = Percent::parse(text) {
+        assert!((0.0..=1.0).contains(&percent.ratio()));
+        assert_eq!(Percent::parse(&percent.to_string()), Ok(percent));
+    }
+}
+
+/// A kill file says what it says, however often it is written.
+fn kill_file(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    match KillState::parse(text) {
+        Ok(state) => assert_eq!(KillState::parse(&state.to_string()), Ok(state)),
+        Err((line, _)) => assert!((1..=text.lines().count()).contains(&line)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The files of a corpus, in order.
+    fn corpus(name: &str) -> Vec<Vec<u8>> {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("fuzz/corpus")
+            .join(name);
+        let mut files: Vec<_> = fs::read_dir(&directory)
+            .unwrap_or_else(|cause| panic!("{}: {cause}", directory.display()))
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        assert!(!files.is_empty(), "{name} has no corpus");
+        files.iter().map(|file| fs::read(file).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_promise_holds_for_what_was_found() {
+        for (name, promise) in ALL {
+            for bytes in corpus(name) {
+                promise(&bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn every_promise_holds_for_pieces_and_neighbours_of_what_was_found() {
+        // A generator with a fixed start: what fails once fails always.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            usize::try_from(state >> 33).unwrap() % below.max(1)
+        };
+        for (name, promise) in ALL {
+            let all = corpus(name);
+            let rounds = if *name == "configuration" { 40 } else { 400 };
+            for _ in 0..rounds {
+                let mut bytes = all[next(all.len())].clone();
+                bytes.truncate(4_096);
+                for _ in 0..=next(4) {
+                    let (at, to) = (next(bytes.len() + 1), next(bytes.len() + 1));
+                    match next(5) {
+                        0 => bytes.insert(at, u8::try_from(next(256)).unwrap()),
+                        1 if at < bytes.len() => drop(bytes.remove(at)),
+                        2 if at < bytes.len() => bytes[at] ^= 1 << next(8),
+                        3 => drop(bytes.drain(at.min(to)..at.max(to))),
+                        _ => {
+                            let again = bytes[at.min(to)..at.max(to)].to_vec();
+                            bytes.extend(again);
+                        }
+                    }
+                }
+                promise(&bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn every_promise_has_a_target_and_each_target_a_promise() {
+        let manifest = fs::read_to_string("fuzz/Cargo.toml").unwrap();
+        for (name, _) in ALL {
+            assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
+            let target = fs::read_to_string(format!("fuzz/fuzz_targets/{name}.rs")).unwrap();
+            assert!(target.contains(&format!("named(\"{name}\")")), "{name}");
+        }
+        assert_eq!(manifest.matches("[[bin]]").count(), ALL.len());
+        assert!(named("nothing").is_none());
+    }
+}
