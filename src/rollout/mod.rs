@@ -11,6 +11,7 @@ mod bucket;
 mod cohort;
 mod facts;
 mod fallback;
+mod guard;
 mod kill;
 mod stage;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use fallback::Fallback;
 pub use fallback::FallbackLeave;
 pub use fallback::NoFallback;
 pub use fallback::fall_back;
+pub use guard::*;
 pub use kill::KillPosition;
 pub use kill::KillState;
 pub use stage::AcceptOverride;

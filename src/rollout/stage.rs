@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::clock::UnixTime;
 use crate::identity::ProviderId;
 use crate::rollout::bucket::Percent;
@@ -46,11 +49,13 @@ name!(
 );
 
 /// One side of a rollout.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Arm {
     /// The provider people leave; *legacy* in mode names and in the label `arm`.
+    #[serde(rename = "legacy")]
     From,
     /// The provider people move to; *modern* in mode names and in the label `arm`.
+    #[serde(rename = "modern")]
     To,
 }
 

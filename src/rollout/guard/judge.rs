@@ -1,0 +1,261 @@
+//! What the counts of a step say: one reading a guard, and whether it trips.
+
+use serde::Serialize;
+
+use crate::clock::UnixTime;
+use crate::rollout::guard::bound::bad_rate_upper_bound;
+use crate::rollout::guard::settings::Guard;
+use crate::rollout::guard::settings::Guardrails;
+use crate::rollout::guard::settings::OnTrip;
+use crate::rollout::guard::tally::PerArm;
+use crate::rollout::guard::tally::Tally;
+
+/// What a guard says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Nothing is proved against the new provider.
+    Ok,
+    /// Nobody was seen on one of the sides: nothing can be compared.
+    NoData,
+    /// It is worse than allowed.
+    Tripped,
+}
+
+impl Verdict {
+    /// The word in records and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NoData => "no_data",
+            Self::Tripped => "tripped",
+        }
+    }
+}
+
+/// One guard, as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GuardReading {
+    /// Its name.
+    pub id: Box<str>,
+    /// People in this step.
+    pub units: PerArm<u64>,
+    /// Bad ones.
+    pub bad: PerArm<u64>,
+    /// Bad rate at `to` by that at `from`; `None` without anybody bad at `from`.
+    pub ratio: Option<f64>,
+    /// Bad rate at `to` less that at `from`.
+    pub effect: f64,
+    /// The logarithm of the evidence.
+    pub log_e: f64,
+    /// Where it trips.
+    pub trip_at: f64,
+    /// What it says.
+    pub verdict: Verdict,
+    /// What follows.
+    pub on_trip: OnTrip,
+}
+
+/// The split, as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SplitReading {
+    /// People whose side the percent chose.
+    pub seen: PerArm<u64>,
+    /// The logarithm of the evidence.
+    pub log_e: f64,
+    /// Where it trips.
+    pub trip_at: f64,
+    /// What it says.
+    pub verdict: Verdict,
+    /// What follows.
+    pub on_trip: OnTrip,
+}
+
+/// Everything, as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Findings {
+    /// When it was read.
+    pub at: UnixTime,
+    /// The comparisons.
+    pub guards: Vec<GuardReading>,
+    /// The split, if it is checked.
+    pub split: Option<SplitReading>,
+    /// People and bad people within the breaker's window.
+    pub burning: (u64, u64),
+    /// What follows, if it burns.
+    pub breaker: Option<OnTrip>,
+}
+
+impl Findings {
+    /// Nothing was seen: no guard watches.
+    pub const fn none(at: UnixTime) -> Self {
+        Self {
+            at,
+            guards: Vec::new(),
+            split: None,
+            burning: (0, 0),
+            breaker: None,
+        }
+    }
+
+    /// The most people that any guard has seen at `to`.
+    pub fn people_at_to(&self) -> u64 {
+        let at_to = self.guards.iter().map(|guard| guard.units.to);
+        at_to.max().unwrap_or(0)
+    }
+
+    /// The worst bad rate that is still possible at `to`, over the guards of logins and sessions.
+    pub fn bad_rate_upper_bound(&self) -> f64 {
+        let bounds = self
+            .guards
+            .iter()
+            .map(|guard| bad_rate_upper_bound(guard.units.to, guard.bad.to));
+        bounds.fold(0.0, f64::max)
+    }
+
+    /// Whether there was anybody to judge by, at both sides.
+    pub fn has_data(&self) -> bool {
+        self.guards.is_empty()
+            || self
+                .guards
+                .iter()
+                .any(|guard| guard.verdict != Verdict::NoData)
+    }
+}
+
+impl Tally {
+    /// Reads the counts as they stand. `randomised_steps` of the whole rollout share the budget; a step whose people
+    /// were chosen by name is not randomised, and its arms are not compared.
+    pub fn read(
+        &self,
+        rails: &Guardrails,
+        randomised_steps: usize,
+        randomised: bool,
+        now: UnixTime,
+    ) -> Findings {
+        let trip_at = rails.trip_at(randomised_steps);
+        let guards = rails.guards.iter().filter_map(|guard| {
+            let (_, count) = self.counts.iter().find(|(id, _)| *id == guard.id)?;
+            Some(read_guard(
+                guard,
+                count.units,
+                count.bad,
+                count.evidence.ln_e(),
+                trip_at,
+                randomised,
+            ))
+        });
+        let split = rails.split.as_ref().filter(|_| randomised).map(|rule| {
+            let (log_e, trip_at) = (self.split.ln_e(), (1.0 / rule.alpha).ln());
+            let seen = self.split.seen;
+            SplitReading {
+                seen,
+                log_e,
+                trip_at,
+                verdict: match seen.to + seen.from {
+                    0 => Verdict::NoData,
+                    _ if trip_at <= log_e => Verdict::Tripped,
+                    _ => Verdict::Ok,
+                },
+                on_trip: rule.on_trip,
+            }
+        });
+        let breaker = rails.breaker.as_ref();
+        Findings {
+            at: now,
+            guards: guards.collect(),
+            split,
+            burning: breaker.map_or((0, 0), |rule| self.recent.of(rule.window, now)),
+            breaker: breaker
+                .filter(|rule| self.recent.trips(rule, now))
+                .map(|rule| rule.on_trip),
+        }
+    }
+}
+
+fn read_guard(
+    guard: &Guard,
+    units: PerArm<u64>,
+    bad: PerArm<u64>,
+    log_e: f64,
+    trip_at: f64,
+    randomised: bool,
+) -> GuardReading {
+    let rate = |bad: u64, units: u64| {
+        if units == 0 {
+            0.0
+        } else {
+            bad as f64 / units as f64
+        }
+    };
+    let (modern, legacy) = (rate(bad.to, units.to), rate(bad.from, units.from));
+    let effect = modern - legacy;
+    let proved =
+        trip_at <= log_e && u64::from(guard.min_bad_units) <= bad.to && guard.min_effect <= effect;
+    GuardReading {
+        id: guard.id.clone(),
+        units,
+        bad,
+        ratio: (0.0 < legacy).then(|| modern / legacy),
+        effect,
+        log_e,
+        trip_at,
+        verdict: match (units.to, units.from) {
+            (0, _) | (_, 0) => Verdict::NoData,
+            _ if randomised && proved => Verdict::Tripped,
+            _ => Verdict::Ok,
+        },
+        on_trip: guard.on_trip,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(units: (u64, u64), bad: (u64, u64), log_e: f64, randomised: bool) -> GuardReading {
+        let guard = Guardrails::default().guards.swap_remove(0);
+        let arm = |(to, from)| PerArm { to, from };
+        read_guard(&guard, arm(units), arm(bad), log_e, 5.7, randomised)
+    }
+
+    /// A bad afternoon: a redirect address was typed wrong for one route.
+    #[test]
+    fn a_reading_says_how_much_worse_it_is() {
+        let reading = reading((238, 4_520), (13, 43), 6.71, true);
+        assert_eq!(reading.verdict, Verdict::Tripped);
+        assert!(
+            (reading.effect - 0.045).abs() < 0.0005,
+            "{}",
+            reading.effect
+        );
+        assert!((reading.ratio.unwrap() - 5.74).abs() < 0.01);
+    }
+
+    #[test]
+    fn evidence_alone_does_not_trip() {
+        assert_eq!(
+            reading((10, 900), (4, 9), 9.0, true).verdict,
+            Verdict::Ok,
+            "four people"
+        );
+        assert_eq!(
+            reading((100_000, 100_000), (1_400, 1_000), 9.0, true).verdict,
+            Verdict::Ok,
+            "0.4 points"
+        );
+        assert_eq!(
+            reading((238, 4_520), (13, 43), 5.69, true).verdict,
+            Verdict::Ok
+        );
+        assert_eq!(
+            reading((238, 4_520), (13, 43), 6.71, false).verdict,
+            Verdict::Ok,
+            "staff are not customers"
+        );
+        assert_eq!(
+            reading((238, 0), (13, 0), 0.0, true).verdict,
+            Verdict::NoData
+        );
+    }
+}
