@@ -27,8 +27,26 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
     /// Says what about the question makes no sense, such as an application that does not exist.
     async fn explain(&self, question: ExplainRequest) -> Result<Explanation, String>;
 
+    /// The end of the ledger, to be kept elsewhere.
+    fn log_head(&self) -> LogHead;
+
     /// Whether requests should be sent here.
     fn readiness(&self) -> Readiness;
+}
+
+/// The end of the ledger.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct LogHead {
+    /// How many records there are.
+    pub(crate) seq: u64,
+    /// The hash of the last one.
+    pub(crate) hash: String,
+    /// Whether the chain verified when it was opened.
+    pub(crate) intact: bool,
+    /// Records that could not be written yet.
+    pub(crate) owed: usize,
+    /// Where the records are.
+    pub(crate) file: String,
 }
 
 /// What became of a reload.

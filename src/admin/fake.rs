@@ -12,6 +12,7 @@ use crate::admin::backend::AdminBackend;
 use crate::admin::backend::ConfigView;
 use crate::admin::backend::ExplainRequest;
 use crate::admin::backend::Explanation;
+use crate::admin::backend::LogHead;
 use crate::admin::backend::Readiness;
 use crate::admin::backend::ReloadAnswer;
 use crate::admin::backend::ReloadOutcome;
@@ -72,6 +73,16 @@ impl AdminBackend for FakeBackend {
             kill: "off".into(),
             ..Explanation::default()
         })
+    }
+
+    fn log_head(&self) -> LogHead {
+        LogHead {
+            seq: 1,
+            hash: "0".repeat(64),
+            intact: true,
+            owed: 0,
+            file: "decisions.jsonl".into(),
+        }
     }
 
     fn readiness(&self) -> Readiness {

@@ -18,6 +18,7 @@ pub(crate) use backend::ConfigView;
 pub(crate) use backend::ExplainRequest;
 pub(crate) use backend::Explanation;
 pub(crate) use backend::HeaderView;
+pub(crate) use backend::LogHead;
 pub(crate) use backend::ProviderView;
 pub(crate) use backend::Readiness;
 pub(crate) use backend::ReloadAnswer;

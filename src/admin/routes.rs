@@ -69,6 +69,7 @@ enum Route {
     KillMove,
     Rollouts,
     Explain,
+    LogHead,
 }
 
 /// Finds the route. Paths are compared byte for byte: no decoding, no case, no trailing slash (CVE-2026-45692).
@@ -82,6 +83,7 @@ fn route(scope: Scope, method: &Method, path: &str) -> Result<Route, Failure> {
         "/-/config" => (Some(Route::Config), None),
         "/admin/v1/kill" => (Some(Route::KillShow), Some(Route::KillMove)),
         "/admin/v1/rollouts" => (Some(Route::Rollouts), None),
+        "/admin/v1/log/head" => (Some(Route::LogHead), None),
         "/admin/v1/explain" => (None, Some(Route::Explain)),
         _ => return Err(Failure::NoPath),
     };
@@ -162,6 +164,7 @@ where
             Ok(respond::json(status, &answer))
         }
         Route::Config => Ok(ok(&context.backend.configuration())),
+        Route::LogHead => Ok(ok(&context.backend.log_head())),
         Route::Rollouts => Ok(ok(&context.backend.rollouts())),
         Route::KillShow => Ok(ok(&KillView::of(&context.kill.current(), None))),
         Route::KillMove => {
@@ -196,6 +199,7 @@ fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
         | Route::KillShow
         | Route::KillMove
         | Route::Rollouts
+        | Route::LogHead
         | Route::Explain => Err(Failure::NoPath),
     }
 }

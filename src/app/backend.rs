@@ -9,6 +9,7 @@ use crate::admin::AdminBackend;
 use crate::admin::ConfigView;
 use crate::admin::ExplainRequest;
 use crate::admin::Explanation;
+use crate::admin::LogHead;
 use crate::admin::ProviderView;
 use crate::admin::Readiness;
 use crate::admin::ReloadAnswer;
@@ -77,6 +78,18 @@ impl AdminBackend for Backend {
 
     async fn explain(&self, question: ExplainRequest) -> Result<Explanation, String> {
         explain::explain(&self.process, &self.reloader.settings(), &question)
+    }
+
+    fn log_head(&self) -> LogHead {
+        let ledger = &self.process.ledger;
+        let (head, intact) = ledger.head();
+        LogHead {
+            seq: head.seq,
+            hash: head.hash,
+            intact,
+            owed: ledger.owed(),
+            file: ledger.file().display().to_string(),
+        }
     }
 
     fn readiness(&self) -> Readiness {

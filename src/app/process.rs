@@ -25,6 +25,8 @@ use crate::control::KillSettings;
 use crate::control::KillSwitch;
 use crate::entropy::Entropy;
 use crate::entropy::SystemEntropy;
+use crate::ledger::Ledger;
+use crate::ledger::LedgerSettings;
 use crate::links::Links;
 use crate::proxy::Resolver;
 use crate::proxy::Snapshot;
@@ -70,6 +72,7 @@ pub(super) struct Process {
     pub(super) logs: Logs,
     pub(super) pseudonyms: Pseudonyms,
     pub(super) kill: Arc<KillSwitch>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) store: Arc<dyn Store>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) pins: Arc<Pins>,
@@ -112,6 +115,17 @@ impl Process {
             Arc::clone(&metrics),
             logs.background(),
         )?;
+        let ledger = LedgerSettings {
+            file: settings.audit.file.clone(),
+            configurations: settings.state_dir.join("configurations"),
+            mirror: settings.audit.mirror,
+            node: node(),
+        };
+        let ledger = Ledger::open(ledger, Arc::clone(&clock), Arc::clone(&metrics)).map_err(
+            StartError::state(format!("the ledger {}", settings.audit.file.display())),
+        )?;
+        let ledger = Arc::new(ledger);
+        kill.record_in(Arc::clone(&ledger));
         let store: Arc<dyn Store> =
             match settings.sessions.store {
                 StoreKind::Memory => Arc::new(MemoryStore::new(MAX_ROWS)),
@@ -145,6 +159,7 @@ impl Process {
             coarse: ManualClock::at(clock.now()),
             pseudonyms: Pseudonyms::new(&settings.telemetry.pseudonym_key),
             kill: Arc::new(kill),
+            ledger,
             pins: Arc::new(Pins::new(Arc::clone(&store))),
             links: Arc::new(Links::new(Arc::clone(&store))),
             taken: Arc::default(),
@@ -253,16 +268,28 @@ impl Process {
 
     fn sweep(&self) {
         let (clock, store) = (Arc::clone(&self.clock), Arc::clone(&self.store));
+        let ledger = Arc::clone(&self.ledger);
         self.background.spawn(async move {
             let mut tick = tokio::time::interval(SWEEP);
             loop {
                 tick.tick().await;
+                let owing = Arc::clone(&ledger);
+                // Waits for the disk.
+                drop(tokio::task::spawn_blocking(move || owing.retry()).await);
                 if let Err(error) = store.sweep(clock.now()).await {
                     tracing::warn!(%error, "Expired rows stay for now.");
                 }
             }
         });
     }
+}
+
+/// The name of this instance in records: the host's.
+fn node() -> String {
+    let given = System.variable("HOSTNAME").filter(|name| !name.is_empty());
+    given
+        .or_else(|| fs::read_to_string("/proc/sys/kernel/hostname").ok())
+        .map_or_else(|| String::from("-"), |name| name.trim().to_owned())
 }
 
 /// A directory that only we can read.

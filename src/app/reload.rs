@@ -27,6 +27,9 @@ use crate::config;
 use crate::config::Source;
 use crate::config::System;
 use crate::config::settings::Settings;
+use crate::ledger::Entry;
+use crate::ledger::Kind;
+use crate::ledger::LedgerError;
 use crate::providers::Providers;
 use crate::proxy::Snapshot;
 use crate::proxy::serve::Limiter;
@@ -38,6 +41,9 @@ use crate::telemetry::metrics::Reload;
 /// An editor or a Kubernetes symlink swap makes several events; they are one change.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// How much of a refusal stands in its record.
+const MAX_WHY_CHARS: usize = 2_000;
+
 /// Where the file system tells nothing (some network mounts), the files are looked at this often.
 const POLL: Duration = Duration::from_secs(30);
 
@@ -45,6 +51,8 @@ const POLL: Duration = Duration::from_secs(30);
 pub(super) struct Read {
     pub(super) settings: Settings,
     files: Vec<PathBuf>,
+    /// The file itself, for the ledger.
+    text: String,
 }
 
 /// Reads and checks a configuration file; every problem, in words.
@@ -64,6 +72,7 @@ pub(super) fn read(path: &Path) -> Result<Read, String> {
     Ok(Read {
         settings,
         files: compiled.files,
+        text: source.text,
     })
 }
 
@@ -99,7 +108,12 @@ impl Reloader {
         (snapshot, built): (Snapshot, Arc<Providers>),
         certificates: Vec<Arc<Certificates>>,
     ) -> Arc<Self> {
-        let Read { settings, files } = read;
+        let Read {
+            settings,
+            files,
+            text,
+        } = read;
+        started(&process, &settings, &text);
         let reloader = Arc::new(Self {
             process,
             path,
@@ -175,7 +189,12 @@ impl Reloader {
                     (Some(&*state.built), Some(&**running)),
                     generation,
                 );
-                built.map(|(snapshot, built)| (read.settings, snapshot, built, generation))
+                built.and_then(|(snapshot, built)| {
+                    // First the record, then the change: without the one there is not the other.
+                    self.record(&state.settings, &read)
+                        .map_err(|error| error.to_string())?;
+                    Ok((read.settings, snapshot, built, generation))
+                })
             }
             Err(problem) => Err(problem),
         };
@@ -209,12 +228,36 @@ impl Reloader {
         }
     }
 
+    /// Records a configuration that is about to run; one that runs already is no change.
+    fn record(&self, before: &Settings, read: &Read) -> Result<(), LedgerError> {
+        let after = &read.settings;
+        if before.sha256 == after.sha256 {
+            return Ok(());
+        }
+        self.process.ledger.keep(&after.sha256, &read.text)?;
+        let entry = Entry::new(Kind::ConfigApplied, actor(after))
+            .with("config_sha256", &*after.sha256)
+            .with("parent_sha256", &*before.sha256)
+            .with("revision", &*after.revision)
+            .with("via", "file")
+            .maybe("ticket", after.change.ticket.as_deref())
+            .maybe("reason", after.change.reason.as_deref());
+        self.process.ledger.append(entry).map(|_| ())
+    }
+
     fn refuse(&self, state: &mut State, problem: String) -> ReloadAnswer {
         error!(
             problems = problem,
             "The configuration was refused; the running one stays."
         );
         self.process.metrics.reload(Reload::Refused);
+        if state.refused.as_ref() != Some(&problem) {
+            let why: String = problem.chars().take(MAX_WHY_CHARS).collect();
+            let entry = Entry::new(Kind::ConfigRefused, "file")
+                .with("running_sha256", &*state.settings.sha256)
+                .with("why", why);
+            self.process.ledger.append_or_owe(entry);
+        }
         let revision = state.settings.revision.to_string();
         state.refused = Some(problem.clone());
         ReloadAnswer {
@@ -368,6 +411,23 @@ impl Reloader {
     }
 }
 
+/// Who made a revision, as far as it says.
+fn actor(settings: &Settings) -> &str {
+    settings.change.actor.as_deref().unwrap_or("file")
+}
+
+/// Records the start and the configuration that runs. A full disk does not keep people from signing in.
+fn started(process: &Process, settings: &Settings, text: &str) {
+    if let Err(error) = process.ledger.keep(&settings.sha256, text) {
+        error!(%error, "The configuration could not be kept beside the ledger.");
+    }
+    let entry = Entry::new(Kind::NodeStart, actor(settings))
+        .with("version", env!("CARGO_PKG_VERSION"))
+        .with("config_sha256", &*settings.sha256)
+        .with("revision", &*settings.revision);
+    process.ledger.append_or_owe(entry);
+}
+
 /// Says what a reload cannot change.
 fn unchangeable(old: &Settings, new: &Settings) {
     let listeners = |s: &Settings| {
@@ -381,6 +441,7 @@ fn unchangeable(old: &Settings, new: &Settings) {
         ("server.listen", listeners(old) != listeners(new)),
         ("server.workers", old.server.workers != new.server.workers),
         ("server.state_dir", old.state_dir != new.state_dir),
+        ("audit.file", old.audit.file != new.audit.file),
         ("server.admin.listen", old.admin.listen != new.admin.listen),
     ] {
         if changed {

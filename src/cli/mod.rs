@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod ctl;
 pub(crate) mod explain;
+pub(crate) mod log;
 mod run;
 pub(crate) mod schema;
 
@@ -44,6 +45,8 @@ enum Command {
     Ctl(ctl::Args),
     /// What would happen to somebody at an application, and why.
     Explain(explain::Args),
+    /// The ledger: whether it verifies, and what it says.
+    Log(log::Args),
 }
 
 /// Does what the arguments say.
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
             runtime.block_on(check::online(&args, &mut out))
         }),
         Command::Check(args) => check::run(&args, &mut out),
+        Command::Log(args) => log::run(&args, &mut out),
         Command::Schema(args) => schema::run(&args, &mut out),
         Command::Run(args) => with_runtime(&cli.log, |runtime| {
             drop(out);

@@ -46,6 +46,30 @@ pub(crate) struct Settings {
     pub(crate) bucket_key: rollout::BucketKey,
     /// The kill switch.
     pub(crate) kill_switch: KillSwitch,
+    /// Who made this revision, and why.
+    pub(crate) change: Change,
+    /// The ledger.
+    pub(crate) audit: Audit,
+}
+
+/// Who made a revision of the file, and why.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Change {
+    /// Who.
+    pub(crate) actor: Option<Box<str>>,
+    /// Where it was asked for.
+    pub(crate) ticket: Option<Box<str>>,
+    /// Why.
+    pub(crate) reason: Option<Box<str>>,
+}
+
+/// The ledger.
+#[derive(Clone, Debug)]
+pub(crate) struct Audit {
+    /// The file. Default `state_dir/decisions.jsonl`. Not reloaded.
+    pub(crate) file: PathBuf,
+    /// Whether records also go to standard output. Not reloaded.
+    pub(crate) mirror: bool,
 }
 
 /// The kill switch.

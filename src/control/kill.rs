@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::thread;
 use std::time::Duration;
@@ -23,6 +24,9 @@ use crate::clock::Clock;
 use crate::control::kill_files;
 use crate::control::kill_files::FileError;
 use crate::control::kill_files::Persisted;
+use crate::ledger::Entry;
+use crate::ledger::Kind;
+use crate::ledger::Ledger;
 use crate::rollout::KillPosition;
 use crate::rollout::KillState;
 use crate::rollout::RolloutId;
@@ -101,6 +105,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     log: DecisionLog,
+    ledger: OnceLock<Arc<Ledger>>,
 }
 
 #[derive(Debug)]
@@ -160,6 +165,7 @@ impl KillSwitch {
             clock,
             metrics,
             log,
+            ledger: OnceLock::new(),
         });
         inner.metrics.kill_switch(&inner.current.load());
         let weak = Arc::downgrade(&inner);
@@ -174,6 +180,11 @@ impl KillSwitch {
             }
         })?;
         Ok(Self { inner })
+    }
+
+    /// Records every move from here on.
+    pub(crate) fn record_in(&self, ledger: Arc<Ledger>) {
+        self.inner.ledger.get_or_init(|| ledger);
     }
 
     /// What holds now. For every request: one pointer load.
@@ -323,6 +334,24 @@ impl Inner {
             after.as_str(),
         );
         warn!(rollout, from, to, actor, "The kill switch moved.");
+        if let Some(ledger) = self.ledger.get() {
+            // It holds already: an emergency does not wait for a disk.
+            let entry = Entry::new(Kind::KillSwitch, actor)
+                .with("position", to)
+                .with("before", from)
+                .with("modern_sessions", "keep")
+                .with(
+                    "via",
+                    if actor.starts_with("file") {
+                        "file"
+                    } else {
+                        "admin"
+                    },
+                )
+                .maybe("rollout", scope.map(RolloutId::as_str))
+                .maybe("reason", Some(reason));
+            ledger.append_or_owe(entry);
+        }
         self.log.write(&DecisionRecord {
             at: self.clock.now(),
             request_id: None,

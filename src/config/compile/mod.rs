@@ -5,6 +5,7 @@
 
 mod address;
 mod apps;
+mod audit;
 mod canonical;
 mod claims;
 mod client;
@@ -85,6 +86,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let admin = server::admin(context, raw, &state_dir);
     let kill_switch = server::kill_switch(context, raw, &state_dir);
     let telemetry = server::telemetry(context, raw);
+    let (change, audit) = audit::compile(context, raw, &state_dir);
     let keys = secrets::compile(context, raw);
     let sha256 = hex(digest::digest(&digest::SHA256, context.source.text.as_bytes()).as_ref());
     let settings = Settings {
@@ -107,6 +109,8 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         single: membership.single,
         bucket_key: BucketKey(Secret::new(Vec::new())),
         kill_switch,
+        change,
+        audit,
     };
     Draft::new(settings, keys)
 }

@@ -65,7 +65,9 @@ mappings! {
         kill_switch: RawKillSwitch,
         /// Logs and traces.
         telemetry: RawTelemetry,
-        @later "shadow", "guardrails", "audit", "revocation", "exchange", "links", "ledger", "shared_signals";
+        /// The record of what was decided.
+        audit: RawAudit,
+        @later "shadow", "guardrails", "revocation", "exchange", "links", "shared_signals";
     }
 
     /// Who made this revision of the file, and why: for people; only `acknowledge` changes anything.
@@ -122,6 +124,16 @@ mappings! {
         modern_sessions: At<ModernSessions>,
     }
 
+    /// The record of what was decided: applied configurations, steps of rollouts, the kill switch. Each record carries the hash of the one before.
+    RawAudit {
+        /// The file, JSON lines. Default `state_dir/decisions.jsonl`. Not reloaded.
+        file: At<PathBuf>,
+        /// Whether `change` must name who and why. Default `false`.
+        require_change: At<bool>,
+        /// Where every record goes as well. Default: nowhere. Not reloaded.
+        mirror: List<At<MirrorWord>>,
+    }
+
     /// Logs and traces.
     RawTelemetry {
         /// Access lines, in JSON. Not reloaded.
@@ -156,6 +168,12 @@ words! {
         /// Salt, unit or bucket key has changed.
         "reshuffle" => Reshuffle,
         @later "recall";
+    }
+
+    /// Where records go as well.
+    MirrorWord {
+        /// Standard output.
+        "stdout" => Stdout,
     }
 
     /// What happens to sessions of the new provider.

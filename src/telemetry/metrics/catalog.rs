@@ -95,6 +95,10 @@ families! {
         "Last applied reload.";
     CONFIG_RELOADS: Counter "authferry_config_reloads_total" ["outcome"]
         "Reload attempts.";
+    DECISION_RECORDS: Counter "authferry_decision_records_total" ["kind"]
+        "Records appended to the ledger.";
+    DECISION_LOG_INTACT: Gauge "authferry_decision_log_intact" []
+        "Whether the ledger verified when it was last looked at.";
     BUILD_INFO: Gauge "authferry_build_info" ["version"]
         "The running program.";
 }

@@ -229,6 +229,17 @@ impl Metrics {
         }
     }
 
+    /// A record was appended to the ledger.
+    pub(crate) fn ledger_record(&self, kind: &'static str) {
+        self.rare.decision_records.with(&[kind]).add(1);
+    }
+
+    /// Whether the ledger verified.
+    pub(crate) fn ledger_intact(&self, intact: bool) {
+        let cell = self.rare.decision_log_intact.with(&[]);
+        cell.set(f64::from(u8::from(intact)));
+    }
+
     /// The configuration that runs from now on.
     pub(crate) fn configuration(&self, revision: &str, sha256: &str) {
         let row = (texts([revision, sha256]), gauge(1.0));

@@ -36,6 +36,8 @@ pub(super) struct Rare {
     pub(super) config_successful: Series<Gauge>,
     pub(super) config_success_time: Series<Gauge>,
     pub(super) config_reloads: Series<Counter>,
+    pub(super) decision_records: Series<Counter>,
+    pub(super) decision_log_intact: Series<Gauge>,
     pub(super) build_info: Series<Gauge>,
 }
 
@@ -58,6 +60,8 @@ impl Rare {
             config_successful: Series::new(&catalog::CONFIG_SUCCESSFUL, limit),
             config_success_time: Series::new(&catalog::CONFIG_SUCCESS_TIME, limit),
             config_reloads: Series::new(&catalog::CONFIG_RELOADS, limit),
+            decision_records: Series::new(&catalog::DECISION_RECORDS, limit),
+            decision_log_intact: Series::new(&catalog::DECISION_LOG_INTACT, limit),
             build_info: Series::new(&catalog::BUILD_INFO, limit),
         }
     }
@@ -90,6 +94,8 @@ impl Rare {
             samples::gauges(&self.config_successful, as_is),
             samples::gauges(&self.config_success_time, as_is),
             samples::counters(&self.config_reloads),
+            samples::counters(&self.decision_records),
+            samples::gauges(&self.decision_log_intact, as_is),
             samples::gauges(&self.build_info, as_is),
         ]
     }
