@@ -201,7 +201,7 @@ fn people_who_never_come_back_are_seen_a_window_later() {
 /// Whether a rollout of 24 hours is accused, with the shipped guards: one look every 30 s, as many people as `logins` a
 /// minute. Nobody comes twice, so the counts alone are simulated.
 fn accused(share: f64, modern: f64, logins: u32, trip_at: f64, dice: &mut Dice) -> bool {
-    let mut evidence = super::evidence::Evidence::new(1.25);
+    let mut evidence = evidence::Evidence::new(1.25);
     let (mut units, mut all_bad) = (PerArm::<f64>::default(), PerArm::<f64>::default());
     for _ in 0..2_880 {
         let to = dice.binomial(logins / 2, share);
