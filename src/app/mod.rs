@@ -6,6 +6,8 @@ mod explain;
 pub(crate) mod online;
 mod process;
 mod reload;
+mod revision;
+mod watch;
 
 use std::io;
 use std::net::SocketAddr;

@@ -7,13 +7,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use notify::RecursiveMode;
-use notify::Watcher as _;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
 use tokio::sync::Notify;
 use tracing::error;
 use tracing::info;
@@ -23,13 +18,11 @@ use crate::admin::ReloadAnswer;
 use crate::admin::ReloadOutcome;
 use crate::app::build;
 use crate::app::process::Process;
+use crate::app::revision;
 use crate::config;
 use crate::config::Source;
 use crate::config::System;
 use crate::config::settings::Settings;
-use crate::ledger::Entry;
-use crate::ledger::Kind;
-use crate::ledger::LedgerError;
 use crate::providers::Providers;
 use crate::proxy::Snapshot;
 use crate::proxy::serve::Limiter;
@@ -37,15 +30,6 @@ use crate::proxy::settings::Drain;
 use crate::proxy::tls::Certificates;
 use crate::proxy::tls::Reload as TlsReload;
 use crate::telemetry::metrics::Reload;
-
-/// An editor or a Kubernetes symlink swap makes several events; they are one change.
-const SETTLE: Duration = Duration::from_millis(100);
-
-/// How much of a refusal stands in its record.
-const MAX_WHY_CHARS: usize = 2_000;
-
-/// Where the file system tells nothing (some network mounts), the files are looked at this often.
-const POLL: Duration = Duration::from_secs(30);
 
 /// Settings that were read and checked, and the files they came from.
 pub(super) struct Read {
@@ -79,24 +63,24 @@ pub(super) fn read(path: &Path) -> Result<Read, String> {
 /// Keeps the running snapshot, and replaces it.
 #[derive(Debug)]
 pub(super) struct Reloader {
-    process: Arc<Process>,
-    path: PathBuf,
+    pub(super) process: Arc<Process>,
+    pub(super) path: PathBuf,
     snapshots: Arc<ArcSwap<Snapshot>>,
     certificates: Vec<Arc<Certificates>>,
     state: Mutex<State>,
-    look: Notify,
+    pub(super) look: Notify,
     limiter: OnceLock<Limiter>,
 }
 
 #[derive(Debug)]
-struct State {
-    settings: Arc<Settings>,
+pub(super) struct State {
+    pub(super) settings: Arc<Settings>,
     generation: u64,
     /// The live providers, for the next build.
     built: Arc<Providers>,
     /// What was wrong with the last file, if it was refused.
     refused: Option<String>,
-    files: BTreeSet<PathBuf>,
+    pub(super) files: BTreeSet<PathBuf>,
 }
 
 impl Reloader {
@@ -113,7 +97,7 @@ impl Reloader {
             files,
             text,
         } = read;
-        started(&process, &settings, &text);
+        revision::started(&process.ledger, &settings, &text);
         let reloader = Arc::new(Self {
             process,
             path,
@@ -167,7 +151,7 @@ impl Reloader {
         self.state().settings.server.drain
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -191,7 +175,8 @@ impl Reloader {
                 );
                 built.and_then(|(snapshot, built)| {
                     // First the record, then the change: without the one there is not the other.
-                    self.record(&state.settings, &read)
+                    let ledger = &self.process.ledger;
+                    revision::applied(ledger, &state.settings, &read.settings, &read.text)
                         .map_err(|error| error.to_string())?;
                     Ok((read.settings, snapshot, built, generation))
                 })
@@ -200,7 +185,7 @@ impl Reloader {
         };
         match outcome {
             Ok((settings, snapshot, built, generation)) => {
-                unchangeable(&state.settings, &settings);
+                revision::unchangeable(&state.settings, &settings);
                 if let Err(error) = self.process.sessions.reload(&settings.sessions) {
                     return self.refuse(&mut state, error.to_string());
                 }
@@ -228,23 +213,6 @@ impl Reloader {
         }
     }
 
-    /// Records a configuration that is about to run; one that runs already is no change.
-    fn record(&self, before: &Settings, read: &Read) -> Result<(), LedgerError> {
-        let after = &read.settings;
-        if before.sha256 == after.sha256 {
-            return Ok(());
-        }
-        self.process.ledger.keep(&after.sha256, &read.text)?;
-        let entry = Entry::new(Kind::ConfigApplied, actor(after))
-            .with("config_sha256", &*after.sha256)
-            .with("parent_sha256", &*before.sha256)
-            .with("revision", &*after.revision)
-            .with("via", "file")
-            .maybe("ticket", after.change.ticket.as_deref())
-            .maybe("reason", after.change.reason.as_deref());
-        self.process.ledger.append(entry).map(|_| ())
-    }
-
     fn refuse(&self, state: &mut State, problem: String) -> ReloadAnswer {
         error!(
             problems = problem,
@@ -252,11 +220,7 @@ impl Reloader {
         );
         self.process.metrics.reload(Reload::Refused);
         if state.refused.as_ref() != Some(&problem) {
-            let why: String = problem.chars().take(MAX_WHY_CHARS).collect();
-            let entry = Entry::new(Kind::ConfigRefused, "file")
-                .with("running_sha256", &*state.settings.sha256)
-                .with("why", why);
-            self.process.ledger.append_or_owe(entry);
+            revision::refused(&self.process.ledger, &state.settings, &problem);
         }
         let revision = state.settings.revision.to_string();
         state.refused = Some(problem.clone());
@@ -288,7 +252,7 @@ impl Reloader {
     }
 
     /// Looks at certificates; a pair that does not fit is refused and the old one stays.
-    fn certificates(&self) {
+    pub(super) fn certificates(&self) {
         for certificates in &self.certificates {
             match certificates.reload() {
                 TlsReload::Unchanged => {}
@@ -306,146 +270,5 @@ impl Reloader {
         self.process
             .metrics
             .certificates(all.map(|(path, expires)| (path.display().to_string(), expires)));
-    }
-
-    /// Waits for the file system, SIGHUP and the clock; SIGUSR1 reopens the log.
-    async fn watch(self: Arc<Self>) {
-        let notified = Arc::downgrade(&self);
-        let tell = move |event: notify::Result<notify::Event>| {
-            let touches = event.is_ok_and(|e| !e.kind.is_access());
-            if let Some(reloader) = notified.upgrade().filter(|_| touches) {
-                reloader.look.notify_one();
-            }
-        };
-        // Without events the poll below still finds changes.
-        let mut watcher = notify::recommended_watcher(tell)
-            .inspect_err(|error| warn!(%error, "Files are polled only."))
-            .ok();
-        let mut watched = BTreeSet::new();
-        let (Ok(mut hangup), Ok(mut user)) = (
-            signal(SignalKind::hangup()),
-            signal(SignalKind::user_defined1()),
-        ) else {
-            error!("Signals cannot be received; changes are found by looking.");
-            return;
-        };
-        let mut poll = tokio::time::interval(POLL);
-        let mut seen = self.fingerprint();
-        loop {
-            if let Some(watcher) = &mut watcher {
-                for directory in self.directories().difference(&watched) {
-                    // The directory, because editors and Kubernetes replace the file itself.
-                    if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
-                        warn!(directory = %directory.display(), %error, "A directory is polled only.");
-                    }
-                }
-                watched = self.directories();
-            }
-            let asked = tokio::select! {
-                _ = hangup.recv() => true,
-                _ = user.recv() => {
-                    self.process.logs.reopen();
-                    continue;
-                }
-                () = self.look.notified() => {
-                    tokio::time::sleep(SETTLE).await;
-                    false
-                }
-                _ = poll.tick() => false,
-            };
-            let reloader = Arc::clone(&self);
-            let before = seen;
-            let after = tokio::task::spawn_blocking(move || {
-                let now = reloader.fingerprint();
-                if asked || now != before {
-                    reloader.reload();
-                }
-                reloader.certificates();
-                now
-            });
-            seen = after.await.unwrap_or(before);
-        }
-    }
-
-    /// Directories of the file and of what it names; through symbolic links, the ones they stand in and lead to.
-    fn directories(&self) -> BTreeSet<PathBuf> {
-        let state = self.state();
-        let files = state.files.iter().chain([&self.path]);
-        let pairs = state
-            .settings
-            .server
-            .listeners
-            .iter()
-            .filter_map(|l| l.tls.as_ref())
-            .flat_map(|t| &t.certificates);
-        let files = files.chain(pairs.flat_map(|(chain, key)| [chain, key]));
-        files
-            .flat_map(|file| [Some(file.clone()), file.canonicalize().ok()])
-            .flatten()
-            .filter_map(|file| match file.parent() {
-                Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
-                Some(parent) => Some(parent.to_owned()),
-                None => None,
-            })
-            .collect()
-    }
-
-    /// What the files say now: their contents, so that a touch is no change.
-    fn fingerprint(&self) -> [u8; 32] {
-        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-        let files: Vec<PathBuf> = self
-            .state()
-            .files
-            .iter()
-            .chain([&self.path])
-            .cloned()
-            .collect();
-        for file in files {
-            let content = std::fs::read(&file).unwrap_or_default();
-            context.update(&content.len().to_be_bytes());
-            context.update(&content);
-        }
-        let mut out = [0; 32];
-        out.copy_from_slice(context.finish().as_ref());
-        out
-    }
-}
-
-/// Who made a revision, as far as it says.
-fn actor(settings: &Settings) -> &str {
-    settings.change.actor.as_deref().unwrap_or("file")
-}
-
-/// Records the start and the configuration that runs. A full disk does not keep people from signing in.
-fn started(process: &Process, settings: &Settings, text: &str) {
-    if let Err(error) = process.ledger.keep(&settings.sha256, text) {
-        error!(%error, "The configuration could not be kept beside the ledger.");
-    }
-    let entry = Entry::new(Kind::NodeStart, actor(settings))
-        .with("version", env!("CARGO_PKG_VERSION"))
-        .with("config_sha256", &*settings.sha256)
-        .with("revision", &*settings.revision);
-    process.ledger.append_or_owe(entry);
-}
-
-/// Says what a reload cannot change.
-fn unchangeable(old: &Settings, new: &Settings) {
-    let listeners = |s: &Settings| {
-        s.server
-            .listeners
-            .iter()
-            .map(|l| l.address)
-            .collect::<Vec<_>>()
-    };
-    for (what, changed) in [
-        ("server.listen", listeners(old) != listeners(new)),
-        ("server.workers", old.server.workers != new.server.workers),
-        ("server.state_dir", old.state_dir != new.state_dir),
-        ("audit.file", old.audit.file != new.audit.file),
-        ("server.admin.listen", old.admin.listen != new.admin.listen),
-    ] {
-        if changed {
-            warn!(key = what, "This key takes effect at the next start only.");
-        }
     }
 }

@@ -24,8 +24,7 @@ use crate::clock::Clock;
 use crate::control::kill_files;
 use crate::control::kill_files::FileError;
 use crate::control::kill_files::Persisted;
-use crate::ledger::Entry;
-use crate::ledger::Kind;
+use crate::control::record;
 use crate::ledger::Ledger;
 use crate::rollout::KillPosition;
 use crate::rollout::KillState;
@@ -336,21 +335,7 @@ impl Inner {
         warn!(rollout, from, to, actor, "The kill switch moved.");
         if let Some(ledger) = self.ledger.get() {
             // It holds already: an emergency does not wait for a disk.
-            let entry = Entry::new(Kind::KillSwitch, actor)
-                .with("position", to)
-                .with("before", from)
-                .with("modern_sessions", "keep")
-                .with(
-                    "via",
-                    if actor.starts_with("file") {
-                        "file"
-                    } else {
-                        "admin"
-                    },
-                )
-                .maybe("rollout", scope.map(RolloutId::as_str))
-                .maybe("reason", Some(reason));
-            ledger.append_or_owe(entry);
+            ledger.append_or_owe(record::kill(scope, (before, after), actor, reason));
         }
         self.log.write(&DecisionRecord {
             at: self.clock.now(),

@@ -4,6 +4,7 @@
 
 mod kill;
 mod kill_files;
+mod record;
 
 pub(crate) use kill::KillError;
 pub(crate) use kill::KillSettings;
