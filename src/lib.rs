@@ -24,6 +24,7 @@ mod links;
 pub mod promises;
 mod providers;
 mod proxy;
+mod revocation;
 mod session;
 mod store;
 mod telemetry;

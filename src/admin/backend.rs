@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::revocation::Target;
+
 /// The program, as an operator sees it.
 #[async_trait]
 pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
@@ -32,6 +34,144 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
 
     /// Whether requests should be sent here.
     fn readiness(&self) -> Readiness;
+
+    /// Revokes, or says whom that would put out.
+    ///
+    /// # Errors
+    ///
+    /// See [`RevokeFailure`].
+    async fn revoke(
+        &self,
+        wanted: RevokeRequest,
+        actor: &str,
+    ) -> Result<RevokeAnswer, RevokeFailure>;
+
+    /// Revocations that have not expired, newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    async fn revocations(&self) -> Result<Vec<RevocationView>, RevokeFailure>;
+
+    /// Takes a revocation back.
+    ///
+    /// # Errors
+    ///
+    /// See [`RevokeFailure`].
+    async fn lift(&self, wanted: LiftRequest, actor: &str) -> Result<LiftAnswer, RevokeFailure>;
+}
+
+/// A wish to revoke.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RevokeRequest {
+    /// What.
+    pub(crate) target: Target,
+    /// Why; recorded.
+    #[serde(default)]
+    pub(crate) reason: String,
+    /// For how many seconds it is kept, at least; it is always kept until everything it speaks about has ended by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) keep_seconds: Option<u64>,
+    /// Only say whom it would put out.
+    #[serde(default)]
+    pub(crate) plan: bool,
+    /// Up to how many sessions may end; needed for more than [`CONFIRM_ABOVE`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) confirm: Option<usize>,
+}
+
+/// More sessions than these end only with a confirmation: 10.
+pub(crate) const CONFIRM_ABOVE: usize = 10;
+
+/// What became of it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct RevokeAnswer {
+    /// The revocation; `None`: this was a plan.
+    pub(crate) revocation: Option<RevocationView>,
+    /// How many running sessions it ends. Tokens that clients hold are ended too, and nobody can count them.
+    pub(crate) sessions: usize,
+    /// Whether there may be more than that.
+    pub(crate) at_least: bool,
+    /// Some of them.
+    pub(crate) shown: Vec<SessionView>,
+    /// Whether a restart would not forget it.
+    pub(crate) durable: bool,
+}
+
+/// A running session.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct SessionView {
+    /// The digest that names it.
+    pub(crate) session: String,
+    /// Who vouched.
+    pub(crate) provider: String,
+    /// When it began, in seconds since 1970.
+    pub(crate) began: u64,
+}
+
+/// One revocation.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct RevocationView {
+    /// Its name.
+    pub(crate) id: String,
+    /// What it denies; `None`: nobody was named, or what was said is sealed under a key that is gone.
+    pub(crate) target: Option<Target>,
+    /// Why: a word.
+    pub(crate) source: String,
+    /// Who.
+    pub(crate) actor: String,
+    /// What they said.
+    pub(crate) reason: String,
+    /// When, in seconds since 1970.
+    pub(crate) at: u64,
+    /// Until when it is in force.
+    pub(crate) expires: u64,
+    /// When it was lifted.
+    pub(crate) lifted: Option<u64>,
+}
+
+/// A wish to lift.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LiftRequest {
+    /// Which.
+    pub(crate) id: String,
+    /// Why; recorded.
+    pub(crate) reason: String,
+}
+
+/// What was lifted.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct LiftAnswer {
+    /// As it is now.
+    pub(crate) revocation: RevocationView,
+    /// Whether it had been lifted before.
+    pub(crate) before: bool,
+    /// What stays gone, in words.
+    pub(crate) destroyed: Vec<String>,
+}
+
+/// Why nothing was revoked, or lifted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RevokeFailure {
+    /// It makes no sense.
+    #[error("{0}")]
+    Request(String),
+    /// There is none of this name.
+    #[error("there is no revocation of this name")]
+    Unknown,
+    /// It would end more than is confirmed.
+    #[error("{at_least}{sessions} sessions would end: say `confirm`, up to how many may", at_least = if *.more { "at least " } else { "" })]
+    Confirm {
+        /// How many.
+        sessions: usize,
+        /// Whether there may be more.
+        more: bool,
+    },
+    /// The store gave no answer: what was asked for must not be taken for done.
+    #[error("{0}")]
+    Store(String),
 }
 
 /// The end of the ledger.

@@ -12,10 +12,16 @@ use crate::admin::backend::AdminBackend;
 use crate::admin::backend::ConfigView;
 use crate::admin::backend::ExplainRequest;
 use crate::admin::backend::Explanation;
+use crate::admin::backend::LiftAnswer;
+use crate::admin::backend::LiftRequest;
 use crate::admin::backend::LogHead;
 use crate::admin::backend::Readiness;
 use crate::admin::backend::ReloadAnswer;
 use crate::admin::backend::ReloadOutcome;
+use crate::admin::backend::RevocationView;
+use crate::admin::backend::RevokeAnswer;
+use crate::admin::backend::RevokeFailure;
+use crate::admin::backend::RevokeRequest;
 use crate::admin::backend::RolloutView;
 use crate::admin::listen::Admin;
 use crate::admin::settings::Settings;
@@ -87,6 +93,47 @@ impl AdminBackend for FakeBackend {
 
     fn readiness(&self) -> Readiness {
         self.readiness.clone()
+    }
+
+    async fn revoke(
+        &self,
+        wanted: RevokeRequest,
+        actor: &str,
+    ) -> Result<RevokeAnswer, RevokeFailure> {
+        if !wanted.plan && wanted.confirm.is_none_or(|confirmed| confirmed < 12) {
+            return Err(RevokeFailure::Confirm {
+                sessions: 12,
+                more: false,
+            });
+        }
+        Ok(RevokeAnswer {
+            revocation: (!wanted.plan).then(|| view(&wanted, actor)),
+            sessions: 12,
+            at_least: false,
+            shown: Vec::new(),
+            durable: false,
+        })
+    }
+
+    async fn revocations(&self) -> Result<Vec<RevocationView>, RevokeFailure> {
+        Err(RevokeFailure::Store("away".into()))
+    }
+
+    async fn lift(&self, _wanted: LiftRequest, _actor: &str) -> Result<LiftAnswer, RevokeFailure> {
+        Err(RevokeFailure::Unknown)
+    }
+}
+
+fn view(wanted: &RevokeRequest, actor: &str) -> RevocationView {
+    RevocationView {
+        id: "00ff".into(),
+        target: Some(wanted.target.clone()),
+        source: "operator".into(),
+        actor: actor.into(),
+        reason: wanted.reason.clone(),
+        at: 10,
+        expires: 20,
+        lifted: None,
     }
 }
 

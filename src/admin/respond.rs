@@ -10,6 +10,7 @@ use http::header;
 use http_body_util::Full;
 use serde::Serialize;
 
+use crate::admin::backend::RevokeFailure;
 use crate::admin::guard::Denial;
 use crate::control::KillError;
 
@@ -35,6 +36,8 @@ pub(super) enum Failure {
     TooSlow,
     /// The kill switch did not move.
     Kill(KillError),
+    /// Nothing was revoked, or lifted.
+    Revoke(RevokeFailure),
     /// Something of ours broke.
     Internal(String),
 }
@@ -112,6 +115,15 @@ pub(super) fn failure(failure: &Failure) -> Answer {
                 )
             }
         },
+        Failure::Revoke(error) => {
+            let (status, word) = match error {
+                RevokeFailure::Request(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+                RevokeFailure::Unknown => (StatusCode::NOT_FOUND, "unknown_revocation"),
+                RevokeFailure::Confirm { .. } => (StatusCode::CONFLICT, "confirm"),
+                RevokeFailure::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store"),
+            };
+            (status, word, error.to_string())
+        }
         Failure::Internal(reason) => (
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",

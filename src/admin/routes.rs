@@ -70,6 +70,9 @@ enum Route {
     Rollouts,
     Explain,
     LogHead,
+    Revocations,
+    Revoke,
+    Lift,
 }
 
 /// Finds the route. Paths are compared byte for byte: no decoding, no case, no trailing slash (CVE-2026-45692).
@@ -84,6 +87,8 @@ fn route(scope: Scope, method: &Method, path: &str) -> Result<Route, Failure> {
         "/admin/v1/kill" => (Some(Route::KillShow), Some(Route::KillMove)),
         "/admin/v1/rollouts" => (Some(Route::Rollouts), None),
         "/admin/v1/log/head" => (Some(Route::LogHead), None),
+        "/admin/v1/revocations" => (Some(Route::Revocations), Some(Route::Revoke)),
+        "/admin/v1/revocations/lift" => (None, Some(Route::Lift)),
         "/admin/v1/explain" => (None, Some(Route::Explain)),
         _ => return Err(Failure::NoPath),
     };
@@ -176,6 +181,20 @@ where
             let explanation = context.backend.explain(question).await;
             Ok(ok(&explanation.map_err(Failure::BadRequest)?))
         }
+        Route::Revocations => {
+            let all = context.backend.revocations().await;
+            Ok(ok(&all.map_err(Failure::Revoke)?))
+        }
+        Route::Revoke => {
+            let wanted = read(request).await?;
+            let answer = context.backend.revoke(wanted, &actor).await;
+            Ok(ok(&answer.map_err(Failure::Revoke)?))
+        }
+        Route::Lift => {
+            let wanted = read(request).await?;
+            let answer = context.backend.lift(wanted, &actor).await;
+            Ok(ok(&answer.map_err(Failure::Revoke)?))
+        }
         Route::Metrics | Route::Healthy | Route::Ready => free(context, route),
     }
 }
@@ -200,7 +219,10 @@ fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
         | Route::KillMove
         | Route::Rollouts
         | Route::LogHead
-        | Route::Explain => Err(Failure::NoPath),
+        | Route::Explain
+        | Route::Revocations
+        | Route::Revoke
+        | Route::Lift => Err(Failure::NoPath),
     }
 }
 

@@ -9,15 +9,22 @@ use crate::admin::AdminBackend;
 use crate::admin::ConfigView;
 use crate::admin::ExplainRequest;
 use crate::admin::Explanation;
+use crate::admin::LiftAnswer;
+use crate::admin::LiftRequest;
 use crate::admin::LogHead;
 use crate::admin::ProviderView;
 use crate::admin::Readiness;
 use crate::admin::ReloadAnswer;
 use crate::admin::ReloadOutcome;
+use crate::admin::RevocationView;
+use crate::admin::RevokeAnswer;
+use crate::admin::RevokeFailure;
+use crate::admin::RevokeRequest;
 use crate::admin::RolloutView;
 use crate::app::explain;
 use crate::app::process::Process;
 use crate::app::reload::Reloader;
+use crate::app::revoke;
 use crate::config::settings::Settings;
 
 /// The program, as an operator sees it.
@@ -110,6 +117,23 @@ impl AdminBackend for Backend {
             providers,
             store: None,
         }
+    }
+
+    async fn revoke(
+        &self,
+        wanted: RevokeRequest,
+        actor: &str,
+    ) -> Result<RevokeAnswer, RevokeFailure> {
+        let settings = self.reloader.settings();
+        revoke::revoke(&self.process.revocations, &settings, wanted, actor).await
+    }
+
+    async fn revocations(&self) -> Result<Vec<RevocationView>, RevokeFailure> {
+        revoke::list(&self.process.revocations).await
+    }
+
+    async fn lift(&self, wanted: LiftRequest, actor: &str) -> Result<LiftAnswer, RevokeFailure> {
+        revoke::lift(&self.process.revocations, &wanted, actor).await
     }
 }
 

@@ -60,6 +60,7 @@ pub(super) fn snapshot(
         entropy: Arc::clone(&process.entropy),
         taken: Arc::clone(&process.taken),
         pins: Arc::clone(&process.pins),
+        revocations: Arc::clone(&process.revocations),
         background: process.background.clone(),
         reports: Reports {
             metrics: Arc::clone(&process.metrics),

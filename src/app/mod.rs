@@ -7,6 +7,7 @@ pub(crate) mod online;
 mod process;
 mod reload;
 mod revision;
+mod revoke;
 mod watch;
 
 use std::io;
@@ -19,6 +20,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tracing::error;
 use tracing::info;
+use tracing::warn;
 
 use crate::admin;
 use crate::admin::Admin;
@@ -101,6 +103,11 @@ impl Running {
         // Listening comes first: a taken address must not cost the keys, the log and the kill switch a try.
         let bound = Bound::open(&settings.server)?;
         let process = Arc::new(Process::start(&settings)?);
+        // A store that is away does not stop a start; until it answers, nobody is said to be let in.
+        if let Err(error) = process.revocations.load().await {
+            warn!(%error, "What has been revoked is not known yet: credentials are answered 503 until it is.");
+        }
+        process.revocations.follow(&process.background);
         let built =
             build::snapshot(&process, &settings, (None, None), 1).map_err(StartError::Build)?;
         let reloader = Reloader::start(

@@ -28,10 +28,13 @@ use crate::entropy::SystemEntropy;
 use crate::ledger::Ledger;
 use crate::ledger::LedgerSettings;
 use crate::links::Links;
+use crate::providers::settings::KindSettings;
 use crate::proxy::Resolver;
 use crate::proxy::Snapshot;
 use crate::proxy::WorkerParts;
 use crate::proxy::serve::counts::Counts;
+use crate::revocation;
+use crate::revocation::Revocations;
 use crate::session::Pins;
 use crate::session::Sessions;
 use crate::session::settings::StoreKind;
@@ -76,6 +79,7 @@ pub(super) struct Process {
     pub(super) store: Arc<dyn Store>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) pins: Arc<Pins>,
+    pub(super) revocations: Arc<Revocations>,
     pub(super) links: Arc<Links>,
     pub(super) taken: Arc<FallbacksTaken>,
     resolver: Arc<Resolver>,
@@ -153,11 +157,23 @@ impl Process {
             }
             None => None,
         };
+        let pseudonyms = Pseudonyms::new(&settings.telemetry.pseudonym_key);
+        let revocations = Revocations::new(revocation::Parts {
+            store: Arc::clone(&store),
+            sessions: Arc::clone(&sessions),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            metrics: Arc::clone(&metrics),
+            decisions: logs.background(),
+            pseudonyms: pseudonyms.clone(),
+            keep: longest_life(settings),
+        });
         let mut verdict_key = [0; 32];
         entropy.fill(&mut verdict_key);
         let process = Self {
             coarse: ManualClock::at(clock.now()),
-            pseudonyms: Pseudonyms::new(&settings.telemetry.pseudonym_key),
+            pseudonyms,
+            revocations,
             kill: Arc::new(kill),
             ledger,
             pins: Arc::new(Pins::new(Arc::clone(&store))),
@@ -290,6 +306,25 @@ fn node() -> String {
     given
         .or_else(|| fs::read_to_string("/proc/sys/kernel/hostname").ok())
         .map_or_else(|| String::from("-"), |name| name.trim().to_owned())
+}
+
+/// The longest that a session or a signed token may live: what is revoked must be remembered as long.
+pub(super) fn longest_life(settings: &Settings) -> Duration {
+    let tokens = settings
+        .providers
+        .iter()
+        .map(|provider| match &provider.kind {
+            KindSettings::Oidc(oidc) => oidc.verify.max_life + oidc.verify.leeway,
+            KindSettings::Jwt(jwt) => jwt.verify.max_life + jwt.verify.leeway,
+            // What is asked about each time is not kept by us.
+            KindSettings::Introspection(_)
+            | KindSettings::SessionProbe(_)
+            | KindSettings::Basic(_)
+            | KindSettings::ApiKey(_) => Duration::ZERO,
+            #[cfg(feature = "ldap")]
+            KindSettings::Ldap(_) => Duration::ZERO,
+        });
+    tokens.fold(settings.sessions.absolute, Duration::max)
 }
 
 /// A directory that only we can read.

@@ -18,6 +18,7 @@ use crate::admin::ReloadAnswer;
 use crate::admin::ReloadOutcome;
 use crate::app::build;
 use crate::app::process::Process;
+use crate::app::process::longest_life;
 use crate::app::revision;
 use crate::config;
 use crate::config::Source;
@@ -186,6 +187,8 @@ impl Reloader {
         match outcome {
             Ok((settings, snapshot, built, generation)) => {
                 revision::unchangeable(&state.settings, &settings);
+                let longest = longest_life(&settings);
+                self.process.revocations.keep_at_least(longest);
                 if let Err(error) = self.process.sessions.reload(&settings.sessions) {
                     return self.refuse(&mut state, error.to_string());
                 }

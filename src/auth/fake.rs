@@ -45,6 +45,7 @@ use crate::providers::Owns;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Providers;
+use crate::revocation::Revocations;
 use crate::rollout::AppId;
 use crate::rollout::AssignRule;
 use crate::rollout::BeforeKnown;
@@ -343,6 +344,7 @@ pub(super) struct World {
     pub(super) app: AppId,
     taken: Arc<FallbacksTaken>,
     sessions: Arc<Sessions>,
+    pub(super) revocations: Arc<Revocations>,
 }
 
 impl World {
@@ -351,13 +353,15 @@ impl World {
     }
 
     pub(super) fn on(store: Arc<dyn Store>, old: FakeProvider, new: FakeProvider) -> Self {
-        let clock = Arc::new(ManualClock::at(at(0)));
+        let clock: Arc<ManualClock> = Arc::new(ManualClock::at(at(0)));
+        let metrics = Metrics::new(Arc::clone(&clock) as _, MAX_SERIES_PER_FAMILY);
         let sessions = Sessions::new(
             &session_settings(),
             Arc::clone(&store),
             Arc::new(SystemEntropy),
             &Handle::current(),
-        );
+        )
+        .unwrap();
         Self {
             old: Arc::new(old),
             new: Arc::new(new),
@@ -366,10 +370,11 @@ impl World {
             cohorts: Cohorts::default(),
             fallbacks: Vec::new(),
             forms: HashMap::new(),
-            sessions: sessions.unwrap(),
+            revocations: Revocations::for_test(&store, &sessions, clock, &metrics),
+            sessions,
             store,
             canonical: None,
-            metrics: Metrics::new(clock, MAX_SERIES_PER_FAMILY),
+            metrics,
             app: AppId::new("crm"),
             taken: Arc::default(),
         }
@@ -417,6 +422,7 @@ impl World {
             ),
             sessions: self.sessions(),
             pins: Arc::new(self.pins()),
+            revocations: Arc::clone(&self.revocations),
             background: Handle::current(),
             entropy: Arc::new(SystemEntropy),
             taken: Arc::clone(&self.taken),

@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod ctl;
 pub(crate) mod explain;
 pub(crate) mod log;
+mod revoke;
 mod run;
 pub(crate) mod schema;
 
@@ -43,6 +44,8 @@ enum Command {
     Demo,
     /// Turn a running proxy: kill switch, reload, status.
     Ctl(ctl::Args),
+    /// End sessions and tokens before their time, and take that back.
+    Revoke(revoke::Args),
     /// What would happen to somebody at an application, and why.
     Explain(explain::Args),
     /// The ledger: whether it verifies, and what it says.
@@ -71,6 +74,9 @@ pub fn main() -> ExitCode {
         Command::Ctl(args) => {
             with_runtime("warn", |runtime| runtime.block_on(ctl::run(args, &mut out)))
         }
+        Command::Revoke(args) => with_runtime("warn", |runtime| {
+            runtime.block_on(revoke::run(args, &mut out))
+        }),
         Command::Explain(args) => with_runtime("warn", |runtime| {
             runtime.block_on(explain::run(args, &mut out))
         }),

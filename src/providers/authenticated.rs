@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::UnixTime;
+use crate::identity::Grounds;
 use crate::identity::Identity;
 
 /// Proof that a provider vouched for an identity.
@@ -15,6 +16,7 @@ pub(crate) struct Authenticated {
     identity: Arc<Identity>,
     expires: UnixTime,
     leeway: Duration,
+    grounds: Grounds,
 }
 
 impl Authenticated {
@@ -23,6 +25,7 @@ impl Authenticated {
             identity: Arc::new(identity),
             expires,
             leeway: Duration::ZERO,
+            grounds: Grounds::default(),
         }
     }
 
@@ -30,6 +33,23 @@ impl Authenticated {
     pub(in crate::providers) const fn with_leeway(mut self, leeway: Duration) -> Self {
         self.leeway = leeway;
         self
+    }
+
+    /// A proof with what it can be taken back by.
+    pub(in crate::providers) fn on(mut self, grounds: Grounds) -> Self {
+        self.grounds = grounds;
+        self
+    }
+
+    /// By what it can be revoked, and when it began.
+    pub(crate) const fn grounds(&self) -> &Grounds {
+        &self.grounds
+    }
+
+    /// The same, for tests of other modules.
+    #[cfg(test)]
+    pub(crate) fn for_test_on(self, grounds: Grounds) -> Self {
+        self.on(grounds)
     }
 
     /// A proof for tests of other modules.

@@ -174,7 +174,9 @@ impl SignedTokens {
         let vouched = self
             .voucher
             .vouch(subject.as_str(), verified.claims(), verified.expires());
-        Ok(vouched?.with_leeway(self.policy.leeway))
+        Ok(vouched?
+            .with_leeway(self.policy.leeway)
+            .on(verified.grounds().clone()))
     }
 }
 

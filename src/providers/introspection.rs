@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_lc_rs::digest;
 use http::StatusCode;
 use serde_json::Map;
 use serde_json::Value;
@@ -12,9 +13,11 @@ use crate::clock::UnixTime;
 use crate::identity::ClaimMap;
 use crate::identity::ClaimPath;
 use crate::identity::Credential;
+use crate::identity::Grounds;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
+use crate::identity::TokenId;
 use crate::providers::Authenticated;
 use crate::providers::Deps;
 use crate::providers::Epoch;
@@ -155,7 +158,7 @@ impl Asker {
     async fn ask(&self, token: &str, now: UnixTime) -> Result<Authenticated, ProviderError> {
         let call = self.question(Operation::Introspect, token, now)?;
         self.http
-            .call(&call, |answer| self.read(&answer, now))
+            .call(&call, |answer| self.read(&answer, token, now))
             .await
     }
 
@@ -184,7 +187,12 @@ impl Asker {
     }
 
     /// RFC 7662 §2.2. Only a JSON `true` or `false` is a judgement; everything else is none.
-    fn read(&self, answer: &Answer, now: UnixTime) -> Result<Authenticated, ProviderError> {
+    fn read(
+        &self,
+        answer: &Answer,
+        token: &str,
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
         if answer.status != StatusCode::OK {
             return Err(Outage::Malformed.into());
         }
@@ -200,7 +208,13 @@ impl Asker {
         let expires = moment(&claims, "exp")?.unwrap_or(UnixTime::NEVER);
         let subject = self.subject(&claims)?;
         let expires = expires.min(now + self.settings.cache);
-        Ok(self.voucher.vouch(&subject, &claims, expires)?)
+        let grounds = Grounds {
+            began: moment(&claims, "iat").ok().flatten(),
+            token: Some(token_id(token, &claims)),
+            sid: claims.text("sid").map(Box::from),
+            kid: None,
+        };
+        Ok(self.voucher.vouch(&subject, &claims, expires)?.on(grounds))
     }
 
     /// What an active token must be besides.
@@ -243,6 +257,18 @@ impl Asker {
             Some(Value::Number(number)) if number.is_u64() => Ok(number.to_string()),
             None | Some(Value::Null) => Err(Refusal::Unsupported.into()),
             Some(_) => Err(Outage::Malformed.into()),
+        }
+    }
+}
+
+/// By its own name where the server tells it, else by what it is.
+fn token_id(token: &str, claims: &ClaimMap) -> TokenId {
+    match claims.text("jti") {
+        Some(jti) if !jti.is_empty() => TokenId::Named(jti.into()),
+        Some(_) | None => {
+            let mut hash = [0; 32];
+            hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+            TokenId::Digest(hash)
         }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::ClaimMap;
+use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::identity::Issuer;
 use crate::identity::ProviderId;
@@ -79,6 +80,7 @@ pub(crate) struct Content {
     pub(super) rule: Arc<str>,
     pub(super) origin: Origin,
     pub(super) ends: UnixTime,
+    pub(super) grounds: Grounds,
 }
 
 /// The row, before it is sealed. Unknown fields of a newer version are kept out by the version byte of the seal.
@@ -102,6 +104,9 @@ pub(super) struct Body {
     pub(super) ends: u64,
     pub(super) id_token: Option<String>,
     sid: Option<String>,
+    /// The key that signed the ID token of the login.
+    #[serde(default)]
+    kid: Option<String>,
     refresh_token: Option<String>,
 }
 
@@ -155,6 +160,12 @@ impl Body {
             ends: ends.as_millis(),
             id_token: new.id_token.map(|token| token.expose().clone()),
             sid: new.sid.map(str::to_owned),
+            kid: new
+                .authenticated
+                .grounds()
+                .kid
+                .as_deref()
+                .map(str::to_owned),
             refresh_token: new.refresh_token.map(|token| token.expose().clone()),
         }
     }
@@ -205,6 +216,12 @@ impl Body {
             rule: self.rule.as_str().into(),
             origin: self.origin,
             ends: UnixTime::from_millis(self.ends),
+            grounds: Grounds {
+                began: Some(UnixTime::from_millis(self.began)),
+                kid: self.kid.as_deref().map(Into::into),
+                token: None,
+                sid: self.sid.as_deref().map(Into::into),
+            },
         })
     }
 }

@@ -18,6 +18,10 @@ pub(crate) enum Purpose {
     Device,
     /// The row of a session. The key also takes in the cookie's secret.
     SessionRow,
+    /// What an operator said about a revocation.
+    Revocation,
+    /// What is known of a login without its cookie: to count, and to revoke its tokens.
+    Login,
 }
 
 impl Purpose {
@@ -26,6 +30,8 @@ impl Purpose {
             Self::Flow => b"flow",
             Self::Device => b"device",
             Self::SessionRow => b"session-row",
+            Self::Revocation => b"revocation",
+            Self::Login => b"login",
         }
     }
 }

@@ -17,6 +17,7 @@ use tracing::warn;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
 use crate::identity::CanonicalSubject;
+use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::secret::Secret;
@@ -76,8 +77,9 @@ pub(crate) struct Created {
     /// The value of the cookie.
     pub(crate) cookie: Secret<String>,
     /// When it ends at the latest.
-    #[expect(dead_code, reason = "kept for the lifetime of the cookie")]
     pub(crate) ends: UnixTime,
+    /// The key of its row: names the session, opens nothing.
+    pub(crate) row: [u8; 32],
 }
 
 /// What is left of a session that was ended.
@@ -85,6 +87,10 @@ pub(crate) struct Created {
 pub(crate) struct Farewell {
     /// Where it came from.
     pub(crate) provider: ProviderId,
+    /// Who it was; `None`: the row names nobody.
+    pub(crate) canonical: Option<CanonicalSubject>,
+    /// The key of its row.
+    pub(crate) row: [u8; 32],
     /// For RP-initiated logout, if the login brought one.
     pub(crate) id_token: Option<Secret<String>>,
 }
@@ -156,6 +162,7 @@ impl Sessions {
         Ok(Created {
             cookie: Secret::new(URL_SAFE_NO_PAD.encode(bytes)),
             ends,
+            row,
         })
     }
 
@@ -229,6 +236,8 @@ impl Sessions {
         self.store.delete(key).await?;
         Ok(body.map(|(_, body)| Farewell {
             provider: body.provider(),
+            canonical: body.content(id.bytes()).map(|content| content.canonical),
+            row,
             id_token: body.id_token.clone().map(Secret::new),
         }))
     }
@@ -352,6 +361,16 @@ impl Restored {
     /// When it ends at the latest.
     pub(crate) fn ends(&self) -> UnixTime {
         self.content.ends
+    }
+
+    /// By what it can be revoked, and when it began.
+    pub(crate) fn grounds(&self) -> &Grounds {
+        &self.content.grounds
+    }
+
+    /// The key of its row: names the session, opens nothing.
+    pub(crate) fn row(&self) -> &[u8; 32] {
+        &self.live.row
     }
 
     /// The handle that dies with it.

@@ -6,21 +6,10 @@
 mod contract;
 mod embedded;
 mod memory;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "part of the contract that every store is held to")
-)]
 mod watch;
 
 pub(crate) use embedded::EmbeddedStore;
 pub(crate) use memory::MemoryStore;
-#[cfg_attr(
-    not(test),
-    expect(
-        unused_imports,
-        reason = "part of the contract that every store is held to"
-    )
-)]
 pub(crate) use watch::Event;
 pub(crate) use watch::Watch;
 
@@ -92,10 +81,6 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     async fn delete(&self, key: Key<'_>) -> Result<(), StoreError>;
 
     /// The keys of a table that begin with `prefix`, at most `limit`.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "part of the contract that every store is held to")
-    )]
     async fn scan(
         &self,
         table: &'static str,
@@ -127,12 +112,18 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Tells what changes in a table from now on, whoever changes it. Every acknowledged `put`, `delete` and successful
     /// `compare_and_swap` is told, or that something was missed; rows that expire are not.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "part of the contract that every store is held to")
-    )]
     fn watch(&self, table: &'static str) -> Watch;
 
     /// Removes what has expired at `now`; called from a background task. Says how many rows went.
     async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError>;
+
+    /// Whether what was acknowledged survives this process.
+    fn is_durable(&self) -> bool {
+        false
+    }
+
+    /// Whether other instances write into it too.
+    fn is_shared(&self) -> bool {
+        false
+    }
 }

@@ -16,6 +16,8 @@ use crate::rollout::OtherArm;
 use crate::rollout::RolloutId;
 use crate::telemetry::line::Line;
 use crate::telemetry::line::field;
+use crate::telemetry::metrics::RevocationOutcome;
+use crate::telemetry::metrics::RevocationSource;
 use crate::telemetry::metrics::Shed;
 use crate::telemetry::pseudonym::Pseudonym;
 use crate::telemetry::sink::Inlet;
@@ -86,6 +88,30 @@ pub(crate) enum Decision<'a> {
         /// What they said.
         reason: &'a str,
     },
+    /// Something was revoked, or was to be.
+    Revoked {
+        /// Its name, for a later look or to lift it.
+        id: &'a str,
+        /// Why.
+        source: RevocationSource,
+        /// The kind of thing.
+        target: &'static str,
+        /// Whether it is written down.
+        outcome: RevocationOutcome,
+        /// Who asked: a provider, a token, a unix user.
+        actor: &'a str,
+        /// What they said.
+        reason: &'a str,
+    },
+    /// A revocation was taken back.
+    Lifted {
+        /// Its name.
+        id: &'a str,
+        /// Who did.
+        actor: &'a str,
+        /// What they said.
+        reason: &'a str,
+    },
 }
 
 /// A decision and its circumstances. Absent values leave their field out.
@@ -143,6 +169,8 @@ const fn event(decision: &Decision<'_>) -> &'static str {
         Decision::OtherArm { .. } => "decision.other_arm",
         Decision::Fallback { .. } => "decision.fallback",
         Decision::Kill { .. } => "decision.kill",
+        Decision::Revoked { .. } => "decision.revoked",
+        Decision::Lifted { .. } => "decision.revocation_lifted",
     }
 }
 
@@ -227,6 +255,26 @@ fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
             out.text(field!("scope"), scope.map_or("global", RolloutId::as_str))
                 .text(field!("before"), before.as_str())
                 .text(field!("after"), after.as_str())
+                .text(field!("actor"), actor)
+                .text(field!("reason"), reason);
+        }
+        Decision::Revoked {
+            id,
+            source,
+            target,
+            outcome,
+            actor,
+            reason,
+        } => {
+            out.text(field!("revocation"), id)
+                .word(field!("source"), source.as_str())
+                .word(field!("target"), target)
+                .word(field!("outcome"), outcome.as_str())
+                .text(field!("actor"), actor)
+                .text(field!("reason"), reason);
+        }
+        Decision::Lifted { id, actor, reason } => {
+            out.text(field!("revocation"), id)
                 .text(field!("actor"), actor)
                 .text(field!("reason"), reason);
         }

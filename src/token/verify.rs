@@ -6,13 +6,16 @@
 use std::fmt;
 
 use aws_lc_rs::constant_time;
+use aws_lc_rs::digest;
 use serde_json::Number;
 use serde_json::Value;
 
 use crate::clock::UnixTime;
 use crate::identity::ClaimMap;
+use crate::identity::Grounds;
 use crate::identity::Refusal;
 use crate::identity::Subject;
+use crate::identity::TokenId;
 use crate::token::algorithm::Algorithm;
 use crate::token::json::Budget;
 use crate::token::keys::Found;
@@ -40,10 +43,16 @@ const MAX_SECONDS: u64 = (1 << 53) - 1;
 pub struct Verified {
     subject: Option<Subject>,
     expires: UnixTime,
+    grounds: Grounds,
     claims: ClaimMap,
 }
 
 impl Verified {
+    /// By what the token can be revoked, and when it was issued.
+    pub const fn grounds(&self) -> &Grounds {
+        &self.grounds
+    }
+
     /// `sub`. Always present, except in a logout token by `sid`.
     pub const fn subject(&self) -> Option<&Subject> {
         self.subject.as_ref()
@@ -114,10 +123,35 @@ pub fn verify(
     check_audience(&claims, policy)?;
     let expires = check_times(&claims, policy, now)?;
     let subject = subject(&claims, &policy.kind)?;
+    let grounds = grounds(&jws, &claims)?;
     Ok(Verified {
         subject,
         expires,
+        grounds,
         claims,
+    })
+}
+
+/// What names the token. A revocation finds it by `jti` whatever its spelling; without one, by what was signed as payload.
+fn grounds(jws: &Jws<'_>, claims: &ClaimMap) -> Result<Grounds, Refusal> {
+    let named = claims.text("jti").filter(|jti| !jti.is_empty());
+    let id = named.map_or_else(
+        || {
+            let payload = jws.signing_input.rsplit('.').next().unwrap_or_default();
+            let mut hash = [0; 32];
+            hash.copy_from_slice(digest::digest(&digest::SHA256, payload.as_bytes()).as_ref());
+            TokenId::Digest(hash)
+        },
+        |jti| TokenId::Named(jti.into()),
+    );
+    let sid = claims
+        .text("sid")
+        .filter(|sid| !sid.is_empty() && sid.len() <= MAX_ID_BYTES);
+    Ok(Grounds {
+        began: seconds(claims, "iat", Round::Down)?,
+        kid: jws.header.kid.clone(),
+        token: Some(id),
+        sid: sid.map(Box::from),
     })
 }
 

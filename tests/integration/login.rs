@@ -11,10 +11,10 @@ use crate::two_providers;
 
 /// A browser with cookies for the proxy alone.
 #[derive(Debug, Default)]
-struct Browser(BTreeMap<String, String>);
+pub(crate) struct Browser(BTreeMap<String, String>);
 
 impl Browser {
-    async fn open(&mut self, proxy: &Proxy, target: &str) -> Answer {
+    pub(crate) async fn open(&mut self, proxy: &Proxy, target: &str) -> Answer {
         let cookie = self
             .0
             .iter()
@@ -44,7 +44,7 @@ impl Browser {
     }
 
     /// Follows the login that `start` began, through the provider, and gives the answer of our callback.
-    async fn sign_in(&mut self, proxy: &Proxy, start: &Answer) -> Answer {
+    pub(crate) async fn sign_in(&mut self, proxy: &Proxy, start: &Answer) -> Answer {
         let callback = at_provider(start).await;
         self.open(proxy, &callback).await
     }

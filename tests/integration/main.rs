@@ -17,6 +17,7 @@ mod headers;
 mod kill;
 mod login;
 mod reload;
+mod revoke;
 mod targets;
 mod upstreams;
 

@@ -8,6 +8,7 @@ use crate::identity::CredentialClass;
 use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::providers::Epoch;
+use crate::revocation::Standing;
 use crate::rollout::Arm;
 use crate::rollout::KillPosition;
 use crate::session::Live;
@@ -24,6 +25,7 @@ pub(crate) struct Admitted {
     pub(super) rests_on: Epoch,
     pub(super) epoch: u64,
     pub(super) session: Option<Arc<Live>>,
+    pub(super) standing: Standing,
     pub(super) kill: KillPosition,
     pub(super) reach: Reach,
 }
@@ -43,6 +45,7 @@ impl Admitted {
         now < self.expires
             && self.kill == kill
             && self.rests_on.current() == self.epoch
+            && self.standing.holds(now)
             && self
                 .session
                 .as_deref()

@@ -1,6 +1,7 @@
 //! The gate: a presented credential becomes an admitted identity, or an error. Nothing else does.
 
 mod admitted;
+mod stands;
 
 pub(crate) use admitted::Admitted;
 pub(crate) use admitted::Reach;
@@ -31,6 +32,8 @@ use crate::providers::Authenticated;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Providers;
+use crate::revocation::Marks;
+use crate::revocation::Revocations;
 use crate::rollout;
 use crate::rollout::Acceptance;
 use crate::rollout::Arm;
@@ -60,6 +63,8 @@ pub(crate) struct Deps {
     pub(crate) sessions: Arc<Sessions>,
     /// Who has been on the new side.
     pub(crate) pins: Arc<Pins>,
+    /// What is over before its time.
+    pub(crate) revocations: Arc<Revocations>,
     /// Where calls to providers run.
     pub(crate) background: Handle,
     /// Where unpredictable bytes come from.
@@ -138,6 +143,8 @@ impl Gate {
             .judge(provider, &self.deps.providers)
             .ok_or_else(|| AuthError::refused(Refusal::NotAccepted, provider, class))?;
         let epoch = owner.epoch().current();
+        let marks = Marks::of(identity, restored.canonical(), restored.grounds());
+        let standing = self.stands(asked, provider, class, marks.and_session(restored.row()))?;
         self.accepted_of(asked, class, restored.canonical(), identity)?;
         Ok(Admitted {
             identity: Arc::clone(identity),
@@ -149,6 +156,7 @@ impl Gate {
             rests_on: owner.epoch().clone(),
             epoch,
             session: Some(Arc::clone(restored.live())),
+            standing,
             kill: asked.kill,
             reach: asked.policy.reach(),
         })
@@ -197,6 +205,8 @@ impl Gate {
                 },
                 NotJoined::Store(error) => AuthError::store(&error, class),
             })?;
+        let marks = Marks::of(identity, &canonical, proof.grounds());
+        let standing = self.stands(asked, provider, class, marks)?;
         self.accepted_of(asked, class, &canonical, identity)?;
         let rule = self.on_its_arm(asked, class, &canonical, identity).await?;
         Ok(Admitted {
@@ -209,6 +219,7 @@ impl Gate {
             rests_on: owner.epoch().clone(),
             epoch,
             session: None,
+            standing,
             kill: asked.kill,
             reach: asked.policy.reach(),
         })
@@ -383,6 +394,11 @@ mod tests {
     use crate::auth::fake::identity;
     use crate::auth::fake::plan;
     use crate::auth::fake::token;
+    use crate::identity::Grounds;
+    use crate::identity::TokenId;
+    use crate::revocation::Asked as RevocationAsked;
+    use crate::revocation::Source;
+    use crate::revocation::Target;
     use crate::rollout::AcceptOverride;
     use crate::rollout::AssignRule;
     use crate::rollout::BasicPolicy;
@@ -845,5 +861,108 @@ mod tests {
         });
         let kept = admit(&world, KillPosition::Off, &[BASIC]).await.unwrap();
         assert!(!kept.still_good(KillPosition::Off, at(0)));
+    }
+
+    fn jti(jti: &str, began: u64) -> Grounds {
+        Grounds {
+            began: Some(at(began)),
+            token: Some(TokenId::Named(jti.into())),
+            ..Grounds::default()
+        }
+    }
+
+    async fn revoke(world: &World, source: Source, target: Target) {
+        let asked = RevocationAsked {
+            target,
+            source,
+            actor: "unix:0".into(),
+            reason: "a test".into(),
+            keep: None,
+            provider: None,
+        };
+        world.revocations.revoke(asked).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_revoked_token_is_refused_and_a_kept_verdict_about_it_is_void_at_once() {
+        let world = World::canary();
+        *world.new.verdict.lock().unwrap() = Arc::new(|subject| {
+            let proof = Authenticated::for_test(identity("new", subject), at(300));
+            Ok(proof.for_test_on(jti(subject, 0)))
+        });
+        let (a, b) = (bearer("a"), bearer("b"));
+        let kept = admit(&world, KillPosition::Off, &[("authorization", &*a)])
+            .await
+            .unwrap();
+        let other = admit(&world, KillPosition::Off, &[("authorization", &*b)])
+            .await
+            .unwrap();
+        let target = Target::Token {
+            issuer: "https://new.idp.test".into(),
+            jti: "a".into(),
+        };
+        revoke(&world, Source::Operator, target).await;
+        assert!(!kept.still_good(KillPosition::Off, at(1)));
+        assert!(other.still_good(KillPosition::Off, at(1)));
+        let refused = refused(&world, KillPosition::Off, &[("authorization", &*a)]).await;
+        assert_eq!(refused, "revoked new");
+    }
+
+    #[tokio::test]
+    async fn one_persons_logout_ends_what_either_provider_vouched_for_before_it() {
+        let mut world = World::canary();
+        world.canonical = Some(crate::auth::settings::Canonical {
+            template: crate::identity::Template::parse("hr:{subject}").unwrap(),
+            normalise: Vec::new(),
+            authoritative: vec![ProviderId::new("old"), ProviderId::new("new")],
+        });
+        for provider in ["old", "new"] {
+            let fake = if provider == "old" {
+                &world.old
+            } else {
+                &world.new
+            };
+            *fake.verdict.lock().unwrap() = Arc::new(move |subject| {
+                let proof = Authenticated::for_test(identity(provider, subject), at(300));
+                let began = if subject == "late" { 1 } else { 0 };
+                Ok(proof.for_test_on(jti("x", began)))
+            });
+        }
+        let new = bearer("alice");
+        let old = [("authorization", "Bearer alice")];
+        let kept = admit(&world, KillPosition::Off, &old).await.unwrap();
+        let target = Target::Subject {
+            subject: "hr:alice".into(),
+        };
+        revoke(&world, Source::BackChannel, target).await;
+        assert!(!kept.still_good(KillPosition::Off, at(0)));
+        let there = refused(&world, KillPosition::Off, &old).await;
+        let here = refused(&world, KillPosition::Off, &[("authorization", &new)]).await;
+        assert_eq!(
+            (there.as_str(), here.as_str()),
+            ("revoked old", "revoked new")
+        );
+        let bob = bearer("bob");
+        assert!(
+            admit(&world, KillPosition::Off, &[("authorization", &bob)])
+                .await
+                .is_ok()
+        );
+    }
+
+    #[tokio::test]
+    async fn before_anything_is_known_of_revocations_nobody_is_let_in_and_nobody_is_thrown_out() {
+        let world = World::canary();
+        let mut deps = world.deps();
+        deps.revocations = Revocations::unknown_for_test(&world.revocations);
+        let (policy, headers) = (world.policy(), headers(&[BASIC]));
+        let presented = extract(&headers, policy.owners(), &[]).unwrap().unwrap();
+        let facts = world.facts();
+        let gate = Gate::new(deps);
+        let admitted = gate.admit(&policy, &presented, &facts, KillPosition::Off, at(0));
+        assert_eq!(
+            admitted.await.unwrap_err().to_string(),
+            "unavailable: connect"
+        );
     }
 }

@@ -5,6 +5,7 @@ use http::HeaderValue;
 use http::Method;
 use http::Response;
 use http::header::ORIGIN;
+use tracing::debug;
 
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
@@ -39,6 +40,12 @@ impl Logins {
             },
             None => None,
         };
+        if let Some(farewell) = &farewell
+            && let Some(canonical) = &farewell.canonical
+            && let Err(error) = self.deps.revocations.forget(canonical, &farewell.row).await
+        {
+            debug!(%error, "The note of a session that has ended stays until it ends by itself.");
+        }
         let away = farewell.and_then(|farewell| self.provider_logout(ask, &farewell));
         let location = away.unwrap_or_else(|| format!("{OURS}/logout/done"));
         page::redirect(Sent::SeeOther, &location, cookies.clone())

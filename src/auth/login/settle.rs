@@ -14,11 +14,13 @@ use crate::auth::login::callback::Returned;
 use crate::auth::login::page::Page;
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
+use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::providers::LoggedIn;
 use crate::providers::Provider;
+use crate::revocation::NewLogin;
 use crate::rollout;
 use crate::rollout::Acceptance;
 use crate::rollout::Arm;
@@ -90,6 +92,22 @@ impl Logins {
             )
             .await
             .map_err(|error| away(&error))?;
+        // Nobody holds the cookie before the session can be found by whoever may end it.
+        let grounds = Grounds {
+            began: Some(ask.now),
+            kid: logged_in.authenticated.grounds().kid.clone(),
+            token: None,
+            sid: logged_in.sid.clone(),
+        };
+        let login = NewLogin {
+            identity,
+            canonical: &canonical,
+            grounds: &grounds,
+            row: &created.row,
+            ends: created.ends,
+        };
+        let remembered = self.deps.revocations.remember(login).await;
+        remembered.map_err(|error| away(&error))?;
         // Whatever session the browser came with ends here: nothing of it is carried over.
         if let Some(earlier) = self.session_id(ask)
             && let Err(error) = self.deps.sessions.end(earlier, ask.now).await

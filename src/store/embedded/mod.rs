@@ -323,6 +323,10 @@ impl Store for EmbeddedStore {
             }
         }
     }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
 }
 
 /// A row that has not expired.

@@ -77,6 +77,11 @@ families! {
     KEYS_AGE: Gauge "authferry_provider_keys_age_seconds" ["provider"]
         "Age of the newest successfully fetched signing keys.";
 
+    REVOCATIONS: Counter "authferry_revocations_total" ["source", "provider", "outcome"]
+        "Revocations by what asked for them.";
+    REVOCATION_LAG: Histogram "authferry_revocation_lag_seconds" ["provider"]
+        "Time from the event, or from another instance's record of it, to its enforcement here.";
+
     STAGE_INFO: Gauge "authferry_rollout_stage_info" ["rollout", "stage", "mode"]
         "Current stage, 1 for the active one.";
     TARGET_RATIO: Gauge "authferry_rollout_target_ratio" ["rollout"]
@@ -123,6 +128,8 @@ mod tests {
     use crate::telemetry::metrics::Cache;
     use crate::telemetry::metrics::Flow;
     use crate::telemetry::metrics::Lookup;
+    use crate::telemetry::metrics::RevocationOutcome;
+    use crate::telemetry::metrics::RevocationSource;
     use crate::telemetry::metrics::Shed;
     use crate::telemetry::metrics::TunnelEnd;
     use crate::telemetry::metrics::UpstreamError;
@@ -156,6 +163,8 @@ mod tests {
             .chain(Lookup::ALL.iter().map(|word| word.as_str()))
             .chain(Shed::ALL.iter().map(|word| word.as_str()))
             .chain(TunnelEnd::ALL.iter().map(|word| word.as_str()))
+            .chain(RevocationSource::ALL.iter().map(|word| word.as_str()))
+            .chain(RevocationOutcome::ALL.iter().map(|word| word.as_str()))
             .chain(UpstreamError::ALL.iter().map(|word| word.as_str()))
             .chain(Attempt::all().map(Attempt::reason))
             .chain(Attempt::all().map(Attempt::outcome));

@@ -222,6 +222,57 @@ places! {
 }
 
 words! {
+    /// Why something was revoked.
+    RevocationSource {
+        /// A person signed out here.
+        Logout = "logout",
+        /// A provider said so (OpenID Connect Back-Channel Logout 1.0).
+        BackChannel = "back_channel",
+        /// A provider had the browser say so (OpenID Connect Front-Channel Logout 1.0).
+        FrontChannel = "front_channel",
+        /// An operator did.
+        Operator = "operator",
+        /// A client gave its own token back (RFC 7009).
+        Client = "client",
+        /// The owner no longer stands for a session.
+        Revalidation = "revalidation",
+    }
+}
+
+impl RevocationSource {
+    /// Every word.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Logout,
+        Self::BackChannel,
+        Self::FrontChannel,
+        Self::Operator,
+        Self::Client,
+        Self::Revalidation,
+    ];
+
+    /// Reads the label value.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.as_str() == text)
+    }
+}
+
+words! {
+    /// What became of a revocation.
+    RevocationOutcome {
+        /// It is written down and holds.
+        Recorded = "recorded",
+        /// The store did not take it: it holds in this process, and is tried again.
+        Unavailable = "unavailable",
+    }
+}
+
+impl RevocationOutcome {
+    /// Every word.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 2] = [Self::Recorded, Self::Unavailable];
+}
+
+words! {
     /// What became of an attempt to load a configuration.
     Reload {
         /// It runs, or ran already.

@@ -25,6 +25,8 @@ pub(crate) use labels::Journey;
 pub(crate) use labels::Lookup;
 pub(crate) use labels::Operation;
 pub(crate) use labels::Reload;
+pub(crate) use labels::RevocationOutcome;
+pub(crate) use labels::RevocationSource;
 pub(crate) use labels::Shed;
 pub(crate) use labels::TunnelEnd;
 pub(crate) use labels::UpstreamError;
@@ -185,6 +187,24 @@ impl Metrics {
     pub(crate) fn keys_fetched(&self, provider: &ProviderId, at: UnixTime) {
         let cell = self.rare.keys_fetched.with(&[provider.as_str()]);
         cell.set(at.as_secs() as f64);
+    }
+
+    /// Something was revoked, or was to be.
+    pub(crate) fn revoked(
+        &self,
+        source: RevocationSource,
+        provider: Option<&ProviderId>,
+        outcome: RevocationOutcome,
+    ) {
+        let provider = provider.map_or("none", ProviderId::as_str);
+        let labels = [source.as_str(), provider, outcome.as_str()];
+        self.rare.revocations.with(&labels).add(1);
+    }
+
+    /// A revocation holds here, so long after the event; `None`: another instance recorded it.
+    pub(crate) fn revocation_lag(&self, provider: Option<&ProviderId>, lag: Duration) {
+        let provider = provider.map_or("none", ProviderId::as_str);
+        self.rare.revocation_lag.with(&[provider]).observe(lag);
     }
 
     /// The rollouts of the running configuration.

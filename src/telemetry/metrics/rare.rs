@@ -28,6 +28,8 @@ pub(super) struct Rare {
     pub(super) circuit_state: Series<Gauge>,
     /// When keys were fetched, in seconds since 1970; shown as an age.
     pub(super) keys_fetched: Series<Gauge>,
+    pub(super) revocations: Series<Counter>,
+    pub(super) revocation_lag: Series<Histogram>,
     /// The running rollouts; what is shown of them may change with the time alone.
     pub(super) rollouts: Mutex<Vec<Plan>>,
     pub(super) kill_switch: Series<Gauge>,
@@ -53,6 +55,8 @@ impl Rare {
             provider_duration: Series::new(&catalog::PROVIDER_DURATION, limit),
             circuit_state: Series::new(&catalog::CIRCUIT_STATE, limit),
             keys_fetched: Series::new(&catalog::KEYS_AGE, limit),
+            revocations: Series::new(&catalog::REVOCATIONS, limit),
+            revocation_lag: Series::new(&catalog::REVOCATION_LAG, limit),
             rollouts: Mutex::default(),
             kill_switch: Series::new(&catalog::KILL_SWITCH, limit),
             certificate_expiry: Series::new(&catalog::CERTIFICATE_EXPIRY, limit),
@@ -86,6 +90,8 @@ impl Rare {
             samples::histograms(&self.provider_duration),
             samples::gauges(&self.circuit_state, as_is),
             samples::gauges(&self.keys_fetched, |fetched| (now - fetched).max(0.0)),
+            samples::counters(&self.revocations),
+            samples::histograms(&self.revocation_lag),
             samples::values(&catalog::STAGE_INFO, plans.iter().map(stage)),
             samples::values(&catalog::TARGET_RATIO, plans.iter().map(target)),
             samples::gauges(&self.kill_switch, as_is),

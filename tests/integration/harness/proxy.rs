@@ -40,47 +40,19 @@ impl Proxy {
     pub(crate) fn start_in(dir: TempDir, yaml: &str) -> Self {
         std::fs::write(dir.path().join("admin.token"), "admin-token").unwrap();
         let config = write(dir.path(), yaml);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_authferry"))
-            .env("HARNESS_SECRET", "secret")
-            .args(["run", "--config"])
-            .arg(&config)
-            .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(dir.path().join("stderr.log")).unwrap())
-            .spawn()
-            .unwrap();
-        let stdout = child.stdout.take().unwrap();
-        let (send, receive) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if send.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let ready = loop {
-            match receive.recv_timeout(PATIENCE) {
-                Ok(line) if line.starts_with("ready ") => break line,
-                Ok(_) => {}
-                Err(_) => panic!(
-                    "the proxy did not become ready:\n{}",
-                    read(&dir.path().join("stderr.log"))
-                ),
-            }
-        };
-        // Whatever is written later is read and dropped, so that the program never waits for its reader.
-        thread::spawn(move || for _line in receive {});
-        let address = |key: &str| {
-            ready
-                .split(' ')
-                .find_map(|f| f.strip_prefix(key))
-                .and_then(|a| a.split(',').next()?.parse().ok())
-        };
+        let (child, address, admin) = spawn(dir.path(), &config);
         Self {
             child,
             dir,
-            address: address("public=").unwrap(),
-            admin: address("admin=").unwrap(),
+            address,
+            admin,
         }
+    }
+
+    /// Starts the program again in the same directory, once the process has ended.
+    pub(crate) fn again(&mut self) {
+        let config = self.dir.path().join("authferry.yaml");
+        (self.child, self.address, self.admin) = spawn(self.dir.path(), &config);
     }
 
     /// Replaces the configuration file, as an editor does: written beside it and renamed over it.
@@ -154,6 +126,50 @@ impl Drop for Proxy {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Starts the program and waits until it is ready: public and admin address.
+fn spawn(dir: &Path, config: &Path) -> (Child, SocketAddr, SocketAddr) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_authferry"))
+        .env("HARNESS_SECRET", "secret")
+        .args(["run", "--config"])
+        .arg(config)
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(dir.join("stderr.log")).unwrap())
+        .spawn()
+        .unwrap();
+    let stdout = child.stdout.take().unwrap();
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let ready = loop {
+        match receive.recv_timeout(PATIENCE) {
+            Ok(line) if line.starts_with("ready ") => break line,
+            Ok(_) => {}
+            Err(_) => panic!(
+                "the proxy did not become ready:\n{}",
+                read(&dir.join("stderr.log"))
+            ),
+        }
+    };
+    // Whatever is written later is read and dropped, so that the program never waits for its reader.
+    thread::spawn(move || for _line in receive {});
+    let address = |key: &str| {
+        ready
+            .split(' ')
+            .find_map(|f| f.strip_prefix(key))
+            .and_then(|a| a.split(',').next()?.parse().ok())
+    };
+    (
+        child,
+        address("public=").unwrap(),
+        address("admin=").unwrap(),
+    )
 }
 
 fn write(dir: &Path, yaml: &str) -> PathBuf {

@@ -1,0 +1,173 @@
+//! Revocations as operators ask for them: whom they put out, said before it happens.
+
+use std::time::Duration;
+
+use crate::admin::CONFIRM_ABOVE;
+use crate::admin::LiftAnswer;
+use crate::admin::LiftRequest;
+use crate::admin::RevocationView;
+use crate::admin::RevokeAnswer;
+use crate::admin::RevokeFailure;
+use crate::admin::RevokeRequest;
+use crate::admin::SessionView;
+use crate::config::settings::Settings;
+use crate::identity::ProviderId;
+use crate::revocation::Asked;
+use crate::revocation::ListError;
+use crate::revocation::Login;
+use crate::revocation::Record;
+use crate::revocation::RevocationId;
+use crate::revocation::Revocations;
+use crate::revocation::Source;
+use crate::revocation::Target;
+use crate::store::StoreError;
+
+/// Sessions that an answer shows.
+const SHOWN: usize = 20;
+
+/// Revocations that a list shows.
+const LISTED: usize = 1_000;
+
+/// A key that must never count again is out of use much longer than any token lives: one year.
+const KEY_KEPT: Duration = Duration::from_secs(365 * 86_400);
+
+/// Revokes, or only says whom that would put out.
+pub(super) async fn revoke(
+    list: &Revocations,
+    settings: &Settings,
+    wanted: RevokeRequest,
+    actor: &str,
+) -> Result<RevokeAnswer, RevokeFailure> {
+    let provider = provider(&wanted.target);
+    if let Some(provider) = &provider
+        && !settings.providers.iter().any(|p| p.id == *provider)
+    {
+        let what = format!("there is no provider `{provider}`");
+        return Err(RevokeFailure::Request(what));
+    }
+    wanted.target.mark().map_err(RevokeFailure::Request)?;
+    if !wanted.plan && wanted.reason.trim().is_empty() {
+        let what = String::from("a reason is needed; it is recorded");
+        return Err(RevokeFailure::Request(what));
+    }
+    let affected = list
+        .affected(&wanted.target)
+        .await
+        .map_err(|error| away(&error))?;
+    let sessions = affected.sessions.len();
+    let mut answer = RevokeAnswer {
+        revocation: None,
+        sessions,
+        at_least: affected.more,
+        shown: affected.sessions.iter().take(SHOWN).map(session).collect(),
+        durable: list.is_durable(),
+    };
+    if wanted.plan {
+        return Ok(answer);
+    }
+    if CONFIRM_ABOVE < sessions && wanted.confirm.is_none_or(|confirmed| confirmed < sessions) {
+        return Err(RevokeFailure::Confirm {
+            sessions,
+            more: affected.more,
+        });
+    }
+    let keep = wanted.keep_seconds.map(Duration::from_secs);
+    let asked = Asked {
+        keep: match wanted.target {
+            Target::Key { .. } => Some(keep.unwrap_or(KEY_KEPT)),
+            Target::Subject { .. }
+            | Target::Account { .. }
+            | Target::Session { .. }
+            | Target::ProviderSession { .. }
+            | Target::Client { .. }
+            | Target::Provider { .. }
+            | Target::Token { .. }
+            | Target::TokenDigest { .. } => keep,
+        },
+        target: wanted.target,
+        source: Source::Operator,
+        actor: actor.to_owned(),
+        reason: wanted.reason,
+        provider,
+    };
+    let record = list.revoke(asked).await.map_err(failed)?;
+    answer.revocation = Some(view(&record));
+    Ok(answer)
+}
+
+/// What is in force, or was lifted.
+pub(super) async fn list(list: &Revocations) -> Result<Vec<RevocationView>, RevokeFailure> {
+    let records = list.list(LISTED).await.map_err(|error| away(&error))?;
+    Ok(records.iter().map(view).collect())
+}
+
+/// Takes one back.
+pub(super) async fn lift(
+    list: &Revocations,
+    wanted: &LiftRequest,
+    actor: &str,
+) -> Result<LiftAnswer, RevokeFailure> {
+    let id = RevocationId::parse(&wanted.id).ok_or(RevokeFailure::Unknown)?;
+    if wanted.reason.trim().is_empty() {
+        let what = String::from("a reason is needed; it is recorded");
+        return Err(RevokeFailure::Request(what));
+    }
+    let lifted = list.lift(id, actor, &wanted.reason).await.map_err(failed)?;
+    Ok(LiftAnswer {
+        revocation: view(&lifted.record),
+        before: lifted.before,
+        destroyed: Vec::new(),
+    })
+}
+
+fn provider(target: &Target) -> Option<ProviderId> {
+    match target {
+        Target::Client { provider, .. }
+        | Target::Provider { provider }
+        | Target::Key { provider, .. } => Some(ProviderId::new(provider)),
+        Target::Subject { .. }
+        | Target::Account { .. }
+        | Target::Session { .. }
+        | Target::ProviderSession { .. }
+        | Target::Token { .. }
+        | Target::TokenDigest { .. } => None,
+    }
+}
+
+fn session(login: &Login) -> SessionView {
+    SessionView {
+        session: login.session.clone(),
+        provider: login.provider.clone(),
+        began: login.began / 1_000,
+    }
+}
+
+fn view(record: &Record) -> RevocationView {
+    let details = record.details.clone();
+    let (target, actor, reason) = details.map_or_else(Default::default, |details| {
+        (details.target, details.actor, details.reason)
+    });
+    RevocationView {
+        id: record.id.to_string(),
+        target,
+        source: record.source.as_str().to_owned(),
+        actor,
+        reason,
+        at: record.at.as_secs(),
+        expires: record.expires.as_secs(),
+        lifted: record.lifted.map(crate::clock::UnixTime::as_secs),
+    }
+}
+
+fn failed(error: ListError) -> RevokeFailure {
+    match error {
+        ListError::Target(what) => RevokeFailure::Request(what),
+        ListError::Unknown => RevokeFailure::Unknown,
+        ListError::Final => RevokeFailure::Request(error.to_string()),
+        ListError::Store(error) => away(&error),
+    }
+}
+
+fn away(error: &StoreError) -> RevokeFailure {
+    RevokeFailure::Store(error.to_string())
+}

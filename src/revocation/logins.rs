@@ -1,0 +1,274 @@
+//! What is known of running sessions without their cookies: whose they are, by every name that a logout may use.
+//!
+//! A session's own row opens with its cookie alone. These rows are found by digests and sealed under the key ring, so that a
+//! provider or an operator, who have no cookie, can end what they mean, and a dump of the store tells nothing.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::Grounds;
+use crate::identity::Identity;
+use crate::revocation::list::Revocations;
+use crate::revocation::mark::Mark;
+use crate::revocation::record::Target;
+use crate::revocation::record::hex;
+use crate::session::Purpose;
+use crate::store::Key;
+use crate::store::StoreError;
+
+/// Rows by person and session.
+const LOGINS: &str = "login";
+/// Which person a session at an issuer is of: person and account, by the mark of the `sid`.
+const SIDS: &str = "login_sid";
+/// Which person an account is: by its mark.
+const ACCOUNTS: &str = "login_account";
+
+/// How many rows are looked at to count sessions that have no index of their own: 200 000.
+const LOOKED_AT: usize = 200_000;
+
+/// Whom a session is of.
+#[derive(Debug)]
+pub(crate) struct NewLogin<'a> {
+    /// As the provider says.
+    pub(crate) identity: &'a Identity,
+    /// Across providers.
+    pub(crate) canonical: &'a CanonicalSubject,
+    /// By what it can be revoked.
+    pub(crate) grounds: &'a Grounds,
+    /// The key of the session's row.
+    pub(crate) row: &'a [u8; 32],
+    /// When it ends at the latest.
+    pub(crate) ends: UnixTime,
+}
+
+/// A running session, as operators see it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Login {
+    /// The digest that names the session.
+    pub(crate) session: String,
+    /// Who vouched.
+    pub(crate) provider: String,
+    issuer: String,
+    subject: String,
+    client: Option<String>,
+    sid: Option<String>,
+    kid: Option<String>,
+    /// When it began, in milliseconds since 1970.
+    pub(crate) began: u64,
+    /// When it ends at the latest.
+    pub(crate) ends: u64,
+}
+
+/// Whom a revocation would put out.
+#[derive(Debug, Default)]
+pub(crate) struct Affected {
+    /// Running sessions.
+    pub(crate) sessions: Vec<Login>,
+    /// Whether there may be more.
+    pub(crate) more: bool,
+}
+
+/// Whose an account or a session at an issuer is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Owner {
+    /// The person.
+    pub(crate) person: Mark,
+    /// The account, where a session was asked for.
+    pub(crate) account: Option<Mark>,
+}
+
+impl Revocations {
+    /// Notes whose a new session is. Before this has succeeded, nobody may hold its cookie.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not take it.
+    pub(crate) async fn remember(&self, login: NewLogin<'_>) -> Result<(), StoreError> {
+        let person = Mark::person(login.canonical);
+        let account = Mark::account(&login.identity.key);
+        let issuer = login.identity.key.issuer.as_str();
+        let key = login_key(person, login.row);
+        let row = Login {
+            session: hex(login.row),
+            provider: login.identity.provider.as_str().to_owned(),
+            issuer: issuer.to_owned(),
+            subject: login.identity.key.subject.as_str().to_owned(),
+            client: login.identity.client_id.as_deref().map(str::to_owned),
+            sid: login.grounds.sid.as_deref().map(str::to_owned),
+            kid: login.grounds.kid.as_deref().map(str::to_owned),
+            began: login.grounds.began.unwrap_or_default().as_millis(),
+            ends: login.ends.as_millis(),
+        };
+        let plain =
+            serde_json::to_vec(&row).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        let ring = self.sessions.ring();
+        let sealed = ring.seal(Purpose::Login, b"", &[&key], &plain, &*self.entropy);
+        let by_sid = login
+            .grounds
+            .sid
+            .as_deref()
+            .map(|sid| Mark::sid(issuer, sid));
+        let both = [*person.as_bytes(), *account.as_bytes()].concat();
+        let put = |table, key, value| self.store.put(Key { table, key }, value, login.ends);
+        let (one, two, three) = tokio::join!(
+            put(LOGINS, &key, &sealed),
+            put(ACCOUNTS, account.as_bytes(), person.as_bytes()),
+            async {
+                match &by_sid {
+                    Some(sid) => put(SIDS, sid.as_bytes(), &both).await,
+                    None => Ok(()),
+                }
+            },
+        );
+        one.and(two).and(three)
+    }
+
+    /// Forgets a session that has ended.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not confirm.
+    pub(crate) async fn forget(
+        &self,
+        canonical: &CanonicalSubject,
+        row: &[u8; 32],
+    ) -> Result<(), StoreError> {
+        let key = login_key(Mark::person(canonical), row);
+        let table = LOGINS;
+        self.store.delete(Key { table, key: &key }).await
+    }
+
+    /// Whose a session at an issuer is; `None`: of nobody who is signed in here.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(crate) async fn owner_of_sid(
+        &self,
+        issuer: &str,
+        sid: &str,
+    ) -> Result<Option<Owner>, StoreError> {
+        let mark = Mark::sid(issuer, sid);
+        let found = self.known_by(SIDS, mark).await?;
+        Ok(found.and_then(|value| {
+            let (person, account) = value.split_first_chunk()?;
+            Some(Owner {
+                person: Mark::from_bytes(*person),
+                account: Some(Mark::from_bytes(*account.first_chunk()?)),
+            })
+        }))
+    }
+
+    /// Whose an account is; `None`: of nobody who is signed in here.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(crate) async fn owner_of_account(
+        &self,
+        account: Mark,
+    ) -> Result<Option<Owner>, StoreError> {
+        let found = self.known_by(ACCOUNTS, account).await?;
+        Ok(found.and_then(|value| {
+            Some(Owner {
+                person: Mark::from_bytes(*value.first_chunk()?),
+                account: None,
+            })
+        }))
+    }
+
+    async fn known_by(
+        &self,
+        table: &'static str,
+        mark: Mark,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = mark.as_bytes();
+        let found = self.store.get(Key { table, key }, self.clock.now()).await?;
+        Ok(found.map(|row| row.value))
+    }
+
+    /// The running sessions that a revocation of `target` would end. Tokens that nobody keeps here cannot be counted.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer, or the target cannot exist.
+    pub(crate) async fn affected(&self, target: &Target) -> Result<Affected, StoreError> {
+        let now = self.clock.now();
+        let wanted = target.mark().map_err(StoreError::Damaged)?;
+        let person = match target {
+            Target::Subject { .. } => Some(wanted),
+            Target::Account { .. } => {
+                let owner = self.owner_of_account(wanted).await?;
+                owner.map(|owner| owner.person)
+            }
+            Target::ProviderSession { issuer, sid } => {
+                let owner = self.owner_of_sid(issuer, sid).await?;
+                owner.map(|owner| owner.person)
+            }
+            Target::Session { .. }
+            | Target::Client { .. }
+            | Target::Provider { .. }
+            | Target::Key { .. } => None,
+            // No session is made from a token that is presented.
+            Target::Token { .. } | Target::TokenDigest { .. } => return Ok(Affected::default()),
+        };
+        let prefix: &[u8] = person.as_ref().map_or(b"", |person| person.as_bytes());
+        let rows = self.store.scan(LOGINS, prefix, LOOKED_AT, now).await?;
+        let ring = self.sessions.ring();
+        let mut affected = Affected {
+            more: rows.len() == LOOKED_AT,
+            sessions: Vec::new(),
+        };
+        for (key, row) in rows {
+            let opened = ring.open(Purpose::Login, b"", &[&key], &row.value);
+            // Sealed under a key that is gone: its session is over with it.
+            let login = opened.and_then(|opened| serde_json::from_slice(&opened.plain).ok());
+            let (Some(login), Some(person)) = (login, key.first_chunk()) else {
+                continue;
+            };
+            let login: Login = login;
+            let marks = login.marks(Mark::from_bytes(*person));
+            let began = Some(UnixTime::from_millis(login.began));
+            if marks.contains(&wanted) && !self.index.denies(&marks, began, now) {
+                affected.sessions.push(login);
+            }
+        }
+        Ok(affected)
+    }
+}
+
+impl Login {
+    fn marks(&self, person: Mark) -> Vec<Mark> {
+        let provider = crate::identity::ProviderId::new(&self.provider);
+        let own = [
+            Target::Account {
+                issuer: self.issuer.clone(),
+                subject: self.subject.clone(),
+            },
+            Target::Session {
+                session: self.session.clone(),
+            },
+        ];
+        let client = self
+            .client
+            .as_deref()
+            .map(|client| Mark::client(&provider, client));
+        let sid = self.sid.as_deref().map(|sid| Mark::sid(&self.issuer, sid));
+        let key = self.kid.as_deref().map(|kid| Mark::key(&provider, kid));
+        own.iter()
+            .filter_map(|target| target.mark().ok())
+            .chain([
+                person,
+                Mark::person_at(person, &provider),
+                Mark::provider(&provider),
+            ])
+            .chain([client, sid, key].into_iter().flatten())
+            .collect()
+    }
+}
+
+fn login_key(person: Mark, row: &[u8; 32]) -> Vec<u8> {
+    [*person.as_bytes(), *row].concat()
+}

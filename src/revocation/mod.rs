@@ -1,0 +1,30 @@
+//! What is over before its time: logouts, and what an operator takes back.
+//!
+//! A revocation is written into the store before anybody is told that it holds, and is looked up in memory by every use of a
+//! session, a token or a kept verdict: no lock, no I/O. It must never answer that something holds because the store is away,
+//! and never forget an entry before everything it speaks about has ended by itself.
+
+mod follow;
+mod index;
+mod list;
+mod logins;
+mod mark;
+mod record;
+mod standing;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use list::Asked;
+pub(crate) use list::ListError;
+pub(crate) use list::Parts;
+pub(crate) use list::Revocations;
+pub(crate) use logins::Login;
+pub(crate) use logins::NewLogin;
+pub(crate) use record::Record;
+pub(crate) use record::RevocationId;
+pub(crate) use record::Source;
+pub(crate) use record::Target;
+pub(crate) use standing::Marks;
+pub(crate) use standing::Standing;

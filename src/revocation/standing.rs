@@ -1,0 +1,108 @@
+//! What a kept allow rests on: whether nothing of it has been revoked since it was looked at last.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::Grounds;
+use crate::identity::Identity;
+use crate::revocation::index::Index;
+use crate::revocation::mark::Mark;
+
+/// Everything by which an identity and its credential can be revoked, and when they began.
+#[derive(Clone, Debug)]
+pub(crate) struct Marks {
+    all: Vec<Mark>,
+    began: Option<UnixTime>,
+}
+
+impl Marks {
+    /// Of somebody whom a provider vouched for on these grounds.
+    pub(crate) fn of(identity: &Identity, canonical: &CanonicalSubject, grounds: &Grounds) -> Self {
+        let person = Mark::person(canonical);
+        let issuer = identity.key.issuer.as_str();
+        let provider = &identity.provider;
+        let mut all = Vec::with_capacity(9);
+        all.push(person);
+        all.push(Mark::person_at(person, provider));
+        all.push(Mark::account(&identity.key));
+        all.push(Mark::provider(provider));
+        all.extend(
+            identity
+                .client_id
+                .as_deref()
+                .map(|client| Mark::client(provider, client)),
+        );
+        all.extend(grounds.kid.as_deref().map(|kid| Mark::key(provider, kid)));
+        all.extend(
+            grounds
+                .token
+                .as_ref()
+                .map(|token| Mark::token(issuer, token)),
+        );
+        all.extend(grounds.sid.as_deref().map(|sid| Mark::sid(issuer, sid)));
+        Self {
+            all,
+            began: grounds.began,
+        }
+    }
+
+    /// Of a session of ours too.
+    #[must_use]
+    pub(crate) fn and_session(mut self, row: &[u8; 32]) -> Self {
+        self.all.push(Mark::session(row));
+        self
+    }
+}
+
+/// Whether an allow still stands. One atomic load, as long as nothing has been revoked; a few look-ups after that, once.
+pub(crate) struct Standing {
+    index: Arc<Index>,
+    marks: Arc<Marks>,
+    /// The epoch under which it was looked up last.
+    seen: AtomicU64,
+}
+
+impl Standing {
+    /// Not looked up yet.
+    pub(crate) fn new(index: &Arc<Index>, marks: Marks) -> Self {
+        Self {
+            index: Arc::clone(index),
+            marks: Arc::new(marks),
+            seen: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether nothing of it is revoked.
+    pub(crate) fn holds(&self, now: UnixTime) -> bool {
+        // Read before the look-up: what is added meanwhile is looked up by the next use.
+        let epoch = self.index.epoch();
+        if self.seen.load(Ordering::Relaxed) == epoch {
+            return true;
+        }
+        if self.index.denies(&self.marks.all, self.marks.began, now) {
+            return false;
+        }
+        self.seen.store(epoch, Ordering::Relaxed);
+        true
+    }
+}
+
+impl Clone for Standing {
+    fn clone(&self) -> Self {
+        Self {
+            index: Arc::clone(&self.index),
+            marks: Arc::clone(&self.marks),
+            seen: AtomicU64::new(self.seen.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl fmt::Debug for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[standing]")
+    }
+}

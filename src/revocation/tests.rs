@@ -1,0 +1,553 @@
+//! The list over stores that are shared, away, emptied and opened again.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::runtime::Handle;
+
+use crate::clock::ManualClock;
+use crate::clock::UnixTime;
+use crate::entropy::SystemEntropy;
+use crate::identity::CanonicalSubject;
+use crate::identity::ClaimMap;
+use crate::identity::Grounds;
+use crate::identity::Identity;
+use crate::identity::Issuer;
+use crate::identity::ProviderId;
+use crate::identity::Subject;
+use crate::identity::SubjectKey;
+use crate::identity::TokenId;
+use crate::revocation::Asked;
+use crate::revocation::ListError;
+use crate::revocation::Marks;
+use crate::revocation::NewLogin;
+use crate::revocation::Revocations;
+use crate::revocation::Source;
+use crate::revocation::Standing;
+use crate::revocation::Target;
+use crate::secret::Secret;
+use crate::session::Sessions;
+use crate::session::settings::Settings;
+use crate::session::settings::StoreKind;
+use crate::store::EmbeddedStore;
+use crate::store::Expect;
+use crate::store::Key;
+use crate::store::MemoryStore;
+use crate::store::Row;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::Watch;
+use crate::telemetry::Metrics;
+
+/// A store that several instances share, and that may be away.
+#[derive(Debug, Default)]
+struct Shared {
+    rows: MemoryStore,
+    away: AtomicBool,
+}
+
+#[async_trait]
+impl Store for Shared {
+    async fn get(&self, key: Key<'_>, now: UnixTime) -> Result<Option<Row>, StoreError> {
+        self.there()?;
+        self.rows.get(key, now).await
+    }
+
+    async fn put(&self, key: Key<'_>, value: &[u8], expires: UnixTime) -> Result<(), StoreError> {
+        self.there()?;
+        self.rows.put(key, value, expires).await
+    }
+
+    async fn compare_and_swap(
+        &self,
+        key: Key<'_>,
+        expect: Expect,
+        value: &[u8],
+        expires: UnixTime,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        self.there()?;
+        self.rows
+            .compare_and_swap(key, expect, value, expires, now)
+            .await
+    }
+
+    async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
+        self.there()?;
+        self.rows.delete(key).await
+    }
+
+    async fn scan(
+        &self,
+        table: &'static str,
+        prefix: &[u8],
+        limit: usize,
+        now: UnixTime,
+    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        self.there()?;
+        self.rows.scan(table, prefix, limit, now).await
+    }
+
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        span: Duration,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        self.there()?;
+        self.rows.lease(name, holder, span, now).await
+    }
+
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        self.there()?;
+        self.rows.release(name, holder).await
+    }
+
+    fn watch(&self, table: &'static str) -> Watch {
+        self.rows.watch(table)
+    }
+
+    async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
+        self.there()?;
+        self.rows.sweep(now).await
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+}
+
+impl Shared {
+    fn there(&self) -> Result<(), StoreError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable(String::from("away")));
+        }
+        Ok(())
+    }
+}
+
+const fn at(seconds: u64) -> UnixTime {
+    UnixTime::from_secs(1_000_000 + seconds)
+}
+
+/// One instance.
+struct Instance {
+    list: Arc<Revocations>,
+    clock: ManualClock,
+}
+
+impl Instance {
+    fn on(store: &Arc<dyn Store>) -> Self {
+        let settings = Settings {
+            cookie: "authferry".into(),
+            secure: false,
+            idle: Duration::from_secs(1_800),
+            absolute: Duration::from_secs(12 * 3_600),
+            keys: vec![Secret::new(vec![9; 32])],
+            store: StoreKind::Memory,
+        };
+        let entropy = Arc::new(SystemEntropy);
+        let sessions = Sessions::new(&settings, Arc::clone(store), entropy, &Handle::current());
+        let clock = ManualClock::at(at(0));
+        let metrics = Metrics::new(Arc::new(clock.clone()), 100);
+        let shared = Arc::new(clock.clone());
+        let list = Revocations::for_test(store, &sessions.unwrap(), shared, &metrics);
+        Self { list, clock }
+    }
+
+    fn standing(&self, began: Option<UnixTime>) -> Standing {
+        let grounds = Grounds {
+            began,
+            kid: Some("n1".into()),
+            token: Some(TokenId::Named("t1".into())),
+            sid: Some("s1".into()),
+        };
+        let marks = Marks::of(&alice(), &person(), &grounds).and_session(&[7; 32]);
+        Standing::new(self.list.index(), marks)
+    }
+
+    fn holds(&self, began: Option<UnixTime>) -> bool {
+        self.standing(began).holds(self.list.clock.now())
+    }
+
+    async fn revoke(&self, target: Target) -> Result<super::Record, ListError> {
+        self.list.revoke(asked(target)).await
+    }
+}
+
+fn alice() -> Identity {
+    Identity {
+        provider: ProviderId::new("modern"),
+        key: SubjectKey {
+            issuer: Issuer::new("https://new.idp.test"),
+            subject: Subject::try_from("alice").unwrap(),
+        },
+        attributes: Arc::new(ClaimMap::default()),
+        client_id: Some("spa".into()),
+        acr: None,
+        scopes: Box::default(),
+    }
+}
+
+fn person() -> CanonicalSubject {
+    CanonicalSubject::named("hr:1").unwrap()
+}
+
+fn everybody() -> Target {
+    Target::Subject {
+        subject: "hr:1".into(),
+    }
+}
+
+fn asked(target: Target) -> Asked {
+    Asked {
+        target,
+        source: Source::Operator,
+        actor: "unix:0".into(),
+        reason: "left".into(),
+        keep: None,
+        provider: None,
+    }
+}
+
+fn memory() -> Arc<dyn Store> {
+    Arc::new(MemoryStore::default())
+}
+
+fn shared() -> (Arc<Shared>, Arc<dyn Store>) {
+    let store = Arc::new(Shared::default());
+    let same: Arc<dyn Store> = Arc::clone(&store) as _;
+    (store, same)
+}
+
+#[tokio::test]
+async fn every_kind_of_target_denies_what_it_names() {
+    let issuer = || String::from("https://new.idp.test");
+    let provider = || String::from("modern");
+    let targets = [
+        everybody(),
+        Target::Account {
+            issuer: issuer(),
+            subject: "alice".into(),
+        },
+        Target::Session {
+            session: "07".repeat(32),
+        },
+        Target::ProviderSession {
+            issuer: issuer(),
+            sid: "s1".into(),
+        },
+        Target::Client {
+            provider: provider(),
+            client: "spa".into(),
+        },
+        Target::Provider {
+            provider: provider(),
+        },
+        Target::Key {
+            provider: provider(),
+            key: "n1".into(),
+        },
+        Target::Token {
+            issuer: issuer(),
+            jti: "t1".into(),
+        },
+    ];
+    for target in targets {
+        let here = Instance::on(&memory());
+        let kept = here.standing(Some(at(0)));
+        assert!(kept.holds(at(0)));
+        here.revoke(target.clone()).await.unwrap();
+        assert!(!kept.holds(at(0)), "{target:?}");
+        assert!(!here.holds(None), "{target:?}");
+        let again = match target.reach() {
+            super::record::Reach::Earlier => true,
+            super::record::Reach::Whole => false,
+        };
+        assert_eq!(here.holds(Some(at(1))), again, "{target:?}");
+    }
+    let here = Instance::on(&memory());
+    let other = Target::Client {
+        provider: "legacy".into(),
+        client: "spa".into(),
+    };
+    here.revoke(other).await.unwrap();
+    assert!(here.holds(Some(at(0))));
+}
+
+#[tokio::test]
+async fn a_logout_leaves_what_does_not_say_when_it_began_to_its_owner() {
+    let here = Instance::on(&memory());
+    let logout = Asked {
+        source: Source::BackChannel,
+        ..asked(everybody())
+    };
+    here.list.revoke(logout).await.unwrap();
+    assert!(!here.holds(Some(at(0))));
+    assert!(here.holds(None));
+}
+
+#[tokio::test]
+async fn a_revocation_holds_as_long_as_anything_it_speaks_about_may_live() {
+    let here = Instance::on(&memory());
+    here.list.keep_at_least(Duration::from_secs(100_000));
+    let brief = Asked {
+        keep: Some(Duration::from_secs(1)),
+        ..asked(everybody())
+    };
+    let record = here.list.revoke(brief).await.unwrap();
+    assert_eq!(record.expires, at(100_000));
+    let standing = here.standing(Some(at(0)));
+    assert!(!standing.holds(at(99_999)));
+    assert!(standing.holds(at(100_000)));
+    // Shorter settings do not make what exists live shorter.
+    here.list.keep_at_least(Duration::from_secs(1));
+    assert_eq!(here.revoke(everybody()).await.unwrap().expires, at(100_000));
+}
+
+#[tokio::test]
+async fn it_holds_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.redb");
+    let open = || -> Arc<dyn Store> { Arc::new(EmbeddedStore::open(&path, 1_000).unwrap()) };
+    let store = open();
+    let before = Instance::on(&store);
+    assert!(before.list.is_durable());
+    let record = before.revoke(everybody()).await.unwrap();
+    let lifted = before
+        .revoke(Target::Provider {
+            provider: "modern".into(),
+        })
+        .await
+        .unwrap();
+    before
+        .list
+        .lift(lifted.id, "unix:0", "a mistake")
+        .await
+        .unwrap();
+    // Nothing waits for an orderly end.
+    drop((before, store));
+    let after = Instance::on(&open());
+    assert!(
+        after.holds(Some(at(0))),
+        "nothing is known before it is read"
+    );
+    after.list.load().await.unwrap();
+    assert!(!after.holds(Some(at(0))));
+    after
+        .list
+        .lift(record.id, "unix:0", "a mistake")
+        .await
+        .unwrap();
+    assert!(
+        after.holds(Some(at(0))),
+        "the other one was lifted before the restart"
+    );
+    assert!(!Instance::on(&memory()).list.is_durable());
+}
+
+#[tokio::test]
+async fn another_instance_learns_of_it_and_of_its_end() {
+    let (_, store) = shared();
+    let (one, other) = (Instance::on(&store), Instance::on(&store));
+    other.list.follow(&Handle::current());
+    let kept = other.standing(Some(at(0)));
+    assert!(kept.holds(at(0)));
+    let began = tokio::time::Instant::now();
+    let record = one.revoke(everybody()).await.unwrap();
+    until(|| !kept.holds(at(0))).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    one.clock.set(at(180));
+    other.clock.set(at(180));
+    one.list
+        .lift(record.id, "unix:0", "a mistake")
+        .await
+        .unwrap();
+    until(|| kept.holds(at(180))).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn what_the_store_did_not_take_is_not_acknowledged_and_is_written_later() {
+    let (store, same) = shared();
+    let (one, other) = (Instance::on(&same), Instance::on(&same));
+    store.away.store(true, Ordering::SeqCst);
+    let refused = one.revoke(everybody()).await.unwrap_err();
+    assert!(matches!(refused, ListError::Store(_)));
+    assert!(
+        !one.holds(Some(at(0))),
+        "it holds here whatever the store says"
+    );
+    one.list.follow(&Handle::current());
+    store.away.store(false, Ordering::SeqCst);
+    other.list.follow(&Handle::current());
+    until(|| !other.holds(Some(at(0)))).await;
+}
+
+#[tokio::test]
+async fn what_a_store_has_lost_is_written_again() {
+    let (store, same) = shared();
+    let one = Instance::on(&same);
+    let record = one.revoke(everybody()).await.unwrap();
+    let logout = Asked {
+        source: Source::Logout,
+        ..asked(Target::Session {
+            session: "07".repeat(32),
+        })
+    };
+    one.list.revoke(logout).await.unwrap();
+    store.rows.sweep(UnixTime::NEVER).await.unwrap();
+    let other = Instance::on(&same);
+    other.list.load().await.unwrap();
+    assert!(other.holds(Some(at(0))));
+    one.list.load().await.unwrap();
+    other.list.load().await.unwrap();
+    assert!(!other.holds(Some(at(0))));
+    assert_eq!(other.list.list(10).await.unwrap().len(), 2);
+    // Lifted is not lost.
+    one.list
+        .lift(record.id, "unix:0", "a mistake")
+        .await
+        .unwrap();
+    other.list.load().await.unwrap();
+    one.list.load().await.unwrap();
+    assert!(other.list.known().len() == 1 && one.list.known().len() == 1);
+}
+
+#[tokio::test]
+async fn only_what_an_operator_said_can_be_lifted() {
+    let here = Instance::on(&memory());
+    let logout = Asked {
+        source: Source::BackChannel,
+        ..asked(everybody())
+    };
+    let record = here.list.revoke(logout).await.unwrap();
+    let refused = here
+        .list
+        .lift(record.id, "unix:0", "why not")
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, ListError::Final));
+    let unknown = super::RevocationId::from_bytes([1; 16]);
+    let refused = here
+        .list
+        .lift(unknown, "unix:0", "why not")
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, ListError::Unknown));
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_keeps_everybody_out_at_the_start() {
+    let store = memory();
+    let here = Instance::on(&store);
+    here.revoke(everybody()).await.unwrap();
+    let key = Key {
+        table: super::list::TABLE,
+        key: &[0; 16],
+    };
+    store.put(key, b"what is this", at(100)).await.unwrap();
+    let after = Instance::on(&store);
+    assert!(after.list.load().await.is_err());
+    assert!(!after.holds(Some(at(0))), "the rest is in force");
+}
+
+#[tokio::test]
+async fn running_sessions_are_counted_by_every_name() {
+    let here = Instance::on(&memory());
+    let identity = alice();
+    for (row, sid) in [([1; 32], "s1"), ([2; 32], "s2")] {
+        let grounds = Grounds {
+            began: Some(at(0)),
+            kid: Some("n1".into()),
+            token: None,
+            sid: Some(sid.into()),
+        };
+        let login = NewLogin {
+            identity: &identity,
+            canonical: &person(),
+            grounds: &grounds,
+            row: &row,
+            ends: at(100),
+        };
+        here.list.remember(login).await.unwrap();
+    }
+    let issuer = || String::from("https://new.idp.test");
+    let count = async |target| here.list.affected(&target).await.unwrap().sessions.len();
+    assert_eq!(count(everybody()).await, 2);
+    let account = |subject: &str| Target::Account {
+        issuer: issuer(),
+        subject: subject.into(),
+    };
+    assert_eq!(count(account("alice")).await, 2);
+    assert_eq!(count(account("bob")).await, 0);
+    assert_eq!(
+        count(Target::ProviderSession {
+            issuer: issuer(),
+            sid: "s2".into()
+        })
+        .await,
+        1
+    );
+    assert_eq!(
+        count(Target::Session {
+            session: "01".repeat(32)
+        })
+        .await,
+        1
+    );
+    assert_eq!(
+        count(Target::Client {
+            provider: "modern".into(),
+            client: "spa".into()
+        })
+        .await,
+        2
+    );
+    assert_eq!(
+        count(Target::Key {
+            provider: "modern".into(),
+            key: "n1".into()
+        })
+        .await,
+        2
+    );
+    assert_eq!(
+        count(Target::Provider {
+            provider: "legacy".into()
+        })
+        .await,
+        0
+    );
+    here.list.forget(&person(), &[1; 32]).await.unwrap();
+    assert_eq!(count(everybody()).await, 1);
+    here.revoke(everybody()).await.unwrap();
+    assert_eq!(
+        count(everybody()).await,
+        0,
+        "what has ended does not end again"
+    );
+}
+
+async fn until(mut done: impl FnMut() -> bool) {
+    let patience = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), patience)
+        .await
+        .expect("in time");
+}

@@ -1,0 +1,124 @@
+//! What is revoked is out: at once, also where it was kept, also after a restart.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::harness::Answer;
+use crate::harness::Echo;
+use crate::harness::Idp;
+use crate::harness::Proxy;
+use crate::harness::request;
+use crate::reload::until;
+use crate::two_providers;
+
+fn config(old: &Idp, new: &Idp, upstream: &Echo) -> String {
+    // The socket that `authferry revoke` speaks to.
+    two_providers(old, new, upstream, 100)
+        + "\nsessions: { store: embedded }\nserver:\n  listen: 127.0.0.1:0\n  admin: { listen: 127.0.0.1:0, socket: {dir}/admin.sock, token: { file: {dir}/admin.token } }\n  state_dir: {dir}/state\n"
+}
+
+/// `authferry revoke …` against a running proxy: whether it was done, and what it said.
+fn revoke(proxy: &Proxy, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_authferry"))
+        .arg("revoke")
+        .args(arguments)
+        .arg("--socket")
+        .arg(proxy.dir().join("admin.sock"))
+        .output()
+        .unwrap();
+    (
+        output.status.success(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
+}
+
+async fn call(proxy: &Proxy, token: &str) -> Answer {
+    let bearer = format!("Bearer {token}");
+    let fields = [("Host", "app.test"), ("Authorization", &bearer)];
+    request(proxy.address, "GET", "/", &fields, b"").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_person_is_out_at_once_and_after_a_restart_until_it_is_lifted() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let mut proxy = Proxy::start(&config(&old, &new, &upstream));
+    proxy.settled().await;
+    let (alice, bob) = (new.token("alice"), new.token("bob"));
+    for token in [&alice, &bob] {
+        assert_eq!(call(&proxy, token).await.status, 200);
+    }
+    let issuer = new.issuer();
+    let account = ["--account", "alice", "--issuer", &issuer];
+    let (done, said) = revoke(&proxy, &[&account[..], &["--plan"]].concat());
+    assert!(
+        done && said.starts_with("0 running sessions would end"),
+        "{said}"
+    );
+    assert_eq!(call(&proxy, &alice).await.status, 200);
+    let (done, said) = revoke(&proxy, &account);
+    assert!(!done && said.contains("a reason is needed"), "{said}");
+
+    let (done, said) = revoke(&proxy, &[&account[..], &["--reason", "left"]].concat());
+    assert!(done, "{said}");
+    let hits = upstream.hits();
+    assert_eq!(call(&proxy, &alice).await.status, 401, "though it was kept");
+    assert_eq!(upstream.hits(), hits);
+    assert_eq!(call(&proxy, &bob).await.status, 200);
+    let counted =
+        "authferry_revocations_total{source=\"operator\",provider=\"none\",outcome=\"recorded\"}";
+    assert_eq!(proxy.metric(counted).await, 1.0);
+    let id = said
+        .split_whitespace()
+        .skip_while(|word| *word != "revocation")
+        .nth(1)
+        .unwrap();
+
+    // Nothing waits for an orderly end.
+    proxy.signal("KILL");
+    proxy.wait();
+    proxy.again();
+    proxy.settled().await;
+    assert_eq!(call(&proxy, &alice).await.status, 401);
+    let (_, listed) = revoke(&proxy, &["list"]);
+    assert!(listed.contains(id) && listed.contains("left"), "{listed}");
+    let (done, said) = revoke(&proxy, &["lift", id, "--reason", "she stays"]);
+    assert!(done, "{said}");
+    let took = until(async || call(&proxy, &alice).await.status == 200).await;
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let (_, listed) = revoke(&proxy, &["list"]);
+    assert!(listed.contains("lifted"), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_sessions_than_ten_need_a_confirmation() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml =
+        config(&old, &new, &upstream).replace("hosts: [app.test]", "hosts: [app.test, 127.0.0.1]");
+    let proxy = Proxy::start(&yaml);
+    proxy.settled().await;
+    let mut browsers = Vec::new();
+    for _ in 0..11 {
+        let mut browser = crate::login::Browser::default();
+        let start = browser.open(&proxy, "/").await;
+        browser.sign_in(&proxy, &start).await;
+        assert_eq!(browser.open(&proxy, "/").await.status, 200);
+        browsers.push(browser);
+    }
+    let everything = ["--provider", "new", "--reason", "a breach"];
+    let (done, said) = revoke(&proxy, &everything);
+    assert!(!done && said.contains("11 sessions would end"), "{said}");
+    assert_eq!(browsers[0].open(&proxy, "/").await.status, 200);
+    let (done, said) = revoke(&proxy, &[&everything[..], &["--confirm", "11"]].concat());
+    assert!(
+        done && said.starts_with("11 running sessions ended"),
+        "{said}"
+    );
+    for browser in &mut browsers {
+        assert_eq!(browser.open(&proxy, "/").await.status, 302);
+    }
+    // Who signs in again is in again.
+    let browser = &mut browsers[0];
+    let start = browser.open(&proxy, "/").await;
+    browser.sign_in(&proxy, &start).await;
+    assert_eq!(browser.open(&proxy, "/").await.status, 200);
+}
