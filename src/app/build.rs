@@ -11,6 +11,7 @@ use crate::auth::Joiner;
 use crate::auth::LoginSettings;
 use crate::auth::Logins;
 use crate::auth::PolicyParts;
+use crate::auth::Possession;
 use crate::auth::Reports;
 use crate::config::settings::Settings;
 use crate::identity::ProviderId;
@@ -61,6 +62,11 @@ pub(super) fn snapshot(
         taken: Arc::clone(&process.taken),
         pins: Arc::clone(&process.pins),
         revocations: Arc::clone(&process.revocations),
+        possession: Arc::new(Possession::new(
+            &settings.possession,
+            &settings.bucket_key,
+            Arc::clone(&process.replays),
+        )),
         background: process.background.clone(),
         reports: Reports {
             metrics: Arc::clone(&process.metrics),

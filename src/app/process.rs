@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use crate::app::StartError;
 use crate::auth::Assertions;
 use crate::auth::FallbacksTaken;
+use crate::auth::Replays;
 use crate::clock::Clock;
 use crate::clock::ManualClock;
 use crate::clock::SystemClock;
@@ -82,6 +83,7 @@ pub(super) struct Process {
     pub(super) revocations: Arc<Revocations>,
     pub(super) links: Arc<Links>,
     pub(super) taken: Arc<FallbacksTaken>,
+    pub(super) replays: Arc<Replays>,
     resolver: Arc<Resolver>,
     pub(super) assertions: Assertions,
     verdict_key: [u8; 32],
@@ -179,6 +181,7 @@ impl Process {
             pins: Arc::new(Pins::new(Arc::clone(&store))),
             links: Arc::new(Links::new(Arc::clone(&store))),
             taken: Arc::default(),
+            replays: Arc::new(Replays::new(Arc::clone(&store))),
             resolver: Resolver::system(background.clone()),
             assertions: Assertions::new(Arc::new(signer), Arc::clone(&entropy)),
             traces,

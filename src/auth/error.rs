@@ -25,6 +25,18 @@ pub(crate) enum AuthError {
         /// What was presented, where that is known.
         class: Option<CredentialClass>,
     },
+    /// Nobody proved to hold what the token is bound to, or the token came in the scheme for proofs and is not good.
+    #[error("unproven: {refusal}")]
+    Unproven {
+        /// Why: for the log and the label, never for the client.
+        refusal: Refusal,
+        /// Whose token it was, where that is known.
+        provider: Option<ProviderId>,
+        /// What was presented.
+        class: CredentialClass,
+        /// What the client is told (RFC 9449 §7.1).
+        challenge: HeaderValue,
+    },
     /// The person is known, and may not come in.
     #[error("forbidden: {refusal}")]
     Forbidden {
@@ -148,6 +160,7 @@ impl AuthError {
                 class: Some(CredentialClass::Bearer | CredentialClass::Opaque),
                 ..
             } => Answer::Unauthorized(policy.challenges(Challenge::InvalidToken)),
+            Self::Unproven { challenge, .. } => Answer::Unauthorized(vec![challenge.clone()]),
             // Signing in again would not help: the account itself is shut.
             Self::Refused {
                 refusal,
@@ -173,6 +186,7 @@ impl AuthError {
                 ..
             } => helps_to_sign_in(*refusal),
             Self::Refused { .. }
+            | Self::Unproven { .. }
             | Self::Forbidden { .. }
             | Self::Unavailable { .. }
             | Self::Closed => false,

@@ -7,17 +7,17 @@
 //!   nor forwarded. Two cookies of our name are none of ours.
 //! - Anything else beside one credential is refused (`ambiguous`): two credentials may be two people.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+mod authorization;
+
 use http::HeaderMap;
 use http::HeaderName;
-use http::header::AUTHORIZATION;
 use std::sync::Arc;
-use zeroize::Zeroize as _;
 
 use crate::auth::cookies;
 use crate::auth::cookies::Sent;
 use crate::auth::error::AuthError;
+use crate::auth::extract::authorization::authorization;
+use crate::auth::extract::authorization::with_basic;
 use crate::auth::owners::Owners;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
@@ -27,10 +27,8 @@ use crate::secret::Secret;
 use crate::session::SessionId;
 use crate::token;
 
-/// The longest token looked at, in bytes.
-const MAX_TOKEN: usize = 16 * 1024;
-/// The longest `user:password`, in bytes.
-const MAX_BASIC: usize = 1_024;
+const DPOP: HeaderName = HeaderName::from_static("dpop");
+
 /// The longest session cookie of a provider and the longest API key, in bytes.
 const MAX_VALUE: usize = 4 * 1024;
 
@@ -45,7 +43,31 @@ const AMBIGUOUS: AuthError = AuthError::Refused {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Presented<'a> {
     kind: Kind<'a>,
+    scheme: Scheme,
+    headers: &'a HeaderMap,
     owners: &'a Owners,
+}
+
+/// How a credential was presented.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Scheme {
+    /// Not as a token.
+    Other,
+    /// `Authorization: Bearer` (RFC 6750 §2.1).
+    Bearer,
+    /// `Authorization: DPoP` (RFC 9449 §7.1).
+    Dpop,
+}
+
+/// The proofs that came with a request (RFC 9449 §4.1).
+#[derive(Clone, Copy)]
+pub(crate) enum Proofs<'a> {
+    /// None.
+    None,
+    /// One.
+    One(&'a str),
+    /// Several, or one that cannot be a text: none of them counts (RFC 9449 §4.3).
+    Unfit,
 }
 
 #[derive(Clone, Copy)]
@@ -109,6 +131,7 @@ pub(crate) fn extract<'a>(
 ) -> Result<Option<Presented<'a>>, AuthError> {
     let looks = |class| allowed.is_empty() || allowed.contains(&class);
     let mut found: Option<Kind<'a>> = None;
+    let mut scheme = Scheme::Other;
     let mut add = |kind: Kind<'a>| match found.replace(kind) {
         None => Ok(()),
         // A challenge is due where a credential stood in a header; two cookies alone are a bad request.
@@ -120,8 +143,9 @@ pub(crate) fn extract<'a>(
                 .find(|class| *class != CredentialClass::Session),
         }),
     };
-    if let Some(kind) = authorization(headers, owners, &looks)? {
+    if let Some((kind, how)) = authorization(headers, owners, &looks)? {
         add(kind)?;
+        scheme = how;
     }
     if looks(CredentialClass::ApiKey) {
         for (header, owner) in &owners.api_keys {
@@ -146,7 +170,12 @@ pub(crate) fn extract<'a>(
     {
         add(kind)?;
     }
-    Ok(found.map(|kind| Presented { kind, owners }))
+    Ok(found.map(|kind| Presented {
+        kind,
+        scheme,
+        headers,
+        owners,
+    }))
 }
 
 /// The only value of a header.
@@ -157,112 +186,6 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]
         (Some(value), None) => Ok(Some(value.as_bytes())),
         (Some(_), Some(_)) => Err(AMBIGUOUS),
     }
-}
-
-fn authorization<'a>(
-    headers: &'a HeaderMap,
-    owners: &'a Owners,
-    looks: &impl Fn(CredentialClass) -> bool,
-) -> Result<Option<Kind<'a>>, AuthError> {
-    let token = looks(CredentialClass::Bearer) || looks(CredentialClass::Opaque);
-    if !token && !looks(CredentialClass::Basic) {
-        return Ok(None);
-    }
-    let Some(value) = only(headers, &AUTHORIZATION)? else {
-        return Ok(None);
-    };
-    let end = value.iter().position(|byte| *byte == b' ');
-    let (scheme, rest) = value.split_at(end.unwrap_or(value.len()));
-    // Exactly one space: a second spelling of a token is a second key in whatever refuses tokens by their bytes.
-    let rest = rest.get(1..).unwrap_or_default();
-    if scheme.eq_ignore_ascii_case(b"bearer") {
-        if token {
-            bearer(rest, owners, looks)
-        } else {
-            Ok(None)
-        }
-    } else if scheme.eq_ignore_ascii_case(b"basic") {
-        if looks(CredentialClass::Basic) {
-            basic(rest, owners).map(Some)
-        } else {
-            Ok(None)
-        }
-    } else {
-        Err(AuthError::Refused {
-            refusal: Refusal::Unsupported,
-            provider: None,
-            class: None,
-        })
-    }
-}
-
-/// `b64token` of RFC 6750 §2.1. A token that a provider claims by prefix is opaque; what looks signed is never shown to
-/// anybody but the issuer it names.
-fn bearer<'a>(
-    token: &'a [u8],
-    owners: &'a Owners,
-    looks: &impl Fn(CredentialClass) -> bool,
-) -> Result<Option<Kind<'a>>, AuthError> {
-    let bad = AuthError::unowned(Refusal::BadCredentials, CredentialClass::Bearer);
-    if token.is_empty() || MAX_TOKEN < token.len() {
-        return Err(bad);
-    }
-    let Some(token) = cookies::visible(token) else {
-        return Err(bad);
-    };
-    if let Some(owner) = owners.of_prefix(token) {
-        return Ok(looks(CredentialClass::Opaque).then_some(Kind::Opaque { token, owner }));
-    }
-    if looks_signed(token) {
-        return Ok(looks(CredentialClass::Bearer).then_some(Kind::Bearer(token)));
-    }
-    if !looks(CredentialClass::Opaque) {
-        // It stands where a signed token is expected.
-        return Err(bad);
-    }
-    match owners.of_opaque() {
-        Ok(owner) => Ok(Some(Kind::Opaque { token, owner })),
-        Err(Refusal::Unsupported) => Err(bad),
-        Err(refusal) => Err(AuthError::unowned(refusal, CredentialClass::Opaque)),
-    }
-}
-
-/// Whether a token claims structure (RFC 7515 §7.1, RFC 7516 §7.1): base64url of `{"` and a dot, or three parts.
-fn looks_signed(token: &str) -> bool {
-    (token.starts_with("eyJ") && token.contains('.'))
-        || (token.bytes().filter(|byte| *byte == b'.').count() == 2
-            && token
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')))
-}
-
-/// RFC 7617 §2: base64 of `user-id:password`, without control characters. An empty password is never sent to a judge: a
-/// directory would take it for an anonymous bind (RFC 4513 §5.1.2).
-fn basic<'a>(encoded: &'a [u8], owners: &'a Owners) -> Result<Kind<'a>, AuthError> {
-    let class = CredentialClass::Basic;
-    let owner = owners
-        .of_basic()
-        .map_err(|refusal| AuthError::unowned(refusal, class))?;
-    let encoded = std::str::from_utf8(encoded)
-        .ok()
-        .filter(|encoded| with_basic(encoded, |_, _| ()).is_some())
-        .ok_or_else(|| AuthError::refused(Refusal::BadCredentials, owner.id(), class))?;
-    Ok(Kind::Basic { encoded, owner })
-}
-
-/// Decodes on the stack and hands out name and password.
-fn with_basic<T>(encoded: &str, take: impl FnOnce(&str, &str) -> T) -> Option<T> {
-    let mut buffer = [0; MAX_BASIC];
-    let taken = STANDARD
-        .decode_slice(encoded, &mut buffer)
-        .ok()
-        .and_then(|length| std::str::from_utf8(buffer.get(..length)?).ok())
-        .and_then(|text| text.split_once(':'))
-        .filter(|(name, password)| !name.is_empty() && !password.is_empty())
-        .filter(|(name, password)| !name.chars().chain(password.chars()).any(char::is_control))
-        .map(|(name, password)| take(name, password));
-    buffer.zeroize();
-    taken
 }
 
 fn cookie<'a>(headers: &'a HeaderMap, owners: &'a Owners) -> Result<Option<Kind<'a>>, AuthError> {
@@ -316,6 +239,31 @@ impl<'a> Presented<'a> {
     /// Its class.
     pub(crate) const fn class(&self) -> CredentialClass {
         self.kind.class()
+    }
+
+    /// How it was presented.
+    pub(crate) const fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The token, where it is one.
+    pub(super) const fn token(&self) -> Option<&'a str> {
+        match self.kind {
+            Kind::Bearer(token) | Kind::Opaque { token, .. } => Some(token),
+            Kind::Ours(_) | Kind::Cookie { .. } | Kind::Basic { .. } | Kind::ApiKey { .. } => None,
+        }
+    }
+
+    /// The proofs that came with it.
+    pub(super) fn proofs(&self) -> Proofs<'a> {
+        let mut values = self.headers.get_all(DPOP).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Proofs::None,
+            (Some(only), None) => {
+                cookies::visible(only.as_bytes()).map_or(Proofs::Unfit, Proofs::One)
+            }
+            (Some(_), Some(_)) => Proofs::Unfit,
+        }
     }
 
     /// What its verdict depends on, beside the snapshot.
@@ -386,6 +334,7 @@ impl<'a> Presented<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::extract::authorization::MAX_TOKEN;
     use crate::auth::fake::FakeProvider;
     use crate::auth::fake::World;
     use crate::auth::fake::headers;

@@ -19,7 +19,11 @@ use crate::auth::canonical::Joiner;
 use crate::auth::gate::Deps;
 use crate::auth::policy::AppPolicy;
 use crate::auth::policy::PolicyParts;
+use crate::auth::possession::Channel;
+use crate::auth::possession::Possession;
+use crate::auth::possession::Replays;
 use crate::auth::report::Reports;
+use crate::auth::settings::Possession as PossessionSettings;
 use crate::auth::taken::FallbacksTaken;
 use crate::clock::ManualClock;
 use crate::clock::UnixTime;
@@ -33,6 +37,7 @@ use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
+use crate::identity::Thumbprint;
 use crate::links::Links;
 use crate::providers::Authenticated;
 use crate::providers::Epoch;
@@ -342,7 +347,10 @@ pub(super) struct World {
     pub(super) canonical: Option<crate::auth::settings::Canonical>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) app: AppId,
+    pub(super) possession: PossessionSettings,
+    pub(super) certificate: Option<Thumbprint>,
     taken: Arc<FallbacksTaken>,
+    pub(super) replays: Arc<Replays>,
     sessions: Arc<Sessions>,
     pub(super) revocations: Arc<Revocations>,
 }
@@ -372,6 +380,9 @@ impl World {
             forms: HashMap::new(),
             revocations: Revocations::for_test(&store, &sessions, clock, &metrics),
             sessions,
+            possession: PossessionSettings::for_test(),
+            certificate: None,
+            replays: Arc::new(Replays::new(Arc::clone(&store))),
             store,
             canonical: None,
             metrics,
@@ -423,6 +434,7 @@ impl World {
             sessions: self.sessions(),
             pins: Arc::new(self.pins()),
             revocations: Arc::clone(&self.revocations),
+            possession: Arc::new(self.possession()),
             background: Handle::current(),
             entropy: Arc::new(SystemEntropy),
             taken: Arc::clone(&self.taken),
@@ -432,6 +444,22 @@ impl World {
                 pseudonyms: Pseudonyms::new(&Secret::new(vec![1; 32])),
                 revision: "0123456789ab".into(),
             },
+        }
+    }
+
+    pub(super) fn possession(&self) -> Possession {
+        Possession::new(
+            &self.possession,
+            &BucketKey(Secret::new(vec![7; 32])),
+            Arc::clone(&self.replays),
+        )
+    }
+
+    pub(super) fn channel(&self) -> Channel<'static> {
+        Channel {
+            secure: true,
+            authority: "app.test",
+            certificate: self.certificate,
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::admin;
 pub(crate) use crate::auth::settings::Canonical;
+use crate::auth::settings::Possession;
 use crate::providers;
 use crate::proxy;
 use crate::rollout;
@@ -30,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) providers: Vec<providers::settings::Settings>,
     /// `identity.canonical`: who is one person across providers. `None`: nobody is joined.
     pub(crate) canonical: Option<Canonical>,
+    /// `dpop`: how proofs of possession are judged.
+    pub(crate) possession: Possession,
     /// Our sessions.
     pub(crate) sessions: session::settings::Settings,
     /// Named cohorts.

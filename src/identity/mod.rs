@@ -5,6 +5,7 @@
 mod attributes;
 mod canonical;
 mod claims;
+mod confirmation;
 mod credential;
 mod grounds;
 mod reason;
@@ -23,6 +24,8 @@ pub use canonical::canonical;
 pub use claims::ClaimMap;
 pub use claims::ClaimPath;
 pub use claims::InvalidClaimPath;
+pub use confirmation::Confirmation;
+pub use confirmation::Thumbprint;
 pub use credential::Credential;
 pub use credential::CredentialClass;
 pub use grounds::Grounds;

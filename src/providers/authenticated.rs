@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::UnixTime;
+use crate::identity::Confirmation;
 use crate::identity::Grounds;
 use crate::identity::Identity;
 
@@ -17,6 +18,7 @@ pub(crate) struct Authenticated {
     expires: UnixTime,
     leeway: Duration,
     grounds: Grounds,
+    confirmation: Option<Confirmation>,
 }
 
 impl Authenticated {
@@ -26,6 +28,7 @@ impl Authenticated {
             expires,
             leeway: Duration::ZERO,
             grounds: Grounds::default(),
+            confirmation: None,
         }
     }
 
@@ -52,6 +55,18 @@ impl Authenticated {
         self.on(grounds)
     }
 
+    /// A proof that counts only for who proves to hold this too.
+    pub(in crate::providers) const fn bound(mut self, confirmation: Option<Confirmation>) -> Self {
+        self.confirmation = confirmation;
+        self
+    }
+
+    /// As [`Self::bound`], for tests of other modules.
+    #[cfg(test)]
+    pub(crate) const fn bound_for_test(self, confirmation: Confirmation) -> Self {
+        self.bound(Some(confirmation))
+    }
+
     /// A proof for tests of other modules.
     #[cfg(test)]
     pub(crate) fn for_test(identity: Identity, expires: UnixTime) -> Self {
@@ -67,6 +82,11 @@ impl Authenticated {
     /// nothing is kept because of it.
     pub(crate) fn is_over(&self, now: UnixTime) -> bool {
         self.expires + self.leeway <= now
+    }
+
+    /// What the holder of the credential must prove besides: the proof is worth nothing before that.
+    pub(crate) const fn confirmation(&self) -> Option<&Confirmation> {
+        self.confirmation.as_ref()
     }
 
     /// Until when the proof may be kept: the credential's own end, or the longest time its owner allows.

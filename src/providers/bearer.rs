@@ -465,6 +465,12 @@ mod tests {
         let provider = ready(&by_url(&idp), &Deps::for_test()).await;
         let token = idp.access_token(&idp.key, &json!({ "cnf": { "jkt": "x" } }));
         assert_eq!(error(&provider, &token).await, refused(Refusal::PopFailed));
+        let token = idp.access_token(&idp.key, &json!({ "cnf": { "jkt": "A".repeat(43) } }));
+        let proof = judge(&*provider, &token, NOW).await.unwrap();
+        assert!(proof.confirmation().unwrap().key.is_some());
+        let token = idp.access_token(&idp.key, &json!({}));
+        let proof = judge(&*provider, &token, NOW).await.unwrap();
+        assert_eq!(proof.confirmation(), None);
     }
 
     #[tokio::test]

@@ -280,7 +280,7 @@ fn is_access_token(claims: &ClaimMap) -> bool {
         None => true,
         Some(said) => good.iter().any(|word| said.eq_ignore_ascii_case(word)),
     };
-    says("token_type", &["bearer", "access_token"])
+    says("token_type", &["bearer", "access_token", "dpop"])
         && says("token_use", &["access", "access_token"])
         && !["refresh", "offline", "id"].iter().any(|kind| {
             claims

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::clock::UnixTime;
 use crate::identity::ClaimMap;
 use crate::identity::ClaimPath;
+use crate::identity::Confirmation;
 use crate::identity::Identity;
 use crate::identity::Issuer;
 use crate::identity::ProviderId;
@@ -48,8 +49,7 @@ impl Voucher {
     /// # Errors
     ///
     /// When the subject is none; when its groups were left out of the claims because they are too many, because missing
-    /// groups must never look like no groups; when the credential is bound to a key (RFC 7800) of which nobody asked a
-    /// proof.
+    /// groups must never look like no groups; when the credential is bound (RFC 7800) in a way that cannot be checked here.
     pub(super) fn vouch(
         &self,
         subject: &str,
@@ -57,9 +57,7 @@ impl Voucher {
         expires: UnixTime,
     ) -> Result<Authenticated, Refusal> {
         let subject = Subject::try_from(subject).or(Err(Refusal::BadCredentials))?;
-        if claims.member("cnf").is_some_and(|cnf| !cnf.is_null()) {
-            return Err(Refusal::PopFailed);
-        }
+        let confirmation = Confirmation::of(claims)?;
         if groups_overage(claims) && self.claims.iter().any(|(name, _)| &**name == "groups") {
             return Err(Refusal::Policy);
         }
@@ -79,7 +77,7 @@ impl Voucher {
             acr: self.acr(claims),
             scopes: scopes(claims),
         };
-        Ok(Authenticated::new(identity, expires))
+        Ok(Authenticated::new(identity, expires).bound(confirmation))
     }
 
     /// Vouches for somebody known from a list: the claims are `username` and `groups`.

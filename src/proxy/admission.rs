@@ -11,19 +11,20 @@ use tokio::time::Instant;
 
 use crate::auth;
 use crate::auth::AuthError;
+use crate::auth::Channel;
 use crate::auth::Presented;
 use crate::auth::Reach;
+use crate::auth::Scheme;
 use crate::clock::UnixTime;
 use crate::identity::Outage;
-use crate::identity::Refusal;
 use crate::proxy::canonical::CanonicalRequest;
 use crate::proxy::identity_headers::HeaderDenial;
 use crate::proxy::identity_headers::IdentityHeaders;
 use crate::proxy::record::Record;
+use crate::proxy::requirement::unmet;
 use crate::proxy::respond::Fault;
 use crate::proxy::settings::Access;
 use crate::proxy::settings::OnUnauthenticated;
-use crate::proxy::settings::Require;
 use crate::proxy::snapshot::AppEntry;
 use crate::proxy::turned_away::turn_away;
 use crate::proxy::turned_away::turned;
@@ -49,6 +50,8 @@ pub(super) struct Asked<'a> {
     pub(super) headers: &'a HeaderMap,
     pub(super) address: IpAddr,
     pub(super) peer: IpAddr,
+    /// Whether the client speaks TLS: with us, or with a listed peer.
+    pub(super) secure: bool,
     pub(super) kill: KillPosition,
     pub(super) now: UnixTime,
 }
@@ -79,6 +82,14 @@ impl Asked<'_> {
             header_equals: None,
             device: None,
             person: None,
+        }
+    }
+
+    fn channel<'b>(&self, authority: &'b str) -> Channel<'b> {
+        Channel {
+            secure: self.secure,
+            authority,
+            certificate: None,
         }
     }
 
@@ -149,26 +160,22 @@ pub(super) async fn admission(
             .await),
         };
     };
-    match verdict(worker, asked, &presented).await {
-        Ok(verdict) if fulfils(&route.require, &verdict, asked.address) => {
-            Ok(Admission::Known(verdict))
-        }
-        Ok(verdict) => {
-            let admitted = &verdict.admitted;
-            let why = AuthError::Forbidden {
-                refusal: Refusal::Policy,
-                provider: admitted.provider().clone(),
-                class: admitted.class(),
-            };
-            Err(Box::pin(turn_away(
+    let judged = verdict(worker, asked, &presented).await;
+    if presented.scheme() == Scheme::Dpop || matches!(judged, Err(AuthError::Unproven { .. })) {
+        record.nonce = asked.view.snapshot.gate.possession().nonce(asked.now);
+    }
+    match judged {
+        Ok(verdict) => match unmet(asked, &route.require, &verdict.admitted) {
+            None => Ok(Admission::Known(verdict)),
+            Some(why) => Err(Box::pin(turn_away(
                 worker,
                 asked,
                 OnUnauthenticated::Unauthorized,
                 Some(&why),
                 record,
             ))
-            .await)
-        }
+            .await),
+        },
         Err(why) => Err(Box::pin(turn_away(
             worker,
             asked,
@@ -190,7 +197,13 @@ async fn verdict(
 ) -> Result<Rc<Verdict>, AuthError> {
     let digest = worker.verdicts.digest(asked.app, presented.key());
     match kept(worker, asked, &digest) {
-        Some(kept) => Ok(kept),
+        Some(kept) => {
+            if presented.scheme() == Scheme::Dpop || kept.admitted.confirmation().is_some() {
+                Box::pin(proven(asked, presented, &kept)).await?;
+            }
+            count(asked, &kept, Duration::ZERO);
+            Ok(kept)
+        }
         None => Box::pin(reach(worker, asked, presented, digest)).await,
     }
 }
@@ -205,8 +218,23 @@ fn kept(worker: &Worker, asked: &Asked<'_>, digest: &Digest) -> Option<Rc<Verdic
         return None;
     }
     asked.view.metrics.cache(Cache::Verdict, Lookup::Hit);
-    count(asked, &kept, Duration::ZERO);
     Some(kept)
+}
+
+/// A token may be remembered, its proof is asked for with every request.
+async fn proven(
+    asked: &Asked<'_>,
+    presented: &Presented<'_>,
+    kept: &Verdict,
+) -> Result<(), AuthError> {
+    let authority = authority(asked.request);
+    let way = (&asked.facts(), &asked.channel(&authority));
+    asked
+        .view
+        .snapshot
+        .gate
+        .proven(&kept.admitted, presented, way, asked.now)
+        .await
 }
 
 /// Reaches a verdict, and keeps it.
@@ -220,16 +248,11 @@ async fn reach(
     let metrics = &asked.view.metrics;
     metrics.cache(Cache::Verdict, Lookup::Miss);
     let began = Instant::now();
-    let facts = asked.facts();
+    let authority = authority(asked.request);
+    let way = (&asked.facts(), &asked.channel(&authority));
     let admitted = snapshot
         .gate
-        .admit(
-            &asked.entry.policy,
-            presented,
-            &facts,
-            asked.kill,
-            asked.now,
-        )
+        .admit(&asked.entry.policy, presented, way, asked.kill, asked.now)
         .await?;
     let limits = &snapshot.server.limits;
     let denied = |denial: HeaderDenial| AuthError::Forbidden {
@@ -291,28 +314,4 @@ fn count(asked: &Asked<'_>, verdict: &Verdict, took: Duration) {
     if admitted.arm() == Some(Arm::From) {
         metrics.legacy_credential(app, admitted.class());
     }
-}
-
-/// Whether an identity has what the route asks for.
-fn fulfils(require: &Require, verdict: &Verdict, address: IpAddr) -> bool {
-    let identity = verdict.admitted.identity();
-    let groups = || identity.attributes.list("groups").unwrap_or_default();
-    (require.groups.is_empty()
-        || groups()
-            .iter()
-            .any(|has| require.groups.iter().any(|group| **group == **has)))
-        && require
-            .scopes
-            .iter()
-            .all(|scope| identity.scopes.contains(scope))
-        && (require.acr.is_empty()
-            || identity
-                .acr
-                .as_ref()
-                .is_some_and(|acr| require.acr.contains(acr)))
-        && (require.network.is_empty()
-            || require
-                .network
-                .iter()
-                .any(|network| network.contains(&address)))
 }

@@ -14,6 +14,7 @@ use crate::proxy::client_body::ClientBody;
 use crate::proxy::conn::Conn;
 use crate::proxy::identity_headers::IdentityHeaders;
 use crate::proxy::record::Record;
+use crate::proxy::reply::DPOP_NONCE;
 use crate::proxy::reply::Reply;
 use crate::proxy::reply::fault;
 use crate::proxy::respond::Fault;
@@ -108,7 +109,11 @@ pub(super) async fn forward(
             // The application has begun to answer: both sides may talk in turns now.
             record.sent.unpace();
             record.status = answer.status().as_u16();
+            let nonce = record.nonce.take();
             let mut response = answer.into_response(record);
+            if let Some(nonce) = nonce {
+                response.headers_mut().insert(DPOP_NONCE, nonce);
+            }
             if conn.must_close() {
                 response
                     .headers_mut()

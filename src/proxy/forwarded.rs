@@ -123,6 +123,16 @@ impl Hop {
     }
 }
 
+/// Whether the client speaks TLS: with us, or with a listed peer that says so.
+pub(super) fn speaks_tls(secure: bool, trusted: bool, client: &HeaderMap) -> bool {
+    let said = || said_once(client, &X_FORWARDED_PROTO);
+    match trusted.then(said).flatten().map(HeaderValue::as_bytes) {
+        Some(b"https") => true,
+        Some(b"http") => false,
+        Some(_) | None => secure,
+    }
+}
+
 /// The only value of a field, if it was said exactly once.
 fn said_once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();

@@ -14,6 +14,7 @@ pub(crate) mod promises;
 pub(crate) mod protected;
 mod record;
 mod reply;
+mod requirement;
 pub(crate) mod respond;
 pub(crate) mod route;
 pub(crate) mod serve;

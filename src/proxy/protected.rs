@@ -30,6 +30,7 @@ const NAMES: &[&str] = &[
     "authorization",
     "cookie",
     "cookie2",
+    "dpop",
     "host",
     // A WebSocket handshake is written by `upgrade` only.
     "sec-websocket-accept",

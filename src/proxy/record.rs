@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::time::Instant;
 
 use crate::identity::CredentialClass;
@@ -43,6 +44,8 @@ pub(crate) struct Record {
     pub(super) verdict: Option<Rc<Verdict>>,
     pub(super) refused: Option<(Option<ProviderId>, Option<CredentialClass>, Attempt)>,
     pub(super) error: Option<&'static str>,
+    /// The nonce for the client's next proofs of possession.
+    pub(super) nonce: Option<HeaderValue>,
     /// Where the kill switch stood when the request was judged.
     pub(super) kill: KillPosition,
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::HeaderName;
 use http::HeaderValue;
 use http::Response;
 use http::header;
@@ -14,6 +15,9 @@ use crate::proxy::conn::Conn;
 use crate::proxy::record::Record;
 use crate::proxy::respond;
 use crate::proxy::respond::Fault;
+
+/// The nonce for the client's next proofs of possession (RFC 9449 §8.2).
+pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 /// The answer that hyper gets.
 pub(super) type Reply = Response<ResponseBody<ClientBody, Record>>;
@@ -71,6 +75,9 @@ pub(super) fn page(response: Response<Bytes>, conn: &Conn, mut record: Record) -
         parts
             .headers
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(nonce) = record.nonce.take() {
+        parts.headers.insert(DPOP_NONCE, nonce);
     }
     if let Ok(id) = HeaderValue::from_str(record.request_id.as_str()) {
         parts.headers.insert("x-request-id", id);

@@ -23,6 +23,7 @@ use crate::proxy::client_body::ClientBody;
 use crate::proxy::conn::Conn;
 use crate::proxy::forward::Passage;
 use crate::proxy::forward::forward;
+use crate::proxy::forwarded::speaks_tls;
 use crate::proxy::identity_headers::IdentityHeaders;
 use crate::proxy::record::Record;
 use crate::proxy::record::RequestId;
@@ -83,6 +84,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         verdict: None,
         refused: None,
         error: None,
+        nonce: None,
         kill: KillPosition::Off,
         worker: Rc::clone(&worker),
         view: Rc::clone(&view),
@@ -114,6 +116,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
     let Some(entry) = snapshot.apps.get(app) else {
         return fault(&Fault::Internal, &parts.headers, &conn, record);
     };
+    let trusted = is_trusted(conn.peer().ip(), &snapshot.server.trusted_proxies);
     let asked = Asked {
         view: &view,
         app,
@@ -122,6 +125,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         headers: &parts.headers,
         address,
         peer: conn.peer().ip(),
+        secure: speaks_tls(conn.secure(), trusted, &parts.headers),
         kill: entry.policy.kill(&worker.kill.current()),
         now,
     };
@@ -156,7 +160,6 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
             return page(response, &conn, record);
         }
     };
-    let trusted = is_trusted(conn.peer().ip(), &snapshot.server.trusted_proxies);
     let class = record
         .verdict
         .as_ref()

@@ -203,6 +203,15 @@ pub(crate) struct Require {
     pub(crate) acr: Vec<Box<str>>,
     /// The client's address lies in one of these.
     pub(crate) network: Vec<IpNet>,
+    /// The token is bound to one of these.
+    pub(crate) proof: Vec<Holds>,
+}
+
+/// What a client can prove to hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Holds {
+    /// A key (RFC 9449).
+    Key,
 }
 
 /// Where an application lives.

@@ -61,6 +61,12 @@ fn tell(worker: &Worker, asked: &Asked<'_>, why: &AuthError, record: &mut Record
             provider,
             class,
         } => (provider.as_ref(), *class, Attempt::Rejected(*refusal)),
+        AuthError::Unproven {
+            refusal,
+            provider,
+            class,
+            ..
+        } => (provider.as_ref(), Some(*class), Attempt::Rejected(*refusal)),
         AuthError::Forbidden {
             refusal,
             provider,

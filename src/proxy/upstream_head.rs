@@ -26,6 +26,8 @@ use crate::proxy::upstream;
 use crate::proxy::upstream_head::connection::Nominated;
 use crate::proxy::upstream_head::cookies::CookieNames;
 
+const DPOP: HeaderName = HeaderName::from_static("dpop");
+
 /// What one application lets through, compiled once per configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct HeadPolicy {
@@ -122,6 +124,8 @@ impl UpstreamHead {
                 header::AUTHORIZATION if policy.forward_credentials => {
                     binds_connection |= upstream::binds_connection(value)
                 }
+                // A proof of possession belongs to the token: the application gets both or neither.
+                _ if policy.forward_credentials && *name == DPOP => {}
                 header::TE => {
                     takes_trailers = value == "trailers" && !takes_trailers;
                     continue;

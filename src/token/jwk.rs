@@ -1,10 +1,12 @@
 //! A JSON Web Key (RFC 7517 §4, RFC 7518 §6, RFC 8037 §2) as somebody else wrote it.
 
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Map;
 use serde_json::Value;
 
+use crate::identity::Thumbprint;
 use crate::token::algorithm::Algorithm;
 use crate::token::key::Family;
 use crate::token::key::Key;
@@ -56,6 +58,34 @@ pub(super) fn parse(jwk: &Map<String, Value>, secrets: bool) -> Result<Key, Unus
     };
     key.kid = kid.map(Into::into);
     Ok(key)
+}
+
+/// The thumbprint of a public key (RFC 7638 §3.1): SHA-256 over the members that make it this key, by name. `None`: it
+/// is no such key, or a member has a letter that JSON escapes, as none of a real key has.
+pub(super) fn thumbprint(jwk: &Map<String, Value>) -> Option<Thumbprint> {
+    let kty = jwk.get("kty")?.as_str()?;
+    let members: &[&str] = match kty {
+        "EC" => &["crv", "kty", "x", "y"],
+        "OKP" => &["crv", "kty", "x"],
+        "RSA" => &["e", "kty", "n"],
+        _ => return None,
+    };
+    let mut context = digest::Context::new(&digest::SHA256);
+    for (place, member) in members.iter().enumerate() {
+        let text = jwk.get(*member)?.as_str()?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if !text.bytes().all(plain) {
+            return None;
+        }
+        let before: &[u8] = if place == 0 { b"{\"" } else { b",\"" };
+        for part in [before, member.as_bytes(), b"\":\"", text.as_bytes(), b"\""] {
+            context.update(part);
+        }
+    }
+    context.update(b"}");
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(context.finish().as_ref());
+    Some(Thumbprint(bytes))
 }
 
 /// `x` and `y` as an uncompressed point; each has the full width of the field (RFC 7518 §6.2.1.2).

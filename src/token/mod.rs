@@ -16,6 +16,7 @@ mod mint;
 mod peek;
 mod pem;
 mod policy;
+mod pop;
 mod verify;
 
 pub use algorithm::Algorithm;
@@ -31,6 +32,9 @@ pub use policy::Audience;
 pub use policy::Kind;
 pub use policy::Marker;
 pub use policy::Policy;
+pub use pop::Demand;
+pub use pop::Proof;
+pub use pop::prove;
 pub use verify::TokenError;
 pub use verify::Verified;
 pub use verify::verify;

@@ -10,6 +10,7 @@ use serde::de::Error;
 use serde::de::MapAccess;
 use serde::de::Visitor;
 use serde_json::Map;
+use serde_json::Value;
 
 use crate::identity::ClaimMap;
 use crate::identity::Refusal;
@@ -136,6 +137,8 @@ pub(super) struct Header {
     pub(super) kid: Option<Box<str>>,
     /// `typ`.
     pub(super) typ: Typ,
+    /// `jwk`: who made a proof says with which key. Nobody else looks at it (RFC 8725 §3.10).
+    pub(super) jwk: Option<Value>,
 }
 
 /// `typ` (RFC 7515 §4.1.9, RFC 8725 §3.11): media types, so without regard to case and to `application/`.
@@ -149,6 +152,8 @@ pub(super) enum Typ {
     AccessToken,
     /// `logout+jwt` (OpenID Connect Back-Channel Logout 1.0 §2.4).
     LogoutToken,
+    /// `dpop+jwt` (RFC 9449 §4.2).
+    DpopProof,
     /// Anything else.
     Other,
 }
@@ -164,6 +169,7 @@ impl Typ {
             ("jwt", Self::Jwt),
             ("at+jwt", Self::AccessToken),
             ("logout+jwt", Self::LogoutToken),
+            ("dpop+jwt", Self::DpopProof),
         ]
         .into_iter()
         .find(|(name, _)| short.eq_ignore_ascii_case(name))
@@ -236,6 +242,7 @@ impl<'de> Visitor<'de> for HeaderOf<'_> {
             algorithm: algorithm.ok_or_else(|| A::Error::missing_field("alg"))?,
             kid,
             typ: typ.unwrap_or(Typ::Absent),
+            jwk: others.remove("jwk"),
         })
     }
 }
@@ -455,7 +462,8 @@ mod tests {
             ("logout+jwt", Typ::LogoutToken),
             ("", Typ::Other),
             ("at+jwt ", Typ::Other),
-            ("dpop+jwt", Typ::Other),
+            ("dpop+jwt", Typ::DpopProof),
+            ("dpop", Typ::Other),
             ("application/", Typ::Other),
             ("application/application/at+jwt", Typ::Other),
             ("aţ+jwt", Typ::Other),

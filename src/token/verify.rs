@@ -32,7 +32,7 @@ use crate::token::policy::Policy;
 const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
 /// The longest `jti` and `sid`, in bytes: they are remembered.
-const MAX_ID_BYTES: usize = 256;
+pub(super) const MAX_ID_BYTES: usize = 256;
 
 /// The latest moment a claim may name, in seconds: the greatest integer that every JSON reader takes for the same number
 /// (RFC 8259 §6).
@@ -277,13 +277,19 @@ fn check_times(claims: &ClaimMap, policy: &Policy, now: UnixTime) -> Result<Unix
 
 /// To which side a fraction of a second goes: the one that refuses more.
 #[derive(Clone, Copy)]
-enum Round {
+pub(super) enum Round {
+    /// To the past.
     Down,
+    /// To the future.
     Up,
 }
 
 /// A `NumericDate` (RFC 7519 §2): a number that is not negative and not absurd; a string is none.
-fn seconds(claims: &ClaimMap, name: &str, round: Round) -> Result<Option<UnixTime>, Refusal> {
+pub(super) fn seconds(
+    claims: &ClaimMap,
+    name: &str,
+    round: Round,
+) -> Result<Option<UnixTime>, Refusal> {
     let Some(value) = claims.member(name) else {
         return Ok(None);
     };

@@ -11,7 +11,6 @@ const LATER: &[(&str, &str)] = &[
     ),
     ("/_gate/userinfo", "the userinfo endpoint"),
     ("/_gate/link", "linking by the person"),
-    ("DPoP", "DPoP"),
     ("/exch/", "token exchange"),
 ];
 

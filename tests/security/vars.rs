@@ -87,15 +87,41 @@ impl Vars {
             {
                 beginning_of_a_second().await;
             }
+            let template = Box::pin(self.proof(runner, template)).await?;
             let token = runner.world.mint.mint(&template)?;
             self.set(name, token.clone());
             return Ok(token);
         }
         let value = self.make(runner, name).await?;
-        if !name.starts_with("RANDOM") && !name.ends_with("_BAD_SIG") {
+        if !name.starts_with("RANDOM") && name != "PROOF_OK" && !name.ends_with("_BAD_SIG") {
             self.set(name, value.clone());
         }
         Ok(value)
+    }
+
+    /// A proof is for the token `BOUND`, where its template does not say another hash.
+    async fn proof(
+        &mut self,
+        runner: &Runner,
+        mut template: Map<String, Value>,
+    ) -> Result<Map<String, Value>, Stop> {
+        if template.get("base").and_then(Value::as_str) != Some("new.dpop_proof") {
+            return Ok(template);
+        }
+        let without = template
+            .get("del")
+            .is_some_and(|names| names.to_string().contains("\"ath\""));
+        let mut set = template.remove("set").unwrap_or_else(|| json!({}));
+        if !without && set.get("ath").is_none() {
+            let bound = self.value(runner, "BOUND").await?;
+            let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bound.as_bytes());
+            set["ath"] = json!(base64url(hash));
+        }
+        if set.get("nonce").and_then(Value::as_str) == Some("of the last answer") {
+            set["nonce"] = json!(self.value(runner, "NONCE").await?);
+        }
+        template.insert("set".to_owned(), set);
+        Ok(template)
     }
 
     async fn make(&mut self, runner: &Runner, name: &str) -> Result<String, Stop> {
@@ -136,6 +162,11 @@ impl Vars {
                 return token(
                     json!({ "base": "new.access", "set": { "cnf": { "jkt": "thumbprint of dk1" } } }),
                 );
+            }
+            "PROOF_OK" => {
+                let template = Map::from_iter([("base".to_owned(), json!("new.dpop_proof"))]);
+                let template = Box::pin(self.proof(runner, template)).await?;
+                return Ok(mint.mint(&template)?);
             }
             "LT_OK" => return token(json!({ "base": "new.logout_token" })),
             "OPAQUE" | "TREAD" | "T" => return Ok(world.old.opaque(world.old.active("alice"))),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
+use crate::identity::Confirmation;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
 use crate::identity::ProviderId;
@@ -19,6 +20,7 @@ pub(crate) struct Admitted {
     pub(super) identity: Arc<Identity>,
     pub(super) canonical: CanonicalSubject,
     pub(super) class: CredentialClass,
+    pub(super) confirmation: Option<Confirmation>,
     pub(super) arm: Option<Arm>,
     pub(super) rule: Arc<str>,
     pub(super) expires: UnixTime,
@@ -70,6 +72,11 @@ impl Admitted {
     /// What was presented.
     pub(crate) const fn class(&self) -> CredentialClass {
         self.class
+    }
+
+    /// What the holder of the credential must prove with every request; see [`crate::auth::Gate::proven`].
+    pub(crate) const fn confirmation(&self) -> Option<&Confirmation> {
+        self.confirmation.as_ref()
     }
 
     /// The arm of the provider that vouched; `None` without a rollout.

@@ -1,6 +1,7 @@
 //! The gate: a presented credential becomes an admitted identity, or an error. Nothing else does.
 
 mod admitted;
+mod sides;
 mod stands;
 
 pub(crate) use admitted::Admitted;
@@ -16,7 +17,8 @@ use crate::auth::canonical::NotJoined;
 use crate::auth::error::AuthError;
 use crate::auth::extract::Presented;
 use crate::auth::policy::AppPolicy;
-use crate::auth::report::About;
+use crate::auth::possession::Channel;
+use crate::auth::possession::Possession;
 use crate::auth::report::Reports;
 use crate::auth::taken::FallbacksTaken;
 use crate::clock::UnixTime;
@@ -26,7 +28,6 @@ use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
 use crate::identity::Outage;
-use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::providers::Authenticated;
 use crate::providers::Provider;
@@ -34,16 +35,12 @@ use crate::providers::ProviderError;
 use crate::providers::Providers;
 use crate::revocation::Marks;
 use crate::revocation::Revocations;
-use crate::rollout;
-use crate::rollout::Acceptance;
-use crate::rollout::Arm;
+use crate::rollout::AppId;
 use crate::rollout::BucketKey;
 use crate::rollout::Cohorts;
 use crate::rollout::Facts;
 use crate::rollout::KillPosition;
-use crate::rollout::OtherArm;
 use crate::rollout::Person;
-use crate::rollout::Plan;
 use crate::session::Pins;
 use crate::session::SessionId;
 use crate::session::Sessions;
@@ -73,6 +70,8 @@ pub(crate) struct Deps {
     pub(crate) taken: Arc<FallbacksTaken>,
     /// Where decisions are told.
     pub(crate) reports: Reports,
+    /// Who judges proofs of possession.
+    pub(crate) possession: Arc<Possession>,
 }
 
 /// Admits, or does not. One per snapshot.
@@ -87,6 +86,36 @@ impl Gate {
         Self { deps }
     }
 
+    /// Who judges proofs of possession.
+    pub(crate) fn possession(&self) -> &Possession {
+        &self.deps.possession
+    }
+
+    /// Why somebody is not let in whose token is bound to nothing, where it must be.
+    pub(crate) fn unbound(&self, admitted: &Admitted, app: &AppId) -> AuthError {
+        self.deps.possession.unbound(admitted, app)
+    }
+
+    /// Whether a request may use an admission that an earlier one with the same credential got: the proof of possession is
+    /// never kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`Possession::check`].
+    pub(crate) async fn proven(
+        &self,
+        admitted: &Admitted,
+        presented: &Presented<'_>,
+        way: (&Facts<'_>, &Channel<'_>),
+        now: UnixTime,
+    ) -> Result<(), AuthError> {
+        let bound = admitted.confirmation();
+        self.deps
+            .possession
+            .check(presented, bound, way, admitted.provider(), now)
+            .await
+    }
+
     /// Admits the holder of a credential to an application, or says why not.
     ///
     /// # Errors
@@ -96,13 +125,14 @@ impl Gate {
         &self,
         policy: &AppPolicy,
         presented: &Presented<'_>,
-        facts: &Facts<'_>,
+        (facts, channel): (&Facts<'_>, &Channel<'_>),
         kill: KillPosition,
         now: UnixTime,
     ) -> Result<Admitted, AuthError> {
         let asked = Asked {
             policy,
             facts,
+            channel,
             kill,
             now,
         };
@@ -115,7 +145,14 @@ impl Gate {
         }
         match presented.session() {
             Some(id) => self.by_session(&asked, id).await,
-            None => self.by_credential(&asked, presented).await,
+            None => self
+                .by_credential(&asked, presented)
+                .await
+                .map_err(|error| {
+                    self.deps
+                        .possession
+                        .in_scheme(error, presented, policy.app())
+                }),
         }
     }
 
@@ -150,6 +187,7 @@ impl Gate {
             identity: Arc::clone(identity),
             canonical: restored.canonical().clone(),
             class,
+            confirmation: None,
             arm: asked.policy.plan().and_then(|plan| plan.arm(provider)),
             rule: Arc::clone(restored.rule()),
             expires: asked.policy.cut(provider, restored.ends(), asked.now),
@@ -192,6 +230,16 @@ impl Gate {
         if proof.is_over(asked.now) {
             return Err(AuthError::refused(Refusal::Expired, provider, class));
         }
+        self.deps
+            .possession
+            .check(
+                presented,
+                proof.confirmation(),
+                (asked.facts, asked.channel),
+                provider,
+                asked.now,
+            )
+            .await?;
         let canonical = self
             .deps
             .joiner
@@ -213,6 +261,7 @@ impl Gate {
             identity: Arc::clone(identity),
             canonical,
             class,
+            confirmation: proof.confirmation().copied(),
             arm: asked.policy.plan().and_then(|plan| plan.arm(provider)),
             rule,
             expires: asked.policy.cut(provider, proof.expires(), asked.now),
@@ -245,128 +294,13 @@ impl Gate {
             Err(Outage::Shed.into())
         })
     }
-
-    /// *Accept*, before anybody is known: by class alone.
-    fn may_be_judged(
-        &self,
-        asked: &Asked<'_>,
-        provider: &ProviderId,
-        class: CredentialClass,
-    ) -> Result<(), AuthError> {
-        let refused = |refusal| Err(AuthError::refused(refusal, provider, class));
-        match self.acceptance(asked, provider, class, asked.facts) {
-            // Who it is must be known first.
-            Acceptance::Accepted | Acceptance::OnlyExcept => Ok(()),
-            Acceptance::NotAccepted => refused(Refusal::NotAccepted),
-            Acceptance::Quarantined => refused(Refusal::Quarantined),
-        }
-    }
-
-    /// *Accept*, of somebody who is known.
-    fn accepted_of(
-        &self,
-        asked: &Asked<'_>,
-        class: CredentialClass,
-        canonical: &CanonicalSubject,
-        identity: &Identity,
-    ) -> Result<(), AuthError> {
-        let provider = &identity.provider;
-        let refused = |refusal| Err(AuthError::refused(refusal, provider, class));
-        let facts = asked.with(canonical, identity);
-        match self.acceptance(asked, provider, class, &facts) {
-            Acceptance::Accepted => Ok(()),
-            Acceptance::OnlyExcept | Acceptance::NotAccepted => refused(Refusal::NotAccepted),
-            Acceptance::Quarantined => refused(Refusal::Quarantined),
-        }
-    }
-
-    fn acceptance(
-        &self,
-        asked: &Asked<'_>,
-        provider: &ProviderId,
-        class: CredentialClass,
-        facts: &Facts<'_>,
-    ) -> Acceptance {
-        match asked.policy.plan() {
-            Some(plan) => rollout::accept(
-                plan,
-                &self.deps.cohorts,
-                asked.kill,
-                provider,
-                class,
-                facts,
-                asked.now,
-            ),
-            // Without a rollout there is one provider, and it is always honoured.
-            None if asked.policy.single.as_ref() == Some(provider) => Acceptance::Accepted,
-            None => Acceptance::NotAccepted,
-        }
-    }
-
-    /// What becomes of a good credential whose owner is not its person's arm; the rule that assigned the person.
-    async fn on_its_arm(
-        &self,
-        asked: &Asked<'_>,
-        class: CredentialClass,
-        canonical: &CanonicalSubject,
-        identity: &Identity,
-    ) -> Result<Arc<str>, AuthError> {
-        let provider = &identity.provider;
-        let Some((plan, owner)) = asked
-            .policy
-            .plan()
-            .and_then(|plan| Some((plan, plan.arm(provider)?)))
-        else {
-            return Ok(Arc::from("single"));
-        };
-        let pin = match self.deps.pins.of(&plan.id, canonical, asked.now).await {
-            Ok(pin) => pin,
-            // Where the answer does not hang on the pin, tokens need no store.
-            Err(error) if pin_decides(plan, class) => return Err(AuthError::store(&error, class)),
-            Err(_) => None,
-        };
-        let facts = asked.with(canonical, identity);
-        let assignment = rollout::assign(
-            plan,
-            &self.deps.cohorts,
-            &self.deps.bucket_key,
-            asked.kill,
-            pin,
-            &facts,
-            asked.now,
-        );
-        let action = rollout::other_arm(plan, owner, assignment.arm, class);
-        if assignment.arm != owner {
-            let about = About {
-                app: asked.policy.app(),
-                person: Some(canonical),
-                now: asked.now,
-            };
-            let reports = &self.deps.reports;
-            reports.other_arm(about, plan, owner, &assignment, action, class);
-        }
-        match action {
-            OtherArm::Accept => Ok(Arc::from(&*assignment.rule.label())),
-            // `check` refuses `exchange` in this build; a credential is never taken as if it had been exchanged.
-            OtherArm::Exchange | OtherArm::Reject => {
-                Err(AuthError::refused(Refusal::NotAccepted, provider, class))
-            }
-        }
-    }
-}
-
-/// Whether it matters where a person who holds a good credential of this class is assigned.
-fn pin_decides(plan: &Plan, class: CredentialClass) -> bool {
-    match rollout::other_arm(plan, Arm::From, Arm::To, class) {
-        OtherArm::Accept => false,
-        OtherArm::Exchange | OtherArm::Reject => true,
-    }
 }
 
 /// One question to the gate.
 struct Asked<'a> {
     policy: &'a AppPolicy,
     facts: &'a Facts<'a>,
+    channel: &'a Channel<'a>,
     kill: KillPosition,
     now: UnixTime,
 }
@@ -395,11 +329,14 @@ mod tests {
     use crate::auth::fake::plan;
     use crate::auth::fake::token;
     use crate::identity::Grounds;
+    use crate::identity::ProviderId;
     use crate::identity::TokenId;
     use crate::revocation::Asked as RevocationAsked;
     use crate::revocation::Source;
     use crate::revocation::Target;
+    use crate::rollout;
     use crate::rollout::AcceptOverride;
+    use crate::rollout::Arm;
     use crate::rollout::AssignRule;
     use crate::rollout::BasicPolicy;
     use crate::rollout::Bucket;
@@ -408,6 +345,7 @@ mod tests {
     use crate::rollout::CohortId;
     use crate::rollout::LoginPolicy;
     use crate::rollout::Mode;
+    use crate::rollout::OtherArm;
     use crate::rollout::SessionPolicy;
     use crate::rollout::Share;
     use crate::rollout::UnitKind;
@@ -427,8 +365,8 @@ mod tests {
         let (policy, headers) = (world.policy(), headers(fields));
         let presented = extract(&headers, policy.owners(), &[])?.expect("a credential");
         let gate = Gate::new(world.deps());
-        gate.admit(&policy, &presented, &world.facts(), kill, at(0))
-            .await
+        let way = (&world.facts(), &world.channel());
+        gate.admit(&policy, &presented, way, kill, at(0)).await
     }
 
     async fn refused(world: &World, kill: KillPosition, fields: &[(&'static str, &str)]) -> String {
@@ -439,7 +377,8 @@ mod tests {
                 let provider = provider.map_or_else(|| String::from("-"), |p| p.to_string());
                 format!("{refusal} {provider}")
             }
-            other @ (AuthError::Forbidden { .. }
+            other @ (AuthError::Unproven { .. }
+            | AuthError::Forbidden { .. }
             | AuthError::Unavailable { .. }
             | AuthError::Closed) => other.to_string(),
         }
@@ -959,7 +898,9 @@ mod tests {
         let presented = extract(&headers, policy.owners(), &[]).unwrap().unwrap();
         let facts = world.facts();
         let gate = Gate::new(deps);
-        let admitted = gate.admit(&policy, &presented, &facts, KillPosition::Off, at(0));
+        let channel = world.channel();
+        let way = (&facts, &channel);
+        let admitted = gate.admit(&policy, &presented, way, KillPosition::Off, at(0));
         assert_eq!(
             admitted.await.unwrap_err().to_string(),
             "unavailable: connect"

@@ -164,7 +164,13 @@ impl<'a> Visit<'a> {
                 let gate = Gate::new(world.deps());
                 let judged = match extract(&headers, policy.owners(), &[]) {
                     Ok(Some(presented)) => gate
-                        .admit(&policy, &presented, &facts, self.kill, self.now)
+                        .admit(
+                            &policy,
+                            &presented,
+                            (&facts, &world.channel()),
+                            self.kill,
+                            self.now,
+                        )
                         .await
                         .map(Some),
                     Ok(None) => Ok(None),

@@ -18,6 +18,7 @@ mod lint;
 mod listeners;
 mod membership;
 mod people;
+mod possession;
 mod providers;
 mod rollouts;
 mod routes;
@@ -87,6 +88,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let kill_switch = server::kill_switch(context, raw, &state_dir);
     let telemetry = server::telemetry(context, raw);
     let (change, audit) = audit::compile(context, raw, &state_dir);
+    let possession = possession::compile(context, raw);
     let keys = secrets::compile(context, raw);
     let sha256 = hex(digest::digest(&digest::SHA256, context.source.text.as_bytes()).as_ref());
     let settings = Settings {
@@ -101,6 +103,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
             .filter_map(|provider| provider.settings.take())
             .collect(),
         canonical,
+        possession,
         sessions,
         cohorts,
         apps,

@@ -10,6 +10,7 @@ use crate::config::compile::upstream::upstream;
 use crate::config::raw::AccessWord;
 use crate::config::raw::ClassWord;
 use crate::config::raw::OnUnauthenticatedWord;
+use crate::config::raw::ProofWord;
 use crate::config::raw::RawApp;
 use crate::config::raw::RawRequire;
 use crate::config::raw::RawRoute;
@@ -17,6 +18,7 @@ use crate::config::shape::At;
 use crate::config::tree::Mark;
 use crate::identity::CredentialClass;
 use crate::proxy::settings::Access;
+use crate::proxy::settings::Holds;
 use crate::proxy::settings::OnUnauthenticated;
 use crate::proxy::settings::Require;
 use crate::proxy::settings::Route;
@@ -170,11 +172,19 @@ fn require_of(context: &mut Context<'_>, raw: &RawRequire, access: Access) -> Re
                 "who comes without a credential would see what a person without the group may not",
             );
     }
+    let proofs = raw.proof.get().map_or(&[][..], |list| &list.items);
     Require {
         groups: texts(raw.groups.get()),
         scopes: texts(raw.scopes.get()),
         acr: texts(raw.acr.get()),
         network: raw.network.get().map(networks).unwrap_or_default(),
+        proof: proofs.iter().map(|at| proof(at.value)).collect(),
+    }
+}
+
+const fn proof(word: ProofWord) -> Holds {
+    match word {
+        ProofWord::Dpop => Holds::Key,
     }
 }
 

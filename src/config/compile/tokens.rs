@@ -27,7 +27,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
 impl Alg {
-    const fn algorithm(self) -> Algorithm {
+    pub(super) const fn algorithm(self) -> Algorithm {
         match self {
             Self::Rs256 => Algorithm::Rs256,
             Self::Rs384 => Algorithm::Rs384,
@@ -45,7 +45,7 @@ impl Alg {
         }
     }
 
-    const fn is_symmetric(self) -> bool {
+    pub(super) const fn is_symmetric(self) -> bool {
         matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
     }
 }

@@ -132,6 +132,8 @@ mappings! {
         acr: List<At<String>>,
         /// A client address in one of these networks.
         network: List<At<Network>>,
+        /// A token that is bound to what the client proves to hold, in any of these ways.
+        proof: List<At<ProofWord>>,
     }
 
     /// When a new login may start at the other provider: for an outage, never for a refusal.
@@ -199,6 +201,13 @@ words! {
         /// An API key.
         "api_key" => ApiKey,
         @later "client_cert", "refresh";
+    }
+
+    /// What a client proves to hold.
+    ProofWord {
+        /// A key, by DPoP (RFC 9449).
+        "dpop" => Dpop,
+        @later "mtls";
     }
 
     /// What somebody without a credential gets.

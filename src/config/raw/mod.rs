@@ -61,6 +61,8 @@ mappings! {
         rollout: RawShortRollout,
         /// Rollouts by name.
         rollouts: Named<RawRollout>,
+        /// How proofs of possession (DPoP, RFC 9449) are judged. A token that is bound to a key is taken with a proof only, whether this is here or not.
+        dpop: RawDpop,
         /// The switch that works without this file.
         kill_switch: RawKillSwitch,
         /// Logs and traces.

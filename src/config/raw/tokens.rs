@@ -11,6 +11,7 @@ use schemars::json_schema;
 use crate::config::problem::Report;
 use crate::config::raw::RawSecretText;
 use crate::config::scalar::Span;
+use crate::config::scalar::Whole;
 use crate::config::shape::At;
 use crate::config::shape::List;
 use crate::config::shape::Shape;
@@ -66,6 +67,20 @@ mappings! {
         inline: Inline,
         /// A secret shared with the issuer, for HS algorithms.
         shared_secret: RawSecretText,
+    }
+
+    /// How proofs of possession are judged (RFC 9449).
+    RawDpop {
+        /// Signature algorithms of proofs; HS algorithms prove nothing. Default `[ES256, ES384, ES512, PS256, RS256, EdDSA]`.
+        algs: List<At<Alg>>,
+        /// How old a proof may be. Default `60s`, at most `5m`.
+        max_age: At<Span>,
+        /// Whether a proof must be made with a nonce of ours (`DPoP-Nonce`), which keeps proofs from being made in advance. Default `false`.
+        require_nonce: At<bool>,
+        /// How long a nonce is good. Default `5m`.
+        nonce_life: At<Span>,
+        /// How many used proofs are remembered, in the store of `sessions`; with more, proofs are answered 503. Default `500000`.
+        replay_entries: At<Whole>,
     }
 
     /// Our registration at a provider.

@@ -378,6 +378,10 @@ const RULES: &[(&str, Rule)] = &[
     (r"^server: (.*)$", |plan, lines| {
         plan.server.push(lines[0].to_owned())
     }),
+    (r"^route requires DPoP$", |plan, _| {
+        plan.api = false;
+        plan.routes.push("{ path: /api/*, credentials: [bearer], on_unauthenticated: unauthorized, require: { proof: [dpop] } }".to_owned());
+    }),
     (r"^route: (.*)$", |plan, lines| {
         plan.routes.push(lines[0].to_owned())
     }),

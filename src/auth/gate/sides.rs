@@ -1,0 +1,137 @@
+//! Whether a credential of a provider counts here now: *accept*, and the arm that its person is on.
+
+use std::sync::Arc;
+
+use crate::auth::error::AuthError;
+use crate::auth::gate::Asked;
+use crate::auth::gate::Gate;
+use crate::auth::report::About;
+use crate::identity::CanonicalSubject;
+use crate::identity::CredentialClass;
+use crate::identity::Identity;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::rollout;
+use crate::rollout::Acceptance;
+use crate::rollout::Arm;
+use crate::rollout::Facts;
+use crate::rollout::OtherArm;
+use crate::rollout::Plan;
+
+impl Gate {
+    /// *Accept*, before anybody is known: by class alone.
+    pub(super) fn may_be_judged(
+        &self,
+        asked: &Asked<'_>,
+        provider: &ProviderId,
+        class: CredentialClass,
+    ) -> Result<(), AuthError> {
+        let refused = |refusal| Err(AuthError::refused(refusal, provider, class));
+        match self.acceptance(asked, provider, class, asked.facts) {
+            // Who it is must be known first.
+            Acceptance::Accepted | Acceptance::OnlyExcept => Ok(()),
+            Acceptance::NotAccepted => refused(Refusal::NotAccepted),
+            Acceptance::Quarantined => refused(Refusal::Quarantined),
+        }
+    }
+
+    /// *Accept*, of somebody who is known.
+    pub(super) fn accepted_of(
+        &self,
+        asked: &Asked<'_>,
+        class: CredentialClass,
+        canonical: &CanonicalSubject,
+        identity: &Identity,
+    ) -> Result<(), AuthError> {
+        let provider = &identity.provider;
+        let refused = |refusal| Err(AuthError::refused(refusal, provider, class));
+        let facts = asked.with(canonical, identity);
+        match self.acceptance(asked, provider, class, &facts) {
+            Acceptance::Accepted => Ok(()),
+            Acceptance::OnlyExcept | Acceptance::NotAccepted => refused(Refusal::NotAccepted),
+            Acceptance::Quarantined => refused(Refusal::Quarantined),
+        }
+    }
+
+    fn acceptance(
+        &self,
+        asked: &Asked<'_>,
+        provider: &ProviderId,
+        class: CredentialClass,
+        facts: &Facts<'_>,
+    ) -> Acceptance {
+        match asked.policy.plan() {
+            Some(plan) => rollout::accept(
+                plan,
+                &self.deps.cohorts,
+                asked.kill,
+                provider,
+                class,
+                facts,
+                asked.now,
+            ),
+            // Without a rollout there is one provider, and it is always honoured.
+            None if asked.policy.single.as_ref() == Some(provider) => Acceptance::Accepted,
+            None => Acceptance::NotAccepted,
+        }
+    }
+
+    /// What becomes of a good credential whose owner is not its person's arm; the rule that assigned the person.
+    pub(super) async fn on_its_arm(
+        &self,
+        asked: &Asked<'_>,
+        class: CredentialClass,
+        canonical: &CanonicalSubject,
+        identity: &Identity,
+    ) -> Result<Arc<str>, AuthError> {
+        let provider = &identity.provider;
+        let Some((plan, owner)) = asked
+            .policy
+            .plan()
+            .and_then(|plan| Some((plan, plan.arm(provider)?)))
+        else {
+            return Ok(Arc::from("single"));
+        };
+        let pin = match self.deps.pins.of(&plan.id, canonical, asked.now).await {
+            Ok(pin) => pin,
+            // Where the answer does not hang on the pin, tokens need no store.
+            Err(error) if pin_decides(plan, class) => return Err(AuthError::store(&error, class)),
+            Err(_) => None,
+        };
+        let facts = asked.with(canonical, identity);
+        let assignment = rollout::assign(
+            plan,
+            &self.deps.cohorts,
+            &self.deps.bucket_key,
+            asked.kill,
+            pin,
+            &facts,
+            asked.now,
+        );
+        let action = rollout::other_arm(plan, owner, assignment.arm, class);
+        if assignment.arm != owner {
+            let about = About {
+                app: asked.policy.app(),
+                person: Some(canonical),
+                now: asked.now,
+            };
+            let reports = &self.deps.reports;
+            reports.other_arm(about, plan, owner, &assignment, action, class);
+        }
+        match action {
+            OtherArm::Accept => Ok(Arc::from(&*assignment.rule.label())),
+            // `check` refuses `exchange` in this build; a credential is never taken as if it had been exchanged.
+            OtherArm::Exchange | OtherArm::Reject => {
+                Err(AuthError::refused(Refusal::NotAccepted, provider, class))
+            }
+        }
+    }
+}
+
+/// Whether it matters where a person who holds a good credential of this class is assigned.
+fn pin_decides(plan: &Plan, class: CredentialClass) -> bool {
+    match rollout::other_arm(plan, Arm::From, Arm::To, class) {
+        OtherArm::Accept => false,
+        OtherArm::Exchange | OtherArm::Reject => true,
+    }
+}
