@@ -73,15 +73,26 @@ impl Authenticated {
         Self::new(identity, expires)
     }
 
+    /// The same, with tolerance.
+    #[cfg(test)]
+    pub(crate) const fn for_test_with(self, leeway: Duration) -> Self {
+        self.with_leeway(leeway)
+    }
+
     /// Who it is.
     pub(crate) const fn identity(&self) -> &Arc<Identity> {
         &self.identity
     }
 
+    /// When the proof is over: for what is said about it now, never for what is kept.
+    pub(crate) fn ends(&self) -> UnixTime {
+        self.expires + self.leeway
+    }
+
     /// Whether the proof is over. A token within the leeway is still good when it is presented (RFC 7519 §4.1.4), though
     /// nothing is kept because of it.
     pub(crate) fn is_over(&self, now: UnixTime) -> bool {
-        self.expires + self.leeway <= now
+        self.ends() <= now
     }
 
     /// What the holder of the credential must prove besides: the proof is worth nothing before that.

@@ -305,7 +305,11 @@ impl Deps {
 
     /// The same with a clock of the test.
     pub(super) fn at(clock: crate::clock::ManualClock) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(clock);
+        Self::with(Arc::new(clock))
+    }
+
+    /// The same with any clock.
+    pub(super) fn with(clock: Arc<dyn Clock>) -> Self {
         Self {
             metrics: Metrics::new(Arc::clone(&clock), 8),
             clock,

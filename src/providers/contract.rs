@@ -1,6 +1,12 @@
 //! What every kind of provider promises, whatever it is: a refusal is never an outage, and an outage never a refusal.
 //!
-//! A kind joins by a [`Double`]: a provider whose other side can be told how to behave.
+//! A kind joins by a [`Double`]: a provider whose other side can be told how to behave. With the feature `real-servers` the
+//! other side is a real server (`make real`).
+
+#[cfg(feature = "real-servers")]
+mod real;
+#[cfg(feature = "real-servers")]
+mod relay;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,6 +107,11 @@ pub(super) trait Double: Sized + Send {
     /// The provider.
     fn provider(&self) -> Arc<dyn Provider>;
 
+    /// The moment at which the credential is judged.
+    fn now(&self) -> UnixTime {
+        NOW
+    }
+
     /// Makes the other side behave, and hands out what a client would present; `None`: this cannot happen to this kind.
     async fn arrange(&mut self, case: Case) -> Option<Credential>;
 }
@@ -114,19 +125,20 @@ pub(super) async fn provider_contract<D: Double>() {
             continue;
         };
         let provider = double.provider();
-        let verdict = judge(&*provider, &credential, NOW).await;
+        let now = double.now();
+        let verdict = judge(&*provider, &credential, now).await;
         let seen = match &verdict {
             Ok(vouched) => {
                 let identity = vouched.identity();
                 assert_eq!(&identity.provider, provider.id(), "{case:?}");
-                assert!(!vouched.is_over(NOW), "{case:?}: a proof that is over");
+                assert!(!vouched.is_over(now), "{case:?}: a proof that is over");
                 Expected::Vouched
             }
             Err(ProviderError::Rejected(_)) => Expected::Refused,
             Err(ProviderError::Unavailable { .. }) => Expected::Outage,
         };
         assert_eq!(seen, case.expected(), "{case:?}: {verdict:?}");
-        let at_once = provider.judge_locally(&credential, NOW);
+        let at_once = provider.judge_locally(&credential, now);
         if let (Some(Ok(_)), false) = (&at_once, verdict.is_ok()) {
             panic!("{case:?}: judged differently without asking");
         }

@@ -214,7 +214,8 @@ impl Asker {
             sid: claims.text("sid").map(Box::from),
             kid: None,
         };
-        Ok(self.voucher.vouch(&subject, &claims, expires)?.on(grounds))
+        let vouched = self.voucher.vouch(&subject, &claims, expires)?;
+        Ok(vouched.with_leeway(LEEWAY).on(grounds))
     }
 
     /// What an active token must be besides.

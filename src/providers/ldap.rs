@@ -9,6 +9,8 @@ use ldap3::LdapConnSettings;
 use ldap3::LdapError;
 use ldap3::Scope;
 use ldap3::SearchEntry;
+use ldap3::controls::Control;
+use ldap3::controls::RawControl;
 use ldap3::dn_escape;
 use ldap3::ldap_escape;
 use rustls::ClientConfig;
@@ -38,6 +40,10 @@ use crate::telemetry::metrics::Circuit;
 
 /// Entries of one group search; a longer answer is refused, because cut-off groups must never look like all groups.
 const MAX_GROUPS: usize = 1_000;
+
+/// Asks a directory to say what it has against an account (draft-behera-ldap-password-policy-10 §6). One that does not know
+/// the control passes over it.
+const PASSWORD_POLICY: &str = "1.3.6.1.4.1.42.2.27.8.5.1";
 
 /// A provider that binds as the person.
 #[derive(Debug)]
@@ -105,8 +111,20 @@ impl LdapProvider {
         password: &str,
         now: UnixTime,
     ) -> Result<Authenticated, ProviderError> {
-        let bound = ldap.simple_bind(dn, password).await.map_err(outage)?;
-        judge(bound.rc, &bound.text)?;
+        let policy = RawControl {
+            ctype: PASSWORD_POLICY.to_owned(),
+            crit: false,
+            val: None,
+        };
+        let binding = ldap.with_controls(policy).simple_bind(dn, password);
+        let bound = binding.await.map_err(outage)?;
+        match (judge(bound.rc, &bound.text), objection(&bound.ctrls)) {
+            // A good password is not enough where the directory wants something else of the person first.
+            (Ok(()) | Err(ProviderError::Rejected(_)), Some(refusal)) => {
+                return Err(refusal.into());
+            }
+            (judged, _) => judged?,
+        }
         let mut claims = self.entry(ldap, dn).await?;
         if let Some(groups) = &self.ldap.groups {
             let names = self.groups(ldap, groups, username, dn).await?;
@@ -185,6 +203,31 @@ impl LdapProvider {
         }
         Ok(names)
     }
+}
+
+/// What the directory has against an account whose password may be right. Its code says only whether the bind succeeded:
+/// whoever must choose a new password first is bound, and may do nothing else.
+fn objection(controls: &[Control]) -> Option<Refusal> {
+    let Control(_, answer) = controls
+        .iter()
+        .find(|Control(_, control)| control.ctype == PASSWORD_POLICY)?;
+    // SEQUENCE { warning [0] OPTIONAL, error [1] ENUMERATED OPTIONAL }; its parts are short.
+    let [0x30, length, content @ ..] = answer.val.as_deref()? else {
+        return None;
+    };
+    let mut rest = content.get(..usize::from(*length))?;
+    while let [tag, length, parts @ ..] = rest {
+        let (part, others) = parts.split_at_checked(usize::from(*length))?;
+        rest = others;
+        if *tag == 0x81 {
+            return match part {
+                [0] => Some(Refusal::Expired),
+                [1] => Some(Refusal::Locked),
+                _ => Some(Refusal::Policy),
+            };
+        }
+    }
+    None
 }
 
 /// What a bind result means (RFC 4511 §4.1.9 and appendix A.1). Active Directory tells more in `data NNN` of its text.
@@ -299,5 +342,35 @@ mod tests {
             assert_eq!(judge(code, text), Err(expected), "{code} {text}");
         }
         assert_eq!(judge(0, ""), Ok(()));
+    }
+
+    #[test]
+    fn what_a_directory_has_against_an_account_is_read_and_nothing_else() {
+        let answer = |val: Option<&[u8]>| {
+            let control = RawControl {
+                ctype: PASSWORD_POLICY.to_owned(),
+                crit: false,
+                val: val.map(<[u8]>::to_vec),
+            };
+            objection(&[Control(None, control)])
+        };
+        assert_eq!(answer(Some(&[0x30, 3, 0x81, 1, 0])), Some(Refusal::Expired));
+        assert_eq!(answer(Some(&[0x30, 3, 0x81, 1, 1])), Some(Refusal::Locked));
+        assert_eq!(answer(Some(&[0x30, 3, 0x81, 1, 2])), Some(Refusal::Policy));
+        // A warning before it: so many seconds are left.
+        let warned = [0x30, 8, 0xa0, 3, 0x80, 1, 9, 0x81, 1, 2];
+        assert_eq!(answer(Some(&warned)), Some(Refusal::Policy));
+        assert_eq!(answer(Some(&[0x30, 5, 0xa0, 3, 0x80, 1, 9])), None);
+        for nothing in [
+            &[][..],
+            &[0x30],
+            &[0x30, 0],
+            &[0x30, 9, 0x81],
+            &[0x31, 3, 0x81, 1, 2],
+        ] {
+            assert_eq!(answer(Some(nothing)), None, "{nothing:?}");
+        }
+        assert_eq!(answer(None), None);
+        assert_eq!(objection(&[]), None);
     }
 }
