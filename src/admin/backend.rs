@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::admin::question::ExplainRequest;
 use crate::revocation::Target;
 
 /// The program, as an operator sees it.
@@ -22,7 +23,7 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
     /// The rollouts of the running configuration.
     fn rollouts(&self) -> Vec<RolloutView>;
 
-    /// What would happen to this person at this application. Calls nobody: not the upstream, not a provider.
+    /// What would happen to this person at this application. Calls nobody but the owner of a pasted token.
     ///
     /// # Errors
     ///
@@ -198,6 +199,9 @@ pub(crate) struct ReloadAnswer {
     pub(crate) revision: String,
     /// What is wrong with the file; empty unless it was refused.
     pub(crate) problems: Vec<String>,
+    /// Keys that differ from what the process was started with, and take effect at the next start only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) waiting: Vec<String>,
 }
 
 /// How a reload ended.
@@ -250,49 +254,17 @@ pub(crate) struct RolloutView {
     pub(crate) kill: String,
 }
 
-/// A question to `explain`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ExplainRequest {
-    /// The canonical subject; with `provider`, what that provider calls the person.
-    pub(crate) subject: String,
-    /// The application.
-    pub(crate) app: String,
-    /// The provider that is supposed to have vouched.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) provider: Option<String>,
-    /// Groups that the provider is supposed to list.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) groups: Vec<String>,
-    /// The verified address that the provider is supposed to know.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) email: Option<String>,
-    /// Further claims, by our names.
-    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
-    pub(crate) claims: serde_json::Map<String, serde_json::Value>,
-    /// The path; default `/`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) path: Option<String>,
-    /// The method; default `GET`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) method: Option<String>,
-    /// The client's address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) address: Option<std::net::IpAddr>,
-}
-
-impl ExplainRequest {
-    /// Whether `subject` is what a provider calls the person, and not the canonical name.
-    pub(crate) const fn subject_is_raw(&self) -> bool {
-        self.provider.is_some()
-    }
-}
-
 /// The answer of `explain`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Explanation {
     /// The configuration that would decide.
     pub(crate) revision: String,
+    /// Who it is across providers; empty if nobody.
+    #[serde(default)]
+    pub(crate) subject: String,
+    /// What the owner of a pasted token says about it; the rest is empty unless it is good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) judged: Option<String>,
     /// The rollout; `None`: the application takes no part in one.
     pub(crate) rollout: Option<String>,
     /// The stage.

@@ -10,7 +10,6 @@ use tempfile::TempDir;
 
 use crate::admin::backend::AdminBackend;
 use crate::admin::backend::ConfigView;
-use crate::admin::backend::ExplainRequest;
 use crate::admin::backend::Explanation;
 use crate::admin::backend::LiftAnswer;
 use crate::admin::backend::LiftRequest;
@@ -24,6 +23,7 @@ use crate::admin::backend::RevokeFailure;
 use crate::admin::backend::RevokeRequest;
 use crate::admin::backend::RolloutView;
 use crate::admin::listen::Admin;
+use crate::admin::question::ExplainRequest;
 use crate::admin::settings::Settings;
 use crate::clock::SystemClock;
 use crate::control::KillSettings;
@@ -52,6 +52,7 @@ impl AdminBackend for FakeBackend {
             },
             revision: "abc".into(),
             problems: self.problems.clone(),
+            waiting: vec!["server.workers".into()],
         }
     }
 

@@ -50,6 +50,7 @@ impl AdminBackend for Backend {
                 outcome: ReloadOutcome::Refused,
                 revision: self.reloader.settings().revision.to_string(),
                 problems: vec![format!("the reload broke off: {error}")],
+                waiting: Vec::new(),
             })
     }
 
@@ -84,7 +85,9 @@ impl AdminBackend for Backend {
     }
 
     async fn explain(&self, question: ExplainRequest) -> Result<Explanation, String> {
-        explain::explain(&self.process, &self.reloader.settings(), &question)
+        let snapshot = self.reloader.snapshots().load_full();
+        let settings = self.reloader.settings();
+        explain::explain(&self.process, (&settings, &snapshot), &question).await
     }
 
     fn log_head(&self) -> LogHead {

@@ -56,7 +56,11 @@ pub(super) fn snapshot(
         providers: Arc::clone(&providers),
         cohorts: Arc::new(settings.cohorts.clone()),
         bucket_key: settings.bucket_key.clone(),
-        joiner: Joiner::new(settings.canonical.clone(), Arc::clone(&process.links)),
+        joiner: Joiner::new(
+            settings.canonical.clone(),
+            Arc::clone(&process.links),
+            Arc::clone(&process.metrics),
+        ),
         sessions: Arc::clone(&process.sessions),
         entropy: Arc::clone(&process.entropy),
         taken: Arc::clone(&process.taken),

@@ -1,27 +1,30 @@
-//! What would happen to a person at an application, without asking anybody.
+//! What would happen to a person at an application. Only about a pasted credential its owner is asked; nobody else ever is.
 
 use std::sync::Arc;
 
+use http::HeaderMap;
+use http::HeaderValue;
 use http::Method;
-use serde_json::Value;
+use http::header::AUTHORIZATION;
 
 use crate::admin::AcceptView;
 use crate::admin::ExplainRequest;
 use crate::admin::Explanation;
 use crate::admin::HeaderView;
 use crate::app::process::Process;
+use crate::app::stated;
+use crate::app::stated::Stated;
+use crate::auth;
+use crate::auth::AuthError;
 use crate::config::settings::Settings;
 use crate::identity::CanonicalSubject;
-use crate::identity::ClaimMap;
 use crate::identity::CredentialClass;
 use crate::identity::HeaderScope;
 use crate::identity::Identity;
-use crate::identity::Issuer;
 use crate::identity::ProviderId;
-use crate::identity::Subject;
-use crate::identity::SubjectKey;
-use crate::identity::canonical;
+use crate::proxy::Snapshot;
 use crate::proxy::canonical::canonical_path;
+use crate::proxy::route::RouteOf;
 use crate::proxy::route::route_of;
 use crate::proxy::settings::App;
 use crate::rollout;
@@ -35,9 +38,9 @@ use crate::rollout::Plan;
 /// # Errors
 ///
 /// When the question names what does not exist.
-pub(super) fn explain(
+pub(super) async fn explain(
     process: &Process,
-    settings: &Settings,
+    (settings, snapshot): (&Settings, &Snapshot),
     question: &ExplainRequest,
 ) -> Result<Explanation, String> {
     let app = settings
@@ -46,21 +49,31 @@ pub(super) fn explain(
         .find(|app| app.id.as_str() == question.app);
     let app = app.ok_or_else(|| format!("there is no application `{}`", question.app))?;
     let plan = settings.rollouts.iter().find(|plan| plan.covers(&app.id));
-    let single = settings
-        .single
-        .iter()
-        .find(|(id, _)| *id == app.id)
-        .map(|(_, provider)| provider);
-    let vouches = voucher(settings, question, plan, single)?;
-    let identity = identity(question, &vouches)?;
-    let name = match &settings.canonical {
-        Some(c) if question.subject_is_raw() => {
-            canonical(&c.template, &c.normalise, &identity).map_err(|error| error.to_string())?
-        }
-        Some(_) | None => {
-            CanonicalSubject::named(&question.subject).map_err(|error| error.to_string())?
-        }
+    let mut answer = Explanation {
+        revision: settings.revision.to_string(),
+        ..Explanation::default()
     };
+    let stated = match &question.token {
+        Some(token) => match judged(process, snapshot, app, token.expose()).await? {
+            Ok((identity, class)) => {
+                let owner = &identity.provider;
+                answer.judged = Some(format!("{} of {owner}: good", class.as_str()));
+                stated::about(settings, identity)?
+            }
+            Err(error) => {
+                answer.judged = Some(refused(&error));
+                return Ok(answer);
+            }
+        },
+        None => stated::stated(settings, question, voucher(settings, question, app, plan)?)?,
+    };
+    let Stated {
+        identity,
+        name,
+        notes,
+    } = stated;
+    answer.subject = name.as_str().to_owned();
+    answer.steps = notes;
     let host = app.hosts.first().map_or("", |host| host);
     let method = match &question.method {
         Some(name) => Method::from_bytes(name.as_bytes())
@@ -83,16 +96,12 @@ pub(super) fn explain(
             identity: &identity,
         }),
     };
-    let mut answer = Explanation {
-        revision: settings.revision.to_string(),
-        ..Explanation::default()
-    };
-    answer.route = route(app, &path, &method);
+    answer.route = Some(route(app, &path, &method));
     answer.headers = headers(app, &identity, &name);
     match plan {
         Some(plan) => assigned(process, settings, plan, &facts, &mut answer),
         None => {
-            answer.provider = vouches.to_string();
+            answer.provider = identity.provider.to_string();
             answer.kill = process.kill.current().global.as_str().to_owned();
             answer
                 .steps
@@ -100,6 +109,44 @@ pub(super) fn explain(
         }
     }
     Ok(answer)
+}
+
+/// What the owner of a pasted token says about it, at this application. The token goes nowhere else and is not shown.
+async fn judged(
+    process: &Process,
+    snapshot: &Snapshot,
+    app: &App,
+    token: &str,
+) -> Result<Result<(Arc<Identity>, CredentialClass), AuthError>, String> {
+    let entry = snapshot
+        .apps
+        .iter()
+        .find(|entry| entry.settings.id == app.id);
+    let entry = entry.ok_or("the configuration has just changed: ask again")?;
+    let field = HeaderValue::try_from(format!("Bearer {}", token.trim_ascii()));
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, field.or(Err("this is not a token"))?);
+    let presented = match auth::extract(&headers, entry.policy.owners(), &[]) {
+        Ok(presented) => presented.ok_or("this is not a token")?,
+        Err(error) => return Ok(Err(error)),
+    };
+    let asked = snapshot.gate.ask_owner(&presented, process.clock.now());
+    Ok(asked.await.map(|identity| (identity, presented.class())))
+}
+
+/// Why a credential is not good, in words of the log.
+fn refused(error: &AuthError) -> String {
+    let provider = match error {
+        AuthError::Refused { provider, .. }
+        | AuthError::Unproven { provider, .. }
+        | AuthError::Unavailable { provider, .. } => provider.as_ref(),
+        AuthError::Forbidden { provider, .. } => Some(provider),
+        AuthError::Closed => None,
+    };
+    match provider {
+        Some(provider) => format!("{provider}: {error}"),
+        None => format!("{error}; no provider of this application owns it"),
+    }
 }
 
 fn assigned(
@@ -176,9 +223,14 @@ fn assigned(
 fn voucher(
     settings: &Settings,
     question: &ExplainRequest,
+    app: &App,
     plan: Option<&Plan>,
-    single: Option<&ProviderId>,
 ) -> Result<ProviderId, String> {
+    let single = settings
+        .single
+        .iter()
+        .find(|(id, _)| *id == app.id)
+        .map(|(_, provider)| provider);
     match &question.provider {
         Some(name) => {
             let named = settings
@@ -197,41 +249,16 @@ fn voucher(
     }
 }
 
-fn identity(question: &ExplainRequest, provider: &ProviderId) -> Result<Identity, String> {
-    let subject =
-        Subject::try_from(question.subject.as_str()).map_err(|error| error.to_string())?;
-    let mut attributes = ClaimMap::new(question.claims.clone());
-    if attributes.member("subject").is_none() {
-        // The name of a person is often a prefix and the subject: `uid:1002`.
-        let bare = question
-            .subject
-            .split_once(':')
-            .map_or(question.subject.as_str(), |(_, bare)| bare);
-        attributes.insert("subject", Value::from(bare));
+fn route(app: &App, path: &str, method: &Method) -> String {
+    match route_of(app, method, path) {
+        RouteOf::One(route) => app.routes.get(route).map_or_else(String::new, |route| {
+            format!("{} ({:?})", route.path, route.access).to_ascii_lowercase()
+        }),
+        RouteOf::None => "none: 403".to_owned(),
+        RouteOf::TwoReadings => {
+            "two, with and without the `;parameters` of the path: 400".to_owned()
+        }
     }
-    if !question.groups.is_empty() {
-        attributes.insert("groups", question.groups.clone().into());
-    }
-    if let Some(email) = &question.email {
-        attributes.insert("email", Value::from(email.as_str()));
-        attributes.insert("email_verified", Value::from(true));
-    }
-    Ok(Identity {
-        provider: provider.clone(),
-        key: SubjectKey {
-            issuer: Issuer::new(provider.as_str()),
-            subject,
-        },
-        attributes: Arc::new(attributes),
-        client_id: None,
-        acr: None,
-        scopes: Box::default(),
-    })
-}
-
-fn route(app: &App, path: &str, method: &Method) -> Option<String> {
-    let route = app.routes.get(route_of(app, method, path)?)?;
-    Some(format!("{} ({:?})", route.path, route.access).to_ascii_lowercase())
 }
 
 fn headers(app: &App, identity: &Identity, name: &CanonicalSubject) -> Vec<HeaderView> {

@@ -8,6 +8,8 @@ mod process;
 mod reload;
 mod revision;
 mod revoke;
+mod stated;
+mod unchangeable;
 mod watch;
 
 use std::io;

@@ -20,6 +20,7 @@ use crate::app::build;
 use crate::app::process::Process;
 use crate::app::process::longest_life;
 use crate::app::revision;
+use crate::app::unchangeable;
 use crate::config;
 use crate::config::Source;
 use crate::config::System;
@@ -65,6 +66,8 @@ pub(super) fn read(path: &Path) -> Result<Read, String> {
 #[derive(Debug)]
 pub(super) struct Reloader {
     pub(super) process: Arc<Process>,
+    /// What the process was made with: some of it no reload can change.
+    pub(super) started: Arc<Settings>,
     pub(super) path: PathBuf,
     snapshots: Arc<ArcSwap<Snapshot>>,
     certificates: Vec<Arc<Certificates>>,
@@ -99,13 +102,15 @@ impl Reloader {
             text,
         } = read;
         revision::started(&process.ledger, &settings, &text);
+        let settings = Arc::new(settings);
         let reloader = Arc::new(Self {
             process,
+            started: Arc::clone(&settings),
             path,
             snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
             certificates,
             state: Mutex::new(State {
-                settings: Arc::new(settings),
+                settings,
                 generation: 1,
                 built,
                 refused: None,
@@ -163,6 +168,7 @@ impl Reloader {
             outcome,
             revision: settings.revision.to_string(),
             problems: problem.into_iter().collect(),
+            waiting: Vec::new(),
         };
         let outcome = match read(&self.path) {
             Ok(read) => {
@@ -175,6 +181,10 @@ impl Reloader {
                     generation,
                 );
                 built.and_then(|(snapshot, built)| {
+                    if read.settings.sessions.secure != self.started.sessions.secure {
+                        let why = "server.tls: whether listeners have TLS decides what cookies say, and the listeners stay as they are: restart with this file";
+                        return Err(why.to_owned());
+                    }
                     // First the record, then the change: without the one there is not the other.
                     let ledger = &self.process.ledger;
                     revision::applied(ledger, &state.settings, &read.settings, &read.text)
@@ -186,9 +196,12 @@ impl Reloader {
         };
         match outcome {
             Ok((settings, snapshot, built, generation)) => {
-                revision::unchangeable(&state.settings, &settings);
                 let longest = longest_life(&settings);
                 self.process.revocations.keep_at_least(longest);
+                let waiting = unchangeable::waiting(&self.started, &settings);
+                for key in &waiting {
+                    warn!(key, "This key takes effect at the next start only.");
+                }
                 if let Err(error) = self.process.sessions.reload(&settings.sessions) {
                     return self.refuse(&mut state, error.to_string());
                 }
@@ -203,7 +216,8 @@ impl Reloader {
                 } else {
                     ReloadOutcome::Applied
                 };
-                let said = answer(outcome, &state.settings, None);
+                let mut said = answer(outcome, &state.settings, None);
+                said.waiting = waiting.into_iter().map(str::to_owned).collect();
                 info!(
                     revision = said.revision,
                     generation, "The configuration was reloaded."
@@ -231,6 +245,7 @@ impl Reloader {
             outcome: ReloadOutcome::Refused,
             revision,
             problems: vec![problem],
+            waiting: Vec::new(),
         }
     }
 

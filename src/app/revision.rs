@@ -1,7 +1,6 @@
-//! What the ledger says about configurations, and what a reload cannot change.
+//! What the ledger says about configurations.
 
 use tracing::error;
-use tracing::warn;
 
 use crate::config::settings::Settings;
 use crate::ledger::Entry;
@@ -61,26 +60,4 @@ pub(super) fn started(ledger: &Ledger, settings: &Settings, text: &str) {
 /// Who made a revision, as far as it says.
 fn actor(settings: &Settings) -> &str {
     settings.change.actor.as_deref().unwrap_or("file")
-}
-
-/// Says what a reload cannot change.
-pub(super) fn unchangeable(old: &Settings, new: &Settings) {
-    let listeners = |s: &Settings| {
-        s.server
-            .listeners
-            .iter()
-            .map(|l| l.address)
-            .collect::<Vec<_>>()
-    };
-    for (what, changed) in [
-        ("server.listen", listeners(old) != listeners(new)),
-        ("server.workers", old.server.workers != new.server.workers),
-        ("server.state_dir", old.state_dir != new.state_dir),
-        ("audit.file", old.audit.file != new.audit.file),
-        ("server.admin.listen", old.admin.listen != new.admin.listen),
-    ] {
-        if changed {
-            warn!(key = what, "This key takes effect at the next start only.");
-        }
-    }
 }

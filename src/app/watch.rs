@@ -84,8 +84,8 @@ impl Reloader {
     fn directories(&self) -> BTreeSet<PathBuf> {
         let state = self.state();
         let files = state.files.iter().chain([&self.path]);
-        let pairs = state
-            .settings
+        let pairs = self
+            .started
             .server
             .listeners
             .iter()

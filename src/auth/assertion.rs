@@ -33,7 +33,7 @@ pub(crate) struct Terms<'a> {
     pub(crate) issuer: &'a str,
     /// `aud`.
     pub(crate) audience: &'a str,
-    /// From `iat` to `exp`; an admission that ends earlier ends it.
+    /// From `iat` to `exp`; a credential that ends earlier ends it.
     pub(crate) ttl: Duration,
 }
 
@@ -59,7 +59,8 @@ impl Assertions {
         terms: Terms<'_>,
         now: UnixTime,
     ) -> Result<(HeaderValue, UnixTime), MintError> {
-        let expires = (now + terms.ttl).min(admitted.expires());
+        // A token that counts only by the leeway is honoured, so what is said about it must be good at least as long.
+        let expires = (now + terms.ttl).min(admitted.ends());
         let mut id = [0; 16];
         self.entropy.fill(&mut id);
         let mut claims = Map::new();

@@ -11,13 +11,17 @@ use crate::identity::NotCanonical;
 use crate::identity::Refusal;
 use crate::links::LinkError;
 use crate::links::Links;
+use crate::links::Sighting;
 use crate::store::StoreError;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Link;
 
 /// Finds the canonical subject of an identity, and makes sure that it is one person's.
 #[derive(Clone, Debug)]
 pub(crate) struct Joiner {
     canonical: Option<Arc<Canonical>>,
     links: Arc<Links>,
+    metrics: Arc<Metrics>,
 }
 
 /// Why there is no canonical subject.
@@ -31,10 +35,15 @@ pub(super) enum NotJoined {
 
 impl Joiner {
     /// `canonical: None`: nobody is joined.
-    pub(crate) fn new(canonical: Option<Canonical>, links: Arc<Links>) -> Self {
+    pub(crate) fn new(
+        canonical: Option<Canonical>,
+        links: Arc<Links>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             canonical: canonical.map(Arc::new),
             links,
+            metrics,
         }
     }
 
@@ -45,7 +54,12 @@ impl Joiner {
         identity: &Identity,
         now: UnixTime,
     ) -> Result<CanonicalSubject, NotJoined> {
-        let Some(rendered) = self.render(identity)? else {
+        let rendered = self
+            .canonical
+            .as_deref()
+            .map(|canonical| joined(canonical, identity));
+        let rendered = rendered.transpose().map_err(NotJoined::Refused)?;
+        let Some(rendered) = rendered.flatten() else {
             return Ok(CanonicalSubject::unjoined(&identity.key));
         };
         let claimed = self
@@ -53,30 +67,39 @@ impl Joiner {
             .claim(&rendered, &identity.provider, &identity.key, now)
             .await;
         match claimed {
-            Ok(()) => Ok(rendered),
-            Err(LinkError::Conflict) => Err(NotJoined::Refused(Refusal::LinkConflict)),
+            Ok(Sighting::Known) => Ok(rendered),
+            Ok(Sighting::First) => {
+                self.metrics.link(Link::Linked);
+                Ok(rendered)
+            }
+            Err(LinkError::Conflict) => {
+                self.metrics.link(Link::Conflict);
+                Err(NotJoined::Refused(Refusal::LinkConflict))
+            }
             Err(LinkError::Store(error)) => Err(NotJoined::Store(error)),
         }
     }
+}
 
-    fn render(&self, identity: &Identity) -> Result<Option<CanonicalSubject>, NotJoined> {
-        let Some(canonical) = &self.canonical else {
-            return Ok(None);
-        };
-        if !canonical.authoritative.contains(&identity.provider) {
-            return Ok(None);
-        }
-        match identity::canonical(&canonical.template, &canonical.normalise, identity) {
-            Ok(name) => Ok(Some(name)),
-            // Nothing is said about who this is elsewhere: nobody else is the same person.
-            Err(NotCanonical::Missing | NotCanonical::Placeholder | NotCanonical::Unfit(_)) => {
-                Ok(None)
-            }
-            // Something is said that could be read as another person.
-            Err(NotCanonical::Ambiguous | NotCanonical::Invalid(_)) => {
-                Err(NotJoined::Refused(Refusal::LinkConflict))
-            }
-        }
+/// The name that an identity shares with accounts elsewhere; `None`: nobody else is known to be the same person, because
+/// the provider is not authoritative or does not say what the template needs.
+///
+/// # Errors
+///
+/// When what the provider says could be read as another person.
+pub(crate) fn joined(
+    canonical: &Canonical,
+    identity: &Identity,
+) -> Result<Option<CanonicalSubject>, Refusal> {
+    if !canonical.authoritative.contains(&identity.provider) {
+        return Ok(None);
+    }
+    match identity::canonical(&canonical.template, &canonical.normalise, identity) {
+        Ok(name) => Ok(Some(name)),
+        // Nothing is said about who this is elsewhere: nobody else is the same person.
+        Err(NotCanonical::Missing | NotCanonical::Placeholder | NotCanonical::Unfit(_)) => Ok(None),
+        // Something is said that could be read as another person.
+        Err(NotCanonical::Ambiguous | NotCanonical::Invalid(_)) => Err(Refusal::LinkConflict),
     }
 }
 
@@ -85,6 +108,7 @@ mod tests {
     use super::*;
     use crate::auth::fake::at;
     use crate::auth::fake::identity;
+    use crate::clock::SystemClock;
     use crate::identity::ClaimMap;
     use crate::identity::Normalise;
     use crate::identity::ProviderId;
@@ -104,7 +128,8 @@ mod tests {
             authoritative: vec![ProviderId::new("old"), ProviderId::new("new")],
         };
         let links = Links::new(Arc::new(MemoryStore::default()));
-        Joiner::new(Some(canonical), Arc::new(links))
+        let metrics = Metrics::new(Arc::new(SystemClock), 100);
+        Joiner::new(Some(canonical), Arc::new(links), metrics)
     }
 
     fn person(provider: &str, subject: &str, employee: Value) -> Identity {
@@ -175,6 +200,17 @@ mod tests {
         assert_eq!(
             name(&joiner, &person("old", "o1", json!("1"))).await,
             "hr:1"
+        );
+        name(&joiner, &person("old", "o1", json!("1"))).await;
+        let counted = joiner.metrics.render().unwrap();
+        let links = r#"authferry_subject_links_total{method="claim",outcome="#;
+        assert!(
+            counted.contains(&format!("{links}\"linked\"}} 2\n")),
+            "{counted}"
+        );
+        assert!(
+            counted.contains(&format!("{links}\"conflict\"}} 2\n")),
+            "{counted}"
         );
     }
 

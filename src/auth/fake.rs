@@ -430,6 +430,7 @@ impl World {
             joiner: Joiner::new(
                 self.canonical.clone(),
                 Arc::new(Links::new(Arc::clone(&self.store))),
+                Arc::clone(&self.metrics),
             ),
             sessions: self.sessions(),
             pins: Arc::new(self.pins()),

@@ -26,6 +26,7 @@ mod taken;
 pub(crate) use assertion::Assertions;
 pub(crate) use assertion::Terms;
 pub(crate) use canonical::Joiner;
+pub(crate) use canonical::joined;
 pub(crate) use error::Answer;
 pub(crate) use error::AuthError;
 pub(crate) use extract::Presented;

@@ -15,6 +15,7 @@ use crate::identity::Refusal;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
 use crate::rollout::Assignment;
+use crate::rollout::NoFallback;
 use crate::rollout::OtherArm;
 use crate::rollout::Plan;
 use crate::telemetry::Decision;
@@ -95,6 +96,11 @@ impl Reports {
                 reason,
             },
         );
+    }
+
+    /// A login met an outage and does not start elsewhere.
+    pub(super) fn fallback_refused(&self, about: About<'_>, reason: NoFallback) {
+        self.metrics.fallback_refused(about.app, reason);
     }
 
     /// A login came to its end at a provider.

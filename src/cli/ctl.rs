@@ -205,6 +205,13 @@ async fn reload(socket: &Socket, out: &mut dyn Write) -> Result<(), CommandError
     for problem in &answer.problems {
         writeln!(out, "{}", printable(problem))?;
     }
+    for key in &answer.waiting {
+        writeln!(
+            out,
+            "note: {} takes effect at the next start only",
+            printable(key)
+        )?;
+    }
     if status.is_success() {
         writeln!(out, "configuration {} runs", printable(&answer.revision))?;
         Ok(())

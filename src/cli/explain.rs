@@ -1,7 +1,10 @@
 //! `authferry explain`: what would happen to a person at an application, by the configuration that runs.
 
+use std::io::Read as _;
 use std::io::Write;
 use std::net::IpAddr;
+use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -11,20 +14,24 @@ use serde_json::Value;
 
 use crate::admin::ExplainRequest;
 use crate::admin::Explanation;
+use crate::admin::Token;
 use crate::cli::ctl::CommandError;
 use crate::cli::ctl::Socket;
 use crate::cli::ctl::ask;
 use crate::cli::ctl::finish;
 use crate::cli::ctl::printable;
 
-/// Asks a running instance what would happen to a person. It calls neither the application nor a provider.
+/// Asks a running instance what would happen to a person. It calls nobody, except the owner of a token.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Args {
     #[command(flatten)]
     socket: Socket,
     /// The canonical subject, such as `uid:1002`; with --provider, what that provider calls the person
-    #[arg(long)]
-    subject: String,
+    #[arg(long, required_unless_present = "token_file")]
+    subject: Option<String>,
+    /// A file with a token, `-` for standard input: who it is, its owner says. It is never printed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "provider", "groups", "email", "claims"])]
+    token_file: Option<PathBuf>,
     /// The application
     #[arg(long)]
     app: String,
@@ -68,6 +75,22 @@ pub(crate) async fn run(args: Args, out: &mut dyn Write) -> ExitCode {
     finish(done, out)
 }
 
+/// The longest token that is read.
+const MAX_TOKEN: u64 = 64 * 1024;
+
+/// A token from a file or standard input: on the command line everybody on the machine could read it.
+fn token(file: &Path) -> std::io::Result<Token> {
+    let mut text = String::new();
+    if file == Path::new("-") {
+        std::io::stdin().take(MAX_TOKEN).read_to_string(&mut text)?;
+    } else {
+        std::fs::File::open(file)?
+            .take(MAX_TOKEN)
+            .read_to_string(&mut text)?;
+    }
+    Ok(Token::new(text.trim_ascii().to_owned()))
+}
+
 fn claim(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("not NAME=VALUE")?;
     let value = serde_json::from_str(value).unwrap_or_else(|_not_json| Value::String(value.into()));
@@ -77,6 +100,7 @@ fn claim(text: &str) -> Result<(String, Value), String> {
 async fn answer(args: &Args, out: &mut dyn Write) -> Result<(), CommandError> {
     let question = ExplainRequest {
         subject: args.subject.clone(),
+        token: args.token_file.as_deref().map(token).transpose()?,
         app: args.app.clone(),
         provider: args.provider.clone(),
         groups: args.groups.clone(),
@@ -96,13 +120,23 @@ async fn answer(args: &Args, out: &mut dyn Write) -> Result<(), CommandError> {
 }
 
 fn write_text(asked: &Args, answer: &Explanation, out: &mut dyn Write) -> std::io::Result<()> {
+    let whom = asked.subject.as_deref().unwrap_or(&answer.subject);
     writeln!(
         out,
         "{} at {}, configuration {}",
-        printable(&asked.subject),
+        printable(if whom.is_empty() { "nobody" } else { whom }),
         printable(&asked.app),
         printable(&answer.revision)
     )?;
+    if let Some(judged) = &answer.judged {
+        writeln!(out, "token        {}", printable(judged))?;
+        if answer.subject.is_empty() {
+            return Ok(());
+        }
+    }
+    if !answer.subject.is_empty() && answer.subject != whom {
+        writeln!(out, "known as     {}", printable(&answer.subject))?;
+    }
     let known = |text: &Option<String>| printable(text.as_deref().unwrap_or("none"));
     match &answer.rollout {
         None => writeln!(out, "rollout      none")?,

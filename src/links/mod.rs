@@ -7,3 +7,4 @@ mod table;
 
 pub(crate) use table::LinkError;
 pub(crate) use table::Links;
+pub(crate) use table::Sighting;

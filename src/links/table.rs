@@ -66,14 +66,14 @@ impl Links {
         provider: &ProviderId,
         key: &SubjectKey,
         now: UnixTime,
-    ) -> Result<(), LinkError> {
+    ) -> Result<Sighting, LinkError> {
         let account = Account {
             provider: provider.clone(),
             key: key.clone(),
         };
         if let Some(known) = self.kept.get(&account) {
             return if known == *person {
-                Ok(())
+                Ok(Sighting::Known)
             } else {
                 Err(LinkError::Conflict)
             };
@@ -106,7 +106,7 @@ impl Links {
             Err(error) => return Err(error),
         }
         self.kept.insert(account, person.clone());
-        Ok(())
+        Ok(made)
     }
 
     async fn write(
@@ -135,8 +135,12 @@ impl Links {
     }
 }
 
-enum Sighting {
+/// Whether an account had been seen before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Sighting {
+    /// It has just been linked.
     First,
+    /// The link was there.
     Known,
 }
 
@@ -186,7 +190,7 @@ mod tests {
         person: &str,
         provider: &str,
         subject: &str,
-    ) -> Result<(), LinkError> {
+    ) -> Result<Sighting, LinkError> {
         let person = CanonicalSubject::named(person).unwrap();
         let key = SubjectKey {
             issuer: Issuer::new(&format!("https://{provider}")),
@@ -201,7 +205,7 @@ mod tests {
         clippy::needless_pass_by_value,
         reason = "reads like the question it is"
     )]
-    fn conflicts(result: Result<(), LinkError>) -> bool {
+    fn conflicts(result: Result<Sighting, LinkError>) -> bool {
         matches!(result, Err(LinkError::Conflict))
     }
 

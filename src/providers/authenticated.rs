@@ -73,12 +73,6 @@ impl Authenticated {
         Self::new(identity, expires)
     }
 
-    /// The same, with tolerance.
-    #[cfg(test)]
-    pub(crate) const fn for_test_with(self, leeway: Duration) -> Self {
-        self.with_leeway(leeway)
-    }
-
     /// Who it is.
     pub(crate) const fn identity(&self) -> &Arc<Identity> {
         &self.identity

@@ -4,8 +4,10 @@
 //! other side is a real server (`make real`).
 
 #[cfg(feature = "real-servers")]
+#[cfg(test)]
 mod real;
 #[cfg(feature = "real-servers")]
+#[cfg(test)]
 mod relay;
 
 use std::sync::Arc;

@@ -26,6 +26,7 @@ use crate::proxy::respond::Fault;
 use crate::proxy::settings::Access;
 use crate::proxy::settings::OnUnauthenticated;
 use crate::proxy::snapshot::AppEntry;
+use crate::proxy::turned_away::tell;
 use crate::proxy::turned_away::turn_away;
 use crate::proxy::turned_away::turned;
 use crate::proxy::verdicts::Digest;
@@ -176,6 +177,11 @@ pub(super) async fn admission(
             ))
             .await),
         },
+        // A session that is over is none, and whoever has none is welcome here. Any other bad credential ends the matter.
+        Err(why) if route.access == Access::Optional && why.leads_to_login() => {
+            tell(worker, asked, &why, record);
+            Ok(Admission::Anonymous)
+        }
         Err(why) => Err(Box::pin(turn_away(
             worker,
             asked,

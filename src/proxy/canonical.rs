@@ -22,7 +22,7 @@ pub(crate) use crate::proxy::canonical::authority::Authority;
 pub(crate) use crate::proxy::canonical::path::PathFault;
 use crate::proxy::canonical::path::scan;
 use crate::proxy::canonical::path::spell;
-use crate::proxy::canonical::path::without_parameters;
+pub(crate) use crate::proxy::canonical::path::without_parameters;
 use crate::proxy::conn::Conn;
 use crate::proxy::settings::Limits;
 

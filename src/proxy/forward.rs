@@ -49,11 +49,7 @@ pub(super) struct Passage<'a> {
 impl Passage<'_> {
     /// The upstream of the route, or of the application.
     pub(super) fn target(&self) -> &Arc<Target> {
-        self.app
-            .routes
-            .get(self.route)
-            .and_then(Option::as_ref)
-            .unwrap_or(&self.app.target)
+        self.app.target_of(self.route)
     }
 
     /// The head that the application gets.
@@ -110,6 +106,7 @@ pub(super) async fn forward(
             record.sent.unpace();
             record.status = answer.status().as_u16();
             let nonce = record.nonce.take();
+            record.answered_by(passage.route, answer.origin());
             let mut response = answer.into_response(record);
             if let Some(nonce) = nonce {
                 response.headers_mut().insert(DPOP_NONCE, nonce);

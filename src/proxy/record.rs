@@ -46,6 +46,8 @@ pub(crate) struct Record {
     pub(super) error: Option<&'static str>,
     /// The nonce for the client's next proofs of possession.
     pub(super) nonce: Option<HeaderValue>,
+    /// The route, and the place of the origin that answered in its target.
+    pub(super) answered: Option<(usize, usize)>,
     /// Where the kill switch stood when the request was judged.
     pub(super) kill: KillPosition,
 }
@@ -81,6 +83,11 @@ impl Record {
 }
 
 impl Record {
+    /// An origin of the route's target answered.
+    pub(super) const fn answered_by(&mut self, route: usize, origin: usize) {
+        self.answered = Some((route, origin));
+    }
+
     /// The upstream gave no answer; nothing is counted when it was the client's fault.
     pub(super) fn upstream_failed(&self, error: &SendError) {
         let kind = match error {
@@ -200,7 +207,9 @@ impl OnEnd for Record {
             attempt,
             error,
             subject: self.verdict.as_ref().map(|verdict| verdict.pseudonym),
-            upstream: None,
+            upstream: app
+                .zip(self.answered)
+                .and_then(|(app, (route, origin))| app.target_of(route).label(origin)),
             revision: &snapshot.revision,
         });
     }

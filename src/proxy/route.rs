@@ -7,6 +7,7 @@ use http::Method;
 
 use crate::proxy::canonical::CanonicalRequest;
 use crate::proxy::canonical::canonical_path;
+use crate::proxy::canonical::without_parameters;
 use crate::proxy::settings::App;
 
 /// All applications and their routes.
@@ -97,8 +98,24 @@ impl Router {
 }
 
 /// The place of the route of `app` that answers `method` at a canonical path: what [`Router::route`] says, for `explain`.
-pub(crate) fn route_of(app: &App, method: &Method, path: &str) -> Option<usize> {
-    Paths::of(app).first(method, path)
+pub(crate) fn route_of(app: &App, method: &Method, path: &str) -> RouteOf {
+    let paths = Paths::of(app);
+    let route = paths.first(method, path);
+    if paths.first(method, &without_parameters(path)) != route {
+        return RouteOf::TwoReadings;
+    }
+    route.map_or(RouteOf::None, RouteOf::One)
+}
+
+/// What [`route_of`] finds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum RouteOf {
+    /// This route.
+    One(usize),
+    /// No route: 403.
+    None,
+    /// With and without its `;parameters` the path belongs to different routes: 400.
+    TwoReadings,
 }
 
 /// The paths of one application.
@@ -345,15 +362,19 @@ mod tests {
         app.routes[1].methods = vec![Method::GET];
         assert_eq!(
             route_of(&app, &Method::GET, "/Admin-x/y"),
-            Some(0),
+            RouteOf::One(0),
             "one spelling"
         );
         assert_eq!(
             route_of(&app, &Method::HEAD, "/read"),
-            Some(1),
+            RouteOf::One(1),
             "HEAD as GET"
         );
-        assert_eq!(route_of(&app, &Method::POST, "/read"), Some(2));
+        assert_eq!(route_of(&app, &Method::POST, "/read"), RouteOf::One(2));
+        assert_eq!(
+            route_of(&app, &Method::GET, "/read;x"),
+            RouteOf::TwoReadings
+        );
     }
 
     #[test]

@@ -85,6 +85,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         refused: None,
         error: None,
         nonce: None,
+        answered: None,
         kill: KillPosition::Off,
         worker: Rc::clone(&worker),
         view: Rc::clone(&view),
@@ -131,7 +132,9 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
     };
     record.kill = asked.kill;
     // Our own addresses come before routes: an application cannot shadow them.
-    if request.path().starts_with("/.authferry/") {
+    if request.path().starts_with("/.authferry/")
+        || snapshot.logins.is_callback(&entry.policy, request.path())
+    {
         return match Box::pin(own_address(&worker, &asked)).await {
             Some(response) => page(response, &conn, record),
             None => fault(&Fault::Forbidden, &parts.headers, &conn, record),

@@ -47,3 +47,13 @@ pub(crate) struct AppEntry {
     /// Where routes lead that have an upstream of their own.
     pub(crate) routes: Vec<Option<Arc<Target>>>,
 }
+
+impl AppEntry {
+    /// The upstream of a route, or of the application.
+    pub(super) fn target_of(&self, route: usize) -> &Arc<Target> {
+        self.routes
+            .get(route)
+            .and_then(Option::as_ref)
+            .unwrap_or(&self.target)
+    }
+}

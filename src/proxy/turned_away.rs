@@ -54,7 +54,7 @@ pub(super) fn turned(why: &AuthError, asked: &Asked<'_>) -> Turned {
 }
 
 /// Counts and logs a credential that was not honoured.
-fn tell(worker: &Worker, asked: &Asked<'_>, why: &AuthError, record: &mut Record) {
+pub(super) fn tell(worker: &Worker, asked: &Asked<'_>, why: &AuthError, record: &mut Record) {
     let (provider, class, attempt) = match why {
         AuthError::Refused {
             refusal,

@@ -87,8 +87,12 @@ pub(super) async fn open(
         .switch(target, &passage.app.head, handshake, head)
         .await
     {
-        Ok(Switched::Yes(answer, upstream)) => (answer, upstream),
-        Ok(Switched::No(response)) => {
+        Ok((Switched::Yes(answer, upstream), origin)) => {
+            record.answered_by(passage.route, origin);
+            (answer, upstream)
+        }
+        Ok((Switched::No(response), origin)) => {
+            record.answered_by(passage.route, origin);
             // The client may have sent frames already: they must not become its next request.
             conn.close_after_answer();
             return page(response, conn, record);

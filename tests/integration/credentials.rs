@@ -245,3 +245,40 @@ async fn an_opaque_token_is_judged_by_its_own_issuer_alone() {
     assert!(away.header("retry-after").is_some());
     assert_eq!((upstream.hits(), new.hits("/introspect")), (1, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_over_is_none_where_nobody_needs_one() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 50).replace(
+        "    public_paths: [/public/*]\n",
+        "    routes: [{ path: /open/*, access: optional }, { path: /* }]\n",
+    );
+    let proxy = Proxy::start(&yaml);
+    let dead = [
+        (
+            "Cookie",
+            "authferry=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; theme=dark",
+        ),
+        ("Accept", "text/html"),
+        ("Sec-Fetch-Mode", "navigate"),
+    ];
+    let answer = request(proxy.address, "GET", "/open/x", &dead, b"").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let seen = upstream.last();
+    assert!(seen.all("x-remote-user").is_empty(), "{}", seen.head);
+    assert_eq!(seen.all("cookie"), ["theme=dark"]);
+    assert_eq!(
+        request(proxy.address, "GET", "/closed", &dead, b"")
+            .await
+            .status,
+        302
+    );
+
+    let bad = [("Authorization", "Bearer nobody-issued-this")];
+    let answer = request(proxy.address, "GET", "/open/x", &bad, b"").await;
+    assert_eq!(
+        answer.status, 401,
+        "what a program presents is good or ends the matter"
+    );
+    assert_eq!(upstream.hits(), 1);
+}

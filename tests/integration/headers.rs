@@ -142,3 +142,85 @@ async fn a_claim_that_cannot_be_a_header_is_a_denial_not_a_missing_header() {
     }
     assert_eq!(upstream.hits(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assertion_about_a_token_within_the_leeway_can_be_used() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 50).replace(
+        "    public_paths:",
+        "    assertion: { header: X-Assertion, issuer: \"https://proxy.test\", ttl: 5m }\n    public_paths:",
+    );
+    let proxy = Proxy::start(&yaml);
+    let now = crate::harness::now();
+    for (left, wanted) in [(-10, 15..=20), (60, 60..=90), (600, 250..=300)] {
+        let mut claims = new.claims("alice");
+        claims.insert(
+            "exp".to_owned(),
+            serde_json::json!(i64::try_from(now).unwrap() + left),
+        );
+        let token = format!("Bearer {}", new.sign(&claims));
+        let answer = request(
+            proxy.address,
+            "GET",
+            "/x",
+            &[("Authorization", &token)],
+            b"",
+        )
+        .await;
+        assert_eq!(answer.status, 200, "{left}: {}", answer.text());
+        let assertion = upstream.last().all("x-assertion").remove(0);
+        let said = claims_of(&assertion);
+        let life = said["exp"].as_u64().unwrap() - now;
+        assert!(wanted.contains(&life), "{left}: {life}");
+        assert_eq!(
+            (&said["sub"], &said["aud"]),
+            (&"uid-alice".into(), &"crm".into())
+        );
+    }
+}
+
+fn claims_of(token: &str) -> serde_json::Value {
+    use base64::Engine as _;
+    let payload = token.split('.').nth(1).unwrap();
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(payload)
+        .unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_says_which_origin_answered() {
+    let (old, new) = (Idp::start().await, Idp::start().await);
+    let (upstream, second) = (Echo::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 50).replace(
+        "    public_paths: [/public/*]\n",
+        &format!("    routes: [{{ path: /other, access: public, upstream: {{ url: \"{}\" }} }}, {{ path: /here, access: public }}, {{ path: /* }}]\n", second.url()),
+    );
+    let proxy = Proxy::start(&format!(
+        "{yaml}\ntelemetry: {{ access_log: {{ file: {{dir}}/access.log }} }}\n"
+    ));
+    for target in ["/here", "/other", "/closed"] {
+        request(proxy.address, "GET", target, &[], b"").await;
+    }
+    let mut lines = Vec::new();
+    crate::reload::until(async || {
+        let text = std::fs::read_to_string(proxy.dir().join("access.log")).unwrap_or_default();
+        let parsed = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        lines = parsed
+            .filter(|line: &serde_json::Value| line["event"] == "access")
+            .collect();
+        lines.len() == 3
+    })
+    .await;
+    let of = |path: &str| {
+        let line = lines.iter().find(|line| line["path"] == path).unwrap();
+        line["upstream"]
+            .as_str()
+            .map(|origin| format!("http://{origin}"))
+    };
+    assert_eq!(of("/here"), Some(upstream.url()));
+    assert_eq!(of("/other"), Some(second.url()));
+    assert_eq!(of("/closed"), None, "nobody answered but we");
+}

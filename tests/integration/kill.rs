@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
 use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::Proxy;
@@ -51,4 +56,53 @@ async fn the_kill_file_moves_new_logins_within_a_second_with_a_broken_configurat
 
     std::fs::remove_file(proxy.dir().join("state/kill")).unwrap();
     until(async || goes_to(&new).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kill_file_works_with_a_broken_configuration_and_without_an_admin_interface() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&two_providers(&old, &new, &upstream, 100));
+    let goes_to = async |idp: &Idp| {
+        let answer = request(proxy.address, "GET", "/", &NAVIGATION, b"").await;
+        answer
+            .header("location")
+            .is_some_and(|l| l.starts_with(&idp.issuer()))
+    };
+    assert!(goes_to(&new).await);
+    proxy.edit("this is not a configuration: [");
+    until(async || proxy.log().contains("The configuration was refused")).await;
+
+    // The socket is gone, and every place at the address is held by somebody who says nothing.
+    std::fs::remove_file(proxy.dir().join("state/admin.sock")).unwrap();
+    let mut held = Vec::new();
+    loop {
+        let mut stream = TcpStream::connect(proxy.admin).await.unwrap();
+        match timeout(Duration::from_millis(30), stream.read(&mut [0])).await {
+            Err(_silence) => held.push(stream),
+            Ok(Ok(0) | Err(_)) => break,
+            Ok(Ok(_)) => panic!("the admin interface speaks unasked"),
+        }
+    }
+    let mut admin = TcpStream::connect(proxy.admin).await.unwrap();
+    drop(
+        admin
+            .write_all(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await,
+    );
+    assert!(matches!(admin.read(&mut [0]).await, Ok(0) | Err(_)));
+
+    for (position, effective) in [("legacy", &old), ("modern", &new), ("legacy", &old)] {
+        std::fs::write(proxy.dir().join("state/kill"), position).unwrap();
+        let took = until(async || goes_to(effective).await).await;
+        assert!(took < Duration::from_secs(1), "{position}: {took:?}");
+    }
+    std::fs::write(proxy.dir().join("state/kill"), "deny").unwrap();
+    let took = until(async || {
+        let answer = request(proxy.address, "GET", "/", &NAVIGATION, b"").await;
+        answer.status == 503
+    })
+    .await;
+    assert!(took < Duration::from_secs(1), "deny: {took:?}");
+    assert_eq!(upstream.hits(), 0);
+    drop(held);
 }

@@ -227,3 +227,40 @@ async fn two_browsers_are_two_people() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callback_that_an_earlier_client_had_registered_is_ours_where_its_provider_takes_part() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = config(&old, &new, &upstream, 100);
+    let issuer = format!("new: {{ oidc: {{ issuer: \"{}\",", new.issuer());
+    let yaml = yaml
+        .replace(&issuer, &format!("{issuer} redirect_path: /oauth2/callback,"))
+        .replace("rollout:\n", &format!("  other: {{ hosts: [other.test], provider: old, upstream: {{ url: \"{}\" }}, routes: [{{ path: /*, access: public }}] }}\nrollout:\n  apps: [crm]\n", upstream.url()));
+    let proxy = Proxy::start(&yaml);
+    let mut browser = Browser::default();
+    let start = browser.open(&proxy, "/report").await;
+    assert!(
+        start
+            .header("location")
+            .unwrap()
+            .contains("oauth2%2Fcallback")
+    );
+    let done = browser.sign_in(&proxy, &start).await;
+    assert_eq!(done.status, 303, "{}\n{}", done.text(), proxy.log());
+    assert_eq!(done.header("location"), Some("/report"));
+    assert_eq!(browser.open(&proxy, "/report").await.status, 200);
+
+    let before = upstream.hits();
+    let stray = browser
+        .open(&proxy, "/oauth2/callback?code=x&state=y")
+        .await;
+    assert_eq!(stray.status, 303, "nothing of it reaches the application");
+    assert_eq!(upstream.hits(), before);
+    let other = [("Host", "other.test")];
+    let theirs = request(proxy.address, "GET", "/oauth2/callback?code=x", &other, b"").await;
+    assert_eq!(theirs.status, 200, "{}", theirs.text());
+    assert_eq!(
+        upstream.last().line(),
+        "GET /oauth2/callback?code=x HTTP/1.1"
+    );
+}

@@ -13,6 +13,7 @@ mod harness;
 mod check;
 mod credentials;
 mod drain;
+mod explain;
 mod headers;
 mod kill;
 mod login;

@@ -24,6 +24,7 @@ pub(crate) struct Admitted {
     pub(super) arm: Option<Arm>,
     pub(super) rule: Arc<str>,
     pub(super) expires: UnixTime,
+    pub(super) ends: UnixTime,
     pub(super) rests_on: Epoch,
     pub(super) epoch: u64,
     pub(super) session: Option<Arc<Live>>,
@@ -92,6 +93,11 @@ impl Admitted {
     /// Until when it holds at the longest.
     pub(crate) const fn expires(&self) -> UnixTime {
         self.expires
+    }
+
+    /// Until when the credential itself is honoured: later than [`Self::expires`] by the tolerance for clocks that differ.
+    pub(crate) const fn ends(&self) -> UnixTime {
+        self.ends
     }
 
     /// Whether it may be kept for other requests.

@@ -1,6 +1,7 @@
 //! The gate: a presented credential becomes an admitted identity, or an error. Nothing else does.
 
 mod admitted;
+mod owner;
 mod sides;
 mod stands;
 
@@ -191,6 +192,7 @@ impl Gate {
             arm: asked.policy.plan().and_then(|plan| plan.arm(provider)),
             rule: Arc::clone(restored.rule()),
             expires: asked.policy.cut(provider, restored.ends(), asked.now),
+            ends: asked.policy.cut(provider, restored.ends(), asked.now),
             rests_on: owner.epoch().clone(),
             epoch,
             session: Some(Arc::clone(restored.live())),
@@ -265,6 +267,7 @@ impl Gate {
             arm: asked.policy.plan().and_then(|plan| plan.arm(provider)),
             rule,
             expires: asked.policy.cut(provider, proof.expires(), asked.now),
+            ends: asked.policy.cut(provider, proof.ends(), asked.now),
             rests_on: owner.epoch().clone(),
             epoch,
             session: None,

@@ -19,7 +19,22 @@ use crate::rollout::RuleRef;
 use crate::telemetry::metrics::Attempt;
 
 impl Logins {
-    /// Leave to begin elsewhere, counted.
+    /// Leave to begin elsewhere without a try, because the provider as a whole is known to be away; `None`: it is tried.
+    pub(super) fn pass_over(
+        &self,
+        ask: &Ask<'_>,
+        begin: &Begin,
+        place: &Place,
+        outage: Outage,
+    ) -> Option<Place> {
+        let plan = ask.policy.plan()?;
+        let assigned = plan.arm(&place.provider)?;
+        let leave = self.leave(ask, begin, plan, assigned, outage).ok()?;
+        self.away(ask, place, outage);
+        Some(self.take(ask, plan, assigned, outage, leave))
+    }
+
+    /// Leave to begin elsewhere after a try, or what stands against it: counted and told.
     pub(super) fn fall_back(
         &self,
         ask: &Ask<'_>,
@@ -27,27 +42,13 @@ impl Logins {
         place: &Place,
         outage: Outage,
     ) -> Option<Place> {
-        let reports = &self.deps.reports;
-        reports.login(
-            ask.about(),
-            &place.provider,
-            Attempt::Unavailable(outage),
-            Duration::ZERO,
-        );
+        self.away(ask, place, outage);
         let plan = ask.policy.plan()?;
         let assigned = plan.arm(&place.provider)?;
-        let leave = self.leave(ask, begin, plan, assigned, outage);
-        match leave {
-            Ok(leave) => {
-                self.deps.taken.one_more(ask.policy.app(), ask.now);
-                reports.fallback(ask.about(), plan, assigned, outage);
-                Some(Place {
-                    provider: plan.provider(leave.arm).clone(),
-                    rule: RuleRef::Fallback.label().into_owned(),
-                    fallback: Some(leave.max_age),
-                })
-            }
+        match self.leave(ask, begin, plan, assigned, outage) {
+            Ok(leave) => Some(self.take(ask, plan, assigned, outage, leave)),
             Err(reason) => {
+                self.deps.reports.fallback_refused(ask.about(), reason);
                 warn!(
                     app = ask.policy.app().as_str(),
                     provider = place.provider.as_str(),
@@ -57,6 +58,30 @@ impl Logins {
                 );
                 None
             }
+        }
+    }
+
+    fn away(&self, ask: &Ask<'_>, place: &Place, outage: Outage) {
+        let attempt = Attempt::Unavailable(outage);
+        let reports = &self.deps.reports;
+        reports.login(ask.about(), &place.provider, attempt, Duration::ZERO);
+    }
+
+    fn take(
+        &self,
+        ask: &Ask<'_>,
+        plan: &Plan,
+        assigned: Arm,
+        outage: Outage,
+        leave: FallbackLeave,
+    ) -> Place {
+        self.deps.taken.one_more(ask.policy.app(), ask.now);
+        let reports = &self.deps.reports;
+        reports.fallback(ask.about(), plan, assigned, outage);
+        Place {
+            provider: plan.provider(leave.arm).clone(),
+            rule: RuleRef::Fallback.label().into_owned(),
+            fallback: Some(leave.max_age),
         }
     }
 

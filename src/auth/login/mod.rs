@@ -109,6 +109,8 @@ pub(crate) struct Logins {
     names: Names,
     revision: Box<str>,
     callbacks: Vec<(String, ProviderId)>,
+    /// Those that do not stand under our own prefix.
+    outside: Vec<(String, ProviderId)>,
 }
 
 /// What a browser sent in the place of a session.
@@ -133,7 +135,7 @@ struct Ask<'a> {
 impl Logins {
     /// Logins of a snapshot.
     pub(crate) fn new(deps: Deps, settings: &LoginSettings) -> Self {
-        let callbacks = deps
+        let callbacks: Vec<(String, ProviderId)> = deps
             .providers
             .iter()
             .filter_map(|provider| {
@@ -141,12 +143,22 @@ impl Logins {
                 Some((path, provider.id().clone()))
             })
             .collect();
+        let outside = callbacks.iter().filter(|(path, _)| !path.starts_with(OURS));
         Self {
+            outside: outside.cloned().collect(),
             deps,
             names: Names::new(&settings.cookie, settings.secure),
             revision: settings.revision.clone(),
             callbacks,
         }
+    }
+
+    /// Whether a canonical path outside of our prefix is the callback of a provider that people of the application sign in
+    /// at: such as the one that an earlier client had registered. Anywhere else it is the application's own.
+    pub(crate) fn is_callback(&self, policy: &AppPolicy, path: &str) -> bool {
+        self.outside.iter().any(|(callback, provider)| {
+            callback == path && policy.judge(provider, &self.deps.providers).is_some()
+        })
     }
 
     /// Whether a canonical path is ours. Asked before routes: an application cannot shadow it.

@@ -95,7 +95,7 @@ impl Logins {
         };
         // A known address is no sign of life: the provider as a whole is asked about first, then tried.
         let instead = match self.known_outage(&place) {
-            Some(outage) => self.fall_back(ask, &begin, &place, outage),
+            Some(outage) => self.pass_over(ask, &begin, &place, outage),
             None => None,
         };
         let tried = match &instead {

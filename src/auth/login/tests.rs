@@ -1087,6 +1087,17 @@ async fn a_fallback_opens_only_for_an_outage_of_the_whole_provider_and_within_it
     );
     let text = world.metrics.render().unwrap();
     assert!(text.contains("authferry_fallbacks_total{app=\"crm\",from=\"modern\",to=\"legacy\",reason=\"connect\"} 2"), "{text}");
+    for (reason, count) in [
+        ("not_configured", 1),
+        ("not_down_long_enough", 1),
+        ("path", 2),
+        ("budget", 1),
+    ] {
+        let line = format!(
+            "authferry_fallbacks_refused_total{{app=\"crm\",reason=\"{reason}\"}} {count}\n"
+        );
+        assert!(text.contains(&line), "{line}{text}");
+    }
 }
 
 #[tokio::test]

@@ -142,7 +142,19 @@ fn redirect_path(
             .value(&at.value);
         return None;
     }
-    path_pattern(context, at).map(String::from)
+    let path = path_pattern(context, at)?;
+    if path
+        .strip_prefix("/.authferry")
+        .is_some_and(|rest| !rest.starts_with("/cb/"))
+    {
+        context
+            .report
+            .error(at.mark, format!("`{path}` belongs to authferry itself"))
+            .value(&path)
+            .hint("below `/.authferry`, callbacks are `/.authferry/cb/NAME`; a path elsewhere is good too");
+        return None;
+    }
+    Some(path.into())
 }
 
 fn scopes(context: &mut Context<'_>, raw: &RawOidc) -> Vec<Box<str>> {

@@ -97,7 +97,7 @@ mappings! {
         issuer: At<String>,
         /// Its `aud`. Default: the name of the application.
         audience: At<String>,
-        /// Its life, at most `5m`. Default `60s`.
+        /// Its life, at most `5m`; never beyond the end of the credential, its leeway included. Default `60s`.
         ttl: At<Span>,
     }
 

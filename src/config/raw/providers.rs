@@ -48,7 +48,7 @@ mappings! {
         jwks: RawKeys,
         /// Our registration there; without it there is no login.
         client: RawClient,
-        /// Our callback path, one per provider. Default `/.authferry/cb/NAME`.
+        /// Our callback path, one per provider; such as the one that an earlier client had registered. It comes before the routes of every application whose people sign in there. Default `/.authferry/cb/NAME`.
         redirect_path: At<String>,
         /// Scopes of a login. Default `[openid]`.
         scopes: List<At<String>>,

@@ -76,6 +76,11 @@ impl<B> Answer<B> {
         self.parts.status
     }
 
+    /// Which origin of the target answered.
+    pub(crate) const fn origin(&self) -> usize {
+        self.lease.slot()
+    }
+
     /// The answer for the client; `end` learns how its body ends.
     pub(crate) fn into_response<E: OnEnd>(self, end: E) -> Response<ResponseBody<B, E>> {
         let body = ResponseBody::upstream(self.incoming, self.lease, self.trailers, end);

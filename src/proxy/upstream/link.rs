@@ -196,6 +196,11 @@ impl<B> Lease<B> {
         }
     }
 
+    /// The place of the origin in its target.
+    pub(super) const fn slot(&self) -> usize {
+        self.slot
+    }
+
     pub(super) const fn is_h2(&self) -> bool {
         matches!(self.link, Some(Ready::H2(_)))
     }

@@ -228,7 +228,7 @@ where
     pub(super) async fn apart<'t>(
         &self,
         target: &'t Arc<Target>,
-    ) -> Result<(Stream, &'t Site), SendError> {
+    ) -> Result<(Stream, usize, &'t Site), SendError> {
         let group = self.group(target);
         let connect = async |index: usize, site: &'t Site| {
             let stream = connect::open(target, site, &self.0.resolver, Speak::Http1).await?;
@@ -237,8 +237,7 @@ where
             }
             Ok(stream)
         };
-        let (stream, _, site) = somewhere(target, &group, Instant::now(), connect).await?;
-        Ok((stream, site))
+        somewhere(target, &group, Instant::now(), connect).await
     }
 
     async fn link(

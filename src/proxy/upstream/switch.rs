@@ -45,7 +45,8 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Asks for a WebSocket. An origin that does not connect is passed over; what was sent is never sent twice.
+    /// Asks for a WebSocket, and says which origin answered. An origin that does not connect is passed over; what was sent
+    /// is never sent twice.
     ///
     /// # Errors
     ///
@@ -56,8 +57,8 @@ where
         policy: &HeadPolicy,
         handshake: &Handshake,
         head: UpstreamHead,
-    ) -> Result<Switched, SendError> {
-        let (stream, site) = self.apart(target).await?;
+    ) -> Result<(Switched, usize), SendError> {
+        let (stream, origin, site) = self.apart(target).await?;
         let (mut sender, connection) = http1::Builder::new()
             .max_buf_size(H1_BUFFER)
             .max_header_size(MAX_HEAD)
@@ -85,7 +86,7 @@ where
                 .and_then(Result::ok)
                 .ok_or(SendError::BadAnswer(AnswerFault::Malformed))?
                 .to_bytes();
-            return Ok(Switched::No(Response::from_parts(parts, body)));
+            return Ok((Switched::No(Response::from_parts(parts, body)), origin));
         }
         if handshake.judge(response.headers()).is_err() {
             return Err(SendError::BadAnswer(AnswerFault::Handshake));
@@ -94,6 +95,6 @@ where
         let upgrade = hyper::upgrade::on(&mut response);
         let (mut parts, _) = response.into_parts();
         answer::clean(&mut parts, policy)?;
-        Ok(Switched::Yes(parts, upgrade))
+        Ok((Switched::Yes(parts, upgrade), origin))
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Site {
     pub(super) server_name: Option<ServerName<'static>>,
     /// The address, when the host is one: nothing to look up then.
     pub(super) address: Option<IpAddr>,
+    /// `host:port`, for the log.
+    label: Box<str>,
     well: AtomicBool,
 }
 
@@ -130,6 +132,11 @@ impl Target {
         &self.sites
     }
 
+    /// `host:port` of an origin, for the log.
+    pub(crate) fn label(&self, origin: usize) -> Option<&str> {
+        self.sites.get(origin).map(|site| &*site.label)
+    }
+
     /// How many of the origins pass their health checks.
     #[cfg(test)]
     pub(super) fn well(&self) -> usize {
@@ -151,6 +158,7 @@ impl Site {
             Some(IpAddr::V6(address)) => format!("[{address}]"),
             Some(IpAddr::V4(_)) | None => bare.to_owned(),
         };
+        let label = format!("{host}:{}", origin.port).into();
         let default = if origin.tls { 443 } else { 80 };
         let authority = if origin.port == default {
             host
@@ -167,6 +175,7 @@ impl Site {
             authority: HeaderValue::from_maybe_shared(Bytes::from(authority)).or(Err(refused()))?,
             server_name,
             address,
+            label,
             well: AtomicBool::new(true),
         })
     }

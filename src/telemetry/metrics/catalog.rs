@@ -67,6 +67,10 @@ families! {
         "New-login assignments by the rule that made them.";
     FALLBACKS: Counter "authferry_fallbacks_total" ["app", "from", "to", "reason"]
         "Logins sent to another provider because the assigned one was unavailable.";
+    FALLBACKS_REFUSED: Counter "authferry_fallbacks_refused_total" ["app", "reason"]
+        "Logins that met an outage and were not sent to another provider.";
+    SUBJECT_LINKS: Counter "authferry_subject_links_total" ["method", "outcome"]
+        "Accounts that were seen to be a person's, by how that was known; those known before are not counted.";
     BOUNCES_REFUSED: Counter "authferry_redirect_bounces_refused_total" ["app"]
         "Login redirects refused by the loop guard.";
 

@@ -257,6 +257,16 @@ impl RevocationSource {
 }
 
 words! {
+    /// What an account of a provider was found to be.
+    Link {
+        /// A person's, from now on.
+        Linked = "linked",
+        /// Not this person's: there is another account, or another person.
+        Conflict = "conflict",
+    }
+}
+
+words! {
     /// What became of a revocation.
     RevocationOutcome {
         /// It is written down and holds.

@@ -22,6 +22,7 @@ pub(crate) use labels::Call;
 pub(crate) use labels::Circuit;
 pub(crate) use labels::Flow;
 pub(crate) use labels::Journey;
+pub(crate) use labels::Link;
 pub(crate) use labels::Lookup;
 pub(crate) use labels::Operation;
 pub(crate) use labels::Reload;
@@ -49,6 +50,7 @@ use crate::rollout::AppId;
 use crate::rollout::Arm;
 use crate::rollout::KillPosition;
 use crate::rollout::KillState;
+use crate::rollout::NoFallback;
 use crate::rollout::Plan;
 use crate::rollout::RolloutId;
 use crate::rollout::RuleRef;
@@ -158,6 +160,18 @@ impl Metrics {
         let (from, to) = (from.as_str(), from.other().as_str());
         let labels = [app.as_str(), from, to, reason.as_str()];
         self.rare.fallbacks.with(&labels).add(1);
+    }
+
+    /// A login met an outage of its provider and went nowhere else.
+    pub(crate) fn fallback_refused(&self, app: &AppId, reason: NoFallback) {
+        let labels = [app.as_str(), reason.as_str()];
+        self.rare.fallbacks_refused.with(&labels).add(1);
+    }
+
+    /// A claim said which person an account is.
+    pub(crate) fn link(&self, outcome: Link) {
+        let labels = ["claim", outcome.as_str()];
+        self.rare.subject_links.with(&labels).add(1);
     }
 
     /// The loop guard refused one more login redirect.

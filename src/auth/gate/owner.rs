@@ -1,0 +1,37 @@
+//! What the owner of a credential says about it: for operators who ask, never for admission.
+
+use std::sync::Arc;
+
+use crate::auth::error::AuthError;
+use crate::auth::extract::Presented;
+use crate::auth::gate::Gate;
+use crate::clock::UnixTime;
+use crate::identity::Identity;
+use crate::identity::Refusal;
+
+impl Gate {
+    /// Has a credential judged by its owner. Whether it is honoured anywhere is another question.
+    ///
+    /// # Errors
+    ///
+    /// What the owner says against it, or that it has none.
+    pub(crate) async fn ask_owner(
+        &self,
+        presented: &Presented<'_>,
+        now: UnixTime,
+    ) -> Result<Arc<Identity>, AuthError> {
+        let class = presented.class();
+        let unowned = |refusal| AuthError::unowned(refusal, class);
+        let owner = presented.owner().map_err(unowned)?;
+        let owner = owner.ok_or_else(|| unowned(Refusal::Unsupported))?;
+        let credential = presented
+            .credential()
+            .ok_or_else(|| unowned(Refusal::BadCredentials))?;
+        let proof = self.judge(owner, credential, now).await;
+        let proof = proof.map_err(|error| AuthError::judged(&error, owner.id(), class))?;
+        if proof.is_over(now) {
+            return Err(AuthError::refused(Refusal::Expired, owner.id(), class));
+        }
+        Ok(Arc::clone(proof.identity()))
+    }
+}

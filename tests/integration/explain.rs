@@ -1,0 +1,159 @@
+//! `authferry explain`: which arm, which rule, which headers, by the code that answers requests.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::harness::Echo;
+use crate::harness::Idp;
+use crate::harness::Proxy;
+use crate::harness::request;
+use crate::two_providers;
+
+/// Runs `explain` against a proxy; the answer in JSON, or what was wrong.
+fn explain(proxy: &Proxy, words: &[&str]) -> Result<Value, String> {
+    let socket = proxy.dir().join("state/admin.sock");
+    let output = Command::new(env!("CARGO_BIN_EXE_authferry"))
+        .args(["explain", "--format", "json", "--app", "crm", "--socket"])
+        .arg(socket)
+        .args(words)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        Ok(serde_json::from_str(&said).unwrap())
+    } else {
+        Err(said + &String::from_utf8_lossy(&output.stderr))
+    }
+}
+
+fn header<'a>(answer: &'a Value, name: &str) -> &'a Value {
+    let mut headers = answer["headers"].as_array().unwrap().iter();
+    &headers.find(|header| header["name"] == name).unwrap()["value"]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_is_explained_as_their_request_is_answered() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 100)
+        .replace("template: \"{subject}\"", "template: \"uid:{subject}\"")
+        .replace(
+            "\"{groups|sort|join:,}\"",
+            "\"{groups|sort|join:,|omit}\", X-Mail: \"{email|omit}\"",
+        )
+        .replace("\"{name}\"", "\"{name|omit}\"");
+    let proxy = Proxy::start(&yaml);
+
+    let answer = explain(&proxy, &["--subject", "uid:7"]).unwrap();
+    assert_eq!(
+        (&answer["arm"], &answer["rule"]),
+        (&"modern".into(), &"percent".into())
+    );
+    assert_eq!(answer["provider"], "new");
+    assert_eq!(header(&answer, "x-remote-user"), "7", "{answer}");
+
+    // By what a provider calls somebody: the same person.
+    let as_old = [
+        "--provider",
+        "old",
+        "--subject",
+        "a1",
+        "--claim",
+        "subject=\"7\"",
+        "--group",
+        "b",
+        "--group",
+        "a",
+    ];
+    let answer = explain(&proxy, &as_old).unwrap();
+    assert_eq!(answer["subject"], "uid:7");
+    assert_eq!(header(&answer, "x-remote-groups"), "a,b");
+
+    // Who is joined with nobody is explained too.
+    let nobody = [
+        "--provider",
+        "old",
+        "--subject",
+        "a1",
+        "--claim",
+        "subject=\"0000\"",
+    ];
+    let answer = explain(&proxy, &nobody).unwrap();
+    let alone = format!("{}:{}:a1", old.issuer().len(), old.issuer());
+    assert_eq!(answer["subject"], alone, "{answer}");
+
+    // An address that nobody proved reaches no application.
+    let unproven = ["--subject", "uid:7", "--claim", "email=eve@corp.example"];
+    let answer = explain(&proxy, &unproven).unwrap();
+    assert!(header(&answer, "x-mail").is_null(), "{answer}");
+    let proven = ["--subject", "uid:7", "--email", "eve@corp.example"];
+    assert_eq!(
+        header(&explain(&proxy, &proven).unwrap(), "x-mail"),
+        "eve@corp.example"
+    );
+
+    let route =
+        |path| explain(&proxy, &["--subject", "uid:7", "--path", path]).unwrap()["route"].clone();
+    assert_eq!(route("/public/x"), "/public/* (public)");
+    assert_eq!(route("/x;y/z"), "/* (required)");
+    assert!(route("/public;x/y").as_str().unwrap().contains("400"));
+    assert!(
+        explain(&proxy, &["--subject", "uid:7", "--provider", "nwe"])
+            .unwrap_err()
+            .contains("nwe")
+    );
+    assert_eq!(upstream.hits(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pasted_token_is_judged_by_its_owner_and_never_printed() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&two_providers(&old, &new, &upstream, 0));
+    proxy.settled().await;
+    let file = proxy.dir().join("token");
+    let pasted = |token: &str| {
+        std::fs::write(&file, format!("{token}\n")).unwrap();
+        let answer = explain(&proxy, &["--token-file", file.to_str().unwrap()]).unwrap();
+        assert!(!answer.to_string().contains(token));
+        assert!(!proxy.log().contains(token));
+        answer
+    };
+    let token = new.token("alice");
+    let answer = pasted(&token);
+    assert_eq!(answer["judged"], "bearer of new: good");
+    assert_eq!(
+        (&answer["subject"], &answer["arm"]),
+        (&"uid-alice".into(), &"legacy".into())
+    );
+    let sent = [("Authorization", format!("Bearer {token}"))];
+    let sent = sent.each_ref().map(|(name, value)| (*name, value.as_str()));
+    assert_eq!(
+        request(proxy.address, "GET", "/", &sent, b"").await.status,
+        200
+    );
+    let seen = upstream.last();
+    for name in ["x-remote-user", "x-remote-name", "x-remote-groups"] {
+        assert_eq!(
+            [header(&answer, name).as_str().unwrap()],
+            seen.all(name)[..],
+            "{name}"
+        );
+    }
+
+    let mut claims = new.claims("alice");
+    claims.insert("exp".to_owned(), serde_json::json!(1));
+    let answer = pasted(&new.sign(&claims));
+    assert!(
+        answer["judged"]
+            .as_str()
+            .unwrap()
+            .contains("new: refused: expired"),
+        "{answer}"
+    );
+    assert_eq!(answer["headers"], serde_json::json!([]));
+    let answer = pasted("nobody-issued-this");
+    assert!(
+        answer["judged"].as_str().unwrap().contains("no provider"),
+        "{answer}"
+    );
+}
