@@ -91,7 +91,10 @@ async fn serve(mut client: TcpStream, way: Way, port: u16) {
             copy_bidirectional(&mut client, &mut server).await.ok();
         }
         Way::Answer(bytes) => {
-            client.read(&mut [0; 16 * 1024]).await.ok();
+            // Something was asked; what it was does not matter.
+            if client.read(&mut [0; 16 * 1024]).await.unwrap_or(0) == 0 {
+                return;
+            }
             client.write_all(&bytes).await.ok();
             client.shutdown().await.ok();
             client.read_to_end(&mut Vec::new()).await.ok();
