@@ -11,6 +11,7 @@ mod path;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::HeaderValue;
 use http::Method;
 use http::Version;
 use http::header;
@@ -295,51 +296,66 @@ fn fields(headers: &HeaderMap, h2: bool, limits: &Limits) -> Result<(), BadReque
     if limits.head_fields < headers.len() {
         return Err(BadRequest::TooManyFields);
     }
-    if headers
-        .keys()
-        .any(|name| is_framing_in_disguise(name.as_str()))
-    {
-        return Err(BadRequest::Framing);
-    }
-    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (encodings.next(), encodings.next()) {
-        (None, None) => {}
-        (Some(only), None) if !h2 && only.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
-        (Some(_) | None, _) => return Err(BadRequest::Framing),
-    }
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    match (lengths.next(), lengths.next()) {
-        (None, None) => {}
-        (Some(only), None)
-            if !only.is_empty() && only.as_bytes().iter().all(u8::is_ascii_digit) =>
-        {
-            if headers.contains_key(header::TRANSFER_ENCODING) {
-                return Err(BadRequest::Framing);
-            }
+    let (mut encodings, mut lengths, mut cookies) = (Said::Never, Said::Never, Cookies::default());
+    for (name, value) in headers {
+        match *name {
+            header::TRANSFER_ENCODING => encodings = encodings.and(value),
+            header::CONTENT_LENGTH => lengths = lengths.and(value),
+            header::COOKIE => cookies.see(value),
+            _ if is_framing_in_disguise(name.as_str()) => return Err(BadRequest::Framing),
+            _ => {}
         }
-        (Some(_) | None, _) => return Err(BadRequest::Framing),
     }
-    cookies(headers)
+    let chunked = match encodings {
+        Said::Never => false,
+        Said::Once(only) if !h2 && only.as_bytes().eq_ignore_ascii_case(b"chunked") => true,
+        Said::Once(_) | Said::Often => return Err(BadRequest::Framing),
+    };
+    match lengths {
+        Said::Never => {}
+        Said::Once(only)
+            if !chunked && !only.is_empty() && only.as_bytes().iter().all(u8::is_ascii_digit) => {}
+        Said::Once(_) | Said::Often => return Err(BadRequest::Framing),
+    }
+    if cookies.too_many {
+        return Err(BadRequest::TooManyCookies);
+    }
+    Ok(())
 }
 
-fn cookies(headers: &HeaderMap) -> Result<(), BadRequest> {
-    let (mut bytes, mut pairs) = (0_usize, 0_usize);
-    for cookie in headers.get_all(header::COOKIE) {
-        bytes = bytes.saturating_add(cookie.len());
-        if MAX_COOKIE_BYTES < bytes {
-            return Err(BadRequest::TooManyCookies);
+/// The values of a field that may be said once.
+#[derive(Clone, Copy)]
+enum Said<'a> {
+    Never,
+    Once(&'a HeaderValue),
+    Often,
+}
+
+impl<'a> Said<'a> {
+    const fn and(self, value: &'a HeaderValue) -> Self {
+        match self {
+            Self::Never => Self::Once(value),
+            Self::Once(_) | Self::Often => Self::Often,
         }
-        let separators = cookie
-            .as_bytes()
-            .iter()
-            .filter(|&&byte| byte == b';')
-            .count();
-        pairs = pairs.saturating_add(separators).saturating_add(1);
     }
-    if MAX_COOKIE_PAIRS < pairs {
-        Err(BadRequest::TooManyCookies)
-    } else {
-        Ok(())
+}
+
+/// The `Cookie` fields of a request together.
+#[derive(Default)]
+struct Cookies {
+    bytes: usize,
+    pairs: usize,
+    too_many: bool,
+}
+
+impl Cookies {
+    fn see(&mut self, cookie: &HeaderValue) {
+        self.bytes = self.bytes.saturating_add(cookie.len());
+        if self.bytes <= MAX_COOKIE_BYTES {
+            let separators = cookie.as_bytes().iter().filter(|&&byte| byte == b';');
+            self.pairs = self.pairs.saturating_add(separators.count() + 1);
+        }
+        self.too_many |= MAX_COOKIE_BYTES < self.bytes || MAX_COOKIE_PAIRS < self.pairs;
     }
 }
 

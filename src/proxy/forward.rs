@@ -78,11 +78,11 @@ impl Passage<'_> {
 /// Forwards a request and gives the answer to the client.
 pub(super) async fn forward(
     conn: &Rc<Conn>,
-    parts: Parts,
+    parts: &mut Parts,
     body: ClientBody,
     request: &CanonicalRequest,
     passage: &Passage<'_>,
-    mut record: Record,
+    mut record: Box<Record>,
 ) -> Reply {
     let id = HeaderValue::from_bytes(record.request_id.as_str().as_bytes());
     let traceparent = HeaderValue::from_bytes(&record.trace.traceparent());

@@ -27,6 +27,7 @@ use crate::telemetry::Value;
 use crate::telemetry::metrics::AppIndex;
 use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::UpstreamError;
+use crate::telemetry::put_hex;
 
 /// One request, as it will be logged.
 pub(crate) struct Record {
@@ -59,13 +60,8 @@ pub(crate) struct RequestId([u8; 16]);
 impl RequestId {
     /// From the span of the request, so that a log line and a trace find each other.
     pub(crate) fn of(trace: &TraceContext) -> Self {
-        const DIGITS: [u8; 16] = *b"0123456789abcdef";
-        let mut text = [b'0'; 16];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(trace.span_id()) {
-            for (place, nibble) in pair.iter_mut().zip([byte >> 4, byte & 15]) {
-                *place = DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
-            }
-        }
+        let mut text = [0; 16];
+        put_hex(&mut text, &trace.span_id());
         Self(text)
     }
 
@@ -151,7 +147,8 @@ impl Record {
     }
 }
 
-impl OnEnd for Record {
+// In a box: an answer is moved a dozen times on its way to the client.
+impl OnEnd for Box<Record> {
     fn end(self, bytes: u64, ended: Ended) {
         let took = self.began.elapsed();
         self.view

@@ -20,7 +20,7 @@ use crate::proxy::respond::Fault;
 pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 /// The answer that hyper gets.
-pub(super) type Reply = Response<ResponseBody<ClientBody, Record>>;
+pub(super) type Reply = Response<ResponseBody<ClientBody, Box<Record>>>;
 
 impl From<BadRequest> for Fault {
     fn from(bad: BadRequest) -> Self {
@@ -52,7 +52,12 @@ impl From<Answer> for Fault {
 }
 
 /// An answer of ours about a fault.
-pub(super) fn fault(why: &Fault, headers: &HeaderMap, conn: &Conn, mut record: Record) -> Reply {
+pub(super) fn fault(
+    why: &Fault,
+    headers: &HeaderMap,
+    conn: &Conn,
+    mut record: Box<Record>,
+) -> Reply {
     if why.closes() {
         conn.close_after_answer();
     }
@@ -62,13 +67,13 @@ pub(super) fn fault(why: &Fault, headers: &HeaderMap, conn: &Conn, mut record: R
 }
 
 /// An answer without a body.
-pub(super) fn empty(response: Response<Bytes>, record: Record) -> Reply {
+pub(super) fn empty(response: Response<Bytes>, record: Box<Record>) -> Reply {
     let (parts, _) = response.into_parts();
     Response::from_parts(parts, ResponseBody::empty(record))
 }
 
 /// A page of ours.
-pub(super) fn page(response: Response<Bytes>, conn: &Conn, mut record: Record) -> Reply {
+pub(super) fn page(response: Response<Bytes>, conn: &Conn, mut record: Box<Record>) -> Reply {
     let (mut parts, body) = response.into_parts();
     record.status = parts.status.as_u16();
     if conn.must_close() {

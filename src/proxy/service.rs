@@ -54,7 +54,7 @@ impl Service {
 }
 
 impl Handler for Service {
-    type Body = ResponseBody<ClientBody, Record>;
+    type Body = ResponseBody<ClientBody, Box<Record>>;
 
     fn handle(
         self: Rc<Self>,
@@ -67,11 +67,11 @@ impl Handler for Service {
 
 async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>) -> Reply {
     let (view, now) = (worker.view(), worker.now());
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let trace = worker
         .tracer
         .context(parts.headers.get("traceparent").map(HeaderValue::as_bytes));
-    let mut record = Record {
+    let mut record = Box::new(Record {
         began: Instant::now(),
         request_id: RequestId::of(&trace),
         trace,
@@ -89,7 +89,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         kill: KillPosition::Off,
         worker: Rc::clone(&worker),
         view: Rc::clone(&view),
-    };
+    });
     let snapshot = &*view.snapshot;
     let request = match canonicalise(&parts, &conn, &snapshot.server.limits) {
         Ok(request) => record.request.insert(request).clone(),
@@ -178,7 +178,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         identity,
         handshake,
     };
-    forward(&conn, parts, body, &request, &passage, record).await
+    forward(&conn, &mut parts, body, &request, &passage, record).await
 }
 
 /// A checked handshake, if the client asks for a WebSocket and the route lets it pass.

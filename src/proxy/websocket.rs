@@ -69,12 +69,12 @@ pub(super) fn is_foreign(
 /// Asks the application for a WebSocket and lets the two talk.
 pub(super) async fn open(
     conn: &Rc<Conn>,
-    mut parts: Parts,
+    parts: &mut Parts,
     request: &CanonicalRequest,
     passage: &Passage<'_>,
     handshake: &Handshake,
     given: &Given,
-    mut record: Record,
+    mut record: Box<Record>,
 ) -> Reply {
     let target = passage.target();
     let head = match passage.head(conn, &parts.headers, request, given, Some(handshake)) {

@@ -149,40 +149,42 @@ impl AccessLog {
 }
 
 fn compose(line: &AccessLine<'_>, mut out: Line<'_>) {
-    out.text(field!("request_id"), line.request_id);
+    out.digits(field!("request_id"), line.request_id);
     if let Some(trace) = line.trace {
         out.hex(field!("trace_id"), &trace.trace_id());
     }
-    out.maybe(
-        field!("client"),
-        line.client.as_ref().map(Pseudonym::as_str),
-    )
-    .maybe(field!("app"), line.app.map(AppId::as_str))
-    .text(field!("method"), line.method)
-    .text(field!("path"), line.path)
-    .word(field!("h"), version(line.version))
-    .number(field!("status"), line.status.into())
-    .number(field!("bytes_in"), line.bytes_in)
-    .number(field!("bytes_out"), line.bytes_out)
-    .millis(field!("duration_ms"), line.took)
-    .maybe(field!("provider"), line.provider.map(ProviderId::as_str))
-    .maybe(field!("arm"), line.arm.map(Arm::as_str));
-    out.maybe(field!("rule"), line.rule).maybe(
-        field!("credential"),
-        line.credential.map(CredentialClass::as_str),
-    );
+    if let Some(client) = &line.client {
+        out.digits(field!("client"), client.as_str());
+    }
+    out.maybe(field!("app"), line.app.map(AppId::as_str))
+        .text(field!("method"), line.method)
+        .text(field!("path"), line.path)
+        .word(field!("h"), version(line.version))
+        .number(field!("status"), line.status.into())
+        .number(field!("bytes_in"), line.bytes_in)
+        .number(field!("bytes_out"), line.bytes_out)
+        .millis(field!("duration_ms"), line.took)
+        .maybe(field!("provider"), line.provider.map(ProviderId::as_str));
+    if let Some(arm) = line.arm {
+        out.word(field!("arm"), arm.as_str());
+    }
+    out.maybe(field!("rule"), line.rule);
+    if let Some(credential) = line.credential {
+        out.word(field!("credential"), credential.as_str());
+    }
     if let Some(attempt) = line.attempt {
         out.word(field!("outcome"), attempt.outcome());
         if !matches!(attempt, Attempt::Success) {
             out.word(field!("reason"), attempt.reason());
         }
     }
-    out.maybe(field!("error"), line.error)
-        .maybe(
-            field!("subject"),
-            line.subject.as_ref().map(Pseudonym::as_str),
-        )
-        .maybe(field!("upstream"), line.upstream)
+    if let Some(error) = line.error {
+        out.word(field!("error"), error);
+    }
+    if let Some(subject) = &line.subject {
+        out.digits(field!("subject"), subject.as_str());
+    }
+    out.maybe(field!("upstream"), line.upstream)
         .text(field!("revision"), line.revision);
     out.end();
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use crate::entropy::Entropy;
+use crate::telemetry::line::put_hex;
 
 /// A trace, our span in it, and whether it is sampled.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,9 +40,15 @@ impl TraceContext {
     /// The header for the upstream, whose parent is our span.
     pub(crate) fn traceparent(&self) -> [u8; 55] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        put_hex(&mut text, 3, &self.trace_id);
-        put_hex(&mut text, 36, &self.span_id);
-        put_hex(&mut text, 53, &[u8::from(self.sampled)]);
+        let fields: [(usize, &[u8]); 3] = [
+            (3, &self.trace_id),
+            (36, &self.span_id),
+            (53, &[u8::from(self.sampled)]),
+        ];
+        for (at, bytes) in fields {
+            let end = at + 2 * bytes.len();
+            put_hex(text.get_mut(at..end).unwrap_or_default(), bytes);
+        }
         text
     }
 }
@@ -161,14 +168,6 @@ fn hex<const N: usize>(text: &[u8]) -> Option<([u8; N], &[u8])> {
         }
     }
     Some((bytes, rest))
-}
-
-fn put_hex(text: &mut [u8], at: usize, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let nibbles = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    for (place, nibble) in text.iter_mut().skip(at).zip(nibbles) {
-        *place = DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,19 @@
 //! Good and bad credentials: what is let in, what is answered, and what never reaches the upstream.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::Proxy;
 use crate::harness::get;
+use crate::harness::read;
 use crate::harness::request;
 use crate::two_providers;
 
@@ -176,6 +184,68 @@ async fn a_withdrawn_key_stops_counting_even_for_a_cached_token() {
             .status,
         401
     );
+}
+
+/// Clients on every worker that never stop asking, with verdicts that every worker remembers. From the first answer that
+/// shows that the withdrawal is known, nothing that rests on the old key is accepted anywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_accepted_late_when_a_key_is_withdrawn_under_load() {
+    const CLIENTS: usize = 12;
+    const AFTER: usize = 40;
+    let (_old, new, upstream, proxy) = stage().await;
+    proxy.settled().await;
+    let withdrawn = Arc::new(AtomicBool::new(false));
+    let (before, after) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|n| {
+            // Some share a token, so that one verdict is used from several connections.
+            let token = new.token(["alice", "bob", "carol"][n % 3]);
+            let head = format!(
+                "GET / HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n\r\n"
+            );
+            let (withdrawn, before, after) = (withdrawn.clone(), before.clone(), after.clone());
+            let address = proxy.address;
+            tokio::spawn(async move {
+                let (mut late, mut refused, mut stream) = (0, 0, None);
+                while refused + late < AFTER {
+                    let mut line = match stream.take() {
+                        Some(line) => line,
+                        None => TcpStream::connect(address).await.unwrap(),
+                    };
+                    // Known before the request is sent, so no request that was under way counts.
+                    let known = withdrawn.load(SeqCst);
+                    line.write_all(head.as_bytes()).await.unwrap();
+                    let answer = read(&mut line).await;
+                    match (answer.status, known) {
+                        (200, false) => _ = before.fetch_add(1, SeqCst),
+                        (200, true) => late += 1,
+                        (401, true) => refused += 1,
+                        (401, false) => {}
+                        (other, _) => panic!("{other}: {}", answer.text()),
+                    }
+                    if answer.header("connection") != Some("close") {
+                        stream = Some(line);
+                    }
+                }
+                after.fetch_add(refused, SeqCst);
+                late
+            })
+        })
+        .collect();
+    // Everybody has been let in, several times.
+    crate::reload::until(async || CLIENTS * 10 < before.load(SeqCst)).await;
+    new.rotate();
+    let next = bearer(&new.token("dave"));
+    let answer = request(proxy.address, "GET", "/", &[("Authorization", &next)], b"").await;
+    assert_eq!(answer.status, 200, "{}", proxy.log());
+    withdrawn.store(true, SeqCst);
+    let mut late = 0;
+    for client in clients {
+        late += client.await.unwrap();
+    }
+    assert_eq!(late, 0, "accepted late");
+    assert_eq!(after.load(SeqCst), CLIENTS * AFTER);
+    assert!(CLIENTS * 10 < upstream.hits());
 }
 
 #[tokio::test(flavor = "multi_thread")]

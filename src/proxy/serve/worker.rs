@@ -18,8 +18,8 @@ use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::runtime;
+use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
@@ -112,14 +112,18 @@ pub(crate) fn run<H: Handler>(
     make_handler: impl FnOnce(usize) -> Rc<H>,
     started: impl FnOnce(io::Result<()>),
 ) -> usize {
-    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+    // Not a `LocalSet`: that would ask everything below again whenever any connection is ready.
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             started(Err(error));
             return 0;
         }
     };
-    LocalSet::new().block_on(&runtime, async {
+    runtime.block_on(async {
         let listeners: io::Result<Vec<_>> = start
             .sockets
             .into_iter()

@@ -59,14 +59,14 @@ pub(super) struct Slot<B> {
 }
 
 struct Resting<B> {
-    link: H1<B>,
+    link: Box<H1<B>>,
     since: Instant,
 }
 
 /// A connection that can take a request.
 pub(super) enum Ready<B> {
-    /// Alone on its connection.
-    H1(H1<B>),
+    /// Alone on its connection. In a box: it is handed on with every request.
+    H1(Box<H1<B>>),
     /// One stream of many.
     H2(Rc<H2<B>>),
 }
@@ -225,7 +225,7 @@ impl<B> Slot<B> {
     }
 
     /// A clean exchange has ended: the connection rests.
-    pub(super) fn rest(&self, link: H1<B>, now: Instant) {
+    pub(super) fn rest(&self, link: Box<H1<B>>, now: Instant) {
         let mut resting = self.idle.borrow_mut();
         if MAX_IDLE <= resting.len() {
             resting.pop_front();

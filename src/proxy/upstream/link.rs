@@ -86,7 +86,7 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    pub(super) async fn start(stream: Stream, now: Instant) -> Result<Self, ConnectError> {
+    pub(super) async fn start(stream: Stream, now: Instant) -> Result<Box<Self>, ConnectError> {
         let line = Line::new(stream);
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(H1_BUFFER)
@@ -99,12 +99,12 @@ where
                 tracing::trace!(%error, "Upstream connection ended.");
             }
         });
-        Ok(Self {
+        Ok(Box::new(Self {
             sender,
             line,
             timer: Box::pin(sleep_until(now)),
             born: now,
-        })
+        }))
     }
 }
 
@@ -239,12 +239,13 @@ where
     ) -> Result<Response<Incoming>, Failure<B>> {
         let upload = request.body().upload();
         match &mut self.link {
-            Some(Ready::H1(H1 {
-                sender,
-                line,
-                timer,
-                ..
-            })) => {
+            Some(Ready::H1(link)) => {
+                let H1 {
+                    sender,
+                    line,
+                    timer,
+                    ..
+                } = &mut **link;
                 line.begin();
                 timer.as_mut().reset(now + limit);
                 let answer = await_head(
