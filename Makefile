@@ -59,15 +59,21 @@ bench:
 	benches/process.py target/release/authferry
 	$(CARGO) bench --bench token
 
-# Beside nginx and a bare hyper proxy, interleaved: `make bench-peers OUT=FILE.json`.
+# Beside every peer, interleaved: `make bench-peers OUT=FILE.json [SCENARIOS=hot,session] [TARGETS=authferry,nginx] [ROUNDS=9]`.
 bench-peers:
 	$(CARGO) build --release
-	benches/peers/run $(if $(OUT),--out $(OUT))
+	benches/peers/run $(if $(OUT),--out $(OUT)) $(if $(SCENARIOS),--scenarios $(SCENARIOS)) $(if $(TARGETS),--targets $(TARGETS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-# Instructions per request, held to benches/instructions.json.
+# Instructions per request, held to benches/instructions.json; `make bench-instructions RECORD='what moved them'` adds an entry.
 bench-instructions:
 	$(CARGO) build --release
-	benches/instructions.py target/release/authferry
+	benches/instructions.py target/release/authferry $(if $(RECORD),--record '$(RECORD)')
+
+# How they grow with the configuration; writes the table of benches/README.md.
+.PHONY: bench-growth
+bench-growth:
+	$(CARGO) build --release
+	benches/growth.py target/release/authferry
 
 demo:
 	$(CARGO) run --release -- demo
