@@ -18,6 +18,7 @@ pub mod cli;
 mod config;
 mod control;
 mod demo;
+mod exchange;
 mod ledger;
 mod links;
 #[cfg(any(test, fuzzing))]

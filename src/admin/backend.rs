@@ -33,6 +33,16 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
     /// The end of the ledger, to be kept elsewhere.
     fn log_head(&self) -> LogHead;
 
+    /// The keys that sign what we mint.
+    fn keys(&self) -> Vec<KeyView>;
+
+    /// Makes the next key.
+    ///
+    /// # Errors
+    ///
+    /// Says why there is none.
+    async fn rotate_keys(&self) -> Result<Vec<KeyView>, String>;
+
     /// Whether requests should be sent here.
     fn readiness(&self) -> Readiness;
 
@@ -188,6 +198,21 @@ pub(crate) struct LogHead {
     pub(crate) owed: usize,
     /// Where the records are.
     pub(crate) file: String,
+}
+
+/// A signing key, without the key.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct KeyView {
+    /// Its name in key sets.
+    pub(crate) kid: String,
+    /// What it signs with.
+    pub(crate) algorithm: String,
+    /// `next`, `signing` or `leaving`.
+    pub(crate) state: String,
+    /// From when it signs, in seconds since 1970.
+    pub(crate) from: u64,
+    /// When it leaves the published set, in seconds since 1970.
+    pub(crate) until: Option<u64>,
 }
 
 /// What became of a reload.

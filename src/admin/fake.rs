@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::admin::backend::AdminBackend;
 use crate::admin::backend::ConfigView;
 use crate::admin::backend::Explanation;
+use crate::admin::backend::KeyView;
 use crate::admin::backend::LiftAnswer;
 use crate::admin::backend::LiftRequest;
 use crate::admin::backend::LogHead;
@@ -68,6 +69,20 @@ impl AdminBackend for FakeBackend {
 
     fn rollouts(&self) -> Vec<RolloutView> {
         Vec::new()
+    }
+
+    fn keys(&self) -> Vec<KeyView> {
+        vec![KeyView {
+            kid: "k1".into(),
+            algorithm: "ES256".into(),
+            state: "signing".into(),
+            from: 1_000,
+            until: None,
+        }]
+    }
+
+    async fn rotate_keys(&self) -> Result<Vec<KeyView>, String> {
+        Err("the keys are files of the configuration".into())
     }
 
     async fn explain(&self, question: ExplainRequest) -> Result<Explanation, String> {

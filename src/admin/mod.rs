@@ -19,6 +19,7 @@ pub(crate) use backend::CONFIRM_ABOVE;
 pub(crate) use backend::ConfigView;
 pub(crate) use backend::Explanation;
 pub(crate) use backend::HeaderView;
+pub(crate) use backend::KeyView;
 pub(crate) use backend::LiftAnswer;
 pub(crate) use backend::LiftRequest;
 pub(crate) use backend::LogHead;

@@ -69,6 +69,8 @@ enum Route {
     KillMove,
     Rollouts,
     Explain,
+    Keys,
+    KeysRotate,
     LogHead,
     Revocations,
     Revoke,
@@ -90,6 +92,7 @@ fn route(scope: Scope, method: &Method, path: &str) -> Result<Route, Failure> {
         "/admin/v1/revocations" => (Some(Route::Revocations), Some(Route::Revoke)),
         "/admin/v1/revocations/lift" => (None, Some(Route::Lift)),
         "/admin/v1/explain" => (None, Some(Route::Explain)),
+        "/admin/v1/keys" => (Some(Route::Keys), Some(Route::KeysRotate)),
         _ => return Err(Failure::NoPath),
     };
     let found = match *method {
@@ -176,6 +179,12 @@ where
             let wanted: KillRequest = read(request).await?;
             move_switch(context, wanted, actor).await
         }
+        Route::Keys => Ok(ok(&context.backend.keys())),
+        Route::KeysRotate => {
+            info!(actor, "A new signing key was asked for.");
+            let keys = context.backend.rotate_keys().await;
+            Ok(ok(&keys.map_err(Failure::BadRequest)?))
+        }
         Route::Explain => {
             let question = read(request).await?;
             let explanation = context.backend.explain(question).await;
@@ -218,6 +227,8 @@ fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
         | Route::KillShow
         | Route::KillMove
         | Route::Rollouts
+        | Route::Keys
+        | Route::KeysRotate
         | Route::LogHead
         | Route::Explain
         | Route::Revocations

@@ -9,6 +9,7 @@ use crate::admin::AdminBackend;
 use crate::admin::ConfigView;
 use crate::admin::ExplainRequest;
 use crate::admin::Explanation;
+use crate::admin::KeyView;
 use crate::admin::LiftAnswer;
 use crate::admin::LiftRequest;
 use crate::admin::LogHead;
@@ -26,6 +27,7 @@ use crate::app::process::Process;
 use crate::app::reload::Reloader;
 use crate::app::revoke;
 use crate::config::settings::Settings;
+use crate::exchange::RingKeyView;
 
 /// The program, as an operator sees it.
 #[derive(Debug)]
@@ -102,6 +104,20 @@ impl AdminBackend for Backend {
         }
     }
 
+    fn keys(&self) -> Vec<KeyView> {
+        let keys = self.process.ring.list(self.process.clock.now());
+        keys.into_iter().map(key).collect()
+    }
+
+    async fn rotate_keys(&self) -> Result<Vec<KeyView>, String> {
+        let process = Arc::clone(&self.process);
+        // Files are written.
+        let made = tokio::task::spawn_blocking(move || process.ring.rotate(process.clock.now()));
+        let keys = made.await.map_err(|error| error.to_string())?;
+        let keys = keys.map_err(|error| error.to_string())?;
+        Ok(keys.into_iter().map(key).collect())
+    }
+
     fn readiness(&self) -> Readiness {
         let (started, draining) = self.process.phase();
         let one = |provider: &Arc<dyn crate::providers::Provider>| {
@@ -137,6 +153,16 @@ impl AdminBackend for Backend {
 
     async fn lift(&self, wanted: LiftRequest, actor: &str) -> Result<LiftAnswer, RevokeFailure> {
         revoke::lift(&self.process.revocations, &wanted, actor).await
+    }
+}
+
+fn key(key: RingKeyView) -> KeyView {
+    KeyView {
+        kid: key.kid,
+        algorithm: key.algorithm,
+        state: key.state.to_owned(),
+        from: key.from,
+        until: key.until,
     }
 }
 

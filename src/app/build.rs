@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::app::process::Process;
+use crate::auth::AppExchanges;
 use crate::auth::AppPolicy;
 use crate::auth::Deps;
 use crate::auth::Gate;
@@ -14,6 +15,8 @@ use crate::auth::PolicyParts;
 use crate::auth::Possession;
 use crate::auth::Reports;
 use crate::config::settings::Settings;
+use crate::exchange;
+use crate::exchange::Exchanges;
 use crate::identity::ProviderId;
 use crate::providers;
 use crate::providers::Providers;
@@ -52,6 +55,16 @@ pub(super) fn snapshot(
     let built = providers::build(&settings.providers, before.0, &deps)
         .map_err(|problems| problems.to_string())?;
     let providers = Arc::new(built);
+    let exchanges = Exchanges::build(
+        &settings.exchanges,
+        &providers,
+        &exchange::Deps {
+            clock: Arc::clone(&process.clock),
+            entropy: Arc::clone(&process.entropy),
+            background: process.background.clone(),
+            ring: Arc::clone(&process.ring),
+        },
+    )?;
     let gate = Deps {
         providers: Arc::clone(&providers),
         cohorts: Arc::new(settings.cohorts.clone()),
@@ -91,9 +104,11 @@ pub(super) fn snapshot(
             .chain(fixed)
             .chain(app.assertion.iter().map(|a| &a.header))
     });
+    let emitted = emitted.chain(settings.exchanges.iter().map(|exchange| &exchange.header));
     let shared = Shared {
         settings,
         providers: &providers,
+        exchanges: &exchanges,
         protected: Arc::new(Protected::new(emitted)),
         own_cookies: Arc::new(CookieNames::new([], OWN_COOKIES)),
         before: before
@@ -129,6 +144,7 @@ const OWN_COOKIES: [&str; 3] = ["__Host-authferry", "__Secure-authferry", "authf
 struct Shared<'a> {
     settings: &'a Settings,
     providers: &'a Providers,
+    exchanges: &'a Exchanges,
     protected: Arc<Protected>,
     own_cookies: Arc<CookieNames>,
     before: Vec<Arc<Target>>,
@@ -156,6 +172,7 @@ impl Shared<'_> {
                 .cloned()
                 .collect(),
             forms: forms(settings),
+            exchanges: self.exchanges(app)?,
         });
         let owns = settings.providers.iter().map(|provider| &provider.owns);
         let cookies = owns
@@ -184,6 +201,22 @@ impl Shared<'_> {
             settings: app.clone(),
             policy,
             head,
+        })
+    }
+
+    fn exchanges(&self, app: &App) -> Result<AppExchanges, String> {
+        let named = |name: &str| {
+            let found = self.exchanges.named(name).map(Arc::clone);
+            found.ok_or_else(|| format!("apps.{}: there is no exchange `{name}`", app.id))
+        };
+        let of_route = |route: &Route| route.exchange.as_deref().map(named).transpose();
+        Ok(AppExchanges {
+            routes: app.routes.iter().map(of_route).collect::<Result<_, _>>()?,
+            other_arm: app
+                .other_arm_exchanges
+                .iter()
+                .map(|name| named(name))
+                .collect::<Result<_, _>>()?,
         })
     }
 

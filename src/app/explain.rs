@@ -98,6 +98,9 @@ pub(super) async fn explain(
     };
     answer.route = Some(route(app, &path, &method));
     answer.headers = headers(app, &identity, &name);
+    answer
+        .steps
+        .extend(exchange(settings, app, &path, &method, &identity.provider));
     match plan {
         Some(plan) => assigned(process, settings, plan, &facts, &mut answer),
         None => {
@@ -202,6 +205,10 @@ fn assigned(
         assignment.arm.as_str(),
         assignment.rule
     ));
+    answer.steps.push(format!(
+        "API credentials of the other provider: {}",
+        plan.stage.other_arm.as_str()
+    ));
     for provider in [&plan.from, &plan.to] {
         for class in CredentialClass::ALL {
             let acceptance =
@@ -217,6 +224,47 @@ fn assigned(
                 acceptance: acceptance.to_owned(),
             });
         }
+    }
+}
+
+/// What the upstream of the route gets in place of a credential of `vouches`.
+fn exchange(
+    settings: &Settings,
+    app: &App,
+    path: &str,
+    method: &Method,
+    vouches: &ProviderId,
+) -> Option<String> {
+    let RouteOf::One(route) = route_of(app, method, path) else {
+        return None;
+    };
+    let route = app.routes.get(route)?;
+    let name = route.exchange.as_deref()?;
+    let exchange = settings
+        .exchanges
+        .iter()
+        .find(|exchange| *exchange.name == *name)?;
+    Some(
+        if exchange.own_pass && exchange.yields.as_ref() == Some(vouches) {
+            format!("exchange {name}: a token of {vouches} passes as it was presented")
+        } else {
+            format!(
+                "exchange {name}: {} instead of the credential",
+                instead(exchange)
+            )
+        },
+    )
+}
+
+/// What an exchange gives.
+fn instead(exchange: &crate::exchange::settings::Settings) -> String {
+    use crate::exchange::settings::Way;
+    match &exchange.way {
+        Way::TokenExchange(remote) => format!("a token that {} exchanges it for", remote.provider),
+        Way::Assertion(remote, _) => {
+            format!("a token of {} for an assertion of ours", remote.provider)
+        }
+        Way::Mint(mint) => format!("a token of ours ({})", mint.issuer),
     }
 }
 

@@ -26,6 +26,7 @@ use crate::control::KillSettings;
 use crate::control::KillSwitch;
 use crate::entropy::Entropy;
 use crate::entropy::SystemEntropy;
+use crate::exchange::KeyRing;
 use crate::ledger::Ledger;
 use crate::ledger::LedgerSettings;
 use crate::links::Links;
@@ -47,7 +48,6 @@ use crate::telemetry::Metrics;
 use crate::telemetry::Pseudonyms;
 use crate::telemetry::Traces;
 use crate::telemetry::metrics::MAX_SERIES_PER_FAMILY;
-use crate::token::SigningKey;
 
 /// The position of the kill switch at start, in the language of the kill file.
 const KILL_VARIABLE: &str = "AUTHFERRY_KILL";
@@ -60,6 +60,9 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// How often connections that were turned away reach the metrics.
 const COUNT: Duration = Duration::from_secs(1);
+
+/// How often the signing keys are looked after: their files, and whether the next one is due.
+const TURN: Duration = Duration::from_secs(5);
 
 /// How often expired rows are removed.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -86,6 +89,7 @@ pub(super) struct Process {
     pub(super) replays: Arc<Replays>,
     resolver: Arc<Resolver>,
     pub(super) assertions: Assertions,
+    pub(super) ring: Arc<KeyRing>,
     verdict_key: [u8; 32],
     traces: Option<Traces>,
     trace_permille: u32,
@@ -150,8 +154,10 @@ impl Process {
             &background,
         )
         .map_err(|error| StartError::Build(error.to_string()))?;
-        let signer = signer(&settings.state_dir.join("keys"))
-            .map_err(StartError::state("the key of assertions"))?;
+        let keys = settings.state_dir.join("keys");
+        let ring = KeyRing::open(&keys, settings.signing.clone(), clock.now())
+            .map_err(|error| StartError::Build(error.to_string()))?;
+        let ring = Arc::new(ring);
         let traces = match &settings.telemetry.otlp {
             Some(endpoint) => {
                 let started = Traces::start(endpoint, background.clone(), Arc::clone(&metrics));
@@ -183,7 +189,8 @@ impl Process {
             taken: Arc::default(),
             replays: Arc::new(Replays::new(Arc::clone(&store))),
             resolver: Resolver::system(background.clone()),
-            assertions: Assertions::new(Arc::new(signer), Arc::clone(&entropy)),
+            assertions: Assertions::new(Arc::clone(&ring), Arc::clone(&entropy)),
+            ring,
             traces,
             trace_permille: settings.telemetry.trace_permille,
             serving: AtomicBool::new(false),
@@ -199,6 +206,7 @@ impl Process {
         };
         process.keep_time();
         process.sweep();
+        process.turn_keys();
         Ok(process)
     }
 
@@ -285,6 +293,23 @@ impl Process {
         });
     }
 
+    /// Looks after the signing keys. Files are read: that is not for a thread that must not block.
+    fn turn_keys(&self) {
+        let (clock, ring) = (Arc::clone(&self.clock), Arc::clone(&self.ring));
+        self.background.spawn(async move {
+            let mut tick = tokio::time::interval(TURN);
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tick.tick().await;
+                let (clock, ring) = (Arc::clone(&clock), Arc::clone(&ring));
+                let turned = tokio::task::spawn_blocking(move || ring.tick(clock.now()));
+                if turned.await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
     fn sweep(&self) {
         let (clock, store) = (Arc::clone(&self.clock), Arc::clone(&self.store));
         let ledger = Arc::clone(&self.ledger);
@@ -336,24 +361,4 @@ fn directory(path: &Path) -> io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-}
-
-/// The key of assertions: made once, kept in the state directory.
-fn signer(keys: &Path) -> io::Result<SigningKey> {
-    let path = keys.join("assertion.pem");
-    match fs::read(&path) {
-        Ok(pem) => SigningKey::from_pem(&pem)
-            .map_err(|error| io::Error::other(format!("{}: {error}", path.display()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = SigningKey::generate().map_err(io::Error::other)?;
-            directory(keys)?;
-            let mut options = fs::OpenOptions::new();
-            std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
-            let mut file = options.open(&path)?;
-            io::Write::write_all(&mut file, key.to_pem().as_bytes())?;
-            file.sync_all()?;
-            Ok(key)
-        }
-        Err(error) => Err(error),
-    }
 }

@@ -202,6 +202,8 @@ impl Reloader {
                 for key in &waiting {
                     warn!(key, "This key takes effect at the next start only.");
                 }
+                let now = self.process.clock.now();
+                self.process.ring.configure(settings.signing.clone(), now);
                 if let Err(error) = self.process.sessions.reload(&settings.sessions) {
                     return self.refuse(&mut state, error.to_string());
                 }

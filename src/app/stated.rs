@@ -74,6 +74,7 @@ pub(super) fn stated(
         client_id: None,
         acr: None,
         scopes: Box::default(),
+        delegation: crate::identity::Delegation::default(),
     };
     let name = match &settings.canonical {
         // The name is given; what it is made of is read back where that can be done in one way only.

@@ -12,17 +12,16 @@ use serde_json::Value;
 use crate::auth::gate::Admitted;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
+use crate::exchange::KeyRing;
 use crate::token::MintError;
-use crate::token::SigningKey;
-use crate::token::public_jwks;
 
 /// Attributes that an assertion repeats, under the same names.
 const REPEATED: &[&str] = &["subject", "name", "email", "email_verified", "groups"];
 
-/// Mints assertions under one key (ES256), which is published under `/.authferry/jwks.json`.
+/// Mints assertions under the keys of the ring, which are published under `/.authferry/jwks.json`.
 #[derive(Clone, Debug)]
 pub(crate) struct Assertions {
-    key: Arc<SigningKey>,
+    ring: Arc<KeyRing>,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -38,14 +37,14 @@ pub(crate) struct Terms<'a> {
 }
 
 impl Assertions {
-    /// Assertions under `key`.
-    pub(crate) const fn new(key: Arc<SigningKey>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { key, entropy }
+    /// Assertions under the keys of `ring`.
+    pub(crate) const fn new(ring: Arc<KeyRing>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { ring, entropy }
     }
 
-    /// The public key (RFC 7517 §5).
+    /// The public keys (RFC 7517 §5).
     pub(crate) fn jwks(&self) -> Value {
-        public_jwks(&[&self.key])
+        self.ring.jwks()
     }
 
     /// A token about an admitted person, and when it ends.
@@ -83,7 +82,7 @@ impl Assertions {
                 say(name, value.clone());
             }
         }
-        let token = self.key.sign("JWT", &claims)?;
+        let token = self.ring.sign("JWT", &claims, now)?;
         let mut value =
             HeaderValue::try_from(token).map_err(|error| MintError(error.to_string()))?;
         value.set_sensitive(true);

@@ -216,7 +216,8 @@ const fn helps_to_sign_in(refusal: Refusal) -> bool {
         | Refusal::IdentityHeaderTooLarge
         | Refusal::NoLink
         | Refusal::LinkConflict
-        | Refusal::Ambiguous => false,
+        | Refusal::Ambiguous
+        | Refusal::ExchangeRefused => false,
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 
 use crate::auth::canonical::Joiner;
 use crate::auth::gate::Deps;
+use crate::auth::policy::AppExchanges;
 use crate::auth::policy::AppPolicy;
 use crate::auth::policy::PolicyParts;
 use crate::auth::possession::Channel;
@@ -124,6 +125,7 @@ pub(super) fn identity(provider: &str, subject: &str) -> Identity {
         client_id: None,
         acr: None,
         scopes: Box::default(),
+        delegation: crate::identity::Delegation::default(),
     }
 }
 
@@ -343,6 +345,7 @@ pub(super) struct World {
     pub(super) cohorts: Cohorts,
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) forms: HashMap<ProviderId, String>,
+    pub(super) exchanges: AppExchanges,
     pub(super) store: Arc<dyn Store>,
     pub(super) canonical: Option<crate::auth::settings::Canonical>,
     pub(super) metrics: Arc<Metrics>,
@@ -378,6 +381,7 @@ impl World {
             cohorts: Cohorts::default(),
             fallbacks: Vec::new(),
             forms: HashMap::new(),
+            exchanges: AppExchanges::default(),
             revocations: Revocations::for_test(&store, &sessions, clock, &metrics),
             sessions,
             possession: PossessionSettings::for_test(),
@@ -411,6 +415,7 @@ impl World {
             session_cookie: COOKIE,
             fallbacks: self.fallbacks.clone(),
             forms: self.forms.clone(),
+            exchanges: self.exchanges.clone(),
         })
     }
 

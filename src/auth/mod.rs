@@ -41,6 +41,7 @@ pub(crate) use login::LoginSettings;
 pub(crate) use login::Logins;
 pub(crate) use login::Request;
 pub(crate) use login::TurnedAway;
+pub(crate) use policy::AppExchanges;
 pub(crate) use policy::AppPolicy;
 pub(crate) use policy::PolicyParts;
 pub(crate) use possession::Channel;

@@ -9,6 +9,7 @@ use crate::auth::error::Challenge;
 use crate::auth::gate::Reach;
 use crate::auth::owners::Owners;
 use crate::clock::UnixTime;
+use crate::exchange::Exchange;
 use crate::identity::ProviderId;
 use crate::providers::Provider;
 use crate::providers::Providers;
@@ -31,6 +32,7 @@ pub(crate) struct AppPolicy {
     pub(super) forms: HashMap<ProviderId, String>,
     pub(super) owners: Owners,
     pub(super) reach: Reach,
+    exchanges: AppExchanges,
 }
 
 /// What an [`AppPolicy`] is made of.
@@ -52,6 +54,17 @@ pub(crate) struct PolicyParts<'a> {
     pub(crate) fallbacks: Vec<Fallback>,
     /// Sign-in forms at the upstream (`session_probe.login_path`), by provider.
     pub(crate) forms: HashMap<ProviderId, String>,
+    /// What its upstreams expect.
+    pub(crate) exchanges: AppExchanges,
+}
+
+/// Which tokens the upstreams of an application expect.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AppExchanges {
+    /// By route: the exchange of every credential.
+    pub(crate) routes: Vec<Option<Arc<Exchange>>>,
+    /// For `other_arm: exchange`: one for each provider whose token may be wanted.
+    pub(crate) other_arm: Vec<Arc<Exchange>>,
 }
 
 impl AppPolicy {
@@ -66,6 +79,7 @@ impl AppPolicy {
             session_cookie,
             fallbacks,
             forms,
+            exchanges,
         } = parts;
         let names: Vec<&ProviderId> = match &plan {
             Some(plan) => vec![&plan.from, &plan.to],
@@ -84,7 +98,35 @@ impl AppPolicy {
             forms,
             owners,
             reach,
+            exchanges,
         }
+    }
+
+    /// What every credential of a route is exchanged by.
+    pub(super) fn exchange(&self, route: usize) -> Option<&Arc<Exchange>> {
+        self.exchanges.routes.get(route)?.as_ref()
+    }
+
+    /// What gives a token of `provider` for a credential of another.
+    pub(super) fn exchange_to(&self, provider: &ProviderId) -> Option<&Arc<Exchange>> {
+        self.exchanges
+            .other_arm
+            .iter()
+            .find(|exchange| exchange.yields() == Some(provider))
+    }
+
+    /// What of a route decides which token an upstream gets: a part of the key of kept verdicts.
+    pub(crate) fn exchange_place(&self, route: usize) -> u64 {
+        let Some(exchange) = self.exchange(route) else {
+            return 0;
+        };
+        let same = |other: &Option<Arc<Exchange>>| {
+            other
+                .as_ref()
+                .is_some_and(|other| Arc::ptr_eq(other, exchange))
+        };
+        let first = self.exchanges.routes.iter().position(same);
+        first.map_or(0, |first| first as u64 + 1)
     }
 
     /// The application.

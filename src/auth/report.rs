@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::UnixTime;
+use crate::exchange::Exchange;
 use crate::identity::CanonicalSubject;
 use crate::identity::CredentialClass;
 use crate::identity::Outage;
@@ -21,6 +22,7 @@ use crate::rollout::Plan;
 use crate::telemetry::Decision;
 use crate::telemetry::DecisionLog;
 use crate::telemetry::DecisionRecord;
+use crate::telemetry::ExchangeOutcome;
 use crate::telemetry::Metrics;
 use crate::telemetry::Pseudonyms;
 use crate::telemetry::metrics::Attempt;
@@ -81,6 +83,26 @@ impl Reports {
                 assignment,
                 action,
                 credential,
+            },
+        );
+    }
+
+    /// A credential was exchanged for what an upstream expects, or was not.
+    pub(super) fn exchanged(
+        &self,
+        about: About<'_>,
+        exchange: &Exchange,
+        outcome: ExchangeOutcome,
+    ) {
+        let grant = exchange.grant().as_str();
+        self.metrics.exchanged(exchange.name(), grant, outcome);
+        self.write(
+            about,
+            Decision::Exchanged {
+                exchange: exchange.name(),
+                grant,
+                outcome,
+                provider: exchange.yields(),
             },
         );
     }

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod ctl;
 pub(crate) mod explain;
+mod keys;
 pub(crate) mod log;
 mod revoke;
 mod run;
@@ -48,6 +49,8 @@ enum Command {
     Revoke(revoke::Args),
     /// What would happen to somebody at an application, and why.
     Explain(explain::Args),
+    /// The keys that sign what a running instance mints.
+    Keys(keys::Args),
     /// The ledger: whether it verifies, and what it says.
     Log(log::Args),
 }
@@ -79,6 +82,9 @@ pub fn main() -> ExitCode {
         }),
         Command::Explain(args) => with_runtime("warn", |runtime| {
             runtime.block_on(explain::run(args, &mut out))
+        }),
+        Command::Keys(args) => with_runtime("warn", |runtime| {
+            runtime.block_on(keys::run(args, &mut out))
         }),
     };
     // Whoever read our output may be gone, which is no failure of ours.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::admin;
 pub(crate) use crate::auth::settings::Canonical;
 use crate::auth::settings::Possession;
+use crate::exchange;
 use crate::providers;
 use crate::proxy;
 use crate::rollout;
@@ -39,6 +40,10 @@ pub(crate) struct Settings {
     pub(crate) cohorts: rollout::Cohorts,
     /// Applications, with their hosts and routes.
     pub(crate) apps: Vec<proxy::settings::App>,
+    /// Ways to turn a credential into the token that an upstream expects.
+    pub(crate) exchanges: Vec<exchange::settings::Settings>,
+    /// The keys that sign what we mint.
+    pub(crate) signing: exchange::settings::Ring,
     /// Rollouts in their present stage.
     pub(crate) rollouts: Vec<rollout::Plan>,
     /// Fallbacks.

@@ -215,6 +215,7 @@ mod tests {
             client_id: None,
             acr: None,
             scopes: Box::default(),
+            delegation: crate::identity::Delegation::default(),
         }
     }
 

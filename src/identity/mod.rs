@@ -7,6 +7,7 @@ mod canonical;
 mod claims;
 mod confirmation;
 mod credential;
+mod delegation;
 mod grounds;
 mod reason;
 mod render;
@@ -28,6 +29,9 @@ pub use confirmation::Confirmation;
 pub use confirmation::Thumbprint;
 pub use credential::Credential;
 pub use credential::CredentialClass;
+pub use delegation::Actor;
+pub use delegation::Delegation;
+pub use delegation::NotDelegated;
 pub use grounds::Grounds;
 pub use grounds::TokenId;
 pub use reason::Outage;
@@ -62,4 +66,6 @@ pub struct Identity {
     pub acr: Option<Box<str>>,
     /// Scopes of the credential (RFC 6749 §3.3), empty where the credential has none.
     pub scopes: Box<[Box<str>]>,
+    /// Who acts for the subject, and who may (RFC 8693 §4.1, §4.4).
+    pub delegation: Delegation,
 }

@@ -66,6 +66,10 @@ pub enum Refusal {
     /// No provider owns this kind of credential.
     #[error("unsupported")]
     Unsupported,
+    /// The target of an exchange does not give a token for this person, or the exchange would hand on more than was
+    /// presented.
+    #[error("exchange_refused")]
+    ExchangeRefused,
 }
 
 /// No judgement was reached.
@@ -102,7 +106,7 @@ pub enum Outage {
 
 impl Refusal {
     /// Every refusal, in the order of declaration.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BadCredentials,
         Self::Expired,
         Self::BadSignature,
@@ -123,6 +127,7 @@ impl Refusal {
         Self::Quarantined,
         Self::Ambiguous,
         Self::Unsupported,
+        Self::ExchangeRefused,
     ];
 
     /// The label value.
@@ -148,6 +153,7 @@ impl Refusal {
             Self::Quarantined => "quarantined",
             Self::Ambiguous => "ambiguous",
             Self::Unsupported => "unsupported",
+            Self::ExchangeRefused => "exchange_refused",
         }
     }
 }

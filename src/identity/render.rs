@@ -140,19 +140,44 @@ impl Template {
     /// As [`Template::render`]; `out` is unchanged then.
     pub fn render_into(&self, scope: &dyn Scope, out: &mut Vec<u8>) -> Result<bool, RenderError> {
         let start = out.len();
-        let written = self.write(scope, out).and_then(|present| {
-            if Self::MAX_VALUE_BYTES < out.len() - start {
-                return Err(RenderError::TooLong);
-            }
-            Ok(present)
-        });
+        let written = self
+            .write(scope, Encoding::Percent, out)
+            .and_then(|present| {
+                if Self::MAX_VALUE_BYTES < out.len() - start {
+                    return Err(RenderError::TooLong);
+                }
+                Ok(present)
+            });
         if written != Ok(true) {
             out.truncate(start);
         }
         written
     }
 
-    fn write(&self, scope: &dyn Scope, out: &mut Vec<u8>) -> Result<bool, RenderError> {
+    /// The value as a text, for a claim: letters outside of ASCII stay as they are. `None` means: leave it out.
+    ///
+    /// # Errors
+    ///
+    /// As [`Template::render`].
+    pub fn render_text(&self, scope: &dyn Scope) -> Result<Option<String>, RenderError> {
+        let mut out = Vec::with_capacity(64);
+        if !self.write(scope, Encoding::Utf8, &mut out)? {
+            return Ok(None);
+        }
+        if Self::MAX_VALUE_BYTES < out.len() {
+            return Err(RenderError::TooLong);
+        }
+        String::from_utf8(out)
+            .map(Some)
+            .or(Err(RenderError::WrongType))
+    }
+
+    fn write(
+        &self,
+        scope: &dyn Scope,
+        usual: Encoding,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, RenderError> {
         for segment in &self.segments {
             match segment {
                 Segment::Literal(text) => out.extend_from_slice(text.as_bytes()),
@@ -164,7 +189,7 @@ impl Template {
                         (None, Absent::Omit) => return Ok(false),
                         (None, Absent::Required) => return Err(RenderError::Missing),
                     };
-                    encode(text, field.encoding.unwrap_or(Encoding::Percent), out)?;
+                    encode(text, field.encoding.unwrap_or(usual), out)?;
                 }
             }
         }
@@ -376,6 +401,7 @@ mod tests {
             client_id: Some("crm-web".into()),
             acr: Some("mfa".into()),
             scopes: ["openid".into(), "email".into()].into(),
+            delegation: crate::identity::Delegation::default(),
         }
     }
 

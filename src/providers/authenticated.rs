@@ -16,6 +16,7 @@ use crate::identity::Identity;
 pub(crate) struct Authenticated {
     identity: Arc<Identity>,
     expires: UnixTime,
+    ends: UnixTime,
     leeway: Duration,
     grounds: Grounds,
     confirmation: Option<Confirmation>,
@@ -26,10 +27,17 @@ impl Authenticated {
         Self {
             identity: Arc::new(identity),
             expires,
+            ends: expires,
             leeway: Duration::ZERO,
             grounds: Grounds::default(),
             confirmation: None,
         }
+    }
+
+    /// A proof that is kept for a shorter time than the credential is good for.
+    pub(in crate::providers) const fn of_credential_until(mut self, ends: UnixTime) -> Self {
+        self.ends = ends;
+        self
     }
 
     /// A proof from a token that was judged with this much tolerance for the difference of clocks.
@@ -92,6 +100,12 @@ impl Authenticated {
     /// What the holder of the credential must prove besides: the proof is worth nothing before that.
     pub(crate) const fn confirmation(&self) -> Option<&Confirmation> {
         self.confirmation.as_ref()
+    }
+
+    /// When the credential itself ends: nothing that is made of it may live longer. [`UnixTime::NEVER`] where its owner
+    /// does not say.
+    pub(crate) const fn life_ends(&self) -> UnixTime {
+        self.ends
     }
 
     /// Until when the proof may be kept: the credential's own end, or the longest time its owner allows.

@@ -83,6 +83,21 @@ impl SignedTokens {
         self.vouch(&verified)
     }
 
+    /// Judges a token that was issued to us for `audiences`: everything but for whom it is must be as of a presented one.
+    pub(super) async fn judge_issued(
+        &self,
+        token: &str,
+        audiences: &[Box<str>],
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
+        let policy = Policy {
+            audience: Audience(audiences.to_vec()),
+            ..self.policy.clone()
+        };
+        let verified = self.verify(token, &policy, now).await?;
+        self.vouch(&verified)
+    }
+
     /// Judges an ID token of a login; answers the claims too.
     pub(super) async fn judge_id_token(
         &self,

@@ -240,6 +240,8 @@ fn oidc_provider(
         tokens,
         discovery,
         login,
+        client: oidc.client.clone(),
+        deps: deps.clone(),
         http,
         _watch: watch,
         clock: Arc::clone(&deps.clock),

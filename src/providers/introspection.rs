@@ -207,15 +207,16 @@ impl Asker {
         self.check(&claims, now)?;
         let expires = moment(&claims, "exp")?.unwrap_or(UnixTime::NEVER);
         let subject = self.subject(&claims)?;
-        let expires = expires.min(now + self.settings.cache);
+        let kept = expires.min(now + self.settings.cache);
         let grounds = Grounds {
             began: moment(&claims, "iat").ok().flatten(),
             token: Some(token_id(token, &claims)),
             sid: claims.text("sid").map(Box::from),
             kid: None,
         };
-        let vouched = self.voucher.vouch(&subject, &claims, expires)?;
-        Ok(vouched.with_leeway(LEEWAY).on(grounds))
+        let vouched = self.voucher.vouch(&subject, &claims, kept)?;
+        let vouched = vouched.with_leeway(LEEWAY).of_credential_until(expires);
+        Ok(vouched.on(grounds))
     }
 
     /// What an active token must be besides.

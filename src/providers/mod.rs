@@ -37,6 +37,10 @@ mod watched;
 pub(crate) use authenticated::Authenticated;
 pub(crate) use build::Deps;
 pub(crate) use build::build;
+pub(crate) use oauth::Grant;
+pub(crate) use oauth::Issued;
+pub(crate) use oauth::TokenClient;
+pub(crate) use oauth::Wanted;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -163,6 +167,19 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
 
     /// Browser login, where this kind has it.
     fn login(&self) -> Option<&dyn Login> {
+        None
+    }
+
+    /// The token endpoint of this kind, where it has one, with a registration of ours there: `None` is the one of its
+    /// logins.
+    ///
+    /// # Errors
+    ///
+    /// When the registration cannot be used, or there is none.
+    fn token_client(
+        &self,
+        _registration: Option<&settings::OAuthClient>,
+    ) -> Option<Result<TokenClient, String>> {
         None
     }
 

@@ -9,6 +9,7 @@ use crate::clock::UnixTime;
 use crate::identity::Credential;
 use crate::identity::ProviderId;
 use crate::providers::Authenticated;
+use crate::providers::Deps;
 use crate::providers::Epoch;
 use crate::providers::Health;
 use crate::providers::Login;
@@ -18,8 +19,11 @@ use crate::providers::ProviderError;
 use crate::providers::bearer::SignedTokens;
 use crate::providers::client::Client;
 use crate::providers::health::Watch;
+use crate::providers::oauth::ClientAuthenticator;
 use crate::providers::oauth::Discovery;
 use crate::providers::oauth::OidcLogin;
+use crate::providers::oauth::TokenClient;
+use crate::providers::settings::OAuthClient;
 
 /// An OpenID provider.
 #[derive(Debug)]
@@ -36,6 +40,10 @@ pub(super) struct OidcProvider {
     pub(super) discovery: Arc<Discovery>,
     /// Browser login, where we are registered there.
     pub(super) login: Option<OidcLogin>,
+    /// Our registration there.
+    pub(super) client: Option<OAuthClient>,
+    /// What token clients need.
+    pub(super) deps: Deps,
     /// How it is asked.
     pub(super) http: Arc<Client>,
     /// Looks after it while the breaker is open.
@@ -76,6 +84,24 @@ impl Provider for OidcProvider {
 
     fn login(&self) -> Option<&dyn Login> {
         self.login.as_ref().map(|login| login as &dyn Login)
+    }
+
+    fn token_client(
+        &self,
+        registration: Option<&OAuthClient>,
+    ) -> Option<Result<TokenClient, String>> {
+        let registration = registration.or(self.client.as_ref());
+        let client = match registration {
+            Some(registration) => ClientAuthenticator::new(registration),
+            None => Err(format!("provider `{}` has no `client`", self.id)),
+        };
+        Some(client.map(|client| TokenClient {
+            client,
+            discovery: Arc::clone(&self.discovery),
+            tokens: Arc::clone(&self.tokens),
+            http: Arc::clone(&self.http),
+            deps: self.deps.clone(),
+        }))
     }
 
     fn health(&self) -> Health {

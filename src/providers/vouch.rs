@@ -9,6 +9,7 @@ use crate::clock::UnixTime;
 use crate::identity::ClaimMap;
 use crate::identity::ClaimPath;
 use crate::identity::Confirmation;
+use crate::identity::Delegation;
 use crate::identity::Identity;
 use crate::identity::Issuer;
 use crate::identity::ProviderId;
@@ -76,6 +77,7 @@ impl Voucher {
                 .map(Box::from),
             acr: self.acr(claims),
             scopes: scopes(claims),
+            delegation: Delegation::read(claims),
         };
         Ok(Authenticated::new(identity, expires).bound(confirmation))
     }

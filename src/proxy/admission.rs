@@ -125,7 +125,8 @@ pub(super) async fn admission(
         KillPosition::Deny => return Err(turned(&AuthError::Closed, asked)),
         KillPosition::Off | KillPosition::Freeze | KillPosition::Legacy | KillPosition::Modern => {}
     }
-    let Some(route) = asked.entry.settings.routes.get(route) else {
+    let place = route;
+    let Some(route) = asked.entry.settings.routes.get(place) else {
         return Err(Turned::Fault(Fault::Internal));
     };
     if route.access == Access::Public {
@@ -161,7 +162,7 @@ pub(super) async fn admission(
             .await),
         };
     };
-    let judged = verdict(worker, asked, &presented).await;
+    let judged = verdict(worker, asked, place, &presented).await;
     if presented.scheme() == Scheme::Dpop || matches!(judged, Err(AuthError::Unproven { .. })) {
         record.nonce = asked.view.snapshot.gate.possession().nonce(asked.now);
     }
@@ -199,9 +200,11 @@ pub(super) async fn admission(
 async fn verdict(
     worker: &Worker,
     asked: &Asked<'_>,
+    route: usize,
     presented: &Presented<'_>,
 ) -> Result<Rc<Verdict>, AuthError> {
-    let digest = worker.verdicts.digest(asked.app, presented.key());
+    let exchange = asked.entry.policy.exchange_place(route);
+    let digest = worker.verdicts.digest(asked.app, exchange, presented.key());
     match kept(worker, asked, &digest) {
         Some(kept) => {
             if presented.scheme() == Scheme::Dpop || kept.admitted.confirmation().is_some() {
@@ -210,7 +213,7 @@ async fn verdict(
             count(asked, &kept, Duration::ZERO);
             Ok(kept)
         }
-        None => Box::pin(reach(worker, asked, presented, digest)).await,
+        None => Box::pin(reach(worker, asked, route, presented, digest)).await,
     }
 }
 
@@ -247,6 +250,7 @@ async fn proven(
 async fn reach(
     worker: &Worker,
     asked: &Asked<'_>,
+    route: usize,
     presented: &Presented<'_>,
     digest: Digest,
 ) -> Result<Rc<Verdict>, AuthError> {
@@ -258,7 +262,14 @@ async fn reach(
     let way = (&asked.facts(), &asked.channel(&authority));
     let admitted = snapshot
         .gate
-        .admit(&asked.entry.policy, presented, way, asked.kill, asked.now)
+        .admit(
+            &asked.entry.policy,
+            route,
+            presented,
+            way,
+            asked.kill,
+            asked.now,
+        )
         .await?;
     let limits = &snapshot.server.limits;
     let denied = |denial: HeaderDenial| AuthError::Forbidden {
@@ -289,6 +300,13 @@ async fn reach(
             .map_err(denied)?;
         // A kept assertion always has at least half of its life before it.
         until = until.min(asked.now + ends.since(asked.now) / 2);
+    }
+    if let Some(token) = admitted.token() {
+        let (header, value) = (token.header().clone(), token.value().clone());
+        headers = headers
+            .with_assertion(header, value, limits.identity_bytes)
+            .map_err(denied)?;
+        until = until.min(token.kept_until());
     }
     let verdict = Rc::new(Verdict {
         pseudonym: worker.pseudonyms.of(admitted.canonical()),

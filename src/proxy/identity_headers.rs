@@ -109,7 +109,7 @@ impl IdentityHeaders {
         Ok(headers)
     }
 
-    /// Adds the signed assertion, already minted.
+    /// Adds the signed assertion, or the token that the upstream expects, already made.
     ///
     /// # Errors
     ///

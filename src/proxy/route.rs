@@ -342,6 +342,7 @@ mod tests {
             on_unauthenticated: OnUnauthenticated::Auto,
             require: Require::default(),
             websocket: false,
+            exchange: None,
             upstream: None,
         };
         App {
@@ -352,6 +353,7 @@ mod tests {
             static_headers: Vec::new(),
             assertion: None,
             forward_credentials: false,
+            other_arm_exchanges: Vec::new(),
             routes: routes.iter().map(route).collect(),
         }
     }

@@ -125,6 +125,8 @@ pub(crate) struct App {
     pub(crate) assertion: Option<Assertion>,
     /// Whether the client's `Authorization` and credential cookies reach the upstream. Default no.
     pub(crate) forward_credentials: bool,
+    /// For `other_arm: exchange`: the exchanges, one for each provider whose token may be wanted.
+    pub(crate) other_arm_exchanges: Vec<Box<str>>,
     /// Routes; the first match wins; no match is 403.
     pub(crate) routes: Vec<Route>,
 }
@@ -188,6 +190,8 @@ pub(crate) struct Route {
     pub(crate) require: Require,
     /// Whether WebSocket upgrades pass. Default no.
     pub(crate) websocket: bool,
+    /// The exchange whose token its upstream expects.
+    pub(crate) exchange: Option<Box<str>>,
     /// Another upstream than the app's.
     pub(crate) upstream: Option<Upstream>,
 }

@@ -71,14 +71,16 @@ impl Verdicts {
         }
     }
 
-    /// The digest of a credential for an application.
-    pub(crate) fn digest(&self, app: usize, credential: VerdictKey<'_>) -> Digest {
+    /// The digest of a credential for an application, and for what its upstream gets instead of it.
+    pub(crate) fn digest(&self, app: usize, exchange: u64, credential: VerdictKey<'_>) -> Digest {
         let mut context = digest::Context::new(&digest::SHA256);
-        let mut head = [0_u8; 32 + 8 + 1 + 8 + 8];
+        let mut head = [0_u8; 32 + 8 + 8 + 1 + 8 + 8];
         let (key, rest) = head.split_at_mut(32);
         key.copy_from_slice(self.key.expose());
         let (place, rest) = rest.split_at_mut(8);
         place.copy_from_slice(&(app as u64).to_be_bytes());
+        let (instead, rest) = rest.split_at_mut(8);
+        instead.copy_from_slice(&exchange.to_be_bytes());
         let (class, rest) = rest.split_at_mut(1);
         class.fill(credential.class as u8);
         let (slot, material) = rest.split_at_mut(8);
@@ -164,12 +166,13 @@ mod tests {
     fn no_two_inputs_share_a_digest() {
         let verdicts = Verdicts::new(8, [7; 32]);
         let all = [
-            verdicts.digest(0, key(CredentialClass::Session, "ab", "c")),
-            verdicts.digest(0, key(CredentialClass::Session, "a", "bc")),
-            verdicts.digest(0, key(CredentialClass::Session, "", "abc")),
-            verdicts.digest(0, key(CredentialClass::Bearer, "", "abc")),
-            verdicts.digest(1, key(CredentialClass::Bearer, "", "abc")),
-            Verdicts::new(8, [8; 32]).digest(0, key(CredentialClass::Bearer, "", "abc")),
+            verdicts.digest(0, 0, key(CredentialClass::Session, "ab", "c")),
+            verdicts.digest(0, 0, key(CredentialClass::Session, "a", "bc")),
+            verdicts.digest(0, 0, key(CredentialClass::Session, "", "abc")),
+            verdicts.digest(0, 0, key(CredentialClass::Bearer, "", "abc")),
+            verdicts.digest(1, 0, key(CredentialClass::Bearer, "", "abc")),
+            verdicts.digest(0, 1, key(CredentialClass::Bearer, "", "abc")),
+            Verdicts::new(8, [8; 32]).digest(0, 0, key(CredentialClass::Bearer, "", "abc")),
         ];
         let distinct: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());

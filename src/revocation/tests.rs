@@ -190,6 +190,7 @@ fn alice() -> Identity {
         client_id: Some("spa".into()),
         acr: None,
         scopes: Box::default(),
+        delegation: crate::identity::Delegation::default(),
     }
 }
 

@@ -67,6 +67,7 @@ impl People {
                 client_id: None,
                 acr: None,
                 scopes: Box::default(),
+                delegation: crate::identity::Delegation::default(),
             },
         }
     }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::ClaimMap;
+use crate::identity::Delegation;
 use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::identity::Issuer;
@@ -202,6 +203,8 @@ impl Body {
                     .iter()
                     .map(|scope| scope.as_str().into())
                     .collect(),
+                // A session is of the person who signed in.
+                delegation: Delegation::default(),
             }),
             canonical,
             host: self.host.as_str().into(),

@@ -433,6 +433,7 @@ mod tests {
             client_id: None,
             acr: Some("mfa".into()),
             scopes: Box::default(),
+            delegation: crate::identity::Delegation::default(),
         };
         Authenticated::for_test(identity, at(60))
     }

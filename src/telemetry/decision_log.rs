@@ -75,6 +75,17 @@ pub(crate) enum Decision<'a> {
         /// Why.
         reason: Outage,
     },
+    /// A credential was exchanged for what an upstream expects, or was not.
+    Exchanged {
+        /// Which exchange.
+        exchange: &'a str,
+        /// By which grant.
+        grant: &'static str,
+        /// How it ended.
+        outcome: ExchangeOutcome,
+        /// Whose token was wanted; `None`: ours.
+        provider: Option<&'a ProviderId>,
+    },
     /// The kill switch moved.
     Kill {
         /// One rollout, or all.
@@ -112,6 +123,42 @@ pub(crate) enum Decision<'a> {
         /// What they said.
         reason: &'a str,
     },
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ExchangeOutcome {
+    /// A token was issued or minted.
+    Issued,
+    /// From memory.
+    Kept,
+    /// From memory, while a fresh one is fetched or its target is away.
+    Renewing,
+    /// There is none for this person.
+    Refused(Refusal),
+    /// Nobody could say.
+    Unavailable(Outage),
+}
+
+impl ExchangeOutcome {
+    /// The label value.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Issued => "issued",
+            Self::Kept => "kept",
+            Self::Renewing => "renewing",
+            Self::Refused(_) => "refused",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+
+    const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Issued | Self::Kept | Self::Renewing => None,
+            Self::Refused(refusal) => Some(refusal.as_str()),
+            Self::Unavailable(outage) => Some(outage.as_str()),
+        }
+    }
 }
 
 /// A decision and its circumstances. Absent values leave their field out.
@@ -168,6 +215,7 @@ const fn event(decision: &Decision<'_>) -> &'static str {
         Decision::Unavailable { .. } => "decision.unavailable",
         Decision::OtherArm { .. } => "decision.other_arm",
         Decision::Fallback { .. } => "decision.fallback",
+        Decision::Exchanged { .. } => "decision.exchanged",
         Decision::Kill { .. } => "decision.kill",
         Decision::Revoked { .. } => "decision.revoked",
         Decision::Lifted { .. } => "decision.revocation_lifted",
@@ -244,6 +292,18 @@ fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
                 .text(field!("from"), from.as_str())
                 .text(field!("to"), from.other().as_str())
                 .word(field!("reason"), reason.as_str());
+        }
+        Decision::Exchanged {
+            exchange,
+            grant,
+            outcome,
+            provider,
+        } => {
+            out.text(field!("exchange"), exchange)
+                .word(field!("grant"), grant)
+                .word(field!("outcome"), outcome.as_str())
+                .maybe(field!("reason"), outcome.reason())
+                .maybe(field!("provider"), provider.map(ProviderId::as_str));
         }
         Decision::Kill {
             scope,

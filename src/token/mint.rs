@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::encoding::Pkcs8V1Der;
 use aws_lc_rs::signature;
 use aws_lc_rs::signature::EcdsaKeyPair;
 use aws_lc_rs::signature::Ed25519KeyPair;
@@ -50,6 +52,41 @@ impl SigningKey {
         let pair = EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING);
         let pkcs8 = pair.and_then(|pair| pair.to_pkcs8v1()).map_err(failed)?;
         Self::from_pem(to_pem(pkcs8.as_ref()).expose().as_bytes())
+    }
+
+    /// Makes a new key for ES256, RS256 (2048 bits) or EdDSA.
+    ///
+    /// # Errors
+    ///
+    /// When we do not sign with `algorithm`, or the crypto library fails.
+    pub fn generate_for(algorithm: Algorithm) -> Result<Self, MintError> {
+        let failed = |_| MintError("no key could be made".to_owned());
+        match algorithm {
+            Algorithm::Es256 => Self::generate(),
+            Algorithm::Rs256 => {
+                let pair = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048);
+                let pkcs8: Pkcs8V1Der<'_> = pair.and_then(|pair| pair.as_der()).map_err(failed)?;
+                Self::from_pem(to_pem(pkcs8.as_ref()).expose().as_bytes())
+            }
+            Algorithm::EdDsa => {
+                let pair = Ed25519KeyPair::generate();
+                let pkcs8 = pair.and_then(|pair| pair.to_pkcs8v1()).map_err(failed)?;
+                Self::from_pem(to_pem(pkcs8.as_ref()).expose().as_bytes())
+            }
+            Algorithm::Rs384
+            | Algorithm::Rs512
+            | Algorithm::Ps256
+            | Algorithm::Ps384
+            | Algorithm::Ps512
+            | Algorithm::Es384
+            | Algorithm::Es512
+            | Algorithm::Hs256
+            | Algorithm::Hs384
+            | Algorithm::Hs512 => Err(MintError(format!(
+                "we do not sign with {}",
+                algorithm.as_str()
+            ))),
+        }
     }
 
     /// Reads a private key in PKCS#8 PEM (P-256, RSA of 2048 bits or more, Ed25519).

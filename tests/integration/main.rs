@@ -13,6 +13,7 @@ mod harness;
 mod check;
 mod credentials;
 mod drain;
+mod exchange;
 mod explain;
 mod headers;
 mod kill;

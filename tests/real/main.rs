@@ -17,6 +17,7 @@ mod browser;
 mod harness;
 
 mod crowd;
+mod exchange;
 mod legacy;
 mod modern;
 mod operators;

@@ -11,7 +11,6 @@ const LATER: &[(&str, &str)] = &[
     ),
     ("/_gate/userinfo", "the userinfo endpoint"),
     ("/_gate/link", "linking by the person"),
-    ("/exch/", "token exchange"),
 ];
 
 /// Why a case is skipped before it begins.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::auth::gate::UpstreamToken;
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::Confirmation;
@@ -31,6 +32,7 @@ pub(crate) struct Admitted {
     pub(super) standing: Standing,
     pub(super) kill: KillPosition,
     pub(super) reach: Reach,
+    pub(super) token: Option<UpstreamToken>,
 }
 
 /// How far an admission reaches.
@@ -50,9 +52,18 @@ impl Admitted {
             && self.rests_on.current() == self.epoch
             && self.standing.holds(now)
             && self
+                .token
+                .as_ref()
+                .is_none_or(|token| token.still_good(now))
+            && self
                 .session
                 .as_deref()
                 .is_none_or(|session| session.use_at(now))
+    }
+
+    /// What the upstream gets instead of the credential.
+    pub(crate) const fn token(&self) -> Option<&UpstreamToken> {
+        self.token.as_ref()
     }
 
     /// Who it is, in the words of the provider that vouched.

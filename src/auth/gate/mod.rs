@@ -1,12 +1,14 @@
 //! The gate: a presented credential becomes an admitted identity, or an error. Nothing else does.
 
 mod admitted;
+mod exchanged;
 mod owner;
 mod sides;
 mod stands;
 
 pub(crate) use admitted::Admitted;
 pub(crate) use admitted::Reach;
+pub(crate) use exchanged::UpstreamToken;
 
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use crate::auth::canonical::Joiner;
 use crate::auth::canonical::NotJoined;
 use crate::auth::error::AuthError;
 use crate::auth::extract::Presented;
+use crate::auth::gate::exchanged::Holder;
 use crate::auth::policy::AppPolicy;
 use crate::auth::possession::Channel;
 use crate::auth::possession::Possession;
@@ -24,6 +27,7 @@ use crate::auth::report::Reports;
 use crate::auth::taken::FallbacksTaken;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
+use crate::exchange::Exchange;
 use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
@@ -117,7 +121,7 @@ impl Gate {
             .await
     }
 
-    /// Admits the holder of a credential to an application, or says why not.
+    /// Admits the holder of a credential to a route of an application, or says why not.
     ///
     /// # Errors
     ///
@@ -125,6 +129,7 @@ impl Gate {
     pub(crate) async fn admit(
         &self,
         policy: &AppPolicy,
+        route: usize,
         presented: &Presented<'_>,
         (facts, channel): (&Facts<'_>, &Channel<'_>),
         kill: KillPosition,
@@ -132,6 +137,7 @@ impl Gate {
     ) -> Result<Admitted, AuthError> {
         let asked = Asked {
             policy,
+            route,
             facts,
             channel,
             kill,
@@ -145,7 +151,7 @@ impl Gate {
             | KillPosition::Modern => {}
         }
         match presented.session() {
-            Some(id) => self.by_session(&asked, id).await,
+            Some(id) => self.by_session(&asked, presented, id).await,
             None => self
                 .by_credential(&asked, presented)
                 .await
@@ -161,6 +167,7 @@ impl Gate {
     async fn by_session(
         &self,
         asked: &Asked<'_>,
+        presented: &Presented<'_>,
         id: SessionId<'_>,
     ) -> Result<Admitted, AuthError> {
         let class = CredentialClass::Session;
@@ -184,6 +191,17 @@ impl Gate {
         let marks = Marks::of(identity, restored.canonical(), restored.grounds());
         let standing = self.stands(asked, provider, class, marks.and_session(restored.row()))?;
         self.accepted_of(asked, class, restored.canonical(), identity)?;
+        let holder = Holder {
+            identity,
+            canonical: restored.canonical(),
+            class,
+            credential: None,
+            bound: false,
+            ends: restored.ends(),
+            epoch,
+        };
+        let wanted = asked.policy.exchange(asked.route);
+        let token = self.instead(asked, wanted, presented, &holder).await?;
         Ok(Admitted {
             identity: Arc::clone(identity),
             canonical: restored.canonical().clone(),
@@ -191,7 +209,11 @@ impl Gate {
             confirmation: None,
             arm: asked.policy.plan().and_then(|plan| plan.arm(provider)),
             rule: Arc::clone(restored.rule()),
-            expires: asked.policy.cut(provider, restored.ends(), asked.now),
+            expires: until(
+                asked.policy.cut(provider, restored.ends(), asked.now),
+                &token,
+            ),
+            token,
             ends: asked.policy.cut(provider, restored.ends(), asked.now),
             rests_on: owner.epoch().clone(),
             epoch,
@@ -221,7 +243,7 @@ impl Gate {
         // Before the judgement: what is voided while it is made is void.
         let epoch = owner.epoch().current();
         let proof = self
-            .judge(owner, credential, asked.now)
+            .judge(owner, credential.clone(), asked.now)
             .await
             .map_err(|error| AuthError::judged(&error, provider, class))?;
         let identity = proof.identity();
@@ -258,7 +280,19 @@ impl Gate {
         let marks = Marks::of(identity, &canonical, proof.grounds());
         let standing = self.stands(asked, provider, class, marks)?;
         self.accepted_of(asked, class, &canonical, identity)?;
-        let rule = self.on_its_arm(asked, class, &canonical, identity).await?;
+        let (rule, other_arm) = self.on_its_arm(asked, class, &canonical, identity).await?;
+        let holder = Holder {
+            identity,
+            canonical: &canonical,
+            class,
+            credential: Some(&credential),
+            bound: proof.confirmation().is_some(),
+            ends: proof.life_ends(),
+            epoch,
+        };
+        // What the route's upstream expects goes before what the stage prefers.
+        let wanted = asked.policy.exchange(asked.route).or(other_arm);
+        let token = self.instead(asked, wanted, presented, &holder).await?;
         Ok(Admitted {
             identity: Arc::clone(identity),
             canonical,
@@ -266,7 +300,11 @@ impl Gate {
             confirmation: proof.confirmation().copied(),
             arm: asked.policy.plan().and_then(|plan| plan.arm(provider)),
             rule,
-            expires: asked.policy.cut(provider, proof.expires(), asked.now),
+            expires: until(
+                asked.policy.cut(provider, proof.expires(), asked.now),
+                &token,
+            ),
+            token,
             ends: asked.policy.cut(provider, proof.ends(), asked.now),
             rests_on: owner.epoch().clone(),
             epoch,
@@ -275,6 +313,23 @@ impl Gate {
             kill: asked.kill,
             reach: asked.policy.reach(),
         })
+    }
+
+    /// What the upstream gets instead of the credential, where something else is wanted.
+    async fn instead(
+        &self,
+        asked: &Asked<'_>,
+        wanted: Option<&Arc<Exchange>>,
+        presented: &Presented<'_>,
+        holder: &Holder<'_>,
+    ) -> Result<Option<UpstreamToken>, AuthError> {
+        match wanted {
+            Some(exchange) => self
+                .exchanged(asked, exchange, presented, holder)
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Without I/O where the owner can; else on the background runtime, where its connections live.
@@ -299,9 +354,15 @@ impl Gate {
     }
 }
 
+/// An admission ends with what the upstream is given.
+fn until(end: UnixTime, token: &Option<UpstreamToken>) -> UnixTime {
+    token.as_ref().map_or(end, |token| end.min(token.ends))
+}
+
 /// One question to the gate.
 struct Asked<'a> {
     policy: &'a AppPolicy,
+    route: usize,
     facts: &'a Facts<'a>,
     channel: &'a Channel<'a>,
     kill: KillPosition,
@@ -369,7 +430,7 @@ mod tests {
         let presented = extract(&headers, policy.owners(), &[])?.expect("a credential");
         let gate = Gate::new(world.deps());
         let way = (&world.facts(), &world.channel());
-        gate.admit(&policy, &presented, way, kill, at(0)).await
+        gate.admit(&policy, 0, &presented, way, kill, at(0)).await
     }
 
     async fn refused(world: &World, kill: KillPosition, fields: &[(&'static str, &str)]) -> String {
@@ -903,7 +964,7 @@ mod tests {
         let gate = Gate::new(deps);
         let channel = world.channel();
         let way = (&facts, &channel);
-        let admitted = gate.admit(&policy, &presented, way, KillPosition::Off, at(0));
+        let admitted = gate.admit(&policy, 0, &presented, way, KillPosition::Off, at(0));
         assert_eq!(
             admitted.await.unwrap_err().to_string(),
             "unavailable: connect"

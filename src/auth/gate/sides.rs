@@ -6,6 +6,7 @@ use crate::auth::error::AuthError;
 use crate::auth::gate::Asked;
 use crate::auth::gate::Gate;
 use crate::auth::report::About;
+use crate::exchange::Exchange;
 use crate::identity::CanonicalSubject;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
@@ -76,21 +77,22 @@ impl Gate {
         }
     }
 
-    /// What becomes of a good credential whose owner is not its person's arm; the rule that assigned the person.
-    pub(super) async fn on_its_arm(
+    /// What becomes of a good credential whose owner is not its person's arm; the rule that assigned the person,
+    /// and the exchange that the stage wants.
+    pub(super) async fn on_its_arm<'p>(
         &self,
-        asked: &Asked<'_>,
+        asked: &Asked<'p>,
         class: CredentialClass,
         canonical: &CanonicalSubject,
         identity: &Identity,
-    ) -> Result<Arc<str>, AuthError> {
+    ) -> Result<(Arc<str>, Option<&'p Arc<Exchange>>), AuthError> {
         let provider = &identity.provider;
         let Some((plan, owner)) = asked
             .policy
             .plan()
             .and_then(|plan| Some((plan, plan.arm(provider)?)))
         else {
-            return Ok(Arc::from("single"));
+            return Ok((Arc::from("single"), None));
         };
         let pin = match self.deps.pins.of(&plan.id, canonical, asked.now).await {
             Ok(pin) => pin,
@@ -119,11 +121,16 @@ impl Gate {
             reports.other_arm(about, plan, owner, &assignment, action, class);
         }
         match action {
-            OtherArm::Accept => Ok(Arc::from(&*assignment.rule.label())),
-            // `check` refuses `exchange` in this build; a credential is never taken as if it had been exchanged.
-            OtherArm::Exchange | OtherArm::Reject => {
-                Err(AuthError::refused(Refusal::NotAccepted, provider, class))
+            OtherArm::Accept => Ok((Arc::from(&*assignment.rule.label()), None)),
+            OtherArm::Exchange => {
+                let arm = plan.provider(assignment.arm);
+                // Without a way, which `check` refuses, a credential is not taken as if it had been exchanged.
+                let exchange = asked.policy.exchange_to(arm);
+                exchange
+                    .map(|exchange| (Arc::from(&*assignment.rule.label()), Some(exchange)))
+                    .ok_or_else(|| AuthError::refused(Refusal::NotAccepted, provider, class))
             }
+            OtherArm::Reject => Err(AuthError::refused(Refusal::NotAccepted, provider, class)),
         }
     }
 }

@@ -295,7 +295,8 @@ fn failed(error: &ProviderError) -> NoSession {
                 | Refusal::NoLink
                 | Refusal::LinkConflict
                 | Refusal::Revoked
-                | Refusal::Quarantined => Page::NotAllowed,
+                | Refusal::Quarantined
+                | Refusal::ExchangeRefused => Page::NotAllowed,
                 Refusal::BadCredentials
                 | Refusal::Expired
                 | Refusal::BadSignature

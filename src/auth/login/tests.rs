@@ -166,6 +166,7 @@ impl<'a> Visit<'a> {
                     Ok(Some(presented)) => gate
                         .admit(
                             &policy,
+                            0,
                             &presented,
                             (&facts, &world.channel()),
                             self.kill,

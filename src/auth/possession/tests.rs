@@ -86,7 +86,7 @@ async fn judged(world: &World, fields: &[(&'static str, &str)], now: UnixTime) -
     };
     let way = (&facts, &channel);
     match gate
-        .admit(&policy, &presented, way, KillPosition::Off, now)
+        .admit(&policy, 0, &presented, way, KillPosition::Off, now)
         .await
     {
         Ok(admitted) => {

@@ -11,6 +11,7 @@ use crate::config::compile::claims;
 use crate::config::compile::claims::Words;
 use crate::config::compile::context::Context;
 use crate::config::compile::headers;
+use crate::config::compile::instead;
 use crate::config::compile::providers::Provider;
 use crate::config::compile::routes;
 use crate::config::compile::tokens::span;
@@ -20,6 +21,7 @@ use crate::config::raw::RawAssertion;
 use crate::config::raw::RawConfig;
 use crate::config::scalar::Span;
 use crate::config::shape::At;
+use crate::exchange;
 use crate::proxy::settings::App;
 use crate::proxy::settings::Assertion;
 use crate::proxy::settings::HeaderRule;
@@ -27,13 +29,26 @@ use crate::rollout::AppId;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// All applications; `speakers` are the providers whose people each of them sees.
-pub(super) fn compile(
-    context: &mut Context<'_>,
-    raw: &RawConfig,
-    providers: &[Provider],
-    speakers: &HashMap<String, Vec<String>>,
-) -> Vec<App> {
+/// What is known beside the applications.
+pub(super) struct Shared<'a> {
+    /// All providers.
+    pub(super) providers: &'a [Provider],
+    /// By application: the providers whose people it sees.
+    pub(super) speakers: &'a HashMap<String, Vec<String>>,
+    /// All exchanges.
+    pub(super) exchanges: &'a [exchange::settings::Settings],
+    /// Whether people are joined across providers.
+    pub(super) joined: bool,
+}
+
+/// All applications.
+pub(super) fn compile(context: &mut Context<'_>, raw: &RawConfig, shared: &Shared<'_>) -> Vec<App> {
+    let Shared {
+        providers,
+        speakers,
+        exchanges,
+        joined,
+    } = *shared;
     let Some(named) = raw.apps.required(raw.mark, "apps", &mut context.report) else {
         return Vec::new();
     };
@@ -61,7 +76,14 @@ pub(super) fn compile(
             Some(raw) => assertion(context, name, raw, &mut written).map(Some),
             None => Some(None),
         };
-        let routes = routes::compile(context, raw);
+        let parts = instead::Parts {
+            all: exchanges,
+            speakers: speakers.get(&name.value).map_or(&[][..], Vec::as_slice),
+            joined,
+            written: &written.0,
+        };
+        let instead = instead::of_app(context, raw, &parts);
+        let routes = routes::compile(context, raw, instead.always.as_deref());
         credential_headers(context, raw, providers, &written);
         if let (Some(upstream), Some(assertion)) = (upstream, assertion) {
             apps.push(App {
@@ -72,6 +94,7 @@ pub(super) fn compile(
                 static_headers,
                 assertion,
                 forward_credentials: raw.forward_credentials.or(false),
+                other_arm_exchanges: instead.other_arm,
                 routes,
             });
         }

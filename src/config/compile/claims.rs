@@ -208,6 +208,16 @@ pub(super) fn template(
     at: &At<String>,
     speakers: &[&Words],
 ) -> Option<Template> {
+    template_besides(context, at, speakers, &[])
+}
+
+/// The same for a template that may read `besides` too.
+pub(super) fn template_besides(
+    context: &mut Context<'_>,
+    at: &At<String>,
+    speakers: &[&Words],
+    besides: &[&str],
+) -> Option<Template> {
     let template = match Template::parse(&at.value) {
         Ok(template) => template,
         Err(invalid) => {
@@ -229,6 +239,9 @@ pub(super) fn template(
     roots.dedup();
     let mut sound = true;
     for root in roots {
+        if besides.contains(&root) {
+            continue;
+        }
         sound &= check_root(context, at, root, speakers);
     }
     sound.then_some(template)

@@ -36,6 +36,8 @@ pub(super) struct Context<'a> {
     pub(super) cohorts: Vec<&'a str>,
     /// Names of applications.
     pub(super) apps: Vec<&'a str>,
+    /// Names of exchanges.
+    exchanges: Vec<&'a str>,
 }
 
 impl<'a> Context<'a> {
@@ -49,7 +51,13 @@ impl<'a> Context<'a> {
             providers: names(raw.providers.get().map(|named| named.names().collect())),
             cohorts: names(raw.cohorts.get().map(|named| named.names().collect())),
             apps: names(raw.apps.get().map(|named| named.names().collect())),
+            exchanges: names(raw.exchange.get().map(|named| named.names().collect())),
         }
+    }
+
+    /// Whether an exchange of this name stands in the file, readable or not.
+    pub(super) fn knows_exchange(&self, name: &str) -> bool {
+        self.exchanges.contains(&name)
     }
 
     /// Whether a provider of this name exists; reports it if not.

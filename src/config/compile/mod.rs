@@ -11,8 +11,10 @@ mod claims;
 mod client;
 mod context;
 mod directory;
+mod exchange;
 mod fallback;
 mod headers;
+mod instead;
 mod kinds;
 mod lint;
 mod listeners;
@@ -77,7 +79,15 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let cohorts = people::cohorts(context, raw, &providers);
     let membership = membership::membership(context, raw);
     let rollouts = rollouts::compile(context, raw, &providers, &cohorts);
-    let apps = apps::compile(context, raw, &providers, &membership.speakers);
+    let exchanges = exchange::compile(context, raw, &providers);
+    let shared = apps::Shared {
+        providers: &providers,
+        speakers: &membership.speakers,
+        exchanges: &exchanges,
+        joined: canonical.is_some(),
+    };
+    let apps = apps::compile(context, raw, &shared);
+    instead::stages(context, raw, &rollouts, &apps, &exchanges);
     let fallbacks = fallback::compile(context, raw, &providers, &membership);
     let state_dir = server::state_dir(context, raw);
     let server = listeners::server(context, raw, has_logins(raw));
@@ -107,6 +117,8 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         sessions,
         cohorts,
         apps,
+        exchanges,
+        signing: exchange::ring(context, raw),
         rollouts,
         fallbacks,
         single: membership.single,

@@ -49,7 +49,7 @@ pub(super) fn method(context: &mut Context<'_>, at: &At<String>) -> Option<Metho
 }
 
 /// The routes of an application: its public paths, then its routes, or everything for the admitted.
-pub(super) fn compile(context: &mut Context<'_>, raw: &RawApp) -> Vec<Route> {
+pub(super) fn compile(context: &mut Context<'_>, raw: &RawApp, always: Option<&str>) -> Vec<Route> {
     let mut routes: Vec<(Route, Mark, bool)> = Vec::new();
     for at in raw.public_paths.get().map_or(&[][..], |list| &list.items) {
         if let Some(path) = own_path(context, at) {
@@ -66,6 +66,12 @@ pub(super) fn compile(context: &mut Context<'_>, raw: &RawApp) -> Vec<Route> {
         None => routes.push((plain("/*".into(), Access::Required), raw.mark, true)),
     }
     unreachable_routes(context, &routes);
+    for (route, ..) in &mut routes {
+        // Nobody is admitted where anybody may come in: there is nothing to exchange.
+        if route.access != Access::Public && route.exchange.is_none() {
+            route.exchange = always.map(Box::from);
+        }
+    }
     routes.into_iter().map(|(route, ..)| route).collect()
 }
 
@@ -91,6 +97,7 @@ fn plain(path: Box<str>, access: Access) -> Route {
         on_unauthenticated: OnUnauthenticated::Auto,
         require: Require::default(),
         websocket: false,
+        exchange: None,
         upstream: None,
     }
 }
@@ -115,6 +122,7 @@ fn route(context: &mut Context<'_>, raw: &RawRoute) -> Option<Route> {
             ("credentials", raw.credentials.mark()),
             ("require", raw.require.mark()),
             ("on_unauthenticated", raw.on_unauthenticated.mark()),
+            ("exchange", raw.exchange.mark()),
         ] {
             if let Some(mark) = mark {
                 context
@@ -146,6 +154,7 @@ fn route(context: &mut Context<'_>, raw: &RawRoute) -> Option<Route> {
         },
         require: require.unwrap_or_default(),
         websocket: raw.websocket.or(false),
+        exchange: raw.exchange.get().map(|at| at.value.as_str().into()),
         upstream,
     })
 }

@@ -102,6 +102,7 @@ pub(super) fn compile(
         accept: accept(context, parts.accept, pair, cohorts),
         other_arm: match parts.other_arm.or(OtherArmWord::Accept) {
             OtherArmWord::Accept => OtherArm::Accept,
+            OtherArmWord::Exchange => OtherArm::Exchange,
             OtherArmWord::Reject => OtherArm::Reject,
         },
     }

@@ -8,6 +8,7 @@ use schemars::Schema;
 use schemars::SchemaGenerator;
 
 use crate::config::problem::Report;
+use crate::config::raw::RawAppExchange;
 use crate::config::raw::RawCertificate;
 use crate::config::raw::RawFile;
 use crate::config::scalar::Network;
@@ -36,6 +37,8 @@ mappings! {
         static_headers: Named<RawHeaderValue>,
         /// A signed statement about the person, as a header.
         assertion: RawAssertion,
+        /// What it gets in place of the credential that was presented.
+        exchange: RawAppExchange,
         /// Whether the client's `Authorization` and credential cookies reach it. Default `false`.
         forward_credentials: At<bool>,
         /// Paths that anybody may see: short for routes with `access: public` before all others.
@@ -117,6 +120,8 @@ mappings! {
         require: RawRequire,
         /// Whether WebSocket upgrades pass. Default `false`.
         websocket: At<bool>,
+        /// The exchange of every credential on this route; tokens of the provider that it yields pass as they are. Default: `exchange.always` of the application.
+        exchange: At<String>,
         /// Another upstream than the application's.
         upstream: RawUpstream,
         @later "encoded_slash", "assurance", "rate_limit", "revocation";

@@ -3,6 +3,7 @@
 //! The sentences here are the reference: "Required.", "Default `…`." and "Not reloaded." end up in its columns.
 
 mod apps;
+mod exchange;
 mod people;
 mod providers;
 mod rollouts;
@@ -10,6 +11,7 @@ mod server;
 mod tokens;
 
 pub(crate) use apps::*;
+pub(crate) use exchange::*;
 pub(crate) use people::*;
 pub(crate) use providers::*;
 pub(crate) use rollouts::*;
@@ -55,6 +57,8 @@ mappings! {
         cohorts: Named<RawCohort>,
         /// Applications by name. Required.
         apps: Named<RawApp>,
+        /// Ways to turn a credential into the token that an upstream expects, by name.
+        exchange: Named<RawExchange>,
         /// By application: when a new login may start at the other provider. Without it, never.
         fallback: Named<RawFallback>,
         /// The short form: one rollout with one canary stage.
@@ -69,7 +73,7 @@ mappings! {
         telemetry: RawTelemetry,
         /// The record of what was decided.
         audit: RawAudit,
-        @later "shadow", "guardrails", "revocation", "exchange", "links", "shared_signals";
+        @later "shadow", "guardrails", "revocation", "links", "shared_signals";
     }
 
     /// Who made this revision of the file, and why: for people; only `acknowledge` changes anything.
@@ -114,6 +118,8 @@ mappings! {
         session_keys: List<RawSecretText>,
         /// The key of the pseudonyms in logs. Default: generated. Not reloaded.
         pseudonym_key: RawSecretText,
+        /// The keys that sign what we mint: assertions for applications and providers, exchanged tokens.
+        signing: RawSigning,
     }
 
     /// The kill switch.

@@ -167,9 +167,10 @@ words! {
     OtherArmWord {
         /// Their owner vouched for them.
         "accept" => Accept,
+        /// They are exchanged for a token of the person's provider, by `exchange.other_arm` of the application.
+        "exchange" => Exchange,
         /// They are refused.
         "reject" => Reject,
-        @later "exchange";
     }
 
     /// New logins.

@@ -6,6 +6,7 @@ mod client_auth;
 mod discovery;
 mod form;
 mod login;
+mod token_client;
 
 pub(super) use client_auth::ClientAuthenticator;
 pub(super) use discovery::Discovered;
@@ -16,3 +17,7 @@ pub(super) use discovery::read as read_metadata;
 pub(super) use form::Form;
 pub(super) use login::OidcLogin;
 pub(super) use login::authorization;
+pub(crate) use token_client::Grant;
+pub(crate) use token_client::Issued;
+pub(crate) use token_client::TokenClient;
+pub(crate) use token_client::Wanted;

@@ -93,6 +93,7 @@ const fn refusal_index(refusal: Refusal) -> usize {
         Refusal::Quarantined => 17,
         Refusal::Ambiguous => 18,
         Refusal::Unsupported => 19,
+        Refusal::ExchangeRefused => 20,
     }
 }
 

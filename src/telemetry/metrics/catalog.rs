@@ -65,6 +65,8 @@ families! {
         "Login journeys, started or ended.";
     ASSIGNMENTS: Counter "authferry_assignments_total" ["rollout", "arm", "rule"]
         "New-login assignments by the rule that made them.";
+    EXCHANGES: Counter "authferry_exchanges_total" ["exchange", "grant", "outcome"]
+        "Credentials exchanged for what an upstream expects, where no verdict was kept.";
     FALLBACKS: Counter "authferry_fallbacks_total" ["app", "from", "to", "reason"]
         "Logins sent to another provider because the assigned one was unavailable.";
     FALLBACKS_REFUSED: Counter "authferry_fallbacks_refused_total" ["app", "reason"]

@@ -54,6 +54,7 @@ use crate::rollout::NoFallback;
 use crate::rollout::Plan;
 use crate::rollout::RolloutId;
 use crate::rollout::RuleRef;
+use crate::telemetry::ExchangeOutcome;
 use crate::telemetry::metrics::cells::Gauge;
 use crate::telemetry::metrics::rare::Rare;
 use crate::telemetry::metrics::series::labels as texts;
@@ -153,6 +154,12 @@ impl Metrics {
     pub(crate) fn assigned(&self, rollout: &RolloutId, arm: Arm, by: &RuleRef) {
         let labels = [rollout.as_str(), arm.as_str(), &by.label()];
         self.rare.assignments.with(&labels).add(1);
+    }
+
+    /// A credential was exchanged, or was not.
+    pub(crate) fn exchanged(&self, exchange: &str, grant: &str, outcome: ExchangeOutcome) {
+        let labels = [exchange, grant, outcome.as_str()];
+        self.rare.exchanges.with(&labels).add(1);
     }
 
     /// A login went to the other provider because of an outage of the assigned one.

@@ -22,6 +22,7 @@ pub(super) struct Rare {
     clock: Arc<dyn Clock>,
     pub(super) journeys: Series<Counter>,
     pub(super) assignments: Series<Counter>,
+    pub(super) exchanges: Series<Counter>,
     pub(super) fallbacks: Series<Counter>,
     pub(super) fallbacks_refused: Series<Counter>,
     pub(super) subject_links: Series<Counter>,
@@ -52,6 +53,7 @@ impl Rare {
             clock,
             journeys: Series::new(&catalog::JOURNEYS, limit),
             assignments: Series::new(&catalog::ASSIGNMENTS, limit),
+            exchanges: Series::new(&catalog::EXCHANGES, limit),
             fallbacks: Series::new(&catalog::FALLBACKS, limit),
             fallbacks_refused: Series::new(&catalog::FALLBACKS_REFUSED, limit),
             subject_links: Series::new(&catalog::SUBJECT_LINKS, limit),
@@ -89,6 +91,7 @@ impl Rare {
         vec![
             samples::counters(&self.journeys),
             samples::counters(&self.assignments),
+            samples::counters(&self.exchanges),
             samples::counters(&self.fallbacks),
             samples::counters(&self.fallbacks_refused),
             samples::counters(&self.subject_links),

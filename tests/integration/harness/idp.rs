@@ -9,6 +9,8 @@ use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use authferry::token::SigningKey;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::Request;
 use http::Response;
@@ -38,6 +40,8 @@ struct State {
     signs_in: Mutex<String>,
     callbacks: Mutex<Option<Vec<String>>>,
     date: Mutex<Option<String>>,
+    exchanged: Mutex<(Value, Value)>,
+    exchange_error: Mutex<Option<String>>,
 }
 
 impl Idp {
@@ -54,6 +58,8 @@ impl Idp {
             signs_in: Mutex::new("alice".to_owned()),
             callbacks: Mutex::default(),
             date: Mutex::default(),
+            exchanged: Mutex::new((json!({}), json!({}))),
+            exchange_error: Mutex::default(),
         }));
         let served = idp.clone();
         tokio::spawn(async move {
@@ -142,6 +148,40 @@ impl Idp {
     pub(crate) fn registers(&self, callbacks: &[&str]) {
         let callbacks = callbacks.iter().map(|&callback| callback.to_owned());
         *self.0.callbacks.lock().unwrap() = Some(callbacks.collect());
+    }
+
+    /// Tokens that are given for another token, or for an assertion, differ by these claims and members of the answer.
+    pub(crate) fn exchanges(&self, claims: Value, answer: Value) {
+        *self.0.exchanged.lock().unwrap() = (claims, answer);
+    }
+
+    /// Gives no token for another one.
+    pub(crate) fn refuses_exchanges(&self, error: &str) {
+        *self.0.exchange_error.lock().unwrap() = Some(error.to_owned());
+    }
+
+    /// RFC 8693, RFC 7523 §2.1: whoever the token or the assertion is about gets one of ours.
+    fn exchange(&self, form: &HashMap<String, String>) -> Response<Full<Bytes>> {
+        if let Some(error) = &*self.0.exchange_error.lock().unwrap() {
+            return answer(400, &json!({ "error": error }));
+        }
+        let presented = form.get("subject_token").or(form.get("assertion")).unwrap();
+        let payload = presented.split('.').nth(1).unwrap();
+        let payload = URL_SAFE_NO_PAD.decode(payload).unwrap();
+        let about: Map<String, Value> = serde_json::from_slice(&payload).unwrap();
+        let uid = about.get("uid").unwrap_or(&about["sub"]).as_str().unwrap();
+        let mut claims = self.claims(uid.strip_prefix("uid-").unwrap());
+        let audience = form.get("audience").map_or("api", String::as_str);
+        claims.insert("aud".to_owned(), json!(audience));
+        let (changed, members) = self.0.exchanged.lock().unwrap().clone();
+        claims.extend(changed.as_object().unwrap().clone());
+        let mut body = json!({
+            "access_token": self.sign(&claims), "token_type": "Bearer", "expires_in": 300,
+            "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        });
+        let body = body.as_object_mut().unwrap();
+        body.extend(members.as_object().unwrap().clone());
+        answer(200, &Value::Object(body.clone()))
     }
 
     /// Writes this `Date` instead of the real one.
@@ -242,6 +282,9 @@ impl Idp {
             "/token" => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let form = pairs(&String::from_utf8_lossy(&body));
+                if form["grant_type"].starts_with("urn:") {
+                    return self.exchange(&form);
+                }
                 let Some((who, nonce)) = self.0.codes.lock().unwrap().remove(&form["code"]) else {
                     return answer(400, &json!({ "error": "invalid_grant" }));
                 };

@@ -240,6 +240,14 @@ impl Idp {
             "jwks" => answer(200, &json!({ "keys": self.published() })),
             "token" => {
                 let form = form(request).await;
+                if let (Some(_), Some(audience)) = (form.get("subject_token"), form.get("audience"))
+                {
+                    let kind = "urn:ietf:params:oauth:token-type:access_token";
+                    return answer(
+                        200,
+                        &json!({ "access_token": format!("exchanged-for-{audience}"), "issued_token_type": kind, "token_type": "Bearer", "expires_in": 60 }),
+                    );
+                }
                 let code = form.get("code").cloned().unwrap_or_default();
                 let grant = lock(&self.0.codes).remove(&code);
                 match grant.map(|grant| self.tokens(&grant)) {

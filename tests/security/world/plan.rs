@@ -104,6 +104,8 @@ const NOTHING: &[&str] = &[
     r#"the OIDC client id equals the API audience "app""#,
     "follow the whole login to the final Location",
     "2 cores",
+    // Every case that asks for `/exch/` has the route.
+    "routes /exch (aud up1) and /other (no exchange)",
     "test IdP can alter the id_token",
     "authorization_response_iss_parameter_supported: true",
     "admin on 127.0.0.1:9901",
@@ -153,6 +155,11 @@ impl Plan {
             .map(|entry| format!("{entry:?}"))
             .collect();
         let text = text.join("\n");
+        if text.contains("/exch/") {
+            plan.routes
+                .push("{ path: /exch/*, exchange: up1 }".to_owned());
+            plan.more.push("exchange: { up1: { token_exchange: { provider: new, audiences: [up1], own_tokens: exchange } } }".to_owned());
+        }
         if text.contains("LEGACYSID") {
             plan.from = Side::Cookie;
         } else if text.contains("${OPAQUE}") {

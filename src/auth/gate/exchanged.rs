@@ -1,0 +1,215 @@
+//! What an upstream gets in place of the credential that was presented.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use http::HeaderValue;
+
+use crate::auth::canonical::NotJoined;
+use crate::auth::error::AuthError;
+use crate::auth::extract::Presented;
+use crate::auth::gate::Asked;
+use crate::auth::gate::Gate;
+use crate::auth::report::About;
+use crate::clock::UnixTime;
+use crate::exchange::Exchange;
+use crate::exchange::Outcome;
+use crate::exchange::Subject;
+use crate::exchange::Token;
+use crate::identity::CanonicalSubject;
+use crate::identity::Credential;
+use crate::identity::CredentialClass;
+use crate::identity::Identity;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::providers::Epoch;
+use crate::providers::ProviderError;
+use crate::secret::Secret;
+use crate::telemetry::ExchangeOutcome;
+
+/// What the upstream gets, ready to be written.
+#[derive(Clone, Debug)]
+pub(crate) struct UpstreamToken {
+    header: HeaderName,
+    value: HeaderValue,
+    /// When it ends.
+    pub(super) ends: UnixTime,
+    kept_until: UnixTime,
+    rests_on: Option<(Epoch, u64)>,
+}
+
+impl UpstreamToken {
+    /// The header.
+    pub(crate) const fn header(&self) -> &HeaderName {
+        &self.header
+    }
+
+    /// Its value.
+    pub(crate) const fn value(&self) -> &HeaderValue {
+        &self.value
+    }
+
+    /// Until when it may be kept: then a fresh one may be there.
+    pub(crate) const fn kept_until(&self) -> UnixTime {
+        self.kept_until
+    }
+
+    /// Whether it may still be sent.
+    pub(super) fn still_good(&self, now: UnixTime) -> bool {
+        now < self.ends
+            && self
+                .rests_on
+                .as_ref()
+                .is_none_or(|(epoch, seen)| epoch.current() == *seen)
+    }
+}
+
+/// Somebody who was admitted, as far as an exchange must know.
+pub(super) struct Holder<'a> {
+    pub(super) identity: &'a Arc<Identity>,
+    pub(super) canonical: &'a CanonicalSubject,
+    pub(super) class: CredentialClass,
+    pub(super) credential: Option<&'a Credential>,
+    /// Whether the credential is worth nothing without a proof of its key, which no upstream gets.
+    pub(super) bound: bool,
+    pub(super) ends: UnixTime,
+    pub(super) epoch: u64,
+}
+
+impl Holder<'_> {
+    /// The token that was presented, where it is one.
+    fn token(&self) -> Option<&Secret<String>> {
+        match self.credential? {
+            Credential::Bearer(token) | Credential::Opaque(token) => Some(token),
+            Credential::Session { .. }
+            | Credential::Basic { .. }
+            | Credential::ApiKey(_)
+            | Credential::ClientCert(_) => None,
+        }
+    }
+
+    fn error(&self, error: &ProviderError, target: Option<&ProviderId>) -> AuthError {
+        let owner = &self.identity.provider;
+        match error {
+            ProviderError::Rejected(refusal @ Refusal::Expired) => {
+                AuthError::refused(*refusal, owner, self.class)
+            }
+            // The credential is good; its holder may not have what this application needs.
+            ProviderError::Rejected(refusal) => AuthError::Forbidden {
+                refusal: *refusal,
+                provider: owner.clone(),
+                class: self.class,
+            },
+            ProviderError::Unavailable { .. } => {
+                AuthError::judged(error, target.unwrap_or(owner), self.class)
+            }
+        }
+    }
+}
+
+impl Gate {
+    /// What the upstream gets from `exchange`. A token of the right provider passes as it was presented.
+    pub(super) async fn exchanged(
+        &self,
+        asked: &Asked<'_>,
+        exchange: &Arc<Exchange>,
+        presented: &Presented<'_>,
+        holder: &Holder<'_>,
+    ) -> Result<UpstreamToken, AuthError> {
+        let target = exchange.yields();
+        let epoch = exchange
+            .target()
+            .map(|epoch| (epoch.clone(), epoch.current()));
+        if let Some(token) = holder.token()
+            && exchange.passes(&holder.identity.provider)
+        {
+            if holder.bound {
+                return Err(holder.error(&Refusal::PopFailed.into(), target));
+            }
+            let value = exchange.as_presented(token);
+            return Ok(UpstreamToken {
+                header: exchange.header().clone(),
+                value: value.map_err(|error| holder.error(&error, target))?,
+                ends: holder.ends,
+                kept_until: UnixTime::NEVER,
+                rests_on: None,
+            });
+        }
+        let key = presented.key();
+        let subject = Subject {
+            identity: Arc::clone(holder.identity),
+            canonical: holder.canonical.clone(),
+            class: holder.class,
+            token: holder.token().cloned(),
+            digest: exchange.digest(key.slot, key.material),
+            ends: holder.ends,
+            epoch: holder.epoch,
+        };
+        let (outcome, answer) = exchange.token_for(subject, asked.now).await;
+        let answer = match answer {
+            Ok(token) => self.same_person(asked, exchange, holder, token).await,
+            Err(error) => Err(holder.error(&error, target)),
+        };
+        let told = match (&answer, outcome) {
+            (Ok(_), Outcome::Kept) => ExchangeOutcome::Kept,
+            (Ok(_), Outcome::Renewing) => ExchangeOutcome::Renewing,
+            (Ok(_), Outcome::Made) => ExchangeOutcome::Issued,
+            (Err(AuthError::Unavailable { outage, .. }), _) => {
+                ExchangeOutcome::Unavailable(*outage)
+            }
+            (
+                Err(
+                    AuthError::Refused { refusal, .. }
+                    | AuthError::Unproven { refusal, .. }
+                    | AuthError::Forbidden { refusal, .. },
+                ),
+                _,
+            ) => ExchangeOutcome::Refused(*refusal),
+            (Err(AuthError::Closed), _) => ExchangeOutcome::Refused(Refusal::ExchangeRefused),
+        };
+        let about = About {
+            app: asked.policy.app(),
+            person: Some(holder.canonical),
+            now: asked.now,
+        };
+        self.deps.reports.exchanged(about, exchange, told);
+        let token = answer?;
+        Ok(UpstreamToken {
+            header: exchange.header().clone(),
+            kept_until: token.kept_until(asked.now),
+            ends: token.ends,
+            value: token.value,
+            rests_on: epoch,
+        })
+    }
+
+    /// A token that we can read must be about the person who was admitted: no exchange makes one person another.
+    async fn same_person(
+        &self,
+        asked: &Asked<'_>,
+        exchange: &Exchange,
+        holder: &Holder<'_>,
+        token: Token,
+    ) -> Result<Token, AuthError> {
+        let Some(about) = &token.about else {
+            return Ok(token);
+        };
+        let conflict = |refusal| AuthError::Forbidden {
+            refusal,
+            provider: holder.identity.provider.clone(),
+            class: holder.class,
+        };
+        match self.deps.joiner.join(about, asked.now).await {
+            Ok(canonical) if canonical == *holder.canonical => Ok(token),
+            Ok(_other) => {
+                tracing::error!(
+                    exchange = exchange.name(),
+                    "An exchanged token is about somebody else than the credential; refused."
+                );
+                Err(conflict(Refusal::LinkConflict))
+            }
+            Err(NotJoined::Refused(refusal)) => Err(conflict(refusal)),
+            Err(NotJoined::Store(error)) => Err(AuthError::store(&error, holder.class)),
+        }
+    }
+}

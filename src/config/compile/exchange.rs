@@ -1,0 +1,537 @@
+//! `exchange`, `secrets.signing`: what upstreams get in place of the credential that was presented.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use crate::config::compile::claims;
+use crate::config::compile::claims::Words;
+use crate::config::compile::client;
+use crate::config::compile::context::Context;
+use crate::config::compile::headers;
+use crate::config::compile::providers::Provider;
+use crate::config::compile::tokens::span;
+use crate::config::compile::tokens::texts;
+use crate::config::raw::OwnTokensWord;
+use crate::config::raw::RawAssertionGrant;
+use crate::config::raw::RawClient;
+use crate::config::raw::RawConfig;
+use crate::config::raw::RawExchange;
+use crate::config::raw::RawFormat;
+use crate::config::raw::RawMint;
+use crate::config::raw::RawScopeRules;
+use crate::config::raw::RawSecretText;
+use crate::config::raw::RawSend;
+use crate::config::raw::RawTokenExchange;
+use crate::config::raw::SigningAlg;
+use crate::config::scalar::Span;
+use crate::config::shape::At;
+use crate::config::shape::Field;
+use crate::config::shape::List;
+use crate::config::tree::Mark;
+use crate::exchange::settings::Assertion;
+use crate::exchange::settings::Format;
+use crate::exchange::settings::Mint;
+use crate::exchange::settings::Remote;
+use crate::exchange::settings::Ring;
+use crate::exchange::settings::ScopeRules;
+use crate::exchange::settings::Settings;
+use crate::exchange::settings::Way;
+use crate::identity::ProviderId;
+use crate::identity::Template;
+use crate::providers::settings::ClientAuth;
+use crate::providers::settings::KindSettings;
+use crate::secret::Secret;
+use crate::token::Algorithm;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Claims that are ours to say.
+const OURS: &[&str] = &[
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "nbf",
+    "jti",
+    "scope",
+    "client_id",
+    "acr",
+    "act",
+    "may_act",
+    "cnf",
+];
+
+/// The shortest secret that keeps an HMAC safe (RFC 7518 §3.2), in bytes.
+const MIN_SECRET: usize = 32;
+
+/// All exchanges.
+pub(super) fn compile(
+    context: &mut Context<'_>,
+    raw: &RawConfig,
+    providers: &[Provider],
+) -> Vec<Settings> {
+    let mut all = Vec::new();
+    let Some(named) = raw.exchange.get() else {
+        return all;
+    };
+    let speakers: Vec<&Words> = providers.iter().map(|provider| &provider.words).collect();
+    for (name, raw) in named.readable() {
+        context.name("an exchange", name);
+        let compiled = one(context, raw, providers, &speakers);
+        all.extend(compiled.map(|compiled| Settings {
+            name: name.value.as_str().into(),
+            ..compiled
+        }));
+    }
+    all
+}
+
+fn one(
+    context: &mut Context<'_>,
+    raw: &RawExchange,
+    providers: &[Provider],
+    speakers: &[&Words],
+) -> Option<Settings> {
+    if let Some(raw) = raw.token_exchange.get() {
+        return token_exchange(context, raw, providers);
+    }
+    if let Some(raw) = raw.assertion.get() {
+        return assertion(context, raw, providers, speakers);
+    }
+    raw.mint
+        .get()
+        .and_then(|raw| mint(context, raw, providers, speakers))
+}
+
+fn token_exchange(
+    context: &mut Context<'_>,
+    raw: &RawTokenExchange,
+    providers: &[Provider],
+) -> Option<Settings> {
+    let provider = provider(context, raw.mark, &raw.provider, &raw.client, providers);
+    let client = registration(context, &raw.client);
+    let (header, scheme) = send(context, &raw.send)?;
+    let scopes = scopes(context, &raw.scopes);
+    targets(context, raw.mark, &raw.audiences, &raw.resources);
+    let provider = provider?;
+    Some(Settings {
+        name: Box::default(),
+        yields: Some(provider.clone()),
+        own_pass: raw.own_tokens.or(OwnTokensWord::Pass) == OwnTokensWord::Pass,
+        header,
+        scheme,
+        scopes,
+        way: Way::TokenExchange(Remote {
+            provider,
+            client: client?,
+            audiences: texts(raw.audiences.get()),
+            resources: texts(raw.resources.get()),
+            actor: raw.actor.get().map(|at| at.value.as_str().into()),
+        }),
+    })
+}
+
+fn assertion(
+    context: &mut Context<'_>,
+    raw: &RawAssertionGrant,
+    providers: &[Provider],
+    speakers: &[&Words],
+) -> Option<Settings> {
+    let provider = provider(context, raw.mark, &raw.provider, &raw.client, providers);
+    let client = registration(context, &raw.client);
+    let (header, scheme) = send(context, &raw.send)?;
+    let scopes = scopes(context, &raw.scopes);
+    targets(context, raw.mark, &raw.audiences, &raw.resources);
+    let issuer = raw.issuer.required(raw.mark, "issuer", &mut context.report);
+    let subject = raw
+        .subject
+        .required(raw.mark, "subject", &mut context.report);
+    let subject = subject.and_then(|at| claims::template(context, at, speakers));
+    span(context, &raw.ttl, SECOND, 300 * SECOND, "from `1s` to `5m`");
+    let key = key(context, &raw.key);
+    let provider = provider?;
+    Some(Settings {
+        name: Box::default(),
+        yields: Some(provider.clone()),
+        own_pass: raw.own_tokens.or(OwnTokensWord::Pass) == OwnTokensWord::Pass,
+        header,
+        scheme,
+        scopes,
+        way: Way::Assertion(
+            Remote {
+                provider,
+                client: client?,
+                audiences: texts(raw.audiences.get()),
+                resources: texts(raw.resources.get()),
+                actor: raw.actor.get().map(|at| at.value.as_str().into()),
+            },
+            Box::new(Assertion {
+                issuer: issuer?.value.as_str().into(),
+                audience: raw.audience.get().map(|at| at.value.as_str().into()),
+                subject: subject?,
+                ttl: raw.ttl.or(Span(60 * SECOND)).0,
+                key: key?,
+            }),
+        ),
+    })
+}
+
+fn mint(
+    context: &mut Context<'_>,
+    raw: &RawMint,
+    providers: &[Provider],
+    speakers: &[&Words],
+) -> Option<Settings> {
+    let (header, scheme) = send(context, &raw.send)?;
+    let scopes = scopes(context, &raw.scopes);
+    let issuer = raw.issuer.required(raw.mark, "issuer", &mut context.report);
+    let audiences = raw
+        .audiences
+        .required(raw.mark, "audiences", &mut context.report);
+    let subject = match raw.subject.get() {
+        Some(at) => claims::template(context, at, speakers),
+        None => Template::parse("{canonical}").ok(),
+    };
+    let mut texts_of = Vec::new();
+    let mut attributes = Vec::new();
+    for (name, at) in raw
+        .claims
+        .get()
+        .into_iter()
+        .flat_map(|named| named.readable())
+    {
+        let template = claims::template(context, at, speakers);
+        if let (true, Some(template)) = (claim(context, name), template) {
+            texts_of.push((name.value.as_str().into(), template));
+        }
+    }
+    for (name, at) in raw
+        .attributes
+        .get()
+        .into_iter()
+        .flat_map(|named| named.readable())
+    {
+        if !speakers
+            .iter()
+            .any(|words| words.partial || words.source(&at.value).is_some())
+        {
+            context
+                .report
+                .error(at.mark, format!("no provider maps `{}`", at.value))
+                .value(&at.value);
+        } else if claim(context, name) {
+            attributes.push((name.value.as_str().into(), at.value.as_str().into()));
+        }
+    }
+    span(context, &raw.ttl, SECOND, HOUR, "from `1s` to `1h`");
+    let yields = match raw.yields.get() {
+        Some(at) if !context.knows_provider(at) => return None,
+        at => at.map(|at| ProviderId::new(&at.value)),
+    };
+    let format = format(context, &raw.format, speakers);
+    let issuer = issuer?;
+    in_anothers_name(context, issuer, yields.as_ref(), providers);
+    Some(Settings {
+        name: Box::default(),
+        yields,
+        own_pass: true,
+        header,
+        scheme,
+        scopes,
+        way: Way::Mint(Box::new(Mint {
+            issuer: issuer.value.as_str().into(),
+            audiences: texts(Some(audiences?)),
+            subject: subject?,
+            claims: texts_of,
+            attributes,
+            ttl: raw.ttl.or(Span(300 * SECOND)).0,
+            actor: raw.actor.get().map(|at| at.value.as_str().into()),
+            format: format?,
+        })),
+    })
+}
+
+/// A token in the name of a provider may only stand in for that provider's tokens.
+fn in_anothers_name(
+    context: &mut Context<'_>,
+    issuer: &At<String>,
+    yields: Option<&ProviderId>,
+    providers: &[Provider],
+) {
+    let settings = providers
+        .iter()
+        .filter_map(|provider| provider.settings.as_ref());
+    for settings in settings {
+        let owns = settings
+            .owns
+            .issuers
+            .iter()
+            .any(|own| own.as_str() == issuer.value);
+        if owns && yields != Some(&settings.id) {
+            context
+                .report
+                .error(
+                    issuer.mark,
+                    format!(
+                        "`{}` is the issuer of provider `{}`",
+                        issuer.value, settings.id
+                    ),
+                )
+                .value(&issuer.value)
+                .hint(format!(
+                    "say `yields: {}` if the upstream cannot tell them apart, or name ourselves",
+                    settings.id
+                ));
+        }
+    }
+}
+
+/// Whether a claim may be filled from what is known of a person; reports it if not.
+fn claim(context: &mut Context<'_>, name: &At<String>) -> bool {
+    let ours = OURS.contains(&name.value.as_str());
+    if ours {
+        context
+            .report
+            .error(
+                name.mark,
+                format!("`{}` is written by us alone", name.value),
+            )
+            .value(&name.value);
+    }
+    !ours
+}
+
+/// The provider of a token endpoint, and a registration that can prove itself.
+fn provider(
+    context: &mut Context<'_>,
+    parent: Mark,
+    field: &Field<At<String>>,
+    client: &Field<RawClient>,
+    providers: &[Provider],
+) -> Option<ProviderId> {
+    let at = field.required(parent, "provider", &mut context.report)?;
+    if !context.knows_provider(at) {
+        return None;
+    }
+    let found = providers
+        .iter()
+        .find(|provider| provider.name.value == at.value);
+    // What could not be read has been reported.
+    let settings = found.and_then(|provider| provider.settings.as_ref())?;
+    let KindSettings::Oidc(oidc) = &settings.kind else {
+        context
+            .report
+            .error(
+                at.mark,
+                format!("provider `{}` has no token endpoint", at.value),
+            )
+            .value(&at.value)
+            .hint("exchanges are asked for at `oidc` providers");
+        return None;
+    };
+    let proves = oidc
+        .client
+        .as_ref()
+        .is_some_and(|client| !matches!(client.auth, ClientAuth::None));
+    if client.is_absent() && !proves {
+        context
+            .report
+            .error(parent, "`client` is missing")
+            .hint("whoever exchanges tokens must prove who they are (RFC 8693 §5)");
+        return None;
+    }
+    Some(settings.id.clone())
+}
+
+/// `Some(None)`: the provider's own.
+fn registration(
+    context: &mut Context<'_>,
+    field: &Field<RawClient>,
+) -> Option<Option<crate::providers::settings::OAuthClient>> {
+    match field {
+        Field::Given(raw) => client::client(context, raw, false).map(Some),
+        Field::Absent => Some(None),
+        Field::Broken => None,
+    }
+}
+
+fn targets(
+    context: &mut Context<'_>,
+    parent: Mark,
+    audiences: &Field<List<At<String>>>,
+    resources: &Field<List<At<String>>>,
+) {
+    if audiences.is_absent() && resources.is_absent() {
+        context
+            .report
+            .error(parent, "`audiences` is missing")
+            .hint("a token for everybody could be used against everybody (RFC 8693 §2.1): name its `audiences` or `resources`");
+    }
+}
+
+fn send(context: &mut Context<'_>, field: &Field<RawSend>) -> Option<(HeaderName, Box<str>)> {
+    let usual = || (http::header::AUTHORIZATION, Box::from("Bearer"));
+    let raw = match field {
+        Field::Absent => return Some(usual()),
+        Field::Broken => return None,
+        Field::Given(raw) => raw,
+    };
+    let scheme = raw.scheme.get().map(|at| Box::from(at.value.as_str()));
+    match raw.header.get() {
+        None => Some((
+            http::header::AUTHORIZATION,
+            scheme.unwrap_or("Bearer".into()),
+        )),
+        Some(at) if at.value.eq_ignore_ascii_case("authorization") => Some((
+            http::header::AUTHORIZATION,
+            scheme.unwrap_or("Bearer".into()),
+        )),
+        Some(at) => Some((headers::written(context, at)?, scheme.unwrap_or_default())),
+    }
+}
+
+fn scopes(context: &mut Context<'_>, field: &Field<RawScopeRules>) -> ScopeRules {
+    let harmless = || ["openid", "profile", "email"].map(Box::from).to_vec();
+    let Some(raw) = field.get() else {
+        return ScopeRules {
+            harmless: harmless(),
+            ..ScopeRules::default()
+        };
+    };
+    let map = raw.map.get().into_iter().flat_map(|named| named.readable());
+    let map = map
+        .map(|(from, to)| (Box::from(from.value.as_str()), Box::from(to.value.as_str())))
+        .collect();
+    let listed = raw.grant.get().into_iter().chain(raw.harmless.get());
+    for at in listed.flat_map(|list| &list.items) {
+        if at.value.contains(char::is_whitespace) {
+            context
+                .report
+                .error(at.mark, format!("`{}` is not one scope", at.value))
+                .value(&at.value)
+                .hint("one scope per item");
+        }
+    }
+    ScopeRules {
+        grants: texts(raw.grant.get()),
+        map,
+        harmless: raw
+            .harmless
+            .get()
+            .map_or_else(harmless, |list| texts(Some(list))),
+    }
+}
+
+fn format(
+    context: &mut Context<'_>,
+    field: &Field<RawFormat>,
+    speakers: &[&Words],
+) -> Option<Format> {
+    let raw = match field {
+        Field::Absent => return Some(Format::Jwt("at+jwt".into(), None)),
+        Field::Broken => return None,
+        Field::Given(raw) => raw,
+    };
+    if let Some(raw) = raw.jwt.get() {
+        let typ = raw.typ.or("at+jwt".to_owned()).into();
+        if let (false, Field::Given(other)) = (raw.key.is_absent(), &raw.shared_secret) {
+            context
+                .report
+                .error(other.0.mark, "either `key` or `shared_secret`, not both");
+            return None;
+        }
+        return if raw.shared_secret.is_absent() {
+            Some(Format::Jwt(typ, key(context, &raw.key)?))
+        } else {
+            Some(Format::SharedJwt(typ, shared(context, &raw.shared_secret)?))
+        };
+    }
+    let raw = raw.signed_text.get()?;
+    let at = raw
+        .template
+        .required(raw.mark, "template", &mut context.report);
+    if raw.shared_secret.is_absent() {
+        context.report.error(raw.mark, "`shared_secret` is missing");
+    }
+    let secret = shared(context, &raw.shared_secret);
+    let at = at?;
+    let template = claims::template_besides(context, at, speakers, &["issued", "expires"])?;
+    if !template.roots().any(|root| root == "expires") {
+        context
+            .report
+            .error(at.mark, "a token without `{expires}` never ends")
+            .value(&at.value);
+        return None;
+    }
+    Some(Format::SignedText(template, secret?))
+}
+
+/// `Some(None)`: the ring.
+fn key(context: &mut Context<'_>, field: &Field<RawSecretText>) -> Option<Option<Secret<String>>> {
+    match field {
+        Field::Given(_) => context.secret_text(field, "the key").map(Some),
+        Field::Absent => Some(None),
+        Field::Broken => None,
+    }
+}
+
+fn shared(context: &mut Context<'_>, field: &Field<RawSecretText>) -> Option<Secret<Vec<u8>>> {
+    let secret = context.secret(field, "the shared secret")?;
+    let mark = field.get()?.0.mark;
+    if secret.expose().len() < MIN_SECRET {
+        context.report.error(
+            mark,
+            format!("the shared secret has less than {MIN_SECRET} bytes"),
+        );
+        return None;
+    }
+    Some(secret)
+}
+
+/// `secrets.signing`.
+pub(super) fn ring(context: &mut Context<'_>, raw: &RawConfig) -> Ring {
+    let usual = Ring::default();
+    let Some(raw) = raw.secrets.get().and_then(|secrets| secrets.signing.get()) else {
+        return usual;
+    };
+    let day = 24 * HOUR;
+    span(
+        context,
+        &raw.rotate_every,
+        HOUR,
+        400 * day,
+        "from `1h` to `400d`",
+    );
+    span(
+        context,
+        &raw.announce,
+        60 * SECOND,
+        7 * day,
+        "from `1m` to `7d`",
+    );
+    span(context, &raw.overlap, HOUR, 30 * day, "from `1h` to `30d`");
+    let files = raw.files.get().map_or(&[][..], |list| &list.items);
+    let mut paths = Vec::new();
+    for at in files {
+        let check = |bytes: &[u8]| {
+            crate::token::SigningKey::from_pem(bytes)
+                .map(|_| ())
+                .map_err(|cause| format!("is no signing key: {cause}"))
+        };
+        paths.extend(context.readable(at, "the key", check));
+    }
+    Ring {
+        algorithm: match raw.algorithm.or(SigningAlg::Es256) {
+            SigningAlg::Es256 => Algorithm::Es256,
+            SigningAlg::Rs256 => Algorithm::Rs256,
+            SigningAlg::EdDsa => Algorithm::EdDsa,
+        },
+        rotate_every: raw.rotate_every.or(Span(usual.rotate_every)).0,
+        announce: raw.announce.or(Span(usual.announce)).0,
+        overlap: raw.overlap.or(Span(usual.overlap)).0,
+        files: paths,
+    }
+}

@@ -1,0 +1,186 @@
+//! `exchange`, `secrets.signing`: what upstreams get in place of the credential that was presented.
+
+use std::path::PathBuf;
+
+use crate::config::raw::RawClient;
+use crate::config::raw::RawSecretText;
+use crate::config::scalar::Span;
+use crate::config::shape::At;
+use crate::config::shape::List;
+use crate::config::shape::Named;
+use crate::config::shape::mappings;
+use crate::config::shape::words;
+
+mappings! {
+    /// A way to turn a credential into the token that an upstream expects: exactly one kind. The credential is always judged first, and the result never lives longer than it or may do more.
+    one of RawExchange {
+        /// A provider exchanges the presented token (RFC 8693). Credentials that are no tokens are refused.
+        token_exchange: RawTokenExchange,
+        /// We sign a short assertion about the person, and a provider gives a token for it (RFC 7523 §2.1).
+        assertion: RawAssertionGrant,
+        /// We mint the token.
+        mint: RawMint,
+    }
+
+    /// A provider exchanges the presented token (RFC 8693).
+    RawTokenExchange {
+        /// The provider, an `oidc` one. Required.
+        provider: At<String>,
+        /// Our registration there. Default: the `client` of the provider.
+        client: RawClient,
+        /// Sent as `audience`; a result that can be read must be for one of them or of `resources`. One of the two is required.
+        audiences: List<At<String>>,
+        /// Sent as `resource` (RFC 8707).
+        resources: List<At<String>>,
+        /// What the result may do. Default: what the presented token may.
+        scopes: RawScopeRules,
+        /// How `may_act` of presented tokens calls us. Default: our client id there.
+        actor: At<String>,
+        /// What happens to tokens of this provider itself. Default `pass`.
+        own_tokens: At<OwnTokensWord>,
+        /// Where the upstream finds the result.
+        send: RawSend,
+    }
+
+    /// We sign a short assertion about the person, and a provider gives a token for it (RFC 7523 §2.1).
+    RawAssertionGrant {
+        /// The provider, an `oidc` one. Required.
+        provider: At<String>,
+        /// Our registration there. Default: the `client` of the provider.
+        client: RawClient,
+        /// `iss` of the assertion: how the provider knows us. Required.
+        issuer: At<String>,
+        /// `aud` of the assertion. Default: the provider's issuer identifier.
+        audience: At<String>,
+        /// `sub` of the assertion, such as `{subject}`: how the provider finds its account. Required.
+        subject: At<String>,
+        /// The life of the assertion, at most `5m`. Default `60s`.
+        ttl: At<Span>,
+        /// The key that signs it, in PEM. Default: those of `secrets.signing`, published under `/.authferry/jwks.json`.
+        key: RawSecretText,
+        /// A result that can be read must be for one of them or of `resources`. One of the two is required.
+        audiences: List<At<String>>,
+        /// Sent as `resource` (RFC 8707).
+        resources: List<At<String>>,
+        /// What the result may do. Default: what the presented token may.
+        scopes: RawScopeRules,
+        /// How `may_act` of presented tokens calls us. Default: our client id there.
+        actor: At<String>,
+        /// What happens to tokens of this provider itself. Default `pass`.
+        own_tokens: At<OwnTokensWord>,
+        /// Where the upstream finds the result.
+        send: RawSend,
+    }
+
+    /// We mint the token.
+    RawMint {
+        /// `iss`. Required.
+        issuer: At<String>,
+        /// `aud`. Required.
+        audiences: List<At<String>>,
+        /// `sub`. Default `{canonical}`.
+        subject: At<String>,
+        /// Further claims that are texts, as `claim: "template"`.
+        claims: Named<At<String>>,
+        /// Further claims that are attributes as they are, lists too, as `claim: attribute`.
+        attributes: Named<At<String>>,
+        /// The longest life, at most `1h`; a credential that ends earlier ends it. Default `5m`.
+        ttl: At<Span>,
+        /// How we are named as the actor in `act`, and by `may_act` of presented tokens. Default: we are not named.
+        actor: At<String>,
+        /// What the token may do. Default: what the presented token may.
+        scopes: RawScopeRules,
+        /// The provider whose tokens it stands in for: tokens of that provider pass as they were presented.
+        yields: At<String>,
+        /// How it is written and signed. Default: a JWT by a key of `secrets.signing`.
+        format: RawFormat,
+        /// Where the upstream finds it.
+        send: RawSend,
+    }
+
+    /// What a result may do: never more than what was presented.
+    RawScopeRules {
+        /// What is asked for, as far as the presented token has it; refused where it has none of them. Default: all that it has.
+        grant: List<At<String>>,
+        /// What a scope of the presented token is called at the target, as `scope: scope`.
+        map: Named<At<String>>,
+        /// Scopes without rights, which a result may have besides. Default `[openid, profile, email]`.
+        harmless: List<At<String>>,
+    }
+
+    /// Where the upstream finds the result.
+    RawSend {
+        /// The header. Default `Authorization`.
+        header: At<String>,
+        /// What stands before it. Default `Bearer` in `Authorization`, and nothing elsewhere.
+        scheme: At<String>,
+    }
+
+    /// How a minted token is written and signed.
+    one of RawFormat {
+        /// A JWT.
+        jwt: RawJwtFormat,
+        /// A text, a dot, and its HMAC-SHA-256 in hexadecimal.
+        signed_text: RawSignedText,
+    }
+
+    /// A JWT.
+    RawJwtFormat {
+        /// `typ` of its header. Default `at+jwt`.
+        typ: At<String>,
+        /// The key that signs it, in PEM. Default: those of `secrets.signing`, published under `/.authferry/jwks.json`.
+        key: RawSecretText,
+        /// A secret shared with the upstream, for HS256: at least 32 bytes.
+        shared_secret: RawSecretText,
+    }
+
+    /// A text and its HMAC.
+    RawSignedText {
+        /// The text, such as `{subject}:{expires}`; `issued` and `expires` are in seconds since 1970. `{expires}` is required.
+        template: At<String>,
+        /// A secret shared with the upstream: at least 32 bytes.
+        shared_secret: RawSecretText,
+    }
+
+    /// What the upstreams of an application get in place of the credential.
+    RawAppExchange {
+        /// The exchange of every credential, on all routes that name none; tokens of the provider that it yields pass as they are.
+        always: At<String>,
+        /// For `other_arm: exchange`: exchanges, one for each provider whose token may be wanted.
+        other_arm: List<At<String>>,
+    }
+
+    /// The keys that sign what we mint.
+    RawSigning {
+        /// What they sign with. Default `ES256`.
+        algorithm: At<SigningAlg>,
+        /// How long a key signs. Default `30d`.
+        rotate_every: At<Span>,
+        /// How long a key is published before it signs: longer than key sets are kept by those who check. Default `1h`.
+        announce: At<Span>,
+        /// How long a key stays published after it has signed: longer than its tokens live. Default `25h`.
+        overlap: At<Span>,
+        /// Keys in PEM, instead of our own: the first signs, all are published. Read again when they change.
+        files: List<At<PathBuf>>,
+    }
+}
+
+words! {
+    /// What happens to tokens of the provider that an exchange yields.
+    OwnTokensWord {
+        /// They pass as they were presented.
+        "pass" => Pass,
+        /// They are exchanged too, such as for the upstream's own audience.
+        "exchange" => Exchange,
+    }
+
+    /// Algorithms that we sign with.
+    SigningAlg {
+        /// ECDSA over P-256 with SHA-256.
+        "ES256" => Es256,
+        /// RSASSA-PKCS1-v1_5 with SHA-256.
+        "RS256" => Rs256,
+        /// Ed25519.
+        "EdDSA" => EdDsa,
+    }
+}

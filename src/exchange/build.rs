@@ -1,0 +1,109 @@
+//! Exchanges from settings: one set per snapshot, so that nothing of an earlier configuration is handed on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_lc_rs::hmac;
+use tokio::runtime::Handle;
+
+use crate::clock::Clock;
+use crate::entropy::Entropy;
+use crate::exchange::Exchange;
+use crate::exchange::kept::Kept;
+use crate::exchange::mint::Minter;
+use crate::exchange::ring::KeyRing;
+use crate::exchange::settings;
+use crate::exchange::settings::Settings;
+use crate::exchange::way::Remote;
+use crate::exchange::way::Way;
+use crate::providers::Providers;
+use crate::token::SigningKey;
+
+/// What exchanges need of the rest of the program.
+#[derive(Clone, Debug)]
+pub(crate) struct Deps {
+    /// What time it is.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Where identifiers come from.
+    pub(crate) entropy: Arc<dyn Entropy>,
+    /// Where calls to providers run.
+    pub(crate) background: Handle,
+    /// The keys that sign.
+    pub(crate) ring: Arc<KeyRing>,
+}
+
+/// All exchanges of a snapshot, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Exchanges(HashMap<Box<str>, Arc<Exchange>>);
+
+impl Exchanges {
+    /// Builds them; nobody is asked.
+    ///
+    /// # Errors
+    ///
+    /// When a provider has no token endpoint, or a key is none.
+    pub(crate) fn build(
+        all: &[Settings],
+        providers: &Providers,
+        deps: &Deps,
+    ) -> Result<Self, String> {
+        let mut key = [0; 32];
+        deps.entropy.fill(&mut key);
+        let one = |settings: &Settings| {
+            let way = way(settings, providers)
+                .map_err(|cause| format!("exchange.{}: {cause}", settings.name))?;
+            let target = settings.yields.as_ref().and_then(|id| providers.named(id));
+            let exchange = Exchange {
+                name: settings.name.clone(),
+                yields: settings.yields.clone(),
+                own_pass: settings.own_pass,
+                header: settings.header.clone(),
+                scheme: settings.scheme.clone(),
+                scopes: settings.scopes.clone(),
+                way,
+                target: target.map(|target| target.epoch().clone()),
+                kept: Kept::new(deps.background.clone(), Arc::clone(&deps.clock)),
+                key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+                deps: deps.clone(),
+            };
+            Ok((settings.name.clone(), Arc::new(exchange)))
+        };
+        all.iter().map(one).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// By name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Exchange>> {
+        self.0.get(name)
+    }
+}
+
+fn way(settings: &Settings, providers: &Providers) -> Result<Way, String> {
+    let remote = |remote: &settings::Remote| {
+        let provider = providers
+            .named(&remote.provider)
+            .ok_or_else(|| format!("there is no provider `{}`", remote.provider))?;
+        let client = provider
+            .token_client(remote.client.as_ref())
+            .ok_or_else(|| format!("provider `{}` has no token endpoint", remote.provider))??;
+        Ok::<_, String>(Remote {
+            client,
+            settings: remote.clone(),
+        })
+    };
+    Ok(match &settings.way {
+        settings::Way::TokenExchange(at) => Way::TokenExchange(remote(at)?),
+        settings::Way::Assertion(at, assertion) => {
+            let key = match &assertion.key {
+                Some(pem) => {
+                    let key = SigningKey::from_pem(pem.expose().as_bytes());
+                    Some(Arc::new(key.map_err(|cause| format!("key: {cause}"))?))
+                }
+                None => None,
+            };
+            Way::Assertion(remote(at)?, (**assertion).clone(), key)
+        }
+        settings::Way::Mint(mint) => {
+            Way::Mint(Minter::new((**mint).clone(), settings.scopes.clone())?)
+        }
+    })
+}

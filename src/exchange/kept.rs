@@ -1,0 +1,464 @@
+//! Results that are kept: bounded, one question at a time for one key, renewed ahead of their end, gone with what they
+//! rest on.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::clock::UnixTime;
+use crate::exchange::Token;
+use crate::identity::CanonicalSubject;
+use crate::identity::CredentialClass;
+use crate::identity::Outage;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::identity::SubjectKey;
+use crate::providers::ProviderError;
+
+/// How many results one exchange keeps.
+const MAX_KEPT: usize = 16_384;
+
+/// How many questions may be under way for one exchange.
+const MAX_FLIGHTS: usize = 1_024;
+
+/// How long a refusal is remembered, so that a client in a loop does not put its questions to the target.
+const REMEMBER: Duration = Duration::from_secs(5);
+
+/// How soon a renewal that failed is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// How soon somebody who has a copy looks whether the renewal has come.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Everything that a result depends on, beside the settings of its exchange and the snapshot that it belongs to.
+#[derive(Clone, Eq, Hash, PartialEq)]
+pub(super) struct Key {
+    pub(super) credential: [u8; 32],
+    pub(super) class: CredentialClass,
+    pub(super) subject: SubjectKey,
+    pub(super) canonical: CanonicalSubject,
+    pub(super) provider: ProviderId,
+    pub(super) scopes: Box<[Box<str>]>,
+    pub(super) owner_epoch: u64,
+    pub(super) target_epoch: u64,
+}
+
+/// How a question was answered: the label `outcome` of `authferry_exchanges_total`, where it was answered well.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    /// From memory.
+    Kept,
+    /// From memory, while a fresh one is fetched or its target is away.
+    Renewing,
+    /// The target was asked, or the token was minted.
+    Made,
+}
+
+type Answer = Result<Token, ProviderError>;
+
+#[derive(Clone)]
+enum Entry {
+    Token {
+        token: Token,
+        /// No renewal before.
+        quiet: UnixTime,
+    },
+    Refused {
+        refusal: Refusal,
+        until: UnixTime,
+    },
+}
+
+/// The results of one exchange.
+pub(crate) struct Kept {
+    shared: Arc<Shared>,
+    background: Handle,
+}
+
+struct Shared {
+    clock: Arc<dyn Clock>,
+    entries: Cache<Key, Entry>,
+    flights: Mutex<HashMap<Key, watch::Receiver<Option<Answer>>>>,
+}
+
+impl Kept {
+    /// Nothing yet. Questions run on `background`.
+    pub(super) fn new(background: Handle, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                clock,
+                entries: Cache::new(MAX_KEPT),
+                flights: Mutex::default(),
+            }),
+            background,
+        }
+    }
+
+    /// The result for a key: kept, of a question under way, or of `work`.
+    pub(super) async fn get<W, F>(&self, key: Key, now: UnixTime, work: W) -> (Outcome, Answer)
+    where
+        W: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        match self.shared.entries.get(&key) {
+            Some(Entry::Token { token, quiet }) if now < token.ends => {
+                if now < token.renew {
+                    return (Outcome::Kept, Ok(token));
+                }
+                if quiet <= now {
+                    // Whoever comes meanwhile has the token; nobody waits.
+                    drop(self.fly(key, work));
+                }
+                return (Outcome::Renewing, Ok(token));
+            }
+            Some(Entry::Refused { refusal, until }) if now < until => {
+                return (Outcome::Kept, Err(refusal.into()));
+            }
+            Some(Entry::Token { .. } | Entry::Refused { .. }) | None => {}
+        }
+        let Some(mut answer) = self.fly(key, work) else {
+            return (Outcome::Made, Err(Outage::Shed.into()));
+        };
+        let answer = match answer.wait_for(Option::is_some).await {
+            Ok(answer) => answer.clone(),
+            // The question broke off.
+            Err(_closed) => None,
+        };
+        (Outcome::Made, answer.unwrap_or(Err(Outage::Shed.into())))
+    }
+
+    /// The question under way for a key, or a new one. It goes on when the one who asked is gone.
+    fn fly<W, F>(&self, key: Key, work: W) -> Option<watch::Receiver<Option<Answer>>>
+    where
+        W: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let mut flights = lock(&self.shared.flights);
+        if let Some(flight) = flights.get(&key) {
+            return Some(flight.clone());
+        }
+        if MAX_FLIGHTS <= flights.len() {
+            return None;
+        }
+        let (sender, receiver) = watch::channel(None);
+        flights.insert(key.clone(), receiver.clone());
+        drop(flights);
+        let landing = Landing {
+            shared: Arc::clone(&self.shared),
+            key,
+        };
+        self.background.spawn(async move {
+            let answer = work().await;
+            landing.shared.keep(&landing.key, &answer);
+            drop(landing);
+            sender.send_replace(Some(answer));
+        });
+        Some(receiver)
+    }
+}
+
+/// Takes a question off the list, also when it broke off.
+struct Landing {
+    shared: Arc<Shared>,
+    key: Key,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        lock(&self.shared.flights).remove(&self.key);
+    }
+}
+
+impl Shared {
+    fn keep(&self, key: &Key, answer: &Answer) {
+        let now = self.clock.now();
+        match answer {
+            Ok(token) => {
+                let (token, quiet) = (token.clone(), now);
+                self.entries
+                    .insert(key.clone(), Entry::Token { token, quiet });
+            }
+            // Final, also for somebody who still has a token: it is not handed on any more.
+            Err(ProviderError::Rejected(refusal)) => {
+                let (refusal, until) = (*refusal, now + REMEMBER);
+                self.entries
+                    .insert(key.clone(), Entry::Refused { refusal, until });
+            }
+            // No judgement: what is kept serves until its own end.
+            Err(ProviderError::Unavailable { .. }) => {
+                if let Some(Entry::Token { token, .. }) = self.entries.get(key) {
+                    let quiet = now + RETRY;
+                    self.entries
+                        .insert(key.clone(), Entry::Token { token, quiet });
+                }
+            }
+        }
+    }
+}
+
+/// A map of questions: a panic elsewhere leaves at most one too many.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept")
+            .field("entries", &self.shared.entries.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
+
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::identity::Issuer;
+    use crate::identity::Subject;
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::from_secs(1_000 + seconds)
+    }
+
+    fn key(name: &str) -> Key {
+        let subject = SubjectKey {
+            issuer: Issuer::new("https://a.test"),
+            subject: Subject::try_from(name).unwrap(),
+        };
+        Key {
+            credential: [1; 32],
+            class: CredentialClass::Bearer,
+            canonical: CanonicalSubject::unjoined(&subject),
+            subject,
+            provider: ProviderId::new("a"),
+            scopes: Box::default(),
+            owner_epoch: 1,
+            target_epoch: 1,
+        }
+    }
+
+    fn token(text: &'static str) -> Token {
+        Token {
+            value: HeaderValue::from_static(text),
+            ends: at(100),
+            renew: at(75),
+            about: None,
+        }
+    }
+
+    struct World {
+        kept: Kept,
+        clock: ManualClock,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let clock = ManualClock::at(at(0));
+            Self {
+                kept: Kept::new(Handle::current(), Arc::new(clock.clone())),
+                clock,
+                asked: Arc::default(),
+            }
+        }
+
+        async fn get(&self, key: Key, answer: Answer) -> (Outcome, Result<String, ProviderError>) {
+            let asked = Arc::clone(&self.asked);
+            let work = move || async move {
+                asked.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                answer
+            };
+            let (outcome, answer) = self.kept.get(key, self.clock.now(), work).await;
+            (
+                outcome,
+                answer.map(|t| t.value.to_str().unwrap().to_owned()),
+            )
+        }
+
+        /// Lets a question under way come to its end.
+        async fn settle(&self) {
+            while !lock(&self.kept.shared.flights).is_empty() {
+                tokio::task::yield_now().await;
+            }
+        }
+
+        fn asked(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
+    }
+
+    fn down() -> Answer {
+        Err(Outage::Connect.into())
+    }
+
+    #[tokio::test]
+    async fn one_question_at_a_time_for_one_key() {
+        let world = World::new();
+        let (a, b, c) = tokio::join!(
+            world.get(key("a"), Ok(token("1"))),
+            world.get(key("a"), Ok(token("2"))),
+            world.get(key("b"), Ok(token("3"))),
+        );
+        assert_eq!(a, (Outcome::Made, Ok("1".into())));
+        assert_eq!(b, (Outcome::Made, Ok("1".into())));
+        assert_eq!(c, (Outcome::Made, Ok("3".into())));
+        assert_eq!(world.asked(), 2);
+        let again = world.get(key("a"), Ok(token("4"))).await;
+        assert_eq!(again, (Outcome::Kept, Ok("1".into())));
+    }
+
+    #[tokio::test]
+    async fn every_input_counts() {
+        let world = World::new();
+        let first = key("a");
+        let others = [
+            Key {
+                credential: [2; 32],
+                ..first.clone()
+            },
+            Key {
+                class: CredentialClass::Opaque,
+                ..first.clone()
+            },
+            Key {
+                provider: ProviderId::new("b"),
+                ..first.clone()
+            },
+            Key {
+                scopes: ["x".into()].into(),
+                ..first.clone()
+            },
+            Key {
+                owner_epoch: 2,
+                ..first.clone()
+            },
+            Key {
+                target_epoch: 2,
+                ..first.clone()
+            },
+            Key {
+                canonical: key("b").canonical,
+                ..first.clone()
+            },
+            Key {
+                subject: key("b").subject,
+                ..first.clone()
+            },
+        ];
+        let count = others.len();
+        world.get(first, Ok(token("1"))).await.1.unwrap();
+        for other in others {
+            assert_eq!(world.get(other, Ok(token("2"))).await.0, Outcome::Made);
+        }
+        assert_eq!(world.asked(), count + 1);
+    }
+
+    #[tokio::test]
+    async fn it_is_renewed_ahead_of_its_end_and_nobody_waits() {
+        let world = World::new();
+        world.get(key("a"), Ok(token("1"))).await.1.unwrap();
+        world.clock.set(at(80));
+        let fresh = Token {
+            ends: at(200),
+            renew: at(150),
+            ..token("2")
+        };
+        let (outcome, value) = world.get(key("a"), Ok(fresh)).await;
+        assert_eq!((outcome, value), (Outcome::Renewing, Ok("1".into())));
+        world.settle().await;
+        assert_eq!(
+            world.get(key("a"), down()).await,
+            (Outcome::Kept, Ok("2".into()))
+        );
+        assert_eq!(world.asked(), 2);
+    }
+
+    #[tokio::test]
+    async fn while_the_target_is_away_it_serves_until_its_own_end() {
+        let world = World::new();
+        world.get(key("a"), Ok(token("1"))).await.1.unwrap();
+        world.clock.set(at(80));
+        for _ in 0..3 {
+            assert_eq!(
+                world.get(key("a"), down()).await,
+                (Outcome::Renewing, Ok("1".into()))
+            );
+            world.settle().await;
+        }
+        assert_eq!(world.asked(), 2, "it is not asked again at once");
+        world.clock.set(at(86));
+        world.get(key("a"), down()).await.1.unwrap();
+        world.settle().await;
+        assert_eq!(world.asked(), 3);
+        world.clock.set(at(100));
+        assert_eq!(
+            world.get(key("a"), down()).await.1,
+            Err(Outage::Connect.into())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_the_renewal_is_final() {
+        let world = World::new();
+        world.get(key("a"), Ok(token("1"))).await.1.unwrap();
+        world.clock.set(at(80));
+        world
+            .get(key("a"), Err(Refusal::ExchangeRefused.into()))
+            .await
+            .1
+            .unwrap();
+        world.settle().await;
+        let refused = Err(ProviderError::from(Refusal::ExchangeRefused));
+        assert_eq!(
+            world.get(key("a"), Ok(token("2"))).await,
+            (Outcome::Kept, refused)
+        );
+        world.clock.set(at(90));
+        assert_eq!(
+            world.get(key("a"), Ok(token("2"))).await,
+            (Outcome::Made, Ok("2".into()))
+        );
+    }
+
+    #[tokio::test]
+    async fn an_outage_is_not_remembered() {
+        let world = World::new();
+        assert!(world.get(key("a"), down()).await.1.is_err());
+        assert_eq!(
+            world.get(key("a"), Ok(token("1"))).await,
+            (Outcome::Made, Ok("1".into()))
+        );
+    }
+
+    #[tokio::test]
+    async fn questions_are_bounded() {
+        let world = World::new();
+        {
+            let mut flights = lock(&world.kept.shared.flights);
+            for place in 0..MAX_FLIGHTS {
+                let (_, receiver) = watch::channel(None);
+                flights.insert(key(&format!("p{place}")), receiver);
+            }
+        }
+        assert_eq!(
+            world.get(key("a"), Ok(token("1"))).await.1,
+            Err(Outage::Shed.into())
+        );
+        assert_eq!(world.asked(), 0);
+    }
+}

@@ -1,0 +1,201 @@
+//! Tokens that we mint: about the person who was admitted, for one audience, never longer than the credential lives.
+
+use std::borrow::Cow;
+
+use serde_json::Map;
+use serde_json::Value;
+
+use crate::clock::UnixTime;
+use crate::exchange::Subject;
+use crate::exchange::build::Deps;
+use crate::exchange::scopes::Narrowed;
+use crate::exchange::settings;
+use crate::exchange::settings::Format;
+use crate::exchange::settings::ScopeRules;
+use crate::exchange::way::Made;
+use crate::exchange::way::identifier;
+use crate::exchange::way::maybe;
+use crate::exchange::way::not_delegated;
+use crate::exchange::way::text;
+use crate::identity::Actor;
+use crate::identity::HeaderScope;
+use crate::identity::Outage;
+use crate::identity::Refusal;
+use crate::identity::Scope;
+use crate::identity::Template;
+use crate::providers::ProviderError;
+use crate::secret::Secret;
+use crate::token::MacKey;
+use crate::token::SigningKey;
+
+/// Mints the tokens of one exchange.
+#[derive(Debug)]
+pub(super) struct Minter {
+    settings: settings::Mint,
+    scopes: ScopeRules,
+    signer: Signer,
+}
+
+#[derive(Debug)]
+enum Signer {
+    Ring(Box<str>),
+    Key(Box<str>, SigningKey),
+    Shared(Box<str>, MacKey),
+    Text(Template, MacKey),
+}
+
+impl Minter {
+    /// Reads the keys.
+    ///
+    /// # Errors
+    ///
+    /// When a private key is none.
+    pub(super) fn new(settings: settings::Mint, scopes: ScopeRules) -> Result<Self, String> {
+        let signer = match &settings.format {
+            Format::Jwt(typ, None) => Signer::Ring(typ.clone()),
+            Format::Jwt(typ, Some(pem)) => {
+                let key = SigningKey::from_pem(pem.expose().as_bytes());
+                Signer::Key(typ.clone(), key.map_err(|cause| format!("key: {cause}"))?)
+            }
+            Format::SharedJwt(typ, secret) => Signer::Shared(typ.clone(), MacKey::new(secret)),
+            Format::SignedText(template, secret) => {
+                Signer::Text(template.clone(), MacKey::new(secret))
+            }
+        };
+        Ok(Self {
+            settings,
+            scopes,
+            signer,
+        })
+    }
+
+    /// A token about `subject`.
+    pub(super) fn mint(
+        &self,
+        subject: &Subject,
+        scopes: &Narrowed,
+        deps: &Deps,
+        now: UnixTime,
+    ) -> Result<Made, ProviderError> {
+        // Whole seconds, rounded down: `exp` is not a moment after the credential's end.
+        let ends = UnixTime::from_secs((now + self.settings.ttl).min(subject.ends).as_secs());
+        if ends <= now {
+            return Err(Refusal::Expired.into());
+        }
+        let claims = || self.claims(subject, scopes, deps, now, ends);
+        let signed = match &self.signer {
+            Signer::Ring(typ) => deps.ring.sign(typ, &claims()?, now),
+            Signer::Key(typ, key) => key.sign(typ, &claims()?),
+            Signer::Shared(typ, key) => key.sign(typ, &claims()?),
+            Signer::Text(template, key) => {
+                // The old format has no place for an actor: a delegated credential would look like its subject.
+                if subject.identity.delegation.is_delegated() || self.settings.actor.is_some() {
+                    return Err(Refusal::ExchangeRefused.into());
+                }
+                self.permits(subject)?;
+                let times = Times {
+                    of: HeaderScope {
+                        identity: &subject.identity,
+                        canonical: Some(&subject.canonical),
+                        link: None,
+                    },
+                    issued: Value::from(now.as_secs().to_string()),
+                    expires: Value::from(ends.as_secs().to_string()),
+                };
+                let text = template
+                    .render_text(&times)
+                    .or(Err(Refusal::ExchangeRefused))?;
+                Ok(key.sign_text(&text.ok_or(Refusal::ExchangeRefused)?))
+            }
+        };
+        Ok(Made {
+            token: Secret::new(signed.or(Err(Outage::Malformed))?),
+            ends,
+            about: None,
+        })
+    }
+
+    fn actor(&self) -> Option<Actor<'_>> {
+        self.settings.actor.as_deref().map(|actor| Actor {
+            subject: actor,
+            issuer: Some(&self.settings.issuer),
+        })
+    }
+
+    fn permits(&self, subject: &Subject) -> Result<(), ProviderError> {
+        let delegation = &subject.identity.delegation;
+        delegation.permits(self.actor()).map_err(not_delegated)
+    }
+
+    fn claims(
+        &self,
+        subject: &Subject,
+        scopes: &Narrowed,
+        deps: &Deps,
+        now: UnixTime,
+        ends: UnixTime,
+    ) -> Result<Map<String, Value>, ProviderError> {
+        self.permits(subject)?;
+        let identity = &subject.identity;
+        let mut claims = Map::new();
+        for (name, attribute) in &self.settings.attributes {
+            if let Some(value) = identity.attributes.member(attribute) {
+                claims.insert(String::from(&**name), value.clone());
+            }
+        }
+        for (name, template) in &self.settings.claims {
+            if let Some(text) = maybe(template, subject)? {
+                claims.insert(String::from(&**name), text.into());
+            }
+        }
+        // Last: nothing that a person may choose stands in for what we say.
+        let mut say = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+        say("iss", (*self.settings.issuer).into());
+        say(
+            "aud",
+            match &*self.settings.audiences {
+                [one] => (**one).into(),
+                many => many
+                    .iter()
+                    .map(|audience| Value::from(&**audience))
+                    .collect(),
+            },
+        );
+        say("sub", text(&self.settings.subject, subject)?.into());
+        say("iat", now.as_secs().into());
+        say("exp", ends.as_secs().into());
+        say("jti", identifier(deps).into());
+        if let Some(client) = &identity.client_id {
+            say("client_id", (**client).into());
+        }
+        if let Some(acr) = &identity.acr {
+            say("acr", (**acr).into());
+        }
+        let granted = scopes.minted(&self.scopes);
+        if !granted.is_empty() {
+            say("scope", granted.join(" ").into());
+        }
+        let act = identity.delegation.followed_by(self.actor());
+        if let Some(act) = act.map_err(not_delegated)? {
+            say("act", act);
+        }
+        Ok(claims)
+    }
+}
+
+/// A person, and `issued` and `expires` in seconds.
+struct Times<'a> {
+    of: HeaderScope<'a>,
+    issued: Value,
+    expires: Value,
+}
+
+impl Scope for Times<'_> {
+    fn value(&self, name: &str) -> Option<Cow<'_, Value>> {
+        match name {
+            "issued" => Some(Cow::Borrowed(&self.issued)),
+            "expires" => Some(Cow::Borrowed(&self.expires)),
+            _ => self.of.value(name),
+        }
+    }
+}

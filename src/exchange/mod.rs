@@ -1,0 +1,222 @@
+//! One side's identity turned into the token that an upstream expects: RFC 8693 at a provider, an assertion (RFC 7523) that
+//! a provider takes, or a token that we mint.
+//!
+//! It must only be given somebody whom the gate has vouched for. It must never hand on more than was presented: no wider
+//! scope, no longer life, no other person, no lost delegation; and never the presented token itself.
+
+mod build;
+mod kept;
+mod mint;
+mod ring;
+mod scopes;
+pub(crate) mod settings;
+mod way;
+
+pub(crate) use build::Deps;
+pub(crate) use build::Exchanges;
+pub(crate) use kept::Outcome;
+pub(crate) use ring::KeyRing;
+pub(crate) use ring::RingKeyView;
+pub(crate) use way::Grant;
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::hmac;
+use http::HeaderName;
+use http::HeaderValue;
+
+use crate::clock::UnixTime;
+use crate::exchange::kept::Kept;
+use crate::exchange::kept::Key;
+use crate::exchange::settings::ScopeRules;
+use crate::exchange::way::Way;
+use crate::identity::CanonicalSubject;
+use crate::identity::CredentialClass;
+use crate::identity::Identity;
+use crate::identity::Outage;
+use crate::identity::ProviderId;
+use crate::providers::Epoch;
+use crate::providers::ProviderError;
+use crate::secret::Secret;
+
+/// One way to turn a credential into a token, in one snapshot.
+pub(crate) struct Exchange {
+    name: Box<str>,
+    yields: Option<ProviderId>,
+    own_pass: bool,
+    header: HeaderName,
+    scheme: Box<str>,
+    scopes: ScopeRules,
+    way: Way,
+    /// What results of the target rest on.
+    target: Option<Epoch>,
+    kept: Kept,
+    /// Whoever sees a digest of a credential learns nothing.
+    key: hmac::Key,
+    deps: Deps,
+}
+
+/// Somebody who was vouched for, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    /// Who.
+    pub(crate) identity: Arc<Identity>,
+    /// Who across providers.
+    pub(crate) canonical: CanonicalSubject,
+    /// What was presented.
+    pub(crate) class: CredentialClass,
+    /// The presented token, where there is one that can be exchanged.
+    pub(crate) token: Option<Secret<String>>,
+    /// A digest of the credential under a key of the process.
+    pub(crate) digest: [u8; 32],
+    /// When the credential ends.
+    pub(crate) ends: UnixTime,
+    /// The epoch of the provider that vouched.
+    pub(crate) epoch: u64,
+}
+
+/// What the upstream gets instead.
+#[derive(Clone, Debug)]
+pub(crate) struct Token {
+    /// The value of the header.
+    pub(crate) value: HeaderValue,
+    /// When it ends.
+    pub(crate) ends: UnixTime,
+    /// From when on a fresh one is fetched ahead of the end.
+    pub(crate) renew: UnixTime,
+    /// Whom it is about, where we can read it. The gate compares.
+    pub(crate) about: Option<Arc<Identity>>,
+}
+
+impl Token {
+    /// Until when a copy may be used without asking here again.
+    pub(crate) fn kept_until(&self, now: UnixTime) -> UnixTime {
+        if now < self.renew {
+            self.renew.min(self.ends)
+        } else {
+            (now + kept::LOOK_AGAIN).min(self.ends)
+        }
+    }
+}
+
+impl Exchange {
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The provider whose tokens come out, or are stood in for.
+    pub(crate) const fn yields(&self) -> Option<&ProviderId> {
+        self.yields.as_ref()
+    }
+
+    /// Whether a token of `provider` passes as it was presented.
+    pub(crate) fn passes(&self, provider: &ProviderId) -> bool {
+        self.own_pass && self.yields.as_ref() == Some(provider)
+    }
+
+    /// The header that carries the result.
+    pub(crate) const fn header(&self) -> &HeaderName {
+        &self.header
+    }
+
+    /// By what grant.
+    pub(crate) const fn grant(&self) -> Grant {
+        self.way.grant()
+    }
+
+    /// What results of the target rest on.
+    pub(crate) const fn target(&self) -> Option<&Epoch> {
+        self.target.as_ref()
+    }
+
+    /// A digest of a credential: where it stood, and its bytes.
+    pub(crate) fn digest(&self, slot: &str, material: &[u8]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(&(slot.len() as u64).to_be_bytes());
+        context.update(slot.as_bytes());
+        context.update(material);
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.sign().as_ref());
+        digest
+    }
+
+    /// The value that carries a token of the right provider as it was presented.
+    pub(crate) fn as_presented(
+        &self,
+        token: &Secret<String>,
+    ) -> Result<HeaderValue, ProviderError> {
+        self.value(token)
+    }
+
+    /// The token for somebody who was vouched for: kept from an earlier request, or asked for now.
+    ///
+    /// # Errors
+    ///
+    /// A refusal is final: the target does not know the person, or more would be handed on than was presented. An outage
+    /// is answered 503.
+    pub(crate) async fn token_for(
+        self: &Arc<Self>,
+        subject: Subject,
+        now: UnixTime,
+    ) -> (Outcome, Result<Token, ProviderError>) {
+        let key = Key {
+            credential: subject.digest,
+            class: subject.class,
+            subject: subject.identity.key.clone(),
+            canonical: subject.canonical.clone(),
+            provider: subject.identity.provider.clone(),
+            scopes: subject.identity.scopes.clone(),
+            owner_epoch: subject.epoch,
+            target_epoch: self.target.as_ref().map_or(0, Epoch::current),
+        };
+        let exchange = Arc::clone(self);
+        let work = move || async move {
+            let now = exchange.deps.clock.now();
+            exchange.make(&subject, now).await
+        };
+        self.kept.get(key, now, work).await
+    }
+
+    /// Asks, or mints.
+    async fn make(&self, subject: &Subject, now: UnixTime) -> Result<Token, ProviderError> {
+        let scopes = scopes::narrow(&self.scopes, subject)?;
+        let made = self.way.make(subject, &scopes, &self.deps, now).await?;
+        let ends = made.ends.min(subject.ends);
+        if ends <= now {
+            return Err(Outage::Malformed.into());
+        }
+        // A fresh one would end with the credential as well.
+        let renew = if subject.ends <= made.ends {
+            UnixTime::NEVER
+        } else {
+            now + ends.since(now) * 3 / 4
+        };
+        Ok(Token {
+            value: self.value(&made.token)?,
+            ends,
+            renew,
+            about: made.about,
+        })
+    }
+
+    fn value(&self, token: &Secret<String>) -> Result<HeaderValue, ProviderError> {
+        let text = if self.scheme.is_empty() {
+            token.expose().clone()
+        } else {
+            format!("{} {}", self.scheme, token.expose())
+        };
+        let mut value = HeaderValue::try_from(text).or(Err(Outage::Malformed))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

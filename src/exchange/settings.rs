@@ -1,0 +1,143 @@
+//! What the configuration says about exchanges and our signing keys: plain data.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderName;
+
+use crate::identity::ProviderId;
+use crate::identity::Template;
+use crate::providers::settings::OAuthClient;
+use crate::secret::Secret;
+use crate::token::Algorithm;
+
+/// One way to turn a credential into a token.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Its name.
+    pub(crate) name: Box<str>,
+    /// The provider whose tokens come out, or are stood in for: its own need no exchange.
+    pub(crate) yields: Option<ProviderId>,
+    /// Whether tokens of that provider pass as they were presented. Default yes.
+    pub(crate) own_pass: bool,
+    /// The header that carries the result. Default `Authorization`.
+    pub(crate) header: HeaderName,
+    /// What stands before it. Default `Bearer`.
+    pub(crate) scheme: Box<str>,
+    /// What the result may do.
+    pub(crate) scopes: ScopeRules,
+    /// How.
+    pub(crate) way: Way,
+}
+
+/// What a result may do: never more than the credential.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ScopeRules {
+    /// What is asked for, as far as the credential has it; empty: all that the credential has.
+    pub(crate) grants: Vec<Box<str>>,
+    /// A scope of the credential → what it is called at the target.
+    pub(crate) map: Vec<(Box<str>, Box<str>)>,
+    /// Scopes without rights, which a result may have besides. Default `openid`, `profile`, `email`.
+    pub(crate) harmless: Vec<Box<str>>,
+}
+
+/// How a token comes about.
+#[derive(Clone, Debug)]
+pub(crate) enum Way {
+    /// RFC 8693 at a provider.
+    TokenExchange(Remote),
+    /// RFC 7523 §2.1 at a provider.
+    Assertion(Remote, Box<Assertion>),
+    /// We mint it.
+    Mint(Box<Mint>),
+}
+
+/// A token endpoint, and what is asked for there.
+#[derive(Clone, Debug)]
+pub(crate) struct Remote {
+    /// The provider.
+    pub(crate) provider: ProviderId,
+    /// Our registration; `None`: that of its logins.
+    pub(crate) client: Option<OAuthClient>,
+    /// Whom the result is for.
+    pub(crate) audiences: Vec<Box<str>>,
+    /// The same, as addresses (RFC 8707).
+    pub(crate) resources: Vec<Box<str>>,
+    /// How `may_act` calls us; default: our client id.
+    pub(crate) actor: Option<Box<str>>,
+}
+
+/// The assertion that we sign for a provider.
+#[derive(Clone, Debug)]
+pub(crate) struct Assertion {
+    /// `iss`.
+    pub(crate) issuer: Box<str>,
+    /// `aud`; `None`: the provider's issuer identifier.
+    pub(crate) audience: Option<Box<str>>,
+    /// `sub`.
+    pub(crate) subject: Template,
+    /// Its life. Default 60 s.
+    pub(crate) ttl: Duration,
+    /// The key, PEM; `None`: the ring.
+    pub(crate) key: Option<Secret<String>>,
+}
+
+/// A token that we mint.
+#[derive(Clone, Debug)]
+pub(crate) struct Mint {
+    /// `iss`.
+    pub(crate) issuer: Box<str>,
+    /// `aud`.
+    pub(crate) audiences: Vec<Box<str>>,
+    /// `sub`. Default `{canonical}`.
+    pub(crate) subject: Template,
+    /// Further claims that are texts.
+    pub(crate) claims: Vec<(Box<str>, Template)>,
+    /// Further claims that are attributes of the person, as they are.
+    pub(crate) attributes: Vec<(Box<str>, Box<str>)>,
+    /// The longest life. Default 5 min.
+    pub(crate) ttl: Duration,
+    /// How `act` and `may_act` call us; `None`: we are not named as an actor.
+    pub(crate) actor: Option<Box<str>>,
+    /// How it is written and signed.
+    pub(crate) format: Format,
+}
+
+/// How a minted token is written and signed.
+#[derive(Clone, Debug)]
+pub(crate) enum Format {
+    /// A JWT with this `typ`, by a key of the ring, or this one in PEM.
+    Jwt(Box<str>, Option<Secret<String>>),
+    /// A JWT with this `typ`, by a secret shared with the upstream (HS256): an old format.
+    SharedJwt(Box<str>, Secret<Vec<u8>>),
+    /// A text, a dot, and its HMAC-SHA-256 in hexadecimal: an old format.
+    SignedText(Template, Secret<Vec<u8>>),
+}
+
+/// The keys that sign what we mint.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Ring {
+    /// Default ES256.
+    pub(crate) algorithm: Algorithm,
+    /// How long a key signs. Default 30 d.
+    pub(crate) rotate_every: Duration,
+    /// How long a key is published before it signs. Default 1 h.
+    pub(crate) announce: Duration,
+    /// How long it stays published after. Default 25 h.
+    pub(crate) overlap: Duration,
+    /// Keys in PEM instead: the first signs, all are published; read again when they change.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        Self {
+            algorithm: Algorithm::Es256,
+            rotate_every: 30 * 24 * HOUR,
+            announce: HOUR,
+            overlap: 25 * HOUR,
+            files: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! How one token comes about: asked for at a provider, or minted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Map;
+use serde_json::Value;
+use tracing::warn;
+
+use crate::clock::UnixTime;
+use crate::exchange::Subject;
+use crate::exchange::build::Deps;
+use crate::exchange::mint::Minter;
+use crate::exchange::scopes::Narrowed;
+use crate::exchange::settings;
+use crate::identity::Actor;
+use crate::identity::Delegation;
+use crate::identity::HeaderScope;
+use crate::identity::Identity;
+use crate::identity::NotDelegated;
+use crate::identity::Outage;
+use crate::identity::Refusal;
+use crate::identity::Template;
+use crate::providers;
+use crate::providers::Issued;
+use crate::providers::ProviderError;
+use crate::providers::TokenClient;
+use crate::providers::Wanted;
+use crate::secret::Secret;
+use crate::token::SigningKey;
+
+/// The life of a result of which nobody says how long it lives.
+const UNSAID_LIFE: Duration = Duration::from_secs(60);
+
+/// The label `grant` of `authferry_exchanges_total`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Grant {
+    /// RFC 8693.
+    TokenExchange,
+    /// RFC 7523 §2.1.
+    JwtBearer,
+    /// Ours.
+    Mint,
+}
+
+impl Grant {
+    /// The label value.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::TokenExchange => "token_exchange",
+            Self::JwtBearer => "jwt_bearer",
+            Self::Mint => "mint",
+        }
+    }
+}
+
+/// How a token comes about.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one for each exchange")]
+pub(super) enum Way {
+    TokenExchange(Remote),
+    Assertion(Remote, settings::Assertion, Option<Arc<SigningKey>>),
+    Mint(Minter),
+}
+
+/// A token endpoint, and what is asked for there.
+#[derive(Debug)]
+pub(super) struct Remote {
+    pub(super) client: TokenClient,
+    pub(super) settings: settings::Remote,
+}
+
+/// A token, before it is dressed for the upstream.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) token: Secret<String>,
+    pub(super) ends: UnixTime,
+    pub(super) about: Option<Arc<Identity>>,
+}
+
+impl Way {
+    pub(super) const fn grant(&self) -> Grant {
+        match self {
+            Self::TokenExchange(_) => Grant::TokenExchange,
+            Self::Assertion(..) => Grant::JwtBearer,
+            Self::Mint(_) => Grant::Mint,
+        }
+    }
+
+    pub(super) async fn make(
+        &self,
+        subject: &Subject,
+        scopes: &Narrowed,
+        deps: &Deps,
+        now: UnixTime,
+    ) -> Result<Made, ProviderError> {
+        match self {
+            Self::TokenExchange(remote) => {
+                // RFC 8693 exchanges tokens; a cookie or a password is none.
+                let token = subject.token.as_ref().ok_or(Refusal::Unsupported)?;
+                remote
+                    .ask(providers::Grant::TokenExchange(token), subject, scopes, now)
+                    .await
+            }
+            Self::Assertion(remote, assertion, key) => {
+                let signed = remote.sign(assertion, key.as_deref(), subject, deps, now)?;
+                remote
+                    .ask(providers::Grant::JwtBearer(&signed), subject, scopes, now)
+                    .await
+            }
+            Self::Mint(minter) => minter.mint(subject, scopes, deps, now),
+        }
+    }
+}
+
+impl Remote {
+    async fn ask(
+        &self,
+        grant: providers::Grant<'_>,
+        subject: &Subject,
+        scopes: &Narrowed,
+        now: UnixTime,
+    ) -> Result<Made, ProviderError> {
+        let delegation = &subject.identity.delegation;
+        let actor = Actor {
+            subject: self
+                .settings
+                .actor
+                .as_deref()
+                .unwrap_or_else(|| self.client.id()),
+            issuer: Some(self.client.issuer()),
+        };
+        delegation.permits(Some(actor)).map_err(not_delegated)?;
+        let wanted = Wanted {
+            audiences: &self.settings.audiences,
+            resources: &self.settings.resources,
+            scopes: &scopes.asked,
+        };
+        let issued = self.client.ask(grant, wanted, now).await?;
+        take(issued, subject.token.as_ref(), delegation, scopes, now)
+    }
+
+    /// RFC 7523 §3: short-lived, for this provider alone, used once.
+    fn sign(
+        &self,
+        assertion: &settings::Assertion,
+        key: Option<&SigningKey>,
+        subject: &Subject,
+        deps: &Deps,
+        now: UnixTime,
+    ) -> Result<Secret<String>, ProviderError> {
+        let audience = assertion
+            .audience
+            .as_deref()
+            .unwrap_or_else(|| self.client.issuer());
+        let mut claims = Map::new();
+        let mut say = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+        say("iss", (*assertion.issuer).into());
+        say("sub", text(&assertion.subject, subject)?.into());
+        say("aud", audience.into());
+        say("iat", now.as_secs().into());
+        say(
+            "exp",
+            (now + assertion.ttl).min(subject.ends).as_secs().into(),
+        );
+        say("jti", identifier(deps).into());
+        if let Some(act) = subject
+            .identity
+            .delegation
+            .followed_by(None)
+            .map_err(not_delegated)?
+        {
+            say("act", act);
+        }
+        let signed = match key {
+            Some(key) => key.sign("JWT", &claims),
+            None => deps.ring.sign("JWT", &claims, now),
+        };
+        Ok(Secret::new(signed.or(Err(Outage::Malformed))?))
+    }
+}
+
+/// What of an issued token is handed on: no more than was presented.
+fn take(
+    issued: Issued,
+    presented: Option<&Secret<String>>,
+    delegation: &Delegation,
+    scopes: &Narrowed,
+    now: UnixTime,
+) -> Result<Made, ProviderError> {
+    let Issued {
+        token,
+        ends,
+        scopes: granted,
+        proof,
+    } = issued;
+    if presented.is_some_and(|presented| presented.matches(token.expose().as_bytes())) {
+        warn!("A provider gave back the token that was to be exchanged; it is not used.");
+        return Err(Outage::Malformed.into());
+    }
+    if let Some(granted) = &granted {
+        scopes.check(granted)?;
+    }
+    if let Some(proof) = &proof {
+        scopes.check(&proof.identity().scopes)?;
+        if !delegation.is_kept_in(&proof.identity().delegation) {
+            // It would look like a login of the subject (RFC 8693 §1.1).
+            warn!("An exchanged token does not say who acts for its subject; it is not used.");
+            return Err(Refusal::ExchangeRefused.into());
+        }
+    }
+    Ok(Made {
+        token,
+        ends: ends.unwrap_or(now + UNSAID_LIFE),
+        about: proof.map(|proof| Arc::clone(proof.identity())),
+    })
+}
+
+/// RFC 8693 §4.4: whoever is not named may not act.
+pub(super) fn not_delegated(why: NotDelegated) -> ProviderError {
+    match why {
+        NotDelegated::OtherActor | NotDelegated::Malformed => Refusal::ExchangeRefused.into(),
+    }
+}
+
+/// A text about a person. One that cannot be written refuses: nobody is called by half a name.
+pub(super) fn text(template: &Template, subject: &Subject) -> Result<String, ProviderError> {
+    maybe(template, subject)?.ok_or_else(|| Refusal::ExchangeRefused.into())
+}
+
+/// The same for a text that may be left out.
+pub(super) fn maybe(
+    template: &Template,
+    subject: &Subject,
+) -> Result<Option<String>, ProviderError> {
+    let scope = HeaderScope {
+        identity: &subject.identity,
+        canonical: Some(&subject.canonical),
+        link: None,
+    };
+    template.render_text(&scope).map_err(|why| {
+        warn!(reason = %why, "A token about a person cannot be written.");
+        Refusal::ExchangeRefused.into()
+    })
+}
+
+/// `jti`.
+pub(super) fn identifier(deps: &Deps) -> String {
+    let mut id = [0; 16];
+    deps.entropy.fill(&mut id);
+    URL_SAFE_NO_PAD.encode(id)
+}

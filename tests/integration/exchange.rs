@@ -1,0 +1,381 @@
+//! What an upstream gets in place of the credential: a token of its own side, for the same person, never more.
+
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::harness::Answer;
+use crate::harness::Echo;
+use crate::harness::Idp;
+use crate::harness::Proxy;
+use crate::harness::get;
+use crate::harness::now;
+use crate::harness::request;
+use crate::two_providers;
+
+const EXCHANGES: &str = r#"
+exchange:
+  to-new: { token_exchange: { provider: new, audiences: [api], actor: ferry } }
+  to-old: { assertion: { provider: old, issuer: "https://ferry.test", subject: "{subject}", audiences: [api] } }
+  ours:
+    mint:
+      issuer: "https://ferry.test"
+      audiences: [api]
+      claims: { who: "{name}" }
+      attributes: { roles: groups }
+      actor: ferry
+      ttl: 5m
+  words:
+    mint:
+      issuer: "https://ferry.test"
+      audiences: [api]
+      format: { signed_text: { template: "{subject}:{expires}", shared_secret: { file: "{dir}/shared" } } }
+      send: { header: X-Legacy-Token }
+"#;
+
+struct Stage {
+    old: Idp,
+    new: Idp,
+    upstream: Echo,
+    proxy: Proxy,
+}
+
+async fn stage() -> Stage {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 50).replace(
+        "    public_paths: [/public/*]\n",
+        "    exchange: { other_arm: [to-new, to-old] }\n    routes:\n      - { path: /new/*, exchange: to-new }\n      - { path: /old/*, exchange: to-old }\n      - { path: /ours/*, exchange: ours }\n      - { path: /words/*, exchange: words }\n      - { path: /* }\n",
+    );
+    let yaml = format!("{yaml}{EXCHANGES}");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("shared"), "s".repeat(32)).unwrap();
+    let proxy = Proxy::start_in(dir, &yaml);
+    proxy.settled().await;
+    Stage {
+        old,
+        new,
+        upstream,
+        proxy,
+    }
+}
+
+impl Stage {
+    async fn ask(&self, path: &str, token: &str) -> Answer {
+        let value = format!("Bearer {token}");
+        request(
+            self.proxy.address,
+            "GET",
+            path,
+            &[("Authorization", &value)],
+            b"",
+        )
+        .await
+    }
+
+    /// The claims of the token that the upstream got last, which is not `presented`.
+    fn claims(&self, presented: &str) -> Map<String, Value> {
+        let seen = self.upstream.last();
+        assert!(
+            !seen.head.contains(presented),
+            "the presented token stays here"
+        );
+        let values = seen.all("authorization");
+        let [value] = &*values else {
+            panic!("one Authorization: {}", seen.head)
+        };
+        claims(value.strip_prefix("Bearer ").unwrap())
+    }
+}
+
+fn claims(token: &str) -> Map<String, Value> {
+    use base64::Engine as _;
+    let payload = token.split('.').nth(1).unwrap();
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(payload)
+        .unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+fn with(mut claims: Map<String, Value>, name: &str, value: Value) -> Map<String, Value> {
+    claims.insert(name.to_owned(), value);
+    claims
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_upstream_gets_a_token_of_its_own_side_about_the_same_person() {
+    let stage = stage().await;
+    for (path, from, to) in [
+        ("/new/x", &stage.old, &stage.new),
+        ("/old/x", &stage.new, &stage.old),
+    ] {
+        let token = from.token("alice");
+        let answer = stage.ask(path, &token).await;
+        assert_eq!(
+            answer.status,
+            200,
+            "{}\n{}",
+            answer.text(),
+            stage.proxy.log()
+        );
+        let got = stage.claims(&token);
+        assert_eq!(got["iss"], json!(to.issuer()));
+        assert_eq!(
+            (&got["uid"], &got["aud"]),
+            (&json!("uid-alice"), &json!("api"))
+        );
+        let asked = to.hits("/token");
+        assert_eq!(stage.ask(path, &token).await.status, 200);
+        assert_eq!(to.hits("/token"), asked, "the result is kept");
+        // A token of the right side passes as it is.
+        let right = to.token("alice");
+        assert_eq!(stage.ask(path, &right).await.status, 200);
+        assert_eq!(
+            stage.upstream.last().all("authorization"),
+            [format!("Bearer {right}")]
+        );
+        assert_eq!(to.hits("/token"), asked);
+    }
+    // Without an exchange the upstream sees neither.
+    let token = stage.old.token("alice");
+    stage.ask("/plain", &token).await;
+    assert!(stage.upstream.last().all("authorization").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_subject_token_is_judged_first() {
+    let stage = stage().await;
+    let good = stage.old.claims("alice");
+    for bad in [
+        stage.old.sign(&with(good.clone(), "aud", json!("other"))),
+        stage
+            .old
+            .sign(&with(good.clone(), "exp", json!(now() - 100))),
+        stage.old.sign_as("JWT", &good),
+        stage.old.sign_as("logout+jwt", &good),
+    ] {
+        for path in ["/new/x", "/ours/x"] {
+            assert_eq!(stage.ask(path, &bad).await.status, 401);
+        }
+    }
+    assert_eq!((stage.new.hits("/token"), stage.upstream.hits()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_is_more_than_was_asked_for_is_not_used() {
+    let stage = stage().await;
+    let scoped = |scope: &str| {
+        let claims = with(stage.old.claims("alice"), "scope", json!(scope));
+        stage.old.sign(&with(claims, "jti", json!(scope)))
+    };
+    for (number, (claims, answer, status)) in [
+        (
+            json!({ "scope": "read profile" }),
+            json!({ "scope": "read profile" }),
+            200,
+        ),
+        (json!({}), json!({ "scope": "read write" }), 403),
+        (json!({ "scope": "read write" }), json!({}), 403),
+        // Another person.
+        (json!({ "uid": "uid-bob" }), json!({}), 403),
+        // For another audience, of another issuer, over already, bound to a key.
+        (json!({ "aud": "other" }), json!({}), 503),
+        (json!({ "iss": "https://else.test" }), json!({}), 503),
+        (json!({ "exp": now() - 100 }), json!({}), 503),
+        (json!({ "cnf": { "jkt": "x" } }), json!({}), 503),
+        (json!({}), json!({ "token_type": "DPoP" }), 503),
+        (json!({}), json!({ "token_type": "N_A" }), 503),
+        (
+            json!({}),
+            json!({ "issued_token_type": "urn:ietf:params:oauth:token-type:refresh_token" }),
+            503,
+        ),
+        (json!({}), json!({ "issued_token_type": null }), 503),
+        (json!({}), json!({ "expires_in": "soon" }), 503),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        stage.new.exchanges(claims.clone(), answer.clone());
+        let token = stage
+            .old
+            .sign(&with(claims_of(&stage, "read"), "jti", json!(number)));
+        let got = stage.ask("/new/x", &token).await;
+        assert_eq!(
+            got.status,
+            status,
+            "{claims} {answer}\n{}",
+            stage.proxy.log()
+        );
+        assert_eq!(got.header("retry-after").is_some(), status == 503);
+    }
+    assert_eq!(stage.upstream.hits(), 1);
+    stage.new.exchanges(json!({}), json!({}));
+    assert_eq!(stage.ask("/new/x", &scoped("read")).await.status, 200);
+}
+
+fn claims_of(stage: &Stage, scope: &str) -> Map<String, Value> {
+    with(stage.old.claims("alice"), "scope", json!(scope))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_acts_for_whom_is_never_lost() {
+    let stage = stage().await;
+    let delegated = with(stage.old.claims("alice"), "act", json!({ "sub": "bot" }));
+    let token = stage.old.sign(&delegated);
+    assert_eq!(
+        stage.ask("/new/x", &token).await.status,
+        403,
+        "the target forgot the actor"
+    );
+    assert_eq!(
+        stage.ask("/words/x", &token).await.status,
+        403,
+        "the format has no place for one"
+    );
+    assert_eq!(stage.ask("/ours/x", &token).await.status, 200);
+    let expected = json!({ "sub": "ferry", "iss": "https://ferry.test", "act": { "sub": "bot" } });
+    assert_eq!(stage.claims(&token)["act"], expected);
+    stage.new.exchanges(
+        json!({ "act": { "sub": "ferry", "act": { "sub": "bot" } } }),
+        json!({}),
+    );
+    let again = stage.old.sign(&with(delegated, "jti", json!("again")));
+    assert_eq!(stage.ask("/new/x", &again).await.status, 200);
+
+    stage.new.exchanges(json!({}), json!({}));
+    for (may_act, status) in [
+        (json!({ "sub": "ferry" }), 200),
+        (json!({ "sub": "else" }), 403),
+        (json!("ferry"), 403),
+    ] {
+        let token = stage
+            .old
+            .sign(&with(stage.old.claims("alice"), "may_act", may_act));
+        for path in ["/new/x", "/ours/x"] {
+            assert_eq!(stage.ask(path, &token).await.status, status, "{path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minted_token_lives_no_longer_and_may_do_no_more() {
+    let stage = stage().await;
+    let ends = now() + 40;
+    let claims = with(claims_of(&stage, "read openid"), "exp", json!(ends));
+    let token = stage.old.sign(&claims);
+    assert_eq!(stage.ask("/ours/x", &token).await.status, 200);
+    let got = stage.claims(&token);
+    assert_eq!(got["exp"], json!(ends));
+    assert_eq!(got["iss"], json!("https://ferry.test"));
+    assert_eq!(
+        (&got["sub"], &got["aud"]),
+        (&json!("uid-alice"), &json!("api"))
+    );
+    assert_eq!(
+        (&got["who"], &got["roles"]),
+        (&json!("alice"), &json!(["users"]))
+    );
+    assert_eq!(got["scope"], json!("read"));
+    // The upstream can check it with what we publish.
+    let keys = request(
+        stage.proxy.address,
+        "GET",
+        "/.authferry/jwks.json",
+        &[],
+        b"",
+    )
+    .await;
+    let (keys, _) = authferry::token::KeySet::from_remote(keys.text().as_bytes()).unwrap();
+    let value = stage.upstream.last().all("authorization").remove(0);
+    let minted = value.strip_prefix("Bearer ").unwrap();
+    assert_eq!(
+        authferry::token::verify_signature_only(minted, &keys),
+        Ok(())
+    );
+
+    assert_eq!(stage.ask("/words/x", &token).await.status, 200);
+    let seen = stage.upstream.last();
+    assert!(seen.all("authorization").is_empty());
+    let text = seen.all("x-legacy-token").remove(0);
+    assert!(text.starts_with(&format!("uid-alice:{ends}.")), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_cannot_say_what_the_exchange_says() {
+    let stage = stage().await;
+    let token = format!("Bearer {}", stage.old.token("alice"));
+    let fields = [
+        ("Authorization", token.as_str()),
+        ("X-Legacy-Token", "forged"),
+    ];
+    for path in ["/words/x", "/plain"] {
+        let answer = request(stage.proxy.address, "GET", path, &fields, b"").await;
+        assert_eq!(answer.status, 200);
+        assert!(!stage.upstream.last().head.contains("forged"), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_target_is_away_what_is_kept_serves_and_the_rest_waits() {
+    let stage = stage().await;
+    let (kept, other) = (stage.old.token("alice"), stage.old.token("bob"));
+    assert_eq!(stage.ask("/new/x", &kept).await.status, 200);
+    let got = stage.claims(&kept);
+    stage.new.fail_with(Some(503));
+    assert_eq!(stage.ask("/new/x", &kept).await.status, 200);
+    assert_eq!(stage.claims(&kept), got);
+    let answer = stage.ask("/new/x", &other).await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.header("retry-after").is_some());
+    assert!(
+        !stage
+            .upstream
+            .seen()
+            .iter()
+            .any(|seen| seen.head.contains(&other))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_exchanges_what_comes_from_the_other_side() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 100).replace(
+        "    public_paths: [/public/*]\n",
+        "    exchange: { other_arm: [to-new, to-old] }\n",
+    );
+    let exchanges = EXCHANGES.split("  ours:").next().unwrap();
+    let proxy = Proxy::start(&format!("{yaml}  other_arm: exchange\n{exchanges}"));
+    proxy.settled().await;
+    let stage = Stage {
+        old,
+        new,
+        upstream,
+        proxy,
+    };
+    // Everybody belongs to the new side.
+    let token = stage.old.token("alice");
+    let answer = stage.ask("/x", &token).await;
+    assert_eq!(answer.status, 200, "{}", stage.proxy.log());
+    assert_eq!(stage.claims(&token)["iss"], json!(stage.new.issuer()));
+    let own = stage.new.token("alice");
+    assert_eq!(stage.ask("/x", &own).await.status, 200);
+    assert!(
+        stage.upstream.last().all("authorization").is_empty(),
+        "the stage has nothing to exchange"
+    );
+    stage.new.refuses_exchanges("invalid_grant");
+    let answer = stage.ask("/x", &stage.old.token("bob")).await;
+    assert_eq!(answer.status, 403);
+    let issued =
+        r#"authferry_exchanges_total{exchange="to-new",grant="token_exchange",outcome="issued"}"#;
+    let refused =
+        r#"authferry_exchanges_total{exchange="to-new",grant="token_exchange",outcome="refused"}"#;
+    assert_eq!(
+        (
+            stage.proxy.metric(issued).await,
+            stage.proxy.metric(refused).await
+        ),
+        (1.0, 1.0)
+    );
+    assert_eq!(get(stage.proxy.admin, "/-/healthy").await.status, 200);
+}
