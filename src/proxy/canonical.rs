@@ -173,7 +173,11 @@ fn judge(parts: &Parts, conn: &Conn, limits: &Limits) -> Result<CanonicalRequest
         Version::HTTP_2 => true,
         _ => return Err(BadRequest::Version),
     };
-    fields(&parts.headers, h2, limits)?;
+    let content = fields(&parts.headers, h2, limits)?;
+    // Content has no meaning there, programs disagree about its end, and nobody is obliged to read it (RFC 9110 §9.3.1).
+    if content && matches!(parts.method, Method::GET | Method::HEAD) {
+        return Err(BadRequest::Framing);
+    }
     let extended_connect = h2 && parts.method == Method::CONNECT && is_websocket(parts);
     let method = if extended_connect {
         Method::GET
@@ -291,8 +295,8 @@ const fn may_stand_in_a_query(byte: u8) -> bool {
     !matches!(byte, 0..=0x20 | 0x7F | b'#')
 }
 
-/// Looks at the names of all fields and at those that say where the body ends (RFC 9112 §6).
-fn fields(headers: &HeaderMap, h2: bool, limits: &Limits) -> Result<(), BadRequest> {
+/// Looks at the names of all fields and at those that say where the body ends (RFC 9112 §6); says whether there is one.
+fn fields(headers: &HeaderMap, h2: bool, limits: &Limits) -> Result<bool, BadRequest> {
     if limits.head_fields < headers.len() {
         return Err(BadRequest::TooManyFields);
     }
@@ -311,16 +315,19 @@ fn fields(headers: &HeaderMap, h2: bool, limits: &Limits) -> Result<(), BadReque
         Said::Once(only) if !h2 && only.as_bytes().eq_ignore_ascii_case(b"chunked") => true,
         Said::Once(_) | Said::Often => return Err(BadRequest::Framing),
     };
-    match lengths {
-        Said::Never => {}
+    let length = match lengths {
+        Said::Never => false,
         Said::Once(only)
-            if !chunked && !only.is_empty() && only.as_bytes().iter().all(u8::is_ascii_digit) => {}
+            if !chunked && !only.is_empty() && only.as_bytes().iter().all(u8::is_ascii_digit) =>
+        {
+            only.as_bytes().iter().any(|digit| *digit != b'0')
+        }
         Said::Once(_) | Said::Often => return Err(BadRequest::Framing),
-    }
+    };
     if cookies.too_many {
         return Err(BadRequest::TooManyCookies);
     }
-    Ok(())
+    Ok(chunked || length)
 }
 
 /// The values of a field that may be said once.
@@ -634,6 +641,26 @@ mod tests {
             &h2("http://app.test/", &[(te, "chunked")]),
             BadRequest::Framing,
         );
+    }
+
+    #[test]
+    fn a_request_for_a_representation_brings_none() {
+        for method in ["GET", "HEAD"] {
+            refused(
+                &head(method, "/", &[HOST, ("content-length", "5")]),
+                BadRequest::Framing,
+            );
+            refused(
+                &head(method, "/", &[HOST, ("transfer-encoding", "chunked")]),
+                BadRequest::Framing,
+            );
+            assert!(judged(&head(method, "/", &[HOST, ("content-length", "0")])).is_ok());
+        }
+        refused(
+            &h2("https://app.test/", &[("content-length", "5")]),
+            BadRequest::Framing,
+        );
+        assert!(judged(&head("DELETE", "/", &[HOST, ("content-length", "5")])).is_ok());
     }
 
     #[test]

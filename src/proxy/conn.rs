@@ -13,6 +13,8 @@ use tokio::sync::watch;
 
 use crate::proxy::canonical::Authority;
 use crate::proxy::forwarded::Hop;
+use crate::proxy::serve::counts::Counts;
+use crate::proxy::serve::slots::Slots;
 use crate::proxy::serve::vitals::Vitals;
 use crate::proxy::settings::Limits;
 use crate::telemetry::Pseudonym;
@@ -26,6 +28,8 @@ pub(crate) struct Conn {
     limits: Arc<Limits>,
     vitals: Arc<Vitals>,
     closing: Closing,
+    slots: Arc<Slots>,
+    counts: Arc<Counts>,
     close_after_answer: Cell<bool>,
     last_authority: RefCell<Option<(Box<[u8]>, Authority)>>,
     hop: OnceCell<Hop>,
@@ -61,6 +65,10 @@ pub(crate) struct Arrival {
     pub(crate) vitals: Arc<Vitals>,
     /// The worker's drain.
     pub(crate) closing: Closing,
+    /// Connections of all workers.
+    pub(crate) slots: Arc<Slots>,
+    /// Counters of all workers.
+    pub(crate) counts: Arc<Counts>,
 }
 
 impl Conn {
@@ -73,6 +81,8 @@ impl Conn {
             limits: arrival.limits,
             vitals: arrival.vitals,
             closing: arrival.closing,
+            slots: arrival.slots,
+            counts: arrival.counts,
             close_after_answer: Cell::new(false),
             last_authority: RefCell::new(None),
             hop: OnceCell::new(),
@@ -109,6 +119,16 @@ impl Conn {
     /// Whether the answer must say `Connection: close`.
     pub(crate) fn must_close(&self) -> bool {
         (self.close_after_answer.get() || self.closing.begun()) && !self.multiplexed()
+    }
+
+    /// Whether the present request is to be turned away because memory is short; counted, and the connection ends with it.
+    pub(crate) fn sheds(&self) -> bool {
+        let sheds = self.slots.sheds();
+        if sheds {
+            self.counts.count_out_of_memory();
+            self.close_after_answer();
+        }
+        sheds
     }
 
     /// Whether a drain has begun.
@@ -166,6 +186,8 @@ impl Conn {
             limits: Arc::new(Limits::usual()),
             vitals: Vitals::new(crate::proxy::serve::vitals::Phase::Serving),
             closing: Closing::never(),
+            slots: Slots::new(1),
+            counts: Arc::default(),
         })
     }
 }

@@ -90,6 +90,9 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         worker: Rc::clone(&worker),
         view: Rc::clone(&view),
     });
+    if conn.sheds() {
+        return fault(&Fault::Shed(1), &parts.headers, &conn, record);
+    }
     let snapshot = &*view.snapshot;
     let request = match canonicalise(&parts, &conn, &snapshot.server.limits) {
         Ok(request) => record.request.insert(request).clone(),

@@ -77,6 +77,9 @@ pub(crate) struct Limits {
     pub(crate) h2_streams: u32,
     /// Connections. Default 50 000, at most 80 % of the descriptor limit.
     pub(crate) connections: usize,
+    /// Resident memory in bytes from which new connections and requests are turned away. Default: four fifths of the limit of
+    /// the control group, if it has one.
+    pub(crate) memory: Option<u64>,
     /// Rendered identity headers of one request, in bytes. Default 16 KiB; more is a denial.
     pub(crate) identity_bytes: usize,
     /// Entries of each worker's verified-credential cache. Default 16 384.
@@ -101,6 +104,7 @@ impl Limits {
             body_rate: 1024,
             h2_streams: 100,
             connections: 50_000,
+            memory: None,
             identity_bytes: 16 * 1024,
             cache_entries: 16_384,
             cache_ttl: Duration::from_secs(60),

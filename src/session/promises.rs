@@ -26,10 +26,9 @@ static SEALED: LazyLock<Vec<u8>> = LazyLock::new(|| {
 /// Nothing but what was sealed is opened, and each session has one spelling. The bytes are laid over the sealed ones.
 pub(crate) fn sealed(bytes: &[u8]) {
     let Some(ring) = &*RING else { return };
-    assert!(
-        ring.open(Purpose::SessionRow, b"holder", &[b"row"], bytes)
-            .is_none()
-    );
+    let opened = ring.open(Purpose::SessionRow, b"holder", &[b"row"], bytes);
+    // Who looks long enough finds it.
+    assert_eq!(opened.is_some(), bytes == *SEALED);
     let mut changed = SEALED.clone();
     for (byte, over) in changed.iter_mut().zip(bytes) {
         *byte ^= over;

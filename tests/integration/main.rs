@@ -18,6 +18,7 @@ mod explain;
 mod headers;
 mod kill;
 mod login;
+mod overload;
 mod reload;
 mod revoke;
 mod targets;

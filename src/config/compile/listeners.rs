@@ -209,6 +209,9 @@ fn tls(context: &mut Context<'_>, raw: &Field<RawTls>) -> Option<Tls> {
     Some(Tls { certificates })
 }
 
+/// What stands for a size that cannot be read; the configuration is refused then.
+const UNSAID: u64 = u64::MAX;
+
 fn limits(context: &mut Context<'_>, raw: &Field<RawLimits>) -> Limits {
     let mut limits = Limits {
         handshake: 10 * SECOND,
@@ -222,6 +225,7 @@ fn limits(context: &mut Context<'_>, raw: &Field<RawLimits>) -> Limits {
         body_rate: 1 << 10,
         h2_streams: 100,
         connections: 50_000,
+        memory: None,
         identity_bytes: 16 << 10,
         cache_entries: 16_384,
         cache_ttl: 60 * SECOND,
@@ -274,6 +278,9 @@ fn limits(context: &mut Context<'_>, raw: &Field<RawLimits>) -> Limits {
         (1, 10_000_000),
         limits.connections,
     );
+    if !raw.memory.is_absent() {
+        limits.memory = Some(size(context, &raw.memory, (16 << 20, 1 << 50), UNSAID));
+    }
     limits.cache_entries = whole(
         context,
         &raw.cache_entries,

@@ -109,6 +109,9 @@ mappings! {
         h2_streams: At<Whole>,
         /// Client connections at once; never more than 80 % of the descriptor limit. Default `50000`. Not reloaded.
         connections: At<Whole>,
+        /// Memory in use from which new connections are closed and new requests are answered with 503, as long as there are
+        /// more than 64 connections. Default: 80 % of the memory limit of the control group; without one, none.
+        memory: At<Size>,
         /// The identity headers of one request, rendered; more is a denial. Default `16KiB`.
         identity_size: At<Size>,
         /// Verified credentials that each worker remembers. Default `16384`. Not reloaded.

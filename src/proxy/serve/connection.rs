@@ -156,6 +156,8 @@ async fn live<H: Handler>(accepted: Accepted, handler: Rc<H>) -> io::Result<()> 
         limits: limits.clone(),
         vitals: vitals.clone(),
         closing: local.closing.clone(),
+        slots: local.slots.clone(),
+        counts: local.counts.clone(),
     };
     let Some(certificates) = &door.certificates else {
         vitals.enter(Phase::FirstByte);

@@ -12,6 +12,7 @@ pub(crate) struct Counts {
     accept_errors: AtomicU64,
     handshake_failures: AtomicU64,
     refused_proxy_headers: AtomicU64,
+    out_of_memory: AtomicU64,
     cut: [AtomicU64; Cut::ALL.len()],
 }
 
@@ -26,6 +27,7 @@ impl Counts {
             (Shed::AcceptError, &self.accept_errors),
             (Shed::Handshake, &self.handshake_failures),
             (Shed::ProxyHeader, &self.refused_proxy_headers),
+            (Shed::Memory, &self.out_of_memory),
         ];
         cut.chain(others)
             .map(|(reason, count)| (reason, count.swap(0, Relaxed)))
@@ -42,6 +44,11 @@ impl Counts {
 
     pub(super) fn count_refused_proxy_header(&self) {
         self.refused_proxy_headers.fetch_add(1, Relaxed);
+    }
+
+    /// A connection or request was turned away because memory is short.
+    pub(crate) fn count_out_of_memory(&self) {
+        self.out_of_memory.fetch_add(1, Relaxed);
     }
 
     pub(super) fn count_cut(&self, reason: Cut, n: u64) {

@@ -8,6 +8,7 @@ pub(crate) mod connection;
 pub(crate) mod counts;
 mod fragment;
 pub(crate) mod listen;
+mod memory;
 pub(crate) mod proxy_header;
 pub(crate) mod slots;
 mod sniff;
@@ -113,6 +114,7 @@ impl Workers {
             slots: Slots::new(slots::bound(limits.connections)),
             counts: Arc::default(),
         };
+        memory::watch(&workers.slots, &workers.limits)?;
         let (started, starts) = mpsc::channel();
         let sockets = bound.per_worker();
         let count = sockets.len();

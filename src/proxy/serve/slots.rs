@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -14,6 +15,9 @@ const KEPT_BACK: usize = 64;
 /// The fewest connections ever allowed, however small the descriptor limit is.
 const FEWEST: usize = 16;
 
+/// Connections that are served however short memory is.
+const ALWAYS: usize = 64;
+
 /// What Linux gives a process when nobody says otherwise; assumed when the limit cannot be read.
 const USUAL_LIMIT: usize = 1_024;
 
@@ -23,6 +27,8 @@ pub(crate) struct Slots {
     open: AtomicUsize,
     max: AtomicUsize,
     freed: Notify,
+    /// Memory is short.
+    short: AtomicBool,
 }
 
 impl Slots {
@@ -32,6 +38,7 @@ impl Slots {
             open: AtomicUsize::new(0),
             max: AtomicUsize::new(max),
             freed: Notify::new(),
+            short: AtomicBool::new(false),
         })
     }
 
@@ -54,6 +61,17 @@ impl Slots {
     /// Whether another connection may come.
     pub(crate) fn free(&self) -> bool {
         self.open() < self.max()
+    }
+
+    /// Memory is short, or it is not any more.
+    pub(crate) fn set_short(&self, short: bool) {
+        self.short.store(short, Relaxed);
+    }
+
+    /// Whether new connections and requests are turned away, because memory is short and it is connections that hold it.
+    /// A few are always served: an allocator that keeps what was freed must not shut the house for ever.
+    pub(crate) fn sheds(&self) -> bool {
+        self.short.load(Relaxed) && ALWAYS < self.open()
     }
 
     /// Waits until another connection may come. Cheap when it may already.
@@ -139,6 +157,21 @@ mod tests {
         assert_eq!(open_files(text), Some(20_480));
         assert_eq!(open_files(""), None);
         assert!(open_files(&fs::read_to_string("/proc/self/limits").unwrap()).is_some());
+    }
+
+    #[test]
+    fn who_is_among_the_first_is_served_however_short_memory_is() {
+        let slots = Slots::new(1_000);
+        let worker = Arc::new(AtomicUsize::new(0));
+        let mut taken: Vec<_> = (0..=ALWAYS).map(|_| slots.take(&worker)).collect();
+        assert!(!slots.sheds());
+        slots.set_short(true);
+        assert!(slots.sheds());
+        taken.pop();
+        assert!(!slots.sheds());
+        taken.push(slots.take(&worker));
+        slots.set_short(false);
+        assert!(!slots.sheds());
     }
 
     #[tokio::test]

@@ -33,6 +33,21 @@ fn look(bytes: &[u8]) -> Option<Protocol> {
     }
 }
 
+/// Whether the first line is whole and a request line but for its version: a broken preface, or another protocol. Whoever
+/// speaks neither would not understand an answer (RFC 9113 §3.4).
+fn speaks_neither(bytes: &[u8]) -> bool {
+    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+        return false;
+    };
+    let line = bytes.get(..end).unwrap_or_default();
+    let mut words = line.trim_ascii_end().rsplit(|byte| *byte == b' ');
+    let version = words.next().unwrap_or_default();
+    words.count() == 2
+        && !version
+            .get(..5)
+            .is_some_and(|name| name.eq_ignore_ascii_case(b"HTTP/"))
+}
+
 /// Reads until the protocol is known, and gives back what was read.
 ///
 /// # Errors
@@ -47,6 +62,9 @@ pub(crate) async fn sniff(socket: &mut Socket) -> io::Result<Protocol> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if let Some(protocol) = look(&bytes) {
+            if speaks_neither(&bytes) {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
             socket.unread(Bytes::from(bytes));
             return Ok(protocol);
         }
@@ -85,5 +103,25 @@ mod tests {
         assert_eq!(look(b"POST / HTTP/1.1"), Some(Protocol::Http1));
         assert_eq!(look(b"G"), Some(Protocol::Http1));
         assert_eq!(look(b"PRI * HTTP/1.1"), Some(Protocol::Http1));
+    }
+
+    #[test]
+    fn who_speaks_neither_protocol_gets_no_answer() {
+        for line in ["INVALID CONNECTION PREFACE\r\n\r\n", "a b c\n"] {
+            assert!(speaks_neither(line.as_bytes()), "{line}");
+        }
+        // These are told that they are wrong.
+        for line in [
+            "GET / HTTP/1.1\r\n",
+            "GET /a b HTTP/1.1\r\n",
+            "GET / http/1.1\r\n",
+            "GET / HTTP/9.9\r\n",
+            "GET /\r\n",
+            "GET / PREFACE",
+            "\r\nGET / HTTP/1.1\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        ] {
+            assert!(!speaks_neither(line.as_bytes()), "{line}");
+        }
     }
 }

@@ -76,6 +76,8 @@ pub(crate) struct Local {
     pub(crate) closing: Closing,
     /// Counters of all workers.
     pub(crate) counts: Arc<Counts>,
+    /// Connections of all workers.
+    pub(crate) slots: Arc<Slots>,
 }
 
 /// What a worker is started with.
@@ -98,7 +100,6 @@ struct Worker<H> {
     handler: Rc<H>,
     local: Rc<Local>,
     limits: Arc<ArcSwap<Limits>>,
-    slots: Arc<Slots>,
     /// Connections of this worker, tunnels included.
     load: Arc<AtomicUsize>,
     next_id: Cell<u64>,
@@ -144,9 +145,9 @@ pub(crate) fn run<H: Handler>(
                 ward: Ward::new(tick(&start.limits.load())),
                 closing: Closing::new(flag.clone(), signalled),
                 counts: start.counts,
+                slots: start.slots,
             }),
             limits: start.limits,
-            slots: start.slots,
             load: Arc::default(),
             next_id: Cell::new(u64::try_from(start.number).unwrap_or(0) << 48),
         });
@@ -189,7 +190,7 @@ impl<H: Handler> Worker<H> {
         let mut rested = false;
         loop {
             let next = async {
-                self.slots.wait_free().await;
+                self.local.slots.wait_free().await;
                 listener.accept().await
             };
             let accepted = tokio::select! {
@@ -232,6 +233,10 @@ impl<H: Handler> Worker<H> {
     }
 
     fn welcome(&self, stream: TcpStream, peer: SocketAddr, door: &Rc<Door>) {
+        if self.local.slots.sheds() {
+            self.local.counts.count_out_of_memory();
+            return;
+        }
         let id = self.next_id.get();
         self.next_id.set(id.wrapping_add(1));
         // Without it small answers wait for acknowledgements (Nagle); a socket that refuses is about to fail anyway.
@@ -246,7 +251,7 @@ impl<H: Handler> Worker<H> {
         let accepted = Accepted {
             id,
             peer,
-            socket: Socket::new(stream, vitals.clone(), self.slots.take(&self.load)),
+            socket: Socket::new(stream, vitals.clone(), self.local.slots.take(&self.load)),
             vitals,
             limits: self.limits.load_full(),
             door: door.clone(),

@@ -162,6 +162,8 @@ places! {
         Admin = "admin",
         /// A connection that the system did not hand out, such as for want of descriptors.
         AcceptError = "accept_error",
+        /// A connection or request that came while memory was short.
+        Memory = "memory",
         /// A connection of a listed peer without a PROXY protocol header that we understand.
         ProxyHeader = "proxy_header_refused",
         /// No PROXY protocol header in time.
