@@ -1,7 +1,8 @@
-//! Finds out that a provider is back, without waiting for a person to try.
+//! Finds out whether a provider is away, and that it is back, without waiting for people to try.
 //!
-//! While the breaker is not closed, one harmless question is asked as often as the breaker allows. So a flood of bad
-//! requests that opened it does not keep it open: the question is ours, and a healthy provider answers it.
+//! After a failed call a harmless question is asked every second until one is answered, and while the breaker is not closed
+//! as often as the breaker allows. So an outage is known where people sign in once an hour; and a flood of bad requests
+//! that opened the breaker does not keep it open: the question is ours, and a healthy provider answers it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,6 @@ use tokio::time::interval;
 use crate::providers::ProviderError;
 use crate::providers::client::Call;
 use crate::providers::client::Client;
-use crate::telemetry::metrics::Circuit;
 
 /// How often the breaker is looked at.
 const POLL: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ const POLL: Duration = Duration::from_secs(1);
 pub(super) struct Watch(AbortHandle);
 
 impl Watch {
-    /// Asks `question` whenever the breaker would let one call try.
+    /// Asks `question` whenever the last call failed and the breaker would let one try.
     pub(super) fn start<F>(client: Arc<Client>, background: &Handle, question: F) -> Self
     where
         F: Fn() -> Result<Call, ProviderError> + Send + 'static,
@@ -34,7 +34,7 @@ impl Watch {
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tick.tick().await;
-                if client.circuit() != Circuit::HalfOpen {
+                if !client.is_in_doubt() {
                     continue;
                 }
                 if let Ok(call) = question() {

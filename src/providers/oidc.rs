@@ -446,4 +446,27 @@ mod tests {
         pass(Duration::from_secs(16)).await;
         until(|| provider.health().down_since.is_none()).await;
     }
+
+    #[tokio::test]
+    async fn an_outage_becomes_known_where_hardly_anybody_signs_in() {
+        let mut idp = Idp::start().await;
+        let provider = ready(&idp.oidc(), &Deps::for_test()).await;
+        idp.fake.stop().await;
+        pass(Duration::from_secs(60)).await;
+        let verifier = Secret::new("v".repeat(43));
+        let start = LoginStart {
+            redirect_uri: "https://crm.corp.example/.authferry/cb/modern",
+            state: "s",
+            nonce: "n",
+            verifier: &verifier,
+        };
+        let begun = provider.login().unwrap().start(start).await;
+        assert!(begun.is_ok(), "nothing is known yet");
+        for _ in 0..30 {
+            pass(Duration::from_secs(1)).await;
+            // For the connection that is refused, which is no timer.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(provider.health().down_since.is_some());
+    }
 }

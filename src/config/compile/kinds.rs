@@ -221,6 +221,15 @@ fn introspection(context: &mut Context<'_>, name: &str, raw: &RawIntrospection) 
                 .value(&prefix.value);
         }
     }
+    if raw.issuer.is_absent() {
+        context
+            .report
+            .warning(
+                raw.mark,
+                format!("answers that name an issuer will be refused: without `issuer` it is `urn:authferry:{name}`"),
+            )
+            .hint("write the `iss` of the server's answers (RFC 7662 §2.2); changing it later makes other people of its people");
+    }
     good_url?;
     let endpoint = endpoint?;
     Some(Kind {

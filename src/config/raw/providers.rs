@@ -98,7 +98,7 @@ mappings! {
     RawIntrospection {
         /// The introspection endpoint. Required.
         url: At<String>,
-        /// The issuer of its people; `iss` of an answer must equal it where it is present. Default `urn:authferry:NAME`.
+        /// The issuer of its people; an answer whose `iss` is another is refused, so servers that send `iss` need it here. Default `urn:authferry:NAME`.
         issuer: At<String>,
         /// How its credentials are recognised.
         owns: RawOwnsOpaque,

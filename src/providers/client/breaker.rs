@@ -17,6 +17,14 @@ use crate::clock::UnixTime;
 use crate::providers::settings;
 use crate::telemetry::metrics::Circuit;
 
+/// Where few calls are made, this many failures without one success open the breaker, if they lie this far apart: a moment's
+/// trouble is no outage. The failures after the first are answers to our own questions, see `health`.
+const STREAK: u32 = 3;
+const STREAK_SPAN: Duration = Duration::from_secs(10);
+
+/// An answer this young needs no further proof of life.
+const FRESH: Duration = Duration::from_secs(10);
+
 /// Into how many parts the window is cut: it moves in steps of a tenth.
 const SLOTS: u32 = 10;
 
@@ -43,6 +51,11 @@ pub(in crate::providers) struct Breaker {
 struct State {
     phase: Phase,
     window: Window,
+    /// The first failure since the last success, and how many there were; only while closed.
+    streak: Option<(Instant, u32)>,
+    answered: Option<Instant>,
+    /// Somebody relies on the provider without asking it.
+    wondered: bool,
     down_since: Option<UnixTime>,
 }
 
@@ -71,6 +84,9 @@ impl Breaker {
             state: Mutex::new(State {
                 phase: Phase::Closed,
                 window,
+                streak: None,
+                answered: None,
+                wondered: false,
                 down_since: None,
             }),
         }
@@ -115,6 +131,22 @@ impl Breaker {
         }
     }
 
+    /// Whether a background question would be of use: the last call failed, or nobody is let through.
+    pub(in crate::providers) fn is_in_doubt(&self) -> bool {
+        let state = self.state();
+        match state.phase {
+            Phase::Closed => state.streak.is_some() || state.wondered,
+            Phase::Open { since } => self.left(since.elapsed()).is_none(),
+            Phase::Probing { .. } => false,
+        }
+    }
+
+    /// Somebody relies on the provider without asking it: has it asked in the background, unless it answered just now.
+    pub(in crate::providers) fn wonder(&self) {
+        let mut state = self.state();
+        state.wondered = state.answered.is_none_or(|at| FRESH <= at.elapsed());
+    }
+
     /// Since when it has been other than closed without one success.
     pub(in crate::providers) fn down_since(&self) -> Option<UnixTime> {
         self.state().down_since
@@ -131,6 +163,10 @@ impl Breaker {
     fn report(&self, probe: bool, outcome: Outcome) {
         let now = Instant::now();
         let mut state = self.state();
+        state.wondered = false;
+        if outcome == Outcome::Success {
+            state.answered = Some(now);
+        }
         match (state.phase, probe, outcome) {
             (Phase::Probing { .. }, true, Outcome::Success) => {
                 state.phase = Phase::Closed;
@@ -140,11 +176,18 @@ impl Breaker {
             (Phase::Probing { .. }, true, Outcome::Failure | Outcome::Nothing) => {
                 state.phase = Phase::Open { since: now };
             }
-            (Phase::Closed, _, Outcome::Success) => state.window.count(now, true),
+            (Phase::Closed, _, Outcome::Success) => {
+                state.window.count(now, true);
+                state.streak = None;
+            }
             (Phase::Closed, _, Outcome::Failure) => {
                 state.window.count(now, false);
-                if state.window.is_failing(&self.settings) {
+                let (first, before) = state.streak.unwrap_or((now, 0));
+                let streak = (first, before.saturating_add(1));
+                state.streak = Some(streak);
+                if state.window.is_failing(&self.settings) || is_lasting(streak, now) {
                     state.phase = Phase::Open { since: now };
+                    state.streak = None;
                     state.down_since = Some(self.clock.now());
                 }
             }
@@ -172,6 +215,11 @@ impl Breaker {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether failures without a success between them are more than a moment's trouble.
+fn is_lasting((first, failures): (Instant, u32), now: Instant) -> bool {
+    STREAK <= failures && STREAK_SPAN <= now.saturating_duration_since(first)
 }
 
 impl Permit<'_> {
@@ -279,6 +327,35 @@ mod tests {
         report(&breaker, Outcome::Failure);
         assert_eq!(breaker.circuit(), Circuit::Open);
         (breaker, clock)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_failures_that_last_open_it_and_a_moment_of_them_does_not() {
+        let (breaker, _) = breaker(20);
+        assert!(!breaker.is_in_doubt());
+        report(&breaker, Outcome::Failure);
+        report(&breaker, Outcome::Nothing);
+        assert!(breaker.is_in_doubt());
+        for _ in 0..5 {
+            report(&breaker, Outcome::Failure);
+        }
+        assert_eq!(breaker.circuit(), Circuit::Closed, "all within a moment");
+        tokio::time::advance(STREAK_SPAN).await;
+        report(&breaker, Outcome::Success);
+        assert!(!breaker.is_in_doubt());
+        breaker.wonder();
+        assert!(!breaker.is_in_doubt(), "it has just answered");
+        tokio::time::advance(FRESH).await;
+        breaker.wonder();
+        assert!(breaker.is_in_doubt());
+        for _ in 0..2 {
+            report(&breaker, Outcome::Failure);
+            tokio::time::advance(STREAK_SPAN).await;
+        }
+        assert_eq!(breaker.circuit(), Circuit::Closed);
+        report(&breaker, Outcome::Failure);
+        assert_eq!(breaker.circuit(), Circuit::Open);
+        assert!(breaker.down_since().is_some());
     }
 
     #[tokio::test(start_paused = true)]

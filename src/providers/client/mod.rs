@@ -173,6 +173,16 @@ impl Client {
         self.breaker.circuit()
     }
 
+    /// Whether a background question would be of use.
+    pub(in crate::providers) fn is_in_doubt(&self) -> bool {
+        self.breaker.is_in_doubt()
+    }
+
+    /// Somebody relies on the provider without asking it.
+    pub(in crate::providers) fn wonder(&self) {
+        self.breaker.wonder();
+    }
+
     /// Since when the breaker has been other than closed without one success.
     pub(in crate::providers) fn down_since(&self) -> Option<UnixTime> {
         self.breaker.down_since()

@@ -164,7 +164,7 @@ fn real(owns: Owns, claims: &[(&str, &str)], kind: KindSettings) -> Settings {
     let mut settings = settings("real", owns, kind);
     let claim = |(name, path): &(&str, &str)| ((*name).into(), ClaimPath::parse(path).unwrap());
     settings.claims = claims.iter().map(claim).collect();
-    settings.client.timeout = Duration::from_secs(2);
+    settings.client.timeout = Duration::from_secs(5);
     settings
 }
 

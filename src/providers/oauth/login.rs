@@ -65,6 +65,8 @@ impl Login for OidcLogin {
     }
 
     async fn start(&self, start: LoginStart<'_>) -> Result<String, ProviderError> {
+        // The address is known, so nothing is asked: whether anybody is there, the next login should know.
+        self.http.wonder();
         let metadata = self.discovery.metadata().await?;
         let endpoint = known(metadata.authorization_endpoint.as_ref())?;
         let form = authorization(self.client.id(), &self.scope, &start);
