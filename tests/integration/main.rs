@@ -16,6 +16,7 @@ mod drain;
 mod headers;
 mod kill;
 mod login;
+mod logout;
 mod reload;
 mod revoke;
 mod targets;

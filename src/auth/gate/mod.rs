@@ -5,6 +5,7 @@ mod sides;
 mod stands;
 
 pub(crate) use admitted::Admitted;
+pub(crate) use admitted::Over;
 pub(crate) use admitted::Reach;
 
 use std::sync::Arc;
