@@ -166,8 +166,10 @@ impl Process {
             None => None,
         };
         let pseudonyms = Pseudonyms::new(&settings.telemetry.pseudonym_key);
+        let links = Arc::new(Links::new(Arc::clone(&store)));
         let revocations = Revocations::new(revocation::Parts {
             store: Arc::clone(&store),
+            links: Arc::clone(&links),
             sessions: Arc::clone(&sessions),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
@@ -185,7 +187,7 @@ impl Process {
             kill: Arc::new(kill),
             ledger,
             pins: Arc::new(Pins::new(Arc::clone(&store))),
-            links: Arc::new(Links::new(Arc::clone(&store))),
+            links,
             taken: Arc::default(),
             replays: Arc::new(Replays::new(Arc::clone(&store))),
             resolver: Resolver::system(background.clone()),

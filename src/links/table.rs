@@ -109,6 +109,39 @@ impl Links {
         Ok(made)
     }
 
+    /// Which person an account of a provider is; `None`: it was never seen.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(crate) async fn person_of(
+        &self,
+        provider: &ProviderId,
+        key: &SubjectKey,
+        now: UnixTime,
+    ) -> Result<Option<CanonicalSubject>, StoreError> {
+        let account = Account {
+            provider: provider.clone(),
+            key: key.clone(),
+        };
+        if let Some(known) = self.kept.get(&account) {
+            return Ok(Some(known));
+        }
+        let row = row(&[provider.as_str(), key.issuer.as_str(), key.subject.as_str()]);
+        let place = Key {
+            table: PEOPLE,
+            key: &row,
+        };
+        let Some(found) = self.store.get(place, now).await? else {
+            return Ok(None);
+        };
+        let name = std::str::from_utf8(&found.value).ok();
+        let person = name.and_then(|name| CanonicalSubject::named(name).ok());
+        person
+            .map(Some)
+            .ok_or_else(|| StoreError::Damaged(String::from("a link names nobody")))
+    }
+
     async fn write(
         &self,
         key: Key<'_>,

@@ -10,13 +10,16 @@ use crate::providers::keys::Keys;
 use crate::providers::settings;
 use crate::providers::vouch::Voucher;
 use crate::token::Audience;
+use crate::token::KeySet;
 use crate::token::Kind;
+use crate::token::LogoutToken;
 use crate::token::Policy;
 use crate::token::TokenError;
 use crate::token::Unverified;
 use crate::token::Verified;
 use crate::token::peek;
 use crate::token::verify;
+use crate::token::verify_logout;
 
 /// What a signed token of one issuer must be, the keys that can show it, and what its claims mean.
 #[derive(Debug)]
@@ -25,6 +28,9 @@ pub(super) struct SignedTokens {
     keys: Keys,
     voucher: Voucher,
 }
+
+/// One of the judgements of `token`.
+type Judge<T> = fn(Unverified<'_>, &KeySet, &Policy, UnixTime) -> Result<T, TokenError>;
 
 impl SignedTokens {
     pub(super) fn new(
@@ -123,37 +129,72 @@ impl SignedTokens {
         self.keys.problem(now)
     }
 
+    /// Judges a logout token, which is meant for the client that people sign in with.
+    pub(super) async fn judge_logout_token(
+        &self,
+        token: &str,
+        client_id: &str,
+        now: UnixTime,
+    ) -> Result<LogoutToken, ProviderError> {
+        let policy = Policy {
+            kind: Kind::Logout,
+            audience: Audience(vec![client_id.into()]),
+            ..self.policy.clone()
+        };
+        self.verify_by(verify_logout, token, &policy, now).await
+    }
+
     async fn verify(
         &self,
         token: &str,
         policy: &Policy,
         now: UnixTime,
     ) -> Result<Verified, ProviderError> {
-        if let Some(verdict) = self.verify_locally(token, policy, now) {
+        self.verify_by(verify, token, policy, now).await
+    }
+
+    async fn verify_by<T>(
+        &self,
+        judge: Judge<T>,
+        token: &str,
+        policy: &Policy,
+        now: UnixTime,
+    ) -> Result<T, ProviderError> {
+        if let Some(verdict) = self.locally(judge, token, policy, now) {
             return verdict;
         }
         let otherwise = self.keys.fetch().await;
-        self.with_current_keys(self.read(token)?, policy, now)
+        self.with_current_keys(judge, self.read(token)?, policy, now)
             .unwrap_or(Err(otherwise))
     }
 
-    /// The verdict, unless a fetch of keys might change it.
     fn verify_locally(
         &self,
         token: &str,
         policy: &Policy,
         now: UnixTime,
     ) -> Option<Result<Verified, ProviderError>> {
+        self.locally(verify, token, policy, now)
+    }
+
+    /// The verdict, unless a fetch of keys might change it.
+    fn locally<T>(
+        &self,
+        judge: Judge<T>,
+        token: &str,
+        policy: &Policy,
+        now: UnixTime,
+    ) -> Option<Result<T, ProviderError>> {
         let token = match self.read(token) {
             Ok(token) => token,
             Err(refusal) => return Some(Err(refusal.into())),
         };
-        if let Some(verdict) = self.with_current_keys(token.clone(), policy, now) {
+        if let Some(verdict) = self.with_current_keys(judge, token.clone(), policy, now) {
             return Some(verdict);
         }
         let otherwise = self.keys.settled()?;
         // A fetch may have ended between the first look at the keys and the question whether one is due.
-        let verdict = self.with_current_keys(token, policy, now);
+        let verdict = self.with_current_keys(judge, token, policy, now);
         Some(verdict.unwrap_or(Err(otherwise)))
     }
 
@@ -167,17 +208,18 @@ impl SignedTokens {
     }
 
     /// `None`: the keys we have cannot say.
-    fn with_current_keys(
+    fn with_current_keys<T>(
         &self,
+        judge: Judge<T>,
         token: Unverified<'_>,
         policy: &Policy,
         now: UnixTime,
-    ) -> Option<Result<Verified, ProviderError>> {
+    ) -> Option<Result<T, ProviderError>> {
         // An algorithm that the configuration does not name is refused whatever the keys; no fetch for it.
         if !policy.algorithms.contains(&token.algorithm()) {
             return Some(Err(Refusal::BadSignature.into()));
         }
-        match verify(token, &self.keys.current(now)?, policy, now) {
+        match judge(token, &self.keys.current(now)?, policy, now) {
             Ok(verified) => Some(Ok(verified)),
             Err(TokenError::Refused(refusal)) => Some(Err(refusal.into())),
             Err(TokenError::UnknownKey) => None,

@@ -59,6 +59,7 @@ use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::providers::fingerprint::Fingerprint;
 use crate::secret::Secret;
+use crate::token::LogoutToken;
 
 /// Why a provider did not vouch for a credential.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -276,6 +277,24 @@ pub(crate) trait Login: fmt::Debug + Send + Sync {
         answer: LoginAnswer<'_>,
         now: UnixTime,
     ) -> Result<LoggedIn, ProviderError>;
+
+    /// Who issues its tokens.
+    fn issuer(&self) -> Option<&str> {
+        None
+    }
+
+    /// Judges a logout token that was sent in the provider's name (OpenID Connect Back-Channel Logout 1.0 §2.6).
+    ///
+    /// # Errors
+    ///
+    /// As [`Provider::authenticate`].
+    async fn logout_token(
+        &self,
+        _token: &str,
+        _now: UnixTime,
+    ) -> Result<LogoutToken, ProviderError> {
+        Err(Refusal::Unsupported.into())
+    }
 
     /// Where to send the browser to end the session there too (OpenID Connect RP-Initiated Logout 1.0 §2).
     fn logout_url(&self, _id_token: &Secret<String>, _return_to: &str) -> Option<String> {

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
-use std::task::ready;
+use std::task::Waker;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -14,8 +14,10 @@ use http_body::Frame;
 use http_body::SizeHint;
 use hyper::body::Incoming;
 
+use crate::proxy::patrol::Ticket;
 use crate::proxy::protected::Protected;
 use crate::proxy::upstream::Lease;
+use crate::telemetry::metrics::TunnelEnd;
 
 /// How a body ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,12 +32,34 @@ pub(crate) enum Ended {
 pub(crate) trait OnEnd: Unpin {
     /// `bytes` of content were passed on; framing is not counted.
     fn end(self, bytes: u64, ended: Ended);
+
+    /// Has the answer looked after while its next bytes are waited for; `None`: nobody can be put out.
+    fn watch(&self, _waker: &Waker) -> Option<Ticket> {
+        None
+    }
+
+    /// The answer is ended before its time.
+    fn cut(&mut self, _why: TunnelEnd) {}
+}
+
+/// Why an answer broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The upstream's connection failed.
+    #[error(transparent)]
+    Upstream(#[from] hyper::Error),
+    /// Its reader may no longer have it.
+    #[error("the session or the token is {}", .0.as_str())]
+    Cut(TunnelEnd),
 }
 
 /// The body of an answer.
 pub(crate) struct ResponseBody<B, E: OnEnd> {
     content: Content<B>,
     meter: Meter<E>,
+    ticket: Option<Ticket>,
+    /// An event stream (`text/event-stream`) has no end of its own: it ends in order, and with its reader's session or token.
+    events: bool,
 }
 
 enum Content<B> {
@@ -54,6 +78,8 @@ impl<B, E: OnEnd> ResponseBody<B, E> {
         Self {
             content: Content::Empty,
             meter: Meter::new(end),
+            ticket: None,
+            events: false,
         }
     }
 
@@ -62,6 +88,8 @@ impl<B, E: OnEnd> ResponseBody<B, E> {
         Self {
             content: Content::Full(content),
             meter: Meter::new(end),
+            ticket: None,
+            events: false,
         }
     }
 
@@ -71,6 +99,7 @@ impl<B, E: OnEnd> ResponseBody<B, E> {
         incoming: Incoming,
         lease: Lease<B>,
         trailers: Option<Arc<Protected>>,
+        events: bool,
         end: E,
     ) -> Self {
         let mut body = Self {
@@ -80,11 +109,42 @@ impl<B, E: OnEnd> ResponseBody<B, E> {
                 trailers,
             },
             meter: Meter::new(end),
+            ticket: None,
+            events,
         };
         if body.is_end_stream() {
             body.release();
         }
         body
+    }
+
+    /// Why the answer must end now. A file that is under way ends with a revocation, not with the life of the token that
+    /// it was asked for with.
+    fn must_end(&self) -> Option<TunnelEnd> {
+        let why = self.ticket.as_ref()?.cut()?;
+        (self.events || why == TunnelEnd::Revoked).then_some(why)
+    }
+
+    /// Ends the answer: an event stream in order, anything else such that it does not look complete.
+    fn cut(&mut self, why: TunnelEnd) -> Option<Result<Frame<Bytes>, BodyError>> {
+        self.ticket = None;
+        // The upstream's connection is in the middle of an answer: it is closed with its lease.
+        self.content = Content::Empty;
+        self.meter.cut(why);
+        if self.events {
+            self.meter.end(Ended::Complete);
+            return None;
+        }
+        self.meter.end(Ended::Aborted);
+        Some(Err(BodyError::Cut(why)))
+    }
+
+    /// The next bytes are waited for.
+    fn wait(&mut self, waker: &Waker) {
+        match &self.ticket {
+            Some(ticket) => ticket.wakes(waker),
+            None => self.ticket = self.meter.watch(waker),
+        }
     }
 
     /// The upstream has said everything.
@@ -99,13 +159,16 @@ impl<B, E: OnEnd> ResponseBody<B, E> {
 
 impl<B, E: OnEnd> Body for ResponseBody<B, E> {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Some(why) = this.must_end() {
+            return Poll::Ready(this.cut(why));
+        }
         let polled = match &mut this.content {
             Content::Empty => None,
             Content::Full(bytes) => {
@@ -114,15 +177,21 @@ impl<B, E: OnEnd> Body for ResponseBody<B, E> {
             }
             Content::Upstream {
                 incoming, trailers, ..
-            } => match ready!(Pin::new(incoming).poll_frame(cx)) {
-                Some(Ok(frame)) if frame.is_trailers() => {
+            } => match Pin::new(incoming).poll_frame(cx) {
+                Poll::Pending => {
+                    this.wait(cx.waker());
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Err(error))) => Some(Err(BodyError::Upstream(error))),
+                Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {
                     let passing = frame
                         .into_trailers()
                         .ok()
                         .and_then(|fields| passing(&fields, trailers.as_deref()?));
                     passing.map(|fields| Ok(Frame::trailers(fields)))
                 }
-                other => other,
+                Poll::Ready(Some(Ok(frame))) => Some(Ok(frame)),
+                Poll::Ready(None) => None,
             },
         };
         match &polled {
@@ -180,6 +249,16 @@ struct Meter<E: OnEnd> {
 }
 
 impl<E: OnEnd> Meter<E> {
+    fn watch(&self, waker: &Waker) -> Option<Ticket> {
+        self.end.as_ref()?.watch(waker)
+    }
+
+    fn cut(&mut self, why: TunnelEnd) {
+        if let Some(end) = &mut self.end {
+            end.cut(why);
+        }
+    }
+
     const fn new(end: E) -> Self {
         Self {
             end: Some(end),

@@ -9,6 +9,8 @@ pub(crate) mod conn;
 mod forward;
 pub(crate) mod forwarded;
 pub(crate) mod identity_headers;
+mod own_address;
+mod patrol;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;
 pub(crate) mod protected;

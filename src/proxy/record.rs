@@ -1,17 +1,20 @@
 //! What is remembered of a request until its answer has ended: for the access log and the counters.
 
 use std::rc::Rc;
+use std::task::Waker;
 use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::time::Instant;
 
+use crate::auth::Over;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::proxy::body::Ended;
 use crate::proxy::body::OnEnd;
 use crate::proxy::canonical::CanonicalRequest;
 use crate::proxy::client_body::Progress;
+use crate::proxy::patrol::Ticket;
 use crate::proxy::upstream::AnswerFault;
 use crate::proxy::upstream::ConnectError;
 use crate::proxy::upstream::SendError;
@@ -26,6 +29,7 @@ use crate::telemetry::TraceContext;
 use crate::telemetry::Value;
 use crate::telemetry::metrics::AppIndex;
 use crate::telemetry::metrics::Attempt;
+use crate::telemetry::metrics::TunnelEnd;
 use crate::telemetry::metrics::UpstreamError;
 use crate::telemetry::put_hex;
 
@@ -147,8 +151,41 @@ impl Record {
     }
 }
 
+impl Record {
+    /// Says why what is open because of this request must end: asked as long as it is open.
+    pub(super) fn over(&self) -> impl Fn() -> Option<TunnelEnd> + 'static {
+        let (worker, view) = (Rc::clone(&self.worker), Rc::clone(&self.view));
+        let (verdict, kill, app) = (self.verdict.clone(), self.kill, self.app);
+        move || {
+            let app = app.and_then(|app| view.snapshot.apps.get(app));
+            let closed = app
+                .is_some_and(|app| app.policy.kill(&worker.kill.current()) == KillPosition::Deny);
+            if closed {
+                return Some(TunnelEnd::Revoked);
+            }
+            let verdict = verdict.as_ref()?;
+            Some(match verdict.admitted.over(kill, worker.now())? {
+                Over::Expired => TunnelEnd::Expired,
+                Over::Revoked => TunnelEnd::Revoked,
+            })
+        }
+    }
+}
+
 // In a box: an answer is moved a dozen times on its way to the client.
 impl OnEnd for Box<Record> {
+    fn watch(&self, waker: &Waker) -> Option<Ticket> {
+        // Nobody in particular cannot be put out.
+        self.verdict.as_ref()?;
+        let over = Box::new(self.over());
+        Some(self.worker.patrol.watch(over, waker))
+    }
+
+    fn cut(&mut self, why: TunnelEnd) {
+        self.error.get_or_insert(why.as_str());
+        self.view.metrics.tunnel_closed(why);
+    }
+
     fn end(self, bytes: u64, ended: Ended) {
         let took = self.began.elapsed();
         self.view

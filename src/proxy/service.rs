@@ -2,11 +2,9 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
-use http::header;
 use tokio::time::Instant;
 
 use crate::identity::CredentialClass;
@@ -14,7 +12,6 @@ use crate::proxy::admission::Admission;
 use crate::proxy::admission::Asked;
 use crate::proxy::admission::Turned;
 use crate::proxy::admission::admission;
-use crate::proxy::admission::authority;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::canonical::canonicalise;
 use crate::proxy::client_address::client_address;
@@ -25,12 +22,12 @@ use crate::proxy::forward::Passage;
 use crate::proxy::forward::forward;
 use crate::proxy::forwarded::speaks_tls;
 use crate::proxy::identity_headers::IdentityHeaders;
+use crate::proxy::own_address::own_address;
 use crate::proxy::record::Record;
 use crate::proxy::record::RequestId;
 use crate::proxy::reply::Reply;
 use crate::proxy::reply::fault;
 use crate::proxy::reply::page;
-use crate::proxy::respond;
 use crate::proxy::respond::Fault;
 use crate::proxy::route::Routed;
 use crate::proxy::serve::Handler;
@@ -39,9 +36,6 @@ use crate::proxy::websocket;
 use crate::proxy::worker::Worker;
 use crate::proxy::worker::WorkerParts;
 use crate::rollout::KillPosition;
-
-/// The address of our public keys, under every host.
-const JWKS_PATH: &str = "/.authferry/jwks.json";
 
 /// Answers the requests of one worker.
 pub(crate) struct Service(Rc<Worker>);
@@ -138,7 +132,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
     if request.path().starts_with("/.authferry/")
         || snapshot.logins.is_callback(&entry.policy, request.path())
     {
-        return match Box::pin(own_address(&worker, &asked)).await {
+        return match Box::pin(own_address(&worker, &asked, body)).await {
             Some(response) => page(response, &conn, record),
             None => fault(&Fault::Forbidden, &parts.headers, &conn, record),
         };
@@ -208,36 +202,4 @@ fn handshake(
         return Err(Fault::Forbidden);
     }
     Ok(read)
-}
-
-/// Answers an address of ours.
-async fn own_address(worker: &Worker, asked: &Asked<'_>) -> Option<Response<Bytes>> {
-    if asked.request.path() == JWKS_PATH {
-        let mut response = Response::new(Bytes::from(worker.assertions.jwks().to_string()));
-        respond::secure(response.headers_mut());
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/jwk-set+json"),
-        );
-        response.headers_mut().insert(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("max-age=300"),
-        );
-        return Some(response);
-    }
-    let logins = &asked.view.snapshot.logins;
-    let endpoint = logins.endpoint(asked.request.path())?;
-    let authority = authority(asked.request);
-    let request = asked.login(&authority);
-    Some(
-        logins
-            .serve(
-                &asked.entry.policy,
-                &endpoint,
-                &request,
-                asked.kill,
-                asked.now,
-            )
-            .await,
-    )
 }

@@ -27,7 +27,6 @@ use crate::proxy::respond::Fault;
 use crate::proxy::upgrade::Handshake;
 use crate::proxy::upgrade::tunnel;
 use crate::proxy::upstream::Switched;
-use crate::rollout::KillPosition;
 
 /// Whether another site opened the WebSocket with this browser's session (RFC 6455 §10.2): browsers send cookies and
 /// `Origin` along, and nothing else protects a WebSocket from other sites.
@@ -110,8 +109,7 @@ pub(super) async fn open(
     handshake.answer_fields(&mut answer.headers);
     record.status = if handshake.multiplexed() { 200 } else { 101 };
     let (in_flight, leaving) = (InFlight::begin(Rc::clone(conn)), conn.closing());
-    let (verdict, view) = (record.verdict.clone(), Rc::clone(&record.view));
-    let (kill, app) = (record.kill, record.app);
+    let (over, view) = (record.over(), Rc::clone(&record.view));
     spawn_local(async move {
         let _in_flight = in_flight;
         let (client, upstream) = tokio::join!(client, upstream);
@@ -120,16 +118,7 @@ pub(super) async fn open(
             // One of them went away while the other was being told.
             (Err(_), _) | (_, Err(_)) => return,
         };
-        let still_good = || {
-            let app = app.and_then(|app| view.snapshot.apps.get(app));
-            let closed = app
-                .is_some_and(|app| app.policy.kill(&worker.kill.current()) == KillPosition::Deny);
-            !closed
-                && verdict
-                    .as_ref()
-                    .is_none_or(|verdict| verdict.admitted.still_good(kill, worker.now()))
-        };
-        let end = tunnel::run(client, upstream, leaving, still_good).await;
+        let end = tunnel::run(client, upstream, leaving, over).await;
         view.metrics.tunnel_closed(end);
     });
     let status = if handshake.multiplexed() {

@@ -14,6 +14,7 @@ use crate::clock::UnixTime;
 use crate::control::KillSwitch;
 use crate::entropy::Entropy;
 use crate::proxy::client_body::ClientBody;
+use crate::proxy::patrol::Patrol;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::upstream::Pool;
 use crate::proxy::upstream::Resolver;
@@ -72,6 +73,7 @@ pub(crate) struct Worker {
     pub(super) tracer: Tracer<Arc<dyn Entropy>>,
     pub(super) assertions: Assertions,
     pub(super) verdicts: Verdicts,
+    pub(super) patrol: Rc<Patrol>,
     index: usize,
     metrics: Arc<Metrics>,
     pub(super) pool: Pool<ClientBody>,
@@ -103,6 +105,7 @@ impl Worker {
             tracer: Tracer::new(parts.entropy, parts.trace_permille),
             assertions: parts.assertions,
             verdicts: Verdicts::new(parts.verdict_entries, parts.verdict_key),
+            patrol: Rc::default(),
             index: parts.index,
             metrics: parts.metrics,
             pool: Pool::new(parts.resolver),

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
 use crate::identity::ProviderId;
+use crate::links::Links;
 use crate::revocation::index::Index;
 use crate::revocation::index::MAX_ENTRIES;
 use crate::revocation::mark::Mark;
@@ -24,6 +25,7 @@ use crate::revocation::record::Record;
 use crate::revocation::record::RevocationId;
 use crate::revocation::record::Source;
 use crate::revocation::record::Target;
+use crate::revocation::throttle::Throttle;
 use crate::session::Sessions;
 use crate::store::Key;
 use crate::store::Store;
@@ -91,6 +93,8 @@ pub(crate) struct Revocations {
     pub(super) metrics: Arc<Metrics>,
     pub(super) decisions: DecisionLog,
     pub(super) pseudonyms: Pseudonyms,
+    pub(super) links: Arc<Links>,
+    throttle: Throttle,
     /// Every one that is in force here, by name. Its lock also makes writers of the index take turns; no request takes it.
     known: Mutex<HashMap<RevocationId, Known>>,
     /// The longest life of anything that can be revoked, in milliseconds; it never shrinks while the process lives, because
@@ -109,6 +113,8 @@ pub(super) struct Known {
 pub(crate) struct Parts {
     /// Where it is kept.
     pub(crate) store: Arc<dyn Store>,
+    /// Who is one person across providers.
+    pub(crate) links: Arc<Links>,
     /// Whose key ring seals what was said.
     pub(crate) sessions: Arc<Sessions>,
     /// The time.
@@ -137,6 +143,8 @@ impl Revocations {
             metrics: parts.metrics,
             decisions: parts.decisions,
             pseudonyms: parts.pseudonyms,
+            links: parts.links,
+            throttle: Throttle::new(),
             known: Mutex::default(),
             keep: AtomicU64::new(0),
         };
@@ -147,6 +155,11 @@ impl Revocations {
     /// What requests look at.
     pub(crate) const fn index(&self) -> &Arc<Index> {
         &self.index
+    }
+
+    /// Who sends bad logouts.
+    pub(crate) const fn throttle(&self) -> &Throttle {
+        &self.throttle
     }
 
     /// Whether what is acknowledged survives this process.

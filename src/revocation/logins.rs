@@ -10,6 +10,8 @@ use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::Grounds;
 use crate::identity::Identity;
+use crate::identity::ProviderId;
+use crate::identity::SubjectKey;
 use crate::revocation::list::Revocations;
 use crate::revocation::mark::Mark;
 use crate::revocation::record::Target;
@@ -20,13 +22,16 @@ use crate::store::StoreError;
 
 /// Rows by person and session.
 const LOGINS: &str = "login";
-/// Which person a session at an issuer is of: person and account, by the mark of the `sid`.
+/// Whose the sessions at an issuer are: person and account, by the mark of the `sid` and the session.
 const SIDS: &str = "login_sid";
 /// Which person an account is: by its mark.
 const ACCOUNTS: &str = "login_account";
 
 /// How many rows are looked at to count sessions that have no index of their own: 200 000.
 const LOOKED_AT: usize = 200_000;
+
+/// Sessions here that one session at an issuer can have: 1 000.
+const BY_SID: usize = 1_000;
 
 /// Whom a session is of.
 #[derive(Debug)]
@@ -70,13 +75,13 @@ pub(crate) struct Affected {
     pub(crate) more: bool,
 }
 
-/// Whose an account or a session at an issuer is.
+/// Whose a session at an issuer is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Owner {
+pub(super) struct Owner {
     /// The person.
-    pub(crate) person: Mark,
-    /// The account, where a session was asked for.
-    pub(crate) account: Option<Mark>,
+    pub(super) person: Mark,
+    /// The account.
+    pub(super) account: Mark,
 }
 
 impl Revocations {
@@ -109,7 +114,7 @@ impl Revocations {
             .grounds
             .sid
             .as_deref()
-            .map(|sid| Mark::sid(issuer, sid));
+            .map(|sid| login_key(Mark::sid(issuer, sid), login.row));
         let both = [*person.as_bytes(), *account.as_bytes()].concat();
         let put = |table, key, value| self.store.put(Key { table, key }, value, login.ends);
         let (one, two, three) = tokio::join!(
@@ -117,7 +122,7 @@ impl Revocations {
             put(ACCOUNTS, account.as_bytes(), person.as_bytes()),
             async {
                 match &by_sid {
-                    Some(sid) => put(SIDS, sid.as_bytes(), &both).await,
+                    Some(sid) => put(SIDS, sid, &both).await,
                     None => Ok(()),
                 }
             },
@@ -140,25 +145,53 @@ impl Revocations {
         self.store.delete(Key { table, key: &key }).await
     }
 
-    /// Whose a session at an issuer is; `None`: of nobody who is signed in here.
+    /// Whose the sessions are that belong to one session at an issuer; empty: nobody is signed in here by it.
     ///
     /// # Errors
     ///
     /// When the store gives no answer.
-    pub(crate) async fn owner_of_sid(
+    pub(super) async fn owners_of_sid(
         &self,
         issuer: &str,
         sid: &str,
-    ) -> Result<Option<Owner>, StoreError> {
+    ) -> Result<Vec<Owner>, StoreError> {
         let mark = Mark::sid(issuer, sid);
-        let found = self.known_by(SIDS, mark).await?;
-        Ok(found.and_then(|value| {
+        let now = self.clock.now();
+        let rows = self.store.scan(SIDS, mark.as_bytes(), BY_SID, now).await?;
+        let owner = |value: &[u8]| {
             let (person, account) = value.split_first_chunk()?;
             Some(Owner {
                 person: Mark::from_bytes(*person),
-                account: Some(Mark::from_bytes(*account.first_chunk()?)),
+                account: Mark::from_bytes(*account.first_chunk()?),
             })
-        }))
+        };
+        Ok(rows
+            .iter()
+            .filter_map(|(_, row)| owner(&row.value))
+            .collect())
+    }
+
+    /// Every person that an account may be here: by a login, by a link, and by itself.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(super) async fn persons_of(
+        &self,
+        provider: &ProviderId,
+        account: &SubjectKey,
+    ) -> Result<Vec<Mark>, StoreError> {
+        let linked = self
+            .links
+            .person_of(provider, account, self.clock.now())
+            .await?;
+        let signed_in = self.owner_of_account(Mark::account(account)).await?;
+        let alone = Mark::person(&CanonicalSubject::unjoined(account));
+        let linked = linked.as_ref().map(Mark::person);
+        Ok([Some(alone), linked, signed_in]
+            .into_iter()
+            .flatten()
+            .collect())
     }
 
     /// Whose an account is; `None`: of nobody who is signed in here.
@@ -166,27 +199,13 @@ impl Revocations {
     /// # Errors
     ///
     /// When the store gives no answer.
-    pub(crate) async fn owner_of_account(
-        &self,
-        account: Mark,
-    ) -> Result<Option<Owner>, StoreError> {
-        let found = self.known_by(ACCOUNTS, account).await?;
-        Ok(found.and_then(|value| {
-            Some(Owner {
-                person: Mark::from_bytes(*value.first_chunk()?),
-                account: None,
-            })
-        }))
-    }
-
-    async fn known_by(
-        &self,
-        table: &'static str,
-        mark: Mark,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let key = mark.as_bytes();
-        let found = self.store.get(Key { table, key }, self.clock.now()).await?;
-        Ok(found.map(|row| row.value))
+    async fn owner_of_account(&self, account: Mark) -> Result<Option<Mark>, StoreError> {
+        let place = Key {
+            table: ACCOUNTS,
+            key: account.as_bytes(),
+        };
+        let found = self.store.get(place, self.clock.now()).await?;
+        Ok(found.and_then(|row| Some(Mark::from_bytes(*row.value.first_chunk()?))))
     }
 
     /// The running sessions that a revocation of `target` would end. Tokens that nobody keeps here cannot be counted.
@@ -199,14 +218,8 @@ impl Revocations {
         let wanted = target.mark().map_err(StoreError::Damaged)?;
         let person = match target {
             Target::Subject { .. } => Some(wanted),
-            Target::Account { .. } => {
-                let owner = self.owner_of_account(wanted).await?;
-                owner.map(|owner| owner.person)
-            }
-            Target::ProviderSession { issuer, sid } => {
-                let owner = self.owner_of_sid(issuer, sid).await?;
-                owner.map(|owner| owner.person)
-            }
+            Target::Account { .. } => self.owner_of_account(wanted).await?,
+            Target::ProviderSession { .. } => None,
             Target::Session { .. }
             | Target::Client { .. }
             | Target::Provider { .. }
@@ -241,7 +254,7 @@ impl Revocations {
 
 impl Login {
     fn marks(&self, person: Mark) -> Vec<Mark> {
-        let provider = crate::identity::ProviderId::new(&self.provider);
+        let provider = ProviderId::new(&self.provider);
         let own = [
             Target::Account {
                 issuer: self.issuer.clone(),

@@ -4,6 +4,7 @@
 //! session, a token or a kept verdict: no lock, no I/O. It must never answer that something holds because the store is away,
 //! and never forget an entry before everything it speaks about has ended by itself.
 
+mod backchannel;
 mod follow;
 mod index;
 mod list;
@@ -15,7 +16,9 @@ mod standing;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
+pub(crate) use backchannel::NotLoggedOut;
 pub(crate) use list::Asked;
 pub(crate) use list::ListError;
 pub(crate) use list::Parts;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::links::Links;
 use crate::revocation::list::Parts;
 use crate::revocation::list::Revocations;
 use crate::session::Sessions;
@@ -22,6 +23,7 @@ impl Revocations {
     ) -> Arc<Self> {
         let list = Self::new(Parts {
             store: Arc::clone(store),
+            links: Arc::new(Links::new(Arc::clone(store))),
             sessions: Arc::clone(sessions),
             clock,
             entropy: Arc::new(crate::entropy::SystemEntropy),
@@ -38,6 +40,7 @@ impl Revocations {
     pub(crate) fn unknown_for_test(other: &Self) -> Arc<Self> {
         Self::new(Parts {
             store: Arc::clone(&other.store),
+            links: Arc::clone(&other.links),
             sessions: Arc::clone(&other.sessions),
             clock: Arc::clone(&other.clock),
             entropy: Arc::clone(&other.entropy),

@@ -11,7 +11,7 @@ use crate::two_providers;
 
 /// A browser with cookies for the proxy alone.
 #[derive(Debug, Default)]
-pub(crate) struct Browser(BTreeMap<String, String>);
+pub(crate) struct Browser(pub(crate) BTreeMap<String, String>);
 
 impl Browser {
     pub(crate) async fn open(&mut self, proxy: &Proxy, target: &str) -> Answer {

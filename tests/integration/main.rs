@@ -19,6 +19,7 @@ mod headers;
 mod kill;
 mod login;
 mod overload;
+mod logout;
 mod reload;
 mod revoke;
 mod targets;

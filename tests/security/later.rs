@@ -4,7 +4,6 @@ use crate::case::Case;
 
 /// Words anywhere in a case → what they ask for that the program does not have yet.
 const LATER: &[(&str, &str)] = &[
-    ("/_gate/backchannel", "back-channel logout"),
     (
         "/_gate/decide",
         "the decision endpoint for other proxies (forward auth)",

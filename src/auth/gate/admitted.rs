@@ -44,6 +44,15 @@ pub(crate) enum Reach {
     ThisRequest,
 }
 
+/// Why an admission no longer holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Over {
+    /// It has come to its own end.
+    Expired,
+    /// It was ended: a logout, a revocation, a key that is gone.
+    Revoked,
+}
+
 impl Admitted {
     /// Whether the admission still holds; asked on every use of a kept one, and counted as a use of the session. Atomics only.
     pub(crate) fn still_good(&self, kill: KillPosition, now: UnixTime) -> bool {
@@ -64,6 +73,17 @@ impl Admitted {
     /// What the upstream gets instead of the credential.
     pub(crate) const fn token(&self) -> Option<&UpstreamToken> {
         self.token.as_ref()
+    }
+
+    /// Why what is open because of the admission must end; `None`: it may go on. Counted as a use of the session.
+    pub(crate) fn over(&self, kill: KillPosition, now: UnixTime) -> Option<Over> {
+        if self.still_good(kill, now) {
+            None
+        } else if self.expires <= now {
+            Some(Over::Expired)
+        } else {
+            Some(Over::Revoked)
+        }
     }
 
     /// Who it is, in the words of the provider that vouched.

@@ -7,6 +7,7 @@ mod sides;
 mod stands;
 
 pub(crate) use admitted::Admitted;
+pub(crate) use admitted::Over;
 pub(crate) use admitted::Reach;
 pub(crate) use exchanged::UpstreamToken;
 

@@ -3,9 +3,11 @@
 //! A login finishes only in the browser that began it, with the provider it began with, at the address it began with. What
 //! binds it travels in one sealed cookie; nothing is written on our side before it has succeeded.
 
+mod backchannel;
 mod callback;
 mod device;
 mod elsewhere;
+mod endpoint;
 mod flow;
 mod logout;
 mod names;
@@ -20,6 +22,8 @@ mod settle;
 mod start;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use endpoint::Endpoint;
 
 use std::fmt;
 
@@ -67,19 +71,6 @@ pub(crate) struct Request<'a> {
     pub(crate) method: &'a Method,
     /// The header fields of the client.
     pub(crate) headers: &'a HeaderMap,
-}
-
-/// An address of ours, under every host of every application.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Endpoint {
-    /// `/.authferry/login?rd=PATH`: starts a login.
-    Login,
-    /// `/.authferry/logout`: GET asks, POST ends the session.
-    Logout,
-    /// `/.authferry/logout/done`: where a provider sends the browser after its own logout.
-    SignedOut,
-    /// The callback of one provider; `None`: of a provider that is no longer configured.
-    Callback(Option<ProviderId>),
 }
 
 /// What somebody gets who was not admitted.
@@ -167,13 +158,7 @@ impl Logins {
         if let Some((_, provider)) = callback {
             return Some(Endpoint::Callback(Some(provider.clone())));
         }
-        match path.strip_prefix(OURS)? {
-            "/login" => Some(Endpoint::Login),
-            "/logout" => Some(Endpoint::Logout),
-            "/logout/done" => Some(Endpoint::SignedOut),
-            rest if rest.starts_with("/cb/") => Some(Endpoint::Callback(None)),
-            _ => None,
-        }
+        Endpoint::at(path.strip_prefix(OURS)?)
     }
 
     /// Answers one of our own addresses.
@@ -196,7 +181,13 @@ impl Logins {
                 return self.page(&ask, Page::Unavailable, &ReturnPath::root(), Vec::new());
             }
             // Whoever wants to leave may.
-            (KillPosition::Deny, Endpoint::Logout | Endpoint::SignedOut)
+            (
+                KillPosition::Deny,
+                Endpoint::Logout
+                | Endpoint::SignedOut
+                | Endpoint::BackChannel(_)
+                | Endpoint::FrontChannel(_),
+            )
             | (
                 KillPosition::Off
                 | KillPosition::Freeze
@@ -211,6 +202,9 @@ impl Logins {
             Endpoint::SignedOut => {
                 page::page(Page::SignedOut, None, &ReturnPath::root(), Vec::new())
             }
+            // Without a body there is no token.
+            Endpoint::BackChannel(provider) => self.back_channel(provider, request, &[], now).await,
+            Endpoint::FrontChannel(provider) => self.front_channel(&ask, provider).await,
             Endpoint::Callback(provider) => self.callback(&ask, provider.as_ref()).await,
         }
     }

@@ -13,6 +13,7 @@ use http::header::RETRY_AFTER;
 use http::header::SET_COOKIE;
 use http::header::X_CONTENT_TYPE_OPTIONS;
 
+use crate::auth::login::backchannel::Told;
 use crate::auth::login::return_to::ReturnPath;
 
 /// A page of ours.
@@ -161,6 +162,25 @@ pub(super) fn page(
         | Page::SignOut
         | Page::SignedOut
         | Page::NotOurForm => {}
+    }
+    response
+}
+
+/// What a provider gets for a logout.
+pub(super) fn told(told: Told) -> Response<Bytes> {
+    let (status, text) = match told {
+        Told::Done => (StatusCode::OK, ""),
+        Told::Refused => (StatusCode::BAD_REQUEST, "{\"error\":\"invalid_request\"}"),
+        Told::Again => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{\"error\":\"temporarily_unavailable\"}",
+        ),
+    };
+    let mut response = with(status, Bytes::from_static(text.as_bytes()), Vec::new());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if told == Told::Again {
+        headers.insert(RETRY_AFTER, RETRY);
     }
     response
 }

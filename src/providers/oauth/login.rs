@@ -29,6 +29,7 @@ use crate::providers::oauth::discovery::Metadata;
 use crate::providers::oauth::form::Form;
 use crate::secret::Secret;
 use crate::telemetry::metrics::Operation;
+use crate::token::LogoutToken;
 
 /// The longest `sid`, in bytes: it is kept as an index.
 const MAX_SID: usize = 256;
@@ -108,6 +109,16 @@ impl Login for OidcLogin {
             refresh_token: tokens.refresh_token,
             sid: sid(verified.claims().text("sid")),
         })
+    }
+
+    fn issuer(&self) -> Option<&str> {
+        Some(self.tokens.issuer().as_str())
+    }
+
+    async fn logout_token(&self, token: &str, now: UnixTime) -> Result<LogoutToken, ProviderError> {
+        self.tokens
+            .judge_logout_token(token, self.client.id(), now)
+            .await
     }
 
     fn logout_url(&self, id_token: &Secret<String>, return_to: &str) -> Option<String> {

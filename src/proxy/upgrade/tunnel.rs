@@ -91,13 +91,13 @@ impl Shared {
     }
 }
 
-/// Lets bytes pass between `client` and `upstream` until one of them ends, `leaving` resolves, `still_good` says no, the
+/// Lets bytes pass between `client` and `upstream` until one of them ends, `leaving` resolves, `over` says why, the
 /// client is gone, or something comes that is no frame.
 pub(crate) async fn run<C, U>(
     client: C,
     upstream: U,
     leaving: impl Future<Output = ()>,
-    still_good: impl Fn() -> bool,
+    over: impl Fn() -> Option<TunnelEnd>,
 ) -> TunnelEnd
 where
     C: AsyncRead + AsyncWrite,
@@ -110,8 +110,8 @@ where
     let down = pump(from_upstream, to_client, &shared, false);
     let looking = async {
         loop {
-            if !still_good() {
-                return (POLICY, TunnelEnd::Revoked);
+            if let Some(end) = over() {
+                return (POLICY, end);
             }
             if !shared.is_there() {
                 return (GOING_AWAY, TunnelEnd::Idle);
@@ -246,7 +246,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bytes_pass_both_ways_and_an_end_ends_both() {
         let ((mut client, a), (mut upstream, b)) = (duplex(64), duplex(64));
-        let tunnel = run(a, b, std::future::pending(), || true);
+        let tunnel = run(a, b, std::future::pending(), || None);
         let talk = async {
             let sent = [0x82, 0x83, 0, 0, 0, 0, 1, 2, 3];
             client.write_all(&sent).await.unwrap();
@@ -271,7 +271,7 @@ mod tests {
     async fn a_drain_says_goodbye_between_two_frames() {
         let ((mut client, a), (mut upstream, b)) = (duplex(64), duplex(64));
         let (leave, leaving) = oneshot::channel::<()>();
-        let tunnel = run(a, b, async { drop(leaving.await) }, || true);
+        let tunnel = run(a, b, async { drop(leaving.await) }, || None);
         let talk = async {
             // Half a frame: the goodbye has to wait for the other half.
             upstream.write_all(&[0x82, 0x04, 1, 2]).await.unwrap();
@@ -295,7 +295,9 @@ mod tests {
     async fn somebody_who_may_no_longer_be_there_is_told_so() {
         let ((mut client, a), (mut upstream, b)) = (duplex(64), duplex(64));
         let good = Cell::new(true);
-        let tunnel = run(a, b, std::future::pending(), || good.get());
+        let tunnel = run(a, b, std::future::pending(), || {
+            (!good.get()).then_some(TunnelEnd::Revoked)
+        });
         let talk = async {
             good.set(false);
             let mut to_client = Vec::new();
@@ -312,7 +314,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bytes_that_are_no_frames_end_the_tunnel_and_do_not_arrive() {
         let ((mut client, a), (mut upstream, b)) = (duplex(256), duplex(256));
-        let tunnel = run(a, b, std::future::pending(), || true);
+        let tunnel = run(a, b, std::future::pending(), || None);
         let talk = async {
             let smuggled = b"GET /admin/secrets HTTP/1.1\r\nHost: app.test\r\n\r\n";
             client
@@ -336,7 +338,7 @@ mod tests {
     async fn a_silent_client_is_pinged_and_one_that_answers_may_stay() {
         let ((mut client, a), (_upstream, b)) = (duplex(256), duplex(4_096));
         let began = Instant::now();
-        let tunnel = run(a, b, std::future::pending(), || true);
+        let tunnel = run(a, b, std::future::pending(), || None);
         let talk = async {
             let mut ping = [0; 2];
             for _ in 0..10 {
@@ -362,7 +364,7 @@ mod tests {
     async fn somebody_who_does_not_take_a_goodbye_is_cut() {
         let ((client, a), (upstream, b)) = (duplex(16), duplex(16));
         let began = Instant::now();
-        let end = run(a, b, std::future::ready(()), || true).await;
+        let end = run(a, b, std::future::ready(()), || None).await;
         assert_eq!(end, TunnelEnd::Drain);
         assert!(began.elapsed() <= GOODBYE + Duration::from_millis(10));
         drop((client, upstream));

@@ -83,9 +83,19 @@ impl<B> Answer<B> {
 
     /// The answer for the client; `end` learns how its body ends.
     pub(crate) fn into_response<E: OnEnd>(self, end: E) -> Response<ResponseBody<B, E>> {
-        let body = ResponseBody::upstream(self.incoming, self.lease, self.trailers, end);
+        let kind = self.parts.headers.get(header::CONTENT_TYPE);
+        let events = kind.is_some_and(|kind| is_event_stream(kind.as_bytes()));
+        let body = ResponseBody::upstream(self.incoming, self.lease, self.trailers, events, end);
         Response::from_parts(self.parts, body)
     }
+}
+
+/// `text/event-stream`, with or without parameters.
+fn is_event_stream(kind: &[u8]) -> bool {
+    let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"text/event-stream")
 }
 
 /// What was seen on the way.

@@ -25,6 +25,7 @@ use tokio::task::LocalSet;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
+use crate::proxy::body::BodyError;
 use crate::proxy::body::Ended;
 use crate::proxy::body::OnEnd;
 use crate::proxy::body::ResponseBody;
@@ -291,7 +292,7 @@ pub(super) fn head<'a>(
 }
 
 /// The whole body of an answer.
-pub(super) async fn text(response: Received) -> Result<String, hyper::Error> {
+pub(super) async fn text(response: Received) -> Result<String, BodyError> {
     let body = response.into_body().collect().await?.to_bytes();
     Ok(String::from_utf8(body.to_vec()).unwrap())
 }

@@ -59,7 +59,7 @@ families! {
     SHED: Counter "authferry_shed_total" ["reason"]
         "What was turned away or dropped for want of room.";
     TUNNELS_CLOSED: Counter "authferry_tunnels_closed_total" ["reason"]
-        "Upgraded connections that ended, by cause.";
+        "Upgraded connections that ended, and answers under way that were ended, by cause.";
 
     JOURNEYS: Counter "authferry_login_journeys_total" ["rollout", "arm", "event"]
         "Login journeys, started or ended.";

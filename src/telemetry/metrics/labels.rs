@@ -220,6 +220,8 @@ places! {
         Drain = "drain",
         /// The session or the person was revoked.
         Revoked = "revoked",
+        /// The session or the token came to its end.
+        Expired = "expired",
     }
 }
 
@@ -275,13 +277,15 @@ words! {
         Recorded = "recorded",
         /// The store did not take it: it holds in this process, and is tried again.
         Unavailable = "unavailable",
+        /// What asked for it was no good.
+        Refused = "refused",
     }
 }
 
 impl RevocationOutcome {
     /// Every word.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 2] = [Self::Recorded, Self::Unavailable];
+    pub(crate) const ALL: [Self; 3] = [Self::Recorded, Self::Unavailable, Self::Refused];
 }
 
 words! {

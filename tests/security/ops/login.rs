@@ -428,6 +428,19 @@ async fn websocket(
         logout(runner, name, course).await?;
         course.records.clear();
     }
+    if ends == "NEW logs alice out" {
+        let token = course.vars.value(runner, "LT_OK").await?;
+        let kind = "Content-Type: application/x-www-form-urlencoded\r\n";
+        let body = format!("logout_token={token}");
+        let told = Browser::default()
+            .send(&wire, "POST", "/.authferry/backchannel/new", kind, &body)
+            .await
+            .map_err(Stop::Fail)?;
+        if told.status != 200 {
+            let what = format!("the logout was answered with {}", told.status);
+            return Err(Stop::Fail(what));
+        }
+    }
     let start = Instant::now();
     loop {
         match timeout(Duration::from_secs(most), stream.read(&mut chunk)).await {

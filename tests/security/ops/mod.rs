@@ -147,6 +147,10 @@ const OPS: &[(&str, Op)] = &[
         Op::Login(login::Op::WebSocket),
     ),
     (
+        r"^the operator revokes (\{.*\})$",
+        Op::Process(process::Op::Revoke),
+    ),
+    (
         r"^kill -9 and start again$",
         Op::Process(process::Op::Again),
     ),

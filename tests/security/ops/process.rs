@@ -27,6 +27,7 @@ pub(super) enum Op {
     Refused,
     ReloadRefused,
     Reload,
+    Revoke,
     Term,
     Reloads,
     Flip,
@@ -74,6 +75,7 @@ pub(super) async fn perform(
                 )));
             }
         }
+        Op::Revoke => revoke(runner, arguments[0]).await?,
         Op::Term => term(runner, number(arguments[0]), course).await?,
         Op::Reloads => reloads(runner, number(arguments[0]), course).await?,
         Op::Flip => flip(runner, number(arguments[0]), course).await?,
@@ -118,6 +120,31 @@ async fn reload(runner: &Runner, yaml: &str) -> Result<u16, Stop> {
     let outcome = h1::send(&wire, request.as_bytes(), h1::Wish::default()).await;
     let status = outcome.answers.first().map(|answer| answer.status);
     status.ok_or_else(|| Stop::Fail("no answer to the reload".to_owned()))
+}
+
+/// Has the operator revoke something.
+async fn revoke(runner: &Runner, target: &str) -> Result<(), Stop> {
+    let named = target
+        .replace("@NEW@", &runner.world.new.issuer())
+        .replace("@OLD@", &runner.world.old.issuer());
+    let body = format!("{{\"target\":{named},\"reason\":\"a case\"}}");
+    let to = runner.target()?.admin;
+    let request = format!(
+        "POST /admin/v1/revocations HTTP/1.1\r\nHost: {to}\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let outcome = h1::send(
+        &Wire { to, tls: None },
+        request.as_bytes(),
+        h1::Wish::default(),
+    )
+    .await;
+    match outcome.answers.first().map(|answer| answer.status) {
+        Some(200) => Ok(()),
+        status => Err(Stop::Fail(format!(
+            "the revocation was answered with {status:?}"
+        ))),
+    }
 }
 
 async fn refused(runner: &mut Runner, arguments: &[&str], course: &mut Course) -> Result<(), Stop> {

@@ -329,6 +329,12 @@ const RULES: &[(&str, Rule)] = &[
         plan.descriptors = numbers[0].parse().ok()
     }),
     (r"^a proxy of its own$", |plan, _| plan.fresh = true),
+    // A case that looks at a session signs in for it; every sign-in of the stand-in has the `sid` s1. One process is both
+    // instances: what several share is held by the tests of the shared store.
+    (
+        r"^alice has sessions with sid s1 \(instance A\) and s2 \(instance B\)$",
+        |plan, _| plan.fresh = true,
+    ),
     // An application is an address here: what the case separates by path, the runner separates by host.
     (
         r"^routes /a and /b use different introspection servers; token T active at A only$",

@@ -1,0 +1,182 @@
+//! A provider says that somebody has signed out there: back channel and front channel.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::Method;
+use http::Response;
+use http::header::CONTENT_TYPE;
+use tracing::error;
+use tracing::info;
+use tracing::warn;
+
+use crate::auth::login::Ask;
+use crate::auth::login::Logins;
+use crate::auth::login::Request;
+use crate::auth::login::page;
+use crate::auth::login::query::Query;
+use crate::clock::UnixTime;
+use crate::identity::Outage;
+use crate::identity::ProviderId;
+use crate::providers::Provider;
+use crate::providers::ProviderError;
+use crate::revocation::NotLoggedOut;
+use crate::revocation::Source;
+use crate::telemetry::metrics::RevocationOutcome;
+use crate::token::LogoutToken;
+
+/// What a provider is told of its logout.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Told {
+    /// It holds.
+    Done,
+    /// It was no good: nothing has ended.
+    Refused,
+    /// The store did not take it: the same token may come again.
+    Again,
+}
+
+impl Logins {
+    /// The back-channel logout of a provider (OpenID Connect Back-Channel Logout 1.0 §2.5). Whatever is wrong is a 400, and
+    /// ends nothing (§2.8); a 503 says that our store is the reason.
+    pub(crate) async fn back_channel(
+        &self,
+        provider: &ProviderId,
+        request: &Request<'_>,
+        body: &[u8],
+        now: UnixTime,
+    ) -> Response<Bytes> {
+        let address = request.facts.client_ip;
+        let throttle = self.deps.revocations.throttle();
+        if !throttle.may_try(address, now) {
+            warn!(%provider, "A logout was refused without a look: too many bad ones came from its address.");
+            return page::told(Told::Refused);
+        }
+        let told = match self.logout_token(provider, request, body, now).await {
+            Ok(token) => match self.deps.revocations.logged_out(provider, &token).await {
+                Ok(()) => Told::Done,
+                Err(NotLoggedOut::Store(error)) => {
+                    warn!(%provider, %error, "A logout is not written down; the provider may try again.");
+                    Told::Again
+                }
+                Err(why @ (NotLoggedOut::Replayed | NotLoggedOut::Mismatch)) => {
+                    info!(%provider, %why, "A logout was refused.");
+                    Told::Refused
+                }
+            },
+            Err(why) => {
+                info!(%provider, %why, "A logout was refused.");
+                Told::Refused
+            }
+        };
+        if told == Told::Refused {
+            throttle.refused(address, now);
+            let known = self.deps.providers.named(provider).map(|known| known.id());
+            let metrics = &self.deps.reports.metrics;
+            metrics.revoked(Source::BackChannel, known, RevocationOutcome::Refused);
+        }
+        page::told(told)
+    }
+
+    /// The logout token of a request, judged by the keys of the provider whose address was called.
+    async fn logout_token(
+        &self,
+        provider: &ProviderId,
+        request: &Request<'_>,
+        body: &[u8],
+        now: UnixTime,
+    ) -> Result<LogoutToken, Unusable> {
+        if *request.method != Method::POST || !is_form(request.headers) {
+            return Err(Unusable::Form);
+        }
+        let form = std::str::from_utf8(body)
+            .ok()
+            .and_then(|text| Query::parse(Some(text)).ok());
+        let token = form.as_ref().and_then(|form| form.value("logout_token"));
+        let token = token.ok_or(Unusable::Form)?.to_owned();
+        let owner = self
+            .deps
+            .providers
+            .named(provider)
+            .ok_or(Unusable::Provider)?;
+        let owner: Arc<dyn Provider> = Arc::clone(owner);
+        let judging = self.deps.background.spawn(async move {
+            match owner.login() {
+                Some(login) => login
+                    .logout_token(&token, now)
+                    .await
+                    .map_err(Unusable::Token),
+                None => Err(Unusable::Provider),
+            }
+        });
+        judging.await.unwrap_or_else(|error| {
+            error!(%provider, %error, "The judgement of a logout broke off.");
+            Err(Unusable::Token(Outage::Shed.into()))
+        })
+    }
+
+    /// The front-channel logout of a provider (OpenID Connect Front-Channel Logout 1.0 §3): a frame in the browser, whose
+    /// cookies do not reach us, so `iss` and `sid` are required.
+    pub(super) async fn front_channel(
+        &self,
+        ask: &Ask<'_>,
+        provider: &ProviderId,
+    ) -> Response<Bytes> {
+        let query = Query::parse(ask.request.query).unwrap_or_default();
+        let owner = self.deps.providers.named(provider);
+        let issuer = owner.and_then(|owner| owner.login()?.issuer());
+        let address = ask.request.facts.client_ip;
+        let throttle = self.deps.revocations.throttle();
+        let (Some(iss), Some(sid)) = (query.value("iss"), query.value("sid")) else {
+            return page::told(Told::Refused);
+        };
+        if *ask.request.method != Method::GET
+            || issuer != Some(iss)
+            || !throttle.may_try(address, ask.now)
+        {
+            throttle.refused(address, ask.now);
+            return page::told(Told::Refused);
+        }
+        match self
+            .deps
+            .revocations
+            .front_channel(provider, iss, sid)
+            .await
+        {
+            Ok(true) => page::told(Told::Done),
+            Ok(false) => {
+                // Whoever guesses is slowed down, and learns nothing.
+                throttle.refused(address, ask.now);
+                page::told(Told::Done)
+            }
+            Err(error) => {
+                warn!(%provider, %error, "A logout is not written down.");
+                page::told(Told::Again)
+            }
+        }
+    }
+}
+
+/// Why there is no logout token to act on.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("it is no form with one logout_token")]
+    Form,
+    #[error("nobody signs in at this provider")]
+    Provider,
+    #[error(transparent)]
+    Token(ProviderError),
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let mut kinds = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(kind), None) = (kinds.next(), kinds.next()) else {
+        return false;
+    };
+    let essence = kind.to_str().ok().and_then(|kind| kind.split(';').next());
+    essence.is_some_and(|essence| {
+        let form = "application/x-www-form-urlencoded";
+        essence.trim_ascii().eq_ignore_ascii_case(form)
+    })
+}

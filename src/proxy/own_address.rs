@@ -1,0 +1,72 @@
+//! Answers under our own addresses: no application sees them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Response;
+use http::header;
+use http_body_util::BodyExt as _;
+use http_body_util::Collected;
+use http_body_util::Limited;
+use tokio::time::timeout;
+
+use crate::auth::Endpoint;
+use crate::proxy::admission::Asked;
+use crate::proxy::admission::authority;
+use crate::proxy::client_body::ClientBody;
+use crate::proxy::respond;
+use crate::proxy::worker::Worker;
+
+/// The address of our public keys, under every host.
+const JWKS_PATH: &str = "/.authferry/jwks.json";
+
+/// The longest body that is read: a logout token has at most 16 KiB.
+const MAX_BODY: usize = 32 * 1024;
+
+/// How long it may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Answers an address of ours.
+pub(super) async fn own_address(
+    worker: &Worker,
+    asked: &Asked<'_>,
+    body: ClientBody,
+) -> Option<Response<Bytes>> {
+    if asked.request.path() == JWKS_PATH {
+        let mut response = Response::new(Bytes::from(worker.assertions.jwks().to_string()));
+        respond::secure(response.headers_mut());
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/jwk-set+json"),
+        );
+        response.headers_mut().insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("max-age=300"),
+        );
+        return Some(response);
+    }
+    let logins = &asked.view.snapshot.logins;
+    let endpoint = logins.endpoint(asked.request.path())?;
+    let authority = authority(asked.request);
+    let request = asked.login(&authority);
+    if let Endpoint::BackChannel(provider) = &endpoint {
+        // What does not come, or is too much, is no logout token.
+        let body = Limited::new(body, MAX_BODY).collect();
+        let body = timeout(PATIENCE, body).await.ok().and_then(Result::ok);
+        let body = body.map(Collected::to_bytes).unwrap_or_default();
+        let told = logins.back_channel(provider, &request, &body, asked.now);
+        return Some(told.await);
+    }
+    Some(
+        logins
+            .serve(
+                &asked.entry.policy,
+                &endpoint,
+                &request,
+                asked.kill,
+                asked.now,
+            )
+            .await,
+    )
+}

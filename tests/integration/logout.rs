@@ -1,0 +1,228 @@
+//! Whoever signs out at a provider is out here, with everything that is open.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::harness::Answer;
+use crate::harness::Idp;
+use crate::harness::Proxy;
+use crate::harness::request;
+use crate::login::Browser;
+
+/// An application whose `/events` and `/file` begin and do not end.
+async fn application() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    address
+}
+
+async fn serve(mut stream: TcpStream) {
+    let mut seen = Vec::new();
+    loop {
+        while !seen.windows(4).any(|end| end == b"\r\n\r\n") {
+            let mut chunk = [0; 4_096];
+            match stream.read(&mut chunk).await {
+                Ok(0) | Err(_) => return,
+                Ok(n) => seen.extend_from_slice(&chunk[..n]),
+            }
+        }
+        let head = String::from_utf8_lossy(&seen).into_owned();
+        seen.clear();
+        let kind = match head.split(' ').nth(1).unwrap() {
+            "/events" => "text/event-stream",
+            "/file" => "application/octet-stream",
+            _ => {
+                let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                if stream.write_all(whole).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        let begun = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n7\r\ndata: 1\r\n"
+        );
+        if stream.write_all(begun.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn config(old: &Idp, new: &Idp, upstream: SocketAddr) -> String {
+    format!(
+        r#"
+providers:
+  old: {{ oidc: {{ issuer: "{old}", client: {{ id: authferry, secret: {{ env: HARNESS_SECRET }} }}, verify: {{ audiences: [app] }}, claims: {{ subject: uid }}, authoritative: {{ claims: [uid] }} }} }}
+  new: {{ oidc: {{ issuer: "{new}", client: {{ id: authferry, secret: {{ env: HARNESS_SECRET }} }}, verify: {{ audiences: [app] }}, claims: {{ subject: uid }}, authoritative: {{ claims: [uid] }} }} }}
+identity: {{ canonical: {{ template: "{{subject}}" }} }}
+apps:
+  crm:
+    hosts: [app.test, 127.0.0.1]
+    upstream: {{ url: "http://{upstream}" }}
+    identity_headers: {{ X-Remote-User: "{{subject}}" }}
+rollout:
+  from: old
+  to: new
+  bucketing: {{ salt: test }}
+  assign:
+    - {{ percent: 0, to: new }}
+"#,
+        old = old.issuer(),
+        new = new.issuer(),
+    )
+}
+
+async fn tell(proxy: &Proxy, provider: &str, token: &str) -> Answer {
+    let fields = [("Content-Type", "application/x-www-form-urlencoded")];
+    let path = format!("/.authferry/backchannel/{provider}");
+    let body = format!("logout_token={token}");
+    request(proxy.address, "POST", &path, &fields, body.as_bytes()).await
+}
+
+async fn call(proxy: &Proxy, token: &str) -> u16 {
+    let bearer = format!("Bearer {token}");
+    let fields = [("Authorization", bearer.as_str())];
+    request(proxy.address, "GET", "/", &fields, b"")
+        .await
+        .status
+}
+
+/// Begins an answer with a browser's session, and waits for its first bytes.
+async fn begin(proxy: &Proxy, browser: &Browser, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let cookies: Vec<_> = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\n\r\n",
+        proxy.address,
+        cookies.join("; ")
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("data: 1") {
+        let mut chunk = [0; 4_096];
+        let n = stream.read(&mut chunk).await.unwrap();
+        assert_ne!(n, 0, "{}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&chunk[..n]);
+    }
+    stream
+}
+
+/// What still comes of an answer, which must end in two seconds.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut seen = Vec::new();
+    timeout(Duration::from_secs(2), async {
+        let mut chunk = [0; 4_096];
+        while let Ok(n @ 1..) = stream.read(&mut chunk).await {
+            seen.extend_from_slice(&chunk[..n]);
+            if seen.ends_with(b"0\r\n\r\n") {
+                return;
+            }
+        }
+    })
+    .await
+    .expect("it ends in time");
+    String::from_utf8_lossy(&seen).into_owned()
+}
+
+async fn signed_in(proxy: &Proxy) -> Browser {
+    let mut browser = Browser::default();
+    let start = browser.open(proxy, "/").await;
+    browser.sign_in(proxy, &start).await;
+    assert_eq!(browser.open(proxy, "/").await.status, 200);
+    browser
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_at_one_provider_ends_what_the_other_vouched_for_and_what_is_open() {
+    let (old, new) = (Idp::start().await, Idp::start().await);
+    let proxy = Proxy::start(&config(&old, &new, application().await));
+    proxy.settled().await;
+    let mut browser = signed_in(&proxy).await;
+    old.signs_in("bob");
+    let mut bob = signed_in(&proxy).await;
+    old.signs_in("alice");
+    // The new provider's account is the same person's.
+    let token = new.token("alice");
+    assert_eq!(call(&proxy, &token).await, 200);
+    let mut events = begin(&proxy, &browser, "/events").await;
+    let mut file = begin(&proxy, &browser, "/file").await;
+    let mut bobs = begin(&proxy, &bob, "/events").await;
+
+    let logout = new.logout_token("j1", &json!({ "sub": "alice" }));
+    assert_eq!(
+        tell(&proxy, "old", &logout).await.status,
+        400,
+        "of another issuer"
+    );
+    assert_eq!(call(&proxy, &token).await, 200);
+    let told = tell(&proxy, "new", &logout).await;
+    assert_eq!(
+        (told.status, told.header("cache-control")),
+        (200, Some("no-store"))
+    );
+    assert_eq!(browser.open(&proxy, "/").await.status, 302);
+    assert_eq!(call(&proxy, &token).await, 401);
+    assert_eq!(
+        rest(&mut events).await,
+        "0\r\n\r\n",
+        "an event stream ends in order"
+    );
+    assert_eq!(rest(&mut file).await, "", "half a file does not look whole");
+    assert_eq!(bob.open(&proxy, "/").await.status, 200);
+    let more = timeout(Duration::from_millis(100), bobs.read_u8()).await;
+    assert!(more.is_err(), "bob's stream goes on");
+    assert_eq!(
+        proxy
+            .metric("authferry_tunnels_closed_total{reason=\"revoked\"}")
+            .await,
+        2.0
+    );
+    let lag = "authferry_revocation_lag_seconds_count{provider=\"new\"}";
+    assert_eq!(proxy.metric(lag).await, 1.0);
+
+    // Who signs in again is in again, and the same word does not count twice.
+    let mut browser = signed_in(&proxy).await;
+    assert_eq!(tell(&proxy, "new", &logout).await.status, 400);
+    assert_eq!(browser.open(&proxy, "/").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_at_the_provider_ends_by_its_sid_and_by_nobody_elses() {
+    let (old, new) = (Idp::start().await, Idp::start().await);
+    let proxy = Proxy::start(&config(&old, &new, application().await));
+    proxy.settled().await;
+    let mut browser = signed_in(&proxy).await;
+    let sid = format!("code-{}", old.hits("/authorize"));
+    let mixed = old.logout_token("j1", &json!({ "sub": "bob", "sid": sid }));
+    assert_eq!(tell(&proxy, "old", &mixed).await.status, 400);
+    assert_eq!(browser.open(&proxy, "/").await.status, 200);
+    let front = async |sid: &str| {
+        let path = format!(
+            "/.authferry/frontchannel/old?iss={}&sid={sid}",
+            old.issuer()
+        );
+        request(proxy.address, "GET", &path, &[], b"").await.status
+    };
+    assert_eq!(front("code-0").await, 200, "who guesses learns nothing");
+    assert_eq!(browser.open(&proxy, "/").await.status, 200);
+    assert_eq!(front(&sid).await, 200);
+    assert_eq!(browser.open(&proxy, "/").await.status, 302);
+
+    let mut browser = signed_in(&proxy).await;
+    let sid = format!("code-{}", old.hits("/authorize"));
+    let logout = old.logout_token("j2", &json!({ "sid": sid }));
+    assert_eq!(tell(&proxy, "old", &logout).await.status, 200);
+    assert_eq!(browser.open(&proxy, "/").await.status, 302);
+}
