@@ -1,5 +1,5 @@
 # `make test` is the command that proves a checkout; `make ci` is what the machine runs.
-.PHONY: test unit real cases variants fuzz ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
+.PHONY: test unit real cases variants fuzz suites faults ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
 CARGO ?= cargo
 
 # Everything: unit and integration tests, then the tests against real servers (started and stopped here).
@@ -33,6 +33,17 @@ variants:
 SECONDS ?= 60
 fuzz:
 	fuzz/run $(SECONDS)
+
+# Suites that others wrote, each with its pass line: `make suites SUITES="h2spec-tls grpc"`.
+suites:
+	$(CARGO) build
+	tests/suites/run $(SUITES)
+
+# Faults, and what is promised in each: `make faults ROWS="17 27"`, `make faults SEED=7 FAULT_SECONDS=1200 ROWS=32`.
+FAULT_SECONDS ?= 60
+faults:
+	$(CARGO) build
+	tests/faults/run --seconds $(FAULT_SECONDS) $(if $(SEED),--seed $(SEED)) $(ROWS)
 
 # Licences, sources, versions of everything that is linked.
 deny:

@@ -33,7 +33,7 @@ fn look(bytes: &[u8]) -> Option<Protocol> {
     }
 }
 
-/// Whether the first line is whole and ends with a version that is none: a broken preface, or another protocol. Whoever
+/// Whether the first line is whole and a request line but for its version: a broken preface, or another protocol. Whoever
 /// speaks neither would not understand an answer (RFC 9113 §3.4).
 fn speaks_neither(bytes: &[u8]) -> bool {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
@@ -42,7 +42,7 @@ fn speaks_neither(bytes: &[u8]) -> bool {
     let line = bytes.get(..end).unwrap_or_default();
     let mut words = line.trim_ascii_end().rsplit(|byte| *byte == b' ');
     let version = words.next().unwrap_or_default();
-    1 < words.count()
+    words.count() == 2
         && !version
             .get(..5)
             .is_some_and(|name| name.eq_ignore_ascii_case(b"HTTP/"))
