@@ -26,6 +26,7 @@ use crate::app::process::Process;
 use crate::app::reload::Reloader;
 use crate::app::revoke;
 use crate::config::settings::Settings;
+use crate::store::Sight;
 
 /// The program, as an operator sees it.
 #[derive(Debug)]
@@ -118,7 +119,11 @@ impl AdminBackend for Backend {
             started,
             draining,
             providers,
-            store: None,
+            store: match self.process.store.sight() {
+                Sight::Alone => None,
+                Sight::Told | Sight::Deaf => Some(true),
+                Sight::Away => Some(false),
+            },
         }
     }
 
