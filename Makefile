@@ -1,12 +1,16 @@
 # `make test` is the command that proves a checkout; `make ci` is what the machine runs.
-.PHONY: test unit real cases variants fuzz suites faults ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
+.PHONY: test unit redis real cases variants fuzz suites faults ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
 CARGO ?= cargo
 
 # Everything: unit and integration tests, then the tests against real servers (started and stopped here).
 test: unit real
 
-unit:
+unit: redis
 	$(CARGO) test
+
+# The one server that unit tests start themselves.
+redis:
+	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -q redis-server; } || { echo "redis-server is missing, and only root can install it" >&2; exit 1; }
 
 # Real identity providers, a real Prometheus, a real browser's protocols. Installs what is missing.
 real:

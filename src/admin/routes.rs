@@ -250,7 +250,7 @@ struct ReadyView {
 
 /// 200 while requests should come here: started, not draining, and at least one provider can judge (or none is
 /// configured). A provider that is away makes us degraded, not unready: everybody else's requests still work here, and
-/// the other instances see the same provider.
+/// the other instances see the same provider. A shared store that is away may be reached by another instance.
 fn ready(context: &Context) -> Answer {
     let readiness = context.backend.readiness();
     let total = readiness.providers.len();
@@ -264,9 +264,9 @@ fn ready(context: &Context) -> Answer {
         "starting"
     } else if readiness.draining {
         "draining"
-    } else if 0 < total && degraded.len() == total {
+    } else if (0 < total && degraded.len() == total) || store == Some(false) {
         "unavailable"
-    } else if !degraded.is_empty() || store == Some(false) {
+    } else if !degraded.is_empty() {
         "degraded"
     } else {
         "ready"
@@ -665,8 +665,8 @@ mod tests {
                     store: Some(false),
                     ..ready.clone()
                 },
-                200,
-                "degraded",
+                503,
+                "unavailable",
             ),
         ] {
             let bench = Bench::new(FakeBackend {

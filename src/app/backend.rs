@@ -28,6 +28,7 @@ use crate::app::reload::Reloader;
 use crate::app::revoke;
 use crate::config::settings::Settings;
 use crate::exchange::RingKeyView;
+use crate::store::Sight;
 
 /// The program, as an operator sees it.
 #[derive(Debug)]
@@ -134,7 +135,11 @@ impl AdminBackend for Backend {
             started,
             draining,
             providers,
-            store: None,
+            store: match self.process.store.sight() {
+                Sight::Alone => None,
+                Sight::Told | Sight::Deaf => Some(true),
+                Sight::Away => Some(false),
+            },
         }
     }
 

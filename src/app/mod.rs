@@ -9,6 +9,7 @@ mod reload;
 mod revision;
 mod revoke;
 mod stated;
+mod store;
 mod unchangeable;
 mod watch;
 

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
 use crate::app::StartError;
+use crate::app::store;
 use crate::auth::Assertions;
 use crate::auth::FallbacksTaken;
 use crate::auth::Replays;
@@ -39,9 +40,6 @@ use crate::revocation;
 use crate::revocation::Revocations;
 use crate::session::Pins;
 use crate::session::Sessions;
-use crate::session::settings::StoreKind;
-use crate::store::EmbeddedStore;
-use crate::store::MemoryStore;
 use crate::store::Store;
 use crate::telemetry::Logs;
 use crate::telemetry::Metrics;
@@ -51,9 +49,6 @@ use crate::telemetry::metrics::MAX_SERIES_PER_FAMILY;
 
 /// The position of the kill switch at start, in the language of the kill file.
 const KILL_VARIABLE: &str = "AUTHFERRY_KILL";
-
-/// Rows of the store: sessions, pins, links.
-const MAX_ROWS: usize = 1_000_000;
 
 /// How often the coarse clock is set. Nothing that is decided by it is finer than a second.
 const TICK: Duration = Duration::from_millis(10);
@@ -136,17 +131,7 @@ impl Process {
         )?;
         let ledger = Arc::new(ledger);
         kill.record_in(Arc::clone(&ledger));
-        let store: Arc<dyn Store> =
-            match settings.sessions.store {
-                StoreKind::Memory => Arc::new(MemoryStore::new(MAX_ROWS)),
-                StoreKind::Embedded => {
-                    let path = settings.state_dir.join("store.redb");
-                    let opened = EmbeddedStore::open(&path, MAX_ROWS);
-                    Arc::new(opened.map_err(|error| {
-                        StartError::Build(format!("{}: {error}", path.display()))
-                    })?)
-                }
-            };
+        let store = store::open(settings, &entropy, &metrics)?;
         let sessions = Sessions::new(
             &settings.sessions,
             Arc::clone(&store),

@@ -1,11 +1,13 @@
 //! What a reload cannot change, key by key: the process was made with it.
 
+use std::mem::discriminant;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 
 use crate::config::settings::Settings;
 use crate::secret::Secret;
+use crate::session::settings::StoreKind;
 
 /// A key of the file, and whether two configurations differ in it.
 type Key = (&'static str, fn(&Settings, &Settings) -> bool);
@@ -41,8 +43,9 @@ const KEYS: &[Key] = &[
     ("audit.file", |a, b| a.audit.file != b.audit.file),
     ("audit.mirror", |a, b| a.audit.mirror != b.audit.mirror),
     ("sessions.store", |a, b| {
-        a.sessions.store != b.sessions.store
+        discriminant(&a.sessions.store) != discriminant(&b.sessions.store)
     }),
+    ("sessions.redis", |a, b| redis(a) != redis(b)),
     ("secrets.pseudonym_key", |a, b| {
         !a.telemetry
             .pseudonym_key
@@ -85,6 +88,20 @@ fn certificates(settings: &Settings) -> Vec<Option<&[(PathBuf, PathBuf)]>> {
     listeners
         .map(|l| l.tls.as_ref().map(|tls| &*tls.certificates))
         .collect()
+}
+
+/// What is shown of the server, and its password, which is not.
+fn redis(settings: &Settings) -> Option<(String, Option<&str>)> {
+    match &settings.sessions.store {
+        StoreKind::Redis(redis) => {
+            let password = redis
+                .password
+                .as_ref()
+                .map(|secret| secret.expose().as_str());
+            Some((format!("{redis:?}"), password))
+        }
+        StoreKind::Memory | StoreKind::Embedded => None,
+    }
 }
 
 fn peers(settings: &Settings) -> Vec<&[IpNet]> {
@@ -175,6 +192,11 @@ apps: { crm: { hosts: [crm.test], provider: old, upstream: { url: "http://127.0.
             "sessions.store",
             "sessions: { store: memory }",
             "sessions: { store: embedded }",
+        ),
+        (
+            "sessions.redis",
+            "secrets: { bucket_key: { file: pseudonym-1 }, session_keys: [{ file: pseudonym-2 }] }\nsessions: { store: redis, redis: { url: \"redis://127.0.0.1:1\" } }",
+            "secrets: { bucket_key: { file: pseudonym-1 }, session_keys: [{ file: pseudonym-2 }] }\nsessions: { store: redis, redis: { url: \"redis://127.0.0.1:2\" } }",
         ),
         ("audit.file", "audit: { file: a }", "audit: { file: b }"),
         ("audit.mirror", "", "audit: { mirror: [stdout] }"),

@@ -139,7 +139,12 @@ impl AuthError {
     pub(super) fn store(error: &StoreError, class: CredentialClass) -> Self {
         Self::Unavailable {
             outage: match error {
-                StoreError::Unavailable(_) => Outage::Connect,
+                StoreError::Timeout => Outage::Timeout,
+                StoreError::Unavailable(_)
+                | StoreError::Unreachable(_)
+                | StoreError::Full(_)
+                | StoreError::ReadOnly
+                | StoreError::Denied(_) => Outage::Connect,
                 StoreError::Damaged(_) => Outage::Malformed,
             },
             retry_after: None,

@@ -303,7 +303,7 @@ mod tests {
         );
         assert_eq!(identity.client_id.as_deref(), Some("spa"));
         assert_eq!(identity.acr.as_deref(), Some("pwd"));
-        assert_eq!(&*identity.scopes, ["read".into(), "write".into()]);
+        assert_eq!(&*identity.scopes, ["read", "write"].map(Box::<str>::from));
         assert_eq!(verdict.expires(), NOW + Duration::from_secs(300));
         assert_eq!(fetches(&idp), 1);
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::secret::Secret;
+use crate::store::settings::RedisSettings;
 
 /// Our sessions.
 #[derive(Clone, Debug)]
@@ -22,10 +23,12 @@ pub(crate) struct Settings {
 }
 
 /// Which store.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum StoreKind {
     /// In this process; gone with it.
     Memory,
     /// A file in `state_dir`.
     Embedded,
+    /// A server that instances share.
+    Redis(RedisSettings),
 }

@@ -83,10 +83,7 @@ impl MemoryStore {
                     (rows < self.max_rows).then_some(rows + 1)
                 });
             if counted.is_err() {
-                return Err(StoreError::Unavailable(format!(
-                    "full: it holds {} rows",
-                    self.max_rows
-                )));
+                return Err(StoreError::Full(format!("it holds {} rows", self.max_rows)));
             }
         }
         let version = self.versions.fetch_add(1, Ordering::AcqRel) + 1;

@@ -2,14 +2,20 @@
 //!
 //! A store error is an outage: never "not found", never a logout, never an allow.
 
+mod circuit;
 #[cfg(test)]
 mod contract;
+mod counted;
 mod embedded;
 mod memory;
+mod redis;
+pub(crate) mod settings;
 mod watch;
 
+pub(crate) use counted::Counted;
 pub(crate) use embedded::EmbeddedStore;
 pub(crate) use memory::MemoryStore;
+pub(crate) use redis::RedisStore;
 pub(crate) use watch::Event;
 pub(crate) use watch::Watch;
 
@@ -19,16 +25,68 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::UnixTime;
+use crate::telemetry::metrics::StoreFailure;
 
 /// Why the store gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    /// It cannot be reached, or did not answer in time (default 250 ms).
+    /// It cannot answer.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// It did not answer in time.
+    #[error("the store did not answer in time")]
+    Timeout,
+    /// It cannot be reached.
+    #[error("the store cannot be reached: {0}")]
+    Unreachable(String),
+    /// It takes no more rows.
+    #[error("the store is unavailable: full: {0}")]
+    Full(String),
+    /// It takes no writes.
+    #[error("the store takes no writes (READONLY)")]
+    ReadOnly,
+    /// It does not let us in, or not at this.
+    #[error("the store denies access: {0}")]
+    Denied(String),
     /// It answered with what cannot be a row.
     #[error("the store holds a damaged row: {0}")]
     Damaged(String),
+}
+
+impl StoreError {
+    /// For the metrics.
+    pub(crate) const fn reason(&self) -> StoreFailure {
+        match self {
+            Self::Unavailable(_) => StoreFailure::Unavailable,
+            Self::Timeout => StoreFailure::Timeout,
+            Self::Unreachable(_) => StoreFailure::Unreachable,
+            Self::Full(_) => StoreFailure::Full,
+            Self::ReadOnly => StoreFailure::ReadOnly,
+            Self::Denied(_) => StoreFailure::Denied,
+            Self::Damaged(_) => StoreFailure::Damaged,
+        }
+    }
+
+    /// Whether it says something of the way to the store, and not of what was asked.
+    const fn is_of_the_link(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Timeout | Self::Unreachable(_) => true,
+            Self::Full(_) | Self::ReadOnly | Self::Denied(_) | Self::Damaged(_) => false,
+        }
+    }
+}
+
+/// How soon this process learns what others write.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Sight {
+    /// Nobody else writes.
+    Alone,
+    /// What others write is told at once: a heartbeat was heard within the last second.
+    Told,
+    /// What others write may not be told.
+    Deaf,
+    /// The store is not asked, because it does not answer.
+    Away,
 }
 
 /// A row with the version that a compare-and-swap names.
@@ -91,10 +149,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Takes or renews a lease for `holder`; `false`: somebody else has it. A shared store counts `span` by its own clock,
     /// so that the clocks of instances need not agree; the others count it from `now`.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "part of the contract that every store is held to")
-    )]
+    #[allow(dead_code, reason = "part of the contract that every store is held to")]
     async fn lease(
         &self,
         name: &str,
@@ -104,15 +159,17 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     ) -> Result<bool, StoreError>;
 
     /// Gives up a lease, if `holder` has it.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "part of the contract that every store is held to")
-    )]
+    #[allow(dead_code, reason = "part of the contract that every store is held to")]
     async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError>;
 
     /// Tells what changes in a table from now on, whoever changes it. Every acknowledged `put`, `delete` and successful
     /// `compare_and_swap` is told, or that something was missed; rows that expire are not.
     fn watch(&self, table: &'static str) -> Watch;
+
+    /// How soon [`Self::watch`] tells what others write. An atomic at most: it is asked on every use of a session.
+    fn sight(&self) -> Sight {
+        Sight::Alone
+    }
 
     /// Removes what has expired at `now`; called from a background task. Says how many rows went.
     async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError>;

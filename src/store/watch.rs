@@ -102,10 +102,6 @@ impl Changes {
     }
 
     /// Tells everybody that changes may have been missed.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "part of the contract that every store is held to")
-    )]
     pub(super) fn missed(&self) {
         drop(self.0.send(Told::Missed));
     }

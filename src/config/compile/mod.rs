@@ -27,6 +27,7 @@ mod routes;
 mod secrets;
 mod server;
 mod stages;
+mod store;
 mod tokens;
 mod upstream;
 
@@ -100,6 +101,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let (change, audit) = audit::compile(context, raw, &state_dir);
     let possession = possession::compile(context, raw);
     let keys = secrets::compile(context, raw);
+    store::shared_keys(context, raw, &sessions.store);
     let sha256 = hex(digest::digest(&digest::SHA256, context.source.text.as_bytes()).as_ref());
     let settings = Settings {
         revision: sha256.chars().take(12).collect::<String>().into(),

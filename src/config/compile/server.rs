@@ -12,11 +12,11 @@ use crate::config::compile::address::url;
 use crate::config::compile::context::Context;
 use crate::config::compile::headers;
 use crate::config::compile::providers::permille;
+use crate::config::compile::store;
 use crate::config::compile::tokens::span;
 use crate::config::raw::AccessLogTo;
 use crate::config::raw::ModernSessions;
 use crate::config::raw::RawConfig;
-use crate::config::raw::StoreWord;
 use crate::config::scalar::Span;
 use crate::config::settings::KillSwitch;
 use crate::config::source::ADMIN_LISTEN_VARIABLE;
@@ -204,10 +204,7 @@ pub(super) fn sessions(
         idle,
         absolute,
         keys: Vec::new(),
-        store: match raw.map_or(StoreWord::Memory, |raw| raw.store.or(StoreWord::Memory)) {
-            StoreWord::Memory => session::settings::StoreKind::Memory,
-            StoreWord::Embedded => session::settings::StoreKind::Embedded,
-        },
+        store: store::store(context, raw),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::config::raw::RawFile;
+use crate::config::raw::RawSecretText;
 use crate::config::scalar::Network;
 use crate::config::scalar::Span;
 use crate::config::shape::At;
@@ -29,13 +31,29 @@ mappings! {
     RawSessions {
         /// Their cookie.
         cookie: RawCookie,
-        /// Where they are kept. Default `memory`. Not reloaded.
+        /// Where they are kept, with pins and links. Default `embedded`. Not reloaded.
         store: At<StoreWord>,
+        /// The server of `store: redis`. Not reloaded.
+        redis: RawRedis,
         /// A session ends after this long without a request. Default `30m`.
         idle: At<Span>,
         /// A session ends this long after its login. Default `12h`.
         absolute: At<Span>,
         @later "lifetime_policy", "revalidate", "carry_over", "silent", "max_per_subject";
+    }
+
+    /// A Redis (6.2 or newer) or Valkey server. Nothing in it opens a session. It must not evict: `maxmemory-policy noeviction`.
+    RawRedis {
+        /// Where it is: `redis://HOST:PORT` or, over TLS, `rediss://HOST:PORT`; `/N` at its end is the database. Cleartext is for loopback only. Required. Not reloaded.
+        url: At<String>,
+        /// The ACL user. Default: the server's default user. Not reloaded.
+        username: At<String>,
+        /// The password. Not reloaded.
+        password: RawSecretText,
+        /// CA certificates in PEM, instead of the system's, for `rediss`. Not reloaded.
+        ca: RawFile,
+        /// What our keys and channels begin with. Default `authferry:`. Not reloaded.
+        prefix: At<String>,
     }
 
     /// The cookie of our sessions.
@@ -126,6 +144,7 @@ words! {
         "memory" => Memory,
         /// In the file `store.redb` in `state_dir`: sessions outlive a restart.
         "embedded" => Embedded,
-        @later "redis";
+        /// In a server that several instances share.
+        "redis" => Redis,
     }
 }

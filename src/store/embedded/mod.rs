@@ -136,7 +136,7 @@ impl EmbeddedStore {
         match tokio::time::timeout(WRITE_WAIT, answered).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(away("the writer is gone")),
-            Err(_) => Err(away("the disk is slow")),
+            Err(_) => Err(StoreError::Timeout),
         }
     }
 }

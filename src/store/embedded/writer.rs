@@ -109,7 +109,7 @@ pub(super) fn run(file: &File, jobs: &Receiver<Job>) {
                     tell(file, &job.change, outcome);
                     let outcome = match outcome {
                         Outcome::Full => {
-                            Err(away(&format!("full: it holds {} rows", file.max_rows)))
+                            Err(StoreError::Full(format!("it holds {} rows", file.max_rows)))
                         }
                         outcome @ (Outcome::Written | Outcome::Unexpected | Outcome::Swept(_)) => {
                             Ok(outcome)

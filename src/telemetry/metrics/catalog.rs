@@ -87,6 +87,10 @@ families! {
         "Revocations by what asked for them.";
     REVOCATION_LAG: Histogram "authferry_revocation_lag_seconds" ["provider"]
         "Time from the event, or from another instance's record of it, to its enforcement here.";
+    STORE_ERRORS: Counter "authferry_store_errors_total" ["operation", "reason"]
+        "Calls to the store that were not answered as asked.";
+    STORE_CIRCUIT_STATE: Gauge "authferry_store_circuit_state" []
+        "Breaker position of the shared store: 0 closed, 2 open.";
 
     STAGE_INFO: Gauge "authferry_rollout_stage_info" ["rollout", "stage", "mode"]
         "Current stage, 1 for the active one.";

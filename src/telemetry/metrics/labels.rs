@@ -271,6 +271,28 @@ words! {
 }
 
 words! {
+    /// What a store is asked.
+    StoreOperation {
+        /// To let us in.
+        Connect = "connect",
+        /// For a row.
+        Get = "get",
+        /// To write a row.
+        Put = "put",
+        /// To write a row that is as expected.
+        Swap = "swap",
+        /// To remove a row.
+        Delete = "delete",
+        /// For the rows with a prefix.
+        Scan = "scan",
+        /// To take, renew or give up a lease.
+        Lease = "lease",
+        /// To remove what has expired.
+        Sweep = "sweep",
+    }
+}
+
+words! {
     /// What became of a revocation.
     RevocationOutcome {
         /// It is written down and holds.
@@ -286,6 +308,26 @@ impl RevocationOutcome {
     /// Every word.
     #[cfg(test)]
     pub(crate) const ALL: [Self; 3] = [Self::Recorded, Self::Unavailable, Self::Refused];
+}
+
+words! {
+    /// Why a store did not answer as asked.
+    StoreFailure {
+        /// It cannot, for now.
+        Unavailable = "unavailable",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// No connection.
+        Unreachable = "unreachable",
+        /// No room for another row.
+        Full = "full",
+        /// It takes no writes.
+        ReadOnly = "read_only",
+        /// It does not let us in, or not at this.
+        Denied = "denied",
+        /// A row that cannot be read.
+        Damaged = "damaged",
+    }
 }
 
 words! {

@@ -29,6 +29,8 @@ pub(crate) use labels::Reload;
 pub(crate) use labels::RevocationOutcome;
 pub(crate) use labels::RevocationSource;
 pub(crate) use labels::Shed;
+pub(crate) use labels::StoreFailure;
+pub(crate) use labels::StoreOperation;
 pub(crate) use labels::TunnelEnd;
 pub(crate) use labels::UpstreamError;
 pub(crate) use worker::AppIndex;
@@ -226,6 +228,19 @@ impl Metrics {
     pub(crate) fn revocation_lag(&self, provider: Option<&ProviderId>, lag: Duration) {
         let provider = provider.map_or("none", ProviderId::as_str);
         self.rare.revocation_lag.with(&[provider]).observe(lag);
+    }
+
+    /// A call to the store was not answered as asked.
+    pub(crate) fn store_error(&self, operation: StoreOperation, reason: StoreFailure) {
+        let labels = [operation.as_str(), reason.as_str()];
+        self.rare.store_errors.with(&labels).add(1);
+    }
+
+    /// The breaker of the shared store moved.
+    pub(crate) fn store_circuit(&self, open: bool) {
+        let position = if open { Circuit::Open } else { Circuit::Closed };
+        let cell = self.rare.store_circuit.with(&[]);
+        cell.set(f64::from(position as u8));
     }
 
     /// The rollouts of the running configuration.

@@ -1,0 +1,94 @@
+//! What Redis does in one step: nobody sees half of it.
+//!
+//! A row is `expiry (8 bytes) version (8 bytes) content`, big-endian. Whether it has expired is decided by the expiry in it
+//! and the caller's clock; Redis' own expiry comes later and only tidies up.
+
+use redis::Script;
+
+/// The scripts, with their hashes.
+pub(super) struct Scripts {
+    /// Writes a row, under a condition or without.
+    pub(super) write: Script,
+    /// Removes a row.
+    pub(super) delete: Script,
+    /// Takes or renews a lease.
+    pub(super) lease: Script,
+    /// Gives up a lease.
+    pub(super) release: Script,
+    /// Removes rows that have expired from the tables that have an index.
+    pub(super) sweep: Script,
+}
+
+/// Keys: row, index, due. Arguments: `put` · `new` · `swap`, now, the version expected, the row, when Redis removes it (or
+/// nothing), whether there is an index, the key, its expiry, the row's packed name, the channel.
+const WRITE: &str = "
+if ARGV[1] ~= 'put' then
+  local row = redis.call('GET', KEYS[1])
+  if row and struct.unpack('>I8', row) <= tonumber(ARGV[2]) then row = false end
+  if ARGV[1] == 'new' then
+    if row then return 0 end
+  elseif not row or string.sub(row, 9, 16) ~= ARGV[3] then
+    return 0
+  end
+end
+if ARGV[5] == '' then
+  redis.call('SET', KEYS[1], ARGV[4])
+else
+  redis.call('SET', KEYS[1], ARGV[4], 'PXAT', ARGV[5])
+end
+if ARGV[6] == 'index' then
+  redis.call('ZADD', KEYS[2], 0, ARGV[7])
+  if ARGV[5] == '' then
+    redis.call('ZREM', KEYS[3], ARGV[9])
+  else
+    redis.call('ZADD', KEYS[3], ARGV[8], ARGV[9])
+  end
+end
+redis.call('PUBLISH', ARGV[10], ARGV[9])
+return 1";
+
+/// Keys: row, index, due. Arguments: the key, the row's packed name, the channel.
+const DELETE: &str = "
+redis.call('DEL', KEYS[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[3], ARGV[2])
+redis.call('PUBLISH', ARGV[3], ARGV[2])
+return 1";
+
+/// Keys: the lease. Arguments: the holder, the span in milliseconds: counted by Redis, for all instances alike.
+const LEASE: &str = "
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1";
+
+/// Keys: the lease. Arguments: the holder.
+const RELEASE: &str = "
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1";
+
+/// Keys: due. Arguments: now, how many at once, what our keys begin with. A packed name is the length of the table's name,
+/// the name, the key.
+const SWEEP: &str = "
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+for _, packed in ipairs(due) do
+  local length = string.byte(packed, 1)
+  local name = string.sub(packed, 2, 1 + length)
+  local key = string.sub(packed, 2 + length)
+  redis.call('DEL', ARGV[3] .. name .. ':' .. key)
+  redis.call('ZREM', ARGV[3] .. '~index:' .. name, key)
+  redis.call('ZREM', KEYS[1], packed)
+end
+return #due";
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            write: Script::new(WRITE),
+            delete: Script::new(DELETE),
+            lease: Script::new(LEASE),
+            release: Script::new(RELEASE),
+            sweep: Script::new(SWEEP),
+        }
+    }
+}
