@@ -460,9 +460,14 @@ async fn a_row_that_cannot_be_read_keeps_everybody_out_at_the_start() {
         key: &[0; 16],
     };
     store.put(key, b"what is this", at(100)).await.unwrap();
-    let after = Instance::on(&store);
+    let mut after = Instance::on(&store);
+    after.list = Revocations::unknown_for_test(&after.list);
     assert!(after.list.load().await.is_err());
+    assert!(!after.list.index().is_ready());
     assert!(!after.holds(Some(at(0))), "the rest is in force");
+    // One that comes later is another instance's: whoever is in stays in.
+    here.list.load().await.unwrap();
+    assert!(!here.holds(Some(at(0))));
 }
 
 #[tokio::test]
