@@ -27,8 +27,10 @@ async fn no_accepted_request_fails_when_the_program_is_told_to_stop() {
                 loop {
                     let mut stream = match TcpStream::connect(address).await {
                         Ok(stream) => stream,
+                        // A socket that comes between the last accept and the close is reset before it is connected.
                         Err(error) => {
-                            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+                            let kinds = [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset];
+                            assert!(kinds.contains(&error.kind()), "{error}");
                             return answered;
                         }
                     };

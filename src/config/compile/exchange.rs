@@ -1,5 +1,7 @@
 //! `exchange`, `secrets.signing`: what upstreams get in place of the credential that was presented.
 
+mod mint;
+
 use std::time::Duration;
 
 use http::HeaderName;
@@ -17,10 +19,7 @@ use crate::config::raw::RawAssertionGrant;
 use crate::config::raw::RawClient;
 use crate::config::raw::RawConfig;
 use crate::config::raw::RawExchange;
-use crate::config::raw::RawFormat;
-use crate::config::raw::RawMint;
 use crate::config::raw::RawScopeRules;
-use crate::config::raw::RawSecretText;
 use crate::config::raw::RawSend;
 use crate::config::raw::RawTokenExchange;
 use crate::config::raw::SigningAlg;
@@ -30,42 +29,18 @@ use crate::config::shape::Field;
 use crate::config::shape::List;
 use crate::config::tree::Mark;
 use crate::exchange::settings::Assertion;
-use crate::exchange::settings::Format;
-use crate::exchange::settings::Mint;
 use crate::exchange::settings::Remote;
 use crate::exchange::settings::Ring;
 use crate::exchange::settings::ScopeRules;
 use crate::exchange::settings::Settings;
 use crate::exchange::settings::Way;
 use crate::identity::ProviderId;
-use crate::identity::Template;
 use crate::providers::settings::ClientAuth;
 use crate::providers::settings::KindSettings;
-use crate::secret::Secret;
 use crate::token::Algorithm;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
-
-/// Claims that are ours to say.
-const OURS: &[&str] = &[
-    "iss",
-    "sub",
-    "aud",
-    "exp",
-    "iat",
-    "nbf",
-    "jti",
-    "scope",
-    "client_id",
-    "acr",
-    "act",
-    "may_act",
-    "cnf",
-];
-
-/// The shortest secret that keeps an HMAC safe (RFC 7518 §3.2), in bytes.
-const MIN_SECRET: usize = 32;
 
 /// All exchanges.
 pub(super) fn compile(
@@ -103,7 +78,7 @@ fn one(
     }
     raw.mint
         .get()
-        .and_then(|raw| mint(context, raw, providers, speakers))
+        .and_then(|raw| mint::compile(context, raw, providers, speakers))
 }
 
 fn token_exchange(
@@ -151,7 +126,7 @@ fn assertion(
         .required(raw.mark, "subject", &mut context.report);
     let subject = subject.and_then(|at| claims::template(context, at, speakers));
     span(context, &raw.ttl, SECOND, 300 * SECOND, "from `1s` to `5m`");
-    let key = key(context, &raw.key);
+    let key = mint::key(context, &raw.key);
     let provider = provider?;
     Some(Settings {
         name: Box::default(),
@@ -177,131 +152,6 @@ fn assertion(
             }),
         ),
     })
-}
-
-fn mint(
-    context: &mut Context<'_>,
-    raw: &RawMint,
-    providers: &[Provider],
-    speakers: &[&Words],
-) -> Option<Settings> {
-    let (header, scheme) = send(context, &raw.send)?;
-    let scopes = scopes(context, &raw.scopes);
-    let issuer = raw.issuer.required(raw.mark, "issuer", &mut context.report);
-    let audiences = raw
-        .audiences
-        .required(raw.mark, "audiences", &mut context.report);
-    let subject = match raw.subject.get() {
-        Some(at) => claims::template(context, at, speakers),
-        None => Template::parse("{canonical}").ok(),
-    };
-    let mut texts_of = Vec::new();
-    let mut attributes = Vec::new();
-    for (name, at) in raw
-        .claims
-        .get()
-        .into_iter()
-        .flat_map(|named| named.readable())
-    {
-        let template = claims::template(context, at, speakers);
-        if let (true, Some(template)) = (claim(context, name), template) {
-            texts_of.push((name.value.as_str().into(), template));
-        }
-    }
-    for (name, at) in raw
-        .attributes
-        .get()
-        .into_iter()
-        .flat_map(|named| named.readable())
-    {
-        if !speakers
-            .iter()
-            .any(|words| words.partial || words.source(&at.value).is_some())
-        {
-            context
-                .report
-                .error(at.mark, format!("no provider maps `{}`", at.value))
-                .value(&at.value);
-        } else if claim(context, name) {
-            attributes.push((name.value.as_str().into(), at.value.as_str().into()));
-        }
-    }
-    span(context, &raw.ttl, SECOND, HOUR, "from `1s` to `1h`");
-    let yields = match raw.yields.get() {
-        Some(at) if !context.knows_provider(at) => return None,
-        at => at.map(|at| ProviderId::new(&at.value)),
-    };
-    let format = format(context, &raw.format, speakers);
-    let issuer = issuer?;
-    in_anothers_name(context, issuer, yields.as_ref(), providers);
-    Some(Settings {
-        name: Box::default(),
-        yields,
-        own_pass: true,
-        header,
-        scheme,
-        scopes,
-        way: Way::Mint(Box::new(Mint {
-            issuer: issuer.value.as_str().into(),
-            audiences: texts(Some(audiences?)),
-            subject: subject?,
-            claims: texts_of,
-            attributes,
-            ttl: raw.ttl.or(Span(300 * SECOND)).0,
-            actor: raw.actor.get().map(|at| at.value.as_str().into()),
-            format: format?,
-        })),
-    })
-}
-
-/// A token in the name of a provider may only stand in for that provider's tokens.
-fn in_anothers_name(
-    context: &mut Context<'_>,
-    issuer: &At<String>,
-    yields: Option<&ProviderId>,
-    providers: &[Provider],
-) {
-    let settings = providers
-        .iter()
-        .filter_map(|provider| provider.settings.as_ref());
-    for settings in settings {
-        let owns = settings
-            .owns
-            .issuers
-            .iter()
-            .any(|own| own.as_str() == issuer.value);
-        if owns && yields != Some(&settings.id) {
-            context
-                .report
-                .error(
-                    issuer.mark,
-                    format!(
-                        "`{}` is the issuer of provider `{}`",
-                        issuer.value, settings.id
-                    ),
-                )
-                .value(&issuer.value)
-                .hint(format!(
-                    "say `yields: {}` if the upstream cannot tell them apart, or name ourselves",
-                    settings.id
-                ));
-        }
-    }
-}
-
-/// Whether a claim may be filled from what is known of a person; reports it if not.
-fn claim(context: &mut Context<'_>, name: &At<String>) -> bool {
-    let ours = OURS.contains(&name.value.as_str());
-    if ours {
-        context
-            .report
-            .error(
-                name.mark,
-                format!("`{}` is written by us alone", name.value),
-            )
-            .value(&name.value);
-    }
-    !ours
 }
 
 /// The provider of a token endpoint, and a registration that can prove itself.
@@ -423,72 +273,6 @@ fn scopes(context: &mut Context<'_>, field: &Field<RawScopeRules>) -> ScopeRules
             .get()
             .map_or_else(harmless, |list| texts(Some(list))),
     }
-}
-
-fn format(
-    context: &mut Context<'_>,
-    field: &Field<RawFormat>,
-    speakers: &[&Words],
-) -> Option<Format> {
-    let raw = match field {
-        Field::Absent => return Some(Format::Jwt("at+jwt".into(), None)),
-        Field::Broken => return None,
-        Field::Given(raw) => raw,
-    };
-    if let Some(raw) = raw.jwt.get() {
-        let typ = raw.typ.or("at+jwt".to_owned()).into();
-        if let (false, Field::Given(other)) = (raw.key.is_absent(), &raw.shared_secret) {
-            context
-                .report
-                .error(other.0.mark, "either `key` or `shared_secret`, not both");
-            return None;
-        }
-        return if raw.shared_secret.is_absent() {
-            Some(Format::Jwt(typ, key(context, &raw.key)?))
-        } else {
-            Some(Format::SharedJwt(typ, shared(context, &raw.shared_secret)?))
-        };
-    }
-    let raw = raw.signed_text.get()?;
-    let at = raw
-        .template
-        .required(raw.mark, "template", &mut context.report);
-    if raw.shared_secret.is_absent() {
-        context.report.error(raw.mark, "`shared_secret` is missing");
-    }
-    let secret = shared(context, &raw.shared_secret);
-    let at = at?;
-    let template = claims::template_besides(context, at, speakers, &["issued", "expires"])?;
-    if !template.roots().any(|root| root == "expires") {
-        context
-            .report
-            .error(at.mark, "a token without `{expires}` never ends")
-            .value(&at.value);
-        return None;
-    }
-    Some(Format::SignedText(template, secret?))
-}
-
-/// `Some(None)`: the ring.
-fn key(context: &mut Context<'_>, field: &Field<RawSecretText>) -> Option<Option<Secret<String>>> {
-    match field {
-        Field::Given(_) => context.secret_text(field, "the key").map(Some),
-        Field::Absent => Some(None),
-        Field::Broken => None,
-    }
-}
-
-fn shared(context: &mut Context<'_>, field: &Field<RawSecretText>) -> Option<Secret<Vec<u8>>> {
-    let secret = context.secret(field, "the shared secret")?;
-    let mark = field.get()?.0.mark;
-    if secret.expose().len() < MIN_SECRET {
-        context.report.error(
-            mark,
-            format!("the shared secret has less than {MIN_SECRET} bytes"),
-        );
-        return None;
-    }
-    Some(secret)
 }
 
 /// `secrets.signing`.
