@@ -143,10 +143,11 @@ fn redirect_path(
         return None;
     }
     let path = path_pattern(context, at)?;
-    if path
-        .strip_prefix("/.authferry")
-        .is_some_and(|rest| !rest.starts_with("/cb/"))
-    {
+    if path.strip_prefix("/.authferry").is_some_and(|rest| {
+        !["/cb/", "/callback/"]
+            .iter()
+            .any(|own| rest.starts_with(own))
+    }) {
         context
             .report
             .error(at.mark, format!("`{path}` belongs to authferry itself"))
