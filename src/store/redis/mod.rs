@@ -7,7 +7,7 @@
 mod link;
 mod listen;
 mod script;
-#[cfg(test)]
+#[cfg(all(test, feature = "real-servers"))]
 mod tests;
 
 use std::fmt;
