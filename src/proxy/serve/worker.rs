@@ -15,6 +15,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use ipnet::IpNet;
+use socket2::SockFilter;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::runtime;
@@ -182,6 +184,20 @@ pub(crate) fn run<H: Handler>(
     })
 }
 
+/// The kernel drops who asks to connect from now on, and those who are half in come in: so nobody is put into the queue
+/// between the last accept and the close, which would reset them. Who was dropped asks again by itself, and is refused.
+fn let_nobody_in(listener: &net::TcpListener) -> io::Result<()> {
+    // Classic BPF on the TCP header: byte 13 has the flags; SYN (2) without ACK (16) is the first segment of a connection.
+    const FIRST_SEGMENTS_ONLY: [SockFilter; 5] = [
+        SockFilter::new(0x30, 0, 0, 13),
+        SockFilter::new(0x54, 0, 0, 0x12),
+        SockFilter::new(0x15, 0, 1, 0x02),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ];
+    SockRef::from(listener).attach_filter(&FIRST_SEGMENTS_ONLY)
+}
+
 impl<H: Handler> Worker<H> {
     /// Accepts until the drain begins, and then whatever is in the queue: closing a listener of a `SO_REUSEPORT` group
     /// resets what is queued.
@@ -219,6 +235,9 @@ impl<H: Handler> Worker<H> {
         let Ok(listener) = listener.into_std() else {
             return;
         };
+        if let Err(error) = let_nobody_in(&listener) {
+            tracing::warn!(%error, "Who connects at this moment may be reset.");
+        }
         loop {
             match listener
                 .accept()
