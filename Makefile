@@ -1,5 +1,5 @@
 # `make test` is the command that proves a checkout; `make ci` is what the machine runs.
-.PHONY: test unit redis real cases variants fuzz suites faults ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
+.PHONY: test unit real cases variants fuzz suites faults ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
 CARGO ?= cargo
 
 # Everything: unit and integration tests, then the tests against real servers (started and stopped here).
@@ -8,12 +8,7 @@ test: unit real
 unit:
 	$(CARGO) test
 
-# The store against a real Redis. Its bounds are in milliseconds: run it where nothing else runs.
-redis:
-	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -q redis-server; } || { echo "redis-server is missing, and only root can install it" >&2; exit 1; }
-	$(CARGO) test --features real-servers --lib store::redis -- --test-threads=1
-
-# Real identity providers, a real Prometheus, a real browser's protocols. Installs what is missing.
+# Real identity providers, a real Redis, a real Prometheus, a real browser's protocols. Installs what is missing.
 real:
 	tests/real/run
 
