@@ -84,7 +84,11 @@ def main():
     failed = False
     for path in args.paths:
         ratio = counted[path] / counted["floor"]
-        change = ratio / (known[path] / known["floor"]) - 1 if path in known else 0
+        if path not in known:
+            failed = True
+            print(f"{path}: {counted[path]} instructions per request, {ratio:.3f} of the bare hyper proxy, and no record to hold it to")
+            continue
+        change = ratio / (known[path] / known["floor"]) - 1
         failed |= TOLERANCE < change
         print(f"{path}: {counted[path]} instructions per request, {ratio:.3f} of the bare hyper proxy ({counted['floor']}), {change:+.1%}")
     if args.record:

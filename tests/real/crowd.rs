@@ -71,6 +71,10 @@ async fn redeemed() -> (usize, usize) {
     )
 }
 
+async fn bearer() -> String {
+    format!("Bearer {}", token_of("carol").await)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
     let upstream = Echo::start().await;
@@ -84,7 +88,7 @@ async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
         Arc::new(AtomicUsize::new(0)),
         Arc::new(AtomicUsize::new(0)),
     );
-    let token = format!("Bearer {}", token_of("carol").await);
+    let began = Instant::now();
     let load = {
         let (stop, failed, sent, address) = (
             Arc::clone(&stop),
@@ -94,7 +98,12 @@ async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
         );
         tokio::spawn(async move {
             let mut tick = tokio::time::interval(Duration::from_millis(5));
+            let (mut token, mut fetched) = (bearer().await, Instant::now());
             while !stop.load(Ordering::Relaxed) {
+                // The move lasts longer than a token; ticks that were missed meanwhile are made up for.
+                if Duration::from_secs(60) < fetched.elapsed() {
+                    (token, fetched) = (bearer().await, Instant::now());
+                }
                 tick.tick().await;
                 let (token, failed, sent) = (token.clone(), Arc::clone(&failed), Arc::clone(&sent));
                 tokio::spawn(async move {
@@ -107,10 +116,7 @@ async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
                     )
                     .await;
                     sent.fetch_add(1, Ordering::Relaxed);
-                    failed.fetch_add(
-                        usize::from(answer.status != 200 && answer.status != 401),
-                        Ordering::Relaxed,
-                    );
+                    failed.fetch_add(usize::from(answer.status != 200), Ordering::Relaxed);
                 });
             }
         })
@@ -205,7 +211,8 @@ async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
     }
     stop.store(true, Ordering::Relaxed);
     load.await.unwrap();
-    assert!(200 < sent.load(Ordering::Relaxed));
+    let rate = sent.load(Ordering::Relaxed) as u64 / began.elapsed().as_secs();
+    assert!(190 <= rate, "only {rate} requests a second");
     assert_eq!(
         failed.load(Ordering::Relaxed),
         0,

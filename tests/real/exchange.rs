@@ -25,7 +25,6 @@ providers:
   modern:
     oidc:
       issuer: "{new}"
-      client: {{ id: proxy, secret: {{ file: "{{dir}}/proxy.secret" }} }}
       owns: {{ access_token_markers: [{{ claim: typ, equals: Bearer }}] }}
       verify: {{ audiences: [proxy-exchange] }}
       claims: {{ subject: legacy_uid, name: preferred_username, groups: groups }}
@@ -64,12 +63,12 @@ rollout: {{ from: legacy, to: modern, bucketing: {{ salt: real }}, percent: 50 }
 
 fn start(upstream: &str) -> Proxy {
     let dir = tempfile::tempdir().unwrap();
-    for client in ["proxy", "proxy-exchange", "proxy-bridge"] {
+    for client in ["proxy-exchange", "proxy-bridge"] {
         let text = secret(&format!("{client}-secret"));
         std::fs::write(dir.path().join(format!("{client}.secret")), text).unwrap();
     }
     let line = |name: &str| {
-        let hash = digest::digest(&digest::SHA256, format!("key of {name}").as_bytes());
+        let hash = digest::digest(&digest::SHA256, format!("key-of-{name}").as_bytes());
         let hex: String = hash.as_ref().iter().map(|b| format!("{b:02x}")).collect();
         format!("{name}:sha256:{hex}\n")
     };
@@ -130,7 +129,7 @@ async fn an_old_credential_becomes_a_token_of_keycloak_without_a_second_login() 
     proxy.settled().await;
     // Erin (1005) has no account there, Dave's (1004) is disabled.
     for (name, status) in [("1002", 200), ("1005", 403), ("1004", 403)] {
-        let key = format!("key of {name}");
+        let key = format!("key-of-{name}");
         let fields = [("Host", "127.0.0.1"), ("X-Api-Key", key.as_str())];
         let answer = request(proxy.address, "GET", "/bridge/x", &fields, b"").await;
         assert_eq!(

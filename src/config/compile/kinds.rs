@@ -143,16 +143,14 @@ fn redirect_path(
         return None;
     }
     let path = path_pattern(context, at)?;
-    if path.strip_prefix("/.authferry").is_some_and(|rest| {
-        !["/cb/", "/callback/"]
-            .iter()
-            .any(|own| rest.starts_with(own))
-    }) {
+    // The two that registrations at providers have; everything else below the prefix is an address of another purpose.
+    let ours = ["/.authferry/cb/", "/.authferry/callback/"];
+    if path.starts_with("/.authferry") && !ours.iter().any(|prefix| path.starts_with(prefix)) {
         context
             .report
             .error(at.mark, format!("`{path}` belongs to authferry itself"))
             .value(&path)
-            .hint("below `/.authferry`, callbacks are `/.authferry/cb/NAME`; a path elsewhere is good too");
+            .hint("below `/.authferry`, callbacks are `/.authferry/cb/NAME` or `/.authferry/callback/NAME`; a path elsewhere is good too");
         return None;
     }
     Some(path.into())
