@@ -59,6 +59,9 @@ const COUNT: Duration = Duration::from_secs(1);
 /// How often the signing keys are looked after: their files, and whether the next one is due.
 const TURN: Duration = Duration::from_secs(5);
 
+/// How often sessions in use are counted.
+const COUNT_SESSIONS: Duration = Duration::from_secs(5);
+
 /// How often expired rows are removed.
 const SWEEP: Duration = Duration::from_secs(30);
 
@@ -194,6 +197,7 @@ impl Process {
         process.keep_time();
         process.sweep();
         process.turn_keys();
+        process.count_sessions();
         Ok(process)
     }
 
@@ -293,6 +297,22 @@ impl Process {
                 if turned.await.is_err() {
                     return;
                 }
+            }
+        });
+    }
+
+    fn count_sessions(&self) {
+        let (clock, sessions) = (Arc::clone(&self.clock), Arc::clone(&self.sessions));
+        let metrics = Arc::clone(&self.metrics);
+        self.background.spawn(async move {
+            let mut tick = tokio::time::interval(COUNT_SESSIONS);
+            loop {
+                tick.tick().await;
+                let tally = sessions.in_use(clock.now());
+                let rows = tally.iter();
+                metrics.sessions(
+                    rows.map(|((app, side, origin), count)| ([&**app, *side, *origin], *count)),
+                );
             }
         });
     }

@@ -51,6 +51,7 @@ use crate::providers::Owns;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Providers;
+use crate::providers::Refreshed;
 use crate::revocation::Revocations;
 use crate::rollout::AppId;
 use crate::rollout::AssignRule;
@@ -324,7 +325,16 @@ impl Login for FakeLogin {
             id_token: Secret::new(format!("id-token-of-{person}")),
             refresh_token: None,
             sid: Some("sid-1".into()),
+            lasts: None,
         })
+    }
+
+    async fn refresh(
+        &self,
+        _refresh_token: &Secret<String>,
+        _now: UnixTime,
+    ) -> Result<Refreshed, ProviderError> {
+        Err(Outage::Shed.into())
     }
 
     fn logout_url(&self, id_token: &Secret<String>, return_to: &str) -> Option<String> {
@@ -491,6 +501,8 @@ pub(super) fn session_settings() -> Settings {
         idle: Duration::from_secs(1_800),
         absolute: Duration::from_secs(12 * 3_600),
         keys: vec![Secret::new(vec![9; 32])],
+        revalidate: Duration::from_secs(300),
+        max_per_subject: 50,
         store: StoreKind::Memory,
     }
 }

@@ -124,6 +124,24 @@ impl SignedTokens {
         Ok((self.vouch(&verified)?, verified))
     }
 
+    /// Judges the ID token of a refresh: as one of a login, which it is not bound to (OpenID Connect Core 1.0 §12.2).
+    pub(super) async fn judge_renewed_id_token(
+        &self,
+        token: &str,
+        client_id: &str,
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
+        let kind = Kind::RenewedId {
+            client_id: client_id.into(),
+        };
+        let policy = Policy {
+            kind,
+            ..self.policy.clone()
+        };
+        let verified = self.verify(token, &policy, now).await?;
+        self.vouch(&verified)
+    }
+
     /// What is wrong with the keys, in words for `/-/ready`.
     pub(super) fn problem(&self, now: UnixTime) -> Option<String> {
         self.keys.problem(now)

@@ -249,6 +249,21 @@ pub(crate) struct LoggedIn {
     pub(crate) refresh_token: Option<Secret<String>>,
     /// `sid`, for back-channel logout.
     pub(crate) sid: Option<Box<str>>,
+    /// How long the access token lasts (`expires_in`), if it was said.
+    pub(crate) lasts: Option<Duration>,
+}
+
+/// What a provider said when it was asked for a session again (RFC 6749 §6, OpenID Connect Core 1.0 §12).
+#[derive(Debug)]
+pub(crate) struct Refreshed {
+    /// A new proof, if there was an ID token: of the same person, which the caller compares.
+    pub(crate) authenticated: Option<Authenticated>,
+    /// The new ID token.
+    pub(crate) id_token: Option<Secret<String>>,
+    /// The new refresh token; `None`: the old one stays.
+    pub(crate) refresh_token: Option<Secret<String>>,
+    /// How long the access token lasts.
+    pub(crate) lasts: Option<Duration>,
 }
 
 /// Browser login: authorization code with PKCE.
@@ -295,6 +310,17 @@ pub(crate) trait Login: fmt::Debug + Send + Sync {
     ) -> Result<LogoutToken, ProviderError> {
         Err(Refusal::Unsupported.into())
     }
+
+    /// Asks for a session again, with its refresh token. Called once for a token: one that rotates must not be sent twice.
+    ///
+    /// # Errors
+    ///
+    /// A refusal ends the session; an outage says nothing of it.
+    async fn refresh(
+        &self,
+        refresh_token: &Secret<String>,
+        now: UnixTime,
+    ) -> Result<Refreshed, ProviderError>;
 
     /// Where to send the browser to end the session there too (OpenID Connect RP-Initiated Logout 1.0 §2).
     fn logout_url(&self, _id_token: &Secret<String>, _return_to: &str) -> Option<String> {

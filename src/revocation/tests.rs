@@ -148,6 +148,8 @@ impl Instance {
             idle: Duration::from_secs(1_800),
             absolute: Duration::from_secs(12 * 3_600),
             keys: vec![Secret::new(vec![9; 32])],
+            revalidate: Duration::from_secs(300),
+            max_per_subject: 50,
             store: StoreKind::Memory,
         };
         let entropy = Arc::new(SystemEntropy);

@@ -1,6 +1,7 @@
 //! What the row of a session says, and how it is written.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -18,9 +19,12 @@ use crate::identity::ProviderId;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
 use crate::providers::Authenticated;
+use crate::providers::Refreshed;
 use crate::rollout::Arm;
 use crate::rollout::RolloutId;
 use crate::secret::Secret;
+use crate::session::id;
+use crate::session::renewal::Renewal;
 
 /// How a session came to be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -30,6 +34,16 @@ pub(crate) enum Origin {
     Login,
     /// A login at the other side, because the assigned provider was away.
     Fallback,
+}
+
+impl Origin {
+    /// For the metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Fallback => "fallback",
+        }
+    }
 }
 
 /// Which side of a rollout stands behind a session.
@@ -50,6 +64,8 @@ pub(crate) struct NewSession<'a> {
     pub(crate) authenticated: &'a Authenticated,
     /// Who it is across providers.
     pub(crate) canonical: &'a CanonicalSubject,
+    /// The application.
+    pub(crate) app: &'a str,
     /// The host it holds on, canonical, without port.
     pub(crate) host: &'a str,
     /// The side of the rollout, if the application moves.
@@ -66,22 +82,28 @@ pub(crate) struct NewSession<'a> {
     pub(crate) sid: Option<&'a str>,
     /// To keep the session alive at its owner.
     pub(crate) refresh_token: Option<&'a Secret<String>>,
+    /// How long the owner's word holds, if it said so.
+    pub(crate) lasts: Option<Duration>,
 }
 
 /// What is kept of a live session.
 #[derive(Debug)]
-#[expect(dead_code, reason = "kept for the renewal of sessions at their owner")]
 pub(crate) struct Content {
     /// The random bits of the cookie: needed to write the row again.
     pub(super) id: Secret<[u8; 32]>,
     pub(super) identity: Arc<Identity>,
     pub(super) canonical: CanonicalSubject,
+    pub(super) app: Box<str>,
     pub(super) host: Box<str>,
     pub(super) backing: Option<Backing>,
     pub(super) rule: Arc<str>,
     pub(super) origin: Origin,
     pub(super) ends: UnixTime,
     pub(super) grounds: Grounds,
+    /// Raised by every renewal.
+    pub(super) revision: u64,
+    /// When it is confirmed at its owner; `None`: there is nothing to ask with.
+    pub(super) renewal: Option<Renewal>,
 }
 
 /// The row, before it is sealed. Unknown fields of a newer version are kept out by the version byte of the seal.
@@ -95,6 +117,8 @@ pub(super) struct Body {
     client_id: Option<String>,
     acr: Option<String>,
     scopes: Vec<String>,
+    #[serde(default)]
+    app: String,
     host: String,
     rollout: Option<BodyBacking>,
     rule: String,
@@ -108,7 +132,44 @@ pub(super) struct Body {
     /// The key that signed the ID token of the login.
     #[serde(default)]
     kid: Option<String>,
-    refresh_token: Option<String>,
+    /// Raised by every renewal.
+    #[serde(default)]
+    pub(super) revision: u64,
+    /// When its owner last said that it is good; 0: at the login.
+    #[serde(default)]
+    renewed: u64,
+    /// How long that holds, in seconds, if the owner said so.
+    #[serde(default)]
+    lasts: Option<u64>,
+    /// The owner asked not to be asked before this.
+    #[serde(default)]
+    pub(super) retry: u64,
+}
+
+/// What a session can be found and ended by without its cookie. Sealed under the keys of the process alone.
+#[derive(Deserialize, Serialize)]
+pub(super) struct Handle {
+    pub(super) provider: String,
+    pub(super) issuer: String,
+    pub(super) subject: String,
+    pub(super) sid: Option<String>,
+    /// Milliseconds since 1970.
+    pub(super) began: u64,
+    pub(super) refresh_token: Option<String>,
+}
+
+impl Handle {
+    pub(super) fn new(new: &NewSession<'_>, now: UnixTime) -> Self {
+        let identity = new.authenticated.identity();
+        Self {
+            provider: identity.provider.as_str().to_owned(),
+            issuer: identity.key.issuer.as_str().to_owned(),
+            subject: identity.key.subject.as_str().to_owned(),
+            sid: new.sid.map(str::to_owned),
+            began: now.as_millis(),
+            refresh_token: new.refresh_token.map(|token| token.expose().clone()),
+        }
+    }
 }
 
 #[derive(Deserialize, Serialize)]
@@ -133,11 +194,7 @@ impl Body {
             issuer: identity.key.issuer.as_str().to_owned(),
             subject: identity.key.subject.as_str().to_owned(),
             canonical: new.canonical.as_str().to_owned(),
-            attributes: identity
-                .attributes
-                .iter()
-                .map(|(name, value)| (name.to_owned(), value.clone()))
-                .collect(),
+            attributes: attributes(identity),
             client_id: identity.client_id.as_deref().map(str::to_owned),
             acr: identity.acr.as_deref().map(str::to_owned),
             scopes: identity
@@ -145,6 +202,7 @@ impl Body {
                 .iter()
                 .map(|scope| String::from(&**scope))
                 .collect(),
+            app: new.app.to_owned(),
             host: new.host.to_owned(),
             rollout: new.backing.as_ref().map(|backing| BodyBacking {
                 id: backing.rollout.as_str().to_owned(),
@@ -167,17 +225,48 @@ impl Body {
                 .kid
                 .as_deref()
                 .map(str::to_owned),
-            refresh_token: new.refresh_token.map(|token| token.expose().clone()),
+            revision: 0,
+            renewed: now.as_millis(),
+            lasts: new.lasts.map(|lasts| lasts.as_secs()),
+            retry: 0,
         }
     }
 
-    /// Where the session came from.
-    pub(super) fn provider(&self) -> ProviderId {
-        ProviderId::new(&self.provider)
+    /// Takes in what the owner said. `false`: it spoke of somebody else (OpenID Connect Core 1.0 §12.2); nothing is taken in.
+    pub(super) fn renew(&mut self, refreshed: &Refreshed, now: UnixTime) -> bool {
+        if let Some(authenticated) = &refreshed.authenticated {
+            let identity = authenticated.identity();
+            let same = identity.key.issuer.as_str() == self.issuer
+                && identity.key.subject.as_str() == self.subject
+                && identity.provider.as_str() == self.provider;
+            if !same {
+                return false;
+            }
+            self.attributes = attributes(identity);
+            self.acr = identity.acr.as_deref().map(str::to_owned);
+        }
+        if let Some(token) = &refreshed.id_token {
+            self.id_token = Some(token.expose().clone());
+        }
+        self.revision += 1;
+        self.renewed = now.as_millis();
+        self.lasts = refreshed.lasts.map(|lasts| lasts.as_secs());
+        self.retry = 0;
+        true
+    }
+
+    fn renewal(&self, row: &[u8; 32], revalidate: Duration) -> Renewal {
+        let lasts = self.lasts.map(Duration::from_secs);
+        let span = lasts.map_or(revalidate, |lasts| lasts.min(revalidate));
+        let confirmed = UnixTime::from_millis(self.renewed.max(self.began));
+        let [first, ..] = row;
+        Renewal::new(confirmed, span, first.wrapping_add(self.revision as u8))
     }
 
     /// What is kept in memory; `None`: the row cannot be of this program.
-    pub(super) fn content(&self, id: &[u8; 32]) -> Option<Content> {
+    ///
+    /// `revalidate`: how often its owner is asked again, if there is something to ask with.
+    pub(super) fn content(&self, id: &[u8; 32], revalidate: Option<Duration>) -> Option<Content> {
         let subject = Subject::try_from(self.subject.as_str()).ok()?;
         // A canonical subject of an unjoined person is longer than a subject may be.
         let key = SubjectKey {
@@ -207,6 +296,7 @@ impl Body {
                 delegation: Delegation::default(),
             }),
             canonical,
+            app: self.app.as_str().into(),
             host: self.host.as_str().into(),
             backing: self.rollout.as_ref().map(|backing| Backing {
                 rollout: RolloutId::new(&backing.id),
@@ -225,6 +315,14 @@ impl Body {
                 token: None,
                 sid: self.sid.as_deref().map(Into::into),
             },
+            revision: self.revision,
+            renewal: revalidate.map(|span| self.renewal(&id::row(id), span)),
         })
     }
+}
+
+fn attributes(identity: &Identity) -> Map<String, Value> {
+    let all = identity.attributes.iter();
+    all.map(|(name, value)| (name.to_owned(), value.clone()))
+        .collect()
 }

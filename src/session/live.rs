@@ -1,21 +1,21 @@
 //! Sessions in use: one value per session in the process, so that its end is seen by everybody who holds it.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::OnceLock;
-use std::sync::PoisonError;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::sync::mpsc;
 
 use crate::clock::UnixTime;
 use crate::session::body::Content;
+use crate::session::registry::AWAY;
+use crate::session::registry::Registry;
 
 /// The use of a session is written to the store at most this often: 60 s.
 pub(super) const TOUCH_EVERY: Duration = Duration::from_secs(60);
@@ -24,19 +24,67 @@ pub(super) const TOUCH_EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct Live {
     pub(super) row: [u8; 32],
     ended: AtomicBool,
+    /// Another value has taken its place: whoever holds this one asks again.
+    superseded: AtomicBool,
     idle: AtomicU64,
     seen: AtomicU64,
     written: AtomicU64,
     generation: AtomicU64,
+    /// When the store said so.
+    read: AtomicU64,
+    /// How often changes had been missed then.
+    missed: AtomicU64,
+    /// The row has changed since.
+    changed: AtomicBool,
+    /// The gate looks at it again then: its renewal is due.
+    look: AtomicU64,
+    /// Its owner asked not to be asked before.
+    retry: AtomicU64,
     content: OnceLock<Arc<Content>>,
     registry: Arc<Registry>,
     touches: mpsc::Sender<Arc<Self>>,
     this: Weak<Self>,
+    /// One renewal at a time in this process.
+    pub(super) renewing: Mutex<()>,
 }
 
 impl Live {
-    /// Counts a use; `false`: the session has ended, one way or another. Atomics only.
+    /// Empty; for the registry.
+    pub(super) fn new(
+        row: [u8; 32],
+        registry: Arc<Registry>,
+        touches: mpsc::Sender<Arc<Self>>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            row,
+            ended: AtomicBool::new(false),
+            superseded: AtomicBool::new(false),
+            idle: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
+            changed: AtomicBool::new(false),
+            look: AtomicU64::new(u64::MAX),
+            retry: AtomicU64::new(0),
+            content: OnceLock::new(),
+            registry,
+            touches,
+            this: Weak::clone(this),
+            renewing: Mutex::new(()),
+        })
+    }
+
+    /// Counts a use of something that was derived from it; `false`: the gate must be asked again, because the session has
+    /// ended, was renewed or is due, or because what is known of it is too old. Atomics only.
     pub(crate) fn use_at(&self, now: UnixTime) -> bool {
+        let look = UnixTime::from_millis(self.look.load(Ordering::Acquire));
+        now < look && self.is_fresh(now) && self.count_use(now)
+    }
+
+    /// Counts a use; `false`: it is over.
+    pub(super) fn count_use(&self, now: UnixTime) -> bool {
         if !self.is_live(now) {
             return false;
         }
@@ -59,14 +107,29 @@ impl Live {
         true
     }
 
-    /// Whether it is neither ended, nor idle for too long, nor over.
+    /// Whether it is neither ended, nor replaced, nor idle for too long, nor over.
     pub(super) fn is_live(&self, now: UnixTime) -> bool {
         let Some(content) = self.content.get() else {
             return false;
         };
         let seen = UnixTime::from_millis(self.seen.load(Ordering::Acquire));
         let idle = Duration::from_millis(self.idle.load(Ordering::Acquire));
-        !self.ended.load(Ordering::Acquire) && now < content.ends && now < seen + idle
+        let over = self.ended.load(Ordering::Acquire) || self.superseded.load(Ordering::Acquire);
+        !over && now < content.ends && now < seen + idle
+    }
+
+    /// Whether what is known of it is known well enough.
+    pub(super) fn is_fresh(&self, now: UnixTime) -> bool {
+        let read = UnixTime::from_millis(self.read.load(Ordering::Acquire));
+        !self.changed.load(Ordering::Acquire)
+            && self.missed.load(Ordering::Acquire) == self.registry.missed()
+            && now < self.registry.holds_until(read)
+    }
+
+    /// Whether it counts although the store does not answer.
+    pub(super) fn may_do_without(&self, now: UnixTime) -> bool {
+        let read = UnixTime::from_millis(self.read.load(Ordering::Acquire));
+        !self.changed.load(Ordering::Acquire) && now < read + AWAY
     }
 
     /// Has the row written again soon. A full queue forgets it: the next use asks again in a minute.
@@ -81,6 +144,34 @@ impl Live {
         self.ended.store(true, Ordering::Release);
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(super) fn supersede(&self) {
+        self.superseded.store(true, Ordering::Release);
+    }
+
+    /// The row was written or removed by somebody.
+    pub(super) fn has_changed(&self) {
+        self.changed.store(true, Ordering::Release);
+    }
+
+    /// The store is about to be read: what is told from here on counts.
+    pub(super) fn about_to_read(&self) -> Doubt {
+        Doubt {
+            changed: self.changed.swap(false, Ordering::AcqRel),
+            missed: self.registry.missed(),
+        }
+    }
+
+    /// It was not read: what was in doubt still is.
+    pub(super) fn not_read(&self, doubt: Doubt) {
+        if doubt.changed {
+            self.has_changed();
+        }
+    }
+
     pub(super) fn content(&self) -> Option<&Arc<Content>> {
         self.content.get()
     }
@@ -89,20 +180,96 @@ impl Live {
         UnixTime::from_millis(self.seen.load(Ordering::Acquire))
     }
 
+    /// Before this its owner is not asked.
+    pub(super) fn retry(&self) -> UnixTime {
+        UnixTime::from_millis(self.retry.load(Ordering::Acquire))
+    }
+
+    /// When its owner may be asked again, and the gate looks again.
+    pub(super) fn wait(&self, until: UnixTime) {
+        self.retry.fetch_max(until.as_millis(), Ordering::AcqRel);
+        self.look_at(until);
+    }
+
+    /// Takes over the one renewal behind requests of this second; `false`: somebody else did.
+    pub(super) fn claim_renewal(&self, now: UnixTime) -> bool {
+        let look = self.look.load(Ordering::Acquire);
+        let next = (now + Duration::from_secs(1)).as_millis();
+        look <= now.as_millis()
+            && self
+                .look
+                .compare_exchange(look, next, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+    }
+
+    fn look_at(&self, at: UnixTime) {
+        let renewal = self.content.get().and_then(|content| content.renewal);
+        let lapses = renewal.map_or(UnixTime::NEVER, |renewal| renewal.lapses());
+        let at = at.min(lapses);
+        self.look.store(at.as_millis(), Ordering::Release);
+    }
+
     /// Takes in what the store says, opened under the keys of `generation`. The first reader's content stays; every
     /// reader's `seen` counts.
-    pub(super) fn fill(&self, content: Content, seen: UnixTime, idle: Duration, generation: u64) {
-        self.idle.store(millis(idle), Ordering::Release);
-        self.seen.fetch_max(seen.as_millis(), Ordering::AcqRel);
-        self.written.fetch_max(seen.as_millis(), Ordering::AcqRel);
-        self.content.get_or_init(|| Arc::new(content));
-        self.generation.fetch_max(generation, Ordering::AcqRel);
+    pub(super) fn fill(&self, content: Content, found: &Found) {
+        self.written
+            .fetch_max(found.seen.as_millis(), Ordering::AcqRel);
+        let fresh = Arc::new(content);
+        let content = self.content.get_or_init(|| fresh);
+        let due = content
+            .renewal
+            .map_or(UnixTime::NEVER, |renewal| renewal.due());
+        if self.look.load(Ordering::Acquire) == u64::MAX {
+            self.look_at(due);
+        }
+        self.confirm(found);
+    }
+
+    /// The store says the same as before.
+    pub(super) fn confirm(&self, found: &Found) {
+        self.idle.store(millis(found.idle), Ordering::Release);
+        self.generation
+            .fetch_max(found.generation, Ordering::AcqRel);
+        let retry = found.retry.as_millis();
+        if self.retry.fetch_max(retry, Ordering::AcqRel) < retry {
+            self.look_at(found.retry);
+        }
+        self.seen
+            .fetch_max(found.seen.as_millis(), Ordering::AcqRel);
+        self.missed.store(found.missed, Ordering::Release);
+        self.read
+            .fetch_max(found.read.as_millis(), Ordering::AcqRel);
     }
 
     /// Whether it was opened under the keys of `generation`.
     pub(super) fn is_of(&self, generation: u64) -> bool {
         self.content.get().is_some() && self.generation.load(Ordering::Acquire) == generation
     }
+}
+
+/// What was in doubt before the store was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doubt {
+    changed: bool,
+    /// How often changes had been missed.
+    pub(super) missed: u64,
+}
+
+/// What goes with a row that was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    /// The last use that was written.
+    pub(super) seen: UnixTime,
+    /// The idle time that holds now.
+    pub(super) idle: Duration,
+    /// The keys it was opened under.
+    pub(super) generation: u64,
+    /// When it was read.
+    pub(super) read: UnixTime,
+    /// How often changes had been missed before.
+    pub(super) missed: u64,
+    /// Its owner is not asked before this.
+    pub(super) retry: UnixTime,
 }
 
 fn millis(span: Duration) -> u64 {
@@ -118,84 +285,5 @@ impl fmt::Debug for Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.registry.forget(&self.row, self);
-    }
-}
-
-/// Finds the one value of a session, as long as anybody holds it. It holds nothing itself: its size is bounded by the
-/// caches that do.
-pub(super) struct Registry {
-    shards: [Mutex<HashMap<[u8; 32], Weak<Live>>>; 16],
-}
-
-impl Registry {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-        })
-    }
-
-    /// The value of a row: the one in use, or a new, empty one.
-    ///
-    /// It is registered *before* the store is read: whoever ends the session meanwhile finds it here.
-    pub(super) fn entry(
-        self: &Arc<Self>,
-        row: &[u8; 32],
-        touches: &mpsc::Sender<Arc<Live>>,
-    ) -> Arc<Live> {
-        let mut shard = self
-            .shard(row)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(live) = shard.get(row).and_then(Weak::upgrade) {
-            return live;
-        }
-        let live = Arc::new_cyclic(|this| Live {
-            row: *row,
-            ended: AtomicBool::new(false),
-            idle: AtomicU64::new(0),
-            seen: AtomicU64::new(0),
-            written: AtomicU64::new(0),
-            generation: AtomicU64::new(0),
-            content: OnceLock::new(),
-            registry: Arc::clone(self),
-            touches: touches.clone(),
-            this: Weak::clone(this),
-        });
-        shard.insert(*row, Arc::downgrade(&live));
-        live
-    }
-
-    /// Only the value that is registered takes its entry with it: a successor may already stand there.
-    fn forget(&self, row: &[u8; 32], gone: *const Live) {
-        let mut shard = self
-            .shard(row)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if shard
-            .get(row)
-            .is_some_and(|live| std::ptr::eq(live.as_ptr(), gone))
-        {
-            shard.remove(row);
-        }
-    }
-
-    fn shard(&self, row: &[u8; 32]) -> &Mutex<HashMap<[u8; 32], Weak<Live>>> {
-        let [first, ..] = row;
-        let [fallback, ..] = &self.shards;
-        self.shards.get(usize::from(first % 16)).unwrap_or(fallback)
-    }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().unwrap().len())
-            .sum()
-    }
-}
-
-impl fmt::Debug for Registry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[sessions in use]")
     }
 }

@@ -4,14 +4,23 @@
 //! [`Restored`]. A store error is an outage: it must never look like a logout, and never like a session.
 
 mod body;
+mod end;
 mod id;
+mod index;
 mod live;
 mod pins;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;
+mod registry;
+mod renew;
+mod renewal;
+mod restored;
+mod rows;
 mod seal;
 mod sessions;
 pub(crate) mod settings;
+#[cfg(test)]
+mod shared;
 
 pub(crate) use body::Backing;
 pub(crate) use body::NewSession;
@@ -19,8 +28,10 @@ pub(crate) use body::Origin;
 pub(crate) use id::SessionId;
 pub(crate) use live::Live;
 pub(crate) use pins::Pins;
+pub(crate) use renew::Renewed;
+pub(crate) use renewal::Standing;
+pub(crate) use restored::Restored;
 pub(crate) use seal::KeyRing;
 pub(crate) use seal::Purpose;
 pub(crate) use sessions::Farewell;
-pub(crate) use sessions::Restored;
 pub(crate) use sessions::Sessions;

@@ -5,6 +5,7 @@ use std::fmt;
 use aws_lc_rs::aead;
 use aws_lc_rs::digest;
 use aws_lc_rs::hkdf;
+use aws_lc_rs::hmac;
 
 use crate::entropy::Entropy;
 use crate::secret::Secret;
@@ -22,6 +23,8 @@ pub(crate) enum Purpose {
     Revocation,
     /// What is known of a login without its cookie: to count, and to revoke its tokens.
     Login,
+    /// What a session can be ended by without its cookie.
+    SessionHandle,
 }
 
 impl Purpose {
@@ -32,6 +35,7 @@ impl Purpose {
             Self::SessionRow => b"session-row",
             Self::Revocation => b"revocation",
             Self::Login => b"login",
+            Self::SessionHandle => b"session-handle",
         }
     }
 }
@@ -72,6 +76,8 @@ pub(crate) enum SealedUnder {
 const VERSION: u8 = 1;
 const KEY_ID: usize = 4;
 const NONCE: usize = aead::NONCE_LEN;
+/// The length of an index: 128 bits.
+pub(crate) const INDEX: usize = 16;
 
 impl KeyRing {
     /// Takes the keys of the configuration, newest first.
@@ -177,6 +183,31 @@ impl KeyRing {
     }
 }
 
+impl KeyRing {
+    /// What rows about `parts` are found by: keyed hashes, so that whoever reads the store cannot guess names. The first is
+    /// under the key that seals now, the others under those that only open.
+    pub(crate) fn indexes(&self, kind: &str, parts: &[&[u8]]) -> Vec<[u8; INDEX]> {
+        let mut input = Vec::with_capacity(128);
+        for part in std::iter::once(&kind.as_bytes()).chain(parts) {
+            let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
+            input.extend_from_slice(&length.to_be_bytes());
+            input.extend_from_slice(part);
+        }
+        self.keys
+            .iter()
+            .map(|master| {
+                let key = hmac::Key::new(hmac::HMAC_SHA256, master.key.expose());
+                let key = hmac::sign(&key, b"authferry/index-key/v1");
+                let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_ref());
+                let tag = hmac::sign(&key, &input);
+                let mut index = [0; INDEX];
+                index.copy_from_slice(tag.as_ref().get(..INDEX).unwrap_or(&[0; INDEX]));
+                index
+            })
+            .collect()
+    }
+}
+
 /// HKDF-SHA-256 (RFC 5869) of the ring's key and the holder's secret, if there is one.
 fn key(master: &Master, purpose: Purpose, secret: &[u8]) -> aead::LessSafeKey {
     let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, master.key.expose());
@@ -277,6 +308,21 @@ mod tests {
         assert_eq!(open(&[2, 1]), Some(SealedUnder::OlderKey));
         assert_eq!(open(&[2]), None);
         assert_eq!(KeyRing::new(&[]).unwrap_err(), NoKeys);
+    }
+
+    #[test]
+    fn an_index_is_of_its_key_its_kind_and_its_parts() {
+        let of = |keys: &[u8], kind, parts: &[&[u8]]| ring(keys).indexes(kind, parts);
+        let one = of(&[1], "subject", &[b"ab", b"c"]);
+        assert_eq!(of(&[2, 1], "subject", &[b"ab", b"c"]).get(1), one.first());
+        for other in [
+            of(&[2], "subject", &[b"ab", b"c"]),
+            of(&[1], "sid", &[b"ab", b"c"]),
+            of(&[1], "subject", &[b"a", b"bc"]),
+            of(&[1], "subject", &[b"abc"]),
+        ] {
+            assert_ne!(other, one);
+        }
     }
 
     #[test]

@@ -9,66 +9,62 @@ use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use quick_cache::sync::Cache;
-use tokio::runtime::Handle;
+use tokio::runtime::Handle as Runtime;
 use tokio::sync::mpsc;
-use tracing::debug;
 use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
 use crate::identity::CanonicalSubject;
-use crate::identity::Grounds;
-use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::secret::Secret;
 use crate::session::body::Body;
-use crate::session::body::Content;
+use crate::session::body::Handle;
 use crate::session::body::NewSession;
 use crate::session::id;
 use crate::session::id::SessionId;
+use crate::session::live::Found;
 use crate::session::live::Live;
-use crate::session::live::Registry;
+use crate::session::registry::Registry;
+use crate::session::registry::Tally;
+use crate::session::restored::Restored;
+use crate::session::rows;
+use crate::session::rows::Opened;
 use crate::session::seal::KeyRing;
 use crate::session::seal::NoKeys;
-use crate::session::seal::Opened;
-use crate::session::seal::Purpose;
 use crate::session::seal::SealedUnder;
 use crate::session::settings::Settings;
-use crate::store::Expect;
-use crate::store::Key;
-use crate::store::Row;
+use crate::store::Event;
+use crate::store::Sight;
 use crate::store::Store;
 use crate::store::StoreError;
+use crate::store::Watch;
 
-const TABLE: &str = "session";
+pub(super) const TABLE: &str = "session";
 /// Sessions kept in memory beside the store: 65 536. One more is read again when it comes back.
 const KEPT: usize = 65_536;
 /// Rows waiting to be written again: 1 024. When more are due, they wait for their next use.
 const TOUCHES: usize = 1_024;
+/// A row outlives the idle time by this much, because its last use may not be written yet.
+pub(super) const SLACK: Duration = Duration::from_secs(120);
 
 /// Our sessions. Lives as long as the process; a reload changes its settings.
 pub(crate) struct Sessions {
-    store: Arc<dyn Store>,
-    entropy: Arc<dyn Entropy>,
-    active: ArcSwap<Active>,
-    registry: Arc<Registry>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) active: ArcSwap<Active>,
+    pub(super) registry: Arc<Registry>,
     kept: Cache<[u8; 32], Arc<Live>>,
-    touches: mpsc::Sender<Arc<Live>>,
 }
 
-struct Active {
+pub(super) struct Active {
     /// Raised by every reload: what was opened before is opened again.
     generation: u64,
-    ring: Arc<KeyRing>,
-    idle: Duration,
+    pub(super) ring: Arc<KeyRing>,
+    pub(super) idle: Duration,
     absolute: Duration,
-}
-
-/// Proof that a session was restored from its cookie. Only this module makes one.
-#[derive(Clone, Debug)]
-pub(crate) struct Restored {
-    live: Arc<Live>,
-    content: Arc<Content>,
+    revalidate: Duration,
+    pub(super) max_per_subject: usize,
 }
 
 /// A session that was made.
@@ -91,12 +87,16 @@ pub(crate) struct Farewell {
     pub(crate) canonical: Option<CanonicalSubject>,
     /// The key of its row.
     pub(crate) row: [u8; 32],
-    /// For RP-initiated logout, if the login brought one.
+    /// For RP-initiated logout, if the login brought one and the cookie was there.
     pub(crate) id_token: Option<Secret<String>>,
+    /// To be revoked at its owner (RFC 7009).
+    #[expect(dead_code, reason = "for the revocation of tokens at their owner")]
+    pub(crate) refresh_token: Option<Secret<String>>,
 }
 
 impl Sessions {
-    /// Opens the sessions of a store. Rows in use are written again by a task on `background`.
+    /// Opens the sessions of a store. Rows in use are written again by a task on `background`; another one listens to what
+    /// other instances change.
     ///
     /// # Errors
     ///
@@ -105,18 +105,22 @@ impl Sessions {
         settings: &Settings,
         store: Arc<dyn Store>,
         entropy: Arc<dyn Entropy>,
-        background: &Handle,
+        background: &Runtime,
     ) -> Result<Arc<Self>, NoKeys> {
         let (touches, due) = mpsc::channel(TOUCHES);
+        let registry = Registry::new(Arc::clone(&store), touches);
         let sessions = Arc::new(Self {
+            active: ArcSwap::from_pointee(Active::new(settings, 1)?),
+            kept: Cache::new(KEPT),
+            registry: Arc::clone(&registry),
             store,
             entropy,
-            active: ArcSwap::from_pointee(Active::new(settings, 1)?),
-            registry: Registry::new(),
-            kept: Cache::new(KEPT),
-            touches,
         });
         background.spawn(write_again(Arc::downgrade(&sessions), due));
+        if sessions.store.sight() != Sight::Alone {
+            let told = sessions.store.watch(TABLE);
+            background.spawn(listen(Arc::downgrade(&registry), told));
+        }
         Ok(sessions)
     }
 
@@ -150,15 +154,15 @@ impl Sessions {
         let mut bytes = [0; 32];
         self.entropy.fill(&mut bytes);
         let ends = new.until.min(now + active.absolute);
-        let body = Body::new(&new, ends, now);
+        let (body, handle) = (Body::new(&new, ends, now), Handle::new(&new, now));
         let row = id::row(&bytes);
-        let sealed = self.seal(&active, &bytes, &row, &body)?;
+        let sealed = self.seal(&active.ring, &bytes, &row, (&body, &handle))?;
         let expires = ends.min(now + active.idle + SLACK);
-        let key = Key {
-            table: TABLE,
-            key: &row,
-        };
-        self.store.put(key, &sealed, expires).await?;
+        self.write_entry(&active, &handle, &row, ends).await?;
+        self.store.put(rows::key(&row), &sealed, expires).await?;
+        if let Err(error) = self.make_room(&active, &handle, now).await {
+            warn!(%error, "Whether a person has too many sessions is seen at the next login.");
+        }
         Ok(Created {
             cookie: Secret::new(URL_SAFE_NO_PAD.encode(bytes)),
             ends,
@@ -170,7 +174,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// An outage of the store: not a logout.
+    /// An outage of the store: not a logout. A session that was read a moment ago counts without it.
     pub(crate) async fn restore(
         &self,
         id: SessionId<'_>,
@@ -178,38 +182,73 @@ impl Sessions {
     ) -> Result<Option<Restored>, StoreError> {
         let active = self.active.load_full();
         let row = id.row();
-        let live = self.registry.entry(&row, &self.touches);
-        if live.is_of(active.generation) {
+        let mut live = self.registry.entry(&row);
+        if live.is_of(active.generation) && live.is_fresh(now) {
             // Only to be remembered as used.
             drop(self.kept.get(&row));
         } else {
-            let key = Key {
-                table: TABLE,
-                key: &row,
-            };
-            let found = self.store.get(key, now).await?;
-            let opened = found.and_then(|found| self.open(&active, id.bytes(), &row, &found));
-            let Some((opened, body)) = opened else {
-                // Gone, or sealed under a key that is gone.
-                live.end();
-                return Ok(None);
-            };
-            let Some(content) = body.content(id.bytes()) else {
-                return Err(StoreError::Damaged(String::from("a session row")));
-            };
-            let seen = UnixTime::from_millis(body.seen);
-            live.fill(content, seen, active.idle, active.generation);
-            self.kept.insert(row, Arc::clone(&live));
-            match opened.under {
-                SealedUnder::CurrentKey => {}
-                SealedUnder::OlderKey => live.ask_for_touch(),
+            let changed = live.about_to_read();
+            match self.read(&active, id.bytes(), &row, now).await {
+                Ok(Some(opened)) => {
+                    let read = (now, changed.missed);
+                    live = self.take_in(&active, id.bytes(), &row, &opened, read)?;
+                    match opened.under {
+                        SealedUnder::CurrentKey => {}
+                        SealedUnder::OlderKey => live.ask_for_touch(),
+                    }
+                }
+                Ok(None) => {
+                    live.end();
+                    return Ok(None);
+                }
+                Err(error) => {
+                    live.not_read(changed);
+                    if !(live.is_of(active.generation) && live.may_do_without(now)) {
+                        return Err(error);
+                    }
+                }
             }
         }
         let content = live.content().map(Arc::clone);
         Ok(match content {
-            Some(content) if live.use_at(now) => Some(Restored { live, content }),
+            Some(content) if live.count_use(now) => Some(Restored { live, content }),
             Some(_) | None => None,
         })
+    }
+
+    /// The value in use of a row that was read: the one that is there, if it says the same, or another one in its place.
+    pub(super) fn take_in(
+        &self,
+        active: &Active,
+        bytes: &[u8; 32],
+        row: &[u8; 32],
+        opened: &Opened,
+        (read, missed): (UnixTime, u64),
+    ) -> Result<Arc<Live>, StoreError> {
+        let found = Found {
+            seen: UnixTime::from_millis(opened.body.seen),
+            idle: active.idle,
+            generation: active.generation,
+            read,
+            missed,
+            retry: UnixTime::from_millis(opened.body.retry),
+        };
+        let mut live = self.registry.entry(row);
+        if let Some(content) = live.content() {
+            if opened.body.revision <= content.revision {
+                live.confirm(&found);
+                return Ok(live);
+            }
+            live = self.registry.replace(row);
+        }
+        let renewable = opened.handle.refresh_token.as_ref();
+        let content = opened
+            .body
+            .content(bytes, renewable.map(|_| active.revalidate))
+            .ok_or_else(|| StoreError::Damaged(String::from("a session row")))?;
+        live.fill(content, &found);
+        self.kept.insert(*row, Arc::clone(&live));
+        Ok(live)
     }
 
     /// Ends a session for everybody who holds it, and removes its row; `None`: there was none.
@@ -224,96 +263,42 @@ impl Sessions {
     ) -> Result<Option<Farewell>, StoreError> {
         let active = self.active.load_full();
         let row = id.row();
-        let live = self.registry.entry(&row, &self.touches);
-        let key = Key {
-            table: TABLE,
-            key: &row,
-        };
-        let found = self.store.get(key, now).await?;
-        let body = found.and_then(|found| self.open(&active, id.bytes(), &row, &found));
+        let live = self.registry.entry(&row);
+        let opened = self.read(&active, id.bytes(), &row, now).await?;
         live.end();
-        self.kept.remove(&row);
-        self.store.delete(key).await?;
-        Ok(body.map(|(_, body)| Farewell {
-            provider: body.provider(),
-            canonical: body.content(id.bytes()).map(|content| content.canonical),
-            row,
-            id_token: body.id_token.clone().map(Secret::new),
+        let Some(opened) = opened else {
+            return Ok(None);
+        };
+        let content = opened.body.content(id.bytes(), None);
+        let farewell = self.end_row(&active, &row, now).await?;
+        Ok(farewell.map(|farewell| Farewell {
+            canonical: content.map(|content| content.canonical),
+            id_token: opened.body.id_token.map(Secret::new),
+            ..farewell
         }))
     }
 
-    fn seal(
-        &self,
-        active: &Active,
-        bytes: &[u8; 32],
-        row: &[u8; 32],
-        body: &Body,
-    ) -> Result<Vec<u8>, StoreError> {
-        let plain = serde_json::to_vec(body).map_err(|error| {
-            StoreError::Damaged(format!("a session cannot be written: {error}"))
-        })?;
-        let plain = Secret::new(plain);
-        let sealed = active.ring.seal(
-            Purpose::SessionRow,
-            bytes,
-            &[row],
-            plain.expose(),
-            &*self.entropy,
-        );
-        Ok(sealed)
+    /// Sessions in use here: how many of each application, side and origin.
+    pub(crate) fn in_use(&self, now: UnixTime) -> Tally {
+        self.registry.count(now)
     }
 
-    /// A row that does not open was sealed under a removed key, or is not ours: no session.
-    fn open(
-        &self,
-        active: &Active,
-        bytes: &[u8; 32],
-        row: &[u8; 32],
-        found: &Row,
-    ) -> Option<(Opened, Body)> {
-        let opened = active
-            .ring
-            .open(Purpose::SessionRow, bytes, &[row], &found.value)?;
-        let body = serde_json::from_slice(&opened.plain).ok()?;
-        Some((opened, body))
+    /// A span and up to `more` on top.
+    pub(super) fn jittered(&self, span: Duration, more: Duration) -> Duration {
+        let mut byte = [0];
+        self.entropy.fill(&mut byte);
+        let [byte] = byte;
+        span + more * u32::from(byte) / 255
     }
 
-    /// Writes the last use of a session into its row, under the key that seals now. Never brings back a row that is gone.
-    async fn touch(&self, live: &Live) -> Result<(), StoreError> {
-        let active = self.active.load_full();
-        let Some(content) = live.content() else {
-            return Ok(());
-        };
-        let seen = live.seen();
-        let (bytes, row) = (content.id.expose(), &live.row);
-        let key = Key {
-            table: TABLE,
-            key: row,
-        };
-        let Some(found) = self.store.get(key, seen).await? else {
+    /// Ends a session for everybody who holds it in this process.
+    pub(super) fn forget(&self, row: &[u8; 32]) {
+        if let Some(live) = self.registry.find(row) {
             live.end();
-            return Ok(());
-        };
-        let Some((_, mut body)) = self.open(&active, bytes, row, &found) else {
-            live.end();
-            return Ok(());
-        };
-        body.seen = body.seen.max(seen.as_millis());
-        let sealed = self.seal(&active, bytes, row, &body)?;
-        let expires = content.ends.min(seen + active.idle + SLACK);
-        let swapped = self
-            .store
-            .compare_and_swap(key, Expect::Version(found.version), &sealed, expires, seen)
-            .await?;
-        if !swapped {
-            debug!("A session row changed while its use was written; the next use writes it.");
         }
-        Ok(())
+        self.kept.remove(row);
     }
 }
-
-/// A row outlives the idle time by this much, because its last use may not be written yet.
-const SLACK: Duration = Duration::from_secs(120);
 
 impl Active {
     fn new(settings: &Settings, generation: u64) -> Result<Self, NoKeys> {
@@ -322,6 +307,8 @@ impl Active {
             ring: Arc::new(KeyRing::new(&settings.keys)?),
             idle: settings.idle,
             absolute: settings.absolute,
+            revalidate: settings.revalidate,
+            max_per_subject: settings.max_per_subject,
         })
     }
 }
@@ -337,45 +324,21 @@ async fn write_again(sessions: Weak<Sessions>, mut due: mpsc::Receiver<Arc<Live>
     }
 }
 
-impl Restored {
-    /// Who it is.
-    pub(crate) fn identity(&self) -> &Arc<Identity> {
-        &self.content.identity
-    }
-
-    /// Who it is across providers, as found at the login.
-    pub(crate) fn canonical(&self) -> &CanonicalSubject {
-        &self.content.canonical
-    }
-
-    /// The host it holds on.
-    pub(crate) fn host(&self) -> &str {
-        &self.content.host
-    }
-
-    /// The rule that assigned its login.
-    pub(crate) fn rule(&self) -> &Arc<str> {
-        &self.content.rule
-    }
-
-    /// When it ends at the latest.
-    pub(crate) fn ends(&self) -> UnixTime {
-        self.content.ends
-    }
-
-    /// By what it can be revoked, and when it began.
-    pub(crate) fn grounds(&self) -> &Grounds {
-        &self.content.grounds
-    }
-
-    /// The key of its row: names the session, opens nothing.
-    pub(crate) fn row(&self) -> &[u8; 32] {
-        &self.live.row
-    }
-
-    /// The handle that dies with it.
-    pub(crate) const fn live(&self) -> &Arc<Live> {
-        &self.live
+/// Has sessions read again that other instances have changed or ended.
+async fn listen(registry: Weak<Registry>, mut told: Watch) {
+    while let Some(event) = told.next().await {
+        let Some(registry) = registry.upgrade() else {
+            return;
+        };
+        match event {
+            Event::Changed(key) => {
+                let row: Option<[u8; 32]> = (*key).try_into().ok();
+                if let Some(live) = row.and_then(|row| registry.find(&row)) {
+                    live.has_changed();
+                }
+            }
+            Event::Missed => registry.has_missed(),
+        }
     }
 }
 
@@ -389,7 +352,9 @@ impl fmt::Debug for Sessions {
 mod tests {
     use super::*;
     use crate::entropy::SystemEntropy;
+    use crate::identity::CanonicalSubject;
     use crate::identity::ClaimMap;
+    use crate::identity::Identity;
     use crate::identity::Issuer;
     use crate::identity::Subject;
     use crate::identity::SubjectKey;
@@ -399,10 +364,14 @@ mod tests {
     use crate::session::body::Backing;
     use crate::session::body::Origin;
     use crate::session::settings::StoreKind;
+    use crate::store::Expect;
+    use crate::store::Key;
     use crate::store::MemoryStore;
+    use crate::store::Row;
     use async_trait::async_trait;
     use std::sync::atomic::AtomicBool;
     use std::sync::atomic::Ordering;
+    use tokio::runtime::Handle;
     use tokio::sync::Notify;
 
     fn settings(keys: &[u8]) -> Settings {
@@ -412,6 +381,8 @@ mod tests {
             idle: Duration::from_secs(900),
             absolute: Duration::from_secs(8 * 3_600),
             keys: keys.iter().map(|k| Secret::new(vec![*k; 32])).collect(),
+            revalidate: Duration::from_secs(100),
+            max_per_subject: 3,
             store: StoreKind::Memory,
         }
     }
@@ -449,6 +420,7 @@ mod tests {
         let new = NewSession {
             authenticated: &authenticated,
             canonical: &canonical,
+            app: "crm",
             host: "app.test",
             backing: Some(Backing {
                 rollout: RolloutId::new("crm"),
@@ -461,6 +433,7 @@ mod tests {
             id_token: Some(&Secret::new(String::from("ID"))),
             sid: None,
             refresh_token: None,
+            lasts: None,
         };
         let created = sessions.create(new, at(0)).await.unwrap();
         created.cookie.expose().clone()
@@ -710,7 +683,7 @@ mod tests {
         async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
             self.rows.release(name, holder).await
         }
-        fn watch(&self, table: &'static str) -> crate::store::Watch {
+        fn watch(&self, table: &'static str) -> Watch {
             self.rows.watch(table)
         }
         async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {

@@ -18,6 +18,10 @@ pub(crate) struct Settings {
     pub(crate) absolute: Duration,
     /// Sealing keys, 32 bytes each: the first seals, all open.
     pub(crate) keys: Vec<Secret<Vec<u8>>>,
+    /// How often a session is confirmed at its owner, by its refresh token. Default 5 min.
+    pub(crate) revalidate: Duration,
+    /// Sessions of one person at a time; one more ends the oldest. Default 50.
+    pub(crate) max_per_subject: usize,
     /// Where rows live.
     pub(crate) store: StoreKind,
 }

@@ -21,6 +21,11 @@ pub enum Kind {
         /// The client that began it: the audience, and `azp` where present.
         client_id: Box<str>,
     },
+    /// An ID token that a refresh brought (OpenID Connect Core 1.0 §12.2): not bound to a login.
+    RenewedId {
+        /// The client that asked: the audience, and `azp` where present.
+        client_id: Box<str>,
+    },
     /// A logout token (OpenID Connect Back-Channel Logout 1.0 §2.4).
     Logout,
     /// Any signed object of a home-grown issuer, without a check of `typ`.

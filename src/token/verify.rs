@@ -199,6 +199,7 @@ fn check_kind(typ: Typ, claims: &ClaimMap, kind: &Kind) -> Result<(), Refusal> {
             };
             plain && absent(&["events"]) && claims.text("nonce").is_some_and(expected)
         }
+        Kind::RenewedId { .. } => plain && absent(&["events"]),
         Kind::Logout => {
             let event = claims
                 .member("events")
@@ -233,7 +234,7 @@ fn check_audience(claims: &ClaimMap, policy: &Policy) -> Result<(), Refusal> {
     };
     let names = |name: &str| meant.iter().any(|one| one.as_str() == Some(name));
     let good = match &policy.kind {
-        Kind::Id { client_id, .. } => {
+        Kind::Id { client_id, .. } | Kind::RenewedId { client_id } => {
             let authorised = match claims.member("azp") {
                 Some(azp) => azp.as_str() == Some(client_id),
                 None => meant.len() == 1,
@@ -254,7 +255,7 @@ fn check_times(claims: &ClaimMap, policy: &Policy, now: UnixTime) -> Result<Unix
     let not_before = seconds(claims, "nbf", Round::Up)?;
     let issued = seconds(claims, "iat", Round::Up)?;
     let needs_iat = match policy.kind {
-        Kind::Id { .. } | Kind::Logout => true,
+        Kind::Id { .. } | Kind::RenewedId { .. } | Kind::Logout => true,
         Kind::Access { .. } | Kind::Plain => false,
     };
     if needs_iat && issued.is_none() {

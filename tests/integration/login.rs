@@ -264,3 +264,25 @@ async fn a_callback_that_an_earlier_client_had_registered_is_ours_where_its_prov
         "GET /oauth2/callback?code=x HTTP/1.1"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_confirmed_at_its_owner_and_ends_when_that_refuses() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = config(&old, &new, &upstream, 100) + "sessions: { revalidate: 1s }\n";
+    let proxy = Proxy::start(&yaml);
+    let mut browser = Browser::default();
+    let start = browser.open(&proxy, "/").await;
+    browser.sign_in(&proxy, &start).await;
+    let began = tokio::time::Instant::now();
+    while new.hits("/token") < 3 {
+        assert_eq!(browser.open(&proxy, "/").await.status, 200);
+        assert!(began.elapsed() < crate::harness::PATIENCE, "never asked");
+    }
+    assert_eq!(new.reused(), 0, "each refresh token is sent once");
+    new.refuses_refresh(true);
+    while browser.open(&proxy, "/").await.status == 200 {
+        assert!(began.elapsed() < crate::harness::PATIENCE, "still in");
+    }
+    let again = browser.open(&proxy, "/").await;
+    assert_eq!(again.status, 302, "to the sign-in: {}", again.text());
+}

@@ -16,6 +16,8 @@ mod drain;
 mod exchange;
 mod explain;
 mod headers;
+#[cfg(feature = "real-servers")]
+mod instances;
 mod kill;
 mod login;
 mod logout;

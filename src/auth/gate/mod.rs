@@ -1,6 +1,7 @@
 //! The gate: a presented credential becomes an admitted identity, or an error. Nothing else does.
 
 mod admitted;
+mod confirm;
 mod exchanged;
 mod owner;
 mod sides;
@@ -182,15 +183,20 @@ impl Gate {
         let restored = found
             .filter(|restored| restored.host() == asked.facts.host)
             .ok_or(AuthError::unowned(Refusal::Inactive, class))?;
-        let identity = restored.identity();
-        let provider = &identity.provider;
+        let provider = &restored.identity().provider.clone();
         let owner = asked
             .policy
             .judge(provider, &self.deps.providers)
             .ok_or_else(|| AuthError::refused(Refusal::NotAccepted, provider, class))?;
         let epoch = owner.epoch().current();
-        let marks = Marks::of(identity, restored.canonical(), restored.grounds());
+        let marks = Marks::of(
+            restored.identity(),
+            restored.canonical(),
+            restored.grounds(),
+        );
         let standing = self.stands(asked, provider, class, marks.and_session(restored.row()))?;
+        let restored = self.confirmed(restored, owner, asked.now).await?;
+        let identity = restored.identity();
         self.accepted_of(asked, class, restored.canonical(), identity)?;
         let holder = Holder {
             identity,
@@ -772,6 +778,7 @@ mod tests {
         let new = NewSession {
             authenticated: &proof,
             canonical: &canonical,
+            app: "crm",
             host,
             backing: Some(Backing {
                 rollout: rollout::RolloutId::new("crm-2026"),
@@ -784,6 +791,7 @@ mod tests {
             id_token: None,
             sid: None,
             refresh_token: None,
+            lasts: None,
         };
         let created = world.sessions().create(new, at(0)).await.unwrap();
         format!("__Host-authferry={}", created.cookie.expose())

@@ -83,6 +83,7 @@ impl Logins {
                 NewSession {
                     authenticated: &logged_in.authenticated,
                     canonical: &canonical,
+                    app: ask.policy.app().as_str(),
                     host: ask.request.facts.host,
                     backing,
                     rule: &returned.flow.rule,
@@ -91,6 +92,7 @@ impl Logins {
                     id_token: Some(&logged_in.id_token),
                     sid: logged_in.sid.as_deref(),
                     refresh_token: logged_in.refresh_token.as_ref(),
+                    lasts: logged_in.lasts,
                 },
                 ask.now,
             )

@@ -18,6 +18,7 @@ use crate::config::raw::AccessLogTo;
 use crate::config::raw::ModernSessions;
 use crate::config::raw::RawConfig;
 use crate::config::scalar::Span;
+use crate::config::scalar::Whole;
 use crate::config::settings::KillSwitch;
 use crate::config::source::ADMIN_LISTEN_VARIABLE;
 use crate::config::source::STATE_DIR_VARIABLE;
@@ -173,6 +174,7 @@ pub(super) fn sessions(
     }
     let default = (Duration::from_secs(1_800), 12 * HOUR);
     let (mut idle, mut absolute) = default;
+    let (revalidate, most) = (Span(Duration::from_mins(5)), Whole(50));
     if let Some(raw) = raw {
         span(
             context,
@@ -188,6 +190,16 @@ pub(super) fn sessions(
             90 * 24 * HOUR,
             "from `1m` to `90d`",
         );
+        span(
+            context,
+            &raw.revalidate,
+            SECOND,
+            24 * HOUR,
+            "from `1s` to `24h`",
+        );
+        if let Some(at) = raw.max_per_subject.get() {
+            context.range(at.mark, &at.value.0, (1, 10_000), "from 1 to 10000");
+        }
         (idle, absolute) = (raw.idle.or(Span(idle)).0, raw.absolute.or(Span(absolute)).0);
         if let Some(at) = raw.idle.get()
             && absolute < idle
@@ -204,6 +216,11 @@ pub(super) fn sessions(
         idle,
         absolute,
         keys: Vec::new(),
+        revalidate: raw
+            .map_or(revalidate, |raw| raw.revalidate.or(revalidate))
+            .0,
+        max_per_subject: usize::try_from(raw.map_or(most, |raw| raw.max_per_subject.or(most)).0)
+            .unwrap_or(usize::MAX),
         store: store::store(context, raw),
     }
 }

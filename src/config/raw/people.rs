@@ -6,6 +6,7 @@ use crate::config::raw::RawFile;
 use crate::config::raw::RawSecretText;
 use crate::config::scalar::Network;
 use crate::config::scalar::Span;
+use crate::config::scalar::Whole;
 use crate::config::shape::At;
 use crate::config::shape::List;
 use crate::config::shape::mappings;
@@ -39,7 +40,11 @@ mappings! {
         idle: At<Span>,
         /// A session ends this long after its login. Default `12h`.
         absolute: At<Span>,
-        @later "lifetime_policy", "revalidate", "carry_over", "silent", "max_per_subject";
+        /// How often a session is confirmed at its owner, with the refresh token of its login: asked for at about 80 % of this time, or of the access token's life if that is shorter. While the owner is away, a session counts one such time more. Default `5m`.
+        revalidate: At<Span>,
+        /// Sessions of one person at a time; one more ends the oldest. Default `50`.
+        max_per_subject: At<Whole>,
+        @later "lifetime_policy", "carry_over", "silent";
     }
 
     /// A Redis (6.2 or newer) or Valkey server. Nothing in it opens a session. It must not evict: `maxmemory-policy noeviction`.

@@ -1,6 +1,7 @@
 //! Browser login at an OpenID provider: authorization code with PKCE (OpenID Connect Core 1.0 §3.1).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_lc_rs::digest;
@@ -19,6 +20,7 @@ use crate::providers::Login;
 use crate::providers::LoginAnswer;
 use crate::providers::LoginStart;
 use crate::providers::ProviderError;
+use crate::providers::Refreshed;
 use crate::providers::bearer::SignedTokens;
 use crate::providers::client::Answer;
 use crate::providers::client::Client;
@@ -108,6 +110,42 @@ impl Login for OidcLogin {
             id_token: tokens.id_token,
             refresh_token: tokens.refresh_token,
             sid: sid(verified.claims().text("sid")),
+            lasts: tokens.lasts,
+        })
+    }
+
+    async fn refresh(
+        &self,
+        refresh_token: &Secret<String>,
+        now: UnixTime,
+    ) -> Result<Refreshed, ProviderError> {
+        let metadata = self.discovery.metadata().await?;
+        let endpoint = known(metadata.token_endpoint.as_ref())?;
+        let form = Form::default()
+            .with("grant_type", "refresh_token")
+            .with("refresh_token", refresh_token.expose());
+        let issuer = self.tokens.issuer().as_str();
+        let entropy = &*self.deps.entropy;
+        let call = self
+            .client
+            .post(Operation::Token, endpoint, form, issuer, now, entropy)?;
+        // Made once: a rotated token that comes a second time looks like theft (RFC 9700 §4.14.2).
+        let tokens = self.http.call(&call, |answer| granted(&answer)).await?;
+        let authenticated = match &tokens.id_token {
+            Some(token) => {
+                let client = self.client.id();
+                let judged = self
+                    .tokens
+                    .judge_renewed_id_token(token.expose(), client, now);
+                Some(judged.await?)
+            }
+            None => None,
+        };
+        Ok(Refreshed {
+            authenticated,
+            id_token: tokens.id_token,
+            refresh_token: tokens.refresh_token,
+            lasts: tokens.lasts,
         })
     }
 
@@ -180,9 +218,27 @@ fn sid(text: Option<&str>) -> Option<Box<str>> {
 struct Tokens {
     id_token: Secret<String>,
     refresh_token: Option<Secret<String>>,
+    lasts: Option<Duration>,
+}
+
+/// The same of a refresh, where the ID token may be left out (OpenID Connect Core 1.0 §12.2).
+#[derive(Debug)]
+struct Granted {
+    id_token: Option<Secret<String>>,
+    refresh_token: Option<Secret<String>>,
+    lasts: Option<Duration>,
 }
 
 fn read(answer: &Answer) -> Result<Tokens, ProviderError> {
+    let granted = granted(answer)?;
+    Ok(Tokens {
+        id_token: granted.id_token.ok_or(Outage::Malformed)?,
+        refresh_token: granted.refresh_token,
+        lasts: granted.lasts,
+    })
+}
+
+fn granted(answer: &Answer) -> Result<Granted, ProviderError> {
     let document: Map<String, Value> =
         serde_json::from_slice(&answer.body).or(Err(Outage::Malformed))?;
     if answer.status != StatusCode::OK {
@@ -195,9 +251,15 @@ fn read(answer: &Answer) -> Result<Tokens, ProviderError> {
         Some(Value::String(text)) => Some(Secret::new(text.clone())),
         _ => None,
     };
-    Ok(Tokens {
-        id_token: text("id_token").ok_or(Outage::Malformed)?,
+    // Without an access token it is no answer of a token endpoint (RFC 6749 §5.1).
+    if text("access_token").is_none() && text("id_token").is_none() {
+        return Err(Outage::Malformed.into());
+    }
+    let lasts = document.get("expires_in").and_then(Value::as_u64);
+    Ok(Granted {
+        id_token: text("id_token"),
         refresh_token: text("refresh_token"),
+        lasts: lasts.filter(|lasts| 0 < *lasts).map(Duration::from_secs),
     })
 }
 

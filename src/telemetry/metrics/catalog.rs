@@ -87,6 +87,8 @@ families! {
         "Revocations by what asked for them.";
     REVOCATION_LAG: Histogram "authferry_revocation_lag_seconds" ["provider"]
         "Time from the event, or from another instance's record of it, to its enforcement here.";
+    SESSIONS: Gauge "authferry_sessions" ["app", "backing", "origin"]
+        "Sessions in use at this instance, by the side behind them and how they came about.";
     STORE_ERRORS: Counter "authferry_store_errors_total" ["operation", "reason"]
         "Calls to the store that were not answered as asked.";
     STORE_CIRCUIT_STATE: Gauge "authferry_store_circuit_state" []

@@ -230,6 +230,14 @@ impl Metrics {
         self.rare.revocation_lag.with(&[provider]).observe(lag);
     }
 
+    /// Sessions in use, by application, side and origin.
+    pub(crate) fn sessions<'a>(&self, tally: impl IntoIterator<Item = ([&'a str; 3], u64)>) {
+        let rows = tally
+            .into_iter()
+            .map(|(labels, count)| (texts(labels), gauge(count as f64)));
+        self.rare.sessions.replace(rows);
+    }
+
     /// A call to the store was not answered as asked.
     pub(crate) fn store_error(&self, operation: StoreOperation, reason: StoreFailure) {
         let labels = [operation.as_str(), reason.as_str()];

@@ -33,6 +33,7 @@ pub(super) struct Rare {
     pub(super) keys_fetched: Series<Gauge>,
     pub(super) revocations: Series<Counter>,
     pub(super) revocation_lag: Series<Histogram>,
+    pub(super) sessions: Series<Gauge>,
     pub(super) store_errors: Series<Counter>,
     pub(super) store_circuit: Series<Gauge>,
     /// The running rollouts; what is shown of them may change with the time alone.
@@ -65,6 +66,7 @@ impl Rare {
             keys_fetched: Series::new(&catalog::KEYS_AGE, limit),
             revocations: Series::new(&catalog::REVOCATIONS, limit),
             revocation_lag: Series::new(&catalog::REVOCATION_LAG, limit),
+            sessions: Series::new(&catalog::SESSIONS, limit),
             store_errors: Series::new(&catalog::STORE_ERRORS, limit),
             store_circuit: Series::new(&catalog::STORE_CIRCUIT_STATE, limit),
             rollouts: Mutex::default(),
@@ -105,6 +107,7 @@ impl Rare {
             samples::gauges(&self.keys_fetched, |fetched| (now - fetched).max(0.0)),
             samples::counters(&self.revocations),
             samples::histograms(&self.revocation_lag),
+            samples::gauges(&self.sessions, as_is),
             samples::counters(&self.store_errors),
             samples::gauges(&self.store_circuit, as_is),
             samples::values(&catalog::STAGE_INFO, plans.iter().map(stage)),

@@ -35,6 +35,10 @@ struct State {
     keys: Mutex<Vec<Arc<SigningKey>>>,
     hits: Mutex<BTreeMap<String, usize>>,
     codes: Mutex<HashMap<String, (String, String)>>,
+    /// Refresh tokens and whose they are; taken out when they are used.
+    refresh: Mutex<HashMap<String, String>>,
+    reused: Mutex<usize>,
+    refuses_refresh: Mutex<bool>,
     opaque: Mutex<HashMap<String, Value>>,
     fault: Mutex<Option<u16>>,
     signs_in: Mutex<String>,
@@ -53,6 +57,9 @@ impl Idp {
             keys: Mutex::new(vec![Arc::new(SigningKey::generate().unwrap())]),
             hits: Mutex::default(),
             codes: Mutex::default(),
+            refresh: Mutex::default(),
+            reused: Mutex::default(),
+            refuses_refresh: Mutex::default(),
             opaque: Mutex::default(),
             fault: Mutex::default(),
             signs_in: Mutex::new("alice".to_owned()),
@@ -203,6 +210,16 @@ impl Idp {
         *self.0.date.lock().unwrap() = Some(date.to_owned());
     }
 
+    /// Refuses whoever asks with a refresh token.
+    pub(crate) fn refuses_refresh(&self, refuses: bool) {
+        *self.0.refuses_refresh.lock().unwrap() = refuses;
+    }
+
+    /// How often a refresh token came that had been used, or was none.
+    pub(crate) fn reused(&self) -> usize {
+        *self.0.reused.lock().unwrap()
+    }
+
     /// How often a path was asked.
     pub(crate) fn hits(&self, path: &str) -> usize {
         self.0.hits.lock().unwrap().get(path).copied().unwrap_or(0)
@@ -299,16 +316,32 @@ impl Idp {
                 if form["grant_type"].starts_with("urn:") {
                     return self.exchange(&form);
                 }
-                let Some((who, nonce)) = self.0.codes.lock().unwrap().remove(&form["code"]) else {
+                let who = match form.get("refresh_token") {
+                    Some(_) if *self.0.refuses_refresh.lock().unwrap() => None,
+                    Some(token) => {
+                        let known = self.0.refresh.lock().unwrap().remove(token);
+                        *self.0.reused.lock().unwrap() += usize::from(known.is_none());
+                        known.map(|who| (who, None))
+                    }
+                    None => {
+                        let begun = self.0.codes.lock().unwrap().remove(&form["code"]);
+                        begun.map(|(who, nonce)| (who, Some(nonce)))
+                    }
+                };
+                let Some((who, nonce)) = who else {
                     return answer(400, &json!({ "error": "invalid_grant" }));
                 };
                 let mut claims = self.claims(&who);
                 claims.insert("aud".to_owned(), json!("authferry"));
-                claims.insert("nonce".to_owned(), json!(nonce));
-                claims.insert("sid".to_owned(), json!(form["code"]));
+                if let Some(nonce) = nonce {
+                    claims.insert("nonce".to_owned(), json!(nonce));
+                    claims.insert("sid".to_owned(), json!(form["code"]));
+                }
+                let refresh = format!("refresh-{}", self.hits("/token"));
+                self.0.refresh.lock().unwrap().insert(refresh.clone(), who);
                 answer(
                     200,
-                    &json!({ "id_token": self.sign_as("JWT", &claims), "access_token": "x", "token_type": "Bearer", "expires_in": 300 }),
+                    &json!({ "id_token": self.sign_as("JWT", &claims), "access_token": "x", "token_type": "Bearer", "expires_in": 300, "refresh_token": refresh }),
                 )
             }
             "/introspect" => {

@@ -1,0 +1,348 @@
+//! Renewal: a session is confirmed at its owner by its refresh token, once for all requests and all instances.
+//!
+//! Whoever holds the lease asks; the others wait and take what it wrote. A refusal ends the session, unless somebody else has
+//! renewed it meanwhile; an outage leaves it as it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::debug;
+use tracing::info;
+use tracing::warn;
+
+use crate::clock::UnixTime;
+use crate::identity::Outage;
+use crate::providers::Provider;
+use crate::providers::ProviderError;
+use crate::providers::Refreshed;
+use crate::secret::Secret;
+use crate::session::body::Content;
+use crate::session::live::Live;
+use crate::session::restored::Restored;
+use crate::session::rows::Opened;
+use crate::session::sessions::Active;
+use crate::session::sessions::Sessions;
+use crate::store::StoreError;
+
+/// A lease that is not renewed ends after 10 s: the instance that held it is gone.
+const LEASE: Duration = Duration::from_secs(10);
+/// It is renewed each 3 s for as long as the owner takes.
+const KEEP: Duration = Duration::from_secs(3);
+/// Whoever waits for another instance waits for at most 20 s.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// And looks each 40 to 80 ms.
+const LOOK: Duration = Duration::from_millis(40);
+/// What the owner gave out is offered to a store that is away for 10 s: it cannot be asked for twice.
+const OFFER: Duration = Duration::from_secs(10);
+/// After an outage the owner is asked again 2 s later, or when it says, at most 5 min later.
+const AGAIN: Duration = Duration::from_secs(2);
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
+/// What became of a renewal.
+#[derive(Debug)]
+pub(crate) enum Renewed {
+    /// The session, as it is now.
+    Session(Restored),
+    /// It is over.
+    Ended,
+    /// No answer.
+    Away {
+        /// What kind of outage.
+        outage: Outage,
+        /// When to ask again.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// A lease that is renewed until this is dropped.
+struct Held<'a> {
+    sessions: &'a Sessions,
+    name: String,
+    holder: String,
+    keeper: JoinHandle<()>,
+}
+
+impl Held<'_> {
+    async fn release(self) {
+        self.keeper.abort();
+        if let Err(error) = self.sessions.store.release(&self.name, &self.holder).await {
+            debug!(%error, "A lease ends by itself.");
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+/// A renewal under way: everything that its steps need.
+struct Round<'a> {
+    sessions: &'a Sessions,
+    active: Arc<Active>,
+    live: &'a Live,
+    content: &'a Content,
+    now: UnixTime,
+    began: Instant,
+}
+
+impl Sessions {
+    /// Renews a session at its owner, or takes what another request or instance has renewed. Called on the background
+    /// runtime, and carried to its end: a rotated token must not get lost with a client that goes away.
+    ///
+    /// # Errors
+    ///
+    /// An outage of the store.
+    pub(crate) async fn renew(
+        &self,
+        restored: &Restored,
+        owner: &Arc<dyn Provider>,
+        now: UnixTime,
+    ) -> Result<Renewed, StoreError> {
+        let round = Round {
+            sessions: self,
+            active: self.active.load_full(),
+            live: &restored.live,
+            content: &restored.content,
+            now,
+            began: Instant::now(),
+        };
+        let _only = restored.live.renewing.lock().await;
+        let current = self.registry.find(&restored.live.row);
+        if let Some(live) = current
+            && let Some(content) = live.content().map(Arc::clone)
+            && round.content.revision < content.revision
+            && live.count_use(round.at())
+        {
+            return Ok(Renewed::Session(Restored { live, content }));
+        }
+        round.run(restored, owner).await
+    }
+}
+
+impl Round<'_> {
+    fn at(&self) -> UnixTime {
+        self.now + self.began.elapsed()
+    }
+
+    async fn read(&self) -> Result<Option<Opened>, StoreError> {
+        let bytes = self.content.id.expose();
+        self.sessions
+            .read(&self.active, bytes, &self.live.row, self.at())
+            .await
+    }
+
+    async fn run(
+        &self,
+        restored: &Restored,
+        owner: &Arc<dyn Provider>,
+    ) -> Result<Renewed, StoreError> {
+        let Some(login) = owner.login() else {
+            return Ok(Renewed::Session(restored.clone()));
+        };
+        let held = loop {
+            let Some(opened) = self.read().await? else {
+                return Ok(self.over());
+            };
+            if let Some(known) = self.known(&opened)? {
+                return Ok(known);
+            }
+            if let Some(held) = self.lease().await? {
+                break held;
+            }
+            if PATIENCE < self.began.elapsed() {
+                return Ok(away(Outage::Timeout, None));
+            }
+            tokio::time::sleep(self.sessions.jittered(LOOK, LOOK)).await;
+        };
+        // Whoever held the lease before may have been done between the look and the lease.
+        let outcome = match self.read().await {
+            Ok(Some(opened)) => match self.known(&opened)? {
+                Some(known) => Ok(known),
+                None => match &opened.handle.refresh_token {
+                    Some(token) => {
+                        let token = Secret::new(token.clone());
+                        let answer = login.refresh(&token, self.at()).await;
+                        self.take(answer).await
+                    }
+                    None => Ok(Renewed::Session(restored.clone())),
+                },
+            },
+            Ok(None) => Ok(self.over()),
+            Err(error) => Err(error),
+        };
+        held.release().await;
+        outcome
+    }
+
+    /// What is known without asking: somebody has renewed it, or the owner asked not to be asked yet.
+    fn known(&self, opened: &Opened) -> Result<Option<Renewed>, StoreError> {
+        if self.content.revision < opened.body.revision {
+            return self.settle(opened).map(Some);
+        }
+        let retry = UnixTime::from_millis(opened.body.retry);
+        let time = self.at();
+        if time < retry {
+            self.live.wait(retry);
+            return Ok(Some(away(Outage::RateLimited, Some(retry.since(time)))));
+        }
+        Ok(None)
+    }
+
+    async fn lease(&self) -> Result<Option<Held<'_>>, StoreError> {
+        let name = format!("renew:{}", URL_SAFE_NO_PAD.encode(self.live.row));
+        let holder = self.sessions.entropy.token();
+        let store = &self.sessions.store;
+        if !store.lease(&name, &holder, LEASE, self.at()).await? {
+            return Ok(None);
+        }
+        let keeper = tokio::spawn({
+            let (store, name, holder) = (Arc::clone(store), name.clone(), holder.clone());
+            let (now, began) = (self.now, self.began);
+            async move {
+                loop {
+                    tokio::time::sleep(KEEP).await;
+                    let renewed = store
+                        .lease(&name, &holder, LEASE, now + began.elapsed())
+                        .await;
+                    if let Err(error) = renewed {
+                        debug!(%error, "A lease could not be renewed.");
+                    }
+                }
+            }
+        });
+        Ok(Some(Held {
+            sessions: self.sessions,
+            name,
+            holder,
+            keeper,
+        }))
+    }
+
+    /// What the owner said.
+    async fn take(&self, answer: Result<Refreshed, ProviderError>) -> Result<Renewed, StoreError> {
+        match answer {
+            Ok(refreshed) => self.keep(&refreshed).await,
+            Err(ProviderError::Rejected(refusal)) => {
+                // Somebody without the lease may have used the token: what is in the row now decides.
+                let Some(opened) = self.read().await? else {
+                    return Ok(self.over());
+                };
+                if self.content.revision < opened.body.revision {
+                    return self.settle(&opened);
+                }
+                info!(reason = %refusal, "The owner of a session refused to renew it; it ends.");
+                let row = &self.live.row;
+                self.sessions.end_row(&self.active, row, self.at()).await?;
+                Ok(Renewed::Ended)
+            }
+            Err(ProviderError::Unavailable {
+                outage,
+                retry_after,
+            }) => {
+                let wait = retry_after.unwrap_or(AGAIN).min(LONGEST_WAIT);
+                let wait = self.sessions.jittered(wait, wait / 10);
+                self.postpone(self.at() + wait).await;
+                Ok(away(outage, Some(wait)))
+            }
+        }
+    }
+
+    /// Writes what the owner gave out; it cannot be had again.
+    async fn keep(&self, refreshed: &Refreshed) -> Result<Renewed, StoreError> {
+        let offered = Instant::now();
+        loop {
+            let kept = self.keep_once(refreshed).await;
+            match kept {
+                Ok(Some(renewed)) => return Ok(renewed),
+                Ok(None) => {}
+                Err(error) if OFFER < offered.elapsed() => {
+                    warn!(%error, "A renewed session could not be written; it may end.");
+                    return Err(error);
+                }
+                Err(error) => debug!(%error, "A renewed session is written again."),
+            }
+            tokio::time::sleep(self.sessions.jittered(LOOK, LOOK)).await;
+        }
+    }
+
+    /// `None`: a use was written meanwhile; once more.
+    async fn keep_once(&self, refreshed: &Refreshed) -> Result<Option<Renewed>, StoreError> {
+        let Some(mut opened) = self.read().await? else {
+            return Ok(Some(self.over()));
+        };
+        if self.content.revision < opened.body.revision {
+            return self.settle(&opened).map(Some);
+        }
+        if !opened.body.renew(refreshed, self.at()) {
+            warn!("A refresh spoke of somebody else; the session ends.");
+            let row = &self.live.row;
+            self.sessions.end_row(&self.active, row, self.at()).await?;
+            return Ok(Some(Renewed::Ended));
+        }
+        if let Some(token) = &refreshed.refresh_token {
+            opened.handle.refresh_token = Some(token.expose().clone());
+        }
+        let written = self.write(&opened).await?;
+        if written {
+            self.settle(&opened).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    async fn write(&self, opened: &Opened) -> Result<bool, StoreError> {
+        let (bytes, row) = (self.content.id.expose(), &self.live.row);
+        self.sessions
+            .write_again(&self.active, bytes, row, opened, self.at())
+            .await
+    }
+
+    /// Nobody asks before `until`, in whatever instance.
+    async fn postpone(&self, until: UnixTime) {
+        self.live.wait(until);
+        let written = async {
+            if let Some(mut opened) = self.read().await? {
+                opened.body.retry = opened.body.retry.max(until.as_millis());
+                self.write(&opened).await?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        if let Err(error) = written.await {
+            debug!(%error, "Other instances do not know that an owner is away.");
+        }
+    }
+
+    /// The session that a row describes, in the place of the one that was in use.
+    fn settle(&self, opened: &Opened) -> Result<Renewed, StoreError> {
+        let (bytes, row) = (self.content.id.expose(), &self.live.row);
+        let missed = self.sessions.registry.missed();
+        let live = self
+            .sessions
+            .take_in(&self.active, bytes, row, opened, (self.at(), missed))?;
+        let content = live.content().map(Arc::clone);
+        Ok(match content {
+            Some(content) if live.count_use(self.at()) => {
+                Renewed::Session(Restored { live, content })
+            }
+            Some(_) | None => Renewed::Ended,
+        })
+    }
+
+    fn over(&self) -> Renewed {
+        self.live.end();
+        Renewed::Ended
+    }
+}
+
+const fn away(outage: Outage, retry_after: Option<Duration>) -> Renewed {
+    Renewed::Away {
+        outage,
+        retry_after,
+    }
+}

@@ -1,0 +1,73 @@
+//! Proof that a session was restored from its cookie.
+
+use std::sync::Arc;
+
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::Grounds;
+use crate::identity::Identity;
+use crate::session::body::Content;
+use crate::session::live::Live;
+use crate::session::renewal::Standing;
+
+/// Proof that a session was restored from its cookie. Only this module makes one.
+#[derive(Clone, Debug)]
+pub(crate) struct Restored {
+    pub(super) live: Arc<Live>,
+    pub(super) content: Arc<Content>,
+}
+
+impl Restored {
+    /// Who it is.
+    pub(crate) fn identity(&self) -> &Arc<Identity> {
+        &self.content.identity
+    }
+
+    /// Who it is across providers, as found at the login.
+    pub(crate) fn canonical(&self) -> &CanonicalSubject {
+        &self.content.canonical
+    }
+
+    /// The host it holds on.
+    pub(crate) fn host(&self) -> &str {
+        &self.content.host
+    }
+
+    /// The rule that assigned its login.
+    pub(crate) fn rule(&self) -> &Arc<str> {
+        &self.content.rule
+    }
+
+    /// When it ends at the latest.
+    pub(crate) fn ends(&self) -> UnixTime {
+        self.content.ends
+    }
+
+    /// By what it can be revoked, and when it began.
+    pub(crate) fn grounds(&self) -> &Grounds {
+        &self.content.grounds
+    }
+
+    /// The key of its row: names the session, opens nothing.
+    pub(crate) fn row(&self) -> &[u8; 32] {
+        &self.live.row
+    }
+
+    /// The handle that dies with it.
+    pub(crate) const fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// Where it stands in its period.
+    pub(crate) fn standing(&self, now: UnixTime) -> Standing {
+        let renewal = self.content.renewal;
+        renewal.map_or(Standing::Fresh, |renewal| {
+            renewal.standing(self.live.retry(), now)
+        })
+    }
+
+    /// Takes over the one renewal behind requests of this second; `false`: somebody else did.
+    pub(crate) fn claim_renewal(&self, now: UnixTime) -> bool {
+        self.live.claim_renewal(now)
+    }
+}

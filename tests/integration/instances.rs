@@ -1,0 +1,236 @@
+//! Two instances over one real Redis: one session, one refresh, one end; and what a Redis that is paused or killed costs.
+
+use std::net::TcpListener;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::harness::Answer;
+use crate::harness::Echo;
+use crate::harness::Idp;
+use crate::harness::PATIENCE;
+use crate::harness::Proxy;
+use crate::harness::request;
+use crate::two_providers;
+
+struct Redis {
+    child: Child,
+    port: u16,
+    dir: TempDir,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("key"), "k".repeat(32)).unwrap();
+        std::fs::write(dir.path().join("bucket"), "b".repeat(32)).unwrap();
+        let child = launch(port, dir.path());
+        Self { child, port, dir }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// What an instance that uses it has in its configuration.
+    fn config(&self, old: &Idp, new: &Idp, upstream: &Echo, revalidate: &str) -> String {
+        let dir = self.dir.path().display();
+        two_providers(old, new, upstream, 100)
+            .replace("hosts: [app.test]", "hosts: [app.test, 127.0.0.1]")
+            + &format!(
+                "secrets: {{ bucket_key: {{ file: \"{dir}/bucket\" }}, session_keys: [{{ file: \"{dir}/key\" }}] }}\n\
+                 sessions: {{ store: redis, redis: {{ url: \"redis://127.0.0.1:{}\" }}, revalidate: {revalidate} }}\n",
+                self.port
+            )
+    }
+}
+
+fn launch(port: u16, dir: &std::path::Path) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args([
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+        ])
+        .arg("--dir")
+        .arg(dir)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed (Debian: redis-server)")
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+async fn get(proxy: &Proxy, target: &str, cookies: &str) -> Answer {
+    let host = proxy.address.to_string();
+    let fields = [
+        ("Host", host.as_str()),
+        ("Accept", "text/html"),
+        ("Sec-Fetch-Mode", "navigate"),
+        ("Sec-Fetch-Dest", "document"),
+        ("Cookie", cookies),
+    ];
+    request(proxy.address, "GET", target, &fields, b"").await
+}
+
+fn cookies(answer: &Answer) -> String {
+    let pairs: Vec<_> = answer
+        .cookies()
+        .into_iter()
+        .filter(|pair| !pair.ends_with('='))
+        .collect();
+    pairs.join("; ")
+}
+
+/// Signs in and gives the cookies of the session.
+async fn sign_in(proxy: &Proxy) -> String {
+    let start = get(proxy, "/", "x=y").await;
+    assert_eq!(start.status, 302, "{}\n{}", start.text(), proxy.log());
+    let to: http::Uri = start.header("location").unwrap().parse().unwrap();
+    let at = to.authority().unwrap().as_str().parse().unwrap();
+    let target = to.path_and_query().unwrap().as_str();
+    let there = request(at, "GET", target, &[], b"").await;
+    let back: http::Uri = there.header("location").unwrap().parse().unwrap();
+    let back = back.path_and_query().unwrap().as_str();
+    let done = get(proxy, back, &cookies(&start)).await;
+    assert_eq!(done.status, 303, "{}\n{}", done.text(), proxy.log());
+    cookies(&done)
+}
+
+async fn is_in(proxy: &Proxy, cookies: &str) -> bool {
+    get(proxy, "/", cookies).await.status == 200
+}
+
+/// The instance has seen its store.
+async fn ready(proxy: &Proxy) {
+    let began = Instant::now();
+    loop {
+        let answer = crate::harness::get(proxy.admin, "/-/ready").await;
+        if answer.status == 200 && answer.text().contains("\"store\":true") {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{}", answer.text());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_requests_on_an_expiring_session_at_two_instances_refresh_it_once() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let redis = Redis::start();
+    let config = redis.config(&old, &new, &upstream, "6s");
+    let (a, b) = (Proxy::start(&config), Proxy::start(&config));
+    ready(&a).await;
+    ready(&b).await;
+    let session = sign_in(&a).await;
+    assert!(is_in(&b, &session).await, "one session at both");
+    assert_eq!(new.hits("/token"), 1);
+    // Its period ends: the next request waits for its owner.
+    tokio::time::sleep(Duration::from_millis(6_100)).await;
+    let began = Instant::now();
+    let mut requests = tokio::task::JoinSet::new();
+    for n in 0..64 {
+        let (address, session) = (
+            if n % 2 == 0 { a.address } else { b.address },
+            session.clone(),
+        );
+        requests.spawn(async move {
+            let host = address.to_string();
+            let fields = [("Host", host.as_str()), ("Cookie", session.as_str())];
+            request(address, "GET", "/", &fields, b"").await.status
+        });
+    }
+    while let Some(status) = requests.join_next().await {
+        assert_eq!(status.unwrap(), 200, "{}\n{}", a.log(), b.log());
+    }
+    let took = began.elapsed();
+    assert!(
+        took < Duration::from_secs(4),
+        "no period of its own: {took:?}"
+    );
+    assert_eq!(new.hits("/token"), 2, "the login and one refresh");
+    assert_eq!(new.reused(), 0, "no refresh token is sent twice");
+    // Whom the owner refuses is out at both.
+    new.refuses_refresh(true);
+    tokio::time::sleep(Duration::from_millis(6_100)).await;
+    assert!(!is_in(&b, &session).await);
+    assert!(!is_in(&a, &session).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_holds_everywhere_and_a_store_that_is_away_neither_ends_nor_makes_a_session() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let mut redis = Redis::start();
+    let config = redis.config(&old, &new, &upstream, "5m");
+    let (a, b) = (Proxy::start(&config), Proxy::start(&config));
+    ready(&a).await;
+    ready(&b).await;
+    let (gone, stays, unseen) = (sign_in(&a).await, sign_in(&a).await, sign_in(&b).await);
+    for session in [&gone, &stays] {
+        assert!(is_in(&a, session).await && is_in(&b, session).await);
+    }
+    let origin = format!("http://{}", a.address);
+    let host = a.address.to_string();
+    let fields = [
+        ("Host", host.as_str()),
+        ("Origin", origin.as_str()),
+        ("Cookie", gone.as_str()),
+    ];
+    let out = request(a.address, "POST", "/.authferry/logout", &fields, b"").await;
+    assert_eq!(out.status, 303, "{}", out.text());
+    let began = Instant::now();
+    while is_in(&b, &gone).await {
+        assert!(began.elapsed() < Duration::from_secs(2), "within 2 s");
+    }
+    let token = new.token("alice");
+    let bearer = format!("Bearer {token}");
+    let by_token = async |proxy: &Proxy| {
+        let fields = [("Host", "app.test"), ("Authorization", bearer.as_str())];
+        request(proxy.address, "GET", "/", &fields, b"")
+            .await
+            .status
+    };
+    redis.signal("-STOP");
+    assert_eq!(by_token(&a).await, 200, "signed tokens need no store");
+    assert!(is_in(&a, &stays).await, "it was read a moment ago");
+    let answer = get(&a, "/", &unseen).await;
+    assert_eq!(answer.status, 503, "not: no session");
+    assert!(answer.cookies().is_empty(), "no cookie is cleared");
+    redis.signal("-CONT");
+    ready(&a).await;
+    assert!(is_in(&a, &unseen).await && is_in(&a, &stays).await);
+    redis.child.kill().unwrap();
+    redis.child.wait().unwrap();
+    let unknown = format!("authferry={}", "A".repeat(43));
+    let answer = get(&b, "/", &unknown).await;
+    assert_eq!(answer.status, 503, "nobody can say");
+    assert!(answer.cookies().is_empty());
+    assert_eq!(by_token(&b).await, 200);
+    redis.child = launch(redis.port, redis.dir.path());
+    ready(&b).await;
+    assert!(is_in(&b, &stays).await && is_in(&b, &unseen).await);
+    assert!(!is_in(&b, &gone).await, "what was ended stays ended");
+}
