@@ -78,3 +78,103 @@ fn the_schema_is_json() {
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(schema.pointer("/properties/providers").is_some());
 }
+
+const LAX: &str = "version: 1
+providers:
+  new: { oidc: { issuer: \"https://new.corp.example\", verify: { audiences: [crm], max_life: 48h } } }
+apps:
+  crm: { hosts: [crm.corp.example], upstream: { url: \"http://127.0.0.1:8081\" }, provider: new, forward_credentials: true, routes: [{ path: /*, credentials: [bearer], on_unauthenticated: unauthorized }] }
+";
+
+fn lax(more: &str) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lax.yaml");
+    fs::write(&file, format!("{LAX}{more}")).unwrap();
+    let name = file.display().to_string();
+    (dir, name)
+}
+
+#[test]
+fn a_strict_check_refuses_what_is_allowed_and_not_safe() {
+    let (_dir, file) = lax("");
+    let plain = authferry(&["check", &file]);
+    assert_eq!(plain.status.code(), Some(0), "{}", words(&plain));
+    let strict = authferry(&["check", "--strict", &file]);
+    assert_eq!(strict.status.code(), Some(1));
+    for said in [
+        ":3:",
+        "error[AFS001]",
+        ":5:",
+        "error[AFS010]",
+        "at apps.crm.forward_credentials",
+    ] {
+        assert!(words(&strict).contains(said), "{said}\n{}", words(&strict));
+    }
+}
+
+#[test]
+fn a_waiver_says_why_and_waives_its_rule_only() {
+    let waivers =
+        "waivers:\n  - { rule: AFS010, at: apps.crm, reason: it judges the token itself }\n";
+    let (_dir, file) = lax(waivers);
+    let strict = authferry(&["check", "--strict", &file]);
+    assert_eq!(strict.status.code(), Some(1));
+    let said = words(&strict);
+    assert!(
+        said.contains("warning[AFS010]") && said.contains("waived: it judges the token itself"),
+        "{said}"
+    );
+    assert!(said.contains("error[AFS001]"), "{said}");
+    let both = format!(
+        "{waivers}  - {{ rule: AFS001, reason: batch jobs }}\n  - {{ rule: AFS006, reason: none }}\n"
+    );
+    let (_dir, file) = lax(&both);
+    let strict = authferry(&["check", "--strict", &file]);
+    assert_eq!(strict.status.code(), Some(0), "{}", words(&strict));
+    assert!(words(&strict).contains("the waiver of `AFS006` waives nothing"));
+}
+
+#[test]
+fn code_scanning_gets_rules_places_and_suppressions() {
+    let (_dir, file) = lax("waivers:\n  - { rule: AFS010, reason: it judges the token itself }\n");
+    let output = authferry(&["check", "--strict", "--format", "sarif", &file]);
+    assert_eq!(output.status.code(), Some(1));
+    let whole: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(whole.pointer("/version").unwrap(), "2.1.0");
+    let results = whole
+        .pointer("/runs/0/results")
+        .unwrap()
+        .as_array()
+        .unwrap();
+    let of = |rule: &str| {
+        results
+            .iter()
+            .find(|r| r.get("ruleId").unwrap() == rule)
+            .unwrap()
+    };
+    let line = "/locations/0/physicalLocation/region/startLine";
+    assert_eq!(of("AFS001").pointer(line).unwrap(), 3);
+    assert_eq!(of("AFS001").get("level").unwrap(), "error");
+    let why = of("AFS010")
+        .pointer("/suppressions/0/justification")
+        .unwrap();
+    assert_eq!(why, "it judges the token itself");
+}
+
+#[test]
+fn the_catalog_names_providers_lifetimes_and_data() {
+    let (_dir, file) = lax("");
+    let output = authferry(&["catalog", &file]);
+    assert_eq!(output.status.code(), Some(0));
+    for said in [
+        "### new",
+        "`https://new.corp.example`",
+        "| Longest life of a token | 2 d |",
+        "`subject ← sub`",
+        "| crm | `crm.corp.example` | none | yes |",
+    ] {
+        assert!(words(&output).contains(said), "{said}\n{}", words(&output));
+    }
+    let nothing = authferry(&["catalog", "--expiring", "30d", &file]);
+    assert_eq!(nothing.status.code(), Some(0));
+}

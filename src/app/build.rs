@@ -28,6 +28,7 @@ use crate::proxy::Protected;
 use crate::proxy::Router;
 use crate::proxy::Snapshot;
 use crate::proxy::Target;
+use crate::proxy::country::Countries;
 use crate::proxy::settings::App;
 use crate::proxy::settings::Route;
 use crate::proxy::settings::Upstream;
@@ -79,6 +80,7 @@ pub(super) fn snapshot(
         taken: Arc::clone(&process.taken),
         pins: Arc::clone(&process.pins),
         revocations: Arc::clone(&process.revocations),
+        roles: Arc::new(settings.roles.clone()),
         possession: Arc::new(Possession::new(
             &settings.possession,
             &settings.bucket_key,
@@ -121,10 +123,15 @@ pub(super) fn snapshot(
         .iter()
         .map(|app| shared.entry(app))
         .collect::<Result<Vec<_>, _>>()?;
+    let countries = match &settings.server.countries {
+        Some(path) => Some(Arc::new(Countries::open(path)?)),
+        None => None,
+    };
     let snapshot = Snapshot {
         generation,
         revision: settings.revision.clone(),
         server: settings.server.clone(),
+        countries,
         router: Router::new(&settings.apps),
         names: Arc::new(Names {
             apps: settings.apps.iter().map(|app| app.id.clone()).collect(),
@@ -257,7 +264,8 @@ fn forms(settings: &Settings) -> HashMap<ProviderId, String> {
         | KindSettings::Jwt(_)
         | KindSettings::Introspection(_)
         | KindSettings::Basic(_)
-        | KindSettings::ApiKey(_) => None,
+        | KindSettings::ApiKey(_)
+        | KindSettings::ClientCert(_) => None,
         #[cfg(feature = "ldap")]
         KindSettings::Ldap(_) => None,
     };

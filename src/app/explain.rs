@@ -129,7 +129,7 @@ async fn judged(
     let field = HeaderValue::try_from(format!("Bearer {}", token.trim_ascii()));
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, field.or(Err("this is not a token"))?);
-    let presented = match auth::extract(&headers, entry.policy.owners(), &[]) {
+    let presented = match auth::extract(&headers, None, entry.policy.owners(), &[]) {
         Ok(presented) => presented.ok_or("this is not a token")?,
         Err(error) => return Ok(Err(error)),
     };
@@ -143,7 +143,9 @@ fn refused(error: &AuthError) -> String {
         AuthError::Refused { provider, .. }
         | AuthError::Unproven { provider, .. }
         | AuthError::Unavailable { provider, .. } => provider.as_ref(),
-        AuthError::Forbidden { provider, .. } => Some(provider),
+        AuthError::Forbidden { provider, .. }
+        | AuthError::InsufficientScope { provider, .. }
+        | AuthError::StepUp { provider, .. } => Some(provider),
         AuthError::Closed => None,
     };
     match provider {

@@ -2,6 +2,7 @@
 
 mod backend;
 mod build;
+pub(crate) mod catalog;
 mod explain;
 pub(crate) mod online;
 mod process;

@@ -355,7 +355,8 @@ pub(super) fn longest_life(settings: &Settings) -> Duration {
             KindSettings::Introspection(_)
             | KindSettings::SessionProbe(_)
             | KindSettings::Basic(_)
-            | KindSettings::ApiKey(_) => Duration::ZERO,
+            | KindSettings::ApiKey(_)
+            | KindSettings::ClientCert(_) => Duration::ZERO,
             #[cfg(feature = "ldap")]
             KindSettings::Ldap(_) => Duration::ZERO,
         });

@@ -170,5 +170,6 @@ const fn issuer(provider: &providers::settings::Settings) -> &Issuer {
         KindSettings::Ldap(ldap) => &ldap.issuer,
         KindSettings::Basic(basic) => &basic.issuer,
         KindSettings::ApiKey(keys) => &keys.issuer,
+        KindSettings::ClientCert(certificates) => &certificates.issuer,
     }
 }

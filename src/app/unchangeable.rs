@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::config::settings::Settings;
+use crate::proxy::settings::ClientCertificates;
 use crate::secret::Secret;
 use crate::session::settings::StoreKind;
 
@@ -83,10 +84,17 @@ fn addresses(settings: &Settings) -> Vec<std::net::SocketAddr> {
         .collect()
 }
 
-fn certificates(settings: &Settings) -> Vec<Option<&[(PathBuf, PathBuf)]>> {
+/// Certificates of a listener, and who is asked for one.
+type Asked<'a> = (&'a [(PathBuf, PathBuf)], &'a [ClientCertificates]);
+
+fn certificates(settings: &Settings) -> Vec<Option<Asked<'_>>> {
     let listeners = settings.server.listeners.iter();
     listeners
-        .map(|l| l.tls.as_ref().map(|tls| &*tls.certificates))
+        .map(|l| {
+            l.tls
+                .as_ref()
+                .map(|tls| (&*tls.certificates, &*tls.clients))
+        })
         .collect()
 }
 

@@ -1,5 +1,6 @@
 //! Why somebody was not admitted, and the one place that says what is answered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -10,6 +11,7 @@ use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::providers::ProviderError;
+use crate::providers::StepUp;
 use crate::store::StoreError;
 
 /// Why somebody was not admitted. Every variant ends the request.
@@ -36,6 +38,28 @@ pub(crate) enum AuthError {
         class: CredentialClass,
         /// What the client is told (RFC 9449 §7.1).
         challenge: HeaderValue,
+    },
+    /// The person is known, and the token does not reach so far.
+    #[error("insufficient scope")]
+    InsufficientScope {
+        /// Who vouched.
+        provider: ProviderId,
+        /// What was presented.
+        class: CredentialClass,
+        /// What the client is told (RFC 6750 §3.1).
+        challenge: HeaderValue,
+    },
+    /// The person is known, and must sign in better, or once more.
+    #[error("insufficient user authentication")]
+    StepUp {
+        /// Who vouched, and is asked again.
+        provider: ProviderId,
+        /// What was presented.
+        class: CredentialClass,
+        /// What the client is told (RFC 9470 §3).
+        challenge: HeaderValue,
+        /// What the login must be.
+        wanted: Arc<StepUp>,
     },
     /// The person is known, and may not come in.
     #[error("forbidden: {refusal}")]
@@ -73,6 +97,8 @@ pub(crate) enum Answer {
     Unauthorized(Vec<HeaderValue>),
     /// 403.
     Forbidden,
+    /// 403, with a value of `WWW-Authenticate` (RFC 6750 §3.1).
+    InsufficientScope(HeaderValue),
     /// 503, with `Retry-After` in seconds.
     Unavailable(u64),
 }
@@ -165,7 +191,12 @@ impl AuthError {
                 class: Some(CredentialClass::Bearer | CredentialClass::Opaque),
                 ..
             } => Answer::Unauthorized(policy.challenges(Challenge::InvalidToken)),
-            Self::Unproven { challenge, .. } => Answer::Unauthorized(vec![challenge.clone()]),
+            Self::Unproven { challenge, .. } | Self::StepUp { challenge, .. } => {
+                Answer::Unauthorized(vec![challenge.clone()])
+            }
+            Self::InsufficientScope { challenge, .. } => {
+                Answer::InsufficientScope(challenge.clone())
+            }
             // Signing in again would not help: the account itself is shut.
             Self::Refused {
                 refusal,
@@ -190,8 +221,10 @@ impl AuthError {
                 class: Some(CredentialClass::Session),
                 ..
             } => helps_to_sign_in(*refusal),
+            Self::StepUp { class, .. } => matches!(class, CredentialClass::Session),
             Self::Refused { .. }
             | Self::Unproven { .. }
+            | Self::InsufficientScope { .. }
             | Self::Forbidden { .. }
             | Self::Unavailable { .. }
             | Self::Closed => false,
@@ -247,7 +280,10 @@ mod tests {
                 .iter()
                 .map(|value| value.to_str().unwrap().to_owned())
                 .collect::<Vec<_>>(),
-            other @ (Answer::BadRequest | Answer::Forbidden | Answer::Unavailable(_)) => {
+            other @ (Answer::BadRequest
+            | Answer::Forbidden
+            | Answer::InsufficientScope(_)
+            | Answer::Unavailable(_)) => {
                 panic!("{other:?}")
             }
         };

@@ -13,6 +13,7 @@ use http::HeaderMap;
 use http::HeaderName;
 use std::sync::Arc;
 
+use crate::auth::certificate::ClientCertificate;
 use crate::auth::cookies;
 use crate::auth::cookies::Sent;
 use crate::auth::error::AuthError;
@@ -94,6 +95,10 @@ enum Kind<'a> {
         value: &'a str,
         owner: &'a Arc<dyn Provider>,
     },
+    Certificate {
+        certificate: &'a ClientCertificate,
+        owner: &'a Arc<dyn Provider>,
+    },
 }
 
 impl std::fmt::Debug for Kind<'_> {
@@ -126,6 +131,7 @@ impl std::fmt::Debug for VerdictKey<'_> {
 /// [`AuthError::Refused`], when there is more than one, or one that nobody here can own.
 pub(crate) fn extract<'a>(
     headers: &'a HeaderMap,
+    certificate: Option<&'a ClientCertificate>,
     owners: &'a Owners,
     allowed: &[CredentialClass],
 ) -> Result<Option<Presented<'a>>, AuthError> {
@@ -169,6 +175,16 @@ pub(crate) fn extract<'a>(
         && let Some(kind) = cookie(headers, owners)?
     {
         add(kind)?;
+    }
+    // A certificate comes with everything that its holder sends, also with a token that is bound to it.
+    if found.is_none()
+        && looks(CredentialClass::ClientCert)
+        && let Some(certificate) = certificate.filter(|own| !own.chain().is_empty())
+        && let Some(owner) = owners.of_client_cert()
+    {
+        let class = CredentialClass::ClientCert;
+        let owner = owner.map_err(|refusal| AuthError::unowned(refusal, class))?;
+        found = Some(Kind::Certificate { certificate, owner });
     }
     Ok(found.map(|kind| Presented {
         kind,
@@ -231,6 +247,7 @@ impl Kind<'_> {
             Self::Opaque { .. } => CredentialClass::Opaque,
             Self::Basic { .. } => CredentialClass::Basic,
             Self::ApiKey { .. } => CredentialClass::ApiKey,
+            Self::Certificate { .. } => CredentialClass::ClientCert,
         }
     }
 }
@@ -250,7 +267,11 @@ impl<'a> Presented<'a> {
     pub(super) const fn token(&self) -> Option<&'a str> {
         match self.kind {
             Kind::Bearer(token) | Kind::Opaque { token, .. } => Some(token),
-            Kind::Ours(_) | Kind::Cookie { .. } | Kind::Basic { .. } | Kind::ApiKey { .. } => None,
+            Kind::Ours(_)
+            | Kind::Cookie { .. }
+            | Kind::Basic { .. }
+            | Kind::ApiKey { .. }
+            | Kind::Certificate { .. } => None,
         }
     }
 
@@ -274,6 +295,13 @@ impl<'a> Presented<'a> {
             Kind::Bearer(token) | Kind::Opaque { token, .. } => ("", token),
             Kind::Basic { encoded, .. } => ("", encoded),
             Kind::ApiKey { header, value, .. } => (header.as_str(), value),
+            Kind::Certificate { certificate, .. } => {
+                return VerdictKey {
+                    class: self.class(),
+                    slot: "",
+                    material: certificate.digest(),
+                };
+            }
         };
         VerdictKey {
             class: self.class(),
@@ -290,7 +318,8 @@ impl<'a> Presented<'a> {
             | Kind::Bearer(_)
             | Kind::Opaque { .. }
             | Kind::Basic { .. }
-            | Kind::ApiKey { .. } => None,
+            | Kind::ApiKey { .. }
+            | Kind::Certificate { .. } => None,
         }
     }
 
@@ -305,7 +334,8 @@ impl<'a> Presented<'a> {
             Kind::Cookie { owner, .. }
             | Kind::Opaque { owner, .. }
             | Kind::Basic { owner, .. }
-            | Kind::ApiKey { owner, .. } => Ok(Some(owner)),
+            | Kind::ApiKey { owner, .. }
+            | Kind::Certificate { owner, .. } => Ok(Some(owner)),
         }
     }
 
@@ -327,6 +357,9 @@ impl<'a> Presented<'a> {
                 })
             }
             Kind::ApiKey { value, .. } => Some(Credential::ApiKey(secret(value))),
+            Kind::Certificate { certificate, .. } => {
+                Some(Credential::ClientCert(Arc::clone(certificate.chain())))
+            }
         }
     }
 }
@@ -352,7 +385,7 @@ mod tests {
         let policy = world.policy();
         let describe = |fields: &[_]| {
             let headers = headers(fields);
-            match extract(&headers, policy.owners(), allowed) {
+            match extract(&headers, None, policy.owners(), allowed) {
                 Ok(None) => String::from("none"),
                 Ok(Some(presented)) => {
                     let key = presented.key();
@@ -509,7 +542,9 @@ mod tests {
         let policy = world.policy();
         let owner = |issuer: &str| {
             let headers = headers(&[("authorization", &format!("Bearer {}", token(issuer, "a")))]);
-            let presented = extract(&headers, policy.owners(), &[]).unwrap().unwrap();
+            let presented = extract(&headers, None, policy.owners(), &[])
+                .unwrap()
+                .unwrap();
             presented
                 .owner()
                 .map(|owner| owner.map(|owner| owner.id().to_string()))
@@ -531,7 +566,7 @@ mod tests {
             let world = World::canary();
             let policy = world.policy();
             let headers = headers(&[("authorization", &authorization), ("cookie", &cookie)]);
-            if let Ok(Some(presented)) = extract(&headers, policy.owners(), &[]) {
+            if let Ok(Some(presented)) = extract(&headers, None, policy.owners(), &[]) {
                 let material = std::str::from_utf8(presented.key().material).unwrap();
                 prop_assert!(authorization.contains(material) || cookie.contains(material));
                 prop_assert_eq!(presented.credential().is_none(), presented.session().is_some());

@@ -25,6 +25,7 @@ use crate::auth::possession::Possession;
 use crate::auth::possession::Replays;
 use crate::auth::report::Reports;
 use crate::auth::settings::Possession as PossessionSettings;
+use crate::auth::settings::RoleMap;
 use crate::auth::taken::FallbacksTaken;
 use crate::clock::ManualClock;
 use crate::clock::UnixTime;
@@ -290,8 +291,12 @@ impl Login for FakeLogin {
         }
         assert_eq!(start.verifier.expose().len(), 43);
         assert_ne!(start.nonce, start.state);
+        let more = start.step_up.map_or_else(String::new, |wanted| {
+            let age = wanted.max_age.map_or(0, |age| age.as_secs());
+            format!("&acr_values={}&max_age={age}", wanted.acr_values.join("+"))
+        });
         Ok(format!(
-            "https://{}.idp.test/authorize?redirect_uri={}&state={}&nonce={}&verifier={}",
+            "https://{}.idp.test/authorize?redirect_uri={}&state={}&nonce={}&verifier={}{more}",
             self.provider,
             start.redirect_uri,
             start.state,
@@ -362,6 +367,7 @@ pub(super) struct World {
     pub(super) app: AppId,
     pub(super) possession: PossessionSettings,
     pub(super) certificate: Option<Thumbprint>,
+    pub(super) roles: HashMap<ProviderId, RoleMap>,
     taken: Arc<FallbacksTaken>,
     pub(super) replays: Arc<Replays>,
     sessions: Arc<Sessions>,
@@ -396,6 +402,7 @@ impl World {
             sessions,
             possession: PossessionSettings::for_test(),
             certificate: None,
+            roles: HashMap::new(),
             replays: Arc::new(Replays::new(Arc::clone(&store))),
             store,
             canonical: None,
@@ -451,6 +458,7 @@ impl World {
             pins: Arc::new(self.pins()),
             revocations: Arc::clone(&self.revocations),
             possession: Arc::new(self.possession()),
+            roles: Arc::new(self.roles.clone()),
             background: Handle::current(),
             entropy: Arc::new(SystemEntropy),
             taken: Arc::clone(&self.taken),

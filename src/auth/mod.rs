@@ -7,6 +7,8 @@
 
 mod assertion;
 mod canonical;
+mod certificate;
+mod challenges;
 mod cookies;
 mod error;
 mod extract;
@@ -20,6 +22,7 @@ mod possession;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;
 mod report;
+mod roles;
 pub(crate) mod settings;
 mod taken;
 
@@ -27,6 +30,8 @@ pub(crate) use assertion::Assertions;
 pub(crate) use assertion::Terms;
 pub(crate) use canonical::Joiner;
 pub(crate) use canonical::joined;
+pub(crate) use certificate::ClientCertificate;
+pub(crate) use challenges::insufficient_scope;
 pub(crate) use error::Answer;
 pub(crate) use error::AuthError;
 pub(crate) use extract::Presented;

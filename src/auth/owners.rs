@@ -18,6 +18,7 @@ pub(crate) struct Owners {
     prefixes: Vec<(Box<str>, Arc<dyn Provider>)>,
     opaque: Owner,
     basic: Owner,
+    client_cert: Owner,
     pub(super) api_keys: Vec<(HeaderName, Arc<dyn Provider>)>,
 }
 
@@ -78,6 +79,9 @@ impl Owners {
             if owns.basic {
                 owners.basic.add(provider);
             }
+            if owns.client_cert {
+                owners.client_cert.add(provider);
+            }
             if let Some(header) = &owns.api_key_header {
                 owners.api_keys.push((header.clone(), Arc::clone(provider)));
             }
@@ -110,6 +114,14 @@ impl Owners {
     /// Who judges passwords.
     pub(super) const fn of_basic(&self) -> Result<&Arc<dyn Provider>, Refusal> {
         self.basic.one()
+    }
+
+    /// Who judges client certificates; `None`: nobody, they are no credential here.
+    pub(super) fn of_client_cert(&self) -> Option<Result<&Arc<dyn Provider>, Refusal>> {
+        match &self.client_cert {
+            Owner::Nobody => None,
+            owner @ (Owner::One(_) | Owner::Several) => Some(owner.one()),
+        }
     }
 
     /// Whether anybody here takes bearer tokens.

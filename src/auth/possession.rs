@@ -194,6 +194,8 @@ impl Possession {
             },
             other @ (AuthError::Refused { .. }
             | AuthError::Unproven { .. }
+            | AuthError::InsufficientScope { .. }
+            | AuthError::StepUp { .. }
             | AuthError::Forbidden { .. }
             | AuthError::Unavailable { .. }
             | AuthError::Closed) => other,

@@ -1,5 +1,6 @@
 //! What the configuration says about who is one person across providers: plain data.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::identity::Normalise;
@@ -16,6 +17,17 @@ pub(crate) struct Canonical {
     pub(crate) normalise: Vec<Normalise>,
     /// Providers that may speak about the attributes of the template (`authoritative.claims`). Others stay unjoined.
     pub(crate) authoritative: Vec<ProviderId>,
+}
+
+/// `roles.PROVIDER`: from groups to roles to scopes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RoleMap {
+    /// Roles by group, compared byte for byte.
+    pub(crate) groups: HashMap<Box<str>, Vec<Box<str>>>,
+    /// Scopes by role.
+    pub(crate) scopes: HashMap<Box<str>, Vec<Box<str>>>,
+    /// Whether somebody with a group that has no role is refused; else the group is counted.
+    pub(crate) refuse_unmatched: bool,
 }
 
 /// `dpop`: how proofs of possession are judged.

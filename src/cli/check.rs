@@ -36,6 +36,9 @@ pub(super) struct Args {
     /// How problems are written.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Refuse what is allowed and not safe, by rules with ids; `waivers` in the file say what is meant, and why.
+    #[arg(long, conflicts_with = "online")]
+    strict: bool,
     /// Ask every provider as well: metadata, keys, whether it knows us, its clock, and whether a login comes back to each
     /// application. Nothing changes there.
     #[arg(long)]
@@ -77,12 +80,14 @@ enum Format {
     Text,
     /// For programs: one JSON object.
     Json,
+    /// For code scanning: SARIF 2.1.0.
+    Sarif,
 }
 
 /// Checks, writes what was found to `out`, and says how it went.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> ExitCode {
     // Nobody reads what cannot be written; the exit code still says how it went.
-    let (code, written) = check(&args.file, args.format, out);
+    let (code, written) = check(&args.file, args.format, args.strict, out);
     finish(code, &written)
 }
 
@@ -93,12 +98,17 @@ fn finish(code: u8, written: &io::Result<()>) -> ExitCode {
     }
 }
 
-fn check(file: &Path, format: Format, out: &mut dyn Write) -> (u8, io::Result<()>) {
-    let (code, problems) = match load(file, format, out) {
-        Ok(Ok(compiled)) => (0, compiled.warnings),
-        Ok(Err(problems)) => (1, problems),
-        Err(written) => return (2, written),
+fn check(file: &Path, format: Format, strict: bool, out: &mut dyn Write) -> (u8, io::Result<()>) {
+    let source = match Source::read(file, Arc::new(System)) {
+        Ok(source) => source,
+        Err(error) => return (2, unreadable(file, &error.to_string(), format, out)),
     };
+    let problems = match config::load(&source) {
+        Ok(compiled) if strict => config::strict(&source, &compiled),
+        Ok(compiled) => compiled.warnings,
+        Err(problems) => problems,
+    };
+    let code = u8::from(problems.refuse());
     (code, report(&problems, None, format, out))
 }
 
@@ -143,7 +153,7 @@ pub(super) async fn online(args: &Args, out: &mut dyn Write) -> ExitCode {
 fn unreadable(file: &Path, error: &str, format: Format, out: &mut dyn Write) -> io::Result<()> {
     match format {
         Format::Text => writeln!(out, "error: {error}"),
-        Format::Json => {
+        Format::Json | Format::Sarif => {
             let problem = json!({
                 "severity": "error", "line": 0, "column": 0, "path": "", "value": null, "message": error, "hint": null,
             });
@@ -160,6 +170,9 @@ fn report(
     format: Format,
     out: &mut dyn Write,
 ) -> io::Result<()> {
+    if format == Format::Sarif {
+        return writeln!(out, "{:#}", sarif(problems));
+    }
     if format == Format::Json {
         let mut whole = problems.json();
         if let (Some(found), Some(members)) = (online, whole.as_object_mut()) {
@@ -198,6 +211,38 @@ fn report(
     Ok(())
 }
 
+/// SARIF 2.1.0 (OASIS), as code scanning reads it.
+fn sarif(problems: &Problems) -> Value {
+    let rules = config::RULES
+        .iter()
+        .map(|rule| json!({ "id": rule.id, "shortDescription": { "text": rule.asks } }));
+    let other = json!({ "id": "config", "shortDescription": { "text": "The file is good." } });
+    let results = problems.list.iter().map(|problem| {
+        let region = json!({ "startLine": problem.line.max(1), "startColumn": problem.column.max(1) });
+        let mut result = json!({
+            "ruleId": problem.rule.unwrap_or("config"), "level": problem.severity.as_str(),
+            "message": { "text": problem.message },
+            "locations": [{
+                "physicalLocation": { "artifactLocation": { "uri": problems.file }, "region": region },
+                "logicalLocations": [{ "fullyQualifiedName": problem.path }],
+            }],
+        });
+        if let (Some(reason), Some(members)) = (&problem.waived, result.as_object_mut()) {
+            let suppression = json!([{ "kind": "inSource", "justification": reason }]);
+            members.insert("suppressions".to_owned(), suppression);
+        }
+        result
+    });
+    let driver = json!({
+        "name": "authferry", "version": env!("CARGO_PKG_VERSION"),
+        "rules": rules.chain([other]).collect::<Vec<_>>(),
+    });
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0",
+        "runs": [{ "tool": { "driver": driver }, "results": results.collect::<Vec<_>>() }],
+    })
+}
+
 fn json_of(report: &Report) -> Vec<Value> {
     let findings = report.findings.iter().map(|finding| {
         let (word, words) = outcome(finding);
@@ -226,7 +271,7 @@ mod tests {
         let file = dir.path().join("a.yaml");
         std::fs::write(&file, text).unwrap();
         let mut out = Vec::new();
-        let (code, written) = check(&file, format, &mut out);
+        let (code, written) = check(&file, format, false, &mut out);
         written.unwrap();
         let text = String::from_utf8(out).unwrap();
         (code, text.replace(&file.display().to_string(), "a.yaml"))
@@ -279,7 +324,7 @@ mod tests {
     fn a_file_that_is_not_there_is_another_exit_code() {
         for format in [Format::Text, Format::Json] {
             let mut out = Vec::new();
-            let (code, written) = check(Path::new("/nonexistent/a.yaml"), format, &mut out);
+            let (code, written) = check(Path::new("/nonexistent/a.yaml"), format, false, &mut out);
             written.unwrap();
             assert_eq!(code, 2);
             assert!(

@@ -1,5 +1,6 @@
 //! The command line: parsed here, done elsewhere.
 
+mod catalog;
 pub(crate) mod check;
 pub(crate) mod ctl;
 pub(crate) mod explain;
@@ -39,6 +40,8 @@ enum Command {
     Run(run::Args),
     /// Check a configuration file: every problem at once.
     Check(check::Args),
+    /// Print what a configuration means for those who audit it, as Markdown; or what ends soon.
+    Catalog(catalog::Args),
     /// Print the JSON Schema of the configuration, for editors.
     Schema(schema::Args),
     /// Try it: two throw-away providers and an old application, on this machine only.
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         }),
         Command::Check(args) => check::run(&args, &mut out),
         Command::Log(args) => log::run(&args, &mut out),
+        Command::Catalog(args) => catalog::run(&args, &mut out),
         Command::Schema(args) => schema::run(&args, &mut out),
         Command::Run(args) => with_runtime(&cli.log, |runtime| {
             drop(out);

@@ -100,6 +100,16 @@ impl Draft {
         Self { settings, given }
     }
 
+    /// The settings as far as they are known.
+    pub(super) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How many keys of sessions the configuration names.
+    pub(super) fn session_keys(&self) -> usize {
+        self.given.session.as_ref().map_or(0, Vec::len)
+    }
+
     /// The settings, with keys from `state_dir/keys` where the configuration names none. Those that did not exist yet
     /// are made now, readable by the owner alone. Answers also which were made.
     ///

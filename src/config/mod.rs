@@ -13,6 +13,7 @@ mod schema;
 pub(crate) mod settings;
 mod shape;
 mod source;
+mod strict;
 mod tree;
 
 pub(crate) use keys::Draft;
@@ -24,6 +25,8 @@ pub(crate) use source::Environment;
 pub(crate) use source::LOG_VARIABLE;
 pub(crate) use source::Source;
 pub(crate) use source::System;
+pub(crate) use strict::RULES;
+pub(crate) use strict::Waiver;
 
 use std::path::PathBuf;
 
@@ -78,6 +81,25 @@ pub(crate) fn load(source: &Source) -> Result<Compiled, Problems> {
         }),
         _ => Err(problems),
     }
+}
+
+/// Judges a configuration that nothing refuses by the rules of the strict check; its warnings stay.
+///
+/// Lines are not quoted: what may be shown of them is not known any more.
+pub(crate) fn strict(source: &Source, compiled: &Compiled) -> Problems {
+    let mut problems = compiled.warnings.clone();
+    let Ok(root) = tree::parse(&source.text) else {
+        return problems;
+    };
+    let mut report = Report::default();
+    let draft = &compiled.draft;
+    strict::judge(&root, (draft.settings(), draft.session_keys()), &mut report);
+    let found = report.finish(&source.path, "", |id| root.path_to(id));
+    problems.list.extend(found.list);
+    problems
+        .list
+        .sort_by_key(|problem| (problem.line, problem.column));
+    problems
 }
 
 #[cfg(test)]

@@ -56,6 +56,10 @@ pub(crate) struct Problem {
     pub(crate) message: String,
     /// What to do about it.
     pub(crate) hint: Option<String>,
+    /// The rule of the strict check that does not hold.
+    pub(crate) rule: Option<&'static str>,
+    /// Why that is meant.
+    pub(crate) waived: Option<Box<str>>,
     /// The line of the file, secrets blotted out, with the column at which the caret stands.
     quoted: Option<(String, usize)>,
 }
@@ -85,7 +89,7 @@ impl Problems {
         let problems = self.list.iter().map(|p| {
             json!({
                 "severity": p.severity.as_str(), "line": p.line, "column": p.column, "path": p.path,
-                "value": p.value, "message": p.message, "hint": p.hint,
+                "value": p.value, "message": p.message, "hint": p.hint, "rule": p.rule, "waived": p.waived,
             })
         });
         json!({
@@ -100,7 +104,10 @@ impl Problems {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in self.list.iter().take(MAX_LISTED) {
-            let severity = problem.severity.as_str();
+            let severity = match problem.rule {
+                Some(rule) => format!("{}[{rule}]", problem.severity.as_str()),
+                None => problem.severity.as_str().to_owned(),
+            };
             if problem.line == 0 {
                 writeln!(f, "{}: {severity}: {}", self.file, problem.message)?;
             } else {
@@ -121,6 +128,9 @@ impl fmt::Display for Problems {
             }
             if let Some(hint) = &problem.hint {
                 writeln!(f, "  hint: {hint}")?;
+            }
+            if let Some(reason) = &problem.waived {
+                writeln!(f, "  waived: {reason}")?;
             }
         }
         if MAX_LISTED < self.list.len() {
@@ -176,6 +186,8 @@ impl Report {
             value: None,
             message,
             hint: None,
+            rule: None,
+            waived: None,
             quoted: None,
         };
         self.found.push((problem, mark));
@@ -226,6 +238,15 @@ impl Said<'_> {
         if let Some(problem) = &mut self.0 {
             let value = value.to_string();
             problem.value = Some(value.chars().take(MAX_VALUE).collect());
+        }
+        self
+    }
+
+    /// The rule of the strict check, and why it is waived, if it is.
+    pub(crate) fn rule(mut self, rule: &'static str, waived: Option<Box<str>>) -> Self {
+        if let Some(problem) = &mut self.0 {
+            problem.rule = Some(rule);
+            problem.waived = waived;
         }
         self
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::admin;
 pub(crate) use crate::auth::settings::Canonical;
 use crate::auth::settings::Possession;
+use crate::auth::settings::RoleMap;
 use crate::exchange;
 use crate::providers;
 use crate::proxy;
@@ -32,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) providers: Vec<providers::settings::Settings>,
     /// `identity.canonical`: who is one person across providers. `None`: nobody is joined.
     pub(crate) canonical: Option<Canonical>,
+    /// `roles`: what the groups of a provider mean.
+    pub(crate) roles: std::collections::HashMap<crate::identity::ProviderId, RoleMap>,
     /// `dpop`: how proofs of possession are judged.
     pub(crate) possession: Possession,
     /// Our sessions.
@@ -50,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) fallbacks: Vec<rollout::Fallback>,
     /// The provider of an app without a rollout, by app.
     pub(crate) single: Vec<(rollout::AppId, crate::identity::ProviderId)>,
+    /// Rules of the strict check that are waived.
+    pub(crate) waivers: Vec<crate::config::strict::Waiver>,
     /// The key of the bucket hash.
     pub(crate) bucket_key: rollout::BucketKey,
     /// The kill switch.

@@ -72,8 +72,8 @@ pub enum Credential {
     },
     /// A client's key.
     ApiKey(Secret<String>),
-    /// The certificate of the TLS client, DER.
-    ClientCert(Arc<[u8]>),
+    /// The certificate of the TLS client and what it was shown with, DER; the client's own first.
+    ClientCert(Arc<[Vec<u8>]>),
 }
 
 impl Credential {

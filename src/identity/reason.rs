@@ -33,7 +33,7 @@ pub enum Refusal {
     /// The account is locked.
     #[error("locked")]
     Locked,
-    /// The owner wants another factor first.
+    /// The owner, or this route's `require`, wants another factor or a fresh login first.
     #[error("mfa_required")]
     MfaRequired,
     /// The owner's policy, or this route's `require`, says no.

@@ -13,6 +13,7 @@ use crate::token::Audience;
 use crate::token::KeySet;
 use crate::token::Kind;
 use crate::token::LogoutToken;
+use crate::token::Marker;
 use crate::token::Policy;
 use crate::token::TokenError;
 use crate::token::Unverified;
@@ -25,6 +26,7 @@ use crate::token::verify_logout;
 #[derive(Debug)]
 pub(super) struct SignedTokens {
     policy: Policy,
+    claims: Vec<Marker>,
     keys: Keys,
     voucher: Voucher,
 }
@@ -56,6 +58,7 @@ impl SignedTokens {
         };
         Self {
             policy,
+            claims: verify.claims.clone(),
             keys,
             voucher,
         }
@@ -246,6 +249,10 @@ impl SignedTokens {
 
     fn vouch(&self, verified: &Verified) -> Result<Authenticated, ProviderError> {
         let subject = verified.subject().ok_or(Refusal::BadCredentials)?;
+        let says = |own: &Marker| verified.claims().text(&own.claim) == Some(&*own.equals);
+        if !self.claims.iter().all(says) {
+            return Err(Refusal::WrongIssuer.into());
+        }
         let vouched = self
             .voucher
             .vouch(subject.as_str(), verified.claims(), verified.expires());
@@ -285,6 +292,7 @@ mod tests {
     use crate::providers::fixture::ready;
     use crate::providers::fixture::until;
     use crate::providers::settings::Keys as KeySource;
+    use crate::providers::settings::KindSettings;
     use crate::providers::settings::Settings;
     use crate::token::SigningKey;
     use serde_json::json;
@@ -546,6 +554,30 @@ mod tests {
         let token = idp.access_token(&idp.key, &json!({}));
         let proof = judge(&*provider, &token, NOW).await.unwrap();
         assert_eq!(proof.confirmation(), None);
+    }
+
+    #[tokio::test]
+    async fn a_token_of_another_tenant_is_of_another_issuer() {
+        let idp = Idp::start().await;
+        let mut settings = by_url(&idp);
+        if let KindSettings::Jwt(jwt) = &mut settings.kind {
+            jwt.verify.claims.push(Marker {
+                claim: "tid".into(),
+                equals: "t1".into(),
+            });
+        }
+        let provider = ready(&settings, &Deps::for_test()).await;
+        let token = |tid: serde_json::Value| idp.access_token(&idp.key, &json!({ "tid": tid }));
+        assert!(judge(&*provider, &token(json!("t1")), NOW).await.is_ok());
+        for other in [json!("t2"), json!("T1"), json!(["t1"]), json!(null)] {
+            let said = error(&provider, &token(other)).await;
+            assert_eq!(said, refused(Refusal::WrongIssuer));
+        }
+        let without = idp.access_token(&idp.key, &json!({}));
+        assert_eq!(
+            error(&provider, &without).await,
+            refused(Refusal::WrongIssuer)
+        );
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@ use crate::providers::client::Endpoint;
 use crate::providers::client::InvalidEndpoint;
 use crate::providers::client::Trust;
 use crate::providers::client::TrustError;
+use crate::providers::client_cert::ClientCertProvider;
 use crate::providers::health::Watch;
 use crate::providers::introspection::IntrospectionProvider;
 use crate::providers::jwt::JwtProvider;
@@ -173,6 +174,11 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
             api_key,
             &deps.background,
         ))),
+        KindSettings::ClientCert(client_cert) => Ok(Arc::new(ClientCertProvider::new(
+            settings.clone(),
+            client_cert,
+            &deps.background,
+        ))),
     }
 }
 
@@ -234,6 +240,7 @@ fn oidc_provider(
         Ok(Call::get(Operation::Health, &question))
     });
     Ok(Arc::new(OidcProvider {
+        assurance: settings.assurance.clone(),
         id: id.clone(),
         owns: settings.owns.clone(),
         epoch,

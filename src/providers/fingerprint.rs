@@ -117,13 +117,15 @@ fn owns(hash: &mut Digest, owns: &Owns) {
         opaque,
         basic,
         api_key_header,
+        client_cert,
     } = owns;
     hash.list(issuers.iter().map(|issuer| issuer.as_str()))
         .list(cookies.iter().map(|cookie| &**cookie))
         .flag(opaque.is_some())
         .list(opaque.iter().flatten().map(|prefix| &**prefix))
         .flag(*basic)
-        .optional(api_key_header.as_ref().map(http::HeaderName::as_str));
+        .optional(api_key_header.as_ref().map(http::HeaderName::as_str))
+        .flag(*client_cert);
 }
 
 fn client(hash: &mut Digest, client: &settings::Client) {
@@ -233,6 +235,16 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
         KindSettings::ApiKey(settings::ApiKey { issuer, file }) => {
             hash.text("api_key").text(issuer.as_str()).path(file);
         }
+        KindSettings::ClientCert(settings::ClientCert {
+            issuer,
+            ca,
+            subject,
+        }) => {
+            hash.text("client_cert")
+                .text(issuer.as_str())
+                .path(ca)
+                .text(subject.as_str());
+        }
     }
 }
 
@@ -270,6 +282,7 @@ fn verify(hash: &mut Digest, verify: &Verify) {
         algorithms,
         audiences,
         markers,
+        claims,
         any_typ,
         leeway,
         max_life,
@@ -279,6 +292,7 @@ fn verify(hash: &mut Digest, verify: &Verify) {
     hash.list(algorithms.iter().map(|algorithm| algorithm.as_str()))
         .list(audiences.iter().map(|audience| &**audience))
         .list(markers.iter().flat_map(|m| [&*m.claim, &*m.equals]))
+        .list(claims.iter().flat_map(|m| [&*m.claim, &*m.equals]))
         .flag(*any_typ)
         .span(*leeway)
         .span(*max_life)

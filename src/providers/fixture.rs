@@ -168,6 +168,7 @@ fn verify() -> settings::Verify {
         any_typ: false,
         leeway: Duration::from_secs(30),
         max_life: Duration::from_secs(24 * 60 * 60),
+        claims: Vec::new(),
         jwks_max_stale: Duration::from_secs(24 * 60 * 60),
         jwks_refresh: Duration::from_secs(600),
     }

@@ -9,6 +9,7 @@ mod basic;
 mod bearer;
 mod build;
 mod client;
+mod client_cert;
 #[cfg(test)]
 mod contract;
 mod entries;
@@ -105,6 +106,8 @@ pub(crate) struct Owns {
     pub(crate) basic: bool,
     /// The header that carries this provider's API keys.
     pub(crate) api_key_header: Option<http::HeaderName>,
+    /// Certificates of TLS clients.
+    pub(crate) client_cert: bool,
 }
 
 /// What a cached verdict rests on: raised whenever an earlier verdict of the provider may no longer hold (a key left
@@ -184,6 +187,11 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
         None
     }
 
+    /// The provider's own words for an assurance class of ours.
+    fn acr_values(&self, class: &str) -> Vec<Box<str>> {
+        vec![class.into()]
+    }
+
     /// What is known of its health.
     fn health(&self) -> Health;
 }
@@ -221,6 +229,17 @@ pub(crate) struct LoginStart<'a> {
     pub(crate) nonce: &'a str,
     /// The PKCE verifier; S256 of it is sent.
     pub(crate) verifier: &'a Secret<String>,
+    /// What the login must be, where an earlier one was not enough.
+    pub(crate) step_up: Option<&'a StepUp>,
+}
+
+/// What a login must be that is more than the one before (RFC 9470).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct StepUp {
+    /// `acr_values`, in the words of the provider, the best first.
+    pub(crate) acr_values: Vec<Box<str>>,
+    /// How long ago the person may have signed in.
+    pub(crate) max_age: Option<Duration>,
 }
 
 /// What came back, after `state` has been checked.

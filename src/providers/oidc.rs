@@ -23,6 +23,7 @@ use crate::providers::oauth::ClientAuthenticator;
 use crate::providers::oauth::Discovery;
 use crate::providers::oauth::OidcLogin;
 use crate::providers::oauth::TokenClient;
+use crate::providers::settings::Assurance;
 use crate::providers::settings::OAuthClient;
 
 /// An OpenID provider.
@@ -34,6 +35,8 @@ pub(super) struct OidcProvider {
     pub(super) owns: Owns,
     /// What its verdicts rest on.
     pub(super) epoch: Epoch,
+    /// What its classes of assurance are called.
+    pub(super) assurance: Assurance,
     /// How its tokens are judged.
     pub(super) tokens: Arc<SignedTokens>,
     /// Where its endpoints are.
@@ -102,6 +105,10 @@ impl Provider for OidcProvider {
             http: Arc::clone(&self.http),
             deps: self.deps.clone(),
         }))
+    }
+
+    fn acr_values(&self, class: &str) -> Vec<Box<str>> {
+        self.assurance.words(class)
     }
 
     fn health(&self) -> Health {
@@ -192,6 +199,7 @@ mod tests {
             state: "st&te",
             nonce: "the nonce",
             verifier: &verifier(),
+            step_up: None,
         };
         let login = provider.login().unwrap();
         assert_eq!(login.client_id(), "authferry");
@@ -393,6 +401,7 @@ mod tests {
                 state: "s",
                 nonce: "n",
                 verifier: &verifier(),
+                step_up: None,
             };
             let failed = provider.login().unwrap().start(start).await.unwrap_err();
             assert_eq!(failed, Outage::Malformed.into(), "{name}");
@@ -459,6 +468,7 @@ mod tests {
             state: "s",
             nonce: "n",
             verifier: &verifier,
+            step_up: None,
         };
         let begun = provider.login().unwrap().start(start).await;
         assert!(begun.is_ok(), "nothing is known yet");

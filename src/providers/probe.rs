@@ -125,6 +125,8 @@ pub(crate) async fn probe(settings: &Settings, origins: &[Box<str>], deps: &Deps
         #[cfg(feature = "ldap")]
         KindSettings::Ldap(_) => refusal(settings, Some(nobody(deps)), deps).await,
         KindSettings::Basic(_) => refusal(settings, Some(nobody(deps)), deps).await,
+        // A certificate that no authority made needs no question: the file has been read.
+        KindSettings::ClientCert(_) => refusal(settings, None, deps).await,
         KindSettings::ApiKey(_) => {
             refusal(settings, Some(Credential::ApiKey(stranger(deps))), deps).await
         }

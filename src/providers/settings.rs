@@ -42,6 +42,17 @@ pub(crate) struct Assurance {
     pub(crate) map: Vec<(Box<str>, Box<str>)>,
 }
 
+impl Assurance {
+    /// The provider's own words for a class of ours.
+    pub(crate) fn words(&self, class: &str) -> Vec<Box<str>> {
+        self.map
+            .iter()
+            .filter(|(_, ours)| **ours == *class)
+            .map(|(theirs, _)| theirs.clone())
+            .collect()
+    }
+}
+
 /// Bounds on calls to a provider.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
@@ -107,6 +118,8 @@ pub(crate) enum KindSettings {
     Basic(Basic),
     /// A file of hashed API keys.
     ApiKey(ApiKey),
+    /// Certificates of TLS clients, by authorities of their own.
+    ClientCert(ClientCert),
 }
 
 /// Where the keys of an issuer come from.
@@ -131,6 +144,8 @@ pub(crate) struct Verify {
     pub(crate) audiences: Vec<Box<str>>,
     /// `typ: at+jwt` is required, unless one of these markers says that a plain `JWT` is an access token.
     pub(crate) markers: Vec<Marker>,
+    /// Claims that a token must have, with these values: such as the tenant of an issuer that has several.
+    pub(crate) claims: Vec<Marker>,
     /// Any `typ`: only for `jwt` providers that say so.
     pub(crate) any_typ: bool,
     /// Default 30 s.
@@ -286,4 +301,40 @@ pub(crate) struct ApiKey {
     pub(crate) issuer: Issuer,
     /// The file; read again when it changes.
     pub(crate) file: PathBuf,
+}
+
+/// Certificates of TLS clients.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientCert {
+    /// The issuer that stands for this provider in subject keys.
+    pub(crate) issuer: Issuer,
+    /// The authorities and their revocation lists, PEM; read again when the file changes.
+    pub(crate) ca: PathBuf,
+    /// Which name of a certificate is its subject.
+    pub(crate) subject: CertificateName,
+}
+
+/// Which name of a certificate is its subject: exactly one of this type must be there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum CertificateName {
+    /// `dNSName` (RFC 5280 §4.2.1.6).
+    Dns,
+    /// `uniformResourceIdentifier`, such as a SPIFFE id.
+    Uri,
+    /// `rfc822Name`.
+    Email,
+    /// The common name of the subject.
+    CommonName,
+}
+
+impl CertificateName {
+    /// The word of the configuration.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "san_dns",
+            Self::Uri => "san_uri",
+            Self::Email => "san_email",
+            Self::CommonName => "common_name",
+        }
+    }
 }

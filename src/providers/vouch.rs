@@ -59,11 +59,20 @@ impl Voucher {
     ) -> Result<Authenticated, Refusal> {
         let subject = Subject::try_from(subject).or(Err(Refusal::BadCredentials))?;
         let confirmation = Confirmation::of(claims)?;
-        if groups_overage(claims) && self.claims.iter().any(|(name, _)| &**name == "groups") {
+        if groups_overage(claims)
+            && self
+                .claims
+                .iter()
+                .any(|(name, path)| &**name == "groups" || path.first() == "groups")
+        {
             return Err(Refusal::Policy);
         }
         let mut attributes = attributes(claims, &self.claims);
         drop_unproven_email(&mut attributes, &self.email_domains);
+        // When the person signed in (OpenID Connect Core 1.0 §2, RFC 9068 §2.2.1): a route may ask how long ago.
+        if let Some(moment) = claims.member("auth_time").filter(|moment| moment.is_u64()) {
+            attributes.insert("auth_time", moment.clone());
+        }
         let identity = Identity {
             provider: self.provider.clone(),
             key: SubjectKey {

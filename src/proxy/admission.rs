@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::auth;
 use crate::auth::AuthError;
 use crate::auth::Channel;
+use crate::auth::ClientCertificate;
 use crate::auth::Presented;
 use crate::auth::Reach;
 use crate::auth::Scheme;
@@ -51,6 +52,8 @@ pub(super) struct Asked<'a> {
     pub(super) headers: &'a HeaderMap,
     pub(super) address: IpAddr,
     pub(super) peer: IpAddr,
+    /// The certificate that the client proved to hold.
+    pub(super) certificate: Option<ClientCertificate>,
     /// Whether the client speaks TLS: with us, or with a listed peer.
     pub(super) secure: bool,
     pub(super) kill: KillPosition,
@@ -90,7 +93,7 @@ impl Asked<'_> {
         Channel {
             secure: self.secure,
             authority,
-            certificate: None,
+            certificate: self.certificate.as_ref().map(ClientCertificate::thumbprint),
         }
     }
 
@@ -134,6 +137,7 @@ pub(super) async fn admission(
     }
     let presented = match auth::extract(
         asked.headers,
+        asked.certificate.as_ref(),
         asked.entry.policy.owners(),
         &route.credentials,
     ) {
@@ -169,14 +173,20 @@ pub(super) async fn admission(
     match judged {
         Ok(verdict) => match unmet(asked, &route.require, &verdict.admitted) {
             None => Ok(Admission::Known(verdict)),
-            Some(why) => Err(Box::pin(turn_away(
-                worker,
-                asked,
-                OnUnauthenticated::Unauthorized,
-                Some(&why),
-                record,
-            ))
-            .await),
+            Some(why) => {
+                // A login can make up for a weak one, and for nothing else.
+                let instead = match why {
+                    AuthError::StepUp { .. } => route.on_unauthenticated,
+                    AuthError::Refused { .. }
+                    | AuthError::Unproven { .. }
+                    | AuthError::InsufficientScope { .. }
+                    | AuthError::Forbidden { .. }
+                    | AuthError::Unavailable { .. }
+                    | AuthError::Closed => OnUnauthenticated::Unauthorized,
+                };
+                let turned = turn_away(worker, asked, instead, Some(&why), record);
+                Err(Box::pin(turned).await)
+            }
         },
         // A session that is over is none, and whoever has none is welcome here. Any other bad credential ends the matter.
         Err(why) if route.access == Access::Optional && why.leads_to_login() => {

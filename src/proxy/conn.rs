@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::auth::ClientCertificate;
 use crate::proxy::canonical::Authority;
 use crate::proxy::forwarded::Hop;
 use crate::proxy::serve::counts::Counts;
 use crate::proxy::serve::slots::Slots;
 use crate::proxy::serve::vitals::Vitals;
 use crate::proxy::settings::Limits;
+use crate::proxy::tls::Policies;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::Pseudonyms;
 
@@ -37,18 +39,12 @@ pub(crate) struct Conn {
 }
 
 /// What TLS told about the client.
-#[derive(Clone, Debug)]
-#[expect(
-    dead_code,
-    reason = "for client certificates, which no listener asks for yet"
-)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct TlsInfo {
-    /// The server name the client asked for, lower case.
-    pub(crate) sni: Option<Box<str>>,
-    /// Its certificate, DER. `None` until client certificates are asked for.
-    pub(crate) client_certificate: Option<Arc<[u8]>>,
-    /// `TLSv1.2` or `TLSv1.3`.
-    pub(crate) version: &'static str,
+    /// The certificate that it proved to hold.
+    pub(crate) client_certificate: Option<ClientCertificate>,
+    /// Which names may be asked for on this connection, where client certificates are asked for at all.
+    pub(crate) policies: Option<(Arc<Policies>, usize)>,
 }
 
 /// What a connection is made of.
@@ -98,6 +94,17 @@ impl Conn {
     /// Whether TLS ends here.
     pub(crate) const fn secure(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// The certificate that the client proved to hold on this connection.
+    pub(crate) fn client_certificate(&self) -> Option<&ClientCertificate> {
+        self.tls.as_ref()?.client_certificate.as_ref()
+    }
+
+    /// Whether a host has the policy for client certificates that this connection was made under (RFC 9110 §15.5.20).
+    pub(crate) fn is_for(&self, host: &str) -> bool {
+        let policies = self.tls.as_ref().and_then(|tls| tls.policies.as_ref());
+        policies.is_none_or(|(policies, own)| policies.find(Some(host)) == *own)
     }
 
     /// The limits the connection was accepted under.
@@ -178,11 +185,7 @@ impl Conn {
         Self::new(Arrival {
             id: 1,
             peer: SocketAddr::from(([203, 0, 113, 7], 40_000)),
-            tls: secure.then_some(TlsInfo {
-                sni: None,
-                client_certificate: None,
-                version: "TLSv1.3",
-            }),
+            tls: secure.then(TlsInfo::default),
             limits: Arc::new(Limits::usual()),
             vitals: Vitals::new(crate::proxy::serve::vitals::Phase::Serving),
             closing: Closing::never(),

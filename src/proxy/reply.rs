@@ -46,6 +46,7 @@ impl From<Answer> for Fault {
             Answer::BadRequest => Self::BadRequest,
             Answer::Unauthorized(challenges) => Self::Unauthorized(challenges),
             Answer::Forbidden => Self::Forbidden,
+            Answer::InsufficientScope(challenge) => Self::InsufficientScope(challenge),
             Answer::Unavailable(seconds) => Self::Unavailable(seconds),
         }
     }

@@ -35,10 +35,14 @@ pub(crate) enum Fault {
     WebSocketVersion,
     /// No application has this host.
     UnknownHost,
+    /// The connection was made for a host with another policy for client certificates (RFC 9110 §15.5.20).
+    Misdirected,
     /// Nobody was admitted; with the values of `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3).
     Unauthorized(Vec<HeaderValue>),
     /// Somebody was, and may not; or no route matches.
     Forbidden,
+    /// Somebody was, and the token does not reach so far; with the value of `WWW-Authenticate` (RFC 6750 §3.1).
+    InsufficientScope(HeaderValue),
     /// No judgement was reached, or we are closed; with `Retry-After` in seconds.
     Unavailable(u64),
     /// There is no room for the request now; with `Retry-After` in seconds.
@@ -62,8 +66,9 @@ impl Fault {
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownHost => StatusCode::NOT_FOUND,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
             Self::Unavailable(_) | Self::Shed(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -95,9 +100,15 @@ impl Fault {
                 "Upgrade required",
                 "Only version 13 of the WebSocket protocol is supported.",
             ),
+            Self::Misdirected => (
+                "Misdirected request",
+                "This site needs a connection of its own.",
+            ),
             Self::UnknownHost => ("Not found", "There is no such site here."),
             Self::Unauthorized(_) => ("Sign-in required", "Please sign in and try again."),
-            Self::Forbidden => ("Access denied", "You do not have access to this page."),
+            Self::Forbidden | Self::InsufficientScope(_) => {
+                ("Access denied", "You do not have access to this page.")
+            }
             Self::Unavailable(_) => (
                 "Temporarily unavailable",
                 "Your access cannot be checked right now. Please try again in a moment.",
@@ -132,8 +143,10 @@ impl Fault {
             Self::BodyTooSlow => "request_timeout",
             Self::WebSocketVersion => "upgrade_required",
             Self::UnknownHost => "not_found",
+            Self::Misdirected => "misdirected_request",
             Self::Unauthorized(_) => "unauthorized",
             Self::Forbidden => "forbidden",
+            Self::InsufficientScope(_) => "insufficient_scope",
             Self::Unavailable(_) => "unavailable",
             Self::Shed(_) => "overloaded",
             Self::BadGateway => "bad_gateway",
@@ -153,8 +166,10 @@ impl Fault {
             | Self::WebSocketVersion
             | Self::Internal => true,
             Self::UnknownHost
+            | Self::Misdirected
             | Self::Unauthorized(_)
             | Self::Forbidden
+            | Self::InsufficientScope(_)
             | Self::Unavailable(_)
             | Self::Shed(_)
             | Self::BadGateway
@@ -233,6 +248,9 @@ pub(crate) fn page(fault: &Fault, headers: &HeaderMap, reference: &str) -> Respo
                 fields.append(header::WWW_AUTHENTICATE, challenge.clone());
             }
         }
+        Fault::InsufficientScope(challenge) => {
+            fields.insert(header::WWW_AUTHENTICATE, challenge.clone());
+        }
         Fault::Unavailable(seconds) | Fault::Shed(seconds) => {
             fields.insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
         }
@@ -248,6 +266,7 @@ pub(crate) fn page(fault: &Fault, headers: &HeaderMap, reference: &str) -> Respo
         | Fault::Version
         | Fault::BodyTooSlow
         | Fault::UnknownHost
+        | Fault::Misdirected
         | Fault::Forbidden
         | Fault::BadGateway
         | Fault::GatewayTimeout
@@ -354,10 +373,12 @@ mod tests {
             Fault::BodyTooSlow,
             Fault::WebSocketVersion,
             Fault::UnknownHost,
+            Fault::Misdirected,
             Fault::Unauthorized(vec![HeaderValue::from_static(
                 "Bearer error=\"invalid_token\"",
             )]),
             Fault::Forbidden,
+            Fault::InsufficientScope(HeaderValue::from_static("Bearer")),
             Fault::Unavailable(5),
             Fault::Shed(1),
             Fault::BadGateway,

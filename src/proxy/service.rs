@@ -17,6 +17,7 @@ use crate::proxy::canonical::canonicalise;
 use crate::proxy::client_address::client_address;
 use crate::proxy::client_address::is_trusted;
 use crate::proxy::client_body::ClientBody;
+use crate::proxy::client_certificate::client_certificate;
 use crate::proxy::conn::Conn;
 use crate::proxy::forward::Passage;
 use crate::proxy::forward::forward;
@@ -100,11 +101,23 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         Ok(address) => address,
         Err(bad) => return fault(&bad.into(), &parts.headers, &conn, record),
     };
+    let certificate = client_certificate(
+        &conn,
+        &parts.headers,
+        snapshot.server.certificate_headers.as_ref(),
+    );
+    let certificate = match certificate {
+        Ok(certificate) => certificate,
+        Err(bad) => return fault(&bad.into(), &parts.headers, &conn, record),
+    };
     record.client = Some(if address == conn.peer().ip() {
         conn.pseudonym(&worker.pseudonyms)
     } else {
         worker.pseudonyms.of_address(address)
     });
+    if !conn.is_for(request.host()) {
+        return fault(&Fault::Misdirected, &parts.headers, &conn, record);
+    }
     let routed = snapshot.router.route(&request);
     let app = match routed {
         Routed::NoApp => return fault(&Fault::UnknownHost, &parts.headers, &conn, record),
@@ -123,6 +136,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         headers: &parts.headers,
         address,
         peer: conn.peer().ip(),
+        certificate,
         secure: speaks_tls(conn.secure(), trusted, &parts.headers),
         kill: entry.policy.kill(&worker.kill.current()),
         now,

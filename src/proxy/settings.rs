@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::identity::CredentialClass;
 use crate::identity::Template;
+use crate::proxy::country::Country;
 use crate::rollout::AppId;
 
 /// Listeners and their bounds.
@@ -19,6 +20,10 @@ pub(crate) struct Server {
     pub(crate) workers: usize,
     /// Peers whose `X-Forwarded-*` and `Forwarded` are believed. Empty by default.
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// Peers that say in a header which certificate a client proved to them. Nobody by default.
+    pub(crate) certificate_headers: Option<CertificateHeaders>,
+    /// Which address is in which country.
+    pub(crate) countries: Option<PathBuf>,
     /// Bounds.
     pub(crate) limits: Limits,
     /// How long a drain announces, then how long it waits. Default 5 s and 30 s.
@@ -41,6 +46,37 @@ pub(crate) struct Listener {
 pub(crate) struct Tls {
     /// Pairs of certificate chain and key, PEM.
     pub(crate) certificates: Vec<(PathBuf, PathBuf)>,
+    /// Who is asked for a client certificate. Nobody by default.
+    pub(crate) clients: Vec<ClientCertificates>,
+}
+
+/// Client certificates for some server names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ClientCertificates {
+    /// The names, lower case; empty: every other name, and none.
+    pub(crate) hosts: Vec<Box<str>>,
+    /// The authorities, and their revocation lists, in PEM.
+    pub(crate) ca: PathBuf,
+    /// Whether a client without one is sent away.
+    pub(crate) required: bool,
+}
+
+/// Who says which certificate a client has, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct CertificateHeaders {
+    /// The peers that are believed.
+    pub(crate) from: Vec<IpNet>,
+    /// The header.
+    pub(crate) format: CertificateHeader,
+}
+
+/// A header that names a certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum CertificateHeader {
+    /// `Client-Cert` and `Client-Cert-Chain` (RFC 9440).
+    ClientCert,
+    /// `X-Forwarded-Client-Cert`.
+    Xfcc,
 }
 
 /// Drain times.
@@ -213,6 +249,14 @@ pub(crate) struct Require {
     pub(crate) network: Vec<IpNet>,
     /// The token is bound to one of these.
     pub(crate) proof: Vec<Holds>,
+    /// Any of these roles.
+    pub(crate) roles: Vec<Box<str>>,
+    /// Attributes with these values, all of them.
+    pub(crate) claims: Vec<(Box<str>, Box<str>)>,
+    /// The client's address is known to be in one of these.
+    pub(crate) country: Vec<Country>,
+    /// How long ago the person may have signed in.
+    pub(crate) max_age: Option<Duration>,
 }
 
 /// What a client can prove to hold.
@@ -220,6 +264,8 @@ pub(crate) struct Require {
 pub(crate) enum Holds {
     /// A key (RFC 9449).
     Key,
+    /// A certificate (RFC 8705 §3).
+    Certificate,
 }
 
 /// Where an application lives.

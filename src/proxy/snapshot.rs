@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::auth::AppPolicy;
 use crate::auth::Gate;
 use crate::auth::Logins;
+use crate::proxy::country::Countries;
 use crate::proxy::route::Router;
 use crate::proxy::settings::App;
 use crate::proxy::settings::Server;
@@ -21,6 +22,8 @@ pub(crate) struct Snapshot {
     pub(crate) revision: Box<str>,
     /// Limits and trusted proxies.
     pub(crate) server: Server,
+    /// Which address is in which country, where a route asks.
+    pub(crate) countries: Option<Arc<Countries>>,
     /// Hosts and paths.
     pub(crate) router: Router,
     /// Applications, in the order the router numbers them.

@@ -1,5 +1,7 @@
 //! Certificates of a listener: chosen by server name, replaced without a restart.
 
+mod clients;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
@@ -26,13 +28,19 @@ use x509_parser::prelude::FromDer;
 use x509_parser::prelude::X509Certificate;
 
 use crate::clock::UnixTime;
+use crate::proxy::settings::ClientCertificates;
 use crate::proxy::settings::Tls;
+pub(crate) use crate::proxy::tls::clients::Policies;
 
 /// The certificates of one listener.
 pub(crate) struct Certificates {
     config: Arc<ServerConfig>,
     current: Arc<Current>,
     files: Vec<(PathBuf, PathBuf)>,
+    clients: Vec<ClientCertificates>,
+    policies: Option<Arc<Policies>>,
+    /// By policy, from 1.
+    demanding: ArcSwap<Vec<Arc<ServerConfig>>>,
     /// What the files held when they were looked at last, whether it was used or refused.
     seen: Mutex<digest::Digest>,
 }
@@ -89,6 +97,15 @@ pub(crate) enum TlsError {
         #[source]
         source: rustls::Error,
     },
+    /// The authorities of client certificates cannot be used.
+    #[error("{path} does not contain authorities that can be used")]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with them.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The cryptography cannot be set up.
     #[error("TLS cannot be set up")]
     Setup(#[source] rustls::Error),
@@ -101,9 +118,13 @@ impl Certificates {
     ///
     /// See [`TlsError`].
     pub(crate) fn load(settings: &Tls) -> Result<Arc<Self>, TlsError> {
-        let read = read(&settings.certificates)?;
-        let seen = Mutex::new(fingerprint(&read));
+        let (read, authorities) = (
+            read(&settings.certificates)?,
+            authorities(&settings.clients)?,
+        );
+        let seen = Mutex::new(fingerprint(&read, &authorities));
         let current = Arc::new(Current(ArcSwap::from_pointee(Set::of(&read)?)));
+        let demanding = demanding(&settings.clients, &authorities, &current)?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -116,8 +137,24 @@ impl Certificates {
             config: Arc::new(config),
             current,
             files: settings.certificates.clone(),
+            policies: Policies::of(&settings.clients),
+            clients: settings.clients.clone(),
+            demanding: ArcSwap::from_pointee(demanding),
             seen,
         }))
+    }
+
+    /// Who is asked for a client certificate; `None`: nobody.
+    pub(crate) const fn policies(&self) -> Option<&Arc<Policies>> {
+        self.policies.as_ref()
+    }
+
+    /// What handshakes under a policy need.
+    pub(crate) fn config_of(&self, policy: usize) -> Option<Arc<ServerConfig>> {
+        match policy.checked_sub(1) {
+            None => Some(self.server_config()),
+            Some(place) => self.demanding.load().get(place).cloned(),
+        }
     }
 
     /// What handshakes need.
@@ -127,11 +164,11 @@ impl Certificates {
 
     /// Looks at the files again; new certificates are used from the next handshake on. Reads files: not for workers.
     pub(crate) fn reload(&self) -> Reload {
-        let read = match read(&self.files) {
-            Ok(read) => read,
-            Err(error) => return Reload::Refused(error),
+        let (read, authorities) = match (read(&self.files), authorities(&self.clients)) {
+            (Ok(read), Ok(authorities)) => (read, authorities),
+            (Err(error), _) | (_, Err(error)) => return Reload::Refused(error),
         };
-        let fingerprint = fingerprint(&read);
+        let fingerprint = fingerprint(&read, &authorities);
         {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             if seen.as_ref() == fingerprint.as_ref() {
@@ -139,12 +176,14 @@ impl Certificates {
             }
             *seen = fingerprint;
         }
-        match Set::of(&read) {
-            Ok(set) => {
+        let demanding = demanding(&self.clients, &authorities, &self.current);
+        match (Set::of(&read), demanding) {
+            (Ok(set), Ok(demanding)) => {
                 self.current.0.store(Arc::new(set));
+                self.demanding.store(Arc::new(demanding));
                 Reload::Replaced
             }
-            Err(error) => Reload::Refused(error),
+            (Err(error), _) | (_, Err(error)) => Reload::Refused(error),
         }
     }
 
@@ -170,13 +209,34 @@ struct Pair {
     key: Vec<u8>,
 }
 
-fn read(files: &[(PathBuf, PathBuf)]) -> Result<Vec<Pair>, TlsError> {
-    let read_one = |path: &Path| {
-        fs::read(path).map_err(|source| TlsError::Read {
-            path: path.into(),
-            source,
-        })
+fn read_one(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::Read {
+        path: path.into(),
+        source,
+    })
+}
+
+/// The authorities of client certificates, by policy.
+fn authorities(clients: &[ClientCertificates]) -> Result<Vec<Vec<u8>>, TlsError> {
+    clients.iter().map(|policy| read_one(&policy.ca)).collect()
+}
+
+fn demanding(
+    clients: &[ClientCertificates],
+    authorities: &[Vec<u8>],
+    current: &Arc<Current>,
+) -> Result<Vec<Arc<ServerConfig>>, TlsError> {
+    let of = |(policy, pem): (&ClientCertificates, &Vec<u8>)| {
+        clients::config(
+            policy,
+            pem,
+            Arc::clone(current) as Arc<dyn ResolvesServerCert>,
+        )
     };
+    clients.iter().zip(authorities).map(of).collect()
+}
+
+fn read(files: &[(PathBuf, PathBuf)]) -> Result<Vec<Pair>, TlsError> {
     files
         .iter()
         .map(|(chain, key)| {
@@ -190,13 +250,12 @@ fn read(files: &[(PathBuf, PathBuf)]) -> Result<Vec<Pair>, TlsError> {
         .collect()
 }
 
-fn fingerprint(pairs: &[Pair]) -> digest::Digest {
+fn fingerprint(pairs: &[Pair], authorities: &[Vec<u8>]) -> digest::Digest {
     let mut context = digest::Context::new(&digest::SHA256);
-    for pair in pairs {
-        for file in [&pair.chain, &pair.key] {
-            context.update(&u64::try_from(file.len()).unwrap_or(u64::MAX).to_be_bytes());
-            context.update(file);
-        }
+    let files = pairs.iter().flat_map(|pair| [&pair.chain, &pair.key]);
+    for file in files.chain(authorities) {
+        context.update(&u64::try_from(file.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(file);
     }
     context.finish()
 }
@@ -431,6 +490,7 @@ mod tests {
         let second = certificate(&dir.path().join("b"), &["b.test", "*.c.test"]);
         let both = Tls {
             certificates: [first.certificates.clone(), second.certificates.clone()].concat(),
+            clients: Vec::new(),
         };
         let (workers, _) = start(&settings(&both));
         assert!(connect(&workers, &first, "a.test", &[]).await.is_ok());
@@ -491,6 +551,7 @@ mod tests {
         let load = |chain: &Path, key: &Path| {
             Certificates::load(&Tls {
                 certificates: vec![(chain.into(), key.into())],
+                clients: Vec::new(),
             })
             .unwrap_err()
         };
@@ -518,7 +579,8 @@ mod tests {
         ));
         assert!(matches!(
             Certificates::load(&Tls {
-                certificates: vec![]
+                certificates: vec![],
+                clients: Vec::new(),
             }),
             Err(TlsError::Empty)
         ));
@@ -556,5 +618,133 @@ mod tests {
         while workers.counts().handshake_failures() == 0 {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// An authority, and a client of it.
+    fn client(dir: &Path, name: &str) -> (PathBuf, (CertificateDer<'static>, Vec<u8>)) {
+        use rcgen::CertificateParams;
+        use rcgen::CertifiedIssuer;
+        use rcgen::IsCa;
+        use rcgen::KeyPair;
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let path = dir.join(format!("{name}.ca"));
+        fs::write(&path, authority.pem()).unwrap();
+        let mut own = CertificateParams::new(vec![format!("{name}.client")]).unwrap();
+        own.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let signed = own.signed_by(&key, &authority).unwrap();
+        (path, (signed.der().clone(), key.serialize_der()))
+    }
+
+    /// A client that keeps its tickets; what it gets for `GET /` at `host`, or that it gets nothing.
+    async fn ask(
+        workers: &Workers,
+        config: &Arc<ClientConfig>,
+        name: &'static str,
+        host: &str,
+    ) -> Result<(String, Option<rustls::HandshakeKind>), io::Error> {
+        let stream = TcpStream::connect(workers.local_addresses()[0]).await?;
+        let name = ServerName::try_from(name).unwrap();
+        let mut stream = TlsConnector::from(config.clone())
+            .connect(name, stream)
+            .await?;
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        Ok((text, stream.get_ref().1.handshake_kind()))
+    }
+
+    fn trusting(tls: &Tls, own: Option<&(CertificateDer<'static>, Vec<u8>)>) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        for (chain, _) in &tls.certificates {
+            roots
+                .add(CertificateDer::from_pem_file(chain).unwrap())
+                .unwrap();
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        Arc::new(match own {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => config
+                .with_client_auth_cert(
+                    vec![certificate.clone()],
+                    PrivateKeyDer::try_from(key.clone()).unwrap(),
+                )
+                .unwrap(),
+        })
+    }
+
+    #[tokio::test]
+    async fn each_name_asks_for_its_own_certificates_and_nothing_is_resumed() {
+        let dir = TempDir::new().unwrap();
+        let mut tls = certificate(
+            &dir.path().join("a"),
+            &["open.test", "one.test", "two.test"],
+        );
+        let (ca_one, one) = client(dir.path(), "one");
+        let (ca_two, two) = client(dir.path(), "two");
+        let policy = |host: &str, ca: &Path| ClientCertificates {
+            hosts: vec![host.into()],
+            ca: ca.to_owned(),
+            required: true,
+        };
+        tls.clients = vec![policy("one.test", &ca_one), policy("two.test", &ca_two)];
+        let (workers, _) = start(&settings(&tls));
+        let (nobody, of_one, of_two) = (
+            trusting(&tls, None),
+            trusting(&tls, Some(&one)),
+            trusting(&tls, Some(&two)),
+        );
+        // Twice each: a client resumes what it may.
+        for _ in 0..2 {
+            for (config, name, good) in [
+                (&nobody, "open.test", true),
+                (&nobody, "one.test", false),
+                (&of_one, "one.test", true),
+                (&of_one, "two.test", false),
+                (&of_two, "two.test", true),
+                (&of_two, "one.test", false),
+                (&of_one, "open.test", true),
+            ] {
+                let answer = ask(&workers, config, name, name).await;
+                assert_eq!(answer.is_ok(), good, "{name}");
+                if let Ok((text, kind)) = answer {
+                    assert!(text.contains(&format!("GET {name} /")), "{text}");
+                    let full = kind != Some(rustls::HandshakeKind::Resumed);
+                    assert!(full || name == "open.test", "{name}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn new_authorities_count_from_the_next_handshake_on() {
+        let dir = TempDir::new().unwrap();
+        let mut tls = certificate(&dir.path().join("a"), &["one.test"]);
+        let (ca, first) = client(dir.path(), "first");
+        let (other, second) = client(dir.path(), "second");
+        tls.clients = vec![ClientCertificates {
+            hosts: Vec::new(),
+            ca: ca.clone(),
+            required: true,
+        }];
+        let bound = crate::proxy::serve::listen::Bound::open(&settings(&tls)).unwrap();
+        let certificates = bound.certificates();
+        let (workers, _) = crate::proxy::serve::testing::start_on(&settings(&tls), bound);
+        let (of_first, of_second) = (trusting(&tls, Some(&first)), trusting(&tls, Some(&second)));
+        let good = async |config| ask(&workers, config, "one.test", "one.test").await.is_ok();
+        assert!(good(&of_first).await && !good(&of_second).await);
+        fs::write(&ca, "nonsense").unwrap();
+        assert!(matches!(certificates[0].reload(), Reload::Refused(_)));
+        assert!(good(&of_first).await && !good(&of_second).await);
+        fs::copy(&other, &ca).unwrap();
+        assert!(matches!(certificates[0].reload(), Reload::Replaced));
+        assert!(!good(&of_first).await && good(&of_second).await);
+        assert!(matches!(certificates[0].reload(), Reload::Unchanged));
     }
 }

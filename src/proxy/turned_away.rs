@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::auth::Answer;
 use crate::auth::AuthError;
 use crate::auth::TurnedAway;
+use crate::identity::Refusal;
 use crate::proxy::admission::Asked;
 use crate::proxy::admission::Turned;
 use crate::proxy::admission::authority;
@@ -67,6 +68,20 @@ pub(super) fn tell(worker: &Worker, asked: &Asked<'_>, why: &AuthError, record: 
             class,
             ..
         } => (provider.as_ref(), Some(*class), Attempt::Rejected(*refusal)),
+        AuthError::InsufficientScope {
+            provider, class, ..
+        } => (
+            Some(provider),
+            Some(*class),
+            Attempt::Rejected(Refusal::Policy),
+        ),
+        AuthError::StepUp {
+            provider, class, ..
+        } => (
+            Some(provider),
+            Some(*class),
+            Attempt::Rejected(Refusal::MfaRequired),
+        ),
         AuthError::Forbidden {
             refusal,
             provider,

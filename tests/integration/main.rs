@@ -21,6 +21,7 @@ mod instances;
 mod kill;
 mod login;
 mod logout;
+mod mtls;
 mod overload;
 mod reload;
 mod revoke;

@@ -221,7 +221,12 @@ impl Runner {
 
     /// Waits until the program knows the keys of its providers: it says that it serves before.
     async fn warm(&mut self) -> Result<(), Stop> {
-        let token = self.world.mint.good("new.access", &serde_json::json!({}));
+        let claim = self.target()?.plan.claim.clone();
+        let set: serde_json::Map<_, _> = claim
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
+        let token = self.world.mint.good("new.access", &set.into());
         // A route that asks for more than a token says nothing about tokens.
         let asks = |route: &String| route.contains("/api/*") && route.contains("proof:");
         let path = if self.target()?.plan.routes.iter().any(asks) {

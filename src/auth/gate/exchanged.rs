@@ -165,7 +165,15 @@ impl Gate {
                 ),
                 _,
             ) => ExchangeOutcome::Refused(*refusal),
-            (Err(AuthError::Closed), _) => ExchangeOutcome::Refused(Refusal::ExchangeRefused),
+            // An exchange asks for neither a scope nor a login.
+            (
+                Err(
+                    AuthError::Closed
+                    | AuthError::InsufficientScope { .. }
+                    | AuthError::StepUp { .. },
+                ),
+                _,
+            ) => ExchangeOutcome::Refused(Refusal::ExchangeRefused),
         };
         let about = About {
             app: asked.policy.app(),
@@ -181,6 +189,23 @@ impl Gate {
             value: token.value,
             rests_on: epoch,
         })
+    }
+
+    /// What the upstream gets instead of the credential, where something else is wanted.
+    pub(super) async fn instead(
+        &self,
+        asked: &Asked<'_>,
+        wanted: Option<&Arc<Exchange>>,
+        presented: &Presented<'_>,
+        holder: &Holder<'_>,
+    ) -> Result<Option<UpstreamToken>, AuthError> {
+        match wanted {
+            Some(exchange) => self
+                .exchanged(asked, exchange, presented, holder)
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
     }
 
     /// A token that we can read must be about the person who was admitted: no exchange makes one person another.

@@ -2,6 +2,7 @@
 
 mod admitted;
 mod confirm;
+mod enough;
 mod exchanged;
 mod owner;
 mod sides;
@@ -12,6 +13,7 @@ pub(crate) use admitted::Over;
 pub(crate) use admitted::Reach;
 pub(crate) use exchanged::UpstreamToken;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -26,15 +28,16 @@ use crate::auth::policy::AppPolicy;
 use crate::auth::possession::Channel;
 use crate::auth::possession::Possession;
 use crate::auth::report::Reports;
+use crate::auth::settings::RoleMap;
 use crate::auth::taken::FallbacksTaken;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
-use crate::exchange::Exchange;
 use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
 use crate::identity::Outage;
+use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::providers::Authenticated;
 use crate::providers::Provider;
@@ -79,6 +82,8 @@ pub(crate) struct Deps {
     pub(crate) reports: Reports,
     /// Who judges proofs of possession.
     pub(crate) possession: Arc<Possession>,
+    /// What the groups of a provider mean.
+    pub(crate) roles: Arc<HashMap<ProviderId, RoleMap>>,
 }
 
 /// Admits, or does not. One per snapshot.
@@ -210,7 +215,7 @@ impl Gate {
         let wanted = asked.policy.exchange(asked.route);
         let token = self.instead(asked, wanted, presented, &holder).await?;
         Ok(Admitted {
-            identity: Arc::clone(identity),
+            identity: self.with_roles(identity, class)?,
             canonical: restored.canonical().clone(),
             class,
             confirmation: None,
@@ -301,7 +306,7 @@ impl Gate {
         let wanted = asked.policy.exchange(asked.route).or(other_arm);
         let token = self.instead(asked, wanted, presented, &holder).await?;
         Ok(Admitted {
-            identity: Arc::clone(identity),
+            identity: self.with_roles(identity, class)?,
             canonical,
             class,
             confirmation: proof.confirmation().copied(),
@@ -320,23 +325,6 @@ impl Gate {
             kill: asked.kill,
             reach: asked.policy.reach(),
         })
-    }
-
-    /// What the upstream gets instead of the credential, where something else is wanted.
-    async fn instead(
-        &self,
-        asked: &Asked<'_>,
-        wanted: Option<&Arc<Exchange>>,
-        presented: &Presented<'_>,
-        holder: &Holder<'_>,
-    ) -> Result<Option<UpstreamToken>, AuthError> {
-        match wanted {
-            Some(exchange) => self
-                .exchanged(asked, exchange, presented, holder)
-                .await
-                .map(Some),
-            None => Ok(None),
-        }
     }
 
     /// Without I/O where the owner can; else on the background runtime, where its connections live.
@@ -390,6 +378,8 @@ impl Asked<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::auth::extract::extract;
 
@@ -400,7 +390,6 @@ mod tests {
     use crate::auth::fake::plan;
     use crate::auth::fake::token;
     use crate::identity::Grounds;
-    use crate::identity::ProviderId;
     use crate::identity::TokenId;
     use crate::revocation::Asked as RevocationAsked;
     use crate::revocation::Source;
@@ -424,7 +413,6 @@ mod tests {
     use crate::session::Backing;
     use crate::session::NewSession;
     use crate::session::Origin;
-    use std::time::Duration;
 
     const BASIC: (&str, &str) = ("authorization", "Basic YWxpY2U6c2VjcmV0");
 
@@ -434,7 +422,7 @@ mod tests {
         fields: &[(&'static str, &str)],
     ) -> Result<Admitted, AuthError> {
         let (policy, headers) = (world.policy(), headers(fields));
-        let presented = extract(&headers, policy.owners(), &[])?.expect("a credential");
+        let presented = extract(&headers, None, policy.owners(), &[])?.expect("a credential");
         let gate = Gate::new(world.deps());
         let way = (&world.facts(), &world.channel());
         gate.admit(&policy, 0, &presented, way, kill, at(0)).await
@@ -449,6 +437,8 @@ mod tests {
                 format!("{refusal} {provider}")
             }
             other @ (AuthError::Unproven { .. }
+            | AuthError::InsufficientScope { .. }
+            | AuthError::StepUp { .. }
             | AuthError::Forbidden { .. }
             | AuthError::Unavailable { .. }
             | AuthError::Closed) => other.to_string(),
@@ -968,7 +958,9 @@ mod tests {
         let mut deps = world.deps();
         deps.revocations = Revocations::unknown_for_test(&world.revocations);
         let (policy, headers) = (world.policy(), headers(&[BASIC]));
-        let presented = extract(&headers, policy.owners(), &[]).unwrap().unwrap();
+        let presented = extract(&headers, None, policy.owners(), &[])
+            .unwrap()
+            .unwrap();
         let facts = world.facts();
         let gate = Gate::new(deps);
         let channel = world.channel();

@@ -248,8 +248,14 @@ impl Logins {
         }
         let mut begin = Begin::new(ask.target(), self.device(&ask));
         if why.is_some() || sent == SessionSent::Unreadable {
-            // A session that is over is forgotten; one that is refused again and again is a circle.
-            begin.cookies.extend(self.forget_session(&ask));
+            // A session that is over is forgotten; one that is refused again and again is a circle. One that is not enough
+            // stays for what it is enough for.
+            match why {
+                Some(AuthError::StepUp {
+                    provider, wanted, ..
+                }) => begin.step_up = Some((provider.clone(), std::sync::Arc::clone(wanted))),
+                _ => begin.cookies.extend(self.forget_session(&ask)),
+            }
             match begin.device.bounce(now) {
                 Bounce::Fine => {}
                 Bounce::Circles => return TurnedAway::Page(self.circles(&ask, begin)),

@@ -26,6 +26,7 @@ use crate::identity::ProviderId;
 use crate::providers::LoginStart;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
+use crate::providers::StepUp;
 use crate::rollout;
 use crate::rollout::Facts;
 use crate::rollout::Pin;
@@ -43,6 +44,8 @@ pub(super) struct Begin {
     pub(super) restarts: u8,
     /// Cookies that go along.
     pub(super) cookies: Vec<HeaderValue>,
+    /// What it must be, and where, if it follows one that was not enough.
+    pub(super) step_up: Option<(ProviderId, Arc<StepUp>)>,
     /// The slot of a login that is over, whose cookie is still in this request.
     pub(super) used: Option<u8>,
 }
@@ -71,6 +74,7 @@ impl Begin {
             pin: None,
             restarts: 0,
             cookies: Vec::new(),
+            step_up: None,
             used: None,
         }
     }
@@ -90,13 +94,22 @@ impl Begin {
 impl Logins {
     /// Begins a login where the browser is assigned, or says why not.
     pub(super) async fn begin(&self, ask: &Ask<'_>, begin: Begin) -> Begun {
-        let Some(place) = self.assign(ask, &begin) else {
+        let place = match &begin.step_up {
+            // At the owner of the session: another provider knows another person.
+            Some((owner, _)) => Some(Place {
+                provider: owner.clone(),
+                rule: String::from("step_up"),
+                fallback: None,
+            }),
+            None => self.assign(ask, &begin),
+        };
+        let Some(place) = place else {
             return Begun::Reply(self.unavailable(ask, begin));
         };
         // A known address is no sign of life: the provider as a whole is asked about first, then tried.
         let instead = match self.known_outage(&place) {
-            Some(outage) => self.pass_over(ask, &begin, &place, outage),
-            None => None,
+            Some(outage) if begin.step_up.is_none() => self.pass_over(ask, &begin, &place, outage),
+            Some(_) | None => None,
         };
         let tried = match &instead {
             Some(instead) => self.begin_at(ask, &begin, instead).await,
@@ -109,7 +122,11 @@ impl Logins {
             (Err(outage), None) => outage,
         };
         // The assigned provider is away. Only now, only for a new login, and only if the configuration says so.
-        match self.fall_back(ask, &begin, &place, outage) {
+        let instead = match begin.step_up {
+            None => self.fall_back(ask, &begin, &place, outage),
+            Some(_) => None,
+        };
+        match instead {
             Some(instead) => match self.begin_at(ask, &begin, &instead).await {
                 Ok(reached) => self.with_cookies(ask, reached, begin),
                 Err(_) => Begun::Reply(self.unavailable(ask, begin)),
@@ -185,7 +202,10 @@ impl Logins {
             ask.now,
         );
         let (slot, mut cookies) = self.make_room(ask, &flow, begin.used);
-        let location = self.ask_provider(owner, &flow, slot, redirect_uri).await?;
+        let wanted = begin.step_up.as_ref().map(|(_, wanted)| Arc::clone(wanted));
+        let location = self
+            .ask_provider(owner, &flow, slot, (redirect_uri, wanted))
+            .await?;
         let sealed = flow
             .seal(
                 &self.ring(),
@@ -208,7 +228,7 @@ impl Logins {
         owner: &Arc<dyn Provider>,
         flow: &Flow,
         slot: u8,
-        redirect_uri: String,
+        (redirect_uri, wanted): (String, Option<Arc<StepUp>>),
     ) -> Result<String, Outage> {
         let artefacts = flow.artefacts(slot);
         let provider = Arc::clone(owner);
@@ -220,6 +240,7 @@ impl Logins {
                     state: &artefacts.state,
                     nonce: &artefacts.nonce,
                     verifier: &artefacts.verifier,
+                    step_up: wanted.as_deref(),
                 })
                 .await
         });

@@ -162,7 +162,7 @@ impl<'a> Visit<'a> {
             }
             None => {
                 let gate = Gate::new(world.deps());
-                let judged = match extract(&headers, policy.owners(), &[]) {
+                let judged = match extract(&headers, None, policy.owners(), &[]) {
                     Ok(Some(presented)) => gate
                         .admit(
                             &policy,
@@ -223,7 +223,7 @@ fn plain(answer: &Answer) -> Response<Bytes> {
     let status = match answer {
         Answer::BadRequest => StatusCode::BAD_REQUEST,
         Answer::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-        Answer::Forbidden => StatusCode::FORBIDDEN,
+        Answer::Forbidden | Answer::InsufficientScope(_) => StatusCode::FORBIDDEN,
         Answer::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut response = Response::new(Bytes::new());

@@ -80,7 +80,7 @@ async fn judged(world: &World, fields: &[(&'static str, &str)], now: UnixTime) -
     let (policy, headers) = (world.policy(), headers(fields));
     let (facts, channel) = (world.facts(), world.channel());
     let gate = Gate::new(world.deps());
-    let presented = match extract(&headers, policy.owners(), &[]) {
+    let presented = match extract(&headers, None, policy.owners(), &[]) {
         Ok(presented) => presented.expect("a credential"),
         Err(error) => return error.to_string(),
     };

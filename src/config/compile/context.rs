@@ -38,6 +38,8 @@ pub(super) struct Context<'a> {
     pub(super) apps: Vec<&'a str>,
     /// Names of exchanges.
     exchanges: Vec<&'a str>,
+    /// Whether there is a database of countries.
+    pub(super) countries: bool,
 }
 
 impl<'a> Context<'a> {
@@ -52,6 +54,10 @@ impl<'a> Context<'a> {
             cohorts: names(raw.cohorts.get().map(|named| named.names().collect())),
             apps: names(raw.apps.get().map(|named| named.names().collect())),
             exchanges: names(raw.exchange.get().map(|named| named.names().collect())),
+            countries: raw
+                .server
+                .get()
+                .is_some_and(|server| !server.country_database.is_absent()),
         }
     }
 

@@ -57,6 +57,9 @@ pub(super) fn compile(
     if let Some(raw) = raw.basic.get() {
         return basic(context, name, raw);
     }
+    if let Some(raw) = raw.client_cert.get() {
+        return super::clients::client_cert(context, name, raw);
+    }
     raw.api_key
         .get()
         .and_then(|raw| api_key(context, name, raw))

@@ -1,14 +1,18 @@
 //! `server.listen`, `server.listeners`, `server.limits`: where requests come in, and within which bounds.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::compile::address::trusted;
+use crate::config::compile::clients::certificate_headers;
+use crate::config::compile::clients::client_certificates;
 use crate::config::compile::context::Context;
 use crate::config::compile::providers::whole;
 use crate::config::compile::server::overriding;
 use crate::config::compile::tokens::span;
 use crate::config::raw::RawConfig;
+use crate::config::raw::RawFile;
 use crate::config::raw::RawLimits;
 use crate::config::raw::RawServer;
 use crate::config::raw::RawTls;
@@ -18,6 +22,7 @@ use crate::config::shape::At;
 use crate::config::shape::Field;
 use crate::config::source::LISTEN_VARIABLE;
 use crate::config::tree::Mark;
+use crate::proxy::country::Countries;
 use crate::proxy::settings::Drain;
 use crate::proxy::settings::Limits;
 use crate::proxy::settings::Listener;
@@ -79,6 +84,9 @@ pub(super) fn server(context: &mut Context<'_>, raw: &RawConfig, logins: bool) -
         trusted_proxies: server.map_or_else(Vec::new, |server| {
             trusted(context, &server.trusted_proxies, "`trusted_proxies`")
         }),
+        countries: server.and_then(|server| countries(context, &server.country_database)),
+        certificate_headers: server
+            .and_then(|server| certificate_headers(context, &server.certificate_headers)),
         limits,
         drain: Drain {
             announce: drain.map_or(5 * SECOND, |drain| drain.announce.or(Span(5 * SECOND)).0),
@@ -177,6 +185,7 @@ fn tls(context: &mut Context<'_>, raw: &Field<RawTls>) -> Option<Tls> {
         Field::Broken => {
             return Some(Tls {
                 certificates: Vec::new(),
+                clients: Vec::new(),
             });
         }
     };
@@ -206,7 +215,19 @@ fn tls(context: &mut Context<'_>, raw: &Field<RawTls>) -> Option<Tls> {
         None if raw.certificates.is_absent() => pair(context, raw.mark, &raw.certificate, &raw.key),
         None => {}
     }
-    Some(Tls { certificates })
+    Some(Tls {
+        certificates,
+        clients: client_certificates(context, raw),
+    })
+}
+
+/// The database of countries.
+fn countries(context: &mut Context<'_>, raw: &Field<RawFile>) -> Option<PathBuf> {
+    let raw = raw.get()?;
+    let path = raw.file.required(raw.mark, "file", &mut context.report)?;
+    context.readable(path, "the database of countries", |content| {
+        Countries::read(content.to_vec()).map(drop)
+    })
 }
 
 /// What stands for a size that cannot be read; the configuration is refused then.

@@ -9,6 +9,7 @@ mod audit;
 mod canonical;
 mod claims;
 mod client;
+mod clients;
 mod context;
 mod directory;
 mod exchange;
@@ -22,6 +23,7 @@ mod membership;
 mod people;
 mod possession;
 mod providers;
+mod roles;
 mod rollouts;
 mod routes;
 mod secrets;
@@ -30,6 +32,7 @@ mod stages;
 mod store;
 mod tokens;
 mod upstream;
+mod waivers;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -76,6 +79,7 @@ pub(super) fn compile(raw: &RawConfig, source: &Source, report: Report) -> Outco
 fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     version(context, raw);
     let mut providers = providers::compile(context, raw);
+    let roles = roles::compile(context, raw, &mut providers);
     let canonical = canonical::canonical(context, raw, &providers);
     let cohorts = people::cohorts(context, raw, &providers);
     let membership = membership::membership(context, raw);
@@ -115,6 +119,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
             .filter_map(|provider| provider.settings.take())
             .collect(),
         canonical,
+        roles,
         possession,
         sessions,
         cohorts,
@@ -124,6 +129,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         rollouts,
         fallbacks,
         single: membership.single,
+        waivers: waivers::compile(context, raw),
         bucket_key: BucketKey(Secret::new(Vec::new())),
         kill_switch,
         change,

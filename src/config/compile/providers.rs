@@ -221,6 +221,18 @@ fn shared_keys(raw: &RawProvider) -> Option<(Common<'_>, bool, bool)> {
         };
         return Some((common, false, true));
     }
+    if let Some(raw) = raw.client_cert.get() {
+        let common = Common {
+            claims: &raw.claims,
+            authoritative: &raw.authoritative,
+            assurance: &raw.assurance,
+            limits: &Field::Absent,
+            breaker: &Field::Absent,
+            ca: &Field::Absent,
+            defaults: &[("subject", "subject")],
+        };
+        return Some((common, false, false));
+    }
     let raw = raw.api_key.get()?;
     let common = Common {
         claims: &raw.claims,
@@ -344,6 +356,9 @@ fn claimed_twice(one: &Owns, other: &Owns) -> Vec<String> {
     }
     if one.basic && other.basic {
         twice.push("`Authorization: Basic`".into());
+    }
+    if one.client_cert && other.client_cert {
+        twice.push("certificates of TLS clients".into());
     }
     if let Some(header) = one
         .api_key_header

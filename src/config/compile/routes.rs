@@ -1,10 +1,15 @@
 //! Routes of an application: who may see what, and which routes are never reached.
 
+use std::time::Duration;
+
 use http::Method;
 
 use crate::config::compile::address::networks;
 use crate::config::compile::address::path_pattern;
 use crate::config::compile::context::Context;
+use crate::config::compile::roles::is_scope;
+use crate::config::compile::roles::scopes;
+use crate::config::compile::tokens::span;
 use crate::config::compile::tokens::texts;
 use crate::config::compile::upstream::upstream;
 use crate::config::raw::AccessWord;
@@ -15,8 +20,11 @@ use crate::config::raw::RawApp;
 use crate::config::raw::RawRequire;
 use crate::config::raw::RawRoute;
 use crate::config::shape::At;
+use crate::config::shape::Field;
+use crate::config::shape::List;
 use crate::config::tree::Mark;
 use crate::identity::CredentialClass;
+use crate::proxy::country::Country;
 use crate::proxy::settings::Access;
 use crate::proxy::settings::Holds;
 use crate::proxy::settings::OnUnauthenticated;
@@ -166,6 +174,7 @@ const fn class(word: ClassWord) -> CredentialClass {
         ClassWord::Opaque => CredentialClass::Opaque,
         ClassWord::Basic => CredentialClass::Basic,
         ClassWord::ApiKey => CredentialClass::ApiKey,
+        ClassWord::ClientCert => CredentialClass::ClientCert,
     }
 }
 
@@ -181,19 +190,79 @@ fn require_of(context: &mut Context<'_>, raw: &RawRequire, access: Access) -> Re
                 "who comes without a credential would see what a person without the group may not",
             );
     }
+    span(
+        context,
+        &raw.max_age,
+        Duration::from_secs(10),
+        Duration::from_secs(30 * 24 * 3_600),
+        "from `10s` to `30d`",
+    );
+    scopes(context, raw.scopes.get());
+    let classes = acr(context, &raw.acr);
+    let claims = raw.claims.get().into_iter().flat_map(|named| {
+        let pair = |(name, value): (&At<String>, &At<String>)| {
+            (name.value.as_str().into(), value.value.as_str().into())
+        };
+        named.readable().map(pair)
+    });
     let proofs = raw.proof.get().map_or(&[][..], |list| &list.items);
     Require {
         groups: texts(raw.groups.get()),
         scopes: texts(raw.scopes.get()),
-        acr: texts(raw.acr.get()),
+        acr: classes,
+        roles: texts(raw.roles.get()),
+        claims: claims.collect(),
+        max_age: raw.max_age.get().map(|at| at.value.0),
         network: raw.network.get().map(networks).unwrap_or_default(),
+        country: countries(context, raw),
         proof: proofs.iter().map(|at| proof(at.value)).collect(),
     }
+}
+
+/// Countries, which need a database.
+fn countries(context: &mut Context<'_>, raw: &RawRequire) -> Vec<Country> {
+    let mut all = Vec::new();
+    for at in raw.country.get().map_or(&[][..], |list| &list.items) {
+        match Country::parse(&at.value) {
+            Some(country) => all.push(country),
+            None => {
+                context
+                    .report
+                    .error(at.mark, format!("`{}` is no country", at.value))
+                    .value(&at.value)
+                    .hint("two capital letters of ISO 3166-1, such as `DE`");
+            }
+        }
+    }
+    if let Some(mark) = raw.country.mark()
+        && !context.countries
+    {
+        context
+            .report
+            .error(mark, "`country` needs `server.country_database`")
+            .hint("without it no address is in any country, and nobody gets in");
+    }
+    all
+}
+
+/// Classes that can stand in a list separated by spaces, in quotes.
+fn acr(context: &mut Context<'_>, raw: &Field<List<At<String>>>) -> Vec<Box<str>> {
+    for at in raw.get().map_or(&[][..], |list| &list.items) {
+        if !is_scope(&at.value) {
+            context
+                .report
+                .error(at.mark, format!("`{}` is no assurance class", at.value))
+                .value(&at.value)
+                .hint("visible ASCII without spaces, quotes and backslashes");
+        }
+    }
+    texts(raw.get())
 }
 
 const fn proof(word: ProofWord) -> Holds {
     match word {
         ProofWord::Dpop => Holds::Key,
+        ProofWord::Mtls => Holds::Certificate,
     }
 }
 

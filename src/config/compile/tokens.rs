@@ -159,10 +159,18 @@ pub(super) fn verify(
         30 * 24 * HOUR,
         "at most `30d`",
     );
+    let claims = raw.require_claims.get().into_iter().flat_map(|named| {
+        let pair = |(claim, value): (&At<String>, &At<String>)| Marker {
+            claim: claim.value.as_str().into(),
+            equals: value.value.as_str().into(),
+        };
+        named.readable().map(pair)
+    });
     Some(Verify {
         algorithms,
         audiences: texts(audiences),
         markers,
+        claims: claims.collect(),
         any_typ,
         leeway: raw.leeway.or(Span(Duration::from_secs(30))).0,
         max_life: raw.max_life.or(Span(24 * HOUR)).0,

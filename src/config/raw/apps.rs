@@ -131,12 +131,20 @@ mappings! {
     RawRequire {
         /// Any of these groups.
         groups: List<At<String>>,
-        /// All of these scopes.
+        /// Any of these roles; `roles` says which groups give them.
+        roles: List<At<String>>,
+        /// Attributes with these values, as `attribute: value`, all of them; a list has the value among others.
+        claims: Named<At<String>>,
+        /// All of these scopes; a token without them gets 403 and the challenge `insufficient_scope` (RFC 6750).
         scopes: List<At<String>>,
-        /// Any of these assurance classes.
+        /// Any of these assurance classes; who has none of them signs in again at the owner, and a token gets the challenge `insufficient_user_authentication` (RFC 9470).
         acr: List<At<String>>,
+        /// How long ago the person may have signed in (`auth_time`); whose login is older, or not known, signs in again as for `acr`.
+        max_age: At<Span>,
         /// A client address in one of these networks.
         network: List<At<Network>>,
+        /// A client address that is known to be in one of these countries (ISO 3166-1, two capital letters), by `server.country_database`; an unknown one is in none.
+        country: List<At<String>>,
         /// A token that is bound to what the client proves to hold, in any of these ways.
         proof: List<At<ProofWord>>,
     }
@@ -205,14 +213,17 @@ words! {
         "basic" => Basic,
         /// An API key.
         "api_key" => ApiKey,
-        @later "client_cert", "refresh";
+        /// The certificate of a TLS client.
+        "client_cert" => ClientCert,
+        @later "refresh";
     }
 
     /// What a client proves to hold.
     ProofWord {
         /// A key, by DPoP (RFC 9449).
         "dpop" => Dpop,
-        @later "mtls";
+        /// A certificate, by mutual TLS (RFC 8705 §3).
+        "mtls" => Mtls,
     }
 
     /// What somebody without a credential gets.

@@ -65,6 +65,10 @@ mappings! {
         rollout: RawShortRollout,
         /// Rollouts by name.
         rollouts: Named<RawRollout>,
+        /// Rules of `authferry check --strict` that do not hold here, and why.
+        waivers: List<RawWaiver>,
+        /// What the groups of a provider mean, by provider: roles, and what roles may do.
+        roles: Named<RawRoles>,
         /// How proofs of possession (DPoP, RFC 9449) are judged. A token that is bound to a key is taken with a proof only, whether this is here or not.
         dpop: RawDpop,
         /// The switch that works without this file.
@@ -86,6 +90,16 @@ mappings! {
         reason: At<String>,
         /// A finding of the checks that is meant: `skip` for a stage or mode that is jumped over, `reshuffle` for a changed salt, unit or bucket key.
         acknowledge: At<Acknowledge>,
+    }
+
+    /// A rule of the strict check that does not hold, and why that is meant.
+    RawWaiver {
+        /// Its id, such as `AFS010`. Required.
+        rule: At<String>,
+        /// The path below which it is waived, such as `apps.crm`. Default: everywhere.
+        at: At<String>,
+        /// Why. Required.
+        reason: At<String>,
     }
 
     /// Where a secret stands: never in the configuration itself.

@@ -9,10 +9,21 @@ use crate::config::scalar::Span;
 use crate::config::scalar::Whole;
 use crate::config::shape::At;
 use crate::config::shape::List;
+use crate::config::shape::Named;
 use crate::config::shape::mappings;
 use crate::config::shape::words;
 
 mappings! {
+    /// What the groups of a provider mean. The result does not hang on the order of anything.
+    RawRoles {
+        /// Roles by group, as `group: [role]`; groups are compared byte for byte. They become the attribute `roles`. Required.
+        groups: Named<List<At<String>>>,
+        /// Scopes by role, as `role: [scope]`: for credentials without scopes of their own. A token keeps those that its client was given.
+        scopes: Named<List<At<String>>>,
+        /// What becomes of somebody with a group that stands nowhere: it is counted (`authferry_unmatched_groups_total`), or they are refused (403). Default `count`.
+        unmatched: At<Unmatched>,
+    }
+
     /// Who is one person across providers.
     RawIdentity {
         /// The name of a person that is the same at both providers. Required.
@@ -133,6 +144,14 @@ mappings! {
 }
 
 words! {
+    /// What becomes of somebody with a group that stands nowhere.
+    Unmatched {
+        /// The group is counted.
+        "count" => Count,
+        /// They are refused.
+        "refuse" => Refuse,
+    }
+
     /// A way to make spellings equal.
     NormaliseWord {
         /// White space at both ends goes.

@@ -33,7 +33,9 @@ mappings! {
         basic: RawBasic,
         /// A file of hashed API keys.
         api_key: RawApiKey,
-        @later "scim", "saml", "client_cert", "kerberos";
+        /// Certificates of TLS clients.
+        client_cert: RawClientCert,
+        @later "scim", "saml", "kerberos";
     }
 
     /// An OpenID provider.
@@ -254,6 +256,22 @@ mappings! {
         assurance: RawAssurance,
     }
 
+    /// Certificates of TLS clients: the credential where a request brings no other. `server.tls.client_certificates` asks for them.
+    RawClientCert {
+        /// The authorities, and their revocation lists where there are any, in one PEM file; read again when it changes. With a list, a certificate of which no list in force speaks is refused. Required.
+        ca: RawFile,
+        /// Which name is the subject; exactly one of that type must be in the certificate. Required.
+        subject: At<CertificateNameWord>,
+        /// The issuer of its clients. Default `urn:authferry:NAME`.
+        issuer: At<String>,
+        /// As for `oidc`, over `subject` and the lists `san_dns`, `san_uri`, `san_email`, `common_name`, `organizational_unit`. Default: `subject: subject`.
+        claims: Named<At<String>>,
+        /// For which attributes it may speak when people are joined.
+        authoritative: RawAuthoritative,
+        /// How its assurance is read.
+        assurance: RawAssurance,
+    }
+
     /// How opaque tokens are recognised.
     RawOwnsOpaque {
         /// What its tokens begin with. Default: every opaque token; needed as soon as two providers have opaque tokens.
@@ -315,6 +333,18 @@ words! {
     ProbeSend {
         /// The cookie alone.
         "cookie" => Cookie,
+    }
+
+    /// A name in a certificate.
+    CertificateNameWord {
+        /// The `dNSName` of its alternative names.
+        "san_dns" => Dns,
+        /// The `uniformResourceIdentifier`, such as a SPIFFE id.
+        "san_uri" => Uri,
+        /// The `rfc822Name`.
+        "san_email" => Email,
+        /// The common name of its subject.
+        "common_name" => CommonName,
     }
 
     /// How a probed address names the person.

@@ -13,6 +13,7 @@ use crate::config::scalar::Whole;
 use crate::config::shape::At;
 use crate::config::shape::List;
 use crate::config::shape::mappings;
+use crate::config::shape::words;
 
 mappings! {
     /// Listeners, limits and the admin interface.
@@ -29,6 +30,10 @@ mappings! {
         metrics: RawMetrics,
         /// Peers whose `Forwarded` and `X-Forwarded-*` are believed. Default: nobody.
         trusted_proxies: List<At<Network>>,
+        /// Peers that say which certificate a client proved to them. Default: nobody.
+        certificate_headers: RawCertificateHeaders,
+        /// A database of countries by address, in the MaxMind format (`.mmdb`), for `require.country`; read again when the file or the configuration changes.
+        country_database: RawFile,
         /// Peers that speak the PROXY protocol (v1 or v2) at `listen`. Not reloaded.
         proxy_protocol: RawProxyProtocol,
         /// Where state lives: keys, key-set copies, the kill file, the admin socket. Default `./authferry-state`. `AUTHFERRY_STATE_DIR` overrides it. Not reloaded.
@@ -59,7 +64,27 @@ mappings! {
         key: RawFile,
         /// Several certificates, chosen by server name (SNI), instead of `certificate` and `key`; the first is the default. Not reloaded.
         certificates: List<RawCertificate>,
-        @later "client_ca", "client_certificates", "min_version";
+        /// Who is asked for a client certificate, by server name (SNI). A request for a host with another policy than its connection's is answered 421; nothing is resumed between them. Not reloaded, except the files.
+        client_certificates: List<RawClientCertificates>,
+        @later "client_ca", "min_version";
+    }
+
+    /// Client certificates for some server names.
+    RawClientCertificates {
+        /// The server names; `*.corp.example` matches one label. Default: every other name, and clients that name none. Not reloaded.
+        hosts: List<At<String>>,
+        /// The authorities, and their revocation lists where there are any, in one PEM file; read again when it changes. With a list, a certificate of which no list in force speaks is refused. Required. Not reloaded.
+        ca: RawFile,
+        /// Whether a client without a certificate is sent away (`required`) or not (`optional`). Default `required`. Not reloaded.
+        mode: At<ClientCertificateMode>,
+    }
+
+    /// Peers that say which certificate a client proved to them.
+    RawCertificateHeaders {
+        /// The peers. What they do not say is not: their own certificate is nobody's. Everybody else's header is dropped. Required.
+        from: List<At<Network>>,
+        /// The header: `client_cert` (RFC 9440) or `xfcc` (`X-Forwarded-Client-Cert`, one element with `Hash` or `Cert`). Default `client_cert`.
+        format: At<CertificateHeaderWord>,
     }
 
     /// The PROXY protocol.
@@ -126,5 +151,23 @@ mappings! {
         announce: At<Span>,
         /// How long requests under way may then take. Default `30s`.
         timeout: At<Span>,
+    }
+}
+
+words! {
+    /// What becomes of a client without a certificate.
+    ClientCertificateMode {
+        /// It is sent away.
+        "required" => Required,
+        /// It is served.
+        "optional" => Optional,
+    }
+
+    /// A header that names a certificate.
+    CertificateHeaderWord {
+        /// `Client-Cert` (RFC 9440).
+        "client_cert" => ClientCert,
+        /// `X-Forwarded-Client-Cert`.
+        "xfcc" => Xfcc,
     }
 }

@@ -14,6 +14,7 @@ use crate::config::scalar::Span;
 use crate::config::scalar::Whole;
 use crate::config::shape::At;
 use crate::config::shape::List;
+use crate::config::shape::Named;
 use crate::config::shape::Shape;
 use crate::config::shape::blot_all;
 use crate::config::shape::mappings;
@@ -47,6 +48,8 @@ mappings! {
         audiences: List<At<String>>,
         /// Whether any `typ` is taken: only for `jwt` providers whose issuer signs nothing but access tokens. Default `false`.
         any_typ: At<bool>,
+        /// Claims that every token must have, as `claim: value`: such as the tenant (`tid`) of an issuer that has several.
+        require_claims: Named<At<String>>,
         /// Tolerated clock difference. Default `30s`, at most `5m`.
         leeway: At<Span>,
         /// The longest life of a token. Default `24h`.

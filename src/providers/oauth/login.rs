@@ -186,7 +186,7 @@ pub(in crate::providers) fn authorization(
     scope: &str,
     start: &LoginStart<'_>,
 ) -> Form {
-    Form::default()
+    let form = Form::default()
         .with("response_type", "code")
         .with("client_id", client)
         .with("redirect_uri", start.redirect_uri)
@@ -194,7 +194,18 @@ pub(in crate::providers) fn authorization(
         .with("state", start.state)
         .with("nonce", start.nonce)
         .with("code_challenge", &challenge(start.verifier))
-        .with("code_challenge_method", "S256")
+        .with("code_challenge_method", "S256");
+    let Some(step_up) = start.step_up else {
+        return form;
+    };
+    let form = match step_up.acr_values.as_slice() {
+        [] => form,
+        values => form.with("acr_values", &values.join(" ")),
+    };
+    match step_up.max_age {
+        Some(age) => form.with("max_age", &age.as_secs().to_string()),
+        None => form,
+    }
 }
 
 /// Metadata without what a login needs are no metadata of a provider that has logins.

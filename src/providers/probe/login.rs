@@ -98,6 +98,7 @@ impl Asker<'_> {
             state: &state,
             nonce: &nonce,
             verifier: &stranger(self.deps),
+            step_up: None,
         };
         let form =
             authorization(client.id(), &oidc.scopes.join(" "), &start).with("prompt", "none");

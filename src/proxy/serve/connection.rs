@@ -27,10 +27,14 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
+use rustls::server::Acceptor;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use crate::auth::ClientCertificate;
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::conn::Arrival;
 use crate::proxy::conn::Conn;
@@ -49,6 +53,8 @@ use crate::proxy::serve::vitals::Vitals;
 use crate::proxy::serve::worker::Door;
 use crate::proxy::serve::worker::Local;
 use crate::proxy::settings::Limits;
+use crate::proxy::tls::Certificates;
+use crate::proxy::tls::Policies;
 
 /// How much hyper buffers of an HTTP/1.1 connection, each way. The head has its own, smaller limit.
 const H1_BUFFER: usize = 64 * 1024;
@@ -169,9 +175,8 @@ async fn live<H: Handler>(accepted: Accepted, handler: Rc<H>) -> io::Result<()> 
         };
     };
     vitals.enter(Phase::Handshake);
-    let acceptor = TlsAcceptor::from(certificates.server_config());
-    let mut stream = match acceptor.accept(socket).await {
-        Ok(stream) => stream,
+    let (mut stream, policies) = match handshake(certificates, socket).await {
+        Ok(accepted) => accepted,
         Err(error) => {
             local.counts.count_handshake_failure();
             return Err(error);
@@ -180,17 +185,10 @@ async fn live<H: Handler>(accepted: Accepted, handler: Rc<H>) -> io::Result<()> 
     let (_, session) = stream.get_ref();
     let h2 = session.alpn_protocol() == Some(b"h2");
     let conn = Conn::new(arrival(Some(TlsInfo {
-        sni: session
-            .server_name()
-            .map(|name| name.to_ascii_lowercase().into()),
-        client_certificate: session
-            .peer_certificates()
-            .and_then(|chain| chain.first())
-            .map(|leaf| Arc::from(leaf.as_ref())),
-        version: session
-            .protocol_version()
-            .and_then(|version| version.as_str())
-            .unwrap_or("unknown"),
+        client_certificate: session.peer_certificates().and_then(|chain| {
+            ClientCertificate::of(chain.iter().map(|one| one.to_vec()).collect())
+        }),
+        policies,
     })));
     vitals.enter(Phase::FirstByte);
     if h2 {
@@ -199,6 +197,31 @@ async fn live<H: Handler>(accepted: Accepted, handler: Rc<H>) -> io::Result<()> 
     } else {
         serve_h1(stream, conn, handler).await
     }
+}
+
+/// Which names may be asked for on a connection.
+type Reach = Option<(Arc<Policies>, usize)>;
+
+/// Speaks TLS. Where client certificates are asked for, the name decides by whose configuration.
+async fn handshake(
+    certificates: &Certificates,
+    socket: Socket,
+) -> io::Result<(TlsStream<Socket>, Reach)> {
+    let Some(policies) = certificates.policies() else {
+        let acceptor = TlsAcceptor::from(certificates.server_config());
+        return Ok((acceptor.accept(socket).await?, None));
+    };
+    let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+    let name = start
+        .client_hello()
+        .server_name()
+        .map(str::to_ascii_lowercase);
+    let policy = policies.find(name.as_deref());
+    let config = certificates
+        .config_of(policy)
+        .ok_or_else(|| io::Error::other("no configuration for a policy"))?;
+    let stream = start.into_stream(config).await?;
+    Ok((stream, Some((Arc::clone(policies), policy))))
 }
 
 /// IPv4-mapped IPv6 addresses as IPv4, so that networks match whichever socket family was used.

@@ -53,6 +53,8 @@ pub(crate) fn server() -> Server {
         }],
         workers: 2,
         trusted_proxies: Vec::new(),
+        certificate_headers: None,
+        countries: None,
         limits: limits(),
         drain: Drain {
             announce: Duration::from_secs(5),
@@ -191,6 +193,7 @@ pub(crate) fn certificate(stem: &std::path::Path, names: &[&str]) -> Tls {
     std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
     Tls {
         certificates: vec![(chain, key)],
+        clients: Vec::new(),
     }
 }
 

@@ -52,6 +52,8 @@ families! {
         "Time to an authentication decision, provider calls included.";
     LEGACY_CREDENTIALS: Counter "authferry_legacy_credentials_total" ["app", "credential"]
         "Requests that still presented a credential of the provider that people leave.";
+    UNMATCHED_GROUPS: Counter "authferry_unmatched_groups_total" ["provider"]
+        "Groups of admitted people that `roles` gives no role.";
     UPSTREAM_ERRORS: Counter "authferry_upstream_errors_total" ["app", "reason"]
         "Requests that an upstream did not answer, or not to the end.";
     CACHE_REQUESTS: Counter "authferry_cache_requests_total" ["cache", "outcome"]

@@ -183,6 +183,13 @@ impl Metrics {
         self.rare.subject_links.with(&labels).add(1);
     }
 
+    /// Somebody was admitted with groups that have no role.
+    pub(crate) fn unmatched_groups(&self, provider: &ProviderId, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let labels = [provider.as_str()];
+        self.rare.unmatched_groups.with(&labels).add(count);
+    }
+
     /// The loop guard refused one more login redirect.
     pub(crate) fn bounce_refused(&self, app: &AppId) {
         self.rare.bounces_refused.with(&[app.as_str()]).add(1);

@@ -71,7 +71,7 @@ providers:
   new:
     oidc:
       issuer: "@NEW@"{client}
-      verify: {{ algs: [RS256, ES256], audiences: [app], leeway: 30s, jwks_refresh: {refresh}, jwks_max_stale: {stale} }}
+      verify: {{ algs: [RS256, ES256], audiences: [app], leeway: 30s, jwks_refresh: {refresh}, jwks_max_stale: {stale}{claim} }}
       claims: {{ subject: sub, email: email, email_verified: email_verified, name: name, preferred_username: preferred_username, groups: groups, actor: act.sub{uid} }}
       ca: {{ file: @PKI@/ca.pem }}{new}{trust}
   old:{old}{providers}
@@ -95,6 +95,11 @@ rollout:
         server = list(&plan.server, "  "),
         refresh = plan.jwks_refresh,
         stale = plan.jwks_max_stale,
+        claim = plan
+            .claim
+            .as_ref()
+            .map(|(name, value)| format!(", require_claims: {{ {name}: {value} }}"))
+            .unwrap_or_default(),
         client = if matches!(plan.from, Side::Introspection | Side::SharedSecret) {
             ""
         } else {

@@ -14,6 +14,8 @@ pub(crate) struct Plan {
     pub(crate) routes: Vec<String>,
     /// Applications beside that of T0, as YAML lines.
     pub(crate) apps: Vec<String>,
+    /// A claim that every token of the new provider must have.
+    pub(crate) claim: Option<(String, String)>,
     /// Whether T0 has its route `/api/*`.
     pub(crate) api: bool,
     /// Whether people are joined by the claim `uid`.
@@ -69,6 +71,7 @@ impl Default for Plan {
             from: Side::Oidc,
             routes: Vec::new(),
             apps: Vec::new(),
+            claim: None,
             api: true,
             uid: false,
             catch_all: true,
@@ -391,6 +394,28 @@ const RULES: &[(&str, Rule)] = &[
     (r"^server: (.*)$", |plan, lines| {
         plan.server.push(lines[0].to_owned())
     }),
+    (r"^trusted_proxies includes the peer$", |plan, _| {
+        plan.trusted.push("127.0.0.1/32".to_owned());
+    }),
+    (r"^XFCC accepted$", |plan, _| {
+        plan.server
+            .push("certificate_headers: { from: [127.0.0.1/32], format: xfcc }".to_owned());
+    }),
+    (r"^issuer requires claim (\w+) == (\w+)$", |plan, words| {
+        plan.claim = Some((words[0].to_owned(), words[1].to_owned()));
+    }),
+    (
+        r"^route needs acr (\w+) and auth_time within (\d+) s$",
+        |plan, words| {
+            plan.routes.push(format!(
+                "{{ path: /vault, require: {{ acr: [{}], max_age: {}s }} }}",
+                words[0], words[1]
+            ));
+            plan.new.push(
+                "assurance: { acr_claim: acr, map: { gold: gold, silver: silver } }".to_owned(),
+            );
+        },
+    ),
     (r"^route requires DPoP$", |plan, _| {
         plan.api = false;
         plan.routes.push("{ path: /api/*, credentials: [bearer], on_unauthenticated: unauthorized, require: { proof: [dpop] } }".to_owned());

@@ -1,0 +1,329 @@
+//! What a configuration means for those who audit it, as Markdown: who vouches, for how long, what is read, told and kept.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::prelude::FromDer;
+use x509_parser::prelude::X509Certificate;
+
+use crate::clock::UnixTime;
+use crate::config::settings::Settings;
+use crate::providers::settings::ClientAuth;
+use crate::providers::settings::KindSettings;
+use crate::providers::settings::Settings as Provider;
+use crate::providers::settings::Verify;
+
+/// The catalog. Writing to a String does not fail.
+pub(crate) fn markdown(settings: &Settings) -> String {
+    let mut out = format!(
+        "# Catalog\n\nRevision `{}` of the configuration.\n\n## Providers\n",
+        settings.revision
+    );
+    for provider in &settings.providers {
+        self::provider(&mut out, settings, provider);
+    }
+    out.push_str("\n## Applications\n\n| Application | Hosts | Told about people | Credentials forwarded |\n|---|---|---|---|\n");
+    for app in &settings.apps {
+        let headers = app
+            .identity_headers
+            .iter()
+            .map(|rule| rule.name.as_str())
+            .chain(app.assertion.iter().map(|a| a.header.as_str()));
+        let _written = writeln!(
+            out,
+            "| {} | {} | {} | {} |",
+            cell(app.id.as_str()),
+            code(app.hosts.iter().map(|host| &**host)),
+            code(headers),
+            yes(app.forward_credentials)
+        );
+    }
+    let sessions = &settings.sessions;
+    let _written = writeln!(
+        out,
+        "\n## Personal data\n\n- Read: the claims in the tables above, and nothing else of a credential.\n\
+         - Forwarded: the headers above, to the application they stand with.\n\
+         - Stored: a session holds the attributes of its person, sealed, until {} without use or {} after the login; \
+         a pin says for 400 days after the last login that a pseudonym has moved.\n\
+         - Logged: pseudonyms in place of people and addresses.",
+        span(sessions.idle),
+        span(sessions.absolute)
+    );
+    out
+}
+
+fn provider(out: &mut String, settings: &Settings, provider: &Provider) {
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    let kind = match &provider.kind {
+        KindSettings::Oidc(oidc) => {
+            rows.push(("Issuer", code([oidc.issuer.as_str()])));
+            let grants = match &oidc.client {
+                Some(client) => {
+                    rows.push(("Client", code([&*client.id])));
+                    rows.push((
+                        "Client authentication",
+                        authentication(&client.auth).to_owned(),
+                    ));
+                    rows.push(("Scopes asked for", code(oidc.scopes.iter().map(|s| &**s))));
+                    "bearer tokens; authorization_code with PKCE"
+                }
+                None => "bearer tokens",
+            };
+            rows.push(("Grant types", grants.to_owned()));
+            verify(&mut rows, &oidc.verify);
+            "OpenID provider"
+        }
+        KindSettings::Jwt(jwt) => {
+            rows.push(("Issuer", code([jwt.issuer.as_str()])));
+            rows.push(("Grant types", "bearer tokens".to_owned()));
+            verify(&mut rows, &jwt.verify);
+            "Issuer of signed tokens"
+        }
+        KindSettings::Introspection(own) => {
+            rows.push(("Endpoint", code([own.url.as_str()])));
+            rows.push(("Grant types", "opaque tokens".to_owned()));
+            rows.push((
+                "Client authentication",
+                authentication(&own.client.auth).to_owned(),
+            ));
+            rows.push(("Audiences", code(own.audiences.iter().map(|a| &**a))));
+            rows.push(("Revocation", asked(own.cache)));
+            "Authorization server"
+        }
+        KindSettings::SessionProbe(own) => {
+            rows.push(("Endpoint", code([own.url.as_str()])));
+            rows.push(("Grant types", "session cookies".to_owned()));
+            rows.push(("Revocation", asked(own.cache)));
+            "Old sign-on"
+        }
+        #[cfg(feature = "ldap")]
+        KindSettings::Ldap(own) => {
+            rows.push(("Endpoint", code([own.url.as_str()])));
+            rows.push(("Grant types", "passwords".to_owned()));
+            rows.push(("Revocation", asked(own.cache)));
+            "Directory"
+        }
+        KindSettings::Basic(own) => {
+            rows.push(("Grant types", "passwords".to_owned()));
+            rows.push(("Revocation", asked(own.cache)));
+            "Password file"
+        }
+        KindSettings::ApiKey(_) => {
+            rows.push(("Grant types", "API keys".to_owned()));
+            rows.push(("Revocation", "when the file changes".to_owned()));
+            "API keys"
+        }
+        KindSettings::ClientCert(own) => {
+            rows.push(("Grant types", "client certificates".to_owned()));
+            rows.push(("Subject", code([own.subject.as_str()])));
+            let words = "when the file of authorities and revocation lists changes";
+            rows.push(("Revocation", words.to_owned()));
+            "Client certificates"
+        }
+    };
+    let claims = provider
+        .claims
+        .iter()
+        .map(|(name, path)| format!("{name} ← {path}"));
+    let claims: Vec<String> = claims.collect();
+    rows.push(("Claims read", code(claims.iter().map(String::as_str))));
+    if let Some(map) = settings.roles.get(&provider.id) {
+        let sorted: BTreeMap<_, _> = map.groups.iter().collect();
+        let roles = sorted
+            .into_iter()
+            .map(|(group, roles)| format!("{group} → {}", roles.join(", ")));
+        let roles: Vec<String> = roles.collect();
+        rows.push(("Roles", code(roles.iter().map(String::as_str))));
+    }
+    let _written = writeln!(out, "\n### {}\n\n{kind}.\n\n| | |\n|---|---|", provider.id);
+    for (name, value) in rows {
+        let _written = writeln!(out, "| {name} | {value} |");
+    }
+}
+
+fn verify(rows: &mut Vec<(&str, String)>, verify: &Verify) {
+    let algorithms = verify.algorithms.iter().map(|a| a.as_str());
+    rows.push(("Algorithms", code(algorithms)));
+    rows.push(("Audiences", code(verify.audiences.iter().map(|a| &**a))));
+    rows.push(("Longest life of a token", span(verify.max_life)));
+    let words = format!(
+        "by the token's own end; a key that leaves the set voids its tokens within {}",
+        span(verify.jwks_refresh)
+    );
+    rows.push(("Revocation", words));
+}
+
+fn asked(cache: Duration) -> String {
+    if cache.is_zero() {
+        "asked with every request".to_owned()
+    } else {
+        format!("asked again after {}", span(cache))
+    }
+}
+
+const fn authentication(auth: &ClientAuth) -> &'static str {
+    match auth {
+        ClientAuth::SecretBasic(_) => "client_secret_basic",
+        ClientAuth::SecretPost(_) => "client_secret_post",
+        ClientAuth::PrivateKeyJwt(_) => "private_key_jwt",
+        ClientAuth::None => "none",
+    }
+}
+
+/// A list as code, in one cell.
+fn code<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
+    let all: Vec<String> = items
+        .into_iter()
+        .map(|item| format!("`{}`", cell(&item.replace('`', "'"))))
+        .collect();
+    if all.is_empty() {
+        "none".to_owned()
+    } else {
+        all.join(", ")
+    }
+}
+
+/// A text that does not end its cell.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace(['\n', '\r'], " ")
+}
+
+const fn yes(is: bool) -> &'static str {
+    if is { "yes" } else { "no" }
+}
+
+fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0 => "0 s".to_owned(),
+        s if s.is_multiple_of(86_400) => format!("{} d", s / 86_400),
+        s if s.is_multiple_of(3_600) => format!("{} h", s / 3_600),
+        s if s.is_multiple_of(60) => format!("{} min", s / 60),
+        s => format!("{s} s"),
+    }
+}
+
+/// A certificate that ends soon, or cannot be read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Expiring {
+    /// Where it is used.
+    pub(crate) used: String,
+    /// Its file.
+    pub(crate) file: PathBuf,
+    /// When it ends, or why nobody knows.
+    pub(crate) ends: Result<UnixTime, String>,
+}
+
+/// Certificates of the configuration that end within `span`, or have ended; and files that cannot be read.
+pub(crate) fn expiring(settings: &Settings, span: Duration, now: UnixTime) -> Vec<Expiring> {
+    let mut found = Vec::new();
+    for (used, file) in files(settings) {
+        for ends in ends(&file) {
+            if ends.as_ref().is_ok_and(|ends| now + span < *ends) {
+                continue;
+            }
+            let (used, file) = (used.clone(), file.clone());
+            found.push(Expiring { used, file, ends });
+        }
+    }
+    found.sort_by_key(|one| one.ends.clone().unwrap_or_default());
+    found
+}
+
+/// The certificate files, with where each is used.
+fn files(settings: &Settings) -> Vec<(String, PathBuf)> {
+    let mut all = Vec::new();
+    for listener in &settings.server.listeners {
+        let Some(tls) = &listener.tls else { continue };
+        let own = format!("listener {}", listener.address);
+        all.extend(
+            tls.certificates
+                .iter()
+                .map(|(chain, _)| (own.clone(), chain.clone())),
+        );
+        let clients = format!("client certificates at {}", listener.address);
+        all.extend(
+            tls.clients
+                .iter()
+                .map(|policy| (clients.clone(), policy.ca.clone())),
+        );
+    }
+    for provider in &settings.providers {
+        let own = || format!("provider {}", provider.id);
+        all.extend(provider.client.ca.iter().map(|ca| (own(), ca.clone())));
+        if let KindSettings::ClientCert(kind) = &provider.kind {
+            all.push((own(), kind.ca.clone()));
+        }
+    }
+    for app in &settings.apps {
+        let routes = app
+            .routes
+            .iter()
+            .filter_map(|route| route.upstream.as_ref());
+        for upstream in routes.chain([&app.upstream]) {
+            let own = || format!("upstream of {}", app.id);
+            all.extend(upstream.ca.iter().map(|ca| (own(), ca.clone())));
+            let certificate = upstream.client_certificate.iter();
+            all.extend(certificate.map(|(chain, _)| (own(), chain.clone())));
+        }
+    }
+    all.dedup();
+    all
+}
+
+/// When the certificates of a file end.
+fn ends(file: &Path) -> Vec<Result<UnixTime, String>> {
+    let pem = match fs::read(file) {
+        Ok(pem) => pem,
+        Err(error) => return vec![Err(error.to_string())],
+    };
+    let end = |der: CertificateDer<'_>| {
+        let (_, certificate) =
+            X509Certificate::from_der(&der).map_err(|error| error.to_string())?;
+        let seconds = certificate.validity().not_after.timestamp();
+        Ok(UnixTime::from_secs(u64::try_from(seconds).unwrap_or(0)))
+    };
+    CertificateDer::pem_slice_iter(&pem)
+        .map(|der| end(der.map_err(|error| error.to_string())?))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_ends_where_it_should() {
+        assert_eq!(code(["a|b`c"]), "`a\\|b'c`");
+        assert_eq!(code([]), "none");
+        for (seconds, words) in [
+            (0, "0 s"),
+            (90, "90 s"),
+            (120, "2 min"),
+            (7_200, "2 h"),
+            (86_400, "1 d"),
+        ] {
+            assert_eq!(span(Duration::from_secs(seconds)), words);
+        }
+    }
+
+    #[test]
+    fn a_certificate_tells_when_it_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.pem");
+        assert!(ends(&file)[0].is_err());
+        let mut params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        fs::write(&file, format!("{pem}{pem}")).unwrap();
+        let expected = Ok(UnixTime::from_secs(1_893_456_000));
+        assert_eq!(ends(&file), [expected.clone(), expected]);
+    }
+}

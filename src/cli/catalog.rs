@@ -1,0 +1,119 @@
+//! `authferry catalog`: what a configuration means, for those who audit it; and what ends soon.
+
+use std::io;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::app::catalog;
+use crate::clock::Clock as _;
+use crate::clock::SystemClock;
+use crate::clock::UnixTime;
+use crate::config;
+use crate::config::CONFIG_VARIABLE;
+use crate::config::Source;
+use crate::config::System;
+use crate::config::settings::Settings;
+use crate::entropy::SystemEntropy;
+
+/// Print what a configuration means as Markdown: providers, grant types, lifetimes, revocation, personal data.
+///
+/// Exit codes: 0 all is well, 1 the file is refused, or something ends within the span of `--expiring`, 2 the file cannot
+/// be read.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The configuration file.
+    #[arg(env = CONFIG_VARIABLE)]
+    file: PathBuf,
+    /// List the certificates that end within this span instead, such as `30d`.
+    #[arg(long, value_name = "SPAN", value_parser = days)]
+    expiring: Option<Duration>,
+}
+
+/// `30d` or `12h`.
+fn days(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text
+        .strip_suffix('d')
+        .map(|number| (number, 86_400))
+        .or_else(|| text.strip_suffix('h').map(|number| (number, 3_600)))
+        .ok_or("a span is a number of days or hours, such as `30d`")?;
+    let number: u32 = number
+        .parse()
+        .map_err(|error| format!("`{number}` is no number of days: {error}"))?;
+    Ok(Duration::from_secs(u64::from(number) * unit))
+}
+
+/// Prints to `out`, and says how it went.
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> ExitCode {
+    let (code, written) = catalog(args, SystemClock.now(), out);
+    match written {
+        Ok(()) => ExitCode::from(code),
+        Err(_) => ExitCode::from(code.max(1)),
+    }
+}
+
+fn catalog(args: &Args, now: UnixTime, out: &mut dyn Write) -> (u8, io::Result<()>) {
+    let settings = match settings(args) {
+        Ok(settings) => settings,
+        Err((code, words)) => return (code, writeln!(out, "{words}")),
+    };
+    match args.expiring {
+        None => (0, out.write_all(catalog::markdown(&settings).as_bytes())),
+        Some(span) => expiring(&settings, span, now, out),
+    }
+}
+
+fn settings(args: &Args) -> Result<Settings, (u8, String)> {
+    let source = Source::read(&args.file, Arc::new(System))
+        .map_err(|error| (2, format!("error: {error}")))?;
+    let compiled = config::load(&source).map_err(|problems| (1, problems.to_string()))?;
+    compiled
+        .draft
+        .for_a_look(&SystemEntropy)
+        .map_err(|error| (2, format!("error: {error}")))
+}
+
+fn expiring(
+    settings: &Settings,
+    span: Duration,
+    now: UnixTime,
+    out: &mut dyn Write,
+) -> (u8, io::Result<()>) {
+    let found = catalog::expiring(settings, span, now);
+    let mut text = String::from("| What | Used | Ends |\n|---|---|---|\n");
+    for one in &found {
+        let ends = match &one.ends {
+            Ok(ends) if *ends <= now => format!("ended {}", date(*ends)),
+            Ok(ends) => date(*ends),
+            Err(error) => error.clone(),
+        };
+        text.push_str(&format!(
+            "| `{}` | {} | {ends} |\n",
+            one.file.display(),
+            one.used
+        ));
+    }
+    (u8::from(!found.is_empty()), out.write_all(text.as_bytes()))
+}
+
+fn date(moment: UnixTime) -> String {
+    let seconds = i64::try_from(moment.as_secs()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds)
+        .map_or_else(|_| "never".to_owned(), |moment| moment.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_has_its_unit() {
+        assert_eq!(days("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        assert_eq!(days("12h"), Ok(Duration::from_secs(12 * 3_600)));
+        for bad in ["30", "", "d", "-1d", "1.5d", "30 d", "4294967296d"] {
+            assert!(days(bad).is_err(), "{bad}");
+        }
+    }
+}

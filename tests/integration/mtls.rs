@@ -1,0 +1,191 @@
+//! Client certificates: who is asked for one, what a bound token needs, and who a certificate is.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::CertifiedIssuer;
+use rcgen::ExtendedKeyUsagePurpose;
+use rcgen::IsCa;
+use rcgen::KeyPair;
+use rustls::ClientConfig;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::ServerName;
+use serde_json::json;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::harness::Echo;
+use crate::harness::Idp;
+use crate::harness::Proxy;
+
+/// A certificate with its key.
+type Own = (CertificateDer<'static>, Vec<u8>);
+
+struct Stage {
+    idp: Idp,
+    upstream: Echo,
+    proxy: Proxy,
+    server: CertificateDer<'static>,
+    billing: Own,
+    other: Own,
+}
+
+/// `open.test` asks for nothing; `mtls.test` for a certificate of our authority.
+async fn stage() -> Stage {
+    let (idp, upstream) = (Idp::start().await, Echo::start().await);
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["open.test", "mtls.test", "machines.test"].map(str::to_owned);
+    let server = rcgen::generate_simple_self_signed(names).unwrap();
+    write(dir.path(), "tls.pem", &server.cert.pem());
+    write(dir.path(), "tls.key", &server.signing_key.serialize_pem());
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    write(dir.path(), "ca.pem", &authority.pem());
+    let own = |name: &str| {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let signed = params.signed_by(&key, &authority).unwrap();
+        (signed.der().clone(), key.serialize_der())
+    };
+    let yaml = format!(
+        r#"
+server:
+  listen: 127.0.0.1:0
+  tls:
+    certificate: {{ file: {{dir}}/tls.pem }}
+    key: {{ file: {{dir}}/tls.key }}
+    client_certificates: [{{ hosts: [mtls.test, machines.test], ca: {{ file: {{dir}}/ca.pem }} }}]
+  admin: {{ listen: 127.0.0.1:0, token: {{ file: {{dir}}/admin.token }} }}
+  state_dir: {{dir}}/state
+providers:
+  new: {{ oidc: {{ issuer: "{issuer}", verify: {{ audiences: [app] }} }} }}
+  machines: {{ client_cert: {{ ca: {{ file: {{dir}}/ca.pem }}, subject: san_dns }} }}
+apps:
+  crm: {{ hosts: [open.test, mtls.test], provider: new, upstream: {{ url: "{upstream}" }}, identity_headers: {{ X-Remote-User: "{{subject}}" }} }}
+  batch: {{ hosts: [machines.test], provider: machines, upstream: {{ url: "{upstream}" }}, identity_headers: {{ X-Remote-User: "{{subject}}" }} }}
+"#,
+        issuer = idp.issuer(),
+        upstream = upstream.url(),
+    );
+    let (billing, other) = (own("billing.corp.test"), own("other.corp.test"));
+    let proxy = Proxy::start_in(dir, &yaml);
+    proxy.settled().await;
+    Stage {
+        idp,
+        upstream,
+        proxy,
+        server: server.cert.der().clone(),
+        billing,
+        other,
+    }
+}
+
+fn write(dir: &Path, name: &str, text: &str) {
+    std::fs::write(dir.join(name), text).unwrap();
+}
+
+/// The status of `GET /` at `host`, over a connection that named `sni`; `None`: no connection.
+async fn status(
+    stage: &Stage,
+    (sni, host): (&str, &str),
+    own: Option<&Own>,
+    fields: &str,
+) -> Option<u16> {
+    let mut roots = RootCertStore::empty();
+    roots.add(stage.server.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match own {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => config
+            .with_client_auth_cert(
+                vec![certificate.clone()],
+                PrivateKeyDer::try_from(key.clone()).unwrap(),
+            )
+            .unwrap(),
+    };
+    let stream = TcpStream::connect(stage.proxy.address).await.unwrap();
+    let name = ServerName::try_from(sni.to_owned()).unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect(name, stream).await.ok()?;
+    let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}\r\n");
+    stream.write_all(head.as_bytes()).await.ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.ok()?;
+    text.get(9..12)?.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_serves_hosts_of_its_own_policy_only() {
+    let stage = stage().await;
+    let bearer = format!("Authorization: Bearer {}\r\n", stage.idp.token("alice"));
+    let own = Some(&stage.billing);
+    for (hosts, own, expected) in [
+        (("open.test", "open.test"), None, Some(200)),
+        (("mtls.test", "mtls.test"), own, Some(200)),
+        (("mtls.test", "mtls.test"), None, None),
+        (("open.test", "mtls.test"), None, Some(421)),
+        (("open.test", "MTLS.test"), own, Some(421)),
+        (("mtls.test", "open.test"), own, Some(421)),
+        (("127.0.0.1", "mtls.test"), own, None),
+    ] {
+        let said = status(&stage, hosts, own, &bearer).await;
+        assert_eq!(said, expected, "{hosts:?}\n{}", stage.proxy.log());
+    }
+    assert_eq!(stage.upstream.hits(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bound_token_counts_on_the_connection_of_its_certificate_only() {
+    let stage = stage().await;
+    let mut claims = stage.idp.claims("alice");
+    let hash = digest::digest(&digest::SHA256, &stage.billing.0);
+    let bound = json!({ "x5t#S256": URL_SAFE_NO_PAD.encode(hash) });
+    claims.insert("cnf".to_owned(), bound);
+    let bearer = format!("Authorization: Bearer {}\r\n", stage.idp.sign(&claims));
+    let shown = base64::engine::general_purpose::STANDARD.encode(&stage.billing.0);
+    let header = format!("{bearer}Client-Cert: :{shown}:\r\n");
+    let mtls = ("mtls.test", "mtls.test");
+    for (hosts, own, fields, expected) in [
+        (("open.test", "open.test"), None, &bearer, Some(401)),
+        (("open.test", "open.test"), None, &header, Some(401)),
+        (mtls, Some(&stage.other), &bearer, Some(401)),
+        (mtls, Some(&stage.other), &header, Some(401)),
+        (mtls, Some(&stage.billing), &bearer, Some(200)),
+        // What is kept for the one is not kept for the other.
+        (mtls, Some(&stage.other), &bearer, Some(401)),
+    ] {
+        let said = status(&stage, hosts, own, fields).await;
+        assert_eq!(said, expected, "{hosts:?}\n{}", stage.proxy.log());
+    }
+    assert_eq!(stage.upstream.hits(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_somebody_where_a_provider_says_so() {
+    let stage = stage().await;
+    let machines = ("machines.test", "machines.test");
+    let said = status(&stage, machines, Some(&stage.billing), "").await;
+    assert_eq!(said, Some(200), "{}", stage.proxy.log());
+    let seen = stage.upstream.last();
+    assert_eq!(seen.all("x-remote-user"), ["billing.corp.test"]);
+    assert!(seen.all("client-cert").is_empty());
+    // At an application of another provider it is nobody.
+    let elsewhere = ("mtls.test", "mtls.test");
+    let said = status(&stage, elsewhere, Some(&stage.billing), "").await;
+    assert_eq!(said, Some(401));
+}
