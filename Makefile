@@ -1,5 +1,5 @@
 # `make test` is the command that proves a checkout; `make ci` is what the machine runs.
-.PHONY: test unit real cases variants fuzz suites faults ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
+.PHONY: test unit real rules cases variants fuzz suites faults ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
 CARGO ?= cargo
 
 # Everything: unit and integration tests, then the tests against real servers (started and stopped here).
@@ -11,6 +11,10 @@ unit:
 # Real identity providers, a real Redis, a real Prometheus, a real browser's protocols. Installs what is missing.
 real:
 	tests/real/run
+
+# The alerts under their unit tests, the queries of the dashboard: a second of promtool.
+rules:
+	tests/real/rules
 
 ci: fmt lint deny test
 

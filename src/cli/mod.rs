@@ -131,3 +131,92 @@ fn with_runtime(log: &str, work: impl FnOnce(&Runtime) -> ExitCode) -> ExitCode 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    /// The words of a line of a shell: quotes are kept together, and a comment is left out.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+        for c in line.chars() {
+            match c {
+                '"' => quoted = !quoted,
+                '#' if !quoted && word.is_empty() => break,
+                ' ' if !quoted => {
+                    words.extend(Some(std::mem::take(&mut word)).filter(|w| !w.is_empty()))
+                }
+                c => word.push(c),
+            }
+        }
+        words.extend(Some(word).filter(|w| !w.is_empty()));
+        words
+    }
+
+    /// Commands in a text: lines of its shell blocks, which must be whole, and what stands in code letters, which may name
+    /// a command without what it needs.
+    fn commands(text: &str) -> Vec<(String, bool)> {
+        let mut found = Vec::new();
+        for (place, block) in text.split("```").enumerate() {
+            if place % 2 == 0 {
+                let named = block.split('`').skip(1).step_by(2);
+                found.extend(named.map(|line| (line.to_owned(), false)));
+            } else if block.starts_with("sh\n") {
+                found.extend(block.lines().map(|line| (line.to_owned(), true)));
+            }
+        }
+        found.retain(|(line, _)| line.starts_with("authferry ") && !line.contains('…'));
+        found
+    }
+
+    #[test]
+    fn every_command_that_our_pages_show_is_one() {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let mut pages: Vec<_> = [
+            "README.md",
+            "deploy/README.md",
+            "config/README.md",
+            "SECURITY.md",
+        ]
+        .map(|page| std::path::Path::new(root).join(page))
+        .to_vec();
+        let runbooks = fs::read_dir(format!("{root}/deploy/runbooks")).unwrap();
+        pages.extend(runbooks.map(|page| page.unwrap().path()));
+        let (mut wrong, mut seen) = (Vec::new(), 0);
+        for page in pages {
+            let text = fs::read_to_string(&page).unwrap();
+            for (command, whole) in commands(&text) {
+                seen += 1;
+                let kind = Cli::try_parse_from(words(&command)).err().map(|e| e.kind());
+                let good = match kind {
+                    None | Some(ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => true,
+                    Some(
+                        ErrorKind::MissingRequiredArgument
+                        | ErrorKind::MissingSubcommand
+                        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
+                    ) => !whole,
+                    Some(_) => false,
+                };
+                if !good {
+                    wrong.push(format!("{}: {command}: {kind:?}", page.display()));
+                }
+            }
+        }
+        assert_eq!(wrong, Vec::<String>::new());
+        assert!(80 < seen, "{seen} commands");
+    }
+
+    #[test]
+    fn a_command_that_is_none_is_noticed() {
+        let text = "`authferry ctl klil`\n```sh\nauthferry revoke list   # all\nls\n```\n";
+        let found = commands(text);
+        assert_eq!(found.len(), 2);
+        assert!(Cli::try_parse_from(words(&found[0].0)).is_err());
+        assert_eq!(words(&found[1].0), ["authferry", "revoke", "list"]);
+        assert!(!found[0].1 && found[1].1);
+    }
+}

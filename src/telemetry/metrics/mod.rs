@@ -4,6 +4,8 @@
 //! Workers record through [`WorkerMetrics`], without locks; everything rarer goes through [`Metrics`]. A label value must
 //! never come from a client.
 
+#[cfg(test)]
+mod assets;
 mod attempt;
 mod catalog;
 mod cells;
