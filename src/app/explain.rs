@@ -306,7 +306,8 @@ fn route(app: &App, path: &str, method: &Method) -> String {
         }),
         RouteOf::None => "none: 403".to_owned(),
         RouteOf::TwoReadings => {
-            "two, with and without the `;parameters` of the path: 400".to_owned()
+            "two, with its `;parameters` dropped or its `%2F` decoded, or one that takes no `%2F`: 400"
+                .to_owned()
         }
     }
 }

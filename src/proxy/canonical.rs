@@ -20,9 +20,11 @@ use http::uri::PathAndQuery;
 use hyper::ext::Protocol;
 
 pub(crate) use crate::proxy::canonical::authority::Authority;
+pub(crate) use crate::proxy::canonical::path::EncodedSlash;
 pub(crate) use crate::proxy::canonical::path::PathFault;
 use crate::proxy::canonical::path::scan;
 use crate::proxy::canonical::path::spell;
+pub(crate) use crate::proxy::canonical::path::with_slashes;
 pub(crate) use crate::proxy::canonical::path::without_parameters;
 use crate::proxy::conn::Conn;
 use crate::proxy::settings::Limits;
@@ -36,6 +38,7 @@ pub(crate) struct CanonicalRequest {
     secure: bool,
     extended_connect: bool,
     parameters: bool,
+    slashes: bool,
 }
 
 impl CanonicalRequest {
@@ -84,10 +87,9 @@ impl CanonicalRequest {
         self.extended_connect
     }
 
-    /// The path as programs see it that drop `;parameters`, when that is another path.
-    pub(crate) fn path_without_parameters(&self) -> Option<String> {
-        self.parameters
-            .then(|| without_parameters(self.path()).into_owned())
+    /// Whether programs could read another path: with `;parameters` dropped, or `%2F` decoded.
+    pub(crate) const fn is_ambiguous(&self) -> bool {
+        self.parameters || self.slashes
     }
 }
 
@@ -132,14 +134,15 @@ pub(crate) enum BadRequest {
     Forwarding,
 }
 
-/// The one spelling of a path, or why it has none. For what is compared with the paths of requests.
+/// The one spelling of a path, or why it has none. For what is compared with the paths of requests. Whether `%2F` may
+/// stand in it is the route's to say.
 ///
 /// # Errors
 ///
 /// See [`PathFault`].
 pub(crate) fn canonical_path(path: &str) -> Result<String, PathFault> {
-    let (spelt, _) = spell(path.as_bytes())?;
-    String::from_utf8(spelt).ok().ok_or(PathFault::NotUtf8)
+    let spelt = spell(path.as_bytes(), EncodedSlash::Opaque)?;
+    String::from_utf8(spelt.path).ok().ok_or(PathFault::NotUtf8)
 }
 
 /// All `Cookie` fields together, in bytes.
@@ -192,7 +195,7 @@ fn judge(parts: &Parts, conn: &Conn, limits: &Limits) -> Result<CanonicalRequest
     if limits.target_bytes < raw.as_str().len() {
         return Err(BadRequest::TargetTooLong);
     }
-    let (target, parameters) = target(raw)?;
+    let (target, parameters, slashes) = target(raw, limits.encoded_slash)?;
     Ok(CanonicalRequest {
         method,
         authority,
@@ -200,6 +203,7 @@ fn judge(parts: &Parts, conn: &Conn, limits: &Limits) -> Result<CanonicalRequest
         secure: conn.secure(),
         extended_connect,
         parameters,
+        slashes,
     })
 }
 
@@ -268,7 +272,11 @@ fn known(raw: &[u8], conn: &Conn) -> Result<Authority, BadRequest> {
     Ok(authority)
 }
 
-fn target(raw: &PathAndQuery) -> Result<(PathAndQuery, bool), BadRequest> {
+/// The target in its one spelling; whether it has `;parameters`, and whether `%2F`.
+fn target(
+    raw: &PathAndQuery,
+    slashes: EncodedSlash,
+) -> Result<(PathAndQuery, bool, bool), BadRequest> {
     if raw
         .query()
         .is_some_and(|query| !query.bytes().all(may_stand_in_a_query))
@@ -278,15 +286,15 @@ fn target(raw: &PathAndQuery) -> Result<(PathAndQuery, bool), BadRequest> {
     // `http` answers `/` for an empty path; the spelling must show it.
     let scanned = scan(raw.path().as_bytes());
     if scanned.canonical && raw.as_str().starts_with('/') {
-        return Ok((raw.clone(), scanned.parameters));
+        return Ok((raw.clone(), scanned.parameters, false));
     }
-    let (mut spelt, parameters) = spell(raw.path().as_bytes()).map_err(BadRequest::Path)?;
+    let mut spelt = spell(raw.path().as_bytes(), slashes).map_err(BadRequest::Path)?;
     if let Some(query) = raw.query() {
-        spelt.push(b'?');
-        spelt.extend_from_slice(query.as_bytes());
+        spelt.path.push(b'?');
+        spelt.path.extend_from_slice(query.as_bytes());
     }
-    match PathAndQuery::from_maybe_shared(Bytes::from(spelt)) {
-        Ok(target) => Ok((target, parameters)),
+    match PathAndQuery::from_maybe_shared(Bytes::from(spelt.path)) {
+        Ok(target) => Ok((target, spelt.parameters, spelt.slashes)),
         Err(_) => Err(BadRequest::Target),
     }
 }
@@ -439,7 +447,7 @@ mod tests {
         );
         assert_eq!(request.target().as_str(), "/a/b?x=%2f..&y=;");
         assert!(!request.secure() && !request.extended_connect());
-        assert_eq!(request.path_without_parameters(), None);
+        assert!(!request.is_ambiguous());
     }
 
     #[test]
@@ -458,7 +466,7 @@ mod tests {
         assert_eq!(request.target().as_str(), "/a?b=%61//..");
         let request = judged(&head("GET", "/a%3bb/c?", &[HOST])).unwrap();
         assert_eq!(request.target().as_str(), "/a%3Bb/c?");
-        assert_eq!(request.path_without_parameters().as_deref(), Some("/a/c"));
+        assert!(request.is_ambiguous());
     }
 
     #[test]
@@ -697,7 +705,7 @@ mod tests {
             if let Ok(once) = judged(&request.into_parts().0) {
                 let again = judged(&head("GET", once.target().as_str(), &[HOST])).unwrap();
                 prop_assert_eq!(again.target(), once.target());
-                prop_assert_eq!(again.path_without_parameters(), once.path_without_parameters());
+                prop_assert_eq!(again.is_ambiguous(), once.is_ambiguous());
             }
         }
     }

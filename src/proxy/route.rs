@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use http::Method;
 
 use crate::proxy::canonical::CanonicalRequest;
+use crate::proxy::canonical::EncodedSlash;
 use crate::proxy::canonical::canonical_path;
+use crate::proxy::canonical::with_slashes;
 use crate::proxy::canonical::without_parameters;
 use crate::proxy::settings::App;
 
@@ -33,7 +35,8 @@ pub(crate) enum Routed {
         /// The application.
         app: usize,
     },
-    /// The path has `;parameters`, and with and without them it belongs to different routes: 400.
+    /// Programs that drop `;parameters` or decode `%2F` would see a path of another route, or the route takes no `%2F`:
+    /// 400.
     TwoReadings {
         /// The application.
         app: usize,
@@ -75,15 +78,15 @@ impl Router {
         let Some(paths) = self.apps.get(app) else {
             return Routed::NoRoute { app };
         };
-        let route = paths.first(request.method(), request.path());
-        if let Some(plain) = request.path_without_parameters()
-            && paths.first(request.method(), &plain) != route
-        {
-            return Routed::TwoReadings { app };
+        let (method, path) = (request.method(), request.path());
+        if !request.is_ambiguous() {
+            let route = paths.first(method, path);
+            return route.map_or(Routed::NoRoute { app }, |route| Routed::To { app, route });
         }
-        match route {
-            Some(route) => Routed::To { app, route },
-            None => Routed::NoRoute { app },
+        match paths.of_all_readings(method, path) {
+            RouteOf::One(route) => Routed::To { app, route },
+            RouteOf::None => Routed::NoRoute { app },
+            RouteOf::TwoReadings => Routed::TwoReadings { app },
         }
     }
 
@@ -99,12 +102,7 @@ impl Router {
 
 /// The place of the route of `app` that answers `method` at a canonical path: what [`Router::route`] says, for `explain`.
 pub(crate) fn route_of(app: &App, method: &Method, path: &str) -> RouteOf {
-    let paths = Paths::of(app);
-    let route = paths.first(method, path);
-    if paths.first(method, &without_parameters(path)) != route {
-        return RouteOf::TwoReadings;
-    }
-    route.map_or(RouteOf::None, RouteOf::One)
+    Paths::of(app).of_all_readings(method, path)
 }
 
 /// What [`route_of`] finds.
@@ -114,7 +112,7 @@ pub(crate) enum RouteOf {
     One(usize),
     /// No route: 403.
     None,
-    /// With and without its `;parameters` the path belongs to different routes: 400.
+    /// Programs that drop `;parameters` or decode `%2F` would see a path of another route, or the route takes no `%2F`.
     TwoReadings,
 }
 
@@ -125,6 +123,8 @@ struct Paths {
     exact: HashMap<Box<str>, Vec<Entry>>,
     /// Routes with `*`, sorted by their prefix.
     prefixes: Vec<Prefix>,
+    /// What becomes of `%2F`, by route.
+    slashes: Box<[EncodedSlash]>,
 }
 
 /// A route under one path.
@@ -172,7 +172,11 @@ fn better(entries: &[Entry], method: &Method, best: Option<usize>) -> Option<usi
 impl Paths {
     fn of(app: &App) -> Self {
         let routes = app.routes.iter();
-        Self::new(routes.map(|route| (&*route.path, &*route.methods)))
+        let slashes = app.routes.iter().map(|route| route.encoded_slash).collect();
+        Self {
+            slashes,
+            ..Self::new(routes.map(|route| (&*route.path, &*route.methods)))
+        }
     }
 
     fn new<'a>(routes: impl Iterator<Item = (&'a str, &'a [Method])>) -> Self {
@@ -212,7 +216,31 @@ impl Paths {
         for (prefix, parent) in prefixes.iter_mut().zip(parents) {
             prefix.parent = parent;
         }
-        Self { exact, prefixes }
+        Self {
+            exact,
+            prefixes,
+            slashes: Box::default(),
+        }
+    }
+
+    /// The first route for `path` that takes `method`, if every program sees a path of that route in it.
+    fn of_all_readings(&self, method: &Method, path: &str) -> RouteOf {
+        let route = self.first(method, path);
+        let same = |path: &str| {
+            self.first(method, path) == route
+                && self.first(method, &without_parameters(path)) == route
+        };
+        let one = if path.contains("%2F") {
+            let slashes = route.and_then(|route| self.slashes.get(route));
+            slashes == Some(&EncodedSlash::Opaque) && same(path) && same(&with_slashes(path))
+        } else {
+            same(path)
+        };
+        match route {
+            _ if !one => RouteOf::TwoReadings,
+            Some(route) => RouteOf::One(route),
+            None => RouteOf::None,
+        }
     }
 
     /// The first route for `path` that takes `method`.
@@ -342,6 +370,7 @@ mod tests {
             on_unauthenticated: OnUnauthenticated::Auto,
             require: Require::default(),
             websocket: false,
+            encoded_slash: EncodedSlash::Refused,
             exchange: None,
             upstream: None,
         };
@@ -377,6 +406,19 @@ mod tests {
             route_of(&app, &Method::GET, "/read;x"),
             RouteOf::TwoReadings
         );
+    }
+
+    #[test]
+    fn an_encoded_slash_needs_a_route_that_takes_it_in_every_reading() {
+        let mut app = app("a.test", &["/files/secret/*", "/files/*", "/*"]);
+        app.routes[1].encoded_slash = EncodedSlash::Opaque;
+        let get = |path| route_of(&app, &Method::GET, path);
+        assert_eq!(get("/files/a%2Fb"), RouteOf::One(1));
+        assert_eq!(get("/files/a%2Fb;x"), RouteOf::One(1));
+        assert_eq!(get("/files/secret%2Fb"), RouteOf::TwoReadings);
+        assert_eq!(get("/files/secret;x%2Fb"), RouteOf::TwoReadings);
+        assert_eq!(get("/files%2Fa"), RouteOf::TwoReadings, "taken by `/*`");
+        assert_eq!(get("/other/a%2Fb"), RouteOf::TwoReadings);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::identity::CredentialClass;
 use crate::identity::Template;
+use crate::proxy::canonical::EncodedSlash;
 use crate::proxy::country::Country;
 use crate::rollout::AppId;
 
@@ -101,6 +102,8 @@ pub(crate) struct Limits {
     pub(crate) head_fields: usize,
     /// Request target in bytes. Default 8 KiB.
     pub(crate) target_bytes: usize,
+    /// Whether a path may hold `%2F`: some route takes it, and each says for itself whether it does.
+    pub(crate) encoded_slash: EncodedSlash,
     /// Idle keep-alive connection, HTTP/1.1. Default 60 s.
     pub(crate) idle_h1: Duration,
     /// Connection without streams, HTTP/2. Default 300 s.
@@ -134,6 +137,7 @@ impl Limits {
             head_bytes: 32 * 1024,
             head_fields: 100,
             target_bytes: 8 * 1024,
+            encoded_slash: EncodedSlash::Refused,
             idle_h1: Duration::from_secs(60),
             idle_h2: Duration::from_secs(300),
             body_grace: Duration::from_secs(10),
@@ -230,6 +234,8 @@ pub(crate) struct Route {
     pub(crate) require: Require,
     /// Whether WebSocket upgrades pass. Default no.
     pub(crate) websocket: bool,
+    /// What becomes of `%2F` in a path.
+    pub(crate) encoded_slash: EncodedSlash,
     /// The exchange whose token its upstream expects.
     pub(crate) exchange: Option<Box<str>>,
     /// Another upstream than the app's.

@@ -5,6 +5,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 
+use authferry::token::SigningKey;
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -64,7 +69,7 @@ async fn a_good_token_of_either_provider_reaches_the_application_with_the_same_b
 async fn a_bad_token_is_401_with_a_challenge_and_nothing_reaches_the_application() {
     let (old, new, upstream, proxy) = stage().await;
     let good = new.claims("alice");
-    let with = |name: &str, value: serde_json::Value| {
+    let with = |name: &str, value: Value| {
         let mut claims = good.clone();
         claims.insert(name.to_owned(), value);
         new.sign(&claims)
@@ -73,6 +78,34 @@ async fn a_bad_token_is_401_with_a_challenge_and_nothing_reaches_the_application
     let token = new.sign(&good);
     let (head, rest) = token.split_once('.').unwrap();
     let none = format!("eyJhbGciOiJub25lIn0.{}.", rest.split('.').next().unwrap());
+    // The secret of an HMAC that everybody knows: the key as the provider publishes it (RFC 8725 §2.1).
+    let address = new
+        .issuer()
+        .strip_prefix("http://")
+        .unwrap()
+        .parse()
+        .unwrap();
+    let published = request(address, "GET", "/jwks", &[], b"").await.body;
+    let keys: Value = serde_json::from_slice(&published).unwrap();
+    let key = keys["keys"][0].to_string();
+    let header = json!({ "alg": "HS256", "typ": "at+jwt", "kid": keys["keys"][0]["kid"] });
+    let confused = [published, key.into_bytes()].map(|secret| {
+        let text = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(header.to_string()),
+            rest.split('.').next().unwrap()
+        );
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        let tag = hmac::sign(&key, text.as_bytes());
+        format!("{text}.{}", URL_SAFE_NO_PAD.encode(tag.as_ref()))
+    });
+    let [confused_set, confused_key] = confused;
+    // A key of its own under its own name, and under that of the provider's key.
+    let foreign = SigningKey::generate()
+        .unwrap()
+        .sign("at+jwt", &good)
+        .unwrap();
+    let borrowed = format!("{head}.{}", foreign.split_once('.').unwrap().1);
     let mut flipped = token.clone().into_bytes();
     let at = head.len() + 10;
     flipped[at] = if flipped[at] == b'A' { b'B' } else { b'A' };
@@ -91,6 +124,10 @@ async fn a_bad_token_is_401_with_a_challenge_and_nothing_reaches_the_application
         ("no expiry", with("exp", json!(null))),
         ("no subject", with("sub", json!(null))),
         ("alg none", none),
+        ("HMAC with the published key set", confused_set),
+        ("HMAC with the published key", confused_key),
+        ("foreign kid", foreign),
+        ("foreign key under a known kid", borrowed),
         ("altered", String::from_utf8(flipped).unwrap()),
         ("truncated", token[..token.len() - 20].to_owned()),
         ("garbage", "garbage".to_owned()),

@@ -30,9 +30,24 @@ const MAX_HOPS: usize = 15;
 impl Browser {
     /// Opens `url` and goes wherever it leads; `sign_in` is typed into the first sign-in form, once.
     pub(crate) async fn open(&mut self, url: &str, sign_in: Option<(&str, &str)>) -> Landed {
-        let mut url = url.to_owned();
-        let mut form: Option<String> = None;
-        let mut credentials = sign_in;
+        self.go(url.to_owned(), None, sign_in).await
+    }
+
+    /// Types `value` into the field `name` of the form that was shown, and goes wherever it leads.
+    pub(crate) async fn type_in(&mut self, shown: &Landed, name: &str, value: &str) -> Landed {
+        let text = shown.answer.text();
+        let form = Form::with_field(&text, |field, _| field == name)
+            .unwrap_or_else(|| panic!("no `{name}` at {}: {text}", shown.url));
+        let url = join(&shown.url, &form.action);
+        self.go(url, Some(form.with(name, value)), None).await
+    }
+
+    async fn go(
+        &mut self,
+        mut url: String,
+        mut form: Option<String>,
+        mut credentials: Option<(&str, &str)>,
+    ) -> Landed {
         for _ in 0..MAX_HOPS {
             let answer = self.fetch(&url, form.take()).await;
             if let (301..=303 | 307 | 308, Some(location)) =
@@ -42,8 +57,10 @@ impl Browser {
                 continue;
             }
             let text = answer.text();
-            if let (Some((name, password)), Some(page)) = (credentials, Form::with_password(&text))
-            {
+            if let (Some((name, password)), Some(page)) = (
+                credentials,
+                Form::with_field(&text, |_, kind| kind == "password"),
+            ) {
                 credentials = None;
                 self.forms.push(authority(&url).to_owned());
                 form = Some(page.filled(name, password));
@@ -158,8 +175,8 @@ struct Form {
 }
 
 impl Form {
-    /// The first form of a page that has a password field.
-    fn with_password(html: &str) -> Option<Self> {
+    /// The first form of a page that has a field of this name and type.
+    fn with_field(html: &str, is_wanted: impl Fn(&str, &str) -> bool) -> Option<Self> {
         let mut rest = html;
         while let Some(at) = rest.find("<form") {
             rest = &rest[at..];
@@ -178,7 +195,7 @@ impl Form {
                     ))
                 })
                 .collect();
-            if fields.iter().any(|(_, kind, _)| kind == "password") {
+            if fields.iter().any(|(name, kind, _)| is_wanted(name, kind)) {
                 return Some(Self {
                     action: attribute(opening, "action").unwrap_or_default(),
                     fields,
@@ -187,6 +204,15 @@ impl Form {
             rest = &rest[end..];
         }
         None
+    }
+
+    fn with(&self, name: &str, value: &str) -> String {
+        let fields = self.fields.iter().filter(|(_, kind, _)| kind != "submit");
+        let pairs = fields.map(|(field, _, own)| {
+            let value = if field == name { value } else { own };
+            format!("{field}={}", encode(value))
+        });
+        pairs.collect::<Vec<_>>().join("&")
     }
 
     fn filled(&self, name: &str, password: &str) -> String {

@@ -75,6 +75,63 @@ async fn the_session_of_a_php_application_is_judged_by_that_application() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn old_applications_keep_their_own_sessions_behind_us_and_learn_who_it_is() {
+    for (port, cookie) in [
+        ("APP_PHP_PORT", "PHPSESSID"),
+        ("APP_EXPRESS_PORT", "connect.sid"),
+    ] {
+        let site = format!("http://127.0.0.1:{}", var(port));
+        let provider = format!(
+            "    session_probe:\n      issuer: \"{site}\"\n      owns: {{ cookies: [{cookie}] }}\n      introspect: {{ url: \"{site}/whoami\", cache: 0s }}\n      \
+             claims: {{ subject: uid, name: user, groups: groups }}\n      authoritative: {{ claims: [uid] }}\n"
+        );
+        let yaml = with_legacy(&site, &provider).replace(
+            "    public_paths: [/public/*]\n",
+            "    public_paths: [/login, /logout]\n    forward_credentials: true\n",
+        );
+        let proxy = proxy(&yaml);
+        let mut browser = Browser::default();
+        // Nobody without a session sees the application, but for its own form.
+        let stranger = [("Host", "127.0.0.1")];
+        let answer = request(proxy.address, "GET", "/whoami", &stranger, b"").await;
+        assert_eq!(answer.status, 401, "{}", answer.text());
+
+        let landed = browser
+            .open(
+                &format!("{}/login", origin()),
+                Some(("bob", &secret("bob-pw"))),
+            )
+            .await;
+        assert_eq!(
+            landed.url,
+            format!("{}/whoami", origin()),
+            "{}",
+            proxy.log()
+        );
+        let seen: Value = serde_json::from_slice(&landed.answer.body).unwrap();
+        assert_eq!(seen["user"], "bob", "its own session");
+        let headers = seen["headers"].as_object().unwrap();
+        let header = |name: &str| {
+            let mut all = headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+            let found = all.next().map(|(_, value)| value.as_str().unwrap());
+            assert!(all.next().is_none(), "{name} twice");
+            found
+        };
+        assert_eq!(header("x-remote-user"), Some("1002"));
+        assert_eq!(header("x-remote-name"), Some("bob"));
+        assert_eq!(header("x-remote-groups"), Some("beta,testers"));
+
+        // Its sign-out is ours: the session that it ended is judged by it, and ended.
+        let kept = browser.cookie_line(origin().strip_prefix("http://").unwrap());
+        assert!(kept.contains(cookie), "{kept}");
+        browser.open(&format!("{}/logout", origin()), None).await;
+        let fields = [("Host", "127.0.0.1"), ("Cookie", kept.as_str())];
+        let answer = request(proxy.address, "GET", "/whoami", &fields, b"").await;
+        assert_eq!(answer.status, 401, "{}", answer.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_opaque_token_of_django_is_introspected_there() {
     let upstream = Echo::start().await;
     let dot = format!("127.0.0.1:{}", var("DOT_PORT"));

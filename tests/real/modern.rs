@@ -1,5 +1,7 @@
 //! Keycloak as the new side: bearer tokens and browser login.
 
+use std::time::SystemTime;
+
 use serde_json::Value;
 
 use crate::browser::Browser;
@@ -106,6 +108,49 @@ async fn somebody_signs_in_at_either_side_and_the_application_sees_the_same_byte
     }
     assert_eq!(heads[0], heads[1]);
     assert_eq!(heads[0][0], ["1002"]);
+}
+
+/// The one-time password of now (RFC 6238), of the seed that the realm gives alice.
+fn one_time_password() -> String {
+    use aws_lc_rs::hmac;
+    let steps = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        / 30;
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, b"12345678901234567890");
+    let tag = hmac::sign(&key, &steps.to_be_bytes());
+    let tag = tag.as_ref();
+    let at = usize::from(tag[19] & 15);
+    let word = u32::from_be_bytes(tag[at..at + 4].try_into().unwrap()) & 0x7FFF_FFFF;
+    format!("{:06}", word % 1_000_000)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_factor_is_asked_for_and_opens_no_way_around_it() {
+    let upstream = Echo::start().await;
+    let proxy = proxy(&two_sides(&upstream.url(), "100"));
+    let mut browser = Browser::default();
+    let page = format!("{}/deep?q=1", origin());
+    let sign_in = Some(("alice", secret("alice-pw")));
+    let sign_in = sign_in.as_ref().map(|(name, word)| (*name, word.as_str()));
+    let asked = browser.open(&page, sign_in).await;
+    assert!(asked.url.contains("/realms/new/"), "{}", asked.url);
+    let refused = browser.type_in(&asked, "otp", "000000").await;
+    assert!(refused.url.contains("/realms/new/"), "{}", refused.url);
+    // Whoever goes on without it is asked for it again: at the same side, and the application hears of nobody.
+    let again = browser.open(&page, None).await;
+    assert!(again.url.contains("/realms/new/"), "{}", again.url);
+    assert_eq!(upstream.hits(), 0, "{}", proxy.log());
+    let old = old_provider();
+    assert_eq!(browser.visits(old.strip_prefix("http://").unwrap()), 0);
+
+    let mut browser = Browser::default();
+    let asked = browser.open(&page, sign_in).await;
+    let landed = browser.type_in(&asked, "otp", &one_time_password()).await;
+    assert_eq!(landed.url, page, "{}", landed.answer.text());
+    assert_eq!(landed.answer.status, 200);
+    assert_eq!(upstream.last().all("x-remote-user"), ["1001"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,7 @@ use crate::config::shape::At;
 use crate::config::shape::Field;
 use crate::config::source::LISTEN_VARIABLE;
 use crate::config::tree::Mark;
+use crate::proxy::canonical::EncodedSlash;
 use crate::proxy::country::Countries;
 use crate::proxy::settings::Drain;
 use crate::proxy::settings::Limits;
@@ -240,6 +241,8 @@ fn limits(context: &mut Context<'_>, raw: &Field<RawLimits>) -> Limits {
         head_bytes: 32 << 10,
         head_fields: 100,
         target_bytes: 8 << 10,
+        // Routes say it, and they are compiled elsewhere.
+        encoded_slash: EncodedSlash::Refused,
         idle_h1: 60 * SECOND,
         idle_h2: 300 * SECOND,
         body_grace: 10 * SECOND,

@@ -47,6 +47,7 @@ use crate::config::raw::RawConfig;
 use crate::config::settings::Settings;
 use crate::config::source::Source;
 use crate::providers::settings::KindSettings;
+use crate::proxy::canonical::EncodedSlash;
 use crate::rollout::BucketKey;
 use crate::secret::Secret;
 
@@ -95,7 +96,11 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     instead::stages(context, raw, &rollouts, &apps, &exchanges);
     let fallbacks = fallback::compile(context, raw, &providers, &membership);
     let state_dir = server::state_dir(context, raw);
-    let server = listeners::server(context, raw, has_logins(raw));
+    let mut server = listeners::server(context, raw, has_logins(raw));
+    let mut routes = apps.iter().flat_map(|app| &app.routes);
+    if routes.any(|route| route.encoded_slash == EncodedSlash::Opaque) {
+        server.limits.encoded_slash = EncodedSlash::Opaque;
+    }
     let sessions = server::sessions(context, raw, &server);
     callbacks(context, &providers);
     session_cookie(context, &providers, &sessions.cookie);

@@ -14,6 +14,7 @@ use crate::config::compile::tokens::texts;
 use crate::config::compile::upstream::upstream;
 use crate::config::raw::AccessWord;
 use crate::config::raw::ClassWord;
+use crate::config::raw::EncodedSlashWord;
 use crate::config::raw::OnUnauthenticatedWord;
 use crate::config::raw::ProofWord;
 use crate::config::raw::RawApp;
@@ -24,6 +25,7 @@ use crate::config::shape::Field;
 use crate::config::shape::List;
 use crate::config::tree::Mark;
 use crate::identity::CredentialClass;
+use crate::proxy::canonical::EncodedSlash;
 use crate::proxy::country::Country;
 use crate::proxy::settings::Access;
 use crate::proxy::settings::Holds;
@@ -105,6 +107,7 @@ fn plain(path: Box<str>, access: Access) -> Route {
         on_unauthenticated: OnUnauthenticated::Auto,
         require: Require::default(),
         websocket: false,
+        encoded_slash: EncodedSlash::Refused,
         exchange: None,
         upstream: None,
     }
@@ -162,6 +165,10 @@ fn route(context: &mut Context<'_>, raw: &RawRoute) -> Option<Route> {
         },
         require: require.unwrap_or_default(),
         websocket: raw.websocket.or(false),
+        encoded_slash: match raw.encoded_slash.or(EncodedSlashWord::Refuse) {
+            EncodedSlashWord::Refuse => EncodedSlash::Refused,
+            EncodedSlashWord::Opaque => EncodedSlash::Opaque,
+        },
         exchange: raw.exchange.get().map(|at| at.value.as_str().into()),
         upstream,
     })

@@ -124,7 +124,9 @@ mappings! {
         exchange: At<String>,
         /// Another upstream than the application's.
         upstream: RawUpstream,
-        @later "encoded_slash", "assurance", "rate_limit", "revocation";
+        /// What becomes of a path with `%2F`: `refuse`, or `opaque`, which forwards it as it is. Default `refuse`. Paths in which a program could read a dot segment or the path of another route are refused in any case.
+        encoded_slash: At<EncodedSlashWord>,
+        @later "assurance", "rate_limit", "revocation";
     }
 
     /// What the admitted must have besides.
@@ -199,6 +201,14 @@ words! {
         "optional" => Optional,
         /// The admitted.
         "required" => Required,
+    }
+
+    /// What becomes of `%2F` in a path.
+    EncodedSlashWord {
+        /// The request is refused.
+        "refuse" => Refuse,
+        /// It is an octet like others.
+        "opaque" => Opaque,
     }
 
     /// Classes of credential.

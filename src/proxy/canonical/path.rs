@@ -12,7 +12,7 @@ pub(crate) enum PathFault {
     /// `\` or `%5C`.
     #[error("backslash")]
     Backslash,
-    /// `%2F`.
+    /// `%2F`, where no route takes it.
     #[error("encoded slash")]
     EncodedSlash,
     /// NUL or another control character, plain or encoded.
@@ -103,15 +103,34 @@ pub(crate) fn scan(path: &[u8]) -> Scan {
     }
 }
 
+/// What becomes of `%2F`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum EncodedSlash {
+    /// The path is refused.
+    Refused,
+    /// It stays as it is, an octet of a segment. What lies between two of them is looked at like a segment all the same:
+    /// a program that decodes it must not find a dot segment.
+    Opaque,
+}
+
+/// A canonical spelling, and what programs could see in it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Spelt {
+    /// The path.
+    pub(crate) path: Vec<u8>,
+    /// Whether programs could see `;parameters` in it.
+    pub(crate) parameters: bool,
+    /// Whether it contains `%2F`.
+    pub(crate) slashes: bool,
+}
+
 /// The canonical spelling: `//` merged, unreserved octets decoded, hexadecimal digits upper case, everything that may not
 /// stand for itself encoded (RFC 3986 §6.2.2). Nothing is ever decoded twice.
-///
-/// The second value says whether programs could see `;parameters` in it.
 ///
 /// # Errors
 ///
 /// See [`PathFault`].
-pub(crate) fn spell(path: &[u8]) -> Result<(Vec<u8>, bool), PathFault> {
+pub(crate) fn spell(path: &[u8], slashes: EncodedSlash) -> Result<Spelt, PathFault> {
     if path.first() != Some(&b'/') {
         return Err(PathFault::Relative);
     }
@@ -120,6 +139,7 @@ pub(crate) fn spell(path: &[u8]) -> Result<(Vec<u8>, bool), PathFault> {
         decoded: Vec::with_capacity(path.len()),
         segment: 0,
         parameters: false,
+        slashes: false,
     };
     let mut rest = path.iter();
     while let Some(&byte) = rest.next() {
@@ -136,7 +156,13 @@ pub(crate) fn spell(path: &[u8]) -> Result<(Vec<u8>, bool), PathFault> {
                     .copied()
                     .and_then(hex)
                     .ok_or(PathFault::Escape)?;
-                spelt.escaped(high << 4 | low)?;
+                match (high << 4 | low, slashes) {
+                    (b'/', EncodedSlash::Refused) => return Err(PathFault::EncodedSlash),
+                    (b'/', EncodedSlash::Opaque) => spelt.encoded_slash()?,
+                    (octet, EncodedSlash::Refused | EncodedSlash::Opaque) => {
+                        spelt.escaped(octet)?
+                    }
+                }
             }
             b'\\' => return Err(PathFault::Backslash),
             0..=0x20 | 0x7F => return Err(PathFault::Control),
@@ -148,7 +174,11 @@ pub(crate) fn spell(path: &[u8]) -> Result<(Vec<u8>, bool), PathFault> {
     if std::str::from_utf8(&spelt.decoded).is_err() {
         return Err(PathFault::NotUtf8);
     }
-    Ok((spelt.out, spelt.parameters))
+    Ok(Spelt {
+        path: spelt.out,
+        parameters: spelt.parameters,
+        slashes: spelt.slashes,
+    })
 }
 
 struct Spelling {
@@ -159,6 +189,7 @@ struct Spelling {
     /// Where the present segment begins in `decoded`.
     segment: usize,
     parameters: bool,
+    slashes: bool,
 }
 
 impl Spelling {
@@ -177,7 +208,6 @@ impl Spelling {
 
     fn escaped(&mut self, octet: u8) -> Result<(), PathFault> {
         match octet {
-            b'/' => Err(PathFault::EncodedSlash),
             b'\\' => Err(PathFault::Backslash),
             0..=0x1F | 0x7F => Err(PathFault::Control),
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
@@ -189,6 +219,14 @@ impl Spelling {
                 Ok(())
             }
         }
+    }
+
+    fn encoded_slash(&mut self) -> Result<(), PathFault> {
+        self.end_segment()?;
+        self.encode(b'/');
+        self.segment = self.decoded.len();
+        self.slashes = true;
+        Ok(())
     }
 
     fn slash(&mut self) -> Result<(), PathFault> {
@@ -240,6 +278,21 @@ pub(crate) fn without_parameters(path: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// A canonical path as a program sees it that decodes `%2F` and merges `//`.
+pub(crate) fn with_slashes(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for segment in path.split("%2F").flat_map(|part| part.split('/')) {
+        if !segment.is_empty() {
+            out.push('/');
+            out.push_str(segment);
+        }
+    }
+    if out.is_empty() || path.ends_with('/') || path.ends_with("%2F") {
+        out.push('/');
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -250,7 +303,7 @@ mod tests {
         if scan(path).canonical {
             return Ok(String::from_utf8(path.to_vec()).unwrap());
         }
-        spell(path).map(|(spelt, _)| String::from_utf8(spelt).unwrap())
+        spell(path, EncodedSlash::Refused).map(|spelt| String::from_utf8(spelt.path).unwrap())
     }
 
     #[track_caller]
@@ -273,10 +326,7 @@ mod tests {
             "/app;jsessionid=1.2",
         ] {
             assert!(scan(path.as_bytes()).canonical, "{path}");
-            assert_eq!(
-                spell(path.as_bytes()).map(|(s, _)| s),
-                Ok(path.as_bytes().to_vec())
-            );
+            assert_eq!(canonical(path.as_bytes()).as_deref(), Ok(path));
         }
     }
 
@@ -348,10 +398,42 @@ mod tests {
     #[test]
     fn parameters_are_found_in_either_spelling() {
         assert!(scan(b"/a;x/b").parameters);
-        assert!(spell(b"/a%3bx/b").unwrap().1);
-        assert!(!spell(b"/a%20x/b").unwrap().1);
+        let parameters = |path| spell(path, EncodedSlash::Refused).unwrap().parameters;
+        assert!(parameters(b"/a%3bx/b"));
+        assert!(!parameters(b"/a%20x/b"));
         assert_eq!(without_parameters("/a;x=1/b%3By/c"), "/a/b/c");
         assert!(matches!(without_parameters("/a/b"), Cow::Borrowed("/a/b")));
+    }
+
+    #[test]
+    fn an_encoded_slash_that_is_taken_hides_no_segment() {
+        let opaque = |path: &[u8]| {
+            spell(path, EncodedSlash::Opaque).map(|spelt| {
+                assert!(spelt.slashes);
+                String::from_utf8(spelt.path).unwrap()
+            })
+        };
+        assert_eq!(opaque(b"/a%2fb/%61").as_deref(), Ok("/a%2Fb/a"));
+        assert_eq!(opaque(b"/a%2F%2F").as_deref(), Ok("/a%2F%2F"));
+        for hidden in [
+            &b"/public/..%2fadmin"[..],
+            b"/public%2F..%2Fadmin",
+            b"/public%2f.",
+            b"/public%2f%2e%2e;x/admin",
+            b"/public/.%2f",
+        ] {
+            assert_eq!(opaque(hidden), Err(PathFault::DotSegment));
+        }
+        assert_eq!(opaque(b"/a%2f;x/b"), Err(PathFault::EmptySegment));
+        assert_eq!(opaque(b"/a%2f%5cb"), Err(PathFault::Backslash));
+    }
+
+    #[test]
+    fn a_program_that_decodes_slashes_sees_them_merged() {
+        assert_eq!(with_slashes("/a%2Fb/c"), "/a/b/c");
+        assert_eq!(with_slashes("/a/%2F/b%2F"), "/a/b/");
+        assert_eq!(with_slashes("/%2F"), "/");
+        assert_eq!(with_slashes("/a%252Fb"), "/a%252Fb");
     }
 
     fn pathish() -> impl Strategy<Value = Vec<u8>> {
@@ -380,7 +462,7 @@ mod tests {
         fn spelling_is_idempotent(path in pathish()) {
             if let Ok(once) = canonical(&path) {
                 prop_assert_eq!(canonical(once.as_bytes()), Ok(once.clone()));
-                let (again, _) = spell(once.as_bytes()).unwrap();
+                let again = spell(once.as_bytes(), EncodedSlash::Refused).unwrap().path;
                 prop_assert_eq!(String::from_utf8(again).unwrap(), once);
             }
         }
