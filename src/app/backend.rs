@@ -171,7 +171,7 @@ fn key(key: RingKeyView) -> KeyView {
     }
 }
 
-/// What the settings say, by names alone: nothing that a file or the environment keeps secret is in it.
+/// What runs, and its file as it was read: secrets stand in it by reference only.
 fn view(settings: &Settings) -> serde_json::Value {
     let apps = settings.apps.iter().map(|app| {
         let headers: Vec<_> = app.identity_headers.iter().map(|rule| rule.name.as_str()).collect();
@@ -187,5 +187,5 @@ fn view(settings: &Settings) -> serde_json::Value {
         .keys()
         .map(crate::rollout::CohortId::as_str)
         .collect();
-    json!({ "apps": apps.collect::<Vec<_>>(), "providers": providers, "cohorts": cohorts, "workers": settings.server.workers })
+    json!({ "apps": apps.collect::<Vec<_>>(), "providers": providers, "cohorts": cohorts, "workers": settings.server.workers, "text": &*settings.text })
 }

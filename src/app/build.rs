@@ -27,6 +27,7 @@ use crate::proxy::HeadPolicy;
 use crate::proxy::Protected;
 use crate::proxy::Router;
 use crate::proxy::Snapshot;
+use crate::proxy::Steering;
 use crate::proxy::Target;
 use crate::proxy::country::Countries;
 use crate::proxy::settings::App;
@@ -112,6 +113,7 @@ pub(super) fn snapshot(
         providers: &providers,
         exchanges: &exchanges,
         protected: Arc::new(Protected::new(emitted)),
+        steering: Steering::of(settings.cohorts.values()).map(Arc::new),
         own_cookies: Arc::new(CookieNames::new([], OWN_COOKIES)),
         before: before
             .1
@@ -153,6 +155,7 @@ struct Shared<'a> {
     providers: &'a Providers,
     exchanges: &'a Exchanges,
     protected: Arc<Protected>,
+    steering: Option<Arc<Steering>>,
     own_cookies: Arc<CookieNames>,
     before: Vec<Arc<Target>>,
 }
@@ -187,6 +190,7 @@ impl Shared<'_> {
             .flat_map(|owns| owns.cookies.iter().map(|cookie| &**cookie));
         let head = HeadPolicy {
             protected: Arc::clone(&self.protected),
+            steering: self.steering.clone(),
             own_cookies: Arc::clone(&self.own_cookies),
             credential_cookies: CookieNames::new(cookies, []),
             credential_headers: owns

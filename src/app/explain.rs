@@ -89,7 +89,7 @@ pub(super) async fn explain(
         method: method.as_str(),
         client_ip: question.address,
         peer: None,
-        header_equals: None,
+        fields: None,
         device: None,
         person: Some(Person {
             canonical: &name,

@@ -495,7 +495,7 @@ impl World {
             method: "GET",
             client_ip: None,
             peer: None,
-            header_equals: None,
+            fields: None,
             device: None,
             person: None,
         }

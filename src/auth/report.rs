@@ -75,6 +75,7 @@ impl Reports {
         action: OtherArm,
         credential: CredentialClass,
     ) {
+        self.metrics.other_arm(&plan.id, action, credential);
         self.write(
             about,
             Decision::OtherArm {

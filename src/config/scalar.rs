@@ -42,9 +42,33 @@ pub(crate) struct Address(pub(crate) SocketAddr);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Moment(pub(crate) UnixTime);
 
-/// A text that some YAML readers take for a number with another value: `010`, `1_000`.
+/// A text that some YAML readers take for a number with another value, or for something else than a text: `010`, `1_000`,
+/// `0o17`, `1e3`, `12:30:45`, `2026-05-04`, `=`, `<<`.
 fn is_numeric_trap(text: &str) -> bool {
     let digits = text.trim_start_matches(['+', '-']);
+    let based = [("0x", 16), ("0o", 8), ("0b", 2)]
+        .iter()
+        .any(|(prefix, base)| {
+            let rest = digits.strip_prefix(prefix);
+            rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_digit(*base)))
+        });
+    let grouped_by = |separator: char| {
+        let mut parts = digits.split(separator);
+        let all = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        1 < digits.split(separator).count() && parts.all(all)
+    };
+    let exponent = digits
+        .split_once(['e', 'E'])
+        .is_some_and(|(mantissa, exponent)| {
+            let number = |part: &str| part.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+            let exponent = exponent.trim_start_matches(['+', '-']);
+            !mantissa.is_empty() && !exponent.is_empty() && number(mantissa) && number(exponent)
+        });
+    // Base 60, as YAML 1.1 reads times, and dates.
+    let moment = grouped_by(':') || (digits.len() == 10 && grouped_by('-'));
+    if based || exponent || moment || matches!(text, "=" | "<<") {
+        return true;
+    }
     let octal =
         1 < digits.len() && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
     let grouped = digits.contains('_') && digits.bytes().all(|b| b.is_ascii_digit() || b == b'_');
@@ -69,7 +93,7 @@ impl Shape for String {
             report
                 .error(
                     node.mark,
-                    format!("some YAML readers take `{text}` for another number"),
+                    format!("some YAML readers take `{text}` for something else than this text"),
                 )
                 .value(text)
                 .hint("if the text is meant, put it in quotes");

@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) revision: Box<str>,
     /// SHA-256 of the file, hex.
     pub(crate) sha256: Box<str>,
+    /// The file as it was read. Secrets stand in it by reference only.
+    pub(crate) text: Box<str>,
     /// Where state lives. Not reloaded.
     pub(crate) state_dir: PathBuf,
     /// Listeners and limits.

@@ -80,7 +80,8 @@ pub(crate) async fn run(out: &mut dyn Write) -> Result<(), DemoError> {
     tokio::spawn(serve(new_listener, move |r| Arc::clone(&n).answer(r)));
     tokio::spawn(serve(app_listener, move |r| Arc::clone(&app).answer(r)));
 
-    let config = write_config(&directory()?, &old, &new, upstream)?;
+    let directory = Directory::new()?;
+    let config = write_config(&directory.0, &old, &new, upstream)?;
     let running = Running::start(Options::for_config(config.clone())).await?;
     let address = running
         .addresses()
@@ -117,13 +118,25 @@ async fn bind() -> io::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
 }
 
-/// A directory of its own, readable by its owner alone.
-fn directory() -> io::Result<PathBuf> {
-    let path = std::env::temp_dir().join(format!("authferry-demo-{}", std::process::id()));
-    let mut builder = fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(&path)?;
-    Ok(path)
+/// A directory of its own, readable by its owner alone; gone with the demonstration, whose keys lie in it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("authferry-demo-{}", std::process::id()));
+        let mut builder = fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "The directory of the demonstration stays.");
+        }
+    }
 }
 
 fn write_config(

@@ -36,6 +36,7 @@ use crate::proxy::worker::View;
 use crate::proxy::worker::Worker;
 use crate::rollout::Arm;
 use crate::rollout::Facts;
+use crate::rollout::Fields;
 use crate::rollout::KillPosition;
 use crate::telemetry::metrics::AppIndex;
 use crate::telemetry::metrics::Attempt;
@@ -83,7 +84,7 @@ impl Asked<'_> {
             method: self.request.method().as_str(),
             client_ip: Some(self.address),
             peer: Some(self.peer),
-            header_equals: None,
+            fields: Some(self),
             device: None,
             person: None,
         }
@@ -105,6 +106,14 @@ impl Asked<'_> {
             method: self.request.method(),
             headers: self.headers,
         }
+    }
+}
+
+impl Fields for Asked<'_> {
+    fn equal(&self, name: &str, value: &str) -> bool {
+        let mut all = self.headers.get_all(name).iter();
+        let one = all.next().filter(|_| all.next().is_none());
+        one.is_some_and(|one| one.as_bytes() == value.as_bytes())
     }
 }
 

@@ -66,6 +66,7 @@ impl Passage<'_> {
             target: request.target(),
             authority: request.authority().as_field(),
             headers,
+            peer: conn.peer().ip(),
             hop: conn.hop(),
             trusted: self.trusted,
             given,

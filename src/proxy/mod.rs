@@ -35,6 +35,7 @@ mod websocket;
 mod worker;
 
 pub(crate) use protected::Protected;
+pub(crate) use protected::Steering;
 pub(crate) use route::Router;
 pub(crate) use service::Service;
 pub(crate) use snapshot::AppEntry;

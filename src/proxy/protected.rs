@@ -3,8 +3,13 @@
 //! Upstreams of the CGI family read `X-Auth-User`, `x_auth_user` and `X.Auth.User` as one variable (RFC 3875 §4.1.18), so
 //! names are folded before they are compared.
 
+use std::net::IpAddr;
+
 use http::HeaderName;
 use http::header;
+use ipnet::IpNet;
+
+use crate::rollout::Cohort;
 
 /// Folded names are compared on the stack up to this length; no built-in name is longer.
 const INLINE: usize = 64;
@@ -220,6 +225,33 @@ impl Protected {
             at = (at + 1) & (self.table.len() - 1);
         }
         begins_protected(folded)
+    }
+}
+
+/// Headers that steer a login where listed peers set them. From anybody else they would tell the application what nobody
+/// vouches for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Steering {
+    /// Folded names, and who may set each.
+    names: Vec<(Box<str>, Box<[IpNet]>)>,
+}
+
+impl Steering {
+    /// The names that `cohorts` look at; `None`: no name.
+    pub(crate) fn of<'a>(cohorts: impl IntoIterator<Item = &'a Cohort>) -> Option<Self> {
+        let mut names = Vec::new();
+        for cohort in cohorts {
+            cohort.headers(&mut |name, peers| names.push((fold(name).into(), peers.into())));
+        }
+        (!names.is_empty()).then_some(Self { names })
+    }
+
+    /// Whether `name` does not travel when `peer` sent it: some cohort looks at it and does not list this peer.
+    pub(crate) fn hides(&self, name: &HeaderName, peer: IpAddr) -> bool {
+        let (folded, peer) = (fold(name.as_str()), peer.to_canonical());
+        self.names.iter().any(|(steering, peers)| {
+            **steering == *folded && !peers.iter().any(|network| network.contains(&peer))
+        })
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod connection;
 pub(crate) mod cookies;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -21,6 +22,7 @@ use http::uri::Scheme;
 use crate::proxy::forwarded::Hop;
 use crate::proxy::identity_headers::IdentityHeaders;
 use crate::proxy::protected::Protected;
+use crate::proxy::protected::Steering;
 use crate::proxy::upgrade::Handshake;
 use crate::proxy::upstream;
 use crate::proxy::upstream_head::connection::Nominated;
@@ -33,6 +35,8 @@ const DPOP: HeaderName = HeaderName::from_static("dpop");
 pub(crate) struct HeadPolicy {
     /// Names that no client may say, over all applications.
     pub(crate) protected: Arc<Protected>,
+    /// Names that steer a login, if any do: from their peers only.
+    pub(crate) steering: Option<Arc<Steering>>,
     /// Cookies of ours: never forwarded.
     pub(crate) own_cookies: Arc<CookieNames>,
     /// Cookies that are credentials at a provider: forwarded with `forward_credentials` only.
@@ -56,6 +60,8 @@ pub(crate) struct ClientHead<'a> {
     pub(crate) authority: &'a HeaderValue,
     /// The fields as they came.
     pub(crate) headers: &'a HeaderMap,
+    /// Who sent it: the peer of the socket.
+    pub(crate) peer: IpAddr,
     /// Our end of the connection.
     pub(crate) hop: &'a Hop,
     /// Whether the peer is a listed proxy, whose forwarding headers are continued.
@@ -132,6 +138,11 @@ impl UpstreamHead {
                 }
                 _ if policy.protected.contains(name) => continue,
                 _ => {}
+            }
+            if let Some(steering) = &policy.steering
+                && steering.hides(name, client.peer)
+            {
+                continue;
             }
             if !nominated.is_empty() && nominated.contains(name) {
                 continue;
@@ -274,6 +285,7 @@ mod tests {
             ])),
             own_cookies: Arc::new(CookieNames::new(["__Host-authferry"], [])),
             credential_cookies: CookieNames::new(["sessionid"], []),
+            steering: None,
             credential_headers: vec![HeaderName::from_static("x-api-key")],
             forward_credentials: false,
             static_headers: vec![(
@@ -315,6 +327,7 @@ mod tests {
             target: &PathAndQuery::from_static("/a?b"),
             authority: &HOST,
             headers: client,
+            peer: IpAddr::from([203, 0, 113, 9]),
             hop: &Hop::new("203.0.113.9".parse().unwrap(), true),
             trusted: false,
             given: &[(

@@ -485,7 +485,7 @@ mod tests {
         let facts = Facts {
             client_ip: Some("10.0.0.1".parse().unwrap()),
             peer: Some("10.0.0.1".parse().unwrap()),
-            header_equals: Some(&equals),
+            fields: Some(&equals),
             ..people.facts()
         };
         let ask = |names: &[&str]| {
@@ -707,7 +707,7 @@ mod tests {
                 path: &path,
                 client_ip: Some(address.into()),
                 peer: Some(address.into()),
-                header_equals: Some(&equals),
+                fields: Some(&equals),
                 person: people.facts().person.filter(|_| person),
                 ..facts()
             };

@@ -153,11 +153,36 @@ impl Cohort {
                 if !within(trusted_from, facts.peer?) {
                     return Some(false);
                 }
-                Some(facts.header_equals?(name, equals))
+                Some(facts.fields?.equal(name, equals))
             }
             Self::All(parts) => combine(parts, facts, false),
             Self::Any(parts) => combine(parts, facts, true),
             Self::Not(part) => part.contains(facts).map(|fits| !fits),
+        }
+    }
+
+    /// Calls `each` with the name of every header that steers here, and the peers who may set it.
+    pub fn headers<'a>(&'a self, each: &mut dyn FnMut(&'a str, &'a [IpNet])) {
+        match self {
+            Self::Header {
+                name, trusted_from, ..
+            } => each(name, trusted_from),
+            Self::All(parts) | Self::Any(parts) => {
+                for part in parts {
+                    part.headers(each);
+                }
+            }
+            Self::Not(part) => part.headers(each),
+            Self::Subjects(_)
+            | Self::EmailDomain { .. }
+            | Self::Group { .. }
+            | Self::Claim { .. }
+            | Self::ClientId(_)
+            | Self::Cidr(_)
+            | Self::Host(_)
+            | Self::Path(_)
+            | Self::Method(_)
+            | Self::App(_) => {}
         }
     }
 
@@ -515,14 +540,14 @@ mod tests {
             peer: peer.map(|peer| peer.parse().unwrap()),
             // The client's own address never makes a header credible.
             client_ip: Some("10.0.0.9".parse().unwrap()),
-            header_equals: Some(&lookup),
+            fields: Some(&lookup),
             ..facts()
         };
         assert_eq!(header().contains(&from(Some("10.0.0.1"))), Some(true));
         assert_eq!(header().contains(&from(Some("192.0.2.1"))), Some(false));
         assert_eq!(header().contains(&from(None)), None);
         let none = Facts {
-            header_equals: None,
+            fields: None,
             ..from(Some("10.0.0.1"))
         };
         assert_eq!(header().contains(&none), None);

@@ -7,8 +7,17 @@ use crate::identity::CanonicalSubject;
 use crate::identity::Identity;
 use crate::rollout::stage::AppId;
 
-/// Compares a header, by name and value.
-pub type HeaderEquals<'a> = &'a dyn Fn(&str, &str) -> bool;
+/// A request's fields.
+pub trait Fields {
+    /// Whether the field `name` (in lower case) came exactly once, and with this value.
+    fn equal(&self, name: &str, value: &str) -> bool;
+}
+
+impl<F: Fn(&str, &str) -> bool> Fields for F {
+    fn equal(&self, name: &str, value: &str) -> bool {
+        self(name, value)
+    }
+}
 
 /// What is known about one request. Facts from before verification steer a login; they never widen acceptance.
 #[derive(Clone, Copy)]
@@ -25,9 +34,8 @@ pub struct Facts<'a> {
     pub client_ip: Option<IpAddr>,
     /// The address of the socket's peer, after the PROXY protocol: a header cohort names the peers it believes.
     pub peer: Option<IpAddr>,
-    /// Says whether a request header (lower case name) came exactly once and with this value; `None` when there is no
-    /// request to look at.
-    pub header_equals: Option<HeaderEquals<'a>>,
+    /// The request's fields; `None` when there is no request to look at.
+    pub fields: Option<&'a dyn Fields>,
     /// The sealed device id of the browser.
     pub device: Option<&'a str>,
     /// The person, once an owner has vouched for them.

@@ -37,7 +37,7 @@ pub use cohort::CohortId;
 pub use cohort::Cohorts;
 pub use cohort::Phase;
 pub use facts::Facts;
-pub use facts::HeaderEquals;
+pub use facts::Fields;
 pub use facts::Person;
 pub use fallback::Down;
 pub use fallback::Fallback;

@@ -38,7 +38,7 @@ pub(super) fn facts() -> Facts<'static> {
         method: "GET",
         client_ip: None,
         peer: None,
-        header_equals: None,
+        fields: None,
         device: None,
         person: None,
     }

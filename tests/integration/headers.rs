@@ -224,3 +224,38 @@ async fn the_access_log_says_which_origin_answered() {
     assert_eq!(of("/other"), Some(second.url()));
     assert_eq!(of("/closed"), None, "nobody answered but we");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_steers_does_so_from_its_peers_and_travels_from_them_alone() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 0);
+    for (peers, steers) in [("127.0.0.0/8", true), ("10.0.0.0/8", false)] {
+        let cohort = format!(
+            "    - {{ cohort: beta, to: new }}\ncohorts: {{ beta: {{ header: {{ name: X-Beta, equals: \"1\", trusted_from: [\"{peers}\"] }} }} }}\n"
+        );
+        let proxy = Proxy::start(&yaml.replace("    - { percent: 0, to: new }\n", &cohort));
+        let starts_at = async |fields: &[(&str, &str)]| {
+            let navigation = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate")];
+            let fields: Vec<_> = navigation.iter().chain(fields).copied().collect();
+            let answer = request(proxy.address, "GET", "/", &fields, b"").await;
+            let location = answer.header("location").unwrap().to_owned();
+            if location.starts_with(&new.issuer()) {
+                "new"
+            } else {
+                "old"
+            }
+        };
+        let side = if steers { "new" } else { "old" };
+        assert_eq!(starts_at(&[("X-Beta", "1")]).await, side);
+        assert_eq!(starts_at(&[("X-Beta", "0")]).await, "old");
+        assert_eq!(starts_at(&[("X-Beta", "1"), ("X-Beta", "1")]).await, "old");
+        assert_eq!(starts_at(&[]).await, "old");
+
+        for name in ["X-Beta", "x_beta", "X.Beta"] {
+            let answer = request(proxy.address, "GET", "/public/x", &[(name, "1")], b"").await;
+            assert_eq!(answer.status, 200);
+            let seen = upstream.last();
+            assert_eq!(seen.all(name).len(), usize::from(steers), "{}", seen.head);
+        }
+    }
+}

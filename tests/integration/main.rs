@@ -12,6 +12,7 @@ mod harness;
 
 mod check;
 mod credentials;
+mod demo;
 mod drain;
 mod exchange;
 mod explain;

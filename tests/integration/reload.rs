@@ -71,6 +71,37 @@ async fn an_edited_file_is_live_within_a_second_and_a_broken_one_changes_nothing
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_behind_a_swapped_symlink_is_live_as_a_config_map_is() {
+    use std::os::unix::fs::symlink;
+
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let good = two_providers(&old, &new, &upstream, 50);
+    let proxy = Proxy::start(&good);
+    // A volume of Kubernetes: FILE -> ..data/FILE, ..data -> ..TIME/, and only ..data is ever replaced.
+    let (dir, file) = (proxy.dir(), proxy.dir().join("authferry.yaml"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let version = |name: &str, text: &str| {
+        std::fs::create_dir(dir.join(name)).unwrap();
+        std::fs::write(dir.join(name).join("authferry.yaml"), text).unwrap();
+        symlink(name, dir.join("..data_tmp")).unwrap();
+        std::fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
+    };
+    version("..1", &text);
+    symlink("..data/authferry.yaml", dir.join("link")).unwrap();
+    std::fs::rename(dir.join("link"), &file).unwrap();
+    assert_eq!(get(proxy.address, "/open/x").await.status, 401);
+
+    for (name, paths, status) in [
+        ("..2", "[/public/*, /open/*]", 200),
+        ("..3", "[/public/*]", 401),
+    ] {
+        version(name, &text.replace("[/public/*]", paths));
+        let took = until(async || get(proxy.address, "/open/x").await.status == status).await;
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reload_can_be_asked_for_by_signal_and_by_the_admin_listener() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let good = two_providers(&old, &new, &upstream, 50);

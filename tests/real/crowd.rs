@@ -14,6 +14,8 @@ use tokio::time::Instant;
 use crate::browser::Browser;
 use crate::harness::Echo;
 use crate::harness::request;
+use crate::legacy::basic;
+use crate::legacy::directory;
 use crate::modern::token_of;
 use crate::origin;
 use crate::proxy;
@@ -25,8 +27,11 @@ use crate::var;
 const PEOPLE: usize = 1_000;
 const AT_ONCE: usize = 8;
 
-/// Codes redeemed at each provider, as each provider counts them.
-async fn redeemed() -> (usize, usize) {
+/// What one side counted: codes given at its authorize endpoint, codes redeemed at its token endpoint.
+type Counted = (usize, usize);
+
+/// Logins that arrived at each provider, as each counts them: the old one, the new one.
+async fn arrived() -> (Counted, Counted) {
     let old = format!("127.0.0.1:{}", var("OP_PORT"));
     let seen: Value = serde_json::from_slice(
         &request(
@@ -58,17 +63,46 @@ async fn redeemed() -> (usize, usize) {
     let json: Value = serde_json::from_slice(&answer.body).unwrap();
     let bearer = format!("Bearer {}", json["access_token"].as_str().unwrap());
     let fields = [("Host", new.as_str()), ("Authorization", bearer.as_str())];
-    let target = "/admin/realms/new/events?type=CODE_TO_TOKEN&client=proxy&max=100000";
-    let events: Value = serde_json::from_slice(
-        &request(new.parse().unwrap(), "GET", target, &fields, b"")
-            .await
-            .body,
-    )
-    .unwrap();
+    let events = async |kind: &str| {
+        let target = format!("/admin/realms/new/events?type={kind}&client=proxy&max=100000");
+        let answer = request(new.parse().unwrap(), "GET", &target, &fields, b"").await;
+        let events: Value = serde_json::from_slice(&answer.body).unwrap();
+        events.as_array().unwrap().len()
+    };
+    let old = |what: &str| usize::try_from(seen[what].as_u64().unwrap()).unwrap();
     (
-        usize::try_from(seen["redeemed"].as_u64().unwrap()).unwrap(),
-        events.as_array().unwrap().len(),
+        (old("authorized"), old("redeemed")),
+        (events("LOGIN").await, events("CODE_TO_TOKEN").await),
     )
+}
+
+/// People whose page the application served since its `from`th request, by the name it was told.
+fn served(upstream: &Echo, from: usize) -> Vec<String> {
+    let seen = upstream.seen().into_iter().skip(from);
+    let pages = seen.filter(|seen| seen.line() == "GET / HTTP/1.1");
+    let mut people: Vec<_> = pages.flat_map(|page| page.all("x-remote-user")).collect();
+    people.sort();
+    people
+}
+
+fn everybody() -> Vec<String> {
+    (0..PEOPLE)
+        .map(|index| (20_001 + index).to_string())
+        .collect()
+}
+
+/// Three standard deviations of a binomial, in people.
+fn tolerated(percent: usize) -> f64 {
+    let share = percent as f64 / 100.0;
+    3.0 * (PEOPLE as f64 * share * (1.0 - share)).sqrt()
+}
+
+fn assert_share(share: usize, percent: usize) {
+    let off = (share as f64 - PEOPLE as f64 * percent as f64 / 100.0).abs();
+    assert!(
+        off <= tolerated(percent),
+        "{share} of {PEOPLE} at {percent} %"
+    );
 }
 
 async fn bearer() -> String {
@@ -149,7 +183,8 @@ async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
                 edited.elapsed()
             );
         }
-        let (old_before, new_before) = redeemed().await;
+        let (old_before, new_before) = arrived().await;
+        let requests = upstream.hits();
         let room = Arc::new(Semaphore::new(AT_ONCE));
         let mut tasks = Vec::new();
         for (index, mut browser) in browsers.drain(..).enumerate() {
@@ -196,16 +231,19 @@ async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
         let back: Vec<_> = moved.difference(&at_new).collect();
         assert!(back.is_empty(), "moved back at {percent} %: {back:?}");
         let share = at_new.len();
-        // Three standard deviations of a binomial, in people.
-        let tolerated = 3.0
-            * (PEOPLE as f64 * (percent as f64 / 100.0) * (1.0 - percent as f64 / 100.0)).sqrt();
-        let off = (share as f64 - PEOPLE as f64 * percent as f64 / 100.0).abs();
-        assert!(off <= tolerated, "{share} of {PEOPLE} at {percent} %");
-        let (old_after, new_after) = redeemed().await;
+        assert_share(share, percent);
+        let (old_after, new_after) = arrived().await;
+        let more = |before: Counted, after: Counted| (after.0 - before.0, after.1 - before.1);
+        let stayed = PEOPLE - share;
         assert_eq!(
-            (old_after - old_before, new_after - new_before),
-            (PEOPLE - share, share),
-            "counted at the providers, at {percent} %"
+            (more(old_before, old_after), more(new_before, new_after)),
+            ((stayed, stayed), (share, share)),
+            "counted at the authorize and token endpoints, at {percent} %"
+        );
+        assert_eq!(
+            served(&upstream, requests),
+            everybody(),
+            "counted at the application"
         );
         moved = at_new;
     }
@@ -219,4 +257,72 @@ async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
         "of {} requests",
         sent.load(Ordering::Relaxed)
     );
+}
+
+/// Programs that send a password: with `other_arm: reject` the directory counts for those who have not moved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passwords_of_a_directory_count_until_their_person_moves() {
+    let upstream = Echo::start().await;
+    let url = format!("ldap://127.0.0.1:{}", var("LDAP_PORT"));
+    let yaml = |percent: &str| {
+        format!(
+            "{}  other_arm: reject\n",
+            directory(&upstream.url(), &url)
+                .replace("{ percent: 50,", &format!("{{ percent: {percent},"))
+        )
+    };
+    let proxy = proxy(&yaml("0"));
+    let mut moved: BTreeSet<usize> = BTreeSet::new();
+    for percent in [0, 10, 50, 100_usize] {
+        if percent != 0 {
+            let text = format!("{}\n{}", yaml(&percent.to_string()), server_section());
+            let shown = "authferry_rollout_target_ratio{rollout=\"default\"} ";
+            proxy.edit(&text);
+            crate::operators::until(async || proxy.metric(shown).await == percent as f64 / 100.0)
+                .await;
+        }
+        let requests = upstream.hits();
+        let room = Arc::new(Semaphore::new(AT_ONCE));
+        let mut tasks = Vec::new();
+        for index in 0..PEOPLE {
+            let (room, address) = (Arc::clone(&room), proxy.address);
+            tasks.push(tokio::spawn(async move {
+                let _permit = room.acquire_owned().await.unwrap();
+                let name = format!("p{:04}", index + 1);
+                let credential = basic(&name, &secret(&format!("{name}-pw")));
+                let fields = [("Host", "127.0.0.1"), ("Authorization", &*credential)];
+                let answer = request(address, "GET", "/", &fields, b"").await;
+                match answer.status {
+                    200 => false,
+                    401 => true,
+                    status => panic!("{name}: {status} {}", answer.text()),
+                }
+            }));
+        }
+        let mut refused = BTreeSet::new();
+        for (index, task) in tasks.into_iter().enumerate() {
+            if task.await.unwrap() {
+                refused.insert(index);
+            }
+        }
+        let back: Vec<_> = moved.difference(&refused).collect();
+        assert!(back.is_empty(), "moved back at {percent} %: {back:?}");
+        assert_share(refused.len(), percent);
+        let stayed = (0..PEOPLE).filter(|index| !refused.contains(index));
+        let mut stayed: Vec<_> = stayed.map(|index| (20_001 + index).to_string()).collect();
+        stayed.sort();
+        assert_eq!(served(&upstream, requests), stayed, "at {percent} %");
+
+        // Those who have moved come in with a token of the new side, and are who they were.
+        for index in refused.difference(&moved).take(10) {
+            let token = format!("Bearer {}", token_of(&format!("p{:04}", index + 1)).await);
+            let fields = [("Host", "127.0.0.1"), ("Authorization", token.as_str())];
+            let answer = request(proxy.address, "GET", "/", &fields, b"").await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let seen = upstream.last();
+            assert_eq!(seen.all("x-remote-user"), [(20_001 + index).to_string()]);
+        }
+        moved = refused;
+    }
+    assert_eq!(moved.len(), PEOPLE);
 }

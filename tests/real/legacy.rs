@@ -32,6 +32,23 @@ fn with_legacy(upstream: &str, provider: &str) -> String {
     format!("{before}  legacy:\n{provider}{after}")
 }
 
+/// The directory as the old side, over `url`.
+pub(crate) fn directory(upstream: &str, url: &str) -> String {
+    let provider = format!(
+        "    ldap:\n      issuer: \"{url}\"\n      url: \"{url}\"\n      user_dn: \"uid={{username}},ou=people,dc=legacy,dc=test\"\n      \
+         ca: {{ file: \"{ca}\" }}\n      attributes: [uid, employeeNumber, mail]\n      \
+         groups: {{ base: \"ou=groups,dc=legacy,dc=test\", filter: \"(member={{dn}})\", attribute: cn }}\n      \
+         claims: {{ subject: employeeNumber, name: uid, groups: groups }}\n      authoritative: {{ claims: [employeeNumber] }}\n",
+        ca = format_args!("{}/pki/ca.crt", var("IDPS_RUN")),
+    );
+    with_legacy(upstream, &provider)
+}
+
+/// The `Authorization` field of a name and a password.
+pub(crate) fn basic(name: &str, password: &str) -> String {
+    format!("Basic {}", base64(&format!("{name}:{password}")))
+}
+
 fn base64(text: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(text)
@@ -214,16 +231,9 @@ async fn a_directory_judges_passwords_by_bind_and_names_the_groups() {
         format!("ldaps://127.0.0.1:{}", var("LDAPS_PORT")),
     ] {
         let upstream = Echo::start().await;
-        let provider = format!(
-            "    ldap:\n      issuer: \"{url}\"\n      url: \"{url}\"\n      user_dn: \"uid={{username}},ou=people,dc=legacy,dc=test\"\n      \
-             ca: {{ file: \"{ca}\" }}\n      attributes: [uid, employeeNumber, mail]\n      \
-             groups: {{ base: \"ou=groups,dc=legacy,dc=test\", filter: \"(member={{dn}})\", attribute: cn }}\n      \
-             claims: {{ subject: employeeNumber, name: uid, groups: groups }}\n      authoritative: {{ claims: [employeeNumber] }}\n",
-            ca = format_args!("{}/pki/ca.crt", var("IDPS_RUN")),
-        );
-        let proxy = proxy(&with_legacy(&upstream.url(), &provider));
+        let proxy = proxy(&directory(&upstream.url(), &url));
         let ask = async |name: &str, password: &str| {
-            let basic = format!("Basic {}", base64(&format!("{name}:{password}")));
+            let basic = basic(name, password);
             request(
                 proxy.address,
                 "GET",

@@ -48,6 +48,8 @@ use crate::config::settings::Settings;
 use crate::config::source::Source;
 use crate::providers::settings::KindSettings;
 use crate::proxy::canonical::EncodedSlash;
+use crate::proxy::settings::App;
+use crate::rollout::AppId;
 use crate::rollout::BucketKey;
 use crate::secret::Secret;
 
@@ -94,7 +96,10 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     };
     let apps = apps::compile(context, raw, &shared);
     instead::stages(context, raw, &rollouts, &apps, &exchanges);
-    let fallbacks = fallback::compile(context, raw, &providers, &membership);
+    let mut fallbacks = fallback::compile(context, raw, &providers, &membership);
+    for fallback in &mut fallbacks {
+        fallback.not_paths.extend(floors(&apps, &fallback.app));
+    }
     let state_dir = server::state_dir(context, raw);
     let mut server = listeners::server(context, raw, has_logins(raw));
     let mut routes = apps.iter().flat_map(|app| &app.routes);
@@ -115,6 +120,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let settings = Settings {
         revision: sha256.chars().take(12).collect::<String>().into(),
         sha256: sha256.into(),
+        text: context.source.text.as_str().into(),
         state_dir,
         server,
         admin,
@@ -141,6 +147,16 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         audit,
     };
     Draft::new(settings, keys)
+}
+
+/// The paths of an application that ask for assurance: what the other side vouches for is no substitute.
+fn floors<'a>(apps: &'a [App], id: &'a AppId) -> impl Iterator<Item = Box<str>> + 'a {
+    let routes = apps
+        .iter()
+        .filter(move |app| app.id == *id)
+        .flat_map(|app| &app.routes);
+    let floors = routes.filter(|route| !route.require.acr.is_empty());
+    floors.map(|route| route.path.clone())
 }
 
 fn version(context: &mut Context<'_>, raw: &RawConfig) {

@@ -198,6 +198,7 @@ fn the_short_form_means_the_staged_form_with_one_canary_stage() {
         let mut settings = settings(text);
         settings.revision = "".into();
         settings.sha256 = "".into();
+        settings.text = "".into();
         let text = format!("{settings:#?}");
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         lines.sort();

@@ -67,6 +67,8 @@ families! {
         "Login journeys, started or ended.";
     ASSIGNMENTS: Counter "authferry_assignments_total" ["rollout", "arm", "rule"]
         "New-login assignments by the rule that made them.";
+    OTHER_ARM: Counter "authferry_other_arm_total" ["rollout", "action", "credential"]
+        "Good API credentials from the arm that their person is not on, by what was done with them.";
     EXCHANGES: Counter "authferry_exchanges_total" ["exchange", "grant", "outcome"]
         "Credentials exchanged for what an upstream expects, where no verdict was kept.";
     FALLBACKS: Counter "authferry_fallbacks_total" ["app", "from", "to", "reason"]

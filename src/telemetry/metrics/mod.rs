@@ -48,6 +48,7 @@ use prometheus::TextEncoder;
 
 use crate::clock::Clock;
 use crate::clock::UnixTime;
+use crate::identity::CredentialClass;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::rollout::AppId;
@@ -55,6 +56,7 @@ use crate::rollout::Arm;
 use crate::rollout::KillPosition;
 use crate::rollout::KillState;
 use crate::rollout::NoFallback;
+use crate::rollout::OtherArm;
 use crate::rollout::Plan;
 use crate::rollout::RolloutId;
 use crate::rollout::RuleRef;
@@ -158,6 +160,12 @@ impl Metrics {
     pub(crate) fn assigned(&self, rollout: &RolloutId, arm: Arm, by: &RuleRef) {
         let labels = [rollout.as_str(), arm.as_str(), &by.label()];
         self.rare.assignments.with(&labels).add(1);
+    }
+
+    /// A good API credential came from the other arm than its person's.
+    pub(crate) fn other_arm(&self, rollout: &RolloutId, action: OtherArm, class: CredentialClass) {
+        let labels = [rollout.as_str(), action.as_str(), class.as_str()];
+        self.rare.other_arm.with(&labels).add(1);
     }
 
     /// A credential was exchanged, or was not.

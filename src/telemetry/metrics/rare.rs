@@ -22,6 +22,7 @@ pub(super) struct Rare {
     clock: Arc<dyn Clock>,
     pub(super) journeys: Series<Counter>,
     pub(super) assignments: Series<Counter>,
+    pub(super) other_arm: Series<Counter>,
     pub(super) exchanges: Series<Counter>,
     pub(super) fallbacks: Series<Counter>,
     pub(super) fallbacks_refused: Series<Counter>,
@@ -57,6 +58,7 @@ impl Rare {
             clock,
             journeys: Series::new(&catalog::JOURNEYS, limit),
             assignments: Series::new(&catalog::ASSIGNMENTS, limit),
+            other_arm: Series::new(&catalog::OTHER_ARM, limit),
             exchanges: Series::new(&catalog::EXCHANGES, limit),
             fallbacks: Series::new(&catalog::FALLBACKS, limit),
             fallbacks_refused: Series::new(&catalog::FALLBACKS_REFUSED, limit),
@@ -99,6 +101,7 @@ impl Rare {
         vec![
             samples::counters(&self.journeys),
             samples::counters(&self.assignments),
+            samples::counters(&self.other_arm),
             samples::counters(&self.exchanges),
             samples::counters(&self.fallbacks),
             samples::counters(&self.fallbacks_refused),

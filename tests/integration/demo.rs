@@ -1,0 +1,74 @@
+//! The first command that anybody types.
+
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::net::SocketAddr;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+
+use crate::harness::get;
+use crate::reload::until;
+
+struct Demo(Child);
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_what_to_open_serves_it_moves_people_and_leaves_nothing_behind() {
+    let temp = tempfile::tempdir().unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_authferry"))
+        .arg("demo")
+        .env("TMPDIR", temp.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut demo = Demo(child);
+    let out = BufReader::new(demo.0.stdout.take().unwrap());
+    let lines: Vec<String> = out.lines().take(5).map(Result::unwrap).collect();
+    let said = |what: &str| {
+        let line = lines.iter().find_map(|line| line.strip_prefix(what));
+        let line = line.unwrap_or_else(|| panic!("nothing about {what}: {lines:?}"));
+        line.split_whitespace().next().unwrap().to_owned()
+    };
+    let address = |url: String| -> SocketAddr {
+        let rest = url.strip_prefix("http://").unwrap();
+        rest.split('/').next().unwrap().parse().unwrap()
+    };
+    let (app, metrics) = (address(said("the application")), address(said("metrics")));
+    assert!(app.ip().is_loopback() && metrics.ip().is_loopback());
+
+    let started = async |arm: &str| {
+        let text = get(metrics, "/metrics").await.text();
+        let line = text.lines().find_map(|line| {
+            line.strip_prefix("authferry_login_journeys_total{")
+                .filter(|rest| rest.contains(arm) && rest.contains("event=\"succeeded\""))
+        });
+        line.map_or(0.0, |line| {
+            line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+        })
+    };
+    // The crowd signs in at the old side; with everybody on the new side, there.
+    until(async || 0.0 < started("arm=\"legacy\"").await).await;
+    let file = said("edit and save");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("percent: 10,"), "{text}");
+    std::fs::write(&file, text.replace("percent: 10,", "percent: 100,")).unwrap();
+    let before = started("arm=\"modern\"").await;
+    until(async || before + 5.0 <= started("arm=\"modern\"").await).await;
+
+    let told = Command::new("kill")
+        .arg("-TERM")
+        .arg(demo.0.id().to_string())
+        .status();
+    assert!(told.unwrap().success());
+    assert!(demo.0.wait().unwrap().success());
+    let left: Vec<_> = std::fs::read_dir(temp.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
