@@ -1,5 +1,7 @@
 //! What would happen to a person at an application. Only about a pasted credential its owner is asked; nobody else ever is.
 
+mod assigned;
+
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -7,10 +9,10 @@ use http::HeaderValue;
 use http::Method;
 use http::header::AUTHORIZATION;
 
-use crate::admin::AcceptView;
 use crate::admin::ExplainRequest;
 use crate::admin::Explanation;
 use crate::admin::HeaderView;
+use crate::app::explain::assigned::assigned;
 use crate::app::process::Process;
 use crate::app::stated;
 use crate::app::stated::Stated;
@@ -27,8 +29,6 @@ use crate::proxy::canonical::canonical_path;
 use crate::proxy::route::RouteOf;
 use crate::proxy::route::route_of;
 use crate::proxy::settings::App;
-use crate::rollout;
-use crate::rollout::Acceptance;
 use crate::rollout::Facts;
 use crate::rollout::Person;
 use crate::rollout::Plan;
@@ -102,7 +102,7 @@ pub(super) async fn explain(
         .steps
         .extend(exchange(settings, app, &path, &method, &identity.provider));
     match plan {
-        Some(plan) => assigned(process, settings, plan, &facts, &mut answer),
+        Some(plan) => assigned(process, settings, plan, &facts, &mut answer).await,
         None => {
             answer.provider = identity.provider.to_string();
             answer.kill = process.kill.current().global.as_str().to_owned();
@@ -151,81 +151,6 @@ fn refused(error: &AuthError) -> String {
     match provider {
         Some(provider) => format!("{provider}: {error}"),
         None => format!("{error}; no provider of this application owns it"),
-    }
-}
-
-fn assigned(
-    process: &Process,
-    settings: &Settings,
-    plan: &Plan,
-    facts: &Facts<'_>,
-    answer: &mut Explanation,
-) {
-    let (kill, now) = (
-        process.kill.current().position(&plan.id),
-        process.clock.now(),
-    );
-    let assignment = rollout::assign(
-        plan,
-        &settings.cohorts,
-        &settings.bucket_key,
-        kill,
-        None,
-        facts,
-        now,
-    );
-    answer.rollout = Some(plan.id.to_string());
-    answer.stage = Some(plan.stage.id.to_string());
-    answer.mode = Some(plan.stage.mode.as_str().to_owned());
-    answer.kill = kill.as_str().to_owned();
-    answer.arm = Some(assignment.arm.as_str().to_owned());
-    answer.rule = Some(assignment.rule.to_string());
-    answer.bucket = assignment.bucket.map(rollout::Bucket::number);
-    answer.provider = plan.provider(assignment.arm).to_string();
-    answer.steps.push(format!("kill switch: {}", kill.as_str()));
-    for (place, rule) in plan.stage.assign.iter().enumerate() {
-        let matches = match &rule.cohort {
-            None => Some(true),
-            Some(id) => settings
-                .cohorts
-                .get(id)
-                .and_then(|cohort| cohort.contains(facts)),
-        };
-        let whom = rule.cohort.as_ref().map_or("everybody", |id| id.as_str());
-        let word = match matches {
-            Some(true) => "hit",
-            Some(false) => "miss",
-            None => "not known",
-        };
-        answer.steps.push(format!(
-            "assign[{place}] {whom} to {}: {word}",
-            plan.provider(rule.to)
-        ));
-    }
-    answer.steps.push(format!(
-        "arm {} by {}",
-        assignment.arm.as_str(),
-        assignment.rule
-    ));
-    answer.steps.push(format!(
-        "API credentials of the other provider: {}",
-        plan.stage.other_arm.as_str()
-    ));
-    for provider in [&plan.from, &plan.to] {
-        for class in CredentialClass::ALL {
-            let acceptance =
-                match rollout::accept(plan, &settings.cohorts, kill, provider, class, facts, now) {
-                    Acceptance::Accepted => "accepted",
-                    Acceptance::OnlyExcept => "only_except",
-                    Acceptance::NotAccepted => "not_accepted",
-                    Acceptance::Quarantined => "quarantined",
-                };
-            answer.accepts.push(AcceptView {
-                provider: provider.to_string(),
-                credential: class.as_str().to_owned(),
-                acceptance: acceptance.to_owned(),
-            });
-        }
     }
 }
 

@@ -7,6 +7,7 @@ mod explain;
 pub(crate) mod online;
 mod process;
 mod reload;
+mod reshuffle;
 mod revision;
 mod revoke;
 mod stated;

@@ -76,6 +76,17 @@ pub(crate) struct Change {
     pub(crate) ticket: Option<Box<str>>,
     /// Why.
     pub(crate) reason: Option<Box<str>>,
+    /// A finding of the checks that is meant.
+    pub(crate) acknowledged: Option<Meant>,
+}
+
+/// What a file may do on purpose.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Meant {
+    /// Jump over a stage or a mode.
+    Skip,
+    /// Put everybody into buckets anew.
+    Reshuffle,
 }
 
 /// The ledger.

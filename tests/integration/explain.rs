@@ -8,6 +8,8 @@ use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::Proxy;
 use crate::harness::request;
+use crate::login::Browser;
+use crate::reload::until;
 use crate::two_providers;
 
 /// Runs `explain` against a proxy; the answer in JSON, or what was wrong.
@@ -155,5 +157,59 @@ async fn a_pasted_token_is_judged_by_its_owner_and_never_printed() {
     assert!(
         answer["judged"].as_str().unwrap().contains("no provider"),
         "{answer}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_has_moved_is_explained_where_they_are() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = |percent| two_providers(&old, &new, &upstream, percent);
+    let proxy = Proxy::start(&yaml(100));
+    let steps = |answer: &Value| {
+        let steps = answer["steps"].as_array().unwrap().iter();
+        steps
+            .map(|step| step.as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let before = explain(&proxy, &["--subject", "uid-alice"]).unwrap();
+    assert!(steps(&before).contains(&"pin: none".to_owned()), "{before}");
+    let bucket = before["bucket"].as_u64().unwrap();
+    assert!(
+        steps(&before).contains(&format!(
+            "assign[0] everybody to new: in the 100 % (bucket {bucket})"
+        )),
+        "{before}"
+    );
+
+    let mut browser = Browser::default();
+    let start = browser.open(&proxy, "/").await;
+    assert_eq!(browser.sign_in(&proxy, &start).await.status, 303);
+    proxy.edit(&yaml(0));
+    until(async || {
+        proxy
+            .metric("authferry_rollout_target_ratio{rollout=\"default\"} ")
+            .await
+            == 0.0
+    })
+    .await;
+
+    let after = explain(&proxy, &["--subject", "uid-alice"]).unwrap();
+    assert_eq!(
+        (&after["arm"], &after["rule"]),
+        (&"modern".into(), &"pin".into()),
+        "{after}"
+    );
+    for step in [
+        "pin: at new".to_owned(),
+        format!("assign[0] everybody to new: not in the 0 % (bucket {bucket})"),
+        "without the pin: arm legacy by default".to_owned(),
+    ] {
+        assert!(steps(&after).contains(&step), "{step}: {after}");
+    }
+    // Nobody else is pinned.
+    let other = explain(&proxy, &["--subject", "uid-bob"]).unwrap();
+    assert_eq!(
+        (&other["arm"], &other["rule"]),
+        (&"legacy".into(), &"default".into())
     );
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::harness::Echo;
@@ -148,4 +149,76 @@ async fn a_reload_can_be_asked_for_by_signal_and_by_the_admin_listener() {
                 .await
     })
     .await;
+}
+
+/// A reload that is asked for: its outcome, and what is wrong.
+async fn reloaded(proxy: &Proxy, yaml: &str) -> (String, String) {
+    // Whether the watch or we are first, the answer is about the same file.
+    proxy.edit(yaml);
+    let host = proxy.admin.to_string();
+    let fields = [
+        ("Host", host.as_str()),
+        ("Authorization", "Bearer admin-token"),
+    ];
+    let answer = request(proxy.admin, "POST", "/-/reload", &fields, b"").await;
+    let said: Value = serde_json::from_slice(&answer.body).unwrap();
+    let outcome = said["outcome"].as_str().unwrap();
+    // The watch may have been first.
+    let outcome = outcome.replace("unchanged", "applied");
+    (outcome, said["problems"].to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_not_put_into_buckets_anew_unless_that_is_meant() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let good = two_providers(&old, &new, &upstream, 50);
+    let proxy = Proxy::start(&good);
+    for (from, to, what) in [
+        ("salt: test", "salt: other", "bucketing.salt"),
+        (
+            "salt: test",
+            "salt: test, unit: client_id",
+            "bucketing.unit",
+        ),
+    ] {
+        let changed = good.replace(from, to);
+        let (outcome, problems) = reloaded(&proxy, &changed).await;
+        assert_eq!(outcome, "refused", "{problems}");
+        assert!(
+            problems.contains(what) && problems.contains("acknowledge: reshuffle"),
+            "{problems}"
+        );
+    }
+    let meant = good.replace("salt: test", "salt: other") + "change: { acknowledge: reshuffle }\n";
+    assert_eq!(
+        reloaded(&proxy, &meant).await,
+        ("applied".to_owned(), "[]".to_owned())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_is_not_jumped_over_unless_that_is_meant() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let (head, _) = two_providers(&old, &new, &upstream, 50)
+        .split_once("rollout:\n")
+        .map(|(head, rest)| (head.to_owned(), rest.to_owned()))
+        .unwrap();
+    let at = |stage: &str| {
+        format!(
+            "{head}rollouts:\n  move:\n    apps: [crm]\n    from: old\n    to: new\n    bucketing: {{ salt: test }}\n    control: pinned\n    pinned_stage: {stage}\n    \
+             stages:\n      - {{ id: a, mode: legacy-only }}\n      - {{ id: b, mode: canary, assign: [{{ percent: 10, to: new }}] }}\n      \
+             - {{ id: c, mode: canary, assign: [{{ percent: 50, to: new }}] }}\n      - {{ id: d, mode: modern-primary }}\n"
+        )
+    };
+    let proxy = Proxy::start(&at("a"));
+    let (outcome, problems) = reloaded(&proxy, &at("c")).await;
+    assert_eq!(outcome, "refused", "{problems}");
+    assert!(problems.contains("acknowledge: skip"), "{problems}");
+    for stage in ["b", "c", "d", "a"] {
+        // Going back is never a jump.
+        let (outcome, problems) = reloaded(&proxy, &at(stage)).await;
+        assert_eq!(outcome, "applied", "{stage}: {problems}");
+    }
+    let meant = at("c") + "change: { acknowledge: skip }\n";
+    assert_eq!(reloaded(&proxy, &meant).await.0, "applied");
 }

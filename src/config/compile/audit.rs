@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use crate::config::compile::context::Context;
+use crate::config::raw::Acknowledge;
 use crate::config::raw::RawConfig;
 use crate::config::settings::Audit;
 use crate::config::settings::Change;
+use crate::config::settings::Meant;
 use crate::config::shape::At;
 use crate::config::shape::Field;
 
@@ -22,6 +24,10 @@ pub(super) fn compile(
         actor: text(context, &raw.actor),
         ticket: text(context, &raw.ticket),
         reason: text(context, &raw.reason),
+        acknowledged: raw.acknowledge.get().map(|at| match at.value {
+            Acknowledge::Skip => Meant::Skip,
+            Acknowledge::Reshuffle => Meant::Reshuffle,
+        }),
     });
     let audit = raw.audit.get();
     if let Some(at) = audit.and_then(|audit| audit.require_change.get())
