@@ -34,8 +34,14 @@ const SECOND: Duration = Duration::from_secs(1);
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Listeners and limits. `logins` says whether any provider has browser logins that end in a session of ours.
-pub(super) fn server(context: &mut Context<'_>, raw: &RawConfig, logins: bool) -> Server {
+/// Listeners and limits. `logins` says whether any provider has browser logins that end in a session of ours, `passwords`
+/// whether any judges the passwords of requests.
+pub(super) fn server(
+    context: &mut Context<'_>,
+    raw: &RawConfig,
+    logins: bool,
+    passwords: bool,
+) -> Server {
     let absent = Field::Absent;
     let server = raw.server.get();
     let listeners = listeners(context, server);
@@ -52,6 +58,15 @@ pub(super) fn server(context: &mut Context<'_>, raw: &RawConfig, logins: bool) -
                 )
                 .value(listener.address)
                 .hint("give the listener `tls`; cleartext with logins is for loopback only");
+        } else if passwords && listener.tls.is_none() && !listener.address.ip().is_loopback() {
+            context
+                .report
+                .warning(
+                    *mark,
+                    format!("passwords come to `{}` in cleartext", listener.address),
+                )
+                .value(listener.address)
+                .hint("give the listener `tls`, unless nothing but a proxy that has it can reach this address");
         }
     }
     let listeners: Vec<Listener> = listeners

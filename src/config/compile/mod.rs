@@ -101,7 +101,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         fallback.not_paths.extend(floors(&apps, &fallback.app));
     }
     let state_dir = server::state_dir(context, raw);
-    let mut server = listeners::server(context, raw, has_logins(raw));
+    let mut server = listeners::server(context, raw, has_logins(raw), has_passwords(raw));
     let mut routes = apps.iter().flat_map(|app| &app.routes);
     if routes.any(|route| route.encoded_slash == EncodedSlash::Opaque) {
         server.limits.encoded_slash = EncodedSlash::Opaque;
@@ -109,7 +109,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let sessions = server::sessions(context, raw, &server);
     callbacks(context, &providers);
     session_cookie(context, &providers, &sessions.cookie);
-    let admin = server::admin(context, raw, &state_dir);
+    let admin = server::admin(context, raw, &state_dir, &server);
     let kill_switch = server::kill_switch(context, raw, &state_dir);
     let telemetry = server::telemetry(context, raw);
     let (change, audit) = audit::compile(context, raw, &state_dir);
@@ -187,6 +187,18 @@ fn has_logins(raw: &RawConfig) -> bool {
     providers
         .filter_map(|(_, provider)| provider.oidc.get())
         .any(|oidc| !oidc.client.is_absent())
+}
+
+/// Whether some provider judges passwords that come with every request.
+fn has_passwords(raw: &RawConfig) -> bool {
+    let providers = raw
+        .providers
+        .get()
+        .into_iter()
+        .flat_map(|named| named.readable());
+    providers
+        .map(|(_, provider)| provider)
+        .any(|provider| !provider.ldap.is_absent() || !provider.basic.is_absent())
 }
 
 /// Every provider has its own callback (RFC 9700 §4.4: mix-up).

@@ -64,6 +64,7 @@ pub(super) fn admin(
     context: &mut Context<'_>,
     raw: &RawConfig,
     state_dir: &Path,
+    requests: &Server,
 ) -> admin::settings::Settings {
     let overriding = overriding(context, ADMIN_LISTEN_VARIABLE);
     let server = raw.server.get();
@@ -89,6 +90,19 @@ pub(super) fn admin(
         }
         Some(token)
     });
+    if let Some(at) = given
+        && at.value.0.port() != 0
+        && requests
+            .listeners
+            .iter()
+            .any(|listener| listener.address == listen)
+    {
+        context
+            .report
+            .error(at.mark, "requests come in here already: `server.listen`")
+            .value(listen)
+            .hint("the admin interface has an address of its own");
+    }
     if let Some(at) = given
         && !listen.ip().is_loopback()
     {
