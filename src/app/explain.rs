@@ -82,6 +82,10 @@ pub(super) async fn explain(
     };
     let path = question.path.as_deref().unwrap_or("/");
     let path = canonical_path(path).map_err(|fault| format!("path `{path}`: {fault}"))?;
+    let pin = match plan {
+        Some(plan) => process.pins.of(&plan.id, &name, process.clock.now()).await,
+        None => Ok(None),
+    };
     let facts = Facts {
         app: &app.id,
         host,
@@ -102,7 +106,7 @@ pub(super) async fn explain(
         .steps
         .extend(exchange(settings, app, &path, &method, &identity.provider));
     match plan {
-        Some(plan) => assigned(process, settings, plan, &facts, &mut answer).await,
+        Some(plan) => assigned(process, settings, (plan, &pin), &facts, &mut answer),
         None => {
             answer.provider = identity.provider.to_string();
             answer.kill = process.kill.current().global.as_str().to_owned();

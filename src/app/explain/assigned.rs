@@ -14,12 +14,13 @@ use crate::rollout::Pin;
 use crate::rollout::Plan;
 use crate::rollout::RuleRef;
 use crate::rollout::Share;
+use crate::store::StoreError;
 
 /// Where a new login of the person starts, why, and which credentials count.
-pub(super) async fn assigned(
+pub(super) fn assigned(
     process: &Process,
     settings: &Settings,
-    plan: &Plan,
+    (plan, pin): (&Plan, &Result<Option<Pin>, StoreError>),
     facts: &Facts<'_>,
     answer: &mut Explanation,
 ) {
@@ -28,11 +29,7 @@ pub(super) async fn assigned(
         process.clock.now(),
     );
     answer.steps.push(format!("kill switch: {}", kill.as_str()));
-    let pin = match &facts.person {
-        Some(person) => process.pins.of(&plan.id, person.canonical, now).await,
-        None => Ok(None),
-    };
-    answer.steps.push(match &pin {
+    answer.steps.push(match pin {
         Ok(pin) => pinned(plan, *pin),
         Err(error) => format!("pin: not known, {error}"),
     });
@@ -48,7 +45,7 @@ pub(super) async fn assigned(
         )
     };
     // Without an answer of the store a login goes by the rules, too.
-    let assignment = assign(pin.unwrap_or(None));
+    let assignment = assign(pin.as_ref().ok().copied().flatten());
     let by_rules = assign(None);
     answer.rollout = Some(plan.id.to_string());
     answer.stage = Some(plan.stage.id.to_string());
