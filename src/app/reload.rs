@@ -19,6 +19,7 @@ use crate::admin::ReloadOutcome;
 use crate::app::build;
 use crate::app::process::Process;
 use crate::app::process::longest_life;
+use crate::app::reshuffle;
 use crate::app::revision;
 use crate::app::unchangeable;
 use crate::config;
@@ -181,6 +182,7 @@ impl Reloader {
                     generation,
                 );
                 built.and_then(|(snapshot, built)| {
+                    reshuffle::check(&state.settings, &read.settings)?;
                     if read.settings.sessions.secure != self.started.sessions.secure {
                         let why = "server.tls: whether listeners have TLS decides what cookies say, and the listeners stay as they are: restart with this file";
                         return Err(why.to_owned());
