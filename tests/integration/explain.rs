@@ -163,7 +163,9 @@ async fn a_pasted_token_is_judged_by_its_owner_and_never_printed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_who_has_moved_is_explained_where_they_are() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
-    let yaml = |percent| two_providers(&old, &new, &upstream, percent);
+    let yaml = |percent| {
+        two_providers(&old, &new, &upstream, percent).replace("[app.test]", "[127.0.0.1]")
+    };
     let proxy = Proxy::start(&yaml(100));
     let steps = |answer: &Value| {
         let steps = answer["steps"].as_array().unwrap().iter();
