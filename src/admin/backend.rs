@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::admin::question::ExplainRequest;
+use crate::admin::rollouts::OrderRequest;
+use crate::admin::rollouts::RolloutView;
 use crate::revocation::Target;
 
 /// The program, as an operator sees it.
@@ -29,6 +31,13 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
     ///
     /// Says what about the question makes no sense, such as an application that does not exist.
     async fn explain(&self, question: ExplainRequest) -> Result<Explanation, String>;
+
+    /// Orders a rollout to do something, in the name of `actor`.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in words.
+    async fn order(&self, order: OrderRequest, actor: &str) -> Result<RolloutView, String>;
 
     /// The end of the ledger, to be kept elsewhere.
     fn log_head(&self) -> LogHead;
@@ -254,29 +263,6 @@ pub(crate) struct ConfigView {
     pub(crate) problems: Vec<String>,
     /// The compiled settings, without secrets.
     pub(crate) settings: serde_json::Value,
-}
-
-/// One rollout.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct RolloutView {
-    /// Its name.
-    pub(crate) id: String,
-    /// The applications that move.
-    pub(crate) apps: Vec<String>,
-    /// The provider people leave.
-    pub(crate) from: String,
-    /// The provider they move to.
-    pub(crate) to: String,
-    /// The present stage.
-    pub(crate) stage: String,
-    /// Its mode.
-    pub(crate) mode: String,
-    /// The share configured for `to`, in percent; `None` where no percent decides.
-    pub(crate) percent: Option<f64>,
-    /// The epoch of its pins.
-    pub(crate) epoch: u64,
-    /// The position of the kill switch that holds for it.
-    pub(crate) kill: String,
 }
 
 /// The answer of `explain`.

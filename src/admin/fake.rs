@@ -22,9 +22,10 @@ use crate::admin::backend::RevocationView;
 use crate::admin::backend::RevokeAnswer;
 use crate::admin::backend::RevokeFailure;
 use crate::admin::backend::RevokeRequest;
-use crate::admin::backend::RolloutView;
 use crate::admin::listen::Admin;
 use crate::admin::question::ExplainRequest;
+use crate::admin::rollouts::OrderRequest;
+use crate::admin::rollouts::RolloutView;
 use crate::admin::settings::Settings;
 use crate::clock::SystemClock;
 use crate::control::KillSettings;
@@ -94,6 +95,18 @@ impl AdminBackend for FakeBackend {
             provider: "modern".into(),
             kill: "off".into(),
             ..Explanation::default()
+        })
+    }
+
+    async fn order(&self, order: OrderRequest, actor: &str) -> Result<RolloutView, String> {
+        if order.reason.is_empty() {
+            return Err("a reason is needed".into());
+        }
+        Ok(RolloutView {
+            id: order.rollout,
+            why: format!("{actor}: {}", order.reason),
+            step: order.stage.unwrap_or(order.command),
+            ..RolloutView::default()
         })
     }
 

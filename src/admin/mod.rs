@@ -10,6 +10,7 @@ mod guard;
 mod listen;
 mod question;
 mod respond;
+mod rollouts;
 mod routes;
 pub(crate) mod settings;
 
@@ -31,7 +32,6 @@ pub(crate) use backend::RevocationView;
 pub(crate) use backend::RevokeAnswer;
 pub(crate) use backend::RevokeFailure;
 pub(crate) use backend::RevokeRequest;
-pub(crate) use backend::RolloutView;
 pub(crate) use backend::SessionView;
 pub(crate) use client::ClientError;
 pub(crate) use client::ask;
@@ -39,6 +39,9 @@ pub(crate) use listen::Admin;
 pub(crate) use listen::BindError;
 pub(crate) use question::ExplainRequest;
 pub(crate) use question::Token;
+pub(crate) use rollouts::GuardView;
+pub(crate) use rollouts::OrderRequest;
+pub(crate) use rollouts::RolloutView;
 pub(crate) use routes::KillRequest;
 pub(crate) use routes::KillView;
 

@@ -23,6 +23,7 @@ use crate::admin::guard::Peer;
 use crate::admin::respond;
 use crate::admin::respond::Answer;
 use crate::admin::respond::Failure;
+use crate::admin::rollouts::OrderRequest;
 use crate::clock::Clock;
 use crate::control::KillSwitch;
 use crate::rollout::KillPosition;
@@ -68,6 +69,7 @@ enum Route {
     KillShow,
     KillMove,
     Rollouts,
+    Order,
     Explain,
     Keys,
     KeysRotate,
@@ -87,7 +89,7 @@ fn route(scope: Scope, method: &Method, path: &str) -> Result<Route, Failure> {
         "/-/reload" => (None, Some(Route::Reload)),
         "/-/config" => (Some(Route::Config), None),
         "/admin/v1/kill" => (Some(Route::KillShow), Some(Route::KillMove)),
-        "/admin/v1/rollouts" => (Some(Route::Rollouts), None),
+        "/admin/v1/rollouts" => (Some(Route::Rollouts), Some(Route::Order)),
         "/admin/v1/log/head" => (Some(Route::LogHead), None),
         "/admin/v1/revocations" => (Some(Route::Revocations), Some(Route::Revoke)),
         "/admin/v1/revocations/lift" => (None, Some(Route::Lift)),
@@ -174,6 +176,12 @@ where
         Route::Config => Ok(ok(&context.backend.configuration())),
         Route::LogHead => Ok(ok(&context.backend.log_head())),
         Route::Rollouts => Ok(ok(&context.backend.rollouts())),
+        Route::Order => {
+            let order: OrderRequest = read(request).await?;
+            info!(actor, command = order.command, "A rollout was ordered.");
+            let view = context.backend.order(order, &actor).await;
+            Ok(ok(&view.map_err(Failure::BadRequest)?))
+        }
         Route::KillShow => Ok(ok(&KillView::of(&context.kill.current(), None))),
         Route::KillMove => {
             let wanted: KillRequest = read(request).await?;
@@ -229,6 +237,7 @@ fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
         | Route::Rollouts
         | Route::Keys
         | Route::KeysRotate
+        | Route::Order
         | Route::LogHead
         | Route::Explain
         | Route::Revocations

@@ -13,6 +13,7 @@ use crate::admin::KeyView;
 use crate::admin::LiftAnswer;
 use crate::admin::LiftRequest;
 use crate::admin::LogHead;
+use crate::admin::OrderRequest;
 use crate::admin::ProviderView;
 use crate::admin::Readiness;
 use crate::admin::ReloadAnswer;
@@ -26,8 +27,11 @@ use crate::app::explain;
 use crate::app::process::Process;
 use crate::app::reload::Reloader;
 use crate::app::revoke;
+use crate::app::standing;
 use crate::config::settings::Settings;
 use crate::exchange::RingKeyView;
+use crate::rollout::Command;
+use crate::rollout::RolloutId;
 use crate::store::Sight;
 
 /// The program, as an operator sees it.
@@ -73,16 +77,25 @@ impl AdminBackend for Backend {
         let settings = self.reloader.settings();
         let kill = self.process.kill.current();
         let now = self.process.clock.now();
-        let one = |plan: &crate::rollout::Plan| RolloutView {
-            id: plan.id.to_string(),
-            apps: plan.apps.iter().map(ToString::to_string).collect(),
-            from: plan.from.to_string(),
-            to: plan.to.to_string(),
-            stage: plan.stage.id.to_string(),
-            mode: plan.stage.mode.as_str().to_owned(),
-            percent: Some(plan.target(now).ratio() * 100.0),
-            epoch: plan.epoch,
-            kill: kill.position(&plan.id).as_str().to_owned(),
+        let standings = self.process.conductor.standings();
+        let one = |plan: &crate::rollout::Plan| {
+            let standing = standings.iter().find(|s| s.course.id == plan.id);
+            let view = RolloutView {
+                id: plan.id.to_string(),
+                apps: plan.apps.iter().map(ToString::to_string).collect(),
+                from: plan.from.to_string(),
+                to: plan.to.to_string(),
+                stage: plan.stage.id.to_string(),
+                mode: plan.stage.mode.as_str().to_owned(),
+                percent: Some(plan.target(now).ratio() * 100.0),
+                epoch: plan.epoch,
+                kill: kill.position(&plan.id).as_str().to_owned(),
+                ..RolloutView::default()
+            };
+            match standing {
+                Some(standing) => standing::told(view, standing, now),
+                None => view,
+            }
         };
         settings.rollouts.iter().map(one).collect()
     }
@@ -91,6 +104,26 @@ impl AdminBackend for Backend {
         let snapshot = self.reloader.snapshots().load_full();
         let settings = self.reloader.settings();
         explain::explain(&self.process, (&settings, &snapshot), &question).await
+    }
+
+    async fn order(&self, order: OrderRequest, actor: &str) -> Result<RolloutView, String> {
+        let command = match (order.command.as_str(), order.stage) {
+            ("start", None) => Command::Start,
+            ("promote", None) => Command::Promote,
+            ("pause", None) => Command::Pause,
+            ("resume", None) => Command::Resume,
+            ("rollback", None) => Command::Rollback,
+            ("set-stage", Some(stage)) => Command::SetStage(stage),
+            (other, _) => return Err(format!("`{other}` is no order, or lacks its stage")),
+        };
+        let rollout = RolloutId::new(&order.rollout);
+        let conductor = &self.process.conductor;
+        conductor
+            .order(&rollout, &command, actor, &order.reason)
+            .await?;
+        let all = self.rollouts();
+        let found = all.into_iter().find(|view| view.id == order.rollout);
+        found.ok_or_else(|| format!("there is no rollout called `{rollout}`"))
     }
 
     fn log_head(&self) -> LogHead {

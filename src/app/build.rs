@@ -87,6 +87,7 @@ pub(super) fn snapshot(
             &settings.bucket_key,
             Arc::clone(&process.replays),
         )),
+        journeys: Arc::clone(&process.journeys),
         background: process.background.clone(),
         reports: Reports {
             metrics: Arc::clone(&process.metrics),

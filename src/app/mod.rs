@@ -10,6 +10,8 @@ mod reload;
 mod reshuffle;
 mod revision;
 mod revoke;
+mod stage;
+mod standing;
 mod stated;
 mod store;
 mod unchangeable;
@@ -31,6 +33,8 @@ use crate::admin;
 use crate::admin::Admin;
 use crate::app::process::Process;
 use crate::app::reload::Reloader;
+use crate::clock::Clock;
+use crate::clock::SystemClock;
 use crate::control::KillError;
 use crate::proxy::Service;
 use crate::proxy::serve::Workers;
@@ -42,12 +46,20 @@ use crate::proxy::serve::listen::Bound;
 pub(crate) struct Options {
     /// The configuration file.
     pub(crate) config: PathBuf,
+    /// What time it is.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// How often rollouts are looked at.
+    pub(crate) tick: Duration,
 }
 
 impl Options {
     /// Everything else as usual.
-    pub(crate) const fn for_config(config: PathBuf) -> Self {
-        Self { config }
+    pub(crate) fn for_config(config: PathBuf) -> Self {
+        Self {
+            config,
+            clock: Arc::new(SystemClock),
+            tick: Duration::from_secs(1),
+        }
     }
 }
 
@@ -103,16 +115,18 @@ impl Running {
     ///
     /// See [`StartError`]; nothing listens then.
     pub(crate) async fn start(options: Options) -> Result<Self, StartError> {
-        let read = reload::read(&options.config).map_err(StartError::Config)?;
-        let settings = read.settings.clone();
+        let mut read = reload::read(&options.config).map_err(StartError::Config)?;
         // Listening comes first: a taken address must not cost the keys, the log and the kill switch a try.
-        let bound = Bound::open(&settings.server)?;
-        let process = Arc::new(Process::start(&settings)?);
+        let bound = Bound::open(&read.settings.server)?;
+        let process = Arc::new(Process::start(&read.settings, options.clock)?);
         // A store that is away does not stop a start; until it answers, nobody is said to be let in.
         if let Err(error) = process.revocations.load().await {
             warn!(%error, "What has been revoked is not known yet: credentials are answered 503 until it is.");
         }
         process.revocations.follow(&process.background);
+        let plans = process.conductor.plans(&read.settings.courses);
+        read.settings.rollouts = plans.map_err(StartError::Build)?;
+        let settings = read.settings.clone();
         let built =
             build::snapshot(&process, &settings, (None, None), 1).map_err(StartError::Build)?;
         let reloader = Reloader::start(
@@ -122,6 +136,7 @@ impl Running {
             built,
             bound.certificates(),
         );
+        stage::conduct(&process, &reloader, options.tick);
         let handlers = (Arc::clone(&process), Arc::clone(&reloader));
         let entries = settings.server.limits.cache_entries;
         let workers = Workers::start(&settings.server.limits, bound, move |index| {

@@ -13,6 +13,7 @@ use crate::entropy::SystemEntropy;
 use crate::identity::ProviderId;
 use crate::providers;
 use crate::providers::probe::Finding;
+use crate::providers::probe::Outcome;
 use crate::providers::probe::probe;
 use crate::proxy::settings::App;
 use crate::telemetry::Metrics;
@@ -76,6 +77,29 @@ pub(crate) async fn check(settings: &Settings, origins: &[Origin]) -> Result<Vec
         .buffered(AT_ONCE)
         .collect()
         .await)
+}
+
+/// Whether one provider is there and knows us, as far as it can be known: asked before people are moved to it.
+///
+/// # Errors
+///
+/// What is wrong, in words.
+pub(crate) async fn ready(settings: &Settings, provider: &ProviderId) -> Result<(), String> {
+    let mut one = settings.clone();
+    one.providers.retain(|settings| settings.id == *provider);
+    let reports = check(&one, &[]).await?;
+    let findings = reports.iter().flat_map(|report| &report.findings);
+    let wrong: Vec<&str> = findings
+        .filter_map(|finding| match &finding.outcome {
+            Outcome::Failed(why) => Some(why.as_str()),
+            Outcome::Good(_) | Outcome::Unknown(_) => None,
+        })
+        .collect();
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("; "))
+    }
 }
 
 /// The applications whose people may sign in at a provider.

@@ -19,12 +19,14 @@ use crate::auth::FallbacksTaken;
 use crate::auth::Replays;
 use crate::clock::Clock;
 use crate::clock::ManualClock;
-use crate::clock::SystemClock;
 use crate::config::Environment as _;
 use crate::config::System;
 use crate::config::settings::Settings;
+use crate::control::Conductor;
+use crate::control::Journeys;
 use crate::control::KillSettings;
 use crate::control::KillSwitch;
+use crate::control::Parts;
 use crate::entropy::Entropy;
 use crate::entropy::SystemEntropy;
 use crate::exchange::KeyRing;
@@ -78,6 +80,8 @@ pub(super) struct Process {
     pub(super) pseudonyms: Pseudonyms,
     pub(super) kill: Arc<KillSwitch>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) journeys: Arc<Journeys>,
+    pub(super) conductor: Arc<Conductor>,
     pub(super) store: Arc<dyn Store>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) pins: Arc<Pins>,
@@ -97,13 +101,12 @@ pub(super) struct Process {
 
 impl Process {
     /// Sets everything up. Must be called on the background runtime.
-    pub(super) fn start(settings: &Settings) -> Result<Self, StartError> {
+    pub(super) fn start(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         directory(&settings.state_dir).map_err(StartError::state(format!(
             "the state directory {}",
             settings.state_dir.display()
         )))?;
         let background = Handle::current();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let metrics = Metrics::new(Arc::clone(&clock), MAX_SERIES_PER_FAMILY);
         let logs = Logs::open(
@@ -166,14 +169,28 @@ impl Process {
             pseudonyms: pseudonyms.clone(),
             keep: longest_life(settings),
         });
+        let (kill, journeys) = (
+            Arc::new(kill),
+            Arc::new(Journeys::new(Arc::clone(&metrics))),
+        );
+        let conductor = Conductor::new(Parts {
+            directory: settings.state_dir.join("rollouts"),
+            clock: Arc::clone(&clock),
+            ledger: Arc::clone(&ledger),
+            journeys: Arc::clone(&journeys),
+            kill: Arc::clone(&kill),
+            metrics: Arc::clone(&metrics),
+        });
         let mut verdict_key = [0; 32];
         entropy.fill(&mut verdict_key);
         let process = Self {
             coarse: ManualClock::at(clock.now()),
             pseudonyms,
             revocations,
-            kill: Arc::new(kill),
+            kill,
             ledger,
+            journeys,
+            conductor: Arc::new(conductor),
             pins: Arc::new(Pins::new(Arc::clone(&store))),
             links,
             taken: Arc::default(),

@@ -120,6 +120,7 @@ impl Reloader {
             look: Notify::new(),
             limiter: OnceLock::new(),
         });
+        reloader.adopt();
         reloader.applied(Reload::Success);
         reloader.expiries();
         let watching = Arc::clone(&reloader);
@@ -172,28 +173,32 @@ impl Reloader {
             waiting: Vec::new(),
         };
         let outcome = match read(&self.path) {
-            Ok(read) => {
-                state.files = read.files.iter().cloned().collect();
-                let (generation, running) = (state.generation + 1, self.snapshots.load());
-                let built = build::snapshot(
-                    &self.process,
-                    &read.settings,
-                    (Some(&*state.built), Some(&**running)),
-                    generation,
-                );
-                built.and_then(|(snapshot, built)| {
-                    reshuffle::check(&state.settings, &read.settings)?;
-                    if read.settings.sessions.secure != self.started.sessions.secure {
-                        let why = "server.tls: whether listeners have TLS decides what cookies say, and the listeners stay as they are: restart with this file";
-                        return Err(why.to_owned());
-                    }
-                    // First the record, then the change: without the one there is not the other.
-                    let ledger = &self.process.ledger;
-                    revision::applied(ledger, &state.settings, &read.settings, &read.text)
-                        .map_err(|error| error.to_string())?;
-                    Ok((read.settings, snapshot, built, generation))
-                })
-            }
+            Ok(mut read) => match self.process.conductor.plans(&read.settings.courses) {
+                Err(problem) => Err(problem),
+                Ok(plans) => {
+                    read.settings.rollouts = plans;
+                    state.files = read.files.iter().cloned().collect();
+                    let (generation, running) = (state.generation + 1, self.snapshots.load());
+                    let built = build::snapshot(
+                        &self.process,
+                        &read.settings,
+                        (Some(&*state.built), Some(&**running)),
+                        generation,
+                    );
+                    built.and_then(|(snapshot, built)| {
+                        reshuffle::check(&state.settings, &read.settings)?;
+                        if read.settings.sessions.secure != self.started.sessions.secure {
+                            let why = "server.tls: whether listeners have TLS decides what cookies say, and the listeners stay as they are: restart with this file";
+                            return Err(why.to_owned());
+                        }
+                        // First the record, then the change: without the one there is not the other.
+                        let ledger = &self.process.ledger;
+                        revision::applied(ledger, &state.settings, &read.settings, &read.text)
+                            .map_err(|error| error.to_string())?;
+                        Ok((read.settings, snapshot, built, generation))
+                    })
+                }
+            },
             Err(problem) => Err(problem),
         };
         match outcome {
@@ -227,11 +232,44 @@ impl Reloader {
                     generation, "The configuration was reloaded."
                 );
                 drop(state);
+                self.adopt();
                 self.applied(Reload::Success);
                 said
             }
             Err(problem) => self.refuse(&mut state, problem),
         }
+    }
+
+    /// The rollouts of the running settings are driven from here on.
+    fn adopt(&self) {
+        let courses = self.settings().courses.clone();
+        if let Err(error) = self.process.conductor.adopt(courses) {
+            error!(error, "The rollouts stay as they are.");
+        }
+    }
+
+    /// Lets rollouts decide as they stand now: a new snapshot of the running settings. Builds: for the blocking pool.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in words; the running snapshot stays.
+    pub(super) fn replan(&self) -> Result<(), String> {
+        let mut state = self.state();
+        let mut settings = Settings::clone(&state.settings);
+        settings.rollouts = self.process.conductor.plans(&settings.courses)?;
+        let (generation, running) = (state.generation + 1, self.snapshots.load());
+        let (snapshot, built) = build::snapshot(
+            &self.process,
+            &settings,
+            (Some(&*state.built), Some(&**running)),
+            generation,
+        )?;
+        self.process.metrics.rollouts(&settings.rollouts);
+        self.snapshots.store(Arc::new(snapshot));
+        state.settings = Arc::new(settings);
+        state.generation = generation;
+        state.built = built;
+        Ok(())
     }
 
     fn refuse(&self, state: &mut State, problem: String) -> ReloadAnswer {

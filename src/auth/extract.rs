@@ -311,7 +311,7 @@ impl<'a> Presented<'a> {
     }
 
     /// Our own session, if it is one.
-    pub(super) const fn session(&self) -> Option<SessionId<'a>> {
+    pub(crate) const fn session(&self) -> Option<SessionId<'a>> {
         match self.kind {
             Kind::Ours(id) => Some(id),
             Kind::Cookie { .. }

@@ -29,6 +29,7 @@ use crate::auth::settings::RoleMap;
 use crate::auth::taken::FallbacksTaken;
 use crate::clock::ManualClock;
 use crate::clock::UnixTime;
+use crate::control::Journeys;
 use crate::entropy::SystemEntropy;
 use crate::identity::ClaimMap;
 use crate::identity::Credential;
@@ -462,6 +463,7 @@ impl World {
             background: Handle::current(),
             entropy: Arc::new(SystemEntropy),
             taken: Arc::clone(&self.taken),
+            journeys: Arc::new(Journeys::new(Arc::clone(&self.metrics))),
             reports: Reports {
                 metrics: Arc::clone(&self.metrics),
                 decisions: DecisionLog::off(),
@@ -536,6 +538,8 @@ pub(super) fn plan(mode: Mode, assign: Vec<AssignRule>) -> Plan {
             assign,
             accept: Vec::new(),
             other_arm: OtherArm::Accept,
+            brownouts: Vec::new(),
+            warning: None,
         },
         epoch: 3,
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::HeaderName;
 use http::HeaderValue;
 
 use crate::auth::error::Challenge;
@@ -160,12 +161,36 @@ impl AppPolicy {
     /// The moment when a verdict ends, cut to the deadline after which the stage honours nothing of the provider.
     pub(super) fn cut(&self, provider: &ProviderId, end: UnixTime, now: UnixTime) -> UnixTime {
         let rules = self.plan.iter().flat_map(|plan| &plan.stage.accept);
-        rules
+        let deadlines = rules
             .filter(|rules| rules.provider == *provider)
-            .filter_map(|rules| rules.deadline)
+            .filter_map(|rules| rules.deadline);
+        let plans = self.plan.iter().filter(|plan| plan.from == *provider);
+        let brownouts = plans.flat_map(|plan| &plan.stage.brownouts);
+        deadlines
+            .chain(brownouts.map(|brownout| brownout.at))
             .filter(|deadline| now < *deadline && *deadline < end)
             .min()
             .unwrap_or(end)
+    }
+
+    /// What answers to credentials of `from` say beside: that they are deprecated (RFC 9745) and when they stop working
+    /// (RFC 8594).
+    pub(crate) fn farewell(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let warning = self.plan.as_ref().and_then(|plan| plan.stage.warning);
+        let deprecated = warning.and_then(|warning| {
+            let since = warning.deprecated?.as_secs();
+            HeaderValue::try_from(format!("@{since}")).ok()
+        });
+        let sunset = warning.and_then(|warning| {
+            let at = i64::try_from(warning.sunset?.as_secs()).ok()?;
+            let at = jiff::Timestamp::from_second(at).ok()?;
+            let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+            HeaderValue::try_from(printer.timestamp_to_rfc9110_string(&at).ok()?).ok()
+        });
+        let named = |name, value: Option<HeaderValue>| value.map(|value| (name, value));
+        let deprecated = named(HeaderName::from_static("deprecation"), deprecated);
+        let sunset = named(HeaderName::from_static("sunset"), sunset);
+        deprecated.into_iter().chain(sunset)
     }
 
     /// How far an admission to this application reaches.

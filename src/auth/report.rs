@@ -27,7 +27,6 @@ use crate::telemetry::Metrics;
 use crate::telemetry::Pseudonyms;
 use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::Flow;
-use crate::telemetry::metrics::Journey;
 
 /// Where it is told.
 #[derive(Clone)]
@@ -160,13 +159,6 @@ impl Reports {
                 credential: None,
             },
         );
-    }
-
-    /// A login journey took a step.
-    pub(super) fn journey(&self, plan: Option<&Plan>, provider: &ProviderId, event: Journey) {
-        if let Some((plan, arm)) = plan.and_then(|plan| Some((plan, plan.arm(provider)?))) {
-            self.metrics.journey(&plan.id, arm, event);
-        }
     }
 
     fn write(&self, about: About<'_>, decision: Decision<'_>) {

@@ -15,6 +15,7 @@ use crate::admin;
 use crate::admin::ClientError;
 use crate::admin::KillRequest;
 use crate::admin::KillView;
+use crate::admin::OrderRequest;
 use crate::admin::ReloadAnswer;
 use crate::admin::RolloutView;
 use crate::telemetry;
@@ -74,8 +75,37 @@ enum Command {
     },
     /// Show what runs: configuration, rollouts, kill switch, providers
     Status,
+    /// Begin a rollout with its first stage
+    Start(Order),
+    /// Go to the next step, now that everything it needs is there
+    Promote(Order),
+    /// Stay in this step until somebody resumes
+    Pause(Order),
+    /// Go on, after a pause, a hold or a rollback
+    Resume(Order),
+    /// Go back: new logins as in the step before
+    Rollback(Order),
+    /// Go to a step, whatever the evidence says
+    SetStage {
+        /// The step: `STAGE`, or `STAGE/PERCENT`
+        step: String,
+        /// Which rollout, and why.
+        #[command(flatten)]
+        order: Order,
+    },
     /// Read the configuration again
     Reload,
+}
+
+/// An order to a rollout.
+#[derive(clap::Args, Clone, Debug)]
+struct Order {
+    /// The rollout; without it, the only one
+    #[arg(long, value_name = "ID")]
+    rollout: Option<String>,
+    /// Why; recorded
+    #[arg(long)]
+    reason: String,
 }
 
 /// The positions of the kill switch.
@@ -111,6 +141,14 @@ pub(crate) async fn run(args: Args, out: &mut dyn Write) -> ExitCode {
         }
         Command::Status => status(&args.socket, out).await,
         Command::Reload => reload(&args.socket, out).await,
+        Command::Start(order) => obey(&args.socket, "start", None, order, out).await,
+        Command::Promote(order) => obey(&args.socket, "promote", None, order, out).await,
+        Command::Pause(order) => obey(&args.socket, "pause", None, order, out).await,
+        Command::Resume(order) => obey(&args.socket, "resume", None, order, out).await,
+        Command::Rollback(order) => obey(&args.socket, "rollback", None, order, out).await,
+        Command::SetStage { step, order } => {
+            obey(&args.socket, "set-stage", Some(step), order, out).await
+        }
     };
     finish(done, out)
 }
@@ -196,6 +234,39 @@ async fn kill(
     Ok(())
 }
 
+/// Orders a rollout to do something.
+async fn obey(
+    socket: &Socket,
+    command: &str,
+    stage: Option<&String>,
+    order: &Order,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
+    let rollout = match &order.rollout {
+        Some(rollout) => rollout.clone(),
+        None => {
+            let all = ask(socket, Method::GET, "/admin/v1/rollouts", None).await?;
+            match serde_json::from_value::<Vec<RolloutView>>(all)?.as_slice() {
+                [one] => one.id.clone(),
+                [] => return Err(CommandError::Refused("there is no rollout".into())),
+                [..] => {
+                    let why = "there are several rollouts: --rollout says which";
+                    return Err(CommandError::Refused(why.into()));
+                }
+            }
+        }
+    };
+    let body = serde_json::to_value(OrderRequest {
+        rollout,
+        command: command.to_owned(),
+        stage: stage.cloned(),
+        reason: order.reason.clone(),
+    })?;
+    let answer = ask(socket, Method::POST, "/admin/v1/rollouts", Some(&body)).await?;
+    super::rollouts::write(&serde_json::from_value(answer)?, out)?;
+    Ok(())
+}
+
 async fn reload(socket: &Socket, out: &mut dyn Write) -> Result<(), CommandError> {
     let (status, value) = admin::ask(&socket.path(), Method::POST, "/-/reload", None).await?;
     if !status.is_success() && status != StatusCode::UNPROCESSABLE_ENTITY {
@@ -257,19 +328,7 @@ async fn status(socket: &Socket, out: &mut dyn Write) -> Result<(), CommandError
     write_kill(&serde_json::from_value(kill)?, out)?;
     let rollouts = ask(socket, Method::GET, "/admin/v1/rollouts", None).await?;
     for rollout in serde_json::from_value::<Vec<RolloutView>>(rollouts)? {
-        let percent = rollout
-            .percent
-            .map_or_else(String::new, |percent| format!(", {percent} %"));
-        writeln!(
-            out,
-            "rollout        {}: {} -> {}, stage {} ({}{percent}), apps {}",
-            printable(&rollout.id),
-            printable(&rollout.from),
-            printable(&rollout.to),
-            printable(&rollout.stage),
-            printable(&rollout.mode),
-            printable(&rollout.apps.join(" ")),
-        )?;
+        super::rollouts::write(&rollout, out)?;
     }
     Ok(())
 }

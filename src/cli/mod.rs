@@ -7,6 +7,7 @@ pub(crate) mod explain;
 mod keys;
 pub(crate) mod log;
 mod revoke;
+mod rollouts;
 mod run;
 pub(crate) mod schema;
 

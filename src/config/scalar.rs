@@ -22,6 +22,10 @@ use crate::rollout::Percent;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Whole(pub(crate) u64);
 
+/// A decimal number such as `0.05`; nothing that moves people is decided by one alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Decimal(pub(crate) f64);
+
 /// A duration with its unit: `200ms`, `30s`, `5m`, `12h`, `7d`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Span(pub(crate) Duration);
@@ -143,6 +147,27 @@ impl Shape for Whole {
                     .error(node.mark, format!("`{text}` is not a whole number"))
                     .value(text)
                     .hint("digits only: no sign, no leading zero, no unit, no quotes");
+                None
+            }
+        }
+    }
+}
+
+impl Shape for Decimal {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        let scalar = scalar(node, "a number", report)?;
+        let text = &*scalar.text;
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let octal = 1 < whole.len() && whole.starts_with('0');
+        let number = text.parse().ok();
+        match number.filter(|_| digits(whole) && digits(decimals) && !octal && text.len() <= 16) {
+            Some(number) if scalar.plain => Some(Self(number)),
+            Some(_) | None => {
+                report
+                    .error(node.mark, format!("`{text}` is not a decimal number"))
+                    .value(text)
+                    .hint("digits and at most one point, without quotes, such as `0.05`");
                 None
             }
         }
@@ -318,6 +343,7 @@ macro_rules! schemas {
 
 schemas! {
     Whole: "number", { "type": "integer", "minimum": 0 };
+    Decimal: "decimal", { "type": "number", "minimum": 0 };
     Span: "duration", { "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$", "description": "A whole number and a unit: ms, s, m, h, d." };
     Size: "size", { "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)$", "description": "A whole number and a unit: B, KiB, MiB, GiB." };
     Network: "network", { "type": "string", "description": "A network such as 10.0.0.0/8, or one address." };

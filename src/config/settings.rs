@@ -49,8 +49,10 @@ pub(crate) struct Settings {
     pub(crate) exchanges: Vec<exchange::settings::Settings>,
     /// The keys that sign what we mint.
     pub(crate) signing: exchange::settings::Ring,
-    /// Rollouts in their present stage.
+    /// Rollouts in their present stage: as the file says, or as far as the controller has come.
     pub(crate) rollouts: Vec<rollout::Plan>,
+    /// Rollouts with all their stages.
+    pub(crate) courses: Vec<rollout::Course>,
     /// Fallbacks.
     pub(crate) fallbacks: Vec<rollout::Fallback>,
     /// The provider of an app without a rollout, by app.

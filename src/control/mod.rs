@@ -1,11 +1,20 @@
-//! What drives a rollout beside its configuration: for now the kill switch.
+//! What drives a rollout beside its configuration: evidence, people, the clock, and above all the kill switch.
 //!
 //! Nothing here stands in the path of a request, except for one pointer load.
 
+mod conductor;
+mod journeys;
+mod keeper;
 mod kill;
 mod kill_files;
 mod record;
 
+pub(crate) use conductor::Conductor;
+pub(crate) use conductor::Parts;
+pub(crate) use conductor::Stage;
+pub(crate) use conductor::Standing;
+pub(crate) use journeys::Journeys;
+pub(crate) use journeys::Traveller;
 pub(crate) use kill::KillError;
 pub(crate) use kill::KillSettings;
 pub(crate) use kill::KillSwitch;

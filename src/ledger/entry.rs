@@ -10,6 +10,12 @@ pub(crate) enum Kind {
     ConfigApplied,
     /// A configuration was refused.
     ConfigRefused,
+    /// A rollout moved, or stopped moving.
+    Decision,
+    /// A step may be left, by a person.
+    Ready,
+    /// A person let a rollout go on.
+    Resume,
     /// The kill switch moved.
     KillSwitch,
     /// The program started.
@@ -22,6 +28,9 @@ impl Kind {
         match self {
             Self::ConfigApplied => "config_applied",
             Self::ConfigRefused => "config_refused",
+            Self::Decision => "decision",
+            Self::Ready => "ready",
+            Self::Resume => "resume",
             Self::KillSwitch => "kill_switch",
             Self::NodeStart => "node_start",
         }

@@ -17,6 +17,7 @@ use crate::auth::Presented;
 use crate::auth::Reach;
 use crate::auth::Scheme;
 use crate::clock::UnixTime;
+use crate::identity::CredentialClass;
 use crate::identity::Outage;
 use crate::proxy::canonical::CanonicalRequest;
 use crate::proxy::identity_headers::HeaderDenial;
@@ -290,6 +291,14 @@ async fn reach(
             asked.now,
         )
         .await?;
+    let theirs = presented.session().is_none() && admitted.class() == CredentialClass::Session;
+    if theirs && admitted.arm() == Some(Arm::From) {
+        let request = asked.login(&authority);
+        let policy = &asked.entry.policy;
+        snapshot
+            .logins
+            .arrived(policy, &request, &admitted, asked.now);
+    }
     let limits = &snapshot.server.limits;
     let denied = |denial: HeaderDenial| AuthError::Forbidden {
         refusal: denial.refusal(),

@@ -25,6 +25,7 @@ use crate::proxy::upstream_head::ClientHead;
 use crate::proxy::upstream_head::HeadError;
 use crate::proxy::upstream_head::UpstreamHead;
 use crate::proxy::websocket;
+use crate::rollout::Arm;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -106,9 +107,16 @@ pub(super) async fn forward(
             // The application has begun to answer: both sides may talk in turns now.
             record.sent.unpace();
             record.status = answer.status().as_u16();
+            let leaving = record
+                .verdict
+                .as_ref()
+                .is_some_and(|verdict| verdict.admitted.arm() == Some(Arm::From));
             let nonce = record.nonce.take();
             record.answered_by(passage.route, answer.origin());
             let mut response = answer.into_response(record);
+            if leaving {
+                response.headers_mut().extend(passage.app.policy.farewell());
+            }
             if let Some(nonce) = nonce {
                 response.headers_mut().insert(DPOP_NONCE, nonce);
             }

@@ -147,10 +147,11 @@ fn by_stage(
     now: UnixTime,
 ) -> Acceptance {
     let provider = plan.provider(arm);
-    let sessions_honoured = mode_honours(plan.stage.mode, arm);
+    let brown = matches!(arm, Arm::From) && plan.stage.is_brown(now);
+    let sessions_honoured = mode_honours(plan.stage.mode, arm) && !brown;
     let honoured = match wanted {
         Use::Credential(_) => sessions_honoured,
-        Use::Login(begun) => mode_starts(plan.stage.mode, arm, begun.fallback),
+        Use::Login(begun) => mode_starts(plan.stage.mode, arm, begun.fallback) && !brown,
     };
     let plain = if honoured {
         Acceptance::Accepted
@@ -687,6 +688,27 @@ mod tests {
             assert_eq!(other_arm(&plan, Arm::From, Arm::To, class), expected);
             assert_eq!(other_arm(&plan, Arm::To, Arm::From, class), expected);
         }
+    }
+
+    #[test]
+    fn a_brownout_refuses_the_old_side_for_its_minutes_and_spares_the_excepted() {
+        let mut plan = with(Mode::ModernPrimary, lenient(Arm::From));
+        let brownout = |at| crate::rollout::stage::Brownout { at, span: MINUTE };
+        plan.stage.brownouts = vec![brownout(NOW)];
+        let glass = People::of("legacy", "hr:17", json!({}));
+        let ask = |plan: &Plan, arm, now| {
+            let (facts, none) = (glass.facts(), KillPosition::Off);
+            accept(plan, &cohorts(), none, &provider(arm), Session, &facts, now)
+        };
+        assert_eq!(ask(&plan, Arm::From, NOW - MINUTE), Accepted);
+        assert_eq!(ask(&plan, Arm::From, NOW), NotAccepted);
+        assert_eq!(ask(&plan, Arm::To, NOW), Accepted);
+        assert_eq!(ask(&plan, Arm::From, NOW + MINUTE), Accepted);
+        plan.stage.accept = vec![AcceptOverride {
+            except: vec![CohortId::new("break-glass")],
+            ..lenient(Arm::From)
+        }];
+        assert_eq!(ask(&plan, Arm::From, NOW), Accepted);
     }
 
     proptest! {

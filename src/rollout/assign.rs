@@ -50,10 +50,12 @@ pub enum RuleRef {
     Default,
     /// The assigned provider is away.
     Fallback,
+    /// The new provider has not proved itself in this step yet, and as many as may be are on their way there.
+    FirstLogins,
 }
 
 impl RuleRef {
-    /// The label value: `kill mode pin cohort:NAME percent default fallback`.
+    /// The label value: `kill mode pin cohort:NAME percent default fallback first_logins`.
     pub fn label(&self) -> Cow<'static, str> {
         match self {
             Self::Kill => "kill".into(),
@@ -63,6 +65,7 @@ impl RuleRef {
             Self::Percent => "percent".into(),
             Self::Default => "default".into(),
             Self::Fallback => "fallback".into(),
+            Self::FirstLogins => "first_logins".into(),
         }
     }
 }
@@ -147,6 +150,27 @@ pub fn restarts_at_to(plan: &Plan, pin: Option<Pin>, login: Arm, assigned: &Assi
     matches!((login, assigned.arm), (Arm::From, Arm::To))
         && matches!(plan.bucketing.pinned_at_from, PinnedAtFrom::Redirect)
         && is_pinned_to(plan, pin)
+}
+
+/// The side that the percent alone chooses for somebody, if no rule about them stands above it: by these people the split
+/// is checked.
+pub fn placed_by_percent(
+    plan: &Plan,
+    cohorts: &Cohorts,
+    key: &BucketKey,
+    facts: &Facts<'_>,
+    now: UnixTime,
+) -> Option<Arm> {
+    let (assignment, _) = by_rules(plan, cohorts, key, facts, now);
+    match (plan.stage.mode, assignment.rule) {
+        (Mode::Canary, RuleRef::Percent | RuleRef::Default) => {
+            assignment.bucket.map(|_| assignment.arm)
+        }
+        (
+            Mode::Canary | Mode::LegacyOnly | Mode::Shadow | Mode::ModernPrimary | Mode::ModernOnly,
+            _,
+        ) => None,
+    }
 }
 
 fn is_pinned_to(plan: &Plan, pin: Option<Pin>) -> bool {

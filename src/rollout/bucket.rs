@@ -4,6 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::hmac;
 
+use crate::rollout::stage::RolloutId;
 use crate::secret::Secret;
 
 /// The key of the bucket hash: whoever lacks it cannot compute who is in a canary.
@@ -141,21 +142,7 @@ impl Bucket {
 
     /// The bucket of a unit.
     pub fn of(key: &BucketKey, salt: &str, kind: UnitKind, value: &str) -> Self {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, key.0.expose());
-        let mut hash = hmac::Context::with_key(&key);
-        hash.update(b"authferry/bucket/v1");
-        for part in [salt, kind.as_str(), value] {
-            // A text of four gigabytes does not occur; if it did, the clamped length would still be deterministic.
-            let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
-            hash.update(&length.to_be_bytes());
-            hash.update(part.as_bytes());
-        }
-        let top = hash
-            .sign()
-            .as_ref()
-            .iter()
-            .take(8)
-            .fold(0_u64, |top, byte| top << 8 | u64::from(*byte));
+        let top = hashed(key, b"authferry/bucket/v1", [salt, kind.as_str(), value]);
         let place = (u128::from(top) * Self::COUNT) >> 64;
         Self(
             u32::try_from(place)
@@ -172,6 +159,30 @@ impl Bucket {
     pub const fn is_within(self, share: Percent) -> bool {
         self.0 < share.0
     }
+}
+
+/// A person or a browser as the guards know them: whoever lacks the key cannot tell who it is.
+pub fn unit(key: &BucketKey, rollout: &RolloutId, kind: UnitKind, value: &str) -> u64 {
+    let parts = [rollout.as_str(), kind.as_str(), value];
+    hashed(key, b"authferry/unit/v1", parts)
+}
+
+/// The first eight bytes, big-endian, of a keyed hash over length-prefixed parts.
+fn hashed(key: &BucketKey, purpose: &[u8], parts: [&str; 3]) -> u64 {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.0.expose());
+    let mut hash = hmac::Context::with_key(&key);
+    hash.update(purpose);
+    for part in parts {
+        // A text of four gigabytes does not occur; if it did, the clamped length would still be deterministic.
+        let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
+        hash.update(&length.to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.sign()
+        .as_ref()
+        .iter()
+        .take(8)
+        .fold(0_u64, |top, byte| top << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]

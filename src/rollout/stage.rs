@@ -246,6 +246,24 @@ pub struct AcceptOverride {
     pub deadline: Option<UnixTime>,
 }
 
+/// Some minutes in which credentials of `from` do not count, while somebody watches who still needs them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Brownout {
+    /// When it begins.
+    pub at: UnixTime,
+    /// How long it lasts.
+    pub span: Duration,
+}
+
+/// What answers to credentials of `from` say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Warning {
+    /// Since when they are deprecated (RFC 9745); `None`: since the stage began.
+    pub deprecated: Option<UnixTime>,
+    /// When they stop working (RFC 8594).
+    pub sunset: Option<UnixTime>,
+}
+
 /// The stage a rollout is in.
 #[derive(Clone, Debug)]
 pub struct Stage {
@@ -261,6 +279,18 @@ pub struct Stage {
     pub accept: Vec<AcceptOverride>,
     /// API credentials of the other arm.
     pub other_arm: OtherArm,
+    /// When credentials of `from` do not count for a while.
+    pub brownouts: Vec<Brownout>,
+    /// What answers to credentials of `from` say.
+    pub warning: Option<Warning>,
+}
+
+impl Stage {
+    /// Whether credentials of `from` do not count just now.
+    pub fn is_brown(&self, now: UnixTime) -> bool {
+        let within = |brownout: &Brownout| brownout.at <= now && now < brownout.at + brownout.span;
+        self.brownouts.iter().any(within)
+    }
 }
 
 /// A rollout in its present stage: everything a decision needs to know.

@@ -11,6 +11,7 @@
 mod harness;
 
 mod check;
+mod control;
 mod credentials;
 mod demo;
 mod drain;

@@ -2,6 +2,7 @@
 
 mod admitted;
 mod confirm;
+mod counted;
 mod enough;
 mod exchanged;
 mod owner;
@@ -31,6 +32,7 @@ use crate::auth::report::Reports;
 use crate::auth::settings::RoleMap;
 use crate::auth::taken::FallbacksTaken;
 use crate::clock::UnixTime;
+use crate::control::Journeys;
 use crate::entropy::Entropy;
 use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
@@ -78,6 +80,8 @@ pub(crate) struct Deps {
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Fallbacks taken within the last hour; the same value in every snapshot.
     pub(crate) taken: Arc<FallbacksTaken>,
+    /// Who is on the way to a sign-in, and how it ended.
+    pub(crate) journeys: Arc<Journeys>,
     /// Where decisions are told.
     pub(crate) reports: Reports,
     /// Who judges proofs of possession.
@@ -202,7 +206,9 @@ impl Gate {
         let standing = self.stands(asked, provider, class, marks.and_session(restored.row()))?;
         let restored = self.confirmed(restored, owner, asked.now).await?;
         let identity = restored.identity();
-        self.accepted_of(asked, class, restored.canonical(), identity)?;
+        let accepted = self.accepted_of(asked, class, restored.canonical(), identity);
+        self.saw_session(asked, restored.canonical(), provider, accepted.is_ok());
+        accepted?;
         let holder = Holder {
             identity,
             canonical: restored.canonical(),
@@ -291,7 +297,11 @@ impl Gate {
             })?;
         let marks = Marks::of(identity, &canonical, proof.grounds());
         let standing = self.stands(asked, provider, class, marks)?;
-        self.accepted_of(asked, class, &canonical, identity)?;
+        let accepted = self.accepted_of(asked, class, &canonical, identity);
+        if class == CredentialClass::Session {
+            self.saw_session(asked, &canonical, provider, accepted.is_ok());
+        }
+        accepted?;
         let (rule, other_arm) = self.on_its_arm(asked, class, &canonical, identity).await?;
         let holder = Holder {
             identity,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::Method;
 use http::Response;
+use tokio::time::Instant;
 use tracing::error;
 
 use crate::auth::cookies;
@@ -34,13 +35,14 @@ use crate::providers::ProviderError;
 use crate::rollout::Pin;
 use crate::rollout::Plan;
 use crate::telemetry::metrics::Attempt;
-use crate::telemetry::metrics::Journey;
 
 /// A login of this browser that has come back.
 pub(super) struct Returned<'a> {
     pub(super) ask: &'a Ask<'a>,
     slot: u8,
     pub(super) flow: Flow,
+    /// When the answer came.
+    pub(super) arrived: Instant,
     /// Has the browser forget the record, whatever comes of it: an answer counts once.
     cookies: Vec<HeaderValue>,
 }
@@ -139,6 +141,7 @@ impl Logins {
             ask,
             slot,
             flow,
+            arrived: Instant::now(),
             cookies,
         })
     }
@@ -181,8 +184,6 @@ impl Logins {
         let mut cookies = returned.cookies;
         cookies.extend(session);
         self.told(returned.ask, &returned.flow, provider, Attempt::Success);
-        let reports = &self.deps.reports;
-        reports.journey(returned.ask.policy.plan(), provider, Journey::Succeeded);
         page::redirect(Sent::SeeOther, target.as_str(), cookies)
             .unwrap_or_else(|| page::page(Page::Failed, None, &ReturnPath::root(), Vec::new()))
     }
@@ -198,8 +199,7 @@ impl Logins {
             self.told(returned.ask, &returned.flow, provider, attempt);
         }
         let provider = returned.flow.provider();
-        let plan = returned.ask.policy.plan();
-        self.deps.reports.journey(plan, &provider, Journey::Failed);
+        self.stumbles(returned.ask, &provider);
         self.page(
             returned.ask,
             page,

@@ -82,6 +82,7 @@ impl Logins {
             provider: plan.provider(leave.arm).clone(),
             rule: RuleRef::Fallback.label().into_owned(),
             fallback: Some(leave.max_age),
+            placed: None,
         }
     }
 

@@ -9,6 +9,7 @@ mod device;
 mod elsewhere;
 mod endpoint;
 mod flow;
+mod journey;
 mod logout;
 mod names;
 mod navigation;

@@ -28,11 +28,19 @@ use crate::rollout::Facts;
 use crate::rollout::LoginBegun;
 use crate::rollout::Person;
 use crate::rollout::Plan;
+use crate::rollout::RuleRef;
 use crate::session::Backing;
 use crate::session::NewSession;
 use crate::session::Origin;
 use crate::store::StoreError;
 use crate::telemetry::metrics::Attempt;
+
+/// The side that a login counts on.
+struct Side {
+    backing: Backing,
+    /// Whether the browser starts at the new provider the next time.
+    next_time: bool,
+}
 
 impl Logins {
     /// From a proof to a session; the cookies that carry it.
@@ -62,17 +70,24 @@ impl Logins {
                     NotJoined::Store(error) => away(&error),
                 })?;
         let plan = ask.policy.plan();
-        let backing = match plan {
-            Some(plan) => Some(self.side(returned, plan, identity, &canonical).await?),
-            None => None,
+        let (backing, next_time) = match plan {
+            Some(plan) => {
+                let side = self.side(returned, plan, identity, &canonical).await?;
+                (Some(side.backing), side.next_time)
+            }
+            None => (None, false),
         };
         let mut device = self.device(ask);
-        if let (Some(plan), Some(Arm::To)) = (plan, backing.as_ref().map(|backing| backing.arm)) {
+        let arm = backing.as_ref().map(|backing| backing.arm);
+        if let (Some(plan), Some(Arm::To)) = (plan, arm) {
             let moved = self
                 .deps
                 .pins
                 .moved(&plan.id, &canonical, plan.epoch, ask.now);
             moved.await.map_err(|error| away(&error))?;
+            device.has_moved(plan);
+        }
+        if let (Some(plan), true) = (plan, next_time) {
             device.has_moved(plan);
         }
         let fallback = returned.flow.fallback();
@@ -120,6 +135,10 @@ impl Logins {
         {
             warn!(error = %error, "An earlier session of a browser could not be ended.");
         }
+        if let (Some(plan), Some(arm)) = (plan, arm) {
+            let took = returned.arrived.elapsed();
+            self.arrives(ask, &device, (plan, arm), &canonical, took);
+        }
         let cookie = created.cookie.expose();
         let session = self.names.set(&self.names.session, cookie, Keep::Browser);
         Ok(session
@@ -135,7 +154,7 @@ impl Logins {
         plan: &Plan,
         identity: &Identity,
         canonical: &CanonicalSubject,
-    ) -> Result<Backing, NoSession> {
+    ) -> Result<Side, NoSession> {
         let (ask, flow) = (returned.ask, &returned.flow);
         let Some(arm) = plan.arm(&identity.provider) else {
             return Err(NoSession::Again(None));
@@ -167,13 +186,20 @@ impl Logins {
         let pin = pin.map_err(|error| away(&error))?;
         let key = &self.deps.bucket_key;
         let assigned = rollout::assign(plan, cohorts, key, ask.kill, pin, &facts, ask.now);
-        if !begun.fallback && rollout::restarts_at_to(plan, pin, arm, &assigned) {
+        // Kept away from the new provider while it proves itself: not sent there by the back door.
+        let kept_away = *flow.rule == *RuleRef::FirstLogins.label();
+        if !begun.fallback && !kept_away && rollout::restarts_at_to(plan, pin, arm, &assigned) {
             return Err(NoSession::Again(pin));
         }
-        Ok(Backing {
-            rollout: plan.id.clone(),
-            epoch: plan.epoch,
-            arm,
+        // A rule that needs to know the person is skipped at the start of a login; what it says now holds the next time.
+        let by_name = matches!(assigned.rule, RuleRef::Cohort(_));
+        Ok(Side {
+            backing: Backing {
+                rollout: plan.id.clone(),
+                epoch: plan.epoch,
+                arm,
+            },
+            next_time: by_name && !begun.fallback && (arm, assigned.arm) == (Arm::From, Arm::To),
         })
     }
 }

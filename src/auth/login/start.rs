@@ -28,9 +28,10 @@ use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::StepUp;
 use crate::rollout;
+use crate::rollout::Arm;
 use crate::rollout::Facts;
 use crate::rollout::Pin;
-use crate::telemetry::metrics::Journey;
+use crate::rollout::RuleRef;
 
 /// A login to begin.
 pub(super) struct Begin {
@@ -64,6 +65,8 @@ pub(super) struct Place {
     pub(super) rule: String,
     /// How long the session of a fallback lives.
     pub(super) fallback: Option<Duration>,
+    /// The side that the percent alone chose: by these people the split is checked.
+    pub(super) placed: Option<Arm>,
 }
 
 impl Begin {
@@ -100,6 +103,7 @@ impl Logins {
                 provider: owner.clone(),
                 rule: String::from("step_up"),
                 fallback: None,
+                placed: None,
             }),
             None => self.assign(ask, &begin),
         };
@@ -148,11 +152,12 @@ impl Logins {
                 provider,
                 rule: String::from("single"),
                 fallback: None,
+                placed: None,
             });
         };
         let facts = begin.facts(ask);
         let pin = begin.pin.or_else(|| begin.device.pin(plan));
-        let assignment = rollout::assign(
+        let mut assignment = rollout::assign(
             plan,
             &self.deps.cohorts,
             &self.deps.bucket_key,
@@ -161,11 +166,20 @@ impl Logins {
             &facts,
             ask.now,
         );
+        if !self.may_set_out(ask, &begin.device, plan, assignment.arm) {
+            // The new provider has yet to prove itself in this step.
+            assignment.arm = Arm::From;
+            assignment.rule = RuleRef::FirstLogins;
+        }
+        let (cohorts, key) = (&self.deps.cohorts, &self.deps.bucket_key);
+        let placed = rollout::placed_by_percent(plan, cohorts, key, &facts, ask.now)
+            .filter(|arm| *arm == assignment.arm || assignment.rule == RuleRef::FirstLogins);
         self.deps.reports.assigned(ask.about(), plan, &assignment);
         Some(Place {
             provider: plan.provider(assignment.arm).clone(),
             rule: assignment.rule.label().into_owned(),
             fallback: None,
+            placed,
         })
     }
 
@@ -181,7 +195,11 @@ impl Logins {
             .judge(&place.provider, &self.deps.providers)
             .ok_or(Outage::Shed)?;
         let Some(login) = owner.login() else {
-            return Ok(self.form(ask, begin, place));
+            let reached = self.form(ask, begin, place);
+            if matches!(reached, Reached::Location(..)) {
+                self.sets_out(ask, begin, owner.id(), place.placed);
+            }
+            return Ok(reached);
         };
         let redirect_uri = self.redirect_uri(ask, login.redirect_path());
         let plan = ask.policy.plan();
@@ -216,9 +234,7 @@ impl Logins {
             .ok_or(Outage::Shed)?;
         let name = self.names.flow(slot);
         cookies.extend(self.names.set(&name, &sealed, Keep::For(flow::LIFE)));
-        self.deps
-            .reports
-            .journey(plan, owner.id(), Journey::Started);
+        self.sets_out(ask, begin, owner.id(), place.placed);
         Ok(Reached::Location(location, cookies))
     }
 

@@ -19,6 +19,8 @@ use crate::rollout::Stage;
 pub(super) struct Placed {
     /// The stage.
     pub(super) stage: Stage,
+    /// The place of its ramp rule.
+    pub(super) ramp: Option<usize>,
     /// Where its mode stands.
     pub(super) mode_mark: Mark,
     /// Where its rules stand.

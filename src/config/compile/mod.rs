@@ -11,9 +11,11 @@ mod claims;
 mod client;
 mod clients;
 mod context;
+mod courses;
 mod directory;
 mod exchange;
 mod fallback;
+mod guardrails;
 mod headers;
 mod instead;
 mod kinds;
@@ -21,8 +23,10 @@ mod lint;
 mod listeners;
 mod membership;
 mod people;
+mod pinned;
 mod possession;
 mod providers;
+mod ramp;
 mod roles;
 mod rollouts;
 mod routes;
@@ -51,6 +55,7 @@ use crate::proxy::canonical::EncodedSlash;
 use crate::proxy::settings::App;
 use crate::rollout::AppId;
 use crate::rollout::BucketKey;
+use crate::rollout::Course;
 use crate::secret::Secret;
 
 /// What compiling leaves behind.
@@ -86,7 +91,9 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let canonical = canonical::canonical(context, raw, &providers);
     let cohorts = people::cohorts(context, raw, &providers);
     let membership = membership::membership(context, raw);
-    let rollouts = rollouts::compile(context, raw, &providers, &cohorts);
+    let rails = guardrails::compile(context, raw);
+    let courses = rollouts::compile(context, raw, &providers, &cohorts, &rails);
+    let rollouts = courses.iter().map(Course::at_first).collect::<Vec<_>>();
     let exchanges = exchange::compile(context, raw, &providers);
     let shared = apps::Shared {
         providers: &providers,
@@ -116,6 +123,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let possession = possession::compile(context, raw);
     let keys = secrets::compile(context, raw);
     store::shared_keys(context, raw, &sessions.store);
+    store::shared_rollouts(context, raw, &sessions.store, &courses);
     let sha256 = hex(digest::digest(&digest::SHA256, context.source.text.as_bytes()).as_ref());
     let settings = Settings {
         revision: sha256.chars().take(12).collect::<String>().into(),
@@ -138,6 +146,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         exchanges,
         signing: exchange::ring(context, raw),
         rollouts,
+        courses,
         fallbacks,
         single: membership.single,
         waivers: waivers::compile(context, raw),

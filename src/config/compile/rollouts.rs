@@ -1,12 +1,17 @@
-//! `rollout` and `rollouts`: both forms become one list of plans in their present stage.
+//! `rollout` and `rollouts`: both forms become one list of courses.
+
+use std::sync::Arc;
 
 use crate::config::compile::context::Context;
+use crate::config::compile::courses;
+use crate::config::compile::courses::Rails;
 use crate::config::compile::lint;
+use crate::config::compile::pinned;
 use crate::config::compile::providers::Provider;
+use crate::config::compile::ramp;
 use crate::config::compile::stages;
-use crate::config::problem::did_you_mean;
-use crate::config::problem::one_of;
 use crate::config::raw::BeforeKnownWord;
+use crate::config::raw::ControlWord;
 use crate::config::raw::OnDecreaseWord;
 use crate::config::raw::PinnedAtFromWord;
 use crate::config::raw::RawBucketing;
@@ -23,10 +28,14 @@ use crate::rollout::AppId;
 use crate::rollout::BeforeKnown;
 use crate::rollout::Bucketing;
 use crate::rollout::Cohorts;
+use crate::rollout::Control;
+use crate::rollout::Course;
+use crate::rollout::Guardrails;
+use crate::rollout::Leg;
 use crate::rollout::Mode;
 use crate::rollout::OnDecrease;
-use crate::rollout::Percent;
 use crate::rollout::PinnedAtFrom;
+use crate::rollout::Place;
 use crate::rollout::Plan;
 use crate::rollout::RolloutId;
 use crate::rollout::Stage;
@@ -99,14 +108,23 @@ pub(super) fn apps_of(raw: &RawConfig, rollout: &Either<'_>) -> Vec<(String, Opt
         .collect()
 }
 
-/// All rollouts in their present stage.
+/// What a rollout goes through.
+enum Way {
+    /// The file says where it stands.
+    Pinned(Stage, Option<Arc<Guardrails>>),
+    /// Somebody drives.
+    Driven(Control, Vec<Leg>),
+}
+
+/// All rollouts.
 pub(super) fn compile(
     context: &mut Context<'_>,
     raw: &RawConfig,
     providers: &[Provider],
     cohorts: &Cohorts,
-) -> Vec<Plan> {
-    let mut plans = Vec::new();
+    rails: &Rails,
+) -> Vec<Course> {
+    let mut all_courses = Vec::new();
     for rollout in all(raw) {
         let from = rollout
             .from
@@ -129,9 +147,9 @@ pub(super) fn compile(
             lint::sign_in(context, &pair, providers);
         }
         let bucketing = bucketing(context, &rollout);
-        let stage = match (raw.rollout.get(), raw.rollouts.get()) {
+        let way = match (raw.rollout.get(), raw.rollouts.get()) {
             (Some(short), _) if rollout.name == SHORT_NAME && rollout.mark.id == short.mark.id => {
-                short_stage(context, short, pair, cohorts)
+                short_stage(context, short, pair, cohorts).map(|stage| Way::Pinned(stage, None))
             }
             (_, Some(named)) => {
                 let staged = named
@@ -139,25 +157,40 @@ pub(super) fn compile(
                     .find(|(name, _)| name.value == rollout.name);
                 staged.and_then(|(name, staged)| {
                     context.name("a rollout", name);
-                    staged_stage(context, raw, staged, pair, cohorts)
+                    staged_way(context, raw, staged, pair, (cohorts, rails))
                 })
             }
             _ => None,
         };
         let apps = apps_of(raw, &rollout);
-        if let (Some(pair), Some(bucketing), Some(stage)) = (pair, bucketing, stage) {
-            plans.push(Plan {
-                id: RolloutId::new(rollout.name),
-                apps: apps.iter().map(|(name, _)| AppId::new(name)).collect(),
-                from: ProviderId::new(&pair.from.value),
-                to: ProviderId::new(&pair.to.value),
-                bucketing,
-                stage,
-                epoch: 0,
-            });
+        if let (Some(pair), Some(bucketing), Some(way)) = (pair, bucketing, way) {
+            let course = |stage, rails| {
+                let plan = Plan {
+                    id: RolloutId::new(rollout.name),
+                    apps: apps.iter().map(|(name, _)| AppId::new(name)).collect(),
+                    from: ProviderId::new(&pair.from.value),
+                    to: ProviderId::new(&pair.to.value),
+                    bucketing,
+                    stage,
+                    epoch: 0,
+                };
+                Course::pinned(plan, rails)
+            };
+            match way {
+                Way::Pinned(stage, rails) => all_courses.push(course(stage, rails)),
+                Way::Driven(control, legs) => {
+                    let first = legs.first().map(|leg| leg.stage.clone());
+                    all_courses.extend(first.map(|stage| Course {
+                        control,
+                        legs,
+                        pinned: Place::default(),
+                        ..course(stage, None)
+                    }));
+                }
+            }
         }
     }
-    plans
+    all_courses
 }
 
 fn bucketing(context: &mut Context<'_>, rollout: &Either<'_>) -> Option<Bucketing> {
@@ -219,6 +252,14 @@ fn short_stage(
             "nobody would move: `percent` or `assign` is missing",
         );
     }
+    for rule in raw.assign.get().map_or(&[][..], |list| &list.items) {
+        if let Some(at) = rule.ramp.get() {
+            context
+                .report
+                .error(at.mark, "a ramp belongs to a stage, which says its steps")
+                .hint("write `percent`, or the long form: `rollouts` with `stages`");
+        }
+    }
     let pair = pair?;
     let parts = stages::Parts {
         mode: Mode::Canary,
@@ -232,13 +273,13 @@ fn short_stage(
     Some(stage)
 }
 
-fn staged_stage(
+fn staged_way(
     context: &mut Context<'_>,
     raw: &RawConfig,
     staged: &RawRollout,
     pair: Option<Pair<'_>>,
-    cohorts: &Cohorts,
-) -> Option<Stage> {
+    (cohorts, rails): (&Cohorts, &Rails),
+) -> Option<Way> {
     if staged.apps.is_absent() {
         context.report.error(staged.mark, "`apps` is missing");
     }
@@ -279,95 +320,30 @@ fn staged_stage(
         let mut stage = stages::compile(context, &parts, &pair, cohorts);
         stage.id = id.value.as_str().into();
         stage.index = index;
+        let climbs = ramp::ramp(context, raw, &mut stage);
+        ramp::farewell(context, raw, &mut stage);
         all.push(lint::Placed {
+            ramp: climbs,
             stage,
             mode_mark: mode.mark,
             assign_mark: raw.assign.get().map_or(raw.mark, |list| list.mark),
         });
     }
-    let present = present(context, staged, &mut all, complete)?;
     let acknowledged = raw.change.get().and_then(|change| change.acknowledge.get());
+    let control = match staged.control.or(ControlWord::Pinned) {
+        ControlWord::Pinned => {
+            let present = pinned::present(context, staged, &mut all, complete)?;
+            lint::stages(context, &all, acknowledged.map(|at| at.value));
+            let watch = list.items.get(present);
+            let watch = watch.and_then(|raw| courses::rails(context, staged, raw, rails));
+            let placed = all.into_iter().nth(present)?;
+            return Some(Way::Pinned(placed.stage, watch));
+        }
+        ControlWord::Controller => Control::Controller,
+        ControlWord::Schedule => Control::Schedule,
+    };
     lint::stages(context, &all, acknowledged.map(|at| at.value));
-    all.into_iter().nth(present).map(|placed| placed.stage)
-}
-
-/// The index of the present stage; sets its percent where `pinned_stage` names one.
-fn present(
-    context: &mut Context<'_>,
-    staged: &RawRollout,
-    all: &mut [lint::Placed],
-    complete: bool,
-) -> Option<usize> {
-    let Some(at) = staged.pinned_stage.get() else {
-        if staged.pinned_stage.is_absent() && 1 < all.len() {
-            context
-                .report
-                .error(
-                    staged.mark,
-                    "`pinned_stage` is missing: with several stages the file says which is present",
-                )
-                .hint(format!(
-                    "one of {}",
-                    one_of(all.iter().map(|placed| &*placed.stage.id))
-                ));
-        }
-        return (all.len() == 1).then_some(0);
-    };
-    let (id, percent) = match at.value.split_once('/') {
-        Some((id, percent)) => (id, Some(percent)),
-        None => (at.value.as_str(), None),
-    };
-    let found = all.iter().position(|placed| *placed.stage.id == *id);
-    let Some(index) = found else {
-        if complete {
-            let names = || all.iter().map(|placed| &*placed.stage.id);
-            let hint = did_you_mean(id, names()).map_or_else(
-                || format!("one of {}", one_of(names())),
-                |close| format!("did you mean `{close}`?"),
-            );
-            context
-                .report
-                .error(at.mark, format!("no stage is called `{id}`"))
-                .value(&at.value)
-                .hint(hint);
-        }
-        return None;
-    };
-    if let (Some(text), Some(placed)) = (percent, all.get_mut(index)) {
-        match Percent::parse(text) {
-            Ok(percent) => set_percent(context, at, &mut placed.stage, percent),
-            Err(invalid) => {
-                context
-                    .report
-                    .error(at.mark, format!("`{text}` is no percent: {invalid}"))
-                    .value(&at.value);
-            }
-        }
-    }
-    Some(index)
-}
-
-fn set_percent(context: &mut Context<'_>, at: &At<String>, stage: &mut Stage, percent: Percent) {
-    use crate::rollout::Share;
-    let mut shares: Vec<&mut Share> = stage
-        .assign
-        .iter_mut()
-        .map(|rule| &mut rule.share)
-        .filter(|share| matches!(share, Share::Percent(_)))
-        .collect();
-    if let [share] = shares.as_mut_slice() {
-        **share = Share::Percent(percent);
-        return;
-    }
-    let found = shares.len();
-    context
-        .report
-        .error(
-            at.mark,
-            format!(
-                "stage `{}` has {found} percent rules, where `/PERCENT` sets the only one",
-                stage.id
-            ),
-        )
-        .value(&at.value);
+    let word = staged.control.or(ControlWord::Pinned);
+    let legs = courses::legs(context, word, staged, &all, rails);
+    (complete && !legs.is_empty()).then_some(Way::Driven(control, legs))
 }

@@ -87,8 +87,8 @@ pub(super) fn compile(
         let rule = rule(context, parts.mode, raw, pair);
         let unreadable =
             matches!(raw.cohort, Field::Broken) || matches!(raw.percent, Field::Broken);
-        if raw.cohort.is_absent() && raw.percent.is_absent() && raw.until.is_absent() && !unreadable
-        {
+        let whole = raw.cohort.is_absent() && raw.percent.is_absent() && raw.ramp.is_absent();
+        if whole && raw.until.is_absent() && !unreadable {
             everybody = Some(raw.mark.line);
         }
         assign.extend(rule);
@@ -105,6 +105,8 @@ pub(super) fn compile(
             OtherArmWord::Exchange => OtherArm::Exchange,
             OtherArmWord::Reject => OtherArm::Reject,
         },
+        brownouts: Vec::new(),
+        warning: None,
     }
 }
 
@@ -150,7 +152,14 @@ fn rule(
         Some(at) => Some(arm(context, pair, at)?),
         None => None,
     };
-    if raw.to.is_absent() && raw.percent.is_absent() {
+    let climbs = raw.ramp.or(false);
+    if let (Some(at), Some(_)) = (raw.ramp.get(), raw.percent.get()) {
+        context.report.error(
+            at.mark,
+            "the steps of the ramp say how many: no `percent` beside it",
+        );
+    }
+    if raw.to.is_absent() && raw.percent.is_absent() && !climbs {
         context
             .report
             .error(raw.mark, "`to` is missing: where do they go?");
@@ -158,12 +167,21 @@ fn rule(
     let share = raw
         .percent
         .get()
-        .map_or(Share::All, |at| Share::Percent(at.value));
+        .map(|at| at.value)
+        // What a ramp rule sends is the percent of its step; before the first, nobody.
+        .or(climbs.then_some(Percent::NONE))
+        .map_or(Share::All, Share::Percent);
     let to = match (to, share) {
         (Some(to), _) => to,
         (None, Share::Percent(_)) => Arm::To,
         (None, Share::All) => return None,
     };
+    if let (Arm::From, Some(at)) = (to, raw.ramp.get()) {
+        context.report.error(
+            at.mark,
+            "a ramp moves people: it cannot send them to `from`",
+        );
+    }
     if let (Arm::From, Some(at)) = (to, raw.percent.get()) {
         context
             .report

@@ -4,6 +4,7 @@
 
 mod apps;
 mod exchange;
+mod guardrails;
 mod people;
 mod providers;
 mod rollouts;
@@ -12,6 +13,7 @@ mod tokens;
 
 pub(crate) use apps::*;
 pub(crate) use exchange::*;
+pub(crate) use guardrails::*;
 pub(crate) use people::*;
 pub(crate) use providers::*;
 pub(crate) use rollouts::*;
@@ -77,7 +79,9 @@ mappings! {
         telemetry: RawTelemetry,
         /// The record of what was decided.
         audit: RawAudit,
-        @later "shadow", "guardrails", "revocation", "links", "shared_signals";
+        /// What watches the stages of rollouts, by name.
+        guardrails: Named<RawGuardrails>,
+        @later "shadow", "revocation", "links", "shared_signals";
     }
 
     /// Who made this revision of the file, and why: for people; only `acknowledge` changes anything.

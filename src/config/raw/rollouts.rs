@@ -1,7 +1,9 @@
 //! `rollout`, `rollouts`: who moves when.
 
+use crate::config::scalar::Decimal;
 use crate::config::scalar::Moment;
 use crate::config::scalar::Span;
+use crate::config::scalar::Whole;
 use crate::config::shape::At;
 use crate::config::shape::List;
 use crate::config::shape::Named;
@@ -41,13 +43,15 @@ mappings! {
         to: At<String>,
         /// How people are put into buckets. Required.
         bucketing: RawBucketing,
-        /// Who drives the stages: this file. Default `pinned`.
+        /// Who drives the stages. Default `pinned`.
         control: At<ControlWord>,
-        /// The present stage: `ID`, or `ID/PERCENT` to set the percent of its one percent rule. Default: the only stage.
+        /// With `control: pinned`, the present stage: `ID`, or `ID/PERCENT` to set the percent of its one percent rule. Default: the only stage.
         pinned_stage: At<String>,
         /// The stages, in order. Required.
         stages: List<RawStage>,
-        @later "shadow", "guardrails";
+        /// What watches the stages that name no guardrails of their own.
+        guardrails: At<String>,
+        @later "shadow";
     }
 
     /// How people are put into buckets.
@@ -76,7 +80,88 @@ mappings! {
         accept: Named<RawAccept>,
         /// API credentials of the other provider than the person's. Default `accept`.
         other_arm: At<OtherArmWord>,
-        @later "shadow", "guardrails", "promote", "ramp", "windows", "rollback", "warn", "brownouts", "carry_over";
+        /// What watches it.
+        guardrails: At<String>,
+        /// When the next step may begin.
+        promote: RawPromote,
+        /// The steps of the rule `{ ramp: true }`.
+        ramp: List<RawStep>,
+        /// When the controller may go forward by itself. Default: always.
+        windows: RawWindows,
+        /// Where a rollback leads.
+        rollback: RawRollback,
+        /// What answers to credentials of `from` say.
+        warn: RawWarn,
+        /// Minutes in which credentials of `from` do not count, to find who still needs them.
+        brownouts: List<RawBrownout>,
+        /// With `control: schedule`: when it begins.
+        at: At<Moment>,
+        @later "shadow", "carry_over";
+    }
+
+    /// When the next step may begin.
+    RawPromote {
+        /// Whether a person says so. Default `manual`.
+        when: At<PromoteWord>,
+        /// How long the stage bakes; with a ramp each step says so. Default `0s`.
+        min_bake: At<Span>,
+        /// What must hold before the stage is left.
+        require: RawStageRequire,
+    }
+
+    /// What must hold before a stage is left.
+    RawStageRequire {
+        /// So many people at the new provider. Default `0`.
+        units: At<Whole>,
+        /// The bad rate is surely (95 %) not above this: 30 people without a bad one prove 0.102, 100 prove 0.035, 1000 prove 0.0045.
+        bad_rate_upper_bound: At<Decimal>,
+        @later "drills_passed", "compared_subjects", "divergence_upper_bound", "critical", "unlinked_max", "legacy_credentials_seen", "rollback_exposure_max";
+    }
+
+    /// A step of a ramp.
+    RawStep {
+        /// The percent. Required.
+        percent: At<Percent>,
+        /// How long it bakes. Default `0s`.
+        bake: At<Span>,
+        /// So many people must have been seen at the new provider. Default `0`.
+        min_units: At<Whole>,
+        /// With `control: schedule`: when it begins.
+        at: At<Moment>,
+    }
+
+    /// When the controller may go forward by itself. Going back needs no window.
+    RawWindows {
+        /// Days, hours and time zone, such as `Mon-Thu 07:00-15:00 Europe/Berlin`. Required.
+        allow: At<String>,
+        /// Days on which nothing goes forward.
+        deny_dates: List<At<String>>,
+    }
+
+    /// Where a rollback leads.
+    RawRollback {
+        /// Where to. Default `previous_step`.
+        to: At<RollbackWord>,
+        /// What happens to sessions of the new provider. Default `keep`.
+        modern_sessions: At<crate::config::raw::ModernSessions>,
+    }
+
+    /// What answers to credentials of `from` say.
+    RawWarn {
+        /// Whether they say anything (`Deprecation`, RFC 9745; `Sunset`, RFC 8594). Default `true`.
+        headers: At<bool>,
+        /// Since when they are deprecated. Default: since the stage began.
+        deprecated: At<Moment>,
+        /// When they stop working.
+        sunset: At<Moment>,
+    }
+
+    /// Minutes in which credentials of `from` do not count.
+    RawBrownout {
+        /// When they begin. Required.
+        at: At<Moment>,
+        /// How long they last. Required.
+        r#for: At<Span>,
     }
 
     /// A rule: whom it concerns, how many of them, and where they go.
@@ -89,7 +174,8 @@ mappings! {
         to: At<String>,
         /// When the rule ends.
         until: At<Moment>,
-        @later "ramp";
+        /// `true`: its percent is that of the present step of the stage's `ramp`.
+        ramp: At<bool>,
     }
 
     /// Exceptions from what a mode accepts, for one provider.
@@ -127,7 +213,28 @@ words! {
     ControlWord {
         /// The file.
         "pinned" => Pinned,
-        @later "controller", "schedule";
+        /// Evidence, and people.
+        "controller" => Controller,
+        /// The clock, as far as the guards let it.
+        "schedule" => Schedule,
+    }
+
+    /// Whether a person says that the next step begins.
+    PromoteWord {
+        /// A person says so.
+        "manual" => Manual,
+        /// As soon as it may, by evidence of people chosen by chance.
+        "auto" => Auto,
+    }
+
+    /// Where a rollback leads.
+    RollbackWord {
+        /// The step before.
+        "previous_step" => PreviousStep,
+        /// The first step of the stage.
+        "stage_start" => StageStart,
+        /// Every new login starts at `from`.
+        "from" => From,
     }
 
     /// What is hashed.

@@ -13,6 +13,14 @@ use crate::config::shape::scalar;
 use crate::config::tree::Content;
 use crate::config::tree::Node;
 
+/// A key as the file spells it: `for`, which is a word of the language here.
+pub(crate) const fn key(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        [b'r', b'#', ..] => name.split_at(2).1,
+        _ => name,
+    }
+}
+
 /// The schema of one key: what it refers to, and what is said about it.
 pub(crate) fn property<T: Shape>(generator: &mut SchemaGenerator, docs: &[&str]) -> Value {
     let mut schema = generator.subschema_for::<T>();
@@ -90,15 +98,15 @@ macro_rules! mappings {
                 node: &$crate::config::tree::Node,
                 report: &mut $crate::config::problem::Report,
             ) -> Option<Self> {
-                let known = [$(stringify!($key)),*];
+                let known = [$($crate::config::shape::key(stringify!($key))),*];
                 let later: &[&str] = &[$($($later),+)?];
                 let entries = $crate::config::shape::Entries::of(node, report, &known, later)?;
                 let read = Self {
                     mark: node.mark,
-                    $($key: entries.field(stringify!($key), report),)*
+                    $($key: entries.field($crate::config::shape::key(stringify!($key)), report),)*
                 };
                 if $one {
-                    let given = [$((stringify!($key), !read.$key.is_absent())),*];
+                    let given = [$(($crate::config::shape::key(stringify!($key)), !read.$key.is_absent())),*];
                     $crate::config::shape::exactly_one(node, &given, report)?;
                 }
                 Some(read)
@@ -112,7 +120,7 @@ macro_rules! mappings {
 
             fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 let properties = [$((
-                    stringify!($key),
+                    $crate::config::shape::key(stringify!($key)),
                     $crate::config::shape::property::<$type>(generator, &[$($about),*]),
                 )),*];
                 $crate::config::shape::object(&[$($doc),*], $one, properties)

@@ -8,6 +8,7 @@ mod declare;
 pub(crate) use collection::List;
 pub(crate) use collection::Named;
 pub(crate) use declare::exactly_one;
+pub(crate) use declare::key;
 pub(crate) use declare::mappings;
 pub(crate) use declare::object;
 pub(crate) use declare::property;

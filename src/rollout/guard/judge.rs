@@ -98,6 +98,19 @@ impl Findings {
         }
     }
 
+    /// The guards that have tripped, and what follows each; the breaker and the split go by their names.
+    pub fn tripped(&self) -> Vec<(Box<str>, OnTrip)> {
+        let guards = self.guards.iter();
+        let guards = guards.filter(|guard| guard.verdict == Verdict::Tripped);
+        let split = self.split.iter();
+        let split = split.filter(|split| split.verdict == Verdict::Tripped);
+        guards
+            .map(|guard| (guard.id.clone(), guard.on_trip))
+            .chain(self.breaker.map(|on_trip| ("breaker".into(), on_trip)))
+            .chain(split.map(|split| ("split".into(), split.on_trip)))
+            .collect()
+    }
+
     /// The most people that any guard has seen at `to`.
     pub fn people_at_to(&self) -> u64 {
         let at_to = self.guards.iter().map(|guard| guard.units.to);

@@ -85,36 +85,45 @@ fn simulate(case: Case, mut dice: Dice) -> Found {
                 dice.binomial(legacy, 0.01),
             );
             begun += modern;
-            waiting.push_back(bad);
-            let due = if case.delay < waiting.len() {
-                waiting.pop_front().unwrap()
-            } else {
-                (0, 0)
+            let now = UnixTime::from_secs(60 * minute);
+            let mut tell = |unit, arm, observed| {
+                let outcome = Outcome {
+                    unit,
+                    device: None,
+                    arm,
+                    observed,
+                    placed: Some(arm),
+                    at: now,
+                };
+                tally.add(&rails, true, &outcome);
             };
-            for (arm, good, bad) in [
-                (Arm::To, modern - bad.0, due.0),
-                (Arm::From, legacy - bad.1, due.1),
+            let mut lost = (Vec::new(), Vec::new());
+            for (arm, all, bad, lost) in [
+                (Arm::To, modern, bad.0, &mut lost.0),
+                (Arm::From, legacy, bad.1, &mut lost.1),
             ] {
-                for n in 0..good + bad {
+                for n in 0..all {
                     person += 1;
-                    let observed = if n < good {
-                        Observed::LoggedIn { took: None }
+                    tell(person, arm, Observed::Begun);
+                    if n < bad {
+                        lost.push(person);
                     } else {
-                        Observed::Abandoned
-                    };
-                    let outcome = Outcome {
-                        unit: person,
-                        device: None,
-                        arm,
-                        observed,
-                        by_percent: false,
-                        at: UnixTime::from_secs(60 * minute),
-                    };
-                    tally.add(&rails, &outcome);
+                        tell(person, arm, Observed::LoggedIn { took: None });
+                    }
                 }
             }
-            tally.close(case.share);
-            let reading = tally.read(&rails, 1, true, UnixTime::from_secs(60 * minute));
+            waiting.push_back(lost);
+            if case.delay < waiting.len() {
+                let (modern, legacy) = waiting.pop_front().unwrap();
+                for person in modern {
+                    tell(person, Arm::To, Observed::Abandoned);
+                }
+                for person in legacy {
+                    tell(person, Arm::From, Observed::Abandoned);
+                }
+            }
+            tally.close(&rails, case.share, now);
+            let reading = tally.read(&rails, 1, true, now);
             if reading.guards[0].verdict == Verdict::Tripped {
                 found.power += 1.0;
                 found.units += f64::from(begun);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -18,6 +19,9 @@ use crate::rollout::stage::Arm;
 
 /// The most people that a step keeps apart; whoever comes later is not counted.
 const MAX_PEOPLE: usize = 200_000;
+
+/// The most intervals of a window that are kept apart.
+const MAX_INTERVALS: usize = 4_096;
 
 /// One value for each side.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -43,6 +47,8 @@ impl<T> PerArm<T> {
 /// What happened.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Observed {
+    /// A login began. Whoever has begun is at risk, whatever comes of it and however long it takes.
+    Begun,
     /// A login succeeded; how long the provider took for its part, where that is known.
     LoggedIn {
         /// From the provider's answer to the session.
@@ -66,7 +72,11 @@ impl Observed {
     /// Whether it says something about a guard that watches logins (or, with `false`, sessions).
     const fn is_of_logins(self) -> bool {
         match self {
-            Self::LoggedIn { .. } | Self::Failed | Self::Abandoned | Self::Stumbled => true,
+            Self::Begun
+            | Self::LoggedIn { .. }
+            | Self::Failed
+            | Self::Abandoned
+            | Self::Stumbled => true,
             Self::SessionHonoured | Self::SessionRejected | Self::SessionError => false,
         }
     }
@@ -79,7 +89,8 @@ impl Observed {
             | (Self::SessionError, BadOutcome::Error) => true,
             (Self::LoggedIn { took: Some(took) }, BadOutcome::SlowerThan(limit)) => limit < took,
             (
-                Self::LoggedIn { .. }
+                Self::Begun
+                | Self::LoggedIn { .. }
                 | Self::Failed
                 | Self::Abandoned
                 | Self::Stumbled
@@ -107,8 +118,8 @@ pub struct Outcome {
     pub arm: Arm,
     /// What.
     pub observed: Observed,
-    /// Whether the percent alone chose the side, and so the split can be checked by it.
-    pub by_percent: bool,
+    /// The side that the percent alone chooses, if no rule about them stands above it: the split is checked by it.
+    pub placed: Option<Arm>,
     /// When.
     pub at: UnixTime,
 }
@@ -123,12 +134,21 @@ pub(super) struct Count {
     pub(super) bad: PerArm<u64>,
     at_risk_now: PerArm<u32>,
     bad_now: PerArm<u32>,
+    /// People at risk in the intervals of the last window, the oldest first.
+    at_risk: VecDeque<(UnixTime, PerArm<u32>)>,
     people: HashMap<u64, Seen>,
 }
 
-/// When somebody was counted last: the window and the interval.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-struct Seen(u64, u32, bool);
+/// What was counted of somebody.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+struct Seen {
+    /// One more than the number of the last window in which they were at risk.
+    at_risk: u64,
+    /// Whether they are among the units.
+    counted: bool,
+    /// Whether they were bad.
+    bad: bool,
+}
 
 /// One step of one rollout.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -137,7 +157,6 @@ pub struct Tally {
     pub(super) split: SplitEvidence,
     arrived: PerArm<u64>,
     placed: HashSet<u64>,
-    interval: u32,
     #[serde(skip)]
     pub(super) recent: Recent,
     #[serde(skip)]
@@ -154,6 +173,7 @@ impl Tally {
                 bad: PerArm::default(),
                 at_risk_now: PerArm::default(),
                 bad_now: PerArm::default(),
+                at_risk: VecDeque::new(),
                 people: HashMap::new(),
             };
             (guard.id.clone(), count)
@@ -163,7 +183,6 @@ impl Tally {
             split: SplitEvidence::new(),
             arrived: PerArm::default(),
             placed: HashSet::new(),
-            interval: 0,
             recent: Recent::default(),
             burnt: HashSet::new(),
         }
@@ -175,15 +194,21 @@ impl Tally {
         self.counts.iter().map(|(id, _)| id).eq(names)
     }
 
-    /// Takes in what happened to one person.
-    pub fn add(&mut self, rails: &Guardrails, outcome: &Outcome) {
+    /// Takes in what happened to one person. In a randomised step the arms are compared by people whom the percent placed:
+    /// who was chosen by name proves nothing about the others.
+    pub fn add(&mut self, rails: &Guardrails, randomised: bool, outcome: &Outcome) {
         self.breaker(outcome);
-        if matches!(outcome.observed, Observed::Stumbled) {
+        let by_name = randomised && outcome.placed.is_none() && outcome.observed.is_of_logins();
+        if by_name || matches!(outcome.observed, Observed::Stumbled) {
             return;
         }
         let full = MAX_PEOPLE <= self.placed.len() && !self.placed.contains(&outcome.unit);
-        if outcome.by_percent && !full && self.placed.insert(outcome.unit) {
-            *self.arrived.of(outcome.arm) += 1;
+        if let Some(arm) = outcome.placed
+            && !matches!(outcome.observed, Observed::Begun)
+            && !full
+            && self.placed.insert(outcome.unit)
+        {
+            *self.arrived.of(arm) += 1;
         }
         let span = u64::try_from(rails.window.as_millis()).unwrap_or(u64::MAX);
         let window = outcome.at.as_millis() / span.max(1);
@@ -199,27 +224,18 @@ impl Tally {
             }
             let count = self.counts.iter_mut().find(|(id, _)| *id == guard.id);
             if let Some((_, count)) = count {
-                count.add(guard, outcome, window, self.interval);
+                count.add(guard, outcome, window);
             }
         }
     }
 
     /// Ends the interval: what was counted in it becomes evidence. `share` of the buckets belonged to `to`.
-    pub fn close(&mut self, share: f64) {
+    pub fn close(&mut self, rails: &Guardrails, share: f64, now: UnixTime) {
         for (_, count) in &mut self.counts {
-            let floats = |counted: PerArm<u32>| PerArm {
-                to: f64::from(counted.to),
-                from: f64::from(counted.from),
-            };
-            count
-                .evidence
-                .add(floats(count.at_risk_now), floats(count.bad_now));
-            count.at_risk_now = PerArm::default();
-            count.bad_now = PerArm::default();
+            count.close(rails.window, now);
         }
         self.split.add(self.arrived, share);
         self.arrived = PerArm::default();
-        self.interval = self.interval.wrapping_add(1);
     }
 
     fn breaker(&mut self, outcome: &Outcome) {
@@ -229,7 +245,10 @@ impl Tally {
             (Arm::From, _)
             | (
                 Arm::To,
-                Observed::SessionHonoured | Observed::SessionRejected | Observed::SessionError,
+                Observed::Begun
+                | Observed::SessionHonoured
+                | Observed::SessionRejected
+                | Observed::SessionError,
             ) => return,
         };
         let who = outcome.device.unwrap_or(outcome.unit);
@@ -241,33 +260,82 @@ impl Tally {
 }
 
 impl Count {
-    fn add(&mut self, guard: &Guard, outcome: &Outcome, window: u64, interval: u32) {
+    fn add(&mut self, guard: &Guard, outcome: &Outcome, window: u64) {
         let bad = guard.bad.iter().any(|bad| outcome.observed.is(*bad));
         let known = |who: &u64| self.people.get(who).copied();
         let by_device = outcome.device.and_then(|device| known(&device));
-        let before = known(&outcome.unit).or(by_device);
-        match before {
+        let mut seen = match (known(&outcome.unit), by_device) {
+            (None, None) if MAX_PEOPLE <= self.people.len() => return,
+            (None, None) => Seen::default(),
+            (Some(seen), None) | (None, Some(seen)) => seen,
+            (Some(person), Some(device)) => Seen {
+                at_risk: person.at_risk.max(device.at_risk),
+                counted: person.counted || device.counted,
+                bad: person.bad || device.bad,
+            },
+        };
+        if seen.bad {
             // Bad once: neither at risk nor bad any more.
-            Some(Seen(_, _, true)) => return,
-            Some(Seen(last, _, false)) if last == window && !bad => return,
-            Some(_) => {}
-            None if MAX_PEOPLE <= self.people.len() => return,
-            None => *self.units.of(outcome.arm) += 1,
+            return;
         }
-        let counted_now =
-            before.is_some_and(|Seen(last, when, _)| last == window && when == interval);
-        if !counted_now {
+        let begins = match outcome.observed {
+            Observed::Begun => true,
+            Observed::SessionHonoured | Observed::SessionRejected | Observed::SessionError => {
+                seen.at_risk != window + 1
+            }
+            Observed::LoggedIn { .. }
+            | Observed::Failed
+            | Observed::Abandoned
+            | Observed::Stumbled => false,
+        };
+        if begins && seen.at_risk != window + 1 {
+            seen.at_risk = window + 1;
             *self.at_risk_now.of(outcome.arm) += 1;
         }
+        if !matches!(outcome.observed, Observed::Begun) && !seen.counted {
+            seen.counted = true;
+            *self.units.of(outcome.arm) += 1;
+        }
         if bad {
+            seen.bad = true;
             *self.bad_now.of(outcome.arm) += 1;
             *self.bad.of(outcome.arm) += 1;
         }
-        let seen = Seen(window, interval, bad);
         self.people.insert(outcome.unit, seen);
-        if let Some(device) = outcome.device.filter(|_| self.people.len() < MAX_PEOPLE) {
+        if let Some(device) = outcome.device {
             self.people.insert(device, seen);
         }
+    }
+
+    /// Compares who was bad in this interval with who was at risk within the window: nobody is bad later than that.
+    fn close(&mut self, window: Duration, now: UnixTime) {
+        let floats = |counted: PerArm<u32>| PerArm {
+            to: f64::from(counted.to),
+            from: f64::from(counted.from),
+        };
+        if self.at_risk_now != PerArm::default() {
+            self.at_risk.push_back((now, self.at_risk_now));
+            self.at_risk_now = PerArm::default();
+        }
+        // One interval more than the window: who begins right after a look is abandoned right before another.
+        while self
+            .at_risk
+            .front()
+            .is_some_and(|(at, _)| window + window / 8 < now.since(*at))
+            || MAX_INTERVALS < self.at_risk.len()
+        {
+            self.at_risk.pop_front();
+        }
+        let mut at_risk = PerArm::<f64>::default();
+        for (_, counted) in &self.at_risk {
+            at_risk.to += f64::from(counted.to);
+            at_risk.from += f64::from(counted.from);
+        }
+        let bad = floats(std::mem::take(&mut self.bad_now));
+        // Whoever was bad was at risk, even where the beginning was not seen.
+        at_risk.to = at_risk.to.max(bad.to);
+        at_risk.from = at_risk.from.max(bad.from);
+        self.evidence.add(at_risk, bad);
     }
 }
 
@@ -281,12 +349,22 @@ mod tests {
             device: None,
             arm,
             observed,
-            by_percent: true,
+            placed: Some(arm),
             at: UnixTime::from_secs(60 * minute),
         }
     }
 
     const GOOD: Observed = Observed::LoggedIn { took: None };
+
+    fn add(tally: &mut Tally, unit: u64, arm: Arm, observed: Observed, minute: u64) {
+        let rails = Guardrails::default();
+        tally.add(&rails, true, &outcome(unit, arm, observed, minute));
+    }
+
+    fn close(tally: &mut Tally, minute: u64) {
+        let now = UnixTime::from_secs(60 * minute);
+        tally.close(&Guardrails::default(), 0.5, now);
+    }
 
     fn login(tally: &Tally) -> (PerArm<u64>, PerArm<u64>, PerArm<u32>) {
         let (_, count) = tally.counts.first().unwrap();
@@ -295,15 +373,15 @@ mod tests {
 
     #[test]
     fn whoever_retries_all_day_is_one_bad_person() {
-        let rails = Guardrails::default();
-        let mut tally = Tally::new(&rails);
+        let mut tally = Tally::new(&Guardrails::default());
         for minute in 0..1_440 {
-            tally.add(&rails, &outcome(7, Arm::To, Observed::Failed, minute));
+            add(&mut tally, 7, Arm::To, Observed::Begun, minute);
+            add(&mut tally, 7, Arm::To, Observed::Failed, minute);
         }
         let (units, bad, at_risk) = login(&tally);
         assert_eq!((units.to, bad.to, at_risk.to), (1, 1, 1));
-        tally.close(0.05);
-        tally.add(&rails, &outcome(7, Arm::To, GOOD, 2_000));
+        close(&mut tally, 1_440);
+        add(&mut tally, 7, Arm::To, Observed::Begun, 2_000);
         assert_eq!(
             login(&tally).2.to,
             0,
@@ -312,37 +390,77 @@ mod tests {
     }
 
     #[test]
-    fn a_person_counts_once_in_a_window() {
-        let rails = Guardrails::default();
-        let mut tally = Tally::new(&rails);
+    fn a_person_is_at_risk_once_in_a_window() {
+        let mut tally = Tally::new(&Guardrails::default());
         for minute in [0, 1, 9, 10, 19, 20] {
-            tally.add(&rails, &outcome(7, Arm::From, GOOD, minute));
+            add(&mut tally, 7, Arm::From, Observed::Begun, minute);
+            add(&mut tally, 7, Arm::From, GOOD, minute);
         }
         let (units, bad, at_risk) = login(&tally);
         assert_eq!((units.from, bad.from, at_risk.from), (1, 0, 3));
     }
 
+    /// People who never come back are bad when their window ends, all at once perhaps: they are compared with those who
+    /// began when they did.
+    #[test]
+    fn people_who_never_come_back_are_compared_with_those_who_began_with_them() {
+        let mut tally = Tally::new(&Guardrails::default());
+        for n in 0..40 {
+            let arm = if u64::is_multiple_of(n, 4) {
+                Arm::To
+            } else {
+                Arm::From
+            };
+            add(&mut tally, n, arm, Observed::Begun, n / 4);
+            if arm == Arm::From {
+                add(&mut tally, n, arm, GOOD, n / 4);
+            }
+            close(&mut tally, n / 4);
+        }
+        for n in 0..10 {
+            add(&mut tally, 4 * n, Arm::To, Observed::Abandoned, 10);
+        }
+        close(&mut tally, 10);
+        let (_, count) = tally.counts.first().unwrap();
+        assert!(6.4 < count.evidence.ln_e(), "{}", count.evidence.ln_e());
+        assert_eq!((count.units.to, count.bad.to), (10, 10));
+    }
+
+    #[test]
+    fn people_chosen_by_name_are_not_compared_with_people_chosen_by_chance() {
+        let rails = Guardrails::default();
+        for (randomised, units) in [(true, 0), (false, 1)] {
+            let mut tally = Tally::new(&rails);
+            let staff = Outcome {
+                placed: None,
+                ..outcome(7, Arm::To, Observed::Failed, 0)
+            };
+            tally.add(&rails, randomised, &staff);
+            assert_eq!(login(&tally).0.to, units);
+            let (_, burning) = tally.recent.of(rails.window, UnixTime::from_secs(1));
+            assert_eq!(burning, 1, "a fire is a fire");
+        }
+    }
+
     #[test]
     fn a_browser_that_failed_is_the_person_who_signs_in_with_it_later() {
-        let rails = Guardrails::default();
-        let mut tally = Tally::new(&rails);
-        tally.add(&rails, &outcome(1, Arm::To, Observed::Failed, 0));
+        let mut tally = Tally::new(&Guardrails::default());
+        add(&mut tally, 1, Arm::To, Observed::Failed, 0);
         let known = Outcome {
             device: Some(1),
             ..outcome(99, Arm::To, GOOD, 30)
         };
-        tally.add(&rails, &known);
+        tally.add(&Guardrails::default(), true, &known);
         let (units, bad, _) = login(&tally);
         assert_eq!((units.to, bad.to), (1, 1));
     }
 
     #[test]
     fn sessions_and_logins_are_different_guards() {
-        let rails = Guardrails::default();
-        let mut tally = Tally::new(&rails);
-        tally.add(&rails, &outcome(1, Arm::To, Observed::SessionRejected, 0));
-        tally.add(&rails, &outcome(2, Arm::To, Observed::SessionHonoured, 0));
-        tally.add(&rails, &outcome(3, Arm::To, Observed::Abandoned, 0));
+        let mut tally = Tally::new(&Guardrails::default());
+        add(&mut tally, 1, Arm::To, Observed::SessionRejected, 0);
+        add(&mut tally, 2, Arm::To, Observed::SessionHonoured, 0);
+        add(&mut tally, 3, Arm::To, Observed::Abandoned, 0);
         let of = |n: usize| {
             let (_, count) = tally.counts.get(n).unwrap();
             (count.units.to, count.bad.to)
@@ -353,14 +471,13 @@ mod tests {
     #[test]
     fn slow_logins_are_compared_where_they_are_clocked() {
         let mut rails = Guardrails::default();
-        if let Some(guard) = rails.guards.first_mut() {
-            guard.bad = vec![BadOutcome::SlowerThan(Duration::from_millis(800))];
-        }
+        rails.guards[0].bad = vec![BadOutcome::SlowerThan(Duration::from_millis(800))];
         let mut tally = Tally::new(&rails);
         for (unit, took) in [(1, Some(801)), (2, Some(800)), (3, None)] {
             let took = took.map(Duration::from_millis);
             tally.add(
                 &rails,
+                true,
                 &outcome(unit, Arm::To, Observed::LoggedIn { took }, 0),
             );
         }
@@ -372,13 +489,13 @@ mod tests {
     fn a_tally_survives_being_written() {
         let rails = Guardrails::default();
         let mut tally = Tally::new(&rails);
-        tally.add(&rails, &outcome(1, Arm::To, Observed::Failed, 0));
-        tally.add(&rails, &outcome(2, Arm::From, GOOD, 0));
-        tally.close(0.5);
+        add(&mut tally, 1, Arm::To, Observed::Failed, 0);
+        add(&mut tally, 2, Arm::From, GOOD, 0);
+        close(&mut tally, 1);
         let text = serde_json::to_string(&tally).unwrap();
         let mut back: Tally = serde_json::from_str(&text).unwrap();
         assert!(back.is_of(&rails));
-        back.add(&rails, &outcome(1, Arm::To, Observed::Failed, 60));
+        add(&mut back, 1, Arm::To, Observed::Failed, 60);
         assert_eq!(login(&back).1.to, 1, "the bad person is still known");
     }
 }

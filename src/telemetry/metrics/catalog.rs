@@ -102,6 +102,24 @@ families! {
         "Current stage, 1 for the active one.";
     TARGET_RATIO: Gauge "authferry_rollout_target_ratio" ["rollout"]
         "Share of bucketing units configured for the new provider.";
+    ROLLOUT_STATE: Gauge "authferry_rollout_state" ["rollout", "state"]
+        "Controller state, 1 for the current one.";
+    OBSERVED_RATIO: Gauge "authferry_rollout_observed_ratio" ["rollout"]
+        "Share of percent-eligible people of this step whom the percent sent to the new provider.";
+    STEP_ENTERED: Gauge "authferry_rollout_step_entered_timestamp_seconds" ["rollout"]
+        "When the current step began.";
+    TRANSITIONS: Counter "authferry_rollout_transitions_total" ["rollout", "direction", "trigger"]
+        "Stage and step changes.";
+    GUARD_LOG_E: Gauge "authferry_guard_log_evalue" ["rollout", "guard"]
+        "Natural logarithm of the evidence that the new provider is worse than allowed.";
+    GUARD_TRIP: Gauge "authferry_guard_trip_log_evalue" ["rollout", "guard"]
+        "Evidence at which the guard trips.";
+    GUARD_UNITS: Gauge "authferry_guard_units" ["rollout", "guard", "arm"]
+        "People counted in the current step.";
+    GUARD_BAD_UNITS: Gauge "authferry_guard_bad_units" ["rollout", "guard", "arm"]
+        "People with a bad outcome in the current step.";
+    GUARD_TRIPS: Counter "authferry_guard_trips_total" ["rollout", "guard", "action"]
+        "Guards that tripped.";
     KILL_SWITCH: Gauge "authferry_kill_switch" ["scope", "position"]
         "Position of the switch, 1 for the current one.";
 

@@ -87,6 +87,8 @@ words! {
         Succeeded = "succeeded",
         /// Came back without one.
         Failed = "failed",
+        /// Did not come back in time.
+        Abandoned = "abandoned",
     }
 }
 

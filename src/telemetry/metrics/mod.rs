@@ -13,6 +13,7 @@ mod codes;
 mod collect;
 mod labels;
 mod rare;
+mod rollouts;
 mod samples;
 mod series;
 mod shards;
@@ -537,6 +538,8 @@ mod tests {
                 assign: Vec::new(),
                 accept: Vec::new(),
                 other_arm: OtherArm::Accept,
+                brownouts: Vec::new(),
+                warning: None,
             },
             epoch: 0,
         }

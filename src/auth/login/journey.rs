@@ -1,0 +1,125 @@
+//! What the journeys of people are told: who set out, who stumbled, who arrived.
+
+use std::time::Duration;
+
+use crate::auth::cookies;
+use crate::auth::gate::Admitted;
+use crate::auth::login::Ask;
+use crate::auth::login::Logins;
+use crate::auth::login::Request;
+use crate::auth::login::device::Device;
+use crate::auth::login::start::Begin;
+use crate::auth::policy::AppPolicy;
+use crate::clock::UnixTime;
+use crate::control::Traveller;
+use crate::identity::CanonicalSubject;
+use crate::identity::ProviderId;
+use crate::rollout::Arm;
+use crate::rollout::Plan;
+
+impl Logins {
+    /// Whether one more login may start at a side now.
+    pub(super) fn may_set_out(
+        &self,
+        ask: &Ask<'_>,
+        device: &Device,
+        plan: &Plan,
+        arm: Arm,
+    ) -> bool {
+        let traveller = traveller(ask, device, plan, arm);
+        self.deps
+            .journeys
+            .may_start(&traveller, &self.deps.bucket_key)
+    }
+
+    /// A browser was sent to a provider.
+    pub(super) fn sets_out(
+        &self,
+        ask: &Ask<'_>,
+        begin: &Begin,
+        provider: &ProviderId,
+        placed: Option<Arm>,
+    ) {
+        if begin.step_up.is_some() {
+            // Somebody who is in already: it says nothing about who gets in.
+            return;
+        }
+        if let Some((plan, arm)) = of(ask, provider) {
+            let traveller = traveller(ask, &begin.device, plan, arm);
+            self.deps
+                .journeys
+                .started(&traveller, placed, &self.deps.bucket_key);
+        }
+    }
+
+    /// A browser came back without an identity.
+    pub(super) fn stumbles(&self, ask: &Ask<'_>, provider: &ProviderId) {
+        if let Some((plan, arm)) = of(ask, provider) {
+            let device = self.device(ask);
+            let traveller = traveller(ask, &device, plan, arm);
+            self.deps
+                .journeys
+                .stumbled(&traveller, &self.deps.bucket_key);
+        }
+    }
+
+    /// A login became a session.
+    pub(super) fn arrives(
+        &self,
+        ask: &Ask<'_>,
+        device: &Device,
+        (plan, arm): (&Plan, Arm),
+        person: &CanonicalSubject,
+        took: Duration,
+    ) {
+        let traveller = traveller(ask, device, plan, arm);
+        let key = &self.deps.bucket_key;
+        self.deps
+            .journeys
+            .succeeded(&traveller, person, Some(took), key);
+    }
+
+    /// Somebody was admitted with a session that is not ours: if their browser was sent to the form of the old side, this is
+    /// how that journey ends.
+    pub(crate) fn arrived(
+        &self,
+        policy: &AppPolicy,
+        request: &Request<'_>,
+        admitted: &Admitted,
+        now: UnixTime,
+    ) {
+        let sent = cookies::named(request.headers, &self.names.device);
+        let device = sent
+            .text()
+            .and_then(|cookie| Device::open(&self.ring(), request.authority, cookie));
+        let (Some(device), Some(plan), Some(arm)) = (device, policy.plan(), admitted.arm()) else {
+            return;
+        };
+        let traveller = Traveller {
+            plan,
+            app: policy.app(),
+            device: device.id(),
+            arm,
+            now,
+        };
+        let key = &self.deps.bucket_key;
+        self.deps
+            .journeys
+            .arrived(&traveller, admitted.canonical(), key);
+    }
+}
+
+fn of<'a>(ask: &Ask<'a>, provider: &ProviderId) -> Option<(&'a Plan, Arm)> {
+    let plan = ask.policy.plan()?;
+    Some((plan, plan.arm(provider)?))
+}
+
+fn traveller<'a>(ask: &Ask<'a>, device: &'a Device, plan: &'a Plan, arm: Arm) -> Traveller<'a> {
+    Traveller {
+        plan,
+        app: ask.policy.app(),
+        device: device.id(),
+        arm,
+        now: ask.now,
+    }
+}

@@ -1,0 +1,125 @@
+//! `guardrails`: what watches a stage, and what follows.
+
+use crate::config::scalar::Decimal;
+use crate::config::scalar::Span;
+use crate::config::scalar::Whole;
+use crate::config::shape::At;
+use crate::config::shape::List;
+use crate::config::shape::mappings;
+use crate::config::shape::words;
+
+mappings! {
+    /// What watches a stage. Every key has a default: `standard: { unit: bucket }` is enough.
+    RawGuardrails {
+        /// What is counted: people, never requests. Default `bucket`.
+        unit: At<GuardUnitWord>,
+        /// How long a login may take before it counts as abandoned; a person counts once in this time. Default `10m`.
+        window: At<Span>,
+        /// How long after a failed attempt a success still makes it good. Default `1m`.
+        retry: At<Span>,
+        /// How often the two sides are compared. Default `30s`.
+        evaluate_every: At<Span>,
+        /// The chance of a false rollback, of the whole rollout: divided over guards, steps and repetitions. Default `0.05`.
+        alpha_budget: At<Decimal>,
+        /// The comparisons. Default: `login` (`failed`, `abandoned`; 1.25, 0.005, 5, rollback) and `session` (`rejected`, `error`; 1.5, 0.002, 5, rollback).
+        guards: List<RawGuard>,
+        /// The plain breaker: no statistics, something is on fire. Every new login goes to `from` at once.
+        breaker: RawGuardBreaker,
+        /// Whether people arrive in the configured split.
+        srm: RawSplit,
+        /// What a step means that nobody came to. Default `hold`.
+        no_data: At<NoDataWord>,
+        /// What follows a rollback that happened by itself.
+        after_rollback: RawAfterRollback,
+        /// The bound of harm at the start of a step, for each application on each instance: what is beyond it starts at `from` meanwhile.
+        first_logins: RawFirstLogins,
+    }
+
+    /// One comparison of the two sides.
+    RawGuard {
+        /// Its name: a label of metrics. Required.
+        id: At<String>,
+        /// What is bad: `failed`, `abandoned`, `slower_than_800ms` (logins), or `rejected`, `error` (sessions). Required.
+        bad: List<At<String>>,
+        /// How much worse than `from` the new provider may be. Default `1.25`.
+        max_ratio: At<Decimal>,
+        /// A difference of the bad rates below this is no harm. Default `0.005`.
+        min_effect: At<Decimal>,
+        /// Fewer bad people at the new provider prove nothing. Default `5`.
+        min_bad_units: At<Whole>,
+        /// What follows. Default `rollback`.
+        on_trip: At<OnTripWord>,
+        @later "divergences", "promql", "max";
+    }
+
+    /// The plain breaker.
+    RawGuardBreaker {
+        /// How far back it looks. Default `60s`.
+        window: At<Span>,
+        /// Fewer people than this prove nothing. Default `20`.
+        min_units: At<Whole>,
+        /// The share of bad people that is a fire. Default `0.2`.
+        bad_rate: At<Decimal>,
+        /// What follows. Default `rollback`.
+        on_trip: At<OnTripWord>,
+    }
+
+    /// Whether people arrive in the configured split.
+    RawSplit {
+        /// The chance of a false alarm in a step. Default `0.0001`.
+        alpha: At<Decimal>,
+        /// What follows. Default `hold`.
+        on_trip: At<OnTripWord>,
+    }
+
+    /// What follows a rollback that happened by itself.
+    RawAfterRollback {
+        /// How long nobody may resume. Default `24h`.
+        cooldown: At<Span>,
+        /// Who resumes. Default `manual`.
+        resume: At<ResumeWord>,
+        /// After more rollbacks than this the rollout is frozen until a person has looked at it twice. Default `2`.
+        max_auto: At<Whole>,
+    }
+
+    /// The bound of harm at the start of a step.
+    RawFirstLogins {
+        /// So many logins may be unfinished at the new provider. Default `10`.
+        unfinished: At<Whole>,
+        /// Until so many have succeeded there. Default `5`.
+        until_succeeded: At<Whole>,
+    }
+}
+
+words! {
+    /// What is counted.
+    GuardUnitWord {
+        /// People, as they are put into buckets.
+        "bucket" => Bucket,
+    }
+
+    /// What follows when a guard trips.
+    OnTripWord {
+        /// It is recorded what would have happened.
+        "note" => Note,
+        /// Nobody moves any further.
+        "hold" => Hold,
+        /// New logins go back.
+        "rollback" => Rollback,
+        @later "rollback_revoke";
+    }
+
+    /// What a step without people means.
+    NoDataWord {
+        /// The rollout is held.
+        "hold" => Hold,
+        /// It waits for people.
+        "wait" => Wait,
+    }
+
+    /// Who resumes after a rollback.
+    ResumeWord {
+        /// A person, with a reason.
+        "manual" => Manual,
+    }
+}

@@ -1,0 +1,128 @@
+//! A transition: recorded, let hold, kept.
+
+use std::sync::Arc;
+
+use tracing::info;
+use tracing::warn;
+
+use crate::control::conductor::Conductor;
+use crate::control::keeper::Kept;
+use crate::control::record;
+use crate::rollout::Command;
+use crate::rollout::Findings;
+use crate::rollout::Progress;
+use crate::rollout::RolloutId;
+use crate::rollout::Tally;
+use crate::rollout::Transition;
+
+impl Conductor {
+    /// Records a transition, lets it hold, keeps it.
+    pub(super) async fn commit(
+        &self,
+        id: &RolloutId,
+        transition: Transition,
+        actor: &str,
+        command: Option<&Command>,
+    ) -> Result<(), String> {
+        let (entry, to, course, tripped) = {
+            let runs = self.runs();
+            let run = runs.get(id).ok_or("it is gone")?;
+            let entry = record::entry(
+                &run.course,
+                &run.progress,
+                &transition,
+                &run.findings,
+                actor,
+                command,
+            );
+            let tripped = run.findings.tripped();
+            (
+                entry,
+                run.course.to.clone(),
+                Arc::clone(&run.course),
+                tripped,
+            )
+        };
+        if let (true, Some(stage)) = (transition.promotes, self.stage.get()) {
+            stage
+                .is_ready(&to)
+                .await
+                .map_err(|why| format!("{to} is not ready: {why}"))?;
+        }
+        let ledger = Arc::clone(&self.parts.ledger);
+        let urgent = transition.urgent;
+        // The disk may take its time.
+        let written = tokio::task::spawn_blocking(move || {
+            if urgent {
+                ledger.append_or_owe(entry);
+                Ok(())
+            } else {
+                ledger.append(entry).map(|_| ())
+            }
+        });
+        written
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())?;
+        let now = self.parts.clock.now();
+        {
+            let mut runs = self.runs();
+            let run = runs.get_mut(id).ok_or("it is gone")?;
+            let step =
+                |progress: &Progress| (progress.place(&course), progress.at_from, progress.entered);
+            if step(&run.progress) != step(&transition.next) {
+                let place = transition.next.place(&course);
+                if place.map(|place| place.stage)
+                    != run.progress.place(&course).map(|place| place.stage)
+                {
+                    run.drills.clear();
+                }
+                let rails = place.and_then(|place| course.guardrails(place));
+                run.tally = rails.map(|rails| Tally::new(rails));
+                run.findings = Findings::none(now);
+                run.evaluated = now;
+            }
+            run.progress = transition.next.clone();
+            run.blocked = None;
+        }
+        let (direction, trigger) = (transition.direction, transition.trigger);
+        for (guard, action) in tripped {
+            self.parts.metrics.guard_trip(id, &guard, action);
+        }
+        self.parts
+            .metrics
+            .rollout_transition(id, direction, trigger);
+        let step = transition.next.name(&course);
+        let state = transition.next.state.as_str();
+        info!(rollout = %id, step, state, why = transition.why, actor, "A rollout moved.");
+        self.configure();
+        if let Some(stage) = self.stage.get().cloned() {
+            let rebuilt = tokio::task::spawn_blocking(move || stage.rebuild()).await;
+            match rebuilt {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => warn!(rollout = %id, why, "The step could not take effect."),
+                Err(error) => warn!(rollout = %id, %error, "The step could not take effect."),
+            }
+        }
+        self.keep(id).await;
+        Ok(())
+    }
+
+    /// Keeps the progress over a restart. It is recorded already; a disk that takes nothing costs no more than the bake.
+    pub(super) async fn keep(&self, id: &RolloutId) {
+        let kept = self.runs().get(id).map(|run| Kept {
+            progress: run.progress.clone(),
+            tally: run.tally.clone(),
+            drills: run.drills.clone(),
+        });
+        let (keeper, rollout) = (self.keeper.clone(), id.clone());
+        if let Some(kept) = kept {
+            let saved = tokio::task::spawn_blocking(move || keeper.save(&rollout, &kept)).await;
+            match saved {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => warn!(rollout = %id, %error, "The progress is not kept."),
+                Err(error) => warn!(rollout = %id, %error, "The progress is not kept."),
+            }
+        }
+    }
+}

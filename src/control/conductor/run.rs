@@ -1,0 +1,121 @@
+//! One rollout under way: what it has seen, and where it stands as far as the file has a say in it.
+
+use std::sync::Arc;
+
+use crate::clock::UnixTime;
+use crate::rollout;
+use crate::rollout::Control;
+use crate::rollout::Course;
+use crate::rollout::Findings;
+use crate::rollout::Place;
+use crate::rollout::Progress;
+use crate::rollout::State;
+use crate::rollout::Tally;
+use crate::rollout::View;
+
+/// One rollout under way.
+pub(super) struct Run {
+    pub(super) course: Arc<Course>,
+    pub(super) progress: Progress,
+    pub(super) tally: Option<Tally>,
+    pub(super) findings: Findings,
+    pub(super) drills: Vec<Box<str>>,
+    pub(super) evaluated: UnixTime,
+    /// Why it cannot go forward although it may, and since when.
+    pub(super) blocked: Option<(String, UnixTime)>,
+}
+
+impl Run {
+    /// Takes in what happened; whether an interval ended.
+    pub(super) fn look(
+        &mut self,
+        outcomes: &[rollout::Outcome],
+        fires: bool,
+        now: UnixTime,
+    ) -> bool {
+        let Some(place) = self.progress.place(&self.course) else {
+            return false;
+        };
+        let (Some(rails), Some(tally)) = (self.course.guardrails(place), self.tally.as_mut())
+        else {
+            return false;
+        };
+        let randomised = !self.progress.at_from && self.course.is_randomised(place);
+        for outcome in outcomes {
+            tally.add(rails, randomised, outcome);
+        }
+        let ended = rails.evaluate_every <= now.since(self.evaluated);
+        if ended {
+            let plan = self.course.plan(Some(place), self.progress.at_from, 0);
+            tally.close(rails, plan.target(now).ratio(), now);
+            self.evaluated = now;
+        }
+        let steps = self.course.randomised_steps();
+        self.findings = tally.read(rails, steps, randomised, now);
+        if let (true, None, Some(rule)) = (fires, self.findings.breaker, &rails.breaker) {
+            self.findings.breaker = Some(rule.on_trip);
+        }
+        ended
+    }
+
+    pub(super) fn view(&self, kill: rollout::KillPosition, now: UnixTime) -> View<'_> {
+        View {
+            course: &self.course,
+            findings: &self.findings,
+            kill,
+            drills: &self.drills,
+            now,
+        }
+    }
+}
+
+/// The progress as far as the file has a say in it.
+pub(super) fn settled(course: &Course, mut progress: Progress, now: UnixTime) -> Progress {
+    let place = match course.control {
+        Control::Pinned => course.pinned,
+        Control::Schedule if progress.state == State::Draft => match course.scheduled(now) {
+            Some(place) => place,
+            None => return progress,
+        },
+        Control::Schedule | Control::Controller => return progress,
+    };
+    let stage = course.leg(place).map_or("", |leg| &leg.stage.id);
+    let moved = progress.state == State::Draft
+        || progress.stage != stage
+        || progress.step != place.step
+        || progress.at_from;
+    if moved {
+        progress = Progress {
+            state: State::Baking,
+            stage: stage.to_owned(),
+            step: place.step,
+            entered: now,
+            since: now,
+            epoch: progress.epoch,
+            version: progress.version + 1,
+            why: String::from("the file"),
+            ..Progress::default()
+        };
+    }
+    progress
+}
+
+/// Where it stands; a stage that is gone is an error, because guessing would move people.
+pub(super) fn place_of(course: &Course, progress: &Progress) -> Result<Option<Place>, String> {
+    match (progress.state, progress.place(course)) {
+        (State::Draft, _) => Ok(None),
+        (_, Some(place)) => Ok(Some(place)),
+        (
+            State::Baking
+            | State::Held
+            | State::RolledBack
+            | State::Frozen
+            | State::Overridden
+            | State::Completed,
+            None,
+        ) => Err(format!(
+            "rollouts.{}: it is in stage `{}`, which is no longer there: `authferry ctl set-stage` first",
+            course.id, progress.stage
+        )),
+    }
+}

@@ -1,0 +1,350 @@
+//! The state machine of a rollout: an event goes in, a transition comes out. It reads no clock and writes nothing.
+//!
+//! Going forward needs evidence, and a person or `promote: auto`; going back needs neither. Whoever keeps the progress
+//! records a transition first and lets it hold then.
+
+use crate::clock::UnixTime;
+use crate::rollout::course::Control;
+use crate::rollout::course::Course;
+use crate::rollout::course::Place;
+use crate::rollout::course::PromoteWhen;
+use crate::rollout::course::RollbackTo;
+use crate::rollout::guard::Findings;
+use crate::rollout::guard::NoData;
+use crate::rollout::guard::OnTrip;
+use crate::rollout::guard::Verdict;
+use crate::rollout::kill::KillPosition;
+
+mod command;
+mod gates;
+mod progress;
+
+pub use command::Command;
+pub use gates::missing;
+pub use progress::Progress;
+pub use progress::State;
+
+/// What made a rollout move.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trigger {
+    /// A person.
+    Operator,
+    /// A guard, or the split.
+    Guard,
+    /// The plain breaker.
+    Breaker,
+    /// Enough evidence.
+    Evidence,
+    /// The clock.
+    Schedule,
+    /// The kill switch.
+    Kill,
+}
+
+impl Trigger {
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Guard => "guard",
+            Self::Breaker => "breaker",
+            Self::Evidence => "evidence",
+            Self::Schedule => "schedule",
+            Self::Kill => "kill",
+        }
+    }
+}
+
+/// Which way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// More people at the new provider.
+    Forward,
+    /// Fewer.
+    Back,
+    /// As many.
+    Stay,
+}
+
+impl Direction {
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Back => "back",
+            Self::Stay => "stay",
+        }
+    }
+}
+
+/// What a decision looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The rollout.
+    pub course: &'a Course,
+    /// What the guards say.
+    pub findings: &'a Findings,
+    /// Where the kill switch stands for it.
+    pub kill: KillPosition,
+    /// Drills that have passed in this stage.
+    pub drills: &'a [Box<str>],
+    /// Now.
+    pub now: UnixTime,
+}
+
+/// A step of the state machine.
+#[derive(Clone, Debug)]
+pub struct Transition {
+    /// Where it stands then.
+    pub next: Progress,
+    /// Which way.
+    pub direction: Direction,
+    /// What made it move.
+    pub trigger: Trigger,
+    /// Why, for the record.
+    pub why: String,
+    /// Whether it is an escape that must not wait for a full disk.
+    pub urgent: bool,
+    /// Whether people are moved forward: the new provider is asked first whether it is there.
+    pub promotes: bool,
+}
+
+impl Transition {
+    const fn stay(next: Progress, trigger: Trigger, why: String) -> Self {
+        Self {
+            next,
+            direction: Direction::Stay,
+            trigger,
+            why,
+            urgent: false,
+            promotes: false,
+        }
+    }
+
+    const fn back(next: Progress, trigger: Trigger, why: String) -> Self {
+        Self {
+            next,
+            direction: Direction::Back,
+            trigger,
+            why,
+            urgent: true,
+            promotes: false,
+        }
+    }
+}
+
+/// The clock ticked: what follows, if anything.
+pub fn tick(progress: &Progress, view: &View<'_>) -> Option<Transition> {
+    if let Some(transition) = by_kill(progress, view) {
+        return Some(transition);
+    }
+    match progress.state {
+        State::Draft | State::Completed | State::Overridden | State::Frozen => return None,
+        State::Baking | State::Held | State::RolledBack => {}
+    }
+    let place = progress.place(view.course)?;
+    if !progress.at_from
+        && view.course.moves_people(place)
+        && let Some(transition) = by_trip(progress, place, view)
+    {
+        return Some(transition);
+    }
+    match progress.state {
+        State::Baking => forward(progress, place, view),
+        State::Draft
+        | State::Held
+        | State::RolledBack
+        | State::Frozen
+        | State::Overridden
+        | State::Completed => None,
+    }
+}
+
+fn by_kill(progress: &Progress, view: &View<'_>) -> Option<Transition> {
+    if view.course.control == Control::Pinned {
+        // The switch alone says where logins start; afterwards everything is as the file says.
+        return None;
+    }
+    let moves = match view.kill {
+        KillPosition::Off => {
+            if progress.state != State::Overridden {
+                return None;
+            }
+            let why = String::from("kill switch released");
+            let next = progress.moved(view.now, State::Held, &why);
+            return Some(Transition::stay(next, Trigger::Kill, why));
+        }
+        KillPosition::Freeze | KillPosition::Deny => false,
+        KillPosition::Legacy | KillPosition::Modern => true,
+    };
+    match progress.state {
+        State::Draft | State::Overridden | State::Completed => return None,
+        State::Baking | State::Held | State::RolledBack | State::Frozen => {}
+    }
+    let why = format!("kill switch {}", view.kill);
+    let mut next = progress.moved(view.now, State::Overridden, &why);
+    next.epoch += u64::from(moves);
+    let mut transition = Transition::stay(next, Trigger::Kill, why);
+    transition.urgent = true;
+    Some(transition)
+}
+
+/// Something tripped: the gravest of it.
+fn by_trip(progress: &Progress, place: Place, view: &View<'_>) -> Option<Transition> {
+    let mut trips: Vec<(OnTrip, Trigger, String)> = Vec::new();
+    if let Some(on_trip) = view.findings.breaker {
+        trips.push((on_trip, Trigger::Breaker, String::from("breaker")));
+    }
+    for guard in &view.findings.guards {
+        if guard.verdict == Verdict::Tripped {
+            trips.push((guard.on_trip, Trigger::Guard, format!("guard {}", guard.id)));
+        }
+    }
+    if let Some(split) = &view.findings.split
+        && split.verdict == Verdict::Tripped
+    {
+        trips.push((split.on_trip, Trigger::Guard, String::from("split")));
+    }
+    // With a file in charge guards only watch.
+    let watching = view.course.control == Control::Pinned;
+    for (on_trip, trigger, why) in &trips {
+        if *on_trip == OnTrip::Rollback && !watching {
+            return Some(roll_back(progress, place, view, *trigger, why));
+        }
+    }
+    for (on_trip, trigger, why) in &trips {
+        if *on_trip == OnTrip::Hold && !watching && progress.state == State::Baking {
+            let next = progress.moved(view.now, State::Held, why);
+            return Some(Transition::stay(next, *trigger, why.clone()));
+        }
+    }
+    for (on_trip, trigger, why) in trips {
+        let only_noted = watching || on_trip == OnTrip::Note;
+        if only_noted && !progress.noted.contains(&why) {
+            let mut next = progress.clone();
+            next.noted.push(why.clone());
+            next.version += 1;
+            let why = format!("{why} would have acted");
+            return Some(Transition::stay(next, trigger, why));
+        }
+    }
+    None
+}
+
+fn roll_back(
+    progress: &Progress,
+    place: Place,
+    view: &View<'_>,
+    trigger: Trigger,
+    why: &str,
+) -> Transition {
+    let course = view.course;
+    let to = match (trigger, course.leg(place)) {
+        // On fire: nobody waits for a step back to be enough.
+        (Trigger::Breaker, _) | (_, None) => RollbackTo::From,
+        (_, Some(leg)) => leg.rollback,
+    };
+    let mut next = gone_back(progress, place, view, to, why);
+    next.autos += 1;
+    let limits = course.guardrails(place).map(|rails| rails.after_rollback);
+    if let Some(limits) = limits {
+        next.cooldown_until = view.now + limits.cooldown;
+        if limits.max_auto < next.autos {
+            next.state = State::Frozen;
+        }
+    }
+    Transition::back(next, trigger, why.to_owned())
+}
+
+/// Where a rollback leads: always to fewer people, and every pin is void.
+fn gone_back(
+    progress: &Progress,
+    place: Place,
+    view: &View<'_>,
+    to: RollbackTo,
+    why: &str,
+) -> Progress {
+    let course = view.course;
+    let target = match to {
+        RollbackTo::PreviousStep => course.previous(place),
+        RollbackTo::StageStart if place.step != 0 => Some(Place { step: 0, ..place }),
+        RollbackTo::StageStart | RollbackTo::From => None,
+    };
+    let mut next = match target {
+        Some(target) => progress.at(course, target, view.now, State::RolledBack, why),
+        None => Progress {
+            at_from: true,
+            ..progress.at(course, place, view.now, State::RolledBack, why)
+        },
+    };
+    next.epoch += 1;
+    next
+}
+
+/// Nothing is wrong: whether the next step begins.
+fn forward(progress: &Progress, place: Place, view: &View<'_>) -> Option<Transition> {
+    let course = view.course;
+    match course.control {
+        Control::Pinned => return None,
+        Control::Schedule => {
+            let due = course.scheduled(view.now).filter(|due| place < *due)?;
+            let why = format!("schedule: {}", course.name(due));
+            let next = progress.at(course, due, view.now, State::Baking, &why);
+            return Some(advance(next, Trigger::Schedule, why));
+        }
+        Control::Controller => {}
+    }
+    let missing = missing(progress, view);
+    let step = course.step(place)?;
+    let baked = step.bake <= progress.baked_at(view.now);
+    let rails = course.guardrails(place);
+    let empty = baked && course.is_randomised(place) && !view.findings.has_data();
+    if empty && rails.is_some_and(|rails| rails.no_data == NoData::Hold) {
+        let why = String::from("no data");
+        let next = progress.moved(view.now, State::Held, &why);
+        return Some(Transition::stay(next, Trigger::Guard, why));
+    }
+    if !missing.is_empty() {
+        return None;
+    }
+    let leg = course.leg(place)?;
+    match (leg.when, course.next(place)) {
+        (PromoteWhen::Manual, Some(_)) if progress.ready => None,
+        (PromoteWhen::Manual, Some(next)) => {
+            let why = format!("ready for {}", course.name(next));
+            let waiting = Progress {
+                ready: true,
+                version: progress.version + 1,
+                ..progress.clone()
+            };
+            Some(Transition::stay(waiting, Trigger::Evidence, why))
+        }
+        (PromoteWhen::Auto, Some(next)) => {
+            let open = leg.windows.as_ref().is_none_or(|w| w.is_open(view.now));
+            open.then(|| {
+                let why = format!("baked: {}", course.name(place));
+                let next = progress.at(course, next, view.now, State::Baking, &why);
+                advance(next, Trigger::Evidence, why)
+            })
+        }
+        (PromoteWhen::Manual | PromoteWhen::Auto, None) => {
+            let why = String::from("the last step of the last stage has baked");
+            let next = progress.moved(view.now, State::Completed, &why);
+            Some(Transition::stay(next, Trigger::Evidence, why))
+        }
+    }
+}
+
+const fn advance(next: Progress, trigger: Trigger, why: String) -> Transition {
+    Transition {
+        next,
+        direction: Direction::Forward,
+        trigger,
+        why,
+        urgent: false,
+        promotes: true,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,387 @@
+//! The state machine: what follows from what was seen, and from orders.
+
+use std::time::Duration;
+
+use super::*;
+use crate::rollout::guard::GuardReading;
+use crate::rollout::guard::PerArm;
+use crate::rollout::testing::course;
+
+const HOUR: Duration = Duration::from_hours(1);
+
+fn at(hours: u64) -> UnixTime {
+    UnixTime::from_secs(1_000_000 + 3_600 * hours)
+}
+
+fn reading(people: u64, bad: u64, verdict: Verdict, on_trip: OnTrip) -> GuardReading {
+    GuardReading {
+        id: "login".into(),
+        units: PerArm {
+            to: people,
+            from: 1_000,
+        },
+        bad: PerArm { to: bad, from: 10 },
+        ratio: None,
+        effect: 0.0,
+        log_e: 0.0,
+        trip_at: 5.7,
+        verdict,
+        on_trip,
+    }
+}
+
+/// What a rollout of the tests goes through, with the findings of the moment.
+struct Walk {
+    course: Course,
+    progress: Progress,
+    findings: Findings,
+    kill: KillPosition,
+    drills: Vec<Box<str>>,
+    now: UnixTime,
+}
+
+impl Walk {
+    fn new() -> Self {
+        Self {
+            course: course(),
+            progress: Progress::default(),
+            findings: Findings::none(at(0)),
+            kill: KillPosition::Off,
+            drills: Vec::new(),
+            now: at(0),
+        }
+    }
+
+    /// Begun, and at this step.
+    fn at(step: &str) -> Self {
+        let mut walk = Self::new();
+        walk.order(&Command::Start).unwrap();
+        walk.order(&Command::SetStage(step.into())).unwrap();
+        walk
+    }
+
+    fn people(&mut self, people: u64, bad: u64, verdict: Verdict, on_trip: OnTrip) {
+        self.findings.guards = vec![reading(people, bad, verdict, on_trip)];
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            course: &self.course,
+            findings: &self.findings,
+            kill: self.kill,
+            drills: &self.drills,
+            now: self.now,
+        }
+    }
+
+    fn order(&mut self, command: &Command) -> Result<Transition, String> {
+        let transition = command.apply(&self.progress, &self.view(), "because")?;
+        self.progress = transition.next.clone();
+        Ok(transition)
+    }
+
+    fn tick(&mut self) -> Option<Transition> {
+        let transition = tick(&self.progress, &self.view())?;
+        self.progress = transition.next.clone();
+        Some(transition)
+    }
+
+    fn wait(&mut self, hours: u64) {
+        self.now = self.now + HOUR * u32::try_from(hours).unwrap();
+    }
+
+    fn stands(&self) -> (String, State) {
+        (self.progress.name(&self.course), self.progress.state)
+    }
+}
+
+fn stands(name: &str, state: State) -> (String, State) {
+    (name.to_owned(), state)
+}
+
+#[test]
+fn a_ramp_climbs_by_itself_when_it_has_baked_and_seen_enough() {
+    let mut walk = Walk::at("ramp/1");
+    walk.people(10, 0, Verdict::Ok, OnTrip::Rollback);
+    assert!(walk.tick().is_none(), "nothing has baked");
+    walk.wait(24);
+    assert!(walk.tick().is_none(), "10 of 50 people");
+    walk.people(50, 0, Verdict::Ok, OnTrip::Rollback);
+    let transition = walk.tick().unwrap();
+    assert_eq!(walk.stands(), stands("ramp/25", State::Baking));
+    assert_eq!(transition.direction, Direction::Forward);
+    assert!(transition.promotes && !transition.urgent);
+    assert_eq!(walk.progress.baked_at(walk.now), Duration::ZERO);
+    assert_eq!(
+        walk.progress.epoch, 0,
+        "nobody is sent back by going forward"
+    );
+}
+
+#[test]
+fn a_stage_that_a_person_promotes_says_once_that_it_is_ready() {
+    let mut walk = Walk::at("staff");
+    assert!(
+        walk.order(&Command::Promote)
+            .unwrap_err()
+            .contains("baked 0s of 24h")
+    );
+    walk.wait(24);
+    walk.people(9, 0, Verdict::Ok, OnTrip::Rollback);
+    assert!(
+        walk.order(&Command::Promote)
+            .unwrap_err()
+            .contains("9 of 30 people")
+    );
+    walk.people(30, 0, Verdict::Ok, OnTrip::Rollback);
+    let missing = walk.order(&Command::Promote).unwrap_err();
+    assert!(missing.contains("drill modern-outage"), "{missing}");
+    walk.drills.push("modern-outage".into());
+    assert!(walk.tick().unwrap().next.ready);
+    assert!(walk.tick().is_none());
+    walk.order(&Command::Promote).unwrap();
+    assert_eq!(walk.stands(), stands("ramp/1", State::Baking));
+    assert!(!walk.progress.ready);
+}
+
+#[test]
+fn a_bad_rate_that_is_still_possible_keeps_a_stage() {
+    let mut walk = Walk::at("staff");
+    walk.drills.push("modern-outage".into());
+    walk.course.legs[0].require.bad_rate_upper_bound = Some(0.04);
+    walk.wait(24);
+    walk.people(30, 0, Verdict::Ok, OnTrip::Rollback);
+    assert!(
+        walk.order(&Command::Promote)
+            .unwrap_err()
+            .contains("10.2 % is still possible")
+    );
+    walk.people(200, 0, Verdict::Ok, OnTrip::Rollback);
+    walk.order(&Command::Promote).unwrap();
+}
+
+#[test]
+fn a_guard_sends_people_back_one_step_and_voids_their_pins() {
+    let mut walk = Walk::at("ramp/25");
+    walk.people(238, 13, Verdict::Tripped, OnTrip::Rollback);
+    let transition = walk.tick().unwrap();
+    assert_eq!(walk.stands(), stands("ramp/1", State::RolledBack));
+    assert_eq!(
+        (transition.direction, transition.trigger),
+        (Direction::Back, Trigger::Guard)
+    );
+    assert_eq!(transition.why, "guard login");
+    assert!(transition.urgent);
+    assert_eq!(walk.progress.epoch, 1);
+}
+
+#[test]
+fn a_fire_sends_everybody_to_from_at_once() {
+    let mut walk = Walk::at("ramp/98");
+    walk.findings.breaker = Some(OnTrip::Rollback);
+    walk.tick().unwrap();
+    assert_eq!(walk.stands(), stands("ramp/from", State::RolledBack));
+    let plan = walk
+        .course
+        .plan(walk.progress.place(&walk.course), true, walk.progress.epoch);
+    assert_eq!(plan.target(walk.now).to_string(), "0");
+    // Back there nothing more can burn.
+    assert!(walk.tick().is_none());
+    walk.findings.breaker = None;
+    assert!(
+        walk.order(&Command::Resume)
+            .unwrap_err()
+            .contains("cools down")
+    );
+    walk.wait(24);
+    walk.order(&Command::Resume).unwrap();
+    assert_eq!(walk.stands(), stands("ramp/1", State::Baking));
+}
+
+#[test]
+fn the_third_time_it_is_frozen_until_a_person_looks() {
+    let mut walk = Walk::at("ramp/25");
+    for n in 1..=3 {
+        walk.people(238, 13, Verdict::Tripped, OnTrip::Rollback);
+        walk.tick().unwrap();
+        assert_eq!(walk.progress.autos, n);
+        walk.findings.guards.clear();
+        walk.wait(25);
+        if n < 3 {
+            assert_eq!(walk.progress.state, State::RolledBack);
+            walk.order(&Command::Resume).unwrap();
+            walk.order(&Command::SetStage("ramp/25".into())).unwrap();
+        }
+    }
+    assert_eq!(walk.progress.state, State::Frozen);
+    assert!(walk.tick().is_none());
+    walk.order(&Command::Resume).unwrap();
+    assert_eq!(walk.progress.state, State::Held);
+    walk.order(&Command::Resume).unwrap();
+    assert_eq!(walk.stands(), stands("ramp/1", State::Baking));
+}
+
+#[test]
+fn a_hold_stops_the_clock_and_keeps_everybody() {
+    let mut walk = Walk::at("ramp/1");
+    walk.wait(10);
+    walk.people(60, 3, Verdict::Tripped, OnTrip::Hold);
+    walk.tick().unwrap();
+    assert_eq!(walk.stands(), stands("ramp/1", State::Held));
+    assert_eq!((walk.progress.epoch, walk.progress.baked), (0, 10 * HOUR));
+    walk.wait(10);
+    assert!(walk.tick().is_none());
+    assert_eq!(walk.progress.baked_at(walk.now), 10 * HOUR);
+}
+
+#[test]
+fn a_dry_run_is_noted_once_and_moves_nobody() {
+    let mut walk = Walk::at("ramp/1");
+    walk.people(60, 30, Verdict::Tripped, OnTrip::Note);
+    let noted = walk.tick().unwrap();
+    assert_eq!(noted.why, "guard login would have acted");
+    assert_eq!(walk.stands(), stands("ramp/1", State::Baking));
+    assert!(walk.tick().is_none());
+}
+
+#[test]
+fn a_pinned_rollout_is_watched_and_not_driven() {
+    let mut walk = Walk::at("ramp/1");
+    walk.course.control = Control::Pinned;
+    walk.people(60, 30, Verdict::Tripped, OnTrip::Rollback);
+    assert_eq!(walk.tick().unwrap().why, "guard login would have acted");
+    assert_eq!(walk.stands(), stands("ramp/1", State::Baking));
+    assert!(
+        walk.order(&Command::Promote)
+            .unwrap_err()
+            .contains("pinned_stage")
+    );
+}
+
+#[test]
+fn a_step_that_nobody_came_to_is_held() {
+    let mut walk = Walk::at("ramp/1");
+    walk.people(0, 0, Verdict::NoData, OnTrip::Rollback);
+    walk.wait(23);
+    assert!(walk.tick().is_none());
+    walk.wait(1);
+    assert_eq!(walk.tick().unwrap().why, "no data");
+    assert_eq!(walk.progress.state, State::Held);
+}
+
+#[test]
+fn the_kill_switch_stands_above_and_ends_in_held() {
+    for (kill, epochs) in [
+        (KillPosition::Legacy, 1),
+        (KillPosition::Modern, 1),
+        (KillPosition::Freeze, 0),
+        (KillPosition::Deny, 0),
+    ] {
+        let mut walk = Walk::at("ramp/1");
+        walk.kill = kill;
+        walk.tick().unwrap();
+        assert_eq!(walk.stands(), stands("ramp/1", State::Overridden));
+        assert_eq!(walk.progress.epoch, epochs, "{kill}");
+        assert!(walk.tick().is_none());
+        assert!(
+            walk.order(&Command::Resume)
+                .unwrap_err()
+                .contains("kill switch")
+        );
+        walk.kill = KillPosition::Off;
+        walk.tick().unwrap();
+        assert_eq!(walk.progress.state, State::Held, "never straight to baking");
+    }
+}
+
+#[test]
+fn a_window_keeps_the_ramp_from_climbing_at_night() {
+    let mut walk = Walk::at("ramp/1");
+    walk.people(50, 0, Verdict::Ok, OnTrip::Rollback);
+    let never = crate::rollout::windows::Windows {
+        days: (jiff::civil::Weekday::Monday, jiff::civil::Weekday::Sunday),
+        hours: (jiff::civil::Time::midnight(), jiff::civil::Time::midnight()),
+        zone: jiff::tz::TimeZone::UTC,
+        deny: Vec::new(),
+    };
+    walk.course.legs[1].windows = Some(std::sync::Arc::new(never));
+    walk.wait(24);
+    assert!(walk.tick().is_none());
+    walk.course.legs[1].windows = None;
+    assert!(walk.tick().is_some());
+}
+
+#[test]
+fn a_schedule_is_a_function_of_time_that_a_rollback_stops() {
+    let mut walk = Walk::at("staff");
+    walk.course.control = Control::Schedule;
+    for (step, hours) in [(0, 10), (1, 20), (2, 30)] {
+        walk.course.legs[1].steps[step].at = Some(at(hours));
+    }
+    assert!(walk.tick().is_none());
+    walk.wait(20);
+    assert_eq!(walk.tick().unwrap().trigger, Trigger::Schedule);
+    assert_eq!(walk.stands(), stands("ramp/25", State::Baking));
+    walk.people(60, 30, Verdict::Tripped, OnTrip::Rollback);
+    walk.tick().unwrap();
+    walk.findings.guards.clear();
+    walk.wait(20);
+    assert!(walk.tick().is_none());
+    assert_eq!(walk.stands(), stands("ramp/1", State::RolledBack));
+}
+
+#[test]
+fn the_last_step_completes() {
+    let mut walk = Walk::at("primary");
+    walk.wait(1_000);
+    walk.tick().unwrap();
+    assert_eq!(walk.progress.state, State::Completed);
+    assert!(walk.tick().is_none());
+}
+
+#[test]
+fn orders_need_a_reason_and_a_state_in_which_they_make_sense() {
+    let mut walk = Walk::new();
+    let nothing = Command::Start.apply(&walk.progress, &walk.view(), " ");
+    assert!(nothing.unwrap_err().contains("reason"));
+    for command in [
+        Command::Promote,
+        Command::Pause,
+        Command::Resume,
+        Command::Rollback,
+    ] {
+        assert!(walk.order(&command).is_err(), "{command:?}");
+    }
+    walk.order(&Command::Start).unwrap();
+    assert!(walk.order(&Command::Start).is_err());
+    assert!(
+        walk.order(&Command::SetStage("ramp/7".into()))
+            .unwrap_err()
+            .contains("ramp/7")
+    );
+    walk.order(&Command::Pause).unwrap();
+    assert!(walk.order(&Command::Promote).unwrap_err().contains("held"));
+    walk.order(&Command::Resume).unwrap();
+}
+
+/// Going back by hand is possible from everywhere, also under the kill switch.
+#[test]
+fn going_back_by_hand_never_waits() {
+    let mut walk = Walk::at("primary");
+    walk.kill = KillPosition::Freeze;
+    let transition = walk.order(&Command::Rollback).unwrap();
+    assert!(transition.urgent);
+    assert_eq!(walk.progress.name(&walk.course), "ramp/98");
+    walk.kill = KillPosition::Off;
+    let back = walk.order(&Command::SetStage("ramp/1".into())).unwrap();
+    assert_eq!((back.direction, walk.progress.epoch), (Direction::Back, 2));
+}
+
+#[test]
+fn a_stage_that_was_put_before_it_does_not_move_it() {
+    let mut walk = Walk::at("ramp/25");
+    let mut first = walk.course.legs[0].clone();
+    first.stage.id = "earlier".into();
+    walk.course.legs.insert(0, first);
+    assert_eq!(walk.progress.name(&walk.course), "ramp/25");
+}

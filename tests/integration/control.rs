@@ -1,0 +1,213 @@
+//! A rollout that a controller drives, and the ledger that tells of it, in the real program.
+
+use std::path::Path;
+use std::process::Command;
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::harness::Echo;
+use crate::harness::Idp;
+use crate::harness::Proxy;
+use crate::harness::request;
+use crate::reload::until;
+use crate::two_providers;
+
+/// One stage by name, a ramp, and everybody; nothing bakes.
+fn staged(old: &Idp, new: &Idp, upstream: &Echo) -> String {
+    let text = two_providers(old, new, upstream, 10);
+    let (head, _) = text.split_once("rollout:").unwrap();
+    let head = head.replace("hosts: [app.test]", "hosts: [app.test, 127.0.0.1]");
+    format!(
+        "{head}
+audit: {{ require_change: true }}
+change: {{ actor: ci, reason: test }}
+guardrails: {{ standard: {{ no_data: wait }} }}
+rollouts:
+  move:
+    apps: [crm]
+    from: old
+    to: new
+    bucketing: {{ salt: test }}
+    control: controller
+    guardrails: standard
+    stages:
+      - {{ id: install, mode: legacy-only }}
+      - id: ramp
+        mode: canary
+        assign: [{{ ramp: true, to: new }}]
+        ramp: [{{ percent: 5 }}, {{ percent: 100, bake: 1d }}]
+        promote: {{ when: manual }}
+      - {{ id: primary, mode: modern-primary, promote: {{ min_bake: 1d }} }}
+"
+    )
+}
+
+fn authferry(dir: &Path, words: &[&str]) -> (bool, String) {
+    let state = dir.join("state");
+    let Output { status, stdout, .. } = Command::new(env!("CARGO_BIN_EXE_authferry"))
+        .env("AUTHFERRY_STATE_DIR", state)
+        .args(words)
+        .output()
+        .unwrap();
+    (status.success(), String::from_utf8(stdout).unwrap())
+}
+
+#[track_caller]
+fn good(dir: &Path, words: &[&str]) -> String {
+    let (good, text) = authferry(dir, words);
+    assert!(good, "{words:?}: {text}");
+    text
+}
+
+fn records(dir: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(dir.join("state/decisions.jsonl")).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+const NAVIGATION: [(&str, &str); 3] = [
+    ("Accept", "text/html"),
+    ("Sec-Fetch-Mode", "navigate"),
+    ("Sec-Fetch-Dest", "document"),
+];
+
+async fn goes_to(proxy: &Proxy, idp: &Idp) -> bool {
+    let answer = request(proxy.address, "GET", "/", &NAVIGATION, b"").await;
+    answer
+        .header("location")
+        .is_some_and(|to| to.starts_with(&idp.issuer()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_drives_a_rollout_and_the_ledger_tells_of_it() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&staged(&old, &new, &upstream));
+    let dir = proxy.dir().to_owned();
+    proxy.settled().await;
+    assert!(
+        goes_to(&proxy, &old).await,
+        "before it begins, everything is as it was"
+    );
+    let (_, text) = authferry(&dir, &["ctl", "promote", "--reason", "x"]);
+    assert!(text.contains("it is draft"), "{text}");
+    good(&dir, &["ctl", "start", "--reason", "IAM-1"]);
+    good(&dir, &["ctl", "set-stage", "ramp/100", "--reason", "IAM-2"]);
+    assert!(
+        goes_to(&proxy, &new).await,
+        "the step holds when the order returns"
+    );
+    let (refused, text) = authferry(&dir, &["ctl", "promote", "--reason", "IAM-3"]);
+    assert!(!refused && text.contains("of 24h"), "{text}");
+    let text = good(&dir, &["ctl", "rollback", "--reason", "IAM-4"]);
+    assert!(text.contains("rolled_back at ramp/5"), "{text}");
+    until(async || goes_to(&proxy, &old).await).await;
+    good(&dir, &["ctl", "resume", "--reason", "IAM-5"]);
+    let text = good(&dir, &["ctl", "status"]);
+    assert!(text.contains("baking at ramp/5"), "{text}");
+    let verified = good(&dir, &["log", "verify"]);
+    assert!(verified.starts_with("ok "), "{verified}");
+    let told: Vec<String> = records(&dir)
+        .iter()
+        .map(|record| {
+            let text = |name: &str| record[name].as_str().unwrap_or("-").to_owned();
+            format!("{} {} {}", text("kind"), text("to"), text("why"))
+        })
+        .collect();
+    assert!(told[0].starts_with("node_start"), "{told:?}");
+    assert!(told.contains(&"decision install IAM-1".into()), "{told:?}");
+    assert!(told.contains(&"decision ramp/5 IAM-4".into()), "{told:?}");
+    assert!(told.contains(&"resume ramp/5 IAM-5".into()), "{told:?}");
+    let line = "authferry_rollout_transitions_total{rollout=\"move\",direction=\"back\",trigger=\"operator\"} ";
+    assert!((proxy.metric(line).await - 1.0).abs() < f64::EPSILON);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_stands_where_it_stood_after_a_kill_and_the_chain_verifies() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let text = staged(&old, &new, &upstream);
+    let mut proxy = Proxy::start(&text);
+    proxy.settled().await;
+    let dir = proxy.dir().to_owned();
+    good(&dir, &["ctl", "start", "--reason", "a"]);
+    good(&dir, &["ctl", "set-stage", "ramp/100", "--reason", "b"]);
+    // Orders are under way when it is killed.
+    let orders = {
+        let dir = dir.clone();
+        std::thread::spawn(move || {
+            for n in 0.. {
+                let step = if n % 2 == 0 { "ramp/5" } else { "ramp/100" };
+                if !authferry(&dir, &["ctl", "set-stage", step, "--reason", "c"]).0 {
+                    return;
+                }
+            }
+        })
+    };
+    until(async || 8 < records(&dir).len()).await;
+    proxy.signal("KILL");
+    proxy.wait();
+    orders.join().unwrap();
+    let verified = good(&dir, &["log", "verify"]);
+    assert!(verified.starts_with("ok "), "{verified}");
+    let stood = records(&dir)
+        .iter()
+        .rev()
+        .find_map(|record| record["to"].as_str().map(str::to_owned))
+        .unwrap();
+    let kept = tempfile::tempdir().unwrap();
+    copy(&dir, kept.path());
+    let proxy = Proxy::start_in(kept, &text);
+    let status = good(proxy.dir(), &["ctl", "status"]);
+    // What is recorded last may not have been kept yet: it stands there, or one step before.
+    assert!(status.contains("baking at ramp/"), "{status} {stood}");
+    assert!(good(proxy.dir(), &["log", "verify"]).starts_with("ok "));
+}
+
+/// The state without the socket.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (kind, target) = (entry.file_type().unwrap(), to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy(&entry.path(), &target);
+        } else if kind.is_file() {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edited_record_is_named_and_a_refused_file_is_recorded() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let text = staged(&old, &new, &upstream);
+    let proxy = Proxy::start(&text);
+    let dir = proxy.dir().to_owned();
+    proxy.edit("this is not a configuration: [");
+    until(async || records(&dir).iter().any(|r| r["kind"] == "config_refused")).await;
+    proxy.edit(&text.replace("reason: test", "reason: another"));
+    until(async || records(&dir).iter().any(|r| r["kind"] == "config_applied")).await;
+    let applied = records(&dir)
+        .into_iter()
+        .find(|r| r["kind"] == "config_applied")
+        .unwrap();
+    assert_eq!(applied["actor"], "ci");
+    assert_eq!(applied["reason"], "another");
+    let sha256 = applied["config_sha256"].as_str().unwrap();
+    let kept = dir.join(format!("state/configurations/{sha256}.yaml"));
+    assert!(
+        std::fs::read_to_string(kept)
+            .unwrap()
+            .contains("reason: another")
+    );
+    let path = dir.join("state/decisions.jsonl");
+    let written = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, written.replacen("another", "a nicer", 1)).unwrap();
+    let (good, text) = authferry(&dir, &["log", "verify"]);
+    let record = applied["seq"].as_u64().unwrap();
+    assert!(
+        !good && text.contains(&format!("BROKEN at record {record}")),
+        "{text}"
+    );
+}
