@@ -486,6 +486,7 @@ impl World {
             secure: true,
             authority: "app.test",
             certificate: self.certificate,
+            source: None,
         }
     }
 

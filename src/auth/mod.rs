@@ -55,4 +55,5 @@ pub(crate) use possession::Channel;
 pub(crate) use possession::Possession;
 pub(crate) use possession::Replays;
 pub(crate) use report::Reports;
+pub(crate) use report::Source;
 pub(crate) use taken::FallbacksTaken;

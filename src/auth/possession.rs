@@ -19,6 +19,7 @@ use crate::auth::extract::Presented;
 use crate::auth::extract::Proofs;
 use crate::auth::extract::Scheme;
 use crate::auth::gate::Admitted;
+use crate::auth::report::Source;
 use crate::auth::settings;
 use crate::clock::UnixTime;
 use crate::identity::Confirmation;
@@ -51,6 +52,8 @@ pub(crate) struct Channel<'a> {
     pub(crate) authority: &'a str,
     /// The certificate that the client proved on this connection.
     pub(crate) certificate: Option<Thumbprint>,
+    /// Which request it is, for the logs.
+    pub(crate) source: Option<Source<'a>>,
 }
 
 /// What is wrong, in the words of a challenge (RFC 9449 §7.1, §9).

@@ -24,7 +24,9 @@ use crate::telemetry::DecisionLog;
 use crate::telemetry::DecisionRecord;
 use crate::telemetry::ExchangeOutcome;
 use crate::telemetry::Metrics;
+use crate::telemetry::Pseudonym;
 use crate::telemetry::Pseudonyms;
+use crate::telemetry::TraceContext;
 use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::Flow;
 
@@ -47,6 +49,19 @@ pub(super) struct About<'a> {
     pub(super) app: &'a AppId,
     pub(super) person: Option<&'a CanonicalSubject>,
     pub(super) now: UnixTime,
+    /// `None`: not on behalf of a request that is under way.
+    pub(super) source: Option<Source<'a>>,
+}
+
+/// The request that a decision is about, so that its lines in both logs and its trace find each other.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    /// Our name for it.
+    pub(crate) request_id: &'a str,
+    /// The trace it belongs to.
+    pub(crate) trace: &'a TraceContext,
+    /// The client's address.
+    pub(crate) client: Option<Pseudonym>,
 }
 
 impl Reports {
@@ -164,11 +179,11 @@ impl Reports {
     fn write(&self, about: About<'_>, decision: Decision<'_>) {
         self.decisions.write(&DecisionRecord {
             at: about.now,
-            request_id: None,
-            trace: None,
+            request_id: about.source.map(|source| source.request_id),
+            trace: about.source.map(|source| source.trace),
             app: Some(about.app),
             subject: about.person.map(|person| self.pseudonyms.of(person)),
-            client: None,
+            client: about.source.and_then(|source| source.client),
             revision: &self.revision,
             decision,
         });

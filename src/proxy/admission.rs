@@ -16,6 +16,7 @@ use crate::auth::ClientCertificate;
 use crate::auth::Presented;
 use crate::auth::Reach;
 use crate::auth::Scheme;
+use crate::auth::Source;
 use crate::clock::UnixTime;
 use crate::identity::CredentialClass;
 use crate::identity::Outage;
@@ -59,6 +60,7 @@ pub(super) struct Asked<'a> {
     /// Whether the client speaks TLS: with us, or with a listed peer.
     pub(super) secure: bool,
     pub(super) kill: KillPosition,
+    pub(super) source: Source<'a>,
     pub(super) now: UnixTime,
 }
 
@@ -91,11 +93,12 @@ impl Asked<'_> {
         }
     }
 
-    fn channel<'b>(&self, authority: &'b str) -> Channel<'b> {
+    fn channel<'b>(&'b self, authority: &'b str) -> Channel<'b> {
         Channel {
             secure: self.secure,
             authority,
             certificate: self.certificate.as_ref().map(ClientCertificate::thumbprint),
+            source: Some(self.source),
         }
     }
 
@@ -106,6 +109,7 @@ impl Asked<'_> {
             query: self.request.query(),
             method: self.request.method(),
             headers: self.headers,
+            source: Some(self.source),
         }
     }
 }

@@ -7,6 +7,7 @@ use http::Request;
 use http::Response;
 use tokio::time::Instant;
 
+use crate::auth::Source;
 use crate::identity::CredentialClass;
 use crate::proxy::admission::Admission;
 use crate::proxy::admission::Asked;
@@ -128,7 +129,14 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         return fault(&Fault::Internal, &parts.headers, &conn, record);
     };
     let trusted = is_trusted(conn.peer().ip(), &snapshot.server.trusted_proxies);
+    let (request_id, trace) = (record.request_id, record.trace);
+    let source = Source {
+        request_id: request_id.as_str(),
+        trace: &trace,
+        client: record.client,
+    };
     let asked = Asked {
+        source,
         view: &view,
         app,
         entry,

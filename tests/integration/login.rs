@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::Proxy;
 use crate::harness::request;
+use crate::reload::until;
 use crate::two_providers;
 
 /// A browser with cookies for the proxy alone.
@@ -285,4 +288,35 @@ async fn a_session_is_confirmed_at_its_owner_and_ends_when_that_refuses() {
     }
     let again = browser.open(&proxy, "/").await;
     assert_eq!(again.status, 302, "to the sign-in: {}", again.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_about_a_login_names_the_request_that_it_was_made_in() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 100).replace("[app.test]", "[127.0.0.1]");
+    let proxy = Proxy::start(&format!(
+        "{yaml}telemetry: {{ access_log: {{ file: \"{{dir}}/access.log\" }} }}\n"
+    ));
+    let mut browser = Browser::default();
+    let start = browser.open(&proxy, "/report").await;
+    assert!(start.header("location").is_some());
+    let line = |wanted: &dyn Fn(&Value) -> bool| {
+        let log = std::fs::read_to_string(proxy.dir().join("access.log")).unwrap_or_default();
+        let mut lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find(|line| wanted(line))
+    };
+    let (mut assigned, mut access) = (None, None);
+    until(async || {
+        assigned = line(&|line| line["event"] == "decision.assigned");
+        access = line(&|line| line["path"] == "/report");
+        assigned.is_some() && access.is_some()
+    })
+    .await;
+    let (assigned, access) = (assigned.unwrap(), access.unwrap());
+    for name in ["request_id", "trace_id", "client"] {
+        assert!(access[name].is_string(), "{name}: {access}");
+        assert_eq!(assigned[name], access[name], "{name}: {assigned}");
+    }
 }

@@ -179,6 +179,7 @@ impl Gate {
             app: asked.policy.app(),
             person: Some(holder.canonical),
             now: asked.now,
+            source: asked.channel.source,
         };
         self.deps.reports.exchanged(about, exchange, told);
         let token = answer?;

@@ -116,6 +116,7 @@ impl Gate {
                 app: asked.policy.app(),
                 person: Some(canonical),
                 now: asked.now,
+                source: asked.channel.source,
             };
             let reports = &self.deps.reports;
             reports.other_arm(about, plan, owner, &assignment, action, class);

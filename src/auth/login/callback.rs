@@ -263,6 +263,7 @@ impl Logins {
             app: ask.policy.app(),
             person: None,
             now: ask.now,
+            source: ask.request.source,
         };
         let took = ask.now.since(flow.began());
         self.deps.reports.login(about, provider, attempt, took);

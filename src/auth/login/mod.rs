@@ -51,6 +51,7 @@ use crate::auth::login::start::Begin;
 use crate::auth::login::start::Begun;
 use crate::auth::policy::AppPolicy;
 use crate::auth::report::About;
+use crate::auth::report::Source;
 use crate::clock::UnixTime;
 use crate::identity::ProviderId;
 use crate::rollout::Facts;
@@ -72,6 +73,8 @@ pub(crate) struct Request<'a> {
     pub(crate) method: &'a Method,
     /// The header fields of the client.
     pub(crate) headers: &'a HeaderMap,
+    /// Which request it is, for the logs.
+    pub(crate) source: Option<Source<'a>>,
 }
 
 /// What somebody gets who was not admitted.
@@ -380,6 +383,7 @@ impl Ask<'_> {
             app: self.policy.app(),
             person: None,
             now: self.now,
+            source: self.request.source,
         }
     }
 }

@@ -152,6 +152,7 @@ impl<'a> Visit<'a> {
             query,
             method: &self.method,
             headers: &headers,
+            source: None,
         };
         let mut admitted = None;
         let response = match logins.endpoint(path) {
@@ -1360,6 +1361,7 @@ async fn a_route_that_takes_no_sessions_sends_nobody_round_in_circles() {
             query: None,
             method: &Method::GET,
             headers: &headers,
+            source: None,
         };
         let logins = Logins::new(world.deps(), &settings);
         logins
