@@ -10,6 +10,7 @@
 
 mod harness;
 
+mod bodies;
 mod check;
 mod control;
 mod credentials;
