@@ -1,5 +1,6 @@
 //! The composition root: the only place where everything meets. Builds, reloads, runs; decides nothing.
 
+mod aftermath;
 mod backend;
 mod build;
 pub(crate) mod catalog;
@@ -157,6 +158,7 @@ impl Running {
             Arc::clone(&process.metrics),
         )
         .await?;
+        aftermath::follow(&process, &reloader);
         process.started();
         info!(revision = &*settings.revision, addresses = ?workers.local_addresses(), "Serving.");
         Ok(Self {

@@ -107,4 +107,6 @@ pub(crate) struct KillSwitch {
     pub(crate) file: PathBuf,
     /// How often it is looked at. Default 200 ms.
     pub(crate) poll: Duration,
+    /// Whether the position `legacy` ends what the new provider has vouched for.
+    pub(crate) revokes: bool,
 }

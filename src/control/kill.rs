@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use arc_swap::Guard;
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::clock::Clock;
@@ -105,6 +106,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     log: DecisionLog,
     ledger: OnceLock<Arc<Ledger>>,
+    moves: watch::Sender<Arc<KillState>>,
 }
 
 #[derive(Debug)]
@@ -157,6 +159,7 @@ impl KillSwitch {
         };
         let current = Arc::new(inputs.combined());
         let inner = Arc::new(Inner {
+            moves: watch::Sender::new(Arc::clone(&current)),
             current: ArcSwap::new(current),
             inputs: Mutex::new(inputs),
             writing: Mutex::new(()),
@@ -189,6 +192,11 @@ impl KillSwitch {
     /// What holds now. For every request: one pointer load.
     pub(crate) fn current(&self) -> Guard<Arc<KillState>> {
         self.inner.current.load()
+    }
+
+    /// What holds, and whatever holds next.
+    pub(crate) fn moves(&self) -> watch::Receiver<Arc<KillState>> {
+        self.inner.moves.subscribe()
     }
 
     /// Which rollouts exist, after every reload: positions for others are warned about, or refused.
@@ -302,6 +310,7 @@ impl Inner {
             return;
         }
         self.current.store(Arc::clone(&after));
+        self.moves.send_replace(Arc::clone(&after));
         self.metrics.kill_switch(&after);
         self.record(None, before.global, after.global, actor, reason);
         let own = |state: &KillState, rollout| {

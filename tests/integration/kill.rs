@@ -7,10 +7,12 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::Proxy;
 use crate::harness::request;
+use crate::login::Browser;
 use crate::reload::until;
 use crate::two_providers;
 
@@ -105,4 +107,55 @@ async fn the_kill_file_works_with_a_broken_configuration_and_without_an_admin_in
     assert!(took < Duration::from_secs(1), "deny: {took:?}");
     assert_eq!(upstream.hits(), 0);
     drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wrong_people_are_out_for_good_where_the_switch_revokes() {
+    for revokes in [true, false] {
+        let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+        let word = if revokes { "revoke" } else { "keep" };
+        let yaml = two_providers(&old, &new, &upstream, 100).replace("[app.test]", "[127.0.0.1]");
+        let proxy = Proxy::start(&format!(
+            "{yaml}kill_switch: {{ modern_sessions: {word} }}\n"
+        ));
+        let mut browser = Browser::default();
+        let start = browser.open(&proxy, "/").await;
+        browser.sign_in(&proxy, &start).await;
+        assert_eq!(browser.open(&proxy, "/").await.status, 200);
+        let file = proxy.dir().join("state/kill");
+        let stays = |answer: &Answer| answer.status == 200;
+        if revokes {
+            std::fs::write(&file, "legacy").unwrap();
+            let took = until(async || !stays(&browser.clone().open(&proxy, "/").await)).await;
+            assert!(took < Duration::from_secs(2), "{took:?}");
+            std::fs::remove_file(&file).unwrap();
+        } else {
+            std::fs::write(&file, "legacy").unwrap();
+            until(async || {
+                let mut stranger = Browser::default();
+                let answer = stranger.open(&proxy, "/").await;
+                answer
+                    .header("location")
+                    .is_some_and(|l| l.starts_with(&old.issuer()))
+            })
+            .await;
+            assert!(stays(&browser.clone().open(&proxy, "/").await));
+            std::fs::remove_file(&file).unwrap();
+        }
+        // Back at `off`: whoever was put out stays out, and nobody else was.
+        until(async || {
+            let mut stranger = Browser::default();
+            let answer = stranger.open(&proxy, "/").await;
+            answer
+                .header("location")
+                .is_some_and(|l| l.starts_with(&new.issuer()))
+        })
+        .await;
+        assert_eq!(stays(&browser.clone().open(&proxy, "/").await), !revokes);
+        // A new sign-in is one.
+        let mut again = Browser::default();
+        let start = again.open(&proxy, "/").await;
+        again.sign_in(&proxy, &start).await;
+        assert_eq!(again.open(&proxy, "/").await.status, 200, "{}", proxy.log());
+    }
 }

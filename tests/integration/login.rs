@@ -13,7 +13,7 @@ use crate::reload::until;
 use crate::two_providers;
 
 /// A browser with cookies for the proxy alone.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Browser(pub(crate) BTreeMap<String, String>);
 
 impl Browser {

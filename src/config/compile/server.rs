@@ -256,8 +256,7 @@ pub(super) fn kill_switch(
             "from `10ms` to `10s`",
         );
     }
-    // The one word that this build has: another one could not be forgotten here.
-    let ModernSessions::Keep = raw.map_or(ModernSessions::Keep, |raw| {
+    let sessions = raw.map_or(ModernSessions::Keep, |raw| {
         raw.modern_sessions.or(ModernSessions::Keep)
     });
     KillSwitch {
@@ -265,6 +264,7 @@ pub(super) fn kill_switch(
             .and_then(|raw| raw.file.get())
             .map_or_else(|| state_dir.join("kill"), |at| context.path(&at.value)),
         poll: raw.map_or(default, |raw| raw.poll.or(default)).0,
+        revokes: sessions == ModernSessions::Revoke,
     }
 }
 

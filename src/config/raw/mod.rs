@@ -146,7 +146,7 @@ mappings! {
         file: At<PathBuf>,
         /// How often the file is looked at. Default `200ms`. Not reloaded.
         poll: At<crate::config::scalar::Span>,
-        /// What the position `legacy` does with sessions of the new provider. Default `keep`.
+        /// What the position `legacy` does with sessions of the new provider: they live on (`keep`), or they and every token that it issued before end for good (`revoke`, for when the wrong people got in), also at a start in this position. Default `keep`.
         modern_sessions: At<ModernSessions>,
     }
 
@@ -206,7 +206,8 @@ words! {
     ModernSessions {
         /// They live on.
         "keep" => Keep,
-        @later "revoke";
+        /// They end.
+        "revoke" => Revoke,
     }
 
     /// Where access lines go.

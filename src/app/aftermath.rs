@@ -1,0 +1,79 @@
+//! What follows the kill switch where `kill_switch.modern_sessions` says `revoke`: nobody whom the new provider let in stays in.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::error;
+use tracing::warn;
+
+use crate::app::process::Process;
+use crate::app::reload::Reloader;
+use crate::config::settings::Settings;
+use crate::identity::ProviderId;
+use crate::revocation::Asked;
+use crate::revocation::Source;
+use crate::revocation::Target;
+use crate::rollout::KillPosition;
+use crate::rollout::KillState;
+
+/// Between two tries, while the store is away.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Follows the switch, from where it stands now: an instance that starts in position `legacy` ends sessions, too.
+pub(super) fn follow(process: &Arc<Process>, reloader: &Arc<Reloader>) {
+    let (process, reloader) = (Arc::clone(process), Arc::clone(reloader));
+    process.background.clone().spawn(async move {
+        let mut moves = process.kill.moves();
+        let mut before = KillState::default();
+        loop {
+            let after = KillState::clone(&moves.borrow_and_update());
+            let settings = reloader.settings();
+            if settings.kill_switch.revokes {
+                for provider in struck(&settings, &before, &after) {
+                    end(&process, provider).await;
+                }
+            }
+            before = after;
+            if moves.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// The new providers of the rollouts that have come to `legacy`.
+fn struck(settings: &Settings, before: &KillState, after: &KillState) -> BTreeSet<ProviderId> {
+    let is = |state: &KillState, rollout| state.position(rollout) == KillPosition::Legacy;
+    let moved = settings
+        .rollouts
+        .iter()
+        .filter(|plan| is(after, &plan.id) && !is(before, &plan.id));
+    moved.map(|plan| plan.to.clone()).collect()
+}
+
+/// Ends everything that a provider has vouched for until now; not given up while the store is away.
+async fn end(process: &Process, provider: ProviderId) {
+    loop {
+        let asked = Asked {
+            target: Target::Provider {
+                provider: provider.clone(),
+            },
+            source: Source::Operator,
+            actor: "kill switch".to_owned(),
+            reason: "kill_switch.modern_sessions: revoke".to_owned(),
+            provider: Some(provider.clone()),
+            keep: None,
+        };
+        match process.revocations.revoke(asked).await {
+            Ok(record) => {
+                warn!(%provider, revocation = %record.id, "The kill switch ended what this provider vouched for.");
+                return;
+            }
+            Err(error) => {
+                error!(%provider, %error, "The kill switch could not end what this provider vouched for; it is tried again.");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
