@@ -125,6 +125,8 @@ impl Running {
             warn!(%error, "What has been revoked is not known yet: credentials are answered 503 until it is.");
         }
         process.revocations.follow(&process.background);
+        let learned = process.conductor.learn(&read.settings.courses).await;
+        learned.map_err(StartError::Build)?;
         let plans = process.conductor.plans(&read.settings.courses);
         read.settings.rollouts = plans.map_err(StartError::Build)?;
         let settings = read.settings.clone();
@@ -179,6 +181,13 @@ impl Running {
         self.admin.address()
     }
 
+    /// Stops at once, for a demonstration that is over: what is under way is cut.
+    pub(crate) async fn stop(self) {
+        self.process.draining();
+        let _drained = self.workers.drain(Duration::ZERO).await;
+        self.process.stop(Duration::from_secs(2));
+    }
+
     /// Serves until SIGTERM or SIGINT, then drains: `/-/ready` says no, what is under way ends, what does not end is cut.
     ///
     /// `false`: a worker ended by itself.
@@ -208,6 +217,7 @@ impl Running {
             error!("A worker ended by itself.");
         }
         self.process.draining();
+        self.process.conductor.leave().await;
         let drain = self.reloader.drain();
         if orderly {
             tokio::time::sleep(drain.announce).await;

@@ -21,6 +21,8 @@ mod explain;
 mod headers;
 #[cfg(feature = "real-servers")]
 mod instances;
+#[cfg(feature = "real-servers")]
+mod instances_led;
 mod kill;
 mod login;
 mod logout;
