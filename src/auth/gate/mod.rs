@@ -24,6 +24,7 @@ use crate::auth::canonical::NotJoined;
 use crate::auth::error::AuthError;
 use crate::auth::extract::Presented;
 use crate::auth::gate::exchanged::Holder;
+use crate::auth::login::Notices;
 use crate::auth::policy::AppPolicy;
 use crate::auth::possession::Channel;
 use crate::auth::possession::Possession;
@@ -78,6 +79,8 @@ pub(crate) struct Deps {
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Fallbacks taken within the last hour; the same value in every snapshot.
     pub(crate) taken: Arc<FallbacksTaken>,
+    /// What providers are still to be told; the same value in every snapshot.
+    pub(crate) notices: Arc<Notices>,
     /// Where decisions are told.
     pub(crate) reports: Reports,
     /// Who judges proofs of possession.
