@@ -7,6 +7,7 @@ use crate::browser::encode;
 use crate::harness::Echo;
 use crate::harness::request;
 use crate::modern::token_of;
+use crate::origin;
 use crate::proxy;
 use crate::secret;
 use crate::two_sides;
