@@ -11,6 +11,7 @@
 mod harness;
 
 mod check;
+mod console;
 mod control;
 mod credentials;
 mod demo;
