@@ -109,3 +109,36 @@ fn every_attack_has_an_answer_and_a_test() {
         );
     }
 }
+
+/// The words `/run/secrets/…` and `/etc/authferry/…` of a text: files that must be there.
+fn files(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| c.is_whitespace() || "{}[],\"".contains(c));
+    words
+        .filter(|word| word.starts_with("/run/secrets/") || word.starts_with("/etc/authferry/"))
+        .collect()
+}
+
+#[test]
+fn the_compose_example_grants_each_file_of_its_configuration_and_nothing_to_its_user() {
+    let compose = fs::read_to_string("deploy/compose.yaml").unwrap();
+    let service = compose.split("\n  prometheus:").next().unwrap();
+    let configuration = fs::read_to_string("config/migration.yaml").unwrap();
+    let named = files(&configuration);
+    assert!(5 < named.len(), "{named:?}");
+    for file in named {
+        let name = file.rsplit('/').next().unwrap();
+        let given = match file.strip_prefix("/run/secrets/") {
+            Some(name) => format!("      - {name}\n"),
+            None => format!("source: {name}, target: {file} "),
+        };
+        assert!(service.contains(&given), "{file} is not given");
+        assert!(compose.contains(&format!("\n  {name}: {{ file:")), "{name}");
+    }
+    for line in [
+        "read_only: true",
+        "cap_drop: [ALL]",
+        "no-new-privileges:true",
+    ] {
+        assert!(service.contains(line), "{line}");
+    }
+}

@@ -42,6 +42,9 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
     /// The end of the ledger, to be kept elsewhere.
     fn log_head(&self) -> LogHead;
 
+    /// The last records of the ledger, at most `how_many`, newest last; none when it cannot be read.
+    async fn log_tail(&self, how_many: usize) -> Vec<serde_json::Value>;
+
     /// The keys that sign what we mint.
     fn keys(&self) -> Vec<KeyView>;
 

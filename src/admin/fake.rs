@@ -41,6 +41,10 @@ pub(crate) struct FakeBackend {
     pub(crate) readiness: Readiness,
     /// What is wrong with its configuration file.
     pub(crate) problems: Vec<String>,
+    /// Its rollouts.
+    pub(crate) rollouts: Vec<RolloutView>,
+    /// The last records of its ledger.
+    pub(crate) records: Vec<serde_json::Value>,
 }
 
 #[async_trait]
@@ -69,7 +73,7 @@ impl AdminBackend for FakeBackend {
     }
 
     fn rollouts(&self) -> Vec<RolloutView> {
-        Vec::new()
+        self.rollouts.clone()
     }
 
     fn keys(&self) -> Vec<KeyView> {
@@ -118,6 +122,10 @@ impl AdminBackend for FakeBackend {
             owed: 0,
             file: "decisions.jsonl".into(),
         }
+    }
+
+    async fn log_tail(&self, _: usize) -> Vec<serde_json::Value> {
+        self.records.clone()
     }
 
     fn readiness(&self) -> Readiness {

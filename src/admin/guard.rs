@@ -3,6 +3,9 @@
 //! Two doors lead in: the unix socket, whose peers the kernel names, and a bearer token over TCP. A web page has neither,
 //! but its visitor's browser may reach a loopback port; so the host must be ours, and whatever a browser says about
 //! another site refuses the request (CVE-2022-41924, CVE-2026-27589).
+//!
+//! The console is the one page of ours. Its visitor's browser sends the token as a password, by itself and with whatever
+//! another site makes it send; so a form counts only from our own origin, and with a proof that was on our page.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,10 +15,18 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
+use http::HeaderName;
 use http::header;
+use zeroize::Zeroizing;
 
 use crate::clock::UnixTime;
+use crate::entropy::Entropy as _;
+use crate::entropy::SystemEntropy;
 use crate::secret::Secret;
 
 /// Wrong tokens that one address may send at once; after that, one each [`REFILL`].
@@ -55,6 +66,10 @@ pub(super) enum Denial {
     TokenMissing,
     /// Not the token.
     TokenWrong,
+    /// No password, or not exactly one.
+    PasswordMissing,
+    /// The password is not the token.
+    PasswordWrong,
     /// There is no token: the unix socket is the only door.
     SocketOnly,
     /// Too many wrong tokens from this address; one more may come after this time.
@@ -66,13 +81,18 @@ pub(super) enum Denial {
 pub(super) struct Guard {
     token: Option<Secret<String>>,
     throttle: Throttle,
+    /// Vouches for the forms of this process.
+    forms: hmac::Key,
 }
 
 impl Guard {
     pub(super) fn new(token: Option<Secret<String>>) -> Self {
+        let mut key = [0; 32];
+        SystemEntropy.fill(&mut key);
         Self {
             token,
             throttle: Throttle::default(),
+            forms: hmac::Key::new(hmac::HMAC_SHA256, &key),
         }
     }
 
@@ -91,7 +111,7 @@ impl Guard {
             Peer::Unix { uid: None } => return Ok("unix".into()),
             Peer::Tcp { from, to } => (from, to),
         };
-        if !host_is_ours(headers, to) {
+        if !host_is_ours(headers, Some(to)) {
             return Err(Denial::Host);
         }
         let Some(token) = &self.token else {
@@ -107,6 +127,62 @@ impl Guard {
                 Err(Denial::TokenWrong)
             }
         }
+    }
+
+    /// Whether a person may see the console, or send a form of it (`sends`). Names the actor for the record.
+    pub(super) fn admit_page(
+        &self,
+        peer: Peer,
+        headers: &HeaderMap,
+        sends: bool,
+        now: UnixTime,
+    ) -> Result<String, Denial> {
+        let site = if sends {
+            origin_is_ours(headers) && fetch_site(headers, &["same-origin"])
+        } else {
+            (!headers.contains_key(header::ORIGIN) || origin_is_ours(headers))
+                && fetch_site(headers, &["none", "same-origin"])
+        };
+        if !site {
+            return Err(Denial::Page);
+        }
+        let (from, to) = match peer {
+            // Forwarded to a port of the visitor's machine: there, too, a name must not stand for somebody else.
+            Peer::Unix { uid } => {
+                if !host_is_ours(headers, None) {
+                    return Err(Denial::Host);
+                }
+                return Ok(uid.map_or_else(|| "unix".into(), |uid| format!("unix:uid={uid}")));
+            }
+            Peer::Tcp { from, to } => (from, to),
+        };
+        if !host_is_ours(headers, Some(to)) {
+            return Err(Denial::Host);
+        }
+        let Some(token) = &self.token else {
+            return Err(Denial::SocketOnly);
+        };
+        self.throttle.check(from.ip(), now)?;
+        match password(headers) {
+            None => Err(Denial::PasswordMissing),
+            Some(presented) if token.matches(&presented) => Ok("console".into()),
+            Some(_) => {
+                self.throttle.count(from.ip(), now);
+                Err(Denial::PasswordWrong)
+            }
+        }
+    }
+
+    /// What a form carries to show that it was on a page of ours, made for this actor by this process.
+    pub(super) fn form_proof(&self, actor: &str) -> String {
+        URL_SAFE_NO_PAD.encode(hmac::sign(&self.forms, actor.as_bytes()))
+    }
+
+    /// Whether a form was on a page of ours.
+    pub(super) fn form_is_ours(&self, actor: &str, proof: &str) -> bool {
+        URL_SAFE_NO_PAD
+            .decode(proof)
+            .is_ok_and(|tag| hmac::verify(&self.forms, actor.as_bytes(), &tag).is_ok())
     }
 
     /// Whether health and metrics may be read: by anybody but a page of another site.
@@ -128,12 +204,8 @@ fn fetch_site(headers: &HeaderMap, allowed: &[&str]) -> bool {
 
 /// Exactly one `Host`, which is a loopback address, `localhost`, or the address that was connected to. A name that
 /// somebody else resolves to us is none of them: that is how a page of another origin would come in (DNS rebinding).
-fn host_is_ours(headers: &HeaderMap, to: SocketAddr) -> bool {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return false;
-    };
-    let Ok(host) = host.to_str() else {
+fn host_is_ours(headers: &HeaderMap, to: Option<SocketAddr>) -> bool {
+    let Some(host) = only(headers, header::HOST) else {
         return false;
     };
     let address = host
@@ -147,7 +219,7 @@ fn host_is_ours(headers: &HeaderMap, to: SocketAddr) -> bool {
     match address {
         Ok(address) => {
             let address = address.to_canonical();
-            address.is_loopback() || address == to.ip().to_canonical()
+            address.is_loopback() || to.is_some_and(|to| address == to.ip().to_canonical())
         }
         Err(_) => {
             let name = match host.rsplit_once(':') {
@@ -157,6 +229,40 @@ fn host_is_ours(headers: &HeaderMap, to: SocketAddr) -> bool {
             name.eq_ignore_ascii_case("localhost")
         }
     }
+}
+
+/// The value of a field that is there exactly once.
+fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    let mut fields = headers.get_all(name).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else {
+        return None;
+    };
+    field.to_str().ok()
+}
+
+/// Exactly one `Origin`, which is the host that the request is for (RFC 6454 §7); a proxy in front may have ended TLS.
+fn origin_is_ours(headers: &HeaderMap) -> bool {
+    let origin = only(headers, header::ORIGIN);
+    let host = only(headers, header::HOST);
+    let (Some(origin), Some(host)) = (origin, host) else {
+        return false;
+    };
+    let place = origin
+        .strip_prefix("http://")
+        .or_else(|| origin.strip_prefix("https://"));
+    place.is_some_and(|place| place.eq_ignore_ascii_case(host))
+}
+
+/// The password of the one `Authorization` header (RFC 7617 §2); whatever name stands before it.
+fn password(headers: &HeaderMap) -> Option<Zeroizing<Vec<u8>>> {
+    let field = only(headers, header::AUTHORIZATION)?;
+    let (scheme, pair) = field.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case("basic ") {
+        return None;
+    }
+    let pair = Zeroizing::new(STANDARD.decode(pair.trim_ascii()).ok()?);
+    let colon = pair.iter().position(|byte| *byte == b':')?;
+    Some(Zeroizing::new(pair.get(colon + 1..)?.to_vec()))
 }
 
 /// The token of the one `Authorization` header (RFC 6750 §2.1).
@@ -403,5 +509,95 @@ mod tests {
             let verdict = Guard::admit_reader(&headers(&fields));
             assert_eq!(verdict.is_ok(), allowed, "{fields:?}");
         }
+    }
+
+    fn sent(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut all = headers(&[("host", "127.0.0.1:9901")]);
+        all.extend(headers(fields));
+        if !all.contains_key("authorization") {
+            let password = HeaderValue::from_static("Basic YW55Ym9keTp0b2tlbg==");
+            all.insert("authorization", password);
+        }
+        all
+    }
+
+    #[test]
+    fn the_page_is_shown_to_whoever_knows_the_token_and_typed_the_address() {
+        let guard = guard();
+        let seen = |fields: &[_]| guard.admit_page(tcp(), &sent(fields), false, NOW);
+        assert_eq!(seen(&[]), Ok("console".into()));
+        assert_eq!(seen(&[("sec-fetch-site", "none")]), Ok("console".into()));
+        assert_eq!(
+            seen(&[("sec-fetch-site", "same-origin")]),
+            Ok("console".into())
+        );
+        for (fields, denial) in [
+            (("sec-fetch-site", "cross-site"), Denial::Page),
+            (("sec-fetch-site", "same-site"), Denial::Page),
+            (("origin", "http://127.0.0.1:9902"), Denial::Page),
+            (
+                ("authorization", "Basic YW55Ym9keTp3cm9uZw=="),
+                Denial::PasswordWrong,
+            ),
+            (("authorization", "Basic dG9rZW4="), Denial::PasswordMissing),
+            (("authorization", "Basic !"), Denial::PasswordMissing),
+            (("authorization", "Bearer token"), Denial::PasswordMissing),
+        ] {
+            assert_eq!(seen(&[fields]), Err(denial), "{fields:?}");
+        }
+        let foreign = headers(&[
+            ("host", "evil.test"),
+            ("authorization", "Basic YW55Ym9keTp0b2tlbg=="),
+        ]);
+        assert_eq!(
+            guard.admit_page(tcp(), &foreign, false, NOW),
+            Err(Denial::Host)
+        );
+        let unix = Peer::Unix { uid: Some(7) };
+        assert_eq!(
+            guard.admit_page(unix, &foreign, false, NOW),
+            Err(Denial::Host)
+        );
+        let forwarded = headers(&[("host", "localhost:8000")]);
+        assert_eq!(
+            guard.admit_page(unix, &forwarded, false, NOW),
+            Ok("unix:uid=7".into())
+        );
+    }
+
+    #[test]
+    fn a_form_counts_from_our_own_origin_only() {
+        let guard = guard();
+        let came = |fields: &[_]| guard.admit_page(tcp(), &sent(fields), true, NOW);
+        let ours = ("origin", "http://127.0.0.1:9901");
+        assert_eq!(came(&[ours]), Ok("console".into()));
+        assert_eq!(
+            came(&[ours, ("sec-fetch-site", "same-origin")]),
+            Ok("console".into())
+        );
+        for fields in [
+            vec![],
+            vec![("origin", "null")],
+            vec![("origin", "http://evil.test")],
+            vec![("origin", "http://127.0.0.1")],
+            vec![("origin", "http://127.0.0.1:9902")],
+            vec![("origin", "http://127.0.0.1:9901.evil.test")],
+            vec![ours, ours],
+            vec![ours, ("sec-fetch-site", "same-site")],
+            vec![ours, ("sec-fetch-site", "cross-site")],
+            vec![ours, ("sec-fetch-site", "none")],
+        ] {
+            assert_eq!(came(&fields), Err(Denial::Page), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_form_of_another_process_or_actor_is_not_ours() {
+        let guard = guard();
+        let proof = guard.form_proof("console");
+        assert!(guard.form_is_ours("console", &proof));
+        assert!(!guard.form_is_ours("unix:uid=0", &proof));
+        assert!(!guard.form_is_ours("console", ""));
+        assert!(!self::guard().form_is_ours("console", &proof));
     }
 }

@@ -1,9 +1,11 @@
-//! The listener of operators: health, metrics, reload, the kill switch, explanations.
+//! The listener of operators: health, metrics, reload, the kill switch, explanations, the console.
 //!
 //! It never carries user traffic. Reading health and metrics is free; everything else needs a token or the unix socket.
 
 mod backend;
+mod body;
 mod client;
+mod console;
 #[cfg(test)]
 pub(crate) mod fake;
 mod guard;

@@ -28,8 +28,12 @@ pub(super) enum Failure {
     Method(&'static str),
     /// The request cannot be understood; says what about it.
     BadRequest(String),
-    /// The body is not declared as JSON.
-    NotJson,
+    /// The body is not declared as of this kind.
+    BodyKind(&'static str),
+    /// A form that was on no page of this process.
+    ForeignForm,
+    /// The configuration on disk has problems.
+    Refused(Vec<String>),
     /// The body is larger than this many bytes.
     TooLarge(usize),
     /// The body did not come in time.
@@ -70,10 +74,19 @@ pub(super) fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> Ans
     answer
 }
 
-/// The one place where a failure becomes a status.
-pub(super) fn failure(failure: &Failure) -> Answer {
-    let (status, error, reason) = match failure {
-        Failure::Denied(denial) => return denied(*denial),
+/// The status of a failure, and the reason in words, for a page.
+pub(super) fn told(failure: &Failure) -> (StatusCode, String) {
+    let (status, _, reason) = words(failure);
+    (status, reason)
+}
+
+/// The one place where a failure becomes a status: with its word for programs and its reason for people.
+fn words(failure: &Failure) -> (StatusCode, &'static str, String) {
+    match failure {
+        Failure::Denied(denial) => {
+            let (status, error, reason) = denied(*denial);
+            (status, error, reason.to_owned())
+        }
         Failure::NoPath => (
             StatusCode::NOT_FOUND,
             "not_found",
@@ -85,10 +98,20 @@ pub(super) fn failure(failure: &Failure) -> Answer {
             format!("this path takes {allowed}"),
         ),
         Failure::BadRequest(reason) => (StatusCode::BAD_REQUEST, "bad_request", reason.clone()),
-        Failure::NotJson => (
+        Failure::BodyKind(kind) => (
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "not_json",
-            "the body must be declared as application/json".to_owned(),
+            "body_kind",
+            format!("the body must be declared as {kind}"),
+        ),
+        Failure::ForeignForm => (
+            StatusCode::FORBIDDEN,
+            "foreign_form",
+            "the page is from before this instance was started, or from somewhere else; try again from here".to_owned(),
+        ),
+        Failure::Refused(problems) => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "refused",
+            format!("the configuration was refused: {}", problems.join("; ")),
         ),
         Failure::TooLarge(limit) => (
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -129,17 +152,48 @@ pub(super) fn failure(failure: &Failure) -> Answer {
             "internal",
             reason.clone(),
         ),
-    };
+    }
+}
+
+/// The answer for a failure.
+pub(super) fn failure(failure: &Failure) -> Answer {
+    let (status, error, reason) = words(failure);
     let mut answer = problem(status, error, &reason);
-    if let Failure::Method(allowed) = failure {
-        let allowed = HeaderValue::from_static(allowed);
-        answer.headers_mut().insert(header::ALLOW, allowed);
+    let headers = answer.headers_mut();
+    match failure {
+        Failure::Method(allowed) => {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+        }
+        Failure::Denied(Denial::TokenMissing | Denial::TokenWrong) => {
+            let challenge = HeaderValue::from_static("Bearer");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        Failure::Denied(Denial::PasswordMissing | Denial::PasswordWrong) => {
+            let challenge = HeaderValue::from_static(
+                "Basic realm=\"authferry: the admin token as password\", charset=\"UTF-8\"",
+            );
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        Failure::Denied(Denial::Throttled(wait)) => {
+            headers.insert(header::RETRY_AFTER, seconds(*wait).into());
+        }
+        Failure::Denied(Denial::Host | Denial::Page | Denial::SocketOnly)
+        | Failure::NoPath
+        | Failure::BadRequest(_)
+        | Failure::BodyKind(_)
+        | Failure::ForeignForm
+        | Failure::Refused(_)
+        | Failure::TooLarge(_)
+        | Failure::TooSlow
+        | Failure::Kill(_)
+        | Failure::Revoke(_)
+        | Failure::Internal(_) => {}
     }
     answer
 }
 
-fn denied(denial: Denial) -> Answer {
-    let (status, error, reason) = match denial {
+const fn denied(denial: Denial) -> (StatusCode, &'static str, &'static str) {
+    match denial {
         Denial::Host => (
             StatusCode::FORBIDDEN,
             "host",
@@ -160,6 +214,16 @@ fn denied(denial: Denial) -> Answer {
             "token_wrong",
             "this is not the admin token",
         ),
+        Denial::PasswordMissing => (
+            StatusCode::UNAUTHORIZED,
+            "password_missing",
+            "the admin token is asked for as the password; any name will do",
+        ),
+        Denial::PasswordWrong => (
+            StatusCode::UNAUTHORIZED,
+            "password_wrong",
+            "this is not the admin token",
+        ),
         Denial::SocketOnly => (
             StatusCode::FORBIDDEN,
             "socket_only",
@@ -170,17 +234,7 @@ fn denied(denial: Denial) -> Answer {
             "throttled",
             "too many wrong tokens from this address",
         ),
-    };
-    let mut answer = problem(status, error, reason);
-    let headers = answer.headers_mut();
-    if status == StatusCode::UNAUTHORIZED {
-        let challenge = HeaderValue::from_static("Bearer");
-        headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
-    if let Denial::Throttled(wait) = denial {
-        headers.insert(header::RETRY_AFTER, seconds(wait).into());
-    }
-    answer
 }
 
 /// Whole seconds, rounded up.

@@ -1,23 +1,20 @@
 //! What the admin listener answers: an exact table of paths, and one function for each.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
 use http::Request;
 use http::StatusCode;
-use http::header;
-use http_body_util::BodyExt;
-use http_body_util::LengthLimitError;
-use http_body_util::Limited;
 use serde::Deserialize;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tracing::info;
 
 use crate::admin::backend::AdminBackend;
+use crate::admin::backend::ReloadAnswer;
 use crate::admin::backend::ReloadOutcome;
+use crate::admin::body;
+use crate::admin::console;
 use crate::admin::guard::Guard;
 use crate::admin::guard::Peer;
 use crate::admin::respond;
@@ -30,12 +27,6 @@ use crate::rollout::KillPosition;
 use crate::rollout::KillState;
 use crate::rollout::RolloutId;
 use crate::telemetry::Metrics;
-
-/// The largest body that is read.
-const MAX_BODY_BYTES: usize = 64 * 1024;
-
-/// How long a body may take.
-const BODY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the listener works with.
 #[derive(Clone, Debug)]
@@ -77,6 +68,8 @@ enum Route {
     Revocations,
     Revoke,
     Lift,
+    Console,
+    ConsoleForm,
 }
 
 /// Finds the route. Paths are compared byte for byte: no decoding, no case, no trailing slash (CVE-2026-45692).
@@ -91,6 +84,7 @@ fn route(scope: Scope, method: &Method, path: &str) -> Result<Route, Failure> {
         "/admin/v1/kill" => (Some(Route::KillShow), Some(Route::KillMove)),
         "/admin/v1/rollouts" => (Some(Route::Rollouts), Some(Route::Order)),
         "/admin/v1/log/head" => (Some(Route::LogHead), None),
+        console::PATH => (Some(Route::Console), Some(Route::ConsoleForm)),
         "/admin/v1/revocations" => (Some(Route::Revocations), Some(Route::Revoke)),
         "/admin/v1/revocations/lift" => (None, Some(Route::Lift)),
         "/admin/v1/explain" => (None, Some(Route::Explain)),
@@ -156,17 +150,19 @@ where
         Guard::admit_reader(request.headers()).map_err(Failure::Denied)?;
         return free(context, route);
     }
-    let now = context.clock.now();
-    let actor = guard
-        .admit(peer, request.headers(), now)
-        .map_err(Failure::Denied)?;
+    let (now, headers) = (context.clock.now(), request.headers());
+    let admitted = match route {
+        Route::Console => guard.admit_page(peer, headers, false, now),
+        Route::ConsoleForm => guard.admit_page(peer, headers, true, now),
+        _ => guard.admit(peer, headers, now),
+    };
+    let actor = admitted.map_err(Failure::Denied)?;
     if uri.query().is_some() {
         return Err(Failure::BadRequest("the target has a query".into()));
     }
     match route {
         Route::Reload => {
-            info!(actor, "A reload was asked for.");
-            let answer = context.backend.reload().await;
+            let answer = reload(context, &actor).await;
             let status = match answer.outcome {
                 ReloadOutcome::Applied | ReloadOutcome::Unchanged => StatusCode::OK,
                 ReloadOutcome::Refused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -177,15 +173,20 @@ where
         Route::LogHead => Ok(ok(&context.backend.log_head())),
         Route::Rollouts => Ok(ok(&context.backend.rollouts())),
         Route::Order => {
-            let order: OrderRequest = read(request).await?;
+            let order: OrderRequest = body::json(request).await?;
             info!(actor, command = order.command, "A rollout was ordered.");
             let view = context.backend.order(order, &actor).await;
             Ok(ok(&view.map_err(Failure::BadRequest)?))
         }
         Route::KillShow => Ok(ok(&KillView::of(&context.kill.current(), None))),
         Route::KillMove => {
-            let wanted: KillRequest = read(request).await?;
-            move_switch(context, wanted, actor).await
+            let wanted: KillRequest = body::json(request).await?;
+            Ok(ok(&move_switch(context, wanted, actor).await?))
+        }
+        Route::Console => Ok(console::show(context, guard, &actor).await),
+        Route::ConsoleForm => {
+            let form = body::bytes(request, "application/x-www-form-urlencoded").await?;
+            Ok(console::act(context, guard, &actor, &form).await)
         }
         Route::Keys => Ok(ok(&context.backend.keys())),
         Route::KeysRotate => {
@@ -194,7 +195,7 @@ where
             Ok(ok(&keys.map_err(Failure::BadRequest)?))
         }
         Route::Explain => {
-            let question = read(request).await?;
+            let question = body::json(request).await?;
             let explanation = context.backend.explain(question).await;
             Ok(ok(&explanation.map_err(Failure::BadRequest)?))
         }
@@ -203,12 +204,12 @@ where
             Ok(ok(&all.map_err(Failure::Revoke)?))
         }
         Route::Revoke => {
-            let wanted = read(request).await?;
+            let wanted = body::json(request).await?;
             let answer = context.backend.revoke(wanted, &actor).await;
             Ok(ok(&answer.map_err(Failure::Revoke)?))
         }
         Route::Lift => {
-            let wanted = read(request).await?;
+            let wanted = body::json(request).await?;
             let answer = context.backend.lift(wanted, &actor).await;
             Ok(ok(&answer.map_err(Failure::Revoke)?))
         }
@@ -242,7 +243,9 @@ fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
         | Route::Explain
         | Route::Revocations
         | Route::Revoke
-        | Route::Lift => Err(Failure::NoPath),
+        | Route::Lift
+        | Route::Console
+        | Route::ConsoleForm => Err(Failure::NoPath),
     }
 }
 
@@ -319,7 +322,7 @@ pub(crate) struct KillView {
 }
 
 impl KillView {
-    fn of(state: &KillState, persisted: Option<bool>) -> Self {
+    pub(super) fn of(state: &KillState, persisted: Option<bool>) -> Self {
         let rollouts = state.rollouts.iter();
         Self {
             global: state.global.as_str().into(),
@@ -331,11 +334,18 @@ impl KillView {
     }
 }
 
-async fn move_switch(
+/// Reads the configuration again.
+pub(super) async fn reload(context: &Context, actor: &str) -> ReloadAnswer {
+    info!(actor, "A reload was asked for.");
+    context.backend.reload().await
+}
+
+/// Moves the kill switch, and says where it stands then.
+pub(super) async fn move_switch(
     context: &Context,
     wanted: KillRequest,
     actor: String,
-) -> Result<Answer, Failure> {
+) -> Result<KillView, Failure> {
     let position = KillPosition::parse(&wanted.position).ok_or_else(|| {
         Failure::BadRequest("the position is off, freeze, legacy, modern or deny".into())
     })?;
@@ -349,48 +359,19 @@ async fn move_switch(
         .await
         .map_err(|error| Failure::Internal(error.to_string()))?
         .map_err(Failure::Kill)?;
-    Ok(ok(&KillView::of(&moved.effective, Some(moved.persisted))))
+    Ok(KillView::of(&moved.effective, Some(moved.persisted)))
 }
 
 fn ok(value: &impl Serialize) -> Answer {
     respond::json(StatusCode::OK, value)
 }
 
-/// Reads a JSON body. Its declared type is looked at, because a page may send the simple ones without being asked.
-async fn read<T, B>(request: Request<B>) -> Result<T, Failure>
-where
-    T: DeserializeOwned,
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let kind = request.headers().get(header::CONTENT_TYPE);
-    let essence = kind
-        .and_then(|kind| kind.to_str().ok())
-        .and_then(|kind| kind.split(';').next())
-        .unwrap_or_default();
-    if !essence
-        .trim_ascii()
-        .eq_ignore_ascii_case("application/json")
-    {
-        return Err(Failure::NotJson);
-    }
-    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
-    let body = tokio::time::timeout(BODY_PATIENCE, Box::pin(body))
-        .await
-        .map_err(|_elapsed| Failure::TooSlow)?
-        .map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                Failure::TooLarge(MAX_BODY_BYTES)
-            } else {
-                Failure::BadRequest("the body broke off".into())
-            }
-        })?;
-    serde_json::from_slice(&body.to_bytes())
-        .map_err(|error| Failure::BadRequest(format!("the body: {error}")))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use http::header;
+    use http_body_util::BodyExt as _;
     use http_body_util::Full;
     use serde_json::Value;
     use serde_json::json;
@@ -592,7 +573,7 @@ mod tests {
         let peer = Peer::Unix { uid: Some(0) };
         let (status, _) = bench.asked(Scope::Admin, peer, request).await;
         assert_eq!(status, 415);
-        let body = json!({ "position": "deny", "reason": "x".repeat(MAX_BODY_BYTES) });
+        let body = json!({ "position": "deny", "reason": "x".repeat(body::MAX_BODY_BYTES) });
         let (status, _) = bench.socket("POST", "/admin/v1/kill", body).await;
         assert_eq!(status, 413);
         assert_eq!(bench.context.kill.current().global, KillPosition::Off);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::json;
+use tracing::warn;
 
 use crate::admin::AdminBackend;
 use crate::admin::ConfigView;
@@ -30,6 +31,7 @@ use crate::app::revoke;
 use crate::app::standing;
 use crate::config::settings::Settings;
 use crate::exchange::RingKeyView;
+use crate::ledger;
 use crate::rollout::Command;
 use crate::rollout::RolloutId;
 use crate::store::Sight;
@@ -136,6 +138,16 @@ impl AdminBackend for Backend {
             owed: ledger.owed(),
             file: ledger.file().display().to_string(),
         }
+    }
+
+    async fn log_tail(&self, how_many: usize) -> Vec<serde_json::Value> {
+        let file = self.process.ledger.file().clone();
+        let read = tokio::task::spawn_blocking(move || ledger::tail(&file, how_many));
+        let read = read.await.map_err(std::io::Error::other).flatten();
+        read.unwrap_or_else(|error| {
+            warn!(%error, "The ledger cannot be read.");
+            Vec::new()
+        })
     }
 
     fn keys(&self) -> Vec<KeyView> {

@@ -7,6 +7,7 @@
 mod chain;
 mod entry;
 mod file;
+mod tail;
 
 pub(crate) use chain::Anchor;
 pub(crate) use chain::verify;
@@ -15,3 +16,4 @@ pub(crate) use entry::Kind;
 pub(crate) use file::Ledger;
 pub(crate) use file::LedgerError;
 pub(crate) use file::LedgerSettings;
+pub(crate) use tail::tail;

@@ -12,6 +12,7 @@ mod harness;
 
 mod bodies;
 mod check;
+mod console;
 mod control;
 mod credentials;
 mod demo;

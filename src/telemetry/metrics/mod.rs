@@ -11,6 +11,7 @@ mod catalog;
 mod cells;
 mod codes;
 mod collect;
+mod figures;
 mod labels;
 mod rare;
 mod rollouts;
@@ -20,6 +21,9 @@ mod shards;
 mod worker;
 
 pub(crate) use attempt::Attempt;
+pub(crate) use figures::Attempts;
+pub(crate) use figures::Figures;
+pub(crate) use figures::Journeys;
 pub(crate) use labels::Cache;
 pub(crate) use labels::Call;
 pub(crate) use labels::Circuit;
