@@ -57,7 +57,7 @@ async fn end(process: &Process, provider: ProviderId) {
     loop {
         let asked = Asked {
             target: Target::Provider {
-                provider: provider.clone(),
+                provider: provider.to_string(),
             },
             source: Source::Operator,
             actor: "kill switch".to_owned(),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::config::compile::context::Context;
-use crate::config::raw::ModernSessions;
 use crate::config::raw::RawStage;
+use crate::config::raw::RollbackSessions;
 use crate::rollout::Brownout;
 use crate::rollout::Percent;
 use crate::rollout::Share;
@@ -79,6 +79,6 @@ pub(super) fn farewell(context: &mut Context<'_>, raw: &RawStage, stage: &mut St
         });
     // The one word that this build has: another one could not be forgotten here.
     if let Some(raw) = raw.rollback.get() {
-        let ModernSessions::Keep = raw.modern_sessions.or(ModernSessions::Keep);
+        let RollbackSessions::Keep = raw.modern_sessions.or(RollbackSessions::Keep);
     }
 }

@@ -143,7 +143,7 @@ mappings! {
         /// Where to. Default `previous_step`.
         to: At<RollbackWord>,
         /// What happens to sessions of the new provider. Default `keep`.
-        modern_sessions: At<crate::config::raw::ModernSessions>,
+        modern_sessions: At<RollbackSessions>,
     }
 
     /// What answers to credentials of `from` say.
@@ -196,6 +196,13 @@ mappings! {
 }
 
 words! {
+    /// What a rollback does with sessions of the new provider.
+    RollbackSessions {
+        /// They live on.
+        "keep" => Keep,
+        @later "revoke";
+    }
+
     /// What a stage does.
     ModeWord {
         /// Everything at `from`.

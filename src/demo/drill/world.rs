@@ -19,8 +19,8 @@ use crate::app::Running;
 use crate::clock::Clock;
 use crate::clock::ScaledClock;
 use crate::demo::DemoError;
+use crate::demo::Directory;
 use crate::demo::bind;
-use crate::demo::directory;
 use crate::demo::drill::TICK;
 use crate::demo::drill::observe::Observer;
 use crate::demo::drill::observe::Seen;
@@ -35,7 +35,7 @@ pub(super) struct World {
     pub(super) old: Arc<DemoProvider>,
     pub(super) new: Arc<DemoProvider>,
     pub(super) proxy: SocketAddr,
-    pub(super) directory: PathBuf,
+    directory: Directory,
     pub(super) running: Running,
 }
 
@@ -68,8 +68,8 @@ impl World {
         for (name, provider) in [("old", &old), ("new", &new)] {
             provider.allow_redirect(format!("http://{proxy}/.authferry/cb/{name}"));
         }
-        let directory = directory()?;
-        let config = write(&directory, &old, &new, (proxy, upstream), harmless)?;
+        let directory = Directory::new()?;
+        let config = write(&directory.0, &old, &new, (proxy, upstream), harmless)?;
         let running = Running::start(Options {
             config,
             clock: time,
@@ -87,12 +87,12 @@ impl World {
 
     /// Where operators ask.
     pub(super) fn socket(&self) -> PathBuf {
-        self.directory.join("admin.sock")
+        self.directory.0.join("admin.sock")
     }
 
     /// The ledger.
     pub(super) fn ledger(&self) -> PathBuf {
-        self.directory.join("decisions.jsonl")
+        self.directory.0.join("decisions.jsonl")
     }
 }
 
