@@ -6,6 +6,8 @@ use std::fmt;
 use std::ops::Add;
 use std::ops::Sub;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -119,6 +121,67 @@ impl Clock for ManualClock {
     }
 }
 
+/// A clock that runs faster than the system's, by a factor that may change, and can be held: for drills.
+#[derive(Clone, Debug)]
+pub struct ScaledClock(Arc<Mutex<Scale>>);
+
+#[derive(Debug)]
+struct Scale {
+    /// What the system's clock showed when the factor was set …
+    real: UnixTime,
+    /// … and what this one showed.
+    shown: UnixTime,
+    factor: u32,
+    held: bool,
+}
+
+impl ScaledClock {
+    /// A clock that shows the present, and runs on by `factor`.
+    pub fn new(factor: u32) -> Self {
+        let now = SystemClock.now();
+        Self(Arc::new(Mutex::new(Scale {
+            real: now,
+            shown: now,
+            factor,
+            held: false,
+        })))
+    }
+
+    /// Runs on by another factor. It never jumps.
+    pub fn set(&self, factor: u32) {
+        self.change(|scale| scale.factor = factor);
+    }
+
+    /// Stands still, or runs on by its factor.
+    pub fn hold(&self, held: bool) {
+        self.change(|scale| scale.held = held);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Scale)) {
+        let mut scale = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let real = SystemClock.now();
+        scale.shown = scale.at(real);
+        scale.real = real;
+        change(&mut scale);
+    }
+}
+
+impl Scale {
+    fn at(&self, real: UnixTime) -> UnixTime {
+        if self.held {
+            return self.shown;
+        }
+        self.shown + real.since(self.real) * self.factor
+    }
+}
+
+impl Clock for ScaledClock {
+    fn now(&self) -> UnixTime {
+        let scale = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        scale.at(SystemClock.now())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +197,25 @@ mod tests {
             UnixTime::from_secs(1).since(UnixTime::from_secs(3)),
             Duration::ZERO
         );
+    }
+
+    #[test]
+    fn a_scaled_clock_runs_on_from_where_it_is() {
+        let clock = ScaledClock::new(0);
+        let begun = clock.now();
+        clock.set(1_000_000);
+        while clock.now() < begun + Duration::from_secs(1_000) {
+            std::thread::yield_now();
+        }
+        clock.hold(true);
+        let stopped = clock.now();
+        assert!(begun + Duration::from_secs(1_000) <= stopped);
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(clock.now(), stopped);
+        clock.hold(false);
+        while clock.now() < stopped + Duration::from_secs(1_000) {
+            std::thread::yield_now();
+        }
     }
 
     #[test]

@@ -224,7 +224,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "demo",
         &[
-            "app", "clock", "config", "entropy", "identity", "secret", "token",
+            "admin", "app", "clock", "config", "entropy", "identity", "ledger", "secret", "token",
         ],
     ),
     (

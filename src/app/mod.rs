@@ -177,6 +177,13 @@ impl Running {
         self.admin.address()
     }
 
+    /// Stops at once, for a demonstration that is over: what is under way is cut.
+    pub(crate) async fn stop(self) {
+        self.process.draining();
+        let _drained = self.workers.drain(Duration::ZERO).await;
+        self.process.stop(Duration::from_secs(2));
+    }
+
     /// Serves until SIGTERM or SIGINT, then drains: `/-/ready` says no, what is under way ends, what does not end is cut.
     ///
     /// `false`: a worker ended by itself.

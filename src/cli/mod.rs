@@ -46,7 +46,7 @@ enum Command {
     /// Print the JSON Schema of the configuration, for editors.
     Schema(schema::Args),
     /// Try it: two throw-away providers and an old application, on this machine only.
-    Demo,
+    Demo(crate::demo::drill::Args),
     /// Turn a running proxy: kill switch, reload, status.
     Ctl(ctl::Args),
     /// End sessions and tokens before their time, and take that back.
@@ -75,9 +75,9 @@ pub fn main() -> ExitCode {
             drop(out);
             runtime.block_on(run::run(args))
         }),
-        Command::Demo => with_runtime("warn", |runtime| {
+        Command::Demo(args) => with_runtime("warn", |runtime| {
             drop(out);
-            runtime.block_on(run::demo())
+            runtime.block_on(run::demo(&args))
         }),
         Command::Ctl(args) => {
             with_runtime("warn", |runtime| runtime.block_on(ctl::run(args, &mut out)))

@@ -47,7 +47,15 @@ pub(super) async fn run(args: Args) -> ExitCode {
 }
 
 /// Starts the demonstration.
-pub(super) async fn demo() -> ExitCode {
+/// The drill exits with 1 when a promise was broken.
+pub(super) async fn demo(args: &demo::drill::Args) -> ExitCode {
+    if args.drill {
+        return match demo::drill::run(args, &mut io::stdout()).await {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => failed(&error),
+        };
+    }
     match demo::run(&mut io::stdout()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),

@@ -14,8 +14,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::demo::people::PEOPLE;
-use crate::demo::people::Person;
+use crate::demo::people::forty;
 
 const PAUSE: Duration = Duration::from_millis(250);
 const MAX_HOPS: usize = 8;
@@ -23,10 +22,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Lets everybody sign in, one after the other, for ever. A failed sign-in is tried again at the next round.
 pub(super) async fn run(app: SocketAddr) {
-    let mut browsers: Vec<_> = PEOPLE
-        .iter()
+    let mut browsers: Vec<_> = forty()
+        .into_iter()
         .map(|person| Browser {
-            person,
+            name: person.name,
             device: BTreeMap::new(),
         })
         .collect();
@@ -42,7 +41,7 @@ pub(super) async fn run(app: SocketAddr) {
 
 #[derive(Debug)]
 struct Browser {
-    person: &'static Person,
+    name: String,
     /// What outlives a session: the device cookie.
     device: BTreeMap<String, String>,
 }
@@ -55,12 +54,12 @@ impl Browser {
         for _ in 0..MAX_HOPS {
             let (authority, target) = split(&url)?;
             let target = if target.starts_with("/authorize?") {
-                format!("{target}&who={}", self.person.name)
+                format!("{target}&who={}", self.name)
             } else {
                 target
             };
             let at_app = authority == app;
-            let response = fetch(authority, &target, at_app.then_some(&cookies)).await?;
+            let response = fetch(authority, &target, at_app.then_some(&cookies), None).await?;
             if at_app {
                 for set in response.headers().get_all(header::SET_COOKIE) {
                     if let Some((name, value)) = set
@@ -99,7 +98,7 @@ impl Browser {
     }
 }
 
-fn split(url: &str) -> Result<(SocketAddr, String), String> {
+pub(super) fn split(url: &str) -> Result<(SocketAddr, String), String> {
     let uri: http::Uri = url.parse().map_err(|e| format!("{e}"))?;
     let authority = uri
         .authority()
@@ -111,10 +110,11 @@ fn split(url: &str) -> Result<(SocketAddr, String), String> {
     ))
 }
 
-async fn fetch(
+pub(super) async fn fetch(
     to: SocketAddr,
     target: &str,
     cookies: Option<&BTreeMap<String, String>>,
+    bearer: Option<&str>,
 ) -> Result<Response<Incoming>, String> {
     if !to.ip().is_loopback() {
         return Err("the crowd stays on this machine".to_owned());
@@ -133,6 +133,9 @@ async fn fetch(
             .collect::<Vec<_>>()
             .join("; ");
         request = request.header(header::COOKIE, line);
+    }
+    if let Some(bearer) = bearer {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
     }
     let request = request
         .body(Empty::<Bytes>::new())

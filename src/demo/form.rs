@@ -9,7 +9,7 @@ use http::StatusCode;
 use http::header;
 use http_body_util::Full;
 
-use crate::demo::people::PEOPLE;
+use crate::demo::people::Person;
 
 /// Reads `application/x-www-form-urlencoded`; the last of equal names wins, which is enough for our own forms.
 pub(super) fn parse(text: &str) -> HashMap<String, String> {
@@ -88,7 +88,7 @@ pub(super) fn page(
 }
 
 /// A sign-in page: one button a person, the request's parameters kept.
-pub(super) fn sign_in(query: &HashMap<String, String>) -> String {
+pub(super) fn sign_in(query: &HashMap<String, String>, people: &[Person]) -> String {
     let mut html = String::from(
         "<p>Who are you? (A demonstration: nobody asks for a password.)</p><form method=get action=\"/authorize\">",
     );
@@ -101,7 +101,7 @@ pub(super) fn sign_in(query: &HashMap<String, String>) -> String {
             escape(value)
         ));
     }
-    for person in PEOPLE {
+    for person in people {
         html.push_str(&format!(
             "<button name=who value=\"{0}\">{0}</button>",
             person.name

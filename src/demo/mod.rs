@@ -4,6 +4,7 @@
 //! with it. It must never listen on anything but 127.0.0.1, because its providers believe whoever says who they are.
 
 mod crowd;
+pub(crate) mod drill;
 mod form;
 mod old_app;
 mod people;
@@ -32,6 +33,8 @@ use tokio::net::TcpListener;
 
 use crate::app::Options;
 use crate::app::Running;
+use crate::clock::Clock;
+use crate::clock::SystemClock;
 use crate::demo::old_app::OldApp;
 use crate::demo::provider::CLIENT_ID;
 use crate::demo::provider::DemoProvider;
@@ -68,8 +71,14 @@ pub(crate) async fn run(out: &mut dyn Write) -> Result<(), DemoError> {
         colour: "#1e5c7a",
         legacy_subjects: false,
     };
-    let old = DemoProvider::new(old_look, old_listener.local_addr()?)?;
-    let new = DemoProvider::new(new_look, new_listener.local_addr()?)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let provider = |look, listener: &TcpListener| {
+        let address = listener.local_addr()?;
+        let provider = DemoProvider::new(look, address, people::forty(), Arc::clone(&clock));
+        Ok::<_, DemoError>(provider?)
+    };
+    let old = provider(old_look, &old_listener)?;
+    let new = provider(new_look, &new_listener)?;
     let app = Arc::new(OldApp {
         old: Arc::clone(&old),
         new: Arc::clone(&new),

@@ -1,20 +1,45 @@
 //! The people of the demonstration.
 
 /// Somebody with an account at both providers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Person {
     /// What they are called.
-    pub(super) name: &'static str,
+    pub(super) name: String,
     /// What the old application knows them by.
-    pub(super) number: &'static str,
+    pub(super) number: String,
     /// Their groups, the same at both providers.
-    pub(super) groups: &'static [&'static str],
+    pub(super) groups: Vec<String>,
+}
+
+impl Person {
+    fn new(name: &str, number: &str, groups: &[&str]) -> Self {
+        Self {
+            name: name.to_owned(),
+            number: number.to_owned(),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        }
+    }
+}
+
+/// Two hundred people for the drill: five of the IT department, ten who volunteer, and everybody else.
+pub(super) fn two_hundred() -> Vec<Person> {
+    let one = |n: usize| {
+        let group = match n {
+            0..5 => "it",
+            5..15 => "testers",
+            _ => "customers",
+        };
+        Person::new(&format!("p{n:03}"), &format!("{}", 20_000 + n), &[group])
+    };
+    (0..200).map(one).collect()
 }
 
 macro_rules! people {
     ($($name:literal $number:literal [$($group:literal),*];)*) => {
-        /// Everybody.
-        pub(super) const PEOPLE: &[Person] = &[$(Person { name: $name, number: $number, groups: &[$($group),*] }),*];
+        /// The forty of the demonstration.
+        pub(super) fn forty() -> Vec<Person> {
+            vec![$(Person::new($name, $number, &[$($group),*])),*]
+        }
     };
 }
 
@@ -29,9 +54,4 @@ people! {
     "chen" "1029" ["customers"]; "dora" "1030" ["customers"]; "emil" "1031" ["customers"]; "fatima" "1032" ["customers"];
     "gustav" "1033" ["customers"]; "hana" "1034" ["customers"]; "igor" "1035" ["customers"]; "jamila" "1036" ["customers"];
     "kofi" "1037" ["customers"]; "lena" "1038" ["customers"]; "mateo" "1039" ["customers"]; "nora" "1040" ["customers"];
-}
-
-/// The person called `name`.
-pub(super) fn person(name: &str) -> Option<&'static Person> {
-    PEOPLE.iter().find(|p| p.name == name)
 }

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -26,11 +28,9 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::clock::Clock;
-use crate::clock::SystemClock;
 use crate::clock::UnixTime;
 use crate::demo::form;
 use crate::demo::people::Person;
-use crate::demo::people::person;
 use crate::entropy::Entropy as _;
 use crate::entropy::SystemEntropy;
 use crate::token::MintError;
@@ -61,12 +61,16 @@ pub(super) struct DemoProvider {
     redirect_uri: Mutex<String>,
     key: SigningKey,
     codes: Mutex<HashMap<String, Pending>>,
-    sign_ins: Mutex<BTreeMap<&'static str, u64>>,
+    sign_ins: Mutex<BTreeMap<String, u64>>,
+    people: Vec<Person>,
+    clock: Arc<dyn Clock>,
+    /// Whether our client's secret is refused, as after a typing error.
+    refuses_client: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Pending {
-    person: &'static Person,
+    person: Person,
     nonce: String,
     challenge: String,
     expires: UnixTime,
@@ -77,7 +81,12 @@ pub(super) const CLIENT_ID: &str = "authferry-demo";
 
 impl DemoProvider {
     /// A provider that will answer at `address`.
-    pub(super) fn new(look: Look, address: SocketAddr) -> Result<Arc<Self>, MintError> {
+    pub(super) fn new(
+        look: Look,
+        address: SocketAddr,
+        people: Vec<Person>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, MintError> {
         Ok(Arc::new(Self {
             look,
             issuer: format!("http://{address}"),
@@ -86,6 +95,9 @@ impl DemoProvider {
             key: SigningKey::generate()?,
             codes: Mutex::default(),
             sign_ins: Mutex::default(),
+            people,
+            clock,
+            refuses_client: AtomicBool::new(false),
         }))
     }
 
@@ -97,6 +109,11 @@ impl DemoProvider {
     /// The client's secret, written to a file for the proxy.
     pub(super) fn client_secret(&self) -> &str {
         &self.client_secret
+    }
+
+    /// Refuses our client from here on, or takes it again: the fault of the drill.
+    pub(super) fn refuse_client(&self, refuse: bool) {
+        self.refuses_client.store(refuse, Ordering::Relaxed);
     }
 
     /// Registers the proxy's callback, once its address is known.
@@ -196,16 +213,23 @@ impl DemoProvider {
                 "<p>This sign-in request is not valid.</p>",
             );
         }
-        let Some(person) = person(of("who")) else {
+        if of("prompt") == "none" {
+            // Nobody is asked, and nobody is signed in here (OpenID Connect Core 1.0 §3.1.2.6).
+            let (state, iss) = (form::encode(of("state")), form::encode(&self.issuer));
+            return form::redirect(&format!(
+                "{registered}?error=login_required&state={state}&iss={iss}"
+            ));
+        }
+        let Some(person) = self.people.iter().find(|p| p.name == of("who")) else {
             return form::page(
                 StatusCode::OK,
                 self.look.title,
                 self.look.colour,
-                &form::sign_in(query),
+                &form::sign_in(query, &self.people),
             );
         };
         let code = SystemEntropy.token();
-        let now = SystemClock.now();
+        let now = self.clock.now();
         let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
         if MAX_CODES <= codes.len() {
             codes.retain(|_, pending| now < pending.expires);
@@ -213,7 +237,7 @@ impl DemoProvider {
         codes.insert(
             code.clone(),
             Pending {
-                person,
+                person: person.clone(),
                 nonce: of("nonce").to_owned(),
                 challenge: of("code_challenge").to_owned(),
                 expires: now + CODE_LIFE,
@@ -224,7 +248,7 @@ impl DemoProvider {
             .sign_ins
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .entry(person.name)
+            .entry(person.name.clone())
             .or_default() += 1;
         let (state, iss) = (form::encode(of("state")), form::encode(&self.issuer));
         form::redirect(&format!("{registered}?code={code}&state={state}&iss={iss}"))
@@ -240,7 +264,14 @@ impl DemoProvider {
         let presented = basic
             .and_then(|b| b.strip_prefix("Basic "))
             .and_then(|b| base64::engine::general_purpose::STANDARD.decode(b).ok());
-        if presented.as_deref() != Some(expected.as_bytes()) {
+        let machine = presented
+            .as_deref()
+            .and_then(|presented| self.machine(presented));
+        if let (Some(machine), "client_credentials") = (machine, of("grant_type")) {
+            return self.access_token(&machine);
+        }
+        let refuses = self.refuses_client.load(Ordering::Relaxed);
+        if refuses || presented.as_deref() != Some(expected.as_bytes()) {
             return json_answer(
                 StatusCode::UNAUTHORIZED,
                 &json!({ "error": "invalid_client" }),
@@ -251,7 +282,7 @@ impl DemoProvider {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(of("code"));
-        let now = SystemClock.now();
+        let now = self.clock.now();
         let Some(pending) =
             pending.filter(|p| now < p.expires && p.challenge == s256(of("code_verifier")))
         else {
@@ -272,12 +303,38 @@ impl DemoProvider {
         }
     }
 
+    /// A machine that shows its name and the secret of all machines.
+    fn machine(&self, presented: &[u8]) -> Option<String> {
+        let (name, secret) = std::str::from_utf8(presented).ok()?.split_once(':')?;
+        (name.starts_with("batch-") && secret == self.client_secret).then(|| name.to_owned())
+    }
+
+    /// An access token of a machine (RFC 6749 §4.4, RFC 9068).
+    fn access_token(&self, machine: &str) -> Response<Full<Bytes>> {
+        let now = self.clock.now();
+        let claims = json!({
+            "iss": self.issuer, "sub": machine, "aud": CLIENT_ID, "client_id": machine,
+            "iat": now.as_secs(), "exp": (now + TOKEN_LIFE).as_secs(), "jti": SystemEntropy.token(),
+            "legacy_uid": machine, "name": machine, "groups": ["batch"],
+        });
+        let Value::Object(members) = claims else {
+            return json_answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({}));
+        };
+        match self.key.sign("at+jwt", &members) {
+            Ok(token) => json_answer(
+                StatusCode::OK,
+                &json!({ "access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFE.as_secs() }),
+            ),
+            Err(_) => json_answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({})),
+        }
+    }
+
     fn id_token(&self, pending: &Pending, now: UnixTime) -> Result<String, MintError> {
-        let person = pending.person;
+        let person = &pending.person;
         let subject = if self.look.legacy_subjects {
-            person.number.to_owned()
+            person.number.clone()
         } else {
-            format!("new-{}", s256(person.number))
+            format!("new-{}", s256(&person.number))
         };
         let claims = json!({
             "iss": self.issuer, "sub": subject, "aud": CLIENT_ID, "nonce": pending.nonce,

@@ -1,0 +1,170 @@
+//! The closing table: computed from what was seen, and nothing else.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use crate::demo::drill::observe::Observation;
+use crate::demo::drill::observe::Seen;
+
+/// How many people and machines there are.
+pub(super) const PEOPLE: usize = 200;
+/// How many machines.
+pub(super) const MACHINES: usize = 5;
+/// More people than this must not be harmed before the rollback.
+const MAX_HARMED: usize = 14;
+
+/// What the drill comes to.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Table {
+    pub(super) people_moved: usize,
+    pub(super) machines_moved: usize,
+    pub(super) unexpected_sign_ins: usize,
+    pub(super) header_changes: usize,
+    pub(super) failed_requests: usize,
+    pub(super) harmed: usize,
+    pub(super) rollbacks: usize,
+    pub(super) steps: Vec<String>,
+    pub(super) ledger: Option<(bool, u64)>,
+}
+
+impl Table {
+    /// Counts.
+    pub(super) fn of(all: &[Observation]) -> Self {
+        let mut table = Self::default();
+        let mut home: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut machines: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut headers: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut harmed: BTreeSet<&str> = BTreeSet::new();
+        for Observation { who, seen, .. } in all {
+            match seen {
+                Seen::SignIn { provider, ok: true } => {
+                    home.insert(who, provider);
+                }
+                Seen::SignIn { ok: false, .. } => {
+                    harmed.insert(who);
+                }
+                Seen::UnexpectedSignIn => table.unexpected_sign_ins += 1,
+                Seen::Request { ok, .. } => table.failed_requests += usize::from(!ok),
+                Seen::Machine { provider } => {
+                    machines.insert(who, provider);
+                }
+                Seen::Headers { lines } => {
+                    let first = headers.entry(who).or_insert(lines);
+                    table.header_changes += usize::from(*first != lines);
+                }
+                Seen::Step { step, state, .. } => {
+                    table.rollbacks += usize::from(state == "rolled_back");
+                    let stage = step.split('/').next().unwrap_or_default();
+                    if !table.steps.iter().any(|seen| seen == stage) {
+                        table.steps.push(stage.to_owned());
+                    }
+                }
+                Seen::Fault { .. } => {}
+                Seen::Ledger { ok, records } => table.ledger = Some((*ok, *records)),
+            }
+        }
+        table.people_moved = home.values().filter(|home| **home == "new").count();
+        table.machines_moved = machines.values().filter(|home| **home == "new").count();
+        table.harmed = harmed.len();
+        table
+    }
+
+    /// The lines, each with its promise.
+    pub(super) fn lines(&self) -> Vec<(String, bool)> {
+        let stages = self.steps.iter().filter(|step| *step != "draft").count();
+        let row = |what: &str, value: String, kept: bool| (format!("{what:<40}{value}"), kept);
+        let ledger = match self.ledger {
+            Some((true, records)) => format!("yes, {records} records"),
+            Some((false, _)) | None => String::from("no"),
+        };
+        let zero = |what, count: usize| row(what, count.to_string(), count == 0);
+        vec![
+            row("stages gone through", format!("{stages} of 6"), stages == 6),
+            row(
+                "people moved",
+                format!("{} of {PEOPLE}", self.people_moved),
+                self.people_moved == PEOPLE,
+            ),
+            row(
+                "machine clients moved",
+                format!("{} of {MACHINES}", self.machines_moved),
+                self.machines_moved == MACHINES,
+            ),
+            zero("unexpected sign-ins", self.unexpected_sign_ins),
+            zero("identity-header changes", self.header_changes),
+            zero("failed requests", self.failed_requests),
+            row(
+                "people harmed before the rollback",
+                self.harmed.to_string(),
+                (1..=MAX_HARMED).contains(&self.harmed),
+            ),
+            row(
+                "automatic rollbacks",
+                self.rollbacks.to_string(),
+                self.rollbacks == 1,
+            ),
+            row(
+                "ledger verified",
+                ledger,
+                self.ledger.is_some_and(|(ok, _)| ok),
+            ),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saw(who: &str, seen: Seen) -> Observation {
+        Observation {
+            at: 0,
+            who: who.to_owned(),
+            seen,
+        }
+    }
+
+    fn sign_in(who: &str, provider: &str, ok: bool) -> Observation {
+        let provider = provider.to_owned();
+        saw(who, Seen::SignIn { provider, ok })
+    }
+
+    #[test]
+    fn the_last_sign_in_counts_and_every_harm() {
+        let lines = |lines: &str| Seen::Headers {
+            lines: lines.into(),
+        };
+        let table = Table::of(&[
+            sign_in("a", "old", true),
+            sign_in("a", "new", false),
+            sign_in("a", "new", false),
+            sign_in("a", "new", true),
+            sign_in("b", "old", true),
+            saw("a", lines("x-remote-user: 1")),
+            saw("a", lines("x-remote-user: 1")),
+            saw("a", lines("x-remote-user: 2")),
+            saw("b", lines("x-remote-user: 2")),
+            saw("b", Seen::UnexpectedSignIn),
+            saw(
+                "b",
+                Seen::Request {
+                    status: 503,
+                    ok: false,
+                },
+            ),
+            saw(
+                "m",
+                Seen::Machine {
+                    provider: "new".into(),
+                },
+            ),
+        ]);
+        assert_eq!(
+            (table.people_moved, table.machines_moved, table.harmed),
+            (1, 1, 1)
+        );
+        assert_eq!((table.header_changes, table.unexpected_sign_ins), (1, 1));
+        assert_eq!(table.failed_requests, 1);
+        assert!(table.lines().iter().any(|(_, kept)| !kept));
+    }
+}
