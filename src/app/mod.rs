@@ -124,6 +124,8 @@ impl Running {
             warn!(%error, "What has been revoked is not known yet: credentials are answered 503 until it is.");
         }
         process.revocations.follow(&process.background);
+        let learned = process.conductor.learn(&read.settings.courses).await;
+        learned.map_err(StartError::Build)?;
         let plans = process.conductor.plans(&read.settings.courses);
         read.settings.rollouts = plans.map_err(StartError::Build)?;
         let settings = read.settings.clone();
@@ -213,6 +215,7 @@ impl Running {
             error!("A worker ended by itself.");
         }
         self.process.draining();
+        self.process.conductor.leave().await;
         let drain = self.reloader.drain();
         if orderly {
             tokio::time::sleep(drain.announce).await;

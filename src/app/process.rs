@@ -180,6 +180,7 @@ impl Process {
             journeys: Arc::clone(&journeys),
             kill: Arc::clone(&kill),
             metrics: Arc::clone(&metrics),
+            shared: store::instances(&store, &node(), &entropy),
         });
         let mut verdict_key = [0; 32];
         entropy.fill(&mut verdict_key);

@@ -173,7 +173,7 @@ impl Reloader {
             waiting: Vec::new(),
         };
         let outcome = match read(&self.path) {
-            Ok(mut read) => match self.process.conductor.plans(&read.settings.courses) {
+            Ok(mut read) => match self.plans(&read.settings) {
                 Err(problem) => Err(problem),
                 Ok(plans) => {
                     read.settings.rollouts = plans;
@@ -238,6 +238,14 @@ impl Reloader {
             }
             Err(problem) => self.refuse(&mut state, problem),
         }
+    }
+
+    /// The rollouts of a file as they decide now; of those that are new here, the store says where they stand.
+    fn plans(&self, settings: &Settings) -> Result<Vec<crate::rollout::Plan>, String> {
+        let conductor = &self.process.conductor;
+        let background = &self.process.background;
+        background.block_on(conductor.learn(&settings.courses))?;
+        conductor.plans(&settings.courses)
     }
 
     /// The rollouts of the running settings are driven from here on.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::app::StartError;
 use crate::config::settings::Settings;
+use crate::control::Shared;
 use crate::entropy::Entropy;
 use crate::session::settings::StoreKind;
 use crate::store::Counted;
@@ -40,4 +41,14 @@ pub(super) fn open(
         }
     };
     Ok(Arc::new(Counted::new(store, Arc::clone(metrics))))
+}
+
+/// Where this instance agrees with others, if there may be others.
+pub(super) fn instances(
+    store: &Arc<dyn Store>,
+    node: &str,
+    entropy: &Arc<dyn Entropy>,
+) -> Option<Arc<Shared>> {
+    let shared = || Arc::new(Shared::new(Arc::clone(store), node, &entropy.token()));
+    store.is_shared().then(shared)
 }

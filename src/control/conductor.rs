@@ -1,14 +1,17 @@
 //! Drives rollouts: asks the pure controller what follows, records it, lets it hold.
 //!
 //! A transition is in the ledger before it takes effect; going back takes effect in any case, and is recorded as soon as the
-//! disk takes it.
+//! disk takes it. Of several instances that share a store one drives; the others stand where it stands.
 
+mod adopt;
 mod commit;
 mod run;
+#[cfg(test)]
+mod tests;
+mod together;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -24,21 +27,19 @@ use crate::clock::Clock;
 use crate::clock::UnixTime;
 use crate::control::KillSwitch;
 use crate::control::conductor::run::Run;
-use crate::control::conductor::run::place_of;
-use crate::control::conductor::run::settled;
 use crate::control::journeys::Journeys;
 use crate::control::journeys::Rules;
 use crate::control::keeper::Keeper;
+use crate::control::shared::Role;
+use crate::control::shared::Shared;
 use crate::identity::ProviderId;
 use crate::ledger::Ledger;
 use crate::rollout;
 use crate::rollout::Command;
 use crate::rollout::Course;
 use crate::rollout::Findings;
-use crate::rollout::Plan;
 use crate::rollout::Progress;
 use crate::rollout::RolloutId;
-use crate::rollout::Tally;
 use crate::telemetry::Metrics;
 
 /// How long a step that could not be taken is not tried again.
@@ -77,6 +78,8 @@ pub(crate) struct Parts {
     pub(crate) kill: Arc<KillSwitch>,
     /// What operators see.
     pub(crate) metrics: Arc<Metrics>,
+    /// Where instances agree, if there may be several.
+    pub(crate) shared: Option<Arc<Shared>>,
 }
 
 /// Drives all rollouts of one instance.
@@ -87,6 +90,8 @@ pub(crate) struct Conductor {
     /// One transition at a time.
     turn: tokio::sync::Mutex<()>,
     stage: OnceLock<Arc<dyn Stage>>,
+    /// Who drives instead of this instance, in words.
+    led: Mutex<Option<String>>,
 }
 
 /// Where a rollout stands, for reports.
@@ -105,7 +110,10 @@ pub(crate) struct Standing {
 impl Conductor {
     /// Drives nothing yet.
     pub(crate) fn new(parts: Parts) -> Self {
+        let unknown = parts.shared.as_ref();
+        let unknown = unknown.map(|_| String::from("nobody leads yet"));
         Self {
+            led: Mutex::new(unknown),
             keeper: Keeper::new(parts.directory.clone()),
             parts,
             runs: Mutex::default(),
@@ -119,103 +127,66 @@ impl Conductor {
         self.stage.get_or_init(|| stage);
     }
 
-    /// The rollouts of a configuration as they decide now, each in its step.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be known where one stands: its file is damaged, or the stage it is in is gone.
-    pub(crate) fn plans(&self, courses: &[Course]) -> Result<Vec<Plan>, String> {
-        let one = |course: &Course| {
-            let progress = self.progress(course).map_err(|error| error.to_string())?;
-            let place = place_of(course, &progress)?;
-            let mut plan = course.plan(place, progress.at_from, progress.epoch);
-            if let Some(warning) = &mut plan.stage.warning {
-                warning.deprecated.get_or_insert(progress.entered);
-            }
-            Ok(plan)
-        };
-        courses.iter().map(one).collect()
-    }
-
-    /// These rollouts run from here on.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::plans`], which is asked first.
-    pub(crate) fn adopt(&self, courses: Vec<Course>) -> Result<(), String> {
-        let now = self.parts.clock.now();
-        let mut fresh = BTreeMap::new();
-        for course in courses {
-            let id = course.id.clone();
-            let (progress, tally, drills) = {
-                let runs = self.runs();
-                match runs.get(&id) {
-                    Some(run) => (run.progress.clone(), run.tally.clone(), run.drills.clone()),
-                    None => {
-                        drop(runs);
-                        let kept = self.keeper.load(&id).map_err(|error| error.to_string())?;
-                        kept.map_or_else(Default::default, |kept| {
-                            (kept.progress, kept.tally, kept.drills)
-                        })
-                    }
-                }
-            };
-            let before = progress.name(&course);
-            let progress = settled(&course, progress, now);
-            let same = before == progress.name(&course);
-            let rails = progress
-                .place(&course)
-                .and_then(|place| course.guardrails(place));
-            let tally = rails.map(|rails| {
-                let kept = tally.filter(|tally| same && tally.is_of(rails));
-                kept.unwrap_or_else(|| Tally::new(rails))
-            });
-            let run = Run {
-                course: Arc::new(course),
-                progress,
-                tally,
-                findings: Findings::none(now),
-                drills,
-                evaluated: now,
-                blocked: None,
-            };
-            fresh.insert(id, run);
-        }
-        *self.runs() = fresh;
-        self.configure();
-        Ok(())
-    }
-
     /// Looks at every rollout once.
     pub(crate) async fn tick(&self) {
         let _turn = self.turn.lock().await;
-        let ids: Vec<RolloutId> = self.runs().keys().cloned().collect();
-        for id in ids {
-            let now = self.parts.clock.now();
-            let outcomes = self.parts.journeys.take(&id, now);
-            let found = {
-                let mut runs = self.runs();
-                let Some(run) = runs.get_mut(&id) else {
-                    continue;
-                };
-                let looked = run.look(&outcomes, self.parts.journeys.fires(&id), now);
-                let kill = self.parts.kill.current().position(&id);
-                let transition = rollout::tick(&run.progress, &run.view(kill, now));
-                (looked, transition)
-            };
-            let (looked, transition) = found;
-            match transition {
-                Some(transition) if !transition.urgent && self.waits(&id, now) => {}
-                Some(transition) => {
-                    if let Err(why) = self.commit(&id, transition, "controller", None).await {
-                        self.blocked(&id, why);
+        let (role, fresh) = self.role().await;
+        let ids: Vec<(RolloutId, bool)> = {
+            let runs = self.runs();
+            let one = |run: &Run| (run.course.id.clone(), together::is_driven(&run.course));
+            runs.values().map(one).collect()
+        };
+        for (id, driven) in ids {
+            match role {
+                Role::Unknown if driven => continue,
+                Role::Drives | Role::Follows | Role::Unknown => {}
+            }
+            if let Err(why) = self.catch_up(&id, role).await {
+                self.blocked(&id, why);
+                continue;
+            }
+            match role {
+                Role::Follows if driven => self.report(&id).await,
+                Role::Drives | Role::Follows | Role::Unknown => {
+                    if fresh {
+                        self.take_over(&id).await;
                     }
+                    self.drive(&id).await;
                 }
-                None if looked => self.keep(&id).await,
-                None => {}
             }
         }
         self.show();
+    }
+
+    /// Looks at a rollout, and lets it go where it should.
+    async fn drive(&self, id: &RolloutId) {
+        let now = self.parts.clock.now();
+        let mut outcomes = self.parts.journeys.take(id, now);
+        let seen = self.reported(id, now).await;
+        outcomes.extend(seen.outcomes);
+        let fires = seen.fires || self.parts.journeys.fires(id);
+        let (looked, transition) = {
+            let mut runs = self.runs();
+            let Some(run) = runs.get_mut(id) else {
+                return;
+            };
+            let looked = run.look(&outcomes, fires, now);
+            let kill = self.parts.kill.current().position(id);
+            (looked, rollout::tick(&run.progress, &run.view(kill, now)))
+        };
+        match transition {
+            Some(transition) if !transition.urgent && self.waits(id, now) => {}
+            Some(transition) => {
+                if let Err(why) = self.commit(id, transition, "controller", None).await {
+                    self.blocked(id, why);
+                }
+            }
+            None if looked => {
+                self.keep(id).await;
+                self.share_tally(id).await;
+            }
+            None => {}
+        }
     }
 
     /// What a person orders.
@@ -231,6 +202,13 @@ impl Conductor {
         reason: &str,
     ) -> Result<Standing, String> {
         let _turn = self.turn.lock().await;
+        // Whoever follows may order everything but what rests on evidence, which whoever leads has.
+        self.catch_up(rollout, Role::Follows)
+            .await
+            .map_err(|why| format!("it is not known where it stands: {why}"))?;
+        if let (Command::Promote, Some(led)) = (command, self.led()) {
+            return Err(format!("the evidence is elsewhere: {led}"));
+        }
         let transition = {
             let runs = self.runs();
             let run = runs
@@ -254,11 +232,16 @@ impl Conductor {
     pub(crate) fn standings(&self) -> Vec<Standing> {
         let now = self.parts.clock.now();
         let kill = self.parts.kill.current();
+        let led = self.led();
         let runs = self.runs();
         let one = |run: &Run| {
             let mut missing =
                 rollout::missing(&run.progress, &run.view(kill.position(&run.course.id), now));
             missing.extend(run.blocked.iter().map(|(why, _)| why.clone()));
+            if let Some(led) = led.clone().filter(|_| together::is_driven(&run.course)) {
+                // What is missing is known where the evidence is.
+                missing = vec![led];
+            }
             Standing {
                 course: Arc::clone(&run.course),
                 progress: run.progress.clone(),
@@ -273,16 +256,14 @@ impl Conductor {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn progress(&self, course: &Course) -> io::Result<Progress> {
-        let known = self.runs().get(&course.id).map(|run| run.progress.clone());
-        let progress = match known {
-            Some(progress) => progress,
-            None => self
-                .keeper
-                .load(&course.id)?
-                .map_or_else(Progress::default, |kept| kept.progress),
-        };
-        Ok(settled(course, progress, self.parts.clock.now()))
+    /// Who drives instead of this instance, in words.
+    fn led(&self) -> Option<String> {
+        let led = self.led.lock();
+        led.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_led(&self, leader: Option<String>) {
+        *self.led.lock().unwrap_or_else(PoisonError::into_inner) = leader;
     }
 
     /// Whether what failed a moment ago is not tried again yet.
@@ -311,7 +292,7 @@ impl Conductor {
             Some(Rules {
                 rollout: run.course.id.clone(),
                 rails: Arc::clone(run.course.guardrails(place)?),
-                step: run.progress.entered.as_millis() ^ u64::from(run.progress.at_from),
+                step: run.step(),
             })
         });
         self.parts.journeys.configure(rules.collect());

@@ -8,6 +8,7 @@ mod keeper;
 mod kill;
 mod kill_files;
 mod record;
+mod shared;
 
 pub(crate) use conductor::Conductor;
 pub(crate) use conductor::Parts;
@@ -18,3 +19,4 @@ pub(crate) use journeys::Traveller;
 pub(crate) use kill::KillError;
 pub(crate) use kill::KillSettings;
 pub(crate) use kill::KillSwitch;
+pub(crate) use shared::Shared;

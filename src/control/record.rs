@@ -50,6 +50,25 @@ pub(super) fn entry(
     }
 }
 
+/// The record of a step that another instance has taken, and that is about to hold here.
+pub(super) fn followed(course: &Course, before: &Progress, next: &Progress) -> Entry {
+    Entry::new(Kind::Decision, "another instance")
+        .with("rollout", course.id.as_str())
+        .with("from", before.name(course))
+        .with("to", next.name(course))
+        .with("state", next.state.as_str())
+        .with("epoch", next.epoch)
+        .with("why", next.why.as_str())
+}
+
+/// The record of a transition that was recorded, and does not hold after all.
+pub(super) fn void(rollout: &RolloutId, transition: &Transition, why: &str, actor: &str) -> Entry {
+    Entry::new(Kind::Decision, actor)
+        .with("rollout", rollout.as_str())
+        .with("void", transition.why.as_str())
+        .with("why", why)
+}
+
 /// The record of a move of the kill switch.
 pub(super) fn kill(
     scope: Option<&RolloutId>,

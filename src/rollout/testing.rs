@@ -127,7 +127,7 @@ pub(crate) fn plan(mode: Mode, assign: Vec<AssignRule>) -> Plan {
 }
 
 /// From `legacy` to `modern`: staff by name, a ramp of 1, 25 and 98 %, and everybody.
-pub(super) fn course() -> Course {
+pub(crate) fn course() -> Course {
     let rails = Some(Arc::new(Guardrails::default()));
     let named = |cohort: &str, to| AssignRule {
         cohort: Some(CohortId::new(cohort)),

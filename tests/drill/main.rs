@@ -74,7 +74,8 @@ fn rows(table: &[String]) -> HashMap<String, String> {
 
 fn shows(shown: &str, table: &[String]) {
     for row in table {
-        let as_shown = |line: &str| line.split("     <-").next().map(str::trim_end) == Some(row.as_str());
+        let as_shown =
+            |line: &str| line.split("     <-").next().map(str::trim_end) == Some(row.as_str());
         assert!(shown.lines().any(as_shown), "not shown: {row}\n{shown}");
     }
 }
@@ -104,12 +105,19 @@ fn a_fault_in_the_ramp_harms_few_and_everybody_else_moves_unnoticed() {
     let (code, shown, table) = unguarded.end();
     println!("{shown}");
     shows(&shown, &table);
-    assert_eq!(code, Some(1), "its promises are broken, and it says so:\n{shown}");
+    assert_eq!(
+        code,
+        Some(1),
+        "its promises are broken, and it says so:\n{shown}"
+    );
     let harmed = |rows: &HashMap<String, String>| -> u32 {
         rows["people harmed before the rollback"].parse().unwrap()
     };
     let (with, without) = (harmed(&rows_with), harmed(&rows(&table)));
     println!("harmed: {with} with the rollback, {without} without it");
     assert!(1 <= with && with < 15, "{with}");
-    assert!(5 * with <= without, "{with} with the rollback, {without} without it");
+    assert!(
+        5 * with <= without,
+        "{with} with the rollback, {without} without it"
+    );
 }

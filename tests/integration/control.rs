@@ -14,7 +14,7 @@ use crate::reload::until;
 use crate::two_providers;
 
 /// One stage by name, a ramp, and everybody; nothing bakes.
-fn staged(old: &Idp, new: &Idp, upstream: &Echo) -> String {
+pub(crate) fn staged(old: &Idp, new: &Idp, upstream: &Echo) -> String {
     let text = two_providers(old, new, upstream, 10);
     let (head, _) = text.split_once("rollout:").unwrap();
     let head = head.replace("hosts: [app.test]", "hosts: [app.test, 127.0.0.1]");
@@ -43,7 +43,7 @@ rollouts:
     )
 }
 
-fn authferry(dir: &Path, words: &[&str]) -> (bool, String) {
+pub(crate) fn authferry(dir: &Path, words: &[&str]) -> (bool, String) {
     let state = dir.join("state");
     let Output { status, stdout, .. } = Command::new(env!("CARGO_BIN_EXE_authferry"))
         .env("AUTHFERRY_STATE_DIR", state)
@@ -54,13 +54,13 @@ fn authferry(dir: &Path, words: &[&str]) -> (bool, String) {
 }
 
 #[track_caller]
-fn good(dir: &Path, words: &[&str]) -> String {
+pub(crate) fn good(dir: &Path, words: &[&str]) -> String {
     let (good, text) = authferry(dir, words);
     assert!(good, "{words:?}: {text}");
     text
 }
 
-fn records(dir: &Path) -> Vec<Value> {
+pub(crate) fn records(dir: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(dir.join("state/decisions.jsonl")).unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -73,7 +73,7 @@ const NAVIGATION: [(&str, &str); 3] = [
     ("Sec-Fetch-Dest", "document"),
 ];
 
-async fn goes_to(proxy: &Proxy, idp: &Idp) -> bool {
+pub(crate) async fn goes_to(proxy: &Proxy, idp: &Idp) -> bool {
     let answer = request(proxy.address, "GET", "/", &NAVIGATION, b"").await;
     answer
         .header("location")

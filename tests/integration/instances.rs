@@ -17,14 +17,14 @@ use crate::harness::Proxy;
 use crate::harness::request;
 use crate::two_providers;
 
-struct Redis {
+pub(crate) struct Redis {
     child: Child,
     port: u16,
     dir: TempDir,
 }
 
 impl Redis {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
@@ -35,7 +35,7 @@ impl Redis {
         Self { child, port, dir }
     }
 
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(
             Command::new("kill")
@@ -48,14 +48,19 @@ impl Redis {
 
     /// What an instance that uses it has in its configuration.
     fn config(&self, old: &Idp, new: &Idp, upstream: &Echo, revalidate: &str) -> String {
-        let dir = self.dir.path().display();
         two_providers(old, new, upstream, 100)
             .replace("hosts: [app.test]", "hosts: [app.test, 127.0.0.1]")
-            + &format!(
-                "secrets: {{ bucket_key: {{ file: \"{dir}/bucket\" }}, session_keys: [{{ file: \"{dir}/key\" }}] }}\n\
-                 sessions: {{ store: redis, redis: {{ url: \"redis://127.0.0.1:{}\" }}, revalidate: {revalidate} }}\n",
-                self.port
-            )
+            + &self.shared(revalidate)
+    }
+
+    /// Its part of that.
+    pub(crate) fn shared(&self, revalidate: &str) -> String {
+        let dir = self.dir.path().display();
+        format!(
+            "secrets: {{ bucket_key: {{ file: \"{dir}/bucket\" }}, session_keys: [{{ file: \"{dir}/key\" }}] }}\n\
+             sessions: {{ store: redis, redis: {{ url: \"redis://127.0.0.1:{}\" }}, revalidate: {revalidate} }}\n",
+            self.port
+        )
     }
 }
 
@@ -125,7 +130,7 @@ async fn is_in(proxy: &Proxy, cookies: &str) -> bool {
 }
 
 /// The instance has seen its store.
-async fn ready(proxy: &Proxy) {
+pub(crate) async fn ready(proxy: &Proxy) {
     let began = Instant::now();
     loop {
         let answer = crate::harness::get(proxy.admin, "/-/ready").await;

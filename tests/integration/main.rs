@@ -20,6 +20,8 @@ mod explain;
 mod headers;
 #[cfg(feature = "real-servers")]
 mod instances;
+#[cfg(feature = "real-servers")]
+mod instances_led;
 mod kill;
 mod login;
 mod logout;

@@ -123,7 +123,6 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let possession = possession::compile(context, raw);
     let keys = secrets::compile(context, raw);
     store::shared_keys(context, raw, &sessions.store);
-    store::shared_rollouts(context, raw, &sessions.store, &courses);
     let sha256 = hex(digest::digest(&digest::SHA256, context.source.text.as_bytes()).as_ref());
     let settings = Settings {
         revision: sha256.chars().take(12).collect::<String>().into(),

@@ -7,8 +7,6 @@ use crate::config::raw::RawRedis;
 use crate::config::raw::RawSessions;
 use crate::config::raw::StoreWord;
 use crate::config::shape::At;
-use crate::rollout::Control;
-use crate::rollout::Course;
 use crate::session::settings::StoreKind;
 use crate::store::settings::RedisSettings;
 
@@ -187,35 +185,6 @@ pub(super) fn shared_keys(context: &mut Context<'_>, raw: &RawConfig, store: &St
                 )
                 .hint("make it once, `openssl rand -hex 32`, and give it to every instance");
         }
-    }
-}
-
-/// Instances that share a store do not agree yet on how far a rollout has come.
-pub(super) fn shared_rollouts(
-    context: &mut Context<'_>,
-    raw: &RawConfig,
-    store: &StoreKind,
-    courses: &[Course],
-) {
-    match store {
-        StoreKind::Memory | StoreKind::Embedded => return,
-        StoreKind::Redis(_) => {}
-    }
-    let driven = courses
-        .iter()
-        .filter(|course| course.control != Control::Pinned);
-    for course in driven {
-        let mark = raw.rollouts.get().map_or(raw.mark, |named| named.mark);
-        context
-            .report
-            .error(
-                mark,
-                format!(
-                    "rollout `{}`: instances that share a store cannot be driven by a controller",
-                    course.id
-                ),
-            )
-            .hint("`control: pinned`, and the stage in the file");
     }
 }
 

@@ -6,8 +6,10 @@ use tracing::info;
 use tracing::warn;
 
 use crate::control::conductor::Conductor;
+use crate::control::conductor::together::Disagreed;
 use crate::control::keeper::Kept;
 use crate::control::record;
+use crate::ledger::Entry;
 use crate::rollout::Command;
 use crate::rollout::Findings;
 use crate::rollout::Progress;
@@ -24,7 +26,7 @@ impl Conductor {
         actor: &str,
         command: Option<&Command>,
     ) -> Result<(), String> {
-        let (entry, to, course, tripped) = {
+        let (entry, to, tripped) = {
             let runs = self.runs();
             let run = runs.get(id).ok_or("it is gone")?;
             let entry = record::entry(
@@ -36,12 +38,7 @@ impl Conductor {
                 command,
             );
             let tripped = run.findings.tripped();
-            (
-                entry,
-                run.course.to.clone(),
-                Arc::clone(&run.course),
-                tripped,
-            )
+            (entry, run.course.to.clone(), tripped)
         };
         if let (true, Some(stage)) = (transition.promotes, self.stage.get()) {
             stage
@@ -49,8 +46,34 @@ impl Conductor {
                 .await
                 .map_err(|why| format!("{to} is not ready: {why}"))?;
         }
+        self.record(entry, transition.urgent).await?;
+        match self.agree(id, &transition.next).await {
+            Ok(()) => {}
+            // Going back by itself waits for nobody; the others are told as soon as the store answers.
+            Err(Disagreed::Away(why)) if transition.urgent && command.is_none() => {
+                warn!(rollout = %id, why, "The other instances do not know of this step yet.");
+            }
+            Err(Disagreed::Away(why) | Disagreed::Overtaken(why)) => {
+                let void = record::void(id, &transition, &why, actor);
+                self.record(void, true).await?;
+                return Err(why);
+            }
+        }
+        let (direction, trigger) = (transition.direction, transition.trigger);
+        for (guard, action) in tripped {
+            self.parts.metrics.guard_trip(id, &guard, action);
+        }
+        self.parts
+            .metrics
+            .rollout_transition(id, direction, trigger);
+        self.hold(id, transition.next, actor).await;
+        self.share_tally(id).await;
+        Ok(())
+    }
+
+    /// Writes a record; one that must not wait is owed where the disk takes nothing.
+    pub(super) async fn record(&self, entry: Entry, urgent: bool) -> Result<(), String> {
         let ledger = Arc::clone(&self.parts.ledger);
-        let urgent = transition.urgent;
         // The disk may take its time.
         let written = tokio::task::spawn_blocking(move || {
             if urgent {
@@ -60,18 +83,23 @@ impl Conductor {
                 ledger.append(entry).map(|_| ())
             }
         });
-        written
-            .await
-            .map_err(|error| error.to_string())?
-            .map_err(|error| error.to_string())?;
+        let written = written.await.map_err(|error| error.to_string())?;
+        written.map_err(|error| error.to_string())
+    }
+
+    /// Lets a step hold here, and keeps it.
+    pub(super) async fn hold(&self, id: &RolloutId, next: Progress, actor: &str) {
         let now = self.parts.clock.now();
         {
             let mut runs = self.runs();
-            let run = runs.get_mut(id).ok_or("it is gone")?;
+            let Some(run) = runs.get_mut(id) else {
+                return;
+            };
+            let course = Arc::clone(&run.course);
             let step =
                 |progress: &Progress| (progress.place(&course), progress.at_from, progress.entered);
-            if step(&run.progress) != step(&transition.next) {
-                let place = transition.next.place(&course);
+            if step(&run.progress) != step(&next) {
+                let place = next.place(&course);
                 if place.map(|place| place.stage)
                     != run.progress.place(&course).map(|place| place.stage)
                 {
@@ -82,19 +110,11 @@ impl Conductor {
                 run.findings = Findings::none(now);
                 run.evaluated = now;
             }
-            run.progress = transition.next.clone();
+            let (step, state) = (next.name(&course), next.state.as_str());
+            info!(rollout = %id, step, state, why = next.why, actor, "A rollout moved.");
+            run.progress = next;
             run.blocked = None;
         }
-        let (direction, trigger) = (transition.direction, transition.trigger);
-        for (guard, action) in tripped {
-            self.parts.metrics.guard_trip(id, &guard, action);
-        }
-        self.parts
-            .metrics
-            .rollout_transition(id, direction, trigger);
-        let step = transition.next.name(&course);
-        let state = transition.next.state.as_str();
-        info!(rollout = %id, step, state, why = transition.why, actor, "A rollout moved.");
         self.configure();
         if let Some(stage) = self.stage.get().cloned() {
             let rebuilt = tokio::task::spawn_blocking(move || stage.rebuild()).await;
@@ -105,7 +125,6 @@ impl Conductor {
             }
         }
         self.keep(id).await;
-        Ok(())
     }
 
     /// Keeps the progress over a restart. It is recorded already; a disk that takes nothing costs no more than the bake.

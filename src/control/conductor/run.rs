@@ -23,6 +23,8 @@ pub(super) struct Run {
     pub(super) evaluated: UnixTime,
     /// Why it cannot go forward although it may, and since when.
     pub(super) blocked: Option<(String, UnixTime)>,
+    /// The version of the row that instances share.
+    pub(super) row: Option<u64>,
 }
 
 impl Run {
@@ -56,6 +58,20 @@ impl Run {
             self.findings.breaker = Some(rule.on_trip);
         }
         ended
+    }
+
+    /// Which step it is: what is seen in another counts for nothing in this one.
+    pub(super) fn step(&self) -> u64 {
+        self.progress.entered.as_millis() ^ u64::from(self.progress.at_from)
+    }
+
+    /// Goes on with what was counted elsewhere in this step.
+    pub(super) fn go_on_with(&mut self, tally: Tally) {
+        let rails = self.progress.place(&self.course);
+        let rails = rails.and_then(|place| self.course.guardrails(place));
+        if rails.is_some_and(|rails| tally.is_of(rails)) {
+            self.tally = Some(tally);
+        }
     }
 
     pub(super) fn view(&self, kill: rollout::KillPosition, now: UnixTime) -> View<'_> {

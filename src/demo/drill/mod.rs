@@ -207,7 +207,8 @@ impl Play<'_> {
     /// How often somebody has tried to sign in since the last fault began.
     fn come_since_fault(&self) -> usize {
         self.observer.with(|all| {
-            let fault = |seen: &&observe::Observation| matches!(seen.seen, Seen::Fault { on: true });
+            let fault =
+                |seen: &&observe::Observation| matches!(seen.seen, Seen::Fault { on: true });
             let came = |seen: &&observe::Observation| matches!(seen.seen, Seen::SignIn { .. });
             let since = all.iter().rev().take_while(|seen| !fault(seen));
             since.filter(came).count()

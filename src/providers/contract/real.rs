@@ -177,6 +177,7 @@ fn verify(audience: &str, markers: Vec<Marker>) -> Verify {
         algorithms: vec![Algorithm::Rs256, Algorithm::Es256],
         audiences: vec![audience.into()],
         markers,
+        claims: Vec::new(),
         any_typ: false,
         leeway: Duration::from_secs(30),
         max_life: Duration::from_secs(24 * 3_600),

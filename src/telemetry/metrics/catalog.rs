@@ -104,6 +104,8 @@ families! {
         "Share of bucketing units configured for the new provider.";
     ROLLOUT_STATE: Gauge "authferry_rollout_state" ["rollout", "state"]
         "Controller state, 1 for the current one.";
+    LEADS: Gauge "authferry_rollout_leads" []
+        "Whether this instance drives the rollouts: 1 for one of those that share a store.";
     OBSERVED_RATIO: Gauge "authferry_rollout_observed_ratio" ["rollout"]
         "Share of percent-eligible people of this step whom the percent sent to the new provider.";
     STEP_ENTERED: Gauge "authferry_rollout_step_entered_timestamp_seconds" ["rollout"]

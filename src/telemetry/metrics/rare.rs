@@ -41,6 +41,7 @@ pub(super) struct Rare {
     /// The running rollouts; what is shown of them may change with the time alone.
     pub(super) rollouts: Mutex<Vec<Plan>>,
     pub(super) rollout_state: Series<Gauge>,
+    pub(super) leads: Series<Gauge>,
     pub(super) observed_ratio: Series<Gauge>,
     pub(super) step_entered: Series<Gauge>,
     pub(super) transitions: Series<Counter>,
@@ -84,6 +85,7 @@ impl Rare {
             store_circuit: Series::new(&catalog::STORE_CIRCUIT_STATE, limit),
             rollouts: Mutex::default(),
             rollout_state: Series::new(&catalog::ROLLOUT_STATE, limit),
+            leads: Series::new(&catalog::LEADS, limit),
             observed_ratio: Series::new(&catalog::OBSERVED_RATIO, limit),
             step_entered: Series::new(&catalog::STEP_ENTERED, limit),
             transitions: Series::new(&catalog::TRANSITIONS, limit),
@@ -137,6 +139,7 @@ impl Rare {
             samples::values(&catalog::STAGE_INFO, plans.iter().map(stage)),
             samples::values(&catalog::TARGET_RATIO, plans.iter().map(target)),
             samples::gauges(&self.rollout_state, as_is),
+            samples::gauges(&self.leads, as_is),
             samples::gauges(&self.observed_ratio, as_is),
             samples::gauges(&self.step_entered, as_is),
             samples::counters(&self.transitions),

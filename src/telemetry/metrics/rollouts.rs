@@ -62,6 +62,11 @@ impl Metrics {
             }));
     }
 
+    /// Whether this instance drives.
+    pub(crate) fn leads(&self, leads: bool) {
+        self.rare.leads.with(&[]).set(f64::from(u8::from(leads)));
+    }
+
     /// A rollout moved, or stopped moving.
     pub(crate) fn rollout_transition(
         &self,

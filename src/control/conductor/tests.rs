@@ -1,0 +1,231 @@
+//! Two instances that share a store: one drives, the other stands where it stands.
+
+use std::fs;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::control::KillSettings;
+use crate::control::Traveller;
+use crate::ledger::LedgerSettings;
+use crate::rollout::AppId;
+use crate::rollout::Arm;
+use crate::rollout::BucketKey;
+use crate::rollout::State;
+use crate::rollout::testing::course;
+use crate::secret::Secret;
+use crate::store::MemoryStore;
+use crate::store::Store;
+use crate::telemetry::DecisionLog;
+
+struct Instance {
+    conductor: Conductor,
+    directory: tempfile::TempDir,
+    key: BucketKey,
+}
+
+/// Instances with one clock and one store.
+struct Estate {
+    clock: ManualClock,
+    store: Arc<dyn Store>,
+}
+
+impl Estate {
+    fn new() -> Self {
+        Self {
+            clock: ManualClock::at(UnixTime::from_secs(1_000_000)),
+            store: Arc::new(MemoryStore::default()),
+        }
+    }
+
+    fn instance(&self, node: &str) -> Instance {
+        let directory = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        let metrics = Metrics::new(Arc::clone(&clock), 100);
+        let kill = KillSettings {
+            file: directory.path().join("kill"),
+            poll: Duration::from_millis(200),
+            state: directory.path().join("kill.json"),
+            environment: None,
+        };
+        let decisions = DecisionLog::off();
+        let kill = KillSwitch::start(kill, Arc::clone(&clock), Arc::clone(&metrics), decisions);
+        let ledger = LedgerSettings {
+            file: directory.path().join("decisions.jsonl"),
+            configurations: directory.path().join("configurations"),
+            mirror: false,
+            node: node.to_owned(),
+        };
+        let ledger = Ledger::open(ledger, Arc::clone(&clock), Arc::clone(&metrics));
+        let conductor = Conductor::new(Parts {
+            directory: directory.path().join("rollouts"),
+            clock,
+            ledger: Arc::new(ledger.unwrap()),
+            journeys: Arc::new(Journeys::new(Arc::clone(&metrics))),
+            kill: Arc::new(kill.unwrap()),
+            metrics,
+            shared: Some(Arc::new(Shared::new(Arc::clone(&self.store), node, "1"))),
+        });
+        Instance {
+            conductor,
+            directory,
+            key: BucketKey(Secret::new(vec![7; 32])),
+        }
+    }
+
+    /// Two that know the rollout; the first leads.
+    async fn pair(&self) -> (Instance, Instance) {
+        let pair = (self.instance("one"), self.instance("two"));
+        for instance in [&pair.0, &pair.1] {
+            instance.conductor.learn(&[course()]).await.unwrap();
+            instance.conductor.adopt(vec![course()]).unwrap();
+            instance.conductor.tick().await;
+        }
+        pair
+    }
+}
+
+impl Instance {
+    async fn order(&self, command: Command) -> Result<(), String> {
+        let rollout = course().id;
+        let ordered = self.conductor.order(&rollout, &command, "ops", "because");
+        ordered.await.map(|_| ())
+    }
+
+    fn standing(&self) -> Standing {
+        self.conductor.standings().remove(0)
+    }
+
+    fn stands(&self) -> (String, State) {
+        let standing = self.standing();
+        (
+            standing.progress.name(&standing.course),
+            standing.progress.state,
+        )
+    }
+
+    fn records(&self) -> String {
+        fs::read_to_string(self.directory.path().join("decisions.jsonl")).unwrap()
+    }
+
+    /// Somebody signs in here at the new provider.
+    fn signs_in(&self, device: &str) {
+        let plans = self.conductor.plans(&[course()]).unwrap();
+        let traveller = Traveller {
+            plan: &plans[0],
+            app: &AppId::new("crm"),
+            device,
+            arm: Arm::To,
+            now: self.conductor.parts.clock.now(),
+        };
+        let journeys = &self.conductor.parts.journeys;
+        journeys.started(&traveller, Some(Arm::To), &self.key);
+        let person = crate::identity::CanonicalSubject::named(device).unwrap();
+        journeys.succeeded(&traveller, &person, None, &self.key);
+    }
+
+    fn people(&self) -> u64 {
+        let findings = self.standing().findings;
+        findings.guards.first().map_or(0, |guard| guard.units.to)
+    }
+}
+
+#[tokio::test]
+async fn the_others_stand_where_the_leader_stands_and_record_it() {
+    let estate = Estate::new();
+    let (one, two) = estate.pair().await;
+    one.order(Command::Start).await.unwrap();
+    one.order(Command::SetStage("ramp/25".into()))
+        .await
+        .unwrap();
+    assert_eq!(two.stands().1, State::Draft, "it has not looked yet");
+    two.conductor.tick().await;
+    assert_eq!(two.stands(), ("ramp/25".into(), State::Baking));
+    assert!(
+        two.records().contains("another instance"),
+        "{}",
+        two.records()
+    );
+    assert_eq!(two.standing().missing, ["led by one"]);
+    // A third one, and one that begins anew, know it before they decide anything.
+    let three = estate.instance("three");
+    three.conductor.learn(&[course()]).await.unwrap();
+    let plan = three.conductor.plans(&[course()]).unwrap().remove(0);
+    assert_eq!(&*plan.stage.id, "ramp");
+}
+
+#[tokio::test]
+async fn an_order_holds_for_all_wherever_it_is_given_unless_it_rests_on_evidence() {
+    let estate = Estate::new();
+    let (one, two) = estate.pair().await;
+    two.order(Command::Start).await.unwrap();
+    two.order(Command::SetStage("ramp/25".into()))
+        .await
+        .unwrap();
+    let refused = two.order(Command::Promote).await.unwrap_err();
+    assert_eq!(refused, "the evidence is elsewhere: led by one");
+    // Not looked at since: what follows begins where the other one has moved it.
+    one.order(Command::Rollback).await.unwrap();
+    assert_eq!(one.stands(), ("ramp/1".into(), State::RolledBack));
+    two.order(Command::Resume).await.unwrap();
+    one.conductor.tick().await;
+    assert_eq!(one.stands(), ("ramp/1".into(), State::Baking));
+    assert_eq!(one.standing().progress, two.standing().progress);
+}
+
+#[tokio::test]
+async fn while_nobody_leads_nobody_moves_and_then_another_leads() {
+    let estate = Estate::new();
+    let (one, two) = estate.pair().await;
+    one.order(Command::Start).await.unwrap();
+    two.conductor.tick().await;
+    drop(one);
+    estate.clock.advance(Duration::from_secs(9));
+    two.conductor.tick().await;
+    assert_eq!(two.standing().missing, ["led by one"]);
+    estate.clock.advance(Duration::from_secs(2));
+    two.conductor.tick().await;
+    assert!(!two.standing().missing.iter().any(|why| why.contains("led")));
+    let again = estate.instance("one");
+    again.conductor.learn(&[course()]).await.unwrap();
+    again.conductor.adopt(vec![course()]).unwrap();
+    again.conductor.tick().await;
+    assert_eq!(again.standing().missing, ["led by two"]);
+    two.conductor.leave().await;
+    again.conductor.tick().await;
+    assert!(
+        !again
+            .standing()
+            .missing
+            .iter()
+            .any(|why| why.contains("led"))
+    );
+}
+
+#[tokio::test]
+async fn people_count_wherever_they_sign_in_and_whoever_leads() {
+    let estate = Estate::new();
+    let (one, two) = estate.pair().await;
+    one.order(Command::Start).await.unwrap();
+    one.order(Command::SetStage("ramp/25".into()))
+        .await
+        .unwrap();
+    two.conductor.tick().await;
+    for n in 0..4 {
+        one.signs_in(&format!("a{n}"));
+        two.signs_in(&format!("b{n}"));
+    }
+    // The same person at both is one.
+    two.signs_in("a0");
+    estate.clock.advance(Duration::from_secs(5));
+    two.conductor.tick().await;
+    one.conductor.tick().await;
+    estate.clock.advance(Duration::from_secs(35));
+    one.conductor.tick().await;
+    assert_eq!(one.people(), 8);
+    // Who takes the lead goes on with them.
+    one.conductor.leave().await;
+    two.conductor.tick().await;
+    estate.clock.advance(Duration::from_secs(1));
+    two.conductor.tick().await;
+    assert_eq!(two.people(), 8);
+}
