@@ -58,6 +58,8 @@ pub(super) struct Asked<'a> {
     pub(super) certificate: Option<ClientCertificate>,
     /// Whether the client speaks TLS: with us, or with a listed peer.
     pub(super) secure: bool,
+    /// Whether the client gets our pages and redirects: not if who asks for it understands a status only.
+    pub(super) pages: bool,
     pub(super) kill: KillPosition,
     pub(super) now: UnixTime,
 }

@@ -8,6 +8,7 @@
 
 mod authority;
 mod path;
+mod restated;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -26,10 +27,12 @@ use crate::proxy::canonical::path::scan;
 use crate::proxy::canonical::path::spell;
 pub(crate) use crate::proxy::canonical::path::with_slashes;
 pub(crate) use crate::proxy::canonical::path::without_parameters;
+pub(crate) use crate::proxy::canonical::restated::Restated;
+pub(crate) use crate::proxy::canonical::restated::restated;
 use crate::proxy::conn::Conn;
 use crate::proxy::settings::Limits;
 
-/// A request in its one spelling. The only way to get one is [`canonicalise`].
+/// A request in its one spelling. Only [`canonicalise`], and [`restated`] for one that another proxy has, make it.
 #[derive(Clone, Debug)]
 pub(crate) struct CanonicalRequest {
     method: Method,

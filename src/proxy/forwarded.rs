@@ -134,7 +134,7 @@ pub(super) fn speaks_tls(secure: bool, trusted: bool, client: &HeaderMap) -> boo
 }
 
 /// The only value of a field, if it was said exactly once.
-fn said_once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+pub(super) fn said_once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(only), None) => Some(only),

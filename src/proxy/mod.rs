@@ -9,6 +9,7 @@ mod client_certificate;
 pub(crate) mod conn;
 pub(crate) mod country;
 mod forward;
+mod forward_auth;
 pub(crate) mod forwarded;
 pub(crate) mod identity_headers;
 mod own_address;

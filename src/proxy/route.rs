@@ -382,6 +382,7 @@ mod tests {
             static_headers: Vec::new(),
             assertion: None,
             forward_credentials: false,
+            forward_auth: false,
             other_arm_exchanges: Vec::new(),
             routes: routes.iter().map(route).collect(),
         }

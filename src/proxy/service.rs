@@ -21,6 +21,8 @@ use crate::proxy::client_certificate::client_certificate;
 use crate::proxy::conn::Conn;
 use crate::proxy::forward::Passage;
 use crate::proxy::forward::forward;
+use crate::proxy::forward_auth;
+use crate::proxy::forward_auth::Question;
 use crate::proxy::forwarded::speaks_tls;
 use crate::proxy::identity_headers::IdentityHeaders;
 use crate::proxy::own_address::own_address;
@@ -89,9 +91,19 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         return fault(&Fault::Shed(1), &parts.headers, &conn, record);
     }
     let snapshot = &*view.snapshot;
-    let request = match canonicalise(&parts, &conn, &snapshot.server.limits) {
+    let limits = &snapshot.server.limits;
+    let request = match canonicalise(&parts, &conn, limits) {
         Ok(request) => record.request.insert(request).clone(),
         Err(bad) => return fault(&bad.into(), &parts.headers, &conn, record),
+    };
+    let trusted = is_trusted(conn.peer().ip(), &snapshot.server.trusted_proxies);
+    let question = match forward_auth::question(&parts, &request, trusted, limits) {
+        Ok(question) => question,
+        Err(bad) => return fault(&bad.into(), &parts.headers, &conn, record),
+    };
+    let (request, asks, pages) = match question {
+        None => (request, false, true),
+        Some(Question { request, pages }) => (record.request.insert(request).clone(), true, pages),
     };
     let address = match client_address(
         conn.peer(),
@@ -101,12 +113,11 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         Ok(address) => address,
         Err(bad) => return fault(&bad.into(), &parts.headers, &conn, record),
     };
-    let certificate = client_certificate(
-        &conn,
-        &parts.headers,
-        snapshot.server.certificate_headers.as_ref(),
-    );
-    let certificate = match certificate {
+    let believed = snapshot.server.certificate_headers.as_ref();
+    let tells = believed.is_some_and(|believed| is_trusted(conn.peer().ip(), &believed.from));
+    let certificate = match client_certificate(&conn, &parts.headers, believed) {
+        // The connection is the other proxy's, and so is its certificate.
+        Ok(_) if asks && !tells => None,
         Ok(certificate) => certificate,
         Err(bad) => return fault(&bad.into(), &parts.headers, &conn, record),
     };
@@ -115,7 +126,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
     } else {
         worker.pseudonyms.of_address(address)
     });
-    if !conn.is_for(request.host()) {
+    if !asks && !conn.is_for(request.host()) {
         return fault(&Fault::Misdirected, &parts.headers, &conn, record);
     }
     let routed = snapshot.router.route(&request);
@@ -127,7 +138,6 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
     let Some(entry) = snapshot.apps.get(app) else {
         return fault(&Fault::Internal, &parts.headers, &conn, record);
     };
-    let trusted = is_trusted(conn.peer().ip(), &snapshot.server.trusted_proxies);
     let asked = Asked {
         view: &view,
         app,
@@ -137,15 +147,23 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         address,
         peer: conn.peer().ip(),
         certificate,
-        secure: speaks_tls(conn.secure(), trusted, &parts.headers),
+        secure: if asks {
+            request.secure()
+        } else {
+            speaks_tls(conn.secure(), trusted, &parts.headers)
+        },
+        pages,
         kill: entry.policy.kill(&worker.kill.current()),
         now,
     };
     record.kill = asked.kill;
-    // Our own addresses come before routes: an application cannot shadow them.
+    // Our own addresses come before routes: an application cannot shadow them, and nobody else forwards them.
     if request.path().starts_with("/.authferry/")
         || snapshot.logins.is_callback(&entry.policy, request.path())
     {
+        if asks {
+            return fault(&Fault::Forbidden, &parts.headers, &conn, record);
+        }
         return match Box::pin(own_address(&worker, &asked, body)).await {
             Some(response) => page(response, &conn, record),
             None => fault(&Fault::Forbidden, &parts.headers, &conn, record),
@@ -160,6 +178,10 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
             return fault(&Fault::Forbidden, &parts.headers, &conn, record);
         }
     };
+    if asks {
+        let answer = forward_auth::answer(&worker, &asked, route, &conn, record);
+        return Box::pin(answer).await;
+    }
     let admission = admission(&worker, &asked, route, &mut record).await;
     let nobody = IdentityHeaders::none();
     let identity = match &admission {

@@ -171,6 +171,8 @@ pub(crate) struct App {
     pub(crate) forward_credentials: bool,
     /// For `other_arm: exchange`: the exchanges, one for each provider whose token may be wanted.
     pub(crate) other_arm_exchanges: Vec<Box<str>>,
+    /// Whether listed proxies may ask what is decided about its requests. Default no.
+    pub(crate) forward_auth: bool,
     /// Routes; the first match wins; no match is 403.
     pub(crate) routes: Vec<Route>,
 }

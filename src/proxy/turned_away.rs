@@ -29,9 +29,9 @@ pub(super) async fn turn_away(
     if let Some(why) = why {
         tell(worker, asked, why, record);
     }
-    match on_unauthenticated {
-        OnUnauthenticated::Auto => {}
-        OnUnauthenticated::Unauthorized => {
+    match (asked.pages, on_unauthenticated) {
+        (true, OnUnauthenticated::Auto) => {}
+        (false, _) | (true, OnUnauthenticated::Unauthorized) => {
             let policy = &asked.entry.policy;
             let answer =
                 why.map_or_else(|| Answer::unauthenticated(policy), |why| why.answer(policy));

@@ -259,7 +259,8 @@ impl fmt::Debug for UpstreamHead {
     }
 }
 
-fn client_cookies(headers: &HeaderMap, policy: &HeadPolicy) -> Option<HeaderValue> {
+/// The cookies of a client that the application gets.
+pub(super) fn client_cookies(headers: &HeaderMap, policy: &HeadPolicy) -> Option<HeaderValue> {
     if policy.forward_credentials {
         cookies::without(&[&policy.own_cookies], headers)
     } else {

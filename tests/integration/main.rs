@@ -17,6 +17,9 @@ mod demo;
 mod drain;
 mod exchange;
 mod explain;
+mod forward_auth;
+#[cfg(feature = "real-servers")]
+mod fronts;
 mod headers;
 #[cfg(feature = "real-servers")]
 mod instances;

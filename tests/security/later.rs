@@ -8,10 +8,6 @@ const LATER: &[(&str, &str)] = &[
         "/_gate/backchannel",
         "back-channel logout, whose steps the runner does not read yet",
     ),
-    (
-        "/_gate/decide",
-        "the decision endpoint for other proxies (forward auth)",
-    ),
     ("/_gate/userinfo", "the userinfo endpoint"),
     ("/_gate/link", "linking by the person"),
     (

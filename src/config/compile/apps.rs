@@ -42,14 +42,21 @@ pub(super) struct Shared<'a> {
 }
 
 /// All applications.
-pub(super) fn compile(context: &mut Context<'_>, raw: &RawConfig, shared: &Shared<'_>) -> Vec<App> {
+pub(super) fn compile(
+    context: &mut Context<'_>,
+    config: &RawConfig,
+    shared: &Shared<'_>,
+) -> Vec<App> {
     let Shared {
         providers,
         speakers,
         exchanges,
         joined,
     } = *shared;
-    let Some(named) = raw.apps.required(raw.mark, "apps", &mut context.report) else {
+    let Some(named) = config
+        .apps
+        .required(config.mark, "apps", &mut context.report)
+    else {
         return Vec::new();
     };
     let mut hosts: HashMap<Box<str>, (String, u32)> = HashMap::new();
@@ -69,6 +76,7 @@ pub(super) fn compile(context: &mut Context<'_>, raw: &RawConfig, shared: &Share
             .upstream
             .required(raw.mark, "upstream", &mut context.report);
         let upstream = upstream.and_then(|raw| upstream::upstream(context, raw));
+        forward_auth(context, config, raw);
         let mut written = Written::default();
         let identity_headers = identity_headers(context, raw, &heard, &mut written);
         let static_headers = static_headers(context, raw, &mut written);
@@ -94,12 +102,31 @@ pub(super) fn compile(context: &mut Context<'_>, raw: &RawConfig, shared: &Share
                 static_headers,
                 assertion,
                 forward_credentials: raw.forward_credentials.or(false),
+                forward_auth: raw.forward_auth.or(false),
                 other_arm_exchanges: instead.other_arm,
                 routes,
             });
         }
     }
     apps
+}
+
+/// Who asks about requests speaks for clients: somebody must be believed.
+fn forward_auth(context: &mut Context<'_>, config: &RawConfig, raw: &RawApp) {
+    let server = config.server.get();
+    let nobody = server.is_none_or(|server| server.trusted_proxies.get().is_none());
+    if let Some(at) = raw.forward_auth.get()
+        && at.value
+        && nobody
+    {
+        context
+            .report
+            .error(
+                at.mark,
+                "nobody may ask: `server.trusted_proxies` names no proxy",
+            )
+            .hint("name the address of the proxy that forwards to the application");
+    }
 }
 
 fn hosts(

@@ -47,7 +47,9 @@ mappings! {
         routes: List<RawRoute>,
         /// The provider of an application that no rollout moves.
         provider: At<String>,
-        @later "assurance_floor", "forward_auth", "audience", "rate_limits", "revocation";
+        /// Whether another proxy forwards to it and asks here about each request (`/.authferry/decide` for nginx, `/.authferry/forward_auth` for Traefik and Caddy, `/.authferry/ext_authz` for Envoy). Only peers in `server.trusted_proxies` may. Default `false`.
+        forward_auth: At<bool>,
+        @later "assurance_floor", "audience", "rate_limits", "revocation";
     }
 
     /// Where an application lives.

@@ -78,7 +78,7 @@ providers:
 apps:
   app:
     hosts: [app.test]
-    upstream: {{ url: "@UPSTREAM@" }}
+    upstream: {{ url: "@UPSTREAM@" }}{decides}
     identity_headers:{HEADERS}{headers}
     routes:{routes}{ROUTES}{last}{apps}
 cohorts:
@@ -92,6 +92,11 @@ rollout:
     - {{ percent: 100, to: new }}{more}
 "#,
         trusted = plan.trusted.join(", "),
+        decides = if plan.decides {
+            "\n    forward_auth: true"
+        } else {
+            ""
+        },
         server = list(&plan.server, "  "),
         refresh = plan.jwks_refresh,
         stale = plan.jwks_max_stale,

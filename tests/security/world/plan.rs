@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) api: bool,
     /// Whether people are joined by the claim `uid`.
     pub(crate) uid: bool,
+    /// Another proxy may ask what is decided.
+    pub(crate) decides: bool,
     /// Whether T0 ends with a route for everything else.
     pub(crate) catch_all: bool,
     /// Peers whose forwarding headers are believed.
@@ -74,6 +76,7 @@ impl Default for Plan {
             claim: None,
             api: true,
             uid: false,
+            decides: false,
             catch_all: true,
             trusted: Vec::new(),
             dual_stack: false,
@@ -220,6 +223,10 @@ const RULES: &[(&str, Rule)] = &[
             ));
         },
     ),
+    (r"^forward-auth/decision endpoint enabled$", |plan, _| {
+        plan.decides = true;
+        plan.trusted.push("127.0.0.0/8".to_owned());
+    }),
     (r"^trusted_proxies: (\S+)$", |plan, networks| {
         plan.trusted.push(networks[0].to_owned())
     }),
