@@ -79,6 +79,7 @@ pub(super) fn snapshot(
         sessions: Arc::clone(&process.sessions),
         entropy: Arc::clone(&process.entropy),
         taken: Arc::clone(&process.taken),
+        notices: Arc::clone(&process.notices),
         pins: Arc::clone(&process.pins),
         revocations: Arc::clone(&process.revocations),
         roles: Arc::new(settings.roles.clone()),

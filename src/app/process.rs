@@ -16,6 +16,7 @@ use crate::app::StartError;
 use crate::app::store;
 use crate::auth::Assertions;
 use crate::auth::FallbacksTaken;
+use crate::auth::Notices;
 use crate::auth::Replays;
 use crate::clock::Clock;
 use crate::clock::ManualClock;
@@ -88,6 +89,7 @@ pub(super) struct Process {
     pub(super) revocations: Arc<Revocations>,
     pub(super) links: Arc<Links>,
     pub(super) taken: Arc<FallbacksTaken>,
+    pub(super) notices: Arc<Notices>,
     pub(super) replays: Arc<Replays>,
     resolver: Arc<Resolver>,
     pub(super) assertions: Assertions,
@@ -194,6 +196,7 @@ impl Process {
             pins: Arc::new(Pins::new(Arc::clone(&store))),
             links,
             taken: Arc::default(),
+            notices: Arc::default(),
             replays: Arc::new(Replays::new(Arc::clone(&store))),
             resolver: Resolver::system(background.clone()),
             assertions: Assertions::new(Arc::clone(&ring), Arc::clone(&entropy)),

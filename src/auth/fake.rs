@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 
 use crate::auth::canonical::Joiner;
 use crate::auth::gate::Deps;
+use crate::auth::login::Notices;
 use crate::auth::policy::AppExchanges;
 use crate::auth::policy::AppPolicy;
 use crate::auth::policy::PolicyParts;
@@ -110,6 +111,10 @@ pub(super) struct FakeLogin {
     provider: ProviderId,
     pub(super) down: Mutex<Option<Outage>>,
     pub(super) redeemed: AtomicUsize,
+    /// What comes of revocations, the last first; then all are good.
+    pub(super) revocations: Mutex<Vec<Result<(), ProviderError>>>,
+    /// The tokens that were to be revoked.
+    pub(super) revoked: Mutex<Vec<String>>,
     #[expect(clippy::type_complexity, reason = "said once")]
     verdict: Arc<dyn Fn(&str) -> Result<Authenticated, ProviderError> + Send + Sync>,
 }
@@ -196,6 +201,8 @@ impl FakeProvider {
             provider: id.clone(),
             down: Mutex::new(None),
             redeemed: AtomicUsize::new(0),
+            revocations: Mutex::default(),
+            revoked: Mutex::default(),
             verdict: Arc::new(move |subject| vouch(id.as_str(), subject)),
         });
         self
@@ -329,7 +336,7 @@ impl Login for FakeLogin {
         Ok(LoggedIn {
             authenticated: (self.verdict)(person)?,
             id_token: Secret::new(format!("id-token-of-{person}")),
-            refresh_token: None,
+            refresh_token: Some(Secret::new(format!("refresh-token-of-{person}"))),
             sid: Some("sid-1".into()),
             lasts: None,
         })
@@ -341,6 +348,16 @@ impl Login for FakeLogin {
         _now: UnixTime,
     ) -> Result<Refreshed, ProviderError> {
         Err(Outage::Shed.into())
+    }
+
+    async fn revoke(
+        &self,
+        refresh_token: &Secret<String>,
+        _now: UnixTime,
+    ) -> Result<(), ProviderError> {
+        let mut revoked = self.revoked.lock().unwrap();
+        revoked.push(refresh_token.expose().clone());
+        self.revocations.lock().unwrap().pop().unwrap_or(Ok(()))
     }
 
     fn logout_url(&self, id_token: &Secret<String>, return_to: &str) -> Option<String> {
@@ -370,6 +387,7 @@ pub(super) struct World {
     pub(super) certificate: Option<Thumbprint>,
     pub(super) roles: HashMap<ProviderId, RoleMap>,
     taken: Arc<FallbacksTaken>,
+    notices: Arc<Notices>,
     pub(super) replays: Arc<Replays>,
     sessions: Arc<Sessions>,
     pub(super) revocations: Arc<Revocations>,
@@ -410,6 +428,7 @@ impl World {
             metrics,
             app: AppId::new("crm"),
             taken: Arc::default(),
+            notices: Arc::default(),
         }
     }
 
@@ -464,6 +483,7 @@ impl World {
             entropy: Arc::new(SystemEntropy),
             taken: Arc::clone(&self.taken),
             journeys: Arc::new(Journeys::new(Arc::clone(&self.metrics))),
+            notices: Arc::clone(&self.notices),
             reports: Reports {
                 metrics: Arc::clone(&self.metrics),
                 decisions: DecisionLog::off(),

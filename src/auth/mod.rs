@@ -46,6 +46,7 @@ pub(crate) use gate::Reach;
 pub(crate) use login::Endpoint;
 pub(crate) use login::LoginSettings;
 pub(crate) use login::Logins;
+pub(crate) use login::Notices;
 pub(crate) use login::Request;
 pub(crate) use login::TurnedAway;
 pub(crate) use policy::AppExchanges;

@@ -145,11 +145,14 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
         }
         KindSettings::SessionProbe(probe) => {
             let endpoint = address("url", &probe.url)?;
+            let logout = probe.logout.as_ref();
+            let logout = logout.map(|logout| address("logout.url", &logout.url));
             let (settings, probe) = (settings.clone(), probe.clone());
             Ok(Arc::new(SessionProbeProvider::new(
                 settings,
                 probe,
                 endpoint,
+                logout.transpose()?,
                 http()?,
             )))
         }

@@ -309,6 +309,7 @@ mod doubles {
                 answer: ProbeAnswer::Json,
                 cache: Duration::from_secs(30),
                 login_path: None,
+                logout: None,
             };
             let cookies = vec!["SMSESSION".into()];
             let owns = Owns {

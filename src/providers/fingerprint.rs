@@ -206,7 +206,13 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
             answer,
             cache,
             login_path,
+            logout,
         }) => {
+            let logout = logout.as_ref();
+            let method = logout.map(|logout| match logout.method {
+                settings::LogoutMethod::Post => "post",
+                settings::LogoutMethod::Get => "get",
+            });
             let answer = match answer {
                 ProbeAnswer::Json => "json",
                 ProbeAnswer::Headers => "headers",
@@ -216,7 +222,9 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
                 .text(url)
                 .text(answer)
                 .span(*cache)
-                .optional(login_path.as_deref());
+                .optional(login_path.as_deref())
+                .optional(logout.map(|logout| &*logout.url))
+                .optional(method);
         }
         #[cfg(feature = "ldap")]
         KindSettings::Ldap(directory) => ldap(hash, directory),

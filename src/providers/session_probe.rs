@@ -25,6 +25,7 @@ use crate::providers::client::Answer;
 use crate::providers::client::Call;
 use crate::providers::client::Client;
 use crate::providers::client::Endpoint;
+use crate::providers::settings::LogoutMethod;
 use crate::providers::settings::ProbeAnswer;
 use crate::providers::settings::SessionProbe;
 use crate::providers::settings::Settings;
@@ -37,6 +38,8 @@ pub(super) struct SessionProbeProvider {
     settings: Settings,
     probe: SessionProbe,
     endpoint: Endpoint,
+    /// Where a session ends.
+    logout: Option<Endpoint>,
     client: Arc<Client>,
     epoch: Epoch,
     voucher: Voucher,
@@ -48,6 +51,7 @@ impl SessionProbeProvider {
         settings: Settings,
         probe: SessionProbe,
         endpoint: Endpoint,
+        logout: Option<Endpoint>,
         client: Arc<Client>,
     ) -> Self {
         Self {
@@ -56,6 +60,7 @@ impl SessionProbeProvider {
             settings,
             probe,
             endpoint,
+            logout,
             client,
         }
     }
@@ -116,6 +121,30 @@ fn headers(answer: &Answer) -> Result<ClaimMap, Outage> {
     Ok(ClaimMap::new(members))
 }
 
+/// The cookie as the browser sent it.
+fn pair(credential: &Credential) -> Result<HeaderValue, Refusal> {
+    let Credential::Session { cookie, value } = credential else {
+        return Err(Refusal::Unsupported);
+    };
+    let pair = format!("{cookie}={}", value.expose());
+    let mut pair = HeaderValue::try_from(pair).or(Err(Refusal::BadCredentials))?;
+    pair.set_sensitive(true);
+    Ok(pair)
+}
+
+/// Sign-out pages answer with themselves or lead to a sign-in; 401 and 403 say that there was no session.
+fn ended(answer: &Answer) -> Result<(), ProviderError> {
+    let status = answer.status;
+    let none = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    if status.is_success() || status.is_redirection() || none {
+        Ok(())
+    } else if status.is_client_error() {
+        Err(Refusal::Policy.into())
+    } else {
+        Err(Outage::Malformed.into())
+    }
+}
+
 #[async_trait]
 impl Provider for SessionProbeProvider {
     fn id(&self) -> &ProviderId {
@@ -135,12 +164,7 @@ impl Provider for SessionProbeProvider {
         credential: &Credential,
         now: UnixTime,
     ) -> Result<Authenticated, ProviderError> {
-        let Credential::Session { cookie, value } = credential else {
-            return Err(Refusal::Unsupported.into());
-        };
-        let pair = format!("{cookie}={}", value.expose());
-        let mut pair = HeaderValue::try_from(pair).or(Err(Refusal::BadCredentials))?;
-        pair.set_sensitive(true);
+        let pair = pair(credential)?;
         let call = Call::get(Operation::Probe, &self.endpoint)
             .header(header::COOKIE, pair)
             .header(header::ACCEPT, HeaderValue::from_static("application/json"))
@@ -148,6 +172,22 @@ impl Provider for SessionProbeProvider {
         self.client
             .call(&call, |answer| self.read(&answer, now))
             .await
+    }
+
+    fn ends_sessions(&self) -> bool {
+        self.logout.is_some()
+    }
+
+    async fn end(&self, credential: &Credential) -> Result<(), ProviderError> {
+        let logout = self.logout.as_ref().ok_or(Refusal::Unsupported)?;
+        let call = match self.probe.logout.as_ref().map(|logout| logout.method) {
+            Some(LogoutMethod::Get) => Call::get(Operation::Revoke, logout),
+            Some(LogoutMethod::Post) | None => {
+                Call::post_form(Operation::Revoke, logout, String::new())
+            }
+        };
+        let call = call.header(header::COOKIE, pair(credential)?).repeatable();
+        self.client.call(&call, |answer| ended(&answer)).await
     }
 
     fn health(&self) -> Health {

@@ -238,6 +238,26 @@ pub(crate) struct SessionProbe {
     pub(crate) cache: Duration,
     /// Where a browser signs in at the old side's own form; a path on the same host.
     pub(crate) login_path: Option<String>,
+    /// How it is told that a session is over.
+    pub(crate) logout: Option<ProbeLogout>,
+}
+
+/// Where a session of an old system ends.
+#[derive(Clone, Debug)]
+pub(crate) struct ProbeLogout {
+    /// The address that is asked, with the cookie alone.
+    pub(crate) url: String,
+    /// How it is asked. Default POST.
+    pub(crate) method: LogoutMethod,
+}
+
+/// How a sign-out is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum LogoutMethod {
+    /// An empty form.
+    Post,
+    /// As a link.
+    Get,
 }
 
 /// How the probed address names the person. 200 is yes; 401, 403 and redirects are no; the rest is an outage.

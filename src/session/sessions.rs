@@ -90,7 +90,6 @@ pub(crate) struct Farewell {
     /// For RP-initiated logout, if the login brought one and the cookie was there.
     pub(crate) id_token: Option<Secret<String>>,
     /// To be revoked at its owner (RFC 7009).
-    #[expect(dead_code, reason = "for the revocation of tokens at their owner")]
     pub(crate) refresh_token: Option<Secret<String>>,
 }
 

@@ -11,7 +11,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::harness::Answer;
+use crate::harness::Echo;
 use crate::harness::Idp;
+use crate::harness::PATIENCE;
 use crate::harness::Proxy;
 use crate::harness::request;
 use crate::login::Browser;
@@ -225,4 +227,79 @@ async fn a_session_at_the_provider_ends_by_its_sid_and_by_nobody_elses() {
     let logout = old.logout_token("j2", &json!({ "sid": sid }));
     assert_eq!(tell(&proxy, "old", &logout).await.status, 200);
     assert_eq!(browser.open(&proxy, "/").await.status, 302);
+}
+
+/// A sign-out here is told to whoever else holds something, again while it is away, and nobody waits for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_out_revokes_the_token_ends_the_old_session_and_goes_on_at_the_provider() {
+    let (new, app) = (Idp::start().await, Echo::start().await);
+    let text = config(&new, &new, "127.0.0.1:1".parse().unwrap())
+        .replace("http://127.0.0.1:1", &app.url())
+        .replace("percent: 0", "percent: 100");
+    let old = format!(
+        "  old: {{ session_probe: {{ owns: {{ cookies: [OLDSID] }}, introspect: {{ url: \"{url}/whoami\" }}, login: {{ upstream_form: {{ start: /login }} }}, logout: {{ url: \"{url}/signout\" }}, claims: {{ subject: uid }}, authoritative: {{ claims: [uid] }} }} }}",
+        url = app.url()
+    );
+    let lines = text.lines().map(|line| {
+        if line.starts_with("  old:") {
+            old.as_str()
+        } else {
+            line
+        }
+    });
+    let proxy = Proxy::start(&lines.collect::<Vec<_>>().join("\n"));
+    proxy.settled().await;
+    let browser = signed_in(&proxy).await;
+    new.revokes_later(1);
+    let cookies: Vec<_> = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    let cookies = format!("{}; OLDSID=abc", cookies.join("; "));
+    let (host, origin) = (
+        proxy.address.to_string(),
+        format!("http://{}", proxy.address),
+    );
+    let fields = [
+        ("Host", host.as_str()),
+        ("Origin", origin.as_str()),
+        ("Cookie", cookies.as_str()),
+    ];
+    let out = request(proxy.address, "POST", "/.authferry/logout", &fields, b"").await;
+    assert_eq!(out.status, 303, "{}\n{}", out.text(), proxy.log());
+    let location = out.header("location").unwrap();
+    assert!(
+        location.starts_with(&format!("{}/end_session?id_token_hint=", new.issuer())),
+        "{location}"
+    );
+    assert!(
+        out.cookies().contains(&"OLDSID=".to_owned()),
+        "{:?}",
+        out.cookies()
+    );
+    let began = tokio::time::Instant::now();
+    while new.revoked().is_empty()
+        || app
+            .seen()
+            .iter()
+            .all(|seen| !seen.line().starts_with("POST /signout "))
+    {
+        assert!(began.elapsed() < PATIENCE, "{}", proxy.log());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(new.revoked(), ["refresh-1"]);
+    assert_eq!(new.hits("/revoke"), 2, "once more after a 503");
+    let seen = app.seen();
+    let signout = seen
+        .iter()
+        .find(|seen| seen.line().starts_with("POST /signout "))
+        .unwrap();
+    assert_eq!(signout.all("cookie"), ["OLDSID=abc"], "the cookie alone");
+    let told = r#"authferry_logout_fanout_total{provider="new",outcome="success"}"#;
+    while proxy.metric(told).await < 1.0 {
+        assert!(began.elapsed() < PATIENCE);
+    }
+    assert_ne!(browser_status(&proxy, &browser).await, 200);
+}
+
+async fn browser_status(proxy: &Proxy, browser: &Browser) -> u16 {
+    let mut again = Browser(browser.0.clone());
+    again.open(proxy, "/").await.status
 }

@@ -25,6 +25,7 @@ use crate::auth::canonical::NotJoined;
 use crate::auth::error::AuthError;
 use crate::auth::extract::Presented;
 use crate::auth::gate::exchanged::Holder;
+use crate::auth::login::Notices;
 use crate::auth::policy::AppPolicy;
 use crate::auth::possession::Channel;
 use crate::auth::possession::Possession;
@@ -82,6 +83,8 @@ pub(crate) struct Deps {
     pub(crate) taken: Arc<FallbacksTaken>,
     /// Who is on the way to a sign-in, and how it ended.
     pub(crate) journeys: Arc<Journeys>,
+    /// What providers are still to be told; the same value in every snapshot.
+    pub(crate) notices: Arc<Notices>,
     /// Where decisions are told.
     pub(crate) reports: Reports,
     /// Who judges proofs of possession.

@@ -1,4 +1,4 @@
-//! The end of a session: here at once, and at its provider by one redirect.
+//! The end of a session: here at once, at its provider by one redirect, and everywhere else behind the person's back.
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -31,8 +31,8 @@ impl Logins {
             From::OurPage => {}
             From::Elsewhere => return page::page(Page::NotOurForm, None, &root, Vec::new()),
         }
-        let cookies: Vec<HeaderValue> = self.forget_session(ask).into_iter().collect();
-        let farewell = match self.session_id(ask) {
+        let mut cookies: Vec<HeaderValue> = self.forget_session(ask).into_iter().collect();
+        let mut farewell = match self.session_id(ask) {
             Some(id) => match self.deps.sessions.end(id, ask.now).await {
                 Ok(farewell) => farewell,
                 // Not acknowledged before the store has confirmed it; the cookie stays for another try.
@@ -45,6 +45,10 @@ impl Logins {
             && let Err(error) = self.deps.revocations.forget(canonical, &farewell.row).await
         {
             debug!(%error, "The note of a session that has ended stays until it ends by itself.");
+        }
+        cookies.extend(self.end_old_sessions(ask));
+        if let Some(farewell) = &mut farewell {
+            self.revoke_at_provider(ask, farewell);
         }
         let away = farewell.and_then(|farewell| self.provider_logout(ask, &farewell));
         let location = away.unwrap_or_else(|| format!("{OURS}/logout/done"));

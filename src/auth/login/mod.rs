@@ -8,6 +8,7 @@ mod callback;
 mod device;
 mod elsewhere;
 mod endpoint;
+mod farewell;
 mod flow;
 mod journey;
 mod logout;
@@ -25,6 +26,7 @@ mod start;
 mod tests;
 
 pub(crate) use endpoint::Endpoint;
+pub(crate) use farewell::Notices;
 
 use std::fmt;
 

@@ -1193,6 +1193,7 @@ async fn signing_out_ends_the_session_here_and_goes_on_to_the_provider() {
             .contains("<form method=\"post\" action=\"/.authferry/logout\">")
     );
     let stolen = browser.clone();
+    let login = world.new.login.as_ref().unwrap();
     let out = Visit {
         method: Method::POST,
         fields: vec![
@@ -1208,6 +1209,10 @@ async fn signing_out_ends_the_session_here_and_goes_on_to_the_provider() {
         "https://new.idp.test/logout?id_token_hint=id-token-of-alice&post_logout_redirect_uri=https://app.test/.authferry/logout/done"
     );
     assert!(!browser.jar.contains_key(COOKIE));
+    while login.revoked.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*login.revoked.lock().unwrap(), ["refresh-token-of-alice"]);
     assert!(!kept.still_good(KillPosition::Off, at(1)));
     assert!(
         open(&world, &mut stolen.clone(), "/")

@@ -13,6 +13,7 @@ use crate::config::compile::tokens;
 use crate::config::compile::tokens::span;
 use crate::config::compile::tokens::texts;
 use crate::config::raw::ProbeForm;
+use crate::config::raw::ProbeLogoutMethod;
 use crate::config::raw::RawApiKey;
 use crate::config::raw::RawBasic;
 use crate::config::raw::RawIntrospection;
@@ -288,6 +289,7 @@ fn session_probe(context: &mut Context<'_>, name: &str, raw: &RawSessionProbe) -
             .error(at.mark, "`limits.timeout` says the same: only one of them");
     }
     let login_path = login_path(context, raw);
+    let logout = probe_logout(context, raw);
     good_url?;
     let (probe, endpoint) = (probe?, endpoint?);
     Some(Kind {
@@ -306,7 +308,22 @@ fn session_probe(context: &mut Context<'_>, name: &str, raw: &RawSessionProbe) -
             },
             cache: kept?,
             login_path,
+            logout,
         }),
+    })
+}
+
+fn probe_logout(context: &mut Context<'_>, raw: &RawSessionProbe) -> Option<settings::ProbeLogout> {
+    let logout = raw.logout.get()?;
+    let (key, mark) = (&logout.url, logout.mark);
+    let at = key.required(mark, "url", &mut context.report)?;
+    url(context, at, Peer::Provider)?;
+    Some(settings::ProbeLogout {
+        url: at.value.clone(),
+        method: match logout.method.or(ProbeLogoutMethod::Post) {
+            ProbeLogoutMethod::Post => settings::LogoutMethod::Post,
+            ProbeLogoutMethod::Get => settings::LogoutMethod::Get,
+        },
     })
 }
 

@@ -133,6 +133,8 @@ mappings! {
         introspect: RawProbe,
         /// Where a browser signs in there.
         login: RawProbeLogin,
+        /// How it is told, by us and with the cookie alone, that somebody has signed out here.
+        logout: RawProbeLogout,
         /// The issuer of its people. Default `urn:authferry:NAME`.
         issuer: At<String>,
         /// As for `oidc`, over its answer.
@@ -147,7 +149,15 @@ mappings! {
         breaker: RawBreaker,
         /// CA certificates beside the system's, in PEM.
         ca: RawFile,
-        @later "authenticate", "revoke", "directory", "logout";
+        @later "authenticate", "revoke", "directory";
+    }
+
+    /// Where a session of the old side ends.
+    RawProbeLogout {
+        /// Its address: 2xx, a redirect, 401 and 403 say that the session is over; an outage is tried again for an hour. Required.
+        url: At<String>,
+        /// How it is asked. Default `post`, with an empty form.
+        method: At<ProbeLogoutMethod>,
     }
 
     /// How a session cookie is judged by its owner.
@@ -353,5 +363,13 @@ words! {
         "json" => Json,
         /// Response headers, by lower-case name.
         "headers" => Headers,
+    }
+
+    /// How a sign-out at the old side is asked for.
+    ProbeLogoutMethod {
+        /// With an empty form.
+        "post" => Post,
+        /// As a link.
+        "get" => Get,
     }
 }

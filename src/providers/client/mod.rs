@@ -53,6 +53,7 @@ use crate::providers::client::failure::Failure;
 use crate::providers::settings;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::Circuit;
+use crate::telemetry::metrics::Operation;
 
 /// Connecting, TLS aside.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -156,7 +157,16 @@ impl Client {
                 (None, Err(failure.into()))
             }
         };
-        permit.report(outcome(status, &result));
+        permit.report(match call.operation {
+            // Nobody's login or token hangs on it.
+            Operation::Revoke => Outcome::Nothing,
+            Operation::Discovery
+            | Operation::Keys
+            | Operation::Token
+            | Operation::Introspect
+            | Operation::Probe
+            | Operation::Health => outcome(status, &result),
+        });
         self.show_circuit();
         let (ended, took) = (ended(&result), began.elapsed());
         let metrics = &self.deps.metrics;

@@ -593,6 +593,7 @@ impl<const SITE: u8> Double for Probed<SITE> {
             answer: ProbeAnswer::Json,
             cache: Duration::from_secs(30),
             login_path: None,
+            logout: None,
         });
         let owns = Owns {
             cookies: vec![Self::cookie().into()],

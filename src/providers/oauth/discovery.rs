@@ -43,6 +43,8 @@ pub(in crate::providers) struct Metadata {
     pub(in crate::providers) jwks_uri: Option<Endpoint>,
     /// Where a session ends (OpenID Connect RP-Initiated Logout 1.0 §2.1).
     pub(in crate::providers) end_session_endpoint: Option<Endpoint>,
+    /// Where a token is revoked (RFC 8414 §2).
+    pub(in crate::providers) revocation_endpoint: Option<Endpoint>,
     /// `authorization_response_iss_parameter_supported` (RFC 9207 §3).
     pub(in crate::providers) names_itself: bool,
 }
@@ -255,6 +257,7 @@ pub(in crate::providers) fn read(answer: &Answer, issuer: &Issuer) -> Result<Met
         token_endpoint: endpoint("token_endpoint")?,
         jwks_uri: endpoint("jwks_uri")?,
         end_session_endpoint: endpoint("end_session_endpoint")?,
+        revocation_endpoint: endpoint("revocation_endpoint")?,
         names_itself: document.get("authorization_response_iss_parameter_supported")
             == Some(&Value::Bool(true)),
     })

@@ -149,6 +149,25 @@ impl Login for OidcLogin {
         })
     }
 
+    async fn revoke(
+        &self,
+        refresh_token: &Secret<String>,
+        now: UnixTime,
+    ) -> Result<(), ProviderError> {
+        let metadata = self.discovery.metadata().await?;
+        let endpoint = metadata.revocation_endpoint.as_ref();
+        let endpoint = endpoint.ok_or(Refusal::Unsupported)?;
+        let form = Form::default()
+            .with("token", refresh_token.expose())
+            .with("token_type_hint", "refresh_token");
+        let issuer = self.tokens.issuer().as_str();
+        let entropy = &*self.deps.entropy;
+        let call = self
+            .client
+            .post(Operation::Revoke, endpoint, form, issuer, now, entropy)?;
+        self.http.call(&call, |answer| revoked(&answer)).await
+    }
+
     fn issuer(&self) -> Option<&str> {
         Some(self.tokens.issuer().as_str())
     }
@@ -249,6 +268,21 @@ fn read(answer: &Answer) -> Result<Tokens, ProviderError> {
     })
 }
 
+/// RFC 7009 §2.2: 200, also for a token that was none. An error that says so is final; what says nothing is an outage.
+fn revoked(answer: &Answer) -> Result<(), ProviderError> {
+    if answer.status.is_success() {
+        return Ok(());
+    }
+    let document: Map<String, Value> =
+        serde_json::from_slice(&answer.body).or(Err(Outage::Malformed))?;
+    match document.get("error").and_then(Value::as_str) {
+        Some("unsupported_token_type" | "invalid_request") if answer.status.is_client_error() => {
+            Err(Refusal::Policy.into())
+        }
+        Some(_) | None => Err(Outage::Malformed.into()),
+    }
+}
+
 fn granted(answer: &Answer) -> Result<Granted, ProviderError> {
     let document: Map<String, Value> =
         serde_json::from_slice(&answer.body).or(Err(Outage::Malformed))?;
@@ -315,6 +349,27 @@ mod tests {
         for status in [201, 204, 302, 307] {
             let failed = read(&answer(status, error)).unwrap_err();
             assert_eq!(failed, Outage::Malformed.into(), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_revoked_or_unknown_is_over_and_nothing_else_says_so() {
+        let over = |status, body: &str| revoked(&answer(status, body.as_bytes()));
+        assert_eq!(over(200, ""), Ok(()));
+        let unsupported = r#"{"error":"unsupported_token_type"}"#;
+        assert_eq!(over(400, unsupported), Err(Refusal::Policy.into()));
+        for (status, body) in [
+            (302, ""),
+            (400, "no"),
+            (401, r#"{"error":"invalid_client"}"#),
+            (500, unsupported),
+            (503, ""),
+        ] {
+            assert_eq!(
+                over(status, body),
+                Err(Outage::Malformed.into()),
+                "{status}"
+            );
         }
     }
 

@@ -1,6 +1,5 @@
 //! A request that another proxy has and asks about, in its one spelling.
 
-use http::HeaderValue;
 use http::Method;
 use http::uri::PathAndQuery;
 
@@ -45,13 +44,12 @@ pub(crate) fn restated(
     let authority = Authority::parse(said.host).ok_or(BadRequest::Host)?;
     let verb = Method::from_bytes(said.method);
     let verb = verb.ok().ok_or(BadRequest::Method)?;
-    let raw = HeaderValue::from_bytes(said.target).ok();
-    let raw = raw.and_then(|raw| PathAndQuery::from_maybe_shared(raw.as_bytes().to_vec()).ok());
-    let raw = raw.ok_or(BadRequest::Target)?;
+    let raw = PathAndQuery::try_from(said.target);
+    let raw = raw.ok().ok_or(BadRequest::Target)?;
     if raw.path().contains("//") {
         return Err(BadRequest::Target);
     }
-    let (target, parameters) = target(&raw)?;
+    let (target, parameters, slashes) = target(&raw, limits.encoded_slash)?;
     Ok(CanonicalRequest {
         method: method(&verb)?,
         authority,
@@ -59,6 +57,7 @@ pub(crate) fn restated(
         secure: said.secure,
         extended_connect: false,
         parameters,
+        slashes,
     })
 }
 

@@ -91,6 +91,8 @@ families! {
         "Revocations by what asked for them.";
     REVOCATION_LAG: Histogram "authferry_revocation_lag_seconds" ["provider"]
         "Time from the event, or from another instance's record of it, to its enforcement here.";
+    LOGOUT_FANOUT: Counter "authferry_logout_fanout_total" ["provider", "outcome"]
+        "Tokens and sessions that were to end at their provider after a sign-out.";
     SESSIONS: Gauge "authferry_sessions" ["app", "backing", "origin"]
         "Sessions in use at this instance, by the side behind them and how they came about.";
     STORE_ERRORS: Counter "authferry_store_errors_total" ["operation", "reason"]

@@ -105,6 +105,8 @@ words! {
         Introspect = "introspect",
         /// A session of the old system.
         Probe = "probe",
+        /// What it issued is to end (RFC 7009), or a session of the old system is.
+        Revoke = "revoke",
         /// The background check of its health.
         Health = "health",
     }

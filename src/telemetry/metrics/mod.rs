@@ -248,6 +248,12 @@ impl Metrics {
         self.rare.revocation_lag.with(&[provider]).observe(lag);
     }
 
+    /// What was to end at a provider after a sign-out.
+    pub(crate) fn logout_fanout(&self, provider: &ProviderId, outcome: Call) {
+        let labels = [provider.as_str(), outcome.as_str()];
+        self.rare.logout_fanout.with(&labels).add(1);
+    }
+
     /// Sessions in use, by application, side and origin.
     pub(crate) fn sessions<'a>(&self, tally: impl IntoIterator<Item = ([&'a str; 3], u64)>) {
         let rows = tally

@@ -39,6 +39,9 @@ struct State {
     refresh: Mutex<HashMap<String, String>>,
     reused: Mutex<usize>,
     refuses_refresh: Mutex<bool>,
+    revoked: Mutex<Vec<String>>,
+    /// How many revocations are still answered 503.
+    revokes_later: Mutex<usize>,
     opaque: Mutex<HashMap<String, Value>>,
     fault: Mutex<Option<u16>>,
     signs_in: Mutex<String>,
@@ -60,6 +63,8 @@ impl Idp {
             refresh: Mutex::default(),
             reused: Mutex::default(),
             refuses_refresh: Mutex::default(),
+            revoked: Mutex::default(),
+            revokes_later: Mutex::default(),
             opaque: Mutex::default(),
             fault: Mutex::default(),
             signs_in: Mutex::new("alice".to_owned()),
@@ -220,6 +225,16 @@ impl Idp {
         *self.0.reused.lock().unwrap()
     }
 
+    /// Answers so many revocations with 503 before it takes one.
+    pub(crate) fn revokes_later(&self, times: usize) {
+        *self.0.revokes_later.lock().unwrap() = times;
+    }
+
+    /// The tokens that were revoked (RFC 7009).
+    pub(crate) fn revoked(&self) -> Vec<String> {
+        self.0.revoked.lock().unwrap().clone()
+    }
+
     /// How often a path was asked.
     pub(crate) fn hits(&self, path: &str) -> usize {
         self.0.hits.lock().unwrap().get(path).copied().unwrap_or(0)
@@ -252,7 +267,7 @@ impl Idp {
                 &json!({
                     "issuer": issuer, "authorization_endpoint": format!("{issuer}/authorize"), "token_endpoint": format!("{issuer}/token"),
                     "jwks_uri": format!("{issuer}/jwks"), "introspection_endpoint": format!("{issuer}/introspect"),
-                    "end_session_endpoint": format!("{issuer}/end_session"), "code_challenge_methods_supported": ["S256"],
+                    "end_session_endpoint": format!("{issuer}/end_session"), "revocation_endpoint": format!("{issuer}/revoke"), "code_challenge_methods_supported": ["S256"],
                     "authorization_response_iss_parameter_supported": true, "id_token_signing_alg_values_supported": ["ES256"],
                 }),
             ),
@@ -267,7 +282,7 @@ impl Idp {
                     .collect();
                 answer(200, &json!({ "keys": keys }))
             }
-            "/token" | "/introspect" if !knows_us => {
+            "/token" | "/introspect" | "/revoke" if !knows_us => {
                 answer(401, &json!({ "error": "invalid_client" }))
             }
             "/authorize"
@@ -343,6 +358,20 @@ impl Idp {
                     200,
                     &json!({ "id_token": self.sign_as("JWT", &claims), "access_token": "x", "token_type": "Bearer", "expires_in": 300, "refresh_token": refresh }),
                 )
+            }
+            "/revoke" => {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let form = pairs(&String::from_utf8_lossy(&body));
+                let mut later = self.0.revokes_later.lock().unwrap();
+                if 0 < *later {
+                    *later -= 1;
+                    return answer(503, &json!({}));
+                }
+                assert_eq!(form["token_type_hint"], "refresh_token");
+                let token = form["token"].clone();
+                self.0.refresh.lock().unwrap().remove(&token);
+                self.0.revoked.lock().unwrap().push(token);
+                answer(200, &json!({}))
             }
             "/introspect" => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
