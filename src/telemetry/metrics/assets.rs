@@ -245,6 +245,30 @@ fn a_name_a_label_or_a_word_that_does_not_exist_is_noticed() {
 }
 
 #[test]
+fn every_metric_is_on_the_dashboard() {
+    let dashboard: Value = serde_json::from_str(&read("dashboard.json")).unwrap();
+    let mut asked = Vec::new();
+    queries(&dashboard, &mut asked);
+    for rule in rules() {
+        let shown = rule.get("record").and_then(Value::as_str);
+        if shown.is_some_and(|name| asked.iter().any(|q| q.contains(name))) {
+            asked.push(text(&rule, "expr").to_owned());
+        }
+    }
+    let seen: BTreeSet<&str> = asked
+        .iter()
+        .flat_map(|query| selectors(query))
+        .filter_map(|selector| Some(family(&selector.name)?.name))
+        .collect();
+    let missing: Vec<_> = FAMILIES
+        .iter()
+        .map(|family| family.name)
+        .filter(|name| !seen.contains(name))
+        .collect();
+    assert_eq!(missing, Vec::<&str>::new());
+}
+
+#[test]
 fn every_alert_has_a_runbook_a_severity_and_both_kinds_of_test() {
     let pages = runbooks();
     let tests = yaml("alerts.test.yaml");
