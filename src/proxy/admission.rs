@@ -77,7 +77,7 @@ pub(super) enum Turned {
 }
 
 impl Asked<'_> {
-    fn facts(&self) -> Facts<'_> {
+    pub(super) fn facts(&self) -> Facts<'_> {
         Facts {
             app: self.entry.policy.app(),
             host: self.request.host(),
@@ -91,7 +91,7 @@ impl Asked<'_> {
         }
     }
 
-    fn channel<'b>(&self, authority: &'b str) -> Channel<'b> {
+    pub(super) fn channel<'b>(&self, authority: &'b str) -> Channel<'b> {
         Channel {
             secure: self.secure,
             authority,

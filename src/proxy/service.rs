@@ -8,6 +8,7 @@ use http::Response;
 use tokio::time::Instant;
 
 use crate::identity::CredentialClass;
+use crate::issuer::METADATA_PATH;
 use crate::proxy::admission::Admission;
 use crate::proxy::admission::Asked;
 use crate::proxy::admission::Turned;
@@ -145,6 +146,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
     // Our own addresses come before routes: an application cannot shadow them.
     if request.path().starts_with("/.authferry/")
         || snapshot.logins.is_callback(&entry.policy, request.path())
+        || request.path() == METADATA_PATH && snapshot.issuer_at(entry).is_some()
     {
         return match Box::pin(own_address(&worker, &asked, body)).await {
             Some(response) => page(response, &conn, record),
