@@ -19,6 +19,7 @@ mod config;
 mod control;
 mod demo;
 mod exchange;
+mod issuer;
 mod ledger;
 mod links;
 #[cfg(any(test, fuzzing))]

@@ -18,6 +18,8 @@ use crate::config::settings::Settings;
 use crate::exchange;
 use crate::exchange::Exchanges;
 use crate::identity::ProviderId;
+use crate::issuer;
+use crate::issuer::Issuer;
 use crate::providers;
 use crate::providers::Providers;
 use crate::providers::settings::KindSettings;
@@ -97,6 +99,19 @@ pub(super) fn snapshot(
             revision: settings.revision.clone(),
         },
     };
+    let issuer = settings
+        .issuer
+        .as_ref()
+        .map(|endpoint| {
+            let deps = issuer::Deps {
+                store: Arc::clone(&process.store),
+                revocations: Arc::clone(&process.revocations),
+                background: process.background.clone(),
+                reports: gate.reports.clone(),
+            };
+            Issuer::build(endpoint, &exchanges, &providers, deps)
+        })
+        .transpose()?;
     let login = LoginSettings {
         cookie: settings.sessions.cookie.clone(),
         secure: settings.sessions.secure,
@@ -142,6 +157,7 @@ pub(super) fn snapshot(
             providers: settings.providers.iter().map(|p| p.id.clone()).collect(),
         }),
         logins: Logins::new(gate.clone(), &login),
+        issuer,
         gate: Gate::new(gate),
         apps,
     };

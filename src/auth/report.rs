@@ -26,6 +26,7 @@ use crate::telemetry::ExchangeOutcome;
 use crate::telemetry::Metrics;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::Pseudonyms;
+use crate::telemetry::TokenEvent;
 use crate::telemetry::TraceContext;
 use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::Flow;
@@ -41,6 +42,18 @@ pub(crate) struct Reports {
     pub(crate) pseudonyms: Pseudonyms,
     /// The revision of the configuration that decides.
     pub(crate) revision: Box<str>,
+}
+
+/// What became of a request to our token endpoint.
+pub(crate) struct TokenReport<'a> {
+    /// The application whose endpoint it is.
+    pub(crate) app: &'a AppId,
+    /// Whom the token is about, where that is known.
+    pub(crate) person: Option<&'a CanonicalSubject>,
+    /// When.
+    pub(crate) now: UnixTime,
+    /// What was asked for, and what came of it.
+    pub(crate) event: TokenEvent<'a>,
 }
 
 /// The circumstances of one decision.
@@ -120,6 +133,18 @@ impl Reports {
                 provider: exchange.yields(),
             },
         );
+    }
+
+    /// A client asked our token endpoint.
+    pub(crate) fn token(&self, report: &TokenReport<'_>) {
+        let event = &report.event;
+        self.metrics.token_request(event.grant, event.outcome);
+        let about = About {
+            app: report.app,
+            person: report.person,
+            now: report.now,
+        };
+        self.write(about, Decision::Token(*event));
     }
 
     /// A login starts at the other provider.

@@ -8,6 +8,7 @@ pub(crate) use crate::auth::settings::Canonical;
 use crate::auth::settings::Possession;
 use crate::auth::settings::RoleMap;
 use crate::exchange;
+use crate::issuer;
 use crate::providers;
 use crate::proxy;
 use crate::rollout;
@@ -47,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) apps: Vec<proxy::settings::App>,
     /// Ways to turn a credential into the token that an upstream expects.
     pub(crate) exchanges: Vec<exchange::settings::Settings>,
+    /// Our token endpoint.
+    pub(crate) issuer: Option<issuer::settings::Settings>,
     /// The keys that sign what we mint.
     pub(crate) signing: exchange::settings::Ring,
     /// Rollouts in their present stage: as the file says, or as far as the controller has come.

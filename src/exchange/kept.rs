@@ -50,6 +50,8 @@ pub(super) struct Key {
     pub(super) scopes: Box<[Box<str>]>,
     pub(super) owner_epoch: u64,
     pub(super) target_epoch: u64,
+    /// When a result for a client must end; `None`: it is for an upstream, and asked for with the usual scopes.
+    pub(super) for_client: Option<UnixTime>,
 }
 
 /// How a question was answered: the label `outcome` of `authferry_exchanges_total`, where it was answered well.
@@ -229,6 +231,7 @@ mod tests {
     use crate::clock::ManualClock;
     use crate::identity::Issuer;
     use crate::identity::Subject;
+    use crate::secret::Secret;
 
     fn at(seconds: u64) -> UnixTime {
         UnixTime::from_secs(1_000 + seconds)
@@ -248,12 +251,16 @@ mod tests {
             scopes: Box::default(),
             owner_epoch: 1,
             target_epoch: 1,
+            for_client: None,
         }
     }
 
     fn token(text: &'static str) -> Token {
         Token {
             value: HeaderValue::from_static(text),
+            token: Secret::new(text.to_owned()),
+            own_end: at(100),
+            scopes: Arc::from([]),
             ends: at(100),
             renew: at(75),
             about: None,
@@ -349,6 +356,14 @@ mod tests {
             },
             Key {
                 target_epoch: 2,
+                ..first.clone()
+            },
+            Key {
+                for_client: Some(at(200)),
+                ..first.clone()
+            },
+            Key {
+                for_client: Some(at(300)),
                 ..first.clone()
             },
             Key {

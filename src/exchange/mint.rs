@@ -112,6 +112,7 @@ impl Minter {
             token: Secret::new(signed.or(Err(Outage::Malformed))?),
             ends,
             about: None,
+            scopes: scopes.minted(&self.scopes),
         })
     }
 

@@ -74,6 +74,8 @@ pub(crate) struct Subject {
     pub(crate) ends: UnixTime,
     /// The epoch of the provider that vouched.
     pub(crate) epoch: u64,
+    /// Whether a client asked for just these scopes: then they are asked for at the target, not what it gives by default.
+    pub(crate) narrowed: bool,
 }
 
 /// What the upstream gets instead.
@@ -81,6 +83,12 @@ pub(crate) struct Subject {
 pub(crate) struct Token {
     /// The value of the header.
     pub(crate) value: HeaderValue,
+    /// The token itself.
+    pub(crate) token: Secret<String>,
+    /// When it ends by itself, which may be later than what it was made from.
+    pub(crate) own_end: UnixTime,
+    /// What it may do.
+    pub(crate) scopes: Arc<[Box<str>]>,
     /// When it ends.
     pub(crate) ends: UnixTime,
     /// From when on a fresh one is fetched ahead of the end.
@@ -170,6 +178,7 @@ impl Exchange {
             scopes: subject.identity.scopes.clone(),
             owner_epoch: subject.epoch,
             target_epoch: self.target.as_ref().map_or(0, Epoch::current),
+            for_client: subject.narrowed.then_some(subject.ends),
         };
         let exchange = Arc::clone(self);
         let work = move || async move {
@@ -195,6 +204,9 @@ impl Exchange {
         };
         Ok(Token {
             value: self.value(&made.token)?,
+            own_end: made.ends,
+            scopes: made.scopes.into(),
+            token: made.token,
             ends,
             renew,
             about: made.about,

@@ -35,7 +35,11 @@ pub(super) fn narrow(rules: &ScopeRules, subject: &Subject) -> Result<Narrowed, 
     match subject.class {
         CredentialClass::Bearer | CredentialClass::Opaque | CredentialClass::Refresh => {
             let granted = rules.grants.iter().filter(|scope| has.contains(scope));
-            let asked: Vec<_> = granted.cloned().collect();
+            let asked: Vec<_> = if subject.narrowed && rules.grants.is_empty() {
+                has.clone()
+            } else {
+                granted.cloned().collect()
+            };
             if asked.is_empty() && !rules.grants.is_empty() {
                 return Err(Refusal::ExchangeRefused);
             }

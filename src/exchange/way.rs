@@ -78,6 +78,7 @@ pub(super) struct Made {
     pub(super) token: Secret<String>,
     pub(super) ends: UnixTime,
     pub(super) about: Option<Arc<Identity>>,
+    pub(super) scopes: Vec<Box<str>>,
 }
 
 impl Way {
@@ -211,7 +212,17 @@ fn take(
             return Err(Refusal::ExchangeRefused.into());
         }
     }
+    // Without a word about them they are those that were asked for (RFC 6749 §5.1).
+    let said = proof
+        .as_ref()
+        .map(|proof| &proof.identity().scopes)
+        .filter(|scopes| !scopes.is_empty());
+    let scopes = match granted.as_ref().or(said) {
+        Some(said) => said.to_vec(),
+        None => scopes.asked.clone(),
+    };
     Ok(Made {
+        scopes,
         token,
         ends: ends.unwrap_or(now + UNSAID_LIFE),
         about: proof.map(|proof| Arc::clone(proof.identity())),

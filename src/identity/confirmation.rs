@@ -15,7 +15,7 @@ pub struct Thumbprint(pub [u8; 32]);
 
 impl Thumbprint {
     /// Reads unpadded base64url of 32 bytes.
-    fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         bytes.try_into().ok().map(Self)
     }

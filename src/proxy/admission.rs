@@ -81,7 +81,7 @@ pub(super) enum Turned {
 }
 
 impl Asked<'_> {
-    fn facts(&self) -> Facts<'_> {
+    pub(super) fn facts(&self) -> Facts<'_> {
         Facts {
             app: self.entry.policy.app(),
             host: self.request.host(),
@@ -95,7 +95,7 @@ impl Asked<'_> {
         }
     }
 
-    fn channel<'b>(&'b self, authority: &'b str) -> Channel<'b> {
+    pub(super) fn channel<'b>(&'b self, authority: &'b str) -> Channel<'b> {
         Channel {
             secure: self.secure,
             authority,

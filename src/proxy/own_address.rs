@@ -7,11 +7,12 @@ use http::HeaderValue;
 use http::Response;
 use http::header;
 use http_body_util::BodyExt as _;
-use http_body_util::Collected;
 use http_body_util::Limited;
 use tokio::time::timeout;
 
 use crate::auth::Endpoint;
+use crate::issuer::Address;
+use crate::issuer::Call;
 use crate::proxy::admission::Asked;
 use crate::proxy::admission::authority;
 use crate::proxy::client_body::ClientBody;
@@ -21,7 +22,7 @@ use crate::proxy::worker::Worker;
 /// The address of our public keys, under every host.
 const JWKS_PATH: &str = "/.authferry/jwks.json";
 
-/// The longest body that is read: a logout token has at most 16 KiB.
+/// The longest body that is read: a token has at most 16 KiB.
 const MAX_BODY: usize = 32 * 1024;
 
 /// How long it may take.
@@ -46,15 +47,35 @@ pub(super) async fn own_address(
         );
         return Some(response);
     }
+    if let Some(issuer) = asked.view.snapshot.issuer_at(asked.entry)
+        && let Some(address) = Address::at(asked.request.path())
+    {
+        let authority = authority(asked.request);
+        let body = match address {
+            Address::Metadata => None,
+            Address::Token | Address::Introspection => read(body).await,
+        };
+        let call = Call {
+            gate: &asked.view.snapshot.gate,
+            policy: &asked.entry.policy,
+            facts: asked.facts(),
+            channel: asked.channel(&authority),
+            method: asked.request.method(),
+            headers: asked.headers,
+            query: asked.request.query(),
+            body,
+            kill: asked.kill,
+            now: asked.now,
+        };
+        return Some(respond::issuer(&issuer.serve(address, &call).await));
+    }
     let logins = &asked.view.snapshot.logins;
     let endpoint = logins.endpoint(asked.request.path())?;
     let authority = authority(asked.request);
     let request = asked.login(&authority);
     if let Endpoint::BackChannel(provider) = &endpoint {
         // What does not come, or is too much, is no logout token.
-        let body = Limited::new(body, MAX_BODY).collect();
-        let body = timeout(PATIENCE, body).await.ok().and_then(Result::ok);
-        let body = body.map(Collected::to_bytes).unwrap_or_default();
+        let body = read(body).await.unwrap_or_default();
         let told = logins.back_channel(provider, &request, &body, asked.now);
         return Some(told.await);
     }
@@ -69,4 +90,11 @@ pub(super) async fn own_address(
             )
             .await,
     )
+}
+
+/// A small body; `None`: it does not come, or is too long.
+async fn read(body: ClientBody) -> Option<Bytes> {
+    let body = Limited::new(body, MAX_BODY).collect();
+    let body = timeout(PATIENCE, body).await.ok()?.ok()?;
+    Some(body.to_bytes())
 }

@@ -4,6 +4,10 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod issuer;
+
+pub(crate) use issuer::issuer;
+
 use std::error::Error as _;
 
 use bytes::Bytes;

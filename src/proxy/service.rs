@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::auth::Source;
 use crate::identity::CredentialClass;
+use crate::issuer::METADATA_PATH;
 use crate::proxy::admission::Admission;
 use crate::proxy::admission::Asked;
 use crate::proxy::admission::Turned;
@@ -168,6 +169,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
     // Our own addresses come before routes: an application cannot shadow them, and nobody else forwards them.
     if request.path().starts_with("/.authferry/")
         || snapshot.logins.is_callback(&entry.policy, request.path())
+        || request.path() == METADATA_PATH && snapshot.issuer_at(entry).is_some()
     {
         if asks {
             return fault(&Fault::Forbidden, &parts.headers, &conn, record);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::auth::AppPolicy;
 use crate::auth::Gate;
 use crate::auth::Logins;
+use crate::issuer::Issuer;
 use crate::proxy::country::Countries;
 use crate::proxy::route::Router;
 use crate::proxy::settings::App;
@@ -30,6 +31,8 @@ pub(crate) struct Snapshot {
     pub(crate) apps: Vec<AppEntry>,
     /// Who comes in.
     pub(crate) gate: Gate,
+    /// Who gives tokens to clients.
+    pub(crate) issuer: Option<Issuer>,
     /// Where the others go.
     pub(crate) logins: Logins,
     /// The names behind the indices of the metrics.
@@ -49,6 +52,14 @@ pub(crate) struct AppEntry {
     pub(crate) target: Arc<Target>,
     /// Where routes lead that have an upstream of their own.
     pub(crate) routes: Vec<Option<Arc<Target>>>,
+}
+
+impl Snapshot {
+    /// The token endpoint at the hosts of an application.
+    pub(super) fn issuer_at(&self, app: &AppEntry) -> Option<&Issuer> {
+        let issuer = self.issuer.as_ref()?;
+        issuer.answers_at(&app.settings.id).then_some(issuer)
+    }
 }
 
 impl AppEntry {

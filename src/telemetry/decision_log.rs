@@ -86,6 +86,8 @@ pub(crate) enum Decision<'a> {
         /// Whose token was wanted; `None`: ours.
         provider: Option<&'a ProviderId>,
     },
+    /// A client asked our token endpoint.
+    Token(TokenEvent<'a>),
     /// The kill switch moved.
     Kill {
         /// One rollout, or all.
@@ -123,6 +125,29 @@ pub(crate) enum Decision<'a> {
         /// What they said.
         reason: &'a str,
     },
+}
+
+/// What a client asked our token endpoint, and what it got.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TokenEvent<'a> {
+    /// `token_exchange`, `client_credentials`, `introspection`, `revocation`, or `none`.
+    pub(crate) grant: &'static str,
+    /// The client, once it has proved who it is.
+    pub(crate) client: Option<&'a str>,
+    /// Whom the token is for.
+    pub(crate) audience: Option<&'a str>,
+    /// What it may do.
+    pub(crate) scope: Option<&'a str>,
+    /// How many seconds it lives.
+    pub(crate) lifetime: Option<u64>,
+    /// The beginning of the SHA-256 of the token that was presented, in hexadecimal.
+    pub(crate) parent: Option<&'a str>,
+    /// Who issued it; `None`: we did, or nobody.
+    pub(crate) provider: Option<&'a ProviderId>,
+    /// `issued`, `answered`, `refused`, `unavailable`.
+    pub(crate) outcome: &'static str,
+    /// Why not.
+    pub(crate) reason: Option<&'static str>,
 }
 
 /// How an exchange ended.
@@ -216,6 +241,7 @@ const fn event(decision: &Decision<'_>) -> &'static str {
         Decision::OtherArm { .. } => "decision.other_arm",
         Decision::Fallback { .. } => "decision.fallback",
         Decision::Exchanged { .. } => "decision.exchanged",
+        Decision::Token(_) => "decision.token",
         Decision::Kill { .. } => "decision.kill",
         Decision::Revoked { .. } => "decision.revoked",
         Decision::Lifted { .. } => "decision.revocation_lifted",
@@ -304,6 +330,19 @@ fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
                 .word(field!("outcome"), outcome.as_str())
                 .maybe(field!("reason"), outcome.reason())
                 .maybe(field!("provider"), provider.map(ProviderId::as_str));
+        }
+        Decision::Token(event) => {
+            out.word(field!("grant"), event.grant)
+                .maybe(field!("oauth_client"), event.client)
+                .maybe(field!("audience"), event.audience)
+                .maybe(field!("scope"), event.scope)
+                .maybe(field!("parent"), event.parent)
+                .maybe(field!("provider"), event.provider.map(ProviderId::as_str))
+                .word(field!("outcome"), event.outcome)
+                .maybe(field!("reason"), event.reason);
+            if let Some(seconds) = event.lifetime {
+                out.number(field!("lifetime"), seconds);
+            }
         }
         Decision::Kill {
             scope,

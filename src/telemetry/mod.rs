@@ -20,6 +20,7 @@ pub(crate) use decision_log::Decision;
 pub(crate) use decision_log::DecisionLog;
 pub(crate) use decision_log::DecisionRecord;
 pub(crate) use decision_log::ExchangeOutcome;
+pub(crate) use decision_log::TokenEvent;
 pub(crate) use line::is_unprintable;
 pub(crate) use line::put_hex;
 pub(crate) use metrics::Metrics;

@@ -35,6 +35,7 @@ mod overload;
 mod reload;
 mod revoke;
 mod targets;
+mod token_endpoint;
 mod upstreams;
 
 use harness::Echo;

@@ -8,8 +8,8 @@ use http::HeaderValue;
 use crate::auth::canonical::NotJoined;
 use crate::auth::error::AuthError;
 use crate::auth::extract::Presented;
-use crate::auth::gate::Asked;
 use crate::auth::gate::Gate;
+use crate::auth::gate::asked::Asked;
 use crate::auth::report::About;
 use crate::clock::UnixTime;
 use crate::exchange::Exchange;
@@ -34,6 +34,8 @@ pub(crate) struct UpstreamToken {
     value: HeaderValue,
     /// When it ends.
     pub(super) ends: UnixTime,
+    /// The whole of it, where a client gets it and not an upstream.
+    pub(super) whole: Option<Token>,
     kept_until: UnixTime,
     rests_on: Option<(Epoch, u64)>,
 }
@@ -74,6 +76,8 @@ pub(super) struct Holder<'a> {
     pub(super) bound: bool,
     pub(super) ends: UnixTime,
     pub(super) epoch: u64,
+    /// Whether a client asked for a token with these scopes.
+    pub(super) narrowed: bool,
 }
 
 impl Holder<'_> {
@@ -120,7 +124,9 @@ impl Gate {
         let epoch = exchange
             .target()
             .map(|epoch| (epoch.clone(), epoch.current()));
-        if let Some(token) = holder.token()
+        // A client never gets back what it brought: it asked for another audience.
+        if !holder.narrowed
+            && let Some(token) = holder.token()
             && exchange.passes(&holder.identity.provider)
         {
             if holder.bound {
@@ -131,6 +137,7 @@ impl Gate {
                 header: exchange.header().clone(),
                 value: value.map_err(|error| holder.error(&error, target))?,
                 ends: holder.ends,
+                whole: None,
                 kept_until: UnixTime::NEVER,
                 rests_on: None,
             });
@@ -144,6 +151,7 @@ impl Gate {
             digest: exchange.digest(key.slot, key.material),
             ends: holder.ends,
             epoch: holder.epoch,
+            narrowed: holder.narrowed,
         };
         let (outcome, answer) = exchange.token_for(subject, asked.now).await;
         let answer = match answer {
@@ -186,6 +194,7 @@ impl Gate {
         Ok(UpstreamToken {
             header: exchange.header().clone(),
             kept_until: token.kept_until(asked.now),
+            whole: holder.narrowed.then(|| token.clone()),
             ends: token.ends,
             value: token.value,
             rests_on: epoch,

@@ -1,10 +1,12 @@
 //! The gate: a presented credential becomes an admitted identity, or an error. Nothing else does.
 
 mod admitted;
+mod asked;
 mod confirm;
 mod counted;
 mod enough;
 mod exchanged;
+mod issued;
 mod owner;
 mod sides;
 mod stands;
@@ -13,6 +15,7 @@ pub(crate) use admitted::Admitted;
 pub(crate) use admitted::Over;
 pub(crate) use admitted::Reach;
 pub(crate) use exchanged::UpstreamToken;
+pub(crate) use issued::ForClient;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +27,8 @@ use crate::auth::canonical::Joiner;
 use crate::auth::canonical::NotJoined;
 use crate::auth::error::AuthError;
 use crate::auth::extract::Presented;
+use crate::auth::gate::asked::Asked;
+use crate::auth::gate::asked::Instead;
 use crate::auth::gate::exchanged::Holder;
 use crate::auth::login::Notices;
 use crate::auth::policy::AppPolicy;
@@ -35,10 +40,8 @@ use crate::auth::taken::FallbacksTaken;
 use crate::clock::UnixTime;
 use crate::control::Journeys;
 use crate::entropy::Entropy;
-use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
-use crate::identity::Identity;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
@@ -53,7 +56,6 @@ use crate::rollout::BucketKey;
 use crate::rollout::Cohorts;
 use crate::rollout::Facts;
 use crate::rollout::KillPosition;
-use crate::rollout::Person;
 use crate::session::Pins;
 use crate::session::SessionId;
 use crate::session::Sessions;
@@ -151,13 +153,21 @@ impl Gate {
     ) -> Result<Admitted, AuthError> {
         let asked = Asked {
             policy,
-            route,
+            instead: Instead::OnRoute(route),
             facts,
             channel,
             kill,
             now,
         };
-        match kill {
+        self.ask(&asked, presented).await
+    }
+
+    async fn ask(
+        &self,
+        asked: &Asked<'_>,
+        presented: &Presented<'_>,
+    ) -> Result<Admitted, AuthError> {
+        match asked.kill {
             KillPosition::Deny => return Err(AuthError::Closed),
             KillPosition::Off
             | KillPosition::Freeze
@@ -165,15 +175,12 @@ impl Gate {
             | KillPosition::Modern => {}
         }
         match presented.session() {
-            Some(id) => self.by_session(&asked, presented, id).await,
-            None => self
-                .by_credential(&asked, presented)
-                .await
-                .map_err(|error| {
-                    self.deps
-                        .possession
-                        .in_scheme(error, presented, policy.app())
-                }),
+            Some(id) => self.by_session(asked, presented, id).await,
+            None => self.by_credential(asked, presented).await.map_err(|error| {
+                self.deps
+                    .possession
+                    .in_scheme(error, presented, asked.policy.app())
+            }),
         }
     }
 
@@ -220,8 +227,9 @@ impl Gate {
             bound: false,
             ends: restored.ends(),
             epoch,
+            narrowed: false,
         };
-        let wanted = asked.policy.exchange(asked.route);
+        let wanted = asked.on_route();
         let token = self.instead(asked, wanted, presented, &holder).await?;
         Ok(Admitted {
             identity: self.with_roles(identity, class)?,
@@ -305,7 +313,7 @@ impl Gate {
             self.saw_session(asked, &canonical, provider, accepted.is_ok());
         }
         accepted?;
-        let (rule, other_arm) = self.on_its_arm(asked, class, &canonical, identity).await?;
+        let (rule, other_arm, side) = self.on_its_arm(asked, class, &canonical, identity).await?;
         let holder = Holder {
             identity,
             canonical: &canonical,
@@ -314,10 +322,20 @@ impl Gate {
             bound: proof.confirmation().is_some(),
             ends: proof.life_ends(),
             epoch,
+            narrowed: false,
         };
         // What the route's upstream expects goes before what the stage prefers.
-        let wanted = asked.policy.exchange(asked.route).or(other_arm);
-        let token = self.instead(asked, wanted, presented, &holder).await?;
+        let token = match asked.instead {
+            Instead::OnRoute(_) => {
+                let wanted = asked.on_route().or(other_arm);
+                self.instead(asked, wanted, presented, &holder).await?
+            }
+            Instead::ForClient(client) => {
+                let issued = self.issued(asked, client, side, presented, &holder);
+                Some(issued.await?)
+            }
+            Instead::Nothing => None,
+        };
         Ok(Admitted {
             identity: self.with_roles(identity, class)?,
             canonical,
@@ -367,28 +385,6 @@ fn until(end: UnixTime, token: &Option<UpstreamToken>) -> UnixTime {
     token.as_ref().map_or(end, |token| end.min(token.ends))
 }
 
-/// One question to the gate.
-struct Asked<'a> {
-    policy: &'a AppPolicy,
-    route: usize,
-    facts: &'a Facts<'a>,
-    channel: &'a Channel<'a>,
-    kill: KillPosition,
-    now: UnixTime,
-}
-
-impl Asked<'_> {
-    fn with<'p>(&'p self, canonical: &'p CanonicalSubject, identity: &'p Identity) -> Facts<'p> {
-        Facts {
-            person: Some(Person {
-                canonical,
-                identity,
-            }),
-            ..*self.facts
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -402,6 +398,7 @@ mod tests {
     use crate::auth::fake::identity;
     use crate::auth::fake::plan;
     use crate::auth::fake::token;
+    use crate::identity::CanonicalSubject;
     use crate::identity::Grounds;
     use crate::identity::TokenId;
     use crate::revocation::Asked as RevocationAsked;

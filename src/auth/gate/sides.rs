@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::auth::error::AuthError;
-use crate::auth::gate::Asked;
 use crate::auth::gate::Gate;
+use crate::auth::gate::asked::Asked;
 use crate::auth::report::About;
 use crate::exchange::Exchange;
 use crate::identity::CanonicalSubject;
@@ -78,21 +78,21 @@ impl Gate {
     }
 
     /// What becomes of a good credential whose owner is not its person's arm; the rule that assigned the person,
-    /// and the exchange that the stage wants.
+    /// the exchange that the stage wants, and the provider that the person belongs to.
     pub(super) async fn on_its_arm<'p>(
         &self,
         asked: &Asked<'p>,
         class: CredentialClass,
         canonical: &CanonicalSubject,
         identity: &Identity,
-    ) -> Result<(Arc<str>, Option<&'p Arc<Exchange>>), AuthError> {
+    ) -> Result<(Arc<str>, Option<&'p Arc<Exchange>>, Option<&'p ProviderId>), AuthError> {
         let provider = &identity.provider;
         let Some((plan, owner)) = asked
             .policy
             .plan()
             .and_then(|plan| Some((plan, plan.arm(provider)?)))
         else {
-            return Ok((Arc::from("single"), None));
+            return Ok((Arc::from("single"), None, asked.policy.single.as_ref()));
         };
         let pin = match self.deps.pins.of(&plan.id, canonical, asked.now).await {
             Ok(pin) => pin,
@@ -111,6 +111,7 @@ impl Gate {
             asked.now,
         );
         let action = rollout::other_arm(plan, owner, assignment.arm, class);
+        let side = plan.provider(assignment.arm);
         if assignment.arm != owner {
             let about = About {
                 app: asked.policy.app(),
@@ -122,13 +123,18 @@ impl Gate {
             reports.other_arm(about, plan, owner, &assignment, action, class);
         }
         match action {
-            OtherArm::Accept => Ok((Arc::from(&*assignment.rule.label()), None)),
+            OtherArm::Accept => Ok((Arc::from(&*assignment.rule.label()), None, Some(side))),
             OtherArm::Exchange => {
-                let arm = plan.provider(assignment.arm);
                 // Without a way, which `check` refuses, a credential is not taken as if it had been exchanged.
-                let exchange = asked.policy.exchange_to(arm);
+                let exchange = asked.policy.exchange_to(side);
                 exchange
-                    .map(|exchange| (Arc::from(&*assignment.rule.label()), Some(exchange)))
+                    .map(|exchange| {
+                        (
+                            Arc::from(&*assignment.rule.label()),
+                            Some(exchange),
+                            Some(side),
+                        )
+                    })
                     .ok_or_else(|| AuthError::refused(Refusal::NotAccepted, provider, class))
             }
             OtherArm::Reject => Err(AuthError::refused(Refusal::NotAccepted, provider, class)),

@@ -1,8 +1,8 @@
 //! Whether what was judged good has been taken back meanwhile.
 
 use crate::auth::error::AuthError;
-use crate::auth::gate::Asked;
 use crate::auth::gate::Gate;
+use crate::auth::gate::asked::Asked;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::Method;
 use http::Response;
-use http::header::CONTENT_TYPE;
 use tracing::error;
 use tracing::info;
 use tracing::warn;
@@ -16,6 +14,7 @@ use crate::auth::login::Logins;
 use crate::auth::login::Request;
 use crate::auth::login::page;
 use crate::auth::login::query::Query;
+use crate::auth::login::query::is_form;
 use crate::clock::UnixTime;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
@@ -167,16 +166,4 @@ enum Unusable {
     Provider,
     #[error(transparent)]
     Token(ProviderError),
-}
-
-fn is_form(headers: &HeaderMap) -> bool {
-    let mut kinds = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(kind), None) = (kinds.next(), kinds.next()) else {
-        return false;
-    };
-    let essence = kind.to_str().ok().and_then(|kind| kind.split(';').next());
-    essence.is_some_and(|essence| {
-        let form = "application/x-www-form-urlencoded";
-        essence.trim_ascii().eq_ignore_ascii_case(form)
-    })
 }

@@ -27,6 +27,9 @@ mod tests;
 
 pub(crate) use endpoint::Endpoint;
 pub(crate) use farewell::Notices;
+pub(crate) use query::Query;
+pub(crate) use query::decode;
+pub(crate) use query::is_form;
 
 use std::fmt;
 
@@ -46,7 +49,6 @@ use crate::auth::login::device::Device;
 use crate::auth::login::names::Names;
 use crate::auth::login::navigation::Asks;
 use crate::auth::login::page::Page;
-use crate::auth::login::query::Query;
 use crate::auth::login::return_to::OURS;
 use crate::auth::login::return_to::ReturnPath;
 use crate::auth::login::start::Begin;

@@ -1,19 +1,22 @@
-//! Query parameters: each once, or not at all.
+//! Query parameters and forms: each name once, or not at all.
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 
 /// The parameters of a query (`application/x-www-form-urlencoded`), decoded.
 #[derive(Debug, Default)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 /// A query that is not one: a name twice (RFC 6749 §3.1), a broken escape, or too many names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct BadQuery;
+pub(crate) struct BadQuery;
 
 /// More parameters than any answer has.
 const MAX_PARAMETERS: usize = 32;
 
 impl Query {
     /// Reads a query without its `?`.
-    pub(super) fn parse(text: Option<&str>) -> Result<Self, BadQuery> {
+    pub(crate) fn parse(text: Option<&str>) -> Result<Self, BadQuery> {
         let mut found: Vec<(String, String)> = Vec::new();
         for pair in text
             .unwrap_or_default()
@@ -31,12 +34,12 @@ impl Query {
     }
 
     /// The value of a name; an empty value is none.
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.given(name).filter(|value| !value.is_empty())
     }
 
     /// The value of a name, empty or not.
-    pub(super) fn given(&self, name: &str) -> Option<&str> {
+    pub(crate) fn given(&self, name: &str) -> Option<&str> {
         self.0
             .iter()
             .find(|(other, _)| other == name)
@@ -44,7 +47,8 @@ impl Query {
     }
 }
 
-fn decode(text: &str) -> Result<String, BadQuery> {
+/// Decodes one value (`application/x-www-form-urlencoded`).
+pub(crate) fn decode(text: &str) -> Result<String, BadQuery> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -77,6 +81,19 @@ pub(super) fn encode(text: &str) -> String {
         }
     }
     encoded
+}
+
+/// Whether a body is said to be a form.
+pub(crate) fn is_form(headers: &HeaderMap) -> bool {
+    let mut kinds = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(kind), None) = (kinds.next(), kinds.next()) else {
+        return false;
+    };
+    let essence = kind.to_str().ok().and_then(|kind| kind.split(';').next());
+    essence.is_some_and(|essence| {
+        let form = "application/x-www-form-urlencoded";
+        essence.trim_ascii().eq_ignore_ascii_case(form)
+    })
 }
 
 #[cfg(test)]

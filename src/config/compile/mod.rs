@@ -18,6 +18,7 @@ mod fallback;
 mod guardrails;
 mod headers;
 mod instead;
+mod issuer;
 mod kinds;
 mod lint;
 mod listeners;
@@ -107,6 +108,12 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     for fallback in &mut fallbacks {
         fallback.not_paths.extend(floors(&apps, &fallback.app));
     }
+    let around = issuer::Around {
+        apps: &apps,
+        exchanges: &exchanges,
+        speakers: &membership.speakers,
+    };
+    let issuer = issuer::compile(context, raw, &around);
     let state_dir = server::state_dir(context, raw);
     let mut server = listeners::server(context, raw, has_logins(raw), has_passwords(raw));
     let mut routes = apps.iter().flat_map(|app| &app.routes);
@@ -143,6 +150,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         cohorts,
         apps,
         exchanges,
+        issuer,
         signing: exchange::ring(context, raw),
         rollouts,
         courses,

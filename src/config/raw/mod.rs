@@ -5,6 +5,7 @@
 mod apps;
 mod exchange;
 mod guardrails;
+mod issuer;
 mod people;
 mod providers;
 mod rollouts;
@@ -14,6 +15,7 @@ mod tokens;
 pub(crate) use apps::*;
 pub(crate) use exchange::*;
 pub(crate) use guardrails::*;
+pub(crate) use issuer::*;
 pub(crate) use people::*;
 pub(crate) use providers::*;
 pub(crate) use rollouts::*;
@@ -61,6 +63,8 @@ mappings! {
         apps: Named<RawApp>,
         /// Ways to turn a credential into the token that an upstream expects, by name.
         exchange: Named<RawExchange>,
+        /// A token endpoint of our own. Without it there is none.
+        token_endpoint: RawTokenEndpoint,
         /// By application: when a new login may start at the other provider. Without it, never.
         fallback: Named<RawFallback>,
         /// The short form: one rollout with one canary stage.

@@ -51,6 +51,8 @@ pub(crate) enum Grant<'a> {
     TokenExchange(&'a Secret<String>),
     /// RFC 7523 §2.1, with an assertion of ours.
     JwtBearer(&'a Secret<String>),
+    /// RFC 6749 §4.4: for the client itself.
+    ClientCredentials,
 }
 
 /// What is asked for.
@@ -178,9 +180,10 @@ fn form(grant: Grant<'_>, wanted: Wanted<'_>) -> Form {
         Grant::JwtBearer(assertion) => Form::default()
             .with("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")
             .with("assertion", assertion.expose()),
+        Grant::ClientCredentials => Form::default().with("grant_type", "client_credentials"),
     };
     let form = match grant {
-        Grant::TokenExchange(_) => wanted
+        Grant::TokenExchange(_) | Grant::ClientCredentials => wanted
             .audiences
             .iter()
             .fold(form, |form, audience| form.with("audience", audience)),

@@ -71,6 +71,8 @@ families! {
         "Good API credentials from the arm that their person is not on, by what was done with them.";
     EXCHANGES: Counter "authferry_exchanges_total" ["exchange", "grant", "outcome"]
         "Credentials exchanged for what an upstream expects, where no verdict was kept.";
+    TOKEN_REQUESTS: Counter "authferry_token_requests_total" ["grant", "outcome"]
+        "Requests of clients to our token endpoint.";
     FALLBACKS: Counter "authferry_fallbacks_total" ["app", "from", "to", "reason"]
         "Logins sent to another provider because the assigned one was unavailable.";
     FALLBACKS_REFUSED: Counter "authferry_fallbacks_refused_total" ["app", "reason"]

@@ -173,6 +173,11 @@ impl Metrics {
         self.rare.other_arm.with(&labels).add(1);
     }
 
+    /// A client asked our token endpoint.
+    pub(crate) fn token_request(&self, grant: &str, outcome: &str) {
+        self.rare.token_requests.with(&[grant, outcome]).add(1);
+    }
+
     /// A credential was exchanged, or was not.
     pub(crate) fn exchanged(&self, exchange: &str, grant: &str, outcome: ExchangeOutcome) {
         let labels = [exchange, grant, outcome.as_str()];

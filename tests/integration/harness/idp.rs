@@ -210,6 +210,24 @@ impl Idp {
         answer(200, &Value::Object(body.clone()))
     }
 
+    /// RFC 6749 §4.4: a token for the client itself, which differs as those of exchanges do.
+    fn for_client(&self, form: &HashMap<String, String>) -> Response<Full<Bytes>> {
+        if let Some(error) = &*self.0.exchange_error.lock().unwrap() {
+            return answer(400, &json!({ "error": error }));
+        }
+        let mut claims = self.claims("service");
+        claims.insert("aud".to_owned(), json!(form["audience"]));
+        if let Some(scope) = form.get("scope") {
+            claims.insert("scope".to_owned(), json!(scope));
+        }
+        let (changed, members) = self.0.exchanged.lock().unwrap().clone();
+        claims.extend(changed.as_object().unwrap().clone());
+        let body = json!({ "access_token": self.sign(&claims), "token_type": "Bearer", "expires_in": 300 });
+        let mut body = body.as_object().unwrap().clone();
+        body.extend(members.as_object().unwrap().clone());
+        answer(200, &Value::Object(body))
+    }
+
     /// Writes this `Date` instead of the real one.
     pub(crate) fn dates(&self, date: &str) {
         *self.0.date.lock().unwrap() = Some(date.to_owned());
@@ -330,6 +348,9 @@ impl Idp {
                 let form = pairs(&String::from_utf8_lossy(&body));
                 if form["grant_type"].starts_with("urn:") {
                     return self.exchange(&form);
+                }
+                if form["grant_type"] == "client_credentials" {
+                    return self.for_client(&form);
                 }
                 let who = match form.get("refresh_token") {
                     Some(_) if *self.0.refuses_refresh.lock().unwrap() => None,

@@ -1,0 +1,59 @@
+//! One question to the gate, and what is made of the credential.
+
+use std::sync::Arc;
+
+use crate::auth::gate::ForClient;
+use crate::auth::policy::AppPolicy;
+use crate::auth::possession::Channel;
+use crate::clock::UnixTime;
+use crate::exchange::Exchange;
+use crate::identity::CanonicalSubject;
+use crate::identity::Identity;
+use crate::rollout::Facts;
+use crate::rollout::KillPosition;
+use crate::rollout::Person;
+
+/// One question to the gate.
+pub(super) struct Asked<'a> {
+    pub(super) policy: &'a AppPolicy,
+    pub(super) instead: Instead<'a>,
+    pub(super) facts: &'a Facts<'a>,
+    pub(super) channel: &'a Channel<'a>,
+    pub(super) kill: KillPosition,
+    pub(super) now: UnixTime,
+}
+
+/// What is made of the credential.
+#[derive(Clone, Copy)]
+pub(super) enum Instead<'a> {
+    /// What the upstream of this route gets.
+    OnRoute(usize),
+    /// What a client asked for.
+    ForClient(&'a ForClient<'a>),
+    /// Nothing: it is only judged.
+    Nothing,
+}
+
+impl<'a> Asked<'a> {
+    /// The exchange of the route.
+    pub(super) fn on_route(&self) -> Option<&'a Arc<Exchange>> {
+        match self.instead {
+            Instead::OnRoute(route) => self.policy.exchange(route),
+            Instead::ForClient(_) | Instead::Nothing => None,
+        }
+    }
+
+    pub(super) fn with<'p>(
+        &'p self,
+        canonical: &'p CanonicalSubject,
+        identity: &'p Identity,
+    ) -> Facts<'p> {
+        Facts {
+            person: Some(Person {
+                canonical,
+                identity,
+            }),
+            ..*self.facts
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Tokens that a client asks for, about somebody whose token it has, or about itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use tracing::warn;
+
+use crate::auth::error::AuthError;
+use crate::auth::extract::Presented;
+use crate::auth::gate::Admitted;
+use crate::auth::gate::Gate;
+use crate::auth::gate::UpstreamToken;
+use crate::auth::gate::asked::Asked;
+use crate::auth::gate::asked::Instead;
+use crate::auth::gate::exchanged::Holder;
+use crate::auth::policy::AppPolicy;
+use crate::auth::possession::Channel;
+use crate::clock::UnixTime;
+use crate::exchange::Exchange;
+use crate::exchange::Token;
+use crate::identity::CanonicalSubject;
+use crate::identity::CredentialClass;
+use crate::identity::Delegation;
+use crate::identity::Grounds;
+use crate::identity::Identity;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::identity::SubjectKey;
+use crate::revocation::Marks;
+use crate::rollout;
+use crate::rollout::Facts;
+use crate::rollout::KillPosition;
+
+/// How much later than asked for a provider's token may end: its clock is not ours.
+const LEEWAY: Duration = Duration::from_secs(30);
+
+/// What a client asked for, within what it may have.
+#[derive(Clone, Copy)]
+pub(crate) struct ForClient<'a> {
+    /// The ways to a token for the audience: one for each provider that people may belong to, or one that mints.
+    pub(crate) exchanges: &'a [Arc<Exchange>],
+    /// The scopes it asked for; `None`: all that it may have.
+    pub(crate) scopes: Option<&'a [Box<str>]>,
+    /// The most that it may have.
+    pub(crate) most: &'a [Box<str>],
+    /// The longest life.
+    pub(crate) max_life: Duration,
+}
+
+/// A little earlier, so that a client that asks again soon gets the same token: results are kept by their end.
+fn rounded(end: UnixTime, life: Duration) -> UnixTime {
+    let grain = (life.as_secs() / 8).clamp(1, 60);
+    UnixTime::from_secs(end.as_secs() / grain * grain)
+}
+
+impl Admitted {
+    /// The token that was issued for a client.
+    pub(crate) fn issued(&self) -> Option<&Token> {
+        self.token.as_ref()?.whole.as_ref()
+    }
+}
+
+impl Gate {
+    /// Judges a token as if it had come with a request to the application, and turns it into one for a client; without
+    /// `client` it is only judged.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gate::admit`]; [`AuthError::InsufficientScope`] where more was asked for than the token or the client has.
+    pub(crate) async fn issue(
+        &self,
+        policy: &AppPolicy,
+        client: Option<&ForClient<'_>>,
+        presented: &Presented<'_>,
+        (facts, channel): (&Facts<'_>, &Channel<'_>),
+        kill: KillPosition,
+        now: UnixTime,
+    ) -> Result<Admitted, AuthError> {
+        let asked = Asked {
+            policy,
+            instead: client.map_or(Instead::Nothing, Instead::ForClient),
+            facts,
+            channel,
+            kill,
+            now,
+        };
+        self.ask(&asked, presented).await
+    }
+
+    /// The provider that a client belongs to now, which is assigned like a person.
+    ///
+    /// # Errors
+    ///
+    /// When the kill switch closes everything, or the client was revoked.
+    pub(crate) fn side_of_client(
+        &self,
+        policy: &AppPolicy,
+        account: &SubjectKey,
+        (facts, channel): (&Facts<'_>, &Channel<'_>),
+        kill: KillPosition,
+        now: UnixTime,
+    ) -> Result<ProviderId, AuthError> {
+        let asked = Asked {
+            policy,
+            instead: Instead::Nothing,
+            facts,
+            channel,
+            kill,
+            now,
+        };
+        match kill {
+            KillPosition::Deny => return Err(AuthError::Closed),
+            KillPosition::Off
+            | KillPosition::Freeze
+            | KillPosition::Legacy
+            | KillPosition::Modern => {}
+        }
+        let class = CredentialClass::Bearer;
+        let nobody = || AuthError::unowned(Refusal::Unsupported, class);
+        let first = policy
+            .plan()
+            .map(|plan| &plan.from)
+            .or(policy.single.as_ref());
+        let canonical = CanonicalSubject::unjoined(account);
+        let mut identity = Identity {
+            provider: first.ok_or_else(nobody)?.clone(),
+            key: account.clone(),
+            attributes: Arc::default(),
+            client_id: Some(account.subject.as_str().into()),
+            acr: None,
+            scopes: Box::default(),
+            delegation: Delegation::default(),
+        };
+        if let Some(plan) = policy.plan() {
+            let assignment = rollout::assign(
+                plan,
+                &self.deps.cohorts,
+                &self.deps.bucket_key,
+                kill,
+                None,
+                &asked.with(&canonical, &identity),
+                now,
+            );
+            identity.provider = plan.provider(assignment.arm).clone();
+        }
+        let marks = Marks::of(&identity, &canonical, &Grounds::default());
+        self.stands(&asked, &identity.provider, class, marks)?;
+        Ok(identity.provider)
+    }
+
+    /// The token that a client asked for. It can do no more than the one presented, and ends no later.
+    pub(super) async fn issued(
+        &self,
+        asked: &Asked<'_>,
+        client: &ForClient<'_>,
+        side: Option<&ProviderId>,
+        presented: &Presented<'_>,
+        holder: &Holder<'_>,
+    ) -> Result<UpstreamToken, AuthError> {
+        let provider = &holder.identity.provider;
+        let class = holder.class;
+        let refused = |refusal| AuthError::Forbidden {
+            refusal,
+            provider: provider.clone(),
+            class,
+        };
+        if holder.bound {
+            // The result would be worth something without the key.
+            return Err(refused(Refusal::PopFailed));
+        }
+        let of = |wanted: Option<&ProviderId>| {
+            let mut all = client.exchanges.iter();
+            all.find(|exchange| exchange.yields() == wanted)
+        };
+        let exchange = side
+            .and_then(|side| of(Some(side)))
+            .or_else(|| of(None))
+            .ok_or_else(|| refused(Refusal::ExchangeRefused))?;
+        let has = |all: &[Box<str>], scope: &str| all.iter().any(|one| **one == *scope);
+        let may = |scope: &str| has(&holder.identity.scopes, scope) && has(client.most, scope);
+        let scopes = match client.scopes {
+            Some(wanted) if wanted.iter().all(|scope| may(scope)) => wanted.into(),
+            Some(_) => {
+                return Err(AuthError::InsufficientScope {
+                    provider: provider.clone(),
+                    class,
+                    challenge: HeaderValue::from_static("Bearer error=\"insufficient_scope\""),
+                });
+            }
+            None => {
+                let all = holder.identity.scopes.iter();
+                all.filter(|scope| may(scope)).cloned().collect()
+            }
+        };
+        let identity = Arc::new(Identity {
+            scopes,
+            ..Identity::clone(holder.identity)
+        });
+        let narrowed = Holder {
+            identity: &identity,
+            ends: holder
+                .ends
+                .min(rounded(asked.now + client.max_life, client.max_life)),
+            narrowed: true,
+            ..*holder
+        };
+        let token = self
+            .exchanged(asked, exchange, presented, &narrowed)
+            .await?;
+        let last = holder.ends.min(asked.now + client.max_life + LEEWAY);
+        match &token.whole {
+            Some(whole) if whole.own_end <= last => Ok(token),
+            Some(_) | None => {
+                warn!(
+                    exchange = exchange.name(),
+                    "An exchanged token would live longer than the one presented, or than the client may have; it is not issued."
+                );
+                Err(refused(Refusal::ExchangeRefused))
+            }
+        }
+    }
+}

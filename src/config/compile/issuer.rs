@@ -1,0 +1,399 @@
+//! `token_endpoint`: which clients get tokens from us, and what they may have.
+
+use std::time::Duration;
+
+use crate::config::compile::claims::json;
+use crate::config::compile::client;
+use crate::config::compile::context::Context;
+use crate::config::compile::roles;
+use crate::config::compile::tokens::span;
+use crate::config::compile::tokens::texts;
+use crate::config::raw::GrantWord;
+use crate::config::raw::RawConfig;
+use crate::config::raw::RawTokenAudience;
+use crate::config::raw::RawTokenClient;
+use crate::config::raw::RawTokenEndpoint;
+use crate::config::scalar::Span;
+use crate::config::shape::At;
+use crate::config::tree::Mark;
+use crate::exchange::settings::Settings as Exchange;
+use crate::exchange::settings::Way;
+use crate::identity::ProviderId;
+use crate::identity::Subject;
+use crate::identity::Thumbprint;
+use crate::issuer::Issuer;
+use crate::issuer::settings::Audience;
+use crate::issuer::settings::Client;
+use crate::issuer::settings::Grant;
+use crate::issuer::settings::Settings;
+use crate::proxy::settings::App;
+use crate::rollout::AppId;
+use crate::token::KeySet;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What the endpoint is checked against.
+pub(super) struct Around<'a> {
+    /// All applications.
+    pub(super) apps: &'a [App],
+    /// All exchanges.
+    pub(super) exchanges: &'a [Exchange],
+    /// The providers whose people an application sees.
+    pub(super) speakers: &'a std::collections::HashMap<String, Vec<String>>,
+}
+
+/// Our token endpoint, where there is one.
+pub(super) fn compile(
+    context: &mut Context<'_>,
+    raw: &RawConfig,
+    around: &Around<'_>,
+) -> Option<Settings> {
+    let raw = raw.token_endpoint.get()?;
+    let app = raw.app.required(raw.mark, "app", &mut context.report);
+    let app = app.filter(|at| context.knows_app(at));
+    let issuer = origin(context, raw, app, around.apps);
+    let none = Vec::new();
+    let sides = app
+        .and_then(|app| around.speakers.get(&app.value))
+        .unwrap_or(&none);
+    let mut audiences = Vec::new();
+    let named = raw.audiences.get().into_iter();
+    for (name, raw) in named.flat_map(|named| named.readable()) {
+        audiences.push(audience(context, name, raw, sides, around.exchanges));
+    }
+    let named = raw
+        .clients
+        .required(raw.mark, "clients", &mut context.report);
+    let mut clients = Vec::new();
+    for (name, raw) in named.into_iter().flat_map(|named| named.readable()) {
+        clients.extend(one(context, name, raw, sides, &audiences));
+    }
+    Some(Settings {
+        app: AppId::new(&app?.value),
+        issuer: issuer?.into(),
+        audiences,
+        clients,
+    })
+}
+
+/// The issuer identifier: at a host of the application, over TLS.
+fn origin(
+    context: &mut Context<'_>,
+    raw: &RawTokenEndpoint,
+    app: Option<&At<String>>,
+    apps: &[App],
+) -> Option<String> {
+    let at = raw
+        .origin
+        .required(raw.mark, "origin", &mut context.report)?;
+    let authority = at.value.strip_prefix("https://").unwrap_or_default();
+    let plain = authority
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:[]".contains(&b));
+    if authority.is_empty() || !plain {
+        context
+            .report
+            .error(at.mark, "it is no origin of a public address")
+            .value(&at.value)
+            .hint("such as `https://api.corp.example`: no path, no slash at the end, small letters; secrets and tokens need TLS (RFC 6749 §3.2)");
+        return None;
+    }
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        Some(_) | None => authority,
+    };
+    let app = app.and_then(|app| apps.iter().find(|known| known.id.as_str() == app.value));
+    if let Some(app) = app
+        && !app.hosts.iter().any(|own| **own == *host)
+    {
+        context
+            .report
+            .error(at.mark, format!("`{host}` is no host of `{}`", app.id))
+            .value(&at.value)
+            .hint("the endpoint answers at the hosts of its application");
+        return None;
+    }
+    Some(Issuer::identifier(&at.value))
+}
+
+fn audience(
+    context: &mut Context<'_>,
+    name: &At<String>,
+    raw: &RawTokenAudience,
+    sides: &[String],
+    all: &[Exchange],
+) -> Audience {
+    raw.exchanges
+        .required(raw.mark, "exchanges", &mut context.report);
+    let mut found = Vec::new();
+    for at in raw.exchanges.get().map_or(&[][..], |list| &list.items) {
+        if !context.knows_exchange(&at.value) {
+            context
+                .report
+                .error(at.mark, format!("no exchange is called `{}`", at.value))
+                .value(&at.value);
+            continue;
+        }
+        let Some(exchange) = all.iter().find(|one| *one.name == *at.value) else {
+            continue;
+        };
+        if !is_for(exchange, &name.value) {
+            context
+                .report
+                .error(
+                    at.mark,
+                    format!("`{}` is not for `{}` alone", at.value, name.value),
+                )
+                .value(&at.value)
+                .hint("an exchange that clients ask for has one audience: the one that they name");
+        }
+        found.push((at.mark, exchange));
+    }
+    exhaustive(context, &found, sides);
+    Audience {
+        name: name.value.as_str().into(),
+        exchanges: found.iter().map(|(_, one)| one.name.clone()).collect(),
+    }
+}
+
+/// Whether tokens of an exchange are for this audience and no other.
+fn is_for(exchange: &Exchange, audience: &str) -> bool {
+    let (audiences, resources) = match &exchange.way {
+        Way::TokenExchange(remote) | Way::Assertion(remote, _) => {
+            (&remote.audiences, remote.resources.as_slice())
+        }
+        Way::Mint(mint) => (&mint.audiences, &[][..]),
+    };
+    resources.is_empty() && matches!(audiences.as_slice(), [one] if **one == *audience)
+}
+
+/// Whoever may come has a way, and no more than one.
+fn exhaustive(context: &mut Context<'_>, found: &[(Mark, &Exchange)], sides: &[String]) {
+    let Some((mark, _)) = found.first() else {
+        return;
+    };
+    let of = |side: Option<&str>| {
+        let yields = |one: &Exchange| one.yields.as_ref().map(ProviderId::as_str) == side;
+        found.iter().filter(|(_, one)| yields(one)).count()
+    };
+    for side in sides {
+        if of(Some(side)) == 0 && of(None) == 0 {
+            context
+                .report
+                .error(*mark, format!("people of `{side}` get no token"))
+                .hint("one exchange for each provider of the application, or one that mints");
+        }
+        if 1 < of(Some(side)) {
+            context
+                .report
+                .error(*mark, format!("two exchanges yield tokens of `{side}`"));
+        }
+    }
+    if 1 < of(None) {
+        context.report.error(*mark, "two exchanges mint tokens");
+    }
+}
+
+fn one(
+    context: &mut Context<'_>,
+    name: &At<String>,
+    raw: &RawTokenClient,
+    sides: &[String],
+    audiences: &[Audience],
+) -> Option<Client> {
+    context.name("a client", name);
+    // What names it in the log and to revocations.
+    Subject::try_from(name.value.as_str()).ok()?;
+    let secrets = secrets(context, raw);
+    let keys = keys(context, raw);
+    let certificates = certificates(context, raw);
+    if raw.secret_hashes.is_absent() && raw.keys.is_absent() && raw.certificates.is_absent() {
+        context
+            .report
+            .error(name.mark, format!("`{}` cannot prove who it is", name.value))
+            .hint("give it `secret_hashes`, `keys` or `certificates`: whoever knows a `client_id` must not get tokens");
+    }
+    roles::scopes(context, raw.scopes.get());
+    span(
+        context,
+        &raw.max_life,
+        Duration::from_secs(10),
+        60 * MINUTE,
+        "from `10s` to `1h`",
+    );
+    let grants: Vec<Grant> = raw
+        .grants
+        .get()
+        .map_or(&[][..], |list| &list.items)
+        .iter()
+        .map(|at| match at.value {
+            GrantWord::TokenExchange => Grant::TokenExchange,
+            GrantWord::ClientCredentials => Grant::ClientCredentials,
+        })
+        .collect();
+    for at in raw.audiences.get().map_or(&[][..], |list| &list.items) {
+        let known = audiences.iter().any(|known| *known.name == *at.value);
+        if grants.contains(&Grant::TokenExchange) && !known {
+            context
+                .report
+                .error(
+                    at.mark,
+                    format!("`audiences` says nothing of `{}`", at.value),
+                )
+                .value(&at.value)
+                .hint("`token_exchange` needs the exchanges that make tokens for it");
+        }
+    }
+    if !grants.is_empty() && raw.audiences.is_absent() {
+        context
+            .report
+            .error(name.mark, "`audiences` is missing")
+            .hint("a token for everybody could be used against everybody");
+    }
+    let at = registrations(context, raw, sides);
+    if grants.contains(&Grant::ClientCredentials) {
+        for side in sides {
+            if !at.iter().any(|(provider, _)| provider.as_str() == side) {
+                context
+                    .report
+                    .error(name.mark, format!("`at.{side}` is missing"))
+                    .hint("a client that is moved has a registration at every provider of the application");
+            }
+        }
+    }
+    Some(Client {
+        id: name.value.as_str().into(),
+        secrets,
+        keys: keys?,
+        certificates,
+        grants,
+        audiences: texts(raw.audiences.get()),
+        scopes: texts(raw.scopes.get()),
+        max_life: raw.max_life.or(Span(5 * MINUTE)).0,
+        introspect: raw.introspect.or(false),
+        at,
+    })
+}
+
+fn registrations(
+    context: &mut Context<'_>,
+    raw: &RawTokenClient,
+    sides: &[String],
+) -> Vec<(ProviderId, crate::providers::settings::OAuthClient)> {
+    let mut at = Vec::new();
+    let named = raw.at.get().into_iter().flat_map(|named| named.readable());
+    for (provider, raw) in named {
+        if !context.knows_provider(provider) {
+            continue;
+        }
+        if !sides.contains(&provider.value) {
+            context
+                .report
+                .error(
+                    provider.mark,
+                    format!("`{}` has no part in the application", provider.value),
+                )
+                .value(&provider.value);
+            continue;
+        }
+        let registration = client::client(context, raw, false);
+        at.extend(registration.map(|one| (ProviderId::new(&provider.value), one)));
+    }
+    at
+}
+
+/// Hashes of secrets. What is none may be a secret: it is not quoted.
+fn secrets(context: &mut Context<'_>, raw: &RawTokenClient) -> Vec<[u8; 32]> {
+    let list = raw.secret_hashes.get().map_or(&[][..], |list| &list.items);
+    let mut all = Vec::new();
+    for at in list {
+        match hash_of(&at.value) {
+            Some(hash) => all.push(hash),
+            None => {
+                context.report.blot(at.mark);
+                context
+                    .report
+                    .error(at.mark, "it is not `sha256:` and 64 hexadecimal digits")
+                    .hint("`printf %s SECRET | sha256sum` makes one");
+            }
+        }
+    }
+    if let Some(third) = list.get(2) {
+        context
+            .report
+            .error(third.mark, "a third secret")
+            .hint("two are valid during a rotation: the old and the new one");
+    }
+    all
+}
+
+fn hash_of(text: &str) -> Option<[u8; 32]> {
+    let hex = text.strip_prefix("sha256:")?;
+    let digits = hex.bytes().map(|digit| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    });
+    let digits: Vec<u8> = digits.collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits
+        .chunks_exact(2)
+        .filter_map(|pair| match pair {
+            [high, low] => Some(high * 16 + low),
+            _ => None,
+        })
+        .collect();
+    (digits.len() == 64).then(|| bytes.try_into().ok())?
+}
+
+fn keys(context: &mut Context<'_>, raw: &RawTokenClient) -> Option<Option<KeySet>> {
+    let Some(inline) = raw.keys.get() else {
+        return Some(None);
+    };
+    match KeySet::from_inline(json(&inline.0).to_string().as_bytes()) {
+        Ok(set) if !holds_a_secret(&json(&inline.0)) => Some(Some(set)),
+        Ok(_) => {
+            context
+                .report
+                .error(inline.0.mark, "the key set has a secret or a private key")
+                .hint("public keys only: whoever reads this file could sign as the client");
+            None
+        }
+        Err(error) => {
+            context
+                .report
+                .error(
+                    inline.0.mark,
+                    format!("the key set cannot be used: {error}"),
+                )
+                .hint(
+                    "public keys only: `{ keys: [{ kty: EC, crv: P-256, kid: …, x: …, y: … }] }`",
+                );
+            None
+        }
+    }
+}
+
+fn holds_a_secret(set: &serde_json::Value) -> bool {
+    let keys = set.get("keys").and_then(serde_json::Value::as_array);
+    keys.into_iter()
+        .flatten()
+        .any(|key| key.get("d").is_some() || key.get("k").is_some())
+}
+
+fn certificates(context: &mut Context<'_>, raw: &RawTokenClient) -> Vec<Thumbprint> {
+    let mut all = Vec::new();
+    for at in raw.certificates.get().map_or(&[][..], |list| &list.items) {
+        match Thumbprint::parse(&at.value) {
+            Some(thumbprint) => all.push(thumbprint),
+            None => {
+                context
+                    .report
+                    .error(at.mark, "it is no SHA-256 in base64url")
+                    .value(&at.value)
+                    .hint("43 letters without `=` (RFC 8705 §3.1)");
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,102 @@
+//! What a client is told: an answer, an error of RFC 6749 §5.2, or that nobody can say now.
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::auth::Answer;
+use crate::auth::AppPolicy;
+use crate::auth::AuthError;
+use crate::identity::Refusal;
+
+/// What a client gets. The proxy turns each into one response.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// This object.
+    Said(Value),
+    /// An error, and its object.
+    Denied(Denied),
+    /// Nobody can say now; with `Retry-After` in seconds.
+    Later(u64),
+    /// Only this method is answered.
+    Only(&'static str),
+}
+
+/// Errors (RFC 6749 §5.2, RFC 8693 §2.2.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Denied {
+    /// A parameter is missing, comes twice, or is no good; so is a token that was presented.
+    InvalidRequest,
+    /// Nobody knows whose request it is.
+    InvalidClient,
+    /// The client may not have this.
+    UnauthorizedClient,
+    /// There is no such grant.
+    UnsupportedGrantType,
+    /// More than the client or the token may have.
+    InvalidScope,
+    /// There is no token for this audience.
+    InvalidTarget,
+}
+
+impl Denied {
+    /// `error`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidClient => "invalid_client",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidTarget => "invalid_target",
+        }
+    }
+
+    /// The object of the answer. It says no more than the error: why, is in the decision log.
+    pub(crate) fn object(self) -> Value {
+        json!({ "error": self.as_str() })
+    }
+}
+
+/// Why there is no answer, for the client and for the log.
+#[derive(Debug)]
+pub(super) enum Not {
+    Denied(Denied, &'static str),
+    Later(u64, &'static str),
+}
+
+impl Not {
+    /// What the gate said of the token that was presented.
+    pub(super) fn admitted(why: &AuthError, policy: &AppPolicy) -> Self {
+        match why {
+            AuthError::Forbidden {
+                refusal: refusal @ Refusal::ExchangeRefused,
+                ..
+            } => Self::Denied(Denied::InvalidTarget, refusal.as_str()),
+            AuthError::Refused { refusal, .. }
+            | AuthError::Unproven { refusal, .. }
+            | AuthError::Forbidden { refusal, .. } => {
+                Self::Denied(Denied::InvalidRequest, refusal.as_str())
+            }
+            AuthError::InsufficientScope { .. } => {
+                Self::Denied(Denied::InvalidScope, "insufficient_scope")
+            }
+            AuthError::StepUp { .. } => {
+                Self::Denied(Denied::InvalidRequest, Refusal::MfaRequired.as_str())
+            }
+            AuthError::Unavailable { outage, .. } => {
+                Self::Later(later(why, policy), outage.as_str())
+            }
+            AuthError::Closed => Self::Later(later(why, policy), "kill_switch"),
+        }
+    }
+}
+
+fn later(why: &AuthError, policy: &AppPolicy) -> u64 {
+    match why.answer(policy) {
+        Answer::Unavailable(seconds) => seconds,
+        Answer::BadRequest
+        | Answer::Unauthorized(_)
+        | Answer::Forbidden
+        | Answer::InsufficientScope(_) => 5,
+    }
+}

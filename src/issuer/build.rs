@@ -1,0 +1,117 @@
+//! The token endpoint from settings, in one snapshot.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::auth::Reports;
+use crate::exchange::Exchange;
+use crate::exchange::Exchanges;
+use crate::identity::ProviderId;
+use crate::issuer::PATH;
+use crate::issuer::settings;
+use crate::issuer::settings::Settings;
+use crate::providers::Providers;
+use crate::providers::TokenClient;
+use crate::revocation::Revocations;
+use crate::rollout::AppId;
+use crate::store::Store;
+
+/// What the endpoint needs of the rest of the program.
+#[derive(Clone)]
+pub(crate) struct Deps {
+    /// Where used assertions are remembered.
+    pub(crate) store: Arc<dyn Store>,
+    /// Who slows down those that guess.
+    pub(crate) revocations: Arc<Revocations>,
+    /// Where calls to providers run.
+    pub(crate) background: Handle,
+    /// Where it is told.
+    pub(crate) reports: Reports,
+}
+
+/// Our token endpoint.
+pub(crate) struct Issuer {
+    pub(super) app: AppId,
+    pub(super) issuer: Box<str>,
+    pub(super) token_endpoint: Box<str>,
+    pub(super) audiences: HashMap<Box<str>, Vec<Arc<Exchange>>>,
+    pub(super) clients: HashMap<Box<str>, Client>,
+    pub(super) deps: Deps,
+}
+
+/// A client, ready to be asked about.
+pub(super) struct Client {
+    pub(super) settings: settings::Client,
+    pub(super) at: HashMap<ProviderId, Arc<TokenClient>>,
+}
+
+impl Issuer {
+    /// Builds it; nobody is asked.
+    ///
+    /// # Errors
+    ///
+    /// When an exchange does not exist, a provider has no token endpoint, or a key is none.
+    pub(crate) fn build(
+        settings: &Settings,
+        exchanges: &Exchanges,
+        providers: &Providers,
+        deps: Deps,
+    ) -> Result<Self, String> {
+        let exchange = |name: &str| {
+            let found = exchanges.named(name).map(Arc::clone);
+            found.ok_or_else(|| format!("token_endpoint: there is no exchange `{name}`"))
+        };
+        let audience = |audience: &settings::Audience| {
+            let ways = audience.exchanges.iter().map(|name| exchange(name));
+            Ok((audience.name.clone(), ways.collect::<Result<_, String>>()?))
+        };
+        let client = |client: &settings::Client| {
+            let at = client.at.iter().map(|(provider, registration)| {
+                let known = providers.named(provider);
+                let at = known.and_then(|known| known.token_client(Some(registration)));
+                let at = at.ok_or_else(|| format!("provider `{provider}` has no token endpoint"));
+                let at = at.and_then(|at| at);
+                let at =
+                    at.map_err(|cause| format!("token_endpoint.clients.{}.at: {cause}", client.id));
+                Ok((provider.clone(), Arc::new(at?)))
+            });
+            let ready = Client {
+                at: at.collect::<Result<_, String>>()?,
+                settings: client.clone(),
+            };
+            Ok((client.id.clone(), ready))
+        };
+        Ok(Self {
+            app: settings.app.clone(),
+            issuer: settings.issuer.clone(),
+            token_endpoint: format!("{}/token", settings.issuer).into(),
+            audiences: settings
+                .audiences
+                .iter()
+                .map(audience)
+                .collect::<Result<_, String>>()?,
+            clients: settings
+                .clients
+                .iter()
+                .map(client)
+                .collect::<Result<_, String>>()?,
+            deps,
+        })
+    }
+
+    /// The issuer identifier that belongs to an origin.
+    pub(crate) fn identifier(origin: &str) -> String {
+        format!("{origin}{PATH}")
+    }
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issuer")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}

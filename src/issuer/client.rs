@@ -1,0 +1,271 @@
+//! Which client it is: exactly one proof, of a client that we know, or nothing.
+
+use std::time::Duration;
+
+use aws_lc_rs::constant_time;
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header;
+
+use crate::auth::Query;
+use crate::auth::decode;
+use crate::identity;
+use crate::identity::Refusal;
+use crate::identity::TokenId;
+use crate::issuer::Call;
+use crate::issuer::answer::Denied;
+use crate::issuer::answer::Not;
+use crate::issuer::build::Client;
+use crate::issuer::build::Issuer;
+use crate::store::Expect;
+use crate::store::Key;
+use crate::token;
+use crate::token::Algorithm;
+use crate::token::Audience;
+use crate::token::KeySet;
+use crate::token::Kind;
+use crate::token::Policy;
+
+/// How clients may sign. A shared secret proves less: whoever can check it can sign.
+pub(super) const ALGORITHMS: [Algorithm; 6] = [
+    Algorithm::Es256,
+    Algorithm::Es384,
+    Algorithm::Ps256,
+    Algorithm::Rs256,
+    Algorithm::EdDsa,
+    Algorithm::Es512,
+];
+
+/// RFC 7523 §2.2.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// The longest life of an assertion: so long its use is remembered.
+const MAX_LIFE: Duration = Duration::from_secs(300);
+
+/// Tolerated clock difference between a client and us.
+const LEEWAY: Duration = Duration::from_secs(30);
+
+/// The table of assertions that have been used. Only who holds a key of a client that we know can add a row.
+const TABLE: &str = "client_assertion";
+
+/// How a client proves who it is.
+enum Proof<'a> {
+    Secret(String, String),
+    Assertion(&'a str),
+    Certificate,
+}
+
+/// RFC 6749 §2.3: who it is, or that nobody knows.
+const fn nobody(why: &'static str) -> Not {
+    Not::Denied(Denied::InvalidClient, why)
+}
+
+impl Issuer {
+    /// The client of a request.
+    pub(super) async fn client(&self, call: &Call<'_>, form: &Query) -> Result<&Client, Not> {
+        let throttle = self.deps.revocations.throttle();
+        let address = call.facts.client_ip;
+        if !throttle.may_try(address, call.now) {
+            return Err(Not::Later(60, "rate_limited"));
+        }
+        let found = self.proven(call, form).await;
+        if let Err(Not::Denied(Denied::InvalidClient, _)) = &found {
+            throttle.refused(address, call.now);
+        }
+        found
+    }
+
+    async fn proven(&self, call: &Call<'_>, form: &Query) -> Result<&Client, Not> {
+        let said = form.value("client_id");
+        let (id, proof) = match presented(call, form)? {
+            Proof::Secret(id, secret) => (id, Proof::Secret(String::new(), secret)),
+            Proof::Assertion(assertion) => {
+                let unverified = token::peek(assertion).or(Err(nobody("bad_credentials")))?;
+                (unverified.issuer().to_owned(), Proof::Assertion(assertion))
+            }
+            Proof::Certificate => (said.unwrap_or_default().to_owned(), Proof::Certificate),
+        };
+        if said.is_some_and(|said| said != id) {
+            return Err(nobody("ambiguous"));
+        }
+        let client = self.clients.get(id.as_str());
+        match proof {
+            Proof::Secret(_, secret) => {
+                // A client that we do not know takes as long as one that we do.
+                let known = client.map_or(&[][..], |client| &client.settings.secrets);
+                if !is_one_of(&secret, known) {
+                    return Err(nobody("bad_credentials"));
+                }
+            }
+            Proof::Certificate => {
+                let known = client.map_or(&[][..], |client| &client.settings.certificates);
+                let own = call.channel.certificate;
+                if !own.is_some_and(|own| known.contains(&own)) {
+                    return Err(nobody("bad_credentials"));
+                }
+            }
+            Proof::Assertion(assertion) => {
+                let keys = client.and_then(|client| client.settings.keys.as_ref());
+                let keys = keys.ok_or(nobody("bad_credentials"))?;
+                self.assertion(call, &id, assertion, keys).await?;
+            }
+        }
+        client.ok_or(nobody("bad_credentials"))
+    }
+
+    /// RFC 7523 §3: of the client, about the client, for us, short, and for the first time.
+    async fn assertion(
+        &self,
+        call: &Call<'_>,
+        id: &str,
+        assertion: &str,
+        keys: &KeySet,
+    ) -> Result<(), Not> {
+        let policy = Policy {
+            issuer: identity::Issuer::new(id),
+            algorithms: ALGORITHMS.to_vec(),
+            audience: Audience(vec![self.issuer.clone(), self.token_endpoint.clone()]),
+            kind: Kind::Plain,
+            leeway: LEEWAY,
+            max_life: MAX_LIFE,
+        };
+        let unverified = token::peek(assertion).or(Err(nobody("bad_credentials")))?;
+        let verified = token::verify(unverified, keys, &policy, call.now).map_err(|why| {
+            nobody(match why {
+                token::TokenError::Refused(refusal) => refusal.as_str(),
+                token::TokenError::UnknownKey => Refusal::BadSignature.as_str(),
+            })
+        })?;
+        if verified.subject().map(identity::Subject::as_str) != Some(id) {
+            return Err(nobody("bad_credentials"));
+        }
+        let Some(TokenId::Named(jti)) = &verified.grounds().token else {
+            return Err(nobody("bad_credentials"));
+        };
+        let row = row(id, jti);
+        let row = Key {
+            table: TABLE,
+            key: &row,
+        };
+        let until = verified.expires() + LEEWAY + Duration::from_secs(1);
+        let first = self
+            .deps
+            .store
+            .compare_and_swap(row, Expect::Absent, &[], until, call.now)
+            .await;
+        match first {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(nobody(Refusal::Replay.as_str())),
+            // Without memory nothing is accepted.
+            Err(_unknown) => Err(Not::Later(5, "store")),
+        }
+    }
+}
+
+/// The one proof of a request (RFC 6749 §2.3: not more than one).
+fn presented<'f>(call: &Call<'_>, form: &'f Query) -> Result<Proof<'f>, Not> {
+    let mut found: Vec<Proof<'f>> = Vec::new();
+    let fields: Vec<_> = call.headers.get_all(header::AUTHORIZATION).iter().collect();
+    match fields.as_slice() {
+        [] => {}
+        [one] => {
+            let (id, secret) = one
+                .to_str()
+                .ok()
+                .and_then(basic)
+                .ok_or(nobody("bad_credentials"))?;
+            found.push(Proof::Secret(id, secret));
+        }
+        _ => return Err(nobody("ambiguous")),
+    }
+    if let Some(secret) = form.given("client_secret") {
+        let id = form.value("client_id").unwrap_or_default();
+        found.push(Proof::Secret(id.to_owned(), secret.to_owned()));
+    }
+    match (
+        form.given("client_assertion_type"),
+        form.given("client_assertion"),
+    ) {
+        (None, None) => {}
+        (Some(JWT_BEARER), Some(assertion)) => found.push(Proof::Assertion(assertion)),
+        (Some(_) | None, Some(_) | None) => return Err(nobody("unsupported")),
+    }
+    match (found.pop(), found.pop()) {
+        (None, _) if call.channel.certificate.is_some() => Ok(Proof::Certificate),
+        (None, _) => Err(nobody("none")),
+        (Some(one), None) => Ok(one),
+        (Some(_), Some(_)) => Err(nobody("ambiguous")),
+    }
+}
+
+/// RFC 6749 §2.3.1: both parts are encoded as in a form before they are joined.
+fn basic(field: &str) -> Option<(String, String)> {
+    let (scheme, rest) = field.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let pair = String::from_utf8(STANDARD.decode(rest.trim_matches(' ')).ok()?).ok()?;
+    let (id, secret) = pair.split_once(':')?;
+    Some((decode(id).ok()?, decode(secret).ok()?))
+}
+
+/// A secret is long and random, unlike a password: there is nothing to slow down.
+fn is_one_of(secret: &str, known: &[[u8; 32]]) -> bool {
+    let hash = digest::digest(&digest::SHA256, secret.as_bytes());
+    known.iter().fold(false, |found, known| {
+        found | constant_time::verify_slices_are_equal(hash.as_ref(), known).is_ok()
+    })
+}
+
+/// Of fixed length and hashed: two assertions never share a row.
+fn row(client: &str, jti: &str) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(b"authferry/client-assertion/v1");
+    context.update(
+        &u64::try_from(client.len())
+            .unwrap_or(u64::MAX)
+            .to_be_bytes(),
+    );
+    context.update(client.as_bytes());
+    context.update(jti.as_bytes());
+    let mut row = [0; 32];
+    row.copy_from_slice(context.finish().as_ref());
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn basic_credentials_are_decoded_after_they_are_parted() {
+        let field = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
+        let read = |pair: &str| basic(&field(pair));
+        assert_eq!(
+            read("a%3Ab:p%2B%20+"),
+            Some(("a:b".to_owned(), "p+  ".to_owned()))
+        );
+        assert_eq!(read("a"), None);
+        assert_eq!(read("a:%zz"), None);
+        assert_eq!(basic("Bearer YTpi"), None);
+        assert_eq!(basic("basic YTpi"), Some(("a".to_owned(), "b".to_owned())));
+    }
+
+    #[test]
+    fn either_of_two_secrets_is_good_and_no_other() {
+        let hash = |text: &str| -> [u8; 32] {
+            let digest = digest::digest(&digest::SHA256, text.as_bytes());
+            digest.as_ref().try_into().unwrap()
+        };
+        let known = [hash("old"), hash("new")];
+        assert!(is_one_of("old", &known) && is_one_of("new", &known));
+        assert!(!is_one_of("", &known) && !is_one_of("older", &known) && !is_one_of("old", &[]));
+    }
+
+    #[test]
+    fn assertions_of_two_clients_never_share_a_row() {
+        assert_ne!(row("ab", "c"), row("a", "bc"));
+        assert_eq!(row("a", "b"), row("a", "b"));
+    }
+}

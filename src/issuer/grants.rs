@@ -1,0 +1,374 @@
+//! What clients ask for: a token for another one (RFC 8693), one for themselves (RFC 6749 §4.4), or whether one is good
+//! (RFC 7662). Each request is told once, however it ends.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::HeaderValue;
+use http::header;
+use serde_json::Value;
+use serde_json::json;
+use tracing::error;
+use tracing::warn;
+
+use crate::auth;
+use crate::auth::Admitted;
+use crate::auth::ForClient;
+use crate::auth::Query;
+use crate::auth::TokenReport;
+use crate::identity;
+use crate::identity::CanonicalSubject;
+use crate::identity::CredentialClass;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::identity::Subject;
+use crate::identity::SubjectKey;
+use crate::issuer::Call;
+use crate::issuer::answer::Denied;
+use crate::issuer::answer::Not;
+use crate::issuer::answer::Reply;
+use crate::issuer::build::Client;
+use crate::issuer::build::Issuer;
+use crate::issuer::form::beginning;
+use crate::issuer::form::form;
+use crate::issuer::form::scopes;
+use crate::issuer::form::success;
+use crate::issuer::settings::Grant;
+use crate::providers;
+use crate::providers::ProviderError;
+use crate::providers::Wanted;
+use crate::telemetry::TokenEvent;
+
+/// The types of tokens (RFC 8693 §3) that we take and give.
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// How much later than asked for a provider's token may end: its clock is not ours.
+const LEEWAY: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// `Retry-After` when nobody said how long.
+const LATER: u64 = 5;
+
+/// What is told of one request, as far as it came.
+#[derive(Default)]
+struct Told {
+    grant: Option<&'static str>,
+    client: Option<Box<str>>,
+    audience: Option<Box<str>>,
+    scope: Option<String>,
+    lifetime: Option<u64>,
+    parent: Option<String>,
+    provider: Option<ProviderId>,
+    person: Option<CanonicalSubject>,
+}
+
+impl Issuer {
+    /// The token endpoint.
+    pub(super) async fn token(&self, call: &Call<'_>) -> Reply {
+        let mut told = Told::default();
+        let done = self.granted(call, &mut told).await;
+        self.tell(call, &told, "issued", &done);
+        reply(done)
+    }
+
+    /// The introspection endpoint.
+    pub(super) async fn introspection(&self, call: &Call<'_>) -> Reply {
+        let mut told = Told {
+            grant: Some("introspection"),
+            ..Told::default()
+        };
+        let done = self.introspected(call, &mut told).await;
+        self.tell(call, &told, "answered", &done);
+        reply(done)
+    }
+
+    async fn granted(&self, call: &Call<'_>, told: &mut Told) -> Result<Value, Not> {
+        let form = form(call)?;
+        let client = self.client(call, &form).await?;
+        told.client = Some(client.settings.id.clone());
+        let wanted = form
+            .value("grant_type")
+            .ok_or(Not::Denied(Denied::InvalidRequest, "grant_type"))?;
+        let grant = [Grant::TokenExchange, Grant::ClientCredentials]
+            .into_iter()
+            .find(|grant| grant.uri() == wanted)
+            .ok_or(Not::Denied(Denied::UnsupportedGrantType, "grant_type"))?;
+        told.grant = Some(grant.as_str());
+        if !client.settings.grants.contains(&grant) {
+            return Err(Not::Denied(Denied::UnauthorizedClient, "grant_type"));
+        }
+        let audience = Self::audience(client, &form)?;
+        told.audience = Some(audience.into());
+        let scopes = scopes(&form)?;
+        let side = self.side(call, client)?;
+        match grant {
+            Grant::TokenExchange => {
+                self.exchanged(call, client, &form, audience, scopes.as_deref(), told)
+                    .await
+            }
+            Grant::ClientCredentials => {
+                told.provider = Some(side.clone());
+                self.for_itself(call, client, &side, audience, scopes.as_deref(), told)
+                    .await
+            }
+        }
+    }
+
+    /// Whom the token is for: one whom the client may name.
+    fn audience<'f>(client: &Client, form: &'f Query) -> Result<&'f str, Not> {
+        if form.given("resource").is_some() {
+            return Err(Not::Denied(Denied::InvalidTarget, "resource"));
+        }
+        let audience = form
+            .value("audience")
+            .ok_or(Not::Denied(Denied::InvalidRequest, "audience"))?;
+        let may = client
+            .settings
+            .audiences
+            .iter()
+            .any(|own| **own == *audience);
+        if may {
+            Ok(audience)
+        } else {
+            Err(Not::Denied(Denied::InvalidTarget, "audience"))
+        }
+    }
+
+    /// The provider that the client belongs to now. A client that was revoked gets nothing.
+    fn side(&self, call: &Call<'_>, client: &Client) -> Result<ProviderId, Not> {
+        let subject = Subject::try_from(&*client.settings.id)
+            .or(Err(Not::Denied(Denied::InvalidClient, "bad_credentials")))?;
+        let account = SubjectKey {
+            issuer: identity::Issuer::new(&self.issuer),
+            subject,
+        };
+        let way = (&call.facts, &call.channel);
+        call.gate
+            .side_of_client(call.policy, &account, way, call.kill, call.now)
+            .map_err(|why| match Not::admitted(&why, call.policy) {
+                Not::Denied(_, reason) => Not::Denied(Denied::InvalidClient, reason),
+                later @ Not::Later(..) => later,
+            })
+    }
+
+    /// RFC 8693 §2.
+    async fn exchanged(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        form: &Query,
+        audience: &str,
+        scopes: Option<&[Box<str>]>,
+        told: &mut Told,
+    ) -> Result<Value, Not> {
+        let bad = |why| Err(Not::Denied(Denied::InvalidRequest, why));
+        if form.given("actor_token").is_some() || form.given("actor_token_type").is_some() {
+            return bad("actor_token");
+        }
+        let types = [ACCESS_TOKEN, JWT];
+        if !form
+            .value("subject_token_type")
+            .is_some_and(|kind| types.contains(&kind))
+        {
+            return bad("subject_token_type");
+        }
+        if form
+            .given("requested_token_type")
+            .is_some_and(|kind| !types.contains(&kind))
+        {
+            return bad("requested_token_type");
+        }
+        let Some(token) = form.value("subject_token") else {
+            return bad("subject_token");
+        };
+        told.parent = Some(beginning(token));
+        let wanted = ForClient {
+            exchanges: self.audiences.get(audience).map_or(&[][..], Vec::as_slice),
+            scopes,
+            most: &client.settings.scopes,
+            max_life: client.settings.max_life,
+        };
+        let admitted = judged(call, token, Some(&wanted)).await?;
+        told.person = Some(admitted.canonical().clone());
+        let issued = admitted
+            .issued()
+            .ok_or(Not::Denied(Denied::InvalidTarget, "exchange_refused"))?;
+        let scopes = issued.scopes.join(" ");
+        let ends = issued.ends.min(issued.own_end);
+        let object = success(issued.token.expose(), ends, &scopes, call.now);
+        let mut object = object.ok_or(Not::Denied(Denied::InvalidRequest, "expired"))?;
+        object.insert("issued_token_type".to_owned(), ACCESS_TOKEN.into());
+        told.lifetime = Some(ends.since(call.now).as_secs());
+        told.scope = Some(scopes);
+        Ok(Value::Object(object))
+    }
+
+    /// RFC 6749 §4.4, at the provider that the client belongs to.
+    async fn for_itself(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        side: &ProviderId,
+        audience: &str,
+        scopes: Option<&[Box<str>]>,
+        told: &mut Told,
+    ) -> Result<Value, Not> {
+        let most = &client.settings.scopes;
+        let scopes = scopes.unwrap_or(most);
+        if !scopes.iter().all(|scope| most.contains(scope)) {
+            return Err(Not::Denied(Denied::InvalidScope, "insufficient_scope"));
+        }
+        let at = client
+            .at
+            .get(side)
+            .ok_or(Not::Denied(Denied::UnauthorizedClient, "no_link"))?;
+        let (at, now) = (Arc::clone(at), call.now);
+        let (audiences, asked) = ([Box::from(audience)], scopes.to_vec());
+        let task = self.deps.background.spawn(async move {
+            let wanted = Wanted {
+                audiences: &audiences,
+                resources: &[],
+                scopes: &asked,
+            };
+            at.ask(providers::Grant::ClientCredentials, wanted, now)
+                .await
+        });
+        let issued = task.await.unwrap_or_else(|error| {
+            error!(provider = %side, %error, "A client's question broke off.");
+            Err(identity::Outage::Shed.into())
+        });
+        let issued = issued.map_err(|why| match why {
+            ProviderError::Rejected(refusal) => {
+                Not::Denied(Denied::UnauthorizedClient, refusal.as_str())
+            }
+            ProviderError::Unavailable {
+                outage,
+                retry_after,
+            } => Not::Later(
+                retry_after.map_or(LATER, |after| after.as_secs().max(1)),
+                outage.as_str(),
+            ),
+        })?;
+        let said = issued.scopes.iter().chain(
+            issued
+                .proof
+                .as_ref()
+                .map(|proof| &proof.identity().scopes)
+                .filter(|said| !said.is_empty()),
+        );
+        let mut granted = scopes;
+        for said in said {
+            if !said.iter().all(|scope| most.contains(scope)) {
+                warn!(provider = %side, client = &*client.settings.id, "A token can do more than its client may have; it is not issued.");
+                return Err(Not::Denied(Denied::InvalidScope, "exchange_refused"));
+            }
+            granted = said;
+        }
+        let last = call.now + client.settings.max_life + LEEWAY;
+        let Some(ends) = issued.ends.filter(|ends| *ends <= last) else {
+            warn!(provider = %side, client = &*client.settings.id, "A token lives longer than its client may have, or nobody says how long; it is not issued.");
+            return Err(Not::Denied(Denied::InvalidTarget, "exchange_refused"));
+        };
+        let scope = granted.join(" ");
+        let object = success(issued.token.expose(), ends, &scope, call.now);
+        let object = object.ok_or(Not::Later(LATER, "malformed"))?;
+        told.lifetime = Some(ends.since(call.now).as_secs());
+        told.scope = Some(scope);
+        Ok(Value::Object(object))
+    }
+
+    /// RFC 7662 §2, of tokens of both sides: good is what the application would take.
+    async fn introspected(&self, call: &Call<'_>, told: &mut Told) -> Result<Value, Not> {
+        let form = form(call)?;
+        let client = self.client(call, &form).await?;
+        told.client = Some(client.settings.id.clone());
+        if !client.settings.introspect {
+            return Err(Not::Denied(Denied::UnauthorizedClient, "introspection"));
+        }
+        self.side(call, client)?;
+        let token = form
+            .value("token")
+            .ok_or(Not::Denied(Denied::InvalidRequest, "token"))?;
+        told.parent = Some(beginning(token));
+        let admitted = match judged(call, token, None).await {
+            Ok(admitted) => admitted,
+            Err(Not::Denied(..)) => return Ok(json!({ "active": false })),
+            Err(later @ Not::Later(..)) => return Err(later),
+        };
+        told.person = Some(admitted.canonical().clone());
+        told.provider = Some(admitted.provider().clone());
+        let identity = admitted.identity();
+        let mut object = json!({
+            "active": true,
+            "iss": identity.key.issuer.as_str(),
+            "sub": identity.key.subject.as_str(),
+            "exp": admitted.ends().as_secs(),
+            "token_type": "Bearer",
+        });
+        if let Value::Object(members) = &mut object {
+            if let Some(client) = &identity.client_id {
+                members.insert("client_id".to_owned(), (**client).into());
+            }
+            if !identity.scopes.is_empty() {
+                members.insert("scope".to_owned(), identity.scopes.join(" ").into());
+            }
+        }
+        Ok(object)
+    }
+
+    fn tell(&self, call: &Call<'_>, told: &Told, good: &'static str, done: &Result<Value, Not>) {
+        let (outcome, reason) = match done {
+            Ok(_) => (good, None),
+            Err(Not::Denied(_, reason)) => ("refused", Some(*reason)),
+            Err(Not::Later(_, reason)) => ("unavailable", Some(*reason)),
+        };
+        self.deps.reports.token(&TokenReport {
+            app: &self.app,
+            person: told.person.as_ref(),
+            now: call.now,
+            event: TokenEvent {
+                grant: told.grant.unwrap_or("none"),
+                client: told.client.as_deref(),
+                audience: told.audience.as_deref(),
+                scope: told.scope.as_deref(),
+                lifetime: told.lifetime,
+                parent: told.parent.as_deref(),
+                provider: told.provider.as_ref(),
+                outcome,
+                reason,
+            },
+        });
+    }
+}
+
+/// What the gate says of a token, and makes of it.
+async fn judged(
+    call: &Call<'_>,
+    token: &str,
+    client: Option<&ForClient<'_>>,
+) -> Result<Admitted, Not> {
+    let bad = |refusal: Refusal| Not::Denied(Denied::InvalidRequest, refusal.as_str());
+    let field = HeaderValue::try_from(format!("Bearer {token}"));
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::AUTHORIZATION,
+        field.or(Err(bad(Refusal::BadCredentials)))?,
+    );
+    let classes = [CredentialClass::Bearer, CredentialClass::Opaque];
+    let presented = auth::extract(&headers, None, call.policy.owners(), &classes)
+        .map_err(|why| Not::admitted(&why, call.policy))?
+        .ok_or(bad(Refusal::BadCredentials))?;
+    let way = (&call.facts, &call.channel);
+    call.gate
+        .issue(call.policy, client, &presented, way, call.kill, call.now)
+        .await
+        .map_err(|why| Not::admitted(&why, call.policy))
+}
+
+fn reply(done: Result<Value, Not>) -> Reply {
+    match done {
+        Ok(object) => Reply::Said(object),
+        Err(Not::Denied(denied, _)) => Reply::Denied(denied),
+        Err(Not::Later(seconds, _)) => Reply::Later(seconds),
+    }
+}

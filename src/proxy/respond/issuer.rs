@@ -1,0 +1,58 @@
+//! The answers of our token endpoint.
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Response;
+use http::StatusCode;
+use http::header;
+
+use crate::issuer::Denied;
+use crate::issuer::Reply;
+use crate::proxy::respond::secure;
+
+/// The answer of our token endpoint (RFC 6749 §5).
+pub(crate) fn issuer(reply: &Reply) -> Response<Bytes> {
+    let (status, object) = match reply {
+        Reply::Said(object) => (StatusCode::OK, Some(object.clone())),
+        Reply::Denied(denied @ Denied::InvalidClient) => {
+            (StatusCode::UNAUTHORIZED, Some(denied.object()))
+        }
+        Reply::Denied(
+            denied @ (Denied::InvalidRequest
+            | Denied::UnauthorizedClient
+            | Denied::UnsupportedGrantType
+            | Denied::InvalidScope
+            | Denied::InvalidTarget),
+        ) => (StatusCode::BAD_REQUEST, Some(denied.object())),
+        Reply::Later(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Some(serde_json::json!({ "error": "temporarily_unavailable" })),
+        ),
+        Reply::Only(_) => (StatusCode::METHOD_NOT_ALLOWED, None),
+    };
+    let body = object.map(|object| object.to_string()).unwrap_or_default();
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = status;
+    let fields = response.headers_mut();
+    secure(fields);
+    fields.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    match reply {
+        Reply::Denied(Denied::InvalidClient) => {
+            fields.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"oauth2\", charset=\"UTF-8\""),
+            );
+        }
+        Reply::Later(seconds) => {
+            fields.insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
+        }
+        Reply::Only(method) => {
+            fields.insert(header::ALLOW, HeaderValue::from_static(method));
+        }
+        Reply::Said(_) | Reply::Denied(_) => {}
+    }
+    response
+}
