@@ -14,7 +14,7 @@ use crate::reload::until;
 use crate::two_providers;
 
 /// One stage by name, a ramp, and everybody; nothing bakes.
-fn staged(old: &Idp, new: &Idp, upstream: &Echo) -> String {
+pub(crate) fn staged(old: &Idp, new: &Idp, upstream: &Echo) -> String {
     let text = two_providers(old, new, upstream, 10);
     let (head, _) = text.split_once("rollout:").unwrap();
     let head = head.replace("hosts: [app.test]", "hosts: [app.test, 127.0.0.1]");
