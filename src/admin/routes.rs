@@ -21,6 +21,7 @@ use crate::admin::respond;
 use crate::admin::respond::Answer;
 use crate::admin::respond::Failure;
 use crate::admin::rollouts::OrderRequest;
+use crate::admin::rollouts::RolloutView;
 use crate::clock::Clock;
 use crate::control::KillSwitch;
 use crate::rollout::KillPosition;
@@ -173,10 +174,8 @@ where
         Route::LogHead => Ok(ok(&context.backend.log_head())),
         Route::Rollouts => Ok(ok(&context.backend.rollouts())),
         Route::Order => {
-            let order: OrderRequest = body::json(request).await?;
-            info!(actor, command = order.command, "A rollout was ordered.");
-            let view = context.backend.order(order, &actor).await;
-            Ok(ok(&view.map_err(Failure::BadRequest)?))
+            let wanted = body::json(request).await?;
+            Ok(ok(&order(context, wanted, &actor).await?))
         }
         Route::KillShow => Ok(ok(&KillView::of(&context.kill.current(), None))),
         Route::KillMove => {
@@ -332,6 +331,17 @@ impl KillView {
             persisted,
         }
     }
+}
+
+/// Orders a rollout to do something, and says where it stands then.
+pub(super) async fn order(
+    context: &Context,
+    wanted: OrderRequest,
+    actor: &str,
+) -> Result<RolloutView, Failure> {
+    info!(actor, command = wanted.command, "A rollout was ordered.");
+    let done = context.backend.order(wanted, actor).await;
+    done.map_err(Failure::BadRequest)
 }
 
 /// Reads the configuration again.

@@ -4,6 +4,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::control::staged;
 use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Idp;
@@ -242,4 +243,45 @@ async fn the_console_says_what_is_wrong_with_a_file() {
     proxy.edit(&two_providers(&old, &new, &upstream, 50));
     let done = send(&proxy, &ours, &form).await;
     assert_eq!(done.status, 303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_orders_a_rollout_and_the_ledger_says_who_and_why() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&staged(&old, &new, &upstream));
+    let ours = format!("http://{}", proxy.admin);
+    let shown = page(&proxy, &[PASSWORD]).await;
+    let proof = proof(&shown);
+    assert!(shown.text().contains(">draft<"), "{}", shown.text());
+
+    let form = |command: &str, reason: &str| {
+        format!("proof={proof}&do={command}&rollout=move&reason={reason}")
+    };
+    for (form, told) in [
+        (form("start", ""), "say why"),
+        (form("set-stage", "x"), "nothing that can be done"),
+        (
+            form("start", "x").replace("=move", "=elsewhere"),
+            "elsewhere",
+        ),
+    ] {
+        let answer = send(&proxy, &ours, &form).await;
+        assert_eq!(answer.status, 400, "{form}");
+        assert!(answer.text().contains(told), "{form}: {}", answer.text());
+    }
+    assert!(page(&proxy, &[PASSWORD]).await.text().contains(">draft<"));
+
+    let done = send(&proxy, &ours, &form("start", "IAM-1482")).await;
+    assert_eq!(done.status, 303, "{}", done.text());
+    let done = send(&proxy, &ours, &form("pause", "IAM-1483")).await;
+    assert_eq!(done.status, 303, "{}", done.text());
+    let text = page(&proxy, &[PASSWORD]).await.text();
+    assert!(
+        text.contains(">held<") && text.contains("install"),
+        "{text}"
+    );
+    let records = between(&text, "The last records", "</table>");
+    for told in ["<td>decision</td><td>console</td>", "IAM-1482", "IAM-1483"] {
+        assert!(records.contains(told), "no `{told}` in {records}");
+    }
 }

@@ -17,9 +17,30 @@ pub(super) enum Wanted {
         /// Why.
         reason: String,
     },
+    /// To order a rollout to do something.
+    Order {
+        /// Which.
+        rollout: String,
+        /// What: one of [`ORDERS`].
+        command: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// To read the configuration again.
     Reload,
 }
+
+/// What a rollout can be ordered to do here, with what that means.
+pub(super) const ORDERS: [(&str, &str); 5] = [
+    ("start", "begin with the first stage"),
+    (
+        "promote",
+        "go to the next step, now that everything it needs is there",
+    ),
+    ("pause", "stay in this step until somebody resumes"),
+    ("resume", "go on, after a pause, a hold or a rollback"),
+    ("rollback", "go back: new logins as in the step before"),
+];
 
 /// A form, read.
 #[derive(Debug)]
@@ -52,7 +73,16 @@ impl Form {
                 rollout: Some(rollout).filter(|name| !name.is_empty()),
                 reason,
             }),
-            _ => Err("the form asks for nothing that can be done".to_owned()),
+            what => match ORDERS.iter().find(|(command, _)| *command == what) {
+                Some((command, _)) if position.is_empty() => {
+                    because(&reason).map(|()| Wanted::Order {
+                        rollout,
+                        command,
+                        reason,
+                    })
+                }
+                Some(_) | None => Err("the form asks for nothing that can be done".to_owned()),
+            },
         };
         Self { proof, wanted }
     }
@@ -85,6 +115,13 @@ mod tests {
         };
         assert_eq!(form.wanted, Ok(wanted));
         assert_eq!(Form::read(b"do=reload&proof=p").wanted, Ok(Wanted::Reload));
+        let order = Wanted::Order {
+            rollout: "crm-2026".into(),
+            command: "pause",
+            reason: "x".into(),
+        };
+        let form = Form::read(b"do=pause&rollout=crm-2026&reason=x&proof=p");
+        assert_eq!(form.wanted, Ok(order));
         for bad in [
             "",
             "do=kill&position=legacy",
@@ -92,6 +129,9 @@ mod tests {
             "do=kill&position=off&position=deny&reason=x",
             "do=kill&position=off&reason=x&force=1",
             "do=erase&reason=x",
+            "do=pause&rollout=crm-2026",
+            "do=pause&rollout=crm-2026&position=off&reason=x",
+            "do=set-stage&rollout=crm-2026&reason=x",
         ] {
             assert!(Form::read(bad.as_bytes()).wanted.is_err(), "{bad}");
         }

@@ -3,6 +3,7 @@
 //! It is made here, needs no script, loads nothing from anywhere, and does only what the endpoints beside it do. It must never
 //! show a secret, and never act without proof, a reason and a form of its own.
 
+mod course;
 mod form;
 mod html;
 mod page;
@@ -25,6 +26,7 @@ use crate::admin::guard::Guard;
 use crate::admin::respond;
 use crate::admin::respond::Answer;
 use crate::admin::respond::Failure;
+use crate::admin::rollouts::OrderRequest;
 use crate::admin::routes;
 use crate::admin::routes::Context;
 use crate::admin::routes::KillRequest;
@@ -103,6 +105,20 @@ async fn obey(context: &Context, wanted: Wanted, actor: &str) -> Result<(), Fail
             };
             routes::move_switch(context, wanted, actor.to_owned()).await?;
             Ok(())
+        }
+        Wanted::Order {
+            rollout,
+            command,
+            reason,
+        } => {
+            let order = OrderRequest {
+                rollout,
+                command: command.to_owned(),
+                stage: None,
+                reason,
+            };
+            let done = routes::order(context, order, actor).await;
+            done.map(|_| ())
         }
         Wanted::Reload => {
             let answer = routes::reload(context, actor).await;

@@ -11,6 +11,7 @@ use crate::admin::console::PATH;
 use crate::admin::console::SCRIPT;
 use crate::admin::console::STYLE;
 use crate::admin::console::form::MAX_REASON;
+use crate::admin::console::form::ORDERS;
 use crate::admin::console::html::Text;
 use crate::admin::console::tables;
 use crate::admin::rollouts::RolloutView;
@@ -84,6 +85,36 @@ impl View {
         )
     }
 
+    /// For rollouts that a controller drives; the others are changed in the file.
+    fn order_form(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let driven = self.rollouts.iter().filter(|one| !one.state.is_empty());
+        let mut driven = driven.peekable();
+        if driven.peek().is_none() {
+            return Ok(());
+        }
+        write!(
+            f,
+            "<form method=\"post\" action=\"{PATH}\"><input type=\"hidden\" name=\"proof\" value=\"{}\">\
+             <fieldset><legend>Rollout</legend><label>Which <select name=\"rollout\">",
+            Text(&self.proof)
+        )?;
+        for rollout in driven {
+            write!(f, "<option>{}</option>", Text(&rollout.id))?;
+        }
+        f.write_str("</select></label>")?;
+        for (command, effect) in ORDERS {
+            write!(
+                f,
+                "<label><input type=\"radio\" name=\"do\" value=\"{command}\" required><strong>{command}</strong>: {effect}</label>"
+            )?;
+        }
+        write!(
+            f,
+            "<label>Reason (recorded) <input type=\"text\" name=\"reason\" required maxlength=\"{MAX_REASON}\" autocomplete=\"off\"></label>\
+             <button>Order it</button></fieldset></form>"
+        )
+    }
+
     fn reload_form(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -123,6 +154,7 @@ impl fmt::Display for View {
         tables::providers(self, f)?;
         tables::records(self, f)?;
         f.write_str("</div><section id=\"act\" aria-labelledby=\"act-title\"><h2 id=\"act-title\">What can be done</h2><div class=\"acts\">")?;
+        self.order_form(f)?;
         self.kill_form(f)?;
         self.reload_form(f)?;
         write!(

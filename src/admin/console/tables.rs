@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::admin::console::course;
 use crate::admin::console::html::Share;
 use crate::admin::console::html::Span;
 use crate::admin::console::html::Text;
@@ -19,7 +20,7 @@ const MAX_CELL: usize = 300;
 const ARMS: [&str; 2] = ["legacy", "modern"];
 
 /// One fact of a list; `state` is a class of the style.
-fn fact(f: &mut fmt::Formatter<'_>, name: &str, state: &str, told: &str) -> fmt::Result {
+pub(super) fn fact(f: &mut fmt::Formatter<'_>, name: &str, state: &str, told: &str) -> fmt::Result {
     write!(
         f,
         "<div><dt>{name}</dt><dd class=\"{state}\">{}</dd></div>",
@@ -110,6 +111,7 @@ pub(super) fn rollout(view: &View, of: &RolloutView, f: &mut fmt::Formatter<'_>)
              <rect class=\"track\" width=\"100\" height=\"6\"/><rect class=\"new\" width=\"{width}\" height=\"6\"/></svg>"
         )?;
     }
+    course::course(of, f)?;
     logins(view, of, f)?;
     for app in &of.apps {
         attempts(view, app, f)?;
@@ -313,8 +315,8 @@ fn rest(record: &Value) -> String {
 }
 
 /// The head of a table that scrolls by itself on a narrow screen. Columns after the first are numbers unless they are words.
-fn head(f: &mut fmt::Formatter<'_>, caption: &str, columns: &[&str]) -> fmt::Result {
-    const NUMBERS: [&str; 11] = [
+pub(super) fn head(f: &mut fmt::Formatter<'_>, caption: &str, columns: &[&str]) -> fmt::Result {
+    const NUMBERS: [&str; 13] = [
         "Assigned",
         "Share",
         "Begun",
@@ -326,6 +328,8 @@ fn head(f: &mut fmt::Formatter<'_>, caption: &str, columns: &[&str]) -> fmt::Res
         "No answer",
         "Number",
         "Value",
+        "People, new and old",
+        "Bad, new and old",
     ];
     write!(
         f,

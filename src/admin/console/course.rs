@@ -1,0 +1,156 @@
+//! What a controller is doing with a rollout: its state, what comes next, and how far each guard is from tripping.
+
+use std::fmt;
+
+use crate::admin::console::html::Share;
+use crate::admin::console::html::Span;
+use crate::admin::console::html::Text;
+use crate::admin::console::tables::fact;
+use crate::admin::console::tables::head;
+use crate::admin::rollouts::GuardView;
+use crate::admin::rollouts::RolloutView;
+
+/// What one rollout is at; nothing where no controller drives it.
+pub(super) fn course(of: &RolloutView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if of.state.is_empty() {
+        return Ok(());
+    }
+    f.write_str("<dl class=\"facts\">")?;
+    let class = match of.state.as_str() {
+        "baking" | "completed" => "good",
+        "held" | "rolled_back" | "frozen" => "bad",
+        _ => "warn",
+    };
+    fact(f, "State", class, &of.state)?;
+    fact(f, "Step", "", &of.step)?;
+    let baked = u32::try_from(of.baked_seconds).unwrap_or(u32::MAX);
+    fact(
+        f,
+        "In this step for",
+        "",
+        &Span(f64::from(baked)).to_string(),
+    )?;
+    if !of.why.is_empty() {
+        fact(f, "Why", "", &of.why)?;
+    }
+    if let Some(next) = &of.next {
+        let needs = if of.missing.is_empty() {
+            "it may".to_owned()
+        } else {
+            of.missing.join("; ")
+        };
+        fact(f, "Next", "", &format!("{next}: {needs}"))?;
+    }
+    f.write_str("</dl>")?;
+    if of.guards.is_empty() {
+        return Ok(());
+    }
+    head(
+        f,
+        "Guards in this step",
+        &[
+            "Guard",
+            "People, new and old",
+            "Bad, new and old",
+            "Evidence, and where it trips",
+            "Verdict",
+        ],
+    )?;
+    for guard in &of.guards {
+        row(guard, f)?;
+    }
+    f.write_str("</tbody></table></div>")
+}
+
+fn row(guard: &GuardView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let class = match guard.verdict.as_str() {
+        "ok" => "good",
+        "tripped" => "bad",
+        _ => "warn",
+    };
+    let (new, old) = (guard.people.0 as f64, guard.people.1 as f64);
+    let (bad_new, bad_old) = (guard.bad.0 as f64, guard.bad.1 as f64);
+    write!(
+        f,
+        "<tr><th scope=\"row\">{}</th><td class=\"n\">{new}, {old}</td><td class=\"n\">{bad_new} ({}), {bad_old} ({})</td><td>",
+        Text(&guard.id),
+        Share(bad_new, new),
+        Share(bad_old, old)
+    )?;
+    chart(guard, f)?;
+    write!(
+        f,
+        "</td><td class=\"{class}\">{}</td></tr>",
+        Text(&guard.verdict)
+    )
+}
+
+/// A bar from no evidence to what there is, on a scale that ends a little behind the line where the guard trips.
+fn chart(guard: &GuardView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (log_e, trip_at) = (guard.log_e, guard.trip_at);
+    if !log_e.is_finite() || !trip_at.is_finite() || trip_at <= 0.0 {
+        return f.write_str("\u{2013}");
+    }
+    let line = 80.0;
+    let width = (log_e.max(0.0) / trip_at * line).min(100.0);
+    let class = if trip_at <= log_e { "bad" } else { "new" };
+    write!(
+        f,
+        "<svg viewBox=\"0 0 100 6\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"evidence {log_e:.2}, trips at {trip_at:.2}\">\
+         <rect class=\"track\" width=\"100\" height=\"6\"/><rect class=\"{class}\" width=\"{width:.1}\" height=\"6\"/>\
+         <rect class=\"trip\" x=\"{line}\" width=\"0.8\" height=\"6\"/></svg>{log_e:.2} of {trip_at:.2}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Shown(RolloutView);
+
+    impl fmt::Display for Shown {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            course(&self.0, f)
+        }
+    }
+
+    #[test]
+    fn a_guard_is_drawn_against_its_line() {
+        let guard = |log_e, verdict: &str| GuardView {
+            id: "login".into(),
+            people: (238, 4_520),
+            bad: (13, 43),
+            ratio: Some(5.7),
+            log_e,
+            trip_at: 5.7,
+            verdict: verdict.into(),
+        };
+        let mut view = RolloutView {
+            state: "rolled_back".into(),
+            step: "4-ramp/1".into(),
+            next: Some("4-ramp/5".into()),
+            missing: vec!["baked 1h of 24h".into()],
+            guards: vec![
+                guard(6.71, "tripped"),
+                guard(-2.86, "ok"),
+                guard(f64::NAN, "no_data"),
+            ],
+            ..RolloutView::default()
+        };
+        let shown = Shown(view.clone()).to_string();
+        for told in [
+            "class=\"bad\">rolled_back<",
+            "4-ramp/5: baked 1h of 24h",
+            "238, 4520",
+            "13 (5.5 %), 43 (1.0 %)",
+            "class=\"bad\" width=\"94.2\"",
+            "class=\"new\" width=\"0.0\"",
+            "aria-label=\"evidence -2.86, trips at 5.70\"",
+        ] {
+            assert!(shown.contains(told), "no `{told}` in {shown}");
+        }
+        assert_eq!(shown.matches("<svg").count(), 2);
+        view.state.clear();
+        assert_eq!(Shown(view).to_string(), "");
+    }
+}
