@@ -52,6 +52,8 @@ pub(crate) struct TokenReport<'a> {
     pub(crate) person: Option<&'a CanonicalSubject>,
     /// When.
     pub(crate) now: UnixTime,
+    /// Which request asked.
+    pub(crate) source: Option<Source<'a>>,
     /// What was asked for, and what came of it.
     pub(crate) event: TokenEvent<'a>,
 }
@@ -143,6 +145,7 @@ impl Reports {
             app: report.app,
             person: report.person,
             now: report.now,
+            source: report.source,
         };
         self.write(about, Decision::Token(*event));
     }

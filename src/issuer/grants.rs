@@ -326,6 +326,7 @@ impl Issuer {
             app: &self.app,
             person: told.person.as_ref(),
             now: call.now,
+            source: call.channel.source,
             event: TokenEvent {
                 grant: told.grant.unwrap_or("none"),
                 client: told.client.as_deref(),
