@@ -111,7 +111,8 @@ fn matchers(inside: &str) -> Vec<(String, Vec<String>)> {
 
 /// The words that each closed label can have, as the README lists them. Labels with names of the configuration are not in it.
 fn words() -> BTreeMap<String, BTreeSet<String>> {
-    const OPEN: [&str; 10] = [
+    const OPEN: [&str; 11] = [
+        "guard",
         "mode",
         "stage",
         "rollout",
