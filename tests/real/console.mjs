@@ -109,8 +109,10 @@ try {
     assert.equal(await page.evaluate(() => document.activeElement.className), "skip");
     await page.keyboard.press("Enter");
     await page.keyboard.press("Tab");
+    // Orders come first, then the switch.
     assert.equal(await page.evaluate(() => document.activeElement.name), "rollout");
-    await page.keyboard.press("Tab");
+    for (let presses = 0; presses < 12 && (await page.evaluate(() => document.activeElement.name)) !== "position"; presses++)
+      await page.keyboard.press("Tab");
     assert.equal(await page.evaluate(() => document.activeElement.name), "position");
     for (let presses = 0; presses < 5 && (await page.evaluate(() => document.querySelector("input[name=position]:checked")?.value)) !== "legacy"; presses++)
       await page.keyboard.press("ArrowDown");
@@ -136,7 +138,7 @@ try {
   await test("it works without script", { javaScriptEnabled: false }, async (page) => {
     await page.goto(`${origin}/console`);
     await page.check("input[value=off]");
-    await page.fill("input[name=reason]", "without script");
+    await page.locator("form", { hasText: "Move the switch" }).locator("input[name=reason]").fill("without script");
     await Promise.all([page.waitForURL(`${origin}/console#done`), page.click("text=Move the switch")]);
     assert.equal(await position(), "off");
     assert.match(await page.locator("#live").innerText(), /without script/);
