@@ -1,5 +1,6 @@
 //! What operators ask for, answered from the running parts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -32,6 +33,7 @@ use crate::app::standing;
 use crate::config::settings::Settings;
 use crate::exchange::RingKeyView;
 use crate::ledger;
+use crate::providers::Providers;
 use crate::rollout::Command;
 use crate::rollout::RolloutId;
 use crate::store::Sight;
@@ -71,7 +73,7 @@ impl AdminBackend for Backend {
             sha256: settings.sha256.to_string(),
             last_reload_successful: refused.is_none(),
             problems: refused.into_iter().collect(),
-            settings: view(&settings),
+            settings: view(&settings, &self.reloader.providers()),
         }
     }
 
@@ -217,7 +219,7 @@ fn key(key: RingKeyView) -> KeyView {
 }
 
 /// What runs, and its file as it was read: secrets stand in it by reference only.
-fn view(settings: &Settings) -> serde_json::Value {
+fn view(settings: &Settings, running: &Providers) -> serde_json::Value {
     let apps = settings.apps.iter().map(|app| {
         let headers: Vec<_> = app.identity_headers.iter().map(|rule| rule.name.as_str()).collect();
         json!({ "id": app.id.as_str(), "hosts": app.hosts, "routes": app.routes.len(), "identity_headers": headers })
@@ -227,10 +229,17 @@ fn view(settings: &Settings) -> serde_json::Value {
         .iter()
         .map(|provider| provider.id.as_str())
         .collect();
+    let abilities: BTreeMap<_, Vec<_>> = running
+        .iter()
+        .map(|provider| {
+            let words = provider.abilities().iter().map(|ability| ability.as_str());
+            (provider.id().as_str(), words.collect())
+        })
+        .collect();
     let cohorts: Vec<_> = settings
         .cohorts
         .keys()
         .map(crate::rollout::CohortId::as_str)
         .collect();
-    json!({ "apps": apps.collect::<Vec<_>>(), "providers": providers, "cohorts": cohorts, "workers": settings.server.workers, "text": &*settings.text })
+    json!({ "apps": apps.collect::<Vec<_>>(), "providers": providers, "abilities": abilities, "cohorts": cohorts, "workers": settings.server.workers, "text": &*settings.text })
 }

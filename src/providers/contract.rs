@@ -17,6 +17,7 @@ use async_trait::async_trait;
 
 use crate::clock::UnixTime;
 use crate::identity::Credential;
+use crate::providers::Ability;
 use crate::providers::Authenticated;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
@@ -127,6 +128,12 @@ pub(super) async fn provider_contract<D: Double>() {
             continue;
         };
         let provider = double.provider();
+        let declared = |ability| provider.abilities().contains(&ability);
+        assert_eq!(declared(Ability::Login), provider.login().is_some());
+        assert_eq!(
+            declared(Ability::Exchange),
+            provider.token_client(None).is_some()
+        );
         let now = double.now();
         let verdict = judge(&*provider, &credential, now).await;
         let seen = match &verdict {

@@ -18,6 +18,7 @@ use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::identity::TokenId;
+use crate::providers::Ability;
 use crate::providers::Authenticated;
 use crate::providers::Deps;
 use crate::providers::Epoch;
@@ -142,6 +143,10 @@ impl Provider for IntrospectionProvider {
         self.flights
             .judge(token, now, self.asker.ask(token, now))
             .await
+    }
+
+    fn abilities(&self) -> &'static [Ability] {
+        &[Ability::Introspect]
     }
 
     fn health(&self) -> Health {

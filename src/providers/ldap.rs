@@ -25,6 +25,7 @@ use crate::identity::Credential;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
+use crate::providers::Ability;
 use crate::providers::Authenticated;
 use crate::providers::Epoch;
 use crate::providers::Health;
@@ -309,6 +310,10 @@ impl Provider for LdapProvider {
                 .or(Err(Outage::Timeout))?
         };
         guarded(&self.breaker, bind).await
+    }
+
+    fn abilities(&self) -> &'static [Ability] {
+        &[Ability::Directory]
     }
 
     fn health(&self) -> Health {

@@ -3,6 +3,7 @@
 //! A credential is judged only by the provider that owns it. Only this module can make [`Authenticated`]. It must never
 //! ask a second provider about a credential, and never turn a refusal into an outage or the other way round.
 
+mod abilities;
 mod api_key;
 mod authenticated;
 mod basic;
@@ -36,6 +37,7 @@ pub(crate) mod settings;
 mod vouch;
 mod watched;
 
+pub(crate) use abilities::Ability;
 pub(crate) use authenticated::Authenticated;
 pub(crate) use build::Deps;
 pub(crate) use build::build;
@@ -177,6 +179,11 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
     /// Browser login, where this kind has it.
     fn login(&self) -> Option<&dyn Login> {
         None
+    }
+
+    /// What it can do beside judging; none of it unless its kind says so.
+    fn abilities(&self) -> &'static [Ability] {
+        &[]
     }
 
     /// The token endpoint of this kind, where it has one, with a registration of ours there: `None` is the one of its

@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::clock::UnixTime;
 use crate::identity::Credential;
 use crate::identity::ProviderId;
+use crate::providers::Ability;
 use crate::providers::Authenticated;
 use crate::providers::Deps;
 use crate::providers::Epoch;
@@ -87,6 +88,20 @@ impl Provider for OidcProvider {
 
     fn login(&self) -> Option<&dyn Login> {
         self.login.as_ref().map(|login| login as &dyn Login)
+    }
+
+    fn abilities(&self) -> &'static [Ability] {
+        // Without a registration of ours there is nobody to sign in for; an exchange may have one of its own.
+        match &self.login {
+            Some(_) => &[
+                Ability::Login,
+                Ability::Refresh,
+                Ability::Revoke,
+                Ability::Exchange,
+                Ability::Logout,
+            ],
+            None => &[Ability::Exchange],
+        }
     }
 
     fn token_client(

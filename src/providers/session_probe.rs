@@ -15,6 +15,7 @@ use crate::identity::Credential;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
+use crate::providers::Ability;
 use crate::providers::Authenticated;
 use crate::providers::Epoch;
 use crate::providers::Health;
@@ -188,6 +189,14 @@ impl Provider for SessionProbeProvider {
         };
         let call = call.header(header::COOKIE, pair(credential)?).repeatable();
         self.client.call(&call, |answer| ended(&answer)).await
+    }
+
+    fn abilities(&self) -> &'static [Ability] {
+        if self.logout.is_some() {
+            &[Ability::Revoke]
+        } else {
+            &[]
+        }
     }
 
     fn health(&self) -> Health {
