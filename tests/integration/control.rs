@@ -36,7 +36,7 @@ rollouts:
       - id: ramp
         mode: canary
         assign: [{{ ramp: true, to: new }}]
-        ramp: [{{ percent: 5 }}, {{ percent: 100, bake: 1d }}]
+        ramp: [{{ percent: 0.01 }}, {{ percent: 100, bake: 1d }}]
         promote: {{ when: manual }}
       - {{ id: primary, mode: modern-primary, promote: {{ min_bake: 1d }} }}
 "
@@ -101,11 +101,11 @@ async fn a_person_drives_a_rollout_and_the_ledger_tells_of_it() {
     let (refused, text) = authferry(&dir, &["ctl", "promote", "--reason", "IAM-3"]);
     assert!(!refused && text.contains("of 24h"), "{text}");
     let text = good(&dir, &["ctl", "rollback", "--reason", "IAM-4"]);
-    assert!(text.contains("rolled_back at ramp/5"), "{text}");
+    assert!(text.contains("rolled_back at ramp/0.01"), "{text}");
     until(async || goes_to(&proxy, &old).await).await;
     good(&dir, &["ctl", "resume", "--reason", "IAM-5"]);
     let text = good(&dir, &["ctl", "status"]);
-    assert!(text.contains("baking at ramp/5"), "{text}");
+    assert!(text.contains("baking at ramp/0.01"), "{text}");
     let verified = good(&dir, &["log", "verify"]);
     assert!(verified.starts_with("ok "), "{verified}");
     let told: Vec<String> = records(&dir)
@@ -117,8 +117,11 @@ async fn a_person_drives_a_rollout_and_the_ledger_tells_of_it() {
         .collect();
     assert!(told[0].starts_with("node_start"), "{told:?}");
     assert!(told.contains(&"decision install IAM-1".into()), "{told:?}");
-    assert!(told.contains(&"decision ramp/5 IAM-4".into()), "{told:?}");
-    assert!(told.contains(&"resume ramp/5 IAM-5".into()), "{told:?}");
+    assert!(
+        told.contains(&"decision ramp/0.01 IAM-4".into()),
+        "{told:?}"
+    );
+    assert!(told.contains(&"resume ramp/0.01 IAM-5".into()), "{told:?}");
     let line = "authferry_rollout_transitions_total{rollout=\"move\",direction=\"back\",trigger=\"operator\"} ";
     assert!((proxy.metric(line).await - 1.0).abs() < f64::EPSILON);
 }
@@ -137,7 +140,7 @@ async fn a_rollout_stands_where_it_stood_after_a_kill_and_the_chain_verifies() {
         let dir = dir.clone();
         std::thread::spawn(move || {
             for n in 0.. {
-                let step = if n % 2 == 0 { "ramp/5" } else { "ramp/100" };
+                let step = if n % 2 == 0 { "ramp/0.01" } else { "ramp/100" };
                 if !authferry(&dir, &["ctl", "set-stage", step, "--reason", "c"]).0 {
                     return;
                 }

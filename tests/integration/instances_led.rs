@@ -103,14 +103,14 @@ async fn one_leads_the_other_follows_and_leads_when_the_first_is_gone() {
     .await;
     assert!(goes_to(&follower, &new).await);
     let text = good(follower.dir(), &["ctl", "rollback", "--reason", "IAM-5"]);
-    assert!(text.contains("rolled_back at ramp/5"), "{text}");
+    assert!(text.contains("rolled_back at ramp/0.01"), "{text}");
     // Back from the dead it decides as the others do, from its first request on.
     leader.again();
     leader.settled().await;
     assert!(goes_to(&leader, &old).await, "{}", leader.log());
     until("the dead one follows", &[&leader], async || {
         let (_, text) = authferry(leader.dir(), &["ctl", "status"]);
-        text.contains("led by") && text.contains("rolled_back at ramp/5")
+        text.contains("led by") && text.contains("rolled_back at ramp/0.01")
     })
     .await;
     for proxy in [&leader, &follower] {
