@@ -74,9 +74,10 @@ pub(super) fn own_issuer(name: &str, raw: &Field<At<String>>) -> Issuer {
     )
 }
 
-/// How long a good answer is kept.
+/// How long a good answer is kept. Not for no time at all: it would be over before it counts.
 pub(super) fn cache(context: &mut Context<'_>, field: &Field<At<Span>>) -> Duration {
-    span(context, field, Duration::ZERO, MAX_CACHE, "at most `10m`");
+    let least = Duration::from_secs(1);
+    span(context, field, least, MAX_CACHE, "from `1s` to `10m`");
     field.or(Span(Duration::from_secs(30))).0
 }
 
