@@ -30,7 +30,7 @@ use crate::providers::Owns;
 use crate::providers::settings;
 use crate::providers::settings::KindSettings;
 
-/// How long a good answer of a provider may be kept at most.
+const MIN_CACHE: Duration = Duration::from_secs(1);
 const MAX_CACHE: Duration = Duration::from_secs(600);
 
 /// Whatever kind it is. `None` after something of it has been reported.
@@ -74,10 +74,9 @@ pub(super) fn own_issuer(name: &str, raw: &Field<At<String>>) -> Issuer {
     )
 }
 
-/// How long a good answer is kept. Not for no time at all: it would be over before it counts.
+/// How long a good answer is kept; in no time at all it would be over before it counts.
 pub(super) fn cache(context: &mut Context<'_>, field: &Field<At<Span>>) -> Duration {
-    let least = Duration::from_secs(1);
-    span(context, field, least, MAX_CACHE, "from `1s` to `10m`");
+    span(context, field, MIN_CACHE, MAX_CACHE, "from `1s` to `10m`");
     field.or(Span(Duration::from_secs(30))).0
 }
 
