@@ -38,9 +38,10 @@ use crate::telemetry::metrics::Reload;
 pub(super) struct Read {
     pub(super) settings: Settings,
     files: Vec<PathBuf>,
-    /// The file itself, for the ledger.
-    text: String,
 }
+
+/// Settings with what was built of them, and its generation.
+type Prepared = (Settings, Snapshot, Arc<Providers>, u64);
 
 /// Reads and checks a configuration file; every problem, in words.
 pub(super) fn read(path: &Path) -> Result<Read, String> {
@@ -59,7 +60,6 @@ pub(super) fn read(path: &Path) -> Result<Read, String> {
     Ok(Read {
         settings,
         files: compiled.files,
-        text: source.text,
     })
 }
 
@@ -73,6 +73,8 @@ pub(super) struct Reloader {
     snapshots: Arc<ArcSwap<Snapshot>>,
     certificates: Vec<Arc<Certificates>>,
     state: Mutex<State>,
+    /// Held by the reload that is under way.
+    turn: Mutex<()>,
     pub(super) look: Notify,
     limiter: OnceLock<Limiter>,
 }
@@ -97,12 +99,8 @@ impl Reloader {
         (snapshot, built): (Snapshot, Arc<Providers>),
         certificates: Vec<Arc<Certificates>>,
     ) -> Arc<Self> {
-        let Read {
-            settings,
-            files,
-            text,
-        } = read;
-        revision::started(&process.ledger, &settings, &text);
+        let Read { settings, files } = read;
+        revision::started(&process.ledger, &settings);
         let settings = Arc::new(settings);
         let reloader = Arc::new(Self {
             process,
@@ -117,6 +115,7 @@ impl Reloader {
                 refused: None,
                 files: files.into_iter().collect(),
             }),
+            turn: Mutex::default(),
             look: Notify::new(),
             limiter: OnceLock::new(),
         });
@@ -165,6 +164,10 @@ impl Reloader {
 
     /// Reads the file again and lets it run, or says why not. Blocks on files: for the blocking pool.
     pub(super) fn reload(&self) -> ReloadAnswer {
+        // One after the other, or an older reading of the file could follow a newer one. What waits for the store waits
+        // here, where nobody else does.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = read(&self.path).and_then(|read| self.learnt(read));
         let mut state = self.state();
         let answer = |outcome, settings: &Settings, problem: Option<String>| ReloadAnswer {
             outcome,
@@ -172,35 +175,7 @@ impl Reloader {
             problems: problem.into_iter().collect(),
             waiting: Vec::new(),
         };
-        let outcome = match read(&self.path) {
-            Ok(mut read) => match self.plans(&read.settings) {
-                Err(problem) => Err(problem),
-                Ok(plans) => {
-                    read.settings.rollouts = plans;
-                    state.files = read.files.iter().cloned().collect();
-                    let (generation, running) = (state.generation + 1, self.snapshots.load());
-                    let built = build::snapshot(
-                        &self.process,
-                        &read.settings,
-                        (Some(&*state.built), Some(&**running)),
-                        generation,
-                    );
-                    built.and_then(|(snapshot, built)| {
-                        reshuffle::check(&state.settings, &read.settings)?;
-                        if read.settings.sessions.secure != self.started.sessions.secure {
-                            let why = "server.tls: whether listeners have TLS decides what cookies say, and the listeners stay as they are: restart with this file";
-                            return Err(why.to_owned());
-                        }
-                        // First the record, then the change: without the one there is not the other.
-                        let ledger = &self.process.ledger;
-                        revision::applied(ledger, &state.settings, &read.settings, &read.text)
-                            .map_err(|error| error.to_string())?;
-                        Ok((read.settings, snapshot, built, generation))
-                    })
-                }
-            },
-            Err(problem) => Err(problem),
-        };
+        let outcome = read.and_then(|read| self.prepared(&mut state, read));
         match outcome {
             Ok((settings, snapshot, built, generation)) => {
                 let longest = longest_life(&settings);
@@ -240,12 +215,33 @@ impl Reloader {
         }
     }
 
-    /// The rollouts of a file as they decide now; of those that are new here, the store says where they stand.
-    fn plans(&self, settings: &Settings) -> Result<Vec<crate::rollout::Plan>, String> {
-        let conductor = &self.process.conductor;
-        let background = &self.process.background;
-        background.block_on(conductor.learn(&settings.courses))?;
-        conductor.plans(&settings.courses)
+    /// Of rollouts that are new here the store says where they stand.
+    fn learnt(&self, read: Read) -> Result<Read, String> {
+        let (conductor, background) = (&self.process.conductor, &self.process.background);
+        background.block_on(conductor.learn(&read.settings.courses))?;
+        Ok(read)
+    }
+
+    /// What would run, recorded: first what a file may not do, then what costs.
+    fn prepared(&self, state: &mut State, read: Read) -> Result<Prepared, String> {
+        let Read {
+            mut settings,
+            files,
+        } = read;
+        state.files = files.into_iter().collect();
+        settings.rollouts = self.process.conductor.plans(&settings.courses)?;
+        reshuffle::check(&state.settings, &settings)?;
+        if settings.sessions.secure != self.started.sessions.secure {
+            let why = "server.tls: whether listeners have TLS decides what cookies say, and the listeners stay as they are: restart with this file";
+            return Err(why.to_owned());
+        }
+        let (generation, running) = (state.generation + 1, self.snapshots.load());
+        let before = (Some(&*state.built), Some(&**running));
+        let (snapshot, built) = build::snapshot(&self.process, &settings, before, generation)?;
+        // First the record, then the change: without the one there is not the other.
+        let ledger = &self.process.ledger;
+        revision::applied(ledger, &state.settings, &settings).map_err(|error| error.to_string())?;
+        Ok((settings, snapshot, built, generation))
     }
 
     /// The rollouts of the running settings are driven from here on.

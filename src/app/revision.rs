@@ -20,12 +20,11 @@ pub(super) fn applied(
     ledger: &Ledger,
     before: &Settings,
     after: &Settings,
-    text: &str,
 ) -> Result<(), LedgerError> {
     if before.sha256 == after.sha256 {
         return Ok(());
     }
-    ledger.keep(&after.sha256, text)?;
+    ledger.keep(&after.sha256, &after.text)?;
     let entry = Entry::new(Kind::ConfigApplied, actor(after))
         .with("config_sha256", &*after.sha256)
         .with("parent_sha256", &*before.sha256)
@@ -46,8 +45,8 @@ pub(super) fn refused(ledger: &Ledger, running: &Settings, problem: &str) {
 }
 
 /// Records the start and the configuration that runs. A full disk does not keep people from signing in.
-pub(super) fn started(ledger: &Ledger, settings: &Settings, text: &str) {
-    if let Err(error) = ledger.keep(&settings.sha256, text) {
+pub(super) fn started(ledger: &Ledger, settings: &Settings) {
+    if let Err(error) = ledger.keep(&settings.sha256, &settings.text) {
         error!(%error, "The configuration could not be kept beside the ledger.");
     }
     let entry = Entry::new(Kind::NodeStart, actor(settings))
