@@ -108,6 +108,13 @@ impl AppPolicy {
         self.exchanges.routes.get(route)?.as_ref()
     }
 
+    /// The headers in which upstreams of the application may get a token instead of the credential.
+    pub(crate) fn exchange_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        let routes = self.exchanges.routes.iter().flatten();
+        let all = routes.chain(&self.exchanges.other_arm);
+        all.map(|exchange| exchange.header())
+    }
+
     /// What gives a token of `provider` for a credential of another.
     pub(super) fn exchange_to(&self, provider: &ProviderId) -> Option<&Arc<Exchange>> {
         self.exchanges

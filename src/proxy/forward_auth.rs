@@ -2,7 +2,7 @@
 //! (forward auth), Envoy (`ext_authz` over HTTP).
 //!
 //! What it says about a request is believed of a listed peer only, and judged as if the request had come here. The answer
-//! names every identity header of the application, empty where the person has none: the other proxy replaces what the
+//! names every header by which the application is told something, empty where the person has none: the other proxy replaces what the
 //! client said by it. What it could not replace is refused.
 
 use std::rc::Rc;
@@ -153,7 +153,14 @@ pub(super) async fn answer(
     let credential = headers.get(header::AUTHORIZATION).cloned();
     let credential = credential.filter(|_| asked.entry.head.forward_credentials);
     fields.insert(header::AUTHORIZATION, credential.unwrap_or(NOTHING));
-    for (name, value) in identity.iter() {
+    for (name, value) in asked
+        .entry
+        .head
+        .static_headers
+        .iter()
+        .map(|(n, v)| (n, v))
+        .chain(identity.iter())
+    {
         fields.insert(name.clone(), value.clone());
     }
     record.verdict = verdict.as_ref().map(Rc::clone);
@@ -164,7 +171,11 @@ pub(super) async fn answer(
 fn emitted(app: &AppEntry) -> impl Iterator<Item = &HeaderName> {
     let rules = app.settings.identity_headers.iter().map(|rule| &rule.name);
     let assertion = app.settings.assertion.iter();
-    rules.chain(assertion.map(|assertion| &assertion.header))
+    let fixed = app.head.static_headers.iter().map(|(name, _)| name);
+    rules
+        .chain(assertion.map(|assertion| &assertion.header))
+        .chain(app.policy.exchange_headers())
+        .chain(fixed)
 }
 
 /// Whether the client says a name of ours in another spelling.

@@ -166,3 +166,31 @@ async fn half_a_question_another_spelling_and_a_stranger_get_no_decision() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_application_takes_for_ours_is_answered_even_where_nobody_is_admitted() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = config(&old, &new, &upstream, "127.0.0.1/32").replace(
+        "    public_paths: [/public/*]\n",
+        "    static_headers: { X-Tenant: { value: crm } }\n    routes:\n      - { path: /public/*, access: public }\n      - { path: /*, exchange: words }\n",
+    );
+    let proxy = Proxy::start(&format!(
+        "{yaml}exchange: {{ words: {{ mint: {{ issuer: \"https://ferry.test\", audiences: [api], send: {{ header: X-Legacy-Token }} }} }} }}\n"
+    ));
+    proxy.settled().await;
+    let forged = [("X-Legacy-Token", "root"), ("X-Tenant", "other")];
+    for way in WAYS {
+        let open = ask(&proxy, way, "/public/a", &forged).await;
+        assert_eq!(open.status, 200, "{way}: {}", proxy.log());
+        assert_eq!(open.all("x-legacy-token"), [""], "{way}");
+        assert_eq!(open.all("x-tenant"), ["crm"], "{way}");
+        let bearer = format!("Bearer {}", new.token("alice"));
+        let known = [&[("Authorization", bearer.as_str())], &forged[..]].concat();
+        let good = ask(&proxy, way, "/report", &known).await;
+        assert_eq!(good.status, 200, "{way}");
+        let token = good.all("x-legacy-token");
+        assert!(token.len() == 1 && token[0].starts_with("eyJ"), "{token:?}");
+        let other = ask(&proxy, way, "/public/a", &[("X_Legacy_Token", "root")]).await;
+        assert_eq!(other.status, 400, "another spelling: {way}");
+    }
+}
