@@ -209,11 +209,7 @@ impl Protected {
         if !self.shadows_plain && is_plain(name) {
             return false;
         }
-        let mut buffer = [0_u8; INLINE];
-        match fold_into(name.as_str(), &mut buffer) {
-            Some(folded) => self.has_folded(folded),
-            None => self.has_folded(fold(name.as_str()).as_bytes()),
-        }
+        folded(name, |folded| self.has_folded(folded))
     }
 
     fn has_folded(&self, folded: &[u8]) -> bool {
@@ -248,9 +244,12 @@ impl Steering {
 
     /// Whether `name` does not travel when `peer` sent it: some cohort looks at it and does not list this peer.
     pub(crate) fn hides(&self, name: &HeaderName, peer: IpAddr) -> bool {
-        let (folded, peer) = (fold(name.as_str()), peer.to_canonical());
-        self.names.iter().any(|(steering, peers)| {
-            **steering == *folded && !peers.iter().any(|network| network.contains(&peer))
+        let peer = peer.to_canonical();
+        folded(name, |folded| {
+            self.names.iter().any(|(steering, peers)| {
+                steering.as_bytes() == folded
+                    && !peers.iter().any(|network| network.contains(&peer))
+            })
         })
     }
 }
@@ -281,6 +280,15 @@ pub(crate) fn fold(name: &str) -> String {
         folded.pop();
     }
     folded
+}
+
+/// What `look` says of the folded spelling. Does not allocate for names of up to 64 bytes.
+fn folded(name: &HeaderName, look: impl Fn(&[u8]) -> bool) -> bool {
+    let mut buffer = [0_u8; INLINE];
+    match fold_into(name.as_str(), &mut buffer) {
+        Some(folded) => look(folded),
+        None => look(fold(name.as_str()).as_bytes()),
+    }
 }
 
 /// [`fold`] without an allocation; `None` when the result does not fit.

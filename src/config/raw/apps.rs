@@ -126,7 +126,7 @@ mappings! {
         exchange: At<String>,
         /// Another upstream than the application's.
         upstream: RawUpstream,
-        /// What becomes of a path with `%2F`: `refuse`, or `opaque`, which forwards it as it is. Default `refuse`. Paths in which a program could read a dot segment or the path of another route are refused in any case.
+        /// What becomes of a path with `%2F`: `refuse`, or `opaque`, which forwards it as it is. Default `refuse`. Paths in which a program could read a dot segment or the path of another route are refused in any case; cohorts and other paths of this file are compared with the path as it is forwarded.
         encoded_slash: At<EncodedSlashWord>,
         @later "assurance", "rate_limit", "revocation";
     }
@@ -175,7 +175,7 @@ mappings! {
     RawFallbackRequire {
         /// How long the provider must have been away without one success. Default `30s`, at least `10s`.
         provider_down_for: At<Span>,
-        /// Paths without fallback; a trailing `*` matches any rest. Default: none.
+        /// Paths without fallback; a trailing `*` matches any rest. Routes that ask for assurance (`require.acr`) have none in any case. Default: none.
         not_paths: List<At<String>>,
         @later "assurance_at_least", "legacy_account_enabled";
     }

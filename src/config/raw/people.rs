@@ -138,7 +138,7 @@ mappings! {
         name: At<String>,
         /// Its value. Required.
         equals: At<String>,
-        /// The peers who may set it. Required.
+        /// The peers who may set it. From anybody else it neither counts nor reaches an application. Required.
         trusted_from: List<At<Network>>,
     }
 }

@@ -108,7 +108,7 @@ mappings! {
         client: RawClient,
         /// Any of these must be in `aud` of an answer. Default: `aud` is not looked at.
         audiences: List<At<String>>,
-        /// How long a good answer is kept, never beyond its `exp`. Default `30s`.
+        /// How long a good answer is kept, never beyond its `exp`. From `1s` to `10m`. Default `30s`.
         cache: At<Span>,
         /// As for `oidc`.
         claims: Named<At<String>>,
@@ -170,7 +170,7 @@ mappings! {
         answer: At<ProbeForm>,
         /// For one question. Default `10s`.
         timeout: At<Span>,
-        /// How long a yes is kept. Default `30s`.
+        /// How long a yes is kept. From `1s` to `10m`. Default `30s`.
         cache: At<Span>,
         @later "stale_if_unavailable";
     }
@@ -201,7 +201,7 @@ mappings! {
         attributes: List<At<String>>,
         /// Where groups are looked up.
         groups: RawLdapGroups,
-        /// How long a good answer is kept. Default `30s`.
+        /// How long a good answer is kept. From `1s` to `10m`. Default `30s`.
         cache: At<Span>,
         /// The issuer of its people. Default `urn:authferry:NAME`.
         issuer: At<String>,
@@ -236,7 +236,7 @@ mappings! {
         file: At<PathBuf>,
         /// The realm of the challenge. Default: the name of the provider.
         realm: At<String>,
-        /// How long a good answer is kept. Default `30s`.
+        /// How long a good answer is kept. From `1s` to `10m`. Default `30s`.
         cache: At<Span>,
         /// The issuer of its people. Default `urn:authferry:NAME`.
         issuer: At<String>,

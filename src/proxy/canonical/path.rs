@@ -486,6 +486,21 @@ mod tests {
             }
         }
 
+        /// Where `%2F` is taken, a program that decodes it finds no dot segment either, with or without parameters.
+        #[test]
+        fn what_is_taken_with_slashes_hides_nothing(path in pathish()) {
+            if let Ok(spelt) = spell(&path, EncodedSlash::Opaque) {
+                let again = spell(&spelt.path, EncodedSlash::Opaque);
+                prop_assert_eq!(again.as_ref(), Ok(&spelt));
+                let spelt = String::from_utf8(spelt.path).unwrap();
+                let decoded = with_slashes(&spelt);
+                for reading in [decoded.as_str(), &*without_parameters(&decoded)] {
+                    prop_assert!(reading.starts_with('/') && !reading.contains("%2F"));
+                    prop_assert!(reading.split('/').all(|s| s != "." && s != ".."), "{}", spelt);
+                }
+            }
+        }
+
         /// The case of hexadecimal digits changes nothing.
         #[test]
         fn hexadecimal_case_does_not_matter(octets in prop::collection::vec(any::<u8>(), 0..12)) {
