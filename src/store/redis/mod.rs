@@ -7,7 +7,8 @@
 mod link;
 mod listen;
 mod script;
-#[cfg(all(test, feature = "real-servers"))]
+#[cfg(feature = "real-servers")]
+#[cfg(test)]
 mod tests;
 
 use std::fmt;
