@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::admin::plan::PlanRequest;
+use crate::admin::plan::PlanView;
 use crate::admin::question::ExplainRequest;
 use crate::admin::rollouts::OrderRequest;
 use crate::admin::rollouts::RolloutView;
@@ -31,6 +33,13 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
     ///
     /// Says what about the question makes no sense, such as an application that does not exist.
     async fn explain(&self, question: ExplainRequest) -> Result<Explanation, String>;
+
+    /// Whom another configuration would move. Nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// When it is not good, or the request makes no sense; in words.
+    async fn plan(&self, wanted: PlanRequest) -> Result<PlanView, String>;
 
     /// Orders a rollout to do something, in the name of `actor`.
     ///

@@ -23,6 +23,9 @@ use crate::admin::backend::RevokeAnswer;
 use crate::admin::backend::RevokeFailure;
 use crate::admin::backend::RevokeRequest;
 use crate::admin::listen::Admin;
+use crate::admin::plan::PlanRequest;
+use crate::admin::plan::PlanRow;
+use crate::admin::plan::PlanView;
 use crate::admin::question::ExplainRequest;
 use crate::admin::rollouts::OrderRequest;
 use crate::admin::rollouts::RolloutView;
@@ -99,6 +102,35 @@ impl AdminBackend for FakeBackend {
             provider: "modern".into(),
             kill: "off".into(),
             ..Explanation::default()
+        })
+    }
+
+    async fn plan(&self, wanted: PlanRequest) -> Result<PlanView, String> {
+        if wanted.text.is_empty() {
+            return Err("the file is empty".into());
+        }
+        let row = |app: &str, forward| PlanRow {
+            app: app.into(),
+            rule: "percent".into(),
+            forward,
+            ..PlanRow::default()
+        };
+        let listed = wanted.people.len() as u64;
+        let mut rows = vec![row("crm", listed + 2 * u64::from(wanted.seen))];
+        if wanted.seen {
+            rows.push(PlanRow {
+                back: 1,
+                who: vec!["p:0011223344556677".into()],
+                ..row("wiki", 0)
+            });
+        }
+        Ok(PlanView {
+            revision: "abc".into(),
+            seen: 5 * u64::from(wanted.seen),
+            listed,
+            recalled: u64::from(wanted.seen),
+            rows,
+            ..PlanView::default()
         })
     }
 

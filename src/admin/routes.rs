@@ -63,6 +63,7 @@ enum Route {
     Rollouts,
     Order,
     Explain,
+    Plan,
     Keys,
     KeysRotate,
     LogHead,
@@ -89,6 +90,7 @@ fn route(scope: Scope, method: &Method, path: &str) -> Result<Route, Failure> {
         "/admin/v1/revocations" => (Some(Route::Revocations), Some(Route::Revoke)),
         "/admin/v1/revocations/lift" => (None, Some(Route::Lift)),
         "/admin/v1/explain" => (None, Some(Route::Explain)),
+        "/admin/v1/plan" => (None, Some(Route::Plan)),
         "/admin/v1/keys" => (Some(Route::Keys), Some(Route::KeysRotate)),
         _ => return Err(Failure::NoPath),
     };
@@ -198,6 +200,11 @@ where
             let explanation = context.backend.explain(question).await;
             Ok(ok(&explanation.map_err(Failure::BadRequest)?))
         }
+        Route::Plan => {
+            let wanted = body::large_json(request).await?;
+            let plan = context.backend.plan(wanted).await;
+            Ok(ok(&plan.map_err(Failure::BadRequest)?))
+        }
         Route::Revocations => {
             let all = context.backend.revocations().await;
             Ok(ok(&all.map_err(Failure::Revoke)?))
@@ -240,6 +247,7 @@ fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
         | Route::Order
         | Route::LogHead
         | Route::Explain
+        | Route::Plan
         | Route::Revocations
         | Route::Revoke
         | Route::Lift

@@ -16,6 +16,8 @@ use crate::admin::LiftAnswer;
 use crate::admin::LiftRequest;
 use crate::admin::LogHead;
 use crate::admin::OrderRequest;
+use crate::admin::PlanRequest;
+use crate::admin::PlanView;
 use crate::admin::ProviderView;
 use crate::admin::Readiness;
 use crate::admin::ReloadAnswer;
@@ -26,6 +28,7 @@ use crate::admin::RevokeFailure;
 use crate::admin::RevokeRequest;
 use crate::admin::RolloutView;
 use crate::app::explain;
+use crate::app::plan;
 use crate::app::process::Process;
 use crate::app::reload::Reloader;
 use crate::app::revoke;
@@ -108,6 +111,11 @@ impl AdminBackend for Backend {
         let snapshot = self.reloader.snapshots().load_full();
         let settings = self.reloader.settings();
         explain::explain(&self.process, (&settings, &snapshot), &question).await
+    }
+
+    async fn plan(&self, wanted: PlanRequest) -> Result<PlanView, String> {
+        let settings = self.reloader.settings();
+        plan::plan(&self.process, &settings, wanted).await
     }
 
     async fn order(&self, order: OrderRequest, actor: &str) -> Result<RolloutView, String> {

@@ -91,6 +91,7 @@ pub(super) fn snapshot(
             Arc::clone(&process.replays),
         )),
         journeys: Arc::clone(&process.journeys),
+        seen: Arc::clone(&process.seen),
         background: process.background.clone(),
         reports: Reports {
             metrics: Arc::clone(&process.metrics),

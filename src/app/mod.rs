@@ -6,6 +6,7 @@ mod build;
 pub(crate) mod catalog;
 mod explain;
 pub(crate) mod online;
+pub(crate) mod plan;
 mod process;
 mod reload;
 mod reshuffle;

@@ -28,6 +28,7 @@ use crate::control::Journeys;
 use crate::control::KillSettings;
 use crate::control::KillSwitch;
 use crate::control::Parts;
+use crate::control::Seen;
 use crate::entropy::Entropy;
 use crate::entropy::SystemEntropy;
 use crate::exchange::KeyRing;
@@ -82,6 +83,7 @@ pub(super) struct Process {
     pub(super) kill: Arc<KillSwitch>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) journeys: Arc<Journeys>,
+    pub(super) seen: Arc<Seen>,
     pub(super) conductor: Arc<Conductor>,
     pub(super) store: Arc<dyn Store>,
     pub(super) sessions: Arc<Sessions>,
@@ -193,6 +195,7 @@ impl Process {
             kill,
             ledger,
             journeys,
+            seen: Arc::default(),
             conductor: Arc::new(conductor),
             pins: Arc::new(Pins::new(Arc::clone(&store))),
             links,
@@ -340,11 +343,12 @@ impl Process {
 
     fn sweep(&self) {
         let (clock, store) = (Arc::clone(&self.clock), Arc::clone(&self.store));
-        let ledger = Arc::clone(&self.ledger);
+        let (ledger, seen) = (Arc::clone(&self.ledger), Arc::clone(&self.seen));
         self.background.spawn(async move {
             let mut tick = tokio::time::interval(SWEEP);
             loop {
                 tick.tick().await;
+                seen.sweep(clock.now());
                 let owing = Arc::clone(&ledger);
                 // Waits for the disk.
                 drop(tokio::task::spawn_blocking(move || owing.retry()).await);

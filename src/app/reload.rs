@@ -14,9 +14,11 @@ use tracing::error;
 use tracing::info;
 use tracing::warn;
 
+use crate::admin::PlanView;
 use crate::admin::ReloadAnswer;
 use crate::admin::ReloadOutcome;
 use crate::app::build;
+use crate::app::plan;
 use crate::app::process::Process;
 use crate::app::process::longest_life;
 use crate::app::reshuffle;
@@ -38,6 +40,8 @@ use crate::telemetry::metrics::Reload;
 pub(super) struct Read {
     pub(super) settings: Settings,
     files: Vec<PathBuf>,
+    /// What it does to people; nothing is known of a start.
+    plan: PlanView,
 }
 
 /// Settings with what was built of them, and its generation.
@@ -60,6 +64,7 @@ pub(super) fn read(path: &Path) -> Result<Read, String> {
     Ok(Read {
         settings,
         files: compiled.files,
+        plan: PlanView::default(),
     })
 }
 
@@ -99,7 +104,9 @@ impl Reloader {
         (snapshot, built): (Snapshot, Arc<Providers>),
         certificates: Vec<Arc<Certificates>>,
     ) -> Arc<Self> {
-        let Read { settings, files } = read;
+        let Read {
+            settings, files, ..
+        } = read;
         revision::started(&process.ledger, &settings);
         let settings = Arc::new(settings);
         let reloader = Arc::new(Self {
@@ -167,7 +174,9 @@ impl Reloader {
         // One after the other, or an older reading of the file could follow a newer one. What waits for the store waits
         // here, where nobody else does.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = read(&self.path).and_then(|read| self.learnt(read));
+        let read = read(&self.path)
+            .and_then(|read| self.learnt(read))
+            .and_then(|read| self.planned(read));
         let mut state = self.state();
         let answer = |outcome, settings: &Settings, problem: Option<String>| ReloadAnswer {
             outcome,
@@ -222,11 +231,24 @@ impl Reloader {
         Ok(read)
     }
 
+    /// What it would do to people: more than may be must be meant.
+    fn planned(&self, mut read: Read) -> Result<Read, String> {
+        let running = self.settings();
+        let new = &mut read.settings;
+        new.rollouts = self.process.conductor.plans(&new.courses)?;
+        reshuffle::check(&running, new)?;
+        let asked = plan::of_reload(&self.process, &running, new);
+        read.plan = self.process.background.block_on(asked);
+        plan::check(&read.plan)?;
+        Ok(read)
+    }
+
     /// What would run, recorded: first what a file may not do, then what costs.
     fn prepared(&self, state: &mut State, read: Read) -> Result<Prepared, String> {
         let Read {
             mut settings,
             files,
+            plan,
         } = read;
         state.files = files.into_iter().collect();
         settings.rollouts = self.process.conductor.plans(&settings.courses)?;
@@ -240,7 +262,8 @@ impl Reloader {
         let (snapshot, built) = build::snapshot(&self.process, &settings, before, generation)?;
         // First the record, then the change: without the one there is not the other.
         let ledger = &self.process.ledger;
-        revision::applied(ledger, &state.settings, &settings).map_err(|error| error.to_string())?;
+        revision::applied(ledger, &state.settings, &settings, &plan)
+            .map_err(|error| error.to_string())?;
         Ok((settings, snapshot, built, generation))
     }
 

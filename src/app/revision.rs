@@ -1,7 +1,9 @@
 //! What the ledger says about configurations.
 
+use serde_json::json;
 use tracing::error;
 
+use crate::admin::PlanView;
 use crate::config::settings::Settings;
 use crate::ledger::Entry;
 use crate::ledger::Kind;
@@ -20,6 +22,7 @@ pub(super) fn applied(
     ledger: &Ledger,
     before: &Settings,
     after: &Settings,
+    plan: &PlanView,
 ) -> Result<(), LedgerError> {
     if before.sha256 == after.sha256 {
         return Ok(());
@@ -30,6 +33,12 @@ pub(super) fn applied(
         .with("parent_sha256", &*before.sha256)
         .with("revision", &*after.revision)
         .with("via", "file")
+        .with(
+            "people",
+            json!({
+                "seen": plan.seen, "forward": plan.forward(), "back": plan.back(), "refused": plan.refused(),
+            }),
+        )
         .maybe("ticket", after.change.ticket.as_deref())
         .maybe("reason", after.change.reason.as_deref());
     ledger.append(entry).map(|_| ())

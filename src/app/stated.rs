@@ -108,7 +108,7 @@ pub(super) fn stated(
 }
 
 /// The canonical name, as at a login or with a token; links are not looked at.
-fn name_of(
+pub(super) fn name_of(
     settings: &Settings,
     identity: &Identity,
 ) -> Result<(CanonicalSubject, Vec<String>), String> {

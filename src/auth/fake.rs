@@ -483,6 +483,7 @@ impl World {
             entropy: Arc::new(SystemEntropy),
             taken: Arc::clone(&self.taken),
             journeys: Arc::new(Journeys::new(Arc::clone(&self.metrics))),
+            seen: Arc::default(),
             notices: Arc::clone(&self.notices),
             reports: Reports {
                 metrics: Arc::clone(&self.metrics),

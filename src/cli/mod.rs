@@ -4,8 +4,10 @@ mod catalog;
 pub(crate) mod check;
 pub(crate) mod ctl;
 pub(crate) mod explain;
+mod inventory;
 mod keys;
 pub(crate) mod log;
+mod plan;
 mod revoke;
 mod rollouts;
 mod run;
@@ -53,6 +55,8 @@ enum Command {
     Revoke(revoke::Args),
     /// What would happen to somebody at an application, and why.
     Explain(explain::Args),
+    /// Whom another configuration would move, back or forward, before it runs.
+    Plan(plan::Args),
     /// The keys that sign what a running instance mints.
     Keys(keys::Args),
     /// The ledger: whether it verifies, and what it says.
@@ -87,6 +91,9 @@ pub fn main() -> ExitCode {
         }),
         Command::Explain(args) => with_runtime("warn", |runtime| {
             runtime.block_on(explain::run(args, &mut out))
+        }),
+        Command::Plan(args) => with_runtime("warn", |runtime| {
+            runtime.block_on(plan::run(args, &mut out))
         }),
         Command::Keys(args) => with_runtime("warn", |runtime| {
             runtime.block_on(keys::run(args, &mut out))

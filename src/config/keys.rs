@@ -137,6 +137,40 @@ impl Draft {
         })
     }
 
+    /// The settings, with the keys of what runs where the configuration names none: as after a reload. Nothing is read.
+    pub(crate) fn beside(self, running: &Settings) -> Result<Settings, KeysError> {
+        self.complete(|name| {
+            let sessions = running.sessions.keys.first();
+            let key = match name {
+                KeyName::Bucket => Some(&running.bucket_key.0),
+                KeyName::Session => sessions,
+                KeyName::Pseudonym => Some(&running.telemetry.pseudonym_key),
+            };
+            key.cloned().ok_or(KeysError::NoRandomness)
+        })
+    }
+
+    /// The settings, with the keys of `state_dir/keys` where the configuration names none, and keys of the moment where
+    /// there is none yet: nothing is written. Answers also whether the bucket key is the one that would decide.
+    ///
+    /// # Errors
+    ///
+    /// When a key cannot be read.
+    pub(crate) fn at_a_start(self, entropy: &dyn Entropy) -> Result<(Settings, bool), KeysError> {
+        let directory = self.settings.state_dir.join("keys");
+        let mut known = true;
+        let settings = self.complete(|name| {
+            if let Some(key) = read(&directory.join(name.as_str()))? {
+                return Ok(key);
+            }
+            known &= name != KeyName::Bucket;
+            let mut key = vec![0; KEY_BYTES];
+            entropy.fill(&mut key);
+            Ok(Secret::new(key))
+        })?;
+        Ok((settings, known))
+    }
+
     /// The settings, with keys from `make` where the configuration names none.
     fn complete(
         self,

@@ -83,6 +83,8 @@ pub(crate) struct Change {
     pub(crate) reason: Option<Box<str>>,
     /// A finding of the checks that is meant.
     pub(crate) acknowledged: Option<Meant>,
+    /// So many people may go back or be newly refused.
+    pub(crate) recall: Option<u64>,
 }
 
 /// What a file may do on purpose.
@@ -101,6 +103,8 @@ pub(crate) struct Audit {
     pub(crate) file: PathBuf,
     /// Whether records also go to standard output. Not reloaded.
     pub(crate) mirror: bool,
+    /// How many people a reload may send back or newly refuse. Default 0.
+    pub(crate) max_recall: u64,
 }
 
 /// The kill switch.

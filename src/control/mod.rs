@@ -1,4 +1,5 @@
-//! What drives a rollout beside its configuration: evidence, people, the clock, and above all the kill switch.
+//! What drives a rollout beside its configuration: evidence, people, the clock, and above all the kill switch; and who was
+//! seen lately, for those who ask before they change it.
 //!
 //! Nothing here stands in the path of a request, except for one pointer load.
 
@@ -8,6 +9,7 @@ mod keeper;
 mod kill;
 mod kill_files;
 mod record;
+mod seen;
 mod shared;
 
 pub(crate) use conductor::Conductor;
@@ -19,4 +21,6 @@ pub(crate) use journeys::Traveller;
 pub(crate) use kill::KillError;
 pub(crate) use kill::KillSettings;
 pub(crate) use kill::KillSwitch;
+pub(crate) use seen::Seen;
+pub(crate) use seen::Somebody;
 pub(crate) use shared::Shared;

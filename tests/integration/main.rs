@@ -32,6 +32,7 @@ mod login;
 mod logout;
 mod mtls;
 mod overload;
+mod plan;
 mod reload;
 mod revoke;
 mod targets;

@@ -39,6 +39,7 @@ use crate::auth::settings::RoleMap;
 use crate::auth::taken::FallbacksTaken;
 use crate::clock::UnixTime;
 use crate::control::Journeys;
+use crate::control::Seen;
 use crate::entropy::Entropy;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
@@ -85,6 +86,8 @@ pub(crate) struct Deps {
     pub(crate) taken: Arc<FallbacksTaken>,
     /// Who is on the way to a sign-in, and how it ended.
     pub(crate) journeys: Arc<Journeys>,
+    /// Who was let in lately; the same value in every snapshot.
+    pub(crate) seen: Arc<Seen>,
     /// What providers are still to be told; the same value in every snapshot.
     pub(crate) notices: Arc<Notices>,
     /// Where decisions are told.

@@ -42,13 +42,17 @@ impl Gate {
         asked: &Asked<'_>,
         class: CredentialClass,
         canonical: &CanonicalSubject,
-        identity: &Identity,
+        identity: &Arc<Identity>,
     ) -> Result<(), AuthError> {
         let provider = &identity.provider;
         let refused = |refusal| Err(AuthError::refused(refusal, provider, class));
         let facts = asked.with(canonical, identity);
         match self.acceptance(asked, provider, class, &facts) {
-            Acceptance::Accepted => Ok(()),
+            Acceptance::Accepted => {
+                let who = (canonical, identity);
+                self.deps.seen.saw(asked.facts, who, class, asked.now);
+                Ok(())
+            }
             Acceptance::OnlyExcept | Acceptance::NotAccepted => refused(Refusal::NotAccepted),
             Acceptance::Quarantined => refused(Refusal::Quarantined),
         }

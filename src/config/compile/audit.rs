@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::config::compile::context::Context;
 use crate::config::raw::Acknowledge;
 use crate::config::raw::RawConfig;
+use crate::config::scalar::Whole;
 use crate::config::settings::Audit;
 use crate::config::settings::Change;
 use crate::config::settings::Meant;
@@ -28,6 +29,7 @@ pub(super) fn compile(
             Acknowledge::Skip => Meant::Skip,
             Acknowledge::Reshuffle => Meant::Reshuffle,
         }),
+        recall: raw.recall.get().map(|at| at.value.0),
     });
     let audit = raw.audit.get();
     if let Some(at) = audit.and_then(|audit| audit.require_change.get())
@@ -49,6 +51,7 @@ pub(super) fn compile(
             |at| context.path(&at.value),
         ),
         mirror: audit.is_some_and(|audit| audit.mirror.get().is_some()),
+        max_recall: audit.map_or(0, |audit| audit.max_recall.or(Whole(0)).0),
     };
     (change, settings)
 }

@@ -88,7 +88,7 @@ mappings! {
         @later "shadow", "revocation", "links", "shared_signals";
     }
 
-    /// Who made this revision of the file, and why: for people; only `acknowledge` changes anything.
+    /// Who made this revision of the file, and why: for people; only `acknowledge` and `recall` change anything.
     RawChange {
         /// Who made the change.
         actor: At<String>,
@@ -98,6 +98,8 @@ mappings! {
         reason: At<String>,
         /// A finding of the checks that is meant: `skip` for a stage or mode that is jumped over, `reshuffle` for a changed salt, unit or bucket key.
         acknowledge: At<Acknowledge>,
+        /// So many people may go back to the old provider or be newly refused by this revision, of those let in within the last 24 hours; `authferry plan` counts them. Default: `audit.max_recall`.
+        recall: At<Whole>,
     }
 
     /// A rule of the strict check that does not hold, and why that is meant.
@@ -160,6 +162,8 @@ mappings! {
         file: At<PathBuf>,
         /// Whether `change` must name who and why. Default `false`.
         require_change: At<bool>,
+        /// How many people a reload may send back to the old provider or newly refuse, of those let in within the last 24 hours (10000 of them are kept in mind, in memory). More of them need `change.recall`. Default `0`.
+        max_recall: At<Whole>,
         /// Where every record goes as well. Default: nowhere. Not reloaded.
         mirror: List<At<MirrorWord>>,
     }
@@ -197,7 +201,6 @@ words! {
         "skip" => Skip,
         /// Salt, unit or bucket key has changed.
         "reshuffle" => Reshuffle,
-        @later "recall";
     }
 
     /// Where records go as well.

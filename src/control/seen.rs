@@ -1,0 +1,229 @@
+//! Who was let in lately, in memory only: the people about whom another configuration is asked before it runs.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::CredentialClass;
+use crate::identity::Identity;
+use crate::rollout::AppId;
+use crate::rollout::Facts;
+
+/// People that are kept in mind, each once for every application; whoever comes later is not asked about.
+const MAX_PEOPLE: usize = 10_000;
+/// For so long.
+const KEEP: Duration = Duration::from_hours(24);
+/// What one of them uses at one application: so many kinds of credential are kept in mind.
+const MAX_USES: usize = 4;
+/// The longest path that is kept in mind; of a longer one it is only known that it was asked for.
+const MAX_PATH_BYTES: usize = 256;
+
+/// Somebody at an application.
+#[derive(Clone, Debug)]
+pub(crate) struct Somebody {
+    /// Where.
+    pub(crate) app: AppId,
+    /// Who.
+    pub(crate) canonical: CanonicalSubject,
+    /// With what, each as its owner spoke of them; the last one last.
+    pub(crate) uses: Vec<(CredentialClass, Arc<Identity>)>,
+    /// At which host.
+    pub(crate) host: Box<str>,
+    /// Which path.
+    pub(crate) path: Box<str>,
+    /// By which method.
+    pub(crate) method: Box<str>,
+    /// From where.
+    pub(crate) address: Option<IpAddr>,
+    at: UnixTime,
+}
+
+impl Somebody {
+    /// Somebody of whom it is only said who they are and what they use.
+    pub(crate) fn said(
+        (app, canonical): (AppId, CanonicalSubject),
+        uses: (CredentialClass, Arc<Identity>),
+        (host, path, method): (&str, &str, &str),
+        address: Option<IpAddr>,
+    ) -> Self {
+        Self {
+            app,
+            canonical,
+            uses: vec![uses],
+            host: host.into(),
+            path: path.into(),
+            method: method.into(),
+            address,
+            at: UnixTime::NEVER,
+        }
+    }
+}
+
+/// Everybody who was let in lately.
+#[derive(Default)]
+pub(crate) struct Seen(Mutex<People>);
+
+#[derive(Default)]
+struct People {
+    all: HashMap<(AppId, CanonicalSubject), Somebody>,
+    /// When somebody had to be left out.
+    full: Option<UnixTime>,
+}
+
+impl Seen {
+    /// Somebody was let in.
+    pub(crate) fn saw(
+        &self,
+        facts: &Facts<'_>,
+        (canonical, identity): (&CanonicalSubject, &Arc<Identity>),
+        class: CredentialClass,
+        now: UnixTime,
+    ) {
+        let mut people = self.people();
+        let key = (facts.app.clone(), canonical.clone());
+        if MAX_PEOPLE <= people.all.len() && !people.all.contains_key(&key) {
+            people.full = Some(now);
+            return;
+        }
+        let somebody = people.all.entry(key).or_insert_with(|| Somebody {
+            app: facts.app.clone(),
+            canonical: canonical.clone(),
+            uses: Vec::with_capacity(1),
+            host: Box::default(),
+            path: Box::default(),
+            method: Box::default(),
+            address: None,
+            at: now,
+        });
+        let same = |(of, by): &(CredentialClass, Arc<Identity>)| {
+            *of == class && by.provider == identity.provider
+        };
+        somebody.uses.retain(|used| !same(used));
+        if somebody.uses.len() == MAX_USES {
+            somebody.uses.remove(0);
+        }
+        somebody.uses.push((class, Arc::clone(identity)));
+        let path = facts.path;
+        somebody.path = Box::from(if path.len() <= MAX_PATH_BYTES {
+            path
+        } else {
+            "/"
+        });
+        somebody.host = Box::from(facts.host);
+        somebody.method = Box::from(facts.method);
+        somebody.address = facts.client_ip;
+        somebody.at = now;
+    }
+
+    /// Everybody of the last 24 hours, and whether there were more of them.
+    pub(crate) fn all(&self, now: UnixTime) -> (Vec<Somebody>, bool) {
+        let people = self.people();
+        let recent = people.all.values().filter(|one| is_recent(one.at, now));
+        let more = people.full.is_some_and(|full| is_recent(full, now));
+        (recent.cloned().collect(), more)
+    }
+
+    /// Forgets whoever was not here for 24 hours.
+    pub(crate) fn sweep(&self, now: UnixTime) {
+        self.people().all.retain(|_, one| is_recent(one.at, now));
+    }
+
+    fn people(&self) -> MutexGuard<'_, People> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_recent(at: UnixTime, now: UnixTime) -> bool {
+    now.since(at) < KEEP
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seen")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::ClaimMap;
+    use crate::identity::Issuer;
+    use crate::identity::ProviderId;
+    use crate::identity::Subject;
+    use crate::identity::SubjectKey;
+
+    fn hour(n: u64) -> UnixTime {
+        UnixTime::from_secs(1_000_000 + 3_600 * n)
+    }
+
+    fn identity() -> Arc<Identity> {
+        Arc::new(Identity {
+            provider: ProviderId::new("old"),
+            key: SubjectKey {
+                issuer: Issuer::new("https://issuer.example"),
+                subject: Subject::try_from("f81d").unwrap(),
+            },
+            attributes: Arc::new(ClaimMap::default()),
+            client_id: None,
+            acr: None,
+            scopes: Box::default(),
+            delegation: crate::identity::Delegation::default(),
+        })
+    }
+
+    fn saw(seen: &Seen, n: usize, class: CredentialClass, path: &str, now: UnixTime) {
+        let name = CanonicalSubject::named(&format!("uid:{n}")).unwrap();
+        let app = AppId::new("crm");
+        let facts = Facts {
+            app: &app,
+            host: "crm.test",
+            path,
+            method: "GET",
+            client_ip: None,
+            peer: None,
+            fields: None,
+            device: None,
+            person: None,
+        };
+        seen.saw(&facts, (&name, &identity()), class, now);
+    }
+
+    #[test]
+    fn so_many_are_kept_and_for_a_day() {
+        let seen = Seen::default();
+        let saw = |n, now| saw(&seen, n, CredentialClass::Session, "/", now);
+        (0..MAX_PEOPLE).for_each(|n| saw(n, hour(0)));
+        assert!(!seen.all(hour(1)).1);
+        saw(MAX_PEOPLE, hour(1));
+        saw(0, hour(2));
+        let (people, more) = seen.all(hour(3));
+        assert_eq!((people.len(), more), (MAX_PEOPLE, true));
+        assert_eq!(seen.all(hour(24)).0.len(), 1);
+        seen.sweep(hour(25));
+        saw(MAX_PEOPLE, hour(25));
+        let (people, more) = seen.all(hour(25));
+        assert_eq!((people.len(), more), (2, false), "room was made");
+    }
+
+    #[test]
+    fn what_somebody_uses_is_kept_each_kind_once() {
+        let seen = Seen::default();
+        let long = format!("/{}", "x".repeat(MAX_PATH_BYTES));
+        for class in CredentialClass::ALL.iter().chain(&CredentialClass::ALL) {
+            saw(&seen, 1, *class, "/orders", hour(0));
+        }
+        let (people, _) = seen.all(hour(0));
+        let classes: Vec<_> = people[0].uses.iter().map(|(class, _)| *class).collect();
+        assert_eq!((people.len(), &*people[0].path), (1, "/orders"));
+        assert_eq!(classes, CredentialClass::ALL[3..]);
+        saw(&seen, 1, CredentialClass::Basic, &long, hour(0));
+        assert_eq!(&*seen.all(hour(0)).0[0].path, "/");
+    }
+}
