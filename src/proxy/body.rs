@@ -12,11 +12,12 @@ use http::header;
 use http_body::Body;
 use http_body::Frame;
 use http_body::SizeHint;
-use hyper::body::Incoming;
 
 use crate::proxy::patrol::Ticket;
 use crate::proxy::protected::Protected;
 use crate::proxy::upstream::Lease;
+use crate::proxy::upstream::LinkFault;
+use crate::proxy::upstream::Received;
 use crate::telemetry::metrics::TunnelEnd;
 
 /// How a body ended.
@@ -47,7 +48,7 @@ pub(crate) trait OnEnd: Unpin {
 pub(crate) enum BodyError {
     /// The upstream's connection failed.
     #[error(transparent)]
-    Upstream(#[from] hyper::Error),
+    Upstream(#[from] LinkFault),
     /// Its reader may no longer have it.
     #[error("the session or the token is {}", .0.as_str())]
     Cut(TunnelEnd),
@@ -66,7 +67,8 @@ enum Content<B> {
     Empty,
     Full(Bytes),
     Upstream {
-        incoming: Incoming,
+        received: Received,
+        /// Until the last byte has come.
         lease: Option<Lease<B>>,
         trailers: Option<Arc<Protected>>,
     },
@@ -96,7 +98,7 @@ impl<B, E: OnEnd> ResponseBody<B, E> {
     /// The upstream's content. Its connection goes back to the pool when the last byte has come, and is closed when this
     /// is dropped before.
     pub(super) fn upstream(
-        incoming: Incoming,
+        received: Received,
         lease: Lease<B>,
         trailers: Option<Arc<Protected>>,
         events: bool,
@@ -104,7 +106,7 @@ impl<B, E: OnEnd> ResponseBody<B, E> {
     ) -> Self {
         let mut body = Self {
             content: Content::Upstream {
-                incoming,
+                received,
                 lease: Some(lease),
                 trailers,
             },
@@ -175,9 +177,12 @@ impl<B, E: OnEnd> Body for ResponseBody<B, E> {
                 let bytes = std::mem::take(bytes);
                 (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
             }
+            Content::Upstream { lease: None, .. } => None,
             Content::Upstream {
-                incoming, trailers, ..
-            } => match Pin::new(incoming).poll_frame(cx) {
+                received,
+                lease: Some(lease),
+                trailers,
+            } => match lease.poll_content(received, cx) {
                 Poll::Pending => {
                     this.wait(cx.waker());
                     return Poll::Pending;
@@ -217,7 +222,7 @@ impl<B, E: OnEnd> Body for ResponseBody<B, E> {
         match &self.content {
             Content::Empty => true,
             Content::Full(bytes) => bytes.is_empty(),
-            Content::Upstream { incoming, .. } => incoming.is_end_stream(),
+            Content::Upstream { received, .. } => received.is_end(),
         }
     }
 
@@ -227,7 +232,7 @@ impl<B, E: OnEnd> Body for ResponseBody<B, E> {
             Content::Full(bytes) => {
                 SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
             }
-            Content::Upstream { incoming, .. } => incoming.size_hint(),
+            Content::Upstream { received, .. } => received.size_hint(),
         }
     }
 }

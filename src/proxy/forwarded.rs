@@ -13,6 +13,8 @@ use http::HeaderName;
 use http::HeaderValue;
 use http::header;
 
+use crate::proxy::upstream_head::fields::Fields;
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -50,7 +52,7 @@ impl Hop {
         host: &HeaderValue,
         trusted: bool,
         client: &HeaderMap,
-        into: &mut HeaderMap,
+        into: &mut Fields,
     ) {
         let element = self.element(host);
         if !trusted {
@@ -186,13 +188,14 @@ mod tests {
 
     #[track_caller]
     fn written(hop: &Hop, trusted: bool, client: &HeaderMap, expected: &[(&str, &str)]) {
-        let mut into = HeaderMap::new();
+        let mut into = Fields::default();
         hop.write(
             &HeaderValue::from_static("app.test"),
             trusted,
             client,
             &mut into,
         );
+        let into = into.into_map().unwrap();
         let mut seen: Vec<_> = into
             .iter()
             .map(|(n, v)| (n.as_str(), v.to_str().unwrap()))

@@ -166,7 +166,9 @@ pub(crate) fn upstream_head(bytes: &[u8]) {
     let Ok(head) = UpstreamHead::new(&head, &IdentityHeaders::none(), &policy) else {
         return;
     };
-    let request = head.into_h1(None, Empty::<Bytes>::new());
+    let Ok(request) = head.into_h1(None, Empty::<Bytes>::new()) else {
+        return;
+    };
     for (name, value) in request.headers() {
         let ours = match name.as_str() {
             "host" => value == "app.test",

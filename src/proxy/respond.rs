@@ -8,7 +8,7 @@ mod issuer;
 
 pub(crate) use issuer::issuer;
 
-use std::error::Error as _;
+use std::error::Error;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -19,6 +19,7 @@ use http::header;
 
 use crate::proxy::client_body::ClientBodyError;
 use crate::proxy::upgrade::HandshakeError;
+use crate::proxy::upstream::BoxError;
 use crate::proxy::upstream::SendError;
 use crate::proxy::upstream_head::HeadError;
 
@@ -198,8 +199,8 @@ impl From<&SendError> for Fault {
 }
 
 /// Whether the client's body was given up because it made no progress.
-fn is_too_slow(error: &hyper::Error) -> bool {
-    let mut cause = error.source();
+fn is_too_slow(error: &BoxError) -> bool {
+    let mut cause: Option<&dyn Error> = Some(&**error);
     while let Some(next) = cause {
         if let Some(ClientBodyError::TooSlow) = next.downcast_ref() {
             return true;

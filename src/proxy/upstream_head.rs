@@ -2,8 +2,10 @@
 
 pub(crate) mod connection;
 pub(crate) mod cookies;
+pub(in crate::proxy) mod fields;
 
 use std::fmt;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -25,8 +27,10 @@ use crate::proxy::protected::Protected;
 use crate::proxy::protected::Steering;
 use crate::proxy::upgrade::Handshake;
 use crate::proxy::upstream;
+use crate::proxy::upstream::Framing;
 use crate::proxy::upstream_head::connection::Nominated;
 use crate::proxy::upstream_head::cookies::CookieNames;
+use crate::proxy::upstream_head::fields::Fields;
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
 
@@ -78,7 +82,7 @@ pub(crate) struct ClientHead<'a> {
 pub(crate) struct UpstreamHead {
     method: Method,
     target: PathAndQuery,
-    headers: HeaderMap,
+    headers: Fields,
     /// Whether the client sent exactly `TE: trailers`.
     takes_trailers: bool,
     /// Whether the credential that is forwarded authenticates the connection (NTLM, Negotiate).
@@ -117,8 +121,8 @@ impl UpstreamHead {
             + identity.len()
             + client.given.len()
             + 8;
-        let mut headers = HeaderMap::try_with_capacity(room).or(Err(HeadError::TooManyFields))?;
-        headers.insert(header::HOST, client.authority.clone());
+        let mut headers = Fields::with_capacity(room);
+        headers.append(header::HOST, client.authority.clone());
         let mut cookies = false;
         let (mut takes_trailers, mut binds_connection) = (false, false);
         for (name, value) in client.headers {
@@ -190,45 +194,77 @@ impl UpstreamHead {
         self.binds_connection
     }
 
-    /// The request on HTTP/1.1. `host` replaces the client's. An empty body is said to be empty where methods are
-    /// expected to have one (RFC 9110 §8.6).
-    pub(super) fn into_h1<B: http_body::Body>(
+    /// The request for a tunnel over HTTP/1.1. `host` replaces the client's.
+    ///
+    /// # Errors
+    ///
+    /// [`HeadError::TooManyFields`].
+    pub(super) fn into_h1<B>(
         mut self,
         host: Option<&HeaderValue>,
         body: B,
-    ) -> Request<B> {
+    ) -> Result<Request<B>, HeadError> {
         if let Some(host) = host {
             self.headers.insert(header::HOST, host.clone());
-        }
-        if body.is_end_stream() && matches!(self.method, Method::POST | Method::PUT | Method::PATCH)
-        {
-            self.headers
-                .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
         *request.uri_mut() = Uri::from(self.target);
-        *request.headers_mut() = self.headers;
-        request
+        *request.headers_mut() = self.headers.into_map()?;
+        Ok(request)
+    }
+
+    /// Writes the head for HTTP/1.1. `host` replaces the client's.
+    ///
+    /// Names, values, the method and the target are of types that cannot hold a line end.
+    pub(super) fn encode(&self, host: Option<&HeaderValue>, framing: Framing, into: &mut Vec<u8>) {
+        let lengths = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 4);
+        into.reserve(128 + self.target.as_str().len() + lengths.sum::<usize>());
+        into.extend_from_slice(self.method.as_str().as_bytes());
+        into.push(b' ');
+        into.extend_from_slice(self.target.as_str().as_bytes());
+        into.extend_from_slice(b" HTTP/1.1\r\n");
+        for (name, value) in self.headers.iter() {
+            let value = match host {
+                Some(host) if *name == header::HOST => host,
+                Some(_) | None => value,
+            };
+            into.extend_from_slice(name.as_str().as_bytes());
+            into.extend_from_slice(b": ");
+            into.extend_from_slice(value.as_bytes());
+            into.extend_from_slice(b"\r\n");
+        }
+        match framing {
+            Framing::None => {}
+            Framing::Length(length) => {
+                // Writing to a Vec does not fail.
+                let _written = write!(into, "content-length: {length}\r\n");
+            }
+            Framing::Chunked => into.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        }
+        into.extend_from_slice(b"\r\n");
     }
 
     /// The request on HTTP/2 (RFC 9113 §8.3.1). `host` replaces the client's.
     ///
     /// # Errors
     ///
-    /// When the host cannot stand in a URI.
+    /// When the host cannot stand in a URI, or there are too many fields.
     pub(super) fn into_h2<B>(
-        mut self,
+        self,
         scheme: Scheme,
         host: Option<&HeaderValue>,
         body: B,
     ) -> Result<Request<B>, HeadError> {
-        let own = self.headers.remove(header::HOST);
+        let mut headers = self.headers.into_map()?;
+        let own = headers.remove(header::HOST);
         let authority = host.or(own.as_ref()).ok_or(HeadError::Host)?;
         let authority = Authority::try_from(authority.as_bytes()).or(Err(HeadError::Host))?;
         if self.takes_trailers {
-            self.headers
-                .insert(header::TE, HeaderValue::from_static("trailers"));
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(scheme);
@@ -238,7 +274,7 @@ impl UpstreamHead {
         *request.method_mut() = self.method;
         *request.uri_mut() = Uri::from_parts(parts).or(Err(HeadError::Host))?;
         *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = self.headers;
+        *request.headers_mut() = headers;
         Ok(request)
     }
 }
@@ -348,7 +384,8 @@ mod tests {
     ) -> Vec<String> {
         let request = build(client, identity, policy, None)
             .unwrap()
-            .into_h1(None, Empty::<bytes::Bytes>::new());
+            .into_h1(None, Empty::<bytes::Bytes>::new())
+            .unwrap();
         let always = [
             "host",
             "x-forwarded-for",
@@ -432,7 +469,8 @@ mod tests {
         ]);
         let request = build(&client, &alice(), &policy(), None)
             .unwrap()
-            .into_h1(None, Empty::<bytes::Bytes>::new());
+            .into_h1(None, Empty::<bytes::Bytes>::new())
+            .unwrap();
         let headers = request.headers();
         for (name, value) in [
             ("x-request-id", "r1"),
@@ -485,7 +523,8 @@ mod tests {
         );
         let request = build(&client, &alice(), &policy(), None)
             .unwrap()
-            .into_h1(None, Empty::<bytes::Bytes>::new());
+            .into_h1(None, Empty::<bytes::Bytes>::new())
+            .unwrap();
         assert_eq!(request.headers()["x-request-id"], "r1");
         let flood = fields(&[("connection", &"a,".repeat(40))]);
         assert_eq!(
@@ -526,7 +565,7 @@ mod tests {
         )
         .unwrap();
         let head = build(&client, &alice(), &policy(), handshake.as_ref()).unwrap();
-        let request = head.into_h1(None, Empty::<bytes::Bytes>::new());
+        let request = head.into_h1(None, Empty::<bytes::Bytes>::new()).unwrap();
         assert_eq!(request.headers()["upgrade"], "websocket");
         assert_eq!(
             request.headers()["sec-websocket-key"],
@@ -535,6 +574,34 @@ mod tests {
         assert_eq!(
             arriving(&client, &alice(), &policy()),
             ["x-crm-login: alice"]
+        );
+    }
+
+    #[test]
+    fn the_head_on_the_wire_is_what_was_built() {
+        let client = fields(&[("x-a", "1"), ("x-a", "2")]);
+        let head = build(&client, &alice(), &policy(), None).unwrap();
+        let written = |host: Option<&HeaderValue>, framing| {
+            let mut text = Vec::new();
+            head.encode(host, framing, &mut text);
+            String::from_utf8(text).unwrap()
+        };
+        let text = written(None, Framing::None);
+        assert!(
+            text.starts_with("GET /a?b HTTP/1.1\r\nhost: app.test\r\n"),
+            "{text}"
+        );
+        assert!(text.contains("\r\nx-a: 1\r\nx-a: 2\r\n"), "{text}");
+        assert!(text.ends_with("\r\nx-crm-login: alice\r\n\r\n"), "{text}");
+        let own = HeaderValue::from_static("own.test");
+        let text = written(Some(&own), Framing::Length(7));
+        assert!(text.contains("\r\nhost: own.test\r\n"), "{text}");
+        assert!(!text.contains("\r\nhost: app.test"), "{text}");
+        assert!(text.ends_with("\r\ncontent-length: 7\r\n\r\n"), "{text}");
+        let text = written(None, Framing::Chunked);
+        assert!(
+            text.ends_with("\r\ntransfer-encoding: chunked\r\n\r\n"),
+            "{text}"
         );
     }
 
@@ -555,7 +622,8 @@ mod tests {
         ) {
             let pairs: Vec<_> = names.iter().map(|name| (name.as_str(), value.as_str())).collect();
             if let Ok(head) = build(&fields(&pairs), &alice(), &policy(), None) {
-                let request = head.into_h1(None, Empty::<bytes::Bytes>::new());
+                let request = head.into_h1(None, Empty::<bytes::Bytes>::new())
+            .unwrap();
                 let ours: Vec<_> = request
                     .headers()
                     .iter()

@@ -11,6 +11,7 @@ use http::Version;
 use http::header;
 
 use crate::entropy::Entropy;
+use crate::proxy::upstream_head::fields::Fields;
 
 /// Appended to the key before it is hashed (RFC 6455 §1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -116,7 +117,7 @@ impl Handshake {
     }
 
     /// Adds the handshake to the upstream head. Called by its builder only.
-    pub(in crate::proxy) fn write(&self, into: &mut HeaderMap) {
+    pub(in crate::proxy) fn write(&self, into: &mut Fields) {
         into.insert(header::CONNECTION, UPGRADE);
         into.insert(header::UPGRADE, WEBSOCKET);
         into.insert(
@@ -277,8 +278,9 @@ mod tests {
     #[test]
     fn a_handshake_of_the_standard_is_forwarded_and_answered() {
         let handshake = read(&map(GOOD)).unwrap().unwrap();
-        let mut forwarded = HeaderMap::new();
+        let mut forwarded = Fields::default();
         handshake.write(&mut forwarded);
+        let forwarded = forwarded.into_map().unwrap();
         assert_eq!(forwarded["sec-websocket-key"], "dGhlIHNhbXBsZSBub25jZQ==");
         assert_eq!(forwarded["upgrade"], "websocket");
         let answer = map(&[

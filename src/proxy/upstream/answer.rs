@@ -10,19 +10,19 @@ use http::StatusCode;
 use http::Version;
 use http::header;
 use http::response::Parts;
-use hyper::body::Incoming;
 
 use crate::proxy::body::OnEnd;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::protected::Protected;
 use crate::proxy::upstream::link::Lease;
+use crate::proxy::upstream::link::Received;
 use crate::proxy::upstream_head::HeadPolicy;
 use crate::proxy::upstream_head::connection::Nominated;
 
 /// The head of an answer, and the connection its body comes over.
 pub(crate) struct Answer<B> {
     parts: Parts,
-    incoming: Incoming,
+    received: Received,
     lease: Lease<B>,
     trailers: Option<Arc<Protected>>,
 }
@@ -49,11 +49,11 @@ pub(crate) enum AnswerFault {
 
 /// Judges and cleans an answer.
 pub(super) fn accept<B>(
-    response: Response<Incoming>,
+    response: Response<Received>,
     mut lease: Lease<B>,
     policy: &HeadPolicy,
 ) -> Result<Answer<B>, AnswerFault> {
-    let (mut parts, incoming) = response.into_parts();
+    let (mut parts, received) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(AnswerFault::Unasked);
     }
@@ -64,7 +64,7 @@ pub(super) fn accept<B>(
     let may_have_trailers = lease.is_h2() || seen.announces_trailers;
     Ok(Answer {
         parts,
-        incoming,
+        received,
         lease,
         trailers: may_have_trailers.then(|| policy.protected.clone()),
     })
@@ -85,7 +85,7 @@ impl<B> Answer<B> {
     pub(crate) fn into_response<E: OnEnd>(self, end: E) -> Response<ResponseBody<B, E>> {
         let kind = self.parts.headers.get(header::CONTENT_TYPE);
         let events = kind.is_some_and(|kind| is_event_stream(kind.as_bytes()));
-        let body = ResponseBody::upstream(self.incoming, self.lease, self.trailers, events, end);
+        let body = ResponseBody::upstream(self.received, self.lease, self.trailers, events, end);
         Response::from_parts(self.parts, body)
     }
 }

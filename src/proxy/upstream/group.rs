@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::proxy::upstream::link::H1;
+use crate::proxy::upstream::h1::H1;
 use crate::proxy::upstream::link::H2;
 use crate::proxy::upstream::target::Target;
 
@@ -26,7 +26,7 @@ const MAX_STREAMS: usize = 100;
 /// After this long no request begins on a connection to a *name*, so that a name that moves is followed.
 const MAX_AGE: Duration = Duration::from_secs(60);
 
-/// A connection that rested shorter is used without asking the kernel about it.
+/// A connection that rested shorter is used without asking the kernel, if the reactor has not reported anything.
 const RESTED: Duration = Duration::from_millis(1);
 
 /// How long an origin is left alone after a failed connect; doubled with each further one, up to [`MAX_EJECTION`].
@@ -49,7 +49,7 @@ pub(super) struct Group<B> {
 
 /// One origin in one worker.
 pub(super) struct Slot<B> {
-    idle: RefCell<VecDeque<Resting<B>>>,
+    idle: RefCell<VecDeque<Resting>>,
     shared: RefCell<Vec<Rc<H2<B>>>>,
     /// One HTTP/2 connection is opened at a time; those who wait share it.
     pub(super) opening: tokio::sync::Mutex<()>,
@@ -58,15 +58,15 @@ pub(super) struct Slot<B> {
     ejected_until: Cell<Option<Instant>>,
 }
 
-struct Resting<B> {
-    link: Box<H1<B>>,
+struct Resting {
+    link: Box<H1>,
     since: Instant,
 }
 
 /// A connection that can take a request.
 pub(super) enum Ready<B> {
     /// Alone on its connection. In a box: it is handed on with every request.
-    H1(Box<H1<B>>),
+    H1(Box<H1>),
     /// One stream of many.
     H2(Rc<H2<B>>),
 }
@@ -208,7 +208,12 @@ impl<B> Slot<B> {
                 break;
             }
             let young = !named || now.saturating_duration_since(link.born) < MAX_AGE;
-            if young && link.is_ready() && (rested < RESTED || link.is_quiet()) {
+            let quiet = if rested < RESTED {
+                link.seems_quiet()
+            } else {
+                link.is_quiet()
+            };
+            if young && quiet {
                 return Some(Ready::H1(link));
             }
         }
@@ -225,7 +230,7 @@ impl<B> Slot<B> {
     }
 
     /// A clean exchange has ended: the connection rests.
-    pub(super) fn rest(&self, link: Box<H1<B>>, now: Instant) {
+    pub(super) fn rest(&self, link: Box<H1>, now: Instant) {
         let mut resting = self.idle.borrow_mut();
         if MAX_IDLE <= resting.len() {
             resting.pop_front();
@@ -241,7 +246,7 @@ impl<B> Slot<B> {
     fn sweep(&self, now: Instant, idle: Duration, named: bool) {
         let mut resting = self.idle.borrow_mut();
         resting.retain(|one| {
-            now.saturating_duration_since(one.since) <= idle && !one.link.is_closed()
+            now.saturating_duration_since(one.since) <= idle && one.link.seems_quiet()
         });
         self.shared.borrow_mut().retain(|link| {
             let old = named && MAX_AGE <= now.saturating_duration_since(link.born);

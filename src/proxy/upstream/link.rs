@@ -6,16 +6,19 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Method;
 use http::Request;
 use http::Response;
 use http_body::Body;
+use http_body::Frame;
+use http_body::SizeHint;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
@@ -24,16 +27,21 @@ use tokio::time::Instant;
 use tokio::time::Sleep;
 use tokio::time::sleep_until;
 
+use crate::proxy::settings::Upstream;
 use crate::proxy::upstream::connect::ConnectError;
+use crate::proxy::upstream::fault::LinkFault;
 use crate::proxy::upstream::group::Group;
 use crate::proxy::upstream::group::Ready;
+use crate::proxy::upstream::h1::Decoder;
+use crate::proxy::upstream::h1::Message;
 use crate::proxy::upstream::outgoing::Outgoing;
 use crate::proxy::upstream::outgoing::Upload;
-use crate::proxy::upstream::wire::Line;
+use crate::proxy::upstream::target::Site;
 use crate::proxy::upstream::wire::Stream;
-use crate::proxy::upstream::wire::Wire;
+use crate::proxy::upstream_head::HeadError;
+use crate::proxy::upstream_head::UpstreamHead;
 
-/// What hyper buffers of an HTTP/1.1 connection. The head of an answer must fit.
+/// What hyper buffers of a connection that becomes a tunnel. The head of an answer must fit.
 pub(super) const H1_BUFFER: usize = 128 * 1024;
 
 /// The head of an answer; more is 502.
@@ -49,15 +57,6 @@ const H2_PING_ANSWER: Duration = Duration::from_secs(10);
 
 /// What bodies are made of on both sides.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// An HTTP/1.1 connection.
-pub(super) struct H1<B> {
-    sender: http1::SendRequest<Outgoing<B>>,
-    line: Rc<Line>,
-    /// Kept with the connection: setting a later deadline is one atomic write.
-    timer: Pin<Box<Sleep>>,
-    pub(super) born: Instant,
-}
 
 /// An HTTP/2 connection; its streams share it.
 pub(super) struct H2<B> {
@@ -78,47 +77,6 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
         spawn_local(async move {
             future.await;
         });
-    }
-}
-
-impl<B> H1<B>
-where
-    B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
-    pub(super) async fn start(stream: Stream, now: Instant) -> Result<Box<Self>, ConnectError> {
-        let line = Line::new(stream);
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(H1_BUFFER)
-            .max_header_size(MAX_HEAD)
-            .handshake(TokioIo::new(Wire(line.clone())))
-            .await
-            .map_err(ConnectError::Protocol)?;
-        spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "Upstream connection ended.");
-            }
-        });
-        Ok(Box::new(Self {
-            sender,
-            line,
-            timer: Box::pin(sleep_until(now)),
-            born: now,
-        }))
-    }
-}
-
-impl<B> H1<B> {
-    pub(super) fn is_ready(&self) -> bool {
-        self.sender.is_ready()
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-
-    pub(super) fn is_quiet(&self) -> bool {
-        self.line.is_quiet()
     }
 }
 
@@ -171,12 +129,52 @@ pub(crate) struct Lease<B> {
 
 /// How an exchange failed before the head of an answer came.
 pub(super) enum Failure<B> {
-    /// Not a byte was sent: here is the request again.
-    Unsent(Box<Request<Outgoing<B>>>),
+    /// Not a byte was sent: here is the body again.
+    Unsent(Outgoing<B>),
     /// Something may have been sent. `answered`: bytes of an answer came.
-    Broken { error: hyper::Error, answered: bool },
+    Broken { fault: LinkFault, answered: bool },
     /// No head within the time.
     Timeout,
+    /// The head cannot be said in HTTP/2.
+    Head(HeadError),
+}
+
+impl<B> Failure<B> {
+    /// After `read` bytes of an answer.
+    pub(super) fn broken(fault: impl Into<LinkFault>, read: usize) -> Self {
+        Self::Broken {
+            fault: fault.into(),
+            answered: 0 < read,
+        }
+    }
+}
+
+/// Where the content of an answer comes from.
+pub(crate) enum Received {
+    /// Out of the connection that the lease holds.
+    H1(Decoder),
+    /// Out of a stream.
+    H2(Incoming),
+}
+
+impl Received {
+    /// Whether all of it has come.
+    pub(crate) fn is_end(&self) -> bool {
+        match self {
+            Self::H1(decoder) => decoder.is_ended(),
+            Self::H2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    /// What is still to come.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::H1(decoder) => decoder
+                .left()
+                .map_or_else(SizeHint::new, SizeHint::with_exact),
+            Self::H2(incoming) => incoming.size_hint(),
+        }
+    }
 }
 
 impl<B> Lease<B> {
@@ -215,12 +213,30 @@ impl<B> Lease<B> {
 
     /// The exchange has ended cleanly: the connection goes back to the pool.
     pub(crate) fn give_back(mut self) {
-        if let Some(Ready::H1(link)) = self.link.take()
+        if let Some(Ready::H1(mut link)) = self.link.take()
             && self.keep
-            && !link.is_closed()
+            && link.is_clean()
             && let Some(slot) = self.group.slot(self.slot)
         {
+            link.rest();
             slot.rest(link, Instant::now());
+        }
+    }
+
+    /// The next part of the content that comes over this connection.
+    pub(crate) fn poll_content(
+        &mut self,
+        received: &mut Received,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, LinkFault>>> {
+        match (received, &mut self.link) {
+            (Received::H1(decoder), Some(Ready::H1(link))) => link.poll_content(decoder, cx),
+            (Received::H2(incoming), _) => {
+                Pin::new(incoming).poll_frame(cx).map_err(LinkFault::from)
+            }
+            (Received::H1(_), Some(Ready::H2(_)) | None) => {
+                Poll::Ready(Some(Err(LinkFault::ended())))
+            }
         }
     }
 }
@@ -233,54 +249,51 @@ where
     /// Sends a request and waits for the head of its answer. `limit` runs while it is the upstream's turn.
     pub(super) async fn exchange(
         &mut self,
-        request: Request<Outgoing<B>>,
-        limit: Duration,
+        head: UpstreamHead,
+        body: Outgoing<B>,
+        site: &Site,
+        settings: &Upstream,
         now: Instant,
-    ) -> Result<Response<Incoming>, Failure<B>> {
-        let upload = request.body().upload();
+    ) -> Result<Response<Received>, Failure<B>> {
+        let host = (!settings.preserve_host).then_some(&site.authority);
+        let limit = settings.response_timeout;
         match &mut self.link {
             Some(Ready::H1(link)) => {
-                let H1 {
-                    sender,
-                    line,
-                    timer,
-                    ..
-                } = &mut **link;
-                line.begin();
-                timer.as_mut().reset(now + limit);
-                let answer = await_head(
-                    sender.try_send_request(request),
-                    timer.as_mut(),
-                    upload.as_deref(),
-                    limit,
-                )
-                .await;
-                line.end_head();
-                match answer {
-                    Some(outcome) => outcome.map_err(|error| failure(error, line.has_read())),
-                    None => Err(Failure::Timeout),
-                }
+                let mut text = link.room();
+                let framing = body.framing(head.method());
+                head.encode(host, framing, &mut text);
+                let message = Message {
+                    text,
+                    framing,
+                    body,
+                    bodiless: *head.method() == Method::HEAD,
+                };
+                let answer = link.exchange(message, limit, now).await?;
+                Ok(answer.map(Received::H1))
             }
             Some(Ready::H2(link)) => {
+                let upload = body.upload();
+                let request = match head.into_h2(site.scheme(), host, body) {
+                    Ok(request) => request,
+                    Err(error) => return Err(Failure::Head(error)),
+                };
                 let timer = pin!(sleep_until(now + limit));
                 let sending = link.sender.clone().try_send_request(request);
                 match await_head(sending, timer, upload.as_deref(), limit).await {
-                    Some(outcome) => outcome.map_err(|error| failure(error, false)),
+                    Some(Ok(answer)) => Ok(answer.map(Received::H2)),
+                    Some(Err(error)) => Err(failure(error)),
                     None => Err(Failure::Timeout),
                 }
             }
-            None => Err(Failure::Unsent(Box::new(request))),
+            None => Err(Failure::Unsent(body)),
         }
     }
 }
 
-fn failure<B>(mut error: TrySendError<Request<Outgoing<B>>>, answered: bool) -> Failure<B> {
+fn failure<B>(mut error: TrySendError<Request<Outgoing<B>>>) -> Failure<B> {
     match error.take_message() {
-        Some(request) => Failure::Unsent(Box::new(request)),
-        None => Failure::Broken {
-            error: error.into_error(),
-            answered,
-        },
+        Some(request) => Failure::Unsent(request.into_body()),
+        None => Failure::broken(error.into_error(), 0),
     }
 }
 
@@ -296,23 +309,36 @@ async fn await_head<T>(
         if let Poll::Ready(outcome) = sending.as_mut().poll(cx) {
             return Poll::Ready(Some(outcome));
         }
-        while timer.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            let due = match upload.map(Upload::upstream_owes_since) {
-                // Nothing is sent but the head: the time began with the request.
-                None => return Poll::Ready(None),
-                // The client owes bytes; who watches over that is not here.
-                Some(None) => now + limit,
-                Some(Some(since)) => since + limit,
-            };
-            if due <= now {
-                return Poll::Ready(None);
-            }
-            timer.as_mut().reset(due);
+        if overdue(timer.as_mut(), cx, upload, limit) {
+            return Poll::Ready(None);
         }
         Poll::Pending
     })
     .await
+}
+
+/// Whether the upstream has had the turn for `limit`.
+pub(super) fn overdue(
+    mut timer: Pin<&mut Sleep>,
+    cx: &mut Context<'_>,
+    upload: Option<&Upload>,
+    limit: Duration,
+) -> bool {
+    while timer.as_mut().poll(cx).is_ready() {
+        let now = Instant::now();
+        let due = match upload.map(Upload::upstream_owes_since) {
+            // Nothing is sent but the head: the time began with the request.
+            None => return true,
+            // The client owes bytes; who watches over that is not here.
+            Some(None) => now + limit,
+            Some(Some(since)) => since + limit,
+        };
+        if due <= now {
+            return true;
+        }
+        timer.as_mut().reset(due);
+    }
+    false
 }
 
 impl<B> Drop for Lease<B> {

@@ -4,7 +4,9 @@
 
 mod answer;
 mod connect;
+mod fault;
 mod group;
+mod h1;
 mod health;
 mod link;
 mod outgoing;
@@ -18,7 +20,11 @@ mod wire;
 pub(crate) use crate::proxy::upstream::answer::AnswerFault;
 pub(crate) use crate::proxy::upstream::answer::binds_connection;
 pub(crate) use crate::proxy::upstream::connect::ConnectError;
+pub(crate) use crate::proxy::upstream::fault::LinkFault;
+pub(crate) use crate::proxy::upstream::h1::Framing;
+pub(crate) use crate::proxy::upstream::link::BoxError;
 pub(crate) use crate::proxy::upstream::link::Lease;
+pub(crate) use crate::proxy::upstream::link::Received;
 pub(crate) use crate::proxy::upstream::pool::Pool;
 pub(crate) use crate::proxy::upstream::pool::SendError;
 pub(crate) use crate::proxy::upstream::resolve::Resolver;
@@ -29,5 +35,7 @@ pub(crate) use crate::proxy::upstream::target::Target;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_h1;
 #[cfg(test)]
 mod tests_h2;

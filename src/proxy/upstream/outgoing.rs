@@ -7,10 +7,13 @@ use std::task::Context;
 use std::task::Poll;
 
 use bytes::Bytes;
+use http::Method;
 use http_body::Body;
 use http_body::Frame;
 use http_body::SizeHint;
 use tokio::time::Instant;
+
+use crate::proxy::upstream::h1::Framing;
 
 /// What hyper sends: nothing, or the client's body as it comes.
 pub(crate) enum Outgoing<B> {
@@ -60,6 +63,19 @@ impl<B: Body<Data = Bytes> + Unpin> Outgoing<B> {
         match self {
             Self::Empty => true,
             Self::Client(..) => false,
+        }
+    }
+
+    /// How its end is said on HTTP/1.1. An empty body is said to be empty where methods are expected to have one
+    /// (RFC 9110 §8.6).
+    pub(super) fn framing(&self, method: &Method) -> Framing {
+        match (self, self.size_hint().exact()) {
+            (Self::Empty, _) if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
+                Framing::Length(0)
+            }
+            (Self::Empty, _) => Framing::None,
+            (Self::Client(..), Some(length)) => Framing::Length(length),
+            (Self::Client(..), None) => Framing::Chunked,
         }
     }
 

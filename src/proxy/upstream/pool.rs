@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use http::Request;
 use http_body::Body;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
@@ -24,15 +23,16 @@ use crate::proxy::upstream::answer::AnswerFault;
 use crate::proxy::upstream::connect;
 use crate::proxy::upstream::connect::ConnectError;
 use crate::proxy::upstream::connect::Speak;
+use crate::proxy::upstream::fault::LinkFault;
 use crate::proxy::upstream::group::Entered;
 use crate::proxy::upstream::group::Group;
 use crate::proxy::upstream::group::Ready;
 use crate::proxy::upstream::group::Slot;
 use crate::proxy::upstream::group::bit;
+use crate::proxy::upstream::h1::H1;
 use crate::proxy::upstream::health;
 use crate::proxy::upstream::link::BoxError;
 use crate::proxy::upstream::link::Failure;
-use crate::proxy::upstream::link::H1;
 use crate::proxy::upstream::link::H2;
 use crate::proxy::upstream::link::Lease;
 use crate::proxy::upstream::outgoing::Outgoing;
@@ -79,23 +79,24 @@ pub(crate) enum SendError {
     Timeout,
     /// The connection broke before an answer came.
     #[error("the connection broke: {0}")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] BoxError),
     /// What came is not an answer.
     #[error(transparent)]
     BadAnswer(#[from] AnswerFault),
     /// The client's body broke off, or came too slowly; its error is the source.
     #[error("the request body broke off")]
-    ClientBody(#[source] hyper::Error),
+    ClientBody(#[source] BoxError),
 }
 
-impl SendError {
-    pub(super) fn broken(error: hyper::Error) -> Self {
-        if error.is_user() {
-            Self::ClientBody(error)
-        } else if error.is_parse() {
-            Self::BadAnswer(AnswerFault::Malformed)
-        } else {
-            Self::Broken(error)
+impl From<LinkFault> for SendError {
+    fn from(fault: LinkFault) -> Self {
+        match fault {
+            LinkFault::Io(error) => Self::Broken(error.into()),
+            LinkFault::H2(error) if error.is_user() => Self::ClientBody(error.into()),
+            LinkFault::H2(error) if error.is_parse() => Self::BadAnswer(AnswerFault::Malformed),
+            LinkFault::H2(error) => Self::Broken(error.into()),
+            LinkFault::Answer(fault) => Self::BadAnswer(fault),
+            LinkFault::ClientBody(error) => Self::ClientBody(error),
         }
     }
 }
@@ -166,35 +167,28 @@ where
             if binds {
                 lease.never_keep();
             }
-            let request = write(
-                next,
-                site,
-                target.settings().preserve_host,
-                lease.is_h2(),
-                body,
-            )?;
-            match lease
-                .exchange(request, target.settings().response_timeout, now)
-                .await
-            {
+            let settings = target.settings();
+            match lease.exchange(next, body, site, settings, now).await {
                 Ok(response) => return Ok(answer::accept(response, lease, policy)?),
                 Err(Failure::Timeout) => return Err(SendError::Timeout),
-                Err(Failure::Unsent(request)) => {
+                Err(Failure::Head(error)) => return Err(error.into()),
+                Err(Failure::Unsent(unused)) => {
                     unsent += 1;
                     if MAX_UNSENT < unsent {
                         return Err(SendError::BadAnswer(AnswerFault::Closed));
                     }
-                    body = request.into_body();
+                    body = unused;
                 }
-                Err(Failure::Broken { error, answered }) => {
+                Err(Failure::Broken { fault, answered }) => {
+                    let clients = matches!(fault, LinkFault::ClientBody(_));
                     let may = replayable
                         && idempotent
                         && lease.reused
                         && !answered
                         && !retried
-                        && !error.is_user();
+                        && !clients;
                     if !may || !group.may_retry() {
-                        return Err(SendError::broken(error));
+                        return Err(fault.into());
                     }
                     retried = true;
                     body = Outgoing::Empty;
@@ -269,7 +263,7 @@ where
         if !target.settings().http2 {
             let stream = connect::open(target, site, &self.0.resolver, Speak::AsConfigured).await?;
             slot.succeed();
-            return Ok((Ready::H1(H1::start(stream, Instant::now()).await?), false));
+            return Ok((Ready::H1(H1::new(stream, Instant::now())), false));
         }
         let limit = target.settings().connect_timeout;
         let _turn = timeout(limit, slot.opening.lock())
@@ -282,7 +276,7 @@ where
         let stream = connect::open(target, site, &self.0.resolver, Speak::AsConfigured).await?;
         slot.succeed();
         if site.origin.tls && !stream.agreed_on_h2() {
-            return Ok((Ready::H1(H1::start(stream, Instant::now()).await?), false));
+            return Ok((Ready::H1(H1::new(stream, Instant::now())), false));
         }
         let link = H2::start(stream, Instant::now()).await?;
         slot.share(link.clone());
@@ -359,21 +353,6 @@ async fn somewhere<'t, B, T>(
         }
     }
     Err(last)
-}
-
-fn write<B: Body<Data = Bytes> + Unpin>(
-    head: UpstreamHead,
-    site: &Site,
-    preserve_host: bool,
-    h2: bool,
-    body: Outgoing<B>,
-) -> Result<Request<Outgoing<B>>, HeadError> {
-    let host = (!preserve_host).then_some(&site.authority);
-    if h2 {
-        head.into_h2(site.scheme(), host, body)
-    } else {
-        Ok(head.into_h1(host, body))
-    }
 }
 
 /// RFC 9110 §9.2.2, of the methods that are forwarded.

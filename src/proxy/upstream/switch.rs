@@ -20,6 +20,7 @@ use crate::proxy::upgrade::Handshake;
 use crate::proxy::upstream::answer;
 use crate::proxy::upstream::answer::AnswerFault;
 use crate::proxy::upstream::connect::ConnectError;
+use crate::proxy::upstream::fault::LinkFault;
 use crate::proxy::upstream::link::BoxError;
 use crate::proxy::upstream::link::H1_BUFFER;
 use crate::proxy::upstream::link::MAX_HEAD;
@@ -71,10 +72,10 @@ where
             }
         });
         let host = (!target.settings().preserve_host).then_some(&site.authority);
-        let request = head.into_h1(host, Empty::<Bytes>::new());
+        let request = head.into_h1(host, Empty::<Bytes>::new())?;
         let limit = target.settings().response_timeout;
         let response = match timeout(limit, sender.send_request(request)).await {
-            Ok(answered) => answered.map_err(SendError::broken)?,
+            Ok(answered) => answered.map_err(LinkFault::H2)?,
             Err(_) => return Err(SendError::Timeout),
         };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -1,24 +1,23 @@
-//! The bytes of one upstream connection, watched: what was read and written since the request began.
+//! The bytes of one upstream connection.
 
-use std::cell::Cell;
 use std::cell::RefCell;
 use std::io;
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
-use std::task::ready;
 
+use bytes::BytesMut;
 use socket2::SockRef;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
+use tokio::io::Interest;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
-
-/// What may be read before the head of the answer has ended: interim answers and fields together. Default 256 KiB.
-const MAX_HEAD_READ: u64 = 256 * 1024;
+use tokio_util::io::poll_read_buf;
 
 /// A connection, with TLS or without.
 pub(super) enum Stream {
@@ -73,7 +72,7 @@ impl AsyncWrite for Stream {
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
@@ -103,103 +102,66 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// A connection as the pool sees it, while hyper reads and writes it through a [`Wire`].
-pub(super) struct Line {
-    stream: RefCell<Stream>,
-    read: Cell<u64>,
-    head_ended: Cell<bool>,
-}
+/// A connection that its reader and its writer share: they may be two tasks.
+pub(super) struct Line(RefCell<Stream>);
 
 impl Line {
-    /// Watches `stream`.
-    pub(super) fn new(stream: Stream) -> Rc<Self> {
-        Rc::new(Self {
-            stream: RefCell::new(stream),
-            read: Cell::new(0),
-            head_ended: Cell::new(false),
-        })
+    pub(super) const fn new(stream: Stream) -> Self {
+        Self(RefCell::new(stream))
     }
 
-    /// A request begins: counting starts anew.
-    pub(super) fn begin(&self) {
-        self.read.set(0);
-        self.head_ended.set(false);
+    /// Reads into the room that `buffer` has.
+    pub(super) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        poll_read_buf(Pin::new(&mut *self.0.borrow_mut()), cx, buffer)
     }
 
-    /// The head of the answer is there: the bound on it is lifted.
-    pub(super) fn end_head(&self) {
-        self.head_ended.set(true);
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, bytes)
     }
 
-    /// Whether a byte of an answer has been seen since the request began.
-    pub(super) fn has_read(&self) -> bool {
-        self.read.get() != 0
+    pub(super) fn poll_write_vectored(
+        &self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, parts)
+    }
+
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
+    }
+
+    /// Nothing more will be sent; what was sent is not whole.
+    pub(super) fn shut(&self) {
+        // A connection that is gone needs no end.
+        drop(SockRef::from(self.0.borrow().tcp()).shutdown(Shutdown::Write));
     }
 
     /// Asks the kernel whether the idle connection is what it seems: open, and with nothing to read. Bytes that nobody
     /// asked for would be taken for the next answer; a close would lose a request that cannot be sent twice.
     pub(super) fn is_quiet(&self) -> bool {
-        let Ok(stream) = self.stream.try_borrow() else {
-            return false;
-        };
-        let mut byte = [MaybeUninit::uninit()];
-        match SockRef::from(stream.tcp()).peek(&mut byte) {
-            Ok(_) => false,
-            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-        }
+        is_nothing(peek(self.0.borrow().tcp()))
+    }
+
+    /// The same as far as the reactor knows: the kernel is asked only when it has reported something.
+    pub(super) fn seems_quiet(&self) -> bool {
+        let stream = self.0.borrow();
+        is_nothing(
+            stream
+                .tcp()
+                .try_io(Interest::READABLE, || peek(stream.tcp())),
+        )
     }
 }
 
-/// The end of a [`Line`] that hyper holds.
-pub(super) struct Wire(pub(super) Rc<Line>);
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let line = &*self.0;
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut *line.stream.borrow_mut()).poll_read(cx, buf))?;
-        let n = u64::try_from(buf.filled().len() - before).unwrap_or(u64::MAX);
-        line.read.set(line.read.get().saturating_add(n));
-        if !line.head_ended.get() && MAX_HEAD_READ < line.read.get() {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the head of the answer does not end",
-            )));
-        }
-        Poll::Ready(Ok(()))
-    }
+fn peek(stream: &TcpStream) -> io::Result<usize> {
+    SockRef::from(stream).peek(&mut [MaybeUninit::uninit()])
 }
 
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0.stream.borrow_mut()).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0.stream.borrow_mut()).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.stream.borrow().is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.stream.borrow_mut()).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.stream.borrow_mut()).poll_shutdown(cx)
-    }
+fn is_nothing(peeked: io::Result<usize>) -> bool {
+    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }

@@ -1,0 +1,206 @@
+//! Requests with content over HTTP/1.1: what the upstream gets when answers come early and bodies come late.
+
+use std::io;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::HeaderMap;
+use http::Method;
+use http_body::Body;
+use http_body::Frame;
+use http_body_util::BodyExt as _;
+use http_body_util::StreamBody;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+
+use crate::proxy::forwarded::Hop;
+use crate::proxy::upstream::Pool;
+use crate::proxy::upstream::Resolver;
+use crate::proxy::upstream::SendError;
+use crate::proxy::upstream::answer::Answer;
+use crate::proxy::upstream::testing::Client;
+use crate::proxy::upstream::testing::Note;
+use crate::proxy::upstream::testing::OK;
+use crate::proxy::upstream::testing::head;
+use crate::proxy::upstream::testing::local;
+use crate::proxy::upstream::testing::raw;
+
+type Parts = mpsc::UnboundedSender<io::Result<Frame<Bytes>>>;
+
+/// A body that is as long as its sender lives.
+fn body() -> (
+    Parts,
+    impl Body<Data = Bytes, Error = io::Error> + Unpin + 'static,
+) {
+    let (say, heard) = mpsc::unbounded_channel();
+    let next = |mut heard: mpsc::UnboundedReceiver<_>| async move {
+        let part = heard.recv().await?;
+        Some((part, heard))
+    };
+    (say, StreamBody::new(Box::pin(stream::unfold(heard, next))))
+}
+
+fn data(text: &'static str) -> io::Result<Frame<Bytes>> {
+    Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+}
+
+async fn post<B>(pool: &Pool<B>, client: &Client, body: B) -> Result<Answer<B>, SendError>
+where
+    B: Body<Data = Bytes, Error = io::Error> + Unpin + 'static,
+{
+    let (headers, hop) = (
+        HeaderMap::new(),
+        Hop::new("203.0.113.9".parse().unwrap(), false),
+    );
+    let head = head(&Method::POST, &headers, &hop, &client.policy);
+    pool.send(&client.target, &client.policy, Some(body), head)
+        .await
+}
+
+fn pool<B>() -> Pool<B>
+where
+    B: Body<Data = Bytes, Error = io::Error> + Unpin + 'static,
+{
+    Pool::new(Resolver::system(tokio::runtime::Handle::current()))
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_arrives_in_chunks_and_its_connection_serves_the_next() {
+    local(async {
+        let (address, seen) = raw(|_, mut peer| async move {
+            while peer.head().await.is_some() {
+                assert_eq!(
+                    peer.body(25).await,
+                    b"5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n"
+                );
+                peer.say(OK).await;
+            }
+        })
+        .await;
+        let (client, pool) = (Client::to(address), pool());
+        for _ in 0..2 {
+            let (say, body) = body();
+            for part in ["hello", "", "world"] {
+                say.send(data(part)).unwrap();
+            }
+            drop(say);
+            let answer = post(&pool, &client, body).await.unwrap();
+            let response = answer.into_response(Note(Default::default()));
+            let text = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(text, "ok");
+        }
+        assert_eq!(seen.connections(), 1);
+        assert!(seen.heads()[0].contains("transfer-encoding: chunked\r\n"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_client_says_after_the_answer_began_arrives_though_nobody_reads_the_answer() {
+    local(async {
+        let (arrived, told) = oneshot::channel();
+        let arrived = std::cell::Cell::new(Some(arrived));
+        let (address, _) = raw(move |_, mut peer| {
+            let arrived = arrived.take().unwrap();
+            async move {
+                peer.head().await;
+                peer.say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+                    .await;
+                arrived.send(peer.body(20).await).unwrap();
+                peer.say("done").await;
+            }
+        })
+        .await;
+        let (client, pool) = (Client::to(address), pool());
+        let (say, body) = body();
+        let answer = post(&pool, &client, body).await.unwrap();
+        say.send(data("hello")).unwrap();
+        say.send(data("world")).unwrap();
+        // The answer has not been looked at yet.
+        assert_eq!(told.await.unwrap(), b"5\r\nhello\r\n5\r\nworld\r\n");
+        drop(say);
+        let response = answer.into_response(Note(Default::default()));
+        let text = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(text, "done");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_after_the_answer_began_never_looks_complete() {
+    local(async {
+        let (ended, told) = oneshot::channel();
+        let ended = std::cell::Cell::new(Some(ended));
+        let (address, _) = raw(move |_, mut peer| {
+            let ended = ended.take().unwrap();
+            async move {
+                peer.head().await;
+                peer.say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+                    .await;
+                let got = peer.body(10).await;
+                peer.end().await;
+                ended.send(got).unwrap();
+            }
+        })
+        .await;
+        let (client, pool) = (Client::to(address), pool());
+        let (say, body) = body();
+        let answer = post(&pool, &client, body).await.unwrap();
+        say.send(data("hello")).unwrap();
+        say.send(Err(io::Error::other("gone"))).unwrap();
+        // The end of the connection, not of the body: there was no last chunk.
+        assert_eq!(told.await.unwrap(), b"5\r\nhello\r\n");
+        let response = answer.into_response(Note(Default::default()));
+        assert!(response.into_body().collect().await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_to_half_a_request_is_forwarded_though_the_upstream_takes_no_more() {
+    local(async {
+        let (address, seen) = raw(|_, mut peer| async move {
+            peer.head().await;
+            peer.say("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+                .await;
+        })
+        .await;
+        let (client, pool) = (Client::to(address), pool());
+        let (say, body) = body();
+        let large = Bytes::from(vec![b'x'; 8 << 20]);
+        say.send(Ok(Frame::data(large))).unwrap();
+        let answer = post(&pool, &client, body).await;
+        // The connection may be gone before the answer is read: that is the kernel's choice, and 502.
+        match answer {
+            Ok(answer) => assert_eq!(answer.status(), 413),
+            Err(error) => assert!(matches!(error, SendError::Broken(_)), "{error}"),
+        }
+        drop(say);
+        assert_eq!(seen.count("POST"), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn trailers_of_an_answer_pass_where_they_may() {
+    local(async {
+        let (address, seen) = raw(|_, mut peer| async move {
+            while peer.head().await.is_some() {
+                peer.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum, x-crm-login\r\n\r\n")
+                    .await;
+                peer.say("2\r\nok\r\n0\r\nX-Sum: 7\r\nX-Crm-Login: root\r\n\r\n").await;
+            }
+        })
+        .await;
+        let client = Client::to(address);
+        for _ in 0..2 {
+            let (response, _) = client.send(Method::GET, &[], None).await.unwrap();
+            let whole = response.into_body().collect().await.unwrap();
+            let trailers = whole.trailers().unwrap();
+            assert_eq!((trailers.len(), &trailers["x-sum"]), (1, &"7".parse().unwrap()));
+            assert_eq!(whole.to_bytes(), "ok");
+        }
+        assert_eq!(seen.connections(), 1);
+    })
+    .await;
+}
