@@ -11,6 +11,8 @@ use serde::Serialize;
 use crate::admin::plan::PlanRequest;
 use crate::admin::plan::PlanView;
 use crate::admin::question::ExplainRequest;
+use crate::admin::report::ReportRequest;
+use crate::admin::report::ReportView;
 use crate::admin::rollouts::OrderRequest;
 use crate::admin::rollouts::RolloutView;
 use crate::revocation::Target;
@@ -40,6 +42,13 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
     ///
     /// When it is not good, or the request makes no sense; in words.
     async fn plan(&self, wanted: PlanRequest) -> Result<PlanView, String>;
+
+    /// What has happened, or how it stands. Nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// When it asks for what does not exist, or something it rests on cannot be read; in words.
+    async fn report(&self, wanted: ReportRequest) -> Result<ReportView, String>;
 
     /// Orders a rollout to do something, in the name of `actor`.
     ///

@@ -27,6 +27,9 @@ use crate::admin::plan::PlanRequest;
 use crate::admin::plan::PlanRow;
 use crate::admin::plan::PlanView;
 use crate::admin::question::ExplainRequest;
+use crate::admin::report::ReportRequest;
+use crate::admin::report::ReportTable;
+use crate::admin::report::ReportView;
 use crate::admin::rollouts::OrderRequest;
 use crate::admin::rollouts::RolloutView;
 use crate::admin::settings::Settings;
@@ -131,6 +134,22 @@ impl AdminBackend for FakeBackend {
             recalled: u64::from(wanted.seen),
             rows,
             ..PlanView::default()
+        })
+    }
+
+    async fn report(&self, wanted: ReportRequest) -> Result<ReportView, String> {
+        if wanted.app.as_deref().is_some_and(|app| app != "crm") {
+            return Err("there is no such application".into());
+        }
+        let mut table = ReportTable::new("People | by state", ["cohort", "people", "share"]);
+        table.row(["all, \"in\" it".into(), 1_200.into(), 0.5.into()]);
+        table.row(["=it|x".into(), 3.into(), serde_json::Value::Null]);
+        Ok(ReportView {
+            kind: wanted.kind,
+            at: "2026-03-05T11:20:31Z".into(),
+            revision: "abc".into(),
+            tables: vec![table, ReportTable::new("Nothing", ["a"])],
+            notes: vec!["of the last day".into()],
         })
     }
 

@@ -64,6 +64,7 @@ enum Route {
     Order,
     Explain,
     Plan,
+    Report,
     Keys,
     KeysRotate,
     LogHead,
@@ -91,6 +92,7 @@ fn route(scope: Scope, method: &Method, path: &str) -> Result<Route, Failure> {
         "/admin/v1/revocations/lift" => (None, Some(Route::Lift)),
         "/admin/v1/explain" => (None, Some(Route::Explain)),
         "/admin/v1/plan" => (None, Some(Route::Plan)),
+        "/admin/v1/report" => (None, Some(Route::Report)),
         "/admin/v1/keys" => (Some(Route::Keys), Some(Route::KeysRotate)),
         _ => return Err(Failure::NoPath),
     };
@@ -205,6 +207,11 @@ where
             let plan = context.backend.plan(wanted).await;
             Ok(ok(&plan.map_err(Failure::BadRequest)?))
         }
+        Route::Report => {
+            let wanted = body::large_json(request).await?;
+            let report = context.backend.report(wanted).await;
+            Ok(ok(&report.map_err(Failure::BadRequest)?))
+        }
         Route::Revocations => {
             let all = context.backend.revocations().await;
             Ok(ok(&all.map_err(Failure::Revoke)?))
@@ -248,6 +255,7 @@ fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
         | Route::LogHead
         | Route::Explain
         | Route::Plan
+        | Route::Report
         | Route::Revocations
         | Route::Revoke
         | Route::Lift

@@ -22,6 +22,8 @@ use crate::admin::ProviderView;
 use crate::admin::Readiness;
 use crate::admin::ReloadAnswer;
 use crate::admin::ReloadOutcome;
+use crate::admin::ReportRequest;
+use crate::admin::ReportView;
 use crate::admin::RevocationView;
 use crate::admin::RevokeAnswer;
 use crate::admin::RevokeFailure;
@@ -31,6 +33,7 @@ use crate::app::explain;
 use crate::app::plan;
 use crate::app::process::Process;
 use crate::app::reload::Reloader;
+use crate::app::report;
 use crate::app::revoke;
 use crate::app::standing;
 use crate::config::settings::Settings;
@@ -116,6 +119,11 @@ impl AdminBackend for Backend {
     async fn plan(&self, wanted: PlanRequest) -> Result<PlanView, String> {
         let settings = self.reloader.settings();
         plan::plan(&self.process, &settings, wanted).await
+    }
+
+    async fn report(&self, wanted: ReportRequest) -> Result<ReportView, String> {
+        let settings = self.reloader.settings();
+        report::report(&self.process, &settings, &wanted).await
     }
 
     async fn order(&self, order: OrderRequest, actor: &str) -> Result<RolloutView, String> {

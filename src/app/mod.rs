@@ -9,6 +9,7 @@ pub(crate) mod online;
 pub(crate) mod plan;
 mod process;
 mod reload;
+mod report;
 mod reshuffle;
 mod revision;
 mod revoke;

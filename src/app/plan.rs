@@ -301,7 +301,7 @@ fn enter(around: Around<'_>, rows: &mut Vec<PlanRow>, case: &Case<'_>, moved: Op
 }
 
 /// People of an inventory, each at every application that a rollout moves or moved.
-fn listed(
+pub(super) fn listed(
     running: &Settings,
     new: &Settings,
     people: &[ExplainRequest],

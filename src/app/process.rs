@@ -1,5 +1,7 @@
 //! What lives as long as the process: a reload changes settings, never these.
 
+mod upkeep;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -24,6 +26,7 @@ use crate::config::Environment as _;
 use crate::config::System;
 use crate::config::settings::Settings;
 use crate::control::Conductor;
+use crate::control::Exposure;
 use crate::control::Journeys;
 use crate::control::KillSettings;
 use crate::control::KillSwitch;
@@ -39,7 +42,6 @@ use crate::providers::settings::KindSettings;
 use crate::proxy::Resolver;
 use crate::proxy::Snapshot;
 use crate::proxy::WorkerParts;
-use crate::proxy::serve::counts::Counts;
 use crate::revocation;
 use crate::revocation::Revocations;
 use crate::session::Pins;
@@ -53,21 +55,6 @@ use crate::telemetry::metrics::MAX_SERIES_PER_FAMILY;
 
 /// The position of the kill switch at start, in the language of the kill file.
 const KILL_VARIABLE: &str = "AUTHFERRY_KILL";
-
-/// How often the coarse clock is set. Nothing that is decided by it is finer than a second.
-const TICK: Duration = Duration::from_millis(10);
-
-/// How often connections that were turned away reach the metrics.
-const COUNT: Duration = Duration::from_secs(1);
-
-/// How often the signing keys are looked after: their files, and whether the next one is due.
-const TURN: Duration = Duration::from_secs(5);
-
-/// How often sessions in use are counted.
-const COUNT_SESSIONS: Duration = Duration::from_secs(5);
-
-/// How often expired rows are removed.
-const SWEEP: Duration = Duration::from_secs(30);
 
 /// Everything that outlives a reload.
 #[derive(Debug)]
@@ -84,6 +71,7 @@ pub(super) struct Process {
     pub(super) ledger: Arc<Ledger>,
     pub(super) journeys: Arc<Journeys>,
     pub(super) seen: Arc<Seen>,
+    pub(super) exposure: Arc<Exposure>,
     pub(super) conductor: Arc<Conductor>,
     pub(super) store: Arc<dyn Store>,
     pub(super) sessions: Arc<Sessions>,
@@ -162,6 +150,7 @@ impl Process {
         };
         let pseudonyms = Pseudonyms::new(&settings.telemetry.pseudonym_key);
         let links = Arc::new(Links::new(Arc::clone(&store)));
+        let pins = Arc::new(Pins::new(Arc::clone(&store)));
         let revocations = Revocations::new(revocation::Parts {
             store: Arc::clone(&store),
             links: Arc::clone(&links),
@@ -196,8 +185,13 @@ impl Process {
             ledger,
             journeys,
             seen: Arc::default(),
+            exposure: Arc::new(Exposure::new(
+                Arc::clone(&pins),
+                Arc::clone(&links),
+                Arc::clone(&metrics),
+            )),
             conductor: Arc::new(conductor),
-            pins: Arc::new(Pins::new(Arc::clone(&store))),
+            pins,
             links,
             taken: Arc::default(),
             notices: Arc::default(),
@@ -281,82 +275,6 @@ impl Process {
         if !self.logs.flush(patience) {
             tracing::warn!("Some log lines may not have been written.");
         }
-    }
-
-    /// Tells the metrics what happens to connections, for as long as the process lives.
-    pub(super) fn count(&self, counts: Arc<Counts>) {
-        let metrics = Arc::clone(&self.metrics);
-        self.background.spawn(async move {
-            let mut tick = tokio::time::interval(COUNT);
-            loop {
-                tick.tick().await;
-                for (reason, count) in counts.take() {
-                    metrics.shed(reason, count);
-                }
-            }
-        });
-    }
-
-    fn keep_time(&self) {
-        let (clock, coarse) = (Arc::clone(&self.clock), self.coarse.clone());
-        self.background.spawn(async move {
-            let mut tick = tokio::time::interval(TICK);
-            loop {
-                tick.tick().await;
-                coarse.set(clock.now());
-            }
-        });
-    }
-
-    /// Looks after the signing keys. Files are read: that is not for a thread that must not block.
-    fn turn_keys(&self) {
-        let (clock, ring) = (Arc::clone(&self.clock), Arc::clone(&self.ring));
-        self.background.spawn(async move {
-            let mut tick = tokio::time::interval(TURN);
-            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                tick.tick().await;
-                let (clock, ring) = (Arc::clone(&clock), Arc::clone(&ring));
-                let turned = tokio::task::spawn_blocking(move || ring.tick(clock.now()));
-                if turned.await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
-
-    fn count_sessions(&self) {
-        let (clock, sessions) = (Arc::clone(&self.clock), Arc::clone(&self.sessions));
-        let metrics = Arc::clone(&self.metrics);
-        self.background.spawn(async move {
-            let mut tick = tokio::time::interval(COUNT_SESSIONS);
-            loop {
-                tick.tick().await;
-                let tally = sessions.in_use(clock.now());
-                let rows = tally.iter();
-                metrics.sessions(
-                    rows.map(|((app, side, origin), count)| ([&**app, *side, *origin], *count)),
-                );
-            }
-        });
-    }
-
-    fn sweep(&self) {
-        let (clock, store) = (Arc::clone(&self.clock), Arc::clone(&self.store));
-        let (ledger, seen) = (Arc::clone(&self.ledger), Arc::clone(&self.seen));
-        self.background.spawn(async move {
-            let mut tick = tokio::time::interval(SWEEP);
-            loop {
-                tick.tick().await;
-                seen.sweep(clock.now());
-                let owing = Arc::clone(&ledger);
-                // Waits for the disk.
-                drop(tokio::task::spawn_blocking(move || owing.retry()).await);
-                if let Err(error) = store.sweep(clock.now()).await {
-                    tracing::warn!(%error, "Expired rows stay for now.");
-                }
-            }
-        });
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::MissedTickBehavior;
+use tracing::warn;
 
 use crate::app::online;
 use crate::app::process::Process;
@@ -26,12 +27,40 @@ pub(super) fn conduct(process: &Arc<Process>, reloader: &Arc<Reloader>, every: D
         process: Arc::clone(process),
         reloader: Arc::clone(reloader),
     }));
+    count_exposed(process, reloader);
     process.background.spawn(async move {
         let mut tick = tokio::time::interval(every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             conductor.tick().await;
+        }
+    });
+}
+
+/// How often it is counted whom a switch back would hurt.
+const COUNT: Duration = Duration::from_secs(60);
+
+/// Counts whom a switch back would hurt, for as long as the process lives.
+fn count_exposed(process: &Arc<Process>, reloader: &Arc<Reloader>) {
+    let (counting, reloader) = (Arc::clone(process), Arc::clone(reloader));
+    process.background.spawn(async move {
+        let mut tick = tokio::time::interval(COUNT);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let settings = reloader.settings();
+            let plans = &settings.rollouts;
+            let looked = counting.exposure.look(plans.iter(), counting.clock.now());
+            let known = looked.await;
+            if let Err(why) = &known {
+                warn!(why, "It is not known whom a switch back would hurt.");
+            }
+            for plan in plans {
+                let exposed = counting.exposure.of(&plan.id).filter(|_| known.is_ok());
+                let people = exposed.map(|exposed| exposed.modern_born);
+                counting.conductor.exposed(&plan.id, people);
+            }
         }
     });
 }

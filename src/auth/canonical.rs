@@ -8,6 +8,7 @@ use crate::identity;
 use crate::identity::CanonicalSubject;
 use crate::identity::Identity;
 use crate::identity::NotCanonical;
+use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::links::LinkError;
 use crate::links::Links;
@@ -45,6 +46,11 @@ impl Joiner {
             links,
             metrics,
         }
+    }
+
+    /// The row of a person's account at a provider, for those who count.
+    pub(super) fn account_row(&self, person: &CanonicalSubject, provider: &ProviderId) -> [u8; 32] {
+        self.links.account_row(person, provider)
     }
 
     /// The canonical subject. A provider that is not authoritative, or does not say what the template needs, speaks of

@@ -8,6 +8,7 @@ mod inventory;
 mod keys;
 pub(crate) mod log;
 mod plan;
+mod report;
 mod revoke;
 mod rollouts;
 mod run;
@@ -57,6 +58,8 @@ enum Command {
     Explain(explain::Args),
     /// Whom another configuration would move, back or forward, before it runs.
     Plan(plan::Args),
+    /// Evidence: who is where, who still uses the old provider, what keeps a rollout, what a switch back would do, what happened.
+    Report(report::Args),
     /// The keys that sign what a running instance mints.
     Keys(keys::Args),
     /// The ledger: whether it verifies, and what it says.
@@ -94,6 +97,9 @@ pub fn main() -> ExitCode {
         }),
         Command::Plan(args) => with_runtime("warn", |runtime| {
             runtime.block_on(plan::run(args, &mut out))
+        }),
+        Command::Report(args) => with_runtime("warn", |runtime| {
+            runtime.block_on(report::run(args, &mut out))
         }),
         Command::Keys(args) => with_runtime("warn", |runtime| {
             runtime.block_on(keys::run(args, &mut out))

@@ -127,6 +127,13 @@ impl Conductor {
         self.stage.get_or_init(|| stage);
     }
 
+    /// How many people a switch back would lock out now; `None`: it is not known any more.
+    pub(crate) fn exposed(&self, rollout: &RolloutId, people: Option<u64>) {
+        if let Some(run) = self.runs().get_mut(rollout) {
+            run.exposed = people;
+        }
+    }
+
     /// Looks at every rollout once.
     pub(crate) async fn tick(&self) {
         let _turn = self.turn.lock().await;

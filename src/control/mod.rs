@@ -4,6 +4,7 @@
 //! Nothing here stands in the path of a request, except for one pointer load.
 
 mod conductor;
+mod exposure;
 mod journeys;
 mod keeper;
 mod kill;
@@ -16,6 +17,7 @@ pub(crate) use conductor::Conductor;
 pub(crate) use conductor::Parts;
 pub(crate) use conductor::Stage;
 pub(crate) use conductor::Standing;
+pub(crate) use exposure::Exposure;
 pub(crate) use journeys::Journeys;
 pub(crate) use journeys::Traveller;
 pub(crate) use kill::KillError;

@@ -42,7 +42,8 @@ pub(crate) struct Somebody {
     pub(crate) method: Box<str>,
     /// From where.
     pub(crate) address: Option<IpAddr>,
-    at: UnixTime,
+    /// When.
+    pub(crate) at: UnixTime,
 }
 
 impl Somebody {

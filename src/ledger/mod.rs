@@ -16,4 +16,5 @@ pub(crate) use entry::Kind;
 pub(crate) use file::Ledger;
 pub(crate) use file::LedgerError;
 pub(crate) use file::LedgerSettings;
+pub(crate) use tail::since;
 pub(crate) use tail::tail;

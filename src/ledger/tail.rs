@@ -1,7 +1,10 @@
 //! The last records of a ledger, for people who look: read from the end of the file, judged by nobody.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::io::BufRead as _;
+use std::io::BufReader;
 use std::io::Read as _;
 use std::io::Seek as _;
 use std::io::SeekFrom;
@@ -37,6 +40,30 @@ pub(crate) fn tail(file: &Path, how_many: usize) -> io::Result<Vec<Value>> {
     Ok(records.split_off(records.len().saturating_sub(how_many)))
 }
 
+/// The records from a moment on (as `ts` says it), newest last, and whether there were more than the `most` last ones.
+///
+/// # Errors
+///
+/// When the file cannot be read.
+pub(crate) fn since(file: &Path, moment: &str, most: usize) -> io::Result<(Vec<Value>, bool)> {
+    let (mut kept, mut more) = (VecDeque::new(), false);
+    for line in BufReader::new(File::open(file)?).lines() {
+        // Half a line at the end is being written.
+        let Ok(record) = serde_json::from_str::<Value>(&line?) else {
+            continue;
+        };
+        let at = record.get("ts").and_then(Value::as_str);
+        if at.is_some_and(|at| moment <= at) {
+            kept.push_back(record);
+        }
+        if most < kept.len() {
+            kept.pop_front();
+            more = true;
+        }
+    }
+    Ok((kept.into(), more))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
@@ -69,5 +96,23 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         assert!(tail(&file, 3).unwrap().is_empty());
         assert!(tail(&directory.path().join("none"), 3).is_err());
+    }
+
+    #[test]
+    fn records_from_a_moment_on_are_read_and_no_more_than_wanted() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("decisions.jsonl");
+        let line = |day: u32, seq: u32| {
+            format!("{{\"ts\":\"2026-03-0{day}T11:20:31.004Z\",\"seq\":{seq}}}\n")
+        };
+        let text: String = (1..=4).map(|n| line(n, n)).collect();
+        std::fs::write(&file, text + "{\"ts\":\"2026-03-05T1").unwrap();
+        let read = |moment: &str, most| {
+            let (records, more) = since(&file, moment, most).unwrap();
+            (numbers(&records), more)
+        };
+        assert_eq!(read("", 9), (vec![1, 2, 3, 4], false));
+        assert_eq!(read("2026-03-03T00:00:00Z", 9), (vec![3, 4], false));
+        assert_eq!(read("", 2), (vec![3, 4], true));
     }
 }

@@ -142,6 +142,28 @@ impl Links {
             .ok_or_else(|| StoreError::Damaged(String::from("a link names nobody")))
     }
 
+    /// The row of a person's account at a provider, of which nobody can tell the person.
+    pub(crate) fn account_row(&self, person: &CanonicalSubject, provider: &ProviderId) -> [u8; 32] {
+        row(&[person.as_str(), provider.as_str()])
+    }
+
+    /// Whether an account of [`Self::account_row`] is known.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(crate) async fn has_account(
+        &self,
+        row: &[u8; 32],
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let place = Key {
+            table: ACCOUNTS,
+            key: row,
+        };
+        Ok(self.store.get(place, now).await?.is_some())
+    }
+
     async fn write(
         &self,
         key: Key<'_>,

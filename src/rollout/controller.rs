@@ -88,6 +88,8 @@ pub struct View<'a> {
     pub kill: KillPosition,
     /// Drills that have passed in this stage.
     pub drills: &'a [Box<str>],
+    /// How many people a switch back would lock out; `None`: not known.
+    pub exposed: Option<u64>,
     /// Now.
     pub now: UnixTime,
 }

@@ -47,6 +47,8 @@ pub struct Require {
     pub bad_rate_upper_bound: Option<f64>,
     /// These drills have passed in this stage.
     pub drills_passed: Vec<Box<str>>,
+    /// A switch back would lock out no more people than this.
+    pub rollback_exposure_max: Option<u64>,
 }
 
 /// One step of a stage. A stage without a ramp has one.

@@ -27,6 +27,7 @@ pub(crate) use body::NewSession;
 pub(crate) use body::Origin;
 pub(crate) use id::SessionId;
 pub(crate) use live::Live;
+pub(crate) use pins::MAX_MOVED;
 pub(crate) use pins::Pins;
 pub(crate) use renew::Renewed;
 pub(crate) use renewal::Standing;

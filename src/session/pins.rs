@@ -16,8 +16,21 @@ use crate::store::Store;
 use crate::store::StoreError;
 
 const TABLE: &str = "pin";
+/// The same people by rollout, to be counted.
+const BY_ROLLOUT: &str = "moved";
+/// So many of one rollout are counted.
+pub(crate) const MAX_MOVED: usize = 20_000;
 /// A pin is kept this long after the last login that made it: 400 days, as long as the device cookie.
 const KEEP: Duration = Duration::from_hours(400 * 24);
+
+/// Somebody who has moved.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Moved {
+    /// In which epoch.
+    pub(crate) epoch: u64,
+    /// The row of their account at the provider that people leave, whether there is one or not.
+    pub(crate) account: [u8; 32],
+}
 
 /// Pins of people. Only the new side is remembered: who signed in at the old side is free to move.
 pub(crate) struct Pins {
@@ -58,7 +71,32 @@ impl Pins {
         }
     }
 
-    /// Remembers that a person signed in at the new side.
+    /// Everybody who has moved in a rollout, in whatever epoch; at most [`MAX_MOVED`].
+    ///
+    /// # Errors
+    ///
+    /// An outage of the store.
+    pub(crate) async fn all_moved(
+        &self,
+        rollout: &RolloutId,
+        now: UnixTime,
+    ) -> Result<Vec<Moved>, StoreError> {
+        let prefix = prefix(rollout);
+        let rows = self.store.scan(BY_ROLLOUT, &prefix, MAX_MOVED, now).await?;
+        let moved = |value: &[u8]| {
+            let (epoch, account) = value.split_first_chunk::<8>()?;
+            Some(Moved {
+                epoch: u64::from_be_bytes(*epoch),
+                account: account.try_into().ok()?,
+            })
+        };
+        let damaged = || StoreError::Damaged(String::from("who has moved"));
+        rows.iter()
+            .map(|(_, row)| moved(&row.value).ok_or_else(damaged))
+            .collect()
+    }
+
+    /// Remembers that a person signed in at the new side; `account` is the row of their account at the old one.
     ///
     /// # Errors
     ///
@@ -66,12 +104,20 @@ impl Pins {
     pub(crate) async fn moved(
         &self,
         rollout: &RolloutId,
-        person: &CanonicalSubject,
+        (person, account): (&CanonicalSubject, &[u8; 32]),
         epoch: u64,
         now: UnixTime,
     ) -> Result<(), StoreError> {
         let key = row(rollout, person);
         let mut value = epoch.to_be_bytes().to_vec();
+        value.extend_from_slice(account);
+        let place = [&prefix(rollout)[..], &key].concat();
+        let place = Key {
+            table: BY_ROLLOUT,
+            key: &place,
+        };
+        self.store.put(place, &value, now + KEEP).await?;
+        value.truncate(8);
         value.push(b'T');
         self.store
             .put(
@@ -84,6 +130,19 @@ impl Pins {
             )
             .await
     }
+}
+
+/// What the rows of a rollout begin with.
+fn prefix(rollout: &RolloutId) -> [u8; 16] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(b"authferry/moved/v1");
+    context.update(rollout.as_str().as_bytes());
+    let mut prefix = [0; 16];
+    let whole = context.finish();
+    for (to, from) in prefix.iter_mut().zip(whole.as_ref()) {
+        *to = *from;
+    }
+    prefix
 }
 
 /// Length-prefixed and hashed: two pairs never share a row, and the store learns no name.
@@ -117,10 +176,20 @@ mod tests {
         let now = UnixTime::from_secs(1);
         let (a, b) = (RolloutId::new("a"), RolloutId::new("ab"));
         let person = |name| CanonicalSubject::named(name).unwrap();
-        pins.moved(&a, &person("bc"), 7, now).await.unwrap();
+        let bc = person("bc");
+        pins.moved(&a, (&bc, &[9; 32]), 7, now).await.unwrap();
         let pin = pins.of(&a, &person("bc"), now).await.unwrap().unwrap();
         assert_eq!((pin.arm, pin.epoch), (Arm::To, 7));
         assert_eq!(pins.of(&b, &person("c"), now).await.unwrap(), None);
         assert_eq!(pins.of(&a, &person("b"), now).await.unwrap(), None);
+        // Once more, and in another epoch: the same person.
+        pins.moved(&a, (&bc, &[9; 32]), 8, now).await.unwrap();
+        let moved = pins.all_moved(&a, now).await.unwrap();
+        let again = Moved {
+            epoch: 8,
+            account: [9; 32],
+        };
+        assert_eq!(moved, [again]);
+        assert!(pins.all_moved(&b, now).await.unwrap().is_empty());
     }
 }

@@ -34,6 +34,7 @@ mod mtls;
 mod overload;
 mod plan;
 mod reload;
+mod report;
 mod revoke;
 mod targets;
 mod token_endpoint;

@@ -705,7 +705,7 @@ mod tests {
         let alice = CanonicalSubject::unjoined(&identity("old", "alice").key);
         world
             .pins()
-            .moved(&staged.id, &alice, 3, at(0))
+            .moved(&staged.id, (&alice, &[0; 32]), 3, at(0))
             .await
             .unwrap();
         assert_eq!(

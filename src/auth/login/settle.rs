@@ -80,10 +80,9 @@ impl Logins {
         let mut device = self.device(ask);
         let arm = backing.as_ref().map(|backing| backing.arm);
         if let (Some(plan), Some(Arm::To)) = (plan, arm) {
-            let moved = self
-                .deps
-                .pins
-                .moved(&plan.id, &canonical, plan.epoch, ask.now);
+            let account = self.deps.joiner.account_row(&canonical, &plan.from);
+            let pins = &self.deps.pins;
+            let moved = pins.moved(&plan.id, (&canonical, &account), plan.epoch, ask.now);
             moved.await.map_err(|error| away(&error))?;
             device.has_moved(plan);
         }

@@ -918,7 +918,7 @@ async fn who_has_moved_stays_moved_on_this_device_and_on_a_fresh_one() {
     let staged = world.plan.clone().unwrap();
     world
         .pins()
-        .moved(&staged.id, &alice, staged.epoch, at(0))
+        .moved(&staged.id, (&alice, &[0; 32]), staged.epoch, at(0))
         .await
         .unwrap();
     let mut fresh = Browser::default();

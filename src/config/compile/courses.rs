@@ -15,6 +15,7 @@ use crate::config::compile::lint::Placed;
 use crate::config::problem::did_you_mean;
 use crate::config::raw::ControlWord;
 use crate::config::raw::PromoteWord;
+use crate::config::raw::RawConfig;
 use crate::config::raw::RawRollout;
 use crate::config::raw::RawStage;
 use crate::config::raw::RawWindows;
@@ -223,6 +224,29 @@ fn scheduled(context: &mut Context<'_>, control: ControlWord, raw: &RawStage, st
     }
 }
 
+/// Whoever counts people without an account at `from` must know who is one person.
+pub(super) fn exposures(context: &mut Context<'_>, raw: &RawConfig, joined: bool) {
+    let rollouts = raw.rollouts.get().into_iter();
+    let stages = rollouts
+        .flat_map(|named| named.readable())
+        .filter_map(|(_, rollout)| rollout.stages.get())
+        .flat_map(|list| &list.items);
+    for stage in stages {
+        let require = stage.promote.get().and_then(|raw| raw.require.get());
+        if let Some(at) = require.and_then(|raw| raw.rollback_exposure_max.get())
+            && !joined
+        {
+            context
+                .report
+                .error(
+                    at.mark,
+                    "nobody is joined, so no account at `from` is known of anybody at `to`",
+                )
+                .hint("`identity.canonical` says who is one person");
+        }
+    }
+}
+
 fn require(context: &mut Context<'_>, raw: &RawStage) -> Require {
     let Some(raw) = raw.promote.get().and_then(|raw| raw.require.get()) else {
         return Require::default();
@@ -247,6 +271,7 @@ fn require(context: &mut Context<'_>, raw: &RawStage) -> Require {
         units,
         bad_rate_upper_bound: bound,
         drills_passed: Vec::new(),
+        rollback_exposure_max: raw.rollback_exposure_max.get().map(|at| at.value.0),
     }
 }
 

@@ -94,6 +94,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let membership = membership::membership(context, raw);
     let rails = guardrails::compile(context, raw);
     let courses = rollouts::compile(context, raw, &providers, &cohorts, &rails);
+    courses::exposures(context, raw, canonical.is_some());
     let rollouts = courses.iter().map(Course::at_first).collect::<Vec<_>>();
     let exchanges = exchange::compile(context, raw, &providers);
     let shared = apps::Shared {

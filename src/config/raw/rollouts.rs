@@ -115,7 +115,9 @@ mappings! {
         units: At<Whole>,
         /// The bad rate is surely (95 %) not above this: 30 people without a bad one prove 0.102, 100 prove 0.035, 1000 prove 0.0045.
         bad_rate_upper_bound: At<Decimal>,
-        @later "drills_passed", "compared_subjects", "divergence_upper_bound", "critical", "unlinked_max", "legacy_credentials_seen", "rollback_exposure_max";
+        /// A switch back would lock out no more people than this: who has moved, and of whom no account at `from` is known. Needs `identity.canonical`.
+        rollback_exposure_max: At<Whole>,
+        @later "drills_passed", "compared_subjects", "divergence_upper_bound", "critical", "unlinked_max", "legacy_credentials_seen";
     }
 
     /// A step of a ramp.

@@ -43,15 +43,20 @@ impl Conductor {
         let mut fresh = BTreeMap::new();
         for course in courses {
             let id = course.id.clone();
-            let (progress, tally, drills) = {
+            let (progress, tally, drills, exposed) = {
                 let runs = self.runs();
                 match runs.get(&id) {
-                    Some(run) => (run.progress.clone(), run.tally.clone(), run.drills.clone()),
+                    Some(run) => (
+                        run.progress.clone(),
+                        run.tally.clone(),
+                        run.drills.clone(),
+                        run.exposed,
+                    ),
                     None => {
                         drop(runs);
                         let kept = self.keeper.load(&id).map_err(|error| error.to_string())?;
                         kept.map_or_else(Default::default, |kept| {
-                            (kept.progress, kept.tally, kept.drills)
+                            (kept.progress, kept.tally, kept.drills, None)
                         })
                     }
                 }
@@ -72,6 +77,7 @@ impl Conductor {
                 tally,
                 findings: Findings::none(now),
                 drills,
+                exposed,
                 evaluated: now,
                 blocked: None,
                 row: None,

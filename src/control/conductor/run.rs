@@ -20,6 +20,8 @@ pub(super) struct Run {
     pub(super) tally: Option<Tally>,
     pub(super) findings: Findings,
     pub(super) drills: Vec<Box<str>>,
+    /// How many people a switch back would lock out, when it was looked at last.
+    pub(super) exposed: Option<u64>,
     pub(super) evaluated: UnixTime,
     /// Why it cannot go forward although it may, and since when.
     pub(super) blocked: Option<(String, UnixTime)>,
@@ -80,6 +82,7 @@ impl Run {
             findings: &self.findings,
             kill,
             drills: &self.drills,
+            exposed: self.exposed,
             now,
         }
     }

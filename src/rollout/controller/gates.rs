@@ -53,6 +53,17 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
             ));
         }
     }
+    if let Some(most) = leg.require.rollback_exposure_max {
+        match view.exposed {
+            Some(exposed) if exposed <= most => {}
+            Some(exposed) => missing.push(format!(
+                "a switch back would lock out {exposed} people, where {most} may be"
+            )),
+            None => missing.push(String::from(
+                "how many people a switch back would lock out is not known",
+            )),
+        }
+    }
     for drill in &leg.require.drills_passed {
         if !view.drills.contains(drill) {
             missing.push(format!("drill {drill} has not passed"));

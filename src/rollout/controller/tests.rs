@@ -37,6 +37,7 @@ struct Walk {
     findings: Findings,
     kill: KillPosition,
     drills: Vec<Box<str>>,
+    exposed: Option<u64>,
     now: UnixTime,
 }
 
@@ -48,6 +49,7 @@ impl Walk {
             findings: Findings::none(at(0)),
             kill: KillPosition::Off,
             drills: Vec::new(),
+            exposed: None,
             now: at(0),
         }
     }
@@ -70,6 +72,7 @@ impl Walk {
             findings: &self.findings,
             kill: self.kill,
             drills: &self.drills,
+            exposed: self.exposed,
             now: self.now,
         }
     }

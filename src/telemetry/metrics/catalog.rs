@@ -126,6 +126,8 @@ families! {
         "People with a bad outcome in the current step.";
     GUARD_TRIPS: Counter "authferry_guard_trips_total" ["rollout", "guard", "action"]
         "Guards that tripped.";
+    ROLLBACK_EXPOSURE: Gauge "authferry_rollback_exposure_subjects" ["rollout", "why"]
+        "People who have moved and whom a switch back would hurt now.";
     KILL_SWITCH: Gauge "authferry_kill_switch" ["scope", "position"]
         "Position of the switch, 1 for the current one.";
 

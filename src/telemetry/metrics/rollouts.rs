@@ -62,6 +62,12 @@ impl Metrics {
             }));
     }
 
+    /// People whom a switch back would hurt: rollout, why, how many.
+    pub(crate) fn rollback_exposure<'a>(&self, all: impl Iterator<Item = (&'a str, &'a str, u64)>) {
+        let rows = all.map(|(id, why, people)| row(labels([id, why]), people as f64));
+        self.rare.rollback_exposure.replace(rows);
+    }
+
     /// Whether this instance drives.
     pub(crate) fn leads(&self, leads: bool) {
         self.rare.leads.with(&[]).set(f64::from(u8::from(leads)));

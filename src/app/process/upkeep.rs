@@ -1,0 +1,100 @@
+//! What is looked after as long as the process lives: time, keys, counts, what has expired.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::app::process::Process;
+use crate::proxy::serve::counts::Counts;
+
+/// How often the coarse clock is set. Nothing that is decided by it is finer than a second.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How often connections that were turned away reach the metrics.
+const COUNT: Duration = Duration::from_secs(1);
+
+/// How often the signing keys are looked after: their files, and whether the next one is due.
+const TURN: Duration = Duration::from_secs(5);
+
+/// How often sessions in use are counted.
+const COUNT_SESSIONS: Duration = Duration::from_secs(5);
+
+/// How often expired rows are removed.
+const SWEEP: Duration = Duration::from_secs(30);
+
+impl Process {
+    /// Tells the metrics what happens to connections, for as long as the process lives.
+    pub(in crate::app) fn count(&self, counts: Arc<Counts>) {
+        let metrics = Arc::clone(&self.metrics);
+        self.background.spawn(async move {
+            let mut tick = tokio::time::interval(COUNT);
+            loop {
+                tick.tick().await;
+                for (reason, count) in counts.take() {
+                    metrics.shed(reason, count);
+                }
+            }
+        });
+    }
+
+    pub(super) fn keep_time(&self) {
+        let (clock, coarse) = (Arc::clone(&self.clock), self.coarse.clone());
+        self.background.spawn(async move {
+            let mut tick = tokio::time::interval(TICK);
+            loop {
+                tick.tick().await;
+                coarse.set(clock.now());
+            }
+        });
+    }
+
+    /// Looks after the signing keys. Files are read: that is not for a thread that must not block.
+    pub(super) fn turn_keys(&self) {
+        let (clock, ring) = (Arc::clone(&self.clock), Arc::clone(&self.ring));
+        self.background.spawn(async move {
+            let mut tick = tokio::time::interval(TURN);
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tick.tick().await;
+                let (clock, ring) = (Arc::clone(&clock), Arc::clone(&ring));
+                let turned = tokio::task::spawn_blocking(move || ring.tick(clock.now()));
+                if turned.await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    pub(super) fn count_sessions(&self) {
+        let (clock, sessions) = (Arc::clone(&self.clock), Arc::clone(&self.sessions));
+        let metrics = Arc::clone(&self.metrics);
+        self.background.spawn(async move {
+            let mut tick = tokio::time::interval(COUNT_SESSIONS);
+            loop {
+                tick.tick().await;
+                let tally = sessions.in_use(clock.now());
+                let rows = tally.iter();
+                metrics.sessions(
+                    rows.map(|((app, side, origin), count)| ([&**app, *side, *origin], *count)),
+                );
+            }
+        });
+    }
+
+    pub(super) fn sweep(&self) {
+        let (clock, store) = (Arc::clone(&self.clock), Arc::clone(&self.store));
+        let (ledger, seen) = (Arc::clone(&self.ledger), Arc::clone(&self.seen));
+        self.background.spawn(async move {
+            let mut tick = tokio::time::interval(SWEEP);
+            loop {
+                tick.tick().await;
+                seen.sweep(clock.now());
+                let owing = Arc::clone(&ledger);
+                // Waits for the disk.
+                drop(tokio::task::spawn_blocking(move || owing.retry()).await);
+                if let Err(error) = store.sweep(clock.now()).await {
+                    tracing::warn!(%error, "Expired rows stay for now.");
+                }
+            }
+        });
+    }
+}

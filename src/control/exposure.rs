@@ -1,0 +1,104 @@
+//! Whom a switch back would hurt now: people who have moved, by what is known of them at the provider they came from.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
+use crate::clock::UnixTime;
+use crate::links::Links;
+use crate::rollout::Plan;
+use crate::rollout::RolloutId;
+use crate::session::Pins;
+use crate::telemetry::Metrics;
+
+/// People of whom the store is asked at once.
+const AT_ONCE: usize = 64;
+
+/// People of one rollout whom a switch back would hurt.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Exposed {
+    /// They have moved, and no account of theirs at `from` is known.
+    pub(crate) modern_born: u64,
+    /// They have moved, and would sign in at `from` again.
+    pub(crate) signs_in_again: u64,
+}
+
+/// What is known of all rollouts.
+pub(crate) struct Exposure {
+    pins: Arc<Pins>,
+    links: Arc<Links>,
+    metrics: Arc<Metrics>,
+    found: Mutex<HashMap<RolloutId, Exposed>>,
+}
+
+impl Exposure {
+    /// Nothing is known yet.
+    pub(crate) fn new(pins: Arc<Pins>, links: Arc<Links>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            pins,
+            links,
+            metrics,
+            found: Mutex::default(),
+        }
+    }
+
+    /// Looks at everybody who has moved.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer: what was known stays.
+    pub(crate) async fn look(
+        &self,
+        plans: impl Iterator<Item = &Plan>,
+        now: UnixTime,
+    ) -> Result<(), String> {
+        let mut fresh = HashMap::new();
+        for plan in plans {
+            let moved = self.pins.all_moved(&plan.id, now).await;
+            let moved = moved.map_err(|error| error.to_string())?;
+            let here = moved.iter().filter(|row| row.epoch == plan.epoch);
+            let asked: Vec<_> = here
+                .map(|row| self.links.has_account(&row.account, now))
+                .collect();
+            let known = stream::iter(asked).buffer_unordered(AT_ONCE);
+            let known: Vec<_> = known.collect().await;
+            let mut exposed = Exposed::default();
+            for known in known {
+                match known.map_err(|error| error.to_string())? {
+                    true => exposed.signs_in_again += 1,
+                    false => exposed.modern_born += 1,
+                }
+            }
+            fresh.insert(plan.id.clone(), exposed);
+        }
+        let rows = fresh.iter().flat_map(|(id, exposed)| {
+            let (born, again) = (exposed.modern_born, exposed.signs_in_again);
+            [("modern_born", born), ("signs_in_again", again)]
+                .map(|(why, people)| (id.as_str(), why, people))
+        });
+        self.metrics.rollback_exposure(rows);
+        *self.found() = fresh;
+        Ok(())
+    }
+
+    /// What was found of a rollout the last time; `None`: nobody has looked yet.
+    pub(crate) fn of(&self, rollout: &RolloutId) -> Option<Exposed> {
+        self.found().get(rollout).copied()
+    }
+
+    fn found(&self) -> MutexGuard<'_, HashMap<RolloutId, Exposed>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Exposure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Exposure")
+    }
+}

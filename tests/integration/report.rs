@@ -1,0 +1,174 @@
+//! `authferry report` of the running program, and the gate that rests on whom a switch back would lock out.
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::control::authferry;
+use crate::control::good;
+use crate::control::staged;
+use crate::harness::Echo;
+use crate::harness::Idp;
+use crate::harness::Proxy;
+use crate::harness::request;
+use crate::login::Browser;
+use crate::reload::until;
+
+fn report(proxy: &Proxy, words: &[&str]) -> Value {
+    let words = [&["report"], words, &["--format", "json"]].concat();
+    serde_json::from_str(&good(proxy.dir(), &words)).unwrap()
+}
+
+/// The rows of a table, each as an object.
+fn rows(report: &Value, title: &str) -> Vec<Value> {
+    let mut tables = report["tables"].as_array().unwrap().iter();
+    let table = tables
+        .find(|table| table["title"] == title)
+        .unwrap_or_else(|| panic!("{title}: {report}"));
+    let names = table["columns"].as_array().unwrap();
+    let row = |row: &Value| {
+        let cells = row.as_array().unwrap().iter().cloned();
+        let names = names.iter().map(|name| name.as_str().unwrap().to_owned());
+        Value::Object(names.zip(cells).collect())
+    };
+    table["rows"].as_array().unwrap().iter().map(row).collect()
+}
+
+async fn signed_in(proxy: &Proxy, idp: &Idp, person: &str) {
+    idp.signs_in(person);
+    let mut browser = Browser::default();
+    let start = browser.open(proxy, "/").await;
+    assert_eq!(browser.sign_in(proxy, &start).await.status, 303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_say_who_is_where_and_what_a_switch_back_would_do() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let text = staged(&old, &new, &upstream);
+    let proxy = Proxy::start(&text);
+    proxy.settled().await;
+    let dir = proxy.dir().to_owned();
+    // Known at the old provider.
+    for person in ["ann", "bob", "cid"] {
+        let sent = format!("Bearer {}", old.token(person));
+        let sent = [("Authorization", sent.as_str()), ("Host", "app.test")];
+        let answer = request(proxy.address, "GET", "/", &sent, b"").await;
+        assert_eq!(answer.status, 200);
+    }
+    good(&dir, &["ctl", "start", "--reason", "IAM-1"]);
+    good(&dir, &["ctl", "set-stage", "ramp/100", "--reason", "IAM-2"]);
+    // One who was there before, and one whom nobody knows at the old side.
+    signed_in(&proxy, &new, "ann").await;
+    signed_in(&proxy, &new, "zoe").await;
+
+    let found = report(&proxy, &["rollback"]);
+    let people: Vec<_> = rows(&found, "A switch back now")
+        .iter()
+        .map(|row| (row["why"].clone(), row["people"].clone()))
+        .collect();
+    assert_eq!(
+        people,
+        [
+            (json!("modern_born"), json!(1)),
+            (json!("signs_in_again"), json!(1))
+        ]
+    );
+    let series = "authferry_rollback_exposure_subjects{rollout=\"move\",why=\"modern_born\"} ";
+    assert!((proxy.metric(series).await - 1.0).abs() < f64::EPSILON);
+
+    let inventory = dir.join("people.jsonl");
+    std::fs::write(
+        &inventory,
+        "{\"subject\":\"uid-ann\"}\n{\"subject\":\"uid-nobody\"}\n",
+    )
+    .unwrap();
+    let found = report(&proxy, &["who", "--inventory", inventory.to_str().unwrap()]);
+    let all = rows(&found, "People by state").remove(0);
+    let states = [
+        "never_seen",
+        "legacy",
+        "linked",
+        "modern",
+        "modern_born",
+        "recalled",
+    ];
+    let counts = states.map(|state| all[state].as_u64().unwrap());
+    // `zoe` has signed in and not come since: she is among those who have moved alone.
+    assert_eq!(counts[1..], [2, 0, 1, 0, 0], "{found}");
+    assert_eq!(counts[0], 1, "{found}");
+    let moved = rows(&found, "Who has moved").remove(0);
+    assert_eq!(
+        (&moved["modern"], &moved["recalled"]),
+        (&json!(2), &json!(0))
+    );
+
+    let found = report(&proxy, &["legacy-usage", "--app", "crm"]);
+    let uses = rows(&found, "Credentials of the old provider");
+    assert_eq!(
+        (
+            &uses[0]["credential"],
+            &uses[0]["network"],
+            &uses[0]["people"]
+        ),
+        (&json!("bearer"), &json!("127.0.0.0/24"), &json!(3))
+    );
+    let last = rows(&found, "Who came last");
+    assert!(
+        last.len() == 3
+            && last
+                .iter()
+                .all(|row| row["person"].as_str().unwrap().starts_with("p:"))
+    );
+    for name in ["uid-", "ann", "bob"] {
+        assert!(!found.to_string().contains(name), "{name}: {found}");
+    }
+
+    let found = report(&proxy, &["readiness"]);
+    let step = rows(&found, "Steps").remove(0);
+    assert_eq!(
+        (&step["step"], &step["next"], &step["ready"]),
+        (&json!("ramp/100"), &json!("primary"), &json!(false))
+    );
+    let missing = rows(&found, "What is missing");
+    assert!(
+        missing
+            .iter()
+            .any(|row| row["missing"].as_str().unwrap().contains("of 24h")),
+        "{found}"
+    );
+
+    good(&dir, &["ctl", "rollback", "--reason", "IAM-9"]);
+    let found = report(&proxy, &["timeline", "--since", "1h"]);
+    let told: Vec<String> = rows(&found, "Timeline")
+        .iter()
+        .map(|row| format!("{} {} {}", row["kind"], row["to"], row["why"]).replace('"', ""))
+        .collect();
+    assert!(told.contains(&"decision ramp/100 IAM-2".into()), "{told:?}");
+    assert!(told.last().unwrap().ends_with("IAM-9"), "{told:?}");
+    let moved = rows(&report(&proxy, &["who"]), "Who has moved").remove(0);
+    assert_eq!(
+        (&moved["modern"], &moved["recalled"]),
+        (&json!(0), &json!(2))
+    );
+    let (fine, text) = authferry(&dir, &["report", "who", "--rollout", "mvoe"]);
+    assert!(!fine && text.contains("`mvoe`"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_is_not_left_while_a_switch_back_would_lock_people_out() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let gate = "promote: { when: manual, require: { rollback_exposure_max: 0 } }";
+    let text = staged(&old, &new, &upstream).replace("promote: { when: manual }", gate);
+    let proxy = Proxy::start(&text.replace("bake: 1d", "bake: 0s"));
+    proxy.settled().await;
+    let dir = proxy.dir().to_owned();
+    good(&dir, &["ctl", "start", "--reason", "IAM-1"]);
+    good(&dir, &["ctl", "set-stage", "ramp/100", "--reason", "IAM-2"]);
+    signed_in(&proxy, &new, "zoe").await;
+    report(&proxy, &["rollback"]);
+    // Counted once a minute; what a report has just counted is known at once.
+    until(async || {
+        let (_, text) = authferry(&dir, &["ctl", "promote", "--reason", "IAM-3"]);
+        text.contains("would lock out 1 people, where 0 may be")
+    })
+    .await;
+}
