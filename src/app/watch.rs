@@ -44,6 +44,10 @@ impl Reloader {
         };
         let mut poll = tokio::time::interval(POLL);
         let mut seen = self.fingerprint();
+        if !self.is_as_read() {
+            // It was edited since it was read, and nothing tells of that any more.
+            seen = [0; 32];
+        }
         loop {
             if let Some(watcher) = &mut watcher {
                 for directory in self.directories().difference(&watched) {
@@ -78,6 +82,11 @@ impl Reloader {
             });
             seen = after.await.unwrap_or(before);
         }
+    }
+
+    /// Whether the file is still the one that runs.
+    fn is_as_read(&self) -> bool {
+        std::fs::read_to_string(&self.path).is_ok_and(|text| text == *self.settings().text)
     }
 
     /// Directories of the file and of what it names; through symbolic links, the ones they stand in and lead to.
