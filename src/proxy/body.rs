@@ -59,6 +59,8 @@ pub(crate) struct ResponseBody<B, E: OnEnd> {
     content: Content<B>,
     meter: Meter<E>,
     ticket: Option<Ticket>,
+    /// What ends the answer before its time, once what came before it has been sent.
+    broken: Option<BodyError>,
     /// An event stream (`text/event-stream`) has no end of its own: it ends in order, and with its reader's session or token.
     events: bool,
 }
@@ -81,6 +83,7 @@ impl<B, E: OnEnd> ResponseBody<B, E> {
             content: Content::Empty,
             meter: Meter::new(end),
             ticket: None,
+            broken: None,
             events: false,
         }
     }
@@ -91,6 +94,7 @@ impl<B, E: OnEnd> ResponseBody<B, E> {
             content: Content::Full(content),
             meter: Meter::new(end),
             ticket: None,
+            broken: None,
             events: false,
         }
     }
@@ -112,6 +116,7 @@ impl<B, E: OnEnd> ResponseBody<B, E> {
             },
             meter: Meter::new(end),
             ticket: None,
+            broken: None,
             events,
         };
         if body.is_end_stream() {
@@ -172,6 +177,7 @@ impl<B, E: OnEnd> Body for ResponseBody<B, E> {
             return Poll::Ready(this.cut(why));
         }
         let polled = match &mut this.content {
+            _ if this.broken.is_some() => this.broken.take().map(Err),
             Content::Empty => None,
             Content::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
@@ -187,7 +193,13 @@ impl<B, E: OnEnd> Body for ResponseBody<B, E> {
                     this.wait(cx.waker());
                     return Poll::Pending;
                 }
-                Poll::Ready(Some(Err(error))) => Some(Err(BodyError::Upstream(error))),
+                Poll::Ready(Some(Err(error))) => {
+                    // The client's connection is closed at once by an error, with whatever has not been sent: a client that
+                    // got nothing at all might ask again.
+                    this.broken = Some(error.into());
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {
                     let passing = frame
                         .into_trailers()
