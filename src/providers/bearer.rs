@@ -206,17 +206,17 @@ impl SignedTokens {
         policy: &Policy,
         now: UnixTime,
     ) -> Option<Result<T, ProviderError>> {
-        let token = match self.read(token) {
-            Ok(token) => token,
-            Err(refusal) => return Some(Err(refusal.into())),
+        // Read anew for a second look, which is rare: a copy of the claims for every token costs more.
+        let look = || match self.read(token) {
+            Ok(token) => self.with_current_keys(judge, token, policy, now),
+            Err(refusal) => Some(Err(refusal.into())),
         };
-        if let Some(verdict) = self.with_current_keys(judge, token.clone(), policy, now) {
+        if let Some(verdict) = look() {
             return Some(verdict);
         }
         let otherwise = self.keys.settled()?;
         // A fetch may have ended between the first look at the keys and the question whether one is due.
-        let verdict = self.with_current_keys(judge, token, policy, now);
-        Some(verdict.unwrap_or(Err(otherwise)))
+        Some(look().unwrap_or(Err(otherwise)))
     }
 
     /// Reads a token, and makes sure that it is ours to judge.
