@@ -1,5 +1,5 @@
 # `make test` is the command that proves a checkout; `make ci` is what the machine runs.
-.PHONY: drill test unit real rules cases variants fuzz suites faults ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
+.PHONY: move drill test unit real rules cases variants fuzz suites faults ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
 CARGO ?= cargo
 
 # Everything: unit and integration tests, then the tests against real servers (started and stopped here).
@@ -36,6 +36,10 @@ variants:
 # Six stages of a rollout in a minute, twice: with the rollback, and without it. Recomputes both tables.
 drill:
 	$(CARGO) test --release --test drill -- --nocapture
+
+# Two hundred people move stage by stage, and back: every sign-in is counted.
+move:
+	$(CARGO) test --test integration moved -- --nocapture
 
 # Looks for bytes that break a promise of a parser: `make fuzz SECONDS=3600` is the long run.
 SECONDS ?= 60

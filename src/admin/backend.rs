@@ -11,6 +11,8 @@ use serde::Serialize;
 use crate::admin::plan::PlanRequest;
 use crate::admin::plan::PlanView;
 use crate::admin::question::ExplainRequest;
+use crate::admin::question::ForgetAnswer;
+use crate::admin::question::ForgetRequest;
 use crate::admin::report::ReportRequest;
 use crate::admin::report::ReportView;
 use crate::admin::rollouts::OrderRequest;
@@ -35,6 +37,9 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
     ///
     /// Says what about the question makes no sense, such as an application that does not exist.
     async fn explain(&self, question: ExplainRequest) -> Result<Explanation, String>;
+
+    /// What is remembered of the request that a page named as its reference: lines as the logs have them, oldest first.
+    fn about(&self, reference: &str) -> Vec<serde_json::Value>;
 
     /// Whom another configuration would move. Nothing changes.
     ///
@@ -86,6 +91,17 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
         wanted: RevokeRequest,
         actor: &str,
     ) -> Result<RevokeAnswer, RevokeFailure>;
+
+    /// Erases what is kept of a person.
+    ///
+    /// # Errors
+    ///
+    /// See [`RevokeFailure`].
+    async fn forget(
+        &self,
+        wanted: ForgetRequest,
+        actor: &str,
+    ) -> Result<ForgetAnswer, RevokeFailure>;
 
     /// Revocations that have not expired, newest first.
     ///

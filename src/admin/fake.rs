@@ -27,6 +27,8 @@ use crate::admin::plan::PlanRequest;
 use crate::admin::plan::PlanRow;
 use crate::admin::plan::PlanView;
 use crate::admin::question::ExplainRequest;
+use crate::admin::question::ForgetAnswer;
+use crate::admin::question::ForgetRequest;
 use crate::admin::report::ReportRequest;
 use crate::admin::report::ReportTable;
 use crate::admin::report::ReportView;
@@ -106,6 +108,12 @@ impl AdminBackend for FakeBackend {
             kill: "off".into(),
             ..Explanation::default()
         })
+    }
+
+    fn about(&self, reference: &str) -> Vec<serde_json::Value> {
+        let known = self.records.iter();
+        let known = known.filter(|record| record["request_id"] == reference);
+        known.cloned().collect()
     }
 
     async fn plan(&self, wanted: PlanRequest) -> Result<PlanView, String> {
@@ -200,6 +208,21 @@ impl AdminBackend for FakeBackend {
             at_least: false,
             shown: Vec::new(),
             durable: false,
+        })
+    }
+
+    async fn forget(
+        &self,
+        wanted: ForgetRequest,
+        _actor: &str,
+    ) -> Result<ForgetAnswer, RevokeFailure> {
+        if wanted.reason.is_empty() {
+            return Err(RevokeFailure::Request("a reason is needed".into()));
+        }
+        Ok(ForgetAnswer {
+            sessions: 2,
+            accounts: 1,
+            ..ForgetAnswer::default()
         })
     }
 

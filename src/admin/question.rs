@@ -1,4 +1,4 @@
-//! What is asked of `explain`.
+//! What is asked about people and requests: of `explain`, and to forget somebody.
 
 use serde::Deserialize;
 use serde::Deserializer;
@@ -40,6 +40,38 @@ pub(crate) struct ExplainRequest {
     /// The client's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) address: Option<std::net::IpAddr>,
+}
+
+/// What a page named as its reference.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReferenceRequest {
+    /// The id of a request.
+    pub(crate) reference: String,
+}
+
+/// Who is to be forgotten.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ForgetRequest {
+    /// The canonical subject.
+    pub(crate) subject: String,
+    /// Why; recorded.
+    #[serde(default)]
+    pub(crate) reason: String,
+}
+
+/// What was kept of them.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct ForgetAnswer {
+    /// Running sessions.
+    pub(crate) sessions: usize,
+    /// Accounts that were linked.
+    pub(crate) accounts: usize,
+    /// Rollouts in which they had moved.
+    pub(crate) pins: usize,
+    /// Whether there may be more sessions: ask again.
+    pub(crate) at_least: bool,
 }
 
 /// A pasted credential: it is sent, and never printed.

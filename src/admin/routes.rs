@@ -17,6 +17,8 @@ use crate::admin::body;
 use crate::admin::console;
 use crate::admin::guard::Guard;
 use crate::admin::guard::Peer;
+use crate::admin::question::ReferenceRequest;
+use crate::admin::ready::ready;
 use crate::admin::respond;
 use crate::admin::respond::Answer;
 use crate::admin::respond::Failure;
@@ -63,6 +65,7 @@ enum Route {
     Rollouts,
     Order,
     Explain,
+    Reference,
     Plan,
     Report,
     Keys,
@@ -71,6 +74,7 @@ enum Route {
     Revocations,
     Revoke,
     Lift,
+    Forget,
     Console,
     ConsoleForm,
 }
@@ -90,7 +94,9 @@ fn route(scope: Scope, method: &Method, path: &str) -> Result<Route, Failure> {
         console::PATH => (Some(Route::Console), Some(Route::ConsoleForm)),
         "/admin/v1/revocations" => (Some(Route::Revocations), Some(Route::Revoke)),
         "/admin/v1/revocations/lift" => (None, Some(Route::Lift)),
+        "/admin/v1/forget" => (None, Some(Route::Forget)),
         "/admin/v1/explain" => (None, Some(Route::Explain)),
+        "/admin/v1/reference" => (None, Some(Route::Reference)),
         "/admin/v1/plan" => (None, Some(Route::Plan)),
         "/admin/v1/report" => (None, Some(Route::Report)),
         "/admin/v1/keys" => (Some(Route::Keys), Some(Route::KeysRotate)),
@@ -202,6 +208,10 @@ where
             let explanation = context.backend.explain(question).await;
             Ok(ok(&explanation.map_err(Failure::BadRequest)?))
         }
+        Route::Reference => {
+            let asked: ReferenceRequest = body::json(request).await?;
+            Ok(ok(&context.backend.about(&asked.reference)))
+        }
         Route::Plan => {
             let wanted = body::large_json(request).await?;
             let plan = context.backend.plan(wanted).await;
@@ -219,6 +229,11 @@ where
         Route::Revoke => {
             let wanted = body::json(request).await?;
             let answer = context.backend.revoke(wanted, &actor).await;
+            Ok(ok(&answer.map_err(Failure::Revoke)?))
+        }
+        Route::Forget => {
+            let wanted = body::json(request).await?;
+            let answer = context.backend.forget(wanted, &actor).await;
             Ok(ok(&answer.map_err(Failure::Revoke)?))
         }
         Route::Lift => {
@@ -254,60 +269,16 @@ fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
         | Route::Order
         | Route::LogHead
         | Route::Explain
+        | Route::Reference
         | Route::Plan
         | Route::Report
         | Route::Revocations
         | Route::Revoke
         | Route::Lift
+        | Route::Forget
         | Route::Console
         | Route::ConsoleForm => Err(Failure::NoPath),
     }
-}
-
-#[derive(Debug, Serialize)]
-struct ReadyView {
-    /// `ready`, `degraded`, `starting`, `draining`, `unavailable`.
-    status: &'static str,
-    /// Providers that cannot judge now, with the reason.
-    degraded: Vec<crate::admin::backend::ProviderView>,
-    /// Whether the store answers, if one is needed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    store: Option<bool>,
-}
-
-/// 200 while requests should come here: started, not draining, and at least one provider can judge (or none is
-/// configured). A provider that is away makes us degraded, not unready: everybody else's requests still work here, and
-/// the other instances see the same provider. A shared store that is away may be reached by another instance.
-fn ready(context: &Context) -> Answer {
-    let readiness = context.backend.readiness();
-    let total = readiness.providers.len();
-    let store = readiness.store;
-    let degraded: Vec<_> = readiness
-        .providers
-        .into_iter()
-        .filter(|provider| !provider.usable)
-        .collect();
-    let status = if !readiness.started {
-        "starting"
-    } else if readiness.draining {
-        "draining"
-    } else if (0 < total && degraded.len() == total) || store == Some(false) {
-        "unavailable"
-    } else if !degraded.is_empty() {
-        "degraded"
-    } else {
-        "ready"
-    };
-    let code = match status {
-        "ready" | "degraded" => StatusCode::OK,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    let view = ReadyView {
-        status,
-        degraded,
-        store,
-    };
-    respond::json(code, &view)
 }
 
 /// A wish to move the kill switch.
@@ -498,6 +469,8 @@ mod tests {
             ("POST", "/admin/v1/kill", false),
             ("GET", "/admin/v1/rollouts", false),
             ("POST", "/admin/v1/explain", false),
+            ("POST", "/admin/v1/reference", false),
+            ("POST", "/admin/v1/forget", false),
         ] {
             let request = ask(method, target, &Value::Null);
             let (status, body) = bench.asked(Scope::Admin, stranger(), request).await;

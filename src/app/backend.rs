@@ -11,6 +11,8 @@ use crate::admin::AdminBackend;
 use crate::admin::ConfigView;
 use crate::admin::ExplainRequest;
 use crate::admin::Explanation;
+use crate::admin::ForgetAnswer;
+use crate::admin::ForgetRequest;
 use crate::admin::KeyView;
 use crate::admin::LiftAnswer;
 use crate::admin::LiftRequest;
@@ -30,6 +32,7 @@ use crate::admin::RevokeFailure;
 use crate::admin::RevokeRequest;
 use crate::admin::RolloutView;
 use crate::app::explain;
+use crate::app::forget;
 use crate::app::plan;
 use crate::app::process::Process;
 use crate::app::reload::Reloader;
@@ -114,6 +117,14 @@ impl AdminBackend for Backend {
         let snapshot = self.reloader.snapshots().load_full();
         let settings = self.reloader.settings();
         explain::explain(&self.process, (&settings, &snapshot), &question).await
+    }
+
+    fn about(&self, reference: &str) -> Vec<serde_json::Value> {
+        let lines = self.process.logs.about(reference);
+        let lines = lines.iter();
+        lines
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     async fn plan(&self, wanted: PlanRequest) -> Result<PlanView, String> {
@@ -213,6 +224,16 @@ impl AdminBackend for Backend {
     ) -> Result<RevokeAnswer, RevokeFailure> {
         let settings = self.reloader.settings();
         revoke::revoke(&self.process.revocations, &settings, wanted, actor).await
+    }
+
+    async fn forget(
+        &self,
+        wanted: ForgetRequest,
+        actor: &str,
+    ) -> Result<ForgetAnswer, RevokeFailure> {
+        let settings = self.reloader.settings();
+        let running = (&*settings, &self.reloader.providers());
+        forget::forget(&self.process, running, wanted, actor).await
     }
 
     async fn revocations(&self) -> Result<Vec<RevocationView>, RevokeFailure> {

@@ -11,6 +11,7 @@ use crate::auth::Gate;
 use crate::auth::Joiner;
 use crate::auth::LoginSettings;
 use crate::auth::Logins;
+use crate::auth::Look;
 use crate::auth::PolicyParts;
 use crate::auth::Possession;
 use crate::auth::Reports;
@@ -113,10 +114,13 @@ pub(super) fn snapshot(
             Issuer::build(endpoint, &exchanges, &providers, deps)
         })
         .transpose()?;
+    let look = Arc::new(Look::new(&settings.pages));
     let login = LoginSettings {
         cookie: settings.sessions.cookie.clone(),
         secure: settings.sessions.secure,
         revision: settings.revision.clone(),
+        silent: settings.silent,
+        look: Arc::clone(&look),
     };
     let emitted = settings.apps.iter().flat_map(|app| {
         let rules = app.identity_headers.iter().map(|rule| &rule.name);
@@ -158,6 +162,7 @@ pub(super) fn snapshot(
             providers: settings.providers.iter().map(|p| p.id.clone()).collect(),
         }),
         logins: Logins::new(gate.clone(), &login),
+        look,
         issuer,
         gate: Gate::new(gate),
         apps,

@@ -5,6 +5,8 @@ mod backend;
 mod build;
 pub(crate) mod catalog;
 mod explain;
+mod forget;
+pub(crate) mod inventory;
 pub(crate) mod online;
 pub(crate) mod plan;
 mod process;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::admin::ExplainRequest;
-use crate::auth;
-use crate::auth::settings::Canonical;
+use crate::config::settings::Canonical;
 use crate::config::settings::Settings;
 use crate::identity::CanonicalSubject;
 use crate::identity::ClaimMap;
@@ -17,6 +16,7 @@ use crate::identity::Subject;
 use crate::identity::SubjectKey;
 use crate::identity::canonical;
 use crate::identity::drop_unproven_email;
+use crate::links;
 use crate::providers;
 use crate::providers::settings::KindSettings;
 
@@ -116,8 +116,8 @@ pub(super) fn name_of(
     let Some(joint) = &settings.canonical else {
         return Ok((alone(), Vec::new()));
     };
-    match auth::joined(joint, identity) {
-        Ok(Some(name)) => Ok((name, Vec::new())),
+    match links::joined(joint, identity) {
+        Ok(Some((name, _))) => Ok((name, Vec::new())),
         Ok(None) => {
             let provider = &identity.provider;
             let why = if joint.authoritative.contains(provider) {
@@ -160,7 +160,7 @@ fn made_of(
 }
 
 /// The issuer that stands for a provider in subject keys.
-const fn issuer(provider: &providers::settings::Settings) -> &Issuer {
+pub(super) const fn issuer(provider: &providers::settings::Settings) -> &Issuer {
     match &provider.kind {
         KindSettings::Oidc(oidc) => &oidc.issuer,
         KindSettings::Jwt(jwt) => &jwt.issuer,

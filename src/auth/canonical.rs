@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use crate::auth::settings::Canonical;
 use crate::clock::UnixTime;
-use crate::identity;
 use crate::identity::CanonicalSubject;
 use crate::identity::Identity;
-use crate::identity::NotCanonical;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
+use crate::identity::SubjectKey;
+use crate::links;
 use crate::links::LinkError;
 use crate::links::Links;
+use crate::links::Method;
 use crate::links::Sighting;
+use crate::links::settings::Canonical;
+use crate::links::settings::OnMissing;
 use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Link;
@@ -53,59 +55,72 @@ impl Joiner {
         self.links.account_row(person, provider)
     }
 
-    /// The canonical subject. A provider that is not authoritative, or does not say what the template needs, speaks of
-    /// somebody whom nobody else knows.
+    /// The canonical subject. An account of which nothing is said elsewhere is somebody whom nobody else knows.
     pub(super) async fn join(
         &self,
         identity: &Identity,
         now: UnixTime,
     ) -> Result<CanonicalSubject, NotJoined> {
-        let rendered = self
+        let named = self
             .canonical
             .as_deref()
-            .map(|canonical| joined(canonical, identity));
-        let rendered = rendered.transpose().map_err(NotJoined::Refused)?;
-        let Some(rendered) = rendered.flatten() else {
-            return Ok(CanonicalSubject::unjoined(&identity.key));
-        };
-        let claimed = self
-            .links
-            .claim(&rendered, &identity.provider, &identity.key, now)
-            .await;
-        match claimed {
-            Ok(Sighting::Known) => Ok(rendered),
+            .map(|canonical| links::joined(canonical, identity));
+        let named = named.transpose().map_err(|refusal| {
+            self.metrics.link(Method::Claim.as_str(), Link::Conflict);
+            NotJoined::Refused(refusal)
+        })?;
+        let (provider, key) = (&identity.provider, &identity.key);
+        match named.flatten() {
+            Some((person, method)) => {
+                self.link(&person, (provider, key), method, now).await?;
+                Ok(person)
+            }
+            None if self.proves_both() => {
+                let known = self.links.person_of(provider, key, now).await;
+                let known = known.map_err(NotJoined::Store)?;
+                Ok(known.unwrap_or_else(|| CanonicalSubject::unjoined(key)))
+            }
+            None => Ok(CanonicalSubject::unjoined(key)),
+        }
+    }
+
+    /// Makes sure that an account is this person's, and nobody else's.
+    pub(super) async fn link(
+        &self,
+        person: &CanonicalSubject,
+        (provider, key): (&ProviderId, &SubjectKey),
+        method: Method,
+        now: UnixTime,
+    ) -> Result<(), NotJoined> {
+        match self.links.claim(person, provider, key, now).await {
+            Ok(Sighting::Known) => Ok(()),
             Ok(Sighting::First) => {
-                self.metrics.link(Link::Linked);
-                Ok(rendered)
+                self.metrics.link(method.as_str(), Link::Linked);
+                Ok(())
             }
             Err(LinkError::Conflict) => {
-                self.metrics.link(Link::Conflict);
+                self.metrics.link(method.as_str(), Link::Conflict);
                 Err(NotJoined::Refused(Refusal::LinkConflict))
             }
             Err(LinkError::Store(error)) => Err(NotJoined::Store(error)),
         }
     }
-}
 
-/// The name that an identity shares with accounts elsewhere; `None`: nobody else is known to be the same person, because
-/// the provider is not authoritative or does not say what the template needs.
-///
-/// # Errors
-///
-/// When what the provider says could be read as another person.
-pub(crate) fn joined(
-    canonical: &Canonical,
-    identity: &Identity,
-) -> Result<Option<CanonicalSubject>, Refusal> {
-    if !canonical.authoritative.contains(&identity.provider) {
-        return Ok(None);
+    /// Whether a person may link two accounts by signing in at both.
+    pub(super) fn proves_both(&self) -> bool {
+        let canonical = self.canonical.as_deref();
+        canonical.is_some_and(|canonical| canonical.prove_both)
     }
-    match identity::canonical(&canonical.template, &canonical.normalise, identity) {
-        Ok(name) => Ok(Some(name)),
-        // Nothing is said about who this is elsewhere: nobody else is the same person.
-        Err(NotCanonical::Missing | NotCanonical::Placeholder | NotCanonical::Unfit(_)) => Ok(None),
-        // Something is said that could be read as another person.
-        Err(NotCanonical::Ambiguous | NotCanonical::Invalid(_)) => Err(Refusal::LinkConflict),
+
+    /// What becomes of an account of the new provider, once it is known whose it is: nothing special, unless it is joined with
+    /// nobody.
+    pub(super) fn on_missing(&self, identity: &Identity, person: &CanonicalSubject) -> OnMissing {
+        match self.canonical.as_deref() {
+            Some(canonical) if *person == CanonicalSubject::unjoined(&identity.key) => {
+                canonical.on_missing
+            }
+            Some(_) | None => OnMissing::Alone,
+        }
     }
 }
 
@@ -117,22 +132,17 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::identity::ClaimMap;
     use crate::identity::Normalise;
-    use crate::identity::ProviderId;
-    use crate::identity::Template;
     use crate::store::MemoryStore;
     use serde_json::Value;
     use serde_json::json;
 
     fn joiner(template: &str) -> Joiner {
-        let canonical = Canonical {
-            template: Template::parse(template).unwrap(),
-            normalise: vec![
-                Normalise::Trim,
-                Normalise::Lowercase,
-                Normalise::StripLeadingZeros,
-            ],
-            authoritative: vec![ProviderId::new("old"), ProviderId::new("new")],
-        };
+        let ways = vec![
+            Normalise::Trim,
+            Normalise::Lowercase,
+            Normalise::StripLeadingZeros,
+        ];
+        let canonical = Canonical::by_claims(template, ways, &["old", "new"]);
         let links = Links::new(Arc::new(MemoryStore::default()));
         let metrics = Metrics::new(Arc::new(SystemClock), 100);
         Joiner::new(Some(canonical), Arc::new(links), metrics)

@@ -142,10 +142,17 @@ fn vouch(provider: &str, subject: &str) -> Result<Authenticated, ProviderError> 
         "bad" => Err(Refusal::BadCredentials.into()),
         "disabled" => Err(Refusal::Disabled.into()),
         "down" => Err(Outage::Timeout.into()),
-        subject => Ok(Authenticated::for_test(
-            identity(provider, subject),
-            at(300),
-        )),
+        subject => {
+            let mut identity = identity(provider, subject);
+            if provider == "old" {
+                // Somebody who has just signed in, but for one whose browser was left open.
+                let ago = if subject == "left" { 3_600 } else { 0 };
+                let mut attributes = (*identity.attributes).clone();
+                attributes.insert("auth_time", (at(0).as_secs() - ago).into());
+                identity.attributes = Arc::new(attributes);
+            }
+            Ok(Authenticated::for_test(identity, at(300)))
+        }
     }
 }
 
@@ -303,6 +310,10 @@ impl Login for FakeLogin {
             let age = wanted.max_age.map_or(0, |age| age.as_secs());
             format!("&acr_values={}&max_age={age}", wanted.acr_values.join("+"))
         });
+        let more = match start.prompt {
+            crate::providers::Prompt::AsNeeded => more,
+            crate::providers::Prompt::Never => format!("{more}&prompt=none"),
+        };
         Ok(format!(
             "https://{}.idp.test/authorize?redirect_uri={}&state={}&nonce={}&verifier={}{more}",
             self.provider,
@@ -380,12 +391,14 @@ pub(super) struct World {
     pub(super) forms: HashMap<ProviderId, String>,
     pub(super) exchanges: AppExchanges,
     pub(super) store: Arc<dyn Store>,
-    pub(super) canonical: Option<crate::auth::settings::Canonical>,
+    pub(super) canonical: Option<crate::links::settings::Canonical>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) app: AppId,
     pub(super) possession: PossessionSettings,
     pub(super) certificate: Option<Thumbprint>,
     pub(super) roles: HashMap<ProviderId, RoleMap>,
+    pub(super) silent: Option<crate::auth::settings::Silent>,
+    pub(super) look: Arc<crate::auth::Look>,
     taken: Arc<FallbacksTaken>,
     notices: Arc<Notices>,
     pub(super) replays: Arc<Replays>,
@@ -422,6 +435,8 @@ impl World {
             possession: PossessionSettings::for_test(),
             certificate: None,
             roles: HashMap::new(),
+            silent: None,
+            look: Arc::default(),
             replays: Arc::new(Replays::new(Arc::clone(&store))),
             store,
             canonical: None,

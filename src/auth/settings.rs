@@ -1,23 +1,9 @@
-//! What the configuration says about who is one person across providers: plain data.
+//! What the configuration says about roles, silent logins and proofs of possession: plain data.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::identity::Normalise;
-use crate::identity::ProviderId;
-use crate::identity::Template;
 use crate::token::Algorithm;
-
-/// `identity.canonical`.
-#[derive(Clone, Debug)]
-pub(crate) struct Canonical {
-    /// Rendered over the attributes of an identity, such as `hr:{employee_id}`.
-    pub(crate) template: Template,
-    /// Applied to each value before it is rendered.
-    pub(crate) normalise: Vec<Normalise>,
-    /// Providers that may speak about the attributes of the template (`authoritative.claims`). Others stay unjoined.
-    pub(crate) authoritative: Vec<ProviderId>,
-}
 
 /// `roles.PROVIDER`: from groups to roles to scopes.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +14,26 @@ pub(crate) struct RoleMap {
     pub(crate) scopes: HashMap<Box<str>, Vec<Box<str>>>,
     /// Whether somebody with a group that has no role is refused; else the group is counted.
     pub(crate) refuse_unmatched: bool,
+}
+
+/// `pages`: how our pages look, and what they say beside.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pages {
+    /// A style sheet in their place of ours.
+    pub(crate) style: Option<Box<str>>,
+    /// A page of yours that they link.
+    pub(crate) help: Option<Box<str>>,
+    /// Whether people are told once that their sign-in page has changed. Default: no.
+    pub(crate) changed: bool,
+}
+
+/// `sessions.silent`: when a person with a session of the old side is asked after at the new one, without a page.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Silent {
+    /// How long a browser is left alone after a try. Default 24 h.
+    pub(crate) retry_after: Duration,
+    /// Tries for one person within a day, in all browsers. Default 2.
+    pub(crate) per_day: u8,
 }
 
 /// `dpop`: how proofs of possession are judged.

@@ -20,6 +20,7 @@ use crate::cli::ctl::Socket;
 use crate::cli::ctl::ask;
 use crate::cli::ctl::finish;
 use crate::cli::ctl::printable;
+use crate::cli::reference;
 
 /// Asks a running instance what would happen to a person. It calls nobody, except the owner of a token.
 #[derive(clap::Args, Clone, Debug)]
@@ -27,14 +28,20 @@ pub(crate) struct Args {
     #[command(flatten)]
     socket: Socket,
     /// The canonical subject, such as `uid:1002`; with --provider, what that provider calls the person
-    #[arg(long, required_unless_present = "token_file")]
+    #[arg(long, required_unless_present_any = ["token_file", "reference"])]
     subject: Option<String>,
+    /// The reference that a page of ours showed: what happened to that request
+    #[arg(long, value_name = "ID", conflicts_with_all = ["subject", "token_file", "app"])]
+    reference: Option<String>,
+    /// With --reference: a file of the access and decision log, instead of what the running instance remembers
+    #[arg(long, value_name = "FILE", requires = "reference")]
+    log_file: Option<PathBuf>,
     /// A file with a token, `-` for standard input: who it is, its owner says. It is never printed
     #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "provider", "groups", "email", "claims"])]
     token_file: Option<PathBuf>,
     /// The application
-    #[arg(long)]
-    app: String,
+    #[arg(long, required_unless_present = "reference")]
+    app: Option<String>,
     /// The provider that is supposed to have vouched
     #[arg(long)]
     provider: Option<String>,
@@ -98,10 +105,20 @@ fn claim(text: &str) -> Result<(String, Value), String> {
 }
 
 async fn answer(args: &Args, out: &mut dyn Write) -> Result<(), CommandError> {
+    if let Some(id) = &args.reference {
+        let lines = match &args.log_file {
+            Some(file) => reference::in_file(file, id)?,
+            None => reference::at_instance(&args.socket, id).await?,
+        };
+        return match args.format {
+            Format::Json => Ok(writeln!(out, "{}", serde_json::to_string_pretty(&lines)?)?),
+            Format::Text => Ok(reference::write(id, &lines, out)?),
+        };
+    }
     let question = ExplainRequest {
         subject: args.subject.clone(),
         token: args.token_file.as_deref().map(token).transpose()?,
-        app: args.app.clone(),
+        app: args.app.clone().unwrap_or_default(),
         provider: args.provider.clone(),
         groups: args.groups.clone(),
         email: args.email.clone(),
@@ -125,7 +142,7 @@ fn write_text(asked: &Args, answer: &Explanation, out: &mut dyn Write) -> std::i
         out,
         "{} at {}, configuration {}",
         printable(if whom.is_empty() { "nobody" } else { whom }),
-        printable(&asked.app),
+        printable(asked.app.as_deref().unwrap_or_default()),
         printable(&answer.revision)
     )?;
     if let Some(judged) = &answer.judged {

@@ -4,10 +4,13 @@ mod catalog;
 pub(crate) mod check;
 pub(crate) mod ctl;
 pub(crate) mod explain;
+mod forget;
 mod inventory;
 mod keys;
+mod link;
 pub(crate) mod log;
 mod plan;
+mod reference;
 mod report;
 mod revoke;
 mod rollouts;
@@ -54,6 +57,8 @@ enum Command {
     Ctl(ctl::Args),
     /// End sessions and tokens before their time, and take that back.
     Revoke(revoke::Args),
+    /// Erase what is kept of a person.
+    Forget(forget::Args),
     /// What would happen to somebody at an application, and why.
     Explain(explain::Args),
     /// Whom another configuration would move, back or forward, before it runs.
@@ -62,6 +67,8 @@ enum Command {
     Report(report::Args),
     /// The keys that sign what a running instance mints.
     Keys(keys::Args),
+    /// Links between accounts: what would be made of an inventory, before anybody moves.
+    Link(link::Args),
     /// The ledger: whether it verifies, and what it says.
     Log(log::Args),
 }
@@ -76,6 +83,7 @@ pub fn main() -> ExitCode {
         }),
         Command::Check(args) => check::run(&args, &mut out),
         Command::Log(args) => log::run(&args, &mut out),
+        Command::Link(args) => link::run(&args, &mut out),
         Command::Catalog(args) => catalog::run(&args, &mut out),
         Command::Schema(args) => schema::run(&args, &mut out),
         Command::Run(args) => with_runtime(&cli.log, |runtime| {
@@ -91,6 +99,9 @@ pub fn main() -> ExitCode {
         }
         Command::Revoke(args) => with_runtime("warn", |runtime| {
             runtime.block_on(revoke::run(args, &mut out))
+        }),
+        Command::Forget(args) => with_runtime("warn", |runtime| {
+            runtime.block_on(forget::run(args, &mut out))
         }),
         Command::Explain(args) => with_runtime("warn", |runtime| {
             runtime.block_on(explain::run(args, &mut out))

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::admin;
-pub(crate) use crate::auth::settings::Canonical;
+use crate::auth::settings::Pages;
 use crate::auth::settings::Possession;
 use crate::auth::settings::RoleMap;
+use crate::auth::settings::Silent;
 use crate::exchange;
 use crate::issuer;
+pub(crate) use crate::links::settings::Canonical;
 use crate::providers;
 use crate::proxy;
 use crate::rollout;
@@ -42,6 +44,10 @@ pub(crate) struct Settings {
     pub(crate) possession: Possession,
     /// Our sessions.
     pub(crate) sessions: session::settings::Settings,
+    /// `sessions.silent`: when people are asked after at the new provider. `None`: never.
+    pub(crate) silent: Option<Silent>,
+    /// How our own pages look.
+    pub(crate) pages: Pages,
     /// Named cohorts.
     pub(crate) cohorts: rollout::Cohorts,
     /// Applications, with their hosts and routes.

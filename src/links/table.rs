@@ -19,6 +19,8 @@ use crate::store::StoreError;
 const ACCOUNTS: &str = "link";
 /// Which person an account is: row by account.
 const PEOPLE: &str = "link_person";
+/// Links that are looked at at once: 100 000, of one in 256.
+const PART: usize = 100_000;
 /// Links kept in memory beside the store: 65 536.
 const KEPT: usize = 65_536;
 
@@ -164,6 +166,45 @@ impl Links {
         Ok(self.store.get(place, now).await?.is_some())
     }
 
+    /// Forgets whose accounts a person's are, at these providers; how many links there were. Another instance may remember
+    /// one until it ends; it says nothing else than before.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer; what is gone by then is gone.
+    pub(crate) async fn forget(
+        &self,
+        person: &CanonicalSubject,
+        providers: &[ProviderId],
+        now: UnixTime,
+    ) -> Result<usize, StoreError> {
+        let mut gone = 0;
+        // Rows are found by account, and nobody knows this person's any more: all are looked at, a part at a time.
+        for part in 0..=u8::MAX {
+            let rows = self.store.scan(PEOPLE, &[part], PART, now).await?;
+            for (key, row) in rows {
+                if row.value == person.as_str().as_bytes() {
+                    let key = Key {
+                        table: PEOPLE,
+                        key: &key,
+                    };
+                    self.store.delete(key).await?;
+                    gone += 1;
+                }
+            }
+        }
+        for provider in providers {
+            let by_person = row(&[person.as_str(), provider.as_str()]);
+            let key = Key {
+                table: ACCOUNTS,
+                key: &by_person,
+            };
+            self.store.delete(key).await?;
+        }
+        self.kept.retain(|_, kept| kept != person);
+        Ok(gone)
+    }
+
     async fn write(
         &self,
         key: Key<'_>,
@@ -292,6 +333,29 @@ mod tests {
         assert!(conflicts(claim(&links, "hr:1", "new", "mallory").await));
         claim(&links, "hr:3", "new", "mallory").await.unwrap();
         claim(&links, "hr:1", "new", "a1").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_person_who_is_forgotten_leaves_no_link_and_others_keep_theirs() {
+        let store = Arc::new(MemoryStore::default());
+        let links = links(&store);
+        claim(&links, "hr:1", "old", "alice").await.unwrap();
+        claim(&links, "hr:1", "new", "a1").await.unwrap();
+        claim(&links, "hr:2", "new", "b1").await.unwrap();
+        let person = CanonicalSubject::named("hr:1").unwrap();
+        let providers = [ProviderId::new("old"), ProviderId::new("new")];
+        let gone = links.forget(&person, &providers, NOW).await.unwrap();
+        assert_eq!(gone, 2);
+        for table in [PEOPLE, ACCOUNTS] {
+            assert_eq!(
+                store.scan(table, b"", 9, NOW).await.unwrap().len(),
+                1,
+                "{table}"
+            );
+        }
+        // Nothing stands against anybody any more, except what is another's.
+        claim(&links, "hr:3", "new", "a1").await.unwrap();
+        assert!(conflicts(claim(&links, "hr:1", "new", "b1").await));
     }
 
     #[tokio::test]

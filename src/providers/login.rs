@@ -25,6 +25,18 @@ pub(crate) struct LoginStart<'a> {
     pub(crate) verifier: &'a Secret<String>,
     /// What the login must be, where an earlier one was not enough.
     pub(crate) step_up: Option<&'a StepUp>,
+    /// Whether the provider may show a page; if not, it says `login_required` where it would (`prompt=none`).
+    pub(crate) prompt: Prompt,
+}
+
+/// Whether a provider may show a page (OpenID Connect Core 1.0 §3.1.2.1).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Prompt {
+    /// As it likes.
+    #[default]
+    AsNeeded,
+    /// None.
+    Never,
 }
 
 /// What a login must be that is more than the one before (RFC 9470).

@@ -45,6 +45,7 @@ pub(crate) use login::LoggedIn;
 pub(crate) use login::Login;
 pub(crate) use login::LoginAnswer;
 pub(crate) use login::LoginStart;
+pub(crate) use login::Prompt;
 pub(crate) use login::Refreshed;
 pub(crate) use login::StepUp;
 pub(crate) use oauth::Grant;

@@ -215,6 +215,7 @@ mod tests {
             nonce: "the nonce",
             verifier: &verifier(),
             step_up: None,
+            prompt: crate::providers::Prompt::AsNeeded,
         };
         let login = provider.login().unwrap();
         assert_eq!(login.client_id(), "authferry");
@@ -417,6 +418,7 @@ mod tests {
                 nonce: "n",
                 verifier: &verifier(),
                 step_up: None,
+                prompt: crate::providers::Prompt::AsNeeded,
             };
             let failed = provider.login().unwrap().start(start).await.unwrap_err();
             assert_eq!(failed, Outage::Malformed.into(), "{name}");
@@ -484,6 +486,7 @@ mod tests {
             nonce: "n",
             verifier: &verifier,
             step_up: None,
+            prompt: crate::providers::Prompt::AsNeeded,
         };
         let begun = provider.login().unwrap().start(start).await;
         assert!(begun.is_ok(), "nothing is known yet");

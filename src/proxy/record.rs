@@ -199,7 +199,9 @@ impl OnEnd for Box<Record> {
         {
             traces.record(self.span(took));
         }
-        if !self.worker.access.is_on() {
+        // Whoever got an answer of ours may ask about it.
+        let ours = self.answered.is_none() && 400 <= self.status;
+        if !ours && !self.worker.access.is_on() {
             return;
         }
         let snapshot = &self.view.snapshot;
@@ -218,7 +220,7 @@ impl OnEnd for Box<Record> {
             Ended::Complete => None,
             Ended::Aborted => Some("aborted"),
         });
-        self.worker.access.write(&AccessLine {
+        let line = AccessLine {
             at: self.worker.now(),
             request_id: self.request_id.as_str(),
             trace: Some(&self.trace),
@@ -245,6 +247,10 @@ impl OnEnd for Box<Record> {
                 .zip(self.answered)
                 .and_then(|(app, (route, origin))| app.target_of(route).label(origin)),
             revision: &snapshot.revision,
-        });
+        };
+        if ours {
+            self.worker.access.remember(&line);
+        }
+        self.worker.access.write(&line);
     }
 }

@@ -8,6 +8,7 @@ use http::Response;
 use http::header;
 
 use crate::auth::Answer;
+use crate::auth::PageName;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::canonical::BadRequest;
 use crate::proxy::client_body::ClientBody;
@@ -63,7 +64,8 @@ pub(super) fn fault(
         conn.close_after_answer();
     }
     record.error.get_or_insert(why.as_str());
-    let response = respond::page(why, headers, record.request_id.as_str());
+    let look = &record.view.snapshot.look;
+    let response = respond::page(why, headers, record.request_id.as_str(), look);
     page(response, conn, record)
 }
 
@@ -77,6 +79,9 @@ pub(super) fn empty(response: Response<Bytes>, record: Box<Record>) -> Reply {
 pub(super) fn page(response: Response<Bytes>, conn: &Conn, mut record: Box<Record>) -> Reply {
     let (mut parts, body) = response.into_parts();
     record.status = parts.status.as_u16();
+    if let Some(about) = parts.extensions.remove::<PageName>() {
+        record.error.get_or_insert(about.0);
+    }
     if conn.must_close() {
         parts
             .headers

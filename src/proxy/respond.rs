@@ -17,6 +17,8 @@ use http::Response;
 use http::StatusCode;
 use http::header;
 
+use crate::auth::Forms;
+use crate::auth::Look;
 use crate::proxy::client_body::ClientBodyError;
 use crate::proxy::upgrade::HandshakeError;
 use crate::proxy::upstream::BoxError;
@@ -228,25 +230,33 @@ impl From<HandshakeError> for Fault {
     }
 }
 
-/// Nothing on our pages comes from anywhere, and nobody frames them.
+/// What is no page needs nothing, and nobody frames it.
 const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
 /// The page for a fault. `reference` is the request id: letters, digits, `-` and `_`; anything else is left out.
 /// `headers` are the client's, for `Accept`.
-pub(crate) fn page(fault: &Fault, headers: &HeaderMap, reference: &str) -> Response<Bytes> {
+pub(crate) fn page(
+    fault: &Fault,
+    headers: &HeaderMap,
+    reference: &str,
+    look: &Look,
+) -> Response<Bytes> {
     let form = Form::wanted(headers);
     let reference: String = reference
         .chars()
         .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
         .take(64)
         .collect();
-    let mut response = Response::new(form.render(fault, &reference));
+    let mut response = Response::new(form.render(fault, &reference, look));
     *response.status_mut() = fault.status();
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, form.content_type());
     secure(fields);
+    if form == Form::Html {
+        fields.insert(header::CONTENT_SECURITY_POLICY, look.policy(Forms::None));
+    }
     match fault {
         Fault::Unauthorized(challenges) => {
             for challenge in challenges {
@@ -340,14 +350,12 @@ impl Form {
         })
     }
 
-    fn render(self, fault: &Fault, reference: &str) -> Bytes {
+    fn render(self, fault: &Fault, reference: &str, look: &Look) -> Bytes {
         let (heading, sentence) = fault.words();
         let text = match self {
-            Self::Html => format!(
-                "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-                 <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-                 <meta name=\"color-scheme\" content=\"light dark\">\n<title>{heading}</title>\n</head>\n<body>\n<main>\n\
-                 <h1>{heading}</h1>\n<p>{sentence}</p>\n<p>Reference: <code>{reference}</code></p>\n</main>\n</body>\n</html>\n"
+            Self::Html => look.document(
+                heading,
+                &format!("<p>{sentence}</p>\n<p>Reference: <code>{reference}</code></p>\n"),
             ),
             Self::Json => format!(
                 "{{\"error\":\"{}\",\"message\":\"{sentence}\",\"reference\":\"{reference}\"}}\n",
@@ -410,7 +418,7 @@ mod tests {
     fn every_page_is_whole_in_every_form() {
         for fault in all() {
             for accept in ["text/html", "application/json", "*/*"] {
-                let page = page(&fault, &accepting(accept), "req-1");
+                let page = page(&fault, &accepting(accept), "req-1", &Look::default());
                 let body = String::from_utf8(page.body().to_vec()).unwrap();
                 assert!(body.contains("req-1") && !body.contains("  "), "{body}");
                 if accept == "application/json" {
@@ -431,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_401_carries_its_challenges_and_a_503_when_to_come_back() {
-        let page_of = |fault: &Fault| page(fault, &HeaderMap::new(), "r");
+        let page_of = |fault: &Fault| page(fault, &HeaderMap::new(), "r", &Look::default());
         let challenged = page_of(&Fault::Unauthorized(vec![
             HeaderValue::from_static("Bearer"),
             HeaderValue::from_static("Basic realm=\"a\""),
@@ -460,6 +468,7 @@ mod tests {
             &Fault::Forbidden,
             &accepting("text/html"),
             "a\"<script>alert(1)</script>",
+            &Look::default(),
         );
         let body = String::from_utf8(page.body().to_vec()).unwrap();
         assert!(body.contains("ascriptalert1script") && !body.contains("<script"));

@@ -2,11 +2,13 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
 use tokio::time::Instant;
 
+use crate::auth::Admitted;
 use crate::auth::Source;
 use crate::identity::CredentialClass;
 use crate::issuer::METADATA_PATH;
@@ -14,6 +16,7 @@ use crate::proxy::admission::Admission;
 use crate::proxy::admission::Asked;
 use crate::proxy::admission::Turned;
 use crate::proxy::admission::admission;
+use crate::proxy::admission::authority;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::canonical::canonicalise;
 use crate::proxy::client_address::client_address;
@@ -40,6 +43,7 @@ use crate::proxy::upgrade::Handshake;
 use crate::proxy::websocket;
 use crate::proxy::worker::Worker;
 use crate::proxy::worker::WorkerParts;
+use crate::rollout::Arm;
 use crate::rollout::KillPosition;
 
 /// Answers the requests of one worker.
@@ -198,6 +202,9 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         Ok(Admission::Anonymous) => &nobody,
         Ok(Admission::Known(verdict)) => {
             record.verdict = Some(Rc::clone(verdict));
+            if let Some(response) = carry_over(&asked, &verdict.admitted).await {
+                return page(response, &conn, record);
+            }
             &verdict.headers
         }
         Err(Turned::Fault(why)) => return fault(why, &parts.headers, &conn, record),
@@ -222,6 +229,22 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         handshake,
     };
     forward(&conn, &mut parts, body, &request, &passage, record).await
+}
+
+/// The redirect that takes somebody to the new side, if there is one to be tried. Most requests are none of these: what is
+/// rare has its own box.
+async fn carry_over(asked: &Asked<'_>, admitted: &Admitted) -> Option<Response<Bytes>> {
+    if admitted.arm() != Some(Arm::From) {
+        return None;
+    }
+    let logins = &asked.view.snapshot.logins;
+    let authority = authority(asked.request);
+    let request = asked.login(&authority);
+    if !logins.may_carry_over(&request, admitted) {
+        return None;
+    }
+    let policy = &asked.entry.policy;
+    Box::pin(logins.carry_over(policy, &request, admitted, asked.kill, asked.now)).await
 }
 
 /// A checked handshake, if the client asks for a WebSocket and the route lets it pass.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::auth::AppPolicy;
 use crate::auth::Gate;
 use crate::auth::Logins;
+use crate::auth::Look;
 use crate::issuer::Issuer;
 use crate::proxy::country::Countries;
 use crate::proxy::route::Router;
@@ -35,6 +36,8 @@ pub(crate) struct Snapshot {
     pub(crate) issuer: Option<Issuer>,
     /// Where the others go.
     pub(crate) logins: Logins,
+    /// How our pages look.
+    pub(crate) look: Arc<Look>,
     /// The names behind the indices of the metrics.
     pub(crate) names: Arc<Names>,
 }

@@ -15,6 +15,7 @@ use crate::identity::SubjectKey;
 use crate::revocation::list::Revocations;
 use crate::revocation::mark::Mark;
 use crate::revocation::record::Target;
+use crate::revocation::record::from_hex;
 use crate::revocation::record::hex;
 use crate::session::Purpose;
 use crate::store::Key;
@@ -145,6 +146,35 @@ impl Revocations {
         self.store.delete(Key { table, key: &key }).await
     }
 
+    /// Erases what is known of a running session of a person: how it is found, and whose its account is.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not confirm.
+    pub(crate) async fn erase(
+        &self,
+        canonical: &CanonicalSubject,
+        login: &Login,
+    ) -> Result<(), StoreError> {
+        let Some(row) = login.row() else {
+            return Ok(());
+        };
+        if let Some(sid) = &login.sid {
+            let key = login_key(Mark::sid(&login.issuer, sid), &row);
+            let table = SIDS;
+            self.store.delete(Key { table, key: &key }).await?;
+        }
+        let account = Target::Account {
+            issuer: login.issuer.clone(),
+            subject: login.subject.clone(),
+        };
+        if let Ok(mark) = account.mark() {
+            let (table, key) = (ACCOUNTS, mark.as_bytes().as_slice());
+            self.store.delete(Key { table, key }).await?;
+        }
+        self.forget(canonical, &row).await
+    }
+
     /// Whose the sessions are that belong to one session at an issuer; empty: nobody is signed in here by it.
     ///
     /// # Errors
@@ -253,6 +283,11 @@ impl Revocations {
 }
 
 impl Login {
+    /// The key of the session's row.
+    pub(crate) fn row(&self) -> Option<[u8; 32]> {
+        from_hex(&self.session)
+    }
+
     fn marks(&self, person: Mark) -> Vec<Mark> {
         let provider = ProviderId::new(&self.provider);
         let own = [

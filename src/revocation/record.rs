@@ -186,7 +186,7 @@ impl Target {
     }
 
     /// The person it names, if it names one.
-    pub(super) fn person(&self) -> Option<CanonicalSubject> {
+    pub(crate) fn person(&self) -> Option<CanonicalSubject> {
         match self {
             Self::Subject { subject } => person(subject).ok(),
             Self::Account { .. }

@@ -40,13 +40,13 @@ impl Sessions {
         self.store.put(entry(current), b"", ends).await
     }
 
-    /// Ends the oldest sessions of a person who has too many.
+    /// Ends the oldest sessions of a person who has too many; what is left of them.
     pub(super) async fn make_room(
         &self,
         active: &Active,
         person: &Handle,
         now: UnixTime,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<Farewell>, StoreError> {
         let most = active.max_per_subject;
         let mut entries = Vec::new();
         for place in index::places(&active.ring, person) {
@@ -55,7 +55,7 @@ impl Sessions {
             entries.extend(found.into_iter().map(|(key, _)| key));
         }
         if entries.len() <= most {
-            return Ok(());
+            return Ok(Vec::new());
         }
         entries.sort_by(|a, b| index::login(a).cmp(index::login(b)));
         // Entries outlive sessions that were idle for too long, and there may be one under an older key too.
@@ -74,11 +74,26 @@ impl Sessions {
             }
         }
         let too_many = alive.len().saturating_sub(most);
+        let mut ended = Vec::new();
         for row in alive.iter().take(too_many) {
             info!("A person has too many sessions; the oldest ends.");
-            self.end_row(active, row, now).await?;
+            ended.extend(self.end_row(active, row, now).await?);
         }
-        Ok(())
+        Ok(ended)
+    }
+
+    /// Ends a session that is known by its row alone; `None`: there was none that can be read.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not confirm.
+    pub(crate) async fn end_known(
+        &self,
+        row: &[u8; 32],
+        now: UnixTime,
+    ) -> Result<Option<Farewell>, StoreError> {
+        let active = self.active.load_full();
+        self.end_row(&active, row, now).await
     }
 
     /// Ends the session of a row for everybody who holds it; `None`: there was none that can be read.

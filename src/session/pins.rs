@@ -11,6 +11,7 @@ use crate::identity::CanonicalSubject;
 use crate::rollout::Arm;
 use crate::rollout::Pin;
 use crate::rollout::RolloutId;
+use crate::store::Expect;
 use crate::store::Key;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -143,6 +144,77 @@ fn prefix(rollout: &RolloutId) -> [u8; 16] {
         *to = *from;
     }
     prefix
+}
+
+/// Tries to take a person to the new side without a page, counted for a day.
+const TRIES: &str = "silent";
+const DAY: Duration = Duration::from_hours(24);
+
+impl Pins {
+    /// Forgets that a person was on the new side of a rollout; whether they were.
+    ///
+    /// # Errors
+    ///
+    /// An outage of the store.
+    pub(crate) async fn forget(
+        &self,
+        rollout: &RolloutId,
+        person: &CanonicalSubject,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let key = row(rollout, person);
+        let at = |table| Key { table, key: &key };
+        let pinned = self.store.get(at(TABLE), now).await?.is_some();
+        let place = [&prefix(rollout)[..], &key].concat();
+        let place = Key {
+            table: BY_ROLLOUT,
+            key: &place,
+        };
+        self.store.delete(place).await?;
+        self.store.delete(at(TABLE)).await?;
+        self.store.delete(at(TRIES)).await?;
+        Ok(pinned)
+    }
+
+    /// Counts one more try for a person; `false`: there have been as many as there may be within a day.
+    ///
+    /// # Errors
+    ///
+    /// An outage of the store: nothing was counted.
+    pub(crate) async fn may_try(
+        &self,
+        rollout: &RolloutId,
+        person: &CanonicalSubject,
+        most: u8,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let key = row(rollout, person);
+        let key = Key {
+            table: TRIES,
+            key: &key,
+        };
+        let found = self.store.get(key, now).await?;
+        // How many there were, and when they are forgotten.
+        let (count, end, expect) = match &found {
+            None => (0, now + DAY, Expect::Absent),
+            Some(row) => {
+                let Some((count, end)) = row.value.split_first() else {
+                    return Err(StoreError::Damaged(String::from("a count of tries")));
+                };
+                let end = end.first_chunk::<8>().copied().map(u64::from_be_bytes);
+                let end = end.map_or(now + DAY, UnixTime::from_millis);
+                (*count, end, Expect::Version(row.version))
+            }
+        };
+        if most <= count {
+            return Ok(false);
+        }
+        let mut value = vec![count.saturating_add(1)];
+        value.extend_from_slice(&end.as_millis().to_be_bytes());
+        self.store
+            .compare_and_swap(key, expect, &value, end, now)
+            .await
+    }
 }
 
 /// Length-prefixed and hashed: two pairs never share a row, and the store learns no name.

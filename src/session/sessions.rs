@@ -76,6 +76,8 @@ pub(crate) struct Created {
     pub(crate) ends: UnixTime,
     /// The key of its row: names the session, opens nothing.
     pub(crate) row: [u8; 32],
+    /// Sessions of the person that ended to make room for it.
+    pub(crate) ended: Vec<Farewell>,
 }
 
 /// What is left of a session that was ended.
@@ -159,13 +161,16 @@ impl Sessions {
         let expires = ends.min(now + active.idle + SLACK);
         self.write_entry(&active, &handle, &row, ends).await?;
         self.store.put(rows::key(&row), &sealed, expires).await?;
-        if let Err(error) = self.make_room(&active, &handle, now).await {
+        let room = self.make_room(&active, &handle, now).await;
+        let ended = room.unwrap_or_else(|error| {
             warn!(%error, "Whether a person has too many sessions is seen at the next login.");
-        }
+            Vec::new()
+        });
         Ok(Created {
             cookie: Secret::new(URL_SAFE_NO_PAD.encode(bytes)),
             ends,
             row,
+            ended,
         })
     }
 

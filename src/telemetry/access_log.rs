@@ -19,6 +19,8 @@ use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::Shed;
 use crate::telemetry::pseudonym::Pseudonym;
+use crate::telemetry::recent::Place;
+use crate::telemetry::recent::Recent;
 use crate::telemetry::settings;
 use crate::telemetry::sink::Inlet;
 use crate::telemetry::sink::LogFile;
@@ -78,12 +80,16 @@ pub(crate) struct AccessLine<'a> {
 pub(crate) struct Logs {
     /// `None`: nowhere.
     sink: Option<Sink>,
+    recent: Recent,
     workers: usize,
 }
 
 /// One worker's access log.
 #[derive(Clone, Debug)]
-pub(crate) struct AccessLog(Option<Inlet>);
+pub(crate) struct AccessLog {
+    inlet: Option<Inlet>,
+    recent: Place,
+}
 
 impl Logs {
     /// Opens what the settings name, for this many workers.
@@ -103,22 +109,35 @@ impl Logs {
             settings::AccessLog::Stdout => Some(start(Box::new(Stdout))?),
             settings::AccessLog::File(path) => Some(start(Box::new(LogFile::open(path.clone())?))?),
         };
-        Ok(Self { sink, workers })
+        Ok(Self {
+            sink,
+            recent: Recent::new(workers + 1),
+            workers,
+        })
     }
 
     /// The access log of worker `index`.
     pub(crate) fn access(&self, index: usize) -> AccessLog {
-        AccessLog(self.sink.as_ref().map(|sink| sink.inlet(index)))
+        AccessLog {
+            inlet: self.sink.as_ref().map(|sink| sink.inlet(index)),
+            recent: self.recent.place(index),
+        }
     }
 
     /// The decision log of worker `index`.
     pub(crate) fn decisions(&self, index: usize) -> DecisionLog {
-        DecisionLog::new(self.sink.as_ref().map(|sink| sink.inlet(index)))
+        let inlet = self.sink.as_ref().map(|sink| sink.inlet(index));
+        DecisionLog::new(inlet, self.recent.place(index))
     }
 
     /// The decision log of what does not run on a worker.
     pub(crate) fn background(&self) -> DecisionLog {
         self.decisions(self.workers)
+    }
+
+    /// What is remembered of a request that ended in an answer of ours: lines as the logs have them, oldest first.
+    pub(crate) fn about(&self, request_id: &str) -> Vec<String> {
+        self.recent.about(request_id)
     }
 
     /// Opens the file again, as after SIGUSR1.
@@ -137,12 +156,18 @@ impl Logs {
 impl AccessLog {
     /// Whether lines go anywhere: if not, there is no need to gather what they would say.
     pub(crate) const fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.inlet.is_some()
+    }
+
+    /// Remembers the line for whoever asks about the reference on a page of ours, whether or not it is written.
+    pub(crate) fn remember(&self, line: &AccessLine<'_>) {
+        self.recent
+            .keep(line.request_id, line.at, "access", |out| compose(line, out));
     }
 
     /// Writes one line. Never waits for the disk.
     pub(crate) fn write(&self, line: &AccessLine<'_>) {
-        if let Some(inlet) = &self.0 {
+        if let Some(inlet) = &self.inlet {
             inlet.write(line.at, "access", Shed::AccessLog, |out| compose(line, out));
         }
     }

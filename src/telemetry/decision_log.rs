@@ -20,6 +20,7 @@ use crate::telemetry::metrics::RevocationOutcome;
 use crate::telemetry::metrics::RevocationSource;
 use crate::telemetry::metrics::Shed;
 use crate::telemetry::pseudonym::Pseudonym;
+use crate::telemetry::recent::Place;
 use crate::telemetry::sink::Inlet;
 use crate::telemetry::trace::TraceContext;
 
@@ -209,42 +210,41 @@ pub(crate) struct DecisionRecord<'a> {
 
 /// Where decisions are written.
 #[derive(Clone, Debug)]
-pub(crate) struct DecisionLog(Option<Inlet>);
+pub(crate) struct DecisionLog {
+    inlet: Option<Inlet>,
+    recent: Option<Place>,
+}
 
 impl DecisionLog {
-    pub(super) const fn new(inlet: Option<Inlet>) -> Self {
-        Self(inlet)
+    pub(super) const fn new(inlet: Option<Inlet>, recent: Place) -> Self {
+        Self {
+            inlet,
+            recent: Some(recent),
+        }
     }
 
     /// A log that goes nowhere.
     #[cfg(test)]
     pub(crate) const fn off() -> Self {
-        Self(None)
+        Self {
+            inlet: None,
+            recent: None,
+        }
     }
 
     /// Writes one decision. Never waits for the disk.
     pub(crate) fn write(&self, record: &DecisionRecord<'_>) {
-        if let Some(inlet) = &self.0 {
-            let event = event(&record.decision);
+        let event = record.decision.event();
+        if let (Some(recent), Some(request_id)) = (&self.recent, record.request_id)
+            && record.decision.ends_a_request()
+        {
+            recent.keep(request_id, record.at, event, |out| compose(record, out));
+        }
+        if let Some(inlet) = &self.inlet {
             inlet.write(record.at, event, Shed::DecisionLog, |out| {
                 compose(record, out);
             });
         }
-    }
-}
-
-const fn event(decision: &Decision<'_>) -> &'static str {
-    match decision {
-        Decision::Assigned { .. } => "decision.assigned",
-        Decision::Refused { .. } => "decision.refused",
-        Decision::Unavailable { .. } => "decision.unavailable",
-        Decision::OtherArm { .. } => "decision.other_arm",
-        Decision::Fallback { .. } => "decision.fallback",
-        Decision::Exchanged { .. } => "decision.exchanged",
-        Decision::Token(_) => "decision.token",
-        Decision::Kill { .. } => "decision.kill",
-        Decision::Revoked { .. } => "decision.revoked",
-        Decision::Lifted { .. } => "decision.revocation_lifted",
     }
 }
 

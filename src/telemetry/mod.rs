@@ -3,12 +3,14 @@
 //! Nothing here decides. A subject, token, cookie or address must never reach a line or a label, except as a pseudonym.
 
 mod access_log;
+mod decision_event;
 mod decision_log;
 pub(crate) mod diagnostics;
 mod line;
 pub(crate) mod metrics;
 pub(crate) mod otlp;
 mod pseudonym;
+mod recent;
 pub(crate) mod settings;
 mod sink;
 mod trace;

@@ -215,3 +215,67 @@ async fn somebody_who_has_moved_is_explained_where_they_are() {
         (&"legacy".into(), &"default".into())
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reference_on_a_page_leads_to_what_happened() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 100)
+        .replace("hosts: [app.test]", "hosts: [app.test, 127.0.0.1]");
+    let proxy = Proxy::start(&yaml);
+    let about = |reference: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_authferry"))
+            .args(["explain", "--format", "json", "--reference", reference])
+            .arg("--socket")
+            .arg(proxy.dir().join("state/admin.sock"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        output
+            .status
+            .success()
+            .then(|| serde_json::from_str::<Vec<Value>>(&said).unwrap())
+            .ok_or(said)
+    };
+    let on_page = |answer: &crate::harness::Answer| {
+        let text = answer.text();
+        let reference = text.split("<code>").nth(1).unwrap().split('<').next();
+        assert_eq!(reference, answer.header("x-request-id"), "{text}");
+        reference.unwrap().to_owned()
+    };
+
+    // A page of a login: somebody said no.
+    let mut browser = Browser::default();
+    let start = browser.open(&proxy, "/deep").await;
+    let state = start.header("location").unwrap();
+    let state = state.split("state=").nth(1).unwrap().split('&').next();
+    let denied = format!(
+        "/.authferry/cb/new?error=access_denied&state={}&iss={}",
+        state.unwrap(),
+        new.issuer()
+    );
+    let page = browser.open(&proxy, &denied).await;
+    assert_eq!(page.status, 403);
+    let lines = about(&on_page(&page)).unwrap();
+    let one = |event: &str| lines.iter().find(|line| line["event"] == event).unwrap();
+    assert_eq!(one("access")["error"], "login_denied", "{lines:?}");
+    assert_eq!(one("decision.refused")["provider"], "new", "{lines:?}");
+
+    // A page about a fault.
+    proxy.edit(&yaml.replace(&upstream.url(), "http://127.0.0.1:1"));
+    let html = [("Accept", "text/html"), ("Host", "app.test")];
+    until(async || {
+        502 == request(proxy.address, "GET", "/public/x", &html, b"")
+            .await
+            .status
+    })
+    .await;
+    let page = request(proxy.address, "GET", "/public/x", &html, b"").await;
+    let lines = about(&on_page(&page)).unwrap();
+    assert_eq!(
+        (lines.len(), &lines[0]["path"], &lines[0]["error"]),
+        (1, &"/public/x".into(), &"bad_gateway".into())
+    );
+
+    let unknown = about("0000000000000000").unwrap_err();
+    assert!(unknown.contains("too long ago"), "{unknown}");
+}

@@ -11,6 +11,7 @@
 mod harness;
 
 mod bodies;
+mod carry_over;
 mod check;
 mod console;
 mod control;
@@ -28,8 +29,10 @@ mod instances;
 #[cfg(feature = "real-servers")]
 mod instances_led;
 mod kill;
+mod links;
 mod login;
 mod logout;
+mod moved;
 mod mtls;
 mod overload;
 mod plan;

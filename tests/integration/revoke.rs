@@ -8,6 +8,7 @@ use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::Proxy;
 use crate::harness::request;
+use crate::login::Browser;
 use crate::reload::until;
 use crate::two_providers;
 
@@ -98,7 +99,7 @@ async fn more_sessions_than_ten_need_a_confirmation() {
     proxy.settled().await;
     let mut browsers = Vec::new();
     for _ in 0..11 {
-        let mut browser = crate::login::Browser::default();
+        let mut browser = Browser::default();
         let start = browser.open(&proxy, "/").await;
         browser.sign_in(&proxy, &start).await;
         assert_eq!(browser.open(&proxy, "/").await.status, 200);
@@ -121,4 +122,50 @@ async fn more_sessions_than_ten_need_a_confirmation() {
     let start = browser.open(&proxy, "/").await;
     browser.sign_in(&proxy, &start).await;
     assert_eq!(browser.open(&proxy, "/").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_who_is_forgotten_is_out_and_comes_back_as_a_stranger() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 100).replace("[app.test]", "[127.0.0.1]");
+    let proxy = Proxy::start(&yaml);
+    let mut alice = Browser::default();
+    let start = alice.open(&proxy, "/").await;
+    assert_eq!(alice.sign_in(&proxy, &start).await.status, 303);
+    new.signs_in("bob");
+    let mut bob = Browser::default();
+    let start = bob.open(&proxy, "/").await;
+    assert_eq!(bob.sign_in(&proxy, &start).await.status, 303);
+    let forget = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_authferry"))
+            .args([
+                "forget",
+                "--subject",
+                "uid-alice",
+                "--reason",
+                "asked to",
+                "--socket",
+            ])
+            .arg(proxy.dir().join("state/admin.sock"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(
+        forget(),
+        "forgotten: 1 sessions, 1 linked accounts, 1 pins\n"
+    );
+    assert_eq!(alice.open(&proxy, "/").await.status, 302, "she is out");
+    assert_eq!(bob.open(&proxy, "/").await.status, 200, "nobody else is");
+    until(async || new.revoked().len() == 1).await;
+    // Nothing is left to forget, and nothing stands in the way of who signs in again.
+    assert_eq!(
+        forget(),
+        "forgotten: 0 sessions, 0 linked accounts, 0 pins\n"
+    );
+    new.signs_in("alice");
+    let start = alice.open(&proxy, "/").await;
+    assert_eq!(alice.sign_in(&proxy, &start).await.status, 303);
+    assert_eq!(alice.open(&proxy, "/").await.status, 200);
 }

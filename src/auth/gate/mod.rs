@@ -724,11 +724,11 @@ mod tests {
     #[tokio::test]
     async fn a_person_of_two_providers_has_one_name_that_no_header_encoding_touches() {
         let mut world = World::canary();
-        world.canonical = Some(crate::auth::settings::Canonical {
-            template: crate::identity::Template::parse("hr:{subject}").unwrap(),
-            normalise: vec![crate::identity::Normalise::Trim],
-            authoritative: vec![ProviderId::new("old"), ProviderId::new("new")],
-        });
+        world.canonical = Some(crate::links::settings::Canonical::by_claims(
+            "hr:{subject}",
+            vec![crate::identity::Normalise::Trim],
+            &["old", "new"],
+        ));
         let bearer = bearer("Zoë");
         // ` Zoë :secret`
         for credential in ["Basic IFpvw6sgOnNlY3JldA==", &bearer] {
@@ -926,11 +926,11 @@ mod tests {
     #[tokio::test]
     async fn one_persons_logout_ends_what_either_provider_vouched_for_before_it() {
         let mut world = World::canary();
-        world.canonical = Some(crate::auth::settings::Canonical {
-            template: crate::identity::Template::parse("hr:{subject}").unwrap(),
-            normalise: Vec::new(),
-            authoritative: vec![ProviderId::new("old"), ProviderId::new("new")],
-        });
+        world.canonical = Some(crate::links::settings::Canonical::by_claims(
+            "hr:{subject}",
+            Vec::new(),
+            &["old", "new"],
+        ));
         for provider in ["old", "new"] {
             let fake = if provider == "old" {
                 &world.old

@@ -12,6 +12,7 @@ use crate::identity::CredentialClass;
 use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
+use crate::links::settings::OnMissing;
 use crate::rollout;
 use crate::rollout::Acceptance;
 use crate::rollout::Arm;
@@ -46,6 +47,25 @@ impl Gate {
     ) -> Result<(), AuthError> {
         let provider = &identity.provider;
         let refused = |refusal| Err(AuthError::refused(refusal, provider, class));
+        let arm = asked.policy.plan().and_then(|plan| plan.arm(provider));
+        if arm == Some(Arm::To)
+            && self.deps.joiner.on_missing(identity, canonical) != OnMissing::Alone
+        {
+            return match class {
+                // A login says what becomes of such an account.
+                CredentialClass::Session => refused(Refusal::NotAccepted),
+                CredentialClass::Bearer
+                | CredentialClass::Opaque
+                | CredentialClass::Basic
+                | CredentialClass::ApiKey
+                | CredentialClass::ClientCert
+                | CredentialClass::Refresh => Err(AuthError::Forbidden {
+                    refusal: Refusal::NoLink,
+                    provider: provider.clone(),
+                    class,
+                }),
+            };
+        }
         let facts = asked.with(canonical, identity);
         match self.acceptance(asked, provider, class, &facts) {
             Acceptance::Accepted => {

@@ -13,8 +13,10 @@ use crate::auth::cookies;
 use crate::auth::cookies::Keep;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
+use crate::auth::login::carry::carried;
 use crate::auth::login::device::Bounce;
 use crate::auth::login::flow;
+use crate::auth::login::flow::Errand;
 use crate::auth::login::flow::Flow;
 use crate::auth::login::page;
 use crate::auth::login::page::Page;
@@ -24,6 +26,7 @@ use crate::auth::login::return_to::ReturnPath;
 use crate::auth::login::settle::refused;
 use crate::auth::login::start::Begin;
 use crate::auth::login::start::Begun;
+use crate::auth::login::start::Directed;
 use crate::auth::report::About;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
@@ -35,6 +38,7 @@ use crate::providers::ProviderError;
 use crate::rollout::Pin;
 use crate::rollout::Plan;
 use crate::telemetry::metrics::Attempt;
+use crate::telemetry::metrics::CarryOver;
 
 /// A login of this browser that has come back.
 pub(super) struct Returned<'a> {
@@ -44,7 +48,7 @@ pub(super) struct Returned<'a> {
     /// When the answer came.
     pub(super) arrived: Instant,
     /// Has the browser forget the record, whatever comes of it: an answer counts once.
-    cookies: Vec<HeaderValue>,
+    pub(super) cookies: Vec<HeaderValue>,
 }
 
 /// Why a login that came back is no session.
@@ -53,6 +57,10 @@ pub(super) enum NoSession {
     Ends(Page, Attempt),
     /// Begun once more, where the person is sent now.
     Again(Option<Pin>),
+    /// Goes on at a certain provider.
+    At(Box<Directed>),
+    /// The browser goes on with the session that it has.
+    Stays(CarryOver),
 }
 
 impl Logins {
@@ -120,6 +128,8 @@ impl Logins {
                 self.ends(returned, page, Some((owner.id(), attempt)))
             }
             Err(NoSession::Again(pin)) => self.again(returned, pin).await,
+            Err(NoSession::At(directed)) => self.goes_on(returned, *directed).await,
+            Err(NoSession::Stays(why)) => self.stays(&returned, why),
         }
     }
 
@@ -184,8 +194,12 @@ impl Logins {
         let mut cookies = returned.cookies;
         cookies.extend(session);
         self.told(returned.ask, &returned.flow, provider, Attempt::Success);
-        page::redirect(Sent::SeeOther, target.as_str(), cookies)
-            .unwrap_or_else(|| page::page(Page::Failed, None, &ReturnPath::root(), Vec::new()))
+        if let Errand::Silent(_) = returned.flow.errand {
+            self.carried_over(returned.ask, CarryOver::Moved);
+        }
+        page::redirect(Sent::SeeOther, target.as_str(), cookies).unwrap_or_else(|| {
+            self.page(returned.ask, Page::Failed, &ReturnPath::root(), Vec::new())
+        })
     }
 
     /// The login is over.
@@ -195,6 +209,9 @@ impl Logins {
         page: Page,
         attempt: Option<(&ProviderId, Attempt)>,
     ) -> Response<Bytes> {
+        if let Errand::Silent(_) = returned.flow.errand {
+            return self.stays(&returned, carried(attempt.map(|(_, attempt)| attempt)));
+        }
         if let Some((provider, attempt)) = attempt {
             self.told(returned.ask, &returned.flow, provider, attempt);
         }
@@ -216,20 +233,39 @@ impl Logins {
         self.ends(returned, Page::Mismatch, None)
     }
 
+    /// One more login, at a certain provider. Each step is taken once: the second is no longer one of a fresh login.
+    async fn goes_on(&self, returned: Returned<'_>, directed: Directed) -> Response<Bytes> {
+        let begin = Begin {
+            restarts: returned.flow.restarts.saturating_add(1),
+            used: Some(returned.slot),
+            directed: Some(directed),
+            ..Begin::new(returned.flow.target(), self.device(returned.ask))
+        };
+        self.begins_anew(returned, begin).await
+    }
+
     /// Once more, where people sign in now; a second time is a page.
     async fn again(&self, returned: Returned<'_>, pin: Option<Pin>) -> Response<Bytes> {
         let ask = returned.ask;
         let provider = returned.flow.provider();
-        if 0 < returned.flow.restarts {
+        if 0 < returned.flow.restarts && !matches!(returned.flow.errand, Errand::Silent(_)) {
             let attempt = Attempt::Rejected(Refusal::NotAccepted);
             return self.ends(returned, Page::NotAllowed, Some((&provider, attempt)));
         }
-        let mut begin = Begin {
+        let begin = Begin {
             pin,
             restarts: returned.flow.restarts + 1,
             used: Some(returned.slot),
             ..Begin::new(returned.flow.target(), self.device(ask))
         };
+        self.begins_anew(returned, begin).await
+    }
+
+    async fn begins_anew(&self, returned: Returned<'_>, mut begin: Begin) -> Response<Bytes> {
+        if let Errand::Silent(_) = returned.flow.errand {
+            return self.stays(&returned, CarryOver::Refused);
+        }
+        let ask = returned.ask;
         match begin.device.bounce(ask.now) {
             Bounce::Fine => {}
             Bounce::Circles => {

@@ -33,6 +33,12 @@ pub(super) struct Device {
     moved: Vec<(String, u64)>,
     /// When it was first sent back within the window, in milliseconds, and how often since.
     bounces: (u64, u8),
+    /// When a provider was last asked about it without a page, in milliseconds.
+    #[serde(default)]
+    asked: u64,
+    /// Its person was told that the sign-in page has changed.
+    #[serde(default)]
+    told: bool,
 }
 
 /// Whether a browser may be sent on once more.
@@ -53,6 +59,8 @@ impl Device {
             id: URL_SAFE_NO_PAD.encode(bytes),
             moved: Vec::new(),
             bounces: (0, 0),
+            asked: 0,
+            told: false,
         }
     }
 
@@ -92,6 +100,24 @@ impl Device {
         if MAX_PINS < self.moved.len() {
             self.moved.remove(0);
         }
+    }
+
+    /// Whether its person is to be told now that the sign-in page has changed: once.
+    pub(super) const fn is_to_be_told(&mut self) -> bool {
+        let first = !self.told;
+        self.told = true;
+        first
+    }
+
+    /// Whether a provider was asked about it without a page, less than `within` ago.
+    pub(super) fn was_asked(&self, within: Duration, now: UnixTime) -> bool {
+        let asked = UnixTime::from_millis(self.asked);
+        asked <= now && now.since(asked) < within
+    }
+
+    /// Remembers that one is asked now.
+    pub(super) const fn is_asked(&mut self, now: UnixTime) {
+        self.asked = now.as_millis();
     }
 
     /// Counts that it was sent back from where it should have been let in.

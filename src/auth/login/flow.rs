@@ -12,7 +12,11 @@ use std::time::Duration;
 use crate::auth::login::return_to::ReturnPath;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
+use crate::identity::Identity;
+use crate::identity::Issuer;
 use crate::identity::ProviderId;
+use crate::identity::Subject;
+use crate::identity::SubjectKey;
 use crate::providers::Login;
 use crate::providers::Provider;
 use crate::secret::Secret;
@@ -60,6 +64,61 @@ pub(super) struct Flow {
     /// A fallback, and how long its session lives, in milliseconds.
     #[serde(rename = "f")]
     fallback: Option<u64>,
+    /// What it is about beside a session.
+    #[serde(rename = "e", default, skip_serializing_if = "Errand::is_session")]
+    pub(super) errand: Errand,
+}
+
+/// What a login is about beside a session.
+#[derive(Clone, Default, Deserialize, Serialize)]
+pub(super) enum Errand {
+    /// Nothing.
+    #[default]
+    #[serde(rename = "s")]
+    Session,
+    /// The person has just signed in at the other side, with an account that is joined with nobody: whoever signs in here is
+    /// its owner.
+    #[serde(rename = "p")]
+    Prove(Proof),
+    /// Somebody with a session of the old side is asked after without a page: this person, by canonical name, or nobody.
+    #[serde(rename = "q")]
+    Silent(String),
+}
+
+/// An account that somebody has just signed in with.
+#[derive(Clone, Deserialize, Serialize)]
+pub(super) struct Proof {
+    #[serde(rename = "p")]
+    provider: String,
+    #[serde(rename = "i")]
+    issuer: String,
+    #[serde(rename = "s")]
+    subject: String,
+}
+
+impl Errand {
+    const fn is_session(&self) -> bool {
+        matches!(self, Self::Session)
+    }
+}
+
+impl Proof {
+    pub(super) fn of(identity: &Identity) -> Self {
+        Self {
+            provider: identity.provider.as_str().to_owned(),
+            issuer: identity.key.issuer.as_str().to_owned(),
+            subject: identity.key.subject.as_str().to_owned(),
+        }
+    }
+
+    /// The account; `None`: what was sealed is no account any more.
+    pub(super) fn account(&self) -> Option<(ProviderId, SubjectKey)> {
+        let key = SubjectKey {
+            issuer: Issuer::new(&self.issuer),
+            subject: Subject::try_from(self.subject.as_str()).ok()?,
+        };
+        Some((ProviderId::new(&self.provider), key))
+    }
 }
 
 /// A flow to be made.
@@ -74,6 +133,7 @@ pub(super) struct NewFlow<'a> {
     pub(super) target: &'a ReturnPath,
     pub(super) restarts: u8,
     pub(super) fallback: Option<Duration>,
+    pub(super) errand: Option<&'a Errand>,
 }
 
 /// What travels: derived from the seed, so that the cookie stays small.
@@ -103,6 +163,7 @@ impl Flow {
             fallback: new
                 .fallback
                 .map(|life| u64::try_from(life.as_millis()).unwrap_or(u64::MAX)),
+            errand: new.errand.cloned().unwrap_or_default(),
         }
     }
 
@@ -229,6 +290,7 @@ mod tests {
             target: &ReturnPath::parse(target).unwrap(),
             restarts: 0,
             fallback: None,
+            errand: None,
         };
         Flow::new(&new, &SystemEntropy, UnixTime::from_secs(100))
     }

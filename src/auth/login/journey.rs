@@ -40,7 +40,7 @@ impl Logins {
         provider: &ProviderId,
         placed: Option<Arm>,
     ) {
-        if begin.step_up.is_some() {
+        if begin.directed.is_some() {
             // Somebody who is in already: it says nothing about who gets in.
             return;
         }

@@ -22,14 +22,14 @@ impl Logins {
         let root = ReturnPath::root();
         match *ask.request.method {
             Method::GET | Method::HEAD => {
-                return page::page(Page::SignOut, None, &root, Vec::new());
+                return self.page(ask, Page::SignOut, &root, Vec::new());
             }
             Method::POST => {}
-            _ => return page::page(Page::NotOurForm, None, &root, Vec::new()),
+            _ => return self.page(ask, Page::NotOurForm, &root, Vec::new()),
         }
         match self.from(ask) {
             From::OurPage => {}
-            From::Elsewhere => return page::page(Page::NotOurForm, None, &root, Vec::new()),
+            From::Elsewhere => return self.page(ask, Page::NotOurForm, &root, Vec::new()),
         }
         let mut cookies: Vec<HeaderValue> = self.forget_session(ask).into_iter().collect();
         let mut farewell = match self.session_id(ask) {
@@ -53,7 +53,7 @@ impl Logins {
         let away = farewell.and_then(|farewell| self.provider_logout(ask, &farewell));
         let location = away.unwrap_or_else(|| format!("{OURS}/logout/done"));
         page::redirect(Sent::SeeOther, &location, cookies.clone())
-            .unwrap_or_else(|| page::page(Page::SignedOut, None, &root, cookies))
+            .unwrap_or_else(|| self.page(ask, Page::SignedOut, &root, cookies))
     }
 
     /// OpenID Connect RP-Initiated Logout 1.0 §2.

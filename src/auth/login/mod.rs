@@ -4,13 +4,16 @@
 //! binds it travels in one sealed cookie; nothing is written on our side before it has succeeded.
 
 mod backchannel;
+mod browser;
 mod callback;
+mod carry;
 mod device;
 mod elsewhere;
 mod endpoint;
 mod farewell;
 mod flow;
 mod journey;
+mod linked;
 mod logout;
 mod names;
 mod navigation;
@@ -27,11 +30,13 @@ mod tests;
 
 pub(crate) use endpoint::Endpoint;
 pub(crate) use farewell::Notices;
+pub(crate) use page::PageName;
 pub(crate) use query::Query;
 pub(crate) use query::decode;
 pub(crate) use query::is_form;
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -39,13 +44,12 @@ use http::HeaderValue;
 use http::Method;
 use http::Response;
 
-use crate::auth::cookies;
-use crate::auth::cookies::Keep;
 use crate::auth::error::Answer;
 use crate::auth::error::AuthError;
 use crate::auth::gate::Deps;
+use crate::auth::login::browser::SessionSent;
 use crate::auth::login::device::Bounce;
-use crate::auth::login::device::Device;
+use crate::auth::login::flow::Errand;
 use crate::auth::login::names::Names;
 use crate::auth::login::navigation::Asks;
 use crate::auth::login::page::Page;
@@ -53,16 +57,16 @@ use crate::auth::login::return_to::OURS;
 use crate::auth::login::return_to::ReturnPath;
 use crate::auth::login::start::Begin;
 use crate::auth::login::start::Begun;
+use crate::auth::login::start::Directed;
+use crate::auth::look::Look;
 use crate::auth::policy::AppPolicy;
 use crate::auth::report::About;
 use crate::auth::report::Source;
+use crate::auth::settings::Silent;
 use crate::clock::UnixTime;
 use crate::identity::ProviderId;
 use crate::rollout::Facts;
 use crate::rollout::KillPosition;
-use crate::session::KeyRing;
-use crate::session::Restored;
-use crate::session::SessionId;
 
 /// What a login needs to know of a request.
 #[derive(Clone, Copy)]
@@ -99,6 +103,10 @@ pub(crate) struct LoginSettings {
     pub(crate) secure: bool,
     /// The revision of the configuration, kept in the flow record.
     pub(crate) revision: Box<str>,
+    /// When somebody who belongs to the new provider is taken there without a page.
+    pub(crate) silent: Option<Silent>,
+    /// How our pages look.
+    pub(crate) look: Arc<Look>,
 }
 
 /// Logins of one snapshot.
@@ -107,19 +115,11 @@ pub(crate) struct Logins {
     deps: Deps,
     names: Names,
     revision: Box<str>,
+    silent: Option<Silent>,
+    look: Arc<Look>,
     callbacks: Vec<(String, ProviderId)>,
     /// Those that do not stand under our own prefix.
     outside: Vec<(String, ProviderId)>,
-}
-
-/// What a browser sent in the place of a session.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum SessionSent {
-    Nothing,
-    /// Of ours or of an old system, and such that a route that looks at sessions finds it.
-    Readable,
-    /// Of ours by name, but none: planted beside another, or cut.
-    Unreadable,
 }
 
 /// One request to a login.
@@ -148,6 +148,8 @@ impl Logins {
             deps,
             names: Names::new(&settings.cookie, settings.secure),
             revision: settings.revision.clone(),
+            silent: settings.silent,
+            look: Arc::clone(&settings.look),
             callbacks,
         }
     }
@@ -208,7 +210,7 @@ impl Logins {
             Endpoint::Login => self.login(&ask).await,
             Endpoint::Logout => self.logout(&ask).await,
             Endpoint::SignedOut => {
-                page::page(Page::SignedOut, None, &ReturnPath::root(), Vec::new())
+                self.page(&ask, Page::SignedOut, &ReturnPath::root(), Vec::new())
             }
             // Without a body there is no token.
             Endpoint::BackChannel(provider) => self.back_channel(provider, request, &[], now).await,
@@ -261,7 +263,14 @@ impl Logins {
             match why {
                 Some(AuthError::StepUp {
                     provider, wanted, ..
-                }) => begin.step_up = Some((provider.clone(), std::sync::Arc::clone(wanted))),
+                }) => {
+                    begin.directed = Some(Directed {
+                        provider: provider.clone(),
+                        rule: "step_up",
+                        wanted: Some(Arc::clone(wanted)),
+                        errand: Errand::Session,
+                    });
+                }
                 _ => begin.cookies.extend(self.forget_session(&ask)),
             }
             match begin.device.bounce(now) {
@@ -285,62 +294,8 @@ impl Logins {
         let begin = Begin::new(target.clone(), self.device(ask));
         match self.begin(ask, begin).await {
             Begun::Reply(response) => response,
-            Begun::NoLogin => page::page(Page::Failed, None, &target, Vec::new()),
+            Begun::NoLogin => self.page(ask, Page::Failed, &target, Vec::new()),
         }
-    }
-
-    /// The browser as it remembers itself, or a new one.
-    fn device(&self, ask: &Ask<'_>) -> Device {
-        cookies::named(ask.request.headers, &self.names.device)
-            .text()
-            .and_then(|cookie| Device::open(&self.ring(), ask.request.authority, cookie))
-            .unwrap_or_else(|| Device::new(&*self.deps.entropy))
-    }
-
-    fn keep_device(&self, ask: &Ask<'_>, device: &Device) -> Option<HeaderValue> {
-        let sealed = device.seal(&self.ring(), ask.request.authority, &*self.deps.entropy)?;
-        self.names
-            .set(&self.names.device, &sealed, Keep::For(device::KEEP))
-    }
-
-    /// Has the browser forget our session, if it sent one.
-    fn forget_session(&self, ask: &Ask<'_>) -> Option<HeaderValue> {
-        match cookies::named(ask.request.headers, &self.names.session) {
-            cookies::Sent::None => None,
-            cookies::Sent::Once(_) | cookies::Sent::Several => {
-                self.names.set(&self.names.session, "", Keep::Forget)
-            }
-        }
-    }
-
-    fn sent(&self, ask: &Ask<'_>) -> SessionSent {
-        let headers = ask.request.headers;
-        let theirs = &ask.policy.owners().cookies;
-        let old = theirs
-            .iter()
-            .any(|(name, _)| cookies::named(headers, name) != cookies::Sent::None);
-        match cookies::named(headers, &self.names.session) {
-            _ if old || self.session_id(ask).is_some() => SessionSent::Readable,
-            cookies::Sent::None => SessionSent::Nothing,
-            cookies::Sent::Once(_) | cookies::Sent::Several => SessionSent::Unreadable,
-        }
-    }
-
-    /// Our session that the browser sent, if it lives here.
-    async fn session(&self, ask: &Ask<'_>) -> Option<Restored> {
-        let id = self.session_id(ask)?;
-        let restored = self.deps.sessions.restore(id, ask.now).await.ok()??;
-        (restored.host() == ask.request.facts.host).then_some(restored)
-    }
-
-    fn session_id<'a>(&self, ask: &Ask<'a>) -> Option<SessionId<'a>> {
-        cookies::named(ask.request.headers, &self.names.session)
-            .text()
-            .and_then(SessionId::parse)
-    }
-
-    fn ring(&self) -> std::sync::Arc<KeyRing> {
-        self.deps.sessions.ring()
     }
 
     /// A browser that goes round in circles is stopped, and told.
@@ -350,7 +305,7 @@ impl Logins {
         self.page(ask, Page::Circles, &begin.target, begin.cookies)
     }
 
-    /// A page with a reference that the diagnostics name too.
+    /// A page with a reference: the id of the request, under which the logs say why.
     fn page(
         &self,
         ask: &Ask<'_>,
@@ -358,16 +313,8 @@ impl Logins {
         target: &ReturnPath,
         cookies: Vec<HeaderValue>,
     ) -> Response<Bytes> {
-        let mut bytes = [0; 6];
-        self.deps.entropy.fill(&mut bytes);
-        let reference: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        tracing::info!(
-            app = ask.policy.app().as_str(),
-            page = ?page,
-            reference,
-            "A login ended in a page."
-        );
-        page::page(page, Some(&reference), target, cookies)
+        let reference = ask.request.source.map(|source| source.request_id);
+        page::page(page, reference, target, cookies, &self.look)
     }
 }
 

@@ -43,6 +43,18 @@ pub(super) fn asks(method: &Method, headers: &HeaderMap) -> Asks {
     }
 }
 
+/// Whether the browser itself says that somebody opens a page in a tab. Nothing less is sent on an errand that nobody asked for.
+pub(super) fn is_top_level(headers: &HeaderMap) -> bool {
+    let is = |name, value: &[u8]| {
+        headers
+            .get(name)
+            .is_some_and(|field| field.as_bytes() == value)
+    };
+    is("sec-fetch-mode", b"navigate")
+        && is("sec-fetch-dest", b"document")
+        && !headers.contains_key("x-requested-with")
+}
+
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len())
         .any(|window| window.eq_ignore_ascii_case(part))

@@ -1,4 +1,4 @@
-//! The few pages of ours: fixed texts, no script, no style, nothing that a client sent.
+//! The few pages of ours: fixed texts, no script, nothing that a client sent.
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -15,6 +15,8 @@ use http::header::X_CONTENT_TYPE_OPTIONS;
 
 use crate::auth::login::backchannel::Told;
 use crate::auth::login::return_to::ReturnPath;
+use crate::auth::look::Forms;
+use crate::auth::look::Look;
 
 /// A page of ours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,9 +43,31 @@ pub(super) enum Page {
     SignedOut,
     /// A request to sign out that came from another site.
     NotOurForm,
+    /// The sign-in page that comes next is another one than before.
+    Changed,
 }
 
+/// Which page somebody got, as a constant word for the access log; goes along with the response.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct PageName(pub(crate) &'static str);
+
 impl Page {
+    /// The word for logs; `None`: nothing went wrong.
+    const fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Stray => "login_stray",
+            Self::TooLate => "login_too_late",
+            Self::Mismatch => "login_mismatch",
+            Self::Denied => "login_denied",
+            Self::Failed => "login_failed",
+            Self::NotAllowed => "login_not_allowed",
+            Self::Unavailable => "login_unavailable",
+            Self::Circles => "login_circles",
+            Self::NotOurForm => "logout_not_ours",
+            Self::SignOut | Self::SignedOut | Self::Changed => return None,
+        })
+    }
+
     /// The one place that chooses the status of a page.
     const fn status(self) -> StatusCode {
         match self {
@@ -51,7 +75,7 @@ impl Page {
             Self::Denied | Self::NotAllowed | Self::NotOurForm => StatusCode::FORBIDDEN,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Circles => StatusCode::CONFLICT,
-            Self::SignOut | Self::SignedOut => StatusCode::OK,
+            Self::SignOut | Self::SignedOut | Self::Changed => StatusCode::OK,
         }
     }
 
@@ -89,6 +113,10 @@ impl Page {
             Self::SignOut => ("Sign out?", ""),
             Self::SignedOut => ("Signed out", "You can close this page."),
             Self::NotOurForm => ("Not signed out", "The request came from another page."),
+            Self::Changed => (
+                "Your sign-in page has changed",
+                "You will sign in at another page than before, with the account that you were told about.",
+            ),
         }
     }
 
@@ -100,6 +128,7 @@ impl Page {
             Self::Unavailable | Self::SignedOut => Offer::SignIn,
             Self::NotAllowed | Self::Circles => Offer::Nothing,
             Self::SignOut | Self::NotOurForm => Offer::SignOut,
+            Self::Changed => Offer::GoOn,
         }
     }
 }
@@ -109,6 +138,7 @@ enum Offer {
     Nothing,
     SignIn,
     SignOut,
+    GoOn,
 }
 
 /// `Retry-After` of the page about an outage, in seconds.
@@ -120,29 +150,46 @@ pub(super) fn page(
     reference: Option<&str>,
     target: &ReturnPath,
     cookies: Vec<HeaderValue>,
+    look: &Look,
 ) -> Response<Bytes> {
     let (title, text) = page.words();
-    let again = match page.offers() {
-        Offer::Nothing => String::new(),
-        Offer::SignIn => format!(
-            "<p><a href=\"{}/login?rd={}\">Sign in</a></p>",
+    let link = |words: &str| {
+        format!(
+            "<p><a href=\"{}/login?rd={}\">{words}</a></p>\n",
             super::return_to::OURS,
             super::query::encode(target.as_str())
-        ),
-        Offer::SignOut => format!(
-            "<form method=\"post\" action=\"{}/logout\"><button>Sign out</button></form>",
-            super::return_to::OURS
-        ),
+        )
     };
+    let (again, forms) = match page.offers() {
+        Offer::Nothing => (String::new(), Forms::None),
+        Offer::SignIn => (link("Sign in"), Forms::None),
+        Offer::GoOn => (link("Continue"), Forms::None),
+        Offer::SignOut => {
+            let form = format!(
+                "<form method=\"post\" action=\"{}/logout\"><button>Sign out</button></form>\n",
+                super::return_to::OURS
+            );
+            (form, Forms::OurOwn)
+        }
+    };
+    // Where nothing went wrong there is nothing to refer to.
+    let reference = page.name().and(reference);
     let reference = reference.map_or_else(String::new, |reference| {
-        format!("<p>Reference: <code>{reference}</code></p>")
+        format!("<p>Reference: <code>{reference}</code></p>\n")
     });
-    let body = format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title></head>\
-         <body><h1>{title}</h1><p>{text}</p>{again}{reference}</body></html>"
-    );
+    let text = match text {
+        "" => String::new(),
+        text => format!("<p>{text}</p>\n"),
+    };
+    let body = look.document(title, &format!("{text}{again}{reference}"));
     let mut response = with(page.status(), Bytes::from(body), cookies);
+    let policy = look.policy(forms);
+    response
+        .headers_mut()
+        .insert(CONTENT_SECURITY_POLICY, policy);
+    if let Some(name) = page.name() {
+        response.extensions_mut().insert(PageName(name));
+    }
     let headers = response.headers_mut();
     headers.insert(
         CONTENT_TYPE,
@@ -161,7 +208,8 @@ pub(super) fn page(
         | Page::Circles
         | Page::SignOut
         | Page::SignedOut
-        | Page::NotOurForm => {}
+        | Page::NotOurForm
+        | Page::Changed => {}
     }
     response
 }
@@ -238,7 +286,13 @@ mod tests {
     #[test]
     fn a_page_carries_nothing_but_fixed_words() {
         let target = ReturnPath::parse("/a?b='\"><script>").unwrap();
-        let response = page(Page::Failed, Some("0a1b"), &target, Vec::new());
+        let response = page(
+            Page::Failed,
+            Some("0a1b"),
+            &target,
+            Vec::new(),
+            &Look::default(),
+        );
         let body = std::str::from_utf8(response.body()).unwrap();
         assert!(!body.contains("<script>") && body.contains("Reference: <code>0a1b</code>"));
         assert!(body.contains("href=\"/.authferry/login?rd=%2Fa%3Fb%3D%27%22%3E%3Cscript%3E\""));

@@ -11,6 +11,7 @@ use crate::auth::cookies::Keep;
 use crate::auth::login::Logins;
 use crate::auth::login::callback::NoSession;
 use crate::auth::login::callback::Returned;
+use crate::auth::login::flow::Errand;
 use crate::auth::login::page::Page;
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
@@ -69,7 +70,13 @@ impl Logins {
                     NotJoined::Refused(refusal) => refused(Page::NotAllowed, refusal),
                     NotJoined::Store(error) => away(&error),
                 })?;
+        if let Errand::Silent(person) = &returned.flow.errand {
+            self.same_person(ask, person, &canonical).await?;
+        }
         let plan = ask.policy.plan();
+        if let Some(plan) = plan {
+            self.linked(returned, plan, identity, &canonical).await?;
+        }
         let (backing, next_time) = match plan {
             Some(plan) => {
                 let side = self.side(returned, plan, identity, &canonical).await?;
@@ -90,7 +97,7 @@ impl Logins {
             device.has_moved(plan);
         }
         let fallback = returned.flow.fallback();
-        let created = self
+        let mut created = self
             .deps
             .sessions
             .create(
@@ -112,6 +119,9 @@ impl Logins {
             )
             .await
             .map_err(|error| away(&error))?;
+        for mut ended in std::mem::take(&mut created.ended) {
+            self.revoke_at_provider(ask, &mut ended);
+        }
         // Nobody holds the cookie before the session can be found by whoever may end it.
         let grounds = Grounds {
             began: Some(ask.now),
@@ -129,12 +139,17 @@ impl Logins {
         let remembered = self.deps.revocations.remember(login).await;
         remembered.map_err(|error| away(&error))?;
         // Whatever session the browser came with ends here: nothing of it is carried over.
-        if let Some(earlier) = self.session_id(ask)
-            && let Err(error) = self.deps.sessions.end(earlier, ask.now).await
-        {
-            warn!(error = %error, "An earlier session of a browser could not be ended.");
+        if let Some(earlier) = self.session_id(ask) {
+            match self.deps.sessions.end(earlier, ask.now).await {
+                Ok(Some(mut farewell)) => self.revoke_at_provider(ask, &mut farewell),
+                Ok(None) => {}
+                Err(error) => {
+                    warn!(error = %error, "An earlier session of a browser could not be ended.");
+                }
+            }
         }
-        if let (Some(plan), Some(arm)) = (plan, arm) {
+        let silent = matches!(returned.flow.errand, Errand::Silent(_));
+        if let (Some(plan), Some(arm), false) = (plan, arm, silent) {
             let took = returned.arrived.elapsed();
             self.arrives(ask, &device, (plan, arm), &canonical, took);
         }
@@ -207,7 +222,7 @@ pub(super) const fn refused(page: Page, refusal: Refusal) -> NoSession {
     NoSession::Ends(page, Attempt::Rejected(refusal))
 }
 
-fn away(error: &StoreError) -> NoSession {
+pub(super) fn away(error: &StoreError) -> NoSession {
     warn!(error = %error, "A login found no store.");
     NoSession::Ends(Page::Unavailable, Attempt::Unavailable(Outage::Connect))
 }

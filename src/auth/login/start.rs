@@ -15,6 +15,7 @@ use crate::auth::login::Ask;
 use crate::auth::login::Logins;
 use crate::auth::login::device::Device;
 use crate::auth::login::flow;
+use crate::auth::login::flow::Errand;
 use crate::auth::login::flow::Flow;
 use crate::auth::login::flow::NewFlow;
 use crate::auth::login::page;
@@ -24,6 +25,7 @@ use crate::auth::login::return_to::ReturnPath;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::providers::LoginStart;
+use crate::providers::Prompt;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::StepUp;
@@ -45,10 +47,21 @@ pub(super) struct Begin {
     pub(super) restarts: u8,
     /// Cookies that go along.
     pub(super) cookies: Vec<HeaderValue>,
-    /// What it must be, and where, if it follows one that was not enough.
-    pub(super) step_up: Option<(ProviderId, Arc<StepUp>)>,
+    /// Where it goes, whatever the rollout would choose.
+    pub(super) directed: Option<Directed>,
     /// The slot of a login that is over, whose cookie is still in this request.
     pub(super) used: Option<u8>,
+}
+
+/// A login that goes to one provider, because of what was there before.
+pub(super) struct Directed {
+    pub(super) provider: ProviderId,
+    /// Why, as a rule is named.
+    pub(super) rule: &'static str,
+    /// What it must be.
+    pub(super) wanted: Option<Arc<StepUp>>,
+    /// What it is about beside a session.
+    pub(super) errand: Errand,
 }
 
 /// What came of it.
@@ -77,8 +90,18 @@ impl Begin {
             pin: None,
             restarts: 0,
             cookies: Vec::new(),
-            step_up: None,
+            directed: None,
             used: None,
+        }
+    }
+
+    const fn prompt(&self) -> Prompt {
+        match &self.directed {
+            Some(Directed {
+                errand: Errand::Silent(_),
+                ..
+            }) => Prompt::Never,
+            Some(_) | None => Prompt::AsNeeded,
         }
     }
 
@@ -97,11 +120,11 @@ impl Begin {
 impl Logins {
     /// Begins a login where the browser is assigned, or says why not.
     pub(super) async fn begin(&self, ask: &Ask<'_>, begin: Begin) -> Begun {
-        let place = match &begin.step_up {
-            // At the owner of the session: another provider knows another person.
-            Some((owner, _)) => Some(Place {
-                provider: owner.clone(),
-                rule: String::from("step_up"),
+        let place = match &begin.directed {
+            // At this one: another provider knows another person.
+            Some(directed) => Some(Place {
+                provider: directed.provider.clone(),
+                rule: directed.rule.to_owned(),
                 fallback: None,
                 placed: None,
             }),
@@ -110,9 +133,13 @@ impl Logins {
         let Some(place) = place else {
             return Begun::Reply(self.unavailable(ask, begin));
         };
+        let begin = match self.tell_of_change(ask, begin, &place) {
+            Ok(begin) => begin,
+            Err(page) => return Begun::Reply(*page),
+        };
         // A known address is no sign of life: the provider as a whole is asked about first, then tried.
         let instead = match self.known_outage(&place) {
-            Some(outage) if begin.step_up.is_none() => self.pass_over(ask, &begin, &place, outage),
+            Some(outage) if begin.directed.is_none() => self.pass_over(ask, &begin, &place, outage),
             Some(_) | None => None,
         };
         let tried = match &instead {
@@ -126,7 +153,7 @@ impl Logins {
             (Err(outage), None) => outage,
         };
         // The assigned provider is away. Only now, only for a new login, and only if the configuration says so.
-        let instead = match begin.step_up {
+        let instead = match begin.directed {
             None => self.fall_back(ask, &begin, &place, outage),
             Some(_) => None,
         };
@@ -137,6 +164,23 @@ impl Logins {
             },
             None => Begun::Reply(self.unavailable(ask, begin)),
         }
+    }
+
+    /// The page that tells somebody, once, that they will sign in elsewhere from now on.
+    fn tell_of_change(
+        &self,
+        ask: &Ask<'_>,
+        mut begin: Begin,
+        place: &Place,
+    ) -> Result<Begin, Box<Response<Bytes>>> {
+        let arm = ask.policy.plan().and_then(|plan| plan.arm(&place.provider));
+        let moves = arm == Some(Arm::To) && begin.directed.is_none() && begin.restarts == 0;
+        if !self.look.changed || !moves || !begin.device.is_to_be_told() {
+            return Ok(begin);
+        }
+        begin.cookies.extend(self.keep_device(ask, &begin.device));
+        let page = self.page(ask, Page::Changed, &begin.target, begin.cookies);
+        Err(Box::new(page))
     }
 
     /// The outage that the breaker of a provider stands for.
@@ -184,7 +228,7 @@ impl Logins {
     }
 
     /// One try at one provider; an error is an outage of it.
-    async fn begin_at(
+    pub(super) async fn begin_at(
         &self,
         ask: &Ask<'_>,
         begin: &Begin,
@@ -215,14 +259,15 @@ impl Logins {
                 target: &begin.target,
                 restarts: begin.restarts,
                 fallback: place.fallback,
+                errand: begin.directed.as_ref().map(|directed| &directed.errand),
             },
             &*self.deps.entropy,
             ask.now,
         );
         let (slot, mut cookies) = self.make_room(ask, &flow, begin.used);
-        let wanted = begin.step_up.as_ref().map(|(_, wanted)| Arc::clone(wanted));
+        let wanted = begin.directed.as_ref().and_then(|d| d.wanted.clone());
         let location = self
-            .ask_provider(owner, &flow, slot, (redirect_uri, wanted))
+            .ask_provider(owner, &flow, slot, (redirect_uri, wanted, begin.prompt()))
             .await?;
         let sealed = flow
             .seal(
@@ -244,7 +289,7 @@ impl Logins {
         owner: &Arc<dyn Provider>,
         flow: &Flow,
         slot: u8,
-        (redirect_uri, wanted): (String, Option<Arc<StepUp>>),
+        (redirect_uri, wanted, prompt): (String, Option<Arc<StepUp>>, Prompt),
     ) -> Result<String, Outage> {
         let artefacts = flow.artefacts(slot);
         let provider = Arc::clone(owner);
@@ -257,6 +302,7 @@ impl Logins {
                     nonce: &artefacts.nonce,
                     verifier: &artefacts.verifier,
                     step_up: wanted.as_deref(),
+                    prompt,
                 })
                 .await
         });
@@ -291,7 +337,7 @@ impl Logins {
         Reached::Location(format!("{form}{joint}next={next}"), cookies)
     }
 
-    fn with_cookies(&self, ask: &Ask<'_>, reached: Reached, begin: Begin) -> Begun {
+    pub(super) fn with_cookies(&self, ask: &Ask<'_>, reached: Reached, begin: Begin) -> Begun {
         match reached {
             Reached::NoLogin => Begun::NoLogin,
             Reached::Location(location, mut cookies) => {
@@ -323,7 +369,7 @@ impl Logins {
 }
 
 /// Where the browser is sent.
-enum Reached {
+pub(super) enum Reached {
     Location(String, Vec<HeaderValue>),
     NoLogin,
 }

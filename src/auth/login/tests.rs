@@ -2,6 +2,9 @@
 
 #![expect(clippy::string_slice, reason = "what is cut is ASCII")]
 
+mod carry;
+mod linked;
+
 use super::*;
 use crate::auth::extract::extract;
 use crate::auth::fake::COOKIE;
@@ -138,6 +141,8 @@ impl<'a> Visit<'a> {
             cookie: COOKIE.into(),
             secure: true,
             revision: "0123456789ab".into(),
+            silent: world.silent,
+            look: Arc::clone(&world.look),
         };
         let (policy, logins) = (world.policy(), Logins::new(world.deps(), &settings));
         let facts = Facts {
@@ -146,13 +151,18 @@ impl<'a> Visit<'a> {
             method: self.method.as_str(),
             ..world.facts()
         };
+        let trace = crate::telemetry::Tracer::new(crate::entropy::SystemEntropy, 0).context(None);
         let request = Request {
             facts,
             authority: self.host,
             query,
             method: &self.method,
             headers: &headers,
-            source: None,
+            source: Some(Source {
+                request_id: "00c0ffee00c0ffee",
+                trace: &trace,
+                client: None,
+            }),
         };
         let mut admitted = None;
         let response = match logins.endpoint(path) {
@@ -186,8 +196,16 @@ impl<'a> Visit<'a> {
                     Ok(None) => None,
                     Err(error) => Some(error),
                 };
-                if admitted.is_some() {
-                    Response::new(Bytes::new())
+                if let Some(good) = &admitted {
+                    let may = logins.may_carry_over(&request, good);
+                    let carried = if may {
+                        let (kill, now) = (self.kill, self.now);
+                        let asked = logins.carry_over(&policy, &request, good, kill, now);
+                        asked.await
+                    } else {
+                        None
+                    };
+                    carried.unwrap_or_default()
                 } else {
                     let away =
                         logins.turn_away(&policy, &request, why.as_ref(), self.kill, self.now);
@@ -823,11 +841,11 @@ async fn a_reload_in_the_middle_of_a_login_is_seen_only_where_it_must_be() {
     // Another client is another login.
     let mut changed = FakeProvider::new();
     changed.login.as_mut().unwrap().client_id = String::from("another");
-    world.new = std::sync::Arc::new(changed);
+    world.new = Arc::new(changed);
     let seen = open(&world, &mut browser.clone(), &callback).await;
     assert_eq!(seen.status, StatusCode::BAD_REQUEST);
     // A provider that is gone begins anew.
-    world.new = std::sync::Arc::new(FakeProvider::named("newer").with_login());
+    world.new = Arc::new(FakeProvider::named("newer").with_login());
     world.plan.as_mut().unwrap().to = ProviderId::new("newer");
     everybody_to(&mut world, Arm::To);
     let seen = open(&world, &mut browser.clone(), &callback).await;
@@ -990,14 +1008,14 @@ async fn a_link_conflict_is_a_page_and_no_session() {
     assert_eq!(seen.status, StatusCode::SEE_OTHER);
     // One row that says: this account is somebody else.
     let mut joined = both();
-    joined.canonical = Some(crate::auth::settings::Canonical {
-        template: crate::identity::Template::parse("uid:{subject}").unwrap(),
-        normalise: Vec::new(),
-        authoritative: vec![ProviderId::new("old"), ProviderId::new("new")],
-    });
+    joined.canonical = Some(crate::links::settings::Canonical::by_claims(
+        "uid:{subject}",
+        Vec::new(),
+        &["old", "new"],
+    ));
     let deps = joined.deps();
     let mallory = identity("new", "mallory");
-    let links = crate::links::Links::new(std::sync::Arc::clone(&joined.store));
+    let links = crate::links::Links::new(Arc::clone(&joined.store));
     let alice = CanonicalSubject::named("uid:alice").unwrap();
     links
         .claim(&alice, &mallory.provider, &mallory.key, at(0))
@@ -1281,6 +1299,8 @@ async fn an_application_cannot_shadow_our_addresses() {
         cookie: COOKIE.into(),
         secure: true,
         revision: "r".into(),
+        silent: None,
+        look: Arc::default(),
     };
     let logins = Logins::new(world.deps(), &settings);
     let callback = |name| Some(Endpoint::Callback(Some(ProviderId::new(name))));
@@ -1359,6 +1379,8 @@ async fn a_route_that_takes_no_sessions_sends_nobody_round_in_circles() {
             cookie: COOKIE.into(),
             secure: true,
             revision: "r".into(),
+            silent: None,
+            look: Arc::default(),
         };
         let request = Request {
             facts: world.facts(),
@@ -1385,4 +1407,55 @@ async fn a_route_that_takes_no_sessions_sends_nobody_round_in_circles() {
         panic!("two are none, and lead to a login")
     };
     assert_eq!(response.status(), StatusCode::FOUND);
+}
+
+#[tokio::test]
+async fn somebody_is_told_once_that_the_sign_in_page_has_changed() {
+    let mut world = both();
+    world.look = Arc::new(Look::new(&crate::auth::settings::Pages {
+        changed: true,
+        ..Default::default()
+    }));
+    let mut browser = Browser::default();
+    let told = open(&world, &mut browser, "/orders?x=1").await;
+    assert_eq!(told.status, StatusCode::OK);
+    assert!(
+        told.body.contains("Your sign-in page has changed") && !told.body.contains("Reference")
+    );
+    let on = "/.authferry/login?rd=%2Forders%3Fx%3D1";
+    assert!(
+        told.body.contains(&format!("href=\"{on}\"")),
+        "{}",
+        told.body
+    );
+    assert_eq!(browser.flows(), 0, "nothing has begun yet");
+    let start = open(&world, &mut browser, on).await;
+    assert!(
+        start.location.starts_with("https://new.idp.test/"),
+        "{start:?}"
+    );
+    let end = open(&world, &mut browser, &signed_in(&start.location, "alice")).await;
+    assert_eq!(end.location, "/orders?x=1");
+    // Whose page is the old one is told nothing.
+    everybody_to(&mut world, Arm::From);
+    let start = open(&world, &mut Browser::default(), "/").await;
+    assert!(
+        start.location.starts_with("https://old.idp.test/"),
+        "{start:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_was_issued_for_a_session_that_makes_room_is_revoked() {
+    let world = both();
+    // One more than a person may have.
+    for _ in 0..=crate::auth::fake::session_settings().max_per_subject {
+        let seen = log_in(&world, &mut Browser::default(), "alice").await;
+        assert_eq!(seen.status, StatusCode::SEE_OTHER);
+    }
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    let revoked = world.new.login.as_ref().unwrap().revoked.lock().unwrap();
+    assert_eq!(*revoked, ["refresh-token-of-alice"]);
 }

@@ -2,6 +2,7 @@
 
 use crate::config::compile::claims;
 use crate::config::compile::context::Context;
+use crate::config::compile::links;
 use crate::config::compile::providers::Provider;
 use crate::config::raw::NormaliseWord;
 use crate::config::raw::RawConfig;
@@ -74,17 +75,22 @@ pub(super) fn canonical(
         .normalise
         .get()
         .map_or(&[][..], |list| &list.items);
+    let normalise: Vec<Normalise> = normalise
+        .iter()
+        .map(|word| match word.value {
+            NormaliseWord::Trim => Normalise::Trim,
+            NormaliseWord::Lowercase => Normalise::Lowercase,
+            NormaliseWord::StripLeadingZeros => Normalise::StripLeadingZeros,
+        })
+        .collect();
+    let sources = links::sources(context, identity, (&template, &normalise), providers);
     Some(Canonical {
         template,
-        normalise: normalise
-            .iter()
-            .map(|word| match word.value {
-                NormaliseWord::Trim => Normalise::Trim,
-                NormaliseWord::Lowercase => Normalise::Lowercase,
-                NormaliseWord::StripLeadingZeros => Normalise::StripLeadingZeros,
-            })
-            .collect(),
+        normalise,
         authoritative: joined,
+        files: sources.files,
+        prove_both: sources.prove_both,
+        on_missing: sources.on_missing,
     })
 }
 

@@ -7,6 +7,7 @@ mod address;
 mod apps;
 mod audit;
 mod canonical;
+mod carry_over;
 mod claims;
 mod client;
 mod clients;
@@ -20,9 +21,11 @@ mod headers;
 mod instead;
 mod issuer;
 mod kinds;
+mod links;
 mod lint;
 mod listeners;
 mod membership;
+mod pages;
 mod people;
 mod pinned;
 mod possession;
@@ -122,6 +125,8 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         server.limits.encoded_slash = EncodedSlash::Opaque;
     }
     let sessions = server::sessions(context, raw, &server);
+    let pages = pages::compile(context, raw);
+    let silent = carry_over::silent(context, raw, &providers, &courses);
     callbacks(context, &providers);
     session_cookie(context, &providers, &sessions.cookie);
     let admin = server::admin(context, raw, &state_dir, &server);
@@ -148,6 +153,8 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         roles,
         possession,
         sessions,
+        silent,
+        pages,
         cohorts,
         apps,
         exchanges,

@@ -81,6 +81,8 @@ mappings! {
         kill_switch: RawKillSwitch,
         /// Logs and traces.
         telemetry: RawTelemetry,
+        /// How our own pages look.
+        pages: RawPages,
         /// The record of what was decided.
         audit: RawAudit,
         /// What watches the stages of rollouts, by name.
@@ -100,6 +102,16 @@ mappings! {
         acknowledge: At<Acknowledge>,
         /// So many people may go back to the old provider or be newly refused by this revision, of those let in within the last 24 hours; `authferry plan` counts them. Default: `audit.max_recall`.
         recall: At<Whole>,
+    }
+
+    /// How our own pages look: those of sign-in, sign-out and errors. They have no script, and nothing comes from elsewhere.
+    RawPages {
+        /// A style sheet (CSS) in the place of ours. It stands in the page itself, allowed by its hash: at most 64 KiB, with no `@import`, `url(` or `<`. Read when the configuration is.
+        style: At<PathBuf>,
+        /// The address of a page of yours that every page links as "Help", such as `https://intranet.corp.example/signin`.
+        help: At<String>,
+        /// Whether a person whose login goes to the new provider (`to`) is told so once in each browser, on a page with one link. Default `false`.
+        changed: At<bool>,
     }
 
     /// A rule of the strict check that does not hold, and why that is meant.

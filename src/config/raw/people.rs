@@ -28,7 +28,30 @@ mappings! {
     RawIdentity {
         /// The name of a person that is the same at both providers. Required.
         canonical: RawCanonical,
-        @later "links", "on_missing", "on_conflict", "denials";
+        /// Further sources of links, beside what providers say. All are asked; two that disagree are a conflict, which is denied.
+        links: List<RawLink>,
+        /// What becomes of an account of the new provider (`to`) that is joined with nobody: it is a person of its own (`alone`), its owner signs in at the old provider while the stage takes logins there (`from`; any other credential is refused), or it is refused. Default `alone`.
+        on_missing: At<OnMissingWord>,
+        @later "on_conflict", "denials";
+    }
+
+    /// A source of links: exactly one key.
+    one of RawLink {
+        /// A list of people whom somebody has linked.
+        file: RawLinkFile,
+        /// A person whose new account is joined with nobody signs in at the old provider as well, within ten minutes and in the same browser; the two accounts are linked from then on. Both providers need a login.
+        prove_both: At<bool>,
+        @later "claim";
+    }
+
+    /// A list of people: a CSV file with a header. Each row names a person by the attributes of `identity.canonical`, one column each, and their accounts.
+    RawLinkFile {
+        /// The file; read when the configuration is. Required.
+        path: At<PathBuf>,
+        /// The column with the subjects (`sub`) of each provider, as `provider: column`. Required.
+        columns: Named<At<String>>,
+        /// SHA-256 of the file, hex: another file is refused. Required.
+        sha256: At<String>,
     }
 
     /// The name of a person that is the same at both providers: what buckets, pins and records speak about.
@@ -55,7 +78,20 @@ mappings! {
         revalidate: At<Span>,
         /// Sessions of one person at a time; one more ends the oldest. Default `50`.
         max_per_subject: At<Whole>,
-        @later "lifetime_policy", "carry_over", "silent";
+        /// Ways to take a session of the old side (`from`) over to the new one. Default: none; a session ends, and the next login is where its person is assigned.
+        carry_over: List<At<CarryOverWord>>,
+        /// How often `carry_over: [silent]` tries.
+        silent: RawSilent,
+        @later "lifetime_policy";
+    }
+
+    /// A person with a session of the old side who is assigned to the new one, and opens a page, is asked after there without a page being shown (`prompt=none`). Only if the new provider says at once that it is the same person does the session move; in any other case it stays as it is.
+    RawSilent {
+        /// How long a browser is left alone after a try. Default `24h`.
+        retry_after: At<Span>,
+        /// Tries for one person within a day, in all browsers together. Default `2`.
+        max_per_subject_per_day: At<Whole>,
+        @later "during";
     }
 
     /// A Redis (6.2 or newer) or Valkey server. Nothing in it opens a session. It must not evict: `maxmemory-policy noeviction`.
@@ -150,6 +186,23 @@ words! {
         "count" => Count,
         /// They are refused.
         "refuse" => Refuse,
+    }
+
+    /// A way to take a session of the old side over to the new one.
+    CarryOverWord {
+        /// The new provider is asked without a page.
+        "silent" => Silent,
+        @later "wrap", "exchange", "credential";
+    }
+
+    /// What becomes of an account of the new provider that is joined with nobody.
+    OnMissingWord {
+        /// It is a person of its own.
+        "alone" => Alone,
+        /// Its owner signs in at the old provider.
+        "from" => From,
+        /// It is refused.
+        "deny" => Deny,
     }
 
     /// A way to make spellings equal.

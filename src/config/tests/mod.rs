@@ -28,6 +28,10 @@ impl Environment for Examples {
             _ if name.contains("empty") => "",
             "crt" => "-----BEGIN CERTIFICATE-----\n",
             "key" | "pem" => "-----BEGIN PRIVATE KEY-----\n",
+            "css" if name.contains("remote") => "body { background: URL(//elsewhere) }",
+            "css" => "body { color: navy }",
+            "csv" if name.contains("twice") => "employee_id,sub\n42,f81d\n42,f81e\n",
+            "csv" => "employee_id,sub\n42,f81d\n",
             "txt" => "# people\nhr:1\n\nhr:2\n",
             _ if name.contains('2') => {
                 "2222222222222222222222222222222222222222222222222222222222222222\n"

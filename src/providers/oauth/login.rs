@@ -19,6 +19,7 @@ use crate::providers::LoggedIn;
 use crate::providers::Login;
 use crate::providers::LoginAnswer;
 use crate::providers::LoginStart;
+use crate::providers::Prompt;
 use crate::providers::ProviderError;
 use crate::providers::Refreshed;
 use crate::providers::bearer::SignedTokens;
@@ -214,6 +215,10 @@ pub(in crate::providers) fn authorization(
         .with("nonce", start.nonce)
         .with("code_challenge", &challenge(start.verifier))
         .with("code_challenge_method", "S256");
+    let form = match start.prompt {
+        Prompt::AsNeeded => form,
+        Prompt::Never => form.with("prompt", "none"),
+    };
     let Some(step_up) = start.step_up else {
         return form;
     };

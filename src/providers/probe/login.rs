@@ -4,6 +4,7 @@ use http::Uri;
 use http::header::LOCATION;
 
 use crate::providers::LoginStart;
+use crate::providers::Prompt;
 use crate::providers::client::Answer;
 use crate::providers::client::Call;
 use crate::providers::client::Endpoint;
@@ -99,9 +100,9 @@ impl Asker<'_> {
             nonce: &nonce,
             verifier: &stranger(self.deps),
             step_up: None,
+            prompt: Prompt::Never,
         };
-        let form =
-            authorization(client.id(), &oidc.scopes.join(" "), &start).with("prompt", "none");
+        let form = authorization(client.id(), &oidc.scopes.join(" "), &start);
         let address = form.onto(&endpoint.to_string());
         let address = Endpoint::parse(&address).map_err(|cause| cause.to_string())?;
         let (answer, _) = self.ask(&Call::get(Operation::Health, &address)).await?;

@@ -275,6 +275,22 @@ words! {
 }
 
 words! {
+    /// What became of an attempt to carry a session over to the new side.
+    CarryOver {
+        /// The session has moved.
+        Moved = "moved",
+        /// The new provider would have shown a page.
+        LoginRequired = "login_required",
+        /// It could not be asked.
+        Unavailable = "unavailable",
+        /// It, or the rollout, said no; or the session was over meanwhile.
+        Refused = "refused",
+        /// Somebody else is signed in there.
+        SubjectMismatch = "subject_mismatch",
+    }
+}
+
+words! {
     /// What a store is asked.
     StoreOperation {
         /// To let us in.

@@ -26,6 +26,7 @@ pub(crate) use figures::Figures;
 pub(crate) use figures::Journeys;
 pub(crate) use labels::Cache;
 pub(crate) use labels::Call;
+pub(crate) use labels::CarryOver;
 pub(crate) use labels::Circuit;
 pub(crate) use labels::Flow;
 pub(crate) use labels::Journey;
@@ -197,10 +198,16 @@ impl Metrics {
         self.rare.fallbacks_refused.with(&labels).add(1);
     }
 
-    /// A claim said which person an account is.
-    pub(crate) fn link(&self, outcome: Link) {
-        let labels = ["claim", outcome.as_str()];
+    /// It was said which person an account is: by a claim, by a list, by the person.
+    pub(crate) fn link(&self, method: &'static str, outcome: Link) {
+        let labels = [method, outcome.as_str()];
         self.rare.subject_links.with(&labels).add(1);
+    }
+
+    /// A session of the old side was to move to the new one.
+    pub(crate) fn carried_over(&self, app: &AppId, method: &'static str, outcome: CarryOver) {
+        let labels = [app.as_str(), method, outcome.as_str()];
+        self.rare.carry_overs.with(&labels).add(1);
     }
 
     /// Somebody was admitted with groups that have no role.

@@ -45,6 +45,7 @@ struct State {
     opaque: Mutex<HashMap<String, Value>>,
     fault: Mutex<Option<u16>>,
     signs_in: Mutex<String>,
+    remembers: Mutex<bool>,
     callbacks: Mutex<Option<Vec<String>>>,
     date: Mutex<Option<String>>,
     exchanged: Mutex<(Value, Value)>,
@@ -68,6 +69,7 @@ impl Idp {
             opaque: Mutex::default(),
             fault: Mutex::default(),
             signs_in: Mutex::new("alice".to_owned()),
+            remembers: Mutex::default(),
             callbacks: Mutex::default(),
             date: Mutex::default(),
             exchanged: Mutex::new((json!({}), json!({}))),
@@ -163,6 +165,11 @@ impl Idp {
     /// Every answer is this status, or as usual again.
     pub(crate) fn fail_with(&self, status: Option<u16>) {
         *self.0.fault.lock().unwrap() = status;
+    }
+
+    /// Whether it knows the browser, and needs no page to say who sits there.
+    pub(crate) fn remembers(&self, remembers: bool) {
+        *self.0.remembers.lock().unwrap() = remembers;
     }
 
     /// Who signs in next.
@@ -314,7 +321,10 @@ impl Idp {
             {
                 answer(400, &json!({}))
             }
-            "/authorize" if query.get("prompt").is_some_and(|prompt| prompt == "none") => {
+            "/authorize"
+                if query.get("prompt").is_some_and(|prompt| prompt == "none")
+                    && !*self.0.remembers.lock().unwrap() =>
+            {
                 let to = format!(
                     "{}?error=login_required&state={}&iss={issuer}",
                     query["redirect_uri"], query["state"]

@@ -1,0 +1,128 @@
+//! What is kept of a person is erased: their sessions, their links, where they were. Counts without names stay.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use crate::admin::ForgetAnswer;
+use crate::admin::ForgetRequest;
+use crate::admin::RevokeFailure;
+use crate::app::process::Process;
+use crate::clock::UnixTime;
+use crate::config::settings::Settings;
+use crate::identity::CanonicalSubject;
+use crate::identity::ProviderId;
+use crate::providers::Providers;
+use crate::revocation::Asked;
+use crate::revocation::ListError;
+use crate::revocation::Login;
+use crate::revocation::Source;
+use crate::revocation::Target;
+use crate::session::Farewell;
+use crate::store::StoreError;
+
+/// Erases. Whatever fails can be asked for again: what is gone by then stays gone.
+pub(super) async fn forget(
+    process: &Process,
+    (settings, providers): (&Settings, &Arc<Providers>),
+    wanted: ForgetRequest,
+    actor: &str,
+) -> Result<ForgetAnswer, RevokeFailure> {
+    let target = Target::Subject {
+        subject: wanted.subject,
+    };
+    let person = target.mark().map(|_| target.person());
+    let person = person.map_err(RevokeFailure::Request)?;
+    let Some(person) = person else {
+        return Err(RevokeFailure::Request(String::from("nobody is named")));
+    };
+    if wanted.reason.trim().is_empty() {
+        let what = String::from("a reason is needed; it is recorded");
+        return Err(RevokeFailure::Request(what));
+    }
+    let list = &process.revocations;
+    let known = list.affected(&target).await.map_err(|error| away(&error))?;
+    // First of all nothing of it counts any more, here or elsewhere: what is erased one after the other is out at once.
+    let asked = Asked {
+        target,
+        source: Source::Operator,
+        actor: actor.to_owned(),
+        reason: wanted.reason,
+        keep: None,
+        provider: None,
+    };
+    list.revoke(asked).await.map_err(|error| match error {
+        ListError::Store(error) => away(&error),
+        ListError::Target(_) | ListError::Unknown | ListError::Final => {
+            RevokeFailure::Request(error.to_string())
+        }
+    })?;
+    let now = process.clock.now();
+    let erased = erase(
+        process,
+        settings,
+        providers,
+        (&person, &known.sessions),
+        now,
+    )
+    .await;
+    let (accounts, pins) = erased.map_err(|error| away(&error))?;
+    Ok(ForgetAnswer {
+        sessions: known.sessions.len(),
+        accounts,
+        pins,
+        at_least: known.more,
+    })
+}
+
+async fn erase(
+    process: &Process,
+    settings: &Settings,
+    providers: &Arc<Providers>,
+    (person, sessions): (&CanonicalSubject, &[Login]),
+    now: UnixTime,
+) -> Result<(usize, usize), StoreError> {
+    for login in sessions {
+        let Some(row) = login.row() else {
+            continue;
+        };
+        if let Some(farewell) = process.sessions.end_known(&row, now).await? {
+            revoke_at_provider(process, providers, farewell, now);
+        }
+        process.revocations.erase(person, login).await?;
+    }
+    let names = settings.providers.iter().map(|one| one.id.clone());
+    let names: Vec<ProviderId> = names.collect();
+    let accounts = process.links.forget(person, &names, now).await?;
+    let mut pins = 0;
+    for plan in &settings.rollouts {
+        pins += usize::from(process.pins.forget(&plan.id, person, now).await?);
+    }
+    Ok((accounts, pins))
+}
+
+/// The provider is asked once to end what it issued; what cannot be said ends by itself.
+fn revoke_at_provider(
+    process: &Process,
+    providers: &Arc<Providers>,
+    farewell: Farewell,
+    now: UnixTime,
+) {
+    let Some(token) = farewell.refresh_token else {
+        return;
+    };
+    let providers = Arc::clone(providers);
+    process.background.spawn(async move {
+        let provider = providers.named(&farewell.provider);
+        let Some(login) = provider.and_then(|provider| provider.login()) else {
+            return;
+        };
+        if let Err(error) = login.revoke(&token, now).await {
+            warn!(provider = %farewell.provider, %error, "What was issued for somebody who is forgotten ends by itself.");
+        }
+    });
+}
+
+fn away(error: &StoreError) -> RevokeFailure {
+    RevokeFailure::Store(error.to_string())
+}

@@ -1,0 +1,81 @@
+//! The browser: what it sent in the place of a session, what it remembers of itself, what it is to forget.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use crate::auth::cookies;
+use crate::auth::cookies::Keep;
+use crate::auth::login::Ask;
+use crate::auth::login::Logins;
+use crate::auth::login::device;
+use crate::auth::login::device::Device;
+use crate::session::KeyRing;
+use crate::session::Restored;
+use crate::session::SessionId;
+
+/// What a browser sent in the place of a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum SessionSent {
+    Nothing,
+    /// Of ours or of an old system, and such that a route that looks at sessions finds it.
+    Readable,
+    /// Of ours by name, but none: planted beside another, or cut.
+    Unreadable,
+}
+
+impl Logins {
+    /// The browser as it remembers itself, or a new one.
+    pub(super) fn device(&self, ask: &Ask<'_>) -> Device {
+        cookies::named(ask.request.headers, &self.names.device)
+            .text()
+            .and_then(|cookie| Device::open(&self.ring(), ask.request.authority, cookie))
+            .unwrap_or_else(|| Device::new(&*self.deps.entropy))
+    }
+
+    pub(super) fn keep_device(&self, ask: &Ask<'_>, device: &Device) -> Option<HeaderValue> {
+        let sealed = device.seal(&self.ring(), ask.request.authority, &*self.deps.entropy)?;
+        self.names
+            .set(&self.names.device, &sealed, Keep::For(device::KEEP))
+    }
+
+    /// Has the browser forget our session, if it sent one.
+    pub(super) fn forget_session(&self, ask: &Ask<'_>) -> Option<HeaderValue> {
+        match cookies::named(ask.request.headers, &self.names.session) {
+            cookies::Sent::None => None,
+            cookies::Sent::Once(_) | cookies::Sent::Several => {
+                self.names.set(&self.names.session, "", Keep::Forget)
+            }
+        }
+    }
+
+    pub(super) fn sent(&self, ask: &Ask<'_>) -> SessionSent {
+        let headers = ask.request.headers;
+        let theirs = &ask.policy.owners().cookies;
+        let old = theirs
+            .iter()
+            .any(|(name, _)| cookies::named(headers, name) != cookies::Sent::None);
+        match cookies::named(headers, &self.names.session) {
+            _ if old || self.session_id(ask).is_some() => SessionSent::Readable,
+            cookies::Sent::None => SessionSent::Nothing,
+            cookies::Sent::Once(_) | cookies::Sent::Several => SessionSent::Unreadable,
+        }
+    }
+
+    /// Our session that the browser sent, if it lives here.
+    pub(super) async fn session(&self, ask: &Ask<'_>) -> Option<Restored> {
+        let id = self.session_id(ask)?;
+        let restored = self.deps.sessions.restore(id, ask.now).await.ok()??;
+        (restored.host() == ask.request.facts.host).then_some(restored)
+    }
+
+    pub(super) fn session_id<'a>(&self, ask: &Ask<'a>) -> Option<SessionId<'a>> {
+        cookies::named(ask.request.headers, &self.names.session)
+            .text()
+            .and_then(SessionId::parse)
+    }
+
+    pub(super) fn ring(&self) -> Arc<KeyRing> {
+        self.deps.sessions.ring()
+    }
+}

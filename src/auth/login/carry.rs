@@ -1,0 +1,195 @@
+//! Carry-over: a person with a session of the old side who belongs to the new one is taken there without a page, if the new
+//! provider knows them already. Whatever else comes of it, the session that is there stays as it is.
+
+use bytes::Bytes;
+use http::Method;
+use http::Response;
+use tracing::debug;
+
+use crate::auth::cookies;
+use crate::auth::gate::Admitted;
+use crate::auth::login::Ask;
+use crate::auth::login::Logins;
+use crate::auth::login::Request;
+use crate::auth::login::callback::NoSession;
+use crate::auth::login::callback::Returned;
+use crate::auth::login::flow::Errand;
+use crate::auth::login::navigation;
+use crate::auth::login::page;
+use crate::auth::login::page::Page;
+use crate::auth::login::page::Sent;
+use crate::auth::login::start::Begin;
+use crate::auth::login::start::Begun;
+use crate::auth::login::start::Directed;
+use crate::auth::login::start::Place;
+use crate::auth::policy::AppPolicy;
+use crate::auth::settings::Silent;
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::CredentialClass;
+use crate::identity::Refusal;
+use crate::rollout;
+use crate::rollout::Arm;
+use crate::rollout::Facts;
+use crate::rollout::KillPosition;
+use crate::rollout::Person;
+use crate::rollout::Plan;
+use crate::telemetry::metrics::Attempt;
+use crate::telemetry::metrics::CarryOver;
+
+/// The rule that a session of such a login names.
+const RULE: &str = "silent";
+
+impl Logins {
+    /// Whether somebody who was admitted may be asked after at the new provider: a person with a session of the old side who
+    /// opens a page. Looked at with every request: no more than the request itself.
+    pub(crate) fn may_carry_over(&self, request: &Request<'_>, admitted: &Admitted) -> bool {
+        self.silent.is_some()
+            && admitted.arm() == Some(Arm::From)
+            && admitted.class() == CredentialClass::Session
+            && *request.method == Method::GET
+            && navigation::is_top_level(request.headers)
+    }
+
+    /// The redirect that asks; `None`: the request goes on.
+    pub(crate) async fn carry_over(
+        &self,
+        policy: &AppPolicy,
+        request: &Request<'_>,
+        admitted: &Admitted,
+        kill: KillPosition,
+        now: UnixTime,
+    ) -> Option<Response<Bytes>> {
+        let silent = self.silent?;
+        let ask = Ask {
+            policy,
+            request,
+            kill,
+            now,
+        };
+        let plan = policy.plan()?;
+        let mut device = self.device(&ask);
+        if device.was_asked(silent.retry_after, now) {
+            return None;
+        }
+        let facts = Facts {
+            device: Some(device.id()),
+            person: Some(Person {
+                canonical: admitted.canonical(),
+                identity: admitted.identity(),
+            }),
+            ..request.facts
+        };
+        let (cohorts, key) = (&self.deps.cohorts, &self.deps.bucket_key);
+        let assigned = rollout::assign(plan, cohorts, key, kill, None, &facts, now);
+        match assigned.arm {
+            Arm::From => return None,
+            Arm::To => {}
+        }
+        let to = self.deps.providers.named(&plan.to)?;
+        if to.login().is_none() || !to.health().usable {
+            return None;
+        }
+        if !self
+            .one_more_try(plan, admitted.canonical(), silent, now)
+            .await
+        {
+            return None;
+        }
+        device.is_asked(now);
+        let mut begin = Begin::new(ask.target(), device);
+        begin.directed = Some(Directed {
+            provider: plan.to.clone(),
+            rule: RULE,
+            wanted: None,
+            errand: Errand::Silent(admitted.canonical().as_str().to_owned()),
+        });
+        let place = Place {
+            provider: plan.to.clone(),
+            rule: RULE.to_owned(),
+            fallback: None,
+            placed: None,
+        };
+        match self.begin_at(&ask, &begin, &place).await {
+            Ok(reached) => match self.with_cookies(&ask, reached, begin) {
+                Begun::Reply(response) => Some(response),
+                Begun::NoLogin => None,
+            },
+            Err(_) => {
+                self.carried_over(&ask, CarryOver::Unavailable);
+                None
+            }
+        }
+    }
+
+    /// Counts a try. A browser that forgets everything is not sent round: the person is counted too.
+    async fn one_more_try(
+        &self,
+        plan: &Plan,
+        person: &CanonicalSubject,
+        silent: Silent,
+        now: UnixTime,
+    ) -> bool {
+        let pins = &self.deps.pins;
+        let counted = pins.may_try(&plan.id, person, silent.per_day, now).await;
+        counted.unwrap_or_else(|error| {
+            debug!(%error, "Nobody is asked after while the store is away.");
+            false
+        })
+    }
+
+    /// Whether the login that came back is of the person who was asked after, and the session that it is to replace is still
+    /// there: whoever has signed out meanwhile stays signed out.
+    pub(super) async fn same_person(
+        &self,
+        ask: &Ask<'_>,
+        asked: &str,
+        found: &CanonicalSubject,
+    ) -> Result<(), NoSession> {
+        if found.as_str() != asked {
+            return Err(NoSession::Stays(CarryOver::SubjectMismatch));
+        }
+        let still = match self.session_id(ask) {
+            Some(_) => {
+                let session = self.session(ask).await;
+                session.is_some_and(|session| session.canonical() == found)
+            }
+            None => {
+                let mut theirs = ask.policy.owners().cookies.iter();
+                theirs.any(|(name, _)| {
+                    cookies::named(ask.request.headers, name) != cookies::Sent::None
+                })
+            }
+        };
+        if still {
+            Ok(())
+        } else {
+            Err(NoSession::Stays(CarryOver::Refused))
+        }
+    }
+
+    /// Goes on with the session that is there.
+    pub(super) fn stays(&self, returned: &Returned<'_>, why: CarryOver) -> Response<Bytes> {
+        self.carried_over(returned.ask, why);
+        let target = returned.flow.target();
+        let cookies = returned.cookies.clone();
+        page::redirect(Sent::SeeOther, target.as_str(), cookies)
+            .unwrap_or_else(|| self.page(returned.ask, Page::Failed, &target, Vec::new()))
+    }
+
+    pub(super) fn carried_over(&self, ask: &Ask<'_>, outcome: CarryOver) {
+        let metrics = &self.deps.reports.metrics;
+        metrics.carried_over(ask.policy.app(), RULE, outcome);
+    }
+}
+
+/// What became of a carry-over that a login did not end in.
+pub(super) const fn carried(attempt: Option<Attempt>) -> CarryOver {
+    match attempt {
+        Some(Attempt::Rejected(Refusal::MfaRequired)) => CarryOver::LoginRequired,
+        Some(Attempt::Unavailable(_)) => CarryOver::Unavailable,
+        Some(Attempt::Rejected(_) | Attempt::Success | Attempt::Abandoned) | None => {
+            CarryOver::Refused
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Two accounts, one person: what a login does about an account that is joined with nobody, and how a person proves both.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::auth::canonical::NotJoined;
+use crate::auth::login::Logins;
+use crate::auth::login::callback::NoSession;
+use crate::auth::login::callback::Returned;
+use crate::auth::login::flow::Errand;
+use crate::auth::login::flow::Proof;
+use crate::auth::login::page::Page;
+use crate::auth::login::settle::away;
+use crate::auth::login::settle::refused;
+use crate::auth::login::start::Directed;
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::Identity;
+use crate::identity::Refusal;
+use crate::links::Method;
+use crate::links::settings::OnMissing;
+use crate::providers::StepUp;
+use crate::rollout::Arm;
+use crate::rollout::KillPosition;
+use crate::rollout::Mode;
+use crate::rollout::Plan;
+
+/// Logins in a row, of one person on the way to one session: at the new side, at the old one, at the new one again.
+const STEPS: u8 = 2;
+
+impl Logins {
+    /// Goes on with a login whose account is somebody's; else says where it leads.
+    pub(super) async fn linked(
+        &self,
+        returned: &Returned<'_>,
+        plan: &Plan,
+        identity: &Identity,
+        person: &CanonicalSubject,
+    ) -> Result<(), NoSession> {
+        let joiner = &self.deps.joiner;
+        let alone = *person == CanonicalSubject::unjoined(&identity.key);
+        match (plan.arm(&identity.provider), &returned.flow.errand) {
+            // What is quarantined proves nothing.
+            (Some(Arm::From), Errand::Prove(_)) if returned.ask.kill == KillPosition::Modern => {
+                Err(refused(Page::NotAllowed, Refusal::Quarantined))
+            }
+            (Some(Arm::From), Errand::Prove(_)) if !is_anew(identity, returned.flow.began()) => {
+                Err(refused(Page::NotAllowed, Refusal::Expired))
+            }
+            (Some(Arm::From), Errand::Prove(proof)) => {
+                self.prove(returned, proof, (person, alone)).await?;
+                Err(at(plan, Arm::To, "linked", None, Errand::Session))
+            }
+            (Some(Arm::To), _) if alone => {
+                let first = returned.flow.restarts < STEPS
+                    && returned.flow.rule != "linked"
+                    && returned.ask.kill != KillPosition::Modern;
+                if joiner.proves_both() && first && self.has_login(plan, Arm::From) {
+                    let proof = Errand::Prove(Proof::of(identity));
+                    // Whoever sits here now, and not whoever signed in there this morning.
+                    let now = StepUp {
+                        acr_values: Vec::new(),
+                        max_age: Some(Duration::ZERO),
+                    };
+                    return Err(at(plan, Arm::From, "prove_both", Some(now), proof));
+                }
+                match joiner.on_missing(identity, person) {
+                    OnMissing::Alone => Ok(()),
+                    OnMissing::From if returned.flow.restarts == 0 && may_go_back(plan) => {
+                        self.told_unlinked(returned, identity);
+                        Err(at(plan, Arm::From, "no_link", None, Errand::Session))
+                    }
+                    OnMissing::From | OnMissing::Deny => {
+                        Err(refused(Page::NotAllowed, Refusal::NoLink))
+                    }
+                }
+            }
+            (Some(Arm::From | Arm::To) | None, _) => Ok(()),
+        }
+    }
+
+    /// The account of the proof is this person's from now on.
+    async fn prove(
+        &self,
+        returned: &Returned<'_>,
+        proof: &Proof,
+        (person, alone): (&CanonicalSubject, bool),
+    ) -> Result<(), NoSession> {
+        // The name of somebody whom one provider knows is no name for two accounts.
+        let account = proof.account().filter(|_| !alone);
+        let Some((provider, key)) = account else {
+            return Err(refused(Page::NotAllowed, Refusal::NoLink));
+        };
+        let joiner = &self.deps.joiner;
+        let account = (&provider, &key);
+        let linked = joiner.link(person, account, Method::ProveBoth, returned.ask.now);
+        linked.await.map_err(|error| match error {
+            NotJoined::Refused(refusal) => refused(Page::NotAllowed, refusal),
+            NotJoined::Store(error) => away(&error),
+        })
+    }
+
+    fn has_login(&self, plan: &Plan, arm: Arm) -> bool {
+        let provider = self.deps.providers.named(plan.provider(arm));
+        provider.is_some_and(|provider| provider.login().is_some())
+    }
+
+    fn told_unlinked(&self, returned: &Returned<'_>, identity: &Identity) {
+        warn!(provider = %identity.provider, "An account is joined with nobody; its owner signs in at the old provider.");
+        let about = returned.ask.about();
+        let reports = &self.deps.reports;
+        reports.refused(about, Some(&identity.provider), Refusal::NoLink);
+    }
+}
+
+/// Whether the person has signed in since the login began, and not with a session that somebody left there: a provider that is
+/// asked for `max_age` says when it was (OpenID Connect Core 1.0 §3.1.2.1). Clocks may differ by a minute.
+fn is_anew(identity: &Identity, began: UnixTime) -> bool {
+    let signed_in = identity.attributes.member("auth_time");
+    let signed_in = signed_in.and_then(serde_json::Value::as_u64);
+    signed_in.is_some_and(|signed_in| began.as_secs() <= signed_in.saturating_add(60))
+}
+
+/// Whether the old provider still takes new logins by the mode of the stage.
+const fn may_go_back(plan: &Plan) -> bool {
+    matches!(
+        plan.stage.mode,
+        Mode::LegacyOnly | Mode::Shadow | Mode::Canary
+    )
+}
+
+fn at(
+    plan: &Plan,
+    arm: Arm,
+    rule: &'static str,
+    wanted: Option<StepUp>,
+    errand: Errand,
+) -> NoSession {
+    NoSession::At(Box::new(Directed {
+        provider: plan.provider(arm).clone(),
+        rule,
+        wanted: wanted.map(Arc::new),
+        errand,
+    }))
+}

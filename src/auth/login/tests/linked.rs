@@ -1,0 +1,170 @@
+//! Accounts that are joined with nobody, and people who prove that both are theirs.
+
+use super::*;
+use crate::links::settings::Canonical;
+use crate::links::settings::OnMissing;
+
+/// Only the old provider says who its people are.
+fn unlinked() -> World {
+    let mut world = both();
+    world.canonical = Some(Canonical::by_claims("uid:{subject}", Vec::new(), &["old"]));
+    world
+}
+
+fn settings(world: &mut World) -> &mut Canonical {
+    world.canonical.as_mut().unwrap()
+}
+
+fn counted(world: &World, method: &str, outcome: &str) -> bool {
+    let line =
+        format!("authferry_subject_links_total{{method=\"{method}\",outcome=\"{outcome}\"}} 1\n");
+    world.metrics.render().unwrap().contains(&line)
+}
+
+#[tokio::test]
+async fn a_person_who_signs_in_at_both_sides_has_both_accounts_from_then_on() {
+    let (mut world, mut browser) = (unlinked(), Browser::default());
+    settings(&mut world).prove_both = true;
+    let at_new = open(&world, &mut browser, "/orders?x=1").await;
+    let at_old = open(&world, &mut browser, &signed_in(&at_new.location, "n-1")).await;
+    assert!(
+        at_old.location.starts_with("https://old.idp.test/"),
+        "{at_old:?}"
+    );
+    assert!(
+        at_old.location.ends_with("&max_age=0"),
+        "whoever signed in there before is not asked for: {}",
+        at_old.location
+    );
+    assert!(
+        !browser.jar.contains_key(COOKIE),
+        "one account is no session yet"
+    );
+    let again = open(&world, &mut browser, &signed_in(&at_old.location, "alice")).await;
+    assert!(
+        again.location.starts_with("https://new.idp.test/"),
+        "{again:?}"
+    );
+    let end = open(&world, &mut browser, &signed_in(&again.location, "n-1")).await;
+    assert_eq!(end.location, "/orders?x=1", "{end:?}");
+    let admitted = open(&world, &mut browser, "/").await.admitted.unwrap();
+    assert_eq!(admitted.canonical().as_str(), "uid:alice");
+    assert_eq!(admitted.arm(), Some(Arm::To));
+    assert!(counted(&world, "prove_both", "linked"));
+
+    // Once and for all: the next login goes the short way.
+    let seen = log_in(&world, &mut Browser::default(), "n-1").await;
+    assert_eq!(seen.location, "/orders?x=1");
+
+    // A second account for the same person is refused, and so is the person of another account.
+    let mut mallory = Browser::default();
+    let at_new = open(&world, &mut mallory, "/").await;
+    let at_old = open(&world, &mut mallory, &signed_in(&at_new.location, "n-2")).await;
+    let seen = open(&world, &mut mallory, &signed_in(&at_old.location, "alice")).await;
+    assert_eq!(seen.status, StatusCode::FORBIDDEN);
+    assert!(!mallory.jar.contains_key(COOKIE));
+    assert!(counted(&world, "prove_both", "conflict"));
+}
+
+#[tokio::test]
+async fn a_proof_counts_in_its_own_login_alone() {
+    let (mut world, mut browser) = (unlinked(), Browser::default());
+    settings(&mut world).prove_both = true;
+    let at_new = open(&world, &mut browser, "/").await;
+    open(&world, &mut browser, &signed_in(&at_new.location, "n-1")).await;
+    // Somebody else begins a login of their own at the old side, in the same browser.
+    everybody_to(&mut world, Arm::From);
+    let other = open(&world, &mut browser, "/").await;
+    let seen = open(&world, &mut browser, &signed_in(&other.location, "bob")).await;
+    assert_eq!(seen.location, "/");
+    let links = crate::links::Links::new(Arc::clone(&world.store));
+    let account = identity("new", "n-1");
+    let found = links
+        .person_of(&account.provider, &account.key, at(0))
+        .await;
+    assert_eq!(found.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_session_that_somebody_left_open_proves_nothing() {
+    let (mut world, mut browser) = (unlinked(), Browser::default());
+    settings(&mut world).prove_both = true;
+    let at_new = open(&world, &mut browser, "/").await;
+    let at_old = open(&world, &mut browser, &signed_in(&at_new.location, "n-1")).await;
+    let seen = open(&world, &mut browser, &signed_in(&at_old.location, "left")).await;
+    assert_eq!(seen.status, StatusCode::FORBIDDEN);
+    assert!(!counted(&world, "prove_both", "linked"));
+}
+
+#[tokio::test]
+async fn a_quarantined_provider_proves_nothing() {
+    let (mut world, mut browser) = (unlinked(), Browser::default());
+    settings(&mut world).prove_both = true;
+    let at_new = open(&world, &mut browser, "/").await;
+    let at_old = open(&world, &mut browser, &signed_in(&at_new.location, "n-1")).await;
+    let seen = Visit::to(&signed_in(&at_old.location, "alice"))
+        .killed(KillPosition::Modern)
+        .with(&world, &mut browser)
+        .await;
+    assert_eq!(seen.status, StatusCode::FORBIDDEN);
+    assert!(!counted(&world, "prove_both", "linked"));
+}
+
+#[tokio::test]
+async fn who_has_no_partner_goes_where_the_configuration_says() {
+    // Without a word about it: a person of their own.
+    let mut world = unlinked();
+    let seen = log_in(&world, &mut Browser::default(), "n-1").await;
+    assert_eq!(seen.location, "/orders?x=1");
+
+    settings(&mut world).on_missing = OnMissing::Deny;
+    let mut browser = Browser::default();
+    let seen = log_in(&world, &mut browser, "n-1").await;
+    assert_eq!(seen.status, StatusCode::FORBIDDEN);
+    assert!(!browser.jar.contains_key(COOKIE));
+
+    // Once more at the old side, while the stage has logins there, and no error page between.
+    settings(&mut world).on_missing = OnMissing::From;
+    let mut browser = Browser::default();
+    let at_old = log_in(&world, &mut browser, "n-1").await;
+    assert!(
+        at_old.location.starts_with("https://old.idp.test/"),
+        "{at_old:?}"
+    );
+    let end = open(&world, &mut browser, &signed_in(&at_old.location, "alice")).await;
+    assert_eq!(end.location, "/orders?x=1");
+    let admitted = open(&world, &mut browser, "/").await.admitted.unwrap();
+    assert_eq!(
+        (
+            admitted.canonical().as_str(),
+            admitted.arm(),
+            admitted.rule()
+        ),
+        ("uid:alice", Some(Arm::From), "no_link")
+    );
+    world.plan.as_mut().unwrap().stage.mode = Mode::ModernPrimary;
+    let seen = log_in(&world, &mut Browser::default(), "n-1").await;
+    assert_eq!(seen.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_token_of_an_account_without_partner_is_refused_where_a_login_would_be() {
+    let mut world = unlinked();
+    let token = format!(
+        "Bearer {}",
+        crate::auth::fake::token("https://new.idp.test", "n-1")
+    );
+    let ask = async |world: &World| {
+        let visit = Visit {
+            fields: vec![("authorization", token.as_str())],
+            ..Visit::to("/")
+        };
+        visit.with(world, &mut Browser::default()).await
+    };
+    assert!(ask(&world).await.admitted.is_some());
+    for policy in [OnMissing::From, OnMissing::Deny] {
+        settings(&mut world).on_missing = policy;
+        let seen = ask(&world).await;
+        assert_eq!(seen.status, StatusCode::FORBIDDEN, "{policy:?}");
+    }
+}

@@ -1,0 +1,59 @@
+//! `pages`: how our own pages look.
+
+use crate::auth::settings::Pages;
+use crate::config::compile::address::Peer;
+use crate::config::compile::address::url;
+use crate::config::compile::context::Context;
+use crate::config::raw::RawConfig;
+use crate::config::raw::RawPages;
+
+/// The longest style sheet: 64 KiB, for it stands in every page.
+const MAX_STYLE: usize = 64 * 1024;
+
+/// What would fetch something from elsewhere, or end the style.
+const FORBIDDEN: [&str; 4] = ["@import", "url(", "<", "\\"];
+
+/// Compiles them.
+pub(super) fn compile(context: &mut Context<'_>, raw: &RawConfig) -> Pages {
+    let Some(raw) = raw.pages.get() else {
+        return Pages::default();
+    };
+    let help = raw.help.get().and_then(|at| {
+        let good = url(context, at, Peer::Other);
+        good.map(|_| at.value.as_str().into())
+    });
+    Pages {
+        style: style(context, raw),
+        help,
+        changed: raw.changed.or(false),
+    }
+}
+
+fn style(context: &mut Context<'_>, raw: &RawPages) -> Option<Box<str>> {
+    let at = raw.style.get()?;
+    let content = context.content(at, "the style sheet")?;
+    let shown = at.value.display();
+    let text = match String::from_utf8(content) {
+        Ok(text) if text.len() <= MAX_STYLE => text,
+        Ok(_) | Err(_) => {
+            context
+                .report
+                .error(
+                    at.mark,
+                    "the style sheet is longer than 64 KiB, or not UTF-8",
+                )
+                .value(shown);
+            return None;
+        }
+    };
+    let lower = text.to_ascii_lowercase();
+    if let Some(found) = FORBIDDEN.iter().find(|word| lower.contains(**word)) {
+        context
+            .report
+            .error(at.mark, format!("the style sheet contains `{found}`"))
+            .value(shown)
+            .hint("nothing on our pages comes from elsewhere");
+        return None;
+    }
+    Some(text.into())
+}

@@ -1,0 +1,60 @@
+//! Somebody with a session of the old side is taken to the new one without a page, or nothing changes for them.
+
+use crate::harness::Echo;
+use crate::harness::Idp;
+use crate::harness::Proxy;
+use crate::login::Browser;
+use crate::reload::until;
+use crate::two_providers;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_moves_without_a_sign_in_and_the_application_sees_the_same_bytes() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = |percent| {
+        two_providers(&old, &new, &upstream, percent).replace("[app.test]", "[127.0.0.1]")
+            + "sessions: { carry_over: [silent], silent: { retry_after: 1h } }\n"
+    };
+    let proxy = Proxy::start(&yaml(0));
+    let mut people = Vec::new();
+    for known in [true, false] {
+        let mut browser = Browser::default();
+        let start = browser.open(&proxy, "/").await;
+        assert_eq!(browser.sign_in(&proxy, &start).await.status, 303);
+        assert_eq!(browser.open(&proxy, "/before").await.status, 200);
+        people.push((known, browser, upstream.last()));
+    }
+    proxy.edit(&yaml(100));
+    until(async || {
+        let series = "authferry_rollout_target_ratio{rollout=\"default\"} ";
+        proxy.metric(series).await == 1.0
+    })
+    .await;
+    for (known, mut browser, before) in people {
+        new.remembers(known);
+        let asked = browser.open(&proxy, "/deep?a=b").await;
+        assert_eq!(asked.status, 302, "{}", asked.text());
+        let location = asked.header("location").unwrap();
+        assert!(
+            location.starts_with(&new.issuer()) && location.contains("prompt=none"),
+            "{location}"
+        );
+        let back = browser.sign_in(&proxy, &asked).await;
+        assert_eq!(
+            (back.status, back.header("location")),
+            (303, Some("/deep?a=b"))
+        );
+        let page = browser.open(&proxy, "/deep?a=b").await;
+        assert_eq!(page.status, 200, "it is not asked again");
+        let after = upstream.last();
+        for name in ["x-remote-user", "x-remote-name", "x-remote-groups"] {
+            assert_eq!(after.all(name), before.all(name), "{name}");
+        }
+        let outcome = if known { "moved" } else { "login_required" };
+        let series = format!(
+            "authferry_session_carryovers_total{{app=\"crm\",method=\"silent\",outcome=\"{outcome}\"}}"
+        );
+        assert_eq!(proxy.metric(&series).await, 1.0);
+    }
+    until(async || old.revoked().len() == 1).await;
+    assert_eq!(new.hits("/token"), 1);
+}

@@ -1,0 +1,177 @@
+// Sign-in at a real Keycloak in a real browser: a deep link, two tabs, the back button, a form on an expired session, sign-out.
+//   node tests/real/login.mjs PROGRAM      needs KC_PORT, PROXY_PORT, REAL_SALT and CLIENT_MODULES as tests/real/run sets them, and chromium
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import crypto from "node:crypto";
+import fs from "node:fs";
+import http from "node:http";
+import { createRequire } from "node:module";
+import os from "node:os";
+import path from "node:path";
+
+const modules = createRequire(path.join(process.env.CLIENT_MODULES, "node_modules/"));
+const { chromium } = modules("playwright-core");
+const axe = fs.readFileSync(modules.resolve("axe-core/axe.min.js"), "utf8");
+const [program] = process.argv.slice(2);
+const { KC_PORT, OP_PORT, PROXY_PORT, REAL_SALT } = process.env;
+const secret = (base) => `${base}-${crypto.createHash("sha256").update(REAL_SALT + base).digest("hex").slice(0, 12)}`;
+const dir = fs.mkdtempSync(path.join(os.tmpdir(), "authferry-login."));
+const file = (name, text) => { fs.writeFileSync(path.join(dir, name), text); return path.join(dir, name); };
+const keycloak = `http://127.0.0.1:${KC_PORT}`;
+const origin = `http://127.0.0.1:${PROXY_PORT}`;
+
+// The application: says who it is told that somebody is, has a form, and a link to sign out.
+const posted = [];
+const app = http.createServer((request, answer) => {
+  let body = "";
+  request.on("data", (part) => { body += part; });
+  request.on("end", () => {
+    if (request.method === "POST") posted.push(body);
+    answer.setHeader("Content-Type", "text/html");
+    answer.setHeader("Cache-Control", "no-store");
+    answer.end(`<!doctype html><title>app</title><p id=who>${request.headers["x-remote-user"] ?? "nobody"}</p><p id=at>${request.url}</p>
+      <form method=post action=/save><input name=note value="a long text"><button id=save>Save</button></form><a id=out href="/.authferry/logout">Sign out</a>`);
+  });
+});
+await new Promise((up) => app.listen(0, "127.0.0.1", up));
+
+const oidc = (issuer) => `{ oidc: { issuer: "${issuer}", client: { id: proxy, secret: { file: "${file("proxy.secret", secret("proxy-secret"))}" } }, owns: { access_token_markers: [{ claim: typ, equals: Bearer }] }, verify: { audiences: [proxy-exchange] }, claims: { subject: legacy_uid, name: preferred_username }, authoritative: { claims: [legacy_uid] } } }`;
+const config = file("authferry.yaml", `version: 1
+server:
+  listen: 127.0.0.1:${PROXY_PORT}
+  admin: { listen: 127.0.0.1:0, token: { file: "${file("token", "a-token-of-this-test-0123456789")}" } }
+  state_dir: ${dir}/state
+providers:
+  legacy: ${oidc(`http://127.0.0.1:${OP_PORT ?? 1}`)}
+  modern: ${oidc(`${keycloak}/realms/new`)}
+identity: { canonical: { template: "uid:{subject}" } }
+apps:
+  crm: { hosts: [127.0.0.1], upstream: { url: "http://127.0.0.1:${app.address().port}" }, identity_headers: { X-Remote-User: "{subject}" } }
+rollout: { from: legacy, to: modern, bucketing: { salt: x }, assign: [{ percent: 100, to: modern }] }
+pages: { changed: true, help: "https://intranet.corp.example/signin" }
+`);
+const log = fs.openSync(path.join(dir, "stderr.log"), "w");
+const proxy = spawn(program, ["run", "--config", config], { stdio: ["ignore", "pipe", log] });
+const end = async (code) => {
+  proxy.kill("SIGKILL");
+  app.close();
+  if (code) console.error(fs.readFileSync(path.join(dir, "stderr.log"), "utf8"));
+  fs.rmSync(dir, { recursive: true, force: true });
+  process.exit(code);
+};
+await new Promise((done, failed) => {
+  let said = "";
+  proxy.stdout.on("data", (part) => { said += part; if (/admin=(\S+)/.test(said)) done(); });
+  proxy.on("exit", () => failed(new Error("it did not start")));
+}).catch(async (error) => { console.error(error.message); await end(1); });
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+const test = async (name, body) => {
+  const context = await browser.newContext();
+  const forms = [];
+  context.on("request", (request) => { if (request.method() === "POST" && request.url().startsWith(`${keycloak}/realms/new/login-actions/authenticate`)) forms.push(request.url()); });
+  const page = await context.newPage();
+  await body(page, context, forms);
+  await context.close();
+  console.log(`ok ${name}`);
+};
+const who = (page) => page.locator("#who").innerText();
+/** Opens an address of the application and types the password where Keycloak asks for it. */
+const signIn = async (page, target) => {
+  await page.goto(origin + target);
+  // Once in each browser: the sign-in page has changed.
+  if (page.url().startsWith(origin)) await page.click("text=Continue");
+  await page.fill("#username", "bob");
+  await page.fill("#password", secret("bob-pw"));
+  await page.click("#kc-login");
+  await page.locator("#who").waitFor();
+};
+
+try {
+  await test("a deep link survives the notice and the sign-in, which happens once", async (page, _, forms) => {
+    await page.goto(`${origin}/reports?year=2026&q=a%20b`);
+    assert.equal(await page.locator("h1").innerText(), "Your sign-in page has changed");
+    assert.equal(await page.locator("text=Help").getAttribute("href"), "https://intranet.corp.example/signin");
+    await page.evaluate(axe).catch(() => {});
+    await page.click("text=Continue");
+    assert.ok(page.url().startsWith(keycloak), page.url());
+    await page.fill("#username", "bob");
+    await page.fill("#password", secret("bob-pw"));
+    await page.click("#kc-login");
+    await page.locator("#who").waitFor();
+    assert.equal(page.url(), `${origin}/reports?year=2026&q=a%20b`);
+    assert.notEqual(await who(page), "nobody");
+    await page.goto(`${origin}/again`);
+    assert.equal(await page.locator("#at").innerText(), "/again");
+    assert.equal(forms.length, 1);
+  });
+
+  await test("two tabs sign in at the same time, each to its own page", async (page, context) => {
+    const other = await context.newPage();
+    await page.goto(`${origin}/one`);
+    await page.click("text=Continue");
+    await other.goto(`${origin}/two`);
+    await page.locator("#username").waitFor();
+    await other.locator("#username").waitFor();
+    await page.fill("#username", "bob");
+    await page.fill("#password", secret("bob-pw"));
+    await page.click("#kc-login");
+    await page.locator("#who").waitFor();
+    assert.equal(page.url(), `${origin}/one`);
+    // Keycloak knows the browser by now: loaded again, the other tab goes on without a form.
+    await other.goto(`${origin}/two`);
+    await other.locator("#who").waitFor();
+    assert.equal(other.url(), `${origin}/two`);
+  });
+
+  await test("the back button after a sign-in leads to no dead end", async (page) => {
+    await signIn(page, "/inbox");
+    await page.goBack().catch(() => {});
+    await page.goForward().catch(() => {});
+    await page.goto(`${origin}/inbox`);
+    assert.equal(await page.locator("#at").innerText(), "/inbox");
+  });
+
+  await test("a form on a session that is over is not sent anywhere, and nothing is lost", async (page, context) => {
+    await signIn(page, "/edit");
+    const cookies = await context.cookies();
+    await context.clearCookies({ name: "authferry" });
+    assert.ok(cookies.some((cookie) => cookie.name === "authferry" && cookie.httpOnly));
+    const before = posted.length;
+    const [answer] = await Promise.all([page.waitForNavigation(), page.click("#save")]);
+    assert.equal(answer.status(), 401);
+    assert.equal(posted.length, before, "it reached the application");
+    const reference = await page.locator("code").innerText();
+    const told = spawnSync(program, ["explain", "--format", "json", "--reference", reference, "--state-dir", `${dir}/state`], { encoding: "utf8" });
+    const lines = JSON.parse(told.stdout);
+    assert.deepEqual(lines.map((line) => [line.event, line.path, line.status]), [["access", "/save", 401]], told.stdout);
+    // Signed in again in another tab, the form goes through when it is sent once more.
+    const other = await context.newPage();
+    await other.goto(`${origin}/edit`);
+    await other.locator("#who").waitFor();
+    await page.goBack();
+    await Promise.all([page.waitForNavigation(), page.click("#save")]);
+    assert.equal(posted.length, before + 1);
+    assert.match(posted.at(-1), /^note=a\+long\+text$/);
+  });
+
+  await test("sign-out ends the session here and at Keycloak, and the back button shows nothing", async (page, context, forms) => {
+    await signIn(page, "/secret");
+    await page.click("#out");
+    assert.equal(await page.locator("h1").innerText(), "Sign out?");
+    await page.click("button");
+    await page.waitForURL(`${origin}/.authferry/logout/done*`);
+    assert.equal(await page.locator("h1").innerText(), "Signed out");
+    await page.goBack().catch(() => {});
+    await page.goto(`${origin}/secret`);
+    await page.locator("#username").waitFor();
+    assert.ok(page.url().startsWith(keycloak), "Keycloak asks for the password again");
+    assert.equal(forms.length, 1);
+  });
+  await browser.close();
+} catch (error) {
+  console.error(error);
+  await browser.close();
+  await end(1);
+}
+await end(0);
