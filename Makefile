@@ -1,5 +1,5 @@
 # `make test` is the command that proves a checkout; `make ci` is what the machine runs.
-.PHONY: move drill test unit real rules cases variants fuzz suites faults ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
+.PHONY: move interop drill test unit real rules cases variants fuzz suites faults ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
 CARGO ?= cargo
 
 # Everything: unit and integration tests, then the tests against real servers (started and stopped here).
@@ -32,6 +32,10 @@ cases:
 # Other spellings of the cases, the same without credentials, and in HTTP/2.
 variants:
 	$(CARGO) test --test security -- --variants $(CASES)
+
+# Clients that others wrote (npm, PyPI, Go) against our token endpoint; the table is tests/interop/expected.tsv.
+interop:
+	tests/interop/run
 
 # Six stages of a rollout in a minute, twice: with the rollback, and without it. Recomputes both tables.
 drill:

@@ -178,3 +178,127 @@ fn the_catalog_names_providers_lifetimes_and_data() {
     let nothing = authferry(&["catalog", "--expiring", "30d", &file]);
     assert_eq!(nothing.status.code(), Some(0));
 }
+
+const ENDPOINT: &str = "version: 1
+providers:
+  new: { oidc: { issuer: \"https://new.corp.example\", verify: { audiences: [crm] } } }
+apps:
+  crm: { hosts: [crm.corp.example], provider: new, upstream: { url: \"http://127.0.0.1:8081\" } }
+token_endpoint:
+  app: crm
+  origin: https://crm.corp.example
+  clients:
+";
+
+fn run_in(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_authferry"))
+        .current_dir(dir)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn registrations_are_imported_rotated_and_exported_without_a_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let realm = r#"{ "clients": [{ "clientId": "batch", "secret": "hunter2", "serviceAccountsEnabled": true, "defaultClientScopes": ["read"] }, { "clientId": "spa", "publicClient": true }] }"#;
+    fs::write(dir.path().join("realm.json"), realm).unwrap();
+    let wanted = [
+        "clients",
+        "import",
+        "realm.json",
+        "--provider",
+        "new",
+        "--audience",
+        "crm",
+        "--secrets",
+        "kept",
+    ];
+    let imported = run_in(dir.path(), &wanted);
+    assert_eq!(imported.status.code(), Some(0));
+    let yaml = words(&imported);
+    assert!(
+        yaml.contains("# spa: it is public") && !yaml.contains("hunter2"),
+        "{yaml}"
+    );
+    assert_eq!(
+        fs::read_to_string(dir.path().join("kept/batch")).unwrap(),
+        "hunter2"
+    );
+    // What is printed fits where it belongs.
+    let below: String = yaml.lines().map(|line| format!("    {line}\n")).collect();
+    let file = dir.path().join("authferry.yaml");
+    fs::write(&file, format!("{ENDPOINT}{below}")).unwrap();
+    let checked = run_in(dir.path(), &["check", "authferry.yaml"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", words(&checked));
+    let strict = run_in(dir.path(), &["check", "--strict", "authferry.yaml"]);
+    let said = words(&strict);
+    assert!(
+        said.contains("error[AFS019]") && said.contains("error[AFS007]"),
+        "{said}"
+    );
+    let catalog = words(&run_in(dir.path(), &["catalog", "authferry.yaml"]));
+    assert!(
+        catalog.contains(
+            "| batch | secret | `client_credentials` | `crm` | `read` | 5 min | none | no | `new` |"
+        ),
+        "{catalog}"
+    );
+    // Two are good, then the new one.
+    let rotated = run_in(
+        dir.path(),
+        &["clients", "rotate", "batch", "authferry.yaml"],
+    );
+    assert_eq!(rotated.status.code(), Some(0));
+    let secret = words(&rotated).lines().next().unwrap().to_owned();
+    assert_eq!(secret.len(), 43);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(
+        !text.contains(&secret) && text.matches("sha256:").count() == 2,
+        "{text}"
+    );
+    let strict = words(&run_in(
+        dir.path(),
+        &["check", "--strict", "authferry.yaml"],
+    ));
+    assert!(strict.contains("error[AFS020]"), "{strict}");
+    let twice = run_in(
+        dir.path(),
+        &["clients", "rotate", "batch", "authferry.yaml"],
+    );
+    assert_eq!(twice.status.code(), Some(1));
+    let finished = run_in(
+        dir.path(),
+        &["clients", "rotate", "--finish", "batch", "authferry.yaml"],
+    );
+    assert_eq!(finished.status.code(), Some(0));
+    let after = fs::read_to_string(&file).unwrap();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.as_bytes());
+    let hex: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    assert!(
+        after.contains(&hex) && after.matches("sha256:").count() == 1,
+        "{after}"
+    );
+    let exported = words(&run_in(
+        dir.path(),
+        &["clients", "export", "authferry.yaml"],
+    ));
+    let all: serde_json::Value = serde_json::from_str(&exported).unwrap();
+    assert_eq!(all.pointer("/0/client_id").unwrap(), "batch");
+    assert!(
+        !exported.contains(&hex) && !exported.contains("hunter2"),
+        "{exported}"
+    );
+    // No client, and no file.
+    let nobody = run_in(
+        dir.path(),
+        &["clients", "rotate", "nobody", "authferry.yaml"],
+    );
+    assert_eq!(nobody.status.code(), Some(1));
+    assert_eq!(
+        run_in(dir.path(), &["clients", "export", "nowhere.yaml"])
+            .status
+            .code(),
+        Some(2)
+    );
+}

@@ -108,6 +108,8 @@ pub(super) fn snapshot(
             let deps = issuer::Deps {
                 store: Arc::clone(&process.store),
                 revocations: Arc::clone(&process.revocations),
+                sessions: Arc::clone(&process.sessions),
+                entropy: Arc::clone(&process.entropy),
                 background: process.background.clone(),
                 reports: gate.reports.clone(),
             };

@@ -1,5 +1,7 @@
 //! What a configuration means for those who audit it, as Markdown: who vouches, for how long, what is read, told and kept.
 
+mod clients;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -44,6 +46,7 @@ pub(crate) fn markdown(settings: &Settings) -> String {
             yes(app.forward_credentials)
         );
     }
+    clients::clients(&mut out, settings);
     let sessions = &settings.sessions;
     let _written = writeln!(
         out,

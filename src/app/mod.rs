@@ -4,6 +4,7 @@ mod aftermath;
 mod backend;
 mod build;
 pub(crate) mod catalog;
+pub(crate) mod clients;
 mod explain;
 mod forget;
 pub(crate) mod inventory;

@@ -11,6 +11,8 @@ mod authorization;
 
 use http::HeaderMap;
 use http::HeaderName;
+use http::HeaderValue;
+use http::header;
 use std::sync::Arc;
 
 use crate::auth::certificate::ClientCertificate;
@@ -192,6 +194,15 @@ pub(crate) fn extract<'a>(
         headers,
         owners,
     }))
+}
+
+/// Header fields that present a token which came in another way; `None`: it cannot stand in one.
+pub(crate) fn bearer(token: &str) -> Option<HeaderMap> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    let mut headers = HeaderMap::new();
+    headers.insert(header::AUTHORIZATION, value);
+    Some(headers)
 }
 
 /// The only value of a header.

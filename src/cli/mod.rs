@@ -2,6 +2,7 @@
 
 mod catalog;
 pub(crate) mod check;
+mod clients;
 pub(crate) mod ctl;
 pub(crate) mod explain;
 mod forget;
@@ -65,6 +66,8 @@ enum Command {
     Plan(plan::Args),
     /// Evidence: who is where, who still uses the old provider, what keeps a rollout, what a switch back would do, what happened.
     Report(report::Args),
+    /// The clients of our token endpoint: import, export, rotate.
+    Clients(clients::Args),
     /// The keys that sign what a running instance mints.
     Keys(keys::Args),
     /// Links between accounts: what would be made of an inventory, before anybody moves.
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args, &mut out),
         Command::Log(args) => log::run(&args, &mut out),
         Command::Link(args) => link::run(&args, &mut out),
+        Command::Clients(args) => clients::run(&args, &mut out),
         Command::Catalog(args) => catalog::run(&args, &mut out),
         Command::Schema(args) => schema::run(&args, &mut out),
         Command::Run(args) => with_runtime(&cli.log, |runtime| {

@@ -2,6 +2,8 @@
 //!
 //! Judges settings that are good already; each rule has an id that stays, so that pipelines and waivers can name it.
 
+mod clients;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -52,6 +54,10 @@ rules! {
     PLAIN_UPSTREAM "AFS015" "Applications outside of this machine are reached over TLS.";
     STALE_KEYS "AFS016" "Keys of an issuer that cannot be reached are believed for a day at most.";
     OPEN_ADMIN "AFS017" "The admin interface is reached from this machine only.";
+    LONG_CLIENT_TOKENS "AFS018" "Tokens that clients get from us live for a quarter of an hour at most.";
+    CLIENT_PROOF "AFS019" "Clients prove by a key or a certificate who they are.";
+    UNFINISHED_ROTATION "AFS020" "A rotation of a secret comes to its end.";
+    LONG_REFRESH "AFS021" "Refresh tokens live for 90 days at most.";
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -82,6 +88,7 @@ pub(super) fn judge(
         judge.provider(provider);
     }
     judge.apps(settings);
+    judge.token_endpoint(settings);
     judge.server(settings, session_keys);
     judge.unused();
 }
@@ -211,13 +218,17 @@ impl Judge<'_> {
     }
 
     fn client(&mut self, path: &[&str], client: &OAuthClient) {
+        self.registration(&[path, &["client"]].concat(), client);
+    }
+
+    fn registration(&mut self, path: &[&str], client: &OAuthClient) {
         let how = match client.auth {
             ClientAuth::PrivateKeyJwt(_) => return,
             ClientAuth::SecretBasic(_) | ClientAuth::SecretPost(_) => "by a shared secret",
             ClientAuth::None => "by nothing",
         };
         let message = format!("we prove {how} to be `{}`", client.id);
-        self.broken(&CLIENT_SECRET, &[path, &["client"]].concat(), message);
+        self.broken(&CLIENT_SECRET, path, message);
     }
 
     fn apps(&mut self, settings: &Settings) {

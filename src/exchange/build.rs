@@ -57,6 +57,7 @@ impl Exchanges {
                 name: settings.name.clone(),
                 yields: settings.yields.clone(),
                 own_pass: settings.own_pass,
+                binding: settings.binding,
                 header: settings.header.clone(),
                 scheme: settings.scheme.clone(),
                 scopes: settings.scopes.clone(),

@@ -172,6 +172,13 @@ impl Minter {
         if let Some(acr) = &identity.acr {
             say("acr", (**acr).into());
         }
+        if let Some(bound) = &subject.confirmation {
+            let members = [("jkt", bound.key), ("x5t#S256", bound.certificate)];
+            let members = members
+                .into_iter()
+                .filter_map(|(name, print)| Some((name.to_owned(), print?.to_string().into())));
+            say("cnf", Value::Object(members.collect()));
+        }
         let granted = scopes.minted(&self.scopes);
         if !granted.is_empty() {
             say("scope", granted.join(" ").into());

@@ -29,9 +29,11 @@ use http::HeaderValue;
 use crate::clock::UnixTime;
 use crate::exchange::kept::Kept;
 use crate::exchange::kept::Key;
+pub(crate) use crate::exchange::settings::Binding;
 use crate::exchange::settings::ScopeRules;
 use crate::exchange::way::Way;
 use crate::identity::CanonicalSubject;
+use crate::identity::Confirmation;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
 use crate::identity::Outage;
@@ -45,6 +47,7 @@ pub(crate) struct Exchange {
     name: Box<str>,
     yields: Option<ProviderId>,
     own_pass: bool,
+    binding: Binding,
     header: HeaderName,
     scheme: Box<str>,
     scopes: ScopeRules,
@@ -74,6 +77,8 @@ pub(crate) struct Subject {
     pub(crate) ends: UnixTime,
     /// The epoch of the provider that vouched.
     pub(crate) epoch: u64,
+    /// What the token was bound to, where the result is to say so.
+    pub(crate) confirmation: Option<Confirmation>,
     /// Whether a client asked for just these scopes: then they are asked for at the target, not what it gives by default.
     pub(crate) narrowed: bool,
 }
@@ -122,6 +127,11 @@ impl Exchange {
     /// Whether a token of `provider` passes as it was presented.
     pub(crate) fn passes(&self, provider: &ProviderId) -> bool {
         self.own_pass && self.yields.as_ref() == Some(provider)
+    }
+
+    /// What becomes of a binding.
+    pub(crate) const fn binding(&self) -> Binding {
+        self.binding
     }
 
     /// The header that carries the result.

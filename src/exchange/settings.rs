@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) yields: Option<ProviderId>,
     /// Whether tokens of that provider pass as they were presented. Default yes.
     pub(crate) own_pass: bool,
+    /// What becomes of a binding. Default: it is lost.
+    pub(crate) binding: Binding,
     /// The header that carries the result. Default `Authorization`.
     pub(crate) header: HeaderName,
     /// What stands before it. Default `Bearer`.
@@ -28,6 +30,17 @@ pub(crate) struct Settings {
     pub(crate) scopes: ScopeRules,
     /// How.
     pub(crate) way: Way,
+}
+
+/// What becomes of the binding of a presented token (RFC 7800), which was proven here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Binding {
+    /// A token that we mint says the same.
+    Keep,
+    /// The result is good without the key or the certificate.
+    Lose,
+    /// There is no result.
+    Refuse,
 }
 
 /// What a result may do: never more than the credential.

@@ -196,6 +196,7 @@ fn take(
         ends,
         scopes: granted,
         proof,
+        refresh_token: _,
     } = issued;
     if presented.is_some_and(|presented| presented.matches(token.expose().as_bytes())) {
         warn!("A provider gave back the token that was to be exchanged; it is not used.");

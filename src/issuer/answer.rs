@@ -7,6 +7,7 @@ use crate::auth::Answer;
 use crate::auth::AppPolicy;
 use crate::auth::AuthError;
 use crate::identity::Refusal;
+use crate::issuer::limits::Standing;
 
 /// What a client gets. The proxy turns each into one response.
 #[derive(Debug)]
@@ -17,8 +18,19 @@ pub(crate) enum Reply {
     Denied(Denied),
     /// Nobody can say now; with `Retry-After` in seconds.
     Later(u64),
+    /// Too often.
+    Limited(Standing),
     /// Only this method is answered.
     Only(&'static str),
+}
+
+/// What a client gets, and where it stands.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    /// What it gets.
+    pub(crate) reply: Reply,
+    /// Of the limit that it is closest to.
+    pub(crate) standing: Option<Standing>,
 }
 
 /// Errors (RFC 6749 §5.2, RFC 8693 §2.2.2).
@@ -28,6 +40,8 @@ pub(crate) enum Denied {
     InvalidRequest,
     /// Nobody knows whose request it is.
     InvalidClient,
+    /// What was to be refreshed is over, or was never good.
+    InvalidGrant,
     /// The client may not have this.
     UnauthorizedClient,
     /// There is no such grant.
@@ -36,6 +50,14 @@ pub(crate) enum Denied {
     InvalidScope,
     /// There is no token for this audience.
     InvalidTarget,
+    /// The person has not signed in yet (RFC 8628 §3.5).
+    AuthorizationPending,
+    /// The device asks too often.
+    SlowDown,
+    /// The person said no.
+    NotAllowed,
+    /// The person did not come in time.
+    ExpiredToken,
 }
 
 impl Denied {
@@ -44,10 +66,15 @@ impl Denied {
         match self {
             Self::InvalidRequest => "invalid_request",
             Self::InvalidClient => "invalid_client",
+            Self::InvalidGrant => "invalid_grant",
             Self::UnauthorizedClient => "unauthorized_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
+            Self::AuthorizationPending => "authorization_pending",
+            Self::SlowDown => "slow_down",
+            Self::NotAllowed => "access_denied",
+            Self::ExpiredToken => "expired_token",
         }
     }
 
@@ -62,6 +89,7 @@ impl Denied {
 pub(super) enum Not {
     Denied(Denied, &'static str),
     Later(u64, &'static str),
+    Limited(Standing),
 }
 
 impl Not {

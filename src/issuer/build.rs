@@ -3,20 +3,27 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 
 use tokio::runtime::Handle;
 
 use crate::auth::Reports;
+use crate::entropy::Entropy;
 use crate::exchange::Exchange;
 use crate::exchange::Exchanges;
 use crate::identity::ProviderId;
 use crate::issuer::PATH;
+use crate::issuer::learned::Owner;
+use crate::issuer::limits::Limits;
+use crate::issuer::refresh::Families;
+use crate::issuer::refresh::Farewells;
 use crate::issuer::settings;
 use crate::issuer::settings::Settings;
 use crate::providers::Providers;
 use crate::providers::TokenClient;
 use crate::revocation::Revocations;
 use crate::rollout::AppId;
+use crate::session::Sessions;
 use crate::store::Store;
 
 /// What the endpoint needs of the rest of the program.
@@ -26,6 +33,10 @@ pub(crate) struct Deps {
     pub(crate) store: Arc<dyn Store>,
     /// Who slows down those that guess.
     pub(crate) revocations: Arc<Revocations>,
+    /// Whose key ring seals what stands behind refresh tokens.
+    pub(crate) sessions: Arc<Sessions>,
+    /// Where unpredictable bytes come from.
+    pub(crate) entropy: Arc<dyn Entropy>,
     /// Where calls to providers run.
     pub(crate) background: Handle,
     /// Where it is told.
@@ -39,6 +50,9 @@ pub(crate) struct Issuer {
     pub(super) token_endpoint: Box<str>,
     pub(super) audiences: HashMap<Box<str>, Vec<Arc<Exchange>>>,
     pub(super) clients: HashMap<Box<str>, Client>,
+    pub(super) limits: (settings::Limits, Limits),
+    pub(super) families: Arc<Families>,
+    pub(super) farewells: Farewells,
     pub(super) deps: Deps,
 }
 
@@ -46,6 +60,9 @@ pub(crate) struct Issuer {
 pub(super) struct Client {
     pub(super) settings: settings::Client,
     pub(super) at: HashMap<ProviderId, Arc<TokenClient>>,
+    pub(super) learns_at: Option<Owner>,
+    /// The families of addresses that it has come from: 1 for IPv4, 2 for IPv6.
+    pub(super) seen_from: AtomicU8,
 }
 
 impl Issuer {
@@ -78,13 +95,27 @@ impl Issuer {
                     at.map_err(|cause| format!("token_endpoint.clients.{}.at: {cause}", client.id));
                 Ok((provider.clone(), Arc::new(at?)))
             });
+            let learns_at = client.learn_at.as_ref().and_then(|provider| {
+                let own = client.at.iter().find(|(at, _)| at == provider)?;
+                Some(Owner {
+                    provider: Arc::clone(providers.named(provider)?),
+                    id: own.1.id.clone(),
+                })
+            });
             let ready = Client {
+                learns_at,
+                seen_from: AtomicU8::new(0),
                 at: at.collect::<Result<_, String>>()?,
                 settings: client.clone(),
             };
             Ok((client.id.clone(), ready))
         };
+        let (families, farewells) = Self::new_families(&deps);
+        let limits = Limits::new(Arc::clone(&deps.store), Arc::clone(&deps.sessions));
         Ok(Self {
+            limits: (settings.limits, limits),
+            families,
+            farewells,
             app: settings.app.clone(),
             issuer: settings.issuer.clone(),
             token_endpoint: format!("{}/token", settings.issuer).into(),

@@ -1,5 +1,7 @@
 //! Which client it is: exactly one proof, of a client that we know, or nothing.
 
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_lc_rs::constant_time;
@@ -7,17 +9,20 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header;
+use tracing::warn;
 
 use crate::auth::Query;
 use crate::auth::decode;
 use crate::identity;
 use crate::identity::Refusal;
 use crate::identity::TokenId;
+use crate::issuer::Address;
 use crate::issuer::Call;
 use crate::issuer::answer::Denied;
 use crate::issuer::answer::Not;
 use crate::issuer::build::Client;
 use crate::issuer::build::Issuer;
+use crate::issuer::limits::Of;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::token;
@@ -66,6 +71,7 @@ impl Issuer {
     pub(super) async fn client(&self, call: &Call<'_>, form: &Query) -> Result<&Client, Not> {
         let throttle = self.deps.revocations.throttle();
         let address = call.facts.client_ip;
+        self.limited(call, Of::Address(address)).await?;
         if !throttle.may_try(address, call.now) {
             return Err(Not::Later(60, "rate_limited"));
         }
@@ -73,7 +79,65 @@ impl Issuer {
         if let Err(Not::Denied(Denied::InvalidClient, _)) = &found {
             throttle.refused(address, call.now);
         }
-        found
+        let found = found?;
+        let id = &*found.settings.id;
+        let of = match call.address {
+            Address::Introspection => Of::Questions(id),
+            Address::Token | Address::Revocation | Address::Device | Address::Metadata => {
+                Of::Client(id)
+            }
+        };
+        self.limited(call, of).await?;
+        self.seen(found, address);
+        Ok(found)
+    }
+
+    /// Counts a request of somebody.
+    pub(super) async fn limited(&self, call: &Call<'_>, of: Of<'_>) -> Result<(), Not> {
+        let (most, limits) = &self.limits;
+        let most = match of {
+            Of::Address(_) => most.address,
+            Of::Client(_) => most.client,
+            Of::Questions(_) => most.introspection,
+            Of::Subject(_) => most.subject,
+        };
+        let standing = limits.take(of, most, call.now).await;
+        let known = call.standing.get();
+        if known.is_none_or(|known| {
+            u64::from(standing.left) * u64::from(known.most)
+                <= u64::from(known.left) * u64::from(standing.most)
+        }) {
+            call.standing.set(Some(standing));
+        }
+        if standing.over {
+            let metrics = &self.deps.reports.metrics;
+            metrics.rate_limited(call.address.as_str(), of.as_str());
+            return Err(Not::Limited(standing));
+        }
+        Ok(())
+    }
+
+    /// A client that comes from another kind of network than ever before may be somebody else.
+    fn seen(&self, client: &Client, address: Option<IpAddr>) {
+        let family = match address {
+            None => return,
+            Some(IpAddr::V4(_)) => 1,
+            Some(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => 1,
+            Some(IpAddr::V6(_)) => 2,
+        };
+        let before = client.seen_from.fetch_or(family, Ordering::Relaxed);
+        if before != 0 && before & family == 0 {
+            self.anomaly(client, "new_address_family");
+        }
+    }
+
+    /// What is allowed, and not what this client does otherwise.
+    pub(super) fn anomaly(&self, client: &Client, kind: &'static str) {
+        warn!(
+            client = &*client.settings.id,
+            kind, "A client does what it never did."
+        );
+        self.deps.reports.metrics.token_anomaly(kind);
     }
 
     async fn proven(&self, call: &Call<'_>, form: &Query) -> Result<&Client, Not> {
@@ -94,8 +158,10 @@ impl Issuer {
             Proof::Secret(_, secret) => {
                 // A client that we do not know takes as long as one that we do.
                 let known = client.map_or(&[][..], |client| &client.settings.secrets);
-                if !is_one_of(&secret, known) {
-                    return Err(nobody("bad_credentials"));
+                match client {
+                    _ if is_one_of(&secret, known) => {}
+                    Some(client) => self.is_learned(call, client, &secret).await?,
+                    None => return Err(nobody("bad_credentials")),
                 }
             }
             Proof::Certificate => {
@@ -211,7 +277,7 @@ fn basic(field: &str) -> Option<(String, String)> {
 }
 
 /// A secret is long and random, unlike a password: there is nothing to slow down.
-fn is_one_of(secret: &str, known: &[[u8; 32]]) -> bool {
+pub(super) fn is_one_of(secret: &str, known: &[[u8; 32]]) -> bool {
     let hash = digest::digest(&digest::SHA256, secret.as_bytes());
     known.iter().fold(false, |found, known| {
         found | constant_time::verify_slices_are_equal(hash.as_ref(), known).is_ok()

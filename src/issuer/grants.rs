@@ -1,13 +1,9 @@
-//! What clients ask for: a token for another one (RFC 8693), one for themselves (RFC 6749 §4.4), or whether one is good
-//! (RFC 7662). Each request is told once, however it ends.
+//! What clients ask for: a token for another one (RFC 8693), or one for themselves (RFC 6749 §4.4). Each request is told
+//! once, however it ends.
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-use http::HeaderValue;
-use http::header;
 use serde_json::Value;
-use serde_json::json;
 use tracing::error;
 use tracing::warn;
 
@@ -33,6 +29,7 @@ use crate::issuer::form::beginning;
 use crate::issuer::form::form;
 use crate::issuer::form::scopes;
 use crate::issuer::form::success;
+use crate::issuer::limits::Of;
 use crate::issuer::settings::Grant;
 use crate::providers;
 use crate::providers::ProviderError;
@@ -51,15 +48,15 @@ const LATER: u64 = 5;
 
 /// What is told of one request, as far as it came.
 #[derive(Default)]
-struct Told {
-    grant: Option<&'static str>,
-    client: Option<Box<str>>,
-    audience: Option<Box<str>>,
-    scope: Option<String>,
-    lifetime: Option<u64>,
-    parent: Option<String>,
-    provider: Option<ProviderId>,
-    person: Option<CanonicalSubject>,
+pub(super) struct Told {
+    pub(super) grant: Option<&'static str>,
+    pub(super) client: Option<Box<str>>,
+    pub(super) audience: Option<Box<str>>,
+    pub(super) scope: Option<String>,
+    pub(super) lifetime: Option<u64>,
+    pub(super) parent: Option<String>,
+    pub(super) provider: Option<ProviderId>,
+    pub(super) person: Option<CanonicalSubject>,
 }
 
 impl Issuer {
@@ -71,17 +68,6 @@ impl Issuer {
         reply(done)
     }
 
-    /// The introspection endpoint.
-    pub(super) async fn introspection(&self, call: &Call<'_>) -> Reply {
-        let mut told = Told {
-            grant: Some("introspection"),
-            ..Told::default()
-        };
-        let done = self.introspected(call, &mut told).await;
-        self.tell(call, &told, "answered", &done);
-        reply(done)
-    }
-
     async fn granted(&self, call: &Call<'_>, told: &mut Told) -> Result<Value, Not> {
         let form = form(call)?;
         let client = self.client(call, &form).await?;
@@ -89,24 +75,32 @@ impl Issuer {
         let wanted = form
             .value("grant_type")
             .ok_or(Not::Denied(Denied::InvalidRequest, "grant_type"))?;
-        let grant = [Grant::TokenExchange, Grant::ClientCredentials]
+        let grant = Grant::ALL
             .into_iter()
             .find(|grant| grant.uri() == wanted)
             .ok_or(Not::Denied(Denied::UnsupportedGrantType, "grant_type"))?;
         told.grant = Some(grant.as_str());
         if !client.settings.grants.contains(&grant) {
+            self.anomaly(client, "unusual_grant");
             return Err(Not::Denied(Denied::UnauthorizedClient, "grant_type"));
         }
-        let audience = Self::audience(client, &form)?;
-        told.audience = Some(audience.into());
         let scopes = scopes(&form)?;
         let side = self.side(call, client)?;
         match grant {
             Grant::TokenExchange => {
+                let audience = Self::audience(client, &form)?;
+                told.audience = Some(audience.into());
                 self.exchanged(call, client, &form, audience, scopes.as_deref(), told)
                     .await
             }
+            Grant::RefreshToken => {
+                self.refreshed(call, client, &form, scopes.as_deref(), told)
+                    .await
+            }
+            Grant::DeviceCode => self.polled(call, client, &form, told).await,
             Grant::ClientCredentials => {
+                let audience = Self::audience(client, &form)?;
+                told.audience = Some(audience.into());
                 told.provider = Some(side.clone());
                 self.for_itself(call, client, &side, audience, scopes.as_deref(), told)
                     .await
@@ -115,7 +109,7 @@ impl Issuer {
     }
 
     /// Whom the token is for: one whom the client may name.
-    fn audience<'f>(client: &Client, form: &'f Query) -> Result<&'f str, Not> {
+    pub(super) fn audience<'f>(client: &Client, form: &'f Query) -> Result<&'f str, Not> {
         if form.given("resource").is_some() {
             return Err(Not::Denied(Denied::InvalidTarget, "resource"));
         }
@@ -135,7 +129,7 @@ impl Issuer {
     }
 
     /// The provider that the client belongs to now. A client that was revoked gets nothing.
-    fn side(&self, call: &Call<'_>, client: &Client) -> Result<ProviderId, Not> {
+    pub(super) fn side(&self, call: &Call<'_>, client: &Client) -> Result<ProviderId, Not> {
         let subject = Subject::try_from(&*client.settings.id)
             .or(Err(Not::Denied(Denied::InvalidClient, "bad_credentials")))?;
         let account = SubjectKey {
@@ -147,7 +141,7 @@ impl Issuer {
             .side_of_client(call.policy, &account, way, call.kill, call.now)
             .map_err(|why| match Not::admitted(&why, call.policy) {
                 Not::Denied(_, reason) => Not::Denied(Denied::InvalidClient, reason),
-                later @ Not::Later(..) => later,
+                other @ (Not::Later(..) | Not::Limited(_)) => other,
             })
     }
 
@@ -187,9 +181,12 @@ impl Issuer {
             scopes,
             most: &client.settings.scopes,
             max_life: client.settings.max_life,
+            own: None,
         };
         let admitted = judged(call, token, Some(&wanted)).await?;
         told.person = Some(admitted.canonical().clone());
+        self.limited(call, Of::Subject(admitted.canonical().as_str()))
+            .await?;
         let issued = admitted
             .issued()
             .ok_or(Not::Denied(Denied::InvalidTarget, "exchange_refused"))?;
@@ -277,50 +274,19 @@ impl Issuer {
         Ok(Value::Object(object))
     }
 
-    /// RFC 7662 §2, of tokens of both sides: good is what the application would take.
-    async fn introspected(&self, call: &Call<'_>, told: &mut Told) -> Result<Value, Not> {
-        let form = form(call)?;
-        let client = self.client(call, &form).await?;
-        told.client = Some(client.settings.id.clone());
-        if !client.settings.introspect {
-            return Err(Not::Denied(Denied::UnauthorizedClient, "introspection"));
-        }
-        self.side(call, client)?;
-        let token = form
-            .value("token")
-            .ok_or(Not::Denied(Denied::InvalidRequest, "token"))?;
-        told.parent = Some(beginning(token));
-        let admitted = match judged(call, token, None).await {
-            Ok(admitted) => admitted,
-            Err(Not::Denied(..)) => return Ok(json!({ "active": false })),
-            Err(later @ Not::Later(..)) => return Err(later),
-        };
-        told.person = Some(admitted.canonical().clone());
-        told.provider = Some(admitted.provider().clone());
-        let identity = admitted.identity();
-        let mut object = json!({
-            "active": true,
-            "iss": identity.key.issuer.as_str(),
-            "sub": identity.key.subject.as_str(),
-            "exp": admitted.ends().as_secs(),
-            "token_type": "Bearer",
-        });
-        if let Value::Object(members) = &mut object {
-            if let Some(client) = &identity.client_id {
-                members.insert("client_id".to_owned(), (**client).into());
-            }
-            if !identity.scopes.is_empty() {
-                members.insert("scope".to_owned(), identity.scopes.join(" ").into());
-            }
-        }
-        Ok(object)
-    }
-
-    fn tell(&self, call: &Call<'_>, told: &Told, good: &'static str, done: &Result<Value, Not>) {
+    /// Tells of one request, however it ended.
+    pub(super) fn tell(
+        &self,
+        call: &Call<'_>,
+        told: &Told,
+        good: &'static str,
+        done: &Result<Value, Not>,
+    ) {
         let (outcome, reason) = match done {
             Ok(_) => (good, None),
             Err(Not::Denied(_, reason)) => ("refused", Some(*reason)),
             Err(Not::Later(_, reason)) => ("unavailable", Some(*reason)),
+            Err(Not::Limited(_)) => ("limited", Some("rate_limited")),
         };
         self.deps.reports.token(&TokenReport {
             app: &self.app,
@@ -343,18 +309,13 @@ impl Issuer {
 }
 
 /// What the gate says of a token, and makes of it.
-async fn judged(
+pub(super) async fn judged(
     call: &Call<'_>,
     token: &str,
     client: Option<&ForClient<'_>>,
 ) -> Result<Admitted, Not> {
     let bad = |refusal: Refusal| Not::Denied(Denied::InvalidRequest, refusal.as_str());
-    let field = HeaderValue::try_from(format!("Bearer {token}"));
-    let mut headers = HeaderMap::new();
-    headers.insert(
-        header::AUTHORIZATION,
-        field.or(Err(bad(Refusal::BadCredentials)))?,
-    );
+    let headers = auth::bearer(token).ok_or(bad(Refusal::BadCredentials))?;
     let classes = [CredentialClass::Bearer, CredentialClass::Opaque];
     let presented = auth::extract(&headers, None, call.policy.owners(), &classes)
         .map_err(|why| Not::admitted(&why, call.policy))?
@@ -366,10 +327,11 @@ async fn judged(
         .map_err(|why| Not::admitted(&why, call.policy))
 }
 
-fn reply(done: Result<Value, Not>) -> Reply {
+pub(super) fn reply(done: Result<Value, Not>) -> Reply {
     match done {
         Ok(object) => Reply::Said(object),
         Err(Not::Denied(denied, _)) => Reply::Denied(denied),
         Err(Not::Later(seconds, _)) => Reply::Later(seconds),
+        Err(Not::Limited(standing)) => Reply::Limited(standing),
     }
 }

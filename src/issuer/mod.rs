@@ -7,14 +7,23 @@
 mod answer;
 mod build;
 mod client;
+mod device;
 mod form;
 mod grants;
+mod learned;
+mod limits;
+mod refresh;
 pub(crate) mod settings;
+mod tokens;
 
+pub(crate) use answer::Answered;
 pub(crate) use answer::Denied;
 pub(crate) use answer::Reply;
 pub(crate) use build::Deps;
 pub(crate) use build::Issuer;
+pub(crate) use limits::Standing;
+
+use std::cell::Cell;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -46,14 +55,31 @@ pub(crate) enum Address {
     Token,
     /// RFC 7662 §2.
     Introspection,
+    /// RFC 7009 §2.
+    Revocation,
+    /// RFC 8628 §3.1.
+    Device,
 }
 
 impl Address {
+    /// The label.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Metadata => "metadata",
+            Self::Token => "token",
+            Self::Introspection => "introspection",
+            Self::Revocation => "revocation",
+            Self::Device => "device_authorization",
+        }
+    }
+
     /// The address of a path; `None`: there is none.
     pub(crate) fn at(path: &str) -> Option<Self> {
         match path.strip_prefix(PATH) {
             Some("/token") => Some(Self::Token),
             Some("/introspect") => Some(Self::Introspection),
+            Some("/device_authorization") => Some(Self::Device),
+            Some("/revoke") => Some(Self::Revocation),
             Some(_) => None,
             None => (path == METADATA_PATH).then_some(Self::Metadata),
         }
@@ -62,6 +88,10 @@ impl Address {
 
 /// One request to the token endpoint.
 pub(crate) struct Call<'a> {
+    /// Where it came to.
+    pub(crate) address: Address,
+    /// Where its client stands, as far as that is known.
+    pub(crate) standing: Cell<Option<Standing>>,
     /// Who judges tokens.
     pub(crate) gate: &'a Gate,
     /// The application's policy.
@@ -91,15 +121,27 @@ impl Issuer {
     }
 
     /// Answers one request.
-    pub(crate) async fn serve(&self, address: Address, call: &Call<'_>) -> Reply {
-        match address {
+    pub(crate) async fn serve(&self, call: &Call<'_>) -> Answered {
+        let reply = self.reply(call).await;
+        Answered {
+            reply,
+            standing: call.standing.get(),
+        }
+    }
+
+    async fn reply(&self, call: &Call<'_>) -> Reply {
+        match call.address {
             Address::Metadata if *call.method == Method::GET => Reply::Said(self.metadata()),
             Address::Metadata => Reply::Only("GET"),
-            Address::Token | Address::Introspection if *call.method != Method::POST => {
+            Address::Token | Address::Introspection | Address::Revocation | Address::Device
+                if *call.method != Method::POST =>
+            {
                 Reply::Only("POST")
             }
             Address::Token => self.token(call).await,
             Address::Introspection => self.introspection(call).await,
+            Address::Revocation => self.revocation(call).await,
+            Address::Device => self.device(call).await,
         }
     }
 
@@ -117,12 +159,16 @@ impl Issuer {
             "issuer": **issuer,
             "token_endpoint": &*self.token_endpoint,
             "introspection_endpoint": format!("{issuer}/introspect"),
+            "device_authorization_endpoint": format!("{issuer}/device_authorization"),
+            "revocation_endpoint": format!("{issuer}/revoke"),
             "jwks_uri": format!("{origin}/.authferry/jwks.json"),
-            "grant_types_supported": [Grant::TokenExchange.uri(), Grant::ClientCredentials.uri()],
+            "grant_types_supported": Grant::ALL.map(Grant::uri),
             "response_types_supported": [],
             "token_endpoint_auth_methods_supported": methods,
             "token_endpoint_auth_signing_alg_values_supported": client::ALGORITHMS.map(|a| a.as_str()),
             "introspection_endpoint_auth_methods_supported": methods,
+            "revocation_endpoint_auth_methods_supported": methods,
+            "revocation_endpoint_auth_signing_alg_values_supported": client::ALGORITHMS.map(|a| a.as_str()),
             "introspection_endpoint_auth_signing_alg_values_supported": client::ALGORITHMS.map(|a| a.as_str()),
         })
     }

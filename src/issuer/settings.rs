@@ -19,6 +19,21 @@ pub(crate) struct Settings {
     pub(crate) audiences: Vec<Audience>,
     /// Who may ask.
     pub(crate) clients: Vec<Client>,
+    /// How often, in a minute.
+    pub(crate) limits: Limits,
+}
+
+/// Requests in a minute, counted by all instances together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// From one address. Default 3 000.
+    pub(crate) address: u32,
+    /// Of one client. Default 600.
+    pub(crate) client: u32,
+    /// Of one client about tokens. Default 6 000.
+    pub(crate) introspection: u32,
+    /// About one person, whichever client asks. Default 300.
+    pub(crate) subject: u32,
 }
 
 /// Whom a token can be for.
@@ -37,6 +52,8 @@ pub(crate) struct Client {
     pub(crate) id: Box<str>,
     /// SHA-256 of its secrets: two during a rotation.
     pub(crate) secrets: Vec<[u8; 32]>,
+    /// Where its secret is learned when it comes with it for the first time.
+    pub(crate) learn_at: Option<ProviderId>,
     /// Its public keys (RFC 7523 §2.2).
     pub(crate) keys: Option<KeySet>,
     /// Its certificates (RFC 8705 §2.2).
@@ -51,8 +68,21 @@ pub(crate) struct Client {
     pub(crate) max_life: Duration,
     /// Whether it may ask about tokens (RFC 7662).
     pub(crate) introspect: bool,
-    /// Its registrations: where a token for itself comes from.
+    /// What its refresh tokens are.
+    pub(crate) refresh: Refresh,
+    /// Its registrations: where tokens come from that are issued to it.
     pub(crate) at: Vec<(ProviderId, OAuthClient)>,
+}
+
+/// What the refresh tokens of a client are.
+#[derive(Clone, Debug)]
+pub(crate) struct Refresh {
+    /// How long a family of them lives. Default 30 d.
+    pub(crate) max: Duration,
+    /// How long the one before the good one is forgiven. Default 10 s.
+    pub(crate) grace: Duration,
+    /// The provider whose own refresh tokens it may bring.
+    pub(crate) adopt: Option<ProviderId>,
 }
 
 /// By what right a client gets a token.
@@ -62,14 +92,28 @@ pub(crate) enum Grant {
     TokenExchange,
     /// RFC 6749 §4.4.
     ClientCredentials,
+    /// RFC 6749 §6.
+    RefreshToken,
+    /// RFC 8628.
+    DeviceCode,
 }
 
 impl Grant {
+    /// All.
+    pub(crate) const ALL: [Self; 4] = [
+        Self::TokenExchange,
+        Self::ClientCredentials,
+        Self::RefreshToken,
+        Self::DeviceCode,
+    ];
+
     /// `grant_type`.
     pub(crate) const fn uri(self) -> &'static str {
         match self {
             Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
             Self::ClientCredentials => "client_credentials",
+            Self::RefreshToken => "refresh_token",
+            Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
         }
     }
 
@@ -78,6 +122,8 @@ impl Grant {
         match self {
             Self::TokenExchange => "token_exchange",
             Self::ClientCredentials => "client_credentials",
+            Self::RefreshToken => "refresh_token",
+            Self::DeviceCode => "device_code",
         }
     }
 }

@@ -50,6 +50,7 @@ pub(crate) use login::Refreshed;
 pub(crate) use login::StepUp;
 pub(crate) use oauth::Grant;
 pub(crate) use oauth::Issued;
+pub(crate) use oauth::Polled;
 pub(crate) use oauth::TokenClient;
 pub(crate) use oauth::Wanted;
 

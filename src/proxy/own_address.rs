@@ -1,5 +1,6 @@
 //! Answers under our own addresses: no application sees them.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,9 +54,13 @@ pub(super) async fn own_address(
         let authority = authority(asked.request);
         let body = match address {
             Address::Metadata => None,
-            Address::Token | Address::Introspection => read(body).await,
+            Address::Token | Address::Introspection | Address::Revocation | Address::Device => {
+                read(body).await
+            }
         };
         let call = Call {
+            address,
+            standing: Cell::new(None),
             gate: &asked.view.snapshot.gate,
             policy: &asked.entry.policy,
             facts: asked.facts(),
@@ -67,7 +72,7 @@ pub(super) async fn own_address(
             kill: asked.kill,
             now: asked.now,
         };
-        return Some(respond::issuer(&issuer.serve(address, &call).await));
+        return Some(respond::issuer(&issuer.serve(&call).await));
     }
     let logins = &asked.view.snapshot.logins;
     let endpoint = logins.endpoint(asked.request.path())?;

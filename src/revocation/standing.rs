@@ -50,6 +50,17 @@ impl Marks {
         }
     }
 
+    /// Of what began earlier than its credential says; `None`: nobody knows when.
+    #[must_use]
+    pub(crate) fn since(mut self, began: Option<UnixTime>) -> Self {
+        self.began = match (self.began, began) {
+            (Some(own), Some(began)) => Some(own.min(began)),
+            (None, began) => began,
+            (Some(_), None) => None,
+        };
+        self
+    }
+
     /// Of a session of ours too.
     #[must_use]
     pub(crate) fn and_session(mut self, row: &[u8; 32]) -> Self {

@@ -25,6 +25,10 @@ pub(crate) enum Purpose {
     Login,
     /// What a session can be ended by without its cookie.
     SessionHandle,
+    /// What stands behind a refresh token. The key also takes in the token's secret.
+    RefreshFamily,
+    /// A device that waits for its person. The key also takes in the secret of its code.
+    DeviceCode,
 }
 
 impl Purpose {
@@ -36,6 +40,8 @@ impl Purpose {
             Self::Revocation => b"revocation",
             Self::Login => b"login",
             Self::SessionHandle => b"session-handle",
+            Self::RefreshFamily => b"refresh-family",
+            Self::DeviceCode => b"device-code",
         }
     }
 }

@@ -131,7 +131,8 @@ pub(crate) enum Decision<'a> {
 /// What a client asked our token endpoint, and what it got.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TokenEvent<'a> {
-    /// `token_exchange`, `client_credentials`, `introspection`, `revocation`, or `none`.
+    /// `token_exchange`, `client_credentials`, `refresh_token`, `device_code`, `device_authorization`, `introspection`,
+    /// `revocation`, or `none`.
     pub(crate) grant: &'static str,
     /// The client, once it has proved who it is.
     pub(crate) client: Option<&'a str>,
@@ -145,7 +146,7 @@ pub(crate) struct TokenEvent<'a> {
     pub(crate) parent: Option<&'a str>,
     /// Who issued it; `None`: we did, or nobody.
     pub(crate) provider: Option<&'a ProviderId>,
-    /// `issued`, `answered`, `refused`, `unavailable`.
+    /// `issued`, `answered`, `revoked`, `refused`, `unavailable`.
     pub(crate) outcome: &'static str,
     /// Why not.
     pub(crate) reason: Option<&'static str>,

@@ -239,3 +239,40 @@ async fn a_logout_holds_everywhere_and_a_store_that_is_away_neither_ends_nor_mak
     assert!(is_in(&b, &stays).await && is_in(&b, &unseen).await);
     assert!(!is_in(&b, &gone).await, "what was ended stays ended");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_token_is_good_once_at_all_instances_together() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let redis = Redis::start();
+    let own = two_providers(&old, &new, &upstream, 0) + &crate::refresh::endpoint("20s");
+    let config = own + &redis.shared("5m");
+    let (a, b) = (Proxy::start(&config), Proxy::start(&config));
+    ready(&a).await;
+    ready(&b).await;
+    let mut token = old.refresh_token("alice");
+    let spent = token.clone();
+    // Whoever asks first asks the provider; all get the same next one.
+    for round in 0..4 {
+        let both =
+            (0..8).map(|n| crate::refresh::refresh(if n % 2 == 0 { &a } else { &b }, &token));
+        let all = futures_util::future::join_all(both).await;
+        let next: Vec<_> = all
+            .iter()
+            .map(|answer| crate::refresh::good(answer).1)
+            .collect();
+        assert!(next.iter().all(|one| *one == next[0]), "{round}");
+        token = next[0].clone();
+    }
+    assert_eq!((old.reused(), old.hits("/token")), (0, 4));
+    // One that was used long ago ends its family, at the other instance as well.
+    let answer = crate::refresh::refresh(&a, &spent).await;
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    for proxy in [&a, &b] {
+        let answer = crate::refresh::refresh(proxy, &token).await;
+        assert_eq!(answer.status, 400, "{}", answer.text());
+    }
+    // Limits are counted together: a client has as much at both as at one.
+    let answer = crate::refresh::refresh(&b, "afr1_x").await;
+    let said = answer.header("ratelimit").unwrap();
+    assert!(said.starts_with("\"client\";r="), "{said}");
+}

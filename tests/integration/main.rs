@@ -36,6 +36,7 @@ mod moved;
 mod mtls;
 mod overload;
 mod plan;
+mod refresh;
 mod reload;
 mod report;
 mod revoke;

@@ -41,6 +41,11 @@ struct Stage {
 
 /// `open.test` asks for nothing; `mtls.test` for a certificate of our authority.
 async fn stage() -> Stage {
+    stage_with(|yaml, _| yaml).await
+}
+
+/// With another configuration, given the certificate of `billing`.
+async fn stage_with(change: impl Fn(String, &Own) -> String) -> Stage {
     let (idp, upstream) = (Idp::start().await, Echo::start().await);
     let dir = tempfile::tempdir().unwrap();
     let names = ["open.test", "mtls.test", "machines.test"].map(str::to_owned);
@@ -79,6 +84,7 @@ apps:
         upstream = upstream.url(),
     );
     let (billing, other) = (own("billing.corp.test"), own("other.corp.test"));
+    let yaml = change(yaml, &billing);
     let proxy = Proxy::start_in(dir, &yaml);
     proxy.settled().await;
     Stage {
@@ -102,6 +108,13 @@ async fn status(
     own: Option<&Own>,
     fields: &str,
 ) -> Option<u16> {
+    let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}\r\n");
+    let text = send(stage, sni, own, &head).await?;
+    text.get(9..12)?.parse().ok()
+}
+
+/// What comes of a request over a connection that named `sni`; `None`: no connection.
+async fn send(stage: &Stage, sni: &str, own: Option<&Own>, request: &str) -> Option<String> {
     let mut roots = RootCertStore::empty();
     roots.add(stage.server.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -122,11 +135,10 @@ async fn status(
     let name = ServerName::try_from(sni.to_owned()).unwrap();
     let connector = TlsConnector::from(Arc::new(config));
     let mut stream = connector.connect(name, stream).await.ok()?;
-    let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}\r\n");
-    stream.write_all(head.as_bytes()).await.ok()?;
+    stream.write_all(request.as_bytes()).await.ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await.ok()?;
-    text.get(9..12)?.parse().ok()
+    Some(text)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,4 +200,110 @@ async fn a_certificate_is_somebody_where_a_provider_says_so() {
     let elsewhere = ("mtls.test", "mtls.test");
     let said = status(&stage, elsewhere, Some(&stage.billing), "").await;
     assert_eq!(said, Some(401));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_the_token_endpoint_is_known_by_its_certificate() {
+    let stage = stage_with(|yaml, billing| {
+        let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &billing.0));
+        yaml + &format!(
+            "token_endpoint:\n  app: crm\n  origin: https://mtls.test\n  clients:\n    \
+             billing: {{ certificates: [{hash}], grants: [client_credentials], audiences: [app], \
+             at: {{ new: {{ id: authferry, secret: {{ env: HARNESS_SECRET }} }} }} }}\n"
+        )
+    })
+    .await;
+    let body = "grant_type=client_credentials&audience=app&client_id=";
+    let ask = |id: &str| {
+        let body = format!("{body}{id}");
+        format!(
+            "POST /.authferry/oauth2/token HTTP/1.1\r\nHost: mtls.test\r\nConnection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let said = send(&stage, "mtls.test", Some(&stage.billing), &ask("billing")).await;
+    let said = said.unwrap();
+    assert!(
+        said.starts_with("HTTP/1.1 200") && said.contains("access_token"),
+        "{said}"
+    );
+    // Another certificate, another name, and the header of a peer that nobody believes.
+    let shown = base64::engine::general_purpose::STANDARD.encode(&stage.billing.0);
+    let forged = ask("billing").replacen("Host:", &format!("Client-Cert: :{shown}:\r\nHost:"), 1);
+    for (own, request) in [
+        (&stage.other, ask("billing")),
+        (&stage.billing, ask("another")),
+        (&stage.billing, ask("")),
+        (&stage.other, forged),
+    ] {
+        let said = send(&stage, "mtls.test", Some(own), &request)
+            .await
+            .unwrap();
+        assert!(
+            said.starts_with("HTTP/1.1 401") && said.contains("invalid_client"),
+            "{said}"
+        );
+    }
+    assert_eq!(stage.idp.hits("/token"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binding_is_kept_lost_or_not_exchanged_as_configured() {
+    let mint = |binding: &str| {
+        format!(
+            "{{ mint: {{ issuer: \"https://ferry.test\", audiences: [api], binding: {binding} }} }}"
+        )
+    };
+    let stage = stage_with(|yaml, _| {
+        let exchanges =
+            ["keep", "lose", "refuse"].map(|word| format!("  {word}-it: {}\n", mint(word)));
+        let routes = ["keep", "lose", "refuse"]
+            .map(|word| format!("{{ path: /{word}/*, exchange: {word}-it }}"))
+            .join(", ");
+        yaml.replace(
+            "apps:\n  crm: {",
+            &format!(
+                "exchange:\n{}apps:\n  crm: {{ routes: [{routes}],",
+                exchanges.concat()
+            ),
+        )
+    })
+    .await;
+    let mut claims = stage.idp.claims("alice");
+    let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &stage.billing.0));
+    claims.insert("cnf".to_owned(), json!({ "x5t#S256": hash }));
+    let token = stage.idp.sign(&claims);
+    for (path, status, cnf) in [
+        ("keep", "200", Some(json!({ "x5t#S256": hash }))),
+        ("lose", "200", None),
+        ("refuse", "403", None),
+    ] {
+        let ask = format!(
+            "GET /{path}/x HTTP/1.1\r\nHost: mtls.test\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        let said = send(&stage, "mtls.test", Some(&stage.billing), &ask)
+            .await
+            .unwrap();
+        assert_eq!(
+            said.get(9..12),
+            Some(status),
+            "{path}: {said}\n{}",
+            stage.proxy.log()
+        );
+        if status == "200" {
+            let got = stage.upstream.last().all("authorization").remove(0);
+            let payload = got.split('.').nth(1).unwrap();
+            let got: serde_json::Value =
+                serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+            assert_eq!(got.get("cnf"), cnf.as_ref(), "{path}");
+        }
+    }
+    assert_eq!(
+        stage
+            .proxy
+            .metric("authferry_bindings_lost_total{exchange=\"lose-it\"}")
+            .await,
+        1.0
+    );
 }

@@ -33,7 +33,7 @@ struct Stage {
     key: SigningKey,
 }
 
-fn hash(secret: &str) -> String {
+pub(crate) fn hash(secret: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.as_bytes());
     let hex: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
     format!("sha256:{hex}")
@@ -75,7 +75,7 @@ token_endpoint:
     }
 }
 
-fn form(pairs: &[(&str, &str)]) -> String {
+pub(crate) fn form(pairs: &[(&str, &str)]) -> String {
     let encoded = |text: &str| -> String {
         text.bytes()
             .map(|byte| match byte {
@@ -153,19 +153,19 @@ impl Stage {
     }
 }
 
-fn object(answer: &Answer) -> Map<String, Value> {
+pub(crate) fn object(answer: &Answer) -> Map<String, Value> {
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert_eq!(answer.header("content-type"), Some("application/json"));
     serde_json::from_slice(&answer.body).unwrap()
 }
 
 #[track_caller]
-fn is_error(answer: &Answer, status: u16, error: &str) {
+pub(crate) fn is_error(answer: &Answer, status: u16, error: &str) {
     assert_eq!(answer.status, status, "{}", answer.text());
     assert_eq!(object(answer)["error"], json!(error));
 }
 
-fn claims(token: &Value) -> Map<String, Value> {
+pub(crate) fn claims(token: &Value) -> Map<String, Value> {
     let payload = token.as_str().unwrap().split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
@@ -181,6 +181,7 @@ async fn the_metadata_says_where_everything_is() {
     for (name, path) in [
         ("token_endpoint", TOKEN),
         ("introspection_endpoint", INTROSPECT),
+        ("revocation_endpoint", "/.authferry/oauth2/revoke"),
     ] {
         assert_eq!(metadata[name], json!(format!("https://app.test{path}")));
     }
@@ -456,7 +457,7 @@ async fn whoever_does_not_prove_to_be_a_client_gets_nothing() {
     let may_not = grant("client_credentials");
     let answer = stage.as_client(("poor", "poor"), TOKEN, &may_not).await;
     is_error(&answer, 400, "unauthorized_client");
-    for unknown in ["password", "refresh_token", "authorization_code"] {
+    for unknown in ["password", "authorization_code"] {
         let answer = stage
             .as_client(("poor", "poor"), TOKEN, &grant(unknown))
             .await;

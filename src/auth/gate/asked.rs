@@ -9,6 +9,7 @@ use crate::clock::UnixTime;
 use crate::exchange::Exchange;
 use crate::identity::CanonicalSubject;
 use crate::identity::Identity;
+use crate::revocation::Marks;
 use crate::rollout::Facts;
 use crate::rollout::KillPosition;
 use crate::rollout::Person;
@@ -40,6 +41,17 @@ impl<'a> Asked<'a> {
         match self.instead {
             Instead::OnRoute(route) => self.policy.exchange(route),
             Instead::ForClient(_) | Instead::Nothing => None,
+        }
+    }
+
+    /// A token that was fetched with what a client has had for longer can be revoked as if it were as old.
+    pub(super) fn since(&self, marks: Marks) -> Marks {
+        match self.instead {
+            Instead::ForClient(client) => match client.own {
+                Some(own) => marks.since(own.began),
+                None => marks,
+            },
+            Instead::OnRoute(_) | Instead::Nothing => marks,
         }
     }
 

@@ -12,11 +12,13 @@ use crate::auth::gate::Gate;
 use crate::auth::gate::asked::Asked;
 use crate::auth::report::About;
 use crate::clock::UnixTime;
+use crate::exchange::Binding;
 use crate::exchange::Exchange;
 use crate::exchange::Outcome;
 use crate::exchange::Subject;
 use crate::exchange::Token;
 use crate::identity::CanonicalSubject;
+use crate::identity::Confirmation;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
@@ -41,6 +43,18 @@ pub(crate) struct UpstreamToken {
 }
 
 impl UpstreamToken {
+    /// A client's own token, as it is.
+    pub(super) fn passed(token: Token) -> Self {
+        Self {
+            header: http::header::AUTHORIZATION,
+            value: token.value.clone(),
+            ends: token.ends,
+            whole: Some(token),
+            kept_until: UnixTime::NEVER,
+            rests_on: None,
+        }
+    }
+
     /// The header.
     pub(crate) const fn header(&self) -> &HeaderName {
         &self.header
@@ -73,7 +87,7 @@ pub(super) struct Holder<'a> {
     pub(super) class: CredentialClass,
     pub(super) credential: Option<&'a Credential>,
     /// Whether the credential is worth nothing without a proof of its key, which no upstream gets.
-    pub(super) bound: bool,
+    pub(super) bound: Option<Confirmation>,
     pub(super) ends: UnixTime,
     pub(super) epoch: u64,
     /// Whether a client asked for a token with these scopes.
@@ -82,7 +96,7 @@ pub(super) struct Holder<'a> {
 
 impl Holder<'_> {
     /// The token that was presented, where it is one.
-    fn token(&self) -> Option<&Secret<String>> {
+    pub(super) fn token(&self) -> Option<&Secret<String>> {
         match self.credential? {
             Credential::Bearer(token) | Credential::Opaque(token) => Some(token),
             Credential::Session { .. }
@@ -129,7 +143,7 @@ impl Gate {
             && let Some(token) = holder.token()
             && exchange.passes(&holder.identity.provider)
         {
-            if holder.bound {
+            if holder.bound.is_some() {
                 return Err(holder.error(&Refusal::PopFailed.into(), target));
             }
             let value = exchange.as_presented(token);
@@ -142,6 +156,13 @@ impl Gate {
                 rests_on: None,
             });
         }
+        if holder.bound.is_some() {
+            match exchange.binding() {
+                Binding::Keep => {}
+                Binding::Lose => self.deps.reports.metrics.binding_lost(exchange.name()),
+                Binding::Refuse => return Err(holder.error(&Refusal::PopFailed.into(), target)),
+            }
+        }
         let key = presented.key();
         let subject = Subject {
             identity: Arc::clone(holder.identity),
@@ -152,6 +173,7 @@ impl Gate {
             ends: holder.ends,
             epoch: holder.epoch,
             narrowed: holder.narrowed,
+            confirmation: holder.bound.filter(|_| exchange.binding() == Binding::Keep),
         };
         let (outcome, answer) = exchange.token_for(subject, asked.now).await;
         let answer = match answer {

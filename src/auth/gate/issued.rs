@@ -27,6 +27,7 @@ use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::identity::SubjectKey;
+use crate::providers::Authenticated;
 use crate::revocation::Marks;
 use crate::rollout;
 use crate::rollout::Facts;
@@ -46,6 +47,17 @@ pub(crate) struct ForClient<'a> {
     pub(crate) most: &'a [Box<str>],
     /// The longest life.
     pub(crate) max_life: Duration,
+    /// Where the token was not presented, but fetched from its provider for this client.
+    pub(crate) own: Option<Own>,
+}
+
+/// A token that a provider issued to the client itself, for somebody who once let it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own {
+    /// When that was: what was revoked after it counts, however young the token is. `None`: nobody knows.
+    pub(crate) began: Option<UnixTime>,
+    /// Whether it is for the audience as it is: then it passes, if its provider is the one that its person belongs to.
+    pub(crate) is_for: bool,
 }
 
 /// A little earlier, so that a client that asks again soon gets the same token: results are kept by their end.
@@ -86,6 +98,28 @@ impl Gate {
             now,
         };
         self.ask(&asked, presented).await
+    }
+
+    /// What a token is, and whose, as its owner says; whether it would be taken here is not asked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gate::admit`], when nobody owns it or its owner does not take it.
+    pub(crate) async fn known(
+        &self,
+        presented: &Presented<'_>,
+        now: UnixTime,
+    ) -> Result<Authenticated, AuthError> {
+        let class = presented.class();
+        let owner = presented
+            .owner()
+            .and_then(|owner| owner.ok_or(Refusal::Unsupported))
+            .map_err(|refusal| AuthError::unowned(refusal, class))?;
+        let credential = presented
+            .credential()
+            .ok_or_else(|| AuthError::refused(Refusal::BadCredentials, owner.id(), class))?;
+        let judged = self.judge(owner, credential, now).await;
+        judged.map_err(|error| AuthError::judged(&error, owner.id(), class))
     }
 
     /// The provider that a client belongs to now, which is assigned like a person.
@@ -165,7 +199,7 @@ impl Gate {
             provider: provider.clone(),
             class,
         };
-        if holder.bound {
+        if holder.bound.is_some() {
             // The result would be worth something without the key.
             return Err(refused(Refusal::PopFailed));
         }
@@ -173,14 +207,10 @@ impl Gate {
             let mut all = client.exchanges.iter();
             all.find(|exchange| exchange.yields() == wanted)
         };
-        let exchange = side
-            .and_then(|side| of(Some(side)))
-            .or_else(|| of(None))
-            .ok_or_else(|| refused(Refusal::ExchangeRefused))?;
         let has = |all: &[Box<str>], scope: &str| all.iter().any(|one| **one == *scope);
         let may = |scope: &str| has(&holder.identity.scopes, scope) && has(client.most, scope);
         let scopes = match client.scopes {
-            Some(wanted) if wanted.iter().all(|scope| may(scope)) => wanted.into(),
+            Some(wanted) if wanted.iter().all(|scope| may(scope)) => Box::from(wanted),
             Some(_) => {
                 return Err(AuthError::InsufficientScope {
                     provider: provider.clone(),
@@ -193,6 +223,26 @@ impl Gate {
                 all.filter(|scope| may(scope)).cloned().collect()
             }
         };
+        let most = asked.now + client.max_life + LEEWAY;
+        // What a client holds for longer was not made from the token that was fetched with it a moment ago.
+        let last = match client.own {
+            Some(_) => most,
+            None => holder.ends.min(most),
+        };
+        let passes = client.own.is_some_and(|own| own.is_for)
+            && side.is_none_or(|side| side == provider)
+            && holder
+                .identity
+                .scopes
+                .iter()
+                .all(|scope| has(&scopes, scope));
+        if passes && holder.ends <= last {
+            return passed(holder).ok_or_else(|| refused(Refusal::ExchangeRefused));
+        }
+        let exchange = side
+            .and_then(|side| of(Some(side)))
+            .or_else(|| of(None))
+            .ok_or_else(|| refused(Refusal::ExchangeRefused))?;
         let identity = Arc::new(Identity {
             scopes,
             ..Identity::clone(holder.identity)
@@ -208,7 +258,6 @@ impl Gate {
         let token = self
             .exchanged(asked, exchange, presented, &narrowed)
             .await?;
-        let last = holder.ends.min(asked.now + client.max_life + LEEWAY);
         match &token.whole {
             Some(whole) if whole.own_end <= last => Ok(token),
             Some(_) | None => {
@@ -220,4 +269,20 @@ impl Gate {
             }
         }
     }
+}
+
+/// The token as it is.
+fn passed(holder: &Holder<'_>) -> Option<UpstreamToken> {
+    let token = holder.token()?;
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(UpstreamToken::passed(Token {
+        value,
+        token: token.clone(),
+        own_end: holder.ends,
+        scopes: holder.identity.scopes.iter().cloned().collect(),
+        ends: holder.ends,
+        renew: UnixTime::NEVER,
+        about: None,
+    }))
 }

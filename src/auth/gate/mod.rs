@@ -16,6 +16,7 @@ pub(crate) use admitted::Over;
 pub(crate) use admitted::Reach;
 pub(crate) use exchanged::UpstreamToken;
 pub(crate) use issued::ForClient;
+pub(crate) use issued::Own;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -227,7 +228,7 @@ impl Gate {
             canonical: restored.canonical(),
             class,
             credential: None,
-            bound: false,
+            bound: None,
             ends: restored.ends(),
             epoch,
             narrowed: false,
@@ -309,7 +310,7 @@ impl Gate {
                 },
                 NotJoined::Store(error) => AuthError::store(&error, class),
             })?;
-        let marks = Marks::of(identity, &canonical, proof.grounds());
+        let marks = asked.since(Marks::of(identity, &canonical, proof.grounds()));
         let standing = self.stands(asked, provider, class, marks)?;
         let accepted = self.accepted_of(asked, class, &canonical, identity);
         if class == CredentialClass::Session {
@@ -322,7 +323,7 @@ impl Gate {
             canonical: &canonical,
             class,
             credential: Some(&credential),
-            bound: proof.confirmation().is_some(),
+            bound: proof.confirmation().copied(),
             ends: proof.life_ends(),
             epoch,
             narrowed: false,

@@ -14,6 +14,7 @@ use crate::config::compile::headers;
 use crate::config::compile::providers::Provider;
 use crate::config::compile::tokens::span;
 use crate::config::compile::tokens::texts;
+use crate::config::raw::BindingWord;
 use crate::config::raw::OwnTokensWord;
 use crate::config::raw::RawAssertionGrant;
 use crate::config::raw::RawClient;
@@ -29,6 +30,7 @@ use crate::config::shape::Field;
 use crate::config::shape::List;
 use crate::config::tree::Mark;
 use crate::exchange::settings::Assertion;
+use crate::exchange::settings::Binding;
 use crate::exchange::settings::Remote;
 use crate::exchange::settings::Ring;
 use crate::exchange::settings::ScopeRules;
@@ -96,6 +98,7 @@ fn token_exchange(
         name: Box::default(),
         yields: Some(provider.clone()),
         own_pass: raw.own_tokens.or(OwnTokensWord::Pass) == OwnTokensWord::Pass,
+        binding: binding(context, &raw.binding),
         header,
         scheme,
         scopes,
@@ -107,6 +110,24 @@ fn token_exchange(
             actor: raw.actor.get().map(|at| at.value.as_str().into()),
         }),
     })
+}
+
+/// What becomes of a binding where a provider makes the result, which knows nothing of the key.
+fn binding(context: &mut Context<'_>, raw: &Field<At<BindingWord>>) -> Binding {
+    match raw.get().map(|at| (at.mark, at.value)) {
+        None | Some((_, BindingWord::Lose)) => Binding::Lose,
+        Some((_, BindingWord::Refuse)) => Binding::Refuse,
+        Some((mark, BindingWord::Keep)) => {
+            context
+                .report
+                .error(
+                    mark,
+                    "a provider does not bind its token to the key of a client of ours",
+                )
+                .hint("`refuse`; a token that we `mint` can keep it");
+            Binding::Refuse
+        }
+    }
 }
 
 fn assertion(
@@ -132,6 +153,7 @@ fn assertion(
         name: Box::default(),
         yields: Some(provider.clone()),
         own_pass: raw.own_tokens.or(OwnTokensWord::Pass) == OwnTokensWord::Pass,
+        binding: binding(context, &raw.binding),
         header,
         scheme,
         scopes,

@@ -1,8 +1,11 @@
 //! `token_endpoint`: which clients get tokens from us, and what they may have.
 
+mod limits;
+mod proofs;
+mod refresh;
+
 use std::time::Duration;
 
-use crate::config::compile::claims::json;
 use crate::config::compile::client;
 use crate::config::compile::context::Context;
 use crate::config::compile::roles;
@@ -20,7 +23,6 @@ use crate::exchange::settings::Settings as Exchange;
 use crate::exchange::settings::Way;
 use crate::identity::ProviderId;
 use crate::identity::Subject;
-use crate::identity::Thumbprint;
 use crate::issuer::Issuer;
 use crate::issuer::settings::Audience;
 use crate::issuer::settings::Client;
@@ -28,7 +30,6 @@ use crate::issuer::settings::Grant;
 use crate::issuer::settings::Settings;
 use crate::proxy::settings::App;
 use crate::rollout::AppId;
-use crate::token::KeySet;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -68,7 +69,9 @@ pub(super) fn compile(
     for (name, raw) in named.into_iter().flat_map(|named| named.readable()) {
         clients.extend(one(context, name, raw, sides, &audiences));
     }
+    let limits = limits::limits(context, raw.limits.get());
     Some(Settings {
+        limits,
         app: AppId::new(&app?.value),
         issuer: issuer?.into(),
         audiences,
@@ -204,10 +207,14 @@ fn one(
     context.name("a client", name);
     // What names it in the log and to revocations.
     Subject::try_from(name.value.as_str()).ok()?;
-    let secrets = secrets(context, raw);
-    let keys = keys(context, raw);
-    let certificates = certificates(context, raw);
-    if raw.secret_hashes.is_absent() && raw.keys.is_absent() && raw.certificates.is_absent() {
+    let secrets = proofs::secrets(context, raw);
+    let keys = proofs::keys(context, raw);
+    let certificates = proofs::certificates(context, raw);
+    if raw.secret_hashes.is_absent()
+        && raw.learn_secret_at.is_absent()
+        && raw.keys.is_absent()
+        && raw.certificates.is_absent()
+    {
         context
             .report
             .error(name.mark, format!("`{}` cannot prove who it is", name.value))
@@ -229,11 +236,17 @@ fn one(
         .map(|at| match at.value {
             GrantWord::TokenExchange => Grant::TokenExchange,
             GrantWord::ClientCredentials => Grant::ClientCredentials,
+            GrantWord::RefreshToken => Grant::RefreshToken,
+            GrantWord::DeviceCode => Grant::DeviceCode,
         })
         .collect();
+    // A token of the side that its person is on passes as it is; to the other side there must be a way.
+    let exchanges = grants.contains(&Grant::TokenExchange)
+        || 1 < sides.len()
+            && (grants.contains(&Grant::RefreshToken) || grants.contains(&Grant::DeviceCode));
     for at in raw.audiences.get().map_or(&[][..], |list| &list.items) {
         let known = audiences.iter().any(|known| *known.name == *at.value);
-        if grants.contains(&Grant::TokenExchange) && !known {
+        if exchanges && !known {
             context
                 .report
                 .error(
@@ -241,7 +254,7 @@ fn one(
                     format!("`audiences` says nothing of `{}`", at.value),
                 )
                 .value(&at.value)
-                .hint("`token_exchange` needs the exchanges that make tokens for it");
+                .hint("`token_exchange`, and `refresh_token` and `device_code` where people move, need the exchanges that make tokens for it");
         }
     }
     if !grants.is_empty() && raw.audiences.is_absent() {
@@ -251,7 +264,7 @@ fn one(
             .hint("a token for everybody could be used against everybody");
     }
     let at = registrations(context, raw, sides);
-    if grants.contains(&Grant::ClientCredentials) {
+    if grants.contains(&Grant::ClientCredentials) || grants.contains(&Grant::DeviceCode) {
         for side in sides {
             if !at.iter().any(|(provider, _)| provider.as_str() == side) {
                 context
@@ -261,7 +274,12 @@ fn one(
             }
         }
     }
+    let known_at: Vec<_> = at.iter().map(|(provider, _)| provider.clone()).collect();
+    let refresh = refresh::refresh(context, name, raw, &grants, &known_at);
+    let learn_at = proofs::learned(context, raw, &known_at);
     Some(Client {
+        learn_at,
+        refresh,
         id: name.value.as_str().into(),
         secrets,
         keys: keys?,
@@ -300,100 +318,4 @@ fn registrations(
         at.extend(registration.map(|one| (ProviderId::new(&provider.value), one)));
     }
     at
-}
-
-/// Hashes of secrets. What is none may be a secret: it is not quoted.
-fn secrets(context: &mut Context<'_>, raw: &RawTokenClient) -> Vec<[u8; 32]> {
-    let list = raw.secret_hashes.get().map_or(&[][..], |list| &list.items);
-    let mut all = Vec::new();
-    for at in list {
-        match hash_of(&at.value) {
-            Some(hash) => all.push(hash),
-            None => {
-                context.report.blot(at.mark);
-                context
-                    .report
-                    .error(at.mark, "it is not `sha256:` and 64 hexadecimal digits")
-                    .hint("`printf %s SECRET | sha256sum` makes one");
-            }
-        }
-    }
-    if let Some(third) = list.get(2) {
-        context
-            .report
-            .error(third.mark, "a third secret")
-            .hint("two are valid during a rotation: the old and the new one");
-    }
-    all
-}
-
-fn hash_of(text: &str) -> Option<[u8; 32]> {
-    let hex = text.strip_prefix("sha256:")?;
-    let digits = hex.bytes().map(|digit| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    });
-    let digits: Vec<u8> = digits.collect::<Option<_>>()?;
-    let bytes: Vec<u8> = digits
-        .chunks_exact(2)
-        .filter_map(|pair| match pair {
-            [high, low] => Some(high * 16 + low),
-            _ => None,
-        })
-        .collect();
-    (digits.len() == 64).then(|| bytes.try_into().ok())?
-}
-
-fn keys(context: &mut Context<'_>, raw: &RawTokenClient) -> Option<Option<KeySet>> {
-    let Some(inline) = raw.keys.get() else {
-        return Some(None);
-    };
-    match KeySet::from_inline(json(&inline.0).to_string().as_bytes()) {
-        Ok(set) if !holds_a_secret(&json(&inline.0)) => Some(Some(set)),
-        Ok(_) => {
-            context
-                .report
-                .error(inline.0.mark, "the key set has a secret or a private key")
-                .hint("public keys only: whoever reads this file could sign as the client");
-            None
-        }
-        Err(error) => {
-            context
-                .report
-                .error(
-                    inline.0.mark,
-                    format!("the key set cannot be used: {error}"),
-                )
-                .hint(
-                    "public keys only: `{ keys: [{ kty: EC, crv: P-256, kid: …, x: …, y: … }] }`",
-                );
-            None
-        }
-    }
-}
-
-fn holds_a_secret(set: &serde_json::Value) -> bool {
-    let keys = set.get("keys").and_then(serde_json::Value::as_array);
-    keys.into_iter()
-        .flatten()
-        .any(|key| key.get("d").is_some() || key.get("k").is_some())
-}
-
-fn certificates(context: &mut Context<'_>, raw: &RawTokenClient) -> Vec<Thumbprint> {
-    let mut all = Vec::new();
-    for at in raw.certificates.get().map_or(&[][..], |list| &list.items) {
-        match Thumbprint::parse(&at.value) {
-            Some(thumbprint) => all.push(thumbprint),
-            None => {
-                context
-                    .report
-                    .error(at.mark, "it is no SHA-256 in base64url")
-                    .value(&at.value)
-                    .hint("43 letters without `=` (RFC 8705 §3.1)");
-            }
-        }
-    }
-    all
 }

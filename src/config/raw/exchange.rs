@@ -38,6 +38,8 @@ mappings! {
         actor: At<String>,
         /// What happens to tokens of this provider itself. Default `pass`.
         own_tokens: At<OwnTokensWord>,
+        /// What becomes of a token that is bound to a key or a certificate (`cnf`): `lose`, the result is not bound, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
+        binding: At<BindingWord>,
         /// Where the upstream finds the result.
         send: RawSend,
     }
@@ -68,6 +70,8 @@ mappings! {
         actor: At<String>,
         /// What happens to tokens of this provider itself. Default `pass`.
         own_tokens: At<OwnTokensWord>,
+        /// What becomes of a token that is bound to a key or a certificate (`cnf`): `lose`, the result is not bound, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
+        binding: At<BindingWord>,
         /// Where the upstream finds the result.
         send: RawSend,
     }
@@ -92,6 +96,8 @@ mappings! {
         scopes: RawScopeRules,
         /// The provider whose tokens it stands in for: tokens of that provider pass as they were presented.
         yields: At<String>,
+        /// What becomes of a token that is bound to a key or a certificate (`cnf`): `keep`, the minted one says the same, for an upstream that looks; `lose`, it says nothing, and is counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
+        binding: At<BindingWord>,
         /// How it is written and signed. Default: a JWT by a key of `secrets.signing`.
         format: RawFormat,
         /// Where the upstream finds it.
@@ -172,6 +178,16 @@ words! {
         "pass" => Pass,
         /// They are exchanged too, such as for the upstream's own audience.
         "exchange" => Exchange,
+    }
+
+    /// What becomes of a binding.
+    BindingWord {
+        /// The result is bound as well.
+        "keep" => Keep,
+        /// The result is not bound.
+        "lose" => Lose,
+        /// There is no result.
+        "refuse" => Refuse,
     }
 
     /// Algorithms that we sign with.

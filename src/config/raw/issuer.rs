@@ -3,6 +3,7 @@
 use crate::config::raw::Inline;
 use crate::config::raw::RawClient;
 use crate::config::scalar::Span;
+use crate::config::scalar::Whole;
 use crate::config::shape::At;
 use crate::config::shape::List;
 use crate::config::shape::Named;
@@ -20,6 +21,20 @@ mappings! {
         audiences: Named<RawTokenAudience>,
         /// Who may ask, by `client_id`. Required.
         clients: Named<RawTokenClient>,
+        /// How often anybody may ask.
+        limits: RawTokenLimits,
+    }
+
+    /// Requests in a minute, counted by all instances that share a store; one more is answered 429 with `Retry-After`. Every answer says what is left (`RateLimit`).
+    RawTokenLimits {
+        /// From one address; an IPv6 host has its network (/64) to itself. Default `3000`.
+        address: At<Whole>,
+        /// Of one client, beside its questions about tokens. Default `600`.
+        client: At<Whole>,
+        /// Questions of one client about tokens. Default `6000`.
+        introspection: At<Whole>,
+        /// For tokens of one person, whichever client asks. Default `300`.
+        subject: At<Whole>,
     }
 
     /// How tokens of people become tokens for an audience.
@@ -32,6 +47,8 @@ mappings! {
     RawTokenClient {
         /// `sha256:` and 64 hexadecimal digits of its secret, which is long and random; two while it is rotated.
         secret_hashes: List<At<String>>,
+        /// The provider in `at` that is asked when it comes with its secret for the first time: what that takes is its secret from then on. For registrations whose secret nobody can read.
+        learn_secret_at: At<String>,
         /// Its public keys for `private_key_jwt`, as a key set: `{ keys: [{ kty: EC, … }] }`.
         keys: Inline,
         /// Its certificates, as `x5t#S256`: the SHA-256 of each in base64url. `server.tls.client_certificates` must ask for them.
@@ -46,8 +63,20 @@ mappings! {
         max_life: At<Span>,
         /// Whether it may ask if a token is good (RFC 7662). Default `false`.
         introspect: At<bool>,
-        /// By provider: its registration there, for `client_credentials`.
+        /// By provider: its registration there, for `client_credentials`, `refresh_token` and `device_code`.
         at: Named<RawClient>,
+        /// What its refresh tokens are, for `refresh_token`.
+        refresh: RawRefresh,
+    }
+
+    /// Refresh tokens: each is good once, and stands for one of a provider, which nobody else sees.
+    RawRefresh {
+        /// How long one and all that follow it live, whatever the provider allows. Default `30d`, at most `400d`.
+        max: At<Span>,
+        /// How long the one before the good one is forgiven, whose answer may have got lost. One that comes later was used by two: all of its family are over. Default `10s`, at most `1m`.
+        grace: At<Span>,
+        /// The provider whose own refresh tokens it may bring: each is taken once, and one of ours is given in its place.
+        adopt: At<String>,
     }
 }
 
@@ -58,6 +87,9 @@ words! {
         "token_exchange" => TokenExchange,
         /// For itself (RFC 6749 §4.4).
         "client_credentials" => ClientCredentials,
-        @later "refresh_token", "device_code";
+        /// For a refresh token (RFC 6749 §6).
+        "refresh_token" => RefreshToken,
+        /// For somebody who signs in on another device (RFC 8628).
+        "device_code" => DeviceCode,
     }
 }

@@ -69,6 +69,14 @@ impl ClientAuthenticator {
         &self.id
     }
 
+    /// Whether [`Self::post`] puts `client_id` into the form.
+    pub(in crate::providers) const fn names_itself(&self) -> bool {
+        match self.method {
+            Method::Basic(_) => false,
+            Method::Post(_) | Method::Key(_) | Method::Public => true,
+        }
+    }
+
     /// The call that sends `form` as us. `audience` names the provider in an assertion: its issuer identifier, so that
     /// another provider cannot use what we sent it (RFC 7523 §3).
     ///

@@ -45,6 +45,8 @@ pub(in crate::providers) struct Metadata {
     pub(in crate::providers) end_session_endpoint: Option<Endpoint>,
     /// Where a token is revoked (RFC 8414 §2).
     pub(in crate::providers) revocation_endpoint: Option<Endpoint>,
+    /// Where a device is told its code (RFC 8628 §4).
+    pub(in crate::providers) device_authorization_endpoint: Option<Endpoint>,
     /// `authorization_response_iss_parameter_supported` (RFC 9207 §3).
     pub(in crate::providers) names_itself: bool,
 }
@@ -258,6 +260,7 @@ pub(in crate::providers) fn read(answer: &Answer, issuer: &Issuer) -> Result<Met
         jwks_uri: endpoint("jwks_uri")?,
         end_session_endpoint: endpoint("end_session_endpoint")?,
         revocation_endpoint: endpoint("revocation_endpoint")?,
+        device_authorization_endpoint: endpoint("device_authorization_endpoint")?,
         names_itself: document.get("authorization_response_iss_parameter_supported")
             == Some(&Value::Bool(true)),
     })

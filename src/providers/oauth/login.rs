@@ -274,7 +274,7 @@ fn read(answer: &Answer) -> Result<Tokens, ProviderError> {
 }
 
 /// RFC 7009 §2.2: 200, also for a token that was none. An error that says so is final; what says nothing is an outage.
-fn revoked(answer: &Answer) -> Result<(), ProviderError> {
+pub(super) fn revoked(answer: &Answer) -> Result<(), ProviderError> {
     if answer.status.is_success() {
         return Ok(());
     }

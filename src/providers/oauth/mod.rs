@@ -3,12 +3,15 @@
 //! It must never judge a token by itself: signed ones go through `token::verify`.
 
 mod client_auth;
+mod device;
 mod discovery;
 mod form;
 mod login;
+mod renewal;
 mod token_client;
 
 pub(super) use client_auth::ClientAuthenticator;
+pub(crate) use device::Polled;
 pub(super) use discovery::Discovered;
 pub(super) use discovery::Discovery;
 pub(super) use discovery::Metadata;

@@ -77,6 +77,8 @@ pub(crate) struct Issued {
     pub(crate) scopes: Option<Box<[Box<str>]>>,
     /// What it says, judged like a presented one; `None`: we cannot read it.
     pub(crate) proof: Option<Authenticated>,
+    /// What a fresh one can be had with. An exchange drops it: nobody asked for one.
+    pub(crate) refresh_token: Option<Secret<String>>,
 }
 
 impl TokenClient {
@@ -201,8 +203,12 @@ fn form(grant: Grant<'_>, wanted: Wanted<'_>) -> Form {
     }
 }
 
-/// RFC 6749 §5.1, RFC 8693 §2.2.1. A refresh token that may be in it is dropped here: nobody asked for one.
-fn read(answer: &Answer, exchange: bool, now: UnixTime) -> Result<Issued, ProviderError> {
+/// RFC 6749 §5.1, RFC 8693 §2.2.1.
+pub(super) fn read(
+    answer: &Answer,
+    exchange: bool,
+    now: UnixTime,
+) -> Result<Issued, ProviderError> {
     let document: Map<String, Value> =
         serde_json::from_slice(&answer.body).or(Err(Outage::Malformed))?;
     if answer.status != StatusCode::OK {
@@ -223,6 +229,9 @@ fn read(answer: &Answer, exchange: bool, now: UnixTime) -> Result<Issued, Provid
     if !text("token_type")?.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
         return Err(Outage::Malformed.into());
     }
+    let refresh_token = text("refresh_token")?
+        .filter(|token| !token.is_empty() && token.len() <= MAX_TOKEN)
+        .map(|token| Secret::new(token.to_owned()));
     let issued_type = text("issued_token_type")?;
     if exchange && !issued_type.is_some_and(|kind| [ACCESS_TOKEN, JWT].contains(&kind)) {
         return Err(Outage::Malformed.into());
@@ -247,6 +256,7 @@ fn read(answer: &Answer, exchange: bool, now: UnixTime) -> Result<Issued, Provid
         ends,
         scopes,
         proof: None,
+        refresh_token,
     })
 }
 

@@ -1,17 +1,21 @@
 //! The answers of our token endpoint.
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
 use http::header;
 
+use crate::issuer::Answered;
 use crate::issuer::Denied;
 use crate::issuer::Reply;
+use crate::issuer::Standing;
 use crate::proxy::respond::secure;
 
 /// The answer of our token endpoint (RFC 6749 §5).
-pub(crate) fn issuer(reply: &Reply) -> Response<Bytes> {
+pub(crate) fn issuer(answered: &Answered) -> Response<Bytes> {
+    let reply = &answered.reply;
     let (status, object) = match reply {
         Reply::Said(object) => (StatusCode::OK, Some(object.clone())),
         Reply::Denied(denied @ Denied::InvalidClient) => {
@@ -19,13 +23,22 @@ pub(crate) fn issuer(reply: &Reply) -> Response<Bytes> {
         }
         Reply::Denied(
             denied @ (Denied::InvalidRequest
+            | Denied::InvalidGrant
             | Denied::UnauthorizedClient
             | Denied::UnsupportedGrantType
             | Denied::InvalidScope
-            | Denied::InvalidTarget),
+            | Denied::InvalidTarget
+            | Denied::AuthorizationPending
+            | Denied::SlowDown
+            | Denied::NotAllowed
+            | Denied::ExpiredToken),
         ) => (StatusCode::BAD_REQUEST, Some(denied.object())),
         Reply::Later(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
+            Some(serde_json::json!({ "error": "temporarily_unavailable" })),
+        ),
+        Reply::Limited(_) => (
+            StatusCode::TOO_MANY_REQUESTS,
             Some(serde_json::json!({ "error": "temporarily_unavailable" })),
         ),
         Reply::Only(_) => (StatusCode::METHOD_NOT_ALLOWED, None),
@@ -49,10 +62,34 @@ pub(crate) fn issuer(reply: &Reply) -> Response<Bytes> {
         Reply::Later(seconds) => {
             fields.insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
         }
+        Reply::Limited(standing) => {
+            fields.insert(header::RETRY_AFTER, HeaderValue::from(standing.resets));
+        }
         Reply::Only(method) => {
             fields.insert(header::ALLOW, HeaderValue::from_static(method));
         }
         Reply::Said(_) | Reply::Denied(_) => {}
     }
+    if let Some(standing) = answered.standing {
+        limits(fields, standing);
+    }
     response
+}
+
+/// draft-ietf-httpapi-ratelimit-headers §3, §4.
+fn limits(fields: &mut HeaderMap, standing: Standing) {
+    let Standing {
+        policy,
+        most,
+        left,
+        resets,
+        over: _,
+    } = standing;
+    let policy_is = format!("\"{policy}\";q={most};w=60");
+    let left_is = format!("\"{policy}\";r={left};t={resets}");
+    for (name, value) in [("ratelimit-policy", policy_is), ("ratelimit", left_is)] {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            fields.insert(name, value);
+        }
+    }
 }

@@ -71,8 +71,14 @@ families! {
         "Good API credentials from the arm that their person is not on, by what was done with them.";
     EXCHANGES: Counter "authferry_exchanges_total" ["exchange", "grant", "outcome"]
         "Credentials exchanged for what an upstream expects, where no verdict was kept.";
+    BINDINGS_LOST: Counter "authferry_bindings_lost_total" ["exchange"]
+        "Bound tokens that were exchanged for tokens that are bound to nothing.";
     TOKEN_REQUESTS: Counter "authferry_token_requests_total" ["grant", "outcome"]
         "Requests of clients to our token endpoint.";
+    TOKEN_ANOMALIES: Counter "authferry_token_anomalies_total" ["kind"]
+        "What a client of our token endpoint did and never does.";
+    RATE_LIMITED: Counter "authferry_rate_limited_total" ["endpoint", "by"]
+        "Requests that were one too many in their minute.";
     FALLBACKS: Counter "authferry_fallbacks_total" ["app", "from", "to", "reason"]
         "Logins sent to another provider because the assigned one was unavailable.";
     FALLBACKS_REFUSED: Counter "authferry_fallbacks_refused_total" ["app", "reason"]

@@ -174,9 +174,24 @@ impl Metrics {
         self.rare.other_arm.with(&labels).add(1);
     }
 
+    /// A bound token was exchanged for one that is bound to nothing.
+    pub(crate) fn binding_lost(&self, exchange: &str) {
+        self.rare.bindings_lost.with(&[exchange]).add(1);
+    }
+
     /// A client asked our token endpoint.
     pub(crate) fn token_request(&self, grant: &str, outcome: &str) {
         self.rare.token_requests.with(&[grant, outcome]).add(1);
+    }
+
+    /// A client did what it never does.
+    pub(crate) fn token_anomaly(&self, kind: &str) {
+        self.rare.token_anomalies.with(&[kind]).add(1);
+    }
+
+    /// A request was one too many.
+    pub(crate) fn rate_limited(&self, endpoint: &str, by: &str) {
+        self.rare.rate_limited.with(&[endpoint, by]).add(1);
     }
 
     /// A credential was exchanged, or was not.

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
@@ -25,6 +27,9 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::net::TcpListener;
 
+/// No two tokens have the same name.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
 /// A provider on a free loopback port. Its client is `authferry` with the secret `secret`.
 #[derive(Clone, Debug)]
 pub(crate) struct Idp(Arc<State>);
@@ -39,6 +44,10 @@ struct State {
     refresh: Mutex<HashMap<String, String>>,
     reused: Mutex<usize>,
     refuses_refresh: Mutex<bool>,
+    /// Who typed in the code of a device: nobody yet, somebody, or somebody who said no.
+    device: Mutex<Option<Option<String>>>,
+    /// Whose token a refresh gives instead of the right one.
+    refreshes_as: Mutex<Option<String>>,
     revoked: Mutex<Vec<String>>,
     /// How many revocations are still answered 503.
     revokes_later: Mutex<usize>,
@@ -63,6 +72,8 @@ impl Idp {
             codes: Mutex::default(),
             refresh: Mutex::default(),
             reused: Mutex::default(),
+            refreshes_as: Mutex::default(),
+            device: Mutex::default(),
             refuses_refresh: Mutex::default(),
             revoked: Mutex::default(),
             revokes_later: Mutex::default(),
@@ -101,7 +112,7 @@ impl Idp {
     pub(crate) fn claims(&self, subject: &str) -> Map<String, Value> {
         let now = now();
         let claims = json!({
-            "iss": self.issuer(), "sub": subject, "aud": "app", "iat": now, "exp": now + 300, "jti": format!("{subject}-{now}"),
+            "iss": self.issuer(), "sub": subject, "aud": "app", "iat": now, "exp": now + 300, "jti": format!("{subject}-{now}-{}", COUNT.fetch_add(1, Ordering::Relaxed)),
             "client_id": "tests", "name": subject, "groups": ["users"], "uid": format!("uid-{subject}"),
         });
         let Value::Object(claims) = claims else {
@@ -245,6 +256,42 @@ impl Idp {
         *self.0.refuses_refresh.lock().unwrap() = refuses;
     }
 
+    /// A refresh token that somebody's client got elsewhere.
+    pub(crate) fn refresh_token(&self, who: &str) -> String {
+        let token = format!("elsewhere-{who}-{}", self.0.refresh.lock().unwrap().len());
+        self.0
+            .refresh
+            .lock()
+            .unwrap()
+            .insert(token.clone(), who.to_owned());
+        token
+    }
+
+    /// Somebody signs in with the code of a device; `None`: they say no.
+    pub(crate) fn types_in(&self, who: Option<&str>) {
+        *self.0.device.lock().unwrap() = Some(who.map(str::to_owned));
+    }
+
+    /// RFC 8628 §3.5.
+    fn device(&self) -> Response<Full<Bytes>> {
+        let Some(typed) = self.0.device.lock().unwrap().take() else {
+            return answer(400, &json!({ "error": "authorization_pending" }));
+        };
+        let Some(who) = typed else {
+            return answer(400, &json!({ "error": "access_denied" }));
+        };
+        let refresh = self.refresh_token(&who);
+        answer(
+            200,
+            &json!({ "access_token": self.token(&who), "token_type": "Bearer", "expires_in": 300, "refresh_token": refresh }),
+        )
+    }
+
+    /// Mixes people up: whoever refreshes gets a token of this one.
+    pub(crate) fn refreshes_as(&self, who: &str) {
+        *self.0.refreshes_as.lock().unwrap() = Some(who.to_owned());
+    }
+
     /// How often a refresh token came that had been used, or was none.
     pub(crate) fn reused(&self) -> usize {
         *self.0.reused.lock().unwrap()
@@ -292,7 +339,7 @@ impl Idp {
                 &json!({
                     "issuer": issuer, "authorization_endpoint": format!("{issuer}/authorize"), "token_endpoint": format!("{issuer}/token"),
                     "jwks_uri": format!("{issuer}/jwks"), "introspection_endpoint": format!("{issuer}/introspect"),
-                    "end_session_endpoint": format!("{issuer}/end_session"), "revocation_endpoint": format!("{issuer}/revoke"), "code_challenge_methods_supported": ["S256"],
+                    "end_session_endpoint": format!("{issuer}/end_session"), "revocation_endpoint": format!("{issuer}/revoke"), "device_authorization_endpoint": format!("{issuer}/device"), "code_challenge_methods_supported": ["S256"],
                     "authorization_response_iss_parameter_supported": true, "id_token_signing_alg_values_supported": ["ES256"],
                 }),
             ),
@@ -307,6 +354,10 @@ impl Idp {
                     .collect();
                 answer(200, &json!({ "keys": keys }))
             }
+            "/device" => answer(
+                200,
+                &json!({ "device_code": "the provider's", "user_code": "WDJB-MJHT", "verification_uri": format!("{issuer}/type"), "expires_in": 600, "interval": 1 }),
+            ),
             "/token" | "/introspect" | "/revoke" if !knows_us => {
                 answer(401, &json!({ "error": "invalid_client" }))
             }
@@ -356,6 +407,10 @@ impl Idp {
             "/token" => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let form = pairs(&String::from_utf8_lossy(&body));
+                if form["grant_type"].ends_with(":device_code") {
+                    assert_eq!(form["device_code"], "the provider's");
+                    return self.device();
+                }
                 if form["grant_type"].starts_with("urn:") {
                     return self.exchange(&form);
                 }
@@ -377,6 +432,8 @@ impl Idp {
                 let Some((who, nonce)) = who else {
                     return answer(400, &json!({ "error": "invalid_grant" }));
                 };
+                let told = self.0.refreshes_as.lock().unwrap().clone();
+                let access = self.token(told.as_deref().unwrap_or(&who));
                 let mut claims = self.claims(&who);
                 claims.insert("aud".to_owned(), json!("authferry"));
                 if let Some(nonce) = nonce {
@@ -387,7 +444,7 @@ impl Idp {
                 self.0.refresh.lock().unwrap().insert(refresh.clone(), who);
                 answer(
                     200,
-                    &json!({ "id_token": self.sign_as("JWT", &claims), "access_token": "x", "token_type": "Bearer", "expires_in": 300, "refresh_token": refresh }),
+                    &json!({ "id_token": self.sign_as("JWT", &claims), "access_token": access, "token_type": "Bearer", "expires_in": 300, "refresh_token": refresh }),
                 )
             }
             "/revoke" => {
@@ -398,7 +455,7 @@ impl Idp {
                     *later -= 1;
                     return answer(503, &json!({}));
                 }
-                assert_eq!(form["token_type_hint"], "refresh_token");
+                assert!(["access_token", "refresh_token"].contains(&&*form["token_type_hint"]));
                 let token = form["token"].clone();
                 self.0.refresh.lock().unwrap().remove(&token);
                 self.0.revoked.lock().unwrap().push(token);

@@ -10,12 +10,14 @@ use crate::config::compile::exchange::send;
 use crate::config::compile::providers::Provider;
 use crate::config::compile::tokens::span;
 use crate::config::compile::tokens::texts;
+use crate::config::raw::BindingWord;
 use crate::config::raw::RawFormat;
 use crate::config::raw::RawMint;
 use crate::config::raw::RawSecretText;
 use crate::config::scalar::Span;
 use crate::config::shape::At;
 use crate::config::shape::Field;
+use crate::exchange::settings::Binding;
 use crate::exchange::settings::Format;
 use crate::exchange::settings::Mint;
 use crate::exchange::settings::Settings;
@@ -97,12 +99,26 @@ pub(super) fn compile(
         at => at.map(|at| ProviderId::new(&at.value)),
     };
     let format = format(context, &raw.format, speakers);
+    let binding = match raw.binding.or(BindingWord::Lose) {
+        BindingWord::Keep => Binding::Keep,
+        BindingWord::Lose => Binding::Lose,
+        BindingWord::Refuse => Binding::Refuse,
+    };
+    if let (Binding::Keep, Some(Format::SignedText(..)), Some(at)) =
+        (binding, &format, raw.binding.get())
+    {
+        context
+            .report
+            .error(at.mark, "a signed text has no place for a binding")
+            .hint("`refuse`, or a JWT");
+    }
     let issuer = issuer?;
     in_anothers_name(context, issuer, yields.as_ref(), providers);
     Some(Settings {
         name: Box::default(),
         yields,
         own_pass: true,
+        binding,
         header,
         scheme,
         scopes,

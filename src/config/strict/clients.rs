@@ -1,0 +1,55 @@
+//! What a strict check asks of our token endpoint: short lives, proofs that only the client can make, refresh tokens that end.
+
+use std::time::Duration;
+
+use crate::config::settings::Settings;
+use crate::config::strict::CLIENT_PROOF;
+use crate::config::strict::DAY;
+use crate::config::strict::Judge;
+use crate::config::strict::LONG_CLIENT_TOKENS;
+use crate::config::strict::LONG_REFRESH;
+use crate::config::strict::UNFINISHED_ROTATION;
+use crate::config::strict::WIDE_SCOPES;
+use crate::issuer::settings::Grant;
+
+const LONG: Duration = Duration::from_secs(15 * 60);
+
+impl Judge<'_> {
+    pub(super) fn token_endpoint(&mut self, settings: &Settings) {
+        for client in settings.issuer.iter().flat_map(|own| &own.clients) {
+            let path = ["token_endpoint", "clients", &client.id];
+            let at = |key| [&path[..], &[key]].concat();
+            if LONG < client.max_life {
+                let message = "its tokens may live longer than a quarter of an hour";
+                self.broken(&LONG_CLIENT_TOKENS, &at("max_life"), message);
+            }
+            if client.keys.is_none() && client.certificates.is_empty() {
+                let message = format!("`{}` proves itself by a secret that it sends", client.id);
+                self.broken(&CLIENT_PROOF, &path, message);
+            }
+            if 1 < client.secrets.len() {
+                let message = "two secrets are good: a rotation is not finished";
+                self.broken(&UNFINISHED_ROTATION, &at("secret_hashes"), message);
+            }
+            let wide = |scope: &str| scope.contains('*') || scope.ends_with("/.default");
+            if let Some(scope) = client.scopes.iter().find(|scope| wide(scope)) {
+                let message = format!("the scope `{scope}` is wide");
+                self.broken(&WIDE_SCOPES, &at("scopes"), message);
+            }
+            if client.grants.contains(&Grant::RefreshToken) && 90 * DAY < client.refresh.max {
+                let message = "its refresh tokens may live longer than 90 days";
+                self.broken(&LONG_REFRESH, &at("refresh"), message);
+            }
+            for (provider, own) in &client.at {
+                let path = [
+                    "token_endpoint",
+                    "clients",
+                    &client.id,
+                    "at",
+                    provider.as_str(),
+                ];
+                self.registration(&path, own);
+            }
+        }
+    }
+}

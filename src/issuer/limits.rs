@@ -1,0 +1,237 @@
+//! How much one client, one person and one address may ask in a minute, counted by all instances together.
+//!
+//! Instances take room from a row of the store in portions, so that few requests wait for it; while the store is away, each
+//! counts for itself. What is remembered is bounded, and says nobody's name.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+
+use crate::clock::UnixTime;
+use crate::session::Sessions;
+use crate::store::Expect;
+use crate::store::Key;
+use crate::store::Store;
+
+/// The table of what is taken.
+const TABLE: &str = "rate_limit";
+
+/// Whoever is counted at once in one instance: 65 536. With more, those that came least lately begin anew.
+const COUNTED: usize = 65_536;
+
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// An instance takes a twentieth at once.
+const PORTIONS: u32 = 20;
+
+/// How often a portion is tried that others get ahead of.
+const TRIES: usize = 4;
+
+/// Who is counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Of<'a> {
+    /// Whoever asks from there. An IPv6 host has its network to itself.
+    Address(Option<IpAddr>),
+    /// A client, of all but questions about tokens.
+    Client(&'a str),
+    /// A client, of its questions about tokens.
+    Questions(&'a str),
+    /// A person, whoever asks.
+    Subject(&'a str),
+}
+
+impl Of<'_> {
+    /// The label, and the name of the policy.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Address(_) => "address",
+            Self::Client(_) => "client",
+            Self::Questions(_) => "introspection",
+            Self::Subject(_) => "subject",
+        }
+    }
+
+    fn name(self) -> Vec<u8> {
+        match self {
+            Self::Address(None) => Vec::new(),
+            Self::Address(Some(IpAddr::V4(address))) => address.octets().to_vec(),
+            Self::Address(Some(IpAddr::V6(address))) => match address.to_ipv4_mapped() {
+                Some(mapped) => mapped.octets().to_vec(),
+                None => address.octets().iter().take(8).copied().collect(),
+            },
+            Self::Client(name) | Self::Questions(name) | Self::Subject(name) => {
+                name.as_bytes().to_vec()
+            }
+        }
+    }
+}
+
+/// Where somebody stands (draft-ietf-httpapi-ratelimit-headers).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Standing {
+    /// Of what.
+    pub(crate) policy: &'static str,
+    /// What is allowed in a minute.
+    pub(crate) most: u32,
+    /// What is left of it.
+    pub(crate) left: u32,
+    /// The seconds until it is whole again.
+    pub(crate) resets: u64,
+    /// Whether this one was too much.
+    pub(crate) over: bool,
+}
+
+/// What one is known to have taken, in one window.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    window: u64,
+    /// Used here of what was taken here.
+    used: u32,
+    /// Taken here from the row, or from nobody.
+    granted: u32,
+    /// Taken by all, as far as it is known.
+    all: u32,
+}
+
+/// Everybody who is counted.
+pub(super) struct Limits {
+    local: Cache<[u8; 16], Arc<Mutex<Taken>>>,
+    store: Arc<dyn Store>,
+    sessions: Arc<Sessions>,
+}
+
+impl Limits {
+    pub(super) fn new(store: Arc<dyn Store>, sessions: Arc<Sessions>) -> Self {
+        Self {
+            local: Cache::new(COUNTED),
+            store,
+            sessions,
+        }
+    }
+
+    /// Counts one request.
+    pub(super) async fn take(&self, of: Of<'_>, most: u32, now: UnixTime) -> Standing {
+        let ring = self.sessions.ring();
+        let indexes = ring.indexes("rate-limit", &[of.as_str().as_bytes(), &of.name()]);
+        let index = indexes.first().copied().unwrap_or_default();
+        let window = now.as_secs() / WINDOW.as_secs();
+        let taken = self
+            .local
+            .get_or_insert_with(&index, || Ok::<_, ()>(Arc::default()));
+        let taken = taken.unwrap_or_default();
+        let standing = |all: u32, over| Standing {
+            policy: of.as_str(),
+            most,
+            left: most.saturating_sub(all),
+            resets: WINDOW.as_secs() - now.as_secs() % WINDOW.as_secs(),
+            over,
+        };
+        if let Some(all) = use_one(&taken, window) {
+            return standing(all, false);
+        }
+        let known = lock(&taken).all;
+        if most <= known {
+            return standing(known, true);
+        }
+        let portion = (most / PORTIONS).max(1);
+        let all = if self.store.is_shared() {
+            self.portion(&index, window, portion, most, now).await
+        } else {
+            None
+        };
+        let mut taken = lock(&taken);
+        if taken.window != window {
+            *taken = Taken {
+                window,
+                ..Taken::default()
+            };
+        }
+        match all {
+            Some((granted, all)) => {
+                taken.granted += granted;
+                taken.all = taken.all.max(all);
+            }
+            // Alone, or the store is away: what is taken here is all that is known.
+            None => {
+                let granted = portion.min(most.saturating_sub(taken.all));
+                taken.granted += granted;
+                taken.all += granted;
+            }
+        }
+        if taken.used < taken.granted {
+            taken.used += 1;
+            return standing(taken.all - (taken.granted - taken.used), false);
+        }
+        standing(taken.all.max(most), true)
+    }
+
+    /// Takes a portion from the row of all instances: how much, and how much all have; `None`: the store is away.
+    async fn portion(
+        &self,
+        index: &[u8; 16],
+        window: u64,
+        portion: u32,
+        most: u32,
+        now: UnixTime,
+    ) -> Option<(u32, u32)> {
+        let key = [index.as_slice(), &window.to_be_bytes()].concat();
+        let place = Key {
+            table: TABLE,
+            key: &key,
+        };
+        let ends = now + WINDOW * 2;
+        for _ in 0..TRIES {
+            let found = self.store.get(place, now).await.ok()?;
+            let (all, expect) = match &found {
+                None => (0, Expect::Absent),
+                Some(row) => (
+                    u32::from_be_bytes(*row.value.first_chunk()?),
+                    Expect::Version(row.version),
+                ),
+            };
+            let granted = portion.min(most.saturating_sub(all));
+            if granted == 0 {
+                return Some((0, all));
+            }
+            let value = (all + granted).to_be_bytes();
+            let written = self
+                .store
+                .compare_and_swap(place, expect, &value, ends, now);
+            if written.await.ok()? {
+                return Some((granted, all + granted));
+            }
+        }
+        // Many come at once: then this one counts here.
+        None
+    }
+}
+
+fn lock(taken: &Mutex<Taken>) -> std::sync::MutexGuard<'_, Taken> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One of what is at hand, and how much all have then.
+fn use_one(taken: &Mutex<Taken>, window: u64) -> Option<u32> {
+    let mut taken = lock(taken);
+    if taken.window != window {
+        *taken = Taken {
+            window,
+            ..Taken::default()
+        };
+    }
+    (taken.used < taken.granted).then(|| {
+        taken.used += 1;
+        taken.all - (taken.granted - taken.used)
+    })
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Limits")
+    }
+}

@@ -1,0 +1,266 @@
+//! Families in the store: each opens with a token of its own alone, is changed by compare-and-swap, and renewed by one at a
+//! time, whichever instance asks.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::clock::UnixTime;
+use crate::entropy::Entropy;
+use crate::issuer::refresh::family::Account;
+use crate::issuer::refresh::family::Family;
+use crate::issuer::refresh::family::Place;
+use crate::issuer::refresh::family::Terms;
+use crate::issuer::refresh::family::Ticket;
+use crate::providers::Issued;
+use crate::session::Purpose;
+use crate::session::Sessions;
+use crate::store::Expect;
+use crate::store::Key;
+use crate::store::Store;
+use crate::store::StoreError;
+
+/// The table of families.
+const TABLE: &str = "refresh_family";
+
+/// How often a change is tried that others get ahead of: they hold a token of the family too.
+const TRIES: usize = 8;
+
+/// What a provider gave out is offered to a store that is away for 10 s: it cannot be asked for twice.
+const OFFER: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// All families.
+pub(in crate::issuer) struct Families {
+    store: Arc<dyn Store>,
+    sessions: Arc<Sessions>,
+    entropy: Arc<dyn Entropy>,
+}
+
+/// What is behind a token.
+pub(in crate::issuer) enum Look {
+    /// Nothing.
+    Absent,
+    /// A family that was sealed under a key that is gone: it is over with it.
+    Lost,
+    /// A family, in this version.
+    Open(Box<Family>, u64),
+}
+
+/// What became of a change.
+pub(super) enum Changed<T> {
+    /// It is written.
+    Done(T),
+    /// There is nothing to be changed.
+    Nothing,
+}
+
+impl Families {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        sessions: Arc<Sessions>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self {
+            store,
+            sessions,
+            entropy,
+        }
+    }
+
+    /// Looks up what is behind a token; whether the token is the good one, it does not say.
+    pub(in crate::issuer) async fn look(
+        &self,
+        ticket: &Ticket,
+        now: UnixTime,
+    ) -> Result<Look, StoreError> {
+        let row = ticket.row();
+        let Some(found) = self.store.get(place(&row), now).await? else {
+            return Ok(Look::Absent);
+        };
+        let secret = ticket.secret.expose();
+        let ring = self.sessions.ring();
+        let opened = ring.open(Purpose::RefreshFamily, secret, &[&row], &found.value);
+        let family = opened.and_then(|opened| serde_json::from_slice(&opened.plain).ok());
+        Ok(family.map_or(Look::Lost, |family| {
+            Look::Open(Box::new(family), found.version)
+        }))
+    }
+
+    /// Writes a family if its row is as expected; `false`: it is not.
+    pub(super) async fn write(
+        &self,
+        ticket: &Ticket,
+        family: &Family,
+        expect: Expect,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let plain =
+            serde_json::to_vec(family).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        let row = ticket.row();
+        let secret = ticket.secret.expose();
+        let sealed = self.sessions.ring().seal(
+            Purpose::RefreshFamily,
+            secret,
+            &[&row],
+            &plain,
+            &*self.entropy,
+        );
+        let ends = UnixTime::from_millis(family.ends);
+        self.store
+            .compare_and_swap(place(&row), expect, &sealed, ends, now)
+            .await
+    }
+
+    /// As [`Self::write`], for what cannot be had again.
+    pub(super) async fn offer(
+        &self,
+        ticket: &Ticket,
+        family: &Family,
+        expect: Expect,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let began = Instant::now();
+        loop {
+            match self.write(ticket, family, expect, now).await {
+                Err(error) if began.elapsed() < OFFER => {
+                    debug!(%error, "A renewed refresh token is offered to the store again.");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                written => return written,
+            }
+        }
+    }
+
+    /// A new family with what a provider gave out; it cannot be had again.
+    pub(in crate::issuer) async fn begin(
+        &self,
+        ticket: &Ticket,
+        terms: Terms<'_>,
+        issued: &Issued,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let mut family = Family::new(ticket, terms, Some(now));
+        family.fill(issued, &[], true, now);
+        self.offer(ticket, &family, Expect::Absent, now).await
+    }
+
+    /// Changes a family that is not over, whoever else does. `change` may decline.
+    pub(super) async fn change<T>(
+        &self,
+        ticket: &Ticket,
+        now: UnixTime,
+        mut change: impl FnMut(&mut Family) -> Option<T>,
+    ) -> Result<Changed<T>, StoreError> {
+        for _ in 0..TRIES {
+            let Look::Open(mut family, version) = self.look(ticket, now).await? else {
+                return Ok(Changed::Nothing);
+            };
+            if family.place(ticket, now) == Place::Over {
+                return Ok(Changed::Nothing);
+            }
+            let Some(value) = change(&mut family) else {
+                return Ok(Changed::Nothing);
+            };
+            let expect = Expect::Version(version);
+            if self.write(ticket, &family, expect, now).await? {
+                return Ok(Changed::Done(value));
+            }
+        }
+        Err(StoreError::Unavailable(
+            "a refresh token is changed too often at once".to_owned(),
+        ))
+    }
+
+    /// Ends a family; what was behind it, if it was not over.
+    pub(in crate::issuer) async fn end(
+        &self,
+        ticket: &Ticket,
+        now: UnixTime,
+    ) -> Result<Option<Family>, StoreError> {
+        let ended = self
+            .change(ticket, now, |family| {
+                let before = family.clone();
+                family.end();
+                Some(before)
+            })
+            .await?;
+        Ok(match ended {
+            Changed::Done(family) => Some(family),
+            Changed::Nothing => None,
+        })
+    }
+
+    /// The token that its holder gets next; `None`: this one no longer counts. What was made of it is in hand: from now on
+    /// it is spent.
+    pub(super) async fn turn(
+        &self,
+        ticket: &Ticket,
+        account: &Account,
+        grace: Duration,
+        now: UnixTime,
+    ) -> Result<Option<Ticket>, StoreError> {
+        for _ in 0..TRIES {
+            let Look::Open(mut family, version) = self.look(ticket, now).await? else {
+                return Ok(None);
+            };
+            match family.place(ticket, now) {
+                Place::Over | Place::Spent => return Ok(None),
+                Place::Before => return Ok(family.current(ticket)),
+                Place::Current => {}
+            }
+            let next = ticket.next(&*self.entropy);
+            family.turn_to(&next, grace, now);
+            family.account = Some(account.clone());
+            let expect = Expect::Version(version);
+            if self.write(ticket, &family, expect, now).await? {
+                return Ok(Some(next));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the right to renew a family; `None`: somebody else has it.
+    pub(super) async fn lease(
+        &self,
+        ticket: &Ticket,
+        span: Duration,
+        now: UnixTime,
+    ) -> Result<Option<Lease>, StoreError> {
+        let name = format!("refresh:{}", URL_SAFE_NO_PAD.encode(ticket.row()));
+        let holder = self.entropy.token();
+        let taken = self.store.lease(&name, &holder, span, now).await?;
+        Ok(taken.then_some(Lease { name, holder }))
+    }
+
+    /// Gives it up.
+    pub(super) async fn release(&self, lease: &Lease) {
+        if let Err(error) = self.store.release(&lease.name, &lease.holder).await {
+            debug!(%error, "A lease ends by itself.");
+        }
+    }
+}
+
+/// The right to renew a family.
+pub(super) struct Lease {
+    name: String,
+    holder: String,
+}
+
+const fn place(row: &[u8; 32]) -> Key<'_> {
+    Key {
+        table: TABLE,
+        key: row,
+    }
+}
+
+impl fmt::Debug for Families {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Families")
+    }
+}

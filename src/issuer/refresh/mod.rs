@@ -1,0 +1,285 @@
+//! A fresh token for one that the client has had (RFC 6749 §6): refresh tokens of our own, which stand for those of providers.
+//!
+//! Each is good once; the one before it is forgiven for a moment. One that comes later was used by two: its family is over,
+//! and nothing else. It must never be refreshed for another client or another person, and never outlive a revocation.
+
+mod families;
+mod family;
+mod farewell;
+mod renewal;
+
+pub(super) use families::Families;
+pub(super) use families::Look;
+pub(super) use family::Terms;
+pub(super) use family::Ticket;
+pub(super) use farewell::Farewells;
+
+use serde_json::Value;
+use tracing::error;
+use tracing::warn;
+
+use crate::auth::ForClient;
+use crate::auth::Own;
+use crate::auth::Query;
+use crate::clock::UnixTime;
+use crate::identity::ProviderId;
+use crate::issuer::Call;
+use crate::issuer::answer::Denied;
+use crate::issuer::answer::Not;
+use crate::issuer::build::Client;
+use crate::issuer::build::Issuer;
+use crate::issuer::form::beginning;
+use crate::issuer::form::success;
+use crate::issuer::grants::Told;
+use crate::issuer::grants::judged;
+use crate::issuer::limits::Of;
+use crate::issuer::refresh::family::Account;
+use crate::issuer::refresh::renewal::Adopted;
+use crate::issuer::refresh::renewal::NotRenewed;
+use crate::issuer::refresh::renewal::Renewal;
+use crate::issuer::refresh::renewal::Renewed;
+use crate::issuer::settings::Grant;
+use crate::issuer::tokens::By;
+use crate::secret::Secret;
+
+const fn bad(why: &'static str) -> Not {
+    Not::Denied(Denied::InvalidGrant, why)
+}
+
+impl Issuer {
+    /// RFC 6749 §6.
+    pub(super) async fn refreshed(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        form: &Query,
+        scopes: Option<&[Box<str>]>,
+        told: &mut Told,
+    ) -> Result<Value, Not> {
+        let text = form
+            .value("refresh_token")
+            .ok_or(Not::Denied(Denied::InvalidRequest, "refresh_token"))?;
+        told.parent = Some(beginning(text));
+        let most = &client.settings.scopes;
+        if !scopes.is_none_or(|asked| asked.iter().all(|scope| most.contains(scope))) {
+            return Err(Not::Denied(Denied::InvalidScope, "insufficient_scope"));
+        }
+        let audience = match form.value("audience") {
+            Some(_) => Some(Self::audience(client, form)?),
+            None => None,
+        };
+        let ticket = self.ticket(client, text).ok_or(bad("bad_credentials"))?;
+        let renewal = Renewal {
+            families: self.families.clone(),
+            farewells: self.farewells.clone(),
+            at: client.at.clone(),
+            client: client.settings.id.clone(),
+            adopted: self.adopted(client, text, call.now),
+            scopes: scopes.unwrap_or_default().to_vec(),
+            audience: audience.map(Box::from),
+            ticket: ticket.clone(),
+            now: call.now,
+        };
+        let renewed = self.renewed(call, client, renewal).await?;
+        self.handed_out(call, client, &ticket, &renewed, scopes, told)
+            .await
+    }
+
+    /// What came of a device's sign-in; `None`: nothing yet.
+    pub(super) async fn signed_in(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        ticket: &Ticket,
+    ) -> Result<Option<Renewed>, Not> {
+        let look = self.families.look(ticket, call.now).await;
+        match look.or(Err(Not::Later(5, "store")))? {
+            Look::Absent => return Ok(None),
+            Look::Lost | Look::Open(..) => {}
+        }
+        let renewal = Renewal {
+            families: self.families.clone(),
+            farewells: self.farewells.clone(),
+            at: client.at.clone(),
+            client: client.settings.id.clone(),
+            adopted: None,
+            scopes: Vec::new(),
+            audience: None,
+            ticket: ticket.clone(),
+            now: call.now,
+        };
+        self.renewed(call, client, renewal).await.map(Some)
+    }
+
+    async fn renewed(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        renewal: Renewal,
+    ) -> Result<Renewed, Not> {
+        let ticket = renewal.ticket.clone();
+        let task = self.deps.background.spawn(renewal.run());
+        let renewed = task.await.unwrap_or_else(|error| {
+            error!(client = &*client.settings.id, %error, "A refresh broke off.");
+            Err(Not::Later(5, "shed").into())
+        });
+        match renewed {
+            Ok(renewed) => Ok(renewed),
+            Err(NotRenewed::Not(not)) => Err(not),
+            Err(NotRenewed::Stolen) => {
+                warn!(
+                    client = &*client.settings.id,
+                    "A refresh token came a second time; its family is over."
+                );
+                self.deps.reports.metrics.token_anomaly("refresh_reuse");
+                self.end(call, client, &ticket).await?;
+                Err(bad("replay"))
+            }
+        }
+    }
+
+    /// The provider's token is judged like one that was presented; what the client gets, it gets with the next refresh token.
+    pub(super) async fn handed_out(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        ticket: &Ticket,
+        renewed: &Renewed,
+        scopes: Option<&[Box<str>]>,
+        told: &mut Told,
+    ) -> Result<Value, Not> {
+        let (family, audience) = (&renewed.family, &*renewed.audience);
+        let may = client
+            .settings
+            .audiences
+            .iter()
+            .any(|own| **own == *audience);
+        if !may {
+            return Err(Not::Denied(Denied::InvalidRequest, "audience"));
+        }
+        told.audience = Some(audience.into());
+        told.provider = Some(ProviderId::new(&family.provider));
+        let wanted = ForClient {
+            exchanges: self.audiences.get(audience).map_or(&[][..], Vec::as_slice),
+            scopes,
+            most: &client.settings.scopes,
+            max_life: client.settings.max_life,
+            own: Some(Own {
+                began: family.began.map(UnixTime::from_millis),
+                is_for: renewed.is_for,
+            }),
+        };
+        let admitted = match judged(call, renewed.token.expose(), Some(&wanted)).await {
+            Ok(admitted) => admitted,
+            Err(Not::Denied(Denied::InvalidRequest, why)) => {
+                // What was revoked stays so: a later token of the family would be as old.
+                if why == "revoked" {
+                    self.end(call, client, ticket).await?;
+                }
+                return Err(bad(why));
+            }
+            Err(other) => return Err(other),
+        };
+        told.person = Some(admitted.canonical().clone());
+        self.limited(call, Of::Subject(admitted.canonical().as_str()))
+            .await?;
+        let account = Account::of(&admitted.identity().key);
+        if family
+            .account
+            .as_ref()
+            .is_some_and(|known| *known != account)
+        {
+            error!(
+                client = &*client.settings.id,
+                provider = &*family.provider,
+                "A provider refreshed a token of one person and gave one of another; nobody gets it."
+            );
+            self.end(call, client, ticket).await?;
+            return Err(bad("policy"));
+        }
+        let issued = admitted
+            .issued()
+            .ok_or(Not::Denied(Denied::InvalidTarget, "exchange_refused"))?;
+        let scope = issued.scopes.join(" ");
+        let ends = issued.ends.min(issued.own_end);
+        let object = success(issued.token.expose(), ends, &scope, call.now);
+        let mut object = object.ok_or(bad("expired"))?;
+        let grace = client.settings.refresh.grace;
+        let next = self.families.turn(ticket, &account, grace, call.now).await;
+        let next = next
+            .or(Err(Not::Later(5, "store")))?
+            .ok_or(bad("revoked"))?;
+        let again = client.settings.grants.contains(&Grant::RefreshToken);
+        if again && family.upstream.is_some() {
+            let text = next.text();
+            object.insert("refresh_token".to_owned(), text.expose().as_str().into());
+        }
+        told.lifetime = Some(ends.since(call.now).as_secs());
+        told.scope = Some(scope);
+        Ok(Value::Object(object))
+    }
+
+    /// What a text stands for, if it may be a refresh token of this client.
+    pub(super) fn ticket(&self, client: &Client, text: &str) -> Option<Ticket> {
+        if Ticket::is_ours(text) {
+            return Ticket::parse(text);
+        }
+        let provider = client.settings.refresh.adopt.as_ref()?;
+        Some(Ticket::of_provider(provider, &client.settings.id, text))
+    }
+
+    fn adopted(&self, client: &Client, text: &str, now: UnixTime) -> Option<Adopted> {
+        let policy = &client.settings.refresh;
+        let provider = policy.adopt.as_ref().filter(|_| !Ticket::is_ours(text))?;
+        Some(Adopted {
+            provider: provider.clone(),
+            token: Secret::new(text.to_owned()),
+            audience: match &*client.settings.audiences {
+                [only] => Some(only.clone()),
+                _ => None,
+            },
+            ends: now + policy.max,
+        })
+    }
+
+    /// A family is over: here at once, at its provider as soon as that can be told. With it goes the provider's last access
+    /// token, as far as anybody looks at it through us.
+    pub(super) async fn end(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        ticket: &Ticket,
+    ) -> Result<(), Not> {
+        let ended = self.families.end(ticket, call.now).await;
+        let Some(family) = ended.or(Err(Not::Later(5, "store")))? else {
+            return Ok(());
+        };
+        let provider = ProviderId::new(&family.provider);
+        if let (Some(at), Some(upstream)) = (client.at.get(&provider), family.upstream) {
+            let token = Secret::new(upstream);
+            self.farewells.tell(&provider, at, token, call.now);
+        }
+        match family.access {
+            Some(access) if call.now.as_millis() < access.ends => self
+                .revoke_access(call, client, &access.token, By::Family)
+                .await
+                .map(drop),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    pub(super) fn new_families(
+        deps: &crate::issuer::Deps,
+    ) -> (std::sync::Arc<Families>, Farewells) {
+        let families = Families::new(
+            deps.store.clone(),
+            deps.sessions.clone(),
+            deps.entropy.clone(),
+        );
+        let metrics = deps.reports.metrics.clone();
+        (
+            families.into(),
+            Farewells::new(deps.background.clone(), metrics),
+        )
+    }
+}

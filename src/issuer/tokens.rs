@@ -1,0 +1,274 @@
+//! Whether a token is good (RFC 7662), and that it is over (RFC 7009): of ours and of both sides.
+
+use serde_json::Value;
+use serde_json::json;
+use tracing::error;
+
+use crate::auth;
+use crate::identity::CredentialClass;
+use crate::identity::ProviderId;
+use crate::identity::TokenId;
+use crate::issuer::Call;
+use crate::issuer::answer::Denied;
+use crate::issuer::answer::Not;
+use crate::issuer::answer::Reply;
+use crate::issuer::build::Client;
+use crate::issuer::build::Issuer;
+use crate::issuer::form::beginning;
+use crate::issuer::form::form;
+use crate::issuer::grants::Told;
+use crate::issuer::grants::judged;
+use crate::issuer::grants::reply;
+use crate::issuer::refresh::Look;
+use crate::issuer::refresh::Ticket;
+use crate::providers::ProviderError;
+use crate::revocation::Asked;
+use crate::revocation::Source;
+use crate::revocation::Target;
+use crate::secret::Secret;
+
+/// What ends an access token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum By {
+    /// Its client, to which it must have been issued.
+    Client,
+    /// The family that it was fetched for is over.
+    Family,
+}
+
+impl By {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Client => "its client gave it back (RFC 7009)",
+            Self::Family => "the refresh token that it was had with is over",
+        }
+    }
+}
+
+/// The store did not say.
+const STORE: Not = Not::Later(5, "store");
+
+impl Issuer {
+    /// The introspection endpoint.
+    pub(super) async fn introspection(&self, call: &Call<'_>) -> Reply {
+        let mut told = Told {
+            grant: Some("introspection"),
+            ..Told::default()
+        };
+        let done = self.introspected(call, &mut told).await;
+        self.tell(call, &told, "answered", &done);
+        reply(done)
+    }
+
+    /// The revocation endpoint.
+    pub(super) async fn revocation(&self, call: &Call<'_>) -> Reply {
+        let mut told = Told {
+            grant: Some("revocation"),
+            ..Told::default()
+        };
+        let done = self.revoked(call, &mut told).await;
+        self.tell(call, &told, "revoked", &done);
+        reply(done)
+    }
+
+    /// RFC 7662 §2, of tokens of both sides: good is what the application would take.
+    async fn introspected(&self, call: &Call<'_>, told: &mut Told) -> Result<Value, Not> {
+        let form = form(call)?;
+        let client = self.client(call, &form).await?;
+        told.client = Some(client.settings.id.clone());
+        if !client.settings.introspect {
+            return Err(Not::Denied(Denied::UnauthorizedClient, "introspection"));
+        }
+        self.side(call, client)?;
+        let token = form
+            .value("token")
+            .ok_or(Not::Denied(Denied::InvalidRequest, "token"))?;
+        told.parent = Some(beginning(token));
+        if Ticket::is_ours(token) {
+            return self.refreshable(call, token).await;
+        }
+        let admitted = match judged(call, token, None).await {
+            Ok(admitted) => admitted,
+            Err(Not::Denied(..)) => return Ok(json!({ "active": false })),
+            Err(other @ (Not::Later(..) | Not::Limited(_))) => return Err(other),
+        };
+        told.person = Some(admitted.canonical().clone());
+        told.provider = Some(admitted.provider().clone());
+        let identity = admitted.identity();
+        let mut object = json!({
+            "active": true,
+            "iss": identity.key.issuer.as_str(),
+            "sub": identity.key.subject.as_str(),
+            "exp": admitted.ends().as_secs(),
+            "token_type": "Bearer",
+        });
+        if let Value::Object(members) = &mut object {
+            if let Some(client) = &identity.client_id {
+                members.insert("client_id".to_owned(), (**client).into());
+            }
+            if !identity.scopes.is_empty() {
+                members.insert("scope".to_owned(), identity.scopes.join(" ").into());
+            }
+        }
+        Ok(object)
+    }
+
+    /// A refresh token of ours. What its provider would say now, only its use shows.
+    async fn refreshable(&self, call: &Call<'_>, token: &str) -> Result<Value, Not> {
+        let inactive = json!({ "active": false });
+        let Some(ticket) = Ticket::parse(token) else {
+            return Ok(inactive);
+        };
+        let look = self.families.look(&ticket, call.now).await.or(Err(STORE))?;
+        let Look::Open(family, _) = look else {
+            return Ok(inactive);
+        };
+        if !family.is_good(&ticket, call.now) {
+            return Ok(inactive);
+        }
+        let mut object = json!({
+            "active": true,
+            "client_id": family.client,
+            "exp": family.ends / 1_000,
+            "aud": family.audience,
+        });
+        if let (Value::Object(members), Some(account)) = (&mut object, &family.account)
+            && let Some(key) = account.key()
+        {
+            members.insert("iss".to_owned(), key.issuer.as_str().into());
+            members.insert("sub".to_owned(), key.subject.as_str().into());
+        }
+        Ok(object)
+    }
+
+    /// RFC 7009 §2. A token that is none is over already; one of another client is not this one's to end.
+    async fn revoked(&self, call: &Call<'_>, told: &mut Told) -> Result<Value, Not> {
+        let form = form(call)?;
+        let client = self.client(call, &form).await?;
+        told.client = Some(client.settings.id.clone());
+        let token = form
+            .value("token")
+            .ok_or(Not::Denied(Denied::InvalidRequest, "token"))?;
+        told.parent = Some(beginning(token));
+        let refreshes = form.value("token_type_hint") != Some("access_token");
+        if let Some(ticket) = self.ticket(client, token).filter(|_| refreshes) {
+            let look = self.families.look(&ticket, call.now).await.or(Err(STORE))?;
+            if let Look::Open(family, _) = look {
+                if *family.client != *client.settings.id {
+                    return Err(Not::Denied(Denied::UnauthorizedClient, "wrong_client"));
+                }
+                told.provider = Some(ProviderId::new(&family.provider));
+                self.end(call, client, &ticket).await?;
+                return Ok(json!({}));
+            }
+        }
+        if Ticket::is_ours(token) {
+            return Ok(json!({}));
+        }
+        let known = self.revoke_access(call, client, token, By::Client).await?;
+        told.provider = known.clone();
+        // A provider that is away may still take it for good there.
+        let provider = known.or_else(|| client.settings.refresh.adopt.clone());
+        if let Some(provider) = provider {
+            self.revoke_at(call, client, &provider, token).await?;
+        }
+        Ok(json!({}))
+    }
+
+    /// An access token counts no more, whoever issued it; whose it is. `None`: nobody here knows it, or it is over.
+    pub(super) async fn revoke_access(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        token: &str,
+        by: By,
+    ) -> Result<Option<ProviderId>, Not> {
+        let Some(headers) = auth::bearer(token) else {
+            return Ok(None);
+        };
+        let classes = [CredentialClass::Bearer, CredentialClass::Opaque];
+        let presented = auth::extract(&headers, None, call.policy.owners(), &classes);
+        let Ok(Some(presented)) = presented else {
+            return Ok(None);
+        };
+        let proof = match call.gate.known(&presented, call.now).await {
+            Ok(proof) => proof,
+            Err(why) => {
+                return match Not::admitted(&why, call.policy) {
+                    Not::Denied(..) => Ok(None),
+                    other @ (Not::Later(..) | Not::Limited(_)) => Err(other),
+                };
+            }
+        };
+        let identity = proof.identity();
+        let provider = identity.provider.clone();
+        let own = by == By::Family
+            || identity.client_id.as_deref().is_some_and(|id| {
+                let there = client.at.get(&provider).map(|at| at.id());
+                *id == *client.settings.id || there == Some(id)
+            });
+        if !own {
+            return Err(Not::Denied(Denied::UnauthorizedClient, "wrong_client"));
+        }
+        let issuer = identity.key.issuer.as_str().to_owned();
+        let target = match &proof.grounds().token {
+            Some(TokenId::Named(jti)) => Target::Token {
+                issuer,
+                jti: jti.to_string(),
+            },
+            Some(TokenId::Digest(hash)) => Target::TokenDigest {
+                issuer,
+                digest: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            },
+            None => return Ok(Some(provider)),
+        };
+        let asked = Asked {
+            target,
+            source: Source::Client,
+            actor: format!("client:{}", client.settings.id),
+            reason: by.words().to_owned(),
+            keep: None,
+            provider: Some(provider.clone()),
+        };
+        let done = self.deps.revocations.revoke(asked).await;
+        done.or(Err(STORE))?;
+        Ok(Some(provider))
+    }
+
+    async fn revoke_at(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        provider: &ProviderId,
+        token: &str,
+    ) -> Result<(), Not> {
+        let Some(at) = client.at.get(provider).cloned() else {
+            return Ok(());
+        };
+        let (token, now) = (Secret::new(token.to_owned()), call.now);
+        let kind = if token.expose().contains('.') {
+            "access_token"
+        } else {
+            "refresh_token"
+        };
+        let task = self
+            .deps
+            .background
+            .spawn(async move { at.revoke(&token, kind, now).await });
+        match task.await {
+            // What it refuses to end, or has no place for, ends by itself.
+            Ok(Ok(()) | Err(ProviderError::Rejected(_))) => Ok(()),
+            Ok(Err(ProviderError::Unavailable {
+                outage,
+                retry_after,
+            })) => {
+                let after = retry_after.map_or(5, |after| after.as_secs().max(1));
+                Err(Not::Later(after, outage.as_str()))
+            }
+            Err(error) => {
+                error!(%provider, %error, "A revocation broke off.");
+                Err(Not::Later(5, "shed"))
+            }
+        }
+    }
+}
