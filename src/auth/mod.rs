@@ -67,4 +67,5 @@ pub(crate) use possession::Replays;
 pub(crate) use report::Reports;
 pub(crate) use report::Source;
 pub(crate) use report::TokenReport;
+pub(crate) use report::Told;
 pub(crate) use taken::FallbacksTaken;

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::clock::UnixTime;
 use crate::exchange::Exchange;
 use crate::identity::CanonicalSubject;
@@ -58,10 +60,30 @@ pub(crate) struct TokenReport<'a> {
     pub(crate) event: TokenEvent<'a>,
 }
 
+/// What the access log says of a request that we answer ourselves: who judged, or will, and what became of it. It travels in
+/// the extensions of the answer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
+    /// Who judged, or where the login starts.
+    pub(crate) provider: Option<ProviderId>,
+    /// The arm that this provider is.
+    pub(crate) arm: Option<Arm>,
+    /// Why that arm.
+    pub(crate) rule: Option<Box<str>>,
+    /// What was presented.
+    pub(crate) credential: Option<CredentialClass>,
+    /// What became of it.
+    pub(crate) attempt: Option<Attempt>,
+    /// Who, once that is known.
+    pub(crate) subject: Option<Pseudonym>,
+}
+
 /// The circumstances of one decision.
 #[derive(Clone, Copy)]
 pub(super) struct About<'a> {
     pub(super) app: &'a AppId,
+    /// The rollout of the application.
+    pub(super) plan: Option<&'a Plan>,
     pub(super) person: Option<&'a CanonicalSubject>,
     pub(super) now: UnixTime,
     /// `None`: not on behalf of a request that is under way.
@@ -77,6 +99,14 @@ pub(crate) struct Source<'a> {
     pub(crate) trace: &'a TraceContext,
     /// The client's address.
     pub(crate) client: Option<Pseudonym>,
+    /// When its head was there.
+    pub(crate) began: Instant,
+}
+
+impl About<'_> {
+    fn arm(&self, provider: &ProviderId) -> Option<Arm> {
+        self.plan.and_then(|plan| plan.arm(provider))
+    }
 }
 
 impl Reports {
@@ -143,6 +173,7 @@ impl Reports {
         self.metrics.token_request(event.grant, event.outcome);
         let about = About {
             app: report.app,
+            plan: None,
             person: report.person,
             now: report.now,
             source: report.source,
@@ -186,6 +217,7 @@ impl Reports {
                 Decision::Unavailable {
                     reason,
                     provider,
+                    arm: about.arm(provider),
                     credential: None,
                 },
             ),
@@ -199,6 +231,7 @@ impl Reports {
             Decision::Refused {
                 reason,
                 provider,
+                arm: provider.and_then(|provider| about.arm(provider)),
                 credential: None,
             },
         );
@@ -212,6 +245,7 @@ impl Reports {
             app: Some(about.app),
             subject: about.person.map(|person| self.pseudonyms.of(person)),
             client: about.source.and_then(|source| source.client),
+            took: about.source.map(|source| source.began.elapsed()),
             revision: &self.revision,
             decision,
         });

@@ -353,6 +353,7 @@ impl Inner {
             app: None,
             subject: None,
             client: None,
+            took: None,
             revision: "",
             decision: Decision::Kill {
                 scope,

@@ -190,6 +190,7 @@ pub(super) async fn admission(
         Ok(verdict) => match unmet(asked, &route.require, &verdict.admitted) {
             None => Ok(Admission::Known(verdict)),
             Some(why) => {
+                record.known = Some(verdict.pseudonym);
                 // A login can make up for a weak one, and for nothing else.
                 let instead = match why {
                     AuthError::StepUp { .. } => route.on_unauthenticated,

@@ -8,8 +8,7 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use crate::auth::Over;
-use crate::identity::CredentialClass;
-use crate::identity::ProviderId;
+use crate::auth::Told;
 use crate::proxy::body::Ended;
 use crate::proxy::body::OnEnd;
 use crate::proxy::canonical::CanonicalRequest;
@@ -47,7 +46,10 @@ pub(crate) struct Record {
     pub(super) status: u16,
     pub(super) sent: Progress,
     pub(super) verdict: Option<Rc<Verdict>>,
-    pub(super) refused: Option<(Option<ProviderId>, Option<CredentialClass>, Attempt)>,
+    /// Who judged, or will, where there is no verdict.
+    pub(super) told: Option<Box<Told>>,
+    /// Who it is, where that is known and not enough.
+    pub(super) known: Option<Pseudonym>,
     pub(super) error: Option<&'static str>,
     /// The nonce for the client's next proofs of possession.
     pub(super) nonce: Option<HeaderValue>,
@@ -207,15 +209,7 @@ impl OnEnd for Box<Record> {
         let snapshot = &self.view.snapshot;
         let app = self.app.and_then(|app| snapshot.apps.get(app));
         let admitted = self.verdict.as_ref().map(|verdict| &verdict.admitted);
-        let (provider, credential, attempt) = match (admitted, &self.refused) {
-            (Some(admitted), _) => (
-                Some(admitted.provider()),
-                Some(admitted.class()),
-                Some(Attempt::Success),
-            ),
-            (None, Some((provider, class, attempt))) => (provider.as_ref(), *class, Some(*attempt)),
-            (None, None) => (None, None, None),
-        };
+        let told = self.told.as_ref().filter(|_| admitted.is_none());
         let error = self.error.or(match ended {
             Ended::Complete => None,
             Ended::Aborted => Some("aborted"),
@@ -236,13 +230,31 @@ impl OnEnd for Box<Record> {
             bytes_in: self.sent.received(),
             bytes_out: bytes,
             took,
-            provider,
-            arm: admitted.and_then(|admitted| admitted.arm()),
-            rule: admitted.map(|admitted| admitted.rule()),
-            credential,
-            attempt,
+            provider: match admitted {
+                Some(admitted) => Some(admitted.provider()),
+                None => told.and_then(|told| told.provider.as_ref()),
+            },
+            arm: match admitted {
+                Some(admitted) => admitted.arm(),
+                None => told.and_then(|told| told.arm),
+            },
+            rule: match admitted {
+                Some(admitted) => Some(admitted.rule()),
+                None => told.and_then(|told| told.rule.as_deref()),
+            },
+            credential: match admitted {
+                Some(admitted) => Some(admitted.class()),
+                None => told.and_then(|told| told.credential),
+            },
+            attempt: match admitted {
+                Some(_) => Some(Attempt::Success),
+                None => told.and_then(|told| told.attempt),
+            },
             error,
-            subject: self.verdict.as_ref().map(|verdict| verdict.pseudonym),
+            subject: match &self.verdict {
+                Some(verdict) => Some(verdict.pseudonym),
+                None => told.and_then(|told| told.subject),
+            },
             upstream: app
                 .zip(self.answered)
                 .and_then(|(app, (route, origin))| app.target_of(route).label(origin)),

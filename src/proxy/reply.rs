@@ -9,6 +9,7 @@ use http::header;
 
 use crate::auth::Answer;
 use crate::auth::PageName;
+use crate::auth::Told;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::canonical::BadRequest;
 use crate::proxy::client_body::ClientBody;
@@ -81,6 +82,9 @@ pub(super) fn page(response: Response<Bytes>, conn: &Conn, mut record: Box<Recor
     record.status = parts.status.as_u16();
     if let Some(about) = parts.extensions.remove::<PageName>() {
         record.error.get_or_insert(about.0);
+    }
+    if let Some(told) = parts.extensions.remove::<Told>() {
+        record.told.get_or_insert_with(|| Box::new(told));
     }
     if conn.must_close() {
         parts

@@ -85,7 +85,8 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         status: 0,
         sent: body.progress(),
         verdict: None,
-        refused: None,
+        told: None,
+        known: None,
         error: None,
         nonce: None,
         answered: None,
@@ -149,6 +150,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         request_id: request_id.as_str(),
         trace: &trace,
         client: record.client,
+        began: record.began,
     };
     let asked = Asked {
         source,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::auth::Answer;
 use crate::auth::AuthError;
+use crate::auth::Told;
 use crate::auth::TurnedAway;
 use crate::identity::Refusal;
 use crate::proxy::admission::Asked;
@@ -95,7 +96,16 @@ pub(super) fn tell(worker: &Worker, asked: &Asked<'_>, why: &AuthError, record: 
         } => (provider.as_ref(), *class, Attempt::Unavailable(*outage)),
         AuthError::Closed => return,
     };
-    record.refused = Some((provider.cloned(), class, attempt));
+    let plan = asked.entry.policy.plan();
+    let arm = provider.and_then(|provider| plan?.arm(provider));
+    record.told = Some(Box::new(Told {
+        provider: provider.cloned(),
+        arm,
+        credential: class,
+        attempt: Some(attempt),
+        subject: record.known,
+        rule: None,
+    }));
     let metrics = &asked.view.metrics;
     let place = provider.and_then(|provider| metrics.names().provider(provider));
     if let (Some(place), Some(class)) = (place, class) {
@@ -111,11 +121,13 @@ pub(super) fn tell(worker: &Worker, asked: &Asked<'_>, why: &AuthError, record: 
         (Attempt::Rejected(reason), provider) => Decision::Refused {
             reason,
             provider,
+            arm,
             credential: class,
         },
         (Attempt::Unavailable(reason), Some(provider)) => Decision::Unavailable {
             reason,
             provider,
+            arm,
             credential: class,
         },
         (Attempt::Unavailable(_) | Attempt::Success | Attempt::Abandoned, _) => return,
@@ -125,8 +137,9 @@ pub(super) fn tell(worker: &Worker, asked: &Asked<'_>, why: &AuthError, record: 
         request_id: Some(record.request_id.as_str()),
         trace: Some(&record.trace),
         app: Some(asked.entry.policy.app()),
-        subject: None,
-        client: None,
+        subject: record.known,
+        client: record.client,
+        took: Some(record.began.elapsed()),
         revision: &asked.view.snapshot.revision,
         decision,
     });

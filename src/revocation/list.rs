@@ -304,6 +304,7 @@ impl Revocations {
             app: None,
             subject: self.subject(&record),
             client: None,
+            took: None,
             revision: "",
             decision: Decision::Lifted {
                 id: &id.to_string(),
@@ -350,6 +351,7 @@ impl Revocations {
             app: None,
             subject: self.subject(record),
             client: None,
+            took: None,
             revision: "",
             decision: Decision::Revoked {
                 id: &record.id.to_string(),

@@ -3,6 +3,8 @@
 //! The events are called `decision.…`. A line says who decided what by which rule, so that a complaint can be answered
 //! without asking the person for anything but the time.
 
+use std::time::Duration;
+
 use crate::clock::UnixTime;
 use crate::identity::CredentialClass;
 use crate::identity::Outage;
@@ -42,6 +44,8 @@ pub(crate) enum Decision<'a> {
         reason: Refusal,
         /// Who judged; `None`: nobody was asked.
         provider: Option<&'a ProviderId>,
+        /// The arm that this provider is.
+        arm: Option<Arm>,
         /// What was presented.
         credential: Option<CredentialClass>,
     },
@@ -51,6 +55,8 @@ pub(crate) enum Decision<'a> {
         reason: Outage,
         /// Whom we asked, or would have.
         provider: &'a ProviderId,
+        /// The arm that this provider is.
+        arm: Option<Arm>,
         /// What was presented.
         credential: Option<CredentialClass>,
     },
@@ -203,6 +209,8 @@ pub(crate) struct DecisionRecord<'a> {
     pub(crate) subject: Option<Pseudonym>,
     /// From where.
     pub(crate) client: Option<Pseudonym>,
+    /// From the head of its request to the decision.
+    pub(crate) took: Option<Duration>,
     /// The configuration that decided; empty for the kill switch, which stands outside it.
     pub(crate) revision: &'a str,
     /// What.
@@ -276,10 +284,12 @@ fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
         Decision::Refused {
             reason,
             provider,
+            arm,
             credential,
         } => {
             out.word(field!("reason"), reason.as_str())
                 .maybe(field!("provider"), provider.map(ProviderId::as_str))
+                .maybe(field!("arm"), arm.map(Arm::as_str))
                 .maybe(
                     field!("credential"),
                     credential.map(CredentialClass::as_str),
@@ -288,10 +298,12 @@ fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
         Decision::Unavailable {
             reason,
             provider,
+            arm,
             credential,
         } => {
             out.word(field!("reason"), reason.as_str())
                 .text(field!("provider"), provider.as_str())
+                .maybe(field!("arm"), arm.map(Arm::as_str))
                 .maybe(
                     field!("credential"),
                     credential.map(CredentialClass::as_str),
@@ -379,6 +391,9 @@ fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
                 .text(field!("reason"), reason);
         }
     }
+    if let Some(took) = record.took {
+        out.millis(field!("duration_ms"), took);
+    }
     if !record.revision.is_empty() {
         out.text(field!("revision"), record.revision);
     }
@@ -396,7 +411,6 @@ fn write_assignment(out: &mut Line<'_>, assignment: &Assignment) {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::clock::SystemClock;
@@ -417,6 +431,7 @@ mod tests {
             app: None,
             subject: None,
             client: None,
+            took: Some(Duration::from_micros(1_500)),
             revision: "abc",
             decision,
         });
@@ -440,6 +455,26 @@ mod tests {
         assert_eq!(line["rule"], "percent");
         assert_eq!(line["provider"], "modern");
         assert_eq!(line["revision"], "abc");
+        assert_eq!(line["duration_ms"], 1.5);
+    }
+
+    #[test]
+    fn a_refusal_says_whose_credential_it_was_and_on_which_side() {
+        let line = written(Decision::Refused {
+            reason: Refusal::Expired,
+            provider: Some(&ProviderId::new("old")),
+            arm: Some(Arm::From),
+            credential: Some(CredentialClass::Basic),
+        });
+        for (field, value) in [
+            ("event", "decision.refused"),
+            ("reason", "expired"),
+            ("provider", "old"),
+            ("arm", "legacy"),
+            ("credential", "basic"),
+        ] {
+            assert_eq!(line[field], value, "{field}");
+        }
     }
 
     #[test]

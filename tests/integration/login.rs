@@ -319,4 +319,50 @@ async fn a_decision_about_a_login_names_the_request_that_it_was_made_in() {
         assert!(access[name].is_string(), "{name}: {access}");
         assert_eq!(assigned[name], access[name], "{name}: {assigned}");
     }
+    assert!(assigned["duration_ms"].is_number(), "{assigned}");
+
+    // The way to the provider, the way back and the first request with the session name the same side, the latter two the person.
+    let done = browser.sign_in(&proxy, &start).await;
+    assert_eq!(done.status, 303, "{}", done.text());
+    assert_eq!(browser.open(&proxy, "/there").await.status, 200);
+    let (mut back, mut there) = (None, None);
+    until(async || {
+        back = line(&|line| line["path"] == "/.authferry/cb/new");
+        there = line(&|line| line["path"] == "/there");
+        back.is_some() && there.is_some()
+    })
+    .await;
+    let (back, there) = (back.unwrap(), there.unwrap());
+    for (name, value) in [("provider", "new"), ("arm", "modern"), ("rule", "percent")] {
+        for line in [&access, &back, &there] {
+            assert_eq!(line[name], value, "{name}: {line}");
+        }
+    }
+    assert_eq!(back["outcome"], "success");
+    assert!(back["subject"].is_string(), "{back}");
+    assert_eq!(back["subject"], there["subject"]);
+    assert!(access["outcome"].is_null(), "nobody has judged: {access}");
+
+    // A login that the provider refuses: both lines say why, and on which side.
+    browser.0.clear();
+    let start = browser.open(&proxy, "/denied").await;
+    let to: http::Uri = start.header("location").unwrap().parse().unwrap();
+    let mut pairs = to.query().unwrap().split('&');
+    let state = pairs.find(|pair| pair.starts_with("state=")).unwrap();
+    let denied = format!("/.authferry/cb/new?error=access_denied&{state}");
+    assert_eq!(browser.open(&proxy, &denied).await.status, 403);
+    let (mut denied, mut refused) = (None, None);
+    until(async || {
+        denied = line(&|line| line["path"] == "/.authferry/cb/new" && line["status"] == 403);
+        refused = line(&|line| line["event"] == "decision.refused" && line["arm"] == "modern");
+        denied.is_some() && refused.is_some()
+    })
+    .await;
+    let (denied, refused) = (denied.unwrap(), refused.unwrap());
+    for line in [&denied, &refused] {
+        assert_eq!(line["reason"], "policy", "{line}");
+        assert_eq!(line["provider"], "new", "{line}");
+        assert!(line["duration_ms"].is_number(), "{line}");
+    }
+    assert_eq!(denied["request_id"], refused["request_id"]);
 }

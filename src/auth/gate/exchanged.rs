@@ -207,6 +207,7 @@ impl Gate {
         };
         let about = About {
             app: asked.policy.app(),
+            plan: asked.policy.plan(),
             person: Some(holder.canonical),
             now: asked.now,
             source: asked.channel.source,

@@ -139,6 +139,7 @@ impl Gate {
         if assignment.arm != owner {
             let about = About {
                 app: asked.policy.app(),
+                plan: Some(plan),
                 person: Some(canonical),
                 now: asked.now,
                 source: asked.channel.source,

@@ -27,7 +27,7 @@ use crate::auth::login::settle::refused;
 use crate::auth::login::start::Begin;
 use crate::auth::login::start::Begun;
 use crate::auth::login::start::Directed;
-use crate::auth::report::About;
+use crate::auth::report::Told;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
@@ -37,6 +37,7 @@ use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::rollout::Pin;
 use crate::rollout::Plan;
+use crate::telemetry::Pseudonym;
 use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::CarryOver;
 
@@ -123,7 +124,7 @@ impl Logins {
             Err(error) => Err(failed(&error)),
         };
         match settled {
-            Ok(cookies) => self.lets_in(returned, owner.id(), cookies),
+            Ok(settled) => self.lets_in(returned, owner.id(), settled),
             Err(NoSession::Ends(page, attempt)) => {
                 self.ends(returned, page, Some((owner.id(), attempt)))
             }
@@ -188,18 +189,25 @@ impl Logins {
         &self,
         returned: Returned<'_>,
         provider: &ProviderId,
-        session: Vec<HeaderValue>,
+        (session, subject): (Vec<HeaderValue>, Pseudonym),
     ) -> Response<Bytes> {
         let target = returned.flow.target();
+        self.told(returned.ask, &returned.flow, provider, Attempt::Success);
+        let told = Told {
+            subject: Some(subject),
+            ..returned.tells(provider, Some(Attempt::Success))
+        };
         let mut cookies = returned.cookies;
         cookies.extend(session);
-        self.told(returned.ask, &returned.flow, provider, Attempt::Success);
         if let Errand::Silent(_) = returned.flow.errand {
             self.carried_over(returned.ask, CarryOver::Moved);
         }
-        page::redirect(Sent::SeeOther, target.as_str(), cookies).unwrap_or_else(|| {
-            self.page(returned.ask, Page::Failed, &ReturnPath::root(), Vec::new())
-        })
+        let mut response = page::redirect(Sent::SeeOther, target.as_str(), cookies)
+            .unwrap_or_else(|| {
+                self.page(returned.ask, Page::Failed, &ReturnPath::root(), Vec::new())
+            });
+        response.extensions_mut().insert(told);
+        response
     }
 
     /// The login is over.
@@ -217,12 +225,11 @@ impl Logins {
         }
         let provider = returned.flow.provider();
         self.stumbles(returned.ask, &provider);
-        self.page(
-            returned.ask,
-            page,
-            &returned.flow.target(),
-            returned.cookies,
-        )
+        let told = returned.tells(&provider, attempt.map(|(_, attempt)| attempt));
+        let target = returned.flow.target();
+        let mut response = self.page(returned.ask, page, &target, returned.cookies);
+        response.extensions_mut().insert(told);
+        response
     }
 
     /// The answer does not fit the login: nothing is sent to anybody.
@@ -230,7 +237,11 @@ impl Logins {
         let provider = returned.flow.provider();
         let about = returned.ask.about();
         self.deps.reports.refused(about, Some(&provider), refusal);
-        self.ends(returned, Page::Mismatch, None)
+        let mut response = self.ends(returned, Page::Mismatch, None);
+        if let Some(told) = response.extensions_mut().get_mut::<Told>() {
+            told.attempt = Some(Attempt::Rejected(refusal));
+        }
+        response
     }
 
     /// One more login, at a certain provider. Each step is taken once: the second is no longer one of a fresh login.
@@ -295,14 +306,23 @@ impl Logins {
     }
 
     fn told(&self, ask: &Ask<'_>, flow: &Flow, provider: &ProviderId, attempt: Attempt) {
-        let about = About {
-            app: ask.policy.app(),
-            person: None,
-            now: ask.now,
-            source: ask.request.source,
-        };
+        let about = ask.about();
         let took = ask.now.since(flow.began());
         self.deps.reports.login(about, provider, attempt, took);
+    }
+}
+
+impl Returned<'_> {
+    /// What the access log says of its end.
+    fn tells(&self, provider: &ProviderId, attempt: Option<Attempt>) -> Told {
+        let plan = self.ask.policy.plan();
+        Told {
+            provider: Some(provider.clone()),
+            arm: plan.and_then(|plan| plan.arm(provider)),
+            rule: Some(self.flow.rule.as_str().into()),
+            attempt,
+            ..Told::default()
+        }
     }
 }
 

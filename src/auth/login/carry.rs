@@ -111,7 +111,7 @@ impl Logins {
             placed: None,
         };
         match self.begin_at(&ask, &begin, &place).await {
-            Ok(reached) => match self.with_cookies(&ask, reached, begin) {
+            Ok(reached) => match self.with_cookies(&ask, reached, begin, &place) {
                 Begun::Reply(response) => Some(response),
                 Begun::NoLogin => None,
             },

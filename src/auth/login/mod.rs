@@ -332,6 +332,7 @@ impl Ask<'_> {
     fn about<'b>(&'b self) -> About<'b> {
         About {
             app: self.policy.app(),
+            plan: self.policy.plan(),
             person: None,
             now: self.now,
             source: self.request.source,

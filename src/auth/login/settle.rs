@@ -34,6 +34,7 @@ use crate::session::Backing;
 use crate::session::NewSession;
 use crate::session::Origin;
 use crate::store::StoreError;
+use crate::telemetry::Pseudonym;
 use crate::telemetry::metrics::Attempt;
 
 /// The side that a login counts on.
@@ -44,13 +45,13 @@ struct Side {
 }
 
 impl Logins {
-    /// From a proof to a session; the cookies that carry it.
+    /// From a proof to a session: the cookies that carry it, and whose it is.
     pub(super) async fn settle(
         &self,
         returned: &Returned<'_>,
         owner: &Arc<dyn Provider>,
         logged_in: &LoggedIn,
-    ) -> Result<Vec<HeaderValue>, NoSession> {
+    ) -> Result<(Vec<HeaderValue>, Pseudonym), NoSession> {
         let ask = returned.ask;
         let identity = logged_in.authenticated.identity();
         if identity.provider != *owner.id() {
@@ -155,10 +156,9 @@ impl Logins {
         }
         let cookie = created.cookie.expose();
         let session = self.names.set(&self.names.session, cookie, Keep::Browser);
-        Ok(session
-            .into_iter()
-            .chain(self.keep_device(ask, &device))
-            .collect())
+        let cookies = session.into_iter().chain(self.keep_device(ask, &device));
+        let subject = self.deps.reports.pseudonyms.of(&canonical);
+        Ok((cookies.collect(), subject))
     }
 
     /// Whether the login counts on its side of the rollout, now that it is known whose it is.

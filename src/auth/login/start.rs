@@ -22,6 +22,7 @@ use crate::auth::login::page;
 use crate::auth::login::page::Page;
 use crate::auth::login::query;
 use crate::auth::login::return_to::ReturnPath;
+use crate::auth::report::Told;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::providers::LoginStart;
@@ -147,7 +148,10 @@ impl Logins {
             None => self.begin_at(ask, &begin, &place).await,
         };
         let outage = match (tried, &instead) {
-            (Ok(reached), _) => return self.with_cookies(ask, reached, begin),
+            (Ok(reached), instead) => {
+                let place = instead.as_ref().unwrap_or(&place);
+                return self.with_cookies(ask, reached, begin, place);
+            }
             // There is no third door.
             (Err(_), Some(_)) => return Begun::Reply(self.unavailable(ask, begin)),
             (Err(outage), None) => outage,
@@ -159,7 +163,7 @@ impl Logins {
         };
         match instead {
             Some(instead) => match self.begin_at(ask, &begin, &instead).await {
-                Ok(reached) => self.with_cookies(ask, reached, begin),
+                Ok(reached) => self.with_cookies(ask, reached, begin, &instead),
                 Err(_) => Begun::Reply(self.unavailable(ask, begin)),
             },
             None => Begun::Reply(self.unavailable(ask, begin)),
@@ -337,7 +341,13 @@ impl Logins {
         Reached::Location(format!("{form}{joint}next={next}"), cookies)
     }
 
-    pub(super) fn with_cookies(&self, ask: &Ask<'_>, reached: Reached, begin: Begin) -> Begun {
+    pub(super) fn with_cookies(
+        &self,
+        ask: &Ask<'_>,
+        reached: Reached,
+        begin: Begin,
+        place: &Place,
+    ) -> Begun {
         match reached {
             Reached::NoLogin => Begun::NoLogin,
             Reached::Location(location, mut cookies) => {
@@ -349,10 +359,18 @@ impl Logins {
                     page::Sent::SeeOther
                 };
                 let response = page::redirect(sent, &location, cookies);
-                Begun::Reply(response.unwrap_or_else(|| {
+                let mut response = response.unwrap_or_else(|| {
                     error!("A login address cannot stand in a header.");
                     self.page(ask, Page::Unavailable, &begin.target, Vec::new())
-                }))
+                });
+                let plan = ask.policy.plan();
+                response.extensions_mut().insert(Told {
+                    provider: Some(place.provider.clone()),
+                    arm: plan.and_then(|plan| plan.arm(&place.provider)),
+                    rule: Some(place.rule.as_str().into()),
+                    ..Told::default()
+                });
+                Begun::Reply(response)
             }
         }
     }
