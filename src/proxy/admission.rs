@@ -371,6 +371,6 @@ fn count(asked: &Asked<'_>, verdict: &Verdict, took: Duration) {
         );
     }
     if admitted.arm() == Some(Arm::From) {
-        metrics.legacy_credential(app, admitted.class());
+        metrics.legacy_credential(app, admitted.class(), asked.now);
     }
 }

@@ -5,6 +5,7 @@
 
 mod breaker;
 mod call;
+mod date;
 mod endpoint;
 mod failure;
 mod trust;
@@ -12,6 +13,7 @@ mod trust;
 pub(in crate::providers) use breaker::Breaker;
 pub(in crate::providers) use call::Answer;
 pub(in crate::providers) use call::Call;
+pub(in crate::providers) use date::Offset;
 pub(in crate::providers) use endpoint::Endpoint;
 pub(in crate::providers) use endpoint::InvalidEndpoint;
 pub(in crate::providers) use trust::Trust;
@@ -262,8 +264,13 @@ impl Client {
     /// One try.
     async fn attempt(&self, call: &Call) -> Result<Answer, Failure> {
         let request = call.request()?;
+        let asked = self.deps.clock.now();
         let response = self.pool.request(request).await;
         let (head, body) = response.map_err(Failure::Transport)?.into_parts();
+        if let Some(offset) = Offset::read(asked, self.deps.clock.now(), &head.headers) {
+            let metrics = &self.deps.metrics;
+            metrics.clock_skew(&self.provider, offset.seconds());
+        }
         if let Some(failure) = Failure::of(head.status, &head.headers) {
             return Err(failure);
         }
@@ -393,6 +400,25 @@ mod tests {
         let seen = fake.seen("/a").pop().unwrap();
         assert_eq!(seen.headers["user-agent"], "authferry");
         assert_eq!(seen.headers["accept-encoding"], "identity");
+    }
+
+    #[tokio::test]
+    async fn every_answer_says_how_far_its_clock_is_from_ours() {
+        let fake = Fake::start().await;
+        let client = client(settings());
+        // Our clock stands at 1 000 000, which is 13:46:40.
+        for (date, shown) in [
+            ("Mon, 12 Jan 1970 13:47:25 GMT", "45"),
+            ("Mon, 12 Jan 1970 13:46:40 GMT", "0"),
+            ("Mon, 12 Jan 1970 13:46:09 GMT", "-30"),
+            ("yesterday", "-30"),
+        ] {
+            fake.next("/a", Reply::text(200, "hello").with("date", date));
+            get(&client, &fake.url("/a")).await.unwrap();
+            let text = client.deps.metrics.render().unwrap();
+            let line = format!("authferry_clock_skew_seconds{{provider=\"test\"}} {shown}\n");
+            assert!(text.contains(&line), "{date}: {text}");
+        }
     }
 
     #[tokio::test]

@@ -1,51 +1,33 @@
-//! How far a provider's clock is from ours, by the `Date` of an answer (RFC 9110 §6.6.1).
+//! Whether a provider's clock is near enough to ours.
 
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::DATE;
-use jiff::fmt::rfc2822::DateTimeParser;
 
 use crate::clock::UnixTime;
+use crate::providers::client::Offset;
 use crate::providers::probe::Check;
 use crate::providers::probe::Finding;
 
-/// `Date` has whole seconds, and the answer was under way for a while.
-const TOLERANCE: Duration = Duration::from_secs(1);
-
-/// An answer's `Date`, between the moments at which the question left and the answer came.
-pub(super) struct Reading {
-    asked: UnixTime,
-    came: UnixTime,
-    date: Option<UnixTime>,
-}
+/// What an answer says about the clock behind it.
+pub(super) struct Reading(Option<Offset>);
 
 impl Reading {
+    /// An answer's `Date`, between the moments at which the question left and the answer came.
     pub(super) fn new(asked: UnixTime, came: UnixTime, headers: &HeaderMap) -> Self {
-        Self {
-            asked,
-            came,
-            date: headers
-                .get(DATE)
-                .and_then(|date| moment(date.to_str().ok()?)),
-        }
+        Self(Offset::read(asked, came, headers))
     }
 
     /// Whether tokens that are judged with `leeway` are judged as their issuer means them.
     pub(super) fn judge(&self, leeway: Duration) -> Finding {
-        let Some(date) = self.date else {
-            return Finding::unknown(Check::Clock, "its answers have no date");
+        let (by, word) = match self.0 {
+            None => return Finding::unknown(Check::Clock, "its answers have no date"),
+            Some(Offset::None) => {
+                return Finding::of(Check::Clock, Ok::<_, &str>("its clock and ours agree"));
+            }
+            Some(Offset::Ahead(by)) => (by, "ahead"),
+            Some(Offset::Behind(by)) => (by, "behind"),
         };
-        let ahead = date.since(self.came);
-        let behind = self.asked.since(date + TOLERANCE);
-        let (by, word) = if behind < ahead {
-            (ahead, "ahead")
-        } else {
-            (behind, "behind")
-        };
-        if by.is_zero() {
-            return Finding::of(Check::Clock, Ok::<_, &str>("its clock and ours agree"));
-        }
         let words = format!(
             "its clock is {} s {word}; the leeway is {} s",
             by.as_secs(),
@@ -56,16 +38,11 @@ impl Reading {
     }
 }
 
-fn moment(text: &str) -> Option<UnixTime> {
-    static PARSER: DateTimeParser = DateTimeParser::new();
-    let seconds = PARSER.parse_timestamp(text).ok()?.as_second();
-    Some(UnixTime::from_secs(u64::try_from(seconds).ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::providers::probe::Outcome;
+    use http::header::DATE;
 
     fn judged(asked: u64, came: u64, date: Option<&str>) -> Outcome {
         let mut headers = HeaderMap::new();

@@ -52,6 +52,8 @@ families! {
         "Time to an authentication decision, provider calls included.";
     LEGACY_CREDENTIALS: Counter "authferry_legacy_credentials_total" ["app", "credential"]
         "Requests that still presented a credential of the provider that people leave.";
+    LEGACY_LAST_SEEN: Gauge "authferry_legacy_credential_last_seen_timestamp_seconds" ["app", "credential"]
+        "When a request last presented such a credential.";
     UNMATCHED_GROUPS: Counter "authferry_unmatched_groups_total" ["provider"]
         "Groups of admitted people that `roles` gives no role.";
     UPSTREAM_ERRORS: Counter "authferry_upstream_errors_total" ["app", "reason"]
@@ -96,6 +98,8 @@ families! {
         "Breaker position: 0 closed, 1 half open, 2 open.";
     KEYS_AGE: Gauge "authferry_provider_keys_age_seconds" ["provider"]
         "Age of the newest successfully fetched signing keys.";
+    CLOCK_SKEW: Gauge "authferry_clock_skew_seconds" ["provider"]
+        "By how much the clock of a provider is ahead of ours, by the date of its last answer.";
 
     REVOCATIONS: Counter "authferry_revocations_total" ["source", "provider", "outcome"]
         "Revocations by what asked for them.";
@@ -163,6 +167,7 @@ pub(super) static SHARDED: &[&Family] = &[
     &HTTP_REQUESTS,
     &HTTP_DURATION,
     &LEGACY_CREDENTIALS,
+    &LEGACY_LAST_SEEN,
     &UPSTREAM_ERRORS,
     &AUTH_ATTEMPTS,
     &AUTH_DURATION,

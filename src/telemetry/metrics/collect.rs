@@ -12,6 +12,7 @@ use crate::telemetry::metrics::attempt::Attempt;
 use crate::telemetry::metrics::catalog;
 use crate::telemetry::metrics::cells::Counter;
 use crate::telemetry::metrics::cells::Distribution;
+use crate::telemetry::metrics::cells::Gauge;
 use crate::telemetry::metrics::cells::Histogram;
 use crate::telemetry::metrics::codes;
 use crate::telemetry::metrics::labels::Cache;
@@ -23,6 +24,7 @@ use crate::telemetry::metrics::labels::UpstreamError;
 use crate::telemetry::metrics::rare::Rare;
 use crate::telemetry::metrics::samples::Admitted;
 use crate::telemetry::metrics::samples::Counts;
+use crate::telemetry::metrics::samples::Moments;
 use crate::telemetry::metrics::samples::Times;
 use crate::telemetry::metrics::samples::describe;
 use crate::telemetry::metrics::shards::Block;
@@ -59,6 +61,7 @@ impl ShardCollector {
         let mut requests = Counts::of(&catalog::HTTP_REQUESTS);
         let mut durations = Times::of(&catalog::HTTP_DURATION);
         let mut legacy = Counts::of(&catalog::LEGACY_CREDENTIALS);
+        let mut seen = Moments::of(&catalog::LEGACY_LAST_SEEN);
         let mut upstream = Counts::of(&catalog::UPSTREAM_ERRORS);
         self.shards.apps.each(|place, block| {
             let app = label(block, 0);
@@ -79,6 +82,11 @@ impl ShardCollector {
                 legacy.put(&self.admitted, (place, index), sum, || {
                     vec![app.into(), class.as_str().into()]
                 });
+                let moments = block.shards().filter_map(|shard| shard.legacy_seen.get(index));
+                let last = moments.map(Gauge::value).fold(0.0, f64::max);
+                seen.put(&self.admitted, (place, index), last, || {
+                    vec![app.into(), class.as_str().into()]
+                });
             }
             for error in UpstreamError::ALL {
                 let sum = total(block, |shard| shard.upstream.get(error.index()));
@@ -91,6 +99,7 @@ impl ShardCollector {
             requests.finish(),
             durations.finish(),
             legacy.finish(),
+            seen.finish(),
             upstream.finish(),
         ]
     }

@@ -261,6 +261,11 @@ impl Metrics {
         cell.set(at.as_secs() as f64);
     }
 
+    /// A provider's clock is so many seconds ahead of ours, or behind it where that is negative.
+    pub(crate) fn clock_skew(&self, provider: &ProviderId, ahead: f64) {
+        self.rare.clock_skew.with(&[provider.as_str()]).set(ahead);
+    }
+
     /// Something was revoked, or was to be.
     pub(crate) fn revoked(
         &self,
@@ -506,6 +511,25 @@ mod tests {
             &metrics,
             r#"authferry_http_requests_total{app="other",code="other"} 2"#,
         );
+    }
+
+    #[test]
+    fn the_last_old_credential_is_the_newest_that_any_worker_saw() {
+        let (metrics, _) = metrics(100);
+        let names = names(&["crm"]);
+        for (worker, at) in [(0, 990), (1, 980)] {
+            let at = UnixTime::from_secs(at);
+            let worker = metrics.worker(worker, &names);
+            worker.legacy_credential(AppIndex(0), CredentialClass::Basic, at);
+        }
+        let labels = r#"{app="crm",credential="basic"}"#;
+        shows(
+            &metrics,
+            &format!("authferry_legacy_credential_last_seen_timestamp_seconds{labels} 990"),
+        );
+        shows(&metrics, &format!("authferry_legacy_credentials_total{labels} 2"));
+        let text = metrics.render().unwrap();
+        assert!(!text.contains(r#"credential="session"} 0"#), "{text}");
     }
 
     #[test]

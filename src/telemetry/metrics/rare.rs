@@ -38,6 +38,7 @@ pub(super) struct Rare {
     pub(super) circuit_state: Series<Gauge>,
     /// When keys were fetched, in seconds since 1970; shown as an age.
     pub(super) keys_fetched: Series<Gauge>,
+    pub(super) clock_skew: Series<Gauge>,
     pub(super) revocations: Series<Counter>,
     pub(super) revocation_lag: Series<Histogram>,
     pub(super) logout_fanout: Series<Counter>,
@@ -90,6 +91,7 @@ impl Rare {
             provider_duration: Series::new(&catalog::PROVIDER_DURATION, limit),
             circuit_state: Series::new(&catalog::CIRCUIT_STATE, limit),
             keys_fetched: Series::new(&catalog::KEYS_AGE, limit),
+            clock_skew: Series::new(&catalog::CLOCK_SKEW, limit),
             revocations: Series::new(&catalog::REVOCATIONS, limit),
             revocation_lag: Series::new(&catalog::REVOCATION_LAG, limit),
             logout_fanout: Series::new(&catalog::LOGOUT_FANOUT, limit),
@@ -150,6 +152,7 @@ impl Rare {
             samples::histograms(&self.provider_duration),
             samples::gauges(&self.circuit_state, as_is),
             samples::gauges(&self.keys_fetched, |fetched| (now - fetched).max(0.0)),
+            samples::gauges(&self.clock_skew, as_is),
             samples::counters(&self.revocations),
             samples::histograms(&self.revocation_lag),
             samples::counters(&self.logout_fanout),

@@ -130,6 +130,49 @@ impl Counts {
     }
 }
 
+/// The last moments of one family while they are gathered.
+pub(super) struct Moments {
+    family: &'static Family,
+    metrics: Vec<proto::Metric>,
+    rest: f64,
+}
+
+impl Moments {
+    pub(super) const fn of(family: &'static Family) -> Self {
+        Self {
+            family,
+            metrics: Vec::new(),
+            rest: 0.0,
+        }
+    }
+
+    /// Adds a series, unless there was no such moment.
+    pub(super) fn put<'a>(
+        &mut self,
+        admitted: &Admitted,
+        cell: (usize, usize),
+        last: f64,
+        values: impl FnOnce() -> Vec<Cow<'a, str>>,
+    ) {
+        if last <= 0.0 {
+            return;
+        }
+        if admitted.admit(self.family, cell) {
+            self.metrics.push(gauge(self.family, &values(), last));
+        } else {
+            self.rest = self.rest.max(last);
+        }
+    }
+
+    pub(super) fn finish(mut self) -> proto::MetricFamily {
+        if 0.0 < self.rest {
+            let values = vec![OTHER; self.family.labels.len()];
+            self.metrics.push(gauge(self.family, &values, self.rest));
+        }
+        family(self.family, self.metrics)
+    }
+}
+
 /// The histograms of one family while they are gathered.
 pub(super) struct Times {
     family: &'static Family,

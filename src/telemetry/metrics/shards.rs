@@ -13,6 +13,7 @@ use std::sync::PoisonError;
 use crate::identity::CredentialClass;
 use crate::telemetry::metrics::attempt::Attempt;
 use crate::telemetry::metrics::cells::Counter;
+use crate::telemetry::metrics::cells::Gauge;
 use crate::telemetry::metrics::cells::Histogram;
 use crate::telemetry::metrics::codes::CODE_COUNT;
 use crate::telemetry::metrics::labels::Cache;
@@ -32,6 +33,8 @@ pub(super) struct AppShard {
     pub(super) codes: [Counter; CODE_COUNT],
     pub(super) duration: Histogram,
     pub(super) legacy: [Counter; CredentialClass::ALL.len()],
+    /// When the last of them came, in seconds since 1970.
+    pub(super) legacy_seen: [Gauge; CredentialClass::ALL.len()],
     pub(super) upstream: [Counter; UpstreamError::ALL.len()],
 }
 
@@ -41,6 +44,7 @@ impl Default for AppShard {
             codes: [const { Counter::new() }; CODE_COUNT],
             duration: Histogram::new(),
             legacy: [const { Counter::new() }; CredentialClass::ALL.len()],
+            legacy_seen: Default::default(),
             upstream: [const { Counter::new() }; UpstreamError::ALL.len()],
         }
     }

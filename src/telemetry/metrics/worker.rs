@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::clock::UnixTime;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::rollout::AppId;
@@ -111,12 +112,15 @@ impl WorkerMetrics {
     }
 
     /// A request presented a credential of a rollout's `from` side.
-    pub(crate) fn legacy_credential(&self, app: AppIndex, class: CredentialClass) {
+    pub(crate) fn legacy_credential(&self, app: AppIndex, class: CredentialClass, at: UnixTime) {
         let place = CredentialClass::ALL
             .iter()
             .position(|known| *known == class);
-        if let Some(counter) = place.and_then(|place| self.app(Some(app)).legacy.get(place)) {
+        let shard = self.app(Some(app));
+        let cells = place.and_then(|place| shard.legacy.get(place).zip(shard.legacy_seen.get(place)));
+        if let Some((counter, seen)) = cells {
             counter.add(1);
+            seen.set(at.as_secs() as f64);
         }
     }
 
