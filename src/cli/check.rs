@@ -13,9 +13,11 @@ use serde_json::json;
 use crate::app::online;
 use crate::app::online::Origin;
 use crate::app::online::Report;
+use crate::cli::outline;
 use crate::config;
 use crate::config::CONFIG_VARIABLE;
 use crate::config::Compiled;
+use crate::config::Outline;
 use crate::config::Problems;
 use crate::config::Severity;
 use crate::config::Source;
@@ -103,13 +105,13 @@ fn check(file: &Path, format: Format, strict: bool, out: &mut dyn Write) -> (u8,
         Ok(source) => source,
         Err(error) => return (2, unreadable(file, &error.to_string(), format, out)),
     };
-    let problems = match config::load(&source) {
-        Ok(compiled) if strict => config::strict(&source, &compiled),
-        Ok(compiled) => compiled.warnings,
-        Err(problems) => problems,
+    let (problems, outlines) = match config::load(&source) {
+        Ok(compiled) if strict => (config::strict(&source, &compiled), compiled.outlines),
+        Ok(compiled) => (compiled.warnings, compiled.outlines),
+        Err(problems) => (problems, Vec::new()),
     };
     let code = u8::from(problems.refuse());
-    (code, report(&problems, None, format, out))
+    (code, report(&problems, &outlines, None, format, out))
 }
 
 /// A configuration, or its problems. A file that cannot be read is said at once.
@@ -128,7 +130,7 @@ fn load(
 pub(super) async fn online(args: &Args, out: &mut dyn Write) -> ExitCode {
     let compiled = match load(&args.file, args.format, out) {
         Ok(Ok(compiled)) => compiled,
-        Ok(Err(problems)) => return finish(1, &report(&problems, None, args.format, out)),
+        Ok(Err(problems)) => return finish(1, &report(&problems, &[], None, args.format, out)),
         Err(written) => return finish(2, &written),
     };
     let found = match compiled.draft.for_a_look(&SystemEntropy) {
@@ -143,7 +145,13 @@ pub(super) async fn online(args: &Args, out: &mut dyn Write) -> ExitCode {
                 .any(Finding::failed);
             finish(
                 u8::from(failed),
-                &report(&compiled.warnings, Some(&found), args.format, out),
+                &report(
+                    &compiled.warnings,
+                    &compiled.outlines,
+                    Some(&found),
+                    args.format,
+                    out,
+                ),
             )
         }
         Err(error) => finish(2, &unreadable(&args.file, &error, args.format, out)),
@@ -166,6 +174,7 @@ fn unreadable(file: &Path, error: &str, format: Format, out: &mut dyn Write) -> 
 
 fn report(
     problems: &Problems,
+    outlines: &[Outline],
     online: Option<&[Report]>,
     format: Format,
     out: &mut dyn Write,
@@ -175,6 +184,9 @@ fn report(
     }
     if format == Format::Json {
         let mut whole = problems.json();
+        if let Some(members) = whole.as_object_mut() {
+            members.insert("rollouts".to_owned(), outline::json(outlines));
+        }
         if let (Some(found), Some(members)) = (online, whole.as_object_mut()) {
             members.insert(
                 "online".to_owned(),
@@ -192,6 +204,7 @@ fn report(
     let warnings = count(Severity::Warning, "warning", "warnings");
     let verdict = if problems.refuse() { "refused" } else { "ok" };
     writeln!(out, "{verdict}: {}: {errors}, {warnings}", problems.file)?;
+    outline::text(outlines, out)?;
     for found in online.unwrap_or_default() {
         for finding in &found.findings {
             let check = finding.check.as_str();
@@ -283,7 +296,15 @@ mod tests {
         let (code, out) = checked(text, Format::Text);
         assert_eq!(
             (code, out.as_str()),
-            (0, "ok: a.yaml: 0 errors, 0 warnings\n")
+            (
+                0,
+                "ok: a.yaml: 0 errors, 0 warnings\n\
+                 rollout default: from legacy to modern\n  \
+                 stage canary (canary), the present one\n    \
+                 cohort staff to modern: known after the login, holds for the next one\n    \
+                 10 % to modern: known before the login\n    \
+                 whoever is left to legacy\n"
+            )
         );
     }
 
@@ -302,6 +323,24 @@ mod tests {
         assert_eq!(lines[2].find("150"), lines[3].find('^'));
         assert!(lines[4].starts_with("  hint: "));
         assert_eq!(lines[5], "refused: a.yaml: 1 error, 0 warnings");
+    }
+
+    #[test]
+    fn programs_learn_the_phase_of_every_rule() {
+        let text = include_str!("../../config/minimal.yaml");
+        let (code, out) = checked(text, Format::Json);
+        let whole: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(code, 0);
+        let stage = &whole["rollouts"][0]["stages"][0];
+        assert_eq!((&stage["mode"], &stage["present"]), (&json!("canary"), &json!(true)));
+        let rule = |cohort: Value, percent: Value, phase: &str| {
+            json!({ "cohort": cohort, "percent": percent, "ramp": false, "to": "modern", "phase": phase })
+        };
+        let rules = [
+            rule(json!("staff"), Value::Null, "after"),
+            rule(Value::Null, json!("10"), "before"),
+        ];
+        assert_eq!(stage["rules"], json!(rules));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(crate) mod log;
 mod plan;
 mod reference;
 mod report;
+mod outline;
 mod revoke;
 mod rollouts;
 mod run;

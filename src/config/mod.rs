@@ -16,6 +16,7 @@ mod source;
 mod strict;
 mod tree;
 
+pub(crate) use compile::Outline;
 pub(crate) use keys::Draft;
 pub(crate) use problem::Problems;
 pub(crate) use problem::Severity;
@@ -44,6 +45,8 @@ pub(crate) struct Compiled {
     pub(crate) warnings: Problems,
     /// The files that the configuration names, sorted: a change of one is a change of the configuration.
     pub(crate) files: Vec<PathBuf>,
+    /// Its rollouts, rule by rule.
+    pub(crate) outlines: Vec<Outline>,
 }
 
 /// Reads and checks a configuration.
@@ -78,6 +81,7 @@ pub(crate) fn load(source: &Source) -> Result<Compiled, Problems> {
             draft,
             warnings: problems,
             files: outcome.files,
+            outlines: outcome.outlines,
         }),
         _ => Err(problems),
     }

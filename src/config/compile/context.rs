@@ -1,9 +1,11 @@
 //! What every part of the compilation shares: the report, the source, and the names that others may refer to.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::config::compile::outline::Outline;
 use crate::config::problem::Report;
 use crate::config::problem::did_you_mean;
 use crate::config::problem::one_of;
@@ -34,6 +36,10 @@ pub(super) struct Context<'a> {
     pub(super) providers: Vec<&'a str>,
     /// Names of cohorts.
     pub(super) cohorts: Vec<&'a str>,
+    /// Those that somebody has named.
+    pub(super) used_cohorts: HashSet<String>,
+    /// The rollouts, rule by rule.
+    pub(super) outlines: Vec<Outline>,
     /// Names of applications.
     pub(super) apps: Vec<&'a str>,
     /// Names of exchanges.
@@ -50,6 +56,8 @@ impl<'a> Context<'a> {
             report,
             source,
             files: Vec::new(),
+            used_cohorts: HashSet::new(),
+            outlines: Vec::new(),
             providers: names(raw.providers.get().map(|named| named.names().collect())),
             cohorts: names(raw.cohorts.get().map(|named| named.names().collect())),
             apps: names(raw.apps.get().map(|named| named.names().collect())),
@@ -79,6 +87,7 @@ impl<'a> Context<'a> {
         let known = std::mem::take(&mut self.cohorts);
         let knows = self.knows("cohort", name, &known);
         self.cohorts = known;
+        self.used_cohorts.insert(name.value.clone());
         knows
     }
 

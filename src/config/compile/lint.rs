@@ -27,6 +27,18 @@ pub(super) struct Placed {
     pub(super) assign_mark: Mark,
 }
 
+impl Placed {
+    /// The only stage of a rollout.
+    pub(super) const fn alone(stage: Stage, mark: Mark) -> Self {
+        Self {
+            stage,
+            ramp: None,
+            mode_mark: mark,
+            assign_mark: mark,
+        }
+    }
+}
+
 /// The order of modes. `shadow` is not counted: this build does not have it.
 const fn order(mode: Mode) -> u8 {
     match mode {

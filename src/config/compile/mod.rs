@@ -26,6 +26,7 @@ mod lint;
 mod listeners;
 mod membership;
 mod pages;
+mod outline;
 mod people;
 mod pinned;
 mod possession;
@@ -41,6 +42,8 @@ mod store;
 mod tokens;
 mod upstream;
 mod waivers;
+
+pub(crate) use outline::Outline;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -70,14 +73,20 @@ pub(super) struct Outcome {
     pub(super) draft: Option<Draft>,
     /// The files that the configuration names.
     pub(super) files: Vec<PathBuf>,
+    /// Its rollouts, rule by rule.
+    pub(super) outlines: Vec<Outline>,
 }
 
 /// Compiles `raw`, whose shape has been reported into `report` already.
 pub(super) fn compile(raw: &RawConfig, source: &Source, report: Report) -> Outcome {
     let mut context = Context::new(raw, source, report);
     let draft = settings(&mut context, raw);
+    people::unused(&mut context, raw);
     let Context {
-        report, mut files, ..
+        report,
+        mut files,
+        outlines,
+        ..
     } = context;
     files.sort();
     files.dedup();
@@ -85,6 +94,7 @@ pub(super) fn compile(raw: &RawConfig, source: &Source, report: Report) -> Outco
         draft: if report.refuses() { None } else { Some(draft) },
         report,
         files,
+        outlines,
     }
 }
 

@@ -45,6 +45,24 @@ pub(super) fn cohorts(
     cohorts
 }
 
+/// Warns of cohorts that nothing names: a rule that is missing, or was meant to be gone.
+pub(super) fn unused(context: &mut Context<'_>, raw: &RawConfig) {
+    // Whatever names them may be what could not be read.
+    if context.report.refuses() {
+        return;
+    }
+    for (name, _) in raw.cohorts.get().map_or(&[][..], |named| &named.entries) {
+        if context.used_cohorts.contains(&name.value) {
+            continue;
+        }
+        context
+            .report
+            .warning(name.mark, format!("nothing uses the cohort `{}`", name.value))
+            .value(&name.value)
+            .hint("name it in a rule of `assign` or in `accept`, or leave it out");
+    }
+}
+
 struct Matcher<'a> {
     providers: &'a [Provider],
     joined: bool,

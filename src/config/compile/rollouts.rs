@@ -6,6 +6,7 @@ use crate::config::compile::context::Context;
 use crate::config::compile::courses;
 use crate::config::compile::courses::Rails;
 use crate::config::compile::lint;
+use crate::config::compile::outline::Outline;
 use crate::config::compile::pinned;
 use crate::config::compile::providers::Provider;
 use crate::config::compile::ramp;
@@ -149,7 +150,14 @@ pub(super) fn compile(
         let bucketing = bucketing(context, &rollout);
         let way = match (raw.rollout.get(), raw.rollouts.get()) {
             (Some(short), _) if rollout.name == SHORT_NAME && rollout.mark.id == short.mark.id => {
-                short_stage(context, short, pair, cohorts).map(|stage| Way::Pinned(stage, None))
+                let stage = short_stage(context, short, pair, cohorts);
+                let stage = stage.zip(pair).map(|(stage, pair)| {
+                    let placed = lint::Placed::alone(stage, short.mark);
+                    let outline = Outline::new(SHORT_NAME, &pair, [&placed], Some(0), cohorts);
+                    context.outlines.push(outline);
+                    placed.stage
+                });
+                stage.map(|stage| Way::Pinned(stage, None))
             }
             (_, Some(named)) => {
                 let staged = named
@@ -157,7 +165,7 @@ pub(super) fn compile(
                     .find(|(name, _)| name.value == rollout.name);
                 staged.and_then(|(name, staged)| {
                     context.name("a rollout", name);
-                    staged_way(context, raw, staged, pair, (cohorts, rails))
+                    staged_way(context, raw, (name, staged), pair, (cohorts, rails))
                 })
             }
             _ => None,
@@ -276,7 +284,7 @@ fn short_stage(
 fn staged_way(
     context: &mut Context<'_>,
     raw: &RawConfig,
-    staged: &RawRollout,
+    (name, staged): (&At<String>, &RawRollout),
     pair: Option<Pair<'_>>,
     (cohorts, rails): (&Cohorts, &Rails),
 ) -> Option<Way> {
@@ -333,6 +341,8 @@ fn staged_way(
     let control = match staged.control.or(ControlWord::Pinned) {
         ControlWord::Pinned => {
             let present = pinned::present(context, staged, &mut all, complete)?;
+            let outline = Outline::new(&name.value, &pair, &all, Some(present), cohorts);
+            context.outlines.push(outline);
             lint::stages(context, &all, acknowledged.map(|at| at.value));
             let watch = list.items.get(present);
             let watch = watch.and_then(|raw| courses::rails(context, staged, raw, rails));
@@ -343,6 +353,8 @@ fn staged_way(
         ControlWord::Schedule => Control::Schedule,
     };
     lint::stages(context, &all, acknowledged.map(|at| at.value));
+    let outline = Outline::new(&name.value, &pair, &all, None, cohorts);
+    context.outlines.push(outline);
     let word = staged.control.or(ControlWord::Pinned);
     let legs = courses::legs(context, word, staged, &all, rails);
     (complete && !legs.is_empty()).then_some(Way::Driven(control, legs))

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::clock::UnixTime;
 use crate::config::Compiled;
 use crate::config::Environment;
 use crate::config::Problems;
@@ -15,6 +16,7 @@ use crate::config::Severity;
 use crate::config::Source;
 use crate::config::load;
 use crate::config::settings::Settings;
+use crate::providers::settings::KindSettings;
 
 /// A machine on which every file that an example names exists, unless its name says `missing`.
 #[derive(Debug)]
@@ -214,6 +216,18 @@ fn the_short_form_means_the_staged_form_with_one_canary_stage() {
         "{:?}",
         short.iter().zip(&staged).find(|(a, b)| a != b)
     );
+}
+
+#[test]
+fn the_short_form_is_complete_browsers_sign_in_at_both_sides() {
+    let settings = settings(MINIMAL);
+    let kinds = settings.providers.iter().map(|provider| &provider.kind);
+    let logins = kinds.filter(|kind| match kind {
+        KindSettings::Oidc(oidc) => oidc.client.is_some(),
+        _ => false,
+    });
+    assert_eq!(logins.count(), 2);
+    assert_eq!(settings.rollouts[0].target(UnixTime::from_secs(0)).ratio(), 0.1);
 }
 
 #[test]
