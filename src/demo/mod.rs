@@ -8,6 +8,7 @@ pub(crate) mod drill;
 mod form;
 mod old_app;
 mod people;
+mod programs;
 mod provider;
 
 use std::fs;
@@ -99,7 +100,10 @@ pub(crate) async fn run(out: &mut dyn Write) -> Result<(), DemoError> {
         .ok_or_else(|| io::Error::other("the proxy listens nowhere"))?;
     old.allow_redirect(format!("http://{address}/.authferry/cb/old"));
     new.allow_redirect(format!("http://{address}/.authferry/cb/new"));
+    let programs = format!("{}:{}", programs::HOST, address.port());
+    new.allow_redirect(format!("http://{programs}/.authferry/cb/new"));
     tokio::spawn(crowd::run(address));
+    tokio::spawn(programs::run(address, new));
 
     writeln!(
         out,
@@ -107,17 +111,21 @@ pub(crate) async fn run(out: &mut dyn Write) -> Result<(), DemoError> {
     )?;
     writeln!(
         out,
-        "edit and save        {}   (`percent: 10` is how many people sign in at the new provider)",
+        "its programs         curl -u 1001:{} http://{programs}/   (forty simulated ones; when theirs moves, the password is refused)",
+        programs::PASSWORD
+    )?;
+    writeln!(
+        out,
+        "edit and save        {}   (`percent: 10`, twice: how many people, how many programs use the new provider)",
         config.display()
     )?;
     if let Some(admin) = running.admin_address() {
         writeln!(out, "metrics              http://{admin}/metrics")?;
         writeln!(
             out,
-            "admin                http://{admin}/-/ready   (health; what it takes to change things is in deploy/README.md)"
+            "admin                http://{admin}/-/ready   (health; deploy/README.md says how to change things). Ctrl-C stops everything"
         )?;
     }
-    writeln!(out, "stop                 Ctrl-C")?;
     out.flush()?;
     running.until_stopped().await;
     Ok(())
@@ -157,6 +165,8 @@ fn write_config(
     for (name, provider) in [("old", old), ("new", new)] {
         fs::write(dir.join(format!("{name}.secret")), provider.client_secret())?;
     }
+    let passwords = dir.join("passwords");
+    fs::write(&passwords, programs::password_file())?;
     let provider = |name: &str, provider: &DemoProvider| {
         format!(
             "  {name}:\n    oidc:\n      issuer: \"{}\"\n      client: {{ id: {CLIENT_ID}, secret: {{ file: {} }} }}\n      \
@@ -168,17 +178,25 @@ fn write_config(
     };
     let text = format!(
         "# Written by `authferry demo`. Edit, save, and watch: no restart.\nversion: 1\n\nserver:\n  listen: 127.0.0.1:0\n  \
-         admin: {{ listen: 127.0.0.1:0 }}\n  state_dir: {}\n\ntelemetry: {{ access_log: {{ file: {} }} }}\n\nproviders:\n{}{}\n\
-         # Who is one person at both: the old user number, which both providers tell.\n\
+         admin: {{ listen: 127.0.0.1:0 }}\n  state_dir: {}\n\ntelemetry: {{ access_log: {{ file: {} }} }}\n\nproviders:\n{}{}  \
+         passwords:\n    basic: {{ file: {}, authoritative: {{ claims: [subject] }} }}\n\n\
+         # Who is one person at all of them: the old user number.\n\
          identity: {{ canonical: {{ template: \"uid:{{subject}}\" }} }}\n\n\
          apps:\n  intranet:\n    hosts: [127.0.0.1, localhost]\n    upstream: {{ url: \"http://{upstream}\" }}\n    \
-         identity_headers: {{ X-Remote-User: \"{{subject}}\", X-Remote-Name: \"{{name}}\", X-Remote-Groups: \"{{groups|sort|join:,}}\" }}\n\n\
-         rollout:\n  from: old\n  to: new\n  bucketing: {{ salt: demo }}\n  assign:\n    \
-         - {{ percent: 10, to: new }}      # 0, 25, 50, 100 …\n",
+         identity_headers: {{ X-Remote-User: \"{{subject}}\", X-Remote-Name: \"{{name}}\", X-Remote-Groups: \"{{groups|sort|join:,}}\" }}\n  \
+         reports:                          # for programs\n    hosts: [{}]\n    upstream: {{ url: \"http://{upstream}\" }}\n    \
+         identity_headers: {{ X-Remote-User: \"{{subject}}\", X-Remote-Groups: \"{{groups|sort|join:,}}\" }}\n\n\
+         rollouts:\n  people:\n    apps: [intranet]\n    from: old\n    to: new\n    bucketing: {{ salt: demo }}\n    stages:\n      \
+         - id: move\n        mode: canary\n        assign:\n          - {{ percent: 10, to: new }}      # 0, 25, 50, 100 …\n  \
+         programs:\n    apps: [reports]\n    from: passwords\n    to: new\n    bucketing: {{ salt: demo }}\n    stages:\n      \
+         - id: move\n        mode: canary\n        other_arm: reject              # who has moved comes with a token\n        \
+         assign:\n          - {{ percent: 10, to: new }}\n",
         dir.display(),
         dir.join("access.log").display(),
         provider("old", old),
         provider("new", new),
+        passwords.display(),
+        programs::HOST,
     );
     let path = dir.join("authferry.yaml");
     fs::write(&path, text)?;

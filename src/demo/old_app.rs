@@ -37,10 +37,12 @@ impl OldApp {
             }
         }
         let ((old_people, old_times), (new_people, new_times)) = (self.old.seen(), self.new.seen());
+        let (programs, tokens) = self.new.programs();
         let body = format!(
             "<p>I am old. I never heard of OpenID: I believe these headers, and they do not change when you move.</p><table>{rows}</table>\
              <h2>Sign-ins, counted at the providers</h2><table>\
-             <tr><th>old provider<td>{old_people} people<td>{old_times} sign-ins<tr><th>new provider<td>{new_people} people<td>{new_times} sign-ins</table>\
+             <tr><th>old provider<td>{old_people} people<td>{old_times} sign-ins<tr><th>new provider<td>{new_people} people<td>{new_times} sign-ins\
+             <tr><th><td>{programs} programs<td>{tokens} tokens</table>\
              <form method=post action=\"/.authferry/logout\"><p><button>Sign out</button> and in again, to see where you are sent now.</form>"
         );
         form::page(StatusCode::OK, "The old application", "#5b5b57", &body)

@@ -58,10 +58,12 @@ pub(super) struct DemoProvider {
     look: Look,
     issuer: String,
     client_secret: String,
-    redirect_uri: Mutex<String>,
+    redirect_uris: Mutex<Vec<String>>,
     key: SigningKey,
     codes: Mutex<HashMap<String, Pending>>,
     sign_ins: Mutex<BTreeMap<String, u64>>,
+    /// By program.
+    tokens: Mutex<BTreeMap<String, u64>>,
     people: Vec<Person>,
     clock: Arc<dyn Clock>,
     /// Whether our client's secret is refused, as after a typing error.
@@ -91,7 +93,8 @@ impl DemoProvider {
             look,
             issuer: format!("http://{address}"),
             client_secret: SystemEntropy.token(),
-            redirect_uri: Mutex::default(),
+            redirect_uris: Mutex::default(),
+            tokens: Mutex::default(),
             key: SigningKey::generate()?,
             codes: Mutex::default(),
             sign_ins: Mutex::default(),
@@ -116,12 +119,17 @@ impl DemoProvider {
         self.refuses_client.store(refuse, Ordering::Relaxed);
     }
 
-    /// Registers the proxy's callback, once its address is known.
+    /// Registers a callback of the proxy, once its address is known.
     pub(super) fn allow_redirect(&self, uri: String) {
-        *self
-            .redirect_uri
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = uri;
+        let registered = self.redirect_uris.lock();
+        let mut registered = registered.unwrap_or_else(PoisonError::into_inner);
+        registered.push(uri);
+    }
+
+    /// How many programs have fetched tokens here, and how many in all.
+    pub(super) fn programs(&self) -> (usize, u64) {
+        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        (tokens.len(), tokens.values().sum())
     }
 
     /// How many people have signed in here, and how often in all.
@@ -197,15 +205,13 @@ impl DemoProvider {
 
     fn authorize(&self, query: &HashMap<String, String>) -> Response<Full<Bytes>> {
         let of = |name: &str| query.get(name).map_or("", String::as_str);
-        let registered = self
-            .redirect_uri
-            .lock()
+        let callback = of("redirect_uri");
+        let registered = self.redirect_uris.lock();
+        let registered = registered
             .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        if of("client_id") != CLIENT_ID
-            || of("redirect_uri") != registered
-            || of("code_challenge_method") != "S256"
-        {
+            .iter()
+            .any(|uri| uri == callback);
+        if of("client_id") != CLIENT_ID || !registered || of("code_challenge_method") != "S256" {
             return form::page(
                 StatusCode::BAD_REQUEST,
                 self.look.title,
@@ -217,7 +223,7 @@ impl DemoProvider {
             // Nobody is asked, and nobody is signed in here (OpenID Connect Core 1.0 §3.1.2.6).
             let (state, iss) = (form::encode(of("state")), form::encode(&self.issuer));
             return form::redirect(&format!(
-                "{registered}?error=login_required&state={state}&iss={iss}"
+                "{callback}?error=login_required&state={state}&iss={iss}"
             ));
         }
         let Some(person) = self.people.iter().find(|p| p.name == of("who")) else {
@@ -251,7 +257,7 @@ impl DemoProvider {
             .entry(person.name.clone())
             .or_default() += 1;
         let (state, iss) = (form::encode(of("state")), form::encode(&self.issuer));
-        form::redirect(&format!("{registered}?code={code}&state={state}&iss={iss}"))
+        form::redirect(&format!("{callback}?code={code}&state={state}&iss={iss}"))
     }
 
     fn token(
@@ -303,17 +309,28 @@ impl DemoProvider {
         }
     }
 
-    /// A machine that shows its name and the secret of all machines.
+    /// A machine, or the program of a person, that shows its name and the secret of all of them.
     fn machine(&self, presented: &[u8]) -> Option<String> {
         let (name, secret) = std::str::from_utf8(presented).ok()?.split_once(':')?;
-        (name.starts_with("batch-") && secret == self.client_secret).then(|| name.to_owned())
+        let known = name.starts_with("batch-") || self.people.iter().any(|p| p.number == name);
+        (known && secret == self.client_secret).then(|| name.to_owned())
     }
 
     /// An access token of a machine (RFC 6749 §4.4, RFC 9068).
     fn access_token(&self, machine: &str) -> Response<Full<Bytes>> {
         let now = self.clock.now();
+        let tokens = self.tokens.lock();
+        *tokens
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(machine.to_owned())
+            .or_default() += 1;
+        // The program of a person acts as that person: one account, whoever comes.
+        let subject = match self.people.iter().find(|person| person.number == machine) {
+            Some(person) => self.subject(&person.number),
+            None => machine.to_owned(),
+        };
         let claims = json!({
-            "iss": self.issuer, "sub": machine, "aud": CLIENT_ID, "client_id": machine,
+            "iss": self.issuer, "sub": subject, "aud": CLIENT_ID, "client_id": machine,
             "iat": now.as_secs(), "exp": (now + TOKEN_LIFE).as_secs(), "jti": SystemEntropy.token(),
             "legacy_uid": machine, "name": machine, "groups": ["batch"],
         });
@@ -329,13 +346,18 @@ impl DemoProvider {
         }
     }
 
+    /// What somebody with an old user number is called here.
+    fn subject(&self, number: &str) -> String {
+        if self.look.legacy_subjects {
+            number.to_owned()
+        } else {
+            format!("new-{}", s256(number))
+        }
+    }
+
     fn id_token(&self, pending: &Pending, now: UnixTime) -> Result<String, MintError> {
         let person = &pending.person;
-        let subject = if self.look.legacy_subjects {
-            person.number.clone()
-        } else {
-            format!("new-{}", s256(&person.number))
-        };
+        let subject = self.subject(&person.number);
         let claims = json!({
             "iss": self.issuer, "sub": subject, "aud": CLIENT_ID, "nonce": pending.nonce,
             "iat": now.as_secs(), "exp": (now + TOKEN_LIFE).as_secs(),

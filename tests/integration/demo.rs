@@ -7,7 +7,11 @@ use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::harness::get;
+use crate::harness::request;
 use crate::reload::until;
 
 struct Demo(Child);
@@ -54,6 +58,35 @@ async fn it_says_what_to_open_serves_it_moves_people_and_leaves_nothing_behind()
             line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
         })
     };
+    // Programs: the password counts for those whose person has not moved, and they are who they say.
+    let curl = said("its programs");
+    assert_eq!(curl, "curl");
+    let line = lines.iter().find(|line| line.starts_with("its programs"));
+    let url = line.unwrap().split("http://").nth(1).unwrap();
+    let host = url.split('/').next().unwrap();
+    assert_eq!(host, format!("reports.localhost:{}", app.port()));
+    let by_password = async || {
+        let mut in_by_it = Vec::new();
+        for number in 1001..=1040 {
+            let basic = STANDARD.encode(format!("{number}:demo"));
+            let basic = format!("Basic {basic}");
+            let fields = [("Host", host), ("Authorization", basic.as_str())];
+            let answer = request(app, "GET", "/", &fields, b"").await;
+            if answer.status == 200 {
+                let told = format!("<code>{number}</code>");
+                assert!(answer.text().contains(&told), "{}", answer.text());
+                in_by_it.push(number);
+            } else {
+                assert_eq!(answer.status, 401, "{}", answer.text());
+            }
+        }
+        in_by_it
+    };
+    let before = by_password().await.len();
+    assert!((25..=40).contains(&before), "{before} of 40 at 10 %");
+    let wrong = [("Host", host), ("Authorization", "Basic MTAwMTp3cm9uZw==")];
+    assert_eq!(request(app, "GET", "/", &wrong, b"").await.status, 401);
+
     // The crowd signs in at the old side; with everybody on the new side, there.
     until(async || 0.0 < started("arm=\"legacy\"").await).await;
     let file = said("edit and save");
@@ -62,6 +95,15 @@ async fn it_says_what_to_open_serves_it_moves_people_and_leaves_nothing_behind()
     std::fs::write(&file, text.replace("percent: 10,", "percent: 100,")).unwrap();
     let before = started("arm=\"modern\"").await;
     until(async || before + 5.0 <= started("arm=\"modern\"").await).await;
+    until(async || by_password().await.is_empty()).await;
+    // Theirs come with a token of the new provider instead.
+    until(async || {
+        let text = get(metrics, "/metrics").await.text();
+        text.lines().any(|line| {
+            line.starts_with("authferry_auth_attempts_total{app=\"reports\",provider=\"new\",flow=\"bearer\",outcome=\"success\"")
+        })
+    })
+    .await;
 
     let told = Command::new("kill")
         .arg("-TERM")

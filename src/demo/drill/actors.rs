@@ -4,20 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http::Request;
 use http::header;
-use http_body_util::BodyExt as _;
-use http_body_util::Full;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use crate::demo::crowd::fetch;
 use crate::demo::crowd::split;
 use crate::demo::drill::observe::Observer;
 use crate::demo::drill::observe::Seen;
+use crate::demo::programs::token;
 use crate::demo::provider::DemoProvider;
 
 const MAX_HOPS: usize = 8;
@@ -220,35 +213,4 @@ impl Machine {
             }
         }
     }
-}
-
-/// An access token of a machine (RFC 6749 §4.4).
-async fn token(name: &str, provider: &DemoProvider) -> Result<String, String> {
-    let (to, _) = split(&format!("{}/token", provider.issuer()))?;
-    let basic = STANDARD.encode(format!("{name}:{}", provider.client_secret()));
-    let request = Request::post("/token")
-        .header(header::HOST, to.to_string())
-        .header(header::AUTHORIZATION, format!("Basic {basic}"))
-        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-        .body(Full::new(Bytes::from_static(
-            b"grant_type=client_credentials",
-        )))
-        .map_err(|error| error.to_string())?;
-    let stream = TcpStream::connect(to).await.map_err(|e| e.to_string())?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| error.to_string())?;
-    tokio::spawn(async move { drop(connection.await) });
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|error| error.to_string())?;
-    let body = response.into_body().collect().await;
-    let body = body.map_err(|error| error.to_string())?.to_bytes();
-    let answer: serde_json::Value =
-        serde_json::from_slice(&body).map_err(|error| error.to_string())?;
-    let token = answer.get("access_token").and_then(|token| token.as_str());
-    token
-        .map(str::to_owned)
-        .ok_or_else(|| String::from("no token"))
 }
