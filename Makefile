@@ -24,14 +24,21 @@ fmt:
 lint:
 	$(CARGO) clippy --all-targets --features real-servers -- -D warnings
 
-# The security cases: `make cases CASES=FILE` takes any file of the same schema.
+# What takes longer than a landing may wait has its own target, which writes what it showed into a RESULTS.md, with day and
+# revision: commit that.
+LAST = target/last-run.json
+
+# The security cases: `make cases CASES=FILE` takes any file of the same schema, and keeps no record of others.
 CASES ?= tests/security/cases.yaml
+OWN = $(filter tests/security/cases.yaml,$(CASES))
 cases:
-	$(CARGO) test --test security -- $(CASES)
+	rm -f $(LAST)
+	$(CARGO) test --test security -- --json $(LAST) $(CASES); status=$$?; $(if $(OWN),tests/results.py cases $(LAST);) exit $$status
 
 # Other spellings of the cases, the same without credentials, and in HTTP/2.
 variants:
-	$(CARGO) test --test security -- --variants $(CASES)
+	rm -f $(LAST)
+	$(CARGO) test --test security -- --variants --json $(LAST) $(CASES); status=$$?; $(if $(OWN),tests/results.py variants $(LAST);) exit $$status
 
 # Clients that others wrote (npm, PyPI, Go) against our token endpoint; the table is tests/interop/expected.tsv.
 interop:
@@ -39,7 +46,8 @@ interop:
 
 # Six stages of a rollout in a minute, twice: with the rollback, and without it. Recomputes both tables.
 drill:
-	$(CARGO) test --release --test drill -- --nocapture
+	rm -f $(LAST)
+	DRILL_ROWS=$(abspath $(LAST)) $(CARGO) test --release --test drill -- --nocapture; status=$$?; tests/results.py drill $(LAST); exit $$status
 
 # Two hundred people move stage by stage, and back: every sign-in is counted.
 move:
@@ -53,13 +61,13 @@ fuzz:
 # Suites that others wrote, each with its pass line: `make suites SUITES="h2spec-tls grpc"`.
 suites:
 	$(CARGO) build
-	tests/suites/run $(SUITES)
+	tests/suites/run --results tests/suites/RESULTS.md $(SUITES)
 
 # Faults, and what is promised in each: `make faults ROWS="17 27"`, `make faults SEED=7 FAULT_SECONDS=1200 ROWS=32`.
 FAULT_SECONDS ?= 60
 faults:
 	$(CARGO) build
-	tests/faults/run --seconds $(FAULT_SECONDS) $(if $(SEED),--seed $(SEED)) $(ROWS)
+	tests/faults/run --results tests/faults/RESULTS.md --seconds $(FAULT_SECONDS) $(if $(SEED),--seed $(SEED)) $(ROWS)
 
 # Licences, sources, versions of everything that is linked.
 deny:

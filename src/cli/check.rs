@@ -332,10 +332,11 @@ mod tests {
         let whole: Value = serde_json::from_str(&out).unwrap();
         assert_eq!(code, 0);
         let stage = &whole["rollouts"][0]["stages"][0];
-        assert_eq!((&stage["mode"], &stage["present"]), (&json!("canary"), &json!(true)));
-        let rule = |cohort: Value, percent: Value, phase: &str| {
-            json!({ "cohort": cohort, "percent": percent, "ramp": false, "to": "modern", "phase": phase })
-        };
+        assert_eq!(
+            (&stage["mode"], &stage["present"]),
+            (&json!("canary"), &json!(true))
+        );
+        let rule = |cohort: Value, percent: Value, phase: &str| json!({ "cohort": cohort, "percent": percent, "ramp": false, "to": "modern", "phase": phase });
         let rules = [
             rule(json!("staff"), Value::Null, "after"),
             rule(Value::Null, json!("10"), "before"),

@@ -16,7 +16,11 @@ pub(super) fn text(outlines: &[Outline], out: &mut dyn Write) -> io::Result<()> 
         let (from, to) = (&outline.from, &outline.to);
         writeln!(out, "rollout {}: from {from} to {to}", outline.rollout)?;
         for stage in &outline.stages {
-            let present = if stage.present { ", the present one" } else { "" };
+            let present = if stage.present {
+                ", the present one"
+            } else {
+                ""
+            };
             writeln!(
                 out,
                 "  stage {} ({}){present}",
@@ -24,7 +28,10 @@ pub(super) fn text(outlines: &[Outline], out: &mut dyn Write) -> io::Result<()> 
                 stage.mode.as_str()
             )?;
             for rule in &stage.rules {
-                let cohort = rule.cohort.as_ref().map(|cohort| format!("cohort {cohort}"));
+                let cohort = rule
+                    .cohort
+                    .as_ref()
+                    .map(|cohort| format!("cohort {cohort}"));
                 let share = match (rule.climbs, rule.percent) {
                     (true, _) => Some("the step of the ramp".to_owned()),
                     (false, Some(percent)) => Some(format!("{percent} %")),

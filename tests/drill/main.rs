@@ -87,6 +87,18 @@ fn shows(shown: &str, table: &[String]) {
     }
 }
 
+/// Both tables side by side, for whoever keeps a record of them.
+fn keep(table: &[String], with: &HashMap<String, String>, without: &HashMap<String, String>) {
+    let Some(file) = std::env::var_os("DRILL_ROWS") else {
+        return;
+    };
+    let names = table.iter().map(|line| line.split_at(40).0.trim());
+    let rows: Vec<[&str; 3]> = names
+        .map(|name| [name, &with[name], &without[name]])
+        .collect();
+    std::fs::write(file, serde_json::to_string(&rows).unwrap()).unwrap();
+}
+
 #[test]
 fn a_fault_in_the_ramp_harms_few_and_everybody_else_moves_unnoticed() {
     let (code, shown, table) = Drill::start(&[]).end();
@@ -115,10 +127,12 @@ fn a_fault_in_the_ramp_harms_few_and_everybody_else_moves_unnoticed() {
         Some(1),
         "its promises are broken, and it says so:\n{shown}"
     );
+    let rows_without = rows(&table);
+    keep(&table, &rows_with, &rows_without);
     let harmed = |rows: &HashMap<String, String>| -> u32 {
         rows["people harmed before the rollback"].parse().unwrap()
     };
-    let (with, without) = (harmed(&rows_with), harmed(&rows(&table)));
+    let (with, without) = (harmed(&rows_with), harmed(&rows_without));
     println!("harmed: {with} with the rollback, {without} without it");
     assert!(1 <= with && with < 15, "{with}");
     assert!(

@@ -134,7 +134,10 @@ async fn cases(arguments: &Arguments) -> Result<bool, String> {
     }
     println!("{}", report.totals());
     if let Some(path) = &arguments.json {
-        let json = report.json(&file.display().to_string(), &arguments.target);
+        let mut json = report.json(&file.display().to_string(), &arguments.target);
+        if arguments.variants {
+            json["sent"] = sent.into();
+        }
         std::fs::write(path, format!("{json:#}\n"))
             .map_err(|e| format!("{}: {e}", path.display()))?;
     }

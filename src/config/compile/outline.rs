@@ -97,6 +97,10 @@ fn outline(rule: &AssignRule, climbs: bool, pair: &Pair<'_>, cohorts: &Cohorts) 
             Arm::To => pair.to.value.clone(),
         },
         // A browser has a bucket before it is known whose it is.
-        phase: rule.cohort.as_ref().and_then(phase).unwrap_or(Phase::Before),
+        phase: rule
+            .cohort
+            .as_ref()
+            .and_then(phase)
+            .unwrap_or(Phase::Before),
     }
 }

@@ -57,7 +57,10 @@ pub(super) fn unused(context: &mut Context<'_>, raw: &RawConfig) {
         }
         context
             .report
-            .warning(name.mark, format!("nothing uses the cohort `{}`", name.value))
+            .warning(
+                name.mark,
+                format!("nothing uses the cohort `{}`", name.value),
+            )
             .value(&name.value)
             .hint("name it in a rule of `assign` or in `accept`, or leave it out");
     }

@@ -227,7 +227,10 @@ fn the_short_form_is_complete_browsers_sign_in_at_both_sides() {
         _ => false,
     });
     assert_eq!(logins.count(), 2);
-    assert_eq!(settings.rollouts[0].target(UnixTime::from_secs(0)).ratio(), 0.1);
+    assert_eq!(
+        settings.rollouts[0].target(UnixTime::from_secs(0)).ratio(),
+        0.1
+    );
 }
 
 #[test]

@@ -82,7 +82,9 @@ impl ShardCollector {
                 legacy.put(&self.admitted, (place, index), sum, || {
                     vec![app.into(), class.as_str().into()]
                 });
-                let moments = block.shards().filter_map(|shard| shard.legacy_seen.get(index));
+                let moments = block
+                    .shards()
+                    .filter_map(|shard| shard.legacy_seen.get(index));
                 let last = moments.map(Gauge::value).fold(0.0, f64::max);
                 seen.put(&self.admitted, (place, index), last, || {
                     vec![app.into(), class.as_str().into()]

@@ -527,7 +527,10 @@ mod tests {
             &metrics,
             &format!("authferry_legacy_credential_last_seen_timestamp_seconds{labels} 990"),
         );
-        shows(&metrics, &format!("authferry_legacy_credentials_total{labels} 2"));
+        shows(
+            &metrics,
+            &format!("authferry_legacy_credentials_total{labels} 2"),
+        );
         let text = metrics.render().unwrap();
         assert!(!text.contains(r#"credential="session"} 0"#), "{text}");
     }

@@ -117,7 +117,8 @@ impl WorkerMetrics {
             .iter()
             .position(|known| *known == class);
         let shard = self.app(Some(app));
-        let cells = place.and_then(|place| shard.legacy.get(place).zip(shard.legacy_seen.get(place)));
+        let cells =
+            place.and_then(|place| shard.legacy.get(place).zip(shard.legacy_seen.get(place)));
         if let Some((counter, seen)) = cells {
             counter.add(1);
             seen.set(at.as_secs() as f64);

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""What long runs showed, kept beside them: tables whose rows say when, and of which revision, they were last made.
+
+  tests/results.py cases|variants|drill VERDICTS.json      # what a test wrote
+  … | tests/results.py fuzz                                # lines `PASS|FAIL TARGET: RUNS runs`
+
+Suites and faults use `write` themselves. A run of a part writes its own rows and leaves the others as they were.
+"""
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def revision():
+    """The commit, with a `+` where tracked files are not as in it; results themselves do not count."""
+    git = lambda *more: subprocess.run(["git", "-C", str(ROOT), *more], capture_output=True, text=True, check=True).stdout.strip()
+    return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "-uno", "--", ".", ":(exclude,glob)**/RESULTS*.md") else "")
+
+
+def cell(text):
+    return re.sub(r"\s+", " ", str(text)).replace("|", "\\|").strip()
+
+
+def write(path, command, columns, rows):
+    """Replaces the rows with these first cells; the last two columns are the day (UTC) and the revision."""
+    stamp = (time.strftime("%Y-%m-%d", time.gmtime()), revision())
+    new = {cell(row[0]): "| " + " | ".join(cell(c) for c in (*row, *stamp)) + " |" for row in rows}
+    path = ROOT / path
+    head = ["| " + " | ".join((*columns, "Day", "Revision")) + " |", "|---" * (len(columns) + 2) + "|"]
+    old = path.read_text().splitlines() if path.exists() else []
+    # Rows of another table are not ours to keep.
+    kept = [line for line in old if line.startswith("| ")][1:] if head[0] in old else []
+    lines = {line.split(" | ")[0][2:]: line for line in kept}
+    lines.update(new)
+    text = [f"Written by `{command}`. A row names the day and the revision of its last run; `+`: with changes that were not committed.", "", *head, *lines.values()]
+    path.write_text("\n".join(text) + "\n")
+
+
+def cases(path, command, verdicts):
+    report = json.loads(verdicts.read_text())
+    rows = []
+    for group, count in [*report["groups"].items(), ("all", report["total"])]:
+        of = [case for case in report["cases"] if case["group"] == group]
+        failed = "; ".join(f"{case['id']}: {'; '.join(case['reasons'])}" for case in of if case["verdict"] == "fail")
+        skipped = "; ".join(f"{case['id']}: {'; '.join(case['reasons'])}" for case in of if case["verdict"] == "skip")
+        rows.append((group, count["passed"], count["failed"], count["skipped"], failed or "-", skipped or "-"))
+    if "sent" in report:
+        rows[-1] = (*rows[-1][:4], "-", f"{report['sent']} variants were sent")
+    write(path, command, ("Group", "Passed", "Failed", "Skipped", "What failed", "What was skipped"), rows)
+
+
+def main():
+    kind, *given = sys.argv[1:]
+    if given and not pathlib.Path(given[0]).exists():
+        return  # It did not come so far.
+    if kind == "cases":
+        cases("tests/security/RESULTS.md", "make cases", pathlib.Path(given[0]))
+    elif kind == "variants":
+        cases("tests/security/RESULTS-variants.md", "make variants", pathlib.Path(given[0]))
+    elif kind == "drill":
+        rows = json.loads(pathlib.Path(given[0]).read_text())
+        write("tests/drill/RESULTS.md", "make drill", ("What", "With the rollback", "Without it"), rows)
+    elif kind == "fuzz":
+        found = re.findall(r"^(PASS|FAIL) (\w+)(?:: (\S+) runs in (\d+) s)?", sys.stdin.read(), re.M)
+        rows = [(target, runs or "-", seconds or "-", word.lower()) for word, target, runs, seconds in found]
+        write("fuzz/RESULTS.md", "make fuzz", ("Target", "Runs", "Seconds", ""), rows)
+    else:
+        sys.exit(f"what is {kind}?")
+
+
+if __name__ == "__main__":
+    main()
