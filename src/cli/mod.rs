@@ -14,6 +14,7 @@ mod plan;
 mod reference;
 mod report;
 mod outline;
+mod plan;
 mod revoke;
 mod rollouts;
 mod run;
