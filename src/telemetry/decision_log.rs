@@ -16,6 +16,7 @@ use crate::rollout::Assignment;
 use crate::rollout::KillPosition;
 use crate::rollout::OtherArm;
 use crate::rollout::RolloutId;
+use crate::telemetry::ExchangeOutcome;
 use crate::telemetry::line::Line;
 use crate::telemetry::line::field;
 use crate::telemetry::metrics::RevocationOutcome;
@@ -156,42 +157,6 @@ pub(crate) struct TokenEvent<'a> {
     pub(crate) outcome: &'static str,
     /// Why not.
     pub(crate) reason: Option<&'static str>,
-}
-
-/// How an exchange ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum ExchangeOutcome {
-    /// A token was issued or minted.
-    Issued,
-    /// From memory.
-    Kept,
-    /// From memory, while a fresh one is fetched or its target is away.
-    Renewing,
-    /// There is none for this person.
-    Refused(Refusal),
-    /// Nobody could say.
-    Unavailable(Outage),
-}
-
-impl ExchangeOutcome {
-    /// The label value.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Issued => "issued",
-            Self::Kept => "kept",
-            Self::Renewing => "renewing",
-            Self::Refused(_) => "refused",
-            Self::Unavailable(_) => "unavailable",
-        }
-    }
-
-    const fn reason(self) -> Option<&'static str> {
-        match self {
-            Self::Issued | Self::Kept | Self::Renewing => None,
-            Self::Refused(refusal) => Some(refusal.as_str()),
-            Self::Unavailable(outage) => Some(outage.as_str()),
-        }
-    }
 }
 
 /// A decision and its circumstances. Absent values leave their field out.
