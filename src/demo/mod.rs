@@ -178,7 +178,8 @@ fn write_config(
     };
     let text = format!(
         "# Written by `authferry demo`. Edit, save, and watch: no restart.\nversion: 1\n\nserver:\n  listen: 127.0.0.1:0\n  \
-         admin: {{ listen: 127.0.0.1:0 }}\n  state_dir: {}\n\ntelemetry: {{ access_log: {{ file: {} }} }}\n\nproviders:\n{}{}  \
+         admin: {{ listen: 127.0.0.1:0 }}\n  state_dir: {}\n\ntelemetry: {{ access_log: {{ file: {} }} }}\n\n\
+         # When programs move, their passwords stop counting: that is meant here, for all forty.\naudit: {{ max_recall: 40 }}\n\nproviders:\n{}{}  \
          passwords:\n    basic: {{ file: {}, authoritative: {{ claims: [subject] }} }}\n\n\
          # Who is one person at all of them: the old user number.\n\
          identity: {{ canonical: {{ template: \"uid:{{subject}}\" }} }}\n\n\

@@ -266,7 +266,7 @@ async fn passwords_of_a_directory_count_until_their_person_moves() {
     let url = format!("ldap://127.0.0.1:{}", var("LDAP_PORT"));
     let yaml = |percent: &str| {
         format!(
-            "{}  other_arm: reject\n",
+            "{}  other_arm: reject\naudit: {{ max_recall: {PEOPLE} }}\n",
             directory(&upstream.url(), &url)
                 .replace("{ percent: 50,", &format!("{{ percent: {percent},"))
         )
