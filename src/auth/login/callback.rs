@@ -202,8 +202,8 @@ impl Logins {
         if let Errand::Silent(_) = returned.flow.errand {
             self.carried_over(returned.ask, CarryOver::Moved);
         }
-        let mut response = page::redirect(Sent::SeeOther, target.as_str(), cookies)
-            .unwrap_or_else(|| {
+        let mut response =
+            page::redirect(Sent::SeeOther, target.as_str(), cookies).unwrap_or_else(|| {
                 self.page(returned.ask, Page::Failed, &ReturnPath::root(), Vec::new())
             });
         response.extensions_mut().insert(told);

@@ -162,6 +162,7 @@ impl<'a> Visit<'a> {
                 request_id: "00c0ffee00c0ffee",
                 trace: &trace,
                 client: None,
+                began: tokio::time::Instant::now(),
             }),
         };
         let mut admitted = None;
