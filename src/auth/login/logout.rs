@@ -77,6 +77,8 @@ impl Logins {
         let ours = self.names.origin(ask.request.authority);
         let by_origin = match (origins.next(), origins.next()) {
             (None, _) => None,
+            // A page that sends no referrer says nothing, wherever it is from: then the browser must say it (Fetch Metadata).
+            (Some(b"null"), None) => None,
             (Some(origin), None) => Some(origin == ours.as_bytes()),
             (Some(_), Some(_)) => Some(false),
         };

@@ -187,6 +187,12 @@ pub(super) fn page(
     response
         .headers_mut()
         .insert(CONTENT_SECURITY_POLICY, policy);
+    if forms == Forms::OurOwn {
+        // With `no-referrer` browsers send `Origin: null`, and our own form would look like another site's (Fetch, "append a
+        // request `Origin` header").
+        let value = HeaderValue::from_static("same-origin");
+        response.headers_mut().insert(REFERRER_POLICY, value);
+    }
     if let Some(name) = page.name() {
         response.extensions_mut().insert(PageName(name));
     }
@@ -299,6 +305,18 @@ mod tests {
         let policy = response.headers().get(CONTENT_SECURITY_POLICY).unwrap();
         assert!(policy.to_str().unwrap().starts_with("default-src 'none'"));
         assert_eq!(response.headers().get(CACHE_CONTROL).unwrap(), "no-store");
+    }
+
+    #[test]
+    fn our_own_form_comes_from_our_own_page() {
+        let sent = |shown| {
+            let target = ReturnPath::root();
+            let response = page(shown, None, &target, Vec::new(), &Look::default());
+            response.headers().get(REFERRER_POLICY).unwrap().clone()
+        };
+        // With `no-referrer` the form of this page would be sent with `Origin: null`.
+        assert_eq!(sent(Page::SignOut), "same-origin");
+        assert_eq!(sent(Page::SignedOut), "no-referrer");
     }
 
     #[test]

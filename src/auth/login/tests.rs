@@ -1257,6 +1257,25 @@ async fn signing_out_ends_the_session_here_and_goes_on_to_the_provider() {
     );
 }
 
+/// Browsers send `Origin: null` from a page that sends no referrer, such as many an application's.
+#[tokio::test]
+async fn a_page_of_the_same_site_that_sends_no_referrer_signs_out_where_the_browser_vouches_for_it()
+{
+    let (world, mut browser) = (both(), Browser::default());
+    log_in(&world, &mut browser, "alice").await;
+    let out = |site: &'static str| Visit {
+        method: Method::POST,
+        fields: vec![("origin", "null"), ("sec-fetch-site", site)],
+        ..Visit::to("/.authferry/logout")
+    };
+    let seen = out("cross-site").with(&world, &mut browser).await;
+    assert_eq!(seen.status, StatusCode::FORBIDDEN);
+    assert!(browser.jar.contains_key(COOKIE));
+    let seen = out("same-origin").with(&world, &mut browser).await;
+    assert_eq!(seen.status, StatusCode::SEE_OTHER);
+    assert!(!browser.jar.contains_key(COOKIE));
+}
+
 #[tokio::test]
 async fn another_site_signs_nobody_out() {
     let (world, mut browser) = (both(), Browser::default());
