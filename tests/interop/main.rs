@@ -8,15 +8,23 @@
     clippy::print_stdout,
     reason = "a test fails by panicking, and shows its table"
 )]
-#![allow(dead_code, reason = "the harness serves other tests too")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the harness serves other tests too"
+)]
 
 #[path = "../integration/harness/mod.rs"]
 mod harness;
 
 use std::collections::BTreeMap;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 use std::process::Stdio;
 
 use aws_lc_rs::digest;
@@ -25,16 +33,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
 use rcgen::CertifiedIssuer;
+use rcgen::DnType;
 use rcgen::ExtendedKeyUsagePurpose;
 use rcgen::IsCa;
 use rcgen::KeyPair;
 use serde_json::Value;
 use serde_json::json;
-use tokio::io::AsyncBufReadExt as _;
-use tokio::io::AsyncWriteExt as _;
-use tokio::io::BufReader;
-use tokio::process::Command;
-use tokio::time::timeout;
 
 use harness::Echo;
 use harness::Idp;
@@ -54,6 +58,10 @@ const CLIENTS: [(&str, &[&str]); 3] = [
 fn pki(dir: &Path) -> Vec<u8> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Of another name than what it signs: else those look as if they had signed themselves.
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "authority");
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let mut client = Vec::new();
     for (name, usage) in [
@@ -181,7 +189,7 @@ async fn world() -> World {
 }
 
 impl World {
-    async fn run(&self, command: &[&str]) -> Rows {
+    fn run(&self, command: &[&str]) -> Rows {
         let origin = format!("https://localhost:{}", self.port);
         let file = |name: &str| self.proxy.dir().join(name).display().to_string();
         let given = json!({
@@ -200,25 +208,26 @@ impl World {
             .current_dir(&self.clients)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut rows = Rows::new();
-        let patience = harness::PATIENCE * 3;
-        while let Some(line) = timeout(patience, lines.next_line()).await.unwrap().unwrap() {
-            let Some((step, outcome)) = line.split_once('\t') else {
-                panic!("{command:?}: {line}");
-            };
-            if step == "bound to" {
-                let tokens = format!("{}\n", self.bound(outcome));
-                stdin.write_all(tokens.as_bytes()).await.unwrap();
-            } else {
-                rows.push((step.to_owned(), outcome.to_owned()));
+        // The doubles run on other threads of the runtime.
+        tokio::task::block_in_place(|| {
+            for line in lines.map_while(Result::ok) {
+                let Some((step, outcome)) = line.split_once('\t') else {
+                    panic!("{command:?}: {line}");
+                };
+                if step == "bound to" {
+                    let tokens = format!("{}\n", self.bound(outcome));
+                    stdin.write_all(tokens.as_bytes()).unwrap();
+                } else {
+                    rows.push((step.to_owned(), outcome.to_owned()));
+                }
             }
-        }
-        assert!(child.wait().await.unwrap().success(), "{command:?}");
+            assert!(child.wait().unwrap().success(), "{command:?}");
+        });
         rows
     }
 
@@ -239,7 +248,7 @@ async fn clients_that_others_wrote_do_what_the_table_says() {
     let world = world().await;
     let mut table: BTreeMap<String, [String; CLIENTS.len()]> = BTreeMap::new();
     for (place, (name, command)) in CLIENTS.iter().enumerate() {
-        for (step, outcome) in world.run(command).await {
+        for (step, outcome) in world.run(command) {
             println!("{name}\t{step}\t{outcome}");
             table.entry(step).or_default()[place] = outcome;
         }
