@@ -75,7 +75,8 @@ impl Joiner {
                 self.link(&person, (provider, key), method, now).await?;
                 Ok(person)
             }
-            None if self.proves_both() => {
+            // A link outlives what made it: nobody becomes a stranger because a list or a claim falls silent.
+            None if self.canonical.is_some() => {
                 let known = self.links.person_of(provider, key, now).await;
                 let known = known.map_err(NotJoined::Store)?;
                 Ok(known.unwrap_or_else(|| CanonicalSubject::unjoined(key)))

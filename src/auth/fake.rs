@@ -144,13 +144,11 @@ fn vouch(provider: &str, subject: &str) -> Result<Authenticated, ProviderError> 
         "down" => Err(Outage::Timeout.into()),
         subject => {
             let mut identity = identity(provider, subject);
-            if provider == "old" {
-                // Somebody who has just signed in, but for one whose browser was left open.
-                let ago = if subject == "left" { 3_600 } else { 0 };
-                let mut attributes = (*identity.attributes).clone();
-                attributes.insert("auth_time", (at(0).as_secs() - ago).into());
-                identity.attributes = Arc::new(attributes);
-            }
+            // Somebody who has just signed in, but for one whose browser was left open.
+            let ago = if subject == "left" { 3_600 } else { 0 };
+            let mut attributes = (*identity.attributes).clone();
+            attributes.insert("auth_time", (at(0).as_secs() - ago).into());
+            identity.attributes = Arc::new(attributes);
             Ok(Authenticated::for_test(identity, at(300)))
         }
     }

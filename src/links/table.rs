@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use quick_cache::sync::Cache;
@@ -21,8 +22,9 @@ const ACCOUNTS: &str = "link";
 const PEOPLE: &str = "link_person";
 /// Links that are looked at at once: 100 000, of one in 256.
 const PART: usize = 100_000;
-/// Links kept in memory beside the store: 65 536.
+/// Links kept in memory beside the store: 65 536, a minute each, because another instance may forget one.
 const KEPT: usize = 65_536;
+const FRESH: Duration = Duration::from_mins(1);
 
 /// Why an account was not found to be a person's only one.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +40,7 @@ pub(crate) enum LinkError {
 /// The table. Lives as long as the process.
 pub(crate) struct Links {
     store: Arc<dyn Store>,
-    kept: Cache<Account, CanonicalSubject>,
+    kept: Cache<Account, (CanonicalSubject, UnixTime)>,
 }
 
 #[derive(Clone, Eq, Hash, PartialEq)]
@@ -73,7 +75,7 @@ impl Links {
             provider: provider.clone(),
             key: key.clone(),
         };
-        if let Some(known) = self.kept.get(&account) {
+        if let Some(known) = self.remembered(&account, now) {
             return if known == *person {
                 Ok(Sighting::Known)
             } else {
@@ -107,8 +109,13 @@ impl Links {
             }
             Err(error) => return Err(error),
         }
-        self.kept.insert(account, person.clone());
+        self.kept.insert(account, (person.clone(), now + FRESH));
         Ok(made)
+    }
+
+    fn remembered(&self, account: &Account, now: UnixTime) -> Option<CanonicalSubject> {
+        let (person, until) = self.kept.get(account)?;
+        (now < until).then_some(person)
     }
 
     /// Which person an account of a provider is; `None`: it was never seen.
@@ -126,7 +133,7 @@ impl Links {
             provider: provider.clone(),
             key: key.clone(),
         };
-        if let Some(known) = self.kept.get(&account) {
+        if let Some(known) = self.remembered(&account, now) {
             return Ok(Some(known));
         }
         let row = row(&[provider.as_str(), key.issuer.as_str(), key.subject.as_str()]);
@@ -167,7 +174,7 @@ impl Links {
     }
 
     /// Forgets whose accounts a person's are, at these providers; how many links there were. Another instance may remember
-    /// one until it ends; it says nothing else than before.
+    /// one for a minute.
     ///
     /// # Errors
     ///
@@ -201,7 +208,7 @@ impl Links {
             };
             self.store.delete(key).await?;
         }
-        self.kept.retain(|_, kept| kept != person);
+        self.kept.retain(|_, (kept, _)| kept != person);
         Ok(gone)
     }
 

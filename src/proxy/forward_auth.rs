@@ -131,7 +131,10 @@ pub(super) async fn answer(
         Ok(Admission::Anonymous) => None,
         Ok(Admission::Known(verdict)) => Some(verdict),
         Err(Turned::Fault(why)) => return fault(&why, headers, conn, record),
-        Err(Turned::Page(response)) => return page(*response, conn, record),
+        Err(Turned::Page(mut response)) => {
+            respond::turn_away(&mut response);
+            return page(*response, conn, record);
+        }
     };
     let class = verdict.as_ref().map(|verdict| verdict.admitted.class());
     let tunnels = asked.entry.settings.routes.get(route);

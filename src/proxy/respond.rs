@@ -200,6 +200,13 @@ impl From<&SendError> for Fault {
     }
 }
 
+/// Whatever a page of ours is to a browser: to another proxy that asks, a 2xx would be an admission.
+pub(crate) fn turn_away<B>(response: &mut Response<B>) {
+    if response.status().is_success() {
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+    }
+}
+
 /// Whether the client's body was given up because it made no progress.
 fn is_too_slow(error: &BoxError) -> bool {
     let mut cause: Option<&dyn Error> = Some(&**error);

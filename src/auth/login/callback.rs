@@ -199,7 +199,7 @@ impl Logins {
         };
         let mut cookies = returned.cookies;
         cookies.extend(session);
-        if let Errand::Silent(_) = returned.flow.errand {
+        if let Errand::Silent { .. } = returned.flow.errand {
             self.carried_over(returned.ask, CarryOver::Moved);
         }
         let mut response =
@@ -217,7 +217,7 @@ impl Logins {
         page: Page,
         attempt: Option<(&ProviderId, Attempt)>,
     ) -> Response<Bytes> {
-        if let Errand::Silent(_) = returned.flow.errand {
+        if let Errand::Silent { .. } = returned.flow.errand {
             return self.stays(&returned, carried(attempt.map(|(_, attempt)| attempt)));
         }
         if let Some((provider, attempt)) = attempt {
@@ -259,7 +259,7 @@ impl Logins {
     async fn again(&self, returned: Returned<'_>, pin: Option<Pin>) -> Response<Bytes> {
         let ask = returned.ask;
         let provider = returned.flow.provider();
-        if 0 < returned.flow.restarts && !matches!(returned.flow.errand, Errand::Silent(_)) {
+        if 0 < returned.flow.restarts && !matches!(returned.flow.errand, Errand::Silent { .. }) {
             let attempt = Attempt::Rejected(Refusal::NotAccepted);
             return self.ends(returned, Page::NotAllowed, Some((&provider, attempt)));
         }
@@ -273,7 +273,7 @@ impl Logins {
     }
 
     async fn begins_anew(&self, returned: Returned<'_>, mut begin: Begin) -> Response<Bytes> {
-        if let Errand::Silent(_) = returned.flow.errand {
+        if let Errand::Silent { .. } = returned.flow.errand {
             return self.stays(&returned, CarryOver::Refused);
         }
         let ask = returned.ask;

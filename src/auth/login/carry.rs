@@ -1,6 +1,9 @@
 //! Carry-over: a person with a session of the old side who belongs to the new one is taken there without a page, if the new
 //! provider knows them already. Whatever else comes of it, the session that is there stays as it is.
 
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::Method;
 use http::Response;
@@ -90,6 +93,10 @@ impl Logins {
         if to.login().is_none() || !to.health().usable {
             return None;
         }
+        // The new provider has yet to prove itself in this step.
+        if !self.may_set_out(&ask, &device, plan, Arm::To) {
+            return None;
+        }
         if !self
             .one_more_try(plan, admitted.canonical(), silent, now)
             .await
@@ -102,7 +109,10 @@ impl Logins {
             provider: plan.to.clone(),
             rule: RULE,
             wanted: None,
-            errand: Errand::Silent(admitted.canonical().as_str().to_owned()),
+            errand: Errand::Silent {
+                person: admitted.canonical().as_str().to_owned(),
+                holder: self.holder(&ask),
+            },
         });
         let place = Place {
             provider: plan.to.clone(),
@@ -143,7 +153,7 @@ impl Logins {
     pub(super) async fn same_person(
         &self,
         ask: &Ask<'_>,
-        asked: &str,
+        (asked, holder): (&str, &str),
         found: &CanonicalSubject,
     ) -> Result<(), NoSession> {
         if found.as_str() != asked {
@@ -154,18 +164,35 @@ impl Logins {
                 let session = self.session(ask).await;
                 session.is_some_and(|session| session.canonical() == found)
             }
-            None => {
-                let mut theirs = ask.policy.owners().cookies.iter();
-                theirs.any(|(name, _)| {
-                    cookies::named(ask.request.headers, name) != cookies::Sent::None
-                })
-            }
+            None => true,
         };
-        if still {
+        if still && self.holder(ask) == holder {
             Ok(())
         } else {
             Err(NoSession::Stays(CarryOver::Refused))
         }
+    }
+
+    /// Which sessions the browser holds, ours or the old side's, such that nobody learns them from it. A name alone says
+    /// little: applications leave the cookie where it is when somebody signs out, and when somebody else signs in.
+    fn holder(&self, ask: &Ask<'_>) -> String {
+        let mut context = digest::Context::new(&digest::SHA256);
+        let mut add = |name: &str| {
+            let sent = match cookies::named(ask.request.headers, name) {
+                cookies::Sent::Once(value) => value,
+                cookies::Sent::None | cookies::Sent::Several => b"",
+            };
+            for part in [name.as_bytes(), sent] {
+                context.update(&(part.len() as u64).to_be_bytes());
+                context.update(part);
+            }
+        };
+        add(&self.names.session);
+        for (name, _) in ask.policy.owners().cookies.iter() {
+            add(name);
+        }
+        let digest = context.finish();
+        URL_SAFE_NO_PAD.encode(digest.as_ref().get(..16).unwrap_or_default())
     }
 
     /// Goes on with the session that is there.

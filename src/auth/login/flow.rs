@@ -80,9 +80,15 @@ pub(super) enum Errand {
     /// its owner.
     #[serde(rename = "p")]
     Prove(Proof),
-    /// Somebody with a session of the old side is asked after without a page: this person, by canonical name, or nobody.
+    /// Somebody with a session of the old side is asked after without a page: this person, by canonical name, with this very
+    /// session, or nobody.
     #[serde(rename = "q")]
-    Silent(String),
+    Silent {
+        #[serde(rename = "p")]
+        person: String,
+        #[serde(rename = "h")]
+        holder: String,
+    },
 }
 
 /// An account that somebody has just signed in with.

@@ -22,12 +22,17 @@ use crate::identity::Refusal;
 use crate::links::Method;
 use crate::links::settings::OnMissing;
 use crate::providers::StepUp;
+use crate::rollout::Acceptance;
 use crate::rollout::Arm;
 use crate::rollout::KillPosition;
 use crate::rollout::Mode;
 use crate::rollout::Plan;
 
-/// Logins in a row, of one person on the way to one session: at the new side, at the old one, at the new one again.
+/// The rule of the logins that prove two accounts.
+const PROVE: &str = "prove_both";
+
+/// Logins in a row, of one person on the way to one session: at the new side, there anew where a session was open, at the old
+/// one, at the new one again.
 const STEPS: u8 = 2;
 
 impl Logins {
@@ -42,9 +47,15 @@ impl Logins {
         let joiner = &self.deps.joiner;
         let alone = *person == CanonicalSubject::unjoined(&identity.key);
         match (plan.arm(&identity.provider), &returned.flow.errand) {
-            // What is quarantined proves nothing.
-            (Some(Arm::From), Errand::Prove(_)) if returned.ask.kill == KillPosition::Modern => {
+            // What is quarantined proves nothing, and while logins go back to where they were nothing new is made of them.
+            (Some(Arm::From), Errand::Prove(_)) if returned.ask.kill != KillPosition::Off => {
                 Err(refused(Page::NotAllowed, Refusal::Quarantined))
+            }
+            // Nor does what no longer lets anybody in.
+            (Some(Arm::From), Errand::Prove(_))
+                if self.acceptance(returned, plan, identity, person) != Acceptance::Accepted =>
+            {
+                Err(refused(Page::NotAllowed, Refusal::NotAccepted))
             }
             (Some(Arm::From), Errand::Prove(_)) if !is_anew(identity, returned.flow.began()) => {
                 Err(refused(Page::NotAllowed, Refusal::Expired))
@@ -56,15 +67,21 @@ impl Logins {
             (Some(Arm::To), _) if alone => {
                 let first = returned.flow.restarts < STEPS
                     && returned.flow.rule != "linked"
-                    && returned.ask.kill != KillPosition::Modern;
+                    && returned.ask.kill == KillPosition::Off;
                 if joiner.proves_both() && first && self.has_login(plan, Arm::From) {
-                    let proof = Errand::Prove(Proof::of(identity));
-                    // Whoever sits here now, and not whoever signed in there this morning.
+                    // Whoever sits here now, and not whoever signed in there this morning: at both sides.
                     let now = StepUp {
                         acr_values: Vec::new(),
                         max_age: Some(Duration::ZERO),
                     };
-                    return Err(at(plan, Arm::From, "prove_both", Some(now), proof));
+                    if is_anew(identity, returned.flow.began()) {
+                        let proof = Errand::Prove(Proof::of(identity));
+                        return Err(at(plan, Arm::From, PROVE, Some(now), proof));
+                    }
+                    if returned.flow.rule == PROVE {
+                        return Err(refused(Page::NotAllowed, Refusal::Expired));
+                    }
+                    return Err(at(plan, Arm::To, PROVE, Some(now), Errand::Session));
                 }
                 match joiner.on_missing(identity, person) {
                     OnMissing::Alone => Ok(()),

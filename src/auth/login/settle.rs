@@ -12,7 +12,9 @@ use crate::auth::login::Logins;
 use crate::auth::login::callback::NoSession;
 use crate::auth::login::callback::Returned;
 use crate::auth::login::flow::Errand;
+use crate::auth::login::flow::Flow;
 use crate::auth::login::page::Page;
+use crate::auth::login::return_to::ReturnPath;
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::Grounds;
@@ -71,8 +73,8 @@ impl Logins {
                     NotJoined::Refused(refusal) => refused(Page::NotAllowed, refusal),
                     NotJoined::Store(error) => away(&error),
                 })?;
-        if let Errand::Silent(person) = &returned.flow.errand {
-            self.same_person(ask, person, &canonical).await?;
+        if let Errand::Silent { person, holder } = &returned.flow.errand {
+            self.same_person(ask, (person, holder), &canonical).await?;
         }
         let plan = ask.policy.plan();
         if let Some(plan) = plan {
@@ -124,8 +126,14 @@ impl Logins {
             self.revoke_at_provider(ask, &mut ended);
         }
         // Nobody holds the cookie before the session can be found by whoever may end it.
+        // What was revoked while somebody was asked after is not outlived by a session that nobody signed in for.
+        let asked_after = matches!(returned.flow.errand, Errand::Silent { .. });
         let grounds = Grounds {
-            began: Some(ask.now),
+            began: Some(if asked_after {
+                returned.flow.began()
+            } else {
+                ask.now
+            }),
             kid: logged_in.authenticated.grounds().kid.clone(),
             token: None,
             sid: logged_in.sid.clone(),
@@ -149,8 +157,7 @@ impl Logins {
                 }
             }
         }
-        let silent = matches!(returned.flow.errand, Errand::Silent(_));
-        if let (Some(plan), Some(arm), false) = (plan, arm, silent) {
+        if let (Some(plan), Some(arm), false) = (plan, arm, asked_after) {
             let took = returned.arrived.elapsed();
             self.arrives(ask, &device, (plan, arm), &canonical, took);
         }
@@ -159,6 +166,21 @@ impl Logins {
         let cookies = session.into_iter().chain(self.keep_device(ask, &device));
         let subject = self.deps.reports.pseudonyms.of(&canonical);
         Ok((cookies.collect(), subject))
+    }
+
+    /// Whether the stage takes a login of this account.
+    pub(super) fn acceptance(
+        &self,
+        returned: &Returned<'_>,
+        plan: &Plan,
+        identity: &Identity,
+        canonical: &CanonicalSubject,
+    ) -> Acceptance {
+        let (ask, target) = (returned.ask, returned.flow.target());
+        let facts = known(returned, &target, canonical, identity);
+        let (cohorts, provider) = (&self.deps.cohorts, &identity.provider);
+        let begun = begun(&returned.flow);
+        rollout::accept_login(plan, cohorts, ask.kill, provider, begun, &facts, ask.now)
     }
 
     /// Whether the login counts on its side of the rollout, now that it is known whose it is.
@@ -174,23 +196,10 @@ impl Logins {
             return Err(NoSession::Again(None));
         };
         let target = flow.target();
-        let facts = Facts {
-            path: target.path(),
-            method: "GET",
-            device: None,
-            person: Some(Person {
-                canonical,
-                identity,
-            }),
-            ..ask.request.facts
-        };
-        let begun = LoginBegun {
-            at: flow.began(),
-            fallback: flow.fallback().is_some(),
-        };
+        let facts = known(returned, &target, canonical, identity);
+        let begun = begun(flow);
         let cohorts = &self.deps.cohorts;
-        let provider = &identity.provider;
-        match rollout::accept_login(plan, cohorts, ask.kill, provider, begun, &facts, ask.now) {
+        match self.acceptance(returned, plan, identity, canonical) {
             Acceptance::Accepted => {}
             Acceptance::OnlyExcept | Acceptance::NotAccepted | Acceptance::Quarantined => {
                 return Err(NoSession::Again(None));
@@ -215,6 +224,32 @@ impl Logins {
             },
             next_time: by_name && !begun.fallback && (arm, assigned.arm) == (Arm::From, Arm::To),
         })
+    }
+}
+
+/// What is known of a login that came back.
+fn known<'a>(
+    returned: &Returned<'a>,
+    target: &'a ReturnPath,
+    canonical: &'a CanonicalSubject,
+    identity: &'a Identity,
+) -> Facts<'a> {
+    Facts {
+        path: target.path(),
+        method: "GET",
+        device: None,
+        person: Some(Person {
+            canonical,
+            identity,
+        }),
+        ..returned.ask.request.facts
+    }
+}
+
+fn begun(flow: &Flow) -> LoginBegun {
+    LoginBegun {
+        at: flow.began(),
+        fallback: flow.fallback().is_some(),
     }
 }
 

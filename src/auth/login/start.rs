@@ -99,7 +99,7 @@ impl Begin {
     const fn prompt(&self) -> Prompt {
         match &self.directed {
             Some(Directed {
-                errand: Errand::Silent(_),
+                errand: Errand::Silent { .. },
                 ..
             }) => Prompt::Never,
             Some(_) | None => Prompt::AsNeeded,

@@ -110,13 +110,17 @@ impl H1 {
     /// Whether the last exchange left nothing behind: no byte of it is under way in either direction.
     pub(super) fn is_clean(&self) -> bool {
         let sent = self.upload.as_ref().is_none_or(|upload| upload.done.get());
-        self.persists && sent && self.buffer.is_empty()
+        self.persists && sent && self.buffer.is_empty() && self.line.holds_nothing()
     }
 
     /// A clean exchange has ended.
     pub(super) fn rest(&mut self) {
         self.upload = None;
-        self.read = READ;
+        // Room for much is not kept by who rests.
+        if READ < self.read {
+            self.buffer = BytesMut::new();
+            self.read = READ;
+        }
     }
 
     /// Whether nothing has come since, as far as the reactor knows. The kernel is asked only when there is something.

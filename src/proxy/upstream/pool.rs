@@ -167,6 +167,8 @@ where
             if binds {
                 lease.never_keep();
             }
+            // What connecting took is not taken from the time to answer.
+            let now = if lease.reused { now } else { Instant::now() };
             let settings = target.settings();
             match lease.exchange(next, body, site, settings, now).await {
                 Ok(response) => return Ok(answer::accept(response, lease, policy)?),

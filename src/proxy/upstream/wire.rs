@@ -141,6 +141,19 @@ impl Line {
         drop(SockRef::from(self.0.borrow().tcp()).shutdown(Shutdown::Write));
     }
 
+    /// Whether TLS holds nothing that the socket does not show: what it has decrypted beyond the answer, that the peer has
+    /// closed, or that the session has failed.
+    pub(super) fn holds_nothing(&self) -> bool {
+        match &mut *self.0.borrow_mut() {
+            Stream::Plain(_) => true,
+            Stream::Tls(stream) => {
+                stream.get_mut().1.process_new_packets().is_ok_and(|held| {
+                    held.plaintext_bytes_to_read() == 0 && !held.peer_has_closed()
+                })
+            }
+        }
+    }
+
     /// Asks the kernel whether the idle connection is what it seems: open, and with nothing to read. Bytes that nobody
     /// asked for would be taken for the next answer; a close would lose a request that cannot be sent twice.
     pub(super) fn is_quiet(&self) -> bool {

@@ -241,3 +241,18 @@ async fn a_browser_that_forgets_is_sent_round_twice_a_day() {
     }
     assert_eq!(asked, 2);
 }
+
+#[tokio::test]
+async fn whoever_holds_another_session_by_then_is_nobody_who_was_asked_after() {
+    let mut world = asking();
+    let mut browser = of_the_old_side(&mut world).await;
+    let asked = page("/deep").with(&world, &mut browser).await;
+    // The old application has signed somebody else in meanwhile, or the same person anew: its cookie has the same name.
+    let answer = signed_in(&asked.location, "alice");
+    browser.jar.insert("OLDSID".into(), "bob".into());
+    let seen = page(&answer).with(&world, &mut browser).await;
+    assert_eq!(seen.location, "/deep");
+    assert!(counted(&world, "refused"), "{seen:?}");
+    browser.jar.remove("OLDSID");
+    assert_eq!(arm(&world, &mut browser).await, Some(Arm::From));
+}

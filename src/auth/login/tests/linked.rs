@@ -97,6 +97,59 @@ async fn a_session_that_somebody_left_open_proves_nothing() {
 }
 
 #[tokio::test]
+async fn a_session_that_somebody_left_open_at_the_new_side_proves_nothing_either() {
+    let (mut world, mut browser) = (unlinked(), Browser::default());
+    settings(&mut world).prove_both = true;
+    let at_new = open(&world, &mut browser, "/orders?x=1").await;
+    // Whoever sits here is asked to sign in there, and not yet at the other side.
+    let anew = open(&world, &mut browser, &signed_in(&at_new.location, "left")).await;
+    assert!(
+        anew.location.starts_with("https://new.idp.test/") && anew.location.ends_with("&max_age=0"),
+        "{anew:?}"
+    );
+    let seen = open(&world, &mut browser, &signed_in(&anew.location, "left")).await;
+    assert_eq!(seen.status, StatusCode::FORBIDDEN);
+    assert!(!browser.jar.contains_key(COOKIE));
+
+    // Somebody who does sign in gets to the end.
+    let mut browser = Browser::default();
+    let at_new = open(&world, &mut browser, "/orders?x=1").await;
+    let anew = open(&world, &mut browser, &signed_in(&at_new.location, "left")).await;
+    let at_old = open(&world, &mut browser, &signed_in(&anew.location, "n-1")).await;
+    let again = open(&world, &mut browser, &signed_in(&at_old.location, "alice")).await;
+    let end = open(&world, &mut browser, &signed_in(&again.location, "n-1")).await;
+    assert_eq!(end.location, "/orders?x=1", "{end:?}");
+    let admitted = open(&world, &mut browser, "/").await.admitted.unwrap();
+    assert_eq!(admitted.canonical().as_str(), "uid:alice");
+}
+
+#[tokio::test]
+async fn a_link_outlives_the_setting_that_made_it() {
+    let (mut world, mut browser) = (unlinked(), Browser::default());
+    settings(&mut world).prove_both = true;
+    let at_new = open(&world, &mut browser, "/").await;
+    let at_old = open(&world, &mut browser, &signed_in(&at_new.location, "n-1")).await;
+    open(&world, &mut browser, &signed_in(&at_old.location, "alice")).await;
+    settings(&mut world).prove_both = false;
+    let mut browser = Browser::default();
+    log_in(&world, &mut browser, "n-1").await;
+    let admitted = open(&world, &mut browser, "/").await.admitted.unwrap();
+    assert_eq!(admitted.canonical().as_str(), "uid:alice");
+}
+
+#[tokio::test]
+async fn what_no_longer_lets_anybody_in_proves_nothing() {
+    let (mut world, mut browser) = (unlinked(), Browser::default());
+    settings(&mut world).prove_both = true;
+    let at_new = open(&world, &mut browser, "/").await;
+    let at_old = open(&world, &mut browser, &signed_in(&at_new.location, "n-1")).await;
+    world.plan.as_mut().unwrap().stage.mode = Mode::ModernOnly;
+    let seen = open(&world, &mut browser, &signed_in(&at_old.location, "alice")).await;
+    assert_eq!(seen.status, StatusCode::FORBIDDEN);
+    assert!(!counted(&world, "prove_both", "linked"));
+}
+
+#[tokio::test]
 async fn a_quarantined_provider_proves_nothing() {
     let (mut world, mut browser) = (unlinked(), Browser::default());
     settings(&mut world).prove_both = true;

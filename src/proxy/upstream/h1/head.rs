@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 
+use bytes::Buf as _;
 use bytes::Bytes;
 use bytes::BytesMut;
 use http::HeaderMap;
@@ -75,7 +76,9 @@ pub(super) fn parse(buffer: &mut BytesMut, bodiless: bool) -> Result<Option<Head
         let status = StatusCode::from_u16(code).or(Err(AnswerFault::Malformed))?;
         (length, status, answer.version, answer.headers.len())
     };
-    let head = buffer.split_to(length).freeze();
+    // A copy: values live on in the tables of HTTP/2 clients, and each would keep all that was read with it.
+    let head = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
+    buffer.advance(length);
     let mut headers = HeaderMap::with_capacity(count + 4);
     let mut seen = Framed::default();
     for span in spans.iter().take(count) {

@@ -93,7 +93,8 @@ where
     ) -> Poll<Result<(), SendFault>> {
         loop {
             ready!(self.poll_write(cx, line)).map_err(SendFault::Io)?;
-            if self.complete {
+            // Nothing can follow; that the body says so itself may take another frame of the client.
+            if self.complete || self.framing == Framing::Length(0) {
                 return line.poll_flush(cx).map_err(SendFault::Io);
             }
             match Pin::new(&mut self.body).poll_frame(cx) {
