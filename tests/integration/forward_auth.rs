@@ -79,6 +79,29 @@ async fn each_way_gets_the_decision_with_every_identity_header() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_for_somebody_who_is_to_sign_in_elsewhere_admits_nobody() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let config = format!(
+        "{}pages: {{ changed: true }}\n",
+        config(&old, &new, &upstream, "127.0.0.1/32")
+    );
+    let proxy = Proxy::start(&config);
+    proxy.settled().await;
+    for way in WAYS {
+        let page = [("Accept", "text/html"), ("X-Remote-User", "root")];
+        let told = ask(&proxy, way, "/report", &page).await;
+        assert_eq!(told.status, 401, "{way} {}", told.text());
+        assert_eq!(
+            told.text().contains("sign-in page has changed"),
+            way != "decide",
+            "{way} {}",
+            told.text()
+        );
+    }
+    assert_eq!(upstream.hits(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn half_a_question_another_spelling_and_a_stranger_get_no_decision() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let proxy = Proxy::start(&config(&old, &new, &upstream, "127.0.0.1/32"));

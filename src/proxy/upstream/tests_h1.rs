@@ -10,8 +10,13 @@ use http_body::Body;
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use http_body_util::StreamBody;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
+use tokio::task::spawn_local;
+use tokio_rustls::TlsAcceptor;
 
 use crate::proxy::forwarded::Hop;
 use crate::proxy::upstream::Pool;
@@ -24,6 +29,8 @@ use crate::proxy::upstream::testing::OK;
 use crate::proxy::upstream::testing::head;
 use crate::proxy::upstream::testing::local;
 use crate::proxy::upstream::testing::raw;
+use crate::proxy::upstream::tests_h2::encrypted;
+use crate::proxy::upstream::tests_h2::pki;
 
 type Parts = mpsc::UnboundedSender<io::Result<Frame<Bytes>>>;
 
@@ -201,6 +208,40 @@ async fn trailers_of_an_answer_pass_where_they_may() {
             assert_eq!(whole.to_bytes(), "ok");
         }
         assert_eq!(seen.connections(), 1);
+    })
+    .await;
+}
+
+/// One TLS record holds an answer that fills the reader's room to the last byte, and something behind it.
+#[tokio::test]
+async fn what_tls_has_decrypted_beyond_an_answer_never_becomes_the_next_answer() {
+    local(async {
+        let pki = pki(&[b"http/1.1"], false);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(pki.config.clone());
+        spawn_local(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                spawn_local(async move {
+                    let mut chunk = [0; 4096];
+                    while stream.read(&mut chunk).await.is_ok_and(|n| n != 0) {
+                        let head = "HTTP/1.1 200 OK\r\nContent-Length: 8151\r\n\r\n";
+                        let mut text = format!("{head}{}", "a".repeat(8151));
+                        assert_eq!(text.len(), 8192, "the room that is read into");
+                        text.push_str("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nEVIL!");
+                        stream.write_all(text.as_bytes()).await.unwrap();
+                        stream.flush().await.unwrap();
+                    }
+                });
+            }
+        });
+        let client = Client::with(encrypted(address, &pki));
+        for _ in 0..3 {
+            assert_eq!(client.get().await.unwrap(), "a".repeat(8151));
+        }
     })
     .await;
 }

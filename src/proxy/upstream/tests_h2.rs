@@ -133,14 +133,14 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S, h2: bool,
 }
 
 /// A certificate authority, a certificate for `localhost` and 127.0.0.1, and files of them.
-struct Pki {
+pub(super) struct Pki {
     _dir: tempfile::TempDir,
     ca: PathBuf,
     pair: (PathBuf, PathBuf),
-    config: Arc<ServerConfig>,
+    pub(super) config: Arc<ServerConfig>,
 }
 
-fn pki(protocols: &[&[u8]], clients: bool) -> Pki {
+pub(super) fn pki(protocols: &[&[u8]], clients: bool) -> Pki {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut ca = rcgen::CertificateParams::new([]).unwrap();
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -188,7 +188,7 @@ fn pki(protocols: &[&[u8]], clients: bool) -> Pki {
     }
 }
 
-fn encrypted(address: SocketAddr, pki: &Pki) -> Upstream {
+pub(super) fn encrypted(address: SocketAddr, pki: &Pki) -> Upstream {
     let mut settings = settings(&[address]);
     settings.origins[0].tls = true;
     settings.ca = Some(pki.ca.clone());
