@@ -28,5 +28,6 @@ mod providers;
 mod proxy;
 mod revocation;
 mod session;
+mod shadow;
 mod store;
 mod telemetry;

@@ -26,6 +26,19 @@ pub(crate) struct ReportRequest {
     pub(crate) people: Vec<ExplainRequest>,
 }
 
+impl ReportRequest {
+    /// About everything.
+    pub(crate) const fn about(kind: ReportKind) -> Self {
+        Self {
+            kind,
+            rollout: None,
+            app: None,
+            since_seconds: None,
+            people: Vec::new(),
+        }
+    }
+}
+
 /// A question that a report answers.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -34,6 +47,10 @@ pub(crate) enum ReportKind {
     Who,
     /// Who and what still presents credentials of the provider that people leave
     LegacyUsage,
+    /// In what second opinions differ
+    Divergences,
+    /// What applications answer themselves: by path, credential and client; forgotten public paths are named
+    Surface,
     /// What keeps each rollout from its next step
     Readiness,
     /// What a switch back would do to people now

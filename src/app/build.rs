@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::app::process::Process;
+use crate::app::second::Reading;
 use crate::auth::AppExchanges;
 use crate::auth::AppPolicy;
 use crate::auth::Deps;
@@ -93,6 +94,9 @@ pub(super) fn snapshot(
         )),
         journeys: Arc::clone(&process.journeys),
         seen: Arc::clone(&process.seen),
+        shadow: process
+            .shadow
+            .desk(&settings.shadow, &providers, &Reading::of(settings)),
         background: process.background.clone(),
         reports: Reports {
             metrics: Arc::clone(&process.metrics),
@@ -235,6 +239,11 @@ impl Shared<'_> {
         Ok(AppEntry {
             target: self.target(&app.id, &app.upstream)?,
             routes: app.routes.iter().map(of_route).collect::<Result<_, _>>()?,
+            observed: self
+                .settings
+                .shadow
+                .iter()
+                .any(|block| block.app == app.id && block.upstream_status),
             settings: app.clone(),
             policy,
             head,

@@ -16,6 +16,7 @@ mod report;
 mod reshuffle;
 mod revision;
 mod revoke;
+mod second;
 mod stage;
 mod standing;
 mod stated;

@@ -32,6 +32,7 @@ use crate::control::KillSettings;
 use crate::control::KillSwitch;
 use crate::control::Parts;
 use crate::control::Seen;
+use crate::control::Surface;
 use crate::entropy::Entropy;
 use crate::entropy::SystemEntropy;
 use crate::exchange::KeyRing;
@@ -46,6 +47,9 @@ use crate::revocation;
 use crate::revocation::Revocations;
 use crate::session::Pins;
 use crate::session::Sessions;
+use crate::shadow::Found;
+use crate::shadow::Shadow;
+use crate::shadow::ShadowParts;
 use crate::store::Store;
 use crate::telemetry::Logs;
 use crate::telemetry::Metrics;
@@ -72,6 +76,8 @@ pub(super) struct Process {
     pub(super) journeys: Arc<Journeys>,
     pub(super) seen: Arc<Seen>,
     pub(super) exposure: Arc<Exposure>,
+    pub(super) shadow: Arc<Shadow>,
+    pub(super) surface: Arc<Surface>,
     pub(super) conductor: Arc<Conductor>,
     pub(super) store: Arc<dyn Store>,
     pub(super) sessions: Arc<Sessions>,
@@ -175,6 +181,13 @@ impl Process {
             metrics: Arc::clone(&metrics),
             shared: store::instances(&store, &node(), &entropy),
         });
+        let parts = ShadowParts {
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            pseudonyms: pseudonyms.clone(),
+            found: Arc::new(Found::new(&*entropy)),
+        };
+        let shadow = Shadow::start(parts, &background);
         let mut verdict_key = [0; 32];
         entropy.fill(&mut verdict_key);
         let process = Self {
@@ -185,6 +198,8 @@ impl Process {
             ledger,
             journeys,
             seen: Arc::default(),
+            shadow: Arc::new(shadow),
+            surface: Arc::default(),
             exposure: Arc::new(Exposure::new(
                 Arc::clone(&pins),
                 Arc::clone(&links),
@@ -216,6 +231,7 @@ impl Process {
         process.sweep();
         process.turn_keys();
         process.count_sessions();
+        process.count_answers();
         Ok(process)
     }
 
@@ -241,6 +257,7 @@ impl Process {
             assertions: self.assertions.clone(),
             verdict_key: self.verdict_key,
             verdict_entries: entries,
+            surface: self.surface.shard(),
             resolver: Arc::clone(&self.resolver),
         }
     }

@@ -1,5 +1,6 @@
 //! Reports, made of what the running parts know: `authferry report`.
 
+mod opinions;
 mod people;
 mod timeline;
 mod usage;
@@ -40,6 +41,10 @@ pub(super) async fn report(
         ReportKind::Who => people::who(process, settings, wanted, now, &mut view).await?,
         ReportKind::Rollback => people::rollback(process, settings, wanted, now, &mut view).await?,
         ReportKind::LegacyUsage => usage::legacy(process, settings, wanted, now, &mut view),
+        ReportKind::Divergences => {
+            opinions::divergences(process, settings, wanted, now, &mut view);
+        }
+        ReportKind::Surface => opinions::surface(process, settings, wanted, &mut view),
         ReportKind::Readiness => readiness(process, settings, wanted, &mut view),
         ReportKind::Timeline => timeline::timeline(process, wanted, now, &mut view).await?,
     }

@@ -12,6 +12,7 @@ use crate::app::process::Process;
 use crate::app::reload::Reloader;
 use crate::control;
 use crate::identity::ProviderId;
+use crate::rollout::Course;
 
 /// The running program, as the conductor sees it.
 #[derive(Debug)]
@@ -38,8 +39,8 @@ pub(super) fn conduct(process: &Arc<Process>, reloader: &Arc<Reloader>, every: D
     });
 }
 
-/// How often it is counted whom a switch back would hurt.
-const COUNT: Duration = Duration::from_secs(60);
+/// How often it is counted whom a switch back would hurt, and who was looked at twice.
+const COUNT: Duration = Duration::from_secs(30);
 
 /// Counts whom a switch back would hurt, for as long as the process lives.
 fn count_exposed(process: &Arc<Process>, reloader: &Arc<Reloader>) {
@@ -56,6 +57,9 @@ fn count_exposed(process: &Arc<Process>, reloader: &Arc<Reloader>) {
             if let Err(why) = &known {
                 warn!(why, "It is not known whom a switch back would hurt.");
             }
+            let found = counting.shadow.found();
+            let since = |course: &Course, moment| found.since(&course.apps, moment);
+            counting.conductor.compared(since);
             for plan in plans {
                 let exposed = counting.exposure.of(&plan.id).filter(|_| known.is_ok());
                 let people = exposed.map(|exposed| exposed.modern_born);

@@ -77,6 +77,7 @@ use crate::session::Pins;
 use crate::session::Sessions;
 use crate::session::settings::Settings;
 use crate::session::settings::StoreKind;
+use crate::shadow::Desk;
 use crate::store::MemoryStore;
 use crate::store::Store;
 use crate::telemetry::DecisionLog;
@@ -497,6 +498,7 @@ impl World {
             taken: Arc::clone(&self.taken),
             journeys: Arc::new(Journeys::new(Arc::clone(&self.metrics))),
             seen: Arc::default(),
+            shadow: Desk::closed(Arc::clone(&self.metrics)),
             notices: Arc::clone(&self.notices),
             reports: Reports {
                 metrics: Arc::clone(&self.metrics),

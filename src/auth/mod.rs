@@ -68,4 +68,5 @@ pub(crate) use report::Reports;
 pub(crate) use report::Source;
 pub(crate) use report::TokenReport;
 pub(crate) use report::Told;
+pub(crate) use roles::with_roles;
 pub(crate) use taken::FallbacksTaken;

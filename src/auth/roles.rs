@@ -60,6 +60,18 @@ pub(super) fn mapped(map: &RoleMap, identity: &Arc<Identity>) -> Result<Mapped, 
     })
 }
 
+/// As [`mapped`], for those who compare and admit nobody.
+///
+/// # Errors
+///
+/// As [`mapped`].
+pub(crate) fn with_roles(
+    map: &RoleMap,
+    identity: &Arc<Identity>,
+) -> Result<Arc<Identity>, Refusal> {
+    mapped(map, identity).map(|mapped| mapped.identity)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

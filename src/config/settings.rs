@@ -15,6 +15,7 @@ use crate::providers;
 use crate::proxy;
 use crate::rollout;
 use crate::session;
+use crate::shadow;
 use crate::telemetry;
 
 /// Everything a configuration file says, checked.
@@ -64,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) courses: Vec<rollout::Course>,
     /// Fallbacks.
     pub(crate) fallbacks: Vec<rollout::Fallback>,
+    /// Second opinions, by application.
+    pub(crate) shadow: Vec<shadow::settings::Settings>,
     /// The provider of an app without a rollout, by app.
     pub(crate) single: Vec<(rollout::AppId, crate::identity::ProviderId)>,
     /// Rules of the strict check that are waived.

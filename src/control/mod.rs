@@ -12,6 +12,7 @@ mod kill_files;
 mod record;
 mod seen;
 mod shared;
+mod surface;
 
 pub(crate) use conductor::Conductor;
 pub(crate) use conductor::Parts;
@@ -26,3 +27,9 @@ pub(crate) use kill::KillSwitch;
 pub(crate) use seen::Seen;
 pub(crate) use seen::Somebody;
 pub(crate) use shared::Shared;
+pub(crate) use surface::Answered;
+pub(crate) use surface::Kind as SurfaceKind;
+pub(crate) use surface::Ours;
+pub(crate) use surface::Shard as SurfaceShard;
+pub(crate) use surface::Surface;
+pub(crate) use surface::agreed;

@@ -7,8 +7,11 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::time::Instant;
 
+use crate::auth::Admitted;
 use crate::auth::Over;
 use crate::auth::Told;
+use crate::control::Answered;
+use crate::control::Ours;
 use crate::proxy::body::Ended;
 use crate::proxy::body::OnEnd;
 use crate::proxy::canonical::CanonicalRequest;
@@ -20,6 +23,7 @@ use crate::proxy::upstream::SendError;
 use crate::proxy::verdicts::Verdict;
 use crate::proxy::worker::View;
 use crate::proxy::worker::Worker;
+use crate::rollout::AppId;
 use crate::rollout::KillPosition;
 use crate::telemetry::AccessLine;
 use crate::telemetry::Pseudonym;
@@ -154,6 +158,30 @@ impl Record {
 }
 
 impl Record {
+    /// Counts what was decided here, and what the application answered. What neither of us answered is an outage.
+    fn observe(&self, app: &AppId) {
+        let path = self.request.as_ref().map_or("/", CanonicalRequest::path);
+        let asked = self.answered.is_some();
+        if path.starts_with("/.authferry/") || (!asked && 500 <= self.status) {
+            return;
+        }
+        let admitted = self.verdict.as_ref().map(|verdict| &verdict.admitted);
+        let refused = self.told.as_ref().and_then(|told| told.credential);
+        self.worker.surface.saw(&Answered {
+            app,
+            path,
+            class: admitted.map(Admitted::class).or(refused),
+            client: admitted.and_then(|admitted| admitted.identity().client_id.as_deref()),
+            ours: match (admitted, asked) {
+                (Some(_), _) => Ours::Admitted,
+                (None, true) => Ours::Anonymous,
+                (None, false) => Ours::Refused,
+            },
+            theirs: asked.then_some(self.status),
+            now: self.worker.now(),
+        });
+    }
+
     /// Says why what is open because of this request must end: asked as long as it is open.
     pub(super) fn over(&self) -> impl Fn() -> Option<TunnelEnd> + 'static {
         let (worker, view) = (Rc::clone(&self.worker), Rc::clone(&self.view));
@@ -201,13 +229,16 @@ impl OnEnd for Box<Record> {
         {
             traces.record(self.span(took));
         }
+        let snapshot = &self.view.snapshot;
+        let app = self.app.and_then(|app| snapshot.apps.get(app));
+        if let Some(app) = app.filter(|app| app.observed) {
+            self.observe(&app.settings.id);
+        }
         // Whoever got an answer of ours may ask about it.
         let ours = self.answered.is_none() && 400 <= self.status;
         if !ours && !self.worker.access.is_on() {
             return;
         }
-        let snapshot = &self.view.snapshot;
-        let app = self.app.and_then(|app| snapshot.apps.get(app));
         let admitted = self.verdict.as_ref().map(|verdict| &verdict.admitted);
         let told = self.told.as_ref().filter(|_| admitted.is_none());
         let error = self.error.or(match ended {

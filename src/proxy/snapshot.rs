@@ -53,6 +53,8 @@ pub(crate) struct AppEntry {
     pub(crate) head: HeadPolicy,
     /// Where it lives.
     pub(crate) target: Arc<Target>,
+    /// Whether it is counted what it answers itself.
+    pub(crate) observed: bool,
     /// Where routes lead that have an upstream of their own.
     pub(crate) routes: Vec<Option<Arc<Target>>>,
 }

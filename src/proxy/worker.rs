@@ -12,6 +12,7 @@ use crate::clock::Clock as _;
 use crate::clock::ManualClock;
 use crate::clock::UnixTime;
 use crate::control::KillSwitch;
+use crate::control::SurfaceShard;
 use crate::entropy::Entropy;
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::patrol::Patrol;
@@ -57,6 +58,8 @@ pub(crate) struct WorkerParts {
     pub(crate) verdict_key: [u8; 32],
     /// How many verdicts are kept.
     pub(crate) verdict_entries: usize,
+    /// Where it is counted what applications answer themselves.
+    pub(crate) surface: Arc<SurfaceShard>,
     /// Who looks up the names of upstreams.
     pub(crate) resolver: Arc<Resolver>,
 }
@@ -74,6 +77,7 @@ pub(crate) struct Worker {
     pub(super) assertions: Assertions,
     pub(super) verdicts: Verdicts,
     pub(super) patrol: Rc<Patrol>,
+    pub(super) surface: Arc<SurfaceShard>,
     index: usize,
     metrics: Arc<Metrics>,
     pub(super) pool: Pool<ClientBody>,
@@ -106,6 +110,7 @@ impl Worker {
             assertions: parts.assertions,
             verdicts: Verdicts::new(parts.verdict_entries, parts.verdict_key),
             patrol: Rc::default(),
+            surface: parts.surface,
             index: parts.index,
             metrics: parts.metrics,
             pool: Pool::new(parts.resolver),

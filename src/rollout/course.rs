@@ -49,6 +49,10 @@ pub struct Require {
     pub drills_passed: Vec<Box<str>>,
     /// A switch back would lock out no more people than this.
     pub rollback_exposure_max: Option<u64>,
+    /// So many people were looked at a second time in this stage.
+    pub compared_subjects: u64,
+    /// So often something critical may have been found in this stage.
+    pub critical: Option<u64>,
 }
 
 /// One step of a stage. A stage without a ramp has one.

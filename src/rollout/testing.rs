@@ -187,7 +187,7 @@ pub(crate) fn course() -> Course {
                     units: 30,
                     bad_rate_upper_bound: None,
                     drills_passed: vec!["modern-outage".into()],
-                    rollback_exposure_max: None,
+                    ..Require::default()
                 },
                 ..leg(staff, vec![Step::whole(day)], PromoteWhen::Manual)
             },

@@ -40,6 +40,7 @@ mod refresh;
 mod reload;
 mod report;
 mod revoke;
+mod shadow;
 mod targets;
 mod token_endpoint;
 mod upstreams;

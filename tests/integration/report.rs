@@ -13,13 +13,13 @@ use crate::harness::request;
 use crate::login::Browser;
 use crate::reload::until;
 
-fn report(proxy: &Proxy, words: &[&str]) -> Value {
+pub(crate) fn report(proxy: &Proxy, words: &[&str]) -> Value {
     let words = [&["report"], words, &["--format", "json"]].concat();
     serde_json::from_str(&good(proxy.dir(), &words)).unwrap()
 }
 
 /// The rows of a table, each as an object.
-fn rows(report: &Value, title: &str) -> Vec<Value> {
+pub(crate) fn rows(report: &Value, title: &str) -> Vec<Value> {
     let mut tables = report["tables"].as_array().unwrap().iter();
     let table = tables
         .find(|table| table["title"] == title)

@@ -6,6 +6,7 @@
 mod course;
 mod form;
 mod html;
+mod opinions;
 mod page;
 mod tables;
 
@@ -23,6 +24,8 @@ use crate::admin::console::form::Form;
 use crate::admin::console::form::Wanted;
 use crate::admin::console::page::View;
 use crate::admin::guard::Guard;
+use crate::admin::report::ReportKind;
+use crate::admin::report::ReportRequest;
 use crate::admin::respond;
 use crate::admin::respond::Answer;
 use crate::admin::respond::Failure;
@@ -145,6 +148,10 @@ async fn told(
         kill: KillView::of(&context.kill.current(), None),
         ledger: backend.log_head(),
         records: backend.log_tail(RECORDS).await,
+        opinions: backend
+            .report(ReportRequest::about(ReportKind::Divergences))
+            .await
+            .ok(),
         figures: context.metrics.figures(),
         proof: guard.form_proof(actor),
         actor: actor.to_owned(),

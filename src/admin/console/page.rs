@@ -13,7 +13,9 @@ use crate::admin::console::STYLE;
 use crate::admin::console::form::MAX_REASON;
 use crate::admin::console::form::ORDERS;
 use crate::admin::console::html::Text;
+use crate::admin::console::opinions;
 use crate::admin::console::tables;
+use crate::admin::report::ReportView;
 use crate::admin::rollouts::RolloutView;
 use crate::admin::routes::KillView;
 use crate::telemetry::metrics::Figures;
@@ -32,6 +34,8 @@ pub(super) struct View {
     pub(super) ledger: LogHead,
     /// Its last records, newest last.
     pub(super) records: Vec<Value>,
+    /// In what second opinions differ.
+    pub(super) opinions: Option<ReportView>,
     /// What was counted.
     pub(super) figures: Figures,
     /// What shows that a form was on this page.
@@ -150,6 +154,7 @@ impl fmt::Display for View {
         for rollout in &self.rollouts {
             tables::rollout(self, rollout, f)?;
         }
+        opinions::opinions(self.opinions.as_ref(), f)?;
         tables::apart(self, f)?;
         tables::providers(self, f)?;
         tables::records(self, f)?;

@@ -1,10 +1,16 @@
 //! What is looked after as long as the process lives: time, keys, counts, what has expired.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::process::Process;
+use crate::control::agreed;
 use crate::proxy::serve::counts::Counts;
+use crate::rollout::AppId;
+use crate::shadow::Class;
+use crate::telemetry::metrics::Compared;
+use crate::telemetry::metrics::Oracle;
 
 /// How often the coarse clock is set. Nothing that is decided by it is finer than a second.
 const TICK: Duration = Duration::from_millis(10);
@@ -66,16 +72,40 @@ impl Process {
 
     pub(super) fn count_sessions(&self) {
         let (clock, sessions) = (Arc::clone(&self.clock), Arc::clone(&self.sessions));
-        let metrics = Arc::clone(&self.metrics);
+        let (metrics, shadow) = (Arc::clone(&self.metrics), Arc::clone(&self.shadow));
         self.background.spawn(async move {
             let mut tick = tokio::time::interval(COUNT_SESSIONS);
             loop {
                 tick.tick().await;
+                metrics.shadow_queue(shadow.depth());
                 let tally = sessions.in_use(clock.now());
                 let rows = tally.iter();
                 metrics.sessions(
                     rows.map(|((app, side, origin), count)| ([&**app, *side, *origin], *count)),
                 );
+            }
+        });
+    }
+
+    /// Tells the metrics what applications answer themselves.
+    pub(super) fn count_answers(&self) {
+        let (metrics, surface) = (Arc::clone(&self.metrics), Arc::clone(&self.surface));
+        self.background.spawn(async move {
+            let mut told: BTreeMap<AppId, [u64; 2]> = BTreeMap::new();
+            let mut tick = tokio::time::interval(COUNT_SESSIONS);
+            loop {
+                tick.tick().await;
+                for (app, [same, different]) in agreed(&surface.all()) {
+                    let before = told.insert(app.clone(), [same, different]);
+                    let [a, b] = before.unwrap_or_default();
+                    let (same, different) = (same.saturating_sub(a), different.saturating_sub(b));
+                    let oracle = Oracle::UpstreamStatus;
+                    metrics.shadow_compared_by(&app, oracle, Compared::Same, same);
+                    metrics.shadow_compared_by(&app, oracle, Compared::Different, different);
+                    let class = Class::AcceptReject;
+                    let words = (class.as_str(), class.severity());
+                    metrics.shadow_divergence(&app, words, different);
+                }
             }
         });
     }

@@ -1,12 +1,37 @@
-//! Sessions that were looked at, for the guards: one person, honoured or refused.
+//! What is told of people who were looked at: sessions to the guards, accepted credentials to whoever gives a second opinion.
 
 use crate::auth::gate::Asked;
 use crate::auth::gate::Gate;
 use crate::identity::CanonicalSubject;
+use crate::identity::Credential;
 use crate::identity::ProviderId;
+use crate::providers::Authenticated;
 use crate::rollout::Observed;
+use crate::shadow::Offer;
 
 impl Gate {
+    /// Offers an accepted credential for a second opinion. Nothing waits for it, and nothing here depends on it.
+    pub(super) fn second_look(
+        &self,
+        asked: &Asked<'_>,
+        credential: &Credential,
+        canonical: &CanonicalSubject,
+        proof: &Authenticated,
+    ) {
+        if let Some(plan) = asked.policy.plan() {
+            let offer = Offer {
+                plan,
+                app: asked.policy.app(),
+                credential,
+                identity: proof.identity(),
+                canonical,
+                bound: proof.confirmation().is_some(),
+                now: asked.now,
+            };
+            self.deps.shadow.offer(&offer, &self.deps.bucket_key);
+        }
+    }
+
     /// A live session was looked at: its person is counted.
     pub(super) fn saw_session(
         &self,

@@ -61,6 +61,7 @@ use crate::rollout::KillPosition;
 use crate::session::Pins;
 use crate::session::SessionId;
 use crate::session::Sessions;
+use crate::shadow::Desk;
 
 /// What the gate and the login work with, in one snapshot.
 #[derive(Clone, Debug)]
@@ -89,6 +90,8 @@ pub(crate) struct Deps {
     pub(crate) journeys: Arc<Journeys>,
     /// Who was let in lately; the same value in every snapshot.
     pub(crate) seen: Arc<Seen>,
+    /// Where accepted credentials are looked at a second time.
+    pub(crate) shadow: Desk,
     /// What providers are still to be told; the same value in every snapshot.
     pub(crate) notices: Arc<Notices>,
     /// Where decisions are told.
@@ -318,6 +321,7 @@ impl Gate {
         }
         accepted?;
         let (rule, other_arm, side) = self.on_its_arm(asked, class, &canonical, identity).await?;
+        self.second_look(asked, &credential, &canonical, &proof);
         let holder = Holder {
             identity,
             canonical: &canonical,

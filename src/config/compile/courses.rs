@@ -272,6 +272,8 @@ fn require(context: &mut Context<'_>, raw: &RawStage) -> Require {
         bad_rate_upper_bound: bound,
         drills_passed: Vec::new(),
         rollback_exposure_max: raw.rollback_exposure_max.get().map(|at| at.value.0),
+        compared_subjects: raw.compared_subjects.or(Whole(0)).0,
+        critical: raw.critical.get().map(|at| at.value.0),
     }
 }
 

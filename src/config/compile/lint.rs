@@ -39,7 +39,7 @@ impl Placed {
     }
 }
 
-/// The order of modes. `shadow` is not counted: this build does not have it.
+/// The order of modes. `shadow` is not counted: nobody moves in it.
 const fn order(mode: Mode) -> u8 {
     match mode {
         Mode::LegacyOnly | Mode::Shadow => 0,

@@ -37,6 +37,7 @@ mod rollouts;
 mod routes;
 mod secrets;
 mod server;
+mod shadow;
 mod stages;
 mod store;
 mod tokens;
@@ -118,6 +119,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     };
     let apps = apps::compile(context, raw, &shared);
     instead::stages(context, raw, &rollouts, &apps, &exchanges);
+    let shadow = shadow::compile(context, raw, &providers, &membership);
     let mut fallbacks = fallback::compile(context, raw, &providers, &membership);
     for fallback in &mut fallbacks {
         fallback.not_paths.extend(floors(&apps, &fallback.app));
@@ -173,6 +175,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         rollouts,
         courses,
         fallbacks,
+        shadow,
         single: membership.single,
         waivers: waivers::compile(context, raw),
         bucket_key: BucketKey(Secret::new(Vec::new())),

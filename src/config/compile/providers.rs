@@ -8,6 +8,7 @@ use crate::config::compile::claims::OPENID;
 use crate::config::compile::claims::Words;
 use crate::config::compile::context::Context;
 use crate::config::compile::kinds;
+use crate::config::compile::shadow;
 use crate::config::compile::tokens::span;
 use crate::config::raw::RawAssurance;
 use crate::config::raw::RawAuthoritative;
@@ -85,6 +86,7 @@ pub(super) fn compile(context: &mut Context<'_>, raw: &RawConfig) -> Vec<Provide
     else {
         return Vec::new();
     };
+    let asked = shadow::asked(raw);
     let mut providers = Vec::new();
     let mut owned = Vec::new();
     for (name, raw) in &named.entries {
@@ -95,10 +97,18 @@ pub(super) fn compile(context: &mut Context<'_>, raw: &RawConfig) -> Vec<Provide
                 .error(name.mark, "`self` is the provider of our own tokens")
                 .value("self");
         }
-        let (provider, owns) = match raw {
+        let (mut provider, owns) = match raw {
             Some(raw) => provider(context, name, raw),
             None => (unreadable(name), None),
         };
+        // Whoever gives a second opinion is asked, and never presented with anything.
+        if asked.contains(&name.value) {
+            if let Some(settings) = &mut provider.settings {
+                settings.owns = Owns::default();
+            }
+            providers.push(provider);
+            continue;
+        }
         owned.extend(owns.map(|(owns, mark)| (name.value.clone(), owns, mark)));
         providers.push(provider);
     }

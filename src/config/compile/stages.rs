@@ -51,6 +51,7 @@ pub(super) struct Parts<'a> {
 pub(super) const fn mode(word: ModeWord) -> Mode {
     match word {
         ModeWord::LegacyOnly => Mode::LegacyOnly,
+        ModeWord::Shadow => Mode::Shadow,
         ModeWord::Canary => Mode::Canary,
         ModeWord::ModernPrimary => Mode::ModernPrimary,
         ModeWord::ModernOnly => Mode::ModernOnly,

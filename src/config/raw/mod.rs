@@ -10,6 +10,7 @@ mod people;
 mod providers;
 mod rollouts;
 mod server;
+mod shadow;
 mod tokens;
 
 pub(crate) use apps::*;
@@ -20,6 +21,7 @@ pub(crate) use people::*;
 pub(crate) use providers::*;
 pub(crate) use rollouts::*;
 pub(crate) use server::*;
+pub(crate) use shadow::*;
 pub(crate) use tokens::*;
 
 use std::borrow::Cow;
@@ -87,7 +89,9 @@ mappings! {
         audit: RawAudit,
         /// What watches the stages of rollouts, by name.
         guardrails: Named<RawGuardrails>,
-        @later "shadow", "revocation", "links", "shared_signals";
+        /// By application: who gives a second opinion about people who were let in.
+        shadow: Named<RawShadow>,
+        @later "revocation", "links", "shared_signals";
     }
 
     /// Who made this revision of the file, and why: for people; only `acknowledge` and `recall` change anything.

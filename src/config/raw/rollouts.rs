@@ -117,7 +117,11 @@ mappings! {
         bad_rate_upper_bound: At<Decimal>,
         /// A switch back would lock out no more people than this: who has moved, and of whom no account at `from` is known. Needs `identity.canonical`.
         rollback_exposure_max: At<Whole>,
-        @later "drills_passed", "compared_subjects", "divergence_upper_bound", "critical", "unlinked_max", "legacy_credentials_seen";
+        /// So many people of its applications were looked at a second time by `shadow` since the step began, at this instance. Default `0`.
+        compared_subjects: At<Whole>,
+        /// `shadow` has found something critical no more often than this since the step began, at this instance. Default: not asked.
+        critical: At<Whole>,
+        @later "drills_passed", "divergence_upper_bound", "unlinked_max", "legacy_credentials_seen";
     }
 
     /// A step of a ramp.
@@ -209,13 +213,14 @@ words! {
     ModeWord {
         /// Everything at `from`.
         "legacy-only" => LegacyOnly,
+        /// Everything at `from`, while another provider gives a second opinion: each application has an entry under `shadow`.
+        "shadow" => Shadow,
         /// New logins by rule and percent.
         "canary" => Canary,
         /// New logins at `to`; credentials of `from` are drained.
         "modern-primary" => ModernPrimary,
         /// Credentials of `from` are refused.
         "modern-only" => ModernOnly,
-        @later "shadow";
     }
 
     /// Who drives the stages.

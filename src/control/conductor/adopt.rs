@@ -78,6 +78,7 @@ impl Conductor {
                 findings: Findings::none(now),
                 drills,
                 exposed,
+                compared: (0, 0),
                 evaluated: now,
                 blocked: None,
                 row: None,

@@ -53,6 +53,16 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
             ));
         }
     }
+    let (compared, critical) = view.compared;
+    if compared < leg.require.compared_subjects {
+        let needed = leg.require.compared_subjects;
+        missing.push(format!("{compared} of {needed} people looked at twice"));
+    }
+    if let Some(most) = leg.require.critical.filter(|most| *most < critical) {
+        missing.push(format!(
+            "{critical} critical differences, where {most} may be"
+        ));
+    }
     if let Some(most) = leg.require.rollback_exposure_max {
         match view.exposed {
             Some(exposed) if exposed <= most => {}

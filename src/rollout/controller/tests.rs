@@ -38,6 +38,7 @@ struct Walk {
     kill: KillPosition,
     drills: Vec<Box<str>>,
     exposed: Option<u64>,
+    compared: (u64, u64),
     now: UnixTime,
 }
 
@@ -50,6 +51,7 @@ impl Walk {
             kill: KillPosition::Off,
             drills: Vec::new(),
             exposed: None,
+            compared: (0, 0),
             now: at(0),
         }
     }
@@ -73,6 +75,7 @@ impl Walk {
             kill: self.kill,
             drills: &self.drills,
             exposed: self.exposed,
+            compared: self.compared,
             now: self.now,
         }
     }

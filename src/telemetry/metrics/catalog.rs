@@ -138,6 +138,14 @@ families! {
         "People with a bad outcome in the current step.";
     GUARD_TRIPS: Counter "authferry_guard_trips_total" ["rollout", "guard", "action"]
         "Guards that tripped.";
+    SHADOW_COMPARISONS: Counter "authferry_shadow_comparisons_total" ["app", "oracle", "result"]
+        "Second opinions about people who were let in, by what came of them.";
+    SHADOW_DIVERGENCES: Counter "authferry_shadow_divergences_total" ["app", "class", "severity"]
+        "Differences between two opinions about one person.";
+    SHADOW_SKIPPED: Counter "authferry_shadow_skipped_total" ["app", "reason"]
+        "Accepted credentials that were not looked at twice.";
+    SHADOW_QUEUE: Gauge "authferry_shadow_queue_depth" []
+        "Credentials that wait for a second look.";
     ROLLBACK_EXPOSURE: Gauge "authferry_rollback_exposure_subjects" ["rollout", "why"]
         "People who have moved and whom a switch back would hurt now.";
     KILL_SWITCH: Gauge "authferry_kill_switch" ["scope", "position"]
@@ -181,11 +189,14 @@ mod tests {
     use super::*;
     use crate::telemetry::metrics::Attempt;
     use crate::telemetry::metrics::Cache;
+    use crate::telemetry::metrics::Compared;
     use crate::telemetry::metrics::Flow;
     use crate::telemetry::metrics::Lookup;
+    use crate::telemetry::metrics::Oracle;
     use crate::telemetry::metrics::RevocationOutcome;
     use crate::telemetry::metrics::RevocationSource;
     use crate::telemetry::metrics::Shed;
+    use crate::telemetry::metrics::Skipped;
     use crate::telemetry::metrics::TunnelEnd;
     use crate::telemetry::metrics::UpstreamError;
 
@@ -216,6 +227,9 @@ mod tests {
             .map(|word| word.as_str())
             .chain(Cache::ALL.iter().map(|word| word.as_str()))
             .chain(Lookup::ALL.iter().map(|word| word.as_str()))
+            .chain(Oracle::ALL.iter().map(|word| word.as_str()))
+            .chain(Compared::ALL.iter().map(|word| word.as_str()))
+            .chain(Skipped::ALL.iter().map(|word| word.as_str()))
             .chain(Shed::ALL.iter().map(|word| word.as_str()))
             .chain(TunnelEnd::ALL.iter().map(|word| word.as_str()))
             .chain(RevocationSource::ALL.iter().map(|word| word.as_str()))

@@ -17,6 +17,7 @@ mod rare;
 mod rollouts;
 mod samples;
 mod series;
+mod shadow;
 mod shards;
 mod worker;
 
@@ -41,6 +42,9 @@ pub(crate) use labels::StoreFailure;
 pub(crate) use labels::StoreOperation;
 pub(crate) use labels::TunnelEnd;
 pub(crate) use labels::UpstreamError;
+pub(crate) use shadow::Compared;
+pub(crate) use shadow::Oracle;
+pub(crate) use shadow::Skipped;
 pub(crate) use worker::AppIndex;
 pub(crate) use worker::Names;
 pub(crate) use worker::WorkerMetrics;

@@ -36,7 +36,7 @@ impl Seen {
     }
 }
 
-/// Answers 200 with the head it saw.
+/// Answers with the head it saw: 200, or 401 at `/asks/again`.
 #[derive(Clone, Debug)]
 pub(crate) struct Echo {
     address: SocketAddr,
@@ -118,9 +118,11 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>) {
             one.body = std::mem::take(&mut rest);
         }
         let body = one.head.clone();
+        let asks = one.line().split(' ').nth(1) == Some("/asks/again");
+        let status = if asks { "401 Unauthorized" } else { "200 OK" };
         seen.lock().unwrap().push(one);
         let answer = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+            "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         if stream.write_all(answer.as_bytes()).await.is_err() {

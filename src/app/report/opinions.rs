@@ -1,0 +1,207 @@
+//! `divergences` and `surface`: in what second opinions differ, and what applications answer themselves.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use http::Method;
+use serde_json::Value;
+
+use crate::admin::ReportRequest;
+use crate::admin::ReportTable;
+use crate::admin::ReportView;
+use crate::app::process::Process;
+use crate::app::report::moment;
+use crate::app::report::plans;
+use crate::clock::UnixTime;
+use crate::config::settings::Settings;
+use crate::control::Ours;
+use crate::control::SurfaceKind;
+use crate::proxy::route::RouteOf;
+use crate::proxy::route::route_of;
+use crate::proxy::settings::Access;
+use crate::proxy::settings::App;
+use crate::shadow::Kept;
+
+/// Examples that are shown of each kind of difference.
+const EXAMPLES: usize = 3;
+
+/// Differences of one kind.
+#[derive(Default)]
+struct Group<'a> {
+    people: BTreeSet<&'a str>,
+    count: u64,
+    first: Option<UnixTime>,
+    last: UnixTime,
+    values: BTreeSet<&'a str>,
+    examples: Vec<String>,
+}
+
+/// By application, class and field; the values are hashes, equal where the values are.
+pub(super) fn divergences(
+    process: &Process,
+    settings: &Settings,
+    wanted: &ReportRequest,
+    now: UnixTime,
+    view: &mut ReportView,
+) {
+    let kept = process.shadow.found().all(now);
+    let asked = |one: &&Kept| {
+        let app = wanted.app.as_deref();
+        let age = now.since(one.at).as_secs();
+        app.is_none_or(|app| one.app.as_str() == app)
+            && wanted.since_seconds.is_none_or(|span| age <= span)
+            && plans(settings, wanted).any(|plan| plan.covers(&one.app))
+    };
+    let mut groups: BTreeMap<(&str, &str, &str, &str), Group<'_>> = BTreeMap::new();
+    for one in kept.iter().filter(asked) {
+        let (class, severity) = (one.class.as_str(), one.class.severity());
+        let key = (one.app.as_str(), severity, class, &*one.field);
+        let group = groups.entry(key).or_default();
+        group.people.insert(one.person.as_str());
+        group.count += 1;
+        group.first.get_or_insert(one.at);
+        group.last = one.at;
+        group.values.extend(one.values.iter().map(|value| &**value));
+        let example = format!("{} {}/{}", one.person, one.control, one.candidate);
+        if group.examples.len() < EXAMPLES && !group.examples.contains(&example) {
+            group.examples.push(example);
+        }
+    }
+    let mut table = ReportTable::new(
+        "Differences",
+        [
+            "application",
+            "severity",
+            "class",
+            "field",
+            "people",
+            "times",
+            "first",
+            "last",
+            "values",
+            "examples",
+        ],
+    );
+    for ((app, severity, class, field), group) in groups {
+        let values: Vec<&str> = group.values.into_iter().collect();
+        table.row([
+            app.into(),
+            severity.into(),
+            class.into(),
+            field.into(),
+            group.people.len().into(),
+            group.count.into(),
+            group.first.map(moment).into(),
+            moment(group.last).into(),
+            values.join(", ").into(),
+            group.examples.join("; ").into(),
+        ]);
+    }
+    let mut compared = ReportTable::new(
+        "Second opinions",
+        ["application", "people compared", "ignored until"],
+    );
+    for block in &settings.shadow {
+        let rules = block.ignore.iter();
+        let rules: Vec<String> = rules
+            .map(|rule| {
+                let word = if rule.until <= now { " (over)" } else { "" };
+                format!("{} {}{word}", rule.class.as_str(), moment(rule.until))
+            })
+            .collect();
+        compared.row([
+            block.app.as_str().into(),
+            process.shadow.found().people(&block.app).into(),
+            rules.join("; ").into(),
+        ]);
+    }
+    view.tables = vec![table, compared];
+    view.notes.push(String::from(
+        "since this instance started; examples are person, hash of what decides, hash of the second opinion",
+    ));
+}
+
+/// By route, path, credential and client: what we did, and what the application answered. First, what looks wrong.
+pub(super) fn surface(
+    process: &Process,
+    settings: &Settings,
+    wanted: &ReportRequest,
+    view: &mut ReportView,
+) {
+    let all = process.surface.all();
+    let mut odd = ReportTable::new(
+        "To look at",
+        ["application", "path", "route", "finding", "requests"],
+    );
+    let mut table = ReportTable::new(
+        "What was answered",
+        [
+            "application",
+            "path",
+            "route",
+            "credential",
+            "client",
+            "ours",
+            "application's",
+            "requests",
+            "last",
+        ],
+    );
+    for (kind, times) in &all {
+        let asked = wanted.app.as_deref();
+        let app = settings.apps.iter().find(|app| app.id == kind.app);
+        let Some(app) = app.filter(|app| asked.is_none_or(|asked| app.id.as_str() == asked)) else {
+            continue;
+        };
+        let (route, access) = route(app, &kind.path);
+        let text = |text: &str| Value::from(text.to_owned());
+        let ids = [text(app.id.as_str()), text(&kind.path), text(&route)];
+        let [id, path, route] = ids.clone();
+        table.row([
+            id,
+            path,
+            route,
+            kind.class.map_or("none", |class| class.as_str()).into(),
+            kind.client.as_deref().unwrap_or("-").into(),
+            kind.ours.as_str().into(),
+            kind.theirs.map_or_else(|| "not asked".into(), Value::from),
+            times.count.into(),
+            moment(times.last).into(),
+        ]);
+        if let Some(finding) = finding(kind, access) {
+            let [id, path, route] = ids;
+            odd.row([id, path, route, finding.into(), times.count.into()]);
+        }
+    }
+    view.tables = vec![odd, table];
+    view.notes.push(String::from(
+        "since this instance started, of applications with `shadow.APP.oracles: [{ method: upstream_status }]`; names in paths are left out",
+    ));
+}
+
+/// What of it looks wrong, by the rules that run.
+fn finding(kind: &SurfaceKind, access: Option<Access>) -> Option<&'static str> {
+    match (kind.ours, kind.theirs, access) {
+        (Ours::Admitted, Some(401), _) => {
+            Some("we let somebody in, the application asks who it is")
+        }
+        (Ours::Anonymous, Some(200..=299), Some(Access::Optional)) => {
+            Some("the application answers to nobody: a public path?")
+        }
+        (Ours::Refused, None, Some(Access::Required)) if kind.class.is_none() => {
+            Some("turned away without a credential: a forgotten public path, or a login that began")
+        }
+        (Ours::Admitted | Ours::Anonymous | Ours::Refused, _, _) => None,
+    }
+}
+
+/// The route of a path, as far as its shape says it.
+fn route(app: &App, path: &str) -> (String, Option<Access>) {
+    match route_of(app, &Method::GET, path) {
+        RouteOf::One(place) => app.routes.get(place).map_or_else(
+            || ("-".to_owned(), None),
+            |route| (route.path.to_string(), Some(route.access)),
+        ),
+        RouteOf::None | RouteOf::TwoReadings => ("-".to_owned(), None),
+    }
+}

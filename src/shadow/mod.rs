@@ -1,0 +1,22 @@
+//! A second opinion, off the path: what another provider says of somebody whom theirs has let in, compared and counted.
+//!
+//! It must never delay or change an answer, never ask about a credential that was refused, and never keep who it was about:
+//! people and values stand here as keyed hashes only.
+
+mod compare;
+mod desk;
+mod found;
+mod kind;
+pub(crate) mod settings;
+mod work;
+
+pub(crate) use compare::Name;
+pub(crate) use compare::Side;
+pub(crate) use desk::Desk;
+pub(crate) use desk::Offer;
+pub(crate) use found::Found;
+pub(crate) use found::Kept;
+pub(crate) use kind::Class;
+pub(crate) use work::Reader;
+pub(crate) use work::Shadow;
+pub(crate) use work::ShadowParts;

@@ -1,0 +1,374 @@
+//! A second opinion: who is asked for it, when, and what is kept of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::entropy::SystemEntropy;
+use crate::identity::ClaimMap;
+use crate::identity::Issuer;
+use crate::identity::Outage;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::identity::Subject;
+use crate::identity::SubjectKey;
+use crate::providers::Authenticated;
+use crate::providers::Epoch;
+use crate::providers::Health;
+use crate::providers::Owns;
+use crate::rollout::BucketKey;
+use crate::rollout::Mode;
+use crate::rollout::Percent;
+use crate::rollout::Plan;
+use crate::rollout::testing::plan;
+use crate::secret::Secret;
+use crate::shadow::compare::Name;
+use crate::shadow::desk::Offer;
+use crate::shadow::settings::Breaker;
+use crate::shadow::settings::Ignore;
+use crate::telemetry::metrics::MAX_SERIES_PER_FAMILY;
+
+const NOW: UnixTime = UnixTime::from_secs(1_000_000);
+
+fn identity(provider: &str, subject: &str, groups: &[&str]) -> Arc<Identity> {
+    let mut attributes = ClaimMap::default();
+    attributes.insert("groups", groups.to_vec().into());
+    Arc::new(Identity {
+        provider: ProviderId::new(provider),
+        key: SubjectKey {
+            issuer: Issuer::new("https://issuer.example"),
+            subject: Subject::try_from(subject).unwrap(),
+        },
+        attributes: Arc::new(attributes),
+        client_id: None,
+        acr: None,
+        scopes: Box::default(),
+        delegation: crate::identity::Delegation::default(),
+    })
+}
+
+/// A directory that says what the password tells it to, and when it is let.
+#[derive(Debug)]
+struct Other {
+    id: ProviderId,
+    owns: Owns,
+    epoch: Epoch,
+    gate: Arc<Semaphore>,
+    asked: AtomicU32,
+}
+
+#[async_trait::async_trait]
+impl Provider for Other {
+    fn id(&self) -> &ProviderId {
+        &self.id
+    }
+
+    fn owns(&self) -> &Owns {
+        &self.owns
+    }
+
+    fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    async fn authenticate(
+        &self,
+        credential: &Credential,
+        _now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let Ok(_leave) = self.gate.acquire().await else {
+            return Err(Outage::Timeout.into());
+        };
+        let Credential::Basic { username, password } = credential else {
+            panic!("only passwords are sent on");
+        };
+        match password.expose().as_str() {
+            "unknown" => Err(Refusal::BadCredentials.into()),
+            "down" => Err(Outage::Connect.into()),
+            groups => {
+                let groups: Vec<&str> = groups.split(',').collect();
+                let who = identity("other", username, &groups);
+                Ok(Authenticated::for_test(
+                    (*who).clone(),
+                    NOW + Duration::from_secs(60),
+                ))
+            }
+        }
+    }
+
+    fn health(&self) -> Health {
+        Health::of_calls(None)
+    }
+}
+
+/// The subject is the name, and the groups stand as they are.
+#[derive(Debug)]
+struct Plain;
+
+impl Reader for Plain {
+    fn read(&self, _: &AppId, identity: &Arc<Identity>, known: Option<&CanonicalSubject>) -> Side {
+        let own = CanonicalSubject::named(identity.key.subject.as_str()).unwrap();
+        let groups = identity.attributes.list("groups").unwrap();
+        Side {
+            name: Name::Person(known.cloned().unwrap_or(own)),
+            groups: groups.into_iter().map(Into::into).collect(),
+            scopes: BTreeSet::new(),
+            headers: Vec::new(),
+        }
+    }
+}
+
+struct Bench {
+    shadow: Shadow,
+    desk: Desk,
+    other: Arc<Other>,
+    plan: Plan,
+    metrics: Arc<Metrics>,
+    clock: ManualClock,
+}
+
+fn settings() -> Settings {
+    Settings {
+        app: AppId::new("crm"),
+        sample: Percent::ALL,
+        per_subject: Duration::from_secs(3_600),
+        rps: 1_000,
+        inflight: 4,
+        timeout: Duration::from_secs(60),
+        breaker: Breaker {
+            failures: 2,
+            open_for: Duration::from_secs(60),
+        },
+        dual_verify: vec![(CredentialClass::Basic, ProviderId::new("other"))],
+        upstream_status: false,
+        ignore: Vec::new(),
+    }
+}
+
+impl Bench {
+    fn new(settings: &Settings, permits: usize) -> Self {
+        let clock = ManualClock::at(NOW);
+        let metrics = Metrics::new(Arc::new(clock.clone()), MAX_SERIES_PER_FAMILY);
+        let parts = ShadowParts {
+            clock: Arc::new(clock.clone()),
+            metrics: Arc::clone(&metrics),
+            pseudonyms: Pseudonyms::new(&Secret::new(vec![1; 32])),
+            found: Arc::new(Found::new(&SystemEntropy)),
+        };
+        let other = Arc::new(Other {
+            id: ProviderId::new("other"),
+            owns: Owns::default(),
+            epoch: Epoch::default(),
+            gate: Arc::new(Semaphore::new(permits)),
+            asked: AtomicU32::new(0),
+        });
+        let providers = Providers::new([Arc::clone(&other) as Arc<dyn Provider>]);
+        let shadow = Shadow::start(parts, &Handle::current());
+        let reader: Arc<dyn Reader> = Arc::new(Plain);
+        let desk = shadow.desk(std::slice::from_ref(settings), &providers, &reader);
+        Self {
+            shadow,
+            desk,
+            other,
+            plan: plan(Mode::Shadow, Vec::new()),
+            metrics,
+            clock,
+        }
+    }
+
+    /// Somebody of the old provider comes with a password, which is what the other side will say.
+    fn comes(&self, who: &str, says: &str) {
+        let name = CanonicalSubject::named(who).unwrap();
+        let credential = Credential::Basic {
+            username: who.into(),
+            password: Secret::new(says.to_owned()),
+        };
+        let offer = Offer {
+            plan: &self.plan,
+            app: &AppId::new("crm"),
+            credential: &credential,
+            identity: &identity("legacy", who, &["it"]),
+            canonical: &name,
+            bound: false,
+            now: self.clock.now(),
+        };
+        self.desk
+            .offer(&offer, &BucketKey(Secret::new(vec![7; 32])));
+    }
+
+    fn count(&self, series: &str) -> u64 {
+        let text = self.metrics.render().unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.map_or(0, |value| value.trim().parse().unwrap())
+    }
+
+    fn result(&self, result: &str) -> u64 {
+        self.count(&format!(
+            "authferry_shadow_comparisons_total{{app=\"crm\",oracle=\"dual_verify\",result=\"{result}\"}}"
+        ))
+    }
+
+    fn skipped(&self, reason: &str) -> u64 {
+        self.count(&format!(
+            "authferry_shadow_skipped_total{{app=\"crm\",reason=\"{reason}\"}}"
+        ))
+    }
+
+    async fn until(&self, done: impl Fn(&Self) -> bool) {
+        let all = async {
+            while !done(self) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let patience = Duration::from_secs(20);
+        let waited = tokio::time::timeout(patience, all).await;
+        assert!(waited.is_ok(), "{}", self.metrics.render().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn differences_are_counted_and_kept_without_a_name() {
+    let bench = Bench::new(&settings(), 100);
+    bench.comes("uid:ann", "it");
+    bench.comes("uid:bob", "it,boss");
+    bench.comes("uid:cid", "unknown");
+    bench
+        .until(|bench| bench.result("same") == 1 && bench.result("different") == 2)
+        .await;
+    let kept = bench.shadow.found().all(NOW);
+    let mut classes: Vec<_> = kept.iter().map(|one| one.class.as_str()).collect();
+    classes.sort_unstable();
+    assert_eq!(classes, ["accept_reject", "groups_extra"]);
+    let extra = kept
+        .iter()
+        .find(|one| one.class == Class::GroupsExtra)
+        .unwrap();
+    assert_eq!(extra.values, [Box::<str>::from("boss")]);
+    assert_ne!(extra.control, extra.candidate);
+    let told = format!("{kept:?}");
+    assert!(!told.contains("bob") && !told.contains("cid"), "{told}");
+    assert_eq!(bench.shadow.found().people(&AppId::new("crm")), 3);
+    let critical = "authferry_shadow_divergences_total{app=\"crm\",class=\"groups_extra\",severity=\"critical\"}";
+    assert_eq!(bench.count(critical), 1);
+}
+
+#[tokio::test]
+async fn nobody_is_asked_about_twice_and_nobody_waits() {
+    let bench = Bench::new(&settings(), 0);
+    bench.comes("uid:ann", "it");
+    bench
+        .until(|bench| bench.other.asked.load(Ordering::SeqCst) == 1)
+        .await;
+    bench.comes("uid:ann", "it");
+    bench.until(|bench| bench.skipped("per_subject") == 1).await;
+    // Four may be under way; the others are let go at once, however long the other side takes.
+    for n in 0..6 {
+        bench.comes(&format!("uid:{n}"), "it");
+    }
+    bench
+        .until(|bench| {
+            bench.skipped("budget") == 3 && bench.other.asked.load(Ordering::SeqCst) == 4
+        })
+        .await;
+    bench.other.gate.add_permits(100);
+    bench.until(|bench| bench.result("same") == 4).await;
+    bench.clock.advance(Duration::from_secs(3_601));
+    bench.comes("uid:ann", "it");
+    bench.until(|bench| bench.result("same") == 5).await;
+}
+
+#[tokio::test]
+async fn what_nobody_asks_about_is_counted_as_such() {
+    let mut bench = Bench::new(&settings(), 100);
+    let name = CanonicalSubject::named("uid:ann").unwrap();
+    let (who, moved) = (
+        identity("legacy", "uid:ann", &[]),
+        identity("modern", "uid:ann", &[]),
+    );
+    let token = Credential::Bearer(Secret::new("x".to_owned()));
+    let basic = Credential::Basic {
+        username: "uid:ann".into(),
+        password: Secret::new("it".to_owned()),
+    };
+    let offer = |bench: &Bench, credential, identity, bound| {
+        let offer = Offer {
+            plan: &bench.plan,
+            app: &AppId::new("crm"),
+            credential,
+            identity,
+            canonical: &name,
+            bound,
+            now: NOW,
+        };
+        bench
+            .desk
+            .offer(&offer, &BucketKey(Secret::new(vec![7; 32])));
+    };
+    offer(&bench, &token, &who, false);
+    assert_eq!(bench.skipped("no_oracle"), 1);
+    offer(&bench, &basic, &who, true);
+    assert_eq!(bench.skipped("single_use"), 1);
+    // Neither what the new side has vouched for, nor anybody in a mode that does not compare.
+    offer(&bench, &basic, &moved, false);
+    bench.plan = plan(Mode::LegacyOnly, Vec::new());
+    offer(&bench, &basic, &who, false);
+    tokio::task::yield_now().await;
+    assert_eq!(bench.shadow.depth(), 0);
+    // As many as there is room for wait; nothing has run since.
+    bench.plan = plan(Mode::Shadow, Vec::new());
+    for n in 0..MAX_QUEUE + 3 {
+        bench.comes(&format!("uid:{n}"), "it");
+    }
+    assert_eq!(
+        (bench.skipped("queue_full"), bench.shadow.depth()),
+        (3, MAX_QUEUE)
+    );
+    bench.clock.advance(Duration::from_secs(6));
+    bench
+        .until(|bench| bench.skipped("stale") == MAX_QUEUE as u64)
+        .await;
+    assert_eq!(bench.other.asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_side_in_trouble_is_left_alone() {
+    let bench = Bench::new(&settings(), 100);
+    bench.comes("uid:1", "down");
+    bench.comes("uid:2", "down");
+    bench.until(|bench| bench.result("unavailable") == 2).await;
+    bench.comes("uid:3", "it");
+    bench.until(|bench| bench.skipped("breaker") == 1).await;
+    bench.clock.advance(Duration::from_secs(61));
+    bench.comes("uid:3", "it");
+    bench.until(|bench| bench.result("same") == 1).await;
+    assert!(
+        bench.shadow.found().all(NOW).is_empty(),
+        "an outage is no opinion"
+    );
+}
+
+#[tokio::test]
+async fn known_differences_do_not_count_until_their_day() {
+    let mut block = settings();
+    block.per_subject = Duration::ZERO;
+    block.ignore = vec![Ignore {
+        class: Class::GroupsExtra,
+        values: vec!["boss".into()],
+        until: NOW + Duration::from_secs(60),
+    }];
+    let bench = Bench::new(&block, 100);
+    bench.comes("uid:1", "it,boss");
+    bench.until(|bench| bench.result("ignored") == 1).await;
+    bench.comes("uid:2", "it,boss,chief");
+    bench.until(|bench| bench.result("different") == 1).await;
+    assert_eq!(
+        bench.shadow.found().all(NOW)[0].values,
+        [Box::<str>::from("chief")]
+    );
+    bench.clock.advance(Duration::from_secs(60));
+    bench.comes("uid:1", "it,boss");
+    bench.until(|bench| bench.result("different") == 2).await;
+}

@@ -1,0 +1,152 @@
+//! Second opinions, counted.
+
+use crate::rollout::AppId;
+use crate::telemetry::metrics::Metrics;
+
+/// Who gives a second opinion.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Oracle {
+    /// Another provider, about the same credential.
+    DualVerify,
+    /// The application, by its own answer.
+    UpstreamStatus,
+}
+
+impl Oracle {
+    /// Every one.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 2] = [Self::DualVerify, Self::UpstreamStatus];
+
+    /// The label value.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::DualVerify => "dual_verify",
+            Self::UpstreamStatus => "upstream_status",
+        }
+    }
+}
+
+/// What came of one comparison.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Compared {
+    /// Nothing differs.
+    Same,
+    /// Something differs.
+    Different,
+    /// What differs is known.
+    Ignored,
+    /// The other side gave no answer.
+    Unavailable,
+}
+
+impl Compared {
+    /// Every one.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Same,
+        Self::Different,
+        Self::Ignored,
+        Self::Unavailable,
+    ];
+
+    /// The label value.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Different => "different",
+            Self::Ignored => "ignored",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Why nobody was asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Skipped {
+    /// The person is not in the sample.
+    SampledOut,
+    /// The person was asked about a short while ago.
+    PerSubject,
+    /// Too many wait.
+    QueueFull,
+    /// As many as may be are asked about.
+    Budget,
+    /// The other side gives no answers.
+    Breaker,
+    /// The credential is used with a proof that counts once.
+    SingleUse,
+    /// It has waited too long.
+    Stale,
+    /// Nobody can be asked about such a credential.
+    NoOracle,
+}
+
+impl Skipped {
+    /// Every one.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 8] = [
+        Self::SampledOut,
+        Self::PerSubject,
+        Self::QueueFull,
+        Self::Budget,
+        Self::Breaker,
+        Self::SingleUse,
+        Self::Stale,
+        Self::NoOracle,
+    ];
+
+    /// The label value.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::SampledOut => "sampled_out",
+            Self::PerSubject => "per_subject",
+            Self::QueueFull => "queue_full",
+            Self::Budget => "budget",
+            Self::Breaker => "breaker",
+            Self::SingleUse => "single_use",
+            Self::Stale => "stale",
+            Self::NoOracle => "no_oracle",
+        }
+    }
+}
+
+impl Metrics {
+    /// A second opinion was asked for.
+    pub(crate) fn shadow_compared(&self, app: &AppId, oracle: Oracle, result: Compared) {
+        self.shadow_compared_by(app, oracle, result, 1);
+    }
+
+    /// As [`Self::shadow_compared`], `how_many` times.
+    pub(crate) fn shadow_compared_by(
+        &self,
+        app: &AppId,
+        oracle: Oracle,
+        result: Compared,
+        how_many: u64,
+    ) {
+        let labels = [app.as_str(), oracle.as_str(), result.as_str()];
+        self.rare.shadow_comparisons.with(&labels).add(how_many);
+    }
+
+    /// Two opinions differ, `how_many` times: the words of the class and of its severity.
+    pub(crate) fn shadow_divergence(
+        &self,
+        app: &AppId,
+        (class, severity): (&str, &str),
+        how_many: u64,
+    ) {
+        let labels = [app.as_str(), class, severity];
+        self.rare.shadow_divergences.with(&labels).add(how_many);
+    }
+
+    /// Nobody was asked.
+    pub(crate) fn shadow_skipped(&self, app: &AppId, why: Skipped) {
+        let labels = [app.as_str(), why.as_str()];
+        self.rare.shadow_skipped.with(&labels).add(1);
+    }
+
+    /// So many wait.
+    pub(crate) fn shadow_queue(&self, depth: usize) {
+        self.rare.shadow_queue.with(&[]).set(depth as f64);
+    }
+}

@@ -1,0 +1,167 @@
+//! A second opinion about people who were let in, in the real program: what differs is told, and nobody notices.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::harness::Answer;
+use crate::harness::Echo;
+use crate::harness::Proxy;
+use crate::harness::request;
+use crate::reload::until;
+use crate::report::report;
+use crate::report::rows;
+
+/// A line of a password file; the hash is as cheap as it may be.
+fn line(name: &str, groups: &str) -> String {
+    let hash = bcrypt::hash(format!("secret of {name}"), 4).unwrap();
+    format!("{name}:{hash}:{groups}\n")
+}
+
+fn yaml(upstream: &Echo) -> String {
+    format!(
+        r#"
+providers:
+  old: {{ basic: {{ file: "{{dir}}/old", authoritative: {{ claims: [username] }} }} }}
+  new: {{ oidc: {{ issuer: "https://new.corp.example", verify: {{ audiences: [app] }} }} }}
+  directory: {{ basic: {{ file: "{{dir}}/directory", authoritative: {{ claims: [username] }} }} }}
+identity: {{ canonical: {{ template: "uid:{{subject}}" }} }}
+apps:
+  crm:
+    hosts: [app.test]
+    upstream: {{ url: "{url}" }}
+    identity_headers: {{ X-Remote-User: "{{subject}}", X-Remote-Groups: "{{groups|sort|join:,}}" }}
+    routes:
+      - {{ path: "/open/*", access: optional }}
+      - {{ path: "/*", access: required }}
+rollouts:
+  move:
+    apps: [crm]
+    from: old
+    to: new
+    bucketing: {{ salt: test }}
+    stages: [{{ id: look, mode: shadow }}]
+shadow:
+  crm:
+    oracles:
+      - {{ method: dual_verify, credential: basic, provider: directory }}
+      - {{ method: upstream_status }}
+    ignore:
+      - {{ class: headers, until: "2099-01-01T00:00:00Z" }}
+"#,
+        url = upstream.url()
+    )
+}
+
+async fn comes(proxy: &Proxy, name: &str, password: &str, path: &str) -> Answer {
+    let given = format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));
+    let given = [("Authorization", given.as_str())];
+    request(proxy.address, "GET", path, &given, b"").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_second_provider_would_do_is_known_before_anybody_moves() {
+    let upstream = Echo::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let old: String = ["ann", "bob", "cid"]
+        .iter()
+        .map(|name| line(name, "it"))
+        .collect();
+    std::fs::write(dir.path().join("old"), old).unwrap();
+    // `bob` may do more there, and nobody has brought `cid` along.
+    let other = line("ann", "it") + &line("bob", "it,boss") + &line("eve", "it");
+    std::fs::write(dir.path().join("directory"), other).unwrap();
+    let proxy = Proxy::start_in(dir, &yaml(&upstream));
+    for name in ["ann", "bob", "cid"] {
+        let answer = comes(&proxy, name, &format!("secret of {name}"), "/").await;
+        assert_eq!(answer.status, 200, "{name}");
+        assert_eq!(upstream.last().all("x-remote-user"), [name]);
+        assert_eq!(upstream.last().all("x-remote-groups"), ["it"]);
+    }
+    // What is refused is never sent on, whoever would have taken it.
+    assert_eq!(comes(&proxy, "eve", "secret of eve", "/").await.status, 401);
+    let result = |result: &str| {
+        format!(
+            "authferry_shadow_comparisons_total{{app=\"crm\",oracle=\"dual_verify\",result=\"{result}\"}} "
+        )
+    };
+    until(async || proxy.metric(&result("different")).await == 2.0).await;
+    until(async || proxy.metric(&result("same")).await == 1.0).await;
+    let found = report(&proxy, &["divergences"]);
+    let told: Vec<Value> = rows(&found, "Differences")
+        .into_iter()
+        .map(|row| {
+            json!([
+                row["severity"],
+                row["class"],
+                row["field"],
+                row["people"],
+                row["values"]
+            ])
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            json!(["critical", "groups_extra", "groups", 1, "boss"]),
+            json!(["warn", "accept_reject", "bad_credentials", 1, ""]),
+        ]
+    );
+    assert_eq!(rows(&found, "Second opinions")[0]["people compared"], 3);
+    for name in ["ann", "bob", "cid"] {
+        assert!(!found.to_string().contains(name), "{found}");
+        assert!(!proxy.log().contains(&format!("uid:{name}")));
+    }
+    assert!(proxy.log().contains("Two providers differ about somebody."));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_application_answers_itself_shows_what_the_rules_forgot() {
+    let upstream = Echo::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("old"), line("ann", "it")).unwrap();
+    std::fs::write(dir.path().join("directory"), "").unwrap();
+    let proxy = Proxy::start_in(dir, &yaml(&upstream));
+    for _ in 0..3 {
+        request(proxy.address, "GET", "/open/logo.svg", &[], b"").await;
+        request(proxy.address, "GET", "/fonts/serif.woff", &[], b"").await;
+    }
+    assert_eq!(
+        comes(&proxy, "ann", "secret of ann", "/asks/again")
+            .await
+            .status,
+        401
+    );
+    assert_eq!(
+        comes(&proxy, "ann", "secret of ann", "/orders/4711")
+            .await
+            .status,
+        200
+    );
+    let found = report(&proxy, &["surface"]);
+    let odd: Vec<Value> = rows(&found, "To look at")
+        .into_iter()
+        .map(|row| json!([row["path"], row["route"], row["requests"]]))
+        .collect();
+    assert_eq!(
+        odd,
+        [
+            json!(["/asks/again", "/*", 1]),
+            json!(["/fonts/serif.woff", "/*", 3]),
+            json!(["/open/logo.svg", "/open/*", 3]),
+        ]
+    );
+    let all = rows(&found, "What was answered");
+    let order = all.iter().find(|row| row["path"] == "/orders/*").unwrap();
+    assert_eq!(
+        (
+            &order["credential"],
+            &order["ours"],
+            &order["application's"]
+        ),
+        (&json!("basic"), &json!("admitted"), &json!(200))
+    );
+    let oracle = "authferry_shadow_comparisons_total{app=\"crm\",oracle=\"upstream_status\",result=\"different\"} ";
+    until(async || proxy.metric(oracle).await == 1.0).await;
+}
