@@ -213,9 +213,7 @@ impl Issuer {
                     audience: &audience,
                     ends,
                 };
-                let begun = families
-                    .begin(&held, terms, issued, (began, now))
-                    .await;
+                let begun = families.begin(&held, terms, issued, (began, now)).await;
                 if begun.is_err() {
                     return Err(Not::Later(5, "store"));
                 }

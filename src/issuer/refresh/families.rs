@@ -351,6 +351,12 @@ mod tests {
         }
     }
 
+    async fn begun(families: &Families, ticket: &Ticket, times: (UnixTime, UnixTime)) -> bool {
+        let (provider, issued) = (ProviderId::new("old"), issued());
+        let begun = families.begin(ticket, terms(&provider), &issued, times);
+        begun.await.unwrap()
+    }
+
     async fn open(families: &Families, ticket: &Ticket) -> Family {
         match families.look(ticket, at(10)).await.unwrap() {
             Look::Open(family, _) => *family,
@@ -360,22 +366,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_family_began_when_its_holder_first_asked() {
-        let (families, provider) = (families(), ProviderId::new("old"));
+        let families = families();
         let ticket = Ticket::first(&SystemEntropy);
         let times = (at(1), at(9));
-        let begun = families.begin(&ticket, terms(&provider), &issued(), times);
-        assert!(begun.await.unwrap());
+        assert!(begun(&families, &ticket, times).await);
         let began = open(&families, &ticket).await.began;
         assert_eq!(began, Some(at(1).as_millis()));
     }
 
     #[tokio::test]
     async fn what_is_left_of_an_ended_family_is_found_until_it_is_done() {
-        let (families, provider) = (families(), ProviderId::new("old"));
+        let families = families();
         let ticket = Ticket::first(&SystemEntropy);
         let times = (at(1), at(1));
-        let begun = families.begin(&ticket, terms(&provider), &issued(), times);
-        assert!(begun.await.unwrap());
+        assert!(begun(&families, &ticket, times).await);
         let first = families.end(&ticket, at(2)).await.unwrap().unwrap();
         assert!(first.upstream.is_some() && first.access.is_some());
         // Its provider is told once; the access token is found as often as it takes.
@@ -396,12 +400,10 @@ mod tests {
         assert!(buried.unwrap());
         assert!(open(&families, &ticket).await.is_over());
         let times = (at(2), at(2));
-        let begun = families.begin(&ticket, terms(&provider), &issued(), times);
-        assert!(!begun.await.unwrap());
+        assert!(!begun(&families, &ticket, times).await);
         // One that has begun is not buried, and stays what it is.
         let other = Ticket::of_provider(&provider, "tv", "another");
-        let begun = families.begin(&other, terms(&provider), &issued(), times);
-        assert!(begun.await.unwrap());
+        assert!(begun(&families, &other, times).await);
         let buried = families.bury(&other, terms(&provider), at(3)).await;
         assert!(!buried.unwrap());
         assert!(!open(&families, &other).await.is_over());
