@@ -303,7 +303,8 @@ fn node() -> String {
         .map_or_else(|| String::from("-"), |name| name.trim().to_owned())
 }
 
-/// The longest that a session or a signed token may live: what is revoked must be remembered as long.
+/// The longest that a session, a signed token or a family of refresh tokens may live: what is revoked must be remembered as
+/// long.
 pub(super) fn longest_life(settings: &Settings) -> Duration {
     let tokens = settings
         .providers
@@ -320,7 +321,12 @@ pub(super) fn longest_life(settings: &Settings) -> Duration {
             #[cfg(feature = "ldap")]
             KindSettings::Ldap(_) => Duration::ZERO,
         });
-    tokens.fold(settings.sessions.absolute, Duration::max)
+    let clients = settings.issuer.iter().flat_map(|issuer| &issuer.clients);
+    let families = clients
+        .filter(|client| client.grants.iter().any(|grant| grant.has_families()))
+        .map(|client| client.refresh.max);
+    let all = tokens.chain(families);
+    all.fold(settings.sessions.absolute, Duration::max)
 }
 
 /// A directory that only we can read.
@@ -329,4 +335,40 @@ fn directory(path: &Path) -> io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::config::Source;
+
+    fn settings(directory: &Path, grants: &str) -> Settings {
+        let people = directory.join("people");
+        let text = format!(
+            r#"
+version: 1
+providers: {{ old: {{ basic: {{ file: "{}" }} }} }}
+apps: {{ crm: {{ hosts: [crm.test], provider: old, upstream: {{ url: "http://127.0.0.1:9" }} }} }}
+"#,
+            people.display()
+        );
+        let path = directory.join("authferry.yaml");
+        fs::write(&path, text).unwrap();
+        let source = Source::read(&path, Arc::new(System)).unwrap();
+        let compiled = config::load(&source).unwrap_or_else(|problems| panic!("{problems}"));
+        let mut settings = compiled.draft.ensure().unwrap().0;
+        settings.issuer = Some(crate::issuer::settings::for_test(grants));
+        settings
+    }
+
+    #[test]
+    fn a_revocation_is_kept_as_long_as_a_refresh_token_may_come() {
+        let directory = tempfile::tempdir().unwrap();
+        let life = |grants| longest_life(&settings(directory.path(), grants));
+        let month = Duration::from_secs(30 * 86_400);
+        assert_eq!(life("refresh_token"), month);
+        assert_eq!(life("device_code"), month);
+        assert!(life("client_credentials") < month);
+    }
 }

@@ -22,6 +22,7 @@ use crate::issuer::answer::Denied;
 use crate::issuer::answer::Not;
 use crate::issuer::build::Client;
 use crate::issuer::build::Issuer;
+use crate::issuer::learned::GUESSES;
 use crate::issuer::limits::Of;
 use crate::store::Expect;
 use crate::store::Key;
@@ -100,6 +101,7 @@ impl Issuer {
             Of::Client(_) => most.client,
             Of::Questions(_) => most.introspection,
             Of::Subject(_) => most.subject,
+            Of::Learning(_) => GUESSES,
         };
         let standing = limits.take(of, most, call.now).await;
         let known = call.standing.get();
@@ -160,8 +162,11 @@ impl Issuer {
                 let known = client.map_or(&[][..], |client| &client.settings.secrets);
                 match client {
                     _ if is_one_of(&secret, known) => {}
-                    Some(client) => self.is_learned(call, client, &secret).await?,
-                    None => return Err(nobody("bad_credentials")),
+                    // A secret that is stated takes the place of the one that was learned: so it is rotated away.
+                    Some(client) if known.is_empty() => {
+                        self.is_learned(call, client, &secret).await?;
+                    }
+                    Some(_) | None => return Err(nobody("bad_credentials")),
                 }
             }
             Proof::Certificate => {

@@ -49,6 +49,8 @@ struct Waiting {
     provider: String,
     code: String,
     audience: String,
+    /// When it asked first: what is revoked after that counts for what comes of it.
+    began: u64,
     interval: u64,
     next: u64,
     ends: u64,
@@ -130,6 +132,7 @@ impl Issuer {
             provider: side.as_str().to_owned(),
             code: started.device_code.expose().clone(),
             audience: audience.to_owned(),
+            began: now.as_millis(),
             interval: u64::try_from(started.interval.as_millis()).unwrap_or(u64::MAX),
             next: 0,
             ends: (now + started.life).as_millis(),
@@ -194,9 +197,10 @@ impl Issuer {
         let at = client.at.get(&provider).cloned().ok_or(bad("no_link"))?;
         let families = self.families.clone();
         let (now, code) = (call.now, Secret::new(waiting.code));
+        let began = UnixTime::from_millis(waiting.began);
         let (own, ends) = (
             client.settings.id.clone(),
-            now + client.settings.refresh.max,
+            began + client.settings.refresh.max,
         );
         let (held, audience) = (ticket.clone(), waiting.audience);
         let task = self.deps.background.spawn(async move {
@@ -209,7 +213,7 @@ impl Issuer {
                     audience: &audience,
                     ends,
                 };
-                let begun = families.begin(&held, terms, issued, now).await;
+                let begun = families.begin(&held, terms, issued, (began, now)).await;
                 if begun.is_err() {
                     return Err(Not::Later(5, "store"));
                 }

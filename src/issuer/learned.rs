@@ -1,6 +1,7 @@
 //! The secret of a client that nobody here was told: learned once, when the client comes with it and its old provider takes it.
 
 use aws_lc_rs::digest;
+use tracing::debug;
 use tracing::error;
 use tracing::info;
 
@@ -13,14 +14,21 @@ use crate::issuer::answer::Not;
 use crate::issuer::build::Client;
 use crate::issuer::build::Issuer;
 use crate::issuer::client::is_one_of;
+use crate::issuer::limits::Of;
 use crate::providers::ProviderError;
 use crate::secret::Secret;
+use crate::session::Purpose;
+use crate::session::SealedUnder;
 use crate::store::Expect;
 use crate::store::Key;
+use crate::store::Row;
 use crate::store::StoreError;
 
 /// The table of hashes of secrets, by client.
 const TABLE: &str = "client_secret";
+
+/// How many secrets of a client may be asked about at its provider in a minute.
+pub(super) const GUESSES: u32 = 10;
 
 const WRONG: Not = Not::Denied(Denied::InvalidClient, "bad_credentials");
 
@@ -49,6 +57,9 @@ impl Issuer {
         secret: &str,
     ) -> Result<(), Not> {
         let owner = client.learns_at.as_ref().ok_or(WRONG)?;
+        if secret.is_empty() {
+            return Err(WRONG);
+        }
         let row = row(&client.settings.id);
         let place = Key {
             table: TABLE,
@@ -56,21 +67,37 @@ impl Issuer {
         };
         let found = self.deps.store.get(place, call.now).await.map_err(store)?;
         if let Some(found) = found {
-            let known = found.value.first_chunk().copied();
-            let right = known.is_some_and(|known| is_one_of(secret, &[known]));
-            return if right { Ok(()) } else { Err(WRONG) };
+            return self.is_the_one(call, client, secret, &found).await;
+        }
+        // Nobody has proved anything yet: whoever guesses here does not guess at the provider.
+        let guesses = Of::Learning(&client.settings.id);
+        if self.limits.1.take(guesses, GUESSES, call.now).await.over {
+            return Err(WRONG);
         }
         let (owner, given, now) = (owner.clone(), Secret::new(secret.to_owned()), call.now);
-        let task = self
-            .deps
-            .background
-            .spawn(async move { owner.takes(given, now).await });
+        let made_up = Secret::new(self.deps.entropy.token());
+        let task = self.deps.background.spawn(async move {
+            owner.takes(given, now).await?;
+            // One that takes any secret says nothing about this one.
+            match owner.takes(made_up, now).await {
+                Err(ProviderError::Rejected(_)) => Ok(true),
+                Err(unavailable @ ProviderError::Unavailable { .. }) => Err(unavailable),
+                Ok(()) => Ok(false),
+            }
+        });
         let taken = task.await.unwrap_or_else(|error| {
             error!(client = &*client.settings.id, %error, "A question about a client broke off.");
             Err(Outage::Shed.into())
         });
         match taken {
-            Ok(()) => {}
+            Ok(true) => {}
+            Ok(false) => {
+                error!(
+                    client = &*client.settings.id,
+                    "A provider takes any secret of a client; none is learned there."
+                );
+                return Err(WRONG);
+            }
             Err(ProviderError::Rejected(_)) => return Err(WRONG),
             Err(ProviderError::Unavailable {
                 outage,
@@ -80,7 +107,7 @@ impl Issuer {
                 return Err(Not::Later(after, outage.as_str()));
             }
         }
-        let value = hash(secret.as_bytes());
+        let value = self.sealed(client, &row, &hash(secret.as_bytes()));
         let written = self
             .deps
             .store
@@ -95,11 +122,59 @@ impl Issuer {
         }
         // Somebody else was first: what they learned counts.
         let found = self.deps.store.get(place, call.now).await.map_err(store)?;
-        let known = found.and_then(|found| found.value.first_chunk().copied());
-        match known {
-            Some(known) if is_one_of(secret, &[known]) => Ok(()),
-            Some(_) | None => Err(WRONG),
+        match found {
+            Some(found) => self.is_the_one(call, client, secret, &found).await,
+            None => Err(WRONG),
         }
+    }
+
+    /// Whether it is the secret of a row. A row that does not open is not ours, and nothing is learned in its place: whoever
+    /// can write into the store could choose the secret.
+    async fn is_the_one(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        secret: &str,
+        found: &Row,
+    ) -> Result<(), Not> {
+        let row = row(&client.settings.id);
+        let id = client.settings.id.as_bytes();
+        let ring = self.deps.sessions.ring();
+        let Some(opened) = ring.open(Purpose::ClientSecret, b"", &[&row, id], &found.value) else {
+            error!(
+                client = &*client.settings.id,
+                "The learned secret of a client cannot be read; the client needs `secret_hashes`."
+            );
+            return Err(WRONG);
+        };
+        let known = opened.plain.first_chunk().copied().ok_or(WRONG)?;
+        if !is_one_of(secret, &[known]) {
+            return Err(WRONG);
+        }
+        if opened.under == SealedUnder::OlderKey {
+            let place = Key {
+                table: TABLE,
+                key: &row,
+            };
+            let (value, expect) = (
+                self.sealed(client, &row, &known),
+                Expect::Version(found.version),
+            );
+            // If it is not written now, it is tried with the next request.
+            let store = &self.deps.store;
+            let again = store.compare_and_swap(place, expect, &value, UnixTime::NEVER, call.now);
+            if let Err(error) = again.await {
+                debug!(%error, "A learned secret stays sealed under an older key.");
+            }
+        }
+        Ok(())
+    }
+
+    fn sealed(&self, client: &Client, row: &[u8; 32], hash: &[u8; 32]) -> Vec<u8> {
+        let id = client.settings.id.as_bytes();
+        let ring = self.deps.sessions.ring();
+        let entropy = &*self.deps.entropy;
+        ring.seal(Purpose::ClientSecret, b"", &[row, id], hash, entropy)
     }
 }
 

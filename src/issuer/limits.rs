@@ -43,6 +43,8 @@ pub(super) enum Of<'a> {
     Questions(&'a str),
     /// A person, whoever asks.
     Subject(&'a str),
+    /// A client whose secret nobody knows, of the secrets that are tried.
+    Learning(&'a str),
 }
 
 impl Of<'_> {
@@ -53,6 +55,7 @@ impl Of<'_> {
             Self::Client(_) => "client",
             Self::Questions(_) => "introspection",
             Self::Subject(_) => "subject",
+            Self::Learning(_) => "learning",
         }
     }
 
@@ -64,9 +67,10 @@ impl Of<'_> {
                 Some(mapped) => mapped.octets().to_vec(),
                 None => address.octets().iter().take(8).copied().collect(),
             },
-            Self::Client(name) | Self::Questions(name) | Self::Subject(name) => {
-                name.as_bytes().to_vec()
-            }
+            Self::Client(name)
+            | Self::Questions(name)
+            | Self::Subject(name)
+            | Self::Learning(name) => name.as_bytes().to_vec(),
         }
     }
 }
@@ -145,7 +149,7 @@ impl Limits {
             None
         };
         let mut taken = lock(&taken);
-        if taken.window != window {
+        if taken.window < window {
             *taken = Taken {
                 window,
                 ..Taken::default()
@@ -215,10 +219,10 @@ fn lock(taken: &Mutex<Taken>) -> std::sync::MutexGuard<'_, Taken> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One of what is at hand, and how much all have then.
+/// One of what is at hand, and how much all have then. A request that is late never brings an older window back.
 fn use_one(taken: &Mutex<Taken>, window: u64) -> Option<u32> {
     let mut taken = lock(taken);
-    if taken.window != window {
+    if taken.window < window {
         *taken = Taken {
             window,
             ..Taken::default()

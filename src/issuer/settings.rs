@@ -117,6 +117,14 @@ impl Grant {
         }
     }
 
+    /// Whether it makes families of refresh tokens, or uses them.
+    pub(crate) const fn has_families(self) -> bool {
+        match self {
+            Self::RefreshToken | Self::DeviceCode => true,
+            Self::TokenExchange | Self::ClientCredentials => false,
+        }
+    }
+
     /// The label value.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -125,5 +133,40 @@ impl Grant {
             Self::RefreshToken => "refresh_token",
             Self::DeviceCode => "device_code",
         }
+    }
+}
+
+/// An endpoint with one client of one grant, for tests of other modules.
+#[cfg(test)]
+pub(crate) fn for_test(grant: &str) -> Settings {
+    let grants = Grant::ALL.into_iter();
+    Settings {
+        app: AppId::new("crm"),
+        issuer: "https://crm.test/.authferry/oauth2".into(),
+        audiences: Vec::new(),
+        clients: vec![Client {
+            id: "mobile".into(),
+            secrets: Vec::new(),
+            learn_at: None,
+            keys: None,
+            certificates: Vec::new(),
+            grants: grants.filter(|own| own.as_str() == grant).collect(),
+            audiences: Vec::new(),
+            scopes: Vec::new(),
+            max_life: Duration::from_secs(300),
+            introspect: false,
+            refresh: Refresh {
+                max: Duration::from_secs(30 * 86_400),
+                grace: Duration::from_secs(10),
+                adopt: None,
+            },
+            at: Vec::new(),
+        }],
+        limits: Limits {
+            address: 3_000,
+            client: 600,
+            introspection: 6_000,
+            subject: 300,
+        },
     }
 }

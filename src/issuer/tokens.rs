@@ -150,16 +150,20 @@ impl Issuer {
             .value("token")
             .ok_or(Not::Denied(Denied::InvalidRequest, "token"))?;
         told.parent = Some(beginning(token));
-        let refreshes = form.value("token_type_hint") != Some("access_token");
-        if let Some(ticket) = self.ticket(client, token).filter(|_| refreshes) {
-            let look = self.families.look(&ticket, call.now).await.or(Err(STORE))?;
+        // What kind of token it is, the token says: `token_type_hint` may be wrong (§2.1).
+        let ticket = self.ticket(client, token);
+        if let Some(ticket) = &ticket {
+            let look = self.families.look(ticket, call.now).await.or(Err(STORE))?;
             if let Look::Open(family, _) = look {
                 if *family.client != *client.settings.id {
                     return Err(Not::Denied(Denied::UnauthorizedClient, "wrong_client"));
                 }
                 told.provider = Some(ProviderId::new(&family.provider));
-                self.end(call, client, &ticket).await?;
-                return Ok(json!({}));
+                self.end(call, client, ticket).await?;
+                // The provider may not have been told of one that was never brought before it was over.
+                if !family.is_over() {
+                    return Ok(json!({}));
+                }
             }
         }
         if Ticket::is_ours(token) {
@@ -167,6 +171,9 @@ impl Issuer {
         }
         let known = self.revoke_access(call, client, token, By::Client).await?;
         told.provider = known.clone();
+        if let (None, Some(ticket)) = (&known, &ticket) {
+            self.bury(call, client, ticket).await?;
+        }
         // A provider that is away may still take it for good there.
         let provider = known.or_else(|| client.settings.refresh.adopt.clone());
         if let Some(provider) = provider {
@@ -202,10 +209,11 @@ impl Issuer {
         };
         let identity = proof.identity();
         let provider = identity.provider.clone();
+        // By the name that it has there: our own may be somebody else's at the provider.
         let own = by == By::Family
             || identity.client_id.as_deref().is_some_and(|id| {
                 let there = client.at.get(&provider).map(|at| at.id());
-                *id == *client.settings.id || there == Some(id)
+                there == Some(id)
             });
         if !own {
             return Err(Not::Denied(Denied::UnauthorizedClient, "wrong_client"));
@@ -230,7 +238,8 @@ impl Issuer {
             keep: None,
             provider: Some(provider.clone()),
         };
-        let done = self.deps.revocations.revoke(asked).await;
+        let ends = proof.dies();
+        let done = self.deps.revocations.revoke_once(asked, ends).await;
         done.or(Err(STORE))?;
         Ok(Some(provider))
     }

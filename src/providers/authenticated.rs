@@ -108,6 +108,14 @@ impl Authenticated {
         self.ends
     }
 
+    /// When nobody takes the credential any more: its own end, and the leeway. [`UnixTime::NEVER`] as above.
+    pub(crate) fn dies(&self) -> UnixTime {
+        if self.ends == UnixTime::NEVER {
+            return UnixTime::NEVER;
+        }
+        self.ends + self.leeway
+    }
+
     /// Until when the proof may be kept: the credential's own end, or the longest time its owner allows.
     pub(crate) const fn expires(&self) -> UnixTime {
         self.expires

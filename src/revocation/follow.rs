@@ -99,14 +99,19 @@ impl Revocations {
             .collect();
         for (id, row, expires) in missing {
             self.write(id, &row, expires).await?;
-            if let Some(known) = self.known().get_mut(&id) {
-                known.written = true;
-                if !self.store.is_shared() {
-                    known.row = None;
-                }
-            }
+            self.is_written(id);
         }
         Ok(())
+    }
+
+    /// The store has the row now.
+    pub(super) fn is_written(&self, id: RevocationId) {
+        if let Some(known) = self.known().get_mut(&id) {
+            known.written = true;
+            if !self.store.is_shared() {
+                known.row = None;
+            }
+        }
     }
 
     fn has_unwritten(&self) -> bool {

@@ -110,6 +110,20 @@ impl Index {
         })
     }
 
+    /// What ends this for good, at least until then.
+    pub(super) fn ending(&self, mark: &Mark, until: UnixTime) -> Vec<RevocationId> {
+        let Some(shard) = self.shard(mark) else {
+            return Vec::new();
+        };
+        let shard = shard.load();
+        let entries = shard.get(mark).into_iter().flatten();
+        entries
+            .filter(|entry| entry.undated && entry.not_before == UnixTime::NEVER)
+            .filter(|entry| until <= entry.expires)
+            .map(|entry| entry.id)
+            .collect()
+    }
+
     /// How many are in force.
     pub(super) fn len(&self) -> usize {
         self.entries.load(Ordering::Acquire)

@@ -68,7 +68,7 @@ pub(crate) struct Asked {
     pub(crate) actor: String,
     /// What they say.
     pub(crate) reason: String,
-    /// For how long it is kept; at least as long as what it speaks about may live.
+    /// For how long it is kept; at least as long as what it speaks about may live, except for a client's own token.
     pub(crate) keep: Option<Duration>,
     /// Whose business it is, for the counters.
     pub(crate) provider: Option<ProviderId>,
@@ -199,8 +199,8 @@ impl Revocations {
     ) -> Result<Record, ListError> {
         let now = self.clock.now();
         let whole = asked.target.reach() == Reach::Whole;
+        let keep = self.span(&asked);
         let (source, provider) = (asked.source, asked.provider);
-        let keep = asked.keep.unwrap_or_default().max(self.kept_for());
         let record = Record {
             id: RevocationId::new(&*self.entropy),
             at: now,
@@ -227,8 +227,9 @@ impl Revocations {
         Ok(record)
     }
 
-    /// Writes a record, and has it in force here whatever comes of that.
+    /// Writes a record, and has it in force here whatever comes of that, if there is room.
     async fn enter(&self, record: &Record) -> Result<(), StoreError> {
+        self.has_room(record.source)?;
         let row = record.encode(&self.sessions.ring(), &*self.entropy)?;
         let written = self.write(record.id, &row, record.expires).await;
         self.take_in(record, Some(row), written.is_ok())?;

@@ -10,6 +10,7 @@ mod index;
 mod list;
 mod logins;
 mod mark;
+mod once;
 mod record;
 mod standing;
 #[cfg(test)]

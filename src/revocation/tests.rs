@@ -312,6 +312,78 @@ async fn a_revocation_holds_as_long_as_anything_it_speaks_about_may_live() {
     assert_eq!(here.revoke(everybody()).await.unwrap().expires, at(100_000));
 }
 
+fn given_back() -> Asked {
+    Asked {
+        source: Source::Client,
+        ..asked(Target::Token {
+            issuer: "https://new.idp.test".into(),
+            jti: "t1".into(),
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_given_back_again_and_again_is_one_record_until_it_ends() {
+    let here = Instance::on(&memory());
+    for _ in 0..50 {
+        here.list.revoke_once(given_back(), at(300)).await.unwrap();
+    }
+    let records = here.list.list(100).await.unwrap();
+    assert_eq!(records.len(), 1);
+    assert_eq!((here.list.index().len(), records[0].expires), (1, at(300)));
+    let standing = here.standing(Some(at(0)));
+    assert!(!standing.holds(at(299)));
+    // A record that ends before the token does is not enough.
+    here.list.revoke_once(given_back(), at(400)).await.unwrap();
+    assert!(!standing.holds(at(399)));
+    // Of a token that says no end, too, one is enough.
+    let other = Instance::on(&memory());
+    for _ in 0..5 {
+        let never = UnixTime::NEVER;
+        other.list.revoke_once(given_back(), never).await.unwrap();
+    }
+    let records = other.list.list(100).await.unwrap();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].expires, at(12 * 3_600));
+}
+
+#[tokio::test]
+async fn a_token_that_could_not_be_written_down_is_acknowledged_when_it_is() {
+    let (store, same) = shared();
+    let here = Instance::on(&same);
+    store.away.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        let done = here.list.revoke_once(given_back(), at(300)).await;
+        assert!(matches!(done, Err(ListError::Store(_))), "{done:?}");
+    }
+    store.away.store(false, Ordering::SeqCst);
+    here.list.revoke_once(given_back(), at(300)).await.unwrap();
+    assert_eq!(here.list.list(100).await.unwrap().len(), 1);
+    assert_eq!(here.list.known().len(), 1);
+}
+
+#[tokio::test]
+async fn clients_and_logouts_leave_room_for_operators() {
+    let here = Instance::on(&memory());
+    let most = super::index::MAX_ENTRIES - super::once::FOR_OPERATORS;
+    for n in 0..most {
+        let mut name = [0; 16];
+        name[..8].copy_from_slice(&n.to_be_bytes());
+        let known = super::list::Known {
+            expires: at(300),
+            row: None,
+            written: true,
+        };
+        let name = super::RevocationId::from_bytes(name);
+        here.list.known().insert(name, known);
+    }
+    let done = here.list.revoke_once(given_back(), at(300)).await;
+    assert!(matches!(done, Err(ListError::Store(_))), "{done:?}");
+    assert!(here.list.list(10).await.unwrap().is_empty());
+    here.revoke(everybody()).await.unwrap();
+    assert!(!here.holds(Some(at(0))));
+}
+
 #[tokio::test]
 async fn it_holds_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();

@@ -34,5 +34,6 @@ pub(crate) use renewal::Standing;
 pub(crate) use restored::Restored;
 pub(crate) use seal::KeyRing;
 pub(crate) use seal::Purpose;
+pub(crate) use seal::SealedUnder;
 pub(crate) use sessions::Farewell;
 pub(crate) use sessions::Sessions;

@@ -29,6 +29,8 @@ pub(crate) enum Purpose {
     RefreshFamily,
     /// A device that waits for its person. The key also takes in the secret of its code.
     DeviceCode,
+    /// The hash of a secret of a client that was learned.
+    ClientSecret,
 }
 
 impl Purpose {
@@ -42,6 +44,7 @@ impl Purpose {
             Self::SessionHandle => b"session-handle",
             Self::RefreshFamily => b"refresh-family",
             Self::DeviceCode => b"device-code",
+            Self::ClientSecret => b"client-secret",
         }
     }
 }

@@ -409,6 +409,55 @@ async fn a_client_gives_back_what_is_its_own() {
     assert_eq!(line["oauth_client"], json!("mobile"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_back_stays_so_whatever_it_was_called_and_whoever_is_away() {
+    let stage = stage(0, "10s").await;
+    let mobile = ("mobile", "s3cret");
+    let hint = ("token_type_hint", "access_token");
+    // A wrong hint: of a token of ours, and of one that was brought.
+    let first = stage.old.refresh_token("alice");
+    let (_, token) = good(&stage.refresh(&first).await);
+    let pairs = [("token", &*token), hint];
+    let answer = post(&stage.proxy, mobile, REVOKE, &pairs).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    is_error(&stage.refresh(&token).await, 400, "invalid_grant");
+    let first = stage.old.refresh_token("bob");
+    let (_, token) = good(&stage.refresh(&first).await);
+    let pairs = [("token", &*first), hint];
+    let answer = post(&stage.proxy, mobile, REVOKE, &pairs).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    is_error(&stage.refresh(&token).await, 400, "invalid_grant");
+    // The provider was told of both, and of nothing else.
+    let start = Instant::now();
+    while stage.old.revoked().len() < 2 {
+        assert!(start.elapsed() < PATIENCE, "{:?}", stage.old.revoked());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // One that was never brought, while its provider cannot be told.
+    let direct = stage.old.refresh_token("carol");
+    stage.old.revokes_later(1);
+    let answer = post(&stage.proxy, mobile, REVOKE, &[("token", &direct)]).await;
+    is_error(&answer, 503, "temporarily_unavailable");
+    let asked = stage.old.hits("/token");
+    is_error(&stage.refresh(&direct).await, 400, "invalid_grant");
+    assert_eq!(stage.old.hits("/token"), asked);
+    // Whoever comes again has it told.
+    let start = Instant::now();
+    while !stage.old.revoked().contains(&direct) {
+        let answer = post(&stage.proxy, mobile, REVOKE, &[("token", &direct)]).await;
+        assert!(matches!(answer.status, 200 | 503), "{}", answer.text());
+        assert!(start.elapsed() < PATIENCE, "{:?}", stage.old.revoked());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Our name for the client is somebody else's at the provider.
+    let mut claims = stage.old.claims("alice");
+    claims.insert("client_id".to_owned(), json!("mobile"));
+    let namesake = stage.old.sign(&claims);
+    let answer = post(&stage.proxy, mobile, REVOKE, &[("token", &namesake)]).await;
+    is_error(&answer, 400, "unauthorized_client");
+    assert_eq!(stage.at_app(&json!(namesake)).await, 200);
+}
+
 const DEVICE: &str = "/.authferry/oauth2/device_authorization";
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 

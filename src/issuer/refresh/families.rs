@@ -137,15 +137,16 @@ impl Families {
         }
     }
 
-    /// A new family with what a provider gave out; it cannot be had again.
+    /// A new family with what a provider gave out, which cannot be had again. It began when its holder first asked: what was
+    /// revoked since counts.
     pub(in crate::issuer) async fn begin(
         &self,
         ticket: &Ticket,
         terms: Terms<'_>,
         issued: &Issued,
-        now: UnixTime,
+        (began, now): (UnixTime, UnixTime),
     ) -> Result<bool, StoreError> {
-        let mut family = Family::new(ticket, terms, Some(now));
+        let mut family = Family::new(ticket, terms, Some(began));
         family.fill(issued, &[], true, now);
         self.offer(ticket, &family, Expect::Absent, now).await
     }
@@ -177,7 +178,19 @@ impl Families {
         ))
     }
 
-    /// Ends a family; what was behind it, if it was not over.
+    /// A family that is over before it begins; `false`: it has begun.
+    pub(super) async fn bury(
+        &self,
+        ticket: &Ticket,
+        terms: Terms<'_>,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let mut family = Family::new(ticket, terms, Some(now));
+        family.end();
+        self.write(ticket, &family, Expect::Absent, now).await
+    }
+
+    /// Ends a family; what was behind it, if it was not over, or what is still to be ended of it.
     pub(in crate::issuer) async fn end(
         &self,
         ticket: &Ticket,
@@ -190,10 +203,30 @@ impl Families {
                 Some(before)
             })
             .await?;
-        Ok(match ended {
-            Changed::Done(family) => Some(family),
-            Changed::Nothing => None,
+        if let Changed::Done(family) = ended {
+            return Ok(Some(family));
+        }
+        Ok(match self.look(ticket, now).await? {
+            Look::Open(family, _) if family.is_over() && family.access.is_some() => Some(*family),
+            Look::Open(..) | Look::Absent | Look::Lost => None,
         })
+    }
+
+    /// The access token of a family that is over is over, too. While that cannot be written, it is ended again.
+    pub(super) async fn settle(&self, ticket: &Ticket, now: UnixTime) {
+        for _ in 0..TRIES {
+            let Ok(Look::Open(mut family, version)) = self.look(ticket, now).await else {
+                return;
+            };
+            if !family.is_over() || family.access.take().is_none() {
+                return;
+            }
+            let expect = Expect::Version(version);
+            match self.write(ticket, &family, expect, now).await {
+                Ok(false) => {}
+                Ok(true) | Err(_) => return,
+            }
+        }
     }
 
     /// The token that its holder gets next; `None`: this one no longer counts. What was made of it is in hand: from now on
@@ -262,5 +295,117 @@ const fn place(row: &[u8; 32]) -> Key<'_> {
 impl fmt::Debug for Families {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Families")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::entropy::SystemEntropy;
+    use crate::identity::ProviderId;
+    use crate::secret::Secret;
+    use crate::session::settings::Settings;
+    use crate::session::settings::StoreKind;
+    use crate::store::MemoryStore;
+
+    const fn at(seconds: u64) -> UnixTime {
+        UnixTime::from_secs(1_000_000 + seconds)
+    }
+
+    fn families() -> Families {
+        let settings = Settings {
+            cookie: "authferry".into(),
+            secure: false,
+            idle: Duration::from_secs(1_800),
+            absolute: Duration::from_secs(12 * 3_600),
+            keys: vec![Secret::new(vec![9; 32])],
+            revalidate: Duration::from_secs(300),
+            max_per_subject: 50,
+            store: StoreKind::Memory,
+        };
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let entropy = Arc::new(SystemEntropy);
+        let handle = Handle::current();
+        let sessions = Sessions::new(&settings, Arc::clone(&store), entropy.clone(), &handle);
+        Families::new(store, sessions.unwrap(), entropy)
+    }
+
+    fn issued() -> Issued {
+        Issued {
+            token: Secret::new("access".to_owned()),
+            ends: Some(at(300)),
+            scopes: None,
+            proof: None,
+            refresh_token: Some(Secret::new("refresh".to_owned())),
+        }
+    }
+
+    fn terms(provider: &ProviderId) -> Terms<'_> {
+        Terms {
+            client: "tv",
+            provider,
+            audience: "api",
+            ends: at(1_000),
+        }
+    }
+
+    async fn begun(families: &Families, ticket: &Ticket, times: (UnixTime, UnixTime)) -> bool {
+        let (provider, issued) = (ProviderId::new("old"), issued());
+        let begun = families.begin(ticket, terms(&provider), &issued, times);
+        begun.await.unwrap()
+    }
+
+    async fn open(families: &Families, ticket: &Ticket) -> Family {
+        match families.look(ticket, at(10)).await.unwrap() {
+            Look::Open(family, _) => *family,
+            Look::Absent | Look::Lost => panic!("there is no family"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_family_began_when_its_holder_first_asked() {
+        let families = families();
+        let ticket = Ticket::first(&SystemEntropy);
+        let times = (at(1), at(9));
+        assert!(begun(&families, &ticket, times).await);
+        let began = open(&families, &ticket).await.began;
+        assert_eq!(began, Some(at(1).as_millis()));
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_an_ended_family_is_found_until_it_is_done() {
+        let families = families();
+        let ticket = Ticket::first(&SystemEntropy);
+        let times = (at(1), at(1));
+        assert!(begun(&families, &ticket, times).await);
+        let first = families.end(&ticket, at(2)).await.unwrap().unwrap();
+        assert!(first.upstream.is_some() && first.access.is_some());
+        // Its provider is told once; the access token is found as often as it takes.
+        for _ in 0..2 {
+            let again = families.end(&ticket, at(3)).await.unwrap().unwrap();
+            assert!(again.upstream.is_none() && again.access.is_some());
+        }
+        families.settle(&ticket, at(4)).await;
+        assert!(families.end(&ticket, at(5)).await.unwrap().is_none());
+        assert!(open(&families, &ticket).await.is_over());
+    }
+
+    #[tokio::test]
+    async fn what_was_given_back_before_it_was_brought_never_begins() {
+        let (families, provider) = (families(), ProviderId::new("old"));
+        let ticket = Ticket::of_provider(&provider, "tv", "elsewhere");
+        let buried = families.bury(&ticket, terms(&provider), at(1)).await;
+        assert!(buried.unwrap());
+        assert!(open(&families, &ticket).await.is_over());
+        let times = (at(2), at(2));
+        assert!(!begun(&families, &ticket, times).await);
+        // One that has begun is not buried, and stays what it is.
+        let other = Ticket::of_provider(&provider, "tv", "another");
+        assert!(begun(&families, &other, times).await);
+        let buried = families.bury(&other, terms(&provider), at(3)).await;
+        assert!(!buried.unwrap());
+        assert!(!open(&families, &other).await.is_over());
     }
 }

@@ -286,12 +286,21 @@ impl Family {
         });
     }
 
-    /// Nothing of it counts any more.
+    /// Nothing of it counts any more. Its access token is remembered until that is over, too.
     pub(super) fn end(&mut self) {
         self.over = true;
         self.upstream = None;
-        self.access = None;
         self.before = None;
+    }
+
+    /// Whether it has been ended.
+    pub(in crate::issuer) const fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether its tokens may be for that audience; `None`: whichever they are for.
+    pub(super) fn is_for(&self, audience: Option<&str>) -> bool {
+        audience.is_none_or(|asked| self.audience.is_empty() || self.audience == asked)
     }
 }
 
@@ -358,6 +367,33 @@ mod tests {
         assert_eq!(family.place(&third, at(1_000)), Place::Over);
         family.end();
         assert_eq!(family.place(&third, at(3)), Place::Over);
+    }
+
+    #[test]
+    fn an_ended_family_keeps_what_is_still_to_be_ended() {
+        let ticket = Ticket::first(&SystemEntropy);
+        let mut family = family(&ticket);
+        family.upstream = Some("refresh".to_owned());
+        family.access = Some(Access {
+            token: "access".to_owned(),
+            ends: 500_000,
+            scopes: Vec::new(),
+            fresh: true,
+        });
+        family.end();
+        assert!(family.is_over() && family.upstream.is_none());
+        assert!(family.access.is_some());
+        assert_eq!(family.place(&ticket, at(1)), Place::Over);
+    }
+
+    #[test]
+    fn a_family_is_for_one_audience() {
+        let ticket = Ticket::first(&SystemEntropy);
+        let mut family = family(&ticket);
+        assert!(family.is_for(None) && family.is_for(Some("api")));
+        assert!(!family.is_for(Some("other")));
+        family.audience.clear();
+        assert!(family.is_for(Some("other")));
     }
 
     #[test]

@@ -126,6 +126,11 @@ impl Issuer {
         match renewed {
             Ok(renewed) => Ok(renewed),
             Err(NotRenewed::Not(not)) => Err(not),
+            // What ended it may not have come to its end.
+            Err(NotRenewed::Over) => {
+                self.end(call, client, &ticket).await?;
+                Err(bad("revoked"))
+            }
             Err(NotRenewed::Stolen) => {
                 warn!(
                     client = &*client.settings.id,
@@ -243,7 +248,7 @@ impl Issuer {
     }
 
     /// A family is over: here at once, at its provider as soon as that can be told. With it goes the provider's last access
-    /// token, as far as anybody looks at it through us.
+    /// token, as far as anybody looks at it through us: of one that is over already, too, if that could not be done then.
     pub(super) async fn end(
         &self,
         call: &Call<'_>,
@@ -259,13 +264,41 @@ impl Issuer {
             let token = Secret::new(upstream);
             self.farewells.tell(&provider, at, token, call.now);
         }
-        match family.access {
-            Some(access) if call.now.as_millis() < access.ends => self
-                .revoke_access(call, client, &access.token, By::Family)
-                .await
-                .map(drop),
-            Some(_) | None => Ok(()),
+        let Some(access) = family.access else {
+            return Ok(());
+        };
+        if call.now.as_millis() < access.ends {
+            self.revoke_access(call, client, &access.token, By::Family)
+                .await?;
         }
+        // Not before: whoever comes again must find what is left to be done.
+        self.families.settle(ticket, call.now).await;
+        Ok(())
+    }
+
+    /// A refresh token of a provider's own that was never brought is over before it could be.
+    pub(super) async fn bury(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        ticket: &Ticket,
+    ) -> Result<(), Not> {
+        let policy = &client.settings.refresh;
+        let Some(provider) = &policy.adopt else {
+            return Ok(());
+        };
+        let terms = Terms {
+            client: &client.settings.id,
+            provider,
+            audience: "",
+            ends: call.now + policy.max,
+        };
+        let buried = self.families.bury(ticket, terms, call.now).await;
+        if buried.or(Err(Not::Later(5, "store")))? {
+            return Ok(());
+        }
+        // Somebody brought it meanwhile.
+        self.end(call, client, ticket).await
     }
 
     pub(super) fn new_families(

@@ -75,6 +75,8 @@ pub(super) enum NotRenewed {
     Not(Not),
     /// The token was used before: somebody else has it too.
     Stolen,
+    /// Its family has been ended.
+    Over,
 }
 
 impl From<Not> for NotRenewed {
@@ -153,9 +155,12 @@ impl Renewal {
         }
         let place = family.place(&self.ticket, self.now);
         match place {
-            Place::Over => return Err(over("revoked")),
+            Place::Over => return Err(NotRenewed::Over),
             Place::Spent => return Err(NotRenewed::Stolen),
             Place::Current | Place::Before => {}
+        }
+        if !family.is_for(self.audience.as_deref()) {
+            return Err(Not::Denied(Denied::InvalidTarget, "audience").into());
         }
         let good = family.access.as_ref().is_some_and(|access| {
             (access.fresh || place == Place::Before)
@@ -224,6 +229,8 @@ impl Renewal {
         }
         if version.is_some() && self.families.end(&self.ticket, self.now).await?.is_some() {
             info!(client = &*self.client, reason = %refusal, "The owner of a refresh token refused to renew it; its family is over.");
+            // It knows of its own access token.
+            self.families.settle(&self.ticket, self.now).await;
         }
         Err(over(refusal.as_str()))
     }
