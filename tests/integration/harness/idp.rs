@@ -258,7 +258,7 @@ impl Idp {
 
     /// A refresh token that somebody's client got elsewhere.
     pub(crate) fn refresh_token(&self, who: &str) -> String {
-        let token = format!("elsewhere-{who}-{}", self.0.refresh.lock().unwrap().len());
+        let token = format!("elsewhere-{who}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         self.0
             .refresh
             .lock()
