@@ -64,16 +64,16 @@ async fn comes(proxy: &Proxy, name: &str, password: &str, path: &str) -> Answer 
 async fn what_a_second_provider_would_do_is_known_before_anybody_moves() {
     let upstream = Echo::start().await;
     let dir = tempfile::tempdir().unwrap();
-    let old: String = ["ann", "bob", "cid"]
+    let old: String = ["ann", "bob", "dan"]
         .iter()
         .map(|name| line(name, "it"))
         .collect();
     std::fs::write(dir.path().join("old"), old).unwrap();
-    // `bob` may do more there, and nobody has brought `cid` along.
+    // `bob` may do more there, and nobody has brought `dan` along.
     let other = line("ann", "it") + &line("bob", "it,boss") + &line("eve", "it");
     std::fs::write(dir.path().join("directory"), other).unwrap();
     let proxy = Proxy::start_in(dir, &yaml(&upstream));
-    for name in ["ann", "bob", "cid"] {
+    for name in ["ann", "bob", "dan"] {
         let answer = comes(&proxy, name, &format!("secret of {name}"), "/").await;
         assert_eq!(answer.status, 200, "{name}");
         assert_eq!(upstream.last().all("x-remote-user"), [name]);
@@ -109,7 +109,7 @@ async fn what_a_second_provider_would_do_is_known_before_anybody_moves() {
         ]
     );
     assert_eq!(rows(&found, "Second opinions")[0]["people compared"], 3);
-    for name in ["ann", "bob", "cid"] {
+    for name in ["ann", "bob", "dan"] {
         assert!(!found.to_string().contains(name), "{found}");
         assert!(!proxy.log().contains(&format!("uid:{name}")));
     }
