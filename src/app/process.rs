@@ -345,6 +345,7 @@ mod tests {
 
     fn settings(directory: &Path, grants: &str) -> Settings {
         let people = directory.join("people");
+        fs::write(&people, "").unwrap();
         let text = format!(
             r#"
 version: 1
