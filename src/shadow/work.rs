@@ -23,6 +23,7 @@ use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
+use crate::identity::ProviderId;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Providers;
@@ -159,7 +160,8 @@ impl fmt::Debug for Shadow {
     }
 }
 
-type Asked = Cache<(AppId, CredentialClass, CanonicalSubject), UnixTime>;
+/// By oracle, whichever application: tries at one account are bounded, or a provider locks it.
+type Asked = Cache<(ProviderId, CredentialClass, CanonicalSubject), UnixTime>;
 
 async fn work(parts: ShadowParts, mut jobs: Receiver<Job>) {
     let asked: Asked = Cache::new(MAX_ASKED);
@@ -174,7 +176,7 @@ async fn work(parts: ShadowParts, mut jobs: Receiver<Job>) {
             continue;
         };
         let about = (
-            job.app.clone(),
+            job.oracle.id().clone(),
             job.credential.class(),
             job.canonical.clone(),
         );
@@ -193,7 +195,7 @@ fn may(asked: &Asked, job: &Job, now: UnixTime) -> Result<(), Skipped> {
     if STALE < now.since(job.at) {
         return Err(Skipped::Stale);
     }
-    let about = (job.app.clone(), class, job.canonical.clone());
+    let about = (job.oracle.id().clone(), class, job.canonical.clone());
     let last = asked.get(&about);
     if last.is_some_and(|last| now.since(last) < block.settings.per_subject) {
         return Err(Skipped::PerSubject);

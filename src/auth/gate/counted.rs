@@ -6,6 +6,7 @@ use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
 use crate::identity::ProviderId;
 use crate::providers::Authenticated;
+use crate::rollout::KillPosition;
 use crate::rollout::Observed;
 use crate::shadow::Offer;
 
@@ -18,7 +19,9 @@ impl Gate {
         canonical: &CanonicalSubject,
         proof: &Authenticated,
     ) {
-        if let Some(plan) = asked.policy.plan() {
+        // An operator who pulls the switch may mean the second provider.
+        let calm = asked.kill == KillPosition::Off;
+        if let Some(plan) = asked.policy.plan().filter(|_| calm) {
             let offer = Offer {
                 plan,
                 app: asked.policy.app(),

@@ -1,18 +1,32 @@
 //! The fields of a head that is being built.
 
+use std::cell::Cell;
+
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 
 use crate::proxy::upstream_head::HeadError;
 
+type Row = Vec<(HeaderName, HeaderValue)>;
+
+/// The room for fields that is kept for the next head; more is given back.
+const MAX_KEPT: usize = 128;
+
+thread_local! {
+    /// The room of the last head: for its size the allocator has no short way.
+    static ROOM: Cell<Row> = const { Cell::new(Vec::new()) };
+}
+
 /// Fields in the order in which they were written. They are a few dozen, so a look at each costs less than a hash of one.
 #[derive(Default)]
-pub(in crate::proxy) struct Fields(Vec<(HeaderName, HeaderValue)>);
+pub(in crate::proxy) struct Fields(Row);
 
 impl Fields {
     pub(super) fn with_capacity(room: usize) -> Self {
-        Self(Vec::with_capacity(room))
+        let mut row = ROOM.try_with(Cell::take).unwrap_or_default();
+        row.reserve(room);
+        Self(row)
     }
 
     /// One value more.
@@ -38,10 +52,10 @@ impl Fields {
     /// # Errors
     ///
     /// When a map cannot hold so many.
-    pub(in crate::proxy) fn into_map(self) -> Result<HeaderMap, HeadError> {
+    pub(in crate::proxy) fn into_map(mut self) -> Result<HeaderMap, HeadError> {
         let mut map =
             HeaderMap::try_with_capacity(self.0.len()).or(Err(HeadError::TooManyFields))?;
-        for (name, value) in self.0 {
+        for (name, value) in self.0.drain(..) {
             map.try_append(name, value)
                 .or(Err(HeadError::TooManyFields))?;
         }
@@ -50,6 +64,18 @@ impl Fields {
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+impl Drop for Fields {
+    fn drop(&mut self) {
+        let mut row = std::mem::take(&mut self.0);
+        // Nothing of a request is kept with the room.
+        row.clear();
+        if row.capacity() <= MAX_KEPT {
+            // A thread that ends needs no room.
+            let _kept = ROOM.try_with(|room| room.set(row));
+        }
     }
 }
 
