@@ -4,10 +4,6 @@ use crate::case::Case;
 
 /// Words anywhere in a case → what they ask for that the program does not have yet.
 const LATER: &[(&str, &str)] = &[
-    (
-        "/_gate/backchannel",
-        "back-channel logout, whose steps the runner does not read yet",
-    ),
     ("/_gate/userinfo", "the userinfo endpoint"),
     ("/_gate/link", "linking by the person"),
     (
