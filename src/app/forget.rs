@@ -41,10 +41,9 @@ pub(super) async fn forget(
         return Err(RevokeFailure::Request(what));
     }
     let list = &process.revocations;
-    let known = list.affected(&target).await.map_err(|error| away(&error))?;
     // First of all nothing of it counts any more, here or elsewhere: what is erased one after the other is out at once.
     let asked = Asked {
-        target,
+        target: target.clone(),
         source: Source::Operator,
         actor: actor.to_owned(),
         reason: wanted.reason,
@@ -58,30 +57,30 @@ pub(super) async fn forget(
         }
     })?;
     let now = process.clock.now();
-    let erased = erase(
-        process,
-        settings,
-        providers,
-        (&person, &known.sessions),
-        now,
-    )
-    .await;
-    let (accounts, pins) = erased.map_err(|error| away(&error))?;
-    Ok(ForgetAnswer {
-        sessions: known.sessions.len(),
-        accounts,
-        pins,
-        at_least: known.more,
-    })
+    let mut answer = ForgetAnswer::default();
+    loop {
+        let kept = list.kept_of(&target).await.map_err(|error| away(&error))?;
+        let gone = end(process, providers, (&person, &kept.sessions), now).await;
+        let gone = gone.map_err(|error| away(&error))?;
+        answer.sessions += gone;
+        answer.at_least = kept.more;
+        if !kept.more || gone == 0 {
+            break;
+        }
+    }
+    let erased = erase(process, settings, &person, now).await;
+    (answer.accounts, answer.pins) = erased.map_err(|error| away(&error))?;
+    Ok(answer)
 }
 
-async fn erase(
+/// Ends sessions and erases how they are found; how many.
+async fn end(
     process: &Process,
-    settings: &Settings,
     providers: &Arc<Providers>,
     (person, sessions): (&CanonicalSubject, &[Login]),
     now: UnixTime,
-) -> Result<(usize, usize), StoreError> {
+) -> Result<usize, StoreError> {
+    let mut gone = 0;
     for login in sessions {
         let Some(row) = login.row() else {
             continue;
@@ -90,7 +89,17 @@ async fn erase(
             revoke_at_provider(process, providers, farewell, now);
         }
         process.revocations.erase(person, login).await?;
+        gone += 1;
     }
+    Ok(gone)
+}
+
+async fn erase(
+    process: &Process,
+    settings: &Settings,
+    person: &CanonicalSubject,
+    now: UnixTime,
+) -> Result<(usize, usize), StoreError> {
     let names = settings.providers.iter().map(|one| one.id.clone());
     let names: Vec<ProviderId> = names.collect();
     let accounts = process.links.forget(person, &names, now).await?;

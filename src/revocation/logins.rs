@@ -244,6 +244,19 @@ impl Revocations {
     ///
     /// When the store gives no answer, or the target cannot exist.
     pub(crate) async fn affected(&self, target: &Target) -> Result<Affected, StoreError> {
+        self.sessions_of(target, Denied::LeftOut).await
+    }
+
+    /// All that is kept of the sessions of `target`, whether they count or not: what was revoked is kept until it ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::affected`].
+    pub(crate) async fn kept_of(&self, target: &Target) -> Result<Affected, StoreError> {
+        self.sessions_of(target, Denied::Included).await
+    }
+
+    async fn sessions_of(&self, target: &Target, denied: Denied) -> Result<Affected, StoreError> {
         let now = self.clock.now();
         let wanted = target.mark().map_err(StoreError::Damaged)?;
         let person = match target {
@@ -274,12 +287,23 @@ impl Revocations {
             let login: Login = login;
             let marks = login.marks(Mark::from_bytes(*person));
             let began = Some(UnixTime::from_millis(login.began));
-            if marks.contains(&wanted) && !self.index.denies(&marks, began, now) {
+            let counts = || match denied {
+                Denied::Included => true,
+                Denied::LeftOut => !self.index.denies(&marks, began, now),
+            };
+            if marks.contains(&wanted) && counts() {
                 affected.sessions.push(login);
             }
         }
         Ok(affected)
     }
+}
+
+/// What becomes of sessions that are revoked already.
+#[derive(Clone, Copy)]
+enum Denied {
+    LeftOut,
+    Included,
 }
 
 impl Login {

@@ -168,4 +168,24 @@ async fn a_person_who_is_forgotten_is_out_and_comes_back_as_a_stranger() {
     let start = alice.open(&proxy, "/").await;
     assert_eq!(alice.sign_in(&proxy, &start).await.status, 303);
     assert_eq!(alice.open(&proxy, "/").await.status, 200);
+    // What was revoked before is kept until it ends, and erased as well.
+    let output = Command::new(env!("CARGO_BIN_EXE_authferry"))
+        .args([
+            "revoke",
+            "--subject",
+            "uid-alice",
+            "--reason",
+            "lost",
+            "--confirm",
+            "9",
+            "--socket",
+        ])
+        .arg(proxy.dir().join("state/admin.sock"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        forget(),
+        "forgotten: 1 sessions, 1 linked accounts, 1 pins\n"
+    );
 }
