@@ -92,6 +92,30 @@ impl LinkFile {
         self.people.get(provider)?.get(subject.as_str())
     }
 
+    /// How many accounts both lists name and give to two people, or give one person beside another account of a provider.
+    pub(crate) fn disagreements(&self, other: &Self) -> usize {
+        let between = |provider, ours: &HashMap<Box<str>, CanonicalSubject>| {
+            let Some(theirs) = other.people.get(provider) else {
+                return 0;
+            };
+            let by_person: HashMap<_, _> = theirs
+                .iter()
+                .map(|(subject, person)| (person, subject))
+                .collect();
+            let mut differing = 0;
+            for (subject, person) in ours {
+                let same_account = theirs.get(subject).is_none_or(|there| there == person);
+                let same_person = by_person.get(person).is_none_or(|there| *there == subject);
+                differing += usize::from(!(same_account && same_person));
+            }
+            differing
+        };
+        self.people
+            .iter()
+            .map(|(provider, ours)| between(provider, ours))
+            .sum()
+    }
+
     /// How many accounts it names.
     pub(crate) fn len(&self) -> usize {
         self.people.values().map(HashMap::len).sum()
@@ -248,5 +272,21 @@ mod tests {
         let many = (0..100).map(|_| "1,,\n").collect::<String>();
         let problems = read(&format!("employee,uid,sub\n{many}")).unwrap_err();
         assert_eq!(problems.len(), NAMED);
+    }
+
+    #[test]
+    fn two_lists_disagree_about_accounts_and_about_people() {
+        let list = |rows: &str| read(&format!("employee,uid,sub\n{rows}")).unwrap();
+        let one = list("1,alice,a1\n2,bob,b1\n");
+        for (rows, differing) in [
+            ("1,alice,a1\n", 0),
+            ("3,carol,c1\n", 0),
+            ("3,alice,c1\n", 1),
+            ("1,alice,a2\n", 1),
+            ("2,alice,b1\n", 2),
+        ] {
+            let other = list(rows);
+            assert_eq!(one.disagreements(&other), differing, "{rows}");
+        }
     }
 }

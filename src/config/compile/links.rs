@@ -51,9 +51,21 @@ pub(super) fn sources(
         .flat_map(|list| &list.items)
     {
         if let Some(raw) = link.file.get() {
-            sources
-                .files
-                .extend(file(context, raw, naming, providers).map(Arc::new));
+            let file = file(context, raw, naming, providers).map(Arc::new);
+            let of_others = |file: &Arc<LinkFile>| {
+                let others = sources.files.iter();
+                others.map(|other| file.disagreements(other)).sum::<usize>()
+            };
+            match file.as_ref().map_or(0, of_others) {
+                0 => sources.files.extend(file),
+                // Whoever came first would have the name.
+                differing => {
+                    context.report.error(
+                        raw.mark,
+                        format!("this list and an earlier one disagree about {differing} accounts"),
+                    );
+                }
+            }
         }
         if let Some(at) = link.prove_both.get().filter(|at| at.value) {
             sources.prove_both = true;
