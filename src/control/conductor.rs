@@ -137,7 +137,7 @@ impl Conductor {
     /// How many people were looked at a second time since the present step began, and how often something critical was found.
     pub(crate) fn compared(&self, found: impl Fn(&Course, UnixTime) -> (u64, u64)) {
         for run in self.runs().values_mut() {
-            run.compared = found(&run.course, run.progress.entered);
+            run.compared = Some(found(&run.course, run.progress.entered));
         }
     }
 

@@ -90,8 +90,9 @@ pub struct View<'a> {
     pub drills: &'a [Box<str>],
     /// How many people a switch back would lock out; `None`: not known.
     pub exposed: Option<u64>,
-    /// How many people were looked at a second time in this stage, and how often something critical was found.
-    pub compared: (u64, u64),
+    /// How many people were looked at a second time in this stage, and how often something critical was found;
+    /// `None`: not known.
+    pub compared: Option<(u64, u64)>,
     /// Now.
     pub now: UnixTime,
 }

@@ -288,6 +288,17 @@ fn missing(context: &mut Context<'_>, raw: &RawConfig, blocks: &[Settings]) {
             .iter()
             .filter_map(|stage| stage.promote.get()?.require.get());
         for gate in gates {
+            let nobody = gate
+                .compared_subjects
+                .get()
+                .is_none_or(|people| people.value.0 == 0);
+            // Differences are remembered by the process alone: after a restart none were found, by nobody who was looked at.
+            if let Some(at) = gate.critical.get().filter(|_| nobody) {
+                context
+                    .report
+                    .error(at.mark, "`critical` without `compared_subjects` is met when nobody was looked at")
+                    .hint("say how many people must have been looked at twice, such as `compared_subjects: 200`");
+            }
             let asked = gate.compared_subjects.get().or(gate.critical.get());
             if let Some(at) = asked.filter(|_| !apps.iter().any(compares)) {
                 context

@@ -78,7 +78,8 @@ impl Conductor {
                 findings: Findings::none(now),
                 drills,
                 exposed,
-                compared: (0, 0),
+                // It is counted from the moment the step began, which may be another now.
+                compared: None,
                 evaluated: now,
                 blocked: None,
                 row: None,

@@ -23,7 +23,7 @@ pub(super) struct Run {
     /// How many people a switch back would lock out, when it was looked at last.
     pub(super) exposed: Option<u64>,
     /// How many people were looked at a second time in this stage, and how often something critical was found.
-    pub(super) compared: (u64, u64),
+    pub(super) compared: Option<(u64, u64)>,
     pub(super) evaluated: UnixTime,
     /// Why it cannot go forward although it may, and since when.
     pub(super) blocked: Option<(String, UnixTime)>,

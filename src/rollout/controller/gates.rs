@@ -53,15 +53,24 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
             ));
         }
     }
-    let (compared, critical) = view.compared;
-    if compared < leg.require.compared_subjects {
-        let needed = leg.require.compared_subjects;
-        missing.push(format!("{compared} of {needed} people looked at twice"));
-    }
-    if let Some(most) = leg.require.critical.filter(|most| *most < critical) {
-        missing.push(format!(
-            "{critical} critical differences, where {most} may be"
-        ));
+    let needed = leg.require.compared_subjects;
+    match view.compared {
+        Some((compared, critical)) => {
+            if compared < needed {
+                missing.push(format!("{compared} of {needed} people looked at twice"));
+            }
+            if let Some(most) = leg.require.critical.filter(|most| *most < critical) {
+                missing.push(format!(
+                    "{critical} critical differences, where {most} may be"
+                ));
+            }
+        }
+        None if 0 < needed || leg.require.critical.is_some() => {
+            missing.push(String::from(
+                "how many people were looked at twice is not known",
+            ));
+        }
+        None => {}
     }
     if let Some(most) = leg.require.rollback_exposure_max {
         match view.exposed {

@@ -38,7 +38,7 @@ struct Walk {
     kill: KillPosition,
     drills: Vec<Box<str>>,
     exposed: Option<u64>,
-    compared: (u64, u64),
+    compared: Option<(u64, u64)>,
     now: UnixTime,
 }
 
@@ -51,7 +51,7 @@ impl Walk {
             kill: KillPosition::Off,
             drills: Vec::new(),
             exposed: None,
-            compared: (0, 0),
+            compared: Some((0, 0)),
             now: at(0),
         }
     }
@@ -163,6 +163,27 @@ fn a_bad_rate_that_is_still_possible_keeps_a_stage() {
             .contains("10.2 % is still possible")
     );
     walk.people(200, 0, Verdict::Ok, OnTrip::Rollback);
+    walk.order(&Command::Promote).unwrap();
+}
+
+#[test]
+fn what_a_second_opinion_found_keeps_a_stage_and_so_does_not_knowing_it() {
+    let mut walk = Walk::at("staff");
+    walk.drills.push("modern-outage".into());
+    walk.wait(24);
+    walk.people(200, 0, Verdict::Ok, OnTrip::Rollback);
+    let require = &mut walk.course.legs[0].require;
+    (require.compared_subjects, require.critical) = (50, Some(0));
+    for (compared, why) in [
+        (None, "is not known"),
+        (Some((49, 0)), "49 of 50 people looked at twice"),
+        (Some((50, 1)), "1 critical differences, where 0 may be"),
+    ] {
+        walk.compared = compared;
+        let missing = walk.order(&Command::Promote).unwrap_err();
+        assert!(missing.contains(why), "{compared:?}: {missing}");
+    }
+    walk.compared = Some((50, 0));
     walk.order(&Command::Promote).unwrap();
 }
 
