@@ -58,6 +58,8 @@ pub(super) struct H1 {
     line: Rc<Line>,
     /// What has been read and belongs to nobody yet.
     buffer: BytesMut,
+    /// How much of it has been looked at for the end of a head.
+    looked: usize,
     /// How much is read at once.
     read: usize,
     /// Room for the next head.
@@ -98,6 +100,7 @@ impl H1 {
         Box::new(Self {
             line: Rc::new(Line::new(stream)),
             buffer: BytesMut::new(),
+            looked: 0,
             read: READ,
             room: Vec::new(),
             timer: Box::pin(sleep_until(now)),
@@ -208,14 +211,16 @@ impl H1 {
         got: &mut usize,
     ) -> Poll<Result<Head, LinkFault>> {
         loop {
-            while !self.buffer.is_empty()
+            while head::may_end(&self.buffer, self.looked)
                 && let Some(head) = head::parse(&mut self.buffer, bodiless)?
             {
+                self.looked = 0;
                 // 101 is judged by whoever asked.
                 if !head.status.is_informational() || head.status.as_u16() == 101 {
                     return Poll::Ready(Ok(head));
                 }
             }
+            self.looked = self.buffer.len();
             if MAX_HEAD < self.buffer.len() || MAX_HEAD_READ < *got {
                 return Poll::Ready(Err(AnswerFault::Malformed.into()));
             }

@@ -56,6 +56,19 @@ fn part(head: &Bytes, (from, to): (u32, u32)) -> &[u8] {
     head.get(from as usize..to as usize).unwrap_or_default()
 }
 
+/// Whether a head may have ended, of which `looked` bytes had not: one that drips in is not parsed again with every drop.
+pub(super) fn may_end(buffer: &[u8], looked: usize) -> bool {
+    let new = buffer.get(looked.saturating_sub(2)..).unwrap_or_default();
+    match looked {
+        // What is no head is seen at once.
+        0 => !buffer.is_empty(),
+        _ => {
+            new.windows(2).any(|two| two == b"\n\n")
+                || new.windows(3).any(|three| three == b"\n\r\n")
+        }
+    }
+}
+
 /// Takes one head out of `buffer`; `None` while it has not ended. `bodiless`: the request was a HEAD.
 pub(super) fn parse(buffer: &mut BytesMut, bodiless: bool) -> Result<Option<Head>, AnswerFault> {
     let mut spans = [Span::default(); MAX_FIELDS];
@@ -194,6 +207,26 @@ mod tests {
             assert!(parse(&mut buffer, false).unwrap().is_none(), "{end}");
             assert_eq!(buffer.len(), end);
         }
+    }
+
+    #[test]
+    fn a_head_that_comes_byte_by_byte_is_parsed_at_its_end() {
+        for whole in [
+            &b"HTTP/1.1 204 No\r\nX: y\r\n\r\n"[..],
+            b"HTTP/1.1 204 No\nX: y\n\n",
+        ] {
+            let mut parsed = Vec::new();
+            for end in 1..=whole.len() {
+                if may_end(&whole[..end], end - 1) {
+                    parsed.push(end);
+                }
+            }
+            assert_eq!(parsed, [1, whole.len()]);
+            for first in 1..whole.len() {
+                assert!(may_end(whole, first), "{first}");
+            }
+        }
+        assert!(!may_end(b"", 0));
     }
 
     #[test]
