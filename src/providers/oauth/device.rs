@@ -13,6 +13,7 @@ use crate::providers::ProviderError;
 use crate::providers::client::Answer;
 use crate::providers::client::Endpoint;
 use crate::providers::oauth::form::Form;
+use crate::providers::oauth::renewal::error;
 use crate::providers::oauth::token_client::Issued;
 use crate::providers::oauth::token_client::TokenClient;
 use crate::providers::oauth::token_client::read;
@@ -84,15 +85,7 @@ impl TokenClient {
         } else {
             form.with("client_id", self.id())
         };
-        let entropy = &*self.deps.entropy;
-        let call = self.client.post(
-            Operation::Token,
-            endpoint,
-            form,
-            self.issuer(),
-            now,
-            entropy,
-        )?;
+        let call = self.post(Operation::Token, endpoint, form, now)?;
         self.http.call(&call, |answer| started(&answer)).await
     }
 
@@ -111,15 +104,7 @@ impl TokenClient {
         let form = Form::default()
             .with("grant_type", "urn:ietf:params:oauth:grant-type:device_code")
             .with("device_code", device_code.expose());
-        let entropy = &*self.deps.entropy;
-        let call = self.client.post(
-            Operation::Token,
-            endpoint,
-            form,
-            self.issuer(),
-            now,
-            entropy,
-        )?;
+        let call = self.post(Operation::Token, endpoint, form, now)?;
         // Made once: the answer that has the token is given once.
         self.http
             .call(&call, |answer| {
@@ -138,9 +123,8 @@ impl TokenClient {
 
 /// `error` of an answer that is one (RFC 6749 §5.2).
 fn said(answer: &Answer) -> Option<String> {
-    let document: Value = serde_json::from_slice(&answer.body).ok()?;
-    let error = document.get("error")?.as_str()?;
-    answer.status.is_client_error().then(|| error.to_owned())
+    let refused = answer.status.is_client_error();
+    refused.then(|| error(&answer.body)).flatten()
 }
 
 fn started(answer: &Answer) -> Result<DeviceStart, ProviderError> {

@@ -38,15 +38,7 @@ impl TokenClient {
         } else {
             form.with("scope", &scopes.join(" "))
         };
-        let entropy = &*self.deps.entropy;
-        let call = self.client.post(
-            Operation::Token,
-            endpoint,
-            form,
-            self.issuer(),
-            now,
-            entropy,
-        )?;
+        let call = self.post(Operation::Token, endpoint, form, now)?;
         // Made once: a rotated token that comes a second time looks like theft (RFC 9700 §4.14.2).
         self.http
             .call(&call, |answer| {
@@ -79,15 +71,7 @@ impl TokenClient {
         let form = Form::default()
             .with("token", token.expose())
             .with("token_type_hint", kind);
-        let entropy = &*self.deps.entropy;
-        let call = self.client.post(
-            Operation::Revoke,
-            endpoint,
-            form,
-            self.issuer(),
-            now,
-            entropy,
-        )?;
+        let call = self.post(Operation::Revoke, endpoint, form, now)?;
         self.http.call(&call, |answer| revoked(&answer)).await
     }
 
@@ -99,18 +83,10 @@ impl TokenClient {
     pub(crate) async fn is_known(&self, now: UnixTime) -> Result<(), ProviderError> {
         let metadata = self.discovery.metadata().await?;
         let endpoint = metadata.token_endpoint.as_ref().ok_or(Outage::Malformed)?;
-        let entropy = &*self.deps.entropy;
         let form = Form::default()
             .with("grant_type", "refresh_token")
-            .with("refresh_token", &entropy.token());
-        let call = self.client.post(
-            Operation::Token,
-            endpoint,
-            form,
-            self.issuer(),
-            now,
-            entropy,
-        )?;
+            .with("refresh_token", &self.deps.entropy.token());
+        let call = self.post(Operation::Token, endpoint, form, now)?;
         self.http
             .call(&call, |answer| match error(&answer.body).as_deref() {
                 // It was known before its token was looked at (RFC 6749 §5.2). Some say `unauthorized_client` to whoever they
@@ -143,7 +119,7 @@ impl TokenClient {
 }
 
 /// `error` (RFC 6749 §5.2).
-fn error(body: &[u8]) -> Option<String> {
+pub(super) fn error(body: &[u8]) -> Option<String> {
     let document: serde_json::Value = serde_json::from_slice(body).ok()?;
     Some(document.get("error")?.as_str()?.to_owned())
 }

@@ -17,7 +17,9 @@ use crate::providers::Deps;
 use crate::providers::ProviderError;
 use crate::providers::bearer::SignedTokens;
 use crate::providers::client::Answer;
+use crate::providers::client::Call;
 use crate::providers::client::Client;
+use crate::providers::client::Endpoint;
 use crate::providers::oauth::client_auth::ClientAuthenticator;
 use crate::providers::oauth::discovery::Discovery;
 use crate::providers::oauth::form::Form;
@@ -92,6 +94,19 @@ impl TokenClient {
         self.tokens.issuer().as_str()
     }
 
+    /// A form for one of the provider's endpoints, with proof of who we are.
+    pub(super) fn post(
+        &self,
+        operation: Operation,
+        endpoint: &Endpoint,
+        form: Form,
+        now: UnixTime,
+    ) -> Result<Call, ProviderError> {
+        let entropy = &*self.deps.entropy;
+        self.client
+            .post(operation, endpoint, form, self.issuer(), now, entropy)
+    }
+
     /// Asks for a token.
     ///
     /// # Errors
@@ -107,14 +122,7 @@ impl TokenClient {
         let metadata = self.discovery.metadata().await?;
         let endpoint = metadata.token_endpoint.as_ref().ok_or(Outage::Malformed)?;
         let exchange = matches!(grant, Grant::TokenExchange(_));
-        let call = self.client.post(
-            Operation::Token,
-            endpoint,
-            form(grant, wanted),
-            self.issuer(),
-            now,
-            &*self.deps.entropy,
-        )?;
+        let call = self.post(Operation::Token, endpoint, form(grant, wanted), now)?;
         let answer = self
             .http
             .call(&call, |answer| read(&answer, exchange, now))
