@@ -54,6 +54,17 @@ struct Around<'a> {
     now: UnixTime,
 }
 
+impl<'a> Around<'a> {
+    fn now(process: &'a Process, kill: &'a KillState) -> Self {
+        Self {
+            kill,
+            pins: Some(&process.pins),
+            pseudonyms: &process.pseudonyms,
+            now: process.clock.now(),
+        }
+    }
+}
+
 /// Compares the configuration of the request with the one that runs.
 ///
 /// # Errors
@@ -76,18 +87,13 @@ pub(super) async fn plan(
     let refused = reshuffle::check(running, &new).err();
     at_steps(&mut new, &wanted.steps)?;
     let kill = process.kill.current();
-    let around = Around {
-        kill: &kill,
-        pins: Some(&process.pins),
-        pseudonyms: &process.pseudonyms,
-        now: process.clock.now(),
-    };
+    let around = Around::now(process, &kill);
     let (people, more) = process.seen.all(around.now);
     let mut view = PlanView {
         revision: running.revision.to_string(),
         listed: wanted.people.len() as u64,
         problems: refused.into_iter().collect(),
-        ..allowed(&new)
+        ..allowed(running, &new)
     };
     if wanted.seen {
         (view.seen, view.more) = (people.len() as u64, more);
@@ -114,18 +120,13 @@ pub(super) async fn plan(
 /// As [`plan`], of what a reload is about to let run, and of those who were seen alone.
 pub(super) async fn of_reload(process: &Process, running: &Settings, new: &Settings) -> PlanView {
     let kill = process.kill.current();
-    let around = Around {
-        kill: &kill,
-        pins: Some(&process.pins),
-        pseudonyms: &process.pseudonyms,
-        now: process.clock.now(),
-    };
+    let around = Around::now(process, &kill);
     let (people, more) = process.seen.all(around.now);
     let mut view = PlanView {
         revision: running.revision.to_string(),
         seen: people.len() as u64,
         more,
-        ..allowed(new)
+        ..allowed(running, new)
     };
     let cases = people.iter().map(Case::of);
     count(around, (running, new), cases, &mut view).await;
@@ -151,7 +152,7 @@ pub(super) fn check(view: &PlanView) -> Result<(), String> {
     Err(format!(
         "of the people let in within the last 24 hours {back} would start at the old provider again, and what {refused} use \
          would not be accepted any more{worst}; {} may be (`audit.max_recall`): if that is meant, say `change: {{ recall: \
-         {recalled} }}`",
+         {recalled} }}` (a `change` that is as it was counts no more)",
         view.allowed
     ))
 }
@@ -191,7 +192,7 @@ pub(crate) fn offline(wanted: &PlanRequest) -> Result<PlanView, String> {
     let mut view = PlanView {
         listed: wanted.people.len() as u64,
         notes: (!known).then(|| note.to_owned()).into_iter().collect(),
-        ..allowed(&new)
+        ..allowed(&before, &new)
     };
     for case in listed.iter().map(Case::of) {
         let moved = side::moved(
@@ -208,10 +209,11 @@ pub(crate) fn offline(wanted: &PlanRequest) -> Result<PlanView, String> {
     Ok(view)
 }
 
-/// Nothing yet, and how many may be hurt.
-fn allowed(new: &Settings) -> PlanView {
+/// Nothing yet, and how many may be hurt. What was said of an earlier revision is not said of this one.
+fn allowed(running: &Settings, new: &Settings) -> PlanView {
+    let meant = new.change.recall.filter(|_| new.change != running.change);
     PlanView {
-        allowed: new.audit.max_recall.max(new.change.recall.unwrap_or(0)),
+        allowed: new.audit.max_recall.max(meant.unwrap_or(0)),
         ..PlanView::default()
     }
 }

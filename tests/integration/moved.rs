@@ -38,7 +38,7 @@ fn yaml(old: &Idp, new: &Idp, upstream: &Echo, stage: &str) -> String {
     format!(
         r#"{head}
 sessions: {{ carry_over: [silent], silent: {{ retry_after: 1h, max_per_subject_per_day: 24 }} }}
-change: {{ acknowledge: skip, recall: 200 }}
+change: {{ reason: to {stage}, acknowledge: skip, recall: 200 }}
 rollouts:
   crm:
     apps: [crm]

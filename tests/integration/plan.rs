@@ -110,6 +110,15 @@ async fn whom_a_file_would_move_is_said_before_and_recalls_must_be_meant() {
     let (good, text) = authferry(proxy.dir(), &["ctl", "reload"]);
     assert!(good, "{text}");
     assert!(proxy.metric(ratio).await.abs() < f64::EPSILON);
+    // What was meant once is not meant for ever.
+    proxy.edit(&meant(20, 100));
+    assert!(authferry(proxy.dir(), &["ctl", "reload"]).0);
+    proxy.edit(&meant(20, 0));
+    let (good, text) = authferry(proxy.dir(), &["ctl", "reload"]);
+    assert!(!good && text.contains("counts no more"), "{text}");
+    proxy.edit(&meant(21, 0));
+    let (good, text) = authferry(proxy.dir(), &["ctl", "reload"]);
+    assert!(good, "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

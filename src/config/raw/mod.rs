@@ -104,7 +104,7 @@ mappings! {
         reason: At<String>,
         /// A finding of the checks that is meant: `skip` for a stage or mode that is jumped over, `reshuffle` for a changed salt, unit or bucket key.
         acknowledge: At<Acknowledge>,
-        /// So many people may go back to the old provider or be newly refused by this revision, of those let in within the last 24 hours; `authferry plan` counts them. Default: `audit.max_recall`.
+        /// So many people may go back to the old provider or be newly refused by this revision, of those let in within the last 24 hours; `authferry plan` counts them. Counts once: with a `change` that is word for word as in the running file, it says nothing of this revision. Default: `audit.max_recall`.
         recall: At<Whole>,
     }
 
