@@ -65,6 +65,8 @@ server:
   admin: {{ listen: 127.0.0.1:0, token: {{ file: @DIR@/admin.token }} }}
   state_dir: @DIR@/state
   trusted_proxies: [{trusted}]{server}
+# Cases send people back on purpose.
+audit: {{ max_recall: 1000 }}
 telemetry:
   access_log: {{ file: @DIR@/access.log }}
 providers:
