@@ -29,6 +29,14 @@ use crate::providers::Provider;
 use crate::secret::Secret;
 use crate::session::SessionId;
 use crate::token;
+use crate::token::Unverified;
+
+/// Who judges a credential.
+pub(super) struct Owned<'a> {
+    pub(super) owner: &'a Arc<dyn Provider>,
+    /// A signed token, read but not believed, so that its judge need not read it again.
+    pub(super) read: Option<Unverified<'a>>,
+}
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
 
@@ -334,20 +342,24 @@ impl<'a> Presented<'a> {
         }
     }
 
-    /// The only provider that may judge it; `None` for our own session, which no provider judges.
-    pub(super) fn owner(&self) -> Result<Option<&'a Arc<dyn Provider>>, Refusal> {
-        match self.kind {
-            Kind::Ours(_) => Ok(None),
+    /// The only provider that may judge it, and what had to be read to find that one. Our own session is judged by none.
+    pub(super) fn owner(&self) -> Result<Owned<'a>, Refusal> {
+        let (owner, read) = match self.kind {
+            Kind::Ours(_) => return Err(Refusal::Unsupported),
             Kind::Bearer(token) => {
                 let unverified = token::peek(token)?;
-                self.owners.of_issuer(unverified.issuer()).map(Some)
+                (
+                    self.owners.of_issuer(unverified.issuer())?,
+                    Some(unverified),
+                )
             }
             Kind::Cookie { owner, .. }
             | Kind::Opaque { owner, .. }
             | Kind::Basic { owner, .. }
             | Kind::ApiKey { owner, .. }
-            | Kind::Certificate { owner, .. } => Ok(Some(owner)),
-        }
+            | Kind::Certificate { owner, .. } => (owner, None),
+        };
+        Ok(Owned { owner, read })
     }
 
     /// The credential, owned, for its judge; `None` for our own session.
@@ -556,11 +568,9 @@ mod tests {
             let presented = extract(&headers, None, policy.owners(), &[])
                 .unwrap()
                 .unwrap();
-            presented
-                .owner()
-                .map(|owner| owner.map(|owner| owner.id().to_string()))
+            presented.owner().map(|owned| owned.owner.id().to_string())
         };
-        assert_eq!(owner("https://new.idp.test"), Ok(Some(String::from("new"))));
+        assert_eq!(owner("https://new.idp.test"), Ok(String::from("new")));
         assert_eq!(owner("https://new.idp.test/"), Err(Refusal::WrongIssuer));
         assert_eq!(owner("https://evil.idp.test"), Err(Refusal::WrongIssuer));
     }

@@ -6,6 +6,7 @@ use crate::identity::Issuer;
 use crate::identity::Refusal;
 use crate::providers::Authenticated;
 use crate::providers::ProviderError;
+use crate::providers::forged::Forged;
 use crate::providers::keys::Keys;
 use crate::providers::settings;
 use crate::providers::vouch::Voucher;
@@ -28,6 +29,7 @@ pub(super) struct SignedTokens {
     policy: Policy,
     claims: Vec<Marker>,
     keys: Keys,
+    forged: Forged,
     voucher: Voucher,
 }
 
@@ -60,6 +62,7 @@ impl SignedTokens {
             policy,
             claims: verify.claims.clone(),
             keys,
+            forged: Forged::new(),
             voucher,
         }
     }
@@ -67,6 +70,20 @@ impl SignedTokens {
     /// Who issues the tokens.
     pub(super) const fn issuer(&self) -> &Issuer {
         &self.policy.issuer
+    }
+
+    /// Judges a presented token that is read already, if its key is known.
+    pub(super) fn judge_read(
+        &self,
+        token: Unverified<'_>,
+        now: UnixTime,
+    ) -> Option<Result<Authenticated, ProviderError>> {
+        if token.issuer() != self.policy.issuer.as_str() {
+            return Some(Err(Refusal::WrongIssuer.into()));
+        }
+        let (text, policy) = (token.text(), &self.policy);
+        let verified = self.with_current_keys(verify, text, || Ok(token), policy, now)?;
+        Some(verified.and_then(|verified| self.vouch(&verified)))
     }
 
     /// Judges a presented token, if that needs no fetch of keys.
@@ -185,7 +202,7 @@ impl SignedTokens {
             return verdict;
         }
         let otherwise = self.keys.fetch().await;
-        self.with_current_keys(judge, self.read(token)?, policy, now)
+        self.with_current_keys(judge, token, || self.read(token), policy, now)
             .unwrap_or(Err(otherwise))
     }
 
@@ -207,10 +224,7 @@ impl SignedTokens {
         now: UnixTime,
     ) -> Option<Result<T, ProviderError>> {
         // Read anew for a second look, which is rare: a copy of the claims for every token costs more.
-        let look = || match self.read(token) {
-            Ok(token) => self.with_current_keys(judge, token, policy, now),
-            Err(refusal) => Some(Err(refusal.into())),
-        };
+        let look = || self.with_current_keys(judge, token, || self.read(token), policy, now);
         if let Some(verdict) = look() {
             return Some(verdict);
         }
@@ -229,20 +243,38 @@ impl SignedTokens {
     }
 
     /// `None`: the keys we have cannot say.
-    fn with_current_keys<T>(
+    fn with_current_keys<'t, T>(
         &self,
         judge: Judge<T>,
-        token: Unverified<'_>,
+        text: &str,
+        read: impl FnOnce() -> Result<Unverified<'t>, Refusal>,
         policy: &Policy,
         now: UnixTime,
     ) -> Option<Result<T, ProviderError>> {
+        let keys = self.keys.current(now);
+        if keys
+            .as_ref()
+            .is_some_and(|keys| self.forged.knows(text, keys))
+        {
+            return Some(Err(Refusal::BadSignature.into()));
+        }
+        let token = match read() {
+            Ok(token) => token,
+            Err(refusal) => return Some(Err(refusal.into())),
+        };
         // An algorithm that the configuration does not name is refused whatever the keys; no fetch for it.
         if !policy.algorithms.contains(&token.algorithm()) {
             return Some(Err(Refusal::BadSignature.into()));
         }
-        match judge(token, &self.keys.current(now)?, policy, now) {
+        let keys = keys?;
+        match judge(token, &keys, policy, now) {
             Ok(verified) => Some(Ok(verified)),
-            Err(TokenError::Refused(refusal)) => Some(Err(refusal.into())),
+            Err(TokenError::Refused(refusal)) => {
+                if refusal == Refusal::BadSignature {
+                    self.forged.remember(text, &keys);
+                }
+                Some(Err(refusal.into()))
+            }
             Err(TokenError::UnknownKey) => None,
         }
     }
@@ -540,6 +572,28 @@ mod tests {
         until(|| provider.epoch().current() != epoch).await;
         assert!(provider.judge_locally(&new_token, NOW).unwrap().is_ok());
         assert!(provider.judge_locally(&old_token, NOW).unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_wrong_signature_is_remembered_until_the_keys_are_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.json");
+        let idp = Idp::start().await;
+        let right = crate::token::public_jwks(&[&idp.key]);
+        let mut wrong = crate::token::public_jwks(&[&SigningKey::generate().unwrap()]);
+        wrong["keys"][0]["kid"] = right["keys"][0]["kid"].clone();
+        std::fs::write(&path, wrong.to_string()).unwrap();
+        let provider = built(&idp.jwt(KeySource::File(path.clone())), &Deps::for_test());
+        let token = idp.access_token(&idp.key, &json!({}));
+        for _ in 0..2 {
+            let verdict = provider.judge_locally(&token, NOW).unwrap();
+            assert_eq!(verdict.unwrap_err(), refused(Refusal::BadSignature));
+        }
+        let epoch = provider.epoch().current();
+        std::fs::write(&path, right.to_string()).unwrap();
+        pass(Duration::from_secs(2)).await;
+        until(|| provider.epoch().current() != epoch).await;
+        assert!(provider.judge_locally(&token, NOW).unwrap().is_ok());
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::bearer::SignedTokens;
 use crate::providers::client::Client;
+use crate::token::Unverified;
 
 /// A provider that is nothing but an issuer and its keys.
 #[derive(Debug)]
@@ -46,6 +47,14 @@ impl Provider for JwtProvider {
 
     fn epoch(&self) -> &Epoch {
         &self.epoch
+    }
+
+    fn judge_read(
+        &self,
+        token: Unverified<'_>,
+        now: UnixTime,
+    ) -> Option<Result<Authenticated, ProviderError>> {
+        self.tokens.judge_read(token, now)
     }
 
     fn judge_locally(

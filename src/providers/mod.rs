@@ -22,6 +22,7 @@ mod fingerprint;
 #[cfg(test)]
 mod fixture;
 mod flight;
+mod forged;
 mod health;
 mod introspection;
 mod jwt;
@@ -70,6 +71,7 @@ use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::providers::fingerprint::Fingerprint;
+use crate::token::Unverified;
 
 /// Why a provider did not vouch for a credential.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -157,6 +159,15 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
 
     /// What verdicts of this provider rest on.
     fn epoch(&self) -> &Epoch;
+
+    /// As [`Self::judge_locally`], of a signed token that was read to find its owner; `None`: ask that.
+    fn judge_read(
+        &self,
+        _token: Unverified<'_>,
+        _now: UnixTime,
+    ) -> Option<Result<Authenticated, ProviderError>> {
+        None
+    }
 
     /// Judges without I/O where that is possible (a signed token with a known key); `None`: ask [`Self::authenticate`].
     fn judge_locally(

@@ -26,6 +26,7 @@ use crate::providers::oauth::OidcLogin;
 use crate::providers::oauth::TokenClient;
 use crate::providers::settings::Assurance;
 use crate::providers::settings::OAuthClient;
+use crate::token::Unverified;
 
 /// An OpenID provider.
 #[derive(Debug)]
@@ -68,6 +69,14 @@ impl Provider for OidcProvider {
 
     fn epoch(&self) -> &Epoch {
         &self.epoch
+    }
+
+    fn judge_read(
+        &self,
+        token: Unverified<'_>,
+        now: UnixTime,
+    ) -> Option<Result<Authenticated, ProviderError>> {
+        self.tokens.judge_read(token, now)
     }
 
     fn judge_locally(

@@ -50,6 +50,11 @@ pub(super) enum Found<'a> {
 }
 
 impl KeySet {
+    /// Whether this is the very same set, not only an equal one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Reads a set fetched from a provider: `oct`, unknown and unusable keys are skipped, each with a reason.
     ///
     /// # Errors

@@ -34,11 +34,17 @@ pub(super) const MAX_MEMBERS: usize = 1_000;
 /// Borrows the text of the token: the signed part of it is not copied.
 #[derive(Clone)]
 pub struct Unverified<'t> {
+    pub(super) text: &'t str,
     pub(super) jws: Jws<'t>,
     pub(super) claims: ClaimMap,
 }
 
-impl Unverified<'_> {
+impl<'t> Unverified<'t> {
+    /// The token as it was sent.
+    pub const fn text(&self) -> &'t str {
+        self.text
+    }
+
     /// `iss`: a string that is not empty. For the choice of the judge: compare it byte for byte.
     pub fn issuer(&self) -> &str {
         self.claims.text("iss").unwrap_or_default()
@@ -76,7 +82,11 @@ pub fn peek(token: &str) -> Result<Unverified<'_>, Refusal> {
     let (jws, payload) = Jws::split(token, &budget)?;
     let claims = ClaimMap::new(json::object(&payload, &budget).map_err(malformed)?);
     match claims.text("iss") {
-        Some(issuer) if !issuer.is_empty() => Ok(Unverified { jws, claims }),
+        Some(issuer) if !issuer.is_empty() => Ok(Unverified {
+            text: token,
+            jws,
+            claims,
+        }),
         _ => Err(Refusal::WrongIssuer),
     }
 }

@@ -115,7 +115,7 @@ pub fn verify(
         return Err(Refusal::BadSignature.into());
     }
     check_signature(&token.jws, keys)?;
-    let Unverified { jws, claims } = token;
+    let Unverified { jws, claims, .. } = token;
     if claims.text("iss") != Some(policy.issuer.as_str()) {
         return Err(Refusal::WrongIssuer.into());
     }

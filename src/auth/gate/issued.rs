@@ -111,14 +111,14 @@ impl Gate {
         now: UnixTime,
     ) -> Result<Authenticated, AuthError> {
         let class = presented.class();
-        let owner = presented
+        let owned = presented
             .owner()
-            .and_then(|owner| owner.ok_or(Refusal::Unsupported))
             .map_err(|refusal| AuthError::unowned(refusal, class))?;
+        let owner = owned.owner;
         let credential = presented
             .credential()
             .ok_or_else(|| AuthError::refused(Refusal::BadCredentials, owner.id(), class))?;
-        let judged = self.judge(owner, credential, now).await;
+        let judged = self.judge(owned, &credential, now).await;
         judged.map_err(|error| AuthError::judged(&error, owner.id(), class))
     }
 

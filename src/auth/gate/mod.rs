@@ -27,6 +27,7 @@ use tracing::error;
 use crate::auth::canonical::Joiner;
 use crate::auth::canonical::NotJoined;
 use crate::auth::error::AuthError;
+use crate::auth::extract::Owned;
 use crate::auth::extract::Presented;
 use crate::auth::gate::asked::Asked;
 use crate::auth::gate::asked::Instead;
@@ -48,7 +49,6 @@ use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::providers::Authenticated;
-use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Providers;
 use crate::revocation::Marks;
@@ -267,10 +267,10 @@ impl Gate {
         presented: &Presented<'_>,
     ) -> Result<Admitted, AuthError> {
         let class = presented.class();
-        let owner = presented
+        let owned = presented
             .owner()
-            .and_then(|owner| owner.ok_or(Refusal::Unsupported))
             .map_err(|refusal| AuthError::unowned(refusal, class))?;
+        let owner = owned.owner;
         let provider = owner.id();
         self.may_be_judged(asked, provider, class)?;
         let credential = presented
@@ -279,7 +279,7 @@ impl Gate {
         // Before the judgement: what is voided while it is made is void.
         let epoch = owner.epoch().current();
         let proof = self
-            .judge(owner, credential.clone(), asked.now)
+            .judge(owned, &credential, asked.now)
             .await
             .map_err(|error| AuthError::judged(&error, provider, class))?;
         let identity = proof.identity();
@@ -369,14 +369,17 @@ impl Gate {
     /// Without I/O where the owner can; else on the background runtime, where its connections live.
     async fn judge(
         &self,
-        owner: &Arc<dyn Provider>,
-        credential: Credential,
+        Owned { owner, read }: Owned<'_>,
+        credential: &Credential,
         now: UnixTime,
     ) -> Result<Authenticated, ProviderError> {
-        if let Some(judged) = owner.judge_locally(&credential, now) {
+        if let Some(judged) = read.and_then(|token| owner.judge_read(token, now)) {
             return judged;
         }
-        let judge = Arc::clone(owner);
+        if let Some(judged) = owner.judge_locally(credential, now) {
+            return judged;
+        }
+        let (judge, credential) = (Arc::clone(owner), credential.clone());
         let task = self
             .deps
             .background
@@ -409,6 +412,7 @@ mod tests {
     use crate::identity::CanonicalSubject;
     use crate::identity::Grounds;
     use crate::identity::TokenId;
+    use crate::providers::Provider;
     use crate::revocation::Asked as RevocationAsked;
     use crate::revocation::Source;
     use crate::revocation::Target;

@@ -22,12 +22,12 @@ impl Gate {
     ) -> Result<Arc<Identity>, AuthError> {
         let class = presented.class();
         let unowned = |refusal| AuthError::unowned(refusal, class);
-        let owner = presented.owner().map_err(unowned)?;
-        let owner = owner.ok_or_else(|| unowned(Refusal::Unsupported))?;
+        let owned = presented.owner().map_err(unowned)?;
+        let owner = owned.owner;
         let credential = presented
             .credential()
             .ok_or_else(|| unowned(Refusal::BadCredentials))?;
-        let proof = self.judge(owner, credential, now).await;
+        let proof = self.judge(owned, &credential, now).await;
         let proof = proof.map_err(|error| AuthError::judged(&error, owner.id(), class))?;
         if proof.is_over(now) {
             return Err(AuthError::refused(Refusal::Expired, owner.id(), class));
