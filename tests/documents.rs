@@ -56,6 +56,19 @@ fn tests(dir: &Path, into: &mut BTreeSet<String>) {
     }
 }
 
+#[test]
+fn the_first_page_is_short_and_its_commands_are_those_that_exist() {
+    let readme = fs::read_to_string("README.md").unwrap();
+    assert!(readme.lines().count() <= 150);
+    let makefile = fs::read_to_string("Makefile").unwrap();
+    for line in readme.lines().filter(|line| line.starts_with("make ")) {
+        let target = line.split_whitespace().nth(1).unwrap();
+        assert!(makefile.contains(&format!("\n{target}: ")), "{target}");
+    }
+    assert!(readme.contains("\nmake test "));
+    assert!(readme.contains("\ncargo run --release -- demo "));
+}
+
 /// Cases that run: id by id, without those whose reading gives a reason not to.
 fn cases() -> BTreeSet<String> {
     let text = fs::read_to_string("tests/security/cases.yaml").unwrap();

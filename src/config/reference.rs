@@ -192,7 +192,45 @@ fn tables() -> String {
         )
         .unwrap();
     }
+    text.push_str(&not_in_this_build());
     text
+}
+
+/// The words that are refused by name, from the source: each with what is said of the mapping or the choice it belongs to.
+fn not_in_this_build() -> String {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/raw");
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "rs"))
+        .collect();
+    files.sort();
+    let mut text = String::from(
+        "\n## Not in this build\n\n`check` refuses these words by name, so that nothing is promised which does not happen.\n\n\
+         | Of | Words |\n|---|---|\n",
+    );
+    for file in files {
+        let source = fs::read_to_string(file).unwrap();
+        let mut of = "";
+        for line in source.lines() {
+            if let Some(said) = line.strip_prefix("    /// ") {
+                of = said.split_inclusive(". ").next().unwrap().trim_end();
+            }
+            if let Some((_, words)) = line.split_once("@later ") {
+                let words = words.trim_end_matches(';').replace('"', "`");
+                writeln!(text, "| {of} | {words} |").unwrap();
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn what_is_said_about_a_reload_is_said_in_the_words_that_are_read() {
+    let tables = tables();
+    for vague in ["Not reloaded,", "Not reloaded;", "not reloaded"] {
+        assert!(!tables.contains(vague), "{vague}");
+    }
 }
 
 #[test]

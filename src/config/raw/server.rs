@@ -36,7 +36,7 @@ mappings! {
         country_database: RawFile,
         /// Peers that speak the PROXY protocol (v1 or v2) at `listen`. Not reloaded.
         proxy_protocol: RawProxyProtocol,
-        /// Where state lives: keys, key-set copies, the kill file, the admin socket. Default `./authferry-state`. `AUTHFERRY_STATE_DIR` overrides it. Not reloaded.
+        /// Where state lives: keys, key-set copies, the kill file, the admin socket. Like every path here relative to the file; `ctl`, `plan`, `explain` and `log` look for it in their working directory, unless they have `--state-dir` or `AUTHFERRY_STATE_DIR`. Default `./authferry-state`. `AUTHFERRY_STATE_DIR` overrides it. Not reloaded.
         state_dir: At<PathBuf>,
         /// Worker threads. Default: one per core. Not reloaded.
         workers: At<Whole>,
@@ -64,7 +64,7 @@ mappings! {
         key: RawFile,
         /// Several certificates, chosen by server name (SNI), instead of `certificate` and `key`; the first is the default. Not reloaded.
         certificates: List<RawCertificate>,
-        /// Who is asked for a client certificate, by server name (SNI). A request for a host with another policy than its connection's is answered 421; nothing is resumed between them. Not reloaded, except the files.
+        /// Who is asked for a client certificate, by server name (SNI). A request for a host with another policy than its connection's is answered 421; nothing is resumed between them. Its files are read again when they change. Not reloaded.
         client_certificates: List<RawClientCertificates>,
         @later "client_ca", "min_version";
     }

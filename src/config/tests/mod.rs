@@ -192,7 +192,16 @@ const MINIMAL: &str = include_str!("../../../config/minimal.yaml");
 
 #[test]
 fn the_short_form_means_the_staged_form_with_one_canary_stage() {
-    let short = MINIMAL.to_owned();
+    for short in [
+        MINIMAL,
+        include_str!("../../../tests/configs/ok/shortest.yaml"),
+    ] {
+        means_one_canary_stage(short);
+    }
+}
+
+#[track_caller]
+fn means_one_canary_stage(short: &str) {
     let (head, _) = short.split_once("\nrollout:").unwrap();
     let staged = format!(
         "{head}\nrollouts:\n  default:\n    apps: [crm]\n    from: legacy\n    to: modern\n    bucketing: {{ salt: crm-2026-a }}\n    \
@@ -210,7 +219,7 @@ fn the_short_form_means_the_staged_form_with_one_canary_stage() {
         lines.sort();
         lines
     };
-    let (short, staged) = (plain(&short), plain(&staged));
+    let (short, staged) = (plain(short), plain(&staged));
     assert!(
         short == staged,
         "{:?}",
