@@ -48,16 +48,28 @@ async fn it_says_what_to_open_serves_it_moves_people_and_leaves_nothing_behind()
     let (app, metrics) = (address(said("the application")), address(said("metrics")));
     assert!(app.ip().is_loopback() && metrics.ip().is_loopback());
 
-    let started = async |arm: &str| {
-        let text = get(metrics, "/metrics").await.text();
-        let line = text.lines().find_map(|line| {
-            line.strip_prefix("authferry_login_journeys_total{")
-                .filter(|rest| rest.contains(arm) && rest.contains("event=\"succeeded\""))
-        });
-        line.map_or(0.0, |line| {
-            line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
-        })
+    let admin = said("admin");
+    assert!(admin.ends_with("/-/ready"), "{admin}");
+    let admin = address(admin);
+    assert_eq!(admin, metrics, "one listener for operators");
+    assert_eq!(get(admin, "/-/ready").await.status, 200);
+    let families = get(metrics, "/metrics").await.text();
+    assert!(families.contains("\nauthferry_"), "{families}");
+
+    // Who moved is told by the providers, in the table that the application shows; never by the proxy's own numbers.
+    let file = said("edit and save");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let upstream = text.split("upstream: { url: \"").nth(1).unwrap();
+    let upstream = address(upstream.split('"').next().unwrap().to_owned());
+    let counted = async |row: &str| -> [u64; 2] {
+        let page = request(upstream, "GET", "/", &[], b"").await.text();
+        let rows = page.split("Sign-ins, counted at the providers").nth(1);
+        let row = rows.unwrap().rsplit_once(row).unwrap().1;
+        let number = |cell: &str| cell.split(' ').next().unwrap().parse().unwrap();
+        let cells: Vec<u64> = row.split("<td>").skip(1).take(2).map(number).collect();
+        cells.try_into().unwrap()
     };
+    let (old, new, programs) = ("old provider", "new provider", "<tr><th>");
     // Programs: the password counts for those whose person has not moved, and they are who they say.
     let curl = said("its programs");
     assert_eq!(curl, "curl");
@@ -88,20 +100,30 @@ async fn it_says_what_to_open_serves_it_moves_people_and_leaves_nothing_behind()
     assert_eq!(request(app, "GET", "/", &wrong, b"").await.status, 401);
 
     // The crowd signs in at the old side; with everybody on the new side, there.
-    until(async || 0.0 < started("arm=\"legacy\"").await).await;
-    let file = said("edit and save");
-    let text = std::fs::read_to_string(&file).unwrap();
-    assert!(text.contains("percent: 10,"), "{text}");
+    until(async || 0 < counted(old).await[1]).await;
+    assert_eq!(text.matches("percent: 10,").count(), 2, "{text}");
     std::fs::write(&file, text.replace("percent: 10,", "percent: 100,")).unwrap();
-    let before = started("arm=\"modern\"").await;
-    until(async || before + 5.0 <= started("arm=\"modern\"").await).await;
+    let [people, times] = counted(new).await;
+    let mut then = [0; 2];
+    until(async || {
+        then = counted(new).await;
+        people + 5 <= then[0] && times + 5 <= then[1]
+    })
+    .await;
+    // Whoever is under way at the old side may finish there; nobody begins there any more.
+    let mut settled = counted(old).await;
+    until(async || {
+        let (before, at) = (settled, counted(new).await[1]);
+        until(async || at + 3 <= counted(new).await[1]).await;
+        settled = counted(old).await;
+        settled == before
+    })
+    .await;
     until(async || by_password().await.is_empty()).await;
     // Theirs come with a token of the new provider instead.
     until(async || {
-        let text = get(metrics, "/metrics").await.text();
-        text.lines().any(|line| {
-            line.starts_with("authferry_auth_attempts_total{app=\"reports\",provider=\"new\",flow=\"bearer\",outcome=\"success\"")
-        })
+        let [who, tokens] = counted(programs).await;
+        5 <= who && who <= tokens
     })
     .await;
 
