@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::drain::holding;
 use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::PATIENCE;
@@ -166,6 +167,54 @@ async fn reloaded(proxy: &Proxy, yaml: &str) -> (String, String) {
     // The watch may have been first.
     let outcome = outcome.replace("unchanged", "applied");
     (outcome, said["problems"].to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_under_way_finish_on_their_generation() {
+    let (old, new, second) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let (first, mut told, go) = holding().await;
+    let before =
+        two_providers(&old, &new, &second, 50).replace(&second.url(), &format!("http://{first}"));
+    let proxy = Proxy::start(&before);
+    proxy.settled().await;
+    let token = format!("Bearer {}", new.token("alice"));
+    let ask = async |target: &'static str| {
+        let fields = [("Authorization", token.as_str())];
+        request(proxy.address, "GET", target, &fields, b"").await
+    };
+    // One whose answer has begun, and one that waits for its first byte.
+    let held = async { tokio::join!(ask("/begun"), ask("/waiting")) };
+    let meanwhile = async {
+        let mut heads = [told.recv().await.unwrap(), told.recv().await.unwrap()];
+        heads.sort();
+        for (head, target) in heads.iter().zip(["/begun", "/waiting"]) {
+            let head = head.to_ascii_lowercase();
+            assert!(head.starts_with(&format!("get {target} ")), "{head}");
+            assert!(head.contains("\r\nx-remote-user: uid-alice\r\n"), "{head}");
+        }
+        let after = two_providers(&old, &new, &second, 50)
+            .replace("X-Remote-User", "X-Account")
+            .replace("X-Remote-Name: \"{name}\", ", "");
+        assert_eq!(reloaded(&proxy, &after).await.0, "applied");
+        let answer = ask("/next").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let seen = second.last();
+        assert_eq!(seen.line(), "GET /next HTTP/1.1");
+        assert_eq!(seen.all("x-account"), ["uid-alice"]);
+        for gone in ["x-remote-user", "x-remote-name"] {
+            assert!(seen.all(gone).is_empty(), "{}", seen.head);
+        }
+        go.send(true).unwrap();
+    };
+    let ((begun, waiting), ()) = tokio::join!(held, meanwhile);
+    for answer in [begun, waiting] {
+        assert_eq!((answer.status, &*answer.body), (200, &b"whole"[..]));
+    }
+    assert!(
+        told.try_recv().is_err(),
+        "the old application is asked no more"
+    );
+    assert_eq!(second.hits(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

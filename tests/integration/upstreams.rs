@@ -25,14 +25,16 @@ use crate::two_providers;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+pub(crate) const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// A masked frame with one byte, as a client sends it.
 const FRAME: &[u8] = &[0x82, 0x81, 0, 0, 0, 0, b'x'];
 
 /// An application of raw bytes: tells every head it read, answers what `answer` says, then echoes.
-async fn application(answer: fn(&str) -> String) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+pub(crate) async fn application(
+    answer: fn(&str) -> String,
+) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (tell, told) = mpsc::unbounded_channel();
@@ -60,15 +62,14 @@ async fn application(answer: fn(&str) -> String) -> (SocketAddr, mpsc::Unbounded
                         _ => break,
                     }
                 }
-                tell.send(String::from_utf8_lossy(&frames).into_owned())
-                    .unwrap();
+                drop(tell.send(String::from_utf8_lossy(&frames).into_owned()));
             });
         }
     });
     (address, told)
 }
 
-async fn read_head(stream: &mut TcpStream) -> (String, Vec<u8>) {
+pub(crate) async fn read_head(stream: &mut TcpStream) -> (String, Vec<u8>) {
     let mut seen = Vec::new();
     loop {
         if let Some(at) = seen.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -85,7 +86,7 @@ async fn read_head(stream: &mut TcpStream) -> (String, Vec<u8>) {
 }
 
 /// The answer of a WebSocket server (RFC 6455 §4.2.2).
-fn accept(head: &str) -> String {
+pub(crate) fn accept(head: &str) -> String {
     let key = head
         .lines()
         .find_map(|l| l.strip_prefix("sec-websocket-key: "))
