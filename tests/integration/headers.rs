@@ -1,5 +1,10 @@
 //! A client cannot say who it is in a header, in any spelling, on any route.
 
+use aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED;
+use aws_lc_rs::signature::UnparsedPublicKey;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::Proxy;
@@ -169,7 +174,7 @@ async fn an_assertion_about_a_token_within_the_leeway_can_be_used() {
         .await;
         assert_eq!(answer.status, 200, "{left}: {}", answer.text());
         let assertion = upstream.last().all("x-assertion").remove(0);
-        let said = claims_of(&assertion);
+        let said = verified(&proxy, &assertion).await;
         let life = said["exp"].as_u64().unwrap() - now;
         assert!(wanted.contains(&life), "{left}: {life}");
         assert_eq!(
@@ -179,13 +184,38 @@ async fn an_assertion_about_a_token_within_the_leeway_can_be_used() {
     }
 }
 
-fn claims_of(token: &str) -> serde_json::Value {
-    use base64::Engine as _;
-    let payload = token.split('.').nth(1).unwrap();
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
-        .decode(payload)
-        .unwrap();
-    serde_json::from_slice(&bytes).unwrap()
+/// The claims of an assertion, as an application learns them that fetches our keys and trusts nothing else.
+async fn verified(proxy: &Proxy, assertion: &str) -> serde_json::Value {
+    let keys = request(proxy.address, "GET", "/.authferry/jwks.json", &[], b"").await;
+    assert_eq!(keys.status, 200, "{}", keys.text());
+    let keys: serde_json::Value = serde_json::from_slice(&keys.body).unwrap();
+    let decoded = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap();
+    let json = |part: &str| serde_json::from_slice::<serde_json::Value>(&decoded(part)).unwrap();
+    let (signed, signature) = assertion.rsplit_once('.').unwrap();
+    let (header, claims) = signed.split_once('.').unwrap();
+    let head = json(header);
+    assert_eq!(head["alg"], "ES256");
+    let mut of_this_name = keys["keys"].as_array().unwrap().iter();
+    let key = of_this_name.find(|key| key["kid"] == head["kid"]).unwrap();
+    assert_eq!((&key["kty"], &key["crv"]), (&"EC".into(), &"P-256".into()));
+    assert!(key.get("d").is_none(), "only what everybody may know");
+    let mut point = vec![4];
+    for coordinate in ["x", "y"] {
+        point.extend(decoded(key[coordinate].as_str().unwrap()));
+    }
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
+    let signature = decoded(signature);
+    assert!(key.verify(signed.as_bytes(), &signature).is_ok());
+    // A byte of the header, of the claims, of the signature.
+    for at in [3, header.len() + 3, signed.len() - 1] {
+        let mut changed = signed.as_bytes().to_vec();
+        changed[at] ^= 1;
+        assert!(key.verify(&changed, &signature).is_err(), "byte {at}");
+    }
+    let mut changed = signature;
+    changed[10] ^= 1;
+    assert!(key.verify(signed.as_bytes(), &changed).is_err());
+    json(claims)
 }
 
 #[tokio::test(flavor = "multi_thread")]
