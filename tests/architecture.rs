@@ -491,3 +491,70 @@ fn only_providers_can_make_a_proof() {
         }
     }
 }
+
+/// Every text below `dir`, what a package manager or a build has put there aside.
+fn texts(dir: &Path, into: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name == "node_modules" || name == "target" || name.starts_with('.') {
+            continue;
+        }
+        if path.is_dir() {
+            texts(&path, into);
+        } else if let Ok(text) = fs::read_to_string(&path) {
+            into.push((path, text));
+        }
+    }
+}
+
+/// Whether `text` has `word` as a word of its own: `demo`, `demo::`, `"demo"`, not `demonstration`.
+fn says(text: &str, word: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphanumeric())
+        .any(|part| part.eq_ignore_ascii_case(word))
+}
+
+#[test]
+fn no_test_against_real_servers_uses_the_providers_of_the_demo() {
+    let mut all = Vec::new();
+    texts(Path::new("tests/real"), &mut all);
+    all.extend(
+        [
+            "src/providers/contract/real.rs",
+            "src/providers/contract/relay.rs",
+        ]
+        .map(|path| (path.into(), fs::read_to_string(path).unwrap())),
+    );
+    assert!(10 < all.len(), "the tests are somewhere else");
+    for (path, text) in all {
+        for word in ["demo", "DemoProvider"] {
+            assert!(!says(&text, word), "{}: {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn no_configuration_starts_the_demo() {
+    // Nobody but the command line may name it, and what a file can say has no word for it.
+    for (module, may) in ARROWS {
+        assert!(*module == "cli" || !may.contains(&"demo"), "{module}");
+    }
+    let mut seen = 0;
+    for (path, text) in sources() {
+        if module(&path) == "config" {
+            seen += 1;
+            assert!(!says(&text, "demo"), "{}", path.display());
+        }
+    }
+    assert!(20 < seen, "the configuration is somewhere else");
+    let mut shipped = Vec::new();
+    texts(Path::new("config"), &mut shipped);
+    for (path, text) in shipped {
+        let key = |line: &str| {
+            line.trim_start()
+                .trim_start_matches("- ")
+                .starts_with("demo:")
+        };
+        assert!(!text.lines().any(key), "{}", path.display());
+    }
+}

@@ -451,6 +451,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_wait_doubles_up_to_its_end_and_no_two_callers_wait_alike() {
+        let client = client(settings());
+        for tries in 0..40 {
+            let doubled = BACKOFF.as_millis() << tries.min(10);
+            let whole = Duration::from_millis(u64::try_from(doubled).unwrap()).min(MAX_BACKOFF);
+            let waits: std::collections::BTreeSet<_> = (0..500)
+                .map(|_| client.backoff(BACKOFF, MAX_BACKOFF, tries))
+                .collect();
+            let (least, most) = (*waits.first().unwrap(), *waits.last().unwrap());
+            assert!(whole / 2 <= least && most < whole, "{tries}: {waits:?}");
+            // Over all of the upper half: of 500, somebody is in its first and in its last eighth.
+            assert!(least < whole / 2 + whole / 16, "{tries}: {least:?}");
+            assert!(whole - whole / 16 < most, "{tries}: {most:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_wait_that_the_call_has_no_time_for_ends_it() {
         let fake = Fake::start().await;
         fake.always("/a", Reply::text(429, "").with("retry-after", "60"));
