@@ -8,9 +8,12 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::admin::closing::LegacyRequest;
+use crate::admin::closing::LegacyView;
 use crate::admin::plan::PlanRequest;
 use crate::admin::plan::PlanView;
 use crate::admin::question::ExplainRequest;
+use crate::admin::question::Explanation;
 use crate::admin::question::ForgetAnswer;
 use crate::admin::question::ForgetRequest;
 use crate::admin::report::ReportRequest;
@@ -18,6 +21,7 @@ use crate::admin::report::ReportView;
 use crate::admin::rollouts::OrderRequest;
 use crate::admin::rollouts::RolloutView;
 use crate::revocation::Target;
+use crate::rollout::RolloutId;
 
 /// The program, as an operator sees it.
 #[async_trait]
@@ -102,6 +106,23 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
         wanted: ForgetRequest,
         actor: &str,
     ) -> Result<ForgetAnswer, RevokeFailure>;
+
+    /// Closes an old side, stops that, or says what it would end.
+    ///
+    /// # Errors
+    ///
+    /// See [`RevokeFailure`].
+    async fn close(&self, wanted: LegacyRequest, actor: &str) -> Result<LegacyView, RevokeFailure>;
+
+    /// How far the closing of each old side has come.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    async fn closings(&self) -> Result<Vec<LegacyView>, RevokeFailure>;
+
+    /// Why the kill switch has no position `legacy` for this rollout, or any; `None`: it has.
+    fn no_way_back(&self, rollout: Option<&RolloutId>) -> Option<String>;
 
     /// Revocations that have not expired, newest first.
     ///
@@ -300,65 +321,6 @@ pub(crate) struct ConfigView {
     pub(crate) problems: Vec<String>,
     /// The compiled settings, without secrets.
     pub(crate) settings: serde_json::Value,
-}
-
-/// The answer of `explain`.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub(crate) struct Explanation {
-    /// The configuration that would decide.
-    pub(crate) revision: String,
-    /// Who it is across providers; empty if nobody.
-    #[serde(default)]
-    pub(crate) subject: String,
-    /// What the owner of a pasted token says about it; the rest is empty unless it is good.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) judged: Option<String>,
-    /// The rollout; `None`: the application takes no part in one.
-    pub(crate) rollout: Option<String>,
-    /// The stage.
-    pub(crate) stage: Option<String>,
-    /// The mode.
-    pub(crate) mode: Option<String>,
-    /// The position of the kill switch.
-    pub(crate) kill: String,
-    /// `legacy` or `modern`; `None` without a rollout.
-    pub(crate) arm: Option<String>,
-    /// Why that arm: the word of the label `rule`.
-    pub(crate) rule: Option<String>,
-    /// The person's bucket, 0 to 999 999.
-    pub(crate) bucket: Option<u32>,
-    /// Where a new login would start.
-    pub(crate) provider: String,
-    /// The route that matches, and what it asks.
-    pub(crate) route: Option<String>,
-    /// Each class of credential of each provider, and whether it would be honoured.
-    pub(crate) accepts: Vec<AcceptView>,
-    /// The headers that the upstream would see.
-    pub(crate) headers: Vec<HeaderView>,
-    /// Each check in order, with its result, for people.
-    pub(crate) steps: Vec<String>,
-}
-
-/// Whether one class of credential of one provider would be honoured.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct AcceptView {
-    /// The provider.
-    pub(crate) provider: String,
-    /// The class of credential.
-    pub(crate) credential: String,
-    /// `accepted`, `only_except`, `not_accepted`, `quarantined`.
-    pub(crate) acceptance: String,
-}
-
-/// One header that the upstream would see.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct HeaderView {
-    /// Its name.
-    pub(crate) name: String,
-    /// Its value; `None`: left out.
-    pub(crate) value: Option<String>,
-    /// Why it cannot be rendered, which denies the request.
-    pub(crate) error: Option<String>,
 }
 
 /// Whether requests should be sent here.

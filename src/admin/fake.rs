@@ -10,7 +10,6 @@ use tempfile::TempDir;
 
 use crate::admin::backend::AdminBackend;
 use crate::admin::backend::ConfigView;
-use crate::admin::backend::Explanation;
 use crate::admin::backend::KeyView;
 use crate::admin::backend::LiftAnswer;
 use crate::admin::backend::LiftRequest;
@@ -22,11 +21,14 @@ use crate::admin::backend::RevocationView;
 use crate::admin::backend::RevokeAnswer;
 use crate::admin::backend::RevokeFailure;
 use crate::admin::backend::RevokeRequest;
+use crate::admin::closing::LegacyRequest;
+use crate::admin::closing::LegacyView;
 use crate::admin::listen::Admin;
 use crate::admin::plan::PlanRequest;
 use crate::admin::plan::PlanRow;
 use crate::admin::plan::PlanView;
 use crate::admin::question::ExplainRequest;
+use crate::admin::question::Explanation;
 use crate::admin::question::ForgetAnswer;
 use crate::admin::question::ForgetRequest;
 use crate::admin::report::ReportRequest;
@@ -38,6 +40,7 @@ use crate::admin::settings::Settings;
 use crate::clock::SystemClock;
 use crate::control::KillSettings;
 use crate::control::KillSwitch;
+use crate::rollout::RolloutId;
 use crate::secret::Secret;
 use crate::telemetry::DecisionLog;
 use crate::telemetry::Metrics;
@@ -224,6 +227,46 @@ impl AdminBackend for FakeBackend {
             accounts: 1,
             ..ForgetAnswer::default()
         })
+    }
+
+    async fn close(
+        &self,
+        wanted: LegacyRequest,
+        _actor: &str,
+    ) -> Result<LegacyView, RevokeFailure> {
+        if !wanted.plan && wanted.confirm.is_none() {
+            return Err(RevokeFailure::Confirm {
+                sessions: 12,
+                more: false,
+            });
+        }
+        let state = if wanted.plan { "plan" } else { "closing" };
+        Ok(LegacyView {
+            provider: wanted.provider.unwrap_or_else(|| "old".into()),
+            state: state.into(),
+            remaining: 12,
+            per_minute: wanted.per_minute.unwrap_or(200),
+            provider_told: !wanted.untold,
+            ..LegacyView::default()
+        })
+    }
+
+    async fn closings(&self) -> Result<Vec<LegacyView>, RevokeFailure> {
+        Ok(vec![LegacyView {
+            provider: "old".into(),
+            state: "closed".into(),
+            sessions: 12,
+            tokens_revoked: 11,
+            tokens_left: 1,
+            closed: Some(1_000),
+            durable: true,
+            ..LegacyView::default()
+        }])
+    }
+
+    fn no_way_back(&self, rollout: Option<&RolloutId>) -> Option<String> {
+        let closed = rollout.is_some_and(|rollout| rollout.as_str() == "gone");
+        closed.then(|| "`old` is closed for good: there is no way back".into())
     }
 
     async fn revocations(&self) -> Result<Vec<RevocationView>, RevokeFailure> {

@@ -75,6 +75,8 @@ enum Route {
     Revoke,
     Lift,
     Forget,
+    Legacy,
+    LegacyOrder,
     Console,
     ConsoleForm,
 }
@@ -95,6 +97,7 @@ fn route(scope: Scope, method: &Method, path: &str) -> Result<Route, Failure> {
         "/admin/v1/revocations" => (Some(Route::Revocations), Some(Route::Revoke)),
         "/admin/v1/revocations/lift" => (None, Some(Route::Lift)),
         "/admin/v1/forget" => (None, Some(Route::Forget)),
+        "/admin/v1/legacy" => (Some(Route::Legacy), Some(Route::LegacyOrder)),
         "/admin/v1/explain" => (None, Some(Route::Explain)),
         "/admin/v1/reference" => (None, Some(Route::Reference)),
         "/admin/v1/plan" => (None, Some(Route::Plan)),
@@ -236,6 +239,15 @@ where
             let answer = context.backend.forget(wanted, &actor).await;
             Ok(ok(&answer.map_err(Failure::Revoke)?))
         }
+        Route::Legacy => {
+            let all = context.backend.closings().await;
+            Ok(ok(&all.map_err(Failure::Revoke)?))
+        }
+        Route::LegacyOrder => {
+            let wanted = body::json(request).await?;
+            let answer = context.backend.close(wanted, &actor).await;
+            Ok(ok(&answer.map_err(Failure::Revoke)?))
+        }
         Route::Lift => {
             let wanted = body::json(request).await?;
             let answer = context.backend.lift(wanted, &actor).await;
@@ -276,6 +288,8 @@ fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
         | Route::Revoke
         | Route::Lift
         | Route::Forget
+        | Route::Legacy
+        | Route::LegacyOrder
         | Route::Console
         | Route::ConsoleForm => Err(Failure::NoPath),
     }
@@ -347,6 +361,11 @@ pub(super) async fn move_switch(
         Failure::BadRequest("the position is off, freeze, legacy, modern or deny".into())
     })?;
     let scope = wanted.rollout.as_deref().map(RolloutId::new);
+    if position == KillPosition::Legacy
+        && let Some(why) = context.backend.no_way_back(scope.as_ref())
+    {
+        return Err(Failure::BadRequest(why));
+    }
     let kill = Arc::clone(&context.kill);
     // Writing the position down waits for the disk.
     let moved = tokio::task::spawn_blocking(move || {

@@ -1,4 +1,5 @@
-//! What follows the kill switch where `kill_switch.modern_sessions` says `revoke`: nobody whom the new provider let in stays in.
+//! What follows: a revocation, at the providers; the kill switch where `kill_switch.modern_sessions` says `revoke`: nobody whom
+//! the new provider let in stays in.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use crate::app::reload::Reloader;
 use crate::config::settings::Settings;
 use crate::identity::ProviderId;
 use crate::revocation::Asked;
+use crate::revocation::Named;
 use crate::revocation::Source;
 use crate::revocation::Target;
 use crate::rollout::KillPosition;
@@ -19,6 +21,13 @@ use crate::rollout::KillState;
 
 /// Between two tries, while the store is away.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Has providers told what revocations end.
+pub(super) fn fan_out(process: &Process, reloader: &Arc<Reloader>) {
+    let reloader = Arc::clone(reloader);
+    let named: Named = Box::new(move |id| reloader.providers().named(id).map(Arc::clone));
+    process.revocations.fan_out(named, &process.background);
+}
 
 /// Follows the switch, from where it stands now: an instance that starts in position `legacy` ends sessions, too.
 pub(super) fn follow(process: &Arc<Process>, reloader: &Arc<Reloader>) {
@@ -48,7 +57,8 @@ fn struck(settings: &Settings, before: &KillState, after: &KillState) -> BTreeSe
     let moved = settings
         .rollouts
         .iter()
-        .filter(|plan| is(after, &plan.id) && !is(before, &plan.id));
+        // Where the old side is closed nobody can go back to it.
+        .filter(|plan| !plan.closed && is(after, &plan.id) && !is(before, &plan.id));
     moved.map(|plan| plan.to.clone()).collect()
 }
 

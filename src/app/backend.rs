@@ -14,6 +14,8 @@ use crate::admin::Explanation;
 use crate::admin::ForgetAnswer;
 use crate::admin::ForgetRequest;
 use crate::admin::KeyView;
+use crate::admin::LegacyRequest;
+use crate::admin::LegacyView;
 use crate::admin::LiftAnswer;
 use crate::admin::LiftRequest;
 use crate::admin::LogHead;
@@ -31,6 +33,7 @@ use crate::admin::RevokeAnswer;
 use crate::admin::RevokeFailure;
 use crate::admin::RevokeRequest;
 use crate::admin::RolloutView;
+use crate::app::closing;
 use crate::app::explain;
 use crate::app::forget;
 use crate::app::plan;
@@ -234,6 +237,19 @@ impl AdminBackend for Backend {
         let settings = self.reloader.settings();
         let running = (&*settings, &self.reloader.providers());
         forget::forget(&self.process, running, wanted, actor).await
+    }
+
+    async fn close(&self, wanted: LegacyRequest, actor: &str) -> Result<LegacyView, RevokeFailure> {
+        let settings = self.reloader.settings();
+        closing::close(&self.process, &settings, wanted, actor).await
+    }
+
+    async fn closings(&self) -> Result<Vec<LegacyView>, RevokeFailure> {
+        closing::accounts(&self.process).await
+    }
+
+    fn no_way_back(&self, rollout: Option<&RolloutId>) -> Option<String> {
+        closing::no_way_back(&self.reloader.settings(), rollout)
     }
 
     async fn revocations(&self) -> Result<Vec<RevocationView>, RevokeFailure> {

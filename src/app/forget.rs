@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tracing::warn;
-
 use crate::admin::ForgetAnswer;
 use crate::admin::ForgetRequest;
 use crate::admin::RevokeFailure;
@@ -16,7 +14,9 @@ use crate::providers::Providers;
 use crate::revocation::Asked;
 use crate::revocation::ListError;
 use crate::revocation::Login;
+use crate::revocation::Notice;
 use crate::revocation::Source;
+use crate::revocation::Spent;
 use crate::revocation::Target;
 use crate::session::Farewell;
 use crate::store::StoreError;
@@ -50,7 +50,7 @@ pub(super) async fn forget(
         keep: None,
         provider: None,
     };
-    list.revoke(asked).await.map_err(|error| match error {
+    list.revoke_only(asked).await.map_err(|error| match error {
         ListError::Store(error) => away(&error),
         ListError::Target(_) | ListError::Unknown | ListError::Final => {
             RevokeFailure::Request(error.to_string())
@@ -60,7 +60,7 @@ pub(super) async fn forget(
     let mut answer = ForgetAnswer::default();
     loop {
         let kept = list.kept_of(&target).await.map_err(|error| away(&error))?;
-        let gone = end(process, providers, (&person, &kept.sessions), now).await;
+        let gone = end(process, providers, &kept.sessions, now).await;
         let gone = gone.map_err(|error| away(&error))?;
         answer.sessions += gone;
         answer.at_least = kept.more;
@@ -77,7 +77,7 @@ pub(super) async fn forget(
 async fn end(
     process: &Process,
     providers: &Arc<Providers>,
-    (person, sessions): (&CanonicalSubject, &[Login]),
+    sessions: &[Login],
     now: UnixTime,
 ) -> Result<usize, StoreError> {
     let mut gone = 0;
@@ -88,7 +88,7 @@ async fn end(
         if let Some(farewell) = process.sessions.end_known(&row, now).await? {
             revoke_at_provider(process, providers, farewell, now);
         }
-        process.revocations.erase(person, login).await?;
+        process.revocations.erase(login).await?;
         gone += 1;
     }
     Ok(gone)
@@ -110,26 +110,18 @@ async fn erase(
     Ok((accounts, pins))
 }
 
-/// The provider is asked once to end what it issued; what cannot be said ends by itself.
+/// The provider is told, again where it is away, to end what it issued.
 fn revoke_at_provider(
     process: &Process,
     providers: &Arc<Providers>,
     farewell: Farewell,
     now: UnixTime,
 ) {
-    let Some(token) = farewell.refresh_token else {
-        return;
-    };
-    let providers = Arc::clone(providers);
-    process.background.spawn(async move {
-        let provider = providers.named(&farewell.provider);
-        let Some(login) = provider.and_then(|provider| provider.login()) else {
-            return;
-        };
-        if let Err(error) = login.revoke(&token, now).await {
-            warn!(provider = %farewell.provider, %error, "What was issued for somebody who is forgotten ends by itself.");
-        }
-    });
+    let provider = providers.named(&farewell.provider);
+    if let (Some(provider), Some(token)) = (provider, farewell.refresh_token) {
+        let notice = Notice::new(provider, Spent::Token(token), &process.metrics, now);
+        process.notices.send(notice, &process.background);
+    }
 }
 
 fn away(error: &StoreError) -> RevokeFailure {

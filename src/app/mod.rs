@@ -5,6 +5,7 @@ mod backend;
 mod build;
 pub(crate) mod catalog;
 pub(crate) mod clients;
+mod closing;
 mod explain;
 mod forget;
 pub(crate) mod inventory;
@@ -133,6 +134,7 @@ impl Running {
         process.revocations.follow(&process.background);
         let learned = process.conductor.learn(&read.settings.courses).await;
         learned.map_err(StartError::Build)?;
+        closing::learn(&process).await;
         let plans = process.conductor.plans(&read.settings.courses);
         read.settings.rollouts = plans.map_err(StartError::Build)?;
         let settings = read.settings.clone();
@@ -166,7 +168,9 @@ impl Running {
             Arc::clone(&process.metrics),
         )
         .await?;
+        aftermath::fan_out(&process, &reloader);
         aftermath::follow(&process, &reloader);
+        closing::work(&process, &reloader);
         process.started();
         info!(revision = &*settings.revision, addresses = ?workers.local_addresses(), "Serving.");
         Ok(Self {

@@ -18,13 +18,14 @@ use crate::app::StartError;
 use crate::app::store;
 use crate::auth::Assertions;
 use crate::auth::FallbacksTaken;
-use crate::auth::Notices;
 use crate::auth::Replays;
 use crate::clock::Clock;
 use crate::clock::ManualClock;
 use crate::config::Environment as _;
 use crate::config::System;
 use crate::config::settings::Settings;
+use crate::control::Closing;
+use crate::control::ClosingParts;
 use crate::control::Conductor;
 use crate::control::Exposure;
 use crate::control::Journeys;
@@ -44,6 +45,7 @@ use crate::proxy::Resolver;
 use crate::proxy::Snapshot;
 use crate::proxy::WorkerParts;
 use crate::revocation;
+use crate::revocation::Notices;
 use crate::revocation::Revocations;
 use crate::session::Pins;
 use crate::session::Sessions;
@@ -79,6 +81,7 @@ pub(super) struct Process {
     pub(super) shadow: Arc<Shadow>,
     pub(super) surface: Arc<Surface>,
     pub(super) conductor: Arc<Conductor>,
+    pub(super) closing: Arc<Closing>,
     pub(super) store: Arc<dyn Store>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) pins: Arc<Pins>,
@@ -188,6 +191,15 @@ impl Process {
             found: Arc::new(Found::new(&*entropy)),
         };
         let shadow = Shadow::start(parts, &background);
+        let closing = Closing::new(ClosingParts {
+            store: Arc::clone(&store),
+            sessions: Arc::clone(&sessions),
+            revocations: Arc::clone(&revocations),
+            ledger: Arc::clone(&ledger),
+            metrics: Arc::clone(&metrics),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+        });
         let mut verdict_key = [0; 32];
         entropy.fill(&mut verdict_key);
         let process = Self {
@@ -206,6 +218,7 @@ impl Process {
                 Arc::clone(&metrics),
             )),
             conductor: Arc::new(conductor),
+            closing,
             pins,
             links,
             taken: Arc::default(),

@@ -116,8 +116,28 @@ pub(super) async fn lift(
     Ok(LiftAnswer {
         revocation: view(&lifted.record),
         before: lifted.before,
-        destroyed: Vec::new(),
+        destroyed: destroyed(&lifted.record),
     })
+}
+
+/// What a revocation ended for good when it was made.
+fn destroyed(record: &Record) -> Vec<String> {
+    let target = record.details.as_ref().and_then(|d| d.target.as_ref());
+    let sessions = match target {
+        Some(Target::Token { .. } | Target::TokenDigest { .. }) => false,
+        Some(
+            Target::Subject { .. }
+            | Target::Account { .. }
+            | Target::Session { .. }
+            | Target::ProviderSession { .. }
+            | Target::Client { .. }
+            | Target::Provider { .. }
+            | Target::Key { .. },
+        )
+        | None => true,
+    };
+    let gone = "sessions that ran when it was made, and their refresh tokens at the provider";
+    sessions.then(|| gone.to_owned()).into_iter().collect()
 }
 
 fn provider(target: &Target) -> Option<ProviderId> {

@@ -17,7 +17,6 @@ use tokio::runtime::Handle;
 
 use crate::auth::canonical::Joiner;
 use crate::auth::gate::Deps;
-use crate::auth::login::Notices;
 use crate::auth::policy::AppExchanges;
 use crate::auth::policy::AppPolicy;
 use crate::auth::policy::PolicyParts;
@@ -55,6 +54,7 @@ use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Providers;
 use crate::providers::Refreshed;
+use crate::revocation::Notices;
 use crate::revocation::Revocations;
 use crate::rollout::AppId;
 use crate::rollout::AssignRule;
@@ -579,6 +579,7 @@ pub(super) fn plan(mode: Mode, assign: Vec<AssignRule>) -> Plan {
             warning: None,
         },
         epoch: 3,
+        closed: false,
     }
 }
 

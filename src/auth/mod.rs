@@ -49,7 +49,6 @@ pub(crate) use gate::Reach;
 pub(crate) use login::Endpoint;
 pub(crate) use login::LoginSettings;
 pub(crate) use login::Logins;
-pub(crate) use login::Notices;
 pub(crate) use login::PageName;
 pub(crate) use login::Query;
 pub(crate) use login::Request;

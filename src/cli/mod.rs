@@ -8,6 +8,7 @@ pub(crate) mod explain;
 mod forget;
 mod inventory;
 mod keys;
+mod legacy;
 mod link;
 pub(crate) mod log;
 mod outline;
@@ -73,6 +74,8 @@ enum Command {
     Keys(keys::Args),
     /// Links between accounts: what would be made of an inventory, before anybody moves.
     Link(link::Args),
+    /// The end of the old side: its sessions and tokens, and the way back.
+    Legacy(legacy::Args),
     /// The ledger: whether it verifies, and what it says.
     Log(log::Args),
 }
@@ -116,6 +119,9 @@ pub fn main() -> ExitCode {
         }),
         Command::Report(args) => with_runtime("warn", |runtime| {
             runtime.block_on(report::run(args, &mut out))
+        }),
+        Command::Legacy(args) => with_runtime("warn", |runtime| {
+            runtime.block_on(legacy::run(args, &mut out))
         }),
         Command::Keys(args) => with_runtime("warn", |runtime| {
             runtime.block_on(keys::run(args, &mut out))

@@ -11,6 +11,7 @@ mod tests;
 mod together;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -92,6 +93,8 @@ pub(crate) struct Conductor {
     stage: OnceLock<Arc<dyn Stage>>,
     /// Who drives instead of this instance, in words.
     led: Mutex<Option<String>>,
+    /// Old sides that are closed for good.
+    closed: Mutex<BTreeSet<ProviderId>>,
 }
 
 /// Where a rollout stands, for reports.
@@ -119,12 +122,24 @@ impl Conductor {
             runs: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             stage: OnceLock::new(),
+            closed: Mutex::default(),
         }
     }
 
     /// Says who rebuilds, and who asks providers.
     pub(crate) fn on(&self, stage: Arc<dyn Stage>) {
         self.stage.get_or_init(|| stage);
+    }
+
+    /// These are closed for good: the next plans say so.
+    pub(crate) fn close(&self, providers: &BTreeSet<ProviderId>) {
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        closed.clone_from(providers);
+    }
+
+    fn is_closed(&self, provider: &ProviderId) -> bool {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        closed.contains(provider)
     }
 
     /// How many people a switch back would lock out now; `None`: it is not known any more.
@@ -228,6 +243,18 @@ impl Conductor {
             let run = runs
                 .get(rollout)
                 .ok_or_else(|| format!("there is no rollout called `{rollout}`"))?;
+            match command {
+                Command::Rollback | Command::SetStage(_) if self.is_closed(&run.course.from) => {
+                    let from = &run.course.from;
+                    return Err(format!("`{from}` is closed for good: there is no way back"));
+                }
+                Command::Start
+                | Command::Promote
+                | Command::Pause
+                | Command::Resume
+                | Command::Rollback
+                | Command::SetStage(_) => {}
+            }
             let kill = self.parts.kill.current().position(rollout);
             let view = run.view(kill, self.parts.clock.now());
             command.apply(&run.progress, &view, reason)?

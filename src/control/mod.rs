@@ -3,6 +3,7 @@
 //!
 //! Nothing here stands in the path of a request, except for one pointer load.
 
+mod closing;
 mod conductor;
 mod exposure;
 mod journeys;
@@ -14,6 +15,12 @@ mod seen;
 mod shared;
 mod surface;
 
+pub(crate) use closing::Account;
+pub(crate) use closing::Closing;
+pub(crate) use closing::ClosingParts;
+pub(crate) use closing::NotOrdered;
+pub(crate) use closing::Order;
+pub(crate) use closing::Side;
 pub(crate) use conductor::Conductor;
 pub(crate) use conductor::Parts;
 pub(crate) use conductor::Stage;

@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Resume,
     /// The kill switch moved.
     KillSwitch,
+    /// The closing of an old side began, stopped, or came to its end.
+    LegacyClose,
     /// The program started.
     NodeStart,
 }
@@ -32,6 +34,7 @@ impl Kind {
             Self::Ready => "ready",
             Self::Resume => "resume",
             Self::KillSwitch => "kill_switch",
+            Self::LegacyClose => "legacy_close",
             Self::NodeStart => "node_start",
         }
     }

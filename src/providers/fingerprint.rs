@@ -167,7 +167,6 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
                 redirect_path,
                 scopes,
                 require_iss,
-                par,
             } = &**oidc;
             hash.text("oidc").text(issuer.as_str());
             verify(hash, rules);
@@ -178,12 +177,7 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
             }
             hash.text(redirect_path)
                 .list(scopes.iter().map(|scope| &**scope))
-                .flag(*require_iss)
-                .text(match par {
-                    settings::Par::Required => "required",
-                    settings::Par::Offered => "offered",
-                    settings::Par::Never => "never",
-                });
+                .flag(*require_iss);
         }
         KindSettings::Jwt(settings::Jwt {
             issuer,

@@ -100,7 +100,6 @@ impl Idp {
             redirect_path: "/.authferry/cb/modern".to_owned(),
             scopes: vec!["openid".into(), "profile".into()],
             require_iss: false,
-            par: settings::Par::Required,
         };
         let issuers = vec![Issuer::new(&self.issuer())];
         settings(

@@ -175,20 +175,6 @@ pub(crate) struct Oidc {
     pub(crate) scopes: Vec<Box<str>>,
     /// Whether `iss` must be in the authorization response even if the metadata do not announce it (RFC 9207).
     pub(crate) require_iss: bool,
-    /// When authorization requests are pushed (RFC 9126). Default: where the provider requires it.
-    pub(crate) par: Par,
-}
-
-/// When an authorization request is pushed to the provider before the browser goes there (RFC 9126).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Par {
-    /// Where its metadata require it.
-    #[default]
-    Required,
-    /// Where its metadata have an endpoint for it.
-    Offered,
-    /// Never.
-    Never,
 }
 
 /// Our registration at a provider.

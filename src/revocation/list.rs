@@ -6,16 +6,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
 use crate::identity::ProviderId;
 use crate::links::Links;
+use crate::revocation::fanout::Ended;
 use crate::revocation::index::Index;
 use crate::revocation::index::MAX_ENTRIES;
 use crate::revocation::mark::Mark;
@@ -94,6 +98,8 @@ pub(crate) struct Revocations {
     pub(super) decisions: DecisionLog,
     pub(super) pseudonyms: Pseudonyms,
     pub(super) links: Arc<Links>,
+    /// Who tells providers what is over.
+    pub(super) ended: OnceLock<mpsc::Sender<Ended>>,
     throttle: Throttle,
     /// Every one that is in force here, by name. Its lock also makes writers of the index take turns; no request takes it.
     known: Mutex<HashMap<RevocationId, Known>>,
@@ -144,6 +150,7 @@ impl Revocations {
             decisions: parts.decisions,
             pseudonyms: parts.pseudonyms,
             links: parts.links,
+            ended: OnceLock::new(),
             throttle: Throttle::new(),
             known: Mutex::default(),
             keep: AtomicU64::new(0),
@@ -187,6 +194,16 @@ impl Revocations {
         self.revoke_marks(asked, marks).await
     }
 
+    /// As [`Self::revoke`], for who ends the sessions and tells the providers themselves.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) async fn revoke_only(&self, asked: Asked) -> Result<Record, ListError> {
+        let marks = vec![asked.target.mark().map_err(ListError::Target)?];
+        self.write_down(asked, marks).await
+    }
+
     /// As [`Self::revoke`], with what the target means said already.
     ///
     /// # Errors
@@ -197,6 +214,12 @@ impl Revocations {
         asked: Asked,
         marks: Vec<Mark>,
     ) -> Result<Record, ListError> {
+        let record = self.write_down(asked, marks).await?;
+        self.hand_on(&record);
+        Ok(record)
+    }
+
+    async fn write_down(&self, asked: Asked, marks: Vec<Mark>) -> Result<Record, ListError> {
         let now = self.clock.now();
         let whole = asked.target.reach() == Reach::Whole;
         let keep = self.span(&asked);
@@ -339,35 +362,6 @@ impl Revocations {
         records.sort_by_key(|record| Reverse(record.at));
         records.truncate(limit);
         Ok(records)
-    }
-
-    fn tell(&self, record: &Record, provider: Option<&ProviderId>, outcome: RevocationOutcome) {
-        let details = record.details.as_ref();
-        let target = details.and_then(|details| details.target.as_ref());
-        self.metrics.revoked(record.source, provider, outcome);
-        self.decisions.write(&DecisionRecord {
-            at: record.at,
-            request_id: None,
-            trace: None,
-            app: None,
-            subject: self.subject(record),
-            client: None,
-            took: None,
-            revision: "",
-            decision: Decision::Revoked {
-                id: &record.id.to_string(),
-                source: record.source,
-                target: target.map_or("person", Target::kind),
-                outcome,
-                actor: details.map_or("", |details| &details.actor),
-                reason: details.map_or("", |details| &details.reason),
-            },
-        });
-    }
-
-    fn subject(&self, record: &Record) -> Option<crate::telemetry::Pseudonym> {
-        let target = record.details.as_ref()?.target.as_ref()?;
-        target.person().map(|person| self.pseudonyms.of(&person))
     }
 
     pub(super) fn known(&self) -> MutexGuard<'_, HashMap<RevocationId, Known>> {

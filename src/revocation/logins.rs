@@ -19,6 +19,7 @@ use crate::revocation::record::from_hex;
 use crate::revocation::record::hex;
 use crate::session::Purpose;
 use crate::store::Key;
+use crate::store::Row;
 use crate::store::StoreError;
 
 /// Rows by person and session.
@@ -65,6 +66,9 @@ pub(crate) struct Login {
     pub(crate) began: u64,
     /// When it ends at the latest.
     pub(crate) ends: u64,
+    /// Whose it is, as the key of the row says.
+    #[serde(skip)]
+    person: Option<Mark>,
 }
 
 /// Whom a revocation would put out.
@@ -106,6 +110,7 @@ impl Revocations {
             kid: login.grounds.kid.as_deref().map(str::to_owned),
             began: login.grounds.began.unwrap_or_default().as_millis(),
             ends: login.ends.as_millis(),
+            person: None,
         };
         let plain =
             serde_json::to_vec(&row).map_err(|error| StoreError::Damaged(error.to_string()))?;
@@ -151,12 +156,8 @@ impl Revocations {
     /// # Errors
     ///
     /// When the store did not confirm.
-    pub(crate) async fn erase(
-        &self,
-        canonical: &CanonicalSubject,
-        login: &Login,
-    ) -> Result<(), StoreError> {
-        let Some(row) = login.row() else {
+    pub(crate) async fn erase(&self, login: &Login) -> Result<(), StoreError> {
+        let (Some(row), Some(person)) = (login.row(), login.person) else {
             return Ok(());
         };
         if let Some(sid) = &login.sid {
@@ -172,7 +173,8 @@ impl Revocations {
             let (table, key) = (ACCOUNTS, mark.as_bytes().as_slice());
             self.store.delete(Key { table, key }).await?;
         }
-        self.forget(canonical, &row).await
+        let (table, key) = (LOGINS, login_key(person, &row));
+        self.store.delete(Key { table, key: &key }).await
     }
 
     /// Whose the sessions are that belong to one session at an issuer; empty: nobody is signed in here by it.
@@ -185,7 +187,11 @@ impl Revocations {
         issuer: &str,
         sid: &str,
     ) -> Result<Vec<Owner>, StoreError> {
-        let mark = Mark::sid(issuer, sid);
+        self.owners_of(Mark::sid(issuer, sid)).await
+    }
+
+    /// As [`Self::owners_of_sid`], by its mark.
+    pub(super) async fn owners_of(&self, mark: Mark) -> Result<Vec<Owner>, StoreError> {
         let now = self.clock.now();
         let rows = self.store.scan(SIDS, mark.as_bytes(), BY_SID, now).await?;
         let owner = |value: &[u8]| {
@@ -229,7 +235,7 @@ impl Revocations {
     /// # Errors
     ///
     /// When the store gives no answer.
-    async fn owner_of_account(&self, account: Mark) -> Result<Option<Mark>, StoreError> {
+    pub(super) async fn owner_of_account(&self, account: Mark) -> Result<Option<Mark>, StoreError> {
         let place = Key {
             table: ACCOUNTS,
             key: account.as_bytes(),
@@ -272,20 +278,12 @@ impl Revocations {
         };
         let prefix: &[u8] = person.as_ref().map_or(b"", |person| person.as_bytes());
         let rows = self.store.scan(LOGINS, prefix, LOOKED_AT, now).await?;
-        let ring = self.sessions.ring();
         let mut affected = Affected {
             more: rows.len() == LOOKED_AT,
             sessions: Vec::new(),
         };
-        for (key, row) in rows {
-            let opened = ring.open(Purpose::Login, b"", &[&key], &row.value);
-            // Sealed under a key that is gone: its session is over with it.
-            let login = opened.and_then(|opened| serde_json::from_slice(&opened.plain).ok());
-            let (Some(login), Some(person)) = (login, key.first_chunk()) else {
-                continue;
-            };
-            let login: Login = login;
-            let marks = login.marks(Mark::from_bytes(*person));
+        for (person, login) in self.opened(rows) {
+            let marks = login.marks(person);
             let began = Some(UnixTime::from_millis(login.began));
             let counts = || match denied {
                 Denied::Included => true,
@@ -296,6 +294,42 @@ impl Revocations {
             }
         }
         Ok(affected)
+    }
+
+    /// The sessions that a provider vouched for, of the people whose mark begins so: 256 questions see all of them.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(crate) async fn vouched_by(
+        &self,
+        provider: &ProviderId,
+        first: u8,
+    ) -> Result<Vec<Login>, StoreError> {
+        let all = self.logins_at(&[first]).await?.into_iter();
+        let logins = all.map(|(_, login)| login);
+        Ok(logins
+            .filter(|login| login.provider == provider.as_str())
+            .collect())
+    }
+
+    /// The sessions whose keys begin so, and whose they are.
+    pub(super) async fn logins_at(&self, prefix: &[u8]) -> Result<Vec<(Mark, Login)>, StoreError> {
+        let now = self.clock.now();
+        let rows = self.store.scan(LOGINS, prefix, LOOKED_AT, now).await?;
+        Ok(self.opened(rows).collect())
+    }
+
+    /// What can be read of rows. What is sealed under a key that is gone is left out: its session is over with it.
+    fn opened(&self, rows: Vec<(Vec<u8>, Row)>) -> impl Iterator<Item = (Mark, Login)> {
+        let ring = self.sessions.ring();
+        rows.into_iter().filter_map(move |(key, row)| {
+            let opened = ring.open(Purpose::Login, b"", &[&key], &row.value)?;
+            let mut login: Login = serde_json::from_slice(&opened.plain).ok()?;
+            let person = Mark::from_bytes(*key.first_chunk()?);
+            login.person = Some(person);
+            Some((person, login))
+        })
     }
 }
 
@@ -312,7 +346,7 @@ impl Login {
         from_hex(&self.session)
     }
 
-    fn marks(&self, person: Mark) -> Vec<Mark> {
+    pub(super) fn marks(&self, person: Mark) -> Vec<Mark> {
         let provider = ProviderId::new(&self.provider);
         let own = [
             Target::Account {

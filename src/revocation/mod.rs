@@ -5,11 +5,13 @@
 //! and never forget an entry before everything it speaks about has ended by itself.
 
 mod backchannel;
+mod fanout;
 mod follow;
 mod index;
 mod list;
 mod logins;
 mod mark;
+mod notice;
 mod once;
 mod record;
 mod standing;
@@ -18,14 +20,23 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod told;
 
 pub(crate) use backchannel::NotLoggedOut;
+pub(crate) use fanout::Named;
 pub(crate) use list::Asked;
 pub(crate) use list::ListError;
 pub(crate) use list::Parts;
 pub(crate) use list::Revocations;
 pub(crate) use logins::Login;
 pub(crate) use logins::NewLogin;
+pub(crate) use notice::AGAIN;
+pub(crate) use notice::LONGEST;
+pub(crate) use notice::Notice;
+pub(crate) use notice::Notices;
+pub(crate) use notice::Spent;
+#[cfg(test)]
+pub(crate) use notice::TRIES;
 pub(crate) use record::Record;
 pub(crate) use record::RevocationId;
 pub(crate) use record::Source;

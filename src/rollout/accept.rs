@@ -55,6 +55,7 @@ pub fn accept(
     let Some(arm) = plan.arm(provider) else {
         return Acceptance::NotAccepted;
     };
+    let kill = plan.under(kill);
     match kill {
         KillPosition::Deny => Acceptance::NotAccepted,
         KillPosition::Modern => killed_modern(arm),
@@ -95,7 +96,7 @@ pub fn accept_login(
     let Some(arm) = plan.arm(provider) else {
         return Acceptance::NotAccepted;
     };
-    match (kill, arm) {
+    match (plan.under(kill), arm) {
         (KillPosition::Deny, _) => Acceptance::NotAccepted,
         (KillPosition::Modern, arm) => killed_modern(arm),
         (KillPosition::Legacy, Arm::From) => Acceptance::Accepted,
@@ -391,6 +392,45 @@ mod tests {
                 );
                 assert_eq!(found, (from, fallback, to), "{mode:?}");
             }
+        }
+    }
+
+    /// Neither a stage, nor the kill switch, nor an exception opens a side again that is closed for good.
+    #[test]
+    fn what_is_closed_for_good_stays_closed() {
+        let excepted = AcceptOverride {
+            except: except(&["break-glass"]),
+            ..lenient(Arm::From)
+        };
+        let glass = People::of("legacy", "hr:17", json!({}));
+        for mode in Mode::ALL {
+            let open = with(mode, excepted.clone());
+            let closed = Plan {
+                closed: true,
+                ..open.clone()
+            };
+            for kill in [
+                KillPosition::Off,
+                KillPosition::Freeze,
+                KillPosition::Legacy,
+                KillPosition::Modern,
+            ] {
+                for class in CredentialClass::ALL {
+                    let cell = |arm| asked(&closed, kill, arm, class, &glass.facts());
+                    let cells = (cell(Arm::From), cell(Arm::To));
+                    assert_eq!(cells, (Quarantined, Accepted), "{mode:?} {kill:?}");
+                }
+                let begun = LoginBegun {
+                    at: NOW,
+                    fallback: true,
+                };
+                let (from, facts) = (provider(Arm::From), glass.facts());
+                let login =
+                    |plan: &Plan| accept_login(plan, &cohorts(), kill, &from, begun, &facts, NOW);
+                assert_eq!(login(&closed), Quarantined, "{mode:?} {kill:?}");
+            }
+            assert_eq!(open.under(KillPosition::Legacy), KillPosition::Legacy);
+            assert_eq!(closed.under(KillPosition::Deny), KillPosition::Deny);
         }
     }
 

@@ -111,6 +111,9 @@ pub fn assign(
     facts: &Facts<'_>,
     now: UnixTime,
 ) -> Assignment {
+    if plan.closed && kill != KillPosition::Deny {
+        return Assignment::by(RuleRef::Mode, Arm::To);
+    }
     match kill {
         KillPosition::Legacy | KillPosition::Deny => {
             return Assignment::by(RuleRef::Kill, Arm::From);
@@ -371,6 +374,23 @@ mod tests {
     fn start(plan: &Plan, pin: Option<Pin>, facts: &Facts<'_>) -> (RuleRef, Arm) {
         let found = assign(plan, &cohorts(), &key(), KillPosition::Off, pin, facts, NOW);
         (found.rule, found.arm)
+    }
+
+    /// Where the old side is closed for good there is nowhere else to go.
+    #[test]
+    fn nobody_is_sent_to_a_side_that_is_closed() {
+        for mode in Mode::ALL {
+            let rules = vec![cohort("break-glass", Arm::From), percent("0")];
+            let closed = Plan {
+                closed: true,
+                ..plan(mode, rules)
+            };
+            let glass = People::of("legacy", "hr:17", json!({}));
+            for kill in [KillPosition::Off, KillPosition::Legacy] {
+                let found = assign(&closed, &cohorts(), &key(), kill, None, &glass.facts(), NOW);
+                assert_eq!(found.arm, Arm::To, "{mode:?} {kill:?}");
+            }
+        }
     }
 
     fn killed(

@@ -288,6 +288,7 @@ impl Course {
             bucketing: self.bucketing.clone(),
             stage,
             epoch,
+            closed: false,
         }
     }
 

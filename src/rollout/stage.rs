@@ -12,6 +12,7 @@ use crate::identity::ProviderId;
 use crate::rollout::bucket::Percent;
 use crate::rollout::bucket::UnitKind;
 use crate::rollout::cohort::CohortId;
+use crate::rollout::kill::KillPosition;
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
@@ -310,6 +311,8 @@ pub struct Plan {
     pub stage: Stage,
     /// Raised by a rollback or a kill switch that moves people; pins of an older epoch are void.
     pub epoch: u64,
+    /// Whether `from` is closed for good: nothing of it counts any more, whatever the stage or the kill switch says.
+    pub closed: bool,
 }
 
 impl Plan {
@@ -331,6 +334,26 @@ impl Plan {
             None
         }
     }
+
+    /// The position that decides here: where `from` is closed there is no way back to it.
+    pub const fn under(&self, kill: KillPosition) -> KillPosition {
+        match kill {
+            KillPosition::Off
+            | KillPosition::Freeze
+            | KillPosition::Legacy
+            | KillPosition::Modern
+                if self.closed =>
+            {
+                KillPosition::Modern
+            }
+            open @ (KillPosition::Off
+            | KillPosition::Freeze
+            | KillPosition::Legacy
+            | KillPosition::Modern
+            | KillPosition::Deny) => open,
+        }
+    }
+
     /// Whether an application is part of the rollout.
     pub fn covers(&self, app: &AppId) -> bool {
         self.apps.contains(app)

@@ -123,6 +123,7 @@ pub(crate) fn plan(mode: Mode, assign: Vec<AssignRule>) -> Plan {
             warning: None,
         },
         epoch: 3,
+        closed: false,
     }
 }
 

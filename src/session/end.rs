@@ -96,6 +96,22 @@ impl Sessions {
         self.end_row(&active, row, now).await
     }
 
+    /// What would be left of a session that is known by its row alone; `None`: there is none that can be read.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(crate) async fn known(
+        &self,
+        row: &[u8; 32],
+        now: UnixTime,
+    ) -> Result<Option<Farewell>, StoreError> {
+        let active = self.active.load_full();
+        let found = self.store.get(rows::key(row), now).await?;
+        let handle = found.and_then(|found| rows::open_handle(&active.ring, row, &found.value));
+        Ok(handle.map(|handle| farewell(handle, row)))
+    }
+
     /// Ends the session of a row for everybody who holds it; `None`: there was none that can be read.
     pub(super) async fn end_row(
         &self,
@@ -114,12 +130,16 @@ impl Sessions {
         };
         let entries = index::entries(&active.ring, &handle, row);
         try_join_all(entries.iter().map(|key| self.store.delete(entry(key)))).await?;
-        Ok(Some(Farewell {
-            provider: ProviderId::new(&handle.provider),
-            canonical: None,
-            row: *row,
-            id_token: None,
-            refresh_token: handle.refresh_token.map(Secret::new),
-        }))
+        Ok(Some(farewell(handle, row)))
+    }
+}
+
+fn farewell(handle: Handle, row: &[u8; 32]) -> Farewell {
+    Farewell {
+        provider: ProviderId::new(&handle.provider),
+        canonical: None,
+        row: *row,
+        id_token: None,
+        refresh_token: handle.refresh_token.map(Secret::new),
     }
 }

@@ -29,6 +29,7 @@ mod instances;
 #[cfg(feature = "real-servers")]
 mod instances_led;
 mod kill;
+mod legacy;
 mod links;
 mod login;
 mod logout;

@@ -189,3 +189,61 @@ async fn a_person_who_is_forgotten_is_out_and_comes_back_as_a_stranger() {
         "forgotten: 1 sessions, 1 linked accounts, 1 pins\n"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_revocation_ended_is_over_at_its_provider_and_stays_over() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = |percent| {
+        two_providers(&old, &new, &upstream, percent).replace("[app.test]", "[app.test, 127.0.0.1]")
+            + "\nserver:\n  listen: 127.0.0.1:0\n  admin: { listen: 127.0.0.1:0, socket: {dir}/admin.sock, token: { file: {dir}/admin.token } }\n  state_dir: {dir}/state\n"
+    };
+    let proxy = Proxy::start(&yaml(0));
+    let mut at_old = Browser::default();
+    let start = at_old.open(&proxy, "/").await;
+    assert_eq!(at_old.sign_in(&proxy, &start).await.status, 303);
+    proxy.edit(&yaml(100));
+    let target = "authferry_rollout_target_ratio{rollout=\"default\"} ";
+    until(async || proxy.metric(target).await == 1.0).await;
+    let mut people = Vec::new();
+    for name in ["alice", "bob"] {
+        new.signs_in(name);
+        let mut browser = Browser::default();
+        let start = browser.open(&proxy, "/").await;
+        assert_eq!(browser.sign_in(&proxy, &start).await.status, 303);
+        people.push(browser);
+    }
+    // A provider that is away is told again.
+    new.revokes_later(1);
+    let subject = ["--subject", "uid-alice", "--reason", "lost laptop"];
+    let (done, said) = revoke(&proxy, &subject);
+    assert!(done && said.starts_with("2 running sessions"), "{said}");
+    let id = said
+        .split_whitespace()
+        .skip_while(|word| *word != "revocation");
+    let id = id.clone().nth(1).unwrap();
+    until(async || (old.revoked().len(), new.revoked().len()) == (1, 1)).await;
+    for provider in ["old", "new"] {
+        let told =
+            format!("authferry_logout_fanout_total{{provider=\"{provider}\",outcome=\"success\"}}");
+        until(async || proxy.metric(&told).await == 1.0).await;
+    }
+    let (done, said) = revoke(&proxy, &["lift", id, "--reason", "found it"]);
+    assert!(done && said.contains("stays gone: sessions"), "{said}");
+    for browser in [&mut at_old, &mut people[0]] {
+        assert_eq!(browser.open(&proxy, "/").await.status, 302);
+    }
+    assert_eq!(people[1].open(&proxy, "/").await.status, 200, "nobody else");
+
+    // A sign-out at a provider ends what was issued for the session here, too.
+    let token = new.logout_token("j1", &serde_json::json!({ "sub": "bob" }));
+    let fields = [
+        ("Host", "app.test"),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ];
+    let body = format!("logout_token={token}");
+    let path = "/.authferry/backchannel/new";
+    let answer = request(proxy.address, "POST", path, &fields, body.as_bytes()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    until(async || new.revoked().len() == 2).await;
+    assert_eq!(people[1].open(&proxy, "/").await.status, 302);
+}

@@ -1,71 +1,26 @@
-//! What a provider is told after a sign-out: that a token of ours, or a session of the old system, is over.
-//!
-//! Nobody waits for it. A provider that is away is told again, for about an hour; what cannot be said then is counted.
+//! What becomes of a session that ended at the providers: its refresh token is revoked, sessions of old systems are signed out.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
-use tracing::debug;
-use tracing::warn;
 
 use crate::auth::cookies;
 use crate::auth::cookies::Keep;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
-use crate::clock::UnixTime;
 use crate::identity::Credential;
-use crate::identity::Refusal;
 use crate::providers::Provider;
-use crate::providers::ProviderError;
+use crate::revocation::Notice;
+use crate::revocation::Spent;
 use crate::secret::Secret;
 use crate::session::Farewell;
-use crate::telemetry::Metrics;
-use crate::telemetry::metrics::Call;
-
-/// Notices that wait for their providers at once: 1 024. One more is counted, and not sent.
-const WAITING: usize = 1_024;
-/// A provider that did not answer is told again after 1 s, 2 s, 4 s, … at most 10 min.
-const AGAIN: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_mins(10);
-/// That many times: for about an hour.
-const TRIES: u32 = 15;
-
-/// The room for notices. Outlives snapshots.
-#[derive(Debug)]
-pub(crate) struct Notices(Arc<Semaphore>);
-
-impl Default for Notices {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(WAITING)))
-    }
-}
-
-/// What is over.
-enum Over {
-    /// A refresh token (RFC 7009): whatever was issued with it is over too.
-    Token(Secret<String>),
-    /// A session that the provider judges itself.
-    Session(Credential),
-}
-
-/// One notice to one provider.
-struct Notice {
-    provider: Arc<dyn Provider>,
-    over: Over,
-    metrics: Arc<Metrics>,
-    now: UnixTime,
-    began: Instant,
-}
 
 impl Logins {
     /// Has the provider of a session revoke its refresh token.
     pub(super) fn revoke_at_provider(&self, ask: &Ask<'_>, farewell: &mut Farewell) {
         let provider = self.deps.providers.named(&farewell.provider);
         if let (Some(provider), Some(token)) = (provider, farewell.refresh_token.take()) {
-            self.tell(ask, provider, Over::Token(token));
+            self.tell(ask, provider, Spent::Token(token));
         }
     }
 
@@ -82,73 +37,17 @@ impl Logins {
                     cookie: name.clone(),
                     value: Secret::new(value.to_owned()),
                 };
-                self.tell(ask, provider, Over::Session(credential));
+                self.tell(ask, provider, Spent::Session(credential));
             }
             forget.extend(self.names.set(name, "", Keep::Forget));
         }
         forget
     }
 
-    fn tell(&self, ask: &Ask<'_>, provider: &Arc<dyn Provider>, over: Over) {
-        let metrics = Arc::clone(&self.deps.reports.metrics);
-        let Ok(room) = Arc::clone(&self.deps.notices.0).try_acquire_owned() else {
-            warn!(provider = %provider.id(), "Too many sign-outs wait for their providers; one is not told.");
-            metrics.logout_fanout(provider.id(), Call::Unavailable);
-            return;
-        };
-        let notice = Notice {
-            provider: Arc::clone(provider),
-            over,
-            metrics,
-            now: ask.now,
-            began: Instant::now(),
-        };
-        self.deps.background.spawn(async move {
-            notice.deliver().await;
-            drop(room);
-        });
-    }
-}
-
-impl Notice {
-    async fn deliver(&self) {
-        let mut wait = AGAIN;
-        for _ in 0..TRIES {
-            let outcome = match self.once().await {
-                Ok(()) => Call::Success,
-                // It has no place to be told: what it issued ends by itself.
-                Err(ProviderError::Rejected(Refusal::Unsupported)) => return,
-                Err(ProviderError::Rejected(refusal)) => {
-                    warn!(provider = %self.provider.id(), %refusal, "A provider did not end what is over.");
-                    Call::Rejected
-                }
-                Err(ProviderError::Unavailable {
-                    outage,
-                    retry_after,
-                }) => {
-                    debug!(provider = %self.provider.id(), %outage, "A provider is told of a sign-out again.");
-                    tokio::time::sleep(retry_after.unwrap_or(wait).clamp(AGAIN, LONGEST)).await;
-                    wait = (wait * 2).min(LONGEST);
-                    continue;
-                }
-            };
-            self.metrics.logout_fanout(self.provider.id(), outcome);
-            return;
-        }
-        warn!(provider = %self.provider.id(), "A provider could not be told of a sign-out; what it issued ends by itself.");
-        self.metrics
-            .logout_fanout(self.provider.id(), Call::Unavailable);
-    }
-
-    async fn once(&self) -> Result<(), ProviderError> {
-        let now = self.now + self.began.elapsed();
-        match &self.over {
-            Over::Token(token) => match self.provider.login() {
-                Some(login) => login.revoke(token, now).await,
-                None => Err(Refusal::Unsupported.into()),
-            },
-            Over::Session(credential) => self.provider.end(credential).await,
-        }
+    fn tell(&self, ask: &Ask<'_>, provider: &Arc<dyn Provider>, spent: Spent) {
+        let metrics = &self.deps.reports.metrics;
+        let notice = Notice::new(provider, spent, metrics, ask.now);
+        self.deps.notices.send(notice, &self.deps.background);
     }
 }
 
@@ -158,7 +57,13 @@ mod tests {
     use crate::auth::fake::FakeProvider;
     use crate::auth::fake::at;
     use crate::identity::Outage;
+    use crate::identity::Refusal;
+    use crate::providers::ProviderError;
+    use crate::revocation::TRIES;
+    use crate::telemetry::Metrics;
     use crate::telemetry::metrics::MAX_SERIES_PER_FAMILY;
+    use std::time::Duration;
+    use tokio::time::Instant;
 
     async fn told(answers: &[Result<(), ProviderError>]) -> (usize, Arc<Metrics>) {
         let clock = Arc::new(crate::clock::ManualClock::at(at(0)));
@@ -167,14 +72,9 @@ mod tests {
         let login = provider.login.as_ref().unwrap();
         let script = answers.iter().rev().cloned();
         login.revocations.lock().unwrap().extend(script);
-        let notice = Notice {
-            provider: Arc::clone(&provider) as _,
-            over: Over::Token(Secret::new(String::from("RT"))),
-            metrics: Arc::clone(&metrics),
-            now: at(0),
-            began: Instant::now(),
-        };
-        notice.deliver().await;
+        let shared: Arc<dyn Provider> = Arc::clone(&provider) as _;
+        let spent = Spent::Token(Secret::new(String::from("RT")));
+        Notice::new(&shared, spent, &metrics, at(0)).deliver().await;
         let asked = login.revoked.lock().unwrap().len();
         (asked, metrics)
     }

@@ -29,7 +29,6 @@ mod start;
 mod tests;
 
 pub(crate) use endpoint::Endpoint;
-pub(crate) use farewell::Notices;
 pub(crate) use page::PageName;
 pub(crate) use query::Query;
 pub(crate) use query::decode;

@@ -12,7 +12,6 @@ use crate::config::compile::providers::Kind;
 use crate::config::compile::tokens;
 use crate::config::compile::tokens::span;
 use crate::config::compile::tokens::texts;
-use crate::config::raw::ParWord;
 use crate::config::raw::ProbeForm;
 use crate::config::raw::ProbeLogoutMethod;
 use crate::config::raw::RawApiKey;
@@ -102,7 +101,6 @@ fn oidc(context: &mut Context<'_>, name: &str, raw: &RawOidc) -> Option<Kind> {
         ("redirect_path", raw.redirect_path.mark()),
         ("scopes", raw.scopes.mark()),
         ("require_iss", raw.require_iss.mark()),
-        ("par", raw.par.mark()),
     ] {
         if let Some(mark) = given
             && raw.client.is_absent()
@@ -129,11 +127,6 @@ fn oidc(context: &mut Context<'_>, name: &str, raw: &RawOidc) -> Option<Kind> {
             redirect_path: redirect_path?,
             scopes,
             require_iss: raw.require_iss.or(false),
-            par: match raw.par.or(ParWord::Required) {
-                ParWord::Required => settings::Par::Required,
-                ParWord::Offered => settings::Par::Offered,
-                ParWord::Never => settings::Par::Never,
-            },
         })),
     })
 }

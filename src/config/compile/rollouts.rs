@@ -181,6 +181,7 @@ pub(super) fn compile(
                     bucketing,
                     stage,
                     epoch: 0,
+                    closed: false,
                 };
                 Course::pinned(plan, rails)
             };

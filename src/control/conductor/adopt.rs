@@ -25,6 +25,7 @@ impl Conductor {
             let progress = self.progress(course).map_err(|error| error.to_string())?;
             let place = place_of(course, &progress)?;
             let mut plan = course.plan(place, progress.at_from, progress.epoch);
+            plan.closed = self.is_closed(&plan.from);
             if let Some(warning) = &mut plan.stage.warning {
                 warning.deprecated.get_or_insert(progress.entered);
             }

@@ -264,7 +264,6 @@ impl<const KEYCLOAK: bool, const OIDC: bool> Double for Signed<KEYCLOAK, OIDC> {
                 redirect_path: "/.authferry/cb/real".to_owned(),
                 scopes: vec!["openid".into()],
                 require_iss: false,
-                par: crate::providers::settings::Par::Offered,
             }))
         } else {
             KindSettings::Jwt(Jwt {

@@ -610,6 +610,7 @@ mod tests {
                 warning: None,
             },
             epoch: 0,
+            closed: false,
         }
     }
 

@@ -1,0 +1,142 @@
+//! What a provider is told of what is over: that a token of ours, or a session of the old system, is.
+//!
+//! Nobody waits for it. A provider that is away is told again, for about an hour; what cannot be said then is counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tracing::debug;
+use tracing::warn;
+
+use crate::clock::UnixTime;
+use crate::identity::Credential;
+use crate::identity::Refusal;
+use crate::providers::Provider;
+use crate::providers::ProviderError;
+use crate::secret::Secret;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Call;
+
+/// Notices that wait for their providers at once: 1 024. One more is counted, and not sent.
+const WAITING: usize = 1_024;
+/// A provider that did not answer is told again after 1 s, 2 s, 4 s, … at most 10 min.
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const LONGEST: Duration = Duration::from_mins(10);
+/// That many times: for about an hour.
+pub(crate) const TRIES: u32 = 15;
+
+/// The room for notices. Outlives snapshots.
+#[derive(Debug)]
+pub(crate) struct Notices(Arc<Semaphore>);
+
+impl Default for Notices {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(WAITING)))
+    }
+}
+
+/// What is over.
+pub(crate) enum Spent {
+    /// A refresh token (RFC 7009): whatever was issued with it is over too.
+    Token(Secret<String>),
+    /// A session that the provider judges itself.
+    Session(Credential),
+}
+
+/// One notice to one provider.
+pub(crate) struct Notice {
+    provider: Arc<dyn Provider>,
+    spent: Spent,
+    metrics: Arc<Metrics>,
+    now: UnixTime,
+    began: Instant,
+}
+
+impl Notices {
+    /// Has a notice delivered; one for which there is no room is counted.
+    pub(crate) fn send(&self, notice: Notice, background: &Handle) {
+        let Ok(room) = Arc::clone(&self.0).try_acquire_owned() else {
+            warn!(provider = %notice.provider.id(), "Too many sign-outs wait for their providers; one is not told.");
+            notice
+                .metrics
+                .logout_fanout(notice.provider.id(), Call::Unavailable);
+            return;
+        };
+        background.spawn(async move {
+            notice.deliver().await;
+            drop(room);
+        });
+    }
+
+    /// As [`Self::send`], for who can wait until there is room.
+    pub(super) async fn send_in_turn(&self, notice: Notice, background: &Handle) {
+        // It is never closed.
+        let room = Arc::clone(&self.0).acquire_owned().await.ok();
+        background.spawn(async move {
+            notice.deliver().await;
+            drop(room);
+        });
+    }
+}
+
+impl Notice {
+    /// What is over since `now`.
+    pub(crate) fn new(
+        provider: &Arc<dyn Provider>,
+        spent: Spent,
+        metrics: &Arc<Metrics>,
+        now: UnixTime,
+    ) -> Self {
+        Self {
+            provider: Arc::clone(provider),
+            spent,
+            metrics: Arc::clone(metrics),
+            now,
+            began: Instant::now(),
+        }
+    }
+
+    /// Tells the provider, as often as it takes.
+    pub(crate) async fn deliver(&self) {
+        let mut wait = AGAIN;
+        for _ in 0..TRIES {
+            let outcome = match self.once().await {
+                Ok(()) => Call::Success,
+                // It has no place to be told: what it issued ends by itself.
+                Err(ProviderError::Rejected(Refusal::Unsupported)) => return,
+                Err(ProviderError::Rejected(refusal)) => {
+                    warn!(provider = %self.provider.id(), %refusal, "A provider did not end what is over.");
+                    Call::Rejected
+                }
+                Err(ProviderError::Unavailable {
+                    outage,
+                    retry_after,
+                }) => {
+                    debug!(provider = %self.provider.id(), %outage, "A provider is told of a sign-out again.");
+                    tokio::time::sleep(retry_after.unwrap_or(wait).clamp(AGAIN, LONGEST)).await;
+                    wait = (wait * 2).min(LONGEST);
+                    continue;
+                }
+            };
+            self.metrics.logout_fanout(self.provider.id(), outcome);
+            return;
+        }
+        warn!(provider = %self.provider.id(), "A provider could not be told of a sign-out; what it issued ends by itself.");
+        self.metrics
+            .logout_fanout(self.provider.id(), Call::Unavailable);
+    }
+
+    async fn once(&self) -> Result<(), ProviderError> {
+        let now = self.now + self.began.elapsed();
+        match &self.spent {
+            Spent::Token(token) => match self.provider.login() {
+                Some(login) => login.revoke(token, now).await,
+                None => Err(Refusal::Unsupported.into()),
+            },
+            Spent::Session(credential) => self.provider.end(credential).await,
+        }
+    }
+}

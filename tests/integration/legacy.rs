@@ -1,0 +1,138 @@
+//! The old side is closed for good: what is left of it ends, across a `kill -9`, and there is no way back.
+
+use std::process::Command;
+
+use crate::harness::Echo;
+use crate::harness::Idp;
+use crate::harness::Proxy;
+use crate::harness::request;
+use crate::login::Browser;
+use crate::reload::until;
+
+/// One rollout over its last two stages.
+fn config(old: &Idp, new: &Idp, upstream: &Echo) -> String {
+    let rollout = r#"rollouts:
+  crm-2026:
+    from: old
+    to: new
+    apps: [crm]
+    bucketing: { salt: crm-2026 }
+    control: controller
+    stages:
+      - { id: ramp, mode: canary, assign: [{ percent: 0, to: new }] }
+      - { id: primary, mode: modern-primary }
+      - { id: only, mode: modern-only }
+sessions: { store: embedded }
+server:
+  listen: 127.0.0.1:0
+  admin: { listen: 127.0.0.1:0, socket: {dir}/admin.sock, token: { file: {dir}/admin.token } }
+  state_dir: {dir}/state
+"#;
+    let both = crate::two_providers(old, new, upstream, 0);
+    let (both, _) = both.split_once("rollout:\n").unwrap();
+    both.replace("[app.test]", "[app.test, 127.0.0.1]") + rollout
+}
+
+/// `authferry …` against a running proxy: whether it was done, and what it said.
+fn command(proxy: &Proxy, line: &str) -> (bool, String) {
+    let (first, rest) = line.split_once(' ').unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_authferry"))
+        .args([first, "--socket"])
+        .arg(proxy.dir().join("admin.sock"))
+        .args(rest.split(' '))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    (output.status.success(), said)
+}
+
+fn done(proxy: &Proxy, line: &str) -> String {
+    let (done, said) = command(proxy, line);
+    assert!(done, "{line}: {said}\n{}", proxy.log());
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_old_side_is_closed_across_a_crash_and_nobody_goes_back() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let mut proxy = Proxy::start(&config(&old, &new, &upstream));
+    done(&proxy, "ctl start --reason begin");
+    let mut people = Vec::new();
+    for name in ["alice", "bob", "carol", "dave"] {
+        old.signs_in(name);
+        let mut browser = Browser::default();
+        let start = browser.open(&proxy, "/").await;
+        let back = browser.sign_in(&proxy, &start).await;
+        assert_eq!(back.status, 303, "{}", back.text());
+        assert_eq!(browser.open(&proxy, "/").await.status, 200);
+        people.push(browser);
+    }
+    let (accepted, said) = command(&proxy, "legacy close --plan");
+    assert!(!accepted && said.contains("`modern-only`"), "{said}");
+    for stage in ["primary", "only"] {
+        done(&proxy, &format!("ctl set-stage {stage} --reason on"));
+    }
+    let said = done(&proxy, "legacy close --batch 30/min --plan");
+    assert!(said.starts_with("old: 4 sessions would end"), "{said}");
+    assert_eq!(old.revoked().len(), 0, "a plan ends nothing");
+    let (accepted, said) = command(&proxy, "legacy close --batch 30/min");
+    assert!(!accepted && said.contains("a reason is needed"), "{said}");
+
+    // The provider is away for a moment: nothing is lost by that.
+    old.revokes_later(1);
+    let said = done(&proxy, "legacy close --batch 30/min --reason all-moved");
+    assert!(said.starts_with("old: closing"), "{said}");
+    until(async || !old.revoked().is_empty()).await;
+    proxy.signal("KILL");
+    proxy.wait();
+    let before = old.revoked().len();
+    assert!(before < 4, "it was cut off: {before}");
+    proxy.again();
+    let said = done(&proxy, "legacy status");
+    assert!(said.starts_with("old: closing"), "{said}");
+    // It is not begun again by anybody; another pace takes effect while it runs.
+    done(&proxy, "legacy close --batch 6000/min --reason faster");
+    let closed = async || done(&proxy, "legacy status").starts_with("old: closed");
+    until(async || closed().await).await;
+    let mut revoked = old.revoked();
+    revoked.sort();
+    revoked.dedup();
+    assert_eq!(revoked.len(), 4, "of each session");
+    let said = done(&proxy, "legacy status");
+    assert!(said.contains("0 left to end by themselves"), "{said}");
+
+    // Nothing of it counts, and nobody is sent back.
+    let quarantined = async || {
+        let bearer = format!("Bearer {}", old.token("erin"));
+        let fields = [("Host", "app.test"), ("Authorization", bearer.as_str())];
+        let answer = request(proxy.address, "GET", "/", &fields, b"").await;
+        assert_eq!(answer.status, 401, "{}", answer.text());
+        let (accepted, said) = command(&proxy, "ctl kill legacy --reason back");
+        !accepted && said.contains("no way back")
+    };
+    until(async || quarantined().await).await;
+    for order in ["ctl set-stage ramp", "ctl rollback"] {
+        let (accepted, said) = command(&proxy, &format!("{order} --reason back"));
+        assert!(!accepted && said.contains("no way back"), "{said}");
+    }
+    let browser = &mut people[0];
+    let start = browser.open(&proxy, "/").await;
+    let to = start.header("location").unwrap().to_owned();
+    assert!(to.starts_with(&new.issuer()), "{to}");
+
+    // Also after a restart, and although the file has another word.
+    proxy.signal("TERM");
+    proxy.wait();
+    std::fs::write(proxy.dir().join("state/kill"), "legacy\n").unwrap();
+    proxy.again();
+    let start = Browser::default().open(&proxy, "/").await;
+    let to = start.header("location").unwrap().to_owned();
+    assert!(to.starts_with(&new.issuer()), "{to}");
+    let ledger = std::fs::read_to_string(proxy.dir().join("state/decisions.jsonl")).unwrap();
+    let told: Vec<_> = ledger
+        .lines()
+        .filter(|line| line.contains("\"kind\":\"legacy_close\""))
+        .collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[2].contains("\"state\":\"closed\""), "{told:?}");
+}
