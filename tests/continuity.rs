@@ -1,0 +1,309 @@
+//! Every way in which a session comes to be, moves and ends during a migration, and the tests that show it.
+//!
+//! *none* no session, *native* one of the old system itself, *old* ours backed by the old side, *moved* ours that came to the new
+//! side without a sign-in, *new* signed in there, *fallback* at the old side because the new one was away, *over* ended.
+//! A row whose tests are gone or renamed fails here.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// From → to, when, and where it is shown: file and test.
+type Row = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
+const LOGIN: &str = "src/auth/login/tests.rs";
+const CARRY: &str = "src/auth/login/tests/carry.rs";
+const LINKED: &str = "src/auth/login/tests/linked.rs";
+const GATE: &str = "src/auth/gate/mod.rs";
+const ACCEPT: &str = "src/rollout/accept.rs";
+
+const ROWS: &[Row] = &[
+    (
+        "none → old",
+        "a sign-in that is assigned to the old side",
+        &[(
+            "tests/integration/login.rs",
+            "a_person_signs_in_at_the_assigned_provider_and_lands_on_the_deep_link",
+        )],
+    ),
+    (
+        "none → native",
+        "the form of the old application itself",
+        &[(LOGIN, "the_old_form_is_behind_us_and_gets_the_address")],
+    ),
+    (
+        "none → new",
+        "a sign-in that is assigned to the new side; told once that the page has changed",
+        &[
+            (
+                "tests/integration/login.rs",
+                "a_person_signs_in_at_the_assigned_provider_and_lands_on_the_deep_link",
+            ),
+            (
+                LOGIN,
+                "somebody_is_told_once_that_the_sign_in_page_has_changed",
+            ),
+        ],
+    ),
+    (
+        "native → native",
+        "each request: the old system judges its own session",
+        &[(GATE, "each_class_is_judged_by_its_owner_alone")],
+    ),
+    (
+        "old or native → moved",
+        "assigned to the new side, which knows the person already, a page is opened",
+        &[
+            (
+                CARRY,
+                "a_session_moves_without_a_page_where_the_new_provider_knows_the_person",
+            ),
+            (CARRY, "a_session_of_the_old_system_itself_moves_too"),
+            (
+                "tests/integration/carry_over.rs",
+                "a_session_moves_without_a_sign_in_and_the_application_sees_the_same_bytes",
+            ),
+        ],
+    ),
+    (
+        "old → old",
+        "the new side does not know them, or is away, or names somebody else",
+        &[
+            (
+                CARRY,
+                "whatever_else_comes_of_it_the_session_stays_as_it_is",
+            ),
+            (CARRY, "a_browser_that_forgets_is_sent_round_twice_a_day"),
+        ],
+    ),
+    (
+        "old → none → new",
+        "it ends by itself, and the next sign-in is at the new side",
+        &[(
+            "tests/integration/moved.rs",
+            "two_hundred_people_move_stage_by_stage_and_nobody_signs_in_without_need",
+        )],
+    ),
+    (
+        "old → over",
+        "the last stage, or the deadline of the old side",
+        &[
+            (GATE, "a_session_is_honoured_only_as_long_as_its_side_is"),
+            (GATE, "a_verdict_ends_with_the_deadline_of_the_stage"),
+            (ACCEPT, "the_deadline_ends_everything_of_a_provider"),
+        ],
+    ),
+    (
+        "old → over",
+        "the old side is closed for good",
+        &[
+            (
+                "tests/integration/legacy.rs",
+                "the_old_side_is_closed_across_a_crash_and_nobody_goes_back",
+            ),
+            (ACCEPT, "what_is_closed_for_good_stays_closed"),
+        ],
+    ),
+    (
+        "old → refused for minutes",
+        "a brownout",
+        &[(
+            ACCEPT,
+            "a_brownout_refuses_the_old_side_for_its_minutes_and_spares_the_excepted",
+        )],
+    ),
+    (
+        "new → new",
+        "the kill switch at `legacy`, or a rollback, where sessions are kept",
+        &[
+            (
+                ACCEPT,
+                "kill_legacy_lets_everybody_sign_in_at_from_and_keeps_sessions_of_to",
+            ),
+            (
+                "src/rollout/course.rs",
+                "back_at_from_both_sides_are_honoured",
+            ),
+        ],
+    ),
+    (
+        "new → over",
+        "the kill switch at `legacy`, where they are revoked",
+        &[(
+            "tests/integration/kill.rs",
+            "the_wrong_people_are_out_for_good_where_the_switch_revokes",
+        )],
+    ),
+    (
+        "new → new",
+        "the new side is away, and what it said still holds",
+        &[
+            (
+                "tests/integration/credentials.rs",
+                "known_keys_keep_working_while_the_provider_is_away",
+            ),
+            (GATE, "our_session_is_admitted_without_asking_anybody"),
+        ],
+    ),
+    (
+        "new → 503",
+        "it must be asked and is away: nothing is lost",
+        &[(
+            "src/session/shared.rs",
+            "an_owner_that_is_away_is_left_alone_as_long_as_it_asked_for_and_the_session_counts_one_period_more",
+        )],
+    ),
+    (
+        "none → fallback",
+        "the new side is away as a whole",
+        &[(
+            LOGIN,
+            "a_fallback_opens_only_for_an_outage_of_the_whole_provider_and_within_its_budget",
+        )],
+    ),
+    (
+        "under way at the old side → old, or → new",
+        "the stage moves meanwhile: within the grace, or after it",
+        &[
+            (
+                LOGIN,
+                "a_login_begun_before_the_stage_has_its_grace_and_then_begins_anew",
+            ),
+            (
+                ACCEPT,
+                "a_login_begun_before_new_ones_were_refused_may_finish",
+            ),
+        ],
+    ),
+    (
+        "under way at the new side → new",
+        "the kill switch moves to `legacy` meanwhile",
+        &[(
+            LOGIN,
+            "the_kill_switch_steers_new_logins_and_lets_those_at_the_new_side_finish",
+        )],
+    ),
+    (
+        "any → over",
+        "the person signs out",
+        &[
+            (
+                "tests/integration/logout.rs",
+                "a_sign_out_revokes_the_token_ends_the_old_session_and_goes_on_at_the_provider",
+            ),
+            (
+                "tests/integration/login.rs",
+                "signing_out_ends_the_session_for_a_copied_cookie_too",
+            ),
+        ],
+    ),
+    (
+        "any → over",
+        "a logout at either provider, or a revocation",
+        &[
+            (
+                "tests/integration/logout.rs",
+                "a_logout_at_one_provider_ends_what_the_other_vouched_for_and_what_is_open",
+            ),
+            (
+                "tests/integration/revoke.rs",
+                "what_a_revocation_ended_is_over_at_its_provider_and_stays_over",
+            ),
+        ],
+    ),
+    (
+        "any → refused",
+        "disabled at either side",
+        &[
+            (
+                "tests/real/modern.rs",
+                "somebody_disabled_at_the_new_side_does_not_get_in_there_or_elsewhere",
+            ),
+            (
+                "src/auth/error.rs",
+                "a_shut_account_is_told_so_and_not_sent_round_in_circles",
+            ),
+        ],
+    ),
+    (
+        "at the new side → old, or refused",
+        "the account there is joined with nobody",
+        &[(
+            LINKED,
+            "who_has_no_partner_goes_where_the_configuration_says",
+        )],
+    ),
+    (
+        "at the old side → none → new",
+        "moved before, on a device that does not know it",
+        &[(
+            "src/rollout/assign.rs",
+            "a_moved_person_on_a_new_device_signs_in_at_to_once_more",
+        )],
+    ),
+    (
+        "at the new side → refused",
+        "two accounts claim one person",
+        &[(LOGIN, "a_link_conflict_is_a_page_and_no_session")],
+    ),
+    (
+        "recalled → new",
+        "the rollout goes on: the same people",
+        &[
+            (
+                "src/rollout/assign.rs",
+                "a_pin_of_the_present_epoch_holds_people_at_to",
+            ),
+            (
+                "tests/real/crowd.rs",
+                "a_thousand_people_move_by_percent_and_nobody_moves_back",
+            ),
+        ],
+    ),
+    (
+        "in circles → a page",
+        "more than three redirects in a minute",
+        &[(LOGIN, "a_browser_that_goes_round_in_circles_is_stopped")],
+    ),
+];
+
+#[test]
+fn every_row_is_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut texts = BTreeMap::new();
+    let mut missing = Vec::new();
+    for (way, when, tests) in ROWS {
+        assert!(!tests.is_empty(), "{way}, {when}: shown nowhere");
+        for (file, name) in *tests {
+            let text = texts
+                .entry(*file)
+                .or_insert_with(|| fs::read_to_string(root.join(file)).unwrap());
+            if !is_test(text, name) {
+                missing.push(format!("{way}, {when}: {name} is no test of {file}"));
+            }
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+/// Whether a function of this name is marked as a test, and not left out.
+fn is_test(text: &str, name: &str) -> bool {
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    let head = format!("fn {name}(");
+    lines.iter().enumerate().any(|(place, line)| {
+        let marks = lines.iter().take(place).rev();
+        let mut marks = marks.take_while(|line| line.starts_with('#') || line.starts_with("//"));
+        line.contains(&head) && marks.any(|line| line.contains("test"))
+    })
+}
+
+#[test]
+fn a_row_whose_test_is_gone_is_noticed() {
+    let text = "#[tokio::test(start_paused = true)]\nasync fn one() {}\nfn two() {}\n";
+    assert!(is_test(text, "one"));
+    assert!(!is_test(text, "two") && !is_test(text, "on"));
+}
