@@ -84,6 +84,14 @@ impl Case {
         Self::LargeSkew,
     ];
 
+    /// What cannot happen to a kind that knows credentials and no accounts, and that nobody's clock is compared with.
+    pub(super) const ACCOUNTS_AND_CLOCKS: &[Self] = &[
+        Self::Disabled,
+        Self::MfaRequired,
+        Self::SmallSkew,
+        Self::LargeSkew,
+    ];
+
     const fn expected(self) -> Expected {
         match self {
             Self::Good | Self::SmallSkew => Expected::Vouched,
@@ -104,6 +112,9 @@ impl Case {
 /// A provider of one kind, and the other side of it.
 #[async_trait]
 pub(super) trait Double: Sized + Send {
+    /// What cannot happen to this kind, in the order of [`Case`]; why not is said beside it. Everything else must be arranged.
+    const IMPOSSIBLE: &'static [Case];
+
     /// A new one, of which nothing is left of earlier cases. Its calls should take at most half a second.
     async fn start() -> Self;
 
@@ -115,16 +126,17 @@ pub(super) trait Double: Sized + Send {
         NOW
     }
 
-    /// Makes the other side behave, and hands out what a client would present; `None`: this cannot happen to this kind.
+    /// Makes the other side behave, and hands out what a client would present; `None` for what is impossible, and only then.
     async fn arrange(&mut self, case: Case) -> Option<Credential>;
 }
 
 /// Runs every case.
 pub(super) async fn provider_contract<D: Double>() {
-    let mut ran = Vec::new();
+    let (mut ran, mut skipped) = (Vec::new(), Vec::new());
     for case in Case::ALL {
         let mut double = D::start().await;
         let Some(credential) = double.arrange(case).await else {
+            skipped.push(case);
             continue;
         };
         let provider = double.provider();
@@ -156,6 +168,11 @@ pub(super) async fn provider_contract<D: Double>() {
     for needed in [Case::Good, Case::Unknown] {
         assert!(ran.contains(&needed), "{needed:?} can happen to every kind");
     }
+    assert_eq!(skipped, D::IMPOSSIBLE, "only what is declared is left out");
+    let outages = ran
+        .iter()
+        .filter(|case| case.expected() == Expected::Outage);
+    assert_ne!(outages.count(), 0, "every kind can be away");
 }
 
 async fn judge(
@@ -189,6 +206,17 @@ pub(super) async fn misbehave(fake: &mut Fake, path: &str, case: Case) {
 mod doubles {
     use std::io::Write as _;
 
+    use rcgen::BasicConstraints;
+    use rcgen::CertificateParams;
+    use rcgen::CertificateRevocationListParams;
+    use rcgen::CertifiedIssuer;
+    use rcgen::ExtendedKeyUsagePurpose;
+    use rcgen::IsCa;
+    use rcgen::KeyIdMethod;
+    use rcgen::KeyPair;
+    use rcgen::KeyUsagePurpose;
+    use rcgen::RevokedCertParams;
+    use rcgen::date_time_ymd;
     use serde_json::Value;
     use serde_json::json;
     use tempfile::NamedTempFile;
@@ -206,6 +234,8 @@ mod doubles {
     use crate::providers::fixture::settings;
     use crate::providers::settings::ApiKey;
     use crate::providers::settings::Basic;
+    use crate::providers::settings::CertificateName;
+    use crate::providers::settings::ClientCert;
     use crate::providers::settings::Keys;
     use crate::providers::settings::KindSettings;
     use crate::providers::settings::ProbeAnswer;
@@ -221,6 +251,9 @@ mod doubles {
 
     #[async_trait]
     impl<const OIDC: bool> Double for Signed<OIDC> {
+        // A signed token says nothing about what became of it or its person.
+        const IMPOSSIBLE: &'static [Case] = &[Case::Revoked, Case::Disabled, Case::MfaRequired];
+
         async fn start() -> Self {
             let idp = Idp::start().await;
             let settings = if OIDC {
@@ -245,7 +278,6 @@ mod doubles {
                 Case::SmallSkew => known(json!({ "iat": now + 29, "nbf": now + 29 })),
                 Case::LargeSkew => known(json!({ "iat": now + 31, "nbf": now + 31 })),
                 Case::Foreign => known(json!({ "iss": "https://elsewhere" })),
-                // A signed token says nothing about what became of it or its person.
                 Case::Revoked | Case::Disabled | Case::MfaRequired => None,
                 Case::Unknown
                 | Case::Busy
@@ -269,6 +301,9 @@ mod doubles {
 
     #[async_trait]
     impl Double for Introspected {
+        // Whoever must show another factor has no token yet.
+        const IMPOSSIBLE: &'static [Case] = &[Case::MfaRequired];
+
         async fn start() -> Self {
             let idp = Idp::start().await;
             let provider = built(&idp.introspection(), &Deps::for_test());
@@ -308,6 +343,9 @@ mod doubles {
 
     #[async_trait]
     impl Double for Probed {
+        // It is its own clock.
+        const IMPOSSIBLE: &'static [Case] = &[Case::SmallSkew, Case::LargeSkew];
+
         async fn start() -> Self {
             let fake = Fake::start().await;
             let probe = SessionProbe {
@@ -337,7 +375,6 @@ mod doubles {
                 Case::Expired | Case::Revoked | Case::Unknown => Reply::text(401, ""),
                 Case::Disabled => Reply::text(403, ""),
                 Case::MfaRequired => Reply::text(302, "").with("location", "/second-factor"),
-                // It is its own clock.
                 Case::SmallSkew | Case::LargeSkew => return None,
                 _ => Reply::json(&json!({ "sub": "1001" })),
             };
@@ -368,6 +405,18 @@ mod doubles {
 
     #[async_trait]
     impl<const KEYS: bool> Double for Listed<KEYS> {
+        // A line has no end, no account and no factor; a file is there or not, and cannot be busy, broken or slow.
+        const IMPOSSIBLE: &'static [Case] = &[
+            Case::Expired,
+            Case::Disabled,
+            Case::MfaRequired,
+            Case::Busy,
+            Case::Broken,
+            Case::Silent,
+            Case::SmallSkew,
+            Case::LargeSkew,
+        ];
+
         async fn start() -> Self {
             let file = NamedTempFile::new().unwrap();
             Self { file }
@@ -437,6 +486,140 @@ mod doubles {
             }
             Some(present("secret"))
         }
+    }
+
+    /// Certificates: nobody is asked, and an outage is a file of authorities that was never readable.
+    struct Certified {
+        ours: CertifiedIssuer<'static, KeyPair>,
+        file: NamedTempFile,
+    }
+
+    impl Certified {
+        fn authority() -> CertifiedIssuer<'static, KeyPair> {
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+        }
+
+        /// The list of what our authority has taken back, as PEM.
+        fn revoked(&self, serial: u64) -> String {
+            let entry = RevokedCertParams {
+                serial_number: serial.into(),
+                revocation_time: date_time_ymd(2024, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            };
+            let list = CertificateRevocationListParams {
+                this_update: date_time_ymd(2024, 1, 1),
+                next_update: date_time_ymd(2090, 1, 1),
+                crl_number: 1_u64.into(),
+                issuing_distribution_point: None,
+                revoked_certs: vec![entry],
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            list.signed_by(&self.ours).unwrap().pem().unwrap()
+        }
+
+        fn write(&mut self, pem: &str) {
+            self.file.as_file().set_len(0).unwrap();
+            self.file.write_all(pem.as_bytes()).unwrap();
+        }
+    }
+
+    #[async_trait]
+    impl Double for Certified {
+        // It knows no accounts and factors, the file cannot be busy, broken or slow, and the dates of a certificate count
+        // to the second: there is no leeway.
+        const IMPOSSIBLE: &'static [Case] = &[
+            Case::Disabled,
+            Case::MfaRequired,
+            Case::Busy,
+            Case::Broken,
+            Case::Silent,
+            Case::SmallSkew,
+        ];
+
+        async fn start() -> Self {
+            let (ours, file) = (Self::authority(), NamedTempFile::new().unwrap());
+            Self { ours, file }
+        }
+
+        fn provider(&self) -> Arc<dyn Provider> {
+            let kind = KindSettings::ClientCert(ClientCert {
+                issuer: Issuer::new("urn:machines"),
+                ca: self.file.path().to_owned(),
+                subject: CertificateName::Dns,
+            });
+            let owns = Owns {
+                client_cert: true,
+                ..Owns::default()
+            };
+            built(&settings("machines", owns, kind), &Deps::for_test())
+        }
+
+        fn now(&self) -> UnixTime {
+            // In 2027.
+            UnixTime::from_secs(1_800_000_000)
+        }
+
+        async fn arrange(&mut self, case: Case) -> Option<Credential> {
+            let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            params.serial_number = Some(7_u64.into());
+            let mut pem = self.ours.pem();
+            match case {
+                Case::Expired => params.not_after = date_time_ymd(2020, 1, 1),
+                Case::LargeSkew => params.not_before = date_time_ymd(2028, 1, 1),
+                Case::Revoked => pem += &self.revoked(7),
+                Case::Garbage => pem = "-----BEGIN CERTIFICATE-----\nAAAA".to_owned(),
+                Case::Good | Case::Unknown | Case::Foreign | Case::Gone => {}
+                _ => return None,
+            }
+            self.write(&pem);
+            if case == Case::Gone {
+                std::fs::remove_file(self.file.path()).unwrap();
+            }
+            if case == Case::Foreign {
+                return Some(Credential::Opaque(Secret::new("a.test".to_owned())));
+            }
+            let (key, theirs) = (KeyPair::generate().unwrap(), Self::authority());
+            let by = match case {
+                Case::Unknown => &theirs,
+                _ => &self.ours,
+            };
+            let own = params.signed_by(&key, by).unwrap();
+            Some(Credential::ClientCert(Arc::from([own.der().to_vec()])))
+        }
+    }
+
+    /// Where each kind runs through the contract: a new one does not compile before it is named here.
+    const fn test_of(kind: &KindSettings) -> Option<fn()> {
+        Some(match kind {
+            KindSettings::Oidc(_) => openid_providers_keep_refusals_and_outages_apart,
+            KindSettings::Jwt(_) => plain_issuers_keep_refusals_and_outages_apart,
+            KindSettings::Introspection(_) => introspection_keeps_refusals_and_outages_apart,
+            KindSettings::SessionProbe(_) => session_probes_keep_refusals_and_outages_apart,
+            KindSettings::Basic(_) => password_files_keep_refusals_and_outages_apart,
+            KindSettings::ApiKey(_) => key_files_keep_refusals_and_outages_apart,
+            KindSettings::ClientCert(_) => certificates_keep_refusals_and_outages_apart,
+            // Against a real directory alone, in `real.rs`.
+            #[cfg(feature = "ldap")]
+            KindSettings::Ldap(_) => return None,
+        })
+    }
+
+    #[tokio::test]
+    async fn every_kind_has_a_test_of_its_own_here_or_against_a_real_server() {
+        let idp = Idp::start().await;
+        assert!(test_of(&idp.oidc().kind).is_some());
+        let real = include_str!("contract/real.rs");
+        assert!(real.contains("provider_contract::<Directory<LDAPS>>()"));
+    }
+
+    #[tokio::test]
+    async fn certificates_keep_refusals_and_outages_apart() {
+        provider_contract::<Certified>().await;
     }
 
     #[tokio::test]

@@ -112,6 +112,8 @@ pub(super) struct Office {
 
 #[async_trait]
 impl Double for Office {
+    // It knows badges and no accounts, and is its own clock.
+    const IMPOSSIBLE: &'static [Case] = Case::ACCOUNTS_AND_CLOCKS;
     async fn start() -> Self {
         let fake = Fake::start().await;
         let (settings, http) = asker("badges");
@@ -130,14 +132,12 @@ impl Double for Office {
     }
 
     async fn arrange(&mut self, case: Case) -> Option<Credential> {
-        let now = NOW.as_secs();
         let reply = match case {
             Case::Unknown => Reply::text(404, ""),
             Case::Revoked => Reply::text(410, ""),
-            Case::Expired => Reply::json(&json!({ "sub": "7", "until": now })),
-            // It knows badges and no accounts, and is its own clock.
-            Case::Disabled | Case::MfaRequired | Case::SmallSkew | Case::LargeSkew => return None,
-            _ => Reply::json(&json!({ "sub": "7", "until": now + 60 })),
+            Case::Expired => Reply::json(&json!({ "sub": "7", "until": NOW.as_secs() })),
+            impossible if Self::IMPOSSIBLE.contains(&impossible) => return None,
+            _ => Reply::json(&json!({ "sub": "7", "until": NOW.as_secs() + 60 })),
         };
         self.fake.always("/badge", reply);
         misbehave(&mut self.fake, "/badge", case).await;

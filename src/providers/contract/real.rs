@@ -222,6 +222,9 @@ impl<const KEYCLOAK: bool, const OIDC: bool> Signed<KEYCLOAK, OIDC> {
 
 #[async_trait]
 impl<const KEYCLOAK: bool, const OIDC: bool> Double for Signed<KEYCLOAK, OIDC> {
+    // A signed token says nothing about what became of it or its person, nor asks for more.
+    const IMPOSSIBLE: &'static [Case] = &[Case::Revoked, Case::Disabled, Case::MfaRequired];
+
     async fn start() -> Self {
         let relay = Relay::to(port(if KEYCLOAK { "KC_PORT" } else { "OP_PORT" })).await;
         // Keycloak takes its name from the address by which it is called; oidc-provider has one name.
@@ -318,7 +321,6 @@ impl<const KEYCLOAK: bool, const OIDC: bool> Double for Signed<KEYCLOAK, OIDC> {
                 access_token(self.relay.address, path, &[], form).await
             }
             Case::Foreign => forged(&claims, Some("https://elsewhere.example")),
-            // A signed token says nothing about what became of it or its person, nor asks for more.
             Case::Revoked | Case::Disabled | Case::MfaRequired => return None,
             Case::Unknown
             | Case::Busy
@@ -392,6 +394,9 @@ impl<const DJANGO: bool> Introspected<DJANGO> {
 
 #[async_trait]
 impl<const DJANGO: bool> Double for Introspected<DJANGO> {
+    // Neither server looks at the account again, and both ask for another factor before there is a token.
+    const IMPOSSIBLE: &'static [Case] = &[Case::Disabled, Case::MfaRequired];
+
     async fn start() -> Self {
         let relay = Relay::to(port(if DJANGO { "DOT_PORT" } else { "OP_PORT" })).await;
         let path = if DJANGO {
@@ -446,7 +451,6 @@ impl<const DJANGO: bool> Double for Introspected<DJANGO> {
             Case::Revoked => self.revoke(&token).await,
             Case::Expired | Case::LargeSkew => self.now = end + Duration::from_secs(60),
             Case::SmallSkew => self.now = end + Duration::from_secs(20),
-            // Neither server looks at the account again, and both ask for another factor before there is a token.
             Case::Disabled | Case::MfaRequired => return None,
             _ => misbehave(&mut self.relay, case).await,
         }
@@ -581,6 +585,13 @@ fn keep(answer: &Response<Bytes>, jar: &mut BTreeMap<String, String>) {
 
 #[async_trait]
 impl<const SITE: u8> Double for Probed<SITE> {
+    // Each is its own clock; only one of the three looks at the account again, and only one wants a second factor.
+    const IMPOSSIBLE: &'static [Case] = match site(SITE) {
+        Site::Django => &[Case::MfaRequired, Case::SmallSkew, Case::LargeSkew],
+        Site::Php => Case::ACCOUNTS_AND_CLOCKS,
+        Site::Express => &[Case::Disabled, Case::SmallSkew, Case::LargeSkew],
+    };
+
     async fn start() -> Self {
         let port = port(match site(SITE) {
             Site::Django => "DOT_PORT",
@@ -611,9 +622,7 @@ impl<const SITE: u8> Double for Probed<SITE> {
     async fn arrange(&mut self, case: Case) -> Option<Credential> {
         let value = match case {
             Case::Unknown => "0123456789abcdef0123456789".to_owned(),
-            // It is its own clock.
             Case::SmallSkew | Case::LargeSkew => return None,
-            // Only one of the three looks at the account again, and only one wants a second factor.
             Case::Disabled if site(SITE) != Site::Django => return None,
             Case::MfaRequired if site(SITE) != Site::Express => return None,
             Case::MfaRequired => self.sign_in("grace").await,
@@ -656,6 +665,12 @@ struct Directory<const TLS: u8> {
 
 #[async_trait]
 impl<const TLS: u8> Double for Directory<TLS> {
+    // It is its own clock, and cannot be busy before there is a TLS session.
+    const IMPOSSIBLE: &'static [Case] = match TLS {
+        PLAIN => &[Case::SmallSkew, Case::LargeSkew],
+        _ => &[Case::Busy, Case::SmallSkew, Case::LargeSkew],
+    };
+
     async fn start() -> Self {
         let relay = Relay::to(port(if TLS == LDAPS {
             "LDAPS_PORT"
@@ -699,7 +714,6 @@ impl<const TLS: u8> Double for Directory<TLS> {
             Case::Disabled => "dave",
             // The directory wants a new password before anything else.
             Case::MfaRequired => "heidi",
-            // It is its own clock, and cannot be busy before there is a TLS session.
             Case::SmallSkew | Case::LargeSkew => return None,
             Case::Busy if TLS != PLAIN => return None,
             _ => "bob",
