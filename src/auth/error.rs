@@ -203,6 +203,12 @@ impl AuthError {
                 class: Some(CredentialClass::Session),
                 ..
             } if !helps_to_sign_in(*refusal) => Answer::Forbidden,
+            // No challenge asks for another certificate: it belongs to the connection.
+            Self::Refused {
+                provider: Some(_),
+                class: Some(CredentialClass::ClientCert),
+                ..
+            } => Answer::Forbidden,
             Self::Refused { .. } => Answer::Unauthorized(policy.challenges(Challenge::Plain)),
             Self::Forbidden { .. } => Answer::Forbidden,
             Self::Unavailable { retry_after, .. } => {

@@ -12,8 +12,11 @@ use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::identity::SubjectKey;
+use crate::revocation::list::Asked;
+use crate::revocation::list::ListError;
 use crate::revocation::list::Revocations;
 use crate::revocation::mark::Mark;
+use crate::revocation::record::Source;
 use crate::revocation::record::Target;
 use crate::revocation::record::from_hex;
 use crate::revocation::record::hex;
@@ -134,6 +137,23 @@ impl Revocations {
             },
         );
         one.and(two).and(three)
+    }
+
+    /// Ends a session whose row the store could not remove.
+    ///
+    /// # Errors
+    ///
+    /// With [`ListError::Store`] it is over in this process, and everywhere when the store takes it.
+    pub(crate) async fn end_session(&self, row: &[u8; 32]) -> Result<(), ListError> {
+        let asked = Asked {
+            target: Target::Session { session: hex(row) },
+            source: Source::Logout,
+            actor: String::new(),
+            reason: String::new(),
+            keep: None,
+            provider: None,
+        };
+        self.revoke(asked).await.map(drop)
     }
 
     /// Forgets a session that has ended.

@@ -255,6 +255,13 @@ impl Sessions {
         Ok(live)
     }
 
+    /// The row of a session that somebody has used here a moment ago: what is no session is none of these.
+    pub(crate) fn in_use_here(&self, id: SessionId<'_>, now: UnixTime) -> Option<[u8; 32]> {
+        let row = id.row();
+        let live = self.registry.find(&row)?;
+        live.is_live(now).then_some(row)
+    }
+
     /// Ends a session for everybody who holds it, and removes its row; `None`: there was none.
     ///
     /// # Errors

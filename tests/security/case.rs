@@ -104,6 +104,8 @@ pub(crate) struct Expected {
     pub(crate) up_no_value: Vec<String>,
     /// Regular expressions on response headers.
     pub(crate) resp_hdr: BTreeMap<String, Pattern>,
+    /// Regular expressions that each match in the body.
+    pub(crate) body: Vec<Pattern>,
     /// Regular expressions that match nowhere in a response.
     pub(crate) resp_no: Vec<Pattern>,
     /// On `Location`.
@@ -313,6 +315,7 @@ impl Expected {
             up_absent: list(&over.up_absent, &self.up_absent),
             up_no_value: list(&over.up_no_value, &self.up_no_value),
             resp_hdr: map(&over.resp_hdr, &self.resp_hdr),
+            body: list(&over.body, &self.body),
             resp_no: list(&over.resp_no, &self.resp_no),
             location: option(&over.location, &self.location),
             location_not: option(&over.location_not, &self.location_not),

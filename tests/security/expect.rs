@@ -197,6 +197,13 @@ fn response(runner: &Runner, expected: &Expected, answer: &Answer) -> Result<Vec
             failures.push(format!("no {name} matches {pattern}"));
         }
     }
+    let body = String::from_utf8_lossy(&answer.body);
+    for pattern in &expected.body {
+        let pattern = compiled(runner, pattern)?;
+        if !pattern.is_match(&body) {
+            failures.push(format!("the body has no {pattern}"));
+        }
+    }
     for pattern in &expected.resp_no {
         let pattern = compiled(runner, pattern)?;
         if let Some(found) = pattern.find(&answer.whole()) {

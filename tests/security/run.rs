@@ -1,6 +1,7 @@
 //! Performs one case and judges it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use regex::Regex;
@@ -19,6 +20,7 @@ use crate::ops;
 use crate::tokens::Unknown;
 use crate::vars::Vars;
 use crate::wire::Outcome;
+use crate::wire::Trust;
 use crate::wire::Wire;
 use crate::wire::h1;
 use crate::wire::h2;
@@ -30,8 +32,6 @@ use crate::world::browser::Flow;
 use crate::world::target::Kind;
 use crate::world::upstream::Seen;
 
-/// The longest time for one case.
-const LIMIT: Duration = Duration::from_secs(20);
 /// The longest time for a step that is repeated.
 const REPEAT: Duration = Duration::from_secs(10);
 
@@ -102,6 +102,10 @@ pub(crate) struct Course {
     pub(crate) memory: (u64, u64),
     /// Failures that a step found by itself.
     pub(crate) findings: Vec<String>,
+    /// The client of TLS that requests come from, if not the usual one.
+    pub(crate) trust: Option<Arc<Trust>>,
+    /// The store that instances share, and the other instance.
+    pub(crate) shared: Option<ops::Shared>,
     /// Whether logins are followed to their end.
     follow: bool,
 }
@@ -116,10 +120,25 @@ impl Course {
             log,
             memory: (0, 0),
             findings: Vec::new(),
+            trust: None,
+            shared: None,
             follow: case
                 .preconditions
                 .iter()
                 .any(|p| p.starts_with("follow the whole login")),
+        }
+    }
+}
+
+impl Course {
+    /// The wire of the client that requests come from.
+    fn over(&self, wire: Wire) -> Wire {
+        match (&wire.tls, &self.trust) {
+            (Some(_), Some(trust)) => Wire {
+                tls: Some(Arc::clone(trust)),
+                ..wire
+            },
+            _ => wire,
         }
     }
 }
@@ -154,12 +173,13 @@ impl Runner {
             return Verdict::Skip("the promise is in words only".to_owned());
         }
         let fresh = plan.fresh;
-        let verdict = match timeout(LIMIT, self.whole(case, plan)).await {
+        let limit = ops::limit(case);
+        let verdict = match timeout(limit, self.whole(case, plan)).await {
             Ok(Ok(failures)) if failures.is_empty() => Verdict::Pass,
             Ok(Ok(failures)) => Verdict::Fail(failures),
             Ok(Err(Stop::Skip(reason))) => Verdict::Skip(reason),
             Ok(Err(Stop::Fail(reason))) => Verdict::Fail(vec![reason]),
-            Err(_) => Verdict::Fail(vec![format!("not done after {} s", LIMIT.as_secs())]),
+            Err(_) => Verdict::Fail(vec![format!("not done after {} s", limit.as_secs())]),
         };
         let alive = self.target.as_mut().is_none_or(Target::is_alive);
         if fresh || !alive {
@@ -324,7 +344,7 @@ impl Runner {
         course: &mut Course,
     ) -> Result<(), Stop> {
         let expected = expect::of(case, course.records.len());
-        let wire = self.wire(text)?;
+        let wire = course.over(self.wire(text)?);
         let bytes = self.bytes(text, course).await?;
         let before = self.world.upstream.count();
         let wish = h1::Wish {
@@ -367,7 +387,7 @@ impl Runner {
             Some(body) => Some(self.bytes(body, course).await?),
             None => None,
         };
-        let wire = self.world.public(self.target()?);
+        let wire = course.over(self.world.public(self.target()?));
         let before = self.world.upstream.count();
         let outcome = h2::send(&wire, &raw, body.as_deref()).await;
         let path = headers.iter().find(|(name, _)| name == ":path");

@@ -17,6 +17,7 @@ use crate::tokens::unique;
 use crate::world::browser::Browser;
 use crate::world::browser::Flow;
 use crate::world::idp::CLIENT_SECRET;
+use crate::world::target::ADMIN_TOKEN;
 use crate::world::target::Kind;
 
 /// The values of one case, made when they are first needed.
@@ -138,6 +139,7 @@ impl Vars {
             "SUB_ALICE" => return Ok("new/alice".to_owned()),
             "SUB_OLD_ALICE" => return Ok("old/old-4711".to_owned()),
             "SINK" => return Ok(world.sink.address.to_string()),
+            "ADMIN_TOKEN" => return Ok(ADMIN_TOKEN.to_owned()),
             "CLIENT_SECRET" => return Ok(CLIENT_SECRET.to_owned()),
             "RANDOM_BAD_SIG" | "NEW_JWT_BAD_SIG" | "RSA4096_BAD_SIG" => {
                 let length = if name == "RSA4096_BAD_SIG" { 512 } else { 256 };

@@ -33,11 +33,13 @@ impl Logins {
         }
         let mut cookies: Vec<HeaderValue> = self.forget_session(ask).into_iter().collect();
         let mut farewell = match self.session_id(ask) {
-            Some(id) => match self.deps.sessions.end(id, ask.now).await {
-                Ok(farewell) => farewell,
-                // Not acknowledged before the store has confirmed it; the cookie stays for another try.
-                Err(_) => return self.page(ask, Page::Unavailable, &root, Vec::new()),
-            },
+            Some(id) => {
+                let known = self.deps.sessions.in_use_here(id, ask.now);
+                match self.deps.sessions.end(id, ask.now).await {
+                    Ok(farewell) => farewell,
+                    Err(_) => return self.not_recorded(ask, known, cookies).await,
+                }
+            }
             None => None,
         };
         if let Some(farewell) = &farewell
@@ -54,6 +56,24 @@ impl Logins {
         let location = away.unwrap_or_else(|| format!("{OURS}/logout/done"));
         page::redirect(Sent::SeeOther, &location, cookies.clone())
             .unwrap_or_else(|| self.page(ask, Page::SignedOut, &root, cookies))
+    }
+
+    /// Not acknowledged before the store has confirmed it. A session that was in use here is over here now and will be
+    /// everywhere, and the browser forgets it; of any other nobody can say whether it is one: its cookie stays for another try.
+    async fn not_recorded(
+        &self,
+        ask: &Ask<'_>,
+        known: Option<[u8; 32]>,
+        cookies: Vec<HeaderValue>,
+    ) -> Response<Bytes> {
+        let root = ReturnPath::root();
+        let Some(row) = known else {
+            return self.page(ask, Page::Unavailable, &root, Vec::new());
+        };
+        if let Err(error) = self.deps.revocations.end_session(&row).await {
+            debug!(%error, "The end of a session is written down when the store is there again.");
+        }
+        self.page(ask, Page::NotRecorded, &root, cookies)
     }
 
     /// OpenID Connect RP-Initiated Logout 1.0 §2.

@@ -43,6 +43,8 @@ pub(super) enum Page {
     SignedOut,
     /// A request to sign out that came from another site.
     NotOurForm,
+    /// Signed out in this browser; that it is over everywhere could not be recorded yet.
+    NotRecorded,
     /// The sign-in page that comes next is another one than before.
     Changed,
 }
@@ -63,6 +65,7 @@ impl Page {
             Self::NotAllowed => "login_not_allowed",
             Self::Unavailable => "login_unavailable",
             Self::Circles => "login_circles",
+            Self::NotRecorded => "logout_not_recorded",
             Self::NotOurForm => "logout_not_ours",
             Self::SignOut | Self::SignedOut | Self::Changed => return None,
         })
@@ -73,7 +76,7 @@ impl Page {
         match self {
             Self::Stray | Self::TooLate | Self::Mismatch | Self::Failed => StatusCode::BAD_REQUEST,
             Self::Denied | Self::NotAllowed | Self::NotOurForm => StatusCode::FORBIDDEN,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Circles => StatusCode::CONFLICT,
             Self::SignOut | Self::SignedOut | Self::Changed => StatusCode::OK,
         }
@@ -110,6 +113,10 @@ impl Page {
                 "The sign-in goes round in circles",
                 "It was stopped. Please wait a minute, or ask your help desk and name the reference.",
             ),
+            Self::NotRecorded => (
+                "Signed out in this browser only",
+                "The end of your session could not be recorded yet. It will be as soon as that is possible.",
+            ),
             Self::SignOut => ("Sign out?", ""),
             Self::SignedOut => ("Signed out", "You can close this page."),
             Self::NotOurForm => ("Not signed out", "The request came from another page."),
@@ -126,7 +133,7 @@ impl Page {
                 Offer::SignIn
             }
             Self::Unavailable | Self::SignedOut => Offer::SignIn,
-            Self::NotAllowed | Self::Circles => Offer::Nothing,
+            Self::NotAllowed | Self::Circles | Self::NotRecorded => Offer::Nothing,
             Self::SignOut | Self::NotOurForm => Offer::SignOut,
             Self::Changed => Offer::GoOn,
         }
@@ -202,7 +209,7 @@ pub(super) fn page(
         HeaderValue::from_static("text/html; charset=utf-8"),
     );
     match page {
-        Page::Unavailable => {
+        Page::Unavailable | Page::NotRecorded => {
             headers.insert(RETRY_AFTER, RETRY);
         }
         Page::Stray

@@ -4,7 +4,9 @@ mod flood;
 mod keys;
 mod login;
 mod process;
+mod store;
 mod swap;
+mod tls;
 mod upstream;
 
 use std::time::Duration;
@@ -30,6 +32,8 @@ enum Op {
     Process(process::Op),
     Flood(flood::Op),
     Swap(swap::Op),
+    Store(store::Op),
+    Tls(tls::Op),
 }
 
 /// Words → what they mean.
@@ -82,6 +86,10 @@ const OPS: &[(&str, Op)] = &[
     (
         r"^NEW metadata have (\{.*\})$",
         Op::Keys(keys::Op::Metadata),
+    ),
+    (
+        r"^NEW gives refresh tokens$",
+        Op::Keys(keys::Op::Refreshes),
     ),
     (
         r"^the key set of NEW is fetched again$",
@@ -192,6 +200,65 @@ const OPS: &[(&str, Op)] = &[
         Op::Swap(swap::Op::Bleed),
     ),
     (
+        r"^TLS SNI (\S+?)( with a certificate)?$",
+        Op::Tls(tls::Op::Name),
+    ),
+    (
+        r"^other names and none select no weaker policy$",
+        Op::Tls(tls::Op::NoName),
+    ),
+    (
+        r"^full handshake to open\.test; resume its ticket with SNI mtls\.test$",
+        Op::Tls(tls::Op::Resume),
+    ),
+    (
+        r"^handshake to mtls\.test with a cert of CA-1; resume with SNI mtls2\.test that trusts CA-2 only$",
+        Op::Tls(tls::Op::ResumeOther),
+    ),
+    (
+        r"^send the ClientHello for mtls\.test in 1-byte TCP segments and in several TLS records$",
+        Op::Tls(tls::Op::Pieces),
+    ),
+    (
+        r"^token with cnf\.x5t#S256 of cert C1 over: no client cert; cert C2; C1; C1 presented only in a header$",
+        Op::Tls(tls::Op::Bound),
+    ),
+    (
+        r"^certs with: rfc822Name equal to an allowed dNSName; NUL inside a SAN; admin in CN only; two SANs; SAN with newline; empty SAN; expired; not clientAuth EKU$",
+        Op::Tls(tls::Op::Names),
+    ),
+    (r"^the store is a Redis$", Op::Store(store::Op::Shared)),
+    (
+        r"^a second instance shares it$",
+        Op::Store(store::Op::Second),
+    ),
+    (
+        r"^at the (first|second) instance$",
+        Op::Store(store::Op::At),
+    ),
+    (r"^Redis (.*)$", Op::Store(store::Op::Redis)),
+    (r"^the replica (.*)$", Op::Store(store::Op::Replica)),
+    (
+        r"^(the links|the link of the (?:first|second) instance) to Redis (?:is|are) (cut|as usual|slow by \d+ ms)$",
+        Op::Store(store::Op::Links),
+    ),
+    (
+        r"^(\w+) and (\w+) sign in at once, one at each instance, with id_token (\{.*\}); (both are let in|one is refused)$",
+        Op::Store(store::Op::AtOnce),
+    ),
+    (
+        r"^it is (not )?ready within (\d+) s$",
+        Op::Store(store::Op::Ready),
+    ),
+    (
+        r"^within (\d+) s (\d{3}(?: or \d{3})*) comes for (?s)(.*)$",
+        Op::Store(store::Op::Until),
+    ),
+    (
+        r"^(\d+) s of traffic: (all is served, p99 at most \d+ ms|tokens are served, sessions too or told to come again)$",
+        Op::Store(store::Op::Traffic),
+    ),
+    (
         r#"^stream "1;" followed by 1 MiB of extension bytes"#,
         Op::Flood(flood::Op::Extensions),
     ),
@@ -270,6 +337,15 @@ pub(crate) fn judges(entry: &Entry) -> bool {
                     | login::Op::WebSocket
             ) | Op::Keys(keys::Op::Rotation | keys::Op::LegacyAsked)
                 | Op::Swap(_)
+                | Op::Tls(
+                    tls::Op::NoName
+                        | tls::Op::Resume
+                        | tls::Op::ResumeOther
+                        | tls::Op::Pieces
+                        | tls::Op::Bound
+                        | tls::Op::Names
+                )
+                | Op::Store(store::Op::AtOnce | store::Op::Ready | store::Op::Until | store::Op::Traffic)
                 | Op::Flood(
                     flood::Op::OldTls
                         | flood::Op::SlowHead
@@ -315,11 +391,24 @@ pub(crate) async fn perform(
         Op::Process(op) => process::perform(op, runner, &arguments, course).await?,
         Op::Flood(op) => flood::perform(op, runner, &arguments, course).await?,
         Op::Swap(op) => swap::perform(op, runner, &arguments, course).await?,
+        Op::Tls(op) => tls::perform(op, runner, &arguments, course).await?,
+        Op::Store(op) => store::perform(op, runner, &arguments, course).await?,
     }
     Ok(())
 }
 
 pub(crate) use keys::fault;
+pub(crate) use store::Shared;
+
+/// How long a case may take by what it does: what people rely on while a store is away ends after half a minute.
+pub(crate) fn limit(case: &Case) -> Duration {
+    let shares = |entry: &Entry| matches!(entry, Entry::Op(words) if matches!(find(words), Some((Op::Store(_), _))));
+    Duration::from_secs(if case.steps().iter().any(shares) {
+        90
+    } else {
+        20
+    })
+}
 
 /// A number of a step.
 fn number(text: &str) -> u64 {

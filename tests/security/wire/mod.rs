@@ -3,19 +3,19 @@
 pub(crate) mod h1;
 pub(crate) mod h2;
 mod hpack;
+mod trust;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::ServerName;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+
+pub(crate) use trust::Manner;
+pub(crate) use trust::Tickets;
+pub(crate) use trust::Trust;
 
 /// One answer.
 #[derive(Clone, Debug, Default)]
@@ -81,38 +81,9 @@ pub(crate) struct Wire {
     pub(crate) tls: Option<Arc<Trust>>,
 }
 
-/// The certificate that clients believe.
-#[derive(Debug)]
-pub(crate) struct Trust {
-    roots: RootCertStore,
-    name: ServerName<'static>,
-}
-
 /// Both halves of a connection.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-impl Trust {
-    /// Believes one authority; asks for `app.test`.
-    pub(crate) fn new(authority: &CertificateDer<'static>) -> Self {
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(authority.clone())
-            .expect("the authority of the run is a certificate");
-        Self {
-            roots,
-            name: ServerName::try_from("app.test").expect("a good name"),
-        }
-    }
-
-    fn connector(&self, alpn: &[u8]) -> TlsConnector {
-        let mut config = ClientConfig::builder()
-            .with_root_certificates(self.roots.clone())
-            .with_no_client_auth();
-        config.alpn_protocols = vec![alpn.to_vec()];
-        TlsConnector::from(Arc::new(config))
-    }
-}
 
 impl Wire {
     /// The certificate that is served now.
@@ -123,11 +94,7 @@ impl Wire {
         let plain = TcpStream::connect(self.to)
             .await
             .map_err(|e| format!("no connection: {e}"))?;
-        let stream = trust
-            .connector(b"http/1.1")
-            .connect(trust.name.clone(), plain)
-            .await
-            .map_err(|e| format!("no TLS: {e}"))?;
+        let stream = trust.shake_hands(plain, b"http/1.1").await?;
         let (_, session) = stream.get_ref();
         let first = session.peer_certificates().and_then(|all| all.first());
         Ok(first
@@ -144,11 +111,7 @@ impl Wire {
         let Some(trust) = &self.tls else {
             return Ok(Box::new(plain));
         };
-        let stream = trust
-            .connector(alpn)
-            .connect(trust.name.clone(), plain)
-            .await
-            .map_err(|e| format!("no TLS: {e}"))?;
+        let stream = trust.shake_hands(plain, alpn).await?;
         Ok(Box::new(stream))
     }
 }

@@ -29,6 +29,9 @@ const CLIENT: &str = "
       client: { id: app, secret: { env: CASES_CLIENT_SECRET } }
       redirect_path: /.authferry/callback/new";
 
+/// Who is asked for a certificate.
+const CERTIFICATES: &str = ", client_certificates: [{ hosts: [mtls.test, \"*.mtls.test\", machines.test], ca: { file: @PKI@/clients-1.pem } }, { hosts: [mtls2.test], ca: { file: @PKI@/clients-2.pem } }]";
+
 /// The route of T0 for programs.
 const API: &str =
     "      - { path: /api/*, credentials: [bearer], on_unauthenticated: unauthorized }\n";
@@ -61,7 +64,7 @@ pub(crate) fn yaml(plan: &Plan, world: &World, directory: &Path) -> String {
         r#"version: 1
 server:
   listen: {listen}
-  tls: {{ certificate: {{ file: @DIR@/tls.pem }}, key: {{ file: @DIR@/tls.key }} }}
+  tls: {{ certificate: {{ file: @DIR@/tls.pem }}, key: {{ file: @DIR@/tls.key }}{certificates} }}
   admin: {{ listen: 127.0.0.1:0, token: {{ file: @DIR@/admin.token }} }}
   state_dir: @DIR@/state
   trusted_proxies: [{trusted}]{server}
@@ -93,6 +96,11 @@ rollout:
     - {{ cohort: bob, to: old }}
     - {{ percent: 100, to: new }}{more}
 "#,
+        certificates = if plan.certificates {
+            CERTIFICATES
+        } else {
+            ""
+        },
         trusted = plan.trusted.join(", "),
         decides = if plan.decides {
             "\n    forward_auth: true"

@@ -60,6 +60,8 @@ struct State {
     mint: Mint,
     hits: Mutex<Vec<(String, Instant)>>,
     codes: Mutex<HashMap<String, Grant>>,
+    /// Refresh tokens, each good once; `None`: it gives none.
+    refreshes: Mutex<Option<HashMap<String, Grant>>>,
     opaque: Mutex<HashMap<String, Value>>,
     faults: Mutex<BTreeMap<String, Fault>>,
     keys: Mutex<Option<Vec<Value>>>,
@@ -88,6 +90,7 @@ impl Idp {
             mint,
             hits: Mutex::default(),
             codes: Mutex::default(),
+            refreshes: Mutex::default(),
             opaque: Mutex::default(),
             faults: Mutex::default(),
             keys: Mutex::default(),
@@ -167,6 +170,11 @@ impl Idp {
         *lock(&self.0.metadata) = members;
     }
 
+    /// Gives refresh tokens from now on.
+    pub(crate) fn gives_refresh_tokens(&self) {
+        *lock(&self.0.refreshes) = Some(HashMap::new());
+    }
+
     /// Makes an opaque token that introspection answers with `answer`.
     pub(crate) fn opaque(&self, answer: Value) -> String {
         let token = format!("opq_{}", base64url(unique()));
@@ -187,6 +195,7 @@ impl Idp {
         lock(&self.0.id_token).clear();
         lock(&self.0.metadata).clear();
         *lock(&self.0.keys) = None;
+        *lock(&self.0.refreshes) = None;
     }
 
     /// A browser follows a redirect here and `user` signs in: where it is sent back to.
@@ -249,7 +258,12 @@ impl Idp {
                     );
                 }
                 let code = form.get("code").cloned().unwrap_or_default();
-                let grant = lock(&self.0.codes).remove(&code);
+                let grant = match form.get("refresh_token") {
+                    Some(token) => lock(&self.0.refreshes)
+                        .as_mut()
+                        .and_then(|all| all.remove(token)),
+                    None => lock(&self.0.codes).remove(&code),
+                };
                 match grant.map(|grant| self.tokens(&grant)) {
                     Some(Ok(tokens)) => answer(200, &tokens),
                     Some(Err(Unknown(what))) => answer(500, &json!({ "error": what })),
@@ -291,9 +305,13 @@ impl Idp {
             .0
             .mint
             .good(&format!("{}.access", self.0.name), &json!({ "sub": user }));
-        Ok(
-            json!({ "id_token": self.0.mint.mint(&template)?, "access_token": access, "token_type": "Bearer", "expires_in": 300 }),
-        )
+        let mut tokens = json!({ "id_token": self.0.mint.mint(&template)?, "access_token": access, "token_type": "Bearer", "expires_in": 300 });
+        if let Some(all) = lock(&self.0.refreshes).as_mut() {
+            let token = base64url(unique());
+            tokens["refresh_token"] = json!(token);
+            all.insert(token, grant.clone());
+        }
+        Ok(tokens)
     }
 }
 

@@ -6,6 +6,7 @@ mod doubles;
 pub(crate) mod idp;
 pub(crate) mod pki;
 pub(crate) mod plan;
+pub(crate) mod redis;
 pub(crate) mod target;
 pub(crate) mod upstream;
 

@@ -6,9 +6,13 @@ use std::sync::Arc;
 
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
+use rcgen::CertifiedIssuer;
+use rcgen::DnType;
+use rcgen::ExtendedKeyUsagePurpose;
 use rcgen::IsCa;
 use rcgen::Issuer;
 use rcgen::KeyPair;
+use rcgen::SanType;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
@@ -26,6 +30,8 @@ pub(crate) struct Pki {
     leaf: CertificateDer<'static>,
     leaf_key: Vec<u8>,
     attacker: CertificateDer<'static>,
+    /// They sign the certificates of clients.
+    clients: [CertifiedIssuer<'static, KeyPair>; 2],
     /// What clients believe.
     pub(crate) trust: Believes,
 }
@@ -43,8 +49,51 @@ pub(crate) enum Flaw {
     Expired,
 }
 
+/// A certificate with its key.
+pub(crate) type Own = (CertificateDer<'static>, Vec<u8>);
+
+/// What is strange about the certificate of a client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Odd {
+    /// A name of a host stands there as a mail address.
+    Mail,
+    /// A NUL in a name.
+    Nul,
+    /// A name in the subject alone.
+    CommonName,
+    /// Two names.
+    Two,
+    /// A line break in a name.
+    Newline,
+    /// A name of no letters.
+    Empty,
+    /// Its time is over.
+    Expired,
+    /// It is for servers.
+    NoClient,
+}
+
+impl Odd {
+    /// All there are.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Mail,
+        Self::Nul,
+        Self::CommonName,
+        Self::Two,
+        Self::Newline,
+        Self::Empty,
+        Self::Expired,
+        Self::NoClient,
+    ];
+}
+
 /// The hosts of certificates.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 12] = [
+    "open.test",
+    "mtls.test",
+    "*.mtls.test",
+    "mtls2.test",
+    "machines.test",
     "app.test",
     "other.test",
     "*.example.test",
@@ -79,7 +128,18 @@ impl Pki {
         write("ca.pem", authority.pem());
         write("tls.pem", leaf.pem());
         write("tls.key", leaf_key.serialize_pem());
+        let clients = [1, 2].map(|n| {
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let name = format!("clients {n}");
+            params.distinguished_name.push(DnType::CommonName, name);
+            let key = KeyPair::generate().expect("a key is made");
+            let authority = CertifiedIssuer::self_signed(params, key).expect("it signs itself");
+            write(&format!("clients-{n}.pem"), authority.pem());
+            authority
+        });
         Self {
+            clients,
             trust: Arc::new(Trust::new(authority.der())),
             leaf: leaf.der().clone(),
             leaf_key: leaf_key.serialize_der(),
@@ -97,6 +157,55 @@ impl Pki {
     /// A file of the directory.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// The certificate of a client called `name`, signed by the first or the second authority.
+    pub(crate) fn own(&self, authority: usize, name: &str) -> Own {
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("a good name");
+        self.client(authority, params, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn client(
+        &self,
+        authority: usize,
+        mut params: CertificateParams,
+        usage: ExtendedKeyUsagePurpose,
+    ) -> Own {
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().expect("a key is made");
+        let authority = &self.clients[authority - 1];
+        let signed = params.signed_by(&key, authority).expect("it signs");
+        (signed.der().clone(), key.serialize_der())
+    }
+
+    /// A certificate of the first authority that should be nobody's.
+    pub(crate) fn odd(&self, odd: Odd) -> Own {
+        let name = |text: &str| SanType::DnsName(text.try_into().expect("ASCII"));
+        let mail = |text: &str| SanType::Rfc822Name(text.try_into().expect("ASCII"));
+        let good = "billing.corp.test";
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = match odd {
+            Odd::Mail => vec![mail(good)],
+            Odd::Nul => vec![name("billing.corp.test\0.evil.test")],
+            Odd::CommonName => Vec::new(),
+            Odd::Two => vec![name(good), name("admin.corp.test")],
+            Odd::Newline => vec![name("billing.corp.test\nX-Auth-User: admin")],
+            Odd::Empty => vec![name("")],
+            Odd::Expired | Odd::NoClient => vec![name(good)],
+        };
+        if odd == Odd::CommonName {
+            params.distinguished_name.push(DnType::CommonName, "admin");
+        }
+        if odd == Odd::Expired {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        }
+        let usage = if odd == Odd::NoClient {
+            ExtendedKeyUsagePurpose::ServerAuth
+        } else {
+            ExtendedKeyUsagePurpose::ClientAuth
+        };
+        self.client(1, params, usage)
     }
 
     /// A new pair in PEM: certificate and key.

@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) catch_all: bool,
     /// Peers whose forwarding headers are believed.
     pub(crate) trusted: Vec<String>,
+    /// Whether some hosts ask for client certificates.
+    pub(crate) certificates: bool,
     /// Whether the listener takes IPv4 as mapped IPv6.
     pub(crate) dual_stack: bool,
     /// How often key sets are fetched.
@@ -79,6 +81,7 @@ impl Default for Plan {
             decides: false,
             catch_all: true,
             trusted: Vec::new(),
+            certificates: false,
             dual_stack: false,
             jwks_refresh: "60s".to_owned(),
             jwks_max_stale: "1h".to_owned(),
@@ -164,6 +167,8 @@ impl Plan {
         if text.contains("/exch/") {
             plan.routes
                 .push("{ path: /exch/*, exchange: up1 }".to_owned());
+            // Who exchanges must be able to say that the result is about the same person.
+            plan.add("people are joined by uid")?;
             plan.more.push("exchange: { up1: { token_exchange: { provider: new, audiences: [up1], own_tokens: exchange } } }".to_owned());
         }
         if text.contains("LEGACYSID") {
@@ -177,6 +182,13 @@ impl Plan {
             .iter()
             .any(|entry| matches!(entry, Entry::Op(_)));
         Ok(plan)
+    }
+
+    /// Hosts with client certificates and one without, at one listener.
+    fn asks_for_certificates(&mut self) {
+        self.certificates = true;
+        let hosts = ["open.test", "mtls.test", "*.mtls.test", "mtls2.test"];
+        self.apps.push(app("certified", &hosts, "", "[{ path: /* }]"));
     }
 
     fn add(&mut self, words: &str) -> Result<(), String> {
@@ -355,6 +367,15 @@ const RULES: &[(&str, Rule)] = &[
             }
         },
     ),
+    (
+        r"^(?:as TLS-001|open\.test without client cert, mtls\.test with; same listener)$",
+        |plan, _| plan.asks_for_certificates(),
+    ),
+    (r"^identity from SAN$", |plan, _| {
+        plan.asks_for_certificates();
+        plan.providers.push("machines: { client_cert: { ca: { file: @PKI@/clients-1.pem }, subject: san_dns } }".to_owned());
+        plan.apps.push("machines: { hosts: [machines.test], provider: machines, upstream: { url: \"@UPSTREAM@\" }, identity_headers: { X-Auth-User: \"{subject}\" }, routes: [{ path: /* }] }".to_owned());
+    }),
     (r"^people are joined by uid$", |plan, _| {
         plan.uid = true;
         plan.more
