@@ -3,9 +3,7 @@
 use crate::case::Case;
 
 /// Words anywhere in a case → what they ask for that the program does not have yet.
-const LATER: &[(&str, &str)] = &[
-    ("/_gate/userinfo", "the userinfo endpoint"),
-];
+const LATER: &[(&str, &str)] = &[("/_gate/userinfo", "the userinfo endpoint")];
 
 /// Why a case is skipped before it begins.
 pub(crate) fn reason(case: &Case) -> Option<String> {

@@ -104,6 +104,8 @@ pub(crate) struct Course {
     pub(crate) findings: Vec<String>,
     /// The client of TLS that requests come from, if not the usual one.
     pub(crate) trust: Option<Arc<Trust>>,
+    /// The small disk that the state stands on.
+    pub(crate) disk: Option<ops::Disk>,
     /// The store that instances share, and the other instance.
     pub(crate) shared: Option<ops::Shared>,
     /// Whether logins are followed to their end.
@@ -121,6 +123,7 @@ impl Course {
             memory: (0, 0),
             findings: Vec::new(),
             trust: None,
+            disk: None,
             shared: None,
             follow: case
                 .preconditions

@@ -1,5 +1,6 @@
 //! Steps for the harness, by their words. `README.md` lists them.
 
+mod disk;
 mod flood;
 mod keys;
 mod login;
@@ -34,6 +35,7 @@ enum Op {
     Swap(swap::Op),
     Store(store::Op),
     Tls(tls::Op),
+    Disk(disk::Op),
 }
 
 /// Words → what they mean.
@@ -87,10 +89,7 @@ const OPS: &[(&str, Op)] = &[
         r"^NEW metadata have (\{.*\})$",
         Op::Keys(keys::Op::Metadata),
     ),
-    (
-        r"^NEW gives refresh tokens$",
-        Op::Keys(keys::Op::Refreshes),
-    ),
+    (r"^NEW gives refresh tokens$", Op::Keys(keys::Op::Refreshes)),
     (
         r"^the key set of NEW is fetched again$",
         Op::Keys(keys::Op::Refetch),
@@ -227,6 +226,20 @@ const OPS: &[(&str, Op)] = &[
         r"^certs with: rfc822Name equal to an allowed dNSName; NUL inside a SAN; admin in CN only; two SANs; SAN with newline; empty SAN; expired; not clientAuth EKU$",
         Op::Tls(tls::Op::Names),
     ),
+    (
+        r"^the state stands on a disk of (\d+) MiB$",
+        Op::Disk(disk::Op::Small),
+    ),
+    (r"^the disk is filled$", Op::Disk(disk::Op::Fill)),
+    (r"^the disk has room again$", Op::Disk(disk::Op::Free)),
+    (
+        r"^up to (\d+) people sign in until one cannot; who is in stays in$",
+        Op::Disk(disk::Op::UntilFull),
+    ),
+    (
+        r"^for (\d+) s people sign in and out, and kill -9 comes in the middle; what was acknowledged holds$",
+        Op::Disk(disk::Op::Crashes),
+    ),
     (r"^the store is a Redis$", Op::Store(store::Op::Shared)),
     (
         r"^a second instance shares it$",
@@ -337,6 +350,7 @@ pub(crate) fn judges(entry: &Entry) -> bool {
                     | login::Op::WebSocket
             ) | Op::Keys(keys::Op::Rotation | keys::Op::LegacyAsked)
                 | Op::Swap(_)
+                | Op::Disk(disk::Op::UntilFull | disk::Op::Crashes)
                 | Op::Tls(
                     tls::Op::NoName
                         | tls::Op::Resume
@@ -345,7 +359,9 @@ pub(crate) fn judges(entry: &Entry) -> bool {
                         | tls::Op::Bound
                         | tls::Op::Names
                 )
-                | Op::Store(store::Op::AtOnce | store::Op::Ready | store::Op::Until | store::Op::Traffic)
+                | Op::Store(
+                    store::Op::AtOnce | store::Op::Ready | store::Op::Until | store::Op::Traffic
+                )
                 | Op::Flood(
                     flood::Op::OldTls
                         | flood::Op::SlowHead
@@ -392,17 +408,19 @@ pub(crate) async fn perform(
         Op::Flood(op) => flood::perform(op, runner, &arguments, course).await?,
         Op::Swap(op) => swap::perform(op, runner, &arguments, course).await?,
         Op::Tls(op) => tls::perform(op, runner, &arguments, course).await?,
+        Op::Disk(op) => disk::perform(op, runner, &arguments, course).await?,
         Op::Store(op) => store::perform(op, runner, &arguments, course).await?,
     }
     Ok(())
 }
 
+pub(crate) use disk::Disk;
 pub(crate) use keys::fault;
 pub(crate) use store::Shared;
 
 /// How long a case may take by what it does: what people rely on while a store is away ends after half a minute.
 pub(crate) fn limit(case: &Case) -> Duration {
-    let shares = |entry: &Entry| matches!(entry, Entry::Op(words) if matches!(find(words), Some((Op::Store(_), _))));
+    let shares = |entry: &Entry| matches!(entry, Entry::Op(words) if matches!(find(words), Some((Op::Store(_) | Op::Disk(_), _))));
     Duration::from_secs(if case.steps().iter().any(shares) {
         90
     } else {

@@ -122,7 +122,10 @@ impl Shared {
 /// The plan of an instance that keeps its sessions behind this wire. All have the same keys.
 fn over(plan: &Plan, link: &Link) -> Plan {
     let mut plan = plan.clone();
-    plan.more.push("secrets: { bucket_key: { file: @DIR@/key-1 }, session_keys: [{ file: @DIR@/key-2 }] }".to_owned());
+    plan.more.push(
+        "secrets: { bucket_key: { file: @DIR@/key-1 }, session_keys: [{ file: @DIR@/key-2 }] }"
+            .to_owned(),
+    );
     plan.more.push(format!(
         "sessions: {{ store: redis, redis: {{ url: \"redis://{}\" }} }}",
         link.address
@@ -253,11 +256,7 @@ fn links(arguments: &[&str], course: &mut Course) -> Result<(), Stop> {
 }
 
 /// Two sign in at the same moment, at two instances, and open a page.
-async fn at_once(
-    runner: &mut Runner,
-    arguments: &[&str],
-    course: &mut Course,
-) -> Result<(), Stop> {
+async fn at_once(runner: &mut Runner, arguments: &[&str], course: &mut Course) -> Result<(), Stop> {
     let template: serde_json::Value = serde_json::from_str(arguments[2])
         .map_err(|e| Stop::Skip(format!("not understood: {}: {e}", arguments[2])))?;
     let template = template.as_object().cloned().unwrap_or_default();
@@ -332,11 +331,7 @@ struct Went {
 }
 
 /// 200 requests a second with sessions and as many with tokens, for some seconds.
-async fn traffic(
-    runner: &mut Runner,
-    arguments: &[&str],
-    course: &mut Course,
-) -> Result<(), Stop> {
+async fn traffic(runner: &mut Runner, arguments: &[&str], course: &mut Course) -> Result<(), Stop> {
     let (seconds, promise) = (number(arguments[0]), arguments[1]);
     let session = match course.vars.value(runner, "TRAFFIC").await {
         Ok(session) => session,
@@ -404,9 +399,8 @@ async fn traffic(
     let most = promise.strip_prefix("all is served, p99 at most ");
     let most = most.and_then(|text| text.strip_suffix(" ms"));
     for (kind, went) in [("session", &sessions), ("token", &tokens)] {
-        let good = |odd: &&String| {
-            most.is_none() && kind == "session" && **odd == "503 with Retry-After"
-        };
+        let good =
+            |odd: &&String| most.is_none() && kind == "session" && **odd == "503 with Retry-After";
         let bad: Vec<&String> = went.odd.iter().filter(|odd| !good(odd)).collect();
         if let Some(first) = bad.first() {
             course.findings.push(format!(

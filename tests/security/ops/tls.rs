@@ -84,7 +84,12 @@ async fn status(
     fields: &str,
 ) -> Result<Option<u16>, Stop> {
     let request = format!("GET /secret HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
-    let outcome = h1::send(&wire(runner, trust)?, request.as_bytes(), h1::Wish::default()).await;
+    let outcome = h1::send(
+        &wire(runner, trust)?,
+        request.as_bytes(),
+        h1::Wish::default(),
+    )
+    .await;
     Ok(outcome.answers.first().map(|answer| answer.status))
 }
 
@@ -103,7 +108,10 @@ async fn no_name(runner: &Runner, course: &mut Course) -> Result<(), Stop> {
         ("without SNI", Arc::new(nameless)),
         ("with an unknown SNI", trust(runner, "app.test", None)),
         ("with an SNI of capitals", trust(runner, "MTLS.TEST", None)),
-        ("with the SNI of a wildcard", trust(runner, "x.mtls.test", None)),
+        (
+            "with the SNI of a wildcard",
+            trust(runner, "x.mtls.test", None),
+        ),
     ] {
         for host in ["mtls.test", "x.mtls.test", "MTLS.test"] {
             let status = status(runner, &trust, host, &bearer).await?;
@@ -197,14 +205,22 @@ async fn bound(runner: &Runner, course: &mut Course) -> Result<(), Stop> {
         ("no certificate", "open.test", None, &plain, 401),
         ("C1 in a header alone", "open.test", None, &header, 401),
         ("C2", "mtls.test", Some(&c2), &plain, 401),
-        ("C2, and C1 in a header", "mtls.test", Some(&c2), &header, 401),
+        (
+            "C2, and C1 in a header",
+            "mtls.test",
+            Some(&c2),
+            &header,
+            401,
+        ),
         ("C2, and C1 in XFCC", "mtls.test", Some(&c2), &xfcc, 401),
         ("C1", "mtls.test", Some(&c1), &plain, 200),
         ("C2 after C1", "mtls.test", Some(&c2), &plain, 401),
     ] {
         let status = status(runner, &trust(runner, name, own), name, fields).await?;
         if status != Some(wanted) {
-            course.findings.push(format!("{how}: {status:?}, not {wanted}"));
+            course
+                .findings
+                .push(format!("{how}: {status:?}, not {wanted}"));
         }
     }
     reached(runner, before, 1, course);
@@ -218,7 +234,9 @@ async fn names(runner: &Runner, course: &mut Course) -> Result<(), Stop> {
     let host = "machines.test";
     let control = status(runner, &trust(runner, host, Some(&good)), host, "").await?;
     if control != Some(200) {
-        course.findings.push(format!("a good certificate: {control:?}"));
+        course
+            .findings
+            .push(format!("a good certificate: {control:?}"));
     }
     for odd in Odd::ALL {
         let own = pki.odd(odd);
@@ -231,7 +249,9 @@ async fn names(runner: &Runner, course: &mut Course) -> Result<(), Stop> {
         if unmade {
             // Refused with the handshake.
             if !upstream.is_empty() {
-                course.findings.push(format!("{odd:?} reached the upstream"));
+                course
+                    .findings
+                    .push(format!("{odd:?} reached the upstream"));
             }
             continue;
         }

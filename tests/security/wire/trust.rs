@@ -110,11 +110,7 @@ impl Trust {
         self.kept = Some(Arc::new(config));
     }
 
-    fn config(
-        &self,
-        versions: &[&'static SupportedProtocolVersion],
-        alpn: &[u8],
-    ) -> ClientConfig {
+    fn config(&self, versions: &[&'static SupportedProtocolVersion], alpn: &[u8]) -> ClientConfig {
         let builder = ClientConfig::builder_with_protocol_versions(versions)
             .with_root_certificates(self.roots.clone());
         let mut config = match &self.own {

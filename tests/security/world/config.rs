@@ -66,7 +66,7 @@ server:
   listen: {listen}
   tls: {{ certificate: {{ file: @DIR@/tls.pem }}, key: {{ file: @DIR@/tls.key }}{certificates} }}
   admin: {{ listen: 127.0.0.1:0, token: {{ file: @DIR@/admin.token }} }}
-  state_dir: @DIR@/state
+  state_dir: {state}
   trusted_proxies: [{trusted}]{server}
 # Cases send people back on purpose.
 audit: {{ max_recall: 1000 }}
@@ -96,11 +96,8 @@ rollout:
     - {{ cohort: bob, to: old }}
     - {{ percent: 100, to: new }}{more}
 "#,
-        certificates = if plan.certificates {
-            CERTIFICATES
-        } else {
-            ""
-        },
+        state = plan.state,
+        certificates = if plan.certificates { CERTIFICATES } else { "" },
         trusted = plan.trusted.join(", "),
         decides = if plan.decides {
             "\n    forward_auth: true"

@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) catch_all: bool,
     /// Peers whose forwarding headers are believed.
     pub(crate) trusted: Vec<String>,
+    /// Where the program keeps what must survive it.
+    pub(crate) state: String,
     /// Whether some hosts ask for client certificates.
     pub(crate) certificates: bool,
     /// Whether the listener takes IPv4 as mapped IPv6.
@@ -81,6 +83,7 @@ impl Default for Plan {
             decides: false,
             catch_all: true,
             trusted: Vec::new(),
+            state: "@DIR@/state".to_owned(),
             certificates: false,
             dual_stack: false,
             jwks_refresh: "60s".to_owned(),
@@ -188,7 +191,8 @@ impl Plan {
     fn asks_for_certificates(&mut self) {
         self.certificates = true;
         let hosts = ["open.test", "mtls.test", "*.mtls.test", "mtls2.test"];
-        self.apps.push(app("certified", &hosts, "", "[{ path: /* }]"));
+        self.apps
+            .push(app("certified", &hosts, "", "[{ path: /* }]"));
     }
 
     fn add(&mut self, words: &str) -> Result<(), String> {
@@ -373,7 +377,10 @@ const RULES: &[(&str, Rule)] = &[
     ),
     (r"^identity from SAN$", |plan, _| {
         plan.asks_for_certificates();
-        plan.providers.push("machines: { client_cert: { ca: { file: @PKI@/clients-1.pem }, subject: san_dns } }".to_owned());
+        plan.providers.push(
+            "machines: { client_cert: { ca: { file: @PKI@/clients-1.pem }, subject: san_dns } }"
+                .to_owned(),
+        );
         plan.apps.push("machines: { hosts: [machines.test], provider: machines, upstream: { url: \"@UPSTREAM@\" }, identity_headers: { X-Auth-User: \"{subject}\" }, routes: [{ path: /* }] }".to_owned());
     }),
     (r"^people are joined by uid$", |plan, _| {
