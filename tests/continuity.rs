@@ -188,6 +188,14 @@ const ROWS: &[Row] = &[
         )],
     ),
     (
+        "under way at the new side → none → old",
+        "the kill switch moves to `legacy` meanwhile, and revokes",
+        &[(
+            "tests/integration/kill.rs",
+            "the_wrong_people_are_out_for_good_where_the_switch_revokes",
+        )],
+    ),
+    (
         "any → over",
         "the person signs out",
         &[

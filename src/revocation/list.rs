@@ -174,6 +174,13 @@ impl Revocations {
         self.store.is_durable()
     }
 
+    /// Whether everything of a provider was revoked since then: a login that had been begun is void.
+    pub(crate) fn voids(&self, provider: &ProviderId, begun: UnixTime) -> bool {
+        let now = self.clock.now();
+        self.index
+            .denies(&[Mark::provider(provider)], Some(begun), now)
+    }
+
     /// Sessions or tokens may now live for so long: revocations are kept as long.
     pub(crate) fn keep_at_least(&self, span: Duration) {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);

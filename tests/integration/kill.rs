@@ -122,12 +122,18 @@ async fn the_wrong_people_are_out_for_good_where_the_switch_revokes() {
         let start = browser.open(&proxy, "/").await;
         browser.sign_in(&proxy, &start).await;
         assert_eq!(browser.open(&proxy, "/").await.status, 200);
+        let mut late = Browser::default();
+        let begun = late.open(&proxy, "/").await;
         let file = proxy.dir().join("state/kill");
         let stays = |answer: &Answer| answer.status == 200;
         if revokes {
             std::fs::write(&file, "legacy").unwrap();
             let took = until(async || !stays(&browser.clone().open(&proxy, "/").await)).await;
             assert!(took < Duration::from_secs(2), "{took:?}");
+            // Whoever was on the page of the new provider meanwhile is not let in by it either.
+            let back = late.sign_in(&proxy, &begun).await;
+            let to = back.header("location").unwrap().to_owned();
+            assert!(back.status == 302 && to.starts_with(&old.issuer()), "{to}");
             std::fs::remove_file(&file).unwrap();
         } else {
             std::fs::write(&file, "legacy").unwrap();
@@ -140,6 +146,7 @@ async fn the_wrong_people_are_out_for_good_where_the_switch_revokes() {
             })
             .await;
             assert!(stays(&browser.clone().open(&proxy, "/").await));
+            assert_eq!(late.sign_in(&proxy, &begun).await.status, 303);
             std::fs::remove_file(&file).unwrap();
         }
         // Back at `off`: whoever was put out stays out, and nobody else was.

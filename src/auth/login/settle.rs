@@ -60,6 +60,13 @@ impl Logins {
             error!(provider = %owner.id(), "A provider vouched for somebody else's account; refused.");
             return Err(refused(Page::Failed, Refusal::Policy));
         }
+        if self
+            .deps
+            .revocations
+            .voids(owner.id(), returned.flow.began())
+        {
+            return Err(NoSession::Again(None));
+        }
         // A browser proves nothing with its requests: what is bound cannot become a session.
         if logged_in.authenticated.confirmation().is_some() {
             return Err(refused(Page::Failed, Refusal::PopFailed));
