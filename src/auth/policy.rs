@@ -7,10 +7,12 @@ use http::HeaderName;
 use http::HeaderValue;
 
 use crate::auth::error::Challenge;
+use crate::auth::gate::Admitted;
 use crate::auth::gate::Reach;
 use crate::auth::owners::Owners;
 use crate::clock::UnixTime;
 use crate::exchange::Exchange;
+use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::providers::Provider;
 use crate::providers::Providers;
@@ -22,6 +24,7 @@ use crate::rollout::KillPosition;
 use crate::rollout::KillState;
 use crate::rollout::OtherArm;
 use crate::rollout::Plan;
+use crate::rollout::RuleRef;
 
 /// One application in one snapshot: who may vouch for its people, and where they sign in.
 #[derive(Debug)]
@@ -101,6 +104,14 @@ impl AppPolicy {
             reach,
             exchanges,
         }
+    }
+
+    /// Whether somebody has the session of a fallback that is to end once the provider that was away is healthy again.
+    pub(crate) fn goes_back(&self, admitted: &Admitted) -> bool {
+        let mut fallbacks = self.fallbacks.iter().filter(|fallback| fallback.recheck);
+        fallbacks.any(|fallback| admitted.arm() == Some(fallback.from.other()))
+            && admitted.class() == CredentialClass::Session
+            && *admitted.rule() == *RuleRef::Fallback.label()
     }
 
     /// What every credential of a route is exchanged by.

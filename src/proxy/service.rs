@@ -236,16 +236,16 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
 /// The redirect that takes somebody to the new side, if there is one to be tried. Most requests are none of these: what is
 /// rare has its own box.
 async fn carry_over(asked: &Asked<'_>, admitted: &Admitted) -> Option<Response<Bytes>> {
-    if admitted.arm() != Some(Arm::From) {
+    let policy = &asked.entry.policy;
+    if admitted.arm() != Some(Arm::From) && !policy.goes_back(admitted) {
         return None;
     }
     let logins = &asked.view.snapshot.logins;
     let authority = authority(asked.request);
     let request = asked.login(&authority);
-    if !logins.may_carry_over(&request, admitted) {
+    if !logins.may_carry_over(policy, &request, admitted) {
         return None;
     }
-    let policy = &asked.entry.policy;
     Box::pin(logins.carry_over(policy, &request, admitted, asked.kill, asked.now)).await
 }
 

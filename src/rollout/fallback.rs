@@ -30,6 +30,8 @@ pub struct Fallback {
     pub not_paths: Vec<Box<str>>,
     /// How long a session made this way lives.
     pub max_age: Duration,
+    /// Whether it ends early: at the next page, once the provider that was away is healthy again.
+    pub recheck: bool,
     /// How many logins an hour may take it.
     pub per_hour: u32,
 }
@@ -177,6 +179,7 @@ mod tests {
             provider_down_for: Duration::from_secs(30),
             not_paths: vec!["/admin/*".into()],
             max_age: Duration::from_secs(3_600),
+            recheck: false,
             per_hour: 500,
         }
     }

@@ -46,9 +46,14 @@ const RULE: &str = "silent";
 impl Logins {
     /// Whether somebody who was admitted may be asked after at the new provider: a person with a session of the old side who
     /// opens a page. Looked at with every request: no more than the request itself.
-    pub(crate) fn may_carry_over(&self, request: &Request<'_>, admitted: &Admitted) -> bool {
-        self.silent.is_some()
-            && admitted.arm() == Some(Arm::From)
+    pub(crate) fn may_carry_over(
+        &self,
+        policy: &AppPolicy,
+        request: &Request<'_>,
+        admitted: &Admitted,
+    ) -> bool {
+        let asked_after = self.silent.is_some() && admitted.arm() == Some(Arm::From);
+        (asked_after || policy.goes_back(admitted))
             && admitted.class() == CredentialClass::Session
             && *request.method == Method::GET
             && navigation::is_top_level(request.headers)
@@ -63,7 +68,6 @@ impl Logins {
         kill: KillPosition,
         now: UnixTime,
     ) -> Option<Response<Bytes>> {
-        let silent = self.silent?;
         let ask = Ask {
             policy,
             request,
@@ -71,6 +75,12 @@ impl Logins {
             now,
         };
         let plan = policy.plan()?;
+        if policy.goes_back(admitted)
+            && let Some(response) = self.go_back(&ask, plan, admitted).await
+        {
+            return Some(response);
+        }
+        let silent = self.silent.filter(|_| admitted.arm() == Some(Arm::From))?;
         let mut device = self.device(&ask);
         if device.was_asked(silent.retry_after, now) {
             return None;

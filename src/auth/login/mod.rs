@@ -3,6 +3,7 @@
 //! A login finishes only in the browser that began it, with the provider it began with, at the address it began with. What
 //! binds it travels in one sealed cookie; nothing is written on our side before it has succeeded.
 
+mod back;
 mod backchannel;
 mod browser;
 mod callback;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::string_slice, reason = "what is cut is ASCII")]
 
+mod back;
 mod carry;
 mod linked;
 
@@ -198,7 +199,7 @@ impl<'a> Visit<'a> {
                     Err(error) => Some(error),
                 };
                 if let Some(good) = &admitted {
-                    let may = logins.may_carry_over(&request, good);
+                    let may = logins.may_carry_over(&policy, &request, good);
                     let carried = if may {
                         let (kill, now) = (self.kill, self.now);
                         let asked = logins.carry_over(&policy, &request, good, kill, now);
@@ -1056,6 +1057,7 @@ async fn a_fallback_opens_only_for_an_outage_of_the_whole_provider_and_within_it
         provider_down_for: Duration::from_secs(30),
         not_paths: vec!["/admin/*".into()],
         max_age: Duration::from_secs(3_600),
+        recheck: false,
         per_hour: 2,
     }];
     let status = async |target: &str, seconds| {
@@ -1131,6 +1133,7 @@ async fn a_refusal_opens_no_other_door() {
         provider_down_for: Duration::ZERO,
         not_paths: Vec::new(),
         max_age: Duration::from_secs(3_600),
+        recheck: false,
         per_hour: 2,
     }];
     world.new.health.lock().unwrap().down_since = Some(at(0));
@@ -1375,6 +1378,7 @@ async fn a_provider_that_is_known_to_be_away_sends_nobody_there_where_a_fallback
         provider_down_for: Duration::from_secs(30),
         not_paths: Vec::new(),
         max_age: Duration::from_secs(3_600),
+        recheck: false,
         per_hour: 1,
     }];
     assert_eq!(goes_to(&world, 29).await.as_deref(), Some("https://new"));

@@ -110,7 +110,7 @@ fn fallback(
     }
     let (mut down_for, mut max_age, mut per_hour) =
         (Duration::from_secs(30), Duration::from_secs(3_600), 500);
-    let mut not_paths = Vec::new();
+    let (mut not_paths, mut recheck) = (Vec::new(), false);
     if let Some(require) = raw.require.get() {
         let (least, most) = (Duration::from_secs(10), Duration::from_secs(3_600));
         span(
@@ -131,6 +131,7 @@ fn fallback(
         let (least, most) = (Duration::from_secs(60), Duration::from_secs(3_600));
         span(context, &session.max_age, least, most, "from `1m` to `1h`");
         max_age = session.max_age.or(Span(max_age)).0;
+        recheck = session.recheck_when_healthy.or(recheck);
     }
     if let Some(budget) = raw.budget.get() {
         per_hour = whole(context, &budget.per_hour, (1, 1_000_000), per_hour);
@@ -142,6 +143,7 @@ fn fallback(
         provider_down_for: down_for,
         not_paths,
         max_age,
+        recheck,
         per_hour,
     })
 }

@@ -184,7 +184,9 @@ mappings! {
     RawFallbackSession {
         /// How long they live. Default `1h`, which is also the most.
         max_age: At<Span>,
-        @later "mark", "recheck_when_healthy";
+        /// Once the provider that was away is healthy again, such a session ends when its person opens a page, and they sign in where they belong: without a page where that provider still knows them. Default `false`: it lasts for `max_age`.
+        recheck_when_healthy: At<bool>,
+        @later "mark";
     }
 
     /// How many logins may take a fallback.

@@ -1,0 +1,135 @@
+//! Sessions of a fallback, once the provider that was away is healthy again.
+
+use super::*;
+
+const PAGE: [(&str, &str); 3] = [
+    ("accept", "text/html"),
+    ("sec-fetch-mode", "navigate"),
+    ("sec-fetch-dest", "document"),
+];
+
+/// Opens a page, and says so.
+fn page(target: &str) -> Visit<'_> {
+    Visit {
+        fields: PAGE.to_vec(),
+        ..Visit::to(target)
+    }
+}
+
+/// The new provider is away, and somebody took the fallback at 40.
+async fn fallen(recheck: bool) -> (World, Browser) {
+    let mut world = both();
+    away(&world.new, 0);
+    world.fallbacks = vec![Fallback {
+        app: world.app.clone(),
+        from: Arm::To,
+        when: vec![Outage::Connect],
+        provider_down_for: Duration::from_secs(30),
+        not_paths: Vec::new(),
+        max_age: Duration::from_secs(3_600),
+        recheck,
+        per_hour: 2,
+    }];
+    let mut browser = Browser::default();
+    let start = Visit::to("/a").at(40).with(&world, &mut browser).await;
+    let callback = signed_in(&start.location, "alice");
+    let seen = Visit::to(&callback).at(41).with(&world, &mut browser).await;
+    assert_eq!(seen.location, "/a", "{seen:?}");
+    (world, browser)
+}
+
+fn back_again(provider: &FakeProvider) {
+    *provider.login.as_ref().unwrap().down.lock().unwrap() = None;
+    let mut health = provider.health.lock().unwrap();
+    health.usable = true;
+    health.down_since = None;
+}
+
+/// Where the session is, and where the browser was sent.
+async fn stands(visit: Visit<'_>, world: &World, browser: &mut Browser) -> (Option<Arm>, String) {
+    let seen = visit.with(world, browser).await;
+    (seen.admitted.and_then(|good| good.arm()), seen.location)
+}
+
+#[tokio::test]
+async fn the_session_of_a_fallback_ends_at_the_next_page_once_its_provider_is_healthy() {
+    let (world, mut browser) = fallen(true).await;
+    let stays = (Some(Arm::From), String::new());
+    let seen = stands(page("/a").at(100), &world, &mut browser).await;
+    assert_eq!(seen, stays, "still away");
+    // It can be reached, and has not yet shown that it works.
+    back_again(&world.new);
+    world.new.health.lock().unwrap().down_since = Some(at(0));
+    let seen = stands(page("/a").at(101), &world, &mut browser).await;
+    assert_eq!(seen, stays, "being tried again");
+
+    back_again(&world.new);
+    let call = Visit {
+        fields: vec![("accept", "application/json")],
+        ..Visit::to("/api")
+    };
+    let seen = stands(call.at(102), &world, &mut browser).await;
+    assert_eq!(seen, stays, "no page: nothing to show a login on");
+    let post = Visit {
+        method: Method::POST,
+        ..page("/a")
+    };
+    let seen = stands(post.at(102), &world, &mut browser).await;
+    assert_eq!(seen, stays, "what was typed is not lost");
+
+    let mut copy = Browser {
+        jar: browser.jar.clone(),
+    };
+    let (_, location) = stands(page("/orders?x=1").at(103), &world, &mut browser).await;
+    assert!(
+        location.starts_with("https://new.idp.test/authorize?") && !location.contains("prompt="),
+        "{location}"
+    );
+    assert!(
+        !browser.jar.contains_key(COOKIE),
+        "{:?}",
+        browser.jar.keys()
+    );
+    let (arm, _) = stands(Visit::to("/a").at(104), &world, &mut copy).await;
+    assert_eq!(arm, None, "a copy of the cookie is worth nothing");
+    let callback = signed_in(&location, "alice");
+    let seen = Visit::to(&callback)
+        .at(105)
+        .with(&world, &mut browser)
+        .await;
+    assert_eq!(seen.location, "/orders?x=1");
+    let seen = stands(page("/a").at(106), &world, &mut browser).await;
+    assert_eq!(seen, (Some(Arm::To), String::new()), "and there it stays");
+}
+
+#[tokio::test]
+async fn the_session_of_a_fallback_stays_where_it_is_not_to_go_back_or_cannot() {
+    let stays = (Some(Arm::From), String::new());
+    let (world, mut browser) = fallen(false).await;
+    back_again(&world.new);
+    let seen = stands(page("/a").at(100), &world, &mut browser).await;
+    assert_eq!(seen, stays, "nobody asked for it");
+
+    let (mut world, mut browser) = fallen(true).await;
+    back_again(&world.new);
+    let called_back = page("/a").at(100).killed(KillPosition::Legacy);
+    let seen = stands(called_back, &world, &mut browser).await;
+    assert_eq!(seen, stays, "called back meanwhile");
+    everybody_to(&mut world, Arm::From);
+    let seen = stands(page("/a").at(101), &world, &mut browser).await;
+    assert_eq!(seen, stays, "belongs there now");
+    everybody_to(&mut world, Arm::To);
+    *world.new.login.as_ref().unwrap().down.lock().unwrap() = Some(Outage::Connect);
+    let seen = stands(page("/a").at(102), &world, &mut browser).await;
+    assert_eq!(seen, stays, "away again");
+
+    // A login at the old side that no outage sent there is no fallback.
+    let (mut world, mut browser) = fallen(true).await;
+    back_again(&world.new);
+    browser.jar.clear();
+    everybody_to(&mut world, Arm::From);
+    log_in(&world, &mut browser, "alice").await;
+    everybody_to(&mut world, Arm::To);
+    let seen = stands(page("/a").at(103), &world, &mut browser).await;
+    assert_eq!(seen, stays);
+}
