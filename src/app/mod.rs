@@ -22,6 +22,7 @@ mod stage;
 mod standing;
 mod stated;
 mod store;
+mod sweep;
 mod unchangeable;
 mod watch;
 
@@ -148,6 +149,7 @@ impl Running {
             bound.certificates(),
         );
         stage::conduct(&process, &reloader, options.tick);
+        sweep::start(&process, &reloader);
         let handlers = (Arc::clone(&process), Arc::clone(&reloader));
         let entries = settings.server.limits.cache_entries;
         let workers = Workers::start(&settings.server.limits, bound, move |index| {

@@ -15,7 +15,7 @@ pub(crate) enum Ability {
     Exchange,
     /// It tells us of sign-outs there, and takes those from here.
     Logout,
-    /// It knows more about people than their credentials say: groups, attributes.
+    /// Its people can be looked up: who they are, their groups, whether the account may be used.
     Directory,
 }
 

@@ -11,6 +11,7 @@ use crate::identity::Issuer;
 use crate::providers::Epoch;
 use crate::providers::Provider;
 use crate::providers::Providers;
+use crate::providers::TokenClient;
 use crate::providers::api_key::ApiKeyProvider;
 use crate::providers::basic::BasicProvider;
 use crate::providers::bearer::SignedTokens;
@@ -23,6 +24,9 @@ use crate::providers::client::InvalidEndpoint;
 use crate::providers::client::Trust;
 use crate::providers::client::TrustError;
 use crate::providers::client_cert::ClientCertProvider;
+use crate::providers::directory::KeycloakDirectory;
+#[cfg(feature = "ldap")]
+use crate::providers::directory::LdapDirectory;
 use crate::providers::health::Watch;
 use crate::providers::introspection::IntrospectionProvider;
 use crate::providers::jwt::JwtProvider;
@@ -128,7 +132,17 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
         Client::new(id, bounds, trust, deps).map(Arc::new)
     };
     match &settings.kind {
-        KindSettings::Oidc(oidc) => oidc_provider(settings, oidc, http()?, deps),
+        KindSettings::Oidc(oidc) => {
+            // The directory has connections of its own.
+            let aside = match oidc.directory {
+                Some(_) => {
+                    let (id, bounds) = (settings.id.clone(), settings.client.clone());
+                    Some(Client::new(id, bounds, trust, deps)?.aside())
+                }
+                None => None,
+            };
+            oidc_provider(settings, oidc, (http()?, aside.map(Arc::new)), deps)
+        }
         KindSettings::Jwt(jwt) => jwt_provider(settings, jwt, &http, deps),
         KindSettings::Introspection(introspection) => {
             let endpoint = address("url", &introspection.url)?;
@@ -160,9 +174,16 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
         KindSettings::Ldap(ldap) => {
             let tls = Arc::new(trust.client_config(settings.client.ca.as_deref())?);
             let bounds = settings.client.breaker.clone();
-            let breaker = Breaker::new(bounds, Arc::clone(&deps.clock));
+            let breaker = || Breaker::new(bounds.clone(), Arc::clone(&deps.clock));
             let (settings, ldap) = (settings.clone(), ldap.clone());
-            Ok(Arc::new(LdapProvider::new(settings, ldap, tls, breaker)))
+            let directory = ldap.directory.clone().map(|own| {
+                let (settings, tls) = (settings.clone(), Arc::clone(&tls));
+                LdapDirectory::new(settings, ldap.clone(), own, tls, breaker())
+            });
+            let breaker = breaker();
+            Ok(Arc::new(LdapProvider::new(
+                settings, ldap, tls, breaker, directory,
+            )))
         }
         KindSettings::Basic(basic) => {
             let (settings, basic) = (settings.clone(), basic.clone());
@@ -188,7 +209,7 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
 fn oidc_provider(
     settings: &Settings,
     oidc: &settings::Oidc,
-    http: Arc<Client>,
+    (http, aside): (Arc<Client>, Option<Arc<Client>>),
     deps: &Deps,
 ) -> Result<Arc<dyn Provider>, Problem> {
     let (id, issuer) = (&settings.id, &oidc.issuer);
@@ -238,6 +259,22 @@ fn oidc_provider(
         http: Arc::clone(&http),
         deps: deps.clone(),
     });
+    let directory = match (&oidc.directory, aside) {
+        (Some(own), Some(http)) => {
+            address("directory.keycloak.url", &own.url)?;
+            let client = TokenClient {
+                client: ClientAuthenticator::new(&own.client)?,
+                discovery: Arc::clone(&discovery),
+                tokens: Arc::clone(&tokens),
+                http: Arc::clone(&http),
+                deps: deps.clone(),
+            };
+            let voucher = Voucher::new(settings, issuer);
+            let own = own.clone();
+            Some(KeycloakDirectory::new(own, client, http, voucher))
+        }
+        (Some(_) | None, _) => None,
+    };
     let question = discovery.address().clone();
     let watch = Watch::start(Arc::clone(&http), &deps.background, move || {
         Ok(Call::get(Operation::Health, &question))
@@ -250,6 +287,7 @@ fn oidc_provider(
         tokens,
         discovery,
         login,
+        directory,
         client: oidc.client.clone(),
         deps: deps.clone(),
         http,

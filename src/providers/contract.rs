@@ -142,6 +142,7 @@ pub(super) async fn provider_contract<D: Double>() {
         let provider = double.provider();
         let declared = |ability| provider.abilities().contains(&ability);
         assert_eq!(declared(Ability::Login), provider.login().is_some());
+        assert_eq!(declared(Ability::Directory), provider.directory().is_some());
         assert_eq!(
             declared(Ability::Exchange),
             provider.token_client(None).is_some()

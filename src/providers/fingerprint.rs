@@ -167,6 +167,7 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
                 redirect_path,
                 scopes,
                 require_iss,
+                directory,
             } = &**oidc;
             hash.text("oidc").text(issuer.as_str());
             verify(hash, rules);
@@ -177,7 +178,13 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
             }
             hash.text(redirect_path)
                 .list(scopes.iter().map(|scope| &**scope))
-                .flag(*require_iss);
+                .flag(*require_iss)
+                .flag(directory.is_some());
+            if let Some(directory) = directory {
+                hash.text(&directory.url).text(&directory.key);
+                hash.flag(directory.full_path);
+                oauth_client(hash, &directory.client);
+            }
         }
         KindSettings::Jwt(settings::Jwt {
             issuer,
@@ -265,6 +272,7 @@ fn ldap(hash: &mut Digest, ldap: &settings::Ldap) {
         user_dn,
         attributes,
         groups,
+        directory,
         cache,
     } = ldap;
     hash.text("ldap")
@@ -282,7 +290,14 @@ fn ldap(hash: &mut Digest, ldap: &settings::Ldap) {
     {
         hash.text(base).text(filter).text(attribute);
     }
-    hash.span(*cache);
+    hash.span(*cache).flag(directory.is_some());
+    if let Some(directory) = directory {
+        hash.text(&directory.base).text(&directory.filter);
+        hash.text(&directory.key).flag(directory.bind.is_some());
+        if let Some((dn, password)) = &directory.bind {
+            hash.text(dn).text(password.expose());
+        }
+    }
 }
 
 fn verify(hash: &mut Digest, verify: &Verify) {

@@ -100,6 +100,7 @@ impl Idp {
             redirect_path: "/.authferry/cb/modern".to_owned(),
             scopes: vec!["openid".into(), "profile".into()],
             require_iss: false,
+            directory: None,
         };
         let issuers = vec![Issuer::new(&self.issuer())];
         settings(

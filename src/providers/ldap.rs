@@ -1,6 +1,7 @@
 //! A directory that judges passwords by bind (RFC 4511 §4.2, RFC 4513 §5.1.3).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ldap3::Ldap;
@@ -17,6 +18,7 @@ use rustls::ClientConfig;
 use serde_json::Map;
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::clock::UnixTime;
@@ -27,6 +29,7 @@ use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::providers::Ability;
 use crate::providers::Authenticated;
+use crate::providers::Directory;
 use crate::providers::Epoch;
 use crate::providers::Health;
 use crate::providers::Owns;
@@ -34,6 +37,7 @@ use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::client::Breaker;
 use crate::providers::client::guarded;
+use crate::providers::directory::LdapDirectory;
 use crate::providers::settings;
 use crate::providers::settings::Settings;
 use crate::providers::vouch::Voucher;
@@ -56,6 +60,7 @@ pub(super) struct LdapProvider {
     voucher: Voucher,
     breaker: Breaker,
     room: Semaphore,
+    directory: Option<LdapDirectory>,
 }
 
 impl LdapProvider {
@@ -65,8 +70,10 @@ impl LdapProvider {
         ldap: settings::Ldap,
         tls: Arc<ClientConfig>,
         breaker: Breaker,
+        directory: Option<LdapDirectory>,
     ) -> Self {
         Self {
+            directory,
             voucher: Voucher::new(&settings, &ldap.issuer),
             room: Semaphore::new(settings.client.max_inflight),
             epoch: Epoch::default(),
@@ -87,17 +94,8 @@ impl LdapProvider {
             .ldap
             .user_dn
             .replace("{username}", &dn_escape(username));
-        let connecting = LdapConnSettings::new()
-            .set_conn_timeout(self.settings.client.timeout)
-            .set_starttls(self.ldap.starttls)
-            .set_config(Arc::clone(&self.tls));
-        let (connection, mut ldap) = LdapConnAsync::with_settings(connecting, &self.ldap.url)
-            .await
-            .map_err(outage)?;
-        let driver = tokio::spawn(async move {
-            // The error of a broken connection reaches the caller through its request.
-            drop(connection.drive().await);
-        });
+        let connecting = connect(&self.ldap, self.settings.client.timeout, &self.tls);
+        let (mut ldap, driver) = connecting.await?;
         let answer = self.ask(&mut ldap, username, &dn, password, now).await;
         drop(ldap.unbind().await);
         driver.abort();
@@ -126,84 +124,107 @@ impl LdapProvider {
             }
             (judged, _) => judged?,
         }
-        let mut claims = self.entry(ldap, dn).await?;
-        if let Some(groups) = &self.ldap.groups {
-            let names = self.groups(ldap, groups, username, dn).await?;
-            claims.insert(
-                "groups".to_owned(),
-                Value::Array(names.into_iter().map(Value::from).collect()),
-            );
-        }
-        let claims = ClaimMap::new(claims);
-        // The directory's own spelling: `Bob` and `bob` bind as one person and must be one subject.
-        let subject = self
-            .settings
-            .claims
-            .iter()
-            .find(|(name, _)| &**name == "subject");
-        let subject = subject.and_then(|(_, path)| path.find(&claims));
-        let subject = subject
-            .as_ref()
-            .and_then(Value::as_str)
-            .or_else(|| claims.text("dn"));
-        let subject = subject.ok_or(Outage::Malformed)?.to_owned();
+        let entry = self.entry(ldap, dn).await?;
+        let groups = match &self.ldap.groups {
+            None => None,
+            Some(wanted) => Some(groups(ldap, wanted, username, dn).await?),
+        };
+        let claims = claims(entry, groups);
+        let subject = subject(&self.settings, &claims)?;
         Ok(self
             .voucher
             .vouch(&subject, &claims, now + self.ldap.cache)?)
     }
 
-    /// The person's own entry: every attribute with one value as a string, with several as a list; and `dn`.
-    async fn entry(&self, ldap: &mut Ldap, dn: &str) -> Result<Map<String, Value>, ProviderError> {
+    /// The person's own entry.
+    async fn entry(&self, ldap: &mut Ldap, dn: &str) -> Result<SearchEntry, ProviderError> {
         let wanted: Vec<&str> = self.ldap.attributes.iter().map(|a| &**a).collect();
         let found = ldap
             .search(dn, Scope::Base, "(objectClass=*)", wanted)
             .await
             .map_err(outage)?;
         let (entries, _) = found.success().map_err(outage)?;
-        let entry = entries
-            .into_iter()
-            .next()
-            .map(SearchEntry::construct)
-            .ok_or(Outage::Malformed)?;
-        let mut claims = Map::new();
-        for (name, mut values) in entry.attrs {
-            let value = match values.len() {
-                1 => Value::from(values.remove(0)),
-                _ => Value::Array(values.into_iter().map(Value::from).collect()),
-            };
-            claims.insert(name, value);
-        }
-        claims.insert("dn".to_owned(), Value::from(entry.dn));
-        Ok(claims)
+        let mut entries = entries.into_iter().map(SearchEntry::construct);
+        Ok(entries.next().ok_or(Outage::Malformed)?)
     }
+}
 
-    async fn groups(
-        &self,
-        ldap: &mut Ldap,
-        groups: &settings::LdapGroups,
-        username: &str,
-        dn: &str,
-    ) -> Result<Vec<String>, ProviderError> {
-        let filter = groups
-            .filter
-            .replace("{dn}", &ldap_escape(dn))
-            .replace("{username}", &ldap_escape(username));
-        let wanted = vec![groups.attribute.as_str()];
-        let found = ldap
-            .search(&groups.base, Scope::Subtree, &filter, wanted)
-            .await
-            .map_err(outage)?;
-        let (entries, _) = found.success().map_err(outage)?;
-        if MAX_GROUPS < entries.len() {
-            return Err(Refusal::Policy.into());
-        }
-        let mut names = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let mut attributes = SearchEntry::construct(entry).attrs;
-            names.append(&mut attributes.remove(&groups.attribute).unwrap_or_default());
-        }
-        Ok(names)
+/// A connection to the server, and who drives it.
+pub(super) async fn connect(
+    server: &settings::Ldap,
+    limit: Duration,
+    tls: &Arc<ClientConfig>,
+) -> Result<(Ldap, JoinHandle<()>), ProviderError> {
+    let connecting = LdapConnSettings::new()
+        .set_conn_timeout(limit)
+        .set_starttls(server.starttls)
+        .set_config(Arc::clone(tls));
+    let (connection, ldap) = LdapConnAsync::with_settings(connecting, &server.url)
+        .await
+        .map_err(outage)?;
+    let driver = tokio::spawn(async move {
+        // The error of a broken connection reaches the caller through its request.
+        drop(connection.drive().await);
+    });
+    Ok((ldap, driver))
+}
+
+/// What an entry says: every attribute with one value as a string, with several as a list; `dn`, and `groups`.
+pub(super) fn claims(entry: SearchEntry, groups: Option<Vec<String>>) -> ClaimMap {
+    let list = |values: Vec<String>| Value::Array(values.into_iter().map(Value::from).collect());
+    let mut claims = Map::new();
+    for (name, mut values) in entry.attrs {
+        let value = match values.len() {
+            1 => Value::from(values.remove(0)),
+            _ => list(values),
+        };
+        claims.insert(name, value);
     }
+    claims.insert("dn".to_owned(), Value::from(entry.dn));
+    if let Some(groups) = groups {
+        claims.insert("groups".to_owned(), list(groups));
+    }
+    ClaimMap::new(claims)
+}
+
+/// The directory's own spelling: `Bob` and `bob` bind as one person and must be one subject.
+pub(super) fn subject(settings: &Settings, claims: &ClaimMap) -> Result<String, ProviderError> {
+    let mapped = settings
+        .claims
+        .iter()
+        .find(|(name, _)| &**name == "subject");
+    let mapped = mapped.and_then(|(_, path)| path.find(claims));
+    let subject = mapped.as_ref().and_then(Value::as_str);
+    let subject = subject.or_else(|| claims.text("dn"));
+    Ok(subject.ok_or(Outage::Malformed)?.to_owned())
+}
+
+/// The groups of somebody.
+pub(super) async fn groups(
+    ldap: &mut Ldap,
+    groups: &settings::LdapGroups,
+    username: &str,
+    dn: &str,
+) -> Result<Vec<String>, ProviderError> {
+    let filter = groups
+        .filter
+        .replace("{dn}", &ldap_escape(dn))
+        .replace("{username}", &ldap_escape(username));
+    let wanted = vec![groups.attribute.as_str()];
+    let found = ldap
+        .search(&groups.base, Scope::Subtree, &filter, wanted)
+        .await
+        .map_err(outage)?;
+    let (entries, _) = found.success().map_err(outage)?;
+    if MAX_GROUPS < entries.len() {
+        return Err(Refusal::Policy.into());
+    }
+    let mut names = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let mut attributes = SearchEntry::construct(entry).attrs;
+        names.append(&mut attributes.remove(&groups.attribute).unwrap_or_default());
+    }
+    Ok(names)
 }
 
 /// What the directory has against an account whose password may be right. Its code says only whether the bind succeeded:
@@ -259,7 +280,7 @@ fn judge(code: u32, text: &str) -> Result<(), ProviderError> {
     clippy::wildcard_enum_match_arm,
     reason = "the library's list is long and open; what is not named is a garbled answer"
 )]
-fn outage(error: LdapError) -> ProviderError {
+pub(super) fn outage(error: LdapError) -> ProviderError {
     match error {
         LdapError::LdapResult { result } => match judge(result.rc, &result.text) {
             Err(meaning @ ProviderError::Unavailable { .. }) => meaning,
@@ -313,7 +334,14 @@ impl Provider for LdapProvider {
     }
 
     fn abilities(&self) -> &'static [Ability] {
-        &[Ability::Directory]
+        match self.directory {
+            Some(_) => &[Ability::Directory],
+            None => &[],
+        }
+    }
+
+    fn directory(&self) -> Option<&dyn Directory> {
+        self.directory.as_ref().map(|own| own as &dyn Directory)
     }
 
     fn health(&self) -> Health {

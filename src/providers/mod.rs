@@ -13,6 +13,7 @@ mod client;
 mod client_cert;
 #[cfg(test)]
 mod contract;
+mod directory;
 mod entries;
 #[cfg(test)]
 mod example;
@@ -42,6 +43,8 @@ pub(crate) use abilities::Ability;
 pub(crate) use authenticated::Authenticated;
 pub(crate) use build::Deps;
 pub(crate) use build::build;
+pub(crate) use directory::Directory;
+pub(crate) use directory::Known;
 pub(crate) use login::LoggedIn;
 pub(crate) use login::Login;
 pub(crate) use login::LoginAnswer;
@@ -197,6 +200,11 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
     /// What it can do beside judging; none of it unless its kind says so.
     fn abilities(&self) -> &'static [Ability] {
         &[]
+    }
+
+    /// Its directory, where it can be looked into.
+    fn directory(&self) -> Option<&dyn Directory> {
+        None
     }
 
     /// The token endpoint of this kind, where it has one, with a registration of ours there: `None` is the one of its

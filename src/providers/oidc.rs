@@ -11,6 +11,7 @@ use crate::identity::ProviderId;
 use crate::providers::Ability;
 use crate::providers::Authenticated;
 use crate::providers::Deps;
+use crate::providers::Directory;
 use crate::providers::Epoch;
 use crate::providers::Health;
 use crate::providers::Login;
@@ -19,6 +20,7 @@ use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::bearer::SignedTokens;
 use crate::providers::client::Client;
+use crate::providers::directory::KeycloakDirectory;
 use crate::providers::health::Watch;
 use crate::providers::oauth::ClientAuthenticator;
 use crate::providers::oauth::Discovery;
@@ -45,6 +47,8 @@ pub(super) struct OidcProvider {
     pub(super) discovery: Arc<Discovery>,
     /// Browser login, where we are registered there.
     pub(super) login: Option<OidcLogin>,
+    /// Its directory, where we may look into it.
+    pub(super) directory: Option<KeycloakDirectory>,
     /// Our registration there.
     pub(super) client: Option<OAuthClient>,
     /// What token clients need.
@@ -102,15 +106,32 @@ impl Provider for OidcProvider {
     fn abilities(&self) -> &'static [Ability] {
         // Without a registration of ours there is nobody to sign in for; an exchange may have one of its own.
         match &self.login {
-            Some(_) => &[
-                Ability::Login,
-                Ability::Refresh,
-                Ability::Revoke,
-                Ability::Exchange,
-                Ability::Logout,
-            ],
-            None => &[Ability::Exchange],
+            Some(_) => match self.directory {
+                Some(_) => &[
+                    Ability::Login,
+                    Ability::Refresh,
+                    Ability::Revoke,
+                    Ability::Exchange,
+                    Ability::Logout,
+                    Ability::Directory,
+                ],
+                None => &[
+                    Ability::Login,
+                    Ability::Refresh,
+                    Ability::Revoke,
+                    Ability::Exchange,
+                    Ability::Logout,
+                ],
+            },
+            None => match self.directory {
+                Some(_) => &[Ability::Exchange, Ability::Directory],
+                None => &[Ability::Exchange],
+            },
         }
+    }
+
+    fn directory(&self) -> Option<&dyn Directory> {
+        self.directory.as_ref().map(|own| own as &dyn Directory)
     }
 
     fn token_client(

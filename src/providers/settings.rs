@@ -7,6 +7,9 @@ use crate::identity::ClaimPath;
 use crate::identity::Issuer;
 use crate::identity::ProviderId;
 use crate::providers::Owns;
+pub(crate) use crate::providers::directory::settings::Keycloak as KeycloakDirectory;
+#[cfg(feature = "ldap")]
+pub(crate) use crate::providers::directory::settings::Ldap as LdapDirectory;
 use crate::secret::Secret;
 use crate::token::Algorithm;
 use crate::token::KeySet;
@@ -175,6 +178,8 @@ pub(crate) struct Oidc {
     pub(crate) scopes: Vec<Box<str>>,
     /// Whether `iss` must be in the authorization response even if the metadata do not announce it (RFC 9207).
     pub(crate) require_iss: bool,
+    /// Its directory, if it may be looked into.
+    pub(crate) directory: Option<KeycloakDirectory>,
 }
 
 /// Our registration at a provider.
@@ -285,6 +290,8 @@ pub(crate) struct Ldap {
     pub(crate) attributes: Vec<Box<str>>,
     /// Where groups are looked up.
     pub(crate) groups: Option<LdapGroups>,
+    /// How it may be searched for others than who signs in.
+    pub(crate) directory: Option<LdapDirectory>,
     /// How long a good answer is kept. Default 30 s.
     pub(crate) cache: Duration,
 }

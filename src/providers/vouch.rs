@@ -57,8 +57,18 @@ impl Voucher {
         claims: &ClaimMap,
         expires: UnixTime,
     ) -> Result<Authenticated, Refusal> {
-        let subject = Subject::try_from(subject).or(Err(Refusal::BadCredentials))?;
         let confirmation = Confirmation::of(claims)?;
+        let identity = self.describe(subject, claims)?;
+        Ok(Authenticated::new(identity, expires).bound(confirmation))
+    }
+
+    /// Describes `subject`, of whom the provider said `claims`. Nothing is vouched for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::vouch`], except for what is said of a credential.
+    pub(super) fn describe(&self, subject: &str, claims: &ClaimMap) -> Result<Identity, Refusal> {
+        let subject = Subject::try_from(subject).or(Err(Refusal::BadCredentials))?;
         if groups_overage(claims)
             && self
                 .claims
@@ -73,7 +83,7 @@ impl Voucher {
         if let Some(moment) = claims.member("auth_time").filter(|moment| moment.is_u64()) {
             attributes.insert("auth_time", moment.clone());
         }
-        let identity = Identity {
+        Ok(Identity {
             provider: self.provider.clone(),
             key: SubjectKey {
                 issuer: self.issuer.clone(),
@@ -87,8 +97,7 @@ impl Voucher {
             acr: self.acr(claims),
             scopes: scopes(claims),
             delegation: Delegation::read(claims),
-        };
-        Ok(Authenticated::new(identity, expires).bound(confirmation))
+        })
     }
 
     /// Vouches for somebody known from a list: the claims are `username` and `groups`.

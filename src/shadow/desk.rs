@@ -19,6 +19,7 @@ use crate::rollout::Plan;
 use crate::rollout::UnitKind;
 use crate::shadow::work::Block;
 use crate::shadow::work::Job;
+use crate::shadow::work::Question;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Skipped;
 
@@ -85,10 +86,11 @@ impl Desk {
         }
         let skip = |why| self.metrics.shadow_skipped(offer.app, why);
         let class = offer.credential.class();
-        let Some(oracle) = block.oracle(class) else {
+        let Some(source) = block.source(class) else {
             return skip(Skipped::NoOracle);
         };
-        if offer.bound {
+        // Whoever is looked up presents nothing there.
+        if offer.bound && source.by.is_none() {
             return skip(Skipped::SingleUse);
         }
         let person = offer.canonical.as_str();
@@ -105,16 +107,30 @@ impl Desk {
                 return skip(Skipped::QueueFull);
             }
         };
+        let question = match &source.by {
+            None => Question::Credential(offer.credential.clone()),
+            Some(by) => match known_by(offer.identity, by) {
+                Some(value) => Question::Person(value.into()),
+                None => return skip(Skipped::NoOracle),
+            },
+        };
         place.send(Job {
             block: Arc::clone(block),
-            oracle: Arc::clone(oracle),
+            source: source.clone(),
+            question,
+            class,
             app: offer.app.clone(),
-            credential: offer.credential.clone(),
             identity: Arc::clone(offer.identity),
             canonical: offer.canonical.clone(),
             at: offer.now,
         });
     }
+}
+
+/// By what somebody is looked up.
+fn known_by<'a>(identity: &'a Identity, by: &str) -> Option<&'a str> {
+    let said = identity.attributes.text(by);
+    said.or_else(|| (by == "subject").then(|| identity.key.subject.as_str()))
 }
 
 impl fmt::Debug for Desk {

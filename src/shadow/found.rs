@@ -97,8 +97,9 @@ impl Found {
         let own = apps.entry(app.clone()).or_default();
         own.told.retain(|_, at| now.since(*at) < TELL);
         let about = (difference.class, difference.field.clone(), person);
-        let new = !own.told.contains_key(&about);
-        if new && own.told.len() < MAX_KEPT {
+        // Whoever reads the log needs no more of them in a day.
+        let new = own.told.len() < MAX_KEPT && !own.told.contains_key(&about);
+        if new {
             own.told.insert(about, now);
         }
         if difference.class.severity() == "critical" {

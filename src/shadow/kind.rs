@@ -5,6 +5,8 @@
 pub(crate) enum Class {
     /// The deciding side lets in whom the other refuses.
     AcceptReject,
+    /// The other side would let in whom the deciding side does not.
+    RejectAccept,
     /// The other side speaks of another person.
     SubjectMismatch,
     /// The other side does not say who it is.
@@ -25,8 +27,9 @@ pub(crate) enum Class {
 
 impl Class {
     /// Every class.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::AcceptReject,
+        Self::RejectAccept,
         Self::SubjectMismatch,
         Self::NoLink,
         Self::LinkConflict,
@@ -41,6 +44,7 @@ impl Class {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::AcceptReject => "accept_reject",
+            Self::RejectAccept => "reject_accept",
             Self::SubjectMismatch => "subject_mismatch",
             Self::NoLink => "no_link",
             Self::LinkConflict => "link_conflict",
@@ -55,7 +59,9 @@ impl Class {
     /// `critical`: somebody would be somebody else, or might do more than before; `warn`: look at it.
     pub(crate) const fn severity(self) -> &'static str {
         match self {
-            Self::SubjectMismatch | Self::GroupsExtra | Self::ScopeExtra => "critical",
+            Self::RejectAccept | Self::SubjectMismatch | Self::GroupsExtra | Self::ScopeExtra => {
+                "critical"
+            }
             Self::AcceptReject
             | Self::NoLink
             | Self::LinkConflict

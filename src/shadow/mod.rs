@@ -7,7 +7,10 @@ mod compare;
 mod desk;
 mod found;
 mod kind;
+mod pace;
 pub(crate) mod settings;
+mod sweep;
+mod weigh;
 mod work;
 
 pub(crate) use compare::Name;
@@ -17,6 +20,7 @@ pub(crate) use desk::Offer;
 pub(crate) use found::Found;
 pub(crate) use found::Kept;
 pub(crate) use kind::Class;
+pub(crate) use sweep::Swept;
 pub(crate) use work::Reader;
 pub(crate) use work::Shadow;
 pub(crate) use work::ShadowParts;

@@ -28,10 +28,34 @@ pub(crate) struct Settings {
     pub(crate) breaker: Breaker,
     /// Who is asked about credentials of a class, once they were accepted.
     pub(crate) dual_verify: Vec<(CredentialClass, ProviderId)>,
+    /// Where people are looked up who presented a credential of a class.
+    pub(crate) directory: Vec<(CredentialClass, Lookup)>,
+    /// The daily look at everybody.
+    pub(crate) sweep: Option<Sweep>,
     /// Whether the application's own answers are compared with our decisions.
     pub(crate) upstream_status: bool,
     /// What is known and does not count.
     pub(crate) ignore: Vec<Ignore>,
+}
+
+/// How somebody is looked up.
+#[derive(Clone, Debug)]
+pub(crate) struct Lookup {
+    /// In whose directory.
+    pub(crate) provider: ProviderId,
+    /// By this attribute of the accepted identity. Default `subject`.
+    pub(crate) by: Box<str>,
+}
+
+/// A look at everybody, in both directories.
+#[derive(Clone, Debug)]
+pub(crate) struct Sweep {
+    /// Whose people: the deciding side.
+    pub(crate) of: ProviderId,
+    /// Where they are looked up.
+    pub(crate) provider: ProviderId,
+    /// How often. Default 1 d.
+    pub(crate) every: Duration,
 }
 
 /// When it stops asking for a while.

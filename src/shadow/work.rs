@@ -5,8 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
@@ -15,7 +13,6 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::mpsc::Sender;
-use tracing::warn;
 
 use crate::clock::Clock;
 use crate::clock::UnixTime;
@@ -23,18 +20,20 @@ use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
+use crate::identity::Outage;
 use crate::identity::ProviderId;
+use crate::providers::Known;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Providers;
 use crate::rollout::AppId;
-use crate::shadow::compare::Difference;
 use crate::shadow::compare::Side;
-use crate::shadow::compare::compare;
 use crate::shadow::desk::Desk;
 use crate::shadow::found::Found;
-use crate::shadow::kind::Class;
+use crate::shadow::pace::Pace;
 use crate::shadow::settings::Settings;
+use crate::shadow::weigh;
+use crate::shadow::weigh::Opinion;
 use crate::telemetry::Metrics;
 use crate::telemetry::Pseudonyms;
 use crate::telemetry::metrics::Compared;
@@ -71,29 +70,42 @@ pub(crate) struct ShadowParts {
 /// The block of one application, live.
 pub(super) struct Block {
     pub(super) settings: Settings,
-    oracles: Vec<(CredentialClass, Arc<dyn Provider>)>,
+    sources: Vec<(CredentialClass, Source)>,
     reader: Arc<dyn Reader>,
     slots: Arc<Semaphore>,
-    /// Calls in a row without an answer, and until when nobody is asked.
-    failures: AtomicU32,
-    shut: Mutex<UnixTime>,
-    /// The calls of the present second.
-    second: Mutex<(u64, u32)>,
+    pace: Arc<Pace>,
 }
 
 impl Block {
-    pub(super) fn oracle(&self, class: CredentialClass) -> Option<&Arc<dyn Provider>> {
-        let found = self.oracles.iter().find(|(of, _)| *of == class);
-        found.map(|(_, oracle)| oracle)
+    pub(super) fn source(&self, class: CredentialClass) -> Option<&Source> {
+        let found = self.sources.iter().find(|(of, _)| *of == class);
+        found.map(|(_, source)| source)
     }
 }
 
-/// One credential to be looked at twice. Its secret is cleared when the job is dropped.
+/// Who is asked, and about what.
+#[derive(Clone)]
+pub(super) struct Source {
+    provider: Arc<dyn Provider>,
+    /// By which attribute somebody is looked up; `None`: the credential itself is presented.
+    pub(super) by: Option<Box<str>>,
+}
+
+/// What the other side is asked.
+pub(super) enum Question {
+    /// Whether it takes this. The secret is cleared when it is dropped.
+    Credential(Credential),
+    /// What it knows of whoever goes by this.
+    Person(Box<str>),
+}
+
+/// One person to be looked at twice.
 pub(super) struct Job {
     pub(super) block: Arc<Block>,
-    pub(super) oracle: Arc<dyn Provider>,
+    pub(super) source: Source,
+    pub(super) question: Question,
+    pub(super) class: CredentialClass,
     pub(super) app: AppId,
-    pub(super) credential: Credential,
     pub(super) identity: Arc<Identity>,
     pub(super) canonical: CanonicalSubject,
     pub(super) at: UnixTime,
@@ -103,6 +115,7 @@ pub(super) struct Job {
 pub(crate) struct Shadow {
     queue: Sender<Job>,
     parts: ShadowParts,
+    paces: Mutex<HashMap<AppId, Arc<Pace>>>,
 }
 
 impl Shadow {
@@ -110,7 +123,21 @@ impl Shadow {
     pub(crate) fn start(parts: ShadowParts, background: &Handle) -> Self {
         let (queue, jobs) = mpsc::channel(MAX_QUEUE);
         background.spawn(work(parts.clone(), jobs));
-        Self { queue, parts }
+        Self {
+            queue,
+            parts,
+            paces: Mutex::default(),
+        }
+    }
+
+    pub(super) const fn parts(&self) -> &ShadowParts {
+        &self.parts
+    }
+
+    /// How fast others are asked about the people of an application, whatever its settings were before.
+    pub(super) fn pace(&self, app: &AppId) -> Arc<Pace> {
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(paces.entry(app.clone()).or_default())
     }
 
     /// What was found.
@@ -131,16 +158,20 @@ impl Shadow {
         reader: &Arc<dyn Reader>,
     ) -> Desk {
         let block = |settings: &Settings| {
-            let oracles = settings.dual_verify.iter();
-            let oracles =
-                oracles.filter_map(|(class, id)| Some((*class, Arc::clone(providers.named(id)?))));
+            let source = |class: &CredentialClass, id: &ProviderId, by| {
+                let provider = Arc::clone(providers.named(id)?);
+                Some((*class, Source { provider, by }))
+            };
+            let verify = settings.dual_verify.iter();
+            let verify = verify.filter_map(|(class, id)| source(class, id, None));
+            let directory = settings.directory.iter();
+            let directory = directory
+                .filter_map(|(class, own)| source(class, &own.provider, Some(own.by.clone())));
             let block = Block {
-                oracles: oracles.collect(),
+                sources: verify.chain(directory).collect(),
                 reader: Arc::clone(reader),
                 slots: Arc::new(Semaphore::new(settings.inflight)),
-                failures: AtomicU32::new(0),
-                shut: Mutex::default(),
-                second: Mutex::default(),
+                pace: self.pace(&settings.app),
                 settings: settings.clone(),
             };
             (settings.app.clone(), Arc::new(block))
@@ -176,8 +207,8 @@ async fn work(parts: ShadowParts, mut jobs: Receiver<Job>) {
             continue;
         };
         let about = (
-            job.oracle.id().clone(),
-            job.credential.class(),
+            job.source.provider.id().clone(),
+            job.class,
             job.canonical.clone(),
         );
         asked.insert(about, now);
@@ -191,110 +222,67 @@ async fn work(parts: ShadowParts, mut jobs: Receiver<Job>) {
 
 /// Whether somebody may be asked about now.
 fn may(asked: &Asked, job: &Job, now: UnixTime) -> Result<(), Skipped> {
-    let (block, class) = (&job.block, job.credential.class());
+    let block = &job.block;
     if STALE < now.since(job.at) {
         return Err(Skipped::Stale);
     }
-    let about = (job.oracle.id().clone(), class, job.canonical.clone());
+    let oracle = job.source.provider.id().clone();
+    let about = (oracle, job.class, job.canonical.clone());
     let last = asked.get(&about);
     if last.is_some_and(|last| now.since(last) < block.settings.per_subject) {
         return Err(Skipped::PerSubject);
     }
-    let shut = *block.shut.lock().unwrap_or_else(PoisonError::into_inner);
-    if now < shut {
-        return Err(Skipped::Breaker);
-    }
-    let mut second = block.second.lock().unwrap_or_else(PoisonError::into_inner);
-    if second.0 != now.as_secs() {
-        *second = (now.as_secs(), 0);
-    }
-    if block.settings.rps <= second.1 {
-        return Err(Skipped::Budget);
-    }
-    second.1 += 1;
-    Ok(())
+    block.pace.take(block.settings.rps, now)
 }
 
 /// Asks, and compares.
 async fn look(parts: &ShadowParts, job: &Job, now: UnixTime) {
     let settings = &job.block.settings;
-    let answer = job.oracle.authenticate(&job.credential, now);
-    let answer = tokio::time::timeout(settings.timeout, answer).await;
-    let told = |result| {
-        let metrics = &parts.metrics;
-        metrics.shadow_compared(&job.app, Oracle::DualVerify, result);
+    let oracle = match job.question {
+        Question::Credential(_) => Oracle::DualVerify,
+        Question::Person(_) => Oracle::Directory,
     };
-    let differences = match answer {
-        Ok(Ok(proof)) => {
-            let read = |identity, known| job.block.reader.read(&job.app, identity, known);
-            let control = read(&job.identity, Some(&job.canonical));
-            compare(&control, &read(proof.identity(), None))
-        }
-        Ok(Err(ProviderError::Rejected(refusal))) => vec![Difference {
-            class: Class::AcceptReject,
-            field: refusal.as_str().into(),
-            values: Vec::new(),
-            said: (b"accepted".to_vec(), refusal.as_str().into()),
-        }],
+    let read = |identity, known| job.block.reader.read(&job.app, identity, known);
+    let control = read(&job.identity, Some(&job.canonical));
+    let answer = tokio::time::timeout(settings.timeout, ask(job, &control, now)).await;
+    let opinion = match answer {
+        Ok(Ok(opinion)) => opinion,
+        Ok(Err(ProviderError::Rejected(refusal))) => Opinion::Refused(refusal.as_str()),
         Ok(Err(ProviderError::Unavailable { .. })) | Err(_) => {
-            failed(&job.block, now);
-            return told(Compared::Unavailable);
+            job.block.pace.failed(settings.breaker, now);
+            let metrics = &parts.metrics;
+            return metrics.shadow_compared(&job.app, oracle, Compared::Unavailable);
         }
     };
-    job.block.failures.store(0, Ordering::Relaxed);
-    let person = parts.pseudonyms.of(&job.canonical);
-    parts.found.compared(&job.app, person, now);
-    let before = differences.len();
-    let counted: Vec<Difference> = differences
-        .into_iter()
-        .filter_map(|difference| unknown(settings, difference, now))
-        .collect();
-    told(match (before, counted.len()) {
-        (0, _) => Compared::Same,
-        (_, 0) => Compared::Ignored,
-        _ => Compared::Different,
-    });
-    for difference in counted {
-        let (class, field) = (difference.class, difference.field.clone());
-        let severity = class.severity();
-        let words = (class.as_str(), severity);
-        parts.metrics.shadow_divergence(&job.app, words, 1);
-        if parts.found.differs(&job.app, person, difference, now) {
-            let (app, class) = (job.app.as_str(), class.as_str());
-            warn!(app, class, severity, %field, subject = %person, "Two providers differ about somebody.");
-        }
-    }
+    job.block.pace.answered();
+    let about = (oracle, parts.pseudonyms.of(&job.canonical));
+    let differences = weigh::of_welcome(&control, &opinion);
+    weigh::record(parts, settings, about, differences, now);
 }
 
-/// So many without an answer: it is left alone for a while.
-fn failed(block: &Block, now: UnixTime) {
-    let breaker = block.settings.breaker;
-    if breaker.failures <= block.failures.fetch_add(1, Ordering::Relaxed) + 1 {
-        block.failures.store(0, Ordering::Relaxed);
-        let mut shut = block.shut.lock().unwrap_or_else(PoisonError::into_inner);
-        *shut = now + breaker.open_for;
-    }
-}
-
-/// What of a difference is not known already.
-fn unknown(settings: &Settings, mut difference: Difference, now: UnixTime) -> Option<Difference> {
-    let rules = settings
-        .ignore
-        .iter()
-        .filter(|rule| rule.class == difference.class && now < rule.until);
-    for rule in rules {
-        if rule.values.is_empty() {
-            return None;
+/// What the other side says.
+async fn ask(job: &Job, control: &Side, now: UnixTime) -> Result<Opinion, ProviderError> {
+    let read = |identity: &Arc<Identity>| job.block.reader.read(&job.app, identity, None);
+    let provider = &job.source.provider;
+    match &job.question {
+        Question::Credential(credential) => {
+            let proof = provider.authenticate(credential, now).await?;
+            Ok(Opinion::Person(read(proof.identity())))
         }
-        let before = difference.values.len();
-        difference
-            .values
-            .retain(|value| !rule.values.contains(value));
-        if difference.values.is_empty() && 0 < before {
-            return None;
+        Question::Person(value) => {
+            let directory = provider.directory().ok_or(Outage::Malformed)?;
+            Ok(match directory.find(value, now).await? {
+                Known::Nobody => Opinion::Nobody,
+                Known::Several => Opinion::Several,
+                Known::Person { enabled: false, .. } => Opinion::Refused("disabled"),
+                Known::Person { identity, .. } => Opinion::Person(Side {
+                    // Scopes are of a token, and not of a person.
+                    scopes: control.scopes.clone(),
+                    ..read(&identity)
+                }),
+            })
         }
     }
-    Some(difference)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod legacy;
 mod modern;
 mod operators;
 mod protocols;
+mod second;
 
 use std::env;
 
@@ -67,7 +68,7 @@ pub(crate) fn origin() -> String {
 /// Starts the proxy at the address that the providers know. The secrets of both clients stand in files of its directory.
 pub(crate) fn proxy(yaml: &str) -> Proxy {
     let dir = tempfile::tempdir().unwrap();
-    for client in ["proxy", "legacy-api"] {
+    for client in ["proxy", "legacy-api", "directory"] {
         std::fs::write(
             dir.path().join(format!("{client}.secret")),
             secret(&format!("{client}-secret")),

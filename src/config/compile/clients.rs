@@ -3,8 +3,8 @@
 use crate::config::compile::address::host;
 use crate::config::compile::address::trusted;
 use crate::config::compile::context::Context;
-use crate::config::compile::kinds::own_issuer;
 use crate::config::compile::providers::Kind;
+use crate::config::compile::tokens::own_issuer;
 use crate::config::raw::CertificateHeaderWord;
 use crate::config::raw::CertificateNameWord;
 use crate::config::raw::ClientCertificateMode;

@@ -1,9 +1,17 @@
 //! A directory as a provider.
 
+use crate::config::compile::address::Peer;
+use crate::config::compile::address::url;
+use crate::config::compile::client;
 use crate::config::compile::context::Context;
 use crate::config::compile::providers::Kind;
 use crate::config::raw::RawLdap;
+use crate::config::raw::RawOidc;
+#[cfg(feature = "ldap")]
+use crate::config::shape::At;
+use crate::config::shape::Field;
 use crate::identity::ClaimPath;
+use crate::providers::settings::KeycloakDirectory;
 
 /// Without the feature, a directory is refused by name.
 #[cfg(not(feature = "ldap"))]
@@ -29,7 +37,7 @@ pub(super) fn ldap(
     mapping: &[(Box<str>, ClaimPath)],
 ) -> Option<Kind> {
     use crate::config::compile::kinds::cache;
-    use crate::config::compile::kinds::own_issuer;
+    use crate::config::compile::tokens::own_issuer;
     use crate::config::compile::tokens::texts;
     use crate::providers::Owns;
     use crate::providers::settings;
@@ -69,6 +77,7 @@ pub(super) fn ldap(
         })
     });
     let cache = cache(context, &raw.cache);
+    let directory = searched(context, raw);
     let attributes = if raw.attributes.is_absent() {
         read_attributes(mapping)
     } else {
@@ -91,9 +100,130 @@ pub(super) fn ldap(
                 Some(groups) => Some(groups?),
                 None => None,
             },
+            directory: directory?,
             cache,
         }),
     })
+}
+
+/// How it is searched. The outer `None`: something of it has been reported.
+#[cfg(feature = "ldap")]
+#[expect(
+    clippy::option_option,
+    reason = "nothing asked for, or nothing understood"
+)]
+fn searched(
+    context: &mut Context<'_>,
+    raw: &RawLdap,
+) -> Option<Option<crate::providers::settings::LdapDirectory>> {
+    let raw = match &raw.directory {
+        Field::Given(raw) => raw,
+        Field::Absent => return Some(None),
+        Field::Broken => return None,
+    };
+    let base = raw.base.required(raw.mark, "base", &mut context.report);
+    let key = raw.key.required(raw.mark, "key", &mut context.report);
+    if let Some(at) = key {
+        attribute_name(context, at);
+    }
+    if let Some(at) = raw.filter.get()
+        && !is_filter(&at.value)
+    {
+        context
+            .report
+            .error(at.mark, format!("`{}` is not a search filter", at.value))
+            .value(&at.value)
+            .hint("parentheses around it, such as `(objectClass=inetOrgPerson)`");
+    }
+    let password = context.secret_text(&raw.password, "the password of `bind_dn`");
+    let bind = match (raw.bind_dn.get(), raw.password.is_absent()) {
+        (Some(at), true) => {
+            let why =
+                "a bind without a password proves nothing (RFC 4513 §5.1.2): `password` is missing";
+            context.report.error(at.mark, why);
+            return None;
+        }
+        (Some(at), false) => Some((at.value.clone(), password?)),
+        (None, false) => {
+            context
+                .report
+                .error(raw.mark, "a password of nobody: `bind_dn` is missing");
+            return None;
+        }
+        (None, true) => None,
+    };
+    Some(Some(crate::providers::settings::LdapDirectory {
+        bind,
+        base: base?.value.clone(),
+        filter: raw.filter.or("(objectClass=person)".into()),
+        key: key?.value.clone(),
+    }))
+}
+
+/// RFC 4512 §1.4: a name of letters, digits and hyphens, or numbers with dots.
+#[cfg(feature = "ldap")]
+fn attribute_name(context: &mut Context<'_>, at: &At<String>) {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b';');
+    if at.value.is_empty() || !at.value.bytes().all(good) {
+        context
+            .report
+            .error(at.mark, format!("`{}` is no attribute", at.value))
+            .value(&at.value);
+    }
+}
+
+#[cfg(feature = "ldap")]
+fn is_filter(text: &str) -> bool {
+    let open = text.matches('(').count();
+    text.starts_with('(') && text.ends_with(')') && open == text.matches(')').count()
+}
+
+/// The directory of an OpenID provider. The outer `None`: something of it has been reported.
+#[expect(
+    clippy::option_option,
+    reason = "nothing asked for, or nothing understood"
+)]
+pub(super) fn keycloak(
+    context: &mut Context<'_>,
+    issuer: &str,
+    raw: &RawOidc,
+) -> Option<Option<KeycloakDirectory>> {
+    let raw = match &raw.directory {
+        Field::Given(raw) => raw,
+        Field::Absent => return Some(None),
+        Field::Broken => return None,
+    };
+    let raw = raw
+        .keycloak
+        .required(raw.mark, "keycloak", &mut context.report)?;
+    let client = raw.client.required(raw.mark, "client", &mut context.report);
+    let client = client.and_then(|client| client::client(context, client, false));
+    let key = raw.key.required(raw.mark, "key", &mut context.report);
+    let address = match raw.url.get() {
+        Some(at) => {
+            let good = url(context, at, Peer::Provider);
+            good.map(|_| at.value.trim_end_matches('/').to_owned())
+        }
+        None => issuer
+            .rsplit_once("/realms/")
+            .map(|(server, realm)| format!("{server}/admin/realms/{realm}"))
+            .or_else(|| {
+                context
+                    .report
+                    .error(
+                        raw.mark,
+                        "the issuer does not say where Keycloak's admin API is: `url` is missing",
+                    )
+                    .hint("such as `https://id.corp.example/admin/realms/NAME`");
+                None
+            }),
+    };
+    Some(Some(KeycloakDirectory {
+        url: address?,
+        client: client?,
+        key: key?.value.as_str().into(),
+        full_path: raw.full_path.or(false),
+    }))
 }
 
 /// The attributes that a mapping reads: the first step of each path; `groups` comes from the group search.
@@ -111,10 +241,9 @@ fn read_attributes(mapping: &[(Box<str>, ClaimPath)]) -> Vec<Box<str>> {
 }
 
 #[cfg(feature = "ldap")]
-fn group_filter(context: &mut Context<'_>, at: &crate::config::shape::At<String>) {
+fn group_filter(context: &mut Context<'_>, at: &At<String>) {
     let text = at.value.as_str();
-    let open = text.matches('(').count();
-    if !text.starts_with('(') || !text.ends_with(')') || open != text.matches(')').count() {
+    if !is_filter(text) {
         context
             .report
             .error(at.mark, format!("`{text}` is not a search filter"))
@@ -131,11 +260,7 @@ fn group_filter(context: &mut Context<'_>, at: &crate::config::shape::At<String>
 
 /// `ldaps://host[:port]`, or `ldap://` with StartTLS or on loopback.
 #[cfg(feature = "ldap")]
-fn server(
-    context: &mut Context<'_>,
-    at: &crate::config::shape::At<String>,
-    starttls: bool,
-) -> Option<String> {
+fn server(context: &mut Context<'_>, at: &At<String>, starttls: bool) -> Option<String> {
     use crate::config::compile::address::is_loopback_host;
 
     let text = at.value.as_str();

@@ -10,6 +10,7 @@ use crate::config::compile::context::Context;
 use crate::config::compile::headers;
 use crate::config::compile::providers::Kind;
 use crate::config::compile::tokens;
+use crate::config::compile::tokens::own_issuer;
 use crate::config::compile::tokens::span;
 use crate::config::compile::tokens::texts;
 use crate::config::raw::ProbeForm;
@@ -66,14 +67,6 @@ pub(super) fn compile(
         .and_then(|raw| api_key(context, name, raw))
 }
 
-/// The issuer that stands for a provider without one of its own.
-pub(super) fn own_issuer(name: &str, raw: &Field<At<String>>) -> Issuer {
-    raw.get().map_or_else(
-        || Issuer::new(&format!("urn:authferry:{name}")),
-        |at| Issuer::new(&at.value),
-    )
-}
-
 /// How long a good answer is kept; in no time at all it would be over before it counts.
 pub(super) fn cache(context: &mut Context<'_>, field: &Field<At<Span>>) -> Duration {
     span(context, field, MIN_CACHE, MAX_CACHE, "from `1s` to `10m`");
@@ -127,6 +120,7 @@ fn oidc(context: &mut Context<'_>, name: &str, raw: &RawOidc) -> Option<Kind> {
             redirect_path: redirect_path?,
             scopes,
             require_iss: raw.require_iss.or(false),
+            directory: super::directory::keycloak(context, &issuer?.value, raw)?,
         })),
     })
 }

@@ -25,6 +25,7 @@ mod links;
 mod lint;
 mod listeners;
 mod membership;
+mod oracles;
 mod outline;
 mod pages;
 mod people;

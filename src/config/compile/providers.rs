@@ -8,7 +8,7 @@ use crate::config::compile::claims::OPENID;
 use crate::config::compile::claims::Words;
 use crate::config::compile::context::Context;
 use crate::config::compile::kinds;
-use crate::config::compile::shadow;
+use crate::config::compile::oracles;
 use crate::config::compile::tokens::span;
 use crate::config::raw::RawAssurance;
 use crate::config::raw::RawAuthoritative;
@@ -86,7 +86,7 @@ pub(super) fn compile(context: &mut Context<'_>, raw: &RawConfig) -> Vec<Provide
     else {
         return Vec::new();
     };
-    let asked = shadow::asked(raw);
+    let asked = oracles::asked(raw);
     let mut providers = Vec::new();
     let mut owned = Vec::new();
     for (name, raw) in &named.entries {

@@ -4,23 +4,18 @@ use std::time::Duration;
 
 use crate::config::compile::context::Context;
 use crate::config::compile::membership::Membership;
+use crate::config::compile::oracles;
 use crate::config::compile::providers::Provider;
 use crate::config::compile::providers::whole;
 use crate::config::compile::tokens::span;
 use crate::config::compile::tokens::texts;
 use crate::config::problem::did_you_mean;
 use crate::config::raw::ModeWord;
-use crate::config::raw::OracleCredential;
-use crate::config::raw::OracleWord;
 use crate::config::raw::RawConfig;
-use crate::config::raw::RawOracle;
 use crate::config::raw::RawShadow;
 use crate::config::raw::RawShadowIgnore;
 use crate::config::scalar::Span;
 use crate::config::shape::At;
-use crate::identity::CredentialClass;
-use crate::identity::ProviderId;
-use crate::providers::settings::KindSettings;
 use crate::rollout::AppId;
 use crate::rollout::Percent;
 use crate::shadow::Class;
@@ -30,19 +25,6 @@ use crate::shadow::settings::Settings;
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
-
-/// The providers that are asked for a second opinion.
-pub(super) fn asked(raw: &RawConfig) -> Vec<String> {
-    let named = raw.shadow.get().into_iter();
-    let oracles = named
-        .flat_map(|named| named.readable())
-        .filter_map(|(_, raw)| raw.oracles.get())
-        .flat_map(|list| &list.items);
-    oracles
-        .filter_map(|oracle| oracle.provider.get())
-        .map(|at| at.value.clone())
-        .collect()
-}
 
 /// The blocks, by application.
 pub(super) fn compile(
@@ -94,6 +76,8 @@ fn block(
             open_for: 60 * SECOND,
         },
         dual_verify: Vec::new(),
+        directory: Vec::new(),
+        sweep: None,
         upstream_status: false,
         ignore: Vec::new(),
     };
@@ -125,122 +109,12 @@ fn block(
         .oracles
         .required(raw.mark, "oracles", &mut context.report);
     for raw in oracles.map_or(&[][..], |list| &list.items) {
-        oracle(context, raw, providers, membership, &mut settings);
+        oracles::compile(context, raw, (providers, membership), &mut settings);
     }
     for raw in raw.ignore.get().map_or(&[][..], |list| &list.items) {
         settings.ignore.extend(ignored(context, raw));
     }
     settings
-}
-
-fn oracle(
-    context: &mut Context<'_>,
-    raw: &RawOracle,
-    providers: &[Provider],
-    membership: &Membership,
-    settings: &mut Settings,
-) {
-    let method = raw.method.required(raw.mark, "method", &mut context.report);
-    let credential = raw.credential.or(OracleCredential::Any);
-    match method.map(|at| at.value) {
-        None => {}
-        Some(OracleWord::UpstreamStatus) => {
-            if let Some(at) = raw.provider.get() {
-                context
-                    .report
-                    .error(at.mark, "the application answers here, and no provider");
-            }
-            if let (Some(at), OracleCredential::Basic | OracleCredential::ClientCert) =
-                (raw.credential.get(), credential)
-            {
-                context
-                    .report
-                    .error(at.mark, "an application answers whatever was presented")
-                    .hint("`credential: any`, or leave it out");
-            }
-            settings.upstream_status = true;
-        }
-        Some(OracleWord::DualVerify) => {
-            let class = match credential {
-                OracleCredential::Basic => CredentialClass::Basic,
-                OracleCredential::ClientCert => CredentialClass::ClientCert,
-                OracleCredential::Any => {
-                    context
-                        .report
-                        .error(raw.mark, "`dual_verify` needs to know about what: `credential` is missing")
-                        .hint("`basic` or `client_cert`: nothing else means anything to two providers");
-                    return;
-                }
-            };
-            let provider = raw
-                .provider
-                .required(raw.mark, "provider", &mut context.report);
-            let Some(at) = provider.filter(|at| context.knows_provider(at)) else {
-                return;
-            };
-            let at = &At {
-                value: at.value.clone(),
-                mark: at.mark,
-            };
-            if !judges(providers, &at.value, class) {
-                context
-                    .report
-                    .error(
-                        at.mark,
-                        format!("`{}` judges no `{}`", at.value, class.as_str()),
-                    )
-                    .value(&at.value);
-            }
-            if membership
-                .speakers
-                .values()
-                .flatten()
-                .any(|own| *own == at.value)
-            {
-                context
-                    .report
-                    .error(
-                        at.mark,
-                        format!("`{}` judges people of an application: a second opinion could bring trouble to them", at.value),
-                    )
-                    .value(&at.value)
-                    .hint("describe the same server once more, as a provider that no application has");
-            }
-            if settings
-                .dual_verify
-                .iter()
-                .any(|(known, _)| *known == class)
-            {
-                context
-                    .report
-                    .error(raw.mark, "two oracles for one kind of credential");
-            }
-            settings
-                .dual_verify
-                .push((class, ProviderId::new(&at.value)));
-        }
-    }
-}
-
-/// Whether a provider of this name takes such credentials. One that could not be read has been reported.
-fn judges(providers: &[Provider], name: &str, class: CredentialClass) -> bool {
-    let found = providers
-        .iter()
-        .find(|provider| provider.name.value == name);
-    let Some(settings) = found.and_then(|provider| provider.settings.as_ref()) else {
-        return true;
-    };
-    match &settings.kind {
-        KindSettings::Basic(_) => class == CredentialClass::Basic,
-        #[cfg(feature = "ldap")]
-        KindSettings::Ldap(_) => class == CredentialClass::Basic,
-        KindSettings::ClientCert(_) => class == CredentialClass::ClientCert,
-        KindSettings::Oidc(_)
-        | KindSettings::Jwt(_)
-        | KindSettings::Introspection(_)
-        | KindSettings::SessionProbe(_)
-        | KindSettings::ApiKey(_) => false,
-    }
 }
 
 fn ignored(context: &mut Context<'_>, raw: &RawShadowIgnore) -> Option<Ignore> {
@@ -282,7 +156,11 @@ fn missing(context: &mut Context<'_>, raw: &RawConfig, blocks: &[Settings]) {
             let mut own = blocks
                 .iter()
                 .filter(|block| block.app.as_str() == app.value);
-            own.any(|block| !block.dual_verify.is_empty())
+            own.any(|block| {
+                !block.dual_verify.is_empty()
+                    || !block.directory.is_empty()
+                    || block.sweep.is_some()
+            })
         };
         let gates = stages
             .iter()
@@ -303,8 +181,8 @@ fn missing(context: &mut Context<'_>, raw: &RawConfig, blocks: &[Settings]) {
             if let Some(at) = asked.filter(|_| !apps.iter().any(compares)) {
                 context
                     .report
-                    .error(at.mark, "nobody is looked at twice: no application of the rollout has an oracle `dual_verify`")
-                    .hint("`shadow: { APP: { oracles: [{ method: dual_verify, … }] } }`");
+                    .error(at.mark, "nobody is looked at twice: no application of the rollout has an oracle `dual_verify`, `directory` or `sweep`")
+                    .hint("`shadow: { APP: { oracles: [{ method: directory, … }] } }`");
             }
         }
         let mut modes = stages.iter().filter_map(|stage| stage.mode.get());

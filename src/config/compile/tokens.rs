@@ -50,6 +50,14 @@ impl Alg {
     }
 }
 
+/// The issuer that stands for a provider without one of its own.
+pub(super) fn own_issuer(name: &str, raw: &Field<At<String>>) -> Issuer {
+    raw.get().map_or_else(
+        || Issuer::new(&format!("urn:authferry:{name}")),
+        |at| Issuer::new(&at.value),
+    )
+}
+
 /// An issuer of OpenID Connect: a URL without query or fragment (OpenID Connect Discovery 1.0 §3).
 pub(super) fn issuer_url(context: &mut Context<'_>, at: &At<String>) -> Option<Issuer> {
     let uri = url(context, at, Peer::Provider)?;

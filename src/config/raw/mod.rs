@@ -3,6 +3,7 @@
 //! The sentences here are the reference: "Required.", "Default `…`." and "Not reloaded." end up in its columns.
 
 mod apps;
+mod directory;
 mod exchange;
 mod guardrails;
 mod issuer;
@@ -14,6 +15,7 @@ mod shadow;
 mod tokens;
 
 pub(crate) use apps::*;
+pub(crate) use directory::*;
 pub(crate) use exchange::*;
 pub(crate) use guardrails::*;
 pub(crate) use issuer::*;

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use crate::config::raw::RawClient;
+use crate::config::raw::RawDirectory;
 use crate::config::raw::RawFile;
 use crate::config::raw::RawKeys;
+use crate::config::raw::RawLdapDirectory;
 use crate::config::raw::RawOwnsTokens;
 use crate::config::raw::RawVerify;
 use crate::config::scalar::Span;
@@ -68,7 +70,9 @@ mappings! {
         breaker: RawBreaker,
         /// CA certificates beside the system's, in PEM.
         ca: RawFile,
-        @later "directory", "exchange", "backchannel_logout", "events", "revoke", "logout", "par", "dpop";
+        /// How its people are looked up.
+        directory: RawDirectory,
+        @later "exchange", "backchannel_logout", "events", "revoke", "logout", "par", "dpop";
     }
 
     /// An issuer of signed tokens that is known by its keys only.
@@ -217,7 +221,9 @@ mappings! {
         breaker: RawBreaker,
         /// CA certificates beside the system's, in PEM.
         ca: RawFile,
-        @later "directory", "realm";
+        /// How it is searched for others than who signs in.
+        directory: RawLdapDirectory,
+        @later "realm";
     }
 
     /// Where groups are looked up in a directory.

@@ -31,11 +31,17 @@ mappings! {
     RawOracle {
         /// Which one. Required.
         method: At<OracleWord>,
-        /// About what. Default `any`; required for `dual_verify`.
+        /// About what. Default `any`: for `directory`, whatever `dual_verify` is not asked about; required for `dual_verify`.
         credential: At<OracleCredential>,
-        /// For `dual_verify`: the provider that is asked. Required there. It judges nobody elsewhere, so that its trouble is nobody's.
+        /// The provider that is asked. Required, except for `upstream_status`. For `dual_verify` it judges nobody elsewhere, so that its trouble is nobody's; for `directory` and `sweep` it has a `directory`.
         provider: At<String>,
-        @later "only_after", "every", "inventory";
+        /// For `directory`: the attribute of whoever was let in whose value is the directory's `key`. Default `subject`.
+        by: At<String>,
+        /// For `sweep`: the provider whose people are gone through; its key has the same values. Default: the rollout's `from`.
+        of: At<String>,
+        /// For `sweep`: how often. From `1h` to `30d`. Default `1d`.
+        every: At<Span>,
+        @later "only_after", "inventory";
     }
 
     /// What it may cost the other side.
@@ -76,9 +82,13 @@ words! {
     OracleWord {
         /// Another provider, about the same credential, once its owner has accepted it. What was refused is never sent on.
         "dual_verify" => DualVerify,
+        /// The directory of another provider, about whoever was let in: whether it knows the person, whether the account may be used, its groups, and the headers that would come of it. Nothing that was presented is sent.
+        "directory" => Directory,
+        /// Both directories, about everybody, at half the budget: whoever is disabled on one side only is found without coming.
+        "sweep" => Sweep,
         /// The application itself: whether it answers 401 to somebody whom we let in, and which paths it opens to nobody.
         "upstream_status" => UpstreamStatus,
-        @later "directory", "exchange", "sweep", "dual_token";
+        @later "exchange", "dual_token";
     }
 
     /// About what.
@@ -89,6 +99,14 @@ words! {
         "basic" => Basic,
         /// A client certificate.
         "client_cert" => ClientCert,
-        @later "session", "bearer", "opaque", "api_key", "none";
+        /// A session cookie of the old system.
+        "session" => Session,
+        /// A signed token.
+        "bearer" => Bearer,
+        /// A token that only its issuer can read.
+        "opaque" => Opaque,
+        /// A key of a client.
+        "api_key" => ApiKey,
+        @later "none";
     }
 }

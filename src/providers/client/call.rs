@@ -20,7 +20,7 @@ use crate::telemetry::metrics::Operation;
 /// The longest answer to a question, in bytes.
 pub(super) const fn limit(operation: Operation) -> usize {
     match operation {
-        Operation::Keys | Operation::Health => 512 * 1024,
+        Operation::Keys | Operation::Health | Operation::Directory => 512 * 1024,
         Operation::Discovery | Operation::Token => 256 * 1024,
         Operation::Introspect | Operation::Probe | Operation::Revoke => 64 * 1024,
     }
@@ -33,7 +33,11 @@ pub(super) const fn longest(operation: Operation) -> Option<Duration> {
         Operation::Keys | Operation::Discovery | Operation::Introspect => {
             Some(Duration::from_secs(5))
         }
-        Operation::Health | Operation::Token | Operation::Probe | Operation::Revoke => None,
+        Operation::Health
+        | Operation::Token
+        | Operation::Probe
+        | Operation::Directory
+        | Operation::Revoke => None,
     }
 }
 

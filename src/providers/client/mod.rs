@@ -83,6 +83,8 @@ pub(in crate::providers) struct Client {
     room: Semaphore,
     waiting: Semaphore,
     breaker: Breaker,
+    /// Whether its breaker is the one that operators see of the provider.
+    shown: bool,
     deps: Deps,
 }
 
@@ -131,8 +133,15 @@ impl Client {
             waiting: Semaphore::new(waiting.min(Semaphore::MAX_PERMITS)),
             breaker: Breaker::new(settings.breaker.clone(), Arc::clone(&deps.clock)),
             settings,
+            shown: true,
             deps: deps.clone(),
         })
+    }
+
+    /// A client on the side: nobody's login or request hangs on its breaker, which is not shown as the provider's.
+    pub(in crate::providers) const fn aside(mut self) -> Self {
+        self.shown = false;
+        self
     }
 
     /// Makes a call and reads its answer. What `read` makes of it counts for the breaker: a refusal is a healthy answer,
@@ -167,6 +176,7 @@ impl Client {
             | Operation::Token
             | Operation::Introspect
             | Operation::Probe
+            | Operation::Directory
             | Operation::Health => outcome(status, &result),
         });
         self.show_circuit();
@@ -177,7 +187,9 @@ impl Client {
     }
 
     fn show_circuit(&self) {
-        self.deps.metrics.circuit(&self.provider, self.circuit());
+        if self.shown {
+            self.deps.metrics.circuit(&self.provider, self.circuit());
+        }
     }
 
     /// The breaker's position.

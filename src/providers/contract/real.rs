@@ -267,6 +267,7 @@ impl<const KEYCLOAK: bool, const OIDC: bool> Double for Signed<KEYCLOAK, OIDC> {
                 redirect_path: "/.authferry/cb/real".to_owned(),
                 scopes: vec!["openid".into()],
                 require_iss: false,
+                directory: None,
             }))
         } else {
             KindSettings::Jwt(Jwt {
@@ -690,6 +691,7 @@ impl<const TLS: u8> Double for Directory<TLS> {
                 filter: "(member={dn})".to_owned(),
                 attribute: "cn".to_owned(),
             }),
+            directory: None,
             cache: Duration::from_secs(30),
         });
         let owns = Owns {

@@ -38,7 +38,7 @@ impl Form {
 }
 
 /// One text, encoded.
-pub(super) fn encoded(text: &str) -> String {
+pub(in crate::providers) fn encoded(text: &str) -> String {
     let mut into = String::new();
     push_encoded(&mut into, text);
     into

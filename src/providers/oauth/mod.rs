@@ -18,6 +18,7 @@ pub(super) use discovery::Metadata;
 pub(super) use discovery::address as metadata_address;
 pub(super) use discovery::read as read_metadata;
 pub(super) use form::Form;
+pub(super) use form::encoded;
 pub(super) use login::OidcLogin;
 pub(super) use login::authorization;
 pub(crate) use token_client::Grant;

@@ -130,6 +130,37 @@ impl TokenClient {
         self.judge(answer, wanted, now).await
     }
 
+    /// Asks for a token by which the provider itself knows us (RFC 6749 §4.4). It is sent nowhere else, so nobody needs to
+    /// judge it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ask`].
+    pub(in crate::providers) async fn for_ourselves(
+        &self,
+        now: UnixTime,
+    ) -> Result<(Secret<String>, Option<UnixTime>), ProviderError> {
+        let metadata = self.discovery.metadata().await?;
+        let endpoint = metadata.token_endpoint.as_ref().ok_or(Outage::Malformed)?;
+        let wanted = Wanted {
+            audiences: &[],
+            resources: &[],
+            scopes: &[],
+        };
+        let form = form(Grant::ClientCredentials, wanted);
+        let call = self.post(Operation::Token, endpoint, form, now)?;
+        let answer = self
+            .http
+            .call(&call, |answer| read(&answer, false, now))
+            .await;
+        match answer {
+            Ok(issued) => Ok((issued.token, issued.ends)),
+            // What is said of us is no judgement of anybody.
+            Err(ProviderError::Rejected(_)) => Err(Outage::Malformed.into()),
+            Err(outage @ ProviderError::Unavailable { .. }) => Err(outage),
+        }
+    }
+
     /// What we can read must be what we asked for: of this issuer, for the audience, an access token that is good now.
     async fn judge(
         &self,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::*;
@@ -15,6 +17,7 @@ use crate::identity::Refusal;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
 use crate::providers::Authenticated;
+use crate::providers::Directory;
 use crate::providers::Epoch;
 use crate::providers::Health;
 use crate::providers::Owns;
@@ -26,8 +29,12 @@ use crate::rollout::testing::plan;
 use crate::secret::Secret;
 use crate::shadow::compare::Name;
 use crate::shadow::desk::Offer;
+use crate::shadow::kind::Class;
 use crate::shadow::settings::Breaker;
 use crate::shadow::settings::Ignore;
+use crate::shadow::settings::Lookup;
+use crate::shadow::settings::Sweep;
+use crate::shadow::sweep::Swept;
 use crate::telemetry::metrics::MAX_SERIES_PER_FAMILY;
 
 const NOW: UnixTime = UnixTime::from_secs(1_000_000);
@@ -143,6 +150,8 @@ fn settings() -> Settings {
             open_for: Duration::from_secs(60),
         },
         dual_verify: vec![(CredentialClass::Basic, ProviderId::new("other"))],
+        directory: Vec::new(),
+        sweep: None,
         upstream_status: false,
         ignore: Vec::new(),
     }
@@ -214,6 +223,12 @@ impl Bench {
     fn skipped(&self, reason: &str) -> u64 {
         self.count(&format!(
             "authferry_shadow_skipped_total{{app=\"crm\",reason=\"{reason}\"}}"
+        ))
+    }
+
+    fn swept(&self, result: &str) -> u64 {
+        self.count(&format!(
+            "authferry_shadow_comparisons_total{{app=\"crm\",oracle=\"sweep\",result=\"{result}\"}}"
         ))
     }
 
@@ -371,4 +386,240 @@ async fn known_differences_do_not_count_until_their_day() {
     bench.clock.advance(Duration::from_secs(60));
     bench.comes("uid:1", "it,boss");
     bench.until(|bench| bench.result("different") == 2).await;
+}
+
+/// A directory: who is in it, by subject; `None`: it does not answer.
+#[derive(Debug)]
+struct Listed {
+    id: ProviderId,
+    owns: Owns,
+    epoch: Epoch,
+    people: Option<Vec<(&'static str, &'static str, bool)>>,
+    /// Whether it can be listed, whatever becomes of its people.
+    listed: Vec<&'static str>,
+}
+
+impl Listed {
+    fn new(id: &str, people: &[(&'static str, &'static str, bool)]) -> Self {
+        Self {
+            id: ProviderId::new(id),
+            owns: Owns::default(),
+            epoch: Epoch::default(),
+            listed: people.iter().map(|(name, ..)| *name).collect(),
+            people: Some(people.to_vec()),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Directory for Listed {
+    async fn find(&self, value: &str, _now: UnixTime) -> Result<Known, ProviderError> {
+        let people = self.people.as_ref().ok_or(Outage::Connect)?;
+        let found: Vec<_> = people.iter().filter(|(name, ..)| *name == value).collect();
+        Ok(match found.as_slice() {
+            [] => Known::Nobody,
+            [(name, groups, enabled)] => {
+                let groups: Vec<&str> = groups.split(',').collect();
+                Known::Person {
+                    identity: identity(self.id.as_str(), name, &groups),
+                    enabled: *enabled,
+                }
+            }
+            _ => Known::Several,
+        })
+    }
+
+    async fn everybody(&self, most: usize, _now: UnixTime) -> Result<Vec<Box<str>>, ProviderError> {
+        Ok(self
+            .listed
+            .iter()
+            .take(most)
+            .map(|name| (*name).into())
+            .collect())
+    }
+}
+
+#[async_trait::async_trait]
+impl Provider for Listed {
+    fn id(&self) -> &ProviderId {
+        &self.id
+    }
+
+    fn owns(&self) -> &Owns {
+        &self.owns
+    }
+
+    fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    async fn authenticate(
+        &self,
+        _credential: &Credential,
+        _now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
+        panic!("nothing is presented to a directory")
+    }
+
+    fn directory(&self) -> Option<&dyn Directory> {
+        Some(self)
+    }
+
+    fn health(&self) -> Health {
+        Health::of_calls(None)
+    }
+}
+
+fn sweeping() -> Settings {
+    Settings {
+        sweep: Some(Sweep {
+            of: ProviderId::new("old"),
+            provider: ProviderId::new("new"),
+            every: Duration::from_secs(86_400),
+        }),
+        ..settings()
+    }
+}
+
+async fn sweep(bench: &Bench, old: Listed, new: Listed, go_on: bool) -> Swept {
+    let both: [Arc<dyn Provider>; 2] = [Arc::new(old), Arc::new(new)];
+    let reader: Arc<dyn Reader> = Arc::new(Plain);
+    let providers = Providers::new(both);
+    bench
+        .shadow
+        .sweep(&sweeping(), &providers, &reader, &move || go_on)
+        .await
+}
+
+const OLD: [(&str, &str, bool); 7] = [
+    ("uid:ann", "it", true),
+    ("uid:bob", "it", false),
+    ("uid:cid", "it", true),
+    ("uid:dan", "it", true),
+    ("uid:eve", "it", false),
+    ("uid:fay", "it", false),
+    ("uid:gus", "it", true),
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_finds_who_is_locked_out_on_one_side_only() {
+    let bench = Bench::new(&settings(), 100);
+    let new = [
+        ("uid:ann", "it", true),
+        ("uid:bob", "it", true),
+        ("uid:dan", "it", false),
+        ("uid:eve", "it", false),
+        ("uid:gus", "it", true),
+        ("uid:gus", "it", true),
+        ("uid:ida", "it", true),
+    ];
+    let swept = sweep(
+        &bench,
+        Listed::new("old", &OLD),
+        Listed::new("new", &new),
+        true,
+    )
+    .await;
+    assert_eq!(swept, Swept::All(7));
+    assert_eq!((bench.swept("same"), bench.swept("different")), (3, 4));
+    let kept = bench.shadow.found().all(NOW);
+    let classes: Vec<_> = kept
+        .iter()
+        .map(|one| (one.class.as_str(), one.class.severity()))
+        .collect();
+    assert_eq!(
+        classes,
+        [
+            ("reject_accept", "critical"),
+            ("no_link", "warn"),
+            ("accept_reject", "warn"),
+            ("link_conflict", "warn"),
+        ]
+    );
+    assert_eq!(bench.shadow.found().people(&AppId::new("crm")), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_ends_when_it_is_called_off_or_nobody_answers() {
+    let bench = Bench::new(&settings(), 100);
+    let new = || Listed::new("new", &OLD);
+    let swept = sweep(&bench, Listed::new("old", &OLD), new(), false).await;
+    assert_eq!(swept, Swept::CalledOff);
+    let silent = Listed {
+        people: None,
+        ..new()
+    };
+    let swept = sweep(&bench, Listed::new("old", &OLD), silent, true).await;
+    assert_eq!(swept, Swept::Unavailable);
+    // Three times what opens the breaker, and no more.
+    assert_eq!(bench.swept("unavailable"), 6);
+    assert!(bench.shadow.found().all(NOW).is_empty());
+}
+
+#[tokio::test]
+async fn whoever_comes_is_looked_up_with_nothing_that_was_presented() {
+    let mut bench = Bench::new(&settings(), 100);
+    let new = Arc::new(Listed::new(
+        "new",
+        &[("uid:ann", "it", true), ("uid:bob", "it", false)],
+    ));
+    let block = Settings {
+        dual_verify: Vec::new(),
+        directory: vec![(
+            CredentialClass::Bearer,
+            Lookup {
+                provider: ProviderId::new("new"),
+                by: "subject".into(),
+            },
+        )],
+        ..settings()
+    };
+    let reader: Arc<dyn Reader> = Arc::new(Plain);
+    let providers = Providers::new([new as Arc<dyn Provider>]);
+    bench.desk = bench.shadow.desk(&[block], &providers, &reader);
+    let token = Credential::Bearer(Secret::new("x".to_owned()));
+    for (who, bound) in [("uid:ann", true), ("uid:bob", false), ("uid:cid", false)] {
+        let offer = Offer {
+            plan: &bench.plan,
+            app: &AppId::new("crm"),
+            credential: &token,
+            identity: &identity("legacy", who, &["it"]),
+            canonical: &CanonicalSubject::named(who).unwrap(),
+            bound,
+            now: NOW,
+        };
+        bench
+            .desk
+            .offer(&offer, &BucketKey(Secret::new(vec![7; 32])));
+    }
+    let result = |result: &str| {
+        format!(
+            "authferry_shadow_comparisons_total{{app=\"crm\",oracle=\"directory\",result=\"{result}\"}}"
+        )
+    };
+    bench
+        .until(|bench| bench.count(&result("same")) == 1 && bench.count(&result("different")) == 2)
+        .await;
+    let mut classes: Vec<_> = bench
+        .shadow
+        .found()
+        .all(NOW)
+        .iter()
+        .map(|one| one.class.as_str())
+        .collect();
+    classes.sort_unstable();
+    assert_eq!(classes, ["accept_reject", "no_link"]);
+}
+
+#[tokio::test]
+async fn trouble_does_not_end_with_a_reload() {
+    let mut bench = Bench::new(&settings(), 100);
+    bench.comes("uid:1", "down");
+    bench.comes("uid:2", "down");
+    bench.until(|bench| bench.result("unavailable") == 2).await;
+    let reader: Arc<dyn Reader> = Arc::new(Plain);
+    let providers = Providers::new([Arc::clone(&bench.other) as Arc<dyn Provider>]);
+    bench.desk = bench.shadow.desk(&[settings()], &providers, &reader);
+    bench.comes("uid:3", "it");
+    bench.until(|bench| bench.skipped("breaker") == 1).await;
 }

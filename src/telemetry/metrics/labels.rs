@@ -107,6 +107,8 @@ words! {
         Probe = "probe",
         /// What it issued is to end (RFC 7009), or a session of the old system is.
         Revoke = "revoke",
+        /// Somebody is looked up in its directory.
+        Directory = "directory",
         /// The background check of its health.
         Health = "health",
     }

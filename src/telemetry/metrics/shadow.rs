@@ -8,6 +8,10 @@ use crate::telemetry::metrics::Metrics;
 pub(crate) enum Oracle {
     /// Another provider, about the same credential.
     DualVerify,
+    /// The directory of another provider.
+    Directory,
+    /// The directories of both sides, about everybody.
+    Sweep,
     /// The application, by its own answer.
     UpstreamStatus,
 }
@@ -15,12 +19,19 @@ pub(crate) enum Oracle {
 impl Oracle {
     /// Every one.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 2] = [Self::DualVerify, Self::UpstreamStatus];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::DualVerify,
+        Self::Directory,
+        Self::Sweep,
+        Self::UpstreamStatus,
+    ];
 
     /// The label value.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::DualVerify => "dual_verify",
+            Self::Directory => "directory",
+            Self::Sweep => "sweep",
             Self::UpstreamStatus => "upstream_status",
         }
     }

@@ -41,6 +41,7 @@ clients = [
     client("proxy-ropc", direct=True, auds=("proxy-exchange",)),                          # password grant, as legacy apps still use
     client("proxy-light", attrs={"client.use.lightweight.access.token.enabled": T}),      # almost empty access tokens: introspect
     client("svc", std=False, svc=True),
+    client("directory", std=False, svc=True),                                              # may look people up, see its service account below
     client("proxy-exchange", std=False, svc=True, attrs={"standard.token.exchange.enabled": T, "standard.token.exchange.enableRefreshRequestedTokenType": "SAME_SESSION"}),
     client("proxy-dpop", direct=True, attrs={"dpop.bound.access.tokens": T}),
     client("proxy-mtls", auth="client-x509", svc=True, attrs={"x509.subjectdn": "CN=proxy-mtls,O=authferry test", "x509.allow.regex.pattern.comparison": "false", "tls.client.certificate.bound.access.tokens": T}),
@@ -63,6 +64,7 @@ users = [
     dict(user("dave", ["/customers"], "1004"), enabled=False), # disabled in NEW
     user("frank", ["/customers"], None),                       # signed up after the migration began: no legacy account
 ]                                                              # erin (1005) exists only in the OLD providers
+users.append(dict(username="service-account-directory", enabled=True, serviceAccountClientId="directory", realmRoles=["default-roles-" + a.realm], clientRoles={"realm-management": ["view-users"]}))
 # The crowd: cheap password hashes (one iteration, and a realm policy that says so), or a thousand imports and sign-ins would take minutes of CPU.
 def cheap(password):
     salt = b"0123456789abcdef"
@@ -77,7 +79,7 @@ if a.bridge_pub:
     bridge = [dict(alias="legacy-bridge", providerId="jwt-authorization-grant", enabled=True, hideOnLogin=True, config=dict(issuer=a.proxy + "/bridge", useJwksUrl="false", validateSignature=T, publicKeySignatureVerifier=open(a.bridge_pub).read(),
               jwtAuthorizationGrantEnabled=T, jwtAuthorizationGrantAssertionReuseAllowed="false", jwtAuthorizationGrantAllowedClockSkew="5", jwtAuthorizationGrantMaxAllowedAssertionExpiration="120", jwtAuthorizationGrantAssertionSignatureAlg="RS256"))]
     for u in users:
-        for uid in u["attributes"].get("legacy_uid", []): u["federatedIdentities"] = [dict(identityProvider="legacy-bridge", userId=uid, userName=u["username"])]
+        for uid in u.get("attributes", {}).get("legacy_uid", []): u["federatedIdentities"] = [dict(identityProvider="legacy-bridge", userId=uid, userName=u["username"])]
 profile = dict(attributes=[dict(name=n, displayName=n, permissions=dict(view=["admin", "user"], edit=["admin", "user"]), multivalued=False) for n in ("username", "email", "firstName", "lastName")]
                + [dict(name="legacy_uid", displayName="legacy uid", permissions=dict(view=["admin", "user"], edit=["admin"]), multivalued=False)])
 realm = dict(

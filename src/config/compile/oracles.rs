@@ -1,0 +1,357 @@
+//! `shadow.APP.oracles`: who gives a second opinion.
+
+use std::time::Duration;
+
+use crate::config::compile::context::Context;
+use crate::config::compile::membership::Membership;
+use crate::config::compile::providers::Provider;
+use crate::config::compile::tokens::span;
+use crate::config::raw::OracleCredential;
+use crate::config::raw::OracleWord;
+use crate::config::raw::RawConfig;
+use crate::config::raw::RawOracle;
+use crate::config::scalar::Span;
+use crate::config::shape::At;
+use crate::config::tree::Mark;
+use crate::identity::CredentialClass;
+use crate::identity::ProviderId;
+use crate::providers::settings::KindSettings;
+use crate::shadow::settings::Lookup;
+use crate::shadow::settings::Settings;
+use crate::shadow::settings::Sweep;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_hours(24);
+
+/// The providers that are only asked for a second opinion: no application's people come with their credentials.
+pub(super) fn asked(raw: &RawConfig) -> Vec<String> {
+    let named = raw.shadow.get().into_iter();
+    let oracles = named
+        .flat_map(|named| named.readable())
+        .filter_map(|(_, raw)| raw.oracles.get())
+        .flat_map(|list| &list.items);
+    let speaking = speaking(raw);
+    let mut asked = Vec::new();
+    for oracle in oracles {
+        let looks = match oracle.method.get().map(|at| at.value) {
+            Some(OracleWord::Directory | OracleWord::Sweep) => true,
+            Some(OracleWord::DualVerify | OracleWord::UpstreamStatus) | None => false,
+        };
+        for at in oracle.provider.get().into_iter().chain(oracle.of.get()) {
+            // A provider that signs people in may be looked into besides.
+            if !(looks && speaking.contains(&&*at.value)) {
+                asked.push(at.value.clone());
+            }
+        }
+    }
+    asked
+}
+
+/// The providers that rollouts and applications name.
+fn speaking(raw: &RawConfig) -> Vec<&str> {
+    let short = raw
+        .rollout
+        .get()
+        .map(|rollout| [&rollout.from, &rollout.to]);
+    let named = raw.rollouts.get().into_iter();
+    let named = named.flat_map(|named| named.readable());
+    let pairs = named.map(|(_, rollout)| [&rollout.from, &rollout.to]);
+    let apps = raw.apps.get().into_iter();
+    let apps = apps.flat_map(|named| named.readable());
+    let fields = short.into_iter().chain(pairs).flatten();
+    let fields = fields.chain(apps.map(|(_, app)| &app.provider));
+    fields
+        .filter_map(|field| field.get())
+        .map(|at| at.value.as_str())
+        .collect()
+}
+
+/// One of them.
+pub(super) fn compile(
+    context: &mut Context<'_>,
+    raw: &RawOracle,
+    (providers, membership): (&[Provider], &Membership),
+    settings: &mut Settings,
+) {
+    let method = raw.method.required(raw.mark, "method", &mut context.report);
+    let Some(method) = method.map(|at| at.value) else {
+        return;
+    };
+    unused(context, raw, method);
+    match method {
+        OracleWord::UpstreamStatus => settings.upstream_status = true,
+        OracleWord::DualVerify => dual_verify(context, raw, (providers, membership), settings),
+        OracleWord::Directory => directory(context, raw, (providers, membership), settings),
+        OracleWord::Sweep => sweep(context, raw, (providers, membership), settings),
+    }
+}
+
+/// Keys that say nothing to a method.
+fn unused(context: &mut Context<'_>, raw: &RawOracle, method: OracleWord) {
+    let mut wrong = |mark: Option<Mark>, why: &str| {
+        if let Some(mark) = mark {
+            context.report.error(mark, why);
+        }
+    };
+    let (directory, sweep) = (method == OracleWord::Directory, method == OracleWord::Sweep);
+    if !directory {
+        wrong(raw.by.mark(), "`by` is for `directory`");
+    }
+    if !sweep {
+        wrong(raw.of.mark(), "`of` is for `sweep`");
+        wrong(raw.every.mark(), "`every` is for `sweep`");
+    }
+    let any = raw.credential.or(OracleCredential::Any) == OracleCredential::Any;
+    if sweep && !any {
+        wrong(
+            raw.credential.mark(),
+            "a sweep is about people, and not about credentials",
+        );
+    }
+    if method == OracleWord::UpstreamStatus {
+        wrong(
+            raw.provider.mark(),
+            "the application answers here, and no provider",
+        );
+        if !any {
+            let why = "an application answers whatever was presented";
+            wrong(raw.credential.mark(), why);
+        }
+    }
+}
+
+/// `None`: everything.
+fn class(word: OracleCredential) -> Option<CredentialClass> {
+    match word {
+        OracleCredential::Any => None,
+        OracleCredential::Session => Some(CredentialClass::Session),
+        OracleCredential::Bearer => Some(CredentialClass::Bearer),
+        OracleCredential::Opaque => Some(CredentialClass::Opaque),
+        OracleCredential::Basic => Some(CredentialClass::Basic),
+        OracleCredential::ApiKey => Some(CredentialClass::ApiKey),
+        OracleCredential::ClientCert => Some(CredentialClass::ClientCert),
+    }
+}
+
+fn dual_verify(
+    context: &mut Context<'_>,
+    raw: &RawOracle,
+    (providers, membership): (&[Provider], &Membership),
+    settings: &mut Settings,
+) {
+    let class = match class(raw.credential.or(OracleCredential::Any)) {
+        Some(class @ (CredentialClass::Basic | CredentialClass::ClientCert)) => class,
+        Some(
+            CredentialClass::Session
+            | CredentialClass::Bearer
+            | CredentialClass::Opaque
+            | CredentialClass::ApiKey
+            | CredentialClass::Refresh,
+        )
+        | None => {
+            context
+                .report
+                .error(
+                    raw.mark,
+                    "`dual_verify` needs to know about what: `credential` is missing",
+                )
+                .hint("`basic` or `client_cert`: nothing else means anything to two providers");
+            return;
+        }
+    };
+    let provider = raw
+        .provider
+        .required(raw.mark, "provider", &mut context.report);
+    let Some(at) = provider.filter(|at| context.knows_provider(at)) else {
+        return;
+    };
+    if !judges(providers, &at.value, class) {
+        context
+            .report
+            .error(
+                at.mark,
+                format!("`{}` judges no `{}`", at.value, class.as_str()),
+            )
+            .value(&at.value);
+    }
+    let mut speakers = membership.speakers.values().flatten();
+    if speakers.any(|own| *own == at.value) {
+        context
+            .report
+            .error(
+                at.mark,
+                format!("`{}` judges people of an application: a second opinion could bring trouble to them", at.value),
+            )
+            .value(&at.value)
+            .hint("describe the same server once more, as a provider that no application has");
+    }
+    let mut known = settings.dual_verify.iter();
+    if known.any(|(known, _)| *known == class) {
+        context
+            .report
+            .error(raw.mark, "two oracles for one kind of credential");
+    }
+    // What was said of `any` before is about the others.
+    settings.directory.retain(|(known, _)| *known != class);
+    let provider = ProviderId::new(&at.value);
+    settings.dual_verify.push((class, provider));
+}
+
+fn directory(
+    context: &mut Context<'_>,
+    raw: &RawOracle,
+    (providers, membership): (&[Provider], &Membership),
+    settings: &mut Settings,
+) {
+    let provider = raw
+        .provider
+        .required(raw.mark, "provider", &mut context.report);
+    let Some(at) = provider.filter(|at| looked_into(context, providers, at)) else {
+        return;
+    };
+    other_side(context, membership, settings, at);
+    let lookup = Lookup {
+        provider: ProviderId::new(&at.value),
+        by: raw.by.or("subject".into()).into(),
+    };
+    let classes = match class(raw.credential.or(OracleCredential::Any)) {
+        Some(class) => vec![class],
+        None => CredentialClass::ALL.to_vec(),
+    };
+    let one = classes.len() == 1;
+    for class in classes {
+        let judged = settings
+            .dual_verify
+            .iter()
+            .any(|(known, _)| *known == class);
+        let looked = settings.directory.iter().any(|(known, _)| *known == class);
+        if looked || judged && one {
+            context
+                .report
+                .error(raw.mark, "two oracles for one kind of credential");
+            return;
+        }
+        if !judged {
+            settings.directory.push((class, lookup.clone()));
+        }
+    }
+}
+
+fn sweep(
+    context: &mut Context<'_>,
+    raw: &RawOracle,
+    (providers, membership): (&[Provider], &Membership),
+    settings: &mut Settings,
+) {
+    span(context, &raw.every, HOUR, 30 * DAY, "from `1h` to `30d`");
+    let provider = raw
+        .provider
+        .required(raw.mark, "provider", &mut context.report);
+    let from = membership.pairs.get(settings.app.as_str());
+    let of = match (raw.of.get(), from) {
+        (Some(at), _) => Some(At {
+            value: at.value.clone(),
+            mark: at.mark,
+        }),
+        (None, Some((from, _))) => Some(At {
+            value: from.clone(),
+            mark: raw.mark,
+        }),
+        // Reported already: nothing moves the application.
+        (None, None) => None,
+    };
+    let of = of.filter(|at| looked_into(context, providers, at));
+    let provider = provider.filter(|at| looked_into(context, providers, at));
+    let (Some(of), Some(at)) = (of, provider) else {
+        return;
+    };
+    if of.value == at.value {
+        let why = format!("`{}` on both sides: nothing could differ", at.value);
+        context.report.error(at.mark, why).value(&at.value);
+    }
+    if settings.sweep.is_some() {
+        context
+            .report
+            .error(raw.mark, "two sweeps of one application");
+    }
+    other_side(context, membership, settings, at);
+    settings.sweep = Some(Sweep {
+        of: ProviderId::new(&of.value),
+        provider: ProviderId::new(&at.value),
+        every: raw.every.or(Span(DAY)).0,
+    });
+}
+
+/// A second opinion of the one who decides is none.
+fn other_side(
+    context: &mut Context<'_>,
+    membership: &Membership,
+    settings: &Settings,
+    at: &At<String>,
+) {
+    let pair = membership.pairs.get(settings.app.as_str());
+    if pair.is_some_and(|(from, _)| *from == at.value) {
+        context
+            .report
+            .error(
+                at.mark,
+                format!("`{}` decides already: that is no second opinion", at.value),
+            )
+            .value(&at.value);
+    }
+}
+
+/// Whether a provider of this name has a directory. One that could not be read has been reported.
+fn looked_into(context: &mut Context<'_>, providers: &[Provider], at: &At<String>) -> bool {
+    if !context.knows_provider(at) {
+        return false;
+    }
+    let mut all = providers.iter();
+    let found = all.find(|provider| provider.name.value == at.value);
+    let Some(settings) = found.and_then(|provider| provider.settings.as_ref()) else {
+        return false;
+    };
+    let has = match &settings.kind {
+        KindSettings::Oidc(oidc) => oidc.directory.is_some(),
+        #[cfg(feature = "ldap")]
+        KindSettings::Ldap(ldap) => ldap.directory.is_some(),
+        KindSettings::Basic(_)
+        | KindSettings::ClientCert(_)
+        | KindSettings::Jwt(_)
+        | KindSettings::Introspection(_)
+        | KindSettings::SessionProbe(_)
+        | KindSettings::ApiKey(_) => false,
+    };
+    if !has {
+        context
+            .report
+            .error(
+                at.mark,
+                format!("the people of `{}` cannot be looked up", at.value),
+            )
+            .value(&at.value)
+            .hint("`oidc` and `ldap` providers may have a `directory`");
+    }
+    has
+}
+
+/// Whether a provider of this name takes such credentials. One that could not be read has been reported.
+fn judges(providers: &[Provider], name: &str, class: CredentialClass) -> bool {
+    let found = providers
+        .iter()
+        .find(|provider| provider.name.value == name);
+    let Some(settings) = found.and_then(|provider| provider.settings.as_ref()) else {
+        return true;
+    };
+    match &settings.kind {
+        KindSettings::Basic(_) => class == CredentialClass::Basic,
+        #[cfg(feature = "ldap")]
+        KindSettings::Ldap(_) => class == CredentialClass::Basic,
+        KindSettings::ClientCert(_) => class == CredentialClass::ClientCert,
+        KindSettings::Oidc(_)
+        | KindSettings::Jwt(_)
+        | KindSettings::Introspection(_)
+        | KindSettings::SessionProbe(_)
+        | KindSettings::ApiKey(_) => false,
+    }
+}

@@ -1,0 +1,237 @@
+//! Keycloak's admin API: users by attribute, and their groups.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::HeaderValue;
+use http::StatusCode;
+use http::header;
+use serde_json::Map;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use crate::clock::UnixTime;
+use crate::identity::ClaimMap;
+use crate::identity::Outage;
+use crate::identity::Refusal;
+use crate::providers::ProviderError;
+use crate::providers::TokenClient;
+use crate::providers::client::Answer;
+use crate::providers::client::Call;
+use crate::providers::client::Client;
+use crate::providers::client::Endpoint;
+use crate::providers::directory::Directory;
+use crate::providers::directory::Known;
+use crate::providers::directory::settings;
+use crate::providers::oauth::Form;
+use crate::providers::oauth::encoded;
+use crate::providers::vouch::Voucher;
+use crate::secret::Secret;
+use crate::telemetry::metrics::Operation;
+
+/// Users of one answer.
+const PAGE: usize = 100;
+/// Groups of a person; more are refused, because cut-off groups must never look like all groups.
+const MAX_GROUPS: usize = 1_000;
+/// A token that nobody bounds is asked for again so soon.
+const LIFE: Duration = Duration::from_secs(60);
+/// A token is not used in its last seconds.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// The users of one realm.
+#[derive(Debug)]
+pub(in crate::providers) struct KeycloakDirectory {
+    settings: settings::Keycloak,
+    tokens: TokenClient,
+    http: Arc<Client>,
+    voucher: Voucher,
+    /// Our own token, until when.
+    token: Mutex<Option<(Secret<String>, UnixTime)>>,
+}
+
+impl KeycloakDirectory {
+    /// Nothing is asked yet.
+    pub(in crate::providers) fn new(
+        settings: settings::Keycloak,
+        tokens: TokenClient,
+        http: Arc<Client>,
+        voucher: Voucher,
+    ) -> Self {
+        Self {
+            settings,
+            tokens,
+            http,
+            voucher,
+            token: Mutex::default(),
+        }
+    }
+
+    async fn token(&self, now: UnixTime) -> Result<Secret<String>, ProviderError> {
+        let mut kept = self.token.lock().await;
+        if let Some((token, until)) = &*kept
+            && now + MARGIN < *until
+        {
+            return Ok(token.clone());
+        }
+        let (token, ends) = self.tokens.for_ourselves(now).await?;
+        *kept = Some((token.clone(), ends.unwrap_or(now + LIFE)));
+        Ok(token)
+    }
+
+    async fn list(
+        &self,
+        path: &str,
+        query: Form,
+        now: UnixTime,
+    ) -> Result<Vec<Map<String, Value>>, ProviderError> {
+        let address = query.onto(&format!("{}{path}", self.settings.url));
+        let endpoint = Endpoint::parse(&address).or(Err(Outage::Malformed))?;
+        let token = self.token(now).await?;
+        let bearer = format!("Bearer {}", token.expose());
+        let mut bearer = HeaderValue::from_str(&bearer).or(Err(Outage::Malformed))?;
+        bearer.set_sensitive(true);
+        let call = Call::get(Operation::Directory, &endpoint).header(header::AUTHORIZATION, bearer);
+        let read = |answer: Answer| match answer.status {
+            StatusCode::OK => {
+                serde_json::from_slice(&answer.body).or(Err(Outage::Malformed.into()))
+            }
+            // What is said of us is no judgement of anybody.
+            _ => Err(Outage::Malformed.into()),
+        };
+        let answer = self.http.call(&call, read).await;
+        if answer.is_err() {
+            // It may be the token that is not taken any more.
+            *self.token.lock().await = None;
+        }
+        answer
+    }
+
+    /// What the key of a user says. `username` and `email` are written in small letters there.
+    fn key_of<'a>(&self, user: &'a Map<String, Value>) -> Option<&'a str> {
+        match &*self.settings.key {
+            key @ ("username" | "email") => user.get(key)?.as_str(),
+            key => match user.get("attributes")?.get(key)?.as_array()?.as_slice() {
+                [one] => one.as_str(),
+                _ => None,
+            },
+        }
+    }
+
+    /// As the realm's tokens would say it, with the mappers that a new client has.
+    fn claims(user: &Map<String, Value>, groups: Vec<Value>) -> ClaimMap {
+        let mut claims = Map::new();
+        let attributes = user.get("attributes").and_then(Value::as_object);
+        for (name, values) in attributes.into_iter().flatten() {
+            let value = match values.as_array().map(Vec::as_slice) {
+                Some([one]) => one.clone(),
+                Some(_) | None => values.clone(),
+            };
+            claims.insert(name.clone(), value);
+        }
+        for (claim, member) in [
+            ("sub", "id"),
+            ("preferred_username", "username"),
+            ("email", "email"),
+            ("email_verified", "emailVerified"),
+            ("given_name", "firstName"),
+            ("family_name", "lastName"),
+        ] {
+            if let Some(value) = user.get(member).filter(|value| !value.is_null()) {
+                claims.insert(claim.to_owned(), value.clone());
+            }
+        }
+        let names = ["firstName", "lastName"].into_iter();
+        let names = names.filter_map(|name| user.get(name).and_then(Value::as_str));
+        let name = names.collect::<Vec<_>>().join(" ");
+        if !name.is_empty() {
+            claims.insert("name".to_owned(), name.into());
+        }
+        claims.insert("groups".to_owned(), Value::Array(groups));
+        ClaimMap::new(claims)
+    }
+
+    async fn groups(&self, id: &str, now: UnixTime) -> Result<Vec<Value>, ProviderError> {
+        let most = (MAX_GROUPS + 1).to_string();
+        let query = Form::default()
+            .with("max", &most)
+            .with("briefRepresentation", "true");
+        let path = format!("/users/{}/groups", encoded(id));
+        let groups = self.list(&path, query, now).await?;
+        if MAX_GROUPS < groups.len() {
+            return Err(Refusal::Policy.into());
+        }
+        let member = if self.settings.full_path {
+            "path"
+        } else {
+            "name"
+        };
+        groups
+            .into_iter()
+            .map(|mut group| Ok(group.remove(member).ok_or(Outage::Malformed)?))
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Directory for KeycloakDirectory {
+    async fn find(&self, value: &str, now: UnixTime) -> Result<Known, ProviderError> {
+        let query = Form::default()
+            .with("exact", "true")
+            .with("briefRepresentation", "false")
+            .with("max", "3");
+        let small = matches!(&*self.settings.key, "username" | "email");
+        let query = match &*self.settings.key {
+            key @ ("username" | "email") => query.with(key, value),
+            key => query.with("q", &format!("{}:{}", quoted(key), quoted(value))),
+        };
+        // What comes is looked at again: a search that was meant in another way must not name somebody else.
+        let same = |said: &str| said == value || small && said.eq_ignore_ascii_case(value);
+        let users = self.list("/users", query, now).await?;
+        let mut users = users
+            .into_iter()
+            .filter(|user| self.key_of(user).is_some_and(same));
+        let (user, other) = (users.next(), users.next());
+        let Some(user) = user else {
+            return Ok(Known::Nobody);
+        };
+        if other.is_some() {
+            return Ok(Known::Several);
+        }
+        let id = user.get("id").and_then(Value::as_str);
+        let id = id.ok_or(Outage::Malformed)?;
+        let enabled = user.get("enabled").and_then(Value::as_bool);
+        let claims = Self::claims(&user, self.groups(id, now).await?);
+        Ok(Known::Person {
+            identity: Arc::new(self.voucher.describe(id, &claims)?),
+            enabled: enabled.ok_or(Outage::Malformed)?,
+        })
+    }
+
+    async fn everybody(&self, most: usize, now: UnixTime) -> Result<Vec<Box<str>>, ProviderError> {
+        let mut all: Vec<Box<str>> = Vec::new();
+        let mut first = 0;
+        loop {
+            let query = Form::default()
+                .with("first", &first.to_string())
+                .with("max", &PAGE.to_string())
+                .with("briefRepresentation", "false");
+            let users = self.list("/users", query, now).await?;
+            let keys = users.iter().filter_map(|user| self.key_of(user));
+            all.extend(keys.map(Box::from));
+            first += users.len();
+            if users.len() < PAGE || most <= all.len() {
+                break;
+            }
+        }
+        all.truncate(most);
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    }
+}
+
+/// A word of a search, in quotes.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

@@ -1,0 +1,248 @@
+//! An LDAP directory, searched by an account of ours (RFC 4511 §4.5).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ldap3::Ldap;
+use ldap3::Scope;
+use ldap3::SearchEntry;
+use ldap3::adapters::Adapter;
+use ldap3::adapters::EntriesOnly;
+use ldap3::adapters::PagedResults;
+use ldap3::ldap_escape;
+use rustls::ClientConfig;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::clock::UnixTime;
+use crate::identity::Outage;
+use crate::providers::ProviderError;
+use crate::providers::client::Breaker;
+use crate::providers::client::guarded;
+use crate::providers::directory::Directory;
+use crate::providers::directory::Known;
+use crate::providers::directory::settings;
+use crate::providers::ldap;
+use crate::providers::settings::Ldap as LdapSettings;
+use crate::providers::settings::Settings;
+use crate::providers::vouch::Voucher;
+
+/// Entries of one page.
+const PAGE: i32 = 500;
+/// The list of everybody.
+const LIST_TIMEOUT: Duration = Duration::from_secs(300);
+/// What says that an account may not be used: Active Directory, 389 Directory Server, eDirectory, and
+/// draft-behera-ldap-password-policy-10 §5.3.3.
+const LOCKS: [&str; 4] = [
+    "userAccountControl",
+    "nsAccountLock",
+    "loginDisabled",
+    "pwdAccountLockedTime",
+];
+/// `pwdAccountLockedTime` of an account that is locked until somebody unlocks it; any other moment passes by itself.
+const FOR_EVER: &str = "000001010000Z";
+
+/// The people of one directory.
+#[derive(Debug)]
+pub(in crate::providers) struct LdapDirectory {
+    settings: Settings,
+    server: LdapSettings,
+    own: settings::Ldap,
+    tls: Arc<ClientConfig>,
+    voucher: Voucher,
+    breaker: Breaker,
+    room: Semaphore,
+}
+
+impl LdapDirectory {
+    /// Nothing is connected yet.
+    pub(in crate::providers) fn new(
+        settings: Settings,
+        server: LdapSettings,
+        own: settings::Ldap,
+        tls: Arc<ClientConfig>,
+        breaker: Breaker,
+    ) -> Self {
+        Self {
+            voucher: Voucher::new(&settings, &server.issuer),
+            room: Semaphore::new(settings.client.max_inflight),
+            settings,
+            server,
+            own,
+            tls,
+            breaker,
+        }
+    }
+
+    /// Connects, binds as ourselves, and does `work`.
+    async fn with<T>(
+        &self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut Ldap) -> Result<T, ProviderError>,
+    ) -> Result<T, ProviderError> {
+        let connected = async {
+            let span = self.settings.client.timeout;
+            let connecting = ldap::connect(&self.server, span, &self.tls);
+            let (mut ldap, driver) = connecting.await?;
+            let answer = match &self.own.bind {
+                None => work(&mut ldap).await,
+                Some((dn, password)) => match ldap.simple_bind(dn, password.expose()).await {
+                    Err(error) => Err(ldap::outage(error)),
+                    // What is said of us is no judgement of anybody.
+                    Ok(bound) if bound.rc != 0 => Err(Outage::Malformed.into()),
+                    Ok(_) => work(&mut ldap).await,
+                },
+            };
+            drop(ldap.unbind().await);
+            driver.abort();
+            answer
+        };
+        timeout(limit, connected).await.or(Err(Outage::Timeout))?
+    }
+
+    async fn look(&self, ldap: &mut Ldap, value: &str) -> Result<Known, ProviderError> {
+        let filter = format!(
+            "(&{}({}={}))",
+            self.own.filter,
+            self.own.key,
+            ldap_escape(value)
+        );
+        let login = self.login_attribute();
+        let wanted = self.server.attributes.iter().map(|name| &**name);
+        let wanted: Vec<&str> = wanted.chain(LOCKS).chain(login).collect();
+        let found = ldap.search(&self.own.base, Scope::Subtree, &filter, wanted);
+        let (entries, _) = found
+            .await
+            .and_then(ldap3::SearchResult::success)
+            .map_err(ldap::outage)?;
+        let mut entries = entries.into_iter().map(SearchEntry::construct);
+        let (entry, other) = (entries.next(), entries.next());
+        let Some(entry) = entry else {
+            return Ok(Known::Nobody);
+        };
+        if other.is_some() {
+            return Ok(Known::Several);
+        }
+        let enabled = !is_locked(&entry.attrs);
+        let dn = entry.dn.clone();
+        let username = login.and_then(|name| values(&entry.attrs, name).next());
+        let username = username.unwrap_or(value).to_owned();
+        let groups = match &self.server.groups {
+            None => None,
+            Some(groups) => Some(ldap::groups(ldap, groups, &username, &dn).await?),
+        };
+        let claims = ldap::claims(entry, groups);
+        let subject = ldap::subject(&self.settings, &claims)?;
+        Ok(Known::Person {
+            identity: Arc::new(self.voucher.describe(&subject, &claims)?),
+            enabled,
+        })
+    }
+
+    /// The attribute that holds the name somebody signs in with, as far as `user_dn` says it.
+    fn login_attribute(&self) -> Option<&str> {
+        let (name, _) = self.server.user_dn.split_once("={username}")?;
+        name.rsplit(',').next().map(str::trim)
+    }
+
+    async fn list(&self, ldap: &mut Ldap, most: usize) -> Result<Vec<Box<str>>, ProviderError> {
+        let filter = format!("(&{}({}=*))", self.own.filter, self.own.key);
+        let pages: Vec<Box<dyn Adapter<'_, _, _>>> = vec![
+            Box::new(EntriesOnly::new()),
+            Box::new(PagedResults::new(PAGE)),
+        ];
+        let wanted = vec![self.own.key.as_str()];
+        let searching =
+            ldap.streaming_search_with(pages, &self.own.base, Scope::Subtree, &filter, wanted);
+        let mut search = searching.await.map_err(ldap::outage)?;
+        let mut all: Vec<Box<str>> = Vec::new();
+        while all.len() < most
+            && let Some(entry) = search.next().await.map_err(ldap::outage)?
+        {
+            let entry = SearchEntry::construct(entry);
+            all.extend(values(&entry.attrs, &self.own.key).map(Box::from));
+        }
+        if all.len() < most {
+            search.finish().await.success().map_err(ldap::outage)?;
+        }
+        all.truncate(most);
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    }
+}
+
+/// The values of an attribute, whose name has no case (RFC 4512 §2.5).
+fn values<'a>(
+    attributes: &'a HashMap<String, Vec<String>>,
+    name: &str,
+) -> impl Iterator<Item = &'a str> {
+    let found = attributes
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name));
+    found
+        .into_iter()
+        .flat_map(|(_, values)| values)
+        .map(String::as_str)
+}
+
+fn is_locked(attributes: &HashMap<String, Vec<String>>) -> bool {
+    let says = |name, test: fn(&str) -> bool| values(attributes, name).any(test);
+    let yes = |text: &str| text.eq_ignore_ascii_case("true");
+    // ACCOUNTDISABLE is the second bit.
+    says("userAccountControl", |text| {
+        text.parse::<i64>().is_ok_and(|bits| bits & 2 != 0)
+    }) || says("nsAccountLock", yes)
+        || says("loginDisabled", yes)
+        || says("pwdAccountLockedTime", |text| text == FOR_EVER)
+}
+
+#[async_trait]
+impl Directory for LdapDirectory {
+    async fn find(&self, value: &str, _now: UnixTime) -> Result<Known, ProviderError> {
+        let _room = self.room.try_acquire().or(Err(Outage::Shed))?;
+        let limit = self.settings.client.timeout;
+        let looking = self.with(limit, async |ldap: &mut Ldap| self.look(ldap, value).await);
+        guarded(&self.breaker, looking).await
+    }
+
+    async fn everybody(&self, most: usize, _now: UnixTime) -> Result<Vec<Box<str>>, ProviderError> {
+        let _room = self.room.try_acquire().or(Err(Outage::Shed))?;
+        let listing = self.with(LIST_TIMEOUT, async |ldap: &mut Ldap| {
+            self.list(ldap, most).await
+        });
+        guarded(&self.breaker, listing).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_that_may_not_be_used_are_known_by_what_their_servers_say() {
+        let locked = |name: &str, value: &str| {
+            is_locked(&HashMap::from([(name.to_owned(), vec![value.to_owned()])]))
+        };
+        for (name, value) in [
+            ("userAccountControl", "514"),
+            ("useraccountcontrol", "66050"),
+            ("nsAccountLock", "TRUE"),
+            ("loginDisabled", "true"),
+            ("pwdAccountLockedTime", FOR_EVER),
+        ] {
+            assert!(locked(name, value), "{name}: {value}");
+        }
+        for (name, value) in [
+            ("userAccountControl", "512"),
+            ("nsAccountLock", "false"),
+            // Locked for a while by wrong passwords: nobody disabled it.
+            ("pwdAccountLockedTime", "20260101000000Z"),
+            ("uid", "TRUE"),
+        ] {
+            assert!(!locked(name, value), "{name}: {value}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What a provider's directory knows of people who are not here: asked on the side, about somebody for whom another
+//! provider has vouched.
+//!
+//! It must never make a proof: an entry of a directory lets nobody in. It has connections and a breaker of its own, so that
+//! its trouble is nobody's who signs in.
+
+mod keycloak;
+#[cfg(feature = "ldap")]
+mod ldap;
+pub(crate) mod settings;
+
+pub(super) use keycloak::KeycloakDirectory;
+#[cfg(feature = "ldap")]
+pub(super) use ldap::LdapDirectory;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::clock::UnixTime;
+use crate::identity::Identity;
+use crate::providers::ProviderError;
+
+/// What a directory knows of somebody.
+#[derive(Clone, Debug)]
+pub(crate) enum Known {
+    /// Nobody goes by that.
+    Nobody,
+    /// Several people go by that.
+    Several,
+    /// One person.
+    Person {
+        /// As the provider would describe the person, its `claims` applied. No proof of anything.
+        identity: Arc<Identity>,
+        /// Whether the account may be used.
+        enabled: bool,
+    },
+}
+
+/// A list of people that can be looked into.
+#[async_trait]
+pub(crate) trait Directory: fmt::Debug + Send + Sync {
+    /// Looks somebody up by the value of the directory's key.
+    ///
+    /// # Errors
+    ///
+    /// An outage; a refusal when the person cannot be described, such as with more groups than are read.
+    async fn find(&self, value: &str, now: UnixTime) -> Result<Known, ProviderError>;
+
+    /// The values of the key of everybody, each once, at most `most`.
+    ///
+    /// # Errors
+    ///
+    /// An outage: a list that is cut off looks like a list of fewer people.
+    async fn everybody(&self, most: usize, now: UnixTime) -> Result<Vec<Box<str>>, ProviderError>;
+}

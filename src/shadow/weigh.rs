@@ -1,0 +1,109 @@
+//! What one look found: compared, less what is known, counted and kept.
+
+use tracing::warn;
+
+use crate::clock::UnixTime;
+use crate::shadow::compare::Difference;
+use crate::shadow::compare::Side;
+use crate::shadow::compare::compare;
+use crate::shadow::kind::Class;
+use crate::shadow::settings::Settings;
+use crate::shadow::work::ShadowParts;
+use crate::telemetry::Pseudonym;
+use crate::telemetry::metrics::Compared;
+use crate::telemetry::metrics::Oracle;
+
+/// What the other side says.
+#[derive(Clone, Debug)]
+pub(super) enum Opinion {
+    /// It is this person, who may come in.
+    Person(Side),
+    /// It does not let the person in: why, in one word.
+    Refused(&'static str),
+    /// It knows nobody by that.
+    Nobody,
+    /// It knows several people by that.
+    Several,
+}
+
+/// In what the other side differs about somebody whom the deciding side lets in.
+pub(super) fn of_welcome(control: &Side, other: &Opinion) -> Vec<Difference> {
+    match other {
+        Opinion::Person(candidate) => compare(control, candidate),
+        Opinion::Refused(why) => vec![plain(Class::AcceptReject, why)],
+        Opinion::Nobody => vec![plain(Class::NoLink, "subject")],
+        Opinion::Several => vec![plain(Class::LinkConflict, "subject")],
+    }
+}
+
+/// In what it differs about somebody whom the deciding side does not let in.
+pub(super) fn of_barred(other: &Opinion) -> Vec<Difference> {
+    match other {
+        Opinion::Person(_) => vec![plain(Class::RejectAccept, "disabled")],
+        Opinion::Refused(_) | Opinion::Nobody => Vec::new(),
+        Opinion::Several => vec![plain(Class::LinkConflict, "subject")],
+    }
+}
+
+fn plain(class: Class, field: &str) -> Difference {
+    Difference {
+        class,
+        field: field.into(),
+        values: Vec::new(),
+        said: (Vec::new(), field.into()),
+    }
+}
+
+/// Counts and keeps what was found about somebody.
+pub(super) fn record(
+    parts: &ShadowParts,
+    settings: &Settings,
+    (oracle, person): (Oracle, Pseudonym),
+    differences: Vec<Difference>,
+    now: UnixTime,
+) {
+    let app = &settings.app;
+    parts.found.compared(app, person, now);
+    let before = differences.len();
+    let counted: Vec<Difference> = differences
+        .into_iter()
+        .filter_map(|difference| unknown(settings, difference, now))
+        .collect();
+    let result = match (before, counted.len()) {
+        (0, _) => Compared::Same,
+        (_, 0) => Compared::Ignored,
+        _ => Compared::Different,
+    };
+    parts.metrics.shadow_compared(app, oracle, result);
+    for difference in counted {
+        let (class, field) = (difference.class, difference.field.clone());
+        let severity = class.severity();
+        let words = (class.as_str(), severity);
+        parts.metrics.shadow_divergence(app, words, 1);
+        if parts.found.differs(app, person, difference, now) {
+            let (app, class, oracle) = (app.as_str(), class.as_str(), oracle.as_str());
+            warn!(app, oracle, class, severity, %field, subject = %person, "Two providers differ about somebody.");
+        }
+    }
+}
+
+/// What of a difference is not known already.
+fn unknown(settings: &Settings, mut difference: Difference, now: UnixTime) -> Option<Difference> {
+    let rules = settings
+        .ignore
+        .iter()
+        .filter(|rule| rule.class == difference.class && now < rule.until);
+    for rule in rules {
+        if rule.values.is_empty() {
+            return None;
+        }
+        let before = difference.values.len();
+        difference
+            .values
+            .retain(|value| !rule.values.contains(value));
+        if difference.values.is_empty() && 0 < before {
+            return None;
+        }
+    }
+    Some(difference)
+}
