@@ -97,19 +97,24 @@ impl Found {
         let own = apps.entry(app.clone()).or_default();
         own.told.retain(|_, at| now.since(*at) < TELL);
         let about = (difference.class, difference.field.clone(), person);
-        // Whoever reads the log needs no more of them in a day.
-        let new = own.told.len() < MAX_KEPT && !own.told.contains_key(&about);
+        let critical = difference.class.severity() == "critical";
+        // Whoever reads the log needs no more of them in a day; what is critical has room of its own.
+        let room = if critical { 2 * MAX_KEPT } else { MAX_KEPT };
+        let new = own.told.len() < room && !own.told.contains_key(&about);
         if new {
             own.told.insert(about, now);
         }
-        if difference.class.severity() == "critical" {
+        if critical {
             if own.critical.len() == MAX_KEPT {
                 own.critical.pop_front();
             }
             own.critical.push_back(now);
         }
         if own.kept.len() == MAX_KEPT {
-            own.kept.pop_front();
+            // A crowd of small differences does not push out the one that matters.
+            let small = |kept: &Kept| kept.class.severity() != "critical";
+            let oldest = own.kept.iter().position(small).unwrap_or_default();
+            own.kept.remove(oldest);
         }
         own.kept.push_back(Kept {
             at: now,

@@ -157,7 +157,7 @@ impl Round<'_> {
         let differences = if enabled {
             weigh::of_welcome(&control, &other)
         } else {
-            weigh::of_barred(&other)
+            weigh::of_barred(&control, &other)
         };
         let parts = self.shadow.parts();
         let about = (Oracle::Sweep, parts.pseudonyms.of(person));

@@ -37,9 +37,17 @@ pub(super) fn of_welcome(control: &Side, other: &Opinion) -> Vec<Difference> {
 }
 
 /// In what it differs about somebody whom the deciding side does not let in.
-pub(super) fn of_barred(other: &Opinion) -> Vec<Difference> {
+pub(super) fn of_barred(control: &Side, other: &Opinion) -> Vec<Difference> {
     match other {
-        Opinion::Person(_) => vec![plain(Class::RejectAccept, "disabled")],
+        Opinion::Person(candidate) => {
+            let mut found = compare(control, candidate);
+            found.retain(|difference| difference.class == Class::SubjectMismatch);
+            // Somebody else may well come in.
+            if found.is_empty() {
+                found.push(plain(Class::RejectAccept, "disabled"));
+            }
+            found
+        }
         Opinion::Refused(_) | Opinion::Nobody => Vec::new(),
         Opinion::Several => vec![plain(Class::LinkConflict, "subject")],
     }

@@ -139,7 +139,7 @@ families! {
     GUARD_TRIPS: Counter "authferry_guard_trips_total" ["rollout", "guard", "action"]
         "Guards that tripped.";
     SHADOW_COMPARISONS: Counter "authferry_shadow_comparisons_total" ["app", "oracle", "result"]
-        "Second opinions about people who were let in, by what came of them.";
+        "Second opinions about people, by what came of them.";
     SHADOW_DIVERGENCES: Counter "authferry_shadow_divergences_total" ["app", "class", "severity"]
         "Differences between two opinions about one person.";
     SHADOW_SKIPPED: Counter "authferry_shadow_skipped_total" ["app", "reason"]
