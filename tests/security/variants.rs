@@ -380,7 +380,11 @@ impl Written {
     fn names(&self, add: &mut impl FnMut(Must, &str, &Self)) {
         let skip = |name: &str| {
             let name = name.to_ascii_lowercase();
-            FRAMING.contains(&name.as_str()) || name == "authorization" || name == "cookie"
+            // Browsers alone write `Sec-` fields, each in its one spelling, and pages cannot leave them out.
+            FRAMING.contains(&name.as_str())
+                || name == "authorization"
+                || name == "cookie"
+                || name.starts_with("sec-")
         };
         let own = self.fields.iter().filter(|(name, _)| !skip(name)).count();
         if own == 0 {
