@@ -254,6 +254,7 @@ fn oidc_provider(
         redirect_path: oidc.redirect_path.clone(),
         scope: oidc.scopes.join(" "),
         require_iss: oidc.require_iss,
+        par: oidc.par,
         discovery: Arc::clone(&discovery),
         tokens: Arc::clone(&tokens),
         http: Arc::clone(&http),

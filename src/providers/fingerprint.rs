@@ -168,6 +168,7 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
                 scopes,
                 require_iss,
                 directory,
+                par,
             } = &**oidc;
             hash.text("oidc").text(issuer.as_str());
             verify(hash, rules);
@@ -179,6 +180,11 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
             hash.text(redirect_path)
                 .list(scopes.iter().map(|scope| &**scope))
                 .flag(*require_iss)
+                .text(match par {
+                    settings::Par::Required => "required",
+                    settings::Par::Offered => "offered",
+                    settings::Par::Never => "never",
+                })
                 .flag(directory.is_some());
             if let Some(directory) = directory {
                 hash.text(&directory.url).text(&directory.key);

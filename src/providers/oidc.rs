@@ -261,6 +261,60 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn parameters_of_a_login_are_pushed_where_that_is_required_or_asked_for() {
+        use crate::providers::settings::Par;
+        for (par, required, pushed) in [
+            (Par::Required, true, true),
+            (Par::Required, false, false),
+            (Par::Offered, false, true),
+            (Par::Never, true, false),
+        ] {
+            let idp = Idp::start().await;
+            let mut metadata = idp.metadata();
+            metadata["pushed_authorization_request_endpoint"] = json!(idp.fake.url("/par"));
+            metadata["require_pushed_authorization_requests"] = json!(required);
+            idp.fake.always(METADATA, Reply::json(&metadata));
+            let name =
+                json!({ "request_uri": "urn:ietf:params:oauth:request_uri:a&b", "expires_in": 60 });
+            idp.fake.always("/par", Reply::text(201, &name.to_string()));
+            let provider = ready(&with(&idp, |oidc| oidc.par = par), &Deps::for_test()).await;
+            let verifier = verifier();
+            let begin = || LoginStart {
+                redirect_uri: CALLBACK,
+                state: "s",
+                nonce: "n",
+                verifier: &verifier,
+                step_up: None,
+                prompt: crate::providers::Prompt::AsNeeded,
+            };
+            let login = provider.login().unwrap();
+            let address = login.start(begin()).await.unwrap();
+            let seen = idp.fake.seen("/par");
+            assert_eq!(seen.len(), usize::from(pushed));
+            let Some(sent) = seen.first() else {
+                assert!(address.contains("&code_challenge="), "{address}");
+                continue;
+            };
+            let expected = "&client_id=authferry&request_uri=urn%3Aietf%3Aparams%3Aoauth%3Arequest_uri%3Aa%26b";
+            assert_eq!(address, idp.fake.url("/authorize?tenant=x") + expected);
+            for part in [
+                "response_type=code",
+                "state=s",
+                "nonce=n",
+                "code_challenge=",
+            ] {
+                assert!(sent.body.contains(part), "{part}: {}", sent.body);
+            }
+            assert_eq!(sent.body.matches("client_id=").count(), 1, "{}", sent.body);
+            // What is not taken is no login, and not one with parameters that anybody can read.
+            idp.fake
+                .always("/par", Reply::text(400, r#"{"error":"invalid_client"}"#));
+            let refused = login.start(begin()).await.unwrap_err();
+            assert_eq!(refused, Outage::Malformed.into());
+        }
+    }
+
+    #[tokio::test]
     async fn a_login_ends_with_an_identity() {
         let idp = Idp::start().await;
         idp.fake.always(TOKEN, tokens(&idp.id_token(&json!({}))));

@@ -180,6 +180,20 @@ pub(crate) struct Oidc {
     pub(crate) require_iss: bool,
     /// Its directory, if it may be looked into.
     pub(crate) directory: Option<KeycloakDirectory>,
+    /// When authorization requests are pushed (RFC 9126). Default: where the provider requires it.
+    pub(crate) par: Par,
+}
+
+/// When an authorization request is pushed to the provider before the browser goes there (RFC 9126).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Par {
+    /// Where its metadata require it.
+    #[default]
+    Required,
+    /// Where its metadata have an endpoint for it.
+    Offered,
+    /// Never.
+    Never,
 }
 
 /// Our registration at a provider.

@@ -13,6 +13,7 @@ use crate::config::compile::tokens;
 use crate::config::compile::tokens::own_issuer;
 use crate::config::compile::tokens::span;
 use crate::config::compile::tokens::texts;
+use crate::config::raw::ParWord;
 use crate::config::raw::ProbeForm;
 use crate::config::raw::ProbeLogoutMethod;
 use crate::config::raw::RawApiKey;
@@ -94,6 +95,7 @@ fn oidc(context: &mut Context<'_>, name: &str, raw: &RawOidc) -> Option<Kind> {
         ("redirect_path", raw.redirect_path.mark()),
         ("scopes", raw.scopes.mark()),
         ("require_iss", raw.require_iss.mark()),
+        ("par", raw.par.mark()),
     ] {
         if let Some(mark) = given
             && raw.client.is_absent()
@@ -121,6 +123,11 @@ fn oidc(context: &mut Context<'_>, name: &str, raw: &RawOidc) -> Option<Kind> {
             scopes,
             require_iss: raw.require_iss.or(false),
             directory: super::directory::keycloak(context, &issuer?.value, raw)?,
+            par: match raw.par.or(ParWord::Required) {
+                ParWord::Required => settings::Par::Required,
+                ParWord::Offered => settings::Par::Offered,
+                ParWord::Never => settings::Par::Never,
+            },
         })),
     })
 }

@@ -58,6 +58,8 @@ mappings! {
         scopes: List<At<String>>,
         /// Whether `iss` must be in the authorization response (RFC 9207) even if the metadata do not announce it. Default `false`.
         require_iss: At<bool>,
+        /// When the parameters of a login are pushed to the provider, from here, before the browser goes there (RFC 9126), so that nobody can read or change them on the way. Each login is then one call more, which a stranger can cause. Default `required`.
+        par: At<ParWord>,
         /// Which of its claims become which of our attributes, as `attribute: claim.path`. Default: `subject: sub`, and `email`, `email_verified`, `name`, `preferred_username`, `groups` each from the claim of that name. `email` is left out unless `email_verified` is the JSON value `true` or `authoritative.email_domains` has its domain.
         claims: Named<At<String>>,
         /// For which attributes it may speak when people are joined.
@@ -72,7 +74,7 @@ mappings! {
         ca: RawFile,
         /// How its people are looked up.
         directory: RawDirectory,
-        @later "exchange", "backchannel_logout", "events", "revoke", "logout", "par", "dpop";
+        @later "exchange", "backchannel_logout", "events", "revoke", "logout", "dpop";
     }
 
     /// An issuer of signed tokens that is known by its keys only.
@@ -345,6 +347,16 @@ mappings! {
 }
 
 words! {
+    /// When authorization requests are pushed.
+    ParWord {
+        /// Where the provider's metadata require it.
+        "required" => Required,
+        /// Where they have an endpoint for it.
+        "offered" => Offered,
+        /// Never.
+        "never" => Never,
+    }
+
     /// What a probe sends along.
     ProbeSend {
         /// The cookie alone.

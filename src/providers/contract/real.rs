@@ -268,6 +268,7 @@ impl<const KEYCLOAK: bool, const OIDC: bool> Double for Signed<KEYCLOAK, OIDC> {
                 scopes: vec!["openid".into()],
                 require_iss: false,
                 directory: None,
+                par: crate::providers::settings::Par::Offered,
             }))
         } else {
             KindSettings::Jwt(Jwt {

@@ -47,6 +47,10 @@ pub(in crate::providers) struct Metadata {
     pub(in crate::providers) revocation_endpoint: Option<Endpoint>,
     /// Where a device is told its code (RFC 8628 §4).
     pub(in crate::providers) device_authorization_endpoint: Option<Endpoint>,
+    /// Where an authorization request is pushed to (RFC 9126 §5).
+    pub(in crate::providers) pushed_authorization_request_endpoint: Option<Endpoint>,
+    /// `require_pushed_authorization_requests` (RFC 9126 §5).
+    pub(in crate::providers) requires_pushed: bool,
     /// `authorization_response_iss_parameter_supported` (RFC 9207 §3).
     pub(in crate::providers) names_itself: bool,
 }
@@ -261,6 +265,9 @@ pub(in crate::providers) fn read(answer: &Answer, issuer: &Issuer) -> Result<Met
         end_session_endpoint: endpoint("end_session_endpoint")?,
         revocation_endpoint: endpoint("revocation_endpoint")?,
         device_authorization_endpoint: endpoint("device_authorization_endpoint")?,
+        pushed_authorization_request_endpoint: endpoint("pushed_authorization_request_endpoint")?,
+        requires_pushed: document.get("require_pushed_authorization_requests")
+            == Some(&Value::Bool(true)),
         names_itself: document.get("authorization_response_iss_parameter_supported")
             == Some(&Value::Bool(true)),
     })

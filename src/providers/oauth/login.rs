@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use serde_json::Map;
 use serde_json::Value;
+use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::identity::Outage;
@@ -30,12 +31,16 @@ use crate::providers::oauth::client_auth::ClientAuthenticator;
 use crate::providers::oauth::discovery::Discovery;
 use crate::providers::oauth::discovery::Metadata;
 use crate::providers::oauth::form::Form;
+use crate::providers::settings::Par;
 use crate::secret::Secret;
 use crate::telemetry::metrics::Operation;
 use crate::token::LogoutToken;
 
 /// The longest `sid`, in bytes: it is kept as an index.
 const MAX_SID: usize = 256;
+
+/// The longest name of a pushed request, in bytes: it stands in an address.
+const MAX_REQUEST_URI: usize = 1024;
 
 /// The login half of an OpenID provider.
 #[derive(Debug)]
@@ -48,13 +53,15 @@ pub(in crate::providers) struct OidcLogin {
     pub(in crate::providers) scope: String,
     /// Whether `iss` must be in the answer whatever the metadata say.
     pub(in crate::providers) require_iss: bool,
+    /// When authorization requests are pushed.
+    pub(in crate::providers) par: Par,
     /// Where things are.
     pub(in crate::providers) discovery: Arc<Discovery>,
     /// How ID tokens are judged.
     pub(in crate::providers) tokens: Arc<SignedTokens>,
     /// How the token endpoint is asked.
     pub(in crate::providers) http: Arc<Client>,
-    /// The clock is the caller's; this is for identifiers.
+    /// Identifiers; and the time of a pushed request, for whose caller it has none.
     pub(in crate::providers) deps: Deps,
 }
 
@@ -73,8 +80,24 @@ impl Login for OidcLogin {
         self.http.wonder();
         let metadata = self.discovery.metadata().await?;
         let endpoint = known(metadata.authorization_endpoint.as_ref())?;
-        let form = authorization(self.client.id(), &self.scope, &start);
-        Ok(form.onto(&endpoint.to_string()))
+        let address = endpoint.to_string();
+        let pushed = match self.par {
+            Par::Never => None,
+            // Metadata that require it and do not say where are no metadata of a provider that has logins.
+            Par::Required if metadata.requires_pushed => Some(known(
+                metadata.pushed_authorization_request_endpoint.as_ref(),
+            )?),
+            Par::Required => None,
+            Par::Offered => metadata.pushed_authorization_request_endpoint.as_ref(),
+        };
+        let Some(pushed) = pushed else {
+            return Ok(authorization(Some(self.client.id()), &self.scope, &start).onto(&address));
+        };
+        let request_uri = self.push(pushed, &start).await?;
+        let form = Form::default()
+            .with("client_id", self.client.id())
+            .with("request_uri", request_uri.expose());
+        Ok(form.onto(&address))
     }
 
     async fn finish(
@@ -190,6 +213,23 @@ impl Login for OidcLogin {
 }
 
 impl OidcLogin {
+    /// Leaves the parameters of a login at the provider, and gets a name for them (RFC 9126 §2).
+    async fn push(
+        &self,
+        endpoint: &Endpoint,
+        start: &LoginStart<'_>,
+    ) -> Result<Secret<String>, ProviderError> {
+        // A parameter of the request, also where `Authorization` says who we are.
+        let named = (!self.client.names_itself()).then(|| self.client.id());
+        let form = authorization(named, &self.scope, start);
+        let issuer = self.tokens.issuer().as_str();
+        let (now, entropy) = (self.deps.clock.now(), &*self.deps.entropy);
+        let call = self
+            .client
+            .post(Operation::Token, endpoint, form, issuer, now, entropy)?;
+        self.http.call(&call, |answer| pushed(&answer)).await
+    }
+
     /// RFC 9207 §2.4: an `iss` that is there must be right, and where one is announced it must be there.
     fn check_issuer(&self, iss: Option<&str>, metadata: &Metadata) -> Result<(), Refusal> {
         let right = match iss {
@@ -202,13 +242,16 @@ impl OidcLogin {
 
 /// The authentication request of a login (OpenID Connect Core 1.0 §3.1.2.1, RFC 7636 §4.3).
 pub(in crate::providers) fn authorization(
-    client: &str,
+    client: Option<&str>,
     scope: &str,
     start: &LoginStart<'_>,
 ) -> Form {
-    let form = Form::default()
-        .with("response_type", "code")
-        .with("client_id", client)
+    let form = Form::default().with("response_type", "code");
+    let form = match client {
+        Some(client) => form.with("client_id", client),
+        None => form,
+    };
+    let form = form
         .with("redirect_uri", start.redirect_uri)
         .with("scope", scope)
         .with("state", start.state)
@@ -235,6 +278,33 @@ pub(in crate::providers) fn authorization(
 /// Metadata without what a login needs are no metadata of a provider that has logins.
 fn known(endpoint: Option<&Endpoint>) -> Result<&Endpoint, ProviderError> {
     endpoint.ok_or_else(|| Outage::Malformed.into())
+}
+
+/// RFC 9126 §2.2, §2.3. A provider that does not take the request is none that a login can begin at.
+fn pushed(answer: &Answer) -> Result<Secret<String>, ProviderError> {
+    let document: Map<String, Value> =
+        serde_json::from_slice(&answer.body).or(Err(Outage::Malformed))?;
+    let name = document.get("request_uri").and_then(Value::as_str);
+    match name.filter(|name| !name.is_empty() && name.len() <= MAX_REQUEST_URI) {
+        Some(name) if answer.status == StatusCode::CREATED => Ok(Secret::new(name.to_owned())),
+        _ => {
+            let error = document.get("error").and_then(Value::as_str);
+            let known = [
+                "invalid_request",
+                "invalid_client",
+                "unauthorized_client",
+                "invalid_scope",
+                "invalid_redirect_uri",
+            ];
+            let error = known.into_iter().find(|known| error == Some(known));
+            warn!(
+                status = answer.status.as_u16(),
+                error = error.unwrap_or("-"),
+                "A pushed authorization request was not taken."
+            );
+            Err(Outage::Malformed.into())
+        }
+    }
 }
 
 /// RFC 7636 §4.2, S256.

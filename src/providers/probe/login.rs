@@ -102,7 +102,7 @@ impl Asker<'_> {
             step_up: None,
             prompt: Prompt::Never,
         };
-        let form = authorization(client.id(), &oidc.scopes.join(" "), &start);
+        let form = authorization(Some(client.id()), &oidc.scopes.join(" "), &start);
         let address = form.onto(&endpoint.to_string());
         let address = Endpoint::parse(&address).map_err(|cause| cause.to_string())?;
         let (answer, _) = self.ask(&Call::get(Operation::Health, &address)).await?;
