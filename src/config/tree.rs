@@ -96,6 +96,14 @@ pub(crate) struct SyntaxError {
 ///
 /// When it is no YAML, has more than one document, or is out of bounds.
 pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
+    if let Some(mark) = lone_return(text) {
+        return Err(SyntaxError {
+            message: String::from(
+                "a carriage return (U+000D) stands alone; lines end with LF or CR LF",
+            ),
+            mark,
+        });
+    }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_documents: 1,
@@ -122,6 +130,26 @@ pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
         })?;
     let mut placer = Placer { text, next: 1 };
     Ok(placer.node(raw))
+}
+
+/// For YAML it ends a line (1.2.2 §5.4), for those who look for a line by its number it does not.
+fn lone_return(text: &str) -> Option<Mark> {
+    let narrow = |wide: usize| u32::try_from(wide).unwrap_or(u32::MAX);
+    let mut returns = text.match_indices('\r').map(|(at, _)| at);
+    let at = returns.find(|at| {
+        !text
+            .get(at + 1..)
+            .is_some_and(|rest| rest.starts_with('\n'))
+    })?;
+    let before = text.get(..at)?;
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    Some(Mark {
+        line: narrow(before.matches('\n').count() + 1),
+        column: narrow(line.chars().count() + 1),
+        id: 0,
+        start: narrow(at),
+        end: narrow(at),
+    })
 }
 
 /// The library repeats the position at the end of its messages; we say it in front.
@@ -439,6 +467,18 @@ mod tests {
         };
         assert!(matches!(entries[2].1.content, Content::Null));
         assert!(matches!(entries[3].1.content, Content::Null));
+    }
+
+    #[test]
+    fn a_line_is_what_an_editor_calls_a_line() {
+        let at = |text: &str| {
+            parse(text)
+                .map(|_| ())
+                .map_err(|error| (error.mark.line, error.mark.column))
+        };
+        assert_eq!(at("a: 1\r\nb: 2\r\n"), Ok(()));
+        assert_eq!(at("a: 1\r\nb: \"\r\""), Err((2, 5)));
+        assert_eq!(at("a: 1\r"), Err((1, 5)));
     }
 
     #[test]
