@@ -347,6 +347,7 @@ async fn reach(
         pseudonym: worker.pseudonyms.of(admitted.canonical()),
         generation: snapshot.generation,
         headers,
+        since: asked.now,
         until,
         admitted,
     });

@@ -30,6 +30,8 @@ pub(crate) struct Verdict {
     pub(crate) pseudonym: Pseudonym,
     /// Which snapshot decided.
     pub(crate) generation: u64,
+    /// When it was made: a clock that is set back knows nothing of it yet.
+    pub(crate) since: UnixTime,
     /// Until when it may be kept.
     pub(crate) until: UnixTime,
 }
@@ -104,7 +106,8 @@ impl Verdicts {
     ) -> Option<Rc<Verdict>> {
         let kept = self.kept.borrow();
         let verdict = kept.get(digest)?;
-        (verdict.generation == generation && now < verdict.until).then(|| Rc::clone(verdict))
+        let fresh = verdict.since <= now && now < verdict.until;
+        (verdict.generation == generation && fresh).then(|| Rc::clone(verdict))
     }
 
     /// Keeps a verdict.
