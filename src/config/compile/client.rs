@@ -2,10 +2,22 @@
 
 use crate::config::compile::context::Context;
 use crate::config::raw::ClientAuthMethod;
+use crate::config::raw::ParWord;
 use crate::config::raw::RawClient;
+use crate::config::shape::At;
 use crate::config::shape::Field;
 use crate::providers::settings::ClientAuth;
 use crate::providers::settings::OAuthClient;
+use crate::providers::settings::Par;
+
+/// When what a login asks for is pushed there.
+pub(super) fn par(field: &Field<At<ParWord>>) -> Par {
+    match field.or(ParWord::Required) {
+        ParWord::Required => Par::Required,
+        ParWord::Offered => Par::Offered,
+        ParWord::Never => Par::Never,
+    }
+}
 
 /// Our registration at a provider.
 pub(super) fn client(

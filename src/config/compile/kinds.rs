@@ -13,7 +13,6 @@ use crate::config::compile::tokens;
 use crate::config::compile::tokens::own_issuer;
 use crate::config::compile::tokens::span;
 use crate::config::compile::tokens::texts;
-use crate::config::raw::ParWord;
 use crate::config::raw::ProbeForm;
 use crate::config::raw::ProbeLogoutMethod;
 use crate::config::raw::RawApiKey;
@@ -123,11 +122,7 @@ fn oidc(context: &mut Context<'_>, name: &str, raw: &RawOidc) -> Option<Kind> {
             scopes,
             require_iss: raw.require_iss.or(false),
             directory: super::directory::keycloak(context, &issuer?.value, raw)?,
-            par: match raw.par.or(ParWord::Required) {
-                ParWord::Required => settings::Par::Required,
-                ParWord::Offered => settings::Par::Offered,
-                ParWord::Never => settings::Par::Never,
-            },
+            par: client::par(&raw.par),
         })),
     })
 }

@@ -10,7 +10,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use serde_json::Map;
 use serde_json::Value;
-use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::identity::Outage;
@@ -31,6 +30,7 @@ use crate::providers::oauth::client_auth::ClientAuthenticator;
 use crate::providers::oauth::discovery::Discovery;
 use crate::providers::oauth::discovery::Metadata;
 use crate::providers::oauth::form::Form;
+use crate::providers::oauth::pushed;
 use crate::providers::settings::Par;
 use crate::secret::Secret;
 use crate::telemetry::metrics::Operation;
@@ -38,9 +38,6 @@ use crate::token::LogoutToken;
 
 /// The longest `sid`, in bytes: it is kept as an index.
 const MAX_SID: usize = 256;
-
-/// The longest name of a pushed request, in bytes: it stands in an address.
-const MAX_REQUEST_URI: usize = 1024;
 
 /// The login half of an OpenID provider.
 #[derive(Debug)]
@@ -81,7 +78,7 @@ impl Login for OidcLogin {
         let metadata = self.discovery.metadata().await?;
         let endpoint = known(metadata.authorization_endpoint.as_ref())?;
         let address = endpoint.to_string();
-        let pushed = match self.par {
+        let endpoint = match self.par {
             Par::Never => None,
             // Metadata that require it and do not say where are no metadata of a provider that has logins.
             Par::Required if metadata.requires_pushed => Some(known(
@@ -90,10 +87,10 @@ impl Login for OidcLogin {
             Par::Required => None,
             Par::Offered => metadata.pushed_authorization_request_endpoint.as_ref(),
         };
-        let Some(pushed) = pushed else {
+        let Some(endpoint) = endpoint else {
             return Ok(authorization(Some(self.client.id()), &self.scope, &start).onto(&address));
         };
-        let request_uri = self.push(pushed, &start).await?;
+        let request_uri = self.push(endpoint, &start).await?;
         let form = Form::default()
             .with("client_id", self.client.id())
             .with("request_uri", request_uri.expose());
@@ -227,7 +224,7 @@ impl OidcLogin {
         let call = self
             .client
             .post(Operation::Token, endpoint, form, issuer, now, entropy)?;
-        self.http.call(&call, |answer| pushed(&answer)).await
+        self.http.call(&call, |answer| pushed::read(&answer)).await
     }
 
     /// RFC 9207 §2.4: an `iss` that is there must be right, and where one is announced it must be there.
@@ -278,33 +275,6 @@ pub(in crate::providers) fn authorization(
 /// Metadata without what a login needs are no metadata of a provider that has logins.
 fn known(endpoint: Option<&Endpoint>) -> Result<&Endpoint, ProviderError> {
     endpoint.ok_or_else(|| Outage::Malformed.into())
-}
-
-/// RFC 9126 §2.2, §2.3. A provider that does not take the request is none that a login can begin at.
-fn pushed(answer: &Answer) -> Result<Secret<String>, ProviderError> {
-    let document: Map<String, Value> =
-        serde_json::from_slice(&answer.body).or(Err(Outage::Malformed))?;
-    let name = document.get("request_uri").and_then(Value::as_str);
-    match name.filter(|name| !name.is_empty() && name.len() <= MAX_REQUEST_URI) {
-        Some(name) if answer.status == StatusCode::CREATED => Ok(Secret::new(name.to_owned())),
-        _ => {
-            let error = document.get("error").and_then(Value::as_str);
-            let known = [
-                "invalid_request",
-                "invalid_client",
-                "unauthorized_client",
-                "invalid_scope",
-                "invalid_redirect_uri",
-            ];
-            let error = known.into_iter().find(|known| error == Some(known));
-            warn!(
-                status = answer.status.as_u16(),
-                error = error.unwrap_or("-"),
-                "A pushed authorization request was not taken."
-            );
-            Err(Outage::Malformed.into())
-        }
-    }
 }
 
 /// RFC 7636 §4.2, S256.
