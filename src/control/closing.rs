@@ -228,7 +228,10 @@ impl Closing {
         let mut waits = work::Waits::default();
         let mut known = BTreeSet::new();
         loop {
-            let closed = self.round(&side, &mut waits).await;
+            let closed = match self.closed().await {
+                Ok(closed) if closed == known => self.round(&side, &mut waits).await,
+                other => other,
+            };
             match closed {
                 Ok(closed) if closed != known => {
                     known.clone_from(&closed);

@@ -70,7 +70,8 @@ impl Closing {
                         continue;
                     }
                     match self.turn(&provider, &**side).await? {
-                        Turn::Closed => drop(closed.insert(provider)),
+                        // In force before anything else is closed, which may take days.
+                        Turn::Closed => return self.closed().await,
                         Turn::Left => drop(waits.0.remove(&provider)),
                         Turn::Away(said) => waits.longer(provider, said),
                     }
@@ -118,8 +119,9 @@ impl Closing {
                         return Ok(Turn::Away(said));
                     }
                     version = match self.rows.read(provider, now).await? {
-                        Some((_, version)) => version,
-                        None => return Ok(Turn::Left),
+                        // Whoever has stopped it, or ordered it anew, has written since.
+                        Some((now, version)) if now == account => version,
+                        Some(_) | None => return Ok(Turn::Left),
                     };
                 }
             }
