@@ -119,7 +119,12 @@ fn revoke_at_provider(
 ) {
     let provider = providers.named(&farewell.provider);
     if let (Some(provider), Some(token)) = (provider, farewell.refresh_token) {
-        let notice = Notice::new(provider, Spent::Token(token), &process.metrics, now);
+        let notice = Notice::new(
+            provider.id(),
+            Spent::Token(Arc::clone(provider), token),
+            &process.metrics,
+            now,
+        );
         process.notices.send(notice, &process.background);
     }
 }

@@ -106,7 +106,8 @@ impl Revocations {
                 if let (Some(token), Some(provider)) =
                     (farewell.refresh_token, named(&farewell.provider))
                 {
-                    let notice = Notice::new(&provider, Spent::Token(token), &self.metrics, now);
+                    let spent = Spent::Token(provider, token);
+                    let notice = Notice::new(&farewell.provider, spent, &self.metrics, now);
                     notices.send_in_turn(notice, background).await;
                 }
             }

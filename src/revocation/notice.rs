@@ -13,9 +13,11 @@ use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::identity::Credential;
+use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
+use crate::providers::TokenClient;
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Call;
@@ -38,17 +40,19 @@ impl Default for Notices {
     }
 }
 
-/// What is over.
+/// What is over, and who is told.
 pub(crate) enum Spent {
-    /// A refresh token (RFC 7009): whatever was issued with it is over too.
-    Token(Secret<String>),
+    /// A refresh token of a login (RFC 7009): whatever was issued with it is over too.
+    Token(Arc<dyn Provider>, Secret<String>),
+    /// The same of a client of our token endpoint, with what it is registered as there.
+    Client(Arc<TokenClient>, Secret<String>),
     /// A session that the provider judges itself.
-    Session(Credential),
+    Session(Arc<dyn Provider>, Credential),
 }
 
 /// One notice to one provider.
 pub(crate) struct Notice {
-    provider: Arc<dyn Provider>,
+    provider: ProviderId,
     spent: Spent,
     metrics: Arc<Metrics>,
     now: UnixTime,
@@ -59,10 +63,10 @@ impl Notices {
     /// Has a notice delivered; one for which there is no room is counted.
     pub(crate) fn send(&self, notice: Notice, background: &Handle) {
         let Ok(room) = Arc::clone(&self.0).try_acquire_owned() else {
-            warn!(provider = %notice.provider.id(), "Too many sign-outs wait for their providers; one is not told.");
+            warn!(provider = %notice.provider, "Too many sign-outs wait for their providers; one is not told.");
             notice
                 .metrics
-                .logout_fanout(notice.provider.id(), Call::Unavailable);
+                .logout_fanout(&notice.provider, Call::Unavailable);
             return;
         };
         background.spawn(async move {
@@ -83,15 +87,15 @@ impl Notices {
 }
 
 impl Notice {
-    /// What is over since `now`.
+    /// What is over at a provider since `now`.
     pub(crate) fn new(
-        provider: &Arc<dyn Provider>,
+        provider: &ProviderId,
         spent: Spent,
         metrics: &Arc<Metrics>,
         now: UnixTime,
     ) -> Self {
         Self {
-            provider: Arc::clone(provider),
+            provider: provider.clone(),
             spent,
             metrics: Arc::clone(metrics),
             now,
@@ -108,35 +112,36 @@ impl Notice {
                 // It has no place to be told: what it issued ends by itself.
                 Err(ProviderError::Rejected(Refusal::Unsupported)) => return,
                 Err(ProviderError::Rejected(refusal)) => {
-                    warn!(provider = %self.provider.id(), %refusal, "A provider did not end what is over.");
+                    warn!(provider = %self.provider, %refusal, "A provider did not end what is over.");
                     Call::Rejected
                 }
                 Err(ProviderError::Unavailable {
                     outage,
                     retry_after,
                 }) => {
-                    debug!(provider = %self.provider.id(), %outage, "A provider is told of a sign-out again.");
+                    debug!(provider = %self.provider, %outage, "A provider is told of a sign-out again.");
                     tokio::time::sleep(retry_after.unwrap_or(wait).clamp(AGAIN, LONGEST)).await;
                     wait = (wait * 2).min(LONGEST);
                     continue;
                 }
             };
-            self.metrics.logout_fanout(self.provider.id(), outcome);
+            self.metrics.logout_fanout(&self.provider, outcome);
             return;
         }
-        warn!(provider = %self.provider.id(), "A provider could not be told of a sign-out; what it issued ends by itself.");
+        warn!(provider = %self.provider, "A provider could not be told of a sign-out; what it issued ends by itself.");
         self.metrics
-            .logout_fanout(self.provider.id(), Call::Unavailable);
+            .logout_fanout(&self.provider, Call::Unavailable);
     }
 
     async fn once(&self) -> Result<(), ProviderError> {
         let now = self.now + self.began.elapsed();
         match &self.spent {
-            Spent::Token(token) => match self.provider.login() {
+            Spent::Token(at, token) => match at.login() {
                 Some(login) => login.revoke(token, now).await,
                 None => Err(Refusal::Unsupported.into()),
             },
-            Spent::Session(credential) => self.provider.end(credential).await,
+            Spent::Client(at, token) => at.revoke(token, "refresh_token", now).await,
+            Spent::Session(at, credential) => at.end(credential).await,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::auth::cookies::Keep;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
 use crate::identity::Credential;
-use crate::providers::Provider;
+use crate::identity::ProviderId;
 use crate::revocation::Notice;
 use crate::revocation::Spent;
 use crate::secret::Secret;
@@ -20,7 +20,11 @@ impl Logins {
     pub(super) fn revoke_at_provider(&self, ask: &Ask<'_>, farewell: &mut Farewell) {
         let provider = self.deps.providers.named(&farewell.provider);
         if let (Some(provider), Some(token)) = (provider, farewell.refresh_token.take()) {
-            self.tell(ask, provider, Spent::Token(token));
+            self.tell(
+                ask,
+                provider.id(),
+                Spent::Token(Arc::clone(provider), token),
+            );
         }
     }
 
@@ -37,14 +41,18 @@ impl Logins {
                     cookie: name.clone(),
                     value: Secret::new(value.to_owned()),
                 };
-                self.tell(ask, provider, Spent::Session(credential));
+                self.tell(
+                    ask,
+                    provider.id(),
+                    Spent::Session(Arc::clone(provider), credential),
+                );
             }
             forget.extend(self.names.set(name, "", Keep::Forget));
         }
         forget
     }
 
-    fn tell(&self, ask: &Ask<'_>, provider: &Arc<dyn Provider>, spent: Spent) {
+    fn tell(&self, ask: &Ask<'_>, provider: &ProviderId, spent: Spent) {
         let metrics = &self.deps.reports.metrics;
         let notice = Notice::new(provider, spent, metrics, ask.now);
         self.deps.notices.send(notice, &self.deps.background);
@@ -58,6 +66,7 @@ mod tests {
     use crate::auth::fake::at;
     use crate::identity::Outage;
     use crate::identity::Refusal;
+    use crate::providers::Provider;
     use crate::providers::ProviderError;
     use crate::revocation::TRIES;
     use crate::telemetry::Metrics;
@@ -73,8 +82,10 @@ mod tests {
         let script = answers.iter().rev().cloned();
         login.revocations.lock().unwrap().extend(script);
         let shared: Arc<dyn Provider> = Arc::clone(&provider) as _;
-        let spent = Spent::Token(Secret::new(String::from("RT")));
-        Notice::new(&shared, spent, &metrics, at(0)).deliver().await;
+        let spent = Spent::Token(Arc::clone(&shared), Secret::new(String::from("RT")));
+        Notice::new(shared.id(), spent, &metrics, at(0))
+            .deliver()
+            .await;
         let asked = login.revoked.lock().unwrap().len();
         (asked, metrics)
     }

@@ -1,33 +1,22 @@
 //! What a provider is told when a family is over: that its refresh token is. Nobody waits for it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
-use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::identity::ProviderId;
-use crate::identity::Refusal;
-use crate::providers::ProviderError;
 use crate::providers::TokenClient;
+use crate::revocation::Notice;
+use crate::revocation::Notices;
+use crate::revocation::Spent;
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::Call;
 
-/// Tokens that wait for their providers at once: 1 024. One more is counted, and not sent.
-const WAITING: usize = 1_024;
-/// A provider that did not answer is told again after 1 s, 2 s, 4 s, … at most 10 min; for about an hour.
-const AGAIN: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_mins(10);
-const TRIES: u32 = 15;
-
-/// Who tells them.
+/// Who tells them, with room of its own: what clients give back keeps no sign-out of a person from being told.
 #[derive(Clone)]
 pub(in crate::issuer) struct Farewells {
-    room: Arc<Semaphore>,
+    notices: Arc<Notices>,
     background: Handle,
     metrics: Arc<Metrics>,
 }
@@ -35,7 +24,7 @@ pub(in crate::issuer) struct Farewells {
 impl Farewells {
     pub(super) fn new(background: Handle, metrics: Arc<Metrics>) -> Self {
         Self {
-            room: Arc::new(Semaphore::new(WAITING)),
+            notices: Arc::default(),
             background,
             metrics,
         }
@@ -49,38 +38,8 @@ impl Farewells {
         token: Secret<String>,
         now: UnixTime,
     ) {
-        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
-            warn!(provider = %provider, "Too many refresh tokens wait to be revoked; one is not.");
-            self.metrics.logout_fanout(provider, Call::Unavailable);
-            return;
-        };
-        let (provider, at, metrics) = (provider.clone(), Arc::clone(at), Arc::clone(&self.metrics));
-        self.background.spawn(async move {
-            let (mut wait, began) = (AGAIN, Instant::now());
-            for _ in 0..TRIES {
-                let outcome = match at
-                    .revoke(&token, "refresh_token", now + began.elapsed())
-                    .await {
-                    Ok(()) => Call::Success,
-                    // It has no place to be told: what it issued ends by itself.
-                    Err(ProviderError::Rejected(Refusal::Unsupported)) => return,
-                    Err(ProviderError::Rejected(refusal)) => {
-                        warn!(provider = %provider, %refusal, "A provider did not revoke a refresh token.");
-                        Call::Rejected
-                    }
-                    Err(ProviderError::Unavailable { retry_after, .. }) => {
-                        let pause = retry_after.unwrap_or(wait).clamp(AGAIN, LONGEST);
-                        tokio::time::sleep(pause).await;
-                        wait = (wait * 2).min(LONGEST);
-                        continue;
-                    }
-                };
-                metrics.logout_fanout(&provider, outcome);
-                drop(room);
-                return;
-            }
-            warn!(provider = %provider, "A provider could not be told that a refresh token is over; it ends by itself.");
-            metrics.logout_fanout(&provider, Call::Unavailable);
-        });
+        let spent = Spent::Client(Arc::clone(at), token);
+        let notice = Notice::new(provider, spent, &self.metrics, now);
+        self.notices.send(notice, &self.background);
     }
 }
