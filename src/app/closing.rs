@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tracing::error;
 use tracing::warn;
 
 use crate::admin::CONFIRM_ABOVE;
@@ -47,14 +46,9 @@ impl Side for Running {
         may_close(&self.reloader.settings(), &kill, id)
     }
 
-    fn quarantine(&self, ids: &BTreeSet<ProviderId>) {
+    fn quarantine(&self, ids: &BTreeSet<ProviderId>) -> Result<(), String> {
         self.process.conductor.close(ids);
-        if let Err(why) = self.reloader.replan() {
-            error!(
-                why,
-                "What is closed is not quarantined before the next reload."
-            );
-        }
+        self.reloader.replan()
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tracing::error;
 use tracing::warn;
 
 use crate::clock::Clock;
@@ -49,8 +50,12 @@ pub(crate) trait Side: fmt::Debug + Send + Sync {
     /// Who still does, in words.
     fn may_close(&self, id: &ProviderId) -> Result<(), String>;
 
-    /// From here on nothing of it counts. Builds a snapshot: not for a worker.
-    fn quarantine(&self, ids: &BTreeSet<ProviderId>);
+    /// From here on nothing of these counts. Builds a snapshot: not for a worker.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not hold yet, in words.
+    fn quarantine(&self, ids: &BTreeSet<ProviderId>) -> Result<(), String>;
 }
 
 /// Why nothing was ordered.
@@ -218,9 +223,7 @@ impl Closing {
     ///
     /// As [`Self::accounts`].
     pub(crate) async fn closed(&self) -> Result<BTreeSet<ProviderId>, StoreError> {
-        let all = self.accounts().await?.into_iter();
-        let closed = all.filter(|(_, account)| account.phase == Phase::Closed);
-        Ok(closed.map(|(provider, _)| provider).collect())
+        self.rows.closed(self.now()).await
     }
 
     /// Works, for as long as the process lives.
@@ -234,15 +237,16 @@ impl Closing {
             };
             match closed {
                 Ok(closed) if closed != known => {
-                    known.clone_from(&closed);
-                    let side = Arc::clone(&side);
-                    let told = tokio::task::spawn_blocking(move || side.quarantine(&closed));
-                    if let Err(error) = told.await {
-                        warn!(%error, "What is closed is not quarantined yet.");
-                        known.clear();
+                    let (side, these) = (Arc::clone(&side), closed.clone());
+                    let told = tokio::task::spawn_blocking(move || side.quarantine(&these));
+                    match told.await.map_err(|error| error.to_string()).flatten() {
+                        Ok(()) => {
+                            known = closed;
+                            // Whether there is more to be done is seen at once.
+                            continue;
+                        }
+                        Err(why) => error!(why, "What is closed is not quarantined yet."),
                     }
-                    // Whether there is more to be done is seen at once.
-                    continue;
                 }
                 Ok(_) => {}
                 Err(error) => warn!(%error, "The closing of an old side waits for the store."),

@@ -131,10 +131,10 @@ impl Conductor {
         self.stage.get_or_init(|| stage);
     }
 
-    /// These are closed for good: the next plans say so.
+    /// These are closed for good, beside those before: the next plans say so. A store that has lost a row opens nothing.
     pub(crate) fn close(&self, providers: &BTreeSet<ProviderId>) {
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        closed.clone_from(providers);
+        closed.extend(providers.iter().cloned());
     }
 
     fn is_closed(&self, provider: &ProviderId) -> bool {

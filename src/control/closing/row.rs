@@ -1,5 +1,6 @@
 //! How far the closing of an old side has come, as the store keeps it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,15 +149,21 @@ impl Rows {
             .await
     }
 
+    /// The names of those that are closed. A row that nobody can read may be of one, so it is.
+    pub(super) async fn closed(&self, now: UnixTime) -> Result<BTreeSet<ProviderId>, StoreError> {
+        let rows = self.store.scan(TABLE, b"", MOST, now).await?;
+        let closed = rows.iter().filter(|(_, row)| {
+            decode(&row.value).map_or(true, |account| account.phase == Phase::Closed)
+        });
+        Ok(closed.map(|(key, _)| named(key)).collect())
+    }
+
     pub(super) async fn all(
         &self,
         now: UnixTime,
     ) -> Result<Vec<(ProviderId, Account)>, StoreError> {
         let rows = self.store.scan(TABLE, b"", MOST, now).await?;
-        let one = |(key, row): (Vec<u8>, crate::store::Row)| {
-            let name = String::from_utf8_lossy(&key).into_owned();
-            Ok((ProviderId::new(&name), decode(&row.value)?))
-        };
+        let one = |(key, row): (Vec<u8>, crate::store::Row)| Ok((named(&key), decode(&row.value)?));
         rows.into_iter().map(one).collect()
     }
 }
@@ -174,6 +181,10 @@ fn decode(value: &[u8]) -> Result<Account, StoreError> {
 
 fn damaged(error: &serde_json::Error) -> StoreError {
     StoreError::Damaged(format!("the closing of an old side: {error}"))
+}
+
+fn named(key: &[u8]) -> ProviderId {
+    ProviderId::new(&String::from_utf8_lossy(key))
 }
 
 fn place(provider: &ProviderId) -> Key<'_> {

@@ -39,6 +39,7 @@ use crate::session::NewSession;
 use crate::session::Origin;
 use crate::session::settings::Settings;
 use crate::session::settings::StoreKind;
+use crate::store::Key;
 use crate::store::MemoryStore;
 
 /// The old side: it revokes tokens, unless it is away.
@@ -113,6 +114,8 @@ struct Program {
     old: Arc<Old>,
     open: Mutex<Option<String>>,
     quarantined: Mutex<BTreeSet<ProviderId>>,
+    /// So many times it cannot quarantine.
+    fails: Mutex<u32>,
 }
 
 impl Side for Program {
@@ -122,8 +125,14 @@ impl Side for Program {
     fn may_close(&self, _: &ProviderId) -> Result<(), String> {
         self.open.lock().unwrap().clone().map_or(Ok(()), Err)
     }
-    fn quarantine(&self, ids: &BTreeSet<ProviderId>) {
+    fn quarantine(&self, ids: &BTreeSet<ProviderId>) -> Result<(), String> {
+        let mut fails = self.fails.lock().unwrap();
+        if let Some(fewer) = fails.checked_sub(1) {
+            *fails = fewer;
+            return Err(String::from("no snapshot"));
+        }
         self.quarantined.lock().unwrap().clone_from(ids);
+        Ok(())
     }
 }
 
@@ -172,6 +181,7 @@ impl World {
                 old,
                 open: Mutex::default(),
                 quarantined: Mutex::default(),
+                fails: Mutex::default(),
             }),
             directory: tempfile::tempdir().unwrap(),
         }
@@ -414,4 +424,44 @@ async fn it_stops_where_people_sign_in_there_again() {
     assert_eq!(running.closing.count(&old()).await.unwrap(), 2);
     assert!(world.program.quarantined.lock().unwrap().is_empty());
     working.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_closed_holds_before_the_next_has_its_turn_and_is_tried_until_it_does() {
+    let world = World::new();
+    *world.program.fails.lock().unwrap() = 2;
+    let running = world.start();
+    let older = ProviderId::new("older");
+    let now = world.clock.now();
+    running.sign_in("old", &["a"], now).await;
+    running.sign_in("older", &["x", "y", "z"], now).await;
+    let slow = Order {
+        provider: older.clone(),
+        ..order(1)
+    };
+    running.closing.order(slow).await.unwrap();
+    running.closing.order(order(600)).await.unwrap();
+    let working = tokio::spawn(Arc::clone(&running.closing).run(world.side()));
+    while world.program.quarantined.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(*world.program.quarantined.lock().unwrap(), [old()].into());
+    assert_ne!(running.closing.count(&older).await.unwrap(), 0);
+    working.abort();
+}
+
+#[tokio::test]
+async fn a_row_that_nobody_can_read_is_of_a_side_that_is_closed() {
+    let world = World::new();
+    let running = world.start();
+    running.closing.order(order(600)).await.unwrap();
+    assert_eq!(running.closing.closed().await.unwrap(), [].into());
+    let newer = Key {
+        table: "legacy_close",
+        key: b"older",
+    };
+    let written = world.store.put(newer, br#"{"v":9}"#, UnixTime::NEVER);
+    written.await.unwrap();
+    let older = ProviderId::new("older");
+    assert_eq!(running.closing.closed().await.unwrap(), [older].into());
 }

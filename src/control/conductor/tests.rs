@@ -229,3 +229,12 @@ async fn people_count_wherever_they_sign_in_and_whoever_leads() {
     two.conductor.tick().await;
     assert_eq!(two.people(), 8);
 }
+
+#[tokio::test]
+async fn what_is_closed_stays_so_whatever_becomes_of_the_store() {
+    let one = Estate::new().instance("one");
+    let from = course().from;
+    one.conductor.close(&[from].into());
+    one.conductor.close(&BTreeSet::new());
+    assert!(one.conductor.plans(&[course()]).unwrap()[0].closed);
+}
