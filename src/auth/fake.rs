@@ -284,6 +284,10 @@ impl Provider for FakeProvider {
         self.login.as_ref().map(|login| login as &dyn Login)
     }
 
+    fn ends_sessions(&self) -> bool {
+        !self.owns.cookies.is_empty()
+    }
+
     fn health(&self) -> Health {
         self.health.lock().unwrap().clone()
     }

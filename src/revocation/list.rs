@@ -208,7 +208,9 @@ impl Revocations {
     /// As there.
     pub(crate) async fn revoke_only(&self, asked: Asked) -> Result<Record, ListError> {
         let marks = vec![asked.target.mark().map_err(ListError::Target)?];
-        self.write_down(asked, marks).await
+        let (record, written) = self.write_down(asked, marks).await;
+        written?;
+        Ok(record)
     }
 
     /// As [`Self::revoke`], with what the target means said already.
@@ -221,12 +223,16 @@ impl Revocations {
         asked: Asked,
         marks: Vec<Mark>,
     ) -> Result<Record, ListError> {
-        let record = self.write_down(asked, marks).await?;
-        self.hand_on(&record);
+        let (record, written) = self.write_down(asked, marks).await;
+        // What is in force is followed, also where the store is yet to take it.
+        if self.known().contains_key(&record.id) {
+            self.hand_on(&record);
+        }
+        written?;
         Ok(record)
     }
 
-    async fn write_down(&self, asked: Asked, marks: Vec<Mark>) -> Result<Record, ListError> {
+    async fn write_down(&self, asked: Asked, marks: Vec<Mark>) -> (Record, Result<(), StoreError>) {
         let now = self.clock.now();
         let whole = asked.target.reach() == Reach::Whole;
         let keep = self.span(&asked);
@@ -253,8 +259,7 @@ impl Revocations {
             Err(_) => RevocationOutcome::Unavailable,
         };
         self.tell(&record, provider.as_ref(), outcome);
-        written?;
-        Ok(record)
+        (record, written)
     }
 
     /// Writes a record, and has it in force here whatever comes of that, if there is room.

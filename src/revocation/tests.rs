@@ -1,11 +1,9 @@
 //! The list over stores that are shared, away, emptied and opened again.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::runtime::Handle;
 
 use crate::clock::ManualClock;
@@ -20,6 +18,7 @@ use crate::identity::ProviderId;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
 use crate::identity::TokenId;
+use crate::providers::Authenticated;
 use crate::revocation::Asked;
 use crate::revocation::ListError;
 use crate::revocation::Marks;
@@ -29,106 +28,17 @@ use crate::revocation::Source;
 use crate::revocation::Standing;
 use crate::revocation::Target;
 use crate::secret::Secret;
+use crate::session::NewSession;
+use crate::session::Origin;
 use crate::session::Sessions;
 use crate::session::settings::Settings;
 use crate::session::settings::StoreKind;
 use crate::store::EmbeddedStore;
-use crate::store::Expect;
+use crate::store::FakeStore;
 use crate::store::Key;
 use crate::store::MemoryStore;
-use crate::store::Row;
 use crate::store::Store;
-use crate::store::StoreError;
-use crate::store::Watch;
 use crate::telemetry::Metrics;
-
-/// A store that several instances share, and that may be away.
-#[derive(Debug, Default)]
-struct Shared {
-    rows: MemoryStore,
-    away: AtomicBool,
-}
-
-#[async_trait]
-impl Store for Shared {
-    async fn get(&self, key: Key<'_>, now: UnixTime) -> Result<Option<Row>, StoreError> {
-        self.there()?;
-        self.rows.get(key, now).await
-    }
-
-    async fn put(&self, key: Key<'_>, value: &[u8], expires: UnixTime) -> Result<(), StoreError> {
-        self.there()?;
-        self.rows.put(key, value, expires).await
-    }
-
-    async fn compare_and_swap(
-        &self,
-        key: Key<'_>,
-        expect: Expect,
-        value: &[u8],
-        expires: UnixTime,
-        now: UnixTime,
-    ) -> Result<bool, StoreError> {
-        self.there()?;
-        self.rows
-            .compare_and_swap(key, expect, value, expires, now)
-            .await
-    }
-
-    async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
-        self.there()?;
-        self.rows.delete(key).await
-    }
-
-    async fn scan(
-        &self,
-        table: &'static str,
-        prefix: &[u8],
-        limit: usize,
-        now: UnixTime,
-    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
-        self.there()?;
-        self.rows.scan(table, prefix, limit, now).await
-    }
-
-    async fn lease(
-        &self,
-        name: &str,
-        holder: &str,
-        span: Duration,
-        now: UnixTime,
-    ) -> Result<bool, StoreError> {
-        self.there()?;
-        self.rows.lease(name, holder, span, now).await
-    }
-
-    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
-        self.there()?;
-        self.rows.release(name, holder).await
-    }
-
-    fn watch(&self, table: &'static str) -> Watch {
-        self.rows.watch(table)
-    }
-
-    async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
-        self.there()?;
-        self.rows.sweep(now).await
-    }
-
-    fn is_shared(&self) -> bool {
-        true
-    }
-}
-
-impl Shared {
-    fn there(&self) -> Result<(), StoreError> {
-        if self.away.load(Ordering::SeqCst) {
-            return Err(StoreError::Unavailable(String::from("away")));
-        }
-        Ok(())
-    }
-}
 
 const fn at(seconds: u64) -> UnixTime {
     UnixTime::from_secs(1_000_000 + seconds)
@@ -221,8 +131,8 @@ fn memory() -> Arc<dyn Store> {
     Arc::new(MemoryStore::default())
 }
 
-fn shared() -> (Arc<Shared>, Arc<dyn Store>) {
-    let store = Arc::new(Shared::default());
+fn shared() -> (Arc<FakeStore>, Arc<dyn Store>) {
+    let store = Arc::new(FakeStore::default());
     let same: Arc<dyn Store> = Arc::clone(&store) as _;
     (store, same)
 }
@@ -469,6 +379,49 @@ async fn what_the_store_did_not_take_is_not_acknowledged_and_is_written_later() 
     store.away.store(false, Ordering::SeqCst);
     other.list.follow(&Handle::current());
     until(|| !other.holds(Some(at(0)))).await;
+}
+
+#[tokio::test]
+async fn what_the_store_takes_late_ends_rows_all_the_same() {
+    let (store, same) = shared();
+    let here = Instance::on(&same);
+    let (asked, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let named = Box::new(move |provider: &ProviderId| {
+        asked.send(provider.clone()).unwrap();
+        None
+    });
+    here.list.fan_out(named, &Handle::current());
+    let proof = Authenticated::for_test(alice(), UnixTime::NEVER);
+    let token = Secret::new(String::from("RT"));
+    let new = NewSession {
+        authenticated: &proof,
+        canonical: &person(),
+        app: "crm",
+        host: "app.test",
+        backing: None,
+        rule: "percent",
+        origin: Origin::Login,
+        until: UnixTime::NEVER,
+        id_token: None,
+        sid: None,
+        refresh_token: Some(&token),
+        lasts: None,
+    };
+    let created = here.list.sessions.create(new, at(0)).await.unwrap();
+    let login = NewLogin {
+        identity: proof.identity(),
+        canonical: &person(),
+        grounds: proof.grounds(),
+        row: &created.row,
+        ends: created.ends,
+    };
+    here.list.remember(login).await.unwrap();
+    store.away.store(true, Ordering::SeqCst);
+    let refused = here.revoke(everybody()).await.unwrap_err();
+    assert!(matches!(refused, ListError::Store(_)));
+    store.away.store(false, Ordering::SeqCst);
+    let told = tokio::time::timeout(Duration::from_secs(10), heard.recv()).await;
+    assert_eq!(told.unwrap(), Some(ProviderId::new("modern")));
 }
 
 #[tokio::test]

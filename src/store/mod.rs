@@ -7,6 +7,8 @@ mod circuit;
 mod contract;
 mod counted;
 mod embedded;
+#[cfg(test)]
+mod fake;
 mod memory;
 mod redis;
 pub(crate) mod settings;
@@ -14,6 +16,8 @@ mod watch;
 
 pub(crate) use counted::Counted;
 pub(crate) use embedded::EmbeddedStore;
+#[cfg(test)]
+pub(crate) use fake::FakeStore;
 pub(crate) use memory::MemoryStore;
 pub(crate) use redis::RedisStore;
 pub(crate) use watch::Event;

@@ -64,7 +64,7 @@ impl Logins {
         &self,
         ask: &Ask<'_>,
         known: Option<[u8; 32]>,
-        cookies: Vec<HeaderValue>,
+        mut cookies: Vec<HeaderValue>,
     ) -> Response<Bytes> {
         let root = ReturnPath::root();
         let Some(row) = known else {
@@ -73,6 +73,8 @@ impl Logins {
         if let Err(error) = self.deps.revocations.end_session(&row).await {
             debug!(%error, "The end of a session is written down when the store is there again.");
         }
+        // Signed out in this browser: also of what else would let it in.
+        cookies.extend(self.end_old_sessions(ask));
         self.page(ask, Page::NotRecorded, &root, cookies)
     }
 

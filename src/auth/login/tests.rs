@@ -29,6 +29,7 @@ use crate::rollout::Percent;
 use crate::rollout::PinnedAtFrom;
 use crate::rollout::SessionPolicy;
 use crate::rollout::Share;
+use crate::store::FakeStore;
 use http::HeaderName;
 use http::StatusCode;
 use http::header::ACCEPT;
@@ -1258,6 +1259,36 @@ async fn signing_out_ends_the_session_here_and_goes_on_to_the_provider() {
         again.with(&world, &mut browser).await.location,
         "/.authferry/logout/done"
     );
+}
+
+#[tokio::test]
+async fn a_sign_out_that_cannot_be_written_down_leaves_no_way_in_by_this_browser() {
+    let store = Arc::new(FakeStore::default());
+    let (old, new) = (FakeProvider::old().with_login(), FakeProvider::new());
+    let mut world = World::on(Arc::clone(&store) as _, old, new);
+    world.plan = Some(plan(Mode::Canary, vec![all_to(Arm::To)]));
+    let mut browser = Browser::default();
+    log_in(&world, &mut browser, "alice").await;
+    assert!(open(&world, &mut browser, "/").await.admitted.is_some());
+    let session = browser.jar[COOKIE].clone();
+    browser
+        .jar
+        .insert(String::from("OLDSID"), String::from("s1"));
+    store.away.store(true, Ordering::SeqCst);
+    let out = Visit {
+        method: Method::POST,
+        fields: vec![("origin", "https://app.test")],
+        ..Visit::to("/.authferry/logout")
+    };
+    let seen = out.with(&world, &mut browser).await;
+    assert_eq!(seen.status, StatusCode::SERVICE_UNAVAILABLE);
+    for name in [COOKIE, "OLDSID"] {
+        assert!(!browser.jar.contains_key(name), "{name}");
+    }
+    // Over here, whoever has the cookie still, and whatever the store says later.
+    store.away.store(false, Ordering::SeqCst);
+    browser.jar.insert(COOKIE.to_owned(), session);
+    assert!(open(&world, &mut browser, "/").await.admitted.is_none());
 }
 
 /// Browsers send `Origin: null` from a page that sends no referrer, such as many an application's.

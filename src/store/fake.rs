@@ -1,0 +1,106 @@
+//! A store for tests.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::clock::UnixTime;
+use crate::store::Expect;
+use crate::store::Key;
+use crate::store::MemoryStore;
+use crate::store::Row;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::Watch;
+
+/// A store that several instances share, and that may be away.
+#[derive(Debug, Default)]
+pub(crate) struct FakeStore {
+    /// What it holds, whether it answers or not.
+    pub(crate) rows: MemoryStore,
+    /// It answers nothing.
+    pub(crate) away: AtomicBool,
+}
+
+#[async_trait]
+impl Store for FakeStore {
+    async fn get(&self, key: Key<'_>, now: UnixTime) -> Result<Option<Row>, StoreError> {
+        self.there()?;
+        self.rows.get(key, now).await
+    }
+
+    async fn put(&self, key: Key<'_>, value: &[u8], expires: UnixTime) -> Result<(), StoreError> {
+        self.there()?;
+        self.rows.put(key, value, expires).await
+    }
+
+    async fn compare_and_swap(
+        &self,
+        key: Key<'_>,
+        expect: Expect,
+        value: &[u8],
+        expires: UnixTime,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        self.there()?;
+        self.rows
+            .compare_and_swap(key, expect, value, expires, now)
+            .await
+    }
+
+    async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
+        self.there()?;
+        self.rows.delete(key).await
+    }
+
+    async fn scan(
+        &self,
+        table: &'static str,
+        prefix: &[u8],
+        limit: usize,
+        now: UnixTime,
+    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        self.there()?;
+        self.rows.scan(table, prefix, limit, now).await
+    }
+
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        span: Duration,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        self.there()?;
+        self.rows.lease(name, holder, span, now).await
+    }
+
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        self.there()?;
+        self.rows.release(name, holder).await
+    }
+
+    fn watch(&self, table: &'static str) -> Watch {
+        self.rows.watch(table)
+    }
+
+    async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
+        self.there()?;
+        self.rows.sweep(now).await
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+}
+
+impl FakeStore {
+    fn there(&self) -> Result<(), StoreError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable(String::from("away")));
+        }
+        Ok(())
+    }
+}
