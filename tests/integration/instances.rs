@@ -271,7 +271,8 @@ async fn a_refresh_token_is_good_once_at_all_instances_together() {
         let answer = crate::refresh::refresh(proxy, &token).await;
         assert_eq!(answer.status, 400, "{}", answer.text());
     }
-    // Limits are counted together: what one instance says is left is without the portion that the other has taken.
+    // Limits are counted together: what one instance says is left is without the portion that the other has taken. It learns of
+    // that when it takes its own, so the one that was first may not know yet.
     loop {
         let at_a = crate::refresh::refresh(&a, "afr1_x").await;
         let at_b = crate::refresh::refresh(&b, "afr1_x").await;
@@ -285,11 +286,12 @@ async fn a_refresh_token_is_good_once_at_all_instances_together() {
         if number(&at_a, "ratelimit", "t") < number(&at_b, "ratelimit", "t") {
             continue;
         }
-        let (most, left) = (
-            number(&at_b, "ratelimit-policy", "q"),
-            number(&at_b, "ratelimit", "r"),
-        );
-        assert!(left < most - most / 20, "{left} of {most}");
+        let stands = [&at_a, &at_b].map(|answer| {
+            let most = number(answer, "ratelimit-policy", "q");
+            (number(answer, "ratelimit", "r"), most)
+        });
+        let knows = |(left, most): &(u64, u64)| *left < most - most / 20;
+        assert!(stands.iter().any(knows), "{stands:?}");
         break;
     }
 }

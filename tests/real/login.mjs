@@ -35,7 +35,7 @@ const app = http.createServer((request, answer) => {
 });
 await new Promise((up) => app.listen(0, "127.0.0.1", up));
 
-const oidc = (issuer) => `{ oidc: { issuer: "${issuer}", client: { id: proxy, secret: { file: "${file("proxy.secret", secret("proxy-secret"))}" } }, owns: { access_token_markers: [{ claim: typ, equals: Bearer }] }, verify: { audiences: [proxy-exchange] }, claims: { subject: legacy_uid, name: preferred_username }, authoritative: { claims: [legacy_uid] } } }`;
+const oidc = (issuer) => `{ oidc: { issuer: "${issuer}", client: { id: proxy, secret: { file: "${file("proxy.secret", secret("proxy-secret"))}" } }, owns: { access_token_markers: [{ claim: typ, equals: Bearer }] }, verify: { audiences: [proxy-exchange] }, par: offered, claims: { subject: legacy_uid, name: preferred_username }, authoritative: { claims: [legacy_uid] } } }`;
 const config = file("authferry.yaml", `version: 1
 server:
   listen: 127.0.0.1:${PROXY_PORT}
@@ -89,6 +89,8 @@ const signIn = async (page, target) => {
 
 try {
   await test("a deep link survives the notice and the sign-in, which happens once", async (page, _, forms) => {
+    const asked = [];
+    page.on("request", (request) => { if (request.url().startsWith(`${keycloak}/realms/new/protocol/openid-connect/auth?`)) asked.push(new URL(request.url()).searchParams); });
     await page.goto(`${origin}/reports?year=2026&q=a%20b`);
     assert.equal(await page.locator("h1").innerText(), "Your sign-in page has changed");
     assert.equal(await page.locator("text=Help").getAttribute("href"), "https://intranet.corp.example/signin");
@@ -104,6 +106,9 @@ try {
     await page.goto(`${origin}/again`);
     assert.equal(await page.locator("#at").innerText(), "/again");
     assert.equal(forms.length, 1);
+    // Pushed (RFC 9126): the browser carries nothing of the request but its name.
+    assert.equal(asked.length, 1);
+    assert.ok(asked[0].get("request_uri") && !asked[0].has("code_challenge"), String(asked[0]));
   });
 
   await test("two tabs sign in at the same time, each to its own page", async (page, context) => {
