@@ -97,15 +97,20 @@ async fn one(
         }
     };
     let next = match swept {
-        Swept::All(people) => {
-            info!(app, people, "Everybody was looked at in both directories.");
+        Swept::All { compared, left_out } => {
+            info!(
+                app,
+                compared, left_out, "Both directories were gone through."
+            );
             Some(sweep.every)
         }
         Swept::Unavailable => {
             let (of, provider) = (sweep.of.as_str(), sweep.provider.as_str());
             warn!(
                 app,
-                of, provider, "A directory does not answer: not everybody was looked at."
+                of,
+                provider,
+                "A directory does not answer, or lists more people than are gone through: not everybody was looked at."
             );
             Some(AGAIN.min(sweep.every))
         }
@@ -114,7 +119,7 @@ async fn one(
     if let Some(next) = next
         && let Err(error) = store.put(done, &[], clock.now() + next).await
     {
-        warn!(app, %error, "It cannot be kept that everybody was looked at: it is done again.");
+        warn!(app, %error, "It cannot be kept that both directories were gone through: it is done again.");
     }
     drop(store.release(&lease, holder).await);
 }

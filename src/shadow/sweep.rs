@@ -32,8 +32,13 @@ const PATIENCE: u32 = 3;
 /// How a sweep ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Swept {
-    /// So many people were looked at.
-    All(u64),
+    /// Everybody had a turn.
+    All {
+        /// So many people were compared.
+        compared: u64,
+        /// So many could not be: the old side does not describe them, or they have no name that both sides share.
+        left_out: u64,
+    },
     /// It was called off.
     CalledOff,
     /// One side does not answer.
@@ -60,7 +65,10 @@ impl Shadow {
         go_on: &(dyn Fn() -> bool + Sync),
     ) -> Swept {
         let Some(Sweep { of, provider, .. }) = &settings.sweep else {
-            return Swept::All(0);
+            return Swept::All {
+                compared: 0,
+                left_out: 0,
+            };
         };
         let named = |id: &ProviderId| providers.named(id).map(AsRef::as_ref);
         let (Some(of), Some(other)) = (named(of), named(provider)) else {
@@ -91,7 +99,7 @@ impl Round<'_> {
         let every = Duration::from_secs(1) / (self.settings.rps / SHARE).max(1);
         let mut tick = tokio::time::interval(every);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut looked, mut failures) = (0, 0);
+        let (mut compared, mut left_out, mut failures) = (0, 0, 0);
         for value in &everybody {
             tick.tick().await;
             let shut = self.pace.shut_for(clock.now());
@@ -99,8 +107,10 @@ impl Round<'_> {
             if !go_on() {
                 return Swept::CalledOff;
             }
-            if self.look(value, clock.now()).await.is_ok() {
-                (looked, failures) = (looked + 1, 0);
+            if let Ok(was_compared) = self.look(value, clock.now()).await {
+                failures = 0;
+                compared += u64::from(was_compared);
+                left_out += u64::from(!was_compared);
                 continue;
             }
             failures += 1;
@@ -111,7 +121,7 @@ impl Round<'_> {
                 return Swept::Unavailable;
             }
         }
-        Swept::All(looked)
+        Swept::All { compared, left_out }
     }
 
     async fn ask(
@@ -128,22 +138,22 @@ impl Round<'_> {
         answer.or(Err(Outage::Timeout))?
     }
 
-    /// One person.
-    async fn look(&self, value: &str, now: UnixTime) -> Result<(), ProviderError> {
+    /// One person; `false`: there is nobody to be compared.
+    async fn look(&self, value: &str, now: UnixTime) -> Result<bool, ProviderError> {
         let of = match self.ask(self.of, value, now).await {
             Ok(known) => known,
             // The side that decides cannot describe the person: nothing can be compared.
-            Err(ProviderError::Rejected(_)) => return Ok(()),
+            Err(ProviderError::Rejected(_)) => return Ok(false),
             Err(outage) => return Err(outage),
         };
         let read = |identity| self.reader.read(&self.settings.app, identity, None);
         // Somebody who is gone by now, or whom nobody can name.
         let Known::Person { identity, enabled } = of else {
-            return Ok(());
+            return Ok(false);
         };
         let control = read(&identity);
         let Name::Person(person) = &control.name else {
-            return Ok(());
+            return Ok(false);
         };
         let other = match self.ask(self.other, value, now).await {
             Ok(Known::Nobody) => Opinion::Nobody,
@@ -162,6 +172,6 @@ impl Round<'_> {
         let parts = self.shadow.parts();
         let about = (Oracle::Sweep, parts.pseudonyms.of(person));
         weigh::record(parts, self.settings, about, differences, now);
-        Ok(())
+        Ok(true)
     }
 }

@@ -37,7 +37,7 @@ mappings! {
         provider: At<String>,
         /// For `directory`: the attribute of whoever was let in whose value is the directory's `key`. Default `subject`.
         by: At<String>,
-        /// For `sweep`: the provider whose people are gone through; its key has the same values. Default: the rollout's `from`.
+        /// For `sweep`: the provider whose people are gone through, if they are no more than 500 000; its key has the same values. Default: the rollout's `from`.
         of: At<String>,
         /// For `sweep`: how often. From `1h` to `30d`. Default `1d`.
         every: At<Span>,

@@ -220,11 +220,13 @@ impl Directory for KeycloakDirectory {
             let keys = users.iter().filter_map(|user| self.key_of(user));
             all.extend(keys.map(Box::from));
             first += users.len();
-            if users.len() < PAGE || most <= all.len() {
+            if most < all.len() {
+                return Err(Refusal::Policy.into());
+            }
+            if users.len() < PAGE {
                 break;
             }
         }
-        all.truncate(most);
         all.sort_unstable();
         all.dedup();
         Ok(all)

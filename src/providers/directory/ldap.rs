@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::clock::UnixTime;
 use crate::identity::Outage;
+use crate::identity::Refusal;
 use crate::providers::ProviderError;
 use crate::providers::client::Breaker;
 use crate::providers::client::guarded;
@@ -158,16 +159,14 @@ impl LdapDirectory {
             ldap.streaming_search_with(pages, &self.own.base, Scope::Subtree, &filter, wanted);
         let mut search = searching.await.map_err(ldap::outage)?;
         let mut all: Vec<Box<str>> = Vec::new();
-        while all.len() < most
-            && let Some(entry) = search.next().await.map_err(ldap::outage)?
-        {
+        while let Some(entry) = search.next().await.map_err(ldap::outage)? {
             let entry = SearchEntry::construct(entry);
             all.extend(values(&entry.attrs, &self.own.key).map(Box::from));
+            if most < all.len() {
+                return Err(Refusal::Policy.into());
+            }
         }
-        if all.len() < most {
-            search.finish().await.success().map_err(ldap::outage)?;
-        }
-        all.truncate(most);
+        search.finish().await.success().map_err(ldap::outage)?;
         all.sort_unstable();
         all.dedup();
         Ok(all)

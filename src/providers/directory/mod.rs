@@ -52,6 +52,6 @@ pub(crate) trait Directory: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// An outage: a list that is cut off looks like a list of fewer people.
+    /// An outage; a refusal when there are more: a list that is cut off looks like a list of fewer people.
     async fn everybody(&self, most: usize, now: UnixTime) -> Result<Vec<Box<str>>, ProviderError>;
 }
