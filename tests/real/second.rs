@@ -178,7 +178,7 @@ async fn two_real_directories_are_compared_before_anybody_moves() {
             "warn no_link subject 4 ",
         ]
     );
-    assert!(proxy.log().contains("Everybody was looked at"));
+    assert!(proxy.log().contains("Both directories were gone through"));
     for word in ["dave", "erin", "uid:1004", "uid:1005", "p0001"] {
         assert!(!proxy.log().contains(word), "{word}");
     }
