@@ -1,9 +1,13 @@
 # `make test` is the command that proves a checkout; `make ci` is what the machine runs.
-.PHONY: move interop drill test unit real rules cases variants fuzz suites faults ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
+.PHONY: need move interop drill test unit real rules cases variants fuzz suites faults ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
 CARGO ?= cargo
 
 # Everything: unit and integration tests, then the tests against real servers (started and stopped here).
-test: unit real
+test: need unit real
+
+# What the tests against real servers need is there before the long part begins.
+need:
+	tests/real/run --need
 
 unit:
 	$(CARGO) test
@@ -42,7 +46,8 @@ variants:
 
 # Clients that others wrote (npm, PyPI, Go) against our token endpoint; the table is tests/interop/expected.tsv.
 interop:
-	tests/interop/run
+	rm -f $(LAST)
+	INTEROP_ROWS=$(abspath $(LAST)) tests/interop/run; status=$$?; tests/results.py interop $(LAST); exit $$status
 
 # Six stages of a rollout in a minute, twice: with the rollback, and without it. Recomputes both tables.
 drill:

@@ -2,6 +2,7 @@
 """What long runs showed, kept beside them: tables whose rows say when, and of which revision, they were last made.
 
   tests/results.py cases|variants|drill VERDICTS.json      # what a test wrote
+  tests/results.py interop SEEN.tsv
   … | tests/results.py fuzz                                # lines `PASS|FAIL TARGET: RUNS runs`
 
 Suites and faults use `write` themselves. A run of a part writes its own rows and leaves the others as they were.
@@ -65,6 +66,11 @@ def main():
     elif kind == "drill":
         rows = json.loads(pathlib.Path(given[0]).read_text())
         write("tests/drill/RESULTS.md", "make drill", ("What", "With the rollback", "Without it"), rows)
+    elif kind == "interop":
+        (_, *clients), *steps = [line.split("\t") for line in pathlib.Path(given[0]).read_text().splitlines()]
+        expected = dict(line.split("\t", 1) for line in (ROOT / "tests/interop/expected.tsv").read_text().splitlines())
+        rows = [(step, *told, "as expected" if expected.get(step) == "\t".join(told) else "ANOTHER") for step, *told in steps]
+        write("tests/interop/RESULTS.md", "make interop", ("Step", *clients, ""), rows)
     elif kind == "fuzz":
         found = re.findall(r"^(PASS|FAIL) (\w+)(?:: (\S+) runs in (\d+) s)?", sys.stdin.read(), re.M)
         rows = [(target, runs or "-", seconds or "-", word.lower()) for word, target, runs, seconds in found]

@@ -258,6 +258,9 @@ async fn clients_that_others_wrote_do_what_the_table_says() {
         .iter()
         .map(|(step, all)| format!("{step}\t{}\n", all.join("\t")));
     let found = format!("step\t{head}\n{}", rows.collect::<String>());
+    if let Some(file) = std::env::var_os("INTEROP_ROWS") {
+        std::fs::write(file, &found).unwrap();
+    }
     let expected = include_str!("expected.tsv");
     assert_eq!(found, expected, "\n{found}\n{}", world.proxy.log());
 }

@@ -173,3 +173,48 @@ async fn somebody_disabled_at_the_new_side_does_not_get_in_there_or_elsewhere() 
     );
     assert_eq!(upstream.hits(), 0, "{}", proxy.log());
 }
+
+/// `check --online` with what `two_sides` says, and this secret at both.
+fn check_online(yaml: &str, secret: &str) -> (Option<i32>, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let here = dir.path().display().to_string();
+    std::fs::write(dir.path().join("proxy.secret"), secret).unwrap();
+    let file = dir.path().join("authferry.yaml");
+    let server = format!("server: {{ listen: 127.0.0.1:8080, state_dir: {here}/state }}\n");
+    let yaml = format!("version: 1\n{yaml}{server}").replace("{dir}", &here);
+    std::fs::write(&file, yaml).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_authferry"))
+        .args(["check", "--online", "--origin"])
+        .arg(format!("crm={}", origin()))
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_is_told_beforehand_whether_both_providers_know_us() {
+    let upstream = Echo::start().await;
+    let yaml = two_sides(&upstream.url(), "50");
+    let (code, said) = check_online(&yaml, &secret("proxy-secret"));
+    assert_eq!(code, Some(0), "{said}");
+    for provider in ["legacy", "modern"] {
+        for known in ["client: it knows us", "clock: its clock and ours agree"] {
+            let line = format!("ok      providers.{provider}: {known}");
+            assert!(said.contains(&line), "{line}\n{said}");
+        }
+        let callback = format!(
+            "callback {}/.authferry/cb/{provider}: it comes back",
+            origin()
+        );
+        assert!(said.contains(&callback), "{callback}\n{said}");
+    }
+    let (code, said) = check_online(&yaml, "another secret");
+    assert_eq!(code, Some(1), "{said}");
+    for provider in ["legacy", "modern"] {
+        let line = format!("failed  providers.{provider}: client: ");
+        assert!(said.contains(&line), "{line}\n{said}");
+    }
+    assert!(!said.contains("another secret"), "{said}");
+}

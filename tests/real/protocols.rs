@@ -4,6 +4,7 @@ use std::process::Command;
 use std::process::Output;
 
 use crate::harness::Echo;
+use crate::harness::Proxy;
 use crate::modern::token_of;
 use crate::proxy;
 use crate::two_sides;
@@ -46,6 +47,40 @@ async fn curl_speaks_http_2_to_us() {
     assert_eq!(seen.line(), "POST /over/h2?q HTTP/1.1");
     assert_eq!(seen.all("x-remote-user"), ["1002"]);
     assert_eq!(seen.body, b"body over h2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_agrees_on_http_2_within_tls() {
+    let upstream = Echo::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed([String::from("127.0.0.1")]).unwrap();
+    let (certificate, key) = (dir.path().join("tls.crt"), dir.path().join("tls.key"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    for client in ["proxy", "legacy-api", "directory"] {
+        std::fs::write(dir.path().join(format!("{client}.secret")), "unused").unwrap();
+    }
+    let server = format!(
+        "server:\n  listen: 127.0.0.1:0\n  tls: {{ certificate: {{ file: \"{}\" }}, key: {{ file: \"{}\" }} }}\n  admin: {{ listen: 127.0.0.1:0, token: {{ file: \"{{dir}}/admin.token\" }} }}\n  state_dir: \"{{dir}}/state\"\n",
+        certificate.display(),
+        key.display(),
+    );
+    let yaml = two_sides(&upstream.url(), "50");
+    let proxy = Proxy::start_in(dir, &format!("{yaml}\n{server}"));
+    let token = token_of("bob").await;
+    let (output, words) = run(Command::new("curl")
+        .args(["-sS", "--http2", "--cacert"])
+        .arg(&certificate)
+        .arg("-H")
+        .arg(format!("Authorization: Bearer {token}"))
+        .args(["-w", "\n%{http_version} %{http_code}"])
+        .arg(format!("https://{}/within/tls", proxy.address)));
+    assert!(output.status.success(), "{words}\n{}", proxy.log());
+    assert!(words.ends_with("2 200"), "{words}");
+    let seen = upstream.last();
+    assert_eq!(seen.line(), "GET /within/tls HTTP/1.1");
+    assert_eq!(seen.all("x-remote-user"), ["1002"]);
+    assert_eq!(seen.all("x-forwarded-proto"), ["https"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
