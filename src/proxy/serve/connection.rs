@@ -165,16 +165,33 @@ async fn live<H: Handler>(accepted: Accepted, handler: Rc<H>) -> io::Result<()> 
         slots: local.slots.clone(),
         counts: local.counts.clone(),
     };
-    let Some(certificates) = &door.certificates else {
-        vitals.enter(Phase::FirstByte);
-        let protocol = sniff::sniff(&mut socket).await?;
-        let conn = Conn::new(arrival(None));
-        return match protocol {
-            Protocol::Http1 => serve_h1(socket, conn, handler).await,
-            Protocol::Http2 => serve_h2(socket, conn, handler).await,
-        };
-    };
-    vitals.enter(Phase::Handshake);
+    // In a box each: a connection that rests keeps the room of what it speaks, not of whatever it might have spoken.
+    match &door.certificates {
+        None => {
+            vitals.enter(Phase::FirstByte);
+            let protocol = sniff::sniff(&mut socket).await?;
+            let conn = Conn::new(arrival(None));
+            match protocol {
+                Protocol::Http1 => Box::pin(serve_h1(socket, conn, handler)).await,
+                Protocol::Http2 => Box::pin(serve_h2(socket, conn, handler)).await,
+            }
+        }
+        Some(certificates) => {
+            vitals.enter(Phase::Handshake);
+            let secured = secured(certificates, socket, &local, arrival, handler);
+            Box::pin(secured).await
+        }
+    }
+}
+
+/// A connection within TLS.
+async fn secured<H: Handler>(
+    certificates: &Certificates,
+    socket: Socket,
+    local: &Local,
+    arrival: impl FnOnce(Option<TlsInfo>) -> Arrival,
+    handler: Rc<H>,
+) -> io::Result<()> {
     let (mut stream, policies) = match handshake(certificates, socket).await {
         Ok(accepted) => accepted,
         Err(error) => {
@@ -190,12 +207,13 @@ async fn live<H: Handler>(accepted: Accepted, handler: Rc<H>) -> io::Result<()> 
         }),
         policies,
     })));
-    vitals.enter(Phase::FirstByte);
+    conn.vitals().enter(Phase::FirstByte);
     if h2 {
         let preface = sniff::preface(&mut stream).await?;
         serve_h2(Rewound::new(stream, preface), conn, handler).await
     } else {
-        serve_h1(stream, conn, handler).await
+        // Its own box: what the handshake needed is not kept.
+        Box::pin(serve_h1(stream, conn, handler)).await
     }
 }
 
@@ -244,7 +262,9 @@ where
         builder.max_headers(limits.head_fields);
     }
     let vitals = conn.vitals().clone();
-    let service = service_fn(move |request| answer(handler.clone(), conn.clone(), request));
+    // hyper keeps room for a request's future as long as the connection lives: for a box, that is little.
+    let service =
+        service_fn(move |request| Box::pin(answer(handler.clone(), conn.clone(), request)));
     let mut connection = pin!(
         builder
             .serve_connection(TokioIo::new(Targets::new(stream, vitals.clone())), service)

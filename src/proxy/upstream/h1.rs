@@ -43,9 +43,10 @@ use crate::proxy::upstream::outgoing::Outgoing;
 use crate::proxy::upstream::wire::Line;
 use crate::proxy::upstream::wire::Stream;
 
-/// What is read at once: at first, and at most when there is much.
+/// What is read at once: at first, and at most when there is much. Each part of a large answer costs a call here and one
+/// towards the client, and wakes both sides.
 const READ: usize = 8 * 1024;
-const MAX_READ: usize = 64 * 1024;
+const MAX_READ: usize = 128 * 1024;
 
 /// What may be read before the head of the answer has ended: interim answers and fields together. Default 256 KiB.
 const MAX_HEAD_READ: usize = 256 * 1024;
