@@ -254,9 +254,27 @@ const ROWS: &[Row] = &[
         )],
     ),
     (
+        "at the new side → old",
+        "two accounts claim one person, and the old side takes logins",
+        &[(
+            LINKED,
+            "who_may_be_somebody_else_goes_on_at_the_old_side_once_and_without_a_page",
+        )],
+    ),
+    (
         "at the new side → refused",
-        "two accounts claim one person",
-        &[(LOGIN, "a_link_conflict_is_a_page_and_no_session")],
+        "two accounts claim one person, and the old side takes no logins",
+        &[
+            (LOGIN, "a_link_conflict_is_a_page_and_no_session"),
+            (
+                LINKED,
+                "who_may_be_somebody_else_is_refused_once_the_old_side_takes_no_logins",
+            ),
+            (
+                LINKED,
+                "a_conflict_stops_tokens_of_the_new_side_and_no_password_of_the_old_one",
+            ),
+        ],
     ),
     (
         "recalled → new",

@@ -12,6 +12,8 @@ use crate::links;
 use crate::links::LinkError;
 use crate::links::Links;
 use crate::links::Method;
+use crate::links::Partner;
+use crate::links::Place;
 use crate::links::Sighting;
 use crate::links::settings::Canonical;
 use crate::links::settings::OnMissing;
@@ -34,6 +36,17 @@ pub(super) enum NotJoined {
     Refused(Refusal),
     /// Nothing is known.
     Store(StoreError),
+}
+
+/// What the claims that link accounts say of one.
+#[derive(Debug, Default)]
+struct ByClaims {
+    /// The first person whom a rule names.
+    partner: Option<CanonicalSubject>,
+    /// An identifier of it is somebody else's too, or two of them name two people.
+    contested: bool,
+    /// Its address is somebody else's, too.
+    address_contested: bool,
 }
 
 impl Joiner {
@@ -61,28 +74,89 @@ impl Joiner {
         identity: &Identity,
         now: UnixTime,
     ) -> Result<CanonicalSubject, NotJoined> {
-        let named = self
-            .canonical
-            .as_deref()
-            .map(|canonical| links::joined(canonical, identity));
-        let named = named.transpose().map_err(|refusal| {
+        let Some(canonical) = self.canonical.as_deref() else {
+            return Ok(CanonicalSubject::unjoined(&identity.key));
+        };
+        let (provider, key) = (&identity.provider, &identity.key);
+        let named = links::joined(canonical, identity).map_err(|refusal| {
             self.metrics.link(Method::Claim.as_str(), Link::Conflict);
             NotJoined::Refused(refusal)
         })?;
-        let (provider, key) = (&identity.provider, &identity.key);
-        match named.flatten() {
+        let own = match &named {
             Some((person, method)) => {
-                self.link(&person, (provider, key), method, now).await?;
-                Ok(person)
+                let linked = self.link(person, (provider, key), *method, now).await;
+                linked.map(|()| Some(person.clone()))
             }
             // A link outlives what made it: nobody becomes a stranger because a list or a claim falls silent.
-            None if self.canonical.is_some() => {
+            None => {
                 let known = self.links.person_of(provider, key, now).await;
-                let known = known.map_err(NotJoined::Store)?;
-                Ok(known.unwrap_or_else(|| CanonicalSubject::unjoined(key)))
+                known.map_err(NotJoined::Store)
             }
-            None => Ok(CanonicalSubject::unjoined(key)),
+        };
+        let person = match &own {
+            Ok(person) => person.as_ref(),
+            // What was seen of it counts against whoever else says so.
+            Err(NotJoined::Refused(_)) => None,
+            Err(NotJoined::Store(_)) => return own.map(|_| CanonicalSubject::unjoined(key)),
+        };
+        let claims = self.by_claims(canonical, identity, person, now).await;
+        let claims = claims.map_err(NotJoined::Store)?;
+        let conflict = || {
+            self.metrics.link(Method::Claim.as_str(), Link::Conflict);
+            Err(NotJoined::Refused(Refusal::LinkConflict))
+        };
+        match (own?, named.map(|(_, method)| method)) {
+            // What makes a name says it of this account alone; that nobody else has it must be seen.
+            (Some(_), Some(Method::Claim)) if claims.contested => conflict(),
+            // What a list says, and what has been linked before, stands.
+            (Some(person), _) => Ok(person),
+            (None, _) if claims.contested => conflict(),
+            (None, _) => match claims.partner {
+                Some(person) => {
+                    let account = (provider, key);
+                    self.link(&person, account, Method::Claim, now).await?;
+                    Ok(person)
+                }
+                None if claims.address_contested => conflict(),
+                None => Ok(CanonicalSubject::unjoined(key)),
+            },
         }
+    }
+
+    /// Whom the rules of `identity.links[].claim` say it is, one after the other. `person`: whose it is already.
+    async fn by_claims(
+        &self,
+        canonical: &Canonical,
+        identity: &Identity,
+        person: Option<&CanonicalSubject>,
+        now: UnixTime,
+    ) -> Result<ByClaims, StoreError> {
+        let mut found = ByClaims::default();
+        for rule in &canonical.claims {
+            let Some((place, value)) = rule.said_of(identity) else {
+                continue;
+            };
+            let account = (&identity.provider, &identity.key);
+            let sight = self
+                .links
+                .sight(rule, (place, &value), account, person, now);
+            match (sight.await?, place) {
+                (Partner::Nobody, _) => {}
+                (Partner::Person(whose), place) => {
+                    let partner = found.partner.get_or_insert_with(|| whose.clone());
+                    // An address is weaker than whatever else says who somebody is.
+                    let differs = *partner != whose && !rule.is_address();
+                    found.contested |= differs && place == Place::New;
+                }
+                // At the old side everybody goes on as before: what is uncertain is who they are at the new one.
+                (Partner::Contested, Place::Old) => {}
+                (Partner::Contested, Place::New) if rule.is_address() => {
+                    found.address_contested = true;
+                }
+                (Partner::Contested, Place::New) => found.contested = true,
+            }
+        }
+        Ok(found)
     }
 
     /// Makes sure that an account is this person's, and nobody else's.
@@ -133,7 +207,9 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::identity::ClaimMap;
     use crate::identity::Normalise;
+    use crate::store::FakeStore;
     use crate::store::MemoryStore;
+    use crate::store::Store as _;
     use serde_json::Value;
     use serde_json::json;
 
@@ -255,5 +331,178 @@ mod tests {
             let found = name(&joiner(template), &person("new", "z", json!(employee))).await;
             assert_eq!(found, "link_conflict", "{template}");
         }
+    }
+
+    /// An instance over a store that others share. Only `old` says who its people are; `mail` and `guid` link.
+    fn instance(store: &Arc<FakeStore>) -> Joiner {
+        let canonical = Canonical::by_claims("hr:{employee}", Vec::new(), &["old"]);
+        let domains = vec!["corp.example".into()];
+        let canonical = canonical
+            .and_by("guid", None)
+            .and_by("email", Some(domains));
+        let store: Arc<FakeStore> = Arc::clone(store);
+        let metrics = Metrics::new(Arc::new(SystemClock), 100);
+        Joiner::new(Some(canonical), Arc::new(Links::new(store)), metrics)
+    }
+
+    fn says(provider: &str, subject: &str, attributes: Value) -> Identity {
+        let mut identity = identity(provider, subject);
+        let Value::Object(attributes) = attributes else {
+            panic!("attributes are an object")
+        };
+        identity.attributes = Arc::new(ClaimMap::new(attributes));
+        identity
+    }
+
+    fn with_mail(provider: &str, subject: &str, employee: Value) -> Identity {
+        let mail = "zoe@corp.example";
+        let said = json!({ "employee": employee, "email": mail, "email_verified": true });
+        says(provider, subject, said)
+    }
+
+    #[tokio::test]
+    async fn a_claim_links_one_account_of_each_side_and_a_later_one_is_a_conflict() {
+        let store = Arc::new(FakeStore::default());
+        let old = with_mail("old", "zoe", json!("7"));
+        let new = with_mail("new", "n-1", json!(null));
+        assert_eq!(name(&instance(&store), &old).await, "hr:7");
+        assert_eq!(name(&instance(&store), &new).await, "hr:7");
+        // Every instance and every later start knows it; the link outlives the address.
+        for silent in [new.clone(), says("new", "n-1", json!({}))] {
+            assert_eq!(name(&instance(&store), &silent).await, "hr:7");
+        }
+        let second = with_mail("new", "n-2", json!(null));
+        assert_eq!(name(&instance(&store), &second).await, "link_conflict");
+        let another = with_mail("old", "jane", json!("8"));
+        assert_eq!(
+            name(&instance(&store), &another).await,
+            "hr:8",
+            "by her own name"
+        );
+        assert_eq!(name(&instance(&store), &old).await, "hr:7");
+        assert_eq!(name(&instance(&store), &new).await, "hr:7");
+    }
+
+    #[tokio::test]
+    async fn who_comes_first_at_the_new_side_is_linked_once_the_partner_is_seen() {
+        let store = Arc::new(FakeStore::default());
+        let new = with_mail("new", "n-1", json!(null));
+        let alone = name(&instance(&store), &new).await;
+        assert_eq!(alone, "20:https://new.idp.test:n-1");
+        name(&instance(&store), &with_mail("old", "zoe", json!("7"))).await;
+        assert_eq!(name(&instance(&store), &new).await, "hr:7");
+    }
+
+    #[tokio::test]
+    async fn a_contested_claim_stops_the_new_side_and_nobody_at_the_old_one() {
+        let store = Arc::new(FakeStore::default());
+        let new = |subject| says("new", subject, json!({ "guid": "G-1" }));
+        let old = |subject, employee: &str| {
+            says(
+                "old",
+                subject,
+                json!({ "employee": employee, "guid": "g-1" }),
+            )
+        };
+        name(&instance(&store), &new("a")).await;
+        assert_eq!(name(&instance(&store), &new("b")).await, "link_conflict");
+        assert_eq!(name(&instance(&store), &old("zoe", "7")).await, "hr:7");
+        for subject in ["a", "b"] {
+            assert_eq!(
+                name(&instance(&store), &new(subject)).await,
+                "link_conflict"
+            );
+        }
+        // Two at the old side: both go on as who they are, and nobody at the new one is either.
+        let store = Arc::new(FakeStore::default());
+        assert_eq!(name(&instance(&store), &old("zoe", "7")).await, "hr:7");
+        assert_eq!(name(&instance(&store), &old("jane", "8")).await, "hr:8");
+        assert_eq!(name(&instance(&store), &old("zoe", "7")).await, "hr:7");
+        assert_eq!(name(&instance(&store), &new("a")).await, "link_conflict");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_two_accounts_claim_is_certain_for_neither_until_one_was_linked() {
+        let by_both = |store: &Arc<FakeStore>| {
+            let canonical = Canonical::by_claims("hr:{employee}", Vec::new(), &["old", "new"]);
+            let links = Links::new(Arc::clone(store) as _);
+            let metrics = Metrics::new(Arc::new(SystemClock), 100);
+            Joiner::new(
+                Some(canonical.and_by("employee", None)),
+                Arc::new(links),
+                metrics,
+            )
+        };
+        let ask = async |store: &Arc<FakeStore>, provider, subject| {
+            name(&by_both(store), &person(provider, subject, json!("7"))).await
+        };
+        let store = Arc::new(FakeStore::default());
+        assert_eq!(ask(&store, "new", "a").await, "hr:7");
+        assert_eq!(ask(&store, "new", "b").await, "link_conflict");
+        assert_eq!(ask(&store, "old", "zoe").await, "hr:7");
+        assert_eq!(ask(&store, "new", "a").await, "link_conflict");
+        let store = Arc::new(FakeStore::default());
+        assert_eq!(ask(&store, "old", "zoe").await, "hr:7");
+        assert_eq!(ask(&store, "new", "a").await, "hr:7");
+        assert_eq!(ask(&store, "new", "b").await, "link_conflict");
+        assert_eq!(
+            ask(&store, "new", "a").await,
+            "hr:7",
+            "the first link stands"
+        );
+    }
+
+    #[tokio::test]
+    async fn of_many_first_logins_at_several_instances_at_most_one_is_somebody() {
+        for round in 0..20 {
+            let store = Arc::new(FakeStore::default());
+            let mut people = vec![with_mail("old", "zoe", json!("7"))];
+            people.extend((0..6).map(|n| with_mail("new", &format!("n-{n}"), json!(null))));
+            people.rotate_left(round % 7);
+            let tasks = people.iter().cloned().map(|one| {
+                let joiner = instance(&store);
+                tokio::spawn(async move { (one.clone(), name(&joiner, &one).await) })
+            });
+            for task in tasks.collect::<Vec<_>>() {
+                task.await.unwrap();
+            }
+            let mut hers = Vec::new();
+            for one in &people {
+                match name(&instance(&store), one).await.as_str() {
+                    "hr:7" => hers.push(one.provider.as_str()),
+                    "link_conflict" => {}
+                    other => panic!("{other}"),
+                }
+            }
+            hers.sort_unstable();
+            assert!(matches!(hers[..], ["old"] | ["new", "old"]), "{hers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_store_nobody_is_linked_and_nobody_is_a_stranger() {
+        let store = Arc::new(FakeStore::default());
+        let new = with_mail("new", "n-1", json!(null));
+        name(&instance(&store), &with_mail("old", "zoe", json!("7"))).await;
+        store.away.store(true, std::sync::atomic::Ordering::SeqCst);
+        let found = instance(&store).join(&new, at(0)).await;
+        assert!(matches!(found, Err(NotJoined::Store(_))), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn who_is_forgotten_leaves_nothing_that_was_seen_of_them() {
+        let store = Arc::new(FakeStore::default());
+        let joiner = instance(&store);
+        name(&joiner, &with_mail("old", "zoe", json!("7"))).await;
+        name(&joiner, &with_mail("new", "n-1", json!(null))).await;
+        let zoe = CanonicalSubject::named("hr:7").unwrap();
+        let providers = ["old", "new"].map(ProviderId::new);
+        joiner.links.forget(&zoe, &providers, at(0)).await.unwrap();
+        for table in ["link", "link_person", "link_claim"] {
+            let rows = store.scan(table, b"", 9, at(0)).await.unwrap();
+            assert!(rows.is_empty(), "{table}");
+        }
+        let found = name(&joiner, &with_mail("new", "n-2", json!(null))).await;
+        assert_eq!(found, "20:https://new.idp.test:n-2");
     }
 }

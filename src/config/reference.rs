@@ -104,8 +104,13 @@ fn kind(schema: &Value, definitions: &Map<String, Value>) -> String {
     {
         return format!("by name: {}", kind(named, definitions));
     }
+    if let Some(either) = schema.get("anyOf").and_then(Value::as_array) {
+        let either: Vec<String> = either.iter().map(|one| kind(one, definitions)).collect();
+        return either.join(", ");
+    }
     match schema["type"].as_str().unwrap() {
         "string" => "text".to_owned(),
+        "object" => "`{}`".to_owned(),
         "boolean" => "`true`, `false`".to_owned(),
         other => panic!("{other} has no word"),
     }

@@ -15,6 +15,7 @@ use crate::identity::ProviderId;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
 use crate::links::Method;
+use crate::links::Place;
 use crate::links::naming::joined;
 use crate::links::settings::Canonical;
 
@@ -24,6 +25,8 @@ const PROVIDER: &str = "provider";
 const ACCOUNT: &str = "account";
 /// The attribute that is the account's name where no column says otherwise.
 const SUBJECT: &str = "subject";
+/// The attribute that is no text: `true`, or anything else for no.
+const VERIFIED: &str = "email_verified";
 /// The longest value that is read, in bytes.
 const MAX_VALUE: usize = 8 * 1_024;
 
@@ -105,7 +108,11 @@ pub(crate) fn inventory(
         attributes.insert(SUBJECT, value.into());
         for (name, value) in header.iter().zip(&record) {
             if !value.is_empty() && ![PROVIDER, ACCOUNT].contains(&name) {
-                attributes.insert(name, value.into());
+                let value = match name {
+                    VERIFIED => value.eq_ignore_ascii_case("true").into(),
+                    _ => value.into(),
+                };
+                attributes.insert(name, value);
             }
         }
         accounts.push(Account {
@@ -136,9 +143,9 @@ pub(crate) fn preflight(canonical: &Canonical, accounts: &[Account]) -> Prefligh
     let mut people: HashMap<CanonicalSubject, Person<'_>> = HashMap::new();
     let mut seen: HashMap<(&ProviderId, &Subject), u64> = HashMap::new();
     let mut folded: HashSet<(&ProviderId, String)> = HashSet::new();
+    let mut once = Vec::with_capacity(accounts.len());
     for account in accounts {
-        let identity = &account.identity;
-        let (provider, subject) = (&identity.provider, &identity.key.subject);
+        let (provider, subject) = (&account.identity.provider, &account.identity.key.subject);
         if let Some(line) = seen.insert((provider, subject), account.line) {
             let why = format!("the account stands in line {line} too");
             found.conflicts.push(conflict(account, None, why));
@@ -147,32 +154,52 @@ pub(crate) fn preflight(canonical: &Canonical, accounts: &[Account]) -> Prefligh
         if !folded.insert((provider, subject.as_str().to_lowercase())) {
             found.alike += 1;
         }
-        match joined(canonical, identity) {
+        match joined(canonical, &account.identity) {
+            Ok(name) => once.push((account, name)),
             Err(_) => {
                 let why =
                     "what is said of it could be read as another person, or is said in two ways";
-                found
-                    .conflicts
-                    .push(conflict(account, None, why.to_owned()));
-            }
-            Ok(None) => {
-                found.people += 1;
-                *found
-                    .without_partner
-                    .entry(provider.to_string())
-                    .or_default() += 1;
-            }
-            Ok(Some((name, method))) => {
-                let person = people.entry(name.clone()).or_default();
-                if let Some(line) = person.accounts.get(provider) {
-                    let why = format!("the person has the account in line {line} already");
-                    found.conflicts.push(conflict(account, Some(&name), why));
-                    continue;
-                }
-                person.accounts.insert(provider, account.line);
-                person.listed |= method == Method::File;
+                let why = why.to_owned();
+                found.conflicts.push(conflict(account, None, why));
             }
         }
+    }
+    let said = Said::by(canonical, &once);
+    // Names first: whoever has one keeps it, whatever else is said.
+    let (named, nameless): (Vec<_>, Vec<_>) = once.iter().partition(|(_, name)| name.is_some());
+    for (account, name) in named.into_iter().chain(nameless) {
+        let claims = said.of(account);
+        let by_list = name
+            .as_ref()
+            .is_some_and(|(_, method)| *method == Method::File);
+        let contested = claims.contested.filter(|_| !by_list);
+        let address = claims
+            .address
+            .filter(|_| name.is_none() && claims.partner.is_none());
+        if let Some(why) = contested.or(address) {
+            let person = name.as_ref().map(|(name, _)| name);
+            found.conflicts.push(conflict(account, person, why));
+            // At the old side everybody goes on as who they are.
+            if !claims.is_old || name.is_none() {
+                continue;
+            }
+        }
+        let partner = claims.partner.map(|name| (name, Method::Claim));
+        let Some((name, method)) = name.clone().or(partner) else {
+            found.people += 1;
+            let provider = account.identity.provider.to_string();
+            *found.without_partner.entry(provider).or_default() += 1;
+            continue;
+        };
+        let person = people.entry(name.clone()).or_default();
+        if let Some(line) = person.accounts.get(&account.identity.provider) {
+            let why = format!("the person has the account in line {line} already");
+            found.conflicts.push(conflict(account, Some(&name), why));
+            continue;
+        }
+        let provider = &account.identity.provider;
+        person.accounts.insert(provider, account.line);
+        person.listed |= method == Method::File;
     }
     found.people += people.len();
     for person in people.values() {
@@ -192,7 +219,108 @@ pub(crate) fn preflight(canonical: &Canonical, accounts: &[Account]) -> Prefligh
             (None, _) => {}
         }
     }
+    found.conflicts.sort_by_key(|conflict| conflict.line);
     found
+}
+
+/// The name of a person, and what says so.
+type Name = Option<(CanonicalSubject, Method)>;
+
+/// Which accounts have which value of which rule: those of the old side, those of the other.
+struct Said<'a> {
+    canonical: &'a Canonical,
+    values: HashMap<(usize, Box<str>), [Vec<&'a (&'a Account, Name)>; 2]>,
+}
+
+/// What the rules say of one account.
+#[derive(Default)]
+struct ByClaims {
+    partner: Option<CanonicalSubject>,
+    /// Why an identifier says nothing certain.
+    contested: Option<String>,
+    /// Why an address does not.
+    address: Option<String>,
+    /// Whether it is an account of the old side.
+    is_old: bool,
+}
+
+impl<'a> Said<'a> {
+    fn by(canonical: &'a Canonical, accounts: &'a [(&'a Account, Name)]) -> Self {
+        let mut values: HashMap<_, [Vec<_>; 2]> = HashMap::new();
+        for one in accounts {
+            for (at, rule) in canonical.claims.iter().enumerate() {
+                if let Some((place, value)) = rule.said_of(&one.0.identity) {
+                    let [old, new] = values.entry((at, value)).or_default();
+                    match place {
+                        Place::Old => old.push(one),
+                        Place::New => new.push(one),
+                    }
+                }
+            }
+        }
+        Self { canonical, values }
+    }
+
+    fn of(&self, account: &Account) -> ByClaims {
+        let mut found = ByClaims::default();
+        for (at, rule) in self.canonical.claims.iter().enumerate() {
+            let Some((place, value)) = rule.said_of(&account.identity) else {
+                continue;
+            };
+            let Some([old, new]) = self.values.get(&(at, value)) else {
+                continue;
+            };
+            found.is_old |= place == Place::Old;
+            match (certain(old, new), place) {
+                (Ok(Some(name)), _) => {
+                    let partner = found.partner.get_or_insert_with(|| name.clone());
+                    if *partner != name && !rule.is_address() && place == Place::New {
+                        let why = "two of its claims name two people".to_owned();
+                        found.contested.get_or_insert(why);
+                    }
+                }
+                (Ok(None), _) => {}
+                // The others are named, at the new side.
+                (Err(_), Place::Old) if old.len() < 2 => {}
+                (Err(why), _) if rule.is_address() => {
+                    found.address.get_or_insert(why);
+                }
+                (Err(why), _) => {
+                    found.contested.get_or_insert(why);
+                }
+            }
+        }
+        found
+    }
+}
+
+/// The one person of the accounts that have a value; `None`: none of them has a name.
+fn certain(
+    old: &[&(&Account, Name)],
+    new: &[&(&Account, Name)],
+) -> Result<Option<CanonicalSubject>, String> {
+    for side in [old, new] {
+        if let [one, two, ..] = side {
+            return Err(format!(
+                "what links accounts is said of {} accounts of {}, such as those in lines {} and {}",
+                side.len(),
+                one.0.identity.provider,
+                one.0.line,
+                two.0.line
+            ));
+        }
+    }
+    let name = |side: &[&(&Account, Name)]| {
+        let first = side.first();
+        first.and_then(|one| one.1.as_ref().map(|(name, _)| name.clone()))
+    };
+    match (name(old), name(new)) {
+        (Some(one), Some(two)) if one != two => Err(String::from(
+            "the accounts of which the same is said are two people's",
+        )),
+        (Some(one), _) | (None, Some(one)) if !old.is_empty() && !new.is_empty() => Ok(Some(one)),
+        (Some(_), _) | (None, _) => Ok(None),
+    }
 }
 
 /// A person, and their accounts by line.
@@ -260,6 +388,42 @@ mod tests {
         let lines: Vec<_> = found.conflicts.iter().map(|c| c.line).collect();
         assert_eq!(lines, [3, 11, 12], "{:?}", found.conflicts);
         assert_eq!(found.conflicts[1].person, "hr:6");
+    }
+
+    #[test]
+    fn what_claims_would_link_is_known_before_anybody_moves() {
+        let canonical = Canonical::by_claims("hr:{employee}", Vec::new(), &["old"]);
+        let canonical = canonical
+            .and_by("guid", None)
+            .and_by("email", Some(vec!["corp.example".into()]));
+        let accounts = read(concat!(
+            "provider,account,employee,guid,email,email_verified\n",
+            "old,o1,1,g1,a@corp.example,true\n",
+            "new,n1,,G1,,\n", // By its identifier.
+            "old,o2,2,,b@corp.example,true\n",
+            "new,n2,,,B@corp.example,true\n", // By its address.
+            "new,n3,,,b@mail.example,true\n", // An address that is not ours to give.
+            "old,o4,4,g4,,\n",
+            "new,n4,,g4,,\nnew,n5,,G4,,\n", // Two that differ by the size of letters.
+            "old,o6,6,,c@corp.example,true\nold,o7,7,,C@corp.example,true\n",
+            "new,n6,,,c@corp.example,true\n", // Of two people.
+            "old,o8,8,g8,d@corp.example,true\n",
+            "new,n8,,g8,,\n",
+            "new,n9,,,d@corp.example,true\n", // Somebody who has one already.
+        ));
+        let found = preflight(&canonical, &accounts.unwrap());
+        assert_eq!(found.linked, BTreeMap::from([("claim", 3)]));
+        let lines: Vec<_> = found.conflicts.iter().map(|c| c.line).collect();
+        assert_eq!(lines, [8, 9, 12, 15], "{:?}", found.conflicts);
+        assert!(
+            found.conflicts[0]
+                .why
+                .contains("2 accounts of new, such as those in lines 8 and 9"),
+            "{:?}",
+            found.conflicts
+        );
+        let alone = [("new", 1), ("old", 3)].map(|(name, n)| (name.to_owned(), n));
+        assert_eq!(found.without_partner, BTreeMap::from(alone));
     }
 
     #[test]

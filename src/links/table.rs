@@ -11,6 +11,7 @@ use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::ProviderId;
 use crate::identity::SubjectKey;
+use crate::links::sights::Partner;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::store::Store;
@@ -21,10 +22,10 @@ const ACCOUNTS: &str = "link";
 /// Which person an account is: row by account.
 const PEOPLE: &str = "link_person";
 /// Links that are looked at at once: 100 000, of one in 256.
-const PART: usize = 100_000;
+pub(super) const PART: usize = 100_000;
 /// Links kept in memory beside the store: 65 536, a minute each, because another instance may forget one.
 const KEPT: usize = 65_536;
-const FRESH: Duration = Duration::from_mins(1);
+pub(super) const FRESH: Duration = Duration::from_mins(1);
 
 /// Why an account was not found to be a person's only one.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +40,9 @@ pub(crate) enum LinkError {
 
 /// The table. Lives as long as the process.
 pub(crate) struct Links {
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     kept: Cache<Account, (CanonicalSubject, UnixTime)>,
+    pub(super) sights: Cache<[u8; 32], (Partner, UnixTime)>,
 }
 
 #[derive(Clone, Eq, Hash, PartialEq)]
@@ -55,6 +57,7 @@ impl Links {
         Self {
             store,
             kept: Cache::new(KEPT),
+            sights: Cache::new(KEPT),
         }
     }
 
@@ -185,18 +188,18 @@ impl Links {
         providers: &[ProviderId],
         now: UnixTime,
     ) -> Result<usize, StoreError> {
-        let mut gone = 0;
+        let mut gone = Vec::new();
         // Rows are found by account, and nobody knows this person's any more: all are looked at, a part at a time.
         for part in 0..=u8::MAX {
             let rows = self.store.scan(PEOPLE, &[part], PART, now).await?;
             for (key, row) in rows {
                 if row.value == person.as_str().as_bytes() {
-                    let key = Key {
+                    let place = Key {
                         table: PEOPLE,
                         key: &key,
                     };
-                    self.store.delete(key).await?;
-                    gone += 1;
+                    self.store.delete(place).await?;
+                    gone.push(key);
                 }
             }
         }
@@ -208,8 +211,9 @@ impl Links {
             };
             self.store.delete(key).await?;
         }
+        self.forget_sights(person, &gone, now).await?;
         self.kept.retain(|_, (kept, _)| kept != person);
-        Ok(gone)
+        Ok(gone.len())
     }
 
     async fn write(
@@ -256,7 +260,7 @@ fn known(found: &[u8], expected: &[u8]) -> Result<Sighting, LinkError> {
 }
 
 /// Length-prefixed and hashed: no two lists share a row.
-fn row(parts: &[&str]) -> [u8; 32] {
+pub(super) fn row(parts: &[&str]) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(b"authferry/link/v1");
     for part in parts {

@@ -86,7 +86,8 @@ impl Logins {
                 match joiner.on_missing(identity, person) {
                     OnMissing::Alone => Ok(()),
                     OnMissing::From if returned.flow.restarts == 0 && may_go_back(plan) => {
-                        self.told_unlinked(returned, identity);
+                        warn!(provider = %identity.provider, "An account is joined with nobody; its owner signs in at the old provider.");
+                        self.told_back(returned, identity, Refusal::NoLink);
                         Err(at(plan, Arm::From, "no_link", None, Errand::Session))
                     }
                     OnMissing::From | OnMissing::Deny => {
@@ -124,11 +125,32 @@ impl Logins {
         provider.is_some_and(|provider| provider.login().is_some())
     }
 
-    fn told_unlinked(&self, returned: &Returned<'_>, identity: &Identity) {
-        warn!(provider = %identity.provider, "An account is joined with nobody; its owner signs in at the old provider.");
+    /// A login whose account may be somebody else's: its owner goes on at the old provider while the stage has logins there,
+    /// once. Who somebody is there is not in doubt.
+    pub(super) fn not_joined(
+        &self,
+        returned: &Returned<'_>,
+        identity: &Identity,
+        refusal: Refusal,
+    ) -> NoSession {
+        let plan = returned.ask.policy.plan();
+        let plan = plan.filter(|plan| plan.arm(&identity.provider) == Some(Arm::To));
+        let asked_after = matches!(returned.flow.errand, Errand::Silent { .. });
+        let first = returned.flow.restarts == 0 && returned.ask.kill != KillPosition::Modern;
+        match plan {
+            Some(plan) if may_go_back(plan) && first && !asked_after => {
+                warn!(provider = %identity.provider, "An account may be somebody else's; its owner signs in at the old provider.");
+                self.told_back(returned, identity, refusal);
+                at(plan, Arm::From, "link_conflict", None, Errand::Session)
+            }
+            Some(_) | None => refused(Page::NotAllowed, refusal),
+        }
+    }
+
+    fn told_back(&self, returned: &Returned<'_>, identity: &Identity, refusal: Refusal) {
         let about = returned.ask.about();
         let reports = &self.deps.reports;
-        reports.refused(about, Some(&identity.provider), Refusal::NoLink);
+        reports.refused(about, Some(&identity.provider), refusal);
     }
 }
 

@@ -71,15 +71,11 @@ impl Logins {
         if logged_in.authenticated.confirmation().is_some() {
             return Err(refused(Page::Failed, Refusal::PopFailed));
         }
-        let canonical =
-            self.deps
-                .joiner
-                .join(identity, ask.now)
-                .await
-                .map_err(|error| match error {
-                    NotJoined::Refused(refusal) => refused(Page::NotAllowed, refusal),
-                    NotJoined::Store(error) => away(&error),
-                })?;
+        let joined = self.deps.joiner.join(identity, ask.now).await;
+        let canonical = joined.map_err(|error| match error {
+            NotJoined::Refused(refusal) => self.not_joined(returned, identity, refusal),
+            NotJoined::Store(error) => away(&error),
+        })?;
         if let Errand::Silent { person, holder } = &returned.flow.errand {
             self.same_person(ask, (person, holder), &canonical).await?;
         }

@@ -1025,6 +1025,7 @@ async fn a_link_conflict_is_a_page_and_no_session() {
         .await
         .unwrap();
     drop(deps);
+    joined.plan.as_mut().unwrap().stage.mode = Mode::ModernPrimary;
     let mut browser = Browser::default();
     let seen = log_in(&joined, &mut browser, "alice").await;
     assert_eq!(seen.status, StatusCode::FORBIDDEN);

@@ -8,12 +8,14 @@ use crate::config::raw::NormaliseWord;
 use crate::config::raw::RawConfig;
 use crate::config::settings::Canonical;
 use crate::config::shape::At;
+use crate::config::shape::Field;
+use crate::config::shape::List;
 use crate::identity::Normalise;
 use crate::identity::ProviderId;
 use crate::identity::RESERVED_NAMES;
 
 /// Claims that are no proof of who somebody is: reassigned, chosen by the person, or equal by accident.
-const NO_PROOF: &[&str] = &[
+pub(super) const NO_PROOF: &[&str] = &[
     "email",
     "mail",
     "email_verified",
@@ -71,27 +73,28 @@ pub(super) fn canonical(
         return None;
     }
     let joined = joined(context, at, &names, providers);
-    let normalise = canonical
-        .normalise
-        .get()
-        .map_or(&[][..], |list| &list.items);
-    let normalise: Vec<Normalise> = normalise
-        .iter()
-        .map(|word| match word.value {
-            NormaliseWord::Trim => Normalise::Trim,
-            NormaliseWord::Lowercase => Normalise::Lowercase,
-            NormaliseWord::StripLeadingZeros => Normalise::StripLeadingZeros,
-        })
-        .collect();
-    let sources = links::sources(context, identity, (&template, &normalise), providers);
+    let normalise = ways(&canonical.normalise);
+    let sources = links::sources(context, raw, identity, (&template, &normalise), providers);
     Some(Canonical {
         template,
         normalise,
         authoritative: joined,
         files: sources.files,
+        claims: sources.claims,
         prove_both: sources.prove_both,
         on_missing: sources.on_missing,
     })
+}
+
+/// What is done to a value before it is compared.
+pub(super) fn ways(raw: &Field<List<At<NormaliseWord>>>) -> Vec<Normalise> {
+    let words = raw.get().map_or(&[][..], |list| &list.items);
+    let way = |word: &At<NormaliseWord>| match word.value {
+        NormaliseWord::Trim => Normalise::Trim,
+        NormaliseWord::Lowercase => Normalise::Lowercase,
+        NormaliseWord::StripLeadingZeros => Normalise::StripLeadingZeros,
+    };
+    words.iter().map(way).collect()
 }
 
 /// Whether an attribute proves who somebody is; reports one that joins people who may be different ones.

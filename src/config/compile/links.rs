@@ -1,4 +1,4 @@
-//! `identity.links` and `identity.on_missing`: which accounts are one person's, beside what providers say.
+//! `identity.links`, `identity.on_missing` and what else `identity` says: which accounts are one person's, beside what providers say.
 
 use std::sync::Arc;
 
@@ -6,14 +6,18 @@ use aws_lc_rs::digest;
 
 use crate::config::compile::context::Context;
 use crate::config::compile::hex;
+use crate::config::compile::link_claims;
 use crate::config::compile::providers::Provider;
+use crate::config::raw::OnConflictWord;
 use crate::config::raw::OnMissingWord;
+use crate::config::raw::RawConfig;
 use crate::config::raw::RawIdentity;
 use crate::config::raw::RawLinkFile;
 use crate::config::tree::Mark;
 use crate::identity::Normalise;
 use crate::identity::ProviderId;
 use crate::identity::Template;
+use crate::links::ClaimRule;
 use crate::links::Columns;
 use crate::links::LinkFile;
 use crate::links::settings::OnMissing;
@@ -22,6 +26,7 @@ use crate::links::settings::OnMissing;
 #[derive(Default)]
 pub(super) struct Sources {
     pub(super) files: Vec<Arc<LinkFile>>,
+    pub(super) claims: Vec<Arc<ClaimRule>>,
     pub(super) prove_both: bool,
     pub(super) on_missing: OnMissing,
 }
@@ -29,10 +34,15 @@ pub(super) struct Sources {
 /// Compiles them. `naming`: how `identity.canonical` names people.
 pub(super) fn sources(
     context: &mut Context<'_>,
+    raw: &RawConfig,
     identity: &RawIdentity,
     naming: (&Template, &[Normalise]),
     providers: &[Provider],
 ) -> Sources {
+    // The only word: whoever may be somebody else is not let in as anybody.
+    match identity.on_conflict.get().map(|word| word.value) {
+        Some(OnConflictWord::Deny) | None => {}
+    }
     let mut sources = Sources {
         on_missing: identity
             .on_missing
@@ -67,12 +77,32 @@ pub(super) fn sources(
                 }
             }
         }
-        if let Some(at) = link.prove_both.get().filter(|at| at.value) {
+        if let Some(claim) = link.claim.get() {
+            let rule = link_claims::rule(context, claim, &left(raw), providers);
+            let same = |known: &Arc<ClaimRule>| rule.as_ref().is_some_and(|rule| known.is(rule));
+            if sources.claims.iter().any(same) {
+                let again = "an earlier source links by the same claims";
+                context.report.error(claim.mark, again);
+            } else {
+                sources.claims.extend(rule.map(Arc::new));
+            }
+        }
+        if let Some(at) = link.prove_both.get().filter(|at| at.value.0) {
             sources.prove_both = true;
             have_logins(context, at.mark, providers);
         }
     }
     sources
+}
+
+/// The providers that people leave.
+fn left(raw: &RawConfig) -> Vec<&str> {
+    let rollouts = raw.rollouts.get().into_iter();
+    let rollouts = rollouts.flat_map(|named| named.readable());
+    let rollouts = rollouts.map(|(_, rollout)| &rollout.from);
+    let short = raw.rollout.get().into_iter().map(|short| &short.from);
+    let all = rollouts.chain(short).filter_map(|from| from.get());
+    all.map(|at| at.value.as_str()).collect()
 }
 
 fn file(

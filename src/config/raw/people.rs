@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::config::raw::Given;
 use crate::config::raw::RawFile;
+use crate::config::raw::RawLinkClaim;
 use crate::config::raw::RawSecretText;
 use crate::config::scalar::Network;
 use crate::config::scalar::Span;
@@ -28,11 +30,13 @@ mappings! {
     RawIdentity {
         /// The name of a person that is the same at both providers. Required.
         canonical: RawCanonical,
-        /// Further sources of links, beside what providers say. All are asked; two that disagree are a conflict, which is denied.
+        /// Further sources of links, beside what providers say of the canonical name. Names and lists are asked together, and two that disagree are a conflict; `claim`s are asked in order, about accounts without a name.
         links: List<RawLink>,
         /// What becomes of an account of the new provider (`to`) that is joined with nobody: it is a person of its own (`alone`), its owner signs in at the old provider while the stage takes logins there (`from`; any other credential is refused), or it is refused. Default `alone`.
         on_missing: At<OnMissingWord>,
-        @later "on_conflict", "denials";
+        /// What becomes of an account of the new provider that may be somebody else's, because it is not the only one of which the same is said. It gets no session and its tokens are refused (403); while the stage takes logins at the old provider, its owner signs in there once more, as before. `authferry link set` resolves it. Default `deny`.
+        on_conflict: At<OnConflictWord>,
+        @later "denials";
     }
 
     /// A source of links: exactly one key.
@@ -40,8 +44,9 @@ mappings! {
         /// A list of people whom somebody has linked.
         file: RawLinkFile,
         /// A person whose new account is joined with nobody signs in at the old provider as well, within ten minutes and in the same browser; the two accounts are linked from then on. Both providers need a login.
-        prove_both: At<bool>,
-        @later "claim";
+        prove_both: At<Given>,
+        /// Accounts of two providers of which the same is said.
+        claim: RawLinkClaim,
     }
 
     /// A list of people: a CSV file with a header. Each row names a person by the attributes of `identity.canonical`, one column each, and their accounts.
@@ -201,6 +206,12 @@ words! {
         "alone" => Alone,
         /// Its owner signs in at the old provider.
         "from" => From,
+        /// It is refused.
+        "deny" => Deny,
+    }
+
+    /// What becomes of an account of the new provider that may be somebody else's.
+    OnConflictWord {
         /// It is refused.
         "deny" => Deny,
     }

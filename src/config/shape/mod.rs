@@ -145,6 +145,37 @@ impl<'a> Entries<'a> {
         Some(Self(entries))
     }
 
+    /// The entries of a mapping that has names of the operator beside known keys.
+    pub(crate) fn open(node: &'a Node, report: &mut Report) -> Option<Self> {
+        mapping(node, report).map(Self)
+    }
+
+    /// Whether there are none.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The entries that the operator named, each name once.
+    pub(crate) fn others<T: Shape>(
+        &self,
+        known: &[&str],
+        report: &mut Report,
+    ) -> Vec<(At<String>, Option<T>)> {
+        let mut others: Vec<(At<String>, Option<T>)> = Vec::new();
+        for (key, node) in self.0 {
+            let named = |(name, _): &(At<String>, Option<T>)| name.value == *key.text;
+            // One that stands there twice has been reported.
+            if !known.contains(&&*key.text) && !others.iter().any(named) {
+                let name = At {
+                    value: key.text.to_string(),
+                    mark: key.mark,
+                };
+                others.push((name, T::read(node, report)));
+            }
+        }
+        others
+    }
+
     /// Reads one key.
     pub(crate) fn field<T: Shape>(&self, name: &str, report: &mut Report) -> Field<T> {
         match self.0.iter().find(|(key, _)| &*key.text == name) {

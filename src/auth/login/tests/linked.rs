@@ -221,3 +221,91 @@ async fn a_token_of_an_account_without_partner_is_refused_where_a_login_would_be
         assert_eq!(seen.status, StatusCode::FORBIDDEN, "{policy:?}");
     }
 }
+
+/// Accounts with the same name are one person's, whatever the size of its letters.
+fn linked_by_name() -> World {
+    let mut world = unlinked();
+    world.canonical = world.canonical.map(|c| c.and_by("subject", None));
+    world
+}
+
+async fn person_of(world: &World, browser: &mut Browser) -> (String, Option<Arm>, String) {
+    let admitted = open(world, browser, "/").await.admitted.unwrap();
+    let canonical = admitted.canonical().as_str().to_owned();
+    (canonical, admitted.arm(), admitted.rule().to_owned())
+}
+
+#[tokio::test]
+async fn who_may_be_somebody_else_goes_on_at_the_old_side_once_and_without_a_page() {
+    let mut world = linked_by_name();
+    everybody_to(&mut world, Arm::From);
+    let mut browser = Browser::default();
+    let at_old = open(&world, &mut browser, "/").await;
+    open(&world, &mut browser, &signed_in(&at_old.location, "alice")).await;
+    everybody_to(&mut world, Arm::To);
+    let mut browser = Browser::default();
+    log_in(&world, &mut browser, "alice").await;
+    let (person, arm, _) = person_of(&world, &mut browser).await;
+    assert_eq!((person.as_str(), arm), ("uid:alice", Some(Arm::To)));
+
+    // A second account of that name is a conflict, and never hers.
+    let mut browser = Browser::default();
+    let back = log_in(&world, &mut browser, "ALICE").await;
+    assert!(
+        back.location.starts_with("https://old.idp.test/"),
+        "{back:?}"
+    );
+    assert!(!browser.jar.contains_key(COOKIE));
+    let end = open(&world, &mut browser, &signed_in(&back.location, "bob")).await;
+    assert_eq!(end.location, "/orders?x=1");
+    let (person, arm, rule) = person_of(&world, &mut browser).await;
+    assert_eq!(
+        (person.as_str(), arm, rule.as_str()),
+        ("uid:bob", Some(Arm::From), "link_conflict")
+    );
+    assert!(counted(&world, "claim", "conflict"));
+    let again = log_in(&world, &mut Browser::default(), "alice").await;
+    assert_eq!(
+        again.location, "/orders?x=1",
+        "the first link stands: {again:?}"
+    );
+}
+
+#[tokio::test]
+async fn who_may_be_somebody_else_is_refused_once_the_old_side_takes_no_logins() {
+    let mut world = linked_by_name();
+    world.plan.as_mut().unwrap().stage.mode = Mode::ModernPrimary;
+    log_in(&world, &mut Browser::default(), "Bob").await;
+    for name in ["bob", "Bob"] {
+        let mut browser = Browser::default();
+        let seen = log_in(&world, &mut browser, name).await;
+        assert_eq!(seen.status, StatusCode::FORBIDDEN, "{name}");
+        assert!(seen.body.contains("Reference: <code>"), "{}", seen.body);
+        assert!(!browser.jar.contains_key(COOKIE));
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_stops_tokens_of_the_new_side_and_no_password_of_the_old_one() {
+    let world = linked_by_name();
+    let ask = async |field: (&'static str, &str)| {
+        let visit = Visit {
+            fields: vec![field],
+            ..Visit::to("/")
+        };
+        visit.with(&world, &mut Browser::default()).await
+    };
+    let token = |name: &str| {
+        let token = crate::auth::fake::token("https://new.idp.test", name);
+        format!("Bearer {token}")
+    };
+    let first = ask(("authorization", &token("alice"))).await;
+    assert!(first.admitted.is_some(), "alone, and nobody else yet");
+    let second = ask(("authorization", &token("Alice"))).await;
+    assert_eq!(second.status, StatusCode::FORBIDDEN);
+    let old = ask(("authorization", "Basic YWxpY2U6cHc=")).await;
+    let admitted = old.admitted.unwrap();
+    assert_eq!(admitted.canonical().as_str(), "uid:alice");
+    let first = ask(("authorization", &token("alice"))).await;
+    assert_eq!(first.status, StatusCode::FORBIDDEN, "from then on");
+}

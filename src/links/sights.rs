@@ -1,0 +1,151 @@
+//! What has been seen of the claims that link accounts, in the store: every instance and every later start knows it.
+//!
+//! A directory is not listed here. That a value is unique is what has been seen: from the second account of a provider on
+//! that has it, it links nobody.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::ProviderId;
+use crate::identity::SubjectKey;
+use crate::links::claim::ADDRESS_HELD;
+use crate::links::claim::ClaimRule;
+use crate::links::claim::Found;
+use crate::links::claim::Place;
+use crate::links::claim::Seen;
+use crate::links::table::FRESH;
+use crate::links::table::Links;
+use crate::links::table::PART;
+use crate::links::table::row;
+use crate::store::Expect;
+use crate::store::Key;
+use crate::store::StoreError;
+
+/// What has been seen: row by rule and value.
+pub(super) const SIGHTS: &str = "link_claim";
+/// Two instances that see accounts with one value at once try so often: 16.
+const TRIES: usize = 16;
+
+/// Whom an account belongs to by a claim.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Partner {
+    /// No account elsewhere is known to be the same person's.
+    Nobody,
+    /// This person.
+    Person(CanonicalSubject),
+    /// Nobody can tell.
+    Contested,
+}
+
+impl Links {
+    /// Takes note that an account has a value of a claim, and says whose it is by that. `person`: whose it is already.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer: then nothing is known, and nobody is linked.
+    pub(crate) async fn sight(
+        &self,
+        rule: &ClaimRule,
+        (place, value): (Place, &str),
+        (provider, key): (&ProviderId, &SubjectKey),
+        person: Option<&CanonicalSubject>,
+        now: UnixTime,
+    ) -> Result<Partner, StoreError> {
+        let [old, new, ways, kind] = rule.name();
+        let row_key = row(&["claim", &old, &new, &ways, &kind, value]);
+        let account = account(provider, key);
+        let name = person.map_or("", CanonicalSubject::as_str);
+        let known = row(&["known", &digest(&row_key), &account, name]);
+        if let Some((partner, until)) = self.sights.get(&known)
+            && now < until
+        {
+            return Ok(partner);
+        }
+        let lasts = rule.is_address().then_some(ADDRESS_HELD);
+        let place_of = Key {
+            table: SIGHTS,
+            key: &row_key,
+        };
+        for _ in 0..TRIES {
+            let found = self.store.get(place_of, now).await?;
+            let (mut seen, expect) = match &found {
+                Some(row) => {
+                    let seen = Seen::read(&row.value).ok_or_else(damaged)?;
+                    (seen, Expect::Version(row.version))
+                }
+                None => (Seen::default(), Expect::Absent),
+            };
+            let (new, found) = seen.see(place, &account, person, lasts, now);
+            if new {
+                let (written, never) = (seen.written(), UnixTime::NEVER);
+                let swap = self
+                    .store
+                    .compare_and_swap(place_of, expect, &written, never, now);
+                if !swap.await? {
+                    continue;
+                }
+            }
+            let partner = match found {
+                Found::Nobody => Partner::Nobody,
+                Found::Contested => Partner::Contested,
+                Found::Person(name) => {
+                    let person = CanonicalSubject::named(&name).ok();
+                    Partner::Person(person.ok_or_else(damaged)?)
+                }
+            };
+            // Somebody whose partner may come at any moment is looked at again each time.
+            if person.is_some() && partner != Partner::Contested {
+                self.sights.insert(known, (partner.clone(), now + FRESH));
+            }
+            return Ok(partner);
+        }
+        Err(StoreError::Unavailable(String::from(
+            "what is known of a claim changed too often while it was read",
+        )))
+    }
+
+    /// Forgets what was seen of a person's accounts.
+    pub(super) async fn forget_sights(
+        &self,
+        person: &CanonicalSubject,
+        accounts: &[Vec<u8>],
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let accounts: Vec<_> = accounts.iter().map(|row| digest(row)).collect();
+        for part in 0..=u8::MAX {
+            for (key, row) in self.store.scan(SIGHTS, &[part], PART, now).await? {
+                let seen = Seen::read(&row.value);
+                if seen.is_some_and(|seen| seen.is_about(&accounts, person.as_str())) {
+                    let place = Key {
+                        table: SIGHTS,
+                        key: &key,
+                    };
+                    self.store.delete(place).await?;
+                }
+            }
+        }
+        self.sights.clear();
+        Ok(())
+    }
+}
+
+/// An account, as [`Seen`] names it: the digest of its row in the table of links.
+fn account(provider: &ProviderId, key: &SubjectKey) -> String {
+    digest(&row(&[
+        provider.as_str(),
+        key.issuer.as_str(),
+        key.subject.as_str(),
+    ]))
+}
+
+fn digest(row: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(row)
+}
+
+fn damaged() -> StoreError {
+    StoreError::Damaged(String::from(
+        "what was seen of a claim that links accounts cannot be read",
+    ))
+}
