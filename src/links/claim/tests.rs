@@ -1,3 +1,5 @@
+//! What follows from what accounts say, and from what was seen of it.
+
 use std::sync::Arc;
 
 use serde_json::json;
