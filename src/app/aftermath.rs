@@ -29,6 +29,14 @@ pub(super) fn fan_out(process: &Process, reloader: &Arc<Reloader>) {
     process.revocations.fan_out(named, &process.background);
 }
 
+/// Finds out since when the store has forgotten nothing, before anybody rests on it.
+pub(super) fn remember(process: &Process) {
+    let (replays, now) = (Arc::clone(&process.replays), process.clock.now());
+    process
+        .background
+        .spawn(async move { replays.begin(now).await });
+}
+
 /// Follows the switch, from where it stands now: an instance that starts in position `legacy` ends sessions, too.
 pub(super) fn follow(process: &Arc<Process>, reloader: &Arc<Reloader>) {
     let (process, reloader) = (Arc::clone(process), Arc::clone(reloader));

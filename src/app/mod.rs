@@ -173,6 +173,7 @@ impl Running {
         aftermath::fan_out(&process, &reloader);
         aftermath::follow(&process, &reloader);
         closing::work(&process, &reloader);
+        aftermath::remember(&process);
         process.started();
         info!(revision = &*settings.revision, addresses = ?workers.local_addresses(), "Serving.");
         Ok(Self {

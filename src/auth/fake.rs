@@ -22,7 +22,7 @@ use crate::auth::policy::AppPolicy;
 use crate::auth::policy::PolicyParts;
 use crate::auth::possession::Channel;
 use crate::auth::possession::Possession;
-use crate::auth::possession::Replays;
+use crate::auth::replays::Replays;
 use crate::auth::report::Reports;
 use crate::auth::settings::Possession as PossessionSettings;
 use crate::auth::settings::RoleMap;

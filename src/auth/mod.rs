@@ -22,6 +22,7 @@ mod policy;
 mod possession;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;
+mod replays;
 mod report;
 mod roles;
 pub(crate) mod settings;
@@ -62,7 +63,7 @@ pub(crate) use policy::AppPolicy;
 pub(crate) use policy::PolicyParts;
 pub(crate) use possession::Channel;
 pub(crate) use possession::Possession;
-pub(crate) use possession::Replays;
+pub(crate) use replays::Replays;
 pub(crate) use report::Reports;
 pub(crate) use report::Source;
 pub(crate) use report::TokenReport;

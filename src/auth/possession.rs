@@ -4,11 +4,8 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,6 +16,7 @@ use crate::auth::extract::Presented;
 use crate::auth::extract::Proofs;
 use crate::auth::extract::Scheme;
 use crate::auth::gate::Admitted;
+use crate::auth::replays::Replays;
 use crate::auth::report::Source;
 use crate::auth::settings;
 use crate::clock::UnixTime;
@@ -30,15 +28,8 @@ use crate::identity::Thumbprint;
 use crate::rollout::AppId;
 use crate::rollout::BucketKey;
 use crate::rollout::Facts;
-use crate::store::Expect;
-use crate::store::Key;
-use crate::store::Store;
-use crate::store::StoreError;
 use crate::token;
 use crate::token::Demand;
-
-/// The table of proofs that have been used.
-const TABLE: &str = "dpop";
 
 /// Tolerated clock difference between a client and us.
 const LEEWAY: Duration = Duration::from_secs(10);
@@ -254,91 +245,6 @@ impl Nonces {
                 .into_iter()
                 .any(|slot| self.of(slot) == said)
         })
-    }
-}
-
-/// Proofs that have been used, in the store: what one instance has seen, all have.
-pub(crate) struct Replays {
-    store: Arc<dyn Store>,
-    written: Mutex<Written>,
-}
-
-/// How many were written in this window of time, and in the one before.
-#[derive(Debug, Default)]
-struct Written {
-    window: u64,
-    now: usize,
-    before: usize,
-}
-
-impl Written {
-    /// Counts one more, unless there are `limit` that may still be kept.
-    fn one_more(&mut self, window: u64, limit: usize) -> bool {
-        if self.window != window {
-            let next = window == self.window + 1;
-            self.before = if next { self.now } else { 0 };
-            (self.window, self.now) = (window, 0);
-        }
-        let room = self.now + self.before < limit;
-        self.now += usize::from(room);
-        room
-    }
-}
-
-impl Replays {
-    /// Remembers in `store`.
-    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self {
-            store,
-            written: Mutex::default(),
-        }
-    }
-
-    /// Whether a proof comes for the first time; from now on it does not.
-    async fn first(
-        &self,
-        key: &Thumbprint,
-        proof: &token::Proof,
-        (keep, limit): (Duration, usize),
-        now: UnixTime,
-    ) -> Result<bool, StoreError> {
-        let window = now.as_secs() / keep.as_secs().max(1);
-        let counted = {
-            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-            written.one_more(window, limit)
-        };
-        if !counted {
-            return Err(StoreError::Unavailable(format!(
-                "{limit} proofs are remembered, which is the most"
-            )));
-        }
-        let row = row(key, &proof.jti);
-        let row = Key {
-            table: TABLE,
-            key: &row,
-        };
-        // One second more: the clocks of two instances differ.
-        let until = proof.until + Duration::from_secs(1);
-        self.store
-            .compare_and_swap(row, Expect::Absent, &[], until, now)
-            .await
-    }
-}
-
-/// Of fixed length and hashed: two proofs never share a row.
-fn row(key: &Thumbprint, jti: &str) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(b"authferry/dpop/v1");
-    context.update(&key.0);
-    context.update(jti.as_bytes());
-    let mut row = [0; 32];
-    row.copy_from_slice(context.finish().as_ref());
-    row
-}
-
-impl fmt::Debug for Replays {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Replays")
     }
 }
 

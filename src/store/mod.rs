@@ -13,6 +13,7 @@ mod memory;
 mod redis;
 pub(crate) mod settings;
 mod watch;
+mod whole;
 
 pub(crate) use counted::Counted;
 pub(crate) use embedded::EmbeddedStore;
@@ -22,6 +23,7 @@ pub(crate) use memory::MemoryStore;
 pub(crate) use redis::RedisStore;
 pub(crate) use watch::Event;
 pub(crate) use watch::Watch;
+pub(crate) use whole::Whole;
 
 use std::fmt;
 use std::time::Duration;

@@ -51,6 +51,8 @@ pub struct Proof {
     pub jti: Box<str>,
     /// The nonce of ours that it was made with.
     pub nonce: Option<Box<str>>,
+    /// When it was made, by its own word.
+    pub issued: UnixTime,
     /// Until when it would be taken: so long it is remembered.
     pub until: UnixTime,
 }
@@ -107,6 +109,7 @@ fn judge(jwt: &str, demand: &Demand<'_>, now: UnixTime) -> Option<Proof> {
     Some(Proof {
         jti: jti.into(),
         nonce,
+        issued,
         until,
     })
 }

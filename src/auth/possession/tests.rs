@@ -11,7 +11,10 @@ use crate::auth::gate::Gate;
 use crate::identity::Outage;
 use crate::providers::Authenticated;
 use crate::rollout::KillPosition;
+use crate::store::Key;
 use crate::store::MemoryStore;
+use crate::store::Store;
+use aws_lc_rs::digest;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature;
 use aws_lc_rs::signature::EcdsaKeyPair;
@@ -209,6 +212,35 @@ async fn without_the_store_no_proof_is_taken() {
         with_proof(&world, &proof, at(0)).await,
         format!("unavailable: {}", Outage::Connect)
     );
+}
+
+#[tokio::test]
+async fn what_may_have_been_used_before_the_memory_was_lost_is_refused() {
+    let client = Client::new();
+    let store = Arc::new(MemoryStore::default());
+    let mut world = World::canary();
+    world.replays = Arc::new(Replays::new(store.clone()));
+    bound(&world, to_key(&client));
+    let made = |jti: &str, seconds| {
+        let iat = json!({ "iat": at(seconds).as_secs() });
+        client.proof(jti, &alice(), &iat)
+    };
+    let used = made("used", 10);
+    assert_eq!(with_proof(&world, &made("first", 0), at(0)).await, "ok");
+    assert_eq!(with_proof(&world, &used, at(11)).await, "ok");
+    assert_eq!(with_proof(&world, &used, at(12)).await, PROOF);
+    for table in ["dpop", "whole"] {
+        let rows = store.scan(table, b"", 10, at(12)).await.unwrap();
+        assert!(!rows.is_empty(), "{table}");
+        for (key, _) in rows {
+            store.delete(Key { table, key: &key }).await.unwrap();
+        }
+    }
+    assert_eq!(with_proof(&world, &used, at(13)).await, PROOF);
+    // Nobody knows of these either, and one that is made from now on is good.
+    assert_eq!(with_proof(&world, &made("other", 12), at(14)).await, PROOF);
+    assert_eq!(with_proof(&world, &made("new", 14), at(15)).await, "ok");
+    assert_eq!(with_proof(&world, &used, at(16)).await, PROOF);
 }
 
 #[tokio::test]
