@@ -26,6 +26,9 @@ pub(super) const PART: usize = 100_000;
 /// Links kept in memory beside the store: 65 536, a minute each, because another instance may forget one.
 const KEPT: usize = 65_536;
 pub(super) const FRESH: Duration = Duration::from_mins(1);
+/// What was true a minute ago counts for so long more while the store gives no answer: who was let in by a signed token
+/// comes in without it.
+const AWAY: Duration = Duration::from_hours(24);
 
 /// Why an account was not found to be a person's only one.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +65,8 @@ impl Links {
     }
 
     /// Makes sure that `person` is this account of `provider` and no other, and this account nobody else. The first
-    /// sighting writes both rows; an earlier one is never overwritten.
+    /// sighting writes both rows; an earlier one is never overwritten. A store that is away changes nothing for those whom
+    /// this instance has seen.
     ///
     /// # Errors
     ///
@@ -85,6 +89,29 @@ impl Links {
                 Err(LinkError::Conflict)
             };
         }
+        match self.claim_there(person, provider, key, now).await {
+            Ok(made) => {
+                self.kept.insert(account, (person.clone(), now + FRESH));
+                Ok(made)
+            }
+            Err(LinkError::Store(_)) if self.held(&account, person, now) => Ok(Sighting::Known),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether this account was this person when the store was asked last, not too long ago.
+    fn held(&self, account: &Account, person: &CanonicalSubject, now: UnixTime) -> bool {
+        let kept = self.kept.get(account);
+        kept.is_some_and(|(known, until)| known == *person && now < until + AWAY)
+    }
+
+    async fn claim_there(
+        &self,
+        person: &CanonicalSubject,
+        provider: &ProviderId,
+        key: &SubjectKey,
+        now: UnixTime,
+    ) -> Result<Sighting, LinkError> {
         let (issuer, subject) = (key.issuer.as_str(), key.subject.as_str());
         let by_account = row(&[provider.as_str(), issuer, subject]);
         let by_person = row(&[person.as_str(), provider.as_str()]);
@@ -112,7 +139,6 @@ impl Links {
             }
             Err(error) => return Err(error),
         }
-        self.kept.insert(account, (person.clone(), now + FRESH));
         Ok(made)
     }
 
@@ -284,6 +310,7 @@ mod tests {
     use super::*;
     use crate::identity::Issuer;
     use crate::identity::Subject;
+    use crate::store::FakeStore;
     use crate::store::MemoryStore;
 
     const NOW: UnixTime = UnixTime::from_secs(1);
@@ -334,6 +361,31 @@ mod tests {
             claim(&links, "hr:1", "new", "a1").await.unwrap();
             assert!(conflicts(claim(&links, "hr:2", "new", "a1").await));
         }
+    }
+
+    #[tokio::test]
+    async fn who_was_seen_comes_in_while_the_store_is_away_and_nobody_else() {
+        let store = Arc::new(FakeStore::default());
+        let links = Links::new(Arc::clone(&store) as _);
+        let key = SubjectKey {
+            issuer: Issuer::new("https://new"),
+            subject: Subject::try_from("a1").unwrap(),
+        };
+        let new = ProviderId::new("new");
+        let at = async |person: &str, now| {
+            let person = CanonicalSubject::named(person).unwrap();
+            links.claim(&person, &new, &key, now).await
+        };
+        at("hr:1", NOW).await.unwrap();
+        store.away.store(true, std::sync::atomic::Ordering::SeqCst);
+        let hour = NOW + Duration::from_hours(1);
+        assert_eq!(at("hr:1", hour).await.unwrap(), Sighting::Known);
+        for (person, now) in [("hr:2", hour), ("hr:1", hour + Duration::from_hours(24))] {
+            let refused = at(person, now).await;
+            assert!(matches!(refused, Err(LinkError::Store(_))), "{person}");
+        }
+        store.away.store(false, std::sync::atomic::Ordering::SeqCst);
+        assert!(conflicts(at("hr:2", hour).await));
     }
 
     #[tokio::test]
