@@ -1,5 +1,5 @@
 # `make test` is the command that proves a checkout; `make ci` is what the machine runs.
-.PHONY: need move interop drill test unit real rules cases variants fuzz suites faults ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
+.PHONY: need move interop drill test unit real rules cases variants fuzz suites faults soak ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
 CARGO ?= cargo
 
 # Everything: unit and integration tests, then the tests against real servers (started and stopped here).
@@ -73,6 +73,12 @@ FAULT_SECONDS ?= 60
 faults:
 	$(CARGO) build
 	tests/faults/run --results tests/faults/RESULTS.md --seconds $(FAULT_SECONDS) $(if $(SEED),--seed $(SEED)) $(ROWS)
+
+# An hour of mixed load with reloads, and with restarts of Redis and of both providers: `make soak DURATION=120` is a trial.
+DURATION ?= 3600
+soak:
+	$(CARGO) build --release
+	AUTHFERRY_BIN=$(abspath target/release/authferry) tests/faults/soak --seconds $(DURATION) --results tests/faults/RESULTS.md
 
 # Licences, sources, versions of everything that is linked.
 deny:

@@ -96,7 +96,7 @@ def upstream():
 class Proxy:
     """The program with two listeners: TLS first, then cleartext."""
 
-    def __init__(self, upstream_url, routes="[{ path: /* }]", server="", app="", state=None, wrap=()):
+    def __init__(self, upstream_url, routes="[{ path: /* }]", server="", app="", state=None, wrap=(), log=None):
         chain, key = certificates()
         self.dir = pathlib.Path(state or tempfile.mkdtemp(dir=WORK))
         (self.dir / "secret").write_text(SECRET)
@@ -110,7 +110,7 @@ server:
   admin: {{ listen: 127.0.0.1:0, token: {{ file: admin }} }}
   state_dir: {self.dir}/state
 {server}
-telemetry: {{ access_log: {{ file: {self.dir}/access.log }} }}
+telemetry: {{ access_log: {{ file: {log or self.dir / "access.log"} }} }}
 providers:
   only:
     jwt:
@@ -139,11 +139,21 @@ apps:
             raise RuntimeError("it did not start: " + (self.dir / "stderr.log").read_text()[-2000:])
         threading.Thread(target=self.process.stdout.read, daemon=True).start()
         port = lambda text: int(text.rsplit(":", 1)[1])
-        tls, plain = found[1].split(",")
-        self.tls, self.plain, self.admin = port(tls), port(plain), port(found[2])
+        ports = [port(text) for text in found[1].split(",")]
+        self.tls, self.plain, self.admin = ports[0], ports[-1], port(found[2])
 
     def pid(self):
         return self.process.pid
+
+    def reload(self):
+        """Asks for a reload: the status and what was said."""
+        status, _, said = ask(self.admin, "/-/reload", {"Host": f"127.0.0.1:{self.admin}", "Authorization": "Bearer admin-token-of-the-suites-0123456789"}, method="POST", body=b"")
+        return status, said.decode()
+
+    def metric(self, series):
+        """The sum of the series that begin so."""
+        lines = [line for line in ask(self.admin, "/metrics")[2].decode().splitlines() if line.startswith(series)]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
     def rss(self):
         """In MiB."""
