@@ -142,12 +142,18 @@ impl Vars {
             "ADMIN_TOKEN" => return Ok(ADMIN_TOKEN.to_owned()),
             "CLIENT_SECRET" => return Ok(CLIENT_SECRET.to_owned()),
             "RANDOM_BAD_SIG" | "NEW_JWT_BAD_SIG" | "RSA4096_BAD_SIG" => {
-                let length = if name == "RSA4096_BAD_SIG" { 512 } else { 256 };
+                let (length, kid) = if name == "RSA4096_BAD_SIG" {
+                    (512, "n4096")
+                } else {
+                    (256, "n1")
+                };
                 let mut signature = vec![0x5a; length];
                 if let Some(start) = signature.get_mut(..16) {
                     start.copy_from_slice(&unique());
                 }
-                return token(json!({ "base": "new.access", "sig": base64url(signature) }));
+                return token(
+                    json!({ "base": "new.access", "hdr": { "kid": kid }, "sig": base64url(signature) }),
+                );
             }
             "NEW_JWT_EXPIRED" => {
                 return token(

@@ -95,6 +95,7 @@ impl Provider for Other {
         match password.expose().as_str() {
             "unknown" => Err(Refusal::BadCredentials.into()),
             "down" => Err(Outage::Connect.into()),
+            "bug" => panic!("the other side has a bug"),
             groups => {
                 let groups: Vec<&str> = groups.split(',').collect();
                 let who = identity("other", username, &groups);
@@ -363,6 +364,22 @@ async fn a_side_in_trouble_is_left_alone() {
         bench.shadow.found().all(NOW).is_empty(),
         "an outage is no opinion"
     );
+}
+
+#[tokio::test]
+async fn a_second_opinion_that_panics_is_nobodys_trouble() {
+    let mut settings = settings();
+    settings.inflight = 1;
+    let bench = Bench::new(&settings, 100);
+    for n in 1..=3 {
+        bench.comes(&format!("uid:{n}"), "bug");
+        bench
+            .until(|bench| bench.other.asked.load(Ordering::SeqCst) == n)
+            .await;
+    }
+    // The one place is free again, and whoever comes next is looked at.
+    bench.comes("uid:ann", "it");
+    bench.until(|bench| bench.result("same") == 1).await;
 }
 
 #[tokio::test]

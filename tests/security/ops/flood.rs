@@ -25,6 +25,7 @@ pub(super) enum Op {
     Extensions,
     Trailers,
     BigHeads,
+    Borders,
     EmptyData,
     SlowHead,
     HalfPreface,
@@ -67,6 +68,7 @@ pub(super) async fn perform(
             }
         }
         Op::BigHeads => big_heads(runner, &wire, &token, course).await,
+        Op::Borders => borders(runner, &wire, &token, course).await,
         Op::EmptyData => empty_data(runner, &wire, &token, course).await?,
         Op::SlowHead => {
             let (count, gap, most) = (
@@ -236,6 +238,117 @@ async fn big_heads(runner: &Runner, wire: &Wire, token: &str, course: &mut Cours
             upstream,
             ..Record::default()
         });
+    }
+}
+
+/// Each limit of a head, just below and just above, in both protocols: what one takes the other takes.
+async fn borders(runner: &Runner, wire: &Wire, token: &str, course: &mut Course) {
+    let own = |name: &str, value: String| (name.to_owned(), value);
+    let pairs = |count: usize, size: usize| {
+        let value = "c".repeat(size);
+        let pairs: Vec<String> = (0..count).map(|n| format!("n{n:03}={value}")).collect();
+        pairs.join("; ")
+    };
+    let many = |count: usize| (0..count).map(|n| own(&format!("x-f{n}"), "1".to_owned()));
+    let target = |length: usize| format!("/app?{}", "q".repeat(length));
+    let plain = || "/app".to_owned();
+    type Head = (String, Vec<(String, String)>);
+    let limits: Vec<(&str, Head, Head)> = vec![
+        (
+            "fields",
+            (plain(), many(90).collect()),
+            (plain(), many(101).collect()),
+        ),
+        (
+            "the target",
+            (target(8_100), Vec::new()),
+            (target(8_200), Vec::new()),
+        ),
+        (
+            "a field",
+            (plain(), vec![own("x-big", "b".repeat(30_000))]),
+            (plain(), vec![own("x-big", "b".repeat(33_500))]),
+        ),
+        (
+            "all fields",
+            (
+                plain(),
+                (0..30)
+                    .map(|n| own(&format!("x-f{n}"), "b".repeat(950)))
+                    .collect(),
+            ),
+            (
+                plain(),
+                (0..30)
+                    .map(|n| own(&format!("x-f{n}"), "b".repeat(1_150)))
+                    .collect(),
+            ),
+        ),
+        (
+            "bytes of cookies",
+            (plain(), vec![own("cookie", pairs(4, 3_900))]),
+            (plain(), vec![own("cookie", pairs(4, 4_200))]),
+        ),
+        (
+            "bytes of cookies in several fields",
+            (plain(), vec![own("cookie", pairs(2, 3_900)); 2]),
+            (plain(), vec![own("cookie", pairs(2, 4_200)); 2]),
+        ),
+        (
+            "pairs of cookies",
+            (plain(), vec![own("cookie", pairs(100, 1))]),
+            (plain(), vec![own("cookie", pairs(101, 1))]),
+        ),
+    ];
+    for (what, below, above) in limits {
+        for (side, (path, fields), good) in [("below", below, true), ("above", above, false)] {
+            let lines: String = fields
+                .iter()
+                .map(|(n, v)| format!("{n}: {v}\r\n"))
+                .collect();
+            let head = format!(
+                "GET {path} HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n{lines}\r\n"
+            );
+            let bytes =
+                |(name, value): (&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+            let bearer = format!("Bearer {token}");
+            let mut frames: Vec<_> = [
+                (":method", "GET"),
+                (":scheme", "https"),
+                (":authority", "app.test"),
+                (":path", path.as_str()),
+                ("authorization", bearer.as_str()),
+            ]
+            .into_iter()
+            .map(bytes)
+            .collect();
+            frames.extend(fields.iter().map(|(n, v)| bytes((n, v))));
+            let before = runner.world.upstream.count();
+            let first = h1::send(wire, head.as_bytes(), Wish::default()).await;
+            sleep(Duration::from_millis(10)).await;
+            let between = runner.world.upstream.count();
+            let second = h2::send(wire, &frames, None).await;
+            sleep(Duration::from_millis(10)).await;
+            let after = runner.world.upstream.count();
+            for (protocol, outcome, hits) in [
+                ("HTTP/1.1", first, between - before),
+                ("HTTP/2", second, after - between),
+            ] {
+                let status = outcome.answers.first().map(|answer| answer.status);
+                let holds = match status {
+                    Some(200) => good && hits == 1,
+                    Some(400..500) => !good && hits == 0,
+                    // A reset is a refusal, too.
+                    None => !good && hits == 0 && (outcome.reset || outcome.closed),
+                    Some(_) => false,
+                };
+                if !holds {
+                    course.findings.push(format!(
+                        "{what}, {side} the limit, in {protocol}: {status:?}, {hits} at the upstream"
+                    ));
+                }
+            }
+        }
     }
 }
 

@@ -147,6 +147,7 @@ fn keys(runner: &Runner, words: &str) -> Result<Vec<Value>, Stop> {
             .filter(|key| key["kid"] == "rsa1024" || key["kid"] == "oct")
             .collect(),
         "as usual" => all,
+        "a key of 4096 bits, too" => [all, vec![ring.big().jwk("n4096")]].concat(),
         _ => match words
             .strip_suffix(" keys")
             .and_then(|n| n.replace(',', "").parse::<u32>().ok())

@@ -3,8 +3,10 @@
 mod disk;
 mod flood;
 mod keys;
+mod load;
 mod login;
 mod process;
+mod second;
 mod store;
 mod swap;
 mod tls;
@@ -20,6 +22,8 @@ use crate::run::Course;
 use crate::run::Runner;
 use crate::run::Stop;
 use crate::run::pattern;
+use crate::wire::Wire;
+use crate::wire::h1;
 
 /// What a step does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,6 +36,8 @@ enum Op {
     Login(login::Op),
     Process(process::Op),
     Flood(flood::Op),
+    Load(load::Op),
+    Second(second::Op),
     Swap(swap::Op),
     Store(store::Op),
     Tls(tls::Op),
@@ -268,8 +274,20 @@ const OPS: &[(&str, Op)] = &[
         Op::Store(store::Op::Until),
     ),
     (
-        r"^(\d+) s of traffic: (all is served, p99 at most \d+ ms|tokens are served, sessions too or told to come again)$",
+        r"^(\d+) s of traffic: (all is served, p99 at most \d+ ms|tokens are served, sessions too or told to come again(?:, p99 at most \d+ ms)?)$",
         Op::Store(store::Op::Traffic),
+    ),
+    (
+        r"^shadow validator: denies, errors, times out, returns another subject, panics; measure answers and outbound calls$",
+        Op::Second(second::Op::Watched),
+    ),
+    (
+        r"^for (\d+) s (\d+) bad tokens (\w+) a second come; good requests keep their p99$",
+        Op::Load(load::Op::BadTokens),
+    ),
+    (
+        r"^within (\d+) s the metrics say (.*)$",
+        Op::Load(load::Op::Metrics),
     ),
     (
         r#"^stream "1;" followed by 1 MiB of extension bytes"#,
@@ -282,6 +300,10 @@ const OPS: &[(&str, Op)] = &[
     (
         r"^h1: 101 headers; 1 header of 64 KiB; 64 KiB request line\. h2: 300 headers; 16 KiB header; :path of 32 KiB$",
         Op::Flood(flood::Op::BigHeads),
+    ),
+    (
+        r"^each limit of a head, just below and just above, in both protocols$",
+        Op::Flood(flood::Op::Borders),
     ),
     (
         r"^millions of empty DATA frames on a stream the upstream does not read; 1-byte DATA frames$",
@@ -350,6 +372,8 @@ pub(crate) fn judges(entry: &Entry) -> bool {
                     | login::Op::WebSocket
             ) | Op::Keys(keys::Op::Rotation | keys::Op::LegacyAsked)
                 | Op::Swap(_)
+                | Op::Load(_)
+                | Op::Second(_)
                 | Op::Disk(disk::Op::UntilFull | disk::Op::Crashes)
                 | Op::Tls(
                     tls::Op::NoName
@@ -364,6 +388,7 @@ pub(crate) fn judges(entry: &Entry) -> bool {
                 )
                 | Op::Flood(
                     flood::Op::OldTls
+                        | flood::Op::Borders
                         | flood::Op::SlowHead
                         | flood::Op::HalfPreface
                         | flood::Op::SlowBody
@@ -407,6 +432,8 @@ pub(crate) async fn perform(
         Op::Process(op) => process::perform(op, runner, &arguments, course).await?,
         Op::Flood(op) => flood::perform(op, runner, &arguments, course).await?,
         Op::Swap(op) => swap::perform(op, runner, &arguments, course).await?,
+        Op::Load(op) => load::perform(op, runner, &arguments, course).await?,
+        Op::Second(op) => second::perform(op, runner, course).await?,
         Op::Tls(op) => tls::perform(op, runner, &arguments, course).await?,
         Op::Disk(op) => disk::perform(op, runner, &arguments, course).await?,
         Op::Store(op) => store::perform(op, runner, &arguments, course).await?,
@@ -420,12 +447,36 @@ pub(crate) use store::Shared;
 
 /// How long a case may take by what it does: what people rely on while a store is away ends after half a minute.
 pub(crate) fn limit(case: &Case) -> Duration {
-    let shares = |entry: &Entry| matches!(entry, Entry::Op(words) if matches!(find(words), Some((Op::Store(_) | Op::Disk(_), _))));
-    Duration::from_secs(if case.steps().iter().any(shares) {
-        90
-    } else {
-        20
-    })
+    let longest = |entry: &Entry| match entry {
+        Entry::Op(words) => match find(words) {
+            Some((Op::Store(_) | Op::Disk(_), _)) => 90,
+            Some((Op::Load(_) | Op::Second(_), _)) => 45,
+            Some(_) | None => 20,
+        },
+        Entry::H1(_) | Entry::H2(_) | Entry::Repeat(_) => 20,
+    };
+    let longest = case.steps().iter().map(longest).max();
+    Duration::from_secs(longest.unwrap_or(20))
+}
+
+/// Everything that is counted, as operators read it.
+async fn metrics(runner: &Runner) -> Result<String, Stop> {
+    let to = runner.target()?.admin;
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {to}\r\n\r\n");
+    let wire = Wire { to, tls: None };
+    let outcome = h1::send(&wire, request.as_bytes(), h1::Wish::default()).await;
+    let answer = outcome.answers.first();
+    let answer = answer.filter(|answer| answer.status == 200);
+    let answer = answer.ok_or_else(|| Stop::Fail("no metrics".to_owned()))?;
+    Ok(String::from_utf8_lossy(&answer.body).into_owned())
+}
+
+/// The sum of all series whose line begins so.
+fn counted(metrics: &str, series: &str) -> f64 {
+    let lines = metrics.lines().filter(|line| line.starts_with(series));
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
 }
 
 /// A number of a step.

@@ -1,5 +1,7 @@
 //! The keys of the issuers, of the attacker, and those that must never be used.
 
+use std::sync::OnceLock;
+
 use aws_lc_rs::digest;
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::encoding::PublicKeyX509Der;
@@ -70,6 +72,8 @@ pub(crate) struct Ring {
     pub(crate) oct: Vec<u8>,
     /// A client's key for DPoP.
     pub(crate) dpop: Ec,
+    /// A key of 4096 bits, made when it is first asked for: that takes a while.
+    big: OnceLock<Rsa>,
 }
 
 impl Rsa {
@@ -218,7 +222,16 @@ impl Ring {
                 .as_ref()
                 .to_vec(),
             dpop: Ec::generate(),
+            big: OnceLock::new(),
         }
+    }
+
+    /// What costs most to check with.
+    pub(crate) fn big(&self) -> &Rsa {
+        self.big.get_or_init(|| {
+            let pair = signature::RsaKeyPair::generate(KeySize::Rsa4096);
+            Rsa(pair.expect("the library makes keys of 4096 bits"))
+        })
     }
 
     /// Everything that the new provider publishes: two good keys, and five that must never be used.

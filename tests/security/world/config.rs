@@ -24,6 +24,39 @@ const ROUTES: &str = r"
 @API@      - { path: /legacy-api/*, credentials: [opaque], on_unauthenticated: unauthorized }
       - { path: /ws, websocket: true }";
 
+/// Everybody is at the new provider already.
+const MOVES: &str = "cohorts:
+  bob: { claim: { provider: new, name: preferred_username, equals: bob } }
+rollout:
+  from: old
+  to: new
+  bucketing: { salt: cases }
+  assign:
+    - { cohort: bob, to: old }
+    - { percent: 100, to: new }";
+
+/// The new provider decides, and the old one is only asked what it would have said.
+const LOOKS: &str = "rollouts:
+  look:
+    apps: [app]
+    from: new
+    to: old
+    bucketing: { salt: cases }
+    stages: [{ id: look, mode: shadow }]
+shadow:
+  app:
+    oracles: [{ method: directory, provider: old }]
+    per_subject: 1s
+    budget: { rps: 10000, inflight: 16, timeout: 1s }
+    breaker: { failures: 10000 }
+    ignore: [{ class: headers, until: \"2099-01-01T00:00:00Z\" }]
+identity: { canonical: { template: \"uid:{uid}\" } }";
+
+/// Where the users of the old provider are looked up, and that both may say who somebody is.
+const LOOKED_UP: &str = r#"
+      directory: { keycloak: { url: "@OLD@/admin/realms/old", key: employee, client: { id: app, secret: { env: CASES_CLIENT_SECRET } } } }
+      authoritative: { claims: [uid] }"#;
+
 /// The registration at the new provider: none where the old side has no login, for both sides have one or neither.
 const CLIENT: &str = "
       client: { id: app, secret: { env: CASES_CLIENT_SECRET } }
@@ -86,16 +119,9 @@ apps:
     upstream: {{ url: "@UPSTREAM@" }}{decides}
     identity_headers:{HEADERS}{headers}
     routes:{routes}{ROUTES}{last}{apps}
-cohorts:
-  bob: {{ claim: {{ provider: new, name: preferred_username, equals: bob }} }}
-rollout:
-  from: old
-  to: new
-  bucketing: {{ salt: cases }}
-  assign:
-    - {{ cohort: bob, to: old }}
-    - {{ percent: 100, to: new }}{more}
+{moves}{more}
 "#,
+        moves = if plan.second { LOOKS } else { MOVES },
         state = plan.state,
         certificates = if plan.certificates { CERTIFICATES } else { "" },
         trusted = plan.trusted.join(", "),
@@ -117,8 +143,12 @@ rollout:
         } else {
             CLIENT
         },
-        uid = if plan.uid { ", uid: uid" } else { "" },
-        trust = if plan.uid {
+        uid = if plan.uid || plan.second {
+            ", uid: uid"
+        } else {
+            ""
+        },
+        trust = if plan.uid || plan.second {
             "\n      authoritative: { claims: [uid] }"
         } else {
             ""
@@ -144,7 +174,10 @@ rollout:
 
 fn old(plan: &Plan) -> String {
     let cache = &plan.cache;
-    let claims = "claims: { subject: sub, preferred_username: preferred_username, groups: groups }";
+    let uid = if plan.second { ", uid: uid" } else { "" };
+    let claims = format!(
+        "claims: {{ subject: sub, preferred_username: preferred_username, groups: groups{uid} }}"
+    );
     match plan.from {
         Side::Oidc => format!(
             r#"
@@ -154,8 +187,9 @@ fn old(plan: &Plan) -> String {
       redirect_path: /.authferry/callback/old
       verify: {{ algs: [RS256], audiences: [legacy-app], leeway: 30s, jwks_refresh: {} }}
       {claims}
-      ca: {{ file: @PKI@/ca.pem }}"#,
-            plan.jwks_refresh
+      ca: {{ file: @PKI@/ca.pem }}{}"#,
+            plan.jwks_refresh,
+            if plan.second { LOOKED_UP } else { "" },
         ),
         Side::SharedSecret => format!(
             r#"

@@ -67,6 +67,10 @@ struct State {
     keys: Mutex<Option<Vec<Value>>>,
     id_token: Mutex<Map<String, Value>>,
     metadata: Mutex<Map<String, Value>>,
+    /// Users of its directory, by what they are looked up by.
+    people: Mutex<HashMap<String, Value>>,
+    /// Everything that it is told, from when somebody wants to know.
+    heard: Mutex<Option<Vec<String>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +81,9 @@ struct Grant {
 
 /// What our program proves to be its client with.
 pub(crate) const CLIENT_SECRET: &str = "client-secret-of-the-run-0123456789";
+
+/// Where its directory is.
+pub(super) const DIRECTORY: &str = "/admin/realms/";
 
 impl Idp {
     pub(super) fn start(
@@ -96,6 +103,8 @@ impl Idp {
             keys: Mutex::default(),
             id_token: Mutex::default(),
             metadata: Mutex::default(),
+            people: Mutex::default(),
+            heard: Mutex::default(),
         }));
         let served = idp.clone();
         doubles::serve(listener, Some(tls), move |request| {
@@ -189,11 +198,28 @@ impl Idp {
             "token_type": "Bearer", "exp": now + 300, "iat": now, "preferred_username": user, "groups": ["users"], "scope": "read" })
     }
 
+    /// Its directory has this user (as Keycloak's admin API would show it), who is looked up by `key`.
+    pub(crate) fn person(&self, key: &str, user: Value) {
+        lock(&self.0.people).insert(key.to_owned(), user);
+    }
+
+    /// Keeps what it is told from now on: request lines, fields, bodies.
+    pub(crate) fn listen(&self) {
+        *lock(&self.0.heard) = Some(Vec::new());
+    }
+
+    /// What it was told.
+    pub(crate) fn heard(&self) -> Vec<String> {
+        lock(&self.0.heard).clone().unwrap_or_default()
+    }
+
     /// Everything as usual.
     pub(crate) fn calm(&self) {
         lock(&self.0.faults).clear();
         lock(&self.0.id_token).clear();
         lock(&self.0.metadata).clear();
+        lock(&self.0.people).clear();
+        *lock(&self.0.heard) = None;
         *lock(&self.0.keys) = None;
         *lock(&self.0.refreshes) = None;
     }
@@ -223,8 +249,20 @@ impl Idp {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let endpoint = match request.uri().path() {
             "/.well-known/openid-configuration" => "discovery".to_owned(),
+            path if path.starts_with(DIRECTORY) => "users".to_owned(),
             path => path.trim_start_matches('/').to_owned(),
         };
+        let (parts, body) = request.into_parts();
+        let body = match body.collect().await {
+            Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+            Err(_) => String::new(),
+        };
+        if let Some(heard) = lock(&self.0.heard).as_mut() {
+            heard.push(format!(
+                "{} {} {:?} {body}",
+                parts.method, parts.uri, parts.headers
+            ));
+        }
         lock(&self.0.hits).push((endpoint.clone(), Instant::now()));
         let fault = lock(&self.0.faults).get(&endpoint).cloned();
         if let Some(fault) = fault {
@@ -248,7 +286,16 @@ impl Idp {
             }
             "jwks" => answer(200, &json!({ "keys": self.published() })),
             "token" => {
-                let form = form(request).await;
+                let form = pairs(&body);
+                if form
+                    .get("grant_type")
+                    .is_some_and(|grant| grant == "client_credentials")
+                {
+                    return answer(
+                        200,
+                        &json!({ "access_token": "our-own", "token_type": "Bearer", "expires_in": 300 }),
+                    );
+                }
                 if let (Some(_), Some(audience)) = (form.get("subject_token"), form.get("audience"))
                 {
                     let kind = "urn:ietf:params:oauth:token-type:access_token";
@@ -271,13 +318,27 @@ impl Idp {
                 }
             }
             "introspect" => {
-                let form = form(request).await;
+                let form = pairs(&body);
                 let token = form.get("token").cloned().unwrap_or_default();
                 let known = lock(&self.0.opaque).get(&token).cloned();
                 answer(200, &known.unwrap_or_else(|| json!({ "active": false })))
             }
+            "users" => answer(200, &self.users(&parts.uri)),
             _ => answer(404, &json!({})),
         }
+    }
+
+    /// Who is found in the directory, or the groups of one.
+    fn users(&self, uri: &http::Uri) -> Value {
+        let people = lock(&self.0.people);
+        if uri.path().ends_with("/groups") {
+            return json!([{ "name": "users", "path": "/users" }]);
+        }
+        let query = pairs(uri.query().unwrap_or_default());
+        let asked = query.get("q").cloned().unwrap_or_default();
+        let key = asked.rsplit(':').next().unwrap_or_default();
+        let found = people.get(key.trim_matches('"'));
+        json!(found.into_iter().collect::<Vec<_>>())
     }
 
     fn tokens(&self, grant: &Grant) -> Result<Value, Unknown> {
@@ -343,13 +404,6 @@ async fn broken(fault: Fault) -> Response<Body> {
             *response.body_mut() = StreamBody::new(drops).boxed_unsync();
             response
         }
-    }
-}
-
-async fn form(request: Request<Incoming>) -> HashMap<String, String> {
-    match request.into_body().collect().await {
-        Ok(body) => pairs(&String::from_utf8_lossy(&body.to_bytes())),
-        Err(_) => HashMap::new(),
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) api: bool,
     /// Whether people are joined by the claim `uid`.
     pub(crate) uid: bool,
+    /// Whether the old provider only gives second opinions about the new one's people.
+    pub(crate) second: bool,
     /// Another proxy may ask what is decided.
     pub(crate) decides: bool,
     /// Whether T0 ends with a route for everything else.
@@ -80,6 +82,7 @@ impl Default for Plan {
             claim: None,
             api: true,
             uid: false,
+            second: false,
             decides: false,
             catch_all: true,
             trusted: Vec::new(),
@@ -382,6 +385,11 @@ const RULES: &[(&str, Rule)] = &[
                 .to_owned(),
         );
         plan.apps.push("machines: { hosts: [machines.test], provider: machines, upstream: { url: \"@UPSTREAM@\" }, identity_headers: { X-Auth-User: \"{subject}\" }, routes: [{ path: /* }] }".to_owned());
+    }),
+    // A second application of the same people has no second opinion: what one costs is seen beside it.
+    (r"^NEW is authoritative, OLD runs in shadow$", |plan, _| {
+        plan.second = true;
+        plan.apps.push("alone: { hosts: [alone.test], upstream: { url: \"@UPSTREAM@\" }, provider: new, identity_headers: { X-Auth-User: \"{preferred_username}\" }, routes: [{ path: /* }] }".to_owned());
     }),
     (r"^people are joined by uid$", |plan, _| {
         plan.uid = true;

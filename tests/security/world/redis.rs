@@ -60,17 +60,34 @@ impl Redis {
         Ok(said.lines().next().unwrap_or_default().to_owned())
     }
 
+    /// One command behind a password; the first line of its answer.
+    pub(crate) async fn ask_as(&self, password: &str, words: &[&str]) -> Result<String, String> {
+        let said = self.say(&[&["AUTH", password], words]).await?;
+        let said = said.lines().nth(1).unwrap_or_default().to_owned();
+        if said.starts_with('-') {
+            return Err(format!("Redis says {said}"));
+        }
+        Ok(said)
+    }
+
     /// One command; what comes within a moment.
     async fn talk(&self, words: &[&str]) -> Result<String, String> {
+        self.say(&[words]).await
+    }
+
+    async fn say(&self, commands: &[&[&str]]) -> Result<String, String> {
         let talk = async {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-            let mut command = format!("*{}\r\n", words.len());
-            for word in words {
-                command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-            }
-            stream.write_all(command.as_bytes()).await?;
             let mut answer = vec![0; 16 * 1024];
-            let n = stream.read(&mut answer).await?;
+            let mut n = 0;
+            for words in commands {
+                let mut command = format!("*{}\r\n", words.len());
+                for word in *words {
+                    command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+                }
+                stream.write_all(command.as_bytes()).await?;
+                n += stream.read(answer.get_mut(n..).unwrap_or_default()).await?;
+            }
             answer.truncate(n);
             Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
         };
