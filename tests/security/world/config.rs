@@ -43,6 +43,12 @@ const LOOKS: &str = "rollouts:
     to: old
     bucketing: { salt: cases }
     stages: [{ id: look, mode: shadow }]
+  rest:
+    apps: [alone]
+    from: new
+    to: old
+    bucketing: { salt: cases }
+    stages: [{ id: rest, mode: legacy-only }]
 shadow:
   app:
     oracles: [{ method: directory, provider: old }]

@@ -386,10 +386,10 @@ const RULES: &[(&str, Rule)] = &[
         );
         plan.apps.push("machines: { hosts: [machines.test], provider: machines, upstream: { url: \"@UPSTREAM@\" }, identity_headers: { X-Auth-User: \"{subject}\" }, routes: [{ path: /* }] }".to_owned());
     }),
-    // A second application of the same people has no second opinion: what one costs is seen beside it.
+    // A second application, in a rollout of its own, has no second opinion: what one costs is seen beside it.
     (r"^NEW is authoritative, OLD runs in shadow$", |plan, _| {
         plan.second = true;
-        plan.apps.push("alone: { hosts: [alone.test], upstream: { url: \"@UPSTREAM@\" }, provider: new, identity_headers: { X-Auth-User: \"{preferred_username}\" }, routes: [{ path: /* }] }".to_owned());
+        plan.apps.push("alone: { hosts: [alone.test], upstream: { url: \"@UPSTREAM@\" }, identity_headers: { X-Auth-User: \"{preferred_username}\" }, routes: [{ path: /* }] }".to_owned());
     }),
     (r"^people are joined by uid$", |plan, _| {
         plan.uid = true;
