@@ -8,10 +8,12 @@ use http::HeaderMap;
 use http::HeaderValue;
 use http::Method;
 use http::header::AUTHORIZATION;
+use serde_json::Value;
 
 use crate::admin::ExplainRequest;
 use crate::admin::Explanation;
 use crate::admin::HeaderView;
+use crate::app::explain::assigned::GIVE_GROUPS;
 use crate::app::explain::assigned::assigned;
 use crate::app::process::Process;
 use crate::app::stated;
@@ -20,6 +22,7 @@ use crate::auth;
 use crate::auth::AuthError;
 use crate::config::settings::Settings;
 use crate::identity::CanonicalSubject;
+use crate::identity::ClaimMap;
 use crate::identity::CredentialClass;
 use crate::identity::HeaderScope;
 use crate::identity::Identity;
@@ -86,7 +89,7 @@ pub(super) async fn explain(
         Some(plan) => process.pins.of(&plan.id, &name, process.clock.now()).await,
         None => Ok(None),
     };
-    let facts = Facts {
+    let facts = |identity| Facts {
         app: &app.id,
         host,
         path: &path,
@@ -97,16 +100,30 @@ pub(super) async fn explain(
         device: None,
         person: Some(Person {
             canonical: &name,
-            identity: &identity,
+            identity,
         }),
     };
+    // Nobody has said what groups they are in: that is not to be in none.
+    let unknown = question.token.is_none() && identity.attributes.member("groups").is_none();
+    let unread = with_groups(&identity, false.into());
+    let (known, groupless) = if unknown {
+        (facts(&unread), Some(facts(&identity)))
+    } else {
+        (facts(&identity), None)
+    };
     answer.route = Some(route(app, &path, &method));
-    answer.headers = headers(app, &identity, &name);
+    answer.headers = headers(app, &identity, &name, unknown);
     answer
         .steps
         .extend(exchange(settings, app, &path, &method, &identity.provider));
     match plan {
-        Some(plan) => assigned(process, settings, (plan, &pin), &facts, &mut answer),
+        Some(plan) => assigned(
+            process,
+            settings,
+            (plan, &pin),
+            (&known, groupless.as_ref()),
+            &mut answer,
+        ),
         None => {
             answer.provider = identity.provider.to_string();
             answer.kill = process.kill.current().global.as_str().to_owned();
@@ -116,6 +133,16 @@ pub(super) async fn explain(
         }
     }
     Ok(answer)
+}
+
+/// The same person with other groups: a value that is no list stands for groups that are not known.
+fn with_groups(identity: &Identity, groups: Value) -> Identity {
+    let mut attributes = ClaimMap::clone(&identity.attributes);
+    attributes.insert("groups", groups);
+    Identity {
+        attributes: Arc::new(attributes),
+        ..identity.clone()
+    }
 }
 
 /// What the owner of a pasted token says about it, at this application. The token goes nowhere else and is not shown.
@@ -241,18 +268,28 @@ fn route(app: &App, path: &str, method: &Method) -> String {
     }
 }
 
-fn headers(app: &App, identity: &Identity, name: &CanonicalSubject) -> Vec<HeaderView> {
-    let scope = HeaderScope {
+/// What the application is told. `groupless`: their groups are not known, so a header that needs some says what to give.
+fn headers(
+    app: &App,
+    identity: &Identity,
+    name: &CanonicalSubject,
+    groupless: bool,
+) -> Vec<HeaderView> {
+    let scope = |identity| HeaderScope {
         identity,
         canonical: Some(name),
         link: None,
     };
+    let some = with_groups(identity, vec!["g"].into());
     let one = |rule: &crate::proxy::settings::HeaderRule| {
-        let (value, error) = match rule.template.render(&scope) {
+        let (value, error) = match rule.template.render(&scope(identity)) {
             Ok(value) => (
                 value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
                 None,
             ),
+            Err(error) if groupless && rule.template.render(&scope(&some)).is_ok() => {
+                (None, Some(format!("{error}: {GIVE_GROUPS}")))
+            }
             Err(error) => (None, Some(error.to_string())),
         };
         HeaderView {

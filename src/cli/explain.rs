@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// The provider that is supposed to have vouched
     #[arg(long)]
     provider: Option<String>,
-    /// A group that the provider is supposed to list; may be repeated
+    /// A group that the provider is supposed to list; may be repeated. Without one, groups are not known
     #[arg(long = "group", value_name = "NAME")]
     groups: Vec<String>,
     /// The verified address that the provider is supposed to know

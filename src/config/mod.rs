@@ -2,6 +2,7 @@
 //!
 //! [`load`] is pure given its [`Source`]: it reads no file and no environment of its own, and a bad file changes nothing.
 
+mod about;
 mod compile;
 mod keys;
 mod problem;
@@ -59,12 +60,19 @@ pub(crate) fn load(source: &Source) -> Result<Compiled, Problems> {
     let root = match tree::parse(&source.text) {
         Ok(root) => root,
         Err(error) => {
-            report.error(error.mark, format!("this is not YAML: {}", error.message));
+            report
+                .error(error.mark, format!("this is not YAML: {}", error.message))
+                .hint("look at the indentation, quotes and brackets of this line and of the one before; what follows its key is not shown, it may be a secret");
             report.blot_rest_of_line(&source.text, error.mark);
-            return Err(report.finish(&source.path, &source.text, |_| None));
+            return Err(report.finish(&source.path, &source.text, |_| None, |_| None));
         }
     };
-    let finish = |report: Report| report.finish(&source.path, &source.text, |id| root.path_to(id));
+    let finish = |report: Report| {
+        let scalar = |id| root.scalar_at(id).map(str::to_owned);
+        let mut problems = report.finish(&source.path, &source.text, |id| root.path_to(id), scalar);
+        about::hint(&mut problems);
+        problems
+    };
     if matches!(root.content, Content::Null) {
         report
             .error(root.mark, "the file is empty")
@@ -98,7 +106,7 @@ pub(crate) fn strict(source: &Source, compiled: &Compiled) -> Problems {
     let mut report = Report::default();
     let draft = &compiled.draft;
     strict::judge(&root, (draft.settings(), draft.session_keys()), &mut report);
-    let found = report.finish(&source.path, "", |id| root.path_to(id));
+    let found = report.finish(&source.path, "", |id| root.path_to(id), |_| None);
     problems.list.extend(found.list);
     problems
         .list

@@ -11,12 +11,13 @@ use std::path::Path;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::config::about::told;
 use crate::config::tree::Mark;
 
 /// The most problems that are listed; a file with more has one cause.
 const MAX_LISTED: usize = 200;
 /// The longest value that is quoted, in characters.
-const MAX_VALUE: usize = 80;
+pub(super) const MAX_VALUE: usize = 80;
 /// How many characters of a line are quoted around the place.
 const MAX_LINE: usize = 120;
 
@@ -194,12 +195,14 @@ impl Report {
         Said(self.found.last_mut().map(|(problem, _)| problem))
     }
 
-    /// Puts the problems in the order of the file, with their paths and lines.
+    /// Puts the problems in the order of the file, with their paths, lines, and the values that stand there: what is blotted
+    /// out of a line is blotted out here, too. `scalar` is the text of a node that is one.
     pub(crate) fn finish(
         mut self,
         file: &Path,
         text: &str,
         path_to: impl Fn(u32) -> Option<String>,
+        scalar: impl Fn(u32) -> Option<String>,
     ) -> Problems {
         self.found
             .sort_by_key(|(problem, mark)| (problem.line, problem.column, mark.id));
@@ -211,6 +214,9 @@ impl Report {
                 problem.path = path_to(mark.id).unwrap_or_default();
             }
             problem.quoted = lines.quote(problem.line, problem.column, &self.blots);
+            if problem.value.is_none() {
+                problem.value = scalar(mark.id).map(|of| told(text, *mark, &self.blots, &of));
+            }
             problem
         });
         Problems {
@@ -406,9 +412,12 @@ mod tests {
             .error(at(2, 11), "`ten` is not a duration")
             .value("ten")
             .hint("write `10s`");
-        let problems = report.finish(Path::new("a.yaml"), "a:\n  timeout: ten\n", |_| {
-            Some("a.timeout".into())
-        });
+        let problems = report.finish(
+            Path::new("a.yaml"),
+            "a:\n  timeout: ten\n",
+            |_| Some("a.timeout".into()),
+            |_| None,
+        );
         assert_eq!(
             problems.to_string(),
             "a.yaml:2:11: error: `ten` is not a duration\n  at a.timeout\n    2 |   timeout: ten\n      |           ^\n  hint: write `10s`\n"
@@ -430,7 +439,7 @@ mod tests {
         });
         report.error(at(1, 23), "unknown key");
         let shown = report
-            .finish(Path::new("a.yaml"), text, |_| None)
+            .finish(Path::new("a.yaml"), text, |_| None, |_| None)
             .to_string();
         assert!(!shown.contains("hunter2"));
         let caret = shown.lines().nth(2).unwrap().find('^').unwrap();
@@ -465,7 +474,7 @@ mod tests {
         report.warning(at(5, 1), "later");
         report.error(at(1, 1), "first");
         report.error(at(1, 1), "first");
-        let problems = report.finish(Path::new("a"), "", |_| None);
+        let problems = report.finish(Path::new("a"), "", |_| None, |_| None);
         let messages: Vec<_> = problems.list.iter().map(|p| p.message.as_str()).collect();
         assert_eq!(messages, ["first", "later"]);
     }

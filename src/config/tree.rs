@@ -369,6 +369,19 @@ impl Node {
         false
     }
 
+    /// The text of the scalar or key with this number.
+    pub(crate) fn scalar_at(&self, id: u32) -> Option<&str> {
+        match &self.content {
+            Content::Scalar(scalar) => (self.mark.id == id).then_some(&*scalar.text),
+            Content::Null => None,
+            Content::List(items) => items.iter().find_map(|item| item.scalar_at(id)),
+            Content::Map(entries) => entries.iter().find_map(|(key, value)| {
+                let own = (key.mark.id == id).then_some(&*key.text);
+                own.or_else(|| value.scalar_at(id))
+            }),
+        }
+    }
+
     /// A word for what the node is, for messages.
     pub(crate) const fn describe(&self) -> &'static str {
         match self.content {

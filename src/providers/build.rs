@@ -15,11 +15,11 @@ use crate::providers::TokenClient;
 use crate::providers::api_key::ApiKeyProvider;
 use crate::providers::basic::BasicProvider;
 use crate::providers::bearer::SignedTokens;
-#[cfg(feature = "ldap")]
-use crate::providers::client::Breaker;
 use crate::providers::client::Call;
 use crate::providers::client::Client;
 use crate::providers::client::Endpoint;
+#[cfg(feature = "ldap")]
+use crate::providers::client::Guard;
 use crate::providers::client::InvalidEndpoint;
 use crate::providers::client::Trust;
 use crate::providers::client::TrustError;
@@ -173,16 +173,15 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
         #[cfg(feature = "ldap")]
         KindSettings::Ldap(ldap) => {
             let tls = Arc::new(trust.client_config(settings.client.ca.as_deref())?);
-            let bounds = settings.client.breaker.clone();
-            let breaker = || Breaker::new(bounds.clone(), Arc::clone(&deps.clock));
+            let guard = || Guard::new(settings.id.clone(), &settings.client, deps);
+            let (own, aside) = (guard(), guard().aside());
             let (settings, ldap) = (settings.clone(), ldap.clone());
-            let directory = ldap.directory.clone().map(|own| {
+            let directory = ldap.directory.clone().map(|wanted| {
                 let (settings, tls) = (settings.clone(), Arc::clone(&tls));
-                LdapDirectory::new(settings, ldap.clone(), own, tls, breaker())
+                LdapDirectory::new(settings, ldap.clone(), wanted, tls, aside)
             });
-            let breaker = breaker();
             Ok(Arc::new(LdapProvider::new(
-                settings, ldap, tls, breaker, directory,
+                settings, ldap, tls, own, directory,
             )))
         }
         KindSettings::Basic(basic) => {

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 
 use crate::clock::UnixTime;
 use crate::identity::Credential;
+use crate::identity::Refusal;
 use crate::providers::Ability;
 use crate::providers::Authenticated;
 use crate::providers::Provider;
@@ -24,6 +25,7 @@ use crate::providers::ProviderError;
 use crate::providers::fake::Fake;
 use crate::providers::fake::Reply;
 use crate::providers::fixture::NOW;
+use crate::secret::Secret;
 
 /// A situation in which a credential is presented.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -140,13 +142,6 @@ pub(super) async fn provider_contract<D: Double>() {
             continue;
         };
         let provider = double.provider();
-        let declared = |ability| provider.abilities().contains(&ability);
-        assert_eq!(declared(Ability::Login), provider.login().is_some());
-        assert_eq!(declared(Ability::Directory), provider.directory().is_some());
-        assert_eq!(
-            declared(Ability::Exchange),
-            provider.token_client(None).is_some()
-        );
         let now = double.now();
         let verdict = judge(&*provider, &credential, now).await;
         let seen = match &verdict {
@@ -164,6 +159,10 @@ pub(super) async fn provider_contract<D: Double>() {
         if let (Some(Ok(_)), false) = (&at_once, verdict.is_ok()) {
             panic!("{case:?}: judged differently without asking");
         }
+        // At the end: a session that can be taken back is gone then.
+        if case == Case::Good {
+            does_what_it_declares(&*provider, &credential, now).await;
+        }
         ran.push(case);
     }
     for needed in [Case::Good, Case::Unknown] {
@@ -174,6 +173,36 @@ pub(super) async fn provider_contract<D: Double>() {
         .iter()
         .filter(|case| case.expected() == Expected::Outage);
     assert_ne!(outages.count(), 0, "every kind can be away");
+}
+
+/// Whoever cannot do a thing says `Unsupported` at once; any other answer means that it was tried.
+async fn does_what_it_declares(provider: &dyn Provider, credential: &Credential, now: UnixTime) {
+    let tried = |said: Result<(), ProviderError>| said != Err(Refusal::Unsupported.into());
+    let token = Secret::new("not-issued-by-anybody".to_owned());
+    let (mut refreshes, mut revokes, mut logs_out) = (false, false, false);
+    if let Some(login) = provider.login() {
+        refreshes = tried(login.refresh(&token, now).await.map(drop));
+        revokes = tried(login.revoke(&token, now).await);
+        logs_out = tried(login.logout_token(token.expose(), now).await.map(drop))
+            || login.logout_url(&token, "https://app.example").is_some();
+    }
+    if let Credential::Session { .. } = credential {
+        revokes |= tried(provider.end(credential).await);
+    }
+    // A token that says nothing is judged by asking.
+    let asks = provider.owns().opaque.is_some();
+    for (ability, does) in [
+        (Ability::Login, provider.login().is_some()),
+        (Ability::Refresh, refreshes),
+        (Ability::Introspect, asks),
+        (Ability::Revoke, revokes),
+        (Ability::Exchange, provider.token_client(None).is_some()),
+        (Ability::Logout, logs_out),
+        (Ability::Directory, provider.directory().is_some()),
+    ] {
+        let declared = provider.abilities().contains(&ability);
+        assert_eq!(declared, does, "{}: {ability:?}", provider.id());
+    }
 }
 
 async fn judge(
@@ -241,7 +270,6 @@ mod doubles {
     use crate::providers::settings::KindSettings;
     use crate::providers::settings::ProbeAnswer;
     use crate::providers::settings::SessionProbe;
-    use crate::secret::Secret;
     use crate::token::SigningKey;
 
     /// Signed tokens: outages show where a key is not known and cannot be fetched.

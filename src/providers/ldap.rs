@@ -19,6 +19,7 @@ use serde_json::Map;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio::time::timeout;
 
 use crate::clock::UnixTime;
@@ -35,13 +36,13 @@ use crate::providers::Health;
 use crate::providers::Owns;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
-use crate::providers::client::Breaker;
-use crate::providers::client::guarded;
+use crate::providers::client::Guard;
 use crate::providers::directory::LdapDirectory;
 use crate::providers::settings;
 use crate::providers::settings::Settings;
 use crate::providers::vouch::Voucher;
 use crate::telemetry::metrics::Circuit;
+use crate::telemetry::metrics::Operation;
 
 /// Entries of one group search; a longer answer is refused, because cut-off groups must never look like all groups.
 const MAX_GROUPS: usize = 1_000;
@@ -58,7 +59,7 @@ pub(super) struct LdapProvider {
     tls: Arc<ClientConfig>,
     epoch: Epoch,
     voucher: Voucher,
-    breaker: Breaker,
+    guard: Guard,
     room: Semaphore,
     directory: Option<LdapDirectory>,
 }
@@ -69,7 +70,7 @@ impl LdapProvider {
         settings: Settings,
         ldap: settings::Ldap,
         tls: Arc<ClientConfig>,
-        breaker: Breaker,
+        guard: Guard,
         directory: Option<LdapDirectory>,
     ) -> Self {
         Self {
@@ -78,7 +79,7 @@ impl LdapProvider {
             room: Semaphore::new(settings.client.max_inflight),
             epoch: Epoch::default(),
             tls,
-            breaker,
+            guard,
             settings,
             ldap,
         }
@@ -94,7 +95,10 @@ impl LdapProvider {
             .ldap
             .user_dn
             .replace("{username}", &dn_escape(username));
-        let connecting = connect(&self.ldap, self.settings.client.timeout, &self.tls);
+        let limit = self.settings.client.timeout;
+        let open = || connect(&self.ldap, limit, &self.tls);
+        // Only this is tried again: a bind that was sent may have counted against the account, whatever became of its answer.
+        let connecting = self.guard.connect(Instant::now() + limit, open);
         let (mut ldap, driver) = connecting.await?;
         let answer = self.ask(&mut ldap, username, &dn, password, now).await;
         drop(ldap.unbind().await);
@@ -330,7 +334,7 @@ impl Provider for LdapProvider {
                 .await
                 .or(Err(Outage::Timeout))?
         };
-        guarded(&self.breaker, bind).await
+        self.guard.call(Operation::Bind, bind).await
     }
 
     fn abilities(&self) -> &'static [Ability] {
@@ -345,13 +349,13 @@ impl Provider for LdapProvider {
     }
 
     fn health(&self) -> Health {
-        let usable = match self.breaker.circuit() {
+        let usable = match self.guard.circuit() {
             Circuit::Closed | Circuit::HalfOpen => true,
             Circuit::Open => false,
         };
         Health {
             usable,
-            down_since: self.breaker.down_since(),
+            down_since: self.guard.down_since(),
             problem: None,
         }
     }
@@ -359,7 +363,90 @@ impl Provider for LdapProvider {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::identity::Issuer;
+    use crate::providers::Deps;
+    use crate::providers::fixture::NOW;
+    use crate::providers::fixture::built;
+    use crate::providers::settings::KindSettings;
+    use crate::secret::Secret;
+
+    /// Asks a directory that takes a connection, reads what comes first, and hangs up: the outcome, and what each connection
+    /// brought.
+    async fn hung_up(starttls: bool) -> (ProviderError, Vec<Vec<u8>>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ldap://{}", listener.local_addr().unwrap());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        let server = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut bytes = vec![0; 512];
+                let length = stream.read(&mut bytes).await.unwrap();
+                bytes.truncate(length);
+                log.lock().unwrap().push(bytes);
+            }
+        });
+        let kind = KindSettings::Ldap(settings::Ldap {
+            issuer: Issuer::new("urn:corp"),
+            url,
+            starttls,
+            user_dn: "uid={username},dc=corp".to_owned(),
+            attributes: Vec::new(),
+            groups: None,
+            directory: None,
+            cache: Duration::from_secs(30),
+        });
+        let owns = Owns {
+            basic: true,
+            ..Owns::default()
+        };
+        let deps = Deps::for_test();
+        let settings = crate::providers::fixture::settings("corp", owns, kind);
+        let retries = settings.client.retries;
+        assert_eq!(retries, 2, "what the test counts");
+        let credential = Credential::Basic {
+            username: "bob".into(),
+            password: Secret::new("right".to_owned()),
+        };
+        let provider = built(&settings, &deps);
+        let said = provider.authenticate(&credential, NOW).await;
+        server.abort();
+        let seen = seen.lock().unwrap().clone();
+        (said.unwrap_err(), seen, deps.metrics.render().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_password_that_was_sent_is_never_sent_again() {
+        let (said, seen, page) = hung_up(false).await;
+        assert_eq!(said, Outage::Connect.into());
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        assert!(seen[0].windows(5).any(|part| part == b"right"));
+        for line in [
+            "authferry_provider_circuit_state{provider=\"corp\"} 0\n",
+            "{operation=\"bind\",outcome=\"unavailable\",provider=\"corp\"} 1\n",
+        ] {
+            assert!(page.contains(line), "{line} in {page}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_cannot_be_had_is_tried_again_as_often_as_configured() {
+        // StartTLS comes before the password.
+        let (said, seen, page) = hung_up(true).await;
+        assert_eq!(said, Outage::Connect.into());
+        assert_eq!(seen.len(), 3, "{seen:?}");
+        for first in seen {
+            assert!(!first.windows(5).any(|part| part == b"right"));
+        }
+        let once = "{operation=\"bind\",outcome=\"unavailable\",provider=\"corp\"} 1\n";
+        assert!(page.contains(once), "one call, however often tried: {page}");
+    }
 
     #[test]
     fn a_refusal_and_an_outage_of_the_directory_stay_apart() {

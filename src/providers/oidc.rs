@@ -105,28 +105,38 @@ impl Provider for OidcProvider {
 
     fn abilities(&self) -> &'static [Ability] {
         // Without a registration of ours there is nobody to sign in for; an exchange may have one of its own.
-        match &self.login {
+        let all: &[Ability] = match &self.login {
             Some(_) => match self.directory {
                 Some(_) => &[
                     Ability::Login,
                     Ability::Refresh,
-                    Ability::Revoke,
                     Ability::Exchange,
                     Ability::Logout,
                     Ability::Directory,
+                    Ability::Revoke,
                 ],
                 None => &[
                     Ability::Login,
                     Ability::Refresh,
-                    Ability::Revoke,
                     Ability::Exchange,
                     Ability::Logout,
+                    Ability::Revoke,
                 ],
             },
             None => match self.directory {
                 Some(_) => &[Ability::Exchange, Ability::Directory],
                 None => &[Ability::Exchange],
             },
+        };
+        // As long as its metadata are not known, it may have the endpoint: whoever asks is told of an outage then.
+        let metadata = self.discovery.current();
+        match all {
+            [others @ .., Ability::Revoke]
+                if metadata.is_some_and(|known| known.revocation_endpoint.is_none()) =>
+            {
+                others
+            }
+            all => all,
         }
     }
 
@@ -350,6 +360,21 @@ mod tests {
         assert!(logout.ends_with(
             "&client_id=authferry&post_logout_redirect_uri=https%3A%2F%2Fapp.example%2F"
         ));
+    }
+
+    #[tokio::test]
+    async fn tokens_are_taken_back_where_the_metadata_say_so() {
+        let idp = Idp::start().await;
+        let revokes = |provider: &dyn Provider| provider.abilities().contains(&Ability::Revoke);
+        let without = ready(&idp.oidc(), &Deps::for_test()).await;
+        assert!(!revokes(&*without));
+        let mut metadata = idp.metadata();
+        metadata["revocation_endpoint"] = json!(idp.fake.url("/revoke"));
+        idp.fake.always(METADATA, Reply::json(&metadata));
+        assert!(revokes(&*ready(&idp.oidc(), &Deps::for_test()).await));
+        idp.fake.always(METADATA, Reply::Hang);
+        let unknown = built(&idp.oidc(), &Deps::for_test());
+        assert!(revokes(&*unknown), "it may");
     }
 
     #[tokio::test]

@@ -108,6 +108,60 @@ async fn a_person_is_explained_as_their_request_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn groups_that_nobody_named_are_not_known_and_only_what_a_provider_issues_is_told() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 0)
+        .replace(
+            "\nrollout:",
+            "\ncohorts:\n  staff: { group: { provider: old, any_of: [staff] } }\nrollout:",
+        )
+        .replace("{ percent: 0, to: new }", "{ cohort: staff, to: new }");
+    let proxy = Proxy::start(&yaml);
+    let first = |answer: &Value| {
+        let mut steps = answer["steps"].as_array().unwrap().iter();
+        let step = steps.find_map(|step| step.as_str()?.strip_prefix("assign[0] staff to new: "));
+        step.unwrap().to_owned()
+    };
+    let error = |answer: &Value| {
+        let mut headers = answer["headers"].as_array().unwrap().iter();
+        let groups = headers.find(|header| header["name"] == "x-remote-groups");
+        groups.unwrap()["error"].clone()
+    };
+    let hint = "give --group, or --claim groups=[] for somebody who is in none";
+
+    let answer = explain(&proxy, &["--subject", "uid-7"]).unwrap();
+    assert_eq!(first(&answer), format!("not known: {hint}"));
+    let denied = format!("a required value is missing: {hint}");
+    assert_eq!(error(&answer), denied, "{answer}");
+    let answer = explain(&proxy, &["--subject", "uid-7", "--group", "staff"]).unwrap();
+    assert_eq!(
+        (first(&answer).as_str(), &answer["provider"]),
+        ("hit", &"new".into())
+    );
+    assert!(error(&answer).is_null(), "{answer}");
+    let none = ["--subject", "uid-7", "--claim", "groups=[]"];
+    let answer = explain(&proxy, &none).unwrap();
+    assert_eq!(
+        (first(&answer).as_str(), &answer["provider"]),
+        ("miss", &"old".into())
+    );
+    assert_eq!(error(&answer), "a required value is missing");
+
+    for accept in answer["accepts"].as_array().unwrap() {
+        let class = accept["credential"].as_str().unwrap();
+        assert!(
+            ["session", "bearer", "refresh"].contains(&class),
+            "{accept}"
+        );
+    }
+    let bearer = |provider: &str| {
+        let mut accepts = answer["accepts"].as_array().unwrap().iter();
+        accepts.any(|one| one["credential"] == "bearer" && one["provider"] == provider)
+    };
+    assert!(bearer("old") && bearer("new"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pasted_token_is_judged_by_its_owner_and_never_printed() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let proxy = Proxy::start(&two_providers(&old, &new, &upstream, 0));

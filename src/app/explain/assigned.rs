@@ -5,6 +5,8 @@ use crate::admin::Explanation;
 use crate::app::process::Process;
 use crate::config::settings::Settings;
 use crate::identity::CredentialClass;
+use crate::providers;
+use crate::providers::settings::KindSettings;
 use crate::rollout;
 use crate::rollout::Acceptance;
 use crate::rollout::AssignRule;
@@ -16,12 +18,17 @@ use crate::rollout::RuleRef;
 use crate::rollout::Share;
 use crate::store::StoreError;
 
-/// Where a new login of the person starts, why, and which credentials count.
+/// What makes groups known.
+pub(super) const GIVE_GROUPS: &str =
+    "give --group, or --claim groups=[] for somebody who is in none";
+
+/// Where a new login of the person starts, why, and which credentials count. `groupless`, where nobody has said what groups
+/// they are in: the same facts about somebody who is in none.
 pub(super) fn assigned(
     process: &Process,
     settings: &Settings,
     (plan, pin): (&Plan, &Result<Option<Pin>, StoreError>),
-    facts: &Facts<'_>,
+    (facts, groupless): (&Facts<'_>, Option<&Facts<'_>>),
     answer: &mut Explanation,
 ) {
     let (kill, now) = (
@@ -56,7 +63,7 @@ pub(super) fn assigned(
     answer.bucket = by_rules.bucket.map(rollout::Bucket::number);
     answer.provider = plan.provider(assignment.arm).to_string();
     if !matches!(assignment.rule, RuleRef::Kill | RuleRef::Mode) {
-        let rules = rules(settings, plan, facts, &by_rules, now);
+        let rules = rules(settings, plan, (facts, groupless), &by_rules, now);
         answer.steps.extend(rules);
     }
     answer.steps.push(format!(
@@ -76,7 +83,11 @@ pub(super) fn assigned(
         plan.stage.other_arm.as_str()
     ));
     for provider in [&plan.from, &plan.to] {
+        let owner = settings.providers.iter().find(|one| one.id == *provider);
         for class in CredentialClass::ALL {
+            if !owner.is_some_and(|owner| owns(owner, class)) {
+                continue;
+            }
             let acceptance =
                 match rollout::accept(plan, &settings.cohorts, kill, provider, class, facts, now) {
                     Acceptance::Accepted => "accepted",
@@ -90,6 +101,21 @@ pub(super) fn assigned(
                 acceptance: acceptance.to_owned(),
             });
         }
+    }
+}
+
+/// Whether there are credentials of this class at a provider: of others nothing is to be said.
+const fn owns(provider: &providers::settings::Settings, class: CredentialClass) -> bool {
+    let owns = &provider.owns;
+    let logins = matches!(&provider.kind, KindSettings::Oidc(oidc) if oidc.client.is_some());
+    match class {
+        CredentialClass::Session => logins || !owns.cookies.is_empty(),
+        CredentialClass::Refresh => logins,
+        CredentialClass::Bearer => !owns.issuers.is_empty(),
+        CredentialClass::Opaque => owns.opaque.is_some(),
+        CredentialClass::Basic => owns.basic,
+        CredentialClass::ApiKey => owns.api_key_header.is_some(),
+        CredentialClass::ClientCert => owns.client_cert,
     }
 }
 
@@ -108,7 +134,7 @@ fn pinned(plan: &Plan, pin: Option<Pin>) -> String {
 fn rules(
     settings: &Settings,
     plan: &Plan,
-    facts: &Facts<'_>,
+    (facts, groupless): (&Facts<'_>, Option<&Facts<'_>>),
     by_rules: &Assignment,
     now: crate::clock::UnixTime,
 ) -> Vec<String> {
@@ -117,7 +143,7 @@ fn rules(
         let (said, decides) = if rule.until.is_some_and(|until| until <= now) {
             ("its time is over".to_owned(), false)
         } else {
-            hit(settings, rule, facts, by_rules)
+            hit(settings, rule, (facts, groupless), by_rules)
         };
         let whom = rule.cohort.as_ref().map_or("everybody", |id| id.as_str());
         let to = plan.provider(rule.to);
@@ -133,17 +159,19 @@ fn rules(
 fn hit(
     settings: &Settings,
     rule: &AssignRule,
-    facts: &Facts<'_>,
+    (facts, groupless): (&Facts<'_>, Option<&Facts<'_>>),
     by_rules: &Assignment,
 ) -> (String, bool) {
-    let matches = match &rule.cohort {
+    let contains = |facts: &Facts<'_>| match &rule.cohort {
         None => Some(true),
         Some(id) => settings
             .cohorts
             .get(id)
             .and_then(|cohort| cohort.contains(facts)),
     };
-    match (matches, rule.share, by_rules.bucket) {
+    let for_want_of_groups = || groupless.is_some_and(|facts| contains(facts).is_some());
+    match (contains(facts), rule.share, by_rules.bucket) {
+        (None, ..) if for_want_of_groups() => (format!("not known: {GIVE_GROUPS}"), false),
         (None, ..) => ("not known".to_owned(), false),
         (Some(false), ..) => ("miss".to_owned(), false),
         (Some(true), Share::All, _) => ("hit".to_owned(), true),

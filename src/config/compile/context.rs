@@ -248,7 +248,8 @@ impl<'a> Context<'a> {
                         variable.value
                     ),
                 )
-                .value(&variable.value);
+                .value(&variable.value)
+                .hint("set it where authferry starts, or name a file: `{ file: PATH }`");
         }
         value.map(String::into_bytes)
     }

@@ -327,7 +327,7 @@ mappings! {
         timeout: At<Span>,
         /// Calls under way at once. Default `64`.
         max_inflight: At<Whole>,
-        /// How often an idempotent call is tried again. Default `2`.
+        /// How often an idempotent call is tried again, and at a directory connecting; a bind never is. Default `2`.
         retries: At<Whole>,
         @later "rps";
     }

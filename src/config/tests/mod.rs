@@ -16,6 +16,10 @@ use crate::config::Severity;
 use crate::config::Source;
 use crate::config::load;
 use crate::config::settings::Settings;
+use crate::config::tree;
+use crate::config::tree::Content;
+use crate::config::tree::Mark;
+use crate::config::tree::Node;
 use crate::providers::settings::KindSettings;
 
 /// A machine on which every file that an example names exists, unless its name says `missing`.
@@ -162,6 +166,59 @@ fn every_broken_file_has_exactly_the_problems_it_says() {
         .filter_map(|(name, text)| disagreement(name, text))
         .collect();
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn every_problem_of_every_broken_file_has_a_hint_and_the_value_that_stands_there() {
+    let (mut of_scalars, mut secret) = (0, 0);
+    for (name, text) in files("tests/configs/bad") {
+        let Err(problems) = load(&source(&name, &text)) else {
+            continue;
+        };
+        let Ok(root) = tree::parse(&text) else {
+            assert!(problems.list.iter().all(|problem| problem.hint.is_some()));
+            continue;
+        };
+        for problem in &problems.list {
+            let told = format!("{name}:{}: {}", problem.line, problem.message);
+            let hint = problem.hint.as_deref().unwrap_or_default();
+            assert!(!hint.trim().is_empty(), "no hint: {told}");
+            if scalar_stands_at(&root, (problem.line, problem.column)) {
+                assert!(problem.value.is_some(), "no value: {told}");
+                of_scalars += 1;
+            }
+            secret += usize::from(problem.value.as_deref() == Some("***"));
+        }
+    }
+    assert!(250 < of_scalars, "{of_scalars}");
+    assert!(0 < secret, "no broken file has a secret in the wrong place");
+}
+
+/// Whether a scalar begins at this line and column: a key, or a value.
+fn scalar_stands_at(node: &Node, place: (u32, u32)) -> bool {
+    let here = |mark: Mark| (mark.line, mark.column) == place;
+    match &node.content {
+        Content::Scalar(_) => here(node.mark),
+        Content::Null => false,
+        Content::List(items) => items.iter().any(|item| scalar_stands_at(item, place)),
+        // A mapping begins where its first key does: what is wrong with it as a whole has no one value.
+        Content::Map(entries) => entries.iter().any(|(key, value)| {
+            (here(key.mark) && !here(node.mark)) || scalar_stands_at(value, place)
+        }),
+    }
+}
+
+#[test]
+fn a_value_that_may_be_a_secret_is_not_told() {
+    let text = "version: 1\nsecrets: { pseudonym_key: hunter2hunter2, bucket_key: &a { env: EXAMPLE_SECRET } }\nserver: { state_dir: *a }\n";
+    let problems = load(&source("a.yaml", text)).unwrap_err();
+    let told = format!("{problems}{}", problems.json());
+    assert!(!told.contains("hunter2"), "{told}");
+    let inline = problems
+        .list
+        .iter()
+        .find(|one| one.path == "secrets.pseudonym_key");
+    assert_eq!(inline.unwrap().value.as_deref(), Some("***"), "{told}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(super) const fn limit(operation: Operation) -> usize {
     match operation {
         Operation::Keys | Operation::Health | Operation::Directory => 512 * 1024,
         Operation::Discovery | Operation::Token => 256 * 1024,
-        Operation::Introspect | Operation::Probe | Operation::Revoke => 64 * 1024,
+        Operation::Introspect | Operation::Probe | Operation::Bind | Operation::Revoke => 64 * 1024,
     }
 }
 
@@ -36,6 +36,7 @@ pub(super) const fn longest(operation: Operation) -> Option<Duration> {
         Operation::Health
         | Operation::Token
         | Operation::Probe
+        | Operation::Bind
         | Operation::Directory
         | Operation::Revoke => None,
     }

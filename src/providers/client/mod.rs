@@ -8,6 +8,8 @@ mod call;
 mod date;
 mod endpoint;
 mod failure;
+#[cfg(feature = "ldap")]
+mod guard;
 mod trust;
 
 pub(in crate::providers) use breaker::Breaker;
@@ -16,6 +18,8 @@ pub(in crate::providers) use call::Call;
 pub(in crate::providers) use date::Offset;
 pub(in crate::providers) use endpoint::Endpoint;
 pub(in crate::providers) use endpoint::InvalidEndpoint;
+#[cfg(feature = "ldap")]
+pub(in crate::providers) use guard::Guard;
 pub(in crate::providers) use trust::Trust;
 pub(in crate::providers) use trust::TrustError;
 
@@ -46,6 +50,7 @@ use tokio::time::timeout_at;
 use tracing::debug;
 
 use crate::clock::UnixTime;
+use crate::entropy::Entropy;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::providers::Deps;
@@ -176,6 +181,7 @@ impl Client {
             | Operation::Token
             | Operation::Introspect
             | Operation::Probe
+            | Operation::Bind
             | Operation::Directory
             | Operation::Health => outcome(status, &result),
         });
@@ -217,18 +223,14 @@ impl Client {
         self.settings.timeout
     }
 
-    /// A wait that doubles with `tries`, between half of it and all of it, so that many callers do not return at once.
+    /// A wait before the next try; see [`backoff`].
     pub(in crate::providers) fn backoff(
         &self,
         first: Duration,
         most: Duration,
         tries: u32,
     ) -> Duration {
-        let whole = first.saturating_mul(2_u32.saturating_pow(tries)).min(most);
-        let mut byte = [0];
-        self.deps.entropy.fill(&mut byte);
-        let [byte] = byte;
-        whole / 2 + whole.saturating_mul(u32::from(byte)) / 512
+        backoff(&*self.deps.entropy, first, most, tries)
     }
 
     /// One call: tries until there is an answer, the tries are used up or the time is over.
@@ -321,22 +323,13 @@ impl Client {
     }
 }
 
-/// Does `work` if the breaker lets it, and tells the breaker how it went: for a provider that is not asked over HTTP.
-///
-/// # Errors
-///
-/// An outage when the breaker is open, or what `work` says.
-pub(in crate::providers) async fn guarded<T>(
-    breaker: &Breaker,
-    work: impl Future<Output = Result<T, ProviderError>> + Send,
-) -> Result<T, ProviderError> {
-    let permit = match breaker.admit() {
-        Ok(permit) => permit,
-        Err(left) => return Err(Failure::Open(left).into()),
-    };
-    let result = work.await;
-    permit.report(outcome(None, &result));
-    result
+/// A wait that doubles with `tries`, between half of it and all of it, so that many callers do not return at once.
+fn backoff(entropy: &dyn Entropy, first: Duration, most: Duration, tries: u32) -> Duration {
+    let whole = first.saturating_mul(2_u32.saturating_pow(tries)).min(most);
+    let mut byte = [0];
+    entropy.fill(&mut byte);
+    let [byte] = byte;
+    whole / 2 + whole.saturating_mul(u32::from(byte)) / 512
 }
 
 /// The label of a finished call.

@@ -14,14 +14,14 @@ use ldap3::adapters::PagedResults;
 use ldap3::ldap_escape;
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio::time::timeout;
 
 use crate::clock::UnixTime;
 use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::providers::ProviderError;
-use crate::providers::client::Breaker;
-use crate::providers::client::guarded;
+use crate::providers::client::Guard;
 use crate::providers::directory::Directory;
 use crate::providers::directory::Known;
 use crate::providers::directory::settings;
@@ -29,6 +29,7 @@ use crate::providers::ldap;
 use crate::providers::settings::Ldap as LdapSettings;
 use crate::providers::settings::Settings;
 use crate::providers::vouch::Voucher;
+use crate::telemetry::metrics::Operation;
 
 /// Entries of one page.
 const PAGE: i32 = 500;
@@ -53,7 +54,7 @@ pub(in crate::providers) struct LdapDirectory {
     own: settings::Ldap,
     tls: Arc<ClientConfig>,
     voucher: Voucher,
-    breaker: Breaker,
+    guard: Guard,
     room: Semaphore,
 }
 
@@ -64,7 +65,7 @@ impl LdapDirectory {
         server: LdapSettings,
         own: settings::Ldap,
         tls: Arc<ClientConfig>,
-        breaker: Breaker,
+        guard: Guard,
     ) -> Self {
         Self {
             voucher: Voucher::new(&settings, &server.issuer),
@@ -73,7 +74,7 @@ impl LdapDirectory {
             server,
             own,
             tls,
-            breaker,
+            guard,
         }
     }
 
@@ -85,7 +86,8 @@ impl LdapDirectory {
     ) -> Result<T, ProviderError> {
         let connected = async {
             let span = self.settings.client.timeout;
-            let connecting = ldap::connect(&self.server, span, &self.tls);
+            let open = || ldap::connect(&self.server, span, &self.tls);
+            let connecting = self.guard.connect(Instant::now() + span, open);
             let (mut ldap, driver) = connecting.await?;
             let answer = match &self.own.bind {
                 None => work(&mut ldap).await,
@@ -204,7 +206,7 @@ impl Directory for LdapDirectory {
         let _room = self.room.try_acquire().or(Err(Outage::Shed))?;
         let limit = self.settings.client.timeout;
         let looking = self.with(limit, async |ldap: &mut Ldap| self.look(ldap, value).await);
-        guarded(&self.breaker, looking).await
+        self.guard.call(Operation::Directory, looking).await
     }
 
     async fn everybody(&self, most: usize, _now: UnixTime) -> Result<Vec<Box<str>>, ProviderError> {
@@ -212,7 +214,7 @@ impl Directory for LdapDirectory {
         let listing = self.with(LIST_TIMEOUT, async |ldap: &mut Ldap| {
             self.list(ldap, most).await
         });
-        guarded(&self.breaker, listing).await
+        self.guard.call(Operation::Directory, listing).await
     }
 }
 

@@ -105,6 +105,8 @@ words! {
         Introspect = "introspect",
         /// A session of the old system.
         Probe = "probe",
+        /// Somebody's password, at a directory (RFC 4511 §4.2).
+        Bind = "bind",
         /// What it issued is to end (RFC 7009), or a session of the old system is.
         Revoke = "revoke",
         /// Somebody is looked up in its directory.

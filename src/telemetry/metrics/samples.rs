@@ -288,3 +288,35 @@ fn histogram(family: &Family, values: &[impl AsRef<str>], seen: &Distribution) -
     message.set_histogram(inner);
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::catalog::FAMILIES;
+
+    /// A page on which every family has a sample, as the families of one process seldom do. Where the variable
+    /// `METRICS_PAGE` names a file, it is written there: `tests/real/rules` gives it to promtool.
+    #[test]
+    fn a_page_with_a_sample_of_every_family_can_be_written() {
+        let page = FAMILIES.iter().map(|of| {
+            let values = vec!["a"; of.labels.len()];
+            let sample = match of.kind {
+                Kind::Counter => counter(of, &values, 1),
+                Kind::Gauge => gauge(of, &values, 1.0),
+                Kind::Histogram => histogram(of, &values, &Distribution::default()),
+            };
+            describe(of).unwrap();
+            family(of, vec![sample])
+        });
+        let page: Vec<_> = page.collect();
+        let text = prometheus::TextEncoder::new().encode_to_string(&page);
+        let text = text.unwrap();
+        for of in FAMILIES {
+            let sampled = |line: &str| line.starts_with(of.name) && !line.starts_with('#');
+            assert!(text.lines().any(sampled), "{} has no sample", of.name);
+        }
+        if let Some(file) = std::env::var_os("METRICS_PAGE") {
+            std::fs::write(file, text).unwrap();
+        }
+    }
+}
