@@ -179,6 +179,49 @@ fn the_catalog_names_providers_lifetimes_and_data() {
     assert_eq!(nothing.status.code(), Some(0));
 }
 
+/// What ends soon, in the words of the table.
+fn soon(client: &str, name: &str) -> (Option<i32>, String) {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("secret"), "long and random").unwrap();
+    let file = dir.path().join("ends.yaml");
+    let text = format!(
+        "version: 1
+server: {{ state_dir: state }}
+providers:
+  new: {{ oidc: {{ issuer: \"https://new.corp.example\", client: {{ id: {name}, secret: {{ file: secret }}, {client} }}, verify: {{ audiences: [crm] }} }} }}
+apps:
+  crm: {{ hosts: [crm.corp.example], provider: new, upstream: {{ url: \"http://127.0.0.1:8081\" }} }}
+"
+    );
+    fs::write(&file, text).unwrap();
+    let output = run_in(dir.path(), &["catalog", "--expiring", "30d", "ends.yaml"]);
+    (output.status.code(), words(&output))
+}
+
+#[test]
+fn a_client_secret_ends_when_the_configuration_says_so() {
+    let (code, said) = soon("expires: \"2024-02-03T04:05:06Z\"", "web");
+    let row =
+        "| client secret | `web` | client at provider new | ended 2024-02-03T04:05:06Z | by you |";
+    assert!(said.contains(row), "{said}");
+    assert_eq!(code, Some(1));
+    let (code, said) = soon("expires: \"2124-02-03T04:05:06Z\"", "web");
+    assert_eq!((code, said.contains("web")), (Some(0), false), "{said}");
+    let (code, said) = soon("auth: client_secret_post", "web");
+    assert_eq!((code, said.contains("web")), (Some(0), false), "{said}");
+}
+
+#[cfg(not(feature = "pkcs11"))]
+#[test]
+fn keys_in_a_module_need_a_build_that_can_use_one() {
+    let signing = "secrets: { signing: { pkcs11: { module: /usr/lib/softhsm/libsofthsm2.so, token: ferry, pin: { env: PIN }, keys: [a] } } }\n";
+    let (_dir, file) = lax(signing);
+    let output = authferry(&["check", &file]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = words(&output);
+    assert!(said.contains("`pkcs11` is not in this build"), "{said}");
+}
+
 const ENDPOINT: &str = "version: 1
 providers:
   new: { oidc: { issuer: \"https://new.corp.example\", verify: { audiences: [crm] } } }

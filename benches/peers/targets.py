@@ -103,6 +103,10 @@ def authferry(scenario, world, port, tls, binary):
         # One provider without logins, so no rollout.
         text = re.sub(r"  new: .*\n", "", text[:text.index("rollout:")])
         text = text.replace("sessions: { store: embedded }\n", "").replace("    hosts:", "    provider: old\n    hosts:")
+    if scenario == "exchange-warm":
+        # The application gets a token of ours in place of each credential; it is kept like the verdict.
+        mint = 'exchange:\n  ours: { mint: { issuer: "https://ferry.bench", audiences: [crm] } }\n'
+        text = text.replace("identity:", mint + "identity:", 1).replace("    routes:\n", "    exchange: { always: ours }\n    routes:\n", 1)
     # Where every token is to be judged, only a handful may be remembered.
     cache = 16 if scenario.startswith("first-sight") else 16384
     return [binary, "run", "--config", render("authferry.yaml", world, port, tls, text, OLD=old, CACHE=cache)]

@@ -92,6 +92,7 @@ pub(super) fn snapshot(
             &settings.bucket_key,
             Arc::clone(&process.replays),
         )),
+        limits: Arc::clone(&process.limits),
         journeys: Arc::clone(&process.journeys),
         seen: Arc::clone(&process.seen),
         shadow: process
@@ -103,6 +104,8 @@ pub(super) fn snapshot(
             decisions: process.logs.background(),
             pseudonyms: process.pseudonyms.clone(),
             revision: settings.revision.clone(),
+            traces: process.traces.clone(),
+            entropy: Arc::clone(&process.entropy),
         },
     };
     let issuer = settings
@@ -111,6 +114,7 @@ pub(super) fn snapshot(
         .map(|endpoint| {
             let deps = issuer::Deps {
                 store: Arc::clone(&process.store),
+                limits: Arc::clone(&process.limits),
                 revocations: Arc::clone(&process.revocations),
                 sessions: Arc::clone(&process.sessions),
                 entropy: Arc::clone(&process.entropy),
@@ -213,6 +217,7 @@ impl Shared<'_> {
                 .collect(),
             forms: forms(settings),
             exchanges: self.exchanges(app)?,
+            rate_limits: app.rate_limits,
         });
         let owns = settings.providers.iter().map(|provider| &provider.owns);
         let cookies = owns

@@ -1,20 +1,12 @@
 //! What a configuration means for those who audit it, as Markdown: who vouches, for how long, what is read, told and kept.
 
 mod clients;
+pub(crate) mod expiring;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use x509_parser::prelude::FromDer;
-use x509_parser::prelude::X509Certificate;
-
-use crate::clock::UnixTime;
 use crate::config::settings::Settings;
 use crate::providers::settings::ClientAuth;
 use crate::providers::settings::KindSettings;
@@ -212,91 +204,6 @@ fn span(span: Duration) -> String {
     }
 }
 
-/// A certificate that ends soon, or cannot be read.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Expiring {
-    /// Where it is used.
-    pub(crate) used: String,
-    /// Its file.
-    pub(crate) file: PathBuf,
-    /// When it ends, or why nobody knows.
-    pub(crate) ends: Result<UnixTime, String>,
-}
-
-/// Certificates of the configuration that end within `span`, or have ended; and files that cannot be read.
-pub(crate) fn expiring(settings: &Settings, span: Duration, now: UnixTime) -> Vec<Expiring> {
-    let mut found = Vec::new();
-    for (used, file) in files(settings) {
-        for ends in ends(&file) {
-            if ends.as_ref().is_ok_and(|ends| now + span < *ends) {
-                continue;
-            }
-            let (used, file) = (used.clone(), file.clone());
-            found.push(Expiring { used, file, ends });
-        }
-    }
-    found.sort_by_key(|one| one.ends.clone().unwrap_or_default());
-    found
-}
-
-/// The certificate files, with where each is used.
-fn files(settings: &Settings) -> Vec<(String, PathBuf)> {
-    let mut all = Vec::new();
-    for listener in &settings.server.listeners {
-        let Some(tls) = &listener.tls else { continue };
-        let own = format!("listener {}", listener.address);
-        all.extend(
-            tls.certificates
-                .iter()
-                .map(|(chain, _)| (own.clone(), chain.clone())),
-        );
-        let clients = format!("client certificates at {}", listener.address);
-        all.extend(
-            tls.clients
-                .iter()
-                .map(|policy| (clients.clone(), policy.ca.clone())),
-        );
-    }
-    for provider in &settings.providers {
-        let own = || format!("provider {}", provider.id);
-        all.extend(provider.client.ca.iter().map(|ca| (own(), ca.clone())));
-        if let KindSettings::ClientCert(kind) = &provider.kind {
-            all.push((own(), kind.ca.clone()));
-        }
-    }
-    for app in &settings.apps {
-        let routes = app
-            .routes
-            .iter()
-            .filter_map(|route| route.upstream.as_ref());
-        for upstream in routes.chain([&app.upstream]) {
-            let own = || format!("upstream of {}", app.id);
-            all.extend(upstream.ca.iter().map(|ca| (own(), ca.clone())));
-            let certificate = upstream.client_certificate.iter();
-            all.extend(certificate.map(|(chain, _)| (own(), chain.clone())));
-        }
-    }
-    all.dedup();
-    all
-}
-
-/// When the certificates of a file end.
-fn ends(file: &Path) -> Vec<Result<UnixTime, String>> {
-    let pem = match fs::read(file) {
-        Ok(pem) => pem,
-        Err(error) => return vec![Err(error.to_string())],
-    };
-    let end = |der: CertificateDer<'_>| {
-        let (_, certificate) =
-            X509Certificate::from_der(&der).map_err(|error| error.to_string())?;
-        let seconds = certificate.validity().not_after.timestamp();
-        Ok(UnixTime::from_secs(u64::try_from(seconds).unwrap_or(0)))
-    };
-    CertificateDer::pem_slice_iter(&pem)
-        .map(|der| end(der.map_err(|error| error.to_string())?))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,19 +221,5 @@ mod tests {
         ] {
             assert_eq!(span(Duration::from_secs(seconds)), words);
         }
-    }
-
-    #[test]
-    fn a_certificate_tells_when_it_ends() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("a.pem");
-        assert!(ends(&file)[0].is_err());
-        let mut params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
-        params.not_after = rcgen::date_time_ymd(2030, 1, 1);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        fs::write(&file, format!("{pem}{pem}")).unwrap();
-        let expected = Ok(UnixTime::from_secs(1_893_456_000));
-        assert_eq!(ends(&file), [expected.clone(), expected]);
     }
 }

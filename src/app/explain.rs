@@ -176,6 +176,7 @@ fn refused(error: &AuthError) -> String {
         | AuthError::Unavailable { provider, .. } => provider.as_ref(),
         AuthError::Forbidden { provider, .. }
         | AuthError::InsufficientScope { provider, .. }
+        | AuthError::Limited { provider, .. }
         | AuthError::StepUp { provider, .. } => Some(provider),
         AuthError::Closed => None,
     };

@@ -18,6 +18,7 @@ use crate::app::StartError;
 use crate::app::store;
 use crate::auth::Assertions;
 use crate::auth::FallbacksTaken;
+use crate::auth::Limits;
 use crate::auth::Replays;
 use crate::clock::Clock;
 use crate::clock::ManualClock;
@@ -90,11 +91,12 @@ pub(super) struct Process {
     pub(super) taken: Arc<FallbacksTaken>,
     pub(super) notices: Arc<Notices>,
     pub(super) replays: Arc<Replays>,
+    pub(super) limits: Arc<Limits>,
     resolver: Arc<Resolver>,
     pub(super) assertions: Assertions,
     pub(super) ring: Arc<KeyRing>,
     verdict_key: [u8; 32],
-    traces: Option<Traces>,
+    pub(super) traces: Option<Traces>,
     trace_permille: u32,
     serving: AtomicBool,
     leaving: AtomicBool,
@@ -146,9 +148,11 @@ impl Process {
             &background,
         )
         .map_err(|error| StartError::Build(error.to_string()))?;
+        sessions.count_keys_by(&metrics);
         let keys = settings.state_dir.join("keys");
         let ring = KeyRing::open(&keys, settings.signing.clone(), clock.now())
             .map_err(|error| StartError::Build(error.to_string()))?;
+        ring.uses().count_by(&metrics);
         let ring = Arc::new(ring);
         let traces = match &settings.telemetry.otlp {
             Some(endpoint) => {
@@ -224,6 +228,7 @@ impl Process {
             taken: Arc::default(),
             notices: Arc::default(),
             replays: Arc::new(Replays::new(Arc::clone(&store))),
+            limits: Arc::new(Limits::new(Arc::clone(&store), Arc::clone(&sessions))),
             resolver: Resolver::system(background.clone()),
             assertions: Assertions::new(Arc::clone(&ring), Arc::clone(&entropy)),
             ring,

@@ -18,6 +18,7 @@ use crate::admin::PlanView;
 use crate::admin::ReloadAnswer;
 use crate::admin::ReloadOutcome;
 use crate::app::build;
+use crate::app::catalog::expiring;
 use crate::app::plan;
 use crate::app::process::Process;
 use crate::app::process::longest_life;
@@ -357,5 +358,23 @@ impl Reloader {
         self.process
             .metrics
             .certificates(all.map(|(path, expires)| (path.display().to_string(), expires)));
+        let found = expiring::all(&self.settings(), self.process.clock.now());
+        let rows = found.iter().filter_map(|one| {
+            let renewed = if one.kind.renews_itself() {
+                "itself"
+            } else {
+                "operator"
+            };
+            let words = [
+                one.kind.as_str(),
+                one.used.as_str(),
+                one.name.as_str(),
+                renewed,
+            ];
+            Some((words, *one.ends.as_ref().ok()?))
+        });
+        // Those of listeners have a family of their own.
+        let rows = rows.filter(|([_, used, ..], _)| !used.starts_with("listener "));
+        self.process.metrics.expiries(rows);
     }
 }

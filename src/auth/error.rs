@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use crate::auth::limits::Standing;
 use crate::auth::policy::AppPolicy;
 use crate::identity::CredentialClass;
 use crate::identity::Outage;
@@ -83,6 +84,16 @@ pub(crate) enum AuthError {
         /// What was presented.
         class: Option<CredentialClass>,
     },
+    /// Too many tokens of keys that nobody has published came from this address.
+    #[error("too often")]
+    Limited {
+        /// Where it stands.
+        standing: Standing,
+        /// Whose token it would have been.
+        provider: ProviderId,
+        /// What was presented.
+        class: CredentialClass,
+    },
     /// The kill switch stands at `deny`.
     #[error("closed by the kill switch")]
     Closed,
@@ -99,6 +110,8 @@ pub(crate) enum Answer {
     Forbidden,
     /// 403, with a value of `WWW-Authenticate` (RFC 6750 §3.1).
     InsufficientScope(HeaderValue),
+    /// 429.
+    Limited(Standing),
     /// 503, with `Retry-After` in seconds.
     Unavailable(u64),
 }
@@ -211,6 +224,7 @@ impl AuthError {
             } => Answer::Forbidden,
             Self::Refused { .. } => Answer::Unauthorized(policy.challenges(Challenge::Plain)),
             Self::Forbidden { .. } => Answer::Forbidden,
+            Self::Limited { standing, .. } => Answer::Limited(*standing),
             Self::Unavailable { retry_after, .. } => {
                 let wait = retry_after.unwrap_or(RETRY_AFTER).as_secs();
                 Answer::Unavailable(wait.clamp(1, 3_600))
@@ -232,6 +246,7 @@ impl AuthError {
             | Self::Unproven { .. }
             | Self::InsufficientScope { .. }
             | Self::Forbidden { .. }
+            | Self::Limited { .. }
             | Self::Unavailable { .. }
             | Self::Closed => false,
         }
@@ -289,6 +304,7 @@ mod tests {
             other @ (Answer::BadRequest
             | Answer::Forbidden
             | Answer::InsufficientScope(_)
+            | Answer::Limited(_)
             | Answer::Unavailable(_)) => {
                 panic!("{other:?}")
             }

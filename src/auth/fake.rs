@@ -402,6 +402,8 @@ pub(super) struct World {
     pub(super) roles: HashMap<ProviderId, RoleMap>,
     pub(super) silent: Option<crate::auth::settings::Silent>,
     pub(super) look: Arc<crate::auth::Look>,
+    pub(super) rate_limits: crate::auth::settings::RateLimits,
+    limits: Arc<crate::auth::Limits>,
     taken: Arc<FallbacksTaken>,
     notices: Arc<Notices>,
     pub(super) replays: Arc<Replays>,
@@ -434,13 +436,18 @@ impl World {
             forms: HashMap::new(),
             exchanges: AppExchanges::default(),
             revocations: Revocations::for_test(&store, &sessions, clock, &metrics),
-            sessions,
             possession: PossessionSettings::for_test(),
             certificate: None,
             roles: HashMap::new(),
             silent: None,
             look: Arc::default(),
+            rate_limits: crate::auth::settings::RateLimits::default(),
+            limits: Arc::new(crate::auth::Limits::new(
+                Arc::clone(&store),
+                Arc::clone(&sessions),
+            )),
             replays: Arc::new(Replays::new(Arc::clone(&store))),
+            sessions,
             store,
             canonical: None,
             metrics,
@@ -471,6 +478,7 @@ impl World {
             fallbacks: self.fallbacks.clone(),
             forms: self.forms.clone(),
             exchanges: self.exchanges.clone(),
+            rate_limits: self.rate_limits,
         })
     }
 
@@ -495,6 +503,7 @@ impl World {
             sessions: self.sessions(),
             pins: Arc::new(self.pins()),
             revocations: Arc::clone(&self.revocations),
+            limits: Arc::clone(&self.limits),
             possession: Arc::new(self.possession()),
             roles: Arc::new(self.roles.clone()),
             background: Handle::current(),
@@ -509,6 +518,8 @@ impl World {
                 decisions: DecisionLog::off(),
                 pseudonyms: Pseudonyms::new(&Secret::new(vec![1; 32])),
                 revision: "0123456789ab".into(),
+                traces: None,
+                entropy: Arc::new(SystemEntropy),
             },
         }
     }

@@ -15,6 +15,7 @@ mod extract;
 #[cfg(test)]
 mod fake;
 mod gate;
+mod limits;
 mod login;
 mod look;
 mod owners;
@@ -47,6 +48,9 @@ pub(crate) use gate::Gate;
 pub(crate) use gate::Over;
 pub(crate) use gate::Own;
 pub(crate) use gate::Reach;
+pub(crate) use limits::Limits;
+pub(crate) use limits::Of;
+pub(crate) use limits::Standing;
 pub(crate) use login::Endpoint;
 pub(crate) use login::LoginSettings;
 pub(crate) use login::Logins;

@@ -10,6 +10,7 @@ use crate::auth::error::Challenge;
 use crate::auth::gate::Admitted;
 use crate::auth::gate::Reach;
 use crate::auth::owners::Owners;
+use crate::auth::settings::RateLimits;
 use crate::clock::UnixTime;
 use crate::exchange::Exchange;
 use crate::identity::CredentialClass;
@@ -36,6 +37,7 @@ pub(crate) struct AppPolicy {
     pub(super) forms: HashMap<ProviderId, String>,
     pub(super) owners: Owners,
     pub(super) reach: Reach,
+    pub(super) rate_limits: RateLimits,
     exchanges: AppExchanges,
 }
 
@@ -60,6 +62,8 @@ pub(crate) struct PolicyParts<'a> {
     pub(crate) forms: HashMap<ProviderId, String>,
     /// What its upstreams expect.
     pub(crate) exchanges: AppExchanges,
+    /// What one address may do.
+    pub(crate) rate_limits: RateLimits,
 }
 
 /// Which tokens the upstreams of an application expect.
@@ -84,6 +88,7 @@ impl AppPolicy {
             fallbacks,
             forms,
             exchanges,
+            rate_limits,
         } = parts;
         let names: Vec<&ProviderId> = match &plan {
             Some(plan) => vec![&plan.from, &plan.to],
@@ -102,6 +107,7 @@ impl AppPolicy {
             forms,
             owners,
             reach,
+            rate_limits,
             exchanges,
         }
     }

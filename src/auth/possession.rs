@@ -192,6 +192,7 @@ impl Possession {
             | AuthError::StepUp { .. }
             | AuthError::Forbidden { .. }
             | AuthError::Unavailable { .. }
+            | AuthError::Limited { .. }
             | AuthError::Closed) => other,
         }
     }

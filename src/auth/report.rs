@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::clock::UnixTime;
+use crate::entropy::Entropy;
 use crate::exchange::Exchange;
 use crate::identity::CanonicalSubject;
 use crate::identity::CredentialClass;
@@ -28,8 +29,11 @@ use crate::telemetry::ExchangeOutcome;
 use crate::telemetry::Metrics;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::Pseudonyms;
+use crate::telemetry::Span;
 use crate::telemetry::TokenEvent;
 use crate::telemetry::TraceContext;
+use crate::telemetry::Traces;
+use crate::telemetry::Value;
 use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::Flow;
 
@@ -44,6 +48,10 @@ pub(crate) struct Reports {
     pub(crate) pseudonyms: Pseudonyms,
     /// The revision of the configuration that decides.
     pub(crate) revision: Box<str>,
+    /// Where spans go; `None`: nowhere.
+    pub(crate) traces: Option<Traces>,
+    /// Where their ids come from.
+    pub(crate) entropy: Arc<dyn Entropy>,
 }
 
 /// What became of a request to our token endpoint.
@@ -179,6 +187,47 @@ impl Reports {
             source: report.source,
         };
         self.write(about, Decision::Token(*event));
+        if let (Some(traces), Some(source)) = (&self.traces, report.source)
+            && source.trace.is_sampled()
+        {
+            traces.record(self.span(report, &source));
+        }
+    }
+
+    /// What a client asked our token endpoint, as a part of its request. Nobody is named in it.
+    fn span(&self, report: &TokenReport<'_>, source: &Source<'_>) -> Span {
+        let event = &report.event;
+        let text = |text: &str| Value::Text(text.to_owned());
+        let mut attributes = vec![
+            ("authferry.app", text(report.app.as_str())),
+            ("authferry.request_id", text(source.request_id)),
+            ("authferry.grant", text(event.grant)),
+            ("authferry.outcome", text(event.outcome)),
+        ];
+        let provider = event.provider.map(ProviderId::as_str);
+        let maybe = [
+            ("authferry.client", event.client),
+            ("authferry.audience", event.audience),
+            ("authferry.scope", event.scope),
+            ("authferry.provider", provider),
+            ("authferry.reason", event.reason),
+        ];
+        attributes.extend(
+            maybe
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, text(value?)))),
+        );
+        let lifetime = event.lifetime.and_then(|life| i64::try_from(life).ok());
+        attributes.extend(lifetime.map(|life| ("authferry.lifetime", Value::Number(life))));
+        Span {
+            context: source.trace.part(&*self.entropy),
+            part: true,
+            name: format!("token {}", event.grant),
+            start: report.now,
+            took: source.began.elapsed(),
+            attributes,
+            error: event.reason,
+        }
     }
 
     /// A login starts at the other provider.

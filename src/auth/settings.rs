@@ -1,4 +1,4 @@
-//! What the configuration says about roles, silent logins and proofs of possession: plain data.
+//! What the configuration says about roles, silent logins, limits and proofs of possession: plain data.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,6 +14,24 @@ pub(crate) struct RoleMap {
     pub(crate) scopes: HashMap<Box<str>, Vec<Box<str>>>,
     /// Whether somebody with a group that has no role is refused; else the group is counted.
     pub(crate) refuse_unmatched: bool,
+}
+
+/// `apps.APP.rate_limits`: what one address may do in a minute, counted by all instances together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct RateLimits {
+    /// Sign-ins that it begins. Default 3 000.
+    pub(crate) logins: u32,
+    /// Tokens that it presents of keys that nobody has published. Default 600.
+    pub(crate) unknown_keys: u32,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self {
+            logins: 3_000,
+            unknown_keys: 600,
+        }
+    }
 }
 
 /// `pages`: how our pages look, and what they say beside.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::catalog;
+use crate::app::catalog::expiring::Expiring;
 use crate::clock::Clock as _;
 use crate::clock::SystemClock;
 use crate::clock::UnixTime;
@@ -20,14 +21,15 @@ use crate::entropy::SystemEntropy;
 
 /// Print what a configuration means as Markdown: providers, grant types, lifetimes, revocation, personal data.
 ///
-/// Exit codes: 0 all is well, 1 the file is refused, or something ends within the span of `--expiring`, 2 the file cannot
-/// be read.
+/// Exit codes: 0 all is well, 1 the file is refused, or something that nobody renews by itself ends within the span of
+/// `--expiring`, 2 the file cannot be read.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The configuration file.
     #[arg(env = CONFIG_VARIABLE)]
     file: PathBuf,
-    /// List the certificates that end within this span instead, such as `30d`.
+    /// List what ends within this span instead, such as `30d`: certificates, tokens, client secrets, signing keys, the keys of
+    /// providers as they were fetched last.
     #[arg(long, value_name = "SPAN", value_parser = days)]
     expiring: Option<Duration>,
 }
@@ -81,21 +83,32 @@ fn expiring(
     now: UnixTime,
     out: &mut dyn Write,
 ) -> (u8, io::Result<()>) {
-    let found = catalog::expiring(settings, span, now);
-    let mut text = String::from("| What | Used | Ends |\n|---|---|---|\n");
+    let found = catalog::expiring::expiring(settings, span, now);
+    let mut text = String::from("| What | Name | Used | Ends | Renewed |\n|---|---|---|---|---|\n");
     for one in &found {
         let ends = match &one.ends {
             Ok(ends) if *ends <= now => format!("ended {}", date(*ends)),
             Ok(ends) => date(*ends),
             Err(error) => error.clone(),
         };
+        let renewed = if one.kind.renews_itself() {
+            "by itself"
+        } else {
+            "by you"
+        };
         text.push_str(&format!(
-            "| `{}` | {} | {ends} |\n",
-            one.file.display(),
+            "| {} | `{}` | {} | {ends} | {renewed} |\n",
+            one.kind.as_str().replace('_', " "),
+            one.name,
             one.used
         ));
     }
-    (u8::from(!found.is_empty()), out.write_all(text.as_bytes()))
+    let news = |one: &Expiring| match &one.ends {
+        Ok(ends) => *ends <= now || !one.kind.renews_itself(),
+        Err(_unknown) => true,
+    };
+    let code = u8::from(found.iter().any(news));
+    (code, out.write_all(text.as_bytes()))
 }
 
 fn date(moment: UnixTime) -> String {

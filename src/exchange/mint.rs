@@ -25,8 +25,12 @@ use crate::identity::Scope;
 use crate::identity::Template;
 use crate::providers::ProviderError;
 use crate::secret::Secret;
+use crate::telemetry::metrics::KeyUse;
 use crate::token::MacKey;
 use crate::token::SigningKey;
+
+/// What keys are used for here, in counts of their uses.
+const PURPOSE: &str = "mint";
 
 /// Mints the tokens of one exchange.
 #[derive(Debug)]
@@ -83,10 +87,17 @@ impl Minter {
             return Err(Refusal::Expired.into());
         }
         let claims = || self.claims(subject, scopes, deps, now, ends);
+        let used = |key: &str| deps.ring.uses().used(key, KeyUse::Sign, PURPOSE);
         let signed = match &self.signer {
-            Signer::Ring(typ) => deps.ring.sign(typ, &claims()?, now),
-            Signer::Key(typ, key) => key.sign(typ, &claims()?),
-            Signer::Shared(typ, key) => key.sign(typ, &claims()?),
+            Signer::Ring(typ) => deps.ring.sign(PURPOSE, typ, &claims()?, now),
+            Signer::Key(typ, key) => {
+                used(key.kid());
+                key.sign(typ, &claims()?)
+            }
+            Signer::Shared(typ, key) => {
+                used(key.name());
+                key.sign(typ, &claims()?)
+            }
             Signer::Text(template, key) => {
                 // The old format has no place for an actor: a delegated credential would look like its subject.
                 if subject.identity.delegation.is_delegated() || self.settings.actor.is_some() {
@@ -105,6 +116,7 @@ impl Minter {
                 let text = template
                     .render_text(&times)
                     .or(Err(Refusal::ExchangeRefused))?;
+                used(key.name());
                 Ok(key.sign_text(&text.ok_or(Refusal::ExchangeRefused)?))
             }
         };

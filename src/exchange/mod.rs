@@ -5,11 +5,15 @@
 //! scope, no longer life, no other person, no lost delegation; and never the presented token itself.
 
 mod build;
+mod disk;
 mod kept;
 mod mint;
+#[cfg(feature = "pkcs11")]
+mod module;
 mod ring;
 mod scopes;
 pub(crate) mod settings;
+mod succession;
 mod way;
 
 pub(crate) use build::Deps;
@@ -17,6 +21,7 @@ pub(crate) use build::Exchanges;
 pub(crate) use kept::Outcome;
 pub(crate) use ring::KeyRing;
 pub(crate) use ring::RingKeyView;
+pub(crate) use succession::succession;
 pub(crate) use way::Grant;
 
 use std::fmt;

@@ -1,10 +1,6 @@
 //! The keys that sign what we mint: the next one is published before it signs, the last one while its tokens live.
 
-use std::fs;
 use std::io;
-use std::io::Write as _;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,22 +8,21 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use arc_swap::ArcSwap;
-use serde::Deserialize;
-use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 use tracing::info;
 use tracing::warn;
 
 use crate::clock::UnixTime;
+use crate::exchange::disk::from_files;
+use crate::exchange::disk::own;
+use crate::exchange::disk::write;
 use crate::exchange::settings;
+use crate::telemetry::KeyUses;
+use crate::telemetry::metrics::KeyUse;
 use crate::token::MintError;
 use crate::token::SigningKey;
 use crate::token::public_jwks;
-
-/// The file of the ring, and the file of the one key that earlier versions had.
-const FILE: &str = "signing.json";
-const FIRST: &str = "assertion.pem";
 
 /// The most keys that are published at once.
 const MAX_KEYS: usize = 16;
@@ -57,6 +52,14 @@ pub(crate) enum RingError {
     /// Keys of the operator's files are rotated by the operator.
     #[error("the keys are files of the configuration: change the files, they are read again")]
     OperatorsKeys,
+    /// Keys of a module are made where they are.
+    #[error(
+        "the keys are those of a PKCS#11 module: make the next one there, and name it first in `secrets.signing.pkcs11.keys`"
+    )]
+    ModulesKeys,
+    /// A PKCS#11 module.
+    #[error("PKCS#11: {0}")]
+    Module(String),
     /// Many rotations within the overlap.
     #[error("{MAX_KEYS} keys are published already; the oldest ends at {0}")]
     Full(u64),
@@ -78,18 +81,10 @@ pub(crate) struct RingKeyView {
 }
 
 #[derive(Clone, Debug)]
-struct RingKey {
-    key: Arc<SigningKey>,
-    from: UnixTime,
-    until: Option<UnixTime>,
-}
-
-/// A key as it is kept.
-#[derive(Deserialize, Serialize)]
-struct Kept {
-    pem: String,
-    from: u64,
-    until: Option<u64>,
+pub(super) struct RingKey {
+    pub(super) key: Arc<SigningKey>,
+    pub(super) from: UnixTime,
+    pub(super) until: Option<UnixTime>,
 }
 
 /// The keys of a process. Reading is one pointer; changing is rare and goes one after another.
@@ -99,6 +94,7 @@ pub(crate) struct KeyRing {
     settings: ArcSwap<settings::Ring>,
     keys: ArcSwap<Vec<RingKey>>,
     changing: Mutex<()>,
+    uses: KeyUses,
 }
 
 impl KeyRing {
@@ -112,33 +108,37 @@ impl KeyRing {
         settings: settings::Ring,
         now: UnixTime,
     ) -> Result<Self, RingError> {
-        let keys = if settings.files.is_empty() {
-            own(directory, &settings, now)?
-        } else {
-            from_files(&settings.files)?
-        };
+        let keys = given(directory, &settings, now)?;
         let ring = Self {
             directory: directory.to_owned(),
             settings: ArcSwap::from_pointee(settings),
             keys: ArcSwap::from_pointee(keys),
             changing: Mutex::new(()),
+            uses: KeyUses::default(),
         };
         Ok(ring)
     }
 
-    /// Signs claims with the present key.
+    /// Who counts the uses of keys: of those of the ring, and of others that sign for the same ends.
+    pub(crate) const fn uses(&self) -> &KeyUses {
+        &self.uses
+    }
+
+    /// Signs claims with the present key, for `purpose`.
     ///
     /// # Errors
     ///
     /// When the crypto library fails.
     pub(crate) fn sign(
         &self,
+        purpose: &'static str,
         typ: &str,
         claims: &Map<String, Value>,
         now: UnixTime,
     ) -> Result<String, MintError> {
         let keys = self.keys.load();
         let key = signing(&keys, now).ok_or_else(|| MintError("there is no key".to_owned()))?;
+        self.uses.used(key.key.kid(), KeyUse::Sign, purpose);
         key.key.sign(typ, claims)
     }
 
@@ -178,6 +178,9 @@ impl KeyRing {
         if !settings.files.is_empty() {
             return Err(RingError::OperatorsKeys);
         }
+        if settings.module.is_some() {
+            return Err(RingError::ModulesKeys);
+        }
         let mut keys = published(&self.keys.load(), now);
         if MAX_KEYS <= keys.len() {
             let first = keys.iter().filter_map(|key| key.until).min();
@@ -214,13 +217,23 @@ impl KeyRing {
 
     /// Another configuration.
     pub(crate) fn configure(&self, settings: settings::Ring, now: UnixTime) {
-        self.settings.store(Arc::new(settings));
+        let before = self.settings.swap(Arc::new(settings));
+        let settings = self.settings.load();
+        if settings.module != before.module {
+            match given(&self.directory, &settings, now) {
+                Ok(keys) => self.keys.store(Arc::new(keys)),
+                Err(error) => warn!(%error, "The signing keys stay as they are."),
+            }
+        }
         self.tick(now);
     }
 
     fn turn(&self, settings: &settings::Ring, now: UnixTime) -> Result<(), RingError> {
         if !settings.files.is_empty() {
             return self.read_again(&settings.files);
+        }
+        if settings.module.is_some() {
+            return Ok(());
         }
         let keys = self.keys.load();
         let newest = keys.iter().max_by_key(|key| key.from);
@@ -256,6 +269,30 @@ impl KeyRing {
     }
 }
 
+/// The keys that the configuration speaks of.
+fn given(
+    directory: &Path,
+    settings: &settings::Ring,
+    now: UnixTime,
+) -> Result<Vec<RingKey>, RingError> {
+    match &settings.module {
+        Some(module) => in_module(module).map_err(RingError::Module),
+        None if settings.files.is_empty() => own(directory, settings, now),
+        None => from_files(&settings.files),
+    }
+}
+
+#[cfg(feature = "pkcs11")]
+fn in_module(module: &settings::Module) -> Result<Vec<RingKey>, String> {
+    let keys = crate::exchange::module::open(module)?;
+    Ok(crate::exchange::disk::in_order(keys))
+}
+
+#[cfg(not(feature = "pkcs11"))]
+fn in_module(_module: &settings::Module) -> Result<Vec<RingKey>, String> {
+    Err("it is not in this build".to_owned())
+}
+
 /// The key that signs: the one that began last.
 fn signing(keys: &[RingKey], now: UnixTime) -> Option<&RingKey> {
     keys.iter()
@@ -269,115 +306,14 @@ fn published(keys: &[RingKey], now: UnixTime) -> Vec<RingKey> {
     keys.iter().filter(stays).cloned().collect()
 }
 
-/// Keys of the operator: the first signs, all are published.
-fn from_files(files: &[PathBuf]) -> Result<Vec<RingKey>, RingError> {
-    let last = files.len() as u64;
-    let one = |(place, path): (usize, &PathBuf)| {
-        let pem = fs::read(path).map_err(|cause| io_error(path, cause))?;
-        let key = SigningKey::from_pem(&pem).map_err(|cause| content(path, &cause))?;
-        Ok(RingKey {
-            key: Arc::new(key),
-            // The first has begun last.
-            from: UnixTime::from_secs(last - place as u64),
-            until: None,
-        })
-    };
-    files.iter().enumerate().map(one).collect()
-}
-
-/// Our own keys: those of the directory, or a first one.
-fn own(
-    directory: &Path,
-    settings: &settings::Ring,
-    now: UnixTime,
-) -> Result<Vec<RingKey>, RingError> {
-    let path = directory.join(FILE);
-    match fs::read(&path) {
-        Ok(bytes) => return read(&path, &bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(cause) => return Err(io_error(&path, cause)),
-    }
-    let first = directory.join(FIRST);
-    let key = match fs::read(&first) {
-        Ok(pem) => SigningKey::from_pem(&pem).map_err(|cause| content(&first, &cause))?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            SigningKey::generate_for(settings.algorithm)?
-        }
-        Err(cause) => return Err(io_error(&first, cause)),
-    };
-    let keys = vec![RingKey {
-        key: Arc::new(key),
-        from: now,
-        until: None,
-    }];
-    write(directory, &keys)?;
-    Ok(keys)
-}
-
-fn read(path: &Path, bytes: &[u8]) -> Result<Vec<RingKey>, RingError> {
-    let kept: Vec<Kept> = serde_json::from_slice(bytes).map_err(|cause| content(path, &cause))?;
-    if kept.is_empty() {
-        return Err(content(path, &"there is no key in it"));
-    }
-    let one = |kept: &Kept| {
-        Ok(RingKey {
-            key: Arc::new(
-                SigningKey::from_pem(kept.pem.as_bytes()).map_err(|cause| content(path, &cause))?,
-            ),
-            from: UnixTime::from_secs(kept.from),
-            until: kept.until.map(UnixTime::from_secs),
-        })
-    };
-    kept.iter().map(one).collect()
-}
-
-/// Whole or not at all, and only for us.
-fn write(directory: &Path, keys: &[RingKey]) -> Result<(), RingError> {
-    let kept: Vec<Kept> = keys
-        .iter()
-        .map(|key| Kept {
-            pem: key.key.to_pem(),
-            from: key.from.as_secs(),
-            until: key.until.map(UnixTime::as_secs),
-        })
-        .collect();
-    let (path, draft) = (directory.join(FILE), directory.join("signing.json.new"));
-    let bytes = serde_json::to_vec(&kept).map_err(|cause| content(&path, &cause))?;
-    let written = || {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)?;
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file = options.open(&draft)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)?;
-        fs::File::open(directory)?.sync_all()
-    };
-    written().map_err(|cause| io_error(&path, cause))
-}
-
-fn io_error(path: &Path, cause: io::Error) -> RingError {
-    RingError::Io {
-        path: path.display().to_string(),
-        cause,
-    }
-}
-
-fn content(path: &Path, cause: &dyn std::fmt::Display) -> RingError {
-    RingError::Content {
-        path: path.display().to_string(),
-        cause: cause.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::time::Duration;
 
     use super::*;
+    use crate::exchange::disk::FILE;
+    use crate::exchange::disk::FIRST;
     use crate::token::Algorithm;
     use crate::token::KeySet;
     use crate::token::verify_signature_only;
@@ -401,7 +337,7 @@ mod tests {
     }
 
     fn signed(ring: &KeyRing, now: UnixTime) -> String {
-        ring.sign("JWT", &Map::new(), now).unwrap()
+        ring.sign("mint", "JWT", &Map::new(), now).unwrap()
     }
 
     fn is_published(ring: &KeyRing, token: &str) -> bool {

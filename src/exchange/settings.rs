@@ -140,7 +140,39 @@ pub(crate) struct Ring {
     pub(crate) overlap: Duration,
     /// Keys in PEM instead: the first signs, all are published; read again when they change.
     pub(crate) files: Vec<PathBuf>,
+    /// Keys in a PKCS#11 module instead.
+    pub(crate) module: Option<Module>,
 }
+
+/// Keys of a token of a PKCS#11 module.
+#[derive(Clone, Debug)]
+pub(crate) struct Module {
+    /// Its library.
+    pub(crate) library: PathBuf,
+    /// The label of the token.
+    pub(crate) token: Box<str>,
+    /// The PIN of its user.
+    pub(crate) pin: Secret<String>,
+    /// The labels of the keys: the first signs, all are published.
+    pub(crate) keys: Vec<Box<str>>,
+}
+
+impl PartialEq for Module {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            library,
+            token,
+            pin,
+            keys,
+        } = self;
+        *library == other.library
+            && *token == other.token
+            && *keys == other.keys
+            && pin.matches(other.pin.expose().as_bytes())
+    }
+}
+
+impl Eq for Module {}
 
 impl Default for Ring {
     fn default() -> Self {
@@ -151,6 +183,7 @@ impl Default for Ring {
             announce: HOUR,
             overlap: 25 * HOUR,
             files: Vec::new(),
+            module: None,
         }
     }
 }

@@ -29,10 +29,14 @@ use crate::providers::ProviderError;
 use crate::providers::TokenClient;
 use crate::providers::Wanted;
 use crate::secret::Secret;
+use crate::telemetry::metrics::KeyUse;
 use crate::token::SigningKey;
 
 /// The life of a result of which nobody says how long it lives.
 const UNSAID_LIFE: Duration = Duration::from_secs(60);
+
+/// What keys are used for here, in counts of their uses.
+const PURPOSE: &str = "jwt_bearer";
 
 /// The label `grant` of `authferry_exchanges_total`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -176,8 +180,11 @@ impl Remote {
             say("act", act);
         }
         let signed = match key {
-            Some(key) => key.sign("JWT", &claims),
-            None => deps.ring.sign("JWT", &claims, now),
+            Some(key) => {
+                deps.ring.uses().used(key.kid(), KeyUse::Sign, PURPOSE);
+                key.sign("JWT", &claims)
+            }
+            None => deps.ring.sign(PURPOSE, "JWT", &claims, now),
         };
         Ok(Secret::new(signed.or(Err(Outage::Malformed))?))
     }

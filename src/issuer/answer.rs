@@ -6,8 +6,8 @@ use serde_json::json;
 use crate::auth::Answer;
 use crate::auth::AppPolicy;
 use crate::auth::AuthError;
+use crate::auth::Standing;
 use crate::identity::Refusal;
-use crate::issuer::limits::Standing;
 
 /// What a client gets. The proxy turns each into one response.
 #[derive(Debug)]
@@ -111,6 +111,7 @@ impl Not {
             AuthError::StepUp { .. } => {
                 Self::Denied(Denied::InvalidRequest, Refusal::MfaRequired.as_str())
             }
+            AuthError::Limited { standing, .. } => Self::Limited(*standing),
             AuthError::Unavailable { outage, .. } => {
                 Self::Later(later(why, policy), outage.as_str())
             }
@@ -125,6 +126,7 @@ fn later(why: &AuthError, policy: &AppPolicy) -> u64 {
         Answer::BadRequest
         | Answer::Unauthorized(_)
         | Answer::Forbidden
+        | Answer::Limited(_)
         | Answer::InsufficientScope(_) => 5,
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU8;
 
 use tokio::runtime::Handle;
 
+use crate::auth::Limits;
 use crate::auth::Reports;
 use crate::entropy::Entropy;
 use crate::exchange::Exchange;
@@ -14,7 +15,6 @@ use crate::exchange::Exchanges;
 use crate::identity::ProviderId;
 use crate::issuer::PATH;
 use crate::issuer::learned::Owner;
-use crate::issuer::limits::Limits;
 use crate::issuer::refresh::Families;
 use crate::issuer::refresh::Farewells;
 use crate::issuer::settings;
@@ -31,6 +31,8 @@ use crate::store::Store;
 pub(crate) struct Deps {
     /// Where used assertions are remembered.
     pub(crate) store: Arc<dyn Store>,
+    /// Who has come how often.
+    pub(crate) limits: Arc<Limits>,
     /// Who slows down those that guess.
     pub(crate) revocations: Arc<Revocations>,
     /// Whose key ring seals what stands behind refresh tokens.
@@ -50,7 +52,7 @@ pub(crate) struct Issuer {
     pub(super) token_endpoint: Box<str>,
     pub(super) audiences: HashMap<Box<str>, Vec<Arc<Exchange>>>,
     pub(super) clients: HashMap<Box<str>, Client>,
-    pub(super) limits: (settings::Limits, Limits),
+    pub(super) limits: settings::Limits,
     pub(super) families: Arc<Families>,
     pub(super) farewells: Farewells,
     pub(super) deps: Deps,
@@ -111,9 +113,8 @@ impl Issuer {
             Ok((client.id.clone(), ready))
         };
         let (families, farewells) = Self::new_families(&deps);
-        let limits = Limits::new(Arc::clone(&deps.store), Arc::clone(&deps.sessions));
         Ok(Self {
-            limits: (settings.limits, limits),
+            limits: settings.limits,
             families,
             farewells,
             app: settings.app.clone(),

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header;
 use tracing::warn;
 
+use crate::auth::Of;
 use crate::auth::Query;
 use crate::auth::decode;
 use crate::identity;
@@ -23,7 +24,6 @@ use crate::issuer::answer::Not;
 use crate::issuer::build::Client;
 use crate::issuer::build::Issuer;
 use crate::issuer::learned::GUESSES;
-use crate::issuer::limits::Of;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::token;
@@ -95,15 +95,17 @@ impl Issuer {
 
     /// Counts a request of somebody.
     pub(super) async fn limited(&self, call: &Call<'_>, of: Of<'_>) -> Result<(), Not> {
-        let (most, limits) = &self.limits;
+        let most = &self.limits;
         let most = match of {
             Of::Address(_) => most.address,
             Of::Client(_) => most.client,
             Of::Questions(_) => most.introspection,
             Of::Subject(_) => most.subject,
             Of::Learning(_) => GUESSES,
+            // Of a browser, and of whoever presents tokens to an application: not counted here.
+            Of::Logins(..) | Of::UnknownKeys(..) => return Ok(()),
         };
-        let standing = limits.take(of, most, call.now).await;
+        let standing = self.deps.limits.take(of, most, call.now).await;
         let known = call.standing.get();
         if known.is_none_or(|known| {
             u64::from(standing.left) * u64::from(known.most)

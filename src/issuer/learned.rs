@@ -5,6 +5,7 @@ use tracing::debug;
 use tracing::error;
 use tracing::info;
 
+use crate::auth::Of;
 use crate::clock::UnixTime;
 use crate::identity::Outage;
 use crate::identity::Refusal;
@@ -14,7 +15,6 @@ use crate::issuer::answer::Not;
 use crate::issuer::build::Client;
 use crate::issuer::build::Issuer;
 use crate::issuer::client::is_one_of;
-use crate::issuer::limits::Of;
 use crate::providers::ProviderError;
 use crate::secret::Secret;
 use crate::session::Purpose;
@@ -71,7 +71,7 @@ impl Issuer {
         }
         // Nobody has proved anything yet: whoever guesses here does not guess at the provider.
         let guesses = Of::Learning(&client.settings.id);
-        if self.limits.1.take(guesses, GUESSES, call.now).await.over {
+        if self.deps.limits.take(guesses, GUESSES, call.now).await.over {
             return Err(WRONG);
         }
         let (owner, given, now) = (owner.clone(), Secret::new(secret.to_owned()), call.now);
@@ -191,6 +191,7 @@ impl Owner {
         let registration = crate::providers::settings::OAuthClient {
             id: self.id.clone(),
             auth: crate::providers::settings::ClientAuth::SecretBasic(secret),
+            expires: None,
         };
         let at = self.provider.token_client(Some(&registration));
         // What cannot be sent is no secret.

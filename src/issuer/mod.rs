@@ -11,7 +11,6 @@ mod device;
 mod form;
 mod grants;
 mod learned;
-mod limits;
 mod refresh;
 pub(crate) mod settings;
 mod tokens;
@@ -21,7 +20,6 @@ pub(crate) use answer::Denied;
 pub(crate) use answer::Reply;
 pub(crate) use build::Deps;
 pub(crate) use build::Issuer;
-pub(crate) use limits::Standing;
 
 use std::cell::Cell;
 
@@ -34,6 +32,7 @@ use serde_json::json;
 use crate::auth::AppPolicy;
 use crate::auth::Channel;
 use crate::auth::Gate;
+use crate::auth::Standing;
 use crate::clock::UnixTime;
 use crate::issuer::settings::Grant;
 use crate::rollout::AppId;

@@ -99,6 +99,11 @@ impl SignedTokens {
         Some(verified.and_then(|verified| self.vouch(&verified)))
     }
 
+    /// Has keys fetched that may be new, if that is due.
+    pub(super) fn look_for_keys(&self) {
+        self.keys.look();
+    }
+
     /// Judges a presented token, and fetches keys for it where that may help.
     pub(super) async fn judge(
         &self,

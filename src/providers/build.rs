@@ -146,7 +146,7 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
         KindSettings::Jwt(jwt) => jwt_provider(settings, jwt, &http, deps),
         KindSettings::Introspection(introspection) => {
             let endpoint = address("url", &introspection.url)?;
-            let authenticator = ClientAuthenticator::new(&introspection.client)?;
+            let authenticator = ClientAuthenticator::new(&introspection.client, &deps.metrics)?;
             let http = http()?;
             Ok(Arc::new(IntrospectionProvider::new(
                 settings,
@@ -216,7 +216,7 @@ fn oidc_provider(
     let authenticator = oidc
         .client
         .as_ref()
-        .map(ClientAuthenticator::new)
+        .map(|client| ClientAuthenticator::new(client, &deps.metrics))
         .transpose()?;
     let url = match &oidc.keys {
         settings::Keys::Url(url) => Some(address("keys", url)?),
@@ -263,7 +263,7 @@ fn oidc_provider(
         (Some(own), Some(http)) => {
             address("directory.keycloak.url", &own.url)?;
             let client = TokenClient {
-                client: ClientAuthenticator::new(&own.client)?,
+                client: ClientAuthenticator::new(&own.client, &deps.metrics)?,
                 discovery: Arc::clone(&discovery),
                 tokens: Arc::clone(&tokens),
                 http: Arc::clone(&http),

@@ -339,7 +339,12 @@ fn keys(hash: &mut Digest, keys: &Keys) {
 }
 
 fn oauth_client(hash: &mut Digest, client: &OAuthClient) {
-    let OAuthClient { id, auth } = client;
+    // When it ends is told to operators, and changes no verdict.
+    let OAuthClient {
+        id,
+        auth,
+        expires: _,
+    } = client;
     hash.text(id);
     match auth {
         ClientAuth::SecretBasic(secret) => hash.text("basic").text(secret.expose()),

@@ -180,6 +180,7 @@ pub(super) fn oauth_client() -> settings::OAuthClient {
     settings::OAuthClient {
         id: "authferry".into(),
         auth: settings::ClientAuth::SecretBasic(Secret::new("the secret".to_owned())),
+        expires: None,
     }
 }
 

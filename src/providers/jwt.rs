@@ -65,6 +65,10 @@ impl Provider for JwtProvider {
         self.tokens.judge_locally(credential, now)
     }
 
+    fn look_for_keys(&self) {
+        self.tokens.look_for_keys();
+    }
+
     async fn authenticate(
         &self,
         credential: &Credential,

@@ -45,6 +45,7 @@ pub(crate) use build::Deps;
 pub(crate) use build::build;
 pub(crate) use directory::Directory;
 pub(crate) use directory::Known;
+pub(crate) use keys::copied;
 pub(crate) use login::LoggedIn;
 pub(crate) use login::Login;
 pub(crate) use login::LoginAnswer;
@@ -180,6 +181,9 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
     ) -> Option<Result<Authenticated, ProviderError>> {
         None
     }
+
+    /// Has keys fetched that may be new, if that is due; nobody waits for them.
+    fn look_for_keys(&self) {}
 
     /// Judges `credential` as of `now`. Called on the background runtime.
     ///

@@ -91,6 +91,10 @@ impl Provider for OidcProvider {
         self.tokens.judge_locally(credential, now)
     }
 
+    fn look_for_keys(&self) {
+        self.tokens.look_for_keys();
+    }
+
     async fn authenticate(
         &self,
         credential: &Credential,
@@ -150,7 +154,7 @@ impl Provider for OidcProvider {
     ) -> Option<Result<TokenClient, String>> {
         let registration = registration.or(self.client.as_ref());
         let client = match registration {
-            Some(registration) => ClientAuthenticator::new(registration),
+            Some(registration) => ClientAuthenticator::new(registration, &self.deps.metrics),
             None => Err(format!("provider `{}` has no `client`", self.id)),
         };
         Some(client.map(|client| TokenClient {

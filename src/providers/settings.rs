@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::clock::UnixTime;
 use crate::identity::ClaimPath;
 use crate::identity::Issuer;
 use crate::identity::ProviderId;
@@ -203,6 +204,8 @@ pub(crate) struct OAuthClient {
     pub(crate) id: Box<str>,
     /// How we prove to be it.
     pub(crate) auth: ClientAuth,
+    /// When the secret or the key ends there, if somebody said so.
+    pub(crate) expires: Option<UnixTime>,
 }
 
 /// Client authentication (OpenID Connect Core 1.0 §9).

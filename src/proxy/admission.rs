@@ -198,6 +198,7 @@ pub(super) async fn admission(
                     | AuthError::Unproven { .. }
                     | AuthError::InsufficientScope { .. }
                     | AuthError::Forbidden { .. }
+                    | AuthError::Limited { .. }
                     | AuthError::Unavailable { .. }
                     | AuthError::Closed => OnUnauthenticated::Unauthorized,
                 };

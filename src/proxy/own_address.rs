@@ -18,6 +18,7 @@ use crate::proxy::admission::Asked;
 use crate::proxy::admission::authority;
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::respond;
+use crate::proxy::respond::Fault;
 use crate::proxy::worker::Worker;
 
 /// The address of our public keys, under every host.
@@ -34,7 +35,7 @@ pub(super) async fn own_address(
     worker: &Worker,
     asked: &Asked<'_>,
     body: ClientBody,
-) -> Option<Response<Bytes>> {
+) -> Result<Response<Bytes>, Fault> {
     if asked.request.path() == JWKS_PATH {
         let mut response = Response::new(Bytes::from(worker.assertions.jwks().to_string()));
         respond::secure(response.headers_mut());
@@ -46,7 +47,7 @@ pub(super) async fn own_address(
             header::CACHE_CONTROL,
             HeaderValue::from_static("max-age=300"),
         );
-        return Some(response);
+        return Ok(response);
     }
     if let Some(issuer) = asked.view.snapshot.issuer_at(asked.entry)
         && let Some(address) = Address::at(asked.request.path())
@@ -72,29 +73,34 @@ pub(super) async fn own_address(
             kill: asked.kill,
             now: asked.now,
         };
-        return Some(respond::issuer(&issuer.serve(&call).await));
+        return Ok(respond::issuer(&issuer.serve(&call).await));
     }
     let logins = &asked.view.snapshot.logins;
-    let endpoint = logins.endpoint(asked.request.path())?;
+    let endpoint = logins.endpoint(asked.request.path());
+    let endpoint = endpoint.ok_or(Fault::Forbidden)?;
     let authority = authority(asked.request);
     let request = asked.login(&authority);
     if let Endpoint::BackChannel(provider) = &endpoint {
         // What does not come, or is too much, is no logout token.
         let body = read(body).await.unwrap_or_default();
         let told = logins.back_channel(provider, &request, &body, asked.now);
-        return Some(told.await);
+        return Ok(told.await);
     }
-    Some(
+    if endpoint == Endpoint::Login {
         logins
-            .serve(
-                &asked.entry.policy,
-                &endpoint,
-                &request,
-                asked.kill,
-                asked.now,
-            )
-            .await,
-    )
+            .may_begin(&asked.entry.policy, &request, asked.now)
+            .await
+            .map_err(Fault::TooMany)?;
+    }
+    Ok(logins
+        .serve(
+            &asked.entry.policy,
+            &endpoint,
+            &request,
+            asked.kill,
+            asked.now,
+        )
+        .await)
 }
 
 /// A small body; `None`: it does not come, or is too long.

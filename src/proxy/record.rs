@@ -148,6 +148,7 @@ impl Record {
         }
         Span {
             context: self.trace,
+            part: false,
             name: format!("{method} {app}"),
             start: self.worker.now() - took,
             took,

@@ -49,6 +49,7 @@ impl From<Answer> for Fault {
             Answer::Unauthorized(challenges) => Self::Unauthorized(challenges),
             Answer::Forbidden => Self::Forbidden,
             Answer::InsufficientScope(challenge) => Self::InsufficientScope(challenge),
+            Answer::Limited(standing) => Self::TooMany(standing),
             Answer::Unavailable(seconds) => Self::Unavailable(seconds),
         }
     }

@@ -19,6 +19,7 @@ use http::header;
 
 use crate::auth::Forms;
 use crate::auth::Look;
+use crate::auth::Standing;
 use crate::proxy::client_body::ClientBodyError;
 use crate::proxy::upgrade::HandshakeError;
 use crate::proxy::upstream::BoxError;
@@ -50,6 +51,8 @@ pub(crate) enum Fault {
     Forbidden,
     /// Somebody was, and the token does not reach so far; with the value of `WWW-Authenticate` (RFC 6750 §3.1).
     InsufficientScope(HeaderValue),
+    /// Too many requests of this kind from one address in this minute.
+    TooMany(Standing),
     /// No judgement was reached, or we are closed; with `Retry-After` in seconds.
     Unavailable(u64),
     /// There is no room for the request now; with `Retry-After` in seconds.
@@ -76,6 +79,7 @@ impl Fault {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden | Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) | Self::Shed(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -116,6 +120,7 @@ impl Fault {
             Self::Forbidden | Self::InsufficientScope(_) => {
                 ("Access denied", "You do not have access to this page.")
             }
+            Self::TooMany(_) => ("Too many requests", "Please wait a minute and try again."),
             Self::Unavailable(_) => (
                 "Temporarily unavailable",
                 "Your access cannot be checked right now. Please try again in a moment.",
@@ -154,6 +159,7 @@ impl Fault {
             Self::Unauthorized(_) => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::InsufficientScope(_) => "insufficient_scope",
+            Self::TooMany(_) => "too_many_requests",
             Self::Unavailable(_) => "unavailable",
             Self::Shed(_) => "overloaded",
             Self::BadGateway => "bad_gateway",
@@ -177,6 +183,7 @@ impl Fault {
             | Self::Unauthorized(_)
             | Self::Forbidden
             | Self::InsufficientScope(_)
+            | Self::TooMany(_)
             | Self::Unavailable(_)
             | Self::Shed(_)
             | Self::BadGateway
@@ -272,6 +279,10 @@ pub(crate) fn page(
         }
         Fault::InsufficientScope(challenge) => {
             fields.insert(header::WWW_AUTHENTICATE, challenge.clone());
+        }
+        Fault::TooMany(standing) => {
+            fields.insert(header::RETRY_AFTER, HeaderValue::from(standing.resets));
+            issuer::limits(fields, *standing);
         }
         Fault::Unavailable(seconds) | Fault::Shed(seconds) => {
             fields.insert(header::RETRY_AFTER, HeaderValue::from(*seconds));

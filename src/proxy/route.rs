@@ -272,6 +272,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::auth::settings::RateLimits;
     use crate::proxy::canonical::canonicalise;
     use crate::proxy::conn::Conn;
     use crate::proxy::serve::testing::limits;
@@ -382,6 +383,7 @@ mod tests {
             static_headers: Vec::new(),
             assertion: None,
             forward_credentials: false,
+            rate_limits: RateLimits::default(),
             forward_auth: false,
             other_arm_exchanges: Vec::new(),
             routes: routes.iter().map(route).collect(),

@@ -181,8 +181,8 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
             return fault(&Fault::Forbidden, &parts.headers, &conn, record);
         }
         return match Box::pin(own_address(&worker, &asked, body)).await {
-            Some(response) => page(response, &conn, record),
-            None => fault(&Fault::Forbidden, &parts.headers, &conn, record),
+            Ok(response) => page(response, &conn, record),
+            Err(why) => fault(&why, &parts.headers, &conn, record),
         };
     }
     let route = match routed {

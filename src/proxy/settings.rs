@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::auth::settings::RateLimits;
 use crate::identity::CredentialClass;
 use crate::identity::Template;
 use crate::proxy::canonical::EncodedSlash;
@@ -171,6 +172,8 @@ pub(crate) struct App {
     pub(crate) forward_credentials: bool,
     /// For `other_arm: exchange`: the exchanges, one for each provider whose token may be wanted.
     pub(crate) other_arm_exchanges: Vec<Box<str>>,
+    /// What one address may do there in a minute.
+    pub(crate) rate_limits: RateLimits,
     /// Whether listed proxies may ask what is decided about its requests. Default no.
     pub(crate) forward_auth: bool,
     /// Routes; the first match wins; no match is 403.

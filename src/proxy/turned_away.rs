@@ -88,6 +88,13 @@ pub(super) fn tell(worker: &Worker, asked: &Asked<'_>, why: &AuthError, record: 
             provider,
             class,
         } => (Some(provider), Some(*class), Attempt::Rejected(*refusal)),
+        AuthError::Limited {
+            provider, class, ..
+        } => (
+            Some(provider),
+            Some(*class),
+            Attempt::Rejected(Refusal::BadSignature),
+        ),
         AuthError::Unavailable {
             outage,
             provider,

@@ -9,6 +9,8 @@ use aws_lc_rs::hmac;
 
 use crate::entropy::Entropy;
 use crate::secret::Secret;
+use crate::telemetry::KeyUses;
+use crate::telemetry::metrics::KeyUse;
 
 /// What a sealed value is for: one cannot be opened as the other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,6 +36,21 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
+    /// The label of its uses.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Flow => "flow",
+            Self::Device => "device",
+            Self::SessionRow => "session_row",
+            Self::Revocation => "revocation",
+            Self::Login => "login",
+            Self::SessionHandle => "session_handle",
+            Self::RefreshFamily => "refresh_family",
+            Self::DeviceCode => "device_code",
+            Self::ClientSecret => "client_secret",
+        }
+    }
+
     const fn label(self) -> &'static [u8] {
         match self {
             Self::Flow => b"flow",
@@ -52,10 +69,13 @@ impl Purpose {
 /// The keys that seal: the first seals, all open.
 pub(crate) struct KeyRing {
     keys: Vec<Master>,
+    uses: KeyUses,
 }
 
 struct Master {
     id: [u8; KEY_ID],
+    /// The same, for operators.
+    name: String,
     key: Secret<Vec<u8>>,
 }
 
@@ -89,12 +109,22 @@ const NONCE: usize = aead::NONCE_LEN;
 pub(crate) const INDEX: usize = 16;
 
 impl KeyRing {
-    /// Takes the keys of the configuration, newest first.
+    /// A ring whose uses nobody counts.
     ///
     /// # Errors
     ///
     /// [`NoKeys`], when there is none.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn new(keys: &[Secret<Vec<u8>>]) -> Result<Self, NoKeys> {
+        Self::counted(keys, KeyUses::default())
+    }
+
+    /// Takes the keys of the configuration, newest first; `uses` hears of each use.
+    ///
+    /// # Errors
+    ///
+    /// [`NoKeys`], when there is none.
+    pub(crate) fn counted(keys: &[Secret<Vec<u8>>], uses: KeyUses) -> Result<Self, NoKeys> {
         if keys.is_empty() {
             return Err(NoKeys);
         }
@@ -113,12 +143,13 @@ impl KeyRing {
                         .unwrap_or(&[0; KEY_ID]),
                 );
                 Master {
+                    name: id.iter().map(|byte| format!("{byte:02x}")).collect(),
                     id,
                     key: key.clone(),
                 }
             })
             .collect();
-        Ok(Self { keys })
+        Ok(Self { keys, uses })
     }
 
     /// Seals `plain`: version, key id, nonce, ciphertext and tag. `secret` goes into the key, `context` is bound to the value.
@@ -136,6 +167,7 @@ impl KeyRing {
             .keys
             .first()
             .expect("a ring is made with at least one key");
+        self.uses.used(&master.name, KeyUse::Seal, purpose.as_str());
         let mut sealed = Vec::with_capacity(1 + KEY_ID + NONCE + plain.len() + 16);
         sealed.push(VERSION);
         sealed.extend_from_slice(&master.id);
@@ -183,6 +215,7 @@ impl KeyRing {
                     .ok()?
                     .len();
                 plain.truncate(length);
+                self.uses.used(&master.name, KeyUse::Open, purpose.as_str());
                 let under = match place {
                     0 => SealedUnder::CurrentKey,
                     _ => SealedUnder::OlderKey,

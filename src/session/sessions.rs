@@ -39,6 +39,8 @@ use crate::store::Sight;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::Watch;
+use crate::telemetry::KeyUses;
+use crate::telemetry::Metrics;
 
 pub(super) const TABLE: &str = "session";
 /// Sessions kept in memory beside the store: 65 536. One more is read again when it comes back.
@@ -55,6 +57,8 @@ pub(crate) struct Sessions {
     pub(super) active: ArcSwap<Active>,
     pub(super) registry: Arc<Registry>,
     kept: Cache<[u8; 32], Arc<Live>>,
+    /// Who counts the uses of its keys.
+    uses: KeyUses,
 }
 
 pub(super) struct Active {
@@ -109,13 +113,15 @@ impl Sessions {
         background: &Runtime,
     ) -> Result<Arc<Self>, NoKeys> {
         let (touches, due) = mpsc::channel(TOUCHES);
+        let uses = KeyUses::default();
         let registry = Registry::new(Arc::clone(&store), touches);
         let sessions = Arc::new(Self {
-            active: ArcSwap::from_pointee(Active::new(settings, 1)?),
+            active: ArcSwap::from_pointee(Active::new(settings, 1, &uses)?),
             kept: Cache::new(KEPT),
             registry: Arc::clone(&registry),
             store,
             entropy,
+            uses,
         });
         background.spawn(write_again(Arc::downgrade(&sessions), due));
         if sessions.store.sight() != Sight::Alone {
@@ -132,8 +138,14 @@ impl Sessions {
     /// [`NoKeys`], when the settings name none; nothing changes then.
     pub(crate) fn reload(&self, settings: &Settings) -> Result<(), NoKeys> {
         let next = self.active.load().generation + 1;
-        self.active.store(Arc::new(Active::new(settings, next)?));
+        let next = Active::new(settings, next, &self.uses)?;
+        self.active.store(Arc::new(next));
         Ok(())
+    }
+
+    /// Has the uses of its keys counted from now on, those of later keys too.
+    pub(crate) fn count_keys_by(&self, metrics: &Arc<Metrics>) {
+        self.uses.count_by(metrics);
     }
 
     /// The ring that seals sessions: the login's cookies are sealed under it too.
@@ -312,10 +324,10 @@ impl Sessions {
 }
 
 impl Active {
-    fn new(settings: &Settings, generation: u64) -> Result<Self, NoKeys> {
+    fn new(settings: &Settings, generation: u64, uses: &KeyUses) -> Result<Self, NoKeys> {
         Ok(Self {
             generation,
-            ring: Arc::new(KeyRing::new(&settings.keys)?),
+            ring: Arc::new(KeyRing::counted(&settings.keys, uses.clone())?),
             idle: settings.idle,
             absolute: settings.absolute,
             revalidate: settings.revalidate,

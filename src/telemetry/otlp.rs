@@ -70,11 +70,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest answer of a collector that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// One span: a request to us, from its head to the end of the answer, if its trace is sampled.
+/// One span: a request to us, from its head to the end of the answer, or a part of that, if its trace is sampled.
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
     /// The trace, this span and its parent.
     pub(crate) context: TraceContext,
+    /// Whether it is a part of what one of our spans tells of, not a request by itself.
+    pub(crate) part: bool,
     /// What was done, of few words: the method and the application, such as `GET crm`.
     pub(crate) name: String,
     /// When it began.
@@ -280,8 +282,12 @@ fn export_form(span: Span) -> SpanData {
             TraceState::NONE,
         ),
         parent_span_id: parent.map_or(SpanId::INVALID, SpanId::from_bytes),
-        parent_span_is_remote: parent.is_some(),
-        span_kind: SpanKind::Server,
+        parent_span_is_remote: parent.is_some() && !span.part,
+        span_kind: if span.part {
+            SpanKind::Internal
+        } else {
+            SpanKind::Server
+        },
         name: span.name.into(),
         start_time: start,
         end_time: start.checked_add(span.took).unwrap_or(start),
@@ -403,6 +409,7 @@ mod tests {
     fn span(permille: u32) -> Span {
         Span {
             context: Tracer::new(SystemEntropy, permille).context(None),
+            part: false,
             name: "GET crm".into(),
             start: UnixTime::from_secs(1_700_000_000),
             took: Duration::from_millis(3),

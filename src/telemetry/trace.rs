@@ -17,6 +17,20 @@ pub(crate) struct TraceContext {
 }
 
 impl TraceContext {
+    /// A part of what is done in our span.
+    pub(crate) fn part(&self, entropy: &dyn Entropy) -> Self {
+        let mut span_id = [0; 8];
+        // W3C §3.2.2.4 forbids an id of zeroes.
+        while span_id == [0; 8] {
+            entropy.fill(&mut span_id);
+        }
+        Self {
+            span_id,
+            parent_id: Some(self.span_id),
+            ..*self
+        }
+    }
+
     /// The trace.
     pub(crate) const fn trace_id(&self) -> [u8; 16] {
         self.trace_id

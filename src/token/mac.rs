@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest;
 use aws_lc_rs::hmac;
 use jsonwebtoken::EncodingKey;
 use jsonwebtoken::Header;
@@ -13,6 +14,7 @@ use crate::token::mint::MintError;
 
 /// A secret that is shared with whoever checks.
 pub struct MacKey {
+    name: Box<str>,
     jwt: EncodingKey,
     text: hmac::Key,
 }
@@ -20,10 +22,24 @@ pub struct MacKey {
 impl MacKey {
     /// Takes the secret as it is.
     pub fn new(secret: &Secret<Vec<u8>>) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(b"authferry/key-id/v1");
+        context.update(secret.expose());
+        let id = context.finish();
+        let id = id.as_ref().iter().take(4);
         Self {
+            name: id
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+                .into(),
             jwt: EncodingKey::from_secret(secret.expose()),
             text: hmac::Key::new(hmac::HMAC_SHA256, secret.expose()),
         }
+    }
+
+    /// What it is called where its uses are counted: the beginning of a digest.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Signs claims with HS256 (RFC 7518 §3.2), with `typ` in the header.
@@ -65,6 +81,7 @@ mod tests {
     fn the_text_is_signed_as_everybody_signs_it() {
         // RFC 4231 §4.3, test case 2.
         let key = MacKey::new(&Secret::new(b"Jefe".to_vec()));
+        assert!(key.name().len() == 8 && !key.name().contains("Jefe"));
         assert_eq!(
             key.sign_text("what do ya want for nothing?"),
             "what do ya want for nothing?.\

@@ -31,9 +31,18 @@ pub struct SigningKey {
     algorithm: Algorithm,
     kid: Box<str>,
     pem: Secret<String>,
-    signer: EncodingKey,
+    hand: Hand,
     header: Header,
     public: Value,
+}
+
+/// Signs what it is given, as RFC 7518 §3 says for the algorithm of its key.
+type Sign = Box<dyn Fn(&[u8]) -> Result<Vec<u8>, MintError> + Send + Sync>;
+
+/// Where the private key is.
+enum Hand {
+    Here(EncodingKey),
+    Elsewhere(Sign),
 }
 
 /// Why a token was not signed.
@@ -133,7 +142,7 @@ impl SigningKey {
             let public = Jwk::from_encoding_key(&signer, theirs).ok()?;
             Some((signer, algorithm, Header::new(theirs), public))
         });
-        let (signer, algorithm, mut header, mut public) =
+        let (signer, algorithm, header, public) =
             read.ok_or_else(|| MintError("it is no key for ES256, RS256 or EdDSA".to_owned()))?;
         if let AlgorithmParameters::RSA(rsa) = &public.algorithm {
             let modulus = URL_SAFE_NO_PAD.decode(&rsa.n).unwrap_or_default();
@@ -141,6 +150,34 @@ impl SigningKey {
                 return Err(MintError("the RSA key has less than 2048 bits".to_owned()));
             }
         }
+        Self::named(algorithm, header, public, (pem, Hand::Here(signer)))
+    }
+
+    /// A key that is not here: `sign` makes its signatures, `public` is its public half as a JWK.
+    ///
+    /// # Errors
+    ///
+    /// When it is no key for ES256 or RS256.
+    pub fn elsewhere(algorithm: Algorithm, public: Value, sign: Sign) -> Result<Self, MintError> {
+        let theirs = [
+            (Algorithm::Es256, jsonwebtoken::Algorithm::ES256),
+            (Algorithm::Rs256, jsonwebtoken::Algorithm::RS256),
+        ];
+        let theirs = theirs.into_iter().find(|(ours, _)| *ours == algorithm);
+        let (_, theirs) =
+            theirs.ok_or_else(|| MintError("it is no key for ES256 or RS256".to_owned()))?;
+        let public: Jwk = serde_json::from_value(public)
+            .map_err(|cause| MintError(format!("its public half cannot be read: {cause}")))?;
+        let hand = (Secret::new(String::new()), Hand::Elsewhere(sign));
+        Self::named(algorithm, Header::new(theirs), public, hand)
+    }
+
+    fn named(
+        algorithm: Algorithm,
+        mut header: Header,
+        mut public: Jwk,
+        (pem, hand): (Secret<String>, Hand),
+    ) -> Result<Self, MintError> {
         let failed = |cause| MintError(format!("its public half cannot be written: {cause}"));
         let kid: Box<str> = public
             .thumbprint(ThumbprintHash::SHA256)
@@ -154,13 +191,13 @@ impl SigningKey {
             algorithm,
             kid,
             pem,
-            signer,
+            hand,
             header,
             public,
         })
     }
 
-    /// The private key as PKCS#8 PEM, for `state_dir/keys`.
+    /// The private key as PKCS#8 PEM, for `state_dir/keys`; nothing, where it is elsewhere.
     pub fn to_pem(&self) -> String {
         self.pem.expose().clone()
     }
@@ -190,8 +227,19 @@ impl SigningKey {
             typ: Some(typ.to_owned()),
             ..self.header.clone()
         };
-        jsonwebtoken::encode(&header, claims, &self.signer)
-            .map_err(|cause| MintError(format!("the token was not signed: {cause}")))
+        match &self.hand {
+            Hand::Here(signer) => jsonwebtoken::encode(&header, claims, signer)
+                .map_err(|cause| MintError(format!("the token was not signed: {cause}"))),
+            Hand::Elsewhere(sign) => {
+                let failed = |cause| MintError(format!("the token was not written: {cause}"));
+                let head = serde_json::to_vec(&header).map_err(failed)?;
+                let claims = serde_json::to_vec(claims).map_err(failed)?;
+                let encoded = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
+                let input = format!("{}.{}", encoded(&head), encoded(&claims));
+                let signature = sign(input.as_bytes())?;
+                Ok(format!("{input}.{}", encoded(&signature)))
+            }
+        }
     }
 }
 

@@ -50,6 +50,11 @@ impl<'t> Unverified<'t> {
         self.claims.text("iss").unwrap_or_default()
     }
 
+    /// `exp`, in seconds since 1970: of a token of ours, to say when it will be over.
+    pub fn claimed_end(&self) -> Option<u64> {
+        self.claims.member("exp")?.as_u64()
+    }
+
     /// `alg`.
     pub const fn algorithm(&self) -> Algorithm {
         self.jws.header.algorithm

@@ -10,6 +10,7 @@
 
 mod harness;
 
+mod audit;
 mod bodies;
 mod carry_over;
 mod check;
@@ -30,6 +31,7 @@ mod instances;
 mod instances_led;
 mod kill;
 mod legacy;
+mod limits;
 mod links;
 mod login;
 mod logout;

@@ -195,11 +195,12 @@ impl Gate {
                 ),
                 _,
             ) => ExchangeOutcome::Refused(*refusal),
-            // An exchange asks for neither a scope nor a login.
+            // An exchange asks for neither a scope nor a login, and comes after the judgement.
             (
                 Err(
                     AuthError::Closed
                     | AuthError::InsufficientScope { .. }
+                    | AuthError::Limited { .. }
                     | AuthError::StepUp { .. },
                 ),
                 _,

@@ -7,6 +7,7 @@ mod counted;
 mod enough;
 mod exchanged;
 mod issued;
+mod judged;
 mod owner;
 mod sides;
 mod stands;
@@ -27,11 +28,11 @@ use tracing::error;
 use crate::auth::canonical::Joiner;
 use crate::auth::canonical::NotJoined;
 use crate::auth::error::AuthError;
-use crate::auth::extract::Owned;
 use crate::auth::extract::Presented;
 use crate::auth::gate::asked::Asked;
 use crate::auth::gate::asked::Instead;
 use crate::auth::gate::exchanged::Holder;
+use crate::auth::limits::Limits;
 use crate::auth::policy::AppPolicy;
 use crate::auth::possession::Channel;
 use crate::auth::possession::Possession;
@@ -42,13 +43,9 @@ use crate::clock::UnixTime;
 use crate::control::Journeys;
 use crate::control::Seen;
 use crate::entropy::Entropy;
-use crate::identity::Credential;
 use crate::identity::CredentialClass;
-use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
-use crate::providers::Authenticated;
-use crate::providers::ProviderError;
 use crate::providers::Providers;
 use crate::revocation::Marks;
 use crate::revocation::Notices;
@@ -98,6 +95,8 @@ pub(crate) struct Deps {
     pub(crate) reports: Reports,
     /// Who judges proofs of possession.
     pub(crate) possession: Arc<Possession>,
+    /// Who has come how often; the same value in every snapshot.
+    pub(crate) limits: Arc<Limits>,
     /// What the groups of a provider mean.
     pub(crate) roles: Arc<HashMap<ProviderId, RoleMap>>,
 }
@@ -278,10 +277,7 @@ impl Gate {
             .ok_or_else(|| AuthError::refused(Refusal::BadCredentials, provider, class))?;
         // Before the judgement: what is voided while it is made is void.
         let epoch = owner.epoch().current();
-        let proof = self
-            .judge(owned, &credential, asked.now)
-            .await
-            .map_err(|error| AuthError::judged(&error, provider, class))?;
+        let proof = self.judged(asked, owned, &credential, class).await?;
         let identity = proof.identity();
         if identity.provider != *provider {
             error!(provider = %provider, "A provider vouched for somebody else's account; refused.");
@@ -365,30 +361,6 @@ impl Gate {
             reach: asked.policy.reach(),
         })
     }
-
-    /// Without I/O where the owner can; else on the background runtime, where its connections live.
-    async fn judge(
-        &self,
-        Owned { owner, read }: Owned<'_>,
-        credential: &Credential,
-        now: UnixTime,
-    ) -> Result<Authenticated, ProviderError> {
-        if let Some(judged) = read.and_then(|token| owner.judge_read(token, now)) {
-            return judged;
-        }
-        if let Some(judged) = owner.judge_locally(credential, now) {
-            return judged;
-        }
-        let (judge, credential) = (Arc::clone(owner), credential.clone());
-        let task = self
-            .deps
-            .background
-            .spawn(async move { judge.authenticate(&credential, now).await });
-        task.await.unwrap_or_else(|error| {
-            error!(provider = %owner.id(), error = %error, "A judgement broke off.");
-            Err(Outage::Shed.into())
-        })
-    }
 }
 
 /// An admission ends with what the upstream is given.
@@ -403,6 +375,7 @@ mod tests {
     use super::*;
     use crate::auth::extract::extract;
 
+    use crate::auth::fake::FakeProvider;
     use crate::auth::fake::World;
     use crate::auth::fake::at;
     use crate::auth::fake::headers;
@@ -411,7 +384,9 @@ mod tests {
     use crate::auth::fake::token;
     use crate::identity::CanonicalSubject;
     use crate::identity::Grounds;
+    use crate::identity::Outage;
     use crate::identity::TokenId;
+    use crate::providers::Authenticated;
     use crate::providers::Provider;
     use crate::revocation::Asked as RevocationAsked;
     use crate::revocation::Source;
@@ -463,7 +438,40 @@ mod tests {
             | AuthError::StepUp { .. }
             | AuthError::Forbidden { .. }
             | AuthError::Unavailable { .. }
+            | AuthError::Limited { .. }
             | AuthError::Closed) => other.to_string(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_nobody_has_published_is_waited_for_only_so_often() {
+        let mut own = FakeProvider::new();
+        own.local = false;
+        let mut world = World::of(FakeProvider::old(), own);
+        world.rate_limits.unknown_keys = 2;
+        let unknown = || Err(Refusal::BadSignature.into());
+        *world.new.verdict.lock().unwrap() = Arc::new(move |_| unknown());
+        let field = bearer("alice");
+        let fields = [("authorization", &*field)];
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            seen.push(refused(&world, KillPosition::Off, &fields).await);
+        }
+        let expected = [
+            "bad_signature new",
+            "bad_signature new",
+            "too often",
+            "too often",
+        ];
+        assert_eq!(seen, expected);
+        let asked = world.new.asked.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(asked, 2, "nobody waits for the third");
+        // An outage is none of their doing.
+        world.rate_limits.unknown_keys = 9;
+        *world.new.verdict.lock().unwrap() = Arc::new(|_| Err(Outage::KeysUnavailable.into()));
+        for _ in 0..20 {
+            let error = admit(&world, KillPosition::Off, &fields).await.unwrap_err();
+            assert!(matches!(error, AuthError::Unavailable { .. }), "{error:?}");
         }
     }
 

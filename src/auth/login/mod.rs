@@ -14,6 +14,7 @@ mod endpoint;
 mod farewell;
 mod flow;
 mod journey;
+mod limited;
 mod linked;
 mod logout;
 mod names;
@@ -277,6 +278,9 @@ impl Logins {
                 Bounce::Fine => {}
                 Bounce::Circles => return TurnedAway::Page(self.circles(&ask, begin)),
             }
+        }
+        if let Err(standing) = self.may_begin(policy, request, now).await {
+            return TurnedAway::Answer(Answer::Limited(standing));
         }
         match self.begin(&ask, begin).await {
             Begun::Reply(response) => TurnedAway::Page(response),

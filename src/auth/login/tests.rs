@@ -246,6 +246,7 @@ fn plain(answer: &Answer) -> Response<Bytes> {
         Answer::BadRequest => StatusCode::BAD_REQUEST,
         Answer::Unauthorized(_) => StatusCode::UNAUTHORIZED,
         Answer::Forbidden | Answer::InsufficientScope(_) => StatusCode::FORBIDDEN,
+        Answer::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
         Answer::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut response = Response::new(Bytes::new());

@@ -12,6 +12,7 @@ use crate::config::compile::claims::Words;
 use crate::config::compile::context::Context;
 use crate::config::compile::headers;
 use crate::config::compile::instead;
+use crate::config::compile::limits;
 use crate::config::compile::providers::Provider;
 use crate::config::compile::routes;
 use crate::config::compile::tokens::span;
@@ -102,6 +103,7 @@ pub(super) fn compile(
                 static_headers,
                 assertion,
                 forward_credentials: raw.forward_credentials.or(false),
+                rate_limits: limits::rate_limits(context, raw.rate_limits.get()),
                 forward_auth: raw.forward_auth.or(false),
                 other_arm_exchanges: instead.other_arm,
                 routes,

@@ -50,6 +50,13 @@ pub(super) fn client(
                 .error(raw.mark, format!("`{name}` is not used by this `auth`"));
         }
     }
+    if method == ClientAuthMethod::None
+        && let Some(at) = raw.expires.get()
+    {
+        context
+            .report
+            .error(at.mark, "a public client has nothing that ends");
+    }
     if method == ClientAuthMethod::None && !public_allowed {
         context.report.error(
             raw.mark,
@@ -80,5 +87,6 @@ pub(super) fn client(
     Some(OAuthClient {
         id: id?.value.as_str().into(),
         auth,
+        expires: raw.expires.get().map(|at| at.value.0),
     })
 }

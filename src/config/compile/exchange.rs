@@ -20,8 +20,10 @@ use crate::config::raw::RawAssertionGrant;
 use crate::config::raw::RawClient;
 use crate::config::raw::RawConfig;
 use crate::config::raw::RawExchange;
+use crate::config::raw::RawModule;
 use crate::config::raw::RawScopeRules;
 use crate::config::raw::RawSend;
+use crate::config::raw::RawSigning;
 use crate::config::raw::RawTokenExchange;
 use crate::config::raw::SigningAlg;
 use crate::config::scalar::Span;
@@ -31,6 +33,7 @@ use crate::config::shape::List;
 use crate::config::tree::Mark;
 use crate::exchange::settings::Assertion;
 use crate::exchange::settings::Binding;
+use crate::exchange::settings::Module;
 use crate::exchange::settings::Remote;
 use crate::exchange::settings::Ring;
 use crate::exchange::settings::ScopeRules;
@@ -339,5 +342,35 @@ pub(super) fn ring(context: &mut Context<'_>, raw: &RawConfig) -> Ring {
         announce: raw.announce.or(Span(usual.announce)).0,
         overlap: raw.overlap.or(Span(usual.overlap)).0,
         files: paths,
+        module: raw.pkcs11.get().and_then(|own| module(context, raw, own)),
     }
+}
+
+/// `secrets.signing.pkcs11`.
+fn module(context: &mut Context<'_>, signing: &RawSigning, raw: &RawModule) -> Option<Module> {
+    if !cfg!(feature = "pkcs11") {
+        context
+            .report
+            .error(raw.mark, "`pkcs11` is not in this build")
+            .hint("build with `--features pkcs11`, or name `files`");
+        return None;
+    }
+    if !signing.files.is_absent() {
+        context
+            .report
+            .error(raw.mark, "`files` and `pkcs11`: one of them signs");
+    }
+    let library = raw.module.required(raw.mark, "module", &mut context.report);
+    let token = raw.token.required(raw.mark, "token", &mut context.report);
+    let keys = raw.keys.required(raw.mark, "keys", &mut context.report);
+    let pin = context.secret_text(&raw.pin, "the PIN");
+    if raw.pin.is_absent() {
+        context.report.error(raw.mark, "`pin` is missing");
+    }
+    Some(Module {
+        library: context.path(&library?.value),
+        token: token?.value.as_str().into(),
+        pin: pin?,
+        keys: texts(keys),
+    })
 }

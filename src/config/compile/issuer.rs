@@ -1,6 +1,5 @@
 //! `token_endpoint`: which clients get tokens from us, and what they may have.
 
-mod limits;
 mod proofs;
 mod refresh;
 
@@ -8,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::compile::client;
 use crate::config::compile::context::Context;
+use crate::config::compile::limits;
 use crate::config::compile::roles;
 use crate::config::compile::tokens::span;
 use crate::config::compile::tokens::texts;
@@ -69,7 +69,7 @@ pub(super) fn compile(
     for (name, raw) in named.into_iter().flat_map(|named| named.readable()) {
         clients.extend(one(context, name, raw, sides, &audiences));
     }
-    let limits = limits::limits(context, raw.limits.get());
+    let limits = limits::token_limits(context, raw.limits.get());
     Some(Settings {
         limits,
         app: AppId::new(&app?.value),

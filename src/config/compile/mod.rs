@@ -21,6 +21,7 @@ mod headers;
 mod instead;
 mod issuer;
 mod kinds;
+mod limits;
 mod link_claims;
 mod links;
 mod lint;

@@ -168,6 +168,20 @@ mappings! {
         overlap: At<Span>,
         /// Keys in PEM, instead of our own: the first signs, all are published. Read again when they change.
         files: List<At<PathBuf>>,
+        /// Keys that stay in a PKCS#11 module, instead of our own. In builds with the feature `pkcs11`.
+        pkcs11: RawModule,
+    }
+
+    /// Keys for ES256 (P-256) or RS256 (2048 bits or more) in a token of a PKCS#11 module. Whoever needs a signature waits for the module, and so does every other request of that worker; what was signed is kept and used again.
+    RawModule {
+        /// The library of the module, such as `/usr/lib/softhsm/libsofthsm2.so`. Required.
+        module: At<PathBuf>,
+        /// The label of the token. Required.
+        token: At<String>,
+        /// The PIN of its user. Required.
+        pin: RawSecretText,
+        /// The labels of the keys, each with its public half beside it: the first signs, all are published. Required.
+        keys: List<At<String>>,
     }
 }
 

@@ -10,6 +10,7 @@ use schemars::json_schema;
 
 use crate::config::problem::Report;
 use crate::config::raw::RawSecretText;
+use crate::config::scalar::Moment;
 use crate::config::scalar::Span;
 use crate::config::scalar::Whole;
 use crate::config::shape::At;
@@ -96,6 +97,8 @@ mappings! {
         secret: RawSecretText,
         /// The private key for `private_key_jwt`, in PEM.
         key: RawSecretText,
+        /// When the secret or the key ends at the provider, as it says there: nobody else knows. `authferry catalog --expiring 30d` lists it, and an alert comes two weeks before.
+        expires: At<Moment>,
     }
 }
 

@@ -19,6 +19,7 @@ use tracing::error;
 use tracing::warn;
 
 use crate::auth::ForClient;
+use crate::auth::Of;
 use crate::auth::Own;
 use crate::auth::Query;
 use crate::clock::UnixTime;
@@ -32,7 +33,6 @@ use crate::issuer::form::beginning;
 use crate::issuer::form::success;
 use crate::issuer::grants::Told;
 use crate::issuer::grants::judged;
-use crate::issuer::limits::Of;
 use crate::issuer::refresh::family::Account;
 use crate::issuer::refresh::renewal::Adopted;
 use crate::issuer::refresh::renewal::NotRenewed;

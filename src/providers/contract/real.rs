@@ -417,6 +417,7 @@ impl<const DJANGO: bool> Double for Introspected<DJANGO> {
             client: OAuthClient {
                 id: "legacy-api".into(),
                 auth: ClientAuth::SecretBasic(Secret::new(secret("legacy-api-secret"))),
+                expires: None,
             },
             audiences: Vec::new(),
             cache: Duration::from_secs(30),

@@ -3,11 +3,13 @@
 //! Answers two questions: which keys count now, and whether asking the issuer again could change that. It must never let
 //! a token decide where keys come from, or how often they are fetched.
 
+mod copied;
 mod disk;
 mod gate;
 mod remote;
 mod source;
 
+pub(crate) use copied::copied;
 pub(super) use remote::Remote;
 pub(super) use source::Source;
 
@@ -46,6 +48,14 @@ impl Keys {
             Self::File(file) if file.content().is_some() => Some(Refusal::BadSignature.into()),
             Self::File(_) => Some(Outage::KeysUnavailable.into()),
             Self::Remote(remote) => remote.settled(),
+        }
+    }
+
+    /// Has them fetched, if a fetch is due; nobody waits for it.
+    pub(super) fn look(&self) {
+        match self {
+            Self::Remote(remote) => remote.look(),
+            Self::Inline(_) | Self::File(_) => {}
         }
     }
 

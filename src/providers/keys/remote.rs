@@ -142,6 +142,11 @@ impl Remote {
         (number <= round.finished).then(|| round.verdict())
     }
 
+    /// See [`super::Keys::look`].
+    pub(super) fn look(&self) {
+        self.shared.ask();
+    }
+
     /// See [`super::Keys::fetch`].
     pub(super) async fn fetch(&self) -> ProviderError {
         let Ok(_place) = self.shared.waiting.try_acquire() else {

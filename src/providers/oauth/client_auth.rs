@@ -1,5 +1,6 @@
 //! How we prove to a provider who we are (OpenID Connect Core 1.0 §9).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -20,6 +21,9 @@ use crate::providers::oauth::form::encoded;
 use crate::providers::settings::ClientAuth;
 use crate::providers::settings::OAuthClient;
 use crate::secret::Secret;
+use crate::telemetry::KeyUses;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::KeyUse;
 use crate::telemetry::metrics::Operation;
 use crate::token::SigningKey;
 
@@ -31,6 +35,7 @@ const ASSERTION_LIFE: Duration = Duration::from_secs(60);
 pub(in crate::providers) struct ClientAuthenticator {
     id: Box<str>,
     method: Method,
+    uses: KeyUses,
 }
 
 #[derive(Debug)]
@@ -48,7 +53,10 @@ impl ClientAuthenticator {
     /// # Errors
     ///
     /// When the private key is not one. The text does not contain it.
-    pub(in crate::providers) fn new(client: &OAuthClient) -> Result<Self, String> {
+    pub(in crate::providers) fn new(
+        client: &OAuthClient,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, String> {
         let method = match &client.auth {
             ClientAuth::SecretBasic(secret) => Method::Basic(basic(&client.id, secret)?),
             ClientAuth::SecretPost(secret) => Method::Post(secret.clone()),
@@ -61,6 +69,7 @@ impl ClientAuthenticator {
         Ok(Self {
             id: client.id.clone(),
             method,
+            uses: KeyUses::counted_by(metrics),
         })
     }
 
@@ -133,6 +142,7 @@ impl ClientAuthenticator {
             ),
             ("jti".to_owned(), Value::from(entropy.token())),
         ]);
+        self.uses.used(key.kid(), KeyUse::Sign, "client_assertion");
         key.sign("JWT", &claims).or(Err(Outage::Malformed.into()))
     }
 }
@@ -150,6 +160,7 @@ fn basic(id: &str, secret: &Secret<String>) -> Result<HeaderValue, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
     use crate::entropy::SystemEntropy;
     use crate::identity::Issuer;
     use crate::token::Algorithm;
@@ -177,8 +188,10 @@ mod tests {
         let client = OAuthClient {
             id: "web".into(),
             auth: ClientAuth::PrivateKeyJwt(Secret::new(key.to_pem())),
+            expires: None,
         };
-        let authenticator = ClientAuthenticator::new(&client).unwrap();
+        let metrics = Metrics::new(Arc::new(SystemClock), 10);
+        let authenticator = ClientAuthenticator::new(&client, &metrics).unwrap();
         let Method::Key(own) = &authenticator.method else {
             panic!("a key")
         };
@@ -201,6 +214,12 @@ mod tests {
         };
         let read = |text: &str| verify(peek(text).unwrap(), &keys, &policy, now).unwrap();
         let (first, second) = (read(&first), read(&second));
+        let uses = format!(
+            "authferry_key_uses_total{{key=\"{}\",use=\"sign\",purpose=\"client_assertion\"}} 2",
+            key.kid()
+        );
+        let told = metrics.render().unwrap();
+        assert!(told.contains(&uses), "{told}");
         assert_eq!(first.subject().unwrap().as_str(), "web");
         assert_ne!(first.claims().text("jti"), second.claims().text("jti"));
     }
@@ -210,8 +229,10 @@ mod tests {
         let client = OAuthClient {
             id: "web".into(),
             auth: ClientAuth::PrivateKeyJwt(Secret::new("hunter2".to_owned())),
+            expires: None,
         };
-        let problem = ClientAuthenticator::new(&client).unwrap_err();
+        let metrics = Metrics::new(Arc::new(SystemClock), 10);
+        let problem = ClientAuthenticator::new(&client, &metrics).unwrap_err();
         assert!(!problem.contains("hunter2"), "{problem}");
     }
 }

@@ -44,7 +44,7 @@ impl Asker<'_> {
         let Some(client) = &oidc.client else {
             return findings;
         };
-        let client = match ClientAuthenticator::new(client) {
+        let client = match ClientAuthenticator::new(client, &self.deps.metrics) {
             Ok(client) => client,
             Err(cause) => {
                 findings.push(Finding::of(Check::Client, Err::<&str, _>(cause)));

@@ -107,7 +107,7 @@ impl Asker<'_> {
         settings: &settings::Introspection,
     ) -> Result<(Answer, Reading), String> {
         let endpoint = Endpoint::parse(&settings.url).map_err(|cause| cause.to_string())?;
-        let client = ClientAuthenticator::new(&settings.client)?;
+        let client = ClientAuthenticator::new(&settings.client, &self.deps.metrics)?;
         let form = Form::default()
             .with("token", &self.deps.entropy.token())
             .with("token_type_hint", "access_token");

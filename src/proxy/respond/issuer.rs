@@ -7,10 +7,10 @@ use http::Response;
 use http::StatusCode;
 use http::header;
 
+use crate::auth::Standing;
 use crate::issuer::Answered;
 use crate::issuer::Denied;
 use crate::issuer::Reply;
-use crate::issuer::Standing;
 use crate::proxy::respond::secure;
 
 /// The answer of our token endpoint (RFC 6749 §5).
@@ -77,7 +77,7 @@ pub(crate) fn issuer(answered: &Answered) -> Response<Bytes> {
 }
 
 /// draft-ietf-httpapi-ratelimit-headers §3, §4.
-fn limits(fields: &mut HeaderMap, standing: Standing) {
+pub(super) fn limits(fields: &mut HeaderMap, standing: Standing) {
     let Standing {
         policy,
         most,

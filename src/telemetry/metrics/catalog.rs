@@ -81,6 +81,8 @@ families! {
         "What a client of our token endpoint did and never does.";
     RATE_LIMITED: Counter "authferry_rate_limited_total" ["endpoint", "by"]
         "Requests that were one too many in their minute.";
+    KEY_USES: Counter "authferry_key_uses_total" ["key", "use", "purpose"]
+        "Uses of keys that sign or seal, by the name of the key.";
     FALLBACKS: Counter "authferry_fallbacks_total" ["app", "from", "to", "reason"]
         "Logins sent to another provider because the assigned one was unavailable.";
     FALLBACKS_REFUSED: Counter "authferry_fallbacks_refused_total" ["app", "reason"]
@@ -153,6 +155,8 @@ families! {
 
     CERTIFICATE_EXPIRY: Gauge "authferry_certificate_expiry_timestamp_seconds" ["certificate"]
         "When a served certificate expires.";
+    EXPIRY: Gauge "authferry_expiry_timestamp_seconds" ["kind", "used", "name", "renewed"]
+        "When something else of the configuration ends.";
 
     CONFIG_INFO: Gauge "authferry_config_info" ["revision", "sha256"]
         "Active configuration.";

@@ -38,6 +38,11 @@ impl Counter {
         self.0.fetch_add(by, Ordering::Relaxed);
     }
 
+    /// Adds one, and says whether it is the first.
+    pub(super) fn first(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
     pub(super) fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

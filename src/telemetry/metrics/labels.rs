@@ -295,6 +295,18 @@ words! {
 }
 
 words! {
+    /// What was done with a key.
+    KeyUse {
+        /// Something was signed, or its code for authenticity made.
+        Sign = "sign",
+        /// Something was sealed.
+        Seal = "seal",
+        /// Something that was sealed was opened.
+        Open = "open",
+    }
+}
+
+words! {
     /// What a store is asked.
     StoreOperation {
         /// To let us in.

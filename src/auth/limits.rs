@@ -1,4 +1,5 @@
-//! How much one client, one person and one address may ask in a minute, counted by all instances together.
+//! How much one client, one person and one address may ask in a minute, counted by all instances together: of our token
+//! endpoint, of sign-ins, of keys that nobody has published.
 //!
 //! Instances take room from a row of the store in portions, so that few requests wait for it; while the store is away, each
 //! counts for itself. What is remembered is bounded, and says nobody's name.
@@ -13,6 +14,7 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 
 use crate::clock::UnixTime;
+use crate::rollout::AppId;
 use crate::session::Sessions;
 use crate::store::Expect;
 use crate::store::Key;
@@ -34,7 +36,7 @@ const TRIES: usize = 4;
 
 /// Who is counted.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Of<'a> {
+pub(crate) enum Of<'a> {
     /// Whoever asks from there. An IPv6 host has its network to itself.
     Address(Option<IpAddr>),
     /// A client, of all but questions about tokens.
@@ -45,13 +47,17 @@ pub(super) enum Of<'a> {
     Subject(&'a str),
     /// A client whose secret nobody knows, of the secrets that are tried.
     Learning(&'a str),
+    /// Whoever begins to sign in to an application from there.
+    Logins(&'a AppId, Option<IpAddr>),
+    /// Whoever comes to an application from there with tokens of keys that nobody has published.
+    UnknownKeys(&'a AppId, Option<IpAddr>),
 }
 
-impl Of<'_> {
-    /// The label, and the name of the policy.
-    pub(super) const fn as_str(self) -> &'static str {
+impl<'a> Of<'a> {
+    /// The label.
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
-            Self::Address(_) => "address",
+            Self::Address(_) | Self::Logins(..) | Self::UnknownKeys(..) => "address",
             Self::Client(_) => "client",
             Self::Questions(_) => "introspection",
             Self::Subject(_) => "subject",
@@ -59,19 +65,43 @@ impl Of<'_> {
         }
     }
 
-    fn name(self) -> Vec<u8> {
+    /// The name of the policy.
+    const fn policy(self) -> &'static str {
         match self {
-            Self::Address(None) => Vec::new(),
-            Self::Address(Some(IpAddr::V4(address))) => address.octets().to_vec(),
-            Self::Address(Some(IpAddr::V6(address))) => match address.to_ipv4_mapped() {
-                Some(mapped) => mapped.octets().to_vec(),
-                None => address.octets().iter().take(8).copied().collect(),
-            },
+            Self::Logins(..) => "logins",
+            Self::UnknownKeys(..) => "unknown_keys",
+            Self::Address(_)
+            | Self::Client(_)
+            | Self::Questions(_)
+            | Self::Subject(_)
+            | Self::Learning(_) => self.as_str(),
+        }
+    }
+
+    /// At which application, and who.
+    fn name(self) -> (&'a [u8], Vec<u8>) {
+        match self {
+            Self::Address(address) => (&[], network(address)),
+            Self::Logins(app, address) | Self::UnknownKeys(app, address) => {
+                (app.as_str().as_bytes(), network(address))
+            }
             Self::Client(name)
             | Self::Questions(name)
             | Self::Subject(name)
-            | Self::Learning(name) => name.as_bytes().to_vec(),
+            | Self::Learning(name) => (&[], name.as_bytes().to_vec()),
         }
+    }
+}
+
+/// Whose an address is.
+fn network(address: Option<IpAddr>) -> Vec<u8> {
+    match address {
+        None => Vec::new(),
+        Some(IpAddr::V4(address)) => address.octets().to_vec(),
+        Some(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
+            Some(mapped) => mapped.octets().to_vec(),
+            None => address.octets().iter().take(8).copied().collect(),
+        },
     }
 }
 
@@ -90,6 +120,18 @@ pub(crate) struct Standing {
     pub(crate) over: bool,
 }
 
+impl Standing {
+    fn of(of: Of<'_>, (all, most): (u32, u32), over: bool, now: UnixTime) -> Self {
+        Self {
+            policy: of.policy(),
+            most,
+            left: most.saturating_sub(all),
+            resets: WINDOW.as_secs() - now.as_secs() % WINDOW.as_secs(),
+            over,
+        }
+    }
+}
+
 /// What one is known to have taken, in one window.
 #[derive(Clone, Copy, Default)]
 struct Taken {
@@ -103,14 +145,15 @@ struct Taken {
 }
 
 /// Everybody who is counted.
-pub(super) struct Limits {
+pub(crate) struct Limits {
     local: Cache<[u8; 16], Arc<Mutex<Taken>>>,
     store: Arc<dyn Store>,
     sessions: Arc<Sessions>,
 }
 
 impl Limits {
-    pub(super) fn new(store: Arc<dyn Store>, sessions: Arc<Sessions>) -> Self {
+    /// Counts in `store` if instances share it, under names that the ring of `sessions` hides.
+    pub(crate) fn new(store: Arc<dyn Store>, sessions: Arc<Sessions>) -> Self {
         Self {
             local: Cache::new(COUNTED),
             store,
@@ -119,22 +162,14 @@ impl Limits {
     }
 
     /// Counts one request.
-    pub(super) async fn take(&self, of: Of<'_>, most: u32, now: UnixTime) -> Standing {
-        let ring = self.sessions.ring();
-        let indexes = ring.indexes("rate-limit", &[of.as_str().as_bytes(), &of.name()]);
-        let index = indexes.first().copied().unwrap_or_default();
+    pub(crate) async fn take(&self, of: Of<'_>, most: u32, now: UnixTime) -> Standing {
+        let index = self.index(of);
         let window = now.as_secs() / WINDOW.as_secs();
         let taken = self
             .local
             .get_or_insert_with(&index, || Ok::<_, ()>(Arc::default()));
         let taken = taken.unwrap_or_default();
-        let standing = |all: u32, over| Standing {
-            policy: of.as_str(),
-            most,
-            left: most.saturating_sub(all),
-            resets: WINDOW.as_secs() - now.as_secs() % WINDOW.as_secs(),
-            over,
-        };
+        let standing = |all, over| Standing::of(of, (all, most), over, now);
         if let Some(all) = use_one(&taken, window) {
             return standing(all, false);
         }
@@ -172,6 +207,23 @@ impl Limits {
             return standing(taken.all - (taken.granted - taken.used), false);
         }
         standing(taken.all.max(most), true)
+    }
+
+    /// Where somebody stands who is known here to have come too often already; nothing is counted.
+    pub(crate) fn over(&self, of: Of<'_>, most: u32, now: UnixTime) -> Option<Standing> {
+        let taken = self.local.get(&self.index(of))?;
+        let taken = *lock(&taken);
+        let spent = taken.window == now.as_secs() / WINDOW.as_secs()
+            && taken.granted <= taken.used
+            && most <= taken.all;
+        spent.then(|| Standing::of(of, (taken.all, most), true, now))
+    }
+
+    fn index(&self, of: Of<'_>) -> [u8; 16] {
+        let (app, name) = of.name();
+        let parts = [of.policy().as_bytes(), app, &name];
+        let indexes = self.sessions.ring().indexes("rate-limit", &parts);
+        indexes.first().copied().unwrap_or_default()
     }
 
     /// Takes a portion from the row of all instances: how much, and how much all have; `None`: the store is away.
