@@ -18,6 +18,8 @@ type Row = (
 const LOGIN: &str = "src/auth/login/tests.rs";
 const CARRY: &str = "src/auth/login/tests/carry.rs";
 const LINKED: &str = "src/auth/login/tests/linked.rs";
+const WRAP: &str = "src/auth/login/tests/wrap.rs";
+const WRAPPED: &str = "tests/integration/wrapped.rs";
 const GATE: &str = "src/auth/gate/mod.rs";
 const ACCEPT: &str = "src/rollout/accept.rs";
 
@@ -55,6 +57,43 @@ const ROWS: &[Row] = &[
         &[(GATE, "each_class_is_judged_by_its_owner_alone")],
     ),
     (
+        "native → old",
+        "a request with a live session of the old system, which gets one of ours beside it",
+        &[
+            (
+                WRAP,
+                "a_session_of_the_old_system_gets_one_of_ours_beside_it_and_is_not_asked_about_each_time",
+            ),
+            (
+                WRAP,
+                "ten_requests_at_once_make_one_session_and_so_does_a_browser_that_forgets_it",
+            ),
+            (WRAP, "the_cookie_beside_it_decides_whose_it_is"),
+            (
+                WRAPPED,
+                "requests_at_once_get_one_session_which_lasts_as_long_as_the_old_one",
+            ),
+        ],
+    ),
+    (
+        "old → moved",
+        "assigned to the new side, which takes our word for who it is, a page is opened",
+        &[
+            (
+                WRAPPED,
+                "a_wrapped_session_becomes_one_of_the_new_provider_without_a_sign_in",
+            ),
+            (
+                "tests/integration/moved.rs",
+                "people_with_sessions_of_an_old_system_move_without_a_single_sign_in",
+            ),
+            (
+                "tests/real/exchange.rs",
+                "a_session_of_a_php_application_becomes_one_of_keycloak_without_a_second_login",
+            ),
+        ],
+    ),
+    (
         "old or native → moved",
         "assigned to the new side, which knows the person already, a page is opened",
         &[
@@ -78,6 +117,7 @@ const ROWS: &[Row] = &[
                 "whatever_else_comes_of_it_the_session_stays_as_it_is",
             ),
             (CARRY, "a_browser_that_forgets_is_sent_round_twice_a_day"),
+            (WRAPPED, "whoever_cannot_be_exchanged_stays_as_they_are"),
         ],
     ),
     (
@@ -94,6 +134,10 @@ const ROWS: &[Row] = &[
         &[
             (GATE, "a_session_is_honoured_only_as_long_as_its_side_is"),
             (GATE, "a_verdict_ends_with_the_deadline_of_the_stage"),
+            (
+                WRAP,
+                "it_lives_no_longer_than_the_old_session_and_ends_where_that_is_no_longer_honoured",
+            ),
             (ACCEPT, "the_deadline_ends_everything_of_a_provider"),
         ],
     ),

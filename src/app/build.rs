@@ -217,7 +217,9 @@ impl Shared<'_> {
                 .collect(),
             forms: forms(settings),
             exchanges: self.exchanges(app)?,
-            rate_limits: app.rate_limits,
+            // Another proxy gives our answer to nobody: no cookie would arrive.
+            wraps: settings.wrap && !app.forward_auth,
+            forwards_credentials: app.forward_credentials,
         });
         let owns = settings.providers.iter().map(|provider| &provider.owns);
         let cookies = owns
@@ -268,7 +270,17 @@ impl Shared<'_> {
                 .iter()
                 .map(|name| named(name))
                 .collect::<Result<_, _>>()?,
+            sessions: self.session_exchange(app).map(named).transpose()?,
         })
+    }
+
+    /// The name of what takes sessions of an application to the new side.
+    fn session_exchange(&self, app: &App) -> Option<&str> {
+        let mut plans = self.settings.rollouts.iter();
+        let to = &plans.find(|plan| plan.covers(&app.id))?.to;
+        let mut all = self.settings.session_exchanges.iter();
+        let (_, name) = all.find(|(provider, _)| provider == to)?;
+        Some(name)
     }
 
     /// A target that did not change keeps its connections.

@@ -8,6 +8,7 @@
 //! - Anything else beside one credential is refused (`ambiguous`): two credentials may be two people.
 
 mod authorization;
+mod session;
 
 use http::HeaderMap;
 use http::HeaderName;
@@ -17,16 +18,18 @@ use std::sync::Arc;
 
 use crate::auth::certificate::ClientCertificate;
 use crate::auth::cookies;
-use crate::auth::cookies::Sent;
 use crate::auth::error::AuthError;
 use crate::auth::extract::authorization::authorization;
 use crate::auth::extract::authorization::with_basic;
+use crate::auth::extract::session::Theirs;
+use crate::auth::extract::session::session;
 use crate::auth::owners::Owners;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::Refusal;
 use crate::providers::Provider;
 use crate::secret::Secret;
+use crate::session::OldSession;
 use crate::session::SessionId;
 use crate::token;
 use crate::token::Unverified;
@@ -83,8 +86,11 @@ pub(crate) enum Proofs<'a> {
 
 #[derive(Clone, Copy)]
 enum Kind<'a> {
-    /// Our own session.
-    Ours(SessionId<'a>),
+    /// Our own session, and what of an old system came with it: judged only where ours stands for that one.
+    Ours {
+        id: SessionId<'a>,
+        beside: Option<Theirs<'a>>,
+    },
     Cookie {
         name: &'a str,
         value: &'a str,
@@ -126,6 +132,8 @@ pub(crate) struct VerdictKey<'a> {
     pub(crate) slot: &'a str,
     /// Its bytes.
     pub(crate) material: &'a [u8],
+    /// The session of an old system beside ours: the name of its cookie, and the value.
+    pub(crate) beside: Option<(&'a str, &'a [u8])>,
 }
 
 impl std::fmt::Debug for VerdictKey<'_> {
@@ -182,7 +190,7 @@ pub(crate) fn extract<'a>(
         }
     }
     if looks(CredentialClass::Session)
-        && let Some(kind) = cookie(headers, owners)?
+        && let Some(kind) = session(headers, owners)?
     {
         add(kind)?;
     }
@@ -223,45 +231,10 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]
     }
 }
 
-fn cookie<'a>(headers: &'a HeaderMap, owners: &'a Owners) -> Result<Option<Kind<'a>>, AuthError> {
-    let ours = cookies::named(headers, &owners.session_cookie).text();
-    if let Some(id) = ours.and_then(SessionId::parse) {
-        return Ok(Some(Kind::Ours(id)));
-    }
-    let mut found: Option<(&'a str, &'a [u8], &'a Arc<dyn Provider>)> = None;
-    for (name, owner) in &owners.cookies {
-        let value = match cookies::named(headers, name) {
-            Sent::None => continue,
-            Sent::Once(value) => value,
-            Sent::Several => return Err(AMBIGUOUS),
-        };
-        match found {
-            None => found = Some((name, value, owner)),
-            // Of two cookies of one provider, the one that its settings name first.
-            Some((_, _, first)) if first.id() == owner.id() => {}
-            Some(_) => return Err(AMBIGUOUS),
-        }
-    }
-    let Some((name, value, owner)) = found else {
-        return Ok(None);
-    };
-    let value = Some(value)
-        .filter(|value| !value.is_empty() && value.len() <= MAX_VALUE)
-        .and_then(cookies::visible)
-        .ok_or_else(|| {
-            AuthError::refused(
-                Refusal::BadCredentials,
-                owner.id(),
-                CredentialClass::Session,
-            )
-        })?;
-    Ok(Some(Kind::Cookie { name, value, owner }))
-}
-
 impl Kind<'_> {
     const fn class(&self) -> CredentialClass {
         match self {
-            Self::Ours(_) | Self::Cookie { .. } => CredentialClass::Session,
+            Self::Ours { .. } | Self::Cookie { .. } => CredentialClass::Session,
             Self::Bearer(_) => CredentialClass::Bearer,
             Self::Opaque { .. } => CredentialClass::Opaque,
             Self::Basic { .. } => CredentialClass::Basic,
@@ -286,7 +259,7 @@ impl<'a> Presented<'a> {
     pub(super) const fn token(&self) -> Option<&'a str> {
         match self.kind {
             Kind::Bearer(token) | Kind::Opaque { token, .. } => Some(token),
-            Kind::Ours(_)
+            Kind::Ours { .. }
             | Kind::Cookie { .. }
             | Kind::Basic { .. }
             | Kind::ApiKey { .. }
@@ -309,7 +282,7 @@ impl<'a> Presented<'a> {
     /// What its verdict depends on, beside the snapshot.
     pub(crate) fn key(&self) -> VerdictKey<'a> {
         let (slot, material) = match self.kind {
-            Kind::Ours(id) => (&*self.owners.session_cookie, id.as_str()),
+            Kind::Ours { id, .. } => (&*self.owners.session_cookie, id.as_str()),
             Kind::Cookie { name, value, .. } => (name, value),
             Kind::Bearer(token) | Kind::Opaque { token, .. } => ("", token),
             Kind::Basic { encoded, .. } => ("", encoded),
@@ -319,6 +292,7 @@ impl<'a> Presented<'a> {
                     class: self.class(),
                     slot: "",
                     material: certificate.digest(),
+                    beside: None,
                 };
             }
         };
@@ -326,13 +300,46 @@ impl<'a> Presented<'a> {
             class: self.class(),
             slot,
             material: material.as_bytes(),
+            beside: match self.kind {
+                Kind::Ours { beside, .. } => beside.map(|old| (old.name, old.value.as_bytes())),
+                Kind::Cookie { .. }
+                | Kind::Bearer(_)
+                | Kind::Opaque { .. }
+                | Kind::Basic { .. }
+                | Kind::ApiKey { .. }
+                | Kind::Certificate { .. } => None,
+            },
         }
+    }
+
+    /// The session of an old system: alone, or beside ours.
+    pub(super) fn old(&self) -> Option<OldSession<'a>> {
+        let (cookie, value) = match self.kind {
+            Kind::Cookie { name, value, .. } => (name, value),
+            Kind::Ours { beside, .. } => beside.map(|old| (old.name, old.value))?,
+            Kind::Bearer(_)
+            | Kind::Opaque { .. }
+            | Kind::Basic { .. }
+            | Kind::ApiKey { .. }
+            | Kind::Certificate { .. } => return None,
+        };
+        Some(OldSession { cookie, value })
+    }
+
+    /// The session of an old system beside ours, as if it had come alone.
+    pub(super) fn without_ours(&self) -> Option<Self> {
+        let Kind::Ours { beside, .. } = self.kind else {
+            return None;
+        };
+        let Theirs { name, value, owner } = beside?;
+        let kind = Kind::Cookie { name, value, owner };
+        Some(Self { kind, ..*self })
     }
 
     /// Our own session, if it is one.
     pub(crate) const fn session(&self) -> Option<SessionId<'a>> {
         match self.kind {
-            Kind::Ours(id) => Some(id),
+            Kind::Ours { id, .. } => Some(id),
             Kind::Cookie { .. }
             | Kind::Bearer(_)
             | Kind::Opaque { .. }
@@ -345,7 +352,7 @@ impl<'a> Presented<'a> {
     /// The only provider that may judge it, and what had to be read to find that one. Our own session is judged by none.
     pub(super) fn owner(&self) -> Result<Owned<'a>, Refusal> {
         let (owner, read) = match self.kind {
-            Kind::Ours(_) => return Err(Refusal::Unsupported),
+            Kind::Ours { .. } => return Err(Refusal::Unsupported),
             Kind::Bearer(token) => {
                 let unverified = token::peek(token)?;
                 (
@@ -366,7 +373,7 @@ impl<'a> Presented<'a> {
     pub(super) fn credential(&self) -> Option<Credential> {
         let secret = |text: &str| Secret::new(text.to_owned());
         match self.kind {
-            Kind::Ours(_) => None,
+            Kind::Ours { .. } => None,
             Kind::Cookie { name, value, .. } => Some(Credential::Session {
                 cookie: name.into(),
                 value: secret(value),

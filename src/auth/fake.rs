@@ -401,6 +401,7 @@ pub(super) struct World {
     pub(super) certificate: Option<Thumbprint>,
     pub(super) roles: HashMap<ProviderId, RoleMap>,
     pub(super) silent: Option<crate::auth::settings::Silent>,
+    pub(super) wraps: bool,
     pub(super) look: Arc<crate::auth::Look>,
     pub(super) rate_limits: crate::auth::settings::RateLimits,
     limits: Arc<crate::auth::Limits>,
@@ -440,6 +441,7 @@ impl World {
             certificate: None,
             roles: HashMap::new(),
             silent: None,
+            wraps: false,
             look: Arc::default(),
             rate_limits: crate::auth::settings::RateLimits::default(),
             limits: Arc::new(crate::auth::Limits::new(
@@ -478,7 +480,8 @@ impl World {
             fallbacks: self.fallbacks.clone(),
             forms: self.forms.clone(),
             exchanges: self.exchanges.clone(),
-            rate_limits: self.rate_limits,
+            wraps: self.wraps,
+            forwards_credentials: false,
         })
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct AppPolicy {
     pub(super) reach: Reach,
     pub(super) rate_limits: RateLimits,
     exchanges: AppExchanges,
+    wraps: bool,
+    forwards_credentials: bool,
 }
 
 /// What an [`AppPolicy`] is made of.
@@ -62,8 +64,10 @@ pub(crate) struct PolicyParts<'a> {
     pub(crate) forms: HashMap<ProviderId, String>,
     /// What its upstreams expect.
     pub(crate) exchanges: AppExchanges,
-    /// What one address may do.
-    pub(crate) rate_limits: RateLimits,
+    /// Whether sessions of the old system get one of ours beside them.
+    pub(crate) wraps: bool,
+    /// Whether its upstreams get the cookies of old systems.
+    pub(crate) forwards_credentials: bool,
 }
 
 /// Which tokens the upstreams of an application expect.
@@ -73,6 +77,8 @@ pub(crate) struct AppExchanges {
     pub(crate) routes: Vec<Option<Arc<Exchange>>>,
     /// For `other_arm: exchange`: one for each provider whose token may be wanted.
     pub(crate) other_arm: Vec<Arc<Exchange>>,
+    /// For `carry_over: [exchange]`: by what sessions of the old side become sessions of the new one.
+    pub(crate) sessions: Option<Arc<Exchange>>,
 }
 
 impl AppPolicy {
@@ -88,7 +94,8 @@ impl AppPolicy {
             fallbacks,
             forms,
             exchanges,
-            rate_limits,
+            wraps,
+            forwards_credentials,
         } = parts;
         let names: Vec<&ProviderId> = match &plan {
             Some(plan) => vec![&plan.from, &plan.to],
@@ -109,7 +116,24 @@ impl AppPolicy {
             reach,
             rate_limits,
             exchanges,
+            wraps,
+            forwards_credentials,
         }
+    }
+
+    /// Whether its upstreams get the cookies of old systems.
+    pub(super) const fn forwards_credentials(&self) -> bool {
+        self.forwards_credentials
+    }
+
+    /// By what sessions of the old side become sessions of the new one.
+    pub(super) const fn session_exchange(&self) -> Option<&Arc<Exchange>> {
+        self.exchanges.sessions.as_ref()
+    }
+
+    /// Whether sessions of the old system get one of ours beside them.
+    pub(super) const fn wraps(&self) -> bool {
+        self.wraps
     }
 
     /// Whether somebody has the session of a fallback that is to end once the provider that was away is healthy again.

@@ -47,6 +47,10 @@ pub(crate) struct Settings {
     pub(crate) sessions: session::settings::Settings,
     /// `sessions.silent`: when people are asked after at the new provider. `None`: never.
     pub(crate) silent: Option<Silent>,
+    /// `sessions.carry_over: [wrap]`: whether sessions of old systems get one of ours beside them.
+    pub(crate) wrap: bool,
+    /// `sessions.carry_over: [exchange]`: by which exchange sessions become those of a new provider.
+    pub(crate) session_exchanges: Vec<(crate::identity::ProviderId, Box<str>)>,
     /// How our own pages look.
     pub(crate) pages: Pages,
     /// Named cohorts.

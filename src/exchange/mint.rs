@@ -124,6 +124,7 @@ impl Minter {
             token: Secret::new(signed.or(Err(Outage::Malformed))?),
             ends,
             about: None,
+            proof: None,
             scopes: scopes.minted(&self.scopes),
         })
     }

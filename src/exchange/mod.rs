@@ -26,6 +26,7 @@ pub(crate) use way::Grant;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use http::HeaderName;
@@ -43,6 +44,8 @@ use crate::identity::CredentialClass;
 use crate::identity::Identity;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::providers::Authenticated;
 use crate::providers::Epoch;
 use crate::providers::ProviderError;
 use crate::secret::Secret;
@@ -201,6 +204,35 @@ impl Exchange {
             exchange.make(&subject, now).await
         };
         self.kept.get(key, now, work).await
+    }
+
+    /// What the provider says of somebody whom another one has vouched for: the proof that it knows the account, and how long
+    /// its word holds. Never more than that person's own credential gives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::token_for`]. What cannot be read says nothing about anybody.
+    pub(crate) async fn vouched(
+        &self,
+        (identity, canonical): (Arc<Identity>, CanonicalSubject),
+        ends: UnixTime,
+        now: UnixTime,
+    ) -> Result<(Authenticated, Option<Duration>), ProviderError> {
+        let subject = Subject {
+            identity,
+            canonical,
+            class: CredentialClass::Session,
+            token: None,
+            digest: [0; 32],
+            ends,
+            epoch: 0,
+            confirmation: None,
+            narrowed: false,
+        };
+        let scopes = scopes::narrow(&self.scopes, &subject)?;
+        let made = self.way.make(&subject, &scopes, &self.deps, now).await?;
+        let proof = made.proof.ok_or(Refusal::Unsupported)?;
+        Ok((proof, Some(made.ends.since(now))))
     }
 
     /// Asks, or mints.

@@ -24,6 +24,7 @@ use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::identity::Template;
 use crate::providers;
+use crate::providers::Authenticated;
 use crate::providers::Issued;
 use crate::providers::ProviderError;
 use crate::providers::TokenClient;
@@ -82,6 +83,8 @@ pub(super) struct Made {
     pub(super) token: Secret<String>,
     pub(super) ends: UnixTime,
     pub(super) about: Option<Arc<Identity>>,
+    /// What it says, judged; `None`: it cannot be read, or is ours.
+    pub(super) proof: Option<Authenticated>,
     pub(super) scopes: Vec<Box<str>>,
 }
 
@@ -233,7 +236,8 @@ fn take(
         scopes,
         token,
         ends: ends.unwrap_or(now + UNSAID_LIFE),
-        about: proof.map(|proof| Arc::clone(proof.identity())),
+        about: proof.as_ref().map(|proof| Arc::clone(proof.identity())),
+        proof,
     })
 }
 

@@ -100,9 +100,18 @@ impl SessionProbeProvider {
             Some(Value::Number(number)) if number.is_u64() => number.to_string(),
             Some(_) | None => return Err(Outage::Malformed.into()),
         };
-        Ok(self
-            .voucher
-            .vouch(&subject, &claims, now + self.probe.cache)?)
+        // As of a token (RFC 7662 §2.2): systems that know when a session ends may say so.
+        let ends = match self.probe.answer {
+            ProbeAnswer::Json => claims.member("exp").and_then(Value::as_u64),
+            ProbeAnswer::Headers => None,
+        };
+        let ends = ends.map_or(UnixTime::NEVER, UnixTime::from_secs);
+        if ends <= now {
+            return Err(Refusal::Expired.into());
+        }
+        let kept = ends.min(now + self.probe.cache);
+        let proof = self.voucher.vouch(&subject, &claims, kept)?;
+        Ok(proof.of_credential_until(ends))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::proxy::canonical::CanonicalRequest;
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::conn::Conn;
 use crate::proxy::identity_headers::IdentityHeaders;
+use crate::proxy::keep_cookie::keep_cookie;
 use crate::proxy::record::Record;
 use crate::proxy::reply::DPOP_NONCE;
 use crate::proxy::reply::Reply;
@@ -112,10 +113,15 @@ pub(super) async fn forward(
                 .as_ref()
                 .is_some_and(|verdict| verdict.admitted.arm() == Some(Arm::From));
             let nonce = record.nonce.take();
+            let keeps = record.keeps.take();
             record.answered_by(passage.route, answer.origin());
             let mut response = answer.into_response(record);
             if leaving {
                 response.headers_mut().extend(passage.app.policy.farewell());
+            }
+            if let Some(cookie) = keeps {
+                let status = response.status();
+                keep_cookie(response.headers_mut(), status, cookie);
             }
             if let Some(nonce) = nonce {
                 response.headers_mut().insert(DPOP_NONCE, nonce);

@@ -12,6 +12,7 @@ mod forward;
 mod forward_auth;
 pub(crate) mod forwarded;
 pub(crate) mod identity_headers;
+mod keep_cookie;
 mod own_address;
 mod patrol;
 #[cfg(any(test, fuzzing))]

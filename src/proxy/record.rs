@@ -57,6 +57,8 @@ pub(crate) struct Record {
     pub(super) error: Option<&'static str>,
     /// The nonce for the client's next proofs of possession.
     pub(super) nonce: Option<HeaderValue>,
+    /// Our session cookie, which the browser is to have from now on.
+    pub(super) keeps: Option<HeaderValue>,
     /// The route, and the place of the origin that answered in its target.
     pub(super) answered: Option<(usize, usize)>,
     /// Where the kill switch stood when the request was judged.

@@ -89,6 +89,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         known: None,
         error: None,
         nonce: None,
+        keeps: None,
         answered: None,
         kill: KillPosition::Off,
         worker: Rc::clone(&worker),
@@ -204,7 +205,9 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         Ok(Admission::Anonymous) => &nobody,
         Ok(Admission::Known(verdict)) => {
             record.verdict = Some(Rc::clone(verdict));
-            if let Some(response) = carry_over(&asked, &verdict.admitted).await {
+            if verdict.admitted.wrapped().is_some() {
+                record.keeps = snapshot.logins.keeps(&verdict.admitted);
+            } else if let Some(response) = carry_over(&asked, &verdict.admitted).await {
                 return page(response, &conn, record);
             }
             &verdict.headers

@@ -91,6 +91,12 @@ impl Verdicts {
         context.update(&head);
         context.update(credential.slot.as_bytes());
         context.update(credential.material);
+        // The length of the material is known: what follows it is this or nothing.
+        if let Some((name, value)) = credential.beside {
+            context.update(&(name.len() as u64).to_be_bytes());
+            context.update(name.as_bytes());
+            context.update(value);
+        }
         let mut out = Digest::default();
         out.copy_from_slice(context.finish().as_ref());
         out
@@ -162,6 +168,14 @@ mod tests {
             class,
             slot,
             material: material.as_bytes(),
+            beside: None,
+        }
+    }
+
+    fn beside<'a>(name: &'a str, value: &'a str) -> VerdictKey<'a> {
+        VerdictKey {
+            beside: Some((name, value.as_bytes())),
+            ..key(CredentialClass::Session, "a", "bc")
         }
     }
 
@@ -172,6 +186,9 @@ mod tests {
             verdicts.digest(0, 0, key(CredentialClass::Session, "ab", "c")),
             verdicts.digest(0, 0, key(CredentialClass::Session, "a", "bc")),
             verdicts.digest(0, 0, key(CredentialClass::Session, "", "abc")),
+            verdicts.digest(0, 0, beside("SID", "1")),
+            verdicts.digest(0, 0, beside("SID", "2")),
+            verdicts.digest(0, 0, beside("SID1", "")),
             verdicts.digest(0, 0, key(CredentialClass::Bearer, "", "abc")),
             verdicts.digest(1, 0, key(CredentialClass::Bearer, "", "abc")),
             verdicts.digest(0, 1, key(CredentialClass::Bearer, "", "abc")),

@@ -406,6 +406,8 @@ async fn what_the_store_takes_late_ends_rows_all_the_same() {
         sid: None,
         refresh_token: Some(&token),
         lasts: None,
+        stands_for: None,
+        came_by: None,
     };
     let created = here.list.sessions.create(new, at(0)).await.unwrap();
     let login = NewLogin {

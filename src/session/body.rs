@@ -1,6 +1,7 @@
 //! What the row of a session says, and how it is written.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -23,8 +24,10 @@ use crate::providers::Refreshed;
 use crate::rollout::Arm;
 use crate::rollout::RolloutId;
 use crate::secret::Secret;
+use crate::session::came_by::CameBy;
 use crate::session::id;
 use crate::session::renewal::Renewal;
+use crate::session::wrap::OldSession;
 
 /// How a session came to be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -34,6 +37,10 @@ pub(crate) enum Origin {
     Login,
     /// A login at the other side, because the assigned provider was away.
     Fallback,
+    /// It stands for a session of the old system itself.
+    Wrap,
+    /// The new provider gave it for a session of the old side.
+    Exchange,
 }
 
 impl Origin {
@@ -42,6 +49,8 @@ impl Origin {
         match self {
             Self::Login => "login",
             Self::Fallback => "fallback",
+            Self::Wrap => "wrap",
+            Self::Exchange => "exchange",
         }
     }
 }
@@ -84,6 +93,10 @@ pub(crate) struct NewSession<'a> {
     pub(crate) refresh_token: Option<&'a Secret<String>>,
     /// How long the owner's word holds, if it said so.
     pub(crate) lasts: Option<Duration>,
+    /// The session of the old system that it stands for.
+    pub(crate) stands_for: Option<OldSession<'a>>,
+    /// The session of the old side for which it was given.
+    pub(crate) came_by: Option<CameBy>,
 }
 
 /// What is kept of a live session.
@@ -104,6 +117,12 @@ pub(crate) struct Content {
     pub(super) revision: u64,
     /// When it is confirmed at its owner; `None`: there is nothing to ask with.
     pub(super) renewal: Option<Renewal>,
+    /// It counts only together with the cookie of which this is the digest.
+    pub(super) stands_for: Option<[u8; 32]>,
+    /// The session of the old side for which it was given.
+    pub(super) came_by: Option<CameBy>,
+    /// Whether what it follows was ended here.
+    pub(super) used: AtomicBool,
 }
 
 /// The row, before it is sealed. Unknown fields of a newer version are kept out by the version byte of the seal.
@@ -144,6 +163,12 @@ pub(super) struct Body {
     /// The owner asked not to be asked before this.
     #[serde(default)]
     pub(super) retry: u64,
+    /// The digest of the cookie of an old system that must come along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) stands_for: Option<[u8; 32]>,
+    /// The session of the old side for which it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) came_by: Option<CameBy>,
 }
 
 /// What a session can be found and ended by without its cookie. Sealed under the keys of the process alone.
@@ -229,6 +254,8 @@ impl Body {
             renewed: now.as_millis(),
             lasts: new.lasts.map(|lasts| lasts.as_secs()),
             retry: 0,
+            stands_for: new.stands_for.map(|old| old.digest()),
+            came_by: new.came_by.clone(),
         }
     }
 
@@ -317,6 +344,9 @@ impl Body {
             },
             revision: self.revision,
             renewal: revalidate.map(|span| self.renewal(&id::row(id), span)),
+            stands_for: self.stands_for,
+            came_by: self.came_by.clone(),
+            used: AtomicBool::new(0 < self.revision),
         })
     }
 }

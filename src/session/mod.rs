@@ -4,6 +4,7 @@
 //! [`Restored`]. A store error is an outage: it must never look like a logout, and never like a session.
 
 mod body;
+mod came_by;
 mod end;
 mod id;
 mod index;
@@ -21,14 +22,17 @@ mod sessions;
 pub(crate) mod settings;
 #[cfg(test)]
 mod shared;
+mod wrap;
 
 pub(crate) use body::Backing;
 pub(crate) use body::NewSession;
 pub(crate) use body::Origin;
+pub(crate) use came_by::CameBy;
 pub(crate) use id::SessionId;
 pub(crate) use live::Live;
 pub(crate) use pins::MAX_MOVED;
 pub(crate) use pins::Pins;
+pub(crate) use renew::AskAgain;
 pub(crate) use renew::Renewed;
 pub(crate) use renewal::Standing;
 pub(crate) use restored::Restored;
@@ -37,3 +41,4 @@ pub(crate) use seal::Purpose;
 pub(crate) use seal::SealedUnder;
 pub(crate) use sessions::Farewell;
 pub(crate) use sessions::Sessions;
+pub(crate) use wrap::OldSession;

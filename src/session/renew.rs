@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::task::JoinHandle;
@@ -41,6 +42,22 @@ const OFFER: Duration = Duration::from_secs(10);
 /// After an outage the owner is asked again 2 s later, or when it says, at most 5 min later.
 const AGAIN: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
+/// How the owner of a session is asked for it again, where that is not by the refresh token of a login.
+#[async_trait]
+pub(crate) trait AskAgain: Send + Sync {
+    /// Asks. The caller compares whom it is about.
+    ///
+    /// # Errors
+    ///
+    /// A refusal ends the session; an outage says nothing of it.
+    async fn ask(&self, now: UnixTime) -> Result<Refreshed, ProviderError>;
+
+    /// The digest of the cookie by which it asks: the session stands for that one from then on.
+    fn stands_for(&self) -> Option<[u8; 32]> {
+        None
+    }
+}
 
 /// What became of a renewal.
 #[derive(Debug)]
@@ -87,6 +104,7 @@ struct Round<'a> {
     active: Arc<Active>,
     live: &'a Live,
     content: &'a Content,
+    again: Option<&'a dyn AskAgain>,
     now: UnixTime,
     began: Instant,
 }
@@ -101,7 +119,7 @@ impl Sessions {
     pub(crate) async fn renew(
         &self,
         restored: &Restored,
-        owner: &Arc<dyn Provider>,
+        (owner, again): (&Arc<dyn Provider>, Option<&dyn AskAgain>),
         now: UnixTime,
     ) -> Result<Renewed, StoreError> {
         let round = Round {
@@ -109,6 +127,7 @@ impl Sessions {
             active: self.active.load_full(),
             live: &restored.live,
             content: &restored.content,
+            again,
             now,
             began: Instant::now(),
         };
@@ -142,9 +161,9 @@ impl Round<'_> {
         restored: &Restored,
         owner: &Arc<dyn Provider>,
     ) -> Result<Renewed, StoreError> {
-        let Some(login) = owner.login() else {
+        if self.again.is_none() && owner.login().is_none() {
             return Ok(Renewed::Session(restored.clone()));
-        };
+        }
         let held = loop {
             let Some(opened) = self.read().await? else {
                 return Ok(self.over());
@@ -164,12 +183,8 @@ impl Round<'_> {
         let outcome = match self.read().await {
             Ok(Some(opened)) => match self.known(&opened)? {
                 Some(known) => Ok(known),
-                None => match &opened.handle.refresh_token {
-                    Some(token) => {
-                        let token = Secret::new(token.clone());
-                        let answer = login.refresh(&token, self.at()).await;
-                        self.take(answer).await
-                    }
+                None => match self.ask(owner, &opened).await {
+                    Some(answer) => self.take(answer).await,
                     None => Ok(Renewed::Session(restored.clone())),
                 },
             },
@@ -178,6 +193,19 @@ impl Round<'_> {
         };
         held.release().await;
         outcome
+    }
+
+    /// Asks the owner; `None`: there is nothing to ask with.
+    async fn ask(
+        &self,
+        owner: &Arc<dyn Provider>,
+        opened: &Opened,
+    ) -> Option<Result<Refreshed, ProviderError>> {
+        if let Some(again) = self.again {
+            return Some(again.ask(self.at()).await);
+        }
+        let token = Secret::new(opened.handle.refresh_token.clone()?);
+        Some(owner.login()?.refresh(&token, self.at()).await)
     }
 
     /// What is known without asking: somebody has renewed it, or the owner asked not to be asked yet.
@@ -284,6 +312,9 @@ impl Round<'_> {
             let row = &self.live.row;
             self.sessions.end_row(&self.active, row, self.at()).await?;
             return Ok(Some(Renewed::Ended));
+        }
+        if let Some(stands_for) = self.again.and_then(AskAgain::stands_for) {
+            opened.body.stands_for = Some(stands_for);
         }
         if let Some(token) = &refreshed.refresh_token {
             opened.handle.refresh_token = Some(token.expose().clone());

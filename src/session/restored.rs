@@ -1,12 +1,14 @@
 //! Proof that a session was restored from its cookie.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::session::body::Content;
+use crate::session::came_by::CameBy;
 use crate::session::live::Live;
 use crate::session::renewal::Standing;
 
@@ -46,6 +48,24 @@ impl Restored {
     /// By what it can be revoked, and when it began.
     pub(crate) fn grounds(&self) -> &Grounds {
         &self.content.grounds
+    }
+
+    /// Whether it counts only together with the session of an old system, and then with which: see
+    /// [`crate::session::OldSession::digest`].
+    pub(crate) fn stands_for(&self) -> Option<&[u8; 32]> {
+        self.content.stands_for.as_ref()
+    }
+
+    /// The session of the old side for which it was given.
+    pub(crate) fn came_by(&self) -> Option<&CameBy> {
+        self.content.came_by.as_ref()
+    }
+
+    /// The same, the first time that somebody asks in this process.
+    pub(crate) fn first_use(&self) -> Option<&CameBy> {
+        let came_by = self.content.came_by.as_ref()?;
+        let used = self.content.used.swap(true, Ordering::AcqRel);
+        (!used).then_some(came_by)
     }
 
     /// The key of its row: names the session, opens nothing.

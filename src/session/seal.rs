@@ -33,6 +33,8 @@ pub(crate) enum Purpose {
     DeviceCode,
     /// The hash of a secret of a client that was learned.
     ClientSecret,
+    /// Which session stands for one of an old system. The key also takes in the secret of that one.
+    Wrap,
 }
 
 impl Purpose {
@@ -62,6 +64,7 @@ impl Purpose {
             Self::RefreshFamily => b"refresh-family",
             Self::DeviceCode => b"device-code",
             Self::ClientSecret => b"client-secret",
+            Self::Wrap => b"wrap",
         }
     }
 }

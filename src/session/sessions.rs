@@ -34,6 +34,7 @@ use crate::session::seal::KeyRing;
 use crate::session::seal::NoKeys;
 use crate::session::seal::SealedUnder;
 use crate::session::settings::Settings;
+use crate::session::wrap::Wrapping;
 use crate::store::Event;
 use crate::store::Sight;
 use crate::store::Store;
@@ -57,8 +58,7 @@ pub(crate) struct Sessions {
     pub(super) active: ArcSwap<Active>,
     pub(super) registry: Arc<Registry>,
     kept: Cache<[u8; 32], Arc<Live>>,
-    /// Who counts the uses of its keys.
-    uses: KeyUses,
+    pub(super) wrapping: Wrapping,
 }
 
 pub(super) struct Active {
@@ -118,6 +118,7 @@ impl Sessions {
         let sessions = Arc::new(Self {
             active: ArcSwap::from_pointee(Active::new(settings, 1, &uses)?),
             kept: Cache::new(KEPT),
+            wrapping: Wrapping::default(),
             registry: Arc::clone(&registry),
             store,
             entropy,
@@ -257,10 +258,12 @@ impl Sessions {
             }
             live = self.registry.replace(row);
         }
-        let renewable = opened.handle.refresh_token.as_ref();
+        let renewable = opened.handle.refresh_token.is_some()
+            || opened.body.stands_for.is_some()
+            || opened.body.came_by.is_some();
         let content = opened
             .body
-            .content(bytes, renewable.map(|_| active.revalidate))
+            .content(bytes, renewable.then_some(active.revalidate))
             .ok_or_else(|| StoreError::Damaged(String::from("a session row")))?;
         live.fill(content, &found);
         self.kept.insert(*row, Arc::clone(&live));
@@ -457,6 +460,8 @@ mod tests {
             sid: None,
             refresh_token: None,
             lasts: None,
+            stands_for: None,
+            came_by: None,
         };
         let created = sessions.create(new, at(0)).await.unwrap();
         created.cookie.expose().clone()

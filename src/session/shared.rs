@@ -334,6 +334,8 @@ impl Instance {
             sid: Some("their-session"),
             refresh_token: Some(&Secret::new(format!("RT-of-{person}"))),
             lasts: None,
+            stands_for: None,
+            came_by: None,
         };
         let created = self.sessions.create(new, now).await.unwrap();
         // What the store tells of the login itself has arrived everywhere.
@@ -348,7 +350,10 @@ impl Instance {
 
     async fn renew(&self, restored: &Restored, owner: &Arc<Owner>, now: UnixTime) -> Renewed {
         let owner: Arc<dyn Provider> = Arc::clone(owner) as _;
-        self.sessions.renew(restored, &owner, now).await.unwrap()
+        self.sessions
+            .renew(restored, (&owner, None), now)
+            .await
+            .unwrap()
     }
 }
 

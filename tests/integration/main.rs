@@ -47,6 +47,7 @@ mod shadow;
 mod targets;
 mod token_endpoint;
 mod upstreams;
+mod wrapped;
 
 use harness::Echo;
 use harness::Idp;

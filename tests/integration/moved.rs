@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Idp;
+use crate::harness::OldSystem;
 use crate::harness::Proxy;
 use crate::login::Browser;
 use crate::reload::until;
 use crate::two_providers;
+use crate::wrapped;
 
 const PEOPLE: usize = 200;
 /// What the application is told of somebody.
@@ -34,10 +36,15 @@ struct Move {
 
 fn yaml(old: &Idp, new: &Idp, upstream: &Echo, stage: &str) -> String {
     let text = two_providers(old, new, upstream, 0).replace("[app.test]", "[127.0.0.1]");
+    staged(&text, "[silent]", stage)
+}
+
+/// The providers and the application of a short configuration, moved stage by stage.
+fn staged(text: &str, carry_over: &str, stage: &str) -> String {
     let head = text.split("\nrollout:").next().unwrap();
     format!(
         r#"{head}
-sessions: {{ carry_over: [silent], silent: {{ retry_after: 1h, max_per_subject_per_day: 24 }} }}
+sessions: {{ carry_over: {carry_over}, silent: {{ during: top_level_get, retry_after: 1h, max_per_subject_per_day: 24 }} }}
 change: {{ reason: to {stage}, acknowledge: skip, recall: 200 }}
 rollouts:
   crm:
@@ -180,4 +187,67 @@ async fn two_hundred_people_move_stage_by_stage_and_nobody_signs_in_without_need
     assert!(0.0 < at_new[0] && at_new[0] < 30.0, "{at_new:?}");
     assert!(at_new[0] < at_new[1] && at_new[1] < 80.0, "{at_new:?}");
     assert_eq!(at_new[2..], [100.0; 3], "{at_new:?}");
+}
+
+/// People whose sessions are those of the old system itself: nobody sees a page of any provider, on the way and back.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "the table is what `make move` is for")]
+async fn people_with_sessions_of_an_old_system_move_without_a_single_sign_in() {
+    const PEOPLE: usize = 100;
+    let (old, new, upstream) = (
+        OldSystem::start().await,
+        Idp::start().await,
+        Echo::start().await,
+    );
+    let yaml = |stage: &str| {
+        let text = wrapped::config(&old, &new, &upstream, 0);
+        let bridge = "exchange:\n  bridge: { assertion: { provider: new, issuer: \"https://ferry.test\", subject: \"{subject}\", audiences: [api] } }\n";
+        staged(&text, "[wrap, exchange, silent]", stage) + bridge
+    };
+    let proxy = Proxy::start(&yaml("before"));
+    proxy.settled().await;
+    let mut people: Vec<_> = (0..PEOPLE)
+        .map(|index| wrapped::with_session(&format!("p{index:03}.1")))
+        .collect();
+    let told = |upstream: &Echo| {
+        let seen = upstream.last();
+        FIELDS.map(|name| seen.all(name)).to_vec()
+    };
+    let mut before = Vec::new();
+    for browser in &mut people {
+        assert_eq!(browser.open(&proxy, "/start?a=b%20c").await.status, 200);
+        before.push(told(&upstream));
+    }
+    let counted = |method: &str| {
+        format!(
+            "authferry_session_carryovers_total{{app=\"crm\",method=\"{method}\",outcome=\"moved\"}} "
+        )
+    };
+    assert_eq!(proxy.metric(&counted("wrap")).await, 100.0);
+    let mut at_new = Vec::new();
+    println!("stage     exchanged for a session of the new side   sign-ins");
+    for stage in ["tenth", "half", "primary", "only", "half"] {
+        let reloads = "authferry_config_reloads_total{outcome=\"success\"} ";
+        let reloaded = proxy.metric(reloads).await;
+        proxy.edit(&yaml(stage));
+        until(async || reloaded < proxy.metric(reloads).await).await;
+        for (browser, told_before) in people.iter_mut().zip(&before) {
+            let link = format!("/{stage}/deep?q=%C3%A4%2Fb&x=1");
+            let mut answer = browser.open(&proxy, &link).await;
+            if let Some(location) = answer.header("location").map(str::to_owned) {
+                assert_eq!(location, link, "{stage}: the deep link is lost");
+                answer = browser.open(&proxy, &link).await;
+            }
+            assert_eq!(answer.status, 200, "{stage}\n{}", proxy.log());
+            assert_eq!(told(&upstream), *told_before, "{stage}");
+        }
+        let moved = proxy.metric(&counted("exchange")).await;
+        println!("{stage:<9} {moved:>39}   {:>8}", new.hits("/authorize"));
+        assert_eq!(new.hits("/authorize"), 0, "{stage}");
+        at_new.push(moved);
+    }
+    assert!(0.0 < at_new[0] && at_new[0] < 30.0, "{at_new:?}");
+    assert!(at_new[0] < at_new[1] && at_new[1] < 80.0, "{at_new:?}");
+    assert_eq!(at_new[2..], [100.0; 3], "{at_new:?}");
+    until(async || (0..PEOPLE).all(|index| old.has_ended(&format!("p{index:03}.1")))).await;
 }

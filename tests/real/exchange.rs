@@ -6,6 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::browser::Browser;
 use crate::harness::Echo;
 use crate::harness::Proxy;
 use crate::harness::request;
@@ -146,4 +147,91 @@ async fn an_old_credential_becomes_a_token_of_keycloak_without_a_second_login() 
     let got = claims(&seen.all("authorization").remove(0));
     assert_eq!(got["legacy_uid"], json!("1002"));
     assert!(is_for(&got, "legacy-api"), "{got}");
+}
+
+/// The old side is an application with sessions of its own, asked about them; everybody belongs to Keycloak.
+fn with_sessions(upstream: &str, php: &str) -> String {
+    let all = yaml(upstream);
+    let (before, rest) = all.split_once("  legacy:").unwrap();
+    let after = &rest[rest.find("  modern:\n").unwrap()..];
+    let legacy = format!(
+        "  legacy:\n    session_probe:\n      issuer: \"{php}\"\n      owns: {{ cookies: [PHPSESSID] }}\n      introspect: {{ url: \"{php}/whoami\" }}\n      \
+         logout: {{ url: \"{php}/logout\", method: get }}\n      claims: {{ subject: uid, name: user, groups: groups }}\n      authoritative: {{ claims: [uid] }}\n"
+    );
+    // Old systems number their people.
+    let after = after
+        .replace("{subject}", "{subject|text}")
+        .replace("percent: 50", "percent: 100")
+        .replace(
+            "    routes:\n      - { path: /narrow/*, exchange: narrow }\n      - { path: /bridge/*, exchange: bridge }\n",
+            "    identity_headers: { X-Remote-User: \"{subject|text}\" }\n",
+        );
+    format!("{before}{legacy}{after}sessions: {{ carry_over: [wrap, exchange] }}\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_a_php_application_becomes_one_of_keycloak_without_a_second_login() {
+    let upstream = Echo::start().await;
+    let php = format!("http://127.0.0.1:{}", var("APP_PHP_PORT"));
+    let dir = tempfile::tempdir().unwrap();
+    for client in ["proxy-exchange", "proxy-bridge"] {
+        let text = secret(&format!("{client}-secret"));
+        std::fs::write(dir.path().join(format!("{client}.secret")), text).unwrap();
+    }
+    let key = format!("{}/pki/jwt.key", var("IDPS_RUN"));
+    std::fs::copy(key, dir.path().join("bridge.key")).unwrap();
+    let proxy = Proxy::start_in(dir, &with_sessions(&upstream.url(), &php));
+    proxy.settled().await;
+    // Erin (1005) has no account at Keycloak: she goes on as she is.
+    for (name, uid, moves) in [("bob", "1002", true), ("erin", "1005", false)] {
+        let mut browser = Browser::default();
+        let password = secret(&format!("{name}-pw"));
+        browser
+            .open(&format!("{php}/login"), Some((name, &password)))
+            .await;
+        let theirs = browser.cookie_line(php.strip_prefix("http://").unwrap());
+        let mut cookies: Vec<String> = vec![theirs.clone()];
+        let mut locations = Vec::new();
+        for _ in 0..3 {
+            let line = cookies.join("; ");
+            let fields = [
+                ("Host", "127.0.0.1"),
+                ("Cookie", line.as_str()),
+                ("Sec-Fetch-Mode", "navigate"),
+                ("Sec-Fetch-Dest", "document"),
+            ];
+            let answer = request(proxy.address, "GET", "/deep?a=b", &fields, b"").await;
+            for pair in answer.cookies() {
+                let name = pair.split('=').next().unwrap().to_owned();
+                cookies.retain(|kept| !kept.starts_with(&format!("{name}=")));
+                cookies.push(pair);
+            }
+            match answer.header("location") {
+                Some(location) => locations.push(location.to_owned()),
+                None => {
+                    assert_eq!(
+                        answer.status,
+                        200,
+                        "{name} {}\n{}",
+                        answer.text(),
+                        proxy.log()
+                    );
+                    assert_eq!(upstream.last().all("x-remote-user"), [uid]);
+                }
+            }
+        }
+        let expected: &[&str] = if moves { &["/deep?a=b"] } else { &[] };
+        assert_eq!(locations, expected, "{name}\n{}", proxy.log());
+        // The session that was exchanged is over at the application.
+        crate::operators::until(async || {
+            let site = php.strip_prefix("http://").unwrap();
+            let fields = [("Host", site), ("Cookie", theirs.as_str())];
+            let whoami = request(site.parse().unwrap(), "GET", "/whoami", &fields, b"").await;
+            (whoami.status == 200) != moves
+        })
+        .await;
+    }
+    let moved =
+        "authferry_session_carryovers_total{app=\"crm\",method=\"exchange\",outcome=\"moved\"} ";
+    assert_eq!(proxy.metric(moved).await, 1.0);
 }

@@ -13,6 +13,7 @@ use crate::providers::Epoch;
 use crate::revocation::Standing;
 use crate::rollout::Arm;
 use crate::rollout::KillPosition;
+use crate::secret::Secret;
 use crate::session::Live;
 
 /// Proof that somebody was admitted to one application. Only the gate makes one; identity headers are written only from it.
@@ -33,6 +34,8 @@ pub(crate) struct Admitted {
     pub(super) kill: KillPosition,
     pub(super) reach: Reach,
     pub(super) token: Option<UpstreamToken>,
+    /// The cookie of the session of ours that stands for the presented one from now on.
+    pub(super) wrapped: Option<Arc<Secret<String>>>,
 }
 
 /// How far an admission reaches.
@@ -68,6 +71,11 @@ impl Admitted {
                 .session
                 .as_deref()
                 .is_none_or(|session| session.use_at(now))
+    }
+
+    /// The value of our session cookie that the browser is to have from now on, beside the one that it sent.
+    pub(crate) fn wrapped(&self) -> Option<&Secret<String>> {
+        self.wrapped.as_deref()
     }
 
     /// What the upstream gets instead of the credential.

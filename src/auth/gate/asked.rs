@@ -44,6 +44,14 @@ impl<'a> Asked<'a> {
         }
     }
 
+    /// Whether it is a request for the application: its answer may carry a cookie.
+    pub(super) const fn is_a_request(&self) -> bool {
+        match self.instead {
+            Instead::OnRoute(_) => true,
+            Instead::ForClient(_) | Instead::Nothing => false,
+        }
+    }
+
     /// A token that was fetched with what a client has had for longer can be revoked as if it were as old.
     pub(super) fn since(&self, marks: Marks) -> Marks {
         match self.instead {

@@ -13,6 +13,7 @@ use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
+use crate::session::AskAgain;
 use crate::session::Renewed;
 use crate::session::Restored;
 use crate::session::Standing;
@@ -23,7 +24,7 @@ impl Gate {
     pub(super) async fn confirmed(
         &self,
         restored: Restored,
-        owner: &Arc<dyn Provider>,
+        (owner, again): (&Arc<dyn Provider>, Option<Arc<dyn AskAgain>>),
         now: UnixTime,
     ) -> Result<Restored, AuthError> {
         let (class, provider) = (CredentialClass::Session, owner.id());
@@ -32,14 +33,14 @@ impl Gate {
             Standing::Due => {
                 if restored.claim_renewal(now) {
                     // It goes on to its end, and whoever comes next sees what it brought.
-                    drop(self.renewal(&restored, owner, now));
+                    drop(self.renewal(&restored, (owner, again), now));
                 }
                 return Ok(restored);
             }
             Standing::Overdue => true,
             Standing::Lapsed => false,
         };
-        let renewed = match self.renewal(&restored, owner, now).await {
+        let renewed = match self.renewal(&restored, (owner, again), now).await {
             Ok(renewed) => renewed,
             Err(error) => {
                 error!(provider = %provider, error = %error, "A renewal broke off.");
@@ -68,16 +69,17 @@ impl Gate {
     }
 
     /// On the background runtime: a client that goes away does not take it along.
-    fn renewal(
+    pub(super) fn renewal(
         &self,
         restored: &Restored,
-        owner: &Arc<dyn Provider>,
+        (owner, again): (&Arc<dyn Provider>, Option<Arc<dyn AskAgain>>),
         now: UnixTime,
     ) -> JoinHandle<Result<Renewed, StoreError>> {
         let (sessions, owner) = (Arc::clone(&self.deps.sessions), Arc::clone(owner));
         let restored = restored.clone();
-        self.deps
-            .background
-            .spawn(async move { sessions.renew(&restored, &owner, now).await })
+        self.deps.background.spawn(async move {
+            let asked = (&owner, again.as_deref());
+            sessions.renew(&restored, asked, now).await
+        })
     }
 }

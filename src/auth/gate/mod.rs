@@ -7,10 +7,11 @@ mod counted;
 mod enough;
 mod exchanged;
 mod issued;
-mod judged;
+mod moved;
 mod owner;
 mod sides;
 mod stands;
+mod wrapped;
 
 pub(crate) use admitted::Admitted;
 pub(crate) use admitted::Over;
@@ -32,7 +33,7 @@ use crate::auth::extract::Presented;
 use crate::auth::gate::asked::Asked;
 use crate::auth::gate::asked::Instead;
 use crate::auth::gate::exchanged::Holder;
-use crate::auth::limits::Limits;
+use crate::auth::gate::wrapped::Its;
 use crate::auth::policy::AppPolicy;
 use crate::auth::possession::Channel;
 use crate::auth::possession::Possession;
@@ -205,9 +206,9 @@ impl Gate {
             .await
             .map_err(|error| AuthError::store(&error, class))?;
         // A session of another host looks like none.
-        let restored = found
-            .filter(|restored| restored.host() == asked.facts.host)
-            .ok_or(AuthError::unowned(Refusal::Inactive, class))?;
+        let Some(restored) = found.filter(|restored| restored.host() == asked.facts.host) else {
+            return Box::pin(self.beside(asked, presented)).await;
+        };
         let provider = &restored.identity().provider.clone();
         let owner = asked
             .policy
@@ -220,11 +221,26 @@ impl Gate {
             restored.grounds(),
         );
         let standing = self.stands(asked, provider, class, marks.and_session(restored.row()))?;
-        let restored = self.confirmed(restored, owner, asked.now).await?;
+        let restored = match restored.stands_for() {
+            None => {
+                let again = self.once_more(asked, &restored);
+                self.confirmed(restored, (owner, again), asked.now).await?
+            }
+            Some(_) => {
+                let its = self.with_its_cookie(asked, presented, restored, owner);
+                match Box::pin(its).await? {
+                    Its::Session(restored) => restored,
+                    Its::OfAnother => return Box::pin(self.beside(asked, presented)).await,
+                }
+            }
+        };
         let identity = restored.identity();
         let accepted = self.accepted_of(asked, class, restored.canonical(), identity);
         self.saw_session(asked, restored.canonical(), provider, accepted.is_ok());
         accepted?;
+        if restored.came_by().is_some() {
+            Box::pin(self.has_arrived(asked, presented, &restored)).await;
+        }
         let holder = Holder {
             identity,
             canonical: restored.canonical(),
@@ -256,6 +272,7 @@ impl Gate {
             standing,
             kill: asked.kill,
             reach: asked.policy.reach(),
+            wrapped: None,
         })
     }
 
@@ -340,6 +357,7 @@ impl Gate {
             }
             Instead::Nothing => None,
         };
+        let wrapped = self.wrap(asked, presented, &proof, &canonical).await;
         Ok(Admitted {
             identity: self.with_roles(identity, class)?,
             canonical,
@@ -359,6 +377,7 @@ impl Gate {
             standing,
             kill: asked.kill,
             reach: asked.policy.reach(),
+            wrapped,
         })
     }
 }
@@ -812,6 +831,8 @@ mod tests {
             sid: None,
             refresh_token: None,
             lasts: None,
+            stands_for: None,
+            came_by: None,
         };
         let created = world.sessions().create(new, at(0)).await.unwrap();
         format!("__Host-authferry={}", created.cookie.expose())

@@ -52,7 +52,8 @@ impl Logins {
         request: &Request<'_>,
         admitted: &Admitted,
     ) -> bool {
-        let asked_after = self.silent.is_some() && admitted.arm() == Some(Arm::From);
+        let ways = self.silent.is_some() || policy.session_exchange().is_some();
+        let asked_after = ways && admitted.arm() == Some(Arm::From);
         (asked_after || policy.goes_back(admitted))
             && admitted.class() == CredentialClass::Session
             && *request.method == Method::GET
@@ -80,9 +81,14 @@ impl Logins {
         {
             return Some(response);
         }
-        let silent = self.silent.filter(|_| admitted.arm() == Some(Arm::From))?;
+        if admitted.arm() != Some(Arm::From) {
+            return None;
+        }
         let mut device = self.device(&ask);
-        if device.was_asked(silent.retry_after, now) {
+        let silent = self.silent;
+        let silent = silent.filter(|silent| !device.was_asked(silent.retry_after, now));
+        let exchange = policy.session_exchange();
+        if silent.is_none() && exchange.is_none() {
             return None;
         }
         let facts = Facts {
@@ -100,13 +106,21 @@ impl Logins {
             Arm::To => {}
         }
         let to = self.deps.providers.named(&plan.to)?;
-        if to.login().is_none() || !to.health().usable {
+        if !to.health().usable {
             return None;
         }
         // The new provider has yet to prove itself in this step.
         if !self.may_set_out(&ask, &device, plan, Arm::To) {
             return None;
         }
+        // Without leaving the page, where that is possible.
+        if let Some(exchange) = exchange {
+            let moved = self.exchange_over(&ask, (plan, exchange), admitted, &facts, &device);
+            if let Some(response) = moved.await {
+                return Some(response);
+            }
+        }
+        let silent = silent.filter(|_| to.login().is_some())?;
         if !self
             .one_more_try(plan, admitted.canonical(), silent, now)
             .await

@@ -11,6 +11,7 @@ mod carry;
 mod device;
 mod elsewhere;
 mod endpoint;
+mod exchange;
 mod farewell;
 mod flow;
 mod journey;
@@ -45,8 +46,10 @@ use http::HeaderValue;
 use http::Method;
 use http::Response;
 
+use crate::auth::cookies::Keep;
 use crate::auth::error::Answer;
 use crate::auth::error::AuthError;
+use crate::auth::gate::Admitted;
 use crate::auth::gate::Deps;
 use crate::auth::login::browser::SessionSent;
 use crate::auth::login::device::Bounce;
@@ -161,6 +164,13 @@ impl Logins {
         self.outside.iter().any(|(callback, provider)| {
             callback == path && policy.judge(provider, &self.deps.providers).is_some()
         })
+    }
+
+    /// The field that gives a browser the session of ours that stands for its own from now on.
+    pub(crate) fn keeps(&self, admitted: &Admitted) -> Option<HeaderValue> {
+        let cookie = admitted.wrapped()?;
+        self.names
+            .set(&self.names.session, cookie.expose(), Keep::Browser)
     }
 
     /// Whether a canonical path is ours. Asked before routes: an application cannot shadow it.

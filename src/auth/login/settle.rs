@@ -120,6 +120,8 @@ impl Logins {
                     sid: logged_in.sid.as_deref(),
                     refresh_token: logged_in.refresh_token.as_ref(),
                     lasts: logged_in.lasts,
+                    stands_for: None,
+                    came_by: None,
                 },
                 ask.now,
             )

@@ -5,6 +5,7 @@
 mod back;
 mod carry;
 mod linked;
+mod wrap;
 
 use super::*;
 use crate::auth::extract::extract;
@@ -199,7 +200,13 @@ impl<'a> Visit<'a> {
                     Ok(None) => None,
                     Err(error) => Some(error),
                 };
-                if let Some(good) = &admitted {
+                if let Some(good) = &admitted
+                    && let Some(cookie) = logins.keeps(good)
+                {
+                    let mut response = Response::new(Bytes::new());
+                    response.headers_mut().insert(SET_COOKIE, cookie);
+                    response
+                } else if let Some(good) = &admitted {
                     let may = logins.may_carry_over(&policy, &request, good);
                     let carried = if may {
                         let (kill, now) = (self.kill, self.now);

@@ -92,7 +92,7 @@ pub(super) fn of_app(context: &mut Context<'_>, raw: &RawApp, parts: &Parts<'_>)
     instead
 }
 
-fn named<'a>(
+pub(super) fn named<'a>(
     context: &mut Context<'_>,
     at: &At<String>,
     all: &'a [Settings],

@@ -142,6 +142,9 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let sessions = server::sessions(context, raw, &server);
     let pages = pages::compile(context, raw);
     let silent = carry_over::silent(context, raw, &providers, &courses);
+    let wrap = carry_over::wrap(context, raw, &providers, &courses);
+    let session_exchanges =
+        carry_over::exchange(context, raw, &courses, &exchanges, canonical.is_some());
     callbacks(context, &providers);
     session_cookie(context, &providers, &sessions.cookie);
     let admin = server::admin(context, raw, &state_dir, &server);
@@ -169,6 +172,8 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         possession,
         sessions,
         silent,
+        wrap,
+        session_exchanges,
         pages,
         cohorts,
         apps,

@@ -87,6 +87,8 @@ mappings! {
         carry_over: List<At<CarryOverWord>>,
         /// How often `carry_over: [silent]` tries.
         silent: RawSilent,
+        /// How `carry_over: [exchange]` asks.
+        exchange: RawSessionExchange,
         @later "lifetime_policy";
     }
 
@@ -96,7 +98,14 @@ mappings! {
         retry_after: At<Span>,
         /// Tries for one person within a day, in all browsers together. Default `2`.
         max_per_subject_per_day: At<Whole>,
-        @later "during";
+        /// During which requests: somebody opens a page in a tab (`top_level_get`), and never a script, a form or a frame. Default `top_level_get`.
+        during: At<DuringWord>,
+    }
+
+    /// By what a session of the old side becomes one of the new provider.
+    RawSessionExchange {
+        /// The name of an `exchange` of the kind `assertion` at the new provider. Default: the only one.
+        by: At<String>,
     }
 
     /// A Redis (6.2 or newer) or Valkey server. Nothing in it opens a session. It must not evict: `maxmemory-policy noeviction`.
@@ -195,9 +204,19 @@ words! {
 
     /// A way to take a session of the old side over to the new one.
     CarryOverWord {
+        /// A session of the old system itself (a cookie that one of its providers owns) gets one of ours beside it, which stands for it: confirmed at the old system every `revalidate`, for as long as the browser sends that very cookie with it. Nobody sees anything. Not for applications that another proxy forwards (`forward_auth`).
+        "wrap" => Wrap,
+        /// A session of ours of the old side (signed in for, or wrapped) becomes one of the new provider when its person, who is assigned there, opens a page: the new provider is shown an assertion of ours (an `exchange` of the kind `assertion`) and must answer for the same person. The session gets a new id, ends no later than before and is confirmed in the same way; that of the old side is ended with the first use of the new one, at its owner too (`session_probe.logout`, RFC 7009), except for an application that gets its cookie (`forward_credentials`). Taken out of the list, such sessions end when they are to be confirmed. Nobody sees anything.
+        "exchange" => Exchange,
         /// The new provider is asked without a page.
         "silent" => Silent,
-        @later "wrap", "exchange", "credential";
+        @later "credential";
+    }
+
+    /// When somebody may be asked after.
+    DuringWord {
+        /// A page is opened in a tab.
+        "top_level_get" => TopLevelGet,
     }
 
     /// What becomes of an account of the new provider that is joined with nobody.

@@ -172,7 +172,7 @@ mappings! {
         url: At<String>,
         /// What is sent along. Default `cookie`.
         send: At<ProbeSend>,
-        /// How a yes names the person: a JSON object, or response headers. Default `json`.
+        /// How a yes names the person: a JSON object, or response headers. In an object, a number `exp` is the end of the session, in seconds since 1970. Default `json`.
         answer: At<ProbeForm>,
         /// For one question. Default `10s`.
         timeout: At<Span>,

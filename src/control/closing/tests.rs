@@ -284,6 +284,8 @@ impl Running {
                 sid: None,
                 refresh_token: Some(&token),
                 lasts: None,
+                stands_for: None,
+                came_by: None,
             };
             let created = self.sessions.create(new, now).await.unwrap();
             let login = NewLogin {

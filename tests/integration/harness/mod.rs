@@ -3,6 +3,7 @@
 
 mod client;
 mod idp;
+mod old_system;
 mod proxy;
 mod upstream;
 
@@ -13,6 +14,7 @@ pub(crate) use client::read;
 pub(crate) use client::request;
 pub(crate) use idp::Idp;
 pub(crate) use idp::now;
+pub(crate) use old_system::OldSystem;
 pub(crate) use proxy::Proxy;
 pub(crate) use upstream::Echo;
 
