@@ -21,6 +21,7 @@ const LINKED: &str = "src/auth/login/tests/linked.rs";
 const WRAP: &str = "src/auth/login/tests/wrap.rs";
 const WRAPPED: &str = "tests/integration/wrapped.rs";
 const GATE: &str = "src/auth/gate/mod.rs";
+const PASSWORDS: &str = "src/auth/gate/passwords/tests.rs";
 const ACCEPT: &str = "src/rollout/accept.rs";
 
 const ROWS: &[Row] = &[
@@ -105,6 +106,24 @@ const ROWS: &[Row] = &[
             (
                 "tests/integration/carry_over.rs",
                 "a_session_moves_without_a_sign_in_and_the_application_sees_the_same_bytes",
+            ),
+        ],
+    ),
+    (
+        "none → none, at the new side",
+        "a password that comes with each request, of somebody who is assigned to the new side: found good at the old one, it moves",
+        &[
+            (
+                PASSWORDS,
+                "a_password_moves_once_and_is_judged_there_from_then_on",
+            ),
+            (
+                PASSWORDS,
+                "what_the_old_side_does_not_find_good_never_reaches_the_new_one",
+            ),
+            (
+                "tests/integration/passwords.rs",
+                "people_of_a_password_file_move_by_scim_and_stay_there_over_a_restart",
             ),
         ],
     ),

@@ -85,6 +85,7 @@ pub(super) fn snapshot(
         taken: Arc::clone(&process.taken),
         notices: Arc::clone(&process.notices),
         pins: Arc::clone(&process.pins),
+        homes: Arc::clone(&process.homes),
         revocations: Arc::clone(&process.revocations),
         roles: Arc::new(settings.roles.clone()),
         possession: Arc::new(Possession::new(

@@ -103,6 +103,7 @@ async fn erase(
     let names = settings.providers.iter().map(|one| one.id.clone());
     let names: Vec<ProviderId> = names.collect();
     let accounts = process.links.forget(person, &names, now).await?;
+    process.homes.forget(person, now).await?;
     let mut pins = 0;
     for plan in &settings.rollouts {
         pins += usize::from(process.pins.forget(&plan.id, person, now).await?);

@@ -40,6 +40,7 @@ use crate::entropy::SystemEntropy;
 use crate::exchange::KeyRing;
 use crate::ledger::Ledger;
 use crate::ledger::LedgerSettings;
+use crate::links::Homes;
 use crate::links::Links;
 use crate::providers::settings::KindSettings;
 use crate::proxy::Resolver;
@@ -88,6 +89,7 @@ pub(super) struct Process {
     pub(super) pins: Arc<Pins>,
     pub(super) revocations: Arc<Revocations>,
     pub(super) links: Arc<Links>,
+    pub(super) homes: Arc<Homes>,
     pub(super) taken: Arc<FallbacksTaken>,
     pub(super) notices: Arc<Notices>,
     pub(super) replays: Arc<Replays>,
@@ -225,6 +227,7 @@ impl Process {
             closing,
             pins,
             links,
+            homes: Arc::new(Homes::new(Arc::clone(&store))),
             taken: Arc::default(),
             notices: Arc::default(),
             replays: Arc::new(Replays::new(Arc::clone(&store))),

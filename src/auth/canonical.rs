@@ -181,6 +181,28 @@ impl Joiner {
         }
     }
 
+    /// Whether a description of an account is of somebody else, or of nobody alone.
+    pub(super) fn is_of_another(&self, described: &Identity, person: &CanonicalSubject) -> bool {
+        let canonical = self.canonical.as_deref();
+        let named = canonical.map(|canonical| links::joined(canonical, described));
+        match named {
+            Some(Ok(Some((name, _)))) => name != *person,
+            Some(Ok(None)) | None => false,
+            Some(Err(_)) => true,
+        }
+    }
+
+    /// Whether a person is known to have an account at a provider.
+    pub(super) async fn has_account(
+        &self,
+        person: &CanonicalSubject,
+        provider: &ProviderId,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let row = self.links.account_row(person, provider);
+        self.links.has_account(&row, now).await
+    }
+
     /// Whether a person may link two accounts by signing in at both.
     pub(super) fn proves_both(&self) -> bool {
         let canonical = self.canonical.as_deref();

@@ -1,5 +1,9 @@
 //! Providers, policies and people of which a test changes the one thing it is about.
 
+mod accounts;
+
+pub(super) use accounts::FakeAccounts;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -41,6 +45,7 @@ use crate::identity::Refusal;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
 use crate::identity::Thumbprint;
+use crate::links::Homes;
 use crate::links::Links;
 use crate::providers::Authenticated;
 use crate::providers::Epoch;
@@ -50,9 +55,11 @@ use crate::providers::Login;
 use crate::providers::LoginAnswer;
 use crate::providers::LoginStart;
 use crate::providers::Owns;
+use crate::providers::Passwords;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Providers;
+use crate::providers::Provisioning;
 use crate::providers::Refreshed;
 use crate::revocation::Notices;
 use crate::revocation::Revocations;
@@ -103,6 +110,10 @@ pub(super) struct FakeProvider {
     pub(super) asked: AtomicUsize,
     pub(super) health: Mutex<Health>,
     pub(super) login: Option<FakeLogin>,
+    /// Where people come with their passwords.
+    pub(super) accounts: Option<FakeAccounts>,
+    /// Whether small and capital letters of a name are the same.
+    pub(super) folds: bool,
 }
 
 /// A login whose code is the name of the person.
@@ -196,6 +207,8 @@ impl FakeProvider {
                 problem: None,
             }),
             login: None,
+            accounts: None,
+            folds: false,
         }
     }
 
@@ -228,6 +241,9 @@ impl FakeProvider {
                 let claims = URL_SAFE_NO_PAD.decode(claims).unwrap();
                 let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
                 claims["sub"].as_str().unwrap().to_owned()
+            }
+            Credential::Basic { password, .. } if password.expose() == "wrong" => {
+                return Err(Refusal::BadCredentials.into());
             }
             Credential::Basic { username, .. } => username.to_string(),
             Credential::ClientCert(_) => unreachable!("not presented in tests"),
@@ -282,6 +298,24 @@ impl Provider for FakeProvider {
 
     fn login(&self) -> Option<&dyn Login> {
         self.login.as_ref().map(|login| login as &dyn Login)
+    }
+
+    fn provisioning(&self) -> Option<&dyn Provisioning> {
+        let own = self.accounts.as_ref();
+        own.map(|own| own as &dyn Provisioning)
+    }
+
+    fn passwords(&self) -> Option<&dyn Passwords> {
+        let own = self.accounts.as_ref();
+        own.map(|own| own as &dyn Passwords)
+    }
+
+    fn person_name(&self, username: &str) -> String {
+        if self.folds {
+            username.to_lowercase()
+        } else {
+            username.to_owned()
+        }
     }
 
     fn ends_sessions(&self) -> bool {
@@ -505,6 +539,7 @@ impl World {
             ),
             sessions: self.sessions(),
             pins: Arc::new(self.pins()),
+            homes: Arc::new(Homes::new(Arc::clone(&self.store))),
             revocations: Arc::clone(&self.revocations),
             limits: Arc::clone(&self.limits),
             possession: Arc::new(self.possession()),
@@ -595,6 +630,7 @@ pub(super) fn plan(mode: Mode, assign: Vec<AssignRule>) -> Plan {
             other_arm: OtherArm::Accept,
             brownouts: Vec::new(),
             warning: None,
+            passwords: crate::rollout::Passwords::AtFrom,
         },
         epoch: 3,
         closed: false,

@@ -22,6 +22,7 @@ use crate::rollout::Assignment;
 use crate::rollout::NoFallback;
 use crate::rollout::OtherArm;
 use crate::rollout::Plan;
+use crate::rollout::RolloutId;
 use crate::telemetry::Decision;
 use crate::telemetry::DecisionLog;
 use crate::telemetry::DecisionRecord;
@@ -35,6 +36,7 @@ use crate::telemetry::TraceContext;
 use crate::telemetry::Traces;
 use crate::telemetry::Value;
 use crate::telemetry::metrics::Attempt;
+use crate::telemetry::metrics::CarryOver;
 use crate::telemetry::metrics::Flow;
 
 /// Where it is told.
@@ -171,6 +173,25 @@ impl Reports {
                 grant,
                 outcome,
                 provider: exchange.yields(),
+            },
+        );
+    }
+
+    /// The password of somebody was to move to the new side.
+    pub(super) fn password_moved(
+        &self,
+        about: About<'_>,
+        rollout: &RolloutId,
+        outcome: CarryOver,
+        reason: Option<&'static str>,
+    ) {
+        self.metrics.carried_over(about.app, "credential", outcome);
+        self.write(
+            about,
+            Decision::PasswordMoved {
+                rollout,
+                outcome,
+                reason,
             },
         );
     }

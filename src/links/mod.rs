@@ -6,6 +6,7 @@
 
 mod claim;
 mod file;
+mod homes;
 mod naming;
 mod preflight;
 pub(crate) mod settings;
@@ -17,6 +18,9 @@ pub(crate) use claim::Place;
 pub(crate) use claim::Speaker;
 pub(crate) use file::Columns;
 pub(crate) use file::LinkFile;
+pub(crate) use homes::Home;
+pub(crate) use homes::Homes;
+pub(crate) use homes::Move;
 pub(crate) use naming::Method;
 pub(crate) use naming::joined;
 pub(crate) use preflight::Preflight;

@@ -16,6 +16,8 @@ pub(crate) enum Method {
     File,
     /// The person has signed in at both sides.
     ProveBoth,
+    /// The account was found, or made, for somebody whose password the old side had just found good.
+    Provisioned,
 }
 
 impl Method {
@@ -25,6 +27,7 @@ impl Method {
             Self::Claim => "claim",
             Self::File => "file",
             Self::ProveBoth => "prove_both",
+            Self::Provisioned => "provisioned",
         }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) enum Ability {
     Logout,
     /// Its people can be looked up: who they are, their groups, whether the account may be used.
     Directory,
+    /// People whose password another provider has found good get an account there, and that password; it judges it from then on.
+    Provision,
 }
 
 impl Ability {
@@ -30,6 +32,7 @@ impl Ability {
             Self::Exchange => "exchange",
             Self::Logout => "logout",
             Self::Directory => "directory",
+            Self::Provision => "provision",
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Live providers from settings: what did not change is kept, what cannot be reached starts degraded.
 
+mod accounts;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,7 +13,6 @@ use crate::identity::Issuer;
 use crate::providers::Epoch;
 use crate::providers::Provider;
 use crate::providers::Providers;
-use crate::providers::TokenClient;
 use crate::providers::api_key::ApiKeyProvider;
 use crate::providers::basic::BasicProvider;
 use crate::providers::bearer::SignedTokens;
@@ -24,7 +25,6 @@ use crate::providers::client::InvalidEndpoint;
 use crate::providers::client::Trust;
 use crate::providers::client::TrustError;
 use crate::providers::client_cert::ClientCertProvider;
-use crate::providers::directory::KeycloakDirectory;
 #[cfg(feature = "ldap")]
 use crate::providers::directory::LdapDirectory;
 use crate::providers::health::Watch;
@@ -134,9 +134,12 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
     match &settings.kind {
         KindSettings::Oidc(oidc) => {
             // The directory has connections of its own.
-            let aside = match oidc.directory {
-                Some(_) => {
-                    let (id, bounds) = (settings.id.clone(), settings.client.clone());
+            let aside = match &oidc.directory {
+                Some(directory) => {
+                    let (id, mut bounds) = (settings.id.clone(), settings.client.clone());
+                    if let settings::OidcDirectory::Scim(scim) = directory {
+                        bounds.timeout = scim.timeout.unwrap_or(bounds.timeout);
+                    }
                     Some(Client::new(id, bounds, trust, deps)?.aside())
                 }
                 None => None,
@@ -161,14 +164,23 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
             let endpoint = address("url", &probe.url)?;
             let logout = probe.logout.as_ref();
             let logout = logout.map(|logout| address("logout.url", &logout.url));
+            #[cfg(feature = "ldap")]
+            let bind = match &probe.bind {
+                Some(bind) => {
+                    let tls = Arc::new(trust.client_config(settings.client.ca.as_deref())?);
+                    let bounds = settings.client.breaker.clone();
+                    let breaker = Breaker::new(bounds, Arc::clone(&deps.clock));
+                    let (settings, bind) = (settings.clone(), bind.clone());
+                    Some(LdapProvider::new(settings, bind, tls, breaker, None))
+                }
+                None => None,
+            };
             let (settings, probe) = (settings.clone(), probe.clone());
-            Ok(Arc::new(SessionProbeProvider::new(
-                settings,
-                probe,
-                endpoint,
-                logout.transpose()?,
-                http()?,
-            )))
+            let provider =
+                SessionProbeProvider::new(settings, probe, endpoint, logout.transpose()?, http()?);
+            #[cfg(feature = "ldap")]
+            let provider = provider.with_passwords(bind);
+            Ok(Arc::new(provider))
         }
         #[cfg(feature = "ldap")]
         KindSettings::Ldap(ldap) => {
@@ -259,21 +271,12 @@ fn oidc_provider(
         http: Arc::clone(&http),
         deps: deps.clone(),
     });
-    let directory = match (&oidc.directory, aside) {
-        (Some(own), Some(http)) => {
-            address("directory.keycloak.url", &own.url)?;
-            let client = TokenClient {
-                client: ClientAuthenticator::new(&own.client, &deps.metrics)?,
-                discovery: Arc::clone(&discovery),
-                tokens: Arc::clone(&tokens),
-                http: Arc::clone(&http),
-                deps: deps.clone(),
-            };
-            let voucher = Voucher::new(settings, issuer);
-            let own = own.clone();
-            Some(KeycloakDirectory::new(own, client, http, voucher))
+    let (directory, provisioning) = match aside {
+        Some(aside) => {
+            let shared = (&discovery, &tokens, &aside);
+            accounts::of(settings, oidc, shared, deps)?
         }
-        (Some(_) | None, _) => None,
+        None => (None, None),
     };
     let question = discovery.address().clone();
     let watch = Watch::start(Arc::clone(&http), &deps.background, move || {
@@ -288,6 +291,7 @@ fn oidc_provider(
         discovery,
         login,
         directory,
+        provisioning,
         client: oidc.client.clone(),
         deps: deps.clone(),
         http,

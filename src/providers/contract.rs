@@ -142,6 +142,15 @@ pub(super) async fn provider_contract<D: Double>() {
             continue;
         };
         let provider = double.provider();
+        let declared = |ability| provider.abilities().contains(&ability);
+        assert_eq!(declared(Ability::Login), provider.login().is_some());
+        assert_eq!(declared(Ability::Directory), provider.directory().is_some());
+        let comes = provider.provisioning().is_some() && provider.passwords().is_some();
+        assert_eq!(declared(Ability::Provision), comes);
+        assert_eq!(
+            declared(Ability::Exchange),
+            provider.token_client(None).is_some()
+        );
         let now = double.now();
         let verdict = judge(&*provider, &credential, now).await;
         let seen = match &verdict {
@@ -378,6 +387,8 @@ mod doubles {
         async fn start() -> Self {
             let fake = Fake::start().await;
             let probe = SessionProbe {
+                #[cfg(feature = "ldap")]
+                bind: None,
                 issuer: Issuer::new("https://old.example"),
                 url: fake.url("/whoami"),
                 answer: ProbeAnswer::Json,

@@ -1,5 +1,7 @@
 //! Whether two settings are the same: a provider whose settings did not change lives through a reload.
 
+mod accounts;
+
 use std::fs;
 use std::time::Duration;
 
@@ -168,6 +170,7 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
                 scopes,
                 require_iss,
                 directory,
+                provisioning,
                 par,
             } = &**oidc;
             hash.text("oidc").text(issuer.as_str());
@@ -187,9 +190,11 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
                 })
                 .flag(directory.is_some());
             if let Some(directory) = directory {
-                hash.text(&directory.url).text(&directory.key);
-                hash.flag(directory.full_path);
-                oauth_client(hash, &directory.client);
+                accounts::oidc_directory(hash, directory);
+            }
+            hash.flag(provisioning.is_some());
+            if let Some(provisioning) = provisioning {
+                accounts::provisioning(hash, provisioning);
             }
         }
         KindSettings::Jwt(settings::Jwt {
@@ -220,6 +225,7 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
             cache,
             login_path,
             logout,
+            bind,
         }) => {
             let logout = logout.as_ref();
             let method = logout.map(|logout| match logout.method {
@@ -238,6 +244,11 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
                 .optional(login_path.as_deref())
                 .optional(logout.map(|logout| &*logout.url))
                 .optional(method);
+            hash.flag(bind.is_some());
+            #[cfg(feature = "ldap")]
+            if let Some(bind) = bind {
+                ldap(hash, bind);
+            }
         }
         #[cfg(feature = "ldap")]
         KindSettings::Ldap(directory) => ldap(hash, directory),

@@ -101,6 +101,7 @@ impl Idp {
             scopes: vec!["openid".into(), "profile".into()],
             require_iss: false,
             directory: None,
+            provisioning: None,
             par: settings::Par::Required,
         };
         let issuers = vec![Issuer::new(&self.issuer())];

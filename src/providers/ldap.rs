@@ -1,5 +1,7 @@
 //! A directory that judges passwords by bind (RFC 4511 §4.2, RFC 4513 §5.1.3).
 
+mod names;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use tokio::time::timeout;
 
 use crate::clock::UnixTime;
 use crate::identity::ClaimMap;
+use crate::identity::ClaimPath;
 use crate::identity::Credential;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
@@ -133,7 +136,7 @@ impl LdapProvider {
             None => None,
             Some(wanted) => Some(groups(ldap, wanted, username, dn).await?),
         };
-        let claims = claims(entry, groups);
+        let claims = claims(entry, groups, &self.settings.claims);
         let subject = subject(&self.settings, &claims)?;
         Ok(self
             .voucher
@@ -174,7 +177,11 @@ pub(super) async fn connect(
 }
 
 /// What an entry says: every attribute with one value as a string, with several as a list; `dn`, and `groups`.
-pub(super) fn claims(entry: SearchEntry, groups: Option<Vec<String>>) -> ClaimMap {
+pub(super) fn claims(
+    entry: SearchEntry,
+    groups: Option<Vec<String>>,
+    mapping: &[(Box<str>, ClaimPath)],
+) -> ClaimMap {
     let list = |values: Vec<String>| Value::Array(values.into_iter().map(Value::from).collect());
     let mut claims = Map::new();
     for (name, mut values) in entry.attrs {
@@ -184,6 +191,7 @@ pub(super) fn claims(entry: SearchEntry, groups: Option<Vec<String>>) -> ClaimMa
         };
         claims.insert(name, value);
     }
+    names::parts(&mut claims, mapping);
     claims.insert("dn".to_owned(), Value::from(entry.dn));
     if let Some(groups) = groups {
         claims.insert("groups".to_owned(), list(groups));
@@ -201,6 +209,13 @@ pub(super) fn subject(settings: &Settings, claims: &ClaimMap) -> Result<String, 
     let subject = mapped.as_ref().and_then(Value::as_str);
     let subject = subject.or_else(|| claims.text("dn"));
     Ok(subject.ok_or(Outage::Malformed)?.to_owned())
+}
+
+/// One spelling for all that a directory compares as equal (RFC 4518 §2.3, §2.6.1): letters by their small form, and white
+/// space at the ends or doubled is none.
+fn folded(username: &str) -> String {
+    let words = username.split_whitespace();
+    words.collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
 /// The groups of somebody.
@@ -335,6 +350,10 @@ impl Provider for LdapProvider {
                 .or(Err(Outage::Timeout))?
         };
         self.guard.call(Operation::Bind, bind).await
+    }
+
+    fn person_name(&self, username: &str) -> String {
+        folded(username)
     }
 
     fn abilities(&self) -> &'static [Ability] {

@@ -34,6 +34,7 @@ mod login;
 mod oauth;
 mod oidc;
 pub(crate) mod probe;
+mod provisioning;
 mod session_probe;
 pub(crate) mod settings;
 mod vouch;
@@ -58,6 +59,10 @@ pub(crate) use oauth::Issued;
 pub(crate) use oauth::Polled;
 pub(crate) use oauth::TokenClient;
 pub(crate) use oauth::Wanted;
+pub(crate) use provisioning::Account;
+pub(crate) use provisioning::Newcomer;
+pub(crate) use provisioning::Passwords;
+pub(crate) use provisioning::Provisioning;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -209,6 +214,23 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
     /// Its directory, where it can be looked into.
     fn directory(&self) -> Option<&dyn Directory> {
         None
+    }
+
+    /// How people come to it whose password another provider has found good, where they do.
+    fn provisioning(&self) -> Option<&dyn Provisioning> {
+        None
+    }
+
+    /// How it judges a password that was presented to us and is not its own credential ([`Self::owns`]), where people come with
+    /// theirs.
+    fn passwords(&self) -> Option<&dyn Passwords> {
+        None
+    }
+
+    /// One spelling for all spellings of a name that this provider takes for one person's, as far as that can be said without
+    /// asking it.
+    fn person_name(&self, username: &str) -> String {
+        username.to_owned()
     }
 
     /// The token endpoint of this kind, where it has one, with a registration of ours there: `None` is the one of its

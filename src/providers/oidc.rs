@@ -16,11 +16,12 @@ use crate::providers::Epoch;
 use crate::providers::Health;
 use crate::providers::Login;
 use crate::providers::Owns;
+use crate::providers::Passwords;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
+use crate::providers::Provisioning;
 use crate::providers::bearer::SignedTokens;
 use crate::providers::client::Client;
-use crate::providers::directory::KeycloakDirectory;
 use crate::providers::health::Watch;
 use crate::providers::oauth::ClientAuthenticator;
 use crate::providers::oauth::Discovery;
@@ -48,7 +49,9 @@ pub(super) struct OidcProvider {
     /// Browser login, where we are registered there.
     pub(super) login: Option<OidcLogin>,
     /// Its directory, where we may look into it.
-    pub(super) directory: Option<KeycloakDirectory>,
+    pub(super) directory: Option<Arc<dyn Directory>>,
+    /// How people come to it from elsewhere, where they do.
+    pub(super) provisioning: Option<Arc<dyn Provisioning>>,
     /// Our registration there.
     pub(super) client: Option<OAuthClient>,
     /// What token clients need.
@@ -111,6 +114,15 @@ impl Provider for OidcProvider {
         // Without a registration of ours there is nobody to sign in for; an exchange may have one of its own.
         let all: &[Ability] = match &self.login {
             Some(_) => match self.directory {
+                Some(_) if self.provisioning.is_some() => &[
+                    Ability::Login,
+                    Ability::Refresh,
+                    Ability::Revoke,
+                    Ability::Exchange,
+                    Ability::Logout,
+                    Ability::Directory,
+                    Ability::Provision,
+                ],
                 Some(_) => &[
                     Ability::Login,
                     Ability::Refresh,
@@ -145,7 +157,17 @@ impl Provider for OidcProvider {
     }
 
     fn directory(&self) -> Option<&dyn Directory> {
-        self.directory.as_ref().map(|own| own as &dyn Directory)
+        self.directory.as_deref()
+    }
+
+    fn provisioning(&self) -> Option<&dyn Provisioning> {
+        self.provisioning.as_deref()
+    }
+
+    fn passwords(&self) -> Option<&dyn Passwords> {
+        // Only where people come with their passwords: nobody else's are sent there.
+        self.provisioning.as_ref()?;
+        self.login.as_ref().map(|login| login as &dyn Passwords)
     }
 
     fn token_client(

@@ -26,6 +26,8 @@ use crate::providers::client::Answer;
 use crate::providers::client::Call;
 use crate::providers::client::Client;
 use crate::providers::client::Endpoint;
+#[cfg(feature = "ldap")]
+use crate::providers::ldap::LdapProvider;
 use crate::providers::settings::LogoutMethod;
 use crate::providers::settings::ProbeAnswer;
 use crate::providers::settings::SessionProbe;
@@ -42,6 +44,9 @@ pub(super) struct SessionProbeProvider {
     /// Where a session ends.
     logout: Option<Endpoint>,
     client: Arc<Client>,
+    /// Who judges passwords, where they come with a request: the same people in a directory.
+    #[cfg(feature = "ldap")]
+    passwords: Option<LdapProvider>,
     epoch: Epoch,
     voucher: Voucher,
 }
@@ -63,7 +68,16 @@ impl SessionProbeProvider {
             endpoint,
             logout,
             client,
+            #[cfg(feature = "ldap")]
+            passwords: None,
         }
+    }
+
+    /// With a judge of passwords.
+    #[cfg(feature = "ldap")]
+    pub(super) fn with_passwords(mut self, passwords: Option<LdapProvider>) -> Self {
+        self.passwords = passwords;
+        self
     }
 
     /// 200 names the person; 401, 403 and a redirect to a sign-in page say no; nothing else is a judgement.
@@ -174,6 +188,10 @@ impl Provider for SessionProbeProvider {
         credential: &Credential,
         now: UnixTime,
     ) -> Result<Authenticated, ProviderError> {
+        #[cfg(feature = "ldap")]
+        if let (Credential::Basic { .. }, Some(passwords)) = (credential, &self.passwords) {
+            return passwords.authenticate(credential, now).await;
+        }
         let pair = pair(credential)?;
         let call = Call::get(Operation::Probe, &self.endpoint)
             .header(header::COOKIE, pair)
@@ -182,6 +200,14 @@ impl Provider for SessionProbeProvider {
         self.client
             .call(&call, |answer| self.read(&answer, now))
             .await
+    }
+
+    #[cfg(feature = "ldap")]
+    fn person_name(&self, username: &str) -> String {
+        match &self.passwords {
+            Some(passwords) => passwords.person_name(username),
+            None => username.to_owned(),
+        }
     }
 
     fn ends_sessions(&self) -> bool {

@@ -11,6 +11,9 @@ use crate::providers::Owns;
 pub(crate) use crate::providers::directory::settings::Keycloak as KeycloakDirectory;
 #[cfg(feature = "ldap")]
 pub(crate) use crate::providers::directory::settings::Ldap as LdapDirectory;
+pub(crate) use crate::providers::directory::settings::OfOidc as OidcDirectory;
+pub(crate) use crate::providers::directory::settings::Scim as ScimDirectory;
+pub(crate) use crate::providers::provisioning::settings::Provisioning;
 use crate::secret::Secret;
 use crate::token::Algorithm;
 use crate::token::KeySet;
@@ -180,7 +183,9 @@ pub(crate) struct Oidc {
     /// Whether `iss` must be in the authorization response even if the metadata do not announce it (RFC 9207).
     pub(crate) require_iss: bool,
     /// Its directory, if it may be looked into.
-    pub(crate) directory: Option<KeycloakDirectory>,
+    pub(crate) directory: Option<OidcDirectory>,
+    /// How people come here whose password another provider has found good. Default: they do not.
+    pub(crate) provisioning: Option<Provisioning>,
     /// When authorization requests are pushed (RFC 9126). Default: where the provider requires it.
     pub(crate) par: Par,
 }
@@ -262,7 +267,15 @@ pub(crate) struct SessionProbe {
     pub(crate) login_path: Option<String>,
     /// How it is told that a session is over.
     pub(crate) logout: Option<ProbeLogout>,
+    /// Who judges its people's passwords, where they come with a request.
+    pub(crate) bind: Option<Bind>,
 }
+
+/// Who judges passwords beside an old system.
+#[cfg(feature = "ldap")]
+pub(crate) type Bind = Ldap;
+#[cfg(not(feature = "ldap"))]
+pub(crate) type Bind = std::convert::Infallible;
 
 /// Where a session of an old system ends.
 #[derive(Clone, Debug)]

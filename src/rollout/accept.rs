@@ -6,6 +6,7 @@ use crate::identity::ProviderId;
 use crate::rollout::cohort::Cohorts;
 use crate::rollout::facts::Facts;
 use crate::rollout::kill::KillPosition;
+use crate::rollout::passwords::Passwords;
 use crate::rollout::stage::AcceptOverride;
 use crate::rollout::stage::Arm;
 use crate::rollout::stage::BasicPolicy;
@@ -109,18 +110,29 @@ pub fn accept_login(
 
 /// What happens to a good API credential of `owner` when its person is assigned to `arm`.
 ///
-/// Sessions and refresh tokens are never concerned: a session moves by carry-over only.
+/// Sessions and refresh tokens are never concerned: a session moves by carry-over only. Nor are passwords where they move
+/// themselves.
 pub const fn other_arm(plan: &Plan, owner: Arm, assigned: Arm, class: CredentialClass) -> OtherArm {
     match (owner, assigned) {
         (Arm::From, Arm::From) | (Arm::To, Arm::To) => OtherArm::Accept,
         (Arm::From, Arm::To) | (Arm::To, Arm::From) => match class {
             CredentialClass::Session | CredentialClass::Refresh => OtherArm::Accept,
+            CredentialClass::Basic if follows(plan, owner) => OtherArm::Accept,
             CredentialClass::Bearer
             | CredentialClass::Opaque
             | CredentialClass::Basic
             | CredentialClass::ApiKey
             | CredentialClass::ClientCert => plan.stage.other_arm,
         },
+    }
+}
+
+/// Whether a password is good where it is judged, whatever the arm of its person: at `to` it has no other judge any more, and
+/// at `from` it is about to move.
+const fn follows(plan: &Plan, owner: Arm) -> bool {
+    match (plan.stage.passwords, owner) {
+        (Passwords::Kept | Passwords::Moving, Arm::To) | (Passwords::Moving, Arm::From) => true,
+        (Passwords::AtFrom, _) | (Passwords::Kept, Arm::From) => false,
     }
 }
 
@@ -247,7 +259,10 @@ const fn mode_starts(mode: Mode, arm: Arm, fallback: bool) -> bool {
 /// Whether an override leaves a class of credential alone. Keys and certificates of clients go with sessions and tokens.
 const fn allows(rules: &AcceptOverride, class: CredentialClass) -> bool {
     match class {
-        CredentialClass::Basic => matches!(rules.basic, BasicPolicy::Accept),
+        CredentialClass::Basic => match rules.basic {
+            BasicPolicy::Accept | BasicPolicy::Migrate => true,
+            BasicPolicy::Refuse => false,
+        },
         CredentialClass::Session
         | CredentialClass::Bearer
         | CredentialClass::Opaque

@@ -7,6 +7,7 @@ use crate::clock::UnixTime;
 use crate::identity::ProviderId;
 use crate::rollout::bucket::Percent;
 use crate::rollout::guard::Guardrails;
+use crate::rollout::passwords::Passwords;
 use crate::rollout::stage::AppId;
 use crate::rollout::stage::Arm;
 use crate::rollout::stage::Bucketing;
@@ -264,6 +265,7 @@ impl Course {
                 other_arm: OtherArm::Accept,
                 brownouts: Vec::new(),
                 warning: None,
+                passwords: Passwords::AtFrom,
             },
             Some((leg, step)) => {
                 let mut stage = leg.stage.clone();
@@ -279,6 +281,9 @@ impl Course {
             stage.assign.clear();
             stage.accept.clear();
             stage.brownouts.clear();
+            if stage.passwords == Passwords::Moving {
+                stage.passwords = Passwords::Kept;
+            }
         }
         Plan {
             id: self.id.clone(),

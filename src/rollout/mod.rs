@@ -15,6 +15,7 @@ mod facts;
 mod fallback;
 mod guard;
 mod kill;
+mod passwords;
 mod stage;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -69,6 +70,9 @@ pub use fallback::fall_back;
 pub use guard::*;
 pub use kill::KillPosition;
 pub use kill::KillState;
+pub use passwords::Passwords;
+pub use passwords::password_moves;
+pub use passwords::passwords_have_homes;
 pub use stage::AcceptOverride;
 pub use stage::AppId;
 pub use stage::Arm;

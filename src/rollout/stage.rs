@@ -13,6 +13,7 @@ use crate::rollout::bucket::Percent;
 use crate::rollout::bucket::UnitKind;
 use crate::rollout::cohort::CohortId;
 use crate::rollout::kill::KillPosition;
+use crate::rollout::passwords::Passwords;
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
@@ -224,6 +225,8 @@ pub enum SessionPolicy {
 pub enum BasicPolicy {
     /// As the mode says.
     Accept,
+    /// As the mode says, and the password of who is assigned to `to` moves there.
+    Migrate,
     /// No.
     Refuse,
 }
@@ -284,6 +287,8 @@ pub struct Stage {
     pub brownouts: Vec<Brownout>,
     /// What answers to credentials of `from` say.
     pub warning: Option<Warning>,
+    /// Who judges passwords.
+    pub passwords: Passwords,
 }
 
 impl Stage {

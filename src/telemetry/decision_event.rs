@@ -20,6 +20,7 @@ impl Decision<'_> {
             Self::OtherArm { .. } => "decision.other_arm",
             Self::Fallback { .. } => "decision.fallback",
             Self::Exchanged { .. } => "decision.exchanged",
+            Self::PasswordMoved { .. } => "decision.password_moved",
             Self::Token(_) => "decision.token",
             Self::Kill { .. } => "decision.kill",
             Self::Revoked { .. } => "decision.revoked",

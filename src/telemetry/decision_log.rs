@@ -19,6 +19,7 @@ use crate::rollout::RolloutId;
 use crate::telemetry::ExchangeOutcome;
 use crate::telemetry::line::Line;
 use crate::telemetry::line::field;
+use crate::telemetry::metrics::CarryOver;
 use crate::telemetry::metrics::RevocationOutcome;
 use crate::telemetry::metrics::RevocationSource;
 use crate::telemetry::metrics::Shed;
@@ -93,6 +94,15 @@ pub(crate) enum Decision<'a> {
         outcome: ExchangeOutcome,
         /// Whose token was wanted; `None`: ours.
         provider: Option<&'a ProviderId>,
+    },
+    /// The password of somebody who is assigned to the new side was to move there, after the old one had found it good.
+    PasswordMoved {
+        /// The rollout.
+        rollout: &'a RolloutId,
+        /// How it ended.
+        outcome: CarryOver,
+        /// Why not.
+        reason: Option<&'static str>,
     },
     /// A client asked our token endpoint.
     Token(TokenEvent<'a>),
@@ -308,6 +318,15 @@ fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
                 .word(field!("outcome"), outcome.as_str())
                 .maybe(field!("reason"), outcome.reason())
                 .maybe(field!("provider"), provider.map(ProviderId::as_str));
+        }
+        Decision::PasswordMoved {
+            rollout,
+            outcome,
+            reason,
+        } => {
+            out.text(field!("rollout"), rollout.as_str())
+                .word(field!("outcome"), outcome.as_str())
+                .maybe(field!("reason"), reason);
         }
         Decision::Token(event) => {
             out.word(field!("grant"), event.grant)

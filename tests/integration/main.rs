@@ -38,6 +38,7 @@ mod logout;
 mod moved;
 mod mtls;
 mod overload;
+mod passwords;
 mod plan;
 mod refresh;
 mod reload;

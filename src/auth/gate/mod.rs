@@ -4,11 +4,13 @@ mod admitted;
 mod asked;
 mod confirm;
 mod counted;
+mod credential;
 mod enough;
 mod exchanged;
 mod issued;
 mod moved;
 mod owner;
+mod passwords;
 mod sides;
 mod stands;
 mod wrapped;
@@ -24,10 +26,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
-use tracing::error;
 
 use crate::auth::canonical::Joiner;
-use crate::auth::canonical::NotJoined;
 use crate::auth::error::AuthError;
 use crate::auth::extract::Presented;
 use crate::auth::gate::asked::Asked;
@@ -47,6 +47,7 @@ use crate::entropy::Entropy;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
+use crate::links::Homes;
 use crate::providers::Providers;
 use crate::revocation::Marks;
 use crate::revocation::Notices;
@@ -76,6 +77,8 @@ pub(crate) struct Deps {
     pub(crate) sessions: Arc<Sessions>,
     /// Who has been on the new side.
     pub(crate) pins: Arc<Pins>,
+    /// Whose password is judged there; the same value in every snapshot.
+    pub(crate) homes: Arc<Homes>,
     /// What is over before its time.
     pub(crate) revocations: Arc<Revocations>,
     /// Where calls to providers run.
@@ -273,111 +276,6 @@ impl Gate {
             kill: asked.kill,
             reach: asked.policy.reach(),
             wrapped: None,
-        })
-    }
-
-    /// A credential of a provider: judged by its owner, and by nobody else whatever comes of it.
-    async fn by_credential(
-        &self,
-        asked: &Asked<'_>,
-        presented: &Presented<'_>,
-    ) -> Result<Admitted, AuthError> {
-        let class = presented.class();
-        let owned = presented
-            .owner()
-            .map_err(|refusal| AuthError::unowned(refusal, class))?;
-        let owner = owned.owner;
-        let provider = owner.id();
-        self.may_be_judged(asked, provider, class)?;
-        let credential = presented
-            .credential()
-            .ok_or_else(|| AuthError::refused(Refusal::BadCredentials, provider, class))?;
-        // Before the judgement: what is voided while it is made is void.
-        let epoch = owner.epoch().current();
-        let proof = self.judged(asked, owned, &credential, class).await?;
-        let identity = proof.identity();
-        if identity.provider != *provider {
-            error!(provider = %provider, "A provider vouched for somebody else's account; refused.");
-            return Err(AuthError::refused(Refusal::Policy, provider, class));
-        }
-        if proof.is_over(asked.now) {
-            return Err(AuthError::refused(Refusal::Expired, provider, class));
-        }
-        self.deps
-            .possession
-            .check(
-                presented,
-                proof.confirmation(),
-                (asked.facts, asked.channel),
-                provider,
-                asked.now,
-            )
-            .await?;
-        let canonical = self
-            .deps
-            .joiner
-            .join(identity, asked.now)
-            .await
-            .map_err(|error| match error {
-                NotJoined::Refused(refusal) => AuthError::Forbidden {
-                    refusal,
-                    provider: provider.clone(),
-                    class,
-                },
-                NotJoined::Store(error) => AuthError::store(&error, class),
-            })?;
-        let marks = asked.since(Marks::of(identity, &canonical, proof.grounds()));
-        let standing = self.stands(asked, provider, class, marks)?;
-        let accepted = self.accepted_of(asked, class, &canonical, identity);
-        if class == CredentialClass::Session {
-            self.saw_session(asked, &canonical, provider, accepted.is_ok());
-        }
-        accepted?;
-        let (rule, other_arm, side) = self.on_its_arm(asked, class, &canonical, identity).await?;
-        self.second_look(asked, &credential, &canonical, &proof);
-        let holder = Holder {
-            identity,
-            canonical: &canonical,
-            class,
-            credential: Some(&credential),
-            bound: proof.confirmation().copied(),
-            ends: proof.life_ends(),
-            epoch,
-            narrowed: false,
-        };
-        // What the route's upstream expects goes before what the stage prefers.
-        let token = match asked.instead {
-            Instead::OnRoute(_) => {
-                let wanted = asked.on_route().or(other_arm);
-                self.instead(asked, wanted, presented, &holder).await?
-            }
-            Instead::ForClient(client) => {
-                let issued = self.issued(asked, client, side, presented, &holder);
-                Some(issued.await?)
-            }
-            Instead::Nothing => None,
-        };
-        let wrapped = self.wrap(asked, presented, &proof, &canonical).await;
-        Ok(Admitted {
-            identity: self.with_roles(identity, class)?,
-            canonical,
-            class,
-            confirmation: proof.confirmation().copied(),
-            arm: asked.policy.plan().and_then(|plan| plan.arm(provider)),
-            rule,
-            expires: until(
-                asked.policy.cut(provider, proof.expires(), asked.now),
-                &token,
-            ),
-            token,
-            ends: asked.policy.cut(provider, proof.ends(), asked.now),
-            rests_on: owner.epoch().clone(),
-            epoch,
-            session: None,
-            standing,
-            kill: asked.kill,
-            reach: asked.policy.reach(),
-            wrapped,
         })
     }
 }

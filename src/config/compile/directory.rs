@@ -1,17 +1,30 @@
 //! A directory as a provider.
 
-use crate::config::compile::address::Peer;
-use crate::config::compile::address::url;
-use crate::config::compile::client;
 use crate::config::compile::context::Context;
+#[cfg(feature = "ldap")]
+use crate::config::compile::kinds::cache;
 use crate::config::compile::providers::Kind;
+use crate::config::compile::tokens::own_issuer;
+#[cfg(feature = "ldap")]
+use crate::config::compile::tokens::texts;
 use crate::config::raw::RawLdap;
-use crate::config::raw::RawOidc;
+use crate::config::raw::RawLdapBind;
+#[cfg(feature = "ldap")]
+use crate::config::raw::RawLdapGroups;
+use crate::config::raw::RawSessionProbe;
+#[cfg(feature = "ldap")]
+use crate::config::scalar::Span;
 #[cfg(feature = "ldap")]
 use crate::config::shape::At;
 use crate::config::shape::Field;
+#[cfg(feature = "ldap")]
+use crate::config::shape::List;
+#[cfg(feature = "ldap")]
+use crate::config::tree::Mark;
 use crate::identity::ClaimPath;
-use crate::providers::settings::KeycloakDirectory;
+use crate::identity::Issuer;
+use crate::providers::settings;
+use crate::providers::settings::KindSettings;
 
 /// Without the feature, a directory is refused by name.
 #[cfg(not(feature = "ldap"))]
@@ -36,13 +49,54 @@ pub(super) fn ldap(
     raw: &RawLdap,
     mapping: &[(Box<str>, ClaimPath)],
 ) -> Option<Kind> {
-    use crate::config::compile::kinds::cache;
-    use crate::config::compile::tokens::own_issuer;
-    use crate::config::compile::tokens::texts;
     use crate::providers::Owns;
-    use crate::providers::settings;
-    use crate::providers::settings::KindSettings;
 
+    let bind = Bind {
+        mark: raw.mark,
+        url: &raw.url,
+        starttls: &raw.starttls,
+        user_dn: &raw.user_dn,
+        groups: &raw.groups,
+        attributes: &raw.attributes,
+        cache: &raw.cache,
+    };
+    let bound = bound(context, own_issuer(name, &raw.issuer), &bind, mapping);
+    let directory = searched(context, raw);
+    let ldap = bound?;
+    Some(Kind {
+        owns: Owns {
+            basic: true,
+            ..Owns::default()
+        },
+        mark: raw.mark,
+        timeout: None,
+        settings: KindSettings::Ldap(settings::Ldap {
+            directory: directory?,
+            ..ldap
+        }),
+    })
+}
+
+/// The keys of a bind, wherever they stand.
+#[cfg(feature = "ldap")]
+struct Bind<'a> {
+    mark: Mark,
+    url: &'a Field<At<String>>,
+    starttls: &'a Field<At<bool>>,
+    user_dn: &'a Field<At<String>>,
+    groups: &'a Field<RawLdapGroups>,
+    attributes: &'a Field<List<At<String>>>,
+    cache: &'a Field<At<Span>>,
+}
+
+/// A bind.
+#[cfg(feature = "ldap")]
+fn bound(
+    context: &mut Context<'_>,
+    issuer: Issuer,
+    raw: &Bind<'_>,
+    mapping: &[(Box<str>, ClaimPath)],
+) -> Option<settings::Ldap> {
     let url = raw.url.required(raw.mark, "url", &mut context.report);
     let good_url = url.and_then(|at| server(context, at, raw.starttls.or(false)));
     let user_dn = raw
@@ -76,34 +130,99 @@ pub(super) fn ldap(
             attribute: groups.attribute.or("cn".into()),
         })
     });
-    let cache = cache(context, &raw.cache);
-    let directory = searched(context, raw);
+    let cache = cache(context, raw.cache);
     let attributes = if raw.attributes.is_absent() {
         read_attributes(mapping)
     } else {
         texts(raw.attributes.get())
     };
-    Some(Kind {
-        owns: Owns {
-            basic: true,
-            ..Owns::default()
+    Some(settings::Ldap {
+        issuer,
+        url: good_url?,
+        starttls: raw.starttls.or(false),
+        user_dn: user_dn?.value.clone(),
+        attributes,
+        groups: match groups {
+            Some(groups) => Some(groups?),
+            None => None,
         },
-        mark: raw.mark,
-        timeout: None,
-        settings: KindSettings::Ldap(settings::Ldap {
-            issuer: own_issuer(name, &raw.issuer),
-            url: good_url?,
-            starttls: raw.starttls.or(false),
-            user_dn: user_dn?.value.clone(),
-            attributes,
-            groups: match groups {
-                Some(groups) => Some(groups?),
-                None => None,
-            },
-            directory: directory?,
-            cache,
-        }),
+        directory: None,
+        cache,
     })
+}
+
+/// The judge of passwords of an old system, where it has one.
+pub(super) fn with_passwords(
+    context: &mut Context<'_>,
+    (name, raw, mapping): (&str, &RawSessionProbe, &[(Box<str>, ClaimPath)]),
+    kind: Option<Kind>,
+) -> Option<Kind> {
+    let owns = raw.owns.get();
+    let owned = owns.and_then(|owns| owns.basic.get()).filter(|at| at.value);
+    let raw_bind = match (&raw.authenticate, owned) {
+        (Field::Absent, None) => return kind,
+        (Field::Absent, Some(at)) => {
+            context
+                .report
+                .error(
+                    at.mark,
+                    "nobody judges its passwords: `authenticate` is missing",
+                )
+                .hint("`authenticate: { ldap_bind: { url: …, user_dn: … } }`");
+            return None;
+        }
+        (Field::Given(judge), None) => {
+            let what = "no password comes here: `owns` does not say `basic: true`";
+            context.report.error(judge.mark, what);
+            return None;
+        }
+        (Field::Broken, _) => return None,
+        (Field::Given(judge), Some(_)) => {
+            judge
+                .ldap_bind
+                .required(judge.mark, "ldap_bind", &mut context.report)?
+        }
+    };
+    let bind = by_bind(context, own_issuer(name, &raw.issuer), raw_bind, mapping);
+    let (mut kind, bind) = (kind?, bind?);
+    kind.owns.basic = true;
+    if let KindSettings::SessionProbe(probe) = &mut kind.settings {
+        probe.bind = Some(bind);
+    }
+    Some(kind)
+}
+
+#[cfg(feature = "ldap")]
+fn by_bind(
+    context: &mut Context<'_>,
+    issuer: Issuer,
+    raw: &RawLdapBind,
+    mapping: &[(Box<str>, ClaimPath)],
+) -> Option<settings::Bind> {
+    let bind = Bind {
+        mark: raw.mark,
+        url: &raw.url,
+        starttls: &raw.starttls,
+        user_dn: &raw.user_dn,
+        groups: &raw.groups,
+        attributes: &raw.attributes,
+        cache: &raw.cache,
+    };
+    bound(context, issuer, &bind, mapping)
+}
+
+#[cfg(not(feature = "ldap"))]
+fn by_bind(
+    context: &mut Context<'_>,
+    _issuer: Issuer,
+    raw: &RawLdapBind,
+    _mapping: &[(Box<str>, ClaimPath)],
+) -> Option<settings::Bind> {
+    context
+        .report
+        .error(raw.mark, "`ldap_bind` is not in this build")
+        .hint("build with `--features ldap`");
+    None
 }
 
 /// How it is searched. The outer `None`: something of it has been reported.
@@ -112,10 +231,7 @@ pub(super) fn ldap(
     clippy::option_option,
     reason = "nothing asked for, or nothing understood"
 )]
-fn searched(
-    context: &mut Context<'_>,
-    raw: &RawLdap,
-) -> Option<Option<crate::providers::settings::LdapDirectory>> {
+fn searched(context: &mut Context<'_>, raw: &RawLdap) -> Option<Option<settings::LdapDirectory>> {
     let raw = match &raw.directory {
         Field::Given(raw) => raw,
         Field::Absent => return Some(None),
@@ -152,7 +268,7 @@ fn searched(
         }
         (None, true) => None,
     };
-    Some(Some(crate::providers::settings::LdapDirectory {
+    Some(Some(settings::LdapDirectory {
         bind,
         base: base?.value.clone(),
         filter: raw.filter.or("(objectClass=person)".into()),
@@ -176,54 +292,6 @@ fn attribute_name(context: &mut Context<'_>, at: &At<String>) {
 fn is_filter(text: &str) -> bool {
     let open = text.matches('(').count();
     text.starts_with('(') && text.ends_with(')') && open == text.matches(')').count()
-}
-
-/// The directory of an OpenID provider. The outer `None`: something of it has been reported.
-#[expect(
-    clippy::option_option,
-    reason = "nothing asked for, or nothing understood"
-)]
-pub(super) fn keycloak(
-    context: &mut Context<'_>,
-    issuer: &str,
-    raw: &RawOidc,
-) -> Option<Option<KeycloakDirectory>> {
-    let raw = match &raw.directory {
-        Field::Given(raw) => raw,
-        Field::Absent => return Some(None),
-        Field::Broken => return None,
-    };
-    let raw = raw
-        .keycloak
-        .required(raw.mark, "keycloak", &mut context.report)?;
-    let client = raw.client.required(raw.mark, "client", &mut context.report);
-    let client = client.and_then(|client| client::client(context, client, false));
-    let key = raw.key.required(raw.mark, "key", &mut context.report);
-    let address = match raw.url.get() {
-        Some(at) => {
-            let good = url(context, at, Peer::Provider);
-            good.map(|_| at.value.trim_end_matches('/').to_owned())
-        }
-        None => issuer
-            .rsplit_once("/realms/")
-            .map(|(server, realm)| format!("{server}/admin/realms/{realm}"))
-            .or_else(|| {
-                context
-                    .report
-                    .error(
-                        raw.mark,
-                        "the issuer does not say where Keycloak's admin API is: `url` is missing",
-                    )
-                    .hint("such as `https://id.corp.example/admin/realms/NAME`");
-                None
-            }),
-    };
-    Some(Some(KeycloakDirectory {
-        url: address?,
-        client: client?,
-        key: key?.value.as_str().into(),
-        full_path: raw.full_path.or(false),
-    }))
 }
 
 /// The attributes that a mapping reads: the first step of each path; `groups` comes from the group search.

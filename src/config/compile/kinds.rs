@@ -51,7 +51,8 @@ pub(super) fn compile(
         return introspection(context, name, raw);
     }
     if let Some(raw) = raw.session_probe.get() {
-        return session_probe(context, name, raw);
+        let kind = session_probe(context, name, raw);
+        return super::directory::with_passwords(context, (name, raw, mapping), kind);
     }
     if let Some(raw) = raw.ldap.get() {
         return super::directory::ldap(context, name, raw, mapping);
@@ -121,7 +122,8 @@ fn oidc(context: &mut Context<'_>, name: &str, raw: &RawOidc) -> Option<Kind> {
             redirect_path: redirect_path?,
             scopes,
             require_iss: raw.require_iss.or(false),
-            directory: super::directory::keycloak(context, &issuer?.value, raw)?,
+            directory: super::oidc_directory::of_oidc(context, &issuer?.value, raw)?,
+            provisioning: None,
             par: client::par(&raw.par),
         })),
     })
@@ -305,6 +307,7 @@ fn session_probe(context: &mut Context<'_>, name: &str, raw: &RawSessionProbe) -
             cache: kept?,
             login_path,
             logout,
+            bind: None,
         }),
     })
 }

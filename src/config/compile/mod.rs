@@ -27,9 +27,11 @@ mod links;
 mod lint;
 mod listeners;
 mod membership;
+mod oidc_directory;
 mod oracles;
 mod outline;
 mod pages;
+mod passwords;
 mod people;
 mod pinned;
 mod possession;
@@ -110,7 +112,13 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let cohorts = people::cohorts(context, raw, &providers);
     let membership = membership::membership(context, raw);
     let rails = guardrails::compile(context, raw);
-    let courses = rollouts::compile(context, raw, &providers, &cohorts, &rails);
+    let mut courses = rollouts::compile(context, raw, &providers, &cohorts, &rails);
+    passwords::compile(
+        context,
+        raw,
+        (&mut providers, &mut courses),
+        canonical.as_ref(),
+    );
     courses::exposures(context, raw, canonical.is_some());
     let rollouts = courses.iter().map(Course::at_first).collect::<Vec<_>>();
     let exchanges = exchange::compile(context, raw, &providers);
@@ -241,9 +249,11 @@ fn has_passwords(raw: &RawConfig) -> bool {
         .get()
         .into_iter()
         .flat_map(|named| named.readable());
-    providers
-        .map(|(_, provider)| provider)
-        .any(|provider| !provider.ldap.is_absent() || !provider.basic.is_absent())
+    providers.map(|(_, provider)| provider).any(|provider| {
+        let probe = provider.session_probe.get();
+        let probed = probe.is_some_and(|probe| !probe.authenticate.is_absent());
+        !provider.ldap.is_absent() || !provider.basic.is_absent() || probed
+    })
 }
 
 /// Every provider has its own callback (RFC 9700 §4.4: mix-up).

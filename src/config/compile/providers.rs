@@ -213,7 +213,8 @@ fn shared_keys(raw: &RawProvider) -> Option<(Common<'_>, bool, bool)> {
         return Some((common!(raw, OPENID), false, false));
     }
     if let Some(raw) = raw.session_probe.get() {
-        return Some((common!(raw, OPENID), !raw.login.is_absent(), false));
+        let passwords = raw.owns.get().is_some_and(|owns| owns.basic.or(false));
+        return Some((common!(raw, OPENID), !raw.login.is_absent(), passwords));
     }
     #[cfg(feature = "ldap")]
     if let Some(raw) = raw.ldap.get() {

@@ -28,6 +28,7 @@ use crate::rollout::Cohorts;
 use crate::rollout::LoginPolicy;
 use crate::rollout::Mode;
 use crate::rollout::OtherArm;
+use crate::rollout::Passwords;
 use crate::rollout::Percent;
 use crate::rollout::SessionPolicy;
 use crate::rollout::Share;
@@ -108,6 +109,7 @@ pub(super) fn compile(
         },
         brownouts: Vec::new(),
         warning: None,
+        passwords: Passwords::AtFrom,
     }
 }
 
@@ -307,6 +309,7 @@ fn accept(
             },
             basic: match basic {
                 BasicWord::Accept => BasicPolicy::Accept,
+                BasicWord::Migrate => BasicPolicy::Migrate,
                 BasicWord::Refuse => BasicPolicy::Refuse,
             },
             deadline: raw.deadline.get().map(|at| at.value.0),

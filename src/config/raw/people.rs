@@ -210,13 +210,9 @@ words! {
         "exchange" => Exchange,
         /// The new provider is asked without a page.
         "silent" => Silent,
-        @later "credential";
-    }
-
-    /// When somebody may be asked after.
-    DuringWord {
-        /// A page is opened in a tab.
-        "top_level_get" => TopLevelGet,
+        /// A password that comes with requests (Basic) moves: as with `basic: migrate`, in every stage that sends people to the new side. Passwords in forms are not looked at.
+        "credential" => Credential,
+        @later "wrap", "exchange";
     }
 
     /// What becomes of an account of the new provider that is joined with nobody.

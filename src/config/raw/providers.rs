@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use crate::config::raw::RawAuthenticate;
 use crate::config::raw::RawClient;
 use crate::config::raw::RawDirectory;
 use crate::config::raw::RawFile;
 use crate::config::raw::RawKeys;
 use crate::config::raw::RawLdapDirectory;
 use crate::config::raw::RawOwnsTokens;
+use crate::config::raw::RawProvisioning;
 use crate::config::raw::RawVerify;
 use crate::config::scalar::Span;
 use crate::config::scalar::Whole;
@@ -74,6 +76,8 @@ mappings! {
         ca: RawFile,
         /// How its people are looked up.
         directory: RawDirectory,
+        /// How people come to it with their passwords.
+        provisioning: RawProvisioning,
         @later "exchange", "backchannel_logout", "events", "revoke", "logout", "dpop";
     }
 
@@ -137,6 +141,8 @@ mappings! {
         owns: RawOwnsCookies,
         /// How it is asked about a cookie. Required.
         introspect: RawProbe,
+        /// How passwords are judged, with `owns.basic`.
+        authenticate: RawAuthenticate,
         /// Where a browser signs in there.
         login: RawProbeLogin,
         /// How it is told, by us and with the cookie alone, that somebody has signed out here.
@@ -155,7 +161,7 @@ mappings! {
         breaker: RawBreaker,
         /// CA certificates beside the system's, in PEM.
         ca: RawFile,
-        @later "authenticate", "revoke", "directory";
+        @later "revoke", "directory";
     }
 
     /// Where a session of the old side ends.
@@ -300,7 +306,8 @@ mappings! {
     RawOwnsCookies {
         /// The names of its cookies. Required.
         cookies: List<At<String>>,
-        @later "basic";
+        /// Whether `Authorization: Basic` is for it too; `authenticate` judges. Default `false`.
+        basic: At<bool>,
     }
 
     /// For which attributes a provider may speak when people are joined.

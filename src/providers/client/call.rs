@@ -12,9 +12,11 @@ use http::Request;
 use http::StatusCode;
 use http::header;
 use http_body_util::Full;
+use zeroize::Zeroizing;
 
 use crate::providers::client::endpoint::Endpoint;
 use crate::providers::client::failure::Failure;
+use crate::secret::Secret;
 use crate::telemetry::metrics::Operation;
 
 /// The longest answer to a question, in bytes.
@@ -22,7 +24,9 @@ pub(super) const fn limit(operation: Operation) -> usize {
     match operation {
         Operation::Keys | Operation::Health | Operation::Directory => 512 * 1024,
         Operation::Discovery | Operation::Token => 256 * 1024,
-        Operation::Introspect | Operation::Probe | Operation::Bind | Operation::Revoke => 64 * 1024,
+        Operation::Introspect | Operation::Probe | Operation::Revoke | Operation::Provision => {
+            64 * 1024
+        }
     }
 }
 
@@ -38,6 +42,7 @@ pub(super) const fn longest(operation: Operation) -> Option<Duration> {
         | Operation::Probe
         | Operation::Bind
         | Operation::Directory
+        | Operation::Provision
         | Operation::Revoke => None,
     }
 }
@@ -80,10 +85,28 @@ impl Call {
     ) -> Self {
         let mut call = Self::get(operation, to);
         call.method = Method::POST;
-        call.body = form.into();
+        // It may hold a password or a secret of ours.
+        call.body = Bytes::from_owner(Zeroizing::new(form.into_bytes()));
         call.repeatable = false;
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         call.headers.insert(header::CONTENT_TYPE, form);
+        call
+    }
+
+    /// A document that makes or changes something. It is made once, unless [`Self::repeatable`] says that a second one does no
+    /// harm; the document is cleared once it is sent.
+    pub(in crate::providers) fn document(
+        (operation, method): (Operation, Method),
+        to: &Endpoint,
+        kind: &'static str,
+        document: &Secret<String>,
+    ) -> Self {
+        let mut call = Self::get(operation, to);
+        call.method = method;
+        call.body = Bytes::from_owner(Zeroizing::new(document.expose().clone().into_bytes()));
+        call.repeatable = false;
+        let kind = HeaderValue::from_static(kind);
+        call.headers.insert(header::CONTENT_TYPE, kind);
         call
     }
 

@@ -183,6 +183,7 @@ impl Client {
             | Operation::Probe
             | Operation::Bind
             | Operation::Directory
+            | Operation::Provision
             | Operation::Health => outcome(status, &result),
         });
         self.show_circuit();

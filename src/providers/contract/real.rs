@@ -268,6 +268,7 @@ impl<const KEYCLOAK: bool, const OIDC: bool> Double for Signed<KEYCLOAK, OIDC> {
                 scopes: vec!["openid".into()],
                 require_iss: false,
                 directory: None,
+                provisioning: None,
                 par: crate::providers::settings::Par::Offered,
             }))
         } else {
@@ -603,6 +604,7 @@ impl<const SITE: u8> Double for Probed<SITE> {
         });
         let relay = Relay::to(port).await;
         let kind = KindSettings::SessionProbe(SessionProbe {
+            bind: None,
             issuer: Issuer::new("https://old.example"),
             url: format!("http://{}/whoami", relay.address),
             answer: ProbeAnswer::Json,

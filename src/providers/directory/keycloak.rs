@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::HeaderValue;
+use http::Method;
 use http::StatusCode;
 use http::header;
 use serde_json::Map;
@@ -13,6 +14,7 @@ use tokio::sync::Mutex;
 
 use crate::clock::UnixTime;
 use crate::identity::ClaimMap;
+use crate::identity::Identity;
 use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::providers::ProviderError;
@@ -79,7 +81,43 @@ impl KeycloakDirectory {
         Ok(token)
     }
 
-    async fn list(
+    /// Our token, as a header has it.
+    async fn bearer(&self, now: UnixTime) -> Result<HeaderValue, ProviderError> {
+        let token = self.token(now).await?;
+        let bearer = format!("Bearer {}", token.expose());
+        let mut bearer = HeaderValue::from_str(&bearer).or(Err(Outage::Malformed))?;
+        bearer.set_sensitive(true);
+        Ok(bearer)
+    }
+
+    /// Sends a document, once, and says what `read` makes of the answer.
+    pub(in crate::providers) async fn send(
+        &self,
+        what: (Operation, Method),
+        path: &str,
+        document: &Secret<String>,
+        read: fn(&Answer) -> Result<(), ProviderError>,
+        now: UnixTime,
+    ) -> Result<(), ProviderError> {
+        let address = format!("{}{path}", self.settings.url);
+        let endpoint = Endpoint::parse(&address).or(Err(Outage::Malformed))?;
+        let call = Call::document(what, &endpoint, "application/json", document);
+        let call = call.header(header::AUTHORIZATION, self.bearer(now).await?);
+        let answer = self.http.call(&call, |answer| read(&answer)).await;
+        if matches!(answer, Err(ProviderError::Unavailable { .. })) {
+            // It may be the token that is not taken any more.
+            *self.token.lock().await = None;
+        }
+        answer
+    }
+
+    /// What people are looked up by.
+    pub(in crate::providers) fn key(&self) -> &str {
+        &self.settings.key
+    }
+
+    /// A list of documents.
+    pub(in crate::providers) async fn list(
         &self,
         path: &str,
         query: Form,
@@ -87,10 +125,7 @@ impl KeycloakDirectory {
     ) -> Result<Vec<Map<String, Value>>, ProviderError> {
         let address = query.onto(&format!("{}{path}", self.settings.url));
         let endpoint = Endpoint::parse(&address).or(Err(Outage::Malformed))?;
-        let token = self.token(now).await?;
-        let bearer = format!("Bearer {}", token.expose());
-        let mut bearer = HeaderValue::from_str(&bearer).or(Err(Outage::Malformed))?;
-        bearer.set_sensitive(true);
+        let bearer = self.bearer(now).await?;
         let call = Call::get(Operation::Directory, &endpoint).header(header::AUTHORIZATION, bearer);
         let read = |answer: Answer| match answer.status {
             StatusCode::OK => {
@@ -151,6 +186,39 @@ impl KeycloakDirectory {
         ClaimMap::new(claims)
     }
 
+    /// The users whose key has a value.
+    pub(in crate::providers) async fn users_of(
+        &self,
+        value: &str,
+        now: UnixTime,
+    ) -> Result<Vec<Map<String, Value>>, ProviderError> {
+        let query = Form::default()
+            .with("exact", "true")
+            .with("briefRepresentation", "false")
+            .with("max", "3");
+        let small = matches!(&*self.settings.key, "username" | "email");
+        let query = match &*self.settings.key {
+            key @ ("username" | "email") => query.with(key, value),
+            key => query.with("q", &format!("{}:{}", quoted(key), quoted(value))),
+        };
+        // What comes is looked at again: a search that was meant in another way must not name somebody else.
+        let same = |said: &str| said == value || small && said.eq_ignore_ascii_case(value);
+        let mut users = self.list("/users", query, now).await?;
+        users.retain(|user| self.key_of(user).is_some_and(same));
+        Ok(users)
+    }
+
+    /// A user as the realm would describe them. Nobody is vouched for.
+    pub(in crate::providers) fn describe(
+        &self,
+        user: &Map<String, Value>,
+        groups: Vec<Value>,
+    ) -> Result<Identity, ProviderError> {
+        let id = user.get("id").and_then(Value::as_str);
+        let id = id.ok_or(Outage::Malformed)?;
+        Ok(self.voucher.describe(id, &Self::claims(user, groups))?)
+    }
+
     async fn groups(&self, id: &str, now: UnixTime) -> Result<Vec<Value>, ProviderError> {
         let most = (MAX_GROUPS + 1).to_string();
         let query = Form::default()
@@ -176,21 +244,7 @@ impl KeycloakDirectory {
 #[async_trait]
 impl Directory for KeycloakDirectory {
     async fn find(&self, value: &str, now: UnixTime) -> Result<Known, ProviderError> {
-        let query = Form::default()
-            .with("exact", "true")
-            .with("briefRepresentation", "false")
-            .with("max", "3");
-        let small = matches!(&*self.settings.key, "username" | "email");
-        let query = match &*self.settings.key {
-            key @ ("username" | "email") => query.with(key, value),
-            key => query.with("q", &format!("{}:{}", quoted(key), quoted(value))),
-        };
-        // What comes is looked at again: a search that was meant in another way must not name somebody else.
-        let same = |said: &str| said == value || small && said.eq_ignore_ascii_case(value);
-        let users = self.list("/users", query, now).await?;
-        let mut users = users
-            .into_iter()
-            .filter(|user| self.key_of(user).is_some_and(same));
+        let mut users = self.users_of(value, now).await?.into_iter();
         let (user, other) = (users.next(), users.next());
         let Some(user) = user else {
             return Ok(Known::Nobody);
@@ -199,11 +253,10 @@ impl Directory for KeycloakDirectory {
             return Ok(Known::Several);
         }
         let id = user.get("id").and_then(Value::as_str);
-        let id = id.ok_or(Outage::Malformed)?;
+        let groups = self.groups(id.ok_or(Outage::Malformed)?, now).await?;
         let enabled = user.get("enabled").and_then(Value::as_bool);
-        let claims = Self::claims(&user, self.groups(id, now).await?);
         Ok(Known::Person {
-            identity: Arc::new(self.voucher.describe(id, &claims)?),
+            identity: Arc::new(self.describe(&user, groups)?),
             enabled: enabled.ok_or(Outage::Malformed)?,
         })
     }

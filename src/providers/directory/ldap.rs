@@ -136,7 +136,7 @@ impl LdapDirectory {
             None => None,
             Some(groups) => Some(ldap::groups(ldap, groups, &username, &dn).await?),
         };
-        let claims = ldap::claims(entry, groups);
+        let claims = ldap::claims(entry, groups, &self.settings.claims);
         let subject = ldap::subject(&self.settings, &claims)?;
         Ok(Known::Person {
             identity: Arc::new(self.voucher.describe(&subject, &claims)?),

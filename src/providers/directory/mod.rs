@@ -7,11 +7,15 @@
 mod keycloak;
 #[cfg(feature = "ldap")]
 mod ldap;
+mod scim;
 pub(crate) mod settings;
 
 pub(super) use keycloak::KeycloakDirectory;
 #[cfg(feature = "ldap")]
 pub(super) use ldap::LdapDirectory;
+pub(super) use scim::MEDIA_TYPE as SCIM_MEDIA_TYPE;
+pub(super) use scim::Resource as ScimResource;
+pub(super) use scim::ScimDirectory;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! What the configuration says about directories: plain data.
 
+use std::time::Duration;
+
 use crate::providers::settings::OAuthClient;
-#[cfg(feature = "ldap")]
 use crate::secret::Secret;
 
 /// Keycloak's admin API.
@@ -15,6 +16,28 @@ pub(crate) struct Keycloak {
     pub(crate) key: Box<str>,
     /// Whether a group is its path, and not its name alone.
     pub(crate) full_path: bool,
+}
+
+/// The directory of an OpenID provider.
+#[derive(Clone, Debug)]
+pub(crate) enum OfOidc {
+    /// Keycloak's admin API.
+    Keycloak(Keycloak),
+    /// SCIM 2.0.
+    Scim(Scim),
+}
+
+/// A SCIM 2.0 service provider.
+#[derive(Clone, Debug)]
+pub(crate) struct Scim {
+    /// Its base, such as `https://…/scim/v2`.
+    pub(crate) url: String,
+    /// Our bearer token there.
+    pub(crate) token: Secret<String>,
+    /// `externalId` or `userName`. Default `externalId`.
+    pub(crate) key: Box<str>,
+    /// For one call; `None`: as for every call to the provider.
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// An LDAP directory, searched.

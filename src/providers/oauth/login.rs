@@ -298,9 +298,9 @@ struct Tokens {
 
 /// The same of a refresh, where the ID token may be left out (OpenID Connect Core 1.0 §12.2).
 #[derive(Debug)]
-struct Granted {
-    id_token: Option<Secret<String>>,
-    refresh_token: Option<Secret<String>>,
+pub(super) struct Granted {
+    pub(super) id_token: Option<Secret<String>>,
+    pub(super) refresh_token: Option<Secret<String>>,
     lasts: Option<Duration>,
 }
 
@@ -328,7 +328,7 @@ pub(super) fn revoked(answer: &Answer) -> Result<(), ProviderError> {
     }
 }
 
-fn granted(answer: &Answer) -> Result<Granted, ProviderError> {
+pub(super) fn granted(answer: &Answer) -> Result<Granted, ProviderError> {
     let document: Map<String, Value> =
         serde_json::from_slice(&answer.body).or(Err(Outage::Malformed))?;
     if answer.status != StatusCode::OK {

@@ -7,6 +7,7 @@ mod device;
 mod discovery;
 mod form;
 mod login;
+mod password;
 mod pushed;
 mod renewal;
 mod token_client;

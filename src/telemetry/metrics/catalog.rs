@@ -90,7 +90,7 @@ families! {
     SUBJECT_LINKS: Counter "authferry_subject_links_total" ["method", "outcome"]
         "Accounts that were seen to be a person's, by how that was known; those known before are not counted.";
     CARRY_OVERS: Counter "authferry_session_carryovers_total" ["app", "method", "outcome"]
-        "Sessions of the old side that were to move to the new one without a sign-in.";
+        "Sessions and passwords of the old side that were to move to the new one without a sign-in.";
     BOUNCES_REFUSED: Counter "authferry_redirect_bounces_refused_total" ["app"]
         "Login redirects refused by the loop guard.";
 

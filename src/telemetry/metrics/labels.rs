@@ -111,6 +111,8 @@ words! {
         Revoke = "revoke",
         /// Somebody is looked up in its directory.
         Directory = "directory",
+        /// An account is made there, or gets a password.
+        Provision = "provision",
         /// The background check of its health.
         Health = "health",
     }

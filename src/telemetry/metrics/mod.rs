@@ -610,6 +610,7 @@ mod tests {
                 other_arm: OtherArm::Accept,
                 brownouts: Vec::new(),
                 warning: None,
+                passwords: crate::rollout::Passwords::AtFrom,
             },
             epoch: 0,
             closed: false,

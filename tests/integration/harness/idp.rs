@@ -59,6 +59,8 @@ struct State {
     date: Mutex<Option<String>>,
     exchanged: Mutex<(Value, Value)>,
     exchange_error: Mutex<Option<String>>,
+    /// Accounts by SCIM: the name somebody signs in with, and the password; a password with `weak` in it is refused.
+    people: Mutex<BTreeMap<String, Option<String>>>,
 }
 
 impl Idp {
@@ -85,6 +87,7 @@ impl Idp {
             date: Mutex::default(),
             exchanged: Mutex::new((json!({}), json!({}))),
             exchange_error: Mutex::default(),
+            people: Mutex::default(),
         }));
         let served = idp.clone();
         tokio::spawn(async move {
@@ -251,6 +254,79 @@ impl Idp {
         *self.0.date.lock().unwrap() = Some(date.to_owned());
     }
 
+    /// The names of the accounts, and their passwords.
+    pub(crate) fn people(&self) -> BTreeMap<String, Option<String>> {
+        self.0.people.lock().unwrap().clone()
+    }
+
+    /// Somebody chooses another password here.
+    pub(crate) fn chooses(&self, name: &str, password: &str) {
+        let mut people = self.0.people.lock().unwrap();
+        people.insert(name.to_owned(), Some(password.to_owned()));
+    }
+
+    /// RFC 6749 §4.3.
+    fn password(&self, form: &HashMap<String, String>) -> Response<Full<Bytes>> {
+        let people = self.0.people.lock().unwrap();
+        let right = people.get(&form["username"]).cloned().flatten();
+        if right.as_ref() != Some(&form["password"]) {
+            return answer(401, &json!({ "error": "invalid_grant" }));
+        }
+        let mut claims = self.claims(form["username"].strip_prefix("uid-").unwrap());
+        claims.insert("aud".to_owned(), json!("authferry"));
+        answer(
+            200,
+            &json!({ "id_token": self.sign_as("JWT", &claims), "access_token": "a", "token_type": "Bearer", "expires_in": 300, "refresh_token": "of a password" }),
+        )
+    }
+
+    /// RFC 7644: accounts whose `externalId` is the name that they sign in with, too.
+    async fn scim(
+        &self,
+        path: &str,
+        query: &HashMap<String, String>,
+        request: Request<Incoming>,
+    ) -> Response<Full<Bytes>> {
+        assert_eq!(request.headers()["authorization"], "Bearer secret");
+        let user = |name: &str| json!({ "id": name.strip_prefix("uid-").unwrap(), "userName": name, "externalId": name, "active": true });
+        let method = request.method().clone();
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let mut people = self.0.people.lock().unwrap();
+        if method == http::Method::GET {
+            let asked = query["filter"].strip_prefix("externalId eq ").unwrap();
+            let asked: String = serde_json::from_str(asked).unwrap();
+            let found: Vec<_> = people
+                .get_key_value(&asked)
+                .map(|(name, _)| user(name))
+                .into_iter()
+                .collect();
+            return answer(
+                200,
+                &json!({ "totalResults": found.len(), "Resources": found }),
+            );
+        }
+        let document: Value = serde_json::from_slice(&body).unwrap();
+        if method == http::Method::POST {
+            let name = document["userName"].as_str().unwrap();
+            assert_eq!(document["externalId"], name);
+            people.insert(name.to_owned(), None);
+            return answer(201, &user(name));
+        }
+        assert_eq!(method, http::Method::PATCH);
+        let name = format!("uid-{}", path.rsplit('/').next().unwrap());
+        let change = &document["Operations"][0];
+        assert_eq!(
+            (&change["op"], &change["path"]),
+            (&json!("replace"), &json!("password"))
+        );
+        let password = change["value"].as_str().unwrap();
+        if password.contains("weak") {
+            return answer(400, &json!({ "scimType": "invalidValue" }));
+        }
+        people.insert(name, Some(password.to_owned()));
+        answer(204, &json!({}))
+    }
+
     /// Refuses whoever asks with a refresh token.
     pub(crate) fn refuses_refresh(&self, refuses: bool) {
         *self.0.refuses_refresh.lock().unwrap() = refuses;
@@ -407,6 +483,9 @@ impl Idp {
             "/token" => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let form = pairs(&String::from_utf8_lossy(&body));
+                if form["grant_type"] == "password" {
+                    return self.password(&form);
+                }
                 if form["grant_type"].ends_with(":device_code") {
                     assert_eq!(form["device_code"], "the provider's");
                     return self.device();
@@ -447,6 +526,7 @@ impl Idp {
                     &json!({ "id_token": self.sign_as("JWT", &claims), "access_token": access, "token_type": "Bearer", "expires_in": 300, "refresh_token": refresh }),
                 )
             }
+            _ if path.starts_with("/scim/Users") => self.scim(&path, &query, request).await,
             "/revoke" => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let form = pairs(&String::from_utf8_lossy(&body));

@@ -1,0 +1,222 @@
+//! A presented credential of a provider: judged by its one judge, and by nobody else whatever comes of it.
+
+use std::sync::Arc;
+
+use tracing::error;
+
+use crate::auth::canonical::NotJoined;
+use crate::auth::error::AuthError;
+use crate::auth::extract::Owned;
+use crate::auth::extract::Presented;
+use crate::auth::gate::Admitted;
+use crate::auth::gate::Gate;
+use crate::auth::gate::asked::Asked;
+use crate::auth::gate::asked::Instead;
+use crate::auth::gate::exchanged::Holder;
+use crate::auth::gate::until;
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::Credential;
+use crate::identity::CredentialClass;
+use crate::identity::Outage;
+use crate::identity::Refusal;
+use crate::providers::Authenticated;
+use crate::providers::Provider;
+use crate::providers::ProviderError;
+use crate::revocation::Marks;
+use crate::rollout::Passwords;
+use crate::rollout::Plan;
+
+/// A credential that its judge has found good.
+pub(super) struct Judged<'a> {
+    /// Who judged.
+    pub(super) owner: &'a Arc<dyn Provider>,
+    /// What was presented.
+    pub(super) credential: &'a Credential,
+    /// What the verdict rests on.
+    pub(super) epoch: u64,
+    /// The verdict.
+    pub(super) proof: &'a Authenticated,
+}
+
+impl Gate {
+    /// A credential of a provider: judged by its owner; a password that has moved, by the provider that it has moved to.
+    pub(super) async fn by_credential(
+        &self,
+        asked: &Asked<'_>,
+        presented: &Presented<'_>,
+    ) -> Result<Admitted, AuthError> {
+        let class = presented.class();
+        let owned = presented
+            .owner()
+            .map_err(|refusal| AuthError::unowned(refusal, class))?;
+        let owner = owned.owner;
+        let provider = owner.id();
+        if class == CredentialClass::Basic
+            && let Some(home) = Box::pin(self.home_by_name(asked, presented, owner)).await?
+        {
+            return Box::pin(self.by_home(asked, presented, &home)).await;
+        }
+        self.may_be_judged(asked, provider, class)?;
+        let credential = presented
+            .credential()
+            .ok_or_else(|| AuthError::refused(Refusal::BadCredentials, provider, class))?;
+        // Before the judgement: what is voided while it is made is void.
+        let epoch = owner.epoch().current();
+        let proof = self
+            .judge(owned, &credential, asked.now)
+            .await
+            .map_err(|error| AuthError::judged(&error, provider, class))?;
+        let judged = Judged {
+            owner,
+            credential: &credential,
+            epoch,
+            proof: &proof,
+        };
+        let canonical = self.whose(asked, presented, &judged).await?;
+        if class == CredentialClass::Basic
+            && let Some(home) = Box::pin(self.home_by_person(asked, &judged, &canonical)).await?
+        {
+            return Box::pin(self.by_home(asked, presented, &home)).await;
+        }
+        self.weighed(asked, presented, &judged, canonical).await
+    }
+
+    /// Who it is, once the holder has proved to hold what the credential is bound to.
+    pub(super) async fn whose(
+        &self,
+        asked: &Asked<'_>,
+        presented: &Presented<'_>,
+        judged: &Judged<'_>,
+    ) -> Result<CanonicalSubject, AuthError> {
+        let (class, provider) = (presented.class(), judged.owner.id());
+        let proof = judged.proof;
+        let identity = proof.identity();
+        if identity.provider != *provider {
+            error!(provider = %provider, "A provider vouched for somebody else's account; refused.");
+            return Err(AuthError::refused(Refusal::Policy, provider, class));
+        }
+        if proof.is_over(asked.now) {
+            return Err(AuthError::refused(Refusal::Expired, provider, class));
+        }
+        self.deps
+            .possession
+            .check(
+                presented,
+                proof.confirmation(),
+                (asked.facts, asked.channel),
+                provider,
+                asked.now,
+            )
+            .await?;
+        let joined = self.deps.joiner.join(identity, asked.now).await;
+        joined.map_err(|error| match error {
+            NotJoined::Refused(refusal) => AuthError::Forbidden {
+                refusal,
+                provider: provider.clone(),
+                class,
+            },
+            NotJoined::Store(error) => AuthError::store(&error, class),
+        })
+    }
+
+    /// Whether a good credential of somebody who is known counts here and now, and what is made of it.
+    pub(super) async fn weighed(
+        &self,
+        asked: &Asked<'_>,
+        presented: &Presented<'_>,
+        judged: &Judged<'_>,
+        canonical: CanonicalSubject,
+    ) -> Result<Admitted, AuthError> {
+        let class = presented.class();
+        let Judged {
+            owner,
+            credential,
+            epoch,
+            proof,
+        } = *judged;
+        let (provider, identity) = (owner.id(), proof.identity());
+        let marks = asked.since(Marks::of(identity, &canonical, proof.grounds()));
+        let standing = self.stands(asked, provider, class, marks)?;
+        let accepted = self.accepted_of(asked, class, &canonical, identity);
+        if class == CredentialClass::Session {
+            self.saw_session(asked, &canonical, provider, accepted.is_ok());
+        }
+        accepted?;
+        let (rule, other_arm, side) = self.on_its_arm(asked, class, &canonical, identity).await?;
+        // A password that has moved has one judge: nobody else sees it, not even for a second opinion.
+        let moved = |plan: &Plan| plan.to == *provider && plan.stage.passwords != Passwords::AtFrom;
+        if class != CredentialClass::Basic || !asked.policy.plan().is_some_and(moved) {
+            self.second_look(asked, credential, &canonical, proof);
+        }
+        if class == CredentialClass::Basic {
+            self.may_move(asked, judged, &canonical, side);
+        }
+        let holder = Holder {
+            identity,
+            canonical: &canonical,
+            class,
+            credential: Some(credential),
+            bound: proof.confirmation().copied(),
+            ends: proof.life_ends(),
+            epoch,
+            narrowed: false,
+        };
+        // What the route's upstream expects goes before what the stage prefers.
+        let token = match asked.instead {
+            Instead::OnRoute(_) => {
+                let wanted = asked.on_route().or(other_arm);
+                self.instead(asked, wanted, presented, &holder).await?
+            }
+            Instead::ForClient(client) => {
+                let issued = self.issued(asked, client, side, presented, &holder);
+                Some(issued.await?)
+            }
+            Instead::Nothing => None,
+        };
+        Ok(Admitted {
+            identity: self.with_roles(identity, class)?,
+            canonical,
+            class,
+            confirmation: proof.confirmation().copied(),
+            arm: asked.policy.plan().and_then(|plan| plan.arm(provider)),
+            rule,
+            expires: until(
+                asked.policy.cut(provider, proof.expires(), asked.now),
+                &token,
+            ),
+            token,
+            ends: asked.policy.cut(provider, proof.ends(), asked.now),
+            rests_on: owner.epoch().clone(),
+            epoch,
+            session: None,
+            standing,
+            kill: asked.kill,
+            reach: asked.policy.reach(),
+        })
+    }
+
+    /// Without I/O where the owner can; else on the background runtime, where its connections live.
+    pub(super) async fn judge(
+        &self,
+        Owned { owner, read }: Owned<'_>,
+        credential: &Credential,
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
+        if let Some(judged) = read.and_then(|token| owner.judge_read(token, now)) {
+            return judged;
+        }
+        if let Some(judged) = owner.judge_locally(credential, now) {
+            return judged;
+        }
+        let (judge, credential) = (Arc::clone(owner), credential.clone());
+        let task = self
+            .deps
+            .background
+            .spawn(async move { judge.authenticate(&credential, now).await });
+        task.await.unwrap_or_else(|error| {
+            error!(provider = %owner.id(), error = %error, "A judgement broke off.");
+            Err(Outage::Shed.into())
+        })
+    }
+}

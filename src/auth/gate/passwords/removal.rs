@@ -1,0 +1,251 @@
+//! One password on its way: an account of the person, the password, and the new provider's own word that it is good. Whatever
+//! fails on the way leaves the person where they are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::auth::canonical::Joiner;
+use crate::auth::canonical::NotJoined;
+use crate::auth::gate::passwords::way;
+use crate::auth::report::About;
+use crate::auth::report::Reports;
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::Identity;
+use crate::identity::Outage;
+use crate::identity::Refusal;
+use crate::links::Home;
+use crate::links::Homes;
+use crate::links::Method;
+use crate::providers::Account;
+use crate::providers::Newcomer;
+use crate::providers::Passwords;
+use crate::providers::Provider;
+use crate::providers::ProviderError;
+use crate::providers::Provisioning;
+use crate::rollout::AppId;
+use crate::rollout::Plan;
+use crate::secret::Secret;
+use crate::session::Pins;
+use crate::store::StoreError;
+use crate::telemetry::metrics::CarryOver;
+
+/// A move that has not ended by then is broken off; the row that keeps others away lasts a little longer.
+const LONGEST: Duration = Duration::from_secs(50);
+/// How long a person is left alone after the new provider could not be asked,
+const AFTER_OUTAGE: Duration = Duration::from_mins(1);
+/// and after it said no.
+const AFTER_REFUSAL: Duration = Duration::from_hours(1);
+
+/// One password on its way to the new provider.
+pub(super) struct Removal {
+    pub(super) homes: Arc<Homes>,
+    pub(super) joiner: Joiner,
+    pub(super) pins: Arc<Pins>,
+    pub(super) reports: Reports,
+    pub(super) to: Arc<dyn Provider>,
+    pub(super) app: AppId,
+    pub(super) plan: Plan,
+    /// The name, as the old provider compares names.
+    pub(super) name: String,
+    pub(super) password: Secret<String>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) person: CanonicalSubject,
+    pub(super) now: UnixTime,
+}
+
+/// Why a password stays where it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stays {
+    /// The account is not this person's, or not the only one.
+    Conflict,
+    /// The new provider says no, or this rollout does.
+    Refused(&'static str),
+    /// Nobody could say.
+    Away(Outage),
+    /// The store gave no answer.
+    Store,
+}
+
+/// The account has a password that somebody chose there.
+const OTHER_PASSWORD: Stays = Stays::Refused("other_password");
+/// The account has this password now, and the provider does not let anybody in with it.
+const NOT_USABLE: Stays = Stays::Refused("not_usable");
+
+impl From<ProviderError> for Stays {
+    fn from(error: ProviderError) -> Self {
+        match error {
+            ProviderError::Rejected(Refusal::LinkConflict) => Self::Conflict,
+            ProviderError::Rejected(refusal) => Self::Refused(refusal.as_str()),
+            ProviderError::Unavailable { outage, .. } => Self::Away(outage),
+        }
+    }
+}
+
+impl From<NotJoined> for Stays {
+    fn from(error: NotJoined) -> Self {
+        match error {
+            NotJoined::Refused(_) => Self::Conflict,
+            NotJoined::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Stays {
+    fn from(error: StoreError) -> Self {
+        warn!(error = %error, "The store did not take part in the move of a password.");
+        Self::Store
+    }
+}
+
+impl Removal {
+    /// Takes it there, or leaves it where it is and says why.
+    pub(super) async fn run(self) {
+        let way = way(&self.plan);
+        // Somebody else may be at it, here or elsewhere; or it was tried too lately.
+        match self.homes.begin(way, &self.person, self.now).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                warn!(error = %error, "A password stays where it is: the store gave no answer.");
+                self.told(CarryOver::Unavailable, Some("store"));
+                return;
+            }
+        }
+        let moved = timeout(LONGEST, self.moved()).await;
+        let stays = match moved.unwrap_or(Err(Stays::Away(Outage::Timeout))) {
+            Ok(()) => {
+                self.told(CarryOver::Moved, None);
+                return;
+            }
+            Err(stays) => stays,
+        };
+        let (outcome, reason, rest) = match stays {
+            Stays::Conflict => (
+                CarryOver::SubjectMismatch,
+                Refusal::LinkConflict.as_str(),
+                AFTER_REFUSAL,
+            ),
+            Stays::Refused(reason) => (CarryOver::Refused, reason, AFTER_REFUSAL),
+            Stays::Away(outage) => (CarryOver::Unavailable, outage.as_str(), AFTER_OUTAGE),
+            Stays::Store => (CarryOver::Unavailable, "store", AFTER_OUTAGE),
+        };
+        self.told(outcome, Some(reason));
+        let until = self.now + rest;
+        if let Err(error) = self.homes.not_before(way, &self.person, until).await {
+            warn!(error = %error, "A password that stays where it is may be tried again in a minute.");
+        }
+    }
+
+    async fn moved(&self) -> Result<(), Stays> {
+        let way = way(&self.plan);
+        // Another instance may just have done it.
+        if let Some(home) = self.homes.of_person(way, &self.person, self.now).await? {
+            return Ok(self.homes.knows_as(way, &self.name, &home).await?);
+        }
+        let unsupported = || Stays::Refused(Refusal::Unsupported.as_str());
+        let accounts = self.to.provisioning().ok_or_else(unsupported)?;
+        let judge = self.to.passwords().ok_or_else(unsupported)?;
+        let account = self.account(accounts).await?;
+        self.takes(accounts, judge, &account).await?;
+        let subject = account.identity.key.subject.as_str();
+        let home = Home::new(&self.person, &account.username, subject);
+        let whose = (&self.person, self.name.as_str());
+        self.homes.moved(way, whose, &home).await?;
+        // The same as a sign-in there: the person is on the new side.
+        let row = self.joiner.account_row(&self.person, &self.plan.from);
+        let (id, epoch) = (&self.plan.id, self.plan.epoch);
+        let pinned = self.pins.moved(id, (&self.person, &row), epoch, self.now);
+        if let Err(error) = pinned.await {
+            warn!(error = %error, "Somebody whose password has moved is not known to be on the new side yet.");
+        }
+        Ok(())
+    }
+
+    /// The person's account at the new provider, which is theirs from now on.
+    async fn account(&self, accounts: &dyn Provisioning) -> Result<Account, Stays> {
+        let newcomer = Newcomer {
+            username: &self.name,
+            identity: &self.identity,
+        };
+        let account = match accounts.find(newcomer, self.now).await? {
+            Some(account) => account,
+            // They have one, and it is not found: a second one would be somebody else's.
+            None if self.is_known_there().await? => return Err(Stays::Conflict),
+            None => accounts.create(newcomer, self.now).await?,
+        };
+        if !account.enabled {
+            return Err(Stays::Refused(Refusal::Disabled.as_str()));
+        }
+        if account.identity.provider != *self.to.id()
+            || self.joiner.is_of_another(&account.identity, &self.person)
+        {
+            return Err(Stays::Conflict);
+        }
+        let key = (self.to.id(), &account.identity.key);
+        let method = Method::Provisioned;
+        self.joiner
+            .link(&self.person, key, method, self.now)
+            .await?;
+        Ok(account)
+    }
+
+    async fn is_known_there(&self) -> Result<bool, StoreError> {
+        let (joiner, to) = (&self.joiner, self.to.id());
+        joiner.has_account(&self.person, to, self.now).await
+    }
+
+    /// Makes sure that the account has the password, and that the new provider lets this person in with it.
+    async fn takes(
+        &self,
+        accounts: &dyn Provisioning,
+        judge: &dyn Passwords,
+        account: &Account,
+    ) -> Result<(), Stays> {
+        // What somebody has chosen there is not overwritten: neither where the provider says that there is one, nor where it
+        // cannot say and the person has been there.
+        let free = match account.has_password {
+            Some(has) => !has,
+            None => account.made || !self.has_been_there().await?,
+        };
+        if free {
+            accounts
+                .set_password(account, &self.password, self.now)
+                .await?;
+        }
+        let checked = judge.check(&account.username, &self.password, self.now);
+        let proof = match checked.await {
+            Ok(proof) => proof,
+            Err(ProviderError::Rejected(_)) if free => return Err(NOT_USABLE),
+            Err(ProviderError::Rejected(_)) => return Err(OTHER_PASSWORD),
+            Err(error @ ProviderError::Unavailable { .. }) => return Err(error.into()),
+        };
+        let identity = proof.identity();
+        let whose = self.joiner.join(identity, self.now).await?;
+        if identity.key != account.identity.key || whose != self.person {
+            return Err(Stays::Conflict);
+        }
+        Ok(())
+    }
+
+    async fn has_been_there(&self) -> Result<bool, StoreError> {
+        let (pins, id) = (&self.pins, &self.plan.id);
+        Ok(pins.of(id, &self.person, self.now).await?.is_some())
+    }
+
+    /// Tells operators.
+    pub(super) fn told(&self, outcome: CarryOver, reason: Option<&'static str>) {
+        let about = About {
+            app: &self.app,
+            plan: Some(&self.plan),
+            person: Some(&self.person),
+            now: self.now,
+            source: None,
+        };
+        self.reports
+            .password_moved(about, &self.plan.id, outcome, reason);
+    }
+}

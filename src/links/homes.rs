@@ -1,0 +1,371 @@
+//! Whose password is judged by the new provider: one row by the name that is signed in with, one by the person.
+//!
+//! A password has one judge. Which one must be known before it is judged, when there is only a name; so a row stands under
+//! every name that its old provider would take for this person's.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use serde::Deserialize;
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::ProviderId;
+use crate::store::Expect;
+use crate::store::Key;
+use crate::store::Store;
+use crate::store::StoreError;
+
+/// Homes by name.
+const BY_NAME: &str = "password";
+/// Homes by person.
+const BY_PERSON: &str = "password_person";
+/// Who is moving, or has tried to lately.
+const MOVING: &str = "password_move";
+/// A move that has not ended by then was broken off.
+const LONGEST: Duration = Duration::from_mins(1);
+/// Moves under way at once, in this process.
+const AT_ONCE: usize = 16;
+/// Rows that are looked at at once: 100 000, of one in 256.
+const PART: usize = 100_000;
+
+/// From which provider to which.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Move<'a> {
+    /// The one that people leave.
+    pub(crate) from: &'a ProviderId,
+    /// The one that they go to.
+    pub(crate) to: &'a ProviderId,
+}
+
+/// Where a password is judged that has moved.
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct Home {
+    /// Whose it is.
+    person: String,
+    /// The name that the person signs in with at the new provider.
+    pub(crate) username: String,
+    /// The subject of their account there.
+    pub(crate) subject: String,
+}
+
+/// It names a person.
+impl fmt::Debug for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Home")
+    }
+}
+
+impl Home {
+    /// At an account of the new provider.
+    pub(crate) fn new(person: &CanonicalSubject, username: &str, subject: &str) -> Self {
+        Self {
+            person: person.as_str().to_owned(),
+            username: username.to_owned(),
+            subject: subject.to_owned(),
+        }
+    }
+
+    /// Whether it is this person's.
+    pub(crate) fn is_of(&self, person: &CanonicalSubject) -> bool {
+        self.person == person.as_str()
+    }
+}
+
+/// The homes of passwords. Lives as long as the process.
+pub(crate) struct Homes {
+    store: Arc<dyn Store>,
+    room: Arc<Semaphore>,
+}
+
+impl Homes {
+    /// Keeps homes in `store`.
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            room: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// Room for one move; `None`: there are enough under way.
+    pub(crate) fn room(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.room).try_acquire_owned().ok()
+    }
+
+    /// Comes back once no move is under way.
+    #[cfg(test)]
+    pub(crate) async fn settled(&self) {
+        let all = u32::try_from(AT_ONCE).unwrap();
+        drop(self.room.acquire_many(all).await.unwrap());
+    }
+
+    /// Where the password is judged that comes with a name; `None`: where it always was.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer. Then nobody may judge it.
+    pub(crate) async fn of_name(
+        &self,
+        way: Move<'_>,
+        name: &str,
+        now: UnixTime,
+    ) -> Result<Option<Home>, StoreError> {
+        self.read(BY_NAME, &row(way, name), now).await
+    }
+
+    /// The same, of a person.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::of_name`].
+    pub(crate) async fn of_person(
+        &self,
+        way: Move<'_>,
+        person: &CanonicalSubject,
+        now: UnixTime,
+    ) -> Result<Option<Home>, StoreError> {
+        self.read(BY_PERSON, &row(way, person.as_str()), now).await
+    }
+
+    async fn read(
+        &self,
+        table: &'static str,
+        row: &[u8],
+        now: UnixTime,
+    ) -> Result<Option<Home>, StoreError> {
+        let found = self.store.get(Key { table, key: row }, now).await?;
+        let read = |row: crate::store::Row| serde_json::from_slice(&row.value).or_else(damaged);
+        found.map(read).transpose()
+    }
+
+    /// Takes a person's password on its way; `false`: it is on its way already, or has been tried too lately.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer: it is not on its way.
+    pub(crate) async fn begin(
+        &self,
+        way: Move<'_>,
+        person: &CanonicalSubject,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let row = row(way, person.as_str());
+        let key = Key {
+            table: MOVING,
+            key: &row,
+        };
+        let absent = Expect::Absent;
+        self.store
+            .compare_and_swap(key, absent, &[], now + LONGEST, now)
+            .await
+    }
+
+    /// The move came to nothing, and is not tried again before `until`.
+    ///
+    /// # Errors
+    ///
+    /// When the store does not take it; then it may be tried in a minute.
+    pub(crate) async fn not_before(
+        &self,
+        way: Move<'_>,
+        person: &CanonicalSubject,
+        until: UnixTime,
+    ) -> Result<(), StoreError> {
+        let row = row(way, person.as_str());
+        let key = Key {
+            table: MOVING,
+            key: &row,
+        };
+        self.store.put(key, &[], until).await
+    }
+
+    /// From now on the new provider judges: of this person, and of whoever comes with this name.
+    ///
+    /// # Errors
+    ///
+    /// When the store does not take it. The person may have been written and the name not; whoever finds them under a name then
+    /// sees it, and [`Self::knows_as`] completes it.
+    pub(crate) async fn moved(
+        &self,
+        way: Move<'_>,
+        (person, name): (&CanonicalSubject, &str),
+        home: &Home,
+    ) -> Result<(), StoreError> {
+        self.write(BY_PERSON, &row(way, person.as_str()), home)
+            .await?;
+        self.knows_as(way, name, home).await
+    }
+
+    /// Another name by which the old provider knows somebody whose password has moved.
+    ///
+    /// # Errors
+    ///
+    /// When the store does not take it.
+    pub(crate) async fn knows_as(
+        &self,
+        way: Move<'_>,
+        name: &str,
+        home: &Home,
+    ) -> Result<(), StoreError> {
+        self.write(BY_NAME, &row(way, name), home).await
+    }
+
+    async fn write(&self, table: &'static str, row: &[u8], home: &Home) -> Result<(), StoreError> {
+        let value = serde_json::to_vec(home).or_else(damaged)?;
+        let key = Key { table, key: row };
+        self.store.put(key, &value, UnixTime::NEVER).await
+    }
+
+    /// Forgets where a person's password is judged, and that it was to move; how many rows there were.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer; what is gone by then is gone.
+    pub(crate) async fn forget(
+        &self,
+        person: &CanonicalSubject,
+        now: UnixTime,
+    ) -> Result<usize, StoreError> {
+        let mut gone = 0;
+        for table in [BY_NAME, BY_PERSON] {
+            for part in 0..=u8::MAX {
+                let rows = self.store.scan(table, &[part], PART, now).await?;
+                for (key, found) in rows {
+                    let home = serde_json::from_slice::<Home>(&found.value);
+                    if home.is_ok_and(|home| home.is_of(person)) {
+                        self.store.delete(Key { table, key: &key }).await?;
+                        gone += 1;
+                    }
+                }
+            }
+        }
+        Ok(gone)
+    }
+}
+
+/// What the error would say is a person's.
+fn damaged<T>(_: serde_json::Error) -> Result<T, StoreError> {
+    Err(StoreError::Damaged(String::from("the home of a password")))
+}
+
+/// Length-prefixed and hashed: no two lists share a row.
+fn row(way: Move<'_>, what: &str) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(b"authferry/password/v1");
+    for part in [way.from.as_str(), way.to.as_str(), what] {
+        let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
+        context.update(&length.to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    let mut row = [0; 32];
+    row.copy_from_slice(context.finish().as_ref());
+    row
+}
+
+impl fmt::Debug for Homes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Homes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_000);
+
+    fn person(name: &str) -> CanonicalSubject {
+        CanonicalSubject::named(name).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_password_has_one_home_for_each_way_and_every_instance_knows_it() {
+        let store: Arc<MemoryStore> = Arc::default();
+        let [one, other] = [(); 2].map(|()| Homes::new(Arc::clone(&store) as _));
+        let [old, new, third] = ["old", "new", "third"].map(ProviderId::new);
+        let way = Move {
+            from: &old,
+            to: &new,
+        };
+        let alice = person("hr:1");
+        let home = Home::new(&alice, "alice", "a1");
+        assert_eq!(other.of_name(way, "alice", NOW).await.unwrap(), None);
+        one.moved(way, (&alice, "alice"), &home).await.unwrap();
+        other.knows_as(way, "a.smith", &home).await.unwrap();
+        for name in ["alice", "a.smith"] {
+            let found = other.of_name(way, name, NOW).await.unwrap();
+            assert_eq!(found.as_ref(), Some(&home), "{name}");
+        }
+        assert_eq!(other.of_person(way, &alice, NOW).await.unwrap(), Some(home));
+        let elsewhere = Move {
+            from: &old,
+            to: &third,
+        };
+        assert_eq!(one.of_name(elsewhere, "alice", NOW).await.unwrap(), None);
+        assert_eq!(one.of_name(way, "bob", NOW).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn of_many_at_once_one_moves_a_password_and_a_failure_is_not_tried_again_at_once() {
+        let store: Arc<MemoryStore> = Arc::default();
+        let (old, new) = (ProviderId::new("old"), ProviderId::new("new"));
+        let way = Move {
+            from: &old,
+            to: &new,
+        };
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let homes = Homes::new(Arc::clone(&store) as _);
+            let (old, new) = (old.clone(), new.clone());
+            tasks.spawn(async move {
+                let way = Move {
+                    from: &old,
+                    to: &new,
+                };
+                homes.begin(way, &person("hr:1"), NOW).await.unwrap()
+            });
+        }
+        let began = tasks.join_all().await;
+        assert_eq!(began.iter().filter(|began| **began).count(), 1);
+        let homes = Homes::new(Arc::clone(&store) as _);
+        let later = |seconds| NOW + Duration::from_secs(seconds);
+        let alice = person("hr:1");
+        homes.not_before(way, &alice, later(3_600)).await.unwrap();
+        assert!(!homes.begin(way, &alice, later(3_599)).await.unwrap());
+        assert!(homes.begin(way, &person("hr:2"), NOW).await.unwrap());
+        assert!(homes.begin(way, &alice, later(3_600)).await.unwrap());
+        // One that broke off is no hindrance for longer than a minute.
+        assert!(homes.begin(way, &alice, later(3_660)).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_is_forgotten_has_no_home_and_others_keep_theirs() {
+        let homes = Homes::new(Arc::new(MemoryStore::default()));
+        let (old, new) = (ProviderId::new("old"), ProviderId::new("new"));
+        let way = Move {
+            from: &old,
+            to: &new,
+        };
+        for (person, name) in [("hr:1", "alice"), ("hr:2", "bob")] {
+            let person = self::person(person);
+            let home = Home::new(&person, name, name);
+            homes.moved(way, (&person, name), &home).await.unwrap();
+        }
+        assert_eq!(homes.forget(&person("hr:1"), NOW).await.unwrap(), 2);
+        assert_eq!(homes.of_name(way, "alice", NOW).await.unwrap(), None);
+        assert!(homes.of_name(way, "bob", NOW).await.unwrap().is_some());
+        assert!(
+            homes
+                .of_person(way, &person("hr:2"), NOW)
+                .await
+                .unwrap()
+                .is_some()
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! Passwords that come with each request move to the new side, which judges them from then on.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::harness::Echo;
+use crate::harness::Idp;
+use crate::harness::Proxy;
+use crate::harness::request;
+use crate::reload::until;
+
+/// The lines of the password file of the old side.
+fn people(all: &[(&str, &str)]) -> String {
+    let line = |(name, password): &(&str, &str)| {
+        let hash = bcrypt::hash(password, 4).unwrap();
+        format!("{name}:{hash}\n")
+    };
+    all.iter().map(line).collect()
+}
+
+fn yaml(new: &Idp, upstream: &Echo) -> String {
+    format!(
+        r#"
+providers:
+  old: {{ basic: {{ file: "{{dir}}/people", cache: 1s, claims: {{ subject: username, name: username }}, authoritative: {{ claims: [username] }} }} }}
+  new:
+    oidc:
+      issuer: "{new}"
+      client: {{ id: authferry, secret: {{ env: HARNESS_SECRET }} }}
+      verify: {{ audiences: [app] }}
+      claims: {{ subject: uid, name: uid }}
+      authoritative: {{ claims: [uid] }}
+      directory: {{ scim: {{ url: "{new}/scim", token: {{ env: HARNESS_SECRET }} }} }}
+identity: {{ canonical: {{ template: "{{subject}}" }} }}
+apps:
+  crm:
+    hosts: [app.test]
+    upstream: {{ url: "{upstream}" }}
+    identity_headers: {{ X-Remote-User: "{{subject}}", X-Remote-Name: "{{name}}" }}
+rollouts:
+  move:
+    apps: [crm]
+    from: old
+    to: new
+    bucketing: {{ salt: a }}
+    stages: [{{ id: move, mode: modern-primary, accept: {{ old: {{ basic: migrate }} }} }}]
+"#,
+        new = new.issuer(),
+        upstream = upstream.url(),
+    )
+}
+
+async fn ask(proxy: &Proxy, name: &str, password: &str) -> u16 {
+    let given = format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));
+    let given = [("authorization", given.as_str())];
+    request(proxy.address, "GET", "/", &given, b"").await.status
+}
+
+async fn ended(proxy: &Proxy, outcome: &str, times: f64) {
+    let labels = format!("app=\"crm\",method=\"credential\",outcome=\"{outcome}\"");
+    let series = format!("authferry_session_carryovers_total{{{labels}}}");
+    until(async || proxy.metric(&series).await == times).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_of_a_password_file_move_by_scim_and_stay_there_over_a_restart() {
+    let (new, upstream) = (Idp::start().await, Echo::start().await);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("people");
+    let old = [
+        ("uid-alice", "good"),
+        ("uid-bob", "weak"),
+        ("uid-carol", "good"),
+    ];
+    std::fs::write(&file, people(&old)).unwrap();
+    let mut proxy = Proxy::start_in(dir, &yaml(&new, &upstream));
+
+    // What the old side does not find good reaches nobody.
+    for (name, password) in [("uid-alice", "bad"), ("uid-mallory", "good")] {
+        assert_eq!(ask(&proxy, name, password).await, 401);
+    }
+    assert_eq!((new.hits("/scim/Users"), new.hits("/token")), (0, 0));
+
+    assert_eq!(ask(&proxy, "uid-alice", "good").await, 200);
+    let before = upstream.last();
+    ended(&proxy, "moved", 1.0).await;
+    let moved = new.people();
+    assert_eq!(moved["uid-alice"].as_deref(), Some("good"));
+    // Whose password the new side does not take stays where they are, and is not asked about with every request.
+    assert_eq!(ask(&proxy, "uid-bob", "weak").await, 200);
+    ended(&proxy, "refused", 1.0).await;
+
+    // The old side forgets them all but one; nobody asks it about who has moved, also after a restart.
+    proxy.signal("KILL");
+    proxy.wait();
+    std::fs::write(&file, people(&[("uid-bob", "weak")])).unwrap();
+    proxy.again();
+    let tokens = new.hits("/token");
+    assert_eq!(ask(&proxy, "uid-alice", "good").await, 200);
+    assert_eq!(new.hits("/token"), tokens + 1);
+    let after = upstream.last();
+    for name in ["x-remote-user", "x-remote-name"] {
+        assert_eq!(after.all(name), before.all(name), "{name}");
+    }
+    for (name, password) in [("uid-alice", "bad"), ("uid-carol", "good")] {
+        assert_eq!(ask(&proxy, name, password).await, 401, "{name}");
+    }
+    let (users, tokens) = (new.hits("/scim/Users"), new.hits("/token"));
+    assert_eq!(ask(&proxy, "uid-bob", "weak").await, 200);
+    // Bob waits for an hour; a word to alice shows that everything that was begun has ended.
+    new.chooses("uid-alice", "another");
+    assert_eq!(ask(&proxy, "uid-alice", "another").await, 200);
+    assert_eq!(
+        (new.hits("/scim/Users"), new.hits("/token")),
+        (users, tokens + 1)
+    );
+    until(async || new.revoked().len() >= 3).await;
+    for word in ["alice", "good", "weak", "another"] {
+        assert!(
+            !proxy.log().contains(&format!("{word}\"")),
+            "{word}: {}",
+            proxy.log()
+        );
+    }
+}
