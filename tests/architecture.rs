@@ -106,6 +106,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "providers",
             "rollout",
             "secret",
+            "store",
             "telemetry",
         ],
     ),

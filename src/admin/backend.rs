@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use crate::admin::closing::LegacyRequest;
 use crate::admin::closing::LegacyView;
+use crate::admin::drill::DrillRequest;
+use crate::admin::drill::DrillView;
 use crate::admin::plan::PlanRequest;
 use crate::admin::plan::PlanView;
 use crate::admin::question::ExplainRequest;
@@ -65,6 +67,16 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
     ///
     /// Why not, in words.
     async fn order(&self, order: OrderRequest, actor: &str) -> Result<RolloutView, String>;
+
+    /// Begins an exercise, in the name of `actor`.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in words.
+    async fn drill(&self, wanted: DrillRequest, actor: &str) -> Result<DrillView, String>;
+
+    /// The last exercises of this instance.
+    fn drills(&self) -> Vec<DrillView>;
 
     /// The end of the ledger, to be kept elsewhere.
     fn log_head(&self) -> LogHead;

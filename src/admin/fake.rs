@@ -23,6 +23,8 @@ use crate::admin::backend::RevokeFailure;
 use crate::admin::backend::RevokeRequest;
 use crate::admin::closing::LegacyRequest;
 use crate::admin::closing::LegacyView;
+use crate::admin::drill::DrillRequest;
+use crate::admin::drill::DrillView;
 use crate::admin::listen::Admin;
 use crate::admin::plan::PlanRequest;
 use crate::admin::plan::PlanRow;
@@ -174,6 +176,22 @@ impl AdminBackend for FakeBackend {
             step: order.stage.unwrap_or(order.command),
             ..RolloutView::default()
         })
+    }
+
+    async fn drill(&self, wanted: DrillRequest, _actor: &str) -> Result<DrillView, String> {
+        if wanted.reason.is_empty() {
+            return Err("a reason is needed".into());
+        }
+        Ok(DrillView {
+            number: 1,
+            name: wanted.name,
+            state: "running".into(),
+            ..DrillView::default()
+        })
+    }
+
+    fn drills(&self) -> Vec<DrillView> {
+        Vec::new()
     }
 
     fn log_head(&self) -> LogHead {

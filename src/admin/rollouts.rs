@@ -48,6 +48,22 @@ pub(crate) struct RolloutView {
     /// What the guards say, and the split.
     #[serde(default)]
     pub(crate) guards: Vec<GuardView>,
+    /// What may not be more than so much.
+    #[serde(default)]
+    pub(crate) limits: Vec<LimitView>,
+}
+
+/// One limit.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct LimitView {
+    /// Its name.
+    pub(crate) id: String,
+    /// What there is, if that is known.
+    pub(crate) value: Option<f64>,
+    /// What may be.
+    pub(crate) max: f64,
+    /// `ok`, `no_data`, `tripped`.
+    pub(crate) verdict: String,
 }
 
 /// What one guard says. Pairs are: at the new provider, at the old one.

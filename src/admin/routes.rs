@@ -77,6 +77,8 @@ enum Route {
     Forget,
     Legacy,
     LegacyOrder,
+    Drills,
+    Drill,
     Console,
     ConsoleForm,
 }
@@ -98,6 +100,7 @@ fn route(scope: Scope, method: &Method, path: &str) -> Result<Route, Failure> {
         "/admin/v1/revocations/lift" => (None, Some(Route::Lift)),
         "/admin/v1/forget" => (None, Some(Route::Forget)),
         "/admin/v1/legacy" => (Some(Route::Legacy), Some(Route::LegacyOrder)),
+        "/admin/v1/drills" => (Some(Route::Drills), Some(Route::Drill)),
         "/admin/v1/explain" => (None, Some(Route::Explain)),
         "/admin/v1/reference" => (None, Some(Route::Reference)),
         "/admin/v1/plan" => (None, Some(Route::Plan)),
@@ -248,6 +251,12 @@ where
             let answer = context.backend.close(wanted, &actor).await;
             Ok(ok(&answer.map_err(Failure::Revoke)?))
         }
+        Route::Drills => Ok(ok(&context.backend.drills())),
+        Route::Drill => {
+            let wanted = body::json(request).await?;
+            let answer = context.backend.drill(wanted, &actor).await;
+            Ok(ok(&answer.map_err(Failure::BadRequest)?))
+        }
         Route::Lift => {
             let wanted = body::json(request).await?;
             let answer = context.backend.lift(wanted, &actor).await;
@@ -290,6 +299,8 @@ fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
         | Route::Forget
         | Route::Legacy
         | Route::LegacyOrder
+        | Route::Drills
+        | Route::Drill
         | Route::Console
         | Route::ConsoleForm => Err(Failure::NoPath),
     }

@@ -13,6 +13,7 @@ use crate::app::reload::Reloader;
 use crate::config::settings::Settings;
 use crate::identity::ProviderId;
 use crate::revocation::Asked;
+use crate::revocation::ListError;
 use crate::revocation::Named;
 use crate::revocation::Source;
 use crate::revocation::Target;
@@ -48,7 +49,7 @@ pub(super) fn follow(process: &Arc<Process>, reloader: &Arc<Reloader>) {
             let settings = reloader.settings();
             if settings.kill_switch.revokes {
                 for provider in struck(&settings, &before, &after) {
-                    end(&process, provider).await;
+                    end_at_last(&process, provider).await;
                 }
             }
             before = after;
@@ -71,27 +72,36 @@ fn struck(settings: &Settings, before: &KillState, after: &KillState) -> BTreeSe
 }
 
 /// Ends everything that a provider has vouched for until now; not given up while the store is away.
-async fn end(process: &Process, provider: ProviderId) {
-    loop {
-        let asked = Asked {
-            target: Target::Provider {
-                provider: provider.to_string(),
-            },
-            source: Source::Operator,
-            actor: "kill switch".to_owned(),
-            reason: "kill_switch.modern_sessions: revoke".to_owned(),
-            provider: Some(provider.clone()),
-            keep: None,
-        };
-        match process.revocations.revoke(asked).await {
-            Ok(record) => {
-                warn!(%provider, revocation = %record.id, "The kill switch ended what this provider vouched for.");
-                return;
-            }
-            Err(error) => {
-                error!(%provider, %error, "The kill switch could not end what this provider vouched for; it is tried again.");
-                tokio::time::sleep(AGAIN).await;
-            }
-        }
+async fn end_at_last(process: &Process, provider: ProviderId) {
+    let why = "kill_switch.modern_sessions: revoke";
+    while let Err(error) = end(process, &provider, "kill switch", why).await {
+        error!(%provider, %error, "The kill switch could not end what this provider vouched for; it is tried again.");
+        tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// Ends everything that a provider has vouched for until now.
+///
+/// # Errors
+///
+/// The store's: nothing ends then.
+pub(super) async fn end(
+    process: &Process,
+    provider: &ProviderId,
+    actor: &str,
+    why: &str,
+) -> Result<(), ListError> {
+    let asked = Asked {
+        target: Target::Provider {
+            provider: provider.to_string(),
+        },
+        source: Source::Operator,
+        actor: actor.to_owned(),
+        reason: why.to_owned(),
+        provider: Some(provider.clone()),
+        keep: None,
+    };
+    let record = process.revocations.revoke(asked).await?;
+    warn!(%provider, actor, why, revocation = %record.id, "What this provider vouched for was ended.");
+    Ok(())
 }

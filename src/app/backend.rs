@@ -9,6 +9,8 @@ use tracing::warn;
 
 use crate::admin::AdminBackend;
 use crate::admin::ConfigView;
+use crate::admin::DrillRequest;
+use crate::admin::DrillView;
 use crate::admin::ExplainRequest;
 use crate::admin::Explanation;
 use crate::admin::ForgetAnswer;
@@ -34,6 +36,7 @@ use crate::admin::RevokeFailure;
 use crate::admin::RevokeRequest;
 use crate::admin::RolloutView;
 use crate::app::closing;
+use crate::app::drill;
 use crate::app::explain;
 use crate::app::forget;
 use crate::app::plan;
@@ -158,6 +161,14 @@ impl AdminBackend for Backend {
         let all = self.rollouts();
         let found = all.into_iter().find(|view| view.id == order.rollout);
         found.ok_or_else(|| format!("there is no rollout called `{rollout}`"))
+    }
+
+    async fn drill(&self, wanted: DrillRequest, actor: &str) -> Result<DrillView, String> {
+        drill::begin(&self.process, &self.reloader, wanted, actor).await
+    }
+
+    fn drills(&self) -> Vec<DrillView> {
+        self.process.drills.shown()
     }
 
     fn log_head(&self) -> LogHead {

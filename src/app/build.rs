@@ -96,6 +96,7 @@ pub(super) fn snapshot(
         limits: Arc::clone(&process.limits),
         journeys: Arc::clone(&process.journeys),
         seen: Arc::clone(&process.seen),
+        drills: Arc::clone(&process.away),
         shadow: process
             .shadow
             .desk(&settings.shadow, &providers, &Reading::of(settings)),

@@ -2,13 +2,16 @@
 
 mod aftermath;
 mod backend;
+mod beside;
 mod build;
 pub(crate) mod catalog;
 pub(crate) mod clients;
 mod closing;
+mod drill;
 mod explain;
 mod forget;
 pub(crate) mod inventory;
+pub(crate) mod list;
 pub(crate) mod online;
 pub(crate) mod plan;
 mod process;

@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
 use crate::app::StartError;
+use crate::app::drill::Board;
 use crate::app::store;
 use crate::auth::Assertions;
 use crate::auth::FallbacksTaken;
@@ -28,12 +29,14 @@ use crate::config::settings::Settings;
 use crate::control::Closing;
 use crate::control::ClosingParts;
 use crate::control::Conductor;
+use crate::control::Drills;
 use crate::control::Exposure;
 use crate::control::Journeys;
 use crate::control::KillSettings;
 use crate::control::KillSwitch;
 use crate::control::Parts;
 use crate::control::Seen;
+use crate::control::Stragglers;
 use crate::control::Surface;
 use crate::entropy::Entropy;
 use crate::entropy::SystemEntropy;
@@ -80,6 +83,9 @@ pub(super) struct Process {
     pub(super) journeys: Arc<Journeys>,
     pub(super) seen: Arc<Seen>,
     pub(super) exposure: Arc<Exposure>,
+    pub(super) stragglers: Arc<Stragglers>,
+    pub(super) away: Arc<Drills>,
+    pub(super) drills: Board,
     pub(super) shadow: Arc<Shadow>,
     pub(super) surface: Arc<Surface>,
     pub(super) conductor: Arc<Conductor>,
@@ -194,7 +200,7 @@ impl Process {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             pseudonyms: pseudonyms.clone(),
-            found: Arc::new(Found::new(&*entropy)),
+            found: Arc::new(Found::new(pseudonyms.clone())),
         };
         let shadow = Shadow::start(parts, &background);
         let closing = Closing::new(ClosingParts {
@@ -216,6 +222,9 @@ impl Process {
             ledger,
             journeys,
             seen: Arc::default(),
+            stragglers: Arc::default(),
+            away: Arc::default(),
+            drills: Board::default(),
             shadow: Arc::new(shadow),
             surface: Arc::default(),
             exposure: Arc::new(Exposure::new(
@@ -253,6 +262,7 @@ impl Process {
         process.turn_keys();
         process.count_sessions();
         process.count_answers();
+        process.keep_notes();
         Ok(process)
     }
 

@@ -81,6 +81,8 @@ impl Reader for Reading {
             groups: groups.into_iter().map(Into::into).collect(),
             scopes: identity.scopes.iter().cloned().collect(),
             headers: rules.iter().map(rendered).collect(),
+            assurance: identity.acr.clone(),
+            lifetime: None,
             name,
         }
     }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::MissedTickBehavior;
-use tracing::warn;
 
+use crate::app::aftermath;
+use crate::app::beside;
 use crate::app::online;
 use crate::app::process::Process;
 use crate::app::reload::Reloader;
 use crate::control;
 use crate::identity::ProviderId;
-use crate::rollout::Course;
 
 /// The running program, as the conductor sees it.
 #[derive(Debug)]
@@ -28,7 +28,8 @@ pub(super) fn conduct(process: &Arc<Process>, reloader: &Arc<Reloader>, every: D
         process: Arc::clone(process),
         reloader: Arc::clone(reloader),
     }));
-    count_exposed(process, reloader);
+    beside::count(process, reloader);
+    beside::ask(process, reloader);
     process.background.spawn(async move {
         let mut tick = tokio::time::interval(every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -39,40 +40,16 @@ pub(super) fn conduct(process: &Arc<Process>, reloader: &Arc<Reloader>, every: D
     });
 }
 
-/// How often it is counted whom a switch back would hurt, and who was looked at twice.
-const COUNT: Duration = Duration::from_secs(30);
-
-/// Counts whom a switch back would hurt, for as long as the process lives.
-fn count_exposed(process: &Arc<Process>, reloader: &Arc<Reloader>) {
-    let (counting, reloader) = (Arc::clone(process), Arc::clone(reloader));
-    process.background.spawn(async move {
-        let mut tick = tokio::time::interval(COUNT);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tick.tick().await;
-            let settings = reloader.settings();
-            let plans = &settings.rollouts;
-            let looked = counting.exposure.look(plans.iter(), counting.clock.now());
-            let known = looked.await;
-            if let Err(why) = &known {
-                warn!(why, "It is not known whom a switch back would hurt.");
-            }
-            let found = counting.shadow.found();
-            let since = |course: &Course, moment| found.since(&course.apps, moment);
-            counting.conductor.compared(since);
-            for plan in plans {
-                let exposed = counting.exposure.of(&plan.id).filter(|_| known.is_ok());
-                let people = exposed.map(|exposed| exposed.modern_born);
-                counting.conductor.exposed(&plan.id, people);
-            }
-        }
-    });
-}
-
 #[async_trait]
 impl control::Stage for Stage {
     fn rebuild(&self) -> Result<(), String> {
         self.reloader.replan()
+    }
+
+    async fn revoke(&self, provider: &ProviderId, why: &str) -> Result<(), String> {
+        aftermath::end(&self.process, provider, "controller", why)
+            .await
+            .map_err(|error| error.to_string())
     }
 
     async fn is_ready(&self, provider: &ProviderId) -> Result<(), String> {

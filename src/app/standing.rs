@@ -1,6 +1,7 @@
 //! Where a rollout stands, in the words that operators see.
 
 use crate::admin::GuardView;
+use crate::admin::LimitView;
 use crate::admin::RolloutView;
 use crate::clock::UnixTime;
 use crate::control::Standing;
@@ -17,6 +18,12 @@ pub(super) fn told(view: RolloutView, standing: &Standing, now: UnixTime) -> Rol
         log_e: guard.log_e,
         trip_at: guard.trip_at,
         verdict: guard.verdict.as_str().to_owned(),
+    });
+    let limits = findings.limits.iter().map(|limit| LimitView {
+        id: limit.id.to_string(),
+        value: limit.value,
+        max: limit.max,
+        verdict: limit.verdict.as_str().to_owned(),
     });
     let split = findings.split.as_ref().map(|split| GuardView {
         id: "split".into(),
@@ -40,6 +47,7 @@ pub(super) fn told(view: RolloutView, standing: &Standing, now: UnixTime) -> Rol
         next,
         missing: standing.missing.clone(),
         guards: guards.chain(split).collect(),
+        limits: limits.collect(),
         ..view
     }
 }

@@ -1,19 +1,28 @@
 //! When everybody is looked at in both directories: by one instance, as often as the configuration says, and not while
 //! somebody holds the kill switch.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::MissedTickBehavior;
 use tracing::info;
 use tracing::warn;
 
+use crate::app::list;
 use crate::app::process::Process;
 use crate::app::reload::Reloader;
 use crate::app::second::Reading;
+use crate::app::stated;
+use crate::clock::UnixTime;
 use crate::config::settings::Settings;
+use crate::rollout::AppId;
 use crate::rollout::KillPosition;
 use crate::rollout::Mode;
+use crate::shadow::Class;
+use crate::shadow::Listed;
+use crate::shadow::Progress;
 use crate::shadow::Swept;
 use crate::shadow::settings;
 use crate::store::Key;
@@ -23,6 +32,8 @@ const LOOK: Duration = Duration::from_secs(30);
 /// How long an instance is trusted to be at it; it says so several times in that time.
 const LEASE: Duration = Duration::from_secs(60);
 const RENEW: Duration = Duration::from_secs(15);
+const DAY: Duration = Duration::from_hours(24);
+const WEEK: Duration = Duration::from_hours(7 * 24);
 /// One that did not come to its end is tried again so much later.
 const AGAIN: Duration = Duration::from_secs(60 * 60);
 
@@ -33,11 +44,15 @@ pub(super) fn start(process: &Arc<Process>, reloader: &Arc<Reloader>) {
     process.background.clone().spawn(async move {
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut under_way = HashMap::new();
+        let mut said = HashMap::new();
         loop {
             tick.tick().await;
             let running = reloader.settings();
             for block in &running.shadow {
-                one(&process, &reloader, (&running, block), &holder).await;
+                soon_over(block, process.clock.now(), &mut said);
+                let progress = under_way.entry(block.app.clone()).or_default();
+                one(&process, &reloader, (&running, block), (&holder, progress)).await;
             }
         }
     });
@@ -53,14 +68,87 @@ fn is_time(process: &Process, settings: &Settings, block: &settings::Settings) -
         Mode::Shadow | Mode::Canary | Mode::ModernPrimary => true,
         Mode::LegacyOnly | Mode::ModernOnly => false,
     };
+    let looks = looks && plan.stage.shadow.covers(&block.app);
     looks && process.kill.current().position(&plan.id) == KillPosition::Off
+}
+
+/// A sweep that may have been called off.
+#[derive(Default)]
+struct UnderWay {
+    /// What it is about.
+    about: String,
+    progress: Progress,
+}
+
+/// The people of an inventory, if the sweep has one, as the side that decides would describe them.
+async fn listed(
+    settings: &Arc<Settings>,
+    block: &settings::Settings,
+) -> Result<Option<Listed>, String> {
+    let sweep = block.sweep.as_ref();
+    let Some((of, (file, by))) = sweep.and_then(|own| Some((&own.of, own.inventory.as_ref()?)))
+    else {
+        return Ok(None);
+    };
+    let (settings, of) = (Arc::clone(settings), of.clone());
+    let (file, by) = (file.clone(), by.clone());
+    let read = move || {
+        let mut listed = Listed::new();
+        for mut said in list::read(&file)? {
+            let enabled = match said.claims.remove("enabled") {
+                None => true,
+                Some(Value::Bool(enabled)) => enabled,
+                Some(word) => match word.as_str() {
+                    Some("true" | "1" | "yes") => true,
+                    Some("false" | "0" | "no") => false,
+                    Some(_) | None => {
+                        return Err(format!("`enabled` is neither true nor false: {word}"));
+                    }
+                },
+            };
+            let stated = stated::stated(&settings, &said, of.clone())?;
+            let key = match &*by {
+                "subject" => said.subject.clone(),
+                by => stated.identity.attributes.text(by).map(str::to_owned),
+            };
+            // Who has no key cannot be looked up.
+            if let Some(key) = key {
+                listed.insert(key.into(), (stated.identity, enabled));
+            }
+        }
+        Ok(Some(listed))
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|error| error.to_string())?
+}
+
+/// Says once a day, in its last week, that something will not be ignored any more.
+fn soon_over(
+    block: &settings::Settings,
+    now: UnixTime,
+    said: &mut HashMap<(AppId, Class, UnixTime), UnixTime>,
+) {
+    said.retain(|_, at| now.since(*at) < DAY);
+    for rule in &block.ignore {
+        let about = (block.app.clone(), rule.class, rule.until);
+        let soon = now < rule.until && rule.until.since(now) < WEEK;
+        if soon && !said.contains_key(&about) {
+            let (app, class) = (block.app.as_str(), rule.class.as_str());
+            let hours = rule.until.since(now).as_secs() / 3_600;
+            warn!(
+                app,
+                class, hours, "Differences that are ignored will count again soon."
+            );
+            said.insert(about, now);
+        }
+    }
 }
 
 async fn one(
     process: &Arc<Process>,
     reloader: &Arc<Reloader>,
     (running, block): (&Arc<Settings>, &settings::Settings),
-    holder: &str,
+    (holder, under_way): (&str, &mut UnderWay),
 ) {
     let Some(sweep) = &block.sweep else {
         return;
@@ -85,8 +173,30 @@ async fn one(
         now.sha256 == running.sha256 && is_time(process, &now, block)
     };
     let (providers, reader) = (reloader.providers(), Reading::of(running));
-    let sweeping = process.shadow.sweep(block, &providers, &reader, &go_on);
-    let mut sweeping = std::pin::pin!(sweeping);
+    let listed = match listed(running, block).await {
+        Ok(listed) => listed,
+        Err(why) => {
+            warn!(app, why, "The people of a sweep cannot be read.");
+            let next = clock.now() + AGAIN.min(sweep.every);
+            drop(store.put(done, &[], next).await);
+            drop(store.release(&lease, holder).await);
+            return;
+        }
+    };
+    // What was called off goes on, if it still is about the same.
+    let about = format!("{sweep:?}");
+    if under_way.about != about {
+        *under_way = UnderWay {
+            about,
+            progress: Progress::default(),
+        };
+    }
+    let reading = (&reader, listed.as_ref());
+    let progress = &mut under_way.progress;
+    let sweeping = process
+        .shadow
+        .sweep(block, &providers, reading, progress, &go_on);
+    let mut sweeping = Box::pin(sweeping);
     let mut renew = tokio::time::interval(RENEW);
     let swept = loop {
         tokio::select! {
@@ -96,6 +206,10 @@ async fn one(
             },
         }
     };
+    drop(sweeping);
+    if swept != Swept::CalledOff {
+        *under_way = UnderWay::default();
+    }
     let next = match swept {
         Swept::All { compared, left_out } => {
             info!(

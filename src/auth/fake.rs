@@ -549,6 +549,7 @@ impl World {
             taken: Arc::clone(&self.taken),
             journeys: Arc::new(Journeys::new(Arc::clone(&self.metrics))),
             seen: Arc::default(),
+            drills: Arc::default(),
             shadow: Desk::closed(Arc::clone(&self.metrics)),
             notices: Arc::clone(&self.notices),
             reports: Reports {
@@ -630,7 +631,7 @@ pub(super) fn plan(mode: Mode, assign: Vec<AssignRule>) -> Plan {
             other_arm: OtherArm::Accept,
             brownouts: Vec::new(),
             warning: None,
-            passwords: crate::rollout::Passwords::AtFrom,
+            shadow: crate::rollout::Shadowed::All,
         },
         epoch: 3,
         closed: false,

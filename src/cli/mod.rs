@@ -4,9 +4,9 @@ mod catalog;
 pub(crate) mod check;
 mod clients;
 pub(crate) mod ctl;
-pub(crate) mod explain;
+pub(crate) mod drill;
+mod explain;
 mod forget;
-mod inventory;
 mod keys;
 mod legacy;
 mod link;
@@ -76,6 +76,8 @@ enum Command {
     Link(link::Args),
     /// The end of the old side: its sessions and tokens, and the way back.
     Legacy(legacy::Args),
+    /// Exercises: what must be refused, and an outage for a few.
+    Drill(drill::Args),
     /// The ledger: whether it verifies, and what it says.
     Log(log::Args),
 }
@@ -122,6 +124,9 @@ pub fn main() -> ExitCode {
         }),
         Command::Legacy(args) => with_runtime("warn", |runtime| {
             runtime.block_on(legacy::run(args, &mut out))
+        }),
+        Command::Drill(args) => with_runtime("warn", |runtime| {
+            runtime.block_on(drill::run(args, &mut out))
         }),
         Command::Keys(args) => with_runtime("warn", |runtime| {
             runtime.block_on(keys::run(args, &mut out))

@@ -15,13 +15,13 @@ use crate::admin::ExplainRequest;
 use crate::admin::PlanRequest;
 use crate::admin::PlanRow;
 use crate::admin::PlanView;
+use crate::app::list;
 use crate::app::plan;
 use crate::cli::ctl::CommandError;
 use crate::cli::ctl::Socket;
 use crate::cli::ctl::ask;
 use crate::cli::ctl::finish;
 use crate::cli::ctl::printable;
-use crate::cli::inventory;
 use crate::config::Source;
 use crate::config::System;
 
@@ -88,7 +88,7 @@ async fn answer(args: &Args) -> Result<PlanView, CommandError> {
     let source = source.map_err(|error| said(error.to_string()))?;
     let path = fs::canonicalize(&args.file).unwrap_or_else(|_| args.file.clone());
     let people = match &args.inventory {
-        Some(file) => inventory::read(file).map_err(said)?,
+        Some(file) => list::read(file).map_err(said)?,
         None => Vec::new(),
     };
     let request = |people: &[ExplainRequest], seen| PlanRequest {

@@ -13,12 +13,12 @@ use crate::admin::ReportKind;
 use crate::admin::ReportRequest;
 use crate::admin::ReportTable;
 use crate::admin::ReportView;
+use crate::app::list;
 use crate::cli::ctl::CommandError;
 use crate::cli::ctl::Socket;
 use crate::cli::ctl::ask;
 use crate::cli::ctl::finish;
 use crate::cli::ctl::printable;
-use crate::cli::inventory;
 
 /// Asks a running instance for a report. People stand in it as pseudonyms.
 #[derive(clap::Args, Clone, Debug)]
@@ -81,7 +81,7 @@ pub(crate) async fn run(args: Args, out: &mut dyn Write) -> ExitCode {
 async fn answer(args: &Args) -> Result<ReportView, CommandError> {
     let said = |what: String| CommandError::Refused(Value::String(what));
     let people = match &args.inventory {
-        Some(file) => inventory::read(file).map_err(said)?,
+        Some(file) => list::read(file).map_err(said)?,
         None => Vec::new(),
     };
     let request = ReportRequest {

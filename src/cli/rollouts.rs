@@ -35,6 +35,18 @@ pub(super) fn write(rollout: &RolloutView, out: &mut dyn Write) -> io::Result<()
     for guard in &rollout.guards {
         writeln!(out, "{}", line(guard))?;
     }
+    for limit in &rollout.limits {
+        let value = limit
+            .value
+            .map_or_else(|| String::from("not known"), |value| format!("{value}"));
+        let verdict = printable(&limit.verdict);
+        writeln!(
+            out,
+            "  {:<12} {:<50} {verdict}",
+            printable(&limit.id),
+            format!("{value} (trips above {})", limit.max),
+        )?;
+    }
     if let Some(next) = &rollout.next {
         let needs = if rollout.missing.is_empty() {
             String::from("it may")
@@ -69,6 +81,7 @@ fn line(guard: &GuardView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::LimitView;
 
     #[test]
     fn a_rollout_says_what_keeps_it() {
@@ -87,6 +100,12 @@ mod tests {
                 trip_at: 5.7,
                 verdict: "ok".into(),
             }],
+            limits: vec![LimitView {
+                id: "critical".into(),
+                value: Some(2.0),
+                max: 0.0,
+                verdict: "tripped".into(),
+            }],
             ..RolloutView::default()
         };
         let mut out = Vec::new();
@@ -95,6 +114,7 @@ mod tests {
         assert!(text.contains("baking at 4-ramp/5"), "{text}");
         assert!(text.contains("402/7140"), "{text}");
         assert!(text.contains("-2.86 (5.70)"), "{text}");
+        assert!(text.contains("2 (trips above 0)"), "{text}");
         assert!(text.contains("4-ramp/25: baked 15h40m of 24h"), "{text}");
     }
 }

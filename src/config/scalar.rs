@@ -46,6 +46,10 @@ pub(crate) struct Address(pub(crate) SocketAddr);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Moment(pub(crate) UnixTime);
 
+/// A moment, or the end of a day (UTC): `2026-05-04T00:00:00Z`, `2026-05-04`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Ending(pub(crate) UnixTime);
+
 /// A text that some YAML readers take for a number with another value, or for something else than a text: `010`, `1_000`,
 /// `0o17`, `1e3`, `12:30:45`, `2026-05-04`, `=`, `<<`.
 fn is_numeric_trap(text: &str) -> bool {
@@ -321,6 +325,29 @@ impl Shape for Moment {
     }
 }
 
+impl Shape for Ending {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        let text = &*scalar(node, "a moment or a day", report)?.text;
+        let day = text.parse::<jiff::civil::Date>().ok();
+        let over = day.and_then(|day| day.tomorrow().ok());
+        let over = over.and_then(|day| day.to_zoned(jiff::tz::TimeZone::UTC).ok());
+        let moment = match over.filter(|_| text.len() == 10) {
+            Some(over) => Some(over.timestamp()),
+            None => text.parse::<jiff::Timestamp>().ok(),
+        };
+        let millis = moment.and_then(|moment| u64::try_from(moment.as_millisecond()).ok());
+        if millis.is_none() {
+            report
+                .error(node.mark, format!("`{text}` is neither a moment nor a day"))
+                .value(text)
+                .hint(
+                    "such as `2026-05-04`, or with time and zone `2026-05-04T00:00:00Z` (RFC 3339)",
+                );
+        }
+        millis.map(UnixTime::from_millis).map(Self)
+    }
+}
+
 impl Shape for PathBuf {
     fn read(node: &Node, report: &mut Report) -> Option<Self> {
         String::read(node, report).map(Self::from)
@@ -349,6 +376,7 @@ schemas! {
     Network: "network", { "type": "string", "description": "A network such as 10.0.0.0/8, or one address." };
     Address: "address", { "type": "string", "description": "An IP address and a port." };
     Moment: "moment", { "type": "string", "format": "date-time" };
+    Ending: "moment-or-day", { "type": "string", "description": "A moment as in RFC 3339, or a day such as 2026-05-04." };
 }
 
 impl JsonSchema for Percent {

@@ -1,5 +1,6 @@
 //! The compiled configuration: the plain data of every module, in one value.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::rollout;
 use crate::session;
 use crate::shadow;
 use crate::telemetry;
+use crate::telemetry::promql;
 
 /// Everything a configuration file says, checked.
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) session_exchanges: Vec<(crate::identity::ProviderId, Box<str>)>,
     /// How our own pages look.
     pub(crate) pages: Pages,
+    /// Whom guards ask what other systems count, by guardrails.
+    pub(crate) prometheus: BTreeMap<Box<str>, promql::Source>,
     /// Named cohorts.
     pub(crate) cohorts: rollout::Cohorts,
     /// Applications, with their hosts and routes.

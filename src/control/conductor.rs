@@ -4,6 +4,7 @@
 //! disk takes it. Of several instances that share a store one drives; the others stand where it stands.
 
 mod adopt;
+mod beside;
 mod commit;
 mod run;
 #[cfg(test)]
@@ -62,6 +63,13 @@ pub(crate) trait Stage: fmt::Debug + Send + Sync {
     ///
     /// What is wrong there.
     async fn is_ready(&self, provider: &ProviderId) -> Result<(), String>;
+
+    /// Ends whatever a provider has vouched for until now.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in words.
+    async fn revoke(&self, provider: &ProviderId, why: &str) -> Result<(), String>;
 }
 
 /// What the conductor works with.
@@ -142,20 +150,6 @@ impl Conductor {
         closed.contains(provider)
     }
 
-    /// How many people a switch back would lock out now; `None`: it is not known any more.
-    pub(crate) fn exposed(&self, rollout: &RolloutId, people: Option<u64>) {
-        if let Some(run) = self.runs().get_mut(rollout) {
-            run.exposed = people;
-        }
-    }
-
-    /// How many people were looked at a second time since the present step began, and how often something critical was found.
-    pub(crate) fn compared(&self, found: impl Fn(&Course, UnixTime) -> (u64, u64)) {
-        for run in self.runs().values_mut() {
-            run.compared = Some(found(&run.course, run.progress.entered));
-        }
-    }
-
     /// Looks at every rollout once.
     pub(crate) async fn tick(&self) {
         let _turn = self.turn.lock().await;
@@ -194,6 +188,7 @@ impl Conductor {
         let seen = self.reported(id, now).await;
         outcomes.extend(seen.outcomes);
         let fires = seen.fires || self.parts.journeys.fires(id);
+        self.revoke(id).await;
         let (looked, transition) = {
             let mut runs = self.runs();
             let Some(run) = runs.get_mut(id) else {

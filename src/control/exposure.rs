@@ -59,11 +59,13 @@ impl Exposure {
         now: UnixTime,
     ) -> Result<(), String> {
         let mut fresh = HashMap::new();
+        let mut recalled: HashMap<RolloutId, u64> = HashMap::new();
         for plan in plans {
             let moved = self.pins.all_moved(&plan.id, now).await;
             let moved = moved.map_err(|error| error.to_string())?;
-            let here = moved.iter().filter(|row| row.epoch == plan.epoch);
-            let asked: Vec<_> = here
+            let here = || moved.iter().filter(|row| row.epoch == plan.epoch);
+            recalled.insert(plan.id.clone(), (moved.len() - here().count()) as u64);
+            let asked: Vec<_> = here()
                 .map(|row| self.links.has_account(&row.account, now))
                 .collect();
             let known = stream::iter(asked).buffer_unordered(AT_ONCE);
@@ -83,6 +85,15 @@ impl Exposure {
                 .map(|(why, people)| (id.as_str(), why, people))
         });
         self.metrics.rollback_exposure(rows);
+        let rows = fresh.iter().flat_map(|(id, exposed)| {
+            let states = [
+                ("modern", exposed.signs_in_again),
+                ("modern_born", exposed.modern_born),
+                ("recalled", recalled.get(id).copied().unwrap_or(0)),
+            ];
+            states.map(|(state, people)| (id.as_str(), state, people))
+        });
+        self.metrics.subjects(rows);
         *self.found() = fresh;
         Ok(())
     }

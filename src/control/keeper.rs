@@ -27,6 +27,9 @@ pub(super) struct Kept {
     /// Drills that have passed in the present stage.
     #[serde(default)]
     pub(super) drills: Vec<Box<str>>,
+    /// Whether what the new provider has vouched for is still to be ended.
+    #[serde(default)]
+    pub(super) owes_revocation: bool,
 }
 
 /// A directory with a file for each rollout.

@@ -5,6 +5,7 @@
 
 mod closing;
 mod conductor;
+mod drill;
 mod exposure;
 mod journeys;
 mod keeper;
@@ -13,6 +14,7 @@ mod kill_files;
 mod record;
 mod seen;
 mod shared;
+mod stragglers;
 mod surface;
 
 pub(crate) use closing::Account;
@@ -25,6 +27,7 @@ pub(crate) use conductor::Conductor;
 pub(crate) use conductor::Parts;
 pub(crate) use conductor::Stage;
 pub(crate) use conductor::Standing;
+pub(crate) use drill::Drills;
 pub(crate) use exposure::Exposure;
 pub(crate) use journeys::Journeys;
 pub(crate) use journeys::Traveller;
@@ -34,6 +37,9 @@ pub(crate) use kill::KillSwitch;
 pub(crate) use seen::Seen;
 pub(crate) use seen::Somebody;
 pub(crate) use shared::Shared;
+pub(crate) use stragglers::KEEP as KEEP_STRAGGLERS;
+pub(crate) use stragglers::STRAGGLERS;
+pub(crate) use stragglers::Stragglers;
 pub(crate) use surface::Answered;
 pub(crate) use surface::Kind as SurfaceKind;
 pub(crate) use surface::Ours;

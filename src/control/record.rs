@@ -41,7 +41,10 @@ pub(super) fn entry(
         .with("why", transition.why.as_str())
         .maybe("command", command.map(Command::as_str));
     let entry = match transition.direction {
-        Direction::Back => entry.with("modern_sessions", "keep"),
+        Direction::Back => {
+            let word = if transition.revokes { "revoke" } else { "keep" };
+            entry.with("modern_sessions", word)
+        }
         Direction::Forward | Direction::Stay => entry,
     };
     match evidence(findings, &transition.why) {
@@ -103,6 +106,13 @@ fn evidence(findings: &Findings, why: &str) -> Option<Value> {
     });
     if let Some(guard) = tripped {
         return Some(reading(guard));
+    }
+    let limit = findings.limits.iter().find(|limit| {
+        why.strip_prefix("guard ")
+            .is_some_and(|id| id.split(' ').next() == Some(&*limit.id))
+    });
+    if let Some(limit) = limit {
+        return Some(json!({ "value": limit.value, "max": limit.max }));
     }
     let all: Map<String, Value> = findings
         .guards

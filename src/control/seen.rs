@@ -1,6 +1,7 @@
 //! Who was let in lately, in memory only: the people about whom another configuration is asked before it runs.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
+use crate::identity::ProviderId;
 use crate::rollout::AppId;
 use crate::rollout::Facts;
 
@@ -20,6 +22,8 @@ use crate::rollout::Facts;
 const MAX_PEOPLE: usize = 10_000;
 /// For so long.
 const KEEP: Duration = Duration::from_hours(24);
+/// People that are counted between two looks, a few seconds apart.
+const MAX_CAME: usize = 20_000;
 /// What one of them uses at one application: so many kinds of credential are kept in mind.
 const MAX_USES: usize = 4;
 /// The longest path that is kept in mind; of a longer one it is only known that it was asked for.
@@ -73,6 +77,12 @@ pub(crate) struct Seen(Mutex<People>);
 
 #[derive(Default)]
 struct People {
+    /// Whose credentials are counted besides.
+    watched: HashSet<ProviderId>,
+    /// Who came with them since they were taken last.
+    came: HashMap<(AppId, CanonicalSubject, ProviderId), Somebody>,
+    /// Whether more came than that.
+    lost: bool,
     all: HashMap<(AppId, CanonicalSubject), Somebody>,
     /// When somebody had to be left out.
     full: Option<UnixTime>,
@@ -88,6 +98,9 @@ impl Seen {
         now: UnixTime,
     ) {
         let mut people = self.people();
+        if people.watched.contains(&identity.provider) {
+            people.comes(facts, (canonical, identity), class, now);
+        }
         let key = (facts.app.clone(), canonical.clone());
         if MAX_PEOPLE <= people.all.len() && !people.all.contains_key(&key) {
             people.full = Some(now);
@@ -123,6 +136,19 @@ impl Seen {
         somebody.at = now;
     }
 
+    /// Credentials of these providers are counted besides from here on.
+    pub(crate) fn watch(&self, providers: HashSet<ProviderId>) {
+        self.people().watched = providers;
+    }
+
+    /// Who came with them since this was asked last, and whether more of them came.
+    pub(crate) fn take_came(&self) -> (Vec<Somebody>, bool) {
+        let mut people = self.people();
+        let came = std::mem::take(&mut people.came);
+        let lost = std::mem::take(&mut people.lost);
+        (came.into_values().collect(), lost)
+    }
+
     /// Everybody of the last 24 hours, and whether there were more of them.
     pub(crate) fn all(&self, now: UnixTime) -> (Vec<Somebody>, bool) {
         let people = self.people();
@@ -141,6 +167,32 @@ impl Seen {
     }
 }
 
+impl People {
+    fn comes(
+        &mut self,
+        facts: &Facts<'_>,
+        (canonical, identity): (&CanonicalSubject, &Arc<Identity>),
+        class: CredentialClass,
+        now: UnixTime,
+    ) {
+        let provider = identity.provider.clone();
+        let key = (facts.app.clone(), canonical.clone(), provider);
+        if MAX_CAME <= self.came.len() && !self.came.contains_key(&key) {
+            self.lost = true;
+            return;
+        }
+        self.came.entry(key).or_insert_with(|| {
+            let who = (facts.app.clone(), canonical.clone());
+            let way = (facts.host, facts.path, facts.method);
+            let uses = (class, Arc::clone(identity));
+            Somebody {
+                at: now,
+                ..Somebody::said(who, uses, way, facts.client_ip)
+            }
+        });
+    }
+}
+
 fn is_recent(at: UnixTime, now: UnixTime) -> bool {
     now.since(at) < KEEP
 }
@@ -156,12 +208,29 @@ mod tests {
     use super::*;
     use crate::identity::ClaimMap;
     use crate::identity::Issuer;
-    use crate::identity::ProviderId;
     use crate::identity::Subject;
     use crate::identity::SubjectKey;
 
     fn hour(n: u64) -> UnixTime {
         UnixTime::from_secs(1_000_000 + 3_600 * n)
+    }
+
+    #[test]
+    fn who_comes_with_a_watched_credential_is_told_once() {
+        let seen = Seen::default();
+        let comes = |n, now| saw(&seen, n, CredentialClass::Session, "/", now);
+        comes(1, hour(0));
+        assert_eq!(seen.take_came().0.len(), 0);
+        seen.watch(HashSet::from([ProviderId::new("old")]));
+        comes(1, hour(1));
+        comes(1, hour(2));
+        comes(2, hour(2));
+        let (came, lost) = seen.take_came();
+        assert_eq!((came.len(), lost), (2, false));
+        assert_eq!(seen.take_came().0.len(), 0);
+        (0..=MAX_CAME).for_each(|n| comes(n, hour(3)));
+        let (came, lost) = seen.take_came();
+        assert_eq!((came.len(), lost), (MAX_CAME, true));
     }
 
     fn identity() -> Arc<Identity> {

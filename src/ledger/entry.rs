@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     KillSwitch,
     /// The closing of an old side began, stopped, or came to its end.
     LegacyClose,
+    /// An exercise began, or ended.
+    Drill,
     /// The program started.
     NodeStart,
 }
@@ -35,6 +37,7 @@ impl Kind {
             Self::Resume => "resume",
             Self::KillSwitch => "kill_switch",
             Self::LegacyClose => "legacy_close",
+            Self::Drill => "drill",
             Self::NodeStart => "node_start",
         }
     }

@@ -10,6 +10,7 @@ use crate::rollout::course::Place;
 use crate::rollout::course::PromoteWhen;
 use crate::rollout::course::RollbackTo;
 use crate::rollout::guard::Findings;
+use crate::rollout::guard::Looked;
 use crate::rollout::guard::NoData;
 use crate::rollout::guard::OnTrip;
 use crate::rollout::guard::Verdict;
@@ -90,9 +91,10 @@ pub struct View<'a> {
     pub drills: &'a [Box<str>],
     /// How many people a switch back would lock out; `None`: not known.
     pub exposed: Option<u64>,
-    /// How many people were looked at a second time in this stage, and how often something critical was found;
-    /// `None`: not known.
-    pub compared: Option<(u64, u64)>,
+    /// What second opinions have found since the step began; `None`: not known.
+    pub looked: Option<&'a Looked>,
+    /// How many people still came with credentials of `from`, as the stage asks it; or why that is not known.
+    pub came: Result<u64, &'a str>,
     /// Now.
     pub now: UnixTime,
 }
@@ -112,6 +114,8 @@ pub struct Transition {
     pub urgent: bool,
     /// Whether people are moved forward: the new provider is asked first whether it is there.
     pub promotes: bool,
+    /// Whether what the new provider has vouched for ends.
+    pub revokes: bool,
 }
 
 impl Transition {
@@ -123,6 +127,7 @@ impl Transition {
             why,
             urgent: false,
             promotes: false,
+            revokes: false,
         }
     }
 
@@ -134,6 +139,7 @@ impl Transition {
             why,
             urgent: true,
             promotes: false,
+            revokes: false,
         }
     }
 }
@@ -205,6 +211,11 @@ fn by_trip(progress: &Progress, place: Place, view: &View<'_>) -> Option<Transit
             trips.push((guard.on_trip, Trigger::Guard, format!("guard {}", guard.id)));
         }
     }
+    for limit in &view.findings.limits {
+        if limit.verdict == Verdict::Tripped {
+            trips.push((limit.on_trip, Trigger::Guard, format!("guard {}", limit.id)));
+        }
+    }
     if let Some(split) = &view.findings.split
         && split.verdict == Verdict::Tripped
     {
@@ -212,9 +223,10 @@ fn by_trip(progress: &Progress, place: Place, view: &View<'_>) -> Option<Transit
     }
     // With a file in charge guards only watch.
     let watching = view.course.control == Control::Pinned;
-    for (on_trip, trigger, why) in &trips {
-        if *on_trip == OnTrip::Rollback && !watching {
-            return Some(roll_back(progress, place, view, *trigger, why));
+    for gravest in [OnTrip::RollbackRevoke, OnTrip::Rollback] {
+        let found = trips.iter().find(|(on_trip, ..)| *on_trip == gravest);
+        if let Some((_, trigger, why)) = found.filter(|_| !watching) {
+            return Some(roll_back(progress, place, view, (*trigger, gravest), why));
         }
     }
     for (on_trip, trigger, why) in &trips {
@@ -240,14 +252,16 @@ fn roll_back(
     progress: &Progress,
     place: Place,
     view: &View<'_>,
-    trigger: Trigger,
+    (trigger, on_trip): (Trigger, OnTrip),
     why: &str,
 ) -> Transition {
     let course = view.course;
-    let to = match (trigger, course.leg(place)) {
-        // On fire: nobody waits for a step back to be enough.
-        (Trigger::Breaker, _) | (_, None) => RollbackTo::From,
-        (_, Some(leg)) => leg.rollback,
+    let leg = course.leg(place);
+    let revokes = on_trip == OnTrip::RollbackRevoke;
+    let to = match leg {
+        // On fire, or the wrong people are in: nobody waits for a step back to be enough.
+        Some(leg) if trigger != Trigger::Breaker && !revokes => leg.rollback,
+        Some(_) | None => RollbackTo::From,
     };
     let mut next = gone_back(progress, place, view, to, why);
     next.autos += 1;
@@ -258,7 +272,10 @@ fn roll_back(
             next.state = State::Frozen;
         }
     }
-    Transition::back(next, trigger, why.to_owned())
+    Transition {
+        revokes: revokes || leg.is_some_and(|leg| leg.rollback_revokes),
+        ..Transition::back(next, trigger, why.to_owned())
+    }
 }
 
 /// Where a rollback leads: always to fewer people, and every pin is void.
@@ -304,6 +321,10 @@ fn forward(progress: &Progress, place: Place, view: &View<'_>) -> Option<Transit
     let baked = step.bake <= progress.baked_at(view.now);
     let rails = course.guardrails(place);
     let empty = baked && course.is_randomised(place) && !view.findings.has_data();
+    // Whom nobody answers knows nothing, whatever the arms look like.
+    let mute = view.findings.limits.iter();
+    let mute = mute.filter(|limit| !limit.of_opinions && limit.verdict == Verdict::NoData);
+    let empty = empty || baked && 0 < mute.count();
     if empty && rails.is_some_and(|rails| rails.no_data == NoData::Hold) {
         let why = String::from("no data");
         let next = progress.moved(view.now, State::Held, &why);
@@ -348,6 +369,7 @@ const fn advance(next: Progress, trigger: Trigger, why: String) -> Transition {
         why,
         urgent: false,
         promotes: true,
+        revokes: false,
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::clock::UnixTime;
 use crate::identity::ProviderId;
 use crate::rollout::bucket::Percent;
+use crate::rollout::cohort::CohortId;
 use crate::rollout::guard::Guardrails;
-use crate::rollout::passwords::Passwords;
+use crate::rollout::shadowed::Shadowed;
 use crate::rollout::stage::AppId;
 use crate::rollout::stage::Arm;
 use crate::rollout::stage::Bucketing;
@@ -54,6 +55,21 @@ pub struct Require {
     pub compared_subjects: u64,
     /// So often something critical may have been found in this stage.
     pub critical: Option<u64>,
+    /// The share of people about whom second opinions differ is surely not above this.
+    pub divergence_upper_bound: Option<f64>,
+    /// So many people may still have come with credentials of `from`.
+    pub legacy_credentials_seen: Option<StillSeen>,
+}
+
+/// Who may still come with credentials of the provider that people leave.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StillSeen {
+    /// How far back it is looked.
+    pub within: Duration,
+    /// So many people.
+    pub max: u64,
+    /// These do not count.
+    pub except: Vec<CohortId>,
 }
 
 /// One step of a stage. A stage without a ramp has one.
@@ -97,6 +113,8 @@ pub struct Leg {
     pub windows: Option<Arc<Windows>>,
     /// Where a rollback leads.
     pub rollback: RollbackTo,
+    /// Whether a rollback ends whatever the new provider has vouched for.
+    pub rollback_revokes: bool,
     /// What watches.
     pub guardrails: Option<Arc<Guardrails>>,
 }
@@ -145,6 +163,7 @@ impl Course {
             require: Require::default(),
             windows: None,
             rollback: RollbackTo::PreviousStep,
+            rollback_revokes: false,
             guardrails,
         };
         Self {
@@ -265,7 +284,7 @@ impl Course {
                 other_arm: OtherArm::Accept,
                 brownouts: Vec::new(),
                 warning: None,
-                passwords: Passwords::AtFrom,
+                shadow: Shadowed::Nowhere,
             },
             Some((leg, step)) => {
                 let mut stage = leg.stage.clone();

@@ -1,6 +1,7 @@
 //! Two opinions about one person, compared field by field. Pure.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::identity::CanonicalSubject;
 use crate::shadow::kind::Class;
@@ -27,6 +28,10 @@ pub(crate) struct Side {
     pub(crate) scopes: BTreeSet<Box<str>>,
     /// The headers that the application would get: bytes, nothing, or `None` where they cannot be rendered.
     pub(crate) headers: Vec<(Box<str>, Option<Vec<u8>>)>,
+    /// How much was proved, where the side says so.
+    pub(crate) assurance: Option<Box<str>>,
+    /// How long the credential is good for, where it says so itself.
+    pub(crate) lifetime: Option<Duration>,
 }
 
 /// One difference.
@@ -113,7 +118,53 @@ pub(super) fn compare(control: &Side, candidate: &Side) -> Vec<Difference> {
             });
         }
     }
+    found.extend(assurance(control, candidate));
+    found.extend(lifetime(control, candidate));
     found
+}
+
+/// A side that says nothing is not compared.
+fn assurance(control: &Side, candidate: &Side) -> Option<Difference> {
+    let (here, there) = (control.assurance.as_ref()?, candidate.assurance.as_ref()?);
+    let higher = match (rank(here), rank(there)) {
+        _ if here == there => return None,
+        (Some(here), Some(there)) => here < there,
+        // Nobody can say that it is not lower.
+        (None, _) | (_, None) => false,
+    };
+    let class = if higher {
+        Class::AssuranceHigher
+    } else {
+        Class::AssuranceLower
+    };
+    Some(Difference {
+        class,
+        field: "assurance".into(),
+        values: vec![there.clone()],
+        said: (here.as_bytes().to_vec(), there.as_bytes().to_vec()),
+    })
+}
+
+/// The words whose order is known: a number, or those of the OpenID Connect Extended Authentication Profile.
+fn rank(word: &str) -> Option<u32> {
+    const WORDS: [&str; 4] = ["pwd", "mfa", "phr", "phrh"];
+    let place = WORDS.iter().position(|known| *known == word);
+    let place = place.and_then(|place| u32::try_from(place).ok());
+    place.or_else(|| word.parse().ok())
+}
+
+fn lifetime(control: &Side, candidate: &Side) -> Option<Difference> {
+    let (here, there) = (control.lifetime?, candidate.lifetime?);
+    let near = here / 10;
+    (near < here.abs_diff(there)).then(|| Difference {
+        class: Class::Lifetime,
+        field: "lifetime".into(),
+        values: Vec::new(),
+        said: (
+            here.as_secs().to_be_bytes().to_vec(),
+            there.as_secs().to_be_bytes().to_vec(),
+        ),
+    })
 }
 
 fn joined(values: &BTreeSet<Box<str>>) -> Vec<u8> {
@@ -135,6 +186,8 @@ mod tests {
             groups: groups.iter().map(|group| (*group).into()).collect(),
             scopes: BTreeSet::new(),
             headers: vec![("x-user".into(), Some(name.as_bytes().to_vec()))],
+            assurance: None,
+            lifetime: None,
         }
     }
 
@@ -144,6 +197,37 @@ mod tests {
             .into_iter()
             .map(|one| (one.class, format!("{}{:?}", one.field, one.values)))
             .collect()
+    }
+
+    #[test]
+    fn who_has_proved_less_is_critical_and_so_is_what_nobody_can_order() {
+        let of = |here: Option<&str>, there: Option<&str>| {
+            let with = |word: Option<&str>| Side {
+                assurance: word.map(Into::into),
+                ..side("hr:1", &[])
+            };
+            let found = compare(&with(here), &with(there));
+            found.first().map(|one| one.class)
+        };
+        assert_eq!(of(Some("mfa"), Some("mfa")), None);
+        assert_eq!(of(Some("mfa"), None), None, "a directory proves nothing");
+        assert_eq!(of(Some("mfa"), Some("pwd")), Some(Class::AssuranceLower));
+        assert_eq!(of(Some("pwd"), Some("phr")), Some(Class::AssuranceHigher));
+        assert_eq!(of(Some("1"), Some("2")), Some(Class::AssuranceHigher));
+        assert_eq!(of(Some("gold"), Some("mfa")), Some(Class::AssuranceLower));
+    }
+
+    #[test]
+    fn a_lifetime_may_differ_by_a_tenth() {
+        let of = |here: u64, there: u64| {
+            let with = |secs| Side {
+                lifetime: Some(Duration::from_secs(secs)),
+                ..side("hr:1", &[])
+            };
+            compare(&with(here), &with(there)).len()
+        };
+        assert_eq!((of(100, 110), of(100, 90)), (0, 0));
+        assert_eq!((of(100, 111), of(100, 89)), (1, 1));
     }
 
     #[test]

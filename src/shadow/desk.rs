@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
@@ -15,16 +16,20 @@ use crate::rollout::AppId;
 use crate::rollout::Bucket;
 use crate::rollout::BucketKey;
 use crate::rollout::Mode;
+use crate::rollout::Percent;
 use crate::rollout::Plan;
 use crate::rollout::UnitKind;
 use crate::shadow::work::Block;
 use crate::shadow::work::Job;
 use crate::shadow::work::Question;
+use crate::shadow::work::Source;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Skipped;
 
 /// The salt of the sample: another share of people than any canary's.
 const SALT: &str = "authferry/shadow/v1";
+/// The salt of those about whom the deciding side is asked twice.
+const NOISE: &str = "authferry/shadow-noise/v1";
 
 /// A credential that its owner vouched for and that was accepted.
 #[derive(Clone, Copy)]
@@ -41,6 +46,10 @@ pub(crate) struct Offer<'a> {
     pub(crate) canonical: &'a CanonicalSubject,
     /// Whether it is used with a proof that nobody else may see.
     pub(crate) bound: bool,
+    /// When it ends.
+    pub(crate) ends: UnixTime,
+    /// How long its owner took.
+    pub(crate) took: Duration,
     /// Now.
     pub(crate) now: UnixTime,
 }
@@ -81,11 +90,13 @@ impl Desk {
             Mode::Shadow | Mode::Canary | Mode::ModernPrimary => true,
             Mode::LegacyOnly | Mode::ModernOnly => false,
         };
+        let looks = looks && offer.plan.stage.shadow.covers(offer.app);
         if !looks || offer.identity.provider != offer.plan.from {
             return;
         }
         let skip = |why| self.metrics.shadow_skipped(offer.app, why);
         let class = offer.credential.class();
+        self.noise(block, offer, key);
         let Some(source) = block.source(class) else {
             return skip(Skipped::NoOracle);
         };
@@ -98,15 +109,6 @@ impl Desk {
         if !bucket.is_within(block.settings.sample) {
             return skip(Skipped::SampledOut);
         }
-        let Some(queue) = &self.queue else {
-            return;
-        };
-        let place = match queue.try_reserve() {
-            Ok(place) => place,
-            Err(TrySendError::Full(()) | TrySendError::Closed(())) => {
-                return skip(Skipped::QueueFull);
-            }
-        };
         let question = match &source.by {
             None => Question::Credential(offer.credential.clone()),
             Some(by) => match known_by(offer.identity, by) {
@@ -114,16 +116,50 @@ impl Desk {
                 None => return skip(Skipped::NoOracle),
             },
         };
-        place.send(Job {
+        if let Err(why) = self.send(block, offer, (source.clone(), question)) {
+            skip(why);
+        }
+    }
+
+    /// Few are looked at twice at the side that decides, to learn how it differs from itself.
+    fn noise(&self, block: &Arc<Block>, offer: &Offer<'_>, key: &BucketKey) {
+        let (share, person) = (block.settings.noise, offer.canonical.as_str());
+        let (Some(control), false) = (&block.control, offer.bound || share == Percent::NONE) else {
+            return;
+        };
+        if Bucket::of(key, NOISE, UnitKind::Subject, person).is_within(share) {
+            let question = Question::Again(offer.credential.clone());
+            // Whether there was room for it changes nothing that is counted.
+            let _sent = self.send(block, offer, (control.clone(), question));
+        }
+    }
+
+    fn send(
+        &self,
+        block: &Arc<Block>,
+        offer: &Offer<'_>,
+        (source, question): (Source, Question),
+    ) -> Result<(), Skipped> {
+        let queue = self.queue.as_ref().ok_or(Skipped::QueueFull)?;
+        let waiting = Arc::clone(&block.waiting);
+        let waiting = waiting.try_acquire_owned().or(Err(Skipped::QueueFull))?;
+        let job = Job {
             block: Arc::clone(block),
-            source: source.clone(),
+            source,
             question,
-            class,
+            class: offer.credential.class(),
             app: offer.app.clone(),
             identity: Arc::clone(offer.identity),
             canonical: offer.canonical.clone(),
+            ends: offer.ends,
+            took: offer.took,
             at: offer.now,
-        });
+            waiting: Some(waiting),
+        };
+        match queue.try_send(job) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => Err(Skipped::QueueFull),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What `shadow` says of one application.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::clock::UnixTime;
@@ -8,20 +10,29 @@ use crate::identity::ProviderId;
 use crate::rollout::AppId;
 use crate::rollout::Percent;
 use crate::shadow::kind::Class;
+use crate::shadow::kind::Field;
 
 /// How the people of one application are looked at a second time.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Which application.
     pub(crate) app: AppId,
+    /// The provider that decides, and that people leave.
+    pub(crate) decides: ProviderId,
     /// How many of its people. Default: all.
     pub(crate) sample: Percent,
+    /// How many of them the deciding side is asked about twice, to learn how it differs from itself. Default: nobody.
+    pub(crate) noise: Percent,
+    /// What is compared. Default: everything.
+    pub(crate) compare: BTreeSet<Field>,
     /// How long a person is not asked about again. Default 6 h.
     pub(crate) per_subject: Duration,
     /// Calls a second. Default 20.
     pub(crate) rps: u32,
     /// Calls under way at once. Default 16.
     pub(crate) inflight: usize,
+    /// People who wait for one. Default 512.
+    pub(crate) queue: usize,
     /// How long a call may take. Default 2 s.
     pub(crate) timeout: Duration,
     /// When it stops asking.
@@ -52,6 +63,8 @@ pub(crate) struct Lookup {
 pub(crate) struct Sweep {
     /// Whose people: the deciding side.
     pub(crate) of: ProviderId,
+    /// The file that lists them, in the place of its directory, and the attribute whose value is the key of a directory.
+    pub(crate) inventory: Option<(PathBuf, Box<str>)>,
     /// Where they are looked up.
     pub(crate) provider: ProviderId,
     /// How often. Default 1 d.
@@ -61,10 +74,28 @@ pub(crate) struct Sweep {
 /// When it stops asking for a while.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Breaker {
-    /// After so many calls in a row without an answer. Default 20.
-    pub(crate) failures: u32,
+    /// After which calls.
+    pub(crate) trips: Trips,
     /// For so long. Default 60 s.
     pub(crate) open_for: Duration,
+}
+
+/// Which calls without an answer are too many.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trips {
+    /// So many in a row. Default 20.
+    InARow(u32),
+    /// This share of the last so many.
+    Share(f64, u32),
+}
+
+impl Breaker {
+    /// How many calls it looks at.
+    pub(super) const fn calls(&self) -> u32 {
+        match self.trips {
+            Trips::InARow(calls) | Trips::Share(_, calls) => calls,
+        }
+    }
 }
 
 /// A difference that is known.

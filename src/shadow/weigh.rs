@@ -1,5 +1,7 @@
 //! What one look found: compared, less what is known, counted and kept.
 
+use std::collections::BTreeSet;
+
 use tracing::warn;
 
 use crate::clock::UnixTime;
@@ -48,7 +50,9 @@ pub(super) fn of_barred(control: &Side, other: &Opinion) -> Vec<Difference> {
             }
             found
         }
-        Opinion::Refused(_) | Opinion::Nobody => Vec::new(),
+        Opinion::Refused("disabled") => Vec::new(),
+        Opinion::Refused(why) => vec![plain(Class::ErrorClass, why)],
+        Opinion::Nobody => vec![plain(Class::ErrorClass, "nobody")],
         Opinion::Several => vec![plain(Class::LinkConflict, "subject")],
     }
 }
@@ -67,11 +71,11 @@ pub(super) fn record(
     parts: &ShadowParts,
     settings: &Settings,
     (oracle, person): (Oracle, Pseudonym),
-    differences: Vec<Difference>,
+    mut differences: Vec<Difference>,
     now: UnixTime,
 ) {
     let app = &settings.app;
-    parts.found.compared(app, person, now);
+    differences.retain(|difference| settings.compare.contains(&difference.class.field()));
     let before = differences.len();
     let counted: Vec<Difference> = differences
         .into_iter()
@@ -83,16 +87,42 @@ pub(super) fn record(
         _ => Compared::Different,
     };
     parts.metrics.shadow_compared(app, oracle, result);
-    for difference in counted {
-        let (class, field) = (difference.class, difference.field.clone());
+    let told: Vec<(Class, Box<str>)> = counted
+        .iter()
+        .map(|difference| (difference.class, difference.field.clone()))
+        .collect();
+    let new = parts.found.looked_at(app, person, counted, now);
+    for ((class, field), new) in told.into_iter().zip(new) {
         let severity = class.severity();
         let words = (class.as_str(), severity);
         parts.metrics.shadow_divergence(app, words, 1);
-        if parts.found.differs(app, person, difference, now) {
+        if new {
             let (app, class, oracle) = (app.as_str(), class.as_str(), oracle.as_str());
             warn!(app, oracle, class, severity, %field, subject = %person, "Two providers differ about somebody.");
         }
     }
+}
+
+/// Counts in what the deciding side differs from itself, when it is asked twice about somebody.
+pub(super) fn noise(
+    parts: &ShadowParts,
+    settings: &Settings,
+    person: Pseudonym,
+    differences: &[Difference],
+    now: UnixTime,
+) {
+    let app = &settings.app;
+    let classes = differences.iter().map(|difference| difference.class);
+    let classes: BTreeSet<Class> = classes
+        .filter(|class| settings.compare.contains(&class.field()))
+        .collect();
+    if classes.is_empty() {
+        parts.metrics.shadow_noise(app, "none");
+    }
+    for class in &classes {
+        parts.metrics.shadow_noise(app, class.as_str());
+    }
+    parts.found.noise(app, person, classes.into_iter(), now);
 }
 
 /// What of a difference is not known already.

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
+use std::time::Instant;
 
 use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::Receiver;
@@ -30,6 +32,7 @@ use crate::rollout::AppId;
 use crate::shadow::compare::Side;
 use crate::shadow::desk::Desk;
 use crate::shadow::found::Found;
+use crate::shadow::kind::Field;
 use crate::shadow::pace::Pace;
 use crate::shadow::settings::Settings;
 use crate::shadow::weigh;
@@ -40,8 +43,8 @@ use crate::telemetry::metrics::Compared;
 use crate::telemetry::metrics::Oracle;
 use crate::telemetry::metrics::Skipped;
 
-/// Credentials that wait: more are not looked at twice.
-const MAX_QUEUE: usize = 512;
+/// Credentials that wait, of all applications: more are not looked at twice.
+pub(crate) const MAX_QUEUE: usize = 4_096;
 /// What has waited longer is not asked about any more.
 const STALE: Duration = Duration::from_secs(5);
 /// People of whom it is known when they were asked about last.
@@ -72,6 +75,10 @@ pub(super) struct Block {
     pub(super) settings: Settings,
     sources: Vec<(CredentialClass, Source)>,
     reader: Arc<dyn Reader>,
+    /// The side that decides, asked again about few.
+    pub(super) control: Option<Source>,
+    /// Places of people who wait.
+    pub(super) waiting: Arc<Semaphore>,
     slots: Arc<Semaphore>,
     pace: Arc<Pace>,
 }
@@ -95,6 +102,8 @@ pub(super) struct Source {
 pub(super) enum Question {
     /// Whether it takes this. The secret is cleared when it is dropped.
     Credential(Credential),
+    /// The side that decides, whether it still says the same of this.
+    Again(Credential),
     /// What it knows of whoever goes by this.
     Person(Box<str>),
 }
@@ -108,7 +117,13 @@ pub(super) struct Job {
     pub(super) app: AppId,
     pub(super) identity: Arc<Identity>,
     pub(super) canonical: CanonicalSubject,
+    /// When the credential ends.
+    pub(super) ends: UnixTime,
+    /// How long its owner took.
+    pub(super) took: Duration,
     pub(super) at: UnixTime,
+    /// Its place among those who wait: given back when its turn comes.
+    pub(super) waiting: Option<OwnedSemaphorePermit>,
 }
 
 /// Asks, for as long as the process lives.
@@ -170,6 +185,11 @@ impl Shadow {
             let block = Block {
                 sources: verify.chain(directory).collect(),
                 reader: Arc::clone(reader),
+                control: providers.named(&settings.decides).map(|provider| Source {
+                    provider: Arc::clone(provider),
+                    by: None,
+                }),
+                waiting: Arc::new(Semaphore::new(settings.queue)),
                 slots: Arc::new(Semaphore::new(settings.inflight)),
                 pace: self.pace(&settings.app),
                 settings: settings.clone(),
@@ -196,22 +216,25 @@ type Asked = Cache<(ProviderId, CredentialClass, CanonicalSubject), UnixTime>;
 
 async fn work(parts: ShadowParts, mut jobs: Receiver<Job>) {
     let asked: Asked = Cache::new(MAX_ASKED);
-    while let Some(job) = jobs.recv().await {
+    while let Some(mut job) = jobs.recv().await {
+        drop(job.waiting.take());
         let now = parts.clock.now();
+        // Who is asked again for the noise alone is no sample of anything.
+        let skipped = |why| match job.question {
+            Question::Credential(_) | Question::Person(_) => {
+                parts.metrics.shadow_skipped(&job.app, why);
+            }
+            Question::Again(_) => {}
+        };
         if let Err(why) = may(&asked, &job, now) {
-            parts.metrics.shadow_skipped(&job.app, why);
+            skipped(why);
             continue;
         }
         let Ok(slot) = Arc::clone(&job.block.slots).try_acquire_owned() else {
-            parts.metrics.shadow_skipped(&job.app, Skipped::Budget);
+            skipped(Skipped::Budget);
             continue;
         };
-        let about = (
-            job.source.provider.id().clone(),
-            job.class,
-            job.canonical.clone(),
-        );
-        asked.insert(about, now);
+        asked.insert(about(&job), now);
         let parts = parts.clone();
         tokio::spawn(async move {
             look(&parts, &job, now).await;
@@ -220,14 +243,18 @@ async fn work(parts: ShadowParts, mut jobs: Receiver<Job>) {
     }
 }
 
+fn about(job: &Job) -> (ProviderId, CredentialClass, CanonicalSubject) {
+    let oracle = job.source.provider.id().clone();
+    (oracle, job.class, job.canonical.clone())
+}
+
 /// Whether somebody may be asked about now.
 fn may(asked: &Asked, job: &Job, now: UnixTime) -> Result<(), Skipped> {
     let block = &job.block;
     if STALE < now.since(job.at) {
         return Err(Skipped::Stale);
     }
-    let oracle = job.source.provider.id().clone();
-    let about = (oracle, job.class, job.canonical.clone());
+    let about = about(job);
     let last = asked.get(&about);
     if last.is_some_and(|last| now.since(last) < block.settings.per_subject) {
         return Err(Skipped::PerSubject);
@@ -239,25 +266,51 @@ fn may(asked: &Asked, job: &Job, now: UnixTime) -> Result<(), Skipped> {
 async fn look(parts: &ShadowParts, job: &Job, now: UnixTime) {
     let settings = &job.block.settings;
     let oracle = match job.question {
-        Question::Credential(_) => Oracle::DualVerify,
+        Question::Credential(_) | Question::Again(_) => Oracle::DualVerify,
         Question::Person(_) => Oracle::Directory,
     };
     let read = |identity, known| job.block.reader.read(&job.app, identity, known);
-    let control = read(&job.identity, Some(&job.canonical));
+    let mut control = read(&job.identity, Some(&job.canonical));
+    control.lifetime = lifetime(job.class, job.ends, now);
+    let began = Instant::now();
     let answer = tokio::time::timeout(settings.timeout, ask(job, &control, now)).await;
-    let opinion = match answer {
-        Ok(Ok(opinion)) => opinion,
-        Ok(Err(ProviderError::Rejected(refusal))) => Opinion::Refused(refusal.as_str()),
-        Ok(Err(ProviderError::Unavailable { .. })) | Err(_) => {
-            job.block.pace.failed(settings.breaker, now);
-            let metrics = &parts.metrics;
-            return metrics.shadow_compared(&job.app, oracle, Compared::Unavailable);
+    let took = began.elapsed();
+    let opinion = match answer.unwrap_or(Err(Outage::Timeout.into())) {
+        Ok(opinion) => opinion,
+        Err(ProviderError::Rejected(refusal)) => Opinion::Refused(refusal.as_str()),
+        Err(ProviderError::Unavailable { outage, .. }) => {
+            job.block
+                .pace
+                .failed(settings.breaker, outage, settings.rps, now);
+            if !matches!(job.question, Question::Again(_)) {
+                let metrics = &parts.metrics;
+                metrics.shadow_compared(&job.app, oracle, Compared::Unavailable);
+            }
+            return;
         }
     };
-    job.block.pace.answered();
-    let about = (oracle, parts.pseudonyms.of(&job.canonical));
+    job.block.pace.answered(settings.breaker, now);
+    let person = parts.pseudonyms.of(&job.canonical);
     let differences = weigh::of_welcome(&control, &opinion);
-    weigh::record(parts, settings, about, differences, now);
+    if matches!(job.question, Question::Again(_)) {
+        return weigh::noise(parts, settings, person, &differences, now);
+    }
+    if settings.compare.contains(&Field::Latency) {
+        let metrics = &parts.metrics;
+        metrics.shadow_delta(&job.app, oracle, took, job.took);
+    }
+    weigh::record(parts, settings, (oracle, person), differences, now);
+}
+
+/// How long a credential says itself that it is good for: of a password we only know how long it is believed.
+fn lifetime(class: CredentialClass, ends: UnixTime, now: UnixTime) -> Option<Duration> {
+    match class {
+        CredentialClass::ClientCert
+        | CredentialClass::Bearer
+        | CredentialClass::Opaque
+        | CredentialClass::Refresh => (ends != UnixTime::NEVER).then(|| ends.since(now)),
+        CredentialClass::Basic | CredentialClass::ApiKey | CredentialClass::Session => None,
+    }
 }
 
 /// What the other side says.
@@ -265,9 +318,12 @@ async fn ask(job: &Job, control: &Side, now: UnixTime) -> Result<Opinion, Provid
     let read = |identity: &Arc<Identity>| job.block.reader.read(&job.app, identity, None);
     let provider = &job.source.provider;
     match &job.question {
-        Question::Credential(credential) => {
+        Question::Credential(credential) | Question::Again(credential) => {
             let proof = provider.authenticate(credential, now).await?;
-            Ok(Opinion::Person(read(proof.identity())))
+            Ok(Opinion::Person(Side {
+                lifetime: lifetime(job.class, proof.ends(), now),
+                ..read(proof.identity())
+            }))
         }
         Question::Person(value) => {
             let directory = provider.directory().ok_or(Outage::Malformed)?;
@@ -276,8 +332,9 @@ async fn ask(job: &Job, control: &Side, now: UnixTime) -> Result<Opinion, Provid
                 Known::Several => Opinion::Several,
                 Known::Person { enabled: false, .. } => Opinion::Refused("disabled"),
                 Known::Person { identity, .. } => Opinion::Person(Side {
-                    // Scopes are of a token, and not of a person.
+                    // Scopes are of a token, and not of a person; nor does an entry prove anything.
                     scopes: control.scopes.clone(),
+                    assurance: None,
                     ..read(&identity)
                 }),
             })

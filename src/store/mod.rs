@@ -12,6 +12,7 @@ mod fake;
 mod memory;
 mod redis;
 pub(crate) mod settings;
+mod together;
 mod watch;
 mod whole;
 
@@ -21,6 +22,8 @@ pub(crate) use embedded::EmbeddedStore;
 pub(crate) use fake::FakeStore;
 pub(crate) use memory::MemoryStore;
 pub(crate) use redis::RedisStore;
+pub(crate) use together::Notes;
+pub(crate) use together::Together;
 pub(crate) use watch::Event;
 pub(crate) use watch::Watch;
 pub(crate) use whole::Whole;

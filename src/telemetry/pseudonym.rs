@@ -4,12 +4,15 @@ use std::fmt;
 use std::net::IpAddr;
 
 use aws_lc_rs::hmac;
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::identity::CanonicalSubject;
 use crate::secret::Secret;
 
 /// `p:` and 16 hex digits: 64 bits of HMAC-SHA-256. The same person has the same pseudonym as long as the key stays.
-#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(into = "String", try_from = "String")]
 pub(crate) struct Pseudonym([u8; 18]);
 
 impl Pseudonym {
@@ -28,6 +31,29 @@ impl Pseudonym {
             *place = digit(nibble);
         }
         Self(text)
+    }
+}
+
+impl From<Pseudonym> for String {
+    fn from(pseudonym: Pseudonym) -> Self {
+        pseudonym.as_str().to_owned()
+    }
+}
+
+impl TryFrom<String> for Pseudonym {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let hex = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+        let bytes = <[u8; 18]>::try_from(text.as_bytes());
+        let good = |bytes: &[u8; 18]| {
+            let digits = bytes.strip_prefix(b"p:");
+            digits.is_some_and(|digits| digits.iter().all(hex))
+        };
+        match bytes {
+            Ok(bytes) if good(&bytes) => Ok(Self(bytes)),
+            Ok(_) | Err(_) => Err("that is no pseudonym"),
+        }
     }
 }
 
@@ -64,6 +90,12 @@ impl Pseudonyms {
             IpAddr::V4(v4) => self.keyed(b"address\n", &v4.octets()),
             IpAddr::V6(v6) => self.keyed(b"address\n", &v6.octets()),
         }
+    }
+
+    /// A value of which only may be seen that it is the same as another: 8 hex digits.
+    pub(crate) fn of_value(&self, value: &[u8]) -> String {
+        let tag = self.keyed(b"value\n", value);
+        tag.as_str().get(2..10).unwrap_or_default().to_owned()
     }
 
     /// The kind comes first, so that a person whose name looks like an address is not the address.
@@ -111,6 +143,22 @@ mod tests {
             pseudonyms("k1").of(&subject("alice")).as_str(),
             "p:77022f850b1aaa9b"
         );
+    }
+
+    #[test]
+    fn a_pseudonym_is_read_as_it_is_written() {
+        let ann = pseudonyms("k1").of(&subject("alice"));
+        let text = serde_json::to_string(&ann).unwrap();
+        assert_eq!(text, "\"p:77022f850b1aaa9b\"");
+        assert_eq!(serde_json::from_str::<Pseudonym>(&text).unwrap(), ann);
+        for bad in [
+            "\"p:77022f850b1aaa9B\"",
+            "\"77022f850b1aaa9b\"",
+            "\"p:\"",
+            "\"\"",
+        ] {
+            assert!(serde_json::from_str::<Pseudonym>(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

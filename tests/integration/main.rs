@@ -19,6 +19,7 @@ mod control;
 mod credentials;
 mod demo;
 mod drain;
+mod drills;
 mod exchange;
 mod explain;
 mod forward_auth;

@@ -5,8 +5,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::control::authferry;
+use crate::control::good;
+use crate::control::records;
 use crate::harness::Answer;
 use crate::harness::Echo;
+use crate::harness::Idp;
 use crate::harness::Proxy;
 use crate::harness::request;
 use crate::reload::until;
@@ -114,6 +118,88 @@ async fn what_a_second_provider_would_do_is_known_before_anybody_moves() {
         assert!(!proxy.log().contains(&format!("uid:{name}")));
     }
     assert!(proxy.log().contains("Two providers differ about somebody."));
+}
+
+/// The same, with a controller: a stage that only looks, and one that moves half of the people.
+fn driven(upstream: &Echo, new: &Idp) -> String {
+    let text = yaml(upstream).replace("https://new.corp.example", &new.issuer());
+    text.replace(
+        "    stages: [{ id: look, mode: shadow }]\n",
+        r#"    control: controller
+    guardrails: standard
+    stages:
+      - id: look
+        mode: shadow
+        promote: { require: { compared_subjects: 2, critical: 0, divergence_upper_bound: 0.9 } }
+      - id: half
+        mode: canary
+        assign: [{ percent: 50 }]
+        promote: { require: { legacy_credentials_seen: { within: 1h, max: 0 } } }
+guardrails:
+  standard:
+    no_data: wait
+    guards: [{ id: critical, divergences: [groups_extra, subject_mismatch], max: 0, on_trip: rollback_revoke }]
+"#,
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_found_outlives_a_kill_and_sends_everybody_back() {
+    let upstream = Echo::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let all = ["ann", "bob", "cid"].map(|name| line(name, "it")).concat();
+    std::fs::write(dir.path().join("old"), all).unwrap();
+    let other = line("ann", "it") + &line("bob", "it,boss") + &line("cid", "it,boss");
+    std::fs::write(dir.path().join("directory"), other).unwrap();
+    let new = Idp::start().await;
+    let mut proxy = Proxy::start_in(dir, &driven(&upstream, &new));
+    let dir = proxy.dir().to_owned();
+    good(&dir, &["ctl", "start", "--reason", "a"]);
+    let missing = || authferry(&dir, &["ctl", "promote", "--reason", "b"]).1;
+    until(async || missing().contains("0 of 2 people looked at twice")).await;
+    for name in ["ann", "bob"] {
+        let answer = comes(&proxy, name, &format!("secret of {name}"), "/").await;
+        assert_eq!(answer.status, 200);
+    }
+    let found = || {
+        let missing = missing();
+        missing.contains("1 critical differences, where 0 may be")
+            && missing.contains("guard critical has tripped")
+            && missing.contains("1 of 2 did")
+    };
+    until(async || found()).await;
+    assert!(
+        authferry(&dir, &["ctl", "status"])
+            .1
+            .contains("baking at look")
+    );
+    // It is written down within seconds; then nobody comes any more.
+    until(async || {
+        let found = report(&proxy, &["divergences"]);
+        proxy.signal("KILL");
+        proxy.wait();
+        proxy.again();
+        let again = report(&proxy, &["divergences"]);
+        !rows(&again, "Differences").is_empty()
+            && rows(&again, "Differences") == rows(&found, "Differences")
+    })
+    .await;
+    until(async || found()).await;
+    // In a step that has moved people it takes them back.
+    good(&dir, &["ctl", "set-stage", "half", "--reason", "c"]);
+    until(async || missing().contains("were counted for 0 of 1 hours")).await;
+    comes(&proxy, "cid", "secret of cid", "/").await;
+    let status = || authferry(&dir, &["ctl", "status"]).1;
+    until(async || status().contains("rolled_back at half/from")).await;
+    let records = records(&dir);
+    let back = records.iter().find(|record| record["direction"] == "back");
+    let back = back.unwrap();
+    assert_eq!(back["why"], "guard critical");
+    assert_eq!(back["modern_sessions"], "revoke");
+    assert_eq!(back["evidence"], json!({ "value": 1.0, "max": 0.0 }));
+    let ended =
+        "authferry_revocations_total{source=\"operator\",provider=\"new\",outcome=\"recorded\"} ";
+    until(async || proxy.metric(ended).await == 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,7 +43,7 @@ pub(super) fn course(of: &RolloutView, f: &mut fmt::Formatter<'_>) -> fmt::Resul
     }
     f.write_str("</dl>")?;
     if of.guards.is_empty() {
-        return Ok(());
+        return limits(of, f);
     }
     head(
         f,
@@ -59,7 +59,55 @@ pub(super) fn course(of: &RolloutView, f: &mut fmt::Formatter<'_>) -> fmt::Resul
     for guard in &of.guards {
         row(guard, f)?;
     }
+    f.write_str("</tbody></table></div>")?;
+    limits(of, f)
+}
+
+/// What may not be more than so much.
+fn limits(of: &RolloutView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if of.limits.is_empty() {
+        return Ok(());
+    }
+    head(
+        f,
+        "Limits in this step",
+        &["Guard", "Seen, and where it trips", "Verdict"],
+    )?;
+    for limit in &of.limits {
+        let class = match limit.verdict.as_str() {
+            "ok" => "good",
+            "tripped" => "bad",
+            _ => "warn",
+        };
+        write!(f, "<tr><th scope=\"row\">{}</th><td>", Text(&limit.id))?;
+        match limit.value {
+            Some(value) => bar(value, limit.max, f)?,
+            None => f.write_str("not known")?,
+        }
+        write!(
+            f,
+            "</td><td class=\"{class}\">{}</td></tr>",
+            Text(&limit.verdict)
+        )?;
+    }
     f.write_str("</tbody></table></div>")
+}
+
+/// A bar from nothing to what there is; where nothing may be, whatever there is stands behind the line.
+fn bar(value: f64, max: f64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let line = 80.0;
+    let width = match (value <= 0.0, max <= 0.0) {
+        (true, _) => 0.0,
+        (false, true) => 100.0,
+        (false, false) => (value / max * line).min(100.0),
+    };
+    let class = if max < value { "bad" } else { "new" };
+    write!(
+        f,
+        "<svg viewBox=\"0 0 100 6\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{value}, trips above {max}\">\
+         <rect class=\"track\" width=\"100\" height=\"6\"/><rect class=\"{class}\" width=\"{width:.1}\" height=\"6\"/>\
+         <rect class=\"trip\" x=\"{line}\" width=\"0.8\" height=\"6\"/></svg>{value} of {max}"
+    )
 }
 
 fn row(guard: &GuardView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,12 +153,42 @@ fn chart(guard: &GuardView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::rollouts::LimitView;
 
     struct Shown(RolloutView);
 
     impl fmt::Display for Shown {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             course(&self.0, f)
+        }
+    }
+
+    #[test]
+    fn a_limit_is_drawn_against_its_line() {
+        let limit = |id: &str, value, max, verdict: &str| LimitView {
+            id: id.into(),
+            value,
+            max,
+            verdict: verdict.into(),
+        };
+        let view = RolloutView {
+            state: "baking".into(),
+            limits: vec![
+                limit("critical", Some(1.0), 0.0, "tripped"),
+                limit("tickets", Some(7.5), 15.0, "ok"),
+                limit("<away>", None, 3.0, "no_data"),
+            ],
+            ..RolloutView::default()
+        };
+        let shown = Shown(view).to_string();
+        for told in [
+            "class=\"bad\" width=\"100.0\"",
+            "aria-label=\"1, trips above 0\"",
+            "class=\"new\" width=\"40.0\"",
+            "7.5 of 15",
+            "&lt;away&gt;</th><td>not known</td><td class=\"warn\">no_data",
+        ] {
+            assert!(shown.contains(told), "no `{told}` in {shown}");
         }
     }
 

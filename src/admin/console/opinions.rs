@@ -1,11 +1,13 @@
 //! Second opinions on the page: in what they differ, by class.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::Value;
 
 use crate::admin::console::html::Text;
 use crate::admin::console::tables::head;
+use crate::admin::report::ReportTable;
 use crate::admin::report::ReportView;
 
 /// The columns that are shown, by the names that the report gives them.
@@ -40,6 +42,7 @@ pub(super) fn opinions(report: Option<&ReportView>, f: &mut fmt::Formatter<'_>) 
     if differences.rows.is_empty() {
         return f.write_str("<p class=\"soft\">Nobody differs.</p></section>");
     }
+    classes(differences, f)?;
     head(f, "Differences", &SHOWN.map(|(_, title)| title))?;
     let place = |name: &str| differences.columns.iter().position(|own| own == name);
     let places = SHOWN.map(|(name, _)| place(name));
@@ -56,6 +59,45 @@ pub(super) fn opinions(report: Option<&ReportView>, f: &mut fmt::Formatter<'_>) 
     f.write_str("</tbody></table></div></section>")
 }
 
+/// People by class, the gravest first: a bar for each, on the scale of the largest.
+fn classes(differences: &ReportTable, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let place = |name: &str| differences.columns.iter().position(|own| own == name);
+    let (severity, class, people) = (place("severity"), place("class"), place("people"));
+    let mut all: BTreeMap<(u8, String), (String, f64)> = BTreeMap::new();
+    for row in &differences.rows {
+        let cell = |place: Option<usize>| place.and_then(|place| row.get(place));
+        let word = |place| cell(place).map(told).unwrap_or_default();
+        let severity = word(severity);
+        let rank = match severity.as_str() {
+            "critical" => 0,
+            "warn" => 1,
+            _ => 2,
+        };
+        // Fields of one class are about the same people: the most of them counts.
+        let people = cell(people).and_then(Value::as_f64).unwrap_or(0.0);
+        let kept = all.entry((rank, word(class))).or_insert((severity, 0.0));
+        kept.1 = kept.1.max(people);
+    }
+    let most = all.values().map(|(_, people)| *people).fold(1.0, f64::max);
+    head(f, "People by class", &["Class", "Severity", "People"])?;
+    for ((_, class), (severity, people)) in &all {
+        let colour = match severity.as_str() {
+            "critical" => "bad",
+            "warn" => "old",
+            _ => "new",
+        };
+        let width = people / most * 100.0;
+        write!(
+            f,
+            "<tr><th scope=\"row\">{class}</th><td class=\"{}\">{severity}</td><td>\
+             <svg viewBox=\"0 0 100 6\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{people} people\">\
+             <rect class=\"track\" width=\"100\" height=\"6\"/><rect class=\"{colour}\" width=\"{width:.1}\" height=\"6\"/></svg>{people}</td></tr>",
+            if severity == "critical" { "bad" } else { "" },
+        )?;
+    }
+    f.write_str("</tbody></table></div>")
+}
+
 fn told(cell: &Value) -> String {
     match cell.as_str() {
         Some(text) => Text(text).to_string(),
@@ -67,7 +109,6 @@ fn told(cell: &Value) -> String {
 mod tests {
     use super::*;
     use crate::admin::report::ReportKind;
-    use crate::admin::report::ReportTable;
 
     struct Page(ReportView);
 
@@ -92,7 +133,7 @@ mod tests {
     fn differences_are_shown_as_text_and_critical_ones_stand_out() {
         let mut differences = ReportTable::new(
             "Differences",
-            ["application", "severity", "class", "values"],
+            ["application", "severity", "class", "people", "values"],
         );
         let mut compared = ReportTable::new("Second opinions", ["application", "people compared"]);
         let nothing = page(differences.clone(), compared.clone());
@@ -104,9 +145,24 @@ mod tests {
             "crm".into(),
             "critical".into(),
             "groups_extra".into(),
+            2.into(),
             "<b>boss</b>".into(),
         ]);
-        let shown = page(differences, compared);
+        let shown = page(differences.clone(), compared.clone());
+        differences.row([
+            "crm".into(),
+            "warn".into(),
+            "no_link".into(),
+            8.into(),
+            "".into(),
+        ]);
+        let drawn = page(differences.clone(), compared.clone());
+        for told in [
+            "class=\"bad\" width=\"25.0\"",
+            "class=\"old\" width=\"100.0\"",
+        ] {
+            assert!(drawn.contains(told), "{drawn}");
+        }
         assert!(shown.contains("<td class=\"bad\">critical</td>"), "{shown}");
         assert!(shown.contains("&lt;b&gt;boss&lt;/b&gt;"), "{shown}");
     }

@@ -5,10 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::process::Process;
+use crate::control::KEEP_STRAGGLERS;
+use crate::control::STRAGGLERS;
 use crate::control::agreed;
 use crate::proxy::serve::counts::Counts;
 use crate::rollout::AppId;
+use crate::shadow;
 use crate::shadow::Class;
+use crate::store::Notes;
+use crate::store::Together;
 use crate::telemetry::metrics::Compared;
 use crate::telemetry::metrics::Oracle;
 
@@ -108,6 +113,20 @@ impl Process {
                 }
             }
         });
+    }
+
+    /// Keeps what second opinions found, and who still comes with old credentials.
+    pub(super) fn keep_notes(&self) {
+        let found: Arc<dyn Notes> = Arc::clone(self.shadow.found()) as _;
+        let stragglers: Arc<dyn Notes> = Arc::clone(&self.stragglers) as _;
+        for (notes, table, keep) in [
+            (found, shadow::TABLE, shadow::KEEP),
+            (stragglers, STRAGGLERS, KEEP_STRAGGLERS),
+        ] {
+            let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+            let together = Together::new(store, clock, notes, (table, keep));
+            self.background.spawn(together.run());
+        }
     }
 
     pub(super) fn sweep(&self) {

@@ -20,6 +20,7 @@ use crate::proxy::route::RouteOf;
 use crate::proxy::route::route_of;
 use crate::proxy::settings::Access;
 use crate::proxy::settings::App;
+use crate::rollout::AppId;
 use crate::shadow::Kept;
 
 /// Examples that are shown of each kind of difference.
@@ -45,17 +46,17 @@ pub(super) fn divergences(
     view: &mut ReportView,
 ) {
     let kept = process.shadow.found().all(now);
-    let asked = |one: &&Kept| {
+    let asked = |(of, one): &&(AppId, Kept)| {
         let app = wanted.app.as_deref();
         let age = now.since(one.at).as_secs();
-        app.is_none_or(|app| one.app.as_str() == app)
+        app.is_none_or(|app| of.as_str() == app)
             && wanted.since_seconds.is_none_or(|span| age <= span)
-            && plans(settings, wanted).any(|plan| plan.covers(&one.app))
+            && plans(settings, wanted).any(|plan| plan.covers(of))
     };
     let mut groups: BTreeMap<(&str, &str, &str, &str), Group<'_>> = BTreeMap::new();
-    for one in kept.iter().filter(asked) {
+    for (of, one) in kept.iter().filter(asked) {
         let (class, severity) = (one.class.as_str(), one.class.severity());
-        let key = (one.app.as_str(), severity, class, &*one.field);
+        let key = (of.as_str(), severity, class, &*one.field);
         let group = groups.entry(key).or_default();
         group.people.insert(one.person.as_str());
         group.count += 1;
@@ -117,7 +118,7 @@ pub(super) fn divergences(
     }
     view.tables = vec![table, compared];
     view.notes.push(String::from(
-        "since this instance started; examples are person, hash of what decides, hash of the second opinion",
+        "of the last 30 days, by all instances; examples are person, hash of what decides, hash of the second opinion",
     ));
 }
 

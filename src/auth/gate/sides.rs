@@ -10,6 +10,7 @@ use crate::exchange::Exchange;
 use crate::identity::CanonicalSubject;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
+use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::links::settings::OnMissing;
@@ -67,6 +68,10 @@ impl Gate {
             };
         }
         let facts = asked.with(canonical, identity);
+        let cohorts = &self.deps.cohorts;
+        if self.deps.drills.meets(provider, cohorts, &facts, asked.now) {
+            return Err(AuthError::judged(&Outage::Connect.into(), provider, class));
+        }
         match self.acceptance(asked, provider, class, &facts) {
             Acceptance::Accepted => {
                 let who = (canonical, identity);

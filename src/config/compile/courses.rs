@@ -10,15 +10,15 @@ use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
 
 use crate::config::compile::context::Context;
-use crate::config::compile::guardrails;
 use crate::config::compile::lint::Placed;
+use crate::config::compile::requirements;
 use crate::config::problem::did_you_mean;
 use crate::config::raw::ControlWord;
 use crate::config::raw::PromoteWord;
-use crate::config::raw::RawConfig;
 use crate::config::raw::RawRollout;
 use crate::config::raw::RawStage;
 use crate::config::raw::RawWindows;
+use crate::config::raw::RollbackSessions;
 use crate::config::raw::RollbackWord;
 use crate::config::scalar::Span;
 use crate::config::scalar::Whole;
@@ -29,12 +29,10 @@ use crate::rollout::Leg;
 use crate::rollout::Mode;
 use crate::rollout::Percent;
 use crate::rollout::PromoteWhen;
-use crate::rollout::Require;
 use crate::rollout::RollbackTo;
 use crate::rollout::Share;
 use crate::rollout::Step;
 use crate::rollout::Windows;
-use crate::rollout::bad_rate_upper_bound;
 
 /// The guardrails of the file, by name.
 pub(super) type Rails = BTreeMap<String, Arc<Guardrails>>;
@@ -185,13 +183,16 @@ fn leg(
         ramp: placed.ramp.filter(|_| has_steps),
         steps,
         when,
-        require: require(context, raw),
+        require: requirements::require(context, raw),
         windows: raw
             .windows
             .get()
             .and_then(|raw| windows(context, raw))
             .map(Arc::new),
         rollback,
+        rollback_revokes: raw.rollback.get().is_some_and(|raw| {
+            raw.modern_sessions.or(RollbackSessions::Keep) == RollbackSessions::Revoke
+        }),
         guardrails: rails,
     }
 }
@@ -221,59 +222,6 @@ fn scheduled(context: &mut Context<'_>, control: ControlWord, raw: &RawStage, st
         context
             .report
             .error(raw.mark, "a step begins before the one above it");
-    }
-}
-
-/// Whoever counts people without an account at `from` must know who is one person.
-pub(super) fn exposures(context: &mut Context<'_>, raw: &RawConfig, joined: bool) {
-    let rollouts = raw.rollouts.get().into_iter();
-    let stages = rollouts
-        .flat_map(|named| named.readable())
-        .filter_map(|(_, rollout)| rollout.stages.get())
-        .flat_map(|list| &list.items);
-    for stage in stages {
-        let require = stage.promote.get().and_then(|raw| raw.require.get());
-        if let Some(at) = require.and_then(|raw| raw.rollback_exposure_max.get())
-            && !joined
-        {
-            context
-                .report
-                .error(
-                    at.mark,
-                    "nobody is joined, so no account at `from` is known of anybody at `to`",
-                )
-                .hint("`identity.canonical` says who is one person");
-        }
-    }
-}
-
-fn require(context: &mut Context<'_>, raw: &RawStage) -> Require {
-    let Some(raw) = raw.promote.get().and_then(|raw| raw.require.get()) else {
-        return Require::default();
-    };
-    let units = raw.units.or(Whole(0)).0;
-    let bound = raw
-        .bad_rate_upper_bound
-        .get()
-        .map(|_| guardrails::share(context, &raw.bad_rate_upper_bound, 0.05));
-    if let (Some(at), Some(bound)) = (raw.units.get(), bound)
-        && bound < bad_rate_upper_bound(units, 0)
-    {
-        context.report.warning(
-            at.mark,
-            format!(
-                "{units} people can prove a bad rate below {:.1} % at best",
-                100.0 * bad_rate_upper_bound(units, 0)
-            ),
-        );
-    }
-    Require {
-        units,
-        bad_rate_upper_bound: bound,
-        drills_passed: Vec::new(),
-        rollback_exposure_max: raw.rollback_exposure_max.get().map(|at| at.value.0),
-        compared_subjects: raw.compared_subjects.or(Whole(0)).0,
-        critical: raw.critical.get().map(|at| at.value.0),
     }
 }
 

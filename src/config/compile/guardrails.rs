@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::compile::address::Peer;
+use crate::config::compile::address::url;
 use crate::config::compile::context::Context;
 use crate::config::compile::tokens::span;
 use crate::config::problem::did_you_mean;
@@ -19,11 +21,17 @@ use crate::config::scalar::Span;
 use crate::config::scalar::Whole;
 use crate::config::shape::At;
 use crate::config::shape::Field;
+use crate::config::shape::List;
+use crate::config::tree::Mark;
 use crate::rollout::BadOutcome;
 use crate::rollout::Guard;
 use crate::rollout::Guardrails;
+use crate::rollout::Limit;
 use crate::rollout::NoData;
 use crate::rollout::OnTrip;
+use crate::rollout::Watched;
+use crate::shadow::Class;
+use crate::telemetry::promql;
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -75,16 +83,21 @@ fn rails(context: &mut Context<'_>, name: &str, raw: &RawGuardrails) -> Guardrai
     if let Some(list) = raw.guards.get() {
         rails.guards.clear();
         for raw in &list.items {
-            let guard = guard(context, raw);
-            if let (Some(at), Some(guard)) = (raw.id.get(), &guard)
-                && rails.guards.iter().any(|other| other.id == guard.id)
+            let known = rails.guards.iter().map(|guard| &*guard.id);
+            let mut known = known.chain(rails.limits.iter().map(|limit| &*limit.id));
+            if let Some(at) = raw.id.get()
+                && known.any(|known| known == at.value)
             {
                 context
                     .report
                     .error(at.mark, format!("two guards are called `{}`", at.value))
                     .value(&at.value);
             }
-            rails.guards.extend(guard);
+            match (raw.divergences.get(), raw.promql.get()) {
+                (Some(list), _) => rails.limits.extend(limit(context, raw, list)),
+                (None, Some(at)) => rails.limits.extend(query(context, raw, at)),
+                (None, None) => rails.guards.extend(guard(context, raw)),
+            }
         }
     }
     if let (Some(raw), Some(rule)) = (raw.breaker.get(), &mut rails.breaker) {
@@ -116,9 +129,135 @@ fn rails(context: &mut Context<'_>, name: &str, raw: &RawGuardrails) -> Guardrai
     rails
 }
 
+/// A bound of people about whom second opinions differ.
+fn limit(context: &mut Context<'_>, raw: &RawGuard, list: &List<At<String>>) -> Option<Limit> {
+    let id = raw.id.required(raw.mark, "id", &mut context.report)?;
+    context.name("a guard", id);
+    alone(context, raw, raw.promql.mark());
+    let mut classes = Vec::new();
+    for at in &list.items {
+        if let Some(class) = class(context, at) {
+            classes.push(class.as_str().into());
+        }
+    }
+    if let Some(at) = raw.max.get()
+        && (at.value.0 < 0.0 || at.value.0.fract() != 0.0)
+    {
+        context
+            .report
+            .error(at.mark, "people are counted: a whole number");
+    }
+    Some(Limit {
+        id: id.value.as_str().into(),
+        of: Watched::Divergences(classes),
+        max: decimal(&raw.max, 0.0),
+        on_trip: on_trip(raw.on_trip.or(OnTripWord::Rollback)),
+    })
+}
+
+/// A bound of what another system counts.
+fn query(context: &mut Context<'_>, raw: &RawGuard, at: &At<String>) -> Option<Limit> {
+    let id = raw.id.required(raw.mark, "id", &mut context.report)?;
+    context.name("a guard", id);
+    alone(context, raw, None);
+    let max = raw.max.required(raw.mark, "max", &mut context.report)?;
+    if at.value.trim().is_empty() {
+        context.report.error(at.mark, "nothing is asked");
+    }
+    Some(Limit {
+        id: id.value.as_str().into(),
+        of: Watched::Query(at.value.trim().into()),
+        max: max.value.0,
+        on_trip: on_trip(raw.on_trip.or(OnTripWord::Rollback)),
+    })
+}
+
+/// A bound has nothing to compare.
+fn alone(context: &mut Context<'_>, raw: &RawGuard, other: Option<Mark>) {
+    let beside = [
+        raw.bad.mark(),
+        raw.max_ratio.mark(),
+        raw.min_effect.mark(),
+        raw.min_bad_units.mark(),
+        other,
+    ];
+    for mark in beside.into_iter().flatten() {
+        let why =
+            "this is counted, and not compared: `divergences` or `promql` goes with `max` alone";
+        context.report.error(mark, why);
+    }
+}
+
+/// Which Prometheus guards ask, by guardrails.
+pub(super) fn asked(
+    context: &mut Context<'_>,
+    raw: &RawConfig,
+) -> BTreeMap<Box<str>, promql::Source> {
+    let named = raw.guardrails.get().into_iter();
+    let mut all = BTreeMap::new();
+    for (name, rails) in named.flat_map(|named| named.readable()) {
+        let guards = rails.guards.get().map_or(&[][..], |list| &list.items);
+        let asks = guards.iter().any(|guard| guard.promql.get().is_some());
+        let raw = rails.prometheus.get();
+        if let (Some(raw), false) = (raw, asks) {
+            let why = "nobody asks it: no guard has a `promql`";
+            context.report.error(raw.mark, why);
+        }
+        if !asks {
+            continue;
+        }
+        let mut source = promql::Source {
+            url: String::from("http://127.0.0.1:9090"),
+            token: None,
+            timeout: 5 * SECOND,
+        };
+        if let Some(raw) = raw {
+            if let Some(at) = raw.url.get()
+                && url(context, at, Peer::Other).is_some()
+            {
+                at.value.trim_end_matches('/').clone_into(&mut source.url);
+            }
+            source.token = context.secret_text(&raw.token, "the token of a Prometheus");
+            let range = "from `100ms` to `30s`";
+            span(context, &raw.timeout, SECOND / 10, 30 * SECOND, range);
+            source.timeout = raw.timeout.or(Span(source.timeout)).0;
+        }
+        all.insert(name.value.as_str().into(), source);
+    }
+    all
+}
+
+/// A class of differences by its word.
+pub(super) fn class(context: &mut Context<'_>, at: &At<String>) -> Option<Class> {
+    let found = Class::ALL
+        .into_iter()
+        .find(|class| class.as_str() == at.value);
+    if found.is_none() {
+        let words = Class::ALL.map(Class::as_str);
+        let hint = did_you_mean(&at.value, words.iter().copied());
+        context
+            .report
+            .error(
+                at.mark,
+                format!("`{}` is no class of differences", at.value),
+            )
+            .value(&at.value)
+            .hint(hint.map_or_else(
+                || words.join(", "),
+                |close| format!("did you mean `{close}`?"),
+            ));
+    }
+    found
+}
+
 fn guard(context: &mut Context<'_>, raw: &RawGuard) -> Option<Guard> {
     let id = raw.id.required(raw.mark, "id", &mut context.report)?;
     context.name("a guard", id);
+    if let Some(mark) = raw.max.mark() {
+        context
+            .report
+            .error(mark, "`max` goes with `divergences` or `promql`");
+    }
     let list = raw.bad.required(raw.mark, "bad", &mut context.report)?;
     let mut bad = Vec::new();
     for at in &list.items {
@@ -181,6 +320,7 @@ const fn on_trip(word: OnTripWord) -> OnTrip {
         OnTripWord::Note => OnTrip::Note,
         OnTripWord::Hold => OnTrip::Hold,
         OnTripWord::Rollback => OnTrip::Rollback,
+        OnTripWord::RollbackRevoke => OnTrip::RollbackRevoke,
     }
 }
 

@@ -6,6 +6,7 @@ use crate::config::compile::context::Context;
 use crate::config::compile::membership::Membership;
 use crate::config::compile::providers::Provider;
 use crate::config::compile::tokens::span;
+use crate::config::raw::OnlyAfterWord;
 use crate::config::raw::OracleCredential;
 use crate::config::raw::OracleWord;
 use crate::config::raw::RawConfig;
@@ -94,15 +95,28 @@ fn unused(context: &mut Context<'_>, raw: &RawOracle, method: OracleWord) {
         }
     };
     let (directory, sweep) = (method == OracleWord::Directory, method == OracleWord::Sweep);
-    if !directory {
-        wrong(raw.by.mark(), "`by` is for `directory`");
+    if !directory && (!sweep || raw.inventory.is_absent()) {
+        let why = "`by` is for `directory`, and for a `sweep` by `inventory`";
+        wrong(raw.by.mark(), why);
+    }
+    if method != OracleWord::DualVerify {
+        wrong(raw.only_after.mark(), "`only_after` is for `dual_verify`");
     }
     if !sweep {
+        wrong(raw.inventory.mark(), "`inventory` is for `sweep`");
         wrong(raw.of.mark(), "`of` is for `sweep`");
         wrong(raw.every.mark(), "`every` is for `sweep`");
     }
-    let any = raw.credential.or(OracleCredential::Any) == OracleCredential::Any;
-    if sweep && !any {
+    let credential = raw.credential.or(OracleCredential::Any);
+    let any = credential == OracleCredential::Any;
+    let none = credential == OracleCredential::None;
+    if none && !sweep {
+        wrong(
+            raw.credential.mark(),
+            "only a sweep is about nothing that was presented",
+        );
+    }
+    if sweep && !any && !none {
         wrong(
             raw.credential.mark(),
             "a sweep is about people, and not about credentials",
@@ -123,11 +137,11 @@ fn unused(context: &mut Context<'_>, raw: &RawOracle, method: OracleWord) {
 /// `None`: everything.
 fn class(word: OracleCredential) -> Option<CredentialClass> {
     match word {
-        OracleCredential::Any => None,
+        OracleCredential::Any | OracleCredential::None => None,
         OracleCredential::Session => Some(CredentialClass::Session),
         OracleCredential::Bearer => Some(CredentialClass::Bearer),
         OracleCredential::Opaque => Some(CredentialClass::Opaque),
-        OracleCredential::Basic => Some(CredentialClass::Basic),
+        OracleCredential::Basic | OracleCredential::Password => Some(CredentialClass::Basic),
         OracleCredential::ApiKey => Some(CredentialClass::ApiKey),
         OracleCredential::ClientCert => Some(CredentialClass::ClientCert),
     }
@@ -159,10 +173,10 @@ fn dual_verify(
             return;
         }
     };
-    let provider = raw
-        .provider
-        .required(raw.mark, "provider", &mut context.report);
-    let Some(at) = provider.filter(|at| context.knows_provider(at)) else {
+    // What was refused is never sent on: the one word there is.
+    let OnlyAfterWord::Accept = raw.only_after.or(OnlyAfterWord::Accept);
+    let provider = other(raw, membership, settings);
+    let Some(at) = provider.as_ref().filter(|at| context.knows_provider(at)) else {
         return;
     };
     if !judges(providers, &at.value, class) {
@@ -203,9 +217,8 @@ fn directory(
     (providers, membership): (&[Provider], &Membership),
     settings: &mut Settings,
 ) {
-    let provider = raw
-        .provider
-        .required(raw.mark, "provider", &mut context.report);
+    let provider = other(raw, membership, settings);
+    let provider = provider.as_ref();
     let Some(at) = provider.filter(|at| looked_into(context, providers, at)) else {
         return;
     };
@@ -244,9 +257,8 @@ fn sweep(
     settings: &mut Settings,
 ) {
     span(context, &raw.every, HOUR, 30 * DAY, "from `1h` to `30d`");
-    let provider = raw
-        .provider
-        .required(raw.mark, "provider", &mut context.report);
+    let provider = other(raw, membership, settings);
+    let provider = provider.as_ref();
     let from = membership.pairs.get(settings.app.as_str());
     let of = match (raw.of.get(), from) {
         (Some(at), _) => Some(At {
@@ -260,7 +272,12 @@ fn sweep(
         // Reported already: nothing moves the application.
         (None, None) => None,
     };
-    let of = of.filter(|at| looked_into(context, providers, at));
+    // A list says who there is, and what the old side says of them if nobody else does.
+    let listed = raw.inventory.get();
+    let of = of.filter(|at| match listed {
+        Some(_) => context.knows_provider(at),
+        None => looked_into(context, providers, at),
+    });
     let provider = provider.filter(|at| looked_into(context, providers, at));
     let (Some(of), Some(at)) = (of, provider) else {
         return;
@@ -277,9 +294,25 @@ fn sweep(
     other_side(context, membership, settings, at);
     settings.sweep = Some(Sweep {
         of: ProviderId::new(&of.value),
+        inventory: listed.map(|at| {
+            let file = context.source.resolve(&at.value);
+            (file, raw.by.or("subject".into()).into())
+        }),
         provider: ProviderId::new(&at.value),
         every: raw.every.or(Span(DAY)).0,
     });
+}
+
+/// The provider that is asked: the one that is named, or the other side of the rollout.
+fn other(raw: &RawOracle, membership: &Membership, settings: &Settings) -> Option<At<String>> {
+    let (value, mark) = match raw.provider.get() {
+        Some(at) => (at.value.clone(), at.mark),
+        None => {
+            let (_, to) = membership.pairs.get(settings.app.as_str())?;
+            (to.clone(), raw.mark)
+        }
+    };
+    Some(At { value, mark })
 }
 
 /// A second opinion of the one who decides is none.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::config::compile::context::Context;
 use crate::config::raw::RawStage;
-use crate::config::raw::RollbackSessions;
 use crate::rollout::Brownout;
 use crate::rollout::Percent;
 use crate::rollout::Share;
@@ -77,8 +76,4 @@ pub(super) fn farewell(context: &mut Context<'_>, raw: &RawStage, stage: &mut St
             deprecated: raw.deprecated.get().map(|at| at.value.0),
             sunset: raw.sunset.get().map(|at| at.value.0),
         });
-    // The one word that this build has: another one could not be forgotten here.
-    if let Some(raw) = raw.rollback.get() {
-        let RollbackSessions::Keep = raw.modern_sessions.or(RollbackSessions::Keep);
-    }
 }

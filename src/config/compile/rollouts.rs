@@ -10,6 +10,7 @@ use crate::config::compile::outline::Outline;
 use crate::config::compile::pinned;
 use crate::config::compile::providers::Provider;
 use crate::config::compile::ramp;
+use crate::config::compile::shadow;
 use crate::config::compile::stages;
 use crate::config::raw::BeforeKnownWord;
 use crate::config::raw::ControlWord;
@@ -331,6 +332,7 @@ fn staged_way(
         stage.index = index;
         let climbs = ramp::ramp(context, raw, &mut stage);
         ramp::farewell(context, raw, &mut stage);
+        stage.shadow = shadow::looks(context, staged, raw);
         all.push(lint::Placed {
             ramp: climbs,
             stage,

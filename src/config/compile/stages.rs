@@ -31,6 +31,7 @@ use crate::rollout::OtherArm;
 use crate::rollout::Passwords;
 use crate::rollout::Percent;
 use crate::rollout::SessionPolicy;
+use crate::rollout::Shadowed;
 use crate::rollout::Share;
 use crate::rollout::Stage;
 
@@ -109,7 +110,7 @@ pub(super) fn compile(
         },
         brownouts: Vec::new(),
         warning: None,
-        passwords: Passwords::AtFrom,
+        shadow: Shadowed::All,
     }
 }
 

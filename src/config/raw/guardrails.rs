@@ -1,5 +1,6 @@
 //! `guardrails`: what watches a stage, and what follows.
 
+use crate::config::raw::RawSecretText;
 use crate::config::scalar::Decimal;
 use crate::config::scalar::Span;
 use crate::config::scalar::Whole;
@@ -23,6 +24,8 @@ mappings! {
         alpha_budget: At<Decimal>,
         /// The comparisons. Default: `login` (`failed`, `abandoned`; 1.25, 0.005, 5, rollback) and `session` (`rejected`, `error`; 1.5, 0.002, 5, rollback).
         guards: List<RawGuard>,
+        /// Whom guards with `promql` ask.
+        prometheus: RawPrometheus,
         /// The plain breaker: no statistics, something is on fire. Every new login goes to `from` at once.
         breaker: RawGuardBreaker,
         /// Whether people arrive in the configured split.
@@ -35,11 +38,21 @@ mappings! {
         first_logins: RawFirstLogins,
     }
 
+    /// A Prometheus, or what has its HTTP API.
+    RawPrometheus {
+        /// Without the path of the API. Default `http://127.0.0.1:9090`.
+        url: At<String>,
+        /// A bearer token.
+        token: RawSecretText,
+        /// How long an answer may take. Default `5s`.
+        timeout: At<Span>,
+    }
+
     /// One comparison of the two sides.
     RawGuard {
         /// Its name: a label of metrics. Required.
         id: At<String>,
-        /// What is bad: `failed`, `abandoned`, `slower_than_800ms` (logins), or `rejected`, `error` (sessions). Required.
+        /// What is bad: `failed`, `abandoned`, `slower_than_800ms` (logins), or `rejected`, `error` (sessions). Required, unless `divergences` or `promql` is there.
         bad: List<At<String>>,
         /// How much worse than `from` the new provider may be. Default `1.25`.
         max_ratio: At<Decimal>,
@@ -49,7 +62,12 @@ mappings! {
         min_bad_units: At<Whole>,
         /// What follows. Default `rollback`.
         on_trip: At<OnTripWord>,
-        @later "divergences", "promql", "max";
+        /// Instead of `bad`: classes of differences that `shadow` finds, as in the label `class` of `authferry_shadow_divergences_total`. People are counted, since the step began, by all instances; what one side says differently each time it is asked counts only where it is critical.
+        divergences: List<At<String>>,
+        /// With `divergences`: so many people may differ. Default `0`. With `promql`: more than this trips it; required.
+        max: At<Decimal>,
+        /// Instead of `bad`: what another system counts, as a query to `prometheus` that gives one number; it is asked every 15 s. Without an answer the guard has no data, and nothing goes forward.
+        promql: At<String>,
     }
 
     /// The plain breaker.
@@ -106,7 +124,8 @@ words! {
         "hold" => Hold,
         /// New logins go back.
         "rollback" => Rollback,
-        @later "rollback_revoke";
+        /// Every new login starts at `from` at once, and whatever the new provider has vouched for until then ends.
+        "rollback_revoke" => RollbackRevoke,
     }
 
     /// What a step without people means.

@@ -51,7 +51,8 @@ mappings! {
         stages: List<RawStage>,
         /// What watches the stages that name no guardrails of their own.
         guardrails: At<String>,
-        @later "shadow";
+        /// In which of its applications people are looked at a second time, in the stages that do not say so: the name of an entry of `shadow`. Default: in all, if no stage says so; else in none.
+        shadow: At<String>,
     }
 
     /// How people are put into buckets.
@@ -96,7 +97,9 @@ mappings! {
         brownouts: List<RawBrownout>,
         /// With `control: schedule`: when it begins.
         at: At<Moment>,
-        @later "shadow", "carry_over";
+        /// In which of its applications people are looked at a second time: the name of an entry of `shadow`. Default: as the rollout says.
+        shadow: At<String>,
+        @later "carry_over";
     }
 
     /// When the next step may begin.
@@ -117,11 +120,27 @@ mappings! {
         bad_rate_upper_bound: At<Decimal>,
         /// A switch back would lock out no more people than this: who has moved, and of whom no account at `from` is known. Needs `identity.canonical`.
         rollback_exposure_max: At<Whole>,
-        /// So many people of its applications were looked at a second time by `shadow` since the step began, at this instance. Default `0`.
+        /// So many people of its applications were looked at a second time by `shadow` since the step began. Default `0`.
         compared_subjects: At<Whole>,
-        /// `shadow` has found something critical no more often than this since the step began, at this instance. Default: not asked.
+        /// `shadow` has found something critical about no more people than this since the step began; who differs in two critical classes counts twice. Default: not asked.
         critical: At<Whole>,
-        @later "drills_passed", "divergence_upper_bound", "unlinked_max", "legacy_credentials_seen";
+        /// The share of people who differ is surely (95 %, however often it is looked at) not above this, of those whom `shadow` looked at since the step began; who has differed once counts until the step is left. 300 people without a difference prove 0.013, 1000 prove 0.0045.
+        divergence_upper_bound: At<Decimal>,
+        /// Who may still come with credentials of `from`.
+        legacy_credentials_seen: RawStillSeen,
+        /// These exercises have passed in this stage, at the instance that leads: `modern-outage`, `legacy-outage`, `jwks-rotation`, `bad-token-format` (`authferry drill`).
+        drills_passed: List<At<String>>,
+        @later "unlinked_max";
+    }
+
+    /// Who may still come with credentials of `from`: people who were let in with one, by all instances, by pseudonym.
+    RawStillSeen {
+        /// How far back it is looked; it must have been counted for so long, too. From `1h` to `90d`. Required.
+        within: At<Span>,
+        /// So many people. Default `0`.
+        max: At<Whole>,
+        /// Cohorts whose people do not count.
+        except: List<At<String>>,
     }
 
     /// A step of a ramp.
@@ -206,7 +225,8 @@ words! {
     RollbackSessions {
         /// They live on.
         "keep" => Keep,
-        @later "revoke";
+        /// They end, and with them whatever the provider has vouched for.
+        "revoke" => Revoke,
     }
 
     /// What a stage does.

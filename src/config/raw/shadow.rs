@@ -1,6 +1,9 @@
 //! `shadow`: who gives a second opinion about people who were let in.
 
-use crate::config::scalar::Moment;
+use std::path::PathBuf;
+
+use crate::config::scalar::Decimal;
+use crate::config::scalar::Ending;
 use crate::config::scalar::Span;
 use crate::config::scalar::Whole;
 use crate::config::shape::At;
@@ -16,15 +19,20 @@ mappings! {
         oracles: List<RawOracle>,
         /// The percent of the people who are looked at twice. Default `100`.
         sample_percent: At<Percent>,
+        /// The same as a share between 0 and 1, instead of `sample_percent`. Whether a person is in it hangs on their name alone.
+        sample: At<Decimal>,
+        /// The share of people about whom the deciding side is asked again, with what they have presented, to learn how it differs from itself: what differs as often there does not count in `divergence_upper_bound` and guards, unless it is critical. Default `0`.
+        noise_sample: At<Decimal>,
+        /// What is compared: `decision`, `subject`, `groups`, `scopes`, `lifetime`, `assurance`, `headers`, `error_class`, and `latency`, which is a metric. Default: everything.
+        compare: List<At<String>>,
         /// How long nobody is asked again about a person and a kind of credential. Default `6h`.
         per_subject: At<Span>,
-        /// What it may cost the other side. At most 512 credentials wait; what waits longer than 5 s is dropped.
+        /// What it may cost the other side. What waits longer than 5 s is dropped.
         budget: RawShadowBudget,
         /// When the other side is left alone.
         breaker: RawShadowBreaker,
         /// Differences that are known, and do not count for a while.
         ignore: List<RawShadowIgnore>,
-        @later "sample", "noise_sample", "compare";
     }
 
     /// Who gives a second opinion.
@@ -33,15 +41,18 @@ mappings! {
         method: At<OracleWord>,
         /// About what. Default `any`: for `directory`, whatever `dual_verify` is not asked about; required for `dual_verify`.
         credential: At<OracleCredential>,
-        /// The provider that is asked. Required, except for `upstream_status`. For `dual_verify` it judges nobody elsewhere, so that its trouble is nobody's; for `directory` and `sweep` it has a `directory`.
+        /// The provider that is asked. Default: the rollout's `to`. For `dual_verify` it judges nobody elsewhere, so that its trouble is nobody's; for `directory` and `sweep` it has a `directory`.
         provider: At<String>,
-        /// For `directory`: the attribute of whoever was let in whose value is the directory's `key`. Default `subject`.
+        /// For `directory`: the attribute of whoever was let in, and with `inventory` of whoever is listed, whose value is the directory's `key`. Default `subject`.
         by: At<String>,
         /// For `sweep`: the provider whose people are gone through, if they are no more than 500 000; its key has the same values. Default: the rollout's `from`.
         of: At<String>,
         /// For `sweep`: how often. From `1h` to `30d`. Default `1d`.
         every: At<Span>,
-        @later "only_after", "inventory";
+        /// For `sweep`: a file that lists the people, instead of the directory of `of`, as `plan` takes one: CSV with the columns `subject` and as one likes `groups` (separated by `;`), `email`, `enabled` and claims, or a JSON object a line. Where `of` has a directory it is asked about each of them; else the file says what the old side says. It is read at each sweep.
+        inventory: At<PathBuf>,
+        /// For `dual_verify`: what was refused is never sent on, so there is one word.
+        only_after: At<OnlyAfterWord>,
     }
 
     /// What it may cost the other side.
@@ -52,7 +63,8 @@ mappings! {
         inflight: At<Whole>,
         /// How long a call may take. Default `2s`.
         timeout: At<Span>,
-        @later "queue";
+        /// So many people may wait for a call; more are not looked at. Up to `4096`. Default `512`.
+        queue: At<Whole>,
     }
 
     /// When the other side is left alone.
@@ -61,7 +73,10 @@ mappings! {
         failures: At<Whole>,
         /// For so long. Default `60s`.
         open_for: At<Span>,
-        @later "error_rate", "min";
+        /// Instead of `failures`: when this share of the last `min` calls had no answer, such as `0.5`.
+        error_rate: At<Decimal>,
+        /// How many calls `error_rate` looks at. Default `20`.
+        min: At<Whole>,
     }
 
     /// A difference that is known.
@@ -70,8 +85,8 @@ mappings! {
         class: At<String>,
         /// Only with these groups or scopes. Default: whatever they are.
         values: List<At<String>>,
-        /// Until then; afterwards it counts again. Required.
-        until: At<Moment>,
+        /// Until then, or until the end of this day (UTC); afterwards it counts again. A week before, it is said in the log. Required.
+        until: At<Ending>,
         /// Where it is looked after.
         ticket: At<String>,
     }
@@ -91,12 +106,20 @@ words! {
         @later "exchange", "dual_token";
     }
 
+    /// After what.
+    OnlyAfterWord {
+        /// Its owner has accepted it.
+        "accept" => Accept,
+    }
+
     /// About what.
     OracleCredential {
         /// Everything.
         "any" => Any,
         /// User name and password.
         "basic" => Basic,
+        /// The same.
+        "password" => Password,
         /// A client certificate.
         "client_cert" => ClientCert,
         /// A session cookie of the old system.
@@ -107,6 +130,7 @@ words! {
         "opaque" => Opaque,
         /// A key of a client.
         "api_key" => ApiKey,
-        @later "none";
+        /// Nothing: for `sweep`, which is about people.
+        "none" => None,
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::control::conductor::Conductor;
+use crate::control::conductor::run;
 use crate::control::conductor::run::Run;
 use crate::control::conductor::run::place_of;
 use crate::control::conductor::run::settled;
@@ -44,7 +45,7 @@ impl Conductor {
         let mut fresh = BTreeMap::new();
         for course in courses {
             let id = course.id.clone();
-            let (progress, tally, drills, exposed) = {
+            let (progress, tally, drills, exposed, owes_revocation) = {
                 let runs = self.runs();
                 match runs.get(&id) {
                     Some(run) => (
@@ -52,12 +53,14 @@ impl Conductor {
                         run.tally.clone(),
                         run.drills.clone(),
                         run.exposed,
+                        run.owes_revocation,
                     ),
                     None => {
                         drop(runs);
                         let kept = self.keeper.load(&id).map_err(|error| error.to_string())?;
                         kept.map_or_else(Default::default, |kept| {
-                            (kept.progress, kept.tally, kept.drills, None)
+                            let owes = kept.owes_revocation;
+                            (kept.progress, kept.tally, kept.drills, None, owes)
                         })
                     }
                 }
@@ -80,7 +83,10 @@ impl Conductor {
                 drills,
                 exposed,
                 // It is counted from the moment the step began, which may be another now.
-                compared: None,
+                looked: None,
+                came: Err(String::from(run::NOT_COUNTED)),
+                answers: BTreeMap::new(),
+                owes_revocation,
                 evaluated: now,
                 blocked: None,
                 row: None,

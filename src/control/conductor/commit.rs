@@ -6,6 +6,7 @@ use tracing::info;
 use tracing::warn;
 
 use crate::control::conductor::Conductor;
+use crate::control::conductor::run::NOT_COUNTED;
 use crate::control::conductor::together::Disagreed;
 use crate::control::keeper::Kept;
 use crate::control::record;
@@ -66,9 +67,38 @@ impl Conductor {
         self.parts
             .metrics
             .rollout_transition(id, direction, trigger);
+        if transition.revokes
+            && let Some(run) = self.runs().get_mut(id)
+        {
+            run.owes_revocation = true;
+        }
         self.hold(id, transition.next, actor).await;
+        self.revoke(id).await;
         self.share_tally(id).await;
         Ok(())
+    }
+
+    /// Ends what the new provider has vouched for, where a step back owes that; it is owed until it is done.
+    pub(super) async fn revoke(&self, id: &RolloutId) {
+        let owed = {
+            let runs = self.runs();
+            let run = runs.get(id).filter(|run| run.owes_revocation);
+            run.map(|run| (run.course.to.clone(), run.progress.why.clone()))
+        };
+        let (Some((to, why)), Some(stage)) = (owed, self.stage.get()) else {
+            return;
+        };
+        match stage.revoke(&to, &format!("rollout {id}: {why}")).await {
+            Ok(()) => {
+                if let Some(run) = self.runs().get_mut(id) {
+                    run.owes_revocation = false;
+                }
+                self.keep(id).await;
+            }
+            Err(why) => {
+                warn!(rollout = %id, provider = %to, why, "What this provider vouched for could not be ended; it is tried again.");
+            }
+        }
     }
 
     /// Writes a record; one that must not wait is owed where the disk takes nothing.
@@ -108,6 +138,8 @@ impl Conductor {
                 let rails = place.and_then(|place| course.guardrails(place));
                 run.tally = rails.map(|rails| Tally::new(rails));
                 run.findings = Findings::none(now);
+                run.looked = None;
+                run.came = Err(String::from(NOT_COUNTED));
                 run.evaluated = now;
             }
             let (step, state) = (next.name(&course), next.state.as_str());
@@ -133,6 +165,7 @@ impl Conductor {
             progress: run.progress.clone(),
             tally: run.tally.clone(),
             drills: run.drills.clone(),
+            owes_revocation: run.owes_revocation,
         });
         let (keeper, rollout) = (self.keeper.clone(), id.clone());
         if let Some(kept) = kept {

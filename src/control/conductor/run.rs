@@ -1,5 +1,6 @@
 //! One rollout under way: what it has seen, and where it stands as far as the file has a say in it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clock::UnixTime;
@@ -7,11 +8,15 @@ use crate::rollout;
 use crate::rollout::Control;
 use crate::rollout::Course;
 use crate::rollout::Findings;
+use crate::rollout::Looked;
 use crate::rollout::Place;
 use crate::rollout::Progress;
 use crate::rollout::State;
 use crate::rollout::Tally;
 use crate::rollout::View;
+
+/// Before it was looked for the first time.
+pub(super) const NOT_COUNTED: &str = "who still comes with old credentials is not known";
 
 /// One rollout under way.
 pub(super) struct Run {
@@ -22,8 +27,14 @@ pub(super) struct Run {
     pub(super) drills: Vec<Box<str>>,
     /// How many people a switch back would lock out, when it was looked at last.
     pub(super) exposed: Option<u64>,
-    /// How many people were looked at a second time in this stage, and how often something critical was found.
-    pub(super) compared: Option<(u64, u64)>,
+    /// What second opinions have found since the step began; `None`: not known.
+    pub(super) looked: Option<Looked>,
+    /// How many people still came with credentials of `from`, as the stage asks it; or why that is not known.
+    pub(super) came: Result<u64, String>,
+    /// The last answers to queries, by guard.
+    pub(super) answers: BTreeMap<Box<str>, f64>,
+    /// Whether it went back in a way that ends what the new provider has vouched for, and that is not done yet.
+    pub(super) owes_revocation: bool,
     pub(super) evaluated: UnixTime,
     /// Why it cannot go forward although it may, and since when.
     pub(super) blocked: Option<(String, UnixTime)>,
@@ -58,6 +69,9 @@ impl Run {
         }
         let steps = self.course.randomised_steps();
         self.findings = tally.read(rails, steps, randomised, now);
+        let limits = rails.limits.iter();
+        let limits = limits.map(|limit| limit.read(self.looked.as_ref(), &self.answers));
+        self.findings.limits = limits.collect();
         if let (true, None, Some(rule)) = (fires, self.findings.breaker, &rails.breaker) {
             self.findings.breaker = Some(rule.on_trip);
         }
@@ -85,7 +99,12 @@ impl Run {
             kill,
             drills: &self.drills,
             exposed: self.exposed,
-            compared: self.compared,
+            looked: self.looked.as_ref(),
+            came: self
+                .came
+                .as_ref()
+                .map(|people| *people)
+                .map_err(String::as_str),
             now,
         }
     }

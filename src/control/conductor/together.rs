@@ -75,6 +75,7 @@ impl Conductor {
                     progress: found.progress,
                     tally: None,
                     drills: Vec::new(),
+                    owes_revocation: false,
                 };
                 let saved = self.keeper.save(&course.id, &kept);
                 saved.map_err(|error| error.to_string())?;

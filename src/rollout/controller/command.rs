@@ -178,7 +178,10 @@ impl Order<'_> {
         let leg = self.view.course.leg(place);
         let to = leg.map_or(RollbackTo::From, |leg| leg.rollback);
         let next = gone_back(self.progress, place, self.view, to, self.why);
-        Ok(Transition::back(next, Trigger::Operator, self.why.into()))
+        Ok(Transition {
+            revokes: leg.is_some_and(|leg| leg.rollback_revokes),
+            ..Transition::back(next, Trigger::Operator, self.why.into())
+        })
     }
 
     fn set_stage(&self, name: &str) -> Result<Transition, String> {
@@ -216,6 +219,7 @@ impl Order<'_> {
             why: self.why.into(),
             urgent: false,
             promotes: course.moves_people(place),
+            revokes: false,
         }
     }
 

@@ -2,7 +2,10 @@
 
 use crate::rollout::controller::Progress;
 use crate::rollout::controller::View;
+use crate::rollout::course::Require;
+use crate::rollout::guard::Looked;
 use crate::rollout::guard::Verdict;
+use crate::rollout::guard::bad_rate_upper_bound;
 
 /// What is missing before the step may be left; nothing: it may.
 pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
@@ -35,6 +38,13 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
             missing.push(format!("guard {} has tripped", guard.id));
         }
     }
+    for limit in &view.findings.limits {
+        match limit.verdict {
+            Verdict::Tripped => missing.push(format!("guard {} has tripped", limit.id)),
+            Verdict::NoData => missing.push(format!("guard {}: no data", limit.id)),
+            Verdict::Ok => {}
+        }
+    }
     if let Some(split) = &view.findings.split
         && split.verdict == Verdict::Tripped
     {
@@ -53,24 +63,17 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
             ));
         }
     }
-    let needed = leg.require.compared_subjects;
-    match view.compared {
-        Some((compared, critical)) => {
-            if compared < needed {
-                missing.push(format!("{compared} of {needed} people looked at twice"));
-            }
-            if let Some(most) = leg.require.critical.filter(|most| *most < critical) {
-                missing.push(format!(
-                    "{critical} critical differences, where {most} may be"
-                ));
-            }
+    missing.extend(opinions(&leg.require, view.looked));
+    if let Some(seen) = &leg.require.legacy_credentials_seen {
+        let most = seen.max;
+        match view.came {
+            Ok(people) if people <= most => {}
+            Ok(people) => missing.push(format!(
+                "{people} people still came with credentials of `{}`, where {most} may",
+                course.from
+            )),
+            Err(why) => missing.push(why.to_owned()),
         }
-        None if 0 < needed || leg.require.critical.is_some() => {
-            missing.push(String::from(
-                "how many people were looked at twice is not known",
-            ));
-        }
-        None => {}
     }
     if let Some(most) = leg.require.rollback_exposure_max {
         match view.exposed {
@@ -87,6 +90,45 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
         if !view.drills.contains(drill) {
             missing.push(format!("drill {drill} has not passed"));
         }
+    }
+    missing
+}
+
+/// What second opinions must have found.
+fn opinions(require: &Require, looked: Option<&Looked>) -> Vec<String> {
+    let mut missing = Vec::new();
+    let asked = 0 < require.compared_subjects
+        || require.critical.is_some()
+        || require.divergence_upper_bound.is_some();
+    let Some(looked) = looked else {
+        if asked {
+            missing.push(String::from(
+                "how many people were looked at twice is not known",
+            ));
+        }
+        return missing;
+    };
+    if looked.people < require.compared_subjects {
+        let (compared, needed) = (looked.people, require.compared_subjects);
+        missing.push(format!("{compared} of {needed} people looked at twice"));
+    }
+    if let Some(most) = require.critical.filter(|most| *most < looked.critical) {
+        let critical = looked.critical;
+        missing.push(format!(
+            "{critical} critical differences, where {most} may be"
+        ));
+    }
+    let possible = bad_rate_upper_bound(looked.people, looked.differ);
+    if let Some(bound) = require.divergence_upper_bound
+        && bound < possible
+    {
+        missing.push(format!(
+            "of all people {:.1} % may still differ ({} of {} did), where {:.1} % may",
+            100.0 * possible,
+            looked.differ,
+            looked.people,
+            100.0 * bound
+        ));
     }
     missing
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::clock::UnixTime;
 use crate::rollout::guard::bound::bad_rate_upper_bound;
+use crate::rollout::guard::limit::LimitReading;
 use crate::rollout::guard::settings::Guard;
 use crate::rollout::guard::settings::Guardrails;
 use crate::rollout::guard::settings::OnTrip;
@@ -78,6 +79,8 @@ pub struct Findings {
     pub at: UnixTime,
     /// The comparisons.
     pub guards: Vec<GuardReading>,
+    /// What may not be more than so much.
+    pub limits: Vec<LimitReading>,
     /// The split, if it is checked.
     pub split: Option<SplitReading>,
     /// People and bad people within the breaker's window.
@@ -92,6 +95,7 @@ impl Findings {
         Self {
             at,
             guards: Vec::new(),
+            limits: Vec::new(),
             split: None,
             burning: (0, 0),
             breaker: None,
@@ -104,8 +108,11 @@ impl Findings {
         let guards = guards.filter(|guard| guard.verdict == Verdict::Tripped);
         let split = self.split.iter();
         let split = split.filter(|split| split.verdict == Verdict::Tripped);
+        let limits = self.limits.iter();
+        let limits = limits.filter(|limit| limit.verdict == Verdict::Tripped);
         guards
             .map(|guard| (guard.id.clone(), guard.on_trip))
+            .chain(limits.map(|limit| (limit.id.clone(), limit.on_trip)))
             .chain(self.breaker.map(|on_trip| ("breaker".into(), on_trip)))
             .chain(split.map(|split| ("split".into(), split.on_trip)))
             .collect()
@@ -177,6 +184,8 @@ impl Tally {
         Findings {
             at: now,
             guards: guards.collect(),
+            // They are read beside the people of the step.
+            limits: Vec::new(),
             split,
             burning: breaker.map_or((0, 0), |rule| self.recent.of(rule.window, now)),
             breaker: breaker

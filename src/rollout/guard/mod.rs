@@ -8,6 +8,7 @@ mod bound;
 mod breaker;
 mod evidence;
 mod judge;
+mod limit;
 mod settings;
 #[cfg(test)]
 mod simulated;
@@ -19,6 +20,10 @@ pub use judge::Findings;
 pub use judge::GuardReading;
 pub use judge::SplitReading;
 pub use judge::Verdict;
+pub use limit::Limit;
+pub use limit::LimitReading;
+pub use limit::Looked;
+pub use limit::Watched;
 pub use settings::AfterRollback;
 pub use settings::BadOutcome;
 pub use settings::BreakerRule;

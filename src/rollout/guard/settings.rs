@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::rollout::guard::limit::Limit;
+
 /// What happens when a guard trips.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OnTrip {
@@ -11,6 +13,8 @@ pub enum OnTrip {
     Hold,
     /// New logins go back.
     Rollback,
+    /// Every new login starts at `from` at once, and whatever the new provider has vouched for ends.
+    RollbackRevoke,
 }
 
 impl OnTrip {
@@ -20,6 +24,7 @@ impl OnTrip {
             Self::Note => "note",
             Self::Hold => "hold",
             Self::Rollback => "rollback",
+            Self::RollbackRevoke => "rollback_revoke",
         }
     }
 }
@@ -130,6 +135,8 @@ pub struct Guardrails {
     pub alpha_budget: f64,
     /// The comparisons.
     pub guards: Vec<Guard>,
+    /// What may not be more than so much.
+    pub limits: Vec<Limit>,
     /// The plain breaker.
     pub breaker: Option<BreakerRule>,
     /// The check of the split.
@@ -188,6 +195,7 @@ impl Default for Guardrails {
                     OnTrip::Rollback,
                 ),
             ],
+            limits: Vec::new(),
             breaker: Some(BreakerRule {
                 window: Duration::from_secs(60),
                 min_units: 20,

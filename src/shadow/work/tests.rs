@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::entropy::SystemEntropy;
 use crate::identity::ClaimMap;
 use crate::identity::Issuer;
 use crate::identity::Outage;
@@ -30,10 +29,13 @@ use crate::secret::Secret;
 use crate::shadow::compare::Name;
 use crate::shadow::desk::Offer;
 use crate::shadow::kind::Class;
+use crate::shadow::kind::Field;
 use crate::shadow::settings::Breaker;
 use crate::shadow::settings::Ignore;
 use crate::shadow::settings::Lookup;
 use crate::shadow::settings::Sweep;
+use crate::shadow::settings::Trips;
+use crate::shadow::sweep::Progress;
 use crate::shadow::sweep::Swept;
 use crate::telemetry::metrics::MAX_SERIES_PER_FAMILY;
 
@@ -125,6 +127,8 @@ impl Reader for Plain {
             groups: groups.into_iter().map(Into::into).collect(),
             scopes: BTreeSet::new(),
             headers: Vec::new(),
+            assurance: identity.acr.clone(),
+            lifetime: None,
         }
     }
 }
@@ -138,16 +142,23 @@ struct Bench {
     clock: ManualClock,
 }
 
+/// Places of people who wait.
+const QUEUE: usize = 50;
+
 fn settings() -> Settings {
     Settings {
         app: AppId::new("crm"),
+        decides: ProviderId::new("legacy"),
         sample: Percent::ALL,
+        noise: Percent::NONE,
+        compare: Field::ALL.into_iter().collect(),
         per_subject: Duration::from_secs(3_600),
         rps: 1_000,
         inflight: 4,
+        queue: QUEUE,
         timeout: Duration::from_secs(60),
         breaker: Breaker {
-            failures: 2,
+            trips: Trips::InARow(2),
             open_for: Duration::from_secs(60),
         },
         dual_verify: vec![(CredentialClass::Basic, ProviderId::new("other"))],
@@ -162,11 +173,12 @@ impl Bench {
     fn new(settings: &Settings, permits: usize) -> Self {
         let clock = ManualClock::at(NOW);
         let metrics = Metrics::new(Arc::new(clock.clone()), MAX_SERIES_PER_FAMILY);
+        let pseudonyms = Pseudonyms::new(&Secret::new(vec![1; 32]));
         let parts = ShadowParts {
             clock: Arc::new(clock.clone()),
             metrics: Arc::clone(&metrics),
-            pseudonyms: Pseudonyms::new(&Secret::new(vec![1; 32])),
-            found: Arc::new(Found::new(&SystemEntropy)),
+            pseudonyms: pseudonyms.clone(),
+            found: Arc::new(Found::new(pseudonyms)),
         };
         let other = Arc::new(Other {
             id: ProviderId::new("other"),
@@ -203,10 +215,17 @@ impl Bench {
             identity: &identity("legacy", who, &["it"]),
             canonical: &name,
             bound: false,
+            ends: UnixTime::NEVER,
+            took: Duration::ZERO,
             now: self.clock.now(),
         };
         self.desk
             .offer(&offer, &BucketKey(Secret::new(vec![7; 32])));
+    }
+
+    fn kept(&self) -> Vec<crate::shadow::Kept> {
+        let all = self.shadow.found().all(NOW).into_iter();
+        all.map(|(_, kept)| kept).collect()
     }
 
     fn count(&self, series: &str) -> u64 {
@@ -254,7 +273,7 @@ async fn differences_are_counted_and_kept_without_a_name() {
     bench
         .until(|bench| bench.result("same") == 1 && bench.result("different") == 2)
         .await;
-    let kept = bench.shadow.found().all(NOW);
+    let kept = bench.kept();
     let mut classes: Vec<_> = kept.iter().map(|one| one.class.as_str()).collect();
     classes.sort_unstable();
     assert_eq!(classes, ["accept_reject", "groups_extra"]);
@@ -317,6 +336,8 @@ async fn what_nobody_asks_about_is_counted_as_such() {
             identity,
             canonical: &name,
             bound,
+            ends: UnixTime::NEVER,
+            took: Duration::ZERO,
             now: NOW,
         };
         bench
@@ -335,16 +356,16 @@ async fn what_nobody_asks_about_is_counted_as_such() {
     assert_eq!(bench.shadow.depth(), 0);
     // As many as there is room for wait; nothing has run since.
     bench.plan = plan(Mode::Shadow, Vec::new());
-    for n in 0..MAX_QUEUE + 3 {
+    for n in 0..QUEUE + 3 {
         bench.comes(&format!("uid:{n}"), "it");
     }
     assert_eq!(
         (bench.skipped("queue_full"), bench.shadow.depth()),
-        (3, MAX_QUEUE)
+        (3, QUEUE)
     );
     bench.clock.advance(Duration::from_secs(6));
     bench
-        .until(|bench| bench.skipped("stale") == MAX_QUEUE as u64)
+        .until(|bench| bench.skipped("stale") == QUEUE as u64)
         .await;
     assert_eq!(bench.other.asked.load(Ordering::SeqCst), 0);
 }
@@ -360,10 +381,7 @@ async fn a_side_in_trouble_is_left_alone() {
     bench.clock.advance(Duration::from_secs(61));
     bench.comes("uid:3", "it");
     bench.until(|bench| bench.result("same") == 1).await;
-    assert!(
-        bench.shadow.found().all(NOW).is_empty(),
-        "an outage is no opinion"
-    );
+    assert!(bench.kept().is_empty(), "an outage is no opinion");
 }
 
 #[tokio::test]
@@ -396,10 +414,7 @@ async fn known_differences_do_not_count_until_their_day() {
     bench.until(|bench| bench.result("ignored") == 1).await;
     bench.comes("uid:2", "it,boss,chief");
     bench.until(|bench| bench.result("different") == 1).await;
-    assert_eq!(
-        bench.shadow.found().all(NOW)[0].values,
-        [Box::<str>::from("chief")]
-    );
+    assert_eq!(bench.kept()[0].values, [Box::<str>::from("chief")]);
     bench.clock.advance(Duration::from_secs(60));
     bench.comes("uid:1", "it,boss");
     bench.until(|bench| bench.result("different") == 2).await;
@@ -491,6 +506,7 @@ fn sweeping() -> Settings {
     Settings {
         sweep: Some(Sweep {
             of: ProviderId::new("old"),
+            inventory: None,
             provider: ProviderId::new("new"),
             every: Duration::from_secs(86_400),
         }),
@@ -504,7 +520,13 @@ async fn sweep(bench: &Bench, old: Listed, new: Listed, go_on: bool) -> Swept {
     let providers = Providers::new(both);
     bench
         .shadow
-        .sweep(&sweeping(), &providers, &reader, &move || go_on)
+        .sweep(
+            &sweeping(),
+            &providers,
+            (&reader, None),
+            &mut Progress::default(),
+            &move || go_on,
+        )
         .await
 }
 
@@ -539,8 +561,8 @@ async fn a_sweep_finds_who_is_locked_out_on_one_side_only() {
         left_out: 1,
     };
     assert_eq!(swept, all);
-    assert_eq!((bench.swept("same"), bench.swept("different")), (3, 4));
-    let kept = bench.shadow.found().all(NOW);
+    assert_eq!((bench.swept("same"), bench.swept("different")), (2, 5));
+    let kept = bench.kept();
     let classes: Vec<_> = kept
         .iter()
         .map(|one| (one.class.as_str(), one.class.severity()))
@@ -551,10 +573,108 @@ async fn a_sweep_finds_who_is_locked_out_on_one_side_only() {
             ("reject_accept", "critical"),
             ("no_link", "warn"),
             ("accept_reject", "warn"),
+            ("error_class", "info"),
             ("link_conflict", "warn"),
         ]
     );
     assert_eq!(bench.shadow.found().people(&AppId::new("crm")), 7);
+}
+
+/// A list stands in for the old side, and a sweep that was called off goes on with whoever comes next.
+#[tokio::test(start_paused = true)]
+async fn a_sweep_of_a_list_goes_on_where_it_was_called_off() {
+    let bench = Bench::new(&settings(), 100);
+    let both: [Arc<dyn Provider>; 2] = [
+        Arc::new(Other {
+            id: ProviderId::new("old"),
+            owns: Owns::default(),
+            epoch: Epoch::default(),
+            gate: Arc::new(Semaphore::new(0)),
+            asked: AtomicU32::new(0),
+        }),
+        Arc::new(Listed::new("new", &OLD)),
+    ];
+    let providers = Providers::new(both);
+    let reader: Arc<dyn Reader> = Arc::new(Plain);
+    let one = |(name, groups, enabled): &(&'static str, &'static str, bool)| {
+        let who = identity("old", name, &[groups]);
+        (Box::from(*name), (who, *enabled))
+    };
+    let listed = OLD.iter().map(one).collect();
+    let mut progress = Progress::default();
+    let turns = AtomicU32::new(0);
+    let mut sweep = async |most: u32| {
+        let go_on = || turns.fetch_add(1, Ordering::SeqCst) < most;
+        let reading = (&reader, Some(&listed));
+        let shadow = &bench.shadow;
+        shadow
+            .sweep(&sweeping(), &providers, reading, &mut progress, &go_on)
+            .await
+    };
+    assert_eq!(sweep(3).await, Swept::CalledOff);
+    assert_eq!(bench.swept("same"), 3);
+    let all = Swept::All {
+        compared: 7,
+        left_out: 0,
+    };
+    assert_eq!(sweep(100).await, all);
+    assert_eq!((bench.swept("same"), bench.swept("different")), (7, 0));
+}
+
+/// The deciding side is asked again about some, and what it says differently is no news.
+#[tokio::test]
+async fn how_a_side_differs_from_itself_is_learned() {
+    let mut block = settings();
+    block.decides = ProviderId::new("other");
+    block.noise = Percent::ALL;
+    let mut bench = Bench::new(&block, 100);
+    bench.plan.from = ProviderId::new("other");
+    let comes = |who: &str, says: &str| {
+        let name = CanonicalSubject::named(who).unwrap();
+        let credential = Credential::Basic {
+            username: who.into(),
+            password: Secret::new(says.to_owned()),
+        };
+        let offer = Offer {
+            plan: &bench.plan,
+            app: &AppId::new("crm"),
+            credential: &credential,
+            identity: &identity("other", who, &["it"]),
+            canonical: &name,
+            bound: false,
+            ends: UnixTime::NEVER,
+            took: Duration::ZERO,
+            now: bench.clock.now(),
+        };
+        let key = BucketKey(Secret::new(vec![7; 32]));
+        bench.desk.offer(&offer, &key);
+    };
+    let noise = |bench: &Bench, class: &str| {
+        bench.count(&format!(
+            "authferry_shadow_noise_total{{app=\"crm\",class=\"{class}\"}}"
+        ))
+    };
+    comes("uid:ann", "it");
+    bench.until(|bench| noise(bench, "none") == 1).await;
+    comes("uid:bob", "ops");
+    bench
+        .until(|bench| noise(bench, "groups_extra") == 1 && noise(bench, "groups_missing") == 1)
+        .await;
+    assert!(bench.kept().is_empty());
+}
+
+#[tokio::test]
+async fn only_what_is_to_be_compared_is() {
+    let mut block = settings();
+    block.compare = [Field::Decision].into();
+    let bench = Bench::new(&block, 100);
+    bench.comes("uid:ann", "boss");
+    bench.comes("uid:bob", "unknown");
+    bench
+        .until(|bench| bench.result("same") == 1 && bench.result("different") == 1)
+        .await;
+    let delta = "authferry_shadow_duration_delta_seconds_count";
+    assert!(!bench.metrics.render().unwrap().contains(delta));
 }
 
 #[tokio::test(start_paused = true)]
@@ -571,7 +691,7 @@ async fn a_sweep_ends_when_it_is_called_off_or_nobody_answers() {
     assert_eq!(swept, Swept::Unavailable);
     // Three times what opens the breaker, and no more.
     assert_eq!(bench.swept("unavailable"), 6);
-    assert!(bench.shadow.found().all(NOW).is_empty());
+    assert!(bench.kept().is_empty());
 }
 
 #[tokio::test]
@@ -604,6 +724,8 @@ async fn whoever_comes_is_looked_up_with_nothing_that_was_presented() {
             identity: &identity("legacy", who, &["it"]),
             canonical: &CanonicalSubject::named(who).unwrap(),
             bound,
+            ends: UnixTime::NEVER,
+            took: Duration::ZERO,
             now: NOW,
         };
         bench
@@ -623,7 +745,7 @@ async fn whoever_comes_is_looked_up_with_nothing_that_was_presented() {
         .found()
         .all(NOW)
         .iter()
-        .map(|one| one.class.as_str())
+        .map(|(_, one)| one.class.as_str())
         .collect();
     classes.sort_unstable();
     assert_eq!(classes, ["accept_reject", "no_link"]);

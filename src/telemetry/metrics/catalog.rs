@@ -144,6 +144,12 @@ families! {
         "Second opinions about people, by what came of them.";
     SHADOW_DIVERGENCES: Counter "authferry_shadow_divergences_total" ["app", "class", "severity"]
         "Differences between two opinions about one person.";
+    SHADOW_NOISE: Counter "authferry_shadow_noise_total" ["app", "class"]
+        "What the deciding side said differently when it was asked again; `none`: it said the same.";
+    SHADOW_DELTA: Histogram "authferry_shadow_duration_delta_seconds" ["app", "oracle"]
+        "By how much longer the second opinion took than the decision; below zero: it was faster.";
+    SUBJECTS: Gauge "authferry_subjects" ["rollout", "state"]
+        "People who have moved: `modern`, `modern_born` (no account at `from` is known), `recalled` (before a step back).";
     SHADOW_SKIPPED: Counter "authferry_shadow_skipped_total" ["app", "reason"]
         "Accepted credentials that were not looked at twice.";
     SHADOW_QUEUE: Gauge "authferry_shadow_queue_depth" []

@@ -103,6 +103,52 @@ impl Histogram {
     }
 }
 
+/// Upper bounds of differences of durations, in microseconds.
+pub(super) const DELTAS: [i64; 15] = [
+    -1_000_000, -500_000, -100_000, -50_000, -10_000, -1_000, 0, 1_000, 10_000, 50_000, 100_000,
+    250_000, 500_000, 1_000_000, 2_500_000,
+];
+
+/// Differences of durations by size.
+#[derive(Debug)]
+pub(super) struct Deltas {
+    /// One for each bound, and one for what is more.
+    buckets: [Counter; DELTAS.len() + 1],
+    /// Microseconds of what is above zero, and of what is below.
+    sums: [Counter; 2],
+}
+
+impl Default for Deltas {
+    fn default() -> Self {
+        Self {
+            buckets: [const { Counter::new() }; DELTAS.len() + 1],
+            sums: [const { Counter::new() }; 2],
+        }
+    }
+}
+
+impl Deltas {
+    /// By how much longer one took than the other.
+    pub(super) fn observe(&self, took: Duration, other: Duration) {
+        let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        let delta = micros(took).saturating_sub(micros(other));
+        let place = DELTAS.partition_point(|bound| *bound < delta);
+        if let Some(bucket) = self.buckets.get(place) {
+            bucket.add(1);
+        }
+        let [above, below] = &self.sums;
+        let sum = if delta < 0 { below } else { above };
+        sum.add(delta.unsigned_abs());
+    }
+
+    /// How many lie between each bound and the one before, and their sum in seconds.
+    pub(super) fn values(&self) -> ([u64; DELTAS.len() + 1], f64) {
+        let [above, below] = &self.sums;
+        let micros = above.value() as f64 - below.value() as f64;
+        (self.buckets.each_ref().map(Counter::value), micros / 1e6)
+    }
+}
+
 /// A histogram that stands still.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Distribution {
@@ -136,6 +182,19 @@ mod tests {
         let mut seen = Distribution::default();
         histogram.add_to(&mut seen);
         seen.buckets.iter().position(|n| *n == 1).unwrap()
+    }
+
+    #[test]
+    fn a_difference_may_be_below_zero() {
+        let deltas = Deltas::default();
+        let ms = Duration::from_millis;
+        deltas.observe(ms(5), ms(30));
+        deltas.observe(ms(30), ms(30));
+        deltas.observe(ms(9_000), ms(0));
+        let (buckets, sum) = deltas.values();
+        let places: Vec<_> = (0..).zip(buckets).filter(|(_, n)| *n == 1).collect();
+        assert_eq!(places, [(4, 1), (6, 1), (15, 1)]);
+        assert!((sum - 8.975).abs() < 1e-9, "{sum}");
     }
 
     #[test]

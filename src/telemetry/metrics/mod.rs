@@ -610,7 +610,7 @@ mod tests {
                 other_arm: OtherArm::Accept,
                 brownouts: Vec::new(),
                 warning: None,
-                passwords: crate::rollout::Passwords::AtFrom,
+                shadow: crate::rollout::Shadowed::All,
             },
             epoch: 0,
             closed: false,

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::rollout::Plan;
 use crate::telemetry::metrics::catalog;
 use crate::telemetry::metrics::cells::Counter;
+use crate::telemetry::metrics::cells::Deltas;
 use crate::telemetry::metrics::cells::Gauge;
 use crate::telemetry::metrics::cells::Histogram;
 use crate::telemetry::metrics::samples;
@@ -60,6 +61,9 @@ pub(super) struct Rare {
     pub(super) guard_trips: Series<Counter>,
     pub(super) shadow_comparisons: Series<Counter>,
     pub(super) shadow_divergences: Series<Counter>,
+    pub(super) shadow_noise: Series<Counter>,
+    pub(super) shadow_delta: Series<Deltas>,
+    pub(super) subjects: Series<Gauge>,
     pub(super) shadow_skipped: Series<Counter>,
     pub(super) shadow_queue: Series<Gauge>,
     pub(super) rollback_exposure: Series<Gauge>,
@@ -118,6 +122,9 @@ impl Rare {
             guard_trips: Series::new(&catalog::GUARD_TRIPS, limit),
             shadow_comparisons: Series::new(&catalog::SHADOW_COMPARISONS, limit),
             shadow_divergences: Series::new(&catalog::SHADOW_DIVERGENCES, limit),
+            shadow_noise: Series::new(&catalog::SHADOW_NOISE, limit),
+            shadow_delta: Series::new(&catalog::SHADOW_DELTA, limit),
+            subjects: Series::new(&catalog::SUBJECTS, limit),
             shadow_skipped: Series::new(&catalog::SHADOW_SKIPPED, limit),
             shadow_queue: Series::new(&catalog::SHADOW_QUEUE, limit),
             rollback_exposure: Series::new(&catalog::ROLLBACK_EXPOSURE, limit),
@@ -186,6 +193,9 @@ impl Rare {
             samples::counters(&self.guard_trips),
             samples::counters(&self.shadow_comparisons),
             samples::counters(&self.shadow_divergences),
+            samples::counters(&self.shadow_noise),
+            samples::deltas(&self.shadow_delta),
+            samples::gauges(&self.subjects, as_is),
             samples::counters(&self.shadow_skipped),
             samples::gauges(&self.shadow_queue, as_is),
             samples::gauges(&self.rollback_exposure, as_is),

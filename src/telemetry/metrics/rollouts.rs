@@ -68,6 +68,12 @@ impl Metrics {
         self.rare.rollback_exposure.replace(rows);
     }
 
+    /// People who have moved: rollout, state, how many.
+    pub(crate) fn subjects<'a>(&self, all: impl Iterator<Item = (&'a str, &'a str, u64)>) {
+        let rows = all.map(|(id, state, people)| row(labels([id, state]), people as f64));
+        self.rare.subjects.replace(rows);
+    }
+
     /// Whether this instance drives.
     pub(crate) fn leads(&self, leads: bool) {
         self.rare.leads.with(&[]).set(f64::from(u8::from(leads)));

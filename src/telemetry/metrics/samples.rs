@@ -13,6 +13,8 @@ use crate::telemetry::metrics::catalog::Family;
 use crate::telemetry::metrics::catalog::Kind;
 use crate::telemetry::metrics::cells::BOUNDS;
 use crate::telemetry::metrics::cells::Counter;
+use crate::telemetry::metrics::cells::DELTAS;
+use crate::telemetry::metrics::cells::Deltas;
 use crate::telemetry::metrics::cells::Distribution;
 use crate::telemetry::metrics::cells::Gauge;
 use crate::telemetry::metrics::cells::Histogram;
@@ -42,6 +44,29 @@ impl Admitted {
         let admitted = cells.entry(family.name).or_default();
         admitted.contains(&cell) || (admitted.len() < self.limit && admitted.insert(cell))
     }
+}
+
+/// Every histogram of differences of a family.
+pub(super) fn deltas(series: &Series<Deltas>) -> proto::MetricFamily {
+    let one = |(labels, cell): (Labels, std::sync::Arc<Deltas>)| {
+        let (counts, sum) = cell.values();
+        let mut below = 0;
+        let buckets = DELTAS.iter().zip(counts).map(|(bound, count)| {
+            below += count;
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(*bound as f64 / 1e6);
+            bucket.set_cumulative_count(below);
+            bucket
+        });
+        let mut inner = proto::Histogram::default();
+        inner.set_bucket(buckets.collect());
+        inner.set_sample_count(counts.iter().sum());
+        inner.set_sample_sum(sum);
+        let mut message = metric(series.family, &labels);
+        message.set_histogram(inner);
+        message
+    };
+    family(series.family, series.rows().into_iter().map(one).collect())
 }
 
 /// Every counter of a family.

@@ -1,5 +1,7 @@
 //! Second opinions, counted.
 
+use std::time::Duration;
+
 use crate::rollout::AppId;
 use crate::telemetry::metrics::Metrics;
 
@@ -148,6 +150,23 @@ impl Metrics {
     ) {
         let labels = [app.as_str(), class, severity];
         self.rare.shadow_divergences.with(&labels).add(how_many);
+    }
+
+    /// The deciding side was asked again: the word of a class in which it differs from itself, or `none`.
+    pub(crate) fn shadow_noise(&self, app: &AppId, class: &str) {
+        self.rare.shadow_noise.with(&[app.as_str(), class]).add(1);
+    }
+
+    /// How long the second opinion took, and how long the decision.
+    pub(crate) fn shadow_delta(
+        &self,
+        app: &AppId,
+        oracle: Oracle,
+        took: Duration,
+        decided: Duration,
+    ) {
+        let labels = [app.as_str(), oracle.as_str()];
+        self.rare.shadow_delta.with(&labels).observe(took, decided);
     }
 
     /// Nobody was asked.

@@ -13,7 +13,7 @@ use crate::admin::ExplainRequest;
 /// # Errors
 ///
 /// What cannot be read, and where.
-pub(super) fn read(file: &Path) -> Result<Vec<ExplainRequest>, String> {
+pub(crate) fn read(file: &Path) -> Result<Vec<ExplainRequest>, String> {
     let name = file.display();
     let text = fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
     let people = if text.trim_start().starts_with('{') {

@@ -1,0 +1,176 @@
+//! What is counted beside logins, every few seconds, and told to whatever drives rollouts: whom a switch back would hurt, what
+//! second opinions found, and who still comes with old credentials.
+
+use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+use tracing::warn;
+
+use crate::app::process::Process;
+use crate::app::reload::Reloader;
+use crate::config::settings::Settings;
+use crate::control::Somebody;
+use crate::rollout::CohortId;
+use crate::rollout::Course;
+use crate::rollout::Facts;
+use crate::rollout::Person;
+use crate::rollout::StillSeen;
+use crate::telemetry::Prometheus;
+
+/// How often second opinions and old credentials are counted.
+const COUNT: Duration = Duration::from_secs(5);
+/// How often other systems are asked.
+const ASK: Duration = Duration::from_secs(15);
+/// How often everybody is asked whom a switch back would hurt, in those.
+const EXPOSED: u32 = 6;
+
+/// Counts, for as long as the process lives.
+pub(super) fn count(process: &Arc<Process>, reloader: &Arc<Reloader>) {
+    let (counting, reloader) = (Arc::clone(process), Arc::clone(reloader));
+    process.background.spawn(async move {
+        let mut tick = tokio::time::interval(COUNT);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut turn = 0;
+        loop {
+            tick.tick().await;
+            let settings = reloader.settings();
+            stragglers(&counting, &settings);
+            tell(&counting);
+            if turn == 0 {
+                exposed(&counting, &settings).await;
+            }
+            turn = (turn + 1) % EXPOSED;
+        }
+    });
+}
+
+/// Asks what other systems count, for as long as the process lives.
+pub(super) fn ask(process: &Arc<Process>, reloader: &Arc<Reloader>) {
+    let (asking, reloader) = (Arc::clone(process), Arc::clone(reloader));
+    process.background.spawn(async move {
+        let prometheus = match Prometheus::new() {
+            Ok(prometheus) => prometheus,
+            Err(error) => {
+                warn!(%error, "No Prometheus can be asked: guards with `promql` have no data.");
+                return;
+            }
+        };
+        let mut tick = tokio::time::interval(ASK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut silent = BTreeSet::new();
+        loop {
+            tick.tick().await;
+            let settings = reloader.settings();
+            for (rollout, rails, guard, query) in asking.conductor.queries() {
+                let Some(source) = settings.prometheus.get(&rails) else {
+                    continue;
+                };
+                let answer = prometheus.ask(source, &query).await;
+                let about = (rollout.to_string(), guard.clone());
+                match &answer {
+                    Ok(_) => drop(silent.remove(&about)),
+                    // It is said once, and again when it has answered meanwhile.
+                    Err(why) if silent.insert(about) => {
+                        warn!(%rollout, %guard, why, "A guard has no data: its query has no answer.");
+                    }
+                    Err(_) => {}
+                }
+                asking.conductor.answered(&rollout, &guard, answer.ok());
+            }
+        }
+    });
+}
+
+/// Counts who came with credentials of a provider that people leave.
+fn stragglers(process: &Process, settings: &Settings) {
+    let now = process.clock.now();
+    let asked: Vec<&Course> = settings
+        .courses
+        .iter()
+        .filter(|course| !asked_of(course).is_empty())
+        .collect();
+    let (came, lost) = process.seen.take_came();
+    let watched = asked.iter().map(|course| course.from.clone());
+    process.seen.watch(watched.collect::<HashSet<_>>());
+    let stragglers = &process.stragglers;
+    for course in asked {
+        let except: BTreeSet<&CohortId> = asked_of(course)
+            .into_iter()
+            .flat_map(|asked| &asked.except)
+            .collect();
+        for app in &course.apps {
+            stragglers.count(app, &course.from, now);
+            if lost {
+                stragglers.lost(app, &course.from, now);
+            }
+        }
+        for one in came.iter().filter(|one| course.apps.contains(&one.app)) {
+            let Some((_, identity)) = one.uses.first() else {
+                continue;
+            };
+            if identity.provider != course.from {
+                continue;
+            }
+            let facts = facts(one, identity);
+            let is_in = |id: &&&CohortId| {
+                let cohort = settings.cohorts.get(id);
+                cohort.is_some_and(|cohort| cohort.contains(&facts) == Some(true))
+            };
+            let of = except.iter().filter(is_in).map(|id| (*id).clone());
+            let person = process.pseudonyms.of(&one.canonical);
+            stragglers.came((&one.app, &course.from), person, of, one.at);
+        }
+    }
+}
+
+/// What the stages of a rollout ask about old credentials.
+fn asked_of(course: &Course) -> Vec<&StillSeen> {
+    let legs = course.legs.iter();
+    legs.filter_map(|leg| leg.require.legacy_credentials_seen.as_ref())
+        .collect()
+}
+
+fn facts<'a>(one: &'a Somebody, identity: &'a crate::identity::Identity) -> Facts<'a> {
+    Facts {
+        app: &one.app,
+        host: &one.host,
+        path: &one.path,
+        method: &one.method,
+        client_ip: one.address,
+        peer: None,
+        fields: None,
+        device: None,
+        person: Some(Person {
+            canonical: &one.canonical,
+            identity,
+        }),
+    }
+}
+
+fn tell(process: &Process) {
+    let found = process.shadow.found();
+    process.conductor.seen_beside(
+        |course, moment| found.since(&course.apps, moment),
+        |course, asked| {
+            let side = (&course.apps[..], &course.from);
+            process.stragglers.since(side, asked, process.clock.now())
+        },
+    );
+}
+
+async fn exposed(process: &Process, settings: &Settings) {
+    let plans = &settings.rollouts;
+    let known = process.exposure.look(plans.iter(), process.clock.now());
+    let known = known.await;
+    if let Err(why) = &known {
+        warn!(why, "It is not known whom a switch back would hurt.");
+    }
+    for plan in plans {
+        let exposed = process.exposure.of(&plan.id).filter(|_| known.is_ok());
+        let people = exposed.map(|exposed| exposed.modern_born);
+        process.conductor.exposed(&plan.id, people);
+    }
+}

@@ -1,0 +1,100 @@
+//! What is known beside logins: whom a switch back would hurt, what second opinions found, what other systems count.
+
+use crate::clock::UnixTime;
+use crate::control::conductor::Conductor;
+use crate::rollout::Course;
+use crate::rollout::Drill;
+use crate::rollout::Looked;
+use crate::rollout::RolloutId;
+use crate::rollout::StillSeen;
+use crate::rollout::Watched;
+
+impl Conductor {
+    /// How many people a switch back would lock out now; `None`: it is not known any more.
+    pub(crate) fn exposed(&self, rollout: &RolloutId, people: Option<u64>) {
+        if let Some(run) = self.runs().get_mut(rollout) {
+            run.exposed = people;
+        }
+    }
+
+    /// What second opinions have found since the present step began, and who still came with credentials of `from`.
+    pub(crate) fn seen_beside(
+        &self,
+        looked: impl Fn(&Course, UnixTime) -> Option<Looked>,
+        came: impl Fn(&Course, &StillSeen) -> Result<u64, String>,
+    ) {
+        for run in self.runs().values_mut() {
+            run.looked = looked(&run.course, run.progress.entered);
+            let leg = run.progress.place(&run.course);
+            let leg = leg.and_then(|place| run.course.leg(place));
+            let asked = leg.and_then(|leg| leg.require.legacy_credentials_seen.as_ref());
+            run.came = asked.map_or(Ok(0), |asked| came(&run.course, asked));
+        }
+    }
+
+    /// Whether an exercise here counts.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in words.
+    pub(crate) fn may_drill(&self, rollout: &RolloutId) -> Result<(), String> {
+        if let Some(led) = self.led() {
+            return Err(format!(
+                "what is asked of a stage is known elsewhere: {led}"
+            ));
+        }
+        let runs = self.runs();
+        let begun = runs.get(rollout);
+        let begun = begun.and_then(|run| run.progress.place(&run.course));
+        begun
+            .map(|_| ())
+            .ok_or_else(|| String::from("it has not begun"))
+    }
+
+    /// An exercise has passed in the present stage.
+    ///
+    /// # Errors
+    ///
+    /// Why it counts for nothing, in words.
+    pub(crate) async fn drilled(&self, rollout: &RolloutId, drill: Drill) -> Result<(), String> {
+        self.may_drill(rollout)?;
+        if let Some(run) = self.runs().get_mut(rollout)
+            && !run.drills.iter().any(|known| **known == *drill.as_str())
+        {
+            run.drills.push(drill.as_str().into());
+        }
+        self.keep(rollout).await;
+        Ok(())
+    }
+
+    /// What is to be asked of other systems for the present steps: rollout, guardrails, guard, query.
+    pub(crate) fn queries(&self) -> Vec<(RolloutId, Box<str>, Box<str>, Box<str>)> {
+        let runs = self.runs();
+        let rails = runs.values().filter_map(|run| {
+            let rails = run.course.guardrails(run.progress.place(&run.course)?)?;
+            Some((&run.course.id, rails))
+        });
+        rails
+            .flat_map(|(id, rails)| rails.limits.iter().map(move |limit| (id, rails, limit)))
+            .filter_map(|(id, rails, limit)| match &limit.of {
+                Watched::Query(query) => Some((
+                    id.clone(),
+                    rails.id.clone(),
+                    limit.id.clone(),
+                    query.clone(),
+                )),
+                Watched::Divergences(_) => None,
+            })
+            .collect()
+    }
+
+    /// What was answered; `None`: nothing.
+    pub(crate) fn answered(&self, rollout: &RolloutId, guard: &str, answer: Option<f64>) {
+        if let Some(run) = self.runs().get_mut(rollout) {
+            match answer {
+                Some(value) => run.answers.insert(guard.into(), value),
+                None => run.answers.remove(guard),
+            };
+        }
+    }
+}
