@@ -337,6 +337,7 @@ impl FakeAdmin {
             socket: Some(directory.path().join("admin.sock")),
             token: Some(Secret::new("token".into())),
             metrics: loopback,
+            tls: None,
         };
         let kill = Arc::new(kill.unwrap());
         let admin = Admin::start(&settings, Arc::new(backend), kill, metrics);

@@ -1,6 +1,6 @@
 //! Who may ask the admin listener for what: judged before anything else is looked at.
 //!
-//! Two doors lead in: the unix socket, whose peers the kernel names, and a bearer token over TCP. A web page has neither,
+//! Three doors lead in: the unix socket, whose peers the kernel names, a bearer token over TCP, and a client certificate. A web page has neither,
 //! but its visitor's browser may reach a loopback port; so the host must be ours, and whatever a browser says about
 //! another site refuses the request (CVE-2022-41924, CVE-2026-27589).
 //!
@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -39,7 +40,7 @@ const REFILL: Duration = Duration::from_secs(1);
 const ADDRESSES: usize = 1_024;
 
 /// Where a connection comes from.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Peer {
     /// Through the unix socket, as this user.
     Unix {
@@ -52,6 +53,11 @@ pub(super) enum Peer {
         from: SocketAddr,
         /// To which of our addresses.
         to: SocketAddr,
+    },
+    /// Over TLS, with a certificate of an operator: only who holds its key gets this far, and by no name but ours.
+    Certificate {
+        /// Whose.
+        subject: Arc<str>,
     },
 }
 
@@ -109,6 +115,7 @@ impl Guard {
         let (from, to) = match peer {
             Peer::Unix { uid: Some(uid) } => return Ok(format!("unix:uid={uid}")),
             Peer::Unix { uid: None } => return Ok("unix".into()),
+            Peer::Certificate { subject } => return Ok(format!("cert:{subject}")),
             Peer::Tcp { from, to } => (from, to),
         };
         if !host_is_ours(headers, Some(to)) {
@@ -154,6 +161,7 @@ impl Guard {
                 }
                 return Ok(uid.map_or_else(|| "unix".into(), |uid| format!("unix:uid={uid}")));
             }
+            Peer::Certificate { subject } => return Ok(format!("cert:{subject}")),
             Peer::Tcp { from, to } => (from, to),
         };
         if !host_is_ours(headers, Some(to)) {
@@ -555,7 +563,7 @@ mod tests {
         );
         let unix = Peer::Unix { uid: Some(7) };
         assert_eq!(
-            guard.admit_page(unix, &foreign, false, NOW),
+            guard.admit_page(unix.clone(), &foreign, false, NOW),
             Err(Denial::Host)
         );
         let forwarded = headers(&[("host", "localhost:8000")]);

@@ -19,6 +19,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio::net::UnixListener;
 use tokio::net::UnixStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -34,8 +35,11 @@ use crate::admin::routes;
 use crate::admin::routes::Context;
 use crate::admin::routes::Scope;
 use crate::admin::settings::Settings;
+use crate::admin::tls;
 use crate::clock::SystemClock;
 use crate::control::KillSwitch;
+use crate::proxy::tls::Certificates;
+use crate::proxy::tls::TlsError;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Shed;
 
@@ -64,6 +68,14 @@ pub(crate) enum BindError {
         address: SocketAddr,
         /// Why not.
         error: io::Error,
+    },
+    /// The certificates of the TCP address.
+    #[error("the admin listener at {address}: {}", tls::because(.source))]
+    Tls {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: TlsError,
     },
     /// The unix socket.
     #[error("the admin socket at {path}: {error}")]
@@ -134,6 +146,7 @@ struct Listeners {
     tcp: Option<TcpListener>,
     socket: Option<(UnixListener, SocketFile)>,
     metrics: Option<TcpListener>,
+    tls: Option<Arc<Certificates>>,
     guard: Arc<Guard>,
 }
 
@@ -161,7 +174,14 @@ impl Listeners {
                 })?)
             }
         };
+        let tls = match (&settings.tls, settings.listen) {
+            (Some(tls), Some(address)) => {
+                Some(Certificates::load(tls).map_err(|source| BindError::Tls { address, source })?)
+            }
+            (_, _) => None,
+        };
         Ok(Self {
+            tls,
             tcp: tcp(settings.listen).await?,
             socket,
             metrics: tcp(settings.metrics).await?,
@@ -186,6 +206,7 @@ impl Listeners {
             tcp,
             socket,
             metrics,
+            tls,
             guard,
         } = self;
         let desk = |scope| Desk {
@@ -197,10 +218,10 @@ impl Listeners {
         let (socket, _file) = socket.map_or((None, None), |(s, file)| (Some(s), Some(file)));
         let mut listeners = JoinSet::new();
         if let Some(listener) = tcp {
-            listeners.spawn(desk(Scope::Admin).accept_tcp(listener));
+            listeners.spawn(desk(Scope::Admin).accept_tcp(listener, tls));
         }
         if let Some(listener) = metrics {
-            listeners.spawn(desk(Scope::Metrics).accept_tcp(listener));
+            listeners.spawn(desk(Scope::Metrics).accept_tcp(listener, None));
         }
         if let Some(listener) = socket {
             listeners.spawn(desk(Scope::Admin).accept_unix(listener));
@@ -221,7 +242,7 @@ struct Desk {
 }
 
 impl Desk {
-    async fn accept_tcp(self, listener: TcpListener) {
+    async fn accept_tcp(self, listener: TcpListener, tls: Option<Arc<Certificates>>) {
         let mut connections = JoinSet::new();
         loop {
             let (stream, from) = match listener.accept().await {
@@ -234,7 +255,10 @@ impl Desk {
             let Ok(to) = stream.local_addr() else {
                 continue;
             };
-            self.open(&mut connections, stream, Peer::Tcp { from, to });
+            match &tls {
+                Some(tls) => self.open_tls(&mut connections, stream, tls, (from, to)),
+                None => self.open(&mut connections, stream, Peer::Tcp { from, to }),
+            }
         }
     }
 
@@ -258,13 +282,42 @@ impl Desk {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        while connections.try_join_next().is_some() {}
-        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
-            self.context.metrics.shed(Shed::Admin, 1);
+        let Some(permit) = self.room(connections) else {
             return;
         };
         let (context, guard) = (self.context.clone(), Arc::clone(&self.guard));
         connections.spawn(converse(context, guard, self.scope, stream, peer, permit));
+    }
+
+    /// The same, once hands have been shaken.
+    fn open_tls(
+        &self,
+        connections: &mut JoinSet<()>,
+        stream: TcpStream,
+        tls: &Arc<Certificates>,
+        ends: (SocketAddr, SocketAddr),
+    ) {
+        let Some(permit) = self.room(connections) else {
+            return;
+        };
+        let (context, guard) = (self.context.clone(), Arc::clone(&self.guard));
+        let (scope, tls) = (self.scope, Arc::clone(tls));
+        connections.spawn(async move {
+            match tls::accept(&tls, stream, ends, HEAD_PATIENCE).await {
+                Ok((stream, peer)) => converse(context, guard, scope, stream, peer, permit).await,
+                Err(error) => debug!(%error, "An admin connection was not taken."),
+            }
+        });
+    }
+
+    /// Room for one connection more; without it the connection is closed.
+    fn room(&self, connections: &mut JoinSet<()>) -> Option<OwnedSemaphorePermit> {
+        while connections.try_join_next().is_some() {}
+        let permit = Arc::clone(&self.room).try_acquire_owned().ok();
+        if permit.is_none() {
+            self.context.metrics.shed(Shed::Admin, 1);
+        }
+        permit
     }
 }
 
@@ -279,7 +332,7 @@ async fn converse<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = service_fn(|request| {
-        let (context, guard) = (&context, &guard);
+        let (context, guard, peer) = (&context, &guard, peer.clone());
         async move { Ok::<_, Infallible>(routes::answer(context, guard, scope, peer, request).await) }
     });
     let connection = http1::Builder::new()
@@ -345,7 +398,6 @@ async fn bind_socket(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
 mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpStream;
 
     use super::*;
     use crate::admin::fake::FakeAdmin;

@@ -20,6 +20,7 @@ mod respond;
 mod rollouts;
 mod routes;
 pub(crate) mod settings;
+mod tls;
 
 pub(crate) use backend::AdminBackend;
 pub(crate) use backend::CONFIRM_ABOVE;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::proxy::settings::Tls;
 use crate::secret::Secret;
 
 /// The admin listener.
@@ -16,4 +17,6 @@ pub(crate) struct Settings {
     pub(crate) token: Option<Secret<String>>,
     /// A listener for `GET /metrics` alone.
     pub(crate) metrics: Option<SocketAddr>,
+    /// TLS of the TCP address, and who is let in by certificate there; `None`: cleartext.
+    pub(crate) tls: Option<Tls>,
 }

@@ -130,6 +130,7 @@ pub(super) fn snapshot(
     let login = LoginSettings {
         cookie: settings.sessions.cookie.clone(),
         secure: settings.sessions.secure,
+        same_site: settings.sessions.same_site,
         revision: settings.revision.clone(),
         silent: settings.silent,
         look: Arc::clone(&look),

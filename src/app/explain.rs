@@ -280,6 +280,7 @@ fn headers(
         identity,
         canonical: Some(name),
         link: None,
+        mark: None,
     };
     let some = with_groups(identity, vec!["g"].into());
     let one = |rule: &crate::proxy::settings::HeaderRule| {

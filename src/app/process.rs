@@ -62,7 +62,6 @@ use crate::telemetry::Logs;
 use crate::telemetry::Metrics;
 use crate::telemetry::Pseudonyms;
 use crate::telemetry::Traces;
-use crate::telemetry::metrics::MAX_SERIES_PER_FAMILY;
 
 /// The position of the kill switch at start, in the language of the kill file.
 const KILL_VARIABLE: &str = "AUTHFERRY_KILL";
@@ -119,9 +118,9 @@ impl Process {
         )))?;
         let background = Handle::current();
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        let metrics = Metrics::new(Arc::clone(&clock), MAX_SERIES_PER_FAMILY);
+        let metrics = Metrics::new(Arc::clone(&clock), settings.telemetry.max_series);
         let logs = Logs::open(
-            &settings.telemetry.access_log,
+            (&settings.telemetry.access_log, settings.telemetry.log),
             settings.server.workers,
             Arc::clone(&metrics),
         )

@@ -72,6 +72,7 @@ impl Reader for Reading {
                 Name::Nobody | Name::Conflict => None,
             },
             link: None,
+            mark: None,
         };
         let rendered = |rule: &HeaderRule| {
             let value = rule.template.render(&scope).ok().flatten();

@@ -38,6 +38,15 @@ const KEYS: &[Key] = &[
         let [a, b] = [a, b].map(|s| s.admin.token.as_ref().map(Secret::expose));
         a != b
     }),
+    ("server.admin.tls", |a, b| {
+        let [a, b] = [a, b].map(|s| s.admin.tls.as_ref());
+        a.map(|tls| (&tls.certificates, tls.newest_only))
+            != b.map(|tls| (&tls.certificates, tls.newest_only))
+    }),
+    ("server.admin.client_ca", |a, b| {
+        let [a, b] = [a, b].map(|s| s.admin.tls.as_ref());
+        a.map(|tls| &tls.clients) != b.map(|tls| &tls.clients)
+    }),
     ("server.metrics.listen", |a, b| {
         a.admin.metrics != b.admin.metrics
     }),
@@ -60,6 +69,10 @@ const KEYS: &[Key] = &[
     }),
     ("telemetry.access_log", |a, b| {
         a.telemetry.access_log != b.telemetry.access_log
+    }),
+    ("telemetry.log", |a, b| a.telemetry.log != b.telemetry.log),
+    ("telemetry.metrics", |a, b| {
+        a.telemetry.max_series != b.telemetry.max_series
     }),
     ("telemetry.traces.otlp", |a, b| {
         a.telemetry.otlp != b.telemetry.otlp
@@ -227,6 +240,16 @@ apps: { crm: { hosts: [crm.test], provider: old, upstream: { url: "http://127.0.
             "telemetry.access_log",
             "telemetry: { access_log: { to: nowhere } }",
             "telemetry: { access_log: { to: stdout } }",
+        ),
+        (
+            "telemetry.log",
+            "telemetry: { log: { sample_success: 1 } }",
+            "telemetry: { log: { sample_success: 0.5 } }",
+        ),
+        (
+            "telemetry.metrics",
+            "telemetry: { metrics: { max_series_per_family: 2000 } }",
+            "telemetry: { metrics: { max_series_per_family: 3000 } }",
         ),
         (
             "telemetry.traces.otlp",

@@ -6,6 +6,8 @@ use http::HeaderMap;
 use http::HeaderValue;
 use http::header::COOKIE;
 
+use crate::session::settings::SameSite;
+
 /// The name and value pairs of all `Cookie` fields, in order.
 ///
 /// HTTP/2 clients may send one field per pair (RFC 9113 §8.2.3). Only SP and HTAB around a pair are removed: a name that
@@ -93,17 +95,23 @@ pub(super) enum Keep {
     Forget,
 }
 
-/// A `Set-Cookie` value: `Path=/`, `HttpOnly`, `SameSite=Lax`, never `Domain`; `Secure` except on plain loopback.
+/// A `Set-Cookie` value: `Path=/`, `HttpOnly`, never `Domain`; `Secure` except on plain loopback.
 ///
 /// A cookie is forgotten with the attributes it was set with, or browsers keep the old one.
-pub(super) fn set(name: &str, value: &str, keep: Keep, secure: bool) -> Option<HeaderValue> {
+pub(super) fn set(
+    name: &str,
+    value: &str,
+    keep: Keep,
+    (same_site, secure): (SameSite, bool),
+) -> Option<HeaderValue> {
     let age = match keep {
         Keep::Browser => String::new(),
         Keep::For(span) => format!("; Max-Age={}", span.as_secs()),
         Keep::Forget => String::from("; Max-Age=0"),
     };
     let secure = if secure { "; Secure" } else { "" };
-    let text = format!("{name}={value}; Path=/{age}; HttpOnly; SameSite=Lax{secure}");
+    let site = same_site.as_str();
+    let text = format!("{name}={value}; Path=/{age}; HttpOnly; SameSite={site}{secure}");
     HeaderValue::try_from(text).ok()
 }
 
@@ -153,12 +161,12 @@ mod tests {
     fn a_cookie_is_set_and_forgotten_with_the_same_attributes() {
         let text = |value| String::from_utf8(HeaderValue::as_bytes(&value).to_vec()).unwrap();
         assert_eq!(
-            text(set("__Host-a", "v", Keep::Browser, true).unwrap()),
+            text(set("__Host-a", "v", Keep::Browser, (SameSite::Lax, true)).unwrap()),
             "__Host-a=v; Path=/; HttpOnly; SameSite=Lax; Secure"
         );
         assert_eq!(
-            text(set("__Host-a", "", Keep::Forget, true).unwrap()),
-            "__Host-a=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax; Secure"
+            text(set("__Host-a", "", Keep::Forget, (SameSite::Strict, true)).unwrap()),
+            "__Host-a=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict; Secure"
         );
     }
 

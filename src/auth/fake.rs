@@ -48,8 +48,10 @@ use crate::identity::Thumbprint;
 use crate::links::Homes;
 use crate::links::Links;
 use crate::providers::Authenticated;
+use crate::providers::Directory;
 use crate::providers::Epoch;
 use crate::providers::Health;
+use crate::providers::Known;
 use crate::providers::LoggedIn;
 use crate::providers::Login;
 use crate::providers::LoginAnswer;
@@ -110,11 +112,12 @@ pub(super) struct FakeProvider {
     pub(super) asked: AtomicUsize,
     pub(super) health: Mutex<Health>,
     pub(super) login: Option<FakeLogin>,
-    /// Where people come with their passwords.
-    pub(super) accounts: Option<FakeAccounts>,
-    /// Whether small and capital letters of a name are the same.
-    pub(super) folds: bool,
+    pub(super) directory: Option<FakeDirectory>,
 }
+
+/// A list of accounts, by subject, and whether they may be used; `None`: it does not answer.
+#[derive(Debug, Default)]
+pub(super) struct FakeDirectory(pub(super) Mutex<Option<Vec<(&'static str, bool)>>>);
 
 /// A login whose code is the name of the person.
 pub(super) struct FakeLogin {
@@ -207,8 +210,7 @@ impl FakeProvider {
                 problem: None,
             }),
             login: None,
-            accounts: None,
-            folds: false,
+            directory: None,
         }
     }
 
@@ -300,22 +302,8 @@ impl Provider for FakeProvider {
         self.login.as_ref().map(|login| login as &dyn Login)
     }
 
-    fn provisioning(&self) -> Option<&dyn Provisioning> {
-        let own = self.accounts.as_ref();
-        own.map(|own| own as &dyn Provisioning)
-    }
-
-    fn passwords(&self) -> Option<&dyn Passwords> {
-        let own = self.accounts.as_ref();
-        own.map(|own| own as &dyn Passwords)
-    }
-
-    fn person_name(&self, username: &str) -> String {
-        if self.folds {
-            username.to_lowercase()
-        } else {
-            username.to_owned()
-        }
+    fn directory(&self) -> Option<&dyn Directory> {
+        self.directory.as_ref().map(|own| own as &dyn Directory)
     }
 
     fn ends_sessions(&self) -> bool {
@@ -324,6 +312,28 @@ impl Provider for FakeProvider {
 
     fn health(&self) -> Health {
         self.health.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl Directory for FakeDirectory {
+    async fn find(&self, value: &str, _now: UnixTime) -> Result<Known, ProviderError> {
+        let people = self.0.lock().unwrap().clone().ok_or(Outage::Connect)?;
+        let found = people.into_iter().find(|(subject, _)| *subject == value);
+        Ok(
+            found.map_or(Known::Nobody, |(subject, enabled)| Known::Person {
+                identity: Arc::new(identity("old", subject)),
+                enabled,
+            }),
+        )
+    }
+
+    async fn everybody(
+        &self,
+        _most: usize,
+        _now: UnixTime,
+    ) -> Result<Vec<Box<str>>, ProviderError> {
+        Ok(Vec::new())
     }
 }
 
@@ -387,6 +397,7 @@ impl Login for FakeLogin {
             refresh_token: Some(Secret::new(format!("refresh-token-of-{person}"))),
             sid: Some("sid-1".into()),
             lasts: None,
+            session_lasts: None,
         })
     }
 
@@ -604,6 +615,8 @@ pub(super) fn session_settings() -> Settings {
         keys: vec![Secret::new(vec![9; 32])],
         revalidate: Duration::from_secs(300),
         max_per_subject: 50,
+        same_site: crate::session::settings::SameSite::Lax,
+        shortest: false,
         store: StoreKind::Memory,
     }
 }

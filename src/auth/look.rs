@@ -81,7 +81,7 @@ impl Default for Look {
 }
 
 /// Text for an attribute.
-fn escaped(text: &str) -> Box<str> {
+pub(super) fn escaped(text: &str) -> Box<str> {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

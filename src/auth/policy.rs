@@ -18,6 +18,7 @@ use crate::identity::ProviderId;
 use crate::providers::Provider;
 use crate::providers::Providers;
 use crate::rollout::AppId;
+use crate::rollout::Arm;
 use crate::rollout::Cohort;
 use crate::rollout::Cohorts;
 use crate::rollout::Fallback;
@@ -142,6 +143,22 @@ impl AppPolicy {
         fallbacks.any(|fallback| admitted.arm() == Some(fallback.from.other()))
             && admitted.class() == CredentialClass::Session
             && *admitted.rule() == *RuleRef::Fallback.label()
+    }
+
+    /// What the session of a fallback is called; `None`: it is no such session, or has no mark.
+    pub(crate) fn mark(&self, admitted: &Admitted) -> Option<&str> {
+        let fallen = admitted.class() == CredentialClass::Session
+            && *admitted.rule() == *RuleRef::Fallback.label();
+        let mut fallbacks = self.fallbacks.iter().filter(|_| fallen);
+        let own = fallbacks.find(|fallback| admitted.arm() == Some(fallback.from.other()));
+        own?.mark.as_deref()
+    }
+
+    /// The fallback whose logins start at this side.
+    pub(super) fn fallback_to(&self, arm: Arm) -> Option<&Fallback> {
+        self.fallbacks
+            .iter()
+            .find(|fallback| fallback.from.other() == arm)
     }
 
     /// What every credential of a route is exchanged by.

@@ -109,6 +109,7 @@ impl Minter {
                         identity: &subject.identity,
                         canonical: Some(&subject.canonical),
                         link: None,
+                        mark: None,
                     },
                     issued: Value::from(now.as_secs().to_string()),
                     expires: Value::from(ends.as_secs().to_string()),

@@ -262,6 +262,7 @@ pub(super) fn maybe(
         identity: &subject.identity,
         canonical: Some(&subject.canonical),
         link: None,
+        mark: None,
     };
     template.render_text(&scope).map_err(|why| {
         warn!(reason = %why, "A token about a person cannot be written.");

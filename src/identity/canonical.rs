@@ -87,6 +87,7 @@ pub fn canonical(
         identity,
         canonical: None,
         link: None,
+        mark: None,
     };
     let mut name = String::new();
     let mut segments = template.segments.iter().peekable();

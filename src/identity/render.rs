@@ -30,18 +30,19 @@ pub trait Scope {
 }
 
 /// First names that templates read from elsewhere than the attributes: no provider may map them.
-pub const RESERVED_NAMES: [&str; 6] = [
+pub const RESERVED_NAMES: [&str; 7] = [
     "canonical",
     "provider",
     "acr",
     "client_id",
     "scopes",
     "link",
+    "session_mark",
 ];
 
 /// The values of one admitted person, for header templates.
 ///
-/// Names of ours (`canonical`, `provider`, `acr`, `client_id`, `scopes`, `link.…`) are never read from the attributes: no
+/// Names of ours (`canonical`, `provider`, `acr`, `client_id`, `scopes`, `session_mark`, `link.…`) are never read from the attributes: no
 /// claim can stand in for them. Every other name is an attribute, and nothing stands in for one that is absent.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderScope<'a> {
@@ -51,6 +52,8 @@ pub struct HeaderScope<'a> {
     pub canonical: Option<&'a CanonicalSubject>,
     /// What the link table knows of the person: the values of `link.NAME`.
     pub link: Option<&'a ClaimMap>,
+    /// What the session is called that a fallback made.
+    pub mark: Option<&'a str>,
 }
 
 impl HeaderScope<'_> {
@@ -62,6 +65,7 @@ impl HeaderScope<'_> {
             "provider" => Some(text(identity.provider.as_str())),
             "acr" => identity.acr.as_deref().map(text),
             "client_id" => identity.client_id.as_deref().map(text),
+            "session_mark" => self.mark.map(text),
             "scopes" => {
                 let scopes = identity.scopes.iter();
                 Some(Cow::Owned(
@@ -414,6 +418,7 @@ mod tests {
             identity: &identity,
             canonical: Some(&canonical),
             link: Some(&link),
+            mark: None,
         };
         let rendered = Template::parse(template).unwrap().render(&scope)?;
         Ok(rendered.map(|bytes| String::from_utf8(bytes).unwrap()))
@@ -492,6 +497,7 @@ mod tests {
             identity: &identity,
             canonical: None,
             link: None,
+            mark: None,
         };
         for name in ["acr", "canonical", "link.legacy_subject"] {
             let template = Template::parse(&format!("{{{name}}}")).unwrap();
@@ -672,6 +678,7 @@ mod tests {
             identity: &identity,
             canonical: None,
             link: None,
+            mark: None,
         };
         for (template, expected) in [("{a}{b}", Err(Missing)), ("{a}{b|omit}", Ok(false))] {
             let mut out = b"before".to_vec();

@@ -46,6 +46,12 @@ impl Authenticated {
         self
     }
 
+    /// The same proof, kept until another moment.
+    pub(in crate::providers) const fn kept_until(mut self, expires: UnixTime) -> Self {
+        self.expires = expires;
+        self
+    }
+
     /// A proof with what it can be taken back by.
     pub(in crate::providers) fn on(mut self, grounds: Grounds) -> Self {
         self.grounds = grounds;

@@ -59,7 +59,7 @@ impl BasicProvider {
                 epoch.clone(),
                 background,
             ),
-            room: Arc::new(Semaphore::new(cores * 4)),
+            room: Arc::new(Semaphore::new(basic.at_once.unwrap_or(cores * 4))),
             settings,
             basic,
             epoch,
@@ -180,6 +180,7 @@ mod tests {
             file: file.path().to_owned(),
             realm: "old".into(),
             cache: std::time::Duration::from_secs(30),
+            at_once: None,
         };
         let settings = Settings {
             id: ProviderId::new("old"),

@@ -299,7 +299,7 @@ impl SignedTokens {
     }
 }
 
-fn bearer(credential: &Credential) -> Result<&str, Refusal> {
+pub(super) fn bearer(credential: &Credential) -> Result<&str, Refusal> {
     match credential {
         Credential::Bearer(token) => Ok(token.expose()),
         Credential::Session { .. }

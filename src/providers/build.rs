@@ -38,8 +38,10 @@ use crate::providers::keys::Source;
 use crate::providers::ldap::LdapProvider;
 use crate::providers::oauth::ClientAuthenticator;
 use crate::providers::oauth::Discovery;
+use crate::providers::oauth::Introspector;
 use crate::providers::oauth::OidcLogin;
 use crate::providers::oidc::OidcProvider;
+use crate::providers::oidc::oidc_abilities;
 use crate::providers::session_probe::SessionProbeProvider;
 use crate::providers::settings;
 use crate::providers::settings::KindSettings;
@@ -149,12 +151,14 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
         KindSettings::Jwt(jwt) => jwt_provider(settings, jwt, &http, deps),
         KindSettings::Introspection(introspection) => {
             let endpoint = address("url", &introspection.url)?;
-            let authenticator = ClientAuthenticator::new(&introspection.client, &deps.metrics)?;
+            let revoke = introspection.revoke.as_ref();
+            let revoke = revoke.map(|url| address("revoke.url", url));
+            let authenticator = ClientAuthenticator::new(&introspection.client)?;
             let http = http()?;
             Ok(Arc::new(IntrospectionProvider::new(
                 settings,
                 introspection,
-                endpoint,
+                (endpoint, revoke.transpose()?),
                 authenticator,
                 http,
                 deps,
@@ -163,24 +167,16 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
         KindSettings::SessionProbe(probe) => {
             let endpoint = address("url", &probe.url)?;
             let logout = probe.logout.as_ref();
-            let logout = logout.map(|logout| address("logout.url", &logout.url));
-            #[cfg(feature = "ldap")]
-            let bind = match &probe.bind {
-                Some(bind) => {
-                    let tls = Arc::new(trust.client_config(settings.client.ca.as_deref())?);
-                    let bounds = settings.client.breaker.clone();
-                    let breaker = Breaker::new(bounds, Arc::clone(&deps.clock));
-                    let (settings, bind) = (settings.clone(), bind.clone());
-                    Some(LdapProvider::new(settings, bind, tls, breaker, None))
-                }
-                None => None,
-            };
+            let logout = logout.map(|logout| address("revoke.url", &logout.url));
             let (settings, probe) = (settings.clone(), probe.clone());
-            let provider =
-                SessionProbeProvider::new(settings, probe, endpoint, logout.transpose()?, http()?);
-            #[cfg(feature = "ldap")]
-            let provider = provider.with_passwords(bind);
-            Ok(Arc::new(provider))
+            Ok(Arc::new(SessionProbeProvider::new(
+                settings,
+                probe,
+                endpoint,
+                logout.transpose()?,
+                http()?,
+                &deps.metrics,
+            )))
         }
         #[cfg(feature = "ldap")]
         KindSettings::Ldap(ldap) => {
@@ -266,17 +262,39 @@ fn oidc_provider(
         scope: oidc.scopes.join(" "),
         require_iss: oidc.require_iss,
         par: oidc.par,
+        refreshes: oidc.refreshes,
+        rotates: oidc.rotates,
+        revokes: oidc.revokes,
+        back_channel: oidc.back_channel.clone(),
         discovery: Arc::clone(&discovery),
         tokens: Arc::clone(&tokens),
         http: Arc::clone(&http),
         deps: deps.clone(),
     });
-    let (directory, provisioning) = match aside {
-        Some(aside) => {
-            let shared = (&discovery, &tokens, &aside);
-            accounts::of(settings, oidc, shared, deps)?
+    let directory = match (&oidc.directory, aside) {
+        (Some(own), Some(http)) => {
+            address("directory.keycloak.url", &own.url)?;
+            let client = TokenClient {
+                client: ClientAuthenticator::new(&own.client)?,
+                discovery: Arc::clone(&discovery),
+                tokens: Arc::clone(&tokens),
+                http: Arc::clone(&http),
+                deps: deps.clone(),
+                revokes: oidc.revokes,
+            };
+            let voucher = Voucher::new(settings, issuer);
+            let own = own.clone();
+            Some(KeycloakDirectory::new(own, client, http, voucher))
         }
         None => (None, None),
+    };
+    let introspector = match (&oidc.introspect, &oidc.client) {
+        (Some(wanted), Some(client)) => {
+            let client = ClientAuthenticator::new(client)?;
+            let asker = Introspector::new(id, *wanted, client, &discovery, &http, deps);
+            Some(asker)
+        }
+        (Some(_) | None, _) => None,
     };
     let question = discovery.address().clone();
     let watch = Watch::start(Arc::clone(&http), &deps.background, move || {
@@ -289,7 +307,10 @@ fn oidc_provider(
         epoch,
         tokens,
         discovery,
+        abilities: oidc_abilities(oidc),
         login,
+        introspector,
+        revokes: oidc.revokes,
         directory,
         provisioning,
         client: oidc.client.clone(),

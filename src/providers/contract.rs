@@ -393,6 +393,7 @@ mod doubles {
                 url: fake.url("/whoami"),
                 answer: ProbeAnswer::Json,
                 cache: Duration::from_secs(30),
+                stale: None,
                 login_path: None,
                 logout: None,
             };
@@ -475,6 +476,7 @@ mod doubles {
                     file,
                     realm: "old".into(),
                     cache: Duration::from_secs(30),
+                    at_once: None,
                 })
             };
             built(

@@ -134,6 +134,7 @@ fn client(hash: &mut Digest, client: &settings::Client) {
     let settings::Client {
         timeout,
         max_inflight,
+        rps,
         retries,
         ca,
         breaker,
@@ -146,6 +147,7 @@ fn client(hash: &mut Digest, client: &settings::Client) {
     } = breaker;
     hash.span(*timeout)
         .number(*max_inflight as u64)
+        .number(u64::from(rps.unwrap_or(0)))
         .number(u64::from(*retries))
         .flag(ca.is_some());
     if let Some(path) = ca {
@@ -172,6 +174,11 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
                 directory,
                 provisioning,
                 par,
+                introspect,
+                refreshes,
+                rotates,
+                revokes,
+                back_channel,
             } = &**oidc;
             hash.text("oidc").text(issuer.as_str());
             verify(hash, rules);
@@ -188,6 +195,14 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
                     settings::Par::Offered => "offered",
                     settings::Par::Never => "never",
                 })
+                .flag(introspect.is_some());
+            if let Some(settings::Introspect { cache, stale }) = introspect {
+                hash.span(*cache).span(stale.unwrap_or_default());
+            }
+            hash.flag(*refreshes)
+                .flag(*rotates)
+                .flag(*revokes)
+                .optional(back_channel.as_deref())
                 .flag(directory.is_some());
             if let Some(directory) = directory {
                 accounts::oidc_directory(hash, directory);
@@ -212,17 +227,22 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
             client,
             audiences,
             cache,
+            stale,
+            revoke,
         }) => {
             hash.text("introspection").text(url).text(issuer.as_str());
             oauth_client(hash, client);
             hash.list(audiences.iter().map(|audience| &**audience))
-                .span(*cache);
+                .span(*cache)
+                .span(stale.unwrap_or_default())
+                .optional(revoke.as_deref());
         }
         KindSettings::SessionProbe(settings::SessionProbe {
             issuer,
             url,
             answer,
             cache,
+            stale,
             login_path,
             logout,
             bind,
@@ -241,6 +261,7 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
                 .text(url)
                 .text(answer)
                 .span(*cache)
+                .span(stale.unwrap_or_default())
                 .optional(login_path.as_deref())
                 .optional(logout.map(|logout| &*logout.url))
                 .optional(method);
@@ -257,12 +278,14 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
             file,
             realm,
             cache,
+            at_once,
         }) => {
             hash.text("basic")
                 .text(issuer.as_str())
                 .path(file)
                 .text(realm)
-                .span(*cache);
+                .span(*cache)
+                .number(at_once.unwrap_or(0) as u64);
         }
         KindSettings::ApiKey(settings::ApiKey { issuer, file }) => {
             hash.text("api_key").text(issuer.as_str()).path(file);

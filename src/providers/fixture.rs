@@ -103,6 +103,11 @@ impl Idp {
             directory: None,
             provisioning: None,
             par: settings::Par::Required,
+            introspect: None,
+            refreshes: true,
+            rotates: false,
+            revokes: true,
+            back_channel: None,
         };
         let issuers = vec![Issuer::new(&self.issuer())];
         settings(
@@ -141,6 +146,8 @@ impl Idp {
             client: oauth_client(),
             audiences: vec!["crm".into()],
             cache: Duration::from_secs(30),
+            stale: None,
+            revoke: None,
         };
         let opaque = Some(Vec::new());
         settings(

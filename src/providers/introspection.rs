@@ -34,8 +34,10 @@ use crate::providers::flight::Flights;
 use crate::providers::health::Watch;
 use crate::providers::oauth::ClientAuthenticator;
 use crate::providers::oauth::Form;
+use crate::providers::oauth::revoked;
 use crate::providers::settings;
 use crate::providers::settings::Settings;
+use crate::providers::stale::Stale;
 use crate::providers::vouch::Voucher;
 use crate::telemetry::metrics::Operation;
 
@@ -56,6 +58,9 @@ pub(super) struct IntrospectionProvider {
     epoch: Epoch,
     asker: Arc<Asker>,
     flights: Flights,
+    stale: Option<Stale>,
+    /// Where a token is given back.
+    revoke: Option<Endpoint>,
     _watch: Watch,
 }
 
@@ -77,7 +82,7 @@ impl IntrospectionProvider {
     pub(super) fn new(
         settings: &Settings,
         introspection: &settings::Introspection,
-        endpoint: Endpoint,
+        (endpoint, revoke): (Endpoint, Option<Endpoint>),
         authenticator: ClientAuthenticator,
         http: Arc<Client>,
         deps: &Deps,
@@ -108,6 +113,8 @@ impl IntrospectionProvider {
             _watch: Watch::start(http, &deps.background, question),
             asker,
             flights: Flights::new(),
+            stale: Stale::new(introspection.stale, &settings.id, &deps.metrics),
+            revoke,
         }
     }
 }
@@ -140,13 +147,40 @@ impl Provider for IntrospectionProvider {
         if token.is_empty() || MAX_TOKEN < token.len() || !printable {
             return Err(Refusal::BadCredentials.into());
         }
-        self.flights
+        let answer = self
+            .flights
             .judge(token, now, self.asker.ask(token, now))
-            .await
+            .await;
+        match &self.stale {
+            Some(stale) => stale.settle("", token, answer, now),
+            None => answer,
+        }
     }
 
-    fn abilities(&self) -> &'static [Ability] {
-        &[Ability::Introspect]
+    fn abilities(&self) -> &[Ability] {
+        match self.revoke {
+            Some(_) => &[Ability::Introspect, Ability::Revoke],
+            None => &[Ability::Introspect],
+        }
+    }
+
+    async fn end(&self, credential: &Credential) -> Result<(), ProviderError> {
+        let Credential::Opaque(token) = credential else {
+            return Err(Refusal::Unsupported.into());
+        };
+        if let Some(stale) = &self.stale {
+            stale.end("", token.expose());
+        }
+        let endpoint = self.revoke.as_ref().ok_or(Refusal::Unsupported)?;
+        let call = self.asker.form(
+            (Operation::Revoke, endpoint),
+            token.expose(),
+            self.asker.deps.clock.now(),
+        )?;
+        self.asker
+            .http
+            .call(&call.repeatable(), |answer| revoked(&answer))
+            .await
     }
 
     fn health(&self) -> Health {
@@ -174,6 +208,18 @@ impl Asker {
         token: &str,
         now: UnixTime,
     ) -> Result<Call, ProviderError> {
+        Ok(self
+            .form((operation, &self.endpoint), token, now)?
+            .repeatable())
+    }
+
+    /// What is asked about a token, or of it.
+    fn form(
+        &self,
+        (operation, endpoint): (Operation, &Endpoint),
+        token: &str,
+        now: UnixTime,
+    ) -> Result<Call, ProviderError> {
         let form = Form::default()
             .with("token", token)
             .with("token_type_hint", "access_token");
@@ -185,10 +231,8 @@ impl Asker {
             &self.settings.url
         };
         let entropy = &*self.deps.entropy;
-        let call =
-            self.authenticator
-                .post(operation, &self.endpoint, form, audience, now, entropy)?;
-        Ok(call.repeatable())
+        self.authenticator
+            .post(operation, endpoint, form, audience, now, entropy)
     }
 
     /// RFC 7662 §2.2. Only a JSON `true` or `false` is a judgement; everything else is none.
@@ -331,6 +375,7 @@ mod tests {
     use crate::providers::fixture::NOW;
     use crate::providers::fixture::built;
     use crate::providers::fixture::until;
+    use crate::providers::settings::KindSettings;
     use crate::secret::Secret;
 
     fn opaque(token: &str) -> Credential {
@@ -382,6 +427,46 @@ mod tests {
         idp.fake.always(INTROSPECT, active(&idp, &soon));
         let verdict = ask(&provider, "b").await.unwrap();
         assert_eq!(verdict.expires(), NOW + Duration::from_secs(10));
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_given_back_is_over_there_and_counts_no_longer_here() {
+        let idp = Idp::start().await;
+        idp.fake.always(INTROSPECT, active(&idp, &json!({})));
+        idp.fake.always("/revoke", Reply::text(200, ""));
+        let mut settings = idp.introspection();
+        settings.client.breaker.min_requests = u32::MAX;
+        let KindSettings::Introspection(introspection) = &mut settings.kind else {
+            panic!("introspection")
+        };
+        introspection.stale = Some(Duration::from_secs(60));
+        introspection.revoke = Some(idp.fake.url("/revoke"));
+        let provider = built(&settings, &Deps::for_test());
+        assert!(provider.abilities().contains(&Ability::Revoke));
+        for token in ["a", "b"] {
+            ask(&provider, token).await.unwrap();
+        }
+        idp.fake.always(INTROSPECT, Reply::Cut);
+        assert!(ask(&provider, "a").await.is_ok(), "the server is away");
+        provider.end(&opaque("a")).await.unwrap();
+        let sent = idp.fake.seen("/revoke").pop().unwrap();
+        assert_eq!(sent.body, "token=a&token_type_hint=access_token");
+        assert!(sent.headers.contains_key("authorization"));
+        assert_eq!(
+            ask(&provider, "a").await.unwrap_err(),
+            Outage::Connect.into()
+        );
+        assert!(ask(&provider, "b").await.is_ok(), "nobody ended that one");
+
+        let said_no = Reply::json(&json!({ "active": false }));
+        idp.fake.next(INTROSPECT, said_no);
+        assert_eq!(
+            ask(&provider, "b").await.unwrap_err(),
+            Refusal::Inactive.into()
+        );
+        idp.fake.always("/revoke", Reply::text(503, ""));
+        let away = provider.end(&opaque("b")).await.unwrap_err();
+        assert_eq!(away, Outage::Http5xx.into());
     }
 
     #[tokio::test]

@@ -39,7 +39,10 @@ use crate::providers::Health;
 use crate::providers::Owns;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
-use crate::providers::client::Guard;
+use crate::providers::client::Breaker;
+use crate::providers::client::Pace;
+use crate::providers::client::ROOM_WAIT;
+use crate::providers::client::guarded;
 use crate::providers::directory::LdapDirectory;
 use crate::providers::settings;
 use crate::providers::settings::Settings;
@@ -64,6 +67,7 @@ pub(super) struct LdapProvider {
     voucher: Voucher,
     guard: Guard,
     room: Semaphore,
+    pace: Option<Pace>,
     directory: Option<LdapDirectory>,
 }
 
@@ -80,6 +84,7 @@ impl LdapProvider {
             directory,
             voucher: Voucher::new(&settings, &ldap.issuer),
             room: Semaphore::new(settings.client.max_inflight),
+            pace: Pace::new(settings.client.rps, ROOM_WAIT),
             epoch: Epoch::default(),
             tls,
             guard,
@@ -345,6 +350,9 @@ impl Provider for LdapProvider {
         let _room = self.room.try_acquire().or(Err(Outage::Shed))?;
         let limit = self.settings.client.timeout;
         let bind = async {
+            if let Some(pace) = &self.pace {
+                pace.turn(Instant::now() + limit).await?;
+            }
             timeout(limit, self.bind(username, password.expose(), now))
                 .await
                 .or(Err(Outage::Timeout))?

@@ -76,6 +76,8 @@ pub(crate) struct LoggedIn {
     pub(crate) sid: Option<Box<str>>,
     /// How long the access token lasts (`expires_in`), if it was said.
     pub(crate) lasts: Option<Duration>,
+    /// How long the refresh token lasts, and with it the session there (`refresh_expires_in`), if it was said.
+    pub(crate) session_lasts: Option<Duration>,
 }
 
 /// What a provider said when it was asked for a session again (RFC 6749 §6, OpenID Connect Core 1.0 §12).
@@ -89,6 +91,17 @@ pub(crate) struct Refreshed {
     pub(crate) refresh_token: Option<Secret<String>>,
     /// How long the access token lasts.
     pub(crate) lasts: Option<Duration>,
+}
+
+/// Where a provider says that somebody has signed out there (OpenID Connect Back-Channel Logout 1.0 §2.5).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum BackChannel<'a> {
+    /// At the address that is made of its name.
+    Usual,
+    /// At this path, and no other.
+    At(&'a str),
+    /// Nowhere.
+    Off,
 }
 
 /// Browser login: authorization code with PKCE.
@@ -121,6 +134,11 @@ pub(crate) trait Login: fmt::Debug + Send + Sync {
     /// Who issues its tokens.
     fn issuer(&self) -> Option<&str> {
         None
+    }
+
+    /// Where it says that somebody has signed out there.
+    fn back_channel(&self) -> BackChannel<'_> {
+        BackChannel::Usual
     }
 
     /// Judges a logout token that was sent in the provider's name (OpenID Connect Back-Channel Logout 1.0 §2.6).

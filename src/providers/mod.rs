@@ -37,6 +37,7 @@ pub(crate) mod probe;
 mod provisioning;
 mod session_probe;
 pub(crate) mod settings;
+mod stale;
 mod vouch;
 mod watched;
 
@@ -46,7 +47,7 @@ pub(crate) use build::Deps;
 pub(crate) use build::build;
 pub(crate) use directory::Directory;
 pub(crate) use directory::Known;
-pub(crate) use keys::copied;
+pub(crate) use login::BackChannel;
 pub(crate) use login::LoggedIn;
 pub(crate) use login::Login;
 pub(crate) use login::LoginAnswer;
@@ -207,7 +208,7 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
     }
 
     /// What it can do beside judging; none of it unless its kind says so.
-    fn abilities(&self) -> &'static [Ability] {
+    fn abilities(&self) -> &[Ability] {
         &[]
     }
 

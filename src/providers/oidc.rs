@@ -21,12 +21,15 @@ use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Provisioning;
 use crate::providers::bearer::SignedTokens;
+use crate::providers::bearer::bearer;
 use crate::providers::client::Client;
 use crate::providers::health::Watch;
 use crate::providers::oauth::ClientAuthenticator;
 use crate::providers::oauth::Discovery;
+use crate::providers::oauth::Introspector;
 use crate::providers::oauth::OidcLogin;
 use crate::providers::oauth::TokenClient;
+use crate::providers::settings;
 use crate::providers::settings::Assurance;
 use crate::providers::settings::OAuthClient;
 use crate::token::Unverified;
@@ -48,6 +51,12 @@ pub(super) struct OidcProvider {
     pub(super) discovery: Arc<Discovery>,
     /// Browser login, where we are registered there.
     pub(super) login: Option<OidcLogin>,
+    /// Who asks it about access tokens, where they are asked about.
+    pub(super) introspector: Option<Introspector>,
+    /// What it can do beside judging.
+    pub(super) abilities: Vec<Ability>,
+    /// Whether tokens are given back there.
+    pub(super) revokes: bool,
     /// Its directory, where we may look into it.
     pub(super) directory: Option<Arc<dyn Directory>>,
     /// How people come to it from elsewhere, where they do.
@@ -62,6 +71,19 @@ pub(super) struct OidcProvider {
     pub(super) _watch: Watch,
     /// For the age of its keys.
     pub(super) clock: Arc<dyn Clock>,
+}
+
+impl OidcProvider {
+    /// What the keys alone say. Where the provider is asked as well, a good signature is not yet a judgement.
+    fn unless_asked(
+        &self,
+        judged: Option<Result<Authenticated, ProviderError>>,
+    ) -> Option<Result<Authenticated, ProviderError>> {
+        match (&self.introspector, judged) {
+            (Some(_), Some(Ok(_))) => None,
+            (Some(_) | None, judged) => judged,
+        }
+    }
 }
 
 #[async_trait]
@@ -83,7 +105,7 @@ impl Provider for OidcProvider {
         token: Unverified<'_>,
         now: UnixTime,
     ) -> Option<Result<Authenticated, ProviderError>> {
-        self.tokens.judge_read(token, now)
+        self.unless_asked(self.tokens.judge_read(token, now))
     }
 
     fn judge_locally(
@@ -91,7 +113,7 @@ impl Provider for OidcProvider {
         credential: &Credential,
         now: UnixTime,
     ) -> Option<Result<Authenticated, ProviderError>> {
-        self.tokens.judge_locally(credential, now)
+        self.unless_asked(self.tokens.judge_locally(credential, now))
     }
 
     fn look_for_keys(&self) {
@@ -103,57 +125,19 @@ impl Provider for OidcProvider {
         credential: &Credential,
         now: UnixTime,
     ) -> Result<Authenticated, ProviderError> {
-        self.tokens.judge(credential, now).await
+        let proof = self.tokens.judge(credential, now).await?;
+        match &self.introspector {
+            Some(introspector) => introspector.confirm(bearer(credential)?, proof, now).await,
+            None => Ok(proof),
+        }
     }
 
     fn login(&self) -> Option<&dyn Login> {
         self.login.as_ref().map(|login| login as &dyn Login)
     }
 
-    fn abilities(&self) -> &'static [Ability] {
-        // Without a registration of ours there is nobody to sign in for; an exchange may have one of its own.
-        let all: &[Ability] = match &self.login {
-            Some(_) => match self.directory {
-                Some(_) if self.provisioning.is_some() => &[
-                    Ability::Login,
-                    Ability::Refresh,
-                    Ability::Revoke,
-                    Ability::Exchange,
-                    Ability::Logout,
-                    Ability::Directory,
-                    Ability::Provision,
-                ],
-                Some(_) => &[
-                    Ability::Login,
-                    Ability::Refresh,
-                    Ability::Exchange,
-                    Ability::Logout,
-                    Ability::Directory,
-                    Ability::Revoke,
-                ],
-                None => &[
-                    Ability::Login,
-                    Ability::Refresh,
-                    Ability::Exchange,
-                    Ability::Logout,
-                    Ability::Revoke,
-                ],
-            },
-            None => match self.directory {
-                Some(_) => &[Ability::Exchange, Ability::Directory],
-                None => &[Ability::Exchange],
-            },
-        };
-        // As long as its metadata are not known, it may have the endpoint: whoever asks is told of an outage then.
-        let metadata = self.discovery.current();
-        match all {
-            [others @ .., Ability::Revoke]
-                if metadata.is_some_and(|known| known.revocation_endpoint.is_none()) =>
-            {
-                others
-            }
-            all => all,
-        }
+    fn abilities(&self) -> &[Ability] {
+        &self.abilities
     }
 
     fn directory(&self) -> Option<&dyn Directory> {
@@ -185,6 +169,7 @@ impl Provider for OidcProvider {
             tokens: Arc::clone(&self.tokens),
             http: Arc::clone(&self.http),
             deps: self.deps.clone(),
+            revokes: self.revokes,
         }))
     }
 
@@ -201,6 +186,22 @@ impl Provider for OidcProvider {
             problem,
         }
     }
+}
+
+/// Without a registration of ours there is nobody to sign in for; an exchange may have one of its own.
+pub(super) fn oidc_abilities(oidc: &settings::Oidc) -> Vec<Ability> {
+    let known = oidc.client.is_some();
+    let all = [
+        (known, Ability::Login),
+        (known && oidc.refreshes, Ability::Refresh),
+        (known && oidc.introspect.is_some(), Ability::Introspect),
+        (known && oidc.revokes, Ability::Revoke),
+        (true, Ability::Exchange),
+        (known, Ability::Logout),
+        (oidc.directory.is_some(), Ability::Directory),
+    ];
+    let has = all.into_iter().filter(|(has, _)| *has);
+    has.map(|(_, ability)| ability).collect()
 }
 
 #[cfg(test)]
@@ -262,7 +263,7 @@ mod tests {
         }))
     }
 
-    fn with(idp: &Idp, change: impl FnOnce(&mut crate::providers::settings::Oidc)) -> Settings {
+    fn with(idp: &Idp, change: impl FnOnce(&mut settings::Oidc)) -> Settings {
         let mut settings = idp.oidc();
         let KindSettings::Oidc(oidc) = &mut settings.kind else {
             panic!("an OpenID provider")
@@ -389,18 +390,60 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tokens_are_taken_back_where_the_metadata_say_so() {
+    async fn what_is_switched_off_is_not_done() {
         let idp = Idp::start().await;
-        let revokes = |provider: &dyn Provider| provider.abilities().contains(&Ability::Revoke);
-        let without = ready(&idp.oidc(), &Deps::for_test()).await;
-        assert!(!revokes(&*without));
         let mut metadata = idp.metadata();
         metadata["revocation_endpoint"] = json!(idp.fake.url("/revoke"));
         idp.fake.always(METADATA, Reply::json(&metadata));
-        assert!(revokes(&*ready(&idp.oidc(), &Deps::for_test()).await));
-        idp.fake.always(METADATA, Reply::Hang);
-        let unknown = built(&idp.oidc(), &Deps::for_test());
-        assert!(revokes(&*unknown), "it may");
+        idp.fake.always("/revoke", Reply::text(200, ""));
+        idp.fake.always(TOKEN, tokens(&idp.id_token(&json!({}))));
+        let token = Secret::new(String::from("r"));
+        let on = ready(&idp.oidc(), &Deps::for_test()).await;
+        on.login().unwrap().revoke(&token, NOW).await.unwrap();
+        assert_eq!(idp.fake.seen("/revoke").len(), 1);
+        let off = with(&idp, |oidc| {
+            oidc.refreshes = false;
+            oidc.revokes = false;
+        });
+        let off = ready(&off, &Deps::for_test()).await;
+        let abilities = off.abilities();
+        assert!(!abilities.contains(&Ability::Refresh) && !abilities.contains(&Ability::Revoke));
+        let done = finish(&off, Some(&idp.issuer())).await.unwrap();
+        assert!(done.refresh_token.is_none(), "nobody would use it");
+        let unsupported = ProviderError::from(Refusal::Unsupported);
+        let said = off.login().unwrap().revoke(&token, NOW).await;
+        assert_eq!(said.unwrap_err(), unsupported);
+        let client = off.token_client(None).unwrap().unwrap();
+        let said = client.revoke(&token, "refresh_token", NOW).await;
+        assert_eq!(said.unwrap_err(), unsupported);
+        assert_eq!(idp.fake.seen("/revoke").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_refresh_token_that_must_rotate_is_never_good_twice() {
+        let idp = Idp::start().await;
+        let strict = ready(&with(&idp, |oidc| oidc.rotates = true), &Deps::for_test()).await;
+        let lax = ready(&idp.oidc(), &Deps::for_test()).await;
+        let used = Secret::new(String::from("r"));
+        let refreshed = async |provider: &Arc<dyn Provider>, answer: Value| {
+            idp.fake.next(TOKEN, Reply::json(&answer));
+            provider.login().unwrap().refresh(&used, NOW).await
+        };
+        for (answer, good) in [
+            (json!({ "access_token": "a", "refresh_token": "r2" }), true),
+            (json!({ "access_token": "a", "refresh_token": "r" }), false),
+            (json!({ "access_token": "a" }), false),
+        ] {
+            let said = refreshed(&strict, answer.clone()).await;
+            match said {
+                Ok(new) => assert!(good && new.refresh_token.is_some(), "{answer}"),
+                Err(error) => {
+                    assert!(!good, "{answer}");
+                    assert_eq!(error, Refusal::Policy.into());
+                }
+            }
+            assert!(refreshed(&lax, answer).await.is_ok());
+        }
     }
 
     #[tokio::test]

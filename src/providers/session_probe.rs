@@ -32,7 +32,9 @@ use crate::providers::settings::LogoutMethod;
 use crate::providers::settings::ProbeAnswer;
 use crate::providers::settings::SessionProbe;
 use crate::providers::settings::Settings;
+use crate::providers::stale::Stale;
 use crate::providers::vouch::Voucher;
+use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Operation;
 
 /// A provider that is asked what one of its cookies is worth.
@@ -49,6 +51,7 @@ pub(super) struct SessionProbeProvider {
     passwords: Option<LdapProvider>,
     epoch: Epoch,
     voucher: Voucher,
+    stale: Option<Stale>,
 }
 
 impl SessionProbeProvider {
@@ -59,8 +62,10 @@ impl SessionProbeProvider {
         endpoint: Endpoint,
         logout: Option<Endpoint>,
         client: Arc<Client>,
+        metrics: &Arc<Metrics>,
     ) -> Self {
         Self {
+            stale: Stale::new(probe.stale, &settings.id, metrics),
             voucher: Voucher::new(&settings, &probe.issuer),
             epoch: Epoch::default(),
             settings,
@@ -197,9 +202,16 @@ impl Provider for SessionProbeProvider {
             .header(header::COOKIE, pair)
             .header(header::ACCEPT, HeaderValue::from_static("application/json"))
             .repeatable();
-        self.client
+        let answer = self
+            .client
             .call(&call, |answer| self.read(&answer, now))
-            .await
+            .await;
+        match (&self.stale, credential) {
+            (Some(stale), Credential::Session { cookie, value }) => {
+                stale.settle(cookie, value.expose(), answer, now)
+            }
+            _ => answer,
+        }
     }
 
     #[cfg(feature = "ldap")]
@@ -216,6 +228,9 @@ impl Provider for SessionProbeProvider {
 
     async fn end(&self, credential: &Credential) -> Result<(), ProviderError> {
         let logout = self.logout.as_ref().ok_or(Refusal::Unsupported)?;
+        if let (Some(stale), Credential::Session { cookie, value }) = (&self.stale, credential) {
+            stale.end(cookie, value.expose());
+        }
         let call = match self.probe.logout.as_ref().map(|logout| logout.method) {
             Some(LogoutMethod::Get) => Call::get(Operation::Revoke, logout),
             Some(LogoutMethod::Post) | None => {
@@ -236,5 +251,84 @@ impl Provider for SessionProbeProvider {
 
     fn health(&self) -> Health {
         Health::of_calls(self.client.down_since())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::identity::Issuer;
+    use crate::providers::Deps;
+    use crate::providers::fake::Fake;
+    use crate::providers::fake::Reply;
+    use crate::providers::fixture::NOW;
+    use crate::providers::fixture::built;
+    use crate::providers::fixture::settings;
+    use crate::providers::settings::KindSettings;
+    use crate::providers::settings::ProbeLogout;
+    use crate::secret::Secret;
+
+    fn cookie(value: &str) -> Credential {
+        Credential::Session {
+            cookie: "SMSESSION".into(),
+            value: Secret::new(value.to_owned()),
+        }
+    }
+
+    fn probing(fake: &Fake, stale: Option<Duration>) -> Arc<dyn Provider> {
+        let probe = SessionProbe {
+            issuer: Issuer::new("https://old.example"),
+            url: fake.url("/whoami"),
+            answer: ProbeAnswer::Json,
+            cache: Duration::from_secs(30),
+            stale,
+            login_path: None,
+            logout: Some(ProbeLogout {
+                url: fake.url("/logout"),
+                method: LogoutMethod::Post,
+            }),
+        };
+        let owns = Owns {
+            cookies: vec!["SMSESSION".into()],
+            ..Owns::default()
+        };
+        let mut settings = settings("legacy", owns, KindSettings::SessionProbe(probe));
+        settings.client.breaker.min_requests = u32::MAX;
+        built(&settings, &Deps::for_test())
+    }
+
+    #[tokio::test]
+    async fn a_session_outlives_the_absence_of_its_owner_for_a_while_and_its_end_not_at_all() {
+        let fake = Fake::start().await;
+        fake.always("/whoami", Reply::json(&json!({ "sub": "1001" })));
+        fake.always("/logout", Reply::text(200, ""));
+        let provider = probing(&fake, Some(Duration::from_secs(60)));
+        for known in ["a", "b"] {
+            provider.authenticate(&cookie(known), NOW).await.unwrap();
+        }
+        fake.always("/whoami", Reply::text(503, ""));
+        let later = NOW + Duration::from_secs(89);
+        let proof = provider.authenticate(&cookie("a"), later).await.unwrap();
+        assert_eq!(proof.identity().key.subject.as_str(), "1001");
+        assert_eq!(proof.expires(), NOW + Duration::from_secs(90));
+        let away = ProviderError::from(Outage::Http5xx);
+        for (value, now) in [("a", NOW + Duration::from_secs(90)), ("c", NOW)] {
+            let said = provider.authenticate(&cookie(value), now).await;
+            assert_eq!(said.unwrap_err(), away, "{value}");
+        }
+        assert!(provider.authenticate(&cookie("b"), later).await.is_ok());
+        provider.end(&cookie("b")).await.unwrap();
+        let said = provider.authenticate(&cookie("b"), later).await;
+        assert_eq!(said.unwrap_err(), away, "it was signed out");
+
+        let strict = probing(&fake, None);
+        fake.next("/whoami", Reply::json(&json!({ "sub": "1001" })));
+        strict.authenticate(&cookie("a"), NOW).await.unwrap();
+        let said = strict.authenticate(&cookie("a"), NOW).await;
+        assert_eq!(said.unwrap_err(), away, "nothing is kept unless it is said");
     }
 }

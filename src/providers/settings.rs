@@ -1,5 +1,7 @@
 //! What the configuration says about providers: plain data.
 
+mod certificates;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,9 +13,8 @@ use crate::providers::Owns;
 pub(crate) use crate::providers::directory::settings::Keycloak as KeycloakDirectory;
 #[cfg(feature = "ldap")]
 pub(crate) use crate::providers::directory::settings::Ldap as LdapDirectory;
-pub(crate) use crate::providers::directory::settings::OfOidc as OidcDirectory;
-pub(crate) use crate::providers::directory::settings::Scim as ScimDirectory;
-pub(crate) use crate::providers::provisioning::settings::Provisioning;
+pub(crate) use crate::providers::settings::certificates::CertificateName;
+pub(crate) use crate::providers::settings::certificates::ClientCert;
 use crate::secret::Secret;
 use crate::token::Algorithm;
 use crate::token::KeySet;
@@ -67,6 +68,8 @@ pub(crate) struct Client {
     pub(crate) timeout: Duration,
     /// Calls under way at once. Default 64.
     pub(crate) max_inflight: usize,
+    /// Calls a second, further tries included. Default: as many as come.
+    pub(crate) rps: Option<u32>,
     /// How often an idempotent call is tried again, with jittered exponential backoff. Default 2.
     pub(crate) retries: u32,
     /// CA certificates beside the system's, PEM.
@@ -82,6 +85,7 @@ impl Client {
         Self {
             timeout: Duration::from_secs(10),
             max_inflight: 64,
+            rps: None,
             retries: 2,
             ca: None,
             breaker: Breaker {
@@ -188,6 +192,25 @@ pub(crate) struct Oidc {
     pub(crate) provisioning: Option<Provisioning>,
     /// When authorization requests are pushed (RFC 9126). Default: where the provider requires it.
     pub(crate) par: Par,
+    /// Whether it is asked about each access token as well.
+    pub(crate) introspect: Option<Introspect>,
+    /// Whether its sessions are renewed. Default `true`.
+    pub(crate) refreshes: bool,
+    /// Whether each renewal must bring a new refresh token. Default `false`.
+    pub(crate) rotates: bool,
+    /// Whether refresh tokens are given back where it has an endpoint for it. Default `true`.
+    pub(crate) revokes: bool,
+    /// Where it says that somebody has signed out there. Default `/.authferry/backchannel/NAME`; `None`: nowhere.
+    pub(crate) back_channel: Option<String>,
+}
+
+/// How long the answer of an OpenID provider about one of its access tokens holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Introspect {
+    /// How long a good answer is kept. Default 30 s.
+    pub(crate) cache: Duration,
+    /// For how long after that it counts while the provider cannot be reached.
+    pub(crate) stale: Option<Duration>,
 }
 
 /// When an authorization request is pushed to the provider before the browser goes there (RFC 9126).
@@ -250,6 +273,10 @@ pub(crate) struct Introspection {
     pub(crate) audiences: Vec<Box<str>>,
     /// How long a good answer is kept: never beyond its `exp`. Default 30 s.
     pub(crate) cache: Duration,
+    /// For how long after that it counts while the server cannot be reached.
+    pub(crate) stale: Option<Duration>,
+    /// Where a token is given back (RFC 7009).
+    pub(crate) revoke: Option<String>,
 }
 
 /// An old SSO or application that judges its own cookie.
@@ -263,6 +290,8 @@ pub(crate) struct SessionProbe {
     pub(crate) answer: ProbeAnswer,
     /// How long a good answer is kept. Default 30 s.
     pub(crate) cache: Duration,
+    /// For how long after that it counts while the owner cannot be reached.
+    pub(crate) stale: Option<Duration>,
     /// Where a browser signs in at the old side's own form; a path on the same host.
     pub(crate) login_path: Option<String>,
     /// How it is told that a session is over.
@@ -349,6 +378,8 @@ pub(crate) struct Basic {
     pub(crate) realm: Box<str>,
     /// How long a good answer is kept. Default 30 s.
     pub(crate) cache: Duration,
+    /// Passwords that are checked at once. Default: four for each processor.
+    pub(crate) at_once: Option<usize>,
 }
 
 /// A file of API keys: lines of `NAME:sha256:HEX[:group,group]`.
@@ -358,40 +389,4 @@ pub(crate) struct ApiKey {
     pub(crate) issuer: Issuer,
     /// The file; read again when it changes.
     pub(crate) file: PathBuf,
-}
-
-/// Certificates of TLS clients.
-#[derive(Clone, Debug)]
-pub(crate) struct ClientCert {
-    /// The issuer that stands for this provider in subject keys.
-    pub(crate) issuer: Issuer,
-    /// The authorities and their revocation lists, PEM; read again when the file changes.
-    pub(crate) ca: PathBuf,
-    /// Which name of a certificate is its subject.
-    pub(crate) subject: CertificateName,
-}
-
-/// Which name of a certificate is its subject: exactly one of this type must be there.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum CertificateName {
-    /// `dNSName` (RFC 5280 §4.2.1.6).
-    Dns,
-    /// `uniformResourceIdentifier`, such as a SPIFFE id.
-    Uri,
-    /// `rfc822Name`.
-    Email,
-    /// The common name of the subject.
-    CommonName,
-}
-
-impl CertificateName {
-    /// The word of the configuration.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Dns => "san_dns",
-            Self::Uri => "san_uri",
-            Self::Email => "san_email",
-            Self::CommonName => "common_name",
-        }
-    }
 }

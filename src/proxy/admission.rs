@@ -122,6 +122,11 @@ impl Fields for Asked<'_> {
         let one = all.next().filter(|_| all.next().is_none());
         one.is_some_and(|one| one.as_bytes() == value.as_bytes())
     }
+
+    fn sealed(&self, cookie: &str) -> bool {
+        let logins = &self.view.snapshot.logins;
+        logins.is_sealed(self.headers, &authority(self.request), cookie)
+    }
 }
 
 /// Host, and port unless it is the scheme's own.
@@ -314,9 +319,12 @@ async fn reach(
         class: admitted.class(),
     };
     let settings = &asked.entry.settings;
+    let (rules, mark) = (
+        &settings.identity_headers,
+        asked.entry.policy.mark(&admitted),
+    );
     let mut headers =
-        IdentityHeaders::render(&settings.identity_headers, &admitted, limits.identity_bytes)
-            .map_err(denied)?;
+        IdentityHeaders::render(rules, &admitted, mark, limits.identity_bytes).map_err(denied)?;
     let mut until = admitted.expires().min(asked.now + limits.cache_ttl);
     if let Some(assertion) = &settings.assertion {
         let terms = auth::Terms {

@@ -59,7 +59,8 @@ impl IdentityHeaders {
         }
     }
 
-    /// Follows the rules of an application over what is known about somebody who was admitted. `budget` bounds names and
+    /// Follows the rules of an application over what is known about somebody who was admitted; `mark` is what a fallback calls
+    /// the session. `budget` bounds names and
     /// values together, in bytes.
     ///
     /// # Errors
@@ -68,12 +69,14 @@ impl IdentityHeaders {
     pub(crate) fn render(
         rules: &[HeaderRule],
         admitted: &Admitted,
+        mark: Option<&str>,
         budget: usize,
     ) -> Result<Self, HeaderDenial> {
         let scope = HeaderScope {
             identity: admitted.identity(),
             canonical: Some(admitted.canonical()),
             link: None,
+            mark,
         };
         Self::follow(rules, &scope, budget)
     }

@@ -11,7 +11,9 @@ use http_body_util::BodyExt as _;
 use http_body_util::Limited;
 use tokio::time::timeout;
 
+use crate::auth;
 use crate::auth::Endpoint;
+use crate::identity::CredentialClass;
 use crate::issuer::Address;
 use crate::issuer::Call;
 use crate::proxy::admission::Asked;
@@ -86,7 +88,21 @@ pub(super) async fn own_address(
         let told = logins.back_channel(provider, &request, &body, asked.now);
         return Ok(told.await);
     }
-    if endpoint == Endpoint::Login {
+    if endpoint == Endpoint::OptIn {
+        let policy = &asked.entry.policy;
+        let classes = [CredentialClass::Session];
+        let presented = auth::extract(asked.headers, None, policy.owners(), &classes);
+        // A session of ours is looked at there; one of a provider is for its owner to judge.
+        let theirs = match presented {
+            Ok(Some(presented)) if presented.session().is_none() => {
+                let gate = &asked.view.snapshot.gate;
+                gate.known(&presented, asked.now).await.is_ok()
+            }
+            Ok(_) | Err(_) => false,
+        };
+        return Some(logins.opt_in(policy, &request, theirs, asked.now).await);
+    }
+    Some(
         logins
             .may_begin(&asked.entry.policy, &request, asked.now)
             .await

@@ -276,6 +276,9 @@ impl OnEnd for Box<Record> {
                 Some(admitted) => Some(admitted.rule()),
                 None => told.and_then(|told| told.rule.as_deref()),
             },
+            mark: app
+                .zip(admitted)
+                .and_then(|(app, admitted)| app.policy.mark(admitted)),
             credential: match admitted {
                 Some(admitted) => Some(admitted.class()),
                 None => told.and_then(|told| told.credential),

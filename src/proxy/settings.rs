@@ -50,6 +50,8 @@ pub(crate) struct Tls {
     pub(crate) certificates: Vec<(PathBuf, PathBuf)>,
     /// Who is asked for a client certificate. Nobody by default.
     pub(crate) clients: Vec<ClientCertificates>,
+    /// Whether TLS 1.3 alone is spoken. Default: TLS 1.2 as well.
+    pub(crate) newest_only: bool,
 }
 
 /// Client certificates for some server names.

@@ -15,6 +15,7 @@ use std::sync::PoisonError;
 use ::aws_lc_rs::digest;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use rustls::SupportedProtocolVersion;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
@@ -39,6 +40,7 @@ pub(crate) struct Certificates {
     files: Vec<(PathBuf, PathBuf)>,
     clients: Vec<ClientCertificates>,
     policies: Option<Arc<Policies>>,
+    newest_only: bool,
     /// By policy, from 1.
     demanding: ArcSwap<Vec<Arc<ServerConfig>>>,
     /// What the files held when they were looked at last, whether it was used or refused.
@@ -124,10 +126,11 @@ impl Certificates {
         );
         let seen = Mutex::new(fingerprint(&read, &authorities));
         let current = Arc::new(Current(ArcSwap::from_pointee(Set::of(&read)?)));
-        let demanding = demanding(&settings.clients, &authorities, &current)?;
+        let newest = settings.newest_only;
+        let demanding = demanding(&settings.clients, &authorities, (&current, newest))?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .with_protocol_versions(versions(newest))
             .map_err(TlsError::Setup)?
             .with_no_client_auth()
             .with_cert_resolver(current.clone());
@@ -138,6 +141,7 @@ impl Certificates {
             current,
             files: settings.certificates.clone(),
             policies: Policies::of(&settings.clients),
+            newest_only: newest,
             clients: settings.clients.clone(),
             demanding: ArcSwap::from_pointee(demanding),
             seen,
@@ -176,7 +180,8 @@ impl Certificates {
             }
             *seen = fingerprint;
         }
-        let demanding = demanding(&self.clients, &authorities, &self.current);
+        let terms = (&self.current, self.newest_only);
+        let demanding = demanding(&self.clients, &authorities, terms);
         match (Set::of(&read), demanding) {
             (Ok(set), Ok(demanding)) => {
                 self.current.0.store(Arc::new(set));
@@ -198,6 +203,17 @@ impl fmt::Debug for Certificates {
         f.debug_struct("Certificates")
             .field("files", &self.files)
             .finish_non_exhaustive()
+    }
+}
+
+/// The versions that are spoken, the newest first.
+fn versions(newest_only: bool) -> &'static [&'static SupportedProtocolVersion] {
+    static ALL: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+    let [newest, _] = &ALL;
+    if newest_only {
+        std::slice::from_ref(newest)
+    } else {
+        &ALL
     }
 }
 
@@ -224,13 +240,14 @@ fn authorities(clients: &[ClientCertificates]) -> Result<Vec<Vec<u8>>, TlsError>
 fn demanding(
     clients: &[ClientCertificates],
     authorities: &[Vec<u8>],
-    current: &Arc<Current>,
+    (current, newest_only): (&Arc<Current>, bool),
 ) -> Result<Vec<Arc<ServerConfig>>, TlsError> {
     let of = |(policy, pem): (&ClientCertificates, &Vec<u8>)| {
         clients::config(
             policy,
             pem,
             Arc::clone(current) as Arc<dyn ResolvesServerCert>,
+            newest_only,
         )
     };
     clients.iter().zip(authorities).map(of).collect()
@@ -491,6 +508,7 @@ mod tests {
         let both = Tls {
             certificates: [first.certificates.clone(), second.certificates.clone()].concat(),
             clients: Vec::new(),
+            newest_only: false,
         };
         let (workers, _) = start(&settings(&both));
         assert!(connect(&workers, &first, "a.test", &[]).await.is_ok());
@@ -552,6 +570,7 @@ mod tests {
             Certificates::load(&Tls {
                 certificates: vec![(chain.into(), key.into())],
                 clients: Vec::new(),
+                newest_only: false,
             })
             .unwrap_err()
         };
@@ -581,9 +600,38 @@ mod tests {
             Certificates::load(&Tls {
                 certificates: vec![],
                 clients: Vec::new(),
+                newest_only: false,
             }),
             Err(TlsError::Empty)
         ));
+    }
+
+    #[tokio::test]
+    async fn the_old_version_is_spoken_unless_it_is_switched_off() {
+        let dir = TempDir::new().unwrap();
+        let mut tls = certificate(&dir.path().join("a"), &["a.test"]);
+        for (newest_only, spoken) in [(false, true), (true, false)] {
+            tls.newest_only = newest_only;
+            let (workers, _) = start(&settings(&tls));
+            let mut roots = RootCertStore::empty();
+            let chain = fs::read(&tls.certificates[0].0).unwrap();
+            for certificate in CertificateDer::pem_slice_iter(&chain) {
+                roots.add(certificate.unwrap()).unwrap();
+            }
+            let provider = Arc::new(aws_lc_rs::default_provider());
+            let old = ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[&rustls::version::TLS12])
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            let stream = Raw::to(&workers).await.0;
+            let name = ServerName::try_from("a.test").unwrap();
+            let shaken = TlsConnector::from(Arc::new(old))
+                .connect(name, stream)
+                .await;
+            assert_eq!(shaken.is_ok(), spoken);
+            assert!(connect(&workers, &tls, "a.test", &[]).await.is_ok());
+        }
     }
 
     #[tokio::test]

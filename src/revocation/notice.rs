@@ -2,9 +2,12 @@
 //!
 //! Nobody waits for it. A provider that is away is told again, for about an hour; what cannot be said then is counted.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
+use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -30,13 +33,29 @@ pub(crate) const LONGEST: Duration = Duration::from_mins(10);
 /// That many times: for about an hour.
 pub(crate) const TRIES: u32 = 15;
 
+/// Credentials whose owners have been told of their end: 4 096. One more forgets another, whose owner may hear it twice.
+const TOLD: usize = 4_096;
+
 /// The room for notices. Outlives snapshots.
-#[derive(Debug)]
-pub(crate) struct Notices(Arc<Semaphore>);
+pub(crate) struct Notices {
+    room: Arc<Semaphore>,
+    told: Cache<[u8; 32], ()>,
+}
 
 impl Default for Notices {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(WAITING)))
+        Self {
+            room: Arc::new(Semaphore::new(WAITING)),
+            told: Cache::new(TOLD),
+        }
+    }
+}
+
+impl fmt::Debug for Notices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notices")
+            .field("room", &self.room.available_permits())
+            .finish_non_exhaustive()
     }
 }
 
@@ -62,7 +81,7 @@ pub(crate) struct Notice {
 impl Notices {
     /// Has a notice delivered; one for which there is no room is counted.
     pub(crate) fn send(&self, notice: Notice, background: &Handle) {
-        let Ok(room) = Arc::clone(&self.0).try_acquire_owned() else {
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
             warn!(provider = %notice.provider, "Too many sign-outs wait for their providers; one is not told.");
             notice
                 .metrics
@@ -75,14 +94,44 @@ impl Notices {
         });
     }
 
+    /// As [`Self::send`], for a credential that may be presented again and again: its owner is told once.
+    pub(crate) fn send_once(&self, notice: Notice, background: &Handle) {
+        if let Some(key) = notice.spent.key() {
+            if self.told.get(&key).is_some() {
+                return;
+            }
+            self.told.insert(key, ());
+        }
+        self.send(notice, background);
+    }
+
     /// As [`Self::send`], for who can wait until there is room.
     pub(super) async fn send_in_turn(&self, notice: Notice, background: &Handle) {
         // It is never closed.
-        let room = Arc::clone(&self.0).acquire_owned().await.ok();
+        let room = Arc::clone(&self.room).acquire_owned().await.ok();
         background.spawn(async move {
             notice.deliver().await;
             drop(room);
         });
+    }
+}
+
+impl Spent {
+    /// What a session or token of a provider is remembered by, each part with its length.
+    fn key(&self) -> Option<[u8; 32]> {
+        let (at, slot, value) = match self {
+            Self::Session(at, Credential::Session { cookie, value }) => (at, &**cookie, value),
+            Self::Session(at, Credential::Opaque(token)) => (at, "", token),
+            Self::Session(..) | Self::Token(..) | Self::Client(..) => return None,
+        };
+        let mut context = digest::Context::new(&digest::SHA256);
+        for part in [at.id().as_str(), slot, value.expose()] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        let mut key = [0; 32];
+        key.copy_from_slice(context.finish().as_ref());
+        Some(key)
     }
 }
 

@@ -60,6 +60,8 @@ impl Instance {
             keys: vec![Secret::new(vec![9; 32])],
             revalidate: Duration::from_secs(300),
             max_per_subject: 50,
+            same_site: crate::session::settings::SameSite::Lax,
+            shortest: false,
             store: StoreKind::Memory,
         };
         let entropy = Arc::new(SystemEntropy);

@@ -94,6 +94,8 @@ pub enum Cohort {
         /// The peers who may set it.
         trusted_from: Vec<IpNet>,
     },
+    /// Browsers that brought a cookie which we sealed. Steers a login; never widens acceptance.
+    SignedCookie(Box<str>),
     /// All of these.
     All(Vec<Self>),
     /// Any of these.
@@ -155,6 +157,7 @@ impl Cohort {
                 }
                 Some(facts.fields?.equal(name, equals))
             }
+            Self::SignedCookie(name) => Some(facts.fields?.sealed(name)),
             Self::All(parts) => combine(parts, facts, false),
             Self::Any(parts) => combine(parts, facts, true),
             Self::Not(part) => part.contains(facts).map(|fits| !fits),
@@ -182,7 +185,32 @@ impl Cohort {
             | Self::Host(_)
             | Self::Path(_)
             | Self::Method(_)
-            | Self::App(_) => {}
+            | Self::App(_)
+            | Self::SignedCookie(_) => {}
+        }
+    }
+
+    /// Calls `each` with the name of every cookie of ours that steers here.
+    pub fn signed_cookies<'a>(&'a self, each: &mut dyn FnMut(&'a str)) {
+        match self {
+            Self::SignedCookie(name) => each(name),
+            Self::All(parts) | Self::Any(parts) => {
+                for part in parts {
+                    part.signed_cookies(each);
+                }
+            }
+            Self::Not(part) => part.signed_cookies(each),
+            Self::Subjects(_)
+            | Self::EmailDomain { .. }
+            | Self::Group { .. }
+            | Self::Claim { .. }
+            | Self::ClientId(_)
+            | Self::Cidr(_)
+            | Self::Host(_)
+            | Self::Path(_)
+            | Self::Method(_)
+            | Self::App(_)
+            | Self::Header { .. } => {}
         }
     }
 
@@ -199,7 +227,8 @@ impl Cohort {
             | Self::Path(_)
             | Self::Method(_)
             | Self::App(_)
-            | Self::Header { .. } => Phase::Before,
+            | Self::Header { .. }
+            | Self::SignedCookie(_) => Phase::Before,
             Self::All(parts) | Self::Any(parts) => {
                 let latest = parts.iter().map(Self::phase).max();
                 latest.unwrap_or(Phase::Before)
@@ -211,7 +240,7 @@ impl Cohort {
     /// Whether the answer rests on facts that may not decide acceptance (address, header).
     pub fn rests_on_unverified(&self) -> bool {
         match self {
-            Self::Cidr(_) | Self::Header { .. } => true,
+            Self::Cidr(_) | Self::Header { .. } | Self::SignedCookie(_) => true,
             Self::Subjects(_)
             | Self::EmailDomain { .. }
             | Self::Group { .. }
@@ -235,7 +264,8 @@ impl Cohort {
             | Self::Path(_)
             | Self::Method(_)
             | Self::App(_)
-            | Self::Header { .. } => true,
+            | Self::Header { .. }
+            | Self::SignedCookie(_) => true,
             Self::Subjects(_)
             | Self::EmailDomain { .. }
             | Self::Group { .. }

@@ -11,6 +11,11 @@ use crate::rollout::stage::AppId;
 pub trait Fields {
     /// Whether the field `name` (in lower case) came exactly once, and with this value.
     fn equal(&self, name: &str, value: &str) -> bool;
+
+    /// Whether a cookie of this name came along that we sealed for this host.
+    fn sealed(&self, _cookie: &str) -> bool {
+        false
+    }
 }
 
 impl<F: Fn(&str, &str) -> bool> Fields for F {

@@ -34,6 +34,20 @@ pub struct Fallback {
     pub recheck: bool,
     /// How many logins an hour may take it.
     pub per_hour: u32,
+    /// The classes of assurance that are enough for such a login; empty: any is.
+    pub assurance: Vec<Box<str>>,
+    /// The attribute by which an account is looked up, that may be used, before its login counts; `None`: nobody is asked.
+    pub account_by: Option<Box<str>>,
+    /// What such a session is called towards the application.
+    pub mark: Option<Box<str>>,
+}
+
+impl Fallback {
+    /// Whether a login of this class is enough.
+    pub fn takes(&self, class: Option<&str>) -> bool {
+        self.assurance.is_empty()
+            || class.is_some_and(|class| self.assurance.iter().any(|one| **one == *class))
+    }
 }
 
 /// An outage of the assigned provider, met by a new login.
@@ -181,7 +195,22 @@ mod tests {
             max_age: Duration::from_secs(3_600),
             recheck: false,
             per_hour: 500,
+            assurance: Vec::new(),
+            account_by: None,
+            mark: None,
         }
+    }
+
+    #[test]
+    fn a_login_that_is_not_enough_or_says_nothing_of_itself_is_not_taken() {
+        let any = crm();
+        assert!(any.takes(None) && any.takes(Some("pwd")));
+        let strong = Fallback {
+            assurance: vec!["mfa".into(), "hwk".into()],
+            ..crm()
+        };
+        assert!(strong.takes(Some("mfa")) && strong.takes(Some("hwk")));
+        assert!(!strong.takes(Some("pwd")) && !strong.takes(None));
     }
 
     /// Away for exactly as long as it takes.

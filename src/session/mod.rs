@@ -8,6 +8,7 @@ mod came_by;
 mod end;
 mod id;
 mod index;
+mod lifetimes;
 mod live;
 mod pins;
 #[cfg(any(test, fuzzing))]

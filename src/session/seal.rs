@@ -33,8 +33,8 @@ pub(crate) enum Purpose {
     DeviceCode,
     /// The hash of a secret of a client that was learned.
     ClientSecret,
-    /// Which session stands for one of an old system. The key also takes in the secret of that one.
-    Wrap,
+    /// That somebody wants to be among the first, in a cookie.
+    OptIn,
 }
 
 impl Purpose {
@@ -64,7 +64,7 @@ impl Purpose {
             Self::RefreshFamily => b"refresh-family",
             Self::DeviceCode => b"device-code",
             Self::ClientSecret => b"client-secret",
-            Self::Wrap => b"wrap",
+            Self::OptIn => b"opt-in",
         }
     }
 }

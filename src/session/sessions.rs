@@ -17,12 +17,14 @@ use crate::clock::UnixTime;
 use crate::entropy::Entropy;
 use crate::identity::CanonicalSubject;
 use crate::identity::ProviderId;
+use crate::rollout::Plan;
 use crate::secret::Secret;
 use crate::session::body::Body;
 use crate::session::body::Handle;
 use crate::session::body::NewSession;
 use crate::session::id;
 use crate::session::id::SessionId;
+use crate::session::lifetimes::Lifetimes;
 use crate::session::live::Found;
 use crate::session::live::Live;
 use crate::session::registry::Registry;
@@ -57,6 +59,7 @@ pub(crate) struct Sessions {
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) active: ArcSwap<Active>,
     pub(super) registry: Arc<Registry>,
+    lifetimes: Lifetimes,
     kept: Cache<[u8; 32], Arc<Live>>,
     pub(super) wrapping: Wrapping,
 }
@@ -68,6 +71,7 @@ pub(super) struct Active {
     pub(super) idle: Duration,
     absolute: Duration,
     revalidate: Duration,
+    shortest: bool,
     pub(super) max_per_subject: usize,
 }
 
@@ -118,7 +122,7 @@ impl Sessions {
         let sessions = Arc::new(Self {
             active: ArcSwap::from_pointee(Active::new(settings, 1, &uses)?),
             kept: Cache::new(KEPT),
-            wrapping: Wrapping::default(),
+            lifetimes: Lifetimes::default(),
             registry: Arc::clone(&registry),
             store,
             entropy,
@@ -152,6 +156,18 @@ impl Sessions {
     /// The ring that seals sessions: the login's cookies are sealed under it too.
     pub(crate) fn ring(&self) -> Arc<KeyRing> {
         Arc::clone(&self.active.load().ring)
+    }
+
+    /// Takes in how long `provider` lets the session of a login live; how long ours may live at most because of that, if the
+    /// settings say so.
+    pub(crate) fn may_live(
+        &self,
+        plan: Option<&Plan>,
+        provider: &ProviderId,
+        said: Option<Duration>,
+    ) -> Option<Duration> {
+        let life = self.lifetimes.shortest(plan, provider, said);
+        life.filter(|_| self.active.load().shortest)
     }
 
     /// Makes a session, under a new id. It exists once this returns.
@@ -334,6 +350,7 @@ impl Active {
             idle: settings.idle,
             absolute: settings.absolute,
             revalidate: settings.revalidate,
+            shortest: settings.shortest,
             max_per_subject: settings.max_per_subject,
         })
     }
@@ -409,6 +426,8 @@ mod tests {
             keys: keys.iter().map(|k| Secret::new(vec![*k; 32])).collect(),
             revalidate: Duration::from_secs(100),
             max_per_subject: 3,
+            same_site: crate::session::settings::SameSite::Lax,
+            shortest: false,
             store: StoreKind::Memory,
         }
     }

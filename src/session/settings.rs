@@ -12,6 +12,10 @@ pub(crate) struct Settings {
     pub(crate) cookie: Box<str>,
     /// Whether the cookie says `Secure`.
     pub(crate) secure: bool,
+    /// Which requests of other sites bring it along. Default: links.
+    pub(crate) same_site: SameSite,
+    /// Whether no session outlives the shorter of both providers while both run. Default no.
+    pub(crate) shortest: bool,
     /// Without a request for this long, a session ends. Default 30 min.
     pub(crate) idle: Duration,
     /// A session ends this long after its login. Default 12 h.
@@ -24,6 +28,29 @@ pub(crate) struct Settings {
     pub(crate) max_per_subject: usize,
     /// Where rows live.
     pub(crate) store: StoreKind,
+}
+
+/// Which requests of other sites bring a cookie along (RFC 6265bis §5.6.7).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum SameSite {
+    /// Navigations.
+    #[default]
+    Lax,
+    /// None.
+    Strict,
+    /// All.
+    None,
+}
+
+impl SameSite {
+    /// The value of the attribute.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lax => "Lax",
+            Self::Strict => "Strict",
+            Self::None => "None",
+        }
+    }
 }
 
 /// Which store.

@@ -298,6 +298,8 @@ fn settings(keys: &[u8]) -> Settings {
         keys: keys.iter().map(|k| Secret::new(vec![*k; 32])).collect(),
         revalidate: Duration::from_secs(100),
         max_per_subject: 3,
+        same_site: crate::session::settings::SameSite::Lax,
+        shortest: false,
         store: StoreKind::Memory,
     }
 }

@@ -61,6 +61,8 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) arm: Option<Arm>,
     /// Why that arm.
     pub(crate) rule: Option<&'a str>,
+    /// What the session is called that a fallback made.
+    pub(crate) mark: Option<&'a str>,
     /// The class of credential that was looked at.
     pub(crate) credential: Option<CredentialClass>,
     /// What became of it.
@@ -82,6 +84,7 @@ pub(crate) struct Logs {
     sink: Option<Sink>,
     recent: Recent,
     workers: usize,
+    log: settings::Log,
 }
 
 /// One worker's access log.
@@ -89,6 +92,7 @@ pub(crate) struct Logs {
 pub(crate) struct AccessLog {
     inlet: Option<Inlet>,
     recent: Place,
+    log: settings::Log,
 }
 
 impl Logs {
@@ -98,7 +102,7 @@ impl Logs {
     ///
     /// When the file cannot be opened.
     pub(crate) fn open(
-        to: &settings::AccessLog,
+        (to, log): (&settings::AccessLog, settings::Log),
         workers: usize,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
@@ -113,6 +117,7 @@ impl Logs {
             sink,
             recent: Recent::new(workers + 1),
             workers,
+            log,
         })
     }
 
@@ -121,13 +126,14 @@ impl Logs {
         AccessLog {
             inlet: self.sink.as_ref().map(|sink| sink.inlet(index)),
             recent: self.recent.place(index),
+            log: self.log,
         }
     }
 
     /// The decision log of worker `index`.
     pub(crate) fn decisions(&self, index: usize) -> DecisionLog {
         let inlet = self.sink.as_ref().map(|sink| sink.inlet(index));
-        DecisionLog::new(inlet, self.recent.place(index))
+        DecisionLog::new(inlet, self.recent.place(index), self.log.subjects)
     }
 
     /// The decision log of what does not run on a worker.
@@ -161,19 +167,44 @@ impl AccessLog {
 
     /// Remembers the line for whoever asks about the reference on a page of ours, whether or not it is written.
     pub(crate) fn remember(&self, line: &AccessLine<'_>) {
-        self.recent
-            .keep(line.request_id, line.at, "access", |out| compose(line, out));
+        let subjects = self.log.subjects;
+        self.recent.keep(line.request_id, line.at, "access", |out| {
+            compose(line, subjects, out);
+        });
     }
 
-    /// Writes one line. Never waits for the disk.
+    /// Writes one line, unless it is one of the good ones that are left out. Never waits for the disk.
     pub(crate) fn write(&self, line: &AccessLine<'_>) {
-        if let Some(inlet) = &self.inlet {
-            inlet.write(line.at, "access", Shed::AccessLog, |out| compose(line, out));
+        if let Some(inlet) = &self.inlet
+            && takes(self.log, line)
+        {
+            let subjects = self.log.subjects;
+            inlet.write(line.at, "access", Shed::AccessLog, |out| {
+                compose(line, subjects, out);
+            });
         }
     }
 }
 
-fn compose(line: &AccessLine<'_>, mut out: Line<'_>) {
+/// Whether a line is written: of good requests a share, chosen by their names, so that every log has the same ones.
+fn takes(log: settings::Log, line: &AccessLine<'_>) -> bool {
+    let good = line.status < 400
+        && line.error.is_none()
+        && matches!(line.attempt, None | Some(Attempt::Success));
+    !good || 1_000_000 <= log.sample_success || place(line.request_id) < log.sample_success
+}
+
+/// FNV-1a, folded onto a million: names of requests are random, and nothing else hangs on it.
+fn place(request_id: &str) -> u32 {
+    let hash = request_id
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    u32::try_from((hash >> 20) % 1_000_000).unwrap_or(u32::MAX)
+}
+
+fn compose(line: &AccessLine<'_>, subjects: bool, mut out: Line<'_>) {
     out.digits(field!("request_id"), line.request_id);
     if let Some(trace) = line.trace {
         out.hex(field!("trace_id"), &trace.trace_id());
@@ -194,6 +225,7 @@ fn compose(line: &AccessLine<'_>, mut out: Line<'_>) {
         out.word(field!("arm"), arm.as_str());
     }
     out.maybe(field!("rule"), line.rule);
+    out.maybe(field!("mark"), line.mark);
     if let Some(credential) = line.credential {
         out.word(field!("credential"), credential.as_str());
     }
@@ -206,7 +238,7 @@ fn compose(line: &AccessLine<'_>, mut out: Line<'_>) {
     if let Some(error) = line.error {
         out.word(field!("error"), error);
     }
-    if let Some(subject) = &line.subject {
+    if let Some(subject) = line.subject.as_ref().filter(|_| subjects) {
         out.digits(field!("subject"), subject.as_str());
     }
     out.maybe(field!("upstream"), line.upstream)
@@ -247,6 +279,7 @@ mod tests {
             provider: None,
             arm: None,
             rule: None,
+            mark: None,
             credential: None,
             attempt: None,
             error: None,
@@ -257,11 +290,15 @@ mod tests {
     }
 
     fn written(line: &AccessLine<'_>) -> String {
+        written_by(settings::Log::default(), line)
+    }
+
+    fn written_by(log: settings::Log, line: &AccessLine<'_>) -> String {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("access.log");
         let metrics = Metrics::new(Arc::new(SystemClock), 100);
         let to = settings::AccessLog::File(path.clone());
-        let logs = Logs::open(&to, 1, metrics).unwrap();
+        let logs = Logs::open((&to, log), 1, metrics).unwrap();
         logs.access(0).write(line);
         assert!(logs.flush(Duration::from_secs(20)));
         std::fs::read_to_string(path).unwrap()
@@ -301,6 +338,68 @@ mod tests {
         ] {
             assert_eq!(parsed[field], value, "{field}");
         }
+    }
+
+    #[test]
+    fn people_are_named_by_pseudonyms_or_not_at_all() {
+        let key = crate::secret::Secret::new(vec![1; 32]);
+        let who = crate::identity::CanonicalSubject::named("alice").unwrap();
+        let who = crate::telemetry::Pseudonyms::new(&key).of(&who);
+        let known = AccessLine {
+            subject: Some(who),
+            ..line("/")
+        };
+        assert!(written(&known).contains(who.as_str()));
+        let silent = settings::Log {
+            subjects: false,
+            ..settings::Log::default()
+        };
+        assert!(!written_by(silent, &known).contains("subject"));
+    }
+
+    #[test]
+    fn a_share_of_good_requests_is_written_and_every_other_one() {
+        let log = settings::Log {
+            sample_success: 10_000,
+            ..settings::Log::default()
+        };
+        let names: Vec<String> = (0..100_000_u64)
+            .map(|n| format!("{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+            .collect();
+        let taken = |status, error| {
+            names
+                .iter()
+                .filter(|name| {
+                    let line = AccessLine {
+                        request_id: name,
+                        status,
+                        error,
+                        ..line("/")
+                    };
+                    takes(log, &line)
+                })
+                .count()
+        };
+        let share = taken(200, None);
+        assert!((800..1_200).contains(&share), "{share} of 100 000");
+        assert_eq!(taken(404, None), names.len());
+        assert_eq!(taken(200, Some("aborted")), names.len());
+        let refused = AccessLine {
+            status: 302,
+            attempt: Some(Attempt::Rejected(Refusal::Locked)),
+            ..line("/")
+        };
+        let none = settings::Log {
+            sample_success: 0,
+            ..log
+        };
+        assert!(takes(none, &refused));
+        let good = AccessLine {
+            status: 302,
+            ..line("/")
+        };
+        assert!(!takes(none, &good));
+        assert!(takes(settings::Log::default(), &good));
     }
 
     #[test]

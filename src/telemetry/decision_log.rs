@@ -197,12 +197,15 @@ pub(crate) struct DecisionRecord<'a> {
 pub(crate) struct DecisionLog {
     inlet: Option<Inlet>,
     recent: Option<Place>,
+    /// Whether lines name people.
+    subjects: bool,
 }
 
 impl DecisionLog {
-    pub(super) const fn new(inlet: Option<Inlet>, recent: Place) -> Self {
+    pub(super) const fn new(inlet: Option<Inlet>, recent: Place, subjects: bool) -> Self {
         Self {
             inlet,
+            subjects,
             recent: Some(recent),
         }
     }
@@ -212,6 +215,7 @@ impl DecisionLog {
     pub(crate) const fn off() -> Self {
         Self {
             inlet: None,
+            subjects: true,
             recent: None,
         }
     }
@@ -222,17 +226,19 @@ impl DecisionLog {
         if let (Some(recent), Some(request_id)) = (&self.recent, record.request_id)
             && record.decision.ends_a_request()
         {
-            recent.keep(request_id, record.at, event, |out| compose(record, out));
+            recent.keep(request_id, record.at, event, |out| {
+                compose(record, self.subjects, out);
+            });
         }
         if let Some(inlet) = &self.inlet {
             inlet.write(record.at, event, Shed::DecisionLog, |out| {
-                compose(record, out);
+                compose(record, self.subjects, out);
             });
         }
     }
 }
 
-fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
+fn compose(record: &DecisionRecord<'_>, subjects: bool, mut out: Line<'_>) {
     out.maybe(field!("request_id"), record.request_id);
     if let Some(trace) = record.trace {
         out.hex(field!("trace_id"), &trace.trace_id());
@@ -240,7 +246,11 @@ fn compose(record: &DecisionRecord<'_>, mut out: Line<'_>) {
     out.maybe(field!("app"), record.app.map(AppId::as_str))
         .maybe(
             field!("subject"),
-            record.subject.as_ref().map(Pseudonym::as_str),
+            record
+                .subject
+                .as_ref()
+                .filter(|_| subjects)
+                .map(Pseudonym::as_str),
         )
         .maybe(
             field!("client"),
@@ -407,7 +417,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let metrics = Metrics::new(Arc::new(SystemClock), 100);
-        let logs = Logs::open(&settings::AccessLog::File(path.clone()), 1, metrics).unwrap();
+        let logs = Logs::open(
+            (
+                &settings::AccessLog::File(path.clone()),
+                settings::Log::default(),
+            ),
+            1,
+            metrics,
+        )
+        .unwrap();
         logs.background().write(&DecisionRecord {
             at: UnixTime::from_secs(1),
             request_id: Some("r1"),

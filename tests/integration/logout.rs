@@ -229,6 +229,42 @@ async fn a_session_at_the_provider_ends_by_its_sid_and_by_nobody_elses() {
     assert_eq!(browser.open(&proxy, "/").await.status, 302);
 }
 
+/// The back channel is where the configuration says, and nowhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_says_where_it_was_told_that_somebody_has_signed_out() {
+    let (old, new) = (Idp::start().await, Idp::start().await);
+    let verify = "verify: { audiences: [app] }";
+    let text = config(&old, &new, application().await).replacen(
+        verify,
+        &format!("{verify}, backchannel_logout: {{ enabled: false }}"),
+        1,
+    );
+    let (before, last) = text.rsplit_once(verify).unwrap();
+    let named = format!("{verify}, backchannel_logout: {{ path: /.authferry/bcl/new }}");
+    let proxy = Proxy::start(&format!("{before}{named}{last}"));
+    proxy.settled().await;
+    let token = new.token("alice");
+    assert_eq!(call(&proxy, &token).await, 200);
+    let fields = [("Content-Type", "application/x-www-form-urlencoded")];
+    let tell_at = async |path: &str, jti: &str, idp: &Idp| {
+        let token = idp.logout_token(jti, &json!({ "sub": "alice" }));
+        let body = format!("logout_token={token}");
+        let told = request(proxy.address, "POST", path, &fields, body.as_bytes()).await;
+        told.status
+    };
+    assert_eq!(
+        tell_at("/.authferry/backchannel/new", "j1", &new).await,
+        404
+    );
+    assert_eq!(
+        tell_at("/.authferry/backchannel/old", "j2", &old).await,
+        404
+    );
+    assert_eq!(call(&proxy, &token).await, 200);
+    assert_eq!(tell_at("/.authferry/bcl/new", "j3", &new).await, 200);
+    assert_eq!(call(&proxy, &token).await, 401);
+}
+
 /// A sign-out here is told to whoever else holds something, again while it is away, and nobody waits for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_out_revokes_the_token_ends_the_old_session_and_goes_on_at_the_provider() {
@@ -237,7 +273,7 @@ async fn a_sign_out_revokes_the_token_ends_the_old_session_and_goes_on_at_the_pr
         .replace("http://127.0.0.1:1", &app.url())
         .replace("percent: 0", "percent: 100");
     let old = format!(
-        "  old: {{ session_probe: {{ owns: {{ cookies: [OLDSID] }}, introspect: {{ url: \"{url}/whoami\" }}, login: {{ upstream_form: {{ start: /login }} }}, logout: {{ url: \"{url}/signout\" }}, claims: {{ subject: uid }}, authoritative: {{ claims: [uid] }} }} }}",
+        "  old: {{ session_probe: {{ owns: {{ cookies: [OLDSID] }}, introspect: {{ url: \"{url}/whoami\" }}, login: {{ upstream_form: {{ start: /login }} }}, revoke: {{ url: \"{url}/signout\", send: cookie }}, claims: {{ subject: uid }}, authoritative: {{ claims: [uid] }} }} }}",
         url = app.url()
     );
     let lines = text.lines().map(|line| {

@@ -22,6 +22,7 @@ mod drain;
 mod drills;
 mod exchange;
 mod explain;
+mod floors;
 mod forward_auth;
 #[cfg(feature = "real-servers")]
 mod fronts;

@@ -1,5 +1,6 @@
 //! Client certificates: who is asked for one, what a bound token needs, and who a certificate is.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -86,7 +87,10 @@ apps:
     let (billing, other) = (own("billing.corp.test"), own("other.corp.test"));
     let yaml = change(yaml, &billing);
     let proxy = Proxy::start_in(dir, &yaml);
-    proxy.settled().await;
+    // Whoever asks the admin interface may need a certificate.
+    if !yaml.contains("client_ca:") {
+        proxy.settled().await;
+    }
     Stage {
         idp,
         upstream,
@@ -115,6 +119,17 @@ async fn status(
 
 /// What comes of a request over a connection that named `sni`; `None`: no connection.
 async fn send(stage: &Stage, sni: &str, own: Option<&Own>, request: &str) -> Option<String> {
+    send_to(stage, stage.proxy.address, sni, own, request).await
+}
+
+/// The same, to another of its addresses.
+async fn send_to(
+    stage: &Stage,
+    to: SocketAddr,
+    sni: &str,
+    own: Option<&Own>,
+    request: &str,
+) -> Option<String> {
     let mut roots = RootCertStore::empty();
     roots.add(stage.server.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -131,7 +146,7 @@ async fn send(stage: &Stage, sni: &str, own: Option<&Own>, request: &str) -> Opt
             )
             .unwrap(),
     };
-    let stream = TcpStream::connect(stage.proxy.address).await.unwrap();
+    let stream = TcpStream::connect(to).await.unwrap();
     let name = ServerName::try_from(sni.to_owned()).unwrap();
     let connector = TlsConnector::from(Arc::new(config));
     let mut stream = connector.connect(name, stream).await.ok()?;
@@ -306,4 +321,56 @@ async fn a_binding_is_kept_lost_or_not_exchanged_as_configured() {
             .await,
         1.0
     );
+}
+
+/// An operator with a certificate needs no token, and is named by it in the record; over TCP nobody else gets that far.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_is_known_by_a_certificate_and_named_in_the_record() {
+    let stage = stage_with(|yaml, _| {
+        let admin = "admin: { listen: 127.0.0.1:0, token: { file: {dir}/admin.token } }";
+        assert!(yaml.contains(admin));
+        let mutual = "admin: { listen: 127.0.0.1:0, client_ca: { file: {dir}/ca.pem } }\n  metrics: { listen: 127.0.0.1:0 }";
+        yaml.replace(admin, mutual)
+    });
+    let stage = stage.await;
+    let wish = r#"{"position":"freeze","reason":"test"}"#;
+    let kill = format!(
+        "POST /admin/v1/kill HTTP/1.1\r\nHost: ops.test\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{wish}",
+        wish.len()
+    );
+    let admin = stage.proxy.admin;
+    let self_signed = rcgen::generate_simple_self_signed(["ops.test".to_owned()]).unwrap();
+    let stranger = (
+        self_signed.cert.der().clone(),
+        self_signed.signing_key.serialize_der(),
+    );
+    for own in [None, Some(&stranger)] {
+        let said = send_to(&stage, admin, "open.test", own, &kill).await;
+        assert!(said.is_none_or(|said| said.is_empty()));
+    }
+    let from_a_page = kill.replace(
+        "Host: ops.test",
+        "Host: ops.test\r\nOrigin: https://evil.test",
+    );
+    let said = send_to(
+        &stage,
+        admin,
+        "open.test",
+        Some(&stage.billing),
+        &from_a_page,
+    )
+    .await;
+    assert!(said.unwrap().starts_with("HTTP/1.1 403 "));
+    let said = send_to(&stage, admin, "open.test", Some(&stage.billing), &kill).await;
+    let said = said.unwrap();
+    assert!(
+        said.starts_with("HTTP/1.1 200 "),
+        "{said}\n{}",
+        stage.proxy.log()
+    );
+    let record = std::fs::read_to_string(stage.proxy.dir().join("state/decisions.jsonl")).unwrap();
+    let moved = record.lines().find(|line| line.contains("kill_switch"));
+    let actor = r#""actor":"cert:CN=rcgen self signed cert""#;
+    let moved = moved.unwrap_or_default().replace("\": \"", "\":\"");
+    assert!(moved.contains(actor), "{record}");
 }

@@ -247,3 +247,56 @@ async fn what_a_revocation_ended_is_over_at_its_provider_and_stays_over() {
     until(async || new.revoked().len() == 2).await;
     assert_eq!(people[1].open(&proxy, "/").await.status, 302);
 }
+
+/// An earlier answer counts while its owner is away, except for what was revoked; that is given back when it shows, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opaque_token_outlives_the_absence_of_its_owner_and_not_its_revocation() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = config(&old, &new, &upstream);
+    let line = yaml.lines().find(|l| l.starts_with("  old:")).unwrap();
+    let introspection = format!(
+        "  old: {{ introspection: {{ url: \"{old}/introspect\", issuer: \"{old}\", client: {{ id: authferry, secret: {{ env: HARNESS_SECRET }} }}, \
+         cache: 1s, stale_if_unavailable: 10m, revoke: {{ url: \"{old}/revoke\" }}, claims: {{ subject: uid, name: name, groups: groups }}, \
+         authoritative: {{ claims: [uid] }} }} }}",
+        old = old.issuer()
+    );
+    let client = "client: { id: authferry, secret: { env: HARNESS_SECRET } }, verify";
+    let yaml = yaml.replace(line, &introspection).replace(client, "verify");
+    let proxy = Proxy::start(&yaml);
+    proxy.settled().await;
+    for (token, subject) in [("opaque-alice", "alice"), ("opaque-bob", "bob")] {
+        old.opaque(token, subject);
+        let answer = call(&proxy, token).await;
+        assert_eq!(answer.status, 200, "{}\n{}", answer.text(), proxy.log());
+    }
+    old.fail_with(Some(503));
+    let counted = "authferry_stale_verdicts_total{provider=\"old\"}";
+    until(async || {
+        assert_eq!(call(&proxy, "opaque-alice").await.status, 200);
+        assert_eq!(call(&proxy, "opaque-bob").await.status, 200);
+        2.0 <= proxy.metric(counted).await
+    })
+    .await;
+    assert_eq!(call(&proxy, "opaque-eve").await.status, 503, "never seen");
+
+    let issuer = old.issuer();
+    let account = [
+        "--account",
+        "alice",
+        "--issuer",
+        &issuer,
+        "--reason",
+        "left",
+    ];
+    let (done, said) = revoke(&proxy, &account);
+    assert!(done, "{said}");
+    old.fail_with(None);
+    until(async || {
+        assert_eq!(call(&proxy, "opaque-alice").await.status, 401);
+        !old.revoked().is_empty()
+    })
+    .await;
+    assert_eq!(call(&proxy, "opaque-alice").await.status, 401);
+    assert_eq!(call(&proxy, "opaque-bob").await.status, 200);
+    assert_eq!(old.revoked(), ["opaque-alice"], "once");
+}

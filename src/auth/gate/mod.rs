@@ -334,7 +334,7 @@ impl Gate {
                 NotJoined::Store(error) => AuthError::store(&error, class),
             })?;
         let marks = asked.since(Marks::of(identity, &canonical, proof.grounds()));
-        let standing = self.stands(asked, provider, class, marks)?;
+        let standing = self.stands_there(asked, owner, &credential, marks)?;
         let accepted = self.accepted_of(asked, class, &canonical, identity);
         if class == CredentialClass::Session {
             self.saw_session(asked, &canonical, provider, accepted.is_ok());

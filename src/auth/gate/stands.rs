@@ -1,12 +1,19 @@
 //! Whether what was judged good has been taken back meanwhile.
 
+use std::sync::Arc;
+
 use crate::auth::error::AuthError;
 use crate::auth::gate::Gate;
 use crate::auth::gate::asked::Asked;
+use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
+use crate::providers::Ability;
+use crate::providers::Provider;
 use crate::revocation::Marks;
+use crate::revocation::Notice;
+use crate::revocation::Spent;
 use crate::revocation::Standing;
 use crate::store::StoreError;
 
@@ -30,5 +37,34 @@ impl Gate {
         } else {
             Err(AuthError::refused(Refusal::Revoked, provider, class))
         }
+    }
+
+    /// The same of a credential that its owner is asked about: what is revoked here is over there as well, as soon as it shows.
+    pub(super) fn stands_there(
+        &self,
+        asked: &Asked<'_>,
+        owner: &Arc<dyn Provider>,
+        credential: &Credential,
+        marks: Marks,
+    ) -> Result<Standing, AuthError> {
+        let standing = self.stands(asked, owner.id(), credential.class(), marks);
+        let revoked = matches!(
+            standing,
+            Err(AuthError::Refused {
+                refusal: Refusal::Revoked,
+                ..
+            })
+        );
+        let asks = matches!(
+            credential,
+            Credential::Session { .. } | Credential::Opaque(_)
+        );
+        if revoked && asks && owner.abilities().contains(&Ability::Revoke) {
+            let spent = Spent::Session(Arc::clone(owner), credential.clone());
+            let metrics = &self.deps.reports.metrics;
+            let notice = Notice::new(owner.id(), spent, metrics, asked.now);
+            self.deps.notices.send_once(notice, &self.deps.background);
+        }
+        standing
     }
 }

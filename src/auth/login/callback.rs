@@ -202,10 +202,14 @@ impl Logins {
         if let Errand::Silent { .. } = returned.flow.errand {
             self.carried_over(returned.ask, CarryOver::Moved);
         }
-        let mut response =
+        let mut response = if self.names.is_strict() {
+            // A redirect would still be a request that the provider's site began, and come without the session.
+            self.page(returned.ask, Page::Arrived, &target, cookies)
+        } else {
             page::redirect(Sent::SeeOther, target.as_str(), cookies).unwrap_or_else(|| {
                 self.page(returned.ask, Page::Failed, &ReturnPath::root(), Vec::new())
-            });
+            })
+        };
         response.extensions_mut().insert(told);
         response
     }

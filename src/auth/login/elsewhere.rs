@@ -1,14 +1,25 @@
 //! A login begins at the other provider: only for an outage, never for a refusal, and only as the configuration allows.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::error;
 use tracing::warn;
 
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
+use crate::auth::login::callback::NoSession;
+use crate::auth::login::page::Page;
+use crate::auth::login::settle::refused;
 use crate::auth::login::start::Begin;
 use crate::auth::login::start::Place;
+use crate::clock::UnixTime;
+use crate::identity::Identity;
 use crate::identity::Outage;
+use crate::identity::Refusal;
+use crate::providers::Known;
+use crate::providers::Provider;
+use crate::providers::ProviderError;
 use crate::rollout;
 use crate::rollout::Arm;
 use crate::rollout::Down;
@@ -83,6 +94,71 @@ impl Logins {
             rule: RuleRef::Fallback.label().into_owned(),
             fallback: Some(leave.max_age),
             placed: None,
+        }
+    }
+
+    /// Whether the login of a fallback, now that it is known whose it is, is what the configuration asks of one.
+    pub(super) async fn may_fall_back(
+        &self,
+        ask: &Ask<'_>,
+        plan: &Plan,
+        owner: &Arc<dyn Provider>,
+        identity: &Arc<Identity>,
+    ) -> Result<(), NoSession> {
+        let arm = plan.arm(&identity.provider);
+        let Some(fallback) = arm.and_then(|arm| ask.policy.fallback_to(arm)) else {
+            return Ok(());
+        };
+        if !fallback.takes(identity.acr.as_deref()) {
+            return Err(refused(Page::NotAllowed, Refusal::MfaRequired));
+        }
+        match &fallback.account_by {
+            Some(by) => self.is_in_use(owner, identity, by, ask.now).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the directory of a provider knows an account, and that it may be used. Without an answer nobody gets in.
+    async fn is_in_use(
+        &self,
+        owner: &Arc<dyn Provider>,
+        identity: &Arc<Identity>,
+        by: &str,
+        now: UnixTime,
+    ) -> Result<(), NoSession> {
+        let value = match by {
+            "subject" => Some(identity.key.subject.as_str().to_owned()),
+            by => identity.attributes.text(by).map(str::to_owned),
+        };
+        let Some(value) = value else {
+            return Err(refused(Page::NotAllowed, Refusal::Disabled));
+        };
+        let provider = Arc::clone(owner);
+        let looking = self.deps.background.spawn(async move {
+            let directory = provider.directory();
+            let directory = directory.ok_or(ProviderError::from(Outage::Shed))?;
+            directory.find(&value, now).await
+        });
+        let known = looking.await.unwrap_or_else(|error| {
+            error!(provider = %owner.id(), %error, "A look into a directory broke off.");
+            Err(Outage::Shed.into())
+        });
+        match known {
+            Ok(Known::Person {
+                identity: found,
+                enabled: true,
+            }) if found.key == identity.key => Ok(()),
+            Ok(Known::Person { .. } | Known::Nobody | Known::Several) => {
+                Err(refused(Page::NotAllowed, Refusal::Disabled))
+            }
+            Err(ProviderError::Rejected(refusal)) => Err(refused(Page::NotAllowed, refusal)),
+            Err(ProviderError::Unavailable { outage, .. }) => {
+                warn!(provider = %owner.id(), %outage, "Whether an account may be used could not be asked; its login is no session.");
+                Err(NoSession::Ends(
+                    Page::Unavailable,
+                    Attempt::Unavailable(outage),
+                ))
+            }
         }
     }
 

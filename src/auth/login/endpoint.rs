@@ -1,5 +1,6 @@
 //! Our own addresses.
 
+use crate::auth::login::return_to::OURS;
 use crate::identity::ProviderId;
 
 /// An address of ours, under every host of every application.
@@ -9,9 +10,11 @@ pub(crate) enum Endpoint {
     Login,
     /// `/.authferry/logout`: GET asks, POST ends the session.
     Logout,
+    /// `/.authferry/optin`: somebody who is signed in asks to be among the first, or not to be any more.
+    OptIn,
     /// `/.authferry/logout/done`: where a provider sends the browser after its own logout.
     SignedOut,
-    /// `/.authferry/backchannel/PROVIDER`: a provider says that somebody has signed out there.
+    /// `/.authferry/backchannel/PROVIDER`, or where else it was told: a provider says that somebody has signed out there.
     BackChannel(ProviderId),
     /// `/.authferry/frontchannel/PROVIDER`: it has the browser say so.
     FrontChannel(ProviderId),
@@ -25,13 +28,18 @@ impl Endpoint {
         match path {
             "/login" => Some(Self::Login),
             "/logout" => Some(Self::Logout),
+            "/optin" => Some(Self::OptIn),
             "/logout/done" => Some(Self::SignedOut),
-            rest if rest.starts_with("/backchannel/") => named(rest).map(Self::BackChannel),
             rest if rest.starts_with("/frontchannel/") => named(rest).map(Self::FrontChannel),
             rest if rest.starts_with("/cb/") => Some(Self::Callback(None)),
             _ => None,
         }
     }
+}
+
+/// Where a provider says that somebody has signed out there, unless it was told another place.
+pub(super) fn back_channel(provider: &ProviderId) -> String {
+    format!("{OURS}/backchannel/{provider}")
 }
 
 /// The provider at the end of a path of ours.

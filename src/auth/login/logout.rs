@@ -92,7 +92,7 @@ impl Logins {
 
     /// Browsers send `Origin` with every POST, and `Sec-Fetch-Site`: what is there must say that the page is ours, and one
     /// must be there. `Referer` proves nothing.
-    fn from(&self, ask: &Ask<'_>) -> From {
+    pub(super) fn from(&self, ask: &Ask<'_>) -> From {
         let headers = ask.request.headers;
         let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
         let mut origins = headers.get_all(ORIGIN).iter().map(HeaderValue::as_bytes);
@@ -113,7 +113,7 @@ impl Logins {
 }
 
 /// Where a form was sent from.
-enum From {
+pub(super) enum From {
     OurPage,
     Elsewhere,
 }

@@ -20,6 +20,7 @@ mod linked;
 mod logout;
 mod names;
 mod navigation;
+mod optin;
 mod page;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;
@@ -69,8 +70,10 @@ use crate::auth::report::Source;
 use crate::auth::settings::Silent;
 use crate::clock::UnixTime;
 use crate::identity::ProviderId;
+use crate::providers::BackChannel;
 use crate::rollout::Facts;
 use crate::rollout::KillPosition;
+use crate::session::settings::SameSite;
 
 /// What a login needs to know of a request.
 #[derive(Clone, Copy)]
@@ -105,6 +108,8 @@ pub(crate) struct LoginSettings {
     pub(crate) cookie: Box<str>,
     /// Whether cookies say `Secure` and addresses `https`: everywhere but on plain loopback listeners.
     pub(crate) secure: bool,
+    /// Which requests of other sites bring the session along.
+    pub(crate) same_site: SameSite,
     /// The revision of the configuration, kept in the flow record.
     pub(crate) revision: Box<str>,
     /// When somebody who belongs to the new provider is taken there without a page.
@@ -124,6 +129,10 @@ pub(crate) struct Logins {
     callbacks: Vec<(String, ProviderId)>,
     /// Those that do not stand under our own prefix.
     outside: Vec<(String, ProviderId)>,
+    /// Where providers say that somebody has signed out there.
+    back_channels: Vec<(String, ProviderId)>,
+    /// The cookies of who wants to be among the first.
+    opt_in: Vec<Box<str>>,
 }
 
 /// One request to a login.
@@ -146,11 +155,31 @@ impl Logins {
                 Some((path, provider.id().clone()))
             })
             .collect();
+        let mut opt_in: Vec<Box<str>> = Vec::new();
+        for cohort in deps.cohorts.values() {
+            cohort.signed_cookies(&mut |name| opt_in.push(name.into()));
+        }
+        opt_in.sort_unstable();
+        opt_in.dedup();
+        let back_channels = deps
+            .providers
+            .iter()
+            .filter_map(|provider| {
+                let path = match provider.login()?.back_channel() {
+                    BackChannel::Usual => endpoint::back_channel(provider.id()),
+                    BackChannel::At(path) => path.to_owned(),
+                    BackChannel::Off => return None,
+                };
+                Some((path, provider.id().clone()))
+            })
+            .collect();
         let outside = callbacks.iter().filter(|(path, _)| !path.starts_with(OURS));
         Self {
             outside: outside.cloned().collect(),
             deps,
-            names: Names::new(&settings.cookie, settings.secure),
+            back_channels,
+            opt_in,
+            names: Names::new(&settings.cookie, settings.secure, settings.same_site),
             revision: settings.revision.clone(),
             silent: settings.silent,
             look: Arc::clone(&settings.look),
@@ -179,7 +208,12 @@ impl Logins {
         if let Some((_, provider)) = callback {
             return Some(Endpoint::Callback(Some(provider.clone())));
         }
-        Endpoint::at(path.strip_prefix(OURS)?)
+        let back_channel = self.back_channels.iter().find(|(own, _)| own == path);
+        if let Some((_, provider)) = back_channel {
+            return Some(Endpoint::BackChannel(provider.clone()));
+        }
+        let own = Endpoint::at(path.strip_prefix(OURS)?);
+        own.filter(|own| *own != Endpoint::OptIn || !self.opt_in.is_empty())
     }
 
     /// Answers one of our own addresses.
@@ -206,6 +240,7 @@ impl Logins {
                 KillPosition::Deny,
                 Endpoint::Logout
                 | Endpoint::SignedOut
+                | Endpoint::OptIn
                 | Endpoint::BackChannel(_)
                 | Endpoint::FrontChannel(_),
             )
@@ -219,6 +254,7 @@ impl Logins {
         }
         match endpoint {
             Endpoint::Login => self.login(&ask).await,
+            Endpoint::OptIn => self.opt_in(policy, request, false, now).await,
             Endpoint::Logout => self.logout(&ask).await,
             Endpoint::SignedOut => {
                 self.page(&ask, Page::SignedOut, &ReturnPath::root(), Vec::new())

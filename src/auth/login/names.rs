@@ -4,6 +4,7 @@ use http::HeaderValue;
 
 use crate::auth::cookies;
 use crate::auth::cookies::Keep;
+use crate::session::settings::SameSite;
 
 /// All named after the session cookie: `NAME`, `NAME_flow_0` to `NAME_flow_4`, `NAME_dev`.
 #[derive(Debug)]
@@ -11,15 +12,22 @@ pub(super) struct Names {
     pub(super) session: Box<str>,
     pub(super) device: Box<str>,
     secure: bool,
+    same_site: SameSite,
 }
 
 impl Names {
-    pub(super) fn new(session: &str, secure: bool) -> Self {
+    pub(super) fn new(session: &str, secure: bool, same_site: SameSite) -> Self {
         Self {
             session: session.into(),
             device: format!("{session}_dev").into(),
             secure,
+            same_site,
         }
+    }
+
+    /// Whether the session is not sent with a request that another site began, such as the end of a login.
+    pub(super) fn is_strict(&self) -> bool {
+        self.same_site == SameSite::Strict
     }
 
     /// The cookie of one login under way.
@@ -28,7 +36,13 @@ impl Names {
     }
 
     pub(super) fn set(&self, name: &str, value: &str, keep: Keep) -> Option<HeaderValue> {
-        cookies::set(name, value, keep, self.secure)
+        // Logins come back from another site: what they need must come along.
+        let same_site = if name == &*self.session {
+            self.same_site
+        } else {
+            SameSite::Lax
+        };
+        cookies::set(name, value, keep, (same_site, self.secure))
     }
 
     /// The origin of an authority (RFC 6454 §4), as browsers write it.

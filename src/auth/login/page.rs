@@ -9,6 +9,7 @@ use http::header::CONTENT_SECURITY_POLICY;
 use http::header::CONTENT_TYPE;
 use http::header::LOCATION;
 use http::header::REFERRER_POLICY;
+use http::header::REFRESH;
 use http::header::RETRY_AFTER;
 use http::header::SET_COOKIE;
 use http::header::X_CONTENT_TYPE_OPTIONS;
@@ -17,6 +18,7 @@ use crate::auth::login::backchannel::Told;
 use crate::auth::login::return_to::ReturnPath;
 use crate::auth::look::Forms;
 use crate::auth::look::Look;
+use crate::auth::look::escaped;
 
 /// A page of ours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,6 +49,14 @@ pub(super) enum Page {
     NotRecorded,
     /// The sign-in page that comes next is another one than before.
     Changed,
+    /// Signed in; the browser goes on by itself.
+    Arrived,
+    /// Whether to be among the first at the new sign-in page.
+    OptIn,
+    /// Whether not to be among them any more.
+    OptOut,
+    /// Only for who is signed in.
+    SignInFirst,
 }
 
 /// Which page somebody got, as a constant word for the access log; goes along with the response.
@@ -67,7 +77,13 @@ impl Page {
             Self::Circles => "login_circles",
             Self::NotRecorded => "logout_not_recorded",
             Self::NotOurForm => "logout_not_ours",
-            Self::SignOut | Self::SignedOut | Self::Changed => return None,
+            Self::SignInFirst => "optin_not_signed_in",
+            Self::SignOut
+            | Self::SignedOut
+            | Self::Changed
+            | Self::Arrived
+            | Self::OptIn
+            | Self::OptOut => return None,
         })
     }
 
@@ -75,10 +91,17 @@ impl Page {
     const fn status(self) -> StatusCode {
         match self {
             Self::Stray | Self::TooLate | Self::Mismatch | Self::Failed => StatusCode::BAD_REQUEST,
-            Self::Denied | Self::NotAllowed | Self::NotOurForm => StatusCode::FORBIDDEN,
+            Self::Denied | Self::NotAllowed | Self::NotOurForm | Self::SignInFirst => {
+                StatusCode::FORBIDDEN
+            }
             Self::Unavailable | Self::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Circles => StatusCode::CONFLICT,
-            Self::SignOut | Self::SignedOut | Self::Changed => StatusCode::OK,
+            Self::SignOut
+            | Self::SignedOut
+            | Self::Changed
+            | Self::Arrived
+            | Self::OptIn
+            | Self::OptOut => StatusCode::OK,
         }
     }
 
@@ -119,6 +142,16 @@ impl Page {
             ),
             Self::SignOut => ("Sign out?", ""),
             Self::SignedOut => ("Signed out", "You can close this page."),
+            Self::Arrived => ("You are signed in", "You will be taken to your page."),
+            Self::OptIn => (
+                "Try the new sign-in page?",
+                "From your next sign-in on you will use it, in this browser.",
+            ),
+            Self::OptOut => (
+                "You use the new sign-in page",
+                "In this browser, from your next sign-in on.",
+            ),
+            Self::SignInFirst => ("Please sign in first", "Then come back to this address."),
             Self::NotOurForm => ("Not signed out", "The request came from another page."),
             Self::Changed => (
                 "Your sign-in page has changed",
@@ -132,10 +165,13 @@ impl Page {
             Self::Stray | Self::TooLate | Self::Mismatch | Self::Denied | Self::Failed => {
                 Offer::SignIn
             }
-            Self::Unavailable | Self::SignedOut => Offer::SignIn,
+            Self::Unavailable | Self::SignedOut | Self::SignInFirst => Offer::SignIn,
             Self::NotAllowed | Self::Circles | Self::NotRecorded => Offer::Nothing,
             Self::SignOut | Self::NotOurForm => Offer::SignOut,
             Self::Changed => Offer::GoOn,
+            Self::Arrived => Offer::Target,
+            Self::OptIn => Offer::In,
+            Self::OptOut => Offer::Out,
         }
     }
 }
@@ -146,6 +182,9 @@ enum Offer {
     SignIn,
     SignOut,
     GoOn,
+    Target,
+    In,
+    Out,
 }
 
 /// `Retry-After` of the page about an outage, in seconds.
@@ -167,17 +206,27 @@ pub(super) fn page(
             super::query::encode(target.as_str())
         )
     };
+    let form = |to: &str, words: &str| {
+        format!(
+            "<form method=\"post\" action=\"{}/{to}\"><button>{words}</button></form>\n",
+            super::return_to::OURS
+        )
+    };
     let (again, forms) = match page.offers() {
         Offer::Nothing => (String::new(), Forms::None),
         Offer::SignIn => (link("Sign in"), Forms::None),
         Offer::GoOn => (link("Continue"), Forms::None),
-        Offer::SignOut => {
-            let form = format!(
-                "<form method=\"post\" action=\"{}/logout\"><button>Sign out</button></form>\n",
-                super::return_to::OURS
-            );
-            (form, Forms::OurOwn)
+        Offer::Target => {
+            let target = escaped(target.as_str());
+            let link = format!("<p><a href=\"{target}\">Continue</a></p>\n");
+            (link, Forms::None)
         }
+        Offer::SignOut => (form("logout", "Sign out"), Forms::OurOwn),
+        Offer::In => (form("optin", "Use the new page"), Forms::OurOwn),
+        Offer::Out => (
+            form("optin?out=1", "Use the usual page again"),
+            Forms::OurOwn,
+        ),
     };
     // Where nothing went wrong there is nothing to refer to.
     let reference = page.name().and(reference);
@@ -212,6 +261,11 @@ pub(super) fn page(
         Page::Unavailable | Page::NotRecorded => {
             headers.insert(RETRY_AFTER, RETRY);
         }
+        Page::Arrived => {
+            if let Ok(value) = HeaderValue::try_from(format!("0;url={}", target.as_str())) {
+                headers.insert(REFRESH, value);
+            }
+        }
         Page::Stray
         | Page::TooLate
         | Page::Mismatch
@@ -222,7 +276,10 @@ pub(super) fn page(
         | Page::SignOut
         | Page::SignedOut
         | Page::NotOurForm
-        | Page::Changed => {}
+        | Page::Changed
+        | Page::OptIn
+        | Page::OptOut
+        | Page::SignInFirst => {}
     }
     response
 }

@@ -80,6 +80,9 @@ impl Logins {
             self.same_person(ask, (person, holder), &canonical).await?;
         }
         let plan = ask.policy.plan();
+        if let (Some(plan), Some(_)) = (plan, returned.flow.fallback()) {
+            self.may_fall_back(ask, plan, owner, identity).await?;
+        }
         if let Some(plan) = plan {
             self.linked(returned, plan, identity, &canonical).await?;
         }
@@ -103,6 +106,9 @@ impl Logins {
             device.has_moved(plan);
         }
         let fallback = returned.flow.fallback();
+        let said = logged_in.session_lasts;
+        let life = self.deps.sessions.may_live(plan, owner.id(), said);
+        let life = life.into_iter().chain(fallback).min();
         let mut created = self
             .deps
             .sessions
@@ -115,7 +121,7 @@ impl Logins {
                     backing,
                     rule: &returned.flow.rule,
                     origin: fallback.map_or(Origin::Login, |_| Origin::Fallback),
-                    until: fallback.map_or(UnixTime::NEVER, |life| ask.now + life),
+                    until: life.map_or(UnixTime::NEVER, |life| ask.now + life),
                     id_token: Some(&logged_in.id_token),
                     sid: logged_in.sid.as_deref(),
                     refresh_token: logged_in.refresh_token.as_ref(),

@@ -10,6 +10,7 @@ mod wrap;
 use super::*;
 use crate::auth::extract::extract;
 use crate::auth::fake::COOKIE;
+use crate::auth::fake::FakeDirectory;
 use crate::auth::fake::FakeProvider;
 use crate::auth::fake::World;
 use crate::auth::fake::at;
@@ -142,6 +143,7 @@ impl<'a> Visit<'a> {
         }
         let settings = LoginSettings {
             cookie: COOKIE.into(),
+            same_site: SameSite::Lax,
             secure: true,
             revision: "0123456789ab".into(),
             silent: world.silent,
@@ -1069,6 +1071,9 @@ async fn a_fallback_opens_only_for_an_outage_of_the_whole_provider_and_within_it
         max_age: Duration::from_secs(3_600),
         recheck: false,
         per_hour: 2,
+        assurance: Vec::new(),
+        account_by: None,
+        mark: None,
     }];
     let status = async |target: &str, seconds| {
         Visit::to(target)
@@ -1133,6 +1138,177 @@ async fn a_fallback_opens_only_for_an_outage_of_the_whole_provider_and_within_it
     }
 }
 
+/// A cookie that we seal steers the next login; nobody else can make one, and no other site can have it set.
+#[tokio::test]
+async fn who_is_signed_in_and_asks_on_our_page_is_among_the_first() {
+    let mut world = both();
+    let name = format!("{COOKIE}_optin");
+    let id = crate::rollout::CohortId::new("opt-in");
+    let cohort = crate::rollout::Cohort::SignedCookie(name.as_str().into());
+    world.cohorts.insert(id, cohort);
+    let settings = LoginSettings {
+        cookie: COOKIE.into(),
+        same_site: SameSite::Lax,
+        secure: true,
+        revision: "0123456789ab".into(),
+        silent: None,
+        look: Arc::clone(&world.look),
+    };
+    let logins = Logins::new(world.deps(), &settings);
+    assert_eq!(logins.endpoint("/.authferry/optin"), Some(Endpoint::OptIn));
+    let none = both();
+    let nothing = Logins::new(none.deps(), &settings);
+    assert_eq!(nothing.endpoint("/.authferry/optin"), None);
+
+    let mut browser = Browser::default();
+    let asked = async |browser: &mut Browser,
+                       method: Method,
+                       target: &'static str,
+                       fields: &[(&'static str, &'static str)]| {
+        let visit = Visit {
+            method,
+            fields: fields.to_vec(),
+            ..Visit::to(target)
+        };
+        let seen = visit.at(50).with(&world, browser).await;
+        (seen.status, browser.jar.contains_key(&name))
+    };
+    let page = "/.authferry/optin";
+    let ours = [
+        ("origin", "https://app.test"),
+        ("sec-fetch-site", "same-origin"),
+    ];
+    let theirs = [
+        ("origin", "https://evil.test"),
+        ("sec-fetch-site", "cross-site"),
+    ];
+    let stranger = asked(&mut Browser::default(), Method::POST, page, &ours).await;
+    assert_eq!(
+        stranger,
+        (StatusCode::FORBIDDEN, false),
+        "nobody is signed in"
+    );
+    log_in(&world, &mut browser, "alice").await;
+    assert_eq!(
+        asked(&mut browser, Method::GET, page, &[]).await,
+        (StatusCode::OK, false)
+    );
+    for fields in [&theirs[..], &[]] {
+        let said = asked(&mut browser, Method::POST, page, fields).await;
+        assert_eq!(said, (StatusCode::FORBIDDEN, false), "{fields:?}");
+    }
+    let said = asked(&mut browser, Method::POST, page, &ours).await;
+    assert_eq!(said, (StatusCode::SEE_OTHER, true));
+    let brought = |browser: &Browser, authority| {
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE_HEADER, browser.cookies().parse().unwrap());
+        logins.is_sealed(&headers, authority, &name)
+    };
+    assert!(brought(&browser, "app.test"));
+    assert!(!brought(&browser, "other.test"), "it is of one host");
+    let mut forged = Browser::default();
+    forged.jar.insert(name.clone(), "aW4".into());
+    assert!(!brought(&forged, "app.test"));
+    let said = asked(&mut browser, Method::POST, "/.authferry/optin?out=1", &ours).await;
+    assert_eq!(said, (StatusCode::SEE_OTHER, false));
+}
+
+/// What the configuration asks of the login of a fallback holds once it is known whose it is; what cannot be asked is no.
+#[tokio::test]
+async fn a_fallback_wants_a_login_that_is_enough_of_an_account_that_may_be_used() {
+    let mut world = both();
+    Arc::get_mut(&mut world.old).unwrap().directory = Some(FakeDirectory::default());
+    away(&world.new, 0);
+    let usual = Fallback {
+        app: world.app.clone(),
+        from: Arm::To,
+        when: vec![Outage::Connect],
+        provider_down_for: Duration::from_secs(30),
+        not_paths: Vec::new(),
+        max_age: Duration::from_secs(3_600),
+        recheck: false,
+        per_hour: 100,
+        assurance: Vec::new(),
+        account_by: None,
+        mark: None,
+    };
+    let known = |people| *world.old.directory.as_ref().unwrap().0.lock().unwrap() = people;
+    let all = vec![("alice", true), ("bob", false)];
+    let by = Some("subject".into());
+    let strong = vec!["mfa".into()];
+    let mut cases = vec![
+        ("alice", None, None, Vec::new(), StatusCode::SEE_OTHER),
+        // The fake says nothing of how people signed in.
+        ("alice", None, None, strong, StatusCode::FORBIDDEN),
+    ];
+    for (person, status) in [
+        ("alice", StatusCode::SEE_OTHER),
+        ("bob", StatusCode::FORBIDDEN),
+        ("carol", StatusCode::FORBIDDEN),
+    ] {
+        cases.push((person, by.clone(), Some(all.clone()), Vec::new(), status));
+    }
+    cases.push((
+        "alice",
+        by,
+        None,
+        Vec::new(),
+        StatusCode::SERVICE_UNAVAILABLE,
+    ));
+    for (person, account_by, people, assurance, status) in cases {
+        known(people);
+        world.fallbacks = vec![Fallback {
+            assurance,
+            account_by,
+            ..usual.clone()
+        }];
+        let mut browser = Browser::default();
+        let start = Visit::to("/a").at(40).with(&world, &mut browser).await;
+        assert!(
+            start.location.starts_with("https://old.idp.test/"),
+            "{start:?}"
+        );
+        let callback = signed_in(&start.location, person);
+        let seen = Visit::to(&callback).at(41).with(&world, &mut browser).await;
+        assert_eq!(seen.status, status, "{person}");
+        let session = browser.jar.contains_key(COOKIE);
+        assert_eq!(session, status == StatusCode::SEE_OTHER, "{person}");
+    }
+}
+
+/// The session of a fallback has its mark, and no other session has.
+#[tokio::test]
+async fn the_session_of_a_fallback_is_marked() {
+    let mut world = both();
+    world.fallbacks = vec![Fallback {
+        app: world.app.clone(),
+        from: Arm::To,
+        when: vec![Outage::Connect],
+        provider_down_for: Duration::from_secs(30),
+        not_paths: Vec::new(),
+        max_age: Duration::from_secs(3_600),
+        recheck: false,
+        per_hour: 2,
+        assurance: Vec::new(),
+        account_by: None,
+        mark: Some("fallback".into()),
+    }];
+    let mark = async |browser: &mut Browser, seconds| {
+        let seen = Visit::to("/a").at(seconds).with(&world, browser).await;
+        let admitted = seen.admitted.expect("a session");
+        world.policy().mark(&admitted).map(str::to_owned)
+    };
+    let mut usual = Browser::default();
+    log_in(&world, &mut usual, "alice").await;
+    assert_eq!(mark(&mut usual, 3).await, None);
+    away(&world.new, 0);
+    let mut fallen = Browser::default();
+    let start = Visit::to("/a").at(40).with(&world, &mut fallen).await;
+    let callback = signed_in(&start.location, "alice");
+    Visit::to(&callback).at(41).with(&world, &mut fallen).await;
+    assert_eq!(mark(&mut fallen, 42).await.as_deref(), Some("fallback"));
+}
+
 #[tokio::test]
 async fn a_refusal_opens_no_other_door() {
     let mut world = both();
@@ -1145,6 +1321,9 @@ async fn a_refusal_opens_no_other_door() {
         max_age: Duration::from_secs(3_600),
         recheck: false,
         per_hour: 2,
+        assurance: Vec::new(),
+        account_by: None,
+        mark: None,
     }];
     world.new.health.lock().unwrap().down_since = Some(at(0));
     for (person, status) in [
@@ -1360,6 +1539,7 @@ async fn an_application_cannot_shadow_our_addresses() {
     let world = both();
     let settings = LoginSettings {
         cookie: COOKIE.into(),
+        same_site: SameSite::Lax,
         secure: true,
         revision: "r".into(),
         silent: None,
@@ -1420,6 +1600,9 @@ async fn a_provider_that_is_known_to_be_away_sends_nobody_there_where_a_fallback
         max_age: Duration::from_secs(3_600),
         recheck: false,
         per_hour: 1,
+        assurance: Vec::new(),
+        account_by: None,
+        mark: None,
     }];
     assert_eq!(goes_to(&world, 29).await.as_deref(), Some("https://new"));
     assert_eq!(goes_to(&world, 30).await.as_deref(), Some("https://old"));
@@ -1441,6 +1624,7 @@ async fn a_route_that_takes_no_sessions_sends_nobody_round_in_circles() {
         headers.insert(COOKIE_HEADER, HeaderValue::from_str(cookies).unwrap());
         let settings = LoginSettings {
             cookie: COOKIE.into(),
+            same_site: SameSite::Lax,
             secure: true,
             revision: "r".into(),
             silent: None,

@@ -7,6 +7,7 @@ use http::HeaderName;
 use http::HeaderValue;
 
 use crate::config::compile::address::host;
+use crate::config::compile::assurance;
 use crate::config::compile::claims;
 use crate::config::compile::claims::Words;
 use crate::config::compile::context::Context;
@@ -92,7 +93,8 @@ pub(super) fn compile(
             written: &written.0,
         };
         let instead = instead::of_app(context, raw, &parts);
-        let routes = routes::compile(context, raw, instead.always.as_deref());
+        let mut routes = routes::compile(context, raw, instead.always.as_deref());
+        assurance::floors(context, raw, &mut routes);
         credential_headers(context, raw, providers, &written);
         if let (Some(upstream), Some(assertion)) = (upstream, assertion) {
             apps.push(App {

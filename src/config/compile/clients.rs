@@ -29,6 +29,21 @@ pub(super) fn client_certificates(
     let mut taken: Vec<Box<str>> = Vec::new();
     let mut rest = None;
     let list = raw.client_certificates.get();
+    if raw.client_ca.mark().is_some() {
+        if let Some(list) = list {
+            context.report.error(
+                list.mark,
+                "either `client_ca` or `client_certificates`, not both",
+            );
+        }
+        let ca = context.pem(&raw.client_ca, "the authorities", "CERTIFICATE");
+        let everybody = ca.map(|ca| ClientCertificates {
+            hosts: Vec::new(),
+            ca,
+            required: true,
+        });
+        return everybody.into_iter().collect();
+    }
     for raw in list.map_or(&[][..], |list| &list.items) {
         raw.ca.required(raw.mark, "ca", &mut context.report);
         let ca = context.pem(&raw.ca, "the authorities", "CERTIFICATE");

@@ -46,6 +46,10 @@ pub(super) struct Context<'a> {
     exchanges: Vec<&'a str>,
     /// Whether there is a database of countries.
     pub(super) countries: bool,
+    /// Cookies of ours that cohorts name.
+    pub(super) signed_cookies: Vec<At<String>>,
+    /// Classes of assurance, the weakest first.
+    pub(super) assurance: Vec<Box<str>>,
 }
 
 impl<'a> Context<'a> {
@@ -62,6 +66,8 @@ impl<'a> Context<'a> {
             cohorts: names(raw.cohorts.get().map(|named| named.names().collect())),
             apps: names(raw.apps.get().map(|named| named.names().collect())),
             exchanges: names(raw.exchange.get().map(|named| named.names().collect())),
+            assurance: Vec::new(),
+            signed_cookies: Vec::new(),
             countries: raw
                 .server
                 .get()

@@ -49,6 +49,9 @@ pub(super) fn ldap(
     raw: &RawLdap,
     mapping: &[(Box<str>, ClaimPath)],
 ) -> Option<Kind> {
+    use crate::config::compile::bounds::cache;
+    use crate::config::compile::tokens::own_issuer;
+    use crate::config::compile::tokens::texts;
     use crate::providers::Owns;
 
     let bind = Bind {

@@ -1,28 +1,25 @@
 //! The kinds of providers, one by one.
 
-use std::time::Duration;
-
 use crate::config::compile::address::Peer;
 use crate::config::compile::address::path_pattern;
 use crate::config::compile::address::url;
+use crate::config::compile::bounds::cache;
+use crate::config::compile::bounds::stale;
 use crate::config::compile::client;
 use crate::config::compile::context::Context;
 use crate::config::compile::headers;
 use crate::config::compile::providers::Kind;
+use crate::config::compile::providers::whole;
 use crate::config::compile::tokens;
 use crate::config::compile::tokens::own_issuer;
-use crate::config::compile::tokens::span;
 use crate::config::compile::tokens::texts;
-use crate::config::raw::ProbeForm;
-use crate::config::raw::ProbeLogoutMethod;
+use crate::config::raw::ClientAuthMethod;
 use crate::config::raw::RawApiKey;
 use crate::config::raw::RawBasic;
 use crate::config::raw::RawIntrospection;
 use crate::config::raw::RawJwt;
 use crate::config::raw::RawOidc;
 use crate::config::raw::RawProvider;
-use crate::config::raw::RawSessionProbe;
-use crate::config::scalar::Span;
 use crate::config::shape::At;
 use crate::config::shape::Field;
 use crate::identity::ClaimPath;
@@ -30,9 +27,6 @@ use crate::identity::Issuer;
 use crate::providers::Owns;
 use crate::providers::settings;
 use crate::providers::settings::KindSettings;
-
-const MIN_CACHE: Duration = Duration::from_secs(1);
-const MAX_CACHE: Duration = Duration::from_secs(600);
 
 /// Whatever kind it is. `None` after something of it has been reported.
 pub(super) fn compile(
@@ -51,8 +45,7 @@ pub(super) fn compile(
         return introspection(context, name, raw);
     }
     if let Some(raw) = raw.session_probe.get() {
-        let kind = session_probe(context, name, raw);
-        return super::directory::with_passwords(context, (name, raw, mapping), kind);
+        return super::probe::session_probe(context, name, raw);
     }
     if let Some(raw) = raw.ldap.get() {
         return super::directory::ldap(context, name, raw, mapping);
@@ -66,12 +59,6 @@ pub(super) fn compile(
     raw.api_key
         .get()
         .and_then(|raw| api_key(context, name, raw))
-}
-
-/// How long a good answer is kept; in no time at all it would be over before it counts.
-pub(super) fn cache(context: &mut Context<'_>, field: &Field<At<Span>>) -> Duration {
-    span(context, field, MIN_CACHE, MAX_CACHE, "from `1s` to `10m`");
-    field.or(Span(Duration::from_secs(30))).0
 }
 
 fn oidc(context: &mut Context<'_>, name: &str, raw: &RawOidc) -> Option<Kind> {
@@ -91,21 +78,13 @@ fn oidc(context: &mut Context<'_>, name: &str, raw: &RawOidc) -> Option<Kind> {
     };
     let redirect_path = redirect_path(context, name, &raw.redirect_path);
     let scopes = scopes(context, raw);
-    for (key, given) in [
-        ("redirect_path", raw.redirect_path.mark()),
-        ("scopes", raw.scopes.mark()),
-        ("require_iss", raw.require_iss.mark()),
-        ("par", raw.par.mark()),
-    ] {
-        if let Some(mark) = given
-            && raw.client.is_absent()
-        {
-            context.report.error(
-                mark,
-                format!("`{key}` is for logins, and without `client` there are none"),
-            );
-        }
-    }
+    without_client(context, raw);
+    let (introspect, back_channel) = (introspect(context, raw), back_channel(context, name, raw));
+    let refresh = raw.refresh.get();
+    let revoke = raw.revoke.get().and_then(|raw| {
+        raw.enabled
+            .required(raw.mark, "enabled", &mut context.report)
+    });
     let owns = Owns {
         issuers: issuers?,
         ..Owns::default()
@@ -125,8 +104,101 @@ fn oidc(context: &mut Context<'_>, name: &str, raw: &RawOidc) -> Option<Kind> {
             directory: super::oidc_directory::of_oidc(context, &issuer?.value, raw)?,
             provisioning: None,
             par: client::par(&raw.par),
+            introspect,
+            refreshes: refresh.is_none_or(|raw| raw.enabled.or(true)),
+            rotates: refresh.is_some_and(|raw| raw.rotate.or(false)),
+            revokes: revoke.is_none_or(|at| at.value),
+            back_channel: back_channel?,
         })),
     })
+}
+
+/// Reports what needs a registration of ours where there is none.
+fn without_client(context: &mut Context<'_>, raw: &RawOidc) {
+    if !raw.client.is_absent() {
+        return;
+    }
+    for (key, given) in [
+        ("redirect_path", raw.redirect_path.mark()),
+        ("scopes", raw.scopes.mark()),
+        ("require_iss", raw.require_iss.mark()),
+        ("par", raw.par.mark()),
+        ("refresh", raw.refresh.mark()),
+        ("revoke", raw.revoke.mark()),
+        ("backchannel_logout", raw.backchannel_logout.mark()),
+    ] {
+        if let Some(mark) = given {
+            context.report.error(
+                mark,
+                format!("`{key}` is for logins, and without `client` there are none"),
+            );
+        }
+    }
+    if let Some(mark) = raw.introspect.mark() {
+        context.report.error(
+            mark,
+            "whoever asks about tokens must prove who they are (RFC 7662 §2.1): there is no `client`",
+        );
+    }
+}
+
+/// Whether access tokens are asked about, and for how long an answer holds.
+fn introspect(context: &mut Context<'_>, raw: &RawOidc) -> Option<settings::Introspect> {
+    let wanted = raw.introspect.get()?;
+    let enabled = wanted
+        .enabled
+        .required(wanted.mark, "enabled", &mut context.report)?;
+    let (cache, stale) = (
+        cache(context, &wanted.cache),
+        stale(context, &wanted.stale_if_unavailable),
+    );
+    let public = raw
+        .client
+        .get()
+        .and_then(|client| client.auth.get())
+        .is_some_and(|auth| auth.value == ClientAuthMethod::None);
+    if enabled.value && public {
+        context.report.error(
+            enabled.mark,
+            "whoever asks about tokens must prove who they are (RFC 7662 §2.1)",
+        );
+    }
+    enabled
+        .value
+        .then_some(settings::Introspect { cache, stale })
+}
+
+/// Where the provider says that somebody has signed out; `Some(None)`: nowhere.
+fn back_channel(context: &mut Context<'_>, name: &str, raw: &RawOidc) -> Option<Option<String>> {
+    let usual = format!("/.authferry/backchannel/{name}");
+    let Some(raw) = raw.backchannel_logout.get() else {
+        return Some(Some(usual));
+    };
+    let enabled = raw.enabled.or(true);
+    let Some(at) = raw.path.get() else {
+        return Some(enabled.then_some(usual));
+    };
+    let path = path_pattern(context, at)?;
+    let named = ["/.authferry/bcl/", "/.authferry/backchannel/"]
+        .iter()
+        .any(|prefix| {
+            path.strip_prefix(prefix)
+                .is_some_and(|rest| !rest.is_empty())
+        });
+    if !named || path.contains('*') {
+        context
+            .report
+            .error(at.mark, format!("`{path}` is no address for this"))
+            .value(&path)
+            .hint("below `/.authferry/bcl/` or `/.authferry/backchannel/`, such as `/.authferry/bcl/NAME`");
+        return None;
+    }
+    if !enabled {
+        context
+            .report
+            .error(at.mark, "an address for what is switched off");
+    }
+    Some(enabled.then(|| path.into()))
 }
 
 fn redirect_path(
@@ -213,6 +285,14 @@ fn introspection(context: &mut Context<'_>, name: &str, raw: &RawIntrospection) 
     let client = raw.client.required(raw.mark, "client", &mut context.report);
     let client = client.and_then(|client| client::client(context, client, false));
     let cache = cache(context, &raw.cache);
+    let stale = stale(context, &raw.stale_if_unavailable);
+    let revoke = raw.revoke.get().and_then(|revoke| {
+        let at = revoke
+            .url
+            .required(revoke.mark, "url", &mut context.report)?;
+        url(context, at, Peer::Provider)?;
+        Some(at.value.clone())
+    });
     let prefixes = raw.owns.get().and_then(|owns| owns.opaque_prefixes.get());
     for prefix in prefixes.map_or(&[][..], |list| &list.items) {
         if !prefix.value.bytes().all(|b| b.is_ascii_graphic()) {
@@ -246,113 +326,32 @@ fn introspection(context: &mut Context<'_>, name: &str, raw: &RawIntrospection) 
             client: client?,
             audiences: texts(raw.audiences.get()),
             cache,
+            stale,
+            revoke,
         }),
     })
-}
-
-fn session_probe(context: &mut Context<'_>, name: &str, raw: &RawSessionProbe) -> Option<Kind> {
-    let owns = raw.owns.required(raw.mark, "owns", &mut context.report);
-    let cookies = owns.and_then(|owns| {
-        owns.cookies
-            .required(owns.mark, "cookies", &mut context.report)
-    });
-    for cookie in cookies.map_or(&[][..], |list| &list.items) {
-        headers::cookie_name(context, cookie);
-        if cookie.value.to_ascii_lowercase().contains("authferry") {
-            context
-                .report
-                .error(
-                    cookie.mark,
-                    format!("the cookie `{}` is our own", cookie.value),
-                )
-                .value(&cookie.value);
-        }
-    }
-    let probe = raw
-        .introspect
-        .required(raw.mark, "introspect", &mut context.report);
-    let endpoint =
-        probe.and_then(|probe| probe.url.required(probe.mark, "url", &mut context.report));
-    let good_url = endpoint.and_then(|at| url(context, at, Peer::Provider));
-    let kept = probe.map(|probe| {
-        let (least, most) = (Duration::from_millis(50), Duration::from_secs(60));
-        span(context, &probe.timeout, least, most, "from `50ms` to `60s`");
-        cache(context, &probe.cache)
-    });
-    if let (Some(limits), Some(probe)) = (raw.limits.get(), probe)
-        && let (Some(_), Some(at)) = (limits.timeout.get(), probe.timeout.get())
-    {
-        context
-            .report
-            .error(at.mark, "`limits.timeout` says the same: only one of them");
-    }
-    let login_path = login_path(context, raw);
-    let logout = probe_logout(context, raw);
-    good_url?;
-    let (probe, endpoint) = (probe?, endpoint?);
-    Some(Kind {
-        owns: Owns {
-            cookies: texts(Some(cookies?)),
-            ..Owns::default()
-        },
-        mark: cookies?.mark,
-        timeout: probe.timeout.get().map(|at| at.value.0),
-        settings: KindSettings::SessionProbe(settings::SessionProbe {
-            issuer: own_issuer(name, &raw.issuer),
-            url: endpoint.value.clone(),
-            answer: match probe.answer.or(ProbeForm::Json) {
-                ProbeForm::Json => settings::ProbeAnswer::Json,
-                ProbeForm::Headers => settings::ProbeAnswer::Headers,
-            },
-            cache: kept?,
-            login_path,
-            logout,
-            bind: None,
-        }),
-    })
-}
-
-fn probe_logout(context: &mut Context<'_>, raw: &RawSessionProbe) -> Option<settings::ProbeLogout> {
-    let logout = raw.logout.get()?;
-    let (key, mark) = (&logout.url, logout.mark);
-    let at = key.required(mark, "url", &mut context.report)?;
-    url(context, at, Peer::Provider)?;
-    Some(settings::ProbeLogout {
-        url: at.value.clone(),
-        method: match logout.method.or(ProbeLogoutMethod::Post) {
-            ProbeLogoutMethod::Post => settings::LogoutMethod::Post,
-            ProbeLogoutMethod::Get => settings::LogoutMethod::Get,
-        },
-    })
-}
-
-fn login_path(context: &mut Context<'_>, raw: &RawSessionProbe) -> Option<String> {
-    let login = raw.login.get()?;
-    let form = login
-        .upstream_form
-        .required(login.mark, "upstream_form", &mut context.report)?;
-    if let (Some(cookie), Some(owns)) = (form.success_cookie.get(), raw.owns.get()) {
-        let owned = owns.cookies.get().map_or(&[][..], |list| &list.items);
-        if !owned.iter().any(|own| own.value == cookie.value) {
-            context
-                .report
-                .error(
-                    cookie.mark,
-                    format!("`{}` is not among `owns.cookies`", cookie.value),
-                )
-                .value(&cookie.value);
-        }
-    }
-    let start = form
-        .start
-        .required(form.mark, "start", &mut context.report)?;
-    path_pattern(context, start).map(String::from)
 }
 
 fn basic(context: &mut Context<'_>, name: &str, raw: &RawBasic) -> Option<Kind> {
     let file = raw.file.required(raw.mark, "file", &mut context.report);
     let path = file.and_then(|at| context.readable(at, "the password file", |_| Ok(())));
     let cache = cache(context, &raw.cache);
+    let limits = raw.limits.get();
+    for (key, given) in limits.into_iter().flat_map(|limits| {
+        [
+            ("timeout", limits.timeout.mark()),
+            ("retries", limits.retries.mark()),
+            ("rps", limits.rps.mark()),
+        ]
+    }) {
+        if let Some(mark) = given {
+            context
+                .report
+                .error(mark, format!("`{key}` is for calls, and a file gets none"));
+        }
+    }
+    let at_once = limits.filter(|limits| !limits.max_inflight.is_absent());
+    let at_once = at_once.map(|limits| whole(context, &limits.max_inflight, (1, 65_536), 64));
     if let Some(at) = raw.realm.get()
         && at.value.contains(['"', '\\'])
     {
@@ -373,6 +372,7 @@ fn basic(context: &mut Context<'_>, name: &str, raw: &RawBasic) -> Option<Kind> 
             file: path?,
             realm: raw.realm.or(name.to_owned()).into(),
             cache,
+            at_once,
         }),
     })
 }

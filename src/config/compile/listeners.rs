@@ -16,6 +16,7 @@ use crate::config::raw::RawFile;
 use crate::config::raw::RawLimits;
 use crate::config::raw::RawServer;
 use crate::config::raw::RawTls;
+use crate::config::raw::TlsVersionWord;
 use crate::config::scalar::Size;
 use crate::config::scalar::Span;
 use crate::config::shape::At;
@@ -193,7 +194,7 @@ fn proxy_protocol(
     trusted(context, &raw.from, "`proxy_protocol`")
 }
 
-fn tls(context: &mut Context<'_>, raw: &Field<RawTls>) -> Option<Tls> {
+pub(super) fn tls(context: &mut Context<'_>, raw: &Field<RawTls>) -> Option<Tls> {
     let raw = match raw {
         Field::Given(raw) => raw,
         Field::Absent => return None,
@@ -202,6 +203,7 @@ fn tls(context: &mut Context<'_>, raw: &Field<RawTls>) -> Option<Tls> {
             return Some(Tls {
                 certificates: Vec::new(),
                 clients: Vec::new(),
+                newest_only: false,
             });
         }
     };
@@ -234,6 +236,7 @@ fn tls(context: &mut Context<'_>, raw: &Field<RawTls>) -> Option<Tls> {
     Some(Tls {
         certificates,
         clients: client_certificates(context, raw),
+        newest_only: raw.min_version.or(TlsVersionWord::Tls12) == TlsVersionWord::Tls13,
     })
 }
 

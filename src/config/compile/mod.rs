@@ -5,7 +5,9 @@
 
 mod address;
 mod apps;
+mod assurance;
 mod audit;
+mod bounds;
 mod canonical;
 mod carry_over;
 mod claims;
@@ -35,6 +37,7 @@ mod passwords;
 mod people;
 mod pinned;
 mod possession;
+mod probe;
 mod providers;
 mod ramp;
 mod requirements;
@@ -46,6 +49,7 @@ mod server;
 mod shadow;
 mod stages;
 mod store;
+mod telemetry;
 mod tokens;
 mod upstream;
 mod waivers;
@@ -107,6 +111,7 @@ pub(super) fn compile(raw: &RawConfig, source: &Source, report: Report) -> Outco
 
 fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     version(context, raw);
+    context.assurance = assurance::order(context, raw);
     let mut providers = providers::compile(context, raw);
     let roles = roles::compile(context, raw, &mut providers);
     let canonical = canonical::canonical(context, raw, &providers);
@@ -151,9 +156,10 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         carry_over::exchange(context, raw, &courses, &exchanges, canonical.is_some());
     callbacks(context, &providers);
     session_cookie(context, &providers, &sessions.cookie);
+    people::signed_cookies(context, &sessions.cookie);
     let admin = server::admin(context, raw, &state_dir, &server);
     let kill_switch = server::kill_switch(context, raw, &state_dir);
-    let telemetry = server::telemetry(context, raw);
+    let telemetry = telemetry::telemetry(context, raw);
     let (change, audit) = audit::compile(context, raw, &state_dir);
     let possession = possession::compile(context, raw);
     let keys = secrets::compile(context, raw);

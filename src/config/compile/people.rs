@@ -66,6 +66,23 @@ pub(super) fn unused(context: &mut Context<'_>, raw: &RawConfig) {
     }
 }
 
+/// What we set ourselves is called after our session, so that it reaches no application and nobody else sets it.
+pub(super) fn signed_cookies(context: &mut Context<'_>, session: &str) {
+    let own = format!("{session}_");
+    for at in std::mem::take(&mut context.signed_cookies) {
+        let rest = at.value.strip_prefix(&own).unwrap_or_default();
+        if rest.is_empty() || rest == "dev" || rest.starts_with("flow_") {
+            context
+                .report
+                .error(at.mark, format!("`{}` is no name for this", at.value))
+                .value(&at.value)
+                .hint(format!(
+                    "it begins with the name of our session cookie: `{own}optin`"
+                ));
+        }
+    }
+}
+
 struct Matcher<'a> {
     providers: &'a [Provider],
     joined: bool,
@@ -206,6 +223,11 @@ impl Matcher<'_> {
                 equals: equals?.value.as_str().into(),
                 trusted_from,
             });
+        }
+        if let Some(at) = raw.signed_cookie.get() {
+            let good = headers::cookie_name(context, at);
+            context.signed_cookies.push(at.clone());
+            return good.then(|| Cohort::SignedCookie(at.value.as_str().into()));
         }
         let mut parts = |list: &List<RawCohort>| -> Vec<Cohort> {
             list.items

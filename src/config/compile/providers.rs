@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::compile::bounds;
 use crate::config::compile::claims;
 use crate::config::compile::claims::LISTED;
 use crate::config::compile::claims::OPENID;
@@ -9,7 +10,6 @@ use crate::config::compile::claims::Words;
 use crate::config::compile::context::Context;
 use crate::config::compile::kinds;
 use crate::config::compile::oracles;
-use crate::config::compile::tokens::span;
 use crate::config::raw::RawAssurance;
 use crate::config::raw::RawAuthoritative;
 use crate::config::raw::RawBreaker;
@@ -17,7 +17,6 @@ use crate::config::raw::RawClientLimits;
 use crate::config::raw::RawConfig;
 use crate::config::raw::RawFile;
 use crate::config::raw::RawProvider;
-use crate::config::scalar::Span;
 use crate::config::scalar::Whole;
 use crate::config::shape::At;
 use crate::config::shape::Field;
@@ -27,7 +26,6 @@ use crate::identity::ClaimPath;
 use crate::identity::ProviderId;
 use crate::providers::Owns;
 use crate::providers::settings::Assurance;
-use crate::providers::settings::Breaker;
 use crate::providers::settings::Client;
 use crate::providers::settings::KindSettings;
 use crate::providers::settings::Settings;
@@ -144,7 +142,7 @@ fn provider(
     let (authoritative, email_domains) =
         claims::authoritative(context, common.authoritative, &mapping);
     let assurance = claims::assurance(context, common.assurance);
-    let mut client = client(context, &common);
+    let mut client = bounds::client(context, &common);
     let kind = kinds::compile(context, &name.value, raw, &mapping);
     let id = ProviderId::new(&name.value);
     let words = Words {
@@ -255,51 +253,6 @@ fn shared_keys(raw: &RawProvider) -> Option<(Common<'_>, bool, bool)> {
         defaults: LISTED,
     };
     Some((common, false, false))
-}
-
-/// Bounds on our calls to a provider.
-fn client(context: &mut Context<'_>, common: &Common<'_>) -> Client {
-    let mut client = Client {
-        timeout: Duration::from_secs(10),
-        max_inflight: 64,
-        retries: 2,
-        ca: context.pem(common.ca, "the CA file", "CERTIFICATE"),
-        breaker: Breaker {
-            window: Duration::from_secs(30),
-            min_requests: 20,
-            failure_permille: 500,
-            open_for: Duration::from_secs(15),
-        },
-    };
-    if let Some(raw) = common.limits.get() {
-        span(
-            context,
-            &raw.timeout,
-            Duration::from_millis(50),
-            Duration::from_secs(60),
-            "from `50ms` to `60s`",
-        );
-        client.timeout = raw.timeout.or(Span(client.timeout)).0;
-        client.max_inflight = whole(context, &raw.max_inflight, (1, 65_536), 64);
-        client.retries = whole(context, &raw.retries, (0, 5), 2);
-    }
-    if let Some(raw) = common.breaker.get() {
-        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
-        span(context, &raw.window, second, hour, "from `1s` to `1h`");
-        span(context, &raw.open_for, second, hour, "from `1s` to `1h`");
-        client.breaker.window = raw.window.or(Span(client.breaker.window)).0;
-        client.breaker.open_for = raw.open_for.or(Span(client.breaker.open_for)).0;
-        client.breaker.min_requests = whole(context, &raw.min_requests, (1, 1_000_000), 20);
-        if let Some(at) = raw.failure_percent.get() {
-            client.breaker.failure_permille = permille(context, at).unwrap_or(500);
-            if client.breaker.failure_permille == 0 {
-                context
-                    .report
-                    .error(at.mark, "a breaker that opens at 0 % is always open");
-            }
-        }
-    }
-    client
 }
 
 /// A percent in thousandths: at most one decimal.

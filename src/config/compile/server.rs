@@ -1,4 +1,4 @@
-//! `server`, `sessions`, `kill_switch`, `telemetry`: what runs, and within which bounds.
+//! `server`, `sessions`, `kill_switch`: what runs, and within which bounds.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -7,26 +7,27 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::admin;
-use crate::config::compile::address::Peer;
-use crate::config::compile::address::url;
 use crate::config::compile::context::Context;
 use crate::config::compile::headers;
-use crate::config::compile::providers::permille;
+use crate::config::compile::listeners;
 use crate::config::compile::store;
 use crate::config::compile::tokens::span;
-use crate::config::raw::AccessLogTo;
+use crate::config::raw::LifetimePolicyWord;
 use crate::config::raw::ModernSessions;
+use crate::config::raw::RawAdmin;
 use crate::config::raw::RawConfig;
+use crate::config::raw::SameSiteWord;
 use crate::config::scalar::Span;
 use crate::config::scalar::Whole;
 use crate::config::settings::KillSwitch;
 use crate::config::source::ADMIN_LISTEN_VARIABLE;
 use crate::config::source::STATE_DIR_VARIABLE;
 use crate::config::tree::Mark;
+use crate::proxy::settings::ClientCertificates;
 use crate::proxy::settings::Server;
-use crate::secret::Secret;
+use crate::proxy::settings::Tls;
 use crate::session;
-use crate::telemetry;
+use crate::session::settings::SameSite;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -103,8 +104,10 @@ pub(super) fn admin(
             .value(listen)
             .hint("the admin interface has an address of its own");
     }
+    let tls = own.and_then(|own| admin_tls(context, own, requests));
     if let Some(at) = given
         && !listen.ip().is_loopback()
+        && tls.is_none()
     {
         context
             .report
@@ -132,7 +135,54 @@ pub(super) fn admin(
         )),
         token,
         metrics: metrics.map(|at| at.value.0),
+        tls,
     }
+}
+
+/// TLS of the admin interface: with our certificate there, or the one for requests.
+fn admin_tls(context: &mut Context<'_>, own: &RawAdmin, requests: &Server) -> Option<Tls> {
+    let mut tls = listeners::tls(context, &own.tls);
+    if let Some(raw) = own.tls.get() {
+        for (key, mark) in [
+            ("client_certificates", raw.client_certificates.mark()),
+            ("client_ca", raw.client_ca.mark()),
+        ] {
+            if let Some(mark) = mark {
+                context
+                    .report
+                    .error(mark, format!("`{key}` is for requests"))
+                    .hint("operators have `server.admin.client_ca`");
+            }
+        }
+    }
+    let Some(raw) = own.client_ca.get() else {
+        return tls;
+    };
+    let ca = context.pem(
+        &own.client_ca,
+        "the authorities of operators",
+        "CERTIFICATE",
+    );
+    if tls.is_none() {
+        let mut public = requests.listeners.iter();
+        tls = public.find_map(|listener| listener.tls.clone());
+    }
+    let Some(mut tls) = tls else {
+        context
+            .report
+            .error(
+                raw.mark,
+                "operators are asked for certificates over TLS, and there is none",
+            )
+            .hint("give `server.admin.tls` a certificate, or `server.tls`, whose certificate is used here too");
+        return None;
+    };
+    tls.clients = vec![ClientCertificates {
+        hosts: Vec::new(),
+        ca: ca?,
+        required: true,
+    }];
+    Some(tls)
 }
 
 /// Our sessions. Their keys are filled in once it is known whether they must be made.
@@ -186,6 +236,20 @@ pub(super) fn sessions(
         }
         name = at.value.as_str().into();
     }
+    let same_site = raw.and_then(|raw| raw.cookie.get());
+    let same_site = same_site.and_then(|cookie| cookie.same_site.get());
+    if let Some(at) = same_site
+        && at.value == SameSiteWord::None
+        && !secure
+    {
+        context
+            .report
+            .error(
+                at.mark,
+                "browsers take no `SameSite=None` without `Secure`, and there is no TLS",
+            )
+            .value("none");
+    }
     let default = (Duration::from_secs(1_800), 12 * HOUR);
     let (mut idle, mut absolute) = default;
     let (revalidate, most) = (Span(Duration::from_mins(5)), Whole(50));
@@ -227,6 +291,14 @@ pub(super) fn sessions(
     session::settings::Settings {
         cookie: name,
         secure,
+        same_site: match same_site.map(|at| at.value) {
+            Some(SameSiteWord::Lax) | None => SameSite::Lax,
+            Some(SameSiteWord::Strict) => SameSite::Strict,
+            Some(SameSiteWord::None) => SameSite::None,
+        },
+        shortest: raw.is_some_and(|raw| {
+            raw.lifetime_policy.or(LifetimePolicyWord::Configured) == LifetimePolicyWord::Min
+        }),
         idle,
         absolute,
         keys: Vec::new(),
@@ -265,33 +337,5 @@ pub(super) fn kill_switch(
             .map_or_else(|| state_dir.join("kill"), |at| context.path(&at.value)),
         poll: raw.map_or(default, |raw| raw.poll.or(default)).0,
         revokes: sessions == ModernSessions::Revoke,
-    }
-}
-
-/// Logs and traces. The key of pseudonyms is filled in once it is known whether it must be made.
-pub(super) fn telemetry(
-    context: &mut Context<'_>,
-    raw: &RawConfig,
-) -> telemetry::settings::Settings {
-    let raw = raw.telemetry.get();
-    let log = raw.and_then(|raw| raw.access_log.get());
-    let file = log
-        .and_then(|log| log.file.get())
-        .map(|at| context.path(&at.value));
-    let access_log = match (file, log.map(|log| log.to.or(AccessLogTo::Stdout))) {
-        (Some(file), _) => telemetry::settings::AccessLog::File(file),
-        (None, Some(AccessLogTo::Nowhere)) => telemetry::settings::AccessLog::Off,
-        (None, Some(AccessLogTo::Stdout) | None) => telemetry::settings::AccessLog::Stdout,
-    };
-    let traces = raw.and_then(|raw| raw.traces.get());
-    let otlp = traces
-        .and_then(|traces| traces.otlp.get())
-        .and_then(|at| url(context, at, Peer::Other).map(|_| at.value.clone()));
-    let sample = traces.and_then(|traces| traces.sample_percent.get());
-    telemetry::settings::Settings {
-        access_log,
-        pseudonym_key: Secret::new(Vec::new()),
-        otlp,
-        trace_permille: sample.and_then(|at| permille(context, at)).unwrap_or(10),
     }
 }

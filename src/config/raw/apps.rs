@@ -49,17 +49,9 @@ mappings! {
         provider: At<String>,
         /// Whether another proxy forwards to it and asks here about each request (`/.authferry/decide` for nginx, `/.authferry/forward_auth` for Traefik and Caddy, `/.authferry/ext_authz` for Envoy). Only peers in `server.trusted_proxies` may. Default `false`.
         forward_auth: At<bool>,
-        /// What one address may do there in a minute.
-        rate_limits: RawRateLimits,
-        @later "assurance_floor", "audience", "revocation";
-    }
-
-    /// What one address may do at an application in a minute, counted by all instances that share a store; an IPv6 host has its network (/64) to itself. One more is answered 429 with `Retry-After` and `RateLimit`.
-    RawRateLimits {
-        /// Sign-ins that it begins, whether or not they are finished. Many people behind one address share them. Default `3000`.
-        logins: At<Whole>,
-        /// Tokens that it presents whose `kid` nobody has published. Good tokens pass however many bad ones come. Default `600`.
-        unknown_keys: At<Whole>,
+        /// The least class of assurance on a path, as `"/admin/*": mfa` (which closes `/admin`, too), whichever route it is: a weaker login leads to a step-up login at its owner, as for `require.acr`. The order is `assurance`.
+        assurance_floor: Named<At<String>>,
+        @later "audience", "rate_limits", "revocation";
     }
 
     /// Where an application lives.
@@ -185,9 +177,14 @@ mappings! {
     RawFallbackRequire {
         /// How long the provider must have been away without one success. Default `30s`, at least `10s`.
         provider_down_for: At<Span>,
-        /// Paths without fallback; a trailing `*` matches any rest. Routes that ask for assurance (`require.acr`) have none in any case. Default: none.
+        /// Paths without fallback; a trailing `*` matches any rest. Routes that ask for assurance (`require.acr`, `assurance_floor`) have none in any case. Default: none.
         not_paths: List<At<String>>,
-        @later "assurance_at_least", "legacy_account_enabled";
+        /// The least class of assurance that a login must reach there; one that does not, or of which nothing is known, is no session. The order is `assurance`. Default: any.
+        assurance_at_least: At<String>,
+        /// Whether an account must be in use there, by the provider's `directory`: one that is disabled or not to be found is no session, and while the directory does not answer nobody gets one. A `session_probe` says so by itself with each request. Default `false`.
+        legacy_account_enabled: At<bool>,
+        /// For that: the attribute of who signed in whose value is the directory's `key`. Default `subject`.
+        legacy_account_by: At<String>,
     }
 
     /// Sessions made by a fallback.
@@ -196,7 +193,8 @@ mappings! {
         max_age: At<Span>,
         /// Once the provider that was away is healthy again, such a session ends when its person opens a page, and they sign in where they belong: without a page where that provider still knows them. Default `false`: it lasts for `max_age`.
         recheck_when_healthy: At<bool>,
-        @later "mark";
+        /// What such a session is called towards the application: templates read it as `{session_mark}`, and access lines have it as `mark`. At most 64 letters, digits, `-`, `_` and `.`. Default: it has no mark.
+        mark_: At<String>,
     }
 
     /// How many logins may take a fallback.

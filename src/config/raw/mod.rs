@@ -3,6 +3,7 @@
 //! The sentences here are the reference: "Required.", "Default `…`." and "Not reloaded." end up in its columns.
 
 mod apps;
+mod bounds;
 mod directory;
 mod exchange;
 mod guardrails;
@@ -16,6 +17,7 @@ mod shadow;
 mod tokens;
 
 pub(crate) use apps::*;
+pub(crate) use bounds::*;
 pub(crate) use directory::*;
 pub(crate) use exchange::*;
 pub(crate) use guardrails::*;
@@ -36,6 +38,7 @@ use schemars::Schema;
 use schemars::SchemaGenerator;
 
 use crate::config::problem::Report;
+use crate::config::scalar::Decimal;
 use crate::config::scalar::Whole;
 use crate::config::shape::At;
 use crate::config::shape::List;
@@ -85,6 +88,8 @@ mappings! {
         dpop: RawDpop,
         /// The switch that works without this file.
         kill_switch: RawKillSwitch,
+        /// Classes of assurance, as the `assurance` of providers yields them, the weakest first: what `assurance_floor` and `assurance_at_least` compare. Default `[pwd, mfa, hwk]`.
+        assurance: List<At<String>>,
         /// Logs and traces.
         telemetry: RawTelemetry,
         /// How our own pages look.
@@ -194,7 +199,26 @@ mappings! {
         access_log: RawAccessLog,
         /// Traces. Not reloaded.
         traces: RawTraces,
-        @later "log", "metrics";
+        /// What lines say, and which are written. Not reloaded.
+        log: RawLog,
+        /// Bounds on metrics. Not reloaded.
+        metrics: RawMetricBounds,
+    }
+
+    /// What access and decision lines say, and which are written.
+    RawLog {
+        /// How they look: one JSON object a line, which is all there is. Default `json`. Not reloaded.
+        format: At<LogFormat>,
+        /// How they name people: by pseudonyms, or not at all (`omit`). Default `pseudonym`. Not reloaded.
+        subjects: At<LogSubjects>,
+        /// The share of good requests (a status below 400, nobody refused, nothing broken off) whose access line is written, from `0` to `1` with at most six decimals; every other line is. Default `1`. Not reloaded.
+        sample_success: At<Decimal>,
+    }
+
+    /// Bounds on metrics.
+    RawMetricBounds {
+        /// Series that one family may have; what is beyond shares one series whose labels are `other`. From `100` to `100000`. Default `2000`. Not reloaded.
+        max_series_per_family: At<Whole>,
     }
 
     /// Where access lines go.
@@ -235,6 +259,20 @@ words! {
         "keep" => Keep,
         /// They end.
         "revoke" => Revoke,
+    }
+
+    /// How lines look.
+    LogFormat {
+        /// One JSON object a line.
+        "json" => Json,
+    }
+
+    /// How lines name people.
+    LogSubjects {
+        /// By pseudonyms.
+        "pseudonym" => Pseudonym,
+        /// Not at all.
+        "omit" => Omit,
     }
 
     /// Where access lines go.

@@ -87,9 +87,8 @@ mappings! {
         carry_over: List<At<CarryOverWord>>,
         /// How often `carry_over: [silent]` tries.
         silent: RawSilent,
-        /// How `carry_over: [exchange]` asks.
-        exchange: RawSessionExchange,
-        @later "lifetime_policy";
+        /// Whether a session lives as these keys say (`configured`), or, while both sides of a rollout run, no longer than the shorter of the two providers lets one (`min`): by the life of their refresh tokens (`refresh_expires_in`), as each has said it at its last login at this instance. Default `configured`.
+        lifetime_policy: At<LifetimePolicyWord>,
     }
 
     /// A person with a session of the old side who is assigned to the new one, and opens a page, is asked after there without a page being shown (`prompt=none`). Only if the new provider says at once that it is the same person does the session move; in any other case it stays as it is.
@@ -126,7 +125,8 @@ mappings! {
     RawCookie {
         /// Its name. Default `__Host-authferry`; `authferry` where every public listener is cleartext on loopback.
         name: At<String>,
-        @later "same_site";
+        /// Which requests of other sites bring it along: links (`lax`), none (`strict`; a login then ends on a page that goes on by itself), or all (`none`, over TLS alone; an application that is shown within other sites must then know by itself which requests are its own). Other cookies of ours are `lax`. Default `lax`.
+        same_site: At<SameSiteWord>,
     }
 
     /// A group of people or requests: exactly one matcher.
@@ -161,7 +161,9 @@ mappings! {
         any: List<RawCohort>,
         /// Everybody else.
         not: Box<RawCohort>,
-        @later "signed_cookie", "login_hint";
+        /// Browsers that brought this cookie, sealed by us for the host: `/.authferry/optin` shows somebody who is signed in a button that sets it (for 400 days), and one that takes it away. Its name begins with that of `sessions.cookie`, such as `__Host-authferry_optin`. Steers a login; never widens acceptance.
+        signed_cookie: At<String>,
+        @later "login_hint";
     }
 
     /// People whom a provider lists in a group.
@@ -194,6 +196,24 @@ mappings! {
 }
 
 words! {
+    /// Which requests of other sites bring a cookie along.
+    SameSiteWord {
+        /// Links.
+        "lax" => Lax,
+        /// None.
+        "strict" => Strict,
+        /// All.
+        "none" => None,
+    }
+
+    /// How long sessions live.
+    LifetimePolicyWord {
+        /// As configured.
+        "configured" => Configured,
+        /// No longer than the shorter of both providers lets one.
+        "min" => Min,
+    }
+
     /// What becomes of somebody with a group that stands nowhere.
     Unmatched {
         /// The group is counted.

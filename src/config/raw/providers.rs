@@ -2,23 +2,26 @@
 
 use std::path::PathBuf;
 
-use crate::config::raw::RawAuthenticate;
+use crate::config::raw::RawBackchannelLogout;
+use crate::config::raw::RawBreaker;
 use crate::config::raw::RawClient;
+use crate::config::raw::RawClientLimits;
 use crate::config::raw::RawDirectory;
 use crate::config::raw::RawFile;
 use crate::config::raw::RawKeys;
 use crate::config::raw::RawLdapDirectory;
+use crate::config::raw::RawOidcIntrospect;
 use crate::config::raw::RawOwnsTokens;
-use crate::config::raw::RawProvisioning;
+use crate::config::raw::RawRenewals;
+use crate::config::raw::RawRevocation;
+use crate::config::raw::RawSwitch;
 use crate::config::raw::RawVerify;
 use crate::config::scalar::Span;
-use crate::config::scalar::Whole;
 use crate::config::shape::At;
 use crate::config::shape::List;
 use crate::config::shape::Named;
 use crate::config::shape::mappings;
 use crate::config::shape::words;
-use crate::rollout::Percent;
 
 mappings! {
     /// An identity provider: exactly one kind.
@@ -76,9 +79,15 @@ mappings! {
         ca: RawFile,
         /// How its people are looked up.
         directory: RawDirectory,
-        /// How people come to it with their passwords.
-        provisioning: RawProvisioning,
-        @later "exchange", "backchannel_logout", "events", "revoke", "logout", "dpop";
+        /// Whether it is asked about each access token as well, beside the look at signature and claims (RFC 7662), so that a token which it has taken back counts no longer than `cache`.
+        introspect: RawOidcIntrospect,
+        /// Whether sessions are renewed there.
+        refresh: RawRenewals,
+        /// Whether refresh tokens are given back there (RFC 7009) when what they are for has ended. Default: where its metadata have an endpoint for it.
+        revoke: RawSwitch,
+        /// How it says that somebody has signed out there.
+        backchannel_logout: RawBackchannelLogout,
+        @later "exchange", "events", "logout", "dpop";
     }
 
     /// An issuer of signed tokens that is known by its keys only.
@@ -120,6 +129,10 @@ mappings! {
         audiences: List<At<String>>,
         /// How long a good answer is kept, never beyond its `exp`. From `1s` to `10m`. Default `30s`.
         cache: At<Span>,
+        /// For how long after that a good answer counts while the server cannot be reached (no connection, no answer in time, 5xx), at each instance by itself; never beyond its `exp`, and never for what was refused, revoked or given back since. At most `1h`. Default: not at all.
+        stale_if_unavailable: At<Span>,
+        /// Where a token is given back that was revoked here (its person, its client, the token itself), once, when it is presented again.
+        revoke: RawRevocation,
         /// As for `oidc`.
         claims: Named<At<String>>,
         /// For which attributes it may speak when people are joined.
@@ -132,7 +145,7 @@ mappings! {
         breaker: RawBreaker,
         /// CA certificates beside the system's, in PEM.
         ca: RawFile,
-        @later "stale_if_unavailable", "revoke", "directory";
+        @later "directory";
     }
 
     /// An old single sign-on or application that judges its own session cookie.
@@ -145,7 +158,9 @@ mappings! {
         authenticate: RawAuthenticate,
         /// Where a browser signs in there.
         login: RawProbeLogin,
-        /// How it is told, by us and with the cookie alone, that somebody has signed out here.
+        /// How it is told, by us and with the cookie alone, that a session is over: after a sign-out here, and once when a cookie is presented whose person was revoked.
+        revoke: RawProbeLogout,
+        /// The older name of `revoke`. Only one of the two may stand.
         logout: RawProbeLogout,
         /// The issuer of its people. Default `urn:authferry:NAME`.
         issuer: At<String>,
@@ -161,13 +176,15 @@ mappings! {
         breaker: RawBreaker,
         /// CA certificates beside the system's, in PEM.
         ca: RawFile,
-        @later "revoke", "directory";
+        @later "authenticate", "directory";
     }
 
     /// Where a session of the old side ends.
     RawProbeLogout {
         /// Its address: 2xx, a redirect, 401 and 403 say that the session is over; an outage is tried again for an hour. Required.
         url: At<String>,
+        /// What is sent along. Default `cookie`.
+        send: At<ProbeSend>,
         /// How it is asked. Default `post`, with an empty form.
         method: At<ProbeLogoutMethod>,
     }
@@ -184,7 +201,8 @@ mappings! {
         timeout: At<Span>,
         /// How long a yes is kept. From `1s` to `10m`. Default `30s`.
         cache: At<Span>,
-        @later "stale_if_unavailable";
+        /// For how long after that a yes counts while the owner cannot be reached (no connection, no answer in time, 5xx), at each instance by itself; never for what was refused or signed out since. At most `1h`. Default: not at all.
+        stale_if_unavailable: At<Span>,
     }
 
     /// Where a browser signs in at the old side.
@@ -326,30 +344,6 @@ mappings! {
         acr_claim: At<String>,
         /// Translates values of the claim; what is not listed counts as none.
         map: Named<At<String>>,
-    }
-
-    /// Bounds on our calls to a provider.
-    RawClientLimits {
-        /// For one call, from first try to last byte. Metadata, key sets and introspection get `5s` at most, because requests wait for them. Default `10s`.
-        timeout: At<Span>,
-        /// Calls under way at once. Default `64`.
-        max_inflight: At<Whole>,
-        /// How often an idempotent call is tried again, and at a directory connecting; a bind never is. Default `2`.
-        retries: At<Whole>,
-        @later "rps";
-    }
-
-    /// When a provider is not asked any more.
-    RawBreaker {
-        /// The window that is counted. Default `30s`.
-        window: At<Span>,
-        /// Fewer calls than this prove nothing. Default `20`.
-        min_requests: At<Whole>,
-        /// The percent of failed calls that opens it; one decimal. Default `50`.
-        failure_percent: At<Percent>,
-        /// How long it stays open before one call may try. Default `15s`.
-        open_for: At<Span>,
-        @later "failure_rate";
     }
 }
 

@@ -66,7 +66,10 @@ mappings! {
         certificates: List<RawCertificate>,
         /// Who is asked for a client certificate, by server name (SNI). A request for a host with another policy than its connection's is answered 421; nothing is resumed between them. Its files are read again when they change. Not reloaded.
         client_certificates: List<RawClientCertificates>,
-        @later "client_ca", "min_version";
+        /// Short for `client_certificates: [{ ca: … }]`: whoever has no certificate of these authorities is sent away. Not reloaded.
+        client_ca: RawFile,
+        /// The oldest version that is spoken. Default `1.2`. Not reloaded.
+        min_version: At<TlsVersionWord>,
     }
 
     /// Client certificates for some server names.
@@ -93,7 +96,7 @@ mappings! {
         from: List<At<Network>>,
     }
 
-    /// The admin interface. Reading needs nothing beyond access to the address; every change needs the token or the socket.
+    /// The admin interface. Reading needs nothing beyond access to the address; every change needs the token, the socket or a certificate of `client_ca`.
     RawAdmin {
         /// Its TCP address. Default `127.0.0.1:9901`. `AUTHFERRY_ADMIN_LISTEN` overrides it. Not reloaded.
         listen: At<Address>,
@@ -101,7 +104,10 @@ mappings! {
         socket: At<PathBuf>,
         /// The bearer token for changes over TCP; without it, changes go over the socket only. Not reloaded.
         token: RawSecretText,
-        @later "client_ca", "tls";
+        /// TLS of its address; without it, and without `client_ca`, cleartext. The files are read again when they change. Not reloaded.
+        tls: RawTls,
+        /// The authorities of operators, and their revocation lists where there are any, in one PEM file: over TCP whoever has no certificate of theirs is sent away, and whoever has one needs no token; its subject is the actor in the record. Without `tls`, our certificate is that of `server.tls`. Not reloaded.
+        client_ca: RawFile,
     }
 
     /// A listener for `GET /metrics` alone.
@@ -155,6 +161,14 @@ mappings! {
 }
 
 words! {
+    /// A version of TLS.
+    TlsVersionWord {
+        /// TLS 1.2 and 1.3.
+        "1.2" => Tls12,
+        /// TLS 1.3 alone.
+        "1.3" => Tls13,
+    }
+
     /// What becomes of a client without a certificate.
     ClientCertificateMode {
         /// It is sent away.

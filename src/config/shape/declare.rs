@@ -13,10 +13,11 @@ use crate::config::shape::scalar;
 use crate::config::tree::Content;
 use crate::config::tree::Node;
 
-/// A key as the file spells it: `for`, which is a word of the language here.
+/// A key as the file spells it: `for`, which is a word of the language here, and `mark`, which every mapping has (`mark_`).
 pub(crate) const fn key(name: &'static str) -> &'static str {
     match name.as_bytes() {
         [b'r', b'#', ..] => name.split_at(2).1,
+        [rest @ .., b'_'] => name.split_at(rest.len()).0,
         _ => name,
     }
 }

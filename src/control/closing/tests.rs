@@ -198,6 +198,8 @@ impl World {
             keys: vec![Secret::new(vec![9; 32])],
             revalidate: Duration::from_secs(300),
             max_per_subject: 50,
+            same_site: crate::session::settings::SameSite::Lax,
+            shortest: false,
             store: StoreKind::Memory,
         };
         let entropy = Arc::new(SystemEntropy);

@@ -323,6 +323,8 @@ mod tests {
             keys: vec![Secret::new(vec![9; 32])],
             revalidate: Duration::from_secs(300),
             max_per_subject: 50,
+            same_site: crate::session::settings::SameSite::Lax,
+            shortest: false,
             store: StoreKind::Memory,
         };
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());

@@ -8,8 +8,7 @@ mod call;
 mod date;
 mod endpoint;
 mod failure;
-#[cfg(feature = "ldap")]
-mod guard;
+mod pace;
 mod trust;
 
 pub(in crate::providers) use breaker::Breaker;
@@ -18,8 +17,7 @@ pub(in crate::providers) use call::Call;
 pub(in crate::providers) use date::Offset;
 pub(in crate::providers) use endpoint::Endpoint;
 pub(in crate::providers) use endpoint::InvalidEndpoint;
-#[cfg(feature = "ldap")]
-pub(in crate::providers) use guard::Guard;
+pub(in crate::providers) use pace::Pace;
 pub(in crate::providers) use trust::Trust;
 pub(in crate::providers) use trust::TrustError;
 
@@ -69,7 +67,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const POOL_IDLE: Duration = Duration::from_secs(4);
 
 /// How long a call waits for room. Longer, and the client in front has gone.
-const ROOM_WAIT: Duration = Duration::from_secs(1);
+pub(in crate::providers) const ROOM_WAIT: Duration = Duration::from_secs(1);
 
 /// How many calls may wait, per call that may be under way.
 const WAITING_PER_ROOM: usize = 4;
@@ -87,6 +85,7 @@ pub(in crate::providers) struct Client {
     settings: settings::Client,
     room: Semaphore,
     waiting: Semaphore,
+    pace: Option<Pace>,
     breaker: Breaker,
     /// Whether its breaker is the one that operators see of the provider.
     shown: bool,
@@ -136,6 +135,7 @@ impl Client {
             pool,
             room: Semaphore::new(settings.max_inflight.min(Semaphore::MAX_PERMITS)),
             waiting: Semaphore::new(waiting.min(Semaphore::MAX_PERMITS)),
+            pace: Pace::new(settings.rps, ROOM_WAIT),
             breaker: Breaker::new(settings.breaker.clone(), Arc::clone(&deps.clock)),
             settings,
             shown: true,
@@ -242,6 +242,10 @@ impl Client {
         let _room = self.enter(deadline).await?;
         let mut tries = 0;
         loop {
+            // A further try is a call as well.
+            if let Some(pace) = &self.pace {
+                pace.turn(deadline).await.or(Err(Failure::Crowded))?;
+            }
             let failure = match timeout_at(deadline, self.attempt(call)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(failure)) => failure,

@@ -609,6 +609,7 @@ impl<const SITE: u8> Double for Probed<SITE> {
             url: format!("http://{}/whoami", relay.address),
             answer: ProbeAnswer::Json,
             cache: Duration::from_secs(30),
+            stale: None,
             login_path: None,
             logout: None,
         });

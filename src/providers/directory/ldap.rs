@@ -21,7 +21,10 @@ use crate::clock::UnixTime;
 use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::providers::ProviderError;
-use crate::providers::client::Guard;
+use crate::providers::client::Breaker;
+use crate::providers::client::Pace;
+use crate::providers::client::ROOM_WAIT;
+use crate::providers::client::guarded;
 use crate::providers::directory::Directory;
 use crate::providers::directory::Known;
 use crate::providers::directory::settings;
@@ -56,6 +59,7 @@ pub(in crate::providers) struct LdapDirectory {
     voucher: Voucher,
     guard: Guard,
     room: Semaphore,
+    pace: Option<Pace>,
 }
 
 impl LdapDirectory {
@@ -70,6 +74,7 @@ impl LdapDirectory {
         Self {
             voucher: Voucher::new(&settings, &server.issuer),
             room: Semaphore::new(settings.client.max_inflight),
+            pace: Pace::new(settings.client.rps, ROOM_WAIT),
             settings,
             server,
             own,
@@ -102,6 +107,9 @@ impl LdapDirectory {
             driver.abort();
             answer
         };
+        if let Some(pace) = &self.pace {
+            pace.turn(Instant::now() + limit).await?;
+        }
         timeout(limit, connected).await.or(Err(Outage::Timeout))?
     }
 

@@ -45,6 +45,8 @@ pub(in crate::providers) struct Metadata {
     pub(in crate::providers) end_session_endpoint: Option<Endpoint>,
     /// Where a token is revoked (RFC 8414 §2).
     pub(in crate::providers) revocation_endpoint: Option<Endpoint>,
+    /// Where a token is asked about (RFC 8414 §2).
+    pub(in crate::providers) introspection_endpoint: Option<Endpoint>,
     /// Where a device is told its code (RFC 8628 §4).
     pub(in crate::providers) device_authorization_endpoint: Option<Endpoint>,
     /// Where an authorization request is pushed to (RFC 9126 §5).
@@ -264,6 +266,7 @@ pub(in crate::providers) fn read(answer: &Answer, issuer: &Issuer) -> Result<Met
         jwks_uri: endpoint("jwks_uri")?,
         end_session_endpoint: endpoint("end_session_endpoint")?,
         revocation_endpoint: endpoint("revocation_endpoint")?,
+        introspection_endpoint: endpoint("introspection_endpoint")?,
         device_authorization_endpoint: endpoint("device_authorization_endpoint")?,
         pushed_authorization_request_endpoint: endpoint("pushed_authorization_request_endpoint")?,
         requires_pushed: document.get("require_pushed_authorization_requests")

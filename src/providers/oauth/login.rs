@@ -10,10 +10,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use serde_json::Map;
 use serde_json::Value;
+use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::identity::Outage;
 use crate::identity::Refusal;
+use crate::providers::BackChannel;
 use crate::providers::Deps;
 use crate::providers::LoggedIn;
 use crate::providers::Login;
@@ -31,6 +33,7 @@ use crate::providers::oauth::discovery::Discovery;
 use crate::providers::oauth::discovery::Metadata;
 use crate::providers::oauth::form::Form;
 use crate::providers::oauth::pushed;
+use crate::providers::oauth::renewal::revoked;
 use crate::providers::settings::Par;
 use crate::secret::Secret;
 use crate::telemetry::metrics::Operation;
@@ -52,6 +55,14 @@ pub(in crate::providers) struct OidcLogin {
     pub(in crate::providers) require_iss: bool,
     /// When authorization requests are pushed.
     pub(in crate::providers) par: Par,
+    /// Whether sessions are renewed: if not, a login brings no refresh token.
+    pub(in crate::providers) refreshes: bool,
+    /// Whether each renewal must bring a new refresh token.
+    pub(in crate::providers) rotates: bool,
+    /// Whether refresh tokens are given back.
+    pub(in crate::providers) revokes: bool,
+    /// Where the provider says that somebody has signed out there.
+    pub(in crate::providers) back_channel: Option<String>,
     /// Where things are.
     pub(in crate::providers) discovery: Arc<Discovery>,
     /// How ID tokens are judged.
@@ -129,9 +140,10 @@ impl Login for OidcLogin {
         Ok(LoggedIn {
             authenticated,
             id_token: tokens.id_token,
-            refresh_token: tokens.refresh_token,
+            refresh_token: tokens.refresh_token.filter(|_| self.refreshes),
             sid: sid(verified.claims().text("sid")),
             lasts: tokens.lasts,
+            session_lasts: tokens.session_lasts,
         })
     }
 
@@ -152,6 +164,13 @@ impl Login for OidcLogin {
             .post(Operation::Token, endpoint, form, issuer, now, entropy)?;
         // Made once: a rotated token that comes a second time looks like theft (RFC 9700 §4.14.2).
         let tokens = self.http.call(&call, |answer| granted(&answer)).await?;
+        let used = refresh_token.expose();
+        let new = tokens.refresh_token.as_ref().map(Secret::expose);
+        if self.rotates && new.is_none_or(|new| new == used) {
+            // Whoever else has seen it could go on using it (RFC 9700 §4.14.2).
+            warn!(issuer = %self.tokens.issuer(), "A refresh token was used and not replaced, against `refresh.rotate`.");
+            return Err(Refusal::Policy.into());
+        }
         let authenticated = match &tokens.id_token {
             Some(token) => {
                 let client = self.client.id();
@@ -175,6 +194,9 @@ impl Login for OidcLogin {
         refresh_token: &Secret<String>,
         now: UnixTime,
     ) -> Result<(), ProviderError> {
+        if !self.revokes {
+            return Err(Refusal::Unsupported.into());
+        }
         let metadata = self.discovery.metadata().await?;
         let endpoint = metadata.revocation_endpoint.as_ref();
         let endpoint = endpoint.ok_or(Refusal::Unsupported)?;
@@ -191,6 +213,13 @@ impl Login for OidcLogin {
 
     fn issuer(&self) -> Option<&str> {
         Some(self.tokens.issuer().as_str())
+    }
+
+    fn back_channel(&self) -> BackChannel<'_> {
+        match &self.back_channel {
+            Some(path) => BackChannel::At(path),
+            None => BackChannel::Off,
+        }
     }
 
     async fn logout_token(&self, token: &str, now: UnixTime) -> Result<LogoutToken, ProviderError> {
@@ -294,6 +323,7 @@ struct Tokens {
     id_token: Secret<String>,
     refresh_token: Option<Secret<String>>,
     lasts: Option<Duration>,
+    session_lasts: Option<Duration>,
 }
 
 /// The same of a refresh, where the ID token may be left out (OpenID Connect Core 1.0 §12.2).
@@ -302,6 +332,7 @@ pub(super) struct Granted {
     pub(super) id_token: Option<Secret<String>>,
     pub(super) refresh_token: Option<Secret<String>>,
     lasts: Option<Duration>,
+    session_lasts: Option<Duration>,
 }
 
 fn read(answer: &Answer) -> Result<Tokens, ProviderError> {
@@ -310,25 +341,11 @@ fn read(answer: &Answer) -> Result<Tokens, ProviderError> {
         id_token: granted.id_token.ok_or(Outage::Malformed)?,
         refresh_token: granted.refresh_token,
         lasts: granted.lasts,
+        session_lasts: granted.session_lasts,
     })
 }
 
-/// RFC 7009 §2.2: 200, also for a token that was none. An error that says so is final; what says nothing is an outage.
-pub(super) fn revoked(answer: &Answer) -> Result<(), ProviderError> {
-    if answer.status.is_success() {
-        return Ok(());
-    }
-    let document: Map<String, Value> =
-        serde_json::from_slice(&answer.body).or(Err(Outage::Malformed))?;
-    match document.get("error").and_then(Value::as_str) {
-        Some("unsupported_token_type" | "invalid_request") if answer.status.is_client_error() => {
-            Err(Refusal::Policy.into())
-        }
-        Some(_) | None => Err(Outage::Malformed.into()),
-    }
-}
-
-pub(super) fn granted(answer: &Answer) -> Result<Granted, ProviderError> {
+fn granted(answer: &Answer) -> Result<Granted, ProviderError> {
     let document: Map<String, Value> =
         serde_json::from_slice(&answer.body).or(Err(Outage::Malformed))?;
     if answer.status != StatusCode::OK {
@@ -345,11 +362,18 @@ pub(super) fn granted(answer: &Answer) -> Result<Granted, ProviderError> {
     if text("access_token").is_none() && text("id_token").is_none() {
         return Err(Outage::Malformed.into());
     }
-    let lasts = document.get("expires_in").and_then(Value::as_u64);
+    // 0 is how Keycloak says that it does not end by itself.
+    let lasts = |name: &str| {
+        let seconds = document.get(name).and_then(Value::as_u64);
+        seconds
+            .filter(|seconds| 0 < *seconds)
+            .map(Duration::from_secs)
+    };
     Ok(Granted {
         id_token: text("id_token"),
         refresh_token: text("refresh_token"),
-        lasts: lasts.filter(|lasts| 0 < *lasts).map(Duration::from_secs),
+        lasts: lasts("expires_in"),
+        session_lasts: lasts("refresh_expires_in"),
     })
 }
 
@@ -394,27 +418,6 @@ mod tests {
         for status in [201, 204, 302, 307] {
             let failed = read(&answer(status, error)).unwrap_err();
             assert_eq!(failed, Outage::Malformed.into(), "{status}");
-        }
-    }
-
-    #[test]
-    fn a_token_that_was_revoked_or_unknown_is_over_and_nothing_else_says_so() {
-        let over = |status, body: &str| revoked(&answer(status, body.as_bytes()));
-        assert_eq!(over(200, ""), Ok(()));
-        let unsupported = r#"{"error":"unsupported_token_type"}"#;
-        assert_eq!(over(400, unsupported), Err(Refusal::Policy.into()));
-        for (status, body) in [
-            (302, ""),
-            (400, "no"),
-            (401, r#"{"error":"invalid_client"}"#),
-            (500, unsupported),
-            (503, ""),
-        ] {
-            assert_eq!(
-                over(status, body),
-                Err(Outage::Malformed.into()),
-                "{status}"
-            );
         }
     }
 

@@ -1,13 +1,15 @@
 //! Refresh tokens that a client of a provider holds: used once (RFC 6749 §6), and given back (RFC 7009).
 
 use http::StatusCode;
+use serde_json::Map;
+use serde_json::Value;
 
 use crate::clock::UnixTime;
 use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::providers::ProviderError;
+use crate::providers::client::Answer;
 use crate::providers::oauth::form::Form;
-use crate::providers::oauth::login::revoked;
 use crate::providers::oauth::token_client::Issued;
 use crate::providers::oauth::token_client::TokenClient;
 use crate::providers::oauth::token_client::read;
@@ -65,6 +67,9 @@ impl TokenClient {
         kind: &str,
         now: UnixTime,
     ) -> Result<(), ProviderError> {
+        if !self.revokes {
+            return Err(Refusal::Unsupported.into());
+        }
         let metadata = self.discovery.metadata().await?;
         let endpoint = metadata.revocation_endpoint.as_ref();
         let endpoint = endpoint.ok_or(Refusal::Unsupported)?;
@@ -120,6 +125,56 @@ impl TokenClient {
 
 /// `error` (RFC 6749 §5.2).
 pub(super) fn error(body: &[u8]) -> Option<String> {
-    let document: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let document: Value = serde_json::from_slice(body).ok()?;
     Some(document.get("error")?.as_str()?.to_owned())
+}
+
+/// RFC 7009 §2.2: 200, also for a token that was none. An error that says so is final; what says nothing is an outage.
+pub(in crate::providers) fn revoked(answer: &Answer) -> Result<(), ProviderError> {
+    if answer.status.is_success() {
+        return Ok(());
+    }
+    let document: Map<String, Value> =
+        serde_json::from_slice(&answer.body).or(Err(Outage::Malformed))?;
+    match document.get("error").and_then(Value::as_str) {
+        Some("unsupported_token_type" | "invalid_request") if answer.status.is_client_error() => {
+            Err(Refusal::Policy.into())
+        }
+        Some(_) | None => Err(Outage::Malformed.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderMap;
+
+    fn answer(status: u16, body: &[u8]) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: body.to_vec().into(),
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_revoked_or_unknown_is_over_and_nothing_else_says_so() {
+        let over = |status, body: &str| revoked(&answer(status, body.as_bytes()));
+        assert_eq!(over(200, ""), Ok(()));
+        let unsupported = r#"{"error":"unsupported_token_type"}"#;
+        assert_eq!(over(400, unsupported), Err(Refusal::Policy.into()));
+        for (status, body) in [
+            (302, ""),
+            (400, "no"),
+            (401, r#"{"error":"invalid_client"}"#),
+            (500, unsupported),
+            (503, ""),
+        ] {
+            assert_eq!(
+                over(status, body),
+                Err(Outage::Malformed.into()),
+                "{status}"
+            );
+        }
+    }
 }

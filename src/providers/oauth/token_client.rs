@@ -44,6 +44,8 @@ pub(crate) struct TokenClient {
     pub(in crate::providers) tokens: Arc<SignedTokens>,
     pub(in crate::providers) http: Arc<Client>,
     pub(in crate::providers) deps: Deps,
+    /// Whether tokens are given back there.
+    pub(in crate::providers) revokes: bool,
 }
 
 /// By what right a token is asked for.

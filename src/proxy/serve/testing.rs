@@ -194,6 +194,7 @@ pub(crate) fn certificate(stem: &std::path::Path, names: &[&str]) -> Tls {
     Tls {
         certificates: vec![(chain, key)],
         clients: Vec::new(),
+        newest_only: false,
     }
 }
 

@@ -20,6 +20,7 @@ use rustls::server::danger::ClientCertVerifier;
 
 use crate::proxy::settings::ClientCertificates;
 use crate::proxy::tls::TlsError;
+use crate::proxy::tls::versions;
 
 /// Which policy a name has. 0: no certificate is asked for; else the place of the policy in the settings, from 1.
 #[derive(Debug, Default)]
@@ -72,11 +73,12 @@ pub(super) fn config(
     settings: &ClientCertificates,
     pem: &[u8],
     resolver: Arc<dyn ResolvesServerCert>,
+    newest_only: bool,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = verifier(&settings.ca, pem, settings.required)?;
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .with_protocol_versions(versions(newest_only))
         .map_err(TlsError::Setup)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(resolver);

@@ -103,6 +103,9 @@ families! {
     CLOCK_SKEW: Gauge "authferry_clock_skew_seconds" ["provider"]
         "By how much the clock of a provider is ahead of ours, by the date of its last answer.";
 
+    STALE_VERDICTS: Counter "authferry_stale_verdicts_total" ["provider"]
+        "Times that an earlier answer of a provider counted because it could not be reached.";
+
     REVOCATIONS: Counter "authferry_revocations_total" ["source", "provider", "outcome"]
         "Revocations by what asked for them.";
     REVOCATION_LAG: Histogram "authferry_revocation_lag_seconds" ["provider"]

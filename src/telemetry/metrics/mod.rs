@@ -272,6 +272,11 @@ impl Metrics {
         self.rare.clock_skew.with(&[provider.as_str()]).set(ahead);
     }
 
+    /// An earlier answer of a provider counted, because it could not be reached.
+    pub(crate) fn stale_verdict(&self, provider: &ProviderId) {
+        self.rare.stale_verdicts.with(&[provider.as_str()]).add(1);
+    }
+
     /// Something was revoked, or was to be.
     pub(crate) fn revoked(
         &self,

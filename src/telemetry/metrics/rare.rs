@@ -41,6 +41,7 @@ pub(super) struct Rare {
     /// When keys were fetched, in seconds since 1970; shown as an age.
     pub(super) keys_fetched: Series<Gauge>,
     pub(super) clock_skew: Series<Gauge>,
+    pub(super) stale_verdicts: Series<Counter>,
     pub(super) revocations: Series<Counter>,
     pub(super) revocation_lag: Series<Histogram>,
     pub(super) logout_fanout: Series<Counter>,
@@ -103,6 +104,7 @@ impl Rare {
             circuit_state: Series::new(&catalog::CIRCUIT_STATE, limit),
             keys_fetched: Series::new(&catalog::KEYS_AGE, limit),
             clock_skew: Series::new(&catalog::CLOCK_SKEW, limit),
+            stale_verdicts: Series::new(&catalog::STALE_VERDICTS, limit),
             revocations: Series::new(&catalog::REVOCATIONS, limit),
             revocation_lag: Series::new(&catalog::REVOCATION_LAG, limit),
             logout_fanout: Series::new(&catalog::LOGOUT_FANOUT, limit),
@@ -173,6 +175,7 @@ impl Rare {
             samples::gauges(&self.circuit_state, as_is),
             samples::gauges(&self.keys_fetched, |fetched| (now - fetched).max(0.0)),
             samples::gauges(&self.clock_skew, as_is),
+            samples::counters(&self.stale_verdicts),
             samples::counters(&self.revocations),
             samples::histograms(&self.revocation_lag),
             samples::counters(&self.logout_fanout),

@@ -29,6 +29,9 @@ async fn fallen(recheck: bool) -> (World, Browser) {
         max_age: Duration::from_secs(3_600),
         recheck,
         per_hour: 2,
+        assurance: Vec::new(),
+        account_by: None,
+        mark: None,
     }];
     let mut browser = Browser::default();
     let start = Visit::to("/a").at(40).with(&world, &mut browser).await;

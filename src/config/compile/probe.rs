@@ -1,0 +1,132 @@
+//! An old single sign-on or application that judges its own session cookie.
+
+use std::time::Duration;
+
+use crate::config::compile::address::Peer;
+use crate::config::compile::address::path_pattern;
+use crate::config::compile::address::url;
+use crate::config::compile::bounds::cache;
+use crate::config::compile::bounds::stale;
+use crate::config::compile::context::Context;
+use crate::config::compile::headers;
+use crate::config::compile::providers::Kind;
+use crate::config::compile::tokens::own_issuer;
+use crate::config::compile::tokens::span;
+use crate::config::compile::tokens::texts;
+use crate::config::raw::ProbeForm;
+use crate::config::raw::ProbeLogoutMethod;
+use crate::config::raw::RawSessionProbe;
+use crate::providers::Owns;
+use crate::providers::settings;
+use crate::providers::settings::KindSettings;
+
+pub(super) fn session_probe(
+    context: &mut Context<'_>,
+    name: &str,
+    raw: &RawSessionProbe,
+) -> Option<Kind> {
+    let owns = raw.owns.required(raw.mark, "owns", &mut context.report);
+    let cookies = owns.and_then(|owns| {
+        owns.cookies
+            .required(owns.mark, "cookies", &mut context.report)
+    });
+    for cookie in cookies.map_or(&[][..], |list| &list.items) {
+        headers::cookie_name(context, cookie);
+        if cookie.value.to_ascii_lowercase().contains("authferry") {
+            context
+                .report
+                .error(
+                    cookie.mark,
+                    format!("the cookie `{}` is our own", cookie.value),
+                )
+                .value(&cookie.value);
+        }
+    }
+    let probe = raw
+        .introspect
+        .required(raw.mark, "introspect", &mut context.report);
+    let endpoint =
+        probe.and_then(|probe| probe.url.required(probe.mark, "url", &mut context.report));
+    let good_url = endpoint.and_then(|at| url(context, at, Peer::Provider));
+    let kept = probe.map(|probe| {
+        let (least, most) = (Duration::from_millis(50), Duration::from_secs(60));
+        span(context, &probe.timeout, least, most, "from `50ms` to `60s`");
+        (
+            cache(context, &probe.cache),
+            stale(context, &probe.stale_if_unavailable),
+        )
+    });
+    if let (Some(limits), Some(probe)) = (raw.limits.get(), probe)
+        && let (Some(_), Some(at)) = (limits.timeout.get(), probe.timeout.get())
+    {
+        context
+            .report
+            .error(at.mark, "`limits.timeout` says the same: only one of them");
+    }
+    let login_path = login_path(context, raw);
+    let logout = probe_logout(context, raw);
+    good_url?;
+    let (probe, endpoint, (cache, stale)) = (probe?, endpoint?, kept?);
+    Some(Kind {
+        owns: Owns {
+            cookies: texts(Some(cookies?)),
+            ..Owns::default()
+        },
+        mark: cookies?.mark,
+        timeout: probe.timeout.get().map(|at| at.value.0),
+        settings: KindSettings::SessionProbe(settings::SessionProbe {
+            issuer: own_issuer(name, &raw.issuer),
+            url: endpoint.value.clone(),
+            answer: match probe.answer.or(ProbeForm::Json) {
+                ProbeForm::Json => settings::ProbeAnswer::Json,
+                ProbeForm::Headers => settings::ProbeAnswer::Headers,
+            },
+            cache,
+            stale,
+            login_path,
+            logout,
+        }),
+    })
+}
+
+fn probe_logout(context: &mut Context<'_>, raw: &RawSessionProbe) -> Option<settings::ProbeLogout> {
+    if let (Some(_), Some(twice)) = (raw.logout.get(), raw.revoke.get()) {
+        context
+            .report
+            .error(twice.mark, "`logout` says the same: only one of them");
+    }
+    let logout = raw.revoke.get().or_else(|| raw.logout.get())?;
+    let (key, mark) = (&logout.url, logout.mark);
+    let at = key.required(mark, "url", &mut context.report)?;
+    url(context, at, Peer::Provider)?;
+    Some(settings::ProbeLogout {
+        url: at.value.clone(),
+        method: match logout.method.or(ProbeLogoutMethod::Post) {
+            ProbeLogoutMethod::Post => settings::LogoutMethod::Post,
+            ProbeLogoutMethod::Get => settings::LogoutMethod::Get,
+        },
+    })
+}
+
+fn login_path(context: &mut Context<'_>, raw: &RawSessionProbe) -> Option<String> {
+    let login = raw.login.get()?;
+    let form = login
+        .upstream_form
+        .required(login.mark, "upstream_form", &mut context.report)?;
+    if let (Some(cookie), Some(owns)) = (form.success_cookie.get(), raw.owns.get()) {
+        let owned = owns.cookies.get().map_or(&[][..], |list| &list.items);
+        if !owned.iter().any(|own| own.value == cookie.value) {
+            context
+                .report
+                .error(
+                    cookie.mark,
+                    format!("`{}` is not among `owns.cookies`", cookie.value),
+                )
+                .value(&cookie.value);
+        }
+    }
+    let start = form
+        .start
+        .required(form.mark, "start", &mut context.report)?;
+    path_pattern(context, start).map(String::from)
+}
