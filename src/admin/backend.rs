@@ -18,6 +18,8 @@ use crate::admin::question::ExplainRequest;
 use crate::admin::question::Explanation;
 use crate::admin::question::ForgetAnswer;
 use crate::admin::question::ForgetRequest;
+use crate::admin::question::LinkAnswer;
+use crate::admin::question::LinkRequest;
 use crate::admin::report::ReportRequest;
 use crate::admin::report::ReportView;
 use crate::admin::rollouts::OrderRequest;
@@ -118,6 +120,13 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
         wanted: ForgetRequest,
         actor: &str,
     ) -> Result<ForgetAnswer, RevokeFailure>;
+
+    /// Decides whose an account is.
+    ///
+    /// # Errors
+    ///
+    /// See [`RevokeFailure`].
+    async fn link(&self, wanted: LinkRequest, actor: &str) -> Result<LinkAnswer, RevokeFailure>;
 
     /// Closes an old side, stops that, or says what it would end.
     ///

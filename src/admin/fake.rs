@@ -33,6 +33,8 @@ use crate::admin::question::ExplainRequest;
 use crate::admin::question::Explanation;
 use crate::admin::question::ForgetAnswer;
 use crate::admin::question::ForgetRequest;
+use crate::admin::question::LinkAnswer;
+use crate::admin::question::LinkRequest;
 use crate::admin::report::ReportRequest;
 use crate::admin::report::ReportTable;
 use crate::admin::report::ReportView;
@@ -244,6 +246,16 @@ impl AdminBackend for FakeBackend {
             sessions: 2,
             accounts: 1,
             ..ForgetAnswer::default()
+        })
+    }
+
+    async fn link(&self, wanted: LinkRequest, _actor: &str) -> Result<LinkAnswer, RevokeFailure> {
+        if wanted.reason.is_empty() {
+            return Err(RevokeFailure::Request("a reason is needed".into()));
+        }
+        Ok(LinkAnswer {
+            displaced: wanted.account == "a2",
+            taken: false,
         })
     }
 

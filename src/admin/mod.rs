@@ -55,6 +55,8 @@ pub(crate) use question::Explanation;
 pub(crate) use question::ForgetAnswer;
 pub(crate) use question::ForgetRequest;
 pub(crate) use question::HeaderView;
+pub(crate) use question::LinkAnswer;
+pub(crate) use question::LinkRequest;
 pub(crate) use question::ReferenceRequest;
 pub(crate) use question::Token;
 pub(crate) use report::ReportKind;

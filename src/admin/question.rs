@@ -133,6 +133,30 @@ pub(crate) struct ForgetAnswer {
     pub(crate) at_least: bool,
 }
 
+/// Whose an account is to be.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LinkRequest {
+    /// The canonical subject.
+    pub(crate) person: String,
+    /// The provider of the account.
+    pub(crate) provider: String,
+    /// What the provider calls it (`sub`).
+    pub(crate) account: String,
+    /// Why; recorded.
+    #[serde(default)]
+    pub(crate) reason: String,
+}
+
+/// What that changed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct LinkAnswer {
+    /// Another account of this provider was the person's until now, and is no longer.
+    pub(crate) displaced: bool,
+    /// The account was another person's until now.
+    pub(crate) taken: bool,
+}
+
 /// A pasted credential: it is sent, and never printed.
 #[derive(Clone, Debug)]
 pub(crate) struct Token(Secret<String>);

@@ -75,6 +75,7 @@ enum Route {
     Revoke,
     Lift,
     Forget,
+    Link,
     Legacy,
     LegacyOrder,
     Drills,
@@ -99,6 +100,7 @@ fn route(scope: Scope, method: &Method, path: &str) -> Result<Route, Failure> {
         "/admin/v1/revocations" => (Some(Route::Revocations), Some(Route::Revoke)),
         "/admin/v1/revocations/lift" => (None, Some(Route::Lift)),
         "/admin/v1/forget" => (None, Some(Route::Forget)),
+        "/admin/v1/links" => (None, Some(Route::Link)),
         "/admin/v1/legacy" => (Some(Route::Legacy), Some(Route::LegacyOrder)),
         "/admin/v1/drills" => (Some(Route::Drills), Some(Route::Drill)),
         "/admin/v1/explain" => (None, Some(Route::Explain)),
@@ -242,6 +244,11 @@ where
             let answer = context.backend.forget(wanted, &actor).await;
             Ok(ok(&answer.map_err(Failure::Revoke)?))
         }
+        Route::Link => {
+            let wanted = body::json(request).await?;
+            let answer = context.backend.link(wanted, &actor).await;
+            Ok(ok(&answer.map_err(Failure::Revoke)?))
+        }
         Route::Legacy => {
             let all = context.backend.closings().await;
             Ok(ok(&all.map_err(Failure::Revoke)?))
@@ -297,6 +304,7 @@ fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
         | Route::Revoke
         | Route::Lift
         | Route::Forget
+        | Route::Link
         | Route::Legacy
         | Route::LegacyOrder
         | Route::Drills
@@ -501,6 +509,7 @@ mod tests {
             ("POST", "/admin/v1/explain", false),
             ("POST", "/admin/v1/reference", false),
             ("POST", "/admin/v1/forget", false),
+            ("POST", "/admin/v1/links", false),
         ] {
             let request = ask(method, target, &Value::Null);
             let (status, body) = bench.asked(Scope::Admin, stranger(), request).await;

@@ -20,6 +20,8 @@ use crate::admin::LegacyRequest;
 use crate::admin::LegacyView;
 use crate::admin::LiftAnswer;
 use crate::admin::LiftRequest;
+use crate::admin::LinkAnswer;
+use crate::admin::LinkRequest;
 use crate::admin::LogHead;
 use crate::admin::OrderRequest;
 use crate::admin::PlanRequest;
@@ -39,6 +41,7 @@ use crate::app::closing;
 use crate::app::drill;
 use crate::app::explain;
 use crate::app::forget;
+use crate::app::links;
 use crate::app::plan;
 use crate::app::process::Process;
 use crate::app::reload::Reloader;
@@ -248,6 +251,11 @@ impl AdminBackend for Backend {
         let settings = self.reloader.settings();
         let running = (&*settings, &self.reloader.providers());
         forget::forget(&self.process, running, wanted, actor).await
+    }
+
+    async fn link(&self, wanted: LinkRequest, actor: &str) -> Result<LinkAnswer, RevokeFailure> {
+        let settings = self.reloader.settings();
+        links::set(&self.process, &settings, wanted, actor).await
     }
 
     async fn close(&self, wanted: LegacyRequest, actor: &str) -> Result<LegacyView, RevokeFailure> {

@@ -77,6 +77,7 @@ pub(super) fn snapshot(
         bucket_key: settings.bucket_key.clone(),
         joiner: Joiner::new(
             settings.canonical.clone(),
+            settings.linked_in_headers(),
             Arc::clone(&process.links),
             Arc::clone(&process.metrics),
         ),

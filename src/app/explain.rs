@@ -89,7 +89,12 @@ pub(super) async fn explain(
         Some(plan) => process.pins.of(&plan.id, &name, process.clock.now()).await,
         None => Ok(None),
     };
-    let facts = |identity| Facts {
+    let named = settings.linked_in_headers();
+    let accounts = process
+        .links
+        .accounts_of(&named, &identity, &name, process.clock.now());
+    let accounts = accounts.await.map_err(|error| error.to_string())?;
+    let facts = Facts {
         app: &app.id,
         host,
         path: &path,
@@ -112,7 +117,7 @@ pub(super) async fn explain(
         (facts(&identity), None)
     };
     answer.route = Some(route(app, &path, &method));
-    answer.headers = headers(app, &identity, &name, unknown);
+    answer.headers = headers(app, &identity, &name, accounts.as_deref());
     answer
         .steps
         .extend(exchange(settings, app, &path, &method, &identity.provider));
@@ -269,18 +274,16 @@ fn route(app: &App, path: &str, method: &Method) -> String {
     }
 }
 
-/// What the application is told. `groupless`: their groups are not known, so a header that needs some says what to give.
 fn headers(
     app: &App,
     identity: &Identity,
     name: &CanonicalSubject,
-    groupless: bool,
+    accounts: Option<&ClaimMap>,
 ) -> Vec<HeaderView> {
-    let scope = |identity| HeaderScope {
+    let scope = HeaderScope {
         identity,
         canonical: Some(name),
-        link: None,
-        mark: None,
+        link: accounts,
     };
     let some = with_groups(identity, vec!["g"].into());
     let one = |rule: &crate::proxy::settings::HeaderRule| {

@@ -11,7 +11,7 @@ mod drill;
 mod explain;
 mod forget;
 pub(crate) mod inventory;
-pub(crate) mod list;
+mod links;
 pub(crate) mod online;
 pub(crate) mod plan;
 mod process;
@@ -27,6 +27,7 @@ mod stated;
 mod store;
 mod sweep;
 mod unchangeable;
+mod unlinked;
 mod watch;
 
 use std::io;

@@ -170,6 +170,7 @@ impl Process {
         };
         let pseudonyms = Pseudonyms::new(&settings.telemetry.pseudonym_key);
         let links = Arc::new(Links::new(Arc::clone(&store)));
+        links.follow(&background);
         let pins = Arc::new(Pins::new(Arc::clone(&store)));
         let revocations = Revocations::new(revocation::Parts {
             store: Arc::clone(&store),

@@ -33,7 +33,13 @@ impl Reading {
             canonical: settings.canonical.clone(),
             roles: settings.roles.clone(),
             headers: apps
-                .map(|app| (app.id.clone(), app.identity_headers.clone()))
+                .map(|app| {
+                    let rules = app.identity_headers.iter();
+                    // Of two opinions only one knows its account: what is linked is not compared.
+                    let rules =
+                        rules.filter(|rule| !rule.template.roots().any(|root| root == "link"));
+                    (app.id.clone(), rules.cloned().collect())
+                })
                 .collect(),
         })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
+use crate::identity::ClaimMap;
 use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
@@ -25,6 +26,8 @@ use crate::telemetry::metrics::Link;
 #[derive(Clone, Debug)]
 pub(crate) struct Joiner {
     canonical: Option<Arc<Canonical>>,
+    /// The providers whose accounts templates write (`link.PROVIDER_subject`).
+    named: Arc<[ProviderId]>,
     links: Arc<Links>,
     metrics: Arc<Metrics>,
 }
@@ -50,14 +53,16 @@ struct ByClaims {
 }
 
 impl Joiner {
-    /// `canonical: None`: nobody is joined.
+    /// `canonical: None`: nobody is joined. `named`: the providers whose accounts templates write.
     pub(crate) fn new(
         canonical: Option<Canonical>,
+        named: Vec<ProviderId>,
         links: Arc<Links>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             canonical: canonical.map(Arc::new),
+            named: named.into(),
             links,
             metrics,
         }
@@ -68,8 +73,35 @@ impl Joiner {
         self.links.account_row(person, provider)
     }
 
+    /// What the providers that templates name call somebody.
+    pub(super) async fn accounts_of(
+        &self,
+        identity: &Identity,
+        person: &CanonicalSubject,
+        now: UnixTime,
+    ) -> Result<Option<Arc<ClaimMap>>, StoreError> {
+        let accounts = self.links.accounts_of(&self.named, identity, person, now);
+        accounts.await
+    }
+
     /// The canonical subject. An account of which nothing is said elsewhere is somebody whom nobody else knows.
     pub(super) async fn join(
+        &self,
+        identity: &Identity,
+        now: UnixTime,
+    ) -> Result<CanonicalSubject, NotJoined> {
+        match self.found(identity, now).await {
+            // What an operator has decided stands above what is said.
+            Err(NotJoined::Refused(refusal)) => {
+                let decided = self.links.decided(&identity.provider, &identity.key, now);
+                let decided = decided.await.map_err(NotJoined::Store)?;
+                decided.ok_or(NotJoined::Refused(refusal))
+            }
+            found => found,
+        }
+    }
+
+    async fn found(
         &self,
         identity: &Identity,
         now: UnixTime,
@@ -227,7 +259,6 @@ mod tests {
     use crate::auth::fake::at;
     use crate::auth::fake::identity;
     use crate::clock::SystemClock;
-    use crate::identity::ClaimMap;
     use crate::identity::Normalise;
     use crate::store::FakeStore;
     use crate::store::MemoryStore;
@@ -244,7 +275,7 @@ mod tests {
         let canonical = Canonical::by_claims(template, ways, &["old", "new"]);
         let links = Links::new(Arc::new(MemoryStore::default()));
         let metrics = Metrics::new(Arc::new(SystemClock), 100);
-        Joiner::new(Some(canonical), Arc::new(links), metrics)
+        Joiner::new(Some(canonical), Vec::new(), Arc::new(links), metrics)
     }
 
     fn person(provider: &str, subject: &str, employee: Value) -> Identity {
@@ -364,7 +395,12 @@ mod tests {
             .and_by("email", Some(domains));
         let store: Arc<FakeStore> = Arc::clone(store);
         let metrics = Metrics::new(Arc::new(SystemClock), 100);
-        Joiner::new(Some(canonical), Arc::new(Links::new(store)), metrics)
+        Joiner::new(
+            Some(canonical),
+            Vec::new(),
+            Arc::new(Links::new(store)),
+            metrics,
+        )
     }
 
     fn says(provider: &str, subject: &str, attributes: Value) -> Identity {
@@ -451,6 +487,7 @@ mod tests {
             let metrics = Metrics::new(Arc::new(SystemClock), 100);
             Joiner::new(
                 Some(canonical.and_by("employee", None)),
+                Vec::new(),
                 Arc::new(links),
                 metrics,
             )

@@ -440,6 +440,8 @@ pub(super) struct World {
     pub(super) exchanges: AppExchanges,
     pub(super) store: Arc<dyn Store>,
     pub(super) canonical: Option<crate::links::settings::Canonical>,
+    /// Providers whose accounts headers name.
+    pub(super) named: Vec<&'static str>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) app: AppId,
     pub(super) possession: PossessionSettings,
@@ -497,6 +499,7 @@ impl World {
             sessions,
             store,
             canonical: None,
+            named: Vec::new(),
             metrics,
             app: AppId::new("crm"),
             taken: Arc::default(),
@@ -545,6 +548,10 @@ impl World {
             bucket_key: BucketKey(Secret::new(vec![7; 32])),
             joiner: Joiner::new(
                 self.canonical.clone(),
+                self.named
+                    .iter()
+                    .map(|name| ProviderId::new(name))
+                    .collect(),
                 Arc::new(Links::new(Arc::clone(&self.store))),
                 Arc::clone(&self.metrics),
             ),

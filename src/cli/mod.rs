@@ -72,7 +72,7 @@ enum Command {
     Clients(clients::Args),
     /// The keys that sign what a running instance mints.
     Keys(keys::Args),
-    /// Links between accounts: what would be made of an inventory, before anybody moves.
+    /// Links between accounts: what would be made of an inventory, and whose an account is where that is in doubt.
     Link(link::Args),
     /// The end of the old side: its sessions and tokens, and the way back.
     Legacy(legacy::Args),
@@ -92,6 +92,9 @@ pub fn main() -> ExitCode {
         }),
         Command::Check(args) => check::run(&args, &mut out),
         Command::Log(args) => log::run(&args, &mut out),
+        Command::Link(args) if args.needs_an_instance() => with_runtime("warn", |runtime| {
+            runtime.block_on(link::set(args, &mut out))
+        }),
         Command::Link(args) => link::run(&args, &mut out),
         Command::Clients(args) => clients::run(&args, &mut out),
         Command::Catalog(args) => catalog::run(&args, &mut out),

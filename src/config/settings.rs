@@ -10,6 +10,7 @@ use crate::auth::settings::Possession;
 use crate::auth::settings::RoleMap;
 use crate::auth::settings::Silent;
 use crate::exchange;
+use crate::identity::ProviderId;
 use crate::issuer;
 pub(crate) use crate::links::settings::Canonical;
 use crate::providers;
@@ -42,7 +43,7 @@ pub(crate) struct Settings {
     /// `identity.canonical`: who is one person across providers. `None`: nobody is joined.
     pub(crate) canonical: Option<Canonical>,
     /// `roles`: what the groups of a provider mean.
-    pub(crate) roles: std::collections::HashMap<crate::identity::ProviderId, RoleMap>,
+    pub(crate) roles: std::collections::HashMap<ProviderId, RoleMap>,
     /// `dpop`: how proofs of possession are judged.
     pub(crate) possession: Possession,
     /// Our sessions.
@@ -76,7 +77,7 @@ pub(crate) struct Settings {
     /// Second opinions, by application.
     pub(crate) shadow: Vec<shadow::settings::Settings>,
     /// The provider of an app without a rollout, by app.
-    pub(crate) single: Vec<(rollout::AppId, crate::identity::ProviderId)>,
+    pub(crate) single: Vec<(rollout::AppId, ProviderId)>,
     /// Rules of the strict check that are waived.
     pub(crate) waivers: Vec<crate::config::strict::Waiver>,
     /// The key of the bucket hash.
@@ -87,6 +88,21 @@ pub(crate) struct Settings {
     pub(crate) change: Change,
     /// The ledger.
     pub(crate) audit: Audit,
+}
+
+impl Settings {
+    /// The providers whose accounts identity headers write (`link.PROVIDER_subject`).
+    pub(crate) fn linked_in_headers(&self) -> Vec<ProviderId> {
+        let rules = self.apps.iter().flat_map(|app| &app.identity_headers);
+        let names = rules.flat_map(|rule| rule.template.names());
+        let mut named: Vec<ProviderId> = names
+            .filter_map(|name| name.strip_prefix("link.")?.strip_suffix("_subject"))
+            .map(ProviderId::new)
+            .collect();
+        named.sort_unstable();
+        named.dedup();
+        named
+    }
 }
 
 /// Who made a revision of the file, and why.

@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Resume,
     /// The kill switch moved.
     KillSwitch,
+    /// A person decided whose an account is.
+    LinkConflictResolved,
     /// The closing of an old side began, stopped, or came to its end.
     LegacyClose,
     /// An exercise began, or ended.
@@ -36,6 +38,7 @@ impl Kind {
             Self::Ready => "ready",
             Self::Resume => "resume",
             Self::KillSwitch => "kill_switch",
+            Self::LinkConflictResolved => "link_conflict_resolved",
             Self::LegacyClose => "legacy_close",
             Self::Drill => "drill",
             Self::NodeStart => "node_start",

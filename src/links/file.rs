@@ -29,6 +29,8 @@ const NAMED: usize = 20;
 #[derive(Default)]
 pub(crate) struct LinkFile {
     people: HashMap<ProviderId, HashMap<Box<str>, CanonicalSubject>>,
+    /// Whose accounts of which provider it names.
+    listed: HashMap<ProviderId, HashSet<CanonicalSubject>>,
 }
 
 /// What the configuration says about a file.
@@ -90,6 +92,12 @@ impl LinkFile {
         subject: &Subject,
     ) -> Option<&CanonicalSubject> {
         self.people.get(provider)?.get(subject.as_str())
+    }
+
+    /// Whether it names an account of a provider that is a person's.
+    pub(crate) fn lists(&self, provider: &ProviderId, person: &CanonicalSubject) -> bool {
+        let listed = self.listed.get(provider);
+        listed.is_some_and(|listed| listed.contains(person))
     }
 
     /// How many accounts both lists name and give to two people, or give one person beside another account of a provider.
@@ -171,6 +179,8 @@ impl Rows {
             }
             let accounts = self.file.people.entry(provider.clone()).or_default();
             accounts.insert(account.into(), person.clone());
+            let listed = self.file.listed.entry(provider.clone()).or_default();
+            listed.insert(person.clone());
         }
     }
 }

@@ -4,7 +4,9 @@
 //! must never find a person by an address that nobody has verified or that is not ours to give, and never decide what a
 //! conflict leads to.
 
+mod accounts;
 mod claim;
+mod decided;
 mod file;
 mod homes;
 mod naming;
@@ -16,6 +18,7 @@ mod table;
 pub(crate) use claim::ClaimRule;
 pub(crate) use claim::Place;
 pub(crate) use claim::Speaker;
+pub(crate) use decided::Decided;
 pub(crate) use file::Columns;
 pub(crate) use file::LinkFile;
 pub(crate) use homes::Home;

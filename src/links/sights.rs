@@ -15,9 +15,11 @@ use crate::links::claim::ClaimRule;
 use crate::links::claim::Found;
 use crate::links::claim::Place;
 use crate::links::claim::Seen;
+use crate::links::table::AWAY;
 use crate::links::table::FRESH;
 use crate::links::table::Links;
 use crate::links::table::PART;
+use crate::links::table::account_key;
 use crate::links::table::row;
 use crate::store::Expect;
 use crate::store::Key;
@@ -58,10 +60,11 @@ impl Links {
         let account = account(provider, key);
         let name = person.map_or("", CanonicalSubject::as_str);
         let known = row(&["known", &digest(&row_key), &account, name]);
-        if let Some((partner, until)) = self.sights.get(&known)
-            && now < until
+        let kept = self.sights.get(&known);
+        if let Some((partner, until)) = &kept
+            && now < *until
         {
-            return Ok(partner);
+            return Ok(partner.clone());
         }
         let lasts = rule.is_address().then_some(ADDRESS_HELD);
         let place_of = Key {
@@ -69,7 +72,14 @@ impl Links {
             key: &row_key,
         };
         for _ in 0..TRIES {
-            let found = self.store.get(place_of, now).await?;
+            let found = match self.store.get(place_of, now).await {
+                Ok(found) => found,
+                // As of links: what was true a minute ago counts while nobody can say more.
+                Err(error) => {
+                    let held = kept.filter(|(_, until)| now < *until + AWAY);
+                    return held.map(|(partner, _)| partner).ok_or(error);
+                }
+            };
             let (mut seen, expect) = match &found {
                 Some(row) => {
                     let seen = Seen::read(&row.value).ok_or_else(damaged)?;
@@ -126,18 +136,13 @@ impl Links {
                 }
             }
         }
-        self.sights.clear();
         Ok(())
     }
 }
 
 /// An account, as [`Seen`] names it: the digest of its row in the table of links.
 fn account(provider: &ProviderId, key: &SubjectKey) -> String {
-    digest(&row(&[
-        provider.as_str(),
-        key.issuer.as_str(),
-        key.subject.as_str(),
-    ]))
+    digest(&account_key(provider, key))
 }
 
 fn digest(row: &[u8]) -> String {

@@ -11,16 +11,18 @@ use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::ProviderId;
 use crate::identity::SubjectKey;
+use crate::links::accounts::account_text;
 use crate::links::sights::Partner;
 use crate::store::Expect;
 use crate::store::Key;
+use crate::store::Row;
 use crate::store::Store;
 use crate::store::StoreError;
 
 /// Which account of a provider a person is: row by person.
-const ACCOUNTS: &str = "link";
+pub(super) const ACCOUNTS: &str = "link";
 /// Which person an account is: row by account.
-const PEOPLE: &str = "link_person";
+pub(super) const PEOPLE: &str = "link_person";
 /// Links that are looked at at once: 100 000, of one in 256.
 pub(super) const PART: usize = 100_000;
 /// Links kept in memory beside the store: 65 536, a minute each, because another instance may forget one.
@@ -28,7 +30,7 @@ const KEPT: usize = 65_536;
 pub(super) const FRESH: Duration = Duration::from_mins(1);
 /// What was true a minute ago counts for so long more while the store gives no answer: who was let in by a signed token
 /// comes in without it.
-const AWAY: Duration = Duration::from_hours(24);
+pub(super) const AWAY: Duration = Duration::from_hours(24);
 
 /// Why an account was not found to be a person's only one.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,7 @@ pub(crate) enum LinkError {
 pub(crate) struct Links {
     pub(super) store: Arc<dyn Store>,
     kept: Cache<Account, (CanonicalSubject, UnixTime)>,
+    pub(super) subjects: Cache<[u8; 32], (Box<str>, UnixTime)>,
     pub(super) sights: Cache<[u8; 32], (Partner, UnixTime)>,
 }
 
@@ -60,6 +63,7 @@ impl Links {
         Self {
             store,
             kept: Cache::new(KEPT),
+            subjects: Cache::new(KEPT),
             sights: Cache::new(KEPT),
         }
     }
@@ -112,8 +116,7 @@ impl Links {
         key: &SubjectKey,
         now: UnixTime,
     ) -> Result<Sighting, LinkError> {
-        let (issuer, subject) = (key.issuer.as_str(), key.subject.as_str());
-        let by_account = row(&[provider.as_str(), issuer, subject]);
+        let by_account = account_key(provider, key);
         let by_person = row(&[person.as_str(), provider.as_str()]);
         let by_account = Key {
             table: PEOPLE,
@@ -124,11 +127,11 @@ impl Links {
             key: &by_person,
         };
         // The account first: it is what was proved. A crash between the two leaves a row that the next sighting completes.
-        let made = self
-            .write(by_account, person.as_str().as_bytes(), now)
-            .await?;
-        let other = row(&[issuer, subject]);
-        match self.write(by_person, &other, now).await {
+        let name = person.as_str().as_bytes();
+        let made = self.write(by_account, name, None, now).await?;
+        let (other, before) = (account_text(key), digest_of(key));
+        let written = self.write(by_person, other.as_bytes(), Some(&before), now);
+        match written.await {
             Ok(_) => {}
             Err(LinkError::Conflict) => {
                 match made {
@@ -140,6 +143,13 @@ impl Links {
             Err(error) => return Err(error),
         }
         Ok(made)
+    }
+
+    /// What is kept in memory is asked for anew.
+    pub(super) fn forget_what_is_kept(&self) {
+        self.kept.clear();
+        self.subjects.clear();
+        self.sights.clear();
     }
 
     fn remembered(&self, account: &Account, now: UnixTime) -> Option<CanonicalSubject> {
@@ -165,19 +175,25 @@ impl Links {
         if let Some(known) = self.remembered(&account, now) {
             return Ok(Some(known));
         }
-        let row = row(&[provider.as_str(), key.issuer.as_str(), key.subject.as_str()]);
+        let by_account = account_key(provider, key);
         let place = Key {
             table: PEOPLE,
-            key: &row,
+            key: &by_account,
         };
         let Some(found) = self.store.get(place, now).await? else {
             return Ok(None);
         };
-        let name = std::str::from_utf8(&found.value).ok();
-        let person = name.and_then(|name| CanonicalSubject::named(name).ok());
-        person
-            .map(Some)
-            .ok_or_else(|| StoreError::Damaged(String::from("a link names nobody")))
+        let person = read_person(&found.value)?;
+        // An operator may have given the person another account there since.
+        let by_person = self.account_row(&person, provider);
+        let place = Key {
+            table: ACCOUNTS,
+            key: &by_person,
+        };
+        let theirs = self.store.get(place, now).await?;
+        let same =
+            |row: &Row| row.value == account_text(key).as_bytes() || row.value == digest_of(key);
+        Ok(theirs.is_none_or(|row| same(&row)).then_some(person))
     }
 
     /// The row of a person's account at a provider, of which nobody can tell the person.
@@ -238,7 +254,8 @@ impl Links {
             self.store.delete(key).await?;
         }
         self.forget_sights(person, &gone, now).await?;
-        self.kept.retain(|_, (kept, _)| kept != person);
+        self.forget_decisions(&gone).await?;
+        self.forget_what_is_kept();
         Ok(gone.len())
     }
 
@@ -246,12 +263,21 @@ impl Links {
         &self,
         key: Key<'_>,
         value: &[u8],
+        before: Option<&[u8; 32]>,
         now: UnixTime,
     ) -> Result<Sighting, LinkError> {
+        let never = UnixTime::NEVER;
         if let Some(row) = self.store.get(key, now).await? {
+            // As an earlier version wrote it.
+            if before.is_some_and(|before| row.value == before) {
+                let expect = Expect::Version(row.version);
+                self.store
+                    .compare_and_swap(key, expect, value, never, now)
+                    .await?;
+                return Ok(Sighting::Known);
+            }
             return known(&row.value, value);
         }
-        let never = UnixTime::NEVER;
         if self
             .store
             .compare_and_swap(key, Expect::Absent, value, never, now)
@@ -283,6 +309,23 @@ fn known(found: &[u8], expected: &[u8]) -> Result<Sighting, LinkError> {
     } else {
         Err(LinkError::Conflict)
     }
+}
+
+/// Whom a row names.
+pub(super) fn read_person(row: &[u8]) -> Result<CanonicalSubject, StoreError> {
+    let name = std::str::from_utf8(row).ok();
+    let person = name.and_then(|name| CanonicalSubject::named(name).ok());
+    person.ok_or_else(|| StoreError::Damaged(String::from("a link names nobody")))
+}
+
+/// The key of the row that says whose an account is.
+pub(super) fn account_key(provider: &ProviderId, key: &SubjectKey) -> [u8; 32] {
+    row(&[provider.as_str(), key.issuer.as_str(), key.subject.as_str()])
+}
+
+/// An account as earlier versions wrote it.
+fn digest_of(key: &SubjectKey) -> [u8; 32] {
+    row(&[key.issuer.as_str(), key.subject.as_str()])
 }
 
 /// Length-prefixed and hashed: no two lists share a row.

@@ -75,8 +75,7 @@ impl IdentityHeaders {
         let scope = HeaderScope {
             identity: admitted.identity(),
             canonical: Some(admitted.canonical()),
-            link: None,
-            mark,
+            link: admitted.accounts(),
         };
         Self::follow(rules, &scope, budget)
     }

@@ -55,21 +55,8 @@ pub struct Require {
     pub compared_subjects: u64,
     /// So often something critical may have been found in this stage.
     pub critical: Option<u64>,
-    /// The share of people about whom second opinions differ is surely not above this.
-    pub divergence_upper_bound: Option<f64>,
-    /// So many people may still have come with credentials of `from`.
-    pub legacy_credentials_seen: Option<StillSeen>,
-}
-
-/// Who may still come with credentials of the provider that people leave.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct StillSeen {
-    /// How far back it is looked.
-    pub within: Duration,
-    /// So many people.
-    pub max: u64,
-    /// These do not count.
-    pub except: Vec<CohortId>,
+    /// No larger share of people has no partner at the other provider.
+    pub unlinked_max: Option<f64>,
 }
 
 /// One step of a stage. A stage without a ramp has one.

@@ -75,7 +75,9 @@ pub(super) fn record(
     now: UnixTime,
 ) {
     let app = &settings.app;
-    differences.retain(|difference| settings.compare.contains(&difference.class.field()));
+    let has_partner = |one: &Difference| !matches!(one.class, Class::NoLink | Class::LinkConflict);
+    let linked = differences.iter().all(has_partner);
+    parts.found.compared(app, person, linked, now);
     let before = differences.len();
     let counted: Vec<Difference> = differences
         .into_iter()

@@ -9,6 +9,7 @@ use crate::harness::Idp;
 use crate::harness::Proxy;
 use crate::harness::request;
 use crate::login::Browser;
+use crate::reload::until;
 use crate::two_providers;
 
 /// The new provider says nothing of who somebody is elsewhere: a list does.
@@ -99,4 +100,89 @@ async fn an_inventory_is_checked_before_anybody_moves() {
         "{said}"
     );
     assert!(!at("state").exists(), "nothing is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_in_conflict_is_refused_until_an_operator_decides_and_the_old_name_stays() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let links =
+        "links: [{ claim: { old: subject, new: subject, require: [unique] } }], on_conflict: deny";
+    let yaml = two_providers(&old, &new, &upstream, 100)
+        .replace(
+            "identity_headers: {",
+            "identity_headers: { X-Old: \"{link.old_subject|omit}\",",
+        )
+        .replace(
+            "identity: { canonical: { template: \"{subject}\" } }",
+            &format!("identity: {{ canonical: {{ template: \"{{subject}}\" }}, {links} }}"),
+        );
+    let mut proxy = Proxy::start(&yaml);
+    proxy.settled().await;
+    let status = async |proxy: &Proxy, token: String| {
+        let token = format!("Bearer {token}");
+        let fields = [("Authorization", token.as_str()), ("Host", "app.test")];
+        let answer = request(proxy.address, "GET", "/", &fields, b"").await;
+        answer.status
+    };
+    // Two accounts of the new provider say that they are alice; the first one was linked with hers at the old one.
+    let second = || {
+        let mut claims = new.claims("alice");
+        claims.insert("sub".to_owned(), "alice-2".into());
+        new.sign(&claims)
+    };
+    assert_eq!(status(&proxy, old.token("alice")).await, 200);
+    assert_eq!(status(&proxy, new.token("alice")).await, 200);
+    assert_eq!(upstream.last().all("x-old"), ["alice"]);
+    assert_eq!(status(&proxy, second()).await, 403);
+    assert_eq!(
+        status(&proxy, new.token("alice")).await,
+        200,
+        "the first link stands"
+    );
+    let series = "authferry_subject_links_total{method=\"claim\",outcome=\"conflict\"}";
+    assert!(1.0 <= proxy.metric(series).await);
+    let socket = proxy.dir().join("state/admin.sock");
+    let set = |account: &str, reason: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_authferry"))
+            .args(["link", "set", "--person", "uid-alice", "--provider", "new"])
+            .args(["--account", account, "--reason", reason, "--socket"])
+            .arg(&socket)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), said)
+    };
+    assert!(!set("alice-2", " ").0);
+    let (done, said) = set("alice-2", "HR-7");
+    assert!(
+        done && said.contains("another account there was theirs"),
+        "{said}"
+    );
+    // At once, whatever was kept of the first one.
+    assert_ne!(status(&proxy, new.token("alice")).await, 200);
+    until(async || status(&proxy, second()).await == 200).await;
+    assert_eq!(upstream.last().all("x-old"), ["alice"]);
+    assert_eq!(status(&proxy, old.token("alice")).await, 200);
+    until(async || status(&proxy, new.token("alice")).await == 403).await;
+    // A restart forgets nothing of it.
+    proxy.signal("TERM");
+    proxy.wait();
+    proxy.again();
+    proxy.settled().await;
+    assert_eq!(status(&proxy, second()).await, 200);
+    assert_eq!(upstream.last().all("x-old"), ["alice"]);
+    assert_eq!(status(&proxy, new.token("alice")).await, 403);
+    let ledger = std::fs::read_to_string(proxy.dir().join("state/decisions.jsonl")).unwrap();
+    let record = ledger
+        .lines()
+        .find(|line| line.contains("link_conflict_resolved"));
+    let record: Value = serde_json::from_str(record.unwrap()).unwrap();
+    assert_eq!(
+        (&record["reason"], &record["provider"]),
+        (&"HR-7".into(), &"new".into())
+    );
+    assert!(
+        !ledger.contains("uid-alice") && !ledger.contains("alice-2"),
+        "{record}"
+    );
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::auth::gate::UpstreamToken;
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
+use crate::identity::ClaimMap;
 use crate::identity::Confirmation;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
@@ -21,6 +22,7 @@ use crate::session::Live;
 pub(crate) struct Admitted {
     pub(super) identity: Arc<Identity>,
     pub(super) canonical: CanonicalSubject,
+    pub(super) accounts: Option<Arc<ClaimMap>>,
     pub(super) class: CredentialClass,
     pub(super) confirmation: Option<Confirmation>,
     pub(super) arm: Option<Arm>,
@@ -54,6 +56,11 @@ pub(crate) enum Over {
     Expired,
     /// It was ended: a logout, a revocation, a key that is gone.
     Revoked,
+}
+
+/// An admission ends with what the upstream is given.
+pub(super) fn until(end: UnixTime, token: &Option<UpstreamToken>) -> UnixTime {
+    token.as_ref().map_or(end, |token| end.min(token.ends))
 }
 
 impl Admitted {
@@ -102,6 +109,11 @@ impl Admitted {
     /// Who it is across providers.
     pub(crate) const fn canonical(&self) -> &CanonicalSubject {
         &self.canonical
+    }
+
+    /// What the providers that header templates name call the person (`link.PROVIDER_subject`).
+    pub(crate) fn accounts(&self) -> Option<&ClaimMap> {
+        self.accounts.as_deref()
     }
 
     /// Who vouched.

@@ -30,6 +30,7 @@ use tokio::runtime::Handle;
 use crate::auth::canonical::Joiner;
 use crate::auth::error::AuthError;
 use crate::auth::extract::Presented;
+use crate::auth::gate::admitted::until;
 use crate::auth::gate::asked::Asked;
 use crate::auth::gate::asked::Instead;
 use crate::auth::gate::exchanged::Holder;
@@ -186,14 +187,15 @@ impl Gate {
             | KillPosition::Legacy
             | KillPosition::Modern => {}
         }
-        match presented.session() {
+        let admitted = match presented.session() {
             Some(id) => self.by_session(asked, presented, id).await,
             None => self.by_credential(asked, presented).await.map_err(|error| {
                 self.deps
                     .possession
                     .in_scheme(error, presented, asked.policy.app())
             }),
-        }
+        };
+        self.with_accounts(admitted?, asked.now).await
     }
 
     /// Our own session: its proof was given at the login; what is asked now is whether it lives and is honoured here.
@@ -261,6 +263,7 @@ impl Gate {
         Ok(Admitted {
             identity: self.with_roles(identity, class)?,
             canonical: restored.canonical().clone(),
+            accounts: None,
             class,
             confirmation: None,
             arm: asked.policy.plan().and_then(|plan| plan.arm(provider)),
@@ -367,6 +370,7 @@ impl Gate {
         Ok(Admitted {
             identity: self.with_roles(identity, class)?,
             canonical,
+            accounts: None,
             class,
             confirmation: proof.confirmation().copied(),
             arm: asked.policy.plan().and_then(|plan| plan.arm(provider)),
@@ -409,11 +413,6 @@ impl Gate {
             Err(Outage::Shed.into())
         })
     }
-}
-
-/// An admission ends with what the upstream is given.
-fn until(end: UnixTime, token: &Option<UpstreamToken>) -> UnixTime {
-    token.as_ref().map_or(end, |token| end.min(token.ends))
 }
 
 #[cfg(test)]

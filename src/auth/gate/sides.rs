@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use crate::auth::error::AuthError;
+use crate::auth::gate::Admitted;
 use crate::auth::gate::Gate;
 use crate::auth::gate::asked::Asked;
 use crate::auth::report::About;
+use crate::clock::UnixTime;
 use crate::exchange::Exchange;
 use crate::identity::CanonicalSubject;
 use crate::identity::CredentialClass;
@@ -36,6 +38,18 @@ impl Gate {
             Acceptance::NotAccepted => refused(Refusal::NotAccepted),
             Acceptance::Quarantined => refused(Refusal::Quarantined),
         }
+    }
+
+    /// With the accounts of the person that header templates write.
+    pub(super) async fn with_accounts(
+        &self,
+        mut admitted: Admitted,
+        now: UnixTime,
+    ) -> Result<Admitted, AuthError> {
+        let (identity, person) = (&admitted.identity, &admitted.canonical);
+        let accounts = self.deps.joiner.accounts_of(identity, person, now).await;
+        admitted.accounts = accounts.map_err(|error| AuthError::store(&error, admitted.class))?;
+        Ok(admitted)
     }
 
     /// *Accept*, of somebody who is known.

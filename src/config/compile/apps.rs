@@ -18,12 +18,14 @@ use crate::config::compile::providers::Provider;
 use crate::config::compile::routes;
 use crate::config::compile::tokens::span;
 use crate::config::compile::upstream;
+use crate::config::problem::one_of;
 use crate::config::raw::RawApp;
 use crate::config::raw::RawAssertion;
 use crate::config::raw::RawConfig;
 use crate::config::scalar::Span;
 use crate::config::shape::At;
 use crate::exchange;
+use crate::identity::Template;
 use crate::proxy::settings::App;
 use crate::proxy::settings::Assertion;
 use crate::proxy::settings::HeaderRule;
@@ -80,7 +82,7 @@ pub(super) fn compile(
         let upstream = upstream.and_then(|raw| upstream::upstream(context, raw));
         forward_auth(context, config, raw);
         let mut written = Written::default();
-        let identity_headers = identity_headers(context, raw, &heard, &mut written);
+        let identity_headers = identity_headers(context, raw, &heard, joined, &mut written);
         let static_headers = static_headers(context, raw, &mut written);
         let assertion = match raw.assertion.get() {
             Some(raw) => assertion(context, name, raw, &mut written).map(Some),
@@ -192,6 +194,7 @@ fn identity_headers(
     context: &mut Context<'_>,
     raw: &RawApp,
     speakers: &[&Words],
+    joined: bool,
     written: &mut Written,
 ) -> Vec<HeaderRule> {
     let mut rules = Vec::new();
@@ -201,12 +204,46 @@ fn identity_headers(
     for (name, template) in named.readable() {
         let header = headers::written(context, name);
         let new = written.add(context, name);
-        let template = claims::template(context, template, speakers);
+        linked(context, template, joined);
+        let template = claims::template_besides(context, template, speakers, &["link"]);
         if let (Some(name), Some(template), true) = (header, template, new) {
             rules.push(HeaderRule { name, template });
         }
     }
     rules
+}
+
+/// What a template reads of links: `link.PROVIDER_subject`, where people are linked.
+fn linked(context: &mut Context<'_>, at: &At<String>, joined: bool) {
+    let Ok(template) = Template::parse(&at.value) else {
+        return;
+    };
+    let names: Vec<&str> = template.names().collect();
+    for name in names
+        .iter()
+        .filter(|name| name.split('.').next() == Some("link"))
+    {
+        let provider = name.strip_prefix("link.");
+        let provider = provider.and_then(|rest| rest.strip_suffix("_subject"));
+        let known = provider.is_some_and(|name| context.providers.contains(&name));
+        if !known {
+            let all = context.providers.iter();
+            let all: Vec<String> = all.map(|one| format!("link.{one}_subject")).collect();
+            context
+                .report
+                .error(
+                    at.mark,
+                    format!("`{name}` is nothing that is known of a link"),
+                )
+                .value(&at.value)
+                .hint(format!("write {}", one_of(all.iter().map(String::as_str))));
+        } else if !joined {
+            context
+                .report
+                .error(at.mark, "nobody is linked: `identity.canonical` is missing")
+                .value(&at.value);
+        }
+    }
 }
 
 fn static_headers(

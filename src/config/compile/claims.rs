@@ -257,7 +257,10 @@ fn check_root(
     if first == "link" {
         context
             .report
-            .error(at.mark, "`link`: links are not in this build")
+            .error(
+                at.mark,
+                "`link`: linked accounts are known to the identity headers of applications alone",
+            )
             .value(&at.value);
         return false;
     }

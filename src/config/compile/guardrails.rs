@@ -342,7 +342,12 @@ pub(super) fn share(context: &mut Context<'_>, field: &Field<At<Decimal>>, defau
     share
 }
 
-fn share_or_none(context: &mut Context<'_>, field: &Field<At<Decimal>>, default: f64) -> f64 {
+/// The same, where none at all may be meant.
+pub(super) fn share_or_none(
+    context: &mut Context<'_>,
+    field: &Field<At<Decimal>>,
+    default: f64,
+) -> f64 {
     match field.get() {
         Some(at) if at.value.0 == 0.0 => 0.0,
         Some(_) | None => share(context, field, default),

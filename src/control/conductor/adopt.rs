@@ -83,10 +83,8 @@ impl Conductor {
                 drills,
                 exposed,
                 // It is counted from the moment the step began, which may be another now.
-                looked: None,
-                came: Err(String::from(run::NOT_COUNTED)),
-                answers: BTreeMap::new(),
-                owes_revocation,
+                compared: None,
+                unlinked: None,
                 evaluated: now,
                 blocked: None,
                 row: None,

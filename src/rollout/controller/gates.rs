@@ -86,6 +86,18 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
             )),
         }
     }
+    if let Some(most) = leg.require.unlinked_max {
+        match view.unlinked {
+            Some((alone, of)) if 0 < of && alone as f64 <= most * of as f64 => {}
+            Some((alone, of)) if 0 < of => missing.push(format!(
+                "{alone} of {of} people have no partner, where {:.1} % may have none",
+                100.0 * most
+            )),
+            Some(_) | None => {
+                missing.push(String::from("how many people have no partner is not known"))
+            }
+        }
+    }
     for drill in &leg.require.drills_passed {
         if !view.drills.contains(drill) {
             missing.push(format!("drill {drill} has not passed"));

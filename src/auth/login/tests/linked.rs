@@ -309,3 +309,68 @@ async fn a_conflict_stops_tokens_of_the_new_side_and_no_password_of_the_old_one(
     let first = ask(("authorization", &token("alice"))).await;
     assert_eq!(first.status, StatusCode::FORBIDDEN, "from then on");
 }
+
+#[tokio::test]
+async fn the_application_learns_the_old_name_whichever_side_decides() {
+    let mut world = linked_by_name();
+    world.named = vec!["old"];
+    everybody_to(&mut world, Arm::From);
+    let mut browser = Browser::default();
+    let at_old = open(&world, &mut browser, "/").await;
+    open(&world, &mut browser, &signed_in(&at_old.location, "alice")).await;
+    let old_name = async |browser: &mut Browser| {
+        let admitted = open(&world, browser, "/").await.admitted.unwrap();
+        let accounts = admitted.accounts().unwrap();
+        accounts.text("old_subject").map(str::to_owned)
+    };
+    assert_eq!(old_name(&mut browser).await.as_deref(), Some("alice"));
+    let mut new = Browser::default();
+    {
+        let mut moved = linked_by_name();
+        moved.store = Arc::clone(&world.store);
+        let token = crate::auth::fake::token("https://new.idp.test", "ALICE");
+        let token = format!("Bearer {token}");
+        moved.named = vec!["old"];
+        let visit = Visit {
+            fields: vec![("authorization", token.as_str())],
+            ..Visit::to("/")
+        };
+        let seen = visit.with(&moved, &mut new).await;
+        let admitted = seen.admitted.unwrap();
+        assert_eq!(admitted.identity().key.subject.as_str(), "ALICE");
+        assert_eq!(
+            admitted.accounts().unwrap().text("old_subject"),
+            Some("alice")
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_an_operator_decides_stands_above_a_conflict() {
+    let world = linked_by_name();
+    let ask = async |name: &str| {
+        let token = crate::auth::fake::token("https://new.idp.test", name);
+        let token = format!("Bearer {token}");
+        let visit = Visit {
+            fields: vec![("authorization", token.as_str())],
+            ..Visit::to("/")
+        };
+        let seen = visit.with(&world, &mut Browser::default()).await;
+        seen.admitted
+            .map(|admitted| admitted.canonical().as_str().to_owned())
+    };
+    ask("alice").await;
+    assert_eq!(ask("Alice").await, None);
+    assert_eq!(ask("alice").await, None);
+    let links = crate::links::Links::new(Arc::clone(&world.store));
+    let person = CanonicalSubject::named("uid:alice").unwrap();
+    let account = identity("new", "Alice");
+    let (provider, key) = (&account.provider, &account.key);
+    let changes = links.would_change(&person, provider, key, at(0)).await;
+    let decided = links
+        .decide(&person, provider, key, &changes.unwrap())
+        .await;
+    decided.unwrap();
+    assert_eq!(ask("Alice").await.as_deref(), Some("uid:alice"));
+    assert_eq!(ask("alice").await, None);
+}
