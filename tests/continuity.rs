@@ -125,6 +125,10 @@ const ROWS: &[Row] = &[
                 "tests/integration/passwords.rs",
                 "people_of_a_password_file_move_by_scim_and_stay_there_over_a_restart",
             ),
+            (
+                "tests/real/passwords.rs",
+                "people_of_a_directory_come_to_keycloak_with_their_passwords_and_notice_nothing",
+            ),
         ],
     ),
     (

@@ -20,6 +20,7 @@ mod respond;
 mod rollouts;
 mod routes;
 pub(crate) mod settings;
+mod switch;
 mod tls;
 
 pub(crate) use backend::AdminBackend;

@@ -24,11 +24,10 @@ use crate::admin::respond::Answer;
 use crate::admin::respond::Failure;
 use crate::admin::rollouts::OrderRequest;
 use crate::admin::rollouts::RolloutView;
+use crate::admin::switch;
 use crate::clock::Clock;
 use crate::control::KillSwitch;
-use crate::rollout::KillPosition;
 use crate::rollout::KillState;
-use crate::rollout::RolloutId;
 use crate::telemetry::Metrics;
 
 /// What the listener works with.
@@ -198,7 +197,7 @@ where
         Route::KillShow => Ok(ok(&KillView::of(&context.kill.current(), None))),
         Route::KillMove => {
             let wanted: KillRequest = body::json(request).await?;
-            Ok(ok(&move_switch(context, wanted, actor).await?))
+            Ok(ok(&switch::move_switch(context, wanted, actor).await?))
         }
         Route::Console => Ok(console::show(context, guard, &actor).await),
         Route::ConsoleForm => {
@@ -370,33 +369,6 @@ pub(super) async fn reload(context: &Context, actor: &str) -> ReloadAnswer {
     context.backend.reload().await
 }
 
-/// Moves the kill switch, and says where it stands then.
-pub(super) async fn move_switch(
-    context: &Context,
-    wanted: KillRequest,
-    actor: String,
-) -> Result<KillView, Failure> {
-    let position = KillPosition::parse(&wanted.position).ok_or_else(|| {
-        Failure::BadRequest("the position is off, freeze, legacy, modern or deny".into())
-    })?;
-    let scope = wanted.rollout.as_deref().map(RolloutId::new);
-    if position == KillPosition::Legacy
-        && let Some(why) = context.backend.no_way_back(scope.as_ref())
-    {
-        return Err(Failure::BadRequest(why));
-    }
-    let kill = Arc::clone(&context.kill);
-    // Writing the position down waits for the disk.
-    let moved = tokio::task::spawn_blocking(move || {
-        kill.set(position, scope.as_ref(), &actor, &wanted.reason)
-    });
-    let moved = moved
-        .await
-        .map_err(|error| Failure::Internal(error.to_string()))?
-        .map_err(Failure::Kill)?;
-    Ok(KillView::of(&moved.effective, Some(moved.persisted)))
-}
-
 fn ok(value: &impl Serialize) -> Answer {
     respond::json(StatusCode::OK, value)
 }
@@ -418,6 +390,7 @@ mod tests {
     use crate::admin::fake::FakeBackend;
     use crate::clock::SystemClock;
     use crate::control::KillSettings;
+    use crate::rollout::KillPosition;
     use crate::telemetry::DecisionLog;
 
     struct Bench {

@@ -11,12 +11,14 @@ use tracing::warn;
 
 use crate::app::process::Process;
 use crate::app::reload::Reloader;
+use crate::app::unlinked;
 use crate::config::settings::Settings;
 use crate::control::Somebody;
 use crate::rollout::CohortId;
 use crate::rollout::Course;
 use crate::rollout::Facts;
 use crate::rollout::Person;
+use crate::rollout::RolloutId;
 use crate::rollout::StillSeen;
 use crate::telemetry::Prometheus;
 
@@ -64,7 +66,7 @@ pub(super) fn ask(process: &Arc<Process>, reloader: &Arc<Reloader>) {
         loop {
             tick.tick().await;
             let settings = reloader.settings();
-            for (rollout, rails, guard, query) in asking.conductor.queries() {
+            for (rollout, [rails, guard, query]) in asking.conductor.queries() {
                 let Some(source) = settings.prometheus.get(&rails) else {
                     continue;
                 };
@@ -169,8 +171,29 @@ async fn exposed(process: &Process, settings: &Settings) {
         warn!(why, "It is not known whom a switch back would hurt.");
     }
     for plan in plans {
+        // Where nobody asks, nothing is counted.
+        if asks_for_partners(settings, &plan.id) {
+            let now = process.clock.now();
+            let (seen, more) = process.seen.all(now);
+            let counted = unlinked::count(process, settings, (plan, seen.as_slice()), now).await;
+            if let Err(error) = &counted {
+                warn!(%error, "It is not known who has no partner at the other provider.");
+            }
+            // Whoever was not remembered may have none.
+            let counted = counted.ok().filter(|_| !more);
+            process.conductor.unlinked(&plan.id, counted);
+        }
         let exposed = process.exposure.of(&plan.id).filter(|_| known.is_ok());
         let people = exposed.map(|exposed| exposed.modern_born);
         process.conductor.exposed(&plan.id, people);
     }
+}
+
+fn asks_for_partners(settings: &Settings, rollout: &RolloutId) -> bool {
+    let mut courses = settings.courses.iter();
+    let course = courses.find(|course| course.id == *rollout);
+    course.is_some_and(|course| {
+        let mut legs = course.legs.iter();
+        legs.any(|leg| leg.require.unlinked_max.is_some())
+    })
 }

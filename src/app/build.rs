@@ -221,6 +221,7 @@ impl Shared<'_> {
                 .collect(),
             forms: forms(settings),
             exchanges: self.exchanges(app)?,
+            rate_limits: app.rate_limits,
             // Another proxy gives our answer to nobody: no cookie would arrive.
             wraps: settings.wrap && !app.forward_auth,
             forwards_credentials: app.forward_credentials,

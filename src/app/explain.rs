@@ -94,7 +94,7 @@ pub(super) async fn explain(
         .links
         .accounts_of(&named, &identity, &name, process.clock.now());
     let accounts = accounts.await.map_err(|error| error.to_string())?;
-    let facts = Facts {
+    let facts = |identity| Facts {
         app: &app.id,
         host,
         path: &path,
@@ -117,7 +117,8 @@ pub(super) async fn explain(
         (facts(&identity), None)
     };
     answer.route = Some(route(app, &path, &method));
-    answer.headers = headers(app, &identity, &name, accounts.as_deref());
+    let links = accounts.as_deref();
+    answer.headers = headers(app, &identity, (&name, links), unknown);
     answer
         .steps
         .extend(exchange(settings, app, &path, &method, &identity.provider));
@@ -274,16 +275,18 @@ fn route(app: &App, path: &str, method: &Method) -> String {
     }
 }
 
+/// What the application is told. `groupless`: their groups are not known, so a header that needs some says what to give.
 fn headers(
     app: &App,
     identity: &Identity,
-    name: &CanonicalSubject,
-    accounts: Option<&ClaimMap>,
+    (name, accounts): (&CanonicalSubject, Option<&ClaimMap>),
+    groupless: bool,
 ) -> Vec<HeaderView> {
-    let scope = HeaderScope {
+    let scope = |identity| HeaderScope {
         identity,
         canonical: Some(name),
         link: accounts,
+        mark: None,
     };
     let some = with_groups(identity, vec!["g"].into());
     let one = |rule: &crate::proxy::settings::HeaderRule| {

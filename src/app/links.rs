@@ -33,14 +33,17 @@ pub(super) async fn set(
     let mut known = false;
     for one in &settings.providers {
         let row = links.account_row(&person, &one.id);
-        known |= links.has_account(&row, now).await.map_err(away)?;
+        known |= links
+            .has_account(&row, now)
+            .await
+            .map_err(|error| away(&error))?;
     }
     if !known {
         let what = String::from("nobody of this name has been seen at any provider");
         return Err(RevokeFailure::Request(what));
     }
     let changes = links.would_change(&person, &provider, &account, now).await;
-    let changes = changes.map_err(away)?;
+    let changes = changes.map_err(|error| away(&error))?;
     record(
         process,
         (&person, &provider, &account),
@@ -49,12 +52,7 @@ pub(super) async fn set(
         actor,
     )
     .await?;
-    let decided = links.decide(&person, &provider, &account, &changes).await;
-    decided.map_err(away)?;
-    for account in [Some(&account), changes.displaced.as_ref()]
-        .into_iter()
-        .flatten()
-    {
+    let end = async |account: &SubjectKey| {
         let asked = Asked {
             target: Target::Account {
                 issuer: account.issuer.as_str().to_owned(),
@@ -67,12 +65,23 @@ pub(super) async fn set(
             provider: None,
         };
         let ended = process.revocations.revoke(asked).await;
-        ended.map_err(|error| match error {
-            ListError::Store(error) => away(error),
+        ended.map(drop).map_err(|error| match error {
+            ListError::Store(error) => away(&error),
             ListError::Target(_) | ListError::Unknown | ListError::Final => {
                 RevokeFailure::Request(error.to_string())
             }
-        })?;
+        })
+    };
+    // Before and after: if it breaks off, nothing is open that was opened with an account of which nobody knows any more that
+    // it was the person's.
+    if let Some(displaced) = &changes.displaced {
+        end(displaced).await?;
+    }
+    let decided = links.decide(&person, &provider, &account, (&changes, now));
+    decided.await.map_err(|error| away(&error))?;
+    end(&account).await?;
+    if let Some(displaced) = &changes.displaced {
+        end(displaced).await?;
     }
     Ok(LinkAnswer {
         displaced: changes.displaced.is_some(),
@@ -140,6 +149,6 @@ async fn record(
     )))
 }
 
-fn away(error: crate::store::StoreError) -> RevokeFailure {
+fn away(error: &crate::store::StoreError) -> RevokeFailure {
     RevokeFailure::Store(error.to_string())
 }

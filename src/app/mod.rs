@@ -12,6 +12,7 @@ mod explain;
 mod forget;
 pub(crate) mod inventory;
 mod links;
+pub(crate) mod list;
 pub(crate) mod online;
 pub(crate) mod plan;
 mod process;

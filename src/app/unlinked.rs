@@ -1,8 +1,6 @@
-//! How many people have no account at the other provider, as far as it is known here: whoever was let in lately, and whoever
-//! was looked at a second time.
+//! How many people have no account at the other provider, of those who were let in here lately.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use crate::app::process::Process;
 use crate::clock::UnixTime;
@@ -11,9 +9,6 @@ use crate::control::Somebody;
 use crate::rollout::Plan;
 use crate::store::StoreError;
 use crate::telemetry::Pseudonym;
-
-/// So far back people are counted.
-const LATELY: Duration = Duration::from_hours(24);
 
 /// How many have none, and how many were counted.
 ///
@@ -26,8 +21,7 @@ pub(super) async fn count(
     (plan, seen): (&Plan, &[Somebody]),
     now: UnixTime,
 ) -> Result<(u64, u64), StoreError> {
-    let since = UnixTime::from_secs(now.as_secs().saturating_sub(LATELY.as_secs()));
-    let mut people: HashMap<Pseudonym, bool> = process.shadow.found().partners(&plan.apps, since);
+    let mut people: HashMap<Pseudonym, bool> = HashMap::new();
     for one in seen.iter().filter(|one| plan.covers(&one.app)) {
         let person = process.pseudonyms.of(&one.canonical);
         if people.get(&person) != Some(&true) {

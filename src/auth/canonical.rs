@@ -412,7 +412,7 @@ mod tests {
         identity
     }
 
-    fn with_mail(provider: &str, subject: &str, employee: Value) -> Identity {
+    fn with_mail(provider: &str, subject: &str, employee: &Value) -> Identity {
         let mail = "zoe@corp.example";
         let said = json!({ "employee": employee, "email": mail, "email_verified": true });
         says(provider, subject, said)
@@ -421,17 +421,17 @@ mod tests {
     #[tokio::test]
     async fn a_claim_links_one_account_of_each_side_and_a_later_one_is_a_conflict() {
         let store = Arc::new(FakeStore::default());
-        let old = with_mail("old", "zoe", json!("7"));
-        let new = with_mail("new", "n-1", json!(null));
+        let old = with_mail("old", "zoe", &json!("7"));
+        let new = with_mail("new", "n-1", &json!(null));
         assert_eq!(name(&instance(&store), &old).await, "hr:7");
         assert_eq!(name(&instance(&store), &new).await, "hr:7");
         // Every instance and every later start knows it; the link outlives the address.
         for silent in [new.clone(), says("new", "n-1", json!({}))] {
             assert_eq!(name(&instance(&store), &silent).await, "hr:7");
         }
-        let second = with_mail("new", "n-2", json!(null));
+        let second = with_mail("new", "n-2", &json!(null));
         assert_eq!(name(&instance(&store), &second).await, "link_conflict");
-        let another = with_mail("old", "jane", json!("8"));
+        let another = with_mail("old", "jane", &json!("8"));
         assert_eq!(
             name(&instance(&store), &another).await,
             "hr:8",
@@ -444,10 +444,10 @@ mod tests {
     #[tokio::test]
     async fn who_comes_first_at_the_new_side_is_linked_once_the_partner_is_seen() {
         let store = Arc::new(FakeStore::default());
-        let new = with_mail("new", "n-1", json!(null));
+        let new = with_mail("new", "n-1", &json!(null));
         let alone = name(&instance(&store), &new).await;
         assert_eq!(alone, "20:https://new.idp.test:n-1");
-        name(&instance(&store), &with_mail("old", "zoe", json!("7"))).await;
+        name(&instance(&store), &with_mail("old", "zoe", &json!("7"))).await;
         assert_eq!(name(&instance(&store), &new).await, "hr:7");
     }
 
@@ -515,8 +515,8 @@ mod tests {
     async fn of_many_first_logins_at_several_instances_at_most_one_is_somebody() {
         for round in 0..20 {
             let store = Arc::new(FakeStore::default());
-            let mut people = vec![with_mail("old", "zoe", json!("7"))];
-            people.extend((0..6).map(|n| with_mail("new", &format!("n-{n}"), json!(null))));
+            let mut people = vec![with_mail("old", "zoe", &json!("7"))];
+            people.extend((0..6).map(|n| with_mail("new", &format!("n-{n}"), &json!(null))));
             people.rotate_left(round % 7);
             let tasks = people.iter().cloned().map(|one| {
                 let joiner = instance(&store);
@@ -541,8 +541,8 @@ mod tests {
     #[tokio::test]
     async fn without_a_store_nobody_is_linked_and_nobody_is_a_stranger() {
         let store = Arc::new(FakeStore::default());
-        let new = with_mail("new", "n-1", json!(null));
-        name(&instance(&store), &with_mail("old", "zoe", json!("7"))).await;
+        let new = with_mail("new", "n-1", &json!(null));
+        name(&instance(&store), &with_mail("old", "zoe", &json!("7"))).await;
         store.away.store(true, std::sync::atomic::Ordering::SeqCst);
         let found = instance(&store).join(&new, at(0)).await;
         assert!(matches!(found, Err(NotJoined::Store(_))), "{found:?}");
@@ -552,8 +552,8 @@ mod tests {
     async fn who_is_forgotten_leaves_nothing_that_was_seen_of_them() {
         let store = Arc::new(FakeStore::default());
         let joiner = instance(&store);
-        name(&joiner, &with_mail("old", "zoe", json!("7"))).await;
-        name(&joiner, &with_mail("new", "n-1", json!(null))).await;
+        name(&joiner, &with_mail("old", "zoe", &json!("7"))).await;
+        name(&joiner, &with_mail("new", "n-1", &json!(null))).await;
         let zoe = CanonicalSubject::named("hr:7").unwrap();
         let providers = ["old", "new"].map(ProviderId::new);
         joiner.links.forget(&zoe, &providers, at(0)).await.unwrap();
@@ -561,7 +561,7 @@ mod tests {
             let rows = store.scan(table, b"", 9, at(0)).await.unwrap();
             assert!(rows.is_empty(), "{table}");
         }
-        let found = name(&joiner, &with_mail("new", "n-2", json!(null))).await;
+        let found = name(&joiner, &with_mail("new", "n-2", &json!(null))).await;
         assert_eq!(found, "20:https://new.idp.test:n-2");
     }
 }

@@ -112,6 +112,10 @@ pub(super) struct FakeProvider {
     pub(super) asked: AtomicUsize,
     pub(super) health: Mutex<Health>,
     pub(super) login: Option<FakeLogin>,
+    /// Where people come with their passwords.
+    pub(super) accounts: Option<FakeAccounts>,
+    /// Whether small and capital letters of a name are the same.
+    pub(super) folds: bool,
     pub(super) directory: Option<FakeDirectory>,
 }
 
@@ -210,6 +214,8 @@ impl FakeProvider {
                 problem: None,
             }),
             login: None,
+            accounts: None,
+            folds: false,
             directory: None,
         }
     }
@@ -300,6 +306,24 @@ impl Provider for FakeProvider {
 
     fn login(&self) -> Option<&dyn Login> {
         self.login.as_ref().map(|login| login as &dyn Login)
+    }
+
+    fn provisioning(&self) -> Option<&dyn Provisioning> {
+        let own = self.accounts.as_ref();
+        own.map(|own| own as &dyn Provisioning)
+    }
+
+    fn passwords(&self) -> Option<&dyn Passwords> {
+        let own = self.accounts.as_ref();
+        own.map(|own| own as &dyn Passwords)
+    }
+
+    fn person_name(&self, username: &str) -> String {
+        if self.folds {
+            username.to_lowercase()
+        } else {
+            username.to_owned()
+        }
     }
 
     fn directory(&self) -> Option<&dyn Directory> {
@@ -528,6 +552,7 @@ impl World {
             fallbacks: self.fallbacks.clone(),
             forms: self.forms.clone(),
             exchanges: self.exchanges.clone(),
+            rate_limits: self.rate_limits,
             wraps: self.wraps,
             forwards_credentials: false,
         })
@@ -651,6 +676,7 @@ pub(super) fn plan(mode: Mode, assign: Vec<AssignRule>) -> Plan {
             other_arm: OtherArm::Accept,
             brownouts: Vec::new(),
             warning: None,
+            passwords: crate::rollout::Passwords::AtFrom,
             shadow: crate::rollout::Shadowed::All,
         },
         epoch: 3,

@@ -65,6 +65,8 @@ pub(crate) struct PolicyParts<'a> {
     pub(crate) forms: HashMap<ProviderId, String>,
     /// What its upstreams expect.
     pub(crate) exchanges: AppExchanges,
+    /// What one address may do.
+    pub(crate) rate_limits: RateLimits,
     /// Whether sessions of the old system get one of ours beside them.
     pub(crate) wraps: bool,
     /// Whether its upstreams get the cookies of old systems.
@@ -95,6 +97,7 @@ impl AppPolicy {
             fallbacks,
             forms,
             exchanges,
+            rate_limits,
             wraps,
             forwards_credentials,
         } = parts;

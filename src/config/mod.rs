@@ -5,6 +5,7 @@
 mod about;
 mod compile;
 mod keys;
+mod names;
 mod problem;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;

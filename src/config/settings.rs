@@ -53,7 +53,7 @@ pub(crate) struct Settings {
     /// `sessions.carry_over: [wrap]`: whether sessions of old systems get one of ours beside them.
     pub(crate) wrap: bool,
     /// `sessions.carry_over: [exchange]`: by which exchange sessions become those of a new provider.
-    pub(crate) session_exchanges: Vec<(crate::identity::ProviderId, Box<str>)>,
+    pub(crate) session_exchanges: Vec<(ProviderId, Box<str>)>,
     /// How our own pages look.
     pub(crate) pages: Pages,
     /// Whom guards ask what other systems count, by guardrails.

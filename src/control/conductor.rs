@@ -150,27 +150,6 @@ impl Conductor {
         closed.contains(provider)
     }
 
-    /// How many people a switch back would lock out now; `None`: it is not known any more.
-    pub(crate) fn exposed(&self, rollout: &RolloutId, people: Option<u64>) {
-        if let Some(run) = self.runs().get_mut(rollout) {
-            run.exposed = people;
-        }
-    }
-
-    /// How many people were looked at a second time since the present step began, and how often something critical was found.
-    pub(crate) fn compared(&self, found: impl Fn(&Course, UnixTime) -> (u64, u64)) {
-        for run in self.runs().values_mut() {
-            run.compared = Some(found(&run.course, run.progress.entered));
-        }
-    }
-
-    /// How many people have no partner, and of how many that is known; `None`: it is not known any more.
-    pub(crate) fn unlinked(&self, rollout: &RolloutId, people: Option<(u64, u64)>) {
-        if let Some(run) = self.runs().get_mut(rollout) {
-            run.unlinked = people;
-        }
-    }
-
     /// Looks at every rollout once.
     pub(crate) async fn tick(&self) {
         let _turn = self.turn.lock().await;

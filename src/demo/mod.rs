@@ -52,7 +52,13 @@ pub(crate) enum DemoError {
     Mint(#[from] crate::token::MintError),
     /// The proxy.
     #[error(transparent)]
-    Start(#[from] crate::app::StartError),
+    Start(Box<crate::app::StartError>),
+}
+
+impl From<crate::app::StartError> for DemoError {
+    fn from(error: crate::app::StartError) -> Self {
+        Self::Start(Box::new(error))
+    }
 }
 
 /// Starts everything, says what to open, and serves until it is told to stop.

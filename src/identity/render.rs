@@ -472,6 +472,7 @@ mod tests {
         let forged = || {
             json!({
                 "canonical": "root", "provider": "root", "acr": "root", "client_id": "root", "scopes": ["root"],
+                "session_mark": "root",
                 "link": { "legacy_subject": "root", "other": "root" }, "link.legacy_subject": "root",
             })
         };
@@ -484,7 +485,9 @@ mod tests {
         gives("{scopes|join: }", forged(), "openid email");
         gives("{link.legacy_subject}", forged(), "alice");
         fails("{link.other}", forged(), Missing);
-        for name in RESERVED_NAMES.iter().filter(|name| **name != "link") {
+        fails("{session_mark}", forged(), Missing);
+        let always = |name: &&&str| !matches!(**name, "link" | "session_mark");
+        for name in RESERVED_NAMES.iter().filter(always) {
             let rendered = render(&format!("{{{name}|join:,}}"), forged())
                 .unwrap()
                 .unwrap();

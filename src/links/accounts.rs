@@ -14,6 +14,8 @@ use crate::links::table::ACCOUNTS;
 use crate::links::table::AWAY;
 use crate::links::table::FRESH;
 use crate::links::table::Links;
+use crate::links::table::PEOPLE;
+use crate::links::table::account_key;
 use crate::store::Key;
 use crate::store::StoreError;
 
@@ -83,6 +85,16 @@ impl Links {
         let Some(account) = read_account(&found.value) else {
             return Ok(None);
         };
+        // A row that was left behind names an account that is another person's by now.
+        let by_account = account_key(provider, &account);
+        let place = Key {
+            table: PEOPLE,
+            key: &by_account,
+        };
+        let owner = self.store.get(place, now).await?;
+        if owner.is_none_or(|owner| owner.value != person.as_str().as_bytes()) {
+            return Ok(None);
+        }
         let subject: Box<str> = account.subject.as_str().into();
         self.subjects.insert(row, (subject.clone(), now + FRESH));
         Ok(Some(subject))

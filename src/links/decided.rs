@@ -75,7 +75,7 @@ impl Links {
         person: &CanonicalSubject,
         provider: &ProviderId,
         key: &SubjectKey,
-        changes: &Decided,
+        (changes, now): (&Decided, UnixTime),
     ) -> Result<(), StoreError> {
         let (by_account, by_person) = (
             account_key(provider, key),
@@ -96,7 +96,16 @@ impl Links {
         }
         put(PEOPLE, &by_account, name).await?;
         if let Some(before) = &changes.taken_from {
-            delete(ACCOUNTS, &self.account_row(before, provider)).await?;
+            // Only the row that names this account: they may have been given another one.
+            let theirs = self.account_row(before, provider);
+            let place = Key {
+                table: ACCOUNTS,
+                key: &theirs,
+            };
+            let row = self.store.get(place, now).await?;
+            if row.is_some_and(|row| row.value == account_text(key).as_bytes()) {
+                delete(ACCOUNTS, &theirs).await?;
+            }
         }
         // Last what every instance watches: it then asks the rows above.
         put(DECIDED, &by_account, name).await?;
@@ -196,7 +205,9 @@ mod tests {
             let (person, account) = (person(name), account(subject));
             let changes = links.would_change(&person, &self.1, &account, NOW).await;
             let changes = changes.unwrap();
-            let done = links.decide(&person, &self.1, &account, &changes).await;
+            let done = links
+                .decide(&person, &self.1, &account, (&changes, NOW))
+                .await;
             done.unwrap();
             changes
         }

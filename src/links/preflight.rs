@@ -226,10 +226,13 @@ pub(crate) fn preflight(canonical: &Canonical, accounts: &[Account]) -> Prefligh
 /// The name of a person, and what says so.
 type Name = Option<(CanonicalSubject, Method)>;
 
+/// The accounts of either side that have one value.
+type Holders<'a> = [Vec<&'a (&'a Account, Name)>; 2];
+
 /// Which accounts have which value of which rule: those of the old side, those of the other.
 struct Said<'a> {
     canonical: &'a Canonical,
-    values: HashMap<(usize, Box<str>), [Vec<&'a (&'a Account, Name)>; 2]>,
+    values: HashMap<(usize, Box<str>), Holders<'a>>,
 }
 
 /// What the rules say of one account.

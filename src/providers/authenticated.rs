@@ -20,6 +20,7 @@ pub(crate) struct Authenticated {
     leeway: Duration,
     grounds: Grounds,
     confirmation: Option<Confirmation>,
+    stale: bool,
 }
 
 impl Authenticated {
@@ -31,6 +32,7 @@ impl Authenticated {
             leeway: Duration::ZERO,
             grounds: Grounds::default(),
             confirmation: None,
+            stale: false,
         }
     }
 
@@ -50,6 +52,17 @@ impl Authenticated {
     pub(in crate::providers) const fn kept_until(mut self, expires: UnixTime) -> Self {
         self.expires = expires;
         self
+    }
+
+    /// An earlier yes, of an owner that cannot be reached now.
+    pub(in crate::providers) const fn remembered(mut self) -> Self {
+        self.stale = true;
+        self
+    }
+
+    /// Whether it is an earlier yes, because its owner cannot be reached: nothing that lasts longer is made of it.
+    pub(crate) const fn is_remembered(&self) -> bool {
+        self.stale
     }
 
     /// A proof with what it can be taken back by.

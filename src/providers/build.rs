@@ -153,7 +153,7 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
             let endpoint = address("url", &introspection.url)?;
             let revoke = introspection.revoke.as_ref();
             let revoke = revoke.map(|url| address("revoke.url", url));
-            let authenticator = ClientAuthenticator::new(&introspection.client)?;
+            let authenticator = ClientAuthenticator::new(&introspection.client, &deps.metrics)?;
             let http = http()?;
             Ok(Arc::new(IntrospectionProvider::new(
                 settings,
@@ -168,15 +168,29 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
             let endpoint = address("url", &probe.url)?;
             let logout = probe.logout.as_ref();
             let logout = logout.map(|logout| address("revoke.url", &logout.url));
+            #[cfg(feature = "ldap")]
+            let bind = match &probe.bind {
+                Some(bind) => {
+                    let tls = Arc::new(trust.client_config(settings.client.ca.as_deref())?);
+                    // The breaker that operators see is the one of its other calls.
+                    let guard = Guard::new(settings.id.clone(), &settings.client, deps).aside();
+                    let (settings, bind) = (settings.clone(), bind.clone());
+                    Some(LdapProvider::new(settings, bind, tls, guard, None))
+                }
+                None => None,
+            };
             let (settings, probe) = (settings.clone(), probe.clone());
-            Ok(Arc::new(SessionProbeProvider::new(
+            let provider = SessionProbeProvider::new(
                 settings,
                 probe,
                 endpoint,
                 logout.transpose()?,
                 http()?,
                 &deps.metrics,
-            )))
+            );
+            #[cfg(feature = "ldap")]
+            let provider = provider.with_passwords(bind);
+            Ok(Arc::new(provider))
         }
         #[cfg(feature = "ldap")]
         KindSettings::Ldap(ldap) => {
@@ -271,30 +285,19 @@ fn oidc_provider(
         http: Arc::clone(&http),
         deps: deps.clone(),
     });
-    let directory = match (&oidc.directory, aside) {
-        (Some(own), Some(http)) => {
-            address("directory.keycloak.url", &own.url)?;
-            let client = TokenClient {
-                client: ClientAuthenticator::new(&own.client)?,
-                discovery: Arc::clone(&discovery),
-                tokens: Arc::clone(&tokens),
-                http: Arc::clone(&http),
-                deps: deps.clone(),
-                revokes: oidc.revokes,
-            };
-            let voucher = Voucher::new(settings, issuer);
-            let own = own.clone();
-            Some(KeycloakDirectory::new(own, client, http, voucher))
+    let (directory, provisioning) = match aside {
+        Some(aside) => {
+            let shared = (&discovery, &tokens, &aside);
+            accounts::of(settings, oidc, shared, deps)?
         }
         None => (None, None),
     };
-    let introspector = match (&oidc.introspect, &oidc.client) {
-        (Some(wanted), Some(client)) => {
-            let client = ClientAuthenticator::new(client)?;
-            let asker = Introspector::new(id, *wanted, client, &discovery, &http, deps);
-            Some(asker)
-        }
-        (Some(_) | None, _) => None,
+    let introspector = if let (Some(wanted), Some(client)) = (oidc.introspect, &oidc.client) {
+        let client = ClientAuthenticator::new(client, &deps.metrics)?;
+        let asker = Introspector::new(id, wanted, client, &discovery, &http, deps);
+        Some(asker)
+    } else {
+        None
     };
     let question = discovery.address().clone();
     let watch = Watch::start(Arc::clone(&http), &deps.background, move || {

@@ -47,6 +47,7 @@ pub(crate) use build::Deps;
 pub(crate) use build::build;
 pub(crate) use directory::Directory;
 pub(crate) use directory::Known;
+pub(crate) use keys::copied;
 pub(crate) use login::BackChannel;
 pub(crate) use login::LoggedIn;
 pub(crate) use login::Login;

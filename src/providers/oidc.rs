@@ -137,7 +137,16 @@ impl Provider for OidcProvider {
     }
 
     fn abilities(&self) -> &[Ability] {
-        &self.abilities
+        // As long as its metadata are not known, it may have the endpoint: whoever asks is told of an outage then.
+        let metadata = self.discovery.current();
+        match self.abilities.as_slice() {
+            [others @ .., Ability::Revoke]
+                if metadata.is_some_and(|known| known.revocation_endpoint.is_none()) =>
+            {
+                others
+            }
+            all => all,
+        }
     }
 
     fn directory(&self) -> Option<&dyn Directory> {
@@ -195,10 +204,15 @@ pub(super) fn oidc_abilities(oidc: &settings::Oidc) -> Vec<Ability> {
         (known, Ability::Login),
         (known && oidc.refreshes, Ability::Refresh),
         (known && oidc.introspect.is_some(), Ability::Introspect),
-        (known && oidc.revokes, Ability::Revoke),
         (true, Ability::Exchange),
         (known, Ability::Logout),
         (oidc.directory.is_some(), Ability::Directory),
+        (
+            known && oidc.directory.is_some() && oidc.provisioning.is_some(),
+            Ability::Provision,
+        ),
+        // Last: it goes where the metadata have no endpoint for it.
+        (known && oidc.revokes, Ability::Revoke),
     ];
     let has = all.into_iter().filter(|(has, _)| *has);
     has.map(|(_, ability)| ability).collect()
@@ -387,6 +401,21 @@ mod tests {
         assert!(logout.ends_with(
             "&client_id=authferry&post_logout_redirect_uri=https%3A%2F%2Fapp.example%2F"
         ));
+    }
+
+    #[tokio::test]
+    async fn tokens_are_taken_back_where_the_metadata_say_so() {
+        let idp = Idp::start().await;
+        let revokes = |provider: &dyn Provider| provider.abilities().contains(&Ability::Revoke);
+        let without = ready(&idp.oidc(), &Deps::for_test()).await;
+        assert!(!revokes(&*without));
+        let mut metadata = idp.metadata();
+        metadata["revocation_endpoint"] = json!(idp.fake.url("/revoke"));
+        idp.fake.always(METADATA, Reply::json(&metadata));
+        assert!(revokes(&*ready(&idp.oidc(), &Deps::for_test()).await));
+        idp.fake.always(METADATA, Reply::Hang);
+        let unknown = built(&idp.oidc(), &Deps::for_test());
+        assert!(revokes(&*unknown), "it may");
     }
 
     #[tokio::test]

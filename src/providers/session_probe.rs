@@ -291,6 +291,7 @@ mod tests {
                 url: fake.url("/logout"),
                 method: LogoutMethod::Post,
             }),
+            bind: None,
         };
         let owns = Owns {
             cookies: vec!["SMSESSION".into()],

@@ -13,6 +13,9 @@ use crate::providers::Owns;
 pub(crate) use crate::providers::directory::settings::Keycloak as KeycloakDirectory;
 #[cfg(feature = "ldap")]
 pub(crate) use crate::providers::directory::settings::Ldap as LdapDirectory;
+pub(crate) use crate::providers::directory::settings::OfOidc as OidcDirectory;
+pub(crate) use crate::providers::directory::settings::Scim as ScimDirectory;
+pub(crate) use crate::providers::provisioning::settings::Provisioning;
 pub(crate) use crate::providers::settings::certificates::CertificateName;
 pub(crate) use crate::providers::settings::certificates::ClientCert;
 use crate::secret::Secret;

@@ -78,7 +78,15 @@ impl Stale {
                 answer
             }
             Err(ProviderError::Rejected(_)) => {
-                self.kept.remove(&key);
+                self.drop_yes(&key);
+                answer
+            }
+            // It may be a sign-in form in the place of a no: from here on no earlier yes counts.
+            Err(ProviderError::Unavailable {
+                outage: Outage::Malformed,
+                ..
+            }) => {
+                self.drop_yes(&key);
                 answer
             }
             Err(ProviderError::Unavailable { outage, .. }) => {
@@ -93,8 +101,15 @@ impl Stale {
                 }
                 debug!(provider = %self.provider, %outage, "An earlier answer counts: the owner cannot be reached.");
                 self.metrics.stale_verdict(&self.provider);
-                Ok(known.kept_until((now + AGAIN).min(until)))
+                Ok(known.kept_until((now + AGAIN).min(until)).remembered())
             }
+        }
+    }
+
+    /// Forgets a yes; that it has ended here stays known.
+    fn drop_yes(&self, key: &Key) {
+        if self.kept.get(key).flatten().is_some() {
+            self.kept.remove(key);
         }
     }
 

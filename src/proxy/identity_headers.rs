@@ -76,6 +76,7 @@ impl IdentityHeaders {
             identity: admitted.identity(),
             canonical: Some(admitted.canonical()),
             link: admitted.accounts(),
+            mark,
         };
         Self::follow(rules, &scope, budget)
     }

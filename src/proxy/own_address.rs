@@ -100,9 +100,9 @@ pub(super) async fn own_address(
             }
             Ok(_) | Err(_) => false,
         };
-        return Some(logins.opt_in(policy, &request, theirs, asked.now).await);
+        return Ok(logins.opt_in(policy, &request, theirs, asked.now).await);
     }
-    Some(
+    if endpoint == Endpoint::Login {
         logins
             .may_begin(&asked.entry.policy, &request, asked.now)
             .await

@@ -91,9 +91,10 @@ pub struct View<'a> {
     pub drills: &'a [Box<str>],
     /// How many people a switch back would lock out; `None`: not known.
     pub exposed: Option<u64>,
-    /// How many people were looked at a second time in this stage, and how often something critical was found;
-    /// `None`: not known.
-    pub compared: Option<(u64, u64)>,
+    /// What second opinions have found since the step began; `None`: not known.
+    pub looked: Option<&'a Looked>,
+    /// How many people still came with credentials of `from`, as the stage asks it; or why that is not known.
+    pub came: Result<u64, &'a str>,
     /// How many people have no account at the other provider, and of how many that is known; `None`: not known.
     pub unlinked: Option<(u64, u64)>,
     /// Now.

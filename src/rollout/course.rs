@@ -8,6 +8,7 @@ use crate::identity::ProviderId;
 use crate::rollout::bucket::Percent;
 use crate::rollout::cohort::CohortId;
 use crate::rollout::guard::Guardrails;
+use crate::rollout::passwords::Passwords;
 use crate::rollout::shadowed::Shadowed;
 use crate::rollout::stage::AppId;
 use crate::rollout::stage::Arm;
@@ -55,8 +56,23 @@ pub struct Require {
     pub compared_subjects: u64,
     /// So often something critical may have been found in this stage.
     pub critical: Option<u64>,
+    /// The share of people about whom second opinions differ is surely not above this.
+    pub divergence_upper_bound: Option<f64>,
+    /// So many people may still have come with credentials of `from`.
+    pub legacy_credentials_seen: Option<StillSeen>,
     /// No larger share of people has no partner at the other provider.
     pub unlinked_max: Option<f64>,
+}
+
+/// Who may still come with credentials of the provider that people leave.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StillSeen {
+    /// How far back it is looked.
+    pub within: Duration,
+    /// So many people.
+    pub max: u64,
+    /// These do not count.
+    pub except: Vec<CohortId>,
 }
 
 /// One step of a stage. A stage without a ramp has one.
@@ -271,6 +287,7 @@ impl Course {
                 other_arm: OtherArm::Accept,
                 brownouts: Vec::new(),
                 warning: None,
+                passwords: Passwords::AtFrom,
                 shadow: Shadowed::Nowhere,
             },
             Some((leg, step)) => {

@@ -16,6 +16,7 @@ mod facts;
 mod fallback;
 mod guard;
 mod kill;
+mod passwords;
 mod shadowed;
 mod stage;
 #[cfg(test)]
@@ -73,6 +74,9 @@ pub use fallback::fall_back;
 pub use guard::*;
 pub use kill::KillPosition;
 pub use kill::KillState;
+pub use passwords::Passwords;
+pub use passwords::password_moves;
+pub use passwords::passwords_have_homes;
 pub use shadowed::Shadowed;
 pub use stage::AcceptOverride;
 pub use stage::AppId;

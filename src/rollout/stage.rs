@@ -13,6 +13,7 @@ use crate::rollout::bucket::Percent;
 use crate::rollout::bucket::UnitKind;
 use crate::rollout::cohort::CohortId;
 use crate::rollout::kill::KillPosition;
+use crate::rollout::passwords::Passwords;
 use crate::rollout::shadowed::Shadowed;
 
 macro_rules! name {
@@ -287,6 +288,8 @@ pub struct Stage {
     pub brownouts: Vec<Brownout>,
     /// What answers to credentials of `from` say.
     pub warning: Option<Warning>,
+    /// Who judges passwords.
+    pub passwords: Passwords,
     /// Where people are looked at a second time.
     pub shadow: Shadowed,
 }

@@ -27,6 +27,7 @@ use crate::rollout::course::Step;
 use crate::rollout::facts::Facts;
 use crate::rollout::facts::Person;
 use crate::rollout::guard::Guardrails;
+use crate::rollout::passwords::Passwords;
 use crate::rollout::shadowed::Shadowed;
 use crate::rollout::stage::AppId;
 use crate::rollout::stage::Arm;
@@ -122,6 +123,7 @@ pub(crate) fn plan(mode: Mode, assign: Vec<AssignRule>) -> Plan {
             other_arm: OtherArm::Accept,
             brownouts: Vec::new(),
             warning: None,
+            passwords: Passwords::AtFrom,
             shadow: Shadowed::All,
         },
         epoch: 3,

@@ -33,6 +33,8 @@ pub(crate) enum Purpose {
     DeviceCode,
     /// The hash of a secret of a client that was learned.
     ClientSecret,
+    /// Which session stands for one of an old system. The key also takes in the secret of that one.
+    Wrap,
     /// That somebody wants to be among the first, in a cookie.
     OptIn,
 }
@@ -50,6 +52,8 @@ impl Purpose {
             Self::RefreshFamily => "refresh_family",
             Self::DeviceCode => "device_code",
             Self::ClientSecret => "client_secret",
+            Self::Wrap => "wrap",
+            Self::OptIn => "opt_in",
         }
     }
 
@@ -64,6 +68,7 @@ impl Purpose {
             Self::RefreshFamily => b"refresh-family",
             Self::DeviceCode => b"device-code",
             Self::ClientSecret => b"client-secret",
+            Self::Wrap => b"wrap",
             Self::OptIn => b"opt-in",
         }
     }

@@ -61,6 +61,8 @@ pub(crate) struct Sessions {
     pub(super) registry: Arc<Registry>,
     lifetimes: Lifetimes,
     kept: Cache<[u8; 32], Arc<Live>>,
+    /// Who counts the uses of its keys.
+    uses: KeyUses,
     pub(super) wrapping: Wrapping,
 }
 
@@ -122,6 +124,7 @@ impl Sessions {
         let sessions = Arc::new(Self {
             active: ArcSwap::from_pointee(Active::new(settings, 1, &uses)?),
             kept: Cache::new(KEPT),
+            wrapping: Wrapping::default(),
             lifetimes: Lifetimes::default(),
             registry: Arc::clone(&registry),
             store,

@@ -87,12 +87,8 @@ struct State {
 #[derive(Default)]
 struct OfApp {
     kept: VecDeque<Kept>,
-    /// When somebody was compared last.
-    compared: HashMap<Pseudonym, UnixTime>,
-    /// Of whom the other side knew no account, or several, when they were compared last.
-    unlinked: HashSet<Pseudonym>,
-    /// When something critical was found.
-    critical: VecDeque<UnixTime>,
+    people: Looks,
+    noise: Looks,
     told: HashMap<(Class, Box<str>, Pseudonym), UnixTime>,
 }
 
@@ -105,36 +101,9 @@ impl Found {
         }
     }
 
-    /// Somebody was compared. `linked`: with an account of the other side that is theirs.
-    pub(super) fn compared(&self, app: &AppId, person: Pseudonym, linked: bool, now: UnixTime) {
-        let mut apps = self.apps();
-        let own = apps.entry(app.clone()).or_default();
-        if own.compared.len() < MAX_PEOPLE || own.compared.contains_key(&person) {
-            own.compared.insert(person, now);
-            if linked {
-                own.unlinked.remove(&person);
-            } else {
-                own.unlinked.insert(person);
-            }
-        }
-    }
-
-    /// Whoever was compared at some applications since a moment, and whether an account of theirs at the other side was found.
-    pub(crate) fn partners(&self, wanted: &[AppId], moment: UnixTime) -> HashMap<Pseudonym, bool> {
-        let apps = self.apps();
-        let mut found = HashMap::new();
-        for own in wanted.iter().filter_map(|app| apps.get(app)) {
-            let recent = own.compared.iter().filter(|(_, at)| moment <= **at);
-            for (person, _) in recent {
-                let linked = !own.unlinked.contains(person);
-                *found.entry(*person).or_default() |= linked;
-            }
-        }
-        found
-    }
-
-    /// Keeps a difference; `true`: it is new today, so somebody should hear of it.
-    pub(super) fn differs(
+    /// Somebody was looked at, and differs so; the places of the differences that are new today, so that somebody should
+    /// hear of them.
+    pub(super) fn looked_at(
         &self,
         app: &AppId,
         person: Pseudonym,

@@ -34,7 +34,8 @@ pub(crate) enum Class {
     /// The credential is good for more than a tenth longer or shorter there.
     Lifetime,
     /// Both sides refuse, for other reasons.
-    ErrorClass,
+    #[serde(rename = "error_class")]
+    OtherReason,
 }
 
 /// What is compared, in the words of the configuration.
@@ -106,7 +107,7 @@ impl Class {
         Self::AssuranceLower,
         Self::AssuranceHigher,
         Self::Lifetime,
-        Self::ErrorClass,
+        Self::OtherReason,
     ];
 
     /// The word used in configuration, logs and labels.
@@ -125,7 +126,7 @@ impl Class {
             Self::AssuranceLower => "assurance_lower",
             Self::AssuranceHigher => "assurance_higher",
             Self::Lifetime => "lifetime",
-            Self::ErrorClass => "error_class",
+            Self::OtherReason => "error_class",
         }
     }
 
@@ -139,7 +140,7 @@ impl Class {
             Self::Headers => Field::Headers,
             Self::AssuranceLower | Self::AssuranceHigher => Field::Assurance,
             Self::Lifetime => Field::Lifetime,
-            Self::ErrorClass => Field::ErrorClass,
+            Self::OtherReason => Field::ErrorClass,
         }
     }
 
@@ -157,7 +158,7 @@ impl Class {
             | Self::GroupsExtra
             | Self::ScopeExtra
             | Self::AssuranceLower => "critical",
-            Self::AssuranceHigher | Self::Lifetime | Self::ErrorClass => "info",
+            Self::AssuranceHigher | Self::Lifetime | Self::OtherReason => "info",
             Self::AcceptReject
             | Self::NoLink
             | Self::LinkConflict

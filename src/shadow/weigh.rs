@@ -51,8 +51,8 @@ pub(super) fn of_barred(control: &Side, other: &Opinion) -> Vec<Difference> {
             found
         }
         Opinion::Refused("disabled") => Vec::new(),
-        Opinion::Refused(why) => vec![plain(Class::ErrorClass, why)],
-        Opinion::Nobody => vec![plain(Class::ErrorClass, "nobody")],
+        Opinion::Refused(why) => vec![plain(Class::OtherReason, why)],
+        Opinion::Nobody => vec![plain(Class::OtherReason, "nobody")],
         Opinion::Several => vec![plain(Class::LinkConflict, "subject")],
     }
 }
@@ -75,9 +75,7 @@ pub(super) fn record(
     now: UnixTime,
 ) {
     let app = &settings.app;
-    let has_partner = |one: &Difference| !matches!(one.class, Class::NoLink | Class::LinkConflict);
-    let linked = differences.iter().all(has_partner);
-    parts.found.compared(app, person, linked, now);
+    differences.retain(|difference| settings.compare.contains(&difference.class.field()));
     let before = differences.len();
     let counted: Vec<Difference> = differences
         .into_iter()

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
-use std::time::Instant;
 
 use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
@@ -272,7 +271,7 @@ async fn look(parts: &ShadowParts, job: &Job, now: UnixTime) {
     let read = |identity, known| job.block.reader.read(&job.app, identity, known);
     let mut control = read(&job.identity, Some(&job.canonical));
     control.lifetime = lifetime(job.class, job.ends, now);
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     let answer = tokio::time::timeout(settings.timeout, ask(job, &control, now)).await;
     let took = began.elapsed();
     let opinion = match answer.unwrap_or(Err(Outage::Timeout.into())) {

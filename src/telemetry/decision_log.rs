@@ -239,19 +239,13 @@ impl DecisionLog {
 }
 
 fn compose(record: &DecisionRecord<'_>, subjects: bool, mut out: Line<'_>) {
+    let subject = record.subject.filter(|_| subjects);
     out.maybe(field!("request_id"), record.request_id);
     if let Some(trace) = record.trace {
         out.hex(field!("trace_id"), &trace.trace_id());
     }
     out.maybe(field!("app"), record.app.map(AppId::as_str))
-        .maybe(
-            field!("subject"),
-            record
-                .subject
-                .as_ref()
-                .filter(|_| subjects)
-                .map(Pseudonym::as_str),
-        )
+        .maybe(field!("subject"), subject.as_ref().map(Pseudonym::as_str))
         .maybe(
             field!("client"),
             record.client.as_ref().map(Pseudonym::as_str),

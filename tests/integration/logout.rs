@@ -254,11 +254,11 @@ async fn a_provider_says_where_it_was_told_that_somebody_has_signed_out() {
     };
     assert_eq!(
         tell_at("/.authferry/backchannel/new", "j1", &new).await,
-        404
+        403
     );
     assert_eq!(
         tell_at("/.authferry/backchannel/old", "j2", &old).await,
-        404
+        403
     );
     assert_eq!(call(&proxy, &token).await, 200);
     assert_eq!(tell_at("/.authferry/bcl/new", "j3", &new).await, 200);

@@ -282,7 +282,7 @@ async fn an_opaque_token_outlives_the_absence_of_its_owner_and_not_its_revocatio
     let issuer = old.issuer();
     let account = [
         "--account",
-        "alice",
+        "uid-alice",
         "--issuer",
         &issuer,
         "--reason",

@@ -21,6 +21,7 @@ mod exchange;
 mod legacy;
 mod modern;
 mod operators;
+mod passwords;
 mod protocols;
 mod second;
 
@@ -68,7 +69,13 @@ pub(crate) fn origin() -> String {
 /// Starts the proxy at the address that the providers know. The secrets of both clients stand in files of its directory.
 pub(crate) fn proxy(yaml: &str) -> Proxy {
     let dir = tempfile::tempdir().unwrap();
-    for client in ["proxy", "legacy-api", "directory"] {
+    for client in [
+        "proxy",
+        "legacy-api",
+        "directory",
+        "provisioning",
+        "proxy-ropc",
+    ] {
         std::fs::write(
             dir.path().join(format!("{client}.secret")),
             secret(&format!("{client}-secret")),

@@ -200,16 +200,17 @@ async fn an_operator_is_told_beforehand_whether_both_providers_know_us() {
     let (code, said) = check_online(&yaml, &secret("proxy-secret"));
     assert_eq!(code, Some(0), "{said}");
     for provider in ["legacy", "modern"] {
-        for known in ["client: it knows us", "clock: its clock and ours agree"] {
-            let line = format!("ok      providers.{provider}: {known}");
-            assert!(said.contains(&line), "{line}\n{said}");
-        }
+        let line = format!("ok      providers.{provider}: client: it knows us");
+        assert!(said.contains(&line), "{line}\n{said}");
         let callback = format!(
             "callback {}/.authferry/cb/{provider}: it comes back",
             origin()
         );
         assert!(said.contains(&callback), "{callback}\n{said}");
     }
+    // Keycloak's answers have no date: that is said, and is no failure.
+    assert!(said.contains("ok      providers.legacy: clock: its clock and ours agree"));
+    assert!(said.contains("unknown providers.modern: clock: "), "{said}");
     let (code, said) = check_online(&yaml, "another secret");
     assert_eq!(code, Some(1), "{said}");
     for provider in ["legacy", "modern"] {

@@ -34,6 +34,7 @@ use crate::admin::routes;
 use crate::admin::routes::Context;
 use crate::admin::routes::KillRequest;
 use crate::admin::routes::KillView;
+use crate::admin::switch;
 
 /// How many records of the ledger are shown.
 const RECORDS: usize = 12;
@@ -106,7 +107,7 @@ async fn obey(context: &Context, wanted: Wanted, actor: &str) -> Result<(), Fail
                 rollout,
                 reason,
             };
-            routes::move_switch(context, wanted, actor.to_owned()).await?;
+            switch::move_switch(context, wanted, actor.to_owned()).await?;
             Ok(())
         }
         Wanted::Order {

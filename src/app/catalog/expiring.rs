@@ -18,6 +18,7 @@ use crate::providers;
 use crate::providers::settings::ClientAuth;
 use crate::providers::settings::KindSettings;
 use crate::providers::settings::OAuthClient;
+use crate::providers::settings::OidcDirectory;
 use crate::token::peek;
 
 /// A kind of thing that ends.
@@ -154,8 +155,12 @@ fn registrations(settings: &Settings) -> Vec<(String, &OAuthClient)> {
         match &provider.kind {
             KindSettings::Oidc(oidc) => {
                 all.extend(oidc.client.iter().map(|client| (used("client"), client)));
-                let directory = oidc.directory.iter();
-                all.extend(directory.map(|own| (used("directory client"), &own.client)));
+                let directory = oidc.directory.iter().filter_map(|own| match own {
+                    OidcDirectory::Keycloak(own) => Some(&own.client),
+                    // A token, which is looked at as such.
+                    OidcDirectory::Scim(_) => None,
+                });
+                all.extend(directory.map(|own| (used("directory client"), own)));
             }
             KindSettings::Introspection(own) => all.push((used("client"), &own.client)),
             KindSettings::Jwt(_)

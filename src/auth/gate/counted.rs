@@ -1,17 +1,16 @@
 //! What is told of people who were looked at: sessions to the guards, accepted credentials to whoever gives a second opinion.
 
 use std::time::Duration;
-use std::time::Instant;
 
+use crate::auth::error::AuthError;
 use crate::auth::extract::Owned;
 use crate::auth::gate::Asked;
 use crate::auth::gate::Gate;
-use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
+use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::providers::Authenticated;
-use crate::providers::ProviderError;
 use crate::rollout::KillPosition;
 use crate::rollout::Observed;
 use crate::shadow::Offer;
@@ -42,15 +41,16 @@ impl Gate {
         }
     }
 
-    /// The owner's judgement, and how long it took.
-    pub(super) async fn judge_timed(
+    /// The owner's judgement of a request's credential, and how long it took.
+    pub(super) async fn judged_timed(
         &self,
+        asked: &Asked<'_>,
         owned: Owned<'_>,
         credential: &Credential,
-        now: UnixTime,
-    ) -> Result<(Authenticated, Duration), ProviderError> {
-        let began = Instant::now();
-        let proof = self.judge(owned, credential, now).await?;
+        class: CredentialClass,
+    ) -> Result<(Authenticated, Duration), AuthError> {
+        let began = tokio::time::Instant::now();
+        let proof = self.judged(asked, owned, credential, class).await?;
         Ok((proof, began.elapsed()))
     }
 

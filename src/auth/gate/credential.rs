@@ -1,28 +1,25 @@
 //! A presented credential of a provider: judged by its one judge, and by nobody else whatever comes of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::error;
 
 use crate::auth::canonical::NotJoined;
 use crate::auth::error::AuthError;
-use crate::auth::extract::Owned;
 use crate::auth::extract::Presented;
 use crate::auth::gate::Admitted;
 use crate::auth::gate::Gate;
+use crate::auth::gate::admitted::until;
 use crate::auth::gate::asked::Asked;
 use crate::auth::gate::asked::Instead;
 use crate::auth::gate::exchanged::Holder;
-use crate::auth::gate::until;
-use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
-use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::providers::Authenticated;
 use crate::providers::Provider;
-use crate::providers::ProviderError;
 use crate::revocation::Marks;
 use crate::rollout::Passwords;
 use crate::rollout::Plan;
@@ -37,6 +34,8 @@ pub(super) struct Judged<'a> {
     pub(super) epoch: u64,
     /// The verdict.
     pub(super) proof: &'a Authenticated,
+    /// How long it took.
+    pub(super) took: Duration,
 }
 
 impl Gate {
@@ -63,15 +62,13 @@ impl Gate {
             .ok_or_else(|| AuthError::refused(Refusal::BadCredentials, provider, class))?;
         // Before the judgement: what is voided while it is made is void.
         let epoch = owner.epoch().current();
-        let proof = self
-            .judge(owned, &credential, asked.now)
-            .await
-            .map_err(|error| AuthError::judged(&error, provider, class))?;
+        let (proof, took) = self.judged_timed(asked, owned, &credential, class).await?;
         let judged = Judged {
             owner,
             credential: &credential,
             epoch,
             proof: &proof,
+            took,
         };
         let canonical = self.whose(asked, presented, &judged).await?;
         if class == CredentialClass::Basic
@@ -134,10 +131,11 @@ impl Gate {
             credential,
             epoch,
             proof,
+            took,
         } = *judged;
         let (provider, identity) = (owner.id(), proof.identity());
         let marks = asked.since(Marks::of(identity, &canonical, proof.grounds()));
-        let standing = self.stands(asked, provider, class, marks)?;
+        let standing = self.stands_there(asked, owner, credential, marks)?;
         let accepted = self.accepted_of(asked, class, &canonical, identity);
         if class == CredentialClass::Session {
             self.saw_session(asked, &canonical, provider, accepted.is_ok());
@@ -147,7 +145,7 @@ impl Gate {
         // A password that has moved has one judge: nobody else sees it, not even for a second opinion.
         let moved = |plan: &Plan| plan.to == *provider && plan.stage.passwords != Passwords::AtFrom;
         if class != CredentialClass::Basic || !asked.policy.plan().is_some_and(moved) {
-            self.second_look(asked, credential, &canonical, proof);
+            self.second_look(asked, (credential, proof, took), &canonical);
         }
         if class == CredentialClass::Basic {
             self.may_move(asked, judged, &canonical, side);
@@ -158,7 +156,11 @@ impl Gate {
             class,
             credential: Some(credential),
             bound: proof.confirmation().copied(),
-            ends: proof.life_ends(),
+            ends: if proof.is_remembered() {
+                proof.expires()
+            } else {
+                proof.life_ends()
+            },
             epoch,
             narrowed: false,
         };
@@ -174,9 +176,11 @@ impl Gate {
             }
             Instead::Nothing => None,
         };
+        let wrapped = self.wrap(asked, presented, proof, &canonical).await;
         Ok(Admitted {
             identity: self.with_roles(identity, class)?,
             canonical,
+            accounts: None,
             class,
             confirmation: proof.confirmation().copied(),
             arm: asked.policy.plan().and_then(|plan| plan.arm(provider)),
@@ -193,30 +197,7 @@ impl Gate {
             standing,
             kill: asked.kill,
             reach: asked.policy.reach(),
-        })
-    }
-
-    /// Without I/O where the owner can; else on the background runtime, where its connections live.
-    pub(super) async fn judge(
-        &self,
-        Owned { owner, read }: Owned<'_>,
-        credential: &Credential,
-        now: UnixTime,
-    ) -> Result<Authenticated, ProviderError> {
-        if let Some(judged) = read.and_then(|token| owner.judge_read(token, now)) {
-            return judged;
-        }
-        if let Some(judged) = owner.judge_locally(credential, now) {
-            return judged;
-        }
-        let (judge, credential) = (Arc::clone(owner), credential.clone());
-        let task = self
-            .deps
-            .background
-            .spawn(async move { judge.authenticate(&credential, now).await });
-        task.await.unwrap_or_else(|error| {
-            error!(provider = %owner.id(), error = %error, "A judgement broke off.");
-            Err(Outage::Shed.into())
+            wrapped,
         })
     }
 }

@@ -8,6 +8,7 @@ mod credential;
 mod enough;
 mod exchanged;
 mod issued;
+mod judged;
 mod moved;
 mod owner;
 mod passwords;
@@ -35,6 +36,7 @@ use crate::auth::gate::asked::Asked;
 use crate::auth::gate::asked::Instead;
 use crate::auth::gate::exchanged::Holder;
 use crate::auth::gate::wrapped::Its;
+use crate::auth::limits::Limits;
 use crate::auth::policy::AppPolicy;
 use crate::auth::possession::Channel;
 use crate::auth::possession::Possession;
@@ -227,7 +229,13 @@ impl Gate {
             restored.canonical(),
             restored.grounds(),
         );
-        let standing = self.stands(asked, provider, class, marks.and_session(restored.row()))?;
+        let marks = marks.and_session(restored.row());
+        // What ends the session that it followed ends it, too.
+        let marks = match restored.came_by() {
+            Some(came_by) => marks.and_session(came_by.follows()),
+            None => marks,
+        };
+        let standing = self.stands(asked, provider, class, marks)?;
         let restored = match restored.stands_for() {
             None => {
                 let again = self.once_more(asked, &restored);
@@ -280,137 +288,7 @@ impl Gate {
             standing,
             kill: asked.kill,
             reach: asked.policy.reach(),
-        })
-    }
-
-    /// A credential of a provider: judged by its owner, and by nobody else whatever comes of it.
-    async fn by_credential(
-        &self,
-        asked: &Asked<'_>,
-        presented: &Presented<'_>,
-    ) -> Result<Admitted, AuthError> {
-        let class = presented.class();
-        let owned = presented
-            .owner()
-            .map_err(|refusal| AuthError::unowned(refusal, class))?;
-        let owner = owned.owner;
-        let provider = owner.id();
-        self.may_be_judged(asked, provider, class)?;
-        let credential = presented
-            .credential()
-            .ok_or_else(|| AuthError::refused(Refusal::BadCredentials, provider, class))?;
-        // Before the judgement: what is voided while it is made is void.
-        let epoch = owner.epoch().current();
-        let (proof, took) = self
-            .judge_timed(owned, &credential, asked.now)
-            .await
-            .map_err(|error| AuthError::judged(&error, provider, class))?;
-        let identity = proof.identity();
-        if identity.provider != *provider {
-            error!(provider = %provider, "A provider vouched for somebody else's account; refused.");
-            return Err(AuthError::refused(Refusal::Policy, provider, class));
-        }
-        if proof.is_over(asked.now) {
-            return Err(AuthError::refused(Refusal::Expired, provider, class));
-        }
-        self.deps
-            .possession
-            .check(
-                presented,
-                proof.confirmation(),
-                (asked.facts, asked.channel),
-                provider,
-                asked.now,
-            )
-            .await?;
-        let canonical = self
-            .deps
-            .joiner
-            .join(identity, asked.now)
-            .await
-            .map_err(|error| match error {
-                NotJoined::Refused(refusal) => AuthError::Forbidden {
-                    refusal,
-                    provider: provider.clone(),
-                    class,
-                },
-                NotJoined::Store(error) => AuthError::store(&error, class),
-            })?;
-        let marks = asked.since(Marks::of(identity, &canonical, proof.grounds()));
-        let standing = self.stands_there(asked, owner, &credential, marks)?;
-        let accepted = self.accepted_of(asked, class, &canonical, identity);
-        if class == CredentialClass::Session {
-            self.saw_session(asked, &canonical, provider, accepted.is_ok());
-        }
-        accepted?;
-        let (rule, other_arm, side) = self.on_its_arm(asked, class, &canonical, identity).await?;
-        self.second_look(asked, (&credential, &proof, took), &canonical);
-        let holder = Holder {
-            identity,
-            canonical: &canonical,
-            class,
-            credential: Some(&credential),
-            bound: proof.confirmation().copied(),
-            ends: proof.life_ends(),
-            epoch,
-            narrowed: false,
-        };
-        // What the route's upstream expects goes before what the stage prefers.
-        let token = match asked.instead {
-            Instead::OnRoute(_) => {
-                let wanted = asked.on_route().or(other_arm);
-                self.instead(asked, wanted, presented, &holder).await?
-            }
-            Instead::ForClient(client) => {
-                let issued = self.issued(asked, client, side, presented, &holder);
-                Some(issued.await?)
-            }
-            Instead::Nothing => None,
-        };
-        Ok(Admitted {
-            identity: self.with_roles(identity, class)?,
-            canonical,
-            accounts: None,
-            class,
-            confirmation: proof.confirmation().copied(),
-            arm: asked.policy.plan().and_then(|plan| plan.arm(provider)),
-            rule,
-            expires: until(
-                asked.policy.cut(provider, proof.expires(), asked.now),
-                &token,
-            ),
-            token,
-            ends: asked.policy.cut(provider, proof.ends(), asked.now),
-            rests_on: owner.epoch().clone(),
-            epoch,
-            session: None,
-            standing,
-            kill: asked.kill,
-            reach: asked.policy.reach(),
-        })
-    }
-
-    /// Without I/O where the owner can; else on the background runtime, where its connections live.
-    async fn judge(
-        &self,
-        Owned { owner, read }: Owned<'_>,
-        credential: &Credential,
-        now: UnixTime,
-    ) -> Result<Authenticated, ProviderError> {
-        if let Some(judged) = read.and_then(|token| owner.judge_read(token, now)) {
-            return judged;
-        }
-        if let Some(judged) = owner.judge_locally(credential, now) {
-            return judged;
-        }
-        let (judge, credential) = (Arc::clone(owner), credential.clone());
-        let task = self
-            .deps
-            .background
-            .spawn(async move { judge.authenticate(&credential, now).await });
-        task.await.unwrap_or_else(|error| {
-            error!(provider = %owner.id(), error = %error, "A judgement broke off.");
-            Err(Outage::Shed.into())
+            wrapped: None,
         })
     }
 }

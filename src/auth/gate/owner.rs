@@ -2,19 +2,12 @@
 
 use std::sync::Arc;
 
-use tracing::error;
-
 use crate::auth::error::AuthError;
-use crate::auth::extract::Owned;
 use crate::auth::extract::Presented;
 use crate::auth::gate::Gate;
 use crate::clock::UnixTime;
-use crate::identity::Credential;
 use crate::identity::Identity;
-use crate::identity::Outage;
 use crate::identity::Refusal;
-use crate::providers::Authenticated;
-use crate::providers::ProviderError;
 
 impl Gate {
     /// Has a credential judged by its owner, for an operator who asks. Whether it is honoured anywhere is another question.
@@ -40,29 +33,5 @@ impl Gate {
             return Err(AuthError::refused(Refusal::Expired, owner.id(), class));
         }
         Ok(Arc::clone(proof.identity()))
-    }
-
-    /// Without I/O where the owner can; else on the background runtime, where its connections live.
-    pub(super) async fn judge(
-        &self,
-        Owned { owner, read }: Owned<'_>,
-        credential: &Credential,
-        now: UnixTime,
-    ) -> Result<Authenticated, ProviderError> {
-        if let Some(judged) = read.and_then(|token| owner.judge_read(token, now)) {
-            return judged;
-        }
-        if let Some(judged) = owner.judge_locally(credential, now) {
-            return judged;
-        }
-        let (judge, credential) = (Arc::clone(owner), credential.clone());
-        let task = self
-            .deps
-            .background
-            .spawn(async move { judge.authenticate(&credential, now).await });
-        task.await.unwrap_or_else(|error| {
-            error!(provider = %owner.id(), error = %error, "A judgement broke off.");
-            Err(Outage::Shed.into())
-        })
     }
 }

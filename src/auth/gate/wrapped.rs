@@ -69,6 +69,10 @@ impl AskAgain for OldCookie {
         if proof.is_over(now) {
             return Err(Refusal::Expired.into());
         }
+        // An earlier yes confirms nothing: the session goes on as long as its owner may be away.
+        if proof.is_remembered() {
+            return Err(Outage::Connect.into());
+        }
         Ok(Refreshed {
             authenticated: Some(proof),
             id_token: None,
@@ -182,6 +186,9 @@ impl Gate {
         // A browser proves nothing with its requests.
         if plan.arm(&proof.identity().provider) != Some(Arm::From) || proof.confirmation().is_some()
         {
+            return None;
+        }
+        if proof.is_remembered() {
             return None;
         }
         let backing = Backing {

@@ -81,6 +81,10 @@ impl Logins {
             return None;
         }
         let before = self.session(ask).await?;
+        // The application lives by the cookie of the old system: what stands for it must go on being held to it.
+        if before.stands_for().is_some() && ask.policy.forwards_credentials() {
+            return None;
+        }
         // Only what was admitted with this request, and only of ours.
         if before.canonical() != admitted.canonical()
             || plan.arm(&before.identity().provider) != Some(Arm::From)
@@ -194,6 +198,12 @@ impl Logins {
             ends: created.ends,
         };
         self.deps.revocations.remember(login).await?;
+        // Whoever has signed out while the provider was asked stays signed out, and whoever has signed in here meanwhile is in.
+        let still = self.deps.sessions.known(before.row(), now).await?;
+        if still.is_none() {
+            self.deps.sessions.end_known(&created.row, now).await?;
+            return Err(refused(CarryOver::Refused));
+        }
         let mut device = device.clone();
         device.has_moved(plan);
         let session = &self.names.session;

@@ -18,7 +18,7 @@ use crate::config::compile::providers::Provider;
 use crate::config::compile::routes;
 use crate::config::compile::tokens::span;
 use crate::config::compile::upstream;
-use crate::config::problem::one_of;
+use crate::config::names::one_of;
 use crate::config::raw::RawApp;
 use crate::config::raw::RawAssertion;
 use crate::config::raw::RawConfig;

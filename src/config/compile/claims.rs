@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::config::compile::context::Context;
-use crate::config::problem::did_you_mean;
-use crate::config::problem::one_of;
+use crate::config::names::did_you_mean;
+use crate::config::names::one_of;
 use crate::config::raw::RawAssurance;
 use crate::config::raw::RawAuthoritative;
 use crate::config::shape::At;

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::config::compile::outline::Outline;
+use crate::config::names::did_you_mean;
+use crate::config::names::one_of;
 use crate::config::problem::Report;
-use crate::config::problem::did_you_mean;
-use crate::config::problem::one_of;
 use crate::config::raw::RawConfig;
 use crate::config::raw::RawFile;
 use crate::config::raw::RawSecret;

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use crate::config::compile::context::Context;
 use crate::config::compile::lint::Placed;
 use crate::config::compile::requirements;
-use crate::config::problem::did_you_mean;
+use crate::config::names::did_you_mean;
 use crate::config::raw::ControlWord;
 use crate::config::raw::PromoteWord;
 use crate::config::raw::RawRollout;
@@ -222,71 +222,6 @@ fn scheduled(context: &mut Context<'_>, control: ControlWord, raw: &RawStage, st
         context
             .report
             .error(raw.mark, "a step begins before the one above it");
-    }
-}
-
-/// Whoever counts people without an account at `from` must know who is one person.
-pub(super) fn exposures(context: &mut Context<'_>, raw: &RawConfig, joined: bool) {
-    let rollouts = raw.rollouts.get().into_iter();
-    let stages = rollouts
-        .flat_map(|named| named.readable())
-        .filter_map(|(_, rollout)| rollout.stages.get())
-        .flat_map(|list| &list.items);
-    for stage in stages {
-        let require = stage.promote.get().and_then(|raw| raw.require.get());
-        if let Some(at) = require.and_then(|raw| raw.unlinked_max.get())
-            && !joined
-        {
-            context
-                .report
-                .error(at.mark, "nobody is joined, so nobody has a partner")
-                .hint("`identity.canonical` says who is one person");
-        }
-        if let Some(at) = require.and_then(|raw| raw.rollback_exposure_max.get())
-            && !joined
-        {
-            context
-                .report
-                .error(
-                    at.mark,
-                    "nobody is joined, so no account at `from` is known of anybody at `to`",
-                )
-                .hint("`identity.canonical` says who is one person");
-        }
-    }
-}
-
-fn require(context: &mut Context<'_>, raw: &RawStage) -> Require {
-    let Some(raw) = raw.promote.get().and_then(|raw| raw.require.get()) else {
-        return Require::default();
-    };
-    let units = raw.units.or(Whole(0)).0;
-    let bound = raw
-        .bad_rate_upper_bound
-        .get()
-        .map(|_| guardrails::share(context, &raw.bad_rate_upper_bound, 0.05));
-    if let (Some(at), Some(bound)) = (raw.units.get(), bound)
-        && bound < bad_rate_upper_bound(units, 0)
-    {
-        context.report.warning(
-            at.mark,
-            format!(
-                "{units} people can prove a bad rate below {:.1} % at best",
-                100.0 * bad_rate_upper_bound(units, 0)
-            ),
-        );
-    }
-    Require {
-        units,
-        bad_rate_upper_bound: bound,
-        drills_passed: Vec::new(),
-        rollback_exposure_max: raw.rollback_exposure_max.get().map(|at| at.value.0),
-        compared_subjects: raw.compared_subjects.or(Whole(0)).0,
-        critical: raw.critical.get().map(|at| at.value.0),
-        unlinked_max: raw
-            .unlinked_max
-            .get()
-            .map(|_| guardrails::share_or_none(context, &raw.unlinked_max, 0.0)),
     }
 }
 

@@ -1,8 +1,8 @@
 //! A directory as a provider.
 
-use crate::config::compile::context::Context;
 #[cfg(feature = "ldap")]
-use crate::config::compile::kinds::cache;
+use crate::config::compile::bounds::cache;
+use crate::config::compile::context::Context;
 use crate::config::compile::providers::Kind;
 use crate::config::compile::tokens::own_issuer;
 #[cfg(feature = "ldap")]
@@ -49,9 +49,6 @@ pub(super) fn ldap(
     raw: &RawLdap,
     mapping: &[(Box<str>, ClaimPath)],
 ) -> Option<Kind> {
-    use crate::config::compile::bounds::cache;
-    use crate::config::compile::tokens::own_issuer;
-    use crate::config::compile::tokens::texts;
     use crate::providers::Owns;
 
     let bind = Bind {

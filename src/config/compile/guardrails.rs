@@ -8,7 +8,7 @@ use crate::config::compile::address::Peer;
 use crate::config::compile::address::url;
 use crate::config::compile::context::Context;
 use crate::config::compile::tokens::span;
-use crate::config::problem::did_you_mean;
+use crate::config::names::did_you_mean;
 use crate::config::raw::GuardUnitWord;
 use crate::config::raw::NoDataWord;
 use crate::config::raw::OnTripWord;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::config::compile::context::Context;
 use crate::config::compile::headers;
-use crate::config::problem::did_you_mean;
-use crate::config::problem::one_of;
+use crate::config::names::did_you_mean;
+use crate::config::names::one_of;
 use crate::config::raw::OtherArmWord;
 use crate::config::raw::RawApp;
 use crate::config::raw::RawConfig;

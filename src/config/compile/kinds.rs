@@ -45,7 +45,8 @@ pub(super) fn compile(
         return introspection(context, name, raw);
     }
     if let Some(raw) = raw.session_probe.get() {
-        return super::probe::session_probe(context, name, raw);
+        let kind = super::probe::session_probe(context, name, raw);
+        return super::directory::with_passwords(context, (name, raw, mapping), kind);
     }
     if let Some(raw) = raw.ldap.get() {
         return super::directory::ldap(context, name, raw, mapping);

@@ -5,7 +5,7 @@ use crate::config::compile::canonical;
 use crate::config::compile::claims::Words;
 use crate::config::compile::context::Context;
 use crate::config::compile::providers::Provider;
-use crate::config::problem::one_of;
+use crate::config::names::one_of;
 use crate::config::raw::RawLinkClaim;
 use crate::config::shape::At;
 use crate::identity::Normalise;
@@ -267,11 +267,11 @@ fn addresses(
                 .hint("add it to its `claims`");
             sound = false;
         }
-        let owns = |domain: &Box<str>| {
+        let owns = |domain: &str| {
             let mut own = words.email_domains.iter();
             own.any(|own| own.eq_ignore_ascii_case(domain))
         };
-        if !verified && !words.partial && !wanted.domains.iter().all(owns) {
+        if !verified && !words.partial && !wanted.domains.iter().all(|domain| owns(domain)) {
             context
                 .report
                 .error(

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::config::compile::context::Context;
 use crate::config::compile::providers::Provider;
 use crate::config::compile::rollouts::Pair;
-use crate::config::problem::one_of;
+use crate::config::names::one_of;
 use crate::config::raw::Acknowledge;
 use crate::config::tree::Mark;
 use crate::rollout::Arm;

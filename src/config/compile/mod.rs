@@ -118,8 +118,14 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let cohorts = people::cohorts(context, raw, &providers);
     let membership = membership::membership(context, raw);
     let rails = guardrails::compile(context, raw);
+    let mut courses = rollouts::compile(context, raw, &providers, &cohorts, &rails);
+    passwords::compile(
+        context,
+        raw,
+        (&mut providers, &mut courses),
+        canonical.as_ref(),
+    );
     let prometheus = guardrails::asked(context, raw);
-    let courses = rollouts::compile(context, raw, &providers, &cohorts, &rails);
     requirements::exposures(context, raw, canonical.is_some());
     let rollouts = courses.iter().map(Course::at_first).collect::<Vec<_>>();
     let exchanges = exchange::compile(context, raw, &providers);

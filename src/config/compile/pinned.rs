@@ -2,8 +2,8 @@
 
 use crate::config::compile::context::Context;
 use crate::config::compile::lint;
-use crate::config::problem::did_you_mean;
-use crate::config::problem::one_of;
+use crate::config::names::did_you_mean;
+use crate::config::names::one_of;
 use crate::config::raw::RawRollout;
 use crate::config::shape::At;
 use crate::rollout::Percent;

@@ -85,6 +85,7 @@ pub(super) fn session_probe(
             stale,
             login_path,
             logout,
+            bind: None,
         }),
     })
 }

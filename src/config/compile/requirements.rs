@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::compile::context::Context;
 use crate::config::compile::guardrails;
-use crate::config::problem::did_you_mean;
+use crate::config::names::did_you_mean;
 use crate::config::raw::RawConfig;
 use crate::config::raw::RawStage;
 use crate::config::raw::RawStageRequire;
@@ -24,6 +24,14 @@ pub(super) fn exposures(context: &mut Context<'_>, raw: &RawConfig, joined: bool
         .flat_map(|list| &list.items);
     for stage in stages {
         let require = stage.promote.get().and_then(|raw| raw.require.get());
+        if let Some(at) = require.and_then(|raw| raw.unlinked_max.get())
+            && !joined
+        {
+            context
+                .report
+                .error(at.mark, "nobody is joined, so nobody has a partner")
+                .hint("`identity.canonical` says who is one person");
+        }
         if let Some(at) = require.and_then(|raw| raw.rollback_exposure_max.get())
             && !joined
         {
@@ -68,6 +76,10 @@ pub(super) fn require(context: &mut Context<'_>, raw: &RawStage) -> Require {
         critical: raw.critical.get().map(|at| at.value.0),
         divergence_upper_bound: bound_of_differences(context, raw),
         legacy_credentials_seen: still_seen(context, raw),
+        unlinked_max: raw
+            .unlinked_max
+            .get()
+            .map(|_| guardrails::share_or_none(context, &raw.unlinked_max, 0.0)),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::config::compile::providers::Provider;
 use crate::config::compile::providers::whole;
 use crate::config::compile::tokens::span;
 use crate::config::compile::tokens::texts;
-use crate::config::problem::did_you_mean;
+use crate::config::names::did_you_mean;
 use crate::config::raw::ModeWord;
 use crate::config::raw::RawConfig;
 use crate::config::raw::RawRollout;

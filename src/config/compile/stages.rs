@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::compile::context::Context;
 use crate::config::compile::rollouts::Pair;
 use crate::config::compile::tokens::span;
-use crate::config::problem::did_you_mean;
+use crate::config::names::did_you_mean;
 use crate::config::raw::BasicWord;
 use crate::config::raw::LoginWord;
 use crate::config::raw::ModeWord;
@@ -110,6 +110,7 @@ pub(super) fn compile(
         },
         brownouts: Vec::new(),
         warning: None,
+        passwords: Passwords::AtFrom,
         shadow: Shadowed::All,
     }
 }

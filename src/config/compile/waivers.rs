@@ -3,7 +3,7 @@
 use crate::config::RULES;
 use crate::config::Waiver;
 use crate::config::compile::context::Context;
-use crate::config::problem::did_you_mean;
+use crate::config::names::did_you_mean;
 use crate::config::raw::RawConfig;
 
 /// All waivers.

@@ -49,9 +49,19 @@ mappings! {
         provider: At<String>,
         /// Whether another proxy forwards to it and asks here about each request (`/.authferry/decide` for nginx, `/.authferry/forward_auth` for Traefik and Caddy, `/.authferry/ext_authz` for Envoy). Only peers in `server.trusted_proxies` may. Default `false`.
         forward_auth: At<bool>,
+        /// What one address may do there in a minute.
+        rate_limits: RawRateLimits,
         /// The least class of assurance on a path, as `"/admin/*": mfa` (which closes `/admin`, too), whichever route it is: a weaker login leads to a step-up login at its owner, as for `require.acr`. The order is `assurance`.
         assurance_floor: Named<At<String>>,
-        @later "audience", "rate_limits", "revocation";
+        @later "audience", "revocation";
+    }
+
+    /// What one address may do at an application in a minute, counted by all instances that share a store; an IPv6 host has its network (/64) to itself. One more is answered 429 with `Retry-After` and `RateLimit`.
+    RawRateLimits {
+        /// Sign-ins that it begins, whether or not they are finished. Many people behind one address share them. Default `3000`.
+        logins: At<Whole>,
+        /// Tokens that it presents whose `kid` nobody has published. Good tokens pass however many bad ones come. Default `600`.
+        unknown_keys: At<Whole>,
     }
 
     /// Where an application lives.

@@ -14,7 +14,7 @@ mappings! {
         timeout: At<Span>,
         /// Calls under way at once. Default `64`.
         max_inflight: At<Whole>,
-        /// How often an idempotent call is tried again. Default `2`.
+        /// How often an idempotent call is tried again, and at a directory connecting; a bind never is. Default `2`.
         retries: At<Whole>,
         /// Calls a second from this process, evenly spread; one more waits for its turn for up to `1s`, and is then an outage (`shed`). What looks into a directory for second opinions is counted by itself. Default: as many as come.
         rps: At<Whole>,

@@ -87,6 +87,8 @@ mappings! {
         carry_over: List<At<CarryOverWord>>,
         /// How often `carry_over: [silent]` tries.
         silent: RawSilent,
+        /// How `carry_over: [exchange]` asks.
+        exchange: RawSessionExchange,
         /// Whether a session lives as these keys say (`configured`), or, while both sides of a rollout run, no longer than the shorter of the two providers lets one (`min`): by the life of their refresh tokens (`refresh_expires_in`), as each has said it at its last login at this instance. Default `configured`.
         lifetime_policy: At<LifetimePolicyWord>,
     }
@@ -232,7 +234,12 @@ words! {
         "silent" => Silent,
         /// A password that comes with requests (Basic) moves: as with `basic: migrate`, in every stage that sends people to the new side. Passwords in forms are not looked at.
         "credential" => Credential,
-        @later "wrap", "exchange";
+    }
+
+    /// When somebody may be asked after.
+    DuringWord {
+        /// A page is opened in a tab.
+        "top_level_get" => TopLevelGet,
     }
 
     /// What becomes of an account of the new provider that is joined with nobody.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::config::raw::RawAuthenticate;
 use crate::config::raw::RawBackchannelLogout;
 use crate::config::raw::RawBreaker;
 use crate::config::raw::RawClient;
@@ -12,6 +13,7 @@ use crate::config::raw::RawKeys;
 use crate::config::raw::RawLdapDirectory;
 use crate::config::raw::RawOidcIntrospect;
 use crate::config::raw::RawOwnsTokens;
+use crate::config::raw::RawProvisioning;
 use crate::config::raw::RawRenewals;
 use crate::config::raw::RawRevocation;
 use crate::config::raw::RawSwitch;
@@ -79,6 +81,8 @@ mappings! {
         ca: RawFile,
         /// How its people are looked up.
         directory: RawDirectory,
+        /// How people come to it with their passwords.
+        provisioning: RawProvisioning,
         /// Whether it is asked about each access token as well, beside the look at signature and claims (RFC 7662), so that a token which it has taken back counts no longer than `cache`.
         introspect: RawOidcIntrospect,
         /// Whether sessions are renewed there.
@@ -176,7 +180,7 @@ mappings! {
         breaker: RawBreaker,
         /// CA certificates beside the system's, in PEM.
         ca: RawFile,
-        @later "authenticate", "directory";
+        @later "directory";
     }
 
     /// Where a session of the old side ends.

@@ -5,9 +5,9 @@ use schemars::SchemaGenerator;
 use schemars::json_schema;
 use serde_json::Value;
 
+use crate::config::names::did_you_mean;
+use crate::config::names::one_of;
 use crate::config::problem::Report;
-use crate::config::problem::did_you_mean;
-use crate::config::problem::one_of;
 use crate::config::shape::Shape;
 use crate::config::shape::scalar;
 use crate::config::tree::Content;

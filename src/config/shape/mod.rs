@@ -21,9 +21,9 @@ use schemars::JsonSchema;
 use schemars::Schema;
 use schemars::SchemaGenerator;
 
+use crate::config::names::did_you_mean;
+use crate::config::names::one_of;
 use crate::config::problem::Report;
-use crate::config::problem::did_you_mean;
-use crate::config::problem::one_of;
 use crate::config::tree::Content;
 use crate::config::tree::Key;
 use crate::config::tree::Mark;

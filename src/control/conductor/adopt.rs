@@ -83,7 +83,10 @@ impl Conductor {
                 drills,
                 exposed,
                 // It is counted from the moment the step began, which may be another now.
-                compared: None,
+                looked: None,
+                came: Err(String::from(run::NOT_COUNTED)),
+                answers: BTreeMap::new(),
+                owes_revocation,
                 unlinked: None,
                 evaluated: now,
                 blocked: None,

@@ -17,6 +17,13 @@ impl Conductor {
         }
     }
 
+    /// How many people have no partner, and of how many that is known; `None`: it is not known any more.
+    pub(crate) fn unlinked(&self, rollout: &RolloutId, people: Option<(u64, u64)>) {
+        if let Some(run) = self.runs().get_mut(rollout) {
+            run.unlinked = people;
+        }
+    }
+
     /// What second opinions have found since the present step began, and who still came with credentials of `from`.
     pub(crate) fn seen_beside(
         &self,
@@ -68,7 +75,7 @@ impl Conductor {
     }
 
     /// What is to be asked of other systems for the present steps: rollout, guardrails, guard, query.
-    pub(crate) fn queries(&self) -> Vec<(RolloutId, Box<str>, Box<str>, Box<str>)> {
+    pub(crate) fn queries(&self) -> Vec<(RolloutId, [Box<str>; 3])> {
         let runs = self.runs();
         let rails = runs.values().filter_map(|run| {
             let rails = run.course.guardrails(run.progress.place(&run.course)?)?;
@@ -79,9 +86,7 @@ impl Conductor {
             .filter_map(|(id, rails, limit)| match &limit.of {
                 Watched::Query(query) => Some((
                     id.clone(),
-                    rails.id.clone(),
-                    limit.id.clone(),
-                    query.clone(),
+                    [rails.id.clone(), limit.id.clone(), query.clone()],
                 )),
                 Watched::Divergences(_) => None,
             })

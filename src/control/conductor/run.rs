@@ -27,8 +27,14 @@ pub(super) struct Run {
     pub(super) drills: Vec<Box<str>>,
     /// How many people a switch back would lock out, when it was looked at last.
     pub(super) exposed: Option<u64>,
-    /// How many people were looked at a second time in this stage, and how often something critical was found.
-    pub(super) compared: Option<(u64, u64)>,
+    /// What second opinions have found since the step began; `None`: not known.
+    pub(super) looked: Option<Looked>,
+    /// How many people still came with credentials of `from`, as the stage asks it; or why that is not known.
+    pub(super) came: Result<u64, String>,
+    /// The last answers to queries, by guard.
+    pub(super) answers: BTreeMap<Box<str>, f64>,
+    /// Whether it went back in a way that ends what the new provider has vouched for, and that is not done yet.
+    pub(super) owes_revocation: bool,
     /// How many people have no partner, and of how many that is known.
     pub(super) unlinked: Option<(u64, u64)>,
     pub(super) evaluated: UnixTime,
@@ -95,7 +101,12 @@ impl Run {
             kill,
             drills: &self.drills,
             exposed: self.exposed,
-            compared: self.compared,
+            looked: self.looked.as_ref(),
+            came: self
+                .came
+                .as_ref()
+                .map(|people| *people)
+                .map_err(String::as_str),
             unlinked: self.unlinked,
             now,
         }

@@ -37,11 +37,12 @@ pub(super) fn of(
         Some(settings::OidcDirectory::Keycloak(own)) => {
             address("directory.keycloak.url", &own.url)?;
             let client = TokenClient {
-                client: ClientAuthenticator::new(&own.client)?,
+                client: ClientAuthenticator::new(&own.client, &deps.metrics)?,
                 discovery: Arc::clone(discovery),
                 tokens: Arc::clone(tokens),
                 http: Arc::clone(http),
                 deps: deps.clone(),
+                revokes: oidc.revokes,
             };
             let http = Arc::clone(http);
             let own = Arc::new(KeycloakDirectory::new(own.clone(), client, http, voucher));

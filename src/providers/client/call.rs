@@ -24,9 +24,11 @@ pub(super) const fn limit(operation: Operation) -> usize {
     match operation {
         Operation::Keys | Operation::Health | Operation::Directory => 512 * 1024,
         Operation::Discovery | Operation::Token => 256 * 1024,
-        Operation::Introspect | Operation::Probe | Operation::Revoke | Operation::Provision => {
-            64 * 1024
-        }
+        Operation::Introspect
+        | Operation::Probe
+        | Operation::Bind
+        | Operation::Revoke
+        | Operation::Provision => 64 * 1024,
     }
 }
 

@@ -8,6 +8,8 @@ mod call;
 mod date;
 mod endpoint;
 mod failure;
+#[cfg(feature = "ldap")]
+mod guard;
 mod pace;
 mod trust;
 
@@ -17,6 +19,8 @@ pub(in crate::providers) use call::Call;
 pub(in crate::providers) use date::Offset;
 pub(in crate::providers) use endpoint::Endpoint;
 pub(in crate::providers) use endpoint::InvalidEndpoint;
+#[cfg(feature = "ldap")]
+pub(in crate::providers) use guard::Guard;
 pub(in crate::providers) use pace::Pace;
 pub(in crate::providers) use trust::Trust;
 pub(in crate::providers) use trust::TrustError;

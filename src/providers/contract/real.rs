@@ -270,6 +270,11 @@ impl<const KEYCLOAK: bool, const OIDC: bool> Double for Signed<KEYCLOAK, OIDC> {
                 directory: None,
                 provisioning: None,
                 par: crate::providers::settings::Par::Offered,
+                introspect: None,
+                refreshes: true,
+                rotates: false,
+                revokes: true,
+                back_channel: None,
             }))
         } else {
             KindSettings::Jwt(Jwt {
@@ -422,6 +427,8 @@ impl<const DJANGO: bool> Double for Introspected<DJANGO> {
             },
             audiences: Vec::new(),
             cache: Duration::from_secs(30),
+            stale: None,
+            revoke: None,
         });
         let owns = Owns {
             opaque: Some(Vec::new()),

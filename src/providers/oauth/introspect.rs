@@ -215,8 +215,18 @@ mod tests {
     async fn an_answer_about_somebody_else_or_none_is_no_judgement() {
         let idp = Idp::start().await;
         let provider = asking(&idp, Some(Duration::from_secs(60))).await;
+        // One token: each has a signature of its own.
+        let token = token(&idp);
         says(&idp, &json!({ "active": true }));
-        assert!(judge(&*provider, &token(&idp), NOW).await.is_ok());
+        assert!(judge(&*provider, &token, NOW).await.is_ok());
+        idp.fake.always(INTROSPECT, Reply::text(503, ""));
+        let later = NOW + Duration::from_secs(20);
+        assert!(judge(&*provider, &token, later).await.is_ok());
+        let too_late = NOW + Duration::from_secs(75);
+        let said = judge(&*provider, &token, too_late).await.unwrap_err();
+        assert_eq!(said, Outage::Http5xx.into());
+        says(&idp, &json!({ "active": true }));
+        assert!(judge(&*provider, &token, NOW).await.is_ok());
         for answer in [
             json!({ "active": true, "sub": "another" }),
             json!({ "active": true, "iss": "https://elsewhere" }),
@@ -224,14 +234,12 @@ mod tests {
             json!({}),
         ] {
             says(&idp, &answer);
-            let said = judge(&*provider, &token(&idp), NOW).await.unwrap_err();
+            let said = judge(&*provider, &token, NOW).await.unwrap_err();
             assert_eq!(said, Outage::Malformed.into(), "{answer}");
         }
+        // What may have been a no in other words ends what was said before.
         idp.fake.always(INTROSPECT, Reply::text(503, ""));
-        let later = NOW + Duration::from_secs(20);
-        assert!(judge(&*provider, &token(&idp), later).await.is_ok());
-        let too_late = NOW + Duration::from_secs(75);
-        let said = judge(&*provider, &token(&idp), too_late).await.unwrap_err();
+        let said = judge(&*provider, &token, later).await.unwrap_err();
         assert_eq!(said, Outage::Http5xx.into());
     }
 }

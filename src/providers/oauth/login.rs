@@ -345,7 +345,7 @@ fn read(answer: &Answer) -> Result<Tokens, ProviderError> {
     })
 }
 
-fn granted(answer: &Answer) -> Result<Granted, ProviderError> {
+pub(super) fn granted(answer: &Answer) -> Result<Granted, ProviderError> {
     let document: Map<String, Value> =
         serde_json::from_slice(&answer.body).or(Err(Outage::Malformed))?;
     if answer.status != StatusCode::OK {

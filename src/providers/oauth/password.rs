@@ -18,7 +18,7 @@ use crate::providers::client::Endpoint;
 use crate::providers::oauth::form::Form;
 use crate::providers::oauth::login::OidcLogin;
 use crate::providers::oauth::login::granted;
-use crate::providers::oauth::login::revoked;
+use crate::providers::oauth::renewal::revoked;
 use crate::secret::Secret;
 use crate::telemetry::metrics::Operation;
 

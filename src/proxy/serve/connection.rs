@@ -27,12 +27,8 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
-use rustls::server::Acceptor;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
-use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use crate::auth::ClientCertificate;
 use crate::proxy::client_body::ClientBody;
@@ -42,6 +38,7 @@ use crate::proxy::conn::InFlight;
 use crate::proxy::conn::TlsInfo;
 use crate::proxy::serve::Handler;
 use crate::proxy::serve::fragment::Targets;
+use crate::proxy::serve::handshake::handshake;
 use crate::proxy::serve::proxy_header;
 use crate::proxy::serve::sniff;
 use crate::proxy::serve::sniff::Protocol;
@@ -54,7 +51,6 @@ use crate::proxy::serve::worker::Door;
 use crate::proxy::serve::worker::Local;
 use crate::proxy::settings::Limits;
 use crate::proxy::tls::Certificates;
-use crate::proxy::tls::Policies;
 
 /// How much hyper buffers of an HTTP/1.1 connection, each way. The head has its own, smaller limit.
 const H1_BUFFER: usize = 64 * 1024;
@@ -215,31 +211,6 @@ async fn secured<H: Handler>(
         // Its own box: what the handshake needed is not kept.
         Box::pin(serve_h1(stream, conn, handler)).await
     }
-}
-
-/// Which names may be asked for on a connection.
-type Reach = Option<(Arc<Policies>, usize)>;
-
-/// Speaks TLS. Where client certificates are asked for, the name decides by whose configuration.
-async fn handshake(
-    certificates: &Certificates,
-    socket: Socket,
-) -> io::Result<(TlsStream<Socket>, Reach)> {
-    let Some(policies) = certificates.policies() else {
-        let acceptor = TlsAcceptor::from(certificates.server_config());
-        return Ok((acceptor.accept(socket).await?, None));
-    };
-    let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
-    let name = start
-        .client_hello()
-        .server_name()
-        .map(str::to_ascii_lowercase);
-    let policy = policies.find(name.as_deref());
-    let config = certificates
-        .config_of(policy)
-        .ok_or_else(|| io::Error::other("no configuration for a policy"))?;
-    let stream = start.into_stream(config).await?;
-    Ok((stream, Some((Arc::clone(policies), policy))))
 }
 
 /// IPv4-mapped IPv6 addresses as IPv4, so that networks match whichever socket family was used.

@@ -7,6 +7,7 @@
 pub(crate) mod connection;
 pub(crate) mod counts;
 mod fragment;
+mod handshake;
 pub(crate) mod listen;
 mod memory;
 pub(crate) mod proxy_header;

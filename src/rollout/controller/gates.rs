@@ -87,9 +87,11 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
         }
     }
     if let Some(most) = leg.require.unlinked_max {
+        // Few people say little: as many as the stage asks for in any case.
+        let enough = leg.require.units.max(1);
         match view.unlinked {
-            Some((alone, of)) if 0 < of && alone as f64 <= most * of as f64 => {}
-            Some((alone, of)) if 0 < of => missing.push(format!(
+            Some((alone, of)) if enough <= of && alone as f64 <= most * of as f64 => {}
+            Some((alone, of)) if enough <= of => missing.push(format!(
                 "{alone} of {of} people have no partner, where {:.1} % may have none",
                 100.0 * most
             )),

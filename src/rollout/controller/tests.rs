@@ -40,7 +40,8 @@ struct Walk {
     kill: KillPosition,
     drills: Vec<Box<str>>,
     exposed: Option<u64>,
-    compared: Option<(u64, u64)>,
+    looked: Option<Looked>,
+    came: Result<u64, &'static str>,
     unlinked: Option<(u64, u64)>,
     now: UnixTime,
 }
@@ -54,7 +55,8 @@ impl Walk {
             kill: KillPosition::Off,
             drills: Vec::new(),
             exposed: None,
-            compared: Some((0, 0)),
+            looked: Some(Looked::default()),
+            came: Ok(0),
             unlinked: None,
             now: at(0),
         }
@@ -79,7 +81,8 @@ impl Walk {
             kill: self.kill,
             drills: &self.drills,
             exposed: self.exposed,
-            compared: self.compared,
+            looked: self.looked.as_ref(),
+            came: self.came,
             unlinked: self.unlinked,
             now: self.now,
         }
@@ -223,6 +226,71 @@ fn a_stage_waits_until_it_is_known_who_has_a_partner() {
     }
     walk.unlinked = Some((2, 100));
     walk.order(&Command::Promote).unwrap();
+}
+
+#[test]
+fn whoever_still_comes_with_the_old_credential_keeps_a_stage() {
+    let mut walk = Walk::at("staff");
+    walk.drills.push("modern-outage".into());
+    walk.wait(24);
+    walk.people(200, 0, Verdict::Ok, OnTrip::Rollback);
+    walk.course.legs[0].require.legacy_credentials_seen = Some(StillSeen {
+        within: 24 * HOUR,
+        max: 1,
+        except: Vec::new(),
+    });
+    for (came, why) in [
+        (Err("counted for 1h of 24h"), "counted for 1h of 24h"),
+        (Ok(2), "2 people still came with credentials of `legacy`"),
+    ] {
+        walk.came = came;
+        let missing = walk.order(&Command::Promote).unwrap_err();
+        assert!(missing.contains(why), "{missing}");
+    }
+    walk.came = Ok(1);
+    walk.order(&Command::Promote).unwrap();
+}
+
+fn limit(verdict: Verdict, of_opinions: bool, on_trip: OnTrip) -> LimitReading {
+    LimitReading {
+        id: "critical".into(),
+        of_opinions,
+        value: None,
+        max: 0.0,
+        verdict,
+        on_trip,
+    }
+}
+
+#[test]
+fn a_critical_difference_sends_everybody_to_from_and_ends_their_sessions() {
+    let mut walk = Walk::at("ramp/25");
+    walk.people(238, 13, Verdict::Tripped, OnTrip::Rollback);
+    walk.findings.limits = vec![limit(Verdict::Tripped, true, OnTrip::RollbackRevoke)];
+    let transition = walk.tick().unwrap();
+    assert!(transition.revokes && transition.urgent);
+    assert_eq!(transition.why, "guard critical");
+    assert_eq!(walk.stands(), stands("ramp/from", State::RolledBack));
+    // The other way back leaves sessions alone, unless the stage says otherwise.
+    for revokes in [false, true] {
+        let mut walk = Walk::at("ramp/25");
+        walk.course.legs[1].rollback_revokes = revokes;
+        walk.people(238, 13, Verdict::Tripped, OnTrip::Rollback);
+        assert_eq!(walk.tick().unwrap().revokes, revokes);
+    }
+}
+
+#[test]
+fn a_query_without_an_answer_holds_what_has_baked() {
+    let mut walk = Walk::at("ramp/1");
+    walk.people(60, 0, Verdict::Ok, OnTrip::Rollback);
+    walk.findings.limits = vec![limit(Verdict::NoData, false, OnTrip::Hold)];
+    assert!(walk.tick().is_none(), "it bakes on");
+    walk.wait(24);
+    walk.tick().unwrap();
+    assert_eq!(walk.stands(), stands("ramp/1", State::Held));
+    let missing = missing(&walk.progress, &walk.view());
+    assert!(missing.contains(&"guard critical: no data".into()));
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod collect;
 mod figures;
 mod keys;
 mod labels;
+mod providers;
 mod rare;
 mod rollouts;
 mod samples;
@@ -259,22 +260,6 @@ impl Metrics {
     pub(crate) fn circuit(&self, provider: &ProviderId, position: Circuit) {
         let cell = self.rare.circuit_state.with(&[provider.as_str()]);
         cell.set(f64::from(position as u8));
-    }
-
-    /// A provider's keys were fetched, or read from a copy that was fetched then.
-    pub(crate) fn keys_fetched(&self, provider: &ProviderId, at: UnixTime) {
-        let cell = self.rare.keys_fetched.with(&[provider.as_str()]);
-        cell.set(at.as_secs() as f64);
-    }
-
-    /// A provider's clock is so many seconds ahead of ours, or behind it where that is negative.
-    pub(crate) fn clock_skew(&self, provider: &ProviderId, ahead: f64) {
-        self.rare.clock_skew.with(&[provider.as_str()]).set(ahead);
-    }
-
-    /// An earlier answer of a provider counted, because it could not be reached.
-    pub(crate) fn stale_verdict(&self, provider: &ProviderId) {
-        self.rare.stale_verdicts.with(&[provider.as_str()]).add(1);
     }
 
     /// Something was revoked, or was to be.
@@ -615,6 +600,7 @@ mod tests {
                 other_arm: OtherArm::Accept,
                 brownouts: Vec::new(),
                 warning: None,
+                passwords: crate::rollout::Passwords::AtFrom,
                 shadow: crate::rollout::Shadowed::All,
             },
             epoch: 0,

@@ -368,7 +368,7 @@ async fn what_an_operator_decides_stands_above_a_conflict() {
     let (provider, key) = (&account.provider, &account.key);
     let changes = links.would_change(&person, provider, key, at(0)).await;
     let decided = links
-        .decide(&person, provider, key, &changes.unwrap())
+        .decide(&person, provider, key, (&changes.unwrap(), at(0)))
         .await;
     decided.unwrap();
     assert_eq!(ask("Alice").await.as_deref(), Some("uid:alice"));

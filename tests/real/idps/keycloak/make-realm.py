@@ -42,6 +42,7 @@ clients = [
     client("proxy-light", attrs={"client.use.lightweight.access.token.enabled": T}),      # almost empty access tokens: introspect
     client("svc", std=False, svc=True),
     client("directory", std=False, svc=True),                                              # may look people up, see its service account below
+    client("provisioning", std=False, svc=True),                                           # may make accounts and set passwords, see its service account below
     client("proxy-exchange", std=False, svc=True, attrs={"standard.token.exchange.enabled": T, "standard.token.exchange.enableRefreshRequestedTokenType": "SAME_SESSION"}),
     client("proxy-dpop", direct=True, attrs={"dpop.bound.access.tokens": T}),
     client("proxy-mtls", auth="client-x509", svc=True, attrs={"x509.subjectdn": "CN=proxy-mtls,O=authferry test", "x509.allow.regex.pattern.comparison": "false", "tls.client.certificate.bound.access.tokens": T}),
@@ -65,6 +66,7 @@ users = [
     user("frank", ["/customers"], None),                       # signed up after the migration began: no legacy account
 ]                                                              # erin (1005) exists only in the OLD providers
 users.append(dict(username="service-account-directory", enabled=True, serviceAccountClientId="directory", realmRoles=["default-roles-" + a.realm], clientRoles={"realm-management": ["view-users"]}))
+users.append(dict(username="service-account-provisioning", enabled=True, serviceAccountClientId="provisioning", realmRoles=["default-roles-" + a.realm], clientRoles={"realm-management": ["view-users", "manage-users"]}))
 # The crowd: cheap password hashes (one iteration, and a realm policy that says so), or a thousand imports and sign-ins would take minutes of CPU.
 def cheap(password):
     salt = b"0123456789abcdef"

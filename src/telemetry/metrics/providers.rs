@@ -1,0 +1,23 @@
+//! What providers are like: how old their keys are, what time they have, and what counts while they are away.
+
+use crate::clock::UnixTime;
+use crate::identity::ProviderId;
+use crate::telemetry::metrics::Metrics;
+
+impl Metrics {
+    /// A provider's keys were fetched, or read from a copy that was fetched then.
+    pub(crate) fn keys_fetched(&self, provider: &ProviderId, at: UnixTime) {
+        let cell = self.rare.keys_fetched.with(&[provider.as_str()]);
+        cell.set(at.as_secs() as f64);
+    }
+
+    /// A provider's clock is so many seconds ahead of ours, or behind it where that is negative.
+    pub(crate) fn clock_skew(&self, provider: &ProviderId, ahead: f64) {
+        self.rare.clock_skew.with(&[provider.as_str()]).set(ahead);
+    }
+
+    /// An earlier answer of a provider counted, because it could not be reached.
+    pub(crate) fn stale_verdict(&self, provider: &ProviderId) {
+        self.rare.stale_verdicts.with(&[provider.as_str()]).add(1);
+    }
+}

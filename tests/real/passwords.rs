@@ -1,0 +1,232 @@
+//! Passwords move: people of OpenLDAP who send theirs with every request come to Keycloak, and notice nothing.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::harness::Answer;
+use crate::harness::Echo;
+use crate::harness::Proxy;
+use crate::harness::get;
+use crate::harness::request;
+use crate::keycloak;
+use crate::legacy::basic;
+use crate::proxy;
+use crate::secret;
+use crate::var;
+
+/// The old side is a directory that people bind at; everybody is assigned to the new one.
+fn yaml(upstream: &str) -> String {
+    format!(
+        r#"
+providers:
+  legacy:
+    ldap:
+      url: "ldap://127.0.0.1:{port}"
+      user_dn: "uid={{username}},ou=people,dc=legacy,dc=test"
+      attributes: [uid, employeeNumber]
+      claims: {{ subject: employeeNumber, name: uid }}
+      authoritative: {{ claims: [employeeNumber] }}
+      cache: 1s
+  modern:
+    oidc:
+      issuer: "{issuer}"
+      client: {{ id: proxy-ropc, secret: {{ file: "{{dir}}/proxy-ropc.secret" }} }}
+      verify: {{ audiences: [proxy-exchange] }}
+      claims: {{ subject: legacy_uid, name: preferred_username }}
+      authoritative: {{ claims: [legacy_uid] }}
+      directory:
+        keycloak: {{ client: {{ id: provisioning, secret: {{ file: "{{dir}}/provisioning.secret" }} }}, key: legacy_uid }}
+identity: {{ canonical: {{ template: "uid:{{subject}}" }} }}
+apps:
+  crm:
+    hosts: [app.test]
+    upstream: {{ url: "{upstream}" }}
+    identity_headers: {{ X-Remote-User: "{{subject}}", X-Remote-Name: "{{name}}" }}
+rollouts:
+  move:
+    apps: [crm]
+    from: legacy
+    to: modern
+    bucketing: {{ salt: real }}
+    stages: [{{ id: move, mode: modern-primary, accept: {{ legacy: {{ basic: migrate }} }} }}]
+"#,
+        port = var("LDAP_PORT"),
+        issuer = keycloak(),
+    )
+}
+
+async fn ask(proxy: &Proxy, name: &str, password: &str) -> Answer {
+    let given = basic(name, password);
+    let given = [("Authorization", given.as_str())];
+    request(proxy.address, "GET", "/", &given, b"").await
+}
+
+/// What the series add up to whose lines begin like this.
+async fn sum(proxy: &Proxy, prefix: &str) -> f64 {
+    let text = get(proxy.admin, "/metrics").await.text();
+    let lines = text.lines().filter(|line| line.starts_with(prefix));
+    let values = lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap());
+    values.sum()
+}
+
+/// How often a side has found a password good.
+async fn judged(proxy: &Proxy, provider: &str) -> f64 {
+    let labels = format!("app=\"crm\",provider=\"{provider}\",flow=\"basic\",outcome=\"success\"");
+    sum(proxy, &format!("authferry_auth_attempts_total{{{labels}")).await
+}
+
+async fn moved(proxy: &Proxy) -> f64 {
+    let labels = "app=\"crm\",method=\"credential\",outcome=\"moved\"";
+    sum(
+        proxy,
+        &format!("authferry_session_carryovers_total{{{labels}"),
+    )
+    .await
+}
+
+async fn until(proxy: &Proxy, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !holds().await {
+        assert!(start.elapsed().as_secs() < 60, "{what}: {}", proxy.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Keycloak, asked behind the proxy's back.
+struct Behind {
+    bearer: String,
+}
+
+impl Behind {
+    async fn admin() -> Self {
+        let form = "grant_type=password&client_id=admin-cli&username=admin&password=admin";
+        let answer = token("master", form).await;
+        let answer: Value = serde_json::from_str(&answer.text()).unwrap();
+        let bearer = format!("Bearer {}", answer["access_token"].as_str().unwrap());
+        Self { bearer }
+    }
+
+    async fn call(&self, method: &str, path: &str, body: &str) -> Answer {
+        let to = format!("127.0.0.1:{}", var("KC_PORT")).parse().unwrap();
+        let headers = [
+            ("Authorization", self.bearer.as_str()),
+            ("Content-Type", "application/json"),
+        ];
+        let path = format!("/admin/realms/new{path}");
+        request(to, method, &path, &headers, body.as_bytes()).await
+    }
+
+    /// The accounts with a name.
+    async fn accounts(&self, name: &str) -> Vec<Value> {
+        let path = format!("/users?exact=true&briefRepresentation=false&username={name}");
+        let found = self.call("GET", &path, "").await;
+        serde_json::from_str(&found.text()).unwrap()
+    }
+}
+
+async fn token(realm: &str, form: &str) -> Answer {
+    let to = format!("127.0.0.1:{}", var("KC_PORT")).parse().unwrap();
+    let kind = ("Content-Type", "application/x-www-form-urlencoded");
+    let path = format!("/realms/{realm}/protocol/openid-connect/token");
+    request(to, "POST", &path, &[kind], form.as_bytes()).await
+}
+
+/// Whether Keycloak itself lets somebody in with a password.
+async fn lets_in(name: &str, password: &str) -> bool {
+    let client = secret("proxy-ropc-secret");
+    let form = format!(
+        "grant_type=password&client_id=proxy-ropc&client_secret={client}&username={name}&password={password}"
+    );
+    token("new", &form).await.status == 200
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_of_a_directory_come_to_keycloak_with_their_passwords_and_notice_nothing() {
+    let (upstream, behind) = (Echo::start().await, Behind::admin().await);
+    // One of them has an account there already, without a password.
+    let known =
+        json!({ "username": "p1002", "enabled": true, "attributes": { "legacy_uid": ["21002"] } });
+    let made = behind.call("POST", "/users", &known.to_string()).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let proxy = proxy(&yaml(&upstream.url()));
+
+    // A wrong password, and an account that the directory has locked, are nobody's: nothing is asked or made at Keycloak.
+    for (name, password) in [("p1001", "wrong"), ("p1003", "wrong"), ("nobody", "wrong")] {
+        let refused = ask(&proxy, name, password).await;
+        assert_eq!(refused.status, 401, "{name}");
+        assert_eq!(behind.accounts(name).await, Vec::<Value>::new());
+    }
+    assert_eq!(ask(&proxy, "dave", &secret("dave-pw")).await.status, 401);
+    let asked = "authferry_provider_request_duration_seconds_count{provider=\"modern\",operation=";
+    for operation in ["token", "directory", "provision"] {
+        let series = format!("{asked}\"{operation}\"");
+        assert_eq!(sum(&proxy, &series).await, 0.0, "{operation}");
+    }
+
+    let mut people = Vec::new();
+    for (index, name) in ["p1001", "p1002"].into_iter().enumerate() {
+        let password = secret(&format!("{name}-pw"));
+        let answer = ask(&proxy, name, &password).await;
+        assert_eq!(answer.status, 200, "{name}: {}", proxy.log());
+        let before = upstream.last();
+        let count = index as f64 + 1.0;
+        until(&proxy, name, async || moved(&proxy).await == count).await;
+        // Keycloak itself says so.
+        let accounts = behind.accounts(name).await;
+        assert_eq!(accounts.len(), 1, "{name}");
+        assert_eq!(
+            accounts[0]["attributes"]["legacy_uid"],
+            json!([format!("2{}", &name[1..])])
+        );
+        assert!(lets_in(name, &password).await, "{name}");
+        people.push((name, password, accounts[0]["id"].clone(), before));
+    }
+
+    // What the directory said is over within a second: from then on Keycloak judges, and nobody notices.
+    for (index, (name, password, _, before)) in people.iter().enumerate() {
+        let judges = index as f64 + 1.0;
+        until(&proxy, name, async || {
+            assert_eq!(
+                ask(&proxy, name, password).await.status,
+                200,
+                "{}",
+                proxy.log()
+            );
+            judges <= judged(&proxy, "modern").await
+        })
+        .await;
+        let after = upstream.last();
+        for header in ["x-remote-user", "x-remote-name"] {
+            assert_eq!(after.all(header), before.all(header), "{header}");
+        }
+    }
+    // A password that is changed at Keycloak is the only one, whatever the directory has.
+    let (name, password, id, _) = &people[0];
+    let changed = json!({ "type": "password", "value": "chosen-at-keycloak", "temporary": false });
+    let path = format!("/users/{}/reset-password", id.as_str().unwrap());
+    let set = behind.call("PUT", &path, &changed.to_string()).await;
+    assert_eq!(set.status, 204, "{}", set.text());
+    for _ in 0..2 {
+        assert_eq!(ask(&proxy, name, "chosen-at-keycloak").await.status, 200);
+    }
+    until(&proxy, "the old password", async || {
+        ask(&proxy, name, password).await.status == 401
+    })
+    .await;
+    // What a worker kept of the directory's word is over, too; another spelling is judged anew.
+    let at_old = judged(&proxy, "legacy").await;
+    assert_eq!(
+        ask(&proxy, &name.to_uppercase(), "chosen-at-keycloak")
+            .await
+            .status,
+        200
+    );
+    assert_eq!(judged(&proxy, "legacy").await, at_old);
+    assert_eq!(moved(&proxy).await, 2.0);
+    for word in [*name, password.as_str(), "chosen-at-keycloak", "21001"] {
+        assert!(!proxy.log().contains(word), "{word}: {}", proxy.log());
+    }
+}
