@@ -37,6 +37,8 @@ pub(crate) struct Joiner {
 pub(super) enum NotJoined {
     /// The name belongs to somebody else.
     Refused(Refusal),
+    /// Others say the same of themselves: nobody can tell whose it is.
+    Contested,
     /// Nothing is known.
     Store(StoreError),
 }
@@ -92,10 +94,10 @@ impl Joiner {
     ) -> Result<CanonicalSubject, NotJoined> {
         match self.found(identity, now).await {
             // What an operator has decided stands above what is said.
-            Err(NotJoined::Refused(refusal)) => {
+            Err(said @ (NotJoined::Refused(_) | NotJoined::Contested)) => {
                 let decided = self.links.decided(&identity.provider, &identity.key, now);
                 let decided = decided.await.map_err(NotJoined::Store)?;
-                decided.ok_or(NotJoined::Refused(refusal))
+                decided.ok_or(said)
             }
             found => found,
         }
@@ -128,14 +130,14 @@ impl Joiner {
         let person = match &own {
             Ok(person) => person.as_ref(),
             // What was seen of it counts against whoever else says so.
-            Err(NotJoined::Refused(_)) => None,
+            Err(NotJoined::Refused(_) | NotJoined::Contested) => None,
             Err(NotJoined::Store(_)) => return own.map(|_| CanonicalSubject::unjoined(key)),
         };
         let claims = self.by_claims(canonical, identity, person, now).await;
         let claims = claims.map_err(NotJoined::Store)?;
         let conflict = || {
             self.metrics.link(Method::Claim.as_str(), Link::Conflict);
-            Err(NotJoined::Refused(Refusal::LinkConflict))
+            Err(NotJoined::Contested)
         };
         match (own?, named.map(|(_, method)| method)) {
             // What makes a name says it of this account alone; that nobody else has it must be seen.
@@ -213,14 +215,20 @@ impl Joiner {
         }
     }
 
-    /// Whether a description of an account is of somebody else, or of nobody alone.
-    pub(super) fn is_of_another(&self, described: &Identity, person: &CanonicalSubject) -> bool {
+    /// Whose an account is, as far as its description or an earlier link says; `Err`: nobody's alone.
+    pub(super) async fn described(
+        &self,
+        account: &Identity,
+        now: UnixTime,
+    ) -> Result<Option<CanonicalSubject>, NotJoined> {
         let canonical = self.canonical.as_deref();
-        let named = canonical.map(|canonical| links::joined(canonical, described));
-        match named {
-            Some(Ok(Some((name, _)))) => name != *person,
-            Some(Ok(None)) | None => false,
-            Some(Err(_)) => true,
+        let named = canonical.map(|canonical| links::joined(canonical, account));
+        match named.transpose().map_err(NotJoined::Refused)?.flatten() {
+            Some((person, _)) => Ok(Some(person)),
+            None => {
+                let known = self.links.person_of(&account.provider, &account.key, now);
+                known.await.map_err(NotJoined::Store)
+            }
         }
     }
 
@@ -290,6 +298,7 @@ mod tests {
         match joiner.join(identity, at(0)).await {
             Ok(canonical) => canonical.as_str().to_owned(),
             Err(NotJoined::Refused(refusal)) => refusal.to_string(),
+            Err(NotJoined::Contested) => Refusal::LinkConflict.to_string(),
             Err(NotJoined::Store(error)) => error.to_string(),
         }
     }

@@ -107,12 +107,14 @@ impl Gate {
             )
             .await?;
         let joined = self.deps.joiner.join(identity, asked.now).await;
+        let forbidden = |refusal| AuthError::Forbidden {
+            refusal,
+            provider: provider.clone(),
+            class,
+        };
         joined.map_err(|error| match error {
-            NotJoined::Refused(refusal) => AuthError::Forbidden {
-                refusal,
-                provider: provider.clone(),
-                class,
-            },
+            NotJoined::Refused(refusal) => forbidden(refusal),
+            NotJoined::Contested => forbidden(Refusal::LinkConflict),
             NotJoined::Store(error) => AuthError::store(&error, class),
         })
     }

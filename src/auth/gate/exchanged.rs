@@ -268,6 +268,7 @@ impl Gate {
                 Err(conflict(Refusal::LinkConflict))
             }
             Err(NotJoined::Refused(refusal)) => Err(conflict(refusal)),
+            Err(NotJoined::Contested) => Err(conflict(Refusal::LinkConflict)),
             Err(NotJoined::Store(error)) => Err(AuthError::store(&error, holder.class)),
         }
     }

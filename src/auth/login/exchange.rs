@@ -146,7 +146,7 @@ impl Logins {
         }
         let found = self.deps.joiner.join(identity, now).await;
         let found = found.map_err(|error| match error {
-            NotJoined::Refused(_) => refused(CarryOver::Refused),
+            NotJoined::Refused(_) | NotJoined::Contested => refused(CarryOver::Refused),
             NotJoined::Store(error) => Stays::Store(error),
         })?;
         if found != *before.canonical() {

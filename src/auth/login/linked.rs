@@ -116,6 +116,7 @@ impl Logins {
         let linked = joiner.link(person, account, Method::ProveBoth, returned.ask.now);
         linked.await.map_err(|error| match error {
             NotJoined::Refused(refusal) => refused(Page::NotAllowed, refusal),
+            NotJoined::Contested => refused(Page::NotAllowed, Refusal::LinkConflict),
             NotJoined::Store(error) => away(&error),
         })
     }
@@ -126,13 +127,9 @@ impl Logins {
     }
 
     /// A login whose account may be somebody else's: its owner goes on at the old provider while the stage has logins there,
-    /// once. Who somebody is there is not in doubt.
-    pub(super) fn not_joined(
-        &self,
-        returned: &Returned<'_>,
-        identity: &Identity,
-        refusal: Refusal,
-    ) -> NoSession {
+    /// once. Who somebody is there is not in doubt. An account that says it is somebody who has another one is refused instead.
+    pub(super) fn contested(&self, returned: &Returned<'_>, identity: &Identity) -> NoSession {
+        let refusal = Refusal::LinkConflict;
         let plan = returned.ask.policy.plan();
         let plan = plan.filter(|plan| plan.arm(&identity.provider) == Some(Arm::To));
         let asked_after = matches!(returned.flow.errand, Errand::Silent { .. });

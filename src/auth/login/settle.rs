@@ -73,7 +73,8 @@ impl Logins {
         }
         let joined = self.deps.joiner.join(identity, ask.now).await;
         let canonical = joined.map_err(|error| match error {
-            NotJoined::Refused(refusal) => self.not_joined(returned, identity, refusal),
+            NotJoined::Refused(refusal) => refused(Page::NotAllowed, refusal),
+            NotJoined::Contested => self.contested(returned, identity),
             NotJoined::Store(error) => away(&error),
         })?;
         if let Errand::Silent { person, holder } = &returned.flow.errand {

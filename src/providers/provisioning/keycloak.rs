@@ -19,9 +19,11 @@ use crate::providers::directory::KeycloakDirectory;
 use crate::providers::oauth::Form;
 use crate::providers::oauth::encoded;
 use crate::providers::provisioning::Account;
+use crate::providers::provisioning::Looked;
 use crate::providers::provisioning::Newcomer;
 use crate::providers::provisioning::Provisioning;
 use crate::providers::provisioning::settings;
+use crate::providers::provisioning::the_one;
 use crate::providers::provisioning::with_password;
 use crate::secret::Secret;
 use crate::telemetry::metrics::Operation;
@@ -55,8 +57,10 @@ impl KeycloakAccounts {
         let (id, username) = (text("id"), text("username"));
         let id = id.ok_or(Outage::Malformed)?;
         let enabled = user.get("enabled").and_then(Value::as_bool);
-        let has_password = if made {
-            false
+        // A federated directory keeps the password: the realm lists none, and would write a new one through to it.
+        let federated = text("federationLink").is_some();
+        let has_password = if made || federated {
+            federated
         } else {
             let path = format!("/users/{}/credentials", encoded(id));
             let credentials = self.directory.list(&path, Form::default(), now).await?;
@@ -74,7 +78,7 @@ impl KeycloakAccounts {
         })
     }
 
-    async fn look(
+    async fn by_key(
         &self,
         value: &str,
         made: bool,
@@ -128,23 +132,20 @@ fn changed(answer: &Answer) -> Result<(), ProviderError> {
 }
 
 #[async_trait]
+impl Looked for KeycloakAccounts {
+    async fn look(&self, value: &str, now: UnixTime) -> Result<Option<Account>, ProviderError> {
+        self.by_key(value, false, now).await
+    }
+}
+
+#[async_trait]
 impl Provisioning for KeycloakAccounts {
     async fn find(
         &self,
         newcomer: Newcomer<'_>,
         now: UnixTime,
     ) -> Result<Option<Account>, ProviderError> {
-        let mut found: Option<Account> = None;
-        for value in newcomer.values_of(&self.settings)? {
-            match (self.look(&value, false, now).await?, &found) {
-                (Some(account), Some(other)) if account.id != other.id => {
-                    return Err(Refusal::LinkConflict.into());
-                }
-                (Some(account), None) => found = Some(account),
-                (Some(_), Some(_)) | (None, _) => {}
-            }
-        }
-        Ok(found)
+        the_one(self, newcomer, &self.settings, now).await
     }
 
     async fn create(
@@ -173,7 +174,7 @@ impl Provisioning for KeycloakAccounts {
             Err(ProviderError::Rejected(Refusal::LinkConflict)) => false,
             Err(error) => return Err(error),
         };
-        match self.look(&value, made, now).await? {
+        match self.by_key(&value, made, now).await? {
             Some(account) => Ok(account),
             None if made => {
                 warn!(

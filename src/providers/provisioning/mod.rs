@@ -163,6 +163,33 @@ pub(crate) trait Provisioning: fmt::Debug + Send + Sync {
     ) -> Result<(), ProviderError>;
 }
 
+/// Where accounts are looked up one value at a time.
+#[async_trait]
+trait Looked: Sync {
+    /// The account that goes by a value.
+    async fn look(&self, value: &str, now: UnixTime) -> Result<Option<Account>, ProviderError>;
+}
+
+/// The one account that a newcomer goes by, however they are spelled.
+async fn the_one(
+    accounts: &impl Looked,
+    newcomer: Newcomer<'_>,
+    settings: &settings::Provisioning,
+    now: UnixTime,
+) -> Result<Option<Account>, ProviderError> {
+    let mut found: Option<Account> = None;
+    for value in newcomer.values_of(settings)? {
+        match (accounts.look(&value, now).await?, &found) {
+            (Some(account), Some(other)) if account.id != other.id => {
+                return Err(Refusal::LinkConflict.into());
+            }
+            (Some(account), None) => found = Some(account),
+            (Some(_), Some(_)) | (None, _) => {}
+        }
+    }
+    Ok(found)
+}
+
 /// A document with a password in it, of which no copy is left behind.
 fn with_password(
     before: &str,

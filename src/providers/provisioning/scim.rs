@@ -21,9 +21,11 @@ use crate::providers::directory::ScimResource;
 use crate::providers::oauth::Form;
 use crate::providers::oauth::encoded;
 use crate::providers::provisioning::Account;
+use crate::providers::provisioning::Looked;
 use crate::providers::provisioning::Newcomer;
 use crate::providers::provisioning::Provisioning;
 use crate::providers::provisioning::settings;
+use crate::providers::provisioning::the_one;
 use crate::providers::provisioning::with_password;
 use crate::secret::Secret;
 use crate::telemetry::metrics::Operation;
@@ -61,15 +63,6 @@ impl ScimAccounts {
             has_password: made.then_some(false),
             made,
         })
-    }
-
-    async fn look(&self, value: &str) -> Result<Option<Account>, ProviderError> {
-        match self.directory.users_of(value).await?.as_slice() {
-            [] => Ok(None),
-            [user] => self.account(user, false).map(Some),
-            // Several people go by that.
-            [..] => Err(Refusal::LinkConflict.into()),
-        }
     }
 
     fn resource(&self, newcomer: Newcomer<'_>, value: &str) -> Value {
@@ -125,23 +118,25 @@ fn refused(answer: &Answer) -> ProviderError {
 }
 
 #[async_trait]
+impl Looked for ScimAccounts {
+    async fn look(&self, value: &str, _now: UnixTime) -> Result<Option<Account>, ProviderError> {
+        match self.directory.users_of(value).await?.as_slice() {
+            [] => Ok(None),
+            [user] => self.account(user, false).map(Some),
+            // Several people go by that.
+            [..] => Err(Refusal::LinkConflict.into()),
+        }
+    }
+}
+
+#[async_trait]
 impl Provisioning for ScimAccounts {
     async fn find(
         &self,
         newcomer: Newcomer<'_>,
-        _now: UnixTime,
+        now: UnixTime,
     ) -> Result<Option<Account>, ProviderError> {
-        let mut found: Option<Account> = None;
-        for value in newcomer.values_of(&self.settings)? {
-            match (self.look(&value).await?, &found) {
-                (Some(account), Some(other)) if account.id != other.id => {
-                    return Err(Refusal::LinkConflict.into());
-                }
-                (Some(account), None) => found = Some(account),
-                (Some(_), Some(_)) | (None, _) => {}
-            }
-        }
-        Ok(found)
+        the_one(self, newcomer, &self.settings, now).await
     }
 
     async fn create(
@@ -173,7 +168,7 @@ impl Provisioning for ScimAccounts {
             }
             // RFC 7644 §3.3 lets the answer be empty.
             Ok(_) => {
-                let found = self.look(&value).await?.ok_or(Outage::Malformed)?;
+                let found = self.look(&value, now).await?.ok_or(Outage::Malformed)?;
                 Ok(Account {
                     has_password: Some(false),
                     made: true,

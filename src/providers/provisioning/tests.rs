@@ -201,6 +201,17 @@ async fn an_account_is_found_by_what_never_changes_and_by_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_password_that_a_federated_directory_keeps_is_there() {
+    let way = Way::Keycloak;
+    let double = Double::start(way, true).await;
+    let mut alice = way.alice();
+    alice["federationLink"] = json!("the-directory");
+    double.idp.fake.always(way.users(), way.found(&[alice]));
+    let found = double.accounts().find(double.alice(), NOW).await.unwrap();
+    assert_eq!(found.unwrap().has_password, Some(true));
+}
+
+#[tokio::test]
 async fn somebody_without_an_account_gets_one_without_a_password() {
     for way in Way::ALL {
         let double = Double::start(way, true).await;

@@ -88,7 +88,7 @@ impl From<ProviderError> for Stays {
 impl From<NotJoined> for Stays {
     fn from(error: NotJoined) -> Self {
         match error {
-            NotJoined::Refused(_) => Self::Conflict,
+            NotJoined::Refused(_) | NotJoined::Contested => Self::Conflict,
             NotJoined::Store(error) => error.into(),
         }
     }
@@ -180,9 +180,10 @@ impl Removal {
         if !account.enabled {
             return Err(Stays::Refused(Refusal::Disabled.as_str()));
         }
-        if account.identity.provider != *self.to.id()
-            || self.joiner.is_of_another(&account.identity, &self.person)
-        {
+        // Before anything is written: an account that was there must be known as theirs, and one that was made as nobody else's.
+        let whose = self.joiner.described(&account.identity, self.now).await?;
+        let theirs = whose.map_or(account.made, |whose| whose == self.person);
+        if account.identity.provider != *self.to.id() || !theirs {
             return Err(Stays::Conflict);
         }
         let key = (self.to.id(), &account.identity.key);
@@ -205,12 +206,8 @@ impl Removal {
         judge: &dyn Passwords,
         account: &Account,
     ) -> Result<(), Stays> {
-        // What somebody has chosen there is not overwritten: neither where the provider says that there is one, nor where it
-        // cannot say and the person has been there.
-        let free = match account.has_password {
-            Some(has) => !has,
-            None => account.made || !self.has_been_there().await?,
-        };
+        // What somebody has chosen there is not overwritten, and where the provider cannot say they may have.
+        let free = account.has_password == Some(false);
         if free {
             accounts
                 .set_password(account, &self.password, self.now)
@@ -229,11 +226,6 @@ impl Removal {
             return Err(Stays::Conflict);
         }
         Ok(())
-    }
-
-    async fn has_been_there(&self) -> Result<bool, StoreError> {
-        let (pins, id) = (&self.pins, &self.plan.id);
-        Ok(pins.of(id, &self.person, self.now).await?.is_some())
     }
 
     /// Tells operators.

@@ -274,6 +274,32 @@ async fn an_account_that_is_not_this_persons_gets_no_password() {
 }
 
 #[tokio::test]
+async fn an_account_that_names_nobody_is_somebodys_only_by_an_earlier_link() {
+    for linked in [false, true] {
+        let mut world = world(FakeAccounts::default().with("alice", None));
+        world.canonical = Some(Canonical::by_claims("hr:{subject}", Vec::new(), &["old"]));
+        let one = Instance::of(&world);
+        if linked {
+            let (alice, new) = (
+                CanonicalSubject::named("hr:alice").unwrap(),
+                ProviderId::new("new"),
+            );
+            let key = identity("new", "alice").key;
+            let joiner = &one.deps.joiner;
+            let link = joiner.link(&alice, (&new, &key), Method::File, at(0));
+            link.await.unwrap();
+        }
+        assert_eq!(one.ask("alice", "secret", at(0)).await, "old hr:alice");
+        let moved = u64::from(linked);
+        assert_eq!(one.told("moved"), moved);
+        assert_eq!(one.told("subject_mismatch"), 1 - moved);
+        if !linked {
+            assert_eq!(one.accounts().calls(), ["find alice"], "nothing is written");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_password_that_somebody_chose_there_is_not_overwritten() {
     for (password, outcome) in [("other", "refused"), ("secret", "moved")] {
         let world = world(FakeAccounts::default().with("alice", Some(password)));
@@ -282,23 +308,17 @@ async fn a_password_that_somebody_chose_there_is_not_overwritten() {
         assert_eq!(one.accounts().calls(), ["find alice", "check alice"]);
         assert_eq!(one.told(outcome), 1, "{password}");
     }
-    // A provider that does not say gets the password of who has never been there, and of nobody else.
-    for been in [false, true] {
+    // Where the provider does not say, they may have; the same password moves all the same.
+    for (password, moved) in [("other", 0), ("secret", 1)] {
         let accounts = FakeAccounts {
             silent: true,
-            ..FakeAccounts::default().with("alice", Some("other"))
+            ..FakeAccounts::default().with("alice", Some(password))
         };
         let world = world(accounts);
         let one = Instance::of(&world);
-        if been {
-            let alice = CanonicalSubject::named("hr:alice").unwrap();
-            let id = &world.plan.as_ref().unwrap().id;
-            let pinned = one.deps.pins.moved(id, (&alice, &[0; 32]), 3, at(0));
-            pinned.await.unwrap();
-        }
         assert_eq!(one.ask("alice", "secret", at(0)).await, "old hr:alice");
-        let set = one.accounts().calls().contains(&"set alice".to_owned());
-        assert_eq!((set, one.told("moved")), (!been, u64::from(!been)));
+        assert_eq!(one.accounts().calls(), ["find alice", "check alice"]);
+        assert_eq!(one.told("moved"), moved, "{password}");
     }
 }
 
