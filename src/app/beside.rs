@@ -13,11 +13,8 @@ use crate::app::process::Process;
 use crate::app::reload::Reloader;
 use crate::app::unlinked;
 use crate::config::settings::Settings;
-use crate::control::Somebody;
 use crate::rollout::CohortId;
 use crate::rollout::Course;
-use crate::rollout::Facts;
-use crate::rollout::Person;
 use crate::rollout::RolloutId;
 use crate::rollout::StillSeen;
 use crate::telemetry::Prometheus;
@@ -98,6 +95,12 @@ fn stragglers(process: &Process, settings: &Settings) {
     let watched = asked.iter().map(|course| course.from.clone());
     process.seen.watch(watched.collect::<HashSet<_>>());
     let stragglers = &process.stragglers;
+    // Whoever is not counted for a while leaves a gap that nobody may look across.
+    let sides = asked.iter().flat_map(|course| {
+        let apps = course.apps.iter();
+        apps.map(|app| (app.clone(), course.from.clone()))
+    });
+    stragglers.only(&sides.collect());
     for course in asked {
         let except: BTreeSet<&CohortId> = asked_of(course)
             .into_iter()
@@ -116,7 +119,7 @@ fn stragglers(process: &Process, settings: &Settings) {
             if identity.provider != course.from {
                 continue;
             }
-            let facts = facts(one, identity);
+            let facts = one.facts(identity);
             let is_in = |id: &&&CohortId| {
                 let cohort = settings.cohorts.get(id);
                 cohort.is_some_and(|cohort| cohort.contains(&facts) == Some(true))
@@ -133,23 +136,6 @@ fn asked_of(course: &Course) -> Vec<&StillSeen> {
     let legs = course.legs.iter();
     legs.filter_map(|leg| leg.require.legacy_credentials_seen.as_ref())
         .collect()
-}
-
-fn facts<'a>(one: &'a Somebody, identity: &'a crate::identity::Identity) -> Facts<'a> {
-    Facts {
-        app: &one.app,
-        host: &one.host,
-        path: &one.path,
-        method: &one.method,
-        client_ip: one.address,
-        peer: None,
-        fields: None,
-        device: None,
-        person: Some(Person {
-            canonical: &one.canonical,
-            identity,
-        }),
-    }
 }
 
 fn tell(process: &Process) {

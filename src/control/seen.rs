@@ -17,6 +17,7 @@ use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::rollout::AppId;
 use crate::rollout::Facts;
+use crate::rollout::Person;
 
 /// People that are kept in mind, each once for every application; whoever comes later is not asked about.
 const MAX_PEOPLE: usize = 10_000;
@@ -51,6 +52,24 @@ pub(crate) struct Somebody {
 }
 
 impl Somebody {
+    /// What is known of them when they came so.
+    pub(crate) fn facts<'a>(&'a self, identity: &'a Identity) -> Facts<'a> {
+        Facts {
+            app: &self.app,
+            host: &self.host,
+            path: &self.path,
+            method: &self.method,
+            client_ip: self.address,
+            peer: None,
+            fields: None,
+            device: None,
+            person: Some(Person {
+                canonical: &self.canonical,
+                identity,
+            }),
+        }
+    }
+
     /// Somebody of whom it is only said who they are and what they use.
     pub(crate) fn said(
         (app, canonical): (AppId, CanonicalSubject),

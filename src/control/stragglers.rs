@@ -1,7 +1,9 @@
 //! Who still comes with credentials of the provider that people leave: by pseudonym, over restarts and instances.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -46,7 +48,9 @@ struct State {
 
 #[derive(Default)]
 struct OfSide {
-    /// Since when it is counted.
+    /// How often it was left off. What was counted in an earlier round says nothing about the time since.
+    round: u32,
+    /// Since when it is counted in this round.
     began: Option<UnixTime>,
     /// When somebody could not be counted last.
     lost: Option<UnixTime>,
@@ -65,6 +69,8 @@ struct Came {
 /// A row.
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Page {
+    #[serde(default)]
+    round: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     began: Option<UnixTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,6 +89,19 @@ impl Stragglers {
         if began.is_none() {
             *began = Some(now);
             state.changed.insert((side, BEGAN));
+        }
+    }
+
+    /// Only these are counted from now on.
+    pub(crate) fn only(&self, watched: &HashSet<Side>) {
+        let mut state = self.state();
+        let State { sides, changed, .. } = &mut *state;
+        let left = sides.iter_mut().filter(|(side, _)| !watched.contains(side));
+        for (side, own) in left {
+            if own.began.take().is_some() {
+                own.round = own.round.saturating_add(1);
+                changed.insert((side.clone(), BEGAN));
+            }
         }
     }
 
@@ -208,7 +227,7 @@ impl Notes for Stragglers {
             let people = people.filter(|(who, came)| part(who) == of && now.since(came.at) < KEEP);
             page.people = people.map(|(who, came)| (*who, came.clone())).collect();
             if of == BEGAN {
-                (page.began, page.lost) = (own.began, own.lost);
+                (page.round, page.began, page.lost) = (own.round, own.began, own.lost);
             }
         }
         serde_json::to_vec(&page)
@@ -219,8 +238,15 @@ impl Notes for Stragglers {
         let mut state = self.state();
         if let Some((side, _)) = place(key) {
             let own = state.sides.entry(side).or_default();
-            let began = [own.began, page.began].into_iter().flatten();
-            own.began = began.min();
+            // A count that was left off since, here or at another instance, is none.
+            match own.round.cmp(&page.round) {
+                Ordering::Less => (own.round, own.began) = (page.round, page.began),
+                Ordering::Equal => {
+                    let began = [own.began, page.began].into_iter().flatten();
+                    own.began = began.min();
+                }
+                Ordering::Greater => {}
+            }
             own.lost = own.lost.max(page.lost);
             for (person, came) in page.people {
                 let at = came.at;
@@ -345,6 +371,41 @@ mod tests {
         assert_eq!(seen(&again, day(9)), Ok(1));
         one.lost(&hr, &old, day(9));
         assert!(seen(&one, day(10)).is_err_and(|why| why.contains("than are counted")));
+    }
+
+    #[tokio::test]
+    async fn nobody_looks_across_a_time_in_which_nothing_was_counted() {
+        let world = World {
+            store: Arc::new(MemoryStore::default()),
+            clock: ManualClock::at(day(0)),
+        };
+        let (crm, hr, old) = (AppId::new("crm"), AppId::new("hr"), ProviderId::new("old"));
+        let both = HashSet::from([(crm.clone(), old.clone()), (hr.clone(), old.clone())]);
+        let (one, mut keep) = world.instance().await;
+        let (other, mut keep_other) = world.instance().await;
+        let count = |stragglers: &Stragglers, now| {
+            stragglers.only(&both);
+            for app in [&crm, &hr] {
+                stragglers.count(app, &old, now);
+            }
+        };
+        count(&one, day(0));
+        count(&other, day(0));
+        for keep in [&mut keep, &mut keep_other] {
+            keep.turn().await;
+        }
+        assert_eq!(seen(&one, day(7)), Ok(0));
+        one.only(&HashSet::new());
+        keep.turn().await;
+        assert!(seen(&one, day(40)).is_err());
+        count(&one, day(40));
+        keep.turn().await;
+        // Neither what is written nor what another instance still holds brings the gap back.
+        let (again, _) = world.instance().await;
+        for stragglers in [&one, &again] {
+            assert!(seen(stragglers, day(46)).is_err());
+            assert_eq!(seen(stragglers, day(47)), Ok(0));
+        }
     }
 
     #[test]

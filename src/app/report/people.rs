@@ -16,8 +16,6 @@ use crate::clock::UnixTime;
 use crate::config::settings::Settings;
 use crate::control::Somebody;
 use crate::identity::ProviderId;
-use crate::rollout::Facts;
-use crate::rollout::Person;
 use crate::rollout::Plan;
 use crate::session::MAX_MOVED;
 
@@ -132,20 +130,7 @@ fn cohorts(settings: &Settings, one: &Somebody) -> Vec<String> {
     let Some((_, identity)) = one.uses.last() else {
         return all;
     };
-    let facts = Facts {
-        app: &one.app,
-        host: &one.host,
-        path: &one.path,
-        method: &one.method,
-        client_ip: one.address,
-        peer: None,
-        fields: None,
-        device: None,
-        person: Some(Person {
-            canonical: &one.canonical,
-            identity,
-        }),
-    };
+    let facts = one.facts(identity);
     let within = settings.cohorts.iter().filter(|(_, cohort)| {
         !cohort.rests_on_unverified() && cohort.contains(&facts) == Some(true)
     });
