@@ -44,6 +44,25 @@ pub(super) fn wrap(
             )
             .hint("`wrap` is for cookies of an old system: `session_probe` with `owns.cookies`");
     }
+    for provider in providers {
+        let left = courses
+            .iter()
+            .any(|course| course.from == provider.words.provider);
+        let kind = provider.settings.as_ref().map(|settings| &settings.kind);
+        if left && matches!(kind, Some(KindSettings::SessionProbe(probe)) if probe.logout.is_none())
+        {
+            context
+                .report
+                .error(
+                    at.mark,
+                    format!(
+                        "whoever signs out would be in again: `{}` cannot be told that a session is over",
+                        provider.words.provider
+                    ),
+                )
+                .hint("`session_probe.revoke: { url: … }` says where");
+        }
+    }
     true
 }
 
