@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,6 +15,7 @@ use tokio::sync::Semaphore;
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::ProviderId;
+use crate::links::table::row_of;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::store::Store;
@@ -253,18 +253,10 @@ fn damaged<T>(_: serde_json::Error) -> Result<T, StoreError> {
     Err(StoreError::Damaged(String::from("the home of a password")))
 }
 
-/// Length-prefixed and hashed: no two lists share a row.
+/// The row of a name or a person whose password moves this way.
 fn row(way: Move<'_>, what: &str) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(b"authferry/password/v1");
-    for part in [way.from.as_str(), way.to.as_str(), what] {
-        let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
-        context.update(&length.to_be_bytes());
-        context.update(part.as_bytes());
-    }
-    let mut row = [0; 32];
-    row.copy_from_slice(context.finish().as_ref());
-    row
+    let parts = [way.from.as_str(), way.to.as_str(), what];
+    row_of(b"authferry/password/v1", &parts)
 }
 
 impl fmt::Debug for Homes {

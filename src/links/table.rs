@@ -328,10 +328,15 @@ fn digest_of(key: &SubjectKey) -> [u8; 32] {
     row(&[key.issuer.as_str(), key.subject.as_str()])
 }
 
-/// Length-prefixed and hashed: no two lists share a row.
+/// The row of a list of names in this table.
 pub(super) fn row(parts: &[&str]) -> [u8; 32] {
+    row_of(b"authferry/link/v1", parts)
+}
+
+/// Length-prefixed and hashed, apart for each table: no two lists share a row.
+pub(super) fn row_of(table: &[u8], parts: &[&str]) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
-    context.update(b"authferry/link/v1");
+    context.update(table);
     for part in parts {
         let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
         context.update(&length.to_be_bytes());
