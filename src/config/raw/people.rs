@@ -226,7 +226,7 @@ words! {
 
     /// A way to take a session of the old side over to the new one.
     CarryOverWord {
-        /// A session of the old system itself (a cookie that one of its providers owns) gets one of ours beside it, which stands for it: confirmed at the old system every `revalidate`, for as long as the browser sends that very cookie with it. Nobody sees anything. Not for applications that another proxy forwards (`forward_auth`).
+        /// A session of the old system itself (a cookie that one of its providers owns) gets one of ours beside it, which stands for it: confirmed at the old system every `revalidate`, for as long as the browser sends that very cookie with it. Nobody sees anything. Needs `session_probe.revoke`, so that a sign-out ends both. Not for applications that another proxy forwards (`forward_auth`).
         "wrap" => Wrap,
         /// A session of ours of the old side (signed in for, or wrapped) becomes one of the new provider when its person, who is assigned there, opens a page: the new provider is shown an assertion of ours (an `exchange` of the kind `assertion`) and must answer for the same person. The session gets a new id, ends no later than before and is confirmed in the same way; that of the old side is ended with the first use of the new one, at its owner too (`session_probe.logout`, RFC 7009), except for an application that gets its cookie (`forward_credentials`). Taken out of the list, such sessions end when they are to be confirmed. Nobody sees anything.
         "exchange" => Exchange,
