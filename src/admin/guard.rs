@@ -54,10 +54,14 @@ pub(super) enum Peer {
         /// To which of our addresses.
         to: SocketAddr,
     },
-    /// Over TLS, with a certificate of an operator: only who holds its key gets this far, and by no name but ours.
+    /// Over TLS, with a certificate of an operator: only who holds its key gets this far.
     Certificate {
         /// Whose.
         subject: Arc<str>,
+        /// To which of our addresses.
+        to: SocketAddr,
+        /// The names in our own certificates.
+        names: Arc<[Box<str>]>,
     },
 }
 
@@ -115,7 +119,9 @@ impl Guard {
         let (from, to) = match peer {
             Peer::Unix { uid: Some(uid) } => return Ok(format!("unix:uid={uid}")),
             Peer::Unix { uid: None } => return Ok("unix".into()),
-            Peer::Certificate { subject } => return Ok(format!("cert:{subject}")),
+            Peer::Certificate { subject, to, names } => {
+                return by_certificate(&subject, (to, &names), headers);
+            }
             Peer::Tcp { from, to } => (from, to),
         };
         if !host_is_ours(headers, Some(to)) {
@@ -161,7 +167,9 @@ impl Guard {
                 }
                 return Ok(uid.map_or_else(|| "unix".into(), |uid| format!("unix:uid={uid}")));
             }
-            Peer::Certificate { subject } => return Ok(format!("cert:{subject}")),
+            Peer::Certificate { subject, to, names } => {
+                return by_certificate(&subject, (to, &names), headers);
+            }
             Peer::Tcp { from, to } => (from, to),
         };
         if !host_is_ours(headers, Some(to)) {
@@ -236,6 +244,34 @@ fn host_is_ours(headers: &HeaderMap, to: Option<SocketAddr>) -> bool {
             };
             name.eq_ignore_ascii_case("localhost")
         }
+    }
+}
+
+/// An operator is known by a certificate; a browser sends it by itself, so the host must be ours as well: by address, or by
+/// a name that our own certificate has.
+fn by_certificate(
+    subject: &str,
+    (to, names): (SocketAddr, &[Box<str>]),
+    headers: &HeaderMap,
+) -> Result<String, Denial> {
+    let host = only(headers, header::HOST).unwrap_or_default();
+    if host_is_ours(headers, Some(to)) || names.iter().any(|name| is_called(host, name)) {
+        return Ok(format!("cert:{subject}"));
+    }
+    Err(Denial::Host)
+}
+
+/// Whether a host, with a port or without, is what a certificate is for (RFC 9525 §6.3).
+fn is_called(host: &str, name: &str) -> bool {
+    let bare = match host.rsplit_once(':') {
+        Some((bare, port)) if port.parse::<u16>().is_ok() => bare,
+        Some(_) | None => host,
+    };
+    match name.strip_prefix("*.") {
+        Some(suffix) => bare
+            .split_once('.')
+            .is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(suffix)),
+        None => !bare.is_empty() && bare.eq_ignore_ascii_case(name),
     }
 }
 
@@ -402,6 +438,40 @@ mod tests {
         };
         let headers = with_token(&[("host", "192.0.2.7:9901")]);
         assert_eq!(guard().admit(peer, &headers, NOW), Ok("token".into()));
+    }
+
+    #[test]
+    fn an_operator_with_a_certificate_comes_by_no_name_but_ours() {
+        let peer = Peer::Certificate {
+            subject: "CN=ops".into(),
+            to: "192.0.2.7:9901".parse().unwrap(),
+            names: ["admin.corp.example".into(), "*.ops.example".into()].into(),
+        };
+        for (host, ours) in [
+            ("admin.corp.example:9901", true),
+            ("ADMIN.corp.example", true),
+            ("a.ops.example", true),
+            ("192.0.2.7:9901", true),
+            ("localhost:9901", true),
+            ("ops.example", false),
+            (".ops.example", false),
+            ("a.b.ops.example", false),
+            ("evil.test:9901", false),
+            ("admin.corp.example.evil.test", false),
+            ("", false),
+        ] {
+            let (asks, sees) = (headers(&[("host", host)]), headers(&[("host", host)]));
+            let expected = if ours {
+                Ok(String::from("cert:CN=ops"))
+            } else {
+                Err(Denial::Host)
+            };
+            assert_eq!(guard().admit(peer.clone(), &asks, NOW), expected, "{host}");
+            let page = guard().admit_page(peer.clone(), &sees, false, NOW);
+            assert_eq!(page, expected, "{host}");
+        }
+        let twice = headers(&[("host", "admin.corp.example"), ("host", "evil.test")]);
+        assert_eq!(guard().admit(peer, &twice, NOW), Err(Denial::Host));
     }
 
     #[test]

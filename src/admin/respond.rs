@@ -197,7 +197,7 @@ const fn denied(denial: Denial) -> (StatusCode, &'static str, &'static str) {
         Denial::Host => (
             StatusCode::FORBIDDEN,
             "host",
-            "the Host is neither a loopback address nor the address connected to",
+            "the Host is neither a loopback address nor the address connected to, nor a name in our certificate",
         ),
         Denial::Page => (
             StatusCode::FORBIDDEN,

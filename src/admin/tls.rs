@@ -37,6 +37,8 @@ pub(super) async fn accept(
     let peer = match own {
         Some(own) => Peer::Certificate {
             subject: name(own).ok_or(io::ErrorKind::InvalidData)?,
+            to,
+            names: certificates.names(),
         },
         None => Peer::Tcp { from, to },
     };

@@ -10,6 +10,7 @@ use crate::clock::UnixTime;
 use crate::config::settings::Settings;
 use crate::identity::CanonicalSubject;
 use crate::identity::ProviderId;
+use crate::links::Move;
 use crate::providers::Providers;
 use crate::revocation::Asked;
 use crate::revocation::ListError;
@@ -102,6 +103,14 @@ async fn erase(
 ) -> Result<(usize, usize), StoreError> {
     let names = settings.providers.iter().map(|one| one.id.clone());
     let names: Vec<ProviderId> = names.collect();
+    // First of all what is on its way: nothing of it is written after what follows.
+    for plan in &settings.rollouts {
+        let way = Move {
+            from: &plan.from,
+            to: &plan.to,
+        };
+        process.homes.stop(way, person, now).await?;
+    }
     let accounts = process.links.forget(person, &names, now).await?;
     process.homes.forget(person, now).await?;
     let mut pins = 0;

@@ -215,6 +215,28 @@ impl Joiner {
         }
     }
 
+    /// Forgets a person.
+    #[cfg(test)]
+    pub(super) async fn forget_for_test(
+        &self,
+        person: &CanonicalSubject,
+        providers: &[ProviderId],
+        now: UnixTime,
+    ) -> usize {
+        let gone = self.links.forget(person, providers, now);
+        gone.await.unwrap()
+    }
+
+    /// Takes back that an account is somebody's.
+    pub(super) async fn unlink(
+        &self,
+        person: &CanonicalSubject,
+        account: (&ProviderId, &SubjectKey),
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        self.links.unlink(person, account, now).await
+    }
+
     /// Whose an account is, as far as its description or an earlier link says; `Err`: nobody's alone.
     pub(super) async fn described(
         &self,

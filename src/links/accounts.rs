@@ -66,6 +66,7 @@ impl Links {
         let kept = self.subjects.get(&row);
         if let Some((subject, until)) = &kept
             && now < *until
+            && self.hears()
         {
             return Ok(Some(subject.clone()));
         }
@@ -73,6 +74,7 @@ impl Links {
             table: ACCOUNTS,
             key: &row,
         };
+        let reading = self.reading();
         let found = match self.store.get(place, now).await {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(None),
@@ -96,7 +98,8 @@ impl Links {
             return Ok(None);
         }
         let subject: Box<str> = account.subject.as_str().into();
-        self.subjects.insert(row, (subject.clone(), now + FRESH));
+        let until = now + FRESH;
+        self.keep(&self.subjects, row, (subject.clone(), until), reading);
         Ok(Some(subject))
     }
 }

@@ -138,6 +138,39 @@ impl Links {
         Ok(linked.filter(|linked| *linked == person))
     }
 
+    /// Takes back that an account is a person's, if it is; every instance is told.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(crate) async fn unlink(
+        &self,
+        person: &CanonicalSubject,
+        (provider, key): (&ProviderId, &SubjectKey),
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let (by_account, by_person) = (
+            account_key(provider, key),
+            self.account_row(person, provider),
+        );
+        let text = account_text(key);
+        let name = person.as_str().as_bytes();
+        let both: [(_, &[u8; 32], &[u8]); 2] = [
+            (PEOPLE, &by_account, name),
+            (ACCOUNTS, &by_person, text.as_bytes()),
+        ];
+        for (table, key, value) in both {
+            let place = Key { table, key };
+            let row = self.store.get(place, now).await?;
+            if row.is_some_and(|row| row.value == value) {
+                self.store.delete(place).await?;
+            }
+        }
+        self.forget_decisions(&[by_account.to_vec()]).await?;
+        self.forget_what_is_kept();
+        Ok(())
+    }
+
     /// Forgets decisions about accounts.
     pub(super) async fn forget_decisions(&self, accounts: &[Vec<u8>]) -> Result<(), StoreError> {
         for key in accounts {

@@ -27,6 +27,8 @@ const BY_NAME: &str = "password";
 const BY_PERSON: &str = "password_person";
 /// Who is moving, or has tried to lately.
 const MOVING: &str = "password_move";
+/// What stands there of somebody who was forgotten: a move that is under way comes to nothing.
+const FORGOTTEN: &[u8] = b"forgotten";
 /// A move that has not ended by then was broken off.
 const LONGEST: Duration = Duration::from_mins(1);
 /// Moves under way at once, in this process.
@@ -184,6 +186,48 @@ impl Homes {
         self.store.put(key, &[], until).await
     }
 
+    /// Whether somebody was forgotten while their password was on its way. Then what was written of them is taken back:
+    /// see [`Self::take_back`].
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(crate) async fn is_forgotten(
+        &self,
+        way: Move<'_>,
+        person: &CanonicalSubject,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let row = row(way, person.as_str());
+        let key = Key {
+            table: MOVING,
+            key: &row,
+        };
+        let found = self.store.get(key, now).await?;
+        Ok(found.is_some_and(|row| row.value == FORGOTTEN))
+    }
+
+    /// Takes back what a move wrote of somebody who has been forgotten meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(crate) async fn take_back(
+        &self,
+        way: Move<'_>,
+        (person, name): (&CanonicalSubject, &str),
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        for (table, what) in [(BY_NAME, name), (BY_PERSON, person.as_str())] {
+            let row = row(way, what);
+            let home = self.read(table, &row, now).await?;
+            if home.is_some_and(|home| home.is_of(person)) {
+                self.store.delete(Key { table, key: &row }).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// From now on the new provider judges: of this person, and of whoever comes with this name.
     ///
     /// # Errors
@@ -215,13 +259,51 @@ impl Homes {
         self.write(BY_NAME, &row(way, name), home).await
     }
 
+    /// The same, unless the person has been forgotten since they were found.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::knows_as`].
+    pub(crate) async fn also_knows_as(
+        &self,
+        way: Move<'_>,
+        (person, name): (&CanonicalSubject, &str),
+        home: &Home,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        self.knows_as(way, name, home).await?;
+        if self.of_person(way, person, now).await?.is_none() {
+            self.take_back(way, (person, name), now).await?;
+        }
+        Ok(())
+    }
+
     async fn write(&self, table: &'static str, row: &[u8], home: &Home) -> Result<(), StoreError> {
         let value = serde_json::to_vec(home).or_else(damaged)?;
         let key = Key { table, key: row };
         self.store.put(key, &value, UnixTime::NEVER).await
     }
 
-    /// Forgets where a person's password is judged, and that it was to move; how many rows there were.
+    /// What is on its way of somebody comes to nothing from now on. Before [`Self::forget`], and before their links go.
+    ///
+    /// # Errors
+    ///
+    /// When the store does not take it.
+    pub(crate) async fn stop(
+        &self,
+        way: Move<'_>,
+        person: &CanonicalSubject,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let row = row(way, person.as_str());
+        let key = Key {
+            table: MOVING,
+            key: &row,
+        };
+        self.store.put(key, FORGOTTEN, now + LONGEST).await
+    }
+
+    /// Forgets where a person's password is judged; how many rows there were.
     ///
     /// # Errors
     ///

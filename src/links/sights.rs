@@ -63,6 +63,7 @@ impl Links {
         let kept = self.sights.get(&known);
         if let Some((partner, until)) = &kept
             && now < *until
+            && self.hears()
         {
             return Ok(partner.clone());
         }
@@ -72,6 +73,7 @@ impl Links {
             key: &row_key,
         };
         for _ in 0..TRIES {
+            let reading = self.reading();
             let found = match self.store.get(place_of, now).await {
                 Ok(found) => found,
                 // As of links: what was true a minute ago counts while nobody can say more.
@@ -107,7 +109,8 @@ impl Links {
             };
             // Somebody whose partner may come at any moment is looked at again each time.
             if person.is_some() && partner != Partner::Contested {
-                self.sights.insert(known, (partner.clone(), now + FRESH));
+                let until = now + FRESH;
+                self.keep(&self.sights, known, (partner.clone(), until), reading);
             }
             return Ok(partner);
         }

@@ -1,7 +1,10 @@
 //! The table of links.
 
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -16,6 +19,7 @@ use crate::links::sights::Partner;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::store::Row;
+use crate::store::Sight;
 use crate::store::Store;
 use crate::store::StoreError;
 
@@ -25,7 +29,7 @@ pub(super) const ACCOUNTS: &str = "link";
 pub(super) const PEOPLE: &str = "link_person";
 /// Links that are looked at at once: 100 000, of one in 256.
 pub(super) const PART: usize = 100_000;
-/// Links kept in memory beside the store: 65 536, a minute each, because another instance may forget one.
+/// Links kept in memory beside the store: 65 536, a minute each, as long as this instance is told what others decide.
 const KEPT: usize = 65_536;
 pub(super) const FRESH: Duration = Duration::from_mins(1);
 /// What was true a minute ago counts for so long more while the store gives no answer: who was let in by a signed token
@@ -49,6 +53,8 @@ pub(crate) struct Links {
     kept: Cache<Account, (CanonicalSubject, UnixTime)>,
     pub(super) subjects: Cache<[u8; 32], (Box<str>, UnixTime)>,
     pub(super) sights: Cache<[u8; 32], (Partner, UnixTime)>,
+    /// Raised before what is kept is forgotten: what was read earlier is not kept after that.
+    told: AtomicU64,
 }
 
 #[derive(Clone, Eq, Hash, PartialEq)]
@@ -65,6 +71,34 @@ impl Links {
             kept: Cache::new(KEPT),
             subjects: Cache::new(KEPT),
             sights: Cache::new(KEPT),
+            told: AtomicU64::new(0),
+        }
+    }
+
+    /// Before something is read that may be kept.
+    pub(super) fn reading(&self) -> u64 {
+        self.told.load(Ordering::Acquire)
+    }
+
+    /// Keeps what was read, unless it may have changed since.
+    pub(super) fn keep<K, V>(&self, kept: &Cache<K, V>, key: K, value: V, reading: u64)
+    where
+        K: Clone + Eq + Hash,
+        V: Clone,
+    {
+        kept.insert(key.clone(), value);
+        // Whoever raises this forgets afterwards: one of the two sees the other.
+        if self.told.load(Ordering::SeqCst) != reading {
+            kept.remove(&key);
+        }
+    }
+
+    /// Whether this instance would have been told of what others decide.
+    pub(super) fn hears(&self) -> bool {
+        match self.store.sight() {
+            Sight::Alone | Sight::Told => true,
+            // While nobody answers, the store is asked, and what was true counts: see `held`.
+            Sight::Deaf | Sight::Away => false,
         }
     }
 
@@ -93,9 +127,11 @@ impl Links {
                 Err(LinkError::Conflict)
             };
         }
+        let reading = self.reading();
         match self.claim_there(person, provider, key, now).await {
             Ok(made) => {
-                self.kept.insert(account, (person.clone(), now + FRESH));
+                let until = now + FRESH;
+                self.keep(&self.kept, account, (person.clone(), until), reading);
                 Ok(made)
             }
             Err(LinkError::Store(_)) if self.held(&account, person, now) => Ok(Sighting::Known),
@@ -147,6 +183,7 @@ impl Links {
 
     /// What is kept in memory is asked for anew.
     pub(super) fn forget_what_is_kept(&self) {
+        self.told.fetch_add(1, Ordering::SeqCst);
         self.kept.clear();
         self.subjects.clear();
         self.sights.clear();
@@ -154,7 +191,7 @@ impl Links {
 
     fn remembered(&self, account: &Account, now: UnixTime) -> Option<CanonicalSubject> {
         let (person, until) = self.kept.get(account)?;
-        (now < until).then_some(person)
+        (now < until && self.hears()).then_some(person)
     }
 
     /// Which person an account of a provider is; `None`: it was never seen.
@@ -218,8 +255,7 @@ impl Links {
         Ok(self.store.get(place, now).await?.is_some())
     }
 
-    /// Forgets whose accounts a person's are, at these providers; how many links there were. Another instance may remember
-    /// one for a minute.
+    /// Forgets whose accounts a person's are, at these providers; how many links there were. Other instances are told at once.
     ///
     /// # Errors
     ///
@@ -425,15 +461,48 @@ mod tests {
             links.claim(&person, &new, &key, now).await
         };
         at("hr:1", NOW).await.unwrap();
-        store.away.store(true, std::sync::atomic::Ordering::SeqCst);
+        store.away.store(true, Ordering::SeqCst);
         let hour = NOW + Duration::from_hours(1);
         assert_eq!(at("hr:1", hour).await.unwrap(), Sighting::Known);
         for (person, now) in [("hr:2", hour), ("hr:1", hour + Duration::from_hours(24))] {
             let refused = at(person, now).await;
             assert!(matches!(refused, Err(LinkError::Store(_))), "{person}");
         }
-        store.away.store(false, std::sync::atomic::Ordering::SeqCst);
+        store.away.store(false, Ordering::SeqCst);
         assert!(conflicts(at("hr:2", hour).await));
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_a_link_was_taken_away_is_not_kept_after_it() {
+        let links = links(&Arc::default());
+        let until = NOW + FRESH;
+        let reading = links.reading();
+        links.forget_what_is_kept();
+        links.keep(&links.subjects, [1; 32], ("a1".into(), until), reading);
+        assert!(links.subjects.get(&[1; 32]).is_none());
+        let reading = links.reading();
+        links.keep(&links.subjects, [1; 32], ("a1".into(), until), reading);
+        assert!(links.subjects.get(&[1; 32]).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_may_not_be_told_what_others_decide_asks_each_time() {
+        let store = Arc::new(FakeStore::default());
+        let [here, there] = [(); 2].map(|()| Links::new(Arc::clone(&store) as _));
+        claim(&here, "hr:1", "new", "a1").await.unwrap();
+        store.deaf.store(true, Ordering::SeqCst);
+        let person = CanonicalSubject::named("hr:1").unwrap();
+        let key = SubjectKey {
+            issuer: Issuer::new("https://new"),
+            subject: Subject::try_from("a1").unwrap(),
+        };
+        let account = (&ProviderId::new("new"), &key);
+        there.unlink(&person, account, NOW).await.unwrap();
+        let (provider, key) = account;
+        let known = here.person_of(provider, key, NOW).await.unwrap();
+        assert_eq!(known, None);
+        let row = here.account_row(&person, provider);
+        assert!(!here.has_account(&row, NOW).await.unwrap());
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Certificates of a listener: chosen by server name, replaced without a restart.
 
 mod clients;
+mod names;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -12,11 +12,8 @@ use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::identity::SubjectKey;
-use crate::revocation::list::Asked;
-use crate::revocation::list::ListError;
 use crate::revocation::list::Revocations;
 use crate::revocation::mark::Mark;
-use crate::revocation::record::Source;
 use crate::revocation::record::Target;
 use crate::revocation::record::from_hex;
 use crate::revocation::record::hex;
@@ -26,11 +23,11 @@ use crate::store::Row;
 use crate::store::StoreError;
 
 /// Rows by person and session.
-const LOGINS: &str = "login";
+pub(super) const LOGINS: &str = "login";
 /// Whose the sessions at an issuer are: person and account, by the mark of the `sid` and the session.
-const SIDS: &str = "login_sid";
+pub(super) const SIDS: &str = "login_sid";
 /// Which person an account is: by its mark.
-const ACCOUNTS: &str = "login_account";
+pub(super) const ACCOUNTS: &str = "login_account";
 
 /// How many rows are looked at to count sessions that have no index of their own: 200 000.
 const LOOKED_AT: usize = 200_000;
@@ -51,6 +48,16 @@ pub(crate) struct NewLogin<'a> {
     pub(crate) row: &'a [u8; 32],
     /// When it ends at the latest.
     pub(crate) ends: UnixTime,
+    /// The account, and its session at the issuer, for which it was given without a sign-in.
+    pub(crate) before: Option<(SubjectKey, Option<&'a str>)>,
+}
+
+/// An account of the other side, and its session there.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct Before {
+    pub(super) issuer: String,
+    pub(super) subject: String,
+    pub(super) sid: Option<String>,
 }
 
 /// A running session, as operators see it.
@@ -60,18 +67,21 @@ pub(crate) struct Login {
     pub(crate) session: String,
     /// Who vouched.
     pub(crate) provider: String,
-    issuer: String,
-    subject: String,
+    pub(super) issuer: String,
+    pub(super) subject: String,
     client: Option<String>,
-    sid: Option<String>,
+    pub(super) sid: Option<String>,
     kid: Option<String>,
     /// When it began, in milliseconds since 1970.
     pub(crate) began: u64,
     /// When it ends at the latest.
     pub(crate) ends: u64,
+    /// What it was given for: what ends that ends it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) before: Option<Before>,
     /// Whose it is, as the key of the row says.
     #[serde(skip)]
-    person: Option<Mark>,
+    pub(super) person: Option<Mark>,
 }
 
 /// Whom a revocation would put out.
@@ -113,6 +123,11 @@ impl Revocations {
             kid: login.grounds.kid.as_deref().map(str::to_owned),
             began: login.grounds.began.unwrap_or_default().as_millis(),
             ends: login.ends.as_millis(),
+            before: login.before.as_ref().map(|(account, sid)| Before {
+                issuer: account.issuer.as_str().to_owned(),
+                subject: account.subject.as_str().to_owned(),
+                sid: sid.map(str::to_owned),
+            }),
             person: None,
         };
         let plain =
@@ -125,76 +140,28 @@ impl Revocations {
             .as_deref()
             .map(|sid| login_key(Mark::sid(issuer, sid), login.row));
         let both = [*person.as_bytes(), *account.as_bytes()].concat();
+        // Found by the session at the issuer of the other side, too.
+        let before = login.before.as_ref().and_then(|(account, sid)| {
+            let key = login_key(Mark::sid(account.issuer.as_str(), (*sid)?), login.row);
+            let account = Mark::account(account);
+            Some((key, [*person.as_bytes(), *account.as_bytes()].concat()))
+        });
         let put = |table, key, value| self.store.put(Key { table, key }, value, login.ends);
         let (one, two, three) = tokio::join!(
             put(LOGINS, &key, &sealed),
             put(ACCOUNTS, account.as_bytes(), person.as_bytes()),
             async {
                 match &by_sid {
-                    Some(sid) => put(SIDS, sid, &both).await,
+                    Some(sid) => put(SIDS, sid, &both).await?,
+                    None => {}
+                }
+                match &before {
+                    Some((sid, both)) => put(SIDS, sid, both).await,
                     None => Ok(()),
                 }
             },
         );
         one.and(two).and(three)
-    }
-
-    /// Ends a session whose row the store could not remove.
-    ///
-    /// # Errors
-    ///
-    /// With [`ListError::Store`] it is over in this process, and everywhere when the store takes it.
-    pub(crate) async fn end_session(&self, row: &[u8; 32]) -> Result<(), ListError> {
-        let asked = Asked {
-            target: Target::Session { session: hex(row) },
-            source: Source::Logout,
-            actor: String::new(),
-            reason: String::new(),
-            keep: None,
-            provider: None,
-        };
-        self.revoke(asked).await.map(drop)
-    }
-
-    /// Forgets a session that has ended.
-    ///
-    /// # Errors
-    ///
-    /// When the store did not confirm.
-    pub(crate) async fn forget(
-        &self,
-        canonical: &CanonicalSubject,
-        row: &[u8; 32],
-    ) -> Result<(), StoreError> {
-        let key = login_key(Mark::person(canonical), row);
-        let table = LOGINS;
-        self.store.delete(Key { table, key: &key }).await
-    }
-
-    /// Erases what is known of a running session of a person: how it is found, and whose its account is.
-    ///
-    /// # Errors
-    ///
-    /// When the store did not confirm.
-    pub(crate) async fn erase(&self, login: &Login) -> Result<(), StoreError> {
-        let (Some(row), Some(person)) = (login.row(), login.person) else {
-            return Ok(());
-        };
-        if let Some(sid) = &login.sid {
-            let key = login_key(Mark::sid(&login.issuer, sid), &row);
-            let table = SIDS;
-            self.store.delete(Key { table, key: &key }).await?;
-        }
-        let account = Target::Account {
-            issuer: login.issuer.clone(),
-            subject: login.subject.clone(),
-        };
-        if let Ok(mark) = account.mark() {
-            let (table, key) = (ACCOUNTS, mark.as_bytes().as_slice());
-            self.store.delete(Key { table, key }).await?;
-        }
-        let (table, key) = (LOGINS, login_key(person, &row));
-        self.store.delete(Key { table, key: &key }).await
     }
 
     /// Whose the sessions are that belong to one session at an issuer; empty: nobody is signed in here by it.
@@ -391,10 +358,22 @@ impl Login {
                 Mark::provider(&provider),
             ])
             .chain([client, sid, key].into_iter().flatten())
+            .chain(self.before.iter().flat_map(Before::marks))
             .collect()
     }
 }
 
-fn login_key(person: Mark, row: &[u8; 32]) -> Vec<u8> {
+impl Before {
+    fn marks(&self) -> impl Iterator<Item = Mark> {
+        let account = Target::Account {
+            issuer: self.issuer.clone(),
+            subject: self.subject.clone(),
+        };
+        let sid = self.sid.as_deref().map(|sid| Mark::sid(&self.issuer, sid));
+        account.mark().ok().into_iter().chain(sid)
+    }
+}
+
+pub(super) fn login_key(person: Mark, row: &[u8; 32]) -> Vec<u8> {
     [*person.as_bytes(), *row].concat()
 }

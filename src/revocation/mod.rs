@@ -6,6 +6,7 @@
 
 mod backchannel;
 mod fanout;
+mod farewell;
 mod follow;
 mod index;
 mod list;

@@ -51,9 +51,10 @@ impl Revocations {
     pub(super) fn span(&self, asked: &Asked) -> Duration {
         let own = match &asked.target {
             Target::Token { .. } | Target::TokenDigest { .. } => asked.source == Source::Client,
+            // Of ours nobody says how long; that of an old system ends there.
+            Target::Session { .. } => asked.source == Source::Logout,
             Target::Subject { .. }
             | Target::Account { .. }
-            | Target::Session { .. }
             | Target::ProviderSession { .. }
             | Target::Client { .. }
             | Target::Provider { .. }

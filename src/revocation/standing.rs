@@ -9,6 +9,7 @@ use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::Grounds;
 use crate::identity::Identity;
+use crate::identity::SubjectKey;
 use crate::revocation::index::Index;
 use crate::revocation::mark::Mark;
 
@@ -61,7 +62,16 @@ impl Marks {
         self
     }
 
-    /// Of a session of ours too.
+    /// Of an account of the other side too, and of its session there.
+    #[must_use]
+    pub(crate) fn and_account(mut self, account: &SubjectKey, sid: Option<&str>) -> Self {
+        self.all.push(Mark::account(account));
+        let issuer = account.issuer.as_str();
+        self.all.extend(sid.map(|sid| Mark::sid(issuer, sid)));
+        self
+    }
+
+    /// Of a session of ours too, or of one of an old system: see [`crate::session::OldSession::digest`].
     #[must_use]
     pub(crate) fn and_session(mut self, row: &[u8; 32]) -> Self {
         self.all.push(Mark::session(row));

@@ -418,6 +418,7 @@ async fn what_the_store_takes_late_ends_rows_all_the_same() {
         grounds: proof.grounds(),
         row: &created.row,
         ends: created.ends,
+        before: None,
     };
     here.list.remember(login).await.unwrap();
     store.away.store(true, Ordering::SeqCst);
@@ -518,6 +519,7 @@ async fn running_sessions_are_counted_by_every_name() {
             grounds: &grounds,
             row: &row,
             ends: at(100),
+            before: None,
         };
         here.list.remember(login).await.unwrap();
     }
@@ -587,4 +589,42 @@ async fn until(mut done: impl FnMut() -> bool) {
     tokio::time::timeout(Duration::from_secs(10), patience)
         .await
         .expect("in time");
+}
+
+#[tokio::test]
+async fn a_session_is_found_by_the_session_of_the_old_side_that_it_was_given_for() {
+    let here = Instance::on(&memory());
+    let (identity, row) = (alice(), [3; 32]);
+    let grounds = Grounds {
+        began: Some(at(0)),
+        ..Grounds::default()
+    };
+    let old = SubjectKey {
+        issuer: Issuer::new("https://old.idp.test"),
+        subject: Subject::try_from("old-alice").unwrap(),
+    };
+    let login = NewLogin {
+        identity: &identity,
+        canonical: &person(),
+        grounds: &grounds,
+        row: &row,
+        ends: at(100),
+        before: Some((old.clone(), Some("S1"))),
+    };
+    here.list.remember(login).await.unwrap();
+    let issuer = || String::from("https://old.idp.test");
+    let sid = Target::ProviderSession {
+        issuer: issuer(),
+        sid: "S1".into(),
+    };
+    let found = here.list.affected(&sid).await.unwrap().sessions;
+    assert_eq!(found.len(), 1);
+    let by_sid = async || {
+        let owners = here.list.owners_of_sid(&issuer(), "S1").await.unwrap();
+        owners.len()
+    };
+    assert_eq!(by_sid().await, 1);
+    here.list.erase(&found[0]).await.unwrap();
+    assert_eq!(by_sid().await, 0);
+    assert!(here.list.affected(&sid).await.unwrap().sessions.is_empty());
 }

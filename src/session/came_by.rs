@@ -33,6 +33,9 @@ pub(crate) struct CameBy {
     issuer: String,
     subject: String,
     attributes: Map<String, Value>,
+    /// Its session at the issuer.
+    #[serde(default)]
+    sid: Option<String>,
     /// The row of the session that it follows.
     follows: [u8; 32],
 }
@@ -50,18 +53,25 @@ impl CameBy {
             attributes: attributes
                 .map(|(name, value)| (name.to_owned(), value.clone()))
                 .collect(),
+            sid: before.grounds().sid.as_deref().map(str::to_owned),
             follows: *before.row(),
         }
+    }
+
+    /// The account, and its session at the issuer; `None`: the row cannot be of this program.
+    pub(crate) fn account(&self) -> Option<(SubjectKey, Option<&str>)> {
+        let key = SubjectKey {
+            issuer: Issuer::new(&self.issuer),
+            subject: Subject::try_from(self.subject.as_str()).ok()?,
+        };
+        Some((key, self.sid.as_deref()))
     }
 
     /// Who it was at the old side; `None`: the row cannot be of this program.
     pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
         Some(Arc::new(Identity {
             provider: ProviderId::new(&self.provider),
-            key: SubjectKey {
-                issuer: Issuer::new(&self.issuer),
-                subject: Subject::try_from(self.subject.as_str()).ok()?,
-            },
+            key: self.account()?.0,
             attributes: Arc::new(ClaimMap::new(self.attributes.clone())),
             client_id: None,
             acr: None,

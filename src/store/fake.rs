@@ -11,6 +11,7 @@ use crate::store::Expect;
 use crate::store::Key;
 use crate::store::MemoryStore;
 use crate::store::Row;
+use crate::store::Sight;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::Watch;
@@ -20,6 +21,8 @@ use crate::store::Watch;
 pub(crate) struct FakeStore {
     /// What it holds, whether it answers or not.
     pub(crate) rows: MemoryStore,
+    /// Nobody is told of what others write.
+    pub(crate) deaf: AtomicBool,
     /// It answers nothing.
     pub(crate) away: AtomicBool,
 }
@@ -93,6 +96,14 @@ impl Store for FakeStore {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn sight(&self) -> Sight {
+        if self.deaf.load(Ordering::SeqCst) {
+            Sight::Deaf
+        } else {
+            Sight::Alone
+        }
     }
 }
 

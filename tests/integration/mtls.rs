@@ -335,7 +335,7 @@ async fn an_operator_is_known_by_a_certificate_and_named_in_the_record() {
     let stage = stage.await;
     let wish = r#"{"position":"freeze","reason":"test"}"#;
     let kill = format!(
-        "POST /admin/v1/kill HTTP/1.1\r\nHost: ops.test\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{wish}",
+        "POST /admin/v1/kill HTTP/1.1\r\nHost: open.test:9901\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{wish}",
         wish.len()
     );
     let admin = stage.proxy.admin;
@@ -349,18 +349,15 @@ async fn an_operator_is_known_by_a_certificate_and_named_in_the_record() {
         assert!(said.is_none_or(|said| said.is_empty()));
     }
     let from_a_page = kill.replace(
-        "Host: ops.test",
-        "Host: ops.test\r\nOrigin: https://evil.test",
+        "Host: open.test:9901",
+        "Host: open.test:9901\r\nOrigin: https://evil.test",
     );
-    let said = send_to(
-        &stage,
-        admin,
-        "open.test",
-        Some(&stage.billing),
-        &from_a_page,
-    )
-    .await;
-    assert!(said.unwrap().starts_with("HTTP/1.1 403 "));
+    // A name that somebody else has resolved to us, whoever's browser was sent here by it.
+    let by_another_name = kill.replace("Host: open.test:9901", "Host: evil.test:9901");
+    for refused in [&from_a_page, &by_another_name] {
+        let said = send_to(&stage, admin, "open.test", Some(&stage.billing), refused).await;
+        assert!(said.unwrap().starts_with("HTTP/1.1 403 "), "{refused}");
+    }
     let said = send_to(&stage, admin, "open.test", Some(&stage.billing), &kill).await;
     let said = said.unwrap();
     assert!(

@@ -34,6 +34,8 @@ pub(in crate::auth) struct FakeAccounts {
     pub(in crate::auth) silent: bool,
     /// What comes of setting a password, if not that it is set.
     pub(in crate::auth) policy: Mutex<Option<ProviderError>>,
+    /// Where a judgement waits twice, if it waits: when it begins, and until somebody lets it go on.
+    pub(in crate::auth) halt: Option<Arc<tokio::sync::Barrier>>,
     /// Each call, in order.
     pub(in crate::auth) calls: Mutex<Vec<String>>,
 }
@@ -136,6 +138,10 @@ impl Passwords for FakeAccounts {
         _now: UnixTime,
     ) -> Result<Authenticated, ProviderError> {
         self.note("check", username);
+        if let Some(halt) = &self.halt {
+            halt.wait().await;
+            halt.wait().await;
+        }
         let all = self.all.lock().unwrap();
         let found = all.get(username).filter(|account| account.enabled);
         let right = |account: &&FakeAccount| {

@@ -137,6 +137,10 @@ impl Gate {
         } = *judged;
         let (provider, identity) = (owner.id(), proof.identity());
         let marks = asked.since(Marks::of(identity, &canonical, proof.grounds()));
+        let marks = match presented.old() {
+            Some(old) if class == CredentialClass::Session => marks.and_session(&old.digest()),
+            Some(_) | None => marks,
+        };
         let standing = self.stands_there(asked, owner, credential, marks)?;
         let accepted = self.accepted_of(asked, class, &canonical, identity);
         if class == CredentialClass::Session {

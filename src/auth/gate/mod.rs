@@ -230,9 +230,19 @@ impl Gate {
             restored.grounds(),
         );
         let marks = marks.and_session(restored.row());
-        // What ends the session that it followed ends it, too.
+        // What ends the session that it followed ends it, too, and what ends the one that it stands for.
         let marks = match restored.came_by() {
-            Some(came_by) => marks.and_session(came_by.follows()),
+            Some(came_by) => {
+                let marks = marks.and_session(came_by.follows());
+                match came_by.account() {
+                    Some((account, sid)) => marks.and_account(&account, sid),
+                    None => marks,
+                }
+            }
+            None => marks,
+        };
+        let marks = match restored.stands_for() {
+            Some(old) => marks.and_session(old),
             None => marks,
         };
         let standing = self.stands(asked, provider, class, marks)?;
@@ -907,6 +917,56 @@ mod tests {
                 .await
                 .is_ok()
         );
+    }
+
+    #[tokio::test]
+    async fn what_ends_the_old_session_that_one_was_given_for_ends_it_too() {
+        let world = World::canary();
+        let sessions = world.sessions();
+        let canonical = CanonicalSubject::named("hr:1").unwrap();
+        let new = |authenticated, came_by| NewSession {
+            authenticated,
+            canonical: &canonical,
+            app: "crm",
+            host: "app.test",
+            backing: None,
+            rule: "exchange",
+            origin: Origin::Exchange,
+            until: UnixTime::NEVER,
+            id_token: None,
+            sid: Some("S1"),
+            refresh_token: None,
+            lasts: None,
+            stands_for: None,
+            came_by,
+        };
+        let old = Authenticated::for_test(identity("old", "alice"), at(60));
+        let old = sessions.create(new(&old, None), at(0)).await.unwrap();
+        let id = SessionId::parse(old.cookie.expose()).unwrap();
+        let before = sessions.restore(id, at(0)).await.unwrap().unwrap();
+        let came_by = Some(crate::session::CameBy::new("vouch", &before));
+        let proof = Authenticated::for_test(identity("new", "a1"), at(60));
+        let moved = sessions.create(new(&proof, came_by), at(0)).await.unwrap();
+        let cookie = format!("__Host-authferry={}", moved.cookie.expose());
+        let fields = [("cookie", &*cookie)];
+        let kept = admit(&world, KillPosition::Off, &fields).await.unwrap();
+        for (sid, good) in [("S2", true), ("S1", false)] {
+            let asked = RevocationAsked {
+                target: Target::ProviderSession {
+                    issuer: "https://old.idp.test".to_owned(),
+                    sid: sid.to_owned(),
+                },
+                source: Source::FrontChannel,
+                actor: String::from("old"),
+                reason: String::new(),
+                keep: None,
+                provider: None,
+            };
+            world.revocations.revoke(asked).await.unwrap();
+            assert_eq!(kept.still_good(KillPosition::Off, at(0)), good, "{sid}");
+        }
+        let refused = refused(&world, KillPosition::Off, &fields).await;
+        assert_eq!(refused, "revoked new");
     }
 
     #[tokio::test]

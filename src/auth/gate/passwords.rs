@@ -4,6 +4,7 @@
 mod removal;
 
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use tracing::error;
 
@@ -89,7 +90,8 @@ impl Gate {
         let found = homes.of_person(way(plan), person, asked.now).await;
         if let (Ok(Some(home)), Credential::Basic { username, .. }) = (&found, judged.credential) {
             let name = judged.owner.person_name(username);
-            let known = homes.knows_as(way(plan), &name, home).await;
+            let known = homes.also_knows_as(way(plan), (person, &name), home, asked.now);
+            let known = known.await;
             known.map_err(|error| AuthError::store(&error, CredentialClass::Basic))?;
         }
         self.at_home(plan, found, judged.credential.clone())
@@ -197,6 +199,7 @@ impl Gate {
             password: password.clone(),
             identity: Arc::clone(judged.proof.identity()),
             person: person.clone(),
+            account: OnceLock::new(),
             now: asked.now,
         };
         let Some(room) = self.deps.homes.room() else {

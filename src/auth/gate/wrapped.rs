@@ -255,6 +255,7 @@ impl Gate {
             grounds: &grounds,
             row: &created.row,
             ends: created.ends,
+            before: None,
         };
         // Nobody holds the cookie before the session can be found by whoever may end it.
         self.deps.revocations.remember(login).await?;

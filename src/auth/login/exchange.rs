@@ -180,7 +180,7 @@ impl Logins {
             refresh_token: None,
             lasts,
             stands_for: None,
-            came_by: Some(came_by),
+            came_by: Some(came_by.clone()),
         };
         let created = self.deps.sessions.create(new, now).await?;
         // Nobody signed in for it: what was revoked while the provider was asked ends it too.
@@ -196,6 +196,7 @@ impl Logins {
             grounds: &grounds,
             row: &created.row,
             ends: created.ends,
+            before: came_by.account(),
         };
         self.deps.revocations.remember(login).await?;
         // Whoever has signed out while the provider was asked stays signed out, and whoever has signed in here meanwhile is in.

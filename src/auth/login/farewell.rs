@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
+use tracing::debug;
+use tracing::error;
 
 use crate::auth::cookies;
 use crate::auth::cookies::Keep;
@@ -10,10 +12,20 @@ use crate::auth::login::Ask;
 use crate::auth::login::Logins;
 use crate::identity::Credential;
 use crate::identity::ProviderId;
+use crate::providers::Provider;
 use crate::revocation::Notice;
 use crate::revocation::Spent;
 use crate::secret::Secret;
 use crate::session::Farewell;
+use crate::session::OldSession;
+
+/// What became of the sessions of old systems.
+pub(super) struct OldSessions {
+    /// `Set-Cookie` fields that make the browser forget them.
+    pub(super) forget: Vec<HeaderValue>,
+    /// Whether the store knows of every end.
+    pub(super) recorded: bool,
+}
 
 impl Logins {
     /// Has the provider of a session revoke its refresh token.
@@ -28,9 +40,14 @@ impl Logins {
         }
     }
 
-    /// Ends the sessions of old systems whose cookies the browser sent; `Set-Cookie` fields that make it forget them.
-    pub(super) fn end_old_sessions(&self, ask: &Ask<'_>) -> Vec<HeaderValue> {
-        let mut forget = Vec::new();
+    /// Ends the sessions of old systems whose cookies the browser sent: what was said of them counts nowhere any more, and their
+    /// systems are told. `known`: they came with a session of ours that has just ended; what came alone is asked about, because
+    /// anybody can make one up.
+    pub(super) async fn end_old_sessions(&self, ask: &Ask<'_>, known: bool) -> OldSessions {
+        let mut ended = OldSessions {
+            forget: Vec::new(),
+            recorded: true,
+        };
         for (name, provider) in &ask.policy.owners().cookies {
             let sent = cookies::named(ask.request.headers, name);
             if !provider.ends_sessions() || sent == cookies::Sent::None {
@@ -41,15 +58,40 @@ impl Logins {
                     cookie: name.clone(),
                     value: Secret::new(value.to_owned()),
                 };
+                if known || self.counts(ask, provider, &credential).await {
+                    let cookie = &**name;
+                    let digest = OldSession { cookie, value }.digest();
+                    let written = self.deps.revocations.end_old_session(&digest).await;
+                    if let Err(error) = &written {
+                        debug!(%error, "The end of a session is written down when the store is there again.");
+                    }
+                    ended.recorded &= written.is_ok();
+                }
                 self.tell(
                     ask,
                     provider.id(),
                     Spent::Session(Arc::clone(provider), credential),
                 );
             }
-            forget.extend(self.names.set(name, "", Keep::Forget));
+            ended.forget.extend(self.names.set(name, "", Keep::Forget));
         }
-        forget
+        ended
+    }
+
+    /// Whether a session of an old system is one, by its own word.
+    async fn counts(
+        &self,
+        ask: &Ask<'_>,
+        provider: &Arc<dyn Provider>,
+        credential: &Credential,
+    ) -> bool {
+        let (owner, credential, now) = (Arc::clone(provider), credential.clone(), ask.now);
+        let judged = async move { owner.authenticate(&credential, now).await.is_ok() };
+        let judged = self.deps.background.spawn(judged).await;
+        judged.unwrap_or_else(|error| {
+            error!(provider = %provider.id(), %error, "A judgement broke off.");
+            false
+        })
     }
 
     fn tell(&self, ask: &Ask<'_>, provider: &ProviderId, spent: Spent) {
@@ -66,7 +108,6 @@ mod tests {
     use crate::auth::fake::at;
     use crate::identity::Outage;
     use crate::identity::Refusal;
-    use crate::providers::Provider;
     use crate::providers::ProviderError;
     use crate::revocation::TRIES;
     use crate::telemetry::Metrics;

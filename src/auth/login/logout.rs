@@ -48,9 +48,13 @@ impl Logins {
         {
             debug!(%error, "The note of a session that has ended stays until it ends by itself.");
         }
-        cookies.extend(self.end_old_sessions(ask));
+        let ended = self.end_old_sessions(ask, farewell.is_some()).await;
+        cookies.extend(ended.forget);
         if let Some(farewell) = &mut farewell {
             self.revoke_at_provider(ask, farewell);
+        }
+        if !ended.recorded {
+            return self.page(ask, Page::NotRecorded, &root, cookies);
         }
         let away = farewell.and_then(|farewell| self.provider_logout(ask, &farewell));
         let location = away.unwrap_or_else(|| format!("{OURS}/logout/done"));
@@ -74,7 +78,7 @@ impl Logins {
             debug!(%error, "The end of a session is written down when the store is there again.");
         }
         // Signed out in this browser: also of what else would let it in.
-        cookies.extend(self.end_old_sessions(ask));
+        cookies.extend(self.end_old_sessions(ask, true).await.forget);
         self.page(ask, Page::NotRecorded, &root, cookies)
     }
 

@@ -156,6 +156,7 @@ impl Logins {
             grounds: &grounds,
             row: &created.row,
             ends: created.ends,
+            before: None,
         };
         let remembered = self.deps.revocations.remember(login).await;
         remembered.map_err(|error| away(&error))?;

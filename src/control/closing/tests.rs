@@ -296,6 +296,7 @@ impl Running {
                 grounds: authenticated.grounds(),
                 row: &created.row,
                 ends: created.ends,
+                before: None,
             };
             self.revocations.remember(login).await.unwrap();
         }

@@ -2,6 +2,7 @@
 //! fails on the way leaves the person where they are.
 
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -17,6 +18,7 @@ use crate::identity::CanonicalSubject;
 use crate::identity::Identity;
 use crate::identity::Outage;
 use crate::identity::Refusal;
+use crate::identity::SubjectKey;
 use crate::links::Home;
 use crate::links::Homes;
 use crate::links::Method;
@@ -54,6 +56,8 @@ pub(super) struct Removal {
     pub(super) password: Secret<String>,
     pub(super) identity: Arc<Identity>,
     pub(super) person: CanonicalSubject,
+    /// The account at the new provider, once it has been linked.
+    pub(super) account: OnceLock<SubjectKey>,
     pub(super) now: UnixTime,
 }
 
@@ -116,6 +120,17 @@ impl Removal {
             }
         }
         let moved = timeout(LONGEST, self.moved()).await;
+        match self.forgotten().await {
+            Ok(false) => {}
+            // It is nobody's any more.
+            Ok(true) => {
+                self.told(CarryOver::Refused, Some("forgotten"));
+                return;
+            }
+            Err(error) => {
+                warn!(error = %error, "Whether somebody whose password moves was forgotten meanwhile is not known.");
+            }
+        }
         let stays = match moved.unwrap_or(Err(Stays::Away(Outage::Timeout))) {
             Ok(()) => {
                 self.told(CarryOver::Moved, None);
@@ -138,6 +153,24 @@ impl Removal {
         if let Err(error) = self.homes.not_before(way, &self.person, until).await {
             warn!(error = %error, "A password that stays where it is may be tried again in a minute.");
         }
+    }
+
+    /// Whether the person was forgotten meanwhile: then nothing of what was written of them stays. Whoever forgets somebody
+    /// says so first and erases afterwards; whoever moves a password writes first and looks afterwards: one sees the other.
+    async fn forgotten(&self) -> Result<bool, StoreError> {
+        let way = way(&self.plan);
+        let person = &self.person;
+        if !self.homes.is_forgotten(way, person, self.now).await? {
+            return Ok(false);
+        }
+        let whose = (person, self.name.as_str());
+        self.homes.take_back(way, whose, self.now).await?;
+        if let Some(account) = self.account.get() {
+            let at = (self.to.id(), account);
+            self.joiner.unlink(person, at, self.now).await?;
+        }
+        self.pins.forget(&self.plan.id, person, self.now).await?;
+        Ok(true)
     }
 
     async fn moved(&self) -> Result<(), Stays> {
@@ -187,6 +220,7 @@ impl Removal {
             return Err(Stays::Conflict);
         }
         let key = (self.to.id(), &account.identity.key);
+        self.account.get_or_init(|| account.identity.key.clone());
         let method = Method::Provisioned;
         self.joiner
             .link(&self.person, key, method, self.now)

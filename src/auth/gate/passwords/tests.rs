@@ -160,6 +160,42 @@ async fn a_password_moves_once_and_is_judged_there_from_then_on() {
 }
 
 #[tokio::test]
+async fn whoever_is_forgotten_while_their_password_moves_leaves_nothing() {
+    let halt = Arc::new(tokio::sync::Barrier::new(2));
+    let accounts = FakeAccounts {
+        halt: Some(Arc::clone(&halt)),
+        ..FakeAccounts::default()
+    };
+    let store = Arc::new(MemoryStore::default());
+    let world = on(Arc::clone(&store) as _, accounts);
+    let one = Instance::of(&world);
+    let said = one.at_once(KillPosition::Off, "alice", "secret", at(0));
+    assert_eq!(said.await, "old hr:alice");
+    halt.wait().await;
+    let alice = CanonicalSubject::named("hr:alice").unwrap();
+    let plan = world.plan.as_ref().unwrap();
+    one.deps.homes.stop(way(plan), &alice, at(1)).await.unwrap();
+    let providers = ["old", "new"].map(ProviderId::new);
+    let forgotten = one.deps.joiner.forget_for_test(&alice, &providers, at(1));
+    assert_eq!(forgotten.await, 2, "it is linked already");
+    one.deps.homes.forget(&alice, at(1)).await.unwrap();
+    halt.wait().await;
+    one.deps.homes.settled().await;
+    for table in [
+        "password",
+        "password_person",
+        "link",
+        "link_person",
+        "pin",
+        "moved",
+    ] {
+        let rows = store.scan(table, b"", 9, at(2)).await.unwrap();
+        assert!(rows.is_empty(), "{table}");
+    }
+    assert_eq!((one.told("moved"), one.told("refused")), (0, 1));
+}
+
+#[tokio::test]
 async fn what_the_old_side_does_not_find_good_never_reaches_the_new_one() {
     let world = world(FakeAccounts::default().with("alice", None));
     let one = Instance::of(&world);

@@ -266,6 +266,42 @@ async fn a_sign_out_ends_both_and_a_revocation_ends_it_for_good() {
 }
 
 #[tokio::test]
+async fn whoever_signs_out_is_out_with_the_bare_cookie_of_the_old_system_too() {
+    let (world, mut browser) = (wrapping(), with_old("alice"));
+    says(&world, Some("alice"));
+    open(&world, &mut browser, "/").await;
+    // Kept, by a worker or another instance, for the next request with that cookie alone.
+    let bare = open(&world, &mut with_old("alice"), "/").await;
+    let kept = bare.admitted.unwrap();
+    let beside = open(&world, &mut browser, "/").await.admitted.unwrap();
+    assert!(kept.still_good(KillPosition::Off, at(0)));
+    let out = || Visit {
+        method: Method::POST,
+        fields: vec![("sec-fetch-site", "same-origin")],
+        ..Visit::to("/.authferry/logout")
+    };
+    out().with(&world, &mut browser).await;
+    for kept in [&kept, &beside] {
+        assert!(!kept.still_good(KillPosition::Off, at(0)));
+    }
+    // The old system has not heard of it, and says yes for as long.
+    assert_eq!(who(&world, &mut with_old("alice")).await, None);
+    let bob = who(&world, &mut with_old("bob")).await;
+    assert_eq!(bob.as_deref(), Some("uid:alice"), "another session of hers");
+
+    // One that came alone counts if its system says that it is one; what somebody has made up fills no list.
+    let known = async || world.revocations.list(9).await.unwrap().len();
+    assert_eq!(known().await, 1);
+    let alone = open(&world, &mut with_old("carol"), "/").await;
+    let alone = alone.admitted.unwrap();
+    out().with(&world, &mut with_old("carol")).await;
+    assert!(!alone.still_good(KillPosition::Off, at(0)));
+    says(&world, None);
+    out().with(&world, &mut with_old("made-up")).await;
+    assert_eq!(known().await, 2);
+}
+
+#[tokio::test]
 async fn without_a_store_the_old_session_goes_on_by_itself() {
     let store = Arc::new(FakeStore::default());
     let mut world = World::on(
