@@ -1,4 +1,5 @@
-// Sign-in at a real Keycloak in a real browser: a deep link, two tabs, the back button, a form on an expired session, sign-out.
+// Sign-in at a real Keycloak in a real browser: a deep link, two tabs, the back button, a form on an expired session, a page with
+// an open WebSocket whose session ends at Keycloak's console, sign-out.
 //   node tests/real/login.mjs PROGRAM      needs KC_PORT, PROXY_PORT, REAL_SALT and CLIENT_MODULES as tests/real/run sets them, and chromium
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
@@ -11,6 +12,7 @@ import path from "node:path";
 
 const modules = createRequire(path.join(process.env.CLIENT_MODULES, "node_modules/"));
 const { chromium } = modules("playwright-core");
+const { WebSocketServer } = modules("ws");
 const axe = fs.readFileSync(modules.resolve("axe-core/axe.min.js"), "utf8");
 const [program] = process.argv.slice(2);
 const { KC_PORT, OP_PORT, PROXY_PORT, REAL_SALT } = process.env;
@@ -33,20 +35,28 @@ const app = http.createServer((request, answer) => {
       <form method=post action=/save><input name=note value="a long text"><button id=save>Save</button></form><a id=out href="/.authferry/logout">Sign out</a>`);
   });
 });
+// Its live view: a message each 100 ms, and what became of each connection.
+const live = [];
+new WebSocketServer({ server: app }).on("connection", (socket, request) => {
+  const seen = { who: request.headers["x-remote-user"], closed: undefined };
+  live.push(seen);
+  const ticks = setInterval(() => socket.send("tick"), 100);
+  socket.on("close", (code) => { clearInterval(ticks); seen.closed = code; });
+});
 await new Promise((up) => app.listen(0, "127.0.0.1", up));
 
-const oidc = (issuer) => `{ oidc: { issuer: "${issuer}", client: { id: proxy, secret: { file: "${file("proxy.secret", secret("proxy-secret"))}" } }, owns: { access_token_markers: [{ claim: typ, equals: Bearer }] }, verify: { audiences: [proxy-exchange] }, par: offered, claims: { subject: legacy_uid, name: preferred_username }, authoritative: { claims: [legacy_uid] } } }`;
+const oidc = (issuer, id) => `{ oidc: { issuer: "${issuer}", client: { id: proxy, secret: { file: "${file("proxy.secret", secret("proxy-secret"))}" } }, owns: { access_token_markers: [{ claim: typ, equals: Bearer }] }, verify: { audiences: [proxy-exchange] }, par: offered, backchannel_logout: { path: /.authferry/bcl/${id} }, claims: { subject: legacy_uid, name: preferred_username }, authoritative: { claims: [legacy_uid] } } }`;
 const config = file("authferry.yaml", `version: 1
 server:
   listen: 127.0.0.1:${PROXY_PORT}
   admin: { listen: 127.0.0.1:0, token: { file: "${file("token", "a-token-of-this-test-0123456789")}" } }
   state_dir: ${dir}/state
 providers:
-  legacy: ${oidc(`http://127.0.0.1:${OP_PORT ?? 1}`)}
-  modern: ${oidc(`${keycloak}/realms/new`)}
+  legacy: ${oidc(`http://127.0.0.1:${OP_PORT ?? 1}`, "legacy")}
+  modern: ${oidc(`${keycloak}/realms/new`, "modern")}
 identity: { canonical: { template: "uid:{subject}" } }
 apps:
-  crm: { hosts: [127.0.0.1], upstream: { url: "http://127.0.0.1:${app.address().port}" }, identity_headers: { X-Remote-User: "{subject}" } }
+  crm: { hosts: [127.0.0.1], upstream: { url: "http://127.0.0.1:${app.address().port}" }, identity_headers: { X-Remote-User: "{subject}" }, routes: [{ path: /ticks, websocket: true }, { path: "/*" }] }
 rollout: { from: legacy, to: modern, bucketing: { salt: x }, assign: [{ percent: 100, to: modern }] }
 pages: { changed: true, help: "https://intranet.corp.example/signin" }
 `);
@@ -59,9 +69,10 @@ const end = async (code) => {
   fs.rmSync(dir, { recursive: true, force: true });
   process.exit(code);
 };
+let adminOrigin;
 await new Promise((done, failed) => {
   let said = "";
-  proxy.stdout.on("data", (part) => { said += part; if (/admin=(\S+)/.test(said)) done(); });
+  proxy.stdout.on("data", (part) => { said += part; const admin = /admin=(\S+)/.exec(said); if (admin) { adminOrigin = `http://${admin[1]}`; done(); } });
   proxy.on("exit", () => failed(new Error("it did not start")));
 }).catch(async (error) => { console.error(error.message); await end(1); });
 
@@ -160,6 +171,70 @@ try {
     await Promise.all([page.waitForNavigation(), page.click("#save")]);
     assert.equal(posted.length, before + 1);
     assert.match(posted.at(-1), /^note=a\+long\+text$/);
+  });
+
+  await test("a session that ends at Keycloak's console closes the page's WebSocket, and the next page asks for a sign-in", async (page) => {
+    await signIn(page, "/live");
+    // The page says when its connection closes, by its own clock, and with which code.
+    await page.evaluate(() => new Promise((open, failed) => {
+      const socket = new WebSocket(`ws://${location.host}/ticks`);
+      const one = { ticks: 0, closed: undefined };
+      window.live = one;
+      socket.onmessage = () => { if ((one.ticks += 1) === 3) open(); };
+      socket.onclose = (event) => { one.closed = { at: Date.now(), code: event.code, clean: event.wasClean }; failed(new Error(`closed: ${event.code}`)); };
+    }));
+    const seen = live.at(-1);
+    assert.equal(seen.who, await who(page), "the connection is the person's");
+    const admin = async (path, options = {}) => {
+      const answer = await fetch(keycloak + path, options);
+      if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
+      return answer;
+    };
+    const form = { grant_type: "password", client_id: "admin-cli", username: "admin", password: process.env.KC_ADMIN_PASSWORD ?? "admin" };
+    const token = (await (await admin("/realms/master/protocol/openid-connect/token", { method: "POST", body: new URLSearchParams(form) })).json()).access_token;
+    const headers = { authorization: `Bearer ${token}` };
+    const [bob] = await (await admin("/admin/realms/new/users?username=bob&exact=true", { headers })).json();
+    // What "Sign out" at the person's sessions does in the console.
+    const ended = Date.now();
+    await admin(`/admin/realms/new/users/${bob.id}/logout`, { method: "POST", headers });
+    await page.waitForFunction(() => window.live.closed, undefined, { timeout: 10_000 });
+    const { at, code, clean } = await page.evaluate(() => window.live.closed);
+    assert.deepEqual([code, clean], [1008, true], "policy violation, said and answered");
+    assert.ok(at - ended <= 2_000, `it was open for ${at - ended} ms`);
+    const deadline = Date.now() + 5_000;
+    while (seen.closed === undefined && Date.now() < deadline) await new Promise((later) => setTimeout(later, 20));
+    assert.equal(seen.closed, 1008, "the application was told the same");
+    await page.goto(`${origin}/live`);
+    await page.locator("#username").waitFor();
+    assert.ok(page.url().startsWith(keycloak), page.url());
+    console.log(`   closed ${at - ended} ms after the console was told to`);
+  });
+
+  await test("a form on a session that has expired gets 401 and no redirect, and goes through once another tab has signed in", async (page, context) => {
+    await signIn(page, "/edit");
+    // Sessions end sooner from now on; this one by nobody's using it, with its cookie in the browser.
+    const reload = async (text) => {
+      fs.writeFileSync(config, text);
+      const answer = await fetch(`${adminOrigin}/-/reload`, { method: "POST", headers: { authorization: "Bearer a-token-of-this-test-0123456789" } });
+      assert.ok(answer.ok, `${answer.status} ${await answer.text()}`);
+    };
+    const usual = fs.readFileSync(config, "utf8");
+    await reload(`${usual}sessions: { idle: 1m }\n`);
+    await new Promise((over) => setTimeout(over, 62_000));
+    assert.ok((await context.cookies()).some((cookie) => cookie.name === "authferry"));
+    const before = posted.length;
+    const [answer] = await Promise.all([page.waitForNavigation(), page.click("#save")]);
+    assert.equal(answer.status(), 401);
+    assert.equal(answer.request().redirectedFrom(), null, "nobody's form is sent round");
+    assert.equal(posted.length, before);
+    await reload(usual);
+    const other = await context.newPage();
+    await other.goto(`${origin}/edit`);
+    await other.locator("#who").waitFor();
+    await page.goBack();
+    assert.equal(await page.locator("input[name=note]").inputValue(), "a long text");
+    await Promise.all([page.waitForNavigation(), page.click("#save")]);
+    assert.equal(posted.length, before + 1);
   });
 
   await test("sign-out ends the session here and at Keycloak, and the back button shows nothing", async (page, context, forms) => {
