@@ -167,6 +167,9 @@ const fn authentication(auth: &ClientAuth) -> &'static str {
         ClientAuth::SecretBasic(_) => "client_secret_basic",
         ClientAuth::SecretPost(_) => "client_secret_post",
         ClientAuth::PrivateKeyJwt(_) => "private_key_jwt",
+        ClientAuth::SecretJwt(_) => "client_secret_jwt",
+        ClientAuth::Certificate(_) => "tls_client_auth",
+        ClientAuth::SelfSigned(_) => "self_signed_tls_client_auth",
         ClientAuth::None => "none",
     }
 }

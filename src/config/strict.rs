@@ -223,8 +223,12 @@ impl Judge<'_> {
 
     fn registration(&mut self, path: &[&str], client: &OAuthClient) {
         let how = match client.auth {
-            ClientAuth::PrivateKeyJwt(_) => return,
-            ClientAuth::SecretBasic(_) | ClientAuth::SecretPost(_) => "by a shared secret",
+            ClientAuth::PrivateKeyJwt(_)
+            | ClientAuth::Certificate(_)
+            | ClientAuth::SelfSigned(_) => return,
+            ClientAuth::SecretBasic(_) | ClientAuth::SecretPost(_) | ClientAuth::SecretJwt(_) => {
+                "by a shared secret"
+            }
             ClientAuth::None => "by nothing",
         };
         let message = format!("we prove {how} to be `{}`", client.id);

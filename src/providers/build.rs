@@ -171,7 +171,7 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
             #[cfg(feature = "ldap")]
             let bind = match &probe.bind {
                 Some(bind) => {
-                    let tls = Arc::new(trust.client_config(settings.client.ca.as_deref())?);
+                    let tls = Arc::new(trust.client_config(settings.client.ca.as_deref(), None)?);
                     // The breaker that operators see is the one of its other calls.
                     let guard = Guard::new(settings.id.clone(), &settings.client, deps).aside();
                     let (settings, bind) = (settings.clone(), bind.clone());
@@ -194,7 +194,7 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
         }
         #[cfg(feature = "ldap")]
         KindSettings::Ldap(ldap) => {
-            let tls = Arc::new(trust.client_config(settings.client.ca.as_deref())?);
+            let tls = Arc::new(trust.client_config(settings.client.ca.as_deref(), None)?);
             let guard = || Guard::new(settings.id.clone(), &settings.client, deps);
             let (own, aside) = (guard(), guard().aside());
             let (settings, ldap) = (settings.clone(), ldap.clone());

@@ -137,6 +137,7 @@ fn client(hash: &mut Digest, client: &settings::Client) {
         rps,
         retries,
         ca,
+        certificate,
         breaker,
     } = client;
     let settings::Breaker {
@@ -153,6 +154,12 @@ fn client(hash: &mut Digest, client: &settings::Client) {
     if let Some(path) = ca {
         // An unreadable file is a problem of the build, not of the comparison.
         hash.path(path).bytes(&fs::read(path).unwrap_or_default());
+    }
+    hash.flag(certificate.is_some());
+    if let Some((chain, key)) = certificate {
+        for path in [chain, key] {
+            hash.path(path).bytes(&fs::read(path).unwrap_or_default());
+        }
     }
     hash.span(*window)
         .number(u64::from(*min_requests))
@@ -384,6 +391,10 @@ fn oauth_client(hash: &mut Digest, client: &OAuthClient) {
         ClientAuth::SecretBasic(secret) => hash.text("basic").text(secret.expose()),
         ClientAuth::SecretPost(secret) => hash.text("post").text(secret.expose()),
         ClientAuth::PrivateKeyJwt(key) => hash.text("key").text(key.expose()),
+        ClientAuth::SecretJwt(secret) => hash.text("secret_jwt").text(secret.expose()),
+        // By what is in it: among the bounds of the provider.
+        ClientAuth::Certificate(_) => hash.text("certificate"),
+        ClientAuth::SelfSigned(_) => hash.text("self_signed"),
         ClientAuth::None => hash.text("none"),
     };
 }

@@ -1,11 +1,11 @@
 //! What the configuration says about providers: plain data.
 
 mod certificates;
+mod registration;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::clock::UnixTime;
 use crate::identity::ClaimPath;
 use crate::identity::Issuer;
 use crate::identity::ProviderId;
@@ -18,7 +18,8 @@ pub(crate) use crate::providers::directory::settings::Scim as ScimDirectory;
 pub(crate) use crate::providers::provisioning::settings::Provisioning;
 pub(crate) use crate::providers::settings::certificates::CertificateName;
 pub(crate) use crate::providers::settings::certificates::ClientCert;
-use crate::secret::Secret;
+pub(crate) use crate::providers::settings::registration::ClientAuth;
+pub(crate) use crate::providers::settings::registration::OAuthClient;
 use crate::token::Algorithm;
 use crate::token::KeySet;
 use crate::token::Marker;
@@ -77,6 +78,8 @@ pub(crate) struct Client {
     pub(crate) retries: u32,
     /// CA certificates beside the system's, PEM.
     pub(crate) ca: Option<PathBuf>,
+    /// The certificate that connections to it show, and its key, PEM.
+    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
     /// The breaker.
     pub(crate) breaker: Breaker,
 }
@@ -91,6 +94,7 @@ impl Client {
             rps: None,
             retries: 2,
             ca: None,
+            certificate: None,
             breaker: Breaker {
                 window: Duration::from_secs(30),
                 min_requests: 20,
@@ -134,6 +138,23 @@ pub(crate) enum KindSettings {
     ApiKey(ApiKey),
     /// Certificates of TLS clients, by authorities of their own.
     ClientCert(ClientCert),
+}
+
+impl KindSettings {
+    /// Our own registration there, where the kind has one.
+    pub(crate) fn registration(&self) -> Option<&OAuthClient> {
+        match self {
+            Self::Oidc(oidc) => oidc.client.as_ref(),
+            Self::Introspection(introspection) => Some(&introspection.client),
+            #[cfg(feature = "ldap")]
+            Self::Ldap(_) => None,
+            Self::Jwt(_)
+            | Self::SessionProbe(_)
+            | Self::Basic(_)
+            | Self::ApiKey(_)
+            | Self::ClientCert(_) => None,
+        }
+    }
 }
 
 /// Where the keys of an issuer come from.
@@ -226,30 +247,6 @@ pub(crate) enum Par {
     Offered,
     /// Never.
     Never,
-}
-
-/// Our registration at a provider.
-#[derive(Clone, Debug)]
-pub(crate) struct OAuthClient {
-    /// `client_id`.
-    pub(crate) id: Box<str>,
-    /// How we prove to be it.
-    pub(crate) auth: ClientAuth,
-    /// When the secret or the key ends there, if somebody said so.
-    pub(crate) expires: Option<UnixTime>,
-}
-
-/// Client authentication (OpenID Connect Core 1.0 §9).
-#[derive(Clone, Debug)]
-pub(crate) enum ClientAuth {
-    /// `client_secret_basic`.
-    SecretBasic(Secret<String>),
-    /// `client_secret_post`.
-    SecretPost(Secret<String>),
-    /// `private_key_jwt` with a key in PKCS#8 PEM.
-    PrivateKeyJwt(Secret<String>),
-    /// A public client: PKCE alone.
-    None,
 }
 
 /// An issuer of signed tokens.

@@ -38,6 +38,7 @@ pub(super) fn client(context: &mut Context<'_>, common: &Common<'_>) -> Client {
         rps: None,
         retries: 2,
         ca: context.pem(common.ca, "the CA file", "CERTIFICATE"),
+        certificate: None,
         breaker: Breaker {
             window: Duration::from_secs(30),
             min_requests: 20,

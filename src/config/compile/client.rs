@@ -1,5 +1,7 @@
 //! Our registration at a provider.
 
+use std::path::PathBuf;
+
 use crate::config::compile::context::Context;
 use crate::config::raw::ClientAuthMethod;
 use crate::config::raw::ParWord;
@@ -19,8 +21,36 @@ pub(super) fn par(field: &Field<At<ParWord>>) -> Par {
     }
 }
 
-/// Our registration at a provider.
+/// Our registration at a provider beside that of the provider's own settings.
 pub(super) fn client(
+    context: &mut Context<'_>,
+    raw: &RawClient,
+    public_allowed: bool,
+) -> Option<OAuthClient> {
+    if let Some(at) = raw.auth.get()
+        && by_certificate(at.value)
+    {
+        context
+            .report
+            .error(
+                at.mark,
+                "only the `client` of the provider itself shows a certificate",
+            )
+            .hint("connections are shared, and each shows one certificate");
+        return None;
+    }
+    own(context, raw, public_allowed)
+}
+
+const fn by_certificate(method: ClientAuthMethod) -> bool {
+    matches!(
+        method,
+        ClientAuthMethod::Certificate | ClientAuthMethod::SelfSigned
+    )
+}
+
+/// Our registration at a provider.
+pub(super) fn own(
     context: &mut Context<'_>,
     raw: &RawClient,
     public_allowed: bool,
@@ -29,12 +59,17 @@ pub(super) fn client(
     let method = raw.auth.or(ClientAuthMethod::SecretBasic);
     let wants_secret = matches!(
         method,
-        ClientAuthMethod::SecretBasic | ClientAuthMethod::SecretPost
+        ClientAuthMethod::SecretBasic | ClientAuthMethod::SecretPost | ClientAuthMethod::SecretJwt
     );
     let wants_key = method == ClientAuthMethod::PrivateKeyJwt;
     for (name, given, wanted) in [
         ("secret", !raw.secret.is_absent(), wants_secret),
         ("key", !raw.key.is_absent(), wants_key),
+        (
+            "certificate",
+            !raw.certificate.is_absent(),
+            by_certificate(method),
+        ),
     ] {
         if matches!(raw.auth, Field::Broken) {
             continue;
@@ -82,6 +117,19 @@ pub(super) fn client(
             }
             ClientAuth::PrivateKeyJwt(key)
         }
+        ClientAuthMethod::SecretJwt => {
+            let secret = context.secret_text(&raw.secret, "the client secret")?;
+            if secret.expose().len() < 32 {
+                context
+                    .report
+                    .error(raw.mark, "the client secret has fewer than 32 bytes")
+                    .hint("so short a one is found by trying (RFC 7518 §3.2)");
+                return None;
+            }
+            ClientAuth::SecretJwt(secret)
+        }
+        ClientAuthMethod::Certificate => ClientAuth::Certificate(certificate(context, raw)?),
+        ClientAuthMethod::SelfSigned => ClientAuth::SelfSigned(certificate(context, raw)?),
         ClientAuthMethod::None => ClientAuth::None,
     };
     Some(OAuthClient {
@@ -89,4 +137,15 @@ pub(super) fn client(
         auth,
         expires: raw.expires.get().map(|at| at.value.0),
     })
+}
+
+/// Our certificate and its key.
+fn certificate(context: &mut Context<'_>, raw: &RawClient) -> Option<(PathBuf, PathBuf)> {
+    let raw = raw.certificate.get()?;
+    for (name, field) in [("certificate", &raw.certificate), ("key", &raw.key)] {
+        field.required(raw.mark, name, &mut context.report);
+    }
+    let certificate = context.pem(&raw.certificate, "our certificate", "CERTIFICATE");
+    let key = context.pem(&raw.key, "the key of our certificate", "PRIVATE KEY");
+    Some((certificate?, key?))
 }

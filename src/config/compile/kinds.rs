@@ -73,7 +73,7 @@ fn oidc(context: &mut Context<'_>, name: &str, raw: &RawOidc) -> Option<Kind> {
         jwks => tokens::keys(context, jwks.get(), algs),
     };
     let client = match &raw.client {
-        Field::Given(client) => client::client(context, client, true).map(Some),
+        Field::Given(client) => client::own(context, client, true).map(Some),
         Field::Absent => Some(None),
         Field::Broken => None,
     };
@@ -284,7 +284,7 @@ fn introspection(context: &mut Context<'_>, name: &str, raw: &RawIntrospection) 
     let endpoint = raw.url.required(raw.mark, "url", &mut context.report);
     let good_url = endpoint.and_then(|at| url(context, at, Peer::Provider));
     let client = raw.client.required(raw.mark, "client", &mut context.report);
-    let client = client.and_then(|client| client::client(context, client, false));
+    let client = client.and_then(|client| client::own(context, client, false));
     let cache = cache(context, &raw.cache);
     let stale = stale(context, &raw.stale_if_unavailable);
     let revoke = raw.revoke.get().and_then(|revoke| {

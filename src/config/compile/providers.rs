@@ -28,6 +28,7 @@ use crate::providers::Owns;
 use crate::providers::settings::Assurance;
 use crate::providers::settings::Client;
 use crate::providers::settings::KindSettings;
+use crate::providers::settings::OAuthClient;
 use crate::providers::settings::Settings;
 
 /// A provider, as far as it could be read.
@@ -155,6 +156,8 @@ fn provider(
     let owns = kind.as_ref().map(|kind| (kind.owns.clone(), kind.mark));
     let settings = kind.map(|kind| {
         client.timeout = kind.timeout.unwrap_or(client.timeout);
+        let registration = kind.settings.registration();
+        client.certificate = registration.and_then(OAuthClient::certificate).cloned();
         settings(id, kind, mapping, email_domains, assurance, client)
     });
     let provider = Provider {

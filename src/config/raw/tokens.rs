@@ -9,6 +9,7 @@ use schemars::SchemaGenerator;
 use schemars::json_schema;
 
 use crate::config::problem::Report;
+use crate::config::raw::RawCertificate;
 use crate::config::raw::RawSecretText;
 use crate::config::scalar::Moment;
 use crate::config::scalar::Span;
@@ -97,6 +98,8 @@ mappings! {
         secret: RawSecretText,
         /// The private key for `private_key_jwt`, in PEM.
         key: RawSecretText,
+        /// Our certificate and its key for `tls_client_auth` and `self_signed_tls_client_auth`; read when the configuration is.
+        certificate: RawCertificate,
         /// When the secret or the key ends at the provider, as it says there: nobody else knows. `authferry catalog --expiring 30d` lists it, and an alert comes two weeks before.
         expires: At<Moment>,
     }
@@ -171,8 +174,13 @@ words! {
         "client_secret_post" => SecretPost,
         /// A signed assertion.
         "private_key_jwt" => PrivateKeyJwt,
+        /// An assertion under the secret (HS256), which is at least 32 bytes long.
+        "client_secret_jwt" => SecretJwt,
+        /// A certificate of an authority that the provider trusts (RFC 8705 §2.1): every connection to it shows `certificate`.
+        "tls_client_auth" => Certificate,
+        /// A certificate that is registered there itself (RFC 8705 §2.2).
+        "self_signed_tls_client_auth" => SelfSigned,
         /// A public client.
         "none" => None,
-        @later "client_secret_jwt", "tls_client_auth", "self_signed_tls_client_auth";
     }
 }

@@ -122,7 +122,9 @@ impl Client {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(trust.client_config(settings.ca.as_deref())?)
+            .with_tls_config(
+                trust.client_config(settings.ca.as_deref(), settings.certificate.as_ref())?,
+            )
             .https_or_http()
             .enable_http1()
             .enable_http2()
@@ -221,6 +223,11 @@ impl Client {
     /// Since when the breaker has been other than closed without one success.
     pub(in crate::providers) fn down_since(&self) -> Option<UnixTime> {
         self.breaker.down_since()
+    }
+
+    /// Whether its connections show a certificate of ours.
+    pub(in crate::providers) const fn shows_certificate(&self) -> bool {
+        self.settings.certificate.is_some()
     }
 
     /// The time of a whole call.
@@ -414,6 +421,71 @@ mod tests {
         let seen = fake.seen("/a").pop().unwrap();
         assert_eq!(seen.headers["user-agent"], "authferry");
         assert_eq!(seen.headers["accept-encoding"], "identity");
+    }
+
+    #[tokio::test]
+    async fn a_provider_that_wants_a_certificate_gets_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let own = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+            let (chain, key) = (
+                dir.path().join(name),
+                dir.path().join(format!("{name}.key")),
+            );
+            std::fs::write(&chain, own.cert.pem()).unwrap();
+            std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+            (own, (chain, key))
+        };
+        let (server, (ca, _)) = make("localhost");
+        let (ours, pair) = make("ferry");
+        let (_, stranger) = make("stranger");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(ours.cert.der().clone()).unwrap();
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots),
+            Arc::clone(&provider),
+        );
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(
+                vec![server.cert.der().clone()],
+                rustls::pki_types::PrivateKeyDer::try_from(server.signing_key.serialize_der())
+                    .unwrap(),
+            )
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serving = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
+                    let answer =
+                        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+                    let mut head = [0; 4_096];
+                    drop(tokio::io::AsyncReadExt::read(&mut stream, &mut head).await);
+                    drop(tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await);
+                    drop(tokio::io::AsyncWriteExt::shutdown(&mut stream).await);
+                });
+            }
+        });
+        let url = format!("https://localhost:{port}/");
+        for (certificate, let_in) in [(Some(pair), true), (Some(stranger), false), (None, false)] {
+            let client = client(settings::Client {
+                ca: Some(ca.clone()),
+                certificate,
+                retries: 0,
+                ..settings()
+            });
+            assert_eq!(get(&client, &url).await.is_ok(), let_in);
+        }
+        serving.abort();
     }
 
     #[tokio::test]

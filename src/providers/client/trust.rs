@@ -9,6 +9,8 @@ use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem;
 use rustls::pki_types::pem::PemObject as _;
 use tracing::warn;
 
@@ -59,7 +61,7 @@ impl Trust {
         }
     }
 
-    /// TLS towards a provider, with the authorities of `ca` beside the system's.
+    /// TLS towards a provider, with the authorities of `ca` beside the system's, and our own certificate where it wants one.
     ///
     /// # Errors
     ///
@@ -67,6 +69,7 @@ impl Trust {
     pub(in crate::providers) fn client_config(
         &self,
         ca: Option<&Path>,
+        own: Option<&(PathBuf, PathBuf)>,
     ) -> Result<ClientConfig, TrustError> {
         let roots = match ca {
             None => Arc::clone(&self.system),
@@ -79,17 +82,47 @@ impl Trust {
         let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|cause| TrustError::Tls(cause.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(config)
+            .with_root_certificates(roots);
+        match own {
+            None => Ok(config.with_no_client_auth()),
+            Some((chain, key)) => {
+                let (chain, key) = pair(chain, key)?;
+                config
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|cause| TrustError::Tls(format!("our certificate: {cause}")))
+            }
+        }
     }
 }
 
-fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustError> {
-    let bytes = fs::read(path).map_err(|cause| TrustError::Unreadable {
+/// Our certificate chain and its key.
+fn pair(
+    chain: &Path,
+    key: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TrustError> {
+    let unusable = |path: &Path| {
+        let path = path.to_owned();
+        move |cause: pem::Error| TrustError::NoCertificate {
+            path,
+            cause: cause.to_string(),
+        }
+    };
+    let certificates = CertificateDer::pem_slice_iter(&read(chain)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(unusable(chain))?;
+    let own = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(unusable(key))?;
+    Ok((certificates, own))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TrustError> {
+    fs::read(path).map_err(|cause| TrustError::Unreadable {
         path: path.to_owned(),
         cause: cause.to_string(),
-    })?;
+    })
+}
+
+fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustError> {
+    let bytes = read(path)?;
     let unusable = |cause: String| TrustError::NoCertificate {
         path: path.to_owned(),
         cause,

@@ -25,6 +25,7 @@ use crate::telemetry::KeyUses;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::KeyUse;
 use crate::telemetry::metrics::Operation;
+use crate::token::MacKey;
 use crate::token::SigningKey;
 
 /// How long an assertion of ours is good.
@@ -44,7 +45,9 @@ enum Method {
     Basic(HeaderValue),
     Post(Secret<String>),
     Key(SigningKey),
-    Public,
+    Mac(MacKey),
+    /// By the connection, or not at all: the name alone is sent (RFC 8705 §2).
+    Named,
 }
 
 impl ClientAuthenticator {
@@ -64,7 +67,13 @@ impl ClientAuthenticator {
                 let key = SigningKey::from_pem(pem.expose().as_bytes());
                 Method::Key(key.map_err(|cause| format!("the client's private key: {cause}"))?)
             }
-            ClientAuth::None => Method::Public,
+            ClientAuth::SecretJwt(secret) => {
+                let bytes = secret.expose().as_bytes().to_vec();
+                Method::Mac(MacKey::new(&Secret::new(bytes)))
+            }
+            ClientAuth::Certificate(_) | ClientAuth::SelfSigned(_) | ClientAuth::None => {
+                Method::Named
+            }
         };
         Ok(Self {
             id: client.id.clone(),
@@ -82,7 +91,7 @@ impl ClientAuthenticator {
     pub(in crate::providers) const fn names_itself(&self) -> bool {
         match self.method {
             Method::Basic(_) => false,
-            Method::Post(_) | Method::Key(_) | Method::Public => true,
+            Method::Post(_) | Method::Key(_) | Method::Mac(_) | Method::Named => true,
         }
     }
 
@@ -109,8 +118,8 @@ impl ClientAuthenticator {
             Method::Post(secret) => form
                 .with("client_id", &self.id)
                 .with("client_secret", secret.expose()),
-            Method::Key(key) => {
-                let assertion = self.assertion(key, audience, now, entropy);
+            Method::Key(_) | Method::Mac(_) => {
+                let assertion = self.assertion(audience, now, entropy);
                 form.with("client_id", &self.id)
                     .with(
                         "client_assertion_type",
@@ -118,7 +127,7 @@ impl ClientAuthenticator {
                     )
                     .with("client_assertion", &assertion?)
             }
-            Method::Public => form.with("client_id", &self.id),
+            Method::Named => form.with("client_id", &self.id),
         };
         Ok(Call::post_form(operation, to, form.into_body()))
     }
@@ -126,7 +135,6 @@ impl ClientAuthenticator {
     /// RFC 7523 §3.
     fn assertion(
         &self,
-        key: &SigningKey,
         audience: &str,
         now: UnixTime,
         entropy: &dyn Entropy,
@@ -142,8 +150,17 @@ impl ClientAuthenticator {
             ),
             ("jti".to_owned(), Value::from(entropy.token())),
         ]);
-        self.uses.used(key.kid(), KeyUse::Sign, "client_assertion");
-        key.sign("JWT", &claims).or(Err(Outage::Malformed.into()))
+        let signed = match &self.method {
+            Method::Key(key) => {
+                self.uses.used(key.kid(), KeyUse::Sign, "client_assertion");
+                key.sign("JWT", &claims)
+            }
+            Method::Mac(key) => key.sign("JWT", &claims),
+            Method::Basic(_) | Method::Post(_) | Method::Named => {
+                return Err(Outage::Malformed.into());
+            }
+        };
+        signed.or(Err(Outage::Malformed.into()))
     }
 }
 
@@ -192,13 +209,10 @@ mod tests {
         };
         let metrics = Metrics::new(Arc::new(SystemClock), 10);
         let authenticator = ClientAuthenticator::new(&client, &metrics).unwrap();
-        let Method::Key(own) = &authenticator.method else {
-            panic!("a key")
-        };
         let now = UnixTime::from_secs(1_000_000);
         let sign = || {
             authenticator
-                .assertion(own, "https://idp", now, &SystemEntropy)
+                .assertion("https://idp", now, &SystemEntropy)
                 .unwrap()
         };
         let (first, second) = (sign(), sign());
@@ -222,6 +236,35 @@ mod tests {
         assert!(told.contains(&uses), "{told}");
         assert_eq!(first.subject().unwrap().as_str(), "web");
         assert_ne!(first.claims().text("jti"), second.claims().text("jti"));
+    }
+
+    #[test]
+    fn an_assertion_under_a_secret_is_read_by_who_knows_it() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let client = OAuthClient {
+            id: "web".into(),
+            auth: ClientAuth::SecretJwt(Secret::new(secret.to_owned())),
+            expires: None,
+        };
+        let metrics = Metrics::new(Arc::new(SystemClock), 10);
+        let authenticator = ClientAuthenticator::new(&client, &metrics).unwrap();
+        let now = UnixTime::from_secs(1_000_000);
+        let text = authenticator
+            .assertion("https://idp", now, &SystemEntropy)
+            .unwrap();
+        let keys = KeySet::from_shared_secret(secret.as_bytes(), Algorithm::Hs256).unwrap();
+        let policy = Policy {
+            issuer: Issuer::new("web"),
+            algorithms: vec![Algorithm::Hs256],
+            audience: Audience(vec!["https://idp".into()]),
+            kind: Kind::Plain,
+            leeway: Duration::ZERO,
+            max_life: ASSERTION_LIFE,
+        };
+        let read = verify(peek(&text).unwrap(), &keys, &policy, now).unwrap();
+        assert_eq!(read.subject().unwrap().as_str(), "web");
+        let late = now + ASSERTION_LIFE;
+        assert!(verify(peek(&text).unwrap(), &keys, &policy, late).is_err());
     }
 
     #[test]

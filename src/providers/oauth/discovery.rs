@@ -177,7 +177,7 @@ impl Task {
         loop {
             let call = Call::get(Operation::Discovery, &self.address);
             let read = |answer: Answer| {
-                read(&answer, &self.issuer).map_err(|cause| {
+                read(&answer, &self.issuer, self.client.shows_certificate()).map_err(|cause| {
                     warn!(provider, cause, "The provider's metadata are not used.");
                     ProviderError::from(Outage::Malformed)
                 })
@@ -234,8 +234,13 @@ pub(in crate::providers) fn address(issuer: &Issuer) -> Result<Endpoint, Invalid
     Endpoint::parse(&format!("{base}/.well-known/openid-configuration"))
 }
 
-/// The metadata of `issuer`, or why these are not.
-pub(in crate::providers) fn read(answer: &Answer, issuer: &Issuer) -> Result<Metadata, String> {
+/// The metadata of `issuer`, or why these are not. Where we show a certificate, what is asked as a client is asked at the
+/// addresses that want one (`mtls_endpoint_aliases`, RFC 8705 §5).
+pub(in crate::providers) fn read(
+    answer: &Answer,
+    issuer: &Issuer,
+    mutual: bool,
+) -> Result<Metadata, String> {
     if answer.status != StatusCode::OK {
         return Err(format!("the answer has status {}", answer.status.as_u16()));
     }
@@ -247,7 +252,15 @@ pub(in crate::providers) fn read(answer: &Answer, issuer: &Issuer) -> Result<Met
     }
     // A provider elsewhere does not send us to services of this machine.
     let here = Endpoint::parse(issuer.as_str()).is_ok_and(|own| own.is_loopback());
-    let endpoint = |name: &str| match document.get(name) {
+    let aliases = document
+        .get("mtls_endpoint_aliases")
+        .and_then(Value::as_object)
+        .filter(|_| mutual);
+    let aliased = |name: &str| {
+        let as_client = name != "authorization_endpoint" && name != "end_session_endpoint";
+        aliases.filter(|_| as_client)?.get(name)
+    };
+    let endpoint = |name: &str| match aliased(name).or_else(|| document.get(name)) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => {
             let endpoint = Endpoint::parse(text).map_err(|cause| format!("`{name}`: {cause}"))?;
@@ -296,6 +309,7 @@ mod tests {
         read(
             &answer(document.to_string().as_bytes()),
             &Issuer::new(issuer),
+            false,
         )
     }
 
@@ -335,10 +349,40 @@ mod tests {
         assert!(metadata("http://127.0.0.1:8180", "http://127.0.0.1:8180/keys").is_ok());
     }
 
+    #[test]
+    fn who_shows_a_certificate_asks_where_one_is_wanted() {
+        let issuer = "https://id.example";
+        let document = json!({
+            "issuer": issuer,
+            "authorization_endpoint": "https://id.example/authorize",
+            "token_endpoint": "https://id.example/token",
+            "revocation_endpoint": "https://id.example/revoke",
+            "mtls_endpoint_aliases": {
+                "token_endpoint": "https://mtls.id.example/token",
+                "authorization_endpoint": "https://mtls.id.example/authorize",
+            },
+        });
+        let known = |mutual| {
+            let answer = answer(document.to_string().as_bytes());
+            let read = read(&answer, &Issuer::new(issuer), mutual).unwrap();
+            [
+                read.token_endpoint,
+                read.revocation_endpoint,
+                read.authorization_endpoint,
+            ]
+            .map(|endpoint| endpoint.unwrap().to_string())
+        };
+        let [token, revoke, authorize] = known(true);
+        assert_eq!(token, "https://mtls.id.example/token");
+        assert_eq!(revoke, "https://id.example/revoke");
+        assert_eq!(authorize, "https://id.example/authorize");
+        assert_eq!(known(false)[0], "https://id.example/token");
+    }
+
     proptest! {
         #[test]
         fn any_answer_is_read_to_an_end(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(read(&answer(&body), &Issuer::new("https://id.example")).is_err());
+            prop_assert!(read(&answer(&body), &Issuer::new("https://id.example"), true).is_err());
         }
 
         /// Whatever is taken as an endpoint can be asked without telling everybody.

@@ -76,7 +76,9 @@ impl Asker<'_> {
         let asked = self.ask(&Call::get(Operation::Discovery, &address)).await;
         let result = match asked {
             Ok((answer, reading)) => {
-                read_metadata(&answer, &oidc.issuer).map(|metadata| (metadata, reading))
+                let own = oidc.client.as_ref();
+                let mutual = own.is_some_and(|own| own.certificate().is_some());
+                read_metadata(&answer, &oidc.issuer, mutual).map(|metadata| (metadata, reading))
             }
             Err(cause) => Err(cause),
         };
