@@ -392,7 +392,6 @@ fn oauth_client(hash: &mut Digest, client: &OAuthClient) {
         ClientAuth::SecretPost(secret) => hash.text("post").text(secret.expose()),
         ClientAuth::PrivateKeyJwt(key) => hash.text("key").text(key.expose()),
         ClientAuth::SecretJwt(secret) => hash.text("secret_jwt").text(secret.expose()),
-        // By what is in it: among the bounds of the provider.
         ClientAuth::Certificate(_) => hash.text("certificate"),
         ClientAuth::SelfSigned(_) => hash.text("self_signed"),
         ClientAuth::None => hash.text("none"),
