@@ -113,6 +113,32 @@ fn a_strict_check_refuses_what_is_allowed_and_not_safe() {
 }
 
 #[test]
+fn a_strict_check_looks_at_what_comes_of_an_exchange() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("secret"), "0123456789abcdef".repeat(4)).unwrap();
+    let more = "exchange:
+  asked: { token_exchange: { provider: new, audiences: [api], client: { id: ferry, secret: { file: secret } } } }
+  old: { mint: { issuer: \"https://ferry.corp.example\", audiences: [api], ttl: 1h, format: { jwt: { shared_secret: { file: secret } } } } }
+  good: { mint: { issuer: \"https://ferry.corp.example\", audiences: [api], ttl: 5m } }
+secrets: { signing: { rotate_every: 200d } }
+";
+    fs::write(dir.path().join("lax.yaml"), format!("{LAX}{more}")).unwrap();
+    let plain = run_in(dir.path(), &["check", "lax.yaml"]);
+    assert_eq!(plain.status.code(), Some(0), "{}", words(&plain));
+    let said = words(&run_in(dir.path(), &["check", "--strict", "lax.yaml"]));
+    for (rule, at) in [
+        ("AFS007", "exchange.asked.token_exchange.client"),
+        ("AFS022", "exchange.old.mint.ttl"),
+        ("AFS003", "exchange.old.mint.format"),
+        ("AFS023", "secrets.signing.rotate_every"),
+    ] {
+        assert!(said.contains(&format!("error[{rule}]")), "{rule}\n{said}");
+        assert!(said.contains(&format!("at {at}")), "{at}\n{said}");
+    }
+    assert!(!said.contains("exchange.good"), "{said}");
+}
+
+#[test]
 fn a_waiver_says_why_and_waives_its_rule_only() {
     let waivers =
         "waivers:\n  - { rule: AFS010, at: apps.crm, reason: it judges the token itself }\n";

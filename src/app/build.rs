@@ -117,6 +117,7 @@ pub(super) fn snapshot(
         .map(|endpoint| {
             let deps = issuer::Deps {
                 store: Arc::clone(&process.store),
+                replays: Arc::clone(&process.replays),
                 limits: Arc::clone(&process.limits),
                 revocations: Arc::clone(&process.revocations),
                 sessions: Arc::clone(&process.sessions),

@@ -1,4 +1,4 @@
-//! Proofs of possession that have been used: what comes a second time is refused, also by another instance.
+//! Proofs of possession and assertions of clients that have been used: what comes a second time is refused, also by another instance.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,21 @@ use crate::token;
 /// The table of proofs that have been used.
 const TABLE: &str = "dpop";
 
-/// Proofs that have been used, in the store: what one instance has seen, all have.
+/// The table of assertions that have been used. Only who holds a key of a client that we know can add a row.
+const ASSERTIONS: &str = "client_assertion";
+
+/// What is known of an assertion that came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Seen {
+    /// It has not come before.
+    First,
+    /// It has.
+    Before,
+    /// It is older than the memory; one that is made after so long is not.
+    Unknown(Duration),
+}
+
+/// What has been used, in the store: what one instance has seen, all have.
 pub(crate) struct Replays {
     store: Arc<dyn Store>,
     whole: Whole,
@@ -98,6 +112,50 @@ impl Replays {
         // In what was emptied nothing has been used yet, and any proof of before may have been.
         Ok(new? && since? <= proof.issued)
     }
+
+    /// What is known of an assertion of a client, which cannot have been made before `made` and is good until `until`; from
+    /// now on it has come before.
+    pub(crate) async fn assertion(
+        &self,
+        client: &str,
+        jti: &str,
+        (made, until): (UnixTime, UnixTime),
+        now: UnixTime,
+    ) -> Result<Seen, StoreError> {
+        let row = assertion_row(client, jti);
+        let row = Key {
+            table: ASSERTIONS,
+            key: &row,
+        };
+        let until = until + Duration::from_secs(1);
+        let written = self
+            .store
+            .compare_and_swap(row, Expect::Absent, &[], until, now);
+        // As with proofs.
+        let (new, since) = tokio::join!(biased; written, self.whole.since(now));
+        let (new, since) = (new?, since?);
+        if !new {
+            return Ok(Seen::Before);
+        }
+        Ok(if since <= made {
+            Seen::First
+        } else {
+            Seen::Unknown(since.since(made))
+        })
+    }
+}
+
+/// Of fixed length and hashed: two assertions never share a row.
+fn assertion_row(client: &str, jti: &str) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(b"authferry/client-assertion/v1");
+    let length = u64::try_from(client.len()).unwrap_or(u64::MAX);
+    context.update(&length.to_be_bytes());
+    context.update(client.as_bytes());
+    context.update(jti.as_bytes());
+    let mut row = [0; 32];
+    row.copy_from_slice(context.finish().as_ref());
+    row
 }
 
 /// Of fixed length and hashed: two proofs never share a row.
@@ -114,5 +172,47 @@ fn row(key: &Thumbprint, jti: &str) -> [u8; 32] {
 impl fmt::Debug for Replays {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Replays")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_000_000);
+
+    fn at(seconds: u64) -> UnixTime {
+        NOW + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn assertions_of_two_clients_never_share_a_row() {
+        assert_ne!(assertion_row("ab", "c"), assertion_row("a", "bc"));
+        assert_eq!(assertion_row("a", "b"), assertion_row("a", "b"));
+    }
+
+    #[tokio::test]
+    async fn an_assertion_that_may_have_been_used_before_the_memory_was_lost_is_not_taken() {
+        let store = Arc::new(MemoryStore::default());
+        let replays = Replays::new(store.clone());
+        replays.begin(at(0)).await;
+        let seen = async |jti: &str, made, now| {
+            let life = (at(made), at(made + 60));
+            replays.assertion("c", jti, life, at(now)).await.unwrap()
+        };
+        assert_eq!(seen("a", 1, 2).await, Seen::First);
+        assert_eq!(seen("a", 1, 3).await, Seen::Before);
+        for table in ["client_assertion", "whole"] {
+            let rows = store.scan(table, b"", 10, at(4)).await.unwrap();
+            assert!(!rows.is_empty(), "{table}");
+            for (key, _) in rows {
+                store.delete(Key { table, key: &key }).await.unwrap();
+            }
+        }
+        // It is whole again from second 5 on.
+        assert_eq!(seen("a", 1, 4).await, Seen::Unknown(Duration::from_secs(4)));
+        assert_eq!(seen("a", 1, 5).await, Seen::Before);
+        assert_eq!(seen("b", 5, 6).await, Seen::First);
     }
 }

@@ -3,6 +3,7 @@
 //! Judges settings that are good already; each rule has an id that stays, so that pipelines and waivers can name it.
 
 mod clients;
+mod exchanges;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::config::tree::Node;
 use crate::providers::settings::ClientAuth;
 use crate::providers::settings::KindSettings;
 use crate::providers::settings::OAuthClient;
+use crate::providers::settings::OidcDirectory;
 use crate::providers::settings::Settings as Provider;
 use crate::providers::settings::Verify;
 
@@ -58,6 +60,8 @@ rules! {
     CLIENT_PROOF "AFS019" "Clients prove by a key or a certificate who they are.";
     UNFINISHED_ROTATION "AFS020" "A rotation of a secret comes to its end.";
     LONG_REFRESH "AFS021" "Refresh tokens live for 90 days at most.";
+    LONG_MINTED "AFS022" "Tokens that we mint live for a quarter of an hour at most.";
+    OLD_KEYS "AFS023" "A key signs for 90 days at most.";
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -88,6 +92,7 @@ pub(super) fn judge(
         judge.provider(provider);
     }
     judge.apps(settings);
+    judge.exchanges(settings);
     judge.token_endpoint(settings);
     judge.server(settings, session_keys);
     judge.unused();
@@ -149,6 +154,12 @@ impl Judge<'_> {
                 }
                 if let Some(client) = &oidc.client {
                     self.client(&path, client);
+                }
+                if let Some(OidcDirectory::Keycloak(own)) = &oidc.directory {
+                    self.client(
+                        &[&path[..], &["directory", "keycloak"]].concat(),
+                        &own.client,
+                    );
                 }
             }
             KindSettings::Jwt(jwt) => {

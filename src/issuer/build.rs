@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU8;
 use tokio::runtime::Handle;
 
 use crate::auth::Limits;
+use crate::auth::Replays;
 use crate::auth::Reports;
 use crate::entropy::Entropy;
 use crate::exchange::Exchange;
@@ -29,8 +30,10 @@ use crate::store::Store;
 /// What the endpoint needs of the rest of the program.
 #[derive(Clone)]
 pub(crate) struct Deps {
-    /// Where used assertions are remembered.
+    /// Where learned secrets and refresh tokens are.
     pub(crate) store: Arc<dyn Store>,
+    /// Which assertions have been used.
+    pub(crate) replays: Arc<Replays>,
     /// Who has come how often.
     pub(crate) limits: Arc<Limits>,
     /// Who slows down those that guess.

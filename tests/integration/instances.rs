@@ -15,6 +15,8 @@ use crate::harness::Idp;
 use crate::harness::PATIENCE;
 use crate::harness::Proxy;
 use crate::harness::request;
+use crate::revoke::call;
+use crate::revoke::revoke;
 use crate::two_providers;
 
 pub(crate) struct Redis {
@@ -293,5 +295,56 @@ async fn a_refresh_token_is_good_once_at_all_instances_together() {
         let knows = |(left, most): &(u64, u64)| *left < most - most / 20;
         assert!(stands.iter().any(knows), "{stands:?}");
         break;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_revoked_at_one_instance_is_over_at_both_within_two_seconds_and_after_a_restart() {
+    const SOCKET: &str = "server:\n  listen: 127.0.0.1:0\n  admin: { listen: 127.0.0.1:0, socket: {dir}/admin.sock, token: { file: {dir}/admin.token } }\n  state_dir: {dir}/state\n";
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let redis = Redis::start();
+    let config = redis.config(&old, &new, &upstream, "5m") + SOCKET;
+    let (mut a, mut b) = (Proxy::start(&config), Proxy::start(&config));
+    ready(&a).await;
+    ready(&b).await;
+    let (alice, bob) = (new.token("alice"), new.token("bob"));
+    // The second time each is kept.
+    for proxy in [&a, &b] {
+        for token in [&alice, &bob, &alice, &bob] {
+            assert_eq!(call(proxy, token).await.status, 200, "{}", proxy.log());
+        }
+    }
+    let issuer = new.issuer();
+    let account = [
+        "--account",
+        "alice",
+        "--issuer",
+        &issuer,
+        "--reason",
+        "stolen",
+    ];
+    let (done, said) = revoke(&a, &account);
+    let acknowledged = Instant::now();
+    assert!(done, "{said}");
+    assert_eq!(call(&a, &alice).await.status, 401, "{}", a.log());
+    while call(&b, &alice).await.status != 401 {
+        assert!(
+            acknowledged.elapsed() < Duration::from_secs(2),
+            "{}",
+            b.log()
+        );
+    }
+    let hits = upstream.hits();
+    // Nothing waits for an orderly end, and the first request that is let in afterwards knows.
+    for proxy in [&mut a, &mut b] {
+        proxy.signal("KILL");
+        proxy.wait();
+        proxy.again();
+        ready(proxy).await;
+        assert_eq!(call(proxy, &alice).await.status, 401, "{}", proxy.log());
+    }
+    assert_eq!(upstream.hits(), hits);
+    for proxy in [&a, &b] {
+        assert_eq!(call(proxy, &bob).await.status, 200, "{}", proxy.log());
     }
 }

@@ -19,7 +19,7 @@ fn config(old: &Idp, new: &Idp, upstream: &Echo) -> String {
 }
 
 /// `authferry revoke …` against a running proxy: whether it was done, and what it said.
-fn revoke(proxy: &Proxy, arguments: &[&str]) -> (bool, String) {
+pub(crate) fn revoke(proxy: &Proxy, arguments: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_authferry"))
         .arg("revoke")
         .args(arguments)
@@ -33,7 +33,7 @@ fn revoke(proxy: &Proxy, arguments: &[&str]) -> (bool, String) {
     )
 }
 
-async fn call(proxy: &Proxy, token: &str) -> Answer {
+pub(crate) async fn call(proxy: &Proxy, token: &str) -> Answer {
     let bearer = format!("Bearer {token}");
     let fields = [("Host", "app.test"), ("Authorization", &bearer)];
     request(proxy.address, "GET", "/", &fields, b"").await

@@ -502,6 +502,17 @@ async fn an_assertion_is_good_once_for_us_and_for_a_short_time() {
         let answer = ask(&stage.assertion(&bad)).await;
         is_error(&answer, 401, "invalid_client");
     }
+    // Made before the memory of used ones began, or nobody can say: it may have been used.
+    for early in [
+        json!({ "jti": "early", "iat": now() - 200 }),
+        json!({ "jti": "timeless", "iat": null }),
+    ] {
+        let answer = ask(&stage.assertion(&early)).await;
+        assert_eq!(answer.status, 503, "{early} {}", answer.text());
+        let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=240).contains(&wait), "{wait}");
+        is_error(&ask(&stage.assertion(&early)).await, 401, "invalid_client");
+    }
     let stranger = Stage {
         key: SigningKey::generate().unwrap(),
         ..stage

@@ -23,6 +23,7 @@ mod modern;
 mod operators;
 mod passwords;
 mod protocols;
+mod registrations;
 mod second;
 
 use std::env;

@@ -175,7 +175,7 @@ async fn somebody_disabled_at_the_new_side_does_not_get_in_there_or_elsewhere() 
 }
 
 /// `check --online` with what `two_sides` says, and this secret at both.
-fn check_online(yaml: &str, secret: &str) -> (Option<i32>, String) {
+pub(crate) fn check_online(yaml: &str, secret: &str) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().unwrap();
     let here = dir.path().display().to_string();
     std::fs::write(dir.path().join("proxy.secret"), secret).unwrap();

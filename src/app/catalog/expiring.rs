@@ -239,6 +239,11 @@ fn files(settings: &Settings) -> Vec<(String, PathBuf)> {
     for provider in &settings.providers {
         let own = || format!("provider {}", provider.id);
         all.extend(provider.client.ca.iter().map(|ca| (own(), ca.clone())));
+        let shown = provider.client.certificate.iter();
+        all.extend(shown.map(|(chain, _)| {
+            let used = format!("our certificate at provider {}", provider.id);
+            (used, chain.clone())
+        }));
         if let KindSettings::ClientCert(kind) = &provider.kind {
             all.push((own(), kind.ca.clone()));
         }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Throw-away test PKI in $IDPS_RUN/pki: a CA, a server certificate for 127.0.0.1/localhost, client certificates
-# for mTLS (RFC 8705), a rogue CA + client certificate that must be refused, a private_key_jwt key, SAML keys.
+# for mTLS (RFC 8705), one of them signed by itself, a rogue CA + client certificate that must be refused, a private_key_jwt key, SAML keys.
 . "$(dirname "$0")/lib.sh"
 [ -s "$PKI/.done" ] && exit 0
 rm -rf "$PKI"; mkdir -p "$PKI"; cd "$PKI"; umask 077
@@ -15,6 +15,8 @@ leaf server "/O=authferry test/CN=localhost" ca 'subjectAltName=DNS:localhost,IP
 leaf client-mtls "/O=authferry test/CN=proxy-mtls" ca 'extendedKeyUsage=clientAuth\n'
 leaf client-other "/O=authferry test/CN=someone-else" ca 'extendedKeyUsage=clientAuth\n'
 leaf client-rogue "/O=authferry test/CN=proxy-mtls" rogue-ca 'extendedKeyUsage=clientAuth\n'
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=proxy-self-signed -addext extendedKeyUsage=clientAuth \
+  -keyout client-self-signed.key -out client-self-signed.crt 2>/dev/null
 leaf jwt "/CN=proxy-jwt" ca 'keyUsage=digitalSignature\n'          # private_key_jwt client key
 leaf saml-idp "/CN=legacy saml idp" ca 'keyUsage=digitalSignature\n'
 openssl x509 -in jwt.crt -noout -pubkey >jwt.pub

@@ -29,7 +29,7 @@ def client(cid, public=False, auth="client-secret", std=True, direct=False, svc=
              attributes={"pkce.code.challenge.method": "S256", "post.logout.redirect.uris": a.proxy + "/*", **(attrs or {})})
     if not public:
         c["clientAuthenticatorType"] = auth
-        if auth == "client-secret": c["secret"] = sec(cid + "-secret")
+        if auth.startswith("client-secret"): c["secret"] = sec(cid + "-secret")
     if not std: c["redirectUris"] = []; c["attributes"].pop("pkce.code.challenge.method")
     c.update(kw); return c
 
@@ -45,7 +45,8 @@ clients = [
     client("provisioning", std=False, svc=True),                                           # may make accounts and set passwords, see its service account below
     client("proxy-exchange", std=False, svc=True, attrs={"standard.token.exchange.enabled": T, "standard.token.exchange.enableRefreshRequestedTokenType": "SAME_SESSION"}),
     client("proxy-dpop", direct=True, attrs={"dpop.bound.access.tokens": T}),
-    client("proxy-mtls", auth="client-x509", svc=True, attrs={"x509.subjectdn": "CN=proxy-mtls,O=authferry test", "x509.allow.regex.pattern.comparison": "false", "tls.client.certificate.bound.access.tokens": T}),
+    client("proxy-mtls", auth="client-x509", svc=True, auds=("proxy-exchange",), attrs={"x509.subjectdn": "CN=proxy-mtls,O=authferry test", "x509.allow.regex.pattern.comparison": "false", "tls.client.certificate.bound.access.tokens": T}),
+    client("proxy-secret-jwt", auth="client-secret-jwt", attrs={"token.endpoint.auth.signing.alg": "HS256"}),
     client("proxy-jwt", auth="client-jwt", svc=True, attrs={"use.jwks.string": T, "jwks.string": jwks, "token.endpoint.auth.signing.alg": "RS256"}),
     client("proxy-par", attrs={"require.pushed.authorization.requests": T}),
     client("proxy-bridge", std=False, auds=("legacy-api",), attrs={"oauth2.jwt.authorization.grant.enabled": T, "oauth2.jwt.authorization.grant.idp": "legacy-bridge"}),  # RFC 7523: legacy user in, NEW token out

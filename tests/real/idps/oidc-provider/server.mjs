@@ -30,6 +30,7 @@ const gen = (type, o) => crypto.createPrivateKey(crypto.generateKeyPairSync(type
 const mk = () => ({ ...gen('rsa', { modulusLength: 2048 }), kid: crypto.randomUUID(), use: 'sig', alg: 'RS256' })
 const ec = () => ({ ...gen('ec', { namedCurve: 'P-256' }), kid: crypto.randomUUID(), use: 'sig', alg: 'ES256' })
 const jwtJwks = E.OP_PKI ? JSON.parse(fs.readFileSync(path.join(E.OP_PKI, 'jwt.jwks'))) : undefined
+const selfSigned = () => { const c = new crypto.X509Certificate(fs.readFileSync(path.join(E.OP_PKI, 'client-self-signed.crt'))); return { keys: [{ ...c.publicKey.export({ format: 'jwk' }), use: 'sig', x5c: [c.raw.toString('base64')] }] } }
 const web = { redirect_uris: [`${PX}/.authferry/cb/legacy`, `${PX}/.authferry/cb/modern`], post_logout_redirect_uris: [`${PX}/.authferry/signed-out`, `${PX}/`], grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'] }
 const svc = { redirect_uris: [], response_types: [], grant_types: ['client_credentials'] }
 const bcl = { backchannel_logout_uri: `${PX}/.authferry/bcl/legacy`, backchannel_logout_session_required: true }
@@ -41,6 +42,8 @@ const clients = [
   { client_id: 'proxy-exchange', client_secret: salted('proxy-exchange-secret'), ...svc, grant_types: ['client_credentials', T_EXCHANGE] },
   { client_id: 'proxy-dpop', client_secret: salted('proxy-dpop-secret'), ...web, dpop_bound_access_tokens: true },
   { client_id: 'proxy-mtls', token_endpoint_auth_method: 'tls_client_auth', tls_client_auth_subject_dn: 'O=authferry test\nCN=proxy-mtls', tls_client_certificate_bound_access_tokens: true, ...web, grant_types: ['client_credentials', 'authorization_code'] },
+  ...(E.OP_PKI ? [{ client_id: 'proxy-self-signed', token_endpoint_auth_method: 'self_signed_tls_client_auth', jwks: selfSigned(), ...web }] : []),
+  { client_id: 'proxy-secret-jwt', client_secret: salted('proxy-secret-jwt-secret'), token_endpoint_auth_method: 'client_secret_jwt', ...web },
   { client_id: 'proxy-jwt', token_endpoint_auth_method: 'private_key_jwt', jwks: jwtJwks, ...svc },
   { client_id: 'proxy-par', client_secret: salted('proxy-par-secret'), require_pushed_authorization_requests: true, ...web },
   { client_id: 'tv', token_endpoint_auth_method: 'none', redirect_uris: [], response_types: [], grant_types: ['urn:ietf:params:oauth:grant-type:device_code', 'refresh_token'] },
@@ -71,7 +74,7 @@ const config = {
       successSource: ctx => { ctx.body = page('Signed in', 'Device connected') } },
     backchannelLogout: { enabled: true }, rpInitiatedLogout: { enabled: true, logoutSource: (ctx, form) => { ctx.body = page('Log out?', form.replace('</form>', '<button type=submit name=logout value=yes>Yes</button></form>')) } },
     dPoP: { enabled: true, nonceSecret: crypto.randomBytes(32), requireNonce: () => E.OP_NONCE === '1' },
-    mTLS: { enabled: true, certificateBoundAccessTokens: true, tlsClientAuth: true, selfSignedTlsClientAuth: false,
+    mTLS: { enabled: true, certificateBoundAccessTokens: true, tlsClientAuth: true, selfSignedTlsClientAuth: true,
       getCertificate: ctx => { const c = ctx.socket.getPeerX509Certificate?.(); return c },
       certificateAuthorized: ctx => ctx.socket.authorized === true, certificateSubjectMatches: (ctx, prop, want) => prop === 'tls_client_auth_subject_dn' && ctx.socket.getPeerX509Certificate().subject === want },
     pushedAuthorizationRequests: { enabled: true },
@@ -81,7 +84,7 @@ const config = {
   discovery: { mtls_endpoint_aliases: Object.fromEntries(['token', 'introspection', 'revocation'].map(n => [n + '_endpoint', `https://127.0.0.1:${TLS}/token${n === 'token' ? '' : '/' + n}`])) },
   // The library refuses to call loopback addresses (SSRF guard). Its own `fetch` hook lifts that for the proxy's origin alone.
   fetch: (url, { dispatcher, ...o }) => globalThis.fetch(url, new URL(url).origin === PX ? o : { ...o, dispatcher }),
-  clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'none', 'private_key_jwt', 'tls_client_auth'],
+  clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'none', 'client_secret_jwt', 'private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth'],
   renderError: (ctx, out) => { ctx.type = 'html'; ctx.body = page('Error', `<pre>${JSON.stringify(out).replace(/</g, '&lt;')}</pre>`) },
 }
 

@@ -1,0 +1,53 @@
+//! What a strict check asks of exchanges: short lives, signatures that only we can make, keys that do not grow old.
+
+use std::time::Duration;
+
+use crate::config::settings::Settings;
+use crate::config::strict::DAY;
+use crate::config::strict::Judge;
+use crate::config::strict::LONG_MINTED;
+use crate::config::strict::OLD_KEYS;
+use crate::config::strict::SHARED_SECRET;
+use crate::exchange::settings::Format;
+use crate::exchange::settings::Mint;
+use crate::exchange::settings::Way;
+
+const LONG: Duration = Duration::from_secs(15 * 60);
+
+impl Judge<'_> {
+    pub(super) fn exchanges(&mut self, settings: &Settings) {
+        for exchange in &settings.exchanges {
+            let path = ["exchange", &*exchange.name];
+            let (way, client) = match &exchange.way {
+                Way::TokenExchange(remote) => ("token_exchange", &remote.client),
+                Way::Assertion(remote, _) => ("assertion", &remote.client),
+                Way::Mint(mint) => {
+                    self.mint(&[&path[..], &["mint"]].concat(), mint);
+                    continue;
+                }
+            };
+            if let Some(client) = client {
+                self.registration(&[&path[..], &[way, "client"]].concat(), client);
+            }
+        }
+        // Whoever keeps the keys in files or in a module rotates them there.
+        if 90 * DAY < settings.signing.rotate_every {
+            let message = "a key signs for longer than 90 days";
+            self.broken(&OLD_KEYS, &["secrets", "signing", "rotate_every"], message);
+        }
+    }
+
+    fn mint(&mut self, path: &[&str], mint: &Mint) {
+        if LONG < mint.ttl {
+            let message = "its tokens may live longer than a quarter of an hour";
+            self.broken(&LONG_MINTED, &[path, &["ttl"]].concat(), message);
+        }
+        match &mint.format {
+            Format::Jwt(..) => {}
+            Format::SharedJwt(..) | Format::SignedText(..) => {
+                let message = "tokens are signed with a secret that is shared";
+                self.broken(&SHARED_SECRET, &[path, &["format"]].concat(), message);
+            }
+        }
+    }
+}
