@@ -22,6 +22,7 @@ mod reshuffle;
 mod revision;
 mod revoke;
 mod second;
+mod signing;
 mod stage;
 mod standing;
 mod stated;

@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 
 use crate::app::StartError;
 use crate::app::drill::Board;
+use crate::app::signing;
 use crate::app::store;
 use crate::auth::Assertions;
 use crate::auth::FallbacksTaken;
@@ -156,11 +157,8 @@ impl Process {
         )
         .map_err(|error| StartError::Build(error.to_string()))?;
         sessions.count_keys_by(&metrics);
-        let keys = settings.state_dir.join("keys");
-        let ring = KeyRing::open(&keys, settings.signing.clone(), clock.now())
-            .map_err(|error| StartError::Build(error.to_string()))?;
+        let ring = signing::open(settings, (&store, &sessions), &entropy, clock.now())?;
         ring.uses().count_by(&metrics);
-        let ring = Arc::new(ring);
         let traces = match &settings.telemetry.otlp {
             Some(endpoint) => {
                 let started = Traces::start(endpoint, background.clone(), Arc::clone(&metrics));

@@ -375,6 +375,11 @@ impl Reloader {
         });
         // Those of listeners have a family of their own.
         let rows = rows.filter(|([_, used, ..], _)| !used.starts_with("listener "));
-        self.process.metrics.expiries(rows);
+        let together = self.process.ring.together();
+        let kind = expiring::Kind::SigningKey.as_str();
+        let together = together
+            .iter()
+            .map(|(kid, ends)| ([kind, "what we sign", kid.as_str(), "itself"], *ends));
+        self.process.metrics.expiries(rows.chain(together));
     }
 }

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::clock::UnixTime;
-use crate::exchange::ring::RingError;
-use crate::exchange::ring::RingKey;
+use crate::exchange::keys::RingError;
+use crate::exchange::keys::RingKey;
 use crate::exchange::settings;
 use crate::token::SigningKey;
 
@@ -57,11 +57,8 @@ pub(super) fn own(
     settings: &settings::Ring,
     now: UnixTime,
 ) -> Result<Vec<RingKey>, RingError> {
-    let path = directory.join(FILE);
-    match fs::read(&path) {
-        Ok(bytes) => return read(&path, &bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(cause) => return Err(io_error(&path, cause)),
+    if let Some(keys) = kept(directory)? {
+        return Ok(keys);
     }
     let first = directory.join(FIRST);
     let key = match fs::read(&first) {
@@ -78,6 +75,29 @@ pub(super) fn own(
     }];
     write(directory, &keys)?;
     Ok(keys)
+}
+
+/// The keys of the file of the ring, if there is one.
+pub(super) fn kept(directory: &Path) -> Result<Option<Vec<RingKey>>, RingError> {
+    let path = directory.join(FILE);
+    match fs::read(&path) {
+        Ok(bytes) => read(&path, &bytes).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(io_error(&path, cause)),
+    }
+}
+
+/// The keys as they are written, wherever that is.
+pub(super) fn encoded(path: &Path, keys: &[RingKey]) -> Result<Vec<u8>, RingError> {
+    let kept: Vec<Kept> = keys
+        .iter()
+        .map(|key| Kept {
+            pem: key.key.to_pem(),
+            from: key.from.as_secs(),
+            until: key.until.map(UnixTime::as_secs),
+        })
+        .collect();
+    serde_json::to_vec(&kept).map_err(|cause| content(path, &cause))
 }
 
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Vec<RingKey>, RingError> {
@@ -99,16 +119,8 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Vec<RingKey>, RingError>
 
 /// Whole or not at all, and only for us.
 pub(super) fn write(directory: &Path, keys: &[RingKey]) -> Result<(), RingError> {
-    let kept: Vec<Kept> = keys
-        .iter()
-        .map(|key| Kept {
-            pem: key.key.to_pem(),
-            from: key.from.as_secs(),
-            until: key.until.map(UnixTime::as_secs),
-        })
-        .collect();
     let (path, draft) = (directory.join(FILE), directory.join("signing.json.new"));
-    let bytes = serde_json::to_vec(&kept).map_err(|cause| content(&path, &cause))?;
+    let bytes = encoded(&path, keys)?;
     let written = || {
         fs::DirBuilder::new()
             .recursive(true)
@@ -132,7 +144,7 @@ pub(super) fn io_error(path: &Path, cause: io::Error) -> RingError {
     }
 }
 
-fn content(path: &Path, cause: &dyn std::fmt::Display) -> RingError {
+pub(super) fn content(path: &Path, cause: &dyn std::fmt::Display) -> RingError {
     RingError::Content {
         path: path.display().to_string(),
         cause: cause.to_string(),

@@ -7,12 +7,14 @@
 mod build;
 mod disk;
 mod kept;
+mod keys;
 mod mint;
 #[cfg(feature = "pkcs11")]
 mod module;
 mod ring;
 mod scopes;
 pub(crate) mod settings;
+mod shelf;
 mod succession;
 mod way;
 
@@ -21,6 +23,8 @@ pub(crate) use build::Exchanges;
 pub(crate) use kept::Outcome;
 pub(crate) use ring::KeyRing;
 pub(crate) use ring::RingKeyView;
+pub(crate) use shelf::Opened;
+pub(crate) use shelf::Seal;
 pub(crate) use succession::succession;
 pub(crate) use way::Grant;
 

@@ -1,6 +1,5 @@
 //! The keys that sign what we mint: the next one is published before it signs, the last one while its tokens live.
 
-use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,56 +13,28 @@ use tracing::info;
 use tracing::warn;
 
 use crate::clock::UnixTime;
+use crate::exchange::disk;
 use crate::exchange::disk::from_files;
 use crate::exchange::disk::own;
 use crate::exchange::disk::write;
+use crate::exchange::keys::RingError;
+use crate::exchange::keys::RingKey;
+use crate::exchange::keys::is_due;
+use crate::exchange::keys::is_ours;
+use crate::exchange::keys::published;
+use crate::exchange::keys::signing;
+use crate::exchange::keys::with_next;
 use crate::exchange::settings;
+use crate::exchange::shelf::Found;
+use crate::exchange::shelf::Seal;
+use crate::exchange::shelf::Shelf;
+use crate::store::Expect;
+use crate::store::Store;
 use crate::telemetry::KeyUses;
 use crate::telemetry::metrics::KeyUse;
 use crate::token::MintError;
 use crate::token::SigningKey;
 use crate::token::public_jwks;
-
-/// The most keys that are published at once.
-const MAX_KEYS: usize = 16;
-
-/// Why keys could not be read, made or kept. Says nothing about a key.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RingError {
-    /// A file.
-    #[error("{path}: {cause}")]
-    Io {
-        /// Which.
-        path: String,
-        /// Why.
-        cause: io::Error,
-    },
-    /// What it holds.
-    #[error("{path}: {cause}")]
-    Content {
-        /// Which.
-        path: String,
-        /// Why.
-        cause: String,
-    },
-    /// The crypto library failed.
-    #[error(transparent)]
-    Key(#[from] MintError),
-    /// Keys of the operator's files are rotated by the operator.
-    #[error("the keys are files of the configuration: change the files, they are read again")]
-    OperatorsKeys,
-    /// Keys of a module are made where they are.
-    #[error(
-        "the keys are those of a PKCS#11 module: make the next one there, and name it first in `secrets.signing.pkcs11.keys`"
-    )]
-    ModulesKeys,
-    /// A PKCS#11 module.
-    #[error("PKCS#11: {0}")]
-    Module(String),
-    /// Many rotations within the overlap.
-    #[error("{MAX_KEYS} keys are published already; the oldest ends at {0}")]
-    Full(u64),
-}
 
 /// One key, as an operator sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -80,13 +51,6 @@ pub(crate) struct RingKeyView {
     pub(crate) until: Option<u64>,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct RingKey {
-    pub(super) key: Arc<SigningKey>,
-    pub(super) from: UnixTime,
-    pub(super) until: Option<UnixTime>,
-}
-
 /// The keys of a process. Reading is one pointer; changing is rare and goes one after another.
 #[derive(Debug)]
 pub(crate) struct KeyRing {
@@ -94,6 +58,9 @@ pub(crate) struct KeyRing {
     settings: ArcSwap<settings::Ring>,
     keys: ArcSwap<Vec<RingKey>>,
     changing: Mutex<()>,
+    /// Where several instances keep them together.
+    shelf: Option<Shelf>,
+    turning: tokio::sync::Mutex<()>,
     uses: KeyUses,
 }
 
@@ -109,14 +76,44 @@ impl KeyRing {
         now: UnixTime,
     ) -> Result<Self, RingError> {
         let keys = given(directory, &settings, now)?;
-        let ring = Self {
+        Ok(Self::of(directory, settings, keys, None))
+    }
+
+    /// The keys of several instances, in the store that they share. There is none before [`Self::keep`] has read them.
+    ///
+    /// # Errors
+    ///
+    /// See [`RingError`].
+    pub(crate) fn shared(
+        directory: &Path,
+        settings: settings::Ring,
+        (store, seal): (Arc<dyn Store>, Arc<dyn Seal>),
+        now: UnixTime,
+    ) -> Result<Self, RingError> {
+        let keys = if is_ours(&settings) {
+            Vec::new()
+        } else {
+            given(directory, &settings, now)?
+        };
+        let shelf = Some(Shelf { store, seal });
+        Ok(Self::of(directory, settings, keys, shelf))
+    }
+
+    fn of(
+        directory: &Path,
+        settings: settings::Ring,
+        keys: Vec<RingKey>,
+        shelf: Option<Shelf>,
+    ) -> Self {
+        Self {
             directory: directory.to_owned(),
             settings: ArcSwap::from_pointee(settings),
             keys: ArcSwap::from_pointee(keys),
             changing: Mutex::new(()),
+            shelf,
+            turning: tokio::sync::Mutex::new(()),
             uses: KeyUses::default(),
-        };
-        Ok(ring)
+        }
     }
 
     /// Who counts the uses of keys: of those of the ring, and of others that sign for the same ends.
@@ -167,6 +164,21 @@ impl KeyRing {
         keys.iter().map(view).collect()
     }
 
+    /// The name of each key that several instances have together, and when it leaves the published set, or the next one takes
+    /// its place: as `succession` has it for those in files.
+    pub(crate) fn together(&self) -> Vec<(String, UnixTime)> {
+        let settings = self.settings.load();
+        if self.shelf.is_none() || !is_ours(&settings) {
+            return Vec::new();
+        }
+        let keys = self.keys.load();
+        let one = |key: &RingKey| {
+            let ends = key.until.unwrap_or(key.from + settings.rotate_every);
+            (key.key.kid().to_owned(), ends)
+        };
+        keys.iter().map(one).collect()
+    }
+
     /// Makes the next key now. It is published at once and signs after `announce`; the present one leaves after `overlap`.
     ///
     /// # Errors
@@ -181,30 +193,99 @@ impl KeyRing {
         if settings.module.is_some() {
             return Err(RingError::ModulesKeys);
         }
-        let mut keys = published(&self.keys.load(), now);
-        if MAX_KEYS <= keys.len() {
-            let first = keys.iter().filter_map(|key| key.until).min();
-            return Err(RingError::Full(first.map_or(0, UnixTime::as_secs)));
-        }
-        let key = Arc::new(SigningKey::generate_for(settings.algorithm)?);
-        let from = now + settings.announce;
-        for older in &mut keys {
-            let end = from + settings.overlap;
-            older.until = Some(older.until.map_or(end, |until| until.min(end)));
-        }
-        info!(
-            kid = key.kid(),
-            "A new signing key was made; it is published and signs later."
-        );
-        keys.push(RingKey {
-            key,
-            from,
-            until: None,
-        });
+        let keys = with_next(&self.keys.load(), &settings, now)?;
         write(&self.directory, &keys)?;
         self.keys.store(Arc::new(keys));
         drop(guard);
         Ok(self.list(now))
+    }
+
+    /// As [`Self::rotate`], wherever the keys are.
+    ///
+    /// # Errors
+    ///
+    /// See [`RingError`].
+    pub(crate) async fn rotate_now(
+        self: &Arc<Self>,
+        now: UnixTime,
+    ) -> Result<Vec<RingKeyView>, RingError> {
+        let settings = self.settings.load_full();
+        if let Some(shelf) = self.shelf.as_ref().filter(|_| is_ours(&settings)) {
+            self.turn_shared(shelf, &settings, true, now).await?;
+            return Ok(self.list(now));
+        }
+        // Files are written.
+        let ring = Arc::clone(self);
+        let made = tokio::task::spawn_blocking(move || ring.rotate(now));
+        made.await.unwrap_or(Err(RingError::Busy))
+    }
+
+    /// What time asks for, wherever the keys are.
+    pub(crate) async fn keep(self: &Arc<Self>, now: UnixTime) {
+        let settings = self.settings.load_full();
+        if let Some(shelf) = self.shelf.as_ref().filter(|_| is_ours(&settings)) {
+            if let Err(error) = self.turn_shared(shelf, &settings, false, now).await {
+                warn!(%error, "The signing keys stay as they are.");
+            }
+            return;
+        }
+        let ring = Arc::clone(self);
+        let turned = tokio::task::spawn_blocking(move || ring.tick(now));
+        if let Err(error) = turned.await {
+            warn!(%error, "The signing keys stay as they are.");
+        }
+    }
+
+    /// Reads what the instances have together; makes the next key if that is `wanted` or due, unless another has done so.
+    async fn turn_shared(
+        &self,
+        shelf: &Shelf,
+        settings: &settings::Ring,
+        wanted: bool,
+        now: UnixTime,
+    ) -> Result<(), RingError> {
+        let _one_at_a_time = self.turning.lock().await;
+        for _ in 0..8 {
+            let found = shelf.read(now).await?;
+            let (before, expect, again) = match found {
+                Some(Found {
+                    keys,
+                    expect,
+                    again,
+                }) => (keys, expect, again),
+                // Nobody has put one there, or the store was emptied: what is published stays so.
+                None => (self.before(settings, now)?, Expect::Absent, true),
+            };
+            let next = wanted || is_due(&before, settings, now);
+            let after = if next {
+                with_next(&before, settings, now)?
+            } else {
+                published(&before, now)
+            };
+            let same = !next && !again && after.len() == before.len();
+            if same || shelf.write(&after, expect, now).await? {
+                self.keys.store(Arc::new(after));
+                return Ok(());
+            }
+        }
+        Err(RingError::Busy)
+    }
+
+    /// What an instance puts where there is nothing: what it has, what it had alone, or a first key.
+    fn before(&self, settings: &settings::Ring, now: UnixTime) -> Result<Vec<RingKey>, RingError> {
+        let present = self.keys.load();
+        if !present.is_empty() {
+            return Ok(present.to_vec());
+        }
+        if let Some(kept) = disk::kept(&self.directory)? {
+            return Ok(kept);
+        }
+        let key = Arc::new(SigningKey::generate_for(settings.algorithm)?);
+        Ok(vec![RingKey {
+            key,
+            from: now,
+            until: None,
+        }])
     }
 
     /// What time asks for: the next key in time, keys that have left, files that have changed.
@@ -219,7 +300,7 @@ impl KeyRing {
     pub(crate) fn configure(&self, settings: settings::Ring, now: UnixTime) {
         let before = self.settings.swap(Arc::new(settings));
         let settings = self.settings.load();
-        if settings.module != before.module {
+        if settings.module != before.module && (self.shelf.is_none() || !is_ours(&settings)) {
             match given(&self.directory, &settings, now) {
                 Ok(keys) => self.keys.store(Arc::new(keys)),
                 Err(error) => warn!(%error, "The signing keys stay as they are."),
@@ -235,14 +316,11 @@ impl KeyRing {
         if settings.module.is_some() {
             return Ok(());
         }
-        let keys = self.keys.load();
-        let newest = keys.iter().max_by_key(|key| key.from);
-        let due = newest.is_none_or(|newest| {
-            newest.until.is_some()
-                || newest.key.algorithm() != settings.algorithm && newest.from <= now
-                || newest.from + settings.rotate_every <= now + settings.announce
-        });
-        if due {
+        if self.shelf.is_some() {
+            // Time is looked after by `keep`, together with the others.
+            return Ok(());
+        }
+        if is_due(&self.keys.load(), settings, now) {
             self.rotate(now)?;
         }
         let guard = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -293,19 +371,6 @@ fn in_module(_module: &settings::Module) -> Result<Vec<RingKey>, String> {
     Err("it is not in this build".to_owned())
 }
 
-/// The key that signs: the one that began last.
-fn signing(keys: &[RingKey], now: UnixTime) -> Option<&RingKey> {
-    keys.iter()
-        .filter(|key| key.from <= now)
-        .max_by_key(|key| key.from)
-        .or_else(|| keys.first())
-}
-
-fn published(keys: &[RingKey], now: UnixTime) -> Vec<RingKey> {
-    let stays = |key: &&RingKey| key.until.is_none_or(|until| now < until);
-    keys.iter().filter(stays).cloned().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -314,6 +379,7 @@ mod tests {
     use super::*;
     use crate::exchange::disk::FILE;
     use crate::exchange::disk::FIRST;
+    use crate::exchange::keys::MAX_KEYS;
     use crate::token::Algorithm;
     use crate::token::KeySet;
     use crate::token::verify_signature_only;
@@ -439,5 +505,108 @@ mod tests {
         }
         assert!(matches!(ring.rotate(at(0)), Err(RingError::Full(_))));
         ring.rotate(at(40)).unwrap();
+    }
+
+    /// Turns every bit, under a mark that says whose it is.
+    #[derive(Debug)]
+    struct Turned(u8, u8);
+
+    impl Seal for Turned {
+        fn seal(&self, plain: &[u8]) -> Vec<u8> {
+            let turned = plain.iter().map(|byte| !byte);
+            std::iter::once(self.0).chain(turned).collect()
+        }
+
+        fn open(&self, sealed: &[u8]) -> Option<crate::exchange::Opened> {
+            let (mark, rest) = sealed.split_first()?;
+            (*mark == self.0 || *mark == self.1).then(|| crate::exchange::Opened {
+                plain: rest.iter().map(|byte| !byte).collect(),
+                again: *mark != self.0,
+            })
+        }
+    }
+
+    const ROW: crate::store::Key<'_> = crate::store::Key {
+        table: "signing_keys",
+        key: b"ring",
+    };
+
+    fn instance(dir: &Path, store: &Arc<crate::store::MemoryStore>, seal: Turned) -> Arc<KeyRing> {
+        let parts = (
+            Arc::clone(store) as Arc<dyn Store>,
+            Arc::new(seal) as Arc<dyn Seal>,
+        );
+        Arc::new(KeyRing::shared(dir, settings(), parts, at(0)).unwrap())
+    }
+
+    #[tokio::test]
+    async fn instances_that_share_a_store_sign_with_the_same_keys() {
+        let (dir, store) = (tempfile::tempdir().unwrap(), Arc::default());
+        let new = || instance(dir.path(), &store, Turned(1, 1));
+        let (one, two) = (new(), new());
+        assert!(one.sign("mint", "JWT", &Map::new(), at(0)).is_err());
+        tokio::join!(one.keep(at(0)), two.keep(at(0)));
+        assert_eq!(one.list(at(0)), two.list(at(0)));
+        assert_eq!(states(&one, at(0)), ["signing"]);
+        assert!(is_published(&two, &signed(&one, at(0))));
+        // Made by one, published by both before it signs; in time, and once.
+        one.rotate_now(at(1)).await.unwrap();
+        two.keep(at(1)).await;
+        assert_eq!(states(&two, at(1)), ["signing", "next"]);
+        assert!(is_published(&two, &signed(&one, at(2))));
+        tokio::join!(one.keep(at(31)), two.keep(at(31)));
+        one.keep(at(31)).await;
+        assert_eq!(one.list(at(31)), two.list(at(31)));
+        assert_eq!(states(&two, at(31)), ["signing", "next"]);
+        assert_eq!(two.together().len(), 2);
+        // A process that starts has them, an emptied store gets them back, and no file was written.
+        store.delete(ROW).await.unwrap();
+        one.keep(at(31)).await;
+        let third = new();
+        third.keep(at(31)).await;
+        assert_eq!(third.list(at(31)), two.list(at(31)));
+        assert!(!dir.path().join(FILE).exists());
+    }
+
+    #[tokio::test]
+    async fn the_row_is_sealed_and_what_does_not_open_stays() {
+        let (dir, store) = (tempfile::tempdir().unwrap(), Arc::default());
+        let one = instance(dir.path(), &store, Turned(1, 1));
+        one.keep(at(0)).await;
+        let row = store.get(ROW, at(0)).await.unwrap().unwrap();
+        assert!(!row.value.windows(7).any(|part| part == b"PRIVATE"));
+        let stranger = instance(dir.path(), &store, Turned(2, 2));
+        stranger.keep(at(0)).await;
+        assert!(stranger.list(at(0)).is_empty());
+        assert!(stranger.rotate_now(at(0)).await.is_err());
+        assert_eq!(store.get(ROW, at(0)).await.unwrap().unwrap(), row);
+        // The next session key: sealed again under it at once, and then without the last one.
+        let next = instance(dir.path(), &store, Turned(2, 1));
+        next.keep(at(0)).await;
+        assert_eq!(next.list(at(0)), one.list(at(0)));
+        stranger.keep(at(0)).await;
+        assert_eq!(stranger.list(at(0)), one.list(at(0)));
+    }
+
+    #[tokio::test]
+    async fn who_shares_a_store_from_now_on_brings_its_keys() {
+        let (dir, store) = (tempfile::tempdir().unwrap(), Arc::default());
+        let alone = KeyRing::open(dir.path(), settings(), at(0)).unwrap();
+        let ring = instance(dir.path(), &store, Turned(1, 1));
+        ring.keep(at(0)).await;
+        assert_eq!(ring.list(at(0)), alone.list(at(0)));
+        // The operator's files need no store.
+        let file = dir.path().join("a.pem");
+        fs::write(&file, SigningKey::generate().unwrap().to_pem()).unwrap();
+        let files = settings::Ring {
+            files: vec![file],
+            ..settings()
+        };
+        ring.configure(files, at(0));
+        ring.keep(at(0)).await;
+        assert_ne!(ring.list(at(0))[0].kid, alone.list(at(0))[0].kid);
+        ring.configure(settings(), at(0));
+        ring.keep(at(0)).await;
+        assert_eq!(ring.list(at(0)), alone.list(at(0)));
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::clock::UnixTime;
 use crate::exchange::disk;
-use crate::exchange::ring::RingError;
+use crate::exchange::keys::RingError;
 use crate::exchange::settings::Ring;
 
 /// The name of each key, and when it leaves the published set, or the next one takes its place. Keys of the operator have no

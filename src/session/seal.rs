@@ -37,6 +37,8 @@ pub(crate) enum Purpose {
     Wrap,
     /// That somebody wants to be among the first, in a cookie.
     OptIn,
+    /// The keys that sign what several instances mint.
+    SigningKeys,
 }
 
 impl Purpose {
@@ -54,6 +56,7 @@ impl Purpose {
             Self::ClientSecret => "client_secret",
             Self::Wrap => "wrap",
             Self::OptIn => "opt_in",
+            Self::SigningKeys => "signing_keys",
         }
     }
 
@@ -70,6 +73,7 @@ impl Purpose {
             Self::ClientSecret => b"client-secret",
             Self::Wrap => b"wrap",
             Self::OptIn => b"opt-in",
+            Self::SigningKeys => b"signing-keys",
         }
     }
 }

@@ -348,3 +348,36 @@ async fn what_is_revoked_at_one_instance_is_over_at_both_within_two_seconds_and_
         assert_eq!(call(proxy, &bob).await.status, 200, "{}", proxy.log());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_instance_mints_is_checked_with_the_keys_of_any() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let redis = Redis::start();
+    let config = redis.config(&old, &new, &upstream, "5m").replace(
+        "    public_paths: [/public/*]\n",
+        "    exchange: { always: ours }\n",
+    ) + "exchange: { ours: { mint: { issuer: \"https://ferry.test\", audiences: [api] } } }\n";
+    let (a, b) = (Proxy::start(&config), Proxy::start(&config));
+    let keys = async |proxy: &Proxy| {
+        let answer = crate::harness::get(proxy.address, "/.authferry/jwks.json").await;
+        answer.text()
+    };
+    crate::reload::until(async || keys(&a).await.contains("kid") && keys(&b).await.contains("kid"))
+        .await;
+    assert_eq!(keys(&a).await, keys(&b).await);
+    for (by, other) in [(&a, &b), (&b, &a)] {
+        assert_eq!(
+            call(by, &new.token("alice")).await.status,
+            200,
+            "{}",
+            by.log()
+        );
+        let value = upstream.last().all("authorization").remove(0);
+        let minted = value.strip_prefix("Bearer ").unwrap();
+        let (set, _) = authferry::token::KeySet::from_remote(keys(other).await.as_bytes()).unwrap();
+        assert_eq!(
+            authferry::token::verify_signature_only(minted, &set),
+            Ok(())
+        );
+    }
+}

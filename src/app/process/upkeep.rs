@@ -58,7 +58,7 @@ impl Process {
         });
     }
 
-    /// Looks after the signing keys. Files are read: that is not for a thread that must not block.
+    /// Looks after the signing keys.
     pub(super) fn turn_keys(&self) {
         let (clock, ring) = (Arc::clone(&self.clock), Arc::clone(&self.ring));
         self.background.spawn(async move {
@@ -66,11 +66,7 @@ impl Process {
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tick.tick().await;
-                let (clock, ring) = (Arc::clone(&clock), Arc::clone(&ring));
-                let turned = tokio::task::spawn_blocking(move || ring.tick(clock.now()));
-                if turned.await.is_err() {
-                    return;
-                }
+                ring.keep(clock.now()).await;
             }
         });
     }

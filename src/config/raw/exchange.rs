@@ -156,7 +156,7 @@ mappings! {
         other_arm: List<At<String>>,
     }
 
-    /// The keys that sign what we mint.
+    /// The keys that sign what we mint. Without `files` and `pkcs11` they are made here: in `state_dir/keys`, or, where instances share a store, there, sealed under `session_keys`, so that all have the same.
     RawSigning {
         /// What they sign with. Default `ES256`.
         algorithm: At<SigningAlg>,

@@ -1,0 +1,124 @@
+//! Which key signs, which are published, and when the next one is due.
+
+use std::io;
+use std::sync::Arc;
+
+use tracing::info;
+
+use crate::clock::UnixTime;
+use crate::exchange::settings;
+use crate::store::StoreError;
+use crate::token::MintError;
+use crate::token::SigningKey;
+
+/// The most keys that are published at once.
+pub(super) const MAX_KEYS: usize = 16;
+
+/// Why keys could not be read, made or kept. Says nothing about a key.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RingError {
+    /// A file.
+    #[error("{path}: {cause}")]
+    Io {
+        /// Which.
+        path: String,
+        /// Why.
+        cause: io::Error,
+    },
+    /// What it holds.
+    #[error("{path}: {cause}")]
+    Content {
+        /// Which.
+        path: String,
+        /// Why.
+        cause: String,
+    },
+    /// The store that several instances share.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Other instances write all the time, or the thread of ours ended.
+    #[error("the signing keys change all the time")]
+    Busy,
+    /// The crypto library failed.
+    #[error(transparent)]
+    Key(#[from] MintError),
+    /// Keys of the operator's files are rotated by the operator.
+    #[error("the keys are files of the configuration: change the files, they are read again")]
+    OperatorsKeys,
+    /// Keys of a module are made where they are.
+    #[error(
+        "the keys are those of a PKCS#11 module: make the next one there, and name it first in `secrets.signing.pkcs11.keys`"
+    )]
+    ModulesKeys,
+    /// A PKCS#11 module.
+    #[error("PKCS#11: {0}")]
+    Module(String),
+    /// Many rotations within the overlap.
+    #[error("{MAX_KEYS} keys are published already; the oldest ends at {0}")]
+    Full(u64),
+}
+
+/// A key, and when.
+#[derive(Clone, Debug)]
+pub(super) struct RingKey {
+    pub(super) key: Arc<SigningKey>,
+    pub(super) from: UnixTime,
+    pub(super) until: Option<UnixTime>,
+}
+
+/// The key that signs: the one that began last.
+pub(super) fn signing(keys: &[RingKey], now: UnixTime) -> Option<&RingKey> {
+    keys.iter()
+        .filter(|key| key.from <= now)
+        .max_by_key(|key| key.from)
+        .or_else(|| keys.first())
+}
+
+/// Whether the keys are those that we make: no files of the operator, and no module.
+pub(super) const fn is_ours(settings: &settings::Ring) -> bool {
+    settings.files.is_empty() && settings.module.is_none()
+}
+
+/// Whether it is time for the next key.
+pub(super) fn is_due(keys: &[RingKey], settings: &settings::Ring, now: UnixTime) -> bool {
+    let newest = keys.iter().max_by_key(|key| key.from);
+    newest.is_none_or(|newest| {
+        newest.until.is_some()
+            || newest.key.algorithm() != settings.algorithm && newest.from <= now
+            || newest.from + settings.rotate_every <= now + settings.announce
+    })
+}
+
+/// The keys with the next one, which signs after `announce`; the present ones leave after `overlap`.
+pub(super) fn with_next(
+    keys: &[RingKey],
+    settings: &settings::Ring,
+    now: UnixTime,
+) -> Result<Vec<RingKey>, RingError> {
+    let mut keys = published(keys, now);
+    if MAX_KEYS <= keys.len() {
+        let first = keys.iter().filter_map(|key| key.until).min();
+        return Err(RingError::Full(first.map_or(0, UnixTime::as_secs)));
+    }
+    let key = Arc::new(SigningKey::generate_for(settings.algorithm)?);
+    let from = now + settings.announce;
+    for older in &mut keys {
+        let end = from + settings.overlap;
+        older.until = Some(older.until.map_or(end, |until| until.min(end)));
+    }
+    info!(
+        kid = key.kid(),
+        "A new signing key was made; it is published and signs later."
+    );
+    keys.push(RingKey {
+        key,
+        from,
+        until: None,
+    });
+    Ok(keys)
+}
+
+pub(super) fn published(keys: &[RingKey], now: UnixTime) -> Vec<RingKey> {
+    let stays = |key: &&RingKey| key.until.is_none_or(|until| now < until);
+    keys.iter().filter(stays).cloned().collect()
+}
