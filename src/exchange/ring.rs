@@ -363,7 +363,7 @@ fn given(
 #[cfg(feature = "pkcs11")]
 fn in_module(module: &settings::Module) -> Result<Vec<RingKey>, String> {
     let keys = crate::exchange::module::open(module)?;
-    Ok(crate::exchange::disk::in_order(keys))
+    Ok(disk::in_order(keys))
 }
 
 #[cfg(not(feature = "pkcs11"))]

@@ -379,3 +379,36 @@ async fn a_stage_exchanges_what_comes_from_the_other_side() {
     );
     assert_eq!(get(stage.proxy.admin, "/-/healthy").await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_whose_file_changes_signs_from_then_on_without_a_restart() {
+    use aws_lc_rs::hmac;
+
+    let stage = stage().await;
+    let file = stage.proxy.dir().join("shared");
+    let token = stage.old.token("alice");
+    let is_under = async |secret: &str| {
+        let answer = stage.ask("/words/x", &token).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let text = stage.upstream.last().all("x-legacy-token").remove(0);
+        let (words, tag) = text.rsplit_once('.').unwrap();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        let own = hmac::sign(&key, words.as_bytes());
+        let hex: String = own.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        hex == tag
+    };
+    assert!(is_under(&"s".repeat(32)).await);
+    // Half a secret is none: what was there goes on. Then as Vault Agent and Kubernetes write: a new file takes its place.
+    for (text, used) in [("short".to_owned(), "s"), ("n".repeat(32), "n")] {
+        let next = stage.proxy.dir().join("shared.next");
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(&next, &file).unwrap();
+        if used == "s" {
+            let refused = "authferry_config_reloads_total{outcome=\"refused\"}";
+            crate::reload::until(async || 1.0 <= stage.proxy.metric(refused).await).await;
+            assert!(is_under(&used.repeat(32)).await);
+        } else {
+            crate::reload::until(async || is_under(&used.repeat(32)).await).await;
+        }
+    }
+}

@@ -10,7 +10,7 @@ use crate::proxy;
 use crate::two_sides;
 use crate::var;
 
-fn run(command: &mut Command) -> (Output, String) {
+pub(crate) fn run(command: &mut Command) -> (Output, String) {
     let output = command.output().unwrap();
     let words = format!(
         "{}{}",
@@ -20,7 +20,7 @@ fn run(command: &mut Command) -> (Output, String) {
     (output, words)
 }
 
-fn node(script: &str) -> Command {
+pub(crate) fn node(script: &str) -> Command {
     let mut command = Command::new("node");
     command
         .arg(format!(

@@ -1,5 +1,5 @@
 //! How we prove to real providers who we are: by an assertion under a secret, by a certificate of an authority that they trust,
-//! by one that is registered there itself; and what they bound to a certificate.
+//! by one that is registered there itself; and what they bound to a certificate or a key.
 
 use std::process::Command;
 
@@ -11,6 +11,9 @@ use crate::harness::Proxy;
 use crate::keycloak;
 use crate::modern::check_online;
 use crate::origin;
+use crate::protocols::node;
+use crate::protocols::run;
+use crate::proxy;
 use crate::secret;
 use crate::server_section;
 use crate::two_sides;
@@ -187,4 +190,32 @@ apps:
         assert_eq!(status, expected, "{own:?} {body}\n{}", proxy.log());
     }
     assert_eq!(upstream.hits(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_keycloak_bound_to_a_key_counts_with_a_new_proof_of_it_only() {
+    let upstream = Echo::start().await;
+    let marker = "{ claim: typ, equals: Bearer }";
+    let both = format!("{marker}, {{ claim: typ, equals: DPoP }}");
+    let proxy = proxy(&two_sides(&upstream.url(), "50").replacen(marker, &both, 1));
+    proxy.settled().await;
+    let (output, words) = run(node("dpop.mjs")
+        .arg(keycloak())
+        .arg(secret("proxy-dpop-secret"))
+        .args(["bob", &secret("bob-pw")])
+        .arg(format!("{}/x", origin())));
+    assert!(output.status.success(), "{words}\n{}", proxy.log());
+    let said: Vec<&str> = words.lines().collect();
+    let expected = [
+        "type dpop",
+        "own key 200",
+        "same proof 401",
+        "another proof 200",
+        "another key 401",
+        "no proof 401",
+        "as bearer 401",
+    ];
+    assert_eq!(said, expected, "{}", proxy.log());
+    assert_eq!(upstream.hits(), 2);
+    assert_eq!(upstream.last().all("x-remote-user"), ["1002"]);
 }

@@ -44,7 +44,7 @@ clients = [
     client("directory", std=False, svc=True),                                              # may look people up, see its service account below
     client("provisioning", std=False, svc=True),                                           # may make accounts and set passwords, see its service account below
     client("proxy-exchange", std=False, svc=True, attrs={"standard.token.exchange.enabled": T, "standard.token.exchange.enableRefreshRequestedTokenType": "SAME_SESSION"}),
-    client("proxy-dpop", direct=True, attrs={"dpop.bound.access.tokens": T}),
+    client("proxy-dpop", direct=True, auds=("proxy-exchange",), attrs={"dpop.bound.access.tokens": T}),
     client("proxy-mtls", auth="client-x509", svc=True, auds=("proxy-exchange",), attrs={"x509.subjectdn": "CN=proxy-mtls,O=authferry test", "x509.allow.regex.pattern.comparison": "false", "tls.client.certificate.bound.access.tokens": T}),
     client("proxy-secret-jwt", auth="client-secret-jwt", attrs={"token.endpoint.auth.signing.alg": "HS256"}),
     client("proxy-jwt", auth="client-jwt", svc=True, attrs={"use.jwks.string": T, "jwks.string": jwks, "token.endpoint.auth.signing.alg": "RS256"}),
