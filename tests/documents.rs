@@ -74,7 +74,7 @@ fn cases() -> BTreeSet<String> {
     let text = fs::read_to_string("tests/security/cases.yaml").unwrap();
     let blocks = text.split("\n- id: ").skip(1);
     blocks
-        .filter(|block| !block.contains("later: ") && !block.contains("replaced: "))
+        .filter(|block| !block.contains("later: ") && !block.contains("replaced: '"))
         .map(|block| block.lines().next().unwrap().trim().to_owned())
         .collect()
 }
@@ -121,6 +121,87 @@ fn every_attack_has_an_answer_and_a_test() {
             "{row}"
         );
     }
+}
+
+#[test]
+fn every_promise_is_held_by_a_test_that_runs() {
+    let text = fs::read_to_string("SECURITY.md").unwrap();
+    let table = text.split("## Promises").nth(1).unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    for number in 1..=14 {
+        let begin = format!("| I{number} | ");
+        let rows: Vec<&str> = table.lines().filter(|l| l.starts_with(&begin)).collect();
+        assert_eq!(rows.len(), 1, "I{number}");
+        let words = in_tables(rows[0]);
+        assert!(
+            words.iter().any(|word| is_case(word) || is_test(word)),
+            "{}",
+            rows[0]
+        );
+        assert_eq!(unknown(rows[0]), Vec::<String>::new(), "I{number}");
+    }
+}
+
+#[test]
+fn what_stands_for_a_case_that_is_not_run_exists() {
+    let text = fs::read_to_string("tests/security/cases.yaml").unwrap();
+    let mut seen = 0;
+    for block in text.split("\n- id: ").skip(1) {
+        let Some((_, said)) = block.split_once("replaced: '") else {
+            continue;
+        };
+        let said = said.split("\n    - ").next().unwrap();
+        seen += 1;
+        let (id, _) = block.split_once('\n').unwrap();
+        assert_eq!(unknown(said), Vec::<String>::new(), "{id}");
+        assert!(said.contains("Promise: "), "{id}");
+    }
+    assert!(5 < seen && seen < 20, "{seen}");
+}
+
+/// What a text names that there is not: tests, cases, targets of `make`, suites, files, rows of the table of faults.
+fn unknown(text: &str) -> Vec<String> {
+    let mut known = BTreeSet::new();
+    tests(Path::new("src"), &mut known);
+    tests(Path::new("tests"), &mut known);
+    let cases = cases();
+    let makefile = fs::read_to_string("Makefile").unwrap();
+    let suites = fs::read_to_string("tests/suites/run").unwrap();
+    let faults = ["tests/faults/run", "tests/faults/soak"];
+    let faults = faults
+        .map(|file| fs::read_to_string(file).unwrap())
+        .concat();
+    let words = text.split(|c: char| c.is_whitespace() || "`'(),;|".contains(c));
+    let words: Vec<&str> = words
+        .map(|word| word.trim_end_matches(['.', ':']))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let mut missing = Vec::new();
+    for (at, word) in words.iter().enumerate() {
+        let before = at.checked_sub(1).and_then(|at| words.get(at)).copied();
+        let there = match before {
+            Some("make") if text.contains(&format!("`make {word}")) => {
+                makefile.contains(&format!("\n{word}:"))
+            }
+            Some("suite") => suites.contains(&format!("\n    \"{word}\": (")),
+            Some("row" | "rows") if word.bytes().all(|b| b.is_ascii_digit()) => {
+                faults.contains(&format!("\"{word}\""))
+            }
+            _ if is_case(word) => cases.contains(*word),
+            _ if is_test(word) => known.contains(*word),
+            _ if ["src/", "tests/", "examples/"]
+                .iter()
+                .any(|dir| word.starts_with(dir)) =>
+            {
+                Path::new(word).exists()
+            }
+            _ => true,
+        };
+        if !there {
+            missing.push((*word).to_owned());
+        }
+    }
+    missing
 }
 
 /// The words `/run/secrets/…` and `/etc/authferry/…` of a text: files that must be there.
