@@ -89,6 +89,7 @@ deny:
 advisories:
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny
 	cargo deny --locked check advisories
+	printf 'known vulnerabilities\tnone in %s crates\n' "$$(grep -c '^\[\[package' Cargo.lock)" | tests/results.py release
 
 # The bill of materials of the program: `make sbom OUT=FILE.json`.
 OUT_SBOM = $(if $(OUT),$(OUT),target/authferry.cdx.json)
@@ -120,6 +121,12 @@ bench-instructions:
 bench-growth:
 	$(CARGO) build --release
 	benches/growth.py target/release/authferry
+
+# Where the instructions of a hot request go: draws benches/hot.svg.
+.PHONY: bench-flame
+bench-flame:
+	$(CARGO) build --release
+	benches/flame.py target/release/authferry
 
 demo:
 	$(CARGO) run --release -- demo

@@ -8,7 +8,7 @@ other branches, gives nearly the same result. Fails above +3 % of the last entry
 with its reason, in the change that moved the counts. Callgrind knows no SHA extensions, so the digest of a token counts more
 here than it costs.
 """
-import argparse, importlib.machinery, importlib.util, json, pathlib, re, shutil, socket, subprocess, sys
+import argparse, importlib.machinery, importlib.util, json, pathlib, re, secrets, shutil, socket, subprocess, sys
 
 sys.dont_write_bytecode = True
 HERE = pathlib.Path(__file__).resolve().parent
@@ -17,6 +17,8 @@ FEW, MANY = 600, 2_600
 TOKENS = 100
 TOLERANCE = 0.03
 PATHS = ["hot", "distinct", "session", "exchange-warm"]
+# What an entry holds; `first-sight` is not held to a bound, its signature is most of it.
+ALL = ["floor", *PATHS, "first-sight"]
 # What is held to another path of the same run: a request whose application gets an exchanged token that is kept, to one with a token
 # that is known.
 BESIDE = {"exchange-warm": ("hot", 1.30)}
@@ -30,17 +32,24 @@ def rig():
     return module
 
 
-def ask(port, heads, count):
+def ask(port, heads, count, status=200):
     """One connection, one request after the other, the heads in turn."""
+    begin = f"HTTP/1.1 {status} ".encode()
     with socket.create_connection(("127.0.0.1", port)) as stream:
         for n in range(count):
             stream.sendall(heads[n % len(heads)])
             answer = b""
-            while not answer.endswith(b"u" * 128):
+            while not is_whole(answer):
                 piece = stream.recv(65536)
-                if not piece or b" 200 OK" not in (answer + piece)[:15]:
+                if not piece or not (answer + piece).startswith(begin):
                     sys.exit(f"not an answer: {(answer + piece)[:200]!r}")
                 answer += piece
+
+
+def is_whole(answer):
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
+    return bool(end) and int(length[1]) <= len(body)
 
 
 def total(peers, binary, target, path, count):
@@ -50,20 +59,33 @@ def total(peers, binary, target, path, count):
         out = bench.dir / "callgrind"
         bench.wrap = {target: ["valgrind", "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={out}"]}
         proxy = bench.start(target, path)
-        heads = [proxy.head()]
-        if path in ("distinct", "first-sight"):
-            tokens = bench.world.file("RS256").read_text().split()
-            heads = [proxy.head(("Authorization", "Bearer " + token)) for token in tokens]
-        ask(proxy.port, heads, count)
+        heads, status = requests(bench, proxy, path, count)
+        ask(proxy.port, heads, count, status)
     finally:
         bench.close()
-    totals = []
+    return max(totals(bench, target))
+
+
+def requests(bench, proxy, path, count):
+    """The heads of a path, and the status of their answers."""
+    if path == "unknown-session":
+        name = proxy.credential["Cookie"].split("=")[0]
+        return [proxy.head(("Cookie", f"{name}={secrets.token_urlsafe(32)}")) for _ in range(count)], 401
+    if path in ("distinct", "first-sight"):
+        tokens = bench.world.file("RS256").read_text().split()
+        return [proxy.head(("Authorization", "Bearer " + token)) for token in tokens], 200
+    return [proxy.head()], 200
+
+
+def totals(bench, target="authferry"):
+    """What each thread that serves has executed."""
+    found = []
     for file in bench.dir.glob("callgrind-*"):
         text = file.read_text(errors="replace")
         if target == "hyper-floor" or "proxy::service::serve" in text:
-            totals.append(int(re.search(r"^totals: (\d+)", text, re.M)[1]))
+            found.append(int(re.search(r"^totals: (\d+)", text, re.M)[1]))
     shutil.rmtree(bench.dir, ignore_errors=True)
-    return max(totals)
+    return found
 
 
 def per_request(peers, binary, target, path):
@@ -80,7 +102,7 @@ def main():
     peers = rig()
     peers.targets.install(["authferry", "hyper-floor"])
     counted = {"floor": per_request(peers, args.binary, "hyper-floor", "hot")}
-    for path in [*args.paths, *(BESIDE[path][0] for path in args.paths if path in BESIDE)]:
+    for path in [*args.paths, *(ALL if args.record else []), *(BESIDE[path][0] for path in args.paths if path in BESIDE)]:
         if path not in counted:
             counted[path] = per_request(peers, args.binary, "authferry", path)
     entries = json.loads(KEPT.read_text())
@@ -102,7 +124,13 @@ def main():
         failed |= TOLERANCE < change
         print(f"{path}: {counted[path]} instructions per request, {ratio:.3f} of the bare hyper proxy ({counted['floor']}), {change:+.1%}")
     if args.record:
-        entries.append({"reason": args.record, **counted})
+        # What moved them is in the working tree, so the revision is that of its parent with a `+`, or of the change itself.
+        git = lambda *more: subprocess.run(["git", "-C", str(HERE), *more], capture_output=True, text=True, check=True).stdout.strip()
+        revision = git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        missing = [path for path in ALL if path not in counted]
+        if missing:
+            sys.exit(f"an entry holds every path: {missing} are missing")
+        entries.append({"reason": args.record, "revision": revision, **counted})
         KEPT.write_text("[\n" + ",\n".join(" " + json.dumps(entry) for entry in entries) + "\n]\n")
         failed = False
     sys.exit(failed)

@@ -4,6 +4,7 @@
   tests/results.py cases|variants|drill VERDICTS.json      # what a test wrote
   tests/results.py interop SEEN.tsv
   … | tests/results.py fuzz                                # lines `PASS|FAIL TARGET: RUNS runs`
+  … | tests/results.py release                             # lines `WHAT`, a tab, what was shown; only of what passed
 
 Suites and faults use `write` themselves. A run of a part writes its own rows and leaves the others as they were.
 """
@@ -75,6 +76,9 @@ def main():
         found = re.findall(r"^(PASS|FAIL) (\w+)(?:: (\S+) runs in (\d+) s)?", sys.stdin.read(), re.M)
         rows = [(target, runs or "-", seconds or "-", word.lower()) for word, target, runs, seconds in found]
         write("fuzz/RESULTS.md", "make fuzz", ("Target", "Runs", "Seconds", ""), rows)
+    elif kind == "release":
+        rows = [(*line.split("\t"), "pass") for line in sys.stdin.read().splitlines()]
+        write("deploy/RESULTS.md", "make sbom repro advisories", ("What", "Shown", ""), rows)
     else:
         sys.exit(f"what is {kind}?")
 
