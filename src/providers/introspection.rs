@@ -147,12 +147,13 @@ impl Provider for IntrospectionProvider {
         if token.is_empty() || MAX_TOKEN < token.len() || !printable {
             return Err(Refusal::BadCredentials.into());
         }
+        let question = self.stale.as_ref().map(|stale| (stale, stale.asks()));
         let answer = self
             .flights
             .judge(token, now, self.asker.ask(token, now))
             .await;
-        match &self.stale {
-            Some(stale) => stale.settle("", token, answer, now),
+        match question {
+            Some((stale, question)) => stale.settle(question, ("", token), answer, now),
             None => answer,
         }
     }

@@ -202,13 +202,14 @@ impl Provider for SessionProbeProvider {
             .header(header::COOKIE, pair)
             .header(header::ACCEPT, HeaderValue::from_static("application/json"))
             .repeatable();
+        let question = self.stale.as_ref().map(|stale| (stale, stale.asks()));
         let answer = self
             .client
             .call(&call, |answer| self.read(&answer, now))
             .await;
-        match (&self.stale, credential) {
-            (Some(stale), Credential::Session { cookie, value }) => {
-                stale.settle(cookie, value.expose(), answer, now)
+        match (question, credential) {
+            (Some((stale, question)), Credential::Session { cookie, value }) => {
+                stale.settle(question, (cookie, value.expose()), answer, now)
             }
             _ => answer,
         }

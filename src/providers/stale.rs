@@ -3,6 +3,9 @@
 //! Only an owner that is not there leaves an earlier yes in force: its no is final, and an answer that is none may be one.
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -19,6 +22,9 @@ use crate::telemetry::Metrics;
 /// How many answers are remembered: 16 384. One more forgets another.
 const REMEMBERED: usize = 16_384;
 
+/// Places in which it is noted when an owner said no last: 4 096. Credentials that share one forget a yes too many.
+const NOES: usize = 4_096;
+
 /// How long such a verdict is kept: then the owner is asked again.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -31,8 +37,30 @@ pub(super) struct Stale {
     window: Duration,
     /// `None`: it ended here; no later yes outlives the owner's presence.
     kept: Cache<Key, Option<Authenticated>>,
+    said: Mutex<Said>,
     metrics: Arc<Metrics>,
 }
+
+/// What was asked and refused, in its order: answers may come in another one.
+struct Said {
+    /// How many questions have been asked.
+    asked: u64,
+    /// How many had been when a credential of this place was refused last.
+    noes: Box<[u64]>,
+}
+
+impl Said {
+    /// The place of a credential.
+    fn no(&mut self, key: &Key) -> Option<&mut u64> {
+        let [first, second, ..] = key;
+        let place = usize::from(u16::from_be_bytes([*first, *second])) % NOES;
+        self.noes.get_mut(place)
+    }
+}
+
+/// One question to the owner: what it says counts from here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question(u64);
 
 impl std::fmt::Debug for Stale {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -53,8 +81,23 @@ impl Stale {
             provider: provider.clone(),
             window: window?,
             kept: Cache::new(REMEMBERED),
+            said: Mutex::new(Said {
+                asked: 0,
+                noes: vec![0; NOES].into(),
+            }),
             metrics: Arc::clone(metrics),
         })
+    }
+
+    /// Before the owner is asked.
+    pub(super) fn asks(&self) -> Question {
+        let mut said = self.said();
+        said.asked += 1;
+        Question(said.asked)
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What holds of a credential, now that the owner has said this of it, or nothing.
@@ -64,17 +107,21 @@ impl Stale {
     /// As the answer, unless the owner cannot be reached and has vouched for the credential within the window.
     pub(super) fn settle(
         &self,
-        slot: &str,
-        credential: &str,
+        question: Question,
+        (slot, credential): (&str, &str),
         answer: Result<Authenticated, ProviderError>,
         now: UnixTime,
     ) -> Result<Authenticated, ProviderError> {
         let key = key(slot, credential);
         match &answer {
             Ok(proof) => {
-                if self.kept.get(&key).is_none_or(|known| known.is_some()) {
+                // One that was under way when another question was refused may be older than the no.
+                let mut said = self.said();
+                let newer = said.no(&key).is_some_and(|no| *no < question.0);
+                if newer && self.kept.get(&key).is_none_or(|known| known.is_some()) {
                     self.kept.insert(key, Some(proof.clone()));
                 }
+                drop(said);
                 answer
             }
             Err(ProviderError::Rejected(_)) => {
@@ -108,6 +155,11 @@ impl Stale {
 
     /// Forgets a yes; that it has ended here stays known.
     fn drop_yes(&self, key: &Key) {
+        let mut said = self.said();
+        let asked = said.asked;
+        if let Some(no) = said.no(key) {
+            *no = asked;
+        }
         if self.kept.get(key).flatten().is_some() {
             self.kept.remove(key);
         }
@@ -115,7 +167,9 @@ impl Stale {
 
     /// It has ended here.
     pub(super) fn end(&self, slot: &str, credential: &str) {
+        let said = self.said();
         self.kept.insert(key(slot, credential), None);
+        drop(said);
     }
 }
 
@@ -167,6 +221,15 @@ mod tests {
         (stale, metrics)
     }
 
+    fn settle(
+        stale: &Stale,
+        credential: (&str, &str),
+        answer: Result<Authenticated, ProviderError>,
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
+        stale.settle(stale.asks(), credential, answer, now)
+    }
+
     fn yes(now: UnixTime, ends: UnixTime) -> Result<Authenticated, ProviderError> {
         let kind = KindSettings::ApiKey(ApiKey {
             issuer: Issuer::new("urn:old"),
@@ -190,18 +253,14 @@ mod tests {
     #[tokio::test]
     async fn a_yes_counts_while_the_owner_is_away_and_no_longer_than_said() {
         let (stale, metrics) = stale();
-        stale
-            .settle("S", "a", yes(NOW, UnixTime::NEVER), NOW)
-            .unwrap();
+        settle(&stale, ("S", "a"), yes(NOW, UnixTime::NEVER), NOW).unwrap();
         let last = NOW + CACHE + WINDOW - Duration::from_millis(1);
         for outage in AWAY {
-            let proof = stale.settle("S", "a", Err(outage.into()), last).unwrap();
+            let proof = settle(&stale, ("S", "a"), Err(outage.into()), last).unwrap();
             assert_eq!(proof.expires(), NOW + CACHE + WINDOW, "{outage}");
         }
         let soon = NOW + CACHE + Duration::from_secs(1);
-        let proof = stale
-            .settle("S", "a", Err(Outage::Connect.into()), soon)
-            .unwrap();
+        let proof = settle(&stale, ("S", "a"), Err(Outage::Connect.into()), soon).unwrap();
         assert_eq!(proof.expires(), soon + AGAIN, "the owner is asked again");
         let counted = metrics.render().unwrap();
         assert!(
@@ -209,10 +268,15 @@ mod tests {
             "{counted}"
         );
         for outage in [Outage::Malformed, Outage::RateLimited, Outage::Shed] {
-            let said = stale.settle("S", "a", Err(outage.into()), soon);
+            let said = settle(&stale, ("S", "a"), Err(outage.into()), soon);
             assert_eq!(said.unwrap_err(), outage.into());
         }
-        let over = stale.settle("S", "a", Err(Outage::Connect.into()), NOW + CACHE + WINDOW);
+        let over = settle(
+            &stale,
+            ("S", "a"),
+            Err(Outage::Connect.into()),
+            NOW + CACHE + WINDOW,
+        );
         assert_eq!(over.unwrap_err(), Outage::Connect.into());
     }
 
@@ -220,9 +284,9 @@ mod tests {
     async fn it_is_of_one_credential_and_never_outlives_it() {
         let (stale, _) = stale();
         let ends = NOW + CACHE + Duration::from_secs(7);
-        stale.settle("S", "ab", yes(NOW, ends), NOW).unwrap();
+        settle(&stale, ("S", "ab"), yes(NOW, ends), NOW).unwrap();
         let away = |slot: &str, credential: &str, now| {
-            stale.settle(slot, credential, Err(Outage::Timeout.into()), now)
+            settle(&stale, (slot, credential), Err(Outage::Timeout.into()), now)
         };
         assert!(away("Sa", "b", NOW).is_err());
         assert!(away("S", "a", NOW).is_err());
@@ -235,12 +299,17 @@ mod tests {
     async fn what_was_refused_or_ended_counts_no_more() {
         let (stale, _) = stale();
         let away =
-            |credential: &str| stale.settle("S", credential, Err(Outage::Connect.into()), NOW);
+            |credential: &str| settle(&stale, ("S", credential), Err(Outage::Connect.into()), NOW);
         let said_yes = |credential: &str| {
-            drop(stale.settle("S", credential, yes(NOW, UnixTime::NEVER), NOW));
+            drop(settle(
+                &stale,
+                ("S", credential),
+                yes(NOW, UnixTime::NEVER),
+                NOW,
+            ));
         };
         said_yes("a");
-        let no = stale.settle("S", "a", Err(Refusal::Inactive.into()), NOW);
+        let no = settle(&stale, ("S", "a"), Err(Refusal::Inactive.into()), NOW);
         assert_eq!(no.unwrap_err(), Refusal::Inactive.into());
         assert!(away("a").is_err());
         said_yes("a");
@@ -252,6 +321,32 @@ mod tests {
         // An answer that was under way when it ended.
         said_yes("b");
         assert!(away("b").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_yes_that_comes_after_a_later_no_is_not_remembered() {
+        let (stale, _) = stale();
+        let yes = || yes(NOW, UnixTime::NEVER);
+        let says = |question, credential: &'static str, answer| {
+            drop(stale.settle(question, ("S", credential), answer, NOW));
+        };
+        let away = |credential: &'static str| {
+            settle(&stale, ("S", credential), Err(Outage::Connect.into()), NOW)
+        };
+        for no in [Refusal::Inactive.into(), Outage::Malformed.into()] {
+            // Two requests of one second, and a sign-out between their answers.
+            let (first, second) = (stale.asks(), stale.asks());
+            says(second, "a", Err(no));
+            says(first, "a", yes());
+            assert!(away("a").is_err());
+            // What was asked before the no came may be older than it, whoever was asked first.
+            let third = stale.asks();
+            says(second, "b", Err(Refusal::Inactive.into()));
+            says(third, "b", yes());
+            assert!(away("b").is_err());
+            says(stale.asks(), "a", yes());
+            assert!(away("a").is_ok(), "it is known again");
+        }
     }
 
     #[tokio::test]
