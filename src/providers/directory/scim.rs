@@ -156,18 +156,56 @@ fn listed(answer: &Answer) -> Result<(Vec<Resource>, usize), ProviderError> {
     Ok((users, total.ok_or(Outage::Malformed)?))
 }
 
+/// What only the resource itself says (RFC 7643 §3.1, §4.1), and the claims that are made of it.
+const OWN: [&str; 18] = [
+    "id",
+    "externalId",
+    "userName",
+    "displayName",
+    "nickName",
+    "profileUrl",
+    "title",
+    "userType",
+    "preferredLanguage",
+    "locale",
+    "timezone",
+    "sub",
+    "preferred_username",
+    "name",
+    "given_name",
+    "family_name",
+    "email",
+    "groups",
+];
+
+/// What extensions say under names that nothing else has: one that comes twice could speak of two things, and a person is
+/// known by what is said here.
+fn of_extensions(user: &Resource) -> Map<String, Value> {
+    let own = || user.keys().map(String::as_str).chain(OWN);
+    let taken = |name: &str| own().any(|other| other.eq_ignore_ascii_case(name));
+    let extensions = user.iter().filter(|(name, _)| name.starts_with("urn:"));
+    let members = extensions.filter_map(|(_, extension)| extension.as_object());
+    let members: Vec<_> = members.flatten().collect();
+    let alone = |name: &str| {
+        let same = |(other, _): &&(&String, &Value)| other.eq_ignore_ascii_case(name);
+        members.iter().filter(same).count() == 1 && !taken(name)
+    };
+    let simple = members
+        .iter()
+        .filter(|(name, value)| value.is_string() && alone(name));
+    simple
+        .map(|(name, value)| ((*name).clone(), (*value).clone()))
+        .collect()
+}
+
 /// The claims that OpenID Connect has for what a user resource says; every simple attribute, and those of extensions, under
 /// its own name.
 fn claims(id: &str, user: &Resource) -> Result<ClaimMap, ProviderError> {
-    let mut claims = Map::new();
+    let mut claims = of_extensions(user);
     for (name, value) in user {
         match value {
             Value::String(_) | Value::Number(_) => {
                 claims.insert(name.clone(), value.clone());
-            }
-            Value::Object(extension) if name.starts_with("urn:") => {
-                let simple = extension.iter().filter(|(_, value)| value.is_string());
-                claims.extend(simple.map(|(name, value)| (name.clone(), value.clone())));
             }
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {}
         }
@@ -243,5 +281,41 @@ impl Directory for ScimDirectory {
         all.sort_unstable();
         all.dedup();
         Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_extension_says_nothing_under_a_name_that_something_else_has() {
+        let user = json!({
+            "id": "u-1",
+            "userName": "alice",
+            "badge": "7",
+            "urn:example:a:2.0:User": {
+                "userName": "mallory", "Badge": "666", "externalId": "x", "sub": "s", "email": "m@evil.example",
+                "cost": "1", "employeeNumber": "10442",
+            },
+            "urn:example:b:2.0:User": { "COST": "2", "room": "3.14" },
+        });
+        let claims = claims("u-1", user.as_object().unwrap()).unwrap();
+        let said = [
+            "userName",
+            "preferred_username",
+            "badge",
+            "sub",
+            "employeeNumber",
+            "room",
+        ];
+        let said = said.map(|name| claims.text(name));
+        let expected = ["alice", "alice", "7", "u-1", "10442", "3.14"];
+        assert_eq!(said, expected.map(Some));
+        for name in ["Badge", "externalId", "email", "cost", "COST"] {
+            assert_eq!(claims.member(name), None, "{name}");
+        }
     }
 }
