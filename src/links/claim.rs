@@ -196,6 +196,21 @@ impl Seen {
         (*self != before, found)
     }
 
+    /// The accounts by whose word the value names somebody. `known`: without the one on this side, whose person has just been
+    /// looked up.
+    pub(super) fn witnesses(
+        &self,
+        place: Place,
+        known: bool,
+    ) -> impl Iterator<Item = (Place, &str)> {
+        let sides = [(Place::Old, &self.old), (Place::New, &self.new)];
+        let named = sides.into_iter().filter_map(|(side, holder)| {
+            let holder = holder.as_ref().filter(|holder| holder.person.is_some())?;
+            Some((side, holder.account.as_str()))
+        });
+        named.filter(move |(side, _)| !known || *side != place)
+    }
+
     /// Whether an account holds the value.
     pub(super) fn is_about(&self, accounts: &[String], person: &str) -> bool {
         let mut holders = [&self.old, &self.new].into_iter().flatten();
@@ -213,7 +228,11 @@ impl Seen {
 
     fn drop_what_is_old(&mut self, lasts: Duration, now: UnixTime) {
         for side in [&mut self.old, &mut self.new] {
-            let is_old = |holder: &Holder| holder.at + lasts.as_secs() <= now.as_secs();
+            // Who holds it besides may hold it still: a value of two does not become one's because the first has left.
+            let is_old = |holder: &Holder| {
+                let last = holder.rival.map_or(holder.at, |rival| rival.max(holder.at));
+                last + lasts.as_secs() <= now.as_secs()
+            };
             if side.as_ref().is_some_and(is_old) {
                 *side = None;
                 self.linked = false;

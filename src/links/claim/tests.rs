@@ -208,6 +208,15 @@ fn an_address_of_somebody_who_has_left_does_not_name_who_got_it() {
         watch.sees(Place::New, "jane", "", later(40)),
         Found::Contested
     );
+    // She had it besides him a while ago: that he is gone does not make it whose it was.
+    let mut watch = Watch(Seen::default(), LASTS);
+    watch.sees(Place::Old, "john", "hr:1", NOW);
+    let contested = watch.sees(Place::Old, "jane", "hr:2", later(20));
+    assert_eq!(contested, Found::Contested);
+    for (account, day) in [("jim", 31), ("jane", 49)] {
+        let contested = watch.sees(Place::New, account, "", later(day));
+        assert_eq!(contested, Found::Contested, "{account}");
+    }
     // An identifier is never given twice, whatever its age.
     let mut watch = Watch(Seen::default(), None);
     watch.sees(Place::Old, "john", "hr:1", NOW);
