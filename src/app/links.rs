@@ -72,6 +72,15 @@ pub(super) async fn set(
             }
         })
     };
+    // Where passwords of the two are judged says what was true until now. Before and after, as what follows.
+    let forget = async || {
+        for whose in changes.taken_from.iter().chain([&person]) {
+            let gone = process.homes.forget(whose, now).await;
+            gone.map_err(|error| away(&error))?;
+        }
+        Ok::<(), RevokeFailure>(())
+    };
+    forget().await?;
     // Before and after: if it breaks off, nothing is open that was opened with an account of which nobody knows any more that
     // it was the person's.
     if let Some(displaced) = &changes.displaced {
@@ -79,6 +88,7 @@ pub(super) async fn set(
     }
     let decided = links.decide(&person, &provider, &account, (&changes, now));
     decided.await.map_err(|error| away(&error))?;
+    forget().await?;
     end(&account).await?;
     if let Some(displaced) = &changes.displaced {
         end(displaced).await?;

@@ -46,12 +46,63 @@ pub(super) enum NotJoined {
 /// What the claims that link accounts say of one.
 #[derive(Debug, Default)]
 struct ByClaims {
-    /// The first person whom a rule names.
-    partner: Option<CanonicalSubject>,
-    /// An identifier of it is somebody else's too, or two of them name two people.
-    contested: bool,
-    /// Its address is somebody else's, too.
-    address_contested: bool,
+    /// The first person whom an identifier names,
+    by_id: Option<CanonicalSubject>,
+    /// and whom an address does.
+    by_address: Option<CanonicalSubject>,
+    /// What is uncertain of an account of the new side,
+    at_new: Doubt,
+    /// and of one of the old side.
+    at_old: Doubt,
+}
+
+/// Of which claims nobody can tell whose they are: they are somebody else's too, or two of them name two people.
+#[derive(Clone, Copy, Debug, Default)]
+struct Doubt {
+    id: bool,
+    address: bool,
+}
+
+impl ByClaims {
+    fn doubt(&mut self, place: Place) -> &mut Doubt {
+        match place {
+            Place::Old => &mut self.at_old,
+            Place::New => &mut self.at_new,
+        }
+    }
+
+    /// Takes in what follows from one rule.
+    fn hears(&mut self, place: Place, said: Partner, is_address: bool) {
+        match said {
+            Partner::Nobody => {}
+            Partner::Contested if is_address => self.doubt(place).address = true,
+            Partner::Contested => self.doubt(place).id = true,
+            // An address is weaker than whatever else says who somebody is.
+            Partner::Person(_) if is_address && self.by_id.is_some() => {}
+            Partner::Person(whose) => {
+                let earlier = self.by_id.as_ref().or(self.by_address.as_ref());
+                let differs = earlier.is_some_and(|earlier| *earlier != whose);
+                let doubt = self.doubt(place);
+                let named = if is_address {
+                    doubt.address |= differs;
+                    &mut self.by_address
+                } else {
+                    doubt.id |= differs;
+                    &mut self.by_id
+                };
+                named.get_or_insert(whose);
+            }
+        }
+    }
+
+    /// Whom the rules agree on. An account of the old side of which they do not goes on as itself: whom it would become could
+    /// be somebody else.
+    fn partner(self) -> Option<CanonicalSubject> {
+        let (old, new) = (self.at_old, self.at_new);
+        let by_address = self.by_address.filter(|_| !old.address && !new.address);
+        let named = self.by_id.or(by_address);
+        named.filter(|_| !old.id && !new.id)
+    }
 }
 
 impl Joiner {
@@ -103,6 +154,41 @@ impl Joiner {
         }
     }
 
+    /// The same, for what outlives the request: what this instance remembers of links may have been decided otherwise at
+    /// another one, and whoever decides ends only what is there by then.
+    pub(super) async fn join_anew(
+        &self,
+        identity: &Identity,
+        now: UnixTime,
+    ) -> Result<CanonicalSubject, NotJoined> {
+        let account = (&identity.provider, &identity.key);
+        for _ in 0..2 {
+            let person = self.join(identity, now).await?;
+            let still = self.is_still(&person, account, now).await;
+            if still.map_err(NotJoined::Store)? {
+                return Ok(person);
+            }
+            self.links.forget_what_is_kept();
+        }
+        self.metrics.link(Method::Claim.as_str(), Link::Conflict);
+        Err(NotJoined::Refused(Refusal::LinkConflict))
+    }
+
+    /// Whether an account is this person's, as the store says it now.
+    pub(super) async fn is_still(
+        &self,
+        person: &CanonicalSubject,
+        (provider, key): (&ProviderId, &SubjectKey),
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        if self.canonical.is_none() {
+            return Ok(*person == CanonicalSubject::unjoined(key));
+        }
+        let linked = self.links.person_there(provider, key, now).await?;
+        let now = linked.unwrap_or_else(|| CanonicalSubject::unjoined(key));
+        Ok(now == *person)
+    }
+
     async fn found(
         &self,
         identity: &Identity,
@@ -141,19 +227,22 @@ impl Joiner {
         };
         match (own?, named.map(|(_, method)| method)) {
             // What makes a name says it of this account alone; that nobody else has it must be seen.
-            (Some(_), Some(Method::Claim)) if claims.contested => conflict(),
+            (Some(_), Some(Method::Claim)) if claims.at_new.id => conflict(),
             // What a list says, and what has been linked before, stands.
             (Some(person), _) => Ok(person),
-            (None, _) if claims.contested => conflict(),
-            (None, _) => match claims.partner {
-                Some(person) => {
-                    let account = (provider, key);
-                    self.link(&person, account, Method::Claim, now).await?;
-                    Ok(person)
+            (None, _) if claims.at_new.id => conflict(),
+            (None, _) => {
+                let contested = claims.at_new.address;
+                match claims.partner() {
+                    Some(person) => {
+                        let account = (provider, key);
+                        self.link(&person, account, Method::Claim, now).await?;
+                        Ok(person)
+                    }
+                    None if contested => conflict(),
+                    None => Ok(CanonicalSubject::unjoined(key)),
                 }
-                None if claims.address_contested => conflict(),
-                None => Ok(CanonicalSubject::unjoined(key)),
-            },
+            }
         }
     }
 
@@ -174,21 +263,7 @@ impl Joiner {
             let sight = self
                 .links
                 .sight(rule, (place, &value), account, person, now);
-            match (sight.await?, place) {
-                (Partner::Nobody, _) => {}
-                (Partner::Person(whose), place) => {
-                    let partner = found.partner.get_or_insert_with(|| whose.clone());
-                    // An address is weaker than whatever else says who somebody is.
-                    let differs = *partner != whose && !rule.is_address();
-                    found.contested |= differs && place == Place::New;
-                }
-                // At the old side everybody goes on as before: what is uncertain is who they are at the new one.
-                (Partner::Contested, Place::Old) => {}
-                (Partner::Contested, Place::New) if rule.is_address() => {
-                    found.address_contested = true;
-                }
-                (Partner::Contested, Place::New) => found.contested = true,
-            }
+            found.hears(place, sight.await?, rule.is_address());
         }
         Ok(found)
     }
@@ -594,5 +669,151 @@ mod tests {
         }
         let found = name(&joiner, &with_mail("new", "n-2", &json!(null))).await;
         assert_eq!(found, "20:https://new.idp.test:n-2");
+    }
+
+    /// As [`instance`], but `new` says who its people are, and `old` says a number and a badge that people have there.
+    fn numbered(store: &Arc<FakeStore>) -> Joiner {
+        let canonical = Canonical::by_claims("hr:{employee}", Vec::new(), &["new"]);
+        let domains = || Some(vec!["corp.example".into()]);
+        let canonical = canonical.and_by("guid", None).and_by("badge", None);
+        let canonical = canonical
+            .and_by("email", domains())
+            .and_by("mail", domains());
+        let store: Arc<FakeStore> = Arc::clone(store);
+        let links = Arc::new(Links::new(store));
+        let metrics = Metrics::new(Arc::new(SystemClock), 100);
+        Joiner::new(Some(canonical), Vec::new(), links, metrics)
+    }
+
+    #[tokio::test]
+    async fn an_old_account_that_names_two_people_or_somebody_uncertain_goes_on_as_itself() {
+        let new = |subject, employee: &str, said: Value| {
+            let mut claims = json!({ "employee": employee, "email_verified": true });
+            for (name, value) in said.as_object().unwrap() {
+                claims[name] = value.clone();
+            }
+            says("new", subject, claims)
+        };
+        for (first, second, said, expected) in [
+            // Two identifiers, of two people.
+            (
+                json!({ "guid": "g-1" }),
+                json!({ "badge": "b-1" }),
+                json!({ "guid": "g-1", "badge": "b-1" }),
+                None,
+            ),
+            // One that is nobody's alone.
+            (
+                json!({ "guid": "g-1", "badge": "b-1" }),
+                json!({ "badge": "b-1" }),
+                json!({ "guid": "g-1", "badge": "b-1" }),
+                None,
+            ),
+            // Two addresses, of two people.
+            (
+                json!({ "email": "a@corp.example" }),
+                json!({ "mail": "b@corp.example" }),
+                json!({ "email": "a@corp.example", "mail": "b@corp.example" }),
+                None,
+            ),
+            // An address is weaker than an identifier.
+            (
+                json!({ "guid": "g-1" }),
+                json!({ "email": "b@corp.example" }),
+                json!({ "guid": "g-1", "email": "b@corp.example" }),
+                Some("hr:7"),
+            ),
+        ] {
+            let store = Arc::new(FakeStore::default());
+            assert_eq!(
+                name(&numbered(&store), &new("n-1", "7", first)).await,
+                "hr:7"
+            );
+            assert_eq!(
+                name(&numbered(&store), &new("n-2", "8", second)).await,
+                "hr:8"
+            );
+            let old = says("old", "zoe", said.clone());
+            let alone = CanonicalSubject::unjoined(&old.key);
+            let expected = expected.unwrap_or(alone.as_str());
+            for _ in 0..2 {
+                assert_eq!(name(&numbered(&store), &old).await, expected, "{said}");
+            }
+            // Nobody else becomes whom it is not.
+            for (subject, number, person) in [("n-1", "7", "hr:7"), ("n-2", "8", "hr:8")] {
+                let again = new(subject, number, json!({}));
+                assert_eq!(name(&numbered(&store), &again).await, person);
+            }
+        }
+    }
+
+    async fn decides(joiner: &Joiner, person: &str, account: &Identity) {
+        let person = CanonicalSubject::named(person).unwrap();
+        let (links, now) = (&joiner.links, at(0));
+        let (provider, key) = (&account.provider, &account.key);
+        let changes = links.would_change(&person, provider, key, now).await;
+        let changes = (&changes.unwrap(), now);
+        let decided = links.decide(&person, provider, key, changes);
+        decided.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_seen_of_an_account_names_nobody_once_it_is_somebody_elses() {
+        let old = |subject, employee: &str, guid: &str| {
+            says(
+                "old",
+                subject,
+                json!({ "employee": employee, "guid": guid }),
+            )
+        };
+        let new = |subject, guid: &str| says("new", subject, json!({ "guid": guid }));
+        // The account that was hers is given to him, and has not been seen since.
+        let store = Arc::new(FakeStore::default());
+        let (zoe, max) = (old("zoe", "7", "g-7"), old("max", "8", "g-8"));
+        assert_eq!(name(&instance(&store), &zoe).await, "hr:7");
+        assert_eq!(name(&instance(&store), &max).await, "hr:8");
+        decides(&instance(&store), "hr:8", &zoe).await;
+        for _ in 0..2 {
+            let found = name(&instance(&store), &new("n-1", "g-7")).await;
+            assert_eq!(found, "link_conflict");
+        }
+        assert_eq!(name(&instance(&store), &zoe).await, "hr:8");
+        let found = name(&instance(&store), &new("n-1", "g-7")).await;
+        assert_eq!(
+            found, "link_conflict",
+            "its own claim still says that it is hers"
+        );
+        // The other way round: the one at the new side.
+        let store = Arc::new(FakeStore::default());
+        assert_eq!(name(&instance(&store), &zoe).await, "hr:7");
+        assert_eq!(name(&instance(&store), &new("n-1", "g-7")).await, "hr:7");
+        assert_eq!(name(&instance(&store), &max).await, "hr:8");
+        decides(&instance(&store), "hr:8", &new("n-1", "g-7")).await;
+        assert_eq!(name(&instance(&store), &new("n-1", "g-7")).await, "hr:8");
+        assert_eq!(
+            name(&instance(&store), &new("n-2", "g-7")).await,
+            "link_conflict"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_outlives_a_request_is_nobodys_by_what_an_instance_remembers() {
+        let store = Arc::new(FakeStore::default());
+        let (here, elsewhere) = (instance(&store), instance(&store));
+        let claims =
+            |subject, employee: &str| says("old", subject, json!({ "employee": employee }));
+        let (zoe, max) = (claims("zoe", "7"), claims("max", "8"));
+        assert_eq!(name(&here, &zoe).await, "hr:7");
+        assert_eq!(name(&here, &max).await, "hr:8");
+        // Nobody has told this instance yet.
+        decides(&elsewhere, "hr:8", &zoe).await;
+        assert_eq!(name(&here, &zoe).await, "hr:7", "for this request");
+        let anew = here.join_anew(&zoe, at(0)).await.unwrap();
+        assert_eq!(anew.as_str(), "hr:8");
+        let displaced = here.join_anew(&max, at(0)).await;
+        assert!(
+            matches!(displaced, Err(NotJoined::Refused(_))),
+            "{displaced:?}"
+        );
     }
 }

@@ -14,7 +14,10 @@ use tokio::sync::Semaphore;
 
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
+use crate::identity::Issuer;
 use crate::identity::ProviderId;
+use crate::identity::Subject;
+use crate::identity::SubjectKey;
 use crate::links::table::row_of;
 use crate::store::Expect;
 use crate::store::Key;
@@ -54,6 +57,9 @@ pub(crate) struct Home {
     pub(crate) username: String,
     /// The subject of their account there.
     pub(crate) subject: String,
+    /// Issuer and subject of the account whose password it was. An earlier version did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left: Option<(String, String)>,
 }
 
 /// It names a person.
@@ -64,13 +70,46 @@ impl fmt::Debug for Home {
 }
 
 impl Home {
-    /// At an account of the new provider.
-    pub(crate) fn new(person: &CanonicalSubject, username: &str, subject: &str) -> Self {
+    /// At an account of the new provider. `left`: the account whose password it was.
+    pub(crate) fn new(
+        person: &CanonicalSubject,
+        (username, subject): (&str, &str),
+        left: &SubjectKey,
+    ) -> Self {
+        let (issuer, before) = (left.issuer.as_str(), left.subject.as_str());
         Self {
             person: person.as_str().to_owned(),
             username: username.to_owned(),
             subject: subject.to_owned(),
+            left: Some((issuer.to_owned(), before.to_owned())),
         }
+    }
+
+    /// Whose it is.
+    ///
+    /// # Errors
+    ///
+    /// When the row names nobody.
+    pub(crate) fn person(&self) -> Result<CanonicalSubject, StoreError> {
+        let person = CanonicalSubject::named(&self.person);
+        person.or_else(|_| Err(StoreError::Damaged(String::from("the home of a password"))))
+    }
+
+    /// The account whose password it was; `None`: the row does not say.
+    ///
+    /// # Errors
+    ///
+    /// When it names none.
+    pub(crate) fn left(&self) -> Result<Option<SubjectKey>, StoreError> {
+        let Some((issuer, subject)) = &self.left else {
+            return Ok(None);
+        };
+        let damaged = || StoreError::Damaged(String::from("the home of a password"));
+        let subject = Subject::try_from(subject.as_str()).ok();
+        Ok(Some(SubjectKey {
+            issuer: Issuer::new(issuer),
+            subject: subject.ok_or_else(damaged)?,
+        }))
     }
 
     /// Whether it is this person's.
@@ -354,6 +393,13 @@ mod tests {
 
     const NOW: UnixTime = UnixTime::from_secs(1_000);
 
+    fn account(name: &str) -> SubjectKey {
+        SubjectKey {
+            issuer: Issuer::new("https://old"),
+            subject: Subject::try_from(name).unwrap(),
+        }
+    }
+
     fn person(name: &str) -> CanonicalSubject {
         CanonicalSubject::named(name).unwrap()
     }
@@ -368,7 +414,7 @@ mod tests {
             to: &new,
         };
         let alice = person("hr:1");
-        let home = Home::new(&alice, "alice", "a1");
+        let home = Home::new(&alice, ("alice", "a1"), &account("alice"));
         assert_eq!(other.of_name(way, "alice", NOW).await.unwrap(), None);
         one.moved(way, (&alice, "alice"), &home).await.unwrap();
         other.knows_as(way, "a.smith", &home).await.unwrap();
@@ -418,6 +464,18 @@ mod tests {
         assert!(homes.begin(way, &alice, later(3_660)).await.unwrap());
     }
 
+    #[test]
+    fn a_home_says_whose_password_it_was_and_one_of_an_earlier_version_does_not() {
+        let home = Home::new(&person("hr:1"), ("alice", "a1"), &account("zoe"));
+        let row = serde_json::to_vec(&home).unwrap();
+        let read: Home = serde_json::from_slice(&row).unwrap();
+        assert_eq!(read.left().unwrap(), Some(account("zoe")));
+        assert_eq!(read.person().unwrap(), person("hr:1"));
+        let earlier = br#"{"person":"hr:1","username":"alice","subject":"a1"}"#;
+        let read: Home = serde_json::from_slice(earlier).unwrap();
+        assert_eq!(read.left().unwrap(), None);
+    }
+
     #[tokio::test]
     async fn who_is_forgotten_has_no_home_and_others_keep_theirs() {
         let homes = Homes::new(Arc::new(MemoryStore::default()));
@@ -428,7 +486,7 @@ mod tests {
         };
         for (person, name) in [("hr:1", "alice"), ("hr:2", "bob")] {
             let person = self::person(person);
-            let home = Home::new(&person, name, name);
+            let home = Home::new(&person, (name, name), &account(name));
             homes.moved(way, (&person, name), &home).await.unwrap();
         }
         assert_eq!(homes.forget(&person("hr:1"), NOW).await.unwrap(), 2);

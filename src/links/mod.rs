@@ -14,6 +14,7 @@ mod preflight;
 pub(crate) mod settings;
 mod sights;
 mod table;
+mod there;
 
 pub(crate) use claim::ClaimRule;
 pub(crate) use claim::Place;

@@ -67,6 +67,9 @@ impl Links {
         {
             return Ok(partner.clone());
         }
+        // As of links: what was true a minute ago counts while nobody can say more.
+        let held = kept.filter(|(_, until)| now < *until + AWAY);
+        let away = |error| held.clone().map(|(partner, _)| partner).ok_or(error);
         let lasts = rule.is_address().then_some(ADDRESS_HELD);
         let place_of = Key {
             table: SIGHTS,
@@ -76,11 +79,7 @@ impl Links {
             let reading = self.reading();
             let found = match self.store.get(place_of, now).await {
                 Ok(found) => found,
-                // As of links: what was true a minute ago counts while nobody can say more.
-                Err(error) => {
-                    let held = kept.filter(|(_, until)| now < *until + AWAY);
-                    return held.map(|(partner, _)| partner).ok_or(error);
-                }
+                Err(error) => return away(error),
             };
             let (mut seen, expect) = match &found {
                 Some(row) => {
@@ -103,8 +102,16 @@ impl Links {
                 Found::Nobody => Partner::Nobody,
                 Found::Contested => Partner::Contested,
                 Found::Person(name) => {
-                    let person = CanonicalSubject::named(&name).ok();
-                    Partner::Person(person.ok_or_else(damaged)?)
+                    let whose = CanonicalSubject::named(&name).ok();
+                    let whose = whose.ok_or_else(damaged)?;
+                    match self
+                        .still_say(rule, &seen, (place, person), &whose, now)
+                        .await
+                    {
+                        Ok(true) => Partner::Person(whose),
+                        Ok(false) => Partner::Contested,
+                        Err(error) => return away(error),
+                    }
                 }
             };
             // Somebody whose partner may come at any moment is looked at again each time.
@@ -117,6 +124,29 @@ impl Links {
         Err(StoreError::Unavailable(String::from(
             "what is known of a claim changed too often while it was read",
         )))
+    }
+
+    /// Whether the accounts by whose word a value names somebody are this person's today: what was seen of one outlives what an
+    /// operator has decided about it since.
+    async fn still_say(
+        &self,
+        rule: &ClaimRule,
+        seen: &Seen,
+        (place, known): (Place, Option<&CanonicalSubject>),
+        whose: &CanonicalSubject,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        for (side, account) in seen.witnesses(place, known.is_some()) {
+            let row = URL_SAFE_NO_PAD.decode(account).ok().ok_or_else(damaged)?;
+            let provider = match side {
+                Place::Old => &rule.old.provider,
+                Place::New => &rule.new.provider,
+            };
+            if !self.row_is_of(whose, provider, &row, now).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Forgets what was seen of a person's accounts.

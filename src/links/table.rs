@@ -171,7 +171,10 @@ impl Links {
             Ok(_) => {}
             Err(LinkError::Conflict) => {
                 match made {
-                    Sighting::First => self.store.delete(by_account).await?,
+                    Sighting::First => {
+                        self.take_back((by_account, name), (by_person, &other), now)
+                            .await?;
+                    }
                     Sighting::Known => {}
                 }
                 return Err(LinkError::Conflict);
@@ -182,7 +185,7 @@ impl Links {
     }
 
     /// What is kept in memory is asked for anew.
-    pub(super) fn forget_what_is_kept(&self) {
+    pub(crate) fn forget_what_is_kept(&self) {
         self.told.fetch_add(1, Ordering::SeqCst);
         self.kept.clear();
         self.subjects.clear();
@@ -209,28 +212,10 @@ impl Links {
             provider: provider.clone(),
             key: key.clone(),
         };
-        if let Some(known) = self.remembered(&account, now) {
-            return Ok(Some(known));
+        match self.remembered(&account, now) {
+            Some(known) => Ok(Some(known)),
+            None => self.person_there(provider, key, now).await,
         }
-        let by_account = account_key(provider, key);
-        let place = Key {
-            table: PEOPLE,
-            key: &by_account,
-        };
-        let Some(found) = self.store.get(place, now).await? else {
-            return Ok(None);
-        };
-        let person = read_person(&found.value)?;
-        // An operator may have given the person another account there since.
-        let by_person = self.account_row(&person, provider);
-        let place = Key {
-            table: ACCOUNTS,
-            key: &by_person,
-        };
-        let theirs = self.store.get(place, now).await?;
-        let same =
-            |row: &Row| row.value == account_text(key).as_bytes() || row.value == digest_of(key);
-        Ok(theirs.is_none_or(|row| same(&row)).then_some(person))
     }
 
     /// The row of a person's account at a provider, of which nobody can tell the person.
@@ -360,7 +345,7 @@ pub(super) fn account_key(provider: &ProviderId, key: &SubjectKey) -> [u8; 32] {
 }
 
 /// An account as earlier versions wrote it.
-fn digest_of(key: &SubjectKey) -> [u8; 32] {
+pub(super) fn digest_of(key: &SubjectKey) -> [u8; 32] {
     row(&[key.issuer.as_str(), key.subject.as_str()])
 }
 
@@ -513,6 +498,49 @@ mod tests {
         assert!(conflicts(claim(&links, "hr:1", "new", "mallory").await));
         claim(&links, "hr:3", "new", "mallory").await.unwrap();
         claim(&links, "hr:1", "new", "a1").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refused_claim_takes_back_its_own_row_and_none_that_an_operator_has_written() {
+        let store = Arc::new(MemoryStore::default());
+        let links = links(&store);
+        let key = SubjectKey {
+            issuer: Issuer::new("https://new"),
+            subject: Subject::try_from("a1").unwrap(),
+        };
+        let new = ProviderId::new("new");
+        let [one, other] = ["hr:1", "hr:2"].map(|name| CanonicalSubject::named(name).unwrap());
+        let by_account = account_key(&new, &key);
+        let by_account = Key {
+            table: PEOPLE,
+            key: &by_account,
+        };
+        let by_person = row(&["hr:1", "new"]);
+        let by_person = Key {
+            table: ACCOUNTS,
+            key: &by_person,
+        };
+        // What the row says when it is taken back, whether the person has that account by then, and whether it stays.
+        for (person, hers, stays) in [
+            (&one, false, false),
+            (&one, true, true),
+            (&other, false, true),
+        ] {
+            let name = person.as_str().as_bytes();
+            store.put(by_account, name, UnixTime::NEVER).await.unwrap();
+            let account = account_text(&key);
+            let theirs = if hers {
+                account.as_str()
+            } else {
+                "1\nhttps://new\na2"
+            };
+            let theirs = theirs.as_bytes();
+            store.put(by_person, theirs, UnixTime::NEVER).await.unwrap();
+            let taken = links.take_back((by_account, b"hr:1"), (by_person, &account), NOW);
+            taken.await.unwrap();
+            let left = store.get(by_account, NOW).await.unwrap();
+            assert_eq!(left.is_some(), stays, "{} {hers}", person.as_str());
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! Passwords that come with each request move to the new side, which judges them from then on.
 
+use std::process::Command;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -122,4 +124,44 @@ async fn people_of_a_password_file_move_by_scim_and_stay_there_over_a_restart() 
             proxy.log()
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_who_gives_an_account_to_somebody_else_does_not_give_them_the_person() {
+    let (new, upstream) = (Idp::start().await, Echo::start().await);
+    let dir = tempfile::tempdir().unwrap();
+    let old = [
+        ("uid-mallory", "good"),
+        ("uid-bob", "weak"),
+        ("uid-carol", "good"),
+    ];
+    std::fs::write(dir.path().join("people"), people(&old)).unwrap();
+    let proxy = Proxy::start_in(dir, &yaml(&new, &upstream));
+    assert_eq!(ask(&proxy, "uid-mallory", "good").await, 200);
+    ended(&proxy, "moved", 1.0).await;
+    assert_eq!(ask(&proxy, "uid-bob", "weak").await, 200);
+    ended(&proxy, "refused", 1.0).await;
+    assert_eq!(ask(&proxy, "uid-carol", "good").await, 200);
+    ended(&proxy, "moved", 2.0).await;
+    assert_eq!(ask(&proxy, "uid-carol", "good").await, 200);
+    let set = |person: &str, provider: &str, account: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_authferry"))
+            .args(["link", "set", "--person", person, "--provider", provider])
+            .args(["--account", account, "--reason", "HR-8", "--socket"])
+            .arg(proxy.dir().join("state/admin.sock"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}");
+    };
+    // The account of the old side was taken for mallory's by mistake. Its password is no longer hers, wherever it moved.
+    let tokens = new.hits("/token");
+    set("uid-bob", "old", "uid-mallory");
+    assert_ne!(ask(&proxy, "uid-mallory", "good").await, 200);
+    assert_eq!(new.hits("/token"), tokens, "the new side is not asked");
+    // In the place of the account that the password has moved to comes another: it is judged where it was before.
+    set("uid-carol", "new", "n-9");
+    until(async || ask(&proxy, "uid-carol", "good").await == 200).await;
+    assert_eq!(upstream.last().all("x-remote-user"), ["uid-carol"]);
+    assert_eq!(new.hits("/token"), tokens, "the new side is not asked");
 }

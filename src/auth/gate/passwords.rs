@@ -73,7 +73,7 @@ impl Gate {
         };
         let name = owner.person_name(username);
         let found = self.deps.homes.of_name(way(plan), &name, asked.now).await;
-        self.at_home(plan, found, credential)
+        self.at_home(asked, plan, found, credential).await
     }
 
     /// The same, by the person whose password the old provider has just found good: under a name by which nobody knew them.
@@ -94,11 +94,13 @@ impl Gate {
             let known = known.await;
             known.map_err(|error| AuthError::store(&error, CredentialClass::Basic))?;
         }
-        self.at_home(plan, found, judged.credential.clone())
+        let credential = judged.credential.clone();
+        self.at_home(asked, plan, found, credential).await
     }
 
-    fn at_home(
+    async fn at_home(
         &self,
+        asked: &Asked<'_>,
         plan: &Plan,
         found: Result<Option<Home>, StoreError>,
         credential: Credential,
@@ -108,6 +110,22 @@ impl Gate {
         let Some(home) = found.map_err(|error| AuthError::store(&error, class))? else {
             return Ok(None);
         };
+        // An account that has been given to somebody else since took its name along, and not the password that was moved.
+        let left = home
+            .left()
+            .map_err(|error| AuthError::store(&error, class))?;
+        if let Some(left) = &left {
+            let still = async {
+                let (joiner, person) = (&self.deps.joiner, home.person()?);
+                joiner
+                    .is_still(&person, (&plan.from, left), asked.now)
+                    .await
+            };
+            let still = still.await;
+            if !still.map_err(|error| AuthError::store(&error, class))? {
+                return Ok(None);
+            }
+        }
         let owner = self.deps.providers.named(&plan.to);
         let owner = owner.ok_or_else(|| AuthError::unowned(Refusal::Unsupported, class))?;
         Ok(Some(AtHome {

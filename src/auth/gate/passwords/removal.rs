@@ -185,7 +185,8 @@ impl Removal {
         let account = self.account(accounts).await?;
         self.takes(accounts, judge, &account).await?;
         let subject = account.identity.key.subject.as_str();
-        let home = Home::new(&self.person, &account.username, subject);
+        let there = (account.username.as_str(), subject);
+        let home = Home::new(&self.person, there, &self.identity.key);
         let whose = (&self.person, self.name.as_str());
         self.homes.moved(way, whose, &home).await?;
         // The same as a sign-in there: the person is on the new side.
@@ -255,7 +256,7 @@ impl Removal {
             Err(error @ ProviderError::Unavailable { .. }) => return Err(error.into()),
         };
         let identity = proof.identity();
-        let whose = self.joiner.join(identity, self.now).await?;
+        let whose = self.joiner.join_anew(identity, self.now).await?;
         if identity.key != account.identity.key || whose != self.person {
             return Err(Stays::Conflict);
         }

@@ -16,6 +16,7 @@ use crate::auth::fake::identity;
 use crate::auth::fake::plan;
 use crate::auth::gate::Deps;
 use crate::clock::UnixTime;
+use crate::links::Links;
 use crate::links::Method;
 use crate::links::settings::Canonical;
 use crate::providers::Authenticated;
@@ -436,6 +437,30 @@ async fn a_name_that_was_given_to_somebody_else_there_lets_nobody_in() {
         .change("alice", |account| account.subject = "mallory".to_owned());
     let said = one.ask("alice", "secret", at(1)).await;
     assert!(said.contains("link_conflict"), "{said}");
+}
+
+#[tokio::test]
+async fn a_password_that_moved_lets_nobody_in_as_whose_account_it_was() {
+    let store: Arc<MemoryStore> = Arc::default();
+    let world = on(Arc::clone(&store) as _, FakeAccounts::default());
+    Instance::of(&world).ask("alice", "secret", at(0)).await;
+    Instance::of(&world).ask("bob", "secret", at(0)).await;
+    let said = Instance::of(&world).ask("alice", "secret", at(1)).await;
+    assert_eq!(said, "new hr:alice");
+    // Her account of the old side was taken for hers by mistake: it is his, and what says where it moved is still there.
+    let (bob, old) = (
+        CanonicalSubject::named("hr:bob").unwrap(),
+        ProviderId::new("old"),
+    );
+    let (links, key) = (Links::new(store), identity("old", "alice").key);
+    let changes = links.would_change(&bob, &old, &key, at(2)).await.unwrap();
+    assert!(changes.taken_from.is_some());
+    let decided = links.decide(&bob, &old, &key, (&changes, at(2)));
+    decided.await.unwrap();
+    for name in ["alice", "ALICE", "ａlice"] {
+        let said = Instance::of(&world).ask(name, "secret", at(3)).await;
+        assert!(!said.contains("hr:alice"), "{name}: {said}");
+    }
 }
 
 #[tokio::test]
