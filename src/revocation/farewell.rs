@@ -7,6 +7,7 @@ use crate::revocation::list::Asked;
 use crate::revocation::list::ListError;
 use crate::revocation::list::Revocations;
 use crate::revocation::logins::ACCOUNTS;
+use crate::revocation::logins::Before;
 use crate::revocation::logins::LOGINS;
 use crate::revocation::logins::Login;
 use crate::revocation::logins::SIDS;
@@ -37,6 +38,24 @@ impl Revocations {
             provider: None,
         };
         self.revoke(asked).await.map(drop)
+    }
+
+    /// Ends what was given for a session that is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::end_session`].
+    pub(crate) async fn end_what_follows(&self, row: &[u8; 32]) -> Result<(), ListError> {
+        let asked = Asked {
+            target: Target::Session { session: hex(row) },
+            source: Source::Logout,
+            actor: String::new(),
+            reason: String::new(),
+            keep: None,
+            provider: None,
+        };
+        // Its rows end by themselves: nothing was issued to it that would have to be given back.
+        self.revoke_only(asked).await.map(drop)
     }
 
     /// Ends one session of an old system, by [`crate::session::OldSession::digest`]: its cookie counts nowhere any more,
@@ -96,7 +115,11 @@ impl Revocations {
             issuer: login.issuer.clone(),
             subject: login.subject.clone(),
         };
-        if let Ok(mark) = account.mark() {
+        let before = login.before.as_ref().map(Before::account);
+        for mark in [Some(account), before].into_iter().flatten() {
+            let Ok(mark) = mark.mark() else {
+                continue;
+            };
             let (table, key) = (ACCOUNTS, mark.as_bytes().as_slice());
             self.store.delete(Key { table, key }).await?;
         }

@@ -197,11 +197,12 @@ impl Revocations {
     ///
     /// With [`ListError::Store`] it holds in this process and is tried again, but must not be acknowledged.
     pub(crate) async fn revoke(&self, asked: Asked) -> Result<Record, ListError> {
-        let marks = vec![asked.target.mark().map_err(ListError::Target)?];
+        let marks = asked.target.ends().map_err(ListError::Target)?;
         self.revoke_marks(asked, marks).await
     }
 
-    /// As [`Self::revoke`], for who ends the sessions and tells the providers themselves.
+    /// As [`Self::revoke`], for who ends the sessions and tells the providers themselves. What was given for the word of a
+    /// provider stays: an old side that is closed takes nobody along who has moved.
     ///
     /// # Errors
     ///

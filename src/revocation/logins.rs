@@ -17,6 +17,7 @@ use crate::revocation::mark::Mark;
 use crate::revocation::record::Target;
 use crate::revocation::record::from_hex;
 use crate::revocation::record::hex;
+use crate::session::CameBy;
 use crate::session::Purpose;
 use crate::store::Key;
 use crate::store::Row;
@@ -48,16 +49,19 @@ pub(crate) struct NewLogin<'a> {
     pub(crate) row: &'a [u8; 32],
     /// When it ends at the latest.
     pub(crate) ends: UnixTime,
-    /// The account, and its session at the issuer, for which it was given without a sign-in.
-    pub(crate) before: Option<(SubjectKey, Option<&'a str>)>,
+    /// What it was given for without a sign-in.
+    pub(crate) before: Option<&'a CameBy>,
 }
 
 /// An account of the other side, and its session there.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Before {
+    provider: String,
     pub(super) issuer: String,
-    pub(super) subject: String,
+    subject: String,
     pub(super) sid: Option<String>,
+    kid: Option<String>,
+    client: Option<String>,
 }
 
 /// A running session, as operators see it.
@@ -123,11 +127,7 @@ impl Revocations {
             kid: login.grounds.kid.as_deref().map(str::to_owned),
             began: login.grounds.began.unwrap_or_default().as_millis(),
             ends: login.ends.as_millis(),
-            before: login.before.as_ref().map(|(account, sid)| Before {
-                issuer: account.issuer.as_str().to_owned(),
-                subject: account.subject.as_str().to_owned(),
-                sid: sid.map(str::to_owned),
-            }),
+            before: login.before.map(Before::of),
             person: None,
         };
         let plain =
@@ -140,11 +140,14 @@ impl Revocations {
             .as_deref()
             .map(|sid| login_key(Mark::sid(issuer, sid), login.row));
         let both = [*person.as_bytes(), *account.as_bytes()].concat();
-        // Found by the session at the issuer of the other side, too.
-        let before = login.before.as_ref().and_then(|(account, sid)| {
-            let key = login_key(Mark::sid(account.issuer.as_str(), (*sid)?), login.row);
-            let account = Mark::account(account);
-            Some((key, [*person.as_bytes(), *account.as_bytes()].concat()))
+        // Found by the account of the other side, and its session there, too.
+        let before = row.before.as_ref();
+        let before = before.and_then(|before| Some((before, before.account().mark().ok()?)));
+        let by_before = before.map(|(before, account)| {
+            let both = [*person.as_bytes(), *account.as_bytes()].concat();
+            let sid = before.sid.as_deref();
+            let sid = sid.map(|sid| login_key(Mark::sid(&before.issuer, sid), login.row));
+            (account, sid, both)
         });
         let put = |table, key, value| self.store.put(Key { table, key }, value, login.ends);
         let (one, two, three) = tokio::join!(
@@ -155,8 +158,12 @@ impl Revocations {
                     Some(sid) => put(SIDS, sid, &both).await?,
                     None => {}
                 }
-                match &before {
-                    Some((sid, both)) => put(SIDS, sid, both).await,
+                let Some((account, sid, both)) = &by_before else {
+                    return Ok(());
+                };
+                put(ACCOUNTS, account.as_bytes(), person.as_bytes()).await?;
+                match sid {
+                    Some(sid) => put(SIDS, sid, both).await,
                     None => Ok(()),
                 }
             },
@@ -252,6 +259,7 @@ impl Revocations {
     async fn sessions_of(&self, target: &Target, denied: Denied) -> Result<Affected, StoreError> {
         let now = self.clock.now();
         let wanted = target.mark().map_err(StoreError::Damaged)?;
+        let ends = target.ends().map_err(StoreError::Damaged)?;
         let person = match target {
             Target::Subject { .. } => Some(wanted),
             Target::Account { .. } => self.owner_of_account(wanted).await?,
@@ -276,7 +284,7 @@ impl Revocations {
                 Denied::Included => true,
                 Denied::LeftOut => !self.index.denies(&marks, began, now),
             };
-            if marks.contains(&wanted) && counts() {
+            if ends.iter().any(|mark| marks.contains(mark)) && counts() {
                 affected.sessions.push(login);
             }
         }
@@ -358,19 +366,45 @@ impl Login {
                 Mark::provider(&provider),
             ])
             .chain([client, sid, key].into_iter().flatten())
-            .chain(self.before.iter().flat_map(Before::marks))
+            .chain(self.before.iter().flat_map(|before| before.marks(person)))
             .collect()
     }
 }
 
 impl Before {
-    fn marks(&self) -> impl Iterator<Item = Mark> {
-        let account = Target::Account {
+    pub(super) fn of(came_by: &CameBy) -> Self {
+        let (issuer, subject) = came_by.account();
+        Self {
+            provider: came_by.provider().to_owned(),
+            issuer: issuer.to_owned(),
+            subject: subject.to_owned(),
+            sid: came_by.sid().map(str::to_owned),
+            kid: came_by.kid().map(str::to_owned),
+            client: came_by.client().map(str::to_owned),
+        }
+    }
+
+    pub(super) fn account(&self) -> Target {
+        Target::Account {
             issuer: self.issuer.clone(),
             subject: self.subject.clone(),
-        };
+        }
+    }
+
+    /// By what it, and whatever was given for it, can be revoked.
+    pub(super) fn marks(&self, person: Mark) -> impl Iterator<Item = Mark> {
+        let provider = ProviderId::new(&self.provider);
         let sid = self.sid.as_deref().map(|sid| Mark::sid(&self.issuer, sid));
-        account.mark().ok().into_iter().chain(sid)
+        let key = self.kid.as_deref().map(|kid| Mark::key(&provider, kid));
+        let client = self.client.as_deref();
+        let client = client.map(|client| Mark::client(&provider, client));
+        let own = [
+            Mark::person_at(person, &provider),
+            Mark::came_from(&provider),
+        ];
+        let account = self.account().mark().ok();
+        own.into_iter()
+            .chain([account, sid, key, client].into_iter().flatten())
     }
 }
 

@@ -51,6 +51,11 @@ impl Mark {
         Self::of("provider", &[provider.as_str().as_bytes()])
     }
 
+    /// All that was given for what a provider vouched for, without a sign-in anywhere else.
+    pub(crate) fn came_from(provider: &ProviderId) -> Self {
+        Self::of("came-from", &[provider.as_str().as_bytes()])
+    }
+
     /// All that one key of a provider signed.
     pub(crate) fn key(provider: &ProviderId, kid: &str) -> Self {
         Self::of("key", &[provider.as_str().as_bytes(), kid.as_bytes()])
@@ -117,6 +122,7 @@ mod tests {
         let marks = [
             Mark::person(&CanonicalSubject::named("a").unwrap()),
             Mark::provider(&provider),
+            Mark::came_from(&provider),
             Mark::account(&account("a", "bc")),
             Mark::account(&account("ab", "c")),
             Mark::sid("a", "bc"),

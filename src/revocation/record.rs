@@ -185,6 +185,22 @@ impl Target {
         })
     }
 
+    /// Everything that ends with it: what it names, and where that is a provider, what was given for its word.
+    pub(super) fn ends(&self) -> Result<Vec<Mark>, String> {
+        let given = match self {
+            Self::Provider { provider } => Some(Mark::came_from(&ProviderId::new(provider))),
+            Self::Subject { .. }
+            | Self::Account { .. }
+            | Self::Session { .. }
+            | Self::ProviderSession { .. }
+            | Self::Client { .. }
+            | Self::Key { .. }
+            | Self::Token { .. }
+            | Self::TokenDigest { .. } => None,
+        };
+        Ok([self.mark()?].into_iter().chain(given).collect())
+    }
+
     /// The person it names, if it names one.
     pub(crate) fn person(&self) -> Option<CanonicalSubject> {
         match self {

@@ -11,7 +11,9 @@ use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::identity::SubjectKey;
 use crate::revocation::index::Index;
+use crate::revocation::logins::Before;
 use crate::revocation::mark::Mark;
+use crate::session::CameBy;
 
 /// Everything by which an identity and its credential can be revoked, and when they began.
 #[derive(Clone, Debug)]
@@ -62,13 +64,20 @@ impl Marks {
         self
     }
 
-    /// Of an account of the other side too, and of its session there.
+    /// Of another account of the person too.
     #[must_use]
-    pub(crate) fn and_account(mut self, account: &SubjectKey, sid: Option<&str>) -> Self {
+    pub(crate) fn and_account(mut self, account: &SubjectKey) -> Self {
         self.all.push(Mark::account(account));
-        let issuer = account.issuer.as_str();
-        self.all.extend(sid.map(|sid| Mark::sid(issuer, sid)));
         self
+    }
+
+    /// Of what a session was given for too.
+    #[must_use]
+    pub(crate) fn and_came_by(mut self, came_by: &CameBy, person: &CanonicalSubject) -> Self {
+        let before = Before::of(came_by);
+        self.all.extend(before.marks(Mark::person(person)));
+        self.all.extend(came_by.stood_for().map(Mark::session));
+        self.and_session(came_by.follows())
     }
 
     /// Of a session of ours too, or of one of an old system: see [`crate::session::OldSession::digest`].

@@ -28,6 +28,7 @@ use crate::revocation::Source;
 use crate::revocation::Standing;
 use crate::revocation::Target;
 use crate::secret::Secret;
+use crate::session::CameBy;
 use crate::session::NewSession;
 use crate::session::Origin;
 use crate::session::Sessions;
@@ -603,13 +604,14 @@ async fn a_session_is_found_by_the_session_of_the_old_side_that_it_was_given_for
         issuer: Issuer::new("https://old.idp.test"),
         subject: Subject::try_from("old-alice").unwrap(),
     };
+    let came_by = CameBy::for_test("old", &old, "S1");
     let login = NewLogin {
         identity: &identity,
         canonical: &person(),
         grounds: &grounds,
         row: &row,
         ends: at(100),
-        before: Some((old.clone(), Some("S1"))),
+        before: Some(&came_by),
     };
     here.list.remember(login).await.unwrap();
     let issuer = || String::from("https://old.idp.test");
@@ -619,6 +621,25 @@ async fn a_session_is_found_by_the_session_of_the_old_side_that_it_was_given_for
     };
     let found = here.list.affected(&sid).await.unwrap().sessions;
     assert_eq!(found.len(), 1);
+    let old = || String::from("old");
+    for target in [
+        Target::Account {
+            issuer: issuer(),
+            subject: String::from("old-alice"),
+        },
+        Target::Provider { provider: old() },
+        Target::Key {
+            provider: old(),
+            key: String::from("k-old"),
+        },
+        Target::Client {
+            provider: old(),
+            client: String::from("c-old"),
+        },
+    ] {
+        let found = here.list.affected(&target).await.unwrap().sessions;
+        assert_eq!(found.len(), 1, "{target:?}");
+    }
     let by_sid = async || {
         let owners = here.list.owners_of_sid(&issuer(), "S1").await.unwrap();
         owners.len()

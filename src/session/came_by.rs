@@ -36,8 +36,16 @@ pub(crate) struct CameBy {
     /// Its session at the issuer.
     #[serde(default)]
     sid: Option<String>,
-    /// The row of the session that it follows.
+    /// The key by which it was vouched for, and the client for which.
+    #[serde(default)]
+    kid: Option<String>,
+    #[serde(default)]
+    client: Option<String>,
+    /// The row of the session that it follows,
     follows: [u8; 32],
+    /// and the session of an old system that this one stood for.
+    #[serde(default)]
+    stood_for: Option<[u8; 32]>,
 }
 
 impl CameBy {
@@ -54,30 +62,74 @@ impl CameBy {
                 .map(|(name, value)| (name.to_owned(), value.clone()))
                 .collect(),
             sid: before.grounds().sid.as_deref().map(str::to_owned),
+            kid: before.grounds().kid.as_deref().map(str::to_owned),
+            client: identity.client_id.as_deref().map(str::to_owned),
             follows: *before.row(),
+            stood_for: before.stands_for().copied(),
         }
     }
 
-    /// The account, and its session at the issuer; `None`: the row cannot be of this program.
-    pub(crate) fn account(&self) -> Option<(SubjectKey, Option<&str>)> {
-        let key = SubjectKey {
-            issuer: Issuer::new(&self.issuer),
-            subject: Subject::try_from(self.subject.as_str()).ok()?,
-        };
-        Some((key, self.sid.as_deref()))
+    /// Of an account of the old side and its session there.
+    #[cfg(test)]
+    pub(crate) fn for_test(provider: &str, account: &SubjectKey, sid: &str) -> Self {
+        Self {
+            exchange: String::from("vouch"),
+            provider: provider.to_owned(),
+            issuer: account.issuer.as_str().to_owned(),
+            subject: account.subject.as_str().to_owned(),
+            attributes: Map::new(),
+            sid: Some(sid.to_owned()),
+            kid: Some(String::from("k-old")),
+            client: Some(String::from("c-old")),
+            follows: [9; 32],
+            stood_for: None,
+        }
+    }
+
+    /// The provider that vouched for the account,
+    pub(crate) fn provider(&self) -> &str {
+        &self.provider
+    }
+
+    /// its issuer and subject there,
+    pub(crate) fn account(&self) -> (&str, &str) {
+        (&self.issuer, &self.subject)
+    }
+
+    /// its session at the issuer,
+    pub(crate) fn sid(&self) -> Option<&str> {
+        self.sid.as_deref()
+    }
+
+    /// the key by which it was vouched for,
+    pub(crate) fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// and the client for which.
+    pub(crate) fn client(&self) -> Option<&str> {
+        self.client.as_deref()
     }
 
     /// Who it was at the old side; `None`: the row cannot be of this program.
     pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
         Some(Arc::new(Identity {
             provider: ProviderId::new(&self.provider),
-            key: self.account()?.0,
+            key: SubjectKey {
+                issuer: Issuer::new(&self.issuer),
+                subject: Subject::try_from(self.subject.as_str()).ok()?,
+            },
             attributes: Arc::new(ClaimMap::new(self.attributes.clone())),
             client_id: None,
             acr: None,
             scopes: Box::default(),
             delegation: Delegation::default(),
         }))
+    }
+
+    /// The session of an old system that the one it follows stood for: see [`crate::session::OldSession::digest`].
+    pub(crate) const fn stood_for(&self) -> Option<&[u8; 32]> {
+        self.stood_for.as_ref()
     }
 
     /// The key of the row of the session that it follows.
@@ -127,6 +179,26 @@ impl Sessions {
             return Ok(None);
         }
         Ok(Some(turn))
+    }
+
+    /// Whether a session that has just ended was taken to the new side a moment ago, or is on its way there: whoever takes it
+    /// later finds that it is gone.
+    ///
+    /// # Errors
+    ///
+    /// An outage of the store.
+    pub(crate) async fn was_carried(
+        &self,
+        row: &[u8; 32],
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        match self.take_turn(row, now).await? {
+            Some(turn) => {
+                self.store.release(&turn.name, &turn.holder).await?;
+                Ok(false)
+            }
+            None => Ok(true),
+        }
     }
 
     /// Gives the turn up; the session is left alone until then.

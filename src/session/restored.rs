@@ -68,6 +68,11 @@ impl Restored {
         (!used).then_some(came_by)
     }
 
+    /// What was to be done with its first use could not be done: the next one counts as the first.
+    pub(crate) fn was_not_used(&self) {
+        self.content.used.store(false, Ordering::Release);
+    }
+
     /// The key of its row: names the session, opens nothing.
     pub(crate) fn row(&self) -> &[u8; 32] {
         &self.live.row

@@ -33,6 +33,22 @@ pub(crate) fn with_session(session: &str) -> Browser {
     browser
 }
 
+async fn sign_out(proxy: &Proxy, browser: &Browser) -> u16 {
+    let (host, origin) = (
+        proxy.address.to_string(),
+        format!("http://{}", proxy.address),
+    );
+    let cookies: Vec<_> = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    let cookies = cookies.join("; ");
+    let fields = [
+        ("Host", host.as_str()),
+        ("Origin", origin.as_str()),
+        ("Cookie", cookies.as_str()),
+    ];
+    let out = request(proxy.address, "POST", "/.authferry/logout", &fields, b"").await;
+    out.status
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_at_once_get_one_session_which_lasts_as_long_as_the_old_one() {
     let (old, new, upstream) = (
@@ -111,19 +127,7 @@ async fn a_sign_out_ends_both_and_one_at_the_old_system_ends_ours() {
     let mut browser = with_session("alice.1");
     browser.open(&proxy, "/").await;
     let copy = browser.clone();
-    let (host, origin) = (
-        proxy.address.to_string(),
-        format!("http://{}", proxy.address),
-    );
-    let cookies: Vec<_> = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
-    let cookies = cookies.join("; ");
-    let fields = [
-        ("Host", host.as_str()),
-        ("Origin", origin.as_str()),
-        ("Cookie", cookies.as_str()),
-    ];
-    let out = request(proxy.address, "POST", "/.authferry/logout", &fields, b"").await;
-    assert_eq!(out.status, 303);
+    assert_eq!(sign_out(&proxy, &browser).await, 303);
     until(async || old.has_ended("alice.1")).await;
     until(async || copy.clone().open(&proxy, "/").await.status != 200).await;
 
@@ -296,4 +300,27 @@ async fn an_exchanged_session_is_confirmed_at_the_new_provider_and_ends_with_its
     let location = last.unwrap();
     let location = location.header("location").unwrap();
     assert!(location.starts_with(&new.issuer()), "{location}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_signs_out_before_the_exchanged_session_is_used_stays_signed_out() {
+    let (old, new, upstream) = (
+        OldSystem::start().await,
+        Idp::start().await,
+        Echo::start().await,
+    );
+    let world = (&old, &new, &upstream);
+    let (proxy, mut browsers) = wrapped_and_then_moved(world, "1m", &["alice", "bob"]).await;
+    let mut other = browsers.remove(1);
+    let mut browser = browsers.remove(0);
+    let tab = browser.clone();
+    // The answer with the new session is on its way to one tab while another one signs out.
+    assert_eq!(browser.open(&proxy, "/deep").await.status, 302);
+    assert_ne!(browser.0["authferry"], tab.0["authferry"]);
+    assert_eq!(sign_out(&proxy, &tab).await, 303, "{}", proxy.log());
+    browser.0.remove("SID");
+    assert_ne!(browser.open(&proxy, "/").await.status, 200);
+    // Nobody else is.
+    assert_eq!(other.open(&proxy, "/deep").await.status, 302);
+    assert_eq!(other.open(&proxy, "/deep").await.status, 200);
 }

@@ -230,15 +230,10 @@ impl Gate {
             restored.grounds(),
         );
         let marks = marks.and_session(restored.row());
-        // What ends the session that it followed ends it, too, and what ends the one that it stands for.
+        // What ends the session that it followed, or what that was given for, ends it, too; and what ends the one that it
+        // stands for.
         let marks = match restored.came_by() {
-            Some(came_by) => {
-                let marks = marks.and_session(came_by.follows());
-                match came_by.account() {
-                    Some((account, sid)) => marks.and_account(&account, sid),
-                    None => marks,
-                }
-            }
+            Some(came_by) => marks.and_came_by(came_by, restored.canonical()),
             None => marks,
         };
         let marks = match restored.stands_for() {
@@ -264,7 +259,7 @@ impl Gate {
         self.saw_session(asked, restored.canonical(), provider, accepted.is_ok());
         accepted?;
         if restored.came_by().is_some() {
-            Box::pin(self.has_arrived(asked, presented, &restored)).await;
+            self.has_arrived(asked, presented, &restored);
         }
         let holder = Holder {
             identity,
@@ -919,9 +914,8 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn what_ends_the_old_session_that_one_was_given_for_ends_it_too() {
-        let world = World::canary();
+    /// A session of the new side that was given for one of the old one; the rows of both, and its cookie.
+    async fn given(world: &World) -> ([u8; 32], String) {
         let sessions = world.sessions();
         let canonical = CanonicalSubject::named("hr:1").unwrap();
         let new = |authenticated, came_by| NewSession {
@@ -941,6 +935,10 @@ mod tests {
             came_by,
         };
         let old = Authenticated::for_test(identity("old", "alice"), at(60));
+        let old = old.for_test_on(Grounds {
+            kid: Some("k-1".into()),
+            ..Grounds::default()
+        });
         let old = sessions.create(new(&old, None), at(0)).await.unwrap();
         let id = SessionId::parse(old.cookie.expose()).unwrap();
         let before = sessions.restore(id, at(0)).await.unwrap().unwrap();
@@ -948,25 +946,93 @@ mod tests {
         let proof = Authenticated::for_test(identity("new", "a1"), at(60));
         let moved = sessions.create(new(&proof, came_by), at(0)).await.unwrap();
         let cookie = format!("__Host-authferry={}", moved.cookie.expose());
-        let fields = [("cookie", &*cookie)];
-        let kept = admit(&world, KillPosition::Off, &fields).await.unwrap();
-        for (sid, good) in [("S2", true), ("S1", false)] {
-            let asked = RevocationAsked {
-                target: Target::ProviderSession {
-                    issuer: "https://old.idp.test".to_owned(),
-                    sid: sid.to_owned(),
-                },
-                source: Source::FrontChannel,
-                actor: String::from("old"),
-                reason: String::new(),
-                keep: None,
-                provider: None,
-            };
-            world.revocations.revoke(asked).await.unwrap();
-            assert_eq!(kept.still_good(KillPosition::Off, at(0)), good, "{sid}");
+        (old.row, cookie)
+    }
+
+    #[tokio::test]
+    async fn what_ends_the_old_session_that_one_was_given_for_ends_it_too() {
+        let account = |subject: &str| Target::Account {
+            issuer: String::from("https://old.idp.test"),
+            subject: subject.to_owned(),
+        };
+        let sid = |sid: &str| Target::ProviderSession {
+            issuer: String::from("https://old.idp.test"),
+            sid: sid.to_owned(),
+        };
+        let provider = |name: &str| Target::Provider {
+            provider: name.to_owned(),
+        };
+        let key = |key: &str| Target::Key {
+            provider: String::from("old"),
+            key: key.to_owned(),
+        };
+        for (target, good) in [
+            (sid("S2"), true),
+            (sid("S1"), false),
+            (account("bob"), true),
+            (account("alice"), false),
+            (provider("third"), true),
+            (provider("old"), false),
+            (key("k-2"), true),
+            (key("k-1"), false),
+        ] {
+            let world = World::canary();
+            let (_, cookie) = given(&world).await;
+            let fields = [("cookie", &*cookie)];
+            let kept = admit(&world, KillPosition::Off, &fields).await.unwrap();
+            let what = format!("{target:?}");
+            revoke(&world, Source::Operator, target).await;
+            assert_eq!(kept.still_good(KillPosition::Off, at(0)), good, "{what}");
+            if !good {
+                let refused = refused(&world, KillPosition::Off, &fields).await;
+                assert_eq!(refused, "revoked new", "{what}");
+            }
         }
-        let refused = refused(&world, KillPosition::Off, &fields).await;
-        assert_eq!(refused, "revoked new");
+        // Of an old side that is closed nobody is left, and who has moved stays.
+        let world = World::canary();
+        let (follows, cookie) = given(&world).await;
+        let kept = admit(&world, KillPosition::Off, &[("cookie", &*cookie)]).await;
+        let closes = RevocationAsked {
+            target: provider("old"),
+            source: Source::Operator,
+            actor: "legacy close".into(),
+            reason: "closed".into(),
+            keep: None,
+            provider: None,
+        };
+        world.revocations.revoke_only(closes).await.unwrap();
+        let kept = kept.unwrap();
+        assert!(kept.still_good(KillPosition::Off, at(0)));
+        // A sign-out with the old cookie, while the answer with the new one is on its way.
+        world.revocations.end_session(&follows).await.unwrap();
+        assert!(!kept.still_good(KillPosition::Off, at(0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exchanged_session_ends_the_other_once_no_tab_is_on_its_way_with_it() {
+        let store = Arc::new(crate::store::FakeStore::default());
+        let (old, new) = (FakeProvider::old(), FakeProvider::new());
+        let mut world = World::on(Arc::clone(&store) as _, old, new);
+        world.plan = Some(plan(Mode::Canary, Vec::new()));
+        let away = |away| store.away.store(away, std::sync::atomic::Ordering::SeqCst);
+        let (follows, cookie) = given(&world).await;
+        let fields = [("cookie", &*cookie)];
+        let is_there = async || {
+            let known = world.sessions().known(&follows, at(0)).await;
+            known.unwrap().is_some()
+        };
+        admit(&world, KillPosition::Off, &fields).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert!(is_there().await, "a second tab is answered");
+        // When its time has come nobody can say so: the next use says it again.
+        away(true);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        away(false);
+        assert!(is_there().await);
+        admit(&world, KillPosition::Off, &fields).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert!(!is_there().await);
+        admit(&world, KillPosition::Off, &fields).await.unwrap();
     }
 
     #[tokio::test]

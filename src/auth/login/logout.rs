@@ -14,6 +14,7 @@ use crate::auth::login::page::Page;
 use crate::auth::login::page::Sent;
 use crate::auth::login::return_to::OURS;
 use crate::auth::login::return_to::ReturnPath;
+use crate::rollout::Arm;
 use crate::session::Farewell;
 
 impl Logins {
@@ -48,7 +49,10 @@ impl Logins {
         {
             debug!(%error, "The note of a session that has ended stays until it ends by itself.");
         }
-        let ended = self.end_old_sessions(ask, farewell.is_some()).await;
+        let mut ended = self.end_old_sessions(ask, farewell.is_some()).await;
+        if let Some(farewell) = &farewell {
+            ended.recorded &= self.ends_what_follows(ask, farewell).await;
+        }
         cookies.extend(ended.forget);
         if let Some(farewell) = &mut farewell {
             self.revoke_at_provider(ask, farewell);
@@ -60,6 +64,28 @@ impl Logins {
         let location = away.unwrap_or_else(|| format!("{OURS}/logout/done"));
         page::redirect(Sent::SeeOther, &location, cookies.clone())
             .unwrap_or_else(|| self.page(ask, Page::SignedOut, &root, cookies))
+    }
+
+    /// Of a session that may have been exchanged a moment ago: the one that was given for it, of which this browser may not have
+    /// heard yet, is over too. `false`: the store does not know of it yet.
+    async fn ends_what_follows(&self, ask: &Ask<'_>, farewell: &Farewell) -> bool {
+        let plan = ask.policy.plan();
+        let from = plan.is_some_and(|plan| plan.arm(&farewell.provider) == Some(Arm::From));
+        if !from || ask.policy.session_exchange().is_none() {
+            return true;
+        }
+        match self.deps.sessions.was_carried(&farewell.row, ask.now).await {
+            Ok(false) => return true,
+            Ok(true) => {}
+            Err(error) => {
+                debug!(%error, "A session may have been exchanged; what was given for it ends.");
+            }
+        }
+        let written = self.deps.revocations.end_what_follows(&farewell.row).await;
+        if let Err(error) = &written {
+            debug!(%error, "The end of a session is written down when the store is there again.");
+        }
+        written.is_ok()
     }
 
     /// Not acknowledged before the store has confirmed it. A session that was in use here is over here now and will be
