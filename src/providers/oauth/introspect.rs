@@ -68,10 +68,11 @@ impl Introspector {
         proof: Authenticated,
         now: UnixTime,
     ) -> Result<Authenticated, ProviderError> {
+        let question = self.stale.as_ref().map(|stale| (stale, stale.asks()));
         let asking = self.ask(token, proof, now);
         let answer = self.flights.judge(token, now, asking).await;
-        match &self.stale {
-            Some(stale) => stale.settle("", token, answer, now),
+        match question {
+            Some((stale, question)) => stale.settle(question, ("", token), answer, now),
             None => answer,
         }
     }
