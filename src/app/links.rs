@@ -2,6 +2,9 @@
 //! account until then is over.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
 
 use crate::admin::LinkAnswer;
 use crate::admin::LinkRequest;
@@ -20,6 +23,9 @@ use crate::revocation::Asked;
 use crate::revocation::ListError;
 use crate::revocation::Source;
 use crate::revocation::Target;
+
+/// By then every instance has been told what was decided, or asks the store each time.
+const TOLD: Duration = Duration::from_secs(5);
 
 /// Links. Whatever fails can be asked for again.
 pub(super) async fn set(
@@ -52,19 +58,19 @@ pub(super) async fn set(
         actor,
     )
     .await?;
+    let ends = |account: &SubjectKey| Asked {
+        target: Target::Account {
+            issuer: account.issuer.as_str().to_owned(),
+            subject: account.subject.as_str().to_owned(),
+        },
+        source: Source::Operator,
+        actor: actor.to_owned(),
+        reason: wanted.reason.clone(),
+        keep: None,
+        provider: None,
+    };
     let end = async |account: &SubjectKey| {
-        let asked = Asked {
-            target: Target::Account {
-                issuer: account.issuer.as_str().to_owned(),
-                subject: account.subject.as_str().to_owned(),
-            },
-            source: Source::Operator,
-            actor: actor.to_owned(),
-            reason: wanted.reason.clone(),
-            keep: None,
-            provider: None,
-        };
-        let ended = process.revocations.revoke(asked).await;
+        let ended = process.revocations.revoke(ends(account)).await;
         ended.map(drop).map_err(|error| match error {
             ListError::Store(error) => away(&error),
             ListError::Target(_) | ListError::Unknown | ListError::Final => {
@@ -92,6 +98,19 @@ pub(super) async fn set(
     end(&account).await?;
     if let Some(displaced) = &changes.displaced {
         end(displaced).await?;
+    }
+    // Another instance may have answered for one of them before it was told: nothing of it outlasts the news.
+    let late = changes.displaced.iter().chain([&account]).map(ends);
+    let (late, list) = (late.collect::<Vec<_>>(), Arc::clone(&process.revocations));
+    if process.store.is_shared() {
+        process.background.spawn(async move {
+            tokio::time::sleep(TOLD).await;
+            for asked in late {
+                if let Err(error) = list.revoke(asked).await {
+                    warn!(%error, "What another instance said of an account before it was told may hold for a while.");
+                }
+            }
+        });
     }
     Ok(LinkAnswer {
         displaced: changes.displaced.is_some(),

@@ -185,8 +185,8 @@ impl Joiner {
             return Ok(*person == CanonicalSubject::unjoined(key));
         }
         let linked = self.links.person_there(provider, key, now).await?;
-        let now = linked.unwrap_or_else(|| CanonicalSubject::unjoined(key));
-        Ok(now == *person)
+        let whose = linked.unwrap_or_else(|| CanonicalSubject::unjoined(key));
+        Ok(whose == *person)
     }
 
     async fn found(
@@ -327,6 +327,17 @@ impl Joiner {
                 known.await.map_err(NotJoined::Store)
             }
         }
+    }
+
+    /// Whether an account may become a person's: it is nobody else's, and they have no other one.
+    pub(super) async fn may_be(
+        &self,
+        person: &CanonicalSubject,
+        (provider, key): (&ProviderId, &SubjectKey),
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let changes = self.links.would_change(person, provider, key, now).await?;
+        Ok(changes.displaced.is_none() && changes.taken_from.is_none())
     }
 
     /// Whether a person is known to have an account at a provider.

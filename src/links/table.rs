@@ -18,7 +18,6 @@ use crate::links::accounts::account_text;
 use crate::links::sights::Partner;
 use crate::store::Expect;
 use crate::store::Key;
-use crate::store::Row;
 use crate::store::Sight;
 use crate::store::Store;
 use crate::store::StoreError;

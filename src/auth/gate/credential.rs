@@ -18,6 +18,7 @@ use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::Refusal;
+use crate::identity::SubjectKey;
 use crate::providers::Authenticated;
 use crate::providers::Provider;
 use crate::revocation::Marks;
@@ -76,7 +77,8 @@ impl Gate {
         {
             return Box::pin(self.by_home(asked, presented, &home)).await;
         }
-        self.weighed(asked, presented, &judged, canonical).await
+        let whole = (canonical, None);
+        self.weighed(asked, presented, &judged, whole).await
     }
 
     /// Who it is, once the holder has proved to hold what the credential is bound to.
@@ -119,13 +121,14 @@ impl Gate {
         })
     }
 
-    /// Whether a good credential of somebody who is known counts here and now, and what is made of it.
+    /// Whether a good credential of somebody who is known counts here and now, and what is made of it. `left`: the account whose
+    /// password it was before it moved.
     pub(super) async fn weighed(
         &self,
         asked: &Asked<'_>,
         presented: &Presented<'_>,
         judged: &Judged<'_>,
-        canonical: CanonicalSubject,
+        (canonical, left): (CanonicalSubject, Option<&SubjectKey>),
     ) -> Result<Admitted, AuthError> {
         let class = presented.class();
         let Judged {
@@ -140,6 +143,10 @@ impl Gate {
         let marks = match presented.old() {
             Some(old) if class == CredentialClass::Session => marks.and_session(&old.digest()),
             Some(_) | None => marks,
+        };
+        let marks = match left {
+            Some(left) => marks.and_account(left),
+            None => marks,
         };
         let standing = self.stands_there(asked, owner, credential, marks)?;
         let accepted = self.accepted_of(asked, class, &canonical, identity);

@@ -21,6 +21,7 @@ use crate::identity::CredentialClass;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
+use crate::identity::SubjectKey;
 use crate::links::Home;
 use crate::links::Move;
 use crate::providers::Provider;
@@ -38,6 +39,8 @@ pub(super) struct AtHome {
     credential: Credential,
     /// Where.
     home: Home,
+    /// The account whose password it was: what ends that ends this.
+    left: Option<SubjectKey>,
 }
 
 const fn way(plan: &Plan) -> Move<'_> {
@@ -132,6 +135,7 @@ impl Gate {
             owner: Arc::clone(owner),
             credential,
             home,
+            left,
         }))
     }
 
@@ -177,7 +181,8 @@ impl Gate {
                 class,
             });
         }
-        self.weighed(asked, presented, &judged, canonical).await
+        let whole = (canonical, at.left.as_ref());
+        self.weighed(asked, presented, &judged, whole).await
     }
 
     /// Takes the password of somebody who is assigned to the new side there. Nobody waits for it, and whatever comes of it, this

@@ -219,7 +219,13 @@ impl Gate {
         (proof, canonical): (&Authenticated, &CanonicalSubject),
         backing: Backing,
     ) -> Result<Option<Secret<String>>, StoreError> {
-        let sessions = &self.deps.sessions;
+        let (sessions, identity) = (&self.deps.sessions, proof.identity());
+        // Whose it is, as the store says it and not as this instance remembers.
+        let account = (&identity.provider, &identity.key);
+        let joiner = &self.deps.joiner;
+        if !joiner.is_still(canonical, account, asked.now).await? {
+            return Ok(None);
+        }
         let (app, host) = (asked.policy.app().as_str(), asked.facts.host);
         let mut noted = sessions.noted((app, host), old, asked.now).await?;
         if let Some((cookie, restored)) = noted.there.take()

@@ -144,7 +144,7 @@ impl Logins {
         if identity.provider != plan.to || proof.confirmation().is_some() || proof.is_over(now) {
             return Err(refused(CarryOver::Refused));
         }
-        let found = self.deps.joiner.join(identity, now).await;
+        let found = self.deps.joiner.join_anew(identity, now).await;
         let found = found.map_err(|error| match error {
             NotJoined::Refused(_) | NotJoined::Contested => refused(CarryOver::Refused),
             NotJoined::Store(error) => Stays::Store(error),
@@ -196,7 +196,7 @@ impl Logins {
             grounds: &grounds,
             row: &created.row,
             ends: created.ends,
-            before: came_by.account(),
+            before: Some(&came_by),
         };
         self.deps.revocations.remember(login).await?;
         // Whoever has signed out while the provider was asked stays signed out, and whoever has signed in here meanwhile is in.

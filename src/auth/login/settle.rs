@@ -71,7 +71,7 @@ impl Logins {
         if logged_in.authenticated.confirmation().is_some() {
             return Err(refused(Page::Failed, Refusal::PopFailed));
         }
-        let joined = self.deps.joiner.join(identity, ask.now).await;
+        let joined = self.deps.joiner.join_anew(identity, ask.now).await;
         let canonical = joined.map_err(|error| match error {
             NotJoined::Refused(refusal) => refused(Page::NotAllowed, refusal),
             NotJoined::Contested => self.contested(returned, identity),

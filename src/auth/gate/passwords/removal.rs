@@ -177,7 +177,11 @@ impl Removal {
         let way = way(&self.plan);
         // Another instance may just have done it.
         if let Some(home) = self.homes.of_person(way, &self.person, self.now).await? {
-            return Ok(self.homes.knows_as(way, &self.name, &home).await?);
+            // Of another account, which was theirs before: this one has another password.
+            let same = home.left()?.is_none_or(|left| left == self.identity.key);
+            if same {
+                return Ok(self.homes.knows_as(way, &self.name, &home).await?);
+            }
         }
         let unsupported = || Stays::Refused(Refusal::Unsupported.as_str());
         let accounts = self.to.provisioning().ok_or_else(unsupported)?;
@@ -185,10 +189,23 @@ impl Removal {
         let account = self.account(accounts).await?;
         self.takes(accounts, judge, &account).await?;
         let subject = account.identity.key.subject.as_str();
-        let there = (account.username.as_str(), subject);
+        let there = (&*account.username, subject);
         let home = Home::new(&self.person, there, &self.identity.key);
         let whose = (&self.person, self.name.as_str());
         self.homes.moved(way, whose, &home).await?;
+        // Whoever decides whose an account is writes that first, and forgets homes afterwards: one sees the other.
+        for (provider, key) in [
+            (&self.plan.from, &self.identity.key),
+            (self.to.id(), &account.identity.key),
+        ] {
+            let still = self
+                .joiner
+                .is_still(&self.person, (provider, key), self.now);
+            if !still.await? {
+                self.homes.take_back(way, whose, self.now).await?;
+                return Err(Stays::Conflict);
+            }
+        }
         // The same as a sign-in there: the person is on the new side.
         let row = self.joiner.account_row(&self.person, &self.plan.from);
         let (id, epoch) = (&self.plan.id, self.plan.epoch);
@@ -199,7 +216,7 @@ impl Removal {
         Ok(())
     }
 
-    /// The person's account at the new provider, which is theirs from now on.
+    /// The person's account at the new provider, which nobody knows as anybody else's.
     async fn account(&self, accounts: &dyn Provisioning) -> Result<Account, Stays> {
         let newcomer = Newcomer {
             username: &self.name,
@@ -221,11 +238,9 @@ impl Removal {
             return Err(Stays::Conflict);
         }
         let key = (self.to.id(), &account.identity.key);
-        self.account.get_or_init(|| account.identity.key.clone());
-        let method = Method::Provisioned;
-        self.joiner
-            .link(&self.person, key, method, self.now)
-            .await?;
+        if !self.joiner.may_be(&self.person, key, self.now).await? {
+            return Err(Stays::Conflict);
+        }
         Ok(account)
     }
 
@@ -256,8 +271,20 @@ impl Removal {
             Err(error @ ProviderError::Unavailable { .. }) => return Err(error.into()),
         };
         let identity = proof.identity();
+        // Its own word counts more than what the directory says of it; nothing is linked that says that it is somebody else.
+        let whose = self.joiner.described(identity, self.now).await?;
+        let other = whose.is_some_and(|whose| whose != self.person);
+        if identity.key != account.identity.key || other {
+            return Err(Stays::Conflict);
+        }
+        self.account.get_or_init(|| account.identity.key.clone());
+        let key = (self.to.id(), &account.identity.key);
+        let method = Method::Provisioned;
+        self.joiner
+            .link(&self.person, key, method, self.now)
+            .await?;
         let whose = self.joiner.join_anew(identity, self.now).await?;
-        if identity.key != account.identity.key || whose != self.person {
+        if whose != self.person {
             return Err(Stays::Conflict);
         }
         Ok(())
