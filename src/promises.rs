@@ -19,27 +19,46 @@ use crate::token::verify_signature_only;
 /// A promise.
 pub type Promise = fn(&[u8]);
 
-/// The name of each corpus, and what holds for its bytes.
+/// The name of each corpus, and what holds for its bytes. Which file each is for: `READERS` below.
 pub const ALL: &[(&str, Promise)] = &[
+    ("answer", crate::proxy::promises::answer),
+    ("authorization", crate::auth::promises::authorization),
     (
         "canonical_request",
         crate::proxy::promises::canonical_request,
     ),
+    (
+        "certificate_names",
+        crate::providers::promises::certificate_names,
+    ),
     ("claim_path", claim_path),
     ("client_address", crate::proxy::promises::client_address),
+    (
+        "client_certificate",
+        crate::proxy::promises::client_certificate,
+    ),
     ("configuration", crate::config::promises::configuration),
     ("cookies", crate::auth::promises::cookies),
+    ("first_bytes", crate::proxy::promises::first_bytes),
     ("header_fold", crate::proxy::promises::header_fold),
     ("key_set", key_set),
     ("kill_file", kill_file),
     ("login_flow", crate::auth::promises::login_flow),
     ("percent", percent),
+    ("proof", crate::token::proof_promise),
+    (
+        "provider_answer",
+        crate::providers::promises::provider_answer,
+    ),
     ("proxy_header", crate::proxy::promises::proxy_header),
     ("query", crate::auth::promises::query),
+    ("restated", crate::proxy::promises::restated),
     ("return_path", crate::auth::promises::return_path),
     ("sealed", crate::session::promises::sealed),
     ("signed_token", signed_token),
     ("template", template),
+    ("token_form", crate::issuer::promises::token_form),
+    ("traceparent", crate::telemetry::traceparent),
     ("upstream_head", crate::proxy::promises::upstream_head),
     ("websocket_frames", crate::proxy::promises::websocket_frames),
 ];
@@ -156,6 +175,174 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    /// Who reads what a stranger sends (a client, an application, a provider): the file, and its promise. Whatever reads
+    /// something else says `-` and whose it is.
+    const READERS: &[(&str, &str)] = &[
+        ("auth/cookies.rs", "cookies"),
+        ("auth/extract/authorization.rs", "authorization"),
+        ("auth/login/backchannel.rs", "query"),
+        ("auth/login/device.rs", "login_flow"),
+        ("auth/login/flow.rs", "login_flow"),
+        ("auth/login/optin.rs", "sealed"),
+        ("auth/login/query.rs", "query"),
+        ("identity/claims.rs", "claim_path"),
+        (
+            "identity/confirmation.rs",
+            "- of a token that is signed; else none",
+        ),
+        ("identity/render.rs", "template"),
+        ("issuer/client.rs", "token_form"),
+        ("issuer/device.rs", "- what we sealed"),
+        ("issuer/form.rs", "token_form"),
+        ("issuer/refresh/families.rs", "- rows of ours, sealed"),
+        ("issuer/refresh/family.rs", "token_form"),
+        ("providers/api_key.rs", "- the operator's file"),
+        ("providers/client/trust.rs", "- the operator's file"),
+        ("providers/client_cert.rs", "certificate_names"),
+        (
+            "providers/directory/keycloak.rs",
+            "- by the contract of directories",
+        ),
+        (
+            "providers/directory/scim.rs",
+            "- by the contract of directories",
+        ),
+        (
+            "providers/introspection.rs",
+            "- by the contract of providers",
+        ),
+        (
+            "providers/keys/copied.rs",
+            "- a key set that was read already",
+        ),
+        ("providers/keys/disk.rs", "- what we wrote"),
+        ("providers/keys/remote.rs", "key_set"),
+        ("providers/ldap/names.rs", "- by properties of its own"),
+        ("providers/oauth/device.rs", "provider_answer"),
+        ("providers/oauth/discovery.rs", "provider_answer"),
+        ("providers/oauth/introspect.rs", "provider_answer"),
+        ("providers/oauth/login.rs", "provider_answer"),
+        ("providers/oauth/pushed.rs", "provider_answer"),
+        ("providers/oauth/renewal.rs", "provider_answer"),
+        ("providers/oauth/token_client.rs", "provider_answer"),
+        ("providers/probe/tokens.rs", "- for the operator alone"),
+        (
+            "providers/provisioning/scim.rs",
+            "- by the contract of provisioning",
+        ),
+        (
+            "providers/session_probe.rs",
+            "- by the contract of providers",
+        ),
+        ("proxy/canonical.rs", "canonical_request"),
+        ("proxy/canonical/authority.rs", "canonical_request"),
+        ("proxy/canonical/path.rs", "canonical_request"),
+        ("proxy/canonical/restated.rs", "restated"),
+        ("proxy/client_address.rs", "client_address"),
+        ("proxy/client_certificate.rs", "client_certificate"),
+        ("proxy/country.rs", "- the operator's file"),
+        ("proxy/protected.rs", "header_fold"),
+        ("proxy/record.rs", "- our own letters"),
+        ("proxy/serve/fragment.rs", "first_bytes"),
+        ("proxy/serve/proxy_header.rs", "proxy_header"),
+        ("proxy/serve/sniff.rs", "first_bytes"),
+        ("proxy/tls.rs", "- the operator's file"),
+        ("proxy/tls/clients.rs", "- the operator's file"),
+        ("proxy/upgrade.rs", "websocket_frames"),
+        ("proxy/upgrade/handshake.rs", "- sixteen bytes or none"),
+        ("proxy/upstream/h1.rs", "answer"),
+        ("proxy/upstream/h1/content.rs", "answer"),
+        ("proxy/upstream/h1/head.rs", "answer"),
+        ("proxy/upstream/tls.rs", "- the operator's file"),
+        ("proxy/upstream_head.rs", "upstream_head"),
+        ("session/id.rs", "sealed"),
+        ("session/rows.rs", "- rows of ours, sealed"),
+        ("telemetry/trace.rs", "traceparent"),
+        ("token/jwk.rs", "key_set"),
+        ("token/mint.rs", "- a key of ours"),
+        ("token/peek.rs", "signed_token"),
+        ("token/pem.rs", "key_set"),
+        ("token/pop.rs", "proof"),
+    ];
+
+    /// What a parser is made of here.
+    const READS: [&str; 7] = [
+        "serde_json::from_",
+        "httparse::",
+        ".decode(",
+        ".decode_slice(",
+        "from_der(",
+        "pem_slice",
+        "from_utf8(",
+    ];
+
+    fn sources(directory: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else {
+                found.push(path.to_str().unwrap().to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn who_reads_what_a_stranger_sends_has_a_promise() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        for (file, promise) in READERS {
+            assert!(root.join(file).is_file(), "{file}");
+            assert!(
+                promise.starts_with("- ") || named(promise).is_some(),
+                "{file}"
+            );
+        }
+        let mut all = Vec::new();
+        for module in [
+            "auth",
+            "identity",
+            "issuer",
+            "providers",
+            "proxy",
+            "session",
+            "telemetry/trace.rs",
+            "token",
+        ] {
+            let place = root.join(module);
+            if place.is_dir() {
+                sources(&place, &mut all);
+            } else {
+                all.push(place.to_str().unwrap().to_owned());
+            }
+        }
+        let mut unknown = Vec::new();
+        for path in all {
+            let text = fs::read_to_string(&path).unwrap();
+            let product = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+            let name = path.split("/src/").last().unwrap().to_owned();
+            // What is compiled into tests alone.
+            let apart = [
+                "tests", "promise", "fake", "fixture", "forge", "testing", "contract", "example",
+            ];
+            let only_tests = name
+                .split(['/', '.', '_'])
+                .any(|part| apart.iter().any(|word| part.starts_with(word)));
+            let reads = READS.iter().any(|word| product.contains(word));
+            if reads && !only_tests && !READERS.iter().any(|(file, _)| *file == name) {
+                unknown.push(name);
+            }
+        }
+        assert!(unknown.is_empty(), "{unknown:?} are in no row of READERS");
+        // Each promise is somebody's.
+        for (name, _) in ALL {
+            let elsewhere = ["configuration", "kill_file", "percent", "return_path"].contains(name);
+            assert!(
+                elsewhere || READERS.iter().any(|(_, of)| of == name),
+                "{name}"
+            );
+        }
+    }
 
     /// The files of a corpus, in order.
     fn corpus(name: &str) -> Vec<Vec<u8>> {

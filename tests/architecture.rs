@@ -226,11 +226,28 @@ const ARROWS: &[(&str, &[&str])] = &[
             "token",
         ],
     ),
+    // Only for `benches/micro.rs`.
+    (
+        "measured",
+        &[
+            "clock", "config", "entropy", "identity", "proxy", "rollout", "secret", "session",
+            "store",
+        ],
+    ),
     // Only in tests and under the fuzzer.
     (
         "promises",
         &[
-            "auth", "config", "identity", "proxy", "rollout", "session", "token",
+            "auth",
+            "config",
+            "identity",
+            "issuer",
+            "providers",
+            "proxy",
+            "rollout",
+            "session",
+            "telemetry",
+            "token",
         ],
     ),
     (

@@ -20,6 +20,8 @@ use crate::auth::certificate::ClientCertificate;
 use crate::auth::cookies;
 use crate::auth::error::AuthError;
 use crate::auth::extract::authorization::authorization;
+#[cfg(any(test, fuzzing))]
+pub(super) use crate::auth::extract::authorization::promise as authorization_promise;
 use crate::auth::extract::authorization::with_basic;
 use crate::auth::extract::session::Theirs;
 use crate::auth::extract::session::session;

@@ -1,5 +1,9 @@
 //! What holds for what browsers send, whatever that is. See `crate::promises`.
 
+use std::sync::Arc;
+use std::sync::LazyLock;
+
+use async_trait::async_trait;
 use http::HeaderMap;
 use http::HeaderValue;
 use http::header::COOKIE;
@@ -7,6 +11,18 @@ use http::header::COOKIE;
 use crate::auth::cookies::Sent;
 use crate::auth::cookies::named;
 use crate::auth::cookies::pairs;
+use crate::auth::extract::authorization_promise;
+use crate::auth::owners::Owners;
+use crate::clock::UnixTime;
+use crate::identity::Credential;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::providers::Authenticated;
+use crate::providers::Epoch;
+use crate::providers::Health;
+use crate::providers::Owns;
+use crate::providers::Provider;
+use crate::providers::ProviderError;
 
 pub(crate) use crate::auth::login::promises::login_flow;
 pub(crate) use crate::auth::login::promises::query;
@@ -41,4 +57,69 @@ pub(crate) fn cookies(bytes: &[u8]) {
         assert!(!name.is_empty() && !name.contains(&b';') && !value.contains(&b';'));
         assert!(!name.contains(&b'='));
     }
+}
+
+/// Whose passwords and opaque tokens there are. It vouches for nobody.
+#[derive(Debug)]
+struct Nobody {
+    id: ProviderId,
+    owns: Owns,
+    epoch: Epoch,
+}
+
+#[async_trait]
+impl Provider for Nobody {
+    fn id(&self) -> &ProviderId {
+        &self.id
+    }
+
+    fn owns(&self) -> &Owns {
+        &self.owns
+    }
+
+    fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    async fn authenticate(
+        &self,
+        _credential: &Credential,
+        _now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
+        Err(Refusal::Unsupported.into())
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            usable: false,
+            down_since: None,
+            problem: None,
+        }
+    }
+}
+
+static OWNERS: LazyLock<Owners> = LazyLock::new(|| {
+    let owner = |name: &str, prefixes: &[&str], basic| -> Arc<dyn Provider> {
+        Arc::new(Nobody {
+            id: ProviderId::new(name),
+            owns: Owns {
+                opaque: Some(prefixes.iter().map(|prefix| Box::from(*prefix)).collect()),
+                basic,
+                ..Owns::default()
+            },
+            epoch: Epoch::default(),
+        })
+    };
+    Owners::new(
+        "__Host-authferry",
+        &[
+            owner("old", &["old_", "old_at_"], false),
+            owner("new", &[], true),
+        ],
+    )
+});
+
+/// What stands in `Authorization` is one credential, in one spelling, or none.
+pub(crate) fn authorization(bytes: &[u8]) {
+    authorization_promise(bytes, &OWNERS);
 }

@@ -8,6 +8,7 @@ use aws_lc_rs::constant_time;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
 use http::header;
 use tracing::warn;
 
@@ -17,6 +18,7 @@ use crate::auth::Seen;
 use crate::auth::decode;
 use crate::identity;
 use crate::identity::Refusal;
+use crate::identity::Thumbprint;
 use crate::identity::TokenId;
 use crate::issuer::Address;
 use crate::issuer::Call;
@@ -142,7 +144,7 @@ impl Issuer {
 
     async fn proven(&self, call: &Call<'_>, form: &Query) -> Result<&Client, Not> {
         let said = form.value("client_id");
-        let (id, proof) = match presented(call, form)? {
+        let (id, proof) = match presented(call.headers, call.channel.certificate, form)? {
             Proof::Secret(id, secret) => (id, Proof::Secret(String::new(), secret)),
             Proof::Assertion(assertion) => {
                 let unverified = token::peek(assertion).or(Err(nobody("bad_credentials")))?;
@@ -228,9 +230,13 @@ impl Issuer {
 }
 
 /// The one proof of a request (RFC 6749 §2.3: not more than one).
-fn presented<'f>(call: &Call<'_>, form: &'f Query) -> Result<Proof<'f>, Not> {
+fn presented<'f>(
+    headers: &HeaderMap,
+    certificate: Option<Thumbprint>,
+    form: &'f Query,
+) -> Result<Proof<'f>, Not> {
     let mut found: Vec<Proof<'f>> = Vec::new();
-    let fields: Vec<_> = call.headers.get_all(header::AUTHORIZATION).iter().collect();
+    let fields: Vec<_> = headers.get_all(header::AUTHORIZATION).iter().collect();
     match fields.as_slice() {
         [] => {}
         [one] => {
@@ -256,7 +262,7 @@ fn presented<'f>(call: &Call<'_>, form: &'f Query) -> Result<Proof<'f>, Not> {
         (Some(_) | None, Some(_) | None) => return Err(nobody("unsupported")),
     }
     match (found.pop(), found.pop()) {
-        (None, _) if call.channel.certificate.is_some() => Ok(Proof::Certificate),
+        (None, _) if certificate.is_some() => Ok(Proof::Certificate),
         (None, _) => Err(nobody("none")),
         (Some(one), None) => Ok(one),
         (Some(_), Some(_)) => Err(nobody("ambiguous")),
@@ -280,6 +286,37 @@ pub(super) fn is_one_of(secret: &str, known: &[[u8; 32]]) -> bool {
     known.iter().fold(false, |found, known| {
         found | constant_time::verify_slices_are_equal(hash.as_ref(), known).is_ok()
     })
+}
+
+/// Whoever a request says to be, it says so once. See `crate::promises`.
+#[cfg(any(test, fuzzing))]
+pub(super) fn promise(headers: &HeaderMap, form: &Query) {
+    for certificate in [None, Some(Thumbprint([7; 32]))] {
+        let Ok(proof) = presented(headers, certificate, form) else {
+            continue;
+        };
+        let field = headers.get_all(header::AUTHORIZATION).iter().count();
+        let secret = form.given("client_secret").is_some();
+        let assertion = form.given("client_assertion").is_some();
+        let named = form.given("client_assertion_type").is_some();
+        match proof {
+            Proof::Secret(id, secret_said) => {
+                assert!(!assertion && !named && field + usize::from(secret) == 1);
+                if field == 1 {
+                    let encoded = |text: &str| -> String {
+                        form_urlencoded::byte_serialize(text.as_bytes()).collect()
+                    };
+                    let pair = [encoded(&id), encoded(&secret_said)].join(":");
+                    let again = basic(&format!("Basic {}", STANDARD.encode(pair)));
+                    assert_eq!(again, Some((id, secret_said)));
+                }
+            }
+            Proof::Assertion(_) => assert!(assertion && named && field == 0 && !secret),
+            Proof::Certificate => {
+                assert!(certificate.is_some() && field == 0 && !secret && !assertion && !named);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

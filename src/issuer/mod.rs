@@ -11,6 +11,8 @@ mod device;
 mod form;
 mod grants;
 mod learned;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod promises;
 mod refresh;
 pub(crate) mod settings;
 mod tokens;

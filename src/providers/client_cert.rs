@@ -254,6 +254,48 @@ impl Provider for ClientCertProvider {
     }
 }
 
+/// What cannot be read as one name of its type is none; the bytes are a certificate, or are laid over one.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn promise(bytes: &[u8]) {
+    const OWN: &[u8] = include_bytes!("../../fuzz/corpus/certificate_names/example");
+    let mut laid = OWN.to_vec();
+    for (byte, over) in laid.iter_mut().zip(bytes) {
+        *byte ^= over;
+    }
+    for der in [bytes, &laid] {
+        let Ok((_, certificate)) = X509Certificate::from_der(der) else {
+            continue;
+        };
+        let Some(names) = Names::of(&certificate) else {
+            continue;
+        };
+        for name in names.uri.iter().chain(&names.email).chain(&names.dns) {
+            assert!(!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic()));
+        }
+        assert!(
+            names
+                .dns
+                .iter()
+                .all(|name| *name == name.to_ascii_lowercase())
+        );
+        for name in names.common.iter().chain(&names.unit) {
+            assert!(!name.is_empty() && !name.chars().any(char::is_control));
+        }
+        for (kind, of_it) in [
+            (CertificateName::Dns, &names.dns),
+            (CertificateName::Uri, &names.uri),
+            (CertificateName::Email, &names.email),
+            (CertificateName::CommonName, &names.common),
+        ] {
+            match (names.only(kind), of_it.as_slice()) {
+                (Some(only), [one]) => assert_eq!(only, one),
+                (None, [] | [_, _, ..]) => {}
+                (only, all) => unreachable!("{only:?} of {all:?}"),
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

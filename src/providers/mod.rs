@@ -34,6 +34,8 @@ mod login;
 mod oauth;
 mod oidc;
 pub(crate) mod probe;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod promises;
 mod provisioning;
 mod session_probe;
 pub(crate) mod settings;

@@ -160,6 +160,44 @@ fn unescaped(text: &str) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(out))
 }
 
+/// A listed peer says one certificate or none, and what others said before it counts for nothing. Fields, one a line.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn promise(bytes: &[u8]) {
+    let headers = crate::proxy::promises::fields(&mut bytes.split(|byte| *byte == b'\n'));
+    for (name, format, other) in [
+        (CLIENT_CERT, CertificateHeader::ClientCert, ", :AQ==:"),
+        (XFCC, CertificateHeader::Xfcc, ",By=a"),
+    ] {
+        let values: Vec<_> = headers.get_all(&name).iter().collect();
+        let Some(found) = said(&headers, format) else {
+            continue;
+        };
+        let Some(found) = found else {
+            assert!(values.is_empty());
+            continue;
+        };
+        let [only] = values.as_slice() else {
+            unreachable!("one of {} counts", values.len());
+        };
+        assert!(found.chain().len() <= MAX_CHAIN);
+        if let (CertificateHeader::ClientCert, Some(own)) = (format, found.chain().first()) {
+            // Another spelling of a certificate is none.
+            assert_eq!(
+                format!(":{}:", STANDARD.encode(own)),
+                only.to_str().unwrap_or_default()
+            );
+        }
+        let mut more = headers.clone();
+        let value = [only.as_bytes(), other.as_bytes()].concat();
+        if let Ok(value) = http::HeaderValue::from_bytes(&value) {
+            more.insert(&name, value);
+            assert!(said(&more, format).is_none());
+        }
+        more.append(&name, http::HeaderValue::from_static("x"));
+        assert!(said(&more, format).is_none());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,9 @@ use http_body_util::Empty;
 use crate::proxy::CookieNames;
 use crate::proxy::HeadPolicy;
 use crate::proxy::Protected;
+use crate::proxy::canonical::Restated;
 use crate::proxy::canonical::canonicalise;
+use crate::proxy::canonical::restated as restate;
 use crate::proxy::conn::Conn;
 use crate::proxy::forwarded::Hop;
 use crate::proxy::identity_headers::IdentityHeaders;
@@ -30,10 +32,13 @@ use crate::proxy::upstream_head::ClientHead;
 use crate::proxy::upstream_head::UpstreamHead;
 use crate::proxy::upstream_head::cookies;
 
+pub(crate) use crate::proxy::client_certificate::promise as client_certificate;
+pub(crate) use crate::proxy::serve::first_bytes;
 pub(crate) use crate::proxy::serve::proxy_header::promise as proxy_header;
+pub(crate) use crate::proxy::upstream::answer;
 
 /// Fields, one a line; lines that are none are left out.
-fn fields(lines: &mut dyn Iterator<Item = &[u8]>) -> HeaderMap {
+pub(super) fn fields(lines: &mut dyn Iterator<Item = &[u8]>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in lines.take(200) {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
@@ -108,6 +113,49 @@ pub(crate) fn canonical_request(bytes: &[u8]) {
         // As it is written: an empty path is spelt `/`, and equal to itself alone.
         let again = again.map(|again| again.target().as_str().to_owned());
         assert_eq!(again.as_deref(), Ok(request.target().as_str()));
+    }
+}
+
+/// A request that another proxy has is judged in the spelling that it forwards. Method, host and target, one a line.
+pub(crate) fn restated(bytes: &[u8]) {
+    let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
+    let (Some(method), Some(host), Some(target)) = (lines.next(), lines.next(), lines.next())
+    else {
+        return;
+    };
+    let limits = Limits::usual();
+    let of = |target| {
+        let secure = true;
+        let said = Restated {
+            method,
+            host,
+            target,
+            secure,
+        };
+        restate(&said, &limits)
+    };
+    let Ok(request) = of(target) else { return };
+    assert!(request.path().starts_with('/'));
+    assert!(!target.contains(&b'#') && !request.path().contains("//"));
+    let spelt = request.target().as_str();
+    let again = of(spelt.as_bytes());
+    assert_eq!(
+        again.map(|again| again.target().as_str().to_owned()).ok(),
+        Some(spelt.to_owned())
+    );
+    // The same request, had it come here itself, is judged by the same words.
+    let own = Request::builder()
+        .method(method)
+        .uri(target)
+        .header(header::HOST, host)
+        .body(());
+    if let Ok(own) = own {
+        let (parts, ()) = own.into_parts();
+        if let Ok(own) = canonicalise(&parts, &Conn::for_test(true), &limits) {
+            assert_eq!(own.target(), request.target());
+            assert_eq!((own.host(), own.port()), (request.host(), request.port()));
+            assert_eq!(own.method(), request.method());
+        }
     }
 }
 

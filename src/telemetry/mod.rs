@@ -39,3 +39,5 @@ pub(crate) use pseudonym::Pseudonym;
 pub(crate) use pseudonym::Pseudonyms;
 pub(crate) use trace::TraceContext;
 pub(crate) use trace::Tracer;
+#[cfg(any(test, fuzzing))]
+pub(crate) use trace::promise as traceparent;

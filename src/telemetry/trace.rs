@@ -184,6 +184,23 @@ fn hex<const N: usize>(text: &[u8]) -> Option<([u8; N], &[u8])> {
     Some((bytes, rest))
 }
 
+/// A trace of a caller is one of the standard, and goes on under its name. See `crate::promises`.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn promise(bytes: &[u8]) {
+    let context = Tracer::new(crate::entropy::SystemEntropy, 0).context(Some(bytes));
+    let sent = context.traceparent();
+    assert!(parse(&sent).is_some());
+    let Some(caller) = parse(bytes) else {
+        assert!(context.parent_id().is_none() && !context.is_sampled());
+        return;
+    };
+    assert!(caller.trace_id != [0; 16] && caller.span_id != [0; 8]);
+    assert_eq!(sent.get(3..35), bytes.get(3..35));
+    assert_eq!(context.parent_id(), Some(caller.span_id));
+    assert!(!bytes.starts_with(b"ff"));
+    assert!(!bytes.starts_with(b"00") || bytes.len() == sent.len());
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -39,6 +39,8 @@ pub use policy::Marker;
 pub use policy::Policy;
 pub use pop::Demand;
 pub use pop::Proof;
+#[cfg(any(test, fuzzing))]
+pub(crate) use pop::promise::proof as proof_promise;
 pub use pop::prove;
 pub use verify::TokenError;
 pub use verify::Verified;

@@ -158,6 +158,9 @@ fn unescaped(path: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod promise;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -133,3 +133,55 @@ pub(super) fn with_basic<T>(encoded: &str, take: impl FnOnce(&str, &str) -> T) -
     buffer.zeroize();
     taken
 }
+
+/// A field is one credential, spelt in one way, or none. The bytes are the field. See `crate::promises`.
+#[cfg(any(test, fuzzing))]
+pub(in crate::auth) fn promise(bytes: &[u8], owners: &Owners) {
+    let Ok(value) = http::HeaderValue::from_bytes(bytes) else {
+        return;
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, value);
+    let all = |_| true;
+    if let Ok(found) = authorization(&headers, owners, &all) {
+        // Every class is looked at, so a field that is taken is a credential.
+        let Some((kind, how)) = found else {
+            unreachable!("a field that is neither taken nor refused");
+        };
+        let (scheme, rest) = bytes.split_at(bytes.iter().position(|b| *b == b' ').unwrap_or(0));
+        let rest = rest.strip_prefix(b" ").unwrap_or_default();
+        let is = |word: &[u8]| scheme.eq_ignore_ascii_case(word);
+        match kind {
+            Kind::Bearer(token) | Kind::Opaque { token, .. } => {
+                assert_eq!(token.as_bytes(), rest);
+                assert!(!rest.is_empty() && rest.len() <= MAX_TOKEN);
+                assert!(rest.iter().all(u8::is_ascii_graphic));
+                assert!(is(if how == Scheme::Dpop {
+                    b"dpop"
+                } else {
+                    b"bearer"
+                }));
+            }
+            Kind::Basic { encoded, .. } => {
+                assert!(is(b"basic") && how == Scheme::Other);
+                assert_eq!(encoded.as_bytes(), rest);
+                let joined = with_basic(encoded, |name, password| {
+                    assert!(!name.is_empty() && !name.contains(':') && !password.is_empty());
+                    let joined = format!("{name}:{password}");
+                    assert!(joined.len() <= MAX_BASIC && !joined.chars().any(char::is_control));
+                    STANDARD.encode(joined)
+                });
+                assert_eq!(joined.as_deref(), Some(encoded));
+            }
+            Kind::Ours { .. }
+            | Kind::Cookie { .. }
+            | Kind::ApiKey { .. }
+            | Kind::Certificate { .. } => unreachable!("{kind:?} in Authorization"),
+        }
+    }
+    // A second one, and be it the same, is no credential.
+    if let Ok(value) = http::HeaderValue::from_bytes(bytes) {
+        headers.append(AUTHORIZATION, value);
+        assert!(authorization(&headers, owners, &all).is_err());
+    }
+}

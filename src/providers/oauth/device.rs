@@ -127,7 +127,7 @@ fn said(answer: &Answer) -> Option<String> {
     refused.then(|| error(&answer.body)).flatten()
 }
 
-fn started(answer: &Answer) -> Result<DeviceStart, ProviderError> {
+pub(super) fn started(answer: &Answer) -> Result<DeviceStart, ProviderError> {
     match said(answer).as_deref() {
         Some("invalid_scope" | "access_denied") => return Err(Refusal::ExchangeRefused.into()),
         Some("unsupported_grant_type") => return Err(Refusal::Unsupported.into()),

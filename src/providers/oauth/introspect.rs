@@ -103,7 +103,7 @@ impl Introspector {
 }
 
 /// RFC 7662 §2.2. Only a JSON `true` or `false` is a judgement, and one of the token that was asked about.
-fn read(answer: &Answer, identity: &Identity) -> Result<(), ProviderError> {
+pub(super) fn read(answer: &Answer, identity: &Identity) -> Result<(), ProviderError> {
     if answer.status != StatusCode::OK {
         return Err(Outage::Malformed.into());
     }

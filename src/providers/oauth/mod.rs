@@ -9,6 +9,8 @@ mod form;
 mod introspect;
 mod login;
 mod password;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod promises;
 mod pushed;
 mod renewal;
 mod token_client;

@@ -35,7 +35,7 @@ const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const MAX_TOKEN: usize = 16 * 1024;
 
 /// The longest life that an answer may claim.
-const MAX_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const MAX_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One registration of ours at the token endpoint of one provider.
 pub(crate) struct TokenClient {

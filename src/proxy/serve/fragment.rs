@@ -166,6 +166,30 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Targets<T> {
     }
 }
 
+/// A fragment that is seen at once is seen in pieces, and none is seen where none is. See `crate::promises`.
+#[cfg(any(test, fuzzing))]
+pub(super) fn promise(bytes: &[u8]) {
+    let Some((cut, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let at_once = Watch::new().sees(0, bytes);
+    let mut watch = Watch::new();
+    let pieces = bytes.chunks(usize::from(*cut).max(1));
+    let seen = pieces.filter(|piece| watch.sees(0, piece)).count();
+    // A request has one line.
+    assert!(seen <= 1);
+    assert!(!at_once || seen == 1);
+    let blank = bytes
+        .iter()
+        .take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    let rest = bytes.get(blank.count()..).unwrap_or_default();
+    let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    assert!(seen == 0 || line.contains(&b'#'));
+    if line.contains(&b'#') && line.len() < rest.len() && ends_like_a_request_line(line) {
+        assert!(at_once);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

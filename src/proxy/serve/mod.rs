@@ -46,6 +46,13 @@ use crate::proxy::serve::slots::Slots;
 use crate::proxy::serve::worker::Start;
 use crate::proxy::settings::Limits;
 
+/// See `crate::promises`.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn first_bytes(bytes: &[u8]) {
+    sniff::promise(bytes);
+    fragment::promise(bytes);
+}
+
 /// Answers requests. One per worker; it stays on its thread, so it need not be `Send`.
 ///
 /// A panic ends its request: on HTTP/1.1 the connection too, on HTTP/2 the stream.

@@ -86,6 +86,20 @@ pub(crate) async fn preface(stream: &mut (impl AsyncRead + Unpin)) -> io::Result
     }
 }
 
+/// What the first bytes say stays said, whatever follows. See `crate::promises`.
+#[cfg(any(test, fuzzing))]
+pub(super) fn promise(bytes: &[u8]) {
+    let whole = look(bytes);
+    assert_eq!(whole == Some(Protocol::Http2), bytes.starts_with(PREFACE));
+    assert!(whole.is_some() || PREFACE.starts_with(bytes));
+    for end in 0..bytes.len().min(64) {
+        let seen = look(bytes.get(..end).unwrap_or_default());
+        assert!(seen.is_none() || seen == whole);
+    }
+    // A preface is understood.
+    assert!(whole != Some(Protocol::Http2) || !speaks_neither(bytes));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

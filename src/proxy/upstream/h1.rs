@@ -4,6 +4,8 @@
 
 mod content;
 mod head;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod promise;
 mod sending;
 
 use std::cell::Cell;

@@ -22,6 +22,8 @@ pub(crate) use crate::proxy::upstream::answer::binds_connection;
 pub(crate) use crate::proxy::upstream::connect::ConnectError;
 pub(crate) use crate::proxy::upstream::fault::LinkFault;
 pub(crate) use crate::proxy::upstream::h1::Framing;
+#[cfg(any(test, fuzzing))]
+pub(crate) use crate::proxy::upstream::h1::promise::answer;
 pub(crate) use crate::proxy::upstream::link::BoxError;
 pub(crate) use crate::proxy::upstream::link::Lease;
 pub(crate) use crate::proxy::upstream::link::Received;
