@@ -116,6 +116,8 @@ pub(crate) fn strict(source: &Source, compiled: &Compiled) -> Problems {
 }
 
 #[cfg(test)]
+mod fixed;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tests;

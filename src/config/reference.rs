@@ -10,6 +10,7 @@ use std::path::Path;
 use serde_json::Map;
 use serde_json::Value;
 
+use crate::config::fixed;
 use crate::config::schema;
 
 /// What follows this line of the page is made.
@@ -197,6 +198,7 @@ fn tables() -> String {
         )
         .unwrap();
     }
+    text.push_str(&fixed::table());
     text.push_str(&not_in_this_build());
     text
 }

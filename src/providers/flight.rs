@@ -20,7 +20,7 @@ use crate::providers::ProviderError;
 const REMEMBER: Duration = Duration::from_secs(5);
 
 /// How many refusals are remembered.
-const MAX_REMEMBERED: usize = 10_000;
+const MAX_REMEMBERED: usize = 100_000;
 
 /// SHA-256 of a token: all that the answer of one provider depends on, and no live token in memory.
 type Key = [u8; 32];

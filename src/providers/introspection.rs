@@ -44,6 +44,9 @@ use crate::telemetry::metrics::Operation;
 /// The longest token that is sent on, in bytes.
 const MAX_TOKEN: usize = 16 * 1024;
 
+/// The longest `jti`, in bytes: it is remembered. As of a signed token.
+const MAX_JTI: usize = 256;
+
 /// Tolerated clock difference.
 const LEEWAY: Duration = Duration::from_secs(30);
 
@@ -291,7 +294,9 @@ impl Asker {
         {
             return Err(Refusal::WrongAudience.into());
         }
-        if !is_access_token(claims) {
+        // By another name a revocation would not find it.
+        let named = claims.text("jti");
+        if !is_access_token(claims) || named.is_some_and(|jti| MAX_JTI < jti.len()) {
             return Err(Refusal::BadCredentials.into());
         }
         Ok(())
@@ -508,6 +513,10 @@ mod tests {
             ),
             (json!({ "typ": "Refresh" }), no(Refusal::BadCredentials)),
             (json!({ "cnf": { "jkt": "x" } }), no(Refusal::PopFailed)),
+            (
+                json!({ "jti": "j".repeat(257) }),
+                no(Refusal::BadCredentials),
+            ),
         ];
         for (index, (change, expected)) in answers.into_iter().enumerate() {
             idp.fake.always(INTROSPECT, active(&idp, &change));

@@ -31,7 +31,7 @@ use crate::token::policy::Policy;
 /// The member of `events` that makes a logout token (OpenID Connect Back-Channel Logout 1.0 §2.4).
 const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
-/// The longest `jti` and `sid`, in bytes: they are remembered.
+/// The longest `jti` and `sid`, in bytes: they are remembered. A token with a longer `jti` is refused, a longer `sid` is none.
 pub(super) const MAX_ID_BYTES: usize = 256;
 
 /// The latest moment a claim may name, in seconds: the greatest integer that every JSON reader takes for the same number
@@ -135,6 +135,10 @@ pub fn verify(
 /// What names the token. A revocation finds it by `jti` whatever its spelling; without one, by what was signed as payload.
 fn grounds(jws: &Jws<'_>, claims: &ClaimMap) -> Result<Grounds, Refusal> {
     let named = claims.text("jti").filter(|jti| !jti.is_empty());
+    // By another name a revocation would not find it.
+    if named.is_some_and(|jti| MAX_ID_BYTES < jti.len()) {
+        return Err(Refusal::BadCredentials);
+    }
     let id = named.map_or_else(
         || {
             let payload = jws.signing_input.rsplit('.').next().unwrap_or_default();
@@ -723,6 +727,13 @@ mod tests {
             &with(access_claims(), &[("exp", json!(1.800_000_3e9))]),
             None,
         );
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_to_be_remembered_is_no_name_of_a_token() {
+        let named = |length| with(access_claims(), &[("jti", json!("j".repeat(length)))]);
+        access_is(&named(256), None);
+        access_is(&named(257), Some(Refusal::BadCredentials));
     }
 
     #[test]
