@@ -88,7 +88,10 @@ pub(crate) fn provider_answer(bytes: &[u8]) {
         judged(matches!(error, Some(ProviderError::Rejected(_))));
     };
 
-    if let Ok(metadata) = discovery::read(&answer, &Issuer::new(ISSUER)) {
+    for mutual in [false, true] {
+        let Ok(metadata) = discovery::read(&answer, &Issuer::new(ISSUER), mutual) else {
+            continue;
+        };
         assert!(status == StatusCode::OK && text("issuer") == Some(ISSUER));
         let endpoints = [
             &metadata.authorization_endpoint,
