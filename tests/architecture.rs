@@ -226,14 +226,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "token",
         ],
     ),
-    // Only for `benches/micro.rs`.
-    (
-        "measured",
-        &[
-            "clock", "config", "entropy", "identity", "proxy", "rollout", "secret", "session",
-            "store",
-        ],
-    ),
     // Only in tests and under the fuzzer.
     (
         "promises",
