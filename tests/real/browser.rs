@@ -42,6 +42,16 @@ impl Browser {
         self.go(url, Some(form.with(name, value)), None).await
     }
 
+    /// Sends the form that was shown, with what its button adds, and goes wherever it leads.
+    pub(crate) async fn press(&mut self, shown: &Landed, button: &str) -> Landed {
+        let text = shown.answer.text();
+        let form = Form::with_field(&text, |_, kind| kind == "hidden")
+            .unwrap_or_else(|| panic!("no form at {}: {text}", shown.url));
+        let url = join(&shown.url, &form.action);
+        let fields = format!("{}&{button}", form.with("", ""));
+        self.go(url, Some(fields), None).await
+    }
+
     async fn go(
         &mut self,
         mut url: String,

@@ -94,10 +94,17 @@ async fn the_session_of_a_php_application_is_judged_by_that_application() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn old_applications_keep_their_own_sessions_behind_us_and_learn_who_it_is() {
-    for (port, cookie) in [
-        ("APP_PHP_PORT", "PHPSESSID"),
-        ("APP_EXPRESS_PORT", "connect.sid"),
+    for (port, cookie, forms) in [
+        ("APP_PHP_PORT", "PHPSESSID", ["/login", "/logout"]),
+        ("APP_EXPRESS_PORT", "connect.sid", ["/login", "/logout"]),
+        // Its sessions are rows of a table, and it signs nobody out but by a form.
+        (
+            "DOT_PORT",
+            "sessionid",
+            ["/accounts/login/", "/accounts/leave/"],
+        ),
     ] {
+        let [sign_in, sign_out] = forms;
         let site = format!("http://127.0.0.1:{}", var(port));
         let provider = format!(
             "    session_probe:\n      issuer: \"{site}\"\n      owns: {{ cookies: [{cookie}] }}\n      introspect: {{ url: \"{site}/whoami\", cache: 1s }}\n      \
@@ -105,7 +112,7 @@ async fn old_applications_keep_their_own_sessions_behind_us_and_learn_who_it_is(
         );
         let yaml = with_legacy(&site, &provider).replace(
             "    public_paths: [/public/*]\n",
-            "    public_paths: [/login, /logout]\n    forward_credentials: true\n",
+            "    public_paths: [/login, /logout, /accounts/*]\n    forward_credentials: true\n",
         );
         let proxy = proxy(&yaml);
         let mut browser = Browser::default();
@@ -116,7 +123,7 @@ async fn old_applications_keep_their_own_sessions_behind_us_and_learn_who_it_is(
 
         let landed = browser
             .open(
-                &format!("{}/login", origin()),
+                &format!("{}{sign_in}", origin()),
                 Some(("bob", &secret("bob-pw"))),
             )
             .await;
@@ -146,7 +153,10 @@ async fn old_applications_keep_their_own_sessions_behind_us_and_learn_who_it_is(
         // Its sign-out is ours: the session that it ended is judged by it, and ended.
         let kept = browser.cookie_line(origin().strip_prefix("http://").unwrap());
         assert!(kept.contains(cookie), "{kept}");
-        browser.open(&format!("{}/logout", origin()), None).await;
+        let left = browser.open(&format!("{}{sign_out}", origin()), None).await;
+        if left.answer.text().contains("Sign out") {
+            browser.press(&left, "").await;
+        }
         let fields = [("Host", "127.0.0.1"), ("Cookie", kept.as_str())];
         // At the latest when the answer is asked for again.
         crate::operators::until(async || {
@@ -163,8 +173,8 @@ async fn an_opaque_token_of_django_is_introspected_there() {
     let dot = format!("127.0.0.1:{}", var("DOT_PORT"));
     let provider = format!(
         "    introspection:\n      issuer: \"http://{dot}/o\"\n      url: \"http://{dot}/o/introspect/\"\n      \
-         client: {{ id: legacy-api, secret: {{ file: \"{{dir}}/legacy-api.secret\" }} }}\n      claims: {{ subject: username, name: username, groups: groups }}\n      \
-         authoritative: {{ claims: [username] }}\n"
+         client: {{ id: legacy-api, secret: {{ file: \"{{dir}}/legacy-api.secret\" }} }}\n      claims: {{ subject: legacy_uid, name: username, groups: groups }}\n      \
+         authoritative: {{ claims: [legacy_uid] }}\n"
     );
     let proxy = proxy(&with_legacy(&upstream.url(), &provider));
     let form = format!(
@@ -205,7 +215,9 @@ async fn an_opaque_token_of_django_is_introspected_there() {
     )
     .await;
     assert_eq!(answer.status, 200, "{}\n{}", answer.text(), proxy.log());
-    assert_eq!(upstream.last().all("x-remote-user"), ["bob"]);
+    let old = upstream.last();
+    assert_eq!(old.all("x-remote-user"), ["1002"]);
+    assert_eq!(old.all("x-remote-groups"), ["beta,testers"]);
 
     let unknown = request(
         proxy.address,
@@ -219,8 +231,8 @@ async fn an_opaque_token_of_django_is_introspected_there() {
     )
     .await;
     assert_eq!(unknown.status, 401);
-    // The other side's tokens go to their own issuer, not to this endpoint.
-    let modern = format!("Bearer {}", token_of("carol").await);
+    // The other side's tokens go to their own issuer, not to this endpoint: there he is the same person, to the byte.
+    let modern = format!("Bearer {}", token_of("bob").await);
     let answer = request(
         proxy.address,
         "GET",
@@ -230,7 +242,11 @@ async fn an_opaque_token_of_django_is_introspected_there() {
     )
     .await;
     assert_eq!(answer.status, 200);
-    assert_eq!(upstream.last().all("x-remote-user"), ["1003"]);
+    let new = upstream.last();
+    for header in ["x-remote-user", "x-remote-name", "x-remote-groups"] {
+        assert_eq!(new.all(header), old.all(header), "{header}");
+    }
+    assert_eq!(upstream.hits(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@
   gunicorn legacy:application
 Environment: DOT_DB (folder), DOT_PORT, PROXY_ORIGIN, DOT_SALT, DOT_ACCESS_TTL
 """
-import hashlib, os, sys
+import hashlib, json, os, sys
 import django
 from django.conf import settings
 
@@ -21,7 +21,8 @@ settings.configure(
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField", LOGIN_URL="/accounts/login/", LOGIN_REDIRECT_URL="/whoami", SESSION_COOKIE_NAME="sessionid", SESSION_COOKIE_AGE=3600,
     PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher", "django.contrib.auth.hashers.PBKDF2PasswordHasher"],   # as such sites still have
     TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True, "OPTIONS": {"context_processors": ["django.template.context_processors.request", "django.contrib.auth.context_processors.auth"], "loaders": [
-        ("django.template.loaders.locmem.Loader", {"registration/login.html": "<!doctype html><title>Sign in</title>{% if form.errors %}<p>Wrong name or password</p>{% endif %}<form method=post>{% csrf_token %}{{ form.as_p }}<input type=hidden name=next value='{{ next }}'><button>Sign in</button></form>"}),
+        ("django.template.loaders.locmem.Loader", {"registration/login.html": "<!doctype html><title>Sign in</title>{% if form.errors %}<p>Wrong name or password</p>{% endif %}<form method=post>{% csrf_token %}{{ form.as_p }}<input type=hidden name=next value='{{ next }}'><button>Sign in</button></form>",
+            "leave.html": "<!doctype html><title>Sign out</title><form method=post action='/accounts/logout/'>{% csrf_token %}<button>Sign out</button></form>"}),
         "django.template.loaders.app_directories.Loader"]}} | {"APP_DIRS": False}],
     OAUTH2_PROVIDER=dict(OIDC_ENABLED=True, OIDC_RSA_PRIVATE_KEY=open(os.path.join(DB, "oidc.key")).read() if os.path.exists(os.path.join(DB, "oidc.key")) else "", OIDC_ISS_ENDPOINT=BASE + "/o", OAUTH2_VALIDATOR_CLASS=__name__ + ".Validator",
         OAUTH_DEVICE_VERIFICATION_URI=BASE + "/o/device/", OAUTH_DEVICE_USER_CODE_GENERATOR=lambda: "".join(__import__("secrets").choice("BCDFGHJKLMNPQRSTVWXZ") for _ in range(8)), SCOPES={"openid": "sign in", "profile": "name", "email": "e-mail", "groups": "groups", "introspection": "introspect", "legacy:read": "read"}, PKCE_REQUIRED=False, ACCESS_TOKEN_EXPIRE_SECONDS=int(os.environ.get("DOT_ACCESS_TTL", "300")),
@@ -33,7 +34,9 @@ from django.contrib.auth import views as av                       # noqa: E402
 from django.contrib.auth.decorators import login_required         # noqa: E402
 from django.http import JsonResponse                              # noqa: E402
 from django.urls import include, path                             # noqa: E402
+from django.views.generic import TemplateView                     # noqa: E402
 from oauth2_provider.oauth2_validators import OAuth2Validator     # noqa: E402
+from oauth2_provider.views import IntrospectTokenView             # noqa: E402
 
 class Validator(OAuth2Validator):
     oidc_claim_scope = None
@@ -43,11 +46,24 @@ class Validator(OAuth2Validator):
         return {"sub": lambda r: str(r.user.pk), "preferred_username": lambda r: r.user.username, "name": lambda r: r.user.get_full_name(), "email": lambda r: r.user.email,
                 "legacy_uid": lambda r: str(r.user.pk), "groups": lambda r: [g.name for g in r.user.groups.all()]}
 
+class Introspect(IntrospectTokenView):
+    """Says of a person's token whose it is by number too, as its ID tokens do (RFC 7662 section 2.2 leaves room for that)."""
+    @staticmethod
+    def get_token_response(token_value=None):
+        answer = IntrospectTokenView.get_token_response(token_value)
+        said = json.loads(answer.content)
+        if "username" in said:
+            from django.contrib.auth.models import User
+            user = User.objects.get(username=said["username"])
+            said |= dict(legacy_uid=str(user.pk), groups=[g.name for g in user.groups.all()])
+        return JsonResponse(said, status=answer.status_code)
+
 @login_required
 def whoami(request):
-    return JsonResponse(dict(user=request.user.username, uid=request.user.pk, groups=[g.name for g in request.user.groups.all()], session=request.session.session_key))
+    return JsonResponse(dict(user=request.user.username, uid=request.user.pk, groups=[g.name for g in request.user.groups.all()], session=request.session.session_key, headers=dict(request.headers)))
 
-urlpatterns = [path("accounts/login/", av.LoginView.as_view()), path("accounts/logout/", av.LogoutView.as_view(next_page="/accounts/login/")), path("whoami", whoami), path("o/", include("oauth2_provider.urls", namespace="oauth2_provider"))]
+urlpatterns = [path("accounts/login/", av.LoginView.as_view()), path("accounts/logout/", av.LogoutView.as_view(next_page="/accounts/login/")), path("accounts/leave/", TemplateView.as_view(template_name="leave.html")), path("whoami", whoami),
+               path("o/introspect/", Introspect.as_view()), path("o/", include("oauth2_provider.urls", namespace="oauth2_provider"))]
 from django.core.wsgi import get_wsgi_application                 # noqa: E402
 application = get_wsgi_application()
 
