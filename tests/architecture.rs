@@ -532,6 +532,7 @@ fn no_test_against_real_servers_uses_the_providers_of_the_demo() {
         [
             "src/providers/contract/real.rs",
             "src/providers/contract/relay.rs",
+            "src/providers/contract/somebody.rs",
         ]
         .map(|path| (path.into(), fs::read_to_string(path).unwrap())),
     );

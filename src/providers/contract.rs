@@ -9,6 +9,9 @@ mod real;
 #[cfg(feature = "real-servers")]
 #[cfg(test)]
 mod relay;
+#[cfg(feature = "real-servers")]
+#[cfg(test)]
+mod somebody;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,6 +131,9 @@ pub(super) trait Double: Sized + Send {
         NOW
     }
 
+    /// Has a real server do for somebody what the provider declares: what comes of it, the server says.
+    async fn serve(&mut self) {}
+
     /// Makes the other side behave, and hands out what a client would present; `None` for what is impossible, and only then.
     async fn arrange(&mut self, case: Case) -> Option<Credential>;
 }
@@ -161,6 +167,7 @@ pub(super) async fn provider_contract<D: Double>() {
         }
         // At the end: a session that can be taken back is gone then.
         if case == Case::Good {
+            double.serve().await;
             does_what_it_declares(&*provider, &credential, now).await;
         }
         ran.push(case);
@@ -186,8 +193,13 @@ async fn does_what_it_declares(provider: &dyn Provider, credential: &Credential,
         logs_out = tried(login.logout_token(token.expose(), now).await.map(drop))
             || login.logout_url(&token, "https://app.example").is_some();
     }
-    if let Credential::Session { .. } = credential {
-        revokes |= tried(provider.end(credential).await);
+    if let Credential::Session { .. } | Credential::Opaque(_) = credential
+        && tried(provider.end(credential).await)
+    {
+        revokes = true;
+        let after = judge(provider, credential, now).await;
+        let over = matches!(after, Err(ProviderError::Rejected(_)));
+        assert!(over, "{}: taken back, and good: {after:?}", provider.id());
     }
     // A token that says nothing is judged by asking.
     let asks = provider.owns().opaque.is_some();

@@ -49,6 +49,12 @@ use crate::providers::contract::Case;
 use crate::providers::contract::Double;
 use crate::providers::contract::provider_contract;
 use crate::providers::contract::relay::Relay;
+use crate::providers::contract::somebody::code_of;
+use crate::providers::contract::somebody::exchanges;
+use crate::providers::contract::somebody::finds;
+use crate::providers::contract::somebody::is_served;
+use crate::providers::directory::settings::Keycloak;
+
 use crate::providers::fixture::built;
 use crate::providers::fixture::ready;
 use crate::providers::fixture::settings;
@@ -58,10 +64,14 @@ use crate::providers::settings::Jwt;
 use crate::providers::settings::Keys;
 use crate::providers::settings::KindSettings;
 use crate::providers::settings::Ldap;
+use crate::providers::settings::LdapDirectory;
 use crate::providers::settings::LdapGroups;
+use crate::providers::settings::LogoutMethod;
 use crate::providers::settings::OAuthClient;
 use crate::providers::settings::Oidc;
+use crate::providers::settings::OidcDirectory;
 use crate::providers::settings::ProbeAnswer;
+use crate::providers::settings::ProbeLogout;
 use crate::providers::settings::SessionProbe;
 use crate::providers::settings::Settings;
 use crate::providers::settings::Verify;
@@ -70,17 +80,17 @@ use crate::token::Algorithm;
 use crate::token::Marker;
 use crate::token::SigningKey;
 
-fn var(name: &str) -> String {
+pub(super) fn var(name: &str) -> String {
     env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: start these tests with tests/real/run"))
 }
 
-fn port(name: &str) -> u16 {
+pub(super) fn port(name: &str) -> u16 {
     var(name).parse().unwrap()
 }
 
 /// A password or secret under the salt of this run.
-fn secret(base: &str) -> String {
+pub(super) fn secret(base: &str) -> String {
     let hash = digest::digest(
         &digest::SHA256,
         format!("{}{base}", var("REAL_SALT")).as_bytes(),
@@ -99,7 +109,7 @@ fn basic(name: &str, password: &str) -> String {
 }
 
 /// One request, and the whole answer.
-async fn ask(
+pub(super) async fn ask(
     to: SocketAddr,
     method: &str,
     path: &str,
@@ -187,6 +197,10 @@ fn verify(audience: &str, markers: Vec<Marker>) -> Verify {
 }
 
 const REALM: &str = "/realms/new";
+/// What the two providers call their side of us.
+const SIDES: [&str; 2] = ["modern", "legacy"];
+/// Whom oidc-provider's signed tokens are for.
+const AUDIENCE: &str = "urn:legacy-api";
 const BY_PASSWORD: &str = "/realms/new/protocol/openid-connect/token";
 
 /// Signed tokens of Keycloak or oidc-provider, read by either kind.
@@ -200,23 +214,38 @@ impl<const KEYCLOAK: bool, const OIDC: bool> Signed<KEYCLOAK, OIDC> {
     /// A token as a person or a program gets it there.
     async fn token(&self) -> String {
         if KEYCLOAK {
+            return self.of_person("bob").await;
+        }
+        let us = basic("svc", &secret("svc-secret"));
+        let form = "grant_type=client_credentials&resource=urn:legacy-api&scope=legacy:read";
+        let to = self.relay.address;
+        access_token(to, "/token", &[("authorization", &us)], form).await
+    }
+
+    /// An access token of somebody, whatever it looks like.
+    async fn of_person(&self, name: &'static str) -> String {
+        if KEYCLOAK {
             let form = format!(
-                "grant_type=password&client_id=proxy-ropc&client_secret={}&username=bob&password={}&scope=openid",
+                "grant_type=password&client_id=proxy-ropc&client_secret={}&username={name}&password={}&scope=openid",
                 secret("proxy-ropc-secret"),
-                secret("bob-pw")
+                secret(&format!("{name}-pw"))
             );
             access_token(self.relay.address, BY_PASSWORD, &[], &form).await
         } else {
-            let us = basic("svc", &secret("svc-secret"));
-            let form = "grant_type=client_credentials&resource=urn:legacy-api&scope=legacy:read";
-            access_token(
-                self.relay.address,
-                "/token",
-                &[("authorization", &us)],
-                form,
-            )
-            .await
+            let form = code_of(&*self.provider, SIDES[1], name).await;
+            let us = basic("proxy", &secret("proxy-secret"));
+            let to = self.relay.address;
+            access_token(to, "/token", &[("authorization", &us)], &form).await
         }
+    }
+}
+
+/// A registration of ours.
+fn client(id: &str) -> OAuthClient {
+    OAuthClient {
+        id: id.into(),
+        auth: ClientAuth::SecretBasic(Secret::new(secret(&format!("{id}-secret")))),
+        expires: None,
     }
 }
 
@@ -249,7 +278,7 @@ impl<const KEYCLOAK: bool, const OIDC: bool> Double for Signed<KEYCLOAK, OIDC> {
             };
             ("proxy-exchange", vec![marker], "legacy_uid")
         } else {
-            ("urn:legacy-api", Vec::new(), "client_id")
+            (AUDIENCE, Vec::new(), "sub")
         };
         let (issuer, verify) = (Issuer::new(&issuer), verify(audience, markers));
         let issuers = vec![issuer.clone()];
@@ -263,11 +292,18 @@ impl<const KEYCLOAK: bool, const OIDC: bool> Double for Signed<KEYCLOAK, OIDC> {
                 } else {
                     Keys::Url(keys)
                 },
-                client: None,
+                client: Some(client("proxy")),
                 redirect_path: "/.authferry/cb/real".to_owned(),
                 scopes: vec!["openid".into()],
-                require_iss: false,
-                directory: None,
+                require_iss: true,
+                directory: KEYCLOAK.then(|| {
+                    OidcDirectory::Keycloak(Keycloak {
+                        url: format!("http://{}/admin{REALM}", relay.address),
+                        client: client("directory"),
+                        key: subject.into(),
+                        full_path: false,
+                    })
+                }),
                 provisioning: None,
                 par: crate::providers::settings::Par::Offered,
                 introspect: None,
@@ -301,6 +337,27 @@ impl<const KEYCLOAK: bool, const OIDC: bool> Double for Signed<KEYCLOAK, OIDC> {
 
     fn now(&self) -> UnixTime {
         self.now
+    }
+
+    async fn serve(&mut self) {
+        if !OIDC {
+            return;
+        }
+        is_served(&*self.provider, SIDES[usize::from(!KEYCLOAK)]).await;
+        // Carol may not go on to the application.
+        let (bob, carol) = (self.of_person("bob").await, self.of_person("carol").await);
+        let app: [Box<str>; 1] = [if KEYCLOAK { "legacy-api" } else { AUDIENCE }.into()];
+        let none: &[Box<str>] = &[];
+        let what = if KEYCLOAK {
+            (&app[..], none)
+        } else {
+            (none, &app[..])
+        };
+        let (client, who) = (client("proxy-exchange"), (&*bob, &*carol));
+        exchanges(&*self.provider, &client, who, what).await;
+        if KEYCLOAK {
+            finds(&*self.provider).await;
+        }
     }
 
     async fn arrange(&mut self, case: Case) -> Option<Credential> {
@@ -365,6 +422,12 @@ struct Introspected<const DJANGO: bool> {
 }
 
 impl<const DJANGO: bool> Introspected<DJANGO> {
+    const REVOKE: &'static str = if DJANGO {
+        "/o/revoke_token/"
+    } else {
+        "/token/revocation"
+    };
+
     async fn token(&self) -> String {
         let (client, path, form) = if DJANGO {
             let form = format!(
@@ -381,17 +444,13 @@ impl<const DJANGO: bool> Introspected<DJANGO> {
 
     /// RFC 7009.
     async fn revoke(&self, token: &str) {
-        let (client, path) = if DJANGO {
-            ("proxy-ropc", "/o/revoke_token/")
-        } else {
-            ("svc", "/token/revocation")
-        };
+        let client = if DJANGO { "proxy-ropc" } else { "svc" };
         let us = basic(client, &secret(&format!("{client}-secret")));
         let form = format!("token={token}");
         let answer = ask(
             self.relay.address,
             "POST",
-            path,
+            Self::REVOKE,
             &[("authorization", &us)],
             &form,
         )
@@ -420,21 +479,18 @@ impl<const DJANGO: bool> Double for Introspected<DJANGO> {
         let kind = KindSettings::Introspection(Introspection {
             url: format!("http://{}{path}", relay.address),
             issuer: Issuer::new(&issuer),
-            client: OAuthClient {
-                id: "legacy-api".into(),
-                auth: ClientAuth::SecretBasic(Secret::new(secret("legacy-api-secret"))),
-                expires: None,
-            },
+            // Whose the tokens are: nobody else takes them back.
+            client: client(if DJANGO { "proxy-ropc" } else { "svc" }),
             audiences: Vec::new(),
             cache: Duration::from_secs(30),
             stale: None,
-            revoke: None,
+            revoke: Some(format!("http://{}{}", relay.address, Self::REVOKE)),
         });
         let owns = Owns {
             opaque: Some(Vec::new()),
             ..Owns::default()
         };
-        let subject = if DJANGO { "username" } else { "client_id" };
+        let subject = if DJANGO { "legacy_uid" } else { "client_id" };
         let provider = built(&real(owns, &[("subject", subject)], kind), &deps());
         Self {
             relay,
@@ -618,7 +674,14 @@ impl<const SITE: u8> Double for Probed<SITE> {
             cache: Duration::from_secs(30),
             stale: None,
             login_path: None,
-            logout: None,
+            // Django signs nobody out whose form it has not made.
+            logout: (site(SITE) != Site::Django).then(|| ProbeLogout {
+                url: format!("http://{}/logout", relay.address),
+                method: match site(SITE) {
+                    Site::Php => LogoutMethod::Get,
+                    Site::Django | Site::Express => LogoutMethod::Post,
+                },
+            }),
         });
         let owns = Owns {
             cookies: vec![Self::cookie().into()],
@@ -703,7 +766,12 @@ impl<const TLS: u8> Double for Directory<TLS> {
                 filter: "(member={dn})".to_owned(),
                 attribute: "cn".to_owned(),
             }),
-            directory: None,
+            directory: Some(LdapDirectory {
+                bind: None,
+                base: "ou=people,dc=legacy,dc=test".to_owned(),
+                filter: "(!(uid=p*))".to_owned(),
+                key: "employeeNumber".to_owned(),
+            }),
             cache: Duration::from_secs(30),
         });
         let owns = Owns {
@@ -719,6 +787,10 @@ impl<const TLS: u8> Double for Directory<TLS> {
 
     fn provider(&self) -> Arc<dyn Provider> {
         Arc::clone(&self.provider)
+    }
+
+    async fn serve(&mut self) {
+        finds(&*self.provider).await;
     }
 
     async fn arrange(&mut self, case: Case) -> Option<Credential> {
