@@ -1,22 +1,24 @@
 //! A thousand people move by an edited percentage, under load, and none of them ever moves back.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::behind::Behind;
 use crate::browser::Browser;
 use crate::harness::Echo;
 use crate::harness::request;
 use crate::legacy::basic;
 use crate::legacy::directory;
+use crate::load::Load;
 use crate::modern::token_of;
+use crate::operators::promtool_is_content;
+use crate::operators::until;
 use crate::origin;
 use crate::proxy;
 use crate::secret;
@@ -27,53 +29,57 @@ use crate::var;
 const PEOPLE: usize = 1_000;
 const AT_ONCE: usize = 8;
 
-/// What one side counted: codes given at its authorize endpoint, codes redeemed at its token endpoint.
-type Counted = (usize, usize);
+/// People, each by index, and how often: codes given at an authorize endpoint, codes redeemed at a token endpoint.
+type Counted = BTreeMap<usize, (usize, usize)>;
 
 /// Logins that arrived at each provider, as each counts them: the old one, the new one.
 async fn arrived() -> (Counted, Counted) {
     let old = format!("127.0.0.1:{}", var("OP_PORT"));
-    let seen: Value = serde_json::from_slice(
-        &request(
-            old.parse().unwrap(),
-            "GET",
-            "/__test/seen",
-            &[("Host", &old)],
-            b"",
-        )
-        .await
-        .body,
-    )
-    .unwrap();
+    let host = [("Host", old.as_str())];
+    let seen = request(old.parse().unwrap(), "GET", "/__test/seen", &host, b"").await;
+    let seen: Value = serde_json::from_slice(&seen.body).unwrap();
+    let mut at_old = Counted::new();
+    for (uid, counts) in seen["people"].as_object().unwrap() {
+        // Other tests sign in others.
+        let Some(person) = uid.parse::<usize>().unwrap().checked_sub(20_001) else {
+            continue;
+        };
+        let count = |what: &str| usize::try_from(counts[what].as_u64().unwrap_or(0)).unwrap();
+        at_old.insert(person, (count("authorized"), count("redeemed")));
+    }
 
-    let new = format!("127.0.0.1:{}", var("KC_PORT"));
-    let form = "grant_type=password&client_id=admin-cli&username=admin&password=admin";
-    let fields = [
-        ("Host", new.as_str()),
-        ("Content-Type", "application/x-www-form-urlencoded"),
-    ];
-    let answer = request(
-        new.parse().unwrap(),
-        "POST",
-        "/realms/master/protocol/openid-connect/token",
-        &fields,
-        form.as_bytes(),
-    )
-    .await;
-    let json: Value = serde_json::from_slice(&answer.body).unwrap();
-    let bearer = format!("Bearer {}", json["access_token"].as_str().unwrap());
-    let fields = [("Host", new.as_str()), ("Authorization", bearer.as_str())];
-    let events = async |kind: &str| {
-        let target = format!("/admin/realms/new/events?type={kind}&client=proxy&max=100000");
-        let answer = request(new.parse().unwrap(), "GET", &target, &fields, b"").await;
-        let events: Value = serde_json::from_slice(&answer.body).unwrap();
-        events.as_array().unwrap().len()
-    };
-    let old = |what: &str| usize::try_from(seen[what].as_u64().unwrap()).unwrap();
-    (
-        (old("authorized"), old("redeemed")),
-        (events("LOGIN").await, events("CODE_TO_TOKEN").await),
-    )
+    let behind = Behind::admin().await;
+    let names = behind.names().await;
+    let mut at_new = Counted::new();
+    let logins = behind.events("proxy", "LOGIN").await;
+    for person in logins.iter().filter_map(|event| index(&names, event)) {
+        at_new.entry(person).or_default().0 += 1;
+    }
+    let redeemed = behind.events("proxy", "CODE_TO_TOKEN").await;
+    for person in redeemed.iter().filter_map(|event| index(&names, event)) {
+        at_new.entry(person).or_default().1 += 1;
+    }
+    (at_old, at_new)
+}
+
+/// Whom of the crowd an event of Keycloak is about: `p0001` is 0.
+fn index(names: &BTreeMap<String, String>, event: &Value) -> Option<usize> {
+    let name = names.get(event["userId"].as_str()?)?;
+    Some(name.strip_prefix('p')?.parse::<usize>().ok()? - 1)
+}
+
+/// Who came between two counts, each once.
+fn came(before: &Counted, after: &Counted) -> BTreeSet<usize> {
+    let mut came = BTreeSet::new();
+    for (person, now) in after {
+        let then = before.get(person).copied().unwrap_or_default();
+        match (now.0 - then.0, now.1 - then.1) {
+            (0, 0) => {}
+            (1, 1) => _ = came.insert(*person),
+            (codes, redeemed) => panic!("{person}: {codes} codes, {redeemed} redeemed"),
+        }
+    }
+    came
 }
 
 /// People whose page the application served since its `from`th request, by the name it was told.
@@ -105,10 +111,6 @@ fn assert_share(share: usize, percent: usize) {
     );
 }
 
-async fn bearer() -> String {
-    format!("Bearer {}", token_of("carol").await)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
     let upstream = Echo::start().await;
@@ -121,46 +123,8 @@ async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
     };
     let proxy = proxy(&yaml("0"));
     let new_authority = format!("127.0.0.1:{}", var("KC_PORT"));
-
     // 200 requests a second with a token, for as long as the move lasts.
-    let (stop, failed, sent) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicUsize::new(0)),
-        Arc::new(AtomicUsize::new(0)),
-    );
-    let began = Instant::now();
-    let load = {
-        let (stop, failed, sent, address) = (
-            Arc::clone(&stop),
-            Arc::clone(&failed),
-            Arc::clone(&sent),
-            proxy.address,
-        );
-        tokio::spawn(async move {
-            let mut tick = tokio::time::interval(Duration::from_millis(5));
-            let (mut token, mut fetched) = (bearer().await, Instant::now());
-            while !stop.load(Ordering::Relaxed) {
-                // The move lasts longer than a token; ticks that were missed meanwhile are made up for.
-                if Duration::from_secs(60) < fetched.elapsed() {
-                    (token, fetched) = (bearer().await, Instant::now());
-                }
-                tick.tick().await;
-                let (token, failed, sent) = (token.clone(), Arc::clone(&failed), Arc::clone(&sent));
-                tokio::spawn(async move {
-                    let answer = request(
-                        address,
-                        "GET",
-                        "/load",
-                        &[("Host", "127.0.0.1"), ("Authorization", &token)],
-                        b"",
-                    )
-                    .await;
-                    sent.fetch_add(1, Ordering::Relaxed);
-                    failed.fetch_add(usize::from(answer.status != 200), Ordering::Relaxed);
-                });
-            }
-        })
-    };
+    let load = Load::start(proxy.address, "carol");
 
     let mut browsers: Vec<Browser> = vec![Browser::default(); PEOPLE];
     let mut moved: BTreeSet<usize> = BTreeSet::new();
@@ -174,8 +138,7 @@ async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
                 server_section()
             ));
             let told = format!("p{percent}");
-            crate::operators::until(async || upstream.last().all("x-percent") == [told.as_str()])
-                .await;
+            until(async || upstream.last().all("x-percent") == [told.as_str()]).await;
             assert!(
                 edited.elapsed() < Duration::from_secs(1),
                 "{:?}",
@@ -219,25 +182,29 @@ async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
                 (before < browser.visits(&new_authority), browser)
             }));
         }
-        let mut at_new = BTreeSet::new();
+        let mut sent_to_new = BTreeSet::new();
         for (index, task) in tasks.into_iter().enumerate() {
             let (new, browser) = task.await.unwrap();
             if new {
-                at_new.insert(index);
+                sent_to_new.insert(index);
             }
             browsers.push(browser);
         }
+        // Each person as both providers have counted them.
+        let (old_after, new_after) = arrived().await;
+        let (at_old, at_new) = (came(&old_before, &old_after), came(&new_before, &new_after));
         let back: Vec<_> = moved.difference(&at_new).collect();
         assert!(back.is_empty(), "moved back at {percent} %: {back:?}");
         let share = at_new.len();
         assert_share(share, percent);
-        let (old_after, new_after) = arrived().await;
-        let more = |before: Counted, after: Counted| (after.0 - before.0, after.1 - before.1);
-        let stayed = PEOPLE - share;
+        assert_eq!(at_new, sent_to_new, "as the browsers have seen it");
+        let others: Vec<_> = (0..PEOPLE)
+            .filter(|index| !at_new.contains(index))
+            .collect();
         assert_eq!(
-            (more(old_before, old_after), more(new_before, new_after)),
-            ((stayed, stayed), (share, share)),
-            "counted at the authorize and token endpoints, at {percent} %"
+            Vec::from_iter(at_old),
+            others,
+            "everybody else, at the old one"
         );
         assert_eq!(
             served(&upstream, requests),
@@ -246,16 +213,25 @@ async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
         );
         moved = at_new;
     }
-    stop.store(true, Ordering::Relaxed);
-    load.await.unwrap();
-    let rate = sent.load(Ordering::Relaxed) as u64 / began.elapsed().as_secs();
-    assert!(190 <= rate, "only {rate} requests a second");
-    assert_eq!(
-        failed.load(Ordering::Relaxed),
-        0,
-        "of {} requests",
-        sent.load(Ordering::Relaxed)
-    );
+    load.end(&upstream).await;
+    assert_eq!(moved.len(), PEOPLE);
+    promtool_is_content(&proxy).await;
+}
+
+/// How often each of the crowd has come to the directory with a password, as its own log says.
+fn binds() -> BTreeMap<usize, usize> {
+    let log = format!("{}/log/slapd.log", var("IDPS_RUN"));
+    let log = std::fs::read(log).unwrap();
+    let log = String::from_utf8_lossy(&log);
+    let mut binds = BTreeMap::new();
+    for line in log.lines().filter(|line| line.contains(" method=128")) {
+        let name = line.split_once("BIND dn=\"uid=p").map(|(_, rest)| rest);
+        let name = name.and_then(|rest| rest.split(',').next()?.parse::<usize>().ok());
+        if let Some(name) = name.filter(|name| *name <= PEOPLE) {
+            *binds.entry(name - 1).or_default() += 1;
+        }
+    }
+    binds
 }
 
 /// Programs that send a password: with `other_arm: reject` the directory counts for those who have not moved.
@@ -271,16 +247,17 @@ async fn passwords_of_a_directory_count_until_their_person_moves() {
         )
     };
     let proxy = proxy(&yaml("0"));
+    let load = Load::start(proxy.address, "carol");
     let mut moved: BTreeSet<usize> = BTreeSet::new();
     for percent in [0, 10, 50, 100_usize] {
         if percent != 0 {
             let text = format!("{}\n{}", yaml(&percent.to_string()), server_section());
             let shown = "authferry_rollout_target_ratio{rollout=\"default\"} ";
             proxy.edit(&text);
-            crate::operators::until(async || proxy.metric(shown).await == percent as f64 / 100.0)
-                .await;
+            until(async || proxy.metric(shown).await == percent as f64 / 100.0).await;
         }
         let requests = upstream.hits();
+        let before = binds();
         let room = Arc::new(Semaphore::new(AT_ONCE));
         let mut tasks = Vec::new();
         for index in 0..PEOPLE {
@@ -307,8 +284,21 @@ async fn passwords_of_a_directory_count_until_their_person_moves() {
         let back: Vec<_> = moved.difference(&refused).collect();
         assert!(back.is_empty(), "moved back at {percent} %: {back:?}");
         assert_share(refused.len(), percent);
-        let stayed = (0..PEOPLE).filter(|index| !refused.contains(index));
-        let mut stayed: Vec<_> = stayed.map(|index| (20_001 + index).to_string()).collect();
+        let stayed: Vec<_> = (0..PEOPLE)
+            .filter(|index| !refused.contains(index))
+            .collect();
+        // The directory has been asked about those who stayed, once each, and about nobody who has moved.
+        let mut asked = binds();
+        for (person, count) in before {
+            asked.entry(person).and_modify(|now| *now -= count);
+        }
+        asked.retain(|_, count| *count != 0);
+        let once: BTreeMap<_, _> = stayed.iter().map(|index| (*index, 1)).collect();
+        assert_eq!(asked, once, "counted at the directory, at {percent} %");
+        let mut stayed: Vec<_> = stayed
+            .into_iter()
+            .map(|index| (20_001 + index).to_string())
+            .collect();
         stayed.sort();
         assert_eq!(served(&upstream, requests), stayed, "at {percent} %");
 
@@ -318,10 +308,13 @@ async fn passwords_of_a_directory_count_until_their_person_moves() {
             let fields = [("Host", "127.0.0.1"), ("Authorization", token.as_str())];
             let answer = request(proxy.address, "GET", "/", &fields, b"").await;
             assert_eq!(answer.status, 200, "{}", answer.text());
-            let seen = upstream.last();
-            assert_eq!(seen.all("x-remote-user"), [(20_001 + index).to_string()]);
+            let said = answer.text().to_ascii_lowercase();
+            let who = format!("\r\nx-remote-user: {}\r\n", 20_001 + index);
+            assert!(said.contains(&who), "{said}");
         }
         moved = refused;
     }
+    load.end(&upstream).await;
     assert_eq!(moved.len(), PEOPLE);
+    promtool_is_content(&proxy).await;
 }

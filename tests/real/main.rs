@@ -12,6 +12,7 @@
     reason = "a test fails by panicking, and learns from the environment where the servers are"
 )]
 
+mod behind;
 mod browser;
 #[path = "../integration/harness/mod.rs"]
 mod harness;
@@ -19,6 +20,7 @@ mod harness;
 mod crowd;
 mod exchange;
 mod legacy;
+mod load;
 mod modern;
 mod operators;
 mod passwords;

@@ -6,6 +6,8 @@ use std::time::Instant;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::behind::Behind;
+use crate::behind::token;
 use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Proxy;
@@ -13,6 +15,7 @@ use crate::harness::get;
 use crate::harness::request;
 use crate::keycloak;
 use crate::legacy::basic;
+use crate::operators::promtool_is_content;
 use crate::proxy;
 use crate::secret;
 use crate::var;
@@ -93,45 +96,6 @@ async fn until(proxy: &Proxy, what: &str, mut holds: impl AsyncFnMut() -> bool) 
         assert!(start.elapsed().as_secs() < 60, "{what}: {}", proxy.log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-/// Keycloak, asked behind the proxy's back.
-struct Behind {
-    bearer: String,
-}
-
-impl Behind {
-    async fn admin() -> Self {
-        let form = "grant_type=password&client_id=admin-cli&username=admin&password=admin";
-        let answer = token("master", form).await;
-        let answer: Value = serde_json::from_str(&answer.text()).unwrap();
-        let bearer = format!("Bearer {}", answer["access_token"].as_str().unwrap());
-        Self { bearer }
-    }
-
-    async fn call(&self, method: &str, path: &str, body: &str) -> Answer {
-        let to = format!("127.0.0.1:{}", var("KC_PORT")).parse().unwrap();
-        let headers = [
-            ("Authorization", self.bearer.as_str()),
-            ("Content-Type", "application/json"),
-        ];
-        let path = format!("/admin/realms/new{path}");
-        request(to, method, &path, &headers, body.as_bytes()).await
-    }
-
-    /// The accounts with a name.
-    async fn accounts(&self, name: &str) -> Vec<Value> {
-        let path = format!("/users?exact=true&briefRepresentation=false&username={name}");
-        let found = self.call("GET", &path, "").await;
-        serde_json::from_str(&found.text()).unwrap()
-    }
-}
-
-async fn token(realm: &str, form: &str) -> Answer {
-    let to = format!("127.0.0.1:{}", var("KC_PORT")).parse().unwrap();
-    let kind = ("Content-Type", "application/x-www-form-urlencoded");
-    let path = format!("/realms/{realm}/protocol/openid-connect/token");
-    request(to, "POST", &path, &[kind], form.as_bytes()).await
 }
 
 /// Whether Keycloak itself lets somebody in with a password.
@@ -229,4 +193,5 @@ async fn people_of_a_directory_come_to_keycloak_with_their_passwords_and_notice_
     for word in [*name, password.as_str(), "chosen-at-keycloak", "21001"] {
         assert!(!proxy.log().contains(word), "{word}: {}", proxy.log());
     }
+    promtool_is_content(&proxy).await;
 }

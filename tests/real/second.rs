@@ -6,11 +6,13 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::behind::Behind;
 use crate::harness::Echo;
 use crate::harness::Proxy;
 use crate::harness::request;
 use crate::keycloak;
 use crate::legacy::basic;
+use crate::operators::promtool_is_content;
 use crate::proxy;
 use crate::secret;
 use crate::var;
@@ -113,25 +115,11 @@ async fn until(proxy: &Proxy, series: &str, value: f64) {
 
 /// Somebody whom the old directory has locked is let back in at Keycloak, or locked again.
 async fn at_keycloak(name: &str, enabled: bool) {
-    let to = format!("127.0.0.1:{}", var("KC_PORT")).parse().unwrap();
-    let form = "grant_type=password&client_id=admin-cli&username=admin&password=admin";
-    let kind = ("Content-Type", "application/x-www-form-urlencoded");
-    let path = "/realms/master/protocol/openid-connect/token";
-    let answer = request(to, "POST", path, &[kind], form.as_bytes()).await;
-    let answer: Value = serde_json::from_str(&answer.text()).unwrap();
-    let bearer = format!("Bearer {}", answer["access_token"].as_str().unwrap());
-    let headers = [
-        ("Authorization", bearer.as_str()),
-        ("Content-Type", "application/json"),
-    ];
-    let path = format!("/admin/realms/new/users?exact=true&username={name}");
-    let found = request(to, "GET", &path, &headers, b"").await.text();
-    let mut found: Value = serde_json::from_str(&found).unwrap();
-    let user = &mut found[0];
+    let behind = Behind::admin().await;
+    let mut user = behind.accounts(name).await.remove(0);
     user["enabled"] = enabled.into();
-    let path = format!("/admin/realms/new/users/{}", user["id"].as_str().unwrap());
-    let body = user.to_string();
-    let changed = request(to, "PUT", &path, &headers, body.as_bytes()).await;
+    let path = format!("/users/{}", user["id"].as_str().unwrap());
+    let changed = behind.call("PUT", &path, &user.to_string()).await;
     assert_eq!(changed.status, 204, "{}", changed.text());
 }
 
@@ -183,4 +171,5 @@ async fn two_real_directories_are_compared_before_anybody_moves() {
         assert!(!proxy.log().contains(word), "{word}");
     }
     at_keycloak("dave", false).await;
+    promtool_is_content(&proxy).await;
 }

@@ -6,7 +6,7 @@
 // POST /__test/rotate-keys  a new signing key goes first, the old one stays published
 // POST /__test/drop-key     ... and now the old one is gone
 // POST /__test/fault {"path":"/token","status":503,"count":3,"delay_ms":0,"retry_after":1}   the next answers fail
-// GET  /__test/seen         how often each person signed in here, how many authorize requests gave a code, how many codes were redeemed
+// GET  /__test/seen         how often each person signed in here; by person, how many authorize requests gave a code, how many codes were redeemed
 // POST /__test/accounts/NAME {"disabled":true}
 import http from 'node:http'; import https from 'node:https'; import fs from 'node:fs'; import crypto from 'node:crypto'
 import path from 'node:path'; import { createRequire } from 'node:module'; import { pathToFileURL } from 'node:url'
@@ -114,8 +114,9 @@ function build() {
     const at = new provider.AccessToken({ accountId: t.accountId, client, grantId: t.grantId, gty: T_EXCHANGE, scope: params.scope ?? 'legacy:read', aud: 'urn:legacy-api' })
     at.resourceServer = new provider.ResourceServer('urn:legacy-api', { scope: 'legacy:read', audience: 'urn:legacy-api', accessTokenFormat: 'jwt', accessTokenTTL: 300, jwt: { sign: { alg: 'RS256' } } })
     ctx.body = { access_token: await at.save(), issued_token_type: want, token_type: at.tokenType, expires_in: at.expiration, scope: at.scope } }, ['subject_token', 'subject_token_type', 'audience', 'scope', 'requested_token_type', 'actor_token', 'actor_token_type'], [])
-  p.on('authorization.success', () => seen.authorized++)
-  p.on('grant.success', ctx => { if (ctx.oidc.params.grant_type === 'authorization_code') seen.redeemed++ })
+  const count = (ctx, what) => { const c = seen.people[ctx.oidc.account.accountId] ??= { authorized: 0, redeemed: 0 }; c[what]++ }
+  p.on('authorization.success', ctx => count(ctx, 'authorized'))
+  p.on('grant.success', ctx => { if (ctx.oidc.params.grant_type === 'authorization_code') count(ctx, 'redeemed') })
   p.on('server_error', (ctx, e) => console.error('server_error', e)); p.on('grant.error', (ctx, e) => console.error('grant.error', e.message, e.error_description, e.error_detail ?? ''))
   p.on('backchannel.error', (ctx, e, c) => console.error('backchannel.error', c.clientId, e.message, e.cause)); p.on('backchannel.success', (ctx, c) => console.error('backchannel.success', c.clientId))
   return p
@@ -125,7 +126,7 @@ async function jwtSubject(p, tok) { try { const [h, b, s] = tok.split('.'), hd =
   if (!k || hd.alg !== 'RS256' || !crypto.verify('sha256', Buffer.from(`${h}.${b}`), crypto.createPublicKey({ key: k, format: 'jwk' }), Buffer.from(s, 'base64url'))) return
   const c = JSON.parse(Buffer.from(b, 'base64url')); if (c.iss !== ISSUER || c.exp < Date.now() / 1000) return
   return { isValid: true, accountId: c.sub, grantId: undefined } } catch { } }
-let op = build(), cb = op.callback(); const faults = [], seen = { sign_ins: {}, authorized: 0, redeemed: 0 }
+let op = build(), cb = op.callback(); const faults = [], seen = { sign_ins: {}, people: {} }
 const body = req => new Promise(r => { let s = ''; req.on('data', d => s += d); req.on('end', () => r(s)) })
 async function handle(req, res) {
   const u = new URL(req.url, ISSUER), send = (st, b, h = {}) => { res.writeHead(st, { 'content-type': typeof b === 'string' ? 'text/html; charset=utf-8' : 'application/json', ...h }); res.end(typeof b === 'string' ? b : JSON.stringify(b)) }
