@@ -27,6 +27,7 @@ mod passwords;
 mod protocols;
 mod registrations;
 mod second;
+mod sessions;
 
 use std::env;
 

@@ -39,6 +39,7 @@ clients = [
     client("proxy", auds=("proxy-exchange",), attrs=BCL),
     client("proxy-public", public=True),
     client("proxy-ropc", direct=True, auds=("proxy-exchange",)),                          # password grant, as legacy apps still use
+    client("proxy-brief", std=False, direct=True, auds=("proxy-exchange",), attrs={"access.token.lifespan": "2"}),   # the same, of which a token is soon too old
     client("proxy-light", attrs={"client.use.lightweight.access.token.enabled": T}),      # almost empty access tokens: introspect
     client("svc", std=False, svc=True),
     client("directory", std=False, svc=True),                                              # may look people up, see its service account below
@@ -91,7 +92,7 @@ realm = dict(
     revokeRefreshToken=True, refreshTokenMaxReuse=0,            # rotation: an old refresh token kills the session
     oauth2DeviceCodeLifespan=120, oauth2DevicePollingInterval=1,
     bruteForceProtected=False, otpPolicyType="totp", otpPolicyCodeReusable=True,
-    defaultSignatureAlgorithm="RS256", eventsEnabled=True, eventsExpiration=3600, enabledEventTypes=["LOGIN", "LOGIN_ERROR", "CODE_TO_TOKEN", "LOGOUT"],   # sign-ins are counted here
+    defaultSignatureAlgorithm="RS256", eventsEnabled=True, eventsExpiration=3600, enabledEventTypes=["LOGIN", "LOGIN_ERROR", "CODE_TO_TOKEN", "REFRESH_TOKEN", "REVOKE_GRANT", "LOGOUT"],   # what arrives is counted here
     **({"passwordPolicy": "hashAlgorithm(pbkdf2-sha256) and hashIterations(1)"} if a.crowd else {}),
     groups=[dict(name=g) for g in ("staff", "testers", "beta", "customers")],
     roles=dict(client={"legacy-api": [dict(name="access")]}),

@@ -1,0 +1,160 @@
+//! Sessions that began at a provider: renewed there, given back there, and over when they are over there.
+
+use crate::behind::Behind;
+use crate::browser::Browser;
+use crate::harness::Echo;
+use crate::harness::Proxy;
+use crate::operators::until;
+use crate::origin;
+use crate::proxy;
+use crate::secret;
+use crate::two_sides;
+use crate::var;
+
+/// Where each provider says that somebody has signed out there.
+fn told(yaml: &str) -> String {
+    let mut yaml = yaml.to_owned();
+    for (side, verify) in [
+        (
+            "legacy",
+            "      verify: { audiences: [\"urn:legacy-api\"] }\n",
+        ),
+        ("modern", "      verify: { audiences: [proxy-exchange] }\n"),
+    ] {
+        let path = format!("      backchannel_logout: {{ path: /.authferry/bcl/{side} }}\n");
+        assert_eq!(yaml.matches(verify).count(), 1);
+        yaml = yaml.replace(verify, &format!("{verify}{path}"));
+    }
+    yaml
+}
+
+/// Sign-ins are confirmed at their providers again and again, once in about two seconds.
+fn brief(yaml: &str) -> String {
+    format!("{yaml}sessions: {{ revalidate: 2s }}\n")
+}
+
+async fn signed_in(proxy: &Proxy, name: &str) -> Browser {
+    let mut browser = Browser::default();
+    let password = secret(&format!("{name}-pw"));
+    let page = format!("{}/", origin());
+    let landed = browser.open(&page, Some((name, &password))).await;
+    let said = landed.answer.text();
+    assert_eq!(landed.answer.status, 200, "{name} {said}\n{}", proxy.log());
+    assert_eq!(landed.url, page);
+    browser
+}
+
+/// Whether the application still knows who it is, without a login.
+async fn is_in(proxy: &Proxy, browser: &Browser, uid: &str) -> bool {
+    let site = origin();
+    let cookies = browser.cookie_line(site.strip_prefix("http://").unwrap());
+    let fields = [("Host", "127.0.0.1"), ("Cookie", cookies.as_str())];
+    let answer = crate::harness::request(proxy.address, "GET", "/", &fields, b"").await;
+    let said = answer.text().to_ascii_lowercase();
+    match answer.status {
+        200 => {
+            let who = format!("\r\nx-remote-user: {uid}\r\n");
+            assert!(said.contains(&who), "somebody else: {said}");
+            true
+        }
+        401 => false,
+        status => panic!("{status}: {said}\n{}", proxy.log()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_renewed_at_keycloak_and_lasts_no_longer_than_it_does_there() {
+    let upstream = Echo::start().await;
+    // Nobody tells us of a sign-out: what we know of one, we have asked for.
+    let yaml = brief(&two_sides(&upstream.url(), "100"));
+    let proxy = proxy(&yaml);
+    let (bob, carol) = (
+        signed_in(&proxy, "bob").await,
+        signed_in(&proxy, "carol").await,
+    );
+    let account = Behind::admin().await.id_of("bob").await;
+    let renewed = async || {
+        let behind = Behind::admin().await;
+        behind.happened("proxy", "REFRESH_TOKEN", &account).await
+    };
+    // Each time with the token that came with the last one: Keycloak takes none twice.
+    let before = renewed().await;
+    until(async || {
+        assert!(is_in(&proxy, &bob, "1002").await, "{}", proxy.log());
+        before + 3 <= renewed().await
+    })
+    .await;
+
+    let out = format!("/users/{account}/logout");
+    let ended = Behind::admin().await.call("POST", &out, "").await;
+    assert_eq!(ended.status, 204, "{}", ended.text());
+    until(async || !is_in(&proxy, &bob, "1002").await).await;
+    // It is remembered, and nobody else's.
+    assert!(!is_in(&proxy, &bob, "1002").await);
+    assert!(is_in(&proxy, &carol, "1003").await, "{}", proxy.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_out_gives_the_token_back_at_keycloak() {
+    let upstream = Echo::start().await;
+    let proxy = proxy(&two_sides(&upstream.url(), "100"));
+    let bob = signed_in(&proxy, "bob").await;
+    let behind = Behind::admin().await;
+    let account = behind.id_of("bob").await;
+    let before = behind.happened("proxy", "REVOKE_GRANT", &account).await;
+
+    // The page of ours is left before the browser goes on to Keycloak: that it never gets there changes nothing.
+    let site = origin();
+    let cookies = bob.cookie_line(site.strip_prefix("http://").unwrap());
+    let fields = [
+        ("Host", site.strip_prefix("http://").unwrap()),
+        ("Origin", site.as_str()),
+        ("Cookie", cookies.as_str()),
+    ];
+    let path = "/.authferry/logout";
+    let out = crate::harness::request(proxy.address, "POST", path, &fields, b"").await;
+    assert_eq!(out.status, 303, "{}\n{}", out.text(), proxy.log());
+    assert!(!is_in(&proxy, &bob, "1002").await);
+    until(async || before < behind.happened("proxy", "REVOKE_GRANT", &account).await).await;
+    let told = r#"authferry_logout_fanout_total{provider="modern",outcome="success"}"#;
+    until(async || proxy.metric(told).await == 1.0).await;
+}
+
+/// Signs out at oidc-provider, which asks first.
+async fn signs_out_at_the_old_one(browser: &mut Browser) {
+    let page = format!("http://127.0.0.1:{}/session/end", var("OP_PORT"));
+    let asked = browser.open(&page, None).await;
+    let text = asked.answer.text();
+    assert!(text.contains("Log out?"), "{}: {text}", asked.url);
+    let done = browser.press(&asked, "logout=yes").await;
+    assert_eq!(done.answer.status, 200, "{}", done.answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_signs_out_at_a_provider_is_out_here_and_nobody_else() {
+    let upstream = Echo::start().await;
+    for (percent, side) in [("0", "legacy"), ("100", "modern")] {
+        // Nothing is asked for: what we know of a sign-out, we were told.
+        let proxy = proxy(&told(&two_sides(&upstream.url(), percent)));
+        let mut bob = signed_in(&proxy, "bob").await;
+        let carol = signed_in(&proxy, "carol").await;
+        assert!(is_in(&proxy, &bob, "1002").await);
+        if side == "legacy" {
+            signs_out_at_the_old_one(&mut bob).await;
+        } else {
+            let behind = Behind::admin().await;
+            let out = format!("/users/{}/logout", behind.id_of("bob").await);
+            let ended = behind.call("POST", &out, "").await;
+            assert_eq!(ended.status, 204, "{}", ended.text());
+        }
+        until(async || !is_in(&proxy, &bob, "1002").await).await;
+        assert!(is_in(&proxy, &carol, "1003").await, "{}", proxy.log());
+        // Keycloak tells of every session of his, also of those that are not of this test.
+        let lag = format!("authferry_revocation_lag_seconds_count{{provider=\"{side}\"}}");
+        assert!(1.0 <= proxy.metric(&lag).await, "{}", proxy.log());
+        // He is in again when he has signed in again, and not before.
+        let landed = bob.open(&format!("{}/", origin()), None).await;
+        assert_ne!(landed.url, format!("{}/", origin()));
+        signed_in(&proxy, "bob").await;
+    }
+}
