@@ -61,7 +61,9 @@ impl Told {
 
 /// What a client that panicked has said.
 fn why(error: JoinError) -> String {
-    let said = error.into_panic();
+    let Ok(said) = error.try_into_panic() else {
+        return "no answer".to_owned();
+    };
     let text = said.downcast_ref::<String>().cloned();
     text.unwrap_or_else(|| {
         let text = said.downcast_ref::<&str>();
