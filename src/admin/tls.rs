@@ -15,6 +15,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::prelude::X509Certificate;
 
 use crate::admin::guard::Peer;
+use crate::clock::Clock as _;
+use crate::clock::SystemClock;
 use crate::proxy::tls::Certificates;
 use crate::proxy::tls::Reload;
 use crate::proxy::tls::TlsError;
@@ -48,7 +50,7 @@ pub(super) async fn accept(
 /// What handshakes need now: files that have changed are read, and HTTP/1.1 is all that is spoken here.
 async fn config(certificates: &Arc<Certificates>) -> io::Result<Arc<ServerConfig>> {
     let look = Arc::clone(certificates);
-    let looked = tokio::task::spawn_blocking(move || look.reload()).await;
+    let looked = tokio::task::spawn_blocking(move || look.reload(SystemClock.now())).await;
     if let Reload::Refused(error) = looked.map_err(io::Error::other)? {
         warn!(%error, "The certificates of the admin interface are not usable; the old ones stay.");
     }

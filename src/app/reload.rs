@@ -341,8 +341,9 @@ impl Reloader {
 
     /// Looks at certificates; a pair that does not fit is refused and the old one stays.
     pub(super) fn certificates(&self) {
+        let now = self.process.clock.now();
         for certificates in &self.certificates {
-            match certificates.reload() {
+            match certificates.reload(now) {
                 TlsReload::Unchanged => {}
                 TlsReload::Replaced => info!("Certificates were replaced."),
                 TlsReload::Refused(error) => {

@@ -11,8 +11,6 @@ use crate::identity::ProviderId;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
 use crate::links::table::ACCOUNTS;
-use crate::links::table::AWAY;
-use crate::links::table::FRESH;
 use crate::links::table::Links;
 use crate::links::table::PEOPLE;
 use crate::links::table::account_key;
@@ -64,9 +62,8 @@ impl Links {
     ) -> Result<Option<Box<str>>, StoreError> {
         let row = self.account_row(person, provider);
         let kept = self.subjects.get(&row);
-        if let Some((subject, until)) = &kept
-            && now < *until
-            && self.hears()
+        if let Some((subject, said)) = &kept
+            && self.is_fresh(*said, now)
         {
             return Ok(Some(subject.clone()));
         }
@@ -74,13 +71,13 @@ impl Links {
             table: ACCOUNTS,
             key: &row,
         };
-        let reading = self.reading();
+        let (reading, said) = (self.reading(), self.asking(now));
         let found = match self.store.get(place, now).await {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(None),
             // As of links: what was true a minute ago counts while nobody can say more.
             Err(error) => {
-                let held = kept.filter(|(_, until)| now < *until + AWAY);
+                let held = kept.filter(|(_, said)| said.holds(now));
                 return held.map(|(subject, _)| Some(subject)).ok_or(error);
             }
         };
@@ -98,8 +95,7 @@ impl Links {
             return Ok(None);
         }
         let subject: Box<str> = account.subject.as_str().into();
-        let until = now + FRESH;
-        self.keep(&self.subjects, row, (subject.clone(), until), reading);
+        self.keep(&self.subjects, row, (subject.clone(), said), reading);
         Ok(Some(subject))
     }
 }

@@ -16,6 +16,7 @@ use crate::links::table::Links;
 use crate::links::table::PEOPLE;
 use crate::links::table::account_key;
 use crate::links::table::read_person;
+use crate::store::Event;
 use crate::store::Key;
 use crate::store::StoreError;
 
@@ -185,11 +186,14 @@ impl Links {
         let mut news = self.store.watch(DECIDED);
         let links = Arc::downgrade(self);
         background.spawn(async move {
-            while news.next().await.is_some() {
+            while let Some(event) = news.next().await {
                 let Some(links) = links.upgrade() else {
                     return;
                 };
-                links.forget_what_is_kept();
+                match event {
+                    Event::Changed(_) => links.forget_what_is_kept(),
+                    Event::Missed => links.ask_anew(),
+                }
             }
             warn!("What operators link at other instances is known a minute later from now on.");
         });

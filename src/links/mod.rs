@@ -9,6 +9,7 @@ mod claim;
 mod decided;
 mod file;
 mod homes;
+mod kept;
 mod naming;
 mod preflight;
 pub(crate) mod settings;

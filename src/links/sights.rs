@@ -15,8 +15,6 @@ use crate::links::claim::ClaimRule;
 use crate::links::claim::Found;
 use crate::links::claim::Place;
 use crate::links::claim::Seen;
-use crate::links::table::AWAY;
-use crate::links::table::FRESH;
 use crate::links::table::Links;
 use crate::links::table::PART;
 use crate::links::table::account_key;
@@ -61,14 +59,13 @@ impl Links {
         let name = person.map_or("", CanonicalSubject::as_str);
         let known = row(&["known", &digest(&row_key), &account, name]);
         let kept = self.sights.get(&known);
-        if let Some((partner, until)) = &kept
-            && now < *until
-            && self.hears()
+        if let Some((partner, said)) = &kept
+            && self.is_fresh(*said, now)
         {
             return Ok(partner.clone());
         }
         // As of links: what was true a minute ago counts while nobody can say more.
-        let held = kept.filter(|(_, until)| now < *until + AWAY);
+        let held = kept.filter(|(_, said)| said.holds(now));
         let away = |error| held.clone().map(|(partner, _)| partner).ok_or(error);
         let lasts = rule.is_address().then_some(ADDRESS_HELD);
         let place_of = Key {
@@ -76,7 +73,7 @@ impl Links {
             key: &row_key,
         };
         for _ in 0..TRIES {
-            let reading = self.reading();
+            let (reading, said) = (self.reading(), self.asking(now));
             let found = match self.store.get(place_of, now).await {
                 Ok(found) => found,
                 Err(error) => return away(error),
@@ -116,8 +113,7 @@ impl Links {
             };
             // Somebody whose partner may come at any moment is looked at again each time.
             if person.is_some() && partner != Partner::Contested {
-                let until = now + FRESH;
-                self.keep(&self.sights, known, (partner.clone(), until), reading);
+                self.keep(&self.sights, known, (partner.clone(), said), reading);
             }
             return Ok(partner);
         }

@@ -1,11 +1,9 @@
 //! The table of links.
 
 use std::fmt;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use aws_lc_rs::digest;
 use quick_cache::sync::Cache;
@@ -15,10 +13,10 @@ use crate::identity::CanonicalSubject;
 use crate::identity::ProviderId;
 use crate::identity::SubjectKey;
 use crate::links::accounts::account_text;
+use crate::links::kept::Said;
 use crate::links::sights::Partner;
 use crate::store::Expect;
 use crate::store::Key;
-use crate::store::Sight;
 use crate::store::Store;
 use crate::store::StoreError;
 
@@ -30,10 +28,6 @@ pub(super) const PEOPLE: &str = "link_person";
 pub(super) const PART: usize = 100_000;
 /// Links kept in memory beside the store: 65 536, a minute each, as long as this instance is told what others decide.
 const KEPT: usize = 65_536;
-pub(super) const FRESH: Duration = Duration::from_mins(1);
-/// What was true a minute ago counts for so long more while the store gives no answer: who was let in by a signed token
-/// comes in without it.
-pub(super) const AWAY: Duration = Duration::from_hours(24);
 
 /// Why an account was not found to be a person's only one.
 #[derive(Debug, thiserror::Error)]
@@ -49,11 +43,13 @@ pub(crate) enum LinkError {
 /// The table. Lives as long as the process.
 pub(crate) struct Links {
     pub(super) store: Arc<dyn Store>,
-    kept: Cache<Account, (CanonicalSubject, UnixTime)>,
-    pub(super) subjects: Cache<[u8; 32], (Box<str>, UnixTime)>,
-    pub(super) sights: Cache<[u8; 32], (Partner, UnixTime)>,
+    kept: Cache<Account, (CanonicalSubject, Said)>,
+    pub(super) subjects: Cache<[u8; 32], (Box<str>, Said)>,
+    pub(super) sights: Cache<[u8; 32], (Partner, Said)>,
     /// Raised before what is kept is forgotten: what was read earlier is not kept after that.
-    told: AtomicU64,
+    pub(super) told: AtomicU64,
+    /// How often everything had to be asked anew, without a word of what has changed.
+    pub(super) missed: AtomicU64,
 }
 
 #[derive(Clone, Eq, Hash, PartialEq)]
@@ -71,33 +67,7 @@ impl Links {
             subjects: Cache::new(KEPT),
             sights: Cache::new(KEPT),
             told: AtomicU64::new(0),
-        }
-    }
-
-    /// Before something is read that may be kept.
-    pub(super) fn reading(&self) -> u64 {
-        self.told.load(Ordering::Acquire)
-    }
-
-    /// Keeps what was read, unless it may have changed since.
-    pub(super) fn keep<K, V>(&self, kept: &Cache<K, V>, key: K, value: V, reading: u64)
-    where
-        K: Clone + Eq + Hash,
-        V: Clone,
-    {
-        kept.insert(key.clone(), value);
-        // Whoever raises this forgets afterwards: one of the two sees the other.
-        if self.told.load(Ordering::SeqCst) != reading {
-            kept.remove(&key);
-        }
-    }
-
-    /// Whether this instance would have been told of what others decide.
-    pub(super) fn hears(&self) -> bool {
-        match self.store.sight() {
-            Sight::Alone | Sight::Told => true,
-            // While nobody answers, the store is asked, and what was true counts: see `held`.
-            Sight::Deaf | Sight::Away => false,
+            missed: AtomicU64::new(0),
         }
     }
 
@@ -126,11 +96,10 @@ impl Links {
                 Err(LinkError::Conflict)
             };
         }
-        let reading = self.reading();
+        let (reading, said) = (self.reading(), self.asking(now));
         match self.claim_there(person, provider, key, now).await {
             Ok(made) => {
-                let until = now + FRESH;
-                self.keep(&self.kept, account, (person.clone(), until), reading);
+                self.keep(&self.kept, account, (person.clone(), said), reading);
                 Ok(made)
             }
             Err(LinkError::Store(_)) if self.held(&account, person, now) => Ok(Sighting::Known),
@@ -141,7 +110,7 @@ impl Links {
     /// Whether this account was this person when the store was asked last, not too long ago.
     fn held(&self, account: &Account, person: &CanonicalSubject, now: UnixTime) -> bool {
         let kept = self.kept.get(account);
-        kept.is_some_and(|(known, until)| known == *person && now < until + AWAY)
+        kept.is_some_and(|(known, said)| known == *person && said.holds(now))
     }
 
     async fn claim_there(
@@ -192,8 +161,8 @@ impl Links {
     }
 
     fn remembered(&self, account: &Account, now: UnixTime) -> Option<CanonicalSubject> {
-        let (person, until) = self.kept.get(account)?;
-        (now < until && self.hears()).then_some(person)
+        let (person, said) = self.kept.get(account)?;
+        self.is_fresh(said, now).then_some(person)
     }
 
     /// Which person an account of a provider is; `None`: it was never seen.
@@ -375,6 +344,8 @@ impl fmt::Debug for Links {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::identity::Issuer;
     use crate::identity::Subject;
@@ -456,10 +427,42 @@ mod tests {
         assert!(conflicts(at("hr:2", hour).await));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_goes_away_twice_finds_the_same_people_known() {
+        let store = Arc::new(FakeStore::default());
+        let links = Arc::new(Links::new(Arc::clone(&store) as _));
+        let new = ProviderId::new("new");
+        let key = SubjectKey {
+            issuer: Issuer::new("https://new"),
+            subject: Subject::try_from("a1").unwrap(),
+        };
+        let person = CanonicalSubject::named("hr:1").unwrap();
+        links.claim(&person, &new, &key, NOW).await.unwrap();
+        let before = links.asking(NOW);
+        links.follow(&tokio::runtime::Handle::current());
+        // It was away and is back: what others wrote meanwhile is not known.
+        store.rows.miss();
+        while links.is_fresh(before, NOW) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        store.away.store(true, Ordering::SeqCst);
+        let known = links.claim(&person, &new, &key, NOW).await;
+        assert_eq!(known.unwrap(), Sighting::Known);
+        // While it is there it is asked: nothing that was decided meanwhile is passed over.
+        store.away.store(false, Ordering::SeqCst);
+        let account = account_key(&new, &key);
+        let place = Key {
+            table: PEOPLE,
+            key: &account,
+        };
+        store.put(place, b"hr:2", UnixTime::NEVER).await.unwrap();
+        assert!(conflicts(links.claim(&person, &new, &key, NOW).await));
+    }
+
     #[tokio::test]
     async fn what_was_read_before_a_link_was_taken_away_is_not_kept_after_it() {
         let links = links(&Arc::default());
-        let until = NOW + FRESH;
+        let until = links.asking(NOW);
         let reading = links.reading();
         links.forget_what_is_kept();
         links.keep(&links.subjects, [1; 32], ("a1".into(), until), reading);

@@ -1,6 +1,7 @@
 //! Certificates of a listener: chosen by server name, replaced without a restart.
 
 mod clients;
+mod leaf;
 mod names;
 
 use std::collections::HashMap;
@@ -25,14 +26,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::server::ClientHello;
 use rustls::server::ResolvesServerCert;
 use rustls::sign::CertifiedKey;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::FromDer;
-use x509_parser::prelude::X509Certificate;
 
 use crate::clock::UnixTime;
 use crate::proxy::settings::ClientCertificates;
 use crate::proxy::settings::Tls;
 pub(crate) use crate::proxy::tls::clients::Policies;
+use crate::proxy::tls::leaf::describe;
 
 /// The certificates of one listener.
 pub(crate) struct Certificates {
@@ -88,6 +87,12 @@ pub(crate) enum TlsError {
     /// The first certificate of a chain cannot be understood.
     #[error("{path} does not begin with a certificate that can be read")]
     Certificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is over, and the one whose place it would take is not.
+    #[error("the certificate in {path} has expired; the one in use has not")]
+    Expired {
         /// The file.
         path: PathBuf,
     },
@@ -168,7 +173,7 @@ impl Certificates {
     }
 
     /// Looks at the files again; new certificates are used from the next handshake on. Reads files: not for workers.
-    pub(crate) fn reload(&self) -> Reload {
+    pub(crate) fn reload(&self, now: UnixTime) -> Reload {
         let (read, authorities) = match (read(&self.files), authorities(&self.clients)) {
             (Ok(read), Ok(authorities)) => (read, authorities),
             (Err(error), _) | (_, Err(error)) => return Reload::Refused(error),
@@ -183,7 +188,8 @@ impl Certificates {
         }
         let terms = (&self.current, self.newest_only);
         let demanding = demanding(&self.clients, &authorities, terms);
-        match (Set::of(&read), demanding) {
+        let set = Set::of(&read).and_then(|set| self.unless_expired(set, now));
+        match (set, demanding) {
             (Ok(set), Ok(demanding)) => {
                 self.current.0.store(Arc::new(set));
                 self.demanding.store(Arc::new(demanding));
@@ -362,27 +368,6 @@ impl Set {
     }
 }
 
-/// The DNS names of a certificate, lower case, and when it ends.
-fn describe(leaf: &CertificateDer<'_>) -> Option<(Vec<Box<str>>, UnixTime)> {
-    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
-    let ends = UnixTime::from_secs(
-        u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0),
-    );
-    let names = match certificate.subject_alternative_name() {
-        Ok(Some(names)) => names
-            .value
-            .general_names
-            .iter()
-            .filter_map(|name| match name {
-                GeneralName::DNSName(name) => Some(name.to_ascii_lowercase().into()),
-                _ => None,
-            })
-            .collect(),
-        Ok(None) | Err(_) => Vec::new(),
-    };
-    Some((names, ends))
-}
-
 /// The certificates in use.
 struct Current(ArcSwap<Set>);
 
@@ -421,6 +406,8 @@ mod tests {
     use crate::proxy::serve::testing::start;
     use crate::proxy::serve::vitals::Cut;
     use crate::proxy::settings::Server;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 
     fn settings(tls: &Tls) -> Server {
         let mut settings = server();
@@ -526,6 +513,37 @@ mod tests {
         assert_eq!(chosen("unknown.test"), chosen("a.test"));
     }
 
+    #[test]
+    fn a_certificate_that_is_over_takes_nobodys_place_that_is_not() {
+        let dir = TempDir::new().unwrap();
+        let stem = dir.path().join("a");
+        let tls = certificate(&stem, &["a.test"]);
+        let put = |year| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(["a.test".to_owned()]).unwrap();
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            let chain = params.self_signed(&key).unwrap().pem();
+            fs::write(stem.with_extension("crt"), chain).unwrap();
+            fs::write(stem.with_extension("key"), key.serialize_pem()).unwrap();
+        };
+        let certificates = Certificates::load(&tls).unwrap();
+        let before = certificates.expiry();
+        put(2021);
+        assert!(matches!(
+            certificates.reload(NOW),
+            Reload::Refused(TlsError::Expired { .. })
+        ));
+        assert_eq!(certificates.expiry(), before);
+        put(2040);
+        assert!(matches!(certificates.reload(NOW), Reload::Replaced));
+        // A program that starts with an old one takes another old one: both are as bad.
+        put(2021);
+        let certificates = Certificates::load(&tls).unwrap();
+        put(2022);
+        assert!(matches!(certificates.reload(NOW), Reload::Replaced));
+    }
+
     #[tokio::test]
     async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
         let dir = TempDir::new().unwrap();
@@ -535,27 +553,27 @@ mod tests {
         let bound = crate::proxy::serve::listen::Bound::open(&settings).unwrap();
         let certificates = bound.certificates().remove(0);
         let (workers, _) = crate::proxy::serve::testing::start_on(&settings, bound);
-        assert!(matches!(certificates.reload(), Reload::Unchanged));
+        assert!(matches!(certificates.reload(NOW), Reload::Unchanged));
         let before = certificates.expiry();
 
         let other = certificate(&dir.path().join("other"), &["a.test"]);
         fs::copy(&other.certificates[0].0, stem.with_extension("crt")).unwrap();
         // Half of the new pair: the old one stays, and it is said once.
         assert!(matches!(
-            certificates.reload(),
+            certificates.reload(NOW),
             Reload::Refused(TlsError::Pair { .. })
         ));
-        assert!(matches!(certificates.reload(), Reload::Unchanged));
+        assert!(matches!(certificates.reload(NOW), Reload::Unchanged));
         assert!(connect(&workers, &tls, "a.test", &[]).await.is_err());
         assert_eq!(certificates.expiry(), before);
 
         fs::copy(&other.certificates[0].1, stem.with_extension("key")).unwrap();
-        assert!(matches!(certificates.reload(), Reload::Replaced));
+        assert!(matches!(certificates.reload(NOW), Reload::Replaced));
         assert!(connect(&workers, &tls, "a.test", &[]).await.is_ok());
 
         fs::remove_file(stem.with_extension("crt")).unwrap();
         assert!(matches!(
-            certificates.reload(),
+            certificates.reload(NOW),
             Reload::Refused(TlsError::Read { .. })
         ));
         assert!(connect(&workers, &other, "a.test", &[]).await.is_ok());
@@ -789,11 +807,11 @@ mod tests {
         let good = async |config| ask(&workers, config, "one.test", "one.test").await.is_ok();
         assert!(good(&of_first).await && !good(&of_second).await);
         fs::write(&ca, "nonsense").unwrap();
-        assert!(matches!(certificates[0].reload(), Reload::Refused(_)));
+        assert!(matches!(certificates[0].reload(NOW), Reload::Refused(_)));
         assert!(good(&of_first).await && !good(&of_second).await);
         fs::copy(&other, &ca).unwrap();
-        assert!(matches!(certificates[0].reload(), Reload::Replaced));
+        assert!(matches!(certificates[0].reload(NOW), Reload::Replaced));
         assert!(!good(&of_first).await && good(&of_second).await);
-        assert!(matches!(certificates[0].reload(), Reload::Unchanged));
+        assert!(matches!(certificates[0].reload(NOW), Reload::Unchanged));
     }
 }

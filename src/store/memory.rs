@@ -102,6 +102,14 @@ impl MemoryStore {
     }
 }
 
+#[cfg(test)]
+impl MemoryStore {
+    /// Watchers are told that they have missed something.
+    pub(crate) fn miss(&self) {
+        self.changes.missed();
+    }
+}
+
 impl Default for MemoryStore {
     fn default() -> Self {
         Self::new(MAX_ROWS)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""An OpenID provider that is there to be killed: its keys outlive it, everything else goes with it.
+"""An OpenID provider that is there to be killed: its keys and the refresh tokens it has seen outlive it, everything else goes with it.
 
   tests/faults/provider.py PORT DIRECTORY
 
 A restart signs with a new key and publishes the last three. Whoever follows a redirect here names with `login_hint` who signs in.
+The opaque tokens it knows are `opaque-WHO-…`.
 """
 import base64
 import http.server
@@ -62,6 +63,7 @@ def claims(issuer, who, audience, life):
 
 class Provider(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def say(self, body, status=200, location=None):
         text = json.dumps(body).encode()
@@ -105,11 +107,17 @@ class Provider(http.server.BaseHTTPRequestHandler):
             token = form.get("refresh_token", "")
             with self.server.lock:
                 again, _ = token in self.server.used, self.server.used.add(token)
-            # A refresh token that comes twice is the one thing that must not happen.
+                # Before the answer: who loses that one in a fault comes with it again.
+                self.server.file.write(f"{token} {time.time()}\n")
+                self.server.file.flush()
+            # A refresh token that comes twice ends the login, as strict providers do.
             if again:
-                print(f"twice {token}", flush=True)
                 return self.say({"error": "invalid_grant"}, 400)
-            return self.tokens(token.rsplit(".", 1)[0], "soak")
+            return self.tokens(token.rsplit(".", 1)[0], "load")
+        if self.path == "/introspect":
+            kind, _, rest = form.get("token", "").partition("-")
+            who, now = rest.partition("-")[0], int(time.time())
+            return self.say({"active": True, "iss": f"{self.server.issuer}/opaque", "sub": f"sub-{who}", "uid": who, "client_id": "load", "iat": now - 2, "exp": now + 600} if kind == "opaque" else {"active": False})
         found = self.server.codes.pop(form.get("code"), None)
         if found is None:
             return self.say({"error": "invalid_grant"}, 400)
@@ -132,7 +140,10 @@ def main():
     port, directory = int(sys.argv[1]), sys.argv[2]
     server = Server(("127.0.0.1", port), Provider)
     server.issuer, server.keys = f"http://127.0.0.1:{server.server_address[1]}", Keys(directory)
-    server.codes, server.used, server.lock = {}, set(), threading.Lock()
+    seen = pathlib.Path(directory) / "refreshes"
+    server.codes, server.lock = {}, threading.Lock()
+    server.used = {line.split()[0] for line in seen.read_text().splitlines()} if seen.exists() else set()
+    server.file = open(seen, "a")
     server.keys.add()
     server.published = server.keys.jwks()
     print(server.server_address[1], flush=True)

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -27,6 +28,21 @@ def sh(*words, **more):
     more.setdefault("timeout", 600)
     done = subprocess.run([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", **more)
     return done.returncode, done.stdout
+
+
+def need(whose):
+    """Installs the programs that are used and missing; how many cannot be had."""
+    programs = {"openssl": "openssl", "redis-server": "redis-server", "curl": "curl", "h2load": "nghttp2-client"}
+    missing = {package for program, package in programs.items() if not shutil.which(program)}
+    if missing and os.geteuid() == 0:
+        sh("sh", "-c", f"apt-get install -y -q --no-install-recommends {' '.join(sorted(missing))} || (apt-get update -q && apt-get install -y -q --no-install-recommends {' '.join(sorted(missing))})")
+        # What we start ourselves is all that is to run.
+        if "redis-server" in missing:
+            sh("sh", "-c", "service redis-server stop || true")
+    missing = [program for program in programs if not shutil.which(program)]
+    if missing:
+        print(f"{whose} need {', '.join(missing)}")
+    return len(missing)
 
 
 def certificates():
@@ -56,6 +72,8 @@ def token(sub="alice", life=3600):
 
 class Echo(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # A head and a body are two writes: the second one does not wait for the first one's acknowledgement.
+    disable_nagle_algorithm = True
 
     def answer(self):
         length = int(self.headers.get("Content-Length") or 0)
@@ -73,7 +91,36 @@ class Echo(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(text)
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = do_PATCH = answer
+    def do_GET(self):
+        if self.headers.get("Upgrade", "").lower() == "websocket":
+            self.socket()
+        else:
+            self.answer()
+
+    def socket(self):
+        """Says in a first message whose it is, and gives short messages back."""
+        digest = hashlib.sha1(self.headers["Sec-WebSocket-Key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+        self.send_response(101)
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(digest).decode())
+        self.end_headers()
+        self.close_connection = True
+        frame = lambda kind, body: self.wfile.write(bytes([128 | kind, len(body)]) + body)
+        try:
+            frame(1, ",".join(self.headers.get_all("X-Remote-User", [])).encode())
+            while len(head := self.rfile.read(2)) == 2:
+                size = head[1] & 127
+                mask, body = self.rfile.read(4), self.rfile.read(size)
+                body = bytes(byte ^ mask[n % 4] for n, byte in enumerate(body))
+                # A close is answered by one, a ping by a pong.
+                frame({8: 8, 9: 10}.get(head[0] & 15, head[0] & 15), body)
+                if head[0] & 15 == 8:
+                    return
+        except OSError:
+            pass
+
+    do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = do_PATCH = answer
 
     def log_message(self, *_):
         pass

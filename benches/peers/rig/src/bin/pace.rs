@@ -5,7 +5,9 @@
 //! pace 127.0.0.1:8080 RATE SECONDS CONNECTIONS SEED < HEAD
 //! ```
 //!
-//! The head of the request comes on standard input. Prints one line of JSON; latencies are in microseconds.
+//! The head of the request comes on standard input. Prints one line of JSON; latencies are in microseconds. `good` are the
+//! answers with 200 that came within the time; `refused` those with 503, whose latency counts from the moment they were sent.
+//! What has not been sent three seconds after the end is left. A connection that the proxy closed is opened again.
 
 use std::collections::VecDeque;
 use std::env;
@@ -22,13 +24,23 @@ use rustix::event::epoll;
 use rustix::event::epoll::EventData;
 use rustix::event::epoll::EventFlags;
 
-/// Every answer ends with it.
-const END: &[u8] = b"uuuuuuuu";
-
 struct Line {
     stream: TcpStream,
     due: Duration,
+    sent: Duration,
+    busy: bool,
     read: Vec<u8>,
+}
+
+/// Whether an answer is there wholly. Each has a length.
+fn whole(read: &[u8]) -> bool {
+    let Some(end) = read.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
+        return false;
+    };
+    let head = String::from_utf8_lossy(read.get(..end).unwrap_or_default()).to_ascii_lowercase();
+    let length = head.split("\r\n").find_map(|line| line.strip_prefix("content-length:"));
+    let length = length.and_then(|n| n.trim().parse::<usize>().ok()).unwrap_or(0);
+    end + 4 + length <= read.len()
 }
 
 /// xorshift64*, which is random enough for arrivals.
@@ -54,18 +66,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut head = Vec::new();
     io::stdin().read_to_end(&mut head)?;
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    let mut lines = Vec::new();
-    for n in 0..connections.parse::<usize>()? {
+    let open = |n: usize| -> Result<TcpStream, Box<dyn Error>> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         epoll::add(&poll, &stream, EventData::new_u64(n as u64), EventFlags::IN)?;
-        lines.push(Line { stream, due: Duration::ZERO, read: Vec::new() });
+        Ok(stream)
+    };
+    let mut lines = Vec::new();
+    for n in 0..connections.parse::<usize>()? {
+        lines.push(Line { stream: open(n)?, due: Duration::ZERO, sent: Duration::ZERO, busy: false, read: Vec::new() });
     }
     let mut lots = Lots(seed.parse::<u64>()? | 1);
     let (mut free, mut waiting, mut latencies) = ((0..lines.len()).collect::<Vec<_>>(), VecDeque::new(), Vec::new());
+    let mut refusals = Vec::new();
     let (began, end, mut next) = (Instant::now(), Duration::from_secs_f64(seconds), Duration::ZERO);
-    let mut bad = 0_u64;
+    let (mut bad, mut good, mut closed) = (0_u64, 0_u64, 0_u64);
     let mut events = Vec::with_capacity(256);
     let mut piece = [0; 4096];
     loop {
@@ -76,12 +92,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         while let (Some(due), Some(n)) = (waiting.front(), free.last()) {
             let line = lines.get_mut(*n).ok_or("a line")?;
-            line.due = *due;
-            line.stream.write_all(&head)?;
+            (line.due, line.sent, line.busy) = (*due, began.elapsed(), true);
+            // A connection that has just been closed is found out when it is read.
+            drop(line.stream.write_all(&head));
             waiting.pop_front();
             free.pop();
         }
-        if end <= now && waiting.is_empty() && (free.len() == lines.len() || end + Duration::from_secs(3) < now) {
+        if end + Duration::from_secs(3) < now {
+            waiting.clear();
+        }
+        if end <= now && (waiting.is_empty() && free.len() == lines.len() || end + Duration::from_secs(6) < now) {
             break;
         }
         let patience = if next < end { next.saturating_sub(began.elapsed()) } else { Duration::from_millis(50) };
@@ -91,29 +111,47 @@ fn main() -> Result<(), Box<dyn Error>> {
         for event in &events {
             let n = event.data.u64() as usize;
             let line = lines.get_mut(n).ok_or("a line")?;
-            let got = line.stream.read(&mut piece)?;
-            if got == 0 {
-                return Err("the proxy closed a connection".into());
-            }
+            let got = line.stream.read(&mut piece).unwrap_or(0);
             line.read.extend_from_slice(piece.get(..got).unwrap_or_default());
-            if line.read.ends_with(END) {
-                bad += u64::from(!line.read.starts_with(b"HTTP/1.1 200 "));
-                latencies.push((began.elapsed() - line.due).as_nanos() as f64 / 1e3);
-                line.read.clear();
+            let answered = line.busy && whole(&line.read);
+            if answered {
+                let now = began.elapsed();
+                if line.read.starts_with(b"HTTP/1.1 503 ") {
+                    refusals.push((now - line.sent).as_nanos() as f64 / 1e3);
+                }
+                let well = line.read.starts_with(b"HTTP/1.1 200 ");
+                good += u64::from(well && now < end);
+                bad += u64::from(!well);
+                latencies.push((now - line.due).as_nanos() as f64 / 1e3);
+            }
+            if got == 0 {
+                closed += 1;
+                // What it was asked last got no answer.
+                bad += u64::from(line.busy && !answered);
+                line.stream = open(n)?;
+            }
+            if line.busy && (answered || got == 0) {
+                line.busy = false;
                 free.push(n);
+            }
+            if !line.busy {
+                line.read.clear();
             }
         }
     }
+    refusals.sort_unstable_by(f64::total_cmp);
     latencies.sort_unstable_by(f64::total_cmp);
-    let at = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN);
+    let at = |of: &[f64], share: f64| of.get((of.len() as f64 * share) as usize).copied().unwrap_or(0.0);
     let lost = lines.len() - free.len();
     println!(
-        r#"{{"requests":{},"bad":{},"p50":{:.1},"p99":{:.1},"p999":{:.1}}}"#,
+        r#"{{"requests":{},"bad":{},"good":{good},"closed":{closed},"refused":{},"refused_p99":{:.1},"p50":{:.1},"p99":{:.1},"p999":{:.1}}}"#,
         latencies.len(),
         bad + lost as u64,
-        at(0.5),
-        at(0.99),
-        at(0.999)
+        refusals.len(),
+        at(&refusals, 0.99),
+        at(&latencies, 0.5),
+        at(&latencies, 0.99),
+        at(&latencies, 0.999)
     );
     Ok(())
 }
