@@ -125,6 +125,12 @@ bench-instructions:
 	$(CARGO) build --release
 	benches/instructions.py target/release/authferry $(if $(RECORD),--record '$(RECORD)')
 
+# What second opinions at full budget cost the tail, in pairs of rounds.
+.PHONY: bench-shadow
+bench-shadow:
+	$(CARGO) build --release
+	benches/shadow.py target/release/authferry $(if $(ROUNDS),--rounds $(ROUNDS))
+
 # How they grow with the configuration; writes the table of benches/README.md.
 .PHONY: bench-growth
 bench-growth:

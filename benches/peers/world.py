@@ -128,6 +128,11 @@ class World:
                     })
                 if rest == "jwks.json":
                     return self.say(world.jwks)
+                if rest == "Users":
+                    # SCIM: whoever is asked for is there, and as the tokens say.
+                    who = json.loads(query["filter"].partition(" eq ")[2])
+                    user = {"id": who, "externalId": who, "uid": who, "displayName": "User", "active": True, "groups": [{"display": "staff"}, {"display": "reports"}]}
+                    return self.say({"totalResults": 1, "Resources": [user]})
                 if rest == "userinfo":
                     return self.say({"sub": "user-000007", "uid": "user-000007", "name": "User Number 7", "groups": ["staff", "reports"]})
                 if rest == "authorize":

@@ -61,7 +61,7 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// When it asks for what does not exist, or something it rests on cannot be read; in words.
-    async fn report(&self, wanted: ReportRequest) -> Result<ReportView, String>;
+    async fn report(&self, wanted: ReportRequest, actor: &str) -> Result<ReportView, String>;
 
     /// Orders a rollout to do something, in the name of `actor`.
     ///

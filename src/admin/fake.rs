@@ -152,7 +152,7 @@ impl AdminBackend for FakeBackend {
         })
     }
 
-    async fn report(&self, wanted: ReportRequest) -> Result<ReportView, String> {
+    async fn report(&self, wanted: ReportRequest, _actor: &str) -> Result<ReportView, String> {
         if wanted.app.as_deref().is_some_and(|app| app != "crm") {
             return Err("there is no such application".into());
         }

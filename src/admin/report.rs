@@ -21,6 +21,12 @@ pub(crate) struct ReportRequest {
     /// How far back it looks, in seconds; as far as anything is known without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) since_seconds: Option<u64>,
+    /// Pseudonyms whose people are named, of those whom this instance has let in within the last 24 hours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) reveal: Vec<String>,
+    /// Why they are named; recorded.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) reason: String,
     /// The inventory, for `who`: each as for `explain`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) people: Vec<ExplainRequest>,
@@ -34,6 +40,8 @@ impl ReportRequest {
             rollout: None,
             app: None,
             since_seconds: None,
+            reveal: Vec::new(),
+            reason: String::new(),
             people: Vec::new(),
         }
     }

@@ -226,7 +226,7 @@ where
         }
         Route::Report => {
             let wanted = body::large_json(request).await?;
-            let report = context.backend.report(wanted).await;
+            let report = context.backend.report(wanted, &actor).await;
             Ok(ok(&report.map_err(Failure::BadRequest)?))
         }
         Route::Revocations => {
@@ -259,7 +259,7 @@ where
         }
         Route::Drills => Ok(ok(&context.backend.drills())),
         Route::Drill => {
-            let wanted = body::json(request).await?;
+            let wanted = body::large_json(request).await?;
             let answer = context.backend.drill(wanted, &actor).await;
             Ok(ok(&answer.map_err(Failure::BadRequest)?))
         }

@@ -141,9 +141,9 @@ impl AdminBackend for Backend {
         plan::plan(&self.process, &settings, wanted).await
     }
 
-    async fn report(&self, wanted: ReportRequest) -> Result<ReportView, String> {
+    async fn report(&self, wanted: ReportRequest, actor: &str) -> Result<ReportView, String> {
         let settings = self.reloader.settings();
-        report::report(&self.process, &settings, &wanted).await
+        report::report(&self.process, &settings, &wanted, actor).await
     }
 
     async fn order(&self, order: OrderRequest, actor: &str) -> Result<RolloutView, String> {

@@ -161,13 +161,15 @@ async fn exposed(process: &Process, settings: &Settings) {
         if asks_for_partners(settings, &plan.id) {
             let now = process.clock.now();
             let (seen, more) = process.seen.all(now);
-            let counted = unlinked::count(process, settings, (plan, seen.as_slice()), now).await;
-            if let Err(error) = &counted {
+            let looked = unlinked::look(process, settings, (plan, &seen, more), now).await;
+            if let Err(error) = &looked {
                 warn!(%error, "It is not known who has no partner at the other provider.");
             }
-            // Whoever was not remembered may have none.
-            let counted = counted.ok().filter(|_| !more);
-            process.conductor.unlinked(&plan.id, counted);
+            let about = (&plan.apps[..], &plan.from, &plan.to);
+            let counted = process.partners.count(about, now);
+            process
+                .conductor
+                .unlinked(&plan.id, counted.filter(|_| looked.is_ok()));
         }
         let exposed = process.exposure.of(&plan.id).filter(|_| known.is_ok());
         let people = exposed.map(|exposed| exposed.modern_born);

@@ -35,6 +35,7 @@ use crate::control::Exposure;
 use crate::control::Journeys;
 use crate::control::KillSettings;
 use crate::control::KillSwitch;
+use crate::control::Partners;
 use crate::control::Parts;
 use crate::control::Seen;
 use crate::control::Stragglers;
@@ -84,6 +85,7 @@ pub(super) struct Process {
     pub(super) seen: Arc<Seen>,
     pub(super) exposure: Arc<Exposure>,
     pub(super) stragglers: Arc<Stragglers>,
+    pub(super) partners: Arc<Partners>,
     pub(super) away: Arc<Drills>,
     pub(super) drills: Board,
     pub(super) shadow: Arc<Shadow>,
@@ -221,6 +223,7 @@ impl Process {
             journeys,
             seen: Arc::default(),
             stragglers: Arc::default(),
+            partners: Arc::default(),
             away: Arc::default(),
             drills: Board::default(),
             shadow: Arc::new(shadow),

@@ -2,6 +2,7 @@
 
 mod opinions;
 mod people;
+mod reveal;
 mod timeline;
 mod usage;
 
@@ -27,6 +28,7 @@ pub(super) async fn report(
     process: &Arc<Process>,
     settings: &Settings,
     wanted: &ReportRequest,
+    actor: &str,
 ) -> Result<ReportView, String> {
     known(settings, wanted)?;
     let now = process.clock.now();
@@ -48,6 +50,7 @@ pub(super) async fn report(
         ReportKind::Readiness => readiness(process, settings, wanted, &mut view),
         ReportKind::Timeline => timeline::timeline(process, wanted, now, &mut view).await?,
     }
+    reveal::reveal(process, wanted, actor, now, &mut view).await?;
     Ok(view)
 }
 

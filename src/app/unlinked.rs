@@ -1,6 +1,4 @@
-//! How many people have no account at the other provider, of those who were let in here lately.
-
-use std::collections::HashMap;
+//! Whether people have an account at the other provider, of those who were let in here lately: noted for all instances.
 
 use crate::app::process::Process;
 use crate::clock::UnixTime;
@@ -8,29 +6,30 @@ use crate::config::settings::Settings;
 use crate::control::Somebody;
 use crate::rollout::Plan;
 use crate::store::StoreError;
-use crate::telemetry::Pseudonym;
 
-/// How many have none, and how many were counted.
+/// Looks whether those who came have one, and notes it.
 ///
 /// # Errors
 ///
 /// When the store gives no answer.
-pub(super) async fn count(
+pub(super) async fn look(
     process: &Process,
     settings: &Settings,
-    (plan, seen): (&Plan, &[Somebody]),
+    (plan, seen, more): (&Plan, &[Somebody], bool),
     now: UnixTime,
-) -> Result<(u64, u64), StoreError> {
-    let mut people: HashMap<Pseudonym, bool> = HashMap::new();
+) -> Result<(), StoreError> {
+    let partners = &process.partners;
     for one in seen.iter().filter(|one| plan.covers(&one.app)) {
         let person = process.pseudonyms.of(&one.canonical);
-        if people.get(&person) != Some(&true) {
-            let linked = has_partner(process, settings, plan, one, now).await?;
-            people.insert(person, linked);
-        }
+        let linked = has_partner(process, settings, plan, one, now).await?;
+        let pair = (&one.app, &plan.from, &plan.to);
+        partners.note(pair, person, (one.at, linked), now);
     }
-    let alone = people.values().filter(|linked| !**linked).count();
-    Ok((alone as u64, people.len() as u64))
+    // Whoever was not remembered may have none.
+    for app in plan.apps.iter().filter(|_| more) {
+        partners.lost((app, &plan.from, &plan.to), now);
+    }
+    Ok(())
 }
 
 /// Whether an account of somebody is known at both providers.

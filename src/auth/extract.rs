@@ -8,6 +8,7 @@
 //! - Anything else beside one credential is refused (`ambiguous`): two credentials may be two people.
 
 mod authorization;
+mod candidate;
 mod session;
 
 use http::HeaderMap;

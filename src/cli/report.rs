@@ -39,6 +39,12 @@ pub(crate) struct Args {
     /// For `who`: everybody there is, as for `authferry plan`
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
+    /// A pseudonym whose person is named, if this instance has let them in within the last 24 hours. May come several times
+    #[arg(long, value_name = "PERSON", requires = "reason")]
+    reveal: Vec<String>,
+    /// Why people are named; recorded
+    #[arg(long, requires = "reveal")]
+    reason: Option<String>,
     /// How it looks
     #[arg(long, default_value = "table")]
     format: Format,
@@ -89,6 +95,8 @@ async fn answer(args: &Args) -> Result<ReportView, CommandError> {
         rollout: args.rollout.clone(),
         app: args.app.clone(),
         since_seconds: args.since,
+        reveal: args.reveal.clone(),
+        reason: args.reason.clone().unwrap_or_default(),
         people,
     };
     let body = serde_json::to_value(&request)?;

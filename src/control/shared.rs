@@ -73,6 +73,13 @@ struct Counted {
     tally: Tally,
 }
 
+/// The exercises that have passed in a stage.
+#[derive(Debug, Deserialize, Serialize)]
+struct Passed {
+    stage: String,
+    drills: Vec<Box<str>>,
+}
+
 /// The rows of one instance.
 pub(crate) struct Shared {
     store: Arc<dyn Store>,
@@ -239,6 +246,35 @@ impl Shared {
             .await
     }
 
+    /// Keeps which exercises have passed in a stage.
+    pub(super) async fn keep_drills(
+        &self,
+        rollout: &RolloutId,
+        stage: &str,
+        drills: &[Box<str>],
+    ) -> Result<(), StoreError> {
+        let value = written(&Passed {
+            stage: stage.to_owned(),
+            drills: drills.to_vec(),
+        })?;
+        self.store
+            .put(drilled(rollout), &value, UnixTime::NEVER)
+            .await
+    }
+
+    /// Which exercises have passed, and in which stage.
+    pub(super) async fn drills(
+        &self,
+        rollout: &RolloutId,
+        now: UnixTime,
+    ) -> Result<Option<(String, Vec<Box<str>>)>, StoreError> {
+        let Some(row) = self.store.get(drilled(rollout), now).await? else {
+            return Ok(None);
+        };
+        let Passed { stage, drills } = read(&row.value)?;
+        Ok(Some((stage, drills)))
+    }
+
     /// The people of this step, as whoever led before has counted them.
     pub(super) async fn tally(
         &self,
@@ -276,6 +312,13 @@ fn progress(rollout: &RolloutId) -> Key<'_> {
 fn counted(rollout: &RolloutId) -> Key<'_> {
     Key {
         table: "rollout_people",
+        key: rollout.as_str().as_bytes(),
+    }
+}
+
+fn drilled(rollout: &RolloutId) -> Key<'_> {
+    Key {
+        table: "rollout_drills",
         key: rollout.as_str().as_bytes(),
     }
 }

@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     LegacyClose,
     /// An exercise began, or ended.
     Drill,
+    /// Somebody was told who hides behind a pseudonym.
+    Reveal,
     /// The program started.
     NodeStart,
 }
@@ -41,6 +43,7 @@ impl Kind {
             Self::LinkConflictResolved => "link_conflict_resolved",
             Self::LegacyClose => "legacy_close",
             Self::Drill => "drill",
+            Self::Reveal => "reveal",
             Self::NodeStart => "node_start",
         }
     }

@@ -30,6 +30,7 @@ mod jwt;
 mod keys;
 #[cfg(feature = "ldap")]
 mod ldap;
+mod load;
 mod login;
 mod oauth;
 mod oidc;
@@ -49,7 +50,12 @@ pub(crate) use build::Deps;
 pub(crate) use build::build;
 pub(crate) use directory::Directory;
 pub(crate) use directory::Known;
+pub(crate) use directory::PLACE;
 pub(crate) use keys::copied;
+pub(crate) use load::Measured;
+pub(crate) use load::Rate;
+pub(crate) use load::TestAccount;
+pub(crate) use load::Trial;
 pub(crate) use login::BackChannel;
 pub(crate) use login::LoggedIn;
 pub(crate) use login::Login;
@@ -229,6 +235,11 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
     /// theirs.
     fn passwords(&self) -> Option<&dyn Passwords> {
         None
+    }
+
+    /// How it judges the password of a test account, where it can be asked at all: nobody else's is sent there by this.
+    fn password_judge(&self) -> Option<&dyn Passwords> {
+        self.passwords()
     }
 
     /// One spelling for all spellings of a name that this provider takes for one person's, as far as that can be said without

@@ -163,6 +163,10 @@ impl Provider for OidcProvider {
         self.login.as_ref().map(|login| login as &dyn Passwords)
     }
 
+    fn password_judge(&self) -> Option<&dyn Passwords> {
+        self.login.as_ref().map(|login| login as &dyn Passwords)
+    }
+
     fn token_client(
         &self,
         registration: Option<&OAuthClient>,

@@ -15,6 +15,7 @@ pub(crate) use crate::providers::directory::settings::Keycloak as KeycloakDirect
 pub(crate) use crate::providers::directory::settings::Ldap as LdapDirectory;
 pub(crate) use crate::providers::directory::settings::OfOidc as OidcDirectory;
 pub(crate) use crate::providers::directory::settings::Scim as ScimDirectory;
+pub(crate) use crate::providers::directory::settings::UserInfo as UserInfoDirectory;
 pub(crate) use crate::providers::provisioning::settings::Provisioning;
 pub(crate) use crate::providers::settings::certificates::CertificateName;
 pub(crate) use crate::providers::settings::certificates::ClientCert;

@@ -52,10 +52,12 @@ pub enum RuleRef {
     Fallback,
     /// The new provider has not proved itself in this step yet, and as many as may be are on their way there.
     FirstLogins,
+    /// An exercise lets people sign in on the old side.
+    Drill,
 }
 
 impl RuleRef {
-    /// The label value: `kill mode pin cohort:NAME percent default fallback first_logins`.
+    /// The label value: `kill mode pin cohort:NAME percent default fallback first_logins drill`.
     pub fn label(&self) -> Cow<'static, str> {
         match self {
             Self::Kill => "kill".into(),
@@ -66,6 +68,7 @@ impl RuleRef {
             Self::Default => "default".into(),
             Self::Fallback => "fallback".into(),
             Self::FirstLogins => "first_logins".into(),
+            Self::Drill => "drill".into(),
         }
     }
 }

@@ -63,6 +63,8 @@ pub use course::RollbackTo;
 pub use course::Step;
 pub use course::StillSeen;
 pub use drills::Drill;
+pub use drills::Exercise;
+pub use drills::Needs;
 pub use facts::Facts;
 pub use facts::Fields;
 pub use facts::Person;

@@ -19,7 +19,9 @@ use crate::rollout::Mode;
 use crate::rollout::Percent;
 use crate::rollout::Plan;
 use crate::rollout::UnitKind;
+use crate::secret::Secret;
 use crate::shadow::work::Block;
+use crate::shadow::work::How;
 use crate::shadow::work::Job;
 use crate::shadow::work::Question;
 use crate::shadow::work::Source;
@@ -44,6 +46,8 @@ pub(crate) struct Offer<'a> {
     pub(crate) identity: &'a Arc<Identity>,
     /// Who it is.
     pub(crate) canonical: &'a CanonicalSubject,
+    /// The token of another provider that a client shows beside it, to have it judged; it lets nobody in.
+    pub(crate) candidate: Option<&'a str>,
     /// Whether it is used with a proof that nobody else may see.
     pub(crate) bound: bool,
     /// When it ends.
@@ -97,11 +101,12 @@ impl Desk {
         let skip = |why| self.metrics.shadow_skipped(offer.app, why);
         let class = offer.credential.class();
         self.noise(block, offer, key);
+        self.beside(block, offer);
         let Some(source) = block.source(class) else {
             return skip(Skipped::NoOracle);
         };
         // Whoever is looked up presents nothing there.
-        if offer.bound && source.by.is_none() {
+        if offer.bound && !matches!(source.how, How::LookUp(_)) {
             return skip(Skipped::SingleUse);
         }
         let person = offer.canonical.as_str();
@@ -109,12 +114,16 @@ impl Desk {
         if !bucket.is_within(block.settings.sample) {
             return skip(Skipped::SampledOut);
         }
-        let question = match &source.by {
-            None => Question::Credential(offer.credential.clone()),
-            Some(by) => match known_by(offer.identity, by) {
-                Some(value) => Question::Person(value.into()),
-                None => return skip(Skipped::NoOracle),
-            },
+        let question = match &source.how {
+            How::Present => Some(Question::Credential(offer.credential.clone())),
+            How::LookUp(by) => {
+                known_by(offer.identity, by).map(|value| Question::Person(value.into()))
+            }
+            How::Exchange(audiences) => token_of(offer.credential)
+                .map(|token| Question::Exchange(token.clone(), Arc::clone(audiences))),
+        };
+        let Some(question) = question else {
+            return skip(Skipped::NoOracle);
         };
         if let Err(why) = self.send(block, offer, (source.clone(), question)) {
             skip(why);
@@ -131,6 +140,17 @@ impl Desk {
             let question = Question::Again(offer.credential.clone());
             // Whether there was room for it changes nothing that is counted.
             let _sent = self.send(block, offer, (control.clone(), question));
+        }
+    }
+
+    /// A client that shows the token of the other side, too, wants it compared, whoever is in the sample.
+    fn beside(&self, block: &Arc<Block>, offer: &Offer<'_>) {
+        if let (Some(source), Some(token)) = (&block.beside, offer.candidate) {
+            let token = Credential::Bearer(Secret::new(token.to_owned()));
+            let sent = self.send(block, offer, (source.clone(), Question::Beside(token)));
+            if let Err(why) = sent {
+                self.metrics.shadow_skipped(offer.app, why);
+            }
         }
     }
 
@@ -160,6 +180,16 @@ impl Desk {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_) | TrySendError::Closed(_)) => Err(Skipped::QueueFull),
         }
+    }
+}
+
+const fn token_of(credential: &Credential) -> Option<&Secret<String>> {
+    match credential {
+        Credential::Bearer(token) | Credential::Opaque(token) => Some(token),
+        Credential::Session { .. }
+        | Credential::Basic { .. }
+        | Credential::ApiKey(_)
+        | Credential::ClientCert(_) => None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! It must never delay or change an answer, never ask about a credential that was refused, and never keep who it was about:
 //! people and values stand here as keyed hashes only.
 
+mod asked;
 mod compare;
 mod desk;
 mod found;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::UnixTime;
@@ -39,6 +40,10 @@ pub(crate) struct Settings {
     pub(crate) breaker: Breaker,
     /// Who is asked about credentials of a class, once they were accepted.
     pub(crate) dual_verify: Vec<(CredentialClass, ProviderId)>,
+    /// Who is asked for a token in the place of one of a class.
+    pub(crate) exchange: Vec<(CredentialClass, Exchanged)>,
+    /// Who judges the token that a client shows beside its own.
+    pub(crate) dual_token: Option<ProviderId>,
     /// Where people are looked up who presented a credential of a class.
     pub(crate) directory: Vec<(CredentialClass, Lookup)>,
     /// The daily look at everybody.
@@ -56,6 +61,15 @@ pub(crate) struct Lookup {
     pub(crate) provider: ProviderId,
     /// By this attribute of the accepted identity. Default `subject`.
     pub(crate) by: Box<str>,
+}
+
+/// How a token is asked for (RFC 8693).
+#[derive(Clone, Debug)]
+pub(crate) struct Exchanged {
+    /// At which provider.
+    pub(crate) provider: ProviderId,
+    /// For whom it would be.
+    pub(crate) audiences: Arc<[Box<str>]>,
 }
 
 /// A look at everybody, in both directories.

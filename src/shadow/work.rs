@@ -23,11 +23,13 @@ use crate::identity::CredentialClass;
 use crate::identity::Identity;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
-use crate::providers::Known;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Providers;
 use crate::rollout::AppId;
+use crate::secret::Secret;
+use crate::shadow::asked::ask;
+use crate::shadow::asked::lifetime;
 use crate::shadow::compare::Side;
 use crate::shadow::desk::Desk;
 use crate::shadow::found::Found;
@@ -73,7 +75,9 @@ pub(crate) struct ShadowParts {
 pub(super) struct Block {
     pub(super) settings: Settings,
     sources: Vec<(CredentialClass, Source)>,
-    reader: Arc<dyn Reader>,
+    /// Who judges a token that comes beside the credential.
+    pub(super) beside: Option<Source>,
+    pub(super) reader: Arc<dyn Reader>,
     /// The side that decides, asked again about few.
     pub(super) control: Option<Source>,
     /// Places of people who wait.
@@ -92,9 +96,19 @@ impl Block {
 /// Who is asked, and about what.
 #[derive(Clone)]
 pub(super) struct Source {
-    provider: Arc<dyn Provider>,
-    /// By which attribute somebody is looked up; `None`: the credential itself is presented.
-    pub(super) by: Option<Box<str>>,
+    pub(super) provider: Arc<dyn Provider>,
+    pub(super) how: How,
+}
+
+/// How it is asked.
+#[derive(Clone)]
+pub(super) enum How {
+    /// The credential itself is presented.
+    Present,
+    /// Somebody is looked up by this attribute.
+    LookUp(Box<str>),
+    /// A token is asked for in the place of the one that was presented, for these audiences.
+    Exchange(Arc<[Box<str>]>),
 }
 
 /// What the other side is asked.
@@ -105,6 +119,21 @@ pub(super) enum Question {
     Again(Credential),
     /// What it knows of whoever goes by this.
     Person(Box<str>),
+    /// Which token it would issue for this one.
+    Exchange(Secret<String>, Arc<[Box<str>]>),
+    /// Whether it takes this token, which a client has shown beside its own.
+    Beside(Credential),
+}
+
+impl Question {
+    const fn oracle(&self) -> Oracle {
+        match self {
+            Self::Credential(_) | Self::Again(_) => Oracle::DualVerify,
+            Self::Person(_) => Oracle::Directory,
+            Self::Exchange(..) => Oracle::Exchange,
+            Self::Beside(_) => Oracle::DualToken,
+        }
+    }
 }
 
 /// One person to be looked at twice.
@@ -172,22 +201,28 @@ impl Shadow {
         reader: &Arc<dyn Reader>,
     ) -> Desk {
         let block = |settings: &Settings| {
-            let source = |class: &CredentialClass, id: &ProviderId, by| {
+            let source = |id: &ProviderId, how| {
                 let provider = Arc::clone(providers.named(id)?);
-                Some((*class, Source { provider, by }))
+                Some(Source { provider, how })
             };
-            let verify = settings.dual_verify.iter();
-            let verify = verify.filter_map(|(class, id)| source(class, id, None));
-            let directory = settings.directory.iter();
-            let directory = directory
-                .filter_map(|(class, own)| source(class, &own.provider, Some(own.by.clone())));
+            let mut sources = Vec::new();
+            for (class, id) in &settings.dual_verify {
+                sources.extend(source(id, How::Present).map(|source| (*class, source)));
+            }
+            for (class, own) in &settings.exchange {
+                let how = How::Exchange(Arc::clone(&own.audiences));
+                sources.extend(source(&own.provider, how).map(|source| (*class, source)));
+            }
+            for (class, own) in &settings.directory {
+                let how = How::LookUp(own.by.clone());
+                sources.extend(source(&own.provider, how).map(|source| (*class, source)));
+            }
+            let beside = settings.dual_token.as_ref();
             let block = Block {
-                sources: verify.chain(directory).collect(),
+                sources,
+                beside: beside.and_then(|id| source(id, How::Present)),
                 reader: Arc::clone(reader),
-                control: providers.named(&settings.decides).map(|provider| Source {
-                    provider: Arc::clone(provider),
-                    by: None,
-                }),
+                control: source(&settings.decides, How::Present),
                 waiting: Arc::new(Semaphore::new(settings.queue)),
                 slots: Arc::new(Semaphore::new(settings.inflight)),
                 pace: self.pace(&settings.app),
@@ -211,7 +246,8 @@ impl fmt::Debug for Shadow {
 }
 
 /// By oracle, whichever application: tries at one account are bounded, or a provider locks it.
-type Asked = Cache<(ProviderId, CredentialClass, CanonicalSubject), UnixTime>;
+type About = (ProviderId, Oracle, CredentialClass, CanonicalSubject);
+type Asked = Cache<About, UnixTime>;
 
 async fn work(parts: ShadowParts, mut jobs: Receiver<Job>) {
     let asked: Asked = Cache::new(MAX_ASKED);
@@ -220,7 +256,10 @@ async fn work(parts: ShadowParts, mut jobs: Receiver<Job>) {
         let now = parts.clock.now();
         // Who is asked again for the noise alone is no sample of anything.
         let skipped = |why| match job.question {
-            Question::Credential(_) | Question::Person(_) => {
+            Question::Credential(_)
+            | Question::Person(_)
+            | Question::Exchange(..)
+            | Question::Beside(_) => {
                 parts.metrics.shadow_skipped(&job.app, why);
             }
             Question::Again(_) => {}
@@ -242,9 +281,9 @@ async fn work(parts: ShadowParts, mut jobs: Receiver<Job>) {
     }
 }
 
-fn about(job: &Job) -> (ProviderId, CredentialClass, CanonicalSubject) {
-    let oracle = job.source.provider.id().clone();
-    (oracle, job.class, job.canonical.clone())
+fn about(job: &Job) -> About {
+    let (provider, oracle) = (job.source.provider.id().clone(), job.question.oracle());
+    (provider, oracle, job.class, job.canonical.clone())
 }
 
 /// Whether somebody may be asked about now.
@@ -264,10 +303,7 @@ fn may(asked: &Asked, job: &Job, now: UnixTime) -> Result<(), Skipped> {
 /// Asks, and compares.
 async fn look(parts: &ShadowParts, job: &Job, now: UnixTime) {
     let settings = &job.block.settings;
-    let oracle = match job.question {
-        Question::Credential(_) | Question::Again(_) => Oracle::DualVerify,
-        Question::Person(_) => Oracle::Directory,
-    };
+    let oracle = job.question.oracle();
     let read = |identity, known| job.block.reader.read(&job.app, identity, known);
     let mut control = read(&job.identity, Some(&job.canonical));
     control.lifetime = lifetime(job.class, job.ends, now);
@@ -299,46 +335,6 @@ async fn look(parts: &ShadowParts, job: &Job, now: UnixTime) {
         metrics.shadow_delta(&job.app, oracle, took, job.took);
     }
     weigh::record(parts, settings, (oracle, person), differences, now);
-}
-
-/// How long a credential says itself that it is good for: of a password we only know how long it is believed.
-fn lifetime(class: CredentialClass, ends: UnixTime, now: UnixTime) -> Option<Duration> {
-    match class {
-        CredentialClass::ClientCert
-        | CredentialClass::Bearer
-        | CredentialClass::Opaque
-        | CredentialClass::Refresh => (ends != UnixTime::NEVER).then(|| ends.since(now)),
-        CredentialClass::Basic | CredentialClass::ApiKey | CredentialClass::Session => None,
-    }
-}
-
-/// What the other side says.
-async fn ask(job: &Job, control: &Side, now: UnixTime) -> Result<Opinion, ProviderError> {
-    let read = |identity: &Arc<Identity>| job.block.reader.read(&job.app, identity, None);
-    let provider = &job.source.provider;
-    match &job.question {
-        Question::Credential(credential) | Question::Again(credential) => {
-            let proof = provider.authenticate(credential, now).await?;
-            Ok(Opinion::Person(Side {
-                lifetime: lifetime(job.class, proof.ends(), now),
-                ..read(proof.identity())
-            }))
-        }
-        Question::Person(value) => {
-            let directory = provider.directory().ok_or(Outage::Malformed)?;
-            Ok(match directory.find(value, now).await? {
-                Known::Nobody => Opinion::Nobody,
-                Known::Several => Opinion::Several,
-                Known::Person { enabled: false, .. } => Opinion::Refused("disabled"),
-                Known::Person { identity, .. } => Opinion::Person(Side {
-                    // Scopes are of a token, and not of a person; nor does an entry prove anything.
-                    scopes: control.scopes.clone(),
-                    assurance: None,
-                    ..read(&identity)
-                }),
-            })
-        }
-    }
 }
 
 #[cfg(test)]

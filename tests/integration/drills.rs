@@ -1,6 +1,7 @@
 //! Exercises in the real program: judged by what was seen, recorded, and asked for by a stage.
 
 use crate::control::authferry;
+use crate::control::goes_to;
 use crate::control::good;
 use crate::control::records;
 use crate::control::staged;
@@ -9,6 +10,7 @@ use crate::harness::Idp;
 use crate::harness::Proxy;
 use crate::harness::request;
 use crate::reload::until;
+use crate::report::signed_in;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exercises_are_judged_recorded_and_asked_for() {
@@ -78,6 +80,207 @@ async fn exercises_are_judged_recorded_and_asked_for() {
             r#""jwks-rotation" "passed""#,
             r#""modern-outage" "passed""#
         ]
+    );
+    assert!(good(&dir, &["log", "verify"]).starts_with("ok "));
+}
+
+/// Both providers have passwords at their token endpoints; people of an address are known before they sign in.
+fn ready(old: &Idp, new: &Idp, upstream: &Echo, asked: &str) -> String {
+    let text = staged(old, new, upstream);
+    let asked =
+        format!("mode: legacy-only, promote: {{ require: {{ drills_passed: [{asked}] }} }}");
+    let text = text.replace("mode: legacy-only", &asked);
+    format!(
+        "{text}cohorts: {{ here: {{ cidr: [127.0.0.0/8] }}, staff: {{ subjects: [uid-ann] }} }}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_is_measured_with_test_accounts_and_with_nobody_elses() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&ready(&old, &new, &upstream, "\"provider-load:10\""));
+    proxy.settled().await;
+    let dir = proxy.dir().to_owned();
+    good(&dir, &["ctl", "start", "--reason", "a"]);
+    let load = |rps: &str, accounts: Option<&str>, more: &[&str]| {
+        let mut words = vec!["drill", "provider-load", "--reason", "IAM-1", "--for", "2s"];
+        words.extend(["--rps", rps]);
+        let file = dir.join("accounts.csv");
+        if let Some(text) = accounts {
+            std::fs::write(&file, text).unwrap();
+            words.extend(["--accounts", file.to_str().unwrap()]);
+        }
+        authferry(&dir, &[words.as_slice(), more].concat())
+    };
+    let before = new.hits("/token");
+    let (done, said) = load("20", None, &[]);
+    assert!(!done && said.contains("test accounts are needed"), "{said}");
+    let (done, said) = load("501", Some("username,password\nuid-tina,x\n"), &[]);
+    assert!(!done && said.contains("at most 500"), "{said}");
+    assert_eq!(new.hits("/token"), before, "nothing was asked");
+    new.chooses("uid-tina", "hunter2x");
+    let (done, said) = load(
+        "10",
+        Some("username,password\nuid-tina,hunter2x\nuid-tom,wrong\n"),
+        &[],
+    );
+    assert!(
+        !done && said.contains("test account 2: credential rejected"),
+        "{said}"
+    );
+    assert_eq!(
+        new.hits("/token"),
+        before + 2,
+        "a wrong password is sent once"
+    );
+    let mut right = String::from("username,password\n");
+    for n in 0..8 {
+        new.chooses(&format!("uid-t{n}"), "hunter2x");
+        right += &format!("uid-t{n},hunter2x\n");
+    }
+    // On a busy machine a call may begin late, and that is said.
+    let passes = |rps: &str, more: &[&str]| {
+        let tries = (0..5).map(|_| load(rps, Some(&right), &[&["--p99", "10s"], more].concat()));
+        let mut tries = tries.skip_while(|(done, said)| !done && said.contains("began late"));
+        let (done, said) = tries.next().unwrap();
+        assert!(done, "{said}");
+        said
+    };
+    let view: serde_json::Value =
+        serde_json::from_str(&passes("5", &["--format", "json"])).unwrap();
+    let load_of = |name: &str| view["load"][name].clone();
+    assert_eq!((load_of("sent"), load_of("good")), (10.into(), 10.into()));
+    assert!(load_of("millis")["p99"].as_f64().unwrap() > 0.0);
+    let (done, said) = authferry(&dir, &["ctl", "promote", "--reason", "b"]);
+    assert!(
+        !done && said.contains("drill provider-load:10 has not passed"),
+        "{said}"
+    );
+    assert!(passes("10", &[]).contains("answers a second"));
+    good(&dir, &["ctl", "promote", "--reason", "c"]);
+    let told = records(&dir);
+    let told: Vec<_> = told
+        .iter()
+        .filter(|record| record["state"] == "passed")
+        .collect();
+    assert_eq!(told.len(), 2);
+    assert_eq!(
+        (&told[1]["drill"], &told[1]["load"]["sent"]),
+        (&"provider-load:10".into(), &20.into())
+    );
+    let ledger = std::fs::read_to_string(dir.join("state/decisions.jsonl")).unwrap();
+    assert!(
+        !ledger.contains("hunter2x") && !ledger.contains("tina"),
+        "{ledger}"
+    );
+    assert!(!proxy.log().contains("hunter2x"));
+    // What says that it is too much is not asked much more, and no breaker that people depend on has seen it.
+    let circuit = "authferry_provider_circuit_state{provider=\"new\"} ";
+    let open = proxy.metric(circuit).await;
+    new.fail_with(Some(429));
+    let (done, said) = load("10", Some(&right), &[]);
+    assert!(!done && said.contains("test account 1"), "{said}");
+    new.fail_with(None);
+    assert!((proxy.metric(circuit).await - open).abs() < f64::EPSILON);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cohort_meets_a_slow_provider_an_outage_at_its_sign_in_and_a_way_back() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&ready(&old, &new, &upstream, "slow"));
+    proxy.settled().await;
+    let dir = proxy.dir().to_owned();
+    good(&dir, &["ctl", "start", "--reason", "a"]);
+    good(&dir, &["ctl", "set-stage", "ramp/100", "--reason", "b"]);
+    let drill = |name: &'static str, more: &'static [&'static str]| {
+        let dir = dir.clone();
+        std::thread::spawn(move || {
+            let words = [&["drill", name, "--reason", "IAM-1"], more].concat();
+            authferry(&dir, &words)
+        })
+    };
+    let refused = |name: &'static str, more: &'static [&'static str], why: &str| {
+        let (done, said) = drill(name, more).join().unwrap();
+        assert!(!done && said.contains(why), "{name}: {said}");
+    };
+    let to_staff = &["--cohort", "staff", "--for", "2s"];
+    refused("rollback", to_staff, "after a sign-in only");
+    refused(
+        "introspection-garbage",
+        to_staff,
+        "is not asked about credentials",
+    );
+    refused("slow:31s", to_staff, "at most 30 s");
+    refused("jwks-rotation", to_staff, "says nothing to");
+    refused("slow", &["--cohort", "staff"], "for how long");
+    // Slow: they come in, and later.
+    let slow = drill("slow:700ms", &["--cohort", "staff", "--for", "4s"]);
+    let comes = async |who: &str| {
+        let bearer = format!("Bearer {}", new.token(who));
+        let given = [("Authorization", bearer.as_str())];
+        let began = std::time::Instant::now();
+        let answer = request(proxy.address, "GET", "/", &given, b"").await;
+        (answer.status, began.elapsed().as_millis())
+    };
+    until(async || {
+        let (status, took) = comes("ann").await;
+        assert_eq!(status, 200);
+        700 <= took
+    })
+    .await;
+    let (passed, said) = slow.join().unwrap();
+    assert!(passed && said.contains("waited 700 ms longer"), "{said}");
+    // An outage is met by who signs in, too, if that is known before.
+    let gone = drill("keys-gone", &["--cohort", "here", "--for", "3s"]);
+    let navigation = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate")];
+    let signs_in = async || {
+        request(proxy.address, "GET", "/", &navigation, b"")
+            .await
+            .status
+    };
+    until(async || signs_in().await == 503).await;
+    let (passed, said) = gone.join().unwrap();
+    assert!(
+        passed && said.contains("keys_unavailable") && said.contains("sign-ins met it"),
+        "{said}"
+    );
+    assert!(goes_to(&proxy, &new).await);
+    let back = drill("rollback", &["--cohort", "here", "--for", "3s"]);
+    until(async || goes_to(&proxy, &old).await).await;
+    assert_eq!(comes("ann").await.0, 200, "who is in stays in");
+    let (passed, said) = back.join().unwrap();
+    assert!(passed && said.contains("began at old"), "{said}");
+    assert!(goes_to(&proxy, &new).await);
+    // Good tokens by a clock that is wrong.
+    let accounts = dir.join("tokens.csv");
+    std::fs::write(&accounts, format!("token\n{}\n", new.token("test"))).unwrap();
+    for (skew, word) in [
+        ("clock-skew:90s", "refused: expired"),
+        ("clock-skew:10s", "within the leeway"),
+    ] {
+        let file = accounts.to_str().unwrap();
+        let said = good(&dir, &["drill", skew, "--accounts", file, "--reason", "x"]);
+        assert_eq!(said.matches(word).count(), 2, "{said}");
+    }
+    // Somebody who has signed in, and whose credentials leak.
+    let leak = |subject: &str| {
+        let words = [
+            "drill",
+            "credential-leak",
+            "--subject",
+            subject,
+            "--reason",
+            "x",
+        ];
+        authferry(&dir, &words)
+    };
+    let (passed, said) = leak("uid-nobody");
+    assert!(!passed && said.contains("nobody is signed in"), "{said}");
+    signed_in(&proxy, &new, "zoe").await;
+    let (passed, said) = leak("uid-zoe");
+    assert!(
+        passed && said.contains("1 sessions counted before, 0 after it"),
+        "{said}"
     );
     assert!(good(&dir, &["log", "verify"]).starts_with("ok "));
 }

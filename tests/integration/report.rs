@@ -33,7 +33,7 @@ pub(crate) fn rows(report: &Value, title: &str) -> Vec<Value> {
     table["rows"].as_array().unwrap().iter().map(row).collect()
 }
 
-async fn signed_in(proxy: &Proxy, idp: &Idp, person: &str) {
+pub(crate) async fn signed_in(proxy: &Proxy, idp: &Idp, person: &str) {
     idp.signs_in(person);
     let mut browser = Browser::default();
     let start = browser.open(proxy, "/").await;
@@ -171,4 +171,55 @@ async fn a_stage_is_not_left_while_a_switch_back_would_lock_people_out() {
         text.contains("would lock out 1 people, where 0 may be")
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_is_named_for_a_reason_that_is_recorded() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&staged(&old, &new, &upstream));
+    proxy.settled().await;
+    let dir = proxy.dir().to_owned();
+    let sent = format!("Bearer {}", old.token("ann"));
+    let sent = [("Authorization", sent.as_str()), ("Host", "app.test")];
+    let answer = request(proxy.address, "GET", "/", &sent, b"").await;
+    assert_eq!(answer.status, 200);
+    let came = report(&proxy, &["legacy-usage"]);
+    let person = rows(&came, "Who came last")[0]["person"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(!came.to_string().contains("uid-ann"));
+    let (done, _) = authferry(&dir, &["report", "legacy-usage", "--reveal", &person]);
+    assert!(!done, "not without a reason");
+    let words = [
+        "legacy-usage",
+        "--reveal",
+        &person,
+        "--reveal",
+        "p:0000000000000000",
+        "--reason",
+        "IAM-9",
+    ];
+    let told = rows(&report(&proxy, &words), "Revealed");
+    assert_eq!(
+        told,
+        [
+            json!({ "person": person, "who": "uid-ann" }),
+            json!({ "person": "p:0000000000000000", "who": null }),
+        ]
+    );
+    let records = crate::control::records(&dir);
+    let record = records
+        .iter()
+        .find(|record| record["kind"] == "reveal")
+        .unwrap();
+    assert_eq!(
+        (&record["reason"], &record["people"][0]),
+        (&"IAM-9".into(), &person.as_str().into())
+    );
+    assert!(
+        !records
+            .iter()
+            .any(|record| record.to_string().contains("uid-ann"))
+    );
 }

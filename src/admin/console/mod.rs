@@ -150,7 +150,7 @@ async fn told(
         ledger: backend.log_head(),
         records: backend.log_tail(RECORDS).await,
         opinions: backend
-            .report(ReportRequest::about(ReportKind::Divergences))
+            .report(ReportRequest::about(ReportKind::Divergences), actor)
             .await
             .ok(),
         figures: context.metrics.figures(),

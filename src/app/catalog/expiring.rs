@@ -161,7 +161,7 @@ fn registrations(settings: &Settings) -> Vec<(String, &OAuthClient)> {
                 let directory = oidc.directory.iter().filter_map(|own| match own {
                     OidcDirectory::Keycloak(own) => Some(&own.client),
                     // A token, which is looked at as such.
-                    OidcDirectory::Scim(_) => None,
+                    OidcDirectory::Scim(_) | OidcDirectory::UserInfo(_) => None,
                 });
                 all.extend(directory.map(|own| (used("directory client"), own)));
             }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::process::Process;
+use crate::control::KEEP_PARTNERS;
 use crate::control::KEEP_STRAGGLERS;
+use crate::control::PARTNERS;
 use crate::control::STRAGGLERS;
 use crate::control::agreed;
 use crate::proxy::serve::counts::Counts;
@@ -111,13 +113,15 @@ impl Process {
         });
     }
 
-    /// Keeps what second opinions found, and who still comes with old credentials.
+    /// Keeps what second opinions found, who still comes with old credentials, and who has no partner.
     pub(super) fn keep_notes(&self) {
         let found: Arc<dyn Notes> = Arc::clone(self.shadow.found()) as _;
         let stragglers: Arc<dyn Notes> = Arc::clone(&self.stragglers) as _;
+        let partners: Arc<dyn Notes> = Arc::clone(&self.partners) as _;
         for (notes, table, keep) in [
             (found, shadow::TABLE, shadow::KEEP),
             (stragglers, STRAGGLERS, KEEP_STRAGGLERS),
+            (partners, PARTNERS, KEEP_PARTNERS),
         ] {
             let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
             let together = Together::new(store, clock, notes, (table, keep));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::auth::error::AuthError;
 use crate::auth::extract::Owned;
+use crate::auth::extract::Presented;
 use crate::auth::gate::Asked;
 use crate::auth::gate::Gate;
 use crate::identity::CanonicalSubject;
@@ -20,6 +21,7 @@ impl Gate {
     pub(super) fn second_look(
         &self,
         asked: &Asked<'_>,
+        presented: &Presented<'_>,
         (credential, proof, took): (&Credential, &Authenticated, Duration),
         canonical: &CanonicalSubject,
     ) {
@@ -32,6 +34,7 @@ impl Gate {
                 credential,
                 identity: proof.identity(),
                 canonical,
+                candidate: presented.candidate(),
                 bound: proof.confirmation().is_some(),
                 ends: proof.ends(),
                 took,

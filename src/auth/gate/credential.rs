@@ -149,7 +149,9 @@ impl Gate {
             None => marks,
         };
         let standing = self.stands_there(asked, owner, credential, marks)?;
-        let accepted = self.accepted_of(asked, class, &canonical, identity);
+        let exercised = self.exercised(asked, class, &canonical, identity).await;
+        let accepted =
+            exercised.and_then(|()| self.accepted_of(asked, class, &canonical, identity));
         if class == CredentialClass::Session {
             self.saw_session(asked, &canonical, provider, accepted.is_ok());
         }
@@ -158,7 +160,7 @@ impl Gate {
         // A password that has moved has one judge: nobody else sees it, not even for a second opinion.
         let moved = |plan: &Plan| plan.to == *provider && plan.stage.passwords != Passwords::AtFrom;
         if class != CredentialClass::Basic || !asked.policy.plan().is_some_and(moved) {
-            self.second_look(asked, (credential, proof, took), &canonical);
+            self.second_look(asked, presented, (credential, proof, took), &canonical);
         }
         if class == CredentialClass::Basic {
             self.may_move(asked, judged, &canonical, side);

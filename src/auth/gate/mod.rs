@@ -255,7 +255,9 @@ impl Gate {
             }
         };
         let identity = restored.identity();
-        let accepted = self.accepted_of(asked, class, restored.canonical(), identity);
+        let person = restored.canonical();
+        let exercised = self.exercised(asked, class, person, identity).await;
+        let accepted = exercised.and_then(|()| self.accepted_of(asked, class, person, identity));
         self.saw_session(asked, restored.canonical(), provider, accepted.is_ok());
         accepted?;
         if restored.came_by().is_some() {

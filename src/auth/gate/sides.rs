@@ -8,11 +8,11 @@ use crate::auth::gate::Gate;
 use crate::auth::gate::asked::Asked;
 use crate::auth::report::About;
 use crate::clock::UnixTime;
+use crate::control::Upset;
 use crate::exchange::Exchange;
 use crate::identity::CanonicalSubject;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
-use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::links::settings::OnMissing;
@@ -52,6 +52,26 @@ impl Gate {
         Ok(admitted)
     }
 
+    /// What an exercise lets somebody meet who is known, as if it were their provider.
+    pub(super) async fn exercised(
+        &self,
+        asked: &Asked<'_>,
+        class: CredentialClass,
+        canonical: &CanonicalSubject,
+        identity: &Arc<Identity>,
+    ) -> Result<(), AuthError> {
+        let (provider, cohorts) = (&identity.provider, &self.deps.cohorts);
+        let facts = asked.with(canonical, identity);
+        match self.deps.drills.meets(provider, cohorts, &facts, asked.now) {
+            Some(Upset::Away(outage)) => Err(AuthError::judged(&outage.into(), provider, class)),
+            Some(Upset::Slow(span)) => {
+                tokio::time::sleep(span).await;
+                Ok(())
+            }
+            Some(Upset::Back) | None => Ok(()),
+        }
+    }
+
     /// *Accept*, of somebody who is known.
     pub(super) fn accepted_of(
         &self,
@@ -82,10 +102,6 @@ impl Gate {
             };
         }
         let facts = asked.with(canonical, identity);
-        let cohorts = &self.deps.cohorts;
-        if self.deps.drills.meets(provider, cohorts, &facts, asked.now) {
-            return Err(AuthError::judged(&Outage::Connect.into(), provider, class));
-        }
         match self.acceptance(asked, provider, class, &facts) {
             Acceptance::Accepted => {
                 let who = (canonical, identity);

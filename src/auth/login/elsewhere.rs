@@ -14,6 +14,7 @@ use crate::auth::login::settle::refused;
 use crate::auth::login::start::Begin;
 use crate::auth::login::start::Place;
 use crate::clock::UnixTime;
+use crate::control::Upset;
 use crate::identity::Identity;
 use crate::identity::Outage;
 use crate::identity::Refusal;
@@ -30,6 +31,25 @@ use crate::rollout::RuleRef;
 use crate::telemetry::metrics::Attempt;
 
 impl Logins {
+    /// What an exercise lets a sign-in meet, as if it were its provider.
+    pub(super) async fn exercised(
+        &self,
+        ask: &Ask<'_>,
+        begin: &Begin,
+        place: &Place,
+    ) -> Option<Outage> {
+        let (facts, cohorts) = (begin.facts(ask), &self.deps.cohorts);
+        let drills = &self.deps.drills;
+        match drills.login_meets(&place.provider, cohorts, &facts, ask.now) {
+            Some(Upset::Away(outage)) => Some(outage),
+            Some(Upset::Slow(span)) => {
+                tokio::time::sleep(span).await;
+                None
+            }
+            Some(Upset::Back) | None => None,
+        }
+    }
+
     /// Leave to begin elsewhere without a try, because the provider as a whole is known to be away; `None`: it is tried.
     pub(super) fn pass_over(
         &self,
@@ -42,7 +62,7 @@ impl Logins {
         let assigned = plan.arm(&place.provider)?;
         let leave = self.leave(ask, begin, plan, assigned, outage).ok()?;
         self.away(ask, place, outage);
-        Some(self.take(ask, plan, assigned, outage, leave))
+        Some(self.take(ask, begin, (plan, assigned), outage, leave))
     }
 
     /// Leave to begin elsewhere after a try, or what stands against it: counted and told.
@@ -57,7 +77,7 @@ impl Logins {
         let plan = ask.policy.plan()?;
         let assigned = plan.arm(&place.provider)?;
         match self.leave(ask, begin, plan, assigned, outage) {
-            Ok(leave) => Some(self.take(ask, plan, assigned, outage, leave)),
+            Ok(leave) => Some(self.take(ask, begin, (plan, assigned), outage, leave)),
             Err(reason) => {
                 self.deps.reports.fallback_refused(ask.about(), reason);
                 warn!(
@@ -81,11 +101,14 @@ impl Logins {
     fn take(
         &self,
         ask: &Ask<'_>,
-        plan: &Plan,
-        assigned: Arm,
+        begin: &Begin,
+        (plan, assigned): (&Plan, Arm),
         outage: Outage,
         leave: FallbackLeave,
     ) -> Place {
+        let (to, facts) = (plan.provider(assigned), begin.facts(ask));
+        let drills = &self.deps.drills;
+        drills.went_elsewhere(to, &self.deps.cohorts, &facts, ask.now);
         self.deps.taken.one_more(ask.policy.app(), ask.now);
         let reports = &self.deps.reports;
         reports.fallback(ask.about(), plan, assigned, outage);
@@ -182,11 +205,13 @@ impl Logins {
             .named(plan.provider(assigned))
             .map(|provider| provider.health());
         let instead = self.deps.providers.named(plan.provider(assigned.other()));
+        let facts = begin.facts(ask);
+        let (to, cohorts) = (plan.provider(assigned), &self.deps.cohorts);
+        let drilled = self.deps.drills.away_since(to, cohorts, &facts, ask.now);
         // The session of an upstream's own form cannot be marked or cut short: no fallback leads there.
         if instead.is_none_or(|provider| provider.login().is_none()) {
             return Err(NoFallback::NotConfigured);
         }
-        let facts = begin.facts(ask);
         rollout::fall_back(
             fallback,
             plan,
@@ -195,7 +220,7 @@ impl Logins {
             Down {
                 assigned,
                 outage,
-                since: health.and_then(|health| health.down_since),
+                since: health.and_then(|health| health.down_since).or(drilled),
             },
             self.deps.taken.count(app, ask.now),
             &facts,

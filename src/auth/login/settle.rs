@@ -222,8 +222,9 @@ impl Logins {
         let pin = pin.map_err(|error| away(&error))?;
         let key = &self.deps.bucket_key;
         let assigned = rollout::assign(plan, cohorts, key, ask.kill, pin, &facts, ask.now);
-        // Kept away from the new provider while it proves itself: not sent there by the back door.
-        let kept_away = *flow.rule == *RuleRef::FirstLogins.label();
+        // Kept away from the new provider while it proves itself, or for an exercise: not sent there by the back door.
+        let kept = [RuleRef::FirstLogins, RuleRef::Drill];
+        let kept_away = kept.iter().any(|rule| *flow.rule == *rule.label());
         if !begun.fallback && !kept_away && rollout::restarts_at_to(plan, pin, arm, &assigned) {
             return Err(NoSession::Again(pin));
         }

@@ -139,13 +139,15 @@ impl Logins {
             Err(page) => return Begun::Reply(*page),
         };
         // A known address is no sign of life: the provider as a whole is asked about first, then tried.
-        let instead = match self.known_outage(&place) {
+        let exercised = self.exercised(ask, &begin, &place).await;
+        let instead = match exercised.or_else(|| self.known_outage(&place)) {
             Some(outage) if begin.directed.is_none() => self.pass_over(ask, &begin, &place, outage),
             Some(_) | None => None,
         };
-        let tried = match &instead {
-            Some(instead) => self.begin_at(ask, &begin, instead).await,
-            None => self.begin_at(ask, &begin, &place).await,
+        let tried = match (&instead, exercised) {
+            (Some(instead), _) => self.begin_at(ask, &begin, instead).await,
+            (None, Some(outage)) => Err(outage),
+            (None, None) => self.begin_at(ask, &begin, &place).await,
         };
         let outage = match (tried, &instead) {
             (Ok(reached), instead) => {
@@ -220,6 +222,10 @@ impl Logins {
             assignment.rule = RuleRef::FirstLogins;
         }
         let (cohorts, key) = (&self.deps.cohorts, &self.deps.bucket_key);
+        let drills = &self.deps.drills;
+        if assignment.arm == Arm::To && drills.sends_back(&plan.to, cohorts, &facts, ask.now) {
+            (assignment.arm, assignment.rule) = (Arm::From, RuleRef::Drill);
+        }
         let placed = rollout::placed_by_percent(plan, cohorts, key, &facts, ask.now)
             .filter(|arm| *arm == assignment.arm || assignment.rule == RuleRef::FirstLogins);
         self.deps.reports.assigned(ask.about(), plan, &assignment);

@@ -10,11 +10,15 @@ use crate::config::compile::tokens::span;
 use crate::config::raw::RawKeycloak;
 use crate::config::raw::RawOidc;
 use crate::config::raw::RawScim;
+use crate::config::raw::RawUserInfo;
 use crate::config::raw::ScimKeyWord;
+use crate::config::shape::At;
 use crate::config::shape::Field;
+use crate::providers::PLACE;
 use crate::providers::settings::KeycloakDirectory;
 use crate::providers::settings::OidcDirectory;
 use crate::providers::settings::ScimDirectory;
+use crate::providers::settings::UserInfoDirectory;
 
 /// The directory of an OpenID provider. The outer `None`: something of it has been reported.
 #[expect(
@@ -31,10 +35,11 @@ pub(super) fn of_oidc(
         Field::Absent => return Some(None),
         Field::Broken => return None,
     };
-    let found = match (&raw.keycloak, &raw.scim) {
-        (Field::Given(raw), _) => OidcDirectory::Keycloak(keycloak(context, issuer, raw)?),
-        (_, Field::Given(raw)) => OidcDirectory::Scim(scim(context, raw)?),
-        (Field::Absent | Field::Broken, _) => return None,
+    let found = match (&raw.keycloak, &raw.scim, &raw.userinfo) {
+        (Field::Given(raw), _, _) => OidcDirectory::Keycloak(keycloak(context, issuer, raw)?),
+        (_, Field::Given(raw), _) => OidcDirectory::Scim(scim(context, raw)?),
+        (_, _, Field::Given(raw)) => OidcDirectory::UserInfo(userinfo(context, raw)?),
+        (Field::Absent | Field::Broken, _, _) => return None,
     };
     Some(Some(found))
 }
@@ -92,5 +97,35 @@ fn scim(context: &mut Context<'_>, raw: &RawScim) -> Option<ScimDirectory> {
             ScimKeyWord::UserName => "userName".into(),
         },
         timeout: raw.timeout.get().map(|at| at.value.0),
+    })
+}
+
+fn userinfo(context: &mut Context<'_>, raw: &RawUserInfo) -> Option<UserInfoDirectory> {
+    let at = raw.url.required(raw.mark, "url", &mut context.report);
+    let good_url = at.and_then(|at| {
+        if at.value.matches(PLACE).count() != 1 {
+            context
+                .report
+                .error(at.mark, "the address names nobody: `{value}` once")
+                .value(&at.value)
+                .hint("such as `https://id.corp.example/people/{value}`");
+            return None;
+        }
+        let named = At {
+            value: at.value.replace(PLACE, "x"),
+            mark: at.mark,
+        };
+        url(context, &named, Peer::Provider).map(|_| ())
+    });
+    if raw.token.is_absent() {
+        context.report.error(raw.mark, "`token` is missing");
+    }
+    let token = context.secret_text(&raw.token, "the token for the directory");
+    good_url?;
+    Some(UserInfoDirectory {
+        url: at?.value.clone(),
+        token: token?,
+        key: raw.key.or("sub".into()).into(),
+        enabled: raw.enabled.get().map(|at| at.value.as_str().into()),
     })
 }

@@ -1,12 +1,13 @@
 //! `shadow.APP.oracles`: who gives a second opinion.
 
+mod presented;
+
 use std::time::Duration;
 
 use crate::config::compile::context::Context;
 use crate::config::compile::membership::Membership;
 use crate::config::compile::providers::Provider;
 use crate::config::compile::tokens::span;
-use crate::config::raw::OnlyAfterWord;
 use crate::config::raw::OracleCredential;
 use crate::config::raw::OracleWord;
 use crate::config::raw::RawConfig;
@@ -17,6 +18,7 @@ use crate::config::tree::Mark;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::providers::settings::KindSettings;
+use crate::providers::settings::OidcDirectory;
 use crate::shadow::settings::Lookup;
 use crate::shadow::settings::Settings;
 use crate::shadow::settings::Sweep;
@@ -35,8 +37,9 @@ pub(super) fn asked(raw: &RawConfig) -> Vec<String> {
     let mut asked = Vec::new();
     for oracle in oracles {
         let looks = match oracle.method.get().map(|at| at.value) {
-            Some(OracleWord::Directory | OracleWord::Sweep) => true,
-            Some(OracleWord::DualVerify | OracleWord::UpstreamStatus) | None => false,
+            Some(OracleWord::Directory | OracleWord::Sweep | OracleWord::DualToken) => true,
+            Some(OracleWord::DualVerify | OracleWord::Exchange | OracleWord::UpstreamStatus)
+            | None => false,
         };
         for at in oracle.provider.get().into_iter().chain(oracle.of.get()) {
             // A provider that signs people in may be looked into besides.
@@ -81,7 +84,15 @@ pub(super) fn compile(
     unused(context, raw, method);
     match method {
         OracleWord::UpstreamStatus => settings.upstream_status = true,
-        OracleWord::DualVerify => dual_verify(context, raw, (providers, membership), settings),
+        OracleWord::DualVerify => {
+            presented::dual_verify(context, raw, (providers, membership), settings)
+        }
+        OracleWord::Exchange => {
+            presented::exchange(context, raw, (providers, membership), settings)
+        }
+        OracleWord::DualToken => {
+            presented::dual_token(context, raw, (providers, membership), settings)
+        }
         OracleWord::Directory => directory(context, raw, (providers, membership), settings),
         OracleWord::Sweep => sweep(context, raw, (providers, membership), settings),
     }
@@ -101,6 +112,18 @@ fn unused(context: &mut Context<'_>, raw: &RawOracle, method: OracleWord) {
     }
     if method != OracleWord::DualVerify {
         wrong(raw.only_after.mark(), "`only_after` is for `dual_verify`");
+    }
+    if method != OracleWord::Exchange {
+        wrong(
+            raw.issues_tokens.mark(),
+            "`issues_tokens` is for `exchange`",
+        );
+    }
+    if method == OracleWord::DualToken
+        && raw.credential.or(OracleCredential::Any) != OracleCredential::Any
+    {
+        let why = "what stands beside is a token, whatever was presented";
+        wrong(raw.credential.mark(), why);
     }
     if !sweep {
         wrong(raw.inventory.mark(), "`inventory` is for `sweep`");
@@ -147,47 +170,15 @@ fn class(word: OracleCredential) -> Option<CredentialClass> {
     }
 }
 
-fn dual_verify(
-    context: &mut Context<'_>,
-    raw: &RawOracle,
-    (providers, membership): (&[Provider], &Membership),
-    settings: &mut Settings,
-) {
-    let class = match class(raw.credential.or(OracleCredential::Any)) {
-        Some(class @ (CredentialClass::Basic | CredentialClass::ClientCert)) => class,
-        Some(
-            CredentialClass::Session
-            | CredentialClass::Bearer
-            | CredentialClass::Opaque
-            | CredentialClass::ApiKey
-            | CredentialClass::Refresh,
-        )
-        | None => {
-            context
-                .report
-                .error(
-                    raw.mark,
-                    "`dual_verify` needs to know about what: `credential` is missing",
-                )
-                .hint("`basic` or `client_cert`: nothing else means anything to two providers");
-            return;
-        }
-    };
-    // What was refused is never sent on: the one word there is.
-    let OnlyAfterWord::Accept = raw.only_after.or(OnlyAfterWord::Accept);
-    let provider = other(raw, membership, settings);
-    let Some(at) = provider.as_ref().filter(|at| context.knows_provider(at)) else {
-        return;
-    };
-    if !judges(providers, &at.value, class) {
-        context
-            .report
-            .error(
-                at.mark,
-                format!("`{}` judges no `{}`", at.value, class.as_str()),
-            )
-            .value(&at.value);
-    }
+/// Whether somebody is asked about a credential of this class itself.
+fn is_judged(settings: &Settings, class: CredentialClass) -> bool {
+    let verified = settings.dual_verify.iter().map(|(known, _)| known);
+    let exchanged = settings.exchange.iter().map(|(known, _)| known);
+    verified.chain(exchanged).any(|known| *known == class)
+}
+
+/// What is asked on the side brings trouble to nobody.
+fn judges_nobody(context: &mut Context<'_>, membership: &Membership, at: &At<String>) {
     let mut speakers = membership.speakers.values().flatten();
     if speakers.any(|own| *own == at.value) {
         context
@@ -199,16 +190,6 @@ fn dual_verify(
             .value(&at.value)
             .hint("describe the same server once more, as a provider that no application has");
     }
-    let mut known = settings.dual_verify.iter();
-    if known.any(|(known, _)| *known == class) {
-        context
-            .report
-            .error(raw.mark, "two oracles for one kind of credential");
-    }
-    // What was said of `any` before is about the others.
-    settings.directory.retain(|(known, _)| *known != class);
-    let provider = ProviderId::new(&at.value);
-    settings.dual_verify.push((class, provider));
 }
 
 fn directory(
@@ -233,10 +214,7 @@ fn directory(
     };
     let one = classes.len() == 1;
     for class in classes {
-        let judged = settings
-            .dual_verify
-            .iter()
-            .any(|(known, _)| *known == class);
+        let judged = is_judged(settings, class);
         let looked = settings.directory.iter().any(|(known, _)| *known == class);
         if looked || judged && one {
             context
@@ -276,7 +254,7 @@ fn sweep(
     let listed = raw.inventory.get();
     let of = of.filter(|at| match listed {
         Some(_) => context.knows_provider(at),
-        None => looked_into(context, providers, at),
+        None => looked_into(context, providers, at) && lists(context, providers, at),
     });
     let provider = provider.filter(|at| looked_into(context, providers, at));
     let (Some(of), Some(at)) = (of, provider) else {
@@ -301,6 +279,28 @@ fn sweep(
         provider: ProviderId::new(&at.value),
         every: raw.every.or(Span(DAY)).0,
     });
+}
+
+/// Whether a directory says who there is.
+fn lists(context: &mut Context<'_>, providers: &[Provider], at: &At<String>) -> bool {
+    let mut all = providers.iter();
+    let found = all.find(|provider| provider.name.value == at.value);
+    let kind = found.and_then(|provider| provider.settings.as_ref());
+    let only_read = matches!(
+        kind.map(|settings| &settings.kind),
+        Some(KindSettings::Oidc(oidc)) if matches!(oidc.directory, Some(OidcDirectory::UserInfo(_)))
+    );
+    if only_read {
+        context
+            .report
+            .error(
+                at.mark,
+                format!("the directory of `{}` lists nobody", at.value),
+            )
+            .value(&at.value)
+            .hint("`inventory`: a file that lists the people");
+    }
+    !only_read
 }
 
 /// The provider that is asked: the one that is named, or the other side of the rollout.
@@ -366,25 +366,4 @@ fn looked_into(context: &mut Context<'_>, providers: &[Provider], at: &At<String
             .hint("`oidc` and `ldap` providers may have a `directory`");
     }
     has
-}
-
-/// Whether a provider of this name takes such credentials. One that could not be read has been reported.
-fn judges(providers: &[Provider], name: &str, class: CredentialClass) -> bool {
-    let found = providers
-        .iter()
-        .find(|provider| provider.name.value == name);
-    let Some(settings) = found.and_then(|provider| provider.settings.as_ref()) else {
-        return true;
-    };
-    match &settings.kind {
-        KindSettings::Basic(_) => class == CredentialClass::Basic,
-        #[cfg(feature = "ldap")]
-        KindSettings::Ldap(_) => class == CredentialClass::Basic,
-        KindSettings::ClientCert(_) => class == CredentialClass::ClientCert,
-        KindSettings::Oidc(_)
-        | KindSettings::Jwt(_)
-        | KindSettings::Introspection(_)
-        | KindSettings::SessionProbe(_)
-        | KindSettings::ApiKey(_) => false,
-    }
 }

@@ -244,6 +244,16 @@ fn provisioning(
             ("name.givenName", "given_name"),
             ("name.familyName", "family_name"),
         ],
+        OidcDirectory::UserInfo(_) => {
+            context
+                .report
+                .error(
+                    mark,
+                    format!("nobody gets an account at `{to}`: its `directory` is only read"),
+                )
+                .hint("`directory: { keycloak: … }` or `directory: { scim: … }`");
+            return None;
+        }
     };
     let attributes = match own.and_then(|own| own.attributes.get()) {
         None => defaults

@@ -11,6 +11,7 @@ use crate::config::raw::RawStageRequire;
 use crate::config::scalar::Whole;
 use crate::rollout::CohortId;
 use crate::rollout::Drill;
+use crate::rollout::Exercise;
 use crate::rollout::Require;
 use crate::rollout::StillSeen;
 use crate::rollout::bad_rate_upper_bound;
@@ -88,7 +89,7 @@ fn drills(context: &mut Context<'_>, raw: &RawStageRequire) -> Vec<Box<str>> {
     let list = raw.drills_passed.get();
     let mut drills = Vec::new();
     for at in list.map_or(&[][..], |list| &list.items) {
-        if Drill::named(&at.value).is_none() {
+        if Exercise::named(&at.value).is_none() {
             let words = Drill::ALL.map(Drill::as_str);
             let hint = did_you_mean(&at.value, words);
             context

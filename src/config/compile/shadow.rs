@@ -124,6 +124,8 @@ fn block(
             open_for: 60 * SECOND,
         },
         dual_verify: Vec::new(),
+        exchange: Vec::new(),
+        dual_token: None,
         directory: Vec::new(),
         sweep: None,
         upstream_status: false,
@@ -263,6 +265,8 @@ fn missing(context: &mut Context<'_>, raw: &RawConfig, blocks: &[Settings]) {
                 .filter(|block| block.app.as_str() == app.value);
             own.any(|block| {
                 !block.dual_verify.is_empty()
+                    || !block.exchange.is_empty()
+                    || block.dual_token.is_some()
                     || !block.directory.is_empty()
                     || block.sweep.is_some()
             })
@@ -287,7 +291,7 @@ fn missing(context: &mut Context<'_>, raw: &RawConfig, blocks: &[Settings]) {
             if let Some(mark) = asked.filter(|_| !apps.iter().any(compares)) {
                 context
                     .report
-                    .error(mark, "nobody is looked at twice: no application of the rollout has an oracle `dual_verify`, `directory` or `sweep`")
+                    .error(mark, "nobody is looked at twice: no application of the rollout has an oracle `dual_verify`, `exchange`, `dual_token`, `directory` or `sweep`")
                     .hint("`shadow: { APP: { oracles: [{ method: directory, … }] } }`");
             }
         }

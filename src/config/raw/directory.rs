@@ -17,7 +17,20 @@ mappings! {
         keycloak: RawKeycloak,
         /// By SCIM 2.0 (RFC 7644).
         scim: RawScim,
-        @later "userinfo";
+        /// By an address that answers as a UserInfo endpoint does, about whoever is named in it. Nobody gets an account by it, and it lists nobody.
+        userinfo: RawUserInfo,
+    }
+
+    /// An address that answers as a UserInfo endpoint does (OpenID Connect Core 1.0 §5.3.2): 200 with claims, `sub` and `key` among them, to which `claims` of the provider is applied; 404 for somebody whom nobody knows.
+    RawUserInfo {
+        /// With `{value}` for whoever is looked up, such as `https://id.corp.example/people/{value}`. Required.
+        url: At<String>,
+        /// Our bearer token there. Required.
+        token: RawSecretText,
+        /// The claim by whose value people are looked up. Default `sub`.
+        key: At<String>,
+        /// The claim that says by `true` or `false` whether the account may be used. Default: each may.
+        enabled: At<String>,
     }
 
     /// A SCIM 2.0 service provider. Users are read as OpenID Connect describes them: `sub` (its `id`), `preferred_username`, `email`, `name`, `given_name`, `family_name`, `groups`, and each simple attribute, also of extensions, under its own name; `claims` of the provider is applied to that.

@@ -128,9 +128,9 @@ mappings! {
         divergence_upper_bound: At<Decimal>,
         /// Who may still come with credentials of `from`.
         legacy_credentials_seen: RawStillSeen,
-        /// These exercises have passed in this stage, at the instance that leads: `modern-outage`, `legacy-outage`, `jwks-rotation`, `bad-token-format` (`authferry drill`).
+        /// These exercises have passed in this stage (`authferry drill`): `modern-outage`, `legacy-outage`, `slow`, `rate-limited`, `introspection-garbage`, `keys-gone`, `rollback`, `jwks-rotation`, `bad-token-format`, `clock-skew`, `credential-leak`, `provider-load`. With a size, one as large or larger: `slow:2s`, `clock-skew:90s`, `provider-load:50` (calls a second).
         drills_passed: List<At<String>>,
-        /// No larger share of people has no account at the other provider, as far as it is known at this instance: of those who were let in within the last 24 hours. An account is known once it was seen here, or stands in a list of `identity.links`. Needs `identity.canonical`.
+        /// No larger share of people has no account at the other provider, of those who were let in within the last 24 hours, at whichever instance and over restarts. An account is known once it was seen here, or stands in a list of `identity.links`. Needs `identity.canonical`.
         unlinked_max: At<Decimal>,
     }
 

@@ -39,9 +39,9 @@ mappings! {
     RawOracle {
         /// Which one. Required.
         method: At<OracleWord>,
-        /// About what. Default `any`: for `directory`, whatever `dual_verify` is not asked about; required for `dual_verify`.
+        /// About what. Default `any`: for `directory`, whatever `dual_verify` and `exchange` are not asked about; required for both.
         credential: At<OracleCredential>,
-        /// The provider that is asked. Default: the rollout's `to`. For `dual_verify` it judges nobody elsewhere, so that its trouble is nobody's; for `directory` and `sweep` it has a `directory`.
+        /// The provider that is asked. Default: the rollout's `to`. For `dual_verify` and `exchange` it judges nobody elsewhere, so that its trouble is nobody's; for `directory` and `sweep` it has a `directory`.
         provider: At<String>,
         /// For `directory`: the attribute of whoever was let in, and with `inventory` of whoever is listed, whose value is the directory's `key`. Default `subject`.
         by: At<String>,
@@ -51,6 +51,8 @@ mappings! {
         every: At<Span>,
         /// For `sweep`: a file that lists the people, instead of the directory of `of`, as `plan` takes one: CSV with the columns `subject` and as one likes `groups` (separated by `;`), `email`, `enabled` and claims, or a JSON object a line. Where `of` has a directory it is asked about each of them; else the file says what the old side says. It is read at each sweep.
         inventory: At<PathBuf>,
+        /// For `exchange`: `true` says that it is known that the provider issues a token for each person who is looked at. It is given back at once (RFC 7009).
+        issues_tokens: At<bool>,
         /// For `dual_verify`: what was refused is never sent on, so there is one word.
         only_after: At<OnlyAfterWord>,
     }
@@ -103,7 +105,10 @@ words! {
         "sweep" => Sweep,
         /// The application itself: whether it answers 401 to somebody whom we let in, and which paths it opens to nobody.
         "upstream_status" => UpstreamStatus,
-        @later "exchange", "dual_token";
+        /// Another provider, by the token that it would issue for the one that was presented (RFC 8693): `bearer` or `opaque` ones, once they were accepted. The result is given back at once and used for nothing.
+        "exchange" => Exchange,
+        /// Another provider, about the token that a client shows besides, in `X-Authferry-Candidate: Bearer …`. It lets nobody in, and applications never see it.
+        "dual_token" => DualToken,
     }
 
     /// After what.

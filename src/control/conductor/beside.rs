@@ -3,11 +3,14 @@
 use crate::clock::UnixTime;
 use crate::control::conductor::Conductor;
 use crate::rollout::Course;
-use crate::rollout::Drill;
+use crate::rollout::Exercise;
 use crate::rollout::Looked;
 use crate::rollout::RolloutId;
 use crate::rollout::StillSeen;
 use crate::rollout::Watched;
+
+/// Exercises that are known of one stage, sizes apart.
+pub(super) const MAX_DRILLS: usize = 100;
 
 impl Conductor {
     /// How many people a switch back would lock out now; `None`: it is not known any more.
@@ -63,15 +66,29 @@ impl Conductor {
     /// # Errors
     ///
     /// Why it counts for nothing, in words.
-    pub(crate) async fn drilled(&self, rollout: &RolloutId, drill: Drill) -> Result<(), String> {
+    pub(crate) async fn drilled(
+        &self,
+        rollout: &RolloutId,
+        exercise: Exercise,
+    ) -> Result<(), String> {
         self.may_drill(rollout)?;
-        if let Some(run) = self.runs().get_mut(rollout)
-            && !run.drills.iter().any(|known| **known == *drill.as_str())
-        {
-            run.drills.push(drill.as_str().into());
+        let word: Box<str> = exercise.to_string().into();
+        let is_new = {
+            let mut runs = self.runs();
+            let run = runs.get_mut(rollout).ok_or("it is gone")?;
+            let is_new = !run.drills.contains(&word);
+            if is_new && run.drills.len() < MAX_DRILLS {
+                run.drills.push(word.clone());
+            }
+            is_new
+        };
+        let shared = self.share_drills(rollout).await;
+        if let (true, Err(_), Some(run)) = (is_new, &shared, self.runs().get_mut(rollout)) {
+            // What the others do not know of counts nowhere.
+            run.drills.retain(|known| *known != word);
         }
         self.keep(rollout).await;
-        Ok(())
+        shared
     }
 
     /// What is to be asked of other systems for the present steps: rollout, guardrails, guard, query.

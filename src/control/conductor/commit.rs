@@ -48,6 +48,7 @@ impl Conductor {
                 .map_err(|why| format!("{to} is not ready: {why}"))?;
         }
         self.record(entry, transition.urgent).await?;
+        self.forget_drills(id, &transition.next).await;
         match self.agree(id, &transition.next).await {
             Ok(()) => {}
             // Going back by itself waits for nobody; the others are told as soon as the store answers.

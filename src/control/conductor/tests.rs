@@ -230,6 +230,42 @@ async fn people_count_wherever_they_sign_in_and_whoever_leads() {
     assert_eq!(two.people(), 8);
 }
 
+/// An exercise that has passed where one led counts where the next one leads, in this stage alone.
+#[tokio::test]
+async fn what_has_passed_where_one_led_counts_where_the_next_one_leads() {
+    let estate = Estate::new();
+    let (one, two) = estate.pair().await;
+    let passed = |instance: &Instance| {
+        let runs = instance.conductor.runs();
+        let run = runs.values().next().unwrap();
+        run.drills
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    let id = one.standing().course.id.clone();
+    let exercise = rollout::Exercise::named("slow:2s").unwrap();
+    assert!(
+        two.conductor.drilled(&id, exercise).await.is_err(),
+        "it does not lead"
+    );
+    one.order(Command::Start).await.unwrap();
+    one.conductor.drilled(&id, exercise).await.unwrap();
+    two.conductor.tick().await;
+    one.conductor.leave().await;
+    two.conductor.tick().await;
+    assert_eq!(passed(&two), ["slow:2s"]);
+    // In another stage it is to be done anew, whoever leads.
+    two.order(Command::SetStage("ramp/1".into())).await.unwrap();
+    assert_eq!(passed(&two), Vec::<String>::new());
+    let three = estate.instance("c");
+    three.conductor.learn(&[course()]).await.unwrap();
+    three.conductor.adopt(vec![course()]).unwrap();
+    two.conductor.leave().await;
+    three.conductor.tick().await;
+    assert_eq!(passed(&three), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn what_is_closed_stays_so_whatever_becomes_of_the_store() {
     let one = Estate::new().instance("one");

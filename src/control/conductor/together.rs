@@ -7,6 +7,7 @@ use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::control::conductor::Conductor;
+use crate::control::conductor::beside::MAX_DRILLS;
 use crate::control::keeper::Kept;
 use crate::control::record;
 use crate::control::shared::Role;
@@ -203,8 +204,41 @@ impl Conductor {
         })
     }
 
-    /// Goes on with the people that whoever led before has counted.
+    /// Tells the others which exercises have passed in the present stage, for whoever leads next.
+    ///
+    /// # Errors
+    ///
+    /// When they could not be told.
+    pub(super) async fn share_drills(&self, id: &RolloutId) -> Result<(), String> {
+        let passed = {
+            let runs = self.runs();
+            let run = runs.get(id);
+            run.map(|run| (run.progress.stage.clone(), run.drills.clone()))
+        };
+        let (Some(shared), Some((stage, drills))) = (self.shared_for(id), passed) else {
+            return Ok(());
+        };
+        let kept = shared.keep_drills(id, &stage, &drills).await;
+        kept.map_err(|error| format!("the other instances do not know of it: {error}"))
+    }
+
+    /// Before a stage is entered nothing has passed in it.
+    pub(super) async fn forget_drills(&self, id: &RolloutId, next: &Progress) {
+        let changes = {
+            let runs = self.runs();
+            let run = runs.get(id);
+            run.is_some_and(|run| run.progress.stage != next.stage)
+        };
+        if let (Some(shared), true) = (self.shared_for(id), changes)
+            && let Err(error) = shared.keep_drills(id, &next.stage, &[]).await
+        {
+            warn!(rollout = %id, %error, "Exercises of an earlier stay in this stage may still count.");
+        }
+    }
+
+    /// Goes on with the people that whoever led before has counted, and the exercises that have passed there.
     pub(super) async fn take_over(&self, id: &RolloutId) {
+        self.take_over_drills(id).await;
         let step = self.runs().get(id).map(|run| run.step());
         let (Some(shared), Some(step)) = (self.shared_for(id), step) else {
             return;
@@ -219,6 +253,31 @@ impl Conductor {
             Ok(None) => {}
             Err(error) => {
                 warn!(rollout = %id, %error, "The evidence of whoever led before is not known; it begins anew.");
+            }
+        }
+    }
+
+    async fn take_over_drills(&self, id: &RolloutId) {
+        let Some(shared) = self.shared_for(id) else {
+            return;
+        };
+        match shared.drills(id, self.parts.clock.now()).await {
+            Ok(Some((stage, drills))) => {
+                if let Some(run) = self
+                    .runs()
+                    .get_mut(id)
+                    .filter(|run| run.progress.stage == stage)
+                {
+                    for drill in drills.into_iter().take(MAX_DRILLS) {
+                        if !run.drills.contains(&drill) {
+                            run.drills.push(drill);
+                        }
+                    }
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                warn!(rollout = %id, %error, "Which exercises have passed where another instance led is not known.");
             }
         }
     }

@@ -11,7 +11,9 @@ use crate::providers::build::Problem;
 use crate::providers::build::address;
 use crate::providers::client::Client;
 use crate::providers::directory::KeycloakDirectory;
+use crate::providers::directory::PLACE;
 use crate::providers::directory::ScimDirectory;
+use crate::providers::directory::UserInfoDirectory;
 use crate::providers::oauth::ClientAuthenticator;
 use crate::providers::oauth::Discovery;
 use crate::providers::provisioning::KeycloakAccounts;
@@ -60,6 +62,12 @@ pub(super) fn of(
                 Arc::new(accounts) as Arc<dyn Provisioning>
             });
             Ok((Some(own as Arc<dyn Directory>), accounts))
+        }
+        Some(settings::OidcDirectory::UserInfo(own)) => {
+            address("directory.userinfo.url", &own.url.replace(PLACE, "x"))?;
+            let own = UserInfoDirectory::new(own.clone(), Arc::clone(http), voucher);
+            // Nobody gets an account by it.
+            Ok((Some(Arc::new(own)), None))
         }
     }
 }

@@ -9,6 +9,7 @@ mod keycloak;
 mod ldap;
 mod scim;
 pub(crate) mod settings;
+mod userinfo;
 
 pub(super) use keycloak::KeycloakDirectory;
 #[cfg(feature = "ldap")]
@@ -16,6 +17,8 @@ pub(super) use ldap::LdapDirectory;
 pub(super) use scim::MEDIA_TYPE as SCIM_MEDIA_TYPE;
 pub(super) use scim::Resource as ScimResource;
 pub(super) use scim::ScimDirectory;
+pub(crate) use userinfo::PLACE;
+pub(super) use userinfo::UserInfoDirectory;
 
 use std::fmt;
 use std::sync::Arc;

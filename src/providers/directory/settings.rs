@@ -25,6 +25,21 @@ pub(crate) enum OfOidc {
     Keycloak(Keycloak),
     /// SCIM 2.0.
     Scim(Scim),
+    /// An address that describes whoever is named in it.
+    UserInfo(UserInfo),
+}
+
+/// An address that answers as a UserInfo endpoint does.
+#[derive(Clone, Debug)]
+pub(crate) struct UserInfo {
+    /// With `{value}` for whoever is looked up.
+    pub(crate) url: String,
+    /// Our bearer token there.
+    pub(crate) token: Secret<String>,
+    /// The claim by whose value people are looked up.
+    pub(crate) key: Box<str>,
+    /// The claim that says whether the account may be used; `None`: each may.
+    pub(crate) enabled: Option<Box<str>>,
 }
 
 /// A SCIM 2.0 service provider.

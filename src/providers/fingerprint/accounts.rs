@@ -25,6 +25,15 @@ pub(super) fn oidc_directory(hash: &mut Digest, directory: &settings::OidcDirect
             hash.text("scim").text(url).text(token.expose()).text(key);
             hash.span(timeout.unwrap_or_default());
         }
+        settings::OidcDirectory::UserInfo(settings::UserInfoDirectory {
+            url,
+            token,
+            key,
+            enabled,
+        }) => {
+            hash.text("userinfo").text(url).text(token.expose());
+            hash.text(key).text(enabled.as_deref().unwrap_or_default());
+        }
     }
 }
 

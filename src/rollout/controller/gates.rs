@@ -3,6 +3,7 @@
 use crate::rollout::controller::Progress;
 use crate::rollout::controller::View;
 use crate::rollout::course::Require;
+use crate::rollout::drills::Exercise;
 use crate::rollout::guard::Looked;
 use crate::rollout::guard::Verdict;
 use crate::rollout::guard::bad_rate_upper_bound;
@@ -101,7 +102,9 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
         }
     }
     for drill in &leg.require.drills_passed {
-        if !view.drills.contains(drill) {
+        let wanted = Exercise::named(drill);
+        let mut passed = view.drills.iter().filter_map(|word| Exercise::named(word));
+        if !wanted.is_some_and(|wanted| passed.any(|passed| passed.is_enough(wanted))) {
             missing.push(format!("drill {drill} has not passed"));
         }
     }

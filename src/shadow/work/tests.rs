@@ -19,6 +19,7 @@ use crate::providers::Authenticated;
 use crate::providers::Directory;
 use crate::providers::Epoch;
 use crate::providers::Health;
+use crate::providers::Known;
 use crate::providers::Owns;
 use crate::rollout::BucketKey;
 use crate::rollout::Mode;
@@ -162,6 +163,8 @@ fn settings() -> Settings {
             open_for: Duration::from_secs(60),
         },
         dual_verify: vec![(CredentialClass::Basic, ProviderId::new("other"))],
+        exchange: Vec::new(),
+        dual_token: None,
         directory: Vec::new(),
         sweep: None,
         upstream_status: false,
@@ -214,6 +217,7 @@ impl Bench {
             credential: &credential,
             identity: &identity("legacy", who, &["it"]),
             canonical: &name,
+            candidate: None,
             bound: false,
             ends: UnixTime::NEVER,
             took: Duration::ZERO,
@@ -335,6 +339,7 @@ async fn what_nobody_asks_about_is_counted_as_such() {
             credential,
             identity,
             canonical: &name,
+            candidate: None,
             bound,
             ends: UnixTime::NEVER,
             took: Duration::ZERO,
@@ -641,6 +646,7 @@ async fn how_a_side_differs_from_itself_is_learned() {
             credential: &credential,
             identity: &identity("other", who, &["it"]),
             canonical: &name,
+            candidate: None,
             bound: false,
             ends: UnixTime::NEVER,
             took: Duration::ZERO,
@@ -723,6 +729,7 @@ async fn whoever_comes_is_looked_up_with_nothing_that_was_presented() {
             credential: &token,
             identity: &identity("legacy", who, &["it"]),
             canonical: &CanonicalSubject::named(who).unwrap(),
+            candidate: None,
             bound,
             ends: UnixTime::NEVER,
             took: Duration::ZERO,

@@ -6,7 +6,7 @@ use crate::rollout::AppId;
 use crate::telemetry::metrics::Metrics;
 
 /// Who gives a second opinion.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Oracle {
     /// Another provider, about the same credential.
     DualVerify,
@@ -16,16 +16,22 @@ pub(crate) enum Oracle {
     Sweep,
     /// The application, by its own answer.
     UpstreamStatus,
+    /// Another provider, by the token that it would issue.
+    Exchange,
+    /// Another provider, about the token that a client shows beside its own.
+    DualToken,
 }
 
 impl Oracle {
     /// Every one.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::DualVerify,
         Self::Directory,
         Self::Sweep,
         Self::UpstreamStatus,
+        Self::Exchange,
+        Self::DualToken,
     ];
 
     /// The label value.
@@ -35,6 +41,8 @@ impl Oracle {
             Self::Directory => "directory",
             Self::Sweep => "sweep",
             Self::UpstreamStatus => "upstream_status",
+            Self::Exchange => "exchange",
+            Self::DualToken => "dual_token",
         }
     }
 }

@@ -2,12 +2,10 @@
 //! moment a request was due. A closed loop would wait for a slow proxy and hide what it waited for.
 //!
 //! ```text
-//! pace 127.0.0.1:8080 RATE SECONDS CONNECTIONS SEED < HEAD
+//! pace 127.0.0.1:8080 RATE SECONDS CONNECTIONS SEED < HEADS
 //! ```
 //!
-//! The head of the request comes on standard input. Prints one line of JSON; latencies are in microseconds. `good` are the
-//! answers with 200 that came within the time; `refused` those with 503, whose latency counts from the moment they were sent.
-//! What has not been sent three seconds after the end is left. A connection that the proxy closed is opened again.
+//! The heads of the requests come on standard input, one after the other, and are sent in turn. Prints one line of JSON; latencies are in microseconds.
 
 use std::collections::VecDeque;
 use std::env;
@@ -60,11 +58,13 @@ impl Lots {
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = env::args().skip(1).collect();
     let [address, rate, seconds, connections, seed] = args.as_slice() else {
-        return Err("usage: pace ADDRESS RATE SECONDS CONNECTIONS SEED < HEAD".into());
+        return Err("usage: pace ADDRESS RATE SECONDS CONNECTIONS SEED < HEADS".into());
     };
     let (rate, seconds): (f64, f64) = (rate.parse()?, seconds.parse()?);
-    let mut head = Vec::new();
-    io::stdin().read_to_end(&mut head)?;
+    let mut heads = String::new();
+    io::stdin().read_to_string(&mut heads)?;
+    let heads: Vec<&str> = heads.split_inclusive("\r\n\r\n").collect();
+    let mut heads = heads.iter().cycle();
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let open = |n: usize| -> Result<TcpStream, Box<dyn Error>> {
         let stream = TcpStream::connect(address)?;
@@ -92,9 +92,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         while let (Some(due), Some(n)) = (waiting.front(), free.last()) {
             let line = lines.get_mut(*n).ok_or("a line")?;
-            (line.due, line.sent, line.busy) = (*due, began.elapsed(), true);
-            // A connection that has just been closed is found out when it is read.
-            drop(line.stream.write_all(&head));
+            line.due = *due;
+            line.stream.write_all(heads.next().ok_or("a head")?.as_bytes())?;
             waiting.pop_front();
             free.pop();
         }

@@ -1,0 +1,115 @@
+//! What the other side says of somebody: by what was presented, by its directory, or by a token that it would issue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::UnixTime;
+use crate::identity::CredentialClass;
+use crate::identity::Identity;
+use crate::identity::Outage;
+use crate::providers::Ability;
+use crate::providers::Authenticated;
+use crate::providers::Grant;
+use crate::providers::Known;
+use crate::providers::Provider;
+use crate::providers::ProviderError;
+use crate::providers::Wanted;
+use crate::secret::Secret;
+use crate::shadow::compare::Side;
+use crate::shadow::weigh::Opinion;
+use crate::shadow::work::Job;
+use crate::shadow::work::Question;
+
+/// How long a credential says itself that it is good for: of a password we only know how long it is believed.
+pub(super) fn lifetime(class: CredentialClass, ends: UnixTime, now: UnixTime) -> Option<Duration> {
+    match class {
+        CredentialClass::ClientCert
+        | CredentialClass::Bearer
+        | CredentialClass::Opaque
+        | CredentialClass::Refresh => (ends != UnixTime::NEVER).then(|| ends.since(now)),
+        CredentialClass::Basic | CredentialClass::ApiKey | CredentialClass::Session => None,
+    }
+}
+
+/// What the other side says.
+pub(super) async fn ask(
+    job: &Job,
+    control: &Side,
+    now: UnixTime,
+) -> Result<Opinion, ProviderError> {
+    let read = |identity: &Arc<Identity>| job.block.reader.read(&job.app, identity, None);
+    let provider = &job.source.provider;
+    match &job.question {
+        Question::Credential(credential)
+        | Question::Again(credential)
+        | Question::Beside(credential) => {
+            let proof = provider.authenticate(credential, now).await?;
+            Ok(Opinion::Person(Side {
+                lifetime: lifetime(job.class, proof.ends(), now),
+                ..read(proof.identity())
+            }))
+        }
+        Question::Exchange(token, audiences) => {
+            let proof = exchanged(provider, token.clone(), audiences, now).await?;
+            Ok(Opinion::Person(match proof {
+                // How long it would count is for the provider to say anew.
+                Some(proof) => Side {
+                    lifetime: None,
+                    ..read(proof.identity())
+                },
+                // It would issue one, and nobody here can read it.
+                None => control.clone(),
+            }))
+        }
+        Question::Person(value) => {
+            let directory = provider.directory().ok_or(Outage::Malformed)?;
+            Ok(match directory.find(value, now).await? {
+                Known::Nobody => Opinion::Nobody,
+                Known::Several => Opinion::Several,
+                Known::Person { enabled: false, .. } => Opinion::Refused("disabled"),
+                Known::Person { identity, .. } => Opinion::Person(Side {
+                    // Scopes are of a token, and not of a person; nor does an entry prove anything.
+                    scopes: control.scopes.clone(),
+                    assurance: None,
+                    ..read(&identity)
+                }),
+            })
+        }
+    }
+}
+
+/// The token that a provider issues for another one: given back at once, whoever waits for this.
+async fn exchanged(
+    provider: &Arc<dyn Provider>,
+    token: Secret<String>,
+    audiences: &Arc<[Box<str>]>,
+    now: UnixTime,
+) -> Result<Option<Authenticated>, ProviderError> {
+    // What could not be given back is not asked for.
+    if !provider.abilities().contains(&Ability::Revoke) {
+        return Err(Outage::Malformed.into());
+    }
+    let (provider, audiences) = (Arc::clone(provider), Arc::clone(audiences));
+    let task = tokio::spawn(async move {
+        let Some(Ok(client)) = provider.token_client(None) else {
+            return Err(Outage::Malformed.into());
+        };
+        let wanted = Wanted {
+            audiences: &audiences,
+            resources: &[],
+            scopes: &[],
+        };
+        let issued = client
+            .ask(Grant::TokenExchange(&token), wanted, now)
+            .await?;
+        let access = client.revoke(&issued.token, "access_token", now).await;
+        let refresh = match &issued.refresh_token {
+            Some(refresh) => client.revoke(refresh, "refresh_token", now).await,
+            None => Ok(()),
+        };
+        // A side that does not take back what it has issued is in trouble: it is left alone.
+        access.and(refresh).or(Err(Outage::Malformed))?;
+        Ok::<_, ProviderError>(issued.proof)
+    });
+    task.await.or(Err(Outage::Shed))?
+}
