@@ -77,6 +77,13 @@ pub(super) async fn explain(
     } = stated;
     answer.subject = name.as_str().to_owned();
     answer.steps = notes;
+    let barred = process.revocations.barred_by(&identity, &name).await;
+    let barred = barred.map_err(|error| error.to_string())?;
+    answer.steps.extend(barred.iter().map(|by| {
+        format!(
+            "denied: {by} has barred an account of theirs, so nothing of theirs is let in (403)"
+        )
+    }));
     let host = app.hosts.first().map_or("", |host| host);
     let method = match &question.method {
         Some(name) => Method::from_bytes(name.as_bytes())

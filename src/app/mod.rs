@@ -7,6 +7,7 @@ mod build;
 pub(crate) mod catalog;
 pub(crate) mod clients;
 mod closing;
+mod denials;
 mod drill;
 mod explain;
 mod forget;
@@ -156,6 +157,7 @@ impl Running {
         );
         stage::conduct(&process, &reloader, options.tick);
         sweep::start(&process, &reloader);
+        denials::start(&process, &reloader);
         let handlers = (Arc::clone(&process), Arc::clone(&reloader));
         let entries = settings.server.limits.cache_entries;
         let workers = Workers::start(&settings.server.limits, bound, move |index| {

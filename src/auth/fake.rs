@@ -63,6 +63,7 @@ use crate::providers::ProviderError;
 use crate::providers::Providers;
 use crate::providers::Provisioning;
 use crate::providers::Refreshed;
+use crate::providers::Shut;
 use crate::revocation::Notices;
 use crate::revocation::Revocations;
 use crate::rollout::AppId;
@@ -357,6 +358,10 @@ impl Directory for FakeDirectory {
         _most: usize,
         _now: UnixTime,
     ) -> Result<Vec<Box<str>>, ProviderError> {
+        Ok(Vec::new())
+    }
+
+    async fn shut(&self, _most: usize, _now: UnixTime) -> Result<Vec<Shut>, ProviderError> {
         Ok(Vec::new())
     }
 }

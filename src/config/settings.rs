@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) providers: Vec<providers::settings::Settings>,
     /// `identity.canonical`: who is one person across providers. `None`: nobody is joined.
     pub(crate) canonical: Option<Canonical>,
+    /// `identity.denials: union`: whose word about barred accounts counts at every provider. `None`: each speaks for its own.
+    pub(crate) denials: Option<Denials>,
     /// `roles`: what the groups of a provider mean.
     pub(crate) roles: std::collections::HashMap<ProviderId, RoleMap>,
     /// `dpop`: how proofs of possession are judged.
@@ -88,6 +90,15 @@ pub(crate) struct Settings {
     pub(crate) change: Change,
     /// The ledger.
     pub(crate) audit: Audit,
+}
+
+/// Who is asked which accounts may not be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Denials {
+    /// How often. Default: every minute.
+    pub(crate) every: Duration,
+    /// The providers with a directory that a rollout leads from or to.
+    pub(crate) providers: Vec<ProviderId>,
 }
 
 impl Settings {

@@ -15,7 +15,7 @@ mod preflight;
 pub(crate) mod settings;
 mod sights;
 mod table;
-mod there;
+mod whose;
 
 pub(crate) use claim::ClaimRule;
 pub(crate) use claim::Place;

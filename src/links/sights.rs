@@ -122,27 +122,32 @@ impl Links {
         )))
     }
 
-    /// Whether the accounts by whose word a value names somebody are this person's today: what was seen of one outlives what an
-    /// operator has decided about it since.
-    async fn still_say(
+    /// Whose an account would be by a claim, if it came. Nothing is taken note of.
+    pub(super) async fn foreseen(
         &self,
         rule: &ClaimRule,
-        seen: &Seen,
-        (place, known): (Place, Option<&CanonicalSubject>),
-        whose: &CanonicalSubject,
+        (place, value): (Place, &str),
+        (provider, key): (&ProviderId, &SubjectKey),
         now: UnixTime,
-    ) -> Result<bool, StoreError> {
-        for (side, account) in seen.witnesses(place, known.is_some()) {
-            let row = URL_SAFE_NO_PAD.decode(account).ok().ok_or_else(damaged)?;
-            let provider = match side {
-                Place::Old => &rule.old.provider,
-                Place::New => &rule.new.provider,
-            };
-            if !self.row_is_of(whose, provider, &row, now).await? {
-                return Ok(false);
+    ) -> Result<Option<CanonicalSubject>, StoreError> {
+        let [old, new, ways, kind] = rule.name();
+        let row_key = row(&["claim", &old, &new, &ways, &kind, value]);
+        let at = Key {
+            table: SIGHTS,
+            key: &row_key,
+        };
+        let Some(found) = self.store.get(at, now).await? else {
+            return Ok(None);
+        };
+        let mut seen = Seen::read(&found.value).ok_or_else(damaged)?;
+        let lasts = rule.is_address().then_some(ADDRESS_HELD);
+        match seen.see(place, &account(provider, key), None, lasts, now) {
+            (_, Found::Person(name)) => {
+                let person = CanonicalSubject::named(&name).ok();
+                Ok(Some(person.ok_or_else(damaged)?))
             }
+            (_, Found::Nobody | Found::Contested) => Ok(None),
         }
-        Ok(true)
     }
 
     /// Forgets what was seen of a person's accounts.

@@ -184,6 +184,25 @@ impl Links {
             Some(known) => Ok(Some(known)),
             None => self.person_there(provider, key, now).await,
         }
+        let by_account = account_key(provider, key);
+        let place = Key {
+            table: PEOPLE,
+            key: &by_account,
+        };
+        let Some(found) = self.store.get(place, now).await? else {
+            return Ok(None);
+        };
+        let person = read_person(&found.value)?;
+        // An operator may have given the person another account there since.
+        let by_person = self.account_row(&person, provider);
+        let place = Key {
+            table: ACCOUNTS,
+            key: &by_person,
+        };
+        let theirs = self.store.get(place, now).await?;
+        Ok(theirs
+            .is_none_or(|row| is_account(&row, key))
+            .then_some(person))
     }
 
     /// The row of a person's account at a provider, of which nobody can tell the person.
@@ -298,6 +317,11 @@ fn known(found: &[u8], expected: &[u8]) -> Result<Sighting, LinkError> {
     } else {
         Err(LinkError::Conflict)
     }
+}
+
+/// Whether a row by person is about this account.
+pub(super) fn is_account(row: &Row, key: &SubjectKey) -> bool {
+    row.value == account_text(key).as_bytes() || row.value == digest_of(key)
 }
 
 /// Whom a row names.

@@ -1,6 +1,8 @@
 //! Live providers from settings: what did not change is kept, what cannot be reached starts degraded.
 
 mod accounts;
+#[cfg(feature = "ldap")]
+mod bound;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -169,16 +171,7 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
             let logout = probe.logout.as_ref();
             let logout = logout.map(|logout| address("revoke.url", &logout.url));
             #[cfg(feature = "ldap")]
-            let bind = match &probe.bind {
-                Some(bind) => {
-                    let tls = Arc::new(trust.client_config(settings.client.ca.as_deref(), None)?);
-                    // The breaker that operators see is the one of its other calls.
-                    let guard = Guard::new(settings.id.clone(), &settings.client, deps).aside();
-                    let (settings, bind) = (settings.clone(), bind.clone());
-                    Some(LdapProvider::new(settings, bind, tls, guard, None))
-                }
-                None => None,
-            };
+            let bind = bound::of(settings, probe, trust, deps)?;
             let (settings, probe) = (settings.clone(), probe.clone());
             let provider = SessionProbeProvider::new(
                 settings,
@@ -270,7 +263,7 @@ fn oidc_provider(
     };
     let voucher = Voucher::new(settings, issuer);
     let tokens = Arc::new(SignedTokens::new(issuer, &oidc.verify, keys, voucher));
-    let login = authenticator.map(|client| OidcLogin {
+    let login = |client, http: &Arc<Client>| OidcLogin {
         client,
         redirect_path: oidc.redirect_path.clone(),
         scope: oidc.scopes.join(" "),
@@ -282,9 +275,17 @@ fn oidc_provider(
         back_channel: oidc.back_channel.clone(),
         discovery: Arc::clone(&discovery),
         tokens: Arc::clone(&tokens),
-        http: Arc::clone(&http),
+        http: Arc::clone(http),
         deps: deps.clone(),
-    });
+    };
+    let second = match (&oidc.client, &oidc.provisioning, &aside) {
+        (Some(client), Some(_), Some(aside)) => {
+            let client = ClientAuthenticator::new(client, &deps.metrics)?;
+            Some(login(client, aside))
+        }
+        (Some(_) | None, Some(_) | None, Some(_) | None) => None,
+    };
+    let login = authenticator.map(|client| login(client, &http));
     let (directory, provisioning) = match aside {
         Some(aside) => {
             let shared = (&discovery, &tokens, &aside);
@@ -312,6 +313,7 @@ fn oidc_provider(
         discovery,
         abilities: oidc_abilities(oidc),
         login,
+        second,
         introspector,
         revokes: oidc.revokes,
         directory,

@@ -51,6 +51,8 @@ pub(super) struct OidcProvider {
     pub(super) discovery: Arc<Discovery>,
     /// Browser login, where we are registered there.
     pub(super) login: Option<OidcLogin>,
+    /// The same over the connections of its directory, where passwords come to it: for second opinions.
+    pub(super) second: Option<OidcLogin>,
     /// Who asks it about access tokens, where they are asked about.
     pub(super) introspector: Option<Introspector>,
     /// What it can do beside judging.
@@ -163,8 +165,9 @@ impl Provider for OidcProvider {
         self.login.as_ref().map(|login| login as &dyn Passwords)
     }
 
-    fn password_judge(&self) -> Option<&dyn Passwords> {
-        self.login.as_ref().map(|login| login as &dyn Passwords)
+    fn second_passwords(&self) -> Option<&dyn Passwords> {
+        self.provisioning.as_ref()?;
+        self.second.as_ref().map(|login| login as &dyn Passwords)
     }
 
     fn token_client(

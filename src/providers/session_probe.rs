@@ -216,6 +216,11 @@ impl Provider for SessionProbeProvider {
     }
 
     #[cfg(feature = "ldap")]
+    fn directory(&self) -> Option<&dyn crate::providers::Directory> {
+        self.passwords.as_ref()?.directory()
+    }
+
+    #[cfg(feature = "ldap")]
     fn person_name(&self, username: &str) -> String {
         match &self.passwords {
             Some(passwords) => passwords.person_name(username),

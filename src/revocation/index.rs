@@ -33,6 +33,8 @@ pub(super) struct Entry {
     pub(super) expires: UnixTime,
     /// Nobody will lift it, so it may give way to one that denies all it denies.
     pub(super) merges: bool,
+    /// A provider has barred the account: no other door opens to its person.
+    pub(super) bars: bool,
 }
 
 impl Entry {
@@ -108,6 +110,20 @@ impl Index {
                 .get(mark)
                 .is_some_and(|entries| entries.iter().any(|entry| entry.denies(began, now)))
         })
+    }
+
+    /// Whether one of `marks` is barred by a provider. Asked of what is denied only.
+    pub(super) fn bars(&self, marks: &[Mark], now: UnixTime) -> bool {
+        let bars = |entry: &Entry| entry.bars && now < entry.expires;
+        marks
+            .iter()
+            .filter_map(|mark| Some((mark, self.shard(mark)?)))
+            .any(|(mark, shard)| {
+                let shard = shard.load();
+                shard
+                    .get(mark)
+                    .is_some_and(|entries| entries.iter().any(bars))
+            })
     }
 
     /// What ends this for good, at least until then.
@@ -253,6 +269,7 @@ mod tests {
             undated: false,
             expires: at(expires),
             merges: true,
+            bars: false,
         }
     }
 

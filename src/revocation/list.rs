@@ -34,9 +34,7 @@ use crate::session::Sessions;
 use crate::store::Key;
 use crate::store::Store;
 use crate::store::StoreError;
-use crate::telemetry::Decision;
 use crate::telemetry::DecisionLog;
-use crate::telemetry::DecisionRecord;
 use crate::telemetry::Metrics;
 use crate::telemetry::Pseudonyms;
 use crate::telemetry::metrics::RevocationOutcome;
@@ -76,15 +74,6 @@ pub(crate) struct Asked {
     pub(crate) keep: Option<Duration>,
     /// Whose business it is, for the counters.
     pub(crate) provider: Option<ProviderId>,
-}
-
-/// What was lifted.
-#[derive(Clone, Debug)]
-pub(crate) struct Lifted {
-    /// As it is now.
-    pub(crate) record: Record,
-    /// Whether it had been lifted before.
-    pub(crate) before: bool,
 }
 
 /// All revocations. Lives as long as the process.
@@ -252,6 +241,7 @@ impl Revocations {
                 target: Some(asked.target),
                 actor: asked.actor,
                 reason: asked.reason,
+                barred: None,
             }),
         };
         let written = self.enter(&record).await;
@@ -264,7 +254,7 @@ impl Revocations {
     }
 
     /// Writes a record, and has it in force here whatever comes of that, if there is room.
-    async fn enter(&self, record: &Record) -> Result<(), StoreError> {
+    pub(super) async fn enter(&self, record: &Record) -> Result<(), StoreError> {
         self.has_room(record.source)?;
         let row = record.encode(&self.sessions.ring(), &*self.entropy)?;
         let written = self.write(record.id, &row, record.expires).await;
@@ -311,47 +301,6 @@ impl Revocations {
         self.store.put(place(&id), row, expires).await
     }
 
-    /// Takes a revocation back: what it denied counts again, unless it has ended otherwise.
-    ///
-    /// # Errors
-    ///
-    /// When there is none of this name, it cannot be lifted, or the store did not confirm.
-    pub(crate) async fn lift(
-        &self,
-        id: RevocationId,
-        actor: &str,
-        reason: &str,
-    ) -> Result<Lifted, ListError> {
-        let now = self.clock.now();
-        let found = self.store.get(place(&id), now).await?;
-        let found = found.ok_or(ListError::Unknown)?;
-        let mut record = Record::decode(&found.value, &self.sessions.ring())?;
-        if !record.can_be_lifted() {
-            return Err(ListError::Final);
-        }
-        let before = record.lifted.is_some();
-        record.lifted.get_or_insert(now);
-        let row = record.encode(&self.sessions.ring(), &*self.entropy)?;
-        self.write(id, &row, record.expires).await?;
-        self.drop_out(&record);
-        self.decisions.write(&DecisionRecord {
-            at: now,
-            request_id: None,
-            trace: None,
-            app: None,
-            subject: self.subject(&record),
-            client: None,
-            took: None,
-            revision: "",
-            decision: Decision::Lifted {
-                id: &id.to_string(),
-                actor,
-                reason,
-            },
-        });
-        Ok(Lifted { record, before })
-    }
-
     /// A record is no longer in force here.
     pub(super) fn drop_out(&self, record: &Record) {
         let mut known = self.known();
@@ -382,7 +331,7 @@ impl Revocations {
     }
 }
 
-const fn place(id: &RevocationId) -> Key<'_> {
+pub(super) const fn place(id: &RevocationId) -> Key<'_> {
     Key {
         table: TABLE,
         key: id.as_bytes(),

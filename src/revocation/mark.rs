@@ -69,6 +69,14 @@ impl Mark {
         }
     }
 
+    /// What a provider says of one account of a person, for a name that is always the same.
+    pub(super) fn denial(provider: &ProviderId, account: &SubjectKey, person: &str) -> Self {
+        let (issuer, subject) = (account.issuer.as_str(), account.subject.as_str());
+        let provider = provider.as_str();
+        let parts = [provider, issuer, subject, person].map(str::as_bytes);
+        Self::of("denial", &parts)
+    }
+
     fn of(kind: &str, parts: &[&[u8]]) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(b"authferry/revocation/v1");

@@ -5,11 +5,12 @@
 //! and never forget an entry before everything it speaks about has ended by itself.
 
 mod backchannel;
-mod before;
+mod denials;
 mod fanout;
 mod farewell;
 mod follow;
 mod index;
+mod lift;
 mod list;
 mod logins;
 mod mark;
@@ -25,6 +26,8 @@ mod throttle;
 mod told;
 
 pub(crate) use backchannel::NotLoggedOut;
+pub(crate) use denials::Barred;
+pub(crate) use denials::Denial;
 pub(crate) use fanout::Named;
 pub(crate) use list::Asked;
 pub(crate) use list::ListError;

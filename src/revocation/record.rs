@@ -15,6 +15,7 @@ use crate::identity::ProviderId;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
 use crate::identity::TokenId;
+use crate::revocation::denials::Said;
 use crate::revocation::index::Entry;
 use crate::revocation::mark::Mark;
 use crate::session::KeyRing;
@@ -36,7 +37,7 @@ impl RevocationId {
         Self(bytes)
     }
 
-    #[cfg(test)]
+    /// Of what is always the same one.
     pub(super) const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
@@ -232,7 +233,7 @@ impl Target {
 }
 
 /// The canonical subject as operators write it: as `explain` shows it, joined or not.
-fn person(subject: &str) -> Result<CanonicalSubject, String> {
+pub(super) fn person(subject: &str) -> Result<CanonicalSubject, String> {
     if let Some((length, rest)) = subject.split_once(':')
         && let Ok(length) = length.parse::<usize>()
         && let (Some(issuer), Some(name)) = (rest.get(..length), rest.get(length..))
@@ -279,6 +280,9 @@ pub(crate) struct Details {
     pub(crate) actor: String,
     /// What they said.
     pub(crate) reason: String,
+    /// The account that its provider has barred, if that is the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) barred: Option<Said>,
 }
 
 /// A record as it is stored.
@@ -300,7 +304,7 @@ impl Record {
     /// Whether an operator can take it back. What a logout ended is over.
     pub(crate) const fn can_be_lifted(&self) -> bool {
         match self.source {
-            Source::Operator | Source::Client => true,
+            Source::Operator | Source::Client | Source::Denial => true,
             Source::Logout | Source::BackChannel | Source::FrontChannel | Source::Revalidation => {
                 false
             }
@@ -314,6 +318,7 @@ impl Record {
             undated: self.undated,
             expires: self.expires,
             merges: !self.can_be_lifted(),
+            bars: matches!(self.source, Source::Denial),
         }
     }
 
@@ -422,6 +427,7 @@ mod tests {
                 target: Some(target),
                 actor: "unix:0".into(),
                 reason: "left".into(),
+                barred: None,
             }),
         }
     }

@@ -121,6 +121,13 @@ impl Standing {
     }
 }
 
+impl Standing {
+    /// Whether what does not hold is barred by a provider: to sign in once more would not help.
+    pub(crate) fn is_barred(&self, now: UnixTime) -> bool {
+        self.index.bars(&self.marks.all, now)
+    }
+}
+
 impl Clone for Standing {
     fn clone(&self) -> Self {
         Self {

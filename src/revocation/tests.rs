@@ -592,60 +592,62 @@ async fn until(mut done: impl FnMut() -> bool) {
         .expect("in time");
 }
 
-#[tokio::test]
-async fn a_session_is_found_by_the_session_of_the_old_side_that_it_was_given_for() {
-    let here = Instance::on(&memory());
-    let (identity, row) = (alice(), [3; 32]);
-    let grounds = Grounds {
-        began: Some(at(0)),
-        ..Grounds::default()
-    };
-    let old = SubjectKey {
-        issuer: Issuer::new("https://old.idp.test"),
-        subject: Subject::try_from("old-alice").unwrap(),
-    };
-    let came_by = CameBy::for_test("old", &old, "S1");
-    let login = NewLogin {
-        identity: &identity,
-        canonical: &person(),
-        grounds: &grounds,
-        row: &row,
-        ends: at(100),
-        before: Some(&came_by),
-    };
-    here.list.remember(login).await.unwrap();
-    let issuer = || String::from("https://old.idp.test");
-    let sid = Target::ProviderSession {
-        issuer: issuer(),
-        sid: "S1".into(),
-    };
-    let found = here.list.affected(&sid).await.unwrap().sessions;
-    assert_eq!(found.len(), 1);
-    let old = || String::from("old");
-    for target in [
-        Target::Account {
-            issuer: issuer(),
-            subject: String::from("old-alice"),
+fn barred(person: Option<CanonicalSubject>) -> super::Barred {
+    super::Barred {
+        provider: ProviderId::new("legacy"),
+        account: SubjectKey {
+            issuer: Issuer::new("https://old.idp.test"),
+            subject: Subject::try_from("al").unwrap(),
         },
-        Target::Provider { provider: old() },
-        Target::Key {
-            provider: old(),
-            key: String::from("k-old"),
-        },
-        Target::Client {
-            provider: old(),
-            client: String::from("c-old"),
-        },
-    ] {
-        let found = here.list.affected(&target).await.unwrap().sessions;
-        assert_eq!(found.len(), 1, "{target:?}");
+        person,
+        key: Some("al".into()),
     }
-    let by_sid = async || {
-        let owners = here.list.owners_of_sid(&issuer(), "S1").await.unwrap();
-        owners.len()
+}
+
+#[tokio::test]
+async fn whoever_a_provider_has_barred_is_denied_at_every_instance_until_it_is_taken_back() {
+    let (_, store) = shared();
+    let (one, other) = (Instance::on(&store), Instance::on(&store));
+    other.list.follow(&Handle::current());
+    let kept = other.standing(Some(at(9_999)));
+    assert!(kept.holds(at(0)) && !kept.is_barred(at(0)));
+    let hers = barred(Some(person()));
+    assert!(one.list.deny(&hers).await.unwrap());
+    assert!(!one.list.deny(&hers).await.unwrap(), "it is known");
+    assert!(one.list.bars(&alice(), &person()));
+    until(|| !kept.holds(at(0))).await;
+    // Years later, too, and whenever it began.
+    assert!(!kept.holds(at(3 * 365 * 86_400)));
+    assert!(kept.is_barred(at(0)));
+    let all = other.list.denials().await.unwrap();
+    let [denial] = all.as_slice() else {
+        panic!("{all:?}");
     };
-    assert_eq!(by_sid().await, 1);
-    here.list.erase(&found[0]).await.unwrap();
-    assert_eq!(by_sid().await, 0);
-    assert!(here.list.affected(&sid).await.unwrap().sessions.is_empty());
+    assert_eq!(denial.barred.as_ref(), Some(&hers));
+    let by = other.list.barred_by(&alice(), &person()).await.unwrap();
+    assert_eq!(by, [ProviderId::new("legacy")]);
+    // What an operator revokes is no such word, and is not taken back with it.
+    one.revoke(everybody()).await.unwrap();
+    one.list.allow_again(denial, "a test").await.unwrap();
+    until(|| !kept.is_barred(at(0))).await;
+    let began_later = other.standing(Some(at(9_999)));
+    assert!(began_later.holds(at(0)));
+    assert!(!other.holds(Some(at(0))));
+    assert!(one.list.denials().await.unwrap().is_empty());
+    // And once more.
+    assert!(one.list.deny(&hers).await.unwrap());
+    until(|| !began_later.holds(at(0))).await;
+}
+
+#[tokio::test]
+async fn an_account_of_nobody_is_denied_alone() {
+    let here = Instance::on(&memory());
+    here.list.deny(&barred(None)).await.unwrap();
+    assert!(here.holds(Some(at(0))));
+    let mut al = alice();
+    al.key = barred(None).account;
+    assert!(here.list.bars(&al, &person()));
+    // The same account, now that it is known whose it is, is another entry.
+    assert!(here.list.deny(&barred(Some(person()))).await.unwrap());
+    assert!(!here.holds(Some(at(0))));
 }

@@ -10,6 +10,7 @@ mod found;
 mod kind;
 mod looks;
 mod pace;
+mod passwords;
 pub(crate) mod settings;
 mod sweep;
 mod weigh;

@@ -18,6 +18,7 @@ mod console;
 mod control;
 mod credentials;
 mod demo;
+mod denials;
 mod drain;
 mod drills;
 mod exchange;

@@ -173,3 +173,49 @@ async fn two_real_directories_are_compared_before_anybody_moves() {
     at_keycloak("dave", false).await;
     promtool_is_content(&proxy).await;
 }
+
+/// Both directories say whom they have barred: OpenLDAP by the lock of its password policy, Keycloak by `enabled`.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_a_real_directory_has_barred_comes_in_at_neither_side() {
+    at_keycloak("dave", true).await;
+    let upstream = Echo::start().await;
+    let text = yaml(&upstream.url())
+        .replace(
+            "identity: { canonical: { template: \"uid:{subject}\" } }",
+            "identity: { canonical: { template: \"uid:{subject}\" }, denials: union, denials_every: 5s }",
+        )
+        .replace(
+            "stages: [{ id: look, mode: shadow }]",
+            "stages: [{ id: half, mode: canary, assign: [{ percent: 50 }] }]",
+        );
+    assert!(text.contains("denials") && text.contains("canary"));
+    let proxy = proxy(&text[..text.find("\nshadow:").unwrap()]);
+    let denied = |provider: &str| format!("authferry_denied_accounts{{provider=\"{provider}\"}} ");
+    // `dave` is locked at the old side.
+    until(&proxy, &denied("legacy"), 1.0).await;
+    let comes = async |name: &str| {
+        let password = basic(name, &secret(&format!("{name}-pw")));
+        let given = [("Authorization", password.as_str())];
+        request(proxy.address, "GET", "/", &given, b"").await.status
+    };
+    assert_eq!(comes("alice").await, 200);
+    let before = proxy.metric(&denied("modern")).await;
+    at_keycloak("alice", false).await;
+    until(&proxy, &denied("modern"), before + 1.0).await;
+    assert_eq!(
+        comes("alice").await,
+        403,
+        "her password is good at the old side"
+    );
+    assert_eq!(comes("bob").await, 200);
+    at_keycloak("alice", true).await;
+    let start = Instant::now();
+    while comes("alice").await != 200 {
+        assert!(start.elapsed().as_secs() < 60, "{}", proxy.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for word in ["alice", "uid:1001", "dave"] {
+        assert!(!proxy.log().contains(word), "{word}");
+    }
+    at_keycloak("dave", false).await;
+}

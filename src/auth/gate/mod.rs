@@ -850,6 +850,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_another_provider_has_barred_is_known_and_forbidden() {
+        let world = World::canary();
+        let token = bearer("a");
+        let fields = [("authorization", &*token)];
+        let kept = admit(&world, KillPosition::Off, &fields).await.unwrap();
+        let barred = crate::revocation::Barred {
+            provider: ProviderId::new("old"),
+            account: identity("old", "al").key,
+            person: Some(kept.canonical().clone()),
+            key: None,
+        };
+        world.revocations.deny(&barred).await.unwrap();
+        assert!(!kept.still_good(KillPosition::Off, at(0)));
+        let error = admit(&world, KillPosition::Off, &fields).await.unwrap_err();
+        assert!(
+            matches!(
+                &error,
+                AuthError::Forbidden { refusal: Refusal::Disabled, provider, .. } if provider.as_str() == "new"
+            ),
+            "{error:?}"
+        );
+        assert!(!error.leads_to_login());
+    }
+
+    #[tokio::test]
     async fn a_revoked_token_is_refused_and_a_kept_verdict_about_it_is_void_at_once() {
         let world = World::canary();
         *world.new.verdict.lock().unwrap() = Arc::new(|subject| {

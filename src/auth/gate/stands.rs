@@ -34,6 +34,13 @@ impl Gate {
         let standing = Standing::new(index, marks);
         if standing.holds(asked.now) {
             Ok(standing)
+        } else if standing.is_barred(asked.now) {
+            // Whoever signs in again does not get further, at whichever provider.
+            Err(AuthError::Forbidden {
+                refusal: Refusal::Disabled,
+                provider: provider.clone(),
+                class,
+            })
         } else {
             Err(AuthError::refused(Refusal::Revoked, provider, class))
         }

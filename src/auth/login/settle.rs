@@ -77,6 +77,9 @@ impl Logins {
             NotJoined::Contested => self.contested(returned, identity),
             NotJoined::Store(error) => away(&error),
         })?;
+        if self.deps.revocations.bars(identity, &canonical) {
+            return Err(refused(Page::NotAllowed, Refusal::Disabled));
+        }
         if let Errand::Silent { person, holder } = &returned.flow.errand {
             self.same_person(ask, (person, holder), &canonical).await?;
         }

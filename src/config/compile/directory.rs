@@ -10,6 +10,8 @@ use crate::config::compile::tokens::texts;
 use crate::config::raw::RawLdap;
 use crate::config::raw::RawLdapBind;
 #[cfg(feature = "ldap")]
+use crate::config::raw::RawLdapDirectory;
+#[cfg(feature = "ldap")]
 use crate::config::raw::RawLdapGroups;
 use crate::config::raw::RawSessionProbe;
 #[cfg(feature = "ldap")]
@@ -61,7 +63,7 @@ pub(super) fn ldap(
         cache: &raw.cache,
     };
     let bound = bound(context, own_issuer(name, &raw.issuer), &bind, mapping);
-    let directory = searched(context, raw);
+    let directory = searched(context, &raw.directory);
     let ldap = bound?;
     Some(Kind {
         owns: Owns {
@@ -208,7 +210,12 @@ fn by_bind(
         attributes: &raw.attributes,
         cache: &raw.cache,
     };
-    bound(context, issuer, &bind, mapping)
+    let bound = bound(context, issuer, &bind, mapping);
+    let directory = searched(context, &raw.directory);
+    Some(settings::Ldap {
+        directory: directory?,
+        ..bound?
+    })
 }
 
 #[cfg(not(feature = "ldap"))]
@@ -231,8 +238,11 @@ fn by_bind(
     clippy::option_option,
     reason = "nothing asked for, or nothing understood"
 )]
-fn searched(context: &mut Context<'_>, raw: &RawLdap) -> Option<Option<settings::LdapDirectory>> {
-    let raw = match &raw.directory {
+fn searched(
+    context: &mut Context<'_>,
+    raw: &Field<RawLdapDirectory>,
+) -> Option<Option<settings::LdapDirectory>> {
+    let raw = match raw {
         Field::Given(raw) => raw,
         Field::Absent => return Some(None),
         Field::Broken => return None,

@@ -1,6 +1,7 @@
 //! `exchange`, `secrets.signing`: what upstreams get in place of the credential that was presented.
 
 mod mint;
+mod switch;
 
 use std::time::Duration;
 
@@ -54,11 +55,9 @@ pub(super) fn compile(
     providers: &[Provider],
 ) -> Vec<Settings> {
     let mut all = Vec::new();
-    let Some(named) = raw.exchange.get() else {
-        return all;
-    };
+    let named = raw.exchange.get().into_iter();
     let speakers: Vec<&Words> = providers.iter().map(|provider| &provider.words).collect();
-    for (name, raw) in named.readable() {
+    for (name, raw) in named.flat_map(|named| named.readable()) {
         context.name("an exchange", name);
         let compiled = one(context, raw, providers, &speakers);
         all.extend(compiled.map(|compiled| Settings {
@@ -66,6 +65,7 @@ pub(super) fn compile(
             ..compiled
         }));
     }
+    switch::look(context, raw, &all);
     all
 }
 

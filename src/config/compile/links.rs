@@ -166,11 +166,25 @@ fn file(
 /// Both accounts are proved by a login: a provider without one cannot take part.
 fn have_logins(context: &mut Context<'_>, mark: Mark, providers: &[Provider]) {
     use crate::providers::settings::KindSettings;
-    let with_login = providers.iter().filter(|provider| {
-        let kind = provider.settings.as_ref().map(|settings| &settings.kind);
-        matches!(kind, Some(KindSettings::Oidc(oidc)) if oidc.client.is_some())
-    });
-    if with_login.count() < 2 {
+    let kinds = || {
+        let settings = providers
+            .iter()
+            .filter_map(|provider| provider.settings.as_ref());
+        settings.map(|settings| &settings.kind)
+    };
+    let logins = kinds()
+        .filter(|kind| matches!(kind, KindSettings::Oidc(oidc) if oidc.client.is_some()))
+        .count();
+    let form = kinds().any(|kind| matches!(kind, KindSettings::SessionProbe(_)));
+    if logins == 1 && form {
+        context
+            .report
+            .warning(
+                mark,
+                "nobody proves two accounts: a form at the application does not come back to us, so only one provider has a login for that",
+            )
+            .hint("a login is an `oidc` provider with a `client`; the other sources link people all the same");
+    } else if logins < 2 {
         context
             .report
             .error(

@@ -5,6 +5,7 @@
 
 mod address;
 mod apps;
+mod asked;
 mod assurance;
 mod audit;
 mod bounds;
@@ -15,6 +16,7 @@ mod client;
 mod clients;
 mod context;
 mod courses;
+mod denials;
 mod directory;
 mod exchange;
 mod fallback;
@@ -125,6 +127,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         (&mut providers, &mut courses),
         canonical.as_ref(),
     );
+    let denials = denials::compile(context, raw, (&providers, &courses), canonical.is_some());
     let prometheus = guardrails::asked(context, raw);
     requirements::exposures(context, raw, canonical.is_some());
     let rollouts = courses.iter().map(Course::at_first).collect::<Vec<_>>();
@@ -184,6 +187,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
             .filter_map(|provider| provider.settings.take())
             .collect(),
         canonical,
+        denials,
         roles,
         possession,
         sessions,

@@ -4,6 +4,9 @@ mod presented;
 
 use std::time::Duration;
 
+use crate::config::compile::asked::asked_aside;
+use crate::config::compile::asked::has_directory;
+use crate::config::compile::asked::judges;
 use crate::config::compile::context::Context;
 use crate::config::compile::membership::Membership;
 use crate::config::compile::providers::Provider;
@@ -17,8 +20,6 @@ use crate::config::shape::At;
 use crate::config::tree::Mark;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
-use crate::providers::settings::KindSettings;
-use crate::providers::settings::OidcDirectory;
 use crate::shadow::settings::Lookup;
 use crate::shadow::settings::Settings;
 use crate::shadow::settings::Sweep;
@@ -180,7 +181,7 @@ fn is_judged(settings: &Settings, class: CredentialClass) -> bool {
 /// What is asked on the side brings trouble to nobody.
 fn judges_nobody(context: &mut Context<'_>, membership: &Membership, at: &At<String>) {
     let mut speakers = membership.speakers.values().flatten();
-    if speakers.any(|own| *own == at.value) {
+    if speakers.any(|own| *own == at.value) && !asked_aside(providers, &at.value) {
         context
             .report
             .error(
@@ -344,17 +345,7 @@ fn looked_into(context: &mut Context<'_>, providers: &[Provider], at: &At<String
     let Some(settings) = found.and_then(|provider| provider.settings.as_ref()) else {
         return false;
     };
-    let has = match &settings.kind {
-        KindSettings::Oidc(oidc) => oidc.directory.is_some(),
-        #[cfg(feature = "ldap")]
-        KindSettings::Ldap(ldap) => ldap.directory.is_some(),
-        KindSettings::Basic(_)
-        | KindSettings::ClientCert(_)
-        | KindSettings::Jwt(_)
-        | KindSettings::Introspection(_)
-        | KindSettings::SessionProbe(_)
-        | KindSettings::ApiKey(_) => false,
-    };
+    let has = has_directory(&settings.kind);
     if !has {
         context
             .report
@@ -363,7 +354,7 @@ fn looked_into(context: &mut Context<'_>, providers: &[Provider], at: &At<String
                 format!("the people of `{}` cannot be looked up", at.value),
             )
             .value(&at.value)
-            .hint("`oidc` and `ldap` providers may have a `directory`");
+            .hint("`oidc` and `ldap` providers may have a `directory`, and the `authenticate.ldap_bind` of a `session_probe`");
     }
     has
 }

@@ -73,6 +73,8 @@ mappings! {
         groups: RawLdapGroups,
         /// How long a good answer is kept. From `1s` to `10m`. Default `30s`.
         cache: At<Span>,
+        /// How its people are looked up, for second opinions and `identity.denials`.
+        directory: RawLdapDirectory,
     }
 
     /// Keycloak's admin API. Users are read as the tokens of a new client describe them: `sub`, `preferred_username`, `email`, `email_verified`, `given_name`, `family_name`, `name`, `groups`, and each user attribute under its own name; `claims` of the provider is applied to that.
@@ -87,7 +89,7 @@ mappings! {
         full_path: At<bool>,
     }
 
-    /// How an LDAP directory is searched: for second opinions only. Disabled accounts are known by `userAccountControl`, `nsAccountLock`, `loginDisabled` and a `pwdAccountLockedTime` that does not pass.
+    /// How an LDAP directory is searched: for second opinions and `identity.denials`. Disabled accounts are known by `userAccountControl`, `nsAccountLock`, `loginDisabled` and a `pwdAccountLockedTime` that does not pass.
     RawLdapDirectory {
         /// Who we are there. Default: nobody.
         bind_dn: At<String>,

@@ -36,7 +36,10 @@ mappings! {
         on_missing: At<OnMissingWord>,
         /// What becomes of an account of the new provider that may be somebody else's, because it is not the only one of which the same is said. It gets no session and its tokens are refused (403); while the stage takes logins at the old provider, its owner signs in there once more, as before. `authferry link set` resolves it. Default `deny`.
         on_conflict: At<OnConflictWord>,
-        @later "denials";
+        /// Whom the other provider shuts out as well: an account that one of them has disabled, or locked until somebody unlocks it, lets its person in at neither (403), whoever vouches, while both run (`canary`, `modern-primary`). Each provider that has a `directory` is asked who that is; whose account it is must be known by a link, by `canonical` or by an identifier of a `claim`, never by an address. A wrong password or a lock that passes by itself says nothing. A directory that does not answer bars nobody and lets nobody back in: only its word that the account may be used again does, or `authferry revoke lift`. Default: each provider speaks for its own accounts.
+        denials: At<DenialsWord>,
+        /// How often they are asked, by one instance for all: so soon it holds, everywhere two seconds later. Default `1m`.
+        denials_every: At<Span>,
     }
 
     /// A source of links: exactly one key.
@@ -256,6 +259,12 @@ words! {
     OnConflictWord {
         /// It is refused.
         "deny" => Deny,
+    }
+
+    /// Whom the other provider shuts out as well.
+    DenialsWord {
+        /// Whomever either of them does.
+        "union" => Union,
     }
 
     /// A way to make spellings equal.

@@ -91,7 +91,9 @@ mappings! {
         revoke: RawSwitch,
         /// How it says that somebody has signed out there.
         backchannel_logout: RawBackchannelLogout,
-        @later "exchange", "events", "logout", "dpop";
+        /// Whether it exchanges what others have issued, by an entry of `exchange` with this `provider` of the kinds `token_exchange` (RFC 8693) or `assertion` (RFC 7523). `false`: such an entry is refused, so that nobody switches on what the provider is not meant to do. `true`: without such an entry it is refused. Default: as the entries say.
+        exchange: RawSwitch,
+        @later "events", "logout", "dpop";
     }
 
     /// An issuer of signed tokens that is known by its keys only.

@@ -39,6 +39,7 @@ impl Environment for Examples {
             "css" if name.contains("remote") => "body { background: URL(//elsewhere) }",
             "css" => "body { color: navy }",
             "csv" if name.contains("twice") => "employee_id,sub\n42,f81d\n42,f81e\n",
+            "csv" if name.contains("uids") => "employee_id,uid,sub\n42,u42,f81d\n",
             "csv" => "employee_id,sub\n42,f81d\n",
             "txt" => "# people\nhr:1\n\nhr:2\n",
             _ if name.contains('2') => {
@@ -284,6 +285,40 @@ fn means_one_canary_stage(short: &str) {
         "{:?}",
         short.iter().zip(&staged).find(|(a, b)| a != b)
     );
+}
+
+#[test]
+fn the_staged_form_is_complete() {
+    let settings = settings(include_str!("../../../tests/configs/ok/staged.yaml"));
+    let stages: Vec<&str> = settings.courses[0]
+        .legs
+        .iter()
+        .map(|leg| &*leg.stage.id)
+        .collect();
+    assert_eq!(
+        stages,
+        [
+            "1-shadow",
+            "2-internal",
+            "3-testers",
+            "4-ramp",
+            "5-modern-primary",
+            "6-modern-only"
+        ]
+    );
+    let modern = crate::identity::ProviderId::new("modern");
+    let denials = settings.denials.unwrap();
+    assert_eq!(denials.every, std::time::Duration::from_secs(60));
+    assert_eq!(denials.providers, [modern.clone()]);
+    // The old side is asked as well, where its people can be looked up.
+    let people = "uid={username},ou=people,dc=corp,dc=example\"";
+    let looked = format!("{people}, directory: {{ base: \"dc=corp,dc=example\", key: uid }}");
+    let text = include_str!("../../../tests/configs/ok/staged.yaml").replace(people, &looked);
+    let legacy = crate::identity::ProviderId::new("legacy");
+    let asked = self::settings(&text).denials.unwrap().providers;
+    assert_eq!(asked, [legacy, modern.clone()]);
+    let basic = crate::identity::CredentialClass::Basic;
+    assert_eq!(settings.shadow[0].dual_verify, [(basic, modern)]);
 }
 
 #[test]

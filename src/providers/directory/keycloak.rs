@@ -25,6 +25,8 @@ use crate::providers::client::Client;
 use crate::providers::client::Endpoint;
 use crate::providers::directory::Directory;
 use crate::providers::directory::Known;
+use crate::providers::directory::Shut;
+use crate::providers::directory::described;
 use crate::providers::directory::settings;
 use crate::providers::oauth::Form;
 use crate::providers::oauth::encoded;
@@ -283,6 +285,37 @@ impl Directory for KeycloakDirectory {
         all.sort_unstable();
         all.dedup();
         Ok(all)
+    }
+
+    async fn shut(&self, most: usize, now: UnixTime) -> Result<Vec<Shut>, ProviderError> {
+        let mut all = Vec::new();
+        let mut first = 0;
+        loop {
+            let query = Form::default()
+                .with("enabled", "false")
+                .with("first", &first.to_string())
+                .with("max", &PAGE.to_string())
+                .with("briefRepresentation", "false");
+            let users = self.list("/users", query, now).await?;
+            for user in &users {
+                // What comes is looked at again: a server that passes over the question must lock nobody out.
+                let enabled = user.get("enabled").and_then(Value::as_bool);
+                if enabled.ok_or(Outage::Malformed)? {
+                    continue;
+                }
+                if let Some(identity) = described(self.describe(user, Vec::new()))? {
+                    let key = self.key_of(user).map(Box::from);
+                    all.push(Shut { key, identity });
+                }
+            }
+            first += users.len();
+            if most < all.len() {
+                return Err(Refusal::Policy.into());
+            }
+            if users.len() < PAGE {
+                return Ok(all);
+            }
+        }
     }
 }
 

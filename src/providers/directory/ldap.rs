@@ -26,6 +26,8 @@ use crate::providers::client::Pace;
 use crate::providers::client::ROOM_WAIT;
 use crate::providers::directory::Directory;
 use crate::providers::directory::Known;
+use crate::providers::directory::Shut;
+use crate::providers::directory::described;
 use crate::providers::directory::settings;
 use crate::providers::ldap;
 use crate::providers::settings::Ldap as LdapSettings;
@@ -47,6 +49,10 @@ const LOCKS: [&str; 4] = [
 ];
 /// `pwdAccountLockedTime` of an account that is locked until somebody unlocks it; any other moment passes by itself.
 const FOR_EVER: &str = "000001010000Z";
+
+/// Entries of which one of them may say so; what a server does not know of is no match (RFC 4511 §4.5.1.7). ACCOUNTDISABLE is
+/// looked for by its bit.
+const SHUT: &str = "(|(userAccountControl:1.2.840.113556.1.4.803:=2)(nsAccountLock=TRUE)(loginDisabled=TRUE)(pwdAccountLockedTime=000001010000Z))";
 
 /// The people of one directory.
 #[derive(Debug)]
@@ -180,6 +186,40 @@ impl LdapDirectory {
         all.dedup();
         Ok(all)
     }
+
+    async fn list_shut(&self, ldap: &mut Ldap, most: usize) -> Result<Vec<Shut>, ProviderError> {
+        let filter = format!("(&{}{SHUT})", self.own.filter);
+        let pages: Vec<Box<dyn Adapter<'_, _, _>>> = vec![
+            Box::new(EntriesOnly::new()),
+            Box::new(PagedResults::new(PAGE)),
+        ];
+        let wanted = self.server.attributes.iter().map(|name| &**name);
+        let key = self.own.key.as_str();
+        let wanted: Vec<&str> = wanted.chain(LOCKS).chain([key]).collect();
+        let searching =
+            ldap.streaming_search_with(pages, &self.own.base, Scope::Subtree, &filter, wanted);
+        let mut search = searching.await.map_err(ldap::outage)?;
+        let mut all = Vec::new();
+        while let Some(entry) = search.next().await.map_err(ldap::outage)? {
+            let entry = SearchEntry::construct(entry);
+            if !is_locked(&entry.attrs) {
+                continue;
+            }
+            let key = the_one(values(&entry.attrs, key));
+            let claims = ldap::claims(entry, None, &self.settings.claims);
+            let identity = ldap::subject(&self.settings, &claims)
+                .map_err(ProviderError::from)
+                .and_then(|subject| Ok(self.voucher.describe(&subject, &claims)?));
+            if let Some(identity) = described(identity)? {
+                all.push(Shut { key, identity });
+            }
+            if most < all.len() {
+                return Err(Refusal::Policy.into());
+            }
+        }
+        search.finish().await.success().map_err(ldap::outage)?;
+        Ok(all)
+    }
 }
 
 /// The values of an attribute, whose name has no case (RFC 4512 §2.5).
@@ -194,6 +234,12 @@ fn values<'a>(
         .into_iter()
         .flat_map(|(_, values)| values)
         .map(String::as_str)
+}
+
+/// The value, if there is exactly one.
+fn the_one<'a>(mut values: impl Iterator<Item = &'a str>) -> Option<Box<str>> {
+    let first = values.next()?;
+    values.next().is_none().then(|| first.into())
 }
 
 fn is_locked(attributes: &HashMap<String, Vec<String>>) -> bool {
@@ -220,6 +266,14 @@ impl Directory for LdapDirectory {
         let _room = self.room.try_acquire().or(Err(Outage::Shed))?;
         let listing = self.with(LIST_TIMEOUT, async |ldap: &mut Ldap| {
             self.list(ldap, most).await
+        });
+        self.guard.call(Operation::Directory, listing).await
+    }
+
+    async fn shut(&self, most: usize, _now: UnixTime) -> Result<Vec<Shut>, ProviderError> {
+        let _room = self.room.try_acquire().or(Err(Outage::Shed))?;
+        let listing = self.with(LIST_TIMEOUT, async |ldap: &mut Ldap| {
+            self.list_shut(ldap, most).await
         });
         self.guard.call(Operation::Directory, listing).await
     }

@@ -45,6 +45,15 @@ pub(crate) enum Known {
     },
 }
 
+/// Somebody whose account may not be used.
+#[derive(Clone, Debug)]
+pub(crate) struct Shut {
+    /// The value of the directory's key; `None`: the account has none, or several.
+    pub(crate) key: Option<Box<str>>,
+    /// As the provider would describe the person, without groups. No proof of anything.
+    pub(crate) identity: Arc<Identity>,
+}
+
 /// A list of people that can be looked into.
 #[async_trait]
 pub(crate) trait Directory: fmt::Debug + Send + Sync {
@@ -61,4 +70,23 @@ pub(crate) trait Directory: fmt::Debug + Send + Sync {
     ///
     /// An outage; a refusal when there are more: a list that is cut off looks like a list of fewer people.
     async fn everybody(&self, most: usize, now: UnixTime) -> Result<Vec<Box<str>>, ProviderError>;
+
+    /// Everybody whose account may not be used until somebody says otherwise, at most `most`. Who cannot be described is left
+    /// out: nobody comes as them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::everybody`].
+    async fn shut(&self, most: usize, now: UnixTime) -> Result<Vec<Shut>, ProviderError>;
+}
+
+/// A description, where there is one: who cannot be described is nobody who comes.
+fn described(
+    identity: Result<Identity, ProviderError>,
+) -> Result<Option<Arc<Identity>>, ProviderError> {
+    match identity {
+        Ok(identity) => Ok(Some(Arc::new(identity))),
+        Err(ProviderError::Rejected(_)) => Ok(None),
+        Err(away @ ProviderError::Unavailable { .. }) => Err(away),
+    }
 }

@@ -21,6 +21,8 @@ use crate::providers::client::Client;
 use crate::providers::client::Endpoint;
 use crate::providers::directory::Directory;
 use crate::providers::directory::Known;
+use crate::providers::directory::Shut;
+use crate::providers::directory::described;
 use crate::providers::directory::settings;
 use crate::providers::oauth::Form;
 use crate::providers::vouch::Voucher;
@@ -281,6 +283,39 @@ impl Directory for ScimDirectory {
         all.sort_unstable();
         all.dedup();
         Ok(all)
+    }
+
+    async fn shut(&self, most: usize, _now: UnixTime) -> Result<Vec<Shut>, ProviderError> {
+        let mut all = Vec::new();
+        let mut seen = 0;
+        loop {
+            let query = Form::default()
+                .with("filter", "active eq false")
+                .with("startIndex", &(seen + 1).to_string())
+                .with("count", &PAGE.to_string());
+            let (users, total) = self.list(query).await?;
+            for user in &users {
+                // What comes is looked at again: a service that passes over filters must lock nobody out.
+                if Self::is_active(user)? {
+                    continue;
+                }
+                if let Some(identity) = described(self.describe(user))? {
+                    let key = self.key_of(user).map(Box::from);
+                    all.push(Shut { key, identity });
+                }
+            }
+            seen += users.len();
+            if most < all.len() {
+                return Err(Refusal::Policy.into());
+            }
+            if total <= seen {
+                return Ok(all);
+            }
+            // A list that stops before its end looks like a list of fewer people.
+            if users.is_empty() {
+                return Err(Outage::Malformed.into());
+            }
+        }
     }
 }
 

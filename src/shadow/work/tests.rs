@@ -21,6 +21,7 @@ use crate::providers::Epoch;
 use crate::providers::Health;
 use crate::providers::Known;
 use crate::providers::Owns;
+use crate::providers::Shut;
 use crate::rollout::BucketKey;
 use crate::rollout::Mode;
 use crate::rollout::Percent;
@@ -473,6 +474,10 @@ impl Directory for Listed {
             .take(most)
             .map(|name| (*name).into())
             .collect())
+    }
+
+    async fn shut(&self, _most: usize, _now: UnixTime) -> Result<Vec<Shut>, ProviderError> {
+        Ok(Vec::new())
     }
 }
 

@@ -110,6 +110,10 @@ families! {
         "Revocations by what asked for them.";
     REVOCATION_LAG: Histogram "authferry_revocation_lag_seconds" ["provider"]
         "Time from the event, or from another instance's record of it, to its enforcement here.";
+    DENIED: Gauge "authferry_denied_accounts" ["provider"]
+        "Accounts that their provider has barred, at the instance that asks: their people are let in nowhere.";
+    DENIALS_READ: Gauge "authferry_denials_read_timestamp_seconds" ["provider"]
+        "When a provider last said in full which accounts it has barred; before the first time, when this instance began.";
     LOGOUT_FANOUT: Counter "authferry_logout_fanout_total" ["provider", "outcome"]
         "Tokens and sessions that were to end at their provider after a sign-out.";
     SESSIONS: Gauge "authferry_sessions" ["app", "backing", "origin"]

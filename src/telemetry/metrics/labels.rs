@@ -250,18 +250,21 @@ words! {
         Client = "client",
         /// The owner no longer stands for a session.
         Revalidation = "revalidation",
+        /// A provider has barred an account of a person (`identity.denials`).
+        Denial = "denial",
     }
 }
 
 impl RevocationSource {
     /// Every word.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Logout,
         Self::BackChannel,
         Self::FrontChannel,
         Self::Operator,
         Self::Client,
         Self::Revalidation,
+        Self::Denial,
     ];
 
     /// Reads the label value.

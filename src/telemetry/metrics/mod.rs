@@ -280,6 +280,23 @@ impl Metrics {
         self.rare.revocation_lag.with(&[provider]).observe(lag);
     }
 
+    /// Accounts that their provider has barred.
+    pub(crate) fn denied<'a>(&self, all: impl IntoIterator<Item = (&'a ProviderId, usize)>) {
+        let all = all.into_iter();
+        let rows = all.map(|(id, count)| (texts([id.as_str()]), gauge(count as f64)));
+        self.rare.denied.replace(rows);
+    }
+
+    /// When providers last said in full whom they have barred.
+    pub(crate) fn denials_read<'a>(
+        &self,
+        all: impl IntoIterator<Item = (&'a ProviderId, UnixTime)>,
+    ) {
+        let all = all.into_iter();
+        let rows = all.map(|(id, at)| (texts([id.as_str()]), gauge(at.as_secs() as f64)));
+        self.rare.denials_read.replace(rows);
+    }
+
     /// What was to end at a provider after a sign-out.
     pub(crate) fn logout_fanout(&self, provider: &ProviderId, outcome: Call) {
         let labels = [provider.as_str(), outcome.as_str()];

@@ -61,6 +61,8 @@ struct State {
     exchange_error: Mutex<Option<String>>,
     /// Accounts by SCIM: the name somebody signs in with, and the password; a password with `weak` in it is refused.
     people: Mutex<BTreeMap<String, Option<String>>>,
+    /// Those of them that may not be used.
+    barred: Mutex<Vec<String>>,
 }
 
 impl Idp {
@@ -88,6 +90,7 @@ impl Idp {
             exchanged: Mutex::new((json!({}), json!({}))),
             exchange_error: Mutex::default(),
             people: Mutex::default(),
+            barred: Mutex::default(),
         }));
         let served = idp.clone();
         tokio::spawn(async move {
@@ -259,6 +262,23 @@ impl Idp {
         self.0.people.lock().unwrap().clone()
     }
 
+    /// Somebody's account may not be used from now on, or may be again.
+    pub(crate) fn bars(&self, name: &str, barred: bool) {
+        let mut people = self.0.people.lock().unwrap();
+        people.entry(name.to_owned()).or_default();
+        let mut all = self.0.barred.lock().unwrap();
+        all.retain(|one| one != name);
+        if barred {
+            all.push(name.to_owned());
+        }
+    }
+
+    /// Somebody's account is gone.
+    pub(crate) fn removes(&self, name: &str) {
+        self.0.people.lock().unwrap().remove(name);
+        self.0.barred.lock().unwrap().retain(|one| one != name);
+    }
+
     /// Somebody chooses another password here.
     pub(crate) fn chooses(&self, name: &str, password: &str) {
         let mut people = self.0.people.lock().unwrap();
@@ -288,10 +308,20 @@ impl Idp {
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
         assert_eq!(request.headers()["authorization"], "Bearer secret");
-        let user = |name: &str| json!({ "id": name.strip_prefix("uid-").unwrap(), "userName": name, "externalId": name, "active": true });
+        let barred = self.0.barred.lock().unwrap().clone();
+        let user = |name: &str| json!({ "id": name.strip_prefix("uid-").unwrap(), "userName": name, "externalId": name, "uid": name, "active": !barred.iter().any(|one| one == name) });
         let method = request.method().clone();
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let mut people = self.0.people.lock().unwrap();
+        if method == http::Method::GET && query["filter"] == "active eq false" {
+            // One to a page.
+            let first: usize = query["startIndex"].parse().unwrap();
+            let page = barred.iter().skip(first - 1).take(1).map(|name| user(name));
+            return answer(
+                200,
+                &json!({ "totalResults": barred.len(), "Resources": page.collect::<Vec<_>>() }),
+            );
+        }
         if method == http::Method::GET {
             let asked = query["filter"].strip_prefix("externalId eq ").unwrap();
             let asked: String = serde_json::from_str(asked).unwrap();

@@ -374,3 +374,21 @@ async fn what_an_operator_decides_stands_above_a_conflict() {
     assert_eq!(ask("Alice").await.as_deref(), Some("uid:alice"));
     assert_eq!(ask("alice").await, None);
 }
+
+#[tokio::test]
+async fn whoever_another_provider_has_barred_gets_no_session() {
+    let (mut world, mut browser) = (unlinked(), Browser::default());
+    everybody_to(&mut world, Arm::From);
+    let barred = crate::revocation::Barred {
+        provider: ProviderId::new("new"),
+        account: identity("new", "n-1").key,
+        person: Some(CanonicalSubject::named("uid:alice").unwrap()),
+        key: None,
+    };
+    world.revocations.deny(&barred).await.unwrap();
+    let seen = log_in(&world, &mut browser, "alice").await;
+    assert_eq!(seen.status, StatusCode::FORBIDDEN, "{seen:?}");
+    assert!(!browser.jar.contains_key(COOKIE));
+    let seen = log_in(&world, &mut browser, "bob").await;
+    assert!(browser.jar.contains_key(COOKIE), "{seen:?}");
+}
