@@ -115,6 +115,13 @@ bench:
 	benches/process.py target/release/authferry
 	$(CARGO) bench --bench token
 
+# A million sessions in the embedded store: start, look-ups, size, and what expires. Takes minutes, and 2 GiB of disk:
+# `make bench-sessions SESSIONS=100000` is a trial. Writes the table of benches/README.md.
+.PHONY: bench-sessions
+SESSIONS ?= 1000000
+bench-sessions:
+	$(CARGO) bench --features bench --bench sessions -- --sessions $(SESSIONS) --table benches/README.md
+
 # Beside every peer, interleaved: `make bench-peers OUT=FILE.json [SCENARIOS=hot,session] [TARGETS=authferry,nginx] [ROUNDS=9]`.
 bench-peers:
 	$(CARGO) build --release

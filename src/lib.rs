@@ -14,6 +14,8 @@ pub mod token;
 mod admin;
 mod app;
 mod auth;
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod cli;
 mod config;
 mod control;

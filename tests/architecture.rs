@@ -226,6 +226,21 @@ const ARROWS: &[(&str, &[&str])] = &[
             "token",
         ],
     ),
+    // Only for a bench.
+    (
+        "bench",
+        &[
+            "clock",
+            "entropy",
+            "identity",
+            "links",
+            "revocation",
+            "secret",
+            "session",
+            "store",
+            "telemetry",
+        ],
+    ),
     // Only in tests and under the fuzzer.
     (
         "promises",

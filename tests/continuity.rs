@@ -17,6 +17,7 @@ type Row = (
 
 const LOGIN: &str = "src/auth/login/tests.rs";
 const CARRY: &str = "src/auth/login/tests/carry.rs";
+const RECALLED: &str = "src/auth/login/tests/recalled.rs";
 const LINKED: &str = "src/auth/login/tests/linked.rs";
 const WRAP: &str = "src/auth/login/tests/wrap.rs";
 const WRAPPED: &str = "tests/integration/wrapped.rs";
@@ -230,6 +231,38 @@ const ROWS: &[Row] = &[
         &[(
             LOGIN,
             "a_fallback_opens_only_for_an_outage_of_the_whole_provider_and_within_its_budget",
+        )],
+    ),
+    (
+        "fallback → new",
+        "the new side is healthy again, and its person opens a page",
+        &[(
+            "src/auth/login/tests/back.rs",
+            "the_session_of_a_fallback_ends_at_the_next_page_once_its_provider_is_healthy",
+        )],
+    ),
+    (
+        "none → new",
+        "the kill switch at `legacy`: somebody whom the old side does not know",
+        &[(
+            RECALLED,
+            "who_has_no_account_at_the_old_side_stays_at_the_new_one_when_the_switch_sends_everybody_back",
+        )],
+    ),
+    (
+        "none → 503",
+        "the kill switch at `legacy`: somebody whom the old side does not know, and the new one cannot be used",
+        &[(
+            RECALLED,
+            "who_has_no_account_at_the_old_side_is_told_why_when_the_new_one_cannot_be_used",
+        )],
+    ),
+    (
+        "recalled → old",
+        "a sign-in at the old side again: which password it is",
+        &[(
+            RECALLED,
+            "who_is_sent_back_is_told_once_which_password_it_is",
         )],
     ),
     (

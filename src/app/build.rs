@@ -87,6 +87,7 @@ pub(super) fn snapshot(
         notices: Arc::clone(&process.notices),
         pins: Arc::clone(&process.pins),
         homes: Arc::clone(&process.homes),
+        revokes: settings.kill_switch.revokes,
         revocations: Arc::clone(&process.revocations),
         roles: Arc::new(settings.roles.clone()),
         possession: Arc::new(Possession::new(

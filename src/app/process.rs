@@ -169,9 +169,16 @@ impl Process {
             None => None,
         };
         let pseudonyms = Pseudonyms::new(&settings.telemetry.pseudonym_key);
-        let links = Arc::new(Links::new(Arc::clone(&store)));
+        let kept = &settings.retention;
+        let names = settings
+            .providers
+            .iter()
+            .map(|one| one.id.clone())
+            .collect();
+        let links = Links::new(Arc::clone(&store)).kept_for(kept.links, names);
+        let links = Arc::new(links);
         links.follow(&background);
-        let pins = Arc::new(Pins::new(Arc::clone(&store)));
+        let pins = Arc::new(Pins::new(Arc::clone(&store)).kept_for(kept.pins));
         let revocations = Revocations::new(revocation::Parts {
             store: Arc::clone(&store),
             links: Arc::clone(&links),
@@ -200,7 +207,7 @@ impl Process {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             pseudonyms: pseudonyms.clone(),
-            found: Arc::new(Found::new(pseudonyms.clone())),
+            found: Arc::new(Found::new(pseudonyms.clone()).kept_for(kept.findings)),
         };
         let shadow = Shadow::start(parts, &background);
         let closing = Closing::new(ClosingParts {
@@ -221,9 +228,8 @@ impl Process {
             kill,
             ledger,
             journeys,
-            seen: Arc::default(),
-            stragglers: Arc::default(),
-            partners: Arc::default(),
+            seen: Arc::new(Seen::kept_for(kept.facts)),
+            stragglers: Arc::new(Stragglers::kept_for(kept.legacy_usage)),
             away: Arc::default(),
             drills: Board::default(),
             shadow: Arc::new(shadow),
@@ -237,7 +243,7 @@ impl Process {
             closing,
             pins,
             links,
-            homes: Arc::new(Homes::new(Arc::clone(&store))),
+            homes: Arc::new(Homes::new(Arc::clone(&store)).kept_for(kept.passwords)),
             taken: Arc::default(),
             notices: Arc::default(),
             replays: Arc::new(Replays::new(Arc::clone(&store))),
@@ -264,6 +270,7 @@ impl Process {
         process.count_sessions();
         process.count_answers();
         process.keep_notes();
+        process.introduce_retention();
         Ok(process)
     }
 
@@ -358,7 +365,11 @@ pub(super) fn longest_life(settings: &Settings) -> Duration {
         .filter(|client| client.grants.iter().any(|grant| grant.has_families()))
         .map(|client| client.refresh.max);
     let all = tokens.chain(families);
-    all.fold(settings.sessions.absolute, Duration::max)
+    let least = settings
+        .sessions
+        .absolute
+        .max(settings.retention.revocations);
+    all.fold(least, Duration::max)
 }
 
 /// A directory that only we can read.

@@ -2,9 +2,11 @@
 
 use std::mem::discriminant;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::config::settings::Retention;
 use crate::config::settings::Settings;
 use crate::proxy::settings::ClientCertificates;
 use crate::secret::Secret;
@@ -56,6 +58,13 @@ const KEYS: &[Key] = &[
         discriminant(&a.sessions.store) != discriminant(&b.sessions.store)
     }),
     ("sessions.redis", |a, b| redis(a) != redis(b)),
+    ("retention", |a, b| {
+        let [a, b] = [a, b].map(|settings| Retention {
+            revocations: Duration::ZERO,
+            ..settings.retention
+        });
+        a != b
+    }),
     ("secrets.pseudonym_key", |a, b| {
         !a.telemetry
             .pseudonym_key

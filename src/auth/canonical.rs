@@ -351,6 +351,16 @@ impl Joiner {
         self.links.has_account(&row, now).await
     }
 
+    /// Whether people are joined, and nothing is known of an account of this person at a provider.
+    pub(super) async fn is_unknown_at(
+        &self,
+        person: &CanonicalSubject,
+        provider: &ProviderId,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        Ok(self.canonical.is_some() && !self.has_account(person, provider, now).await?)
+    }
+
     /// Whether a person may link two accounts by signing in at both.
     pub(super) fn proves_both(&self) -> bool {
         let canonical = self.canonical.as_deref();

@@ -478,6 +478,8 @@ pub(super) struct World {
     pub(super) roles: HashMap<ProviderId, RoleMap>,
     pub(super) silent: Option<crate::auth::settings::Silent>,
     pub(super) wraps: bool,
+    /// `kill_switch.modern_sessions: revoke`.
+    pub(super) revokes: bool,
     pub(super) look: Arc<crate::auth::Look>,
     pub(super) rate_limits: crate::auth::settings::RateLimits,
     limits: Arc<crate::auth::Limits>,
@@ -518,6 +520,7 @@ impl World {
             roles: HashMap::new(),
             silent: None,
             wraps: false,
+            revokes: false,
             look: Arc::default(),
             rate_limits: crate::auth::settings::RateLimits::default(),
             limits: Arc::new(crate::auth::Limits::new(
@@ -589,6 +592,7 @@ impl World {
             pins: Arc::new(self.pins()),
             homes: Arc::new(Homes::new(Arc::clone(&self.store))),
             revocations: Arc::clone(&self.revocations),
+            revokes: self.revokes,
             limits: Arc::clone(&self.limits),
             possession: Arc::new(self.possession()),
             roles: Arc::new(self.roles.clone()),

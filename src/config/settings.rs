@@ -56,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) wrap: bool,
     /// `sessions.carry_over: [exchange]`: by which exchange sessions become those of a new provider.
     pub(crate) session_exchanges: Vec<(ProviderId, Box<str>)>,
+    /// `retention`: how long what is known of people is kept.
+    pub(crate) retention: Retention,
     /// How our own pages look.
     pub(crate) pages: Pages,
     /// Whom guards ask what other systems count, by guardrails.
@@ -114,6 +116,25 @@ impl Settings {
         named.dedup();
         named
     }
+}
+
+/// How long what is known of people is kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Retention {
+    /// Links, after their person was seen last. Default: for good. Not reloaded.
+    pub(crate) links: Option<Duration>,
+    /// Homes of passwords, after they were used last. Default: for good. Not reloaded.
+    pub(crate) passwords: Option<Duration>,
+    /// Pins. Default 400 days. Not reloaded.
+    pub(crate) pins: Duration,
+    /// What second opinions found. Default 30 days. Not reloaded.
+    pub(crate) findings: Duration,
+    /// Who still comes with old credentials. Default 91 days. Not reloaded.
+    pub(crate) legacy_usage: Duration,
+    /// Who was let in lately. Default 24 h. Not reloaded.
+    pub(crate) facts: Duration,
+    /// Revocations, at least. Default 0: as long as they are needed.
+    pub(crate) revocations: Duration,
 }
 
 /// Who made a revision of the file, and why.

@@ -42,7 +42,6 @@ pub(crate) use partners::Partners;
 pub(crate) use seen::Seen;
 pub(crate) use seen::Somebody;
 pub(crate) use shared::Shared;
-pub(crate) use stragglers::KEEP as KEEP_STRAGGLERS;
 pub(crate) use stragglers::STRAGGLERS;
 pub(crate) use stragglers::Stragglers;
 pub(crate) use surface::Answered;

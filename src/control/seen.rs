@@ -21,7 +21,7 @@ use crate::rollout::Person;
 
 /// People that are kept in mind, each once for every application; whoever comes later is not asked about.
 const MAX_PEOPLE: usize = 10_000;
-/// For so long.
+/// For so long, unless something else is said.
 const KEEP: Duration = Duration::from_hours(24);
 /// People that are counted between two looks, a few seconds apart.
 const MAX_CAME: usize = 20_000;
@@ -91,8 +91,16 @@ impl Somebody {
 }
 
 /// Everybody who was let in lately.
-#[derive(Default)]
-pub(crate) struct Seen(Mutex<People>);
+pub(crate) struct Seen {
+    keep: Duration,
+    people: Mutex<People>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self::kept_for(KEEP)
+    }
+}
 
 #[derive(Default)]
 struct People {
@@ -108,6 +116,14 @@ struct People {
 }
 
 impl Seen {
+    /// Nobody yet; each is kept for so long.
+    pub(crate) fn kept_for(keep: Duration) -> Self {
+        Self {
+            keep,
+            people: Mutex::default(),
+        }
+    }
+
     /// Somebody was let in.
     pub(crate) fn saw(
         &self,
@@ -168,21 +184,30 @@ impl Seen {
         (came.into_values().collect(), lost)
     }
 
-    /// Everybody of the last 24 hours, and whether there were more of them.
+    /// Everybody of late, and whether there were more of them.
     pub(crate) fn all(&self, now: UnixTime) -> (Vec<Somebody>, bool) {
         let people = self.people();
-        let recent = people.all.values().filter(|one| is_recent(one.at, now));
-        let more = people.full.is_some_and(|full| is_recent(full, now));
+        let recent = people
+            .all
+            .values()
+            .filter(|one| self.is_recent(one.at, now));
+        let more = people.full.is_some_and(|full| self.is_recent(full, now));
         (recent.cloned().collect(), more)
     }
 
-    /// Forgets whoever was not here for 24 hours.
+    /// Forgets whoever was not here for as long as people are kept in mind.
     pub(crate) fn sweep(&self, now: UnixTime) {
-        self.people().all.retain(|_, one| is_recent(one.at, now));
+        self.people()
+            .all
+            .retain(|_, one| self.is_recent(one.at, now));
+    }
+
+    fn is_recent(&self, at: UnixTime, now: UnixTime) -> bool {
+        now.since(at) < self.keep
     }
 
     fn people(&self) -> MutexGuard<'_, People> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.people.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -210,10 +235,6 @@ impl People {
             }
         });
     }
-}
-
-fn is_recent(at: UnixTime, now: UnixTime) -> bool {
-    now.since(at) < KEEP
 }
 
 impl fmt::Debug for Seen {
@@ -314,5 +335,16 @@ mod tests {
         assert_eq!(classes, CredentialClass::ALL[3..]);
         saw(&seen, 1, CredentialClass::Basic, &long, hour(0));
         assert_eq!(&*seen.all(hour(0)).0[0].path, "/");
+    }
+
+    #[test]
+    fn people_are_kept_in_mind_for_as_long_as_is_said() {
+        let seen = Seen::kept_for(Duration::from_hours(2));
+        saw(&seen, 1, CredentialClass::Session, "/", hour(0));
+        saw(&seen, 2, CredentialClass::Session, "/", hour(1));
+        assert_eq!(seen.all(hour(1)).0.len(), 2);
+        assert_eq!(seen.all(hour(2)).0.len(), 1, "whether it was swept or not");
+        seen.sweep(hour(3));
+        assert_eq!(seen.all(hour(1)).0.len(), 0);
     }
 }

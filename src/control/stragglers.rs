@@ -23,8 +23,8 @@ use crate::telemetry::Pseudonym;
 
 /// The table of the store that it is kept in.
 pub(crate) const STRAGGLERS: &str = "stragglers";
-/// For so long: nobody asks about more.
-pub(crate) const KEEP: Duration = Duration::from_hours(91 * 24);
+/// For so long, unless something else is said: nobody asks about more.
+const KEEP: Duration = Duration::from_hours(91 * 24);
 /// People of one application and provider that are counted apart; with more, the answer is that it is not known.
 const MAX_PEOPLE: usize = 100_000;
 
@@ -35,8 +35,16 @@ type Part = [u8; 2];
 const BEGAN: Part = *b"--";
 
 /// Everybody who came so.
-#[derive(Default)]
-pub(crate) struct Stragglers(Mutex<State>);
+pub(crate) struct Stragglers {
+    keep: Duration,
+    state: Mutex<State>,
+}
+
+impl Default for Stragglers {
+    fn default() -> Self {
+        Self::kept_for(KEEP)
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -80,6 +88,19 @@ struct Page {
 }
 
 impl Stragglers {
+    /// Nobody yet; each is kept for so long.
+    pub(crate) fn kept_for(keep: Duration) -> Self {
+        Self {
+            keep,
+            state: Mutex::default(),
+        }
+    }
+
+    /// For how long somebody is kept.
+    pub(crate) const fn keep(&self) -> Duration {
+        self.keep
+    }
+
     /// It is counted from now on, unless it was before.
     pub(crate) fn count(&self, app: &AppId, provider: &ProviderId, now: UnixTime) {
         let mut state = self.state();
@@ -182,7 +203,7 @@ impl Stragglers {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -224,7 +245,8 @@ impl Notes for Stragglers {
         if let Some((side, of)) = place(key) {
             let own = state.sides.entry(side).or_default();
             let people = own.people.iter();
-            let people = people.filter(|(who, came)| part(who) == of && now.since(came.at) < KEEP);
+            let people =
+                people.filter(|(who, came)| part(who) == of && now.since(came.at) < self.keep);
             page.people = people.map(|(who, came)| (*who, came.clone())).collect();
             if of == BEGAN {
                 (page.round, page.began, page.lost) = (own.round, own.began, own.lost);
@@ -262,7 +284,7 @@ impl Notes for Stragglers {
 
     fn sweep(&self, now: UnixTime) {
         for side in self.state().sides.values_mut() {
-            side.people.retain(|_, came| now.since(came.at) < KEEP);
+            side.people.retain(|_, came| now.since(came.at) < self.keep);
         }
     }
 }
@@ -423,5 +445,24 @@ mod tests {
             stragglers.came((&crm, &old), person(n), std::iter::empty(), day(7));
         }
         assert!(seen(&stragglers, day(7)).is_err());
+    }
+
+    #[test]
+    fn who_came_is_kept_for_as_long_as_is_said() {
+        let (app, old) = (AppId::new("crm"), ProviderId::new("old"));
+        let one = Stragglers::kept_for(10 * Duration::from_hours(24));
+        one.came((&app, &old), person(1), std::iter::empty(), day(0));
+        one.came((&app, &old), person(2), std::iter::empty(), day(5));
+        let row = [&b"crm\0old\0"[..], &part(&person(1))].concat();
+        let written = |now| {
+            let page = one.page(&row, now).unwrap();
+            serde_json::from_slice::<Page>(&page).unwrap().people.len()
+        };
+        assert_eq!(
+            [written(day(9)), written(day(10)), written(day(15))],
+            [2, 1, 0]
+        );
+        one.sweep(day(15));
+        assert_eq!(written(day(5)), 0);
     }
 }

@@ -21,7 +21,7 @@ use crate::store::Key;
 use crate::store::StoreError;
 
 /// Which person an operator says that an account is: row by account.
-const DECIDED: &str = "link_set";
+pub(super) const DECIDED: &str = "link_set";
 
 /// What a decision changed.
 #[derive(Debug, Default)]
@@ -85,7 +85,7 @@ impl Links {
         let delete = async |table, key: &[u8]| self.store.delete(Key { table, key }).await;
         let put = async |table, key: &[u8], value: &[u8]| {
             let place = Key { table, key };
-            self.store.put(place, value, UnixTime::NEVER).await
+            self.store.put(place, value, self.lasting.until(now)).await
         };
         let name = person.as_str().as_bytes();
         // First who is whose from now on: at no moment are two accounts of one provider one person's.

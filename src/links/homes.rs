@@ -16,8 +16,7 @@ use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::Issuer;
 use crate::identity::ProviderId;
-use crate::identity::Subject;
-use crate::identity::SubjectKey;
+use crate::links::lasting::Lasting;
 use crate::links::table::row_of;
 use crate::store::Expect;
 use crate::store::Key;
@@ -122,6 +121,7 @@ impl Home {
 pub(crate) struct Homes {
     store: Arc<dyn Store>,
     room: Arc<Semaphore>,
+    lasting: Lasting,
 }
 
 impl Homes {
@@ -130,7 +130,25 @@ impl Homes {
         Self {
             store,
             room: Arc::new(Semaphore::new(AT_ONCE)),
+            lasting: Lasting::new(None),
         }
+    }
+
+    /// Keeps no home for longer than this after its last use; `None`: for good.
+    #[must_use]
+    pub(crate) fn kept_for(mut self, span: Option<Duration>) -> Self {
+        self.lasting = Lasting::new(span);
+        self
+    }
+
+    /// Gives homes their time that were made under another configuration.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer: some have theirs.
+    pub(crate) async fn introduce(&self, now: UnixTime) -> Result<(), StoreError> {
+        let tables = ("passwords", &[BY_NAME, BY_PERSON][..]);
+        self.lasting.introduce(&*self.store, tables, now).await
     }
 
     /// Room for one move; `None`: there are enough under way.
@@ -156,7 +174,12 @@ impl Homes {
         name: &str,
         now: UnixTime,
     ) -> Result<Option<Home>, StoreError> {
-        self.read(BY_NAME, &row(way, name), now).await
+        let home = self.read(BY_NAME, &row(way, name), now).await?;
+        if let Some(home) = home.as_ref().filter(|_| self.lasting.ends()) {
+            // Who is found by a name is in use as a person, too.
+            self.read(BY_PERSON, &row(way, &home.person), now).await?;
+        }
+        Ok(home)
     }
 
     /// The same, of a person.
@@ -176,10 +199,16 @@ impl Homes {
     async fn read(
         &self,
         table: &'static str,
-        row: &[u8],
+        row: &[u8; 32],
         now: UnixTime,
     ) -> Result<Option<Home>, StoreError> {
-        let found = self.store.get(Key { table, key: row }, now).await?;
+        let key = Key { table, key: row };
+        let found = self.store.get(key, now).await?;
+        if let Some(found) = &found
+            && self.lasting.is_due(row, now)
+        {
+            self.lasting.used(&*self.store, key, found, now).await;
+        }
         let read = |row: crate::store::Row| serde_json::from_slice(&row.value).or_else(damaged);
         found.map(read).transpose()
     }
@@ -277,11 +306,11 @@ impl Homes {
         &self,
         way: Move<'_>,
         (person, name): (&CanonicalSubject, &str),
-        home: &Home,
+        (home, now): (&Home, UnixTime),
     ) -> Result<(), StoreError> {
-        self.write(BY_PERSON, &row(way, person.as_str()), home)
-            .await?;
-        self.knows_as(way, name, home).await
+        let row = row(way, person.as_str());
+        self.write(BY_PERSON, &row, home, now).await?;
+        self.knows_as(way, name, (home, now)).await
     }
 
     /// Another name by which the old provider knows somebody whose password has moved.
@@ -293,9 +322,9 @@ impl Homes {
         &self,
         way: Move<'_>,
         name: &str,
-        home: &Home,
+        (home, now): (&Home, UnixTime),
     ) -> Result<(), StoreError> {
-        self.write(BY_NAME, &row(way, name), home).await
+        self.write(BY_NAME, &row(way, name), home, now).await
     }
 
     /// The same, unless the person has been forgotten since they were found.
@@ -310,17 +339,23 @@ impl Homes {
         home: &Home,
         now: UnixTime,
     ) -> Result<(), StoreError> {
-        self.knows_as(way, name, home).await?;
+        self.knows_as(way, name, (home, now)).await?;
         if self.of_person(way, person, now).await?.is_none() {
             self.take_back(way, (person, name), now).await?;
         }
         Ok(())
     }
 
-    async fn write(&self, table: &'static str, row: &[u8], home: &Home) -> Result<(), StoreError> {
+    async fn write(
+        &self,
+        table: &'static str,
+        row: &[u8],
+        home: &Home,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
         let value = serde_json::to_vec(home).or_else(damaged)?;
         let key = Key { table, key: row };
-        self.store.put(key, &value, UnixTime::NEVER).await
+        self.store.put(key, &value, self.lasting.until(now)).await
     }
 
     /// What is on its way of somebody comes to nothing from now on. Before [`Self::forget`], and before their links go.
@@ -416,8 +451,10 @@ mod tests {
         let alice = person("hr:1");
         let home = Home::new(&alice, ("alice", "a1"), &account("alice"));
         assert_eq!(other.of_name(way, "alice", NOW).await.unwrap(), None);
-        one.moved(way, (&alice, "alice"), &home).await.unwrap();
-        other.knows_as(way, "a.smith", &home).await.unwrap();
+        one.moved(way, (&alice, "alice"), (&home, NOW))
+            .await
+            .unwrap();
+        other.knows_as(way, "a.smith", (&home, NOW)).await.unwrap();
         for name in ["alice", "a.smith"] {
             let found = other.of_name(way, name, NOW).await.unwrap();
             assert_eq!(found.as_ref(), Some(&home), "{name}");
@@ -486,8 +523,11 @@ mod tests {
         };
         for (person, name) in [("hr:1", "alice"), ("hr:2", "bob")] {
             let person = self::person(person);
-            let home = Home::new(&person, (name, name), &account(name));
-            homes.moved(way, (&person, name), &home).await.unwrap();
+            let home = Home::new(&person, name, name);
+            homes
+                .moved(way, (&person, name), (&home, NOW))
+                .await
+                .unwrap();
         }
         assert_eq!(homes.forget(&person("hr:1"), NOW).await.unwrap(), 2);
         assert_eq!(homes.of_name(way, "alice", NOW).await.unwrap(), None);
@@ -499,5 +539,44 @@ mod tests {
                 .unwrap()
                 .is_some()
         );
+    }
+
+    #[tokio::test]
+    async fn a_home_is_kept_for_as_long_as_it_is_used_and_the_time_that_was_said_longer() {
+        let day = |days: u64| NOW + Duration::from_hours(24 * days);
+        let store: Arc<MemoryStore> = Arc::default();
+        let (old, new) = (ProviderId::new("old"), ProviderId::new("new"));
+        let way = Move {
+            from: &old,
+            to: &new,
+        };
+        let homes = |days: Option<u64>| {
+            let span = days.map(|days| Duration::from_hours(24 * days));
+            Homes::new(Arc::clone(&store) as _).kept_for(span)
+        };
+        let people = [("hr:1", "alice"), ("hr:2", "bob")];
+        let before = homes(None);
+        for (person, name) in people {
+            let person = self::person(person);
+            let home = Home::new(&person, name, name);
+            let moved = before.moved(way, (&person, name), (&home, NOW));
+            moved.await.unwrap();
+        }
+        // Those that were there before are kept as long from then on.
+        let after = homes(Some(90));
+        after.introduce(day(1_000)).await.unwrap();
+        after.introduce(day(1_050)).await.unwrap();
+        let is_known = async |homes: &Homes, name, days| {
+            let found = homes.of_name(way, name, day(days)).await.unwrap();
+            found.is_some()
+        };
+        assert!(is_known(&after, "alice", 1_080).await, "and used");
+        assert!(!is_known(&after, "bob", 1_090).await);
+        store.sweep(day(1_090)).await.unwrap();
+        let left = async |table| store.scan(table, b"", 9, day(1_090)).await.unwrap().len();
+        assert_eq!((left(BY_NAME).await, left(BY_PERSON).await), (1, 1));
+        assert!(is_known(&homes(Some(90)), "alice", 1_169).await);
+        assert!(!is_known(&homes(Some(90)), "alice", 1_259).await);
+        assert!(!is_known(&homes(None), "alice", 1_259).await);
     }
 }

@@ -10,6 +10,7 @@ mod decided;
 mod file;
 mod homes;
 mod kept;
+mod lasting;
 mod naming;
 mod preflight;
 pub(crate) mod settings;

@@ -85,17 +85,21 @@ impl Links {
                 }
                 None => (Seen::default(), Expect::Absent),
             };
-            let (new, found) = seen.see(place, &account, person, lasts, now);
+            let (new, whose) = seen.see(place, &account, person, lasts, now);
             if new {
-                let (written, never) = (seen.written(), UnixTime::NEVER);
+                let (written, until) = (seen.written(), self.lasting.until(now));
                 let swap = self
                     .store
-                    .compare_and_swap(place_of, expect, &written, never, now);
+                    .compare_and_swap(place_of, expect, &written, until, now);
                 if !swap.await? {
                     continue;
                 }
+            } else if let Some(row) = &found
+                && self.lasting.is_due(&row_key, now)
+            {
+                self.lasting.used(&*self.store, place_of, row, now).await;
             }
-            let partner = match found {
+            let partner = match whose {
                 Found::Nobody => Partner::Nobody,
                 Found::Contested => Partner::Contested,
                 Found::Person(name) => {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use quick_cache::sync::Cache;
@@ -13,10 +13,11 @@ use crate::identity::CanonicalSubject;
 use crate::identity::ProviderId;
 use crate::identity::SubjectKey;
 use crate::links::accounts::account_text;
-use crate::links::kept::Said;
+use crate::links::lasting::Lasting;
 use crate::links::sights::Partner;
 use crate::store::Expect;
 use crate::store::Key;
+use crate::store::Row;
 use crate::store::Store;
 use crate::store::StoreError;
 
@@ -43,17 +44,19 @@ pub(crate) enum LinkError {
 /// The table. Lives as long as the process.
 pub(crate) struct Links {
     pub(super) store: Arc<dyn Store>,
-    kept: Cache<Account, (CanonicalSubject, Said)>,
-    pub(super) subjects: Cache<[u8; 32], (Box<str>, Said)>,
-    pub(super) sights: Cache<[u8; 32], (Partner, Said)>,
+    pub(super) kept: Cache<Account, (CanonicalSubject, UnixTime)>,
+    pub(super) subjects: Cache<[u8; 32], (Box<str>, UnixTime)>,
+    pub(super) sights: Cache<[u8; 32], (Partner, UnixTime)>,
+    /// How long links are kept that nobody uses.
+    pub(super) lasting: Lasting,
+    /// Where a person in use may have accounts.
+    pub(super) providers: Vec<ProviderId>,
     /// Raised before what is kept is forgotten: what was read earlier is not kept after that.
     pub(super) told: AtomicU64,
-    /// How often everything had to be asked anew, without a word of what has changed.
-    pub(super) missed: AtomicU64,
 }
 
 #[derive(Clone, Eq, Hash, PartialEq)]
-struct Account {
+pub(super) struct Account {
     provider: ProviderId,
     key: SubjectKey,
 }
@@ -66,8 +69,9 @@ impl Links {
             kept: Cache::new(KEPT),
             subjects: Cache::new(KEPT),
             sights: Cache::new(KEPT),
+            lasting: Lasting::new(None),
+            providers: Vec::new(),
             told: AtomicU64::new(0),
-            missed: AtomicU64::new(0),
         }
     }
 
@@ -99,7 +103,9 @@ impl Links {
         let (reading, said) = (self.reading(), self.asking(now));
         match self.claim_there(person, provider, key, now).await {
             Ok(made) => {
-                self.keep(&self.kept, account, (person.clone(), said), reading);
+                self.in_use(person, now).await;
+                let until = now + FRESH;
+                self.keep(&self.kept, account, (person.clone(), until), reading);
                 Ok(made)
             }
             Err(LinkError::Store(_)) if self.held(&account, person, now) => Ok(Sighting::Known),
@@ -152,14 +158,6 @@ impl Links {
         Ok(made)
     }
 
-    /// What is kept in memory is asked for anew.
-    pub(crate) fn forget_what_is_kept(&self) {
-        self.told.fetch_add(1, Ordering::SeqCst);
-        self.kept.clear();
-        self.subjects.clear();
-        self.sights.clear();
-    }
-
     fn remembered(&self, account: &Account, now: UnixTime) -> Option<CanonicalSubject> {
         let (person, said) = self.kept.get(account)?;
         self.is_fresh(said, now).then_some(person)
@@ -200,9 +198,13 @@ impl Links {
             key: &by_person,
         };
         let theirs = self.store.get(place, now).await?;
-        Ok(theirs
-            .is_none_or(|row| is_account(&row, key))
-            .then_some(person))
+        let same =
+            |row: &Row| row.value == account_text(key).as_bytes() || row.value == digest_of(key);
+        if !theirs.is_none_or(|row| same(&row)) {
+            return Ok(None);
+        }
+        self.in_use(&person, now).await;
+        Ok(Some(person))
     }
 
     /// The row of a person's account at a provider, of which nobody can tell the person.
@@ -274,13 +276,13 @@ impl Links {
         before: Option<&[u8; 32]>,
         now: UnixTime,
     ) -> Result<Sighting, LinkError> {
-        let never = UnixTime::NEVER;
+        let until = self.lasting.until(now);
         if let Some(row) = self.store.get(key, now).await? {
             // As an earlier version wrote it.
             if before.is_some_and(|before| row.value == before) {
                 let expect = Expect::Version(row.version);
                 self.store
-                    .compare_and_swap(key, expect, value, never, now)
+                    .compare_and_swap(key, expect, value, until, now)
                     .await?;
                 return Ok(Sighting::Known);
             }
@@ -288,7 +290,7 @@ impl Links {
         }
         if self
             .store
-            .compare_and_swap(key, Expect::Absent, value, never, now)
+            .compare_and_swap(key, Expect::Absent, value, until, now)
             .await?
         {
             return Ok(Sighting::First);
@@ -375,6 +377,7 @@ mod tests {
     use crate::identity::Subject;
     use crate::store::FakeStore;
     use crate::store::MemoryStore;
+    use std::sync::atomic::Ordering;
 
     const NOW: UnixTime = UnixTime::from_secs(1);
 

@@ -5,6 +5,8 @@
 
 mod body;
 mod came_by;
+#[cfg(feature = "bench")]
+mod crowd;
 mod end;
 mod id;
 mod index;
@@ -29,6 +31,8 @@ pub(crate) use body::Backing;
 pub(crate) use body::NewSession;
 pub(crate) use body::Origin;
 pub(crate) use came_by::CameBy;
+#[cfg(feature = "bench")]
+pub(crate) use crowd::Member;
 pub(crate) use id::SessionId;
 pub(crate) use live::Live;
 pub(crate) use pins::MAX_MOVED;

@@ -21,7 +21,8 @@ const TABLE: &str = "pin";
 const BY_ROLLOUT: &str = "moved";
 /// So many of one rollout are counted.
 pub(crate) const MAX_MOVED: usize = 20_000;
-/// A pin is kept this long after the last login that made it: 400 days, as long as the device cookie.
+/// A pin is kept this long after the last login that made it: 400 days, as long as the device cookie, unless something else
+/// is said.
 const KEEP: Duration = Duration::from_hours(400 * 24);
 
 /// Somebody who has moved.
@@ -36,12 +37,20 @@ pub(crate) struct Moved {
 /// Pins of people. Only the new side is remembered: who signed in at the old side is free to move.
 pub(crate) struct Pins {
     store: Arc<dyn Store>,
+    keep: Duration,
 }
 
 impl Pins {
     /// Keeps pins in `store`.
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+        Self { store, keep: KEEP }
+    }
+
+    /// Keeps a pin for so long after the login that made it.
+    #[must_use]
+    pub(crate) const fn kept_for(mut self, keep: Duration) -> Self {
+        self.keep = keep;
+        self
     }
 
     /// The pin of a person, of whatever epoch.
@@ -117,7 +126,7 @@ impl Pins {
             table: BY_ROLLOUT,
             key: &place,
         };
-        self.store.put(place, &value, now + KEEP).await?;
+        self.store.put(place, &value, now + self.keep).await?;
         value.truncate(8);
         value.push(b'T');
         self.store
@@ -127,7 +136,7 @@ impl Pins {
                     key: &key,
                 },
                 &value,
-                now + KEEP,
+                now + self.keep,
             )
             .await
     }
@@ -263,5 +272,27 @@ mod tests {
         };
         assert_eq!(moved, [again]);
         assert!(pins.all_moved(&b, now).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_pin_is_kept_for_as_long_as_is_said_after_the_last_login() {
+        let day = |days: u64| UnixTime::from_secs(1) + Duration::from_hours(24 * days);
+        let store = Arc::new(MemoryStore::default());
+        let pins = Pins::new(Arc::clone(&store) as _).kept_for(Duration::from_hours(24 * 10));
+        let (rollout, alice) = (
+            RolloutId::new("a"),
+            CanonicalSubject::named("hr:1").unwrap(),
+        );
+        for login in [0, 5] {
+            let moved = pins.moved(&rollout, (&alice, &[9; 32]), 1, day(login));
+            moved.await.unwrap();
+        }
+        let pinned = async |days| {
+            let pin = pins.of(&rollout, &alice, day(days)).await.unwrap();
+            pin.is_some()
+        };
+        assert!(pinned(14).await);
+        assert!(!pinned(15).await);
+        assert_eq!(store.sweep(day(15)).await.unwrap(), 2);
     }
 }

@@ -29,8 +29,8 @@ use crate::telemetry::Pseudonyms;
 pub(crate) const TABLE: &str = "shadow";
 /// Differences that are kept of one application; the oldest goes first.
 const MAX_KEPT: usize = 2_000;
-/// For so long.
-pub(crate) const KEEP: Duration = Duration::from_hours(30 * 24);
+/// For so long, unless something else is said.
+const KEEP: Duration = Duration::from_hours(30 * 24);
 /// The same difference of the same person is told once in this time.
 const TELL: Duration = Duration::from_hours(24);
 
@@ -72,6 +72,7 @@ struct Page {
 pub(crate) struct Found {
     /// Equal values are seen to be equal, and nobody without the key can try values out.
     pseudonyms: Pseudonyms,
+    keep: Duration,
     state: Mutex<State>,
 }
 
@@ -97,8 +98,25 @@ impl Found {
     pub(crate) fn new(pseudonyms: Pseudonyms) -> Self {
         Self {
             pseudonyms,
+            keep: KEEP,
             state: Mutex::default(),
         }
+    }
+
+    /// Keeps what was found for so long.
+    #[must_use]
+    pub(crate) const fn kept_for(mut self, keep: Duration) -> Self {
+        self.keep = keep;
+        self
+    }
+
+    /// For how long what was found is kept.
+    pub(crate) const fn keep(&self) -> Duration {
+        self.keep
+    }
+
+    const fn long_ago(&self, now: UnixTime) -> UnixTime {
+        UnixTime::from_secs(now.as_secs().saturating_sub(self.keep.as_secs()))
     }
 
     /// Somebody was looked at, and differs so; the places of the differences that are new today, so that somebody should
@@ -164,7 +182,7 @@ impl Found {
             .apps
             .iter()
             .flat_map(|(app, own)| own.kept.iter().map(|kept| (app.clone(), kept.clone())))
-            .filter(|(_, kept)| now.since(kept.at) < KEEP)
+            .filter(|(_, kept)| now.since(kept.at) < self.keep)
             .collect();
         all.sort_by_key(|(_, kept)| kept.at);
         all
@@ -234,11 +252,11 @@ impl Notes for Found {
             page.noise = own.noise.part(is_in);
             let kept = own.kept.iter().filter(|kept| is_in(&kept.person));
             page.kept = kept
-                .filter(|kept| long_ago(now) < kept.at)
+                .filter(|kept| self.long_ago(now) < kept.at)
                 .cloned()
                 .collect();
-            page.people.forget_before(long_ago(now));
-            page.noise.forget_before(long_ago(now));
+            page.people.forget_before(self.long_ago(now));
+            page.noise.forget_before(self.long_ago(now));
         }
         serde_json::to_vec(&page)
     }
@@ -265,15 +283,11 @@ impl Notes for Found {
 
     fn sweep(&self, now: UnixTime) {
         for own in self.state().apps.values_mut() {
-            own.people.forget_before(long_ago(now));
-            own.noise.forget_before(long_ago(now));
-            own.kept.retain(|kept| long_ago(now) < kept.at);
+            own.people.forget_before(self.long_ago(now));
+            own.noise.forget_before(self.long_ago(now));
+            own.kept.retain(|kept| self.long_ago(now) < kept.at);
         }
     }
-}
-
-const fn long_ago(now: UnixTime) -> UnixTime {
-    UnixTime::from_secs(now.as_secs().saturating_sub(KEEP.as_secs()))
 }
 
 /// The application and the part of a row. No name has a zero byte.
@@ -409,5 +423,31 @@ mod tests {
         let mut two = Instance::on(&store);
         two.keep.turn().await;
         assert_eq!(two.counted(), Some((1, 1)));
+    }
+
+    #[tokio::test]
+    async fn findings_are_kept_for_as_long_as_is_said() {
+        let pseudonyms = Pseudonyms::new(&Secret::new(vec![1; 32]));
+        let found = Found::new(pseudonyms).kept_for(Duration::from_hours(24 * 2));
+        let day = |days: u64| NOW + Duration::from_hours(24 * days);
+        let person = Pseudonym::try_from(ANN.to_owned()).unwrap();
+        let difference = Difference {
+            class: Class::GroupsExtra,
+            field: "groups".into(),
+            values: Vec::new(),
+            said: (b"a".to_vec(), b"b".to_vec()),
+        };
+        let app = AppId::new("crm");
+        found.looked_at(&app, person, vec![difference], day(0));
+        assert_eq!(found.all(day(1)).len(), 1);
+        assert_eq!(found.all(day(2)).len(), 0);
+        let row = [&b"crm\0"[..], &part(&person)].concat();
+        let written = |now| {
+            let page: Page = serde_json::from_slice(&found.page(&row, now).unwrap()).unwrap();
+            page.kept.len()
+        };
+        assert_eq!([written(day(1)), written(day(2))], [1, 0]);
+        found.sweep(day(2));
+        assert_eq!((found.all(day(0)).len(), found.people(&app)), (0, 0));
     }
 }

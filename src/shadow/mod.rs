@@ -21,7 +21,6 @@ pub(crate) use compare::Side;
 pub(crate) use desk::Desk;
 pub(crate) use desk::Offer;
 pub(crate) use found::Found;
-pub(crate) use found::KEEP;
 pub(crate) use found::Kept;
 pub(crate) use found::TABLE;
 pub(crate) use kind::Class;

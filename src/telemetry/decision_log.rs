@@ -211,7 +211,7 @@ impl DecisionLog {
     }
 
     /// A log that goes nowhere.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "bench"))]
     pub(crate) const fn off() -> Self {
         Self {
             inlet: None,

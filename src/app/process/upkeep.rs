@@ -5,9 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::process::Process;
-use crate::control::KEEP_PARTNERS;
-use crate::control::KEEP_STRAGGLERS;
-use crate::control::PARTNERS;
 use crate::control::STRAGGLERS;
 use crate::control::agreed;
 use crate::proxy::serve::counts::Counts;
@@ -117,16 +114,33 @@ impl Process {
     pub(super) fn keep_notes(&self) {
         let found: Arc<dyn Notes> = Arc::clone(self.shadow.found()) as _;
         let stragglers: Arc<dyn Notes> = Arc::clone(&self.stragglers) as _;
-        let partners: Arc<dyn Notes> = Arc::clone(&self.partners) as _;
+        let [of_found, of_stragglers] = [self.shadow.found().keep(), self.stragglers.keep()];
         for (notes, table, keep) in [
-            (found, shadow::TABLE, shadow::KEEP),
-            (stragglers, STRAGGLERS, KEEP_STRAGGLERS),
-            (partners, PARTNERS, KEEP_PARTNERS),
+            (found, shadow::TABLE, of_found),
+            (stragglers, STRAGGLERS, of_stragglers),
         ] {
             let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
             let together = Together::new(store, clock, notes, (table, keep));
             self.background.spawn(together.run());
         }
+    }
+
+    /// Gives what was kept under another configuration the time that this one says.
+    pub(super) fn introduce_retention(&self) {
+        let (clock, links) = (Arc::clone(&self.clock), Arc::clone(&self.links));
+        let homes = Arc::clone(&self.homes);
+        self.background.spawn(async move {
+            loop {
+                let now = clock.now();
+                let done = match links.introduce(now).await {
+                    Ok(()) => homes.introduce(now).await,
+                    Err(error) => Err(error),
+                };
+                let Err(error) = done else { return };
+                tracing::warn!(%error, "Links and homes of passwords are kept as before until the store answers.");
+                tokio::time::sleep(SWEEP).await;
+            }
+        });
     }
 
     pub(super) fn sweep(&self) {

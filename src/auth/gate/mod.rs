@@ -100,6 +100,8 @@ pub(crate) struct Deps {
     pub(crate) shadow: Desk,
     /// What providers are still to be told; the same value in every snapshot.
     pub(crate) notices: Arc<Notices>,
+    /// Whether the position `legacy` of the switch ends what the new provider has vouched for.
+    pub(crate) revokes: bool,
     /// Where decisions are told.
     pub(crate) reports: Reports,
     /// Who judges proofs of possession.

@@ -39,6 +39,12 @@ pub(super) struct Device {
     /// Its person was told that the sign-in page has changed.
     #[serde(default)]
     told: bool,
+    /// Of these rollouts, those whose old side does not know its person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    only_there: Vec<String>,
+    /// In which epochs its person was told that the page from before is back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    told_back: Vec<(String, u64)>,
 }
 
 /// Whether a browser may be sent on once more.
@@ -61,6 +67,8 @@ impl Device {
             bounces: (0, 0),
             asked: 0,
             told: false,
+            only_there: Vec::new(),
+            told_back: Vec::new(),
         }
     }
 
@@ -100,6 +108,31 @@ impl Device {
         if MAX_PINS < self.moved.len() {
             self.moved.remove(0);
         }
+        let moved = &self.moved;
+        let is_kept = |id: &str| id != plan.id.as_str() && moved.iter().any(|(own, _)| own == id);
+        self.only_there.retain(|id| is_kept(id));
+        self.told_back.retain(|(id, _)| is_kept(id));
+    }
+
+    /// Remembers, of a rollout in which it has just moved, that the old side does not know its person.
+    pub(super) fn has_moved_only_there(&mut self, plan: &Plan) {
+        self.only_there.push(plan.id.as_str().to_owned());
+    }
+
+    /// Whether the old side does not know its person, as far as this browser remembers.
+    pub(super) fn is_only_there(&self, plan: &Plan) -> bool {
+        self.only_there.iter().any(|id| id == plan.id.as_str())
+    }
+
+    /// Whether its person has moved, and is to be told now that the page from before is back: once in each epoch.
+    pub(super) fn is_to_be_told_back(&mut self, plan: &Plan) -> bool {
+        let now = (plan.id.as_str().to_owned(), plan.epoch);
+        if self.pin(plan).is_none() || self.told_back.contains(&now) {
+            return false;
+        }
+        self.told_back.retain(|(id, _)| *id != now.0);
+        self.told_back.push(now);
+        true
     }
 
     /// Whether its person is to be told now that the sign-in page has changed: once.

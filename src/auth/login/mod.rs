@@ -31,6 +31,7 @@ mod settle;
 mod start;
 #[cfg(test)]
 mod tests;
+mod told;
 
 pub(crate) use endpoint::Endpoint;
 pub(crate) use page::PageName;

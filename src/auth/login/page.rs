@@ -49,6 +49,10 @@ pub(super) enum Page {
     NotRecorded,
     /// The sign-in page that comes next is another one than before.
     Changed,
+    /// The sign-in page that comes next is the one from before.
+    Back,
+    /// The side that everybody is sent to does not know them, and theirs cannot be used.
+    OnlyThere,
     /// Signed in; the browser goes on by itself.
     Arrived,
     /// Whether to be among the first at the new sign-in page.
@@ -75,12 +79,14 @@ impl Page {
             Self::NotAllowed => "login_not_allowed",
             Self::Unavailable => "login_unavailable",
             Self::Circles => "login_circles",
+            Self::OnlyThere => "login_only_there",
             Self::NotRecorded => "logout_not_recorded",
             Self::NotOurForm => "logout_not_ours",
             Self::SignInFirst => "optin_not_signed_in",
             Self::SignOut
             | Self::SignedOut
             | Self::Changed
+            | Self::Back
             | Self::Arrived
             | Self::OptIn
             | Self::OptOut => return None,
@@ -94,11 +100,14 @@ impl Page {
             Self::Denied | Self::NotAllowed | Self::NotOurForm | Self::SignInFirst => {
                 StatusCode::FORBIDDEN
             }
-            Self::Unavailable | Self::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::OnlyThere | Self::NotRecorded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Circles => StatusCode::CONFLICT,
             Self::SignOut
             | Self::SignedOut
             | Self::Changed
+            | Self::Back
             | Self::Arrived
             | Self::OptIn
             | Self::OptOut => StatusCode::OK,
@@ -153,6 +162,14 @@ impl Page {
             ),
             Self::SignInFirst => ("Please sign in first", "Then come back to this address."),
             Self::NotOurForm => ("Not signed out", "The request came from another page."),
+            Self::Back => (
+                "Your usual sign-in page is back",
+                "You will sign in as you did before. If you have chosen a new password at the other page since, use the one from before here.",
+            ),
+            Self::OnlyThere => (
+                "Your account is at the new sign-in service only",
+                "It cannot be used at the moment, and the other one does not know you. Nothing is lost. Please try again later.",
+            ),
             Self::Changed => (
                 "Your sign-in page has changed",
                 "You will sign in at another page than before, with the account that you were told about.",
@@ -165,10 +182,12 @@ impl Page {
             Self::Stray | Self::TooLate | Self::Mismatch | Self::Denied | Self::Failed => {
                 Offer::SignIn
             }
-            Self::Unavailable | Self::SignedOut | Self::SignInFirst => Offer::SignIn,
+            Self::Unavailable | Self::OnlyThere | Self::SignedOut | Self::SignInFirst => {
+                Offer::SignIn
+            }
             Self::NotAllowed | Self::Circles | Self::NotRecorded => Offer::Nothing,
             Self::SignOut | Self::NotOurForm => Offer::SignOut,
-            Self::Changed => Offer::GoOn,
+            Self::Changed | Self::Back => Offer::GoOn,
             Self::Arrived => Offer::Target,
             Self::OptIn => Offer::In,
             Self::OptOut => Offer::Out,
@@ -258,7 +277,7 @@ pub(super) fn page(
         HeaderValue::from_static("text/html; charset=utf-8"),
     );
     match page {
-        Page::Unavailable | Page::NotRecorded => {
+        Page::Unavailable | Page::OnlyThere | Page::NotRecorded => {
             headers.insert(RETRY_AFTER, RETRY);
         }
         Page::Arrived => {
@@ -277,6 +296,7 @@ pub(super) fn page(
         | Page::SignedOut
         | Page::NotOurForm
         | Page::Changed
+        | Page::Back
         | Page::OptIn
         | Page::OptOut
         | Page::SignInFirst => {}

@@ -105,6 +105,13 @@ impl Logins {
             let moved = pins.moved(&plan.id, (&canonical, &account), plan.epoch, ask.now);
             moved.await.map_err(|error| away(&error))?;
             device.has_moved(plan);
+            let only = self
+                .deps
+                .joiner
+                .is_unknown_at(&canonical, &plan.from, ask.now);
+            if only.await.map_err(|error| away(&error))? {
+                device.has_moved_only_there(plan);
+            }
         }
         if let (Some(plan), true) = (plan, next_time) {
             device.has_moved(plan);

@@ -134,14 +134,20 @@ impl Logins {
         let Some(place) = place else {
             return Begun::Reply(self.unavailable(ask, begin));
         };
+        // The other side does not know them: there is no other door.
+        let only = begin.directed.is_none() && self.is_only_there(ask, &begin.device);
+        if only && self.deps.revokes {
+            return Begun::Reply(self.only_there(ask, begin));
+        }
         let begin = match self.tell_of_change(ask, begin, &place) {
             Ok(begin) => begin,
             Err(page) => return Begun::Reply(*page),
         };
         // A known address is no sign of life: the provider as a whole is asked about first, then tried.
-        let exercised = self.exercised(ask, &begin, &place).await;
-        let instead = match exercised.or_else(|| self.known_outage(&place)) {
-            Some(outage) if begin.directed.is_none() => self.pass_over(ask, &begin, &place, outage),
+        let instead = match self.known_outage(&place) {
+            Some(outage) if begin.directed.is_none() && !only => {
+                self.pass_over(ask, &begin, &place, outage)
+            }
             Some(_) | None => None,
         };
         let tried = match (&instead, exercised) {
@@ -156,6 +162,7 @@ impl Logins {
             }
             // There is no third door.
             (Err(_), Some(_)) => return Begun::Reply(self.unavailable(ask, begin)),
+            (Err(_), None) if only => return Begun::Reply(self.only_there(ask, begin)),
             (Err(outage), None) => outage,
         };
         // The assigned provider is away. Only now, only for a new login, and only if the configuration says so.
@@ -170,23 +177,6 @@ impl Logins {
             },
             None => Begun::Reply(self.unavailable(ask, begin)),
         }
-    }
-
-    /// The page that tells somebody, once, that they will sign in elsewhere from now on.
-    fn tell_of_change(
-        &self,
-        ask: &Ask<'_>,
-        mut begin: Begin,
-        place: &Place,
-    ) -> Result<Begin, Box<Response<Bytes>>> {
-        let arm = ask.policy.plan().and_then(|plan| plan.arm(&place.provider));
-        let moves = arm == Some(Arm::To) && begin.directed.is_none() && begin.restarts == 0;
-        if !self.look.changed || !moves || !begin.device.is_to_be_told() {
-            return Ok(begin);
-        }
-        begin.cookies.extend(self.keep_device(ask, &begin.device));
-        let page = self.page(ask, Page::Changed, &begin.target, begin.cookies);
-        Err(Box::new(page))
     }
 
     /// The outage that the breaker of a provider stands for.
@@ -216,7 +206,10 @@ impl Logins {
             &facts,
             ask.now,
         );
-        if !self.may_set_out(ask, &begin.device, plan, assignment.arm) {
+        if self.is_only_there(ask, &begin.device) {
+            assignment.arm = Arm::To;
+            assignment.rule = RuleRef::Pin;
+        } else if !self.may_set_out(ask, &begin.device, plan, assignment.arm) {
             // The new provider has yet to prove itself in this step.
             assignment.arm = Arm::From;
             assignment.rule = RuleRef::FirstLogins;

@@ -5,6 +5,7 @@
 mod back;
 mod carry;
 mod linked;
+mod recalled;
 mod wrap;
 
 use super::*;

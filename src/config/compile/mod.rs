@@ -43,6 +43,7 @@ mod probe;
 mod providers;
 mod ramp;
 mod requirements;
+mod retention;
 mod roles;
 mod rollouts;
 mod routes;
@@ -170,6 +171,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let kill_switch = server::kill_switch(context, raw, &state_dir);
     let telemetry = telemetry::telemetry(context, raw);
     let (change, audit) = audit::compile(context, raw, &state_dir);
+    let retention = retention::compile(context, raw, &courses);
     let possession = possession::compile(context, raw);
     let keys = secrets::compile(context, raw);
     store::shared_keys(context, raw, &sessions.store);
@@ -194,6 +196,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         silent,
         wrap,
         session_exchanges,
+        retention,
         pages,
         prometheus,
         cohorts,

@@ -100,6 +100,8 @@ mappings! {
         guardrails: Named<RawGuardrails>,
         /// By application: who gives a second opinion about people who were let in.
         shadow: Named<RawShadow>,
+        /// How long what is known of people is kept.
+        retention: RawRetention,
         @later "revocation", "links", "shared_signals";
     }
 
@@ -123,7 +125,7 @@ mappings! {
         style: At<PathBuf>,
         /// The address of a page of yours that every page links as "Help", such as `https://intranet.corp.example/signin`.
         help: At<String>,
-        /// Whether a person whose login goes to the new provider (`to`) is told so once in each browser, on a page with one link. Default `false`.
+        /// Whether a person whose login goes to the new provider (`to`) is told so once in each browser, on a page with one link; and once where their logins go back to the old provider again, with a word about newer passwords. Default `false`.
         changed: At<bool>,
     }
 

@@ -106,6 +106,24 @@ mappings! {
         during: At<DuringWord>,
     }
 
+    /// How long what is known of people is kept. Sessions end by `sessions.idle` and `sessions.absolute`, and what is noted about them goes with them; the ledger (`audit.file`) is a chain and is never cut; `authferry forget` erases what is kept of one person.
+    RawRetention {
+        /// Which accounts a person has: for so long after the person was seen last, at any provider. Who comes later is linked anew, as at the first sighting; so is whoever proved both, and an operator's decision goes too. From `30d`. Default: for good. Not reloaded.
+        links: At<Span>,
+        /// Whose password is judged by the new provider: for so long after it was used last, under each name that it is used with. After that the old provider judges again what comes with that name, so this is longer than anybody stays away while the old side runs. From `90d`. Default: for good. Not reloaded.
+        passwords: At<Span>,
+        /// Who has been on the new side: for so long after the last login there. From `1d` to `400d`. Default `400d`. Not reloaded.
+        pins: At<Span>,
+        /// What second opinions found (`report divergences`, and what gates of a stage count). From `1d` to `400d`. Default `30d`. Not reloaded.
+        findings: At<Span>,
+        /// Who still comes with credentials of an old provider: at least as long as `legacy_credentials_seen.within` asks. From `1d` to `400d`. Default `91d`. Not reloaded.
+        legacy_usage: At<Span>,
+        /// Who was let in lately, in memory alone: the people whom a `plan` is made for. From `1h` to `24h`. Default `24h`. Not reloaded.
+        facts: At<Span>,
+        /// What was revoked, and by whom: at least this long. Whatever it says, a revocation is kept as long as what it speaks about may live. To `400d`. Default: that long.
+        revocations: At<Span>,
+    }
+
     /// By what a session of the old side becomes one of the new provider.
     RawSessionExchange {
         /// The name of an `exchange` of the kind `assertion` at the new provider. Default: the only one.

@@ -1,0 +1,146 @@
+//! People who are sent back to the old side: whom it does not know, and who has a newer password.
+
+use super::*;
+
+/// Both sides say who their people are; everybody goes to the new one.
+fn joined() -> World {
+    let mut world = both();
+    world.canonical = Some(crate::links::settings::Canonical::by_claims(
+        "uid:{subject}",
+        Vec::new(),
+        &["old", "new"],
+    ));
+    world
+}
+
+/// Signs in at the new side, and loses the session.
+async fn moves(world: &World, browser: &mut Browser, person: &str) {
+    let seen = log_in(world, browser, person).await;
+    assert_eq!(seen.location, "/orders?x=1", "{seen:?}");
+    browser.jar.remove(COOKIE);
+}
+
+async fn under_legacy(world: &World, browser: &mut Browser, target: &str) -> Seen {
+    let visit = Visit::to(target).killed(KillPosition::Legacy);
+    visit.with(world, browser).await
+}
+
+#[tokio::test]
+async fn who_has_no_account_at_the_old_side_stays_at_the_new_one_when_the_switch_sends_everybody_back()
+ {
+    let mut world = joined();
+    let (mut alice, mut newcomer) = (Browser::default(), Browser::default());
+    everybody_to(&mut world, Arm::From);
+    log_in(&world, &mut alice, "alice").await;
+    alice.jar.remove(COOKIE);
+    everybody_to(&mut world, Arm::To);
+    moves(&world, &mut alice, "alice").await;
+    moves(&world, &mut newcomer, "newcomer").await;
+
+    let seen = under_legacy(&world, &mut alice, "/a").await;
+    assert!(
+        seen.location.starts_with("https://old.idp.test/"),
+        "{seen:?}"
+    );
+    let seen = under_legacy(&world, &mut newcomer, "/a").await;
+    assert!(
+        seen.location.starts_with("https://new.idp.test/"),
+        "{seen:?}"
+    );
+    let callback = signed_in(&seen.location, "newcomer");
+    let end = under_legacy(&world, &mut newcomer, &callback).await;
+    assert_eq!(end.location, "/a", "{end:?}");
+    assert!(
+        under_legacy(&world, &mut newcomer, "/a")
+            .await
+            .admitted
+            .is_some()
+    );
+    // Nobody else is what a copied browser says: it steers, and the account decides.
+    newcomer.jar.remove(COOKIE);
+    let seen = under_legacy(&world, &mut Browser::default(), "/a").await;
+    assert!(
+        seen.location.starts_with("https://old.idp.test/"),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test]
+async fn who_has_no_account_at_the_old_side_is_told_why_when_the_new_one_cannot_be_used() {
+    let mut world = joined();
+    let mut newcomer = Browser::default();
+    moves(&world, &mut newcomer, "newcomer").await;
+    world.fallbacks = vec![Fallback {
+        app: world.app.clone(),
+        from: Arm::To,
+        when: vec![Outage::Connect],
+        provider_down_for: Duration::from_secs(30),
+        not_paths: Vec::new(),
+        max_age: Duration::from_secs(3_600),
+        recheck: false,
+        per_hour: 9,
+        assurance: Vec::new(),
+        account_by: None,
+        mark: None,
+    }];
+    away(&world.new, 0);
+    let visit = Visit::to("/a").at(60).killed(KillPosition::Legacy);
+    let seen = visit.with(&world, &mut newcomer).await;
+    assert_eq!(seen.status, StatusCode::SERVICE_UNAVAILABLE, "{seen:?}");
+    assert!(
+        seen.body
+            .contains("Your account is at the new sign-in service only")
+    );
+    assert!(seen.body.contains("Reference: <code>"));
+
+    // It is there, and who it lets in is what the switch is about.
+    let mut world = joined();
+    let mut newcomer = Browser::default();
+    moves(&world, &mut newcomer, "newcomer").await;
+    world.revokes = true;
+    let seen = under_legacy(&world, &mut newcomer, "/a").await;
+    assert_eq!(seen.status, StatusCode::SERVICE_UNAVAILABLE, "{seen:?}");
+    assert!(seen.location.is_empty());
+}
+
+#[tokio::test]
+async fn who_is_sent_back_is_told_once_which_password_it_is() {
+    let mut world = joined();
+    let mut alice = Browser::default();
+    moves(&world, &mut alice, "alice").await;
+    world.look = Arc::new(Look::new(&crate::auth::settings::Pages {
+        changed: true,
+        ..Default::default()
+    }));
+    everybody_to(&mut world, Arm::From);
+    world.plan.as_mut().unwrap().epoch += 1;
+    let told = open(&world, &mut alice, "/orders").await;
+    assert_eq!(told.status, StatusCode::OK, "{told:?}");
+    assert!(
+        told.body.contains("use the one from before here"),
+        "{told:?}"
+    );
+    let on = "/.authferry/login?rd=%2Forders";
+    assert!(told.body.contains(&format!("href=\"{on}\"")), "{told:?}");
+    let start = open(&world, &mut alice, on).await;
+    assert!(
+        start.location.starts_with("https://old.idp.test/"),
+        "{start:?}"
+    );
+    // Forward again: the same people, and the new page once more.
+    world.plan.as_mut().unwrap().epoch += 1;
+    everybody_to(&mut world, Arm::To);
+    open(&world, &mut alice, on).await;
+    let start = open(&world, &mut alice, on).await;
+    assert!(
+        start.location.starts_with("https://new.idp.test/"),
+        "{start:?}"
+    );
+    // Who has never been there has nothing to hear.
+    everybody_to(&mut world, Arm::From);
+    let start = open(&world, &mut Browser::default(), "/").await;
+    assert!(
+        start.location.starts_with("https://old.idp.test/"),
+        "{start:?}"
+    );
+}
