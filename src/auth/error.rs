@@ -102,8 +102,8 @@ pub(crate) enum AuthError {
 /// What the client gets. The proxy turns each into one response.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Answer {
-    /// 400: the request itself cannot be judged.
-    BadRequest,
+    /// 400: more than one credential, so that none is judged; with these values of `WWW-Authenticate` (RFC 6750 §3.1).
+    Several(Vec<HeaderValue>),
     /// 401, with these values of `WWW-Authenticate` (RFC 9110 §11.6.1).
     Unauthorized(Vec<HeaderValue>),
     /// 403.
@@ -130,6 +130,8 @@ pub(crate) enum Challenge {
     Plain,
     /// A bearer token was, and it is not good.
     InvalidToken,
+    /// There was more than one credential.
+    InvalidRequest,
 }
 
 /// `Retry-After` when nobody said how long: 5 s.
@@ -199,7 +201,7 @@ impl AuthError {
                 refusal: Refusal::Ambiguous,
                 class: None,
                 ..
-            } => Answer::BadRequest,
+            } => Answer::Several(policy.challenges(Challenge::InvalidRequest)),
             Self::Refused {
                 class: Some(CredentialClass::Bearer | CredentialClass::Opaque),
                 ..
@@ -301,7 +303,7 @@ mod tests {
                 .iter()
                 .map(|value| value.to_str().unwrap().to_owned())
                 .collect::<Vec<_>>(),
-            other @ (Answer::BadRequest
+            other @ (Answer::Several(_)
             | Answer::Forbidden
             | Answer::InsufficientScope(_)
             | Answer::Limited(_)
@@ -334,7 +336,13 @@ mod tests {
             class: CredentialClass::Bearer,
         };
         for (error, answer) in [
-            (refused(Refusal::Ambiguous, None), Answer::BadRequest),
+            (
+                refused(Refusal::Ambiguous, None),
+                Answer::Several(vec![
+                    HeaderValue::from_static("Bearer realm=\"crm\", error=\"invalid_request\""),
+                    HeaderValue::from_static("Basic realm=\"crm\", charset=\"UTF-8\""),
+                ]),
+            ),
             (forbidden, Answer::Forbidden),
             (outage(None), Answer::Unavailable(5)),
             (

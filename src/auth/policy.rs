@@ -274,7 +274,7 @@ impl AppPolicy {
         }
     }
 
-    /// The challenges of a 401 (RFC 6750 §3, RFC 7617 §2): one per scheme that this application takes.
+    /// The challenges of a 401, or of a 400 (RFC 6750 §3, RFC 7617 §2): one per scheme that this application takes.
     pub(crate) fn challenges(&self, challenge: Challenge) -> Vec<HeaderValue> {
         let realm = self.app.as_str();
         let mut all = Vec::new();
@@ -282,6 +282,9 @@ impl AppPolicy {
             Challenge::Plain => format!("Bearer realm=\"{realm}\""),
             Challenge::InvalidToken => {
                 format!("Bearer realm=\"{realm}\", error=\"invalid_token\"")
+            }
+            Challenge::InvalidRequest => {
+                format!("Bearer realm=\"{realm}\", error=\"invalid_request\"")
             }
         };
         // RFC 9110 §15.5.2: a 401 always says how; so Bearer also where only browsers sign in.

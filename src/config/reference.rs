@@ -13,6 +13,8 @@ use serde_json::Value;
 use crate::config::fixed;
 use crate::config::schema;
 
+mod defaults;
+
 /// What follows this line of the page is made.
 const MARK: &str = "<!-- Made from src/config/raw by `UPDATE_REFERENCE=1 cargo test --lib config::reference`. -->\n";
 

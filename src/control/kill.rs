@@ -171,7 +171,7 @@ impl KillSwitch {
         });
         inner.metrics.kill_switch(&inner.current.load());
         let weak = Arc::downgrade(&inner);
-        let poll = inner.settings.poll.min(Duration::from_millis(500));
+        let poll = inner.settings.poll;
         thread::Builder::new().name("kill".into()).spawn(move || {
             loop {
                 thread::park_timeout(poll);

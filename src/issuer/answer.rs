@@ -123,7 +123,7 @@ impl Not {
 fn later(why: &AuthError, policy: &AppPolicy) -> u64 {
     match why.answer(policy) {
         Answer::Unavailable(seconds) => seconds,
-        Answer::BadRequest
+        Answer::Several(_)
         | Answer::Unauthorized(_)
         | Answer::Forbidden
         | Answer::Limited(_)

@@ -209,9 +209,12 @@ pub(super) fn subject(settings: &Settings, claims: &ClaimMap) -> Result<String, 
         .claims
         .iter()
         .find(|(name, _)| &**name == "subject");
-    let mapped = mapped.and_then(|(_, path)| path.find(claims));
+    let Some((_, path)) = mapped else {
+        return Ok(claims.text("dn").ok_or(Outage::Malformed)?.to_owned());
+    };
+    // Never another attribute in its place: that would be another person.
+    let mapped = path.find(claims);
     let subject = mapped.as_ref().and_then(Value::as_str);
-    let subject = subject.or_else(|| claims.text("dn"));
     Ok(subject.ok_or(Outage::Malformed)?.to_owned())
 }
 
@@ -444,6 +447,38 @@ mod tests {
         server.abort();
         let seen = seen.lock().unwrap().clone();
         (said.unwrap_err(), seen, deps.metrics.render().unwrap())
+    }
+
+    #[test]
+    fn a_subject_is_the_attribute_that_was_named_and_never_another_one_in_its_place() {
+        let owns = Owns::default();
+        let kind = KindSettings::Ldap(settings::Ldap {
+            issuer: Issuer::new("urn:corp"),
+            url: "ldaps://directory.corp.example".to_owned(),
+            starttls: false,
+            user_dn: "uid={username},dc=corp".to_owned(),
+            attributes: Vec::new(),
+            groups: None,
+            directory: None,
+            cache: Duration::from_secs(30),
+        });
+        let mut settings = crate::providers::fixture::settings("corp", owns, kind);
+        let entry = |uid: Value| {
+            let members = [("dn", Value::from("uid=bob,dc=corp")), ("uid", uid)];
+            let members = members.into_iter().map(|(k, v)| (k.to_owned(), v));
+            ClaimMap::new(members.collect())
+        };
+        let mapped = |path: &str| vec![("subject".into(), ClaimPath::parse(path).unwrap())];
+        settings.claims = mapped("uid");
+        let bob = subject(&settings, &entry(Value::from("bob")));
+        assert_eq!(bob.unwrap(), "bob");
+        for several in [Value::from(vec!["bob", "eve"]), Value::Null] {
+            let nobody = subject(&settings, &entry(several)).unwrap_err();
+            assert_eq!(nobody, Outage::Malformed.into());
+        }
+        settings.claims = mapped("dn");
+        let by_name = subject(&settings, &entry(Value::Null));
+        assert_eq!(by_name.unwrap(), "uid=bob,dc=corp");
     }
 
     #[tokio::test]

@@ -116,14 +116,21 @@ pub(crate) async fn probe(settings: &Settings, origins: &[Box<str>], deps: &Deps
         KindSettings::Oidc(oidc) => asker.oidc(oidc, origins).await,
         KindSettings::Jwt(jwt) => asker.jwt(jwt).await,
         KindSettings::Introspection(introspection) => asker.introspection(introspection).await,
-        KindSettings::SessionProbe(_) => {
+        KindSettings::SessionProbe(probe) => {
             let cookie = settings.owns.cookies.first().cloned();
             let value = stranger(deps);
             let credential = cookie.map(|cookie| Credential::Session { cookie, value });
-            refusal(settings, credential, deps).await
+            let mut findings = refusal(settings, credential, deps).await;
+            findings.push(asker.clock_of(&probe.url).await);
+            findings
         }
         #[cfg(feature = "ldap")]
-        KindSettings::Ldap(_) => refusal(settings, Some(nobody(deps)), deps).await,
+        KindSettings::Ldap(_) => {
+            let mut findings = refusal(settings, Some(nobody(deps)), deps).await;
+            let words = "a directory shows none, and no time of its is compared with ours";
+            findings.push(Finding::unknown(Check::Clock, words));
+            findings
+        }
         KindSettings::Basic(_) => refusal(settings, Some(nobody(deps)), deps).await,
         // A certificate that no authority made needs no question: the file has been read.
         KindSettings::ClientCert(_) => refusal(settings, None, deps).await,

@@ -45,7 +45,7 @@ impl From<BadRequest> for Fault {
 impl From<Answer> for Fault {
     fn from(answer: Answer) -> Self {
         match answer {
-            Answer::BadRequest => Self::BadRequest,
+            Answer::Several(challenges) => Self::Several(challenges),
             Answer::Unauthorized(challenges) => Self::Unauthorized(challenges),
             Answer::Forbidden => Self::Forbidden,
             Answer::InsufficientScope(challenge) => Self::InsufficientScope(challenge),

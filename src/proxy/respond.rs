@@ -31,6 +31,8 @@ use crate::proxy::upstream_head::HeadError;
 pub(crate) enum Fault {
     /// What was sent is not one unambiguous request.
     BadRequest,
+    /// More than one credential; with the values of `WWW-Authenticate` (RFC 6750 §3.1).
+    Several(Vec<HeaderValue>),
     /// The target is too long.
     TargetTooLong,
     /// The head is too large, or has too many fields or cookies.
@@ -69,7 +71,7 @@ impl Fault {
     /// The status code.
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::BadRequest | Self::Several(_) => StatusCode::BAD_REQUEST,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
@@ -90,7 +92,9 @@ impl Fault {
     /// A heading and a sentence for people. Says what to do, never why.
     const fn words(&self) -> (&'static str, &'static str) {
         match self {
-            Self::BadRequest => ("Bad request", "The request could not be understood."),
+            Self::BadRequest | Self::Several(_) => {
+                ("Bad request", "The request could not be understood.")
+            }
             Self::TargetTooLong => (
                 "Address too long",
                 "The address of the request is too long.",
@@ -148,7 +152,7 @@ impl Fault {
     /// the access log.
     pub(crate) const fn as_str(&self) -> &'static str {
         match self {
-            Self::BadRequest => "bad_request",
+            Self::BadRequest | Self::Several(_) => "bad_request",
             Self::TargetTooLong => "uri_too_long",
             Self::HeadTooLarge => "head_too_large",
             Self::Version => "version_not_supported",
@@ -172,6 +176,7 @@ impl Fault {
     pub(crate) const fn closes(&self) -> bool {
         match self {
             Self::BadRequest
+            | Self::Several(_)
             | Self::TargetTooLong
             | Self::HeadTooLarge
             | Self::Version
@@ -272,7 +277,7 @@ pub(crate) fn page(
         fields.insert(header::CONTENT_SECURITY_POLICY, look.policy(Forms::None));
     }
     match fault {
-        Fault::Unauthorized(challenges) => {
+        Fault::Unauthorized(challenges) | Fault::Several(challenges) => {
             for challenge in challenges {
                 fields.append(header::WWW_AUTHENTICATE, challenge.clone());
             }
@@ -398,6 +403,9 @@ mod tests {
     fn all() -> Vec<Fault> {
         vec![
             Fault::BadRequest,
+            Fault::Several(vec![HeaderValue::from_static(
+                "Bearer error=\"invalid_request\"",
+            )]),
             Fault::TargetTooLong,
             Fault::HeadTooLarge,
             Fault::Version,

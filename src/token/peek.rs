@@ -55,6 +55,11 @@ impl<'t> Unverified<'t> {
         self.claims.member("exp")?.as_u64()
     }
 
+    /// `iat`, in seconds since 1970: to compare clocks, and nothing else.
+    pub fn claimed_begin(&self) -> Option<u64> {
+        self.claims.member("iat")?.as_u64()
+    }
+
     /// `alg`.
     pub const fn algorithm(&self) -> Algorithm {
         self.jws.header.algorithm

@@ -193,6 +193,10 @@ async fn two_credentials_at_once_are_refused() {
         let answer = request(proxy.address, "GET", "/", &fields, b"").await;
         assert_eq!(answer.status, 400, "{name}: {}", answer.text());
         let challenge = answer.all("www-authenticate").join(", ");
+        assert_eq!(
+            challenge, "Bearer realm=\"crm\", error=\"invalid_request\"",
+            "{name}"
+        );
         said.insert((blank(&answer), challenge));
         assert_eq!(said.len(), 1, "{name}: {said:?}");
     }

@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::control::good;
 use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Idp;
@@ -58,6 +59,34 @@ async fn the_kill_file_moves_new_logins_within_a_second_with_a_broken_configurat
 
     std::fs::remove_file(proxy.dir().join("state/kill")).unwrap();
     until(async || goes_to(&new).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_types_counts_for_the_very_next_request() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&two_providers(&old, &new, &upstream, 100));
+    let answer = async || request(proxy.address, "GET", "/", &NAVIGATION, b"").await;
+    let place = async || {
+        answer()
+            .await
+            .header("location")
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert!(place().await.starts_with(&new.issuer()));
+    let dir = proxy.dir().to_owned();
+    let kill = async |position: &'static str| {
+        let dir = dir.clone();
+        let typed = move || good(&dir, &["ctl", "kill", position, "--reason", "INC-1"]);
+        tokio::task::spawn_blocking(typed).await.unwrap();
+    };
+    kill("legacy").await;
+    assert!(place().await.starts_with(&old.issuer()));
+    kill("deny").await;
+    assert_eq!(answer().await.status, 503);
+    kill("off").await;
+    assert!(place().await.starts_with(&new.issuer()));
+    assert_eq!(upstream.hits(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -253,7 +253,7 @@ impl<'a> Visit<'a> {
 
 fn plain(answer: &Answer) -> Response<Bytes> {
     let status = match answer {
-        Answer::BadRequest => StatusCode::BAD_REQUEST,
+        Answer::Several(_) => StatusCode::BAD_REQUEST,
         Answer::Unauthorized(_) => StatusCode::UNAUTHORIZED,
         Answer::Forbidden | Answer::InsufficientScope(_) => StatusCode::FORBIDDEN,
         Answer::Limited(_) => StatusCode::TOO_MANY_REQUESTS,

@@ -345,7 +345,17 @@ fn size<T: TryFrom<u64>>(
         at.mark,
         &at.value.0,
         (least, most),
-        &format!("from {least} to {most} bytes"),
+        &format!("from `{}` to `{}`", written(least), written(most)),
     );
     T::try_from(at.value.0).unwrap_or(default)
+}
+
+/// A size as it is written, in the largest unit that has it whole.
+fn written(size: u64) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let whole = |(_, unit): &(&str, u64)| *unit <= size && size.is_multiple_of(*unit);
+    match units.into_iter().find(whole) {
+        Some((name, unit)) => format!("{}{name}", size / unit),
+        None => format!("{size}B"),
+    }
 }

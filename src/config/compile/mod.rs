@@ -54,6 +54,7 @@ mod stages;
 mod store;
 mod telemetry;
 mod tokens;
+mod unheard;
 mod upstream;
 mod waivers;
 

@@ -69,7 +69,7 @@ pub(super) fn session_probe(
     let (probe, endpoint, (cache, stale)) = (probe?, endpoint?, kept?);
     Some(Kind {
         owns: Owns {
-            cookies: texts(Some(cookies?)),
+            cookies: judged_first(texts(Some(cookies?)), raw),
             ..Owns::default()
         },
         mark: cookies?.mark,
@@ -107,6 +107,15 @@ fn probe_logout(context: &mut Context<'_>, raw: &RawSessionProbe) -> Option<sett
             ProbeLogoutMethod::Get => settings::LogoutMethod::Get,
         },
     })
+}
+
+/// The cookie that a login sets is the one that is judged where a browser has several.
+fn judged_first(mut cookies: Vec<Box<str>>, raw: &RawSessionProbe) -> Vec<Box<str>> {
+    let form = raw.login.get().and_then(|login| login.upstream_form.get());
+    if let Some(first) = form.and_then(|form| form.success_cookie.get()) {
+        cookies.sort_by_key(|cookie| **cookie != *first.value);
+    }
+    cookies
 }
 
 fn login_path(context: &mut Context<'_>, raw: &RawSessionProbe) -> Option<String> {

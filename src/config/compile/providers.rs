@@ -10,6 +10,7 @@ use crate::config::compile::claims::Words;
 use crate::config::compile::context::Context;
 use crate::config::compile::kinds;
 use crate::config::compile::oracles;
+use crate::config::compile::unheard;
 use crate::config::raw::RawAssurance;
 use crate::config::raw::RawAuthoritative;
 use crate::config::raw::RawBreaker;
@@ -144,6 +145,7 @@ fn provider(
         claims::authoritative(context, common.authoritative, &mapping);
     let assurance = claims::assurance(context, common.assurance);
     let mut client = bounds::client(context, &common);
+    unheard::of_provider(context, raw);
     let kind = kinds::compile(context, &name.value, raw, &mapping);
     let id = ProviderId::new(&name.value);
     let words = Words {

@@ -324,8 +324,8 @@ pub(super) fn kill_switch(
             context,
             &raw.poll,
             SECOND / 100,
-            10 * SECOND,
-            "from `10ms` to `10s`",
+            SECOND / 2,
+            "from `10ms` to `500ms`",
         );
     }
     let sessions = raw.map_or(ModernSessions::Keep, |raw| {

@@ -5,6 +5,7 @@ use crate::config::compile::address::url;
 use crate::config::compile::context::Context;
 use crate::config::compile::providers::permille;
 use crate::config::compile::providers::whole;
+use crate::config::compile::unheard;
 use crate::config::raw::AccessLogTo;
 use crate::config::raw::LogSubjects;
 use crate::config::raw::RawConfig;
@@ -37,6 +38,7 @@ pub(super) fn telemetry(
     context: &mut Context<'_>,
     raw: &RawConfig,
 ) -> telemetry::settings::Settings {
+    unheard::of_telemetry(context, raw);
     let raw = raw.telemetry.get();
     let log = raw.and_then(|raw| raw.access_log.get());
     let file = log

@@ -72,9 +72,9 @@ mappings! {
         urls: List<At<String>>,
         /// Whether HTTP/2 is spoken to it. Default `false`.
         http2: At<bool>,
-        /// For connecting. Default `3s`.
+        /// For connecting. From `10ms` to `60s`. Default `3s`.
         connect_timeout: At<Span>,
-        /// Until the head of its answer. Default `60s`.
+        /// Until the head of its answer. From `10ms` to `1h`. Default `60s`.
         response_timeout: At<Span>,
         /// How long an idle connection is kept. Default `4s`.
         idle: At<Span>,
@@ -114,7 +114,7 @@ mappings! {
         issuer: At<String>,
         /// Its `aud`. Default: the name of the application.
         audience: At<String>,
-        /// Its life, at most `5m`; never beyond the end of the credential, its leeway included. Default `60s`.
+        /// Its life; never beyond the end of the credential, its leeway included. From `1s` to `5m`. Default `60s`.
         ttl: At<Span>,
     }
 
@@ -155,7 +155,7 @@ mappings! {
         scopes: List<At<String>>,
         /// Any of these assurance classes; who has none of them signs in again at the owner, and a token gets the challenge `insufficient_user_authentication` (RFC 9470).
         acr: List<At<String>>,
-        /// How long ago the person may have signed in (`auth_time`); whose login is older, or not known, signs in again as for `acr`.
+        /// How long ago the person may have signed in (`auth_time`); whose login is older, or not known, signs in again as for `acr`. From `10s` to `30d`.
         max_age: At<Span>,
         /// A client address in one of these networks.
         network: List<At<Network>>,
@@ -185,7 +185,7 @@ mappings! {
 
     /// What else must hold for a fallback.
     RawFallbackRequire {
-        /// How long the provider must have been away without one success. Default `30s`, at least `10s`.
+        /// How long the provider must have been away without one success. From `10s` to `1h`. Default `30s`.
         provider_down_for: At<Span>,
         /// Paths without fallback; a trailing `*` matches any rest. Routes that ask for assurance (`require.acr`, `assurance_floor`) have none in any case. Default: none.
         not_paths: List<At<String>>,
@@ -199,7 +199,7 @@ mappings! {
 
     /// Sessions made by a fallback.
     RawFallbackSession {
-        /// How long they live. Default `1h`, which is also the most.
+        /// How long they live. From `1m` to `1h`. Default `1h`.
         max_age: At<Span>,
         /// Once the provider that was away is healthy again, such a session ends when its person opens a page, and they sign in where they belong: without a page where that provider still knows them. Default `false`: it lasts for `max_age`.
         recheck_when_healthy: At<bool>,
@@ -209,7 +209,7 @@ mappings! {
 
     /// How many logins may take a fallback.
     RawFallbackBudget {
-        /// In an hour. Default `500`.
+        /// In an hour. From 1 to 1000000. Default `500`.
         per_hour: At<Whole>,
     }
 }

@@ -10,25 +10,25 @@ use crate::rollout::Percent;
 mappings! {
     /// Bounds on our calls to a provider.
     RawClientLimits {
-        /// For one call, from first try to last byte. Metadata, key sets and introspection get `5s` at most, because requests wait for them. Default `10s`.
+        /// For one call, from first try to last byte. Metadata, key sets and introspection get `5s` at most, because requests wait for them. From `50ms` to `60s`. Default `10s`.
         timeout: At<Span>,
-        /// Calls under way at once. Default `64`.
+        /// Calls under way at once. From 1 to 65536. Default `64`.
         max_inflight: At<Whole>,
-        /// How often an idempotent call is tried again, and at a directory connecting; a bind never is. Default `2`.
+        /// How often an idempotent call is tried again, and at a directory connecting; a bind never is. From 0 to 5. Default `2`.
         retries: At<Whole>,
-        /// Calls a second from this process, evenly spread; one more waits for its turn for up to `1s`, and is then an outage (`shed`). What looks into a directory for second opinions is counted by itself. Default: as many as come.
+        /// Calls a second from this process, evenly spread; one more waits for its turn for up to `1s`, and is then an outage (`shed`). What looks into a directory for second opinions is counted by itself. From 1 to 100000. Default: as many as come.
         rps: At<Whole>,
     }
 
     /// When a provider is not asked any more.
     RawBreaker {
-        /// The window that is counted. Default `30s`.
+        /// The window that is counted. From `1s` to `1h`. Default `30s`.
         window: At<Span>,
-        /// Fewer calls than this prove nothing. Default `20`.
+        /// Fewer calls than this prove nothing. From 1 to 1000000. Default `20`.
         min_requests: At<Whole>,
         /// The percent of failed calls that opens it; one decimal. Default `50`.
         failure_percent: At<Percent>,
-        /// How long it stays open before one call may try. Default `15s`.
+        /// How long it stays open before one call may try. From `1s` to `1h`. Default `15s`.
         open_for: At<Span>,
         /// The same as `failure_percent`, as a share: `0.5` is 50 percent. Only one of the two may stand.
         failure_rate: At<Decimal>,
@@ -46,7 +46,7 @@ mappings! {
         enabled: At<bool>,
         /// How long a good answer is kept, never beyond the token's `exp`. From `1s` to `10m`. Default `30s`.
         cache: At<Span>,
-        /// For how long after that a good answer counts while the provider cannot be reached, as for `introspection`. At most `1h`. Default: not at all.
+        /// For how long after that a good answer counts while the provider cannot be reached, as for `introspection`. From `1s` to `1h`. Default: not at all.
         stale_if_unavailable: At<Span>,
     }
 

@@ -41,7 +41,7 @@ mappings! {
         token: RawSecretText,
         /// By what people are looked up. Default `externalId`.
         key: At<ScimKeyWord>,
-        /// For one call. Default: as for every call to the provider.
+        /// For one call. From `50ms` to `60s`. Default: as for every call to the provider.
         timeout: At<Span>,
     }
 

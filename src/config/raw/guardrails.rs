@@ -14,11 +14,11 @@ mappings! {
     RawGuardrails {
         /// What is counted: people, never requests. Default `bucket`.
         unit: At<GuardUnitWord>,
-        /// How long a login may take before it counts as abandoned; a person counts once in this time. Default `10m`.
+        /// How long a login may take before it counts as abandoned; a person counts once in this time. From `10s` to `1d`. Default `10m`.
         window: At<Span>,
         /// How long after a failed attempt a success still makes it good. Default `1m`.
         retry: At<Span>,
-        /// How often the two sides are compared. Default `30s`.
+        /// How often the two sides are compared. From `1s` to `1d`. Default `30s`.
         evaluate_every: At<Span>,
         /// The chance of a false rollback, of the whole rollout: divided over guards, steps and repetitions. Default `0.05`.
         alpha_budget: At<Decimal>,
@@ -44,7 +44,7 @@ mappings! {
         url: At<String>,
         /// A bearer token.
         token: RawSecretText,
-        /// How long an answer may take. Default `5s`.
+        /// How long an answer may take. From `100ms` to `30s`. Default `5s`.
         timeout: At<Span>,
     }
 
@@ -72,7 +72,7 @@ mappings! {
 
     /// The plain breaker.
     RawGuardBreaker {
-        /// How far back it looks. Default `60s`.
+        /// How far back it looks. From `1s` to `1d`. Default `60s`.
         window: At<Span>,
         /// Fewer people than this prove nothing. Default `20`.
         min_units: At<Whole>,

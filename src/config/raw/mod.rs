@@ -177,7 +177,7 @@ mappings! {
     RawKillSwitch {
         /// The file: lines of `freeze`, `legacy`, `modern` or `deny`, each with an optional ` rollout=NAME`. Default `state_dir/kill`. Not reloaded.
         file: At<PathBuf>,
-        /// How often the file is looked at. Default `200ms`. Not reloaded.
+        /// How often the file is looked at. What it loosens counts from the second look on: a file may be half written. From `10ms` to `500ms`. Default `200ms`. Not reloaded.
         poll: At<crate::config::scalar::Span>,
         /// What the position `legacy` does with sessions of the new provider: they live on (`keep`), or they and every token that it issued before end for good (`revoke`, for when the wrong people got in), also at a start in this position. Default `keep`.
         modern_sessions: At<ModernSessions>,
@@ -219,7 +219,7 @@ mappings! {
 
     /// Bounds on metrics.
     RawMetricBounds {
-        /// Series that one family may have; what is beyond shares one series whose labels are `other`. From `100` to `100000`. Default `2000`. Not reloaded.
+        /// Series that one family may have; what is beyond shares one series whose labels are `other`. From 100 to 100000. Default `2000`. Not reloaded.
         max_series_per_family: At<Whole>,
     }
 

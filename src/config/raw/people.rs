@@ -78,13 +78,13 @@ mappings! {
         store: At<StoreWord>,
         /// The server of `store: redis`. Not reloaded.
         redis: RawRedis,
-        /// A session ends after this long without a request. Default `30m`.
+        /// A session ends after this long without a request. From `1m` to `30d`. Default `30m`.
         idle: At<Span>,
-        /// A session ends this long after its login. Default `12h`.
+        /// A session ends this long after its login. From `1m` to `90d`. Default `12h`.
         absolute: At<Span>,
-        /// How often a session is confirmed at its owner, with the refresh token of its login: asked for at about 80 % of this time, or of the access token's life if that is shorter. While the owner is away, a session counts one such time more. Default `5m`.
+        /// How often a session is confirmed at its owner, with the refresh token of its login: asked for at about 80 % of this time, or of the access token's life if that is shorter. While the owner is away, a session counts one such time more. From `1s` to `24h`. Default `5m`.
         revalidate: At<Span>,
-        /// Sessions of one person at a time; one more ends the oldest. Default `50`.
+        /// Sessions of one person at a time; one more ends the oldest. From 1 to 10000. Default `50`.
         max_per_subject: At<Whole>,
         /// Ways to take a session of the old side (`from`) over to the new one. Default: none; a session ends, and the next login is where its person is assigned.
         carry_over: List<At<CarryOverWord>>,

@@ -135,7 +135,7 @@ mappings! {
         audiences: List<At<String>>,
         /// How long a good answer is kept, never beyond its `exp`. From `1s` to `10m`. Default `30s`.
         cache: At<Span>,
-        /// For how long after that a good answer counts while the server cannot be reached (no connection, no answer in time, 5xx), at each instance by itself; never beyond its `exp`, and never for what was refused, revoked or given back since. At most `1h`. Default: not at all.
+        /// For how long after that a good answer counts while the server cannot be reached (no connection, no answer in time, 5xx), at each instance by itself; never beyond its `exp`, and never for what was refused, revoked or given back since. From `1s` to `1h`. Default: not at all.
         stale_if_unavailable: At<Span>,
         /// Where a token is given back that was revoked here (its person, its client, the token itself), once, when it is presented again.
         revoke: RawRevocation,
@@ -203,11 +203,11 @@ mappings! {
         send: At<ProbeSend>,
         /// How a yes names the person: a JSON object, or response headers. In an object, a number `exp` is the end of the session, in seconds since 1970. Default `json`.
         answer: At<ProbeForm>,
-        /// For one question. Default `10s`.
+        /// For one question. From `50ms` to `60s`. Default `10s`.
         timeout: At<Span>,
         /// How long a yes is kept. From `1s` to `10m`. Default `30s`.
         cache: At<Span>,
-        /// For how long after that a yes counts while the owner cannot be reached (no connection, no answer in time, 5xx), at each instance by itself; never for what was refused or signed out since. At most `1h`. Default: not at all.
+        /// For how long after that a yes counts while the owner cannot be reached (no connection, no answer in time, 5xx), at each instance by itself; never for what was refused or signed out since. From `1s` to `1h`. Default: not at all.
         stale_if_unavailable: At<Span>,
     }
 
@@ -221,7 +221,7 @@ mappings! {
     RawUpstreamForm {
         /// Its path. Required.
         start: At<String>,
-        /// The cookie that a login sets; one of `owns.cookies`. Default: the first of them.
+        /// The cookie that a login sets; one of `owns.cookies`. Where a browser has several of them, it is the one that is judged. Default: the first of them.
         success_cookie: At<String>,
     }
 

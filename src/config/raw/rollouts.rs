@@ -186,7 +186,7 @@ mappings! {
     RawBrownout {
         /// When they begin. Required.
         at: At<Moment>,
-        /// How long they last. Required.
+        /// How long they last. From `1s` to `1d`. Required.
         r#for: At<Span>,
     }
 

@@ -38,7 +38,7 @@ mappings! {
         proxy_protocol: RawProxyProtocol,
         /// Where state lives: keys, key-set copies, the kill file, the admin socket. Like every path here relative to the file; `ctl`, `plan`, `explain` and `log` look for it in their working directory, unless they have `--state-dir` or `AUTHFERRY_STATE_DIR`. Default `./authferry-state`. `AUTHFERRY_STATE_DIR` overrides it. Not reloaded.
         state_dir: At<PathBuf>,
-        /// Worker threads. Default: one per core. Not reloaded.
+        /// Worker threads. From 1 to 1024. Default: one per core. Not reloaded.
         workers: At<Whole>,
         /// Bounds on what a client may use.
         limits: RawLimits,
@@ -118,34 +118,34 @@ mappings! {
 
     /// Bounds on what a client may use, equal on HTTP/1.1 and HTTP/2.
     RawLimits {
-        /// For the TLS handshake. Default `10s`.
+        /// For the TLS handshake. From `100ms` to `1h`. Default `10s`.
         handshake: At<Span>,
-        /// For the first byte of a request, and for its whole head. Default `10s`.
+        /// For the first byte of a request, and for its whole head. From `100ms` to `1h`. Default `10s`.
         head: At<Span>,
-        /// The size of a request head. Default `32KiB`.
+        /// The size of a request head. From `1KiB` to `1MiB`. Default `32KiB`.
         head_size: At<Size>,
-        /// How many header fields a request may have. Default `100`.
+        /// How many header fields a request may have. From 16 to 1000. Default `100`.
         head_fields: At<Whole>,
-        /// The size of a request target. Default `8KiB`.
+        /// The size of a request target. From `256B` to `64KiB`. Default `8KiB`.
         target_size: At<Size>,
-        /// How long an HTTP/1.1 connection may be idle. Default `60s`.
+        /// How long an HTTP/1.1 connection may be idle. From `100ms` to `1h`. Default `60s`.
         idle_h1: At<Span>,
-        /// How long an HTTP/2 connection may be without streams. Default `300s`.
+        /// How long an HTTP/2 connection may be without streams. From `100ms` to `1h`. Default `300s`.
         idle_h2: At<Span>,
-        /// How long a request body may be slower than `body_rate`. Default `10s`.
+        /// How long a request body may be slower than `body_rate`. From `100ms` to `1h`. Default `10s`.
         body_grace: At<Span>,
-        /// How much of a request body must arrive per second. Default `1KiB`.
+        /// How much of a request body must arrive per second. From `0B` to `1GiB`. Default `1KiB`.
         body_rate: At<Size>,
-        /// Concurrent HTTP/2 streams of a connection. Default `100`.
+        /// Concurrent HTTP/2 streams of a connection. From 1 to 10000. Default `100`.
         h2_streams: At<Whole>,
-        /// Client connections at once; never more than 80 % of the descriptor limit. Default `50000`. Not reloaded.
+        /// Client connections at once; never more than 80 % of the descriptor limit. From 1 to 10000000. Default `50000`. Not reloaded.
         connections: At<Whole>,
         /// Memory in use from which new connections are closed and new requests are answered with 503, as long as there are
-        /// more than 64 connections. Default: 80 % of the memory limit of the control group; without one, none.
+        /// more than 64 connections. From `16MiB` to `1048576GiB`. Default: 80 % of the memory limit of the control group; without one, none.
         memory: At<Size>,
-        /// The identity headers of one request, rendered; more is a denial. Default `16KiB`.
+        /// The identity headers of one request, rendered; more is a denial. From `256B` to `256KiB`. Default `16KiB`.
         identity_size: At<Size>,
-        /// Verified credentials that each worker remembers. Default `16384`. Not reloaded.
+        /// Verified credentials that each worker remembers. From 1 to 10000000. Default `16384`. Not reloaded.
         cache_entries: At<Whole>,
         /// The longest time a verdict is remembered. Default `60s`.
         cache_ttl: At<Span>,

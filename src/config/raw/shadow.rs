@@ -25,7 +25,7 @@ mappings! {
         noise_sample: At<Decimal>,
         /// What is compared: `decision`, `subject`, `groups`, `scopes`, `lifetime`, `assurance`, `headers`, `error_class`, and `latency`, which is a metric. Default: everything.
         compare: List<At<String>>,
-        /// How long nobody is asked again about a person and a kind of credential. Default `6h`.
+        /// How long nobody is asked again about a person and a kind of credential. From `1s` to `30d`. Default `6h`.
         per_subject: At<Span>,
         /// What it may cost the other side. What waits longer than 5 s is dropped.
         budget: RawShadowBudget,
@@ -59,13 +59,13 @@ mappings! {
 
     /// What it may cost the other side.
     RawShadowBudget {
-        /// Calls a second. Default `20`.
+        /// Calls a second. From 1 to 10000. Default `20`.
         rps: At<Whole>,
-        /// Calls under way at once. Default `16`.
+        /// Calls under way at once. From 1 to 1000. Default `16`.
         inflight: At<Whole>,
-        /// How long a call may take. Default `2s`.
+        /// How long a call may take. From `10ms` to `30s`. Default `2s`.
         timeout: At<Span>,
-        /// So many people may wait for a call; more are not looked at. Up to `4096`. Default `512`.
+        /// So many people may wait for a call; more are not looked at. From 1 to 4096. Default `512`.
         queue: At<Whole>,
     }
 
@@ -73,11 +73,11 @@ mappings! {
     RawShadowBreaker {
         /// After so many calls in a row without an answer. Default `20`.
         failures: At<Whole>,
-        /// For so long. Default `60s`.
+        /// For so long. From `1s` to `1d`. Default `60s`.
         open_for: At<Span>,
         /// Instead of `failures`: when this share of the last `min` calls had no answer, such as `0.5`.
         error_rate: At<Decimal>,
-        /// How many calls `error_rate` looks at. Default `20`.
+        /// How many calls `error_rate` looks at. From 1 to 10000. Default `20`.
         min: At<Whole>,
     }
 

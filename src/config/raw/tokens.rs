@@ -54,11 +54,11 @@ mappings! {
         require_claims: Named<At<String>>,
         /// Tolerated clock difference. Default `30s`, at most `5m`.
         leeway: At<Span>,
-        /// The longest life of a token. Default `24h`.
+        /// The longest life of a token. From `1m` to `366d`. Default `24h`.
         max_life: At<Span>,
         /// How old a key set may grow while it cannot be fetched. Default `24h`.
         jwks_max_stale: At<Span>,
-        /// How often the key set is fetched. Default `10m`.
+        /// How often the key set is fetched. From `1m` to `24h`. Default `10m`.
         jwks_refresh: At<Span>,
     }
 
@@ -78,13 +78,13 @@ mappings! {
     RawDpop {
         /// Signature algorithms of proofs; HS algorithms prove nothing. Default `[ES256, ES384, ES512, PS256, RS256, EdDSA]`.
         algs: List<At<Alg>>,
-        /// How old a proof may be. Default `60s`, at most `5m`.
+        /// How old a proof may be. From `1s` to `5m`. Default `60s`.
         max_age: At<Span>,
         /// Whether a proof must be made with a nonce of ours (`DPoP-Nonce`), which keeps proofs from being made in advance. Default `false`.
         require_nonce: At<bool>,
-        /// How long a nonce is good. Default `5m`.
+        /// How long a nonce is good. From `10s` to `1h`. Default `5m`.
         nonce_life: At<Span>,
-        /// How many used proofs are remembered, in the store of `sessions`; with more, proofs are answered 503. Default `500000`.
+        /// How many used proofs are remembered, in the store of `sessions`; with more, proofs are answered 503. From 1000 to 1000000. Default `500000`.
         replay_entries: At<Whole>,
     }
 

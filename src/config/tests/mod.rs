@@ -59,7 +59,7 @@ impl Environment for Examples {
     }
 }
 
-fn source(name: &str, text: &str) -> Source {
+pub(in crate::config) fn source(name: &str, text: &str) -> Source {
     Source {
         path: PathBuf::from(name),
         text: text.to_owned(),
@@ -80,7 +80,7 @@ fn settings(text: &str) -> Settings {
 }
 
 /// Files of a directory that end in `.yaml`, by name.
-fn files(directory: &str) -> Vec<(String, String)> {
+pub(in crate::config) fn files(directory: &str) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
     let mut found: Vec<_> = fs::read_dir(root)
         .unwrap()

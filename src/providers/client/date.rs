@@ -30,15 +30,20 @@ impl Offset {
         headers: &HeaderMap,
     ) -> Option<Self> {
         let date = moment(headers.get(DATE)?.to_str().ok()?)?;
+        Some(Self::between(asked, came, date))
+    }
+
+    /// The same of a moment that the other one has written down, in whole seconds.
+    pub(in crate::providers) fn between(asked: UnixTime, came: UnixTime, date: UnixTime) -> Self {
         let ahead = date.since(came);
         let behind = asked.since(date + TOLERANCE);
-        Some(if !ahead.is_zero() {
+        if !ahead.is_zero() {
             Self::Ahead(ahead)
         } else if !behind.is_zero() {
             Self::Behind(behind)
         } else {
             Self::None
-        })
+        }
     }
 
     /// In seconds; negative where it is behind.

@@ -8,6 +8,7 @@ use crate::clock::UnixTime;
 use crate::providers::client::Offset;
 use crate::providers::probe::Check;
 use crate::providers::probe::Finding;
+use crate::token;
 
 /// What an answer says about the clock behind it.
 pub(super) struct Reading(Option<Offset>);
@@ -18,10 +19,26 @@ impl Reading {
         Self(Offset::read(asked, came, headers))
     }
 
+    /// The `iat` of a token that was made between these moments (RFC 7519 §4.1.6). Nobody believes the token.
+    pub(super) fn of_token(asked: UnixTime, came: UnixTime, token: &str) -> Self {
+        let issued = token::peek(token)
+            .ok()
+            .and_then(|read| read.claimed_begin());
+        Self(issued.map(|at| Offset::between(asked, came, UnixTime::from_secs(at))))
+    }
+
+    /// Whether nothing is known of it.
+    pub(super) const fn is_unknown(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether tokens that are judged with `leeway` are judged as their issuer means them.
     pub(super) fn judge(&self, leeway: Duration) -> Finding {
         let (by, word) = match self.0 {
-            None => return Finding::unknown(Check::Clock, "its answers have no date"),
+            None => {
+                let words = "its answers have no date, and it gives us no token of our own";
+                return Finding::unknown(Check::Clock, words);
+            }
             Some(Offset::None) => {
                 return Finding::of(Check::Clock, Ok::<_, &str>("its clock and ours agree"));
             }

@@ -36,17 +36,24 @@ impl Asker<'_> {
             Ok(found) => found,
             Err(cause) => return vec![Finding::of(Check::Discovery, Err::<&str, _>(cause))],
         };
+        let client = oidc.client.as_ref();
+        let client = client.map(|client| ClientAuthenticator::new(client, &self.deps.metrics));
+        let clock = match (&client, &metadata.token_endpoint) {
+            (Some(Ok(client)), Some(endpoint)) if reading.is_unknown() => {
+                let by_token = self.clock_by_token(client, &oidc.issuer, endpoint).await;
+                by_token.unwrap_or(reading)
+            }
+            _ => reading,
+        };
         let mut findings = vec![
             Finding::of(Check::Discovery, Ok::<_, &str>(oidc.issuer.as_str())),
             self.keys(&oidc.keys, metadata.jwks_uri.as_ref()).await.0,
-            reading.judge(oidc.verify.leeway),
+            clock.judge(oidc.verify.leeway),
         ];
-        let Some(client) = &oidc.client else {
-            return findings;
-        };
-        let client = match ClientAuthenticator::new(client, &self.deps.metrics) {
-            Ok(client) => client,
-            Err(cause) => {
+        let client = match client {
+            None => return findings,
+            Some(Ok(client)) => client,
+            Some(Err(cause)) => {
                 findings.push(Finding::of(Check::Client, Err::<&str, _>(cause)));
                 return findings;
             }
@@ -55,6 +62,10 @@ impl Asker<'_> {
             .iter()
             .map(|origin| format!("{origin}{}", oidc.redirect_path));
         let callbacks: Vec<String> = callbacks.collect();
+        if callbacks.is_empty() {
+            let words = "its applications have hosts that are patterns only: name one with --origin APP=ORIGIN";
+            findings.push(Finding::unknown(Check::Callback, words));
+        }
         // Where no application has a public origin, a code that nobody was given has a callback that nobody has.
         let some = callbacks
             .first()

@@ -169,6 +169,35 @@ impl Asker<'_> {
         };
         Finding::of(Check::Client, result)
     }
+
+    /// The clock behind an address, by an answer without a credential.
+    pub(super) async fn clock_of(&self, url: &str) -> Finding {
+        let asked = match Endpoint::parse(url) {
+            Ok(address) => self.ask(&Call::get(Operation::Health, &address)).await,
+            Err(cause) => Err(cause.to_string()),
+        };
+        match asked {
+            Ok((_, reading)) => reading.judge(LEEWAY),
+            Err(cause) => Finding::unknown(Check::Clock, &format!("{url}: {cause}")),
+        }
+    }
+
+    /// The clock of a provider whose answers have no `Date`, by a token of our own (RFC 6749 §4.4), where it gives us one.
+    pub(super) async fn clock_by_token(
+        &self,
+        client: &ClientAuthenticator,
+        issuer: &Issuer,
+        endpoint: &Endpoint,
+    ) -> Option<Reading> {
+        let form = Form::default().with("grant_type", "client_credentials");
+        let (asked, entropy) = (self.deps.clock.now(), &*self.deps.entropy);
+        let (operation, audience) = (Operation::Token, issuer.as_str());
+        let call = client.post(operation, endpoint, form, audience, asked, entropy);
+        let (answer, _) = self.ask(&call.ok()?).await.ok()?;
+        let document: Map<String, Value> = serde_json::from_slice(&answer.body).ok()?;
+        let token = document.get("access_token")?.as_str()?;
+        Some(Reading::of_token(asked, self.deps.clock.now(), token))
+    }
 }
 
 /// RFC 6749 §5.2.

@@ -36,7 +36,7 @@ def client(cid, public=False, auth="client-secret", std=True, direct=False, svc=
 BCL = {"backchannel.logout.url": a.proxy + "/.authferry/bcl/modern", "backchannel.logout.session.required": T, "backchannel.logout.revoke.offline.tokens": T}
 jwks = open(a.jwt_jwks).read().strip() if a.jwt_jwks else '{"keys":[]}'
 clients = [
-    client("proxy", auds=("proxy-exchange",), attrs=BCL),
+    client("proxy", svc=True, auds=("proxy-exchange",), attrs=BCL),
     client("proxy-public", public=True),
     client("proxy-ropc", direct=True, auds=("proxy-exchange",)),                          # password grant, as legacy apps still use
     client("proxy-brief", std=False, direct=True, auds=("proxy-exchange",), attrs={"access.token.lifespan": "2"}),   # the same, of which a token is soon too old
