@@ -209,6 +209,10 @@ mod tests {
             "- by the contract of directories",
         ),
         (
+            "providers/directory/userinfo.rs",
+            "- by the contract of directories",
+        ),
+        (
             "providers/introspection.rs",
             "- by the contract of providers",
         ),
@@ -249,6 +253,7 @@ mod tests {
         ("proxy/serve/sniff.rs", "first_bytes"),
         ("proxy/tls.rs", "- the operator's file"),
         ("proxy/tls/clients.rs", "- the operator's file"),
+        ("proxy/tls/leaf.rs", "- the operator's file"),
         ("proxy/upgrade.rs", "websocket_frames"),
         ("proxy/upgrade/handshake.rs", "- sixteen bytes or none"),
         ("proxy/upstream/h1.rs", "answer"),
@@ -256,6 +261,7 @@ mod tests {
         ("proxy/upstream/h1/head.rs", "answer"),
         ("proxy/upstream/tls.rs", "- the operator's file"),
         ("proxy/upstream_head.rs", "upstream_head"),
+        ("session/crowd.rs", "- for a bench"),
         ("session/id.rs", "sealed"),
         ("session/rows.rs", "- rows of ours, sealed"),
         ("telemetry/trace.rs", "traceparent"),

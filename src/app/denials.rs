@@ -4,6 +4,7 @@
 //! It must never take silence for a word: a directory that does not answer, or an account that is gone, changes nothing.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,6 +113,10 @@ impl Asker {
         let Ok(known) = list.denials().await else {
             return;
         };
+        // Whoever still asks, at another instance, holds this: their word counts.
+        if !known.is_empty() && !self.may_ask(LEASE, self.process.clock.now()).await {
+            return;
+        }
         for denial in &known {
             if let Err(error) = list.allow_again(denial, "nobody is asked any more").await {
                 warn!(%error, "What a provider had barred stays barred for now.");
@@ -168,6 +173,16 @@ impl Asker {
         id: &ProviderId,
         known: &[Denial],
     ) -> Result<usize, Unknown> {
+        let list = &self.process.revocations;
+        if is_unopened(settings, id) {
+            for denial in known {
+                if of(denial, id) {
+                    let lifted = list.allow_again(denial, "its side is not open").await;
+                    lifted.map_err(|error| error.to_string())?;
+                }
+            }
+            return Ok(0);
+        }
         let providers = self.reloader.providers();
         let provider = providers.named(id).ok_or("there is no such provider")?;
         let directory = provider.directory().ok_or("it has no directory")?;
@@ -177,7 +192,7 @@ impl Asker {
             .await
             .map_err(|error| words(&error))?;
         let canonical = settings.canonical.as_ref().ok_or("nobody is joined")?;
-        let (list, links) = (&self.process.revocations, &self.process.links);
+        let links = &self.process.links;
         let mut barred: Vec<Barred> = Vec::with_capacity(shut.len());
         for one in shut {
             let person = links.whose(canonical, &one.identity, now).await;
@@ -204,7 +219,10 @@ impl Asker {
             }
         }
         let ids: HashSet<RevocationId> = barred.iter().map(Barred::id).collect();
-        let accounts: HashSet<_> = barred.iter().map(|one| &one.account).collect();
+        let named: HashMap<_, _> = barred
+            .iter()
+            .map(|one| (&one.account, one.person.is_some()))
+            .collect();
         for denial in known.iter().filter(|denial| of(denial, id)) {
             let Some(said) = &denial.barred else {
                 continue;
@@ -212,9 +230,18 @@ impl Asker {
             if ids.contains(&denial.id) {
                 continue;
             }
-            let why = if accounts.contains(&said.account) {
-                // Another one stands in its place.
-                both_run.then_some("it is known by now whose account it is")
+            let why = if let Some(named) = named.get(&said.account) {
+                // Another one stands in its place. That it names nobody any more is no word for the person: only that another
+                // account there is theirs by now.
+                let other = match &said.person {
+                    Some(person) if !*named => {
+                        let change = links.would_change(person, id, &said.account, now).await;
+                        let change = change.map_err(|error| error.to_string())?;
+                        change.displaced.is_some()
+                    }
+                    Some(_) | None => true,
+                };
+                (both_run && other).then_some("it is known by now whose account it is")
             } else {
                 let free = is_free(directory, said, now).await;
                 free.then_some("the account may be used there again")
@@ -226,6 +253,20 @@ impl Asker {
         }
         Ok(count)
     }
+}
+
+/// A side that was closed again speaks for nobody: it may be the one that is broken.
+fn is_unopened(settings: &Settings, id: &ProviderId) -> bool {
+    let plans = settings.rollouts.iter();
+    let mut plans = plans.filter(|plan| plan.arm(id).is_some()).peekable();
+    plans.peek().is_some()
+        && plans.all(|plan| {
+            plan.to == *id
+                && match plan.stage.mode {
+                    Mode::LegacyOnly | Mode::Shadow => true,
+                    Mode::Canary | Mode::ModernPrimary | Mode::ModernOnly => false,
+                }
+        })
 }
 
 fn of(denial: &Denial, id: &ProviderId) -> bool {

@@ -230,6 +230,7 @@ impl Process {
             journeys,
             seen: Arc::new(Seen::kept_for(kept.facts)),
             stragglers: Arc::new(Stragglers::kept_for(kept.legacy_usage)),
+            partners: Arc::default(),
             away: Arc::default(),
             drills: Board::default(),
             shadow: Arc::new(shadow),

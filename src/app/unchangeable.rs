@@ -2,11 +2,9 @@
 
 use std::mem::discriminant;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::config::settings::Retention;
 use crate::config::settings::Settings;
 use crate::proxy::settings::ClientCertificates;
 use crate::secret::Secret;
@@ -58,12 +56,23 @@ const KEYS: &[Key] = &[
         discriminant(&a.sessions.store) != discriminant(&b.sessions.store)
     }),
     ("sessions.redis", |a, b| redis(a) != redis(b)),
-    ("retention", |a, b| {
-        let [a, b] = [a, b].map(|settings| Retention {
-            revocations: Duration::ZERO,
-            ..settings.retention
-        });
-        a != b
+    ("retention.links", |a, b| {
+        a.retention.links != b.retention.links
+    }),
+    ("retention.passwords", |a, b| {
+        a.retention.passwords != b.retention.passwords
+    }),
+    ("retention.pins", |a, b| {
+        a.retention.pins != b.retention.pins
+    }),
+    ("retention.findings", |a, b| {
+        a.retention.findings != b.retention.findings
+    }),
+    ("retention.legacy_usage", |a, b| {
+        a.retention.legacy_usage != b.retention.legacy_usage
+    }),
+    ("retention.facts", |a, b| {
+        a.retention.facts != b.retention.facts
     }),
     ("secrets.pseudonym_key", |a, b| {
         !a.telemetry
@@ -267,8 +276,8 @@ apps: { crm: { hosts: [crm.test], provider: old, upstream: { url: "http://127.0.
         ),
         (
             "telemetry.traces.sample_percent",
-            "telemetry: { traces: { sample_percent: 1 } }",
-            "telemetry: { traces: { sample_percent: 2 } }",
+            "telemetry: { traces: { otlp: \"http://127.0.0.1:4318/v1/traces\", sample_percent: 1 } }",
+            "telemetry: { traces: { otlp: \"http://127.0.0.1:4318/v1/traces\", sample_percent: 2 } }",
         ),
     ];
 

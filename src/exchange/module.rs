@@ -40,11 +40,11 @@ const POINT: [u8; 3] = [0x04, 0x41, 0x04];
 /// When the module cannot be loaded, there is no such token, or a key is missing or of another kind. Says no PIN.
 pub(super) fn open(module: &Module) -> Result<Vec<SigningKey>, String> {
     let token = Arc::new(Token::open(module)?);
-    let one = |label: &Box<str>| {
+    let one = |label: &str| {
         let named = |cause: String| format!("key `{label}`: {cause}");
         Token::key(&token, label).map_err(named)
     };
-    module.keys.iter().map(one).collect()
+    module.keys.iter().map(|label| one(label)).collect()
 }
 
 /// A session with a token. One thing is signed after the other.

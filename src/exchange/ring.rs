@@ -273,9 +273,12 @@ impl KeyRing {
 
     /// What an instance puts where there is nothing: what it has, what it had alone, or a first key.
     fn before(&self, settings: &settings::Ring, now: UnixTime) -> Result<Vec<RingKey>, RingError> {
+        // Keys of a module cannot be written down.
         let present = self.keys.load();
+        let present = present.iter().filter(|key| !key.key.to_pem().is_empty());
+        let present: Vec<RingKey> = present.cloned().collect();
         if !present.is_empty() {
-            return Ok(present.to_vec());
+            return Ok(present);
         }
         if let Some(kept) = disk::kept(&self.directory)? {
             return Ok(kept);

@@ -63,7 +63,10 @@ impl Grant {
 
 /// How a token comes about.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one for each exchange")]
+#[cfg_attr(
+    not(feature = "pkcs11"),
+    expect(clippy::large_enum_variant, reason = "one for each exchange")
+)]
 pub(super) enum Way {
     TokenExchange(Remote),
     Assertion(Remote, settings::Assertion, Option<Arc<SigningKey>>),

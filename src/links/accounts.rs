@@ -74,7 +74,10 @@ impl Links {
         let (reading, said) = (self.reading(), self.asking(now));
         let found = match self.store.get(place, now).await {
             Ok(Some(found)) => found,
-            Ok(None) => return Ok(None),
+            Ok(None) => {
+                self.subjects.remove(&row);
+                return Ok(None);
+            }
             // As of links: what was true a minute ago counts while nobody can say more.
             Err(error) => {
                 let held = kept.filter(|(_, said)| said.holds(now));
@@ -82,6 +85,7 @@ impl Links {
             }
         };
         let Some(account) = read_account(&found.value) else {
+            self.subjects.remove(&row);
             return Ok(None);
         };
         // A row that was left behind names an account that is another person's by now.
@@ -92,10 +96,11 @@ impl Links {
         };
         let owner = self.store.get(place, now).await?;
         if owner.is_none_or(|owner| owner.value != person.as_str().as_bytes()) {
+            self.subjects.remove(&row);
             return Ok(None);
         }
         let subject: Box<str> = account.subject.as_str().into();
-        self.keep(&self.subjects, row, (subject.clone(), said), reading);
+        self.keep(&self.subjects, &row, (subject.clone(), said), reading);
         Ok(Some(subject))
     }
 }

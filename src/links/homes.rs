@@ -7,15 +7,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
-use crate::identity::Issuer;
 use crate::identity::ProviderId;
+use crate::links::home::Home;
 use crate::links::lasting::Lasting;
 use crate::links::table::row_of;
 use crate::store::Expect;
@@ -45,76 +43,6 @@ pub(crate) struct Move<'a> {
     pub(crate) from: &'a ProviderId,
     /// The one that they go to.
     pub(crate) to: &'a ProviderId,
-}
-
-/// Where a password is judged that has moved.
-#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
-pub(crate) struct Home {
-    /// Whose it is.
-    person: String,
-    /// The name that the person signs in with at the new provider.
-    pub(crate) username: String,
-    /// The subject of their account there.
-    pub(crate) subject: String,
-    /// Issuer and subject of the account whose password it was. An earlier version did not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    left: Option<(String, String)>,
-}
-
-/// It names a person.
-impl fmt::Debug for Home {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Home")
-    }
-}
-
-impl Home {
-    /// At an account of the new provider. `left`: the account whose password it was.
-    pub(crate) fn new(
-        person: &CanonicalSubject,
-        (username, subject): (&str, &str),
-        left: &SubjectKey,
-    ) -> Self {
-        let (issuer, before) = (left.issuer.as_str(), left.subject.as_str());
-        Self {
-            person: person.as_str().to_owned(),
-            username: username.to_owned(),
-            subject: subject.to_owned(),
-            left: Some((issuer.to_owned(), before.to_owned())),
-        }
-    }
-
-    /// Whose it is.
-    ///
-    /// # Errors
-    ///
-    /// When the row names nobody.
-    pub(crate) fn person(&self) -> Result<CanonicalSubject, StoreError> {
-        let person = CanonicalSubject::named(&self.person);
-        person.or_else(|_| Err(StoreError::Damaged(String::from("the home of a password"))))
-    }
-
-    /// The account whose password it was; `None`: the row does not say.
-    ///
-    /// # Errors
-    ///
-    /// When it names none.
-    pub(crate) fn left(&self) -> Result<Option<SubjectKey>, StoreError> {
-        let Some((issuer, subject)) = &self.left else {
-            return Ok(None);
-        };
-        let damaged = || StoreError::Damaged(String::from("the home of a password"));
-        let subject = Subject::try_from(subject.as_str()).ok();
-        Ok(Some(SubjectKey {
-            issuer: Issuer::new(issuer),
-            subject: subject.ok_or_else(damaged)?,
-        }))
-    }
-
-    /// Whether it is this person's.
-    pub(crate) fn is_of(&self, person: &CanonicalSubject) -> bool {
-        self.person == person.as_str()
-    }
 }
 
 /// The homes of passwords. Lives as long as the process.
@@ -424,6 +352,9 @@ impl fmt::Debug for Homes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Issuer;
+    use crate::identity::Subject;
+    use crate::identity::SubjectKey;
     use crate::store::MemoryStore;
 
     const NOW: UnixTime = UnixTime::from_secs(1_000);
@@ -523,7 +454,7 @@ mod tests {
         };
         for (person, name) in [("hr:1", "alice"), ("hr:2", "bob")] {
             let person = self::person(person);
-            let home = Home::new(&person, name, name);
+            let home = Home::new(&person, (name, name), &account(name));
             homes
                 .moved(way, (&person, name), (&home, NOW))
                 .await
@@ -558,7 +489,7 @@ mod tests {
         let before = homes(None);
         for (person, name) in people {
             let person = self::person(person);
-            let home = Home::new(&person, name, name);
+            let home = Home::new(&person, (name, name), &account(name));
             let moved = before.moved(way, (&person, name), (&home, NOW));
             moved.await.unwrap();
         }

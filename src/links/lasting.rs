@@ -159,19 +159,29 @@ impl Links {
         self.lasting.introduce(&*self.store, tables, now).await
     }
 
-    /// A person is here: none of their links goes, wherever they came from.
-    pub(super) async fn in_use(&self, person: &CanonicalSubject, now: UnixTime) {
-        let name = row(&["in use", person.as_str()]);
+    /// A person is here, by an account of `provider`: none of their links goes, wherever they came from.
+    pub(super) async fn in_use(
+        &self,
+        person: &CanonicalSubject,
+        provider: &ProviderId,
+        now: UnixTime,
+    ) {
+        let name = row(&["in use", person.as_str(), provider.as_str()]);
         if !self.lasting.is_due(&name, now) {
             return;
         }
-        if let Err(error) = self.renew(person, now).await {
+        if let Err(error) = self.renew(person, provider, now).await {
             debug!(%error, "That somebody's links were used is written at their next use.");
             self.lasting.is_due_still(&name);
         }
     }
 
-    async fn renew(&self, person: &CanonicalSubject, now: UnixTime) -> Result<(), StoreError> {
+    async fn renew(
+        &self,
+        person: &CanonicalSubject,
+        here: &ProviderId,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
         let renew = async |table, key: &[u8]| {
             let place = Key { table, key };
             let row = self.store.get(place, now).await?;
@@ -180,7 +190,9 @@ impl Links {
             }
             Ok::<_, StoreError>(row)
         };
-        for provider in &self.providers {
+        // One that came with a reload is not among those of the start.
+        let new = (!self.providers.contains(here)).then_some(here);
+        for provider in self.providers.iter().chain(new) {
             let by_person = self.account_row(person, provider);
             let Some(found) = renew(ACCOUNTS, &by_person).await? else {
                 continue;

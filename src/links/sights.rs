@@ -117,13 +117,38 @@ impl Links {
             };
             // Somebody whose partner may come at any moment is looked at again each time.
             if person.is_some() && partner != Partner::Contested {
-                self.keep(&self.sights, known, (partner.clone(), said), reading);
+                self.keep(&self.sights, &known, (partner.clone(), said), reading);
+            } else {
+                self.sights.remove(&known);
             }
             return Ok(partner);
         }
         Err(StoreError::Unavailable(String::from(
             "what is known of a claim changed too often while it was read",
         )))
+    }
+
+    /// Whether the accounts by whose word a value names somebody are this person's today: what was seen of one outlives what an
+    /// operator has decided about it since.
+    async fn still_say(
+        &self,
+        rule: &ClaimRule,
+        seen: &Seen,
+        (place, known): (Place, Option<&CanonicalSubject>),
+        whose: &CanonicalSubject,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        for (side, account) in seen.witnesses(place, known.is_some()) {
+            let row = URL_SAFE_NO_PAD.decode(account).ok().ok_or_else(damaged)?;
+            let provider = match side {
+                Place::Old => &rule.old.provider,
+                Place::New => &rule.new.provider,
+            };
+            if !self.row_is_of(whose, provider, &row, now).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whose an account would be by a claim, if it came. Nothing is taken note of.
@@ -147,8 +172,9 @@ impl Links {
         let lasts = rule.is_address().then_some(ADDRESS_HELD);
         match seen.see(place, &account(provider, key), None, lasts, now) {
             (_, Found::Person(name)) => {
-                let person = CanonicalSubject::named(&name).ok();
-                Ok(Some(person.ok_or_else(damaged)?))
+                let person = CanonicalSubject::named(&name).ok().ok_or_else(damaged)?;
+                let said = self.still_say(rule, &seen, (place, None), &person, now);
+                Ok(said.await?.then_some(person))
             }
             (_, Found::Nobody | Found::Contested) => Ok(None),
         }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use aws_lc_rs::digest;
 use quick_cache::sync::Cache;
@@ -13,6 +12,7 @@ use crate::identity::CanonicalSubject;
 use crate::identity::ProviderId;
 use crate::identity::SubjectKey;
 use crate::links::accounts::account_text;
+use crate::links::kept::Said;
 use crate::links::lasting::Lasting;
 use crate::links::sights::Partner;
 use crate::store::Expect;
@@ -44,15 +44,17 @@ pub(crate) enum LinkError {
 /// The table. Lives as long as the process.
 pub(crate) struct Links {
     pub(super) store: Arc<dyn Store>,
-    pub(super) kept: Cache<Account, (CanonicalSubject, UnixTime)>,
-    pub(super) subjects: Cache<[u8; 32], (Box<str>, UnixTime)>,
-    pub(super) sights: Cache<[u8; 32], (Partner, UnixTime)>,
+    pub(super) kept: Cache<Account, (CanonicalSubject, Said)>,
+    pub(super) subjects: Cache<[u8; 32], (Box<str>, Said)>,
+    pub(super) sights: Cache<[u8; 32], (Partner, Said)>,
     /// How long links are kept that nobody uses.
     pub(super) lasting: Lasting,
     /// Where a person in use may have accounts.
     pub(super) providers: Vec<ProviderId>,
     /// Raised before what is kept is forgotten: what was read earlier is not kept after that.
     pub(super) told: AtomicU64,
+    /// How often everything had to be asked anew, without a word of what has changed.
+    pub(super) missed: AtomicU64,
 }
 
 #[derive(Clone, Eq, Hash, PartialEq)]
@@ -72,6 +74,7 @@ impl Links {
             lasting: Lasting::new(None),
             providers: Vec::new(),
             told: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
         }
     }
 
@@ -103,12 +106,19 @@ impl Links {
         let (reading, said) = (self.reading(), self.asking(now));
         match self.claim_there(person, provider, key, now).await {
             Ok(made) => {
-                self.in_use(person, now).await;
-                let until = now + FRESH;
-                self.keep(&self.kept, account, (person.clone(), until), reading);
+                self.in_use(person, provider, now).await;
+                self.keep(&self.kept, &account, (person.clone(), said), reading);
                 Ok(made)
             }
             Err(LinkError::Store(_)) if self.held(&account, person, now) => Ok(Sighting::Known),
+            Err(LinkError::Conflict) => {
+                // What the store denies today does not count when it is away tomorrow.
+                let said = self.kept.get(&account);
+                if said.is_some_and(|(known, _)| known == *person) {
+                    self.kept.remove(&account);
+                }
+                Err(LinkError::Conflict)
+            }
             Err(error) => Err(error),
         }
     }
@@ -180,31 +190,14 @@ impl Links {
         };
         match self.remembered(&account, now) {
             Some(known) => Ok(Some(known)),
-            None => self.person_there(provider, key, now).await,
+            None => {
+                let found = self.person_there(provider, key, now).await?;
+                if let Some(person) = &found {
+                    self.in_use(person, provider, now).await;
+                }
+                Ok(found)
+            }
         }
-        let by_account = account_key(provider, key);
-        let place = Key {
-            table: PEOPLE,
-            key: &by_account,
-        };
-        let Some(found) = self.store.get(place, now).await? else {
-            return Ok(None);
-        };
-        let person = read_person(&found.value)?;
-        // An operator may have given the person another account there since.
-        let by_person = self.account_row(&person, provider);
-        let place = Key {
-            table: ACCOUNTS,
-            key: &by_person,
-        };
-        let theirs = self.store.get(place, now).await?;
-        let same =
-            |row: &Row| row.value == account_text(key).as_bytes() || row.value == digest_of(key);
-        if !theirs.is_none_or(|row| same(&row)) {
-            return Ok(None);
-        }
-        self.in_use(&person, now).await;
-        Ok(Some(person))
     }
 
     /// The row of a person's account at a provider, of which nobody can tell the person.
@@ -444,14 +437,14 @@ mod tests {
         };
         at("hr:1", NOW).await.unwrap();
         store.away.store(true, Ordering::SeqCst);
-        let hour = NOW + Duration::from_hours(1);
-        assert_eq!(at("hr:1", hour).await.unwrap(), Sighting::Known);
-        for (person, now) in [("hr:2", hour), ("hr:1", hour + Duration::from_hours(24))] {
+        let soon = NOW + Duration::from_mins(30);
+        assert_eq!(at("hr:1", soon).await.unwrap(), Sighting::Known);
+        for (person, now) in [("hr:2", soon), ("hr:1", soon + Duration::from_hours(1))] {
             let refused = at(person, now).await;
             assert!(matches!(refused, Err(LinkError::Store(_))), "{person}");
         }
         store.away.store(false, Ordering::SeqCst);
-        assert!(conflicts(at("hr:2", hour).await));
+        assert!(conflicts(at("hr:2", soon).await));
     }
 
     #[tokio::test(start_paused = true)]
@@ -492,10 +485,10 @@ mod tests {
         let until = links.asking(NOW);
         let reading = links.reading();
         links.forget_what_is_kept();
-        links.keep(&links.subjects, [1; 32], ("a1".into(), until), reading);
+        links.keep(&links.subjects, &[1; 32], ("a1".into(), until), reading);
         assert!(links.subjects.get(&[1; 32]).is_none());
         let reading = links.reading();
-        links.keep(&links.subjects, [1; 32], ("a1".into(), until), reading);
+        links.keep(&links.subjects, &[1; 32], ("a1".into(), until), reading);
         assert!(links.subjects.get(&[1; 32]).is_some());
     }
 

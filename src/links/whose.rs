@@ -168,6 +168,8 @@ mod tests {
             let of = (&new.provider, &new.key);
             let seen = links.sight(rule, (Place::New, value), of, Some(&person), NOW);
             seen.await.unwrap();
+            let claimed = links.claim(&person, &new.provider, &new.key, NOW);
+            claimed.await.unwrap();
         }
         let by_guid = account("old", "al", ("guid", "g-1"));
         assert_eq!(

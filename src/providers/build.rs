@@ -21,14 +21,10 @@ use crate::providers::bearer::SignedTokens;
 use crate::providers::client::Call;
 use crate::providers::client::Client;
 use crate::providers::client::Endpoint;
-#[cfg(feature = "ldap")]
-use crate::providers::client::Guard;
 use crate::providers::client::InvalidEndpoint;
 use crate::providers::client::Trust;
 use crate::providers::client::TrustError;
 use crate::providers::client_cert::ClientCertProvider;
-#[cfg(feature = "ldap")]
-use crate::providers::directory::LdapDirectory;
 use crate::providers::health::Watch;
 use crate::providers::introspection::IntrospectionProvider;
 use crate::providers::jwt::JwtProvider;
@@ -36,8 +32,6 @@ use crate::providers::keys;
 use crate::providers::keys::Keys;
 use crate::providers::keys::Remote;
 use crate::providers::keys::Source;
-#[cfg(feature = "ldap")]
-use crate::providers::ldap::LdapProvider;
 use crate::providers::oauth::ClientAuthenticator;
 use crate::providers::oauth::Discovery;
 use crate::providers::oauth::Introspector;
@@ -186,19 +180,7 @@ fn one(settings: &Settings, trust: &Trust, deps: &Deps) -> Result<Arc<dyn Provid
             Ok(Arc::new(provider))
         }
         #[cfg(feature = "ldap")]
-        KindSettings::Ldap(ldap) => {
-            let tls = Arc::new(trust.client_config(settings.client.ca.as_deref(), None)?);
-            let guard = || Guard::new(settings.id.clone(), &settings.client, deps);
-            let (own, aside) = (guard(), guard().aside());
-            let (settings, ldap) = (settings.clone(), ldap.clone());
-            let directory = ldap.directory.clone().map(|wanted| {
-                let (settings, tls) = (settings.clone(), Arc::clone(&tls));
-                LdapDirectory::new(settings, ldap.clone(), wanted, tls, aside)
-            });
-            Ok(Arc::new(LdapProvider::new(
-                settings, ldap, tls, own, directory,
-            )))
-        }
+        KindSettings::Ldap(ldap) => Ok(Arc::new(bound::directory(settings, ldap, trust, deps)?)),
         KindSettings::Basic(basic) => {
             let (settings, basic) = (settings.clone(), basic.clone());
             Ok(Arc::new(BasicProvider::new(

@@ -211,7 +211,7 @@ impl Trial {
             let began = Instant::now();
             let answer = self.ask(account).await;
             let late = LATE < began.saturating_duration_since(at);
-            course.ended(answer.map(|_| ()), began, late);
+            course.ended(&answer.map(|_| ()), began, late);
         }
     }
 }
@@ -244,7 +244,7 @@ impl Course {
         Some(self.began + self.step * place)
     }
 
-    fn ended(&self, answer: Result<(), ProviderError>, began: Instant, late: bool) {
+    fn ended(&self, answer: &Result<(), ProviderError>, began: Instant, late: bool) {
         let mut state = self.state();
         let own = &mut state.measured;
         own.sent += 1;
@@ -263,7 +263,7 @@ impl Course {
             Err(ProviderError::Unavailable { outage, .. }) => {
                 *own.others.entry(outage.as_str()).or_default() += 1;
                 own.unanswered += 1;
-                own.too_many += u64::from(outage == Outage::RateLimited);
+                own.too_many += u64::from(*outage == Outage::RateLimited);
                 false
             }
         };

@@ -50,6 +50,7 @@ pub(crate) use build::Deps;
 pub(crate) use build::build;
 pub(crate) use directory::Directory;
 pub(crate) use directory::Known;
+pub(crate) use directory::PLACE;
 #[cfg(test)]
 pub(crate) use directory::Shut;
 pub(crate) use keys::copied;
@@ -236,6 +237,11 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
     /// theirs.
     fn passwords(&self) -> Option<&dyn Passwords> {
         None
+    }
+
+    /// How it judges the password of a test account, where it can be asked at all: nobody else's is sent there by this.
+    fn password_judge(&self) -> Option<&dyn Passwords> {
+        self.passwords()
     }
 
     /// The same, over connections and behind a breaker of their own, for a second opinion: its trouble is nobody's who signs in.

@@ -165,6 +165,10 @@ impl Provider for OidcProvider {
         self.login.as_ref().map(|login| login as &dyn Passwords)
     }
 
+    fn password_judge(&self) -> Option<&dyn Passwords> {
+        self.login.as_ref().map(|login| login as &dyn Passwords)
+    }
+
     fn second_passwords(&self) -> Option<&dyn Passwords> {
         self.provisioning.as_ref()?;
         self.second.as_ref().map(|login| login as &dyn Passwords)

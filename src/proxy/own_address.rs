@@ -9,6 +9,7 @@ use http::Response;
 use http::header;
 use http_body_util::BodyExt as _;
 use http_body_util::Limited;
+use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::auth;
@@ -39,7 +40,16 @@ pub(super) async fn own_address(
     body: ClientBody,
 ) -> Result<Response<Bytes>, Fault> {
     if asked.request.path() == JWKS_PATH {
-        let mut response = Response::new(Bytes::from(worker.assertions.jwks().to_string()));
+        let keys = worker.assertions.jwks();
+        // None is known yet: an empty set would be kept by others like a good one.
+        if keys
+            .get("keys")
+            .and_then(Value::as_array)
+            .is_none_or(Vec::is_empty)
+        {
+            return Err(Fault::Unavailable(5));
+        }
+        let mut response = Response::new(Bytes::from(keys.to_string()));
         respond::secure(response.headers_mut());
         response.headers_mut().insert(
             header::CONTENT_TYPE,

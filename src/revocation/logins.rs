@@ -144,9 +144,8 @@ impl Revocations {
             put(LOGINS, &key, &sealed),
             put(ACCOUNTS, account.as_bytes(), person.as_bytes()),
             async {
-                match &by_sid {
-                    Some(sid) => put(SIDS, sid, &both).await?,
-                    None => {}
+                if let Some(sid) = &by_sid {
+                    put(SIDS, sid, &both).await?;
                 }
                 let Some((account, sid, both)) = &by_before else {
                     return Ok(());

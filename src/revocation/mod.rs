@@ -5,6 +5,7 @@
 //! and never forget an entry before everything it speaks about has ended by itself.
 
 mod backchannel;
+mod before;
 mod denials;
 mod fanout;
 mod farewell;

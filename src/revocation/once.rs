@@ -70,6 +70,9 @@ impl Revocations {
     pub(super) fn has_room(&self, source: Source) -> Result<(), StoreError> {
         let most = if source == Source::Operator {
             MAX_ENTRIES
+        } else if source == Source::Denial {
+            // Sign-outs hold however many are barred.
+            MAX_ENTRIES / 2
         } else {
             MAX_ENTRIES - FOR_OPERATORS
         };

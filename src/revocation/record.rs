@@ -1,5 +1,4 @@
 //! One revocation, and how it is written: what enforces it stands in the clear as digests, who and why is sealed.
-
 use std::fmt;
 
 use base64::Engine as _;

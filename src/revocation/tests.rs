@@ -592,6 +592,64 @@ async fn until(mut done: impl FnMut() -> bool) {
         .expect("in time");
 }
 
+#[tokio::test]
+async fn a_session_is_found_by_the_session_of_the_old_side_that_it_was_given_for() {
+    let here = Instance::on(&memory());
+    let (identity, row) = (alice(), [3; 32]);
+    let grounds = Grounds {
+        began: Some(at(0)),
+        ..Grounds::default()
+    };
+    let old = SubjectKey {
+        issuer: Issuer::new("https://old.idp.test"),
+        subject: Subject::try_from("old-alice").unwrap(),
+    };
+    let came_by = CameBy::for_test("old", &old, "S1");
+    let login = NewLogin {
+        identity: &identity,
+        canonical: &person(),
+        grounds: &grounds,
+        row: &row,
+        ends: at(100),
+        before: Some(&came_by),
+    };
+    here.list.remember(login).await.unwrap();
+    let issuer = || String::from("https://old.idp.test");
+    let sid = Target::ProviderSession {
+        issuer: issuer(),
+        sid: "S1".into(),
+    };
+    let found = here.list.affected(&sid).await.unwrap().sessions;
+    assert_eq!(found.len(), 1);
+    let old = || String::from("old");
+    for target in [
+        Target::Account {
+            issuer: issuer(),
+            subject: String::from("old-alice"),
+        },
+        Target::Provider { provider: old() },
+        Target::Key {
+            provider: old(),
+            key: String::from("k-old"),
+        },
+        Target::Client {
+            provider: old(),
+            client: String::from("c-old"),
+        },
+    ] {
+        let found = here.list.affected(&target).await.unwrap().sessions;
+        assert_eq!(found.len(), 1, "{target:?}");
+    }
+    let by_sid = async || {
+        let owners = here.list.owners_of_sid(&issuer(), "S1").await.unwrap();
+        owners.len()
+    };
+    assert_eq!(by_sid().await, 1);
+    here.list.erase(&found[0]).await.unwrap();
+    assert_eq!(by_sid().await, 0);
+    assert!(here.list.affected(&sid).await.unwrap().sessions.is_empty());
+}
+
 fn barred(person: Option<CanonicalSubject>) -> super::Barred {
     super::Barred {
         provider: ProviderId::new("legacy"),

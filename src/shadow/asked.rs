@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::UnixTime;
+use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
 use crate::identity::Outage;
@@ -16,6 +17,7 @@ use crate::providers::ProviderError;
 use crate::providers::Wanted;
 use crate::secret::Secret;
 use crate::shadow::compare::Side;
+use crate::shadow::passwords;
 use crate::shadow::weigh::Opinion;
 use crate::shadow::work::Job;
 use crate::shadow::work::Question;
@@ -43,6 +45,12 @@ pub(super) async fn ask(
         Question::Credential(credential)
         | Question::Again(credential)
         | Question::Beside(credential) => {
+            if let (Credential::Basic { username, password }, Some(judge)) =
+                (credential, provider.second_passwords())
+            {
+                let (them, own) = ((&**provider, judge), (&*job.identity, control));
+                return passwords::ask(them, (&**username, password), own, read, now).await;
+            }
             let proof = provider.authenticate(credential, now).await?;
             Ok(Opinion::Person(Side {
                 lifetime: lifetime(job.class, proof.ends(), now),
@@ -100,16 +108,19 @@ async fn exchanged(
             scopes: &[],
         };
         let issued = client
-            .ask(Grant::TokenExchange(&token), wanted, now)
+            .issued(Grant::TokenExchange(&token), wanted, now)
             .await?;
-        let access = client.revoke(&issued.token, "access_token", now).await;
-        let refresh = match &issued.refresh_token {
+        let (access, refresh) = (issued.token.clone(), issued.refresh_token.clone());
+        // Whatever it is worth: it is given back.
+        let judged = client.judge(issued, wanted, now).await;
+        let access = client.revoke(&access, "access_token", now).await;
+        let refresh = match &refresh {
             Some(refresh) => client.revoke(refresh, "refresh_token", now).await,
             None => Ok(()),
         };
         // A side that does not take back what it has issued is in trouble: it is left alone.
         access.and(refresh).or(Err(Outage::Malformed))?;
-        Ok::<_, ProviderError>(issued.proof)
+        Ok::<_, ProviderError>(judged?.proof)
     });
     task.await.or(Err(Outage::Shed))?
 }

@@ -447,7 +447,7 @@ mod tests {
             page.kept.len()
         };
         assert_eq!([written(day(1)), written(day(2))], [1, 0]);
-        found.sweep(day(2));
+        found.sweep(day(3));
         assert_eq!((found.all(day(0)).len(), found.people(&app)), (0, 0));
     }
 }

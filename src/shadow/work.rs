@@ -35,7 +35,6 @@ use crate::shadow::desk::Desk;
 use crate::shadow::found::Found;
 use crate::shadow::kind::Field;
 use crate::shadow::pace::Pace;
-use crate::shadow::passwords;
 use crate::shadow::settings::Settings;
 use crate::shadow::weigh;
 use crate::shadow::weigh::Opinion;
@@ -336,52 +335,6 @@ async fn look(parts: &ShadowParts, job: &Job, now: UnixTime) {
         metrics.shadow_delta(&job.app, oracle, took, job.took);
     }
     weigh::record(parts, settings, (oracle, person), differences, now);
-}
-
-/// How long a credential says itself that it is good for: of a password we only know how long it is believed.
-fn lifetime(class: CredentialClass, ends: UnixTime, now: UnixTime) -> Option<Duration> {
-    match class {
-        CredentialClass::ClientCert
-        | CredentialClass::Bearer
-        | CredentialClass::Opaque
-        | CredentialClass::Refresh => (ends != UnixTime::NEVER).then(|| ends.since(now)),
-        CredentialClass::Basic | CredentialClass::ApiKey | CredentialClass::Session => None,
-    }
-}
-
-/// What the other side says.
-async fn ask(job: &Job, control: &Side, now: UnixTime) -> Result<Opinion, ProviderError> {
-    let read = |identity: &Arc<Identity>| job.block.reader.read(&job.app, identity, None);
-    let provider = &job.source.provider;
-    match &job.question {
-        Question::Credential(credential) | Question::Again(credential) => {
-            if let (Credential::Basic { username, password }, Some(judge)) =
-                (credential, provider.second_passwords())
-            {
-                let (them, own) = ((&**provider, judge), (&*job.identity, control));
-                return passwords::ask(them, (&**username, password), own, read, now).await;
-            }
-            let proof = provider.authenticate(credential, now).await?;
-            Ok(Opinion::Person(Side {
-                lifetime: lifetime(job.class, proof.ends(), now),
-                ..read(proof.identity())
-            }))
-        }
-        Question::Person(value) => {
-            let directory = provider.directory().ok_or(Outage::Malformed)?;
-            Ok(match directory.find(value, now).await? {
-                Known::Nobody => Opinion::Nobody,
-                Known::Several => Opinion::Several,
-                Known::Person { enabled: false, .. } => Opinion::Refused("disabled"),
-                Known::Person { identity, .. } => Opinion::Person(Side {
-                    // Scopes are of a token, and not of a person; nor does an entry prove anything.
-                    scopes: control.scopes.clone(),
-                    assurance: None,
-                    ..read(&identity)
-                }),
-            })
-        }
-    }
 }
 
 #[cfg(test)]

@@ -137,3 +137,190 @@ async fn a_client_that_does_what_it_never_did_is_told_of() {
     assert_eq!((told("unusual_grant"), told("new_address_family")), (1, 1));
     assert!(!proxy.log().contains("2001:db8::7"), "no address");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_is_one_event_whatever_comes_of_it() {
+    const TOKEN: &str = "/.authferry/oauth2/token";
+    const DEVICE: &str = "/.authferry/oauth2/device_authorization";
+    const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+    const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+    const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let at = "at: { old: { id: authferry, secret: { env: HARNESS_SECRET } }, new: { id: authferry, secret: { env: HARNESS_SECRET } } }";
+    let all = format!(
+        "  clients:\n    all: {{ secret_hashes: [\"{}\"], grants: [token_exchange, client_credentials, refresh_token, device_code], introspect: true, audiences: [app], scopes: [read], refresh: {{ adopt: old }}, {at} }}\n",
+        crate::token_endpoint::hash("all")
+    );
+    let yaml = two_providers(&old, &new, &upstream, 0) + &endpoint("10s");
+    let proxy = Proxy::start(&yaml.replacen("  clients:\n", &all, 1));
+    proxy.settled().await;
+    for idp in [&old, &new] {
+        let ends = crate::harness::now() + 200;
+        idp.exchanges(json!({ "exp": ends }), json!({ "expires_in": 200 }));
+    }
+    old.types_in(Some("alice"));
+    let who = ("all", "all");
+    let (alice, adopted) = (old.token("alice"), old.refresh_token("alice"));
+    let started = post(&proxy, who, DEVICE, &[]).await;
+    let code = crate::token_endpoint::object(&started)["device_code"].clone();
+    let code = code.as_str().unwrap();
+    let subject = |token| {
+        [
+            ("subject_token", token),
+            ("subject_token_type", ACCESS_TOKEN),
+        ]
+    };
+    let grant = |grant, audience: Option<&'static str>, more: &[(&'static str, &str)]| {
+        let audience = audience.map(|audience| ("audience", audience));
+        let pairs = [("grant_type", grant)].into_iter().chain(audience);
+        let pairs = pairs.chain(more.iter().copied());
+        pairs
+            .map(|(name, value): (&str, &str)| (name.to_owned(), value.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let app = Some("app");
+    let of = |token: &str| vec![("token".to_owned(), token.to_owned())];
+    let wide = vec![("scope".to_owned(), "admin".to_owned())];
+    let wrong = ("all", "wrong");
+    // What each kind says of a good request and of one that is refused.
+    let rows = [
+        (
+            "client_credentials",
+            "issued",
+            who,
+            TOKEN,
+            grant("client_credentials", app, &[]),
+        ),
+        (
+            "client_credentials",
+            "refused",
+            who,
+            TOKEN,
+            grant("client_credentials", Some("nobody"), &[]),
+        ),
+        (
+            "token_exchange",
+            "issued",
+            who,
+            TOKEN,
+            grant(EXCHANGE, app, &subject(&*alice)),
+        ),
+        (
+            "token_exchange",
+            "refused",
+            who,
+            TOKEN,
+            grant(EXCHANGE, app, &subject("x")),
+        ),
+        (
+            "refresh_token",
+            "issued",
+            who,
+            TOKEN,
+            grant("refresh_token", None, &[("refresh_token", &*adopted)]),
+        ),
+        (
+            "refresh_token",
+            "refused",
+            who,
+            TOKEN,
+            grant("refresh_token", None, &[("refresh_token", "afr1_x")]),
+        ),
+        (
+            "device_code",
+            "issued",
+            who,
+            TOKEN,
+            grant(DEVICE_CODE, None, &[("device_code", code)]),
+        ),
+        (
+            "device_code",
+            "refused",
+            who,
+            TOKEN,
+            grant(DEVICE_CODE, None, &[("device_code", "x")]),
+        ),
+        ("device_authorization", "refused", who, DEVICE, wide),
+        ("introspection", "answered", who, INTROSPECT, of(&alice)),
+        ("introspection", "refused", wrong, INTROSPECT, of(&alice)),
+        ("revocation", "revoked", who, REVOKE, of("its own")),
+        ("revocation", "refused", wrong, REVOKE, of(&alice)),
+        (
+            "none",
+            "refused",
+            wrong,
+            TOKEN,
+            grant("client_credentials", app, &[]),
+        ),
+    ];
+    // A client takes back what it was given, and nothing else.
+    let mut held = String::new();
+    for (kind, outcome, who, path, pairs) in &rows {
+        let pairs = pairs.iter().map(|(name, value)| {
+            let value = if value == "its own" { &held } else { value };
+            (&**name, &**value)
+        });
+        let answer = post(&proxy, *who, path, &pairs.collect::<Vec<_>>()).await;
+        let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        if let Some(given) = said["refresh_token"].as_str() {
+            given.clone_into(&mut held);
+        }
+        let good = *outcome != "refused";
+        assert_eq!(answer.status == 200, good, "{kind} {}", answer.text());
+    }
+    let file = proxy.dir().join("access.log");
+    let events = || -> Vec<serde_json::Value> {
+        let log = std::fs::read_to_string(&file).unwrap_or_default();
+        let lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        let token = |line: &serde_json::Value| line["event"] == "decision.token";
+        lines.filter(token).collect()
+    };
+    // The device that began, and one for each.
+    until(async || rows.len() < events().len()).await;
+    let events = events();
+    assert_eq!(events.len(), rows.len() + 1, "{events:#?}");
+    let metrics = crate::harness::get(proxy.admin, "/metrics").await.text();
+    let began = ("device_authorization", "answered");
+    let kinds = rows.iter().map(|row| (row.0, row.1)).chain([began]);
+    for (kind, outcome) in kinds {
+        let is = |line: &&serde_json::Value| line["grant"] == kind && line["outcome"] == outcome;
+        let found: Vec<_> = events.iter().filter(is).collect();
+        let [line] = found.as_slice() else {
+            panic!("{kind} {outcome}: {events:#?}")
+        };
+        let refused = outcome == "refused";
+        assert_eq!(line["reason"].is_string(), refused, "{line}");
+        assert!(refused || line["oauth_client"] == "all", "{line}");
+        if outcome == "issued" {
+            assert_eq!(line["audience"], "app", "{line}");
+            let most = if kind == "client_credentials" {
+                300
+            } else {
+                200
+            };
+            let lifetime = line["lifetime"].as_u64();
+            assert!(
+                lifetime.is_some_and(|span| 0 < span && span <= most),
+                "{line}"
+            );
+        }
+        if outcome == "issued" && kind != "client_credentials" {
+            assert!(
+                line["subject"].as_str().unwrap().starts_with("p:"),
+                "{line}"
+            );
+        }
+        if outcome == "issued" && ["token_exchange", "refresh_token"].contains(&kind) {
+            assert_eq!(line["parent"].as_str().unwrap().len(), 16, "{line}");
+        }
+        let counted =
+            format!("authferry_token_requests_total{{grant=\"{kind}\",outcome=\"{outcome}\"}} 1");
+        assert!(metrics.contains(&counted), "{counted}\n{metrics}");
+    }
+    let log = std::fs::read_to_string(&file).unwrap();
+    for secret in ["alice", &alice, &adopted, code] {
+        assert!(!log.contains(secret), "{secret}");
+    }
+}

@@ -218,7 +218,7 @@ async fn a_cohort_meets_a_slow_provider_an_outage_at_its_sign_in_and_a_way_back(
     let comes = async |who: &str| {
         let bearer = format!("Bearer {}", new.token(who));
         let given = [("Authorization", bearer.as_str())];
-        let began = std::time::Instant::now();
+        let began = tokio::time::Instant::now();
         let answer = request(proxy.address, "GET", "/", &given, b"").await;
         (answer.status, began.elapsed().as_millis())
     };

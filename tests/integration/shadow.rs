@@ -252,6 +252,96 @@ async fn what_the_application_answers_itself_shows_what_the_rules_forgot() {
     until(async || proxy.metric(oracle).await == 1.0).await;
 }
 
+/// Tokens are looked at twice: by what the other side would issue for them, and by one that the client shows besides.
+fn tokens(old: &Idp, new: &Idp, upstream: &Echo) -> String {
+    let text = crate::two_providers(old, new, upstream, 0);
+    let (head, _) = text.split_once("rollout:").unwrap();
+    let new = new.issuer();
+    let twin = format!(
+        r#"  twin: {{ oidc: {{ issuer: "{new}", client: {{ id: authferry, secret: {{ env: HARNESS_SECRET }} }}, verify: {{ audiences: [app] }}, claims: {{ subject: uid, name: name, groups: groups }}, authoritative: {{ claims: [uid] }} }} }}
+identity:"#
+    );
+    let head = head.replace("identity:", &twin);
+    format!(
+        r#"{head}
+rollouts:
+  move:
+    apps: [crm]
+    from: old
+    to: new
+    bucketing: {{ salt: test }}
+    stages: [{{ id: look, mode: shadow }}]
+shadow:
+  crm:
+    oracles:
+      - {{ method: exchange, credential: bearer, provider: twin, issues_tokens: true }}
+      - {{ method: dual_token }}
+    compare: [decision, subject, groups]
+"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_looked_at_by_what_another_side_would_issue_and_by_one_that_stands_beside() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&tokens(&old, &new, &upstream));
+    proxy.settled().await;
+    let comes = async |who: &str, beside: Option<&str>| {
+        let bearer = format!("Bearer {}", old.token(who));
+        let beside = beside.map(|who| format!("Bearer {}", new.token(who)));
+        let mut given = vec![("Authorization", bearer.as_str())];
+        given.extend(
+            beside
+                .iter()
+                .map(|beside| ("X-Authferry-Candidate", beside.as_str())),
+        );
+        request(proxy.address, "GET", "/", &given, b"").await.status
+    };
+    let result = |oracle: &str, result: &str| {
+        format!(
+            "authferry_shadow_comparisons_total{{app=\"crm\",oracle=\"{oracle}\",result=\"{result}\"}} "
+        )
+    };
+    // What is issued is given back at once, and was used for nothing.
+    assert_eq!(comes("ann", None).await, 200);
+    until(async || proxy.metric(&result("exchange", "same")).await == 1.0).await;
+    assert_eq!(new.revoked().len(), 1);
+    new.exchanges(json!({ "groups": ["users", "boss"] }), json!({}));
+    assert_eq!(comes("bob", Some("bob")).await, 200);
+    until(async || proxy.metric(&result("exchange", "different")).await == 1.0).await;
+    until(async || proxy.metric(&result("dual_token", "same")).await == 1.0).await;
+    assert_eq!(new.revoked().len(), 2);
+    assert!(
+        upstream
+            .seen()
+            .iter()
+            .all(|seen| seen.all("x-authferry-candidate").is_empty())
+    );
+    // What stands beside is compared, and lets nobody in.
+    new.refuses_exchanges("invalid_grant");
+    assert_eq!(comes("cid", Some("eve")).await, 200);
+    assert_eq!(upstream.last().all("x-remote-user"), ["uid-cid"]);
+    until(async || proxy.metric(&result("dual_token", "different")).await == 1.0).await;
+    until(async || proxy.metric(&result("exchange", "different")).await == 2.0).await;
+    assert_eq!(new.revoked().len(), 2, "nothing was issued");
+    let alone = format!("Bearer {}", new.token("ann"));
+    let alone = [("X-Authferry-Candidate", alone.as_str())];
+    assert_eq!(
+        request(proxy.address, "GET", "/", &alone, b"").await.status,
+        401
+    );
+    let found = report(&proxy, &["divergences"]);
+    let mut classes: Vec<String> = rows(&found, "Differences")
+        .into_iter()
+        .map(|row| row["class"].as_str().unwrap().to_owned())
+        .collect();
+    classes.sort_unstable();
+    assert_eq!(
+        classes,
+        ["accept_reject", "groups_extra", "subject_mismatch"]
+    );
+}
+
 /// The provider that passwords move to is asked about those of people who come, and about nobody else's account.
 #[tokio::test(flavor = "multi_thread")]
 async fn whether_passwords_would_do_on_the_new_side_is_known_before_they_move() {

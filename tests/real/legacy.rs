@@ -37,10 +37,14 @@ fn with_legacy(upstream: &str, provider: &str) -> String {
 pub(crate) fn directory(upstream: &str, url: &str) -> String {
     let provider = format!(
         "    ldap:\n      issuer: \"{url}\"\n      url: \"{url}\"\n      user_dn: \"uid={{username}},ou=people,dc=legacy,dc=test\"\n      \
-         ca: {{ file: \"{ca}\" }}\n      attributes: [uid, employeeNumber, mail]\n      \
+         {ca}attributes: [uid, employeeNumber, mail]\n      \
          groups: {{ base: \"ou=groups,dc=legacy,dc=test\", filter: \"(member={{dn}})\", attribute: cn }}\n      \
          claims: {{ subject: employeeNumber, name: uid, groups: groups }}\n      authoritative: {{ claims: [employeeNumber] }}\n",
-        ca = format_args!("{}/pki/ca.crt", var("IDPS_RUN")),
+        ca = if url.starts_with("ldaps:") {
+            format!("ca: {{ file: \"{}/pki/ca.crt\" }}\n      ", var("IDPS_RUN"))
+        } else {
+            String::new()
+        },
     );
     with_legacy(upstream, &provider)
 }

@@ -165,7 +165,7 @@ async fn judged(provider: &dyn Provider, token: &str, now: UnixTime) -> Result<(
 
 /// A token that is right in everything but its key, which nobody has.
 fn unknown(issuer: &str, (audience, alg): (&str, &str), kid: &str, now: UnixTime) -> String {
-    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let (iat, exp) = (now.as_secs(), now.as_secs() + 60);
     let header = part(json!({ "alg": alg, "typ": "at+jwt", "kid": kid }));
     let claims = part(json!({

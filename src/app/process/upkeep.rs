@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::process::Process;
+use crate::control::KEEP_PARTNERS;
+use crate::control::PARTNERS;
 use crate::control::STRAGGLERS;
 use crate::control::agreed;
 use crate::proxy::serve::counts::Counts;
@@ -114,10 +116,12 @@ impl Process {
     pub(super) fn keep_notes(&self) {
         let found: Arc<dyn Notes> = Arc::clone(self.shadow.found()) as _;
         let stragglers: Arc<dyn Notes> = Arc::clone(&self.stragglers) as _;
+        let partners: Arc<dyn Notes> = Arc::clone(&self.partners) as _;
         let [of_found, of_stragglers] = [self.shadow.found().keep(), self.stragglers.keep()];
         for (notes, table, keep) in [
             (found, shadow::TABLE, of_found),
             (stragglers, STRAGGLERS, of_stragglers),
+            (partners, PARTNERS, KEEP_PARTNERS),
         ] {
             let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
             let together = Together::new(store, clock, notes, (table, keep));

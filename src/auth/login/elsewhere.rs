@@ -22,9 +22,13 @@ use crate::providers::Known;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::rollout;
+use crate::rollout::Acceptance;
 use crate::rollout::Arm;
 use crate::rollout::Down;
+use crate::rollout::Facts;
 use crate::rollout::FallbackLeave;
+use crate::rollout::KillPosition;
+use crate::rollout::LoginBegun;
 use crate::rollout::NoFallback;
 use crate::rollout::Plan;
 use crate::rollout::RuleRef;
@@ -38,6 +42,10 @@ impl Logins {
         begin: &Begin,
         place: &Place,
     ) -> Option<Outage> {
+        // Whoever pulls the switch has real trouble.
+        if ask.kill != KillPosition::Off {
+            return None;
+        }
         let (facts, cohorts) = (begin.facts(ask), &self.deps.cohorts);
         let drills = &self.deps.drills;
         match drills.login_meets(&place.provider, cohorts, &facts, ask.now) {
@@ -48,6 +56,25 @@ impl Logins {
             }
             Some(Upset::Back) | None => None,
         }
+    }
+
+    /// Whether an exercise may send somebody back: only to where a sign-in counts, and nobody who has no account there.
+    pub(super) fn may_go_back(
+        &self,
+        ask: &Ask<'_>,
+        begin: &Begin,
+        plan: &Plan,
+        facts: &Facts<'_>,
+    ) -> bool {
+        let begun = LoginBegun {
+            at: ask.now,
+            fallback: false,
+        };
+        let (cohorts, from) = (&self.deps.cohorts, &plan.from);
+        ask.kill == KillPosition::Off
+            && !begin.device.is_only_there(plan)
+            && rollout::accept_login(plan, cohorts, ask.kill, from, begun, facts, ask.now)
+                == Acceptance::Accepted
     }
 
     /// Leave to begin elsewhere without a try, because the provider as a whole is known to be away; `None`: it is tried.

@@ -144,7 +144,8 @@ impl Logins {
             Err(page) => return Begun::Reply(*page),
         };
         // A known address is no sign of life: the provider as a whole is asked about first, then tried.
-        let instead = match self.known_outage(&place) {
+        let exercised = self.exercised(ask, &begin, &place).await;
+        let instead = match exercised.or_else(|| self.known_outage(&place)) {
             Some(outage) if begin.directed.is_none() && !only => {
                 self.pass_over(ask, &begin, &place, outage)
             }
@@ -216,7 +217,10 @@ impl Logins {
         }
         let (cohorts, key) = (&self.deps.cohorts, &self.deps.bucket_key);
         let drills = &self.deps.drills;
-        if assignment.arm == Arm::To && drills.sends_back(&plan.to, cohorts, &facts, ask.now) {
+        if assignment.arm == Arm::To
+            && drills.sends_back(&plan.to, cohorts, &facts, ask.now)
+            && self.may_go_back(ask, begin, plan, &facts)
+        {
             (assignment.arm, assignment.rule) = (Arm::From, RuleRef::Drill);
         }
         let placed = rollout::placed_by_percent(plan, cohorts, key, &facts, ask.now)

@@ -4,6 +4,7 @@ use crate::config::compile::providers::Provider;
 use crate::identity::CredentialClass;
 use crate::providers::settings::KindSettings;
 use crate::providers::settings::Oidc;
+use crate::providers::settings::OidcDirectory;
 
 /// Whether people of a provider can be looked up.
 pub(super) fn has_directory(kind: &KindSettings) -> bool {
@@ -24,6 +25,15 @@ pub(super) fn has_directory(kind: &KindSettings) -> bool {
         | KindSettings::Introspection(_)
         | KindSettings::ApiKey(_) => false,
     }
+}
+
+/// Whether people of a provider can be told one after another: an address that describes somebody lists nobody.
+pub(super) fn lists_people(kind: &KindSettings) -> bool {
+    let by_address = match kind {
+        KindSettings::Oidc(oidc) => matches!(oidc.directory, Some(OidcDirectory::UserInfo(_))),
+        _ => false,
+    };
+    has_directory(kind) && !by_address
 }
 
 /// Whether passwords move there, so that it is asked about one as it would be then, over connections of its own.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::compile::asked::has_directory;
+use crate::config::compile::asked::lists_people;
 use crate::config::compile::context::Context;
 use crate::config::compile::providers::Provider;
 use crate::config::compile::tokens::span;
@@ -39,7 +39,7 @@ pub(super) fn compile(
         &identity.denials_every,
         LEAST,
         MOST,
-        "5 s to an hour",
+        "from `5s` to `1h`",
     );
     if !joined {
         context
@@ -61,13 +61,13 @@ pub(super) fn compile(
         match &provider.settings {
             // It has been reported.
             None => unread = true,
-            Some(settings) if has_directory(&settings.kind) => asked.push(id.clone()),
+            Some(settings) if lists_people(&settings.kind) => asked.push(id.clone()),
             Some(_) => {
                 context
                     .report
                     .warning(
                         at.mark,
-                        format!("`{id}` is not asked whom it has disabled: it has no `directory`"),
+                        format!("`{id}` is not asked whom it has disabled: it has no `directory` that lists people"),
                     )
                     .hint("whoever is disabled there alone goes on at the other provider");
             }

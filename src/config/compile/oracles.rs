@@ -4,9 +4,7 @@ mod presented;
 
 use std::time::Duration;
 
-use crate::config::compile::asked::asked_aside;
 use crate::config::compile::asked::has_directory;
-use crate::config::compile::asked::judges;
 use crate::config::compile::context::Context;
 use crate::config::compile::membership::Membership;
 use crate::config::compile::providers::Provider;
@@ -20,6 +18,8 @@ use crate::config::shape::At;
 use crate::config::tree::Mark;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
+use crate::providers::settings::KindSettings;
+use crate::providers::settings::OidcDirectory;
 use crate::shadow::settings::Lookup;
 use crate::shadow::settings::Settings;
 use crate::shadow::settings::Sweep;
@@ -181,7 +181,7 @@ fn is_judged(settings: &Settings, class: CredentialClass) -> bool {
 /// What is asked on the side brings trouble to nobody.
 fn judges_nobody(context: &mut Context<'_>, membership: &Membership, at: &At<String>) {
     let mut speakers = membership.speakers.values().flatten();
-    if speakers.any(|own| *own == at.value) && !asked_aside(providers, &at.value) {
+    if speakers.any(|own| *own == at.value) {
         context
             .report
             .error(

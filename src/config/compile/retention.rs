@@ -50,6 +50,14 @@ pub(super) fn compile(context: &mut Context<'_>, raw: &RawConfig, courses: &[Cou
         revocations: span(&raw.revocations, (Duration::ZERO, 400 * DAY), "to `400d`")
             .unwrap_or(none.revocations),
     };
+    if let (Some(at), Some(links)) = (raw.links.get(), settings.links)
+        && settings.passwords.is_none_or(|passwords| links < passwords)
+    {
+        context
+            .report
+            .error(at.mark, "links would go before `passwords` that moved")
+            .hint("`passwords` as long as `links`, or shorter: a moved password is known by the link of its account");
+    }
     let legs = courses.iter().flat_map(|course| &course.legs);
     let asked = legs.filter_map(|leg| leg.require.legacy_credentials_seen.as_ref());
     let longest = asked.map(|asked| asked.within).max().unwrap_or_default();

@@ -58,9 +58,9 @@ mappings! {
 
     /// What one address may do at an application in a minute, counted by all instances that share a store; an IPv6 host has its network (/64) to itself. One more is answered 429 with `Retry-After` and `RateLimit`.
     RawRateLimits {
-        /// Sign-ins that it begins, whether or not they are finished. Many people behind one address share them. Default `3000`.
+        /// Sign-ins that it begins, whether or not they are finished. Many people behind one address share them. From `1` to `1000000` in a minute. Default `3000`.
         logins: At<Whole>,
-        /// Tokens that it presents whose `kid` nobody has published. Good tokens pass however many bad ones come. Default `600`.
+        /// Tokens that it presents whose `kid` nobody has published. Good tokens pass however many bad ones come. From `1` to `1000000` in a minute. Default `600`.
         unknown_keys: At<Whole>,
     }
 
@@ -92,7 +92,7 @@ mappings! {
     RawHealth {
         /// A path that answers 2xx while the origin is well. Required.
         path: At<String>,
-        /// How often it is asked. Default `5s`.
+        /// How often it is asked. From `100ms` to `1h`. Default `5s`.
         interval: At<Span>,
     }
 

@@ -160,11 +160,11 @@ mappings! {
     RawSigning {
         /// What they sign with. Default `ES256`.
         algorithm: At<SigningAlg>,
-        /// How long a key signs. Default `30d`.
+        /// How long a key signs. From `1h` to `400d`. Default `30d`.
         rotate_every: At<Span>,
-        /// How long a key is published before it signs: longer than key sets are kept by those who check. Default `1h`.
+        /// How long a key is published before it signs: longer than key sets are kept by those who check. From `1m` to `7d`. Default `1h`.
         announce: At<Span>,
-        /// How long a key stays published after it has signed: longer than its tokens live. Default `25h`.
+        /// How long a key stays published after it has signed: longer than its tokens live. From `1h` to `30d`. Default `25h`.
         overlap: At<Span>,
         /// Keys in PEM, instead of our own: the first signs, all are published. Read again when they change.
         files: List<At<PathBuf>>,

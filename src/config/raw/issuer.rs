@@ -27,13 +27,13 @@ mappings! {
 
     /// Requests in a minute, counted by all instances that share a store; one more is answered 429 with `Retry-After`. Every answer says what is left (`RateLimit`).
     RawTokenLimits {
-        /// From one address; an IPv6 host has its network (/64) to itself. Default `3000`.
+        /// From one address; an IPv6 host has its network (/64) to itself. From `1` to `1000000` in a minute. Default `3000`.
         address: At<Whole>,
-        /// Of one client, beside its questions about tokens. Default `600`.
+        /// Of one client, beside its questions about tokens. From `1` to `1000000` in a minute. Default `600`.
         client: At<Whole>,
-        /// Questions of one client about tokens. Default `6000`.
+        /// Questions of one client about tokens. From `1` to `1000000` in a minute. Default `6000`.
         introspection: At<Whole>,
-        /// For tokens of one person, whichever client asks. Default `300`.
+        /// For tokens of one person, whichever client asks. From `1` to `1000000` in a minute. Default `300`.
         subject: At<Whole>,
     }
 

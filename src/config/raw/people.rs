@@ -38,7 +38,7 @@ mappings! {
         on_conflict: At<OnConflictWord>,
         /// Whom the other provider shuts out as well: an account that one of them has disabled, or locked until somebody unlocks it, lets its person in at neither (403), whoever vouches, while both run (`canary`, `modern-primary`). Each provider that has a `directory` is asked who that is; whose account it is must be known by a link, by `canonical` or by an identifier of a `claim`, never by an address. A wrong password or a lock that passes by itself says nothing. A directory that does not answer bars nobody and lets nobody back in: only its word that the account may be used again does, or `authferry revoke lift`. Default: each provider speaks for its own accounts.
         denials: At<DenialsWord>,
-        /// How often they are asked, by one instance for all: so soon it holds, everywhere two seconds later. Default `1m`.
+        /// How often they are asked, by one instance for all: so soon it holds, everywhere two seconds later. From `5s` to `1h`. Default `1m`.
         denials_every: At<Span>,
     }
 
@@ -98,9 +98,9 @@ mappings! {
 
     /// A person with a session of the old side who is assigned to the new one, and opens a page, is asked after there without a page being shown (`prompt=none`). Only if the new provider says at once that it is the same person does the session move; in any other case it stays as it is.
     RawSilent {
-        /// How long a browser is left alone after a try. Default `24h`.
+        /// How long a browser is left alone after a try. From `1h` to `30d`. Default `24h`.
         retry_after: At<Span>,
-        /// Tries for one person within a day, in all browsers together. Default `2`.
+        /// Tries for one person within a day, in all browsers together. From 1 to 24. Default `2`.
         max_per_subject_per_day: At<Whole>,
         /// During which requests: somebody opens a page in a tab (`top_level_get`), and never a script, a form or a frame. Default `top_level_get`.
         during: At<DuringWord>,

@@ -41,7 +41,7 @@ mappings! {
         method: At<OracleWord>,
         /// About what. Default `any`: for `directory`, whatever `dual_verify` and `exchange` are not asked about; required for both.
         credential: At<OracleCredential>,
-        /// The provider that is asked. Default: the rollout's `to`. For `dual_verify` it judges nobody elsewhere, so that its trouble is nobody's, or it is the `oidc` provider that passwords move to (`basic: migrate` in some stage, or `carry_over: [credential]`): then the person's account there is looked up as it will be when the password moves, and asked about the password, over the connections of the `directory`. A password that is not the one there counts there as a wrong one, at most once in `per_subject`; for `directory` and `sweep` it has a `directory`.
+        /// The provider that is asked. Default: the rollout's `to`. For `dual_verify` and `exchange` it judges nobody elsewhere, so that its trouble is nobody's. For `dual_verify` it may instead be the `oidc` provider that passwords move to (`basic: migrate` in some stage, or `carry_over: [credential]`): then the person's account there is looked up as it will be when the password moves, and asked about the password, over the connections of the `directory`; a password that is not the one there counts there as a wrong one, at most once in `per_subject`. For `directory` and `sweep` it has a `directory`.
         provider: At<String>,
         /// For `directory`: the attribute of whoever was let in, and with `inventory` of whoever is listed, whose value is the directory's `key`. Default `subject`.
         by: At<String>,
@@ -71,7 +71,7 @@ mappings! {
 
     /// When the other side is left alone.
     RawShadowBreaker {
-        /// After so many calls in a row without an answer. Default `20`.
+        /// After so many calls in a row without an answer. From 1 to 10000. Default `20`.
         failures: At<Whole>,
         /// For so long. From `1s` to `1d`. Default `60s`.
         open_for: At<Span>,

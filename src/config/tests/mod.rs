@@ -309,7 +309,7 @@ fn the_staged_form_is_complete() {
     let modern = crate::identity::ProviderId::new("modern");
     let denials = settings.denials.unwrap();
     assert_eq!(denials.every, std::time::Duration::from_secs(60));
-    assert_eq!(denials.providers, [modern.clone()]);
+    assert_eq!(denials.providers, std::slice::from_ref(&modern));
     // The old side is asked as well, where its people can be looked up.
     let people = "uid={username},ou=people,dc=corp,dc=example\"";
     let looked = format!("{people}, directory: {{ base: \"dc=corp,dc=example\", key: uid }}");

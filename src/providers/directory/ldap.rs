@@ -47,8 +47,6 @@ const LOCKS: [&str; 4] = [
     "loginDisabled",
     "pwdAccountLockedTime",
 ];
-/// `pwdAccountLockedTime` of an account that is locked until somebody unlocks it; any other moment passes by itself.
-const FOR_EVER: &str = "000001010000Z";
 
 /// Entries of which one of them may say so; what a server does not know of is no match (RFC 4511 §4.5.1.7). ACCOUNTDISABLE is
 /// looked for by its bit.
@@ -208,7 +206,6 @@ impl LdapDirectory {
             let key = the_one(values(&entry.attrs, key));
             let claims = ldap::claims(entry, None, &self.settings.claims);
             let identity = ldap::subject(&self.settings, &claims)
-                .map_err(ProviderError::from)
                 .and_then(|subject| Ok(self.voucher.describe(&subject, &claims)?));
             if let Some(identity) = described(identity)? {
                 all.push(Shut { key, identity });
@@ -250,7 +247,10 @@ fn is_locked(attributes: &HashMap<String, Vec<String>>) -> bool {
         text.parse::<i64>().is_ok_and(|bits| bits & 2 != 0)
     }) || says("nsAccountLock", yes)
         || says("loginDisabled", yes)
-        || says("pwdAccountLockedTime", |text| text == FOR_EVER)
+        || says("pwdAccountLockedTime", |text| {
+            // The same moment may be written with seconds.
+            text.starts_with("00000")
+        })
 }
 
 #[async_trait]
@@ -293,7 +293,7 @@ mod tests {
             ("useraccountcontrol", "66050"),
             ("nsAccountLock", "TRUE"),
             ("loginDisabled", "true"),
-            ("pwdAccountLockedTime", FOR_EVER),
+            ("pwdAccountLockedTime", "000001010000Z"),
         ] {
             assert!(locked(name, value), "{name}: {value}");
         }

@@ -299,7 +299,10 @@ impl Directory for ScimDirectory {
                 if Self::is_active(user)? {
                     continue;
                 }
-                if let Some(identity) = described(self.describe(user))? {
+                // Without groups: one that cannot be named must not keep somebody in.
+                let mut alone = user.clone();
+                alone.remove("groups");
+                if let Some(identity) = described(self.describe(&alone))? {
                     let key = self.key_of(user).map(Box::from);
                     all.push(Shut { key, identity });
                 }

@@ -21,6 +21,7 @@ use crate::providers::client::Client;
 use crate::providers::client::Endpoint;
 use crate::providers::directory::Directory;
 use crate::providers::directory::Known;
+use crate::providers::directory::Shut;
 use crate::providers::directory::settings;
 use crate::providers::oauth::encoded;
 use crate::providers::vouch::Voucher;
@@ -111,6 +112,10 @@ impl Directory for UserInfoDirectory {
         _most: usize,
         _now: UnixTime,
     ) -> Result<Vec<Box<str>>, ProviderError> {
+        Err(Refusal::Unsupported.into())
+    }
+
+    async fn shut(&self, _most: usize, _now: UnixTime) -> Result<Vec<Shut>, ProviderError> {
         Err(Refusal::Unsupported.into())
     }
 }

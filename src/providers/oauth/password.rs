@@ -52,16 +52,18 @@ impl Passwords for OidcLogin {
             .client
             .post(Operation::Token, endpoint, form, issuer, now, entropy)?;
         let tokens = self.http.call(&call, |answer| granted(&answer)).await?;
+        // Whatever else was given with it.
+        if let (Some(token), Some(endpoint)) =
+            (&tokens.refresh_token, &metadata.revocation_endpoint)
+        {
+            self.end(token, endpoint, now)?;
+        }
         let id_token = tokens.id_token.ok_or(Outage::Malformed)?;
         let client = self.client.id();
         let judged = self
             .tokens
             .judge_renewed_id_token(id_token.expose(), client, now);
         let judged = judged.await?;
-        if let (Some(token), Some(endpoint)) = (tokens.refresh_token, &metadata.revocation_endpoint)
-        {
-            self.end(&token, endpoint, now)?;
-        }
         // A password has no end of its own; the token that says it is good is not the credential.
         let expires = judged.expires().min(now + KEPT);
         Ok(Authenticated::new((**judged.identity()).clone(), expires))

@@ -121,15 +121,28 @@ impl TokenClient {
         wanted: Wanted<'_>,
         now: UnixTime,
     ) -> Result<Issued, ProviderError> {
+        let issued = self.issued(grant, wanted, now).await?;
+        self.judge(issued, wanted, now).await
+    }
+
+    /// What the provider gives, which nobody has looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ask`].
+    pub(crate) async fn issued(
+        &self,
+        grant: Grant<'_>,
+        wanted: Wanted<'_>,
+        now: UnixTime,
+    ) -> Result<Issued, ProviderError> {
         let metadata = self.discovery.metadata().await?;
         let endpoint = metadata.token_endpoint.as_ref().ok_or(Outage::Malformed)?;
         let exchange = matches!(grant, Grant::TokenExchange(_));
         let call = self.post(Operation::Token, endpoint, form(grant, wanted), now)?;
-        let answer = self
-            .http
+        self.http
             .call(&call, |answer| read(&answer, exchange, now))
-            .await?;
-        self.judge(answer, wanted, now).await
+            .await
     }
 
     /// Asks for a token by which the provider itself knows us (RFC 6749 §4.4). It is sent nowhere else, so nobody needs to
@@ -164,7 +177,11 @@ impl TokenClient {
     }
 
     /// What we can read must be what we asked for: of this issuer, for the audience, an access token that is good now.
-    async fn judge(
+    ///
+    /// # Errors
+    ///
+    /// When it is not, or nobody can tell.
+    pub(crate) async fn judge(
         &self,
         mut issued: Issued,
         wanted: Wanted<'_>,

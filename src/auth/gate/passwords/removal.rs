@@ -177,10 +177,12 @@ impl Removal {
         let way = way(&self.plan);
         // Another instance may just have done it.
         if let Some(home) = self.homes.of_person(way, &self.person, self.now).await? {
-            return Ok(self
-                .homes
-                .knows_as(way, &self.name, (&home, self.now))
-                .await?);
+            // Of another account, which was theirs before: this one has another password.
+            let same = home.left()?.is_none_or(|left| left == self.identity.key);
+            if same {
+                let known = self.homes.knows_as(way, &self.name, (&home, self.now));
+                return Ok(known.await?);
+            }
         }
         let unsupported = || Stays::Refused(Refusal::Unsupported.as_str());
         let accounts = self.to.provisioning().ok_or_else(unsupported)?;
@@ -192,6 +194,19 @@ impl Removal {
         let home = Home::new(&self.person, there, &self.identity.key);
         let whose = (&self.person, self.name.as_str());
         self.homes.moved(way, whose, (&home, self.now)).await?;
+        // Whoever decides whose an account is writes that first, and forgets homes afterwards: one sees the other.
+        for (provider, key) in [
+            (&self.plan.from, &self.identity.key),
+            (self.to.id(), &account.identity.key),
+        ] {
+            let still = self
+                .joiner
+                .is_still(&self.person, (provider, key), self.now);
+            if !still.await? {
+                self.homes.take_back(way, whose, self.now).await?;
+                return Err(Stays::Conflict);
+            }
+        }
         // The same as a sign-in there: the person is on the new side.
         let row = self.joiner.account_row(&self.person, &self.plan.from);
         let (id, epoch) = (&self.plan.id, self.plan.epoch);

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use crate::config::compile::asked::asked_aside;
+use crate::config::compile::asked::judges;
 use crate::config::compile::context::Context;
 use crate::config::compile::membership::Membership;
 use crate::config::compile::oracles::class;
@@ -63,7 +65,9 @@ pub(super) fn dual_verify(
             )
             .value(&at.value);
     }
-    judges_nobody(context, membership, at);
+    if !asked_aside(providers, &at.value) {
+        judges_nobody(context, membership, at);
+    }
     if is_judged(settings, class) {
         context
             .report
@@ -206,25 +210,4 @@ fn kind<'a>(providers: &'a [Provider], at: &At<String>) -> Option<&'a KindSettin
     let mut all = providers.iter();
     let found = all.find(|provider| provider.name.value == at.value)?;
     found.settings.as_ref().map(|settings| &settings.kind)
-}
-
-/// Whether a provider of this name takes such credentials. One that could not be read has been reported.
-fn judges(providers: &[Provider], name: &str, class: CredentialClass) -> bool {
-    let found = providers
-        .iter()
-        .find(|provider| provider.name.value == name);
-    let Some(settings) = found.and_then(|provider| provider.settings.as_ref()) else {
-        return true;
-    };
-    match &settings.kind {
-        KindSettings::Basic(_) => class == CredentialClass::Basic,
-        #[cfg(feature = "ldap")]
-        KindSettings::Ldap(_) => class == CredentialClass::Basic,
-        KindSettings::ClientCert(_) => class == CredentialClass::ClientCert,
-        KindSettings::Oidc(_)
-        | KindSettings::Jwt(_)
-        | KindSettings::Introspection(_)
-        | KindSettings::SessionProbe(_)
-        | KindSettings::ApiKey(_) => false,
-    }
 }
