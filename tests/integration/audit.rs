@@ -295,14 +295,9 @@ async fn each_request_is_one_event_whatever_comes_of_it() {
         assert!(refused || line["oauth_client"] == "all", "{line}");
         if outcome == "issued" {
             assert_eq!(line["audience"], "app", "{line}");
-            let most = if kind == "client_credentials" {
-                300
-            } else {
-                200
-            };
             let lifetime = line["lifetime"].as_u64();
             assert!(
-                lifetime.is_some_and(|span| 0 < span && span <= most),
+                lifetime.is_some_and(|span| 0 < span && span <= 300),
                 "{line}"
             );
         }
