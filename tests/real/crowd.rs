@@ -247,7 +247,6 @@ async fn passwords_of_a_directory_count_until_their_person_moves() {
         )
     };
     let proxy = proxy(&yaml("0"));
-    let load = Load::start(proxy.address, "carol");
     let mut moved: BTreeSet<usize> = BTreeSet::new();
     for percent in [0, 10, 50, 100_usize] {
         if percent != 0 {
@@ -310,7 +309,6 @@ async fn passwords_of_a_directory_count_until_their_person_moves() {
         }
         moved = refused;
     }
-    load.end(&upstream).await;
     assert_eq!(moved.len(), PEOPLE);
     promtool_is_content(&proxy).await;
 }
