@@ -45,6 +45,7 @@ pub(super) fn start(process: &Arc<Process>, reloader: &Arc<Reloader>) {
         read: BTreeMap::new(),
         silent: HashSet::new(),
         none: None,
+        tried: None,
     };
     process.background.clone().spawn(asker.run());
 }
@@ -60,6 +61,8 @@ struct Asker {
     silent: HashSet<ProviderId>,
     /// The configuration under which it was made sure that nobody is denied.
     none: Option<Box<str>>,
+    /// When that was tried last.
+    tried: Option<Instant>,
 }
 
 /// Why nothing is learnt of a provider; what is known stays.
@@ -77,7 +80,7 @@ impl Asker {
                 self.nobody(&settings).await;
                 continue;
             };
-            self.none = None;
+            (self.none, self.tried) = (None, None);
             let now = self.process.clock.now();
             self.read.retain(|id, _| denials.providers.contains(id));
             for id in &denials.providers {
@@ -109,6 +112,11 @@ impl Asker {
         if self.none.as_ref() == Some(&settings.sha256) {
             return;
         }
+        // As long as another instance still asks, it is tried again and again: all that is revoked is read for it.
+        if self.tried.is_some_and(|at| at.elapsed() < LEASE) {
+            return;
+        }
+        self.tried = Some(Instant::now());
         let list = &self.process.revocations;
         let Ok(known) = list.denials().await else {
             return;
