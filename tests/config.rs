@@ -371,3 +371,48 @@ fn registrations_are_imported_rotated_and_exported_without_a_secret() {
         Some(2)
     );
 }
+
+/// A file as an editor reads it, against the schema; why it does not fit.
+fn misfits(schema: &jsonschema::Validator, file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap();
+    let value: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+    let errors = schema.iter_errors(&value);
+    errors
+        .map(|error| format!("{}: {}: {error}", file.display(), error.instance_path))
+        .collect()
+}
+
+#[test]
+fn editors_are_told_what_check_would_say() {
+    let schema = authferry(&["schema"]).stdout;
+    let schema = jsonschema::validator_for(&serde_json::from_slice(&schema).unwrap()).unwrap();
+    let good = ["config", "tests/configs/ok"]
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"));
+    let mut seen = 0;
+    for file in good {
+        assert_eq!(misfits(&schema, &file), Vec::<String>::new());
+        seen += 1;
+    }
+    assert!(5 < seen, "{seen}");
+    for name in [
+        "capital-boolean",
+        "duration-without-unit",
+        "empty-list",
+        "list-for-text",
+        "null-section",
+        "percent-negative",
+        "quoted-boolean",
+        "secret-in-clear-text",
+        "size-without-unit",
+        "text-for-list",
+        "unknown-key-deep",
+        "unknown-key-top",
+        "wrong-version",
+    ] {
+        let file = Path::new("tests/configs/bad").join(format!("{name}.yaml"));
+        assert!(!misfits(&schema, &file).is_empty(), "{name} fits");
+    }
+}

@@ -15,7 +15,7 @@ pub(crate) struct PlanRequest {
     pub(crate) path: String,
     /// The file.
     pub(crate) text: String,
-    /// Whether those who were seen within 24 hours are counted.
+    /// Whether those who were seen within `retention.facts` are counted.
     pub(crate) seen: bool,
     /// The inventory: each as for `explain`; without `app` they are at every application that moves.
     #[serde(default)]
@@ -30,7 +30,7 @@ pub(crate) struct PlanRequest {
 pub(crate) struct PlanView {
     /// The revision that it was compared with; empty: nothing runs.
     pub(crate) revision: String,
-    /// People let in within the last 24 hours, counted at each application.
+    /// People let in within `retention.facts`, counted at each application.
     pub(crate) seen: u64,
     /// Whether there were more than are kept in mind.
     pub(crate) more: bool,

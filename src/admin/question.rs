@@ -95,8 +95,11 @@ pub(crate) struct AcceptView {
 pub(crate) struct HeaderView {
     /// Its name.
     pub(crate) name: String,
-    /// Its value; `None`: left out.
+    /// Its value; `None`: left out, or made for each request.
     pub(crate) value: Option<String>,
+    /// What is made for each request and stands there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) made: Option<String>,
     /// Why it cannot be rendered, which denies the request.
     pub(crate) error: Option<String>,
 }

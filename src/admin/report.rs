@@ -21,7 +21,7 @@ pub(crate) struct ReportRequest {
     /// How far back it looks, in seconds; as far as anything is known without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) since_seconds: Option<u64>,
-    /// Pseudonyms whose people are named, of those whom this instance has let in within the last 24 hours.
+    /// Pseudonyms whose people are named, of those whom this instance has let in within `retention.facts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) reveal: Vec<String>,
     /// Why they are named; recorded.

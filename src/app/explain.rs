@@ -1,6 +1,7 @@
 //! What would happen to a person at an application. Only about a pasted credential its owner is asked; nobody else ever is.
 
 mod assigned;
+mod told;
 
 use std::sync::Arc;
 
@@ -12,8 +13,6 @@ use serde_json::Value;
 
 use crate::admin::ExplainRequest;
 use crate::admin::Explanation;
-use crate::admin::HeaderView;
-use crate::app::explain::assigned::GIVE_GROUPS;
 use crate::app::explain::assigned::assigned;
 use crate::app::process::Process;
 use crate::app::stated;
@@ -21,10 +20,8 @@ use crate::app::stated::Stated;
 use crate::auth;
 use crate::auth::AuthError;
 use crate::config::settings::Settings;
-use crate::identity::CanonicalSubject;
 use crate::identity::ClaimMap;
 use crate::identity::CredentialClass;
-use crate::identity::HeaderScope;
 use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::proxy::Snapshot;
@@ -125,10 +122,16 @@ pub(super) async fn explain(
     };
     answer.route = Some(route(app, &path, &method));
     let links = accounts.as_deref();
-    answer.headers = headers(app, &identity, (&name, links), unknown);
-    answer
-        .steps
-        .extend(exchange(settings, app, &path, &method, &identity.provider));
+    let instead = exchange(settings, app, &path, &method);
+    answer.headers = told::headers(settings, app, (&identity, &name, links), unknown);
+    if let Some(instead) = instead {
+        answer
+            .steps
+            .push(told::by_exchange(instead, &identity.provider));
+        answer
+            .headers
+            .extend(told::exchanged(instead, &identity.provider));
+    }
     match plan {
         Some(plan) => assigned(
             process,
@@ -199,45 +202,21 @@ fn refused(error: &AuthError) -> String {
     }
 }
 
-/// What the upstream of the route gets in place of a credential of `vouches`.
-fn exchange(
-    settings: &Settings,
+/// What the upstream of the route gets in place of a credential.
+fn exchange<'a>(
+    settings: &'a Settings,
     app: &App,
     path: &str,
     method: &Method,
-    vouches: &ProviderId,
-) -> Option<String> {
+) -> Option<&'a crate::exchange::settings::Settings> {
     let RouteOf::One(route) = route_of(app, method, path) else {
         return None;
     };
-    let route = app.routes.get(route)?;
-    let name = route.exchange.as_deref()?;
-    let exchange = settings
+    let name = app.routes.get(route)?.exchange.as_deref()?;
+    settings
         .exchanges
         .iter()
-        .find(|exchange| *exchange.name == *name)?;
-    Some(
-        if exchange.own_pass && exchange.yields.as_ref() == Some(vouches) {
-            format!("exchange {name}: a token of {vouches} passes as it was presented")
-        } else {
-            format!(
-                "exchange {name}: {} instead of the credential",
-                instead(exchange)
-            )
-        },
-    )
-}
-
-/// What an exchange gives.
-fn instead(exchange: &crate::exchange::settings::Settings) -> String {
-    use crate::exchange::settings::Way;
-    match &exchange.way {
-        Way::TokenExchange(remote) => format!("a token that {} exchanges it for", remote.provider),
-        Way::Assertion(remote, _) => {
-            format!("a token of {} for an assertion of ours", remote.provider)
-        }
-        Way::Mint(mint) => format!("a token of ours ({})", mint.issuer),
-    }
+        .find(|exchange| *exchange.name == *name)
 }
 
 fn voucher(
@@ -280,38 +259,4 @@ fn route(app: &App, path: &str, method: &Method) -> String {
                 .to_owned()
         }
     }
-}
-
-/// What the application is told. `groupless`: their groups are not known, so a header that needs some says what to give.
-fn headers(
-    app: &App,
-    identity: &Identity,
-    (name, accounts): (&CanonicalSubject, Option<&ClaimMap>),
-    groupless: bool,
-) -> Vec<HeaderView> {
-    let scope = |identity| HeaderScope {
-        identity,
-        canonical: Some(name),
-        link: accounts,
-        mark: None,
-    };
-    let some = with_groups(identity, vec!["g"].into());
-    let one = |rule: &crate::proxy::settings::HeaderRule| {
-        let (value, error) = match rule.template.render(&scope(identity)) {
-            Ok(value) => (
-                value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-                None,
-            ),
-            Err(error) if groupless && rule.template.render(&scope(&some)).is_ok() => {
-                (None, Some(format!("{error}: {GIVE_GROUPS}")))
-            }
-            Err(error) => (None, Some(error.to_string())),
-        };
-        HeaderView {
-            name: rule.name.to_string(),
-            value,
-            error,
-        }
-    };
-    app.identity_headers.iter().map(one).collect()
 }

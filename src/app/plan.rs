@@ -150,7 +150,7 @@ pub(super) fn check(view: &PlanView) -> Result<(), String> {
     });
     let (back, refused) = (view.back(), view.refused());
     Err(format!(
-        "of the people let in within the last 24 hours {back} would start at the old provider again, and what {refused} use \
+        "of the people let in within `retention.facts` {back} would start at the old provider again, and what {refused} use \
          would not be accepted any more{worst}; {} may be (`audit.max_recall`): if that is meant, say `change: {{ recall: \
          {recalled} }}` (a `change` that is as it was counts no more)",
         view.allowed

@@ -162,10 +162,11 @@ fn unreadable(file: &Path, error: &str, format: Format, out: &mut dyn Write) -> 
     match format {
         Format::Text => writeln!(out, "error: {error}"),
         Format::Json | Format::Sarif => {
-            let problem = json!({
-                "severity": "error", "line": 0, "column": 0, "path": "", "value": null, "message": error, "hint": null,
-            });
             let file = file.display().to_string();
+            let problem = json!({
+                "file": file, "severity": "error", "line": 0, "column": 0, "path": "", "value": null, "message": error,
+                "hint": null, "rule": null, "waived": null,
+            });
             let whole = json!({ "file": file, "errors": 1, "warnings": 0, "problems": [problem] });
             writeln!(out, "{whole:#}")
         }

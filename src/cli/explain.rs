@@ -192,7 +192,10 @@ fn write_text(asked: &Args, answer: &Explanation, out: &mut dyn Write) -> std::i
     }
     for header in &answer.headers {
         let name = printable(&header.name);
-        match (&header.value, &header.error) {
+        match (
+            header.value.as_ref().or(header.made.as_ref()),
+            &header.error,
+        ) {
             (_, Some(error)) => writeln!(out, "header       {name}: denied, {}", printable(error))?,
             (Some(value), None) => writeln!(out, "header       {name}: {}", printable(value))?,
             (None, None) => writeln!(out, "header       {name} is left out")?,

@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// For `who`: everybody there is, as for `authferry plan`
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
-    /// A pseudonym whose person is named, if this instance has let them in within the last 24 hours. May come several times
+    /// A pseudonym whose person is named, if this instance has let them in within `retention.facts`, 24 hours unless it is set. May come several times
     #[arg(long, value_name = "PERSON", requires = "reason")]
     reveal: Vec<String>,
     /// Why people are named; recorded

@@ -88,7 +88,7 @@ impl Problems {
     pub(crate) fn json(&self) -> Value {
         let problems = self.list.iter().map(|p| {
             json!({
-                "severity": p.severity.as_str(), "line": p.line, "column": p.column, "path": p.path,
+                "file": self.file, "severity": p.severity.as_str(), "line": p.line, "column": p.column, "path": p.path,
                 "value": p.value, "message": p.message, "hint": p.hint, "rule": p.rule, "waived": p.waived,
             })
         });

@@ -94,7 +94,8 @@ fn kind(schema: &Value, definitions: &Map<String, Value>) -> String {
     if let Some(words) = schema.get("enum").and_then(Value::as_array) {
         let words: Vec<String> = words
             .iter()
-            .map(|word| format!("`{}`", word.as_str().unwrap()))
+            .filter_map(Value::as_str)
+            .map(|word| format!("`{word}`"))
             .collect();
         return words.join(", ");
     }

@@ -40,6 +40,8 @@ use crate::demo::old_app::OldApp;
 use crate::demo::provider::CLIENT_ID;
 use crate::demo::provider::DemoProvider;
 use crate::demo::provider::Look;
+use crate::entropy::Entropy as _;
+use crate::entropy::SystemEntropy;
 
 /// Why the demonstration does not run.
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +148,11 @@ struct Directory(PathBuf);
 
 impl Directory {
     fn new() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("authferry-demo-{}", std::process::id()));
+        // A process that was killed leaves its own behind, and its number comes again.
+        let mut lot = [0; 8];
+        SystemEntropy.fill(&mut lot);
+        let name = format!("authferry-demo-{:016x}", u64::from_be_bytes(lot));
+        let path = std::env::temp_dir().join(name);
         let mut builder = fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(&path)?;

@@ -187,6 +187,17 @@ fn any(value: &Value, steps: &[Step], test: &dyn Fn(&Value) -> bool) -> bool {
     }
 }
 
+/// Whether a value is `wanted`, or an item of it: texts word for word, numbers and truth values as JSON writes them (old systems
+/// number what newer ones name).
+pub fn says(value: &Value, wanted: &str) -> bool {
+    items(value).iter().any(|item| match item {
+        Value::String(text) => text == wanted,
+        Value::Bool(flag) => wanted == if *flag { "true" } else { "false" },
+        Value::Number(number) => number.to_string() == wanted,
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    })
+}
+
 fn items(value: &Value) -> &[Value] {
     match value {
         Value::Null => &[],
@@ -207,6 +218,25 @@ impl fmt::Display for ClaimPath {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_value_says_what_it_is_and_nothing_near_it() {
+        for (value, wanted, is) in [
+            (json!("gold"), "gold", true),
+            (json!("Gold"), "gold", false),
+            (json!("gold "), "gold", false),
+            (json!(["silver", "gold"]), "gold", true),
+            (json!([6, 7]), "7", true),
+            (json!([["gold"]]), "gold", false),
+            (json!(true), "true", true),
+            (json!(7), "7", true),
+            (json!(70), "7", false),
+            (json!({ "gold": true }), "gold", false),
+            (json!(null), "null", false),
+        ] {
+            assert_eq!(says(&value, wanted), is, "{value} {wanted}");
+        }
+    }
 
     fn claims(value: Value) -> ClaimMap {
         let Value::Object(members) = value else {

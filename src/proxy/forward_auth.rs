@@ -139,7 +139,9 @@ pub(super) async fn answer(
     let class = verdict.as_ref().map(|verdict| verdict.admitted.class());
     let tunnels = asked.entry.settings.routes.get(route);
     let tunnels = tunnels.is_some_and(|route| route.websocket);
-    if is_handshake(headers) && (!tunnels || websocket::is_foreign(headers, asked.request, class)) {
+    if is_handshake(headers)
+        && (!tunnels || websocket::is_foreign(headers, asked.request, asked.secure, class))
+    {
         return fault(&Fault::Forbidden, headers, conn, record);
     }
     let nobody = IdentityHeaders::none();

@@ -37,6 +37,14 @@ pub(crate) enum HeaderDenial {
 }
 
 impl HeaderDenial {
+    /// Why, beside the name of the header.
+    pub(crate) fn why(&self) -> String {
+        match self {
+            Self::TooLarge => self.to_string(),
+            Self::NotRepresentable { reason, .. } => reason.to_string(),
+        }
+    }
+
     /// The word for the decision log and the metrics.
     pub(crate) const fn refusal(&self) -> Refusal {
         match self {
@@ -81,7 +89,12 @@ impl IdentityHeaders {
         Self::follow(rules, &scope, budget)
     }
 
-    fn follow(
+    /// The same, of what a scope says.
+    ///
+    /// # Errors
+    ///
+    /// See [`HeaderDenial`].
+    pub(crate) fn follow(
         rules: &[HeaderRule],
         scope: &dyn Scope,
         budget: usize,
@@ -98,7 +111,11 @@ impl IdentityHeaders {
             let Some(value) = rule.template.render(scope).map_err(denial)? else {
                 continue;
             };
-            if !value.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+            // Controls are refused; what is not ASCII stands here only where the rule says `utf8`.
+            if !value
+                .iter()
+                .all(|byte| matches!(byte, b' '..=b'~' | 0x80..))
+            {
                 return Err(denial(RenderError::ControlCharacter));
             }
             if value.first() == Some(&b' ') || value.last() == Some(&b' ') {
@@ -200,6 +217,24 @@ mod tests {
         assert!(headers.iter().all(|(_, value)| value.is_sensitive()));
         assert!(!format!("{headers:?}").contains("alice"));
         assert_eq!(headers.bytes, "sm_userCORP\\alicex-groupsa;b".len());
+    }
+
+    #[test]
+    fn letters_of_other_alphabets_arrive_as_they_are_where_the_rule_says_so() {
+        let written = |template: &str, value: &str| {
+            let rules = rules(&[("x-name", template)]);
+            let headers = IdentityHeaders::follow(&rules, &Claims(json!({ "name": value })), 100);
+            headers.map(|headers| headers.iter().map(|(_, v)| v.as_bytes().to_vec()).collect())
+        };
+        let one = |bytes: &[u8]| Ok(vec![bytes.to_vec()]);
+        assert_eq!(
+            written("{name|utf8}", "Zo\u{eb}"),
+            one("Zo\u{eb}".as_bytes())
+        );
+        assert_eq!(written("{name}", "Zo\u{eb}"), one(b"Zo%C3%AB"));
+        // U+0085 ends a line for some.
+        assert!(written("{name|utf8}", "a\u{85}b").is_err());
+        assert!(written("{name|utf8}", "a\u{7f}b").is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::HeaderMap;
 use http::Request;
 use http::Response;
 use tokio::time::Instant;
@@ -68,12 +68,23 @@ impl Handler for Service {
     }
 }
 
+/// The caller's place in its trace: several say nothing (W3C Trace Context §3.2).
+fn caller(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut all = headers.get_all("traceparent").iter();
+    match (all.next(), all.next()) {
+        (Some(only), None) => Some(only.as_bytes()),
+        (Some(_), Some(_)) | (None, _) => None,
+    }
+}
+
 async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>) -> Reply {
     let (view, now) = (worker.view(), worker.now());
     let (mut parts, body) = request.into_parts();
-    let trace = worker
-        .tracer
-        .context(parts.headers.get("traceparent").map(HeaderValue::as_bytes));
+    let trace = worker.tracer.context(caller(&parts.headers));
+    if trace.parent_id().is_none() {
+        // It belongs to a trace that does not go on (W3C Trace Context §2.3).
+        parts.headers.remove("tracestate");
+    }
     let mut record = Box::new(Record {
         began: Instant::now(),
         request_id: RequestId::of(&trace),
@@ -272,7 +283,7 @@ fn handshake(
     let extended = asked.request.extended_connect();
     let method = asked.request.method();
     let read = Handshake::read(method, version, asked.headers, extended, &*worker.entropy)?;
-    if read.is_some() && websocket::is_foreign(asked.headers, asked.request, class) {
+    if read.is_some() && websocket::is_foreign(asked.headers, asked.request, asked.secure, class) {
         return Err(Fault::Forbidden);
     }
     Ok(read)

@@ -272,6 +272,37 @@ pub(crate) struct Require {
     pub(crate) max_age: Option<Duration>,
 }
 
+impl Require {
+    /// Takes from `other` what is not asked here.
+    pub(crate) fn or(&mut self, other: &Self) {
+        fn fill<T: Clone>(own: &mut Vec<T>, other: &[T]) {
+            if own.is_empty() {
+                *own = other.to_vec();
+            }
+        }
+        let Self {
+            groups,
+            scopes,
+            acr,
+            network,
+            proof,
+            roles,
+            claims,
+            country,
+            max_age,
+        } = self;
+        fill(groups, &other.groups);
+        fill(scopes, &other.scopes);
+        fill(acr, &other.acr);
+        fill(network, &other.network);
+        fill(proof, &other.proof);
+        fill(roles, &other.roles);
+        fill(claims, &other.claims);
+        fill(country, &other.country);
+        *max_age = max_age.or(other.max_age);
+    }
+}
+
 /// What a client can prove to hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Holds {

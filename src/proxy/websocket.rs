@@ -29,10 +29,12 @@ use crate::proxy::upgrade::tunnel;
 use crate::proxy::upstream::Switched;
 
 /// Whether another site opened the WebSocket with this browser's session (RFC 6455 §10.2): browsers send cookies and
-/// `Origin` along, and nothing else protects a WebSocket from other sites.
+/// `Origin` along, and nothing else protects a WebSocket from other sites. `secure`: whether the browser speaks TLS, with us or
+/// with a listed proxy before us; its pages have that scheme.
 pub(super) fn is_foreign(
     headers: &HeaderMap,
     request: &CanonicalRequest,
+    secure: bool,
     class: Option<CredentialClass>,
 ) -> bool {
     match class {
@@ -53,11 +55,7 @@ pub(super) fn is_foreign(
         (None, _) => matches!(class, Some(CredentialClass::Session)),
         (Some(only), None) => {
             let authority = request.authority().as_field().as_bytes();
-            let scheme: &[u8] = if request.secure() {
-                b"https://"
-            } else {
-                b"http://"
-            };
+            let scheme: &[u8] = if secure { b"https://" } else { b"http://" };
             let own = only.as_bytes().strip_prefix(scheme).unwrap_or_default();
             !own.eq_ignore_ascii_case(authority)
         }
@@ -155,7 +153,7 @@ mod tests {
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let canonical = canonicalise(&parts, &Conn::for_test(true), &limits()).unwrap();
         assert_eq!(
-            is_foreign(&parts.headers, &canonical, class),
+            is_foreign(&parts.headers, &canonical, true, class),
             expected,
             "{origins:?} {class:?}"
         );
@@ -177,6 +175,30 @@ mod tests {
             foreign(&[origin], None, true);
         }
         foreign(&["https://app.test", "https://evil.test"], session, true);
+    }
+
+    #[test]
+    fn behind_a_proxy_that_ends_tls_a_page_says_https() {
+        for (origin, secure, expected) in [
+            ("https://app.test", true, false),
+            ("https://app.test", false, true),
+            ("http://app.test", true, true),
+            ("http://app.test", false, false),
+        ] {
+            let request = Request::get("/").header("host", "app.test");
+            let (parts, ()) = request
+                .header("origin", origin)
+                .body(())
+                .unwrap()
+                .into_parts();
+            let canonical = canonicalise(&parts, &Conn::for_test(false), &limits()).unwrap();
+            let class = Some(CredentialClass::Session);
+            assert_eq!(
+                is_foreign(&parts.headers, &canonical, secure, class),
+                expected,
+                "{origin} {secure}"
+            );
+        }
     }
 
     #[test]

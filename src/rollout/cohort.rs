@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::identity::ClaimPath;
 use crate::identity::Identity;
 use crate::identity::ProviderId;
+use crate::identity::says;
 use crate::rollout::facts::Facts;
 
 /// The name of a cohort.
@@ -134,7 +135,7 @@ impl Cohort {
                 equals,
             } => {
                 let identity = facts.person?.identity;
-                let equal = |value: &Value| value.as_str() == Some(&**equals);
+                let equal = |value: &Value| says(value, equals);
                 (identity.provider == *provider).then(|| name.any(&identity.attributes, &equal))
             }
             Self::ClientId(clients) => {
@@ -385,6 +386,20 @@ mod tests {
             name: "x-canary".into(),
             equals: "1".into(),
             trusted_from: vec!["10.0.0.0/8".parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn a_number_is_as_its_text_also_where_it_is_excepted() {
+        let people = People::of("legacy", "hr:17", json!({ "branch": 42, "staff": true }));
+        for (path, equals, is) in [
+            ("branch", "42", true),
+            ("branch", "4", false),
+            ("staff", "true", true),
+        ] {
+            let facts = people.facts();
+            assert_eq!(claim(path, equals).contains(&facts), Some(is));
+            assert_eq!(not(claim(path, equals)).contains(&facts), Some(!is));
         }
     }
 

@@ -71,6 +71,14 @@ async fn a_person_is_explained_as_their_request_is_answered() {
     assert_eq!(answer["subject"], "uid:7");
     assert_eq!(header(&answer, "x-remote-groups"), "a,b");
 
+    // What does not fit is denied, as the request would be.
+    let long = "g".repeat(20_000);
+    let too_much = ["--subject", "uid:7", "--group", long.as_str()];
+    let answer = explain(&proxy, &too_much).unwrap();
+    let mut headers = answer["headers"].as_array().unwrap().iter();
+    let denied = headers.any(|header| header["error"].is_string());
+    assert!(denied, "{answer}");
+
     // Who is joined with nobody is explained too.
     let nobody = [
         "--provider",

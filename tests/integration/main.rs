@@ -21,6 +21,7 @@ mod demo;
 mod denials;
 mod drain;
 mod drills;
+mod edge;
 mod exchange;
 mod explain;
 mod floors;

@@ -67,7 +67,7 @@ pub(super) async fn reveal(
         table.row([person.as_str().into(), who.copied().into()]);
     }
     view.tables.push(table);
-    let note = "named are people whom this instance has let in within the last 24 hours; it is recorded (`reveal`)";
+    let note = "named are people whom this instance has let in within `retention.facts` (24 hours unless it is set); it is recorded (`reveal`)";
     view.notes.push(note.to_owned());
     Ok(())
 }

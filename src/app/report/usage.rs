@@ -87,7 +87,7 @@ pub(super) fn legacy(
 /// How far back anything is known.
 pub(super) fn about(more: bool) -> Vec<String> {
     let mut notes = vec![String::from(
-        "of people whom this instance has let in within the last 24 hours, and since it started; counted once at each application",
+        "of people whom this instance has let in within `retention.facts` (24 hours unless it is set), and since it started; counted once at each application",
     )];
     if more {
         notes.push(String::from("more people came than are kept in mind"));

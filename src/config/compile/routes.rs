@@ -76,6 +76,23 @@ pub(super) fn compile(context: &mut Context<'_>, raw: &RawApp, always: Option<&s
         None => routes.push((plain("/*".into(), Access::Required), raw.mark, true)),
     }
     unreachable_routes(context, &routes);
+    if let Some(own) = raw.require.get() {
+        let everywhere = require_of(context, own, Access::Required);
+        let mut needed = routes
+            .iter_mut()
+            .map(|(route, ..)| route)
+            .filter(|route| route.access == Access::Required)
+            .peekable();
+        if needed.peek().is_none() {
+            context.report.error(
+                own.mark,
+                "`require` has no effect: no route has `access: required`",
+            );
+        }
+        for route in needed {
+            route.require.or(&everywhere);
+        }
+    }
     for (route, ..) in &mut routes {
         // Nobody is admitted where anybody may come in: there is nothing to exchange.
         if route.access != Access::Public && route.exchange.is_none() {

@@ -45,6 +45,8 @@ mappings! {
         public_paths: List<At<String>>,
         /// Who may see what; the first match wins, no match is 403. Default: everything for the admitted.
         routes: List<RawRoute>,
+        /// What the admitted must have besides, on every route with `access: required`. A route that names one of these keys in its own `require` has its own value of that key, and the others from here.
+        require: RawRequire,
         /// The provider of an application that no rollout moves.
         provider: At<String>,
         /// Whether another proxy forwards to it and asks here about each request (`/.authferry/decide` for nginx, `/.authferry/forward_auth` for Traefik and Caddy, `/.authferry/ext_authz` for Envoy). Only peers in `server.trusted_proxies` may. Default `false`.

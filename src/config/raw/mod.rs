@@ -115,7 +115,7 @@ mappings! {
         reason: At<String>,
         /// A finding of the checks that is meant: `skip` for a stage or mode that is jumped over, `reshuffle` for a changed salt, unit or bucket key.
         acknowledge: At<Acknowledge>,
-        /// So many people may go back to the old provider or be newly refused by this revision, of those let in within the last 24 hours; `authferry plan` counts them. Counts once: with a `change` that is word for word as in the running file, it says nothing of this revision. Default: `audit.max_recall`.
+        /// So many people may go back to the old provider or be newly refused by this revision, of those let in within `retention.facts`; `authferry plan` counts them. Counts once: with a `change` that is word for word as in the running file, it says nothing of this revision. Default: `audit.max_recall`.
         recall: At<Whole>,
     }
 
@@ -189,7 +189,7 @@ mappings! {
         file: At<PathBuf>,
         /// Whether `change` must name who and why. Default `false`.
         require_change: At<bool>,
-        /// How many people a reload may send back to the old provider or newly refuse, of those let in within the last 24 hours (10000 of them are kept in mind, in memory). More of them need `change.recall`. Default `0`.
+        /// How many people a reload may send back to the old provider or newly refuse, of those let in within `retention.facts` (10000 of them are kept in mind, in memory). More of them need `change.recall`. Default `0`.
         max_recall: At<Whole>,
         /// Where every record goes as well. Default: nowhere. Not reloaded.
         mirror: List<At<MirrorWord>>,

@@ -96,13 +96,13 @@ mappings! {
         from: List<At<Network>>,
     }
 
-    /// The admin interface. Reading needs nothing beyond access to the address; every change needs the token, the socket or a certificate of `client_ca`.
+    /// The admin interface. Metrics and health (`/metrics`, `/-/healthy`, `/-/ready`) need nothing beyond access to the address; everything else, reading too, needs the token, the socket or a certificate of `client_ca`.
     RawAdmin {
         /// Its TCP address. Default `127.0.0.1:9901`. `AUTHFERRY_ADMIN_LISTEN` overrides it. Not reloaded.
         listen: At<Address>,
         /// Its unix socket; whoever can open it may change things. Default `state_dir/admin.sock`. Not reloaded.
         socket: At<PathBuf>,
-        /// The bearer token for changes over TCP; without it, changes go over the socket only. Not reloaded.
+        /// The bearer token for everything but metrics and health over TCP; without it, and without `client_ca`, that goes over the socket only. Not reloaded.
         token: RawSecretText,
         /// TLS of its address; without it, and without `client_ca`, cleartext. The files are read again when they change. Not reloaded.
         tls: RawTls,

@@ -119,7 +119,7 @@ macro_rules! mappings {
                 stringify!($name).trim_start_matches("Raw").into()
             }
 
-            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> Schema {
                 let properties = [$((
                     $crate::config::shape::key(stringify!($key)),
                     $crate::config::shape::property::<$type>(generator, &[$($about),*]),
@@ -185,8 +185,8 @@ macro_rules! words {
                 stringify!($name).into()
             }
 
-            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "enum": [$($word),*] })
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> Schema {
+                $crate::config::shape::words_schema(&[$($word),*])
             }
         }
     )*};
@@ -227,3 +227,17 @@ pub(crate) fn word(
 
 pub(crate) use mappings;
 pub(crate) use words;
+
+/// The schema of a word. One that looks like a number, such as a version of TLS, is read without quotes too.
+pub(crate) fn words_schema(words: &[&str]) -> Schema {
+    let numbers = words
+        .iter()
+        .filter_map(|word| serde_json::from_str::<Value>(word).ok())
+        .filter(Value::is_number);
+    let all: Vec<_> = words
+        .iter()
+        .map(|word| Value::from(*word))
+        .chain(numbers)
+        .collect();
+    schemars::json_schema!({ "enum": all })
+}

@@ -14,6 +14,7 @@ pub(crate) use declare::object;
 pub(crate) use declare::property;
 pub(crate) use declare::word;
 pub(crate) use declare::words;
+pub(crate) use declare::words_schema;
 
 use std::borrow::Cow;
 

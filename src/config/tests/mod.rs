@@ -461,6 +461,29 @@ fn a_thousand_routes_compile() {
 }
 
 #[test]
+fn what_an_application_asks_is_asked_on_every_route_that_needs_somebody() {
+    let upstream = "    upstream: { url: \"http://127.0.0.1:8081\" }\n";
+    let more = "    require: { groups: [staff], scopes: [crm] }\n    public_paths: [/health]\n    routes:\n      - { path: /open, access: optional }\n      \
+                - { path: /boss, require: { groups: [boss], claims: { floor: \"9\" } } }\n      - { path: /* }\n";
+    let settings = settings(&MINIMAL.replace(upstream, &format!("{upstream}{more}")));
+    let asked = |path: &str| {
+        let mut routes = settings.apps[0].routes.iter();
+        let require = &routes.find(|route| *route.path == *path).unwrap().require;
+        let texts = |all: &[Box<str>]| all.join(",");
+        (
+            texts(&require.groups),
+            texts(&require.scopes),
+            require.claims.len(),
+        )
+    };
+    let is = |groups: &str, scopes: &str, claims| (groups.to_owned(), scopes.to_owned(), claims);
+    assert_eq!(asked("/health"), is("", "", 0));
+    assert_eq!(asked("/open"), is("", "", 0));
+    assert_eq!(asked("/boss"), is("boss", "crm", 1));
+    assert_eq!(asked("/*"), is("staff", "crm", 0));
+}
+
+#[test]
 fn the_files_that_a_configuration_names_are_known() {
     let text = include_str!("../../../config/migration.yaml");
     let compiled = load(&source("/etc/authferry/a.yaml", text)).unwrap();
