@@ -20,6 +20,7 @@ use crate::auth::Source;
 use crate::clock::UnixTime;
 use crate::identity::CredentialClass;
 use crate::identity::Outage;
+use crate::proxy::again::at_the_gate;
 use crate::proxy::canonical::CanonicalRequest;
 use crate::proxy::identity_headers::HeaderDenial;
 use crate::proxy::identity_headers::IdentityHeaders;
@@ -61,6 +62,8 @@ pub(super) struct Asked<'a> {
     pub(super) secure: bool,
     /// Whether the client gets our pages and redirects: not if who asks for it understands a status only.
     pub(super) pages: bool,
+    /// Whether it is asked again, for what the request has opened: then nothing is counted.
+    pub(super) again: bool,
     pub(super) kill: KillPosition,
     pub(super) source: Source<'a>,
     pub(super) now: UnixTime,
@@ -230,7 +233,7 @@ pub(super) async fn admission(
 /// The verdict about a credential: kept from an earlier request, or reached now.
 ///
 /// What does not happen in most requests has its own box, here and above, so that it is no part of every request's future.
-async fn verdict(
+pub(super) async fn verdict(
     worker: &Worker,
     asked: &Asked<'_>,
     route: usize,
@@ -292,18 +295,7 @@ async fn reach(
     metrics.cache(Cache::Verdict, Lookup::Miss);
     let began = Instant::now();
     let authority = authority(asked.request);
-    let way = (&asked.facts(), &asked.channel(&authority));
-    let admitted = snapshot
-        .gate
-        .admit(
-            &asked.entry.policy,
-            route,
-            presented,
-            way,
-            asked.kill,
-            asked.now,
-        )
-        .await?;
+    let admitted = at_the_gate(asked, route, presented, &authority).await?;
     let theirs = presented.session().is_none() && admitted.class() == CredentialClass::Session;
     if theirs && admitted.arm() == Some(Arm::From) {
         let request = asked.login(&authority);
@@ -369,6 +361,9 @@ async fn reach(
 }
 
 fn count(asked: &Asked<'_>, verdict: &Verdict, took: Duration) {
+    if asked.again {
+        return;
+    }
     let metrics = &asked.view.metrics;
     let (app, admitted) = (AppIndex(asked.app), &verdict.admitted);
     if let Some(provider) = metrics.names().provider(admitted.provider()) {

@@ -115,6 +115,7 @@ pub(super) async fn forward(
             let nonce = record.nonce.take();
             let keeps = record.keeps.take();
             record.answered_by(passage.route, answer.origin());
+            record.keep_fields(&mut parts.headers);
             let mut response = answer.into_response(record);
             if leaving {
                 response.headers_mut().extend(passage.app.policy.farewell());

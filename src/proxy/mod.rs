@@ -1,6 +1,7 @@
 //! HTTP in, HTTP out. Judges nothing itself: who comes in is `auth`'s answer, and what is forwarded is what was judged.
 
 mod admission;
+mod again;
 pub(crate) mod body;
 pub(crate) mod canonical;
 pub(crate) mod client_address;

@@ -1,5 +1,6 @@
 //! What is remembered of a request until its answer has ended: for the access log and the counters.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
@@ -8,12 +9,13 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use crate::auth::Admitted;
-use crate::auth::Over;
 use crate::auth::Told;
 use crate::control::Answered;
 use crate::control::Ours;
 use crate::proxy::body::Ended;
 use crate::proxy::body::OnEnd;
+use crate::proxy::again::Brought;
+use crate::proxy::again::Reader;
 use crate::proxy::canonical::CanonicalRequest;
 use crate::proxy::client_body::Progress;
 use crate::proxy::patrol::Ticket;
@@ -24,7 +26,6 @@ use crate::proxy::verdicts::Verdict;
 use crate::proxy::worker::View;
 use crate::proxy::worker::Worker;
 use crate::rollout::AppId;
-use crate::rollout::KillPosition;
 use crate::telemetry::AccessLine;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::Span;
@@ -61,8 +62,8 @@ pub(crate) struct Record {
     pub(super) keeps: Option<HeaderValue>,
     /// The route, and the place of the origin that answered in its target.
     pub(super) answered: Option<(usize, usize)>,
-    /// Where the kill switch stood when the request was judged.
-    pub(super) kill: KillPosition,
+    /// What the request brought, where somebody in particular was let in: for as long as its answer is open.
+    pub(super) brought: Cell<Option<Brought>>,
 }
 
 /// Our name for a request: 16 random hex digits, also the reference on error pages.
@@ -187,20 +188,14 @@ impl Record {
 
     /// Says why what is open because of this request must end: asked as long as it is open.
     pub(super) fn over(&self) -> impl Fn() -> Option<TunnelEnd> + 'static {
-        let (worker, view) = (Rc::clone(&self.worker), Rc::clone(&self.view));
-        let (verdict, kill, app) = (self.verdict.clone(), self.kill, self.app);
-        move || {
-            let app = app.and_then(|app| view.snapshot.apps.get(app));
-            let closed = app
-                .is_some_and(|app| app.policy.kill(&worker.kill.current()) == KillPosition::Deny);
-            if closed {
-                return Some(TunnelEnd::Revoked);
-            }
-            let verdict = verdict.as_ref()?;
-            Some(match verdict.admitted.over(kill, worker.now())? {
-                Over::Expired => TunnelEnd::Expired,
-                Over::Revoked => TunnelEnd::Revoked,
-            })
+        let reader = Reader::of(self);
+        move || reader.over()
+    }
+
+    /// The fields of the request, which nobody else needs any more.
+    pub(super) fn keep_fields(&mut self, headers: &mut HeaderMap) {
+        if let Some(brought) = self.brought.get_mut() {
+            brought.headers = std::mem::take(headers);
         }
     }
 }

@@ -1,9 +1,11 @@
 //! One request: judged once, by one snapshot, and forwarded as it was judged.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::HeaderValue;
 use http::Request;
 use http::Response;
 use tokio::time::Instant;
@@ -17,6 +19,7 @@ use crate::proxy::admission::Asked;
 use crate::proxy::admission::Turned;
 use crate::proxy::admission::admission;
 use crate::proxy::admission::authority;
+use crate::proxy::again::Brought;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::canonical::canonicalise;
 use crate::proxy::client_address::client_address;
@@ -44,7 +47,6 @@ use crate::proxy::websocket;
 use crate::proxy::worker::Worker;
 use crate::proxy::worker::WorkerParts;
 use crate::rollout::Arm;
-use crate::rollout::KillPosition;
 
 /// Answers the requests of one worker.
 pub(crate) struct Service(Rc<Worker>);
@@ -102,7 +104,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         nonce: None,
         keeps: None,
         answered: None,
-        kill: KillPosition::Off,
+        brought: Cell::new(None),
         worker: Rc::clone(&worker),
         view: Rc::clone(&view),
     });
@@ -181,9 +183,9 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         },
         pages,
         kill: entry.policy.kill(&worker.kill.current()),
+        again: false,
         now,
     };
-    record.kill = asked.kill;
     // Our own addresses come before routes: an application cannot shadow them, and nobody else forwards them.
     if request.path().starts_with("/.authferry/")
         || snapshot.logins.is_callback(&entry.policy, request.path())
@@ -238,6 +240,15 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         Err(why) => return fault(&why, &parts.headers, &conn, record),
     };
     let passage = Passage {
+    if record.verdict.is_some() {
+        record.brought.set(Some(Brought {
+            headers: HeaderMap::new(),
+            address,
+            peer: asked.peer,
+            certificate: asked.certificate,
+            secure: asked.secure,
+        }));
+    }
         app: entry,
         route,
         trusted,

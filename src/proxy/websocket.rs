@@ -106,6 +106,7 @@ pub(super) async fn open(
     };
     handshake.answer_fields(&mut answer.headers);
     record.status = if handshake.multiplexed() { 200 } else { 101 };
+    record.keep_fields(&mut parts.headers);
     let (in_flight, leaving) = (InFlight::begin(Rc::clone(conn)), conn.closing());
     let (over, view) = (record.over(), Rc::clone(&record.view));
     spawn_local(async move {

@@ -144,8 +144,17 @@ impl Live {
         self.ended.store(true, Ordering::Release);
     }
 
-    pub(super) fn has_ended(&self) -> bool {
+    /// Whether it was ended. One that was renewed has not: another value stands in its place.
+    pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether it has come to its own end, or was idle for too long.
+    pub(crate) fn has_run_out(&self, now: UnixTime) -> bool {
+        let seen = UnixTime::from_millis(self.seen.load(Ordering::Acquire));
+        let idle = Duration::from_millis(self.idle.load(Ordering::Acquire));
+        let ends = self.content.get().map(|content| content.ends);
+        seen + idle <= now || ends.is_some_and(|ends| ends <= now)
     }
 
     pub(super) fn supersede(&self) {

@@ -15,6 +15,7 @@ use crate::harness::Idp;
 use crate::harness::PATIENCE;
 use crate::harness::Proxy;
 use crate::harness::request;
+use crate::lasting::Open;
 use crate::revoke::call;
 use crate::revoke::revoke;
 use crate::two_providers;
@@ -379,5 +380,41 @@ async fn what_one_instance_mints_is_checked_with_the_keys_of_any() {
             authferry::token::verify_signature_only(minted, &set),
             Ok(())
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_outlives_what_an_instance_remembers_and_ends_with_a_sign_out_at_another() {
+    let (old, new) = (Idp::start().await, Idp::start().await);
+    let (redis, upstream) = (Redis::start(), crate::lasting::application().await);
+    let config = crate::lasting::config(&old, &new, upstream, &redis.shared("5m"));
+    let (a, b) = (Proxy::start(&config), Proxy::start(&config));
+    ready(&a).await;
+    ready(&b).await;
+    let session = sign_in(&a).await;
+    let mut open = [
+        Open::with(&b, &session, true).await,
+        Open::with(&b, &session, false).await,
+    ];
+    // What was read of a session holds 5 s; nobody reads it here but what is open.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(12) {
+        for one in &mut open {
+            assert!(one.is_open().await, "{}", b.log());
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let closed = "authferry_tunnels_closed_total{reason=\"revoked\"}";
+    assert_eq!(b.metric(closed).await, 0.0);
+    let (host, origin) = (a.address.to_string(), format!("http://{}", a.address));
+    let fields = [
+        ("Host", host.as_str()),
+        ("Origin", origin.as_str()),
+        ("Cookie", session.as_str()),
+    ];
+    let out = request(a.address, "POST", "/.authferry/logout", &fields, b"").await;
+    assert_eq!(out.status, 303, "{}", out.text());
+    for one in &mut open {
+        one.ends(Duration::from_secs(2)).await;
     }
 }

@@ -34,6 +34,7 @@ mod instances;
 #[cfg(feature = "real-servers")]
 mod instances_led;
 mod kill;
+mod lasting;
 mod legacy;
 mod limits;
 mod links;

@@ -52,10 +52,13 @@ pub(crate) enum Reach {
 /// Why an admission no longer holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Over {
-    /// It has come to its own end.
+    /// The session has come to its own end.
     Expired,
-    /// It was ended: a logout, a revocation, a key that is gone.
+    /// It was ended: a logout, a revocation.
     Revoked,
+    /// Neither is known: the gate must be asked again, as the next request would. The session is to be renewed or was, what
+    /// is known of it is too old, the answer of the owner has run out, a key is gone, the switch has moved.
+    AskAgain,
 }
 
 /// An admission ends with what the upstream is given.
@@ -90,15 +93,20 @@ impl Admitted {
         self.token.as_ref()
     }
 
-    /// Why what is open because of the admission must end; `None`: it may go on. Counted as a use of the session.
+    /// Why what is open because of the admission does not simply go on; `None`: it does. Counted as a use of the session.
     pub(crate) fn over(&self, kill: KillPosition, now: UnixTime) -> Option<Over> {
         if self.still_good(kill, now) {
-            None
-        } else if self.expires <= now {
-            Some(Over::Expired)
-        } else {
-            Some(Over::Revoked)
+            return None;
         }
+        let session = self.session.as_deref();
+        let ended = session.is_some_and(Live::has_ended);
+        Some(if ended || !self.standing.holds(now) {
+            Over::Revoked
+        } else if session.is_some_and(|session| self.ends <= now || session.has_run_out(now)) {
+            Over::Expired
+        } else {
+            Over::AskAgain
+        })
     }
 
     /// Who it is, in the words of the provider that vouched.

@@ -29,6 +29,8 @@ pub(super) struct Asked<'a> {
 pub(super) enum Instead<'a> {
     /// What the upstream of this route gets.
     OnRoute(usize),
+    /// The same, for what a request of before has opened: nothing is told to the browser any more.
+    StillOnRoute(usize),
     /// What a client asked for.
     ForClient(&'a ForClient<'a>),
     /// Nothing: it is only judged.
@@ -39,7 +41,7 @@ impl<'a> Asked<'a> {
     /// The exchange of the route.
     pub(super) fn on_route(&self) -> Option<&'a Arc<Exchange>> {
         match self.instead {
-            Instead::OnRoute(route) => self.policy.exchange(route),
+            Instead::OnRoute(route) | Instead::StillOnRoute(route) => self.policy.exchange(route),
             Instead::ForClient(_) | Instead::Nothing => None,
         }
     }
@@ -48,7 +50,15 @@ impl<'a> Asked<'a> {
     pub(super) const fn is_a_request(&self) -> bool {
         match self.instead {
             Instead::OnRoute(_) => true,
-            Instead::ForClient(_) | Instead::Nothing => false,
+            Instead::StillOnRoute(_) | Instead::ForClient(_) | Instead::Nothing => false,
+        }
+    }
+
+    /// Whether it is asked for something that is open, with what its request brought.
+    pub(super) const fn is_open(&self) -> bool {
+        match self.instead {
+            Instead::StillOnRoute(_) => true,
+            Instead::OnRoute(_) | Instead::ForClient(_) | Instead::Nothing => false,
         }
     }
 
@@ -59,7 +69,7 @@ impl<'a> Asked<'a> {
                 Some(own) => marks.since(own.began),
                 None => marks,
             },
-            Instead::OnRoute(_) | Instead::Nothing => marks,
+            Instead::OnRoute(_) | Instead::StillOnRoute(_) | Instead::Nothing => marks,
         }
     }
 

@@ -132,6 +132,17 @@ impl Gate {
             return Err(AuthError::unowned(Refusal::Inactive, class));
         };
         let stands_for = old.digest();
+        // Later requests have brought another cookie: what this one says no longer counts for the session, nor against it.
+        if asked.is_open() && restored.stands_for() != Some(&stands_for) {
+            return match restored.standing(asked.now) {
+                crate::session::Standing::Lapsed => {
+                    Err(AuthError::refused(Refusal::Expired, provider, class))
+                }
+                crate::session::Standing::Fresh
+                | crate::session::Standing::Due
+                | crate::session::Standing::Overdue => Ok(Its::Session(restored)),
+            };
+        }
         let again: Arc<dyn AskAgain> = Arc::new(OldCookie {
             owner: Arc::clone(owner),
             credential,

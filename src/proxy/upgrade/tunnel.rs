@@ -24,7 +24,7 @@ use crate::telemetry::metrics::TunnelEnd;
 const BUFFER: usize = 8 * 1024;
 
 /// How often the admission and the client's silence are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// A client that has said nothing for so long is pinged, and again after as long; one that says nothing to three pings
 /// is gone. An upstream need not be asked: it closes its connections itself.

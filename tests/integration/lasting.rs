@@ -1,0 +1,275 @@
+//! What stays open for long: it goes on while its session is renewed, and ends with who may not have it any more.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::harness::Idp;
+use crate::harness::Proxy;
+use crate::harness::request;
+use crate::login::Browser;
+use crate::reload::until;
+use crate::upstreams::accept;
+use crate::upstreams::read_head;
+
+/// A masked frame with one byte, as a client sends it, and the echo of it.
+const FRAME: &[u8] = &[0x82, 0x81, 0, 0, 0, 0, b'x'];
+const ECHO: [u8; 3] = [0x82, 0x01, b'x'];
+
+/// An application with an event stream that says something when it is told to, and a WebSocket that echoes.
+pub(crate) async fn application() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    address
+}
+
+async fn serve(mut stream: TcpStream) {
+    loop {
+        let (head, _) = read_head(&mut stream).await;
+        let answer = match head.split(' ').nth(1) {
+            Some("/ws") => accept(&head),
+            Some("/events") => String::from(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n",
+            ),
+            Some(_) => String::from("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+            None => return,
+        };
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+        if head.starts_with("GET /ws ") {
+            break;
+        }
+    }
+    let mut frame = [0; FRAME.len()];
+    while stream.read_exact(&mut frame).await.is_ok() {
+        // A goodbye is no frame to answer.
+        if frame != FRAME || stream.write_all(&ECHO).await.is_err() {
+            return;
+        }
+    }
+}
+
+pub(crate) fn config(old: &Idp, new: &Idp, upstream: SocketAddr, sessions: &str) -> String {
+    let provider = |name: &str, idp: &Idp| {
+        format!(
+            r#"  {name}: {{ oidc: {{ issuer: "{issuer}", client: {{ id: authferry, secret: {{ env: HARNESS_SECRET }} }}, verify: {{ audiences: [app] }}, claims: {{ subject: uid }}, authoritative: {{ claims: [uid] }} }} }}"#,
+            issuer = idp.issuer()
+        )
+    };
+    format!(
+        r#"
+providers:
+{old}
+{new}
+identity: {{ canonical: {{ template: "{{subject}}" }} }}
+apps:
+  crm:
+    hosts: [app.test, 127.0.0.1]
+    upstream: {{ url: "http://{upstream}" }}
+    identity_headers: {{ X-Remote-User: "{{subject}}" }}
+    routes:
+      - {{ path: /ws, websocket: true }}
+      - {{ path: "/*" }}
+rollout:
+  from: old
+  to: new
+  bucketing: {{ salt: test }}
+  assign:
+    - {{ percent: 100, to: new }}
+{sessions}
+"#,
+        old = provider("old", old),
+        new = provider("new", new),
+    )
+}
+
+pub(crate) async fn signed_in(proxy: &Proxy) -> Browser {
+    let mut browser = Browser::default();
+    let start = browser.open(proxy, "/").await;
+    let done = browser.sign_in(proxy, &start).await;
+    assert_eq!(done.status, 303, "{}\n{}", done.text(), proxy.log());
+    browser
+}
+
+/// Something open.
+pub(crate) struct Open {
+    stream: TcpStream,
+    socket: bool,
+}
+
+impl Open {
+    /// Opens it with these cookies.
+    pub(crate) async fn with(proxy: &Proxy, cookies: &str, socket: bool) -> Self {
+        let host = proxy.address;
+        let (path, more) = if socket {
+            let more = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+            ("/ws", more)
+        } else {
+            ("/events", "")
+        };
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nCookie: {cookies}\r\n{more}\r\n"
+        );
+        let mut stream = TcpStream::connect(host).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let (head, mut rest) = read_head(&mut stream).await;
+        let expected = if socket { " 101 " } else { " 200 " };
+        assert!(head.contains(expected), "{head}\n{}", proxy.log());
+        while !socket && !rest.ends_with(b"data: 1\n\n\r\n") {
+            rest.push(stream.read_u8().await.unwrap());
+        }
+        Self { stream, socket }
+    }
+
+    async fn of(proxy: &Proxy, browser: &Browser, socket: bool) -> Self {
+        let cookies: Vec<_> = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        Self::with(proxy, &cookies.join("; "), socket).await
+    }
+
+    /// Whether it is still there.
+    pub(crate) async fn is_open(&mut self) -> bool {
+        if self.socket {
+            let mut echo = [0; ECHO.len()];
+            let sent = self.stream.write_all(FRAME).await;
+            return sent.is_ok()
+                && matches!(self.stream.read_exact(&mut echo).await, Ok(_) if echo == ECHO);
+        }
+        let more = timeout(Duration::from_millis(50), self.stream.read_u8());
+        more.await.is_err()
+    }
+
+    /// Waits until it is ended, and how.
+    pub(crate) async fn ends(&mut self, within: Duration) {
+        let mut seen = Vec::new();
+        let mut chunk = [0; 1_024];
+        let end = async {
+            loop {
+                let n = self.stream.read(&mut chunk).await.unwrap();
+                seen.extend_from_slice(&chunk[..n]);
+                let whole = if self.socket { 4 } else { 5 };
+                if n == 0 || whole <= seen.len() {
+                    return;
+                }
+            }
+        };
+        timeout(within, end).await.expect("it ends in time");
+        if self.socket {
+            assert_eq!(seen[..4], [0x88, 0x02, 0x03, 0xf0], "a goodbye with 1008");
+        } else {
+            assert_eq!(seen, b"0\r\n\r\n", "in order");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_goes_on_while_its_session_is_renewed_and_ends_with_who_is_not_renewed() {
+    let (old, new) = (Idp::start().await, Idp::start().await);
+    let upstream = application().await;
+    let proxy = Proxy::start(&config(
+        &old,
+        &new,
+        upstream,
+        "sessions: { revalidate: 1s }",
+    ));
+    proxy.settled().await;
+    let browser = signed_in(&proxy).await;
+    let mut open = [
+        Open::of(&proxy, &browser, true).await,
+        Open::of(&proxy, &browser, false).await,
+    ];
+    // Nobody else comes: what is open has its session renewed itself, three times.
+    let began = tokio::time::Instant::now();
+    while new.hits("/token") < 4 {
+        for one in &mut open {
+            assert!(one.is_open().await, "{}", proxy.log());
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "{}", proxy.log());
+    }
+    assert_eq!(new.reused(), 0, "once for all");
+    // A key is withdrawn: what rests on it is judged again, and is good.
+    new.rotate();
+    let renewed = new.hits("/token");
+    until(async || renewed + 1 < new.hits("/token")).await;
+    for one in &mut open {
+        assert!(one.is_open().await, "{}", proxy.log());
+    }
+    let closed = "authferry_tunnels_closed_total{reason=\"revoked\"}";
+    assert_eq!(proxy.metric(closed).await, 0.0);
+    // Whom the provider does not know any more is out.
+    new.refuses_refresh(true);
+    for one in &mut open {
+        one.ends(Duration::from_secs(5)).await;
+    }
+    assert_eq!(proxy.metric(closed).await, 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_goes_on_while_its_provider_is_away_as_long_as_requests_would() {
+    let (old, new) = (Idp::start().await, Idp::start().await);
+    let upstream = application().await;
+    let proxy = Proxy::start(&config(
+        &old,
+        &new,
+        upstream,
+        "sessions: { revalidate: 3s }",
+    ));
+    proxy.settled().await;
+    let mut browser = signed_in(&proxy).await;
+    let mut socket = Open::of(&proxy, &browser, true).await;
+    new.fail_with(Some(503));
+    let asked = new.hits("/token");
+    until(async || asked < new.hits("/token")).await;
+    assert!(socket.is_open().await, "{}", proxy.log());
+    new.fail_with(None);
+    let asked = new.hits("/token");
+    until(async || asked < new.hits("/token")).await;
+    assert!(socket.is_open().await, "{}", proxy.log());
+    assert_eq!(browser.open(&proxy, "/").await.status, 200);
+    // Now for longer than a session counts without its provider.
+    new.fail_with(Some(503));
+    socket.ends(Duration::from_secs(20)).await;
+    assert_eq!(browser.open(&proxy, "/").await.status, 503);
+    let closed = "authferry_tunnels_closed_total{reason=\"expired\"}";
+    assert_eq!(proxy.metric(closed).await, 1.0);
+    // What somebody has typed in is neither sent round nor lost, and the session neither ended nor forgotten.
+    let cookies: Vec<_> = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    let (host, cookies) = (proxy.address.to_string(), cookies.join("; "));
+    let fields = [("Host", host.as_str()), ("Cookie", cookies.as_str())];
+    let answer = request(proxy.address, "POST", "/save", &fields, b"a=b").await;
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some() && answer.header("location").is_none());
+    assert!(answer.cookies().is_empty());
+    new.fail_with(None);
+    until(async || browser.open(&proxy, "/").await.status == 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_provider_does_not_know_any_more_is_out_at_the_next_revalidation() {
+    for percent in ["100", "0"] {
+        let (old, new) = (Idp::start().await, Idp::start().await);
+        let upstream = application().await;
+        let text = config(&old, &new, upstream, "sessions: { revalidate: 5s }");
+        let proxy = Proxy::start(&text.replace("percent: 100", &format!("percent: {percent}")));
+        proxy.settled().await;
+        let mut browser = signed_in(&proxy).await;
+        let mut socket = Open::of(&proxy, &browser, true).await;
+        let here = if percent == "0" { &old } else { &new };
+        here.refuses_refresh(true);
+        let disabled = tokio::time::Instant::now();
+        until(async || browser.open(&proxy, "/").await.status == 302).await;
+        let took = disabled.elapsed();
+        assert!(took < Duration::from_secs(6), "{took:?}");
+        socket.ends(Duration::from_secs(2)).await;
+    }
+}
