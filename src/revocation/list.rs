@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use crate::revocation::record::RevocationId;
 use crate::revocation::record::Source;
 use crate::revocation::record::Target;
 use crate::revocation::throttle::Throttle;
+use crate::session::MovesAlong;
 use crate::session::Sessions;
 use crate::store::Key;
 use crate::store::Store;
@@ -145,7 +147,10 @@ impl Revocations {
             keep: AtomicU64::new(0),
         };
         list.keep_at_least(parts.keep);
-        Arc::new(list)
+        let list = Arc::new(list);
+        let along: Weak<dyn MovesAlong> = Arc::<Self>::downgrade(&list);
+        list.sessions.takes_along(along);
+        list
     }
 
     /// What requests look at.

@@ -304,7 +304,8 @@ impl Revocations {
         Ok(self.opened(rows).collect())
     }
 
-    /// What can be read of rows. What is sealed under a key that is gone is left out: its session is over with it.
+    /// What can be read of rows. What is sealed under a key that is gone is left out: its session was not used while that key
+    /// was there, and is over with it.
     fn opened(&self, rows: Vec<(Vec<u8>, Row)>) -> impl Iterator<Item = (Mark, Login)> {
         let ring = self.sessions.ring();
         rows.into_iter().filter_map(move |(key, row)| {

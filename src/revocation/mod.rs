@@ -4,6 +4,7 @@
 //! session, a token or a kept verdict: no lock, no I/O. It must never answer that something holds because the store is away,
 //! and never forget an entry before everything it speaks about has ended by itself.
 
+mod along;
 mod backchannel;
 mod before;
 mod denials;

@@ -53,19 +53,7 @@ struct Instance {
 
 impl Instance {
     fn on(store: &Arc<dyn Store>) -> Self {
-        let settings = Settings {
-            cookie: "authferry".into(),
-            secure: false,
-            idle: Duration::from_secs(1_800),
-            absolute: Duration::from_secs(12 * 3_600),
-            keys: vec![Secret::new(vec![9; 32])],
-            revalidate: Duration::from_secs(300),
-            max_per_subject: 50,
-            same_site: crate::session::settings::SameSite::Lax,
-            shortest: false,
-            store: StoreKind::Memory,
-        };
-        let entropy = Arc::new(SystemEntropy);
+        let (settings, entropy) = (settings(&[9]), Arc::new(SystemEntropy));
         let sessions = Sessions::new(&settings, Arc::clone(store), entropy, &Handle::current());
         let clock = ManualClock::at(at(0));
         let metrics = Metrics::new(Arc::new(clock.clone()), 100);
@@ -91,6 +79,21 @@ impl Instance {
 
     async fn revoke(&self, target: Target) -> Result<super::Record, ListError> {
         self.list.revoke(asked(target)).await
+    }
+}
+
+fn settings(keys: &[u8]) -> Settings {
+    Settings {
+        cookie: "authferry".into(),
+        secure: false,
+        idle: Duration::from_secs(1_800),
+        absolute: Duration::from_secs(12 * 3_600),
+        keys: keys.iter().map(|key| Secret::new(vec![*key; 32])).collect(),
+        revalidate: Duration::from_secs(300),
+        max_per_subject: 50,
+        same_site: crate::session::settings::SameSite::Lax,
+        shortest: false,
+        store: StoreKind::Memory,
     }
 }
 
@@ -428,6 +431,60 @@ async fn what_the_store_takes_late_ends_rows_all_the_same() {
     store.away.store(false, Ordering::SeqCst);
     let told = tokio::time::timeout(Duration::from_secs(10), heard.recv()).await;
     assert_eq!(told.unwrap(), Some(ProviderId::new("modern")));
+}
+
+#[tokio::test]
+async fn a_session_is_still_found_by_name_once_the_key_of_its_login_is_gone() {
+    let here = Instance::on(&memory());
+    let sessions = Arc::clone(&here.list.sessions);
+    let (proof, token) = (
+        Authenticated::for_test(alice(), at(60)),
+        Secret::new(String::from("RT")),
+    );
+    let new = NewSession {
+        authenticated: &proof,
+        canonical: &person(),
+        app: "crm",
+        host: "app.test",
+        backing: None,
+        rule: "percent",
+        origin: Origin::Login,
+        until: UnixTime::NEVER,
+        id_token: None,
+        sid: None,
+        refresh_token: Some(&token),
+        lasts: None,
+        stands_for: None,
+        came_by: None,
+    };
+    let created = sessions.create(new, at(0)).await.unwrap();
+    let login = NewLogin {
+        identity: proof.identity(),
+        canonical: &person(),
+        grounds: proof.grounds(),
+        row: &created.row,
+        ends: created.ends,
+        before: None,
+    };
+    here.list.remember(login).await.unwrap();
+    sessions.reload(&settings(&[8, 9])).unwrap();
+    let id = crate::session::SessionId::parse(created.cookie.expose()).unwrap();
+    assert!(sessions.restore(id, at(1)).await.unwrap().is_some());
+    // It is written again behind its use.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    sessions.reload(&settings(&[8])).unwrap();
+    assert!(sessions.restore(id, at(2)).await.unwrap().is_some());
+    let kept = here.list.kept_of(&everybody()).await.unwrap().sessions;
+    assert_eq!(kept.len(), 1, "to be revoked and erased");
+    let [first, ..] = *super::mark::Mark::person(&person()).as_bytes();
+    let provider = ProviderId::new("modern");
+    let vouched = here.list.vouched_by(&provider, first).await.unwrap();
+    assert_eq!(vouched.len(), 1, "to be closed with its provider");
+    let farewell = sessions.end_known(&created.row, at(3)).await.unwrap();
+    let token = farewell.and_then(|farewell| farewell.refresh_token);
+    assert_eq!(token.unwrap().expose(), "RT", "to be revoked there");
 }
 
 #[tokio::test]

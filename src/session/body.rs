@@ -290,10 +290,12 @@ impl Body {
         Renewal::new(confirmed, span, first.wrapping_add(self.revision as u8))
     }
 
-    /// What is kept in memory; `None`: the row cannot be of this program.
-    ///
-    /// `revalidate`: how often its owner is asked again, if there is something to ask with.
-    pub(super) fn content(&self, id: &[u8; 32], revalidate: Option<Duration>) -> Option<Content> {
+    /// Who it is across providers; `None`: the row cannot be of this program.
+    pub(super) fn person(&self) -> Option<CanonicalSubject> {
+        self.named().map(|(_, canonical)| canonical)
+    }
+
+    fn named(&self) -> Option<(SubjectKey, CanonicalSubject)> {
         let subject = Subject::try_from(self.subject.as_str()).ok()?;
         // A canonical subject of an unjoined person is longer than a subject may be.
         let key = SubjectKey {
@@ -306,6 +308,14 @@ impl Body {
         } else {
             CanonicalSubject::named(&self.canonical).ok()?
         };
+        Some((key, canonical))
+    }
+
+    /// What is kept in memory; `None`: the row cannot be of this program.
+    ///
+    /// `revalidate`: how often its owner is asked again, if there is something to ask with.
+    pub(super) fn content(&self, id: &[u8; 32], revalidate: Option<Duration>) -> Option<Content> {
+        let (key, canonical) = self.named()?;
         Some(Content {
             id: Secret::new(*id),
             identity: Arc::new(Identity {

@@ -41,6 +41,7 @@ pub(crate) use renew::AskAgain;
 pub(crate) use renew::Renewed;
 pub(crate) use renewal::Standing;
 pub(crate) use restored::Restored;
+pub(crate) use rows::MovesAlong;
 pub(crate) use seal::KeyRing;
 pub(crate) use seal::Purpose;
 pub(crate) use seal::SealedUnder;

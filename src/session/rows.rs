@@ -1,9 +1,13 @@
 //! The row of a session: two sealed parts. The body needs the cookie and a key of the process; the handle, by which a
 //! session is found and ended without its cookie, needs a key of the process. Neither says anything without them.
 
+use std::sync::Weak;
+
+use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
 use crate::secret::Secret;
 use crate::session::body::Body;
 use crate::session::body::Handle;
@@ -22,6 +26,22 @@ use tracing::debug;
 
 /// The layout of a row: this byte, the length of the handle (4 bytes, big-endian), the handle, the body.
 const LAYOUT: u8 = 2;
+
+/// What else is kept of a session, sealed under the same keys: it moves to a new one with the row.
+#[async_trait]
+pub(crate) trait MovesAlong: Send + Sync {
+    /// Seals what is kept of a session of `person` under the key that seals now.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not take it: the row stays where it is until it has.
+    async fn move_along(
+        &self,
+        person: &CanonicalSubject,
+        row: &[u8; 32],
+        now: UnixTime,
+    ) -> Result<(), StoreError>;
+}
 
 /// A row that was opened.
 pub(super) struct Opened {
@@ -55,6 +75,11 @@ pub(super) fn open_handle(ring: &KeyRing, row: &[u8; 32], value: &[u8]) -> Optio
 }
 
 impl Sessions {
+    /// From now on, this moves along with rows: the first word counts.
+    pub(crate) fn takes_along(&self, along: Weak<dyn MovesAlong>) {
+        drop(self.along.set(along));
+    }
+
     pub(super) fn seal(
         &self,
         ring: &KeyRing,
@@ -109,6 +134,19 @@ impl Sessions {
         now: UnixTime,
     ) -> Result<bool, StoreError> {
         let (body, handle) = (&opened.body, &opened.handle);
+        match opened.under {
+            SealedUnder::CurrentKey => {}
+            // By what it is found moves to the new key before the row does: whoever may end it still finds it.
+            SealedUnder::OlderKey => {
+                let ends = UnixTime::from_millis(body.ends);
+                self.write_entry(active, handle, row, ends).await?;
+                if let Some(along) = self.along.get().and_then(Weak::upgrade)
+                    && let Some(person) = body.person()
+                {
+                    along.move_along(&person, row, now).await?;
+                }
+            }
+        }
         let sealed = self.seal(&active.ring, bytes, row, (body, handle))?;
         let seen = UnixTime::from_millis(body.seen);
         let expires = UnixTime::from_millis(body.ends).min(seen + active.idle + SLACK);
@@ -131,14 +169,6 @@ impl Sessions {
             return Ok(());
         };
         opened.body.seen = opened.body.seen.max(seen.as_millis());
-        match opened.under {
-            SealedUnder::CurrentKey => {}
-            // The index moves to the new key with the row.
-            SealedUnder::OlderKey => {
-                let ends = UnixTime::from_millis(opened.body.ends);
-                self.write_entry(&active, &opened.handle, row, ends).await?;
-            }
-        }
         let swapped = self.write_again(&active, bytes, row, &opened, seen).await?;
         if !swapped {
             debug!("A session row changed while its use was written; the next use writes it.");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ use crate::session::registry::Registry;
 use crate::session::registry::Tally;
 use crate::session::restored::Restored;
 use crate::session::rows;
+use crate::session::rows::MovesAlong;
 use crate::session::rows::Opened;
 use crate::session::seal::KeyRing;
 use crate::session::seal::NoKeys;
@@ -64,6 +66,8 @@ pub(crate) struct Sessions {
     /// Who counts the uses of its keys.
     uses: KeyUses,
     pub(super) wrapping: Wrapping,
+    /// What else moves to a new key.
+    pub(super) along: OnceLock<Weak<dyn MovesAlong>>,
 }
 
 pub(super) struct Active {
@@ -125,6 +129,7 @@ impl Sessions {
             active: ArcSwap::from_pointee(Active::new(settings, 1, &uses)?),
             kept: Cache::new(KEPT),
             wrapping: Wrapping::default(),
+            along: OnceLock::new(),
             lifetimes: Lifetimes::default(),
             registry: Arc::clone(&registry),
             store,
