@@ -38,6 +38,7 @@ use crate::session::Sessions;
 use crate::session::settings::SameSite;
 use crate::session::settings::Settings;
 use crate::session::settings::StoreKind;
+use crate::store::EMBEDDED_ROWS;
 use crate::store::EmbeddedStore;
 use crate::store::Key;
 use crate::store::Store;
@@ -77,7 +78,7 @@ impl Crowd {
     /// When it is none.
     pub async fn open(file: &Path) -> Result<(Self, Duration), Failed> {
         let began = Instant::now();
-        let store = Arc::new(EmbeddedStore::open(file, 20_000_000)?);
+        let store = Arc::new(EmbeddedStore::open(file, EMBEDDED_ROWS)?);
         let rows: Arc<dyn Store> = Arc::clone(&store) as _;
         let settings = Settings {
             cookie: "__Host-authferry".into(),

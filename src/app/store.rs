@@ -8,14 +8,13 @@ use crate::control::Shared;
 use crate::entropy::Entropy;
 use crate::session::settings::StoreKind;
 use crate::store::Counted;
+use crate::store::EMBEDDED_ROWS;
 use crate::store::EmbeddedStore;
+use crate::store::MEMORY_ROWS;
 use crate::store::MemoryStore;
 use crate::store::RedisStore;
 use crate::store::Store;
 use crate::telemetry::Metrics;
-
-/// Rows of the store: sessions with their indexes, pins, links.
-const MAX_ROWS: usize = 6_000_000;
 
 /// Opens the store of the configuration. One that cannot be reached does not stop a start.
 pub(super) fn open(
@@ -24,10 +23,10 @@ pub(super) fn open(
     metrics: &Arc<Metrics>,
 ) -> Result<Arc<dyn Store>, StartError> {
     let store: Arc<dyn Store> = match &settings.sessions.store {
-        StoreKind::Memory => Arc::new(MemoryStore::new(MAX_ROWS)),
+        StoreKind::Memory => Arc::new(MemoryStore::new(MEMORY_ROWS)),
         StoreKind::Embedded => {
             let path = settings.state_dir.join("store.redb");
-            let opened = EmbeddedStore::open(&path, MAX_ROWS);
+            let opened = EmbeddedStore::open(&path, EMBEDDED_ROWS);
             Arc::new(
                 opened
                     .map_err(|error| StartError::Build(format!("{}: {error}", path.display())))?,

@@ -227,10 +227,10 @@ const FIXED: &[(&str, &str, &[&str], &str)] = &[
         "{} tries, at most {} apart",
     ),
     (
-        "Rows in the store",
-        "store/memory.rs",
-        &["MAX_ROWS"],
-        "{}; Redis has no such bound",
+        "Rows in the embedded store, and in the one in memory",
+        "store/mod.rs",
+        &["EMBEDDED_ROWS", "MEMORY_ROWS"],
+        "{}, {}; a person with one session has 9 of them. Redis has no such bound",
     ),
     (
         "Store failures after which it is not asked",

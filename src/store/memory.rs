@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use crate::clock::UnixTime;
 use crate::store::Expect;
 use crate::store::Key;
+use crate::store::MEMORY_ROWS;
 use crate::store::Row;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -24,8 +25,6 @@ use crate::store::Watch;
 use crate::store::watch::Changes;
 
 const SHARDS: usize = 16;
-/// Rows kept when nobody says otherwise.
-pub(crate) const MAX_ROWS: usize = 1_000_000;
 
 /// Rows in memory, in shards that are locked for the time of one look.
 pub(crate) struct MemoryStore {
@@ -112,7 +111,7 @@ impl MemoryStore {
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        Self::new(MAX_ROWS)
+        Self::new(MEMORY_ROWS)
     }
 }
 

@@ -36,6 +36,12 @@ use async_trait::async_trait;
 use crate::clock::UnixTime;
 use crate::telemetry::metrics::StoreFailure;
 
+/// Rows of the store in a file: sessions with their indexes, links, pins. A million sessions of a million people are nine
+/// million; the bench of the store opens it with the same.
+pub(crate) const EMBEDDED_ROWS: usize = 20_000_000;
+/// Rows of the store in memory.
+pub(crate) const MEMORY_ROWS: usize = 6_000_000;
+
 /// Why the store gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
