@@ -120,7 +120,13 @@ impl Logins {
             )
             .await;
         let settled = match finished {
-            Ok(logged_in) => self.settle(&returned, owner, &logged_in).await,
+            Ok(logged_in) => {
+                let settled = self.settle(&returned, owner, &logged_in).await;
+                if let Err(why) = &settled {
+                    self.gives_back(&returned, owner, logged_in, why);
+                }
+                settled
+            }
             Err(error) => Err(failed(&error)),
         };
         match settled {

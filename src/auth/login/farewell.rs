@@ -10,8 +10,12 @@ use crate::auth::cookies;
 use crate::auth::cookies::Keep;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
+use crate::auth::login::callback::NoSession;
+use crate::auth::login::callback::Returned;
+use crate::auth::login::flow::Errand;
 use crate::identity::Credential;
 use crate::identity::ProviderId;
+use crate::providers::LoggedIn;
 use crate::providers::Provider;
 use crate::revocation::Notice;
 use crate::revocation::Spent;
@@ -37,6 +41,29 @@ impl Logins {
                 provider.id(),
                 Spent::Token(Arc::clone(provider), token),
             );
+        }
+    }
+
+    /// What a provider issued for a login that is no session is given back: nobody else could end it.
+    ///
+    /// Not where the browser comes back to the same provider, and not of a login that nobody asked for: a provider may end its
+    /// own session with the token, and the person would sign in once more.
+    pub(super) fn gives_back(
+        &self,
+        returned: &Returned<'_>,
+        owner: &Arc<dyn Provider>,
+        logged_in: LoggedIn,
+        why: &NoSession,
+    ) {
+        let over = match why {
+            NoSession::Ends(..) | NoSession::Again(_) => {
+                !matches!(returned.flow.errand, Errand::Silent { .. })
+            }
+            NoSession::At(_) | NoSession::Stays(_) => false,
+        };
+        if let Some(token) = logged_in.refresh_token.filter(|_| over) {
+            let spent = Spent::Token(Arc::clone(owner), token);
+            self.tell(returned.ask, owner.id(), spent);
         }
     }
 

@@ -168,8 +168,13 @@ impl Logins {
             ends: created.ends,
             before: None,
         };
-        let remembered = self.deps.revocations.remember(login).await;
-        remembered.map_err(|error| away(&error))?;
+        if let Err(error) = self.deps.revocations.remember(login).await {
+            // Nobody holds its cookie, and nobody could find it.
+            if let Err(error) = self.deps.sessions.end_known(&created.row, ask.now).await {
+                warn!(%error, "A session that nobody holds ends by itself.");
+            }
+            return Err(away(&error));
+        }
         // Whatever session the browser came with ends here: nothing of it is carried over.
         if let Some(earlier) = self.session_id(ask) {
             match self.deps.sessions.end(earlier, ask.now).await {

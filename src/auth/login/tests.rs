@@ -965,6 +965,11 @@ async fn who_has_moved_stays_moved_on_this_device_and_on_a_fresh_one() {
         !fresh.jar.contains_key(COOKIE),
         "the old login is no session"
     );
+    let at_old = world.old.login.as_ref().unwrap();
+    while at_old.revoked.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*at_old.revoked.lock().unwrap(), ["refresh-token-of-alice"]);
     let seen = open(&world, &mut fresh, &signed_in(&seen.location, "alice")).await;
     assert_eq!(seen.location, "/a");
     fresh.jar.remove(COOKIE);
@@ -1041,6 +1046,12 @@ async fn a_link_conflict_is_a_page_and_no_session() {
     let seen = log_in(&joined, &mut browser, "alice").await;
     assert_eq!(seen.status, StatusCode::FORBIDDEN);
     assert!(!browser.jar.contains_key(COOKIE) && seen.body.contains("Reference: <code>"));
+    // What was issued for it is given back: nobody has it.
+    let login = joined.new.login.as_ref().unwrap();
+    while login.revoked.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*login.revoked.lock().unwrap(), ["refresh-token-of-alice"]);
 }
 
 fn away(provider: &FakeProvider, since: u64) {
