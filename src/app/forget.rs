@@ -69,6 +69,7 @@ pub(super) async fn forget(
             break;
         }
     }
+    process.seen.forget(&person);
     let erased = erase(process, settings, &person, now).await;
     (answer.accounts, answer.pins) = erased.map_err(|error| away(&error))?;
     Ok(answer)

@@ -171,6 +171,13 @@ impl Seen {
         somebody.at = now;
     }
 
+    /// Nothing is kept in mind of this person.
+    pub(crate) fn forget(&self, person: &CanonicalSubject) {
+        let mut people = self.people();
+        people.all.retain(|(_, who), _| who != person);
+        people.came.retain(|(_, who, _), _| who != person);
+    }
+
     /// Credentials of these providers are counted besides from here on.
     pub(crate) fn watch(&self, providers: HashSet<ProviderId>) {
         self.people().watched = providers;
@@ -253,6 +260,23 @@ mod tests {
 
     fn hour(n: u64) -> UnixTime {
         UnixTime::from_secs(1_000_000 + 3_600 * n)
+    }
+
+    #[test]
+    fn who_is_forgotten_is_not_asked_about_and_nobody_else_is_missing() {
+        let seen = Seen::default();
+        seen.watch(HashSet::from([ProviderId::new("old")]));
+        for n in [1, 2] {
+            saw(&seen, n, CredentialClass::Basic, "/", hour(0));
+        }
+        let (people, _) = seen.all(hour(0));
+        let (gone, stays) = (&people[0].canonical, &people[1].canonical);
+        seen.forget(gone);
+        let names = |people: Vec<Somebody>| -> Vec<_> {
+            people.into_iter().map(|one| one.canonical).collect()
+        };
+        assert_eq!(names(seen.all(hour(0)).0), [stays.clone()]);
+        assert_eq!(names(seen.take_came().0), [stays.clone()]);
     }
 
     #[test]
