@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
+use http::HeaderMap;
+use http::HeaderName;
 use http::HeaderValue;
 use tokio::time::Instant;
 
@@ -58,6 +60,8 @@ pub(crate) struct Record {
     pub(super) error: Option<&'static str>,
     /// The nonce for the client's next proofs of possession.
     pub(super) nonce: Option<HeaderValue>,
+    /// What a client of the old side is told beside its 401.
+    pub(super) beside: Vec<(HeaderName, HeaderValue)>,
     /// Our session cookie, which the browser is to have from now on.
     pub(super) keeps: Option<HeaderValue>,
     /// The route, and the place of the origin that answered in its target.

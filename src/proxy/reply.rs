@@ -5,6 +5,7 @@ use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::Response;
+use http::StatusCode;
 use http::header;
 
 use crate::auth::Answer;
@@ -94,6 +95,9 @@ pub(super) fn page(response: Response<Bytes>, conn: &Conn, mut record: Box<Recor
     }
     if let Some(nonce) = record.nonce.take() {
         parts.headers.insert(DPOP_NONCE, nonce);
+    }
+    if parts.status == StatusCode::UNAUTHORIZED {
+        parts.headers.extend(std::mem::take(&mut record.beside));
     }
     if let Ok(id) = HeaderValue::from_str(record.request_id.as_str()) {
         parts.headers.insert("x-request-id", id);

@@ -102,6 +102,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         known: None,
         error: None,
         nonce: None,
+        beside: Vec::new(),
         keeps: None,
         answered: None,
         brought: Cell::new(None),

@@ -13,6 +13,7 @@ use crate::proxy::admission::authority;
 use crate::proxy::record::Record;
 use crate::proxy::settings::OnUnauthenticated;
 use crate::proxy::worker::Worker;
+use crate::rollout::Arm;
 use crate::telemetry::Decision;
 use crate::telemetry::DecisionRecord;
 use crate::telemetry::metrics::AppIndex;
@@ -105,6 +106,13 @@ pub(super) fn tell(worker: &Worker, asked: &Asked<'_>, why: &AuthError, record: 
     };
     let plan = asked.entry.policy.plan();
     let arm = provider.and_then(|provider| plan?.arm(provider));
+    let leaves = matches!(
+        attempt,
+        Attempt::Rejected(Refusal::NotAccepted | Refusal::Quarantined)
+    );
+    if arm == Some(Arm::From) && leaves {
+        record.beside = asked.entry.policy.refused_farewell(asked.now);
+    }
     record.told = Some(Box::new(Told {
         provider: provider.cloned(),
         arm,

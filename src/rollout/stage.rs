@@ -261,12 +261,14 @@ pub struct Brownout {
 }
 
 /// What answers to credentials of `from` say.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Warning {
     /// Since when they are deprecated (RFC 9745); `None`: since the stage began.
     pub deprecated: Option<UnixTime>,
     /// When they stop working (RFC 8594).
     pub sunset: Option<UnixTime>,
+    /// Where it can be read what to do instead (RFC 9745 §3).
+    pub notice: Option<Box<str>>,
 }
 
 /// The stage a rollout is in.
@@ -297,8 +299,14 @@ pub struct Stage {
 impl Stage {
     /// Whether credentials of `from` do not count just now.
     pub fn is_brown(&self, now: UnixTime) -> bool {
-        let within = |brownout: &Brownout| brownout.at <= now && now < brownout.at + brownout.span;
-        self.brownouts.iter().any(within)
+        self.brown_until(now).is_some()
+    }
+
+    /// Until when credentials of `from` do not count; `None`: they do just now.
+    pub fn brown_until(&self, now: UnixTime) -> Option<UnixTime> {
+        let within = |brownout: &&Brownout| brownout.at <= now && now < brownout.at + brownout.span;
+        let brownouts = self.brownouts.iter().filter(within);
+        brownouts.map(|brownout| brownout.at + brownout.span).max()
     }
 }
 

@@ -143,3 +143,70 @@ async fn the_old_side_is_closed_across_a_crash_and_nobody_goes_back() {
     assert_eq!(told.len(), 3, "{told:?}");
     assert!(told[2].contains("\"state\":\"closed\""), "{told:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_still_needs_the_old_side_is_told_so_and_in_a_brownout_until_when() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let now = i64::try_from(crate::harness::now()).unwrap();
+    let begun = jiff::Timestamp::from_second(now - 60).unwrap();
+    let both = crate::two_providers(&old, &new, &upstream, 0);
+    let (both, _) = both.split_once("rollout:\n").unwrap();
+    let rollout = |brownouts: &str| {
+        format!(
+            r#"{both}rollouts:
+  crm-2026:
+    from: old
+    to: new
+    apps: [crm]
+    bucketing: {{ salt: crm-2026 }}
+    stages:
+      - id: primary
+        mode: modern-primary
+        {brownouts}
+        warn: {{ deprecated: "2026-01-01T00:00:00Z", sunset: "2038-01-01T00:00:00Z", notice: "https://intranet.corp.test/move?a=b" }}
+"#
+        )
+    };
+    let proxy = Proxy::start(&rollout(""));
+    proxy.settled().await;
+    let call = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let fields = [("Host", "app.test"), ("Authorization", bearer.as_str())];
+        request(proxy.address, "GET", "/", &fields, b"").await
+    };
+    let told = [
+        ("deprecation", "@1767225600"),
+        ("sunset", "Fri, 01 Jan 2038 00:00:00 GMT"),
+        (
+            "link",
+            "<https://intranet.corp.test/move?a=b>; rel=\"deprecation\"",
+        ),
+    ];
+    let (theirs, ours) = (old.token("alice"), new.token("alice"));
+    let answer = call(&theirs).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    for (name, value) in told {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+    }
+    let answer = call(&ours).await;
+    assert_eq!((answer.status, answer.header("link")), (200, None));
+
+    proxy.edit(&rollout(&format!(
+        "brownouts: [{{ at: \"{begun}\", for: 10m }}]"
+    )));
+    until(async || call(&theirs).await.status == 401).await;
+    let answer = call(&theirs).await;
+    for (name, value) in told {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+    }
+    assert!(answer.header("www-authenticate").is_some());
+    let wait: i64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=540).contains(&wait), "{wait}");
+    assert_eq!(call(&ours).await.status, 200);
+    // Whoever has nothing at all is told nothing of it.
+    let answer = request(proxy.address, "GET", "/", &[("Host", "app.test")], b"").await;
+    assert_eq!(
+        (answer.header("retry-after"), answer.header("link")),
+        (None, None)
+    );
+}

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use crate::config::compile::address::Peer;
+use crate::config::compile::address::url;
 use crate::config::compile::context::Context;
 use crate::config::raw::RawStage;
+use crate::config::shape::At;
 use crate::rollout::Brownout;
 use crate::rollout::Percent;
 use crate::rollout::Share;
@@ -68,12 +71,28 @@ pub(super) fn farewell(context: &mut Context<'_>, raw: &RawStage, stage: &mut St
             });
         }
     }
-    stage.warning = raw
-        .warn
-        .get()
-        .filter(|raw| raw.headers.or(true))
-        .map(|raw| Warning {
-            deprecated: raw.deprecated.get().map(|at| at.value.0),
-            sunset: raw.sunset.get().map(|at| at.value.0),
-        });
+    let Some(raw) = raw.warn.get() else {
+        return;
+    };
+    let notice = raw.notice.get().and_then(|at| notice(context, at));
+    stage.warning = raw.headers.or(true).then(|| Warning {
+        deprecated: raw.deprecated.get().map(|at| at.value.0),
+        sunset: raw.sunset.get().map(|at| at.value.0),
+        notice,
+    });
+}
+
+/// What can stand in a `Link` field.
+fn notice(context: &mut Context<'_>, at: &At<String>) -> Option<Box<str>> {
+    let good = url(context, at, Peer::Other).is_some();
+    let text = at.value.as_str();
+    if good && text.contains(['<', '>']) {
+        context
+            .report
+            .error(at.mark, format!("`{text}` cannot stand in a header"))
+            .value(text)
+            .hint("write `<` and `>` as `%3C` and `%3E`");
+        return None;
+    }
+    good.then(|| text.into())
 }

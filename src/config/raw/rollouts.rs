@@ -180,6 +180,8 @@ mappings! {
         deprecated: At<Moment>,
         /// When they stop working.
         sunset: At<Moment>,
+        /// The URL of a page that says what to do instead: `Link` with `rel="deprecation"` (RFC 9745 §3).
+        notice: At<String>,
     }
 
     /// Minutes in which credentials of `from` do not count.
