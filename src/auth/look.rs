@@ -1,11 +1,15 @@
 //! How our pages look: one document, one style that is allowed by its hash alone, no script, nothing from elsewhere.
 
+use std::collections::HashMap;
+
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
+use crate::auth::settings::AccountPages;
 use crate::auth::settings::Pages;
+use crate::identity::ProviderId;
 
 /// The style of pages where the configuration names none: as a reader's own settings have it, narrow, dark where they like.
 const STYLE: &str = "body{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:4rem auto;padding:0 1rem}code{font-size:1.1em}";
@@ -19,6 +23,10 @@ pub(crate) struct Look {
     help: Option<Box<str>>,
     /// Whether people are told once that their sign-in page has changed.
     pub(crate) changed: bool,
+    /// Whether what stands behind `#` in an address is remembered over a sign-in.
+    pub(crate) keep_fragment: bool,
+    /// Where people look after their account.
+    pub(crate) accounts: HashMap<ProviderId, AccountPages>,
 }
 
 impl Look {
@@ -31,6 +39,8 @@ impl Look {
             css,
             help: pages.help.as_deref().map(escaped),
             changed: pages.changed,
+            keep_fragment: pages.keep_fragment,
+            accounts: pages.accounts.clone(),
         }
     }
 
@@ -104,7 +114,7 @@ mod tests {
         let look = Look::new(&Pages {
             style: Some("body{color:red}".into()),
             help: Some("https://help.corp.example/?a=1&b=\"".into()),
-            changed: false,
+            ..Pages::default()
         });
         let page = look.document("Signed out", "<p>x</p>\n");
         assert!(page.contains("<style>body{color:red}</style>"));

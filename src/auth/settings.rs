@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::identity::ProviderId;
 use crate::token::Algorithm;
 
 /// `roles.PROVIDER`: from groups to roles to scopes.
@@ -43,6 +44,19 @@ pub(crate) struct Pages {
     pub(crate) help: Option<Box<str>>,
     /// Whether people are told once that their sign-in page has changed. Default: no.
     pub(crate) changed: bool,
+    /// Whether what stands behind `#` in an address is remembered over a sign-in. Default: no.
+    pub(crate) keep_fragment: bool,
+    /// Where people look after their account.
+    pub(crate) accounts: HashMap<ProviderId, AccountPages>,
+}
+
+/// The pages of a provider about an account there.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct AccountPages {
+    /// Where a password is changed.
+    pub(crate) password: Option<Box<str>>,
+    /// What else there is to look after.
+    pub(crate) profile: Option<Box<str>>,
 }
 
 /// `sessions.silent`: when a person with a session of the old side is asked after at the new one, without a page.

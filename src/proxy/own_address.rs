@@ -112,6 +112,23 @@ pub(super) async fn own_address(
         };
         return Ok(logins.opt_in(policy, &request, theirs, asked.now).await);
     }
+    if let Endpoint::Account(which) = endpoint {
+        let policy = &asked.entry.policy;
+        let certificate = asked.certificate.as_ref();
+        let who = match auth::extract(asked.headers, certificate, policy.owners(), &[]) {
+            Ok(Some(presented)) => {
+                let way = (&asked.facts(), &asked.channel(&authority));
+                let gate = &asked.view.snapshot.gate;
+                let who = gate.who(policy, &presented, way, asked.kill, asked.now);
+                Box::pin(who).await.ok()
+            }
+            // Whoever is not known is led where they would sign in.
+            Ok(None) | Err(_) => None,
+        };
+        let wanted = (which, who.as_ref());
+        let page = logins.account_page(policy, &request, wanted, asked.kill, asked.now);
+        return Ok(page.await);
+    }
     if endpoint == Endpoint::Login {
         logins
             .may_begin(&asked.entry.policy, &request, asked.now)

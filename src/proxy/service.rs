@@ -189,7 +189,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
     };
     // Our own addresses come before routes: an application cannot shadow them, and nobody else forwards them.
     if request.path().starts_with("/.authferry/")
-        || snapshot.logins.is_callback(&entry.policy, request.path())
+        || snapshot.logins.is_own(&entry.policy, request.path())
         || request.path() == METADATA_PATH && snapshot.issuer_at(entry).is_some()
     {
         if asks {

@@ -161,8 +161,14 @@ async fn the_wrong_people_are_out_for_good_where_the_switch_revokes() {
             assert!(took < Duration::from_secs(2), "{took:?}");
             // Whoever was on the page of the new provider meanwhile is not let in by it either.
             let back = late.sign_in(&proxy, &begun).await;
-            let to = back.header("location").unwrap().to_owned();
-            assert!(back.status == 302 && to.starts_with(&old.issuer()), "{to}");
+            let text = back.text();
+            assert_eq!(back.status, 403, "{text}");
+            assert!(text.contains("You were signed out for security"), "{text}");
+            let begun = late.open(&proxy, "/").await;
+            let to = begun.header("location").unwrap().to_owned();
+            assert!(to.starts_with(&old.issuer()), "{to}");
+            let told = browser.clone().open(&proxy, "/").await.text();
+            assert!(told.contains("You were signed out for security"), "{told}");
             std::fs::remove_file(&file).unwrap();
         } else {
             std::fs::write(&file, "legacy").unwrap();

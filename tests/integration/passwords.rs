@@ -165,3 +165,72 @@ async fn an_operator_who_gives_an_account_to_somebody_else_does_not_give_them_th
     assert_eq!(upstream.last().all("x-remote-user"), ["uid-carol"]);
     assert_eq!(new.hits("/token"), tokens, "the new side is not asked");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_changes_a_password_is_led_to_the_side_that_judges_it_now() {
+    const PAGES: &str = r#"pages:
+  accounts:
+    old: { password: "https://old.corp.test/password" }
+    new: { password: "https://new.corp.test/password", profile: "https://new.corp.test/me" }
+"#;
+    let (new, upstream) = (Idp::start().await, Echo::start().await);
+    let dir = tempfile::tempdir().unwrap();
+    let old = [("uid-alice", "good"), ("uid-bob", "weak")];
+    std::fs::write(dir.path().join("people"), people(&old)).unwrap();
+    let without = yaml(&new, &upstream);
+    let proxy = Proxy::start_in(dir, &format!("{without}{PAGES}"));
+    assert_eq!(ask(&proxy, "uid-alice", "good").await, 200);
+    ended(&proxy, "moved", 1.0).await;
+    assert_eq!(ask(&proxy, "uid-bob", "weak").await, 200);
+    ended(&proxy, "refused", 1.0).await;
+    let change = "/.well-known/change-password";
+    let led = async |target: &str, who: Option<(&str, &str)>| {
+        let given = who.map(|(name, password)| STANDARD.encode(format!("{name}:{password}")));
+        let given = given.map(|given| format!("Basic {given}"));
+        let fields: Vec<_> = given
+            .iter()
+            .map(|given| ("authorization", &**given))
+            .collect();
+        let answer = request(proxy.address, "GET", target, &fields, b"").await;
+        assert_eq!(answer.status, 302, "{}\n{}", answer.text(), proxy.log());
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        answer.header("location").unwrap().to_owned()
+    };
+    let (alice, bob) = (Some(("uid-alice", "good")), Some(("uid-bob", "weak")));
+    let hits = upstream.hits();
+    for (target, who, expected) in [
+        (change, alice, "https://new.corp.test/password"),
+        (change, bob, "https://old.corp.test/password"),
+        ("/.authferry/account", alice, "https://new.corp.test/me"),
+        ("/.authferry/account", bob, "https://old.corp.test/password"),
+        // Nobody in particular: where they would sign in. And nothing that a client says is part of it.
+        (change, None, "https://new.corp.test/password"),
+        (
+            "/.well-known/change-password?rd=https://evil.test&next=//evil.test",
+            None,
+            "https://new.corp.test/password",
+        ),
+        // A wrong password says nothing of whose it is.
+        (
+            change,
+            Some(("uid-bob", "bad")),
+            "https://new.corp.test/password",
+        ),
+    ] {
+        assert_eq!(led(target, who).await, expected, "{target} {who:?}");
+    }
+    assert_eq!(upstream.hits(), hits, "these addresses are ours");
+
+    // Where no provider has such a page, the address is the application's, and ours leads nowhere.
+    proxy.edit(&without);
+    let bob = format!("Basic {}", STANDARD.encode("uid-bob:weak"));
+    let fields = [("authorization", bob.as_str())];
+    until(async || {
+        let answer = request(proxy.address, "GET", change, &fields, b"").await;
+        answer.status == 200
+    })
+    .await;
+    assert_eq!(upstream.last().line(), format!("GET {change} HTTP/1.1"));
+    let answer = request(proxy.address, "GET", "/.authferry/account", &fields, b"").await;
+    assert_eq!(answer.status, 404);
+}

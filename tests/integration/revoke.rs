@@ -115,6 +115,15 @@ async fn more_sessions_than_ten_need_a_confirmation() {
         "{said}"
     );
     for browser in &mut browsers {
+        // Nobody has done anything: it is said why, once.
+        let told = browser.open(&proxy, "/deep?a=b").await;
+        assert_eq!(told.status, 403, "{}", told.text());
+        let text = told.text();
+        assert!(text.contains("You were signed out for security"), "{text}");
+        assert!(
+            text.contains("/.authferry/login?rd=%2Fdeep%3Fa%3Db"),
+            "{text}"
+        );
         assert_eq!(browser.open(&proxy, "/").await.status, 302);
     }
     // Who signs in again is in again.

@@ -179,6 +179,55 @@ impl Gate {
         self.ask(&asked, presented).await
     }
 
+    /// Whether what an admitted request has opened may stay open: judged as the request would be now.
+    ///
+    /// # Errors
+    ///
+    /// See [`AuthError`]. An outage says nothing of the holder.
+    pub(crate) async fn admit_again(
+        &self,
+        policy: &AppPolicy,
+        route: usize,
+        presented: &Presented<'_>,
+        (facts, channel): (&Facts<'_>, &Channel<'_>),
+        kill: KillPosition,
+        now: UnixTime,
+    ) -> Result<Admitted, AuthError> {
+        let asked = Asked {
+            policy,
+            instead: Instead::StillOnRoute(route),
+            facts,
+            channel,
+            kill,
+            now,
+        };
+        self.ask(&asked, presented).await
+    }
+
+    /// Who somebody is who asks for an address of ours, if they are let in; nothing is made of their credential.
+    ///
+    /// # Errors
+    ///
+    /// See [`AuthError`].
+    pub(crate) async fn who(
+        &self,
+        policy: &AppPolicy,
+        presented: &Presented<'_>,
+        (facts, channel): (&Facts<'_>, &Channel<'_>),
+        kill: KillPosition,
+        now: UnixTime,
+    ) -> Result<Admitted, AuthError> {
+        let asked = Asked {
+            policy,
+            instead: Instead::Nothing,
+            facts,
+            channel,
+            kill,
+            now,
+        };
+        self.ask(&asked, presented).await
+    }
+
     async fn ask(
         &self,
         asked: &Asked<'_>,

@@ -6,10 +6,14 @@ use http::HeaderValue;
 
 use crate::auth::cookies;
 use crate::auth::cookies::Keep;
+use crate::auth::error::AuthError;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
 use crate::auth::login::device;
 use crate::auth::login::device::Device;
+use crate::clock::UnixTime;
+use crate::identity::CredentialClass;
+use crate::identity::Refusal;
 use crate::session::KeyRing;
 use crate::session::Restored;
 use crate::session::SessionId;
@@ -60,6 +64,32 @@ impl Logins {
             cookies::Sent::None => SessionSent::Nothing,
             cookies::Sent::Once(_) | cookies::Sent::Several => SessionSent::Unreadable,
         }
+    }
+
+    /// Whether a session of ours that is over was ended with everything that the new provider had vouched for: by a rollback,
+    /// the switch, or an operator. Then the person is told, for they did nothing.
+    pub(super) fn ended_for_safety(
+        &self,
+        ask: &Ask<'_>,
+        why: Option<&AuthError>,
+        sent: SessionSent,
+    ) -> bool {
+        let over = matches!(
+            why,
+            Some(AuthError::Refused {
+                refusal: Refusal::Inactive | Refusal::Revoked,
+                class: Some(CredentialClass::Session),
+                ..
+            })
+        );
+        // Of ours: one of an old system has its own words.
+        let ours = sent == SessionSent::Readable && self.session_id(ask).is_some();
+        let whenever = UnixTime::default();
+        over && ours
+            && ask
+                .policy
+                .plan()
+                .is_some_and(|plan| self.deps.revocations.voids(&plan.to, whenever))
     }
 
     /// Our session that the browser sent, if it lives here.

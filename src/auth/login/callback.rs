@@ -208,11 +208,13 @@ impl Logins {
         if let Errand::Silent { .. } = returned.flow.errand {
             self.carried_over(returned.ask, CarryOver::Moved);
         }
+        let (address, forget) = self.with_fragment(returned.ask, &target);
+        cookies.extend(forget);
         let mut response = if self.names.is_strict() {
             // A redirect would still be a request that the provider's site began, and come without the session.
             self.page(returned.ask, Page::Arrived, &target, cookies)
         } else {
-            page::redirect(Sent::SeeOther, target.as_str(), cookies).unwrap_or_else(|| {
+            page::redirect(Sent::SeeOther, &address, cookies).unwrap_or_else(|| {
                 self.page(returned.ask, Page::Failed, &ReturnPath::root(), Vec::new())
             })
         };

@@ -1,6 +1,10 @@
 //! Our own addresses.
 
+use crate::auth::login::Logins;
+use crate::auth::login::account::AccountPage;
+use crate::auth::login::account::CHANGE_PASSWORD;
 use crate::auth::login::return_to::OURS;
+use crate::auth::policy::AppPolicy;
 use crate::identity::ProviderId;
 
 /// An address of ours, under every host of every application.
@@ -18,6 +22,8 @@ pub(crate) enum Endpoint {
     BackChannel(ProviderId),
     /// `/.authferry/frontchannel/PROVIDER`: it has the browser say so.
     FrontChannel(ProviderId),
+    /// `/.well-known/change-password`, `/.authferry/account`: leads to a page of the provider that judges the password.
+    Account(AccountPage),
     /// The callback of one provider; `None`: of a provider that is no longer configured.
     Callback(Option<ProviderId>),
 }
@@ -30,10 +36,41 @@ impl Endpoint {
             "/logout" => Some(Self::Logout),
             "/optin" => Some(Self::OptIn),
             "/logout/done" => Some(Self::SignedOut),
+            "/account" => Some(Self::Account(AccountPage::Profile)),
             rest if rest.starts_with("/frontchannel/") => named(rest).map(Self::FrontChannel),
             rest if rest.starts_with("/cb/") => Some(Self::Callback(None)),
             _ => None,
         }
+    }
+}
+
+impl Logins {
+    /// Whether a canonical path outside of our prefix is ours: the callback of a provider that people of the application sign
+    /// in at, such as the one that an earlier client had registered, or where browsers look for the page on which a password
+    /// is changed, if one of its providers has such a page. Anywhere else it is the application's own.
+    pub(crate) fn is_own(&self, policy: &AppPolicy, path: &str) -> bool {
+        let takes_part = |provider| policy.judge(provider, &self.deps.providers).is_some();
+        self.outside
+            .iter()
+            .any(|(callback, provider)| callback == path && takes_part(provider))
+            || (path == CHANGE_PASSWORD && self.has_account_pages(policy))
+    }
+
+    /// Whether a canonical path is ours. Asked before routes: an application cannot shadow it.
+    pub(crate) fn endpoint(&self, path: &str) -> Option<Endpoint> {
+        let callback = self.callbacks.iter().find(|(callback, _)| callback == path);
+        if let Some((_, provider)) = callback {
+            return Some(Endpoint::Callback(Some(provider.clone())));
+        }
+        if path == CHANGE_PASSWORD {
+            return Some(Endpoint::Account(AccountPage::Password));
+        }
+        let back_channel = self.back_channels.iter().find(|(own, _)| own == path);
+        if let Some((_, provider)) = back_channel {
+            return Some(Endpoint::BackChannel(provider.clone()));
+        }
+        let own = Endpoint::at(path.strip_prefix(OURS)?);
+        own.filter(|own| *own != Endpoint::OptIn || !self.opt_in.is_empty())
     }
 }
 

@@ -3,6 +3,7 @@
 //! A login finishes only in the browser that began it, with the provider it began with, at the address it began with. What
 //! binds it travels in one sealed cookie; nothing is written on our side before it has succeeded.
 
+mod account;
 mod back;
 mod backchannel;
 mod browser;
@@ -14,6 +15,7 @@ mod endpoint;
 mod exchange;
 mod farewell;
 mod flow;
+mod fragment;
 mod journey;
 mod limited;
 mod linked;
@@ -188,33 +190,11 @@ impl Logins {
         }
     }
 
-    /// Whether a canonical path outside of our prefix is the callback of a provider that people of the application sign in
-    /// at: such as the one that an earlier client had registered. Anywhere else it is the application's own.
-    pub(crate) fn is_callback(&self, policy: &AppPolicy, path: &str) -> bool {
-        self.outside.iter().any(|(callback, provider)| {
-            callback == path && policy.judge(provider, &self.deps.providers).is_some()
-        })
-    }
-
     /// The field that gives a browser the session of ours that stands for its own from now on.
     pub(crate) fn keeps(&self, admitted: &Admitted) -> Option<HeaderValue> {
         let cookie = admitted.wrapped()?;
         self.names
             .set(&self.names.session, cookie.expose(), Keep::Browser)
-    }
-
-    /// Whether a canonical path is ours. Asked before routes: an application cannot shadow it.
-    pub(crate) fn endpoint(&self, path: &str) -> Option<Endpoint> {
-        let callback = self.callbacks.iter().find(|(callback, _)| callback == path);
-        if let Some((_, provider)) = callback {
-            return Some(Endpoint::Callback(Some(provider.clone())));
-        }
-        let back_channel = self.back_channels.iter().find(|(own, _)| own == path);
-        if let Some((_, provider)) = back_channel {
-            return Some(Endpoint::BackChannel(provider.clone()));
-        }
-        let own = Endpoint::at(path.strip_prefix(OURS)?);
-        own.filter(|own| *own != Endpoint::OptIn || !self.opt_in.is_empty())
     }
 
     /// Answers one of our own addresses.
@@ -242,6 +222,7 @@ impl Logins {
                 Endpoint::Logout
                 | Endpoint::SignedOut
                 | Endpoint::OptIn
+                | Endpoint::Account(_)
                 | Endpoint::BackChannel(_)
                 | Endpoint::FrontChannel(_),
             )
@@ -256,6 +237,7 @@ impl Logins {
         match endpoint {
             Endpoint::Login => self.login(&ask).await,
             Endpoint::OptIn => self.opt_in(policy, request, false, now).await,
+            Endpoint::Account(which) => self.account(&ask, *which, None).await,
             Endpoint::Logout => self.logout(&ask).await,
             Endpoint::SignedOut => {
                 self.page(&ask, Page::SignedOut, &ReturnPath::root(), Vec::new())
@@ -324,6 +306,19 @@ impl Logins {
             match begin.device.bounce(now) {
                 Bounce::Fine => {}
                 Bounce::Circles => return TurnedAway::Page(self.circles(&ask, begin)),
+            }
+        }
+        if self.ended_for_safety(&ask, why, sent) {
+            let mut cookies = begin.cookies;
+            cookies.extend(self.keep_device(&ask, &begin.device));
+            let page = self.page(&ask, Page::ForSafety, &begin.target, cookies);
+            return TurnedAway::Page(page);
+        }
+        if begin.directed.is_none() && self.look.keep_fragment {
+            let mut cookies = begin.cookies.clone();
+            cookies.extend(self.keep_device(&ask, &begin.device));
+            if let Some(page) = self.remembers_fragment(&ask, &begin.target, cookies) {
+                return TurnedAway::Page(page);
             }
         }
         if let Err(standing) = self.may_begin(policy, request, now).await {

@@ -4,9 +4,10 @@ use http::HeaderValue;
 
 use crate::auth::cookies;
 use crate::auth::cookies::Keep;
+use crate::auth::login::return_to::OURS;
 use crate::session::settings::SameSite;
 
-/// All named after the session cookie: `NAME`, `NAME_flow_0` to `NAME_flow_4`, `NAME_dev`.
+/// All named after the session cookie: `NAME`, `NAME_flow_0` to `NAME_flow_4`, `NAME_dev`, `NAME_place`.
 #[derive(Debug)]
 pub(super) struct Names {
     pub(super) session: Box<str>,
@@ -33,6 +34,22 @@ impl Names {
     /// The cookie of one login under way.
     pub(super) fn flow(&self, slot: u8) -> String {
         format!("{}_flow_{slot}", self.session)
+    }
+
+    /// The cookie of the address that a script has seen: see [`super::fragment`].
+    pub(super) fn place(&self) -> String {
+        format!("{}_place", self.session)
+    }
+
+    /// The script that sets it, and goes on to the login. Nothing that a client sent is part of it.
+    pub(super) fn remember_place(&self) -> String {
+        let secure = if self.secure { ";secure" } else { "" };
+        format!(
+            "var l=location,p=l.pathname+l.search,e=encodeURIComponent;if(l.hash.length>1&&l.hash.length<=1025)\
+             document.cookie=\"{}=\"+e(p+l.hash)+\";path=/;max-age=600;samesite=lax{secure}\";\
+             l.replace(\"{OURS}/login?rd=\"+e(p))",
+            self.place()
+        )
     }
 
     pub(super) fn set(&self, name: &str, value: &str, keep: Keep) -> Option<HeaderValue> {

@@ -1,4 +1,4 @@
-//! The few pages of ours: fixed texts, no script, nothing that a client sent.
+//! The few pages of ours: fixed texts, nothing that a client sent; no script, but where an address is remembered.
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -55,12 +55,18 @@ pub(super) enum Page {
     OnlyThere,
     /// Signed in; the browser goes on by itself.
     Arrived,
+    /// On the way to a sign-in; the browser goes on by itself, with a script.
+    OnTheWay,
     /// Whether to be among the first at the new sign-in page.
     OptIn,
     /// Whether not to be among them any more.
     OptOut,
     /// Only for who is signed in.
     SignInFirst,
+    /// The provider has no page about accounts.
+    NoAccountPage,
+    /// Everything that the new provider had vouched for was ended, and the session with it.
+    ForSafety,
 }
 
 /// Which page somebody got, as a constant word for the access log; goes along with the response.
@@ -83,11 +89,14 @@ impl Page {
             Self::NotRecorded => "logout_not_recorded",
             Self::NotOurForm => "logout_not_ours",
             Self::SignInFirst => "optin_not_signed_in",
+            Self::NoAccountPage => "account_no_page",
+            Self::ForSafety => "login_for_safety",
             Self::SignOut
             | Self::SignedOut
             | Self::Changed
             | Self::Back
             | Self::Arrived
+            | Self::OnTheWay
             | Self::OptIn
             | Self::OptOut => return None,
         })
@@ -97,18 +106,22 @@ impl Page {
     const fn status(self) -> StatusCode {
         match self {
             Self::Stray | Self::TooLate | Self::Mismatch | Self::Failed => StatusCode::BAD_REQUEST,
-            Self::Denied | Self::NotAllowed | Self::NotOurForm | Self::SignInFirst => {
-                StatusCode::FORBIDDEN
-            }
+            Self::Denied
+            | Self::NotAllowed
+            | Self::NotOurForm
+            | Self::SignInFirst
+            | Self::ForSafety => StatusCode::FORBIDDEN,
             Self::Unavailable | Self::OnlyThere | Self::NotRecorded => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Circles => StatusCode::CONFLICT,
+            Self::NoAccountPage => StatusCode::NOT_FOUND,
             Self::SignOut
             | Self::SignedOut
             | Self::Changed
             | Self::Back
             | Self::Arrived
+            | Self::OnTheWay
             | Self::OptIn
             | Self::OptOut => StatusCode::OK,
         }
@@ -151,6 +164,7 @@ impl Page {
             ),
             Self::SignOut => ("Sign out?", ""),
             Self::SignedOut => ("Signed out", "You can close this page."),
+            Self::OnTheWay => ("Please sign in", "You will be taken to the sign-in page."),
             Self::Arrived => ("You are signed in", "You will be taken to your page."),
             Self::OptIn => (
                 "Try the new sign-in page?",
@@ -162,6 +176,10 @@ impl Page {
             ),
             Self::SignInFirst => ("Please sign in first", "Then come back to this address."),
             Self::NotOurForm => ("Not signed out", "The request came from another page."),
+            Self::NoAccountPage => (
+                "There is no such page here",
+                "Your account is looked after elsewhere. Please ask your help desk.",
+            ),
             Self::Back => (
                 "Your usual sign-in page is back",
                 "You will sign in as you did before. If you have chosen a new password at the other page since, use the one from before here.",
@@ -169,6 +187,10 @@ impl Page {
             Self::OnlyThere => (
                 "Your account is at the new sign-in service only",
                 "It cannot be used at the moment, and the other one does not know you. Nothing is lost. Please try again later.",
+            ),
+            Self::ForSafety => (
+                "You were signed out for security",
+                "Nothing is lost. Please sign in again; it may be at another page than the last time.",
             ),
             Self::Changed => (
                 "Your sign-in page has changed",
@@ -182,12 +204,16 @@ impl Page {
             Self::Stray | Self::TooLate | Self::Mismatch | Self::Denied | Self::Failed => {
                 Offer::SignIn
             }
-            Self::Unavailable | Self::OnlyThere | Self::SignedOut | Self::SignInFirst => {
-                Offer::SignIn
+            Self::Unavailable
+            | Self::OnlyThere
+            | Self::SignedOut
+            | Self::SignInFirst
+            | Self::OnTheWay => Offer::SignIn,
+            Self::NotAllowed | Self::Circles | Self::NotRecorded | Self::NoAccountPage => {
+                Offer::Nothing
             }
-            Self::NotAllowed | Self::Circles | Self::NotRecorded => Offer::Nothing,
             Self::SignOut | Self::NotOurForm => Offer::SignOut,
-            Self::Changed | Self::Back => Offer::GoOn,
+            Self::Changed | Self::Back | Self::ForSafety => Offer::GoOn,
             Self::Arrived => Offer::Target,
             Self::OptIn => Offer::In,
             Self::OptOut => Offer::Out,
@@ -297,8 +323,11 @@ pub(super) fn page(
         | Page::NotOurForm
         | Page::Changed
         | Page::Back
+        | Page::ForSafety
+        | Page::OnTheWay
         | Page::OptIn
         | Page::OptOut
+        | Page::NoAccountPage
         | Page::SignInFirst => {}
     }
     response

@@ -65,7 +65,8 @@ impl Logins {
             .revocations
             .voids(owner.id(), returned.flow.began())
         {
-            return Err(NoSession::Again(None));
+            // Everything of the provider was ended meanwhile: the person is told before another page asks them.
+            return Err(refused(Page::ForSafety, Refusal::Revoked));
         }
         // A browser proves nothing with its requests: what is bound cannot become a session.
         if logged_in.authenticated.confirmation().is_some() {

@@ -1670,6 +1670,49 @@ async fn a_route_that_takes_no_sessions_sends_nobody_round_in_circles() {
 }
 
 #[tokio::test]
+async fn what_stands_behind_the_address_survives_a_sign_in_where_that_is_wanted() {
+    let mut world = both();
+    world.look = Arc::new(Look::new(&crate::auth::settings::Pages {
+        keep_fragment: true,
+        ..Default::default()
+    }));
+    let place = format!("{COOKIE}_place");
+    for (kept, expected) in [
+        ("%2Fa%3Fb%3D1%23%2Fc%2Fd%3Fe", "/a?b=1#/c/d?e"),
+        // Of another page, or what is no fragment.
+        ("%2Fa%23%2Fc", "/a?b=1"),
+        ("%2Fa%3Fb%3D1%23x%0D%0ASet-Cookie%3A%20a%3Db", "/a?b=1"),
+        ("nonsense", "/a?b=1"),
+    ] {
+        let mut browser = Browser::default();
+        let asked = open(&world, &mut browser, "/a?b=1").await;
+        assert_eq!(asked.status, StatusCode::OK, "{asked:?}");
+        assert!(asked.location.is_empty());
+        // Without scripts there is a link.
+        let link = "/.authferry/login?rd=%2Fa%3Fb%3D1";
+        assert!(asked.body.contains(&format!("href=\"{link}\"")));
+        let script = asked.body.split_once("<script>").unwrap().1;
+        let script = script.split_once("</script>").unwrap().0;
+        assert!(script.contains(&format!("\"{place}=\"")), "{script}");
+        assert!(!script.contains("/a?b"), "nothing of the request");
+        // What the script does.
+        browser.jar.insert(place.clone(), kept.to_owned());
+        let start = open(&world, &mut browser, link).await;
+        let callback = signed_in(&start.location, "alice");
+        let seen = open(&world, &mut browser, &callback).await;
+        assert_eq!(seen.location, expected, "{kept}");
+        assert!(!browser.jar.contains_key(&place), "it counts once");
+    }
+    // Whoever fetches data gets no page.
+    let api = Visit {
+        fields: vec![("accept", "application/json")],
+        ..Visit::to("/a")
+    };
+    let seen = api.with(&world, &mut Browser::default()).await;
+    assert_eq!(seen.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
 async fn somebody_is_told_once_that_the_sign_in_page_has_changed() {
     let mut world = both();
     world.look = Arc::new(Look::new(&crate::auth::settings::Pages {

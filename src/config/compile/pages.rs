@@ -1,11 +1,16 @@
 //! `pages`: how our own pages look.
 
+use std::collections::HashMap;
+
+use crate::auth::settings::AccountPages;
 use crate::auth::settings::Pages;
 use crate::config::compile::address::Peer;
 use crate::config::compile::address::url;
 use crate::config::compile::context::Context;
 use crate::config::raw::RawConfig;
 use crate::config::raw::RawPages;
+use crate::config::shape::At;
+use crate::identity::ProviderId;
 
 /// The longest style sheet: 64 KiB, for it stands in every page.
 const MAX_STYLE: usize = 64 * 1024;
@@ -26,7 +31,32 @@ pub(super) fn compile(context: &mut Context<'_>, raw: &RawConfig) -> Pages {
         style: style(context, raw),
         help,
         changed: raw.changed.or(false),
+        keep_fragment: raw.keep_fragment.or(false),
+        accounts: accounts(context, raw),
     }
+}
+
+fn accounts(context: &mut Context<'_>, raw: &RawPages) -> HashMap<ProviderId, AccountPages> {
+    let mut accounts = HashMap::new();
+    let Some(named) = raw.accounts.get() else {
+        return accounts;
+    };
+    for (name, raw) in named.readable() {
+        if !context.knows_provider(name) {
+            continue;
+        }
+        let mut page = |at: Option<&At<String>>| {
+            let at = at?;
+            let good = url(context, at, Peer::Provider);
+            good.map(|_| at.value.as_str().into())
+        };
+        let pages = AccountPages {
+            password: page(raw.password.get()),
+            profile: page(raw.profile.get()),
+        };
+        accounts.insert(ProviderId::new(&name.value), pages);
+    }
+    accounts
 }
 
 fn style(context: &mut Context<'_>, raw: &RawPages) -> Option<Box<str>> {

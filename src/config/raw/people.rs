@@ -82,7 +82,7 @@ mappings! {
         idle: At<Span>,
         /// A session ends this long after its login. From `1m` to `90d`. Default `12h`.
         absolute: At<Span>,
-        /// How often a session is confirmed at its owner, with the refresh token of its login: asked for at about 80 % of this time, or of the access token's life if that is shorter. While the owner is away, a session counts one such time more. From `1s` to `24h`. Default `5m`.
+        /// How often a session is confirmed at its owner, with the refresh token of its login: asked for at about 80 % of this time, or of the access token's life if that is shorter. While the owner is away, a session counts one such time more. A login that brought no refresh token cannot be confirmed: its session lasts to its own end, and only a logout, a revocation or `identity.denials` ends it sooner; many providers issue one for the scope `offline_access` only. From `1s` to `24h`. Default `5m`.
         revalidate: At<Span>,
         /// Sessions of one person at a time; one more ends the oldest. From 1 to 10000. Default `50`.
         max_per_subject: At<Whole>,

@@ -1,0 +1,108 @@
+//! The part of an address behind `#`: no server sees it, and a sign-in page loses it. Where the configuration says so, a page
+//! with one script remembers it in a cookie before the sign-in, and the way back ends with it. Without scripts it is lost, and
+//! nothing else.
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Response;
+use http::header::CONTENT_SECURITY_POLICY;
+
+use crate::auth::cookies;
+use crate::auth::cookies::Keep;
+use crate::auth::login::Ask;
+use crate::auth::login::Logins;
+use crate::auth::login::page::Page;
+use crate::auth::login::query;
+use crate::auth::login::return_to::ReturnPath;
+use crate::auth::look::Forms;
+
+/// The longest that is kept, in bytes.
+const MAX_BYTES: usize = 1_024;
+
+impl Logins {
+    /// The page that remembers it, in the place of the redirect to a login; `None`: nothing is remembered here.
+    pub(super) fn remembers_fragment(
+        &self,
+        ask: &Ask<'_>,
+        target: &ReturnPath,
+        cookies: Vec<HeaderValue>,
+    ) -> Option<Response<Bytes>> {
+        if !self.look.keep_fragment {
+            return None;
+        }
+        let script = self.names.remember_place();
+        let hash = digest::digest(&digest::SHA256, script.as_bytes());
+        let allowed = format!("; script-src 'sha256-{}'", STANDARD.encode(hash.as_ref()));
+        let policy = self.look.policy(Forms::None);
+        let policy = [policy.as_bytes(), allowed.as_bytes()].concat();
+        let mut response = self.page(ask, Page::OnTheWay, target, cookies);
+        let page = String::from_utf8_lossy(response.body());
+        let page = page.replace("</main>", &format!("</main>\n<script>{script}</script>"));
+        *response.body_mut() = Bytes::from(page);
+        let policy = HeaderValue::from_bytes(&policy).ok()?;
+        response
+            .headers_mut()
+            .insert(CONTENT_SECURITY_POLICY, policy);
+        Some(response)
+    }
+
+    /// Where a login returns to, with what was remembered of it, and the cookie that forgets that.
+    pub(super) fn with_fragment(
+        &self,
+        ask: &Ask<'_>,
+        target: &ReturnPath,
+    ) -> (String, Option<HeaderValue>) {
+        let whole = target.as_str().to_owned();
+        let name = self.names.place();
+        let sent = cookies::named(ask.request.headers, &name);
+        let kept = sent.text().filter(|_| self.look.keep_fragment);
+        let Some(kept) = kept else {
+            return (whole, None);
+        };
+        let forget = self.names.set(&name, "", Keep::Forget);
+        // Another tab may have gone elsewhere since: it counts for its own page alone.
+        let found = query::decode(kept).ok();
+        let fragment = found
+            .as_deref()
+            .and_then(|place| place.split_once('#'))
+            .filter(|(place, fragment)| *place == whole && is_fragment(fragment))
+            .map(|(_, fragment)| fragment);
+        match fragment {
+            Some(fragment) => (format!("{whole}#{fragment}"), forget),
+            None => (whole, forget),
+        }
+    }
+}
+
+/// Whether it can only be a fragment (RFC 3986 §3.5).
+fn is_fragment(text: &str) -> bool {
+    let may = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte);
+    text.len() <= MAX_BYTES && text.bytes().all(may)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_a_fragment_is_one() {
+        for good in ["", "b/c?d", "/orders/7;v=1&x=%20(a)!"] {
+            assert!(is_fragment(good), "{good}");
+        }
+        for bad in [
+            "a#b",
+            "a b",
+            "\r\nSet-Cookie: a=b",
+            "a\"b",
+            "<a>",
+            "caf\u{e9}",
+            "\\",
+        ] {
+            assert!(!is_fragment(bad), "{bad}");
+        }
+        assert!(!is_fragment(&"a".repeat(MAX_BYTES + 1)));
+    }
+}
