@@ -24,6 +24,7 @@ const WRAPPED: &str = "tests/integration/wrapped.rs";
 const GATE: &str = "src/auth/gate/mod.rs";
 const PASSWORDS: &str = "src/auth/gate/passwords/tests.rs";
 const ACCEPT: &str = "src/rollout/accept.rs";
+const LASTING: &str = "tests/integration/lasting.rs";
 
 const ROWS: &[Row] = &[
     (
@@ -179,10 +180,16 @@ const ROWS: &[Row] = &[
     (
         "old → refused for minutes",
         "a brownout",
-        &[(
-            ACCEPT,
-            "a_brownout_refuses_the_old_side_for_its_minutes_and_spares_the_excepted",
-        )],
+        &[
+            (
+                ACCEPT,
+                "a_brownout_refuses_the_old_side_for_its_minutes_and_spares_the_excepted",
+            ),
+            (
+                "tests/integration/legacy.rs",
+                "a_client_that_still_needs_the_old_side_is_told_so_and_in_a_brownout_until_when",
+            ),
+        ],
     ),
     (
         "new → new",
@@ -220,10 +227,16 @@ const ROWS: &[Row] = &[
     (
         "new → 503",
         "it must be asked and is away: nothing is lost",
-        &[(
-            "src/session/shared.rs",
-            "an_owner_that_is_away_is_left_alone_as_long_as_it_asked_for_and_the_session_counts_one_period_more",
-        )],
+        &[
+            (
+                "src/session/shared.rs",
+                "an_owner_that_is_away_is_left_alone_as_long_as_it_asked_for_and_the_session_counts_one_period_more",
+            ),
+            (
+                LASTING,
+                "what_is_open_goes_on_while_its_provider_is_away_as_long_as_requests_would",
+            ),
+        ],
     ),
     (
         "none → fallback",
@@ -332,6 +345,10 @@ const ROWS: &[Row] = &[
                 "somebody_disabled_at_the_new_side_does_not_get_in_there_or_elsewhere",
             ),
             (
+                LASTING,
+                "whom_a_provider_does_not_know_any_more_is_out_at_the_next_revalidation",
+            ),
+            (
                 "src/auth/error.rs",
                 "a_shut_account_is_told_so_and_not_sent_round_in_circles",
             ),
@@ -347,11 +364,17 @@ const ROWS: &[Row] = &[
     ),
     (
         "at the old side → none → new",
-        "moved before, on a device that does not know it",
-        &[(
-            "src/rollout/assign.rs",
-            "a_moved_person_on_a_new_device_signs_in_at_to_once_more",
-        )],
+        "moved before, on a device that does not know it: what the old side issued is given back",
+        &[
+            (
+                "src/rollout/assign.rs",
+                "a_moved_person_on_a_new_device_signs_in_at_to_once_more",
+            ),
+            (
+                LOGIN,
+                "who_has_moved_stays_moved_on_this_device_and_on_a_fresh_one",
+            ),
+        ],
     ),
     (
         "at the new side → old",

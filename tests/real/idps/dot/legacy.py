@@ -79,6 +79,6 @@ def setup():
     for cid, kind, grant in (("proxy", "confidential", "authorization-code"), ("proxy-public", "public", "authorization-code"), ("proxy-ropc", "confidential", "password"), ("svc", "confidential", "client-credentials"),
                              ("legacy-api", "confidential", "client-credentials"), ("tv", "public", "urn:ietf:params:oauth:grant-type:device_code")):
         App.objects.create(client_id=cid, client_secret=sec(cid + "-secret"), name=cid, client_type=kind, authorization_grant_type=grant, redirect_uris=f"{PX}/.authferry/cb/legacy {PX}/.authferry/cb/modern" if grant == "authorization-code" else "",
-                           post_logout_redirect_uris=f"{PX}/.authferry/signed-out", algorithm="RS256" if grant in ("authorization-code", "password") else "", skip_authorization=True)
+                           post_logout_redirect_uris=f"{PX}/.authferry/logout/done", algorithm="RS256" if grant in ("authorization-code", "password") else "", skip_authorization=True)
 
 if __name__ == "__main__" and sys.argv[1:] == ["setup"]: setup()

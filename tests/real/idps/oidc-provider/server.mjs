@@ -31,7 +31,7 @@ const mk = () => ({ ...gen('rsa', { modulusLength: 2048 }), kid: crypto.randomUU
 const ec = () => ({ ...gen('ec', { namedCurve: 'P-256' }), kid: crypto.randomUUID(), use: 'sig', alg: 'ES256' })
 const jwtJwks = E.OP_PKI ? JSON.parse(fs.readFileSync(path.join(E.OP_PKI, 'jwt.jwks'))) : undefined
 const selfSigned = () => { const c = new crypto.X509Certificate(fs.readFileSync(path.join(E.OP_PKI, 'client-self-signed.crt'))); return { keys: [{ ...c.publicKey.export({ format: 'jwk' }), use: 'sig', x5c: [c.raw.toString('base64')] }] } }
-const web = { redirect_uris: [`${PX}/.authferry/cb/legacy`, `${PX}/.authferry/cb/modern`], post_logout_redirect_uris: [`${PX}/.authferry/signed-out`, `${PX}/`], grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'] }
+const web = { redirect_uris: [`${PX}/.authferry/cb/legacy`, `${PX}/.authferry/cb/modern`], post_logout_redirect_uris: [`${PX}/.authferry/logout/done`, `${PX}/`], grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'] }
 const svc = { redirect_uris: [], response_types: [], grant_types: ['client_credentials'] }
 const bcl = { backchannel_logout_uri: `${PX}/.authferry/bcl/legacy`, backchannel_logout_session_required: true }
 const clients = [
