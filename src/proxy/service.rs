@@ -183,8 +183,8 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
             speaks_tls(conn.secure(), trusted, &parts.headers)
         },
         pages,
-        kill: entry.policy.kill(&worker.kill.current()),
         again: false,
+        kill: entry.policy.kill(&worker.kill.current()),
         now,
     };
     // Our own addresses come before routes: an application cannot shadow them, and nobody else forwards them.
@@ -240,7 +240,6 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         Ok(handshake) => handshake,
         Err(why) => return fault(&why, &parts.headers, &conn, record),
     };
-    let passage = Passage {
     if record.verdict.is_some() {
         record.brought.set(Some(Brought {
             headers: HeaderMap::new(),
@@ -250,6 +249,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
             secure: asked.secure,
         }));
     }
+    let passage = Passage {
         app: entry,
         route,
         trusted,

@@ -945,7 +945,14 @@ mod tests {
         };
         revoke(&world, Source::Operator, target).await;
         assert!(!kept.still_good(KillPosition::Off, at(1)));
+        assert_eq!(kept.over(KillPosition::Off, at(1)), Some(Over::Revoked));
         assert!(other.still_good(KillPosition::Off, at(1)));
+        // What has run out, or is judged otherwise under the switch, is a question and no revocation.
+        assert_eq!(other.over(KillPosition::Off, at(1)), None);
+        for (kill, now) in [(KillPosition::Off, 300), (KillPosition::Freeze, 1)] {
+            let ask_again = Some(Over::AskAgain);
+            assert_eq!(other.over(kill, at(now)), ask_again, "{kill:?} {now}");
+        }
         let refused = refused(&world, KillPosition::Off, &[("authorization", &*a)]).await;
         assert_eq!(refused, "revoked new");
     }
@@ -994,14 +1001,7 @@ mod tests {
 
     /// A session of the new side that was given for one of the old one; the rows of both, and its cookie.
     async fn given(world: &World) -> ([u8; 32], String) {
-        assert_eq!(kept.over(KillPosition::Off, at(1)), Some(Over::Revoked));
         let sessions = world.sessions();
-        // What has run out, or is judged otherwise under the switch, is a question and no revocation.
-        assert_eq!(other.over(KillPosition::Off, at(1)), None);
-        for (kill, now) in [(KillPosition::Off, 300), (KillPosition::Freeze, 1)] {
-            let ask_again = Some(Over::AskAgain);
-            assert_eq!(other.over(kill, at(now)), ask_again, "{kill:?} {now}");
-        }
         let canonical = CanonicalSubject::named("hr:1").unwrap();
         let new = |authenticated, came_by| NewSession {
             authenticated,
