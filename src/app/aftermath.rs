@@ -19,6 +19,7 @@ use crate::revocation::Source;
 use crate::revocation::Target;
 use crate::rollout::KillPosition;
 use crate::rollout::KillState;
+use crate::rollout::RolloutId;
 
 /// Between two tries, while the store is away.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -47,10 +48,8 @@ pub(super) fn follow(process: &Arc<Process>, reloader: &Arc<Reloader>) {
         loop {
             let after = KillState::clone(&moves.borrow_and_update());
             let settings = reloader.settings();
-            if settings.kill_switch.revokes {
-                for provider in struck(&settings, &before, &after) {
-                    end_at_last(&process, provider).await;
-                }
+            for provider in struck(&settings, &before, &after) {
+                end_at_last(&process, provider).await;
             }
             before = after;
             if moves.changed().await.is_err() {
@@ -60,14 +59,24 @@ pub(super) fn follow(process: &Arc<Process>, reloader: &Arc<Reloader>) {
     });
 }
 
-/// The new providers of the rollouts that have come to `legacy`.
-fn struck(settings: &Settings, before: &KillState, after: &KillState) -> BTreeSet<ProviderId> {
-    let is = |state: &KillState, rollout| state.position(rollout) == KillPosition::Legacy;
-    let moved = settings
+/// The rollouts whose sessions at the new provider end when the switch comes to `legacy`.
+pub(super) fn ends(settings: &Settings) -> BTreeSet<RolloutId> {
+    let struck = settings
         .rollouts
         .iter()
         // Where the old side is closed nobody can go back to it.
-        .filter(|plan| !plan.closed && is(after, &plan.id) && !is(before, &plan.id));
+        .filter(|plan| settings.kill_switch.revokes && !plan.closed);
+    struck.map(|plan| plan.id.clone()).collect()
+}
+
+/// The new providers of the rollouts that have come to `legacy`.
+fn struck(settings: &Settings, before: &KillState, after: &KillState) -> BTreeSet<ProviderId> {
+    let is = |state: &KillState, rollout| state.position(rollout) == KillPosition::Legacy;
+    let ends = ends(settings);
+    let moved = settings
+        .rollouts
+        .iter()
+        .filter(|plan| ends.contains(&plan.id) && is(after, &plan.id) && !is(before, &plan.id));
     moved.map(|plan| plan.to.clone()).collect()
 }
 

@@ -265,6 +265,7 @@ impl Process {
             sessions,
             verdict_key,
         };
+        process.conductor.witness();
         process.keep_time();
         process.sweep();
         process.turn_keys();

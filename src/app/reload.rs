@@ -17,6 +17,7 @@ use tracing::warn;
 use crate::admin::PlanView;
 use crate::admin::ReloadAnswer;
 use crate::admin::ReloadOutcome;
+use crate::app::aftermath;
 use crate::app::build;
 use crate::app::catalog::expiring;
 use crate::app::plan;
@@ -293,6 +294,7 @@ impl Reloader {
             generation,
         )?;
         self.process.metrics.rollouts(&settings.rollouts);
+        self.process.kill.ends(aftermath::ends(&settings));
         self.snapshots.store(Arc::new(snapshot));
         state.settings = Arc::new(settings);
         state.generation = generation;
@@ -330,13 +332,9 @@ impl Reloader {
             .metrics
             .configuration(&settings.revision, &settings.sha256);
         self.process.metrics.rollouts(&settings.rollouts);
-        self.process.kill.rollouts(
-            settings
-                .rollouts
-                .iter()
-                .map(|plan| plan.id.clone())
-                .collect(),
-        );
+        let ids = settings.rollouts.iter().map(|plan| plan.id.clone());
+        self.process.kill.rollouts(ids.collect());
+        self.process.kill.ends(aftermath::ends(&settings));
     }
 
     /// Looks at certificates; a pair that does not fit is refused and the old one stays.

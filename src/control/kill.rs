@@ -4,6 +4,7 @@
 //! a position set by an operator that survives restarts, and the environment at start. What cannot be read never loosens
 //! anything.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -11,7 +12,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::thread;
 use std::time::Duration;
@@ -25,14 +25,13 @@ use crate::clock::Clock;
 use crate::control::kill_files;
 use crate::control::kill_files::FileError;
 use crate::control::kill_files::Persisted;
-use crate::control::record;
+use crate::control::kill_told::Told;
+use crate::control::kill_told::Witness;
 use crate::ledger::Ledger;
 use crate::rollout::KillPosition;
 use crate::rollout::KillState;
 use crate::rollout::RolloutId;
-use crate::telemetry::Decision;
 use crate::telemetry::DecisionLog;
-use crate::telemetry::DecisionRecord;
 use crate::telemetry::Metrics;
 
 /// The longest reason and actor kept, in bytes.
@@ -104,8 +103,7 @@ struct Inner {
     writing: Mutex<()>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    log: DecisionLog,
-    ledger: OnceLock<Arc<Ledger>>,
+    told: Told,
     moves: watch::Sender<Arc<KillState>>,
 }
 
@@ -164,10 +162,9 @@ impl KillSwitch {
             inputs: Mutex::new(inputs),
             writing: Mutex::new(()),
             settings,
+            told: Told::new(Arc::clone(&clock), log),
             clock,
             metrics,
-            log,
-            ledger: OnceLock::new(),
         });
         inner.metrics.kill_switch(&inner.current.load());
         let weak = Arc::downgrade(&inner);
@@ -186,7 +183,17 @@ impl KillSwitch {
 
     /// Records every move from here on.
     pub(crate) fn record_in(&self, ledger: Arc<Ledger>) {
-        self.inner.ledger.get_or_init(|| ledger);
+        self.inner.told.record_in(ledger);
+    }
+
+    /// Who knows what the guards say; it is written beside every move.
+    pub(crate) fn witnessed_by(&self, witness: Witness) {
+        self.inner.told.witnessed_by(witness);
+    }
+
+    /// The rollouts whose sessions at the new provider end when the switch comes to `legacy`, after every reload.
+    pub(crate) fn ends(&self, rollouts: BTreeSet<RolloutId>) {
+        self.inner.told.ends(rollouts);
     }
 
     /// What holds now. For every request: one pointer load.
@@ -312,57 +319,7 @@ impl Inner {
         self.current.store(Arc::clone(&after));
         self.moves.send_replace(Arc::clone(&after));
         self.metrics.kill_switch(&after);
-        self.record(None, before.global, after.global, actor, reason);
-        let own = |state: &KillState, rollout| {
-            let position = state.rollouts.get(rollout);
-            position.copied().unwrap_or_default()
-        };
-        let gone = before.rollouts.keys();
-        let scopes = gone.filter(|rollout| !after.rollouts.contains_key(*rollout));
-        for rollout in scopes.chain(after.rollouts.keys()) {
-            let (from, to) = (own(&before, rollout), own(&after, rollout));
-            self.record(Some(rollout), from, to, actor, reason);
-        }
-    }
-
-    fn record(
-        &self,
-        scope: Option<&RolloutId>,
-        before: KillPosition,
-        after: KillPosition,
-        actor: &str,
-        reason: &str,
-    ) {
-        if before == after {
-            return;
-        }
-        let (rollout, from, to) = (
-            scope.map_or("global", RolloutId::as_str),
-            before.as_str(),
-            after.as_str(),
-        );
-        warn!(rollout, from, to, actor, "The kill switch moved.");
-        if let Some(ledger) = self.ledger.get() {
-            // It holds already: an emergency does not wait for a disk.
-            ledger.append_or_owe(record::kill(scope, (before, after), actor, reason));
-        }
-        self.log.write(&DecisionRecord {
-            at: self.clock.now(),
-            request_id: None,
-            trace: None,
-            app: None,
-            subject: None,
-            client: None,
-            took: None,
-            revision: "",
-            decision: Decision::Kill {
-                scope,
-                before,
-                after,
-                actor,
-                reason,
-            },
-        });
+        self.told.moved((&before, &after), actor, reason);
     }
 
     fn warn_of_strangers(&self, inputs: &Inputs) {

@@ -11,6 +11,7 @@ mod journeys;
 mod keeper;
 mod kill;
 mod kill_files;
+mod kill_told;
 mod partners;
 mod record;
 mod seen;

@@ -1,5 +1,7 @@
 //! What the ledger says about steps of rollouts and the kill switch.
 
+use std::collections::BTreeMap;
+
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -41,13 +43,15 @@ pub(super) fn entry(
         .with("why", transition.why.as_str())
         .maybe("command", command.map(Command::as_str));
     let entry = match transition.direction {
-        Direction::Back => {
-            let word = if transition.revokes { "revoke" } else { "keep" };
-            entry.with("modern_sessions", word)
-        }
+        Direction::Back => entry.with("modern_sessions", sessions(transition.revokes)),
         Direction::Forward | Direction::Stay => entry,
     };
-    match evidence(findings, &transition.why) {
+    // What a person orders has all numbers beside it, whatever words they give for it.
+    let shown = match command {
+        Some(_) => all(findings),
+        None => evidence(findings, &transition.why),
+    };
+    match shown {
         Some(evidence) => entry.with("evidence", evidence),
         None => entry,
     }
@@ -72,48 +76,75 @@ pub(super) fn void(rollout: &RolloutId, transition: &Transition, why: &str, acto
         .with("why", why)
 }
 
+/// A move of the kill switch.
+pub(super) struct KillMove<'a> {
+    /// Of one rollout, or of all.
+    pub(super) scope: Option<&'a RolloutId>,
+    /// From where to where.
+    pub(super) positions: (KillPosition, KillPosition),
+    /// Whether sessions of the new provider end by it.
+    pub(super) revokes: bool,
+    /// What the guards said, by rollout.
+    pub(super) evidence: BTreeMap<RolloutId, Value>,
+    /// Who.
+    pub(super) actor: &'a str,
+    /// Why.
+    pub(super) reason: &'a str,
+}
+
 /// The record of a move of the kill switch.
-pub(super) fn kill(
-    scope: Option<&RolloutId>,
-    (before, after): (KillPosition, KillPosition),
-    actor: &str,
-    reason: &str,
-) -> Entry {
-    let by_file = actor.starts_with("file");
-    Entry::new(Kind::KillSwitch, actor)
+pub(super) fn kill(moved: &KillMove<'_>) -> Entry {
+    let by_file = moved.actor.starts_with("file");
+    let (before, after) = moved.positions;
+    let entry = Entry::new(Kind::KillSwitch, moved.actor)
         .with("position", after.as_str())
         .with("before", before.as_str())
-        .with("modern_sessions", "keep")
+        .with("modern_sessions", sessions(moved.revokes))
         .with("via", if by_file { "file" } else { "admin" })
-        .maybe("rollout", scope.map(RolloutId::as_str))
-        .maybe("reason", Some(reason))
+        .maybe("rollout", moved.scope.map(RolloutId::as_str))
+        .maybe("reason", Some(moved.reason));
+    if moved.evidence.is_empty() {
+        return entry;
+    }
+    let evidence = moved.evidence.iter();
+    let evidence = evidence.map(|(id, told)| (id.to_string(), told.clone()));
+    entry.with("evidence", Value::Object(evidence.collect()))
+}
+
+const fn sessions(revokes: bool) -> &'static str {
+    if revokes { "revoke" } else { "keep" }
 }
 
 /// The numbers behind it: of the guard that tripped, else of all.
 fn evidence(findings: &Findings, why: &str) -> Option<Value> {
-    if why == "breaker" {
-        let (people, bad) = findings.burning;
-        return Some(json!({ "people": people, "bad": bad }));
+    // "guard login", "breaker", "split", and each of them with "would have acted".
+    let mut words = why.split(' ');
+    match (words.next(), words.next()) {
+        (Some("breaker"), _) => Some(burning(findings)),
+        (Some("split"), _) => findings.split.as_ref().map(|split| {
+            json!({
+                "units": split.seen, "log_e": short(split.log_e), "trip_at": short(split.trip_at),
+            })
+        }),
+        (Some("guard"), Some(id)) => {
+            let guard = findings.guards.iter().find(|guard| &*guard.id == id);
+            let limit = findings.limits.iter().find(|limit| &*limit.id == id);
+            guard
+                .map(reading)
+                .or_else(|| limit.map(|limit| json!({ "value": limit.value, "max": limit.max })))
+                .or_else(|| all(findings))
+        }
+        _ => all(findings),
     }
-    if let Some(split) = findings.split.as_ref().filter(|_| why == "split") {
-        return Some(json!({
-            "units": split.seen, "log_e": short(split.log_e), "trip_at": short(split.trip_at),
-        }));
-    }
-    let tripped = findings.guards.iter().find(|guard| {
-        why.strip_prefix("guard ")
-            .is_some_and(|id| id.starts_with(&*guard.id))
-    });
-    if let Some(guard) = tripped {
-        return Some(reading(guard));
-    }
-    let limit = findings.limits.iter().find(|limit| {
-        why.strip_prefix("guard ")
-            .is_some_and(|id| id.split(' ').next() == Some(&*limit.id))
-    });
-    if let Some(limit) = limit {
-        return Some(json!({ "value": limit.value, "max": limit.max }));
-    }
+}
+
+fn burning(findings: &Findings) -> Value {
+    let (people, bad) = findings.burning;
+    json!({ "people": people, "bad": bad })
+}
+
+/// The numbers of every guard.
+pub(super) fn all(findings: &Findings) -> Option<Value> {
     let all: Map<String, Value> = findings
         .guards
         .iter()
@@ -139,4 +170,65 @@ fn reading(guard: &GuardReading) -> Value {
 /// Three decimals: every reader of JSON writes them the same way.
 fn short(number: f64) -> f64 {
     (number * 1_000.0).round() / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixTime;
+    use crate::rollout::LimitReading;
+    use crate::rollout::OnTrip;
+    use crate::rollout::PerArm;
+    use crate::rollout::SplitReading;
+    use crate::rollout::Verdict;
+
+    fn findings() -> Findings {
+        let guard = |id: &str, to| GuardReading {
+            id: id.into(),
+            units: PerArm { to, from: 900 },
+            bad: PerArm { to: 5, from: 9 },
+            ratio: None,
+            effect: 0.01,
+            log_e: 7.0,
+            trip_at: 6.0,
+            verdict: Verdict::Tripped,
+            on_trip: OnTrip::Rollback,
+        };
+        Findings {
+            guards: vec![guard("login", 100), guard("login-slow", 200)],
+            limits: vec![LimitReading {
+                id: "login-x".into(),
+                of_opinions: true,
+                value: Some(3.0),
+                max: 1.0,
+                verdict: Verdict::Tripped,
+                on_trip: OnTrip::Hold,
+            }],
+            split: Some(SplitReading {
+                seen: PerArm { to: 7, from: 8 },
+                log_e: 9.5,
+                trip_at: 9.2,
+                verdict: Verdict::Tripped,
+                on_trip: OnTrip::Hold,
+            }),
+            burning: (20, 12),
+            breaker: Some(OnTrip::Rollback),
+            ..Findings::none(UnixTime::from_secs(1))
+        }
+    }
+
+    /// One name may begin as another does.
+    #[test]
+    fn the_numbers_are_those_of_what_acted_or_would_have() {
+        let findings = findings();
+        for after in ["", " would have acted"] {
+            let of = |why: &str| evidence(&findings, &format!("{why}{after}")).unwrap();
+            assert_eq!(of("guard login")["units"]["modern"], 100);
+            assert_eq!(of("guard login-slow")["units"]["modern"], 200);
+            assert_eq!(of("guard login-x")["value"], 3.0);
+            assert_eq!(of("breaker")["bad"], 12);
+            assert_eq!(of("split")["units"]["modern"], 7);
+            assert_eq!(of("baked")["login-slow"]["units"]["modern"], 200);
+        }
+    }
 }

@@ -1,7 +1,12 @@
 //! What is known beside logins: whom a switch back would hurt, what second opinions found, what other systems count.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::clock::UnixTime;
 use crate::control::conductor::Conductor;
+use crate::control::conductor::run::Run;
+use crate::control::record;
 use crate::rollout::Course;
 use crate::rollout::Exercise;
 use crate::rollout::Looked;
@@ -13,6 +18,21 @@ use crate::rollout::Watched;
 pub(super) const MAX_DRILLS: usize = 100;
 
 impl Conductor {
+    /// Has what the guards say written beside every move of the kill switch.
+    pub(crate) fn witness(self: &Arc<Self>) {
+        let conductor = Arc::downgrade(self);
+        self.parts.kill.witnessed_by(Box::new(move || {
+            let Some(conductor) = conductor.upgrade() else {
+                return BTreeMap::new();
+            };
+            let runs = conductor.runs();
+            let told = |(id, run): (&RolloutId, &Run)| {
+                record::all(&run.findings).map(|told| (id.clone(), told))
+            };
+            runs.iter().filter_map(told).collect()
+        }));
+    }
+
     /// How many people a switch back would lock out now; `None`: it is not known any more.
     pub(crate) fn exposed(&self, rollout: &RolloutId, people: Option<u64>) {
         if let Some(run) = self.runs().get_mut(rollout) {

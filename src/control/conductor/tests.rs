@@ -18,7 +18,7 @@ use crate::store::Store;
 use crate::telemetry::DecisionLog;
 
 struct Instance {
-    conductor: Conductor,
+    conductor: Arc<Conductor>,
     directory: tempfile::TempDir,
     key: BucketKey,
 }
@@ -56,15 +56,19 @@ impl Estate {
             node: node.to_owned(),
         };
         let ledger = Ledger::open(ledger, Arc::clone(&clock), Arc::clone(&metrics));
+        let (kill, ledger) = (kill.unwrap(), Arc::new(ledger.unwrap()));
+        kill.record_in(Arc::clone(&ledger));
         let conductor = Conductor::new(Parts {
             directory: directory.path().join("rollouts"),
             clock,
-            ledger: Arc::new(ledger.unwrap()),
+            ledger: Arc::clone(&ledger),
             journeys: Arc::new(Journeys::new(Arc::clone(&metrics))),
-            kill: Arc::new(kill.unwrap()),
+            kill: Arc::new(kill),
             metrics,
             shared: Some(Arc::new(Shared::new(Arc::clone(&self.store), node, "1"))),
         });
+        let conductor = Arc::new(conductor);
+        conductor.witness();
         Instance {
             conductor,
             directory,
@@ -273,4 +277,24 @@ async fn what_is_closed_stays_so_whatever_becomes_of_the_store() {
     one.conductor.close(&[from].into());
     one.conductor.close(&BTreeSet::new());
     assert!(one.conductor.plans(&[course()]).unwrap()[0].closed);
+}
+
+#[tokio::test]
+async fn a_move_of_the_kill_switch_is_recorded_with_what_the_guards_said() {
+    let estate = Estate::new();
+    let (one, _) = estate.pair().await;
+    one.order(Command::Start).await.unwrap();
+    one.order(Command::SetStage("ramp/25".into()))
+        .await
+        .unwrap();
+    one.signs_in("anna");
+    estate.clock.advance(Duration::from_secs(31));
+    one.conductor.tick().await;
+    let kill = &one.conductor.parts.kill;
+    kill.set(crate::rollout::KillPosition::Freeze, None, "ops", "a look")
+        .unwrap();
+    let records = one.records();
+    let told: serde_json::Value = serde_json::from_str(records.lines().last().unwrap()).unwrap();
+    let units = &told["evidence"][course().id.as_str()]["login"]["units"];
+    assert_eq!((&told["kind"], &units["modern"]), (&"kill_switch".into(), &1.into()), "{told}");
 }
