@@ -113,13 +113,13 @@ fn stragglers(process: &Process, settings: &Settings) {
             }
         }
         for one in came.iter().filter(|one| course.apps.contains(&one.app)) {
-            let Some((_, identity)) = one.uses.first() else {
+            let Some(used) = one.uses.first() else {
                 continue;
             };
-            if identity.provider != course.from {
+            if used.by.provider != course.from {
                 continue;
             }
-            let facts = one.facts(identity);
+            let facts = one.facts(&used.by);
             let is_in = |id: &&&CohortId| {
                 let cohort = settings.cohorts.get(id);
                 cohort.is_some_and(|cohort| cohort.contains(&facts) == Some(true))

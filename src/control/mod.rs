@@ -42,6 +42,7 @@ pub(crate) use partners::PARTNERS;
 pub(crate) use partners::Partners;
 pub(crate) use seen::Seen;
 pub(crate) use seen::Somebody;
+pub(crate) use seen::Used;
 pub(crate) use shared::Shared;
 pub(crate) use stragglers::STRAGGLERS;
 pub(crate) use stragglers::Stragglers;

@@ -30,6 +30,17 @@ const MAX_USES: usize = 4;
 /// The longest path that is kept in mind; of a longer one it is only known that it was asked for.
 const MAX_PATH_BYTES: usize = 256;
 
+/// What somebody uses.
+#[derive(Clone, Debug)]
+pub(crate) struct Used {
+    /// What kind of credential.
+    pub(crate) class: CredentialClass,
+    /// As its owner spoke of them.
+    pub(crate) by: Arc<Identity>,
+    /// When they came with it last.
+    pub(crate) at: UnixTime,
+}
+
 /// Somebody at an application.
 #[derive(Clone, Debug)]
 pub(crate) struct Somebody {
@@ -37,8 +48,8 @@ pub(crate) struct Somebody {
     pub(crate) app: AppId,
     /// Who.
     pub(crate) canonical: CanonicalSubject,
-    /// With what, each as its owner spoke of them; the last one last.
-    pub(crate) uses: Vec<(CredentialClass, Arc<Identity>)>,
+    /// With what; the last one last.
+    pub(crate) uses: Vec<Used>,
     /// At which host.
     pub(crate) host: Box<str>,
     /// Which path.
@@ -47,7 +58,7 @@ pub(crate) struct Somebody {
     pub(crate) method: Box<str>,
     /// From where.
     pub(crate) address: Option<IpAddr>,
-    /// When.
+    /// When they came last, with whatever.
     pub(crate) at: UnixTime,
 }
 
@@ -73,14 +84,18 @@ impl Somebody {
     /// Somebody of whom it is only said who they are and what they use.
     pub(crate) fn said(
         (app, canonical): (AppId, CanonicalSubject),
-        uses: (CredentialClass, Arc<Identity>),
+        (class, by): (CredentialClass, Arc<Identity>),
         (host, path, method): (&str, &str, &str),
         address: Option<IpAddr>,
     ) -> Self {
         Self {
             app,
             canonical,
-            uses: vec![uses],
+            uses: vec![Used {
+                class,
+                by,
+                at: UnixTime::NEVER,
+            }],
             host: host.into(),
             path: path.into(),
             method: method.into(),
@@ -151,14 +166,17 @@ impl Seen {
             address: None,
             at: now,
         });
-        let same = |(of, by): &(CredentialClass, Arc<Identity>)| {
-            *of == class && by.provider == identity.provider
-        };
+        let same =
+            |used: &Used| used.class == class && used.by.provider == identity.provider;
         somebody.uses.retain(|used| !same(used));
         if somebody.uses.len() == MAX_USES {
             somebody.uses.remove(0);
         }
-        somebody.uses.push((class, Arc::clone(identity)));
+        somebody.uses.push(Used {
+            class,
+            by: Arc::clone(identity),
+            at: now,
+        });
         let path = facts.path;
         somebody.path = Box::from(if path.len() <= MAX_PATH_BYTES {
             path
@@ -197,16 +215,28 @@ impl Seen {
         let recent = people
             .all
             .values()
-            .filter(|one| self.is_recent(one.at, now));
+            .filter(|one| self.is_recent(one.at, now))
+            .cloned()
+            .map(|mut one| {
+                // Swept or not: what was used long ago is not used.
+                one.uses.retain(|used| self.is_recent(used.at, now));
+                one
+            });
         let more = people.full.is_some_and(|full| self.is_recent(full, now));
-        (recent.cloned().collect(), more)
+        (recent.collect(), more)
     }
 
-    /// Forgets whoever was not here for as long as people are kept in mind.
+    /// Forgets whatever was not used for as long as people are kept in mind, and whoever used nothing.
     pub(crate) fn sweep(&self, now: UnixTime) {
-        self.people()
-            .all
-            .retain(|_, one| self.is_recent(one.at, now));
+        self.people().all.retain(|_, one| {
+            one.uses.retain(|used| self.is_recent(used.at, now));
+            self.is_recent(one.at, now)
+        });
+    }
+
+    /// For how long it is kept in mind what somebody uses.
+    pub(crate) const fn keep(&self) -> Duration {
+        self.keep
     }
 
     fn is_recent(&self, at: UnixTime, now: UnixTime) -> bool {
@@ -354,11 +384,35 @@ mod tests {
             saw(&seen, 1, *class, "/orders", hour(0));
         }
         let (people, _) = seen.all(hour(0));
-        let classes: Vec<_> = people[0].uses.iter().map(|(class, _)| *class).collect();
+        let classes: Vec<_> = people[0].uses.iter().map(|used| used.class).collect();
         assert_eq!((people.len(), &*people[0].path), (1, "/orders"));
         assert_eq!(classes, CredentialClass::ALL[3..]);
         saw(&seen, 1, CredentialClass::Basic, &long, hour(0));
         assert_eq!(&*seen.all(hour(0)).0[0].path, "/");
+    }
+
+    /// Whoever comes daily with the new credential does not keep the old one in mind.
+    #[test]
+    fn what_was_used_once_is_forgotten_although_the_person_comes_again() {
+        let seen = Seen::default();
+        saw(&seen, 1, CredentialClass::Basic, "/", hour(0));
+        saw(&seen, 1, CredentialClass::Session, "/", hour(23));
+        let uses = |now| {
+            let (mut people, _) = seen.all(now);
+            let uses = people.remove(0).uses;
+            uses.iter().map(|used| (used.class, used.at)).collect::<Vec<_>>()
+        };
+        let both = [
+            (CredentialClass::Basic, hour(0)),
+            (CredentialClass::Session, hour(23)),
+        ];
+        assert_eq!(uses(hour(23)), both, "each with its own time");
+        saw(&seen, 1, CredentialClass::Session, "/", hour(25));
+        let one = [(CredentialClass::Session, hour(25))];
+        assert_eq!(uses(hour(25)), one, "whether it was swept or not");
+        seen.sweep(hour(25));
+        assert_eq!(seen.all(hour(25)).0[0].uses.len(), 1);
+        assert_eq!(seen.people().all.values().next().unwrap().uses.len(), 1);
     }
 
     #[test]

@@ -85,7 +85,7 @@ async fn trial(
         };
         let key = &proof.identity().key;
         let mut uses = seen.iter().flat_map(|one| &one.uses);
-        if uses.any(|(_, by)| by.key == *key) {
+        if uses.any(|used| used.by.key == *key) {
             return Err(format!(
                 "test account {place} is somebody who was let in here lately: take one that nobody works with"
             ));

@@ -1,14 +1,13 @@
 //! What one configuration says of somebody, and whether another one says something else.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use crate::app::stated;
 use crate::clock::UnixTime;
 use crate::config::settings::Settings;
 use crate::control::Somebody;
+use crate::control::Used;
 use crate::identity::CanonicalSubject;
-use crate::identity::CredentialClass;
 use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::rollout;
@@ -31,7 +30,7 @@ pub(super) type Of = (RolloutId, ProviderId, u64);
 pub(super) struct Case<'a> {
     pub(super) app: &'a AppId,
     pub(super) canonical: &'a CanonicalSubject,
-    uses: &'a [(CredentialClass, Arc<Identity>)],
+    uses: &'a [Used],
     host: &'a str,
     path: &'a str,
     method: &'a str,
@@ -91,7 +90,7 @@ pub(super) async fn pin(
     match pins.of(id, case.canonical, now).await {
         Ok(pin) => pin,
         Err(_) => {
-            let moved = case.uses.iter().any(|(_, by)| by.provider == *to);
+            let moved = case.uses.iter().any(|used| used.by.provider == *to);
             moved.then_some(Pin {
                 arm: Arm::To,
                 epoch: *epoch,
@@ -116,7 +115,7 @@ pub(super) fn moved(
     case: &Case<'_>,
     now: UnixTime,
 ) -> Option<Move> {
-    let (_, identity) = case.uses.last()?;
+    let identity = &case.uses.last()?.by;
     let Ok(renamed) = renamed((before, after), case, identity) else {
         return Some(Move::Refused(String::from("identity.canonical")));
     };
@@ -160,7 +159,7 @@ fn side<'a>(
     now: UnixTime,
 ) -> Side<'a> {
     let plan = settings.rollouts.iter().find(|plan| plan.covers(case.app));
-    let (Some(plan), Some((_, identity))) = (plan, case.uses.last()) else {
+    let (Some(plan), Some(Used { by: identity, .. })) = (plan, case.uses.last()) else {
         let single = settings.single.iter().find(|(app, _)| app == case.app);
         let single = single.map(|(_, single)| single);
         let uses = case.uses.iter();
@@ -168,14 +167,14 @@ fn side<'a>(
             plan: None,
             starts_at: single,
             rule: String::from("single"),
-            accepted: uses.map(|(_, by)| single == Some(&by.provider)).collect(),
+            accepted: uses.map(|used| single == Some(&used.by.provider)).collect(),
         };
     };
     let (cohorts, kill) = (&settings.cohorts, kill.position(&plan.id));
     let facts = case.facts(canonical, identity);
     let key = &settings.bucket_key;
     let assigned = rollout::assign(plan, cohorts, key, kill, pin, &facts, now);
-    let accepted = |(class, by): &(CredentialClass, Arc<Identity>)| {
+    let accepted = |Used { class, by, .. }: &Used| {
         let facts = case.facts(canonical, by);
         match rollout::accept(plan, cohorts, kill, &by.provider, *class, &facts, now) {
             Acceptance::Accepted => {}

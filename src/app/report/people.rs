@@ -108,7 +108,7 @@ async fn state(
     };
     let by = |provider: &ProviderId| {
         let mut uses = one.uses.iter();
-        was_seen && uses.any(|(_, by)| by.provider == *provider)
+        was_seen && uses.any(|used| used.by.provider == *provider)
     };
     let (from, to) = (at(&plan.from).await?, at(&plan.to).await?);
     Ok(match pin {
@@ -127,10 +127,10 @@ async fn state(
 /// The cohorts that somebody is in, as far as it is known, and `all`.
 fn cohorts(settings: &Settings, one: &Somebody) -> Vec<String> {
     let mut all = vec![String::from("all")];
-    let Some((_, identity)) = one.uses.last() else {
+    let Some(used) = one.uses.last() else {
         return all;
     };
-    let facts = one.facts(identity);
+    let facts = one.facts(&used.by);
     let within = settings.cohorts.iter().filter(|(_, cohort)| {
         !cohort.rests_on_unverified() && cohort.contains(&facts) == Some(true)
     });

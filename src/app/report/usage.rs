@@ -12,6 +12,9 @@ use crate::app::report::plans;
 use crate::clock::UnixTime;
 use crate::config::settings::Settings;
 use crate::control::Somebody;
+use crate::control::Used;
+use crate::identity::ProviderId;
+use crate::rollout::AppId;
 
 /// So many pseudonyms of those who came last.
 const MAX_SHOWN: usize = 50;
@@ -30,30 +33,14 @@ pub(super) fn legacy(
     let (people, more) = process.seen.all(now);
     let asked = |one: &&Somebody| {
         let app = wanted.app.as_deref();
-        let age = now.since(one.at).as_secs();
         app.is_none_or(|app| one.app.as_str() == app)
-            && wanted.since_seconds.is_none_or(|span| age <= span)
     };
-    let mut uses: BTreeMap<[String; 4], Use> = BTreeMap::new();
-    let mut last = Vec::new();
-    for one in people.iter().filter(asked) {
-        let Some(plan) = plans(settings, wanted).find(|plan| plan.covers(&one.app)) else {
-            continue;
-        };
-        let theirs = || one.uses.iter().filter(|(_, by)| by.provider == plan.from);
-        for (class, by) in theirs() {
-            let client = by.client_id.as_deref().unwrap_or("-").to_owned();
-            let from = one.address.map_or_else(|| "-".to_owned(), network);
-            let key = [one.app.to_string(), class.as_str().to_owned(), client, from];
-            let (count, latest) = uses.entry(key).or_default();
-            *count += 1;
-            *latest = (*latest).max(one.at);
-        }
-        if theirs().next().is_some() {
-            let who = process.pseudonyms.of(&one.canonical).to_string();
-            last.push((one.at, one.app.to_string(), who));
-        }
-    }
+    let left = |app: &AppId| {
+        let plan = plans(settings, wanted).find(|plan| plan.covers(app));
+        plan.map(|plan| plan.from.clone())
+    };
+    let people = people.iter().filter(asked);
+    let (uses, mut last) = counted(people, left, wanted.since_seconds, now);
     let mut table = ReportTable::new(
         "Credentials of the old provider",
         [
@@ -75,13 +62,49 @@ pub(super) fn legacy(
             moment(latest).into(),
         ]);
     }
-    last.sort_by(|a, b| b.cmp(a));
+    last.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     let mut who = ReportTable::new("Who came last", ["last seen", "application", "person"]);
-    for (at, app, person) in last.into_iter().take(MAX_SHOWN) {
-        who.row([moment(at).into(), app.into(), person.into()]);
+    for (at, one) in last.into_iter().take(MAX_SHOWN) {
+        let person = process.pseudonyms.of(&one.canonical).to_string();
+        who.row([moment(at).into(), one.app.as_str().into(), person.into()]);
     }
     view.tables = vec![table, who];
     view.notes = about(more);
+}
+
+/// What people used of the provider that their application leaves, and when each of them did so last: not when they were
+/// here last, which whoever has moved is every day.
+fn counted<'a>(
+    people: impl Iterator<Item = &'a Somebody>,
+    left: impl Fn(&AppId) -> Option<ProviderId>,
+    since_seconds: Option<u64>,
+    now: UnixTime,
+) -> (BTreeMap<[String; 4], Use>, Vec<(UnixTime, &'a Somebody)>) {
+    let mut uses: BTreeMap<[String; 4], Use> = BTreeMap::new();
+    let mut last = Vec::new();
+    for one in people {
+        let Some(from) = left(&one.app) else {
+            continue;
+        };
+        let in_time = |used: &&Used| {
+            let age = now.since(used.at).as_secs();
+            used.by.provider == from && since_seconds.is_none_or(|span| age <= span)
+        };
+        let mut latest = None;
+        for used in one.uses.iter().filter(in_time) {
+            let client = used.by.client_id.as_deref().unwrap_or("-").to_owned();
+            let network = one.address.map_or_else(|| "-".to_owned(), network);
+            let class = used.class.as_str().to_owned();
+            let (count, at) = uses
+                .entry([one.app.to_string(), class, client, network])
+                .or_default();
+            *count += 1;
+            *at = (*at).max(used.at);
+            latest = latest.max(Some(used.at));
+        }
+        last.extend(latest.map(|at| (at, one)));
+    }
+    (uses, last)
 }
 
 /// How far back anything is known.
@@ -111,7 +134,54 @@ fn network(address: IpAddr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::identity::CanonicalSubject;
+    use crate::identity::ClaimMap;
+    use crate::identity::CredentialClass;
+    use crate::identity::Identity;
+    use crate::identity::Issuer;
+    use crate::identity::Subject;
+    use crate::identity::SubjectKey;
+
+    /// Somebody who has moved comes with the new credential every hour; the old one is as old as it is.
+    #[test]
+    fn an_old_credential_was_seen_when_it_was_used_and_not_when_its_owner_came() {
+        let hour = |n: u64| UnixTime::from_secs(1_000_000 + 3_600 * n);
+        let used = |provider: &str, class, at| Used {
+            class,
+            by: Arc::new(Identity {
+                provider: ProviderId::new(provider),
+                key: SubjectKey {
+                    issuer: Issuer::new("https://issuer.example"),
+                    subject: Subject::try_from("f81d").unwrap(),
+                },
+                attributes: Arc::new(ClaimMap::default()),
+                client_id: None,
+                acr: None,
+                scopes: Box::default(),
+                delegation: crate::identity::Delegation::default(),
+            }),
+            at,
+        };
+        let person = CanonicalSubject::named("uid:anna").unwrap();
+        let said = used("old", CredentialClass::Basic, hour(0));
+        let way = ("crm.test", "/", "GET");
+        let mut anna = Somebody::said((AppId::new("crm"), person), (said.class, Arc::clone(&said.by)), way, None);
+        anna.uses = vec![said, used("new", CredentialClass::Session, hour(9))];
+        anna.at = hour(9);
+        let people = [anna];
+        let since = |span| {
+            let left = |_: &AppId| Some(ProviderId::new("old"));
+            counted(people.iter(), left, span, hour(9))
+        };
+        let (uses, last) = since(None);
+        assert_eq!(uses.values().collect::<Vec<_>>(), [&(1, hour(0))]);
+        assert_eq!(last[0].0, hour(0));
+        let (uses, last) = since(Some(3_600));
+        assert!(uses.is_empty() && last.is_empty(), "she came, and not with that");
+    }
 
     #[test]
     fn an_address_is_told_as_its_network() {
