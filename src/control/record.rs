@@ -139,8 +139,12 @@ fn evidence(findings: &Findings, why: &str) -> Option<Value> {
 }
 
 fn burning(findings: &Findings) -> Value {
-    let (people, bad) = findings.burning;
-    json!({ "people": people, "bad": bad })
+    let seen = &findings.burning;
+    let mut told = json!({ "people": seen.people, "bad": seen.bad, "ordinary": short(seen.ordinary) });
+    if let (true, Some(members)) = (seen.none_came_back, told.as_object_mut()) {
+        members.insert("none_came_back".into(), true.into());
+    }
+    told
 }
 
 /// The numbers of every guard.
@@ -176,6 +180,7 @@ fn short(number: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::clock::UnixTime;
+    use crate::rollout::Burning;
     use crate::rollout::LimitReading;
     use crate::rollout::OnTrip;
     use crate::rollout::PerArm;
@@ -211,7 +216,12 @@ mod tests {
                 verdict: Verdict::Tripped,
                 on_trip: OnTrip::Hold,
             }),
-            burning: (20, 12),
+            burning: Burning {
+                people: 20,
+                bad: 12,
+                ordinary: 0.02,
+                none_came_back: false,
+            },
             breaker: Some(OnTrip::Rollback),
             ..Findings::none(UnixTime::from_secs(1))
         }

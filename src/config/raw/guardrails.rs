@@ -26,7 +26,7 @@ mappings! {
         guards: List<RawGuard>,
         /// Whom guards with `promql` ask.
         prometheus: RawPrometheus,
-        /// The plain breaker: no statistics, something is on fire. Every new login goes to `from` at once.
+        /// The plain breaker: something is on fire, and not at `from` as well. Every new login goes to `from` at once.
         breaker: RawGuardBreaker,
         /// Whether people arrive in the configured split.
         srm: RawSplit,
@@ -70,13 +70,13 @@ mappings! {
         promql: At<String>,
     }
 
-    /// The plain breaker.
+    /// The plain breaker: it trips where `min_units`, `bad_rate` and a comparison with `from` are met. Ordinary is twice the bad rate of `from` in this step, or 2 % where that is more (10 % while nobody has been there); so many bad people as there are would come of it by chance once in nine million windows at most. 8 of 20 are a fire where 1 % is ordinary at `from`; where `from` burns as well nothing trips.
     RawGuardBreaker {
         /// How far back it looks. From `1s` to `1d`. Default `60s`.
         window: At<Span>,
         /// Fewer people than this prove nothing. Default `20`.
         min_units: At<Whole>,
-        /// The share of bad people that is a fire. Default `0.2`.
+        /// A smaller share of bad people is no fire. Default `0.2`.
         bad_rate: At<Decimal>,
         /// What follows. Default `rollback`.
         on_trip: At<OnTripWord>,

@@ -76,6 +76,7 @@ impl Run {
         self.findings.limits = limits.collect();
         if let (true, None, Some(rule)) = (fires, self.findings.breaker, &rails.breaker) {
             self.findings.breaker = Some(rule.on_trip);
+            self.findings.burning.none_came_back = true;
         }
         ended
     }

@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use crate::clock::UnixTime;
 use crate::rollout::guard::bound::bad_rate_upper_bound;
+use crate::rollout::guard::breaker;
+use crate::rollout::guard::breaker::Burning;
 use crate::rollout::guard::limit::LimitReading;
 use crate::rollout::guard::settings::Guard;
 use crate::rollout::guard::settings::Guardrails;
@@ -83,8 +85,8 @@ pub struct Findings {
     pub limits: Vec<LimitReading>,
     /// The split, if it is checked.
     pub split: Option<SplitReading>,
-    /// People and bad people within the breaker's window.
-    pub burning: (u64, u64),
+    /// What the breaker looks at.
+    pub burning: Burning,
     /// What follows, if it burns.
     pub breaker: Option<OnTrip>,
 }
@@ -97,7 +99,12 @@ impl Findings {
             guards: Vec::new(),
             limits: Vec::new(),
             split: None,
-            burning: (0, 0),
+            burning: Burning {
+                people: 0,
+                bad: 0,
+                ordinary: 0.0,
+                none_came_back: false,
+            },
             breaker: None,
         }
     }
@@ -181,16 +188,19 @@ impl Tally {
             }
         });
         let breaker = rails.breaker.as_ref();
+        let recent = (&self.recent.to, &self.recent.from);
+        let burning = breaker.map(|rule| breaker::look(rule, recent, self.fared, now));
+        let burning = burning.unwrap_or_default();
         Findings {
             at: now,
             guards: guards.collect(),
             // They are read beside the people of the step.
             limits: Vec::new(),
             split,
-            burning: breaker.map_or((0, 0), |rule| self.recent.of(rule.window, now)),
             breaker: breaker
-                .filter(|rule| self.recent.trips(rule, now))
+                .filter(|rule| breaker::trips(rule, &burning))
                 .map(|rule| rule.on_trip),
+            burning,
         }
     }
 }

@@ -7,6 +7,8 @@
 mod bound;
 mod breaker;
 mod evidence;
+#[cfg(test)]
+mod healthy;
 mod judge;
 mod limit;
 mod settings;
@@ -16,6 +18,7 @@ mod split;
 mod tally;
 
 pub use bound::bad_rate_upper_bound;
+pub use breaker::Burning;
 pub use judge::Findings;
 pub use judge::GuardReading;
 pub use judge::SplitReading;

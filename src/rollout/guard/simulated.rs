@@ -7,10 +7,10 @@ use super::*;
 use crate::clock::UnixTime;
 use crate::rollout::Arm;
 
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn unit(&mut self) -> f64 {
+    pub(super) fn unit(&mut self) -> f64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -18,7 +18,7 @@ impl Dice {
     }
 
     /// How many of `n` happen, each with chance `p`.
-    fn binomial(&mut self, n: u32, p: f64) -> u32 {
+    pub(super) fn binomial(&mut self, n: u32, p: f64) -> u32 {
         if p <= 0.0 {
             return 0;
         }
@@ -207,8 +207,8 @@ fn people_who_never_come_back_are_seen_a_window_later() {
     }
 }
 
-/// Whether a rollout of 24 hours is accused, with the shipped guards: one look every 30 s, as many people as `logins` a
-/// minute. Nobody comes twice, so the counts alone are simulated.
+/// Whether the evidence alone accuses a rollout of 24 hours: one look every 30 s, as many people as `logins` a minute. Nobody
+/// comes twice, so the counts alone are simulated; `healthy` has everything.
 fn accused(share: f64, modern: f64, logins: u32, trip_at: f64, dice: &mut Dice) -> bool {
     let mut evidence = evidence::Evidence::new(1.25);
     let (mut units, mut all_bad) = (PerArm::<f64>::default(), PerArm::<f64>::default());
@@ -233,19 +233,6 @@ fn accused(share: f64, modern: f64, logins: u32, trip_at: f64, dice: &mut Dice) 
         }
     }
     false
-}
-
-/// A healthy rollout of 24 hours, 300 times: at most one is sent back at the shipped defaults.
-#[test]
-fn a_healthy_day_is_left_alone_three_hundred_times() {
-    let trip_at = Guardrails::default().trip_at(5);
-    let mut dice = Dice(88_172_645_463_325_252);
-    let shares = [0.01, 0.05, 0.25, 0.5, 0.98];
-    let runs = (0..300_usize).map(|run| shares[run % shares.len()]);
-    let sent_back = runs
-        .filter(|share| accused(*share, 0.01, 200, trip_at, &mut dice))
-        .count();
-    assert!(sent_back <= 1, "{sent_back}");
 }
 
 /// At the tolerated ratio itself, looked at 2 880 times, a guard that trips at `1/α` trips in a share of at most `α`.

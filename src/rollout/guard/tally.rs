@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::clock::UnixTime;
+use crate::rollout::guard::breaker::Fared;
 use crate::rollout::guard::breaker::Recent;
 use crate::rollout::guard::evidence::Evidence;
 use crate::rollout::guard::settings::BadOutcome;
@@ -157,8 +158,11 @@ pub struct Tally {
     pub(super) split: SplitEvidence,
     arrived: PerArm<u64>,
     placed: HashSet<u64>,
+    /// How people fared at `from`: what the breaker takes for ordinary.
+    #[serde(default)]
+    pub(super) fared: Fared,
     #[serde(skip)]
-    pub(super) recent: Recent,
+    pub(super) recent: PerArm<Recent>,
     #[serde(skip)]
     burnt: HashSet<u64>,
 }
@@ -183,7 +187,8 @@ impl Tally {
             split: SplitEvidence::new(),
             arrived: PerArm::default(),
             placed: HashSet::new(),
-            recent: Recent::default(),
+            fared: Fared::default(),
+            recent: PerArm::default(),
             burnt: HashSet::new(),
         }
     }
@@ -234,28 +239,32 @@ impl Tally {
         for (_, count) in &mut self.counts {
             count.close(rails.window, now);
         }
+        if let Some(rule) = &rails.breaker {
+            self.recent.to.forget(rule.window, now);
+            self.recent.from.forget(rule.window, now);
+        }
         self.split.add(self.arrived, share);
         self.arrived = PerArm::default();
     }
 
     fn breaker(&mut self, outcome: &Outcome) {
-        let bad = match (outcome.arm, outcome.observed) {
-            (Arm::To, Observed::LoggedIn { .. }) => false,
-            (Arm::To, Observed::Failed | Observed::Abandoned | Observed::Stumbled) => true,
-            (Arm::From, _)
-            | (
-                Arm::To,
-                Observed::Begun
-                | Observed::SessionHonoured
-                | Observed::SessionRejected
-                | Observed::SessionError,
-            ) => return,
+        let bad = match outcome.observed {
+            Observed::LoggedIn { .. } => false,
+            Observed::Failed | Observed::Abandoned | Observed::Stumbled => true,
+            Observed::Begun
+            | Observed::SessionHonoured
+            | Observed::SessionRejected
+            | Observed::SessionError => return,
         };
         let who = outcome.device.unwrap_or(outcome.unit);
         if MAX_PEOPLE <= self.burnt.len() || (bad && !self.burnt.insert(who)) {
             return;
         }
-        self.recent.add(outcome.at, bad);
+        self.recent.of(outcome.arm).add(outcome.at, bad);
+        match outcome.arm {
+            Arm::From => self.fared.add(bad),
+            Arm::To => {}
+        }
     }
 }
 
@@ -437,7 +446,7 @@ mod tests {
             };
             tally.add(&rails, randomised, &staff);
             assert_eq!(login(&tally).0.to, units);
-            let (_, burning) = tally.recent.of(rails.window, UnixTime::from_secs(1));
+            let (_, burning) = tally.recent.to.of(rails.window, UnixTime::from_secs(1));
             assert_eq!(burning, 1, "a fire is a fire");
         }
     }

@@ -1,0 +1,171 @@
+//! A healthy rollout of 24 hours through everything that may send it back: both guards, the breaker, the split.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::simulated::Dice;
+use super::*;
+use crate::clock::UnixTime;
+use crate::rollout::Arm;
+
+/// So often is it looked whether anything burns; the arms are compared every 30 s.
+const TICK: Duration = Duration::from_secs(5);
+const TICKS_OF_A_DAY: u64 = 17_280;
+const RETRY: usize = 12;
+const WINDOW: usize = 120;
+/// All of them in an optimised build: `make guards`. `cargo test` has a share of them.
+const RUNS: usize = if cfg!(debug_assertions) { 36 } else { 300 };
+
+#[derive(Clone, Copy, Debug)]
+struct Day {
+    /// How many start at `to`.
+    share: f64,
+    /// The bad rate at `from`, and …
+    from: f64,
+    /// … at `to`.
+    to: f64,
+    /// Logins a minute.
+    logins: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Event {
+    unit: u64,
+    arm: Arm,
+    observed: Observed,
+}
+
+/// What sent it back, and how many people were bad at `to` until then.
+#[derive(Debug)]
+struct Tripped {
+    by: Box<str>,
+    on_trip: OnTrip,
+    tick: u64,
+    people: u64,
+}
+
+/// Nobody comes twice. Half of the bad ones give up, half are turned away; half as many again are turned away once and get
+/// in with the next try. Whoever is in is seen once more, two of a thousand of them in vain.
+fn live(day: Day, ticks: u64, dice: &mut Dice) -> Option<Tripped> {
+    let rails = Guardrails::default();
+    let mut tally = Tally::new(&rails);
+    let mut later: VecDeque<Vec<Event>> = (0..=WINDOW).map(|_| Vec::new()).collect();
+    let (mut unit, mut people) = (0, 0);
+    for tick in 1..=ticks {
+        let now = UnixTime::from_secs(1_000_000) + TICK * u32::try_from(tick).unwrap();
+        let due = later.pop_front().unwrap_or_default();
+        later.push_back(Vec::new());
+        let mut now_seen = Vec::new();
+        for _ in 0..dice.binomial(day.logins, 5.0 / 60.0) {
+            unit += 1;
+            let (arm, rate) = if dice.unit() < day.share {
+                people += 1;
+                (Arm::To, day.to)
+            } else {
+                (Arm::From, day.from)
+            };
+            let seen = |observed| Event {
+                unit,
+                arm,
+                observed,
+            };
+            now_seen.push(seen(Observed::Begun));
+            let fate = dice.unit();
+            if fate < rate / 2.0 {
+                later[WINDOW - 1].push(seen(Observed::Abandoned));
+            } else if fate < rate {
+                now_seen.push(seen(Observed::Stumbled));
+                later[RETRY - 1].push(seen(Observed::Failed));
+            } else {
+                if fate < rate * 1.5 {
+                    now_seen.push(seen(Observed::Stumbled));
+                }
+                later[2].push(seen(Observed::LoggedIn { took: None }));
+                later[3].push(seen(if dice.unit() < 0.002 {
+                    Observed::SessionRejected
+                } else {
+                    Observed::SessionHonoured
+                }));
+            }
+        }
+        if due.is_empty() && now_seen.is_empty() {
+            continue;
+        }
+        for Event {
+            unit,
+            arm,
+            observed,
+        } in due.into_iter().chain(now_seen)
+        {
+            let is_of_a_session = matches!(
+                observed,
+                Observed::SessionHonoured | Observed::SessionRejected | Observed::SessionError
+            );
+            let outcome = Outcome {
+                unit,
+                device: None,
+                arm,
+                observed,
+                placed: (!is_of_a_session).then_some(arm),
+                at: now,
+            };
+            tally.add(&rails, true, &outcome);
+        }
+        if tick % 6 == 0 {
+            tally.close(&rails, day.share, now);
+        }
+        let findings = tally.read(&rails, 5, true, now);
+        if let Some((by, on_trip)) = findings.tripped().into_iter().next() {
+            return Some(Tripped {
+                by,
+                on_trip,
+                tick,
+                people,
+            });
+        }
+    }
+    None
+}
+
+/// Shares, bad rates that are the same at both sides, and loads.
+fn days() -> impl Iterator<Item = Day> {
+    let shares = [0.01, 0.05, 0.1, 0.25, 0.5, 0.98];
+    let rates = [0.01, 0.05, 0.1];
+    let loads = [20, 50, 100];
+    (0..RUNS).map(move |run| Day {
+        share: shares[run % 6],
+        from: rates[run / 6 % 3],
+        to: rates[run / 6 % 3],
+        logins: loads[run / 18 % 3],
+    })
+}
+
+#[test]
+fn a_healthy_day_is_left_alone_three_hundred_times() {
+    let mut seed = 88_172_645_463_325_252;
+    let mut sent_back = Vec::new();
+    for day in days() {
+        seed += 1_000_003;
+        if let Some(tripped) = live(day, TICKS_OF_A_DAY, &mut Dice(seed)) {
+            sent_back.push((day, tripped));
+        }
+    }
+    assert!(sent_back.len() <= 1, "{sent_back:?}");
+}
+
+/// What is ordinary at `from` must not hide a fire.
+#[test]
+fn six_in_ten_who_do_not_get_in_are_a_fire_within_a_few_minutes() {
+    for (run, from) in [0.01, 0.05, 0.1].into_iter().enumerate() {
+        let day = Day {
+            share: 0.5,
+            from,
+            to: 0.6,
+            logins: 100,
+        };
+        let mut dice = Dice(77_172_645_463_325_252 + run as u64);
+        let tripped = live(day, 60, &mut dice).unwrap();
+        assert_eq!(tripped.on_trip, OnTrip::Rollback);
+        assert!(tripped.people <= 100, "{from}: {tripped:?}");
+    }
+}
