@@ -345,7 +345,7 @@ impl Conductor {
             let guards = standing.findings.guards.as_slice();
             (
                 &standing.course.id,
-                progress.state,
+                (progress.state, progress.ready),
                 progress.entered,
                 observed,
                 guards,

@@ -110,6 +110,7 @@ impl Ledger {
             file.sync_all()?;
         }
         metrics.ledger_intact(found.broken.is_none());
+        metrics.ledger_owed(0);
         let state = State {
             file,
             head: found.head,
@@ -163,6 +164,7 @@ impl Ledger {
             state.owed.pop_front();
         }
         state.owed.push_back((now, entry));
+        self.metrics.ledger_owed(state.owed.len());
     }
 
     /// Writes what is owed, if the disk takes it again. Called now and then.
@@ -238,6 +240,7 @@ impl Ledger {
                 return;
             }
             state.owed.pop_front();
+            self.metrics.ledger_owed(state.owed.len());
         }
     }
 
@@ -427,6 +430,11 @@ mod tests {
         ledger.append_or_owe(entry("a rollback"));
         ledger.append_or_owe(entry("the kill switch"));
         assert_eq!(ledger.owed(), 2);
+        let shown = |records| {
+            let text = ledger.metrics.render().unwrap();
+            text.contains(&format!("authferry_decision_log_owed {records}\n"))
+        };
+        assert!(shown(2));
         assert!(ledger.append(entry("another change")).is_err());
         ledger.state().file = good;
         ledger.retry();
@@ -440,6 +448,7 @@ mod tests {
         assert_eq!(bench.records()[1]["happened"], "2026-03-05T11:20:31.004Z");
         assert_eq!(bench.verified().broken, None);
         assert_eq!(ledger.owed(), 0);
+        assert!(shown(0));
     }
 
     #[test]

@@ -54,6 +54,17 @@ pub(crate) struct Settings {
     pub(crate) ignore: Vec<Ignore>,
 }
 
+impl Settings {
+    /// Whether anybody is looked at twice: what the application answers itself is no second opinion about people.
+    pub(crate) fn compares(&self) -> bool {
+        !self.dual_verify.is_empty()
+            || !self.exchange.is_empty()
+            || self.dual_token.is_some()
+            || !self.directory.is_empty()
+            || self.sweep.is_some()
+    }
+}
+
 /// How somebody is looked up.
 #[derive(Clone, Debug)]
 pub(crate) struct Lookup {

@@ -202,6 +202,40 @@ async fn what_was_found_outlives_a_kill_and_sends_everybody_back() {
     until(async || proxy.metric(ended).await == 1.0).await;
 }
 
+/// Nobody has written a guard about differences.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_critical_difference_takes_everybody_back_unless_somebody_said_otherwise() {
+    let upstream = Echo::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let all = ["ann", "bob", "cid"].map(|name| line(name, "it")).concat();
+    std::fs::write(dir.path().join("old"), all).unwrap();
+    let other = line("ann", "it") + &line("bob", "it,boss") + &line("cid", "it,boss");
+    std::fs::write(dir.path().join("directory"), other).unwrap();
+    let new = Idp::start().await;
+    let text = driven(&upstream, &new);
+    let (head, guards) = text.split_once("    guards: [").unwrap();
+    let (_, tail) = guards.split_once('\n').unwrap();
+    let proxy = Proxy::start_in(dir, &format!("{head}{tail}"));
+    let dir = proxy.dir().to_owned();
+    let status = || authferry(&dir, &["ctl", "status"]).1;
+    good(&dir, &["ctl", "start", "--reason", "a"]);
+    // Before anybody moves it is found, and nothing more.
+    comes(&proxy, "bob", "secret of bob", "/").await;
+    let critical = "authferry_shadow_divergences_total{app=\"crm\",class=\"groups_extra\",severity=\"critical\"} ";
+    until(async || proxy.metric(critical).await == 1.0).await;
+    assert!(status().contains("baking at look"), "{}", status());
+    good(&dir, &["ctl", "set-stage", "half", "--reason", "b"]);
+    comes(&proxy, "ann", "secret of ann", "/").await;
+    assert!(status().contains("baking at half"), "{}", status());
+    comes(&proxy, "cid", "secret of cid", "/").await;
+    until(async || status().contains("rolled_back at half/from")).await;
+    let records = records(&dir);
+    let back = records.iter().find(|record| record["direction"] == "back");
+    let back = back.unwrap();
+    assert_eq!(back["why"], "guard critical_differences");
+    assert_eq!(back["modern_sessions"], "revoke");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_application_answers_itself_shows_what_the_rules_forgot() {
     let upstream = Echo::start().await;

@@ -16,6 +16,7 @@ mod client;
 mod clients;
 mod context;
 mod courses;
+mod critical;
 mod denials;
 mod directory;
 mod exchange;
@@ -143,6 +144,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let apps = apps::compile(context, raw, &shared);
     instead::stages(context, raw, &rollouts, &apps, &exchanges);
     let shadow = shadow::compile(context, raw, &providers, &membership);
+    critical::watch(&mut courses, &shadow);
     let mut fallbacks = fallback::compile(context, raw, &providers, &membership);
     for fallback in &mut fallbacks {
         fallback.not_paths.extend(floors(&apps, &fallback.app));

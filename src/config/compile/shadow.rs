@@ -263,13 +263,7 @@ fn missing(context: &mut Context<'_>, raw: &RawConfig, blocks: &[Settings]) {
             let mut own = blocks
                 .iter()
                 .filter(|block| block.app.as_str() == app.value);
-            own.any(|block| {
-                !block.dual_verify.is_empty()
-                    || !block.exchange.is_empty()
-                    || block.dual_token.is_some()
-                    || !block.directory.is_empty()
-                    || block.sweep.is_some()
-            })
+            own.any(Settings::compares)
         };
         let gates = stages
             .iter()

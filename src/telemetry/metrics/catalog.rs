@@ -129,6 +129,8 @@ families! {
         "Share of bucketing units configured for the new provider.";
     ROLLOUT_STATE: Gauge "authferry_rollout_state" ["rollout", "state"]
         "Controller state, 1 for the current one.";
+    ROLLOUT_READY: Gauge "authferry_rollout_ready" ["rollout"]
+        "Whether all that the step asks for is there, and a person must promote it.";
     LEADS: Gauge "authferry_rollout_leads" []
         "Whether this instance drives the rollouts: 1 for one of those that share a store.";
     OBSERVED_RATIO: Gauge "authferry_rollout_observed_ratio" ["rollout"]
@@ -183,6 +185,8 @@ families! {
         "Records appended to the ledger.";
     DECISION_LOG_INTACT: Gauge "authferry_decision_log_intact" []
         "Whether the ledger verified when it was last looked at.";
+    DECISION_LOG_OWED: Gauge "authferry_decision_log_owed" []
+        "Records that could not be written to the ledger, and are as soon as the disk takes them.";
     BUILD_INFO: Gauge "authferry_build_info" ["version"]
         "The running program.";
 }

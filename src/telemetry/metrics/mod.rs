@@ -377,6 +377,11 @@ impl Metrics {
         cell.set(f64::from(u8::from(intact)));
     }
 
+    /// How many records could not be written to the ledger yet.
+    pub(crate) fn ledger_owed(&self, records: usize) {
+        self.rare.decision_log_owed.with(&[]).set(records as f64);
+    }
+
     /// The configuration that runs from now on.
     pub(crate) fn configuration(&self, revision: &str, sha256: &str) {
         let row = (texts([revision, sha256]), gauge(1.0));

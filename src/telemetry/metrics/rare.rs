@@ -53,6 +53,7 @@ pub(super) struct Rare {
     pub(super) rollout_state: Series<Gauge>,
     pub(super) leads: Series<Gauge>,
     pub(super) observed_ratio: Series<Gauge>,
+    pub(super) rollout_ready: Series<Gauge>,
     pub(super) step_entered: Series<Gauge>,
     pub(super) transitions: Series<Counter>,
     pub(super) guard_log_e: Series<Gauge>,
@@ -79,6 +80,7 @@ pub(super) struct Rare {
     pub(super) config_reloads: Series<Counter>,
     pub(super) decision_records: Series<Counter>,
     pub(super) decision_log_intact: Series<Gauge>,
+    pub(super) decision_log_owed: Series<Gauge>,
     pub(super) build_info: Series<Gauge>,
 }
 
@@ -117,6 +119,7 @@ impl Rare {
             rollout_state: Series::new(&catalog::ROLLOUT_STATE, limit),
             leads: Series::new(&catalog::LEADS, limit),
             observed_ratio: Series::new(&catalog::OBSERVED_RATIO, limit),
+            rollout_ready: Series::new(&catalog::ROLLOUT_READY, limit),
             step_entered: Series::new(&catalog::STEP_ENTERED, limit),
             transitions: Series::new(&catalog::TRANSITIONS, limit),
             guard_log_e: Series::new(&catalog::GUARD_LOG_E, limit),
@@ -143,6 +146,7 @@ impl Rare {
             config_reloads: Series::new(&catalog::CONFIG_RELOADS, limit),
             decision_records: Series::new(&catalog::DECISION_RECORDS, limit),
             decision_log_intact: Series::new(&catalog::DECISION_LOG_INTACT, limit),
+            decision_log_owed: Series::new(&catalog::DECISION_LOG_OWED, limit),
             build_info: Series::new(&catalog::BUILD_INFO, limit),
         }
     }
@@ -191,6 +195,7 @@ impl Rare {
             samples::gauges(&self.rollout_state, as_is),
             samples::gauges(&self.leads, as_is),
             samples::gauges(&self.observed_ratio, as_is),
+            samples::gauges(&self.rollout_ready, as_is),
             samples::gauges(&self.step_entered, as_is),
             samples::counters(&self.transitions),
             samples::gauges(&self.guard_log_e, as_is),
@@ -217,6 +222,7 @@ impl Rare {
             samples::counters(&self.config_reloads),
             samples::counters(&self.decision_records),
             samples::gauges(&self.decision_log_intact, as_is),
+            samples::gauges(&self.decision_log_owed, as_is),
             samples::gauges(&self.build_info, as_is),
         ]
     }

@@ -12,10 +12,10 @@ use crate::telemetry::metrics::cells::Gauge;
 use crate::telemetry::metrics::series::Labels;
 use crate::telemetry::metrics::series::labels;
 
-/// One rollout: its name, what it does, since when, the observed split, its guards.
+/// One rollout: its name, what it does and whether it waits for a person, since when, the observed split, its guards.
 pub(crate) type Shown<'a> = (
     &'a RolloutId,
-    State,
+    (State, bool),
     UnixTime,
     Option<f64>,
     &'a [GuardReading],
@@ -27,11 +27,15 @@ impl Metrics {
         let all: Vec<Shown<'a>> = all.collect();
         let rare = &self.rare;
         rare.rollout_state
-            .replace(all.iter().flat_map(|(id, state, ..)| {
+            .replace(all.iter().flat_map(|(id, (state, _), ..)| {
                 State::ALL.map(|one| {
                     let now = f64::from(u8::from(one == *state));
                     row(labels([id.as_str(), one.as_str()]), now)
                 })
+            }));
+        rare.rollout_ready
+            .replace(all.iter().map(|(id, (_, ready), ..)| {
+                row(labels([id.as_str()]), f64::from(u8::from(*ready)))
             }));
         rare.step_entered.replace(
             all.iter()

@@ -1,0 +1,63 @@
+//! What watches for critical differences where nobody has said anything of it.
+
+use std::sync::Arc;
+
+use crate::rollout::Course;
+use crate::rollout::Leg;
+use crate::rollout::Limit;
+use crate::rollout::Mode;
+use crate::rollout::OnTrip;
+use crate::rollout::Shadowed;
+use crate::rollout::Watched;
+use crate::shadow::Class;
+use crate::shadow::settings::Settings;
+
+/// Its name.
+const ID: &str = "critical_differences";
+
+/// Where second opinions are compared and people move, one critical difference takes everybody back to `from`, unless a
+/// guard of the stage says what differences mean. Without anybody who compares nothing is added: a limit that nobody can
+/// read would only block.
+pub(super) fn watch(courses: &mut [Course], shadow: &[Settings]) {
+    for course in courses {
+        let compares = |shadowed: &Shadowed| {
+            let mut own = shadow.iter().filter(|one| course.apps.contains(&one.app));
+            own.any(|one| one.compares() && shadowed.covers(&one.app))
+        };
+        let asked = course.legs.iter().map(|leg| compares(&leg.stage.shadow));
+        let asked: Vec<bool> = asked.collect();
+        for (leg, asked) in course.legs.iter_mut().zip(asked) {
+            if asked {
+                add(leg);
+            }
+        }
+    }
+}
+
+fn add(leg: &mut Leg) {
+    match leg.stage.mode {
+        // Nobody has moved: whoever looks first wants to see all of it.
+        Mode::LegacyOnly | Mode::Shadow => return,
+        Mode::Canary | Mode::ModernPrimary | Mode::ModernOnly => {}
+    }
+    let Some(rails) = &mut leg.guardrails else {
+        return;
+    };
+    let said = |limit: &Limit| match limit.of {
+        Watched::Divergences(_) => true,
+        Watched::Query(_) => false,
+    };
+    let taken = rails.guards.iter().map(|guard| &*guard.id);
+    let mut taken = taken.chain(rails.limits.iter().map(|limit| &*limit.id));
+    if rails.limits.iter().any(said) || taken.any(|id| id == ID) {
+        return;
+    }
+    let critical = Class::ALL.into_iter().filter(|class| class.is_critical());
+    let limit = Limit {
+        id: ID.into(),
+        of: Watched::Divergences(critical.map(|class| class.as_str().into()).collect()),
+        max: 0.0,
+        on_trip: OnTrip::RollbackRevoke,
+    };
+    Arc::make_mut(rails).limits.push(limit);
+}
