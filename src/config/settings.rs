@@ -56,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) wrap: bool,
     /// `sessions.carry_over: [exchange]`: by which exchange sessions become those of a new provider.
     pub(crate) session_exchanges: Vec<(ProviderId, Box<str>)>,
+    /// `drills.test_accounts`: the people whom exercises may touch.
+    pub(crate) test_accounts: Option<rollout::CohortId>,
     /// `retention`: how long what is known of people is kept.
     pub(crate) retention: Retention,
     /// How our own pages look.

@@ -9,6 +9,7 @@ use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::Proxy;
 use crate::harness::request;
+use crate::login::Browser;
 use crate::reload::until;
 use crate::report::signed_in;
 
@@ -91,7 +92,12 @@ fn ready(old: &Idp, new: &Idp, upstream: &Echo, asked: &str) -> String {
         format!("mode: legacy-only, promote: {{ require: {{ drills_passed: [{asked}] }} }}");
     let text = text.replace("mode: legacy-only", &asked);
     format!(
-        "{text}cohorts: {{ here: {{ cidr: [127.0.0.0/8] }}, staff: {{ subjects: [uid-ann] }} }}\n"
+        r#"{text}cohorts:
+  here: {{ cidr: [127.0.0.0/8] }}
+  staff: {{ subjects: [uid-ann] }}
+  testers: {{ subjects: [uid-zoe, uid-tina, uid-t0, uid-t1, uid-t2, uid-t3, uid-t4, uid-t5, uid-t6, uid-t7] }}
+drills: {{ test_accounts: testers }}
+"#
     )
 }
 
@@ -133,6 +139,11 @@ async fn a_provider_is_measured_with_test_accounts_and_with_nobody_elses() {
         before + 2,
         "a wrong password is sent once"
     );
+    // Somebody who was never here, and is no test account either.
+    new.chooses("uid-real", "hunter2x");
+    let (done, said) = load("10", Some("username,password\nuid-real,hunter2x\n"), &[]);
+    assert!(!done && said.contains("test account 1 is none"), "{said}");
+    assert_eq!(new.hits("/token"), before + 3, "and nothing more was sent");
     let mut right = String::from("username,password\n");
     for n in 0..8 {
         new.chooses(&format!("uid-t{n}"), "hunter2x");
@@ -274,8 +285,16 @@ async fn a_cohort_meets_a_slow_provider_an_outage_at_its_sign_in_and_a_way_back(
         ];
         authferry(&dir, &words)
     };
-    let (passed, said) = leak("uid-nobody");
+    let (passed, said) = leak("uid-tina");
     assert!(!passed && said.contains("nobody is signed in"), "{said}");
+    // A real person stays in, whatever was typed.
+    new.signs_in("bob");
+    let mut bob = Browser::default();
+    let start = bob.open(&proxy, "/").await;
+    assert_eq!(bob.sign_in(&proxy, &start).await.status, 303);
+    let (passed, said) = leak("uid-bob");
+    assert!(!passed && said.contains("no test account"), "{said}");
+    assert_eq!(bob.open(&proxy, "/").await.status, 200);
     signed_in(&proxy, &new, "zoe").await;
     let (passed, said) = leak("uid-zoe");
     assert!(

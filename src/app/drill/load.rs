@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::admin::LoadView;
 use crate::app::drill::Found;
+use crate::app::drill::told;
 use crate::app::process::Process;
+use crate::app::stated;
 use crate::config::settings::Settings;
 use crate::identity::ProviderId;
 use crate::providers;
@@ -14,6 +16,7 @@ use crate::providers::ProviderError;
 use crate::providers::Rate;
 use crate::providers::TestAccount;
 use crate::providers::Trial;
+use crate::rollout::AppId;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::MAX_SERIES_PER_FAMILY;
 
@@ -30,10 +33,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) async fn load(
     process: &Process,
     settings: &Settings,
-    (id, accounts): (&ProviderId, &[TestAccount]),
+    (id, accounts, apps): (&ProviderId, &[TestAccount], &[AppId]),
     (rate, p99): (Rate, Duration),
 ) -> (Found, Option<LoadView>) {
-    let trial = match trial(process, settings, (id, accounts)).await {
+    let trial = match trial(process, settings, (id, accounts, apps)).await {
         Ok(trial) => trial,
         Err(why) => return (Err(vec![why]), None),
     };
@@ -52,7 +55,7 @@ pub(super) async fn load(
 async fn trial(
     process: &Process,
     settings: &Settings,
-    (id, accounts): (&ProviderId, &[TestAccount]),
+    (id, accounts, apps): (&ProviderId, &[TestAccount], &[AppId]),
 ) -> Result<Trial, String> {
     let mut named = settings.providers.iter();
     let own = named.find(|one| one.id == *id);
@@ -83,6 +86,15 @@ async fn trial(
                 Err(error) => return Err(format!("test account {place}: {error}")),
             }
         };
+        let person = stated::about(settings, Arc::clone(proof.identity()));
+        let person = person.map_err(|why| format!("test account {place}: {why}"))?;
+        let person = (&person.name, &*person.identity);
+        let mut anywhere = apps.iter();
+        if !anywhere.any(|app| told::is_tester(settings, app, person)) {
+            return Err(format!(
+                "test account {place} is none (`drills.test_accounts`)"
+            ));
+        }
         let key = &proof.identity().key;
         let mut uses = seen.iter().flat_map(|one| &one.uses);
         if uses.any(|used| used.by.key == *key) {
@@ -99,7 +111,7 @@ fn wrong(measured: &Measured, rate: Rate, most: Duration) -> Vec<String> {
     let mut wrong = Vec::new();
     if measured.stopped {
         wrong.push(format!(
-            "stopped after {} of {} calls: half of the last ones had no answer",
+            "stopped after {} of {} calls: the provider has had enough",
             measured.sent, measured.due
         ));
     }

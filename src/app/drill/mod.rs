@@ -156,7 +156,8 @@ async fn done(
         Told::Subject(subject) => leak::leaks(process, settings, subject, ready).await,
         Told::Load(accounts, rate, p99) => {
             let how = (*rate, *p99);
-            return load::load(process, settings, (provider, accounts), how).await;
+            let whom = (provider, accounts.as_slice(), course.apps.as_slice());
+            return load::load(process, settings, whom, how).await;
         }
     };
     (found, None)

@@ -5,16 +5,22 @@ use std::time::Duration;
 use crate::admin::DrillAccount;
 use crate::admin::DrillRequest;
 use crate::config::settings::Settings;
+use crate::identity::CanonicalSubject;
+use crate::identity::Identity;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::providers::Rate;
 use crate::providers::TestAccount;
 use crate::providers::settings::KindSettings;
+use crate::rollout::AppId;
+use crate::rollout::Cohort;
 use crate::rollout::CohortId;
 use crate::rollout::Course;
 use crate::rollout::Drill;
 use crate::rollout::Exercise;
+use crate::rollout::Facts;
 use crate::rollout::Needs;
+use crate::rollout::Person;
 use crate::rollout::Phase;
 use crate::secret::Secret;
 
@@ -219,6 +225,7 @@ pub(super) fn told(
             Ok(Told::Tokens(accounts))
         }
         Needs::Accounts => {
+            testers(settings)?;
             let rps = exercise.size.and_then(|size| u32::try_from(size).ok());
             let rps = rps.ok_or("say how many calls a second")?;
             if MOST_RPS < rps {
@@ -233,6 +240,7 @@ pub(super) fn told(
             ))
         }
         Needs::Subject => {
+            testers(settings)?;
             let subject = wanted.subject.as_deref().map(str::trim).unwrap_or_default();
             if subject.is_empty() {
                 return Err(String::from(
@@ -242,6 +250,42 @@ pub(super) fn told(
             Ok(Told::Subject(subject.into()))
         }
     }
+}
+
+/// The people whom exercises may touch.
+///
+/// # Errors
+///
+/// When nobody is said to be one.
+pub(super) fn testers(settings: &Settings) -> Result<&Cohort, String> {
+    let named = settings.test_accounts.as_ref();
+    let cohort = named.and_then(|id| settings.cohorts.get(id));
+    cohort.ok_or_else(|| {
+        String::from("nobody is a test account: `drills: { test_accounts: COHORT }` in the file says who is")
+    })
+}
+
+/// Whether somebody is one of them, as far as it is known.
+pub(super) fn is_tester(
+    settings: &Settings,
+    app: &AppId,
+    (canonical, identity): (&CanonicalSubject, &Identity),
+) -> bool {
+    let facts = Facts {
+        app,
+        host: "",
+        path: "/",
+        method: "GET",
+        client_ip: None,
+        peer: None,
+        fields: None,
+        device: None,
+        person: Some(Person {
+            canonical,
+            identity,
+        }),
+    };
+    testers(settings).is_ok_and(|cohort| cohort.contains(&facts) == Some(true))
 }
 
 fn accounts(given: &[DrillAccount]) -> Result<Vec<TestAccount>, String> {

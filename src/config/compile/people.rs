@@ -45,6 +45,17 @@ pub(super) fn cohorts(
     cohorts
 }
 
+/// `drills.test_accounts`.
+pub(super) fn test_accounts(context: &mut Context<'_>, raw: &RawConfig) -> Option<CohortId> {
+    let raw = raw.drills.get()?;
+    let at = raw
+        .test_accounts
+        .required(raw.mark, "test_accounts", &mut context.report)?;
+    context
+        .knows_cohort(at)
+        .then(|| CohortId::new(&at.value))
+}
+
 /// Warns of cohorts that nothing names: a rule that is missing, or was meant to be gone.
 pub(super) fn unused(context: &mut Context<'_>, raw: &RawConfig) {
     // Whatever names them may be what could not be read.

@@ -54,7 +54,13 @@ mappings! {
     RawConfig {
         /// The version of the format. Required. Must be `1`.
         version: At<Whole>,
-        /// Who made this revision of the file, and why.
+        /// Whom exercises may touch.
+    RawDrills {
+        /// The cohort of the test accounts: of nobody else `authferry drill credential-leak` revokes anything, and nobody else's credentials are presented by `provider-load`. Without it neither can begin.
+        test_accounts: At<String>,
+    }
+
+    /// Who made this revision of the file, and why.
         change: RawChange,
         /// Listeners, limits and the admin interface.
         server: RawServer,
@@ -102,6 +108,8 @@ mappings! {
         shadow: Named<RawShadow>,
         /// How long what is known of people is kept.
         retention: RawRetention,
+        /// Whom exercises may touch.
+        drills: RawDrills,
         @later "revocation", "links", "shared_signals";
     }
 
