@@ -119,9 +119,7 @@ impl Journeys {
         }
         let limits = book.rules.rails.first_logins;
         let first = book.first.get(traveller.app).copied().unwrap_or_default();
-        // Whoever did not come back keeps the place: nobody else is sent the same way.
-        limits.until_succeeded <= first.succeeded
-            || first.unfinished + first.bad < limits.unfinished
+        first.may_start(limits)
     }
 
     /// A browser was sent to a provider. `placed` is the side that the percent alone would have chosen, if it did.
@@ -139,7 +137,10 @@ impl Journeys {
                 return;
             }
             // Sent to the other side meanwhile: by a fallback, or one more time. Where it ends is what counts.
-            book.close(device);
+            if let Some(open) = book.close(device).filter(|open| open.arm == Arm::To) {
+                let first = book.first.entry(open.app).or_default();
+                first.since = first.since.saturating_sub(1);
+            }
         }
         if MAX_OPEN <= book.open.len() {
             return;
@@ -156,10 +157,9 @@ impl Journeys {
         book.due.insert((due, device), ());
         book.open.insert(device, open);
         if traveller.arm == Arm::To {
-            book.first
-                .entry(traveller.app.clone())
-                .or_default()
-                .unfinished += 1;
+            let first = book.first.entry(traveller.app.clone()).or_default();
+            first.unfinished += 1;
+            first.since += 1;
         }
         book.tell(Outcome {
             unit: device,
@@ -222,7 +222,7 @@ impl Journeys {
             if open.arm == Arm::To {
                 let first = book.first.entry(open.app).or_default();
                 first.succeeded += 1;
-                first.row = 0;
+                (first.row, first.since) = (0, 0);
             }
             let rollout = &traveller.plan.id;
             book.tell(Outcome {
@@ -416,10 +416,12 @@ mod tests {
             .count();
         assert_eq!(more, 4, "four have come back, four places are free");
         bench.succeed("d4", 4);
-        assert!(
-            devices.iter().all(|d| bench.start(d, Arm::To, 5)),
-            "the way is proved"
-        );
+        let more = devices
+            .iter()
+            .skip(14)
+            .filter(|d| bench.start(d, Arm::To, 5))
+            .count();
+        assert_eq!(more, 10, "the way is proved, as far as people come back");
         bench.step(2);
         let again = devices
             .iter()
@@ -472,6 +474,51 @@ mod tests {
         assert_eq!(started(700), 0, "ten people were harmed, and nobody else");
         bench.step(2);
         assert!(!bench.journeys.fires(&bench.plan.id));
+    }
+
+    /// A redirect URI is taken away in the middle of a step: the provider shows its own error page, and nobody comes back.
+    #[test]
+    fn what_breaks_later_harms_ten_people_until_one_comes_back() {
+        let bench = Bench::new();
+        for n in 0..200 {
+            let device = format!("good{n}");
+            assert!(bench.start(&device, Arm::To, n), "{n}");
+            bench.succeed(&device, n + 1);
+        }
+        let devices: Vec<String> = (0..500).map(|n| format!("bad{n}")).collect();
+        let started = |seconds| {
+            let devices = devices.iter().enumerate();
+            let started = devices.filter(|(n, d)| bench.start(d, Arm::To, seconds + *n as u64));
+            started.count()
+        };
+        assert_eq!(started(300), 10);
+        // It works again: whoever is under way comes back, and the others follow.
+        bench.succeed("bad3", 850);
+        assert!(bench.start("next", Arm::To, 851));
+        assert_eq!(
+            devices.iter().filter(|d| bench.start(d, Arm::To, 852)).count(),
+            9 + 9,
+            "nine who are under way already, and nine beside `next`"
+        );
+        bench.seen(2_000);
+        assert!(bench.journeys.fires(&bench.plan.id));
+    }
+
+    /// Whoever gives up leaves a place: a quiet night does not close the way for good.
+    #[test]
+    fn where_nobody_is_under_way_one_more_may_try() {
+        let bench = Bench::new();
+        for n in 0..6 {
+            bench.start(&format!("good{n}"), Arm::To, 0);
+            bench.succeed(&format!("good{n}"), 1);
+        }
+        for n in 0..10 {
+            assert!(bench.start(&format!("bad{n}"), Arm::To, 2));
+        }
+        assert!(!bench.start("more", Arm::To, 3));
+        bench.seen(700);
+        assert!(bench.start("more", Arm::To, 701));
+        assert!(!bench.start("yet more", Arm::To, 702));
     }
 
     #[test]

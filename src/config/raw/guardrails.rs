@@ -34,7 +34,7 @@ mappings! {
         no_data: At<NoDataWord>,
         /// What follows a rollback that happened by itself.
         after_rollback: RawAfterRollback,
-        /// The bound of harm at the start of a step, for each application on each instance: what is beyond it starts at `from` meanwhile.
+        /// The bound of harm in a step, for each application on each instance: what is beyond it starts at `from` meanwhile. With several instances so many times as many.
         first_logins: RawFirstLogins,
     }
 
@@ -100,11 +100,11 @@ mappings! {
         max_auto: At<Whole>,
     }
 
-    /// The bound of harm at the start of a step.
+    /// The bound of harm in a step.
     RawFirstLogins {
-        /// So many logins may be unfinished at the new provider. Default `10`.
+        /// So many logins may be unfinished at the new provider; once `until_succeeded` have succeeded, so many may have begun there since the last one that did. Default `10`.
         unfinished: At<Whole>,
-        /// Until so many have succeeded there. Default `5`.
+        /// So many must succeed there before a success makes room for all again. Default `5`.
         until_succeeded: At<Whole>,
     }
 }

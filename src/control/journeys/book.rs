@@ -7,6 +7,7 @@ use crate::clock::UnixTime;
 use crate::control::journeys::Rules;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
+use crate::rollout::FirstLogins;
 use crate::rollout::Observed;
 use crate::rollout::Outcome;
 use crate::telemetry::Metrics;
@@ -43,6 +44,20 @@ pub(super) struct First {
     pub(super) bad: u32,
     /// Of these, since the last that succeeded.
     pub(super) row: u32,
+    /// Begun since the last that succeeded.
+    pub(super) since: u32,
+}
+
+impl First {
+    /// Whether one more may begin. Whoever did not come back keeps the place: nobody else is sent the same way.
+    pub(super) const fn may_start(self, limits: FirstLogins) -> bool {
+        if self.succeeded < limits.until_succeeded {
+            return self.unfinished + self.bad < limits.unfinished;
+        }
+        // What has worked may break in the middle of a step. Where nobody is under way any more, somebody has to find out
+        // whether it works again: ten in a row have gone back before that.
+        self.since < limits.unfinished || self.unfinished == 0
+    }
 }
 
 impl Book {

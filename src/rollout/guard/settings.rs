@@ -111,12 +111,12 @@ pub struct AfterRollback {
     pub max_auto: u32,
 }
 
-/// The bound of harm at the start of a step.
+/// The bound of harm in a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FirstLogins {
     /// This many logins of an application may be unfinished at the new provider …
     pub unfinished: u32,
-    /// … until this many have succeeded there.
+    /// … until this many have succeeded there; afterwards so many may have begun since the last that succeeded.
     pub until_succeeded: u32,
 }
 
