@@ -68,6 +68,8 @@ pub(super) struct DemoProvider {
     clock: Arc<dyn Clock>,
     /// Whether our client's secret is refused, as after a typing error.
     refuses_client: AtomicBool,
+    /// Whether no callback is registered, as after another one.
+    knows_no_callback: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -101,6 +103,7 @@ impl DemoProvider {
             people,
             clock,
             refuses_client: AtomicBool::new(false),
+            knows_no_callback: AtomicBool::new(false),
         }))
     }
 
@@ -117,6 +120,11 @@ impl DemoProvider {
     /// Refuses our client from here on, or takes it again: the fault of the drill.
     pub(super) fn refuse_client(&self, refuse: bool) {
         self.refuses_client.store(refuse, Ordering::Relaxed);
+    }
+
+    /// Knows no callback from here on, or all of them again: whoever is sent here sees a page of ours and never comes back.
+    pub(super) fn forget_callbacks(&self, forget: bool) {
+        self.knows_no_callback.store(forget, Ordering::Relaxed);
     }
 
     /// Registers a callback of the proxy, once its address is known.
@@ -210,7 +218,7 @@ impl DemoProvider {
         let registered = registered
             .unwrap_or_else(PoisonError::into_inner)
             .iter()
-            .any(|uri| uri == callback);
+            .any(|uri| uri == callback && !self.knows_no_callback.load(Ordering::Relaxed));
         if of("client_id") != CLIENT_ID || !registered || of("code_challenge_method") != "S256" {
             return form::page(
                 StatusCode::BAD_REQUEST,

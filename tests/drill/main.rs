@@ -140,3 +140,18 @@ fn a_fault_in_the_ramp_harms_few_and_everybody_else_moves_unnoticed() {
         "{with} with the rollback, {without} without it"
     );
 }
+
+/// A redirect URI that goes wrong in the middle of a step: the provider shows its own error page, and whoever sees it never
+/// comes back to be counted. The drill has it in the ramp, after others have come through.
+#[test]
+fn a_redirect_uri_that_goes_wrong_in_the_middle_of_a_step_harms_fewer_than_fifteen() {
+    let (code, shown, table) = Drill::start(&["--fault", "redirect"]).end();
+    println!("{shown}");
+    shows(&shown, &table);
+    let rows = rows(&table);
+    let harmed: u32 = rows["people harmed before the rollback"].parse().unwrap();
+    assert!((1..15).contains(&harmed), "{harmed}\n{shown}");
+    assert_eq!(rows["automatic rollbacks"], "1", "{shown}");
+    assert_eq!(rows["people moved"], "200 of 200", "{shown}");
+    assert_eq!(code, Some(0), "{shown}");
+}

@@ -59,9 +59,32 @@ pub(crate) struct Args {
     /// In which order people come
     #[arg(long, value_name = "N", default_value_t = 1, requires = "drill")]
     pub(crate) seed: u64,
+    /// What goes wrong in the ramp
+    #[arg(long, value_name = "FAULT", default_value = "secret", requires = "drill")]
+    pub(crate) fault: Fault,
     /// Let the guards take notes only, to see what they are for
     #[arg(long, requires = "drill")]
     pub(crate) without_rollback: bool,
+}
+
+/// What goes wrong at the new provider.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum Fault {
+    /// It refuses the secret of our client: every sign-in comes back and fails
+    Secret,
+    /// It does not know our redirect URI any more: it shows a page of its own, and nobody comes back
+    Redirect,
+}
+
+impl Fault {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Secret => "the new provider refuses our client: somebody changed its secret",
+            Self::Redirect => {
+                "the new provider knows our redirect URI no more: it shows a page of its own, and nobody comes back"
+            }
+        }
+    }
 }
 
 /// Runs the drill. `true`: every promise was kept.
@@ -97,7 +120,7 @@ pub(crate) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<boo
         terminal: io::stdout().is_terminal(),
         out,
     };
-    let played = play.play(args.without_rollback).await;
+    let played = play.play(args.fault, args.without_rollback).await;
     play.crowd.disperse();
     if let Err(error) = &played {
         writeln!(play.out, "the drill broke off: {error}")?;
@@ -120,7 +143,7 @@ struct Play<'a> {
 }
 
 impl Play<'_> {
-    async fn play(&mut self, without_rollback: bool) -> Result<(), String> {
+    async fn play(&mut self, fault: Fault, without_rollback: bool) -> Result<(), String> {
         // A day before anything: everybody has signed in once at the old provider.
         self.until("everybody is at work", |play| play.signed_in() == 200)
             .await?;
@@ -134,9 +157,8 @@ impl Play<'_> {
         // Some sign in well at this step before it breaks.
         self.until("eight more have moved", |play| 8 <= play.moved_in_step())
             .await?;
-        self.say("!! the new provider refuses our client: somebody changed its secret")?;
-        self.world.new.refuse_client(true);
-        self.observer.saw("drill", Seen::Fault { on: true });
+        self.say(&format!("!! {}", fault.words()))?;
+        self.breaks(fault, true);
         if without_rollback {
             self.until("everybody has come once", |play| {
                 200 <= play.come_since_fault()
@@ -150,8 +172,7 @@ impl Play<'_> {
             let harmed = self.observer.with(Table::of).harmed;
             self.say(&format!("   back by itself; {harmed} people were harmed"))?;
         }
-        self.world.new.refuse_client(false);
-        self.observer.saw("drill", Seen::Fault { on: false });
+        self.breaks(fault, false);
         if !without_rollback {
             self.say(
                 "   repaired. A night passes: whoever goes back by itself cools down for a day",
@@ -179,6 +200,15 @@ impl Play<'_> {
         self.until_at("6-modern-only").await?;
         self.until("it is completed", |play| play.state() == "completed")
             .await
+    }
+
+    /// The fault begins, or ends.
+    fn breaks(&self, fault: Fault, on: bool) {
+        match fault {
+            Fault::Secret => self.world.new.refuse_client(on),
+            Fault::Redirect => self.world.new.forget_callbacks(on),
+        }
+        self.observer.saw("drill", Seen::Fault { on });
     }
 
     /// How many people have signed in at all.
