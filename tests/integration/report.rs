@@ -69,7 +69,8 @@ async fn reports_say_who_is_where_and_what_a_switch_back_would_do() {
         people,
         [
             (json!("modern_born"), json!(1)),
-            (json!("signs_in_again"), json!(1))
+            (json!("signs_in_again"), json!(1)),
+            (json!("legacy_disabled"), json!(0))
         ]
     );
     let series = "authferry_rollback_exposure_subjects{rollout=\"move\",why=\"modern_born\"} ";

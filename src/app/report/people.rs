@@ -16,6 +16,7 @@ use crate::clock::UnixTime;
 use crate::config::settings::Settings;
 use crate::control::Somebody;
 use crate::identity::ProviderId;
+use crate::revocation::Barred;
 use crate::rollout::Plan;
 use crate::session::MAX_MOVED;
 
@@ -83,6 +84,8 @@ pub(super) async fn who(
         }
     }
     view.tables = vec![table, moved];
+    let note = "whoever is refused because of a conflict was not let in, and is in none of these states: `authferry_subject_links_total{outcome=\"conflict\"}` counts them, and the access log has each (`link_conflict`)";
+    view.notes.push(note.to_owned());
     view.notes.extend(usage::about(more));
     if wanted.people.is_empty() {
         let note = "without an inventory nobody is known to be missing (`--inventory`)";
@@ -153,8 +156,18 @@ pub(super) async fn rollback(
         process.conductor.exposed(&plan.id, people);
     }
     let mut table = exposed_table();
+    let barred = process.revocations.denials().await;
+    let barred = barred.map_err(|error| error.to_string())?;
+    let barred: Vec<_> = barred.into_iter().filter_map(|one| one.barred).collect();
     for plan in plans(settings, wanted) {
         exposed(process, plan, &mut table);
+        let people = disabled(process, plan, &barred, now).await?;
+        table.row([
+            plan.id.as_str().into(),
+            "legacy_disabled".into(),
+            people.into(),
+            format!("barred at {}: nobody lets them in, here and there", plan.from).into(),
+        ]);
     }
     let mut sides: BTreeMap<(String, &str), u64> = BTreeMap::new();
     let tally = process.sessions.in_use(now);
@@ -172,7 +185,7 @@ pub(super) async fn rollback(
     view.tables = vec![table, sessions];
     let notes = [
         "sessions of the new provider live on after a rollback; with `kill_switch.modern_sessions: revoke` the kill switch ends them",
-        "who has a newer password, or another factor at the new provider alone, is not known here",
+        "who has a newer password, or another factor at the new provider alone, is not counted; whoever is barred is known of providers with `denials`",
     ];
     view.notes.extend(notes.map(str::to_owned));
     if settings.canonical.is_none() {
@@ -180,6 +193,24 @@ pub(super) async fn rollback(
         view.notes.push(note.to_owned());
     }
     Ok(())
+}
+
+/// How many who have moved are barred at the provider that they came from.
+async fn disabled(
+    process: &Process,
+    plan: &Plan,
+    barred: &[Barred],
+    now: UnixTime,
+) -> Result<u64, String> {
+    let theirs = barred.iter().filter(|one| one.provider == plan.from);
+    let people: HashSet<_> = theirs.filter_map(|one| one.person.as_ref()).collect();
+    let mut count = 0;
+    for person in people {
+        let pin = process.pins.of(&plan.id, person, now).await;
+        let pin = pin.map_err(|error| error.to_string())?;
+        count += u64::from(pin.is_some_and(|pin| pin.epoch == plan.epoch));
+    }
+    Ok(count)
 }
 
 /// The table of [`exposed`].
@@ -194,7 +225,12 @@ pub(super) fn exposed_table() -> ReportTable {
 pub(super) fn exposed(process: &Process, plan: &Plan, table: &mut ReportTable) {
     let id = || Value::from(plan.id.as_str());
     let Some(exposed) = process.exposure.of(&plan.id) else {
-        table.row([id(), "-".into(), Value::Null, "not known yet".into()]);
+        let why = if process.exposure.is_too_much(&plan.id) {
+            format!("{MAX_MOVED} people have moved or more: they are not counted any more")
+        } else {
+            String::from("not known yet")
+        };
+        table.row([id(), "-".into(), Value::Null, why.into()]);
         return;
     };
     let born = format!(
