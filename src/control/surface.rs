@@ -52,6 +52,8 @@ pub(crate) struct Kind {
     pub(crate) app: AppId,
     /// The first segments of the path, without what looks like a name of somebody or something.
     pub(crate) path: Box<str>,
+    /// The route that it took, as it was called then; `None`: there was none.
+    pub(crate) route: Option<Box<str>>,
     /// What was presented.
     pub(crate) class: Option<CredentialClass>,
     /// The client, where its token names it.
@@ -78,6 +80,8 @@ pub(crate) struct Answered<'a> {
     pub(crate) app: &'a AppId,
     /// The canonical path.
     pub(crate) path: &'a str,
+    /// The route that it took.
+    pub(crate) route: Option<&'a str>,
     /// What was presented.
     pub(crate) class: Option<CredentialClass>,
     /// The client, where its token names it.
@@ -142,6 +146,7 @@ impl Shard {
         let mut kind = Kind {
             app: answered.app.clone(),
             path: shape(answered.path),
+            route: answered.route.map(Into::into),
             class: answered.class,
             client: answered.client.map(Into::into),
             ours: answered.ours,
@@ -162,7 +167,7 @@ impl Shard {
 }
 
 /// The first segments, each of which is `*` where it looks like the name of a thing or a person: with a digit, an `@` or
-/// an escape in it, or long.
+/// an escape in it, or long. Versions such as `v2` are places.
 fn shape(path: &str) -> Box<str> {
     let mut out = String::with_capacity(32);
     let mut segments = path.split('/').skip(1);
@@ -171,6 +176,7 @@ fn shape(path: &str) -> Box<str> {
             || segment
                 .bytes()
                 .any(|b| b.is_ascii_digit() || b"@%=;".contains(&b));
+        let is_name = is_name && !is_version(segment);
         out.push('/');
         out.push_str(if is_name { "*" } else { segment });
     }
@@ -178,6 +184,11 @@ fn shape(path: &str) -> Box<str> {
         out.push_str("/*");
     }
     out.into()
+}
+
+fn is_version(segment: &str) -> bool {
+    let number = segment.strip_prefix('v').unwrap_or_default();
+    (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit())
 }
 
 impl fmt::Debug for Surface {
@@ -204,6 +215,9 @@ mod tests {
             ("/orders/4711", "/orders/*"),
             ("/users/ann@corp.example/edit", "/users/*/*"),
             ("/a/b", "/a/b"),
+            ("/api/v2/health", "/api/v2/*"),
+            ("/api/v200/x", "/api/*/*"),
+            ("/v/vx1", "/v/*"),
             ("/export;jsessionid=x/", "/*/"),
             ("/f/d41d8cd98f00b204e9800998ecf8427e", "/f/*"),
         ] {
@@ -220,6 +234,7 @@ mod tests {
             shard.saw(&Answered {
                 app: &app,
                 path,
+                route: Some("/*"),
                 class: None,
                 client: None,
                 ours: Ours::Anonymous,

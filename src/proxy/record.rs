@@ -21,13 +21,15 @@ use crate::proxy::body::OnEnd;
 use crate::proxy::canonical::CanonicalRequest;
 use crate::proxy::client_body::Progress;
 use crate::proxy::patrol::Ticket;
+use crate::proxy::settings::App;
+use crate::proxy::settings::Route;
 use crate::proxy::upstream::AnswerFault;
 use crate::proxy::upstream::ConnectError;
 use crate::proxy::upstream::SendError;
 use crate::proxy::verdicts::Verdict;
 use crate::proxy::worker::View;
 use crate::proxy::worker::Worker;
-use crate::rollout::AppId;
+use crate::rollout::KillPosition;
 use crate::telemetry::AccessLine;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::Span;
@@ -48,6 +50,8 @@ pub(crate) struct Record {
     pub(super) trace: TraceContext,
     pub(super) client: Option<Pseudonym>,
     pub(super) app: Option<usize>,
+    /// Its route, whoever answers in the end.
+    pub(super) route: Option<u16>,
     pub(super) request: Option<CanonicalRequest>,
     pub(super) version: http::Version,
     pub(super) status: u16,
@@ -167,7 +171,7 @@ impl Record {
 
 impl Record {
     /// Counts what was decided here, and what the application answered. What neither of us answered is an outage.
-    fn observe(&self, app: &AppId) {
+    fn observe(&self, app: &App) {
         let path = self.request.as_ref().map_or("/", CanonicalRequest::path);
         let asked = self.answered.is_some();
         if path.starts_with("/.authferry/") || (!asked && 500 <= self.status) {
@@ -175,9 +179,12 @@ impl Record {
         }
         let admitted = self.verdict.as_ref().map(|verdict| &verdict.admitted);
         let refused = self.told.as_ref().and_then(|told| told.credential);
+        let route = self.route.map(usize::from);
+        let route = route.and_then(|route| app.routes.get(route));
         self.worker.surface.saw(&Answered {
-            app,
+            app: &app.id,
             path,
+            route: route.map(Route::name).as_deref(),
             class: admitted.map(Admitted::class).or(refused),
             client: admitted.and_then(|admitted| admitted.identity().client_id.as_deref()),
             ours: match (admitted, asked) {
@@ -234,7 +241,7 @@ impl OnEnd for Box<Record> {
         let snapshot = &self.view.snapshot;
         let app = self.app.and_then(|app| snapshot.apps.get(app));
         if let Some(app) = app.filter(|app| app.observed) {
-            self.observe(&app.settings.id);
+            self.observe(&app.settings);
         }
         // Whoever got an answer of ours may ask about it.
         let ours = self.answered.is_none() && 400 <= self.status;

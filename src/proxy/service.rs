@@ -93,6 +93,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         trace,
         client: None,
         app: None,
+        route: None,
         request: None,
         version: parts.version,
         status: 0,
@@ -157,6 +158,10 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         Routed::NoRoute { app } | Routed::TwoReadings { app } | Routed::To { app, .. } => app,
     };
     record.app = Some(app);
+    record.route = match routed {
+        Routed::To { route, .. } => u16::try_from(route).ok(),
+        Routed::NoApp | Routed::NoRoute { .. } | Routed::TwoReadings { .. } => None,
+    };
     let Some(entry) = snapshot.apps.get(app) else {
         return fault(&Fault::Internal, &parts.headers, &conn, record);
     };

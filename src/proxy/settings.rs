@@ -1,5 +1,6 @@
 //! What the configuration says about listeners, applications and limits: plain data.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -247,6 +248,17 @@ pub(crate) struct Route {
     pub(crate) exchange: Option<Box<str>>,
     /// Another upstream than the app's.
     pub(crate) upstream: Option<Upstream>,
+}
+
+impl Route {
+    /// What it is called: its path, after the methods that it is for, if it is not for all.
+    pub(crate) fn name(&self) -> Cow<'_, str> {
+        if self.methods.is_empty() {
+            return Cow::Borrowed(&self.path);
+        }
+        let methods: Vec<_> = self.methods.iter().map(http::Method::as_str).collect();
+        Cow::Owned(format!("{} {}", methods.join(","), self.path))
+    }
 }
 
 /// What a route asks of an identity. Empty lists ask nothing.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use http::Method;
 use serde_json::Value;
 
 use crate::admin::ReportRequest;
@@ -16,8 +15,6 @@ use crate::clock::UnixTime;
 use crate::config::settings::Settings;
 use crate::control::Ours;
 use crate::control::SurfaceKind;
-use crate::proxy::route::RouteOf;
-use crate::proxy::route::route_of;
 use crate::proxy::settings::Access;
 use crate::proxy::settings::App;
 use crate::rollout::AppId;
@@ -118,7 +115,7 @@ pub(super) fn divergences(
     }
     view.tables = vec![table, compared];
     view.notes.push(String::from(
-        "of the last 30 days, by all instances; examples are person, hash of what decides, hash of the second opinion",
+        "of `retention.findings` (30 days unless it is set), by all instances; examples are person, hash of what decides, hash of the second opinion",
     ));
 }
 
@@ -154,9 +151,9 @@ pub(super) fn surface(
         let Some(app) = app.filter(|app| asked.is_none_or(|asked| app.id.as_str() == asked)) else {
             continue;
         };
-        let (route, access) = route(app, &kind.path);
+        let (route, access) = route(app, kind);
         let text = |text: &str| Value::from(text.to_owned());
-        let ids = [text(app.id.as_str()), text(&kind.path), text(&route)];
+        let ids = [text(app.id.as_str()), text(&kind.path), text(route)];
         let [id, path, route] = ids.clone();
         table.row([
             id,
@@ -196,13 +193,12 @@ fn finding(kind: &SurfaceKind, access: Option<Access>) -> Option<&'static str> {
     }
 }
 
-/// The route of a path, as far as its shape says it.
-fn route(app: &App, path: &str) -> (String, Option<Access>) {
-    match route_of(app, &Method::GET, path) {
-        RouteOf::One(place) => app.routes.get(place).map_or_else(
-            || ("-".to_owned(), None),
-            |route| (route.path.to_string(), Some(route.access)),
-        ),
-        RouteOf::None | RouteOf::TwoReadings => ("-".to_owned(), None),
-    }
+/// The route that such requests took, and whom it lets in now; one that is gone lets nobody in.
+fn route<'a>(app: &App, kind: &'a SurfaceKind) -> (&'a str, Option<Access>) {
+    let Some(name) = kind.route.as_deref() else {
+        return ("-", None);
+    };
+    let mut routes = app.routes.iter();
+    let route = routes.find(|route| route.name() == name);
+    (name, route.map(|route| route.access))
 }
