@@ -45,6 +45,9 @@ pub(super) struct Args {
     /// application. Nothing changes there.
     #[arg(long)]
     online: bool,
+    /// How many people take part: each step says what so many of them at the new provider can show.
+    #[arg(long, value_name = "N")]
+    people: Option<u64>,
     /// Where browsers find an application, if not at `https://HOST` for each of its hosts; may be repeated.
     #[arg(long = "origin", value_name = "APP=ORIGIN", value_parser = origin, requires = "online")]
     origins: Vec<Origin>,
@@ -89,7 +92,8 @@ enum Format {
 /// Checks, writes what was found to `out`, and says how it went.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> ExitCode {
     // Nobody reads what cannot be written; the exit code still says how it went.
-    let (code, written) = check(&args.file, args.format, args.strict, out);
+    let how = (args.format, args.people);
+    let (code, written) = check(&args.file, how, args.strict, out);
     finish(code, &written)
 }
 
@@ -100,7 +104,12 @@ fn finish(code: u8, written: &io::Result<()>) -> ExitCode {
     }
 }
 
-fn check(file: &Path, format: Format, strict: bool, out: &mut dyn Write) -> (u8, io::Result<()>) {
+fn check(
+    file: &Path,
+    (format, people): (Format, Option<u64>),
+    strict: bool,
+    out: &mut dyn Write,
+) -> (u8, io::Result<()>) {
     let source = match Source::read(file, Arc::new(System)) {
         Ok(source) => source,
         Err(error) => return (2, unreadable(file, &error.to_string(), format, out)),
@@ -111,7 +120,7 @@ fn check(file: &Path, format: Format, strict: bool, out: &mut dyn Write) -> (u8,
         Err(problems) => (problems, Vec::new()),
     };
     let code = u8::from(problems.refuse());
-    (code, report(&problems, &outlines, None, format, out))
+    (code, report(&problems, (&outlines, people), None, format, out))
 }
 
 /// A configuration, or its problems. A file that cannot be read is said at once.
@@ -130,7 +139,7 @@ fn load(
 pub(super) async fn online(args: &Args, out: &mut dyn Write) -> ExitCode {
     let compiled = match load(&args.file, args.format, out) {
         Ok(Ok(compiled)) => compiled,
-        Ok(Err(problems)) => return finish(1, &report(&problems, &[], None, args.format, out)),
+        Ok(Err(problems)) => return finish(1, &report(&problems, (&[], None), None, args.format, out)),
         Err(written) => return finish(2, &written),
     };
     let found = match compiled.draft.for_a_look(&SystemEntropy) {
@@ -147,7 +156,7 @@ pub(super) async fn online(args: &Args, out: &mut dyn Write) -> ExitCode {
                 u8::from(failed),
                 &report(
                     &compiled.warnings,
-                    &compiled.outlines,
+                    (&compiled.outlines, args.people),
                     Some(&found),
                     args.format,
                     out,
@@ -175,7 +184,7 @@ fn unreadable(file: &Path, error: &str, format: Format, out: &mut dyn Write) -> 
 
 fn report(
     problems: &Problems,
-    outlines: &[Outline],
+    (outlines, people): (&[Outline], Option<u64>),
     online: Option<&[Report]>,
     format: Format,
     out: &mut dyn Write,
@@ -186,7 +195,7 @@ fn report(
     if format == Format::Json {
         let mut whole = problems.json();
         if let Some(members) = whole.as_object_mut() {
-            members.insert("rollouts".to_owned(), outline::json(outlines));
+            members.insert("rollouts".to_owned(), outline::json(outlines, people));
         }
         if let (Some(found), Some(members)) = (online, whole.as_object_mut()) {
             members.insert(
@@ -205,7 +214,7 @@ fn report(
     let warnings = count(Severity::Warning, "warning", "warnings");
     let verdict = if problems.refuse() { "refused" } else { "ok" };
     writeln!(out, "{verdict}: {}: {errors}, {warnings}", problems.file)?;
-    outline::text(outlines, out)?;
+    outline::text(outlines, people, out)?;
     for found in online.unwrap_or_default() {
         for finding in &found.findings {
             let check = finding.check.as_str();
@@ -281,11 +290,15 @@ mod tests {
     use super::*;
 
     fn checked(text: &str, format: Format) -> (u8, String) {
+        sized(text, format, None)
+    }
+
+    fn sized(text: &str, format: Format, people: Option<u64>) -> (u8, String) {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.yaml");
         std::fs::write(&file, text).unwrap();
         let mut out = Vec::new();
-        let (code, written) = check(&file, format, false, &mut out);
+        let (code, written) = check(&file, (format, people), false, &mut out);
         written.unwrap();
         let text = String::from_utf8(out).unwrap();
         (code, text.replace(&file.display().to_string(), "a.yaml"))
@@ -306,6 +319,24 @@ mod tests {
                  10 % to modern: known before the login\n    \
                  whoever is left to legacy\n"
             )
+        );
+    }
+
+    /// 10 % of 4 600 people.
+    #[test]
+    fn each_step_says_what_its_people_can_show() {
+        let text = include_str!("../../config/minimal.yaml");
+        let (_, out) = sized(text, Format::Text, Some(4_600));
+        let line = "    at 10 %: 460 people at modern; the guards see a bad rate of 5 % or more, none bad excludes 0.91 % and more\n";
+        assert!(out.ends_with(line), "{out}");
+        let (_, out) = sized(text, Format::Text, Some(400));
+        assert!(out.contains("40 people at modern; the guards see no bad rate at all"), "{out}");
+        let (_, out) = sized(text, Format::Json, Some(4_600));
+        let whole: Value = serde_json::from_str(&out).unwrap();
+        let step = &whole["rollouts"][0]["stages"][0]["steps"][0];
+        assert_eq!(
+            (&step["people"], &step["bad_rate_seen"]),
+            (&json!(460), &json!(0.05))
         );
     }
 
@@ -365,7 +396,7 @@ mod tests {
     fn a_file_that_is_not_there_is_another_exit_code() {
         for format in [Format::Text, Format::Json] {
             let mut out = Vec::new();
-            let (code, written) = check(Path::new("/nonexistent/a.yaml"), format, false, &mut out);
+            let (code, written) = check(Path::new("/nonexistent/a.yaml"), (format, None), false, &mut out);
             written.unwrap();
             assert_eq!(code, 2);
             assert!(

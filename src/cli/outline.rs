@@ -7,11 +7,42 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::config::Outline;
+use crate::config::StageOutline;
 use crate::rollout::Mode;
+use crate::rollout::Percent;
 use crate::rollout::Phase;
+use crate::rollout::bad_rate_upper_bound;
+use crate::rollout::shown_by;
 
-/// For people.
-pub(super) fn text(outlines: &[Outline], out: &mut dyn Write) -> io::Result<()> {
+/// What a step can show, if so many people take part in the rollout.
+struct Sized {
+    percent: Percent,
+    /// At the new provider.
+    people: u64,
+    /// The smallest bad rate that the guards see among them.
+    seen: Option<f64>,
+    /// The bad rate that is excluded if none of them is bad.
+    excluded: f64,
+}
+
+fn sized(stage: &StageOutline, people: u64) -> impl Iterator<Item = Sized> {
+    stage.steps.iter().map(move |percent| {
+        let there = (people as f64 * percent.ratio()).round() as u64;
+        Sized {
+            percent: *percent,
+            people: there,
+            seen: shown_by(there),
+            excluded: bad_rate_upper_bound(there, 0),
+        }
+    })
+}
+
+/// For people; with the number of them, what each step can show.
+pub(super) fn text(
+    outlines: &[Outline],
+    people: Option<u64>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     for outline in outlines {
         let (from, to) = (&outline.from, &outline.to);
         writeln!(out, "rollout {}: from {from} to {to}", outline.rollout)?;
@@ -53,13 +84,26 @@ pub(super) fn text(outlines: &[Outline], out: &mut dyn Write) -> io::Result<()> 
                 Mode::ModernPrimary | Mode::ModernOnly => to,
             };
             writeln!(out, "    whoever is left to {rest}")?;
+            for step in people.into_iter().flat_map(|people| sized(stage, people)) {
+                let seen = step.seen.map_or_else(
+                    || "no bad rate at all".to_owned(),
+                    |rate| format!("a bad rate of {:.0} % or more", 100.0 * rate),
+                );
+                writeln!(
+                    out,
+                    "    at {} %: {} people at {to}; the guards see {seen}, none bad excludes {:.2} % and more",
+                    step.percent,
+                    step.people,
+                    100.0 * step.excluded
+                )?;
+            }
         }
     }
     Ok(())
 }
 
 /// For programs.
-pub(super) fn json(outlines: &[Outline]) -> Value {
+pub(super) fn json(outlines: &[Outline], people: Option<u64>) -> Value {
     let all = outlines.iter().map(|outline| {
         let stages = outline.stages.iter().map(|stage| {
             let rules = stage.rules.iter().map(|rule| {
@@ -72,10 +116,20 @@ pub(super) fn json(outlines: &[Outline]) -> Value {
                     "ramp": rule.climbs, "to": rule.to, "phase": phase,
                 })
             });
-            json!({
+            let mut told = json!({
                 "id": stage.id, "mode": stage.mode.as_str(), "present": stage.present,
                 "rules": rules.collect::<Vec<_>>(),
-            })
+            });
+            if let (Some(people), Some(members)) = (people, told.as_object_mut()) {
+                let steps = sized(stage, people).map(|step| {
+                    json!({
+                        "percent": step.percent.to_string(), "people": step.people,
+                        "bad_rate_seen": step.seen, "bad_rate_excluded": step.excluded,
+                    })
+                });
+                members.insert("steps".to_owned(), steps.collect());
+            }
+            told
         });
         json!({
             "rollout": outline.rollout, "from": outline.from, "to": outline.to,

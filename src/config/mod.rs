@@ -19,6 +19,7 @@ mod strict;
 mod tree;
 
 pub(crate) use compile::Outline;
+pub(crate) use compile::StageOutline;
 pub(crate) use keys::Draft;
 pub(crate) use problem::Problems;
 pub(crate) use problem::Severity;

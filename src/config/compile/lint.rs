@@ -9,6 +9,7 @@ use crate::config::names::one_of;
 use crate::config::raw::Acknowledge;
 use crate::config::tree::Mark;
 use crate::rollout::Arm;
+use crate::rollout::CohortId;
 use crate::rollout::Mode;
 use crate::rollout::Percent;
 use crate::rollout::Share;
@@ -21,6 +22,8 @@ pub(super) struct Placed {
     pub(super) stage: Stage,
     /// The place of its ramp rule.
     pub(super) ramp: Option<usize>,
+    /// The percents that it climbs.
+    pub(super) climbs: Vec<Percent>,
     /// Where its mode stands.
     pub(super) mode_mark: Mark,
     /// Where its rules stand.
@@ -33,6 +36,7 @@ impl Placed {
         Self {
             stage,
             ramp: None,
+            climbs: Vec::new(),
             mode_mark: mark,
             assign_mark: mark,
         }
@@ -84,18 +88,39 @@ pub(super) fn stages(context: &mut Context<'_>, all: &[Placed], acknowledged: Op
     }
 }
 
-/// Everybody's percent in a stage.
-fn percent(stage: &Stage) -> Option<Percent> {
-    let everybody = stage
-        .assign
-        .iter()
-        .filter(|rule| rule.cohort.is_none() && rule.to == Arm::To);
-    everybody
-        .map(|rule| match rule.share {
-            Share::Percent(percent) => percent,
-            Share::All => Percent::ALL,
+/// A moment of a stage: a ramp begins lower than it ends.
+#[derive(Clone, Copy)]
+enum Moment {
+    Begins,
+    Ends,
+}
+
+/// How many of a cohort, or of everybody, a stage moves.
+fn share(placed: &Placed, cohort: Option<&str>, moment: Moment) -> Option<Percent> {
+    let rules = placed.stage.assign.iter().enumerate();
+    let theirs = rules.filter(|(_, rule)| {
+        rule.to == Arm::To && rule.cohort.as_ref().map(CohortId::as_str) == cohort
+    });
+    theirs
+        .map(|(place, rule)| match (rule.share, moment) {
+            (Share::All, _) => Percent::ALL,
+            (Share::Percent(first), Moment::Ends) if placed.ramp == Some(place) => {
+                let climbs = placed.climbs.iter().copied();
+                climbs.max().unwrap_or(first).max(first)
+            }
+            (Share::Percent(percent), _) => percent,
         })
         .max()
+}
+
+/// The cohorts of whom a stage moves some, and not all.
+fn parts(stage: &Stage) -> BTreeSet<&str> {
+    let rules = stage.assign.iter();
+    let rules = rules.filter(|rule| rule.to == Arm::To && rule.share != Share::All);
+    rules
+        .filter_map(|rule| rule.cohort.as_ref())
+        .map(CohortId::as_str)
+        .collect()
 }
 
 /// Names of the cohorts that a stage sends to `arm` as a whole.
@@ -112,7 +137,8 @@ fn sent(stage: &Stage, arm: Arm) -> BTreeSet<&str> {
 
 /// Between two canary stages nobody who moved may go back.
 fn growth(context: &mut Context<'_>, before: &Placed, after: &Placed) {
-    let (was, is) = (percent(&before.stage), percent(&after.stage));
+    let was = share(before, None, Moment::Ends);
+    let is = share(after, None, Moment::Begins);
     if is < was {
         context
             .report
@@ -127,6 +153,23 @@ fn growth(context: &mut Context<'_>, before: &Placed, after: &Placed) {
     }
     if is == Some(Percent::ALL) {
         return;
+    }
+    for cohort in parts(&before.stage).union(&parts(&after.stage)) {
+        // Whom no rule names is among everybody.
+        let was = share(before, Some(cohort), Moment::Ends).or(was);
+        let is = share(after, Some(cohort), Moment::Begins).or(is);
+        if is < was {
+            context
+                .report
+                .error(
+                    after.assign_mark,
+                    format!(
+                        "the percent of `{cohort}` in stage `{}` is lower than in `{}`",
+                        after.stage.id, before.stage.id
+                    ),
+                )
+                .hint("a percent only grows from stage to stage: people who moved would go back");
+        }
     }
     let lost: Vec<&str> = sent(&before.stage, Arm::To)
         .difference(&sent(&after.stage, Arm::To))

@@ -60,6 +60,7 @@ mod upstream;
 mod waivers;
 
 pub(crate) use outline::Outline;
+pub(crate) use outline::StageOutline;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

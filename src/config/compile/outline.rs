@@ -33,6 +33,8 @@ pub(crate) struct StageOutline {
     pub(crate) mode: Mode,
     /// Whether the file says that it is the present one.
     pub(crate) present: bool,
+    /// The percents of everybody that it goes through.
+    pub(crate) steps: Vec<Percent>,
     /// Where new logins start; the first match wins.
     pub(crate) rules: Vec<RuleOutline>,
 }
@@ -69,6 +71,7 @@ impl Outline {
                 id: stage.id.to_string(),
                 mode: stage.mode,
                 present: present == Some(stage.index),
+                steps: steps(placed),
                 rules: rules
                     .map(|(place, rule)| outline(rule, placed.ramp == Some(place), pair, cohorts))
                     .collect(),
@@ -80,6 +83,21 @@ impl Outline {
             to: pair.to.value.clone(),
             stages: stages.collect(),
         }
+    }
+}
+
+/// The percents of everybody: those of the ramp, or the one that is set.
+fn steps(placed: &Placed) -> Vec<Percent> {
+    let rules = placed.stage.assign.iter().enumerate();
+    let mut of_all = rules.filter(|(_, rule)| rule.cohort.is_none() && rule.to == Arm::To);
+    match (placed.stage.mode, of_all.next_back()) {
+        (Mode::LegacyOnly | Mode::Shadow, _) | (Mode::Canary, None) => Vec::new(),
+        (Mode::ModernPrimary | Mode::ModernOnly, _) => vec![Percent::ALL],
+        (Mode::Canary, Some((place, _))) if placed.ramp == Some(place) => placed.climbs.clone(),
+        (Mode::Canary, Some((_, rule))) => match rule.share {
+            Share::All => vec![Percent::ALL],
+            Share::Percent(percent) => vec![percent],
+        },
     }
 }
 

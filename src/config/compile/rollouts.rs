@@ -333,8 +333,11 @@ fn staged_way(
         let climbs = ramp::ramp(context, raw, &mut stage);
         ramp::farewell(context, raw, &mut stage);
         stage.shadow = shadow::looks(context, staged, raw);
+        let steps = raw.ramp.get().map_or(&[][..], |list| &list.items);
+        let steps = steps.iter().filter_map(|step| step.percent.get());
         all.push(lint::Placed {
             ramp: climbs,
+            climbs: steps.map(|at| at.value).collect(),
             stage,
             mode_mark: mode.mark,
             assign_mark: raw.assign.get().map_or(raw.mark, |list| list.mark),

@@ -9,6 +9,22 @@ const PRIOR: PerArm<f64> = PerArm {
 };
 const ALPHA: f64 = 0.05;
 
+/// So many people at the new provider show such a bad rate at the latest, where 1 % are bad at the old one: by simulation of
+/// the guards as shipped, whatever share of people is there (`simulated` holds it).
+const SHOWN: [(u64, f64); 5] = [
+    (6_600, 0.02),
+    (1_500, 0.03),
+    (450, 0.05),
+    (70, 0.20),
+    (50, 0.60),
+];
+
+/// The smallest bad rate that so many people at the new provider show, where 1 % are bad at the old one; `None`: none.
+pub fn shown_by(people: u64) -> Option<f64> {
+    let mut enough = SHOWN.iter().filter(|(units, _)| *units <= people);
+    enough.next().map(|(_, rate)| *rate)
+}
+
 /// The highest bad rate that `bad` of `people` leave possible, at 95 % (Robbins' beta-binomial mixture); 1 without people.
 pub fn bad_rate_upper_bound(people: u64, bad: u64) -> f64 {
     if people == 0 {
@@ -52,6 +68,13 @@ fn ln_gamma(mut x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_people_show_less() {
+        let of = |people| shown_by(people).map(|rate| (100.0 * rate).round() as u32);
+        assert_eq!((of(49), of(50), of(92)), (None, Some(60), Some(20)));
+        assert_eq!((of(460), of(1_500), of(10_000)), (Some(5), Some(3), Some(2)));
+    }
 
     #[test]
     fn the_gamma_function_is_the_factorial() {

@@ -18,6 +18,7 @@ mod split;
 mod tally;
 
 pub use bound::bad_rate_upper_bound;
+pub use bound::shown_by;
 pub use breaker::Burning;
 pub use judge::Findings;
 pub use judge::GuardReading;
