@@ -86,11 +86,8 @@ pub(super) fn ask(process: &Arc<Process>, reloader: &Arc<Reloader>) {
 /// Counts who came with credentials of a provider that people leave.
 fn stragglers(process: &Process, settings: &Settings) {
     let now = process.clock.now();
-    let asked: Vec<&Course> = settings
-        .courses
-        .iter()
-        .filter(|course| !asked_of(course).is_empty())
-        .collect();
+    // Also where no stage asks: the report does.
+    let asked: Vec<&Course> = settings.courses.iter().collect();
     let (came, lost) = process.seen.take_came();
     let watched = asked.iter().map(|course| course.from.clone());
     process.seen.watch(watched.collect::<HashSet<_>>());

@@ -74,6 +74,19 @@ struct Came {
     of: BTreeSet<Box<str>>,
 }
 
+/// How many people came to one application with credentials of one provider.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Counted {
+    /// How many.
+    pub(crate) people: u64,
+    /// When the last of them came.
+    pub(crate) last: Option<UnixTime>,
+    /// Since when they are counted without a gap.
+    pub(crate) since: UnixTime,
+    /// Whether there were more than can be kept apart.
+    pub(crate) more: bool,
+}
+
 /// A row.
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Page {
@@ -200,6 +213,29 @@ impl Stragglers {
             people.extend(came.map(|(person, _)| person.as_str()));
         }
         Ok(people.len() as u64)
+    }
+
+    /// Who came to an application with credentials of a provider, as far back as is asked; `None`: what was counted before is
+    /// not known, or nobody counts.
+    pub(crate) fn told(
+        &self,
+        app: &AppId,
+        provider: &ProviderId,
+        span: Duration,
+        now: UnixTime,
+    ) -> Option<Counted> {
+        let state = self.state();
+        let side = state.sides.get(&(app.clone(), provider.clone()))?;
+        let since = side.began.filter(|_| state.known)?;
+        let recent = |at: &UnixTime| now.since(*at) < span.min(self.keep);
+        let came = side.people.values().map(|came| came.at).filter(recent);
+        let (people, last) = came.fold((0, None), |(n, last), at| (n + 1, last.max(Some(at))));
+        Some(Counted {
+            people,
+            last,
+            since,
+            more: side.lost.as_ref().is_some_and(recent),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

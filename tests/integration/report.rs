@@ -44,7 +44,7 @@ pub(crate) async fn signed_in(proxy: &Proxy, idp: &Idp, person: &str) {
 async fn reports_say_who_is_where_and_what_a_switch_back_would_do() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let text = staged(&old, &new, &upstream);
-    let proxy = Proxy::start(&text);
+    let mut proxy = Proxy::start(&text);
     proxy.settled().await;
     let dir = proxy.dir().to_owned();
     // Known at the old provider.
@@ -122,6 +122,22 @@ async fn reports_say_who_is_where_and_what_a_switch_back_would_do() {
     for name in ["uid-", "ann", "bob"] {
         assert!(!found.to_string().contains(name), "{name}: {found}");
     }
+
+    let all = "People who still come with credentials of the old provider";
+    let found = report(&proxy, &["legacy-usage", "--since", "7d"]);
+    assert!(found.to_string().contains("less than was asked for"), "{found}");
+    until(async || rows(&report(&proxy, &["legacy-usage"]), all)[0]["people"] == 3).await;
+    // Over a restart the first table is known still; the others begin anew.
+    until(async || {
+        proxy.signal("KILL");
+        proxy.wait();
+        proxy.again();
+        let found = report(&proxy, &["legacy-usage", "--since", "7d"]);
+        assert_eq!(rows(&found, "Who came last").len(), 0);
+        rows(&found, all)[0]["people"] == 3
+    })
+    .await;
+    proxy.settled().await;
 
     let found = report(&proxy, &["readiness"]);
     let step = rows(&found, "Steps").remove(0);

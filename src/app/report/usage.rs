@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::admin::ReportRequest;
 use crate::admin::ReportTable;
@@ -68,8 +71,55 @@ pub(super) fn legacy(
         let person = process.pseudonyms.of(&one.canonical).to_string();
         who.row([moment(at).into(), one.app.as_str().into(), person.into()]);
     }
-    view.tables = vec![table, who];
+    view.tables = vec![over_all(process, settings, wanted, now), table, who];
     view.notes = about(more);
+    let (facts, kept) = (process.seen.keep(), process.stragglers.keep());
+    view.notes.push(format!(
+        "the first table is of all instances and over restarts, as far back as it is counted, {} days at most",
+        kept.as_secs() / 86_400
+    ));
+    let asked = wanted.since_seconds.map(Duration::from_secs);
+    if asked.is_some_and(|asked| facts < asked) {
+        view.notes.push(format!(
+            "the other tables know the last {} hours, which is less than was asked for",
+            facts.as_secs() / 3_600
+        ));
+    }
+}
+
+/// Everybody who came with a credential of the old provider, by all instances and over restarts.
+fn over_all(
+    process: &Process,
+    settings: &Settings,
+    wanted: &ReportRequest,
+    now: UnixTime,
+) -> ReportTable {
+    let title = "People who still come with credentials of the old provider";
+    let columns = ["application", "provider", "people", "last seen", "counted since"];
+    let mut table = ReportTable::new(title, columns);
+    let span = wanted.since_seconds.map_or(Duration::MAX, Duration::from_secs);
+    for plan in plans(settings, wanted) {
+        for app in &plan.apps {
+            if wanted.app.as_deref().is_some_and(|asked| asked != app.as_str()) {
+                continue;
+            }
+            let told = process.stragglers.told(app, &plan.from, span, now);
+            let people = told.map_or(Value::Null, |told| match told.more {
+                true => Value::from(format!("more than {}", told.people)),
+                false => Value::from(told.people),
+            });
+            let last = told.and_then(|told| told.last);
+            let when = |at: Option<UnixTime>| Value::from(at.map_or_else(|| "-".to_owned(), moment));
+            table.row([
+                app.as_str().into(),
+                plan.from.as_str().into(),
+                people,
+                when(last),
+                when(told.map(|told| told.since)),
+            ]);
+        }
+    }
+    table
 }
 
 /// What people used of the provider that their application leaves, and when each of them did so last: not when they were
