@@ -120,7 +120,10 @@ fn check(
         Err(problems) => (problems, Vec::new()),
     };
     let code = u8::from(problems.refuse());
-    (code, report(&problems, (&outlines, people), None, format, out))
+    (
+        code,
+        report(&problems, (&outlines, people), None, format, out),
+    )
 }
 
 /// A configuration, or its problems. A file that cannot be read is said at once.
@@ -139,7 +142,9 @@ fn load(
 pub(super) async fn online(args: &Args, out: &mut dyn Write) -> ExitCode {
     let compiled = match load(&args.file, args.format, out) {
         Ok(Ok(compiled)) => compiled,
-        Ok(Err(problems)) => return finish(1, &report(&problems, (&[], None), None, args.format, out)),
+        Ok(Err(problems)) => {
+            return finish(1, &report(&problems, (&[], None), None, args.format, out));
+        }
         Err(written) => return finish(2, &written),
     };
     let found = match compiled.draft.for_a_look(&SystemEntropy) {
@@ -330,7 +335,10 @@ mod tests {
         let line = "    at 10 %: 460 people at modern; the guards see a bad rate of 5 % or more, none bad excludes 0.91 % and more\n";
         assert!(out.ends_with(line), "{out}");
         let (_, out) = sized(text, Format::Text, Some(400));
-        assert!(out.contains("40 people at modern; the guards see no bad rate at all"), "{out}");
+        assert!(
+            out.contains("40 people at modern; the guards see no bad rate at all"),
+            "{out}"
+        );
         let (_, out) = sized(text, Format::Json, Some(4_600));
         let whole: Value = serde_json::from_str(&out).unwrap();
         let step = &whole["rollouts"][0]["stages"][0]["steps"][0];
@@ -396,7 +404,12 @@ mod tests {
     fn a_file_that_is_not_there_is_another_exit_code() {
         for format in [Format::Text, Format::Json] {
             let mut out = Vec::new();
-            let (code, written) = check(Path::new("/nonexistent/a.yaml"), (format, None), false, &mut out);
+            let (code, written) = check(
+                Path::new("/nonexistent/a.yaml"),
+                (format, None),
+                false,
+                &mut out,
+            );
             written.unwrap();
             assert_eq!(code, 2);
             assert!(

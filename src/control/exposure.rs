@@ -164,6 +164,9 @@ mod tests {
         assert_eq!(exposure.of(&plan.id), None);
         assert!(exposure.is_too_much(&plan.id));
         let shown = metrics.render().unwrap();
-        assert!(!shown.contains("authferry_rollback_exposure_subjects{"), "{shown}");
+        assert!(
+            !shown.contains("authferry_rollback_exposure_subjects{"),
+            "{shown}"
+        );
     }
 }

@@ -496,7 +496,10 @@ mod tests {
         bench.succeed("bad3", 850);
         assert!(bench.start("next", Arm::To, 851));
         assert_eq!(
-            devices.iter().filter(|d| bench.start(d, Arm::To, 852)).count(),
+            devices
+                .iter()
+                .filter(|d| bench.start(d, Arm::To, 852))
+                .count(),
             9 + 9,
             "nine who are under way already, and nine beside `next`"
         );

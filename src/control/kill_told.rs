@@ -127,7 +127,11 @@ impl Told {
     }
 
     /// Whether sessions of the new provider end by it, of this rollout or of any.
-    fn strikes(&self, scope: Option<&RolloutId>, (before, after): (&KillState, &KillState)) -> bool {
+    fn strikes(
+        &self,
+        scope: Option<&RolloutId>,
+        (before, after): (&KillState, &KillState),
+    ) -> bool {
         let is = |state: &KillState, rollout| state.position(rollout) == KillPosition::Legacy;
         let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         ends.iter()
@@ -152,15 +156,17 @@ mod tests {
         let told = Told::new(Arc::new(SystemClock), DecisionLog::off());
         let (crm, hr) = (RolloutId::new("crm"), RolloutId::new("hr"));
         let state = |text: &str| KillState::parse(text).unwrap();
-        let strikes = |scope, before: &str, after: &str| {
-            told.strikes(scope, (&state(before), &state(after)))
-        };
+        let strikes =
+            |scope, before: &str, after: &str| told.strikes(scope, (&state(before), &state(after)));
         assert!(!strikes(None, "off", "legacy"), "they are kept");
         told.ends(BTreeSet::from([crm.clone()]));
         assert!(strikes(None, "off", "legacy"));
         assert!(strikes(Some(&crm), "off", "legacy rollout=crm"));
         assert!(!strikes(Some(&hr), "off", "legacy rollout=hr"));
-        assert!(!strikes(None, "legacy rollout=crm", "legacy"), "it was there");
+        assert!(
+            !strikes(None, "legacy rollout=crm", "legacy"),
+            "it was there"
+        );
         assert!(!strikes(None, "legacy", "off"));
         assert!(!strikes(None, "off", "deny"));
     }

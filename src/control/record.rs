@@ -140,7 +140,8 @@ fn evidence(findings: &Findings, why: &str) -> Option<Value> {
 
 fn burning(findings: &Findings) -> Value {
     let seen = &findings.burning;
-    let mut told = json!({ "people": seen.people, "bad": seen.bad, "ordinary": short(seen.ordinary) });
+    let mut told =
+        json!({ "people": seen.people, "bad": seen.bad, "ordinary": short(seen.ordinary) });
     if let (true, Some(members)) = (seen.none_came_back, told.as_object_mut()) {
         members.insert("none_came_back".into(), true.into());
     }

@@ -166,8 +166,7 @@ impl Seen {
             address: None,
             at: now,
         });
-        let same =
-            |used: &Used| used.class == class && used.by.provider == identity.provider;
+        let same = |used: &Used| used.class == class && used.by.provider == identity.provider;
         somebody.uses.retain(|used| !same(used));
         if somebody.uses.len() == MAX_USES {
             somebody.uses.remove(0);
@@ -400,7 +399,9 @@ mod tests {
         let uses = |now| {
             let (mut people, _) = seen.all(now);
             let uses = people.remove(0).uses;
-            uses.iter().map(|used| (used.class, used.at)).collect::<Vec<_>>()
+            uses.iter()
+                .map(|used| (used.class, used.at))
+                .collect::<Vec<_>>()
         };
         let both = [
             (CredentialClass::Basic, hour(0)),

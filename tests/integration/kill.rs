@@ -187,7 +187,9 @@ async fn the_wrong_people_are_out_for_good_where_the_switch_revokes() {
         // The ledger says what became of them.
         let ledger = std::fs::read_to_string(proxy.dir().join("state/decisions.jsonl")).unwrap();
         let told = format!(r#""modern_sessions":"{word}""#);
-        let mut moves = ledger.lines().filter(|line| line.contains(r#""kind":"kill_switch""#));
+        let mut moves = ledger
+            .lines()
+            .filter(|line| line.contains(r#""kind":"kill_switch""#));
         assert!(moves.next().unwrap().contains(&told), "{ledger}");
         // Back at `off`: whoever was put out stays out, and nobody else was.
         until(async || {

@@ -125,7 +125,10 @@ async fn reports_say_who_is_where_and_what_a_switch_back_would_do() {
 
     let all = "People who still come with credentials of the old provider";
     let found = report(&proxy, &["legacy-usage", "--since", "7d"]);
-    assert!(found.to_string().contains("less than was asked for"), "{found}");
+    assert!(
+        found.to_string().contains("less than was asked for"),
+        "{found}"
+    );
     until(async || rows(&report(&proxy, &["legacy-usage"]), all)[0]["people"] == 3).await;
     // Over a restart the first table is known still; the others begin anew.
     until(async || {

@@ -261,7 +261,9 @@ pub(super) fn testers(settings: &Settings) -> Result<&Cohort, String> {
     let named = settings.test_accounts.as_ref();
     let cohort = named.and_then(|id| settings.cohorts.get(id));
     cohort.ok_or_else(|| {
-        String::from("nobody is a test account: `drills: { test_accounts: COHORT }` in the file says who is")
+        String::from(
+            "nobody is a test account: `drills: { test_accounts: COHORT }` in the file says who is",
+        )
     })
 }
 

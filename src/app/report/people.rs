@@ -166,7 +166,11 @@ pub(super) async fn rollback(
             plan.id.as_str().into(),
             "legacy_disabled".into(),
             people.into(),
-            format!("barred at {}: nobody lets them in, here and there", plan.from).into(),
+            format!(
+                "barred at {}: nobody lets them in, here and there",
+                plan.from
+            )
+            .into(),
         ]);
     }
     let mut sides: BTreeMap<(String, &str), u64> = BTreeMap::new();

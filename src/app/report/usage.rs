@@ -95,12 +95,24 @@ fn over_all(
     now: UnixTime,
 ) -> ReportTable {
     let title = "People who still come with credentials of the old provider";
-    let columns = ["application", "provider", "people", "last seen", "counted since"];
+    let columns = [
+        "application",
+        "provider",
+        "people",
+        "last seen",
+        "counted since",
+    ];
     let mut table = ReportTable::new(title, columns);
-    let span = wanted.since_seconds.map_or(Duration::MAX, Duration::from_secs);
+    let span = wanted
+        .since_seconds
+        .map_or(Duration::MAX, Duration::from_secs);
     for plan in plans(settings, wanted) {
         for app in &plan.apps {
-            if wanted.app.as_deref().is_some_and(|asked| asked != app.as_str()) {
+            if wanted
+                .app
+                .as_deref()
+                .is_some_and(|asked| asked != app.as_str())
+            {
                 continue;
             }
             let told = process.stragglers.told(app, &plan.from, span, now);
@@ -109,7 +121,8 @@ fn over_all(
                 false => Value::from(told.people),
             });
             let last = told.and_then(|told| told.last);
-            let when = |at: Option<UnixTime>| Value::from(at.map_or_else(|| "-".to_owned(), moment));
+            let when =
+                |at: Option<UnixTime>| Value::from(at.map_or_else(|| "-".to_owned(), moment));
             table.row([
                 app.as_str().into(),
                 plan.from.as_str().into(),
@@ -218,7 +231,12 @@ mod tests {
         let person = CanonicalSubject::named("uid:anna").unwrap();
         let said = used("old", CredentialClass::Basic, hour(0));
         let way = ("crm.test", "/", "GET");
-        let mut anna = Somebody::said((AppId::new("crm"), person), (said.class, Arc::clone(&said.by)), way, None);
+        let mut anna = Somebody::said(
+            (AppId::new("crm"), person),
+            (said.class, Arc::clone(&said.by)),
+            way,
+            None,
+        );
         anna.uses = vec![said, used("new", CredentialClass::Session, hour(9))];
         anna.at = hour(9);
         let people = [anna];
@@ -230,7 +248,10 @@ mod tests {
         assert_eq!(uses.values().collect::<Vec<_>>(), [&(1, hour(0))]);
         assert_eq!(last[0].0, hour(0));
         let (uses, last) = since(Some(3_600));
-        assert!(uses.is_empty() && last.is_empty(), "she came, and not with that");
+        assert!(
+            uses.is_empty() && last.is_empty(),
+            "she came, and not with that"
+        );
     }
 
     #[test]

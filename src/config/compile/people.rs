@@ -51,9 +51,7 @@ pub(super) fn test_accounts(context: &mut Context<'_>, raw: &RawConfig) -> Optio
     let at = raw
         .test_accounts
         .required(raw.mark, "test_accounts", &mut context.report)?;
-    context
-        .knows_cohort(at)
-        .then(|| CohortId::new(&at.value))
+    context.knows_cohort(at).then(|| CohortId::new(&at.value))
 }
 
 /// Warns of cohorts that nothing names: a rule that is missing, or was meant to be gone.

@@ -54,13 +54,7 @@ mappings! {
     RawConfig {
         /// The version of the format. Required. Must be `1`.
         version: At<Whole>,
-        /// Whom exercises may touch.
-    RawDrills {
-        /// The cohort of the test accounts: of nobody else `authferry drill credential-leak` revokes anything, and nobody else's credentials are presented by `provider-load`. Without it neither can begin.
-        test_accounts: At<String>,
-    }
-
-    /// Who made this revision of the file, and why.
+        /// Who made this revision of the file, and why.
         change: RawChange,
         /// Listeners, limits and the admin interface.
         server: RawServer,
@@ -111,6 +105,12 @@ mappings! {
         /// Whom exercises may touch.
         drills: RawDrills,
         @later "revocation", "links", "shared_signals";
+    }
+
+    /// Whom exercises may touch.
+    RawDrills {
+        /// The cohort of the test accounts: of nobody else `authferry drill credential-leak` revokes anything, and nobody else's credentials are presented by `provider-load`. Without it neither can begin.
+        test_accounts: At<String>,
     }
 
     /// Who made this revision of the file, and why: for people; only `acknowledge` and `recall` change anything.

@@ -10,6 +10,7 @@ use crate::ledger::LedgerSettings;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
 use crate::rollout::BucketKey;
+use crate::rollout::KillPosition;
 use crate::rollout::State;
 use crate::rollout::testing::course;
 use crate::secret::Secret;
@@ -291,10 +292,14 @@ async fn a_move_of_the_kill_switch_is_recorded_with_what_the_guards_said() {
     estate.clock.advance(Duration::from_secs(31));
     one.conductor.tick().await;
     let kill = &one.conductor.parts.kill;
-    kill.set(crate::rollout::KillPosition::Freeze, None, "ops", "a look")
+    kill.set(KillPosition::Freeze, None, "ops", "a look")
         .unwrap();
     let records = one.records();
     let told: serde_json::Value = serde_json::from_str(records.lines().last().unwrap()).unwrap();
     let units = &told["evidence"][course().id.as_str()]["login"]["units"];
-    assert_eq!((&told["kind"], &units["modern"]), (&"kill_switch".into(), &1.into()), "{told}");
+    assert_eq!(
+        (&told["kind"], &units["modern"]),
+        (&"kill_switch".into(), &1.into()),
+        "{told}"
+    );
 }

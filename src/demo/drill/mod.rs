@@ -60,7 +60,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, requires = "drill")]
     pub(crate) seed: u64,
     /// What goes wrong in the ramp
-    #[arg(long, value_name = "FAULT", default_value = "secret", requires = "drill")]
+    #[arg(
+        long,
+        value_name = "FAULT",
+        default_value = "secret",
+        requires = "drill"
+    )]
     pub(crate) fault: Fault,
     /// Let the guards take notes only, to see what they are for
     #[arg(long, requires = "drill")]

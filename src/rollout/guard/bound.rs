@@ -73,7 +73,10 @@ mod tests {
     fn more_people_show_less() {
         let of = |people| shown_by(people).map(|rate| (100.0 * rate).round() as u32);
         assert_eq!((of(49), of(50), of(92)), (None, Some(60), Some(20)));
-        assert_eq!((of(460), of(1_500), of(10_000)), (Some(5), Some(3), Some(2)));
+        assert_eq!(
+            (of(460), of(1_500), of(10_000)),
+            (Some(5), Some(3), Some(2))
+        );
     }
 
     #[test]

@@ -183,7 +183,10 @@ mod tests {
 
     #[test]
     fn what_is_ordinary_is_said_by_who_comes_to_the_old_side() {
-        assert!(!trips((20, 8), (1_000, 100), (0, 0), 20), "a fifth is ordinary");
+        assert!(
+            !trips((20, 8), (1_000, 100), (0, 0), 20),
+            "a fifth is ordinary"
+        );
         assert!(trips((20, 20), (1_000, 100), (0, 0), 20));
         assert!(!trips((20, 10), (0, 0), (0, 0), 20), "nobody was there");
         assert!(trips((20, 13), (0, 0), (0, 0), 20));

@@ -166,6 +166,9 @@ fn six_in_ten_who_do_not_get_in_are_a_fire_within_a_few_minutes() {
         let mut dice = Dice(77_172_645_463_325_252 + run as u64);
         let tripped = live(day, 60, &mut dice).unwrap();
         assert_eq!(tripped.on_trip, OnTrip::Rollback);
-        assert!(tripped.people <= 100, "{from}: {tripped:?}");
+        assert!(
+            tripped.people <= 100 && tripped.tick <= 36 && tripped.by.len() < 8,
+            "`breaker` or `login`, within three minutes: {from}: {tripped:?}"
+        );
     }
 }

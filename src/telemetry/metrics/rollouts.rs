@@ -33,10 +33,11 @@ impl Metrics {
                     row(labels([id.as_str(), one.as_str()]), now)
                 })
             }));
-        rare.rollout_ready
-            .replace(all.iter().map(|(id, (_, ready), ..)| {
+        rare.rollout_ready.replace(
+            all.iter().map(|(id, (_, ready), ..)| {
                 row(labels([id.as_str()]), f64::from(u8::from(*ready)))
-            }));
+            }),
+        );
         rare.step_entered.replace(
             all.iter()
                 .map(|(id, _, entered, ..)| row(labels([id.as_str()]), entered.as_secs() as f64)),
