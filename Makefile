@@ -1,5 +1,5 @@
 # `make test` is the command that proves a checkout; `make ci` is what the machine runs.
-.PHONY: need move interop drill test unit real rules cases control variants fuzz suites faults soak ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
+.PHONY: need move interop drill test unit guards real rules cases control variants fuzz suites faults soak ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
 CARGO ?= cargo
 
 # Everything: unit and integration tests, then the tests against real servers (started and stopped here).
@@ -57,6 +57,10 @@ interop:
 	INTEROP_ROWS=$(abspath $(LAST)) tests/interop/run; status=$$?; tests/results.py interop $(LAST); exit $$status
 
 # Six stages of a rollout in a minute, twice: with the rollback, and without it. Recomputes both tables.
+# What the guards promise, with all runs: a healthy day 300 times, and both tables of deploy/README.md.
+guards:
+	$(CARGO) test --release --lib rollout::guard::
+
 drill:
 	rm -f $(LAST)
 	DRILL_ROWS=$(abspath $(LAST)) $(CARGO) test --release --test drill -- --nocapture; status=$$?; tests/results.py drill $(LAST); exit $$status

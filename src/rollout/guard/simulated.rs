@@ -142,67 +142,146 @@ fn simulate(case: Case, mut dice: Dice) -> Found {
     }
 }
 
-/// The table of the design: share, bad rate at the new provider, and how many people, bad people and minutes it takes.
-const TABLE: &[(f64, f64, f64, f64, f64)] = &[
-    (0.01, 0.20, 27.0, 5.0, 13.6),
-    (0.01, 0.60, 9.0, 6.0, 4.7),
-    (0.05, 0.03, 1_035.0, 31.0, 103.3),
-    (0.05, 0.05, 281.0, 14.0, 28.1),
-    (0.05, 0.20, 33.0, 7.0, 3.4),
-    (0.05, 0.60, 13.0, 8.0, 1.3),
-    (0.25, 0.03, 1_461.0, 44.0, 29.2),
-    (0.25, 0.05, 442.0, 22.0, 8.8),
-    (0.25, 0.20, 67.0, 13.0, 1.3),
-    (0.25, 0.60, 50.0, 30.0, 1.0),
-];
+/// One row of a table: what it took on average until harm was seen, over the runs in which it was.
+struct Row {
+    share: f64,
+    /// The bad rate at the new provider.
+    modern: f64,
+    /// In how many of the runs it was seen within 24 hours.
+    power: f64,
+    units: f64,
+    bad: f64,
+    minutes: f64,
+}
 
-#[test]
-fn the_guards_see_harm_as_early_as_the_table_says() {
-    for &(share, modern, units, bad, minutes) in TABLE {
-        let case = Case {
-            share,
-            modern,
-            runs: 60,
-            delay: 0,
-        };
-        let found = simulate(case, Dice(12_345_678_987_654_321));
-        assert!(
-            (found.power - 1.0).abs() < 1e-9,
-            "{share} {modern}: {found:?}"
-        );
-        // 60 runs against 300: a quarter covers four standard errors of the long rows.
-        let near = |is: f64, should: f64| (is - should).abs() <= 0.25 * should + 1.0;
-        assert!(near(found.units, units), "{share} {modern}: {found:?}");
-        assert!(near(found.bad, bad), "{share} {modern}: {found:?}");
-        assert!(near(found.minutes, minutes), "{share} {modern}: {found:?}");
+const fn row(share: f64, modern: f64, power: f64, units: f64, bad: f64, minutes: f64) -> Row {
+    Row {
+        share,
+        modern,
+        power,
+        units,
+        bad,
+        minutes,
     }
 }
 
-/// Somebody who is shown a foreign error page never comes back: they count when their window of ten minutes ends, and so
-/// everything is seen ten minutes later and with the people of ten more minutes.
-#[test]
-fn people_who_never_come_back_are_seen_a_window_later() {
-    for &(share, modern, units, _, minutes) in TABLE.iter().filter(|row| row.1 != 0.03) {
+/// The yardstick's table. Of the first row it finds 28 %: it leaves out minutes in which nobody came to the new provider, also
+/// those who were bad at the old one in them; here nobody is left out.
+const TABLE: [Row; 15] = [
+    row(0.01, 0.02, 0.15, 1_290.0, 35.0, 644.0),
+    row(0.01, 0.03, 0.94, 926.0, 28.0, 462.0),
+    row(0.01, 0.05, 1.0, 258.0, 13.0, 128.0),
+    row(0.01, 0.20, 1.0, 27.0, 5.0, 13.6),
+    row(0.01, 0.60, 1.0, 9.0, 6.0, 4.7),
+    row(0.05, 0.02, 0.97, 4_671.0, 94.0, 467.0),
+    row(0.05, 0.03, 1.0, 1_035.0, 31.0, 103.3),
+    row(0.05, 0.05, 1.0, 281.0, 14.0, 28.1),
+    row(0.05, 0.20, 1.0, 33.0, 7.0, 3.4),
+    row(0.05, 0.60, 1.0, 13.0, 8.0, 1.3),
+    row(0.25, 0.02, 1.0, 6_575.0, 131.0, 132.0),
+    row(0.25, 0.03, 1.0, 1_461.0, 44.0, 29.2),
+    row(0.25, 0.05, 1.0, 442.0, 22.0, 8.8),
+    row(0.25, 0.20, 1.0, 67.0, 13.0, 1.3),
+    row(0.25, 0.60, 1.0, 50.0, 30.0, 1.0),
+];
+
+/// The same where whoever is bad never comes back, and counts when the window of ten minutes ends: 300 runs of this.
+const DELAYED: [Row; 15] = [
+    row(0.01, 0.02, 0.15, 1_177.0, 32.0, 586.0),
+    row(0.01, 0.03, 0.94, 867.0, 26.0, 433.0),
+    row(0.01, 0.05, 1.0, 271.0, 12.0, 135.0),
+    row(0.01, 0.20, 1.0, 47.0, 5.0, 23.1),
+    row(0.01, 0.60, 1.0, 29.0, 6.0, 14.6),
+    row(0.05, 0.02, 0.96, 4_494.0, 89.0, 449.0),
+    row(0.05, 0.03, 1.0, 1_129.0, 30.0, 113.0),
+    row(0.05, 0.05, 1.0, 365.0, 13.0, 36.4),
+    row(0.05, 0.20, 1.0, 133.0, 6.0, 13.3),
+    row(0.05, 0.60, 1.0, 113.0, 8.0, 11.2),
+    row(0.25, 0.02, 1.0, 6_951.0, 129.0, 139.0),
+    row(0.25, 0.03, 1.0, 1_947.0, 43.0, 38.9),
+    row(0.25, 0.05, 1.0, 934.0, 22.0, 18.7),
+    row(0.25, 0.20, 1.0, 567.0, 13.0, 11.3),
+    row(0.25, 0.60, 1.0, 550.0, 30.0, 11.0),
+];
+
+/// In an optimised build (`make guards`) all of it; otherwise what takes a moment, with fewer runs.
+const OPTIMISED: bool = !cfg!(debug_assertions);
+
+fn reproduces(table: &[Row], delay: usize) {
+    let quick = |row: &&Row| row.units / row.share < 10_000.0 && 0.99 < row.power;
+    for row in table.iter().filter(|row| OPTIMISED || quick(row)) {
         let case = Case {
-            share,
-            modern,
-            runs: 60,
-            delay: 10,
+            share: row.share,
+            modern: row.modern,
+            runs: if OPTIMISED { 300 } else { 40 },
+            delay,
         };
         let found = simulate(case, Dice(12_345_678_987_654_321));
-        let (late, more) = (minutes + 10.0, units + 10.0 * 200.0 * share);
+        let (share, modern) = (row.share, row.modern);
         assert!(
-            (found.power - 1.0).abs() < 1e-9,
+            (found.power - row.power).abs() <= 0.06,
             "{share} {modern}: {found:?}"
         );
-        let near = |is: f64, should: f64| (is - should).abs() <= 0.25 * should + 2.0;
+        // Four standard errors of the long rows, in 300 runs and in 40.
+        let (part, more) = if OPTIMISED { (0.12, 1.0) } else { (0.3, 2.0) };
+        let near = |is: f64, should: f64| (is - should).abs() <= part * should + more;
+        assert!(near(found.units, row.units), "{share} {modern}: {found:?}");
+        assert!(near(found.bad, row.bad), "{share} {modern}: {found:?}");
         assert!(
-            near(found.minutes, late),
-            "{share} {modern}: {found:?} {late}"
+            near(found.minutes, row.minutes),
+            "{share} {modern}: {found:?}"
         );
+    }
+}
+
+#[test]
+fn the_guards_see_harm_as_early_as_the_table_says() {
+    reproduces(&TABLE, 0);
+}
+
+/// Somebody who is shown a foreign error page never comes back.
+#[test]
+fn people_who_never_come_back_are_seen_a_window_later() {
+    reproduces(&DELAYED, 10);
+}
+
+/// What operators read is what was found.
+#[test]
+fn both_tables_are_printed_for_operators() {
+    let readme = include_str!("../../../deploy/README.md");
+    for (table, title) in [
+        (&TABLE, "| It fails, or"),
+        (&DELAYED, "| They never come back"),
+    ] {
+        let (_, printed) = readme.split_once(title).unwrap();
+        let (printed, _) = printed.split_once("\n\n").unwrap();
+        for rate in [0.6, 0.2, 0.05, 0.03, 0.02] {
+            let of_rate = table.iter().filter(|row| (row.modern - rate).abs() < 1e-9);
+            let cells: Vec<String> = of_rate
+                .map(|row| {
+                    let seen = format!("{:.0} / {:.0} / {:.0}", row.units, row.bad, row.minutes);
+                    if row.power < 0.99 {
+                        format!("{seen}, in {:.0} % of runs", 100.0 * row.power)
+                    } else {
+                        seen
+                    }
+                })
+                .collect();
+            let line = format!("| {:.0} % | {} |", 100.0 * rate, cells.join(" | "));
+            assert!(printed.contains(&line), "{line}");
+        }
+    }
+}
+
+/// What `check --people` says is nothing better than the table.
+#[test]
+fn so_many_people_are_enough_at_whatever_share() {
+    for row in &TABLE {
+        let shown = shown_by(row.units.ceil() as u64 - 1);
         assert!(
-            near(found.units, more),
-            "{share} {modern}: {found:?} {more}"
+            shown.is_none_or(|shown| row.modern <= shown),
+            "{}",
+            row.units
         );
     }
 }
