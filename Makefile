@@ -56,11 +56,11 @@ interop:
 	rm -f $(LAST)
 	INTEROP_ROWS=$(abspath $(LAST)) tests/interop/run; status=$$?; tests/results.py interop $(LAST); exit $$status
 
-# Six stages of a rollout in a minute, twice: with the rollback, and without it. Recomputes both tables.
 # What the guards promise, with all runs: a healthy day 300 times, and both tables of deploy/README.md.
 guards:
 	$(CARGO) test --release --lib rollout::guard::
 
+# Six stages of a rollout in a minute, twice: with the rollback, and without it. Recomputes both tables.
 drill:
 	rm -f $(LAST)
 	DRILL_ROWS=$(abspath $(LAST)) $(CARGO) test --release --test drill -- --nocapture; status=$$?; tests/results.py drill $(LAST); exit $$status

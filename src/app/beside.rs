@@ -136,9 +136,8 @@ fn asked_of(course: &Course) -> Vec<&StillSeen> {
 }
 
 fn tell(process: &Process) {
-    let found = process.shadow.found();
     process.conductor.seen_beside(
-        |course, moment| found.since(&course.apps, moment),
+        |course, moment| process.shadow.since(&course.apps, moment),
         |course, asked| {
             let side = (&course.apps[..], &course.from);
             process.stragglers.since(side, asked, process.clock.now())

@@ -140,6 +140,7 @@ pub(super) fn looked(looks: &[&Looks], noise: &[&Looks], moment: UnixTime) -> Lo
             .filter(|(class, _)| counts(class))
             .map(|(class, people)| (class.as_str().into(), *people))
             .collect(),
+        ..Looked::default()
     }
 }
 

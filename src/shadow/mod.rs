@@ -11,6 +11,7 @@ mod kind;
 mod looks;
 mod pace;
 mod passwords;
+mod sampled;
 pub(crate) mod settings;
 mod sweep;
 mod weigh;

@@ -27,6 +27,7 @@ use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Providers;
 use crate::rollout::AppId;
+use crate::rollout::Looked;
 use crate::secret::Secret;
 use crate::shadow::asked::ask;
 use crate::shadow::asked::lifetime;
@@ -35,6 +36,7 @@ use crate::shadow::desk::Desk;
 use crate::shadow::found::Found;
 use crate::shadow::kind::Field;
 use crate::shadow::pace::Pace;
+use crate::shadow::sampled::Sampled;
 use crate::shadow::settings::Settings;
 use crate::shadow::weigh;
 use crate::shadow::weigh::Opinion;
@@ -159,6 +161,7 @@ pub(crate) struct Shadow {
     queue: Sender<Job>,
     parts: ShadowParts,
     paces: Mutex<HashMap<AppId, Arc<Pace>>>,
+    sampled: Sampled,
 }
 
 impl Shadow {
@@ -170,6 +173,7 @@ impl Shadow {
             queue,
             parts,
             paces: Mutex::default(),
+            sampled: Sampled::default(),
         }
     }
 
@@ -181,6 +185,15 @@ impl Shadow {
     pub(super) fn pace(&self, app: &AppId) -> Arc<Pace> {
         let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(paces.entry(app.clone()).or_default())
+    }
+
+    /// What was found about the people of some applications since a step began, and how many could not be asked about;
+    /// `None`: it is not known.
+    pub(crate) fn since(&self, apps: &[AppId], moment: UnixTime) -> Option<Looked> {
+        let mut looked = self.parts.found.since(apps, moment)?;
+        self.sampled
+            .count(&mut looked, (apps, moment), &self.parts.metrics);
+        Some(looked)
     }
 
     /// What was found.

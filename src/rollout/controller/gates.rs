@@ -111,6 +111,9 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
     missing
 }
 
+/// One of so many second looks may have been skipped for want of room or of an answer.
+const MOST_LOST: u64 = 20;
+
 /// What second opinions must have found.
 fn opinions(require: &Require, looked: Option<&Looked>) -> Vec<String> {
     let mut missing = Vec::new();
@@ -133,6 +136,12 @@ fn opinions(require: &Require, looked: Option<&Looked>) -> Vec<String> {
         let critical = looked.critical;
         missing.push(format!(
             "{critical} critical differences, where {most} may be"
+        ));
+    }
+    let (lost, all) = (looked.lost, looked.asked + looked.lost);
+    if asked && all < MOST_LOST * lost {
+        missing.push(format!(
+            "{lost} of {all} second looks were skipped (`queue_full`, `breaker`), more than 5 %: who was looked at is no fair sample"
         ));
     }
     let possible = bad_rate_upper_bound(looked.people, looked.differ);

@@ -201,7 +201,18 @@ fn what_a_second_opinion_found_keeps_a_stage_and_so_does_not_knowing_it() {
         let missing = walk.order(&Command::Promote).unwrap_err();
         assert!(missing.contains(why), "{:?}: {missing}", walk.looked);
     }
-    walk.looked = looked(50, 0, 0);
+    // Who could not be asked about is not like those who were.
+    let sampled = |asked, lost| {
+        looked(50, 0, 0).map(|looked| Looked {
+            asked,
+            lost,
+            ..looked
+        })
+    };
+    walk.looked = sampled(93, 5);
+    let missing = walk.order(&Command::Promote).unwrap_err();
+    assert!(missing.contains("5 of 98 second looks were skipped"), "{missing}");
+    walk.looked = sampled(95, 5);
     walk.order(&Command::Promote).unwrap();
 }
 

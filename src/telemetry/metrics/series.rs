@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use std::sync::RwLock;
 
 use crate::telemetry::metrics::catalog::Family;
+use crate::telemetry::metrics::cells::Counter;
 
 /// The label value that stands for all series beyond the limit of a family.
 pub(super) const OTHER: &str = "other";
@@ -20,6 +21,15 @@ pub(super) struct Series<C> {
     /// How many series there may be; what comes later shares one series labelled `other`.
     limit: usize,
     cells: RwLock<HashMap<Labels, Arc<C>>>,
+}
+
+impl Series<Counter> {
+    /// The sum of those whose labels are meant.
+    pub(super) fn sum(&self, meant: impl Fn(&Labels) -> bool) -> u64 {
+        let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
+        let meant = cells.iter().filter(|(labels, _)| meant(labels));
+        meant.map(|(_, cell)| cell.value()).sum()
+    }
 }
 
 impl<C: Default> Series<C> {

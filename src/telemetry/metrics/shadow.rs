@@ -183,6 +183,26 @@ impl Metrics {
         self.rare.shadow_skipped.with(&labels).add(1);
     }
 
+    /// How often somebody was looked at twice since the start, and how often nobody could be, because too many waited or the
+    /// other side gave no answers.
+    pub(crate) fn shadow_looks(&self, app: &AppId) -> (u64, u64) {
+        let is = |labels: &[Box<str>], place: usize, words: &[&str]| {
+            let word = labels.get(place).map(AsRef::as_ref);
+            word.is_some_and(|word| words.contains(&word))
+        };
+        let own = [app.as_str()];
+        let asked = self.rare.shadow_comparisons.sum(|labels| {
+            // What is asked of everybody once a day, and of the application by its own answer, waits for no place.
+            is(labels, 0, &own) && !is(labels, 1, &["sweep", "upstream_status"])
+        });
+        let lost = [Skipped::QueueFull.as_str(), Skipped::Breaker.as_str()];
+        let skipped = &self.rare.shadow_skipped;
+        (
+            asked,
+            skipped.sum(|labels| is(labels, 0, &own) && is(labels, 1, &lost)),
+        )
+    }
+
     /// So many wait.
     pub(crate) fn shadow_queue(&self, depth: usize) {
         self.rare.shadow_queue.with(&[]).set(depth as f64);
