@@ -48,7 +48,7 @@ pub(super) async fn report(
         }
         ReportKind::Surface => opinions::surface(process, settings, wanted, &mut view),
         ReportKind::Readiness => readiness(process, settings, wanted, &mut view),
-        ReportKind::Timeline => timeline::timeline(process, wanted, now, &mut view).await?,
+        ReportKind::Timeline => timeline::timeline(process, settings, wanted, now, &mut view).await?,
     }
     reveal::reveal(process, wanted, actor, now, &mut view).await?;
     Ok(view)
@@ -149,11 +149,45 @@ fn readiness(
             ]);
         }
     }
+    let mut limits = ReportTable::new(
+        "Limits",
+        ["rollout", "guard", "value", "may be", "verdict"],
+    );
+    let mut split = ReportTable::new(
+        "Split",
+        ["rollout", "people new", "people old", "ln E", "trips at", "verdict"],
+    );
+    for plan in plans(settings, wanted) {
+        let standing = standings.iter().find(|s| s.course.id == plan.id);
+        let Some(findings) = standing.map(|standing| &standing.findings) else {
+            continue;
+        };
+        let id = || Value::from(plan.id.as_str());
+        for limit in &findings.limits {
+            limits.row([
+                id(),
+                (&*limit.id).into(),
+                limit.value.into(),
+                limit.max.into(),
+                limit.verdict.as_str().into(),
+            ]);
+        }
+        if let Some(seen) = &findings.split {
+            split.row([
+                id(),
+                seen.seen.to.into(),
+                seen.seen.from.into(),
+                short(seen.log_e).into(),
+                short(seen.trip_at).into(),
+                seen.verdict.as_str().into(),
+            ]);
+        }
+    }
     let mut exposed = people::exposed_table();
     for plan in plans(settings, wanted) {
         people::exposed(process, plan, &mut exposed);
     }
-    view.tables = vec![steps, missing, guards, exposed];
+    view.tables = vec![steps, missing, guards, limits, split, exposed];
 }
 
 /// Three decimals are enough for people.

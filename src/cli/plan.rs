@@ -32,7 +32,7 @@ const AT_ONCE: usize = 2_000;
 const RECALLS: u8 = 4;
 
 /// Says whom a configuration would move, by rule and application: of the people whom a running instance has let in within
-/// the last 24 hours, and of an inventory. Nothing changes. Exit code 4: a reload would refuse it
+/// `retention.facts` (24 hours unless it is set), and of an inventory. Nothing changes. Exit code 4: a reload would refuse it
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Args {
     /// The configuration that might run
@@ -155,7 +155,7 @@ fn write_text(view: &PlanView, out: &mut dyn Write) -> io::Result<()> {
     let more = if view.more { " and more" } else { "" };
     writeln!(
         out,
-        "against {against}: {}{more} seen within 24 h, {} of the inventory",
+        "against {against}: {}{more} seen within `retention.facts`, {} of the inventory",
         view.seen, view.listed
     )?;
     if view.rows.is_empty() {
@@ -233,7 +233,7 @@ mod tests {
         let (code, text) = said(&[]).await;
         assert_eq!(code, ExitCode::from(RECALLS), "{text}");
         assert!(
-            text.starts_with("against configuration abc: 5 seen within 24 h, 0 of the inventory\n"),
+            text.starts_with("against configuration abc: 5 seen within `retention.facts`, 0 of the inventory\n"),
             "{text}"
         );
         assert!(

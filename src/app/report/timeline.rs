@@ -11,6 +11,7 @@ use crate::admin::ReportView;
 use crate::app::process::Process;
 use crate::app::report::moment;
 use crate::clock::UnixTime;
+use crate::config::settings::Settings;
 use crate::ledger;
 
 /// So many records are told at most.
@@ -24,6 +25,7 @@ const APART: [&str; 11] = [
 /// The records of the ledger, with the numbers behind them.
 pub(super) async fn timeline(
     process: &Arc<Process>,
+    settings: &Settings,
     wanted: &ReportRequest,
     now: UnixTime,
     view: &mut ReportView,
@@ -40,10 +42,17 @@ pub(super) async fn timeline(
             "time", "record", "kind", "rollout", "from", "to", "why", "by", "and",
         ],
     );
+    // What is of no rollout is of all applications.
+    let app = wanted.app.as_deref();
+    let covers = |id: &str| {
+        let plan = settings.rollouts.iter().find(|plan| plan.id.as_str() == id);
+        let apps = plan.map_or(&[][..], |plan| &plan.apps);
+        app.is_none_or(|app| apps.iter().any(|own| own.as_str() == app))
+    };
     let about = |record: &&Value| {
         let rollout = record.get("rollout").and_then(Value::as_str);
         let asked = wanted.rollout.as_deref();
-        rollout.is_none() || asked.is_none() || rollout == asked
+        rollout.is_none_or(|id| asked.is_none_or(|asked| asked == id) && covers(id))
     };
     for record in records.iter().filter(about) {
         let member = |name: &str| record.get(name).cloned().unwrap_or_default();
