@@ -69,6 +69,7 @@ pub(crate) use report::ReportView;
 pub(crate) use rollouts::GuardView;
 pub(crate) use rollouts::LimitView;
 pub(crate) use rollouts::OrderRequest;
+pub(crate) use rollouts::PeopleView;
 pub(crate) use rollouts::RolloutView;
 pub(crate) use routes::KillRequest;
 pub(crate) use routes::KillView;

@@ -45,12 +45,26 @@ pub(crate) struct RolloutView {
     /// What keeps it from going on.
     #[serde(default)]
     pub(crate) missing: Vec<String>,
+    /// People who have moved, as far as they are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) people: Option<PeopleView>,
     /// What the guards say, and the split.
     #[serde(default)]
     pub(crate) guards: Vec<GuardView>,
     /// What may not be more than so much.
     #[serde(default)]
     pub(crate) limits: Vec<LimitView>,
+}
+
+/// People who have moved.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct PeopleView {
+    /// They are at the new provider.
+    pub(crate) modern: u64,
+    /// Of those, they have no account at the old one that is known.
+    pub(crate) modern_born: u64,
+    /// They were there before a step back.
+    pub(crate) recalled: u64,
 }
 
 /// One limit.

@@ -24,6 +24,7 @@ use crate::admin::LinkAnswer;
 use crate::admin::LinkRequest;
 use crate::admin::LogHead;
 use crate::admin::OrderRequest;
+use crate::admin::PeopleView;
 use crate::admin::PlanRequest;
 use crate::admin::PlanView;
 use crate::admin::ProviderView;
@@ -112,6 +113,11 @@ impl AdminBackend for Backend {
                 percent: Some(plan.target(now).ratio() * 100.0),
                 epoch: plan.epoch,
                 kill: kill.position(&plan.id).as_str().to_owned(),
+                people: self.process.exposure.of(&plan.id).map(|seen| PeopleView {
+                    modern: seen.modern_born + seen.signs_in_again,
+                    modern_born: seen.modern_born,
+                    recalled: seen.recalled,
+                }),
                 ..RolloutView::default()
             };
             match standing {

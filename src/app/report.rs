@@ -48,7 +48,9 @@ pub(super) async fn report(
         }
         ReportKind::Surface => opinions::surface(process, settings, wanted, &mut view),
         ReportKind::Readiness => readiness(process, settings, wanted, &mut view),
-        ReportKind::Timeline => timeline::timeline(process, settings, wanted, now, &mut view).await?,
+        ReportKind::Timeline => {
+            timeline::timeline(process, settings, wanted, now, &mut view).await?
+        }
     }
     reveal::reveal(process, wanted, actor, now, &mut view).await?;
     Ok(view)
@@ -149,13 +151,17 @@ fn readiness(
             ]);
         }
     }
-    let mut limits = ReportTable::new(
-        "Limits",
-        ["rollout", "guard", "value", "may be", "verdict"],
-    );
+    let mut limits = ReportTable::new("Limits", ["rollout", "guard", "value", "may be", "verdict"]);
     let mut split = ReportTable::new(
         "Split",
-        ["rollout", "people new", "people old", "ln E", "trips at", "verdict"],
+        [
+            "rollout",
+            "people new",
+            "people old",
+            "ln E",
+            "trips at",
+            "verdict",
+        ],
     );
     for plan in plans(settings, wanted) {
         let standing = standings.iter().find(|s| s.course.id == plan.id);

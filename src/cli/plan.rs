@@ -233,7 +233,9 @@ mod tests {
         let (code, text) = said(&[]).await;
         assert_eq!(code, ExitCode::from(RECALLS), "{text}");
         assert!(
-            text.starts_with("against configuration abc: 5 seen within `retention.facts`, 0 of the inventory\n"),
+            text.starts_with(
+                "against configuration abc: 5 seen within `retention.facts`, 0 of the inventory\n"
+            ),
             "{text}"
         );
         assert!(

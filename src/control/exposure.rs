@@ -28,6 +28,8 @@ pub(crate) struct Exposed {
     pub(crate) modern_born: u64,
     /// They have moved, and would sign in at `from` again.
     pub(crate) signs_in_again: u64,
+    /// They had moved before a step back.
+    pub(crate) recalled: u64,
 }
 
 /// What is known of all rollouts.
@@ -61,7 +63,6 @@ impl Exposure {
         now: UnixTime,
     ) -> Result<(), String> {
         let mut fresh = HashMap::new();
-        let mut recalled: HashMap<RolloutId, u64> = HashMap::new();
         for plan in plans {
             let moved = self.pins.all_moved(&plan.id, now).await;
             let moved = moved.map_err(|error| error.to_string())?;
@@ -71,13 +72,15 @@ impl Exposure {
                 continue;
             }
             let here = || moved.iter().filter(|row| row.epoch == plan.epoch);
-            recalled.insert(plan.id.clone(), (moved.len() - here().count()) as u64);
             let asked: Vec<_> = here()
                 .map(|row| self.links.has_account(&row.account, now))
                 .collect();
             let known = stream::iter(asked).buffer_unordered(AT_ONCE);
             let known: Vec<_> = known.collect().await;
-            let mut exposed = Exposed::default();
+            let mut exposed = Exposed {
+                recalled: (moved.len() - here().count()) as u64,
+                ..Exposed::default()
+            };
             for known in known {
                 match known.map_err(|error| error.to_string())? {
                     true => exposed.signs_in_again += 1,
@@ -100,7 +103,7 @@ impl Exposure {
             let states = [
                 ("modern", exposed.signs_in_again),
                 ("modern_born", exposed.modern_born),
-                ("recalled", recalled.get(id).copied().unwrap_or(0)),
+                ("recalled", exposed.recalled),
             ];
             states.map(|(state, people)| (id.as_str(), state, people))
         });

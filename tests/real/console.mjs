@@ -17,32 +17,65 @@ const file = (name, text) => { fs.writeFileSync(path.join(dir, name), text); ret
 
 const provider = (name) => `
   ${name}: { jwt: { issuer: "https://${name}.test", verify: { algs: [HS256], audiences: [app] }, jwks: { shared_secret: { file: "${file(`${name}.secret`, name.repeat(32).slice(0, 64))}" } }, claims: { subject: sub }, authoritative: { claims: [sub] } } }`;
-const config = file("authferry.yaml", `version: 1
+const head = (state) => `version: 1
 server:
   listen: 127.0.0.1:0
   admin: { listen: 127.0.0.1:0, token: { file: "${file("token", "a-token-of-this-test-0123456789")}" } }
-  state_dir: ${dir}/state
-providers:${provider("legacy")}${provider("modern")}
+  state_dir: ${dir}/${state}
+`;
+const short = file("authferry.yaml", `${head("state")}providers:${provider("legacy")}${provider("modern")}
 identity: { canonical: { template: "hr:{subject}" } }
 apps:
   crm: { hosts: [app.test], upstream: { url: "http://127.0.0.1:9" }, identity_headers: { X-Remote-User: "{subject}" } }
 rollout: { from: legacy, to: modern, bucketing: { salt: x }, assign: [{ percent: 25, to: modern }] }
 `);
+// Stages, a controller, guards, second opinions: what the console is for. The password is `good`; \`bob\` may do more on the new side.
+const hash = "$2y$04$ZHYgCpbKNWMlXlaPtR430.WN8Ee7blxSckxTDyLcqwt1Rmm6OsOvC";
+const people = (name, ...lines) => file(name, lines.map(([who, groups]) => `${who}:${hash}:${groups}\n`).join(""));
+const basic = (name, list) => `\n  ${name}: { basic: { file: "${list}", authoritative: { claims: [username] } } }`;
+const staged = file("staged.yaml", `${head("staged")}providers:${basic("old", people("old", ["ann", "it"], ["bob", "it"]))}${basic("directory", people("directory", ["ann", "it"], ["bob", "it,boss"]))}${provider("new")}
+identity: { canonical: { template: "hr:{subject}" } }
+apps:
+  crm: { hosts: [app.test], upstream: { url: "http://127.0.0.1:9" }, identity_headers: { X-Remote-User: "{subject}", X-Remote-Groups: "{groups|join:,}" } }
+rollouts:
+  crm-2026:
+    apps: [crm]
+    from: old
+    to: new
+    bucketing: { salt: x }
+    control: controller
+    guardrails: standard
+    stages:
+      - { id: 1-shadow, mode: shadow, promote: { require: { compared_subjects: 2, critical: 0 } } }
+      - { id: 2-ramp, mode: canary, assign: [{ ramp: true, to: new }], ramp: [{ percent: 5, bake: 1d, min_units: 50 }, { percent: 98, bake: 1d }] }
+guardrails: { standard: { no_data: wait, guards: [{ id: login, bad: [failed, abandoned] }, { id: critical, divergences: [groups_extra, subject_mismatch], max: 3, on_trip: hold }] } }
+shadow:
+  crm: { oracles: [{ method: dual_verify, credential: basic, provider: directory }] }
+`);
 
 const log = fs.openSync(path.join(dir, "stderr.log"), "w");
-const proxy = spawn(program, ["run", "--config", config], { stdio: ["ignore", "pipe", log] });
+const started = [];
 const end = async (code) => {
-  proxy.kill("SIGKILL");
+  for (const proxy of started) proxy.kill("SIGKILL");
   if (code) console.error(fs.readFileSync(path.join(dir, "stderr.log"), "utf8"));
   fs.rmSync(dir, { recursive: true, force: true });
   process.exit(code);
 };
-const ready = await new Promise((done, failed) => {
-  let said = "";
-  proxy.stdout.on("data", (part) => { said += part; const found = said.match(/admin=(\S+)/); if (found) done(found[1]); });
-  proxy.on("exit", () => failed(new Error("it did not start")));
-}).catch(async (error) => { console.error(error.message); await end(1); });
-const origin = `http://${ready}`;
+// Where operators ask, and where people do.
+const start = async (config) => {
+  const proxy = spawn(program, ["run", "--config", config], { stdio: ["ignore", "pipe", log] });
+  started.push(proxy);
+  return new Promise((done, failed) => {
+    let said = "";
+    proxy.stdout.on("data", (part) => {
+      said += part;
+      const [admin, listen] = [said.match(/admin=(\S+)/), said.match(/public=(\S+)/)];
+      if (admin && listen) done([`http://${admin[1]}`, listen[1]]);
+    });
+    proxy.on("exit", () => failed(new Error("it did not start")));
+  }).catch(async (error) => { console.error(error.message); await end(1); });
+};
+const [origin] = await start(short);
 const position = async () => {
   const text = await (await fetch(`${origin}/metrics`)).text();
   return text.match(/authferry_kill_switch\{scope="global",position="(\w+)"\} 1/)[1];
@@ -60,7 +93,7 @@ const test = async (name, options, body) => {
   const trouble = [];
   page.on("console", (said) => { if (said.type() === "error") trouble.push(said.text()); });
   page.on("pageerror", (error) => trouble.push(String(error)));
-  page.on("request", (asked) => { if (!asked.url().startsWith(origin)) trouble.push(asked.url()); });
+  page.on("request", (asked) => { if (!asked.url().startsWith(options.httpCredentials?.origin ?? origin)) trouble.push(asked.url()); });
   await body(page, context, trouble);
   await context.close();
   console.log(`ok ${name}`);
@@ -73,22 +106,27 @@ try {
     assert.equal(await page.locator("form").count(), 0);
   });
 
-  for (const colorScheme of ["light", "dark"]) for (const viewport of [{ width: 1280, height: 900 }, { width: 390, height: 844 }]) {
-    await test(`${colorScheme}, ${viewport.width} wide: readable, and nothing from elsewhere`, { colorScheme, viewport }, async (page, _, trouble) => {
-      await page.goto(`${origin}/console`);
-      assert.match(await page.locator("#live").innerText(), /legacy → modern[\s\S]*25 %/);
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-      assert.equal(wide, 0, "the page scrolls sideways");
-      const paper = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
-      const bright = Math.max(...paper.match(/\d+/g).slice(0, 3).map(Number)) > 128;
-      assert.equal(bright, colorScheme === "light", paper);
-      await page.evaluate(axe);
-      const { violations } = await page.evaluate(() => axe.run());
-      assert.deepEqual(violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html).join(" ")}`), []);
-      assert.deepEqual(trouble, []);
-      if (pictures) await page.screenshot({ path: path.join(pictures, `console-${colorScheme}-${viewport.width}.png`), fullPage: true });
-    });
-  }
+  const looks = async (name, at, shows) => {
+    for (const colorScheme of ["light", "dark"]) for (const viewport of [{ width: 1280, height: 900 }, { width: 390, height: 844 }]) {
+      const options = { colorScheme, viewport, httpCredentials: { ...httpCredentials, origin: at } };
+      await test(`${name}, ${colorScheme}, ${viewport.width} wide: readable, and nothing from elsewhere`, options, async (page, _, trouble) => {
+        await page.goto(`${at}/console`);
+        const text = await page.locator("#live").innerText();
+        for (const what of shows) assert.match(text, what);
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+        assert.equal(wide, 0, "the page scrolls sideways");
+        const paper = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+        const bright = Math.max(...paper.match(/\d+/g).slice(0, 3).map(Number)) > 128;
+        assert.equal(bright, colorScheme === "light", paper);
+        await page.evaluate(axe);
+        const { violations } = await page.evaluate(() => axe.run());
+        assert.deepEqual(violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html).join(" ")}`), []);
+        assert.deepEqual(trouble, []);
+        if (pictures) await page.screenshot({ path: path.join(pictures, `console-${name}-${colorScheme}-${viewport.width}.png`), fullPage: true });
+      });
+    }
+  };
+  await looks("one percent", origin, [/legacy → modern[\s\S]*25 %/]);
 
   await test("it shows what changes, without being loaded again", {}, async (page, _, trouble) => {
     await page.goto(`${origin}/console`);
@@ -157,6 +195,39 @@ try {
     assert.equal(await position(), "off");
   });
   evil.close();
+
+  const [driven, listen] = await start(staged);
+  const ledger = () => fs.readFileSync(path.join(dir, "staged/decisions.jsonl"), "utf8");
+  const order = async (page, command, reason) => {
+    await page.goto(`${driven}/console`);
+    const form = page.locator("form", { hasText: "Order it" });
+    await form.locator("select[name=rollout]").selectOption("crm-2026");
+    await form.locator(`input[value=${command}]`).check();
+    await form.locator("input[name=reason]").fill(reason);
+    await Promise.all([page.waitForURL(`${driven}/console#done`), form.locator("button").click()]);
+    return page.locator("#live").innerText();
+  };
+  const there = { httpCredentials: { ...httpCredentials, origin: driven } };
+  await test("a rollout is started by its form, and second opinions are told by class", there, async (page, _, trouble) => {
+    assert.match(await order(page, "start", "IAM-1: begin"), /State\s+baking[\s\S]*1-shadow/);
+    for (const who of ["ann", "bob"])
+      await new Promise((done, failed) => http.get({ host: "127.0.0.1", port: listen.split(":").pop(), path: "/", headers: { host: "app.test", authorization: `Basic ${Buffer.from(`${who}:good`).toString("base64")}` } }, (answer) => { answer.resume(); answer.on("end", done); }).on("error", failed));
+    await until("the difference is shown", async () => { await page.goto(`${driven}/console`); return /groups_extra/.test(await page.locator("#live").innerText()); });
+    assert.match(await page.locator("#live").innerText(), /1 critical differences, where 0 may be/);
+    assert.deepEqual(trouble, []);
+  });
+  // Past the stage that the difference holds up: by the command of an emergency.
+  await new Promise((done) => spawn(program, ["ctl", "set-stage", "2-ramp/5", "--reason", "IAM-2", "--rollout", "crm-2026"], { env: { ...process.env, AUTHFERRY_STATE_DIR: path.join(dir, "staged") }, stdio: ["ignore", log, log] }).on("exit", done));
+  const shows = [/State\s+baking/i, /2-ramp\/5/, /Guards in this step[\s\S]*login/i, /Limits in this step[\s\S]*critical[\s\S]*0 of 3/i, /People who have moved\s+0/i, /groups_extra/, /of 50 people/];
+  await looks("stages", driven, shows);
+  await test("it is paused, and sent back, by forms with a reason", there, async (page, _, trouble) => {
+    assert.match(await order(page, "pause", "IAM-3: a look"), /State\s+held/i);
+    assert.match(await order(page, "resume", "IAM-4: seen"), /State\s+baking/i);
+    assert.match(await order(page, "rollback", "IAM-5: back"), /State\s+rolled_back[\s\S]*IAM-5: back/i);
+    for (const reason of ["IAM-1: begin", "IAM-3: a look", "IAM-5: back"]) assert.ok(ledger().includes(reason), reason);
+    assert.deepEqual(trouble, []);
+  });
+  await looks("gone back", driven, [/rolled_back/i]);
   await browser.close();
 } catch (error) {
   console.error(error);

@@ -30,6 +30,13 @@ pub(super) fn course(of: &RolloutView, f: &mut fmt::Formatter<'_>) -> fmt::Resul
         "",
         &Span(f64::from(baked)).to_string(),
     )?;
+    if let Some(people) = &of.people {
+        let told = format!(
+            "{}, of whom {} have no account at {}; {} were sent back",
+            people.modern, people.modern_born, of.from, people.recalled
+        );
+        fact(f, "People who have moved", "", &told)?;
+    }
     if !of.why.is_empty() {
         fact(f, "Why", "", &of.why)?;
     }
@@ -154,6 +161,7 @@ fn chart(guard: &GuardView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 mod tests {
     use super::*;
     use crate::admin::rollouts::LimitView;
+    use crate::admin::rollouts::PeopleView;
 
     struct Shown(RolloutView);
 
@@ -208,6 +216,12 @@ mod tests {
             step: "4-ramp/1".into(),
             next: Some("4-ramp/5".into()),
             missing: vec!["baked 1h of 24h".into()],
+            from: "o&d".into(),
+            people: Some(PeopleView {
+                modern: 12,
+                modern_born: 3,
+                recalled: 4,
+            }),
             guards: vec![
                 guard(6.71, "tripped"),
                 guard(-2.86, "ok"),
@@ -220,6 +234,7 @@ mod tests {
             "class=\"bad\">rolled_back<",
             "4-ramp/5: baked 1h of 24h",
             "238, 4520",
+            "12, of whom 3 have no account at o&amp;d; 4 were sent back",
             "13 (5.5 %), 43 (1.0 %)",
             "class=\"bad\" width=\"94.2\"",
             "class=\"new\" width=\"0.0\"",

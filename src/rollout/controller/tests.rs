@@ -211,7 +211,10 @@ fn what_a_second_opinion_found_keeps_a_stage_and_so_does_not_knowing_it() {
     };
     walk.looked = sampled(93, 5);
     let missing = walk.order(&Command::Promote).unwrap_err();
-    assert!(missing.contains("5 of 98 second looks were skipped"), "{missing}");
+    assert!(
+        missing.contains("5 of 98 second looks were skipped"),
+        "{missing}"
+    );
     walk.looked = sampled(95, 5);
     walk.order(&Command::Promote).unwrap();
 }
