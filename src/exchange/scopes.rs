@@ -14,6 +14,8 @@ pub(super) struct Narrowed {
     pub(super) asked: Vec<Box<str>>,
     /// The most that the result may have; `None`: the credential says nothing about scopes.
     most: Option<Vec<Box<str>>>,
+    /// What the roles of a person may do whose credential has no scopes of its own.
+    of_roles: Vec<Box<str>>,
 }
 
 /// The scopes of an exchange for `subject`.
@@ -51,6 +53,7 @@ pub(super) fn narrow(rules: &ScopeRules, subject: &Subject) -> Result<Narrowed, 
             Ok(Narrowed {
                 asked,
                 most: Some([most, rules.harmless.clone()].concat()),
+                of_roles: Vec::new(),
             })
         }
         // The person's own credential: it has no scopes, and what an application may do with it is the operator's word.
@@ -61,6 +64,7 @@ pub(super) fn narrow(rules: &ScopeRules, subject: &Subject) -> Result<Narrowed, 
             asked: rules.grants.clone(),
             most: (!rules.grants.is_empty())
                 .then(|| [rules.grants.clone(), rules.harmless.clone()].concat()),
+            of_roles: has,
         }),
     }
 }
@@ -71,8 +75,9 @@ impl Narrowed {
         if !self.asked.is_empty() {
             return self.asked.clone();
         }
-        let most = self.most.iter().flatten();
-        most.filter(|scope| !rules.harmless.contains(scope))
+        let most = self.most.as_ref().unwrap_or(&self.of_roles);
+        most.iter()
+            .filter(|scope| !rules.harmless.contains(scope))
             .cloned()
             .collect()
     }

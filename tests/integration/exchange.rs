@@ -11,6 +11,7 @@ use crate::harness::Proxy;
 use crate::harness::get;
 use crate::harness::now;
 use crate::harness::request;
+use crate::login::Browser;
 use crate::two_providers;
 
 const EXCHANGES: &str = r#"
@@ -298,6 +299,48 @@ async fn a_minted_token_lives_no_longer_and_may_do_no_more() {
     assert!(seen.all("authorization").is_empty());
     let text = seen.all("x-legacy-token").remove(0);
     assert!(text.starts_with(&format!("uid-alice:{ends}.")), "{text}");
+}
+
+/// What is handed on says of a person what the routes ask for: one person, one answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minted_token_says_the_roles_that_groups_give_and_may_do_what_they_may() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 0)
+        .replace("hosts: [app.test]", "hosts: [app.test, 127.0.0.1]")
+        .replace(
+            "    public_paths: [/public/*]\n",
+            "    routes: [{ path: /*, exchange: ours, require: { scopes: [orders:read] } }]\n",
+        );
+    let proxy = Proxy::start(&format!(
+        r#"{yaml}
+roles:
+  old: {{ groups: {{ users: [seller] }}, scopes: {{ seller: [orders:read] }} }}
+exchange:
+  ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [api], attributes: {{ roles: roles }}, claims: {{ first: "{{roles|join:,}}" }} }} }}
+"#
+    ));
+    proxy.settled().await;
+    let stage = Stage {
+        old,
+        new,
+        upstream,
+        proxy,
+    };
+    let says = |got: &Map<String, Value>| {
+        assert_eq!(got["roles"], json!(["seller"]));
+        assert_eq!(got["first"], json!("seller"));
+        assert_eq!(got["scope"], json!("orders:read"));
+    };
+    let token = stage.old.token("alice");
+    let answer = stage.ask("/x", &token).await;
+    assert_eq!(answer.status, 200, "{}", stage.proxy.log());
+    says(&stage.claims(&token));
+    let mut browser = Browser::default();
+    let start = browser.open(&stage.proxy, "/x").await;
+    browser.sign_in(&stage.proxy, &start).await;
+    let page = browser.open(&stage.proxy, "/x").await;
+    assert_eq!(page.status, 200, "{}", stage.proxy.log());
+    says(&stage.claims("no token"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

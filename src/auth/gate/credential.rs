@@ -165,8 +165,10 @@ impl Gate {
         if class == CredentialClass::Basic {
             self.may_move(asked, judged, &canonical, side);
         }
+        // What is handed on says of a person what the configuration makes of the groups, like everything else here.
+        let known = self.with_roles(identity, class)?;
         let holder = Holder {
-            identity,
+            identity: &known,
             canonical: &canonical,
             class,
             credential: Some(credential),
@@ -193,7 +195,7 @@ impl Gate {
         };
         let wrapped = self.wrap(asked, presented, proof, &canonical).await;
         Ok(Admitted {
-            identity: self.with_roles(identity, class)?,
+            identity: known,
             canonical,
             accounts: None,
             class,

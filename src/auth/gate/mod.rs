@@ -314,8 +314,9 @@ impl Gate {
         if restored.came_by().is_some() {
             self.has_arrived(asked, presented, &restored);
         }
+        let known = self.with_roles(identity, class)?;
         let holder = Holder {
-            identity,
+            identity: &known,
             canonical: restored.canonical(),
             class,
             credential: None,
@@ -327,7 +328,7 @@ impl Gate {
         let wanted = asked.on_route();
         let token = self.instead(asked, wanted, presented, &holder).await?;
         Ok(Admitted {
-            identity: self.with_roles(identity, class)?,
+            identity: known,
             canonical: restored.canonical().clone(),
             accounts: None,
             class,
