@@ -187,11 +187,7 @@ impl Minter {
             say("acr", (**acr).into());
         }
         if let Some(bound) = &subject.confirmation {
-            let members = [("jkt", bound.key), ("x5t#S256", bound.certificate)];
-            let members = members
-                .into_iter()
-                .filter_map(|(name, print)| Some((name.to_owned(), print?.to_string().into())));
-            say("cnf", Value::Object(members.collect()));
+            say("cnf", Value::Object(bound.members()));
         }
         let granted = scopes.minted(&self.scopes);
         if !granted.is_empty() {

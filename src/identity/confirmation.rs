@@ -4,6 +4,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Map;
 use serde_json::Value;
 
 use crate::identity::ClaimMap;
@@ -72,6 +73,15 @@ impl Confirmation {
         }
         Ok(Some(bound))
     }
+
+    /// The members of `cnf` in what is said of a token that is bound so.
+    pub fn members(&self) -> Map<String, Value> {
+        let members = [("jkt", self.key), ("x5t#S256", self.certificate)];
+        members
+            .into_iter()
+            .filter_map(|(name, print)| Some((name.to_owned(), print?.to_string().into())))
+            .collect()
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +109,14 @@ mod tests {
         let bound = of(&json!({ "x5t#S256": ONES, "jkt": ONES })).unwrap();
         assert_eq!(bound.unwrap().key, bound.unwrap().certificate);
         assert_eq!(print.to_string(), ONES);
+        for cnf in [
+            json!({ "jkt": ONES }),
+            json!({ "x5t#S256": ONES }),
+            json!({ "x5t#S256": ONES, "jkt": ONES }),
+        ] {
+            let members = of(&cnf).unwrap().unwrap().members();
+            assert_eq!(Value::Object(members), cnf);
+        }
     }
 
     #[test]

@@ -100,9 +100,13 @@ impl Issuer {
             "iss": identity.key.issuer.as_str(),
             "sub": identity.key.subject.as_str(),
             "exp": admitted.ends().as_secs(),
-            "token_type": "Bearer",
+            "token_type": admitted.scheme(),
         });
         if let Value::Object(members) = &mut object {
+            // Whoever asks holds the other half of the proof (RFC 8705 §3.2, RFC 9449 §6.2).
+            if let Some(bound) = admitted.confirmation() {
+                members.insert("cnf".to_owned(), Value::Object(bound.members()));
+            }
             if let Some(client) = &identity.client_id {
                 members.insert("client_id".to_owned(), (**client).into());
             }

@@ -546,6 +546,25 @@ async fn tokens_of_both_sides_can_be_asked_about() {
             (&json!(true), &json!(idp.issuer()), &json!("alice"))
         );
     }
+    // A bound one is as good, though whoever asks cannot prove to hold what it is bound to: it is told what that is.
+    let print = "A".repeat(43);
+    for (cnf, kind) in [
+        (json!({ "jkt": print }), "DPoP"),
+        (json!({ "x5t#S256": print }), "Bearer"),
+        (json!({ "jkt": print, "x5t#S256": print }), "DPoP"),
+    ] {
+        let token = stage.old_token(&json!({ "cnf": cnf }));
+        let pairs = [("token", token.as_str())];
+        let answer = stage
+            .as_client(("batch", "s3cret"), INTROSPECT, &pairs)
+            .await;
+        let said = object(&answer);
+        assert_eq!(
+            (&said["active"], said.get("cnf"), &said["token_type"]),
+            (&json!(true), Some(&cnf), &json!(kind)),
+            "{cnf}"
+        );
+    }
     let mut over = stage.old.claims("alice");
     over.insert("exp".to_owned(), json!(now() - 100));
     for bad in [stage.old.sign(&over), "x".to_owned()] {

@@ -33,7 +33,7 @@ pub(super) enum Instead<'a> {
     StillOnRoute(usize),
     /// What a client asked for.
     ForClient(&'a ForClient<'a>),
-    /// Nothing: it is only judged.
+    /// Nothing: it is only judged, for somebody to whom it was shown. What it is bound to is asked of whoever shows it there.
     Nothing,
 }
 
@@ -59,6 +59,14 @@ impl<'a> Asked<'a> {
         match self.instead {
             Instead::StillOnRoute(_) => true,
             Instead::OnRoute(_) | Instead::ForClient(_) | Instead::Nothing => false,
+        }
+    }
+
+    /// Whether whoever presents the credential uses it, and so has to prove to hold what it is bound to.
+    pub(super) const fn is_a_use(&self) -> bool {
+        match self.instead {
+            Instead::OnRoute(_) | Instead::ForClient(_) => true,
+            Instead::Nothing => false,
         }
     }
 

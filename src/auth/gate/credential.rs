@@ -98,16 +98,14 @@ impl Gate {
         if proof.is_over(asked.now) {
             return Err(AuthError::refused(Refusal::Expired, provider, class));
         }
-        self.deps
-            .possession
-            .check(
-                presented,
-                proof.confirmation(),
-                (asked.facts, asked.channel),
-                provider,
-                asked.now,
-            )
-            .await?;
+        if asked.is_a_use() {
+            let bound = proof.confirmation();
+            let way = (asked.facts, asked.channel);
+            let possession = &self.deps.possession;
+            possession
+                .check(presented, bound, way, provider, asked.now)
+                .await?;
+        }
         let joined = self.deps.joiner.join(identity, asked.now).await;
         let forbidden = |refusal| AuthError::Forbidden {
             refusal,
