@@ -48,6 +48,10 @@ pub(super) struct Key {
     pub(super) canonical: CanonicalSubject,
     pub(super) provider: ProviderId,
     pub(super) scopes: Box<[Box<str>]>,
+    /// All else that is known of the person: a credential whose bytes stay may come to say more, or less.
+    pub(super) person: [u8; 32],
+    /// The client of ours that asked.
+    pub(super) asked_by: Option<Box<str>>,
     pub(super) owner_epoch: u64,
     pub(super) target_epoch: u64,
     /// When a result for a client must end; `None`: it is for an upstream, and asked for with the usual scopes.
@@ -249,6 +253,8 @@ mod tests {
             subject,
             provider: ProviderId::new("a"),
             scopes: Box::default(),
+            person: [1; 32],
+            asked_by: None,
             owner_epoch: 1,
             target_epoch: 1,
             for_client: None,
@@ -348,6 +354,14 @@ mod tests {
             },
             Key {
                 scopes: ["x".into()].into(),
+                ..first.clone()
+            },
+            Key {
+                person: [2; 32],
+                ..first.clone()
+            },
+            Key {
+                asked_by: Some("batch".into()),
                 ..first.clone()
             },
             Key {

@@ -28,6 +28,7 @@ pub(crate) use shelf::Seal;
 pub(crate) use succession::succession;
 pub(crate) use way::Grant;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use http::HeaderName;
 use http::HeaderValue;
+use serde_json::Value;
 
 use crate::clock::UnixTime;
 use crate::exchange::kept::Kept;
@@ -93,6 +95,19 @@ pub(crate) struct Subject {
     pub(crate) confirmation: Option<Confirmation>,
     /// Whether a client asked for just these scopes: then they are asked for at the target, not what it gives by default.
     pub(crate) narrowed: bool,
+    /// The client of our token endpoint that asked, where one did.
+    pub(crate) asked_by: Option<Arc<AskedBy>>,
+}
+
+/// A client of our token endpoint: whoever exchanges there (RFC 8693 §2.1).
+#[derive(Debug)]
+pub(crate) struct AskedBy {
+    /// What it is called here.
+    pub(crate) id: Box<str>,
+    /// The issuer identifier that calls it so.
+    pub(crate) issuer: Box<str>,
+    /// What the provider of the subject token calls it, where it is registered there.
+    pub(crate) there: Option<Box<str>>,
 }
 
 /// What the upstream gets instead.
@@ -172,6 +187,29 @@ impl Exchange {
         digest
     }
 
+    /// A digest of what templates, claims and rules may read of somebody besides who it is and what it may do.
+    fn person(&self, subject: &Subject) -> [u8; 32] {
+        let identity = &subject.identity;
+        let attributes: BTreeMap<&str, &Value> = identity.attributes.iter().collect();
+        let bound = subject.confirmation.map(|bound| bound.members());
+        let said = (
+            attributes,
+            &identity.client_id,
+            &identity.acr,
+            identity.delegation.said(),
+            bound,
+        );
+        match serde_json::to_vec(&said) {
+            Ok(said) => self.digest("person", &said),
+            Err(_) => {
+                // It is like nobody else.
+                let mut unlike = [0; 32];
+                self.deps.entropy.fill(&mut unlike);
+                unlike
+            }
+        }
+    }
+
     /// The value that carries a token of the right provider as it was presented.
     pub(crate) fn as_presented(
         &self,
@@ -198,6 +236,8 @@ impl Exchange {
             canonical: subject.canonical.clone(),
             provider: subject.identity.provider.clone(),
             scopes: subject.identity.scopes.clone(),
+            person: self.person(&subject),
+            asked_by: subject.asked_by.as_ref().map(|by| by.id.clone()),
             owner_epoch: subject.epoch,
             target_epoch: self.target.as_ref().map_or(0, Epoch::current),
             for_client: subject.narrowed.then_some(subject.ends),
@@ -232,6 +272,7 @@ impl Exchange {
             epoch: 0,
             confirmation: None,
             narrowed: false,
+            asked_by: None,
         };
         let scopes = scopes::narrow(&self.scopes, &subject)?;
         let made = self.way.make(&subject, &scopes, &self.deps, now).await?;

@@ -47,6 +47,11 @@ impl Delegation {
         }
     }
 
+    /// `act` and `may_act`, as the credential says them.
+    pub const fn said(&self) -> (Option<&Value>, Option<&Value>) {
+        (self.act.as_ref(), self.may_act.as_ref())
+    }
+
     /// Whether somebody else than the subject acts already.
     pub const fn is_delegated(&self) -> bool {
         self.act.is_some()

@@ -343,6 +343,45 @@ exchange:
     says(&stage.claims("no token"));
 }
 
+/// The bytes of an opaque token stay; what its owner says of it need not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_minted_of_somebody_is_not_used_once_there_is_more_or_less_to_say() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 50).replace(
+        "    public_paths: [/public/*]\n",
+        "    routes: [{ path: /*, exchange: ours }]\n",
+    );
+    let line = yaml.lines().find(|l| l.starts_with("  old:")).unwrap();
+    let introspection = format!(
+        "  old: {{ introspection: {{ url: \"{old}/introspect\", issuer: \"{old}\", client: {{ id: authferry, secret: {{ env: HARNESS_SECRET }} }}, cache: 1s, \
+         claims: {{ subject: uid, name: name, groups: groups }}, authoritative: {{ claims: [uid] }} }} }}",
+        old = old.issuer()
+    );
+    let client = "client: { id: authferry, secret: { env: HARNESS_SECRET } }, verify";
+    let yaml = yaml.replace(line, &introspection).replace(client, "verify");
+    let proxy = Proxy::start(&format!(
+        r#"{yaml}
+exchange:
+  ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [api], attributes: {{ groups: groups }} }} }}
+"#
+    ));
+    let stage = Stage {
+        old,
+        new,
+        upstream,
+        proxy,
+    };
+    let groups = async || {
+        let answer = stage.ask("/x", "opaque-alice").await;
+        assert_eq!(answer.status, 200, "{}", stage.proxy.log());
+        stage.claims("opaque-alice")["groups"].clone()
+    };
+    stage.old.opaque("opaque-alice", "alice");
+    assert_eq!(groups().await, json!(["users"]));
+    stage.old.opaque_says("opaque-alice", "groups", json!([]));
+    crate::reload::until(async || groups().await == json!([])).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_cannot_say_what_the_exchange_says() {
     let stage = stage().await;

@@ -174,6 +174,12 @@ impl Idp {
             .insert(token.to_owned(), Value::Object(answer));
     }
 
+    /// Introspection says this of an opaque token from now on.
+    pub(crate) fn opaque_says(&self, token: &str, member: &str, value: Value) {
+        let mut all = self.0.opaque.lock().unwrap();
+        all.get_mut(token).unwrap()[member] = value;
+    }
+
     /// Signs with a new key from now on; the old ones are gone from the key set.
     pub(crate) fn rotate(&self) {
         *self.0.keys.lock().unwrap() = vec![Arc::new(SigningKey::generate().unwrap())];
