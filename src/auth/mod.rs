@@ -43,6 +43,7 @@ pub(crate) use extract::bearer;
 pub(crate) use extract::extract;
 pub(crate) use gate::Admitted;
 pub(crate) use gate::Deps;
+pub(crate) use gate::Asker;
 pub(crate) use gate::ForClient;
 pub(crate) use gate::Gate;
 pub(crate) use gate::Over;

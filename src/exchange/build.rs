@@ -58,6 +58,7 @@ impl Exchanges {
                 yields: settings.yields.clone(),
                 own_pass: settings.own_pass,
                 binding: settings.binding,
+                longer_life: settings.longer_life,
                 header: settings.header.clone(),
                 scheme: settings.scheme.clone(),
                 scopes: settings.scopes.clone(),

@@ -37,6 +37,7 @@ use aws_lc_rs::hmac;
 use http::HeaderName;
 use http::HeaderValue;
 use serde_json::Value;
+use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::exchange::kept::Kept;
@@ -62,6 +63,7 @@ pub(crate) struct Exchange {
     yields: Option<ProviderId>,
     own_pass: bool,
     binding: Binding,
+    longer_life: Duration,
     header: HeaderName,
     scheme: Box<str>,
     scopes: ScopeRules,
@@ -93,6 +95,9 @@ pub(crate) struct Subject {
     pub(crate) epoch: u64,
     /// What the token was bound to, where the result is to say so.
     pub(crate) confirmation: Option<Confirmation>,
+    /// The end of the presented token, which what comes out may outlive by no more than the exchange says. `None`: it was no
+    /// token, or whoever asked looks at it.
+    pub(crate) outlived: Option<UnixTime>,
     /// Whether a client asked for just these scopes: then they are asked for at the target, not what it gives by default.
     pub(crate) narrowed: bool,
     /// The client of our token endpoint that asked, where one did.
@@ -117,7 +122,7 @@ pub(crate) struct Token {
     pub(crate) value: HeaderValue,
     /// The token itself.
     pub(crate) token: Secret<String>,
-    /// When it ends by itself, which may be later than what it was made from.
+    /// When it ends by itself, which may be a little later than what it was made from.
     pub(crate) own_end: UnixTime,
     /// What it may do.
     pub(crate) scopes: Arc<[Box<str>]>,
@@ -159,6 +164,11 @@ impl Exchange {
     /// What becomes of a binding.
     pub(crate) const fn binding(&self) -> Binding {
         self.binding
+    }
+
+    /// How much longer than the presented token a result may live by itself.
+    pub(crate) const fn longer_life(&self) -> Duration {
+        self.longer_life
     }
 
     /// The header that carries the result.
@@ -271,6 +281,7 @@ impl Exchange {
             ends,
             epoch: 0,
             confirmation: None,
+            outlived: None,
             narrowed: false,
             asked_by: None,
         };
@@ -284,6 +295,19 @@ impl Exchange {
     async fn make(&self, subject: &Subject, now: UnixTime) -> Result<Token, ProviderError> {
         let scopes = scopes::narrow(&self.scopes, subject)?;
         let made = self.way.make(subject, &scopes, &self.deps, now).await?;
+        if subject
+            .outlived
+            .is_some_and(|end| end + self.longer_life < made.lives_until)
+        {
+            // Whoever is given it could use it after the one that it was made from is over.
+            warn!(
+                exchange = &*self.name,
+                seconds = made.lives_until.since(subject.ends).as_secs(),
+                "A provider's token lives longer than the one presented by more than `longer_life`; it is not used. Our \
+                 registration there needs tokens with a shorter life."
+            );
+            return Err(Refusal::ExchangeRefused.into());
+        }
         let ends = made.ends.min(subject.ends);
         if ends <= now {
             return Err(Outage::Malformed.into());
@@ -296,7 +320,7 @@ impl Exchange {
         };
         Ok(Token {
             value: self.value(&made.token)?,
-            own_end: made.ends,
+            own_end: made.lives_until,
             scopes: made.scopes.into(),
             token: made.token,
             ends,

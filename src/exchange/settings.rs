@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) own_pass: bool,
     /// What becomes of a binding. Default: it is lost.
     pub(crate) binding: Binding,
+    /// How much longer than the presented token a provider's may live by itself. Default 1 min.
+    pub(crate) longer_life: Duration,
     /// The header that carries the result. Default `Authorization`.
     pub(crate) header: HeaderName,
     /// What stands before it. Default `Bearer`.

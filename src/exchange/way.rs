@@ -84,7 +84,10 @@ pub(super) struct Remote {
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) token: Secret<String>,
+    /// Until when it is used.
     pub(super) ends: UnixTime,
+    /// Until when whoever has it may use it: what it says itself, where it says more than the answer that it came with.
+    pub(super) lives_until: UnixTime,
     pub(super) about: Option<Arc<Identity>>,
     /// What it says, judged; `None`: it cannot be read, or is ours.
     pub(super) proof: Option<Authenticated>,
@@ -235,10 +238,16 @@ fn take(
         Some(said) => said.to_vec(),
         None => scopes.asked.clone(),
     };
+    let ends = ends.unwrap_or(now + UNSAID_LIFE);
+    let own = proof
+        .as_ref()
+        .map(Authenticated::life_ends)
+        .filter(|own| *own != UnixTime::NEVER);
     Ok(Made {
         scopes,
         token,
-        ends: ends.unwrap_or(now + UNSAID_LIFE),
+        ends,
+        lives_until: own.map_or(ends, |own| own.max(ends)),
         about: proof.as_ref().map(|proof| Arc::clone(proof.identity())),
         proof,
     })

@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::auth;
 use crate::auth::Admitted;
+use crate::auth::Asker;
 use crate::auth::ForClient;
 use crate::auth::Of;
 use crate::auth::Query;
@@ -31,7 +32,9 @@ use crate::issuer::form::form;
 use crate::issuer::form::scopes;
 use crate::issuer::form::success;
 use crate::issuer::settings::Grant;
+use crate::clock::UnixTime;
 use crate::providers;
+use crate::providers::Authenticated;
 use crate::providers::ProviderError;
 use crate::providers::Wanted;
 use crate::telemetry::TokenEvent;
@@ -128,6 +131,15 @@ impl Issuer {
         }
     }
 
+    /// Who asks, for the gate.
+    pub(super) fn asker<'a>(&'a self, client: &'a Client) -> Asker<'a> {
+        Asker {
+            id: &client.settings.id,
+            issuer: &self.issuer,
+            at: &client.at,
+        }
+    }
+
     /// The provider that the client belongs to now. A client that was revoked gets nothing.
     pub(super) fn side(&self, call: &Call<'_>, client: &Client) -> Result<ProviderId, Not> {
         let subject = Subject::try_from(&*client.settings.id)
@@ -177,6 +189,7 @@ impl Issuer {
         };
         told.parent = Some(beginning(token));
         let wanted = ForClient {
+            asker: self.asker(client),
             exchanges: self.audiences.get(audience).map_or(&[][..], Vec::as_slice),
             scopes,
             most: &client.settings.scopes,
@@ -262,7 +275,9 @@ impl Issuer {
             granted = said;
         }
         let last = call.now + client.settings.max_life + LEEWAY;
-        let Some(ends) = issued.ends.filter(|ends| *ends <= last) else {
+        let own = issued.proof.as_ref().map(Authenticated::life_ends);
+        let too_long = own.is_some_and(|own| own != UnixTime::NEVER && last < own);
+        let Some(ends) = issued.ends.filter(|ends| *ends <= last && !too_long) else {
             warn!(provider = %side, client = &*client.settings.id, "A token lives longer than its client may have, or nobody says how long; it is not issued.");
             return Err(Not::Denied(Denied::InvalidTarget, "exchange_refused"));
         };

@@ -182,6 +182,19 @@ async fn a_result_that_is_more_than_was_asked_for_is_not_used() {
         (json!({ "aud": "other" }), json!({}), 503),
         (json!({ "iss": "https://else.test" }), json!({}), 503),
         (json!({ "exp": now() - 100 }), json!({}), 503),
+        // Longer than the one presented: a minute is tolerated, whatever is said of it.
+        (
+            json!({ "exp": now() + 330 }),
+            json!({ "expires_in": 330 }),
+            200,
+        ),
+        (
+            json!({ "exp": now() + 400 }),
+            json!({ "expires_in": 400 }),
+            403,
+        ),
+        (json!({ "exp": now() + 3_000 }), json!({}), 403),
+        (json!({}), json!({ "expires_in": 3_000 }), 200),
         (json!({ "cnf": { "jkt": "x" } }), json!({}), 503),
         (json!({}), json!({ "token_type": "DPoP" }), 503),
         (json!({}), json!({ "token_type": "N_A" }), 503),
@@ -209,7 +222,15 @@ async fn a_result_that_is_more_than_was_asked_for_is_not_used() {
         );
         assert_eq!(got.header("retry-after").is_some(), status == 503);
     }
-    assert_eq!(stage.upstream.hits(), 1);
+    assert_eq!(stage.upstream.hits(), 3);
+    // A token near its end: what lives a minute in all can always be had for it.
+    let near = with(claims_of(&stage, "read"), "exp", json!(now() + 20));
+    for (life, status) in [(100, 403), (60, 200)] {
+        let longer = json!({ "exp": now() + life });
+        stage.new.exchanges(longer, json!({ "expires_in": life }));
+        let token = stage.old.sign(&with(near.clone(), "jti", json!(life)));
+        assert_eq!(stage.ask("/new/x", &token).await.status, status, "{life}");
+    }
     stage.new.exchanges(json!({}), json!({}));
     assert_eq!(stage.ask("/new/x", &scoped("read")).await.status, 200);
 }

@@ -176,7 +176,17 @@ impl Gate {
             } else {
                 proof.life_ends()
             },
+            outlived: match class {
+                CredentialClass::Bearer | CredentialClass::Opaque | CredentialClass::Refresh => {
+                    Some(proof.life_ends())
+                }
+                CredentialClass::Session
+                | CredentialClass::Basic
+                | CredentialClass::ApiKey
+                | CredentialClass::ClientCert => None,
+            },
             epoch,
+            asked_by: None,
             narrowed: false,
         };
         // What the route's upstream expects goes before what the stage prefers.

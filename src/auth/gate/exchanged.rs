@@ -12,6 +12,7 @@ use crate::auth::gate::Gate;
 use crate::auth::gate::asked::Asked;
 use crate::auth::report::About;
 use crate::clock::UnixTime;
+use crate::exchange::AskedBy;
 use crate::exchange::Binding;
 use crate::exchange::Exchange;
 use crate::exchange::Outcome;
@@ -89,7 +90,11 @@ pub(super) struct Holder<'a> {
     /// Whether the credential is worth nothing without a proof of its key, which no upstream gets.
     pub(super) bound: Option<Confirmation>,
     pub(super) ends: UnixTime,
+    /// When the token ends by itself; `None`: it is none, or the end of what comes out is looked at elsewhere.
+    pub(super) outlived: Option<UnixTime>,
     pub(super) epoch: u64,
+    /// The client of our token endpoint that asked.
+    pub(super) asked_by: Option<&'a Arc<AskedBy>>,
     /// Whether a client asked for a token with these scopes.
     pub(super) narrowed: bool,
 }
@@ -172,6 +177,8 @@ impl Gate {
             digest: exchange.digest(key.slot, key.material),
             ends: holder.ends,
             epoch: holder.epoch,
+            outlived: holder.outlived,
+            asked_by: holder.asked_by.cloned(),
             narrowed: holder.narrowed,
             confirmation: holder.bound.filter(|_| exchange.binding() == Binding::Keep),
         };

@@ -1,5 +1,6 @@
 //! Tokens that a client asks for, about somebody whose token it has, or about itself.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::auth::gate::exchanged::Holder;
 use crate::auth::policy::AppPolicy;
 use crate::auth::possession::Channel;
 use crate::clock::UnixTime;
+use crate::exchange::AskedBy;
 use crate::exchange::Exchange;
 use crate::exchange::Token;
 use crate::identity::CanonicalSubject;
@@ -28,6 +30,7 @@ use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::identity::SubjectKey;
 use crate::providers::Authenticated;
+use crate::providers::TokenClient;
 use crate::revocation::Marks;
 use crate::rollout;
 use crate::rollout::Facts;
@@ -39,6 +42,8 @@ const LEEWAY: Duration = Duration::from_secs(30);
 /// What a client asked for, within what it may have.
 #[derive(Clone, Copy)]
 pub(crate) struct ForClient<'a> {
+    /// Who asks.
+    pub(crate) asker: Asker<'a>,
     /// The ways to a token for the audience: one for each provider that people may belong to, or one that mints.
     pub(crate) exchanges: &'a [Arc<Exchange>],
     /// The scopes it asked for; `None`: all that it may have.
@@ -49,6 +54,17 @@ pub(crate) struct ForClient<'a> {
     pub(crate) max_life: Duration,
     /// Where the token was not presented, but fetched from its provider for this client.
     pub(crate) own: Option<Own>,
+}
+
+/// A client of our token endpoint.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    /// What it is called here.
+    pub(crate) id: &'a str,
+    /// The issuer identifier that calls it so.
+    pub(crate) issuer: &'a str,
+    /// Its registrations at providers.
+    pub(crate) at: &'a HashMap<ProviderId, Arc<TokenClient>>,
 }
 
 /// A token that a provider issued to the client itself, for somebody who once let it.
@@ -224,11 +240,6 @@ impl Gate {
             }
         };
         let most = asked.now + client.max_life + LEEWAY;
-        // What a client holds for longer was not made from the token that was fetched with it a moment ago.
-        let last = match client.own {
-            Some(_) => most,
-            None => holder.ends.min(most),
-        };
         let passes = client.own.is_some_and(|own| own.is_for)
             && side.is_none_or(|side| side == provider)
             && holder
@@ -236,13 +247,23 @@ impl Gate {
                 .scopes
                 .iter()
                 .all(|scope| has(&scopes, scope));
-        if passes && holder.ends <= last {
+        if passes && holder.ends <= most {
             return passed(holder).ok_or_else(|| refused(Refusal::ExchangeRefused));
         }
         let exchange = side
             .and_then(|side| of(Some(side)))
             .or_else(|| of(None))
             .ok_or_else(|| refused(Refusal::ExchangeRefused))?;
+        // What a client holds for longer was not made from the token that was fetched with it a moment ago.
+        let last = match client.own {
+            Some(_) => most,
+            None => most.min(holder.ends + exchange.longer_life()),
+        };
+        let asked_by = Arc::new(AskedBy {
+            id: client.asker.id.into(),
+            issuer: client.asker.issuer.into(),
+            there: client.asker.at.get(provider).map(|at| at.id().into()),
+        });
         let identity = Arc::new(Identity {
             scopes,
             ..Identity::clone(holder.identity)
@@ -252,6 +273,8 @@ impl Gate {
             ends: holder
                 .ends
                 .min(rounded(asked.now + client.max_life, client.max_life)),
+            outlived: None,
+            asked_by: Some(&asked_by),
             narrowed: true,
             ..*holder
         };

@@ -20,6 +20,7 @@ pub(crate) use admitted::Admitted;
 pub(crate) use admitted::Over;
 pub(crate) use admitted::Reach;
 pub(crate) use exchanged::UpstreamToken;
+pub(crate) use issued::Asker;
 pub(crate) use issued::ForClient;
 pub(crate) use issued::Own;
 
@@ -322,7 +323,9 @@ impl Gate {
             credential: None,
             bound: None,
             ends: restored.ends(),
+            outlived: None,
             epoch,
+            asked_by: None,
             narrowed: false,
         };
         let wanted = asked.on_route();

@@ -102,6 +102,7 @@ fn token_exchange(
         yields: Some(provider.clone()),
         own_pass: raw.own_tokens.or(OwnTokensWord::Pass) == OwnTokensWord::Pass,
         binding: binding(context, &raw.binding),
+        longer_life: longer_life(context, &raw.longer_life),
         header,
         scheme,
         scopes,
@@ -133,6 +134,13 @@ fn binding(context: &mut Context<'_>, raw: &Field<At<BindingWord>>) -> Binding {
     }
 }
 
+/// How much longer than the presented token a provider's may live.
+fn longer_life(context: &mut Context<'_>, raw: &Field<At<Span>>) -> Duration {
+    let day = 24 * HOUR;
+    span(context, raw, Duration::ZERO, day, "from `0s` to `24h`");
+    raw.or(Span(60 * SECOND)).0
+}
+
 fn assertion(
     context: &mut Context<'_>,
     raw: &RawAssertionGrant,
@@ -157,6 +165,7 @@ fn assertion(
         yields: Some(provider.clone()),
         own_pass: raw.own_tokens.or(OwnTokensWord::Pass) == OwnTokensWord::Pass,
         binding: binding(context, &raw.binding),
+        longer_life: longer_life(context, &raw.longer_life),
         header,
         scheme,
         scopes,

@@ -12,7 +12,7 @@ use crate::config::shape::mappings;
 use crate::config::shape::words;
 
 mappings! {
-    /// A way to turn a credential into the token that an upstream expects: exactly one kind. The credential is always judged first, and the result never lives longer than it or may do more.
+    /// A way to turn a credential into the token that an upstream expects: exactly one kind. The credential is always judged first, and the result is never used for longer than it is good, and may not do more.
     one of RawExchange {
         /// A provider exchanges the presented token (RFC 8693). Credentials that are no tokens are refused.
         token_exchange: RawTokenExchange,
@@ -38,6 +38,8 @@ mappings! {
         actor: At<String>,
         /// What happens to tokens of this provider itself. Default `pass`.
         own_tokens: At<OwnTokensWord>,
+        /// How much longer than the presented token the provider's may live by itself. It is never used for longer than the presented one, but whoever is given it could: one that lives longer than this is not used (403). Where tokens of our registration there live no longer than this, every token can be exchanged at any age; where they live longer, one that is older than this is refused. Nothing else than a token (a session, a password) is held to it, and a token of which nobody says how long it lives is used for a minute. From `0s` to `24h`. Default `1m`.
+        longer_life: At<Span>,
         /// What becomes of a token that is bound to a key or a certificate (`cnf`): `lose`, the result is not bound, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
         binding: At<BindingWord>,
         /// Where the upstream finds the result.
@@ -70,6 +72,8 @@ mappings! {
         actor: At<String>,
         /// What happens to tokens of this provider itself. Default `pass`.
         own_tokens: At<OwnTokensWord>,
+        /// How much longer than the presented token the provider's may live by itself. It is never used for longer than the presented one, but whoever is given it could: one that lives longer than this is not used (403). Where tokens of our registration there live no longer than this, every token can be exchanged at any age; where they live longer, one that is older than this is refused. Nothing else than a token (a session, a password) is held to it, and a token of which nobody says how long it lives is used for a minute. From `0s` to `24h`. Default `1m`.
+        longer_life: At<Span>,
         /// What becomes of a token that is bound to a key or a certificate (`cnf`): `lose`, the result is not bound, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
         binding: At<BindingWord>,
         /// Where the upstream finds the result.

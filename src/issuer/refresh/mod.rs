@@ -165,6 +165,7 @@ impl Issuer {
         told.audience = Some(audience.into());
         told.provider = Some(ProviderId::new(&family.provider));
         let wanted = ForClient {
+            asker: self.asker(client),
             exchanges: self.audiences.get(audience).map_or(&[][..], Vec::as_slice),
             scopes,
             most: &client.settings.scopes,

@@ -1,5 +1,7 @@
 //! Tokens that we sign ourselves: whose name they bear, what they say, in which format.
 
+use std::time::Duration;
+
 use crate::config::compile::claims;
 use crate::config::compile::claims::Words;
 use crate::config::compile::context::Context;
@@ -119,6 +121,7 @@ pub(super) fn compile(
         yields,
         own_pass: true,
         binding,
+        longer_life: Duration::ZERO,
         header,
         scheme,
         scopes,
