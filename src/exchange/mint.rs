@@ -16,6 +16,7 @@ use crate::exchange::way::Made;
 use crate::exchange::way::identifier;
 use crate::exchange::way::maybe;
 use crate::exchange::way::not_delegated;
+use crate::exchange::way::permits;
 use crate::exchange::way::text;
 use crate::identity::Actor;
 use crate::identity::HeaderScope;
@@ -100,10 +101,10 @@ impl Minter {
             }
             Signer::Text(template, key) => {
                 // The old format has no place for an actor: a delegated credential would look like its subject.
-                if subject.identity.delegation.is_delegated() || self.settings.actor.is_some() {
+                if subject.identity.delegation.is_delegated() || self.actor(subject).is_some() {
                     return Err(Refusal::ExchangeRefused.into());
                 }
-                self.permits(subject)?;
+                permits(subject, self.ourselves())?;
                 let times = Times {
                     of: HeaderScope {
                         identity: &subject.identity,
@@ -131,16 +132,22 @@ impl Minter {
         })
     }
 
-    fn actor(&self) -> Option<Actor<'_>> {
+    fn ourselves(&self) -> Option<Actor<'_>> {
         self.settings.actor.as_deref().map(|actor| Actor {
             subject: actor,
             issuer: Some(&self.settings.issuer),
         })
     }
 
-    fn permits(&self, subject: &Subject) -> Result<(), ProviderError> {
-        let delegation = &subject.identity.delegation;
-        delegation.permits(self.actor()).map_err(not_delegated)
+    /// Who acts for the subject next, as `act` says it.
+    fn actor<'a>(&'a self, subject: &'a Subject) -> Option<Actor<'a>> {
+        match &subject.asked_by {
+            Some(client) if self.settings.names_client => Some(Actor {
+                subject: &client.id,
+                issuer: Some(&client.issuer),
+            }),
+            Some(_) | None => self.ourselves(),
+        }
     }
 
     fn claims(
@@ -151,7 +158,7 @@ impl Minter {
         now: UnixTime,
         ends: UnixTime,
     ) -> Result<Map<String, Value>, ProviderError> {
-        self.permits(subject)?;
+        permits(subject, self.ourselves())?;
         let identity = &subject.identity;
         let mut claims = Map::new();
         for (name, attribute) in &self.settings.attributes {
@@ -181,7 +188,9 @@ impl Minter {
         say("iat", now.as_secs().into());
         say("exp", ends.as_secs().into());
         say("jti", identifier(deps).into());
-        if let Some(client) = &identity.client_id {
+        // Whoever asked for it (RFC 8693 §4.3); on the way through, who brought the token.
+        let asked_by = subject.asked_by.as_ref().map(|by| &by.id);
+        if let Some(client) = asked_by.or(identity.client_id.as_ref()) {
             say("client_id", (**client).into());
         }
         if let Some(acr) = &identity.acr {
@@ -194,7 +203,7 @@ impl Minter {
         if !granted.is_empty() {
             say("scope", granted.join(" ").into());
         }
-        let act = identity.delegation.followed_by(self.actor());
+        let act = identity.delegation.followed_by(self.actor(subject));
         if let Some(act) = act.map_err(not_delegated)? {
             say("act", act);
         }

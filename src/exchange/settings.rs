@@ -114,6 +114,8 @@ pub(crate) struct Mint {
     pub(crate) ttl: Duration,
     /// How `act` and `may_act` call us; `None`: we are not named as an actor.
     pub(crate) actor: Option<Box<str>>,
+    /// Whether `act` names the client of our token endpoint that asked instead. Default no.
+    pub(crate) names_client: bool,
     /// How it is written and signed.
     pub(crate) format: Format,
 }

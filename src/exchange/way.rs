@@ -146,7 +146,7 @@ impl Remote {
                 .unwrap_or_else(|| self.client.id()),
             issuer: Some(self.client.issuer()),
         };
-        delegation.permits(Some(actor)).map_err(not_delegated)?;
+        permits(subject, Some(actor))?;
         let wanted = Wanted {
             audiences: &self.settings.audiences,
             resources: &self.settings.resources,
@@ -251,6 +251,29 @@ fn take(
         about: proof.as_ref().map(|proof| Arc::clone(proof.identity())),
         proof,
     })
+}
+
+/// Whether the credential lets whoever exchanges it act (RFC 8693 §4.4): the client of ours that asked, whatever we are called
+/// ourselves, or else every client could act as us; without one, `actor`.
+pub(super) fn permits(subject: &Subject, actor: Option<Actor<'_>>) -> Result<(), ProviderError> {
+    let delegation = &subject.identity.delegation;
+    let Some(asked_by) = &subject.asked_by else {
+        return delegation.permits(actor).map_err(not_delegated);
+    };
+    let here = Actor {
+        subject: &asked_by.id,
+        issuer: Some(&asked_by.issuer),
+    };
+    let there = asked_by.there.as_deref().map(|subject_there| Actor {
+        subject: subject_there,
+        issuer: Some(subject.identity.key.issuer.as_str()),
+    });
+    let permitted = delegation.permits(Some(here));
+    match there {
+        Some(there) if permitted.is_err() => delegation.permits(Some(there)),
+        Some(_) | None => permitted,
+    }
+    .map_err(not_delegated)
 }
 
 /// RFC 8693 §4.4: whoever is not named may not act.

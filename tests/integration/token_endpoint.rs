@@ -48,7 +48,7 @@ async fn stage(percent: u32) -> Stage {
 exchange:
   to-new: {{ token_exchange: {{ provider: new, audiences: [api] }} }}
   to-old: {{ token_exchange: {{ provider: old, audiences: [api] }} }}
-  ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [ours] }} }}
+  ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [ours], actor: ferry, names_client: true }} }}
 telemetry: {{ access_log: {{ file: {{dir}}/access.log }} }}
 token_endpoint:
   app: crm
@@ -385,6 +385,55 @@ async fn the_presented_token_is_judged_first() {
     let answer = stage.exchange(&token, &[("audience", "api")]).await;
     is_error(&answer, 503, "temporarily_unavailable");
     assert!(answer.header("retry-after").is_some());
+}
+
+/// RFC 8693 §4.4, §5: who exchanges is the client that asks. What it gets says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_acts_for_somebody_only_where_it_is_the_one_that_may() {
+    let stage = stage(100).await;
+    let ask = async |who: (&str, &str), token: &str| {
+        let pairs = [
+            ("grant_type", EXCHANGE),
+            ("subject_token", token),
+            ("subject_token_type", ACCESS_TOKEN),
+            ("audience", "ours"),
+        ];
+        stage.as_client(who, TOKEN, &pairs).await
+    };
+    let (batch, poor) = (("batch", "s3cret"), ("poor", "poor"));
+    let old = stage.old.issuer();
+    for (number, (may_act, by_batch, by_poor)) in [
+        (json!({ "sub": "batch" }), true, false),
+        (json!({ "sub": "poor", "iss": ISSUER }), false, true),
+        // As its provider calls it, which knows only one of the two.
+        (json!({ "sub": "authferry", "iss": old }), true, false),
+        (json!({ "sub": "batch", "iss": old }), false, false),
+        // What is for ourselves is not for whoever asks us.
+        (json!({ "sub": "ferry" }), false, false),
+        (json!("batch"), false, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let claims = json!({ "may_act": may_act, "scope": "read", "jti": format!("may-{number}") });
+        let token = stage.old_token(&claims);
+        for (who, may) in [(batch, by_batch), (poor, by_poor)] {
+            let answer = ask(who, &token).await;
+            if may {
+                assert_eq!(answer.status, 200, "{may_act} {}", answer.text());
+            } else {
+                is_error(&answer, 400, "invalid_target");
+            }
+        }
+    }
+    let token = stage.old_token(&json!({ "scope": "read", "act": { "sub": "bot" } }));
+    for who in [batch, poor] {
+        let got = object(&ask(who, &token).await);
+        let own = claims(&got["access_token"]);
+        assert_eq!(own["client_id"], json!(who.0));
+        let act = json!({ "sub": who.0, "iss": ISSUER, "act": { "sub": "bot" } });
+        assert_eq!(own["act"], act);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

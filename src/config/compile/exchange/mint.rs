@@ -133,6 +133,7 @@ pub(super) fn compile(
             attributes,
             ttl: raw.ttl.or(Span(300 * SECOND)).0,
             actor: raw.actor.get().map(|at| at.value.as_str().into()),
+            names_client: raw.names_client.or(false),
             format: format?,
         })),
     })
