@@ -117,9 +117,9 @@ fn a_strict_check_looks_at_what_comes_of_an_exchange() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("secret"), "0123456789abcdef".repeat(4)).unwrap();
     let more = "exchange:
-  asked: { token_exchange: { provider: new, audiences: [api], client: { id: ferry, secret: { file: secret } } } }
+  asked: { token_exchange: { provider: new, audiences: [api], longer_life: 5m, client: { id: ferry, secret: { file: secret } } } }
   old: { mint: { issuer: \"https://ferry.corp.example\", audiences: [api], ttl: 1h, format: { jwt: { shared_secret: { file: secret } } } } }
-  good: { mint: { issuer: \"https://ferry.corp.example\", audiences: [api], ttl: 5m } }
+  good: { mint: { issuer: \"https://ferry.corp.example\", audiences: [api], ttl: 5m, binding: keep } }
 secrets: { signing: { rotate_every: 200d } }
 ";
     fs::write(dir.path().join("lax.yaml"), format!("{LAX}{more}")).unwrap();
@@ -131,11 +131,26 @@ secrets: { signing: { rotate_every: 200d } }
         ("AFS022", "exchange.old.mint.ttl"),
         ("AFS003", "exchange.old.mint.format"),
         ("AFS023", "secrets.signing.rotate_every"),
+        ("AFS024", "exchange.old.mint"),
+        ("AFS024", "exchange.asked.token_exchange"),
+        ("AFS025", "exchange.asked.token_exchange.longer_life"),
     ] {
         assert!(said.contains(&format!("error[{rule}]")), "{rule}\n{said}");
         assert!(said.contains(&format!("at {at}")), "{at}\n{said}");
     }
     assert!(!said.contains("exchange.good"), "{said}");
+    // Keys that are kept elsewhere are rotated there: with one of them, the next one is known to nobody.
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    for (name, files, lacks) in [("one", "[a]", true), ("two", "[a, b]", false)] {
+        for file in ["a", "b"] {
+            fs::write(dir.path().join(file), &key).unwrap();
+        }
+        let more = format!("secrets: {{ signing: {{ files: {files} }} }}\n");
+        let file = format!("{name}.yaml");
+        fs::write(dir.path().join(&file), format!("{LAX}{more}")).unwrap();
+        let said = words(&run_in(dir.path(), &["check", "--strict", &file]));
+        assert_eq!(said.contains("error[AFS026]"), lacks, "{said}");
+    }
 }
 
 #[test]

@@ -62,6 +62,9 @@ rules! {
     LONG_REFRESH "AFS021" "Refresh tokens live for 90 days at most.";
     LONG_MINTED "AFS022" "Tokens that we mint live for a quarter of an hour at most.";
     OLD_KEYS "AFS023" "A key signs for 90 days at most.";
+    LOST_BINDING "AFS024" "A bound token stays bound, or is not exchanged.";
+    LONGER_LIFE "AFS025" "What a token is exchanged for ends with it, or within a minute.";
+    ONE_SIGNING_KEY "AFS026" "Keys that sign can be rotated: where they are kept elsewhere, the next one is there already.";
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);

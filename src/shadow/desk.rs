@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quick_cache::sync::Cache;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -20,18 +21,26 @@ use crate::rollout::Percent;
 use crate::rollout::Plan;
 use crate::rollout::UnitKind;
 use crate::secret::Secret;
+use crate::shadow::weigh;
 use crate::shadow::work::Block;
 use crate::shadow::work::How;
 use crate::shadow::work::Job;
 use crate::shadow::work::Question;
+use crate::shadow::work::ShadowParts;
 use crate::shadow::work::Source;
 use crate::telemetry::Metrics;
+use crate::telemetry::Pseudonym;
 use crate::telemetry::metrics::Skipped;
 
 /// The salt of the sample: another share of people than any canary's.
 const SALT: &str = "authferry/shadow/v1";
 /// The salt of those about whom the deciding side is asked twice.
 const NOISE: &str = "authferry/shadow-noise/v1";
+
+/// Losses that are remembered, so that they are not found again at once.
+const MAX_LOST: usize = 10_000;
+/// How soon the same one is found again.
+const TELL: Duration = Duration::from_secs(60);
 
 /// A credential that its owner vouched for and that was accepted.
 #[derive(Clone, Copy)]
@@ -64,7 +73,14 @@ pub(crate) struct Desk {
     blocks: Arc<HashMap<AppId, Arc<Block>>>,
     queue: Option<Sender<Job>>,
     metrics: Arc<Metrics>,
+    /// Where it is kept what requests show by themselves.
+    parts: Option<ShadowParts>,
+    /// When it was told last that somebody's binding was lost.
+    lost: Arc<Cache<Lost, UnixTime>>,
 }
+
+/// Where, by which exchange, and whose.
+type Lost = (AppId, Box<str>, Pseudonym);
 
 impl Desk {
     pub(super) fn new(
@@ -76,7 +92,40 @@ impl Desk {
             blocks: Arc::new(blocks),
             queue,
             metrics,
+            parts: None,
+            lost: Arc::new(Cache::new(MAX_LOST)),
         }
+    }
+
+    /// Keeps what requests show by themselves there.
+    #[must_use]
+    pub(super) fn keeping(mut self, parts: &ShadowParts) -> Self {
+        self.parts = Some(parts.clone());
+        self
+    }
+
+    /// Somebody's bound token became one that anybody can use: found like a difference, whether or not anybody is looked at
+    /// twice there.
+    pub(crate) fn binding_lost(
+        &self,
+        app: &AppId,
+        exchange: &str,
+        person: &CanonicalSubject,
+        now: UnixTime,
+    ) {
+        let Some(parts) = &self.parts else {
+            return;
+        };
+        let person = parts.pseudonyms.of(person);
+        let about = (app.clone(), Box::from(exchange), person);
+        // Gates ask since when, and not how often.
+        if self.lost.get(&about).is_some_and(|last| now.since(last) < TELL) {
+            return;
+        }
+        self.lost.insert(about, now);
+        let block = self.blocks.get(app);
+        let settings = block.map(|block| &block.settings);
+        weigh::binding_lost(parts, (app, settings), (exchange, person), now);
     }
 
     /// A desk that takes nothing.

@@ -36,6 +36,8 @@ pub(crate) enum Class {
     /// Both sides refuse, for other reasons.
     #[serde(rename = "error_class")]
     OtherReason,
+    /// A token that only its holder can use became one that anybody can. Nobody is asked a second time for it.
+    BindingLost,
 }
 
 /// What is compared, in the words of the configuration.
@@ -93,7 +95,7 @@ impl Field {
 
 impl Class {
     /// Every class.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::AcceptReject,
         Self::RejectAccept,
         Self::SubjectMismatch,
@@ -108,6 +110,7 @@ impl Class {
         Self::AssuranceHigher,
         Self::Lifetime,
         Self::OtherReason,
+        Self::BindingLost,
     ];
 
     /// The word used in configuration, logs and labels.
@@ -127,12 +130,13 @@ impl Class {
             Self::AssuranceHigher => "assurance_higher",
             Self::Lifetime => "lifetime",
             Self::OtherReason => "error_class",
+            Self::BindingLost => "binding_lost",
         }
     }
 
-    /// What was compared.
-    pub(crate) const fn field(self) -> Field {
-        match self {
+    /// What was compared; `None`: nothing was, it was met on the way.
+    pub(crate) const fn field(self) -> Option<Field> {
+        Some(match self {
             Self::AcceptReject | Self::RejectAccept => Field::Decision,
             Self::SubjectMismatch | Self::NoLink | Self::LinkConflict => Field::Subject,
             Self::GroupsMissing | Self::GroupsExtra => Field::Groups,
@@ -141,7 +145,8 @@ impl Class {
             Self::AssuranceLower | Self::AssuranceHigher => Field::Assurance,
             Self::Lifetime => Field::Lifetime,
             Self::OtherReason => Field::ErrorClass,
-        }
+            Self::BindingLost => return None,
+        })
     }
 
     /// Whether one is one: it ends a rollout, however seldom it is.
@@ -149,7 +154,8 @@ impl Class {
         self.severity() == "critical"
     }
 
-    /// `critical`: somebody would be somebody else, might do more than before, or has proved less; `warn`: look at it; `info`:
+    /// `critical`: somebody would be somebody else, might do more than before, or has proved less, or somebody else might do
+    /// it; `warn`: look at it; `info`:
     /// good to know.
     pub(crate) const fn severity(self) -> &'static str {
         match self {
@@ -157,7 +163,8 @@ impl Class {
             | Self::SubjectMismatch
             | Self::GroupsExtra
             | Self::ScopeExtra
-            | Self::AssuranceLower => "critical",
+            | Self::AssuranceLower
+            | Self::BindingLost => "critical",
             Self::AssuranceHigher | Self::Lifetime | Self::OtherReason => "info",
             Self::AcceptReject
             | Self::NoLink

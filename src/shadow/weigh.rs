@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tracing::warn;
 
 use crate::clock::UnixTime;
+use crate::rollout::AppId;
 use crate::shadow::compare::Difference;
 use crate::shadow::compare::Side;
 use crate::shadow::compare::compare;
@@ -75,7 +76,7 @@ pub(super) fn record(
     now: UnixTime,
 ) {
     let app = &settings.app;
-    differences.retain(|difference| settings.compare.contains(&difference.class.field()));
+    differences.retain(|difference| is_compared(settings, difference.class));
     let before = differences.len();
     let counted: Vec<Difference> = differences
         .into_iter()
@@ -103,6 +104,34 @@ pub(super) fn record(
     }
 }
 
+fn is_compared(settings: &Settings, class: Class) -> bool {
+    let field = class.field();
+    field.is_none_or(|field| settings.compare.contains(&field))
+}
+
+/// Counts and keeps that somebody's token lost what it was bound to on its way through an exchange: whoever has it may use it.
+pub(super) fn binding_lost(
+    parts: &ShadowParts,
+    (app, settings): (&AppId, Option<&Settings>),
+    (exchange, person): (&str, Pseudonym),
+    now: UnixTime,
+) {
+    let mut difference = plain(Class::BindingLost, exchange);
+    if let Some(settings) = settings {
+        match unknown(settings, difference, now) {
+            Some(left) => difference = left,
+            None => return,
+        }
+    }
+    let new = parts.found.looked_at(app, person, vec![difference], now);
+    let (class, severity) = (Class::BindingLost.as_str(), Class::BindingLost.severity());
+    parts.metrics.shadow_divergence(app, (class, severity), 1);
+    if new.first().is_some_and(|new| *new) {
+        let app = app.as_str();
+        warn!(app, class, severity, exchange, subject = %person, "A bound token was exchanged for one that anybody can use.");
+    }
+}
+
 /// Counts in what the deciding side differs from itself, when it is asked twice about somebody.
 pub(super) fn noise(
     parts: &ShadowParts,
@@ -114,7 +143,7 @@ pub(super) fn noise(
     let app = &settings.app;
     let classes = differences.iter().map(|difference| difference.class);
     let classes: BTreeSet<Class> = classes
-        .filter(|class| settings.compare.contains(&class.field()))
+        .filter(|class| is_compared(settings, *class))
         .collect();
     if classes.is_empty() {
         parts.metrics.shadow_noise(app, "none");

@@ -249,6 +249,7 @@ impl Shadow {
             Some(self.queue.clone()),
             Arc::clone(&self.parts.metrics),
         )
+        .keeping(&self.parts)
     }
 }
 

@@ -314,13 +314,15 @@ async fn a_binding_is_kept_lost_or_not_exchanged_as_configured() {
             assert_eq!(got.get("cnf"), cnf.as_ref(), "{path}");
         }
     }
-    assert_eq!(
-        stage
-            .proxy
-            .metric("authferry_bindings_lost_total{exchange=\"lose-it\"}")
-            .await,
-        1.0
-    );
+    let series = [
+        "authferry_bindings_lost_total{exchange=\"lose-it\"}",
+        "authferry_shadow_divergences_total{app=\"crm\",class=\"binding_lost\",severity=\"critical\"}",
+    ];
+    for series in series {
+        assert_eq!(stage.proxy.metric(series).await, 1.0, "{series}");
+    }
+    let log = stage.proxy.log();
+    assert!(log.contains("exchanged for one that anybody can use"), "{log}");
 }
 
 /// An operator with a certificate needs no token, and is named by it in the record; over TCP nobody else gets that far.

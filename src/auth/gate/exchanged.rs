@@ -164,7 +164,12 @@ impl Gate {
         if holder.bound.is_some() {
             match exchange.binding() {
                 Binding::Keep => {}
-                Binding::Lose => self.deps.reports.metrics.binding_lost(exchange.name()),
+                Binding::Lose => {
+                    let (name, app) = (exchange.name(), asked.policy.app());
+                    self.deps.reports.metrics.binding_lost(name);
+                    let desk = &self.deps.shadow;
+                    desk.binding_lost(app, name, holder.canonical, asked.now);
+                }
                 Binding::Refuse => return Err(holder.error(&Refusal::PopFailed.into(), target)),
             }
         }

@@ -6,18 +6,41 @@ use crate::config::settings::Settings;
 use crate::config::strict::DAY;
 use crate::config::strict::Judge;
 use crate::config::strict::LONG_MINTED;
+use crate::config::strict::LONGER_LIFE;
+use crate::config::strict::LOST_BINDING;
 use crate::config::strict::OLD_KEYS;
+use crate::config::strict::ONE_SIGNING_KEY;
 use crate::config::strict::SHARED_SECRET;
+use crate::exchange::settings::Binding;
 use crate::exchange::settings::Format;
 use crate::exchange::settings::Mint;
 use crate::exchange::settings::Way;
 
 const LONG: Duration = Duration::from_secs(15 * 60);
+const MINUTE: Duration = Duration::from_secs(60);
 
 impl Judge<'_> {
     pub(super) fn exchanges(&mut self, settings: &Settings) {
         for exchange in &settings.exchanges {
             let path = ["exchange", &*exchange.name];
+            let kind = match &exchange.way {
+                Way::TokenExchange(_) => "token_exchange",
+                Way::Assertion(..) => "assertion",
+                Way::Mint(_) => "mint",
+            };
+            match exchange.binding {
+                Binding::Lose => {
+                    let message = "a token that is bound becomes one that anybody can use";
+                    let path = [&path[..], &[kind, "binding"]].concat();
+                    self.broken(&LOST_BINDING, &path, message);
+                }
+                Binding::Keep | Binding::Refuse => {}
+            }
+            if MINUTE < exchange.longer_life {
+                let message = "what a token is exchanged for may outlive it by more than a minute";
+                let path = [&path[..], &[kind, "longer_life"]].concat();
+                self.broken(&LONGER_LIFE, &path, message);
+            }
             let (way, client) = match &exchange.way {
                 Way::TokenExchange(remote) => ("token_exchange", &remote.client),
                 Way::Assertion(remote, _) => ("assertion", &remote.client),
@@ -31,6 +54,17 @@ impl Judge<'_> {
             }
         }
         // Whoever keeps the keys in files or in a module rotates them there.
+        let module = settings.signing.module.as_ref();
+        let elsewhere = [
+            ("files", settings.signing.files.len()),
+            ("pkcs11", module.map_or(0, |module| module.keys.len())),
+        ];
+        for (key, number) in elsewhere {
+            if number == 1 {
+                let message = "one key signs, and nobody knows the next one before it does";
+                self.broken(&ONE_SIGNING_KEY, &["secrets", "signing", key], message);
+            }
+        }
         if 90 * DAY < settings.signing.rotate_every {
             let message = "a key signs for longer than 90 days";
             self.broken(&OLD_KEYS, &["secrets", "signing", "rotate_every"], message);

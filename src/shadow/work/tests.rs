@@ -775,3 +775,44 @@ async fn trouble_does_not_end_with_a_reload() {
     bench.comes("uid:3", "it");
     bench.until(|bench| bench.skipped("breaker") == 1).await;
 }
+
+/// A token that lost what it was bound to needs no second opinion: it is found where it happens.
+#[tokio::test]
+async fn a_lost_binding_is_found_as_something_critical_whoever_is_in_the_sample() {
+    let (none, known) = (
+        Settings {
+            sample: Percent::NONE,
+            compare: BTreeSet::new(),
+            ..settings()
+        },
+        Settings {
+            ignore: vec![Ignore {
+                class: Class::BindingLost,
+                values: Vec::new(),
+                until: NOW + Duration::from_secs(1),
+            }],
+            ..settings()
+        },
+    );
+    for (settings, found) in [(none, 2), (known, 1)] {
+        let bench = Bench::new(&settings, 1);
+        let ann = CanonicalSubject::named("ann").unwrap();
+        for app in ["crm", "without"] {
+            for _ in 0..2 {
+                let app = AppId::new(app);
+                bench.desk.binding_lost(&app, "to-new", &ann, NOW);
+            }
+        }
+        let kept = bench.kept();
+        let classes: Vec<_> = kept.iter().map(|kept| (kept.class, &*kept.field)).collect();
+        assert_eq!(classes, vec![(Class::BindingLost, "to-new"); found]);
+        assert!(kept.iter().all(|kept| kept.class.is_critical()));
+        let count = |app| {
+            bench.count(&format!(
+                "authferry_shadow_divergences_total{{app=\"{app}\",class=\"binding_lost\",severity=\"critical\"}}"
+            ))
+        };
+        assert_eq!((count("crm") + count("without")) as usize, found);
+        assert_eq!(bench.other.asked.load(Ordering::SeqCst), 0);
+    }
+}
