@@ -60,6 +60,10 @@ pub(super) struct Told {
     pub(super) parent: Option<String>,
     pub(super) provider: Option<ProviderId>,
     pub(super) person: Option<CanonicalSubject>,
+    /// What a good answer says, where there is more than one.
+    pub(super) outcome: Option<&'static str>,
+    /// Why it says so.
+    pub(super) reason: Option<&'static str>,
 }
 
 impl Issuer {
@@ -140,14 +144,18 @@ impl Issuer {
         }
     }
 
+    /// A client, as if it were somebody of ours.
+    pub(super) fn account(&self, client: &Client) -> Option<SubjectKey> {
+        Some(SubjectKey {
+            issuer: identity::Issuer::new(&self.issuer),
+            subject: Subject::try_from(&*client.settings.id).ok()?,
+        })
+    }
+
     /// The provider that the client belongs to now. A client that was revoked gets nothing.
     pub(super) fn side(&self, call: &Call<'_>, client: &Client) -> Result<ProviderId, Not> {
-        let subject = Subject::try_from(&*client.settings.id)
-            .or(Err(Not::Denied(Denied::InvalidClient, "bad_credentials")))?;
-        let account = SubjectKey {
-            issuer: identity::Issuer::new(&self.issuer),
-            subject,
-        };
+        let account = self.account(client);
+        let account = account.ok_or(Not::Denied(Denied::InvalidClient, "bad_credentials"))?;
         let way = (&call.facts, &call.channel);
         call.gate
             .side_of_client(call.policy, &account, way, call.kill, call.now)
@@ -298,7 +306,7 @@ impl Issuer {
         done: &Result<Value, Not>,
     ) {
         let (outcome, reason) = match done {
-            Ok(_) => (good, None),
+            Ok(_) => (told.outcome.unwrap_or(good), told.reason),
             Err(Not::Denied(_, reason)) => ("refused", Some(*reason)),
             Err(Not::Later(_, reason)) => ("unavailable", Some(*reason)),
             Err(Not::Limited(_)) => ("limited", Some("rate_limited")),

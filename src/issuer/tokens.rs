@@ -5,6 +5,7 @@ use serde_json::json;
 use tracing::error;
 
 use crate::auth;
+use crate::identity::CanonicalSubject;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::identity::TokenId;
@@ -24,6 +25,7 @@ use crate::issuer::refresh::Ticket;
 use crate::providers::ProviderError;
 use crate::revocation::Asked;
 use crate::revocation::Source;
+use crate::revocation::Standing;
 use crate::revocation::Target;
 use crate::secret::Secret;
 
@@ -43,6 +45,13 @@ impl By {
             Self::Family => "the refresh token that it was had with is over",
         }
     }
+}
+
+/// RFC 7662 §2.2: why, only we are told.
+fn inactive(told: &mut Told, why: &'static str) -> Value {
+    told.outcome = Some("inactive");
+    told.reason = Some(why);
+    json!({ "active": false })
 }
 
 /// The store did not say.
@@ -85,11 +94,11 @@ impl Issuer {
             .ok_or(Not::Denied(Denied::InvalidRequest, "token"))?;
         told.parent = Some(beginning(token));
         if Ticket::is_ours(token) {
-            return self.refreshable(call, token).await;
+            return self.refreshable(call, token, told).await;
         }
         let admitted = match judged(call, token, None).await {
             Ok(admitted) => admitted,
-            Err(Not::Denied(..)) => return Ok(json!({ "active": false })),
+            Err(Not::Denied(_, why)) => return Ok(inactive(told, why)),
             Err(other @ (Not::Later(..) | Not::Limited(_))) => return Err(other),
         };
         told.person = Some(admitted.canonical().clone());
@@ -118,17 +127,39 @@ impl Issuer {
     }
 
     /// A refresh token of ours. What its provider would say now, only its use shows.
-    async fn refreshable(&self, call: &Call<'_>, token: &str) -> Result<Value, Not> {
-        let inactive = json!({ "active": false });
+    async fn refreshable(
+        &self,
+        call: &Call<'_>,
+        token: &str,
+        told: &mut Told,
+    ) -> Result<Value, Not> {
         let Some(ticket) = Ticket::parse(token) else {
-            return Ok(inactive);
+            return Ok(inactive(told, "bad_credentials"));
         };
         let look = self.families.look(&ticket, call.now).await.or(Err(STORE))?;
         let Look::Open(family, _) = look else {
-            return Ok(inactive);
+            return Ok(inactive(told, "inactive"));
         };
+        told.person = family.person();
+        told.provider = Some(ProviderId::new(&family.provider));
+        told.audience = Some(family.audience.as_str().into());
         if !family.is_good(&ticket, call.now) {
-            return Ok(inactive);
+            return Ok(inactive(told, "inactive"));
+        }
+        // Its use would be refused, too.
+        let client = self.clients.get(family.client.as_str());
+        let owner = client.and_then(|client| Some((client, self.account(client)?)));
+        let Some((client, account)) = owner else {
+            return Ok(inactive(told, "unauthorized_client"));
+        };
+        let at = client.at.get(&ProviderId::new(&family.provider));
+        let index = self.deps.revocations.index();
+        if !index.is_ready() {
+            return Err(STORE);
+        }
+        let marks = family.marks(at.map(|at| at.id()), &account);
+        if !Standing::new(index, marks).holds(call.now) {
+            return Ok(inactive(told, "revoked"));
         }
         let mut object = json!({
             "active": true,
@@ -163,6 +194,7 @@ impl Issuer {
                     return Err(Not::Denied(Denied::UnauthorizedClient, "wrong_client"));
                 }
                 told.provider = Some(ProviderId::new(&family.provider));
+                told.person = family.person();
                 self.end(call, client, ticket).await?;
                 // The provider may not have been told of one that was never brought before it was over.
                 if !family.is_over() {
@@ -174,7 +206,9 @@ impl Issuer {
             return Ok(json!({}));
         }
         let known = self.revoke_access(call, client, token, By::Client).await?;
-        told.provider = known.clone();
+        let (known, person) = known.unzip();
+        told.provider = known.clone().or(told.provider.take());
+        told.person = person.flatten().or(told.person.take());
         if let (None, Some(ticket)) = (&known, &ticket) {
             self.bury(call, client, ticket).await?;
         }
@@ -186,14 +220,15 @@ impl Issuer {
         Ok(json!({}))
     }
 
-    /// An access token counts no more, whoever issued it; whose it is. `None`: nobody here knows it, or it is over.
+    /// An access token counts no more, whoever issued it; who did, and whom it is about. `None`: nobody here knows it, or it
+    /// is over.
     pub(super) async fn revoke_access(
         &self,
         call: &Call<'_>,
         client: &Client,
         token: &str,
         by: By,
-    ) -> Result<Option<ProviderId>, Not> {
+    ) -> Result<Option<(ProviderId, Option<CanonicalSubject>)>, Not> {
         let Some(headers) = auth::bearer(token) else {
             return Ok(None);
         };
@@ -222,6 +257,7 @@ impl Issuer {
         if !own {
             return Err(Not::Denied(Denied::UnauthorizedClient, "wrong_client"));
         }
+        let person = call.gate.person(identity, call.now).await;
         let issuer = identity.key.issuer.as_str().to_owned();
         let target = match &proof.grounds().token {
             Some(TokenId::Named(jti)) => Target::Token {
@@ -232,7 +268,7 @@ impl Issuer {
                 issuer,
                 digest: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
             },
-            None => return Ok(Some(provider)),
+            None => return Ok(Some((provider, person))),
         };
         let asked = Asked {
             target,
@@ -245,7 +281,7 @@ impl Issuer {
         let ends = proof.dies();
         let done = self.deps.revocations.revoke_once(asked, ends).await;
         done.or(Err(STORE))?;
-        Ok(Some(provider))
+        Ok(Some((provider, person)))
     }
 
     async fn revoke_at(

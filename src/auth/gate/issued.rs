@@ -138,6 +138,15 @@ impl Gate {
         judged.map_err(|error| AuthError::judged(&error, owner.id(), class))
     }
 
+    /// Who somebody is across providers, for what is told; `None`: nobody can say.
+    pub(crate) async fn person(
+        &self,
+        identity: &Arc<Identity>,
+        now: UnixTime,
+    ) -> Option<CanonicalSubject> {
+        self.deps.joiner.join(identity, now).await.ok()
+    }
+
     /// The provider that a client belongs to now, which is assigned like a person.
     ///
     /// # Errors

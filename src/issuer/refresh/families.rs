@@ -12,6 +12,7 @@ use tracing::debug;
 
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
+use crate::identity::CanonicalSubject;
 use crate::issuer::refresh::family::Account;
 use crate::issuer::refresh::family::Family;
 use crate::issuer::refresh::family::Place;
@@ -234,7 +235,7 @@ impl Families {
     pub(super) async fn turn(
         &self,
         ticket: &Ticket,
-        account: &Account,
+        (account, person): (&Account, &CanonicalSubject),
         grace: Duration,
         now: UnixTime,
     ) -> Result<Option<Ticket>, StoreError> {
@@ -249,7 +250,7 @@ impl Families {
             }
             let next = ticket.next(&*self.entropy);
             family.turn_to(&next, grace, now);
-            family.account = Some(account.clone());
+            family.belongs_to(account, person);
             let expect = Expect::Version(version);
             if self.write(ticket, &family, expect, now).await? {
                 return Ok(Some(next));

@@ -1,6 +1,7 @@
 //! A refresh token and what stands behind it: one family from the first token to the last, of which one is good at a time.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -12,10 +13,15 @@ use serde::Serialize;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
 use crate::identity;
+use crate::identity::CanonicalSubject;
+use crate::identity::Delegation;
+use crate::identity::Grounds;
+use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
 use crate::providers::Issued;
+use crate::revocation::Marks;
 use crate::secret::Secret;
 
 /// What our refresh tokens begin with, so that no other token is taken for one.
@@ -145,6 +151,9 @@ pub(in crate::issuer) struct Family {
     pub(in crate::issuer) audience: String,
     /// Whose it is, once that is known.
     pub(in crate::issuer) account: Option<Account>,
+    /// Who that is across providers.
+    #[serde(default)]
+    person: Option<String>,
     /// When it began; `None`: that was elsewhere, and no token of it has been given out yet.
     pub(in crate::issuer) began: Option<u64>,
     /// It ends at the latest then.
@@ -220,12 +229,52 @@ impl Family {
             upstream: None,
             audience: terms.audience.to_owned(),
             account: None,
+            person: None,
             began: began.map(UnixTime::as_millis),
             ends: terms.ends.as_millis(),
             turn: ticket.turn(),
             before: None,
             access: None,
         }
+    }
+
+    /// Whose it is from now on.
+    pub(super) fn belongs_to(&mut self, account: &Account, person: &CanonicalSubject) {
+        self.account = Some(account.clone());
+        self.person = Some(person.as_str().to_owned());
+    }
+
+    /// Who it is across providers, as its holder was known last.
+    pub(in crate::issuer) fn person(&self) -> Option<CanonicalSubject> {
+        let unjoined = CanonicalSubject::unjoined(&self.account.as_ref()?.key()?);
+        let Some(person) = &self.person else {
+            return Some(unjoined);
+        };
+        if *person == *unjoined.as_str() {
+            return Some(unjoined);
+        }
+        CanonicalSubject::named(person).ok()
+    }
+
+    /// By what it can be revoked. `there`: what the client is called at the provider; `here`: and at us.
+    pub(in crate::issuer) fn marks(&self, there: Option<&str>, here: &SubjectKey) -> Marks {
+        let account = self.account.as_ref().and_then(Account::key);
+        let person = self.person();
+        // Whose it is, its first use says; until then it is its client's.
+        let key = account.unwrap_or_else(|| here.clone());
+        let identity = Identity {
+            provider: ProviderId::new(&self.provider),
+            attributes: Arc::default(),
+            client_id: there.map(Box::from),
+            acr: None,
+            scopes: Box::default(),
+            delegation: Delegation::default(),
+            key,
+        };
+        let person = person.unwrap_or_else(|| CanonicalSubject::unjoined(&identity.key));
+        Marks::of(&identity, &person, &Grounds::default())
+            .since(self.began.map(UnixTime::from_millis))
+            .and_account(here)
     }
 
     /// Whether a token of it is the good one.

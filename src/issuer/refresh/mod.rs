@@ -211,7 +211,8 @@ impl Issuer {
         let object = success(issued.token.expose(), ends, &scope, call.now);
         let mut object = object.ok_or(bad("expired"))?;
         let grace = client.settings.refresh.grace;
-        let next = self.families.turn(ticket, &account, grace, call.now).await;
+        let whose = (&account, admitted.canonical());
+        let next = self.families.turn(ticket, whose, grace, call.now).await;
         let next = next
             .or(Err(Not::Later(5, "store")))?
             .ok_or(bad("revoked"))?;
