@@ -70,6 +70,7 @@ pub(crate) use possession::Channel;
 pub(crate) use possession::Possession;
 pub(crate) use replays::Replays;
 pub(crate) use replays::Seen;
+pub(crate) use report::beginning;
 pub(crate) use report::Reports;
 pub(crate) use report::Source;
 pub(crate) use report::TokenReport;

@@ -3,14 +3,16 @@
 //! Attempts with presented credentials are counted and logged by the proxy, which knows the request; what only this module
 //! knows is told here.
 
+mod exchanged;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use tokio::time::Instant;
 
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
-use crate::exchange::Exchange;
 use crate::identity::CanonicalSubject;
 use crate::identity::CredentialClass;
 use crate::identity::Outage;
@@ -26,7 +28,6 @@ use crate::rollout::RolloutId;
 use crate::telemetry::Decision;
 use crate::telemetry::DecisionLog;
 use crate::telemetry::DecisionRecord;
-use crate::telemetry::ExchangeOutcome;
 use crate::telemetry::Metrics;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::Pseudonyms;
@@ -88,6 +89,13 @@ pub(crate) struct Told {
     pub(crate) subject: Option<Pseudonym>,
 }
 
+/// Enough of a digest to find a token again, and too little to be one.
+pub(crate) fn beginning(token: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, token.as_bytes());
+    let first = hash.as_ref().iter().take(8);
+    first.map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The circumstances of one decision.
 #[derive(Clone, Copy)]
 pub(super) struct About<'a> {
@@ -111,6 +119,17 @@ pub(crate) struct Source<'a> {
     pub(crate) client: Option<Pseudonym>,
     /// When its head was there.
     pub(crate) began: Instant,
+}
+
+/// What a span says of a token.
+struct Said<'a> {
+    client: Option<&'a str>,
+    audience: Option<&'a str>,
+    scope: Option<&'a str>,
+    provider: Option<&'a ProviderId>,
+    lifetime: Option<u64>,
+    outcome: &'static str,
+    reason: Option<&'static str>,
 }
 
 impl About<'_> {
@@ -157,26 +176,6 @@ impl Reports {
         );
     }
 
-    /// A credential was exchanged for what an upstream expects, or was not.
-    pub(super) fn exchanged(
-        &self,
-        about: About<'_>,
-        exchange: &Exchange,
-        outcome: ExchangeOutcome,
-    ) {
-        let grant = exchange.grant().as_str();
-        self.metrics.exchanged(exchange.name(), grant, outcome);
-        self.write(
-            about,
-            Decision::Exchanged {
-                exchange: exchange.name(),
-                grant,
-                outcome,
-                provider: exchange.yields(),
-            },
-        );
-    }
-
     /// The password of somebody was to move to the new side.
     pub(super) fn password_moved(
         &self,
@@ -211,43 +210,60 @@ impl Reports {
         if let (Some(traces), Some(source)) = (&self.traces, report.source)
             && source.trace.is_sampled()
         {
-            traces.record(self.span(report, &source));
+            let event = &report.event;
+            let app = report.app;
+            let own = vec![("authferry.grant", Value::Text(event.grant.to_owned()))];
+            let said = Said {
+                client: event.client,
+                audience: event.audience,
+                scope: event.scope,
+                provider: event.provider,
+                lifetime: event.lifetime,
+                outcome: event.outcome,
+                reason: event.reason,
+            };
+            let name = format!("token {}", event.grant);
+            traces.record(self.span((name, own), &said, (app, report.now), &source));
         }
     }
 
-    /// What a client asked our token endpoint, as a part of its request. Nobody is named in it.
-    fn span(&self, report: &TokenReport<'_>, source: &Source<'_>) -> Span {
-        let event = &report.event;
+    /// What a token came of, or did not, as a part of its request. Nobody is named in it.
+    fn span(
+        &self,
+        (name, own): (String, Vec<(&'static str, Value)>),
+        said: &Said<'_>,
+        (app, start): (&AppId, UnixTime),
+        source: &Source<'_>,
+    ) -> Span {
         let text = |text: &str| Value::Text(text.to_owned());
         let mut attributes = vec![
-            ("authferry.app", text(report.app.as_str())),
+            ("authferry.app", text(app.as_str())),
             ("authferry.request_id", text(source.request_id)),
-            ("authferry.grant", text(event.grant)),
-            ("authferry.outcome", text(event.outcome)),
+            ("authferry.outcome", text(said.outcome)),
         ];
-        let provider = event.provider.map(ProviderId::as_str);
+        attributes.extend(own);
         let maybe = [
-            ("authferry.client", event.client),
-            ("authferry.audience", event.audience),
-            ("authferry.scope", event.scope),
-            ("authferry.provider", provider),
-            ("authferry.reason", event.reason),
+            ("authferry.client", said.client),
+            ("authferry.audience", said.audience),
+            ("authferry.scope", said.scope),
+            ("authferry.provider", said.provider.map(ProviderId::as_str)),
+            ("authferry.reason", said.reason),
         ];
         attributes.extend(
             maybe
                 .into_iter()
                 .filter_map(|(name, value)| Some((name, text(value?)))),
         );
-        let lifetime = event.lifetime.and_then(|life| i64::try_from(life).ok());
+        let lifetime = said.lifetime.and_then(|life| i64::try_from(life).ok());
         attributes.extend(lifetime.map(|life| ("authferry.lifetime", Value::Number(life))));
         Span {
             context: source.trace.part(&*self.entropy),
             part: true,
-            name: format!("token {}", event.grant),
-            start: report.now,
+            name,
+            start,
             took: source.began.elapsed(),
             attributes,
-            error: event.reason,
+            error: said.reason,
         }
     }
 

@@ -74,6 +74,11 @@ impl Minter {
         })
     }
 
+    /// Whom its tokens are for.
+    pub(super) fn audiences(&self) -> Vec<&str> {
+        self.settings.audiences.iter().map(|one| &**one).collect()
+    }
+
     /// A token about `subject`.
     pub(super) fn mint(
         &self,

@@ -176,6 +176,11 @@ impl Exchange {
         &self.header
     }
 
+    /// Whom results are for.
+    pub(crate) fn audiences(&self) -> Vec<&str> {
+        self.way.audiences()
+    }
+
     /// By what grant.
     pub(crate) const fn grant(&self) -> Grant {
         self.way.grant()

@@ -103,6 +103,18 @@ impl Way {
         }
     }
 
+    /// Whom results are for.
+    pub(super) fn audiences(&self) -> Vec<&str> {
+        match self {
+            Self::TokenExchange(remote) | Self::Assertion(remote, ..) => {
+                let settings = &remote.settings;
+                let all = settings.audiences.iter().chain(&settings.resources);
+                all.map(|one| &**one).collect()
+            }
+            Self::Mint(minter) => minter.audiences(),
+        }
+    }
+
     pub(super) async fn make(
         &self,
         subject: &Subject,

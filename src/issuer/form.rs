@@ -1,6 +1,5 @@
 //! What a client sends and gets, as forms and objects (RFC 6749 §3.2, §5.1).
 
-use aws_lc_rs::digest;
 use serde_json::Map;
 use serde_json::Value;
 
@@ -54,11 +53,4 @@ pub(super) fn success(
         object.insert("scope".to_owned(), scope.into());
     }
     (0 < seconds).then_some(object)
-}
-
-/// Enough of a digest to find the token again, and too little to be one.
-pub(super) fn beginning(token: &str) -> String {
-    let hash = digest::digest(&digest::SHA256, token.as_bytes());
-    let first = hash.as_ref().iter().take(8);
-    first.map(|byte| format!("{byte:02x}")).collect()
 }

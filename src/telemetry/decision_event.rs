@@ -19,7 +19,7 @@ impl Decision<'_> {
             Self::Unavailable { .. } => "decision.unavailable",
             Self::OtherArm { .. } => "decision.other_arm",
             Self::Fallback { .. } => "decision.fallback",
-            Self::Exchanged { .. } => "decision.exchanged",
+            Self::Exchanged(_) => "decision.exchanged",
             Self::PasswordMoved { .. } => "decision.password_moved",
             Self::Token(_) => "decision.token",
             Self::Kill { .. } => "decision.kill",

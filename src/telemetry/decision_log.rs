@@ -16,7 +16,7 @@ use crate::rollout::Assignment;
 use crate::rollout::KillPosition;
 use crate::rollout::OtherArm;
 use crate::rollout::RolloutId;
-use crate::telemetry::ExchangeOutcome;
+use crate::telemetry::ExchangeEvent;
 use crate::telemetry::line::Line;
 use crate::telemetry::line::field;
 use crate::telemetry::metrics::CarryOver;
@@ -85,16 +85,7 @@ pub(crate) enum Decision<'a> {
         reason: Outage,
     },
     /// A credential was exchanged for what an upstream expects, or was not.
-    Exchanged {
-        /// Which exchange.
-        exchange: &'a str,
-        /// By which grant.
-        grant: &'static str,
-        /// How it ended.
-        outcome: ExchangeOutcome,
-        /// Whose token was wanted; `None`: ours.
-        provider: Option<&'a ProviderId>,
-    },
+    Exchanged(ExchangeEvent<'a>),
     /// The password of somebody who is assigned to the new side was to move there, after the old one had found it good.
     PasswordMoved {
         /// The rollout.
@@ -163,7 +154,7 @@ pub(crate) struct TokenEvent<'a> {
     pub(crate) parent: Option<&'a str>,
     /// Who issued it; `None`: we did, or nobody.
     pub(crate) provider: Option<&'a ProviderId>,
-    /// `issued`, `answered`, `revoked`, `refused`, `unavailable`.
+    /// `issued`, `answered`, `inactive`, `revoked`, `refused`, `unavailable`.
     pub(crate) outcome: &'static str,
     /// Why not.
     pub(crate) reason: Option<&'static str>,
@@ -311,17 +302,19 @@ fn compose(record: &DecisionRecord<'_>, subjects: bool, mut out: Line<'_>) {
                 .text(field!("to"), from.other().as_str())
                 .word(field!("reason"), reason.as_str());
         }
-        Decision::Exchanged {
-            exchange,
-            grant,
-            outcome,
-            provider,
-        } => {
-            out.text(field!("exchange"), exchange)
-                .word(field!("grant"), grant)
-                .word(field!("outcome"), outcome.as_str())
-                .maybe(field!("reason"), outcome.reason())
-                .maybe(field!("provider"), provider.map(ProviderId::as_str));
+        Decision::Exchanged(event) => {
+            out.text(field!("exchange"), event.exchange)
+                .word(field!("grant"), event.grant)
+                .maybe(field!("oauth_client"), event.client)
+                .maybe(field!("audience"), event.audience)
+                .maybe(field!("scope"), event.scope)
+                .maybe(field!("parent"), event.parent)
+                .maybe(field!("provider"), event.provider.map(ProviderId::as_str))
+                .word(field!("outcome"), event.outcome.as_str())
+                .maybe(field!("reason"), event.outcome.reason());
+            if let Some(seconds) = event.lifetime {
+                out.number(field!("lifetime"), seconds);
+            }
         }
         Decision::PasswordMoved {
             rollout,

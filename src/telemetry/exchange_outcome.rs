@@ -1,7 +1,31 @@
-//! How an exchange ended, for logs and labels.
+//! What is told of an exchange, and how it ended, for logs and labels.
 
 use crate::identity::Outage;
+use crate::identity::ProviderId;
 use crate::identity::Refusal;
+
+/// One exchange.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ExchangeEvent<'a> {
+    /// Which.
+    pub(crate) exchange: &'a str,
+    /// By which grant.
+    pub(crate) grant: &'static str,
+    /// The client that the credential names.
+    pub(crate) client: Option<&'a str>,
+    /// Whom the result is for.
+    pub(crate) audience: Option<&'a str>,
+    /// What it may do.
+    pub(crate) scope: Option<&'a str>,
+    /// How long it is used, in seconds.
+    pub(crate) lifetime: Option<u64>,
+    /// The beginning of a digest of the token that was presented.
+    pub(crate) parent: Option<&'a str>,
+    /// Whose token was wanted; `None`: ours.
+    pub(crate) provider: Option<&'a ProviderId>,
+    /// How it ended.
+    pub(crate) outcome: ExchangeOutcome,
+}
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,7 +54,7 @@ impl ExchangeOutcome {
         }
     }
 
-    pub(super) const fn reason(self) -> Option<&'static str> {
+    pub(crate) const fn reason(self) -> Option<&'static str> {
         match self {
             Self::Issued | Self::Kept | Self::Renewing => None,
             Self::Refused(refusal) => Some(refusal.as_str()),

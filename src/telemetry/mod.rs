@@ -25,6 +25,7 @@ pub(crate) use decision_log::Decision;
 pub(crate) use decision_log::DecisionLog;
 pub(crate) use decision_log::DecisionRecord;
 pub(crate) use decision_log::TokenEvent;
+pub(crate) use exchange_outcome::ExchangeEvent;
 pub(crate) use exchange_outcome::ExchangeOutcome;
 pub(crate) use key_uses::KeyUses;
 pub(crate) use line::is_unprintable;

@@ -242,6 +242,7 @@ async fn each_request_is_one_event_whatever_comes_of_it() {
         ),
         ("device_authorization", "refused", who, DEVICE, wide),
         ("introspection", "answered", who, INTROSPECT, of(&alice)),
+        ("introspection", "inactive", who, INTROSPECT, of("afr1_x")),
         ("introspection", "refused", wrong, INTROSPECT, of(&alice)),
         ("revocation", "revoked", who, REVOKE, of("its own")),
         ("revocation", "refused", wrong, REVOKE, of(&alice)),
@@ -291,7 +292,12 @@ async fn each_request_is_one_event_whatever_comes_of_it() {
             panic!("{kind} {outcome}: {events:#?}")
         };
         let refused = outcome == "refused";
-        assert_eq!(line["reason"].is_string(), refused, "{line}");
+        let says_why = refused || outcome == "inactive";
+        assert_eq!(line["reason"].is_string(), says_why, "{line}");
+        if outcome == "revoked" || kind == "introspection" && outcome == "answered" {
+            let subject = line["subject"].as_str().unwrap();
+            assert!(subject.starts_with("p:"), "{line}");
+        }
         assert!(refused || line["oauth_client"] == "all", "{line}");
         if outcome == "issued" {
             assert_eq!(line["audience"], "app", "{line}");
@@ -318,4 +324,79 @@ async fn each_request_is_one_event_whatever_comes_of_it() {
     for secret in ["alice", &alice, &adopted, code] {
         assert!(!log.contains(secret), "{secret}");
     }
+    // What a client asked for is not told a second time.
+    assert!(!log.contains("decision.exchanged"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_upstream_gets_instead_is_one_event_and_a_span() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let collector = Echo::start().await;
+    let yaml = two_providers(&old, &new, &upstream, 0).replace(
+        "    public_paths: [/public/*]\n",
+        "    routes: [{ path: /ours/*, exchange: ours }, { path: /new/*, exchange: to-new }]\n",
+    );
+    let proxy = Proxy::start(&format!(
+        r#"{yaml}
+exchange:
+  ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [api] }} }}
+  to-new: {{ token_exchange: {{ provider: new, audiences: [api] }} }}
+telemetry: {{ access_log: {{ file: {{dir}}/access.log }}, traces: {{ otlp: "{}/v1/traces", sample_percent: 100 }} }}
+"#,
+        collector.url()
+    ));
+    proxy.settled().await;
+    new.refuses_exchanges("invalid_grant");
+    let mut claims = old.claims("alice");
+    claims.insert("scope".to_owned(), json!("read"));
+    let token = old.sign(&claims);
+    let bearer = format!("Bearer {token}");
+    for (path, status) in [("/ours/x", 200), ("/new/x", 403)] {
+        let fields = [("Authorization", &*bearer)];
+        let answer = crate::harness::request(proxy.address, "GET", path, &fields, b"").await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
+    let file = proxy.dir().join("access.log");
+    let events = || -> Vec<serde_json::Value> {
+        let log = std::fs::read_to_string(&file).unwrap_or_default();
+        let lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        let is = |line: &serde_json::Value| line["event"] == "decision.exchanged";
+        lines.filter(is).collect()
+    };
+    until(async || 2 <= events().len()).await;
+    let events = events();
+    let of = |exchange: &str| {
+        let mut all = events.iter().filter(|line| line["exchange"] == exchange);
+        (all.next().unwrap(), all.count())
+    };
+    let (good, more) = of("ours");
+    assert_eq!(more, 0, "{events:?}");
+    for (name, value) in [
+        ("grant", "mint"),
+        ("oauth_client", "tests"),
+        ("audience", "api"),
+        ("scope", "read"),
+        ("outcome", "issued"),
+    ] {
+        assert_eq!(good[name], value, "{good}");
+    }
+    assert!(good["lifetime"].as_u64().unwrap() <= 300, "{good}");
+    assert_eq!(good["parent"].as_str().unwrap().len(), 16, "{good}");
+    assert!(good["subject"].as_str().unwrap().starts_with("p:"), "{good}");
+    let (bad, more) = of("to-new");
+    assert_eq!(
+        (&bad["outcome"], &bad["reason"], &bad["provider"], more),
+        (&json!("refused"), &json!("exchange_refused"), &json!("new"), 0)
+    );
+    assert_eq!(bad["parent"], good["parent"]);
+    until(async || {
+        let seen = collector.seen();
+        let body: Vec<u8> = seen.iter().flat_map(|one| one.body.clone()).collect();
+        ["exchange ours", "exchange to-new", "exchange_refused"]
+            .iter()
+            .all(|word| holds(&body, word))
+    })
+    .await;
 }

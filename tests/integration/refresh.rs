@@ -409,6 +409,96 @@ async fn a_client_gives_back_what_is_its_own() {
     assert_eq!(line["oauth_client"], json!("mobile"));
 }
 
+/// Where `authferry revoke` finds it.
+const SOCKET: &str = "\nserver:\n  listen: 127.0.0.1:0\n  admin: { listen: 127.0.0.1:0, socket: {dir}/admin.sock, token: { file: {dir}/admin.token } }\n  state_dir: {dir}/state\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_token_of_whoever_is_revoked_is_inactive_before_it_is_used() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 0) + &endpoint("10s") + SOCKET;
+    let stage = Stage {
+        proxy: Proxy::start(&yaml),
+        old,
+        new,
+        _upstream: upstream,
+    };
+    stage.proxy.settled().await;
+    let active = async |token: &str| {
+        let pairs = [("token", token)];
+        let answer = post(&stage.proxy, ("other", "other"), INTROSPECT, &pairs).await;
+        object(&answer)["active"].as_bool().unwrap()
+    };
+    let mut tokens = Vec::new();
+    for who in ["alice", "bob", "carol"] {
+        let brought = stage.old.refresh_token(who);
+        tokens.push(good(&stage.refresh(&brought).await).1);
+    }
+    let issuer = stage.old.issuer();
+    for (number, target) in [
+        &["--account", "alice", "--issuer", &*issuer][..],
+        &["--subject", "uid-bob"],
+        // As the provider calls the client.
+        &["--client", "authferry", "--provider", "old"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert!(active(&tokens[number]).await, "{target:?}");
+        let plan = [target, &["--plan"]].concat();
+        let (_, said) = crate::revoke::revoke(&stage.proxy, &plan);
+        assert!(said.contains("refresh tokens"), "{said}");
+        let (done, said) = crate::revoke::revoke(&stage.proxy, &[target, &["--reason", "test"]].concat());
+        assert!(done, "{said}");
+        assert!(!active(&tokens[number]).await, "{target:?}");
+    }
+    let line = stage
+        .event(|line| line["grant"] == "introspection" && line["outcome"] == "inactive")
+        .await;
+    assert_eq!(
+        (&line["reason"], &line["audience"], &line["provider"]),
+        (&json!("revoked"), &json!("app"), &json!("old"))
+    );
+    assert!(line["subject"].as_str().unwrap().starts_with("p:"), "{line}");
+}
+
+/// A client of the endpoint has another name at each side: revoked by the one that it has here, it gets nothing at either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_revoked_by_its_name_here_gets_nothing_at_whichever_side_it_is() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = |percent| two_providers(&old, &new, &upstream, percent) + &endpoint("10s") + SOCKET;
+    let proxy = Proxy::start(&yaml(0));
+    proxy.settled().await;
+    let (_, token) = good(&refresh(&proxy, &old.refresh_token("alice")).await);
+    let here = [
+        "--account",
+        "mobile",
+        "--issuer",
+        "https://app.test/.authferry/oauth2",
+        "--reason",
+        "copied",
+    ];
+    let (done, said) = crate::revoke::revoke(&proxy, &here);
+    assert!(done, "{said}");
+    let id = said.split_whitespace().skip_while(|word| *word != "revocation");
+    let id = id.clone().nth(1).unwrap();
+    for percent in [0, 100] {
+        proxy.edit(&yaml(percent));
+        let target = "authferry_rollout_target_ratio{rollout=\"default\"} ";
+        let wanted = f64::from(percent) / 100.0;
+        crate::reload::until(async || proxy.metric(target).await == wanted).await;
+        is_error(&refresh(&proxy, &token).await, 401, "invalid_client");
+        let pairs = [("token", &*token)];
+        let answer = post(&proxy, ("other", "other"), INTROSPECT, &pairs).await;
+        assert_eq!(object(&answer)["active"], json!(false));
+    }
+    let pairs = [("grant_type", "refresh_token"), ("refresh_token", "afr1_x")];
+    let answer = post(&proxy, ("other", "other"), TOKEN, &pairs).await;
+    is_error(&answer, 400, "invalid_grant");
+    let (done, said) = crate::revoke::revoke(&proxy, &["lift", id, "--reason", "found"]);
+    assert!(done, "{said}");
+    crate::reload::until(async || refresh(&proxy, &token).await.status == 200).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_given_back_stays_so_whatever_it_was_called_and_whoever_is_away() {
     let stage = stage(0, "10s").await;

@@ -11,6 +11,7 @@ use crate::auth::extract::Presented;
 use crate::auth::gate::Gate;
 use crate::auth::gate::asked::Asked;
 use crate::auth::report::About;
+use crate::auth::report::beginning;
 use crate::clock::UnixTime;
 use crate::exchange::AskedBy;
 use crate::exchange::Binding;
@@ -28,6 +29,7 @@ use crate::identity::Refusal;
 use crate::providers::Epoch;
 use crate::providers::ProviderError;
 use crate::secret::Secret;
+use crate::telemetry::ExchangeEvent;
 use crate::telemetry::ExchangeOutcome;
 
 /// What the upstream gets, ready to be written.
@@ -170,7 +172,11 @@ impl Gate {
                     let desk = &self.deps.shadow;
                     desk.binding_lost(app, name, holder.canonical, asked.now);
                 }
-                Binding::Refuse => return Err(holder.error(&Refusal::PopFailed.into(), target)),
+                Binding::Refuse => {
+                    let refused = ExchangeOutcome::Refused(Refusal::PopFailed);
+                    self.tell(asked, exchange, holder, (refused, None));
+                    return Err(holder.error(&Refusal::PopFailed.into(), target));
+                }
             }
         }
         let key = presented.key();
@@ -218,14 +224,7 @@ impl Gate {
                 _,
             ) => ExchangeOutcome::Refused(Refusal::ExchangeRefused),
         };
-        let about = About {
-            app: asked.policy.app(),
-            plan: asked.policy.plan(),
-            person: Some(holder.canonical),
-            now: asked.now,
-            source: asked.channel.source,
-        };
-        self.deps.reports.exchanged(about, exchange, told);
+        self.tell(asked, exchange, holder, (told, answer.as_ref().ok()));
         let token = answer?;
         Ok(UpstreamToken {
             header: exchange.header().clone(),
@@ -252,6 +251,44 @@ impl Gate {
                 .map(Some),
             None => Ok(None),
         }
+    }
+
+    fn tell(
+        &self,
+        asked: &Asked<'_>,
+        exchange: &Exchange,
+        holder: &Holder<'_>,
+        (outcome, token): (ExchangeOutcome, Option<&Token>),
+    ) {
+        let reports = &self.deps.reports;
+        let grant = exchange.grant().as_str();
+        reports.metrics.exchanged(exchange.name(), grant, outcome);
+        // What a client asked for is told as its request to the endpoint.
+        if holder.narrowed {
+            return;
+        }
+        let about = About {
+            app: asked.policy.app(),
+            plan: asked.policy.plan(),
+            person: Some(holder.canonical),
+            now: asked.now,
+            source: asked.channel.source,
+        };
+        let audience = exchange.audiences().join(" ");
+        let scope = token.map(|token| token.scopes.join(" "));
+        let parent = holder.token().map(|token| beginning(token.expose()));
+        let event = ExchangeEvent {
+            exchange: exchange.name(),
+            grant,
+            client: holder.identity.client_id.as_deref(),
+            audience: Some(&*audience).filter(|audience| !audience.is_empty()),
+            scope: scope.as_deref().filter(|scope| !scope.is_empty()),
+            lifetime: token.map(|token| token.ends.since(asked.now).as_secs()),
+            parent: parent.as_deref(),
+            provider: exchange.yields(),
+            outcome,
+        };
+        reports.exchanged(about, event);
     }
 
     /// A token that we can read must be about the person who was admitted: no exchange makes one person another.
