@@ -350,6 +350,87 @@ async fn what_is_revoked_at_one_instance_is_over_at_both_within_two_seconds_and_
     }
 }
 
+/// A provider tells one instance that somebody has signed out; it knows of no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_that_a_provider_tells_one_instance_of_holds_at_both_within_two_seconds() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let redis = Redis::start();
+    let config = redis.config(&old, &new, &upstream, "5m");
+    let (a, mut b) = (Proxy::start(&config), Proxy::start(&config));
+    ready(&a).await;
+    ready(&b).await;
+    let (alice, bob) = (new.token("alice"), new.token("bob"));
+    new.signs_in("alice");
+    let hers = sign_in(&b).await;
+    new.signs_in("bob");
+    let his = sign_in(&b).await;
+    // The second time each is kept.
+    for _ in 0..2 {
+        assert!(is_in(&b, &hers).await && is_in(&b, &his).await, "{}", b.log());
+        for token in [&alice, &bob] {
+            assert_eq!(call(&b, token).await.status, 200, "{}", b.log());
+        }
+    }
+    let token = new.logout_token("j1", &serde_json::json!({ "sub": "alice" }));
+    let fields = [
+        ("Host", "app.test"),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ];
+    let body = format!("logout_token={token}");
+    let path = "/.authferry/backchannel/new";
+    let answer = request(a.address, "POST", path, &fields, body.as_bytes()).await;
+    let acknowledged = Instant::now();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    while is_in(&b, &hers).await || call(&b, &alice).await.status != 401 {
+        assert!(
+            acknowledged.elapsed() < Duration::from_secs(2),
+            "{}",
+            b.log()
+        );
+    }
+    let is_over = async |proxy: &Proxy| {
+        assert!(!is_in(proxy, &hers).await, "{}", proxy.log());
+        assert_eq!(call(proxy, &alice).await.status, 401, "{}", proxy.log());
+        assert_eq!(call(proxy, &bob).await.status, 200, "{}", proxy.log());
+    };
+    is_over(&a).await;
+    b.signal("KILL");
+    b.wait();
+    b.again();
+    ready(&b).await;
+    is_over(&b).await;
+}
+
+/// A proof is good once, whichever instance it comes to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_of_possession_that_one_instance_has_seen_is_used_at_the_other() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let redis = Redis::start();
+    let config = redis.config(&old, &new, &upstream, "5m");
+    let (a, b) = (Proxy::start(&config), Proxy::start(&config));
+    ready(&a).await;
+    ready(&b).await;
+    let holder = crate::harness::Holder::new();
+    let mut claims = new.claims("alice");
+    let bound = serde_json::json!({ "jkt": holder.thumbprint() });
+    claims.insert("cnf".to_owned(), bound);
+    let token = new.sign(&claims);
+    let bearer = format!("DPoP {token}");
+    for (first, second) in [(&a, &b), (&b, &a)] {
+        let of = ("GET", "http://app.test/");
+        let proof = holder.proof(of, Some(&token), &serde_json::json!({}));
+        let fields = [
+            ("Host", "app.test"),
+            ("Authorization", &*bearer),
+            ("DPoP", &*proof),
+        ];
+        let answer = request(first.address, "GET", "/", &fields, b"").await;
+        assert_eq!(answer.status, 200, "{}\n{}", answer.text(), first.log());
+        let again = request(second.address, "GET", "/", &fields, b"").await;
+        assert_eq!(again.status, 401, "{}", second.log());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_instance_mints_is_checked_with_the_keys_of_any() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);

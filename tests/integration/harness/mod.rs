@@ -2,6 +2,7 @@
 //! say what reached them.
 
 mod client;
+mod dpop;
 mod idp;
 mod old_system;
 mod proxy;
@@ -12,6 +13,7 @@ pub(crate) use client::get;
 pub(crate) use client::raw;
 pub(crate) use client::read;
 pub(crate) use client::request;
+pub(crate) use dpop::Holder;
 pub(crate) use idp::Idp;
 pub(crate) use idp::now;
 pub(crate) use old_system::OldSystem;
