@@ -120,6 +120,7 @@ pub(super) fn snapshot(
                 store: Arc::clone(&process.store),
                 replays: Arc::clone(&process.replays),
                 limits: Arc::clone(&process.limits),
+                habits: Arc::clone(&process.habits),
                 revocations: Arc::clone(&process.revocations),
                 sessions: Arc::clone(&process.sessions),
                 entropy: Arc::clone(&process.entropy),

@@ -52,6 +52,7 @@ use crate::proxy::Resolver;
 use crate::proxy::Snapshot;
 use crate::proxy::WorkerParts;
 use crate::revocation;
+use crate::issuer::Habits;
 use crate::revocation::Notices;
 use crate::revocation::Revocations;
 use crate::session::Pins;
@@ -102,6 +103,7 @@ pub(super) struct Process {
     pub(super) notices: Arc<Notices>,
     pub(super) replays: Arc<Replays>,
     pub(super) limits: Arc<Limits>,
+    pub(super) habits: Arc<Habits>,
     resolver: Arc<Resolver>,
     pub(super) assertions: Assertions,
     pub(super) ring: Arc<KeyRing>,
@@ -248,6 +250,7 @@ impl Process {
             taken: Arc::default(),
             notices: Arc::default(),
             replays: Arc::new(Replays::new(Arc::clone(&store))),
+            habits: Arc::new(Habits::new(Arc::clone(&store))),
             limits: Arc::new(Limits::new(Arc::clone(&store), Arc::clone(&sessions))),
             resolver: Resolver::system(background.clone()),
             assertions: Assertions::new(Arc::clone(&ring), Arc::clone(&entropy)),

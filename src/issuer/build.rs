@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
 
 use tokio::runtime::Handle;
 
@@ -15,6 +14,7 @@ use crate::exchange::Exchange;
 use crate::exchange::Exchanges;
 use crate::identity::ProviderId;
 use crate::issuer::PATH;
+use crate::issuer::habits::Habits;
 use crate::issuer::learned::Owner;
 use crate::issuer::refresh::Families;
 use crate::issuer::refresh::Farewells;
@@ -36,6 +36,8 @@ pub(crate) struct Deps {
     pub(crate) replays: Arc<Replays>,
     /// Who has come how often.
     pub(crate) limits: Arc<Limits>,
+    /// What clients do usually; the same value in every snapshot.
+    pub(crate) habits: Arc<Habits>,
     /// Who slows down those that guess.
     pub(crate) revocations: Arc<Revocations>,
     /// Whose key ring seals what stands behind refresh tokens.
@@ -66,8 +68,6 @@ pub(super) struct Client {
     pub(super) settings: settings::Client,
     pub(super) at: HashMap<ProviderId, Arc<TokenClient>>,
     pub(super) learns_at: Option<Owner>,
-    /// The families of addresses that it has come from: 1 for IPv4, 2 for IPv6.
-    pub(super) seen_from: AtomicU8,
 }
 
 impl Issuer {
@@ -109,7 +109,6 @@ impl Issuer {
             });
             let ready = Client {
                 learns_at,
-                seen_from: AtomicU8::new(0),
                 at: at.collect::<Result<_, String>>()?,
                 settings: client.clone(),
             };

@@ -1,7 +1,5 @@
 //! Which client it is: exactly one proof, of a client that we know, or nothing.
 
-use std::net::IpAddr;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_lc_rs::constant_time;
@@ -87,7 +85,10 @@ impl Issuer {
             }
         };
         self.limited(call, of).await?;
-        self.seen(found, address);
+        let habits = &self.deps.habits;
+        if habits.comes_from_elsewhere(id, address, call.now).await {
+            self.anomaly(id, "new_address_family");
+        }
         Ok(found)
     }
 
@@ -119,26 +120,9 @@ impl Issuer {
         Ok(())
     }
 
-    /// A client that comes from another kind of network than ever before may be somebody else.
-    fn seen(&self, client: &Client, address: Option<IpAddr>) {
-        let family = match address {
-            None => return,
-            Some(IpAddr::V4(_)) => 1,
-            Some(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => 1,
-            Some(IpAddr::V6(_)) => 2,
-        };
-        let before = client.seen_from.fetch_or(family, Ordering::Relaxed);
-        if before != 0 && before & family == 0 {
-            self.anomaly(client, "new_address_family");
-        }
-    }
-
     /// What is allowed, and not what this client does otherwise.
-    pub(super) fn anomaly(&self, client: &Client, kind: &'static str) {
-        warn!(
-            client = &*client.settings.id,
-            kind, "A client does what it never did."
-        );
+    pub(super) fn anomaly(&self, client: &str, kind: &'static str) {
+        warn!(client, kind, "A client does what it never did.");
         self.deps.reports.metrics.token_anomaly(kind);
     }
 

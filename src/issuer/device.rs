@@ -100,6 +100,7 @@ impl Issuer {
         let client = self.client(call, &form).await?;
         told.client = Some(client.settings.id.clone());
         if !client.settings.grants.contains(&Grant::DeviceCode) {
+            self.anomaly(&client.settings.id, "unusual_grant");
             return Err(Not::Denied(Denied::UnauthorizedClient, "grant_type"));
         }
         let audience = match (form.value("audience"), &*client.settings.audiences) {

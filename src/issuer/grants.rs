@@ -88,7 +88,7 @@ impl Issuer {
             .ok_or(Not::Denied(Denied::UnsupportedGrantType, "grant_type"))?;
         told.grant = Some(grant.as_str());
         if !client.settings.grants.contains(&grant) {
-            self.anomaly(client, "unusual_grant");
+            self.anomaly(&client.settings.id, "unusual_grant");
             return Err(Not::Denied(Denied::UnauthorizedClient, "grant_type"));
         }
         let scopes = scopes(&form)?;
@@ -311,6 +311,15 @@ impl Issuer {
             Err(Not::Later(_, reason)) => ("unavailable", Some(*reason)),
             Err(Not::Limited(_)) => ("limited", Some("rate_limited")),
         };
+        if let Some(client) = told.client.as_deref() {
+            let (habits, now) = (&self.deps.habits, call.now);
+            if outcome == "refused" && habits.is_refused(client, now) {
+                self.anomaly(client, "many_refused");
+            }
+            if outcome == "revoked" && habits.gives_back(client, now) {
+                self.anomaly(client, "many_given_back");
+            }
+        }
         self.deps.reports.token(&TokenReport {
             app: &self.app,
             person: told.person.as_ref(),

@@ -10,6 +10,7 @@ mod client;
 mod device;
 mod form;
 mod grants;
+mod habits;
 mod learned;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;
@@ -22,6 +23,7 @@ pub(crate) use answer::Denied;
 pub(crate) use answer::Reply;
 pub(crate) use build::Deps;
 pub(crate) use build::Issuer;
+pub(crate) use habits::Habits;
 
 use std::cell::Cell;
 

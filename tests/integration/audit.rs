@@ -14,6 +14,7 @@ use crate::two_providers;
 
 const INTROSPECT: &str = "/.authferry/oauth2/introspect";
 const REVOKE: &str = "/.authferry/oauth2/revoke";
+const DEVICE: &str = "/.authferry/oauth2/device_authorization";
 
 fn holds(body: &[u8], part: &str) -> bool {
     body.windows(part.len())
@@ -96,7 +97,7 @@ async fn each_request_of_a_client_has_a_span_that_names_nobody_and_each_key_is_c
 async fn a_client_that_does_what_it_never_did_is_told_of() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let yaml = two_providers(&old, &new, &upstream, 0) + &endpoint("10s");
-    let proxy = Proxy::start(&(yaml + crate::limits::TRUSTING));
+    let proxy = Proxy::start(&(yaml.clone() + crate::limits::TRUSTING));
     proxy.settled().await;
     let ask = async |from: &str, grant: &str| {
         let basic = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, "tv:tv");
@@ -135,13 +136,32 @@ async fn a_client_that_does_what_it_never_did_is_told_of() {
     }
     assert_eq!(counted("new_address_family").await, 1.0);
     assert_eq!((told("unusual_grant"), told("new_address_family")), (1, 1));
+    // A new configuration forgets nothing of it.
+    let edited = yaml.replace("hosts: [app.test]", "hosts: [app.test, other.test]");
+    let applied = "authferry_config_reloads_total{outcome=\"success\"}";
+    let before = proxy.metric(applied).await;
+    proxy.edit(&(edited + crate::limits::TRUSTING));
+    until(async || before < proxy.metric(applied).await).await;
+    for from in ["192.0.2.7", "2001:db8::7"] {
+        assert_eq!(ask(from, "refresh_token").await.status, 400);
+    }
+    assert_eq!(counted("new_address_family").await, 1.0);
+    // Devices are for those who may have them.
+    let answer = post(&proxy, ("mobile", "s3cret"), DEVICE, &[]).await;
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert_eq!(counted("unusual_grant").await, 2.0);
+    // Who is refused again and again is told of once.
+    for _ in 0..40 {
+        assert_eq!(ask("192.0.2.7", "refresh_token").await.status, 400);
+    }
+    let spikes = counted("many_refused").await;
+    assert!((1.0..=2.0).contains(&spikes), "{spikes}");
     assert!(!proxy.log().contains("2001:db8::7"), "no address");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_request_is_one_event_whatever_comes_of_it() {
     const TOKEN: &str = "/.authferry/oauth2/token";
-    const DEVICE: &str = "/.authferry/oauth2/device_authorization";
     const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
     const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
     const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
