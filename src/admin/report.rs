@@ -59,6 +59,8 @@ pub(crate) enum ReportKind {
     Divergences,
     /// What applications answer themselves: by path, credential and client; forgotten public paths are named
     Surface,
+    /// Which groups of a provider have no role
+    Groups,
     /// What keeps each rollout from its next step
     Readiness,
     /// What a switch back would do to people now

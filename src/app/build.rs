@@ -90,6 +90,7 @@ pub(super) fn snapshot(
         revokes: settings.kill_switch.revokes,
         revocations: Arc::clone(&process.revocations),
         roles: Arc::new(settings.roles.clone()),
+        unmatched: Arc::clone(&process.unmatched),
         possession: Arc::new(Possession::new(
             &settings.possession,
             &settings.bucket_key,

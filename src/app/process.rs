@@ -21,6 +21,7 @@ use crate::app::store;
 use crate::auth::Assertions;
 use crate::auth::FallbacksTaken;
 use crate::auth::Limits;
+use crate::auth::Unmatched;
 use crate::auth::Replays;
 use crate::clock::Clock;
 use crate::clock::ManualClock;
@@ -103,6 +104,7 @@ pub(super) struct Process {
     pub(super) notices: Arc<Notices>,
     pub(super) replays: Arc<Replays>,
     pub(super) limits: Arc<Limits>,
+    pub(super) unmatched: Arc<Unmatched>,
     pub(super) habits: Arc<Habits>,
     resolver: Arc<Resolver>,
     pub(super) assertions: Assertions,
@@ -248,6 +250,7 @@ impl Process {
             links,
             homes: Arc::new(Homes::new(Arc::clone(&store)).kept_for(kept.passwords)),
             taken: Arc::default(),
+            unmatched: Arc::default(),
             notices: Arc::default(),
             replays: Arc::new(Replays::new(Arc::clone(&store))),
             habits: Arc::new(Habits::new(Arc::clone(&store))),

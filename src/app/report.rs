@@ -1,5 +1,6 @@
 //! Reports, made of what the running parts know: `authferry report`.
 
+mod groups;
 mod opinions;
 mod people;
 mod reveal;
@@ -47,6 +48,7 @@ pub(super) async fn report(
             opinions::divergences(process, settings, wanted, now, &mut view);
         }
         ReportKind::Surface => opinions::surface(process, settings, wanted, &mut view),
+        ReportKind::Groups => groups::groups(process, settings, &mut view),
         ReportKind::Readiness => readiness(process, settings, wanted, &mut view),
         ReportKind::Timeline => {
             timeline::timeline(process, settings, wanted, now, &mut view).await?

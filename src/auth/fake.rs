@@ -596,6 +596,7 @@ impl World {
             limits: Arc::clone(&self.limits),
             possession: Arc::new(self.possession()),
             roles: Arc::new(self.roles.clone()),
+            unmatched: Arc::default(),
             background: Handle::current(),
             entropy: Arc::new(SystemEntropy),
             taken: Arc::clone(&self.taken),

@@ -28,6 +28,7 @@ mod report;
 mod roles;
 pub(crate) mod settings;
 mod taken;
+mod unmatched;
 
 pub(crate) use assertion::Assertions;
 pub(crate) use assertion::Terms;
@@ -77,3 +78,4 @@ pub(crate) use report::TokenReport;
 pub(crate) use report::Told;
 pub(crate) use roles::with_roles;
 pub(crate) use taken::FallbacksTaken;
+pub(crate) use unmatched::Unmatched;

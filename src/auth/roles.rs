@@ -18,6 +18,13 @@ pub(super) struct Mapped {
     pub(super) unmatched: usize,
 }
 
+/// The groups of somebody to which the map gives nothing.
+pub(super) fn unmatched<'a>(map: &RoleMap, identity: &'a Identity) -> Vec<&'a str> {
+    let mut groups = identity.attributes.list("groups").unwrap_or_default();
+    groups.retain(|group| !map.groups.contains_key(*group));
+    groups
+}
+
 /// Gives an identity the roles of its groups, and the scopes of its roles. The order of groups makes no difference.
 ///
 /// Scopes of a token say what its client was given (RFC 6749 §3.3): roles of the person never widen them.
@@ -139,6 +146,18 @@ mod tests {
             (json!({ "a": 1 }), Err(Refusal::Policy)),
         ] {
             assert_eq!(of(&map(), &groups, &[]), is, "{groups}");
+        }
+    }
+
+    #[test]
+    fn groups_without_a_role_are_named() {
+        for (groups, is) in [
+            (json!(["x", "sales", "y"]), vec!["x", "y"]),
+            (json!("x"), vec!["x"]),
+            (json!([1]), vec![]),
+            (json!([]), vec![]),
+        ] {
+            assert_eq!(unmatched(&map(), &person(&groups, &[])), is, "{groups}");
         }
     }
 

@@ -41,6 +41,37 @@ pub(crate) async fn signed_in(proxy: &Proxy, idp: &Idp, person: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn groups_without_a_role_are_named_until_they_have_one() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = |more: &str| {
+        crate::two_providers(&old, &new, &upstream, 50)
+            + &format!("roles:\n  old: {{ groups: {{ users: [seller]{more} }} }}\n  new: {{ groups: {{ users: [seller] }}, unmatched: refuse }}\n")
+            + "server:\n  listen: 127.0.0.1:0\n  admin: { listen: 127.0.0.1:0, token: { file: {dir}/admin.token } }\n  state_dir: {dir}/state\n"
+    };
+    let proxy = Proxy::start(&yaml(""));
+    proxy.settled().await;
+    for (idp, status) in [(&old, 200), (&new, 403)] {
+        let mut claims = idp.claims("alice");
+        claims.insert("groups".to_owned(), json!(["users", "Board | \u{1b}[31m"]));
+        let bearer = format!("Bearer {}", idp.sign(&claims));
+        let fields = [("Host", "app.test"), ("Authorization", &*bearer)];
+        let answer = request(proxy.address, "GET", "/", &fields, b"").await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
+    let named = || rows(&report(&proxy, &["groups"]), "Groups without a role");
+    let found = named();
+    assert_eq!(found.len(), 2, "{found:?}");
+    for (row, provider) in found.iter().zip(["new", "old"]) {
+        assert_eq!(row["provider"], provider);
+        assert_eq!((&row["group"], &row["times"]), (&json!("Board | \u{1b}[31m"), &json!(1)));
+    }
+    let table = good(proxy.dir(), &["report", "groups"]);
+    assert!(table.contains("Board") && !table.contains('\u{1b}'), "{table}");
+    proxy.edit(&yaml(", \"Board | \\e[31m\": [boss]"));
+    until(async || named().len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reports_say_who_is_where_and_what_a_switch_back_would_do() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let text = staged(&old, &new, &upstream);

@@ -48,7 +48,7 @@ pub(super) fn divergences(
         let age = now.since(one.at).as_secs();
         app.is_none_or(|app| of.as_str() == app)
             && wanted.since_seconds.is_none_or(|span| age <= span)
-            && plans(settings, wanted).any(|plan| plan.covers(of))
+            && (wanted.rollout.is_none() || plans(settings, wanted).any(|plan| plan.covers(of)))
     };
     let mut groups: BTreeMap<(&str, &str, &str, &str), Group<'_>> = BTreeMap::new();
     for (of, one) in kept.iter().filter(asked) {

@@ -164,7 +164,7 @@ impl Gate {
             self.may_move(asked, judged, &canonical, side);
         }
         // What is handed on says of a person what the configuration makes of the groups, like everything else here.
-        let known = self.with_roles(identity, class)?;
+        let known = self.with_roles(identity, class, asked.now)?;
         let holder = Holder {
             identity: &known,
             canonical: &canonical,

@@ -8,6 +8,7 @@ use crate::auth::error::AuthError;
 use crate::auth::gate::Admitted;
 use crate::auth::gate::Gate;
 use crate::auth::roles;
+use crate::clock::UnixTime;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
 use crate::providers::StepUp;
@@ -19,11 +20,14 @@ impl Gate {
         &self,
         identity: &Arc<Identity>,
         class: CredentialClass,
+        now: UnixTime,
     ) -> Result<Arc<Identity>, AuthError> {
         let provider = &identity.provider;
         let Some(map) = self.deps.roles.get(provider) else {
             return Ok(Arc::clone(identity));
         };
+        let unmatched = roles::unmatched(map, identity);
+        self.deps.unmatched.saw(provider, &unmatched, now);
         let mapped = roles::mapped(map, identity).map_err(|refusal| AuthError::Forbidden {
             refusal,
             provider: provider.clone(),

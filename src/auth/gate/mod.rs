@@ -44,6 +44,7 @@ use crate::auth::possession::Possession;
 use crate::auth::report::Reports;
 use crate::auth::settings::RoleMap;
 use crate::auth::taken::FallbacksTaken;
+use crate::auth::unmatched::Unmatched;
 use crate::clock::UnixTime;
 use crate::control::Journeys;
 use crate::control::Seen;
@@ -111,6 +112,8 @@ pub(crate) struct Deps {
     pub(crate) limits: Arc<Limits>,
     /// What the groups of a provider mean.
     pub(crate) roles: Arc<HashMap<ProviderId, RoleMap>>,
+    /// Which of them mean nothing; the same value in every snapshot.
+    pub(crate) unmatched: Arc<Unmatched>,
 }
 
 /// Admits, or does not. One per snapshot.
@@ -315,7 +318,7 @@ impl Gate {
         if restored.came_by().is_some() {
             self.has_arrived(asked, presented, &restored);
         }
-        let known = self.with_roles(identity, class)?;
+        let known = self.with_roles(identity, class, asked.now)?;
         let holder = Holder {
             identity: &known,
             canonical: restored.canonical(),

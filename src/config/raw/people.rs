@@ -22,7 +22,7 @@ mappings! {
         groups: Named<List<At<String>>>,
         /// Scopes by role, as `role: [scope]`: for credentials without scopes of their own. A token keeps those that its client was given.
         scopes: Named<List<At<String>>>,
-        /// What becomes of somebody with a group that stands nowhere: it is counted (`authferry_unmatched_groups_total`), or they are refused (403). Default `count`.
+        /// What becomes of somebody with a group that stands nowhere: it is counted (`authferry_unmatched_groups_total`; `authferry report groups` names the groups), or they are refused (403). Default `count`.
         unmatched: At<Unmatched>,
     }
 
