@@ -94,7 +94,7 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// Says why there is none.
-    async fn rotate_keys(&self) -> Result<Vec<KeyView>, String>;
+    async fn rotate_keys(&self, actor: &str) -> Result<Vec<KeyView>, String>;
 
     /// Whether requests should be sent here.
     fn readiness(&self) -> Readiness;

@@ -101,7 +101,7 @@ impl AdminBackend for FakeBackend {
         }]
     }
 
-    async fn rotate_keys(&self) -> Result<Vec<KeyView>, String> {
+    async fn rotate_keys(&self, _actor: &str) -> Result<Vec<KeyView>, String> {
         Err("the keys are files of the configuration".into())
     }
 

@@ -207,7 +207,7 @@ where
         Route::Keys => Ok(ok(&context.backend.keys())),
         Route::KeysRotate => {
             info!(actor, "A new signing key was asked for.");
-            let keys = context.backend.rotate_keys().await;
+            let keys = context.backend.rotate_keys(&actor).await;
             Ok(ok(&keys.map_err(Failure::BadRequest)?))
         }
         Route::Explain => {

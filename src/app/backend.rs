@@ -207,8 +207,8 @@ impl AdminBackend for Backend {
         keys.into_iter().map(key).collect()
     }
 
-    async fn rotate_keys(&self) -> Result<Vec<KeyView>, String> {
-        let made = self.process.ring.rotate_now(self.process.clock.now());
+    async fn rotate_keys(&self, actor: &str) -> Result<Vec<KeyView>, String> {
+        let made = self.process.ring.rotate_now(actor, self.process.clock.now());
         let keys = made.await.map_err(|error| error.to_string())?;
         Ok(keys.into_iter().map(key).collect())
     }

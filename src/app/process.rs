@@ -163,7 +163,12 @@ impl Process {
         )
         .map_err(|error| StartError::Build(error.to_string()))?;
         sessions.count_keys_by(&metrics);
-        let ring = signing::open(settings, (&store, &sessions), &entropy, clock.now())?;
+        let ring = signing::open(
+            settings,
+            (&store, &sessions),
+            (&entropy, &ledger),
+            clock.now(),
+        )?;
         ring.uses().count_by(&metrics);
         let traces = match &settings.telemetry.otlp {
             Some(endpoint) => {

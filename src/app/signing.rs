@@ -10,6 +10,10 @@ use crate::entropy::Entropy;
 use crate::exchange::KeyRing;
 use crate::exchange::Opened;
 use crate::exchange::Seal;
+use crate::exchange::Witness;
+use crate::ledger::Entry;
+use crate::ledger::Kind;
+use crate::ledger::Ledger;
 use crate::session::Purpose;
 use crate::session::SealedUnder;
 use crate::session::Sessions;
@@ -19,24 +23,49 @@ use crate::store::Store;
 pub(super) fn open(
     settings: &Settings,
     (store, sessions): (&Arc<dyn Store>, &Arc<Sessions>),
-    entropy: &Arc<dyn Entropy>,
+    (entropy, ledger): (&Arc<dyn Entropy>, &Arc<Ledger>),
     now: UnixTime,
 ) -> Result<Arc<KeyRing>, StartError> {
     let (directory, signing) = (settings.state_dir.join("keys"), settings.signing.clone());
+    let seal: Arc<dyn Seal> = Arc::new(UnderSessionKeys {
+        sessions: Arc::clone(sessions),
+        entropy: Arc::clone(entropy),
+    });
     let ring = if store.is_shared() {
-        let seal = Arc::new(UnderSessionKeys {
-            sessions: Arc::clone(sessions),
-            entropy: Arc::clone(entropy),
-        });
         KeyRing::shared(&directory, signing, (Arc::clone(store), seal), now)
     } else {
-        KeyRing::open(&directory, signing, now)
+        KeyRing::open(&directory, signing, Some(seal), now)
     };
     let ring = ring.map_err(|error| StartError::Build(error.to_string()))?;
+    ring.told_to(Arc::new(InLedger(Arc::clone(ledger))));
     Ok(Arc::new(ring))
 }
 
-/// `secrets.session_keys`, which all instances have.
+/// Each next key is a record (`key_rotated`).
+struct InLedger(Arc<Ledger>);
+
+impl Witness for InLedger {
+    fn next_key(&self, kid: &str, from: UnixTime, actor: Option<&str>) -> Result<(), String> {
+        let entry = Entry::new(Kind::KeyRotated, actor.unwrap_or("schedule"))
+            .with("kid", kid)
+            .with("signs_from", from.as_secs());
+        if actor.is_some() {
+            let written = self.0.append(entry);
+            return written.map(|_| ()).map_err(|error| error.to_string());
+        }
+        // A full disk does not keep a key from growing old.
+        self.0.append_or_owe(entry);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for InLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InLedger")
+    }
+}
+
+/// `secrets.session_keys`, which all instances have, or the key that this one has made.
 struct UnderSessionKeys {
     sessions: Arc<Sessions>,
     entropy: Arc<dyn Entropy>,

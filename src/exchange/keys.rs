@@ -1,5 +1,6 @@
 //! Which key signs, which are published, and when the next one is due.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -53,9 +54,30 @@ pub(crate) enum RingError {
     /// A PKCS#11 module.
     #[error("PKCS#11: {0}")]
     Module(String),
+    /// They are sealed under a key that is gone.
+    #[error(
+        "{path} was sealed under another session key: name that one in `secrets.session_keys` again, or remove the file; tokens that were minted are not believed then"
+    )]
+    Sealed {
+        /// The file.
+        path: String,
+    },
+    /// The record of a rotation could not be written.
+    #[error("the rotation could not be recorded: {0}")]
+    NotRecorded(String),
     /// Many rotations within the overlap.
     #[error("{MAX_KEYS} keys are published already; the oldest ends at {0}")]
     Full(u64),
+}
+
+/// Who records which key comes next.
+pub(crate) trait Witness: fmt::Debug + Send + Sync {
+    /// A key is about to be published, and signs from then on. `actor`: who asked for it; without one it was time.
+    ///
+    /// # Errors
+    ///
+    /// In words, when somebody asked and it cannot be recorded: then there is no such key.
+    fn next_key(&self, kid: &str, from: UnixTime, actor: Option<&str>) -> Result<(), String>;
 }
 
 /// A key, and when.

@@ -16,11 +16,13 @@ mod scopes;
 pub(crate) mod settings;
 mod shelf;
 mod succession;
+mod together;
 mod way;
 
 pub(crate) use build::Deps;
 pub(crate) use build::Exchanges;
 pub(crate) use kept::Outcome;
+pub(crate) use keys::Witness;
 pub(crate) use ring::KeyRing;
 pub(crate) use ring::RingKeyView;
 pub(crate) use shelf::Opened;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 
 use arc_swap::ArcSwap;
@@ -13,22 +14,21 @@ use tracing::info;
 use tracing::warn;
 
 use crate::clock::UnixTime;
-use crate::exchange::disk;
+use crate::exchange::disk::Drawer;
 use crate::exchange::disk::from_files;
-use crate::exchange::disk::own;
-use crate::exchange::disk::write;
+#[cfg(feature = "pkcs11")]
+use crate::exchange::disk::in_order;
 use crate::exchange::keys::RingError;
 use crate::exchange::keys::RingKey;
+use crate::exchange::keys::Witness;
 use crate::exchange::keys::is_due;
 use crate::exchange::keys::is_ours;
 use crate::exchange::keys::published;
 use crate::exchange::keys::signing;
 use crate::exchange::keys::with_next;
 use crate::exchange::settings;
-use crate::exchange::shelf::Found;
 use crate::exchange::shelf::Seal;
 use crate::exchange::shelf::Shelf;
-use crate::store::Expect;
 use crate::store::Store;
 use crate::telemetry::KeyUses;
 use crate::telemetry::metrics::KeyUse;
@@ -54,14 +54,15 @@ pub(crate) struct RingKeyView {
 /// The keys of a process. Reading is one pointer; changing is rare and goes one after another.
 #[derive(Debug)]
 pub(crate) struct KeyRing {
-    directory: PathBuf,
+    pub(super) drawer: Drawer,
     settings: ArcSwap<settings::Ring>,
-    keys: ArcSwap<Vec<RingKey>>,
+    pub(super) keys: ArcSwap<Vec<RingKey>>,
     changing: Mutex<()>,
     /// Where several instances keep them together.
     shelf: Option<Shelf>,
-    turning: tokio::sync::Mutex<()>,
+    pub(super) turning: tokio::sync::Mutex<()>,
     uses: KeyUses,
+    witness: OnceLock<Arc<dyn Witness>>,
 }
 
 impl KeyRing {
@@ -73,10 +74,12 @@ impl KeyRing {
     pub(crate) fn open(
         directory: &Path,
         settings: settings::Ring,
+        seal: Option<Arc<dyn Seal>>,
         now: UnixTime,
     ) -> Result<Self, RingError> {
-        let keys = given(directory, &settings, now)?;
-        Ok(Self::of(directory, settings, keys, None))
+        let drawer = Drawer::new(directory, seal);
+        let keys = given(&drawer, &settings, now)?;
+        Ok(Self::of(drawer, settings, keys, None))
     }
 
     /// The keys of several instances, in the store that they share. There is none before [`Self::keep`] has read them.
@@ -90,35 +93,51 @@ impl KeyRing {
         (store, seal): (Arc<dyn Store>, Arc<dyn Seal>),
         now: UnixTime,
     ) -> Result<Self, RingError> {
+        let drawer = Drawer::new(directory, Some(Arc::clone(&seal)));
         let keys = if is_ours(&settings) {
             Vec::new()
         } else {
-            given(directory, &settings, now)?
+            given(&drawer, &settings, now)?
         };
         let shelf = Some(Shelf { store, seal });
-        Ok(Self::of(directory, settings, keys, shelf))
+        Ok(Self::of(drawer, settings, keys, shelf))
     }
 
     fn of(
-        directory: &Path,
+        drawer: Drawer,
         settings: settings::Ring,
         keys: Vec<RingKey>,
         shelf: Option<Shelf>,
     ) -> Self {
         Self {
-            directory: directory.to_owned(),
+            drawer,
             settings: ArcSwap::from_pointee(settings),
             keys: ArcSwap::from_pointee(keys),
             changing: Mutex::new(()),
             shelf,
             turning: tokio::sync::Mutex::new(()),
             uses: KeyUses::default(),
+            witness: OnceLock::new(),
         }
     }
 
     /// Who counts the uses of keys: of those of the ring, and of others that sign for the same ends.
     pub(crate) const fn uses(&self) -> &KeyUses {
         &self.uses
+    }
+
+    /// Who is told of each next key, before it is published.
+    pub(crate) fn told_to(&self, witness: Arc<dyn Witness>) {
+        self.witness.get_or_init(|| witness);
+    }
+
+    /// Tells of the next key among `keys`.
+    pub(super) fn tell(&self, keys: &[RingKey], actor: Option<&str>) -> Result<(), RingError> {
+        let (Some(witness), Some(next)) = (self.witness.get(), keys.last()) else {
+            return Ok(());
+        };
+        let told = witness.next_key(next.key.kid(), next.from, actor);
+        told.map_err(RingError::NotRecorded)
     }
 
     /// Signs claims with the present key, for `purpose`.
@@ -179,12 +198,16 @@ impl KeyRing {
         keys.iter().map(one).collect()
     }
 
-    /// Makes the next key now. It is published at once and signs after `announce`; the present one leaves after `overlap`.
+    /// Makes the next key now, for `actor` or because it is time. It is published at once and signs after `announce`; the present one leaves after `overlap`.
     ///
     /// # Errors
     ///
     /// See [`RingError`].
-    pub(crate) fn rotate(&self, now: UnixTime) -> Result<Vec<RingKeyView>, RingError> {
+    pub(crate) fn rotate(
+        &self,
+        actor: Option<&str>,
+        now: UnixTime,
+    ) -> Result<Vec<RingKeyView>, RingError> {
         let guard = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let settings = self.settings.load();
         if !settings.files.is_empty() {
@@ -194,7 +217,8 @@ impl KeyRing {
             return Err(RingError::ModulesKeys);
         }
         let keys = with_next(&self.keys.load(), &settings, now)?;
-        write(&self.directory, &keys)?;
+        self.tell(&keys, actor)?;
+        self.drawer.write(&keys)?;
         self.keys.store(Arc::new(keys));
         drop(guard);
         Ok(self.list(now))
@@ -207,16 +231,18 @@ impl KeyRing {
     /// See [`RingError`].
     pub(crate) async fn rotate_now(
         self: &Arc<Self>,
+        actor: &str,
         now: UnixTime,
     ) -> Result<Vec<RingKeyView>, RingError> {
         let settings = self.settings.load_full();
         if let Some(shelf) = self.shelf.as_ref().filter(|_| is_ours(&settings)) {
-            self.turn_shared(shelf, &settings, true, now).await?;
+            let wanted = Some(actor.to_owned());
+            self.turn_shared(shelf, &settings, wanted, now).await?;
             return Ok(self.list(now));
         }
         // Files are written.
-        let ring = Arc::clone(self);
-        let made = tokio::task::spawn_blocking(move || ring.rotate(now));
+        let (ring, actor) = (Arc::clone(self), actor.to_owned());
+        let made = tokio::task::spawn_blocking(move || ring.rotate(Some(&actor), now));
         made.await.unwrap_or(Err(RingError::Busy))
     }
 
@@ -224,7 +250,7 @@ impl KeyRing {
     pub(crate) async fn keep(self: &Arc<Self>, now: UnixTime) {
         let settings = self.settings.load_full();
         if let Some(shelf) = self.shelf.as_ref().filter(|_| is_ours(&settings)) {
-            if let Err(error) = self.turn_shared(shelf, &settings, false, now).await {
+            if let Err(error) = self.turn_shared(shelf, &settings, None, now).await {
                 warn!(%error, "The signing keys stay as they are.");
             }
             return;
@@ -234,61 +260,6 @@ impl KeyRing {
         if let Err(error) = turned.await {
             warn!(%error, "The signing keys stay as they are.");
         }
-    }
-
-    /// Reads what the instances have together; makes the next key if that is `wanted` or due, unless another has done so.
-    async fn turn_shared(
-        &self,
-        shelf: &Shelf,
-        settings: &settings::Ring,
-        wanted: bool,
-        now: UnixTime,
-    ) -> Result<(), RingError> {
-        let _one_at_a_time = self.turning.lock().await;
-        for _ in 0..8 {
-            let found = shelf.read(now).await?;
-            let (before, expect, again) = match found {
-                Some(Found {
-                    keys,
-                    expect,
-                    again,
-                }) => (keys, expect, again),
-                // Nobody has put one there, or the store was emptied: what is published stays so.
-                None => (self.before(settings, now)?, Expect::Absent, true),
-            };
-            let next = wanted || is_due(&before, settings, now);
-            let after = if next {
-                with_next(&before, settings, now)?
-            } else {
-                published(&before, now)
-            };
-            let same = !next && !again && after.len() == before.len();
-            if same || shelf.write(&after, expect, now).await? {
-                self.keys.store(Arc::new(after));
-                return Ok(());
-            }
-        }
-        Err(RingError::Busy)
-    }
-
-    /// What an instance puts where there is nothing: what it has, what it had alone, or a first key.
-    fn before(&self, settings: &settings::Ring, now: UnixTime) -> Result<Vec<RingKey>, RingError> {
-        // Keys of a module cannot be written down.
-        let present = self.keys.load();
-        let present = present.iter().filter(|key| !key.key.to_pem().is_empty());
-        let present: Vec<RingKey> = present.cloned().collect();
-        if !present.is_empty() {
-            return Ok(present);
-        }
-        if let Some(kept) = disk::kept(&self.directory)? {
-            return Ok(kept);
-        }
-        let key = Arc::new(SigningKey::generate_for(settings.algorithm)?);
-        Ok(vec![RingKey {
-            key,
-            from: now,
-            until: None,
-        }])
     }
 
     /// What time asks for: the next key in time, keys that have left, files that have changed.
@@ -304,7 +275,7 @@ impl KeyRing {
         let before = self.settings.swap(Arc::new(settings));
         let settings = self.settings.load();
         if settings.module != before.module && (self.shelf.is_none() || !is_ours(&settings)) {
-            match given(&self.directory, &settings, now) {
+            match given(&self.drawer, &settings, now) {
                 Ok(keys) => self.keys.store(Arc::new(keys)),
                 Err(error) => warn!(%error, "The signing keys stay as they are."),
             }
@@ -324,13 +295,14 @@ impl KeyRing {
             return Ok(());
         }
         if is_due(&self.keys.load(), settings, now) {
-            self.rotate(now)?;
+            self.rotate(None, now)?;
         }
         let guard = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.keys.load();
         let after = published(&before, now);
-        if after.len() != before.len() {
-            write(&self.directory, &after)?;
+        // Before the key that the file is sealed under is gone.
+        if after.len() != before.len() || self.drawer.is_to_be_sealed_again() {
+            self.drawer.write(&after)?;
             self.keys.store(Arc::new(after));
         }
         drop(guard);
@@ -352,13 +324,13 @@ impl KeyRing {
 
 /// The keys that the configuration speaks of.
 fn given(
-    directory: &Path,
+    drawer: &Drawer,
     settings: &settings::Ring,
     now: UnixTime,
 ) -> Result<Vec<RingKey>, RingError> {
     match &settings.module {
         Some(module) => in_module(module).map_err(RingError::Module),
-        None if settings.files.is_empty() => own(directory, settings, now),
+        None if settings.files.is_empty() => drawer.own(settings, now),
         None => from_files(&settings.files),
     }
 }
@@ -366,7 +338,7 @@ fn given(
 #[cfg(feature = "pkcs11")]
 fn in_module(module: &settings::Module) -> Result<Vec<RingKey>, String> {
     let keys = crate::exchange::module::open(module)?;
-    Ok(disk::in_order(keys))
+    Ok(in_order(keys))
 }
 
 #[cfg(not(feature = "pkcs11"))]
@@ -416,10 +388,102 @@ mod tests {
         verify_signature_only(token, &set).is_ok()
     }
 
+    /// A seal that can be told to be older, or another.
+    #[derive(Debug)]
+    struct Wax(&'static str, &'static [&'static str]);
+
+    impl Seal for Wax {
+        fn seal(&self, plain: &[u8]) -> Vec<u8> {
+            let turned: Vec<u8> = plain.iter().map(|byte| !byte).collect();
+            [self.0.as_bytes(), &turned].concat()
+        }
+
+        fn open(&self, sealed: &[u8]) -> Option<crate::exchange::Opened> {
+            let own = [&[self.0], self.1].concat();
+            let found = own.iter().enumerate();
+            found.into_iter().find_map(|(place, name)| {
+                let turned = sealed.strip_prefix(name.as_bytes())?;
+                Some(crate::exchange::Opened {
+                    plain: turned.iter().map(|byte| !byte).collect(),
+                    again: 0 < place,
+                })
+            })
+        }
+    }
+
+    fn open_with(dir: &Path, wax: Wax, now: UnixTime) -> Result<KeyRing, RingError> {
+        KeyRing::open(dir, settings(), Some(Arc::new(wax)), now)
+    }
+
+    #[test]
+    fn the_file_is_sealed_and_one_of_an_earlier_version_is_sealed_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let earlier = KeyRing::open(dir.path(), settings(), None, at(0)).unwrap();
+        let kids = |ring: &KeyRing| -> Vec<String> {
+            ring.list(at(1)).into_iter().map(|key| key.kid).collect()
+        };
+        let read = || fs::read_to_string(&path).unwrap();
+        assert!(read().contains("PRIVATE KEY"));
+        let ring = open_with(dir.path(), Wax("one", &[]), at(0)).unwrap();
+        assert_eq!(kids(&ring), kids(&earlier));
+        ring.rotate(None, at(1)).unwrap();
+        assert!(!read().contains("PRIVATE KEY"), "{}", read());
+        for kid in kids(&ring) {
+            assert!(read().contains(&kid), "whoever looks sees the names");
+        }
+        // The next session key: what is there is sealed under it, at the start and while it runs.
+        let ring = open_with(dir.path(), Wax("two", &["one"]), at(1)).unwrap();
+        let again = open_with(dir.path(), Wax("two", &[]), at(1)).unwrap();
+        assert_eq!(kids(&ring), kids(&again));
+        let before = open_with(dir.path(), Wax("three", &["two"]), at(1)).unwrap();
+        open_with(dir.path(), Wax("two", &["three"]), at(1)).unwrap();
+        before.tick(at(1));
+        open_with(dir.path(), Wax("three", &[]), at(1)).unwrap();
+        // Without any of the keys nothing takes its place.
+        let lost = open_with(dir.path(), Wax("four", &[]), at(1)).unwrap_err();
+        assert!(lost.to_string().contains("another session key"), "{lost}");
+        open_with(dir.path(), Wax("three", &[]), at(1)).unwrap();
+    }
+
+    #[derive(Debug, Default)]
+    struct Told(Mutex<Vec<(String, Option<String>)>>, bool);
+
+    impl Witness for Told {
+        fn next_key(&self, kid: &str, _: UnixTime, actor: Option<&str>) -> Result<(), String> {
+            let told = (kid.to_owned(), actor.map(str::to_owned));
+            self.0.lock().unwrap().push(told);
+            if self.1 { Err("the disk is full".to_owned()) } else { Ok(()) }
+        }
+    }
+
+    #[tokio::test]
+    async fn each_next_key_is_recorded_before_it_is_published() {
+        let dir = tempfile::tempdir().unwrap();
+        let ring = Arc::new(KeyRing::open(dir.path(), settings(), None, at(0)).unwrap());
+        let told = Arc::new(Told::default());
+        ring.told_to(Arc::clone(&told) as Arc<dyn Witness>);
+        let by = ring.rotate_now("unix:7", at(1)).await.unwrap();
+        ring.keep(at(40)).await;
+        let kids: Vec<String> = ring.list(at(40)).into_iter().map(|key| key.kid).collect();
+        let recorded = told.0.lock().unwrap().clone();
+        assert_eq!(recorded.len(), 2, "{recorded:?}");
+        assert_eq!(recorded[0], (by[1].kid.clone(), Some("unix:7".to_owned())));
+        assert_eq!((kids.last(), &recorded[1].1), (Some(&recorded[1].0), &None));
+        // What cannot be recorded does not happen.
+        let dir = tempfile::tempdir().unwrap();
+        let ring = Arc::new(KeyRing::open(dir.path(), settings(), None, at(0)).unwrap());
+        ring.told_to(Arc::new(Told(Mutex::default(), true)));
+        assert!(ring.rotate_now("unix:7", at(1)).await.is_err());
+        assert_eq!(ring.list(at(1)).len(), 1);
+        let again = KeyRing::open(dir.path(), settings(), None, at(1)).unwrap();
+        assert_eq!(again.list(at(1)).len(), 1);
+    }
+
     #[test]
     fn keys_turn_without_a_token_that_nobody_can_check() {
         let dir = tempfile::tempdir().unwrap();
-        let ring = KeyRing::open(dir.path(), settings(), at(0)).unwrap();
+        let ring = KeyRing::open(dir.path(), settings(), None, at(0)).unwrap();
         let first = signed(&ring, at(0));
         ring.tick(at(28));
         assert_eq!(states(&ring, at(28)), ["signing"]);
@@ -439,9 +503,9 @@ mod tests {
     #[test]
     fn the_ring_outlives_the_process() {
         let dir = tempfile::tempdir().unwrap();
-        let ring = KeyRing::open(dir.path(), settings(), at(0)).unwrap();
-        ring.rotate(at(1)).unwrap();
-        let again = KeyRing::open(dir.path(), settings(), at(1)).unwrap();
+        let ring = KeyRing::open(dir.path(), settings(), None, at(0)).unwrap();
+        ring.rotate(None, at(1)).unwrap();
+        let again = KeyRing::open(dir.path(), settings(), None, at(1)).unwrap();
         assert_eq!(again.list(at(1)), ring.list(at(1)));
         let mode = fs::metadata(dir.path().join(FILE)).unwrap().permissions();
         assert_eq!(
@@ -455,14 +519,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let old = SigningKey::generate().unwrap();
         fs::write(dir.path().join(FIRST), old.to_pem()).unwrap();
-        let ring = KeyRing::open(dir.path(), settings(), at(0)).unwrap();
+        let ring = KeyRing::open(dir.path(), settings(), None, at(0)).unwrap();
         assert_eq!(ring.list(at(0))[0].kid, old.kid());
     }
 
     #[test]
     fn a_changed_algorithm_takes_effect_in_time() {
         let dir = tempfile::tempdir().unwrap();
-        let ring = KeyRing::open(dir.path(), settings(), at(0)).unwrap();
+        let ring = KeyRing::open(dir.path(), settings(), None, at(0)).unwrap();
         for (day, algorithm) in [(1, Algorithm::EdDsa), (3, Algorithm::Rs256)] {
             let changed = settings::Ring {
                 algorithm,
@@ -489,8 +553,8 @@ mod tests {
             files: vec![path.clone()],
             ..settings()
         };
-        let ring = KeyRing::open(dir.path(), files, at(0)).unwrap();
-        assert!(matches!(ring.rotate(at(0)), Err(RingError::OperatorsKeys)));
+        let ring = KeyRing::open(dir.path(), files, None, at(0)).unwrap();
+        assert!(matches!(ring.rotate(None, at(0)), Err(RingError::OperatorsKeys)));
         fs::write(&path, "half a fi").unwrap();
         ring.tick(at(1));
         assert_eq!(ring.list(at(1))[0].kid, first.kid());
@@ -502,12 +566,12 @@ mod tests {
     #[test]
     fn the_set_is_bounded() {
         let dir = tempfile::tempdir().unwrap();
-        let ring = KeyRing::open(dir.path(), settings(), at(0)).unwrap();
+        let ring = KeyRing::open(dir.path(), settings(), None, at(0)).unwrap();
         for _ in 1..MAX_KEYS {
-            ring.rotate(at(0)).unwrap();
+            ring.rotate(None, at(0)).unwrap();
         }
-        assert!(matches!(ring.rotate(at(0)), Err(RingError::Full(_))));
-        ring.rotate(at(40)).unwrap();
+        assert!(matches!(ring.rotate(None, at(0)), Err(RingError::Full(_))));
+        ring.rotate(None, at(40)).unwrap();
     }
 
     /// Turns every bit, under a mark that says whose it is.
@@ -553,7 +617,7 @@ mod tests {
         assert_eq!(states(&one, at(0)), ["signing"]);
         assert!(is_published(&two, &signed(&one, at(0))));
         // Made by one, published by both before it signs; in time, and once.
-        one.rotate_now(at(1)).await.unwrap();
+        one.rotate_now("unix:0", at(1)).await.unwrap();
         two.keep(at(1)).await;
         assert_eq!(states(&two, at(1)), ["signing", "next"]);
         assert!(is_published(&two, &signed(&one, at(2))));
@@ -581,7 +645,7 @@ mod tests {
         let stranger = instance(dir.path(), &store, Turned(2, 2));
         stranger.keep(at(0)).await;
         assert!(stranger.list(at(0)).is_empty());
-        assert!(stranger.rotate_now(at(0)).await.is_err());
+        assert!(stranger.rotate_now("unix:0", at(0)).await.is_err());
         assert_eq!(store.get(ROW, at(0)).await.unwrap().unwrap(), row);
         // The next session key: sealed again under it at once, and then without the last one.
         let next = instance(dir.path(), &store, Turned(2, 1));
@@ -594,7 +658,7 @@ mod tests {
     #[tokio::test]
     async fn who_shares_a_store_from_now_on_brings_its_keys() {
         let (dir, store) = (tempfile::tempdir().unwrap(), Arc::default());
-        let alone = KeyRing::open(dir.path(), settings(), at(0)).unwrap();
+        let alone = KeyRing::open(dir.path(), settings(), None, at(0)).unwrap();
         let ring = instance(dir.path(), &store, Turned(1, 1));
         ring.keep(at(0)).await;
         assert_eq!(ring.list(at(0)), alone.list(at(0)));

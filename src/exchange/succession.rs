@@ -28,10 +28,10 @@ pub(crate) fn succession(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(cause) => return Err(disk::io_error(&path, cause)),
     };
-    let keys = disk::read(&path, &bytes)?;
-    let ends = keys.iter().map(|key| {
-        let ends = key.until.unwrap_or(key.from + settings.rotate_every);
-        (key.key.kid().to_owned(), ends)
+    let keys = disk::names(&path, &bytes)?;
+    let ends = keys.into_iter().map(|(kid, from, until)| {
+        let ends = until.unwrap_or(from + settings.rotate_every);
+        (kid, ends)
     });
     Ok(ends.collect())
 }
@@ -51,11 +51,11 @@ mod tests {
         let ends = || succession(dir.path(), &settings).unwrap();
         assert!(ends().is_empty(), "there is no key yet");
         let made = UnixTime::from_secs(1_000_000);
-        let ring = KeyRing::open(dir.path(), settings.clone(), made).unwrap();
+        let ring = KeyRing::open(dir.path(), settings.clone(), None, made).unwrap();
         let first = ring.list(made)[0].kid.clone();
         assert_eq!(ends(), [(first.clone(), made + 30 * DAY)]);
         let later = made + 29 * DAY;
-        ring.rotate(later).unwrap();
+        ring.rotate(None, later).unwrap();
         let hour = Duration::from_secs(3_600);
         let (leaves, signs) = (later + hour * 26, later + hour + 30 * DAY);
         let both = ends();

@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     Drill,
     /// Somebody was told who hides behind a pseudonym.
     Reveal,
+    /// The next signing key was made.
+    KeyRotated,
     /// The program started.
     NodeStart,
 }
@@ -44,6 +46,7 @@ impl Kind {
             Self::LegacyClose => "legacy_close",
             Self::Drill => "drill",
             Self::Reveal => "reveal",
+            Self::KeyRotated => "key_rotated",
             Self::NodeStart => "node_start",
         }
     }

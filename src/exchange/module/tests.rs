@@ -121,7 +121,7 @@ fn a_module_signs_and_its_keys_never_leave_it() {
         KeySet::from_remote(set.as_bytes()).unwrap().0
     };
     // The first signs, all are published.
-    let ring = KeyRing::open(dir.path(), settings(&["new", "old"]), now).unwrap();
+    let ring = KeyRing::open(dir.path(), settings(&["new", "old"]), None, now).unwrap();
     let set = published(&ring);
     assert_eq!(set.len(), 2);
     let by_new = signed(&ring);
@@ -131,7 +131,7 @@ fn a_module_signs_and_its_keys_never_leave_it() {
         (&*views[0].algorithm, views[0].state, views[1].state),
         ("ES256", "signing", "leaving")
     );
-    assert!(ring.rotate(now).is_err(), "the operator rotates them");
+    assert!(ring.rotate(None, now).is_err(), "the operator rotates them");
     ring.tick(now);
     // Another order is another key, without a start.
     ring.configure(settings(&["old", "new"]), now);

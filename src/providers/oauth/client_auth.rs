@@ -87,6 +87,11 @@ impl ClientAuthenticator {
         &self.id
     }
 
+    /// What a secret is called where its uses are counted: a digest of one that people have chosen would tell it.
+    fn name(&self) -> String {
+        format!("client:{}", self.id)
+    }
+
     /// Whether [`Self::post`] puts `client_id` into the form.
     pub(in crate::providers) const fn names_itself(&self) -> bool {
         match self.method {
@@ -112,12 +117,15 @@ impl ClientAuthenticator {
     ) -> Result<Call, ProviderError> {
         let form = match &self.method {
             Method::Basic(credentials) => {
+                self.uses.used(&self.name(), KeyUse::Send, "client_secret");
                 let call = Call::post_form(operation, to, form.into_body());
                 return Ok(call.header(header::AUTHORIZATION, credentials.clone()));
             }
-            Method::Post(secret) => form
-                .with("client_id", &self.id)
-                .with("client_secret", secret.expose()),
+            Method::Post(secret) => {
+                self.uses.used(&self.name(), KeyUse::Send, "client_secret");
+                form.with("client_id", &self.id)
+                    .with("client_secret", secret.expose())
+            }
             Method::Key(_) | Method::Mac(_) => {
                 let assertion = self.assertion(audience, now, entropy);
                 form.with("client_id", &self.id)
@@ -155,7 +163,10 @@ impl ClientAuthenticator {
                 self.uses.used(key.kid(), KeyUse::Sign, "client_assertion");
                 key.sign("JWT", &claims)
             }
-            Method::Mac(key) => key.sign("JWT", &claims),
+            Method::Mac(key) => {
+                self.uses.used(&self.name(), KeyUse::Sign, "client_assertion");
+                key.sign("JWT", &claims)
+            }
             Method::Basic(_) | Method::Post(_) | Method::Named => {
                 return Err(Outage::Malformed.into());
             }
@@ -188,6 +199,41 @@ mod tests {
     use crate::token::peek;
     use crate::token::public_jwks;
     use crate::token::verify;
+
+    #[test]
+    fn each_use_of_a_secret_is_counted_by_the_name_of_its_registration() {
+        let metrics = Metrics::new(Arc::new(SystemClock), 100);
+        let secret = || Secret::new("hunter2hunter2hunter2hunter2hunter2".to_owned());
+        for (auth, how) in [
+            (ClientAuth::SecretBasic(secret()), "use=\"send\",purpose=\"client_secret\""),
+            (ClientAuth::SecretPost(secret()), "use=\"send\",purpose=\"client_secret\""),
+            (ClientAuth::SecretJwt(secret()), "use=\"sign\",purpose=\"client_assertion\""),
+        ] {
+            let client = OAuthClient {
+                id: "ferry".into(),
+                auth,
+            };
+            let own = ClientAuthenticator::new(&client, &metrics).unwrap();
+            let line = format!("authferry_key_uses_total{{key=\"client:ferry\",{how}}} ");
+            let count = || {
+                let text = metrics.render().unwrap();
+                let found = text.lines().find_map(|one| one.strip_prefix(&*line)?.parse::<u64>().ok());
+                found.unwrap_or_default()
+            };
+            let before = count();
+            own.post(
+                Operation::Token,
+                &Endpoint::parse("https://id.example/token").unwrap(),
+                Form::default(),
+                "https://id.example",
+                UnixTime::from_secs(1_000_000),
+                &SystemEntropy,
+            )
+            .unwrap();
+            assert_eq!(count(), before + 1, "{line}");
+            assert!(!metrics.render().unwrap().contains("hunter2"));
+        }
+    }
 
     #[test]
     fn basic_credentials_are_encoded_before_they_are_joined() {

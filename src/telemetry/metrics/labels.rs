@@ -304,6 +304,8 @@ words! {
     KeyUse {
         /// Something was signed, or its code for authenticity made.
         Sign = "sign",
+        /// A secret was shown to whom it is for.
+        Send = "send",
         /// Something was sealed.
         Seal = "seal",
         /// Something that was sealed was opened.
