@@ -52,6 +52,7 @@ use crate::app::standing;
 use crate::config::settings::Settings;
 use crate::exchange::RingKeyView;
 use crate::ledger;
+use crate::providers::Ability;
 use crate::providers::Providers;
 use crate::rollout::Command;
 use crate::rollout::RolloutId;
@@ -279,7 +280,12 @@ impl AdminBackend for Backend {
     }
 
     async fn lift(&self, wanted: LiftRequest, actor: &str) -> Result<LiftAnswer, RevokeFailure> {
-        revoke::lift(&self.process.revocations, &wanted, actor).await
+        let all = self.reloader.providers();
+        let tells = |id: &str| {
+            let mut of = all.iter().filter(|provider| provider.id().as_str() == id);
+            of.any(|provider| provider.abilities().contains(&Ability::Revoke))
+        };
+        revoke::lift(&self.process.revocations, &wanted, actor, &tells).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! Revocations as operators ask for them: whom they put out, said before it happens.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::admin::CONFIRM_ABOVE;
@@ -106,6 +107,7 @@ pub(super) async fn lift(
     list: &Revocations,
     wanted: &LiftRequest,
     actor: &str,
+    tells: &(dyn Fn(&str) -> bool + Sync),
 ) -> Result<LiftAnswer, RevokeFailure> {
     let id = RevocationId::parse(&wanted.id).ok_or(RevokeFailure::Unknown)?;
     if wanted.reason.trim().is_empty() {
@@ -116,28 +118,78 @@ pub(super) async fn lift(
     Ok(LiftAnswer {
         revocation: view(&lifted.record),
         before: lifted.before,
-        destroyed: destroyed(&lifted.record),
+        destroyed: destroyed(list, &lifted.record, tells).await,
     })
 }
 
-/// What a revocation ended for good when it was made.
-fn destroyed(record: &Record) -> Vec<String> {
+/// What a revocation ended for good when it was made, in words: nothing that names a person. `tells`: whether a provider takes
+/// tokens back.
+async fn destroyed(
+    list: &Revocations,
+    record: &Record,
+    tells: &(dyn Fn(&str) -> bool + Sync),
+) -> Vec<String> {
     let target = record.details.as_ref().and_then(|d| d.target.as_ref());
-    let sessions = match target {
-        Some(Target::Token { .. } | Target::TokenDigest { .. }) => false,
+    let target = match target {
+        Some(Target::Token { .. } | Target::TokenDigest { .. }) if record.source == Source::Client => {
+            return vec![
+                "the token at its provider, where that takes tokens back: its client gave it back (RFC 7009), and whoever asks there is told so"
+                    .to_owned(),
+            ];
+        }
+        Some(Target::Token { .. } | Target::TokenDigest { .. }) => return Vec::new(),
         Some(
-            Target::Subject { .. }
+            target @ (Target::Subject { .. }
             | Target::Account { .. }
             | Target::Session { .. }
             | Target::ProviderSession { .. }
             | Target::Client { .. }
             | Target::Provider { .. }
-            | Target::Key { .. },
-        )
-        | None => true,
+            | Target::Key { .. }),
+        ) => Some(target),
+        None => None,
     };
-    let gone = "sessions that ran when it was made, and their refresh tokens at the provider";
-    sessions.then(|| gone.to_owned()).into_iter().collect()
+    let unknown = "sessions that ran when it was made, and their refresh tokens at the provider";
+    let kept = match target {
+        Some(target) => list.kept_of(target).await.ok(),
+        None => None,
+    };
+    let Some(kept) = kept else {
+        return vec![unknown.to_owned()];
+    };
+    let made = record.at.as_millis();
+    let ran = |login: &&Login| login.began <= made && made < login.ends;
+    let sessions: Vec<&Login> = kept.sessions.iter().filter(ran).collect();
+    let mut by_provider: BTreeMap<&str, usize> = BTreeMap::new();
+    for login in &sessions {
+        *by_provider.entry(&login.provider).or_default() += 1;
+    }
+    let at_least = if kept.more { "at least " } else { "" };
+    let one = |(provider, count): (&str, usize)| {
+        let plural = if count == 1 { "" } else { "s" };
+        let told = if tells(provider) {
+            "; their refresh tokens were given back there"
+        } else {
+            ""
+        };
+        format!("{at_least}{count} session{plural} at {provider} that ran when it was made{told}")
+    };
+    let mut gone: Vec<String> = by_provider.into_iter().map(one).collect();
+    gone.extend(sessions.iter().take(SHOWN).map(|login| {
+        let (session, provider, began) = (&login.session, &login.provider, login.began / 1_000);
+        format!("session {session} at {provider}, since {began}")
+    }));
+    if SHOWN < sessions.len() {
+        gone.push(format!("and {} more", sessions.len() - SHOWN));
+    }
+    match target {
+        Some(Target::Session { .. } | Target::ProviderSession { .. }) | None => {}
+        Some(_) => gone.push(
+            "refresh tokens of `token_endpoint` that clients used meanwhile; the others count again"
+                .to_owned(),
+        ),
+    }
+    gone
 }
 
 fn provider(target: &Target) -> Option<ProviderId> {

@@ -170,7 +170,7 @@ async fn revoke(what: What, out: &mut dyn Write) -> Result<(), CommandError> {
     let plural = if answer.sessions == 1 { "" } else { "s" };
     writeln!(
         out,
-        "{at_least}{} running session{plural} {verb}; tokens that clients hold are not counted",
+        "{at_least}{} running session{plural} {verb}; tokens that clients hold, and refresh tokens of `token_endpoint`, are not counted",
         answer.sessions
     )?;
     for session in &answer.shown {

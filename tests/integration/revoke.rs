@@ -83,7 +83,7 @@ async fn a_revoked_person_is_out_at_once_and_after_a_restart_until_it_is_lifted(
     let (_, listed) = revoke(&proxy, &["list"]);
     assert!(listed.contains(id) && listed.contains("left"), "{listed}");
     let (done, said) = revoke(&proxy, &["lift", id, "--reason", "she stays"]);
-    assert!(done, "{said}");
+    assert!(done && !said.contains("that ran when it was made"), "{said}");
     let took = until(async || call(&proxy, &alice).await.status == 200).await;
     assert!(took < Duration::from_secs(2), "{took:?}");
     let (_, listed) = revoke(&proxy, &["list"]);
@@ -237,7 +237,12 @@ async fn what_a_revocation_ended_is_over_at_its_provider_and_stays_over() {
         until(async || proxy.metric(&told).await == 1.0).await;
     }
     let (done, said) = revoke(&proxy, &["lift", id, "--reason", "found it"]);
-    assert!(done && said.contains("stays gone: sessions"), "{said}");
+    for provider in ["old", "new"] {
+        let gone = format!("stays gone: 1 session at {provider} that ran when it was made; their refresh tokens were given back there");
+        assert!(done && said.contains(&gone), "{said}");
+        let row = |line: &&str| line.contains("stays gone: session ") && line.contains(provider);
+        assert_eq!(said.lines().filter(row).count(), 1, "{said}");
+    }
     for browser in [&mut at_old, &mut people[0]] {
         assert_eq!(browser.open(&proxy, "/").await.status, 302);
     }
