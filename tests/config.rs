@@ -220,6 +220,52 @@ fn the_catalog_names_providers_lifetimes_and_data() {
     assert_eq!(nothing.status.code(), Some(0));
 }
 
+#[test]
+fn the_catalog_says_what_exchanges_and_clients_do_and_what_is_kept_for_how_long() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("secret"), "0123456789abcdef".repeat(4)).unwrap();
+    let client = "{ id: ferry, secret: { file: secret } }";
+    let text = format!(
+        "version: 1
+providers:
+  new: {{ oidc: {{ issuer: \"https://new.corp.example\", client: {client}, verify: {{ audiences: [crm] }}, claims: {{ name: name, groups: groups }}, introspect: {{ cache: 10s }} }} }}
+apps:
+  crm: {{ hosts: [crm.corp.example], upstream: {{ url: \"http://127.0.0.1:8081\" }}, provider: new, identity_headers: {{ X-Who: \"{{name}} of {{groups|join:,}}\" }} }}
+exchange:
+  asked: {{ token_exchange: {{ provider: new, audiences: [api], longer_life: 2m }} }}
+  signed: {{ assertion: {{ provider: new, issuer: \"https://ferry.corp.example\", subject: \"{{subject}}\", audiences: [api] }} }}
+  ours: {{ mint: {{ issuer: \"https://ferry.corp.example\", audiences: [mine], ttl: 4m, claims: {{ who: \"{{name}}\" }}, attributes: {{ teams: groups }}, binding: keep }} }}
+token_endpoint:
+  app: crm
+  origin: https://crm.corp.example
+  clients:
+    tv: {{ secret_hashes: [\"sha256:{}\"], grants: [device_code, refresh_token], audiences: [crm], at: {{ new: {client} }} }}
+retention: {{ pins: 90d, legacy_usage: 100d, findings: 10d }}
+",
+        "0".repeat(64)
+    );
+    fs::write(dir.path().join("full.yaml"), text).unwrap();
+    let said = words(&run_in(dir.path(), &["catalog", "full.yaml"]));
+    for row in [
+        "| Grant types | bearer tokens; authorization_code with PKCE; refresh_token; token-exchange; jwt-bearer; device_code |",
+        "| Introspection | asked again after 10 s |",
+        "| Back-channel logout | `/.authferry/backchannel/new` |",
+        "| Refresh tokens given back | yes |",
+        "`x-who ← name, groups`",
+        "| asked | token exchange (RFC 8693) at new | `api` | as its provider says, at most 2 min longer than a presented token | becomes one that anybody can use | what its provider says |",
+        "| signed | assertion (RFC 7523) at new | `api` |",
+        "| ours | minted, signed by our key, as `https://ferry.corp.example` | `mine` | 4 min | stays bound | `sub ← canonical`, `who ← name`, `teams ← groups`, `client_id`, `acr`, `scope` |",
+        "| pins | that a pseudonym has moved | 90 d after the last login |",
+        "| legacy usage | pseudonyms that still come with credentials of an old provider | 100 d |",
+        "| findings |",
+        "| refresh tokens |",
+        "| ledger |",
+    ] {
+        assert!(said.contains(row), "{row}\n{said}");
+    }
+    assert!(!said.contains("400 d"), "{said}");
+}
+
 /// What ends soon, in the words of the table.
 fn soon(client: &str, name: &str) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().unwrap();

@@ -1,15 +1,22 @@
 //! What a configuration means for those who audit it, as Markdown: who vouches, for how long, what is read, told and kept.
 
 mod clients;
+mod exchanges;
 pub(crate) mod expiring;
+mod kept;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::auth::assertion_claims;
 use crate::config::settings::Settings;
+use crate::exchange::settings::Remote;
+use crate::exchange::settings::Way;
+use crate::issuer::settings::Grant;
 use crate::providers::settings::ClientAuth;
 use crate::providers::settings::KindSettings;
+use crate::providers::settings::Oidc;
 use crate::providers::settings::Settings as Provider;
 use crate::providers::settings::Verify;
 
@@ -24,32 +31,32 @@ pub(crate) fn markdown(settings: &Settings) -> String {
     }
     out.push_str("\n## Applications\n\n| Application | Hosts | Told about people | Credentials forwarded |\n|---|---|---|---|\n");
     for app in &settings.apps {
-        let headers = app
-            .identity_headers
-            .iter()
-            .map(|rule| rule.name.as_str())
-            .chain(app.assertion.iter().map(|a| a.header.as_str()));
+        let rules = app.identity_headers.iter().map(|rule| {
+            let roots: Vec<&str> = rule.template.roots().collect();
+            format!("{} ← {}", rule.name, roots.join(", "))
+        });
+        let said = assertion_claims().join(", ");
+        let assertions = app.assertion.iter();
+        let assertions = assertions.map(|own| format!("{} ← {said}", own.header));
+        let headers: Vec<String> = rules.chain(assertions).collect();
         let _written = writeln!(
             out,
             "| {} | {} | {} | {} |",
             cell(app.id.as_str()),
             code(app.hosts.iter().map(|host| &**host)),
-            code(headers),
+            code(headers.iter().map(String::as_str)),
             yes(app.forward_credentials)
         );
     }
+    exchanges::exchanges(&mut out, settings);
     clients::clients(&mut out, settings);
-    let sessions = &settings.sessions;
-    let _written = writeln!(
-        out,
+    out.push_str(
         "\n## Personal data\n\n- Read: the claims in the tables above, and nothing else of a credential.\n\
-         - Forwarded: the headers above, to the application they stand with.\n\
-         - Stored: a session holds the attributes of its person, sealed, until {} without use or {} after the login; \
-         a pin says for 400 days after the last login that a pseudonym has moved.\n\
-         - Logged: pseudonyms in place of people and addresses.",
-        span(sessions.idle),
-        span(sessions.absolute)
+         - Forwarded: what stands behind the headers above, to the application they stand with; what exchanges say, to their audiences.\n\
+         - Logged: pseudonyms in place of people and addresses.\n\
+         - Stored:\n",
     );
+    kept::kept(&mut out, settings);
     out
 }
 
@@ -66,12 +73,18 @@ fn provider(out: &mut String, settings: &Settings, provider: &Provider) {
                         authentication(&client.auth).to_owned(),
                     ));
                     rows.push(("Scopes asked for", code(oidc.scopes.iter().map(|s| &**s))));
-                    "bearer tokens; authorization_code with PKCE"
+                    let more = grants_at(settings, provider, oidc.refreshes);
+                    [
+                        &["bearer tokens", "authorization_code with PKCE"][..],
+                        &more,
+                    ]
+                    .concat()
                 }
-                None => "bearer tokens",
+                None => vec!["bearer tokens"],
             };
-            rows.push(("Grant types", grants.to_owned()));
+            rows.push(("Grant types", grants.join("; ")));
             verify(&mut rows, &oidc.verify);
+            revocation(&mut rows, oidc);
             "OpenID provider"
         }
         KindSettings::Jwt(jwt) => {
@@ -139,6 +152,64 @@ fn provider(out: &mut String, settings: &Settings, provider: &Provider) {
     let _written = writeln!(out, "\n### {}\n\n{kind}.\n\n| | |\n|---|---|", provider.id);
     for (name, value) in rows {
         let _written = writeln!(out, "| {name} | {value} |");
+    }
+}
+
+/// What else is asked for there, by us or for clients of ours.
+fn grants_at(settings: &Settings, provider: &Provider, refreshes: bool) -> Vec<&'static str> {
+    let exchanged = |is: fn(&Way) -> Option<&Remote>| {
+        let mut all = settings.exchanges.iter();
+        all.any(|one| is(&one.way).is_some_and(|remote| remote.provider == provider.id))
+    };
+    let clients = settings.issuer.iter().flat_map(|issuer| &issuer.clients);
+    let registered = clients.filter(|client| client.at.iter().any(|(at, _)| *at == provider.id));
+    let granted: Vec<Grant> = registered
+        .flat_map(|client| client.grants.clone())
+        .collect();
+    let passwords = settings.rollouts.iter().any(|plan| {
+        plan.to == provider.id && plan.stage.passwords != crate::rollout::Passwords::AtFrom
+    });
+    [
+        (
+            refreshes || granted.contains(&Grant::RefreshToken),
+            "refresh_token",
+        ),
+        (
+            exchanged(|way| match way {
+                Way::TokenExchange(remote) => Some(remote),
+                Way::Assertion(..) | Way::Mint(_) => None,
+            }),
+            "token-exchange",
+        ),
+        (
+            exchanged(|way| match way {
+                Way::Assertion(remote, _) => Some(remote),
+                Way::TokenExchange(_) | Way::Mint(_) => None,
+            }),
+            "jwt-bearer",
+        ),
+        (
+            granted.contains(&Grant::ClientCredentials),
+            "client_credentials",
+        ),
+        (granted.contains(&Grant::DeviceCode), "device_code"),
+        (passwords, "password (of people whose password has moved)"),
+    ]
+    .into_iter()
+    .filter_map(|(is, word)| is.then_some(word))
+    .collect()
+}
+
+/// What ends a token or a session of an OpenID provider before its own end, beside its keys.
+fn revocation(rows: &mut Vec<(&str, String)>, oidc: &Oidc) {
+    if let Some(introspect) = oidc.introspect {
+        rows.push(("Introspection", asked(introspect.cache)));
+    }
+    if let Some(path) = oidc.back_channel.as_ref().filter(|_| oidc.client.is_some()) {
+        rows.push(("Back-channel logout", code([&**path])));
+    }
+    if oidc.client.is_some() {
+        rows.push(("Refresh tokens given back", yes(oidc.revokes).to_owned()));
     }
 }
 

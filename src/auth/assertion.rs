@@ -18,6 +18,11 @@ use crate::token::MintError;
 /// Attributes that an assertion repeats, under the same names.
 const REPEATED: &[&str] = &["subject", "name", "email", "email_verified", "groups"];
 
+/// What an assertion says of a person.
+pub(crate) fn assertion_claims() -> Vec<&'static str> {
+    [&["sub", "acr", "client_id"], REPEATED].concat()
+}
+
 /// Mints assertions under the keys of the ring, which are published under `/.authferry/jwks.json`.
 #[derive(Clone, Debug)]
 pub(crate) struct Assertions {

@@ -32,6 +32,7 @@ mod unmatched;
 
 pub(crate) use assertion::Assertions;
 pub(crate) use assertion::Terms;
+pub(crate) use assertion::assertion_claims;
 pub(crate) use canonical::Joiner;
 pub(crate) use certificate::ClientCertificate;
 pub(crate) use challenges::insufficient_scope;

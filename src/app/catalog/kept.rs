@@ -1,0 +1,99 @@
+//! What is kept of people, where, and for how long: as `retention` and the rest of the configuration have it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::app::catalog::span;
+use crate::config::settings::Settings;
+use crate::issuer::settings::Grant;
+
+/// The rows of the table.
+pub(super) fn kept(out: &mut String, settings: &Settings) {
+    out.push_str("\n| Stored | Of people | For how long |\n|---|---|---|\n");
+    let retention = &settings.retention;
+    let last = |of: Option<Duration>| of.map_or_else(|| "for good".to_owned(), span);
+    let sessions = &settings.sessions;
+    let mut rows = vec![
+        (
+            "sessions",
+            "the attributes of the person, sealed",
+            format!(
+                "until {} without use, or {} after the login",
+                span(sessions.idle),
+                span(sessions.absolute)
+            ),
+        ),
+        (
+            "pins",
+            "that a pseudonym has moved",
+            format!("{} after the last login", span(retention.pins)),
+        ),
+        (
+            "facts",
+            "who was let in lately: the person, groups, address, in memory alone",
+            span(retention.facts),
+        ),
+        (
+            "legacy usage",
+            "pseudonyms that still come with credentials of an old provider",
+            span(retention.legacy_usage),
+        ),
+        (
+            "revocations",
+            "what was revoked, sealed; digests of what it speaks about",
+            if retention.revocations.is_zero() {
+                "as long as what it speaks about may live".to_owned()
+            } else {
+                format!("{} at least", span(retention.revocations))
+            },
+        ),
+        (
+            "ledger",
+            "who decided what and why; people as pseudonyms, operators by name",
+            format!("for good, in `{}`", settings.audit.file.display()),
+        ),
+    ];
+    if settings.canonical.is_some() {
+        let what = "which accounts are one person's, as their providers name them";
+        let when = match retention.links {
+            Some(links) => format!("{} after the person was seen last", span(links)),
+            None => last(None),
+        };
+        rows.push(("links", what, when));
+    }
+    if settings.providers.iter().any(provisions) {
+        let what = "whose password is judged by the new provider, as digests of names";
+        let when = match retention.passwords {
+            Some(passwords) => format!("{} after it was used last", span(passwords)),
+            None => last(None),
+        };
+        rows.push(("passwords", what, when));
+    }
+    if !settings.shadow.is_empty() || !settings.exchanges.is_empty() {
+        let what = "in what two sides differ about a pseudonym; values as keyed hashes, names of groups and scopes";
+        rows.push(("findings", what, span(retention.findings)));
+    }
+    if let Some(issuer) = &settings.issuer {
+        let refresh = issuer.clients.iter();
+        let longest = refresh
+            .filter(|client| client.grants.contains(&Grant::RefreshToken))
+            .map(|client| client.refresh.max)
+            .max();
+        if let Some(longest) = longest {
+            let what =
+                "account and person of each refresh token, and the provider's own, sealed under it";
+            rows.push(("refresh tokens", what, format!("{} at most", span(longest))));
+        }
+    }
+    for (name, what, when) in rows {
+        let _written = writeln!(out, "| {name} | {what} | {when} |");
+    }
+}
+
+fn provisions(provider: &crate::providers::settings::Settings) -> bool {
+    use crate::providers::settings::KindSettings;
+    match &provider.kind {
+        KindSettings::Oidc(oidc) => oidc.provisioning.is_some(),
+        _ => false,
+    }
+}
