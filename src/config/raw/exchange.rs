@@ -162,7 +162,7 @@ mappings! {
         other_arm: List<At<String>>,
     }
 
-    /// The keys that sign what we mint. Without `files` and `pkcs11` they are made here: in `state_dir/keys`, or, where instances share a store, there, sealed under `session_keys`, so that all have the same.
+    /// The keys that sign what we mint. Without `files` and `pkcs11` they are made here: in `state_dir/keys`, sealed under `session_keys`, or, where instances share a store, there, sealed in the same way, so that all have the same.
     RawSigning {
         /// What they sign with. Default `ES256`.
         algorithm: At<SigningAlg>,
@@ -186,7 +186,7 @@ mappings! {
         token: At<String>,
         /// The PIN of its user. Required.
         pin: RawSecretText,
-        /// The labels of the keys, each with its public half beside it: the first signs, all are published. Required.
+        /// The labels of the keys, each with its public half beside it: the first signs, all are published. Another key under a label that stands here already counts after a restart only; one with a label of its own as soon as that is named. Required.
         keys: List<At<String>>,
     }
 }
