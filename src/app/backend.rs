@@ -209,7 +209,10 @@ impl AdminBackend for Backend {
     }
 
     async fn rotate_keys(&self, actor: &str) -> Result<Vec<KeyView>, String> {
-        let made = self.process.ring.rotate_now(actor, self.process.clock.now());
+        let made = self
+            .process
+            .ring
+            .rotate_now(actor, self.process.clock.now());
         let keys = made.await.map_err(|error| error.to_string())?;
         Ok(keys.into_iter().map(key).collect())
     }

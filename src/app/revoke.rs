@@ -131,7 +131,9 @@ async fn destroyed(
 ) -> Vec<String> {
     let target = record.details.as_ref().and_then(|d| d.target.as_ref());
     let target = match target {
-        Some(Target::Token { .. } | Target::TokenDigest { .. }) if record.source == Source::Client => {
+        Some(Target::Token { .. } | Target::TokenDigest { .. })
+            if record.source == Source::Client =>
+        {
             return vec![
                 "the token at its provider, where that takes tokens back: its client gave it back (RFC 7009), and whoever asks there is told so"
                     .to_owned(),

@@ -87,6 +87,18 @@ pub(crate) enum Proofs<'a> {
     Unfit,
 }
 
+/// The proofs of a request.
+pub(super) fn proofs(headers: &HeaderMap) -> Proofs<'_> {
+    let mut values = headers.get_all(DPOP).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Proofs::None,
+        (Some(only), None) => {
+            cookies::visible(only.as_bytes()).map_or(Proofs::Unfit, Proofs::One)
+        }
+        (Some(_), Some(_)) => Proofs::Unfit,
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Kind<'a> {
     /// Our own session, and what of an old system came with it: judged only where ours stands for that one.
@@ -272,14 +284,7 @@ impl<'a> Presented<'a> {
 
     /// The proofs that came with it.
     pub(super) fn proofs(&self) -> Proofs<'a> {
-        let mut values = self.headers.get_all(DPOP).iter();
-        match (values.next(), values.next()) {
-            (None, _) => Proofs::None,
-            (Some(only), None) => {
-                cookies::visible(only.as_bytes()).map_or(Proofs::Unfit, Proofs::One)
-            }
-            (Some(_), Some(_)) => Proofs::Unfit,
-        }
+        proofs(self.headers)
     }
 
     /// What its verdict depends on, beside the snapshot.

@@ -9,12 +9,14 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderMap;
 use http::HeaderValue;
 
 use crate::auth::error::AuthError;
 use crate::auth::extract::Presented;
 use crate::auth::extract::Proofs;
 use crate::auth::extract::Scheme;
+use crate::auth::extract::proofs;
 use crate::auth::gate::Admitted;
 use crate::auth::replays::Replays;
 use crate::auth::report::Source;
@@ -56,6 +58,17 @@ enum Flaw {
     Proof,
     /// The proof was not made with a nonce of ours, or with one that is too old.
     Nonce,
+}
+
+/// Why a client that asks for a token has not proved to hold a key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum NotProven {
+    /// There are several proofs, or it does not hold, or it came before.
+    Proof,
+    /// It was not made with a nonce of ours.
+    Nonce,
+    /// Nobody remembers which proofs have come.
+    Store,
 }
 
 /// Judges proofs of possession. One per snapshot; what it remembers outlives it.
@@ -120,7 +133,7 @@ impl Possession {
         };
         let demand = Demand {
             key,
-            token,
+            token: Some(token),
             method: facts.method,
             secure: channel.secure,
             authority: channel.authority,
@@ -143,6 +156,55 @@ impl Possession {
             Ok(false) => Err(unproven(Refusal::Replay, Flaw::Proof)),
             Err(error) => Err(AuthError::store(&error, class)),
         }
+    }
+
+    /// The key that a client proves to hold with a request for a token (RFC 9449 §5); `Ok(None)`: it proves none.
+    ///
+    /// # Errors
+    ///
+    /// [`NotProven`].
+    pub(crate) async fn of_request(
+        &self,
+        headers: &HeaderMap,
+        (facts, channel): (&Facts<'_>, &Channel<'_>),
+        now: UnixTime,
+    ) -> Result<Option<Thumbprint>, NotProven> {
+        let proof = match proofs(headers) {
+            Proofs::None => return Ok(None),
+            Proofs::Unfit => return Err(NotProven::Proof),
+            Proofs::One(proof) => proof,
+        };
+        let key = token::key_of_proof(proof).ok_or(NotProven::Proof)?;
+        let demand = Demand {
+            key,
+            token: None,
+            method: facts.method,
+            secure: channel.secure,
+            authority: channel.authority,
+            path: facts.path,
+            algorithms: &self.settings.algorithms,
+            max_age: self.settings.max_age,
+            leeway: LEEWAY,
+        };
+        let proof = token::prove(proof, &demand, now).or(Err(NotProven::Proof))?;
+        if let Some(nonces) = &self.nonces
+            && !nonces.takes(proof.nonce.as_deref(), now)
+        {
+            return Err(NotProven::Nonce);
+        }
+        let keep = self.settings.max_age + 2 * LEEWAY;
+        let limit = (keep, self.settings.replay_entries);
+        match self.replays.first(&key, &proof, limit, now).await {
+            Ok(true) => Ok(Some(key)),
+            Ok(false) => Err(NotProven::Proof),
+            Err(_) => Err(NotProven::Store),
+        }
+    }
+
+    /// How proofs may be signed.
+    pub(crate) fn algorithms(&self) -> Vec<&'static str> {
+        let all = self.settings.algorithms.iter();
+        all.map(|algorithm| algorithm.as_str()).collect()
     }
 
     /// The challenge of a 401.

@@ -73,7 +73,8 @@ impl Unmatched {
             .iter()
             .map(|(provider, own)| {
                 let groups = own.known.iter();
-                let mut groups: Vec<_> = groups.map(|(name, times)| (name.clone(), *times)).collect();
+                let mut groups: Vec<_> =
+                    groups.map(|(name, times)| (name.clone(), *times)).collect();
                 groups.sort_by(|one, two| one.0.cmp(&two.0));
                 Known {
                     provider: provider.clone(),
@@ -111,7 +112,10 @@ mod tests {
         let times = |count, last| Times { count, last };
         let known = |more| Known {
             provider: provider.clone(),
-            groups: vec![("it".into(), times(2, at(2))), ("sales".into(), times(1, at(1)))],
+            groups: vec![
+                ("it".into(), times(2, at(2))),
+                ("sales".into(), times(1, at(1))),
+            ],
             more,
         };
         assert_eq!(memory.all(), [known(0)]);
@@ -123,6 +127,10 @@ mod tests {
         assert_eq!(all[0].more, (MOST + 2) as u64);
         // What is known goes on.
         memory.saw(&provider, &["it", &"ü".repeat(MAX_BYTES)], at(4));
-        assert!(memory.all()[0].groups.contains(&("it".into(), times(3, at(4)))));
+        assert!(
+            memory.all()[0]
+                .groups
+                .contains(&("it".into(), times(3, at(4))))
+        );
     }
 }

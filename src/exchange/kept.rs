@@ -270,6 +270,7 @@ mod tests {
             ends: at(100),
             renew: at(75),
             about: None,
+            bound: None,
         }
     }
 

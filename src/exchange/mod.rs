@@ -134,6 +134,8 @@ pub(crate) struct Token {
     pub(crate) renew: UnixTime,
     /// Whom it is about, where we can read it. The gate compares.
     pub(crate) about: Option<Arc<Identity>>,
+    /// What it is bound to, where it says so.
+    pub(crate) bound: Option<Confirmation>,
 }
 
 impl Token {
@@ -333,6 +335,7 @@ impl Exchange {
             ends,
             renew,
             about: made.about,
+            bound: subject.confirmation,
         })
     }
 

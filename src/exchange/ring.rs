@@ -453,7 +453,11 @@ mod tests {
         fn next_key(&self, kid: &str, _: UnixTime, actor: Option<&str>) -> Result<(), String> {
             let told = (kid.to_owned(), actor.map(str::to_owned));
             self.0.lock().unwrap().push(told);
-            if self.1 { Err("the disk is full".to_owned()) } else { Ok(()) }
+            if self.1 {
+                Err("the disk is full".to_owned())
+            } else {
+                Ok(())
+            }
         }
     }
 
@@ -554,7 +558,10 @@ mod tests {
             ..settings()
         };
         let ring = KeyRing::open(dir.path(), files, None, at(0)).unwrap();
-        assert!(matches!(ring.rotate(None, at(0)), Err(RingError::OperatorsKeys)));
+        assert!(matches!(
+            ring.rotate(None, at(0)),
+            Err(RingError::OperatorsKeys)
+        ));
         fs::write(&path, "half a fi").unwrap();
         ring.tick(at(1));
         assert_eq!(ring.list(at(1))[0].kid, first.kid());

@@ -1,5 +1,6 @@
 //! What a client is told: an answer, an error of RFC 6749 §5.2, or that nobody can say now.
 
+use http::HeaderValue;
 use serde_json::Value;
 use serde_json::json;
 
@@ -31,6 +32,8 @@ pub(crate) struct Answered {
     pub(crate) reply: Reply,
     /// Of the limit that it is closest to.
     pub(crate) standing: Option<Standing>,
+    /// What its next proofs are made with, where it proves to hold a key.
+    pub(crate) nonce: Option<HeaderValue>,
 }
 
 /// Errors (RFC 6749 §5.2, RFC 8693 §2.2.2).
@@ -58,6 +61,10 @@ pub(crate) enum Denied {
     NotAllowed,
     /// The person did not come in time.
     ExpiredToken,
+    /// The proof of a key does not hold (RFC 9449 §5).
+    InvalidDpopProof,
+    /// It needs a nonce of ours (RFC 9449 §8).
+    UseDpopNonce,
 }
 
 impl Denied {
@@ -75,6 +82,8 @@ impl Denied {
             Self::SlowDown => "slow_down",
             Self::NotAllowed => "access_denied",
             Self::ExpiredToken => "expired_token",
+            Self::InvalidDpopProof => "invalid_dpop_proof",
+            Self::UseDpopNonce => "use_dpop_nonce",
         }
     }
 

@@ -10,10 +10,10 @@ use serde_json::json;
 use tracing::error;
 
 use crate::auth::Query;
+use crate::auth::beginning;
 use crate::clock::UnixTime;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
-use crate::auth::beginning;
 use crate::issuer::Call;
 use crate::issuer::answer::Denied;
 use crate::issuer::answer::Not;

@@ -37,9 +37,13 @@ pub(super) fn scopes(form: &Query) -> Result<Option<Vec<Box<str>>>, Not> {
     Ok(Some(scopes))
 }
 
+/// `token_type` of what is bound to no key (RFC 6750), and of what is (RFC 9449 §5).
+pub(super) const BEARER: &str = "Bearer";
+pub(super) const DPOP: &str = "DPoP";
+
 /// RFC 6749 §5.1; `None`: it is over already.
 pub(super) fn success(
-    token: &str,
+    (token, kind): (&str, &'static str),
     ends: UnixTime,
     scope: &str,
     now: UnixTime,
@@ -47,7 +51,7 @@ pub(super) fn success(
     let seconds = ends.since(now).as_secs();
     let mut object = Map::new();
     object.insert("access_token".to_owned(), token.into());
-    object.insert("token_type".to_owned(), "Bearer".into());
+    object.insert("token_type".to_owned(), kind.into());
     object.insert("expires_in".to_owned(), seconds.into());
     if !scope.is_empty() {
         object.insert("scope".to_owned(), scope.into());

@@ -11,9 +11,12 @@ use crate::auth;
 use crate::auth::Admitted;
 use crate::auth::Asker;
 use crate::auth::ForClient;
+use crate::auth::NotProven;
 use crate::auth::Of;
 use crate::auth::Query;
 use crate::auth::TokenReport;
+use crate::auth::beginning;
+use crate::clock::UnixTime;
 use crate::identity;
 use crate::identity::CanonicalSubject;
 use crate::identity::CredentialClass;
@@ -21,18 +24,19 @@ use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
-use crate::auth::beginning;
+use crate::identity::Thumbprint;
 use crate::issuer::Call;
 use crate::issuer::answer::Denied;
 use crate::issuer::answer::Not;
 use crate::issuer::answer::Reply;
 use crate::issuer::build::Client;
 use crate::issuer::build::Issuer;
+use crate::issuer::form::BEARER;
+use crate::issuer::form::DPOP;
 use crate::issuer::form::form;
 use crate::issuer::form::scopes;
 use crate::issuer::form::success;
 use crate::issuer::settings::Grant;
-use crate::clock::UnixTime;
 use crate::providers;
 use crate::providers::Authenticated;
 use crate::providers::ProviderError;
@@ -144,6 +148,18 @@ impl Issuer {
         }
     }
 
+    /// The key that a client has proved to hold with its request (RFC 9449 §5).
+    async fn proven(&self, call: &Call<'_>) -> Result<Option<Thumbprint>, Not> {
+        let possession = call.gate.possession();
+        let way = (&call.facts, &call.channel);
+        let proven = possession.of_request(call.headers, way, call.now).await;
+        proven.map_err(|why| match why {
+            NotProven::Proof => Not::Denied(Denied::InvalidDpopProof, "pop_failed"),
+            NotProven::Nonce => Not::Denied(Denied::UseDpopNonce, "pop_failed"),
+            NotProven::Store => Not::Later(LATER, "store"),
+        })
+    }
+
     /// A client, as if it were somebody of ours.
     pub(super) fn account(&self, client: &Client) -> Option<SubjectKey> {
         Some(SubjectKey {
@@ -201,6 +217,7 @@ impl Issuer {
             exchanges: self.audiences.get(audience).map_or(&[][..], Vec::as_slice),
             scopes,
             most: &client.settings.scopes,
+            proven: self.proven(call).await?,
             max_life: client.settings.max_life,
             own: None,
         };
@@ -211,9 +228,13 @@ impl Issuer {
         let issued = admitted
             .issued()
             .ok_or(Not::Denied(Denied::InvalidTarget, "exchange_refused"))?;
+        let kind = match issued.bound.and_then(|bound| bound.key) {
+            Some(_) => DPOP,
+            None => BEARER,
+        };
         let scopes = issued.scopes.join(" ");
         let ends = issued.ends.min(issued.own_end);
-        let object = success(issued.token.expose(), ends, &scopes, call.now);
+        let object = success((issued.token.expose(), kind), ends, &scopes, call.now);
         let mut object = object.ok_or(Not::Denied(Denied::InvalidRequest, "expired"))?;
         object.insert("issued_token_type".to_owned(), ACCESS_TOKEN.into());
         told.lifetime = Some(ends.since(call.now).as_secs());
@@ -290,7 +311,7 @@ impl Issuer {
             return Err(Not::Denied(Denied::InvalidTarget, "exchange_refused"));
         };
         let scope = granted.join(" ");
-        let object = success(issued.token.expose(), ends, &scope, call.now);
+        let object = success((issued.token.expose(), BEARER), ends, &scope, call.now);
         let object = object.ok_or(Not::Later(LATER, "malformed"))?;
         told.lifetime = Some(ends.since(call.now).as_secs());
         told.scope = Some(scope);

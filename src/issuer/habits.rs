@@ -173,7 +173,8 @@ mod tests {
         let store = Arc::new(FakeStore::default());
         let instance = || Habits::new(Arc::clone(&store) as Arc<dyn Store>);
         let (a, b) = (instance(), instance());
-        let comes = async |at: &Habits, from| at.comes_from_elsewhere("c", address(from), NOW).await;
+        let comes =
+            async |at: &Habits, from| at.comes_from_elsewhere("c", address(from), NOW).await;
         assert!(!comes(&a, "192.0.2.7").await, "the first is the norm");
         assert!(!comes(&b, "::ffff:192.0.2.7").await);
         assert!(!b.comes_from_elsewhere("c", None, NOW).await);

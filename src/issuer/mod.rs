@@ -129,12 +129,17 @@ impl Issuer {
         Answered {
             reply,
             standing: call.standing.get(),
+            nonce: call
+                .headers
+                .contains_key("dpop")
+                .then(|| call.gate.possession().nonce(call.now))
+                .flatten(),
         }
     }
 
     async fn reply(&self, call: &Call<'_>) -> Reply {
         match call.address {
-            Address::Metadata if *call.method == Method::GET => Reply::Said(self.metadata()),
+            Address::Metadata if *call.method == Method::GET => Reply::Said(self.metadata(call)),
             Address::Metadata => Reply::Only("GET"),
             Address::Token | Address::Introspection | Address::Revocation | Address::Device
                 if *call.method != Method::POST =>
@@ -149,7 +154,7 @@ impl Issuer {
     }
 
     /// RFC 8414 §2.
-    fn metadata(&self) -> Value {
+    fn metadata(&self, call: &Call<'_>) -> Value {
         let issuer = &self.issuer;
         let origin = issuer.strip_suffix(PATH).unwrap_or(issuer);
         let methods = [
@@ -167,6 +172,8 @@ impl Issuer {
             "jwks_uri": format!("{origin}/.authferry/jwks.json"),
             "grant_types_supported": Grant::ALL.map(Grant::uri),
             "response_types_supported": [],
+            "dpop_signing_alg_values_supported": call.gate.possession().algorithms(),
+            "tls_client_certificate_bound_access_tokens": true,
             "token_endpoint_auth_methods_supported": methods,
             "token_endpoint_auth_signing_alg_values_supported": client::ALGORITHMS.map(|a| a.as_str()),
             "introspection_endpoint_auth_methods_supported": methods,

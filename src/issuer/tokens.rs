@@ -5,11 +5,11 @@ use serde_json::json;
 use tracing::error;
 
 use crate::auth;
+use crate::auth::beginning;
 use crate::identity::CanonicalSubject;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::identity::TokenId;
-use crate::auth::beginning;
 use crate::issuer::Call;
 use crate::issuer::answer::Denied;
 use crate::issuer::answer::Not;

@@ -119,7 +119,11 @@ impl Desk {
         let person = parts.pseudonyms.of(person);
         let about = (app.clone(), Box::from(exchange), person);
         // Gates ask since when, and not how often.
-        if self.lost.get(&about).is_some_and(|last| now.since(last) < TELL) {
+        if self
+            .lost
+            .get(&about)
+            .is_some_and(|last| now.since(last) < TELL)
+        {
             return;
         }
         self.lost.insert(about, now);

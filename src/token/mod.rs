@@ -41,6 +41,7 @@ pub use pop::Demand;
 pub use pop::Proof;
 #[cfg(any(test, fuzzing))]
 pub(crate) use pop::promise::proof as proof_promise;
+pub use pop::key_of_proof;
 pub use pop::prove;
 pub use verify::TokenError;
 pub use verify::Verified;

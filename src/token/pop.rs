@@ -26,8 +26,8 @@ use crate::token::verify::seconds;
 pub struct Demand<'a> {
     /// The key that the token is bound to.
     pub key: Thumbprint,
-    /// The access token, as it was presented.
-    pub token: &'a str,
+    /// The access token, as it was presented; `None`: the proof comes with a request for one (RFC 9449 §5).
+    pub token: Option<&'a str>,
     /// The method of the request.
     pub method: &'a str,
     /// Whether its public address is `https`.
@@ -55,6 +55,13 @@ pub struct Proof {
     pub issued: UnixTime,
     /// Until when it would be taken: so long it is remembered.
     pub until: UnixTime,
+}
+
+/// The key that a proof says it was made with: who makes it out, and nothing of it holds yet.
+pub fn key_of_proof(jwt: &str) -> Option<Thumbprint> {
+    let budget = Budget::new(MAX_MEMBERS);
+    let (jws, _) = Jws::split(jwt, &budget).ok()?;
+    jwk::thumbprint(jws.header.jwk.as_ref()?.as_object()?)
 }
 
 /// Judges a proof (RFC 9449 §4.3). What has to be remembered, `jti` and `nonce`, is left to the caller.
@@ -87,12 +94,17 @@ fn judge(jwt: &str, demand: &Demand<'_>, now: UnixTime) -> Option<Proof> {
         return None;
     }
     let claims = ClaimMap::new(json::object(&payload, &budget).ok()?);
-    let hash = digest::digest(&digest::SHA256, demand.token.as_bytes());
+    let hash = |token: &str| {
+        let hash = digest::digest(&digest::SHA256, token.as_bytes());
+        URL_SAFE_NO_PAD.encode(hash)
+    };
     let for_this = claims.text("htm") == Some(demand.method)
         && claims
             .text("htu")
             .is_some_and(|htu| is_this(htu, demand.secure, demand.authority, demand.path))
-        && claims.text("ath") == Some(&*URL_SAFE_NO_PAD.encode(hash));
+        && demand
+            .token
+            .is_none_or(|token| claims.text("ath") == Some(&*hash(token)));
     let jti = claims.text("jti").filter(|jti| !jti.is_empty())?;
     if !for_this || MAX_ID_BYTES < jti.len() {
         return None;
@@ -218,7 +230,7 @@ mod tests {
     fn demand(smith: &Smith) -> Demand<'static> {
         Demand {
             key: key(smith),
-            token: TOKEN,
+            token: Some(TOKEN),
             method: "GET",
             secure: true,
             authority: "app.test",

@@ -404,11 +404,19 @@ telemetry: {{ access_log: {{ file: {{dir}}/access.log }}, traces: {{ otlp: "{}/v
     }
     assert!(good["lifetime"].as_u64().unwrap() <= 300, "{good}");
     assert_eq!(good["parent"].as_str().unwrap().len(), 16, "{good}");
-    assert!(good["subject"].as_str().unwrap().starts_with("p:"), "{good}");
+    assert!(
+        good["subject"].as_str().unwrap().starts_with("p:"),
+        "{good}"
+    );
     let (bad, more) = of("to-new");
     assert_eq!(
         (&bad["outcome"], &bad["reason"], &bad["provider"], more),
-        (&json!("refused"), &json!("exchange_refused"), &json!("new"), 0)
+        (
+            &json!("refused"),
+            &json!("exchange_refused"),
+            &json!("new"),
+            0
+        )
     );
     assert_eq!(bad["parent"], good["parent"]);
     until(async || {

@@ -366,7 +366,11 @@ async fn a_logout_that_a_provider_tells_one_instance_of_holds_at_both_within_two
     let his = sign_in(&b).await;
     // The second time each is kept.
     for _ in 0..2 {
-        assert!(is_in(&b, &hers).await && is_in(&b, &his).await, "{}", b.log());
+        assert!(
+            is_in(&b, &hers).await && is_in(&b, &his).await,
+            "{}",
+            b.log()
+        );
         for token in [&alice, &bob] {
             assert_eq!(call(&b, token).await.status, 200, "{}", b.log());
         }

@@ -322,7 +322,56 @@ async fn a_binding_is_kept_lost_or_not_exchanged_as_configured() {
         assert_eq!(stage.proxy.metric(series).await, 1.0, "{series}");
     }
     let log = stage.proxy.log();
-    assert!(log.contains("exchanged for one that anybody can use"), "{log}");
+    assert!(
+        log.contains("exchanged for one that anybody can use"),
+        "{log}"
+    );
+}
+
+/// The same at the token endpoint: by the connection that the client asks over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_exchanges_a_token_that_is_bound_to_the_certificate_of_its_connection() {
+    let stage = stage_with(|yaml, _| {
+        let hash = crate::token_endpoint::hash("s3cret");
+        yaml + &format!(
+            "exchange:\n  ours: {{ mint: {{ issuer: \"https://ferry.test\", audiences: [api], binding: keep }} }}\n\
+             token_endpoint:\n  app: crm\n  origin: https://mtls.test\n  audiences: {{ api: {{ exchanges: [ours] }} }}\n  \
+             clients: {{ batch: {{ secret_hashes: [\"{hash}\"], grants: [token_exchange], audiences: [api] }} }}\n"
+        )
+    })
+    .await;
+    let mut claims = stage.idp.claims("alice");
+    let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &stage.billing.0));
+    claims.insert("cnf".to_owned(), json!({ "x5t#S256": hash }));
+    let body = crate::token_endpoint::form(&[
+        (
+            "grant_type",
+            "urn:ietf:params:oauth:grant-type:token-exchange",
+        ),
+        ("subject_token", &stage.idp.sign(&claims)),
+        (
+            "subject_token_type",
+            "urn:ietf:params:oauth:token-type:access_token",
+        ),
+        ("audience", "api"),
+        ("client_id", "batch"),
+        ("client_secret", "s3cret"),
+    ]);
+    let ask = format!(
+        "POST /.authferry/oauth2/token HTTP/1.1\r\nHost: mtls.test\r\nConnection: close\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let said = send(&stage, "mtls.test", Some(&stage.billing), &ask).await;
+    let said = said.unwrap();
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}\n{}", stage.proxy.log());
+    let (_, body) = said.split_once("\r\n\r\n").unwrap();
+    let got: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(got["token_type"], "Bearer");
+    let own = crate::token_endpoint::claims(&got["access_token"]);
+    assert_eq!(own["cnf"], json!({ "x5t#S256": hash }));
+    let said = send(&stage, "mtls.test", Some(&stage.other), &ask).await;
+    assert!(said.unwrap().starts_with("HTTP/1.1 400"));
 }
 
 /// An operator with a certificate needs no token, and is named by it in the record; over TCP nobody else gets that far.

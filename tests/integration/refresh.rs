@@ -447,7 +447,8 @@ async fn a_refresh_token_of_whoever_is_revoked_is_inactive_before_it_is_used() {
         let plan = [target, &["--plan"]].concat();
         let (_, said) = crate::revoke::revoke(&stage.proxy, &plan);
         assert!(said.contains("refresh tokens"), "{said}");
-        let (done, said) = crate::revoke::revoke(&stage.proxy, &[target, &["--reason", "test"]].concat());
+        let (done, said) =
+            crate::revoke::revoke(&stage.proxy, &[target, &["--reason", "test"]].concat());
         assert!(done, "{said}");
         assert!(!active(&tokens[number]).await, "{target:?}");
     }
@@ -458,18 +459,32 @@ async fn a_refresh_token_of_whoever_is_revoked_is_inactive_before_it_is_used() {
         (&line["reason"], &line["audience"], &line["provider"]),
         (&json!("revoked"), &json!("app"), &json!("old"))
     );
-    assert!(line["subject"].as_str().unwrap().starts_with("p:"), "{line}");
+    assert!(
+        line["subject"].as_str().unwrap().starts_with("p:"),
+        "{line}"
+    );
     // What a client gave back its provider knows of: lifted here, it is as good as the provider says.
     let mut claims = stage.new.claims("dora");
     claims.insert("client_id".to_owned(), json!("authferry"));
     let own = stage.new.sign(&claims);
-    let answer = post(&stage.proxy, ("mobile", "s3cret"), REVOKE, &[("token", &own)]).await;
+    let answer = post(
+        &stage.proxy,
+        ("mobile", "s3cret"),
+        REVOKE,
+        &[("token", &own)],
+    )
+    .await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let (_, listed) = crate::revoke::revoke(&stage.proxy, &["list"]);
     let line = listed.lines().find(|line| line.contains("client:mobile"));
-    let id = line.and_then(|line| line.split_whitespace().next()).unwrap();
+    let id = line
+        .and_then(|line| line.split_whitespace().next())
+        .unwrap();
     let (done, said) = crate::revoke::revoke(&stage.proxy, &["lift", id, "--reason", "test"]);
-    assert!(done && said.contains("stays gone: the token") && said.contains("RFC 7009"), "{said}");
+    assert!(
+        done && said.contains("stays gone: the token") && said.contains("RFC 7009"),
+        "{said}"
+    );
 }
 
 /// A client of the endpoint has another name at each side: revoked by the one that it has here, it gets nothing at either.
@@ -490,7 +505,9 @@ async fn a_client_that_is_revoked_by_its_name_here_gets_nothing_at_whichever_sid
     ];
     let (done, said) = crate::revoke::revoke(&proxy, &here);
     assert!(done, "{said}");
-    let id = said.split_whitespace().skip_while(|word| *word != "revocation");
+    let id = said
+        .split_whitespace()
+        .skip_while(|word| *word != "revocation");
     let id = id.clone().nth(1).unwrap();
     for percent in [0, 100] {
         proxy.edit(&yaml(percent));

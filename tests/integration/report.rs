@@ -45,7 +45,9 @@ async fn groups_without_a_role_are_named_until_they_have_one() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let yaml = |more: &str| {
         crate::two_providers(&old, &new, &upstream, 50)
-            + &format!("roles:\n  old: {{ groups: {{ users: [seller]{more} }} }}\n  new: {{ groups: {{ users: [seller] }}, unmatched: refuse }}\n")
+            + &format!(
+                "roles:\n  old: {{ groups: {{ users: [seller]{more} }} }}\n  new: {{ groups: {{ users: [seller] }}, unmatched: refuse }}\n"
+            )
             + "server:\n  listen: 127.0.0.1:0\n  admin: { listen: 127.0.0.1:0, token: { file: {dir}/admin.token } }\n  state_dir: {dir}/state\n"
     };
     let proxy = Proxy::start(&yaml(""));
@@ -63,7 +65,10 @@ async fn groups_without_a_role_are_named_until_they_have_one() {
     assert_eq!(found.len(), 2, "{found:?}");
     for (row, provider) in found.iter().zip(["new", "old"]) {
         assert_eq!(row["provider"], provider);
-        assert_eq!((&row["group"], &row["times"]), (&json!("CN=Board,O=Corp"), &json!(1)));
+        assert_eq!(
+            (&row["group"], &row["times"]),
+            (&json!("CN=Board,O=Corp"), &json!(1))
+        );
     }
     let table = good(proxy.dir(), &["report", "groups"]);
     assert!(table.contains("CN=Board,O=Corp"), "{table}");

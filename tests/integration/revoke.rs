@@ -83,7 +83,10 @@ async fn a_revoked_person_is_out_at_once_and_after_a_restart_until_it_is_lifted(
     let (_, listed) = revoke(&proxy, &["list"]);
     assert!(listed.contains(id) && listed.contains("left"), "{listed}");
     let (done, said) = revoke(&proxy, &["lift", id, "--reason", "she stays"]);
-    assert!(done && !said.contains("that ran when it was made"), "{said}");
+    assert!(
+        done && !said.contains("that ran when it was made"),
+        "{said}"
+    );
     let took = until(async || call(&proxy, &alice).await.status == 200).await;
     assert!(took < Duration::from_secs(2), "{took:?}");
     let (_, listed) = revoke(&proxy, &["list"]);
@@ -238,7 +241,9 @@ async fn what_a_revocation_ended_is_over_at_its_provider_and_stays_over() {
     }
     let (done, said) = revoke(&proxy, &["lift", id, "--reason", "found it"]);
     for provider in ["old", "new"] {
-        let gone = format!("stays gone: 1 session at {provider} that ran when it was made; their refresh tokens were given back there");
+        let gone = format!(
+            "stays gone: 1 session at {provider} that ran when it was made; their refresh tokens were given back there"
+        );
         assert!(done && said.contains(&gone), "{said}");
         let row = |line: &&str| line.contains("stays gone: session ") && line.contains(provider);
         assert_eq!(said.lines().filter(row).count(), 1, "{said}");

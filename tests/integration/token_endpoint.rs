@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::harness::Answer;
 use crate::harness::Echo;
+use crate::harness::Holder;
 use crate::harness::Idp;
 use crate::harness::PATIENCE;
 use crate::harness::Proxy;
@@ -48,7 +49,7 @@ async fn stage(percent: u32) -> Stage {
 exchange:
   to-new: {{ token_exchange: {{ provider: new, audiences: [api] }} }}
   to-old: {{ token_exchange: {{ provider: old, audiences: [api] }} }}
-  ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [ours], actor: ferry, names_client: true }} }}
+  ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [ours], actor: ferry, names_client: true, binding: keep }} }}
 telemetry: {{ access_log: {{ file: {{dir}}/access.log }} }}
 token_endpoint:
   app: crm
@@ -385,6 +386,87 @@ async fn the_presented_token_is_judged_first() {
     let answer = stage.exchange(&token, &[("audience", "api")]).await;
     is_error(&answer, 503, "temporarily_unavailable");
     assert!(answer.header("retry-after").is_some());
+}
+
+/// RFC 9449 §5: what a token is bound to is proved with the request, and what is minted of it is bound to the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bound_token_is_exchanged_by_whoever_holds_its_key_for_one_that_is_bound_too() {
+    let stage = stage(100).await;
+    let (holder, other) = (Holder::new(), Holder::new());
+    let bound = stage.old_token(&json!({ "cnf": { "jkt": holder.thumbprint() } }));
+    let here = ("POST", "http://app.test/.authferry/oauth2/token");
+    let ask = async |token: &str, audience: &str, proofs: &[&str]| {
+        let basic = format!("Basic {}", STANDARD.encode("batch:s3cret"));
+        let mut fields = vec![("Host", "app.test"), ("Authorization", &*basic)];
+        fields.extend(proofs.iter().map(|proof| ("DPoP", *proof)));
+        let pairs = form(&[
+            ("grant_type", EXCHANGE),
+            ("subject_token", token),
+            ("subject_token_type", ACCESS_TOKEN),
+            ("audience", audience),
+        ]);
+        stage.post(TOKEN, &fields, &pairs).await
+    };
+    let proof = |of: &Holder| of.proof(here, None, &json!({}));
+    let kind = |answer: &Answer| {
+        let got = object(answer);
+        let bound = claims(&got["access_token"]).get("cnf").cloned();
+        (got["token_type"].clone(), bound)
+    };
+    let cnf = Some(json!({ "jkt": holder.thumbprint() }));
+    let used = proof(&holder);
+    let answer = ask(&bound, "ours", &[&used]).await;
+    assert_eq!(answer.status, 200, "{}\n{}", answer.text(), stage.proxy.log());
+    assert_eq!(kind(&answer), (json!("DPoP"), cnf.clone()));
+    // One that is bound to nothing becomes one that is.
+    let plain = stage.old.token("alice");
+    let answer = ask(&plain, "ours", &[&proof(&holder)]).await;
+    assert_eq!(kind(&answer), (json!("DPoP"), cnf));
+    let answer = ask(&plain, "ours", &[]).await;
+    assert_eq!(kind(&answer), (json!("Bearer"), None));
+    let again = (holder.proof(here, None, &json!({})), other.proof(here, None, &json!({})));
+    let mine = || holder.proof(here, None, &json!({}));
+    for (token, audience, proofs, error) in [
+        // Another key, none, and an audience whose tokens are bound to nothing.
+        (&bound, "ours", vec![proof(&other)], "invalid_request"),
+        (&bound, "ours", vec![], "invalid_request"),
+        (&bound, "api", vec![proof(&holder)], "invalid_request"),
+        // What holds for no request, or for another one, or came before.
+        (&bound, "ours", vec![used], "invalid_dpop_proof"),
+        (&bound, "ours", vec![again.0, again.1], "invalid_dpop_proof"),
+        (&plain, "ours", vec!["x".to_owned()], "invalid_dpop_proof"),
+        (
+            &bound,
+            "ours",
+            vec![holder.proof(("GET", here.1), None, &json!({}))],
+            "invalid_dpop_proof",
+        ),
+        (
+            &bound,
+            "ours",
+            vec![holder.proof(("POST", "http://app.test/other"), None, &json!({}))],
+            "invalid_dpop_proof",
+        ),
+        (
+            &bound,
+            "ours",
+            vec![holder.proof(here, None, &json!({ "iat": now() - 600 }))],
+            "invalid_dpop_proof",
+        ),
+        (
+            &bound,
+            "ours",
+            vec![mine().replacen("eyJ", "eyK", 1)],
+            "invalid_dpop_proof",
+        ),
+    ] {
+        let proofs: Vec<&str> = proofs.iter().map(String::as_str).collect();
+        is_error(&ask(token, audience, &proofs).await, 400, error);
+    }
+    let path = "/.well-known/oauth-authorization-server/.authferry/oauth2";
+    let metadata = object(&get(stage.proxy.address, path).await);
+    let algorithms = metadata["dpop_signing_alg_values_supported"].as_array();
+    assert!(algorithms.unwrap().contains(&json!("ES256")), "{metadata:?}");
 }
 
 /// RFC 8693 §4.4, §5: who exchanges is the client that asks. What it gets says so.

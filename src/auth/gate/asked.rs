@@ -8,6 +8,7 @@ use crate::auth::possession::Channel;
 use crate::clock::UnixTime;
 use crate::exchange::Exchange;
 use crate::identity::CanonicalSubject;
+use crate::identity::Confirmation;
 use crate::identity::Identity;
 use crate::revocation::Marks;
 use crate::rollout::Facts;
@@ -62,11 +63,18 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// Whether whoever presents the credential uses it, and so has to prove to hold what it is bound to.
-    pub(super) const fn is_a_use(&self) -> bool {
+    /// Whether what the token is bound to need not be proved as with a request to the application: nobody uses it, or a client
+    /// has proved to hold that when it asked for another one.
+    pub(super) fn is_proven(&self, bound: Option<&Confirmation>) -> bool {
         match self.instead {
-            Instead::OnRoute(_) | Instead::ForClient(_) => true,
-            Instead::Nothing => false,
+            Instead::OnRoute(_) => false,
+            Instead::Nothing => true,
+            Instead::ForClient(client) => bound.is_some_and(|bound| {
+                let certificate = self.channel.certificate;
+                client.own.is_none()
+                    && bound.key.is_none_or(|key| client.proven == Some(key))
+                    && bound.certificate.is_none_or(|own| certificate == Some(own))
+            }),
         }
     }
 

@@ -98,8 +98,8 @@ impl Gate {
         if proof.is_over(asked.now) {
             return Err(AuthError::refused(Refusal::Expired, provider, class));
         }
-        if asked.is_a_use() {
-            let bound = proof.confirmation();
+        let bound = proof.confirmation();
+        if !asked.is_proven(bound) {
             let way = (asked.facts, asked.channel);
             let possession = &self.deps.possession;
             possession

@@ -19,9 +19,11 @@ use crate::auth::policy::AppPolicy;
 use crate::auth::possession::Channel;
 use crate::clock::UnixTime;
 use crate::exchange::AskedBy;
+use crate::exchange::Binding;
 use crate::exchange::Exchange;
 use crate::exchange::Token;
 use crate::identity::CanonicalSubject;
+use crate::identity::Confirmation;
 use crate::identity::CredentialClass;
 use crate::identity::Delegation;
 use crate::identity::Grounds;
@@ -29,6 +31,7 @@ use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::identity::SubjectKey;
+use crate::identity::Thumbprint;
 use crate::providers::Authenticated;
 use crate::providers::TokenClient;
 use crate::revocation::Marks;
@@ -50,6 +53,8 @@ pub(crate) struct ForClient<'a> {
     pub(crate) scopes: Option<&'a [Box<str>]>,
     /// The most that it may have.
     pub(crate) most: &'a [Box<str>],
+    /// The key that it has proved to hold (RFC 9449 §5).
+    pub(crate) proven: Option<Thumbprint>,
     /// The longest life.
     pub(crate) max_life: Duration,
     /// Where the token was not presented, but fetched from its provider for this client.
@@ -224,10 +229,6 @@ impl Gate {
             provider: provider.clone(),
             class,
         };
-        if holder.bound.is_some() {
-            // The result would be worth something without the key.
-            return Err(refused(Refusal::PopFailed));
-        }
         let of = |wanted: Option<&ProviderId>| {
             let mut all = client.exchanges.iter();
             all.find(|exchange| exchange.yields() == wanted)
@@ -256,13 +257,24 @@ impl Gate {
                 .scopes
                 .iter()
                 .all(|scope| has(&scopes, scope));
-        if passes && holder.ends <= most {
+        if passes && holder.ends <= most && holder.bound.is_none() {
             return passed(holder).ok_or_else(|| refused(Refusal::ExchangeRefused));
         }
         let exchange = side
             .and_then(|side| of(Some(side)))
             .or_else(|| of(None))
             .ok_or_else(|| refused(Refusal::ExchangeRefused))?;
+        let keeps = exchange.binding() == Binding::Keep;
+        if holder.bound.is_some() && (!keeps || client.own.is_some()) {
+            // The result would be worth something without the key.
+            return Err(refused(Refusal::PopFailed));
+        }
+        // A client that proves to hold a key gets what is bound to it, also for a token that was bound to nothing.
+        let bound = Confirmation {
+            key: client.proven,
+            certificate: holder.bound.and_then(|bound| bound.certificate),
+        };
+        let bound = (keeps && bound.key.is_some()).then_some(bound);
         // What a client holds for longer was not made from the token that was fetched with it a moment ago.
         let last = match client.own {
             Some(_) => most,
@@ -283,6 +295,7 @@ impl Gate {
                 .ends
                 .min(rounded(asked.now + client.max_life, client.max_life)),
             outlived: None,
+            bound: bound.or(holder.bound),
             asked_by: Some(&asked_by),
             narrowed: true,
             ..*holder
@@ -316,5 +329,6 @@ fn passed(holder: &Holder<'_>) -> Option<UpstreamToken> {
         ends: holder.ends,
         renew: UnixTime::NEVER,
         about: None,
+        bound: None,
     }))
 }

@@ -22,14 +22,15 @@ use crate::auth::ForClient;
 use crate::auth::Of;
 use crate::auth::Own;
 use crate::auth::Query;
+use crate::auth::beginning;
 use crate::clock::UnixTime;
 use crate::identity::ProviderId;
-use crate::auth::beginning;
 use crate::issuer::Call;
 use crate::issuer::answer::Denied;
 use crate::issuer::answer::Not;
 use crate::issuer::build::Client;
 use crate::issuer::build::Issuer;
+use crate::issuer::form::BEARER;
 use crate::issuer::form::success;
 use crate::issuer::grants::Told;
 use crate::issuer::grants::judged;
@@ -169,6 +170,7 @@ impl Issuer {
             exchanges: self.audiences.get(audience).map_or(&[][..], Vec::as_slice),
             scopes,
             most: &client.settings.scopes,
+            proven: None,
             max_life: client.settings.max_life,
             own: Some(Own {
                 began: family.began.map(UnixTime::from_millis),
@@ -208,7 +210,7 @@ impl Issuer {
             .ok_or(Not::Denied(Denied::InvalidTarget, "exchange_refused"))?;
         let scope = issued.scopes.join(" ");
         let ends = issued.ends.min(issued.own_end);
-        let object = success(issued.token.expose(), ends, &scope, call.now);
+        let object = success((issued.token.expose(), BEARER), ends, &scope, call.now);
         let mut object = object.ok_or(bad("expired"))?;
         let grace = client.settings.refresh.grace;
         let whose = (&account, admitted.canonical());

@@ -164,7 +164,8 @@ impl ClientAuthenticator {
                 key.sign("JWT", &claims)
             }
             Method::Mac(key) => {
-                self.uses.used(&self.name(), KeyUse::Sign, "client_assertion");
+                self.uses
+                    .used(&self.name(), KeyUse::Sign, "client_assertion");
                 key.sign("JWT", &claims)
             }
             Method::Basic(_) | Method::Post(_) | Method::Named => {
@@ -205,19 +206,31 @@ mod tests {
         let metrics = Metrics::new(Arc::new(SystemClock), 100);
         let secret = || Secret::new("hunter2hunter2hunter2hunter2hunter2".to_owned());
         for (auth, how) in [
-            (ClientAuth::SecretBasic(secret()), "use=\"send\",purpose=\"client_secret\""),
-            (ClientAuth::SecretPost(secret()), "use=\"send\",purpose=\"client_secret\""),
-            (ClientAuth::SecretJwt(secret()), "use=\"sign\",purpose=\"client_assertion\""),
+            (
+                ClientAuth::SecretBasic(secret()),
+                "use=\"send\",purpose=\"client_secret\"",
+            ),
+            (
+                ClientAuth::SecretPost(secret()),
+                "use=\"send\",purpose=\"client_secret\"",
+            ),
+            (
+                ClientAuth::SecretJwt(secret()),
+                "use=\"sign\",purpose=\"client_assertion\"",
+            ),
         ] {
             let client = OAuthClient {
                 id: "ferry".into(),
                 auth,
+                expires: None,
             };
             let own = ClientAuthenticator::new(&client, &metrics).unwrap();
             let line = format!("authferry_key_uses_total{{key=\"client:ferry\",{how}}} ");
             let count = || {
                 let text = metrics.render().unwrap();
-                let found = text.lines().find_map(|one| one.strip_prefix(&*line)?.parse::<u64>().ok());
+                let found = text
+                    .lines()
+                    .find_map(|one| one.strip_prefix(&*line)?.parse::<u64>().ok());
                 found.unwrap_or_default()
             };
             let before = count();

@@ -31,7 +31,9 @@ pub(crate) fn issuer(answered: &Answered) -> Response<Bytes> {
             | Denied::AuthorizationPending
             | Denied::SlowDown
             | Denied::NotAllowed
-            | Denied::ExpiredToken),
+            | Denied::ExpiredToken
+            | Denied::InvalidDpopProof
+            | Denied::UseDpopNonce),
         ) => (StatusCode::BAD_REQUEST, Some(denied.object())),
         Reply::Later(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -69,6 +71,9 @@ pub(crate) fn issuer(answered: &Answered) -> Response<Bytes> {
             fields.insert(header::ALLOW, HeaderValue::from_static(method));
         }
         Reply::Said(_) | Reply::Denied(_) => {}
+    }
+    if let Some(nonce) = &answered.nonce {
+        fields.insert("dpop-nonce", nonce.clone());
     }
     if let Some(standing) = answered.standing {
         limits(fields, standing);

@@ -64,7 +64,7 @@ pub(crate) fn proof(bytes: &[u8]) {
     let Some(client) = &*CLIENT else { return };
     let demand = Demand {
         key: client.thumbprint,
-        token: TOKEN,
+        token: Some(TOKEN),
         method: "GET",
         secure: true,
         authority: "app.test",
@@ -109,7 +109,7 @@ pub(crate) fn proof(bytes: &[u8]) {
                 ..demand
             },
             Demand {
-                token: "d.e.f",
+                token: Some("d.e.f"),
                 ..demand
             },
             Demand {

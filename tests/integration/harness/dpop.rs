@@ -34,11 +34,17 @@ impl Holder {
     }
 
     /// A proof for one request, with these members beside the usual ones; `token` is what it is used with.
-    pub(crate) fn proof(&self, (method, htu): (&str, &str), token: Option<&str>, more: &Value) -> String {
+    pub(crate) fn proof(
+        &self,
+        (method, htu): (&str, &str),
+        token: Option<&str>,
+        more: &Value,
+    ) -> String {
         let header = json!({ "typ": "dpop+jwt", "alg": "ES256", "jwk": self.jwk() });
         let mut jti = [0; 16];
         aws_lc_rs::rand::fill(&mut jti).unwrap();
-        let mut claims = json!({ "htm": method, "htu": htu, "iat": now(), "jti": URL_SAFE_NO_PAD.encode(jti) });
+        let mut claims =
+            json!({ "htm": method, "htu": htu, "iat": now(), "jti": URL_SAFE_NO_PAD.encode(jti) });
         if let Some(token) = token {
             let hash = digest::digest(&digest::SHA256, token.as_bytes());
             claims["ath"] = json!(URL_SAFE_NO_PAD.encode(hash));
