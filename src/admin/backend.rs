@@ -190,6 +190,9 @@ pub(crate) struct RevokeAnswer {
     pub(crate) revocation: Option<RevocationView>,
     /// How many running sessions it ends. Tokens that clients hold are ended too, and nobody can count them.
     pub(crate) sessions: usize,
+    /// How many refresh tokens of our token endpoint.
+    #[serde(default)]
+    pub(crate) refresh_tokens: usize,
     /// Whether there may be more than that.
     pub(crate) at_least: bool,
     /// Some of them.
@@ -261,16 +264,27 @@ pub(crate) enum RevokeFailure {
     #[error("there is no revocation of this name")]
     Unknown,
     /// It would end more than is confirmed.
-    #[error("{at_least}{sessions} sessions would end: say `confirm`, up to how many may", at_least = if *.more { "at least " } else { "" })]
+    #[error("{at_least}{sessions} sessions{tokens} would end: say `confirm`, up to how many may", at_least = if *.more { "at least " } else { "" }, tokens = beside(*.tokens))]
     Confirm {
         /// How many.
         sessions: usize,
+        /// How many refresh tokens of our token endpoint.
+        tokens: usize,
         /// Whether there may be more.
         more: bool,
     },
     /// The store gave no answer: what was asked for must not be taken for done.
     #[error("{0}")]
     Store(String),
+}
+
+/// Refresh tokens, where there are some.
+pub(crate) fn beside(tokens: usize) -> String {
+    match tokens {
+        0 => String::new(),
+        1 => " and 1 refresh token".to_owned(),
+        many => format!(" and {many} refresh tokens"),
+    }
 }
 
 /// The end of the ledger.

@@ -222,12 +222,14 @@ impl AdminBackend for FakeBackend {
         if !wanted.plan && wanted.confirm.is_none_or(|confirmed| confirmed < 12) {
             return Err(RevokeFailure::Confirm {
                 sessions: 12,
+                tokens: 0,
                 more: false,
             });
         }
         Ok(RevokeAnswer {
             revocation: (!wanted.plan).then(|| view(&wanted, actor)),
             sessions: 12,
+            refresh_tokens: 0,
             at_least: false,
             shown: Vec::new(),
             durable: false,
@@ -267,6 +269,7 @@ impl AdminBackend for FakeBackend {
         if !wanted.plan && wanted.confirm.is_none() {
             return Err(RevokeFailure::Confirm {
                 sessions: 12,
+                tokens: 0,
                 more: false,
             });
         }

@@ -39,6 +39,7 @@ pub(crate) use backend::RevokeAnswer;
 pub(crate) use backend::RevokeFailure;
 pub(crate) use backend::RevokeRequest;
 pub(crate) use backend::SessionView;
+pub(crate) use backend::beside;
 pub(crate) use client::ClientError;
 pub(crate) use client::ask;
 pub(crate) use closing::LegacyRequest;

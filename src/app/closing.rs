@@ -114,6 +114,7 @@ pub(super) async fn close(
             if CONFIRM_ABOVE < sessions && wanted.confirm.is_none_or(|most| most < sessions) {
                 return Err(RevokeFailure::Confirm {
                     sessions,
+                    tokens: 0,
                     more: false,
                 });
             }

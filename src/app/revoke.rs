@@ -56,20 +56,26 @@ pub(super) async fn revoke(
         .await
         .map_err(|error| away(&error))?;
     let sessions = affected.sessions.len();
+    let tokens = list.refresh_tokens(&wanted.target).await;
+    let (tokens, more) = tokens.map_err(|error| away(&error))?;
+    let more = more || affected.more;
     let mut answer = RevokeAnswer {
         revocation: None,
         sessions,
-        at_least: affected.more,
+        refresh_tokens: tokens,
+        at_least: more,
         shown: affected.sessions.iter().take(SHOWN).map(session).collect(),
         durable: list.is_durable(),
     };
     if wanted.plan {
         return Ok(answer);
     }
-    if CONFIRM_ABOVE < sessions && wanted.confirm.is_none_or(|confirmed| confirmed < sessions) {
+    let all = sessions + tokens;
+    if CONFIRM_ABOVE < all && wanted.confirm.is_none_or(|confirmed| confirmed < all) {
         return Err(RevokeFailure::Confirm {
             sessions,
-            more: affected.more,
+            tokens,
+            more,
         });
     }
     let keep = wanted.keep_seconds.map(Duration::from_secs);

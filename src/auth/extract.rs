@@ -92,9 +92,7 @@ pub(super) fn proofs(headers: &HeaderMap) -> Proofs<'_> {
     let mut values = headers.get_all(DPOP).iter();
     match (values.next(), values.next()) {
         (None, _) => Proofs::None,
-        (Some(only), None) => {
-            cookies::visible(only.as_bytes()).map_or(Proofs::Unfit, Proofs::One)
-        }
+        (Some(only), None) => cookies::visible(only.as_bytes()).map_or(Proofs::Unfit, Proofs::One),
         (Some(_), Some(_)) => Proofs::Unfit,
     }
 }

@@ -31,7 +31,9 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Turn registrations of an old provider into entries for `token_endpoint.clients`, with hashes of their secrets
+    /// Turn registrations of an old provider into entries for `token_endpoint.clients`, with hashes of their secrets. Public
+    /// clients are left out: whoever asks the endpoint proves who it is, so an application on a phone or a television gets a
+    /// secret, a key or a certificate of its own first, or stays at its provider
     Import {
         /// A realm that Keycloak exported, or client metadata (RFC 7591) in JSON.
         file: PathBuf,

@@ -12,6 +12,7 @@ use crate::admin::RevocationView;
 use crate::admin::RevokeAnswer;
 use crate::admin::RevokeRequest;
 use crate::admin::Target;
+use crate::admin::beside;
 use crate::cli::ctl::CommandError;
 use crate::cli::ctl::Socket;
 use crate::cli::ctl::ask;
@@ -170,8 +171,9 @@ async fn revoke(what: What, out: &mut dyn Write) -> Result<(), CommandError> {
     let plural = if answer.sessions == 1 { "" } else { "s" };
     writeln!(
         out,
-        "{at_least}{} running session{plural} {verb}; tokens that clients hold, and refresh tokens of `token_endpoint`, are not counted",
-        answer.sessions
+        "{at_least}{} running session{plural}{} {verb}; access tokens that clients hold are not counted",
+        answer.sessions,
+        beside(answer.refresh_tokens)
     )?;
     for session in &answer.shown {
         let (digest, provider) = (printable(&session.session), printable(&session.provider));

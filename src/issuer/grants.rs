@@ -149,7 +149,7 @@ impl Issuer {
     }
 
     /// The key that a client has proved to hold with its request (RFC 9449 §5).
-    async fn proven(&self, call: &Call<'_>) -> Result<Option<Thumbprint>, Not> {
+    async fn key_of(&self, call: &Call<'_>) -> Result<Option<Thumbprint>, Not> {
         let possession = call.gate.possession();
         let way = (&call.facts, &call.channel);
         let proven = possession.of_request(call.headers, way, call.now).await;
@@ -217,7 +217,7 @@ impl Issuer {
             exchanges: self.audiences.get(audience).map_or(&[][..], Vec::as_slice),
             scopes,
             most: &client.settings.scopes,
-            proven: self.proven(call).await?,
+            proven: self.key_of(call).await?,
             max_life: client.settings.max_life,
             own: None,
         };

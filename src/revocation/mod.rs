@@ -11,6 +11,7 @@ mod denials;
 mod fanout;
 mod farewell;
 mod follow;
+mod held;
 mod index;
 mod lift;
 mod list;

@@ -53,6 +53,11 @@ impl Marks {
         }
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> &[Mark] {
+        &self.all
+    }
+
     /// Of what began earlier than its credential says; `None`: nobody knows when.
     #[must_use]
     pub(crate) fn since(mut self, began: Option<UnixTime>) -> Self {

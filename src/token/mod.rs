@@ -39,9 +39,9 @@ pub use policy::Marker;
 pub use policy::Policy;
 pub use pop::Demand;
 pub use pop::Proof;
+pub use pop::key_of_proof;
 #[cfg(any(test, fuzzing))]
 pub(crate) use pop::promise::proof as proof_promise;
-pub use pop::key_of_proof;
 pub use pop::prove;
 pub use verify::TokenError;
 pub use verify::Verified;

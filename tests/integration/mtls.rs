@@ -364,7 +364,11 @@ async fn a_client_exchanges_a_token_that_is_bound_to_the_certificate_of_its_conn
     );
     let said = send(&stage, "mtls.test", Some(&stage.billing), &ask).await;
     let said = said.unwrap();
-    assert!(said.starts_with("HTTP/1.1 200"), "{said}\n{}", stage.proxy.log());
+    assert!(
+        said.starts_with("HTTP/1.1 200"),
+        "{said}\n{}",
+        stage.proxy.log()
+    );
     let (_, body) = said.split_once("\r\n\r\n").unwrap();
     let got: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!(got["token_type"], "Bearer");

@@ -446,12 +446,49 @@ async fn a_refresh_token_of_whoever_is_revoked_is_inactive_before_it_is_used() {
         assert!(active(&tokens[number]).await, "{target:?}");
         let plan = [target, &["--plan"]].concat();
         let (_, said) = crate::revoke::revoke(&stage.proxy, &plan);
-        assert!(said.contains("refresh tokens"), "{said}");
+        assert!(
+            said.starts_with("0 running sessions and 1 refresh token would end"),
+            "{said}"
+        );
         let (done, said) =
             crate::revoke::revoke(&stage.proxy, &[target, &["--reason", "test"]].concat());
         assert!(done, "{said}");
         assert!(!active(&tokens[number]).await, "{target:?}");
     }
+    // More than ten end only with a confirmation.
+    for number in 0..11 {
+        let brought = stage.old.refresh_token(&format!("p{number}"));
+        let (_, token) = good(&stage.refresh(&brought).await);
+        tokens.push(token);
+    }
+    let all = [
+        "--client",
+        "authferry",
+        "--provider",
+        "old",
+        "--reason",
+        "test",
+    ];
+    let (done, said) = crate::revoke::revoke(&stage.proxy, &all);
+    assert!(
+        !done && said.contains("0 sessions and 11 refresh tokens would end"),
+        "{said}"
+    );
+    // One that is given back is none of them.
+    let last = tokens.last().unwrap();
+    let answer = post(
+        &stage.proxy,
+        ("mobile", "s3cret"),
+        REVOKE,
+        &[("token", last)],
+    )
+    .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let (done, said) = crate::revoke::revoke(&stage.proxy, &all);
+    assert!(
+        done && said.starts_with("0 running sessions and 10 refresh tokens ended"),
+        "{said}"
+    );
     let line = stage
         .event(|line| line["grant"] == "introspection" && line["outcome"] == "inactive")
         .await;

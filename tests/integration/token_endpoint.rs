@@ -416,7 +416,13 @@ async fn a_bound_token_is_exchanged_by_whoever_holds_its_key_for_one_that_is_bou
     let cnf = Some(json!({ "jkt": holder.thumbprint() }));
     let used = proof(&holder);
     let answer = ask(&bound, "ours", &[&used]).await;
-    assert_eq!(answer.status, 200, "{}\n{}", answer.text(), stage.proxy.log());
+    assert_eq!(
+        answer.status,
+        200,
+        "{}\n{}",
+        answer.text(),
+        stage.proxy.log()
+    );
     assert_eq!(kind(&answer), (json!("DPoP"), cnf.clone()));
     // One that is bound to nothing becomes one that is.
     let plain = stage.old.token("alice");
@@ -424,7 +430,10 @@ async fn a_bound_token_is_exchanged_by_whoever_holds_its_key_for_one_that_is_bou
     assert_eq!(kind(&answer), (json!("DPoP"), cnf));
     let answer = ask(&plain, "ours", &[]).await;
     assert_eq!(kind(&answer), (json!("Bearer"), None));
-    let again = (holder.proof(here, None, &json!({})), other.proof(here, None, &json!({})));
+    let again = (
+        holder.proof(here, None, &json!({})),
+        other.proof(here, None, &json!({})),
+    );
     let mine = || holder.proof(here, None, &json!({}));
     for (token, audience, proofs, error) in [
         // Another key, none, and an audience whose tokens are bound to nothing.
@@ -466,7 +475,10 @@ async fn a_bound_token_is_exchanged_by_whoever_holds_its_key_for_one_that_is_bou
     let path = "/.well-known/oauth-authorization-server/.authferry/oauth2";
     let metadata = object(&get(stage.proxy.address, path).await);
     let algorithms = metadata["dpop_signing_alg_values_supported"].as_array();
-    assert!(algorithms.unwrap().contains(&json!("ES256")), "{metadata:?}");
+    assert!(
+        algorithms.unwrap().contains(&json!("ES256")),
+        "{metadata:?}"
+    );
 }
 
 /// RFC 8693 §4.4, §5: who exchanges is the client that asks. What it gets says so.

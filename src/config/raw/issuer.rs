@@ -43,7 +43,7 @@ mappings! {
         exchanges: List<At<String>>,
     }
 
-    /// A client, and what it may have. It proves itself by a secret, a key or a certificate: at least one of them is required.
+    /// A client, and what it may have. It proves itself by a secret, a key or a certificate: at least one of them is required. There are no public clients: an application on a phone or a television gets one of the three for itself, or stays at its provider.
     RawTokenClient {
         /// `sha256:` and 64 hexadecimal digits of its secret, which is long and random; two while it is rotated.
         secret_hashes: List<At<String>>,

@@ -244,6 +244,11 @@ impl Family {
         self.person = Some(person.as_str().to_owned());
     }
 
+    /// Whether it was never said whose it is.
+    pub(super) const fn is_nobodys(&self) -> bool {
+        self.person.is_none()
+    }
+
     /// Who it is across providers, as its holder was known last.
     pub(in crate::issuer) fn person(&self) -> Option<CanonicalSubject> {
         let unjoined = CanonicalSubject::unjoined(&self.account.as_ref()?.key()?);

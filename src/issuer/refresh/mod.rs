@@ -15,6 +15,7 @@ pub(super) use family::Ticket;
 pub(super) use farewell::Farewells;
 
 use serde_json::Value;
+use tracing::debug;
 use tracing::error;
 use tracing::warn;
 
@@ -35,6 +36,7 @@ use crate::issuer::form::success;
 use crate::issuer::grants::Told;
 use crate::issuer::grants::judged;
 use crate::issuer::refresh::family::Account;
+use crate::issuer::refresh::family::Family;
 use crate::issuer::refresh::renewal::Adopted;
 use crate::issuer::refresh::renewal::NotRenewed;
 use crate::issuer::refresh::renewal::Renewal;
@@ -218,6 +220,11 @@ impl Issuer {
         let next = next
             .or(Err(Not::Later(5, "store")))?
             .ok_or(bad("revoked"))?;
+        if family.is_nobodys() {
+            let mut known = (*family).clone();
+            known.belongs_to(whose.0, whose.1);
+            self.is_out(client, ticket, &known, call.now).await;
+        }
         let again = client.settings.grants.contains(&Grant::RefreshToken);
         if again && family.upstream.is_some() {
             let text = next.text();
@@ -226,6 +233,22 @@ impl Issuer {
         told.lifetime = Some(ends.since(call.now).as_secs());
         told.scope = Some(scope);
         Ok(Value::Object(object))
+    }
+
+    /// Notes by what a family can be revoked, so that it is counted where that is asked.
+    async fn is_out(&self, client: &Client, ticket: &Ticket, family: &Family, now: UnixTime) {
+        let Some(account) = self.account(client) else {
+            return;
+        };
+        let at = client.at.get(&ProviderId::new(&family.provider));
+        let marks = family.marks(at.map(|at| at.id()), &account);
+        let began = family.began.map_or(now, UnixTime::from_millis);
+        let span = (began, UnixTime::from_millis(family.ends));
+        let row = ticket.row();
+        let noted = self.deps.revocations.is_out(&row, &marks, span);
+        if let Err(error) = noted.await {
+            debug!(%error, "A refresh token is not counted where that is asked.");
+        }
     }
 
     /// What a text stands for, if it may be a refresh token of this client.
@@ -263,6 +286,9 @@ impl Issuer {
         let Some(family) = ended.or(Err(Not::Later(5, "store")))? else {
             return Ok(());
         };
+        if let Err(error) = self.deps.revocations.is_back(&ticket.row()).await {
+            debug!(%error, "A refresh token that is over is counted until it would have ended.");
+        }
         let provider = ProviderId::new(&family.provider);
         if let (Some(at), Some(upstream)) = (client.at.get(&provider), family.upstream) {
             let token = Secret::new(upstream);
