@@ -19,6 +19,7 @@ const LOGIN: &str = "src/auth/login/tests.rs";
 const CARRY: &str = "src/auth/login/tests/carry.rs";
 const RECALLED: &str = "src/auth/login/tests/recalled.rs";
 const LINKED: &str = "src/auth/login/tests/linked.rs";
+const CHOOSER: &str = "src/auth/login/tests/chooser.rs";
 const WRAP: &str = "src/auth/login/tests/wrap.rs";
 const WRAPPED: &str = "tests/integration/wrapped.rs";
 const GATE: &str = "src/auth/gate/mod.rs";
@@ -132,6 +133,14 @@ const ROWS: &[Row] = &[
                 "people_of_a_directory_come_to_keycloak_with_their_passwords_and_notice_nothing",
             ),
         ],
+    ),
+    (
+        "none → native → old → moved",
+        "the form of the old application itself, filled in by somebody who is assigned to the new side: the old side finds it good, and the pages after it are the same",
+        &[(
+            WRAPPED,
+            "who_signs_in_by_the_form_of_the_old_application_and_is_assigned_goes_on_at_the_new_side",
+        )],
     ),
     (
         "old → old",
@@ -411,6 +420,21 @@ const ROWS: &[Row] = &[
                 "tests/real/crowd.rs",
                 "a_thousand_people_move_by_percent_and_nobody_moves_back",
             ),
+        ],
+    ),
+    (
+        "none → asked → old, or → new",
+        "who somebody says they are, or what they choose, decides where they sign in",
+        &[
+            (
+                "tests/integration/chooser.rs",
+                "whoever_says_who_they_are_signs_in_where_their_name_belongs",
+            ),
+            (
+                "tests/integration/chooser.rs",
+                "people_choose_where_a_rule_asks_and_move_by_it",
+            ),
+            (CHOOSER, "what_somebody_says_lets_nobody_in"),
         ],
     ),
     (

@@ -30,6 +30,7 @@ use crate::proxy::route::RouteOf;
 use crate::proxy::route::route_of;
 use crate::proxy::settings::App;
 use crate::rollout::Facts;
+use crate::rollout::Hearsay;
 use crate::rollout::Person;
 use crate::rollout::Plan;
 
@@ -107,6 +108,7 @@ pub(super) async fn explain(
         peer: None,
         fields: None,
         device: None,
+        hearsay: Hearsay::default(),
         person: Some(Person {
             canonical: &name,
             identity,

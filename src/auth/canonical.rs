@@ -6,6 +6,7 @@ use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::ClaimMap;
 use crate::identity::Identity;
+use crate::identity::Issuer;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::identity::SubjectKey;
@@ -359,6 +360,17 @@ impl Joiner {
         now: UnixTime,
     ) -> Result<bool, StoreError> {
         Ok(self.canonical.is_some() && !self.has_account(person, provider, now).await?)
+    }
+
+    /// Whom a bucket speaks about where somebody says who they are and nobody has vouched for it.
+    pub(super) async fn steered(
+        &self,
+        typed: &str,
+        providers: &[(ProviderId, Option<Issuer>)],
+        now: UnixTime,
+    ) -> Option<CanonicalSubject> {
+        let canonical = self.canonical.as_deref()?;
+        self.links.steered(canonical, typed, providers, now).await
     }
 
     /// Whether a person may link two accounts by signing in at both.

@@ -74,6 +74,7 @@ use crate::rollout::Bucketing;
 use crate::rollout::Cohorts;
 use crate::rollout::Facts;
 use crate::rollout::Fallback;
+use crate::rollout::Hearsay;
 use crate::rollout::Mode;
 use crate::rollout::OnDecrease;
 use crate::rollout::OtherArm;
@@ -386,6 +387,10 @@ impl Login for FakeLogin {
             let age = wanted.max_age.map_or(0, |age| age.as_secs());
             format!("&acr_values={}&max_age={age}", wanted.acr_values.join("+"))
         });
+        let more = match start.login_hint {
+            Some(hint) => format!("{more}&login_hint={hint}"),
+            None => more,
+        };
         let more = match start.prompt {
             crate::providers::Prompt::AsNeeded => more,
             crate::providers::Prompt::Never => format!("{more}&prompt=none"),
@@ -643,6 +648,7 @@ impl World {
             peer: None,
             fields: None,
             device: None,
+            hearsay: Hearsay::default(),
             person: None,
         }
     }

@@ -12,7 +12,7 @@ use crate::auth::settings::Pages;
 use crate::identity::ProviderId;
 
 /// The style of pages where the configuration names none: as a reader's own settings have it, narrow, dark where they like.
-const STYLE: &str = "body{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:4rem auto;padding:0 1rem}code{font-size:1.1em}";
+const STYLE: &str = "body{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:4rem auto;padding:0 1rem}code{font-size:1.1em}input,button{font:inherit;padding:.4rem .8rem;max-width:100%;box-sizing:border-box}";
 
 /// What all pages share.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct Look {
     /// `style-src` of the style.
     style_src: String,
     help: Option<Box<str>>,
+    /// What people are told that a provider is called.
+    called: HashMap<ProviderId, Box<str>>,
     /// Whether people are told once that their sign-in page has changed.
     pub(crate) changed: bool,
     /// Whether what stands behind `#` in an address is remembered over a sign-in.
@@ -38,10 +40,21 @@ impl Look {
             style_src: format!("style-src 'sha256-{}'", STANDARD.encode(hash.as_ref())),
             css,
             help: pages.help.as_deref().map(escaped),
+            called: pages
+                .providers
+                .iter()
+                .map(|(provider, name)| (provider.clone(), escaped(name)))
+                .collect(),
             changed: pages.changed,
             keep_fragment: pages.keep_fragment,
             accounts: pages.accounts.clone(),
         }
+    }
+
+    /// What a provider is called on our pages, as markup: by its name in the configuration, unless that says otherwise.
+    pub(super) fn called(&self, provider: &ProviderId) -> Box<str> {
+        let called = self.called.get(provider).cloned();
+        called.unwrap_or_else(|| escaped(provider.as_str()))
     }
 
     /// A whole page. `title` is text of ours; `body` is markup of ours.
@@ -114,7 +127,8 @@ mod tests {
         let look = Look::new(&Pages {
             style: Some("body{color:red}".into()),
             help: Some("https://help.corp.example/?a=1&b=\"".into()),
-            ..Pages::default()
+            providers: vec![(ProviderId::new("new"), "R&D".into())],
+            changed: false,
         });
         let page = look.document("Signed out", "<p>x</p>\n");
         assert!(page.contains("<style>body{color:red}</style>"));
@@ -129,5 +143,7 @@ mod tests {
         assert!(policy.starts_with("default-src 'none';") && policy.contains("form-action 'none'"));
         assert_ne!(look.policy(Forms::OurOwn), look.policy(Forms::None));
         assert!(!page.contains("<script") && !page.contains("  "));
+        assert_eq!(&*look.called(&ProviderId::new("new")), "R&amp;D");
+        assert_eq!(&*look.called(&ProviderId::new("old")), "old");
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Pages {
     pub(crate) style: Option<Box<str>>,
     /// A page of yours that they link.
     pub(crate) help: Option<Box<str>>,
+    /// What people are told that providers are called, where they choose one. Default: by their names.
+    pub(crate) providers: Vec<(ProviderId, Box<str>)>,
     /// Whether people are told once that their sign-in page has changed. Default: no.
     pub(crate) changed: bool,
     /// Whether what stands behind `#` in an address is remembered over a sign-in. Default: no.

@@ -376,7 +376,7 @@ mod tests {
             (&stage["mode"], &stage["present"]),
             (&json!("canary"), &json!(true))
         );
-        let rule = |cohort: Value, percent: Value, phase: &str| json!({ "cohort": cohort, "percent": percent, "ramp": false, "to": "modern", "phase": phase });
+        let rule = |cohort: Value, percent: Value, phase: &str| json!({ "cohort": cohort, "percent": percent, "ramp": false, "choose": false, "to": "modern", "phase": phase });
         let rules = [
             rule(json!("staff"), Value::Null, "after"),
             rule(Value::Null, json!("10"), "before"),

@@ -77,7 +77,12 @@ pub(super) fn text(
                     Phase::Before => "known before the login",
                     Phase::After => "known after the login, holds for the next one",
                 };
-                writeln!(out, "    {whom} to {}: {phase}", rule.to)?;
+                let choice = if rule.chosen {
+                    format!(" or {from}, as they choose")
+                } else {
+                    String::new()
+                };
+                writeln!(out, "    {whom} to {}{choice}: {phase}", rule.to)?;
             }
             let rest = match stage.mode {
                 Mode::LegacyOnly | Mode::Shadow | Mode::Canary => from,
@@ -113,7 +118,7 @@ pub(super) fn json(outlines: &[Outline], people: Option<u64>) -> Value {
                 };
                 json!({
                     "cohort": rule.cohort, "percent": rule.percent.map(|percent| percent.to_string()),
-                    "ramp": rule.climbs, "to": rule.to, "phase": phase,
+                    "ramp": rule.climbs, "choose": rule.chosen, "to": rule.to, "phase": phase,
                 })
             });
             let mut told = json!({

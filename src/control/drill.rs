@@ -212,6 +212,7 @@ mod tests {
             peer: None,
             fields: None,
             device: None,
+            hearsay: crate::rollout::Hearsay::default(),
             person: None,
         };
         let (new, old) = (ProviderId::new("new"), ProviderId::new("old"));

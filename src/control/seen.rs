@@ -17,6 +17,7 @@ use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::rollout::AppId;
 use crate::rollout::Facts;
+use crate::rollout::Hearsay;
 use crate::rollout::Person;
 
 /// People that are kept in mind, each once for every application; whoever comes later is not asked about.
@@ -74,6 +75,7 @@ impl Somebody {
             peer: None,
             fields: None,
             device: None,
+            hearsay: Hearsay::default(),
             person: Some(Person {
                 canonical: &self.canonical,
                 identity,
@@ -353,6 +355,7 @@ mod tests {
             peer: None,
             fields: None,
             device: None,
+            hearsay: Hearsay::default(),
             person: None,
         };
         seen.saw(&facts, (&name, &identity()), class, now);

@@ -186,7 +186,7 @@ impl Rows {
 }
 
 /// The name of the person of a row.
-fn named<'a>(
+pub(super) fn named<'a>(
     value: &impl Fn(&str) -> Option<&'a str>,
     columns: &Columns<'_>,
 ) -> Result<CanonicalSubject, String> {

@@ -16,6 +16,7 @@ mod naming;
 mod preflight;
 pub(crate) mod settings;
 mod sights;
+mod steered;
 mod table;
 mod there;
 mod whose;

@@ -25,6 +25,8 @@ pub(crate) struct LoginStart<'a> {
     pub(crate) verifier: &'a Secret<String>,
     /// What the login must be, where an earlier one was not enough.
     pub(crate) step_up: Option<&'a StepUp>,
+    /// What the person calls themselves, for the page of the provider to begin with.
+    pub(crate) login_hint: Option<&'a str>,
     /// Whether the provider may show a page; if not, it says `login_required` where it would (`prompt=none`).
     pub(crate) prompt: Prompt,
 }

@@ -307,6 +307,7 @@ mod tests {
             nonce: "the nonce",
             verifier: &verifier(),
             step_up: None,
+            login_hint: None,
             prompt: crate::providers::Prompt::AsNeeded,
         };
         let login = provider.login().unwrap();
@@ -320,6 +321,20 @@ mod tests {
             idp.fake.url("/authorize?tenant=x")
         );
         assert_eq!(address, expected);
+        let start = LoginStart {
+            redirect_uri: CALLBACK,
+            state: "s",
+            nonce: "n",
+            verifier: &verifier(),
+            step_up: None,
+            login_hint: Some("a&b@corp.example"),
+            prompt: crate::providers::Prompt::AsNeeded,
+        };
+        let address = login.start(start).await.unwrap();
+        assert!(
+            address.ends_with("&login_hint=a%26b%40corp.example"),
+            "{address}"
+        );
     }
 
     #[tokio::test]
@@ -347,6 +362,7 @@ mod tests {
                 nonce: "n",
                 verifier: &verifier,
                 step_up: None,
+                login_hint: None,
                 prompt: crate::providers::Prompt::AsNeeded,
             };
             let login = provider.login().unwrap();
@@ -636,6 +652,7 @@ mod tests {
                 nonce: "n",
                 verifier: &verifier(),
                 step_up: None,
+                login_hint: None,
                 prompt: crate::providers::Prompt::AsNeeded,
             };
             let failed = provider.login().unwrap().start(start).await.unwrap_err();
@@ -704,6 +721,7 @@ mod tests {
             nonce: "n",
             verifier: &verifier,
             step_up: None,
+            login_hint: None,
             prompt: crate::providers::Prompt::AsNeeded,
         };
         let begun = provider.login().unwrap().start(start).await;

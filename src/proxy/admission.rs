@@ -40,6 +40,7 @@ use crate::proxy::worker::Worker;
 use crate::rollout::Arm;
 use crate::rollout::Facts;
 use crate::rollout::Fields;
+use crate::rollout::Hearsay;
 use crate::rollout::KillPosition;
 use crate::telemetry::metrics::AppIndex;
 use crate::telemetry::metrics::Attempt;
@@ -94,6 +95,7 @@ impl Asked<'_> {
             peer: Some(self.peer),
             fields: Some(self),
             device: None,
+            hearsay: Hearsay::default(),
             person: None,
         }
     }

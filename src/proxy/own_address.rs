@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
+use http::Method;
 use http::Response;
 use http::header;
 use http_body_util::BodyExt as _;
@@ -135,11 +136,17 @@ pub(super) async fn own_address(
             .await
             .map_err(Fault::TooMany)?;
     }
+    // The answers to what a page of ours has asked.
+    let answers = if endpoint == Endpoint::Login && *asked.request.method() == Method::POST {
+        read(body).await.unwrap_or_default()
+    } else {
+        Bytes::new()
+    };
     Ok(logins
         .serve(
             &asked.entry.policy,
             &endpoint,
-            &request,
+            (&request, answers.as_ref()),
             asked.kill,
             asked.now,
         )

@@ -9,7 +9,9 @@ use crate::rollout::accept::LoginBegun;
 use crate::rollout::accept::accept_login;
 use crate::rollout::bucket::Bucket;
 use crate::rollout::bucket::BucketKey;
+use crate::rollout::bucket::Percent;
 use crate::rollout::bucket::UnitKind;
+use crate::rollout::cohort::Cohort;
 use crate::rollout::cohort::CohortId;
 use crate::rollout::cohort::Cohorts;
 use crate::rollout::facts::Facts;
@@ -46,6 +48,8 @@ pub enum RuleRef {
     Cohort(CohortId),
     /// A percent rule.
     Percent,
+    /// Their own choice, where a rule asks for it; or, before they have made one, `from`.
+    Choice,
     /// No rule matched.
     Default,
     /// The assigned provider is away.
@@ -57,7 +61,7 @@ pub enum RuleRef {
 }
 
 impl RuleRef {
-    /// The label value: `kill mode pin cohort:NAME percent default fallback first_logins drill`.
+    /// The label value: `kill mode pin cohort:NAME percent choice default fallback first_logins drill`.
     pub fn label(&self) -> Cow<'static, str> {
         match self {
             Self::Kill => "kill".into(),
@@ -65,6 +69,7 @@ impl RuleRef {
             Self::Pin => "pin".into(),
             Self::Cohort(id) => format!("cohort:{id}").into(),
             Self::Percent => "percent".into(),
+            Self::Choice => "choice".into(),
             Self::Default => "default".into(),
             Self::Fallback => "fallback".into(),
             Self::FirstLogins => "first_logins".into(),
@@ -147,6 +152,37 @@ pub fn assign(
     }
 }
 
+/// Whether it would steer a login to know what its person calls themselves: `before_known: identifier_first`, and a rule that
+/// is reached looks at that, or at the bucket that is made of it. Not asked where the kill switch or the mode decides, and not
+/// about what a pin would say: whose that is can be told only then.
+pub fn wants_identifier(
+    plan: &Plan,
+    cohorts: &Cohorts,
+    kill: KillPosition,
+    facts: &Facts<'_>,
+    now: UnixTime,
+) -> bool {
+    let asks = matches!(plan.bucketing.before_known, BeforeKnown::IdentifierFirst)
+        && matches!(plan.stage.mode, Mode::Canary)
+        && matches!(kill, KillPosition::Off | KillPosition::Freeze)
+        && !plan.closed
+        && facts.hearsay.identifier.is_none();
+    if !asks {
+        return false;
+    }
+    for rule in running(&plan.stage.assign, now) {
+        let heeds = |id: &CohortId| cohorts.get(id).is_some_and(Cohort::heeds_identifier);
+        match (matches(rule, cohorts, facts), rule.share) {
+            (Some(false), _) | (Some(true), Share::Percent(Percent::NONE)) => {}
+            (Some(true), Share::Percent(_)) => return true,
+            (Some(true), Share::All | Share::Chosen) => return false,
+            (None, _) if rule.cohort.as_ref().is_some_and(heeds) => return true,
+            (None, _) => {}
+        }
+    }
+    false
+}
+
 /// Whether a finished login is not turned into a session, and one sign-in at `to` follows: the person is pinned to `to`
 /// and came to `from` on a device that does not remember it (`pinned_at_from: redirect`).
 ///
@@ -205,6 +241,14 @@ fn by_rules(
         }
         let within = match rule.share {
             Share::All => true,
+            Share::Chosen => {
+                let assignment = Assignment {
+                    arm: facts.hearsay.chosen.unwrap_or(Arm::From),
+                    rule: RuleRef::Choice,
+                    bucket,
+                };
+                return (assignment, facts.hearsay.chosen.is_some());
+            }
             Share::Percent(share) => {
                 if bucket.is_none() {
                     bucket = bucket_of(&plan.bucketing, key, facts);
@@ -220,9 +264,9 @@ fn by_rules(
             }
         };
         if within {
-            let rule_ref = match (&rule.cohort, rule.share) {
-                (Some(id), Share::All | Share::Percent(_)) => RuleRef::Cohort(id.clone()),
-                (None, Share::All | Share::Percent(_)) => RuleRef::Percent,
+            let rule_ref = match &rule.cohort {
+                Some(id) => RuleRef::Cohort(id.clone()),
+                None => RuleRef::Percent,
             };
             let assignment = Assignment {
                 arm: rule.to,
@@ -294,7 +338,7 @@ fn bucket_of(bucketing: &Bucketing, key: &BucketKey, facts: &Facts<'_>) -> Optio
         (None, UnitKind::Subject | UnitKind::ClientId | UnitKind::Device) => {
             match bucketing.before_known {
                 BeforeKnown::Device => (UnitKind::Device, facts.device?),
-                BeforeKnown::IdentifierFirst => return None,
+                BeforeKnown::IdentifierFirst => (UnitKind::Subject, facts.hearsay.unit?),
             }
         }
     };
@@ -305,8 +349,7 @@ fn bucket_of(bucketing: &Bucketing, key: &BucketKey, facts: &Facts<'_>) -> Optio
 mod tests {
     use super::*;
     use crate::identity::ProviderId;
-    use crate::rollout::bucket::Percent;
-    use crate::rollout::cohort::Cohort;
+    use crate::rollout::facts::Hearsay;
     use crate::rollout::stage::AcceptOverride;
     use crate::rollout::stage::BasicPolicy;
     use crate::rollout::stage::LoginPolicy;
@@ -576,6 +619,118 @@ mod tests {
             bucket(UnitKind::Subject, BeforeKnown::IdentifierFirst, &unknown),
             None
         );
+        // Whom links know by what was typed has the bucket that the person will have.
+        let typed = Facts {
+            hearsay: Hearsay {
+                identifier: Some("alice@corp.example"),
+                unit: Some("hr:10442"),
+                chosen: None,
+            },
+            ..unknown
+        };
+        assert_eq!(
+            bucket(UnitKind::Subject, BeforeKnown::IdentifierFirst, &typed),
+            Some(236_486)
+        );
+        assert_eq!(
+            bucket(UnitKind::Subject, BeforeKnown::Device, &typed),
+            Some(131_504)
+        );
+    }
+
+    #[test]
+    fn somebody_is_asked_who_they_are_only_where_that_decides() {
+        let mut cohorts = cohorts();
+        let partners = Cohort::LoginHint(vec!["*@partner.example".into()]);
+        cohorts.insert(CohortId::new("partners"), partners);
+        let office = Facts {
+            client_ip: Some("10.20.0.1".parse().unwrap()),
+            ..facts()
+        };
+        let asked = |rules: Vec<AssignRule>, facts: &Facts<'_>| {
+            let mut plan = plan(Mode::Canary, rules);
+            plan.bucketing.before_known = BeforeKnown::IdentifierFirst;
+            wants_identifier(&plan, &cohorts, KillPosition::Off, facts, NOW)
+        };
+        let everywhere = facts();
+        assert!(asked(vec![percent("5")], &everywhere));
+        assert!(asked(vec![cohort("partners", Arm::To)], &everywhere));
+        assert!(asked(
+            vec![cohort("office", Arm::To), percent("5")],
+            &everywhere
+        ));
+        // Whoever is in the office goes there whatever they are called.
+        let rules = vec![cohort("office", Arm::To), percent("5")];
+        let office = Facts {
+            client_ip: office.client_ip,
+            ..everywhere
+        };
+        assert!(!asked(rules, &office));
+        assert!(!asked(vec![percent("0")], &everywhere));
+        assert!(!asked(vec![], &everywhere));
+        // Groups are known after the login, whoever somebody says they are.
+        assert!(!asked(vec![cohort("it", Arm::To)], &everywhere));
+        let said = Facts {
+            hearsay: Hearsay {
+                identifier: Some("alice"),
+                ..Hearsay::default()
+            },
+            ..everywhere
+        };
+        assert!(!asked(vec![percent("5")], &said));
+        for (mode, kill, closed, first) in [
+            (Mode::LegacyOnly, KillPosition::Off, false, true),
+            (Mode::ModernPrimary, KillPosition::Off, false, true),
+            (Mode::Canary, KillPosition::Legacy, false, true),
+            (Mode::Canary, KillPosition::Modern, false, true),
+            (Mode::Canary, KillPosition::Deny, false, true),
+            (Mode::Canary, KillPosition::Off, true, true),
+            (Mode::Canary, KillPosition::Off, false, false),
+        ] {
+            let mut plan = plan(mode, vec![percent("5")]);
+            plan.closed = closed;
+            plan.bucketing.before_known = if first {
+                BeforeKnown::IdentifierFirst
+            } else {
+                BeforeKnown::Device
+            };
+            assert!(!wants_identifier(&plan, &cohorts, kill, &everywhere, NOW));
+        }
+    }
+
+    #[test]
+    fn a_rule_that_lets_people_choose_takes_their_word_and_no_other_rule_does() {
+        let chosen = AssignRule {
+            share: Share::Chosen,
+            ..cohort("orders", Arm::To)
+        };
+        let said = |chosen| Facts {
+            hearsay: Hearsay {
+                chosen,
+                ..Hearsay::default()
+            },
+            ..facts()
+        };
+        let open = plan(Mode::Canary, vec![chosen.clone(), percent("100")]);
+        let (to, from) = (said(Some(Arm::To)), said(Some(Arm::From)));
+        assert_eq!(start(&open, None, &to), by(RuleRef::Choice, Arm::To));
+        assert_eq!(start(&open, None, &from), by(RuleRef::Choice, Arm::From));
+        assert_eq!(start(&open, None, &facts()), by(RuleRef::Choice, Arm::From));
+        // Whoever has moved is not asked again, and nobody overrules the switch.
+        assert_eq!(start(&open, PINNED, &from), by(RuleRef::Pin, Arm::To));
+        assert_eq!(
+            killed(&open, KillPosition::Legacy, None, &to),
+            by(RuleRef::Kill, Arm::From)
+        );
+        // Where no rule asks, a word more in the form changes nothing.
+        let shut = plan(Mode::Canary, vec![percent("0")]);
+        assert_eq!(start(&shut, None, &to), by(RuleRef::Default, Arm::From));
+        let elsewhere = Facts { path: "/", ..to };
+        let only = plan(Mode::Canary, vec![chosen]);
+        assert_eq!(
+            start(&only, None, &elsewhere),
+            by(RuleRef::Default, Arm::From)
+        );
     }
 
     #[test]
@@ -767,7 +922,7 @@ mod tests {
 
     fn raised(rules: &[AssignRule], by: u32) -> Vec<AssignRule> {
         let raise = |share| match share {
-            Share::All => Share::All,
+            same @ (Share::All | Share::Chosen) => same,
             Share::Percent(share) => {
                 let more = (share.millionths() + by).min(1_000_000);
                 Share::Percent(Percent::from_millionths(more).unwrap())

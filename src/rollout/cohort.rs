@@ -97,6 +97,9 @@ pub enum Cohort {
     },
     /// Browsers that brought a cookie which we sealed. Steers a login; never widens acceptance.
     SignedCookie(Box<str>),
+    /// Whoever calls themselves one of these: small letters; after a leading `*`, the end of the name, such as `*@corp.example`.
+    /// Steers a login; never widens acceptance.
+    LoginHint(Vec<Box<str>>),
     /// All of these.
     All(Vec<Self>),
     /// Any of these.
@@ -159,6 +162,10 @@ impl Cohort {
                 Some(facts.fields?.equal(name, equals))
             }
             Self::SignedCookie(name) => Some(facts.fields?.sealed(name)),
+            Self::LoginHint(names) => {
+                let said = facts.hearsay.identifier?;
+                Some(names.iter().any(|name| hint_matches(name, said)))
+            }
             Self::All(parts) => combine(parts, facts, false),
             Self::Any(parts) => combine(parts, facts, true),
             Self::Not(part) => part.contains(facts).map(|fits| !fits),
@@ -187,7 +194,8 @@ impl Cohort {
             | Self::Path(_)
             | Self::Method(_)
             | Self::App(_)
-            | Self::SignedCookie(_) => {}
+            | Self::SignedCookie(_)
+            | Self::LoginHint(_) => {}
         }
     }
 
@@ -211,7 +219,29 @@ impl Cohort {
             | Self::Path(_)
             | Self::Method(_)
             | Self::App(_)
-            | Self::Header { .. } => {}
+            | Self::Header { .. }
+            | Self::LoginHint(_) => {}
+        }
+    }
+
+    /// Whether what somebody calls themselves may decide here.
+    pub fn heeds_identifier(&self) -> bool {
+        match self {
+            Self::LoginHint(_) => true,
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::heeds_identifier),
+            Self::Not(part) => part.heeds_identifier(),
+            Self::Subjects(_)
+            | Self::EmailDomain { .. }
+            | Self::Group { .. }
+            | Self::Claim { .. }
+            | Self::ClientId(_)
+            | Self::Cidr(_)
+            | Self::Host(_)
+            | Self::Path(_)
+            | Self::Method(_)
+            | Self::App(_)
+            | Self::Header { .. }
+            | Self::SignedCookie(_) => false,
         }
     }
 
@@ -229,7 +259,8 @@ impl Cohort {
             | Self::Method(_)
             | Self::App(_)
             | Self::Header { .. }
-            | Self::SignedCookie(_) => Phase::Before,
+            | Self::SignedCookie(_)
+            | Self::LoginHint(_) => Phase::Before,
             Self::All(parts) | Self::Any(parts) => {
                 let latest = parts.iter().map(Self::phase).max();
                 latest.unwrap_or(Phase::Before)
@@ -238,10 +269,12 @@ impl Cohort {
         }
     }
 
-    /// Whether the answer rests on facts that may not decide acceptance (address, header).
+    /// Whether the answer rests on facts that may not decide acceptance (address, header, what somebody calls themselves).
     pub fn rests_on_unverified(&self) -> bool {
         match self {
-            Self::Cidr(_) | Self::Header { .. } | Self::SignedCookie(_) => true,
+            Self::Cidr(_) | Self::Header { .. } | Self::SignedCookie(_) | Self::LoginHint(_) => {
+                true
+            }
             Self::Subjects(_)
             | Self::EmailDomain { .. }
             | Self::Group { .. }
@@ -266,7 +299,8 @@ impl Cohort {
             | Self::Method(_)
             | Self::App(_)
             | Self::Header { .. }
-            | Self::SignedCookie(_) => true,
+            | Self::SignedCookie(_)
+            | Self::LoginHint(_) => true,
             Self::Subjects(_)
             | Self::EmailDomain { .. }
             | Self::Group { .. }
@@ -319,6 +353,15 @@ fn email_domain(
 fn within(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
     networks.iter().any(|network| network.contains(&address))
+}
+
+/// A name, or the end of one after a leading `*`.
+fn hint_matches(pattern: &str, said: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        // The end alone is nobody's name.
+        Some(end) => said.len() > end.len() && said.ends_with(end),
+        None => pattern == said,
+    }
 }
 
 /// A host, or `*.corp.example`, which matches one label.
@@ -596,6 +639,30 @@ mod tests {
             ..from(Some("10.0.0.1"))
         };
         assert_eq!(header().contains(&none), None);
+    }
+
+    #[test]
+    fn what_somebody_calls_themselves_is_compared_whole_or_by_its_end() {
+        let cohort = Cohort::LoginHint(names(&["alice", "*@corp.example"]));
+        let said = |identifier| Facts {
+            hearsay: crate::rollout::facts::Hearsay {
+                identifier,
+                ..Default::default()
+            },
+            ..facts()
+        };
+        for (name, expected) in [
+            (Some("alice"), Some(true)),
+            (Some("malice"), Some(false)),
+            (Some("bob@corp.example"), Some(true)),
+            (Some("@corp.example"), Some(false)),
+            (Some("bob@corp.example.evil.test"), Some(false)),
+            (None, None),
+        ] {
+            assert_eq!(cohort.contains(&said(name)), expected, "{name:?}");
+        }
+        assert!(cohort.rests_on_unverified() && cohort.depends_on_request());
+        assert!(not(cohort).heeds_identifier());
     }
 
     #[test]

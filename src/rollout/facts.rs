@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::identity::CanonicalSubject;
 use crate::identity::Identity;
 use crate::rollout::stage::AppId;
+use crate::rollout::stage::Arm;
 
 /// A request's fields.
 pub trait Fields {
@@ -43,8 +44,28 @@ pub struct Facts<'a> {
     pub fields: Option<&'a dyn Fields>,
     /// The sealed device id of the browser.
     pub device: Option<&'a str>,
+    /// What somebody says of themselves where a login starts.
+    pub hearsay: Hearsay<'a>,
     /// The person, once an owner has vouched for them.
     pub person: Option<Person<'a>>,
+}
+
+/// What somebody says before anybody has vouched for them: true or not, it steers their login and nothing else. Once the
+/// person is known, it is not there any more.
+#[derive(Clone, Copy, Default)]
+pub struct Hearsay<'a> {
+    /// What they call themselves, in small letters.
+    pub identifier: Option<&'a str>,
+    /// Whom links know by that, or else the same words: what a bucket is made of.
+    pub unit: Option<&'a str>,
+    /// Where they want to sign in, if a rule lets them say so.
+    pub chosen: Option<Arm>,
+}
+
+impl fmt::Debug for Hearsay<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hearsay]")
+    }
 }
 
 impl fmt::Debug for Facts<'_> {

@@ -188,6 +188,8 @@ pub enum Share {
     All,
     /// A share of the buckets.
     Percent(Percent),
+    /// Whoever chooses it, on a page of ours; the others go the other way.
+    Chosen,
 }
 
 /// One line of `assign`. First match wins.
@@ -392,6 +394,8 @@ impl Plan {
                     let reach = match rule.share {
                         Share::All => Percent::ALL.millionths(),
                         Share::Percent(share) => share.millionths(),
+                        // How many will choose it nobody knows; a rule below is not reached.
+                        Share::Chosen => break,
                     };
                     if matches!(rule.to, Arm::To) {
                         moved += reach.saturating_sub(taken);

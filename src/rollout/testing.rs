@@ -25,6 +25,7 @@ use crate::rollout::course::Require;
 use crate::rollout::course::RollbackTo;
 use crate::rollout::course::Step;
 use crate::rollout::facts::Facts;
+use crate::rollout::facts::Hearsay;
 use crate::rollout::facts::Person;
 use crate::rollout::guard::Guardrails;
 use crate::rollout::passwords::Passwords;
@@ -56,6 +57,7 @@ pub(super) fn facts() -> Facts<'static> {
         peer: None,
         fields: None,
         device: None,
+        hearsay: Hearsay::default(),
         person: None,
     }
 }

@@ -1,6 +1,7 @@
 //! A store for tests.
 
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -25,11 +26,14 @@ pub(crate) struct FakeStore {
     pub(crate) deaf: AtomicBool,
     /// It answers nothing.
     pub(crate) away: AtomicBool,
+    /// How often it was asked for a row.
+    pub(crate) reads: AtomicUsize,
 }
 
 #[async_trait]
 impl Store for FakeStore {
     async fn get(&self, key: Key<'_>, now: UnixTime) -> Result<Option<Row>, StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         self.there()?;
         self.rows.get(key, now).await
     }

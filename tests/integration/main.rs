@@ -14,6 +14,7 @@ mod audit;
 mod bodies;
 mod carry_over;
 mod check;
+mod chooser;
 mod console;
 mod control;
 mod credentials;

@@ -2,6 +2,14 @@
 //! counted where a provider would show its page (`make move`).
 
 use std::collections::BTreeMap;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::io::Write as _;
+use std::process::Child;
+use std::process::ChildStdin;
+use std::process::ChildStdout;
+use std::process::Command;
+use std::process::Stdio;
 
 use crate::harness::Answer;
 use crate::harness::Echo;
@@ -14,6 +22,12 @@ use crate::two_providers;
 use crate::wrapped;
 
 const PEOPLE: usize = 200;
+/// The program that some of them use as their browser; without it all have a jar of cookies.
+const CHROMIUM: &str = "MOVE_CHROMIUM";
+/// So many of them do.
+const IN_CHROMIUM: usize = 10;
+/// Where `make move` wants the rows of its table, one a line, as JSON.
+const ROWS: &str = "MOVE_ROWS";
 /// What the application is told of somebody.
 const FIELDS: [&str; 3] = ["x-remote-user", "x-remote-name", "x-remote-groups"];
 
@@ -25,6 +39,48 @@ struct Person {
     told: Vec<Vec<String>>,
     /// Pages of providers that they saw since the last stage.
     sign_ins: usize,
+}
+
+/// Browsers of people, driven by `chromium.mjs`. Ends with its standard input.
+struct Chromium {
+    asks: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    _driver: Child,
+}
+
+impl Chromium {
+    fn start() -> Option<Self> {
+        let program = std::env::var(CHROMIUM)
+            .ok()
+            .filter(|name| !name.is_empty())?;
+        let script = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/integration/chromium.mjs"
+        );
+        let mut driver = Command::new("node")
+            .args([script, &program])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Some(Self {
+            asks: driver.stdin.take().unwrap(),
+            answers: BufReader::new(driver.stdout.take().unwrap()),
+            _driver: driver,
+        })
+    }
+
+    /// Opens a page in the browser of `who`: where it ended, and every address on the way.
+    fn open(&mut self, who: &str, url: &str) -> (String, Vec<String>) {
+        let ask = serde_json::json!({ "who": who, "url": url });
+        writeln!(self.asks, "{ask}").unwrap();
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        let answer: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let went = answer["went"].as_array().unwrap().iter();
+        let went = went.map(|url| url.as_str().unwrap().to_owned()).collect();
+        (answer["url"].as_str().unwrap().to_owned(), went)
+    }
 }
 
 struct Move {
@@ -64,6 +120,18 @@ rollouts:
     )
 }
 
+/// Keeps a row of the table: who, how many have come to the new side, sign-ins that were right and that were not, header bytes
+/// that changed, deep links that were lost. What must be nothing has been asserted by now.
+fn row(who: String, moved: f64, expected: usize) {
+    let Ok(path) = std::env::var(ROWS) else {
+        return;
+    };
+    let row = serde_json::json!([who, moved, expected, 0, 0, 0]);
+    let mut way = std::fs::File::options();
+    let mut file = way.append(true).create(true).open(path).unwrap();
+    writeln!(file, "{row}").unwrap();
+}
+
 impl Move {
     async fn begin(stage: &str) -> Self {
         let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
@@ -85,11 +153,56 @@ impl Move {
         until(async || before < self.proxy.metric(reloads).await).await;
     }
 
-    /// Opens a deep link and goes wherever it leads; `Err`: it did not lead back to the link.
-    async fn visit(&self, person: &mut Person, link: &str) -> Answer {
+    /// The first few use Chromium, if it is there.
+    async fn opens(
+        &self,
+        chromium: Option<&mut Chromium>,
+        index: usize,
+        person: &mut Person,
+        link: &str,
+    ) {
+        let before = self.upstream.hits();
+        match chromium {
+            Some(chromium) if index < IN_CHROMIUM => self.visit_in(chromium, person, link),
+            Some(_) | None => {
+                let answer = self.visit(person, link).await;
+                assert_eq!(answer.status, 200, "{link}: {}", person.name);
+            }
+        }
+        assert!(before < self.upstream.hits(), "{link}: {}", person.name);
+    }
+
+    /// Opens a deep link in Chromium, which goes wherever it leads.
+    fn visit_in(&self, chromium: &mut Chromium, person: &mut Person, link: &str) {
+        self.is_at_the_door(person);
+        let url = format!("http://{}{link}", self.proxy.address);
+        let (ended, went) = tokio::task::block_in_place(|| chromium.open(&person.name, &url));
+        assert_eq!(ended, url, "{}: the deep link is lost", person.name);
+        for url in went {
+            let pages = [&self.old, &self.new];
+            let asked = pages
+                .iter()
+                .any(|idp| url.starts_with(&format!("{}/authorize", idp.issuer())));
+            person.sign_ins += usize::from(asked && self.shows_a_page(person, &url));
+        }
+    }
+
+    /// Whoever signs in now is this person.
+    fn is_at_the_door(&self, person: &Person) {
         self.old.signs_in(&person.name);
         self.new.signs_in(&person.name);
         self.new.remembers(person.known);
+    }
+
+    /// A provider that knows the browser shows no page, whoever asks.
+    fn shows_a_page(&self, person: &Person, location: &str) -> bool {
+        let knows = person.known && location.starts_with(&self.new.issuer());
+        !location.contains("prompt=none") && !knows
+    }
+
+    /// Opens a deep link and goes wherever it leads; `Err`: it did not lead back to the link.
+    async fn visit(&self, person: &mut Person, link: &str) -> Answer {
+        self.is_at_the_door(person);
         let mut answer = person.browser.open(&self.proxy, link).await;
         for _ in 0..8 {
             let Some(location) = answer.header("location").map(str::to_owned) else {
@@ -100,10 +213,7 @@ impl Move {
                 assert_eq!(location, link, "{}: the deep link is lost", person.name);
                 next
             } else {
-                // A provider that knows the browser shows no page, whoever asks.
-                let silent = location.contains("prompt=none");
-                let knows = person.known && location.starts_with(&self.new.issuer());
-                person.sign_ins += usize::from(!silent && !knows);
+                person.sign_ins += usize::from(self.shows_a_page(person, &location));
                 person.browser.sign_in(&self.proxy, &answer).await
             };
         }
@@ -128,14 +238,12 @@ async fn two_hundred_people_move_stage_by_stage_and_nobody_signs_in_without_need
         let seen = upstream.last();
         FIELDS.map(|name| seen.all(name)).to_vec()
     };
-    for person in &mut people {
-        let answer = world.visit(person, "/start?a=b%20c").await;
-        assert_eq!(
-            (answer.status, person.sign_ins),
-            (200, 1),
-            "{}",
-            person.name
-        );
+    let mut chromium = Chromium::start();
+    for (index, person) in people.iter_mut().enumerate() {
+        world
+            .opens(chromium.as_mut(), index, person, "/start?a=b%20c")
+            .await;
+        assert_eq!(person.sign_ins, 1, "{}", person.name);
         person.told = told(&world.upstream);
     }
 
@@ -153,11 +261,10 @@ async fn two_hundred_people_move_stage_by_stage_and_nobody_signs_in_without_need
     for (step, (stage, known, unknown)) in stages.into_iter().enumerate() {
         world.to(stage).await;
         let mut seen = (0, 0);
-        for person in &mut people {
+        for (index, person) in people.iter_mut().enumerate() {
             person.sign_ins = 0;
             let link = format!("/{stage}/{}?q=%C3%A4%2Fb&x=1", person.name);
-            let answer = world.visit(person, &link).await;
-            assert_eq!(answer.status, 200, "{stage}: {}", person.name);
+            world.opens(chromium.as_mut(), index, person, &link).await;
             assert_eq!(
                 told(&world.upstream),
                 person.told,
@@ -179,8 +286,17 @@ async fn two_hundred_people_move_stage_by_stage_and_nobody_signs_in_without_need
         table.insert(step, (stage, at_new, seen));
     }
     println!("stage     carried over to the new side   sign-ins: known there, unknown there");
-    for (stage, at_new, (known, unknown)) in table.values() {
+    for (step, (stage, at_new, (known, unknown))) in &table {
         println!("{stage:<9} {at_new:>28}   {known:>9} {unknown:>22}");
+        let browsers = chromium.as_ref().map_or(0, |_| IN_CHROMIUM);
+        let whom = format!(
+            "sessions of ours ({browsers} in Chromium), half of the people known at the new side"
+        );
+        row(
+            format!("{}. {stage}: {PEOPLE} {whom}", step + 1),
+            *at_new,
+            known + unknown,
+        );
     }
     let at_new: Vec<f64> = table.values().map(|(_, at_new, _)| *at_new).collect();
     // A tenth, a half, and all of those whom the new provider knows.
@@ -226,7 +342,8 @@ async fn people_with_sessions_of_an_old_system_move_without_a_single_sign_in() {
     assert_eq!(proxy.metric(&counted("wrap")).await, 100.0);
     let mut at_new = Vec::new();
     println!("stage     exchanged for a session of the new side   sign-ins");
-    for stage in ["tenth", "half", "primary", "only", "half"] {
+    let stages = ["tenth", "half", "primary", "only", "half"];
+    for (step, stage) in stages.into_iter().enumerate() {
         let reloads = "authferry_config_reloads_total{outcome=\"success\"} ";
         let reloaded = proxy.metric(reloads).await;
         proxy.edit(&yaml(stage));
@@ -244,6 +361,8 @@ async fn people_with_sessions_of_an_old_system_move_without_a_single_sign_in() {
         let moved = proxy.metric(&counted("exchange")).await;
         println!("{stage:<9} {moved:>39}   {:>8}", new.hits("/authorize"));
         assert_eq!(new.hits("/authorize"), 0, "{stage}");
+        let whom = "sessions of an old system itself";
+        row(format!("{}. {stage}: {PEOPLE} {whom}", step + 1), moved, 0);
         at_new.push(moved);
     }
     assert!(0.0 < at_new[0] && at_new[0] < 30.0, "{at_new:?}");

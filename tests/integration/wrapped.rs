@@ -324,3 +324,75 @@ async fn whoever_signs_out_before_the_exchanged_session_is_used_stays_signed_out
     assert_eq!(other.open(&proxy, "/deep").await.status, 302);
     assert_eq!(other.open(&proxy, "/deep").await.status, 200);
 }
+
+/// Types a name into the form that the application itself shows; gives where it leads.
+async fn fill_in_the_form(proxy: &Proxy, browser: &mut Browser, form: &str, name: &str) -> String {
+    let host = proxy.address.to_string();
+    let fields = [
+        ("Host", host.as_str()),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ];
+    let body = format!("name={name}&password=secret");
+    let sent = request(proxy.address, "POST", form, &fields, body.as_bytes()).await;
+    assert_eq!(sent.status, 303, "{}", sent.text());
+    for pair in sent.cookies() {
+        let (name, value) = pair.split_once('=').unwrap();
+        browser.0.insert(name.to_owned(), value.to_owned());
+    }
+    sent.header("location").unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_signs_in_by_the_form_of_the_old_application_and_is_assigned_goes_on_at_the_new_side() {
+    let (old, new, upstream) = (
+        OldSystem::start().await,
+        Idp::start().await,
+        Echo::start().await,
+    );
+    // Who somebody is shows after the form: who is assigned by name fills it in once more.
+    let yaml = config(&old, &new, &upstream, 0)
+        .replace("{ percent: 0, to: new }", "{ cohort: first, to: new }")
+        .replace("[/public/*]", "[/public/*, /login]")
+        + "cohorts: { first: { subjects: [uid-alice] } }\nsessions: { carry_over: [wrap, exchange] }\n"
+        + BRIDGE;
+    let proxy = Proxy::start(&yaml);
+    for (name, moves) in [("alice", true), ("bob", false)] {
+        let mut browser = Browser::default();
+        let away = browser.open(&proxy, "/deep?a=b").await;
+        let form = "/login?next=%2Fdeep%3Fa%3Db";
+        assert_eq!(
+            (away.status, away.header("location")),
+            (302, Some(form)),
+            "{}",
+            proxy.log()
+        );
+        let link = fill_in_the_form(&proxy, &mut browser, form, name).await;
+        assert_eq!(link, "/deep?a=b");
+        let page = browser.open(&proxy, &link).await;
+        assert_eq!(page.status, 200, "{}", proxy.log());
+        let before = upstream.last();
+        assert_eq!(before.all("x-remote-user"), [format!("uid-{name}")]);
+        let next = browser.open(&proxy, "/next?c=d").await;
+        if moves {
+            // The session became one of the new side, and the same page follows.
+            assert_eq!(
+                (next.status, next.header("location")),
+                (302, Some("/next?c=d")),
+                "{}",
+                proxy.log()
+            );
+            assert_eq!(browser.open(&proxy, "/next?c=d").await.status, 200);
+            until(async || old.has_ended("alice.1")).await;
+        } else {
+            assert_eq!(next.status, 200);
+            assert!(!old.has_ended("bob.1"));
+        }
+        let after = upstream.last();
+        for field in ["x-remote-user", "x-remote-name", "x-remote-groups"] {
+            assert_eq!(after.all(field), before.all(field), "{name}: {field}");
+        }
+    }
+    assert_eq!(proxy.metric(&carried("exchange", "moved")).await, 1.0);
+    // Nobody has seen a page of the new provider.
+    assert_eq!(new.hits("/authorize"), 0);
+}

@@ -175,6 +175,7 @@ fn hit(
         (None, ..) => ("not known".to_owned(), false),
         (Some(false), ..) => ("miss".to_owned(), false),
         (Some(true), Share::All, _) => ("hit".to_owned(), true),
+        (Some(true), Share::Chosen, _) => ("as they choose".to_owned(), true),
         (Some(true), Share::Percent(_), None) => {
             ("not known, for want of a unit".to_owned(), false)
         }

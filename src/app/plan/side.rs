@@ -15,6 +15,7 @@ use crate::rollout::Acceptance;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
 use crate::rollout::Facts;
+use crate::rollout::Hearsay;
 use crate::rollout::KillState;
 use crate::rollout::OtherArm;
 use crate::rollout::Person;
@@ -71,6 +72,7 @@ impl<'a> Case<'a> {
             peer: None,
             fields: None,
             device: None,
+            hearsay: Hearsay::default(),
             person: Some(Person {
                 canonical,
                 identity,

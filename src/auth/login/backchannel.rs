@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http::Method;
 use http::Response;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::header::RETRY_AFTER;
 use tracing::error;
 use tracing::info;
 use tracing::warn;
@@ -50,7 +54,7 @@ impl Logins {
         let throttle = self.deps.revocations.throttle();
         if !throttle.may_try(address, now) {
             warn!(%provider, "A logout was refused without a look: too many bad ones came from its address.");
-            return page::told(Told::Refused);
+            return answer(Told::Refused);
         }
         let told = match self.logout_token(provider, request, body, now).await {
             Ok(token) => match self.deps.revocations.logged_out(provider, &token).await {
@@ -75,7 +79,7 @@ impl Logins {
             let metrics = &self.deps.reports.metrics;
             metrics.revoked(Source::BackChannel, known, RevocationOutcome::Refused);
         }
-        page::told(told)
+        answer(told)
     }
 
     /// The logout token of a request, judged by the keys of the provider whose address was called.
@@ -128,14 +132,14 @@ impl Logins {
         let address = ask.request.facts.client_ip;
         let throttle = self.deps.revocations.throttle();
         let (Some(iss), Some(sid)) = (query.value("iss"), query.value("sid")) else {
-            return page::told(Told::Refused);
+            return answer(Told::Refused);
         };
         if *ask.request.method != Method::GET
             || issuer != Some(iss)
             || !throttle.may_try(address, ask.now)
         {
             throttle.refused(address, ask.now);
-            return page::told(Told::Refused);
+            return answer(Told::Refused);
         }
         match self
             .deps
@@ -143,15 +147,15 @@ impl Logins {
             .front_channel(provider, iss, sid)
             .await
         {
-            Ok(true) => page::told(Told::Done),
+            Ok(true) => answer(Told::Done),
             Ok(false) => {
                 // Whoever guesses is slowed down, and learns nothing.
                 throttle.refused(address, ask.now);
-                page::told(Told::Done)
+                answer(Told::Done)
             }
             Err(error) => {
                 warn!(%provider, %error, "A logout is not written down.");
-                page::told(Told::Again)
+                answer(Told::Again)
             }
         }
     }
@@ -166,4 +170,23 @@ enum Unusable {
     Provider,
     #[error(transparent)]
     Token(ProviderError),
+}
+
+/// What a provider gets for a logout.
+fn answer(told: Told) -> Response<Bytes> {
+    let (status, text) = match told {
+        Told::Done => (StatusCode::OK, ""),
+        Told::Refused => (StatusCode::BAD_REQUEST, "{\"error\":\"invalid_request\"}"),
+        Told::Again => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{\"error\":\"temporarily_unavailable\"}",
+        ),
+    };
+    let mut response = page::with(status, Bytes::from_static(text.as_bytes()), Vec::new());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if told == Told::Again {
+        headers.insert(RETRY_AFTER, page::RETRY);
+    }
+    response
 }

@@ -279,6 +279,7 @@ impl Logins {
             pin,
             restarts: returned.flow.restarts + 1,
             used: Some(returned.slot),
+            hint: returned.flow.hint(),
             ..Begin::new(returned.flow.target(), self.device(ask))
         };
         self.begins_anew(returned, begin).await

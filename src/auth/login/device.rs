@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::auth::login::chooser::Hint;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
 use crate::rollout::Arm;
@@ -45,6 +46,9 @@ pub(super) struct Device {
     /// In which epochs its person was told that the page from before is back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     told_back: Vec<(String, u64)>,
+    /// What its person was called who moved last, as [`Hint::tag`] writes it: whoever is called otherwise has not moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    moved_as: Option<String>,
 }
 
 /// Whether a browser may be sent on once more.
@@ -69,6 +73,7 @@ impl Device {
             told: false,
             only_there: Vec::new(),
             told_back: Vec::new(),
+            moved_as: None,
         }
     }
 
@@ -89,8 +94,15 @@ impl Device {
         &self.id
     }
 
-    /// Whether this browser has signed in at the new side.
-    pub(super) fn pin(&self, plan: &Plan) -> Option<Pin> {
+    /// Whether this browser has signed in at the new side; of somebody who has said who they are, whether it was they.
+    pub(super) fn pin(&self, plan: &Plan, said: Option<&Hint>) -> Option<Pin> {
+        let another = match (&self.moved_as, said) {
+            (Some(whose), Some(said)) => *whose != said.tag(),
+            (Some(_), None) | (None, _) => false,
+        };
+        if another {
+            return None;
+        }
         self.moved
             .iter()
             .find(|(rollout, _)| rollout == plan.id.as_str())
@@ -114,6 +126,11 @@ impl Device {
         self.told_back.retain(|(id, _)| is_kept(id));
     }
 
+    /// Remembers what its person is called who has just moved, if they have said so.
+    pub(super) fn has_moved_as(&mut self, said: Option<&Hint>) {
+        self.moved_as = said.map(Hint::tag);
+    }
+
     /// Remembers, of a rollout in which it has just moved, that the old side does not know its person.
     pub(super) fn has_moved_only_there(&mut self, plan: &Plan) {
         self.only_there.push(plan.id.as_str().to_owned());
@@ -127,7 +144,7 @@ impl Device {
     /// Whether its person has moved, and is to be told now that the page from before is back: once in each epoch.
     pub(super) fn is_to_be_told_back(&mut self, plan: &Plan) -> bool {
         let now = (plan.id.as_str().to_owned(), plan.epoch);
-        if self.pin(plan).is_none() || self.told_back.contains(&now) {
+        if self.pin(plan, None).is_none() || self.told_back.contains(&now) {
             return false;
         }
         self.told_back.retain(|(id, _)| *id != now.0);
@@ -196,16 +213,35 @@ mod tests {
     fn it_remembers_a_few_rollouts_and_their_epochs() {
         let mut device = Device::new(&SystemEntropy);
         let mut staged = plan(Mode::Canary, Vec::new());
-        assert_eq!(device.pin(&staged), None);
+        assert_eq!(device.pin(&staged, None), None);
         for n in 0..20 {
             staged.id = RolloutId::new(&format!("r{n}"));
             device.has_moved(&staged);
         }
-        assert_eq!(device.pin(&staged).unwrap().epoch, 3);
+        assert_eq!(device.pin(&staged, None).unwrap().epoch, 3);
         staged.epoch = 4;
         device.has_moved(&staged);
-        assert_eq!(device.pin(&staged).unwrap().epoch, 4);
+        assert_eq!(device.pin(&staged, None).unwrap().epoch, 4);
         assert_eq!(device.moved.len(), MAX_PINS);
+    }
+
+    #[test]
+    fn who_shares_a_browser_with_somebody_who_has_moved_has_not() {
+        let mut device = Device::new(&SystemEntropy);
+        let staged = plan(Mode::Canary, Vec::new());
+        let hint = |text| Hint::parse(text).unwrap();
+        let (alice, bob) = (hint("Alice@corp.example"), hint("bob"));
+        device.has_moved(&staged);
+        // Nobody knows who it was: it may be anybody.
+        assert!(device.pin(&staged, Some(&bob)).is_some());
+        device.has_moved_as(Some(&alice));
+        assert!(
+            device
+                .pin(&staged, Some(&hint("alice@CORP.example ")))
+                .is_some()
+        );
+        assert!(device.pin(&staged, Some(&bob)).is_none());
+        assert!(device.pin(&staged, None).is_some());
     }
 
     #[test]

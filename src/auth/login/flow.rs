@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde::Serialize;
 use std::time::Duration;
 
+use crate::auth::login::chooser::Hint;
+use crate::auth::login::return_to;
 use crate::auth::login::return_to::ReturnPath;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
@@ -67,6 +69,9 @@ pub(super) struct Flow {
     /// What it is about beside a session.
     #[serde(rename = "e", default, skip_serializing_if = "Errand::is_session")]
     pub(super) errand: Errand,
+    /// What the person calls themselves: for the case that it begins anew.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
 }
 
 /// What a login is about beside a session.
@@ -140,6 +145,7 @@ pub(super) struct NewFlow<'a> {
     pub(super) restarts: u8,
     pub(super) fallback: Option<Duration>,
     pub(super) errand: Option<&'a Errand>,
+    pub(super) hint: Option<&'a Hint>,
 }
 
 /// What travels: derived from the seed, so that the cookie stays small.
@@ -170,6 +176,11 @@ impl Flow {
                 .fallback
                 .map(|life| u64::try_from(life.as_millis()).unwrap_or(u64::MAX)),
             errand: new.errand.cloned().unwrap_or_default(),
+            // Where both do not fit a cookie, somebody is asked once more.
+            hint: new
+                .hint
+                .map(|hint| hint.typed().to_owned())
+                .filter(|hint| hint.len() + new.target.as_str().len() <= return_to::MAX_BYTES),
         }
     }
 
@@ -244,6 +255,10 @@ impl Flow {
         self.fallback.map(Duration::from_millis)
     }
 
+    pub(super) fn hint(&self) -> Option<Hint> {
+        Hint::parse(self.hint.as_deref()?)
+    }
+
     /// The return path, checked again: the front page if it does not pass.
     pub(super) fn target(&self) -> ReturnPath {
         ReturnPath::parse(&self.target).unwrap_or_else(ReturnPath::root)
@@ -285,6 +300,12 @@ mod tests {
     }
 
     fn flow(provider: &FakeProvider, target: &str) -> Flow {
+        named(provider, target, 0)
+    }
+
+    /// Of somebody whose name has so many letters.
+    fn named(provider: &FakeProvider, target: &str, hint: usize) -> Flow {
+        let hint = Hint::parse(&"a".repeat(hint));
         let new = NewFlow {
             provider,
             login: provider.login().unwrap(),
@@ -297,6 +318,7 @@ mod tests {
             restarts: 0,
             fallback: None,
             errand: None,
+            hint: hint.as_ref(),
         };
         Flow::new(&new, &SystemEntropy, UnixTime::from_secs(100))
     }
@@ -373,16 +395,22 @@ mod tests {
     #[test]
     fn the_longest_flow_fits_a_cookie_and_five_usual_ones_fit_together() {
         let provider = FakeProvider::new();
-        let size = |target: &str| {
-            flow(&provider, target)
+        let size = |target: &str, hint| {
+            named(&provider, target, hint)
                 .seal(&ring(), "app.test", 0, &SystemEntropy)
                 .unwrap()
                 .len()
                 + 30
         };
-        let longest = format!("/{}", "a".repeat(super::super::return_to::MAX_BYTES - 1));
-        assert!(size(&longest) <= MAX_COOKIE_BYTES, "{}", size(&longest));
+        let longest = format!("/{}", "a".repeat(return_to::MAX_BYTES - 1));
+        for (target, hint) in [(longest.as_str(), 0), (&longest, 254)] {
+            let size = size(target, hint);
+            assert!(size <= MAX_COOKIE_BYTES, "{size}");
+        }
+        let both = format!("/{}", "a".repeat(return_to::MAX_BYTES - 255));
+        assert!(size(&both, 254) <= MAX_COOKIE_BYTES);
         let usual = format!("/{}", "a".repeat(60));
-        assert!(5 * size(&usual) <= MAX_COOKIE_BYTES, "{}", size(&usual));
+        let usual = size(&usual, 0);
+        assert!(5 * usual <= MAX_COOKIE_BYTES, "{usual}");
     }
 }

@@ -9,6 +9,7 @@ mod backchannel;
 mod browser;
 mod callback;
 mod carry;
+mod chooser;
 mod device;
 mod elsewhere;
 mod endpoint;
@@ -24,6 +25,7 @@ mod names;
 mod navigation;
 mod optin;
 mod page;
+mod place;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;
 mod query;
@@ -202,7 +204,7 @@ impl Logins {
         &self,
         policy: &AppPolicy,
         endpoint: &Endpoint,
-        request: &Request<'_>,
+        (request, body): (&Request<'_>, &[u8]),
         kill: KillPosition,
         now: UnixTime,
     ) -> Response<Bytes> {
@@ -235,7 +237,7 @@ impl Logins {
             ) => {}
         }
         match endpoint {
-            Endpoint::Login => self.login(&ask).await,
+            Endpoint::Login => self.login(&ask, body).await,
             Endpoint::OptIn => self.opt_in(policy, request, false, now).await,
             Endpoint::Account(which) => self.account(&ask, *which, None).await,
             Endpoint::Logout => self.logout(&ask).await,
@@ -330,20 +332,6 @@ impl Logins {
         }
     }
 
-    /// `/.authferry/login`: the client does not choose the provider, only where to return to.
-    async fn login(&self, ask: &Ask<'_>) -> Response<Bytes> {
-        let query = Query::parse(ask.request.query);
-        let target = query
-            .ok()
-            .and_then(|query| ReturnPath::parse(query.value("rd")?))
-            .unwrap_or_else(ReturnPath::root);
-        let begin = Begin::new(target.clone(), self.device(ask));
-        match self.begin(ask, begin).await {
-            Begun::Reply(response) => response,
-            Begun::NoLogin => self.page(ask, Page::Failed, &target, Vec::new()),
-        }
-    }
-
     /// A browser that goes round in circles is stopped, and told.
     fn circles(&self, ask: &Ask<'_>, mut begin: Begin) -> Response<Bytes> {
         self.deps.reports.metrics.bounce_refused(ask.policy.app());
@@ -359,8 +347,20 @@ impl Logins {
         target: &ReturnPath,
         cookies: Vec<HeaderValue>,
     ) -> Response<Bytes> {
+        self.page_with(ask, page, target, cookies, None)
+    }
+
+    /// The same, with a form of its own.
+    fn page_with(
+        &self,
+        ask: &Ask<'_>,
+        page: Page,
+        target: &ReturnPath,
+        cookies: Vec<HeaderValue>,
+        own_form: Option<String>,
+    ) -> Response<Bytes> {
         let reference = ask.request.source.map(|source| source.request_id);
-        page::page(page, reference, target, cookies, &self.look)
+        page::page(page, reference, (target, own_form), cookies, &self.look)
     }
 }
 

@@ -14,7 +14,6 @@ use http::header::RETRY_AFTER;
 use http::header::SET_COOKIE;
 use http::header::X_CONTENT_TYPE_OPTIONS;
 
-use crate::auth::login::backchannel::Told;
 use crate::auth::login::return_to::ReturnPath;
 use crate::auth::look::Forms;
 use crate::auth::look::Look;
@@ -63,10 +62,12 @@ pub(super) enum Page {
     OptOut,
     /// Only for who is signed in.
     SignInFirst,
-    /// The provider has no page about accounts.
-    NoAccountPage,
-    /// Everything that the new provider had vouched for was ended, and the session with it.
-    ForSafety,
+    /// Who somebody is, which decides where they sign in.
+    Name,
+    /// The same, for what was typed is no name.
+    NameAgain,
+    /// Where somebody wants to sign in.
+    Choose,
 }
 
 /// Which page somebody got, as a constant word for the access log; goes along with the response.
@@ -98,7 +99,10 @@ impl Page {
             | Self::Arrived
             | Self::OnTheWay
             | Self::OptIn
-            | Self::OptOut => return None,
+            | Self::OptOut
+            | Self::Name
+            | Self::NameAgain
+            | Self::Choose => return None,
         })
     }
 
@@ -123,7 +127,10 @@ impl Page {
             | Self::Arrived
             | Self::OnTheWay
             | Self::OptIn
-            | Self::OptOut => StatusCode::OK,
+            | Self::OptOut
+            | Self::Name
+            | Self::NameAgain
+            | Self::Choose => StatusCode::OK,
         }
     }
 
@@ -174,6 +181,15 @@ impl Page {
                 "You use the new sign-in page",
                 "In this browser, from your next sign-in on.",
             ),
+            Self::Name => (
+                "Sign in",
+                "Please say who you are. The next page asks for your password.",
+            ),
+            Self::NameAgain => (
+                "Sign in",
+                "Please type your e-mail address or user name. The next page asks for your password.",
+            ),
+            Self::Choose => ("Where do you want to sign in?", ""),
             Self::SignInFirst => ("Please sign in first", "Then come back to this address."),
             Self::NotOurForm => ("Not signed out", "The request came from another page."),
             Self::NoAccountPage => (
@@ -212,6 +228,9 @@ impl Page {
             Self::NotAllowed | Self::Circles | Self::NotRecorded | Self::NoAccountPage => {
                 Offer::Nothing
             }
+            Self::NotAllowed | Self::Circles | Self::NotRecorded => Offer::Nothing,
+            // These come with a form of their own.
+            Self::Name | Self::NameAgain | Self::Choose => Offer::Nothing,
             Self::SignOut | Self::NotOurForm => Offer::SignOut,
             Self::Changed | Self::Back | Self::ForSafety => Offer::GoOn,
             Self::Arrived => Offer::Target,
@@ -233,13 +252,14 @@ enum Offer {
 }
 
 /// `Retry-After` of the page about an outage, in seconds.
-const RETRY: HeaderValue = HeaderValue::from_static("5");
+pub(super) const RETRY: HeaderValue = HeaderValue::from_static("5");
 
-/// A page; `reference` leads an operator to the log line, `target` is where the next sign-in returns to.
+/// A page; `reference` leads an operator to the log line, `target` is where the next sign-in returns to. With an `own_form`
+/// it lets a person do that, and nothing else.
 pub(super) fn page(
     page: Page,
     reference: Option<&str>,
-    target: &ReturnPath,
+    (target, own_form): (&ReturnPath, Option<String>),
     cookies: Vec<HeaderValue>,
     look: &Look,
 ) -> Response<Bytes> {
@@ -258,6 +278,7 @@ pub(super) fn page(
         )
     };
     let (again, forms) = match page.offers() {
+        _ if own_form.is_some() => (own_form.unwrap_or_default(), Forms::OurOwn),
         Offer::Nothing => (String::new(), Forms::None),
         Offer::SignIn => (link("Sign in"), Forms::None),
         Offer::GoOn => (link("Continue"), Forms::None),
@@ -327,27 +348,10 @@ pub(super) fn page(
         | Page::OnTheWay
         | Page::OptIn
         | Page::OptOut
-        | Page::NoAccountPage
+        | Page::Name
+        | Page::NameAgain
+        | Page::Choose
         | Page::SignInFirst => {}
-    }
-    response
-}
-
-/// What a provider gets for a logout.
-pub(super) fn told(told: Told) -> Response<Bytes> {
-    let (status, text) = match told {
-        Told::Done => (StatusCode::OK, ""),
-        Told::Refused => (StatusCode::BAD_REQUEST, "{\"error\":\"invalid_request\"}"),
-        Told::Again => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "{\"error\":\"temporarily_unavailable\"}",
-        ),
-    };
-    let mut response = with(status, Bytes::from_static(text.as_bytes()), Vec::new());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if told == Told::Again {
-        headers.insert(RETRY_AFTER, RETRY);
     }
     response
 }
@@ -377,7 +381,7 @@ pub(super) fn redirect(
     Some(response)
 }
 
-fn with(status: StatusCode, body: Bytes, cookies: Vec<HeaderValue>) -> Response<Bytes> {
+pub(super) fn with(status: StatusCode, body: Bytes, cookies: Vec<HeaderValue>) -> Response<Bytes> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -408,7 +412,7 @@ mod tests {
         let response = page(
             Page::Failed,
             Some("0a1b"),
-            &target,
+            (&target, None),
             Vec::new(),
             &Look::default(),
         );
@@ -424,7 +428,7 @@ mod tests {
     fn our_own_form_comes_from_our_own_page() {
         let sent = |shown| {
             let target = ReturnPath::root();
-            let response = page(shown, None, &target, Vec::new(), &Look::default());
+            let response = page(shown, None, (&target, None), Vec::new(), &Look::default());
             response.headers().get(REFERRER_POLICY).unwrap().clone()
         };
         // With `no-referrer` the form of this page would be sent with `Origin: null`.

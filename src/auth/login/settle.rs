@@ -99,6 +99,7 @@ impl Logins {
             None => (None, false),
         };
         let mut device = self.device(ask);
+        let hint = returned.flow.hint();
         let arm = backing.as_ref().map(|backing| backing.arm);
         if let (Some(plan), Some(Arm::To)) = (plan, arm) {
             let account = self.deps.joiner.account_row(&canonical, &plan.from);
@@ -106,6 +107,7 @@ impl Logins {
             let moved = pins.moved(&plan.id, (&canonical, &account), plan.epoch, ask.now);
             moved.await.map_err(|error| away(&error))?;
             device.has_moved(plan);
+            device.has_moved_as(hint.as_ref());
             let only = self
                 .deps
                 .joiner
@@ -116,6 +118,7 @@ impl Logins {
         }
         if let (Some(plan), true) = (plan, next_time) {
             device.has_moved(plan);
+            device.has_moved_as(hint.as_ref());
         }
         let fallback = returned.flow.fallback();
         let said = logged_in.session_lasts;

@@ -1,7 +1,6 @@
 //! The start of a login: where, bound to what, and where instead when that provider is away.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -13,6 +12,7 @@ use tracing::warn;
 use crate::auth::cookies::Keep;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
+use crate::auth::login::chooser::Hint;
 use crate::auth::login::device::Device;
 use crate::auth::login::flow;
 use crate::auth::login::flow::Errand;
@@ -20,7 +20,9 @@ use crate::auth::login::flow::Flow;
 use crate::auth::login::flow::NewFlow;
 use crate::auth::login::page;
 use crate::auth::login::page::Page;
+use crate::auth::login::place::Place;
 use crate::auth::login::query;
+use crate::auth::login::query::Query;
 use crate::auth::login::return_to::ReturnPath;
 use crate::auth::report::Told;
 use crate::identity::Outage;
@@ -30,11 +32,11 @@ use crate::providers::Prompt;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::StepUp;
-use crate::rollout;
 use crate::rollout::Arm;
 use crate::rollout::Facts;
+use crate::rollout::Hearsay;
 use crate::rollout::Pin;
-use crate::rollout::RuleRef;
+use crate::rollout::Plan;
 
 /// A login to begin.
 pub(super) struct Begin {
@@ -52,6 +54,12 @@ pub(super) struct Begin {
     pub(super) directed: Option<Directed>,
     /// The slot of a login that is over, whose cookie is still in this request.
     pub(super) used: Option<u8>,
+    /// What its person calls themselves, if they have said so.
+    pub(super) hint: Option<Hint>,
+    /// What they typed is no name.
+    pub(super) misread: bool,
+    /// Where they want to sign in, if they have said so.
+    pub(super) chosen: Option<Arm>,
 }
 
 /// A login that goes to one provider, because of what was there before.
@@ -73,16 +81,6 @@ pub(super) enum Begun {
     NoLogin,
 }
 
-/// Where a login starts.
-pub(super) struct Place {
-    pub(super) provider: ProviderId,
-    pub(super) rule: String,
-    /// How long the session of a fallback lives.
-    pub(super) fallback: Option<Duration>,
-    /// The side that the percent alone chose: by these people the split is checked.
-    pub(super) placed: Option<Arm>,
-}
-
 impl Begin {
     pub(super) const fn new(target: ReturnPath, device: Device) -> Self {
         Self {
@@ -93,7 +91,20 @@ impl Begin {
             cookies: Vec::new(),
             directed: None,
             used: None,
+            hint: None,
+            misread: false,
+            chosen: None,
         }
+    }
+
+    /// The pin that counts: one that is known of the person, or else that of the browser.
+    pub(super) fn pin_of(&self, plan: &Plan) -> Option<Pin> {
+        let browser = || self.device.pin(plan, self.hint.as_ref());
+        self.pin.or_else(browser)
+    }
+
+    fn wanted(&self) -> Option<Arc<StepUp>> {
+        self.directed.as_ref()?.wanted.clone()
     }
 
     const fn prompt(&self) -> Prompt {
@@ -112,6 +123,11 @@ impl Begin {
             path: self.target.path(),
             method: "GET",
             device: Some(self.device.id()),
+            hearsay: Hearsay {
+                identifier: self.hint.as_ref().map(Hint::folded),
+                unit: self.hint.as_ref().map(Hint::unit),
+                chosen: self.chosen,
+            },
             person: None,
             ..ask.request.facts
         }
@@ -119,8 +135,29 @@ impl Begin {
 }
 
 impl Logins {
+    /// `/.authferry/login`: the client does not choose the provider, unless a rule lets it; only where to return to, and what
+    /// its person calls themselves (`login_hint`). A POST brings the answers to what we have asked.
+    pub(super) async fn login(&self, ask: &Ask<'_>, body: &[u8]) -> Response<Bytes> {
+        let query = Query::parse(ask.request.query).unwrap_or_default();
+        let target = query.value("rd").and_then(ReturnPath::parse);
+        let target = target.unwrap_or_else(ReturnPath::root);
+        let mut begin = Begin::new(target.clone(), self.device(ask));
+        begin.hint = query.value("login_hint").and_then(Hint::parse);
+        if *ask.request.method == Method::POST {
+            self.hears(ask, body, &mut begin);
+        }
+        match self.begin(ask, begin).await {
+            Begun::Reply(response) => response,
+            Begun::NoLogin => self.page(ask, Page::Failed, &target, Vec::new()),
+        }
+    }
+
     /// Begins a login where the browser is assigned, or says why not.
     pub(super) async fn begin(&self, ask: &Ask<'_>, begin: Begin) -> Begun {
+        let begin = match self.ask_first(ask, begin).await {
+            Ok(begin) => begin,
+            Err(page) => return Begun::Reply(*page),
+        };
         let place = match &begin.directed {
             // At this one: another provider knows another person.
             Some(directed) => Some(Place {
@@ -186,54 +223,6 @@ impl Logins {
         (!health.usable && health.down_since.is_some()).then_some(Outage::CircuitOpen)
     }
 
-    fn assign(&self, ask: &Ask<'_>, begin: &Begin) -> Option<Place> {
-        let Some(plan) = ask.policy.plan() else {
-            let provider = ask.policy.single.clone()?;
-            return Some(Place {
-                provider,
-                rule: String::from("single"),
-                fallback: None,
-                placed: None,
-            });
-        };
-        let facts = begin.facts(ask);
-        let pin = begin.pin.or_else(|| begin.device.pin(plan));
-        let mut assignment = rollout::assign(
-            plan,
-            &self.deps.cohorts,
-            &self.deps.bucket_key,
-            ask.kill,
-            pin,
-            &facts,
-            ask.now,
-        );
-        if self.is_only_there(ask, &begin.device) {
-            assignment.arm = Arm::To;
-            assignment.rule = RuleRef::Pin;
-        } else if !self.may_set_out(ask, &begin.device, plan, assignment.arm) {
-            // The new provider has yet to prove itself in this step.
-            assignment.arm = Arm::From;
-            assignment.rule = RuleRef::FirstLogins;
-        }
-        let (cohorts, key) = (&self.deps.cohorts, &self.deps.bucket_key);
-        let drills = &self.deps.drills;
-        if assignment.arm == Arm::To
-            && drills.sends_back(&plan.to, cohorts, &facts, ask.now)
-            && self.may_go_back(ask, begin, plan, &facts)
-        {
-            (assignment.arm, assignment.rule) = (Arm::From, RuleRef::Drill);
-        }
-        let placed = rollout::placed_by_percent(plan, cohorts, key, &facts, ask.now)
-            .filter(|arm| *arm == assignment.arm || assignment.rule == RuleRef::FirstLogins);
-        self.deps.reports.assigned(ask.about(), plan, &assignment);
-        Some(Place {
-            provider: plan.provider(assignment.arm).clone(),
-            rule: assignment.rule.label().into_owned(),
-            fallback: None,
-            placed,
-        })
-    }
-
     /// One try at one provider; an error is an outage of it.
     pub(super) async fn begin_at(
         &self,
@@ -267,14 +256,14 @@ impl Logins {
                 restarts: begin.restarts,
                 fallback: place.fallback,
                 errand: begin.directed.as_ref().map(|directed| &directed.errand),
+                hint: begin.hint.as_ref(),
             },
             &*self.deps.entropy,
             ask.now,
         );
         let (slot, mut cookies) = self.make_room(ask, &flow, begin.used);
-        let wanted = begin.directed.as_ref().and_then(|d| d.wanted.clone());
         let location = self
-            .ask_provider(owner, &flow, slot, (redirect_uri, wanted, begin.prompt()))
+            .ask_provider(owner, &flow, slot, (redirect_uri, begin))
             .await?;
         let sealed = flow
             .seal(
@@ -296,9 +285,11 @@ impl Logins {
         owner: &Arc<dyn Provider>,
         flow: &Flow,
         slot: u8,
-        (redirect_uri, wanted, prompt): (String, Option<Arc<StepUp>>, Prompt),
+        (redirect_uri, begin): (String, &Begin),
     ) -> Result<String, Outage> {
         let artefacts = flow.artefacts(slot);
+        let (wanted, prompt) = (begin.wanted(), begin.prompt());
+        let hint = begin.hint.clone();
         let provider = Arc::clone(owner);
         let task = self.deps.background.spawn(async move {
             let login = provider.login().ok_or(ProviderError::from(Outage::Shed))?;
@@ -309,6 +300,7 @@ impl Logins {
                     nonce: &artefacts.nonce,
                     verifier: &artefacts.verifier,
                     step_up: wanted.as_deref(),
+                    login_hint: hint.as_ref().map(Hint::typed),
                     prompt,
                 })
                 .await

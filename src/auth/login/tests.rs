@@ -4,6 +4,7 @@
 
 mod back;
 mod carry;
+mod chooser;
 mod linked;
 mod recalled;
 mod wrap;
@@ -100,6 +101,7 @@ struct Visit<'a> {
     host: &'static str,
     kill: KillPosition,
     now: UnixTime,
+    body: &'a str,
 }
 
 impl<'a> Visit<'a> {
@@ -111,6 +113,7 @@ impl<'a> Visit<'a> {
             host: "app.test",
             kill: KillPosition::Off,
             now: at(0),
+            body: "",
         }
     }
 
@@ -175,7 +178,13 @@ impl<'a> Visit<'a> {
         let response = match logins.endpoint(path) {
             Some(endpoint) => {
                 logins
-                    .serve(&policy, &endpoint, &request, self.kill, self.now)
+                    .serve(
+                        &policy,
+                        &endpoint,
+                        (&request, self.body.as_bytes()),
+                        self.kill,
+                        self.now,
+                    )
                     .await
             }
             None => {

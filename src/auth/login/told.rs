@@ -6,10 +6,11 @@ use http::Response;
 
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
+use crate::auth::login::chooser;
 use crate::auth::login::device::Device;
 use crate::auth::login::page::Page;
+use crate::auth::login::place::Place;
 use crate::auth::login::start::Begin;
-use crate::auth::login::start::Place;
 use crate::rollout::Arm;
 use crate::rollout::KillPosition;
 
@@ -33,7 +34,8 @@ impl Logins {
             Some(Arm::To | Arm::From) | None => return Ok(begin),
         };
         begin.cookies.extend(self.keep_device(ask, &begin.device));
-        let page = self.page(ask, page, &begin.target, begin.cookies);
+        let form = chooser::goes_on(&begin, plan);
+        let page = self.page_with(ask, page, &begin.target, begin.cookies, form);
         Err(Box::new(page))
     }
 

@@ -42,6 +42,7 @@ mod pinned;
 mod possession;
 mod probe;
 mod providers;
+mod questions;
 mod ramp;
 mod requirements;
 mod retention;
@@ -164,6 +165,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     }
     let sessions = server::sessions(context, raw, &server);
     let pages = pages::compile(context, raw);
+    questions::unasked(context, raw, &cohorts);
     let silent = carry_over::silent(context, raw, &providers, &courses);
     let wrap = carry_over::wrap(context, raw, &providers, &courses);
     let session_exchanges =

@@ -48,6 +48,8 @@ pub(crate) struct RuleOutline {
     pub(crate) percent: Option<Percent>,
     /// Whether its percent climbs by steps.
     pub(crate) climbs: bool,
+    /// Whether they choose for themselves.
+    pub(crate) chosen: bool,
     /// The provider they go to.
     pub(crate) to: String,
     /// When it is known whom it concerns. A rule that needs to know the person is skipped where a login starts; what it says
@@ -106,10 +108,11 @@ fn outline(rule: &AssignRule, climbs: bool, pair: &Pair<'_>, cohorts: &Cohorts) 
     RuleOutline {
         cohort: rule.cohort.as_ref().map(|id| id.as_str().to_owned()),
         percent: match rule.share {
-            Share::All => None,
+            Share::All | Share::Chosen => None,
             Share::Percent(percent) => Some(percent),
         },
         climbs,
+        chosen: rule.share == Share::Chosen,
         to: match rule.to {
             Arm::From => pair.from.value.clone(),
             Arm::To => pair.to.value.clone(),

@@ -238,6 +238,10 @@ impl Matcher<'_> {
             context.signed_cookies.push(at.clone());
             return good.then(|| Cohort::SignedCookie(at.value.as_str().into()));
         }
+        if let Some(list) = raw.login_hint.get() {
+            let names = list.items.iter().filter_map(|at| hint(context, at));
+            return Some(Cohort::LoginHint(names.collect()));
+        }
         let mut parts = |list: &List<RawCohort>| -> Vec<Cohort> {
             list.items
                 .iter()
@@ -295,6 +299,32 @@ impl Matcher<'_> {
             .value(&at.value)
             .hint(hint);
     }
+}
+
+/// What somebody may call themselves, as it is compared.
+fn hint(context: &mut Context<'_>, at: &At<String>) -> Option<Box<str>> {
+    let text = at.value.to_lowercase();
+    let (star, rest) = match text.strip_prefix('*') {
+        Some(rest) => (true, rest),
+        None => (false, text.as_str()),
+    };
+    let typed = rest.trim() == rest && !rest.contains('*') && !rest.chars().any(char::is_control);
+    if !typed || rest.is_empty() {
+        context
+            .report
+            .error(at.mark, format!("nobody calls themselves `{}`", at.value))
+            .value(&at.value)
+            .hint("a whole name, or its end after a `*`: `alice`, `*@partner.example`");
+        return None;
+    }
+    if star && !rest.starts_with('@') {
+        context
+            .report
+            .warning(at.mark, format!("`{}` is the end of many names", at.value))
+            .value(&at.value)
+            .hint("a domain begins with its `@`: `*@partner.example`");
+    }
+    Some(text.as_str().into())
 }
 
 /// A file of canonical names, one a line; empty lines and lines that begin with `#` do not count.

@@ -230,9 +230,7 @@ fn bucketing(context: &mut Context<'_>, rollout: &Either<'_>) -> Option<Bucketin
             UnitWord::Device => UnitKind::Device,
             UnitWord::ClientId => UnitKind::ClientId,
         },
-        before_known: match raw.before_known.or(BeforeKnownWord::Device) {
-            BeforeKnownWord::Device => BeforeKnown::Device,
-        },
+        before_known: before_known(context, raw),
         on_decrease: match raw.on_decrease.or(OnDecreaseWord::Hold) {
             OnDecreaseWord::Hold => OnDecrease::Hold,
             OnDecreaseWord::Recall => OnDecrease::Recall,
@@ -242,6 +240,26 @@ fn bucketing(context: &mut Context<'_>, rollout: &Either<'_>) -> Option<Bucketin
             PinnedAtFromWord::Allow => PinnedAtFrom::Allow,
         },
     })
+}
+
+fn before_known(context: &mut Context<'_>, raw: &RawBucketing) -> BeforeKnown {
+    match raw.before_known.or(BeforeKnownWord::Device) {
+        BeforeKnownWord::Device => BeforeKnown::Device,
+        BeforeKnownWord::IdentifierFirst => {
+            if let (Some(at), UnitWord::Device | UnitWord::ClientId) =
+                (raw.before_known.get(), raw.unit.or(UnitWord::Subject))
+            {
+                context
+                    .report
+                    .error(
+                        at.mark,
+                        "who is asked for their name is put into buckets by it",
+                    )
+                    .hint("`unit: subject`, or `before_known: device`");
+            }
+            BeforeKnown::IdentifierFirst
+        }
+    }
 }
 
 fn short_stage(

@@ -157,6 +157,9 @@ fn rule(
         Some(at) => Some(arm(context, pair, at)?),
         None => None,
     };
+    if raw.choose.or(false) {
+        return chosen(context, mode, raw, cohort);
+    }
     let climbs = raw.ramp.or(false);
     if let (Some(at), Some(_)) = (raw.ramp.get(), raw.percent.get()) {
         context.report.error(
@@ -178,7 +181,7 @@ fn rule(
         .map_or(Share::All, Share::Percent);
     let to = match (to, share) {
         (Some(to), _) => to,
-        (None, Share::Percent(_)) => Arm::To,
+        (None, Share::Percent(_) | Share::Chosen) => Arm::To,
         (None, Share::All) => return None,
     };
     if let (Arm::From, Some(at)) = (to, raw.ramp.get()) {
@@ -236,6 +239,39 @@ fn rule(
         share,
         to,
         until: raw.until.get().map(|at| at.value.0),
+    })
+}
+
+/// A rule whose people choose for themselves.
+fn chosen(
+    context: &mut Context<'_>,
+    mode: Mode,
+    raw: &RawAssign,
+    cohort: Option<CohortId>,
+) -> Option<AssignRule> {
+    for (at, key) in [
+        (raw.to.mark(), "to"),
+        (raw.percent.mark(), "percent"),
+        (raw.ramp.mark(), "ramp"),
+        (raw.until.mark(), "until"),
+    ] {
+        if let Some(at) = at {
+            let error = format!("who is asked decides: no `{key}` beside `choose`");
+            context.report.error(at, error);
+        }
+    }
+    if mode != Mode::Canary {
+        context
+            .report
+            .error(raw.mark, "in this mode nobody has a choice")
+            .hint("`choose` needs `mode: canary`");
+        return None;
+    }
+    Some(AssignRule {
+        cohort,
+        share: Share::Chosen,
+        to: Arm::To,
+        until: None,
     })
 }
 

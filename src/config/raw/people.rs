@@ -186,7 +186,8 @@ mappings! {
         not: Box<RawCohort>,
         /// Browsers that brought this cookie, sealed by us for the host: `/.authferry/optin` shows somebody who is signed in a button that sets it (for 400 days), and one that takes it away. Its name begins with that of `sessions.cookie`, such as `__Host-authferry_optin`. Steers a login; never widens acceptance.
         signed_cookie: At<String>,
-        @later "login_hint";
+        /// People who call themselves so, whoever they are: whole, or by their end after a leading `*`, such as `*@partner.example`; large and small letters are the same. They have said it on our page (`before_known: identifier_first`), or a link has: `/.authferry/login?rd=/orders&login_hint=alice@partner.example`. Steers a login; never widens acceptance.
+        login_hint: List<At<String>>,
     }
 
     /// People whom a provider lists in a group.

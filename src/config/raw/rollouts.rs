@@ -198,12 +198,14 @@ mappings! {
         cohort: At<String>,
         /// How many of them, in percent. Default: all.
         percent: At<Percent>,
-        /// The provider they go to. Default with `percent`: the rollout's `to`; otherwise required.
+        /// The provider they go to. Default with `percent`: the rollout's `to`; otherwise required, but for `choose`.
         to: At<String>,
         /// When the rule ends.
         until: At<Moment>,
         /// `true`: its percent is that of the present step of the stage's `ramp`.
         ramp: At<bool>,
+        /// `true`: they are asked, on a page of ours that names both providers (`pages.providers`), each time until they have signed in at `to`. Only in `canary`, and without `to`, `percent` and `until`. Who cannot be asked goes to `from`.
+        choose: At<bool>,
     }
 
     /// Exceptions from what a mode accepts, for one provider.
@@ -288,7 +290,8 @@ words! {
     BeforeKnownWord {
         /// The browser.
         "device" => Device,
-        @later "identifier_first";
+        /// The person, as far as they say who they are: a page of ours asks for an e-mail address or a user name where a rule of `canary` is reached that looks at the bucket or at a `login_hint`, and the provider that follows gets it as `login_hint`. The bucket is that of the person whom `identity.links` or `identity.canonical` find by it, or else that of what was typed; everybody gets the same page. Needs `unit: subject`. Nobody has to prove it: what they say steers where they sign in, and nothing else.
+        "identifier_first" => IdentifierFirst,
     }
 
     /// What a lower percent does.

@@ -171,6 +171,7 @@ async fn begin(login: &dyn Login, device: &mut Device, back: &str) -> Begun {
         nonce: &nonce,
         verifier: &verifier,
         step_up: None,
+        login_hint: None,
         prompt: Prompt::AsNeeded,
     };
     let address = login.start(start).await.unwrap();

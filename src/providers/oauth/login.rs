@@ -4,9 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_lc_rs::digest;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use serde_json::Map;
 use serde_json::Value;
@@ -21,7 +18,6 @@ use crate::providers::LoggedIn;
 use crate::providers::Login;
 use crate::providers::LoginAnswer;
 use crate::providers::LoginStart;
-use crate::providers::Prompt;
 use crate::providers::ProviderError;
 use crate::providers::Refreshed;
 use crate::providers::bearer::SignedTokens;
@@ -34,6 +30,7 @@ use crate::providers::oauth::discovery::Metadata;
 use crate::providers::oauth::form::Form;
 use crate::providers::oauth::pushed;
 use crate::providers::oauth::renewal::revoked;
+use crate::providers::oauth::request::authorization;
 use crate::providers::settings::Par;
 use crate::secret::Secret;
 use crate::telemetry::metrics::Operation;
@@ -266,50 +263,9 @@ impl OidcLogin {
     }
 }
 
-/// The authentication request of a login (OpenID Connect Core 1.0 §3.1.2.1, RFC 7636 §4.3).
-pub(in crate::providers) fn authorization(
-    client: Option<&str>,
-    scope: &str,
-    start: &LoginStart<'_>,
-) -> Form {
-    let form = Form::default().with("response_type", "code");
-    let form = match client {
-        Some(client) => form.with("client_id", client),
-        None => form,
-    };
-    let form = form
-        .with("redirect_uri", start.redirect_uri)
-        .with("scope", scope)
-        .with("state", start.state)
-        .with("nonce", start.nonce)
-        .with("code_challenge", &challenge(start.verifier))
-        .with("code_challenge_method", "S256");
-    let form = match start.prompt {
-        Prompt::AsNeeded => form,
-        Prompt::Never => form.with("prompt", "none"),
-    };
-    let Some(step_up) = start.step_up else {
-        return form;
-    };
-    let form = match step_up.acr_values.as_slice() {
-        [] => form,
-        values => form.with("acr_values", &values.join(" ")),
-    };
-    match step_up.max_age {
-        Some(age) => form.with("max_age", &age.as_secs().to_string()),
-        None => form,
-    }
-}
-
 /// Metadata without what a login needs are no metadata of a provider that has logins.
 fn known(endpoint: Option<&Endpoint>) -> Result<&Endpoint, ProviderError> {
     endpoint.ok_or_else(|| Outage::Malformed.into())
-}
-
-/// RFC 7636 §4.2, S256.
-fn challenge(verifier: &Secret<String>) -> String {
-    let hash = digest::digest(&digest::SHA256, verifier.expose().as_bytes());
-    URL_SAFE_NO_PAD.encode(hash)
 }
 
 fn sid(text: Option<&str>) -> Option<Box<str>> {

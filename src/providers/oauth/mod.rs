@@ -13,6 +13,7 @@ mod password;
 pub(crate) mod promises;
 mod pushed;
 mod renewal;
+mod request;
 mod token_client;
 
 pub(super) use client_auth::ClientAuthenticator;
@@ -26,8 +27,8 @@ pub(super) use form::Form;
 pub(super) use form::encoded;
 pub(super) use introspect::Introspector;
 pub(super) use login::OidcLogin;
-pub(super) use login::authorization;
 pub(super) use renewal::revoked;
+pub(super) use request::authorization;
 pub(crate) use token_client::Grant;
 pub(crate) use token_client::Issued;
 pub(crate) use token_client::TokenClient;

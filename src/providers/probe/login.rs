@@ -113,6 +113,7 @@ impl Asker<'_> {
             nonce: &nonce,
             verifier: &stranger(self.deps),
             step_up: None,
+            login_hint: None,
             prompt: Prompt::Never,
         };
         let form = authorization(Some(client.id()), &oidc.scopes.join(" "), &start);

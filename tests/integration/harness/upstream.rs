@@ -36,7 +36,7 @@ impl Seen {
     }
 }
 
-/// Answers with the head it saw: 200, or 401 at `/asks/again`.
+/// Answers with the head it saw: 200, or 401 at `/asks/again`. Its own sign-in form comes back to `/login`, with a `name`.
 #[derive(Clone, Debug)]
 pub(crate) struct Echo {
     address: SocketAddr,
@@ -119,7 +119,11 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>) {
         }
         let body = one.head.clone();
         let asks = one.line().split(' ').nth(1) == Some("/asks/again");
-        let status = if asks { "401 Unauthorized" } else { "200 OK" };
+        let status = match signed_in(&one) {
+            Some(fields) => format!("303 See Other\r\n{fields}"),
+            None if asks => "401 Unauthorized".to_owned(),
+            None => "200 OK".to_owned(),
+        };
         seen.lock().unwrap().push(one);
         let answer = format!(
             "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
@@ -129,6 +133,20 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>) {
             return;
         }
     }
+}
+
+/// What a sign-in form gets: the session of an [`OldSystem`](super::OldSystem), and the page that its person wanted.
+fn signed_in(one: &Seen) -> Option<String> {
+    let target = one.line().strip_prefix("POST /login?next=")?;
+    let next = target.split(' ').next()?.replace("%2F", "/");
+    let next = next.replace("%3F", "?").replace("%3D", "=");
+    let body = String::from_utf8_lossy(&one.body);
+    let name = body
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("name="))?;
+    Some(format!(
+        "Set-Cookie: SID={name}.1; Path=/; HttpOnly\r\nLocation: {next}"
+    ))
 }
 
 async fn fill(stream: &mut TcpStream, into: &mut Vec<u8>) -> bool {
