@@ -3,7 +3,7 @@
 use crate::clock::UnixTime;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
-use crate::rollout::cohort::Cohorts;
+use crate::rollout::cohorts::Cohorts;
 use crate::rollout::facts::Facts;
 use crate::rollout::kill::KillPosition;
 use crate::rollout::passwords::Passwords;

@@ -13,7 +13,7 @@ use crate::rollout::bucket::Percent;
 use crate::rollout::bucket::UnitKind;
 use crate::rollout::cohort::Cohort;
 use crate::rollout::cohort::CohortId;
-use crate::rollout::cohort::Cohorts;
+use crate::rollout::cohorts::Cohorts;
 use crate::rollout::facts::Facts;
 use crate::rollout::kill::KillPosition;
 use crate::rollout::stage::Arm;
@@ -229,7 +229,9 @@ fn by_rules(
 ) -> (Assignment, bool) {
     let mut bucket = None;
     let mut certain = true;
-    for rule in running(&plan.stage.assign, now) {
+    let concerning = plan.stage.assign.concerning(cohorts, facts);
+    let open = concerning.open;
+    for (place, rule) in concerning.filter(|(_, rule)| runs(rule, now)) {
         // A cohort that nobody defined, which the configuration refuses, matches nobody.
         match matches(rule, cohorts, facts) {
             Some(true) => {}
@@ -273,7 +275,7 @@ fn by_rules(
                 rule: rule_ref,
                 bucket,
             };
-            return (assignment, certain);
+            return (assignment, certain && open.is_none_or(|open| place < open));
         }
     }
     let assignment = Assignment {
@@ -281,7 +283,7 @@ fn by_rules(
         rule: RuleRef::Default,
         bucket,
     };
-    (assignment, certain)
+    (assignment, certain && open.is_none())
 }
 
 /// In `modern-primary` everything starts at `to`, except for people whom a rule keeps at `from` and whose login there
@@ -302,8 +304,10 @@ fn kept_at_from(
         Acceptance::Accepted | Acceptance::OnlyExcept => {}
         Acceptance::NotAccepted | Acceptance::Quarantined => return None,
     }
-    let rule = running(&plan.stage.assign, now).find(|rule| {
-        matches!(rule.share, Share::All)
+    let mut concerning = plan.stage.assign.concerning(cohorts, facts);
+    let (_, rule) = concerning.find(|(_, rule)| {
+        runs(rule, now)
+            && matches!(rule.share, Share::All)
             && rule.cohort.is_some()
             && matches(rule, cohorts, facts) == Some(true)
     })?;
@@ -313,10 +317,8 @@ fn kept_at_from(
     }
 }
 
-fn running(rules: &[AssignRule], now: UnixTime) -> impl Iterator<Item = &AssignRule> {
-    rules
-        .iter()
-        .filter(move |rule| rule.until.is_none_or(|until| now < until))
+fn runs(rule: &AssignRule, now: UnixTime) -> bool {
+    rule.until.is_none_or(|until| now < until)
 }
 
 fn matches(rule: &AssignRule, cohorts: &Cohorts, facts: &Facts<'_>) -> Option<bool> {

@@ -1,6 +1,5 @@
 //! Named groups of people and requests.
 
-use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -107,9 +106,6 @@ pub enum Cohort {
     /// None of this.
     Not(Box<Self>),
 }
-
-/// All cohorts, by name.
-pub type Cohorts = HashMap<CohortId, Cohort>;
 
 impl Cohort {
     /// Whether the facts fit; `None` when they do not say, now or ever.

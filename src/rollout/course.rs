@@ -9,6 +9,7 @@ use crate::rollout::bucket::Percent;
 use crate::rollout::cohort::CohortId;
 use crate::rollout::guard::Guardrails;
 use crate::rollout::passwords::Passwords;
+use crate::rollout::rules::Rules;
 use crate::rollout::shadowed::Shadowed;
 use crate::rollout::stage::AppId;
 use crate::rollout::stage::Arm;
@@ -282,7 +283,7 @@ impl Course {
                 id: DRAFT.into(),
                 index: 0,
                 mode: Mode::LegacyOnly,
-                assign: Vec::new(),
+                assign: Rules::default(),
                 accept: Vec::new(),
                 other_arm: OtherArm::Accept,
                 brownouts: Vec::new(),

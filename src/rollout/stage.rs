@@ -14,6 +14,7 @@ use crate::rollout::bucket::UnitKind;
 use crate::rollout::cohort::CohortId;
 use crate::rollout::kill::KillPosition;
 use crate::rollout::passwords::Passwords;
+use crate::rollout::rules::Rules;
 use crate::rollout::shadowed::Shadowed;
 
 macro_rules! name {
@@ -283,7 +284,7 @@ pub struct Stage {
     /// What it does.
     pub mode: Mode,
     /// Where new logins start.
-    pub assign: Vec<AssignRule>,
+    pub assign: Rules,
     /// Exceptions from the mode.
     pub accept: Vec<AcceptOverride>,
     /// API credentials of the other arm.

@@ -120,7 +120,7 @@ pub(crate) fn plan(mode: Mode, assign: Vec<AssignRule>) -> Plan {
             id: "one".into(),
             index: 0,
             mode,
-            assign,
+            assign: assign.into(),
             accept: Vec::new(),
             other_arm: OtherArm::Accept,
             brownouts: Vec::new(),

@@ -311,7 +311,7 @@ fn both() -> World {
 }
 
 fn everybody_to(world: &mut World, arm: Arm) {
-    world.plan.as_mut().unwrap().stage.assign = vec![all_to(arm)];
+    world.plan.as_mut().unwrap().stage.assign = vec![all_to(arm)].into();
 }
 
 fn redeemed(world: &World) -> (usize, usize) {
@@ -376,7 +376,8 @@ async fn the_share_of_devices_that_go_to_the_new_side_is_the_percent() {
     world.plan.as_mut().unwrap().stage.assign = vec![AssignRule {
         share: Share::Percent(Percent::parse("25").unwrap()),
         ..all_to(Arm::To)
-    }];
+    }]
+    .into();
     let mut moved = 0;
     for _ in 0..1_000 {
         let start = open(&world, &mut Browser::default(), "/").await;

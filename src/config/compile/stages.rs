@@ -101,7 +101,7 @@ pub(super) fn compile(
         id: "".into(),
         index: 0,
         mode: parts.mode,
-        assign,
+        assign: assign.into(),
         accept: accept(context, parts.accept, pair, cohorts),
         other_arm: match parts.other_arm.or(OtherArmWord::Accept) {
             OtherArmWord::Accept => OtherArm::Accept,

@@ -412,6 +412,7 @@ mod tests {
     use crate::rollout::OtherArm;
     use crate::rollout::Percent;
     use crate::rollout::PinnedAtFrom;
+    use crate::rollout::Rules;
     use crate::rollout::Share;
     use crate::rollout::Stage;
     use crate::rollout::UnitKind;
@@ -586,7 +587,8 @@ mod tests {
                 to: Arm::To,
                 until: None,
             },
-        ];
+        ]
+        .into();
         metrics.rollouts(&[plan]);
         shows(
             &metrics,
@@ -617,7 +619,7 @@ mod tests {
                 id: "ramp".into(),
                 index: 0,
                 mode: Mode::Canary,
-                assign: Vec::new(),
+                assign: Rules::default(),
                 accept: Vec::new(),
                 other_arm: OtherArm::Accept,
                 brownouts: Vec::new(),
