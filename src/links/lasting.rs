@@ -166,6 +166,9 @@ impl Links {
         provider: &ProviderId,
         now: UnixTime,
     ) {
+        if !self.lasting.ends() {
+            return;
+        }
         let name = row(&["in use", person.as_str(), provider.as_str()]);
         if !self.lasting.is_due(&name, now) {
             return;

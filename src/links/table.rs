@@ -146,11 +146,22 @@ impl Links {
             table: ACCOUNTS,
             key: &by_person,
         };
-        // The account first: it is what was proved. A crash between the two leaves a row that the next sighting completes.
+        // Somebody new takes one step where the store can do it. Else the account comes first: it is what was proved. A crash
+        // between the two leaves a row that the next sighting completes.
         let name = person.as_str().as_bytes();
-        let made = self.write(by_account, name, None, now).await?;
-        let (other, before) = (account_text(key), digest_of(key));
-        let written = self.write(by_person, other.as_bytes(), Some(&before), now);
+        let other = account_text(key);
+        let known = self.store.get(by_account, now).await?;
+        if known.is_none() {
+            let rows = [(by_account, name), (by_person, other.as_bytes())];
+            let until = self.lasting.until(now);
+            if self.store.put_both(rows, until, now).await? == Some(true) {
+                return Ok(Sighting::First);
+            }
+        }
+        let made = self.write(by_account, known, (name, None), now).await?;
+        let found = self.store.get(by_person, now).await?;
+        let before = digest_of(key);
+        let written = self.write(by_person, found, (other.as_bytes(), Some(&before)), now);
         match written.await {
             Ok(_) => {}
             Err(LinkError::Conflict) => {
@@ -265,12 +276,12 @@ impl Links {
     async fn write(
         &self,
         key: Key<'_>,
-        value: &[u8],
-        before: Option<&[u8; 32]>,
+        found: Option<Row>,
+        (value, before): (&[u8], Option<&[u8; 32]>),
         now: UnixTime,
     ) -> Result<Sighting, LinkError> {
         let until = self.lasting.until(now);
-        if let Some(row) = self.store.get(key, now).await? {
+        if let Some(row) = found {
             // As an earlier version wrote it.
             if before.is_some_and(|before| row.value == before) {
                 let expect = Expect::Version(row.version);

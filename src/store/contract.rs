@@ -15,6 +15,7 @@ pub(super) async fn store_contract<S: Store + 'static>(fresh: impl Fn() -> S) {
     tables_and_keys_do_not_mix(fresh()).await;
     a_swap_writes_only_what_it_expected(fresh()).await;
     of_many_swaps_one_wins(fresh()).await;
+    two_rows_are_written_together_or_neither(fresh()).await;
     a_scan_is_ordered_bounded_and_by_prefix(fresh()).await;
     a_lease_has_one_holder(fresh()).await;
     a_sweep_removes_what_has_expired(fresh()).await;
@@ -116,6 +117,32 @@ async fn of_many_swaps_one_wins(store: impl Store + 'static) {
         won += usize::from(task.await.unwrap());
     }
     assert_eq!(won, 1);
+}
+
+async fn two_rows_are_written_together_or_neither(store: impl Store) {
+    let both = async |one: &[u8], two: &[u8], now| {
+        let rows = [(key(one), b"1".as_slice()), (key(two), b"2")];
+        store.put_both(rows, at(10), now).await.unwrap()
+    };
+    let value = async |row: &[u8], now| {
+        let row = store.get(key(row), now).await.unwrap();
+        row.map(|row| row.value)
+    };
+    let Some(written) = both(b"a", b"b", at(0)).await else {
+        assert_eq!(value(b"a", at(0)).await, None, "nothing was written");
+        return;
+    };
+    assert!(written);
+    assert_eq!(value(b"a", at(9)).await.as_deref(), Some(&b"1"[..]));
+    assert_eq!(value(b"b", at(9)).await.as_deref(), Some(&b"2"[..]));
+    assert_eq!(both(b"c", b"b", at(0)).await, Some(false));
+    assert_eq!(both(b"a", b"c", at(0)).await, Some(false));
+    assert_eq!(value(b"c", at(0)).await, None);
+    assert_eq!(
+        both(b"a", b"c", at(10)).await,
+        Some(true),
+        "an expired row is absent"
+    );
 }
 
 async fn a_scan_is_ordered_bounded_and_by_prefix(store: impl Store) {

@@ -67,6 +67,16 @@ impl Store for Counted {
         self.count(StoreOperation::Swap, answer)
     }
 
+    async fn put_both(
+        &self,
+        rows: [(Key<'_>, &[u8]); 2],
+        expires: UnixTime,
+        now: UnixTime,
+    ) -> Result<Option<bool>, StoreError> {
+        let answer = self.store.put_both(rows, expires, now).await;
+        self.count(StoreOperation::Swap, answer)
+    }
+
     async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
         self.count(StoreOperation::Delete, self.store.delete(key).await)
     }

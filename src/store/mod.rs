@@ -150,6 +150,17 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         now: UnixTime,
     ) -> Result<bool, StoreError>;
 
+    /// Writes two rows in one step if neither is there, and as durably as [`Self::put`]; `Some(false)`: one of them is there,
+    /// and nothing was written. `None`: this store writes one row at a time; nothing was written.
+    async fn put_both(
+        &self,
+        _rows: [(Key<'_>, &[u8]); 2],
+        _expires: UnixTime,
+        _now: UnixTime,
+    ) -> Result<Option<bool>, StoreError> {
+        Ok(None)
+    }
+
     /// Removes the row, if it is there.
     async fn delete(&self, key: Key<'_>) -> Result<(), StoreError>;
 
@@ -178,7 +189,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError>;
 
     /// Tells what changes in a table from now on, whoever changes it. Every acknowledged `put`, `delete` and successful
-    /// `compare_and_swap` is told, or that something was missed; rows that expire are not.
+    /// `compare_and_swap` or `put_both` is told, or that something was missed; rows that expire are not.
     fn watch(&self, table: &'static str) -> Watch;
 
     /// How soon [`Self::watch`] tells what others write. An atomic at most: it is asked on every use of a session.

@@ -1,7 +1,8 @@
 //! A store in a file: rows survive the process, and whatever was acknowledged survives a crash.
 //!
-//! Reads look into the file's cache where they are asked. Writes go through one thread, which commits what has gathered in
-//! one durable transaction; a write returns when that transaction is on the disk. The file is locked: one process at a time.
+//! Reads look into the file's cache where they are asked, at what was committed last. Writes go through one thread, which
+//! commits what has gathered in one durable transaction; a write returns when that transaction is on the disk. While several
+//! write at once, a millisecond is waited for more of them. The file is locked: one process at a time.
 
 mod writer;
 
@@ -19,9 +20,11 @@ use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use redb::Database;
 use redb::DatabaseError;
+use redb::ReadOnlyTable;
 use redb::ReadableDatabase as _;
 use redb::ReadableTable as _;
 use redb::TableDefinition;
@@ -41,9 +44,9 @@ use crate::store::embedded::writer::Outcome;
 use crate::store::watch::Changes;
 
 /// Rows by table and key: expiry in milliseconds, version, content.
-#[expect(clippy::type_complexity, reason = "said once")]
-const ROWS: TableDefinition<'static, (&str, &[u8]), (u64, u64, &[u8])> =
-    TableDefinition::new("rows");
+const ROWS: TableDefinition<'static, Place, Content> = TableDefinition::new("rows");
+type Place = (&'static str, &'static [u8]);
+type Content = (u64, u64, &'static [u8]);
 /// The same rows by expiry, so that a sweep reads only what it removes. Rows that never expire are not in it.
 const EXPIRY: TableDefinition<'static, (u64, &str, &[u8]), ()> = TableDefinition::new("expiry");
 /// `schema`, and the last `version` that was given out.
@@ -84,12 +87,31 @@ pub(crate) struct EmbeddedStore {
 /// The open file. After a failed write it is closed and opened again: only so does it become usable.
 struct File {
     open: Opener,
-    database: RwLock<Option<Database>>,
+    database: RwLock<Option<Opened>>,
     max_rows: u64,
     changes: Changes,
 }
 
-type Opener = Box<dyn Fn() -> Result<Database, OpenError> + Send + Sync>;
+struct Opened {
+    /// The rows as of the last commit: to find the table anew for each look costs several times the look.
+    rows: ArcSwap<ReadOnlyTable<Place, Content>>,
+    database: Database,
+}
+
+impl Opened {
+    fn new(database: Database) -> Result<Self, redb::Error> {
+        Ok(Self {
+            rows: ArcSwap::from_pointee(rows(&database)?),
+            database,
+        })
+    }
+}
+
+fn rows(database: &Database) -> Result<ReadOnlyTable<Place, Content>, redb::Error> {
+    Ok(database.begin_read()?.open_table(ROWS)?)
+}
+
+type Opener = Box<dyn Fn() -> Result<Opened, OpenError> + Send + Sync>;
 
 impl EmbeddedStore {
     /// Opens or makes the file (mode 0600), for at most `max_rows` rows: with more, writes of new rows are refused.
@@ -144,16 +166,13 @@ impl EmbeddedStore {
 impl File {
     fn read<T>(
         &self,
-        look: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
+        look: impl FnOnce(&ReadOnlyTable<Place, Content>) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = database
+        let opened = database
             .as_ref()
             .ok_or_else(|| away("the file is being opened again"))?;
-        let transaction = database
-            .begin_read()
-            .map_err(|error| away(&error.to_string()))?;
-        look(&transaction).map_err(|error| away(&error.to_string()))
+        look(&opened.rows.load()).map_err(|error| away(&error.to_string()))
     }
 }
 
@@ -161,7 +180,7 @@ fn away(why: &str) -> StoreError {
     StoreError::Unavailable(why.to_owned())
 }
 
-fn open_file(path: &Path) -> Result<Database, OpenError> {
+fn open_file(path: &Path) -> Result<Opened, OpenError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -178,14 +197,14 @@ fn open_file(path: &Path) -> Result<Database, OpenError> {
 }
 
 /// Makes the tables of a new file, and leaves one of another schema alone.
-fn checked(database: Result<Database, DatabaseError>) -> Result<Database, OpenError> {
+fn checked(database: Result<Database, DatabaseError>) -> Result<Opened, OpenError> {
     let database = database.map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::InUse,
         other => OpenError::Broken(other.to_string()),
     })?;
     let found = prepare(&database).map_err(|error| OpenError::Broken(error.to_string()))?;
     if found == SCHEMA {
-        Ok(database)
+        Opened::new(database).map_err(|error| OpenError::Broken(error.to_string()))
     } else {
         Err(OpenError::Schema(found))
     }
@@ -217,8 +236,7 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn get(&self, key: Key<'_>, now: UnixTime) -> Result<Option<Row>, StoreError> {
-        self.file.read(|transaction| {
-            let rows = transaction.open_table(ROWS)?;
+        self.file.read(|rows| {
             let found = rows.get((key.table, key.key))?;
             Ok(found.and_then(|found| live(found.value(), now)))
         })
@@ -253,6 +271,20 @@ impl Store for EmbeddedStore {
         Ok(matches!(self.write(change).await?, Outcome::Written))
     }
 
+    async fn put_both(
+        &self,
+        rows: [(Key<'_>, &[u8]); 2],
+        expires: UnixTime,
+        now: UnixTime,
+    ) -> Result<Option<bool>, StoreError> {
+        let change = Change::Both {
+            rows: rows.map(|(key, value)| (key.table, key.key.into(), value.into())),
+            expires,
+            now,
+        };
+        Ok(Some(matches!(self.write(change).await?, Outcome::Written)))
+    }
+
     async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
         let change = Change::Delete {
             table: key.table,
@@ -268,8 +300,7 @@ impl Store for EmbeddedStore {
         limit: usize,
         now: UnixTime,
     ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
-        self.file.read(|transaction| {
-            let rows = transaction.open_table(ROWS)?;
+        self.file.read(|rows| {
             let mut found = Vec::new();
             for row in rows.range((table, prefix)..)? {
                 let (place, content) = row?;

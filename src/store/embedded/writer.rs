@@ -1,8 +1,10 @@
 //! The one thread that writes the file: what has gathered goes into one durable transaction.
 
+use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::RecvTimeoutError;
+use std::thread;
 use std::time::Duration;
 
 use redb::ReadableTable as _;
@@ -22,9 +24,14 @@ use crate::store::embedded::META;
 use crate::store::embedded::ROWS;
 use crate::store::embedded::SWEEP_ROWS;
 use crate::store::embedded::away;
+use crate::store::embedded::rows;
 
 /// Changes in one transaction: 256.
 const BATCH: usize = 256;
+/// While several write at once, more of them are waited for, so long: 1 ms. A transaction costs as much as many rows.
+const GATHER: Duration = Duration::from_millis(1);
+/// So many in one transaction are several: 4.
+const SEVERAL: usize = 4;
 /// How often a file that failed is opened again: each second.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -47,6 +54,12 @@ pub(super) enum Change {
         key: Box<[u8]>,
         expect: Expect,
         value: Box<[u8]>,
+        expires: UnixTime,
+        now: UnixTime,
+    },
+    /// Two rows, or neither where one is there.
+    Both {
+        rows: [(&'static str, Box<[u8]>, Box<[u8]>); 2],
         expires: UnixTime,
         now: UnixTime,
     },
@@ -87,6 +100,7 @@ type Expiry<'t> = Table<'t, (u64, &'static str, &'static [u8]), ()>;
 
 /// Writes until nobody can ask any more.
 pub(super) fn run(file: &File, jobs: &Receiver<Job>) {
+    let mut before = 0;
     loop {
         let first = match jobs.recv_timeout(AGAIN) {
             Ok(job) => job,
@@ -97,11 +111,16 @@ pub(super) fn run(file: &File, jobs: &Receiver<Job>) {
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let mut batch = vec![first];
+        // Asleep, so that nobody who writes has to wake this thread.
+        if SEVERAL <= before {
+            thread::sleep(GATHER);
+        }
         while batch.len() < BATCH
             && let Ok(job) = jobs.try_recv()
         {
             batch.push(job);
         }
+        before = batch.len();
         heal(file);
         match write(file, &batch) {
             Ok(outcomes) => {
@@ -148,9 +167,15 @@ fn tell(file: &File, change: &Change, outcome: Outcome) {
             | Change::Delete { table, key },
             Outcome::Written,
         ) => file.changes.changed(table, key),
+        (Change::Both { rows, .. }, Outcome::Written) => {
+            for (table, key, _) in rows {
+                file.changes.changed(table, key);
+            }
+        }
         (
             Change::Put { .. }
             | Change::Swap { .. }
+            | Change::Both { .. }
             | Change::Delete { .. }
             | Change::Lease { .. }
             | Change::Release { .. }
@@ -185,10 +210,14 @@ fn heal(file: &File) {
 /// All of it or nothing; on the disk when this returns.
 fn write(file: &File, batch: &[Job]) -> Result<Vec<Outcome>, String> {
     let database = file.database.read().unwrap_or_else(PoisonError::into_inner);
-    let database = database.as_ref().ok_or("the file is closed")?;
-    let transaction = database.begin_write().map_err(|error| error.to_string())?;
+    let opened = database.as_ref().ok_or("the file is closed")?;
+    let transaction = opened.database.begin_write();
+    let transaction = transaction.map_err(|error| error.to_string())?;
     let outcomes = apply(&transaction, batch, file.max_rows).map_err(|error| error.to_string())?;
     transaction.commit().map_err(|error| error.to_string())?;
+    // Before anybody is told: whoever wrote finds what they wrote.
+    let rows = rows(&opened.database).map_err(|error| error.to_string())?;
+    opened.rows.store(Arc::new(rows));
     Ok(outcomes)
 }
 
@@ -252,6 +281,7 @@ impl Tables<'_> {
                     Ok(Outcome::Unexpected)
                 }
             }
+            Change::Both { rows, expires, now } => self.both(rows, *expires, *now),
             Change::Delete { table, key } => {
                 self.remove(table, key)?;
                 Ok(Outcome::Written)
@@ -283,6 +313,28 @@ impl Tables<'_> {
             }
             Change::Sweep { now } => self.sweep(*now),
         }
+    }
+
+    fn both(
+        &mut self,
+        rows: &[(&'static str, Box<[u8]>, Box<[u8]>); 2],
+        expires: UnixTime,
+        now: UnixTime,
+    ) -> Result<Outcome, redb::Error> {
+        for (table, key, _) in rows {
+            let found = self.rows.get((*table, &**key))?;
+            if found.is_some_and(|row| row.value_at(now).is_some()) {
+                return Ok(Outcome::Unexpected);
+            }
+        }
+        // Room for one of them is none.
+        if self.max_rows < self.rows.len()? + 2 {
+            return Ok(Outcome::Full);
+        }
+        for (table, key, value) in rows {
+            self.put(table, key, value, expires)?;
+        }
+        Ok(Outcome::Written)
     }
 
     fn put(
