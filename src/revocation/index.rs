@@ -145,6 +145,11 @@ impl Index {
         self.entries.load(Ordering::Acquire)
     }
 
+    /// Whether nothing is in force.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Puts an entry under each mark, then raises the epoch. Only one caller at a time: writers take turns elsewhere.
     pub(super) fn add(&self, marks: &[Mark], entry: Entry) -> Result<(), Full> {
         if MAX_ENTRIES < self.len().saturating_add(marks.len()) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -16,19 +17,46 @@ use crate::revocation::mark::Mark;
 use crate::session::CameBy;
 
 /// Everything by which an identity and its credential can be revoked, and when they began.
+///
+/// The marks themselves are made when they are looked up first: as long as nothing at all is revoked, nobody needs them.
 #[derive(Clone, Debug)]
 pub(crate) struct Marks {
-    all: Vec<Mark>,
+    identity: Arc<Identity>,
+    canonical: CanonicalSubject,
+    grounds: Grounds,
+    /// What else ends it.
+    more: Vec<Mark>,
     began: Option<UnixTime>,
+    all: OnceLock<Vec<Mark>>,
 }
 
 impl Marks {
     /// Of somebody whom a provider vouched for on these grounds.
-    pub(crate) fn of(identity: &Identity, canonical: &CanonicalSubject, grounds: &Grounds) -> Self {
-        let person = Mark::person(canonical);
+    pub(crate) fn of(
+        identity: &Arc<Identity>,
+        canonical: &CanonicalSubject,
+        grounds: &Grounds,
+    ) -> Self {
+        Self {
+            identity: Arc::clone(identity),
+            canonical: canonical.clone(),
+            grounds: grounds.clone(),
+            more: Vec::new(),
+            began: grounds.began,
+            all: OnceLock::new(),
+        }
+    }
+
+    fn all(&self) -> &[Mark] {
+        self.all.get_or_init(|| self.made())
+    }
+
+    fn made(&self) -> Vec<Mark> {
+        let (identity, grounds) = (&*self.identity, &self.grounds);
+        let person = Mark::person(&self.canonical);
         let issuer = identity.key.issuer.as_str();
         let provider = &identity.provider;
-        let mut all = Vec::with_capacity(9);
+        let mut all = Vec::with_capacity(8 + self.more.len());
         all.push(person);
         all.push(Mark::person_at(person, provider));
         all.push(Mark::account(&identity.key));
@@ -47,10 +75,8 @@ impl Marks {
                 .map(|token| Mark::token(issuer, token)),
         );
         all.extend(grounds.sid.as_deref().map(|sid| Mark::sid(issuer, sid)));
-        Self {
-            all,
-            began: grounds.began,
-        }
+        all.extend_from_slice(&self.more);
+        all
     }
 
     /// All of them.
@@ -72,7 +98,7 @@ impl Marks {
     /// Of another account of the person too.
     #[must_use]
     pub(crate) fn and_account(mut self, account: &SubjectKey) -> Self {
-        self.all.push(Mark::account(account));
+        self.more.push(Mark::account(account));
         self
     }
 
@@ -80,15 +106,15 @@ impl Marks {
     #[must_use]
     pub(crate) fn and_came_by(mut self, came_by: &CameBy, person: &CanonicalSubject) -> Self {
         let before = Before::of(came_by);
-        self.all.extend(before.marks(Mark::person(person)));
-        self.all.extend(came_by.stood_for().map(Mark::session));
+        self.more.extend(before.marks(Mark::person(person)));
+        self.more.extend(came_by.stood_for().map(Mark::session));
         self.and_session(came_by.follows())
     }
 
     /// Of a session of ours too, or of one of an old system: see [`crate::session::OldSession::digest`].
     #[must_use]
     pub(crate) fn and_session(mut self, row: &[u8; 32]) -> Self {
-        self.all.push(Mark::session(row));
+        self.more.push(Mark::session(row));
         self
     }
 }
@@ -118,7 +144,10 @@ impl Standing {
         if self.seen.load(Ordering::Relaxed) == epoch {
             return true;
         }
-        if self.index.denies(&self.marks.all, self.marks.began, now) {
+        // What is added while it is counted raises the epoch afterwards, too.
+        let denied =
+            !self.index.is_empty() && self.index.denies(self.marks.all(), self.marks.began, now);
+        if denied {
             return false;
         }
         self.seen.store(epoch, Ordering::Relaxed);
@@ -129,7 +158,7 @@ impl Standing {
 impl Standing {
     /// Whether what does not hold is barred by a provider: to sign in once more would not help.
     pub(crate) fn is_barred(&self, now: UnixTime) -> bool {
-        self.index.bars(&self.marks.all, now)
+        self.index.bars(self.marks.all(), now)
     }
 }
 

@@ -69,7 +69,7 @@ impl Instance {
             token: Some(TokenId::Named("t1".into())),
             sid: Some("s1".into()),
         };
-        let marks = Marks::of(&alice(), &person(), &grounds).and_session(&[7; 32]);
+        let marks = Marks::of(&Arc::new(alice()), &person(), &grounds).and_session(&[7; 32]);
         Standing::new(self.list.index(), marks)
     }
 

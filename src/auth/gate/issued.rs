@@ -208,9 +208,10 @@ impl Gate {
             );
             identity.provider = plan.provider(assignment.arm).clone();
         }
-        let marks = Marks::of(&identity, &canonical, &Grounds::default());
-        self.stands(&asked, &identity.provider, class, marks)?;
-        Ok(identity.provider)
+        let provider = identity.provider.clone();
+        let marks = Marks::of(&Arc::new(identity), &canonical, &Grounds::default());
+        self.stands(&asked, &provider, class, marks)?;
+        Ok(provider)
     }
 
     /// The token that a client asked for. It can do no more than the one presented, and ends no later.
