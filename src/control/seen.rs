@@ -179,13 +179,14 @@ impl Seen {
             at: now,
         });
         let path = facts.path;
-        somebody.path = Box::from(if path.len() <= MAX_PATH_BYTES {
+        let path = if path.len() <= MAX_PATH_BYTES {
             path
         } else {
             "/"
-        });
-        somebody.host = Box::from(facts.host);
-        somebody.method = Box::from(facts.method);
+        };
+        set(&mut somebody.path, path);
+        set(&mut somebody.host, facts.host);
+        set(&mut somebody.method, facts.method);
         somebody.address = facts.client_ip;
         somebody.at = now;
     }
@@ -246,6 +247,13 @@ impl Seen {
 
     fn people(&self) -> MutexGuard<'_, People> {
         self.people.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Mostly it is the same as the last time.
+fn set(text: &mut Box<str>, to: &str) {
+    if **text != *to {
+        *text = Box::from(to);
     }
 }
 

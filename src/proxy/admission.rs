@@ -42,6 +42,7 @@ use crate::rollout::Facts;
 use crate::rollout::Fields;
 use crate::rollout::Hearsay;
 use crate::rollout::KillPosition;
+use crate::telemetry::Somebody;
 use crate::telemetry::metrics::AppIndex;
 use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::Cache;
@@ -348,6 +349,7 @@ async fn reach(
     }
     let verdict = Rc::new(Verdict {
         pseudonym: worker.pseudonyms.of(admitted.canonical()),
+        line: Somebody::default(),
         generation: snapshot.generation,
         headers,
         since: asked.now,

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
@@ -28,8 +29,8 @@ use crate::proxy::upstream_head::UpstreamHead;
 use crate::proxy::websocket;
 use crate::rollout::Arm;
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Request id and trace context, as fields.
 pub(super) type Given = [(HeaderName, HeaderValue); 2];
@@ -78,6 +79,21 @@ impl Passage<'_> {
     }
 }
 
+/// Request id and trace context of a request; both values share their bytes.
+fn given(record: &Record) -> Option<Given> {
+    let (id, traceparent) = (record.request_id.as_str(), record.trace.traceparent());
+    let mut both = BytesMut::with_capacity(id.len() + traceparent.len());
+    both.extend_from_slice(id.as_bytes());
+    both.extend_from_slice(&traceparent);
+    let id = both.split_to(id.len()).freeze();
+    let id = HeaderValue::from_maybe_shared(id).ok()?;
+    let traceparent = HeaderValue::from_maybe_shared(both.freeze()).ok()?;
+    Some([
+        (X_REQUEST_ID.clone(), id),
+        (TRACEPARENT.clone(), traceparent),
+    ])
+}
+
 /// Forwards a request and gives the answer to the client.
 pub(super) async fn forward(
     conn: &Rc<Conn>,
@@ -87,12 +103,9 @@ pub(super) async fn forward(
     passage: &Passage<'_>,
     mut record: Box<Record>,
 ) -> Reply {
-    let id = HeaderValue::from_bytes(record.request_id.as_str().as_bytes());
-    let traceparent = HeaderValue::from_bytes(&record.trace.traceparent());
-    let (Ok(id), Ok(traceparent)) = (id, traceparent) else {
+    let Some(given) = given(&record) else {
         return fault(&Fault::Internal, &parts.headers, conn, record);
     };
-    let given = [(X_REQUEST_ID, id), (TRACEPARENT, traceparent)];
     if let Some(handshake) = &passage.handshake {
         return websocket::open(conn, parts, request, passage, handshake, &given, record).await;
     }

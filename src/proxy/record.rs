@@ -298,6 +298,7 @@ impl OnEnd for Box<Record> {
                 Some(verdict) => Some(verdict.pseudonym),
                 None => told.and_then(|told| told.subject),
             },
+            kept: self.verdict.as_deref().map(|verdict| &verdict.line),
             upstream: app
                 .zip(self.answered)
                 .and_then(|(app, (route, origin))| app.target_of(route).label(origin)),

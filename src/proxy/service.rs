@@ -28,6 +28,7 @@ use crate::proxy::client_body::ClientBody;
 use crate::proxy::client_certificate::client_certificate;
 use crate::proxy::conn::Conn;
 use crate::proxy::forward::Passage;
+use crate::proxy::forward::TRACEPARENT;
 use crate::proxy::forward::forward;
 use crate::proxy::forward_auth;
 use crate::proxy::forward_auth::Question;
@@ -82,11 +83,9 @@ fn caller(headers: &HeaderMap) -> Option<&[u8]> {
 async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>) -> Reply {
     let (view, now) = (worker.view(), worker.now());
     let (mut parts, body) = request.into_parts();
-    let trace = worker.tracer.context(caller(&parts.headers));
-    if trace.parent_id().is_none() {
-        // It belongs to a trace that does not go on (W3C Trace Context §2.3).
-        parts.headers.remove("tracestate");
-    }
+    let trace = worker
+        .tracer
+        .context(parts.headers.get(&TRACEPARENT).map(HeaderValue::as_bytes));
     let mut record = Box::new(Record {
         began: Instant::now(),
         request_id: RequestId::of(&trace),
@@ -268,7 +267,9 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
 /// rare has its own box.
 async fn carry_over(asked: &Asked<'_>, admitted: &Admitted) -> Option<Response<Bytes>> {
     let policy = &asked.entry.policy;
-    if admitted.arm() != Some(Arm::From) && !policy.goes_back(admitted) {
+    // Only sessions are carried over: whoever comes with a token is not looked at any further.
+    let from = admitted.arm() == Some(Arm::From) || policy.goes_back(admitted);
+    if admitted.class() != CredentialClass::Session || !from {
         return None;
     }
     let logins = &asked.view.snapshot.logins;

@@ -3,6 +3,7 @@
 //! Written when the body ends, by the worker that served it, into the worker's own buffer (`sink`). People and addresses
 //! appear as pseudonyms; a query never appears, because codes and tokens travel in it.
 
+use std::cell::OnceCell;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,11 +72,17 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) error: Option<&'static str>,
     /// Who.
     pub(crate) subject: Option<Pseudonym>,
+    /// Where the fields from `provider` to `subject` are kept as they are written, of whom nothing else is ever said.
+    pub(crate) kept: Option<&'a Somebody>,
     /// The origin that answered, `host:port`.
     pub(crate) upstream: Option<&'a str>,
     /// The configuration that the request saw.
     pub(crate) revision: &'a str,
 }
+
+/// What lines say of one verdict: the same with every request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Somebody(OnceCell<Box<[u8]>>);
 
 /// Where lines of both logs go.
 #[derive(Clone, Debug)]
@@ -219,8 +226,19 @@ fn compose(line: &AccessLine<'_>, subjects: bool, mut out: Line<'_>) {
         .number(field!("status"), line.status.into())
         .number(field!("bytes_in"), line.bytes_in)
         .number(field!("bytes_out"), line.bytes_out)
-        .millis(field!("duration_ms"), line.took)
-        .maybe(field!("provider"), line.provider.map(ProviderId::as_str));
+        .millis(field!("duration_ms"), line.took);
+    match line.kept.filter(|_| line.error.is_none()) {
+        Some(Somebody(kept)) => out.keep(kept, |out| somebody(line, subjects, out)),
+        None => somebody(line, subjects, &mut out),
+    }
+    out.maybe(field!("upstream"), line.upstream)
+        .text(field!("revision"), line.revision);
+    out.end();
+}
+
+/// Who it was, and what became of what they presented.
+fn somebody(line: &AccessLine<'_>, subjects: bool, out: &mut Line<'_>) {
+    out.maybe(field!("provider"), line.provider.map(ProviderId::as_str));
     if let Some(arm) = line.arm {
         out.word(field!("arm"), arm.as_str());
     }
@@ -241,9 +259,6 @@ fn compose(line: &AccessLine<'_>, subjects: bool, mut out: Line<'_>) {
     if let Some(subject) = line.subject.as_ref().filter(|_| subjects) {
         out.digits(field!("subject"), subject.as_str());
     }
-    out.maybe(field!("upstream"), line.upstream)
-        .text(field!("revision"), line.revision);
-    out.end();
 }
 
 const fn version(version: http::Version) -> &'static str {
@@ -284,6 +299,7 @@ mod tests {
             attempt: None,
             error: None,
             subject: None,
+            kept: None,
             upstream: None,
             revision: "abc",
         }
@@ -350,6 +366,28 @@ mod tests {
             ..line("/")
         };
         assert!(written(&known).contains(who.as_str()));
+        // What is kept of somebody is written as it would be anew, and only where nothing else is said.
+        let kept = Somebody::default();
+        let with = |error| AccessLine {
+            rule: Some("percent"),
+            credential: Some(CredentialClass::Bearer),
+            attempt: Some(Attempt::Success),
+            kept: Some(&kept),
+            error,
+            ..known.clone()
+        };
+        let anew = |error| AccessLine {
+            kept: None,
+            ..with(error)
+        };
+        for error in [Some("aborted"), None, None, Some("aborted")] {
+            assert_eq!(written(&with(error)), written(&anew(error)));
+        }
+        let other = AccessLine {
+            subject: None,
+            ..with(None)
+        };
+        assert!(written(&other).contains(who.as_str()), "it is kept");
         let silent = settings::Log {
             subjects: false,
             ..settings::Log::default()

@@ -3,6 +3,7 @@
 //! Whatever a client can choose is escaped: a line never contains a line break, a control character or a character that
 //! reorders text on a terminal.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use crate::clock::UnixTime;
@@ -124,6 +125,18 @@ impl<'a> Line<'a> {
         ];
         self.buffer.extend_from_slice(&decimals);
         self
+    }
+
+    /// Fields that are always the same: written once, and kept for the next line.
+    pub(super) fn keep(&mut self, kept: &OnceCell<Box<[u8]>>, write: impl FnOnce(&mut Self)) {
+        if let Some(bytes) = kept.get() {
+            self.buffer.extend_from_slice(bytes);
+            return;
+        }
+        let start = self.buffer.len();
+        write(self);
+        let written = self.buffer.get(start..).unwrap_or_default();
+        kept.get_or_init(|| written.into());
     }
 
     /// Ends the line.

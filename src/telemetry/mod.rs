@@ -21,6 +21,7 @@ mod trace;
 pub(crate) use access_log::AccessLine;
 pub(crate) use access_log::AccessLog;
 pub(crate) use access_log::Logs;
+pub(crate) use access_log::Somebody;
 pub(crate) use decision_log::Decision;
 pub(crate) use decision_log::DecisionLog;
 pub(crate) use decision_log::DecisionRecord;
