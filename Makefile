@@ -115,11 +115,11 @@ sbom:
 repro:
 	deploy/repro
 
-# Medians of nine: start to ready, idle memory, reload of 1,000 routes; then what a token costs.
+# Medians of nine: start to ready, idle memory, reload of 1,000 routes; then what a token costs, and single steps of a request.
 bench:
 	$(CARGO) build --release
 	benches/process.py target/release/authferry
-	$(CARGO) bench --bench token
+	$(CARGO) bench --features bench --bench token --bench micro
 
 # A million sessions in the embedded store: start, look-ups, size, and what expires. Takes minutes, and 2 GiB of disk:
 # `make bench-sessions SESSIONS=100000` is a trial. Writes the table of benches/README.md.

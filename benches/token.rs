@@ -1,16 +1,12 @@
 //! What reading and judging a signed token costs, per algorithm: CPU time of the thread, median of rounds.
 //!
 //! ```text
-//! cargo bench --bench token
+//! cargo bench --features bench --bench token
 //! ```
 
-#![expect(
-    clippy::print_stdout,
-    reason = "this program exists to print its table"
-)]
+mod report;
 
 use std::error::Error;
-use std::fs;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -32,15 +28,14 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
-const NOW: u64 = 1_800_000_000;
-const ROUNDS: usize = 9;
+use crate::report::heading;
+use crate::report::report;
 
-/// The least CPU time of a round: some kernels count in ticks of 4 ms.
-const ROUND_NANOS: u64 = 200_000_000;
+const NOW: u64 = 1_800_000_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let claims = claims();
-    println!("{:<28}{:>10}", "case", "µs");
+    heading();
     for (algorithm, kind) in [
         (Algorithm::Rs256, &rcgen::PKCS_RSA_SHA256),
         (Algorithm::Es256, &rcgen::PKCS_ECDSA_P256_SHA256),
@@ -109,36 +104,4 @@ fn claims() -> Map<String, Value> {
         Value::Object(members) => members,
         _ => Map::new(),
     }
-}
-
-/// Prints the median cost of one call. A call that does not do what it should ends the run.
-fn report(name: &str, call: impl Fn() -> bool) {
-    assert!(call(), "{name} does not do what it should");
-    let round = |calls: u32| {
-        let begin = cpu_nanos();
-        for _ in 0..calls {
-            black_box(call());
-        }
-        cpu_nanos() - begin
-    };
-    let mut calls = 64;
-    while round(calls) < ROUND_NANOS {
-        calls *= 2;
-    }
-    let mut rounds: Vec<u64> = (0..ROUNDS).map(|_| round(calls)).collect();
-    rounds.sort_unstable();
-    let median = rounds.get(ROUNDS / 2).copied().unwrap_or_default();
-    #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
-    let micros = median as f64 / f64::from(calls) / 1_000.0;
-    println!("{name:<28}{micros:>10.2}");
-}
-
-/// CPU time of this thread (`Documentation/scheduler/sched-stats.rst`, `/proc/<pid>/schedstat`).
-fn cpu_nanos() -> u64 {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let first = text
-        .split(' ')
-        .next()
-        .and_then(|number| number.parse().ok());
-    first.expect("Linux shows the CPU time of a thread")
 }

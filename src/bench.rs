@@ -1,4 +1,6 @@
-//! What a bench needs of the inside: a store full of sessions. Only with the feature `bench`; nothing of it is in the program.
+//! What a bench needs of the inside: a store full of sessions, the steps of a request. Only with the feature `bench`; nothing of it is in the program.
+
+pub mod micro;
 
 use std::error::Error;
 use std::path::Path;
@@ -194,6 +196,15 @@ impl Crowd {
             restored.ok_or("a session is gone")?;
         }
         Ok(took)
+    }
+
+    /// Whether a row that nobody wrote is not there.
+    pub async fn look_in_vain(&self) -> bool {
+        let key = Key {
+            table: "bench",
+            key: &[7; 32],
+        };
+        matches!(self.store.get(key, NOW).await, Ok(None))
     }
 
     /// Two hours later: how many rows have gone by themselves, how long it took, and how long a write waited meanwhile at

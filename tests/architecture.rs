@@ -230,10 +230,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "bench",
         &[
+            "auth",
             "clock",
             "entropy",
             "identity",
             "links",
+            "proxy",
             "revocation",
             "secret",
             "session",

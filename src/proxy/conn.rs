@@ -180,7 +180,7 @@ impl Conn {
     }
 
     /// A connection from 203.0.113.7 that nobody is at the other end of.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, fuzzing, feature = "bench"))]
     pub(crate) fn for_test(secure: bool) -> Rc<Self> {
         Self::new(Arrival {
             id: 1,
@@ -230,7 +230,7 @@ impl Closing {
     }
 
     /// A drain that never begins.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, fuzzing, feature = "bench"))]
     pub(crate) fn never() -> Self {
         let (sender, signal) = watch::channel(false);
         // Never drop the sender: its end would look like a drain.

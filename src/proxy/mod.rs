@@ -33,7 +33,10 @@ mod turned_away;
 pub(crate) mod upgrade;
 pub(crate) mod upstream;
 pub(crate) mod upstream_head;
+#[cfg(not(feature = "bench"))]
 mod verdicts;
+#[cfg(feature = "bench")]
+pub(crate) mod verdicts;
 mod websocket;
 mod worker;
 

@@ -131,7 +131,7 @@ pub(crate) struct Limits {
     pub(crate) cache_ttl: Duration,
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, feature = "bench"))]
 impl Limits {
     /// The defaults.
     pub(crate) fn usual() -> Self {
