@@ -379,6 +379,7 @@ mod tests {
     use super::*;
     use crate::identity::Issuer;
     use crate::identity::Subject;
+    use crate::store::EmbeddedStore;
     use crate::store::FakeStore;
     use crate::store::MemoryStore;
     use std::sync::atomic::Ordering;
@@ -415,21 +416,49 @@ mod tests {
 
     #[tokio::test]
     async fn a_person_has_one_account_at_each_provider() {
-        let store = Arc::new(MemoryStore::default());
-        for links in [links(&store), links(&store)] {
-            claim(&links, "hr:1", "old", "alice").await.unwrap();
-            claim(&links, "hr:1", "new", "a1").await.unwrap();
-            claim(&links, "hr:2", "new", "b1").await.unwrap();
-            assert!(conflicts(claim(&links, "hr:1", "new", "a2").await));
+        let directory = tempfile::tempdir().unwrap();
+        for store in stores(&directory) {
+            for expected in [Sighting::First, Sighting::Known] {
+                let links = Links::new(Arc::clone(&store));
+                for (person, provider, subject) in [
+                    ("hr:1", "old", "alice"),
+                    ("hr:1", "new", "a1"),
+                    ("hr:2", "new", "b1"),
+                ] {
+                    let made = claim(&links, person, provider, subject).await.unwrap();
+                    assert_eq!(made, expected);
+                }
+                assert!(conflicts(claim(&links, "hr:1", "new", "a2").await));
+                // Nothing is left of it: the account is free for whoever it is.
+                let key = SubjectKey {
+                    issuer: Issuer::new("https://new"),
+                    subject: Subject::try_from("a2").unwrap(),
+                };
+                let new = ProviderId::new("new");
+                let whose = links.person_there(&new, &key, NOW).await;
+                assert_eq!(whose.unwrap(), None);
+            }
         }
+    }
+
+    /// One that writes a row at a time, and one that can write two.
+    fn stores(directory: &tempfile::TempDir) -> [Arc<dyn Store>; 2] {
+        let file = directory.path().join("store.redb");
+        [
+            Arc::new(MemoryStore::default()),
+            Arc::new(EmbeddedStore::open(&file, 1_000).unwrap()),
+        ]
     }
 
     #[tokio::test]
     async fn an_account_is_one_person() {
-        let store = Arc::new(MemoryStore::default());
-        for links in [links(&store), links(&store)] {
-            claim(&links, "hr:1", "new", "a1").await.unwrap();
-            assert!(conflicts(claim(&links, "hr:2", "new", "a1").await));
+        let directory = tempfile::tempdir().unwrap();
+        for store in stores(&directory) {
+            for _ in 0..2 {
+                let links = Links::new(Arc::clone(&store));
+                claim(&links, "hr:1", "new", "a1").await.unwrap();
+                assert!(conflicts(claim(&links, "hr:2", "new", "a1").await));
+            }
         }
     }
 

@@ -305,8 +305,9 @@ impl OnEnd for Box<Record> {
             revision: &snapshot.revision,
         };
         if ours {
-            self.worker.access.remember(&line);
+            self.worker.access.write_and_remember(&line);
+        } else {
+            self.worker.access.write(&line);
         }
-        self.worker.access.write(&line);
     }
 }

@@ -172,12 +172,19 @@ impl AccessLog {
         self.inlet.is_some()
     }
 
-    /// Remembers the line for whoever asks about the reference on a page of ours, whether or not it is written.
-    pub(crate) fn remember(&self, line: &AccessLine<'_>) {
+    /// Writes one line as [`Self::write`] does, and remembers it for whoever asks about the reference on a page of ours, whether
+    /// or not it is written.
+    pub(crate) fn write_and_remember(&self, line: &AccessLine<'_>) {
         let subjects = self.log.subjects;
-        self.recent.keep(line.request_id, line.at, "access", |out| {
-            compose(line, subjects, out);
-        });
+        self.recent.keep(
+            (line.request_id, line.at, "access"),
+            |out| compose(line, subjects, out),
+            |whole| {
+                if let Some(inlet) = self.inlet.as_ref().filter(|_| takes(self.log, line)) {
+                    inlet.copy(whole, Shed::AccessLog);
+                }
+            },
+        );
     }
 
     /// Writes one line, unless it is one of the good ones that are left out. Never waits for the disk.

@@ -214,17 +214,18 @@ impl DecisionLog {
     /// Writes one decision. Never waits for the disk.
     pub(crate) fn write(&self, record: &DecisionRecord<'_>) {
         let event = record.decision.event();
+        let compose = |out: Line<'_>| compose(record, self.subjects, out);
+        let copy = |line: &[u8]| {
+            if let Some(inlet) = &self.inlet {
+                inlet.copy(line, Shed::DecisionLog);
+            }
+        };
         if let (Some(recent), Some(request_id)) = (&self.recent, record.request_id)
             && record.decision.ends_a_request()
         {
-            recent.keep(request_id, record.at, event, |out| {
-                compose(record, self.subjects, out);
-            });
-        }
-        if let Some(inlet) = &self.inlet {
-            inlet.write(record.at, event, Shed::DecisionLog, |out| {
-                compose(record, self.subjects, out);
-            });
+            recent.keep((request_id, record.at, event), compose, copy);
+        } else if let Some(inlet) = &self.inlet {
+            inlet.write(record.at, event, Shed::DecisionLog, compose);
         }
     }
 }

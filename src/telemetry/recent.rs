@@ -67,13 +67,12 @@ impl Recent {
 }
 
 impl Place {
-    /// Keeps one line. `compose` gets it begun and ends it.
+    /// Keeps one line. `compose` gets it begun and ends it; `then` gets it whole.
     pub(super) fn keep(
         &self,
-        request_id: &str,
-        now: UnixTime,
-        event: &'static str,
+        (request_id, now, event): (&str, UnixTime, &'static str),
         compose: impl FnOnce(Line<'_>),
+        then: impl FnOnce(&[u8]),
     ) {
         let Some(ring) = self.recent.0.get(self.index) else {
             return;
@@ -82,6 +81,7 @@ impl Place {
         let Ring { lines, stamp } = &mut *guard;
         let mut bytes = Vec::with_capacity(512);
         compose(Line::begin(&mut bytes, stamp, now, event));
+        then(&bytes);
         if KEPT <= lines.len() {
             lines.pop_front();
         }
@@ -112,10 +112,13 @@ mod tests {
         let recent = Recent::new(2);
         let say = |index: usize, id: &str, second: u64, word: &str| {
             let at = UnixTime::from_secs(second);
-            recent.place(index).keep(id, at, "access", |mut out| {
+            let compose = |mut out: Line<'_>| {
                 out.text(field!("path"), word);
                 out.end();
-            });
+            };
+            let whole = |line: &[u8]| assert!(line.ends_with(b"}\n"));
+            let place = recent.place(index);
+            place.keep((id, at, "access"), compose, whole);
         };
         say(0, "aa", 2, "second");
         say(7, "aa", 1, "first");

@@ -153,6 +153,17 @@ impl Inlet {
         kind: Shed,
         compose: impl FnOnce(Line<'_>),
     ) {
+        self.put(kind, |bytes, stamp| {
+            compose(Line::begin(bytes, stamp, now, event));
+        });
+    }
+
+    /// Writes one line that is whole already.
+    pub(super) fn copy(&self, line: &[u8], kind: Shed) {
+        self.put(kind, |bytes, _| bytes.extend_from_slice(line));
+    }
+
+    fn put(&self, kind: Shed, write: impl FnOnce(&mut Vec<u8>, &mut Stamp)) {
         let Some(buffer) = self.shared.buffers.get(self.index) else {
             return;
         };
@@ -164,7 +175,7 @@ impl Inlet {
             return;
         }
         let first = bytes.is_empty();
-        compose(Line::begin(bytes, stamp, now, event));
+        write(bytes, stamp);
         drop(guard);
         // Whoever finds the buffer empty wakes the thread; the others know that somebody did.
         if first {

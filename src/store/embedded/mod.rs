@@ -513,6 +513,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn many_who_write_at_once_share_transactions_and_each_finds_what_it_wrote() {
+        let disk = Disk::default();
+        let store = Arc::new(disk.store());
+        for _ in 0..3 {
+            let mut all = tokio::task::JoinSet::new();
+            for n in 0..40_u8 {
+                let store = Arc::clone(&store);
+                all.spawn(async move {
+                    let (one, two) = ([b'a', n], [b'p', n]);
+                    let rows = [(key(&one), one.as_slice()), (key(&two), &two)];
+                    let written = store.put_both(rows, LATER, NOW).await.unwrap();
+                    for row in [&one, &two] {
+                        let found = store.get(key(row), NOW).await.unwrap();
+                        assert_eq!(found.unwrap().value, row);
+                    }
+                    written
+                });
+            }
+            let first = all.join_all().await;
+            let rows = store.scan("t", b"a", 100, NOW).await.unwrap();
+            assert!(rows.len() == 40 && first.iter().all(|said| *said == first[0]));
+        }
+        let found = disk.after_a_crash().store();
+        assert_eq!(found.scan("t", b"", 100, NOW).await.unwrap().len(), 80);
+    }
+
+    #[tokio::test]
     async fn one_process_has_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let store = at(&directory).unwrap();
@@ -583,6 +610,12 @@ mod tests {
             .await;
         assert!(swapped.is_err(), "not to be taken for a lost race");
         store.put(key(b"a"), b"2", LATER).await.unwrap();
+        store.delete(key(b"b")).await.unwrap();
+        let rows = [(key(b"c"), b"1".as_slice()), (key(b"d"), b"1")];
+        let both = store.put_both(rows, LATER, NOW).await;
+        assert!(matches!(both, Err(StoreError::Full(_))));
+        assert_eq!(store.get(key(b"c"), NOW).await.unwrap(), None, "neither");
+        store.put(key(b"b"), b"1", LATER).await.unwrap();
         assert_eq!(store.sweep(LATER).await.unwrap(), 2);
         store.put(key(b"c"), b"1", LATER).await.unwrap();
     }
