@@ -45,10 +45,16 @@ const FIXED: &[(&str, &str, &[&str], &str)] = &[
         "{}, {}",
     ),
     (
-        "A client that takes nothing of what is sent to it",
+        "What a client takes, at least, while something waits to be sent to it",
         "proxy/serve/ward.rs",
-        &["WRITE_STALL"],
-        "{}, then it is closed",
+        &["WRITE_LEAST", "WRITE_STALL"],
+        "{} in {}; else the connection is reset",
+    ),
+    (
+        "What waits in the kernel to be sent to a client",
+        "proxy/serve/listen.rs",
+        &["UNSENT"],
+        "{}",
     ),
     (
         "Unread body after an early answer",

@@ -416,7 +416,8 @@ class Load:
         line.close()
         self.stop.wait(0.1)
 
-    def sign_in(self, who, line):
+    @staticmethod
+    def sign_in(who, line):
         """As a browser does. Who turns out to belong to the other side is sent on, once."""
         page = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
         path = "/page"

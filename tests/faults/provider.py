@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """An OpenID provider that is there to be killed: its keys and the refresh tokens it has seen outlive it, everything else goes with it.
 
-  tests/faults/provider.py PORT DIRECTORY
+  tests/faults/provider.py PORT DIRECTORY [ISSUER]
 
 A restart signs with a new key and publishes the last three. Whoever follows a redirect here names with `login_hint` who signs in.
 The opaque tokens it knows are `opaque-WHO-…`.
@@ -139,7 +139,9 @@ class Server(http.server.ThreadingHTTPServer):
 def main():
     port, directory = int(sys.argv[1]), sys.argv[2]
     server = Server(("127.0.0.1", port), Provider)
-    server.issuer, server.keys = f"http://127.0.0.1:{server.server_address[1]}", Keys(directory)
+    # Where it is reached, if that is not where it listens.
+    server.issuer = sys.argv[3] if len(sys.argv) > 3 else f"http://127.0.0.1:{server.server_address[1]}"
+    server.keys = Keys(directory)
     seen = pathlib.Path(directory) / "refreshes"
     server.codes, server.lock = {}, threading.Lock()
     server.used = {line.split()[0] for line in seen.read_text().splitlines()} if seen.exists() else set()

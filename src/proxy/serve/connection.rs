@@ -13,6 +13,7 @@ use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Buf;
 use http::Request;
 use http::Response;
 use http::StatusCode;
@@ -348,9 +349,10 @@ impl<B: Body + Unpin> Body for Answer<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         self.pay();
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(_))) = &polled {
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
             self.owed = true;
-            self.in_flight.vitals().owe();
+            let bytes = frame.data_ref().map_or(0, Buf::remaining);
+            self.in_flight.vitals().owe(bytes);
         }
         polled
     }

@@ -11,6 +11,7 @@ use socket2::Protocol;
 use socket2::Socket;
 use socket2::Type;
 
+use crate::proxy::serve::ward::WRITE_STALL;
 use crate::proxy::serve::worker::Door;
 use crate::proxy::settings::Listener;
 use crate::proxy::settings::Server;
@@ -19,6 +20,10 @@ use crate::proxy::tls::TlsError;
 
 /// Connections the kernel holds for each socket until we accept them (it takes the smaller of this and `somaxconn`).
 const BACKLOG: i32 = 4_096;
+
+/// What the kernel takes of an answer before the client's window has room for it. By itself it takes up to 4 MiB: of memory that
+/// nobody counts, and then nothing of what a slow client takes can be seen here for minutes.
+const UNSENT: u32 = 128 * 1024;
 
 /// Everything that is needed to listen.
 #[derive(Debug)]
@@ -139,7 +144,51 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Accepted connections inherit both. The second one ends what is left of connections that are closed already.
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_tcp_user_timeout(Some(WRITE_STALL))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::io::Write;
+    use std::net::TcpStream;
+
+    use socket2::SockRef;
+
+    use super::*;
+    use crate::proxy::serve::testing::server;
+
+    #[test]
+    fn little_of_an_answer_waits_in_the_kernel_and_not_for_ever() {
+        let bound = Bound::open(&server()).unwrap();
+        // The workers share the address: the client comes to one of them.
+        let client = TcpStream::connect(bound.addresses()[0]).unwrap();
+        SockRef::from(&client).set_recv_buffer_size(4_096).unwrap();
+        let mut accepted = None;
+        while accepted.is_none() {
+            for listener in &bound.listeners[0].sockets {
+                accepted = accepted.or(listener.accept().ok());
+            }
+        }
+        let (mut stream, _) = accepted.unwrap();
+        let socket = SockRef::from(&stream);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(WRITE_STALL));
+        stream.set_nonblocking(true).unwrap();
+        let mut taken = 0;
+        let end = loop {
+            match stream.write(&[0; 16 * 1024]) {
+                Ok(bytes) => taken += bytes,
+                Err(error) => break error.kind(),
+            }
+        };
+        assert_eq!(end, ErrorKind::WouldBlock);
+        // What is under way comes on top: this client's window, which is small.
+        let most = usize::try_from(UNSENT).unwrap() * 2;
+        assert!((16 * 1024..most).contains(&taken), "{taken}");
+    }
 }

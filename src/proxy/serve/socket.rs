@@ -74,6 +74,17 @@ impl Socket {
     }
 }
 
+impl Drop for Socket {
+    /// A client that does not take what it was sent keeps nothing of it in the kernel, either: there, what is left of a closed
+    /// connection waits on for as long as the client likes.
+    fn drop(&mut self) {
+        if self.vitals.forgets_the_rest() {
+            // It fails only for a socket that is none.
+            drop(self.stream.set_zero_linger());
+        }
+    }
+}
+
 /// Copies from bytes that were given back. False when there are none.
 pub(crate) fn take_prefix(prefix: &mut Bytes, into: &mut ReadBuf<'_>) -> bool {
     if prefix.is_empty() {
@@ -176,7 +187,8 @@ impl AsyncWrite for Socket {
 fn note(vitals: &Vitals, result: &Poll<io::Result<usize>>) {
     match result {
         Poll::Pending => vitals.write_blocked(),
-        Poll::Ready(_) => vitals.wrote(),
+        Poll::Ready(Ok(bytes)) => vitals.wrote(*bytes),
+        Poll::Ready(Err(_)) => vitals.wrote(0),
     }
 }
 
@@ -235,5 +247,45 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Rewound<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::proxy::serve::slots::Slots;
+
+    /// What a client finds that begins to read after we closed: how much, and how it ends.
+    async fn late(forget: bool) -> (usize, Option<io::ErrorKind>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let vitals = Vitals::new(Phase::Serving);
+        let slot = Slots::new(1).take(&Arc::new(AtomicUsize::new(0)));
+        let mut socket = Socket::new(stream, vitals.clone(), slot);
+        socket.write_all(b"what waits").await.unwrap();
+        assert_eq!(vitals.taken(), None);
+        if forget {
+            vitals.forget_the_rest();
+        }
+        drop(socket);
+        let mut found = Vec::new();
+        let end = client.read_to_end(&mut found).await;
+        (found.len(), end.err().map(|error| error.kind()))
+    }
+
+    #[tokio::test]
+    async fn what_nobody_took_goes_with_the_connection() {
+        assert_eq!(late(false).await, (10, None));
+        let (_, end) = late(true).await;
+        assert_eq!(end, Some(io::ErrorKind::ConnectionReset));
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU32;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::telemetry::metrics::Shed;
@@ -120,9 +121,10 @@ pub(crate) struct Vitals {
     in_flight: AtomicU32,
     multiplexed: AtomicBool,
     write_blocked: AtomicBool,
-    write_moves: AtomicU32,
+    written: AtomicU64,
     owed: AtomicU32,
-    owed_moves: AtomicU32,
+    given: AtomicU64,
+    reset: AtomicBool,
     verdict: AtomicU8,
     unread_body: AtomicBool,
     begun: AtomicU32,
@@ -138,9 +140,10 @@ impl Vitals {
             in_flight: AtomicU32::new(0),
             multiplexed: AtomicBool::new(false),
             write_blocked: AtomicBool::new(false),
-            write_moves: AtomicU32::new(0),
+            written: AtomicU64::new(0),
             owed: AtomicU32::new(0),
-            owed_moves: AtomicU32::new(0),
+            given: AtomicU64::new(0),
+            reset: AtomicBool::new(false),
             verdict: AtomicU8::new(Verdict::Go as u8),
             unread_body: AtomicBool::new(false),
             begun: AtomicU32::new(0),
@@ -181,18 +184,15 @@ impl Vitals {
         self.moves.load(Relaxed)
     }
 
-    /// How often what the client has to take went on; `None` while it has nothing to take. Wraps.
+    /// How many bytes the client has taken of what it has to take; `None` while that is nothing. Wraps.
     ///
-    /// That is the socket's buffer, and on HTTP/2 the windows: a client can keep the one empty and the others shut.
-    pub(crate) fn blocked_write(&self) -> Option<u32> {
+    /// That is the socket's buffer, and on HTTP/2 the windows: a client can keep the one full and the others shut. What it
+    /// is sent besides answers, such as what its own PINGs call for, does not open a window.
+    pub(crate) fn taken(&self) -> Option<u64> {
         if self.write_blocked.load(Relaxed) {
-            Some(self.write_moves.load(Relaxed))
+            Some(self.written.load(Relaxed))
         } else if 0 < self.owed.load(Relaxed) {
-            Some(
-                self.owed_moves
-                    .load(Relaxed)
-                    .wrapping_add(self.write_moves.load(Relaxed)),
-            )
+            Some(self.given.load(Relaxed))
         } else {
             None
         }
@@ -214,17 +214,16 @@ impl Vitals {
     }
 
     /// An answer gave bytes, and until it is asked for more the client owes us room for them.
-    pub(crate) fn owe(&self) {
+    pub(crate) fn owe(&self, bytes: usize) {
         self.owed
             .store(self.owed.load(Relaxed).saturating_add(1), Relaxed);
+        add(&self.given, bytes);
     }
 
     /// An answer is asked for more, or has ended.
     pub(crate) fn pay(&self) {
         self.owed
             .store(self.owed.load(Relaxed).saturating_sub(1), Relaxed);
-        self.owed_moves
-            .store(self.owed_moves.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     /// A write could not proceed.
@@ -233,12 +232,19 @@ impl Vitals {
     }
 
     /// A write proceeded.
-    pub(crate) fn wrote(&self) {
-        if self.write_blocked.load(Relaxed) {
-            self.write_blocked.store(false, Relaxed);
-            self.write_moves
-                .store(self.write_moves.load(Relaxed).wrapping_add(1), Relaxed);
-        }
+    pub(crate) fn wrote(&self, bytes: usize) {
+        self.write_blocked.store(false, Relaxed);
+        add(&self.written, bytes);
+    }
+
+    /// Whatever waits to be taken is not waited for when the connection closes.
+    pub(crate) fn forget_the_rest(&self) {
+        self.reset.store(true, Relaxed);
+    }
+
+    /// See [`Vitals::forget_the_rest`].
+    pub(crate) fn forgets_the_rest(&self) -> bool {
+        self.reset.load(Relaxed)
     }
 
     /// A request begins.
@@ -310,4 +316,9 @@ impl Vitals {
         let asked = self.verdict.load(Relaxed);
         self.verdict.store(asked.max(verdict as u8), Relaxed);
     }
+}
+
+fn add(sum: &AtomicU64, bytes: usize) {
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    sum.store(sum.load(Relaxed).wrapping_add(bytes), Relaxed);
 }

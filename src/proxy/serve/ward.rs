@@ -23,7 +23,10 @@ struct Bounds {
     closing: u32,
 }
 
-/// How long a client may take nothing of what we write.
+/// How much a client takes of what waits for it, in [`WRITE_STALL`]: as much as it must send of a body, 1 KiB/s.
+pub(crate) const WRITE_LEAST: u64 = 60 * 1024;
+
+/// How long a client may let us wait before that counts: nobody reads in one pace.
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(60);
 
 /// How long we wait for the client to close after our goodbye, when it has nothing under way.
@@ -76,7 +79,8 @@ struct Entry {
     waker: Option<Waker>,
     moves: u32,
     age: u32,
-    write_moves: u32,
+    /// Since something waits for the client, or since it last took enough: what it had taken then, and the ticks.
+    taken: u64,
     write_age: u32,
 }
 
@@ -125,7 +129,7 @@ impl Ward {
             waker: None,
             moves: 0,
             age: 0,
-            write_moves: 0,
+            taken: 0,
             write_age: 0,
         };
         let mut entries = self.entries.borrow_mut();
@@ -208,18 +212,18 @@ impl Entry {
             self.moves = moves;
             self.age = 0;
         }
-        if let Some(writes) = self.vitals.blocked_write() {
-            if writes == self.write_moves {
-                self.write_age = self.write_age.saturating_add(1);
-            } else {
-                self.write_moves = writes;
-                self.write_age = 0;
+        match self.vitals.taken() {
+            // How much it took before it kept us waiting says nothing: it begins anew.
+            Some(taken) if self.write_age == 0 || WRITE_LEAST <= taken.wrapping_sub(self.taken) => {
+                self.taken = taken;
+                self.write_age = 1;
             }
-            if bounds.write < self.write_age {
+            Some(_) if bounds.write <= self.write_age => {
+                self.vitals.forget_the_rest();
                 return Some((Verdict::End, Cut::Write));
             }
-        } else {
-            self.write_age = 0;
+            Some(_) => self.write_age = self.write_age.saturating_add(1),
+            None => self.write_age = 0,
         }
         let (bound, verdict, reason) = match self.vitals.phase() {
             Phase::ProxyHeader => (bounds.head, Verdict::End, Cut::ProxyHeader),
@@ -322,13 +326,63 @@ mod tests {
         blocked.write_blocked();
         ends(&blocked, false, Some((121, Verdict::End, Cut::Write)));
         let shut = Vitals::new(Phase::Serving);
-        shut.owe();
+        shut.owe(1);
         ends(&shut, false, Some((121, Verdict::End, Cut::Write)));
         shut.pay();
         let fresh = Vitals::new(Phase::Serving);
-        fresh.owe();
+        fresh.owe(1);
         fresh.pay();
         ends(&fresh, false, None);
+    }
+
+    /// After how many sweeps a client is cut that takes so much between two of them while something always waits.
+    fn sipping(bytes: usize, open: impl Fn(&Vitals), take: impl Fn(&Vitals, usize)) -> Option<u32> {
+        let ward = Ward::new(TICK);
+        let vitals = Vitals::new(Phase::Serving);
+        ward.admit(vitals.clone());
+        open(&vitals);
+        (0..2_000).find(|_| {
+            take(&vitals, bytes);
+            let mut cut = false;
+            ward.sweep(&limits(), false, |_| cut = true);
+            assert_eq!(cut, vitals.forgets_the_rest());
+            cut
+        })
+    }
+
+    #[test]
+    fn a_client_that_takes_a_little_now_and_then_is_cut_and_one_that_is_slow_is_not() {
+        // The socket: what is written, and the rest waits.
+        let socket = |vitals: &Vitals, bytes| {
+            vitals.wrote(bytes);
+            vitals.write_blocked();
+        };
+        assert_eq!(sipping(6, Vitals::write_blocked, socket), Some(121));
+        assert_eq!(sipping(500, Vitals::write_blocked, socket), Some(121));
+        assert_eq!(sipping(513, Vitals::write_blocked, socket), None);
+        // HTTP/2 windows: what answers give; one of them always waits.
+        let window = |vitals: &Vitals, bytes| {
+            vitals.owe(bytes);
+            vitals.pay();
+            // Answers to PINGs are no room for anything.
+            vitals.wrote(10_000);
+        };
+        assert_eq!(sipping(500, |vitals| vitals.owe(1), window), Some(121));
+        assert_eq!(sipping(513, |vitals| vitals.owe(1), window), None);
+        // Enough at last counts for a minute, not for ever.
+        let ward = Ward::new(TICK);
+        let vitals = Vitals::new(Phase::Serving);
+        ward.admit(vitals.clone());
+        vitals.write_blocked();
+        let sweeps = (0..1_000).find(|n| {
+            if *n == 100 {
+                socket(&vitals, 70_000);
+            }
+            let mut cut = false;
+            ward.sweep(&limits(), false, |_| cut = true);
+            cut
+        });
+        assert_eq!(sweeps, Some(221));
     }
 
     #[test]
@@ -338,7 +392,7 @@ mod tests {
         ward.admit(vitals.clone());
         for _ in 0..500 {
             vitals.begin();
-            vitals.owe();
+            vitals.owe(usize::try_from(WRITE_LEAST).unwrap());
             ward.sweep(&limits(), false, |reason| unreachable!("{reason:?}"));
             vitals.pay();
             vitals.end();
