@@ -18,6 +18,7 @@ use ::aws_lc_rs::digest;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::SupportedProtocolVersion;
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
@@ -134,12 +135,12 @@ impl Certificates {
         let current = Arc::new(Current(ArcSwap::from_pointee(Set::of(&read)?)));
         let newest = settings.newest_only;
         let demanding = demanding(&settings.clients, &authorities, (&current, newest))?;
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions(newest))
             .map_err(TlsError::Setup)?
             .with_no_client_auth()
             .with_cert_resolver(current.clone());
+        config.ignore_client_order = true;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Setup)?;
         Ok(Arc::new(Self {
@@ -211,6 +212,26 @@ impl fmt::Debug for Certificates {
             .field("files", &self.files)
             .finish_non_exhaustive()
     }
+}
+
+/// The suites of Mozilla's intermediate profile, in its order, which is ours: whoever could choose would not choose worse, but
+/// scanners do not believe that.
+fn provider() -> Arc<CryptoProvider> {
+    use aws_lc_rs::cipher_suite as suite;
+    Arc::new(CryptoProvider {
+        cipher_suites: vec![
+            suite::TLS13_AES_128_GCM_SHA256,
+            suite::TLS13_AES_256_GCM_SHA384,
+            suite::TLS13_CHACHA20_POLY1305_SHA256,
+            suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        ],
+        ..aws_lc_rs::default_provider()
+    })
 }
 
 /// The versions that are spoken, the newest first.

@@ -38,6 +38,6 @@ export const oauth2Proxy = ({ issuer, chain, key }) => ({
   async words() {
     this.port = await new Promise((done) => { const one = net.createServer().listen(0, "127.0.0.1", () => { const { port } = one.address(); one.close(() => done(port)); }); });
     return ["--provider=oidc", `--oidc-issuer-url=${issuer}`, "--client-id=proxy", "--client-secret=secret", `--cookie-secret=${crypto.randomBytes(16).toString("hex")}`, `--upstream=${this.upstream}`, "--http-address=", `--https-address=127.0.0.1:${this.port}`,
-      `--tls-cert-file=${chain}`, `--tls-key-file=${key}`, "--email-domain=*", "--skip-provider-button", "--cookie-name=__Host-oauth2_proxy", "--cookie-samesite=lax", "--code-challenge-method=S256", "--user-id-claim=uid", "--pass-user-headers"];
+      `--tls-cert-file=${chain}`, `--tls-key-file=${key}`, "--email-domain=*", "--skip-provider-button", "--cookie-name=__Host-oauth2_proxy", "--cookie-samesite=lax", "--code-challenge-method=S256", "--user-id-claim=sub", "--insecure-oidc-skip-nonce=false"];
   },
 });

@@ -218,7 +218,7 @@ await check("a cookie that was changed is no session", async (page, context) => 
   changed.push(`${name}=${value}; ${name}=${flipped(0)}`, `${name}=${flipped(0)}; ${name}=${value}`);
   for (const cookies of changed) {
     const answer = await raw("/x", cookies);
-    assert.ok(answer.status !== 200 && answer.who === undefined, `${answer.status} ${answer.who} for ${cookies.replaceAll(value, "VALUE")}`);
+    assert.ok(answer.status !== 200 && answer.who === undefined, `${answer.status} ${answer.who} for ${cookies.replaceAll(value, "VALUE").slice(0, 99)}`);
   }
   assert.equal((await raw("/x", `${name}=${value}`)).who, "alice");
 });

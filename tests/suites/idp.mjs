@@ -88,7 +88,7 @@ export class Provider {
   /** With what is wrong about it. */
   #idToken({ who, how, nonce, client }) {
     const now = Math.floor(Date.now() / 1000);
-    const claims = { iss: this.issuer, sub: `sub-${who}`, uid: who, email: `${who}@people.test`, email_verified: true, aud: client, iat: now - 2, exp: now + 3600, nonce, ...how.claims };
+    const claims = { iss: this.issuer, sub: who, uid: who, email: `${who}@people.test`, email_verified: true, aud: client, iat: now - 2, exp: now + 3600, nonce, ...how.claims };
     const key = this.#keys[how.key ?? 0];
     const head = { alg: how.alg ?? "RS256", kid: "key-0", typ: "JWT" };
     const text = `${b64(JSON.stringify(head))}.${b64(JSON.stringify(claims))}`;

@@ -8,7 +8,7 @@ from tools import apt, pip
 from world import sh
 
 # What testssl.sh must have looked at: an empty report finds nothing, either.
-LOOKED_AT = {"SSLv2", "SSLv3", "TLS1", "TLS1_1", "TLS1_2", "TLS1_3", "heartbleed", "ROBOT", "secure_client_renego", "CRIME_TLS", "SWEET32", "FREAK", "DROWN", "LOGJAM", "BEAST", "RC4", "FS", "cert_expirationStatus"}
+LOOKED_AT = {"SSLv2", "SSLv3", "TLS1", "TLS1_1", "TLS1_2", "TLS1_3", "heartbleed", "ROBOT", "secure_client_renego", "CRIME_TLS", "SWEET32", "FREAK", "DROWN", "LOGJAM", "BEAST", "RC4", "cipher_order", "cert_expirationStatus"}
 
 
 def sslyze(port):

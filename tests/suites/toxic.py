@@ -270,6 +270,11 @@ class Sides:
         page = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
         ask_page = lambda: line.ask("GET", "/page", page)[0]
         assert ask_page() == 200
+        # A cookie that is well made, of a session that is over.
+        stranger = self.signed_in()
+        known = dict(stranger.cookies)
+        stranger.ask("POST", "/.authferry/logout", {"Sec-Fetch-Site": "same-origin"})
+        stranger.cookies = known
         said = []
         spoilt = {
             "latency": lambda: self.to_redis.spoil("latency", latency=100), "timeout": lambda: self.to_redis.spoil("timeout", timeout=0),
@@ -281,6 +286,7 @@ class Sides:
             while time.monotonic() < end:
                 status, body, took = timed(self.proxy.plain, "/api/x", token)
                 assert (status, body) == (200, b"sub-alice") and took < 1, f"{name}: a token: {status} in {took:.1f} s"
+                assert stranger.ask("GET", "/page", page)[0] != 200, f"{name}: a session that nobody knows"
                 seen.append(ask_page())
                 assert seen[-1] in (200, 503), f"{name}: a session: {seen[-1]}"
                 time.sleep(0.05)
@@ -311,10 +317,13 @@ class Instance(Proxy):
         self.dir, self.wrap = pathlib.Path(tempfile.mkdtemp(dir=world.WORK)), ()
         for name in ("secret", "admin"):
             (self.dir / name).write_text(f"{name}-of-the-suites-0123456789-0123456789")
+        for name in ("key-1", "key-2"):
+            (self.dir / name).write_bytes(os.urandom(32))
         self.config = self.dir / "authferry.yaml"
         self.config.write_text(f"""version: 1
 server: {{ listen: 127.0.0.1:0, admin: {{ listen: 127.0.0.1:0, token: {{ file: admin }} }}, state_dir: {self.dir}/state }}
 telemetry: {{ access_log: {{ file: /dev/null }} }}
+secrets: {{ bucket_key: {{ file: key-1 }}, session_keys: [{{ file: key-2 }}] }}
 sessions: {sessions}
 providers:
   only: {{ oidc: {{ issuer: "{issuer}", client: {{ id: load, secret: {{ file: secret }} }}, verify: {{ audiences: [app] }}, claims: {{ subject: sub }} }} }}

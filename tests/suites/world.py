@@ -49,11 +49,13 @@ def certificates():
     """An authority and a certificate for app.test and localhost, made once."""
     chain, key = WORK / "tls.pem", WORK / "tls.key"
     if not chain.exists():
-        (WORK / "ext").write_text("subjectAltName=DNS:app.test,DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nextendedKeyUsage=serverAuth\n")
+        # As a public authority would make it: scanners look at that, too.
+        (WORK / "ext").write_text("subjectAltName=DNS:app.test,DNS:localhost,IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid:always\ncrlDistributionPoints=URI:http://crl.test/suites.crl\n")
+        authority = [word for extension in ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign", "subjectKeyIdentifier=hash") for word in ("-addext", extension)]
         for words in (
-            ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj", "/CN=suites", "-keyout", WORK / "ca.key", "-out", WORK / "ca.pem"],
+            ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "90", *authority, "-subj", "/CN=suites", "-keyout", WORK / "ca.key", "-out", WORK / "ca.pem"],
             ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=app.test", "-keyout", key, "-out", WORK / "tls.csr"],
-            ["x509", "-req", "-in", WORK / "tls.csr", "-CA", WORK / "ca.pem", "-CAkey", WORK / "ca.key", "-CAcreateserial", "-days", "30", "-extfile", WORK / "ext", "-out", chain],
+            ["x509", "-req", "-in", WORK / "tls.csr", "-CA", WORK / "ca.pem", "-CAkey", WORK / "ca.key", "-CAcreateserial", "-days", "90", "-extfile", WORK / "ext", "-out", chain],
         ):
             code, said = sh("openssl", *words)
             assert code == 0, said

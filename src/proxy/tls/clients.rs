@@ -20,6 +20,7 @@ use rustls::server::danger::ClientCertVerifier;
 
 use crate::proxy::settings::ClientCertificates;
 use crate::proxy::tls::TlsError;
+use crate::proxy::tls::provider;
 use crate::proxy::tls::versions;
 
 /// Which policy a name has. 0: no certificate is asked for; else the place of the policy in the settings, from 1.
@@ -75,13 +76,13 @@ pub(super) fn config(
     resolver: Arc<dyn ResolvesServerCert>,
     newest_only: bool,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = verifier(&settings.ca, pem, settings.required)?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions(newest_only))
         .map_err(TlsError::Setup)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(resolver);
+    config.ignore_client_order = true;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
