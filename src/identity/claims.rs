@@ -1,5 +1,6 @@
 //! Claims as data, and paths into them.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::Map;
@@ -187,15 +188,21 @@ fn any(value: &Value, steps: &[Step], test: &dyn Fn(&Value) -> bool) -> bool {
     }
 }
 
-/// Whether a value is `wanted`, or an item of it: texts word for word, numbers and truth values as JSON writes them (old systems
-/// number what newer ones name).
+/// A value as a rule names it: a text word for word, a number or a truth value as JSON writes it (old systems number what newer
+/// ones name); nothing else has a name.
+pub fn named(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Bool(flag) => Some(Cow::Borrowed(if *flag { "true" } else { "false" })),
+        Value::Number(number) => Some(Cow::Owned(number.to_string())),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// Whether a value is `wanted`, or an item of it.
 pub fn says(value: &Value, wanted: &str) -> bool {
-    items(value).iter().any(|item| match item {
-        Value::String(text) => text == wanted,
-        Value::Bool(flag) => wanted == if *flag { "true" } else { "false" },
-        Value::Number(number) => number.to_string() == wanted,
-        Value::Null | Value::Array(_) | Value::Object(_) => false,
-    })
+    let is = |item| named(item).is_some_and(|name| name == wanted);
+    items(value).iter().any(is)
 }
 
 fn items(value: &Value) -> &[Value] {

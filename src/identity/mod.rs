@@ -25,6 +25,7 @@ pub use canonical::canonical;
 pub use claims::ClaimMap;
 pub use claims::ClaimPath;
 pub use claims::InvalidClaimPath;
+pub use claims::named;
 pub use claims::says;
 pub use confirmation::Confirmation;
 pub use confirmation::Thumbprint;

@@ -29,7 +29,6 @@ use crate::proxy::upstream::SendError;
 use crate::proxy::verdicts::Verdict;
 use crate::proxy::worker::View;
 use crate::proxy::worker::Worker;
-use crate::rollout::KillPosition;
 use crate::telemetry::AccessLine;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::Span;

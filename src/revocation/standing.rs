@@ -47,7 +47,8 @@ impl Marks {
         }
     }
 
-    fn all(&self) -> &[Mark] {
+    /// All of them.
+    pub(super) fn all(&self) -> &[Mark] {
         self.all.get_or_init(|| self.made())
     }
 
@@ -77,11 +78,6 @@ impl Marks {
         all.extend(grounds.sid.as_deref().map(|sid| Mark::sid(issuer, sid)));
         all.extend_from_slice(&self.more);
         all
-    }
-
-    /// All of them.
-    pub(super) fn all(&self) -> &[Mark] {
-        &self.all
     }
 
     /// Of what began earlier than its credential says; `None`: nobody knows when.

@@ -170,7 +170,7 @@ pub fn wants_identifier(
     if !asks {
         return false;
     }
-    for rule in running(&plan.stage.assign, now) {
+    for rule in plan.stage.assign.iter().filter(|rule| runs(rule, now)) {
         let heeds = |id: &CohortId| cohorts.get(id).is_some_and(Cohort::heeds_identifier);
         match (matches(rule, cohorts, facts), rule.share) {
             (Some(false), _) | (Some(true), Share::Percent(Percent::NONE)) => {}

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::identity::ClaimPath;
 use crate::identity::Identity;
 use crate::identity::ProviderId;
-use crate::identity::says;
+use crate::identity::named;
 use crate::rollout::facts::Facts;
 
 /// The name of a cohort.
@@ -134,7 +134,7 @@ impl Cohort {
                 equals,
             } => {
                 let identity = facts.person?.identity;
-                let equal = |value: &Value| says(value, equals);
+                let equal = |value: &Value| named(value).is_some_and(|name| name == **equals);
                 (identity.provider == *provider).then(|| name.any(&identity.attributes, &equal))
             }
             Self::ClientId(clients) => {

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use crate::identity::ClaimPath;
 use crate::identity::ProviderId;
+use crate::identity::named;
 use crate::rollout::cohort::Cohort;
 use crate::rollout::cohorts::Cohorts;
 use crate::rollout::cohorts::Edition;
@@ -202,6 +203,7 @@ impl Index {
                     | Cohort::App(_)
                     | Cohort::Header { .. }
                     | Cohort::SignedCookie(_)
+                    | Cohort::LoginHint(_)
                     | Cohort::All(_)
                     | Cohort::Any(_)
                     | Cohort::Not(_),
@@ -257,8 +259,8 @@ impl Index {
         for (_, claim) in claims {
             let found = RefCell::new(&mut *places);
             claim.any(&identity.attributes, &|value| {
-                if let Some(value) = value.as_str() {
-                    let asked = Trait::Claim(provider, claim.as_str(), value);
+                if let Some(value) = named(value) {
+                    let asked = Trait::Claim(provider, claim.as_str(), &value);
                     self.add(&asked, &mut found.borrow_mut());
                 }
                 false

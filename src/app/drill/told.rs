@@ -19,6 +19,7 @@ use crate::rollout::Course;
 use crate::rollout::Drill;
 use crate::rollout::Exercise;
 use crate::rollout::Facts;
+use crate::rollout::Hearsay;
 use crate::rollout::Needs;
 use crate::rollout::Person;
 use crate::rollout::Phase;
@@ -282,6 +283,7 @@ pub(super) fn is_tester(
         peer: None,
         fields: None,
         device: None,
+        hearsay: Hearsay::default(),
         person: Some(Person {
             canonical,
             identity,

@@ -67,7 +67,7 @@ impl<'a> Asked<'a> {
     /// has proved to hold that when it asked for another one.
     pub(super) fn is_proven(&self, bound: Option<&Confirmation>) -> bool {
         match self.instead {
-            Instead::OnRoute(_) => false,
+            Instead::OnRoute(_) | Instead::StillOnRoute(_) => false,
             Instead::Nothing => true,
             Instead::ForClient(client) => bound.is_some_and(|bound| {
                 let certificate = self.channel.certificate;

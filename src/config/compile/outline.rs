@@ -99,6 +99,7 @@ fn steps(placed: &Placed) -> Vec<Percent> {
         (Mode::Canary, Some((_, rule))) => match rule.share {
             Share::All => vec![Percent::ALL],
             Share::Percent(percent) => vec![percent],
+            Share::Chosen => Vec::new(),
         },
     }
 }

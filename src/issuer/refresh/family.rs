@@ -267,7 +267,7 @@ impl Family {
         let person = self.person();
         // Whose it is, its first use says; until then it is its client's.
         let key = account.unwrap_or_else(|| here.clone());
-        let identity = Identity {
+        let identity = Arc::new(Identity {
             provider: ProviderId::new(&self.provider),
             attributes: Arc::default(),
             client_id: there.map(Box::from),
@@ -275,7 +275,7 @@ impl Family {
             scopes: Box::default(),
             delegation: Delegation::default(),
             key,
-        };
+        });
         let person = person.unwrap_or_else(|| CanonicalSubject::unjoined(&identity.key));
         Marks::of(&identity, &person, &Grounds::default())
             .since(self.began.map(UnixTime::from_millis))

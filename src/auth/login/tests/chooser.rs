@@ -28,7 +28,8 @@ fn asking() -> World {
     plan.stage.assign = vec![AssignRule {
         share: Share::Percent(Percent::parse("50").unwrap()),
         ..all_to(Arm::To)
-    }];
+    }]
+    .into();
     world
 }
 
@@ -266,7 +267,8 @@ fn choosing() -> World {
         cohort: Some(orders),
         share: Share::Chosen,
         ..all_to(Arm::To)
-    }];
+    }]
+    .into();
     world.look = Arc::new(Look::new(&crate::auth::settings::Pages {
         providers: vec![(ProviderId::new("old"), "R&D account".into())],
         ..Default::default()
@@ -344,13 +346,15 @@ async fn somebody_who_is_asked_who_they_are_and_where_says_each_once() {
     let partners = CohortId::new("partners");
     let named_so = Cohort::LoginHint(vec!["*@partner.example".into()]);
     world.cohorts.insert(partners.clone(), named_so);
-    plan.stage.assign.insert(
+    let mut rules = plan.stage.assign.to_vec();
+    rules.insert(
         0,
         AssignRule {
             cohort: Some(partners),
             ..all_to(Arm::To)
         },
     );
+    plan.stage.assign = rules.into();
     let mut browser = Browser::default();
     let page = open(&world, &mut browser, "/orders?x=1").await;
     assert!(page.body.contains("<label"), "{}", page.body);
@@ -385,7 +389,8 @@ async fn what_somebody_says_lets_nobody_in() {
     plan.stage.assign = vec![AssignRule {
         cohort: Some(partners.clone()),
         ..all_to(Arm::From)
-    }];
+    }]
+    .into();
     plan.stage.accept = vec![AcceptOverride {
         provider: ProviderId::new("old"),
         new_logins: LoginPolicy::Refuse,
