@@ -135,8 +135,18 @@ mappings! {
         help: At<String>,
         /// Whether a person whose login goes to the new provider (`to`) is told so once in each browser, on a page with one link; and once where their logins go back to the old provider again, with a word about newer passwords. Default `false`.
         changed: At<bool>,
-        /// What people are told that a provider is called, where they choose one (`assign: [{ choose: true }]`), as `provider: text`: at most 80 characters. Default: its name.
-        providers: Named<At<String>>,
+        /// Whether what stands behind `#` in an address survives a sign-in, as single-page applications need it. Whoever is sent to a sign-in then gets a page with one script first (allowed by its hash), which remembers it for ten minutes in a cookie, at most 1 KiB; without scripts the page has a link, and the part is lost. Default `false`.
+        keep_fragment: At<bool>,
+        /// Where people look after their account, by provider: whoever opens `/.well-known/change-password` or `/.authferry/account` is sent to the one that judges their password now. Where none of an application's providers has such a page, these addresses are the application's own, or nobody's.
+        accounts: Named<RawAccountPages>,
+    }
+
+    /// The pages of one provider about an account there.
+    RawAccountPages {
+        /// The address of the page on which a password is changed: `/.well-known/change-password` leads there (the path that browsers and password managers look for).
+        password: At<String>,
+        /// The address of the page about the account: `/.authferry/account` leads there. Without it, that one leads to the page of `password`.
+        profile: At<String>,
     }
 
     /// A rule of the strict check that does not hold, and why that is meant.
