@@ -14,6 +14,7 @@ mod forward_auth;
 pub(crate) mod forwarded;
 pub(crate) mod identity_headers;
 mod keep_cookie;
+mod keep_form;
 mod own_address;
 mod patrol;
 #[cfg(any(test, fuzzing))]

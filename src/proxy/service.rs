@@ -34,6 +34,7 @@ use crate::proxy::forward_auth;
 use crate::proxy::forward_auth::Question;
 use crate::proxy::forwarded::speaks_tls;
 use crate::proxy::identity_headers::IdentityHeaders;
+use crate::proxy::keep_form::keep_form;
 use crate::proxy::own_address::own_address;
 use crate::proxy::record::Record;
 use crate::proxy::record::RequestId;
@@ -230,7 +231,12 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
             }
             &verdict.headers
         }
-        Err(Turned::Fault(why)) => return fault(why, &parts.headers, &conn, record),
+        Err(Turned::Fault(why)) => {
+            return match Box::pin(keep_form(&asked, route, why, body)).await {
+                Some(kept) => page(kept, &conn, record),
+                None => fault(why, &parts.headers, &conn, record),
+            };
+        }
         Err(Turned::Page(response)) => {
             let response = Response::clone(response);
             return page(response, &conn, record);

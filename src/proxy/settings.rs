@@ -242,6 +242,8 @@ pub(crate) struct Route {
     pub(crate) require: Require,
     /// Whether WebSocket upgrades pass. Default no.
     pub(crate) websocket: bool,
+    /// How long a form may be that is kept when it comes on a session that is over; `None`: none is.
+    pub(crate) preserve_post: Option<usize>,
     /// What becomes of `%2F` in a path.
     pub(crate) encoded_slash: EncodedSlash,
     /// The exchange whose token its upstream expects.

@@ -10,6 +10,7 @@ mod crowd;
 mod end;
 mod id;
 mod index;
+mod kept;
 mod lifetimes;
 mod live;
 mod pins;
@@ -34,6 +35,7 @@ pub(crate) use came_by::CameBy;
 #[cfg(feature = "bench")]
 pub(crate) use crowd::Member;
 pub(crate) use id::SessionId;
+pub(crate) use kept::KEPT_FOR;
 pub(crate) use live::Live;
 pub(crate) use pins::MAX_MOVED;
 pub(crate) use pins::Pins;

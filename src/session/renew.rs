@@ -110,6 +110,14 @@ struct Round<'a> {
 }
 
 impl Sessions {
+    /// A span and up to `more` on top.
+    pub(super) fn jittered(&self, span: Duration, more: Duration) -> Duration {
+        let mut byte = [0];
+        self.entropy.fill(&mut byte);
+        let [byte] = byte;
+        span + more * u32::from(byte) / 255
+    }
+
     /// Renews a session at its owner, or takes what another request or instance has renewed. Called on the background
     /// runtime, and carried to its end: a rotated token must not get lost with a client that goes away.
     ///

@@ -37,6 +37,8 @@ pub(crate) enum Purpose {
     Wrap,
     /// That somebody wants to be among the first, in a cookie.
     OptIn,
+    /// A form that waits for its sender. The key also takes in the secret of their cookie.
+    KeptForm,
     /// The keys that sign what several instances mint.
     SigningKeys,
 }
@@ -56,6 +58,7 @@ impl Purpose {
             Self::ClientSecret => "client_secret",
             Self::Wrap => "wrap",
             Self::OptIn => "opt_in",
+            Self::KeptForm => "kept_form",
             Self::SigningKeys => "signing_keys",
         }
     }
@@ -73,6 +76,7 @@ impl Purpose {
             Self::ClientSecret => b"client-secret",
             Self::Wrap => b"wrap",
             Self::OptIn => b"opt-in",
+            Self::KeptForm => b"kept-form",
             Self::SigningKeys => b"signing-keys",
         }
     }

@@ -25,6 +25,7 @@ use crate::session::body::Handle;
 use crate::session::body::NewSession;
 use crate::session::id;
 use crate::session::id::SessionId;
+use crate::session::kept::KeptForms;
 use crate::session::lifetimes::Lifetimes;
 use crate::session::live::Found;
 use crate::session::live::Live;
@@ -66,6 +67,7 @@ pub(crate) struct Sessions {
     /// Who counts the uses of its keys.
     uses: KeyUses,
     pub(super) wrapping: Wrapping,
+    pub(super) forms: KeptForms,
     /// What else moves to a new key.
     pub(super) along: OnceLock<Weak<dyn MovesAlong>>,
 }
@@ -129,6 +131,7 @@ impl Sessions {
             active: ArcSwap::from_pointee(Active::new(settings, 1, &uses)?),
             kept: Cache::new(KEPT),
             wrapping: Wrapping::default(),
+            forms: KeptForms::default(),
             along: OnceLock::new(),
             lifetimes: Lifetimes::default(),
             registry: Arc::clone(&registry),
@@ -331,14 +334,6 @@ impl Sessions {
     /// Sessions in use here: how many of each application, side and origin.
     pub(crate) fn in_use(&self, now: UnixTime) -> Tally {
         self.registry.count(now)
-    }
-
-    /// A span and up to `more` on top.
-    pub(super) fn jittered(&self, span: Duration, more: Duration) -> Duration {
-        let mut byte = [0];
-        self.entropy.fill(&mut byte);
-        let [byte] = byte;
-        span + more * u32::from(byte) / 255
     }
 
     /// Ends a session for everybody who holds it in this process.

@@ -273,3 +273,52 @@ async fn whom_a_provider_does_not_know_any_more_is_out_at_the_next_revalidation(
         socket.ends(Duration::from_secs(2)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_on_a_session_that_is_over_is_kept_where_that_is_wanted_and_no_longer_than_it_may_be()
+ {
+    let (old, new) = (Idp::start().await, Idp::start().await);
+    let text = config(&old, &new, application().await, "");
+    let keeps = "path: \"/*\", preserve_post: 16B";
+    let proxy = Proxy::start(&text.replace("path: \"/*\"", keeps));
+    proxy.settled().await;
+    let browser = signed_in(&proxy).await;
+    let cookies: Vec<_> = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    let (host, cookies) = (proxy.address.to_string(), cookies.join("; "));
+    let origin = format!("http://{host}");
+    let fields = [
+        ("Host", host.as_str()),
+        ("Origin", origin.as_str()),
+        ("Cookie", cookies.as_str()),
+        ("Sec-Fetch-Mode", "navigate"),
+        ("Sec-Fetch-Dest", "document"),
+        ("Sec-Fetch-Site", "same-origin"),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ];
+    let send =
+        async |path: &str, body: &[u8]| request(proxy.address, "POST", path, &fields, body).await;
+    assert_eq!(send("/save", b"note=0123456789a").await.status, 200);
+    assert_eq!(send("/.authferry/logout", b"").await.status, 303);
+    let answer = send("/save", b"note=0123456789a").await;
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    assert!(answer.text().contains("kept for ten minutes"));
+    let kept = answer.cookies().into_iter();
+    let kept: Vec<_> = kept
+        .filter(|pair| pair.starts_with("authferry_form="))
+        .collect();
+    assert_eq!(kept.len(), 1);
+    // One byte more.
+    let answer = send("/save", b"note=0123456789ab").await;
+    assert_eq!(answer.status, 401, "{}", answer.text());
+
+    let mut browser = Browser::default();
+    let (name, value) = kept[0].split_once('=').unwrap();
+    browser.0.insert(name.to_owned(), value.to_owned());
+    let start = browser.open(&proxy, "/save").await;
+    let done = browser.sign_in(&proxy, &start).await;
+    let to = done.header("location").unwrap().to_owned();
+    assert_eq!(to, "/.authferry/form?rd=%2Fsave");
+    let page = browser.open(&proxy, &to).await.text();
+    assert!(page.contains("value=\"0123456789a\""), "{page}");
+    assert!(page.contains("action=\"/save\""), "{page}");
+}

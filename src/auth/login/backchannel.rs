@@ -16,9 +16,9 @@ use tracing::warn;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
 use crate::auth::login::Request;
-use crate::auth::login::page;
 use crate::auth::login::query::Query;
 use crate::auth::login::query::is_form;
+use crate::auth::login::reply;
 use crate::clock::UnixTime;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
@@ -182,11 +182,11 @@ fn answer(told: Told) -> Response<Bytes> {
             "{\"error\":\"temporarily_unavailable\"}",
         ),
     };
-    let mut response = page::with(status, Bytes::from_static(text.as_bytes()), Vec::new());
+    let mut response = reply::with(status, Bytes::from_static(text.as_bytes()), Vec::new());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if told == Told::Again {
-        headers.insert(RETRY_AFTER, page::RETRY);
+        headers.insert(RETRY_AFTER, reply::RETRY);
     }
     response
 }

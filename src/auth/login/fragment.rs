@@ -49,12 +49,19 @@ impl Logins {
         Some(response)
     }
 
-    /// Where a login returns to, with what was remembered of it, and the cookie that forgets that.
-    pub(super) fn with_fragment(
+    /// Where a login leads: to a form that waits, or to its target with what was remembered of that; and the cookie that forgets.
+    pub(super) fn lands_at(
         &self,
         ask: &Ask<'_>,
         target: &ReturnPath,
     ) -> (String, Option<HeaderValue>) {
+        match self.has_form(ask, target) {
+            Some(form) => (form, None),
+            None => self.with_fragment(ask, target),
+        }
+    }
+
+    fn with_fragment(&self, ask: &Ask<'_>, target: &ReturnPath) -> (String, Option<HeaderValue>) {
         let whole = target.as_str().to_owned();
         let name = self.names.place();
         let sent = cookies::named(ask.request.headers, &name);

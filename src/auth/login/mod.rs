@@ -18,6 +18,7 @@ mod farewell;
 mod flow;
 mod fragment;
 mod journey;
+mod kept_form;
 mod limited;
 mod linked;
 mod logout;
@@ -29,6 +30,7 @@ mod place;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;
 mod query;
+mod reply;
 mod return_to;
 mod room;
 mod settle;
@@ -215,7 +217,7 @@ impl Logins {
             now,
         };
         match (kill, endpoint) {
-            (KillPosition::Deny, Endpoint::Login | Endpoint::Callback(_)) => {
+            (KillPosition::Deny, Endpoint::Login | Endpoint::Callback(_) | Endpoint::KeptForm) => {
                 return self.page(&ask, Page::Unavailable, &ReturnPath::root(), Vec::new());
             }
             // Whoever wants to leave may.
@@ -239,6 +241,7 @@ impl Logins {
         match endpoint {
             Endpoint::Login => self.login(&ask, body).await,
             Endpoint::OptIn => self.opt_in(policy, request, false, now).await,
+            Endpoint::KeptForm => self.kept_form(&ask).await,
             Endpoint::Account(which) => self.account(&ask, *which, None).await,
             Endpoint::Logout => self.logout(&ask).await,
             Endpoint::SignedOut => {

@@ -7,7 +7,7 @@ use crate::auth::cookies::Keep;
 use crate::auth::login::return_to::OURS;
 use crate::session::settings::SameSite;
 
-/// All named after the session cookie: `NAME`, `NAME_flow_0` to `NAME_flow_4`, `NAME_dev`, `NAME_place`.
+/// All named after the session cookie: `NAME`, `NAME_flow_0` to `NAME_flow_4`, `NAME_dev`, `NAME_place`, `NAME_form`.
 #[derive(Debug)]
 pub(super) struct Names {
     pub(super) session: Box<str>,
@@ -34,6 +34,11 @@ impl Names {
     /// The cookie of one login under way.
     pub(super) fn flow(&self, slot: u8) -> String {
         format!("{}_flow_{slot}", self.session)
+    }
+
+    /// The cookie of a form that is kept.
+    pub(super) fn form(&self) -> String {
+        format!("{}_form", self.session)
     }
 
     /// The cookie of the address that a script has seen: see [`super::fragment`].

@@ -4,16 +4,16 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
-use http::header::CACHE_CONTROL;
 use http::header::CONTENT_SECURITY_POLICY;
 use http::header::CONTENT_TYPE;
-use http::header::LOCATION;
 use http::header::REFERRER_POLICY;
 use http::header::REFRESH;
 use http::header::RETRY_AFTER;
-use http::header::SET_COOKIE;
-use http::header::X_CONTENT_TYPE_OPTIONS;
 
+use crate::auth::login::reply::RETRY;
+pub(super) use crate::auth::login::reply::Sent;
+pub(super) use crate::auth::login::reply::redirect;
+use crate::auth::login::reply::with;
 use crate::auth::login::return_to::ReturnPath;
 use crate::auth::look::Forms;
 use crate::auth::look::Look;
@@ -62,12 +62,16 @@ pub(super) enum Page {
     OptOut,
     /// Only for who is signed in.
     SignInFirst,
-    /// Who somebody is, which decides where they sign in.
-    Name,
-    /// The same, for what was typed is no name.
-    NameAgain,
-    /// Where somebody wants to sign in.
-    Choose,
+    /// The provider has no page about accounts.
+    NoAccountPage,
+    /// Everything that the new provider had vouched for was ended, and the session with it.
+    ForSafety,
+    /// A form came on a session that is over; it is kept.
+    FormKept,
+    /// It can be sent again.
+    SendAgain,
+    /// It was somebody else's.
+    FormOfAnother,
 }
 
 /// Which page somebody got, as a constant word for the access log; goes along with the response.
@@ -92,12 +96,15 @@ impl Page {
             Self::SignInFirst => "optin_not_signed_in",
             Self::NoAccountPage => "account_no_page",
             Self::ForSafety => "login_for_safety",
+            Self::FormKept => "form_kept",
+            Self::FormOfAnother => "form_of_another",
             Self::SignOut
             | Self::SignedOut
             | Self::Changed
             | Self::Back
             | Self::Arrived
             | Self::OnTheWay
+            | Self::SendAgain
             | Self::OptIn
             | Self::OptOut
             | Self::Name
@@ -114,6 +121,8 @@ impl Page {
             | Self::NotAllowed
             | Self::NotOurForm
             | Self::SignInFirst
+            | Self::FormKept
+            | Self::FormOfAnother
             | Self::ForSafety => StatusCode::FORBIDDEN,
             Self::Unavailable | Self::OnlyThere | Self::NotRecorded => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -126,6 +135,7 @@ impl Page {
             | Self::Back
             | Self::Arrived
             | Self::OnTheWay
+            | Self::SendAgain
             | Self::OptIn
             | Self::OptOut
             | Self::Name
@@ -204,6 +214,15 @@ impl Page {
                 "Your account is at the new sign-in service only",
                 "It cannot be used at the moment, and the other one does not know you. Nothing is lost. Please try again later.",
             ),
+            Self::FormKept => (
+                "Please sign in again",
+                "Nothing is sent yet. What you typed in is kept for ten minutes: you can send it when you are back.",
+            ),
+            Self::SendAgain => ("Send what you typed in?", "It has not been sent yet."),
+            Self::FormOfAnother => (
+                "Nothing was sent",
+                "What was typed in here belongs to somebody else who was signed in before. It is gone.",
+            ),
             Self::ForSafety => (
                 "You were signed out for security",
                 "Nothing is lost. Please sign in again; it may be at another page than the last time.",
@@ -224,7 +243,9 @@ impl Page {
             | Self::OnlyThere
             | Self::SignedOut
             | Self::SignInFirst
+            | Self::FormKept
             | Self::OnTheWay => Offer::SignIn,
+            Self::SendAgain => Offer::Form,
             Self::NotAllowed | Self::Circles | Self::NotRecorded | Self::NoAccountPage => {
                 Offer::Nothing
             }
@@ -233,7 +254,7 @@ impl Page {
             Self::Name | Self::NameAgain | Self::Choose => Offer::Nothing,
             Self::SignOut | Self::NotOurForm => Offer::SignOut,
             Self::Changed | Self::Back | Self::ForSafety => Offer::GoOn,
-            Self::Arrived => Offer::Target,
+            Self::Arrived | Self::FormOfAnother => Offer::Target,
             Self::OptIn => Offer::In,
             Self::OptOut => Offer::Out,
         }
@@ -249,13 +270,11 @@ enum Offer {
     Target,
     In,
     Out,
+    /// A form of the page's own.
+    Form,
 }
 
-/// `Retry-After` of the page about an outage, in seconds.
-pub(super) const RETRY: HeaderValue = HeaderValue::from_static("5");
-
-/// A page; `reference` leads an operator to the log line, `target` is where the next sign-in returns to. With an `own_form`
-/// it lets a person do that, and nothing else.
+/// A page; `reference` leads an operator to the log line, `target` is where the next sign-in returns to.
 pub(super) fn page(
     page: Page,
     reference: Option<&str>,
@@ -280,6 +299,7 @@ pub(super) fn page(
     let (again, forms) = match page.offers() {
         _ if own_form.is_some() => (own_form.unwrap_or_default(), Forms::OurOwn),
         Offer::Nothing => (String::new(), Forms::None),
+        Offer::Form => (String::new(), Forms::OurOwn),
         Offer::SignIn => (link("Sign in"), Forms::None),
         Offer::GoOn => (link("Continue"), Forms::None),
         Offer::Target => {
@@ -345,6 +365,9 @@ pub(super) fn page(
         | Page::Changed
         | Page::Back
         | Page::ForSafety
+        | Page::FormKept
+        | Page::SendAgain
+        | Page::FormOfAnother
         | Page::OnTheWay
         | Page::OptIn
         | Page::OptOut
@@ -356,55 +379,10 @@ pub(super) fn page(
     response
 }
 
-/// How a browser is sent on. Never 307 or 308: they would send a body, and the password in it, along.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Sent {
-    /// 302: after a GET.
-    Found,
-    /// 303: after anything else, and at the end of a login.
-    SeeOther,
-}
-
-/// A redirect; `None`: the address cannot stand in a header.
-pub(super) fn redirect(
-    sent: Sent,
-    location: &str,
-    cookies: Vec<HeaderValue>,
-) -> Option<Response<Bytes>> {
-    let location = HeaderValue::try_from(location).ok()?;
-    let status = match sent {
-        Sent::Found => StatusCode::FOUND,
-        Sent::SeeOther => StatusCode::SEE_OTHER,
-    };
-    let mut response = with(status, Bytes::new(), cookies);
-    response.headers_mut().insert(LOCATION, location);
-    Some(response)
-}
-
-pub(super) fn with(status: StatusCode, body: Bytes, cookies: Vec<HeaderValue>) -> Response<Bytes> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (CACHE_CONTROL, "no-store"),
-        (
-            CONTENT_SECURITY_POLICY,
-            "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
-        ),
-        (REFERRER_POLICY, "no-referrer"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    for cookie in cookies {
-        headers.append(SET_COOKIE, cookie);
-    }
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::CACHE_CONTROL;
 
     #[test]
     fn a_page_carries_nothing_but_fixed_words() {

@@ -4,7 +4,7 @@
 
 mod back;
 mod carry;
-mod chooser;
+mod kept;
 mod linked;
 mod recalled;
 mod wrap;
@@ -101,6 +101,7 @@ struct Visit<'a> {
     host: &'static str,
     kill: KillPosition,
     now: UnixTime,
+    /// Of a form.
     body: &'a str,
 }
 
@@ -233,7 +234,15 @@ impl<'a> Visit<'a> {
                         logins.turn_away(&policy, &request, why.as_ref(), self.kill, self.now);
                     match away.await {
                         TurnedAway::Page(response) => response,
-                        TurnedAway::Answer(answer) => plain(&answer),
+                        TurnedAway::Answer(answer) => {
+                            let kept = if logins.may_keep_form(&policy, &request) {
+                                let body = self.body.as_bytes();
+                                logins.keep_form(&policy, &request, body, self.now).await
+                            } else {
+                                None
+                            };
+                            kept.unwrap_or_else(|| plain(&answer))
+                        }
                     }
                 }
             }

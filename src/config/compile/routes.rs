@@ -124,6 +124,7 @@ fn plain(path: Box<str>, access: Access) -> Route {
         on_unauthenticated: OnUnauthenticated::Auto,
         require: Require::default(),
         websocket: false,
+        preserve_post: None,
         encoded_slash: EncodedSlash::Refused,
         exchange: None,
         upstream: None,
@@ -182,6 +183,7 @@ fn route(context: &mut Context<'_>, raw: &RawRoute) -> Option<Route> {
         },
         require: require.unwrap_or_default(),
         websocket: raw.websocket.or(false),
+        preserve_post: preserve_post(context, raw),
         encoded_slash: match raw.encoded_slash.or(EncodedSlashWord::Refuse) {
             EncodedSlashWord::Refuse => EncodedSlash::Refused,
             EncodedSlashWord::Opaque => EncodedSlash::Opaque,
@@ -189,6 +191,14 @@ fn route(context: &mut Context<'_>, raw: &RawRoute) -> Option<Route> {
         exchange: raw.exchange.get().map(|at| at.value.as_str().into()),
         upstream,
     })
+}
+
+/// How long a form may be that is kept.
+fn preserve_post(context: &mut Context<'_>, raw: &RawRoute) -> Option<usize> {
+    let at = raw.preserve_post.get()?;
+    let most = 64 * 1024;
+    context.range(at.mark, &at.value.0, (1, most), "from `1B` to `64KiB`");
+    usize::try_from(at.value.0.min(most)).ok()
 }
 
 const fn class(word: ClassWord) -> CredentialClass {

@@ -12,6 +12,7 @@ use crate::config::raw::RawAppExchange;
 use crate::config::raw::RawCertificate;
 use crate::config::raw::RawFile;
 use crate::config::scalar::Network;
+use crate::config::scalar::Size;
 use crate::config::scalar::Span;
 use crate::config::scalar::Whole;
 use crate::config::shape::At;
@@ -136,6 +137,8 @@ mappings! {
         require: RawRequire,
         /// Whether WebSocket upgrades pass. Default `false`.
         websocket: At<bool>,
+        /// How long a form may be that is kept when it comes on a session that is over, so that nothing typed in is lost: from `1B` to `64KiB`. Its sender is told to sign in, and can send it within ten minutes then, by one button, if they are who they were. Only what a page of the application itself sends (`application/x-www-form-urlencoded`, in UTF-8) is kept, sealed with a secret of that browser. Without it such a form is answered 401.
+        preserve_post: At<Size>,
         /// The exchange of every credential on this route; tokens of the provider that it yields pass as they are. Default: `exchange.always` of the application.
         exchange: At<String>,
         /// Another upstream than the application's.

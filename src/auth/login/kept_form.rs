@@ -1,0 +1,226 @@
+//! A form that came when the session was over: kept while its sender signs in, and sent again by a button of ours. Only what
+//! the application's own page sent is kept; only the browser that sent it gets it back, once, and not as somebody else.
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Method;
+use http::Response;
+use serde::Deserialize;
+use serde::Serialize;
+use tracing::warn;
+
+use crate::auth::cookies;
+use crate::auth::cookies::Keep;
+use crate::auth::login::Ask;
+use crate::auth::login::Logins;
+use crate::auth::login::Request;
+use crate::auth::login::logout::From;
+use crate::auth::login::navigation;
+use crate::auth::login::page;
+use crate::auth::login::page::Page;
+use crate::auth::login::page::Sent;
+use crate::auth::login::query;
+use crate::auth::login::query::Query;
+use crate::auth::login::return_to::OURS;
+use crate::auth::login::return_to::ReturnPath;
+use crate::auth::look::escaped;
+use crate::auth::policy::AppPolicy;
+use crate::clock::UnixTime;
+use crate::rollout::KillPosition;
+use crate::secret::Secret;
+use crate::session::KEPT_FOR;
+use crate::session::SessionId;
+
+/// The most fields of a form that is kept.
+const MAX_FIELDS: usize = 1_000;
+
+/// A form, before it is sealed.
+#[derive(Deserialize, Serialize)]
+struct Kept {
+    host: String,
+    target: String,
+    /// Whose session it came with, as far as that is known.
+    person: Option<String>,
+    fields: Vec<(String, String)>,
+}
+
+impl Logins {
+    /// Whether a request that is turned away is a form that the application's own page sent for somebody who had a session.
+    pub(crate) fn may_keep_form(&self, policy: &AppPolicy, request: &Request<'_>) -> bool {
+        let ask = Ask {
+            policy,
+            request,
+            kill: KillPosition::Off,
+            now: UnixTime::default(),
+        };
+        *request.method == Method::POST
+            && navigation::is_top_level(request.headers)
+            && query::is_form(request.headers)
+            && matches!(self.from(&ask), From::OurPage)
+            && self.session_id(&ask).is_some()
+    }
+
+    /// Keeps it, and says so; `None`: it cannot be kept.
+    pub(crate) async fn keep_form(
+        &self,
+        policy: &AppPolicy,
+        request: &Request<'_>,
+        body: &[u8],
+        now: UnixTime,
+    ) -> Option<Response<Bytes>> {
+        let ask = &Ask {
+            policy,
+            request,
+            kill: KillPosition::Off,
+            now,
+        };
+        let target = ask.target();
+        let asked = request.facts.path;
+        // An address that is not returned to is not sent to either.
+        if target.path() != asked {
+            return None;
+        }
+        let person = self.session_id(ask);
+        let person = person.and_then(|id| self.deps.sessions.last_known(id));
+        let kept = Kept {
+            host: request.facts.host.to_owned(),
+            target: target.as_str().to_owned(),
+            person: person.map(|person| person.as_str().to_owned()),
+            fields: fields(body)?,
+        };
+        let plain = Secret::new(serde_json::to_vec(&kept).ok()?);
+        let given = self.deps.sessions.keep_form(plain.expose(), now).await;
+        let given = given.unwrap_or_else(|error| {
+            warn!(%error, "A form could not be kept.");
+            None
+        })?;
+        let cookie = self
+            .names
+            .set(&self.names.form(), given.expose(), Keep::For(KEPT_FOR))?;
+        let cookies = self.forget_session(ask).into_iter().chain([cookie]);
+        Some(self.page(ask, Page::FormKept, &target, cookies.collect()))
+    }
+
+    /// Where a login leads whose browser has a form to send.
+    pub(super) fn has_form(&self, ask: &Ask<'_>, target: &ReturnPath) -> Option<String> {
+        let sent = cookies::named(ask.request.headers, &self.names.form());
+        sent.text().and_then(SessionId::parse)?;
+        Some(format!("{OURS}/form?rd={}", query::encode(target.as_str())))
+    }
+
+    /// `/.authferry/form`: the form, for who is signed in now, with one button. It is given back once.
+    pub(super) async fn kept_form(&self, ask: &Ask<'_>) -> Response<Bytes> {
+        let query = Query::parse(ask.request.query).unwrap_or_default();
+        let target = query.value("rd").and_then(ReturnPath::parse);
+        let target = target.unwrap_or_else(ReturnPath::root);
+        let name = self.names.form();
+        let given = cookies::named(ask.request.headers, &name)
+            .text()
+            .and_then(SessionId::parse)
+            .filter(|_| *ask.request.method == Method::GET);
+        let Some(restored) = self.session(ask).await else {
+            return self.page(ask, Page::SignInFirst, &target, Vec::new());
+        };
+        let found = match given {
+            Some(given) => self.deps.sessions.take_form(given, ask.now).await,
+            None => Ok(None),
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                warn!(%error, "A form that was kept cannot be read.");
+                return self.page(ask, Page::Unavailable, &target, Vec::new());
+            }
+        };
+        let cookies: Vec<HeaderValue> = self
+            .names
+            .set(&name, "", Keep::Forget)
+            .into_iter()
+            .collect();
+        let kept: Option<Kept> =
+            found.and_then(|plain| serde_json::from_slice(plain.expose()).ok());
+        let sender = |kept: &Kept| {
+            let person = restored.canonical().as_str();
+            kept.person.as_deref().is_none_or(|sender| sender == person)
+        };
+        let kept = kept.filter(|kept| kept.host == ask.request.facts.host);
+        let Some(kept) = kept else {
+            let on = page::redirect(Sent::SeeOther, target.as_str(), cookies);
+            return on.unwrap_or_else(|| self.page(ask, Page::Failed, &target, Vec::new()));
+        };
+        let address = ReturnPath::parse(&kept.target).filter(|_| sender(&kept));
+        let Some(address) = address else {
+            return self.page(ask, Page::FormOfAnother, &target, cookies);
+        };
+        let mut response = self.page(ask, Page::SendAgain, &target, cookies);
+        let page = String::from_utf8_lossy(response.body());
+        let form = form(&address, &kept.fields);
+        let page = page.replace("</main>", &format!("{form}</main>"));
+        *response.body_mut() = Bytes::from(page);
+        response
+    }
+}
+
+fn form(address: &ReturnPath, fields: &[(String, String)]) -> String {
+    let hidden = |(name, value): &(String, String)| {
+        let (name, value) = (attribute(name), attribute(value));
+        format!("<input type=\"hidden\" name=\"{name}\" value=\"{value}\">\n")
+    };
+    let fields: String = fields.iter().map(hidden).collect();
+    let address = escaped(address.as_str());
+    format!(
+        "<form method=\"post\" action=\"{address}\" accept-charset=\"utf-8\">\n{fields}<button>Send</button></form>\n"
+    )
+}
+
+/// Lines stay lines: a parser of HTML would change their ends.
+fn attribute(text: &str) -> String {
+    let text = escaped(text).replace('\r', "&#13;");
+    text.replace('\n', "&#10;")
+}
+
+/// The fields of a form (`application/x-www-form-urlencoded`); `None`: what could not be sent again as it was.
+fn fields(body: &[u8]) -> Option<Vec<(String, String)>> {
+    let body = std::str::from_utf8(body).ok()?;
+    let pairs = body.split('&').filter(|pair| !pair.is_empty());
+    let read = pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (name, value) = (query::decode(name).ok()?, query::decode(value).ok()?);
+        // A field of this name would be filled in by the browser.
+        let plain = name != "_charset_" && !name.contains('\0') && !value.contains('\0');
+        plain.then_some((name, value))
+    });
+    let fields: Vec<_> = read.collect::<Option<_>>()?;
+    (fields.len() <= MAX_FIELDS).then_some(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_written_as_it_was_read() {
+        let read = fields(b"note=a+%26+b%0D%0Ac&x=%22%3E%3Cscript%3E&empty=&alone").unwrap();
+        let expected = [
+            ("note", "a & b\r\nc"),
+            ("x", "\"><script>"),
+            ("empty", ""),
+            ("alone", ""),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(read, expected);
+        let address = ReturnPath::parse("/save?a=b&c=\"").unwrap();
+        let written = form(&address, &read);
+        assert!(
+            written.contains("action=\"/save?a=b&amp;c=&quot;\""),
+            "{written}"
+        );
+        let value = "value=\"a &amp; b&#13;&#10;c\"";
+        assert!(written.contains(value), "{written}");
+        assert!(!written.contains("<script>"), "{written}");
+        for bad in [&b"a=%ff"[..], b"a=%zz", b"\xff=a", b"_charset_=", b"a=%00"] {
+            assert!(fields(bad).is_none(), "{bad:?}");
+        }
+        assert!(fields("a&".repeat(MAX_FIELDS + 1).as_bytes()).is_none());
+    }
+}

@@ -1,0 +1,121 @@
+//! What somebody had typed in when their session was over: kept for as long as a sign-in takes, and given back once. It opens
+//! with what their browser was given alone: who reads the store learns nothing.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::secret::Secret;
+use crate::session::id;
+use crate::session::id::SessionId;
+use crate::session::seal::Purpose;
+use crate::session::sessions::Sessions;
+use crate::store::Key;
+use crate::store::StoreError;
+
+const TABLE: &str = "kept_form";
+
+/// A form that waits for its sender is kept for 10 min.
+pub(crate) const KEPT_FOR: Duration = Duration::from_mins(10);
+
+/// So many forms are kept at once by one instance: anybody can send one.
+const AT_ONCE: usize = 1_000;
+
+/// When the forms that are kept end, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct KeptForms(Mutex<VecDeque<UnixTime>>);
+
+impl KeptForms {
+    /// Whether there is room for one more, which is taken then.
+    fn has_room(&self, now: UnixTime) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while all.front().is_some_and(|ends| *ends <= now) {
+            all.pop_front();
+        }
+        let room = all.len() < AT_ONCE;
+        if room {
+            all.push_back(now + KEPT_FOR);
+        }
+        room
+    }
+}
+
+impl Sessions {
+    /// Keeps a form; what its browser is given. `None`: there is no room.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not take it.
+    pub(crate) async fn keep_form(
+        &self,
+        form: &[u8],
+        now: UnixTime,
+    ) -> Result<Option<Secret<String>>, StoreError> {
+        if !self.forms.has_room(now) {
+            return Ok(None);
+        }
+        let mut bytes = [0; 32];
+        self.entropy.fill(&mut bytes);
+        let row = id::row(&bytes);
+        let entropy = &*self.entropy;
+        let sealed = self
+            .ring()
+            .seal(Purpose::KeptForm, &bytes, &[&row], form, entropy);
+        let key = Key {
+            table: TABLE,
+            key: &row,
+        };
+        self.store.put(key, &sealed, now + KEPT_FOR).await?;
+        Ok(Some(Secret::new(URL_SAFE_NO_PAD.encode(bytes))))
+    }
+
+    /// The form that a browser was given this for; it is kept no longer. `None`: there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(crate) async fn take_form(
+        &self,
+        given: SessionId<'_>,
+        now: UnixTime,
+    ) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
+        let row = given.row();
+        let key = || Key {
+            table: TABLE,
+            key: &row,
+        };
+        let Some(found) = self.store.get(key(), now).await? else {
+            return Ok(None);
+        };
+        self.store.delete(key()).await?;
+        let ring = self.ring();
+        let opened = ring.open(Purpose::KeptForm, given.bytes(), &[&row], &found.value);
+        Ok(opened.map(|opened| Secret::new(opened.plain)))
+    }
+
+    /// Whose a session was that this instance still has in mind, whether it lives or not.
+    pub(crate) fn last_known(&self, id: SessionId<'_>) -> Option<CanonicalSubject> {
+        let live = self.registry.find(&id.row())?;
+        live.content().map(|content| content.canonical.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_so_many_at_once() {
+        let (forms, now) = (KeptForms::default(), UnixTime::from_secs(1_000));
+        assert!((0..AT_ONCE).all(|_| forms.has_room(now)));
+        assert!(!forms.has_room(now));
+        assert!(!forms.has_room(now + KEPT_FOR - Duration::from_secs(1)));
+        assert!(forms.has_room(now + KEPT_FOR));
+    }
+}
