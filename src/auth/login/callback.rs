@@ -208,8 +208,7 @@ impl Logins {
         if let Errand::Silent { .. } = returned.flow.errand {
             self.carried_over(returned.ask, CarryOver::Moved);
         }
-        let (address, forget) = self.lands_at(returned.ask, &target);
-        cookies.extend(forget);
+        let address = self.lands_at(returned.ask, &target, &mut cookies);
         let mut response = if self.names.is_strict() {
             // A redirect would still be a request that the provider's site began, and come without the session.
             self.page(returned.ask, Page::Arrived, &target, cookies)

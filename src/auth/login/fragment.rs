@@ -49,16 +49,20 @@ impl Logins {
         Some(response)
     }
 
-    /// Where a login leads: to a form that waits, or to its target with what was remembered of that; and the cookie that forgets.
+    /// Where a login leads: to a form that waits, or to its target with what was remembered of that, which the browser then
+    /// forgets.
     pub(super) fn lands_at(
         &self,
         ask: &Ask<'_>,
         target: &ReturnPath,
-    ) -> (String, Option<HeaderValue>) {
-        match self.has_form(ask, target) {
-            Some(form) => (form, None),
-            None => self.with_fragment(ask, target),
+        cookies: &mut Vec<HeaderValue>,
+    ) -> String {
+        if let Some(form) = self.has_form(ask, target) {
+            return form;
         }
+        let (address, forget) = self.with_fragment(ask, target);
+        cookies.extend(forget);
+        address
     }
 
     fn with_fragment(&self, ask: &Ask<'_>, target: &ReturnPath) -> (String, Option<HeaderValue>) {
