@@ -10,7 +10,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::clock::UnixTime;
-use crate::identity::CanonicalSubject;
 use crate::secret::Secret;
 use crate::session::id;
 use crate::session::id::SessionId;
@@ -97,12 +96,6 @@ impl Sessions {
         let ring = self.ring();
         let opened = ring.open(Purpose::KeptForm, given.bytes(), &[&row], &found.value);
         Ok(opened.map(|opened| Secret::new(opened.plain)))
-    }
-
-    /// Whose a session was that this instance still has in mind, whether it lives or not.
-    pub(crate) fn last_known(&self, id: SessionId<'_>) -> Option<CanonicalSubject> {
-        let live = self.registry.find(&id.row())?;
-        live.content().map(|content| content.canonical.clone())
     }
 }
 

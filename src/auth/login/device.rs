@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use crate::auth::login::chooser::Hint;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
+use crate::identity::CanonicalSubject;
 use crate::rollout::Arm;
 use crate::rollout::Pin;
 use crate::rollout::Plan;
@@ -49,6 +51,9 @@ pub(super) struct Device {
     /// What its person was called who moved last, as [`Hint::tag`] writes it: whoever is called otherwise has not moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     moved_as: Option<String>,
+    /// A digest of who signed in last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    person: Option<String>,
 }
 
 /// Whether a browser may be sent on once more.
@@ -74,6 +79,7 @@ impl Device {
             only_there: Vec::new(),
             told_back: Vec::new(),
             moved_as: None,
+            person: None,
         }
     }
 
@@ -87,6 +93,16 @@ impl Device {
         let plain = serde_json::to_vec(self).ok()?;
         let sealed = ring.seal(Purpose::Device, b"", &[host.as_bytes()], &plain, entropy);
         Some(URL_SAFE_NO_PAD.encode(sealed))
+    }
+
+    /// Remembers who has just signed in.
+    pub(super) fn is_used_by(&mut self, person: &CanonicalSubject) {
+        self.person = Some(tag(person));
+    }
+
+    /// Who signed in last, as [`tag`] writes it.
+    pub(super) fn last_used_by(&self) -> Option<&str> {
+        self.person.as_deref()
     }
 
     /// The unit of the bucket before the person is known.
@@ -185,6 +201,14 @@ impl Device {
             Bounce::Fine
         }
     }
+}
+
+/// Tells one person from another, and nothing of who they are.
+pub(super) fn tag(person: &CanonicalSubject) -> String {
+    let text = ["authferry/device/person", person.as_str()].concat();
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    let short = hash.as_ref().get(..16).unwrap_or_default();
+    URL_SAFE_NO_PAD.encode(short)
 }
 
 #[cfg(test)]

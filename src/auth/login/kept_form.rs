@@ -14,6 +14,7 @@ use crate::auth::cookies::Keep;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
 use crate::auth::login::Request;
+use crate::auth::login::device::tag;
 use crate::auth::login::logout::From;
 use crate::auth::login::navigation;
 use crate::auth::login::page;
@@ -39,8 +40,8 @@ const MAX_FIELDS: usize = 1_000;
 struct Kept {
     host: String,
     target: String,
-    /// Whose session it came with, as far as that is known.
-    person: Option<String>,
+    /// A digest of who signed in last in this browser.
+    person: String,
     fields: Vec<(String, String)>,
 }
 
@@ -80,12 +81,12 @@ impl Logins {
         if target.path() != asked {
             return None;
         }
-        let person = self.session_id(ask);
-        let person = person.and_then(|id| self.deps.sessions.last_known(id));
+        let device = self.device(ask);
         let kept = Kept {
             host: request.facts.host.to_owned(),
             target: target.as_str().to_owned(),
-            person: person.map(|person| person.as_str().to_owned()),
+            // Whoever may be anybody could be given what somebody else wants them to send.
+            person: device.last_used_by()?.to_owned(),
             fields: fields(body)?,
         };
         let plain = Secret::new(serde_json::to_vec(&kept).ok()?);
@@ -139,16 +140,13 @@ impl Logins {
             .collect();
         let kept: Option<Kept> =
             found.and_then(|plain| serde_json::from_slice(plain.expose()).ok());
-        let sender = |kept: &Kept| {
-            let person = restored.canonical().as_str();
-            kept.person.as_deref().is_none_or(|sender| sender == person)
-        };
         let kept = kept.filter(|kept| kept.host == ask.request.facts.host);
         let Some(kept) = kept else {
             let on = page::redirect(Sent::SeeOther, target.as_str(), cookies);
             return on.unwrap_or_else(|| self.page(ask, Page::Failed, &target, Vec::new()));
         };
-        let address = ReturnPath::parse(&kept.target).filter(|_| sender(&kept));
+        let address =
+            ReturnPath::parse(&kept.target).filter(|_| kept.person == tag(restored.canonical()));
         let Some(address) = address else {
             return self.page(ask, Page::FormOfAnother, &target, cookies);
         };

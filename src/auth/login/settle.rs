@@ -99,6 +99,7 @@ impl Logins {
             None => (None, false),
         };
         let mut device = self.device(ask);
+        device.is_used_by(&canonical);
         let hint = returned.flow.hint();
         let arm = backing.as_ref().map(|backing| backing.arm);
         if let (Some(plan), Some(Arm::To)) = (plan, arm) {
