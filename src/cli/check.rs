@@ -332,7 +332,7 @@ mod tests {
     fn each_step_says_what_its_people_can_show() {
         let text = include_str!("../../config/minimal.yaml");
         let (_, out) = sized(text, Format::Text, Some(4_600));
-        let line = "    at 10 %: 460 people at modern; the guards see a bad rate of 5 % or more, none bad excludes 0.91 % and more\n";
+        let line = "    at 10 %: 460 people at modern; the guards see a bad rate of 5 % or more, none bad excludes 0.90 % and more\n";
         assert!(out.ends_with(line), "{out}");
         let (_, out) = sized(text, Format::Text, Some(400));
         assert!(
