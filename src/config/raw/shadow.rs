@@ -13,7 +13,7 @@ use crate::config::shape::words;
 use crate::rollout::Percent;
 
 mappings! {
-    /// A second opinion about the people of one application, on the side: it never delays or changes an answer. It is asked for in the modes `shadow`, `canary` and `modern-primary`, about credentials of `from`.
+    /// A second opinion about the people of one application, on the side: it never delays or changes an answer. It is asked for in the modes `shadow`, `canary` and `modern-primary`, about credentials of `from` that were accepted: whoever is refused, or comes with credentials of `to`, is compared by `sweep` alone, which finds whom only one side lets in (`reject_accept`, `error_class`) and who has other groups, from the side of `from`.
     RawShadow {
         /// Who is asked. Required.
         oracles: List<RawOracle>,
