@@ -422,6 +422,17 @@ mod tests {
         again.count(&crm, &old, day(8));
         assert_eq!(seen(&again, day(8)), Ok(1));
         assert_eq!(seen(&again, day(9)), Ok(0), "that was more than a week ago");
+        // For the report: who came at all, since when it is counted, and not what nobody counts.
+        let told = |span| again.told(&crm, &old, span, day(9));
+        let counted = |people, last| Counted {
+            people,
+            last,
+            since: day(0),
+            more: false,
+        };
+        assert_eq!(told(Duration::MAX), Some(counted(1, Some(day(2)))));
+        assert_eq!(told(WEEK), Some(counted(0, None)));
+        assert_eq!(unread.told(&crm, &old, WEEK, day(9)), None);
         // Who has left the cohort counts.
         came(2, &hr, &[], day(8));
         keep.turn().await;
