@@ -9,9 +9,12 @@ use crate::rollout::AppId;
 use crate::rollout::Looked;
 use crate::telemetry::Metrics;
 
-/// Where the counts of each application stood when the present step was first seen.
+/// How many were asked about, and how many could not be.
+type Counts = (u64, u64);
+
+/// Where the counts of each application stood when the present step was first seen, and when that step began.
 #[derive(Debug, Default)]
-pub(super) struct Sampled(Mutex<HashMap<AppId, (UnixTime, (u64, u64))>>);
+pub(super) struct Sampled(Mutex<HashMap<AppId, (UnixTime, Counts)>>);
 
 impl Sampled {
     /// Adds to what was found since a step began how many were asked about in it, and how many could not be: at this

@@ -24,6 +24,8 @@ const MAX_SHOWN: usize = 50;
 
 /// People with one kind of credential, and when the last of them came.
 type Use = (u64, UnixTime);
+/// By application, class, client and network.
+type Uses = BTreeMap<[String; 4], Use>;
 
 /// Credentials of `from`, by application, class, client and network; and who came last.
 pub(super) fn legacy(
@@ -142,8 +144,8 @@ fn counted<'a>(
     left: impl Fn(&AppId) -> Option<ProviderId>,
     since_seconds: Option<u64>,
     now: UnixTime,
-) -> (BTreeMap<[String; 4], Use>, Vec<(UnixTime, &'a Somebody)>) {
-    let mut uses: BTreeMap<[String; 4], Use> = BTreeMap::new();
+) -> (Uses, Vec<(UnixTime, &'a Somebody)>) {
+    let mut uses = Uses::new();
     let mut last = Vec::new();
     for one in people {
         let Some(from) = left(&one.app) else {
