@@ -151,7 +151,7 @@ async fn a_client_that_does_what_it_never_did_is_told_of() {
     assert_eq!(answer.status, 400, "{}", answer.text());
     assert_eq!(counted("unusual_grant").await, 2.0);
     // Who is refused again and again is told of once.
-    for _ in 0..40 {
+    for _ in 0..80 {
         assert_eq!(ask("192.0.2.7", "refresh_token").await.status, 400);
     }
     let spikes = counted("many_refused").await;

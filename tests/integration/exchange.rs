@@ -330,12 +330,12 @@ async fn a_minted_token_says_the_roles_that_groups_give_and_may_do_what_they_may
         .replace("hosts: [app.test]", "hosts: [app.test, 127.0.0.1]")
         .replace(
             "    public_paths: [/public/*]\n",
-            "    routes: [{ path: /*, exchange: ours, require: { scopes: [orders:read] } }]\n",
+            "    routes: [{ path: /*, exchange: ours, require: { scopes: [orders.read] } }]\n",
         );
     let proxy = Proxy::start(&format!(
         r#"{yaml}
 roles:
-  old: {{ groups: {{ users: [seller] }}, scopes: {{ seller: [orders:read] }} }}
+  old: {{ groups: {{ users: [seller] }}, scopes: {{ seller: [orders.read] }} }}
 exchange:
   ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [api], attributes: {{ roles: roles }}, claims: {{ first: "{{roles|join:,}}" }} }} }}
 "#
@@ -350,7 +350,7 @@ exchange:
     let says = |got: &Map<String, Value>| {
         assert_eq!(got["roles"], json!(["seller"]));
         assert_eq!(got["first"], json!("seller"));
-        assert_eq!(got["scope"], json!("orders:read"));
+        assert_eq!(got["scope"], json!("orders.read"));
     };
     let token = stage.old.token("alice");
     let answer = stage.ask("/x", &token).await;
@@ -399,8 +399,10 @@ exchange:
     };
     stage.old.opaque("opaque-alice", "alice");
     assert_eq!(groups().await, json!(["users"]));
-    stage.old.opaque_says("opaque-alice", "groups", json!([]));
-    crate::reload::until(async || groups().await == json!([])).await;
+    stage
+        .old
+        .opaque_says("opaque-alice", "groups", json!(["admins"]));
+    crate::reload::until(async || groups().await == json!(["admins"])).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

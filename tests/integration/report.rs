@@ -48,7 +48,6 @@ async fn groups_without_a_role_are_named_until_they_have_one() {
             + &format!(
                 "roles:\n  old: {{ groups: {{ users: [seller]{more} }} }}\n  new: {{ groups: {{ users: [seller] }}, unmatched: refuse }}\n"
             )
-            + "server:\n  listen: 127.0.0.1:0\n  admin: { listen: 127.0.0.1:0, token: { file: {dir}/admin.token } }\n  state_dir: {dir}/state\n"
     };
     let proxy = Proxy::start(&yaml(""));
     proxy.settled().await;
