@@ -11,6 +11,7 @@ use std::process::ChildStdout;
 use std::process::Command;
 use std::process::Stdio;
 
+use crate::control;
 use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Idp;
@@ -39,6 +40,16 @@ struct Person {
     told: Vec<Vec<String>>,
     /// Pages of providers that they saw since the last stage.
     sign_ins: usize,
+}
+
+/// What the application was told of whoever opened a page last. A browser asks for more than pages.
+fn told(upstream: &Echo, link: &str) -> Vec<Vec<String>> {
+    let line = format!("GET {link} ");
+    let seen = upstream.seen();
+    let mut pages = seen.iter().rev();
+    let page = pages.find(|seen| seen.line().starts_with(&line));
+    let page = page.expect("nobody opened it");
+    FIELDS.map(|name| page.all(name)).to_vec()
 }
 
 /// Browsers of people, driven by `chromium.mjs`. Ends with its standard input.
@@ -161,7 +172,7 @@ impl Move {
         person: &mut Person,
         link: &str,
     ) {
-        let before = self.upstream.hits();
+        let (before, pages) = (self.upstream.hits(), self.pages());
         match chromium {
             Some(chromium) if index < IN_CHROMIUM => self.visit_in(chromium, person, link),
             Some(_) | None => {
@@ -170,6 +181,7 @@ impl Move {
             }
         }
         assert!(before < self.upstream.hits(), "{link}: {}", person.name);
+        person.sign_ins += self.pages() - pages;
     }
 
     /// Opens a deep link in Chromium, which goes wherever it leads.
@@ -177,14 +189,11 @@ impl Move {
         self.is_at_the_door(person);
         let url = format!("http://{}{link}", self.proxy.address);
         let (ended, went) = tokio::task::block_in_place(|| chromium.open(&person.name, &url));
-        assert_eq!(ended, url, "{}: the deep link is lost", person.name);
-        for url in went {
-            let pages = [&self.old, &self.new];
-            let asked = pages
-                .iter()
-                .any(|idp| url.starts_with(&format!("{}/authorize", idp.issuer())));
-            person.sign_ins += usize::from(asked && self.shows_a_page(person, &url));
-        }
+        assert_eq!(
+            ended, url,
+            "{}: the deep link is lost: {went:?}",
+            person.name
+        );
     }
 
     /// Whoever signs in now is this person.
@@ -194,10 +203,9 @@ impl Move {
         self.new.remembers(person.known);
     }
 
-    /// A provider that knows the browser shows no page, whoever asks.
-    fn shows_a_page(&self, person: &Person, location: &str) -> bool {
-        let knows = person.known && location.starts_with(&self.new.issuer());
-        !location.contains("prompt=none") && !knows
+    /// How often the providers have shown their sign-in pages.
+    fn pages(&self) -> usize {
+        self.old.pages() + self.new.pages()
     }
 
     /// Opens a deep link and goes wherever it leads; `Err`: it did not lead back to the link.
@@ -213,7 +221,6 @@ impl Move {
                 assert_eq!(location, link, "{}: the deep link is lost", person.name);
                 next
             } else {
-                person.sign_ins += usize::from(self.shows_a_page(person, &location));
                 person.browser.sign_in(&self.proxy, &answer).await
             };
         }
@@ -234,17 +241,13 @@ async fn two_hundred_people_move_stage_by_stage_and_nobody_signs_in_without_need
             sign_ins: 0,
         })
         .collect();
-    let told = |upstream: &Echo| {
-        let seen = upstream.last();
-        FIELDS.map(|name| seen.all(name)).to_vec()
-    };
     let mut chromium = Chromium::start();
     for (index, person) in people.iter_mut().enumerate() {
         world
             .opens(chromium.as_mut(), index, person, "/start?a=b%20c")
             .await;
         assert_eq!(person.sign_ins, 1, "{}", person.name);
-        person.told = told(&world.upstream);
+        person.told = told(&world.upstream, "/start?a=b%20c");
     }
 
     let mut table = BTreeMap::new();
@@ -266,7 +269,7 @@ async fn two_hundred_people_move_stage_by_stage_and_nobody_signs_in_without_need
             let link = format!("/{stage}/{}?q=%C3%A4%2Fb&x=1", person.name);
             world.opens(chromium.as_mut(), index, person, &link).await;
             assert_eq!(
-                told(&world.upstream),
+                told(&world.upstream, &link),
                 person.told,
                 "{stage}: {}",
                 person.name
@@ -325,14 +328,10 @@ async fn people_with_sessions_of_an_old_system_move_without_a_single_sign_in() {
     let mut people: Vec<_> = (0..PEOPLE)
         .map(|index| wrapped::with_session(&format!("p{index:03}.1")))
         .collect();
-    let told = |upstream: &Echo| {
-        let seen = upstream.last();
-        FIELDS.map(|name| seen.all(name)).to_vec()
-    };
     let mut before = Vec::new();
     for browser in &mut people {
         assert_eq!(browser.open(&proxy, "/start?a=b%20c").await.status, 200);
-        before.push(told(&upstream));
+        before.push(told(&upstream, "/start?a=b%20c"));
     }
     let counted = |method: &str| {
         format!(
@@ -356,7 +355,7 @@ async fn people_with_sessions_of_an_old_system_move_without_a_single_sign_in() {
                 answer = browser.open(&proxy, &link).await;
             }
             assert_eq!(answer.status, 200, "{stage}\n{}", proxy.log());
-            assert_eq!(told(&upstream), *told_before, "{stage}");
+            assert_eq!(told(&upstream, &link), *told_before, "{stage}");
         }
         let moved = proxy.metric(&counted("exchange")).await;
         println!("{stage:<9} {moved:>39}   {:>8}", new.hits("/authorize"));
@@ -369,4 +368,73 @@ async fn people_with_sessions_of_an_old_system_move_without_a_single_sign_in() {
     assert!(at_new[0] < at_new[1] && at_new[1] < 80.0, "{at_new:?}");
     assert_eq!(at_new[2..], [100.0; 3], "{at_new:?}");
     until(async || (0..PEOPLE).all(|index| old.has_ended(&format!("p{index:03}.1")))).await;
+}
+
+/// A rollback sends new sign-ins back; whoever has moved keeps working, and is told nothing else about themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_moved_goes_on_when_the_rollout_is_rolled_back() {
+    const PEOPLE: usize = 20;
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = control::staged(&old, &new, &upstream)
+        + "sessions: { carry_over: [silent], silent: { retry_after: 1h } }\n";
+    let world = Move {
+        proxy: Proxy::start(&yaml),
+        old,
+        new,
+        upstream,
+    };
+    world.proxy.settled().await;
+    let mut people: Vec<Person> = (0..PEOPLE)
+        .map(|index| Person {
+            name: format!("r{index:02}"),
+            known: true,
+            browser: Browser::default(),
+            told: Vec::new(),
+            sign_ins: 0,
+        })
+        .collect();
+    for person in &mut people {
+        world.opens(None, 0, person, "/start").await;
+        assert_eq!(person.sign_ins, 1, "{}", person.name);
+        person.told = told(&world.upstream, "/start");
+    }
+    let dir = world.proxy.dir().to_owned();
+    let moved =
+        "authferry_session_carryovers_total{app=\"crm\",method=\"silent\",outcome=\"moved\"} ";
+    let orders: [(&str, &[&[&str]]); 2] = [
+        (
+            "6. forward",
+            &[
+                &["ctl", "start", "--reason", "IAM-1"],
+                &["ctl", "set-stage", "ramp/100", "--reason", "IAM-2"],
+            ],
+        ),
+        ("7. rollback", &[&["ctl", "rollback", "--reason", "IAM-3"]]),
+    ];
+    for (step, orders) in orders {
+        for words in orders {
+            control::good(&dir, words);
+        }
+        let there = if step.ends_with("rollback") {
+            &world.old
+        } else {
+            &world.new
+        };
+        until(async || control::goes_to(&world.proxy, there).await).await;
+        for person in &mut people {
+            person.sign_ins = 0;
+            let link = format!("/deep/{}?q=%C3%A4%2Fb", person.name);
+            world.opens(None, 0, person, &link).await;
+            assert_eq!(person.sign_ins, 0, "{step}: {}", person.name);
+            assert_eq!(
+                told(&world.upstream, &link),
+                person.told,
+                "{step}: {}",
+                person.name
+            );
+        }
+        let at_new = world.proxy.metric(moved).await;
+        assert_eq!(at_new, 20.0, "{step}");
+        row(format!("{step}: {PEOPLE} sessions of ours"), at_new, 0);
+    }
 }

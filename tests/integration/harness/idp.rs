@@ -55,6 +55,8 @@ struct State {
     fault: Mutex<Option<u16>>,
     signs_in: Mutex<String>,
     remembers: Mutex<bool>,
+    /// How often it had to ask somebody who they are.
+    pages: Mutex<usize>,
     callbacks: Mutex<Option<Vec<String>>>,
     date: Mutex<Option<String>>,
     exchanged: Mutex<(Value, Value)>,
@@ -85,6 +87,7 @@ impl Idp {
             fault: Mutex::default(),
             signs_in: Mutex::new("alice".to_owned()),
             remembers: Mutex::default(),
+            pages: Mutex::default(),
             callbacks: Mutex::default(),
             date: Mutex::default(),
             exchanged: Mutex::new((json!({}), json!({}))),
@@ -193,6 +196,11 @@ impl Idp {
     /// Whether it knows the browser, and needs no page to say who sits there.
     pub(crate) fn remembers(&self, remembers: bool) {
         *self.0.remembers.lock().unwrap() = remembers;
+    }
+
+    /// How often it has shown its sign-in page.
+    pub(crate) fn pages(&self) -> usize {
+        *self.0.pages.lock().unwrap()
     }
 
     /// Who signs in next.
@@ -499,6 +507,8 @@ impl Idp {
                 response
             }
             "/authorize" => {
+                let knows = *self.0.remembers.lock().unwrap();
+                *self.0.pages.lock().unwrap() += usize::from(!knows);
                 let code = format!("code-{}", self.hits("/authorize"));
                 let who = self.0.signs_in.lock().unwrap().clone();
                 self.0
