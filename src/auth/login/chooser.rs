@@ -171,7 +171,8 @@ impl Logins {
         let door = owner.is_some_and(|owner| owner.login().is_some())
             || ask.policy.forms.contains_key(provider);
         let begun = LoginBegun {
-            at: ask.now,
+            // It has not begun: no grace is for it.
+            at: UnixTime::NEVER,
             fallback: false,
         };
         let (cohorts, facts) = (&self.deps.cohorts, begin.facts(ask));

@@ -404,6 +404,7 @@ async fn what_somebody_says_lets_nobody_in() {
     let mut browser = Browser::default();
     let start = answer(&world, &mut browser, &named("bob@partner.example")).await;
     assert!(start.location.starts_with(OLD), "{start:?}");
-    let end = open(&world, &mut browser, &signed_in(&start.location, "bob")).await;
+    let callback = signed_in(&start.location, "bob");
+    let end = Visit::to(&callback).at(1).with(&world, &mut browser).await;
     assert!(!browser.jar.contains_key(COOKIE), "{end:?}");
 }
