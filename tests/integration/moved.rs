@@ -52,6 +52,15 @@ fn told(upstream: &Echo, link: &str) -> Vec<Vec<String>> {
     FIELDS.map(|name| page.all(name)).to_vec()
 }
 
+/// What `make move` says beside.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a run is told by its environment where its table goes"
+)]
+fn given(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// Browsers of people, driven by `chromium.mjs`. Ends with its standard input.
 struct Chromium {
     asks: ChildStdin,
@@ -61,9 +70,7 @@ struct Chromium {
 
 impl Chromium {
     fn start() -> Option<Self> {
-        let program = std::env::var(CHROMIUM)
-            .ok()
-            .filter(|name| !name.is_empty())?;
+        let program = given(CHROMIUM)?;
         let script = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/integration/chromium.mjs"
@@ -133,8 +140,8 @@ rollouts:
 
 /// Keeps a row of the table: who, how many have come to the new side, sign-ins that were right and that were not, header bytes
 /// that changed, deep links that were lost. What must be nothing has been asserted by now.
-fn row(who: String, moved: f64, expected: usize) {
-    let Ok(path) = std::env::var(ROWS) else {
+fn row(who: &str, moved: f64, expected: usize) {
+    let Some(path) = given(ROWS) else {
         return;
     };
     let row = serde_json::json!([who, moved, expected, 0, 0, 0]);
@@ -361,7 +368,7 @@ async fn people_with_sessions_of_an_old_system_move_without_a_single_sign_in() {
         println!("{stage:<9} {moved:>39}   {:>8}", new.hits("/authorize"));
         assert_eq!(new.hits("/authorize"), 0, "{stage}");
         let whom = "sessions of an old system itself";
-        row(format!("{}. {stage}: {PEOPLE} {whom}", step + 1), moved, 0);
+        row(&format!("{}. {stage}: {PEOPLE} {whom}", step + 1), moved, 0);
         at_new.push(moved);
     }
     assert!(0.0 < at_new[0] && at_new[0] < 30.0, "{at_new:?}");
@@ -435,6 +442,6 @@ async fn whoever_has_moved_goes_on_when_the_rollout_is_rolled_back() {
         }
         let at_new = world.proxy.metric(moved).await;
         assert_eq!(at_new, 20.0, "{step}");
-        row(format!("{step}: {PEOPLE} sessions of ours"), at_new, 0);
+        row(&format!("{step}: {PEOPLE} sessions of ours"), at_new, 0);
     }
 }
