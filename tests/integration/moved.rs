@@ -303,7 +303,7 @@ async fn two_hundred_people_move_stage_by_stage_and_nobody_signs_in_without_need
             "sessions of ours ({browsers} in Chromium), half of the people known at the new side"
         );
         row(
-            format!("{}. {stage}: {PEOPLE} {whom}", step + 1),
+            &format!("{}. {stage}: {PEOPLE} {whom}", step + 1),
             *at_new,
             known + unknown,
         );
