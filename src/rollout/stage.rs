@@ -378,8 +378,7 @@ impl Plan {
         self.apps.contains(app)
     }
 
-    /// The share of the people without a cohort of their own that the stage sends to `to` at `now`, for
-    /// `authferry_rollout_target_ratio`; nothing is decided by it.
+    /// The share of the people without a cohort of their own that the stage sends to `to`: for a gauge, and no decision.
     pub fn target(&self, now: UnixTime) -> Percent {
         match self.stage.mode {
             Mode::LegacyOnly | Mode::Shadow => Percent::NONE,
@@ -395,8 +394,7 @@ impl Plan {
                     let reach = match rule.share {
                         Share::All => Percent::ALL.millionths(),
                         Share::Percent(share) => share.millionths(),
-                        // How many will choose it nobody knows; a rule below is not reached.
-                        Share::Chosen => break,
+                        Share::Chosen => break, // How many will choose it nobody knows.
                     };
                     if matches!(rule.to, Arm::To) {
                         moved += reach.saturating_sub(taken);
