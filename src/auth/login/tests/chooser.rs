@@ -346,14 +346,11 @@ async fn somebody_who_is_asked_who_they_are_and_where_says_each_once() {
     let partners = CohortId::new("partners");
     let named_so = Cohort::LoginHint(vec!["*@partner.example".into()]);
     world.cohorts.insert(partners.clone(), named_so);
-    let mut rules = plan.stage.assign.to_vec();
-    rules.insert(
-        0,
-        AssignRule {
-            cohort: Some(partners),
-            ..all_to(Arm::To)
-        },
-    );
+    let partners = AssignRule {
+        cohort: Some(partners),
+        ..all_to(Arm::To)
+    };
+    let rules = [vec![partners], plan.stage.assign.to_vec()].concat();
     plan.stage.assign = rules.into();
     let mut browser = Browser::default();
     let page = open(&world, &mut browser, "/orders?x=1").await;
