@@ -21,6 +21,7 @@ mod passwords;
 mod rules;
 mod shadowed;
 mod stage;
+mod target;
 #[cfg(test)]
 pub(crate) mod testing;
 mod windows;
