@@ -28,10 +28,8 @@ use crate::store::embedded::rows;
 
 /// Changes in one transaction: 256.
 const BATCH: usize = 256;
-/// While several write at once, more of them are waited for, so long: 1 ms. A transaction costs as much as many rows.
+/// While four or more write at once, more are waited for, so long: 1 ms. A transaction costs as much as many rows.
 const GATHER: Duration = Duration::from_millis(1);
-/// So many in one transaction are several: 4.
-const SEVERAL: usize = 4;
 /// How often a file that failed is opened again: each second.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -112,7 +110,7 @@ pub(super) fn run(file: &File, jobs: &Receiver<Job>) {
         };
         let mut batch = vec![first];
         // Asleep, so that nobody who writes has to wake this thread.
-        if SEVERAL <= before {
+        if 4 <= before {
             thread::sleep(GATHER);
         }
         while batch.len() < BATCH
