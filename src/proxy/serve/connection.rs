@@ -13,7 +13,6 @@ use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Buf;
 use http::Request;
 use http::Response;
 use http::StatusCode;
@@ -349,10 +348,9 @@ impl<B: Body + Unpin> Body for Answer<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         self.pay();
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
+        if let Poll::Ready(Some(Ok(_))) = &polled {
             self.owed = true;
-            let bytes = frame.data_ref().map_or(0, Buf::remaining);
-            self.in_flight.vitals().owe(bytes);
+            self.in_flight.vitals().owe();
         }
         polled
     }

@@ -98,6 +98,15 @@ impl Cut {
     }
 }
 
+/// What a client has taken of what waits for it. Wraps.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Taken {
+    /// So many bytes from the socket.
+    Bytes(u64),
+    /// So often an answer went on: all it gave before had found room in its window, and in the socket.
+    Turns(u32),
+}
+
 /// What the sweep asks of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
@@ -123,7 +132,7 @@ pub(crate) struct Vitals {
     write_blocked: AtomicBool,
     written: AtomicU64,
     owed: AtomicU32,
-    given: AtomicU64,
+    paid: AtomicU32,
     reset: AtomicBool,
     verdict: AtomicU8,
     unread_body: AtomicBool,
@@ -142,7 +151,7 @@ impl Vitals {
             write_blocked: AtomicBool::new(false),
             written: AtomicU64::new(0),
             owed: AtomicU32::new(0),
-            given: AtomicU64::new(0),
+            paid: AtomicU32::new(0),
             reset: AtomicBool::new(false),
             verdict: AtomicU8::new(Verdict::Go as u8),
             unread_body: AtomicBool::new(false),
@@ -184,15 +193,14 @@ impl Vitals {
         self.moves.load(Relaxed)
     }
 
-    /// How many bytes the client has taken of what it has to take; `None` while that is nothing. Wraps.
+    /// How far the client has come with what it has to take; `None` while that is nothing.
     ///
-    /// That is the socket's buffer, and on HTTP/2 the windows: a client can keep the one full and the others shut. What it
-    /// is sent besides answers, such as what its own PINGs call for, does not open a window.
-    pub(crate) fn taken(&self) -> Option<u64> {
+    /// That is the socket's buffer, and on HTTP/2 the windows: a client can keep the one full and the others shut.
+    pub(crate) fn taken(&self) -> Option<Taken> {
         if self.write_blocked.load(Relaxed) {
-            Some(self.written.load(Relaxed))
+            Some(Taken::Bytes(self.written.load(Relaxed)))
         } else if 0 < self.owed.load(Relaxed) {
-            Some(self.given.load(Relaxed))
+            Some(Taken::Turns(self.paid.load(Relaxed)))
         } else {
             None
         }
@@ -214,16 +222,17 @@ impl Vitals {
     }
 
     /// An answer gave bytes, and until it is asked for more the client owes us room for them.
-    pub(crate) fn owe(&self, bytes: usize) {
+    pub(crate) fn owe(&self) {
         self.owed
             .store(self.owed.load(Relaxed).saturating_add(1), Relaxed);
-        add(&self.given, bytes);
     }
 
     /// An answer is asked for more, or has ended.
     pub(crate) fn pay(&self) {
         self.owed
             .store(self.owed.load(Relaxed).saturating_sub(1), Relaxed);
+        self.paid
+            .store(self.paid.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     /// A write could not proceed.
@@ -233,8 +242,10 @@ impl Vitals {
 
     /// A write proceeded.
     pub(crate) fn wrote(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.write_blocked.store(false, Relaxed);
-        add(&self.written, bytes);
+        self.written
+            .store(self.written.load(Relaxed).wrapping_add(bytes), Relaxed);
     }
 
     /// Whatever waits to be taken is not waited for when the connection closes.
@@ -316,9 +327,4 @@ impl Vitals {
         let asked = self.verdict.load(Relaxed);
         self.verdict.store(asked.max(verdict as u8), Relaxed);
     }
-}
-
-fn add(sum: &AtomicU64, bytes: usize) {
-    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-    sum.store(sum.load(Relaxed).wrapping_add(bytes), Relaxed);
 }

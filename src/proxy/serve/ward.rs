@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::proxy::serve::vitals::Cut;
 use crate::proxy::serve::vitals::Phase;
+use crate::proxy::serve::vitals::Taken;
 use crate::proxy::serve::vitals::Verdict;
 use crate::proxy::serve::vitals::Vitals;
 use crate::proxy::settings::Limits;
@@ -80,7 +81,7 @@ struct Entry {
     moves: u32,
     age: u32,
     /// Since something waits for the client, or since it last took enough: what it had taken then, and the ticks.
-    taken: u64,
+    taken: Taken,
     write_age: u32,
 }
 
@@ -129,7 +130,7 @@ impl Ward {
             waker: None,
             moves: 0,
             age: 0,
-            taken: 0,
+            taken: Taken::Bytes(0),
             write_age: 0,
         };
         let mut entries = self.entries.borrow_mut();
@@ -203,6 +204,17 @@ impl Ward {
     }
 }
 
+/// Whether a client went on well between two looks.
+const fn enough(then: Taken, now: Taken) -> bool {
+    match (then, now) {
+        (Taken::Bytes(then), Taken::Bytes(now)) => WRITE_LEAST <= now.wrapping_sub(then),
+        // A stream that rests, such as a film that is paused, says nothing against the others of its connection.
+        (Taken::Turns(then), Taken::Turns(now)) => then != now,
+        // The socket took what there was, or what there is fills it: that is more than the least.
+        (Taken::Bytes(_), Taken::Turns(_)) | (Taken::Turns(_), Taken::Bytes(_)) => true,
+    }
+}
+
 impl Entry {
     fn judge(&mut self, bounds: &Bounds, draining: bool) -> Option<(Verdict, Cut)> {
         let moves = self.vitals.moves();
@@ -214,7 +226,7 @@ impl Entry {
         }
         match self.vitals.taken() {
             // How much it took before it kept us waiting says nothing: it begins anew.
-            Some(taken) if self.write_age == 0 || WRITE_LEAST <= taken.wrapping_sub(self.taken) => {
+            Some(taken) if self.write_age == 0 || enough(self.taken, taken) => {
                 self.taken = taken;
                 self.write_age = 1;
             }
@@ -326,11 +338,11 @@ mod tests {
         blocked.write_blocked();
         ends(&blocked, false, Some((121, Verdict::End, Cut::Write)));
         let shut = Vitals::new(Phase::Serving);
-        shut.owe(1);
+        shut.owe();
         ends(&shut, false, Some((121, Verdict::End, Cut::Write)));
         shut.pay();
         let fresh = Vitals::new(Phase::Serving);
-        fresh.owe(1);
+        fresh.owe();
         fresh.pay();
         ends(&fresh, false, None);
     }
@@ -360,15 +372,13 @@ mod tests {
         assert_eq!(sipping(6, Vitals::write_blocked, socket), Some(121));
         assert_eq!(sipping(500, Vitals::write_blocked, socket), Some(121));
         assert_eq!(sipping(513, Vitals::write_blocked, socket), None);
-        // HTTP/2 windows: what answers give; one of them always waits.
-        let window = |vitals: &Vitals, bytes| {
-            vitals.owe(bytes);
+        // HTTP/2 windows: answers to PINGs are no room for anything.
+        assert_eq!(sipping(10_000, Vitals::owe, Vitals::wrote), Some(121));
+        let another = |vitals: &Vitals, _| {
+            vitals.owe();
             vitals.pay();
-            // Answers to PINGs are no room for anything.
-            vitals.wrote(10_000);
         };
-        assert_eq!(sipping(500, |vitals| vitals.owe(1), window), Some(121));
-        assert_eq!(sipping(513, |vitals| vitals.owe(1), window), None);
+        assert_eq!(sipping(0, Vitals::owe, another), None);
         // Enough at last counts for a minute, not for ever.
         let ward = Ward::new(TICK);
         let vitals = Vitals::new(Phase::Serving);
@@ -392,7 +402,7 @@ mod tests {
         ward.admit(vitals.clone());
         for _ in 0..500 {
             vitals.begin();
-            vitals.owe(usize::try_from(WRITE_LEAST).unwrap());
+            vitals.owe();
             ward.sweep(&limits(), false, |reason| unreachable!("{reason:?}"));
             vitals.pay();
             vitals.end();
