@@ -217,7 +217,7 @@ impl fmt::Debug for Certificates {
 /// The suites of Mozilla's intermediate profile, in its order, which is ours: whoever could choose would not choose worse, but
 /// scanners do not believe that.
 fn provider() -> Arc<CryptoProvider> {
-    use aws_lc_rs::cipher_suite as suite;
+    use rustls::crypto::aws_lc_rs::cipher_suite as suite;
     Arc::new(CryptoProvider {
         cipher_suites: vec![
             suite::TLS13_AES_128_GCM_SHA256,
