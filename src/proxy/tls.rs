@@ -675,6 +675,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_order_of_suites_is_ours() {
+        let dir = TempDir::new().unwrap();
+        let tls = certificate(&dir.path().join("a"), &["a.test"]);
+        let (workers, _) = start(&settings(&tls));
+        let mut roots = RootCertStore::empty();
+        let chain = fs::read(&tls.certificates[0].0).unwrap();
+        for certificate in CertificateDer::pem_slice_iter(&chain) {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        let mut offered = aws_lc_rs::default_provider();
+        let mut chosen = Vec::new();
+        for _ in 0..2 {
+            // The other way round.
+            offered.cipher_suites.reverse();
+            for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+                let client = ClientConfig::builder_with_provider(Arc::new(offered.clone()))
+                    .with_protocol_versions(&[version])
+                    .unwrap()
+                    .with_root_certificates(roots.clone())
+                    .with_no_client_auth();
+                let stream = TlsConnector::from(Arc::new(client))
+                    .connect(
+                        ServerName::try_from("a.test").unwrap(),
+                        Raw::to(&workers).await.0,
+                    )
+                    .await
+                    .unwrap();
+                let suite = stream.get_ref().1.negotiated_cipher_suite().unwrap();
+                chosen.push(format!("{:?}", suite.suite()));
+            }
+        }
+        assert_eq!(chosen[..2], chosen[2..]);
+        assert!(
+            chosen.iter().all(|suite| suite.contains("AES_128_GCM")),
+            "{chosen:?}"
+        );
+    }
+
+    #[tokio::test]
     async fn nobody_waits_for_half_a_handshake() {
         let dir = TempDir::new().unwrap();
         let tls = certificate(&dir.path().join("a"), &["a.test"]);
