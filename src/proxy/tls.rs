@@ -3,6 +3,7 @@
 mod clients;
 mod leaf;
 mod names;
+mod spoken;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,8 +18,6 @@ use std::sync::PoisonError;
 use ::aws_lc_rs::digest;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use rustls::SupportedProtocolVersion;
-use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
@@ -33,6 +32,8 @@ use crate::proxy::settings::ClientCertificates;
 use crate::proxy::settings::Tls;
 pub(crate) use crate::proxy::tls::clients::Policies;
 use crate::proxy::tls::leaf::describe;
+use crate::proxy::tls::spoken::provider;
+use crate::proxy::tls::spoken::versions;
 
 /// The certificates of one listener.
 pub(crate) struct Certificates {
@@ -211,37 +212,6 @@ impl fmt::Debug for Certificates {
         f.debug_struct("Certificates")
             .field("files", &self.files)
             .finish_non_exhaustive()
-    }
-}
-
-/// The suites of Mozilla's intermediate profile, in its order, which is ours: whoever could choose would not choose worse, but
-/// scanners do not believe that.
-fn provider() -> Arc<CryptoProvider> {
-    use rustls::crypto::aws_lc_rs::cipher_suite as suite;
-    Arc::new(CryptoProvider {
-        cipher_suites: vec![
-            suite::TLS13_AES_128_GCM_SHA256,
-            suite::TLS13_AES_256_GCM_SHA384,
-            suite::TLS13_CHACHA20_POLY1305_SHA256,
-            suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-            suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-            suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-            suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-            suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-            suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-        ],
-        ..aws_lc_rs::default_provider()
-    })
-}
-
-/// The versions that are spoken, the newest first.
-fn versions(newest_only: bool) -> &'static [&'static SupportedProtocolVersion] {
-    static ALL: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
-    let [newest, _] = &ALL;
-    if newest_only {
-        std::slice::from_ref(newest)
-    } else {
-        &ALL
     }
 }
 

@@ -20,8 +20,8 @@ use rustls::server::danger::ClientCertVerifier;
 
 use crate::proxy::settings::ClientCertificates;
 use crate::proxy::tls::TlsError;
-use crate::proxy::tls::provider;
-use crate::proxy::tls::versions;
+use crate::proxy::tls::spoken::provider;
+use crate::proxy::tls::spoken::versions;
 
 /// Which policy a name has. 0: no certificate is asked for; else the place of the policy in the settings, from 1.
 #[derive(Debug, Default)]
