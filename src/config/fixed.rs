@@ -51,10 +51,10 @@ const FIXED: &[(&str, &str, &[&str], &str)] = &[
         "{} in {}; else the connection is reset",
     ),
     (
-        "What waits in the kernel to be sent to a client",
+        "What waits in the kernel to be sent to a client, and how long",
         "proxy/serve/listen.rs",
-        &["UNSENT"],
-        "{}",
+        &["UNSENT", "UNTAKEN"],
+        "{}, {}",
     ),
     (
         "Unread body after an early answer",

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use socket2::Domain;
@@ -11,7 +12,6 @@ use socket2::Protocol;
 use socket2::Socket;
 use socket2::Type;
 
-use crate::proxy::serve::ward::WRITE_STALL;
 use crate::proxy::serve::worker::Door;
 use crate::proxy::settings::Listener;
 use crate::proxy::settings::Server;
@@ -24,6 +24,10 @@ const BACKLOG: i32 = 4_096;
 /// What the kernel takes of an answer before the client's window has room for it. By itself it takes up to 4 MiB: of memory that
 /// nobody counts, and then nothing of what a slow client takes can be seen here for minutes.
 const UNSENT: u32 = 128 * 1024;
+
+/// How long the kernel waits for a client that takes, or acknowledges, nothing of it: for connections that are closed already,
+/// and those whose answers fit into the kernel. The sweep is sooner, and says what it does.
+const UNTAKEN: Duration = Duration::from_secs(70);
 
 /// Everything that is needed to listen.
 #[derive(Debug)]
@@ -144,9 +148,9 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    // Accepted connections inherit both. The second one ends what is left of connections that are closed already.
+    // Accepted connections inherit both.
     socket.set_tcp_notsent_lowat(UNSENT)?;
-    socket.set_tcp_user_timeout(Some(WRITE_STALL))?;
+    socket.set_tcp_user_timeout(Some(UNTAKEN))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -177,7 +181,8 @@ mod tests {
         }
         let (mut stream, _) = accepted.unwrap();
         let socket = SockRef::from(&stream);
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(WRITE_STALL));
+        assert!(crate::proxy::serve::ward::WRITE_STALL < UNTAKEN);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNTAKEN));
         stream.set_nonblocking(true).unwrap();
         let mut taken = 0;
         let end = loop {
