@@ -436,7 +436,9 @@ fn registrations_are_imported_rotated_and_exported_without_a_secret() {
 /// A file as an editor reads it, against the schema; why it does not fit.
 fn misfits(schema: &jsonschema::Validator, file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).unwrap();
-    let value: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+    // As YAML 1.2 has it: `y` is a text.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let value: serde_json::Value = serde_saphyr::from_str_with_options(&text, options).unwrap();
     let errors = schema.iter_errors(&value);
     errors
         .map(|error| format!("{}: {}: {error}", file.display(), error.instance_path))

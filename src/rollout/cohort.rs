@@ -500,8 +500,10 @@ mod tests {
             ("region", "EMEA", false),
             ("roles", "b", true),
             ("nested.level", "3", true),
-            ("level", "3", false),
-            ("on", "true", false),
+            ("level", "3", true),
+            ("level", "30", false),
+            ("on", "true", true),
+            ("on", "yes", false),
             ("absent", "", false),
         ] {
             let found = claim(path, equals).contains(&people.facts());
