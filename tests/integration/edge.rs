@@ -192,7 +192,7 @@ async fn of_two_upstreams_one_may_die_and_no_request_fails() {
     let yaml = |first: SocketAddr| {
         format!(
             "providers:\n  new: {{ oidc: {{ issuer: \"{}\", verify: {{ audiences: [app] }} }} }}\napps:\n  crm:\n    hosts: [app.test]\n    provider: new\n    \
-             upstream: {{ urls: [\"http://{first}\", \"{}\"] }}\n    public_paths: [/*]\n",
+             upstream: {{ urls: [\"http://{first}\", \"{}\"] }}\n    routes: [{{ path: /*, access: public }}]\n",
             idp.issuer(),
             alive.url()
         )
