@@ -182,6 +182,7 @@ mod tests {
         ("auth/cookies.rs", "cookies"),
         ("auth/extract/authorization.rs", "authorization"),
         ("auth/login/backchannel.rs", "query"),
+        ("auth/login/chooser.rs", "query"),
         ("auth/login/device.rs", "login_flow"),
         ("auth/login/flow.rs", "login_flow"),
         ("auth/login/optin.rs", "sealed"),

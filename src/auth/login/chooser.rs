@@ -267,6 +267,20 @@ impl fmt::Debug for Hint {
     }
 }
 
+/// A name that is taken is taken again as it is, and is a text where it stands in a page. See `crate::promises`.
+#[cfg(any(test, fuzzing))]
+pub(super) fn promise(text: &str) {
+    let Some(hint) = Hint::parse(text) else {
+        return;
+    };
+    assert_eq!(Hint::parse(hint.typed()), Some(hint.clone()));
+    assert!(hint.typed().len() <= MAX_HINT && !hint.typed().contains(char::is_control));
+    assert_eq!(hint.tag().len(), 16);
+    let field = kept(Some(&hint), None);
+    assert_eq!(field.matches(['<', '>']).count(), 2, "{field}");
+    assert_eq!(field.matches('"').count(), 6, "{field}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::auth::login::chooser;
 use crate::auth::login::device::Device;
 use crate::auth::login::flow::Flow;
 use crate::auth::login::flow::slot_of;
@@ -47,7 +48,7 @@ pub(crate) fn return_path(bytes: &[u8]) {
     }
 }
 
-/// A name has one value, and what is written is read again.
+/// A name has one value, and what is written is read again; so is what somebody calls themselves.
 pub(crate) fn query(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -68,6 +69,7 @@ pub(crate) fn query(bytes: &[u8]) {
         }
     }
     slot_of(text);
+    chooser::promise(text);
 }
 
 /// A record that we did not seal, or sealed for another host or slot, opens nothing.
