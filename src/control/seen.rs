@@ -314,8 +314,8 @@ mod tests {
         let names = |people: Vec<Somebody>| -> Vec<_> {
             people.into_iter().map(|one| one.canonical).collect()
         };
-        assert_eq!(names(seen.all(hour(0)).0), [stays.clone()]);
-        assert_eq!(names(seen.take_came().0), [stays.clone()]);
+        assert_eq!(names(seen.all(hour(0)).0), std::slice::from_ref(stays));
+        assert_eq!(names(seen.take_came().0), std::slice::from_ref(stays));
     }
 
     #[test]

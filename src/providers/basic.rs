@@ -256,13 +256,13 @@ mod tests {
 
     #[test]
     fn a_file_of_thousands_is_read_without_a_hash_being_computed() {
-        // Each of these takes about a second to compute.
-        let hash = format!("$2b$14${}", &bcrypt::hash("right", 4).unwrap()[7..]);
+        // Each of these takes about a second to compute: all of them more than an hour.
+        let hash = bcrypt::hash("right", 4)
+            .unwrap()
+            .replacen("$04$", "$14$", 1);
         let lines: String = (0..5_000).map(|n| format!("p{n}:{hash}\n")).collect();
-        let began = std::time::Instant::now();
         let people = entries::parse(&lines, check).unwrap();
         assert_eq!(people.len(), 5_000);
-        assert!(began.elapsed() < std::time::Duration::from_secs(60));
     }
 
     #[tokio::test]

@@ -83,7 +83,7 @@ impl Logins {
             AccountPage::Profile => pages.profile.as_deref().or(pages.password.as_deref()),
         });
         let redirect = address.and_then(|address| page::redirect(Sent::Found, address, Vec::new()));
-        redirect.unwrap_or_else(|| self.page(ask, Page::NoAccountPage, &root, Vec::new()))
+        redirect.unwrap_or_else(|| self.page(ask, Page::NoAccount, &root, Vec::new()))
     }
 
     /// The provider that judges somebody's password now; of nobody in particular, the one where they would sign in.

@@ -63,7 +63,7 @@ pub(super) enum Page {
     /// Only for who is signed in.
     SignInFirst,
     /// The provider has no page about accounts.
-    NoAccountPage,
+    NoAccount,
     /// Everything that the new provider had vouched for was ended, and the session with it.
     ForSafety,
     /// A form came on a session that is over; it is kept.
@@ -94,7 +94,7 @@ impl Page {
             Self::NotRecorded => "logout_not_recorded",
             Self::NotOurForm => "logout_not_ours",
             Self::SignInFirst => "optin_not_signed_in",
-            Self::NoAccountPage => "account_no_page",
+            Self::NoAccount => "account_no_page",
             Self::ForSafety => "login_for_safety",
             Self::FormKept => "form_kept",
             Self::FormOfAnother => "form_of_another",
@@ -128,7 +128,7 @@ impl Page {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Circles => StatusCode::CONFLICT,
-            Self::NoAccountPage => StatusCode::NOT_FOUND,
+            Self::NoAccount => StatusCode::NOT_FOUND,
             Self::SignOut
             | Self::SignedOut
             | Self::Changed
@@ -202,7 +202,7 @@ impl Page {
             Self::Choose => ("Where do you want to sign in?", ""),
             Self::SignInFirst => ("Please sign in first", "Then come back to this address."),
             Self::NotOurForm => ("Not signed out", "The request came from another page."),
-            Self::NoAccountPage => (
+            Self::NoAccount => (
                 "There is no such page here",
                 "Your account is looked after elsewhere. Please ask your help desk.",
             ),
@@ -245,8 +245,7 @@ impl Page {
             | Self::SignInFirst
             | Self::FormKept
             | Self::OnTheWay => Offer::SignIn,
-            Self::SendAgain => Offer::Form,
-            Self::NotAllowed | Self::Circles | Self::NotRecorded | Self::NoAccountPage => {
+            Self::NotAllowed | Self::Circles | Self::NotRecorded | Self::NoAccount => {
                 Offer::Nothing
             }
             Self::NotAllowed | Self::Circles | Self::NotRecorded => Offer::Nothing,
@@ -371,6 +370,7 @@ pub(super) fn page(
         | Page::OnTheWay
         | Page::OptIn
         | Page::OptOut
+        | Page::NoAccount
         | Page::Name
         | Page::NameAgain
         | Page::Choose

@@ -113,7 +113,7 @@ pub(super) fn apps_of(raw: &RawConfig, rollout: &Either<'_>) -> Vec<(String, Opt
 /// What a rollout goes through.
 enum Way {
     /// The file says where it stands.
-    Pinned(Stage, Option<Arc<Guardrails>>),
+    Pinned(Box<Stage>, Option<Arc<Guardrails>>),
     /// Somebody drives.
     Driven(Control, Vec<Leg>),
 }
@@ -158,7 +158,7 @@ pub(super) fn compile(
                     context.outlines.push(outline);
                     placed.stage
                 });
-                stage.map(|stage| Way::Pinned(stage, None))
+                stage.map(|stage| Way::Pinned(Box::new(stage), None))
             }
             (_, Some(named)) => {
                 let staged = named
@@ -187,7 +187,7 @@ pub(super) fn compile(
                 Course::pinned(plan, rails)
             };
             match way {
-                Way::Pinned(stage, rails) => all_courses.push(course(stage, rails)),
+                Way::Pinned(stage, rails) => all_courses.push(course(*stage, rails)),
                 Way::Driven(control, legs) => {
                     let first = legs.first().map(|leg| leg.stage.clone());
                     all_courses.extend(first.map(|stage| Course {
@@ -371,7 +371,7 @@ fn staged_way(
             let watch = list.items.get(present);
             let watch = watch.and_then(|raw| courses::rails(context, staged, raw, rails));
             let placed = all.into_iter().nth(present)?;
-            return Some(Way::Pinned(placed.stage, watch));
+            return Some(Way::Pinned(Box::new(placed.stage), watch));
         }
         ControlWord::Controller => Control::Controller,
         ControlWord::Schedule => Control::Schedule,

@@ -39,6 +39,9 @@ pub(super) struct Job {
     pub(super) answer: oneshot::Sender<Result<Outcome, StoreError>>,
 }
 
+/// A row that is not there yet: its table, its key, its value.
+type New = (&'static str, Box<[u8]>, Box<[u8]>);
+
 /// What to change.
 pub(super) enum Change {
     Put {
@@ -57,7 +60,7 @@ pub(super) enum Change {
     },
     /// Two rows, or neither where one is there.
     Both {
-        rows: [(&'static str, Box<[u8]>, Box<[u8]>); 2],
+        rows: [New; 2],
         expires: UnixTime,
         now: UnixTime,
     },
@@ -315,7 +318,7 @@ impl Tables<'_> {
 
     fn both(
         &mut self,
-        rows: &[(&'static str, Box<[u8]>, Box<[u8]>); 2],
+        rows: &[New; 2],
         expires: UnixTime,
         now: UnixTime,
     ) -> Result<Outcome, redb::Error> {
