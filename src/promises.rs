@@ -185,6 +185,7 @@ mod tests {
         ("auth/login/chooser.rs", "query"),
         ("auth/login/device.rs", "login_flow"),
         ("auth/login/flow.rs", "login_flow"),
+        ("auth/login/kept_form.rs", "query"),
         ("auth/login/optin.rs", "sealed"),
         ("auth/login/query.rs", "query"),
         ("identity/claims.rs", "claim_path"),

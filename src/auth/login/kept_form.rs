@@ -192,6 +192,26 @@ fn fields(body: &[u8]) -> Option<Vec<(String, String)>> {
     (fields.len() <= MAX_FIELDS).then_some(fields)
 }
 
+/// What is read of a form is read again when it is sent again, and none of it is markup. See `crate::promises`.
+#[cfg(any(test, fuzzing))]
+pub(super) fn promise(bytes: &[u8]) {
+    let Some(read) = fields(bytes) else {
+        return;
+    };
+    let pair = |(name, value): &(String, String)| {
+        let (name, value) = (query::encode(name), query::encode(value));
+        format!("{name}={value}")
+    };
+    let written: Vec<String> = read.iter().map(pair).collect();
+    assert_eq!(fields(written.join("&").as_bytes()).as_ref(), Some(&read));
+    let page = form(&ReturnPath::root(), &read);
+    let count = |part: char| page.matches(part).count();
+    assert_eq!(
+        (count('<'), count('"')),
+        (4 + read.len(), 6 + 6 * read.len())
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

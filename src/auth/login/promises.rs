@@ -9,6 +9,7 @@ use crate::auth::login::chooser;
 use crate::auth::login::device::Device;
 use crate::auth::login::flow::Flow;
 use crate::auth::login::flow::slot_of;
+use crate::auth::login::kept_form;
 use crate::auth::login::query::Query;
 use crate::auth::login::query::encode;
 use crate::auth::login::return_to::OURS;
@@ -50,6 +51,7 @@ pub(crate) fn return_path(bytes: &[u8]) {
 
 /// A name has one value, and what is written is read again; so is what somebody calls themselves.
 pub(crate) fn query(bytes: &[u8]) {
+    kept_form::promise(bytes);
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
