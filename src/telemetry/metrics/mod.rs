@@ -14,6 +14,7 @@ mod collect;
 mod figures;
 mod keys;
 mod labels;
+mod ledger;
 mod providers;
 mod rare;
 mod rollouts;
@@ -364,22 +365,6 @@ impl Metrics {
             let now = self.clock.now().as_secs();
             self.rare.config_success_time.with(&[]).set(now as f64);
         }
-    }
-
-    /// A record was appended to the ledger.
-    pub(crate) fn ledger_record(&self, kind: &'static str) {
-        self.rare.decision_records.with(&[kind]).add(1);
-    }
-
-    /// Whether the ledger verified.
-    pub(crate) fn ledger_intact(&self, intact: bool) {
-        let cell = self.rare.decision_log_intact.with(&[]);
-        cell.set(f64::from(u8::from(intact)));
-    }
-
-    /// How many records could not be written to the ledger yet.
-    pub(crate) fn ledger_owed(&self, records: usize) {
-        self.rare.decision_log_owed.with(&[]).set(records as f64);
     }
 
     /// The configuration that runs from now on.
