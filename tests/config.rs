@@ -228,7 +228,7 @@ fn the_catalog_says_what_exchanges_and_clients_do_and_what_is_kept_for_how_long(
     let text = format!(
         "version: 1
 providers:
-  new: {{ oidc: {{ issuer: \"https://new.corp.example\", client: {client}, verify: {{ audiences: [crm] }}, claims: {{ name: name, groups: groups }}, introspect: {{ cache: 10s }} }} }}
+  new: {{ oidc: {{ issuer: \"https://new.corp.example\", client: {client}, verify: {{ audiences: [crm] }}, claims: {{ name: name, groups: groups }}, introspect: {{ enabled: true, cache: 10s }} }} }}
 apps:
   crm: {{ hosts: [crm.corp.example], upstream: {{ url: \"http://127.0.0.1:8081\" }}, provider: new, identity_headers: {{ X-Who: \"{{name}} of {{groups|join:,}}\" }} }}
 exchange:

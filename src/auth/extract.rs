@@ -9,6 +9,7 @@
 
 mod authorization;
 mod candidate;
+mod proofs;
 mod session;
 
 use http::HeaderMap;
@@ -24,6 +25,8 @@ use crate::auth::extract::authorization::authorization;
 #[cfg(any(test, fuzzing))]
 pub(super) use crate::auth::extract::authorization::promise as authorization_promise;
 use crate::auth::extract::authorization::with_basic;
+pub(crate) use crate::auth::extract::proofs::Proofs;
+pub(super) use crate::auth::extract::proofs::proofs_of;
 use crate::auth::extract::session::Theirs;
 use crate::auth::extract::session::session;
 use crate::auth::owners::Owners;
@@ -43,8 +46,6 @@ pub(super) struct Owned<'a> {
     /// A signed token, read but not believed, so that its judge need not read it again.
     pub(super) read: Option<Unverified<'a>>,
 }
-
-const DPOP: HeaderName = HeaderName::from_static("dpop");
 
 /// The longest session cookie of a provider and the longest API key, in bytes.
 const MAX_VALUE: usize = 4 * 1024;
@@ -74,27 +75,6 @@ pub(crate) enum Scheme {
     Bearer,
     /// `Authorization: DPoP` (RFC 9449 §7.1).
     Dpop,
-}
-
-/// The proofs that came with a request (RFC 9449 §4.1).
-#[derive(Clone, Copy)]
-pub(crate) enum Proofs<'a> {
-    /// None.
-    None,
-    /// One.
-    One(&'a str),
-    /// Several, or one that cannot be a text: none of them counts (RFC 9449 §4.3).
-    Unfit,
-}
-
-/// The proofs of a request.
-pub(super) fn proofs(headers: &HeaderMap) -> Proofs<'_> {
-    let mut values = headers.get_all(DPOP).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Proofs::None,
-        (Some(only), None) => cookies::visible(only.as_bytes()).map_or(Proofs::Unfit, Proofs::One),
-        (Some(_), Some(_)) => Proofs::Unfit,
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -282,7 +262,7 @@ impl<'a> Presented<'a> {
 
     /// The proofs that came with it.
     pub(super) fn proofs(&self) -> Proofs<'a> {
-        proofs(self.headers)
+        proofs_of(self.headers)
     }
 
     /// What its verdict depends on, beside the snapshot.

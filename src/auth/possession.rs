@@ -16,7 +16,7 @@ use crate::auth::error::AuthError;
 use crate::auth::extract::Presented;
 use crate::auth::extract::Proofs;
 use crate::auth::extract::Scheme;
-use crate::auth::extract::proofs;
+use crate::auth::extract::proofs_of;
 use crate::auth::gate::Admitted;
 use crate::auth::replays::Replays;
 use crate::auth::report::Source;
@@ -169,7 +169,7 @@ impl Possession {
         (facts, channel): (&Facts<'_>, &Channel<'_>),
         now: UnixTime,
     ) -> Result<Option<Thumbprint>, NotProven> {
-        let proof = match proofs(headers) {
+        let proof = match proofs_of(headers) {
             Proofs::None => return Ok(None),
             Proofs::Unfit => return Err(NotProven::Proof),
             Proofs::One(proof) => proof,
