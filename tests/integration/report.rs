@@ -53,7 +53,7 @@ async fn groups_without_a_role_are_named_until_they_have_one() {
     proxy.settled().await;
     for (idp, status) in [(&old, 200), (&new, 403)] {
         let mut claims = idp.claims("alice");
-        claims.insert("groups".to_owned(), json!(["users", "CN=Board,O=Corp"]));
+        claims.insert("groups".to_owned(), json!(["users", "Board of Corp"]));
         let bearer = format!("Bearer {}", idp.sign(&claims));
         let fields = [("Host", "app.test"), ("Authorization", &*bearer)];
         let answer = request(proxy.address, "GET", "/", &fields, b"").await;
@@ -66,12 +66,12 @@ async fn groups_without_a_role_are_named_until_they_have_one() {
         assert_eq!(row["provider"], provider);
         assert_eq!(
             (&row["group"], &row["times"]),
-            (&json!("CN=Board,O=Corp"), &json!(1))
+            (&json!("Board of Corp"), &json!(1))
         );
     }
     let table = good(proxy.dir(), &["report", "groups"]);
-    assert!(table.contains("CN=Board,O=Corp"), "{table}");
-    proxy.edit(&yaml(", \"CN=Board,O=Corp\": [boss]"));
+    assert!(table.contains("Board of Corp"), "{table}");
+    proxy.edit(&yaml(", \"Board of Corp\": [boss]"));
     until(async || named().len() == 1).await;
 }
 
