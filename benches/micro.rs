@@ -69,7 +69,7 @@ fn main() -> Result<(), Failed> {
     report("canonicalise", || black_box(&steps).canonicalise());
     report("fold the names of 8 fields", || black_box(&steps).fold());
     report("digest a token of 900 bytes", || black_box(&steps).digest());
-    let key = BucketKey(Secret::new(vec![7; 32]));
+    let key = BucketKey::new(Secret::new(vec![7; 32]));
     let salt = "crm-2026-a";
     report("bucket", || {
         Bucket::of(&key, salt, UnitKind::Subject, black_box("hr:10442")).is_within(Percent::ALL)

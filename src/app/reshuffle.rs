@@ -55,7 +55,10 @@ fn changed(before: &Settings, after: &Settings, was: &Plan, is: &Plan) -> Option
     if was.bucketing.unit != is.bucketing.unit {
         return Some("`bucketing.unit`");
     }
-    let same_key = before.bucket_key.0.matches(after.bucket_key.0.expose());
+    let same_key = before
+        .bucket_key
+        .secret()
+        .matches(after.bucket_key.secret().expose());
     (!same_key).then_some("`secrets.bucket_key`")
 }
 

@@ -583,7 +583,7 @@ impl World {
         Deps {
             providers: self.providers(),
             cohorts: Arc::new(self.cohorts.clone()),
-            bucket_key: BucketKey(Secret::new(vec![7; 32])),
+            bucket_key: BucketKey::new(Secret::new(vec![7; 32])),
             joiner: Joiner::new(
                 self.canonical.clone(),
                 self.named
@@ -624,7 +624,7 @@ impl World {
     pub(super) fn possession(&self) -> Possession {
         Possession::new(
             &self.possession,
-            &BucketKey(Secret::new(vec![7; 32])),
+            &BucketKey::new(Secret::new(vec![7; 32])),
             Arc::clone(&self.replays),
         )
     }

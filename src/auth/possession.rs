@@ -283,7 +283,7 @@ struct Nonces {
 
 impl Nonces {
     fn new(key: &BucketKey, life: Duration) -> Self {
-        let root = hmac::Key::new(hmac::HMAC_SHA256, key.0.expose());
+        let root = hmac::Key::new(hmac::HMAC_SHA256, key.secret().expose());
         let own = hmac::sign(&root, b"authferry/dpop-nonce/v1");
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, own.as_ref()),

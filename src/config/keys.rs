@@ -142,7 +142,7 @@ impl Draft {
         self.complete(|name| {
             let sessions = running.sessions.keys.first();
             let key = match name {
-                KeyName::Bucket => Some(&running.bucket_key.0),
+                KeyName::Bucket => Some(running.bucket_key.secret()),
                 KeyName::Session => sessions,
                 KeyName::Pseudonym => Some(&running.telemetry.pseudonym_key),
             };
@@ -180,7 +180,7 @@ impl Draft {
             mut settings,
             given,
         } = self;
-        settings.bucket_key = BucketKey(match given.bucket {
+        settings.bucket_key = BucketKey::new(match given.bucket {
             Some(key) => key,
             None => make(KeyName::Bucket)?,
         });

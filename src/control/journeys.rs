@@ -346,7 +346,7 @@ mod tests {
                 journeys,
                 plan: plan(Mode::Canary, Vec::new()),
                 app: AppId::new("crm"),
-                key: BucketKey(Secret::new(vec![7; 32])),
+                key: BucketKey::new(Secret::new(vec![7; 32])),
             };
             bench.step(1);
             bench

@@ -367,7 +367,7 @@ mod tests {
     const NOW: UnixTime = UnixTime::from_secs(1_000_000);
 
     fn key() -> BucketKey {
-        BucketKey(Secret::new((0..32).collect()))
+        BucketKey::new(Secret::new((0..32).collect()))
     }
 
     fn cohorts() -> Cohorts {

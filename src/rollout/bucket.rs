@@ -9,7 +9,26 @@ use crate::secret::Secret;
 
 /// The key of the bucket hash: whoever lacks it cannot compute who is in a canary.
 #[derive(Clone, Debug)]
-pub struct BucketKey(pub Secret<Vec<u8>>);
+pub struct BucketKey {
+    secret: Secret<Vec<u8>>,
+    /// The same, made ready once: that costs as much as a hash.
+    ready: hmac::Key,
+}
+
+impl BucketKey {
+    /// From a secret.
+    pub fn new(secret: Secret<Vec<u8>>) -> Self {
+        Self {
+            ready: hmac::Key::new(hmac::HMAC_SHA256, secret.expose()),
+            secret,
+        }
+    }
+
+    /// The secret itself.
+    pub const fn secret(&self) -> &Secret<Vec<u8>> {
+        &self.secret
+    }
+}
 
 /// What is hashed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -169,8 +188,7 @@ pub fn unit(key: &BucketKey, rollout: &RolloutId, kind: UnitKind, value: &str) -
 
 /// The first eight bytes, big-endian, of a keyed hash over length-prefixed parts.
 fn hashed(key: &BucketKey, purpose: &[u8], parts: [&str; 3]) -> u64 {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key.0.expose());
-    let mut hash = hmac::Context::with_key(&key);
+    let mut hash = hmac::Context::with_key(&key.ready);
     hash.update(purpose);
     for part in parts {
         // A text of four gigabytes does not occur; if it did, the clamped length would still be deterministic.
@@ -191,7 +209,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn key() -> BucketKey {
-        BucketKey(Secret::new((0..32).collect()))
+        BucketKey::new(Secret::new((0..32).collect()))
     }
 
     fn percent(text: &str) -> Percent {

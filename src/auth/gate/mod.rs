@@ -743,7 +743,7 @@ mod tests {
             let admitted = admit(&world, KillPosition::Off, &fields).await.unwrap();
             assert_eq!(admitted.canonical().as_str(), "hr:Zoë");
             let bucket = Bucket::of(
-                &BucketKey(Secret::new((0..32).collect())),
+                &BucketKey::new(Secret::new((0..32).collect())),
                 "crm-2026-a",
                 UnitKind::Subject,
                 admitted.canonical().as_str(),

@@ -294,7 +294,7 @@ async fn a_nonce_of_ours_is_asked_for_and_lives_for_its_time() {
         with_proof(&other, &proof("h", &fresh, 0), at(0)).await,
         "ok"
     );
-    let key = BucketKey(crate::secret::Secret::new(vec![8; 32]));
+    let key = BucketKey::new(crate::secret::Secret::new(vec![8; 32]));
     let stranger = Nonces::new(&key, Duration::from_secs(100));
     assert!(!stranger.takes(fresh.as_str(), at(0)));
     assert_eq!(World::canary().possession().nonce(at(0)), None);

@@ -218,7 +218,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         shadow,
         single: membership.single,
         waivers: waivers::compile(context, raw),
-        bucket_key: BucketKey(Secret::new(Vec::new())),
+        bucket_key: BucketKey::new(Secret::new(Vec::new())),
         kill_switch,
         change,
         audit,

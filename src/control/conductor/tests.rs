@@ -73,7 +73,7 @@ impl Estate {
         Instance {
             conductor,
             directory,
-            key: BucketKey(Secret::new(vec![7; 32])),
+            key: BucketKey::new(Secret::new(vec![7; 32])),
         }
     }
 

@@ -225,7 +225,7 @@ impl Bench {
             now: self.clock.now(),
         };
         self.desk
-            .offer(&offer, &BucketKey(Secret::new(vec![7; 32])));
+            .offer(&offer, &BucketKey::new(Secret::new(vec![7; 32])));
     }
 
     fn kept(&self) -> Vec<crate::shadow::Kept> {
@@ -348,7 +348,7 @@ async fn what_nobody_asks_about_is_counted_as_such() {
         };
         bench
             .desk
-            .offer(&offer, &BucketKey(Secret::new(vec![7; 32])));
+            .offer(&offer, &BucketKey::new(Secret::new(vec![7; 32])));
     };
     offer(&bench, &token, &who, false);
     assert_eq!(bench.skipped("no_oracle"), 1);
@@ -657,7 +657,7 @@ async fn how_a_side_differs_from_itself_is_learned() {
             took: Duration::ZERO,
             now: bench.clock.now(),
         };
-        let key = BucketKey(Secret::new(vec![7; 32]));
+        let key = BucketKey::new(Secret::new(vec![7; 32]));
         bench.desk.offer(&offer, &key);
     };
     let noise = |bench: &Bench, class: &str| {
@@ -742,7 +742,7 @@ async fn whoever_comes_is_looked_up_with_nothing_that_was_presented() {
         };
         bench
             .desk
-            .offer(&offer, &BucketKey(Secret::new(vec![7; 32])));
+            .offer(&offer, &BucketKey::new(Secret::new(vec![7; 32])));
     }
     let result = |result: &str| {
         format!(
