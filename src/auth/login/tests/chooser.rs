@@ -31,7 +31,7 @@ fn asking() -> World {
 
 fn is_in(world: &World, unit: &str) -> bool {
     let salt = &world.plan.as_ref().unwrap().bucketing.salt;
-    let key = BucketKey(Secret::new(vec![7; 32]));
+    let key = BucketKey::new(Secret::new(vec![7; 32]));
     Bucket::of(&key, salt, UnitKind::Subject, unit).is_within(Percent::parse("50").unwrap())
 }
 
