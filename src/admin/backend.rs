@@ -89,6 +89,9 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
     /// The keys that sign what we mint.
     fn keys(&self) -> Vec<KeyView>;
 
+    /// What the running configuration means, as Markdown.
+    fn catalog(&self) -> String;
+
     /// Makes the next key.
     ///
     /// # Errors

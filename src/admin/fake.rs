@@ -91,6 +91,10 @@ impl AdminBackend for FakeBackend {
         self.rollouts.clone()
     }
 
+    fn catalog(&self) -> String {
+        "# Catalog\n".to_owned()
+    }
+
     fn keys(&self) -> Vec<KeyView> {
         vec![KeyView {
             kid: "k1".into(),

@@ -69,6 +69,7 @@ enum Route {
     Report,
     Keys,
     KeysRotate,
+    Catalog,
     LogHead,
     Revocations,
     Revoke,
@@ -106,6 +107,7 @@ fn route(scope: Scope, method: &Method, path: &str) -> Result<Route, Failure> {
         "/admin/v1/reference" => (None, Some(Route::Reference)),
         "/admin/v1/plan" => (None, Some(Route::Plan)),
         "/admin/v1/report" => (None, Some(Route::Report)),
+        "/admin/v1/catalog" => (Some(Route::Catalog), None),
         "/admin/v1/keys" => (Some(Route::Keys), Some(Route::KeysRotate)),
         _ => return Err(Failure::NoPath),
     };
@@ -204,6 +206,7 @@ where
             let form = body::bytes(request, "application/x-www-form-urlencoded").await?;
             Ok(console::act(context, guard, &actor, &form).await)
         }
+        Route::Catalog => Ok(ok(&context.backend.catalog())),
         Route::Keys => Ok(ok(&context.backend.keys())),
         Route::KeysRotate => {
             info!(actor, "A new signing key was asked for.");
@@ -291,6 +294,7 @@ fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
         | Route::KillShow
         | Route::KillMove
         | Route::Rollouts
+        | Route::Catalog
         | Route::Keys
         | Route::KeysRotate
         | Route::Order
@@ -476,6 +480,7 @@ mod tests {
             ("HEAD", "/-/ready", true),
             ("GET", "/-/config", false),
             ("POST", "/-/reload", false),
+            ("GET", "/admin/v1/catalog", false),
             ("GET", "/admin/v1/kill", false),
             ("POST", "/admin/v1/kill", false),
             ("GET", "/admin/v1/rollouts", false),

@@ -38,6 +38,7 @@ use crate::admin::RevokeAnswer;
 use crate::admin::RevokeFailure;
 use crate::admin::RevokeRequest;
 use crate::admin::RolloutView;
+use crate::app::catalog;
 use crate::app::closing;
 use crate::app::drill;
 use crate::app::explain;
@@ -201,6 +202,10 @@ impl AdminBackend for Backend {
             warn!(%error, "The ledger cannot be read.");
             Vec::new()
         })
+    }
+
+    fn catalog(&self) -> String {
+        catalog::markdown(&self.reloader.settings())
     }
 
     fn keys(&self) -> Vec<KeyView> {

@@ -7,8 +7,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
+
 use crate::app::catalog;
 use crate::app::catalog::expiring::Expiring;
+use crate::cli::ctl::CommandError;
+use crate::cli::ctl::Socket;
+use crate::cli::ctl::ask;
+use crate::cli::ctl::finish;
+use crate::cli::ctl::printable;
 use crate::clock::Clock as _;
 use crate::clock::SystemClock;
 use crate::clock::UnixTime;
@@ -26,12 +33,38 @@ use crate::entropy::SystemEntropy;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The configuration file.
-    #[arg(env = CONFIG_VARIABLE)]
-    file: PathBuf,
+    #[arg(env = CONFIG_VARIABLE, required_unless_present = "running")]
+    file: Option<PathBuf>,
+    /// Ask a running instance instead, about the configuration that it runs with.
+    #[arg(long, conflicts_with = "expiring")]
+    running: bool,
+    #[command(flatten)]
+    socket: Socket,
     /// List what ends within this span instead, such as `30d`: certificates, tokens, client secrets, signing keys, the keys of
     /// providers as they were fetched last.
     #[arg(long, value_name = "SPAN", value_parser = days)]
     expiring: Option<Duration>,
+}
+
+impl Args {
+    /// Whether an instance is asked.
+    pub(super) const fn running(&self) -> bool {
+        self.running
+    }
+}
+
+/// Prints what a running instance says of its configuration.
+pub(super) async fn running(args: Args, out: &mut dyn Write) -> ExitCode {
+    finish(of_instance(&args.socket, out).await, out)
+}
+
+async fn of_instance(socket: &Socket, out: &mut dyn Write) -> Result<(), CommandError> {
+    let answer = ask(socket, Method::GET, "/admin/v1/catalog", None).await?;
+    let text: String = serde_json::from_value(answer)?;
+    for line in text.lines() {
+        writeln!(out, "{}", printable(line))?;
+    }
+    Ok(())
 }
 
 /// `30d` or `12h`.
@@ -68,8 +101,9 @@ fn catalog(args: &Args, now: UnixTime, out: &mut dyn Write) -> (u8, io::Result<(
 }
 
 fn settings(args: &Args) -> Result<Settings, (u8, String)> {
-    let source = Source::read(&args.file, Arc::new(System))
-        .map_err(|error| (2, format!("error: {error}")))?;
+    let file = args.file.clone().unwrap_or_default();
+    let source =
+        Source::read(&file, Arc::new(System)).map_err(|error| (2, format!("error: {error}")))?;
     let compiled = config::load(&source).map_err(|problems| (1, problems.to_string()))?;
     compiled
         .draft

@@ -97,6 +97,9 @@ pub fn main() -> ExitCode {
         }),
         Command::Link(args) => link::run(&args, &mut out),
         Command::Clients(args) => clients::run(&args, &mut out),
+        Command::Catalog(args) if args.running() => with_runtime("warn", |runtime| {
+            runtime.block_on(catalog::running(args, &mut out))
+        }),
         Command::Catalog(args) => catalog::run(&args, &mut out),
         Command::Schema(args) => schema::run(&args, &mut out),
         Command::Run(args) => with_runtime(&cli.log, |runtime| {

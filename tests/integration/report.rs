@@ -73,6 +73,8 @@ async fn groups_without_a_role_are_named_until_they_have_one() {
     assert!(table.contains("Board of Corp"), "{table}");
     proxy.edit(&yaml(", \"Board of Corp\": [boss]"));
     until(async || named().len() == 1).await;
+    let running = good(proxy.dir(), &["catalog", "--running"]);
+    assert!(running.contains("`Board of Corp → boss`"), "{running}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
