@@ -43,6 +43,9 @@ use crate::store::embedded::writer::Job;
 use crate::store::embedded::writer::Outcome;
 use crate::store::watch::Changes;
 
+/// A row that is not there yet: its table, its key, its value.
+type New = (&'static str, Box<[u8]>, Box<[u8]>);
+
 /// Rows by table and key: expiry in milliseconds, version, content.
 const ROWS: TableDefinition<'static, Place, Content> = TableDefinition::new("rows");
 type Place = (&'static str, &'static [u8]);

@@ -39,9 +39,6 @@ pub(super) struct Job {
     pub(super) answer: oneshot::Sender<Result<Outcome, StoreError>>,
 }
 
-/// A row that is not there yet: its table, its key, its value.
-type New = (&'static str, Box<[u8]>, Box<[u8]>);
-
 /// What to change.
 pub(super) enum Change {
     Put {
@@ -60,7 +57,7 @@ pub(super) enum Change {
     },
     /// Two rows, or neither where one is there.
     Both {
-        rows: [New; 2],
+        rows: [super::New; 2],
         expires: UnixTime,
         now: UnixTime,
     },
@@ -318,7 +315,7 @@ impl Tables<'_> {
 
     fn both(
         &mut self,
-        rows: &[New; 2],
+        rows: &[super::New; 2],
         expires: UnixTime,
         now: UnixTime,
     ) -> Result<Outcome, redb::Error> {
