@@ -142,8 +142,8 @@ impl Open {
         if self.socket {
             let mut echo = [0; ECHO.len()];
             let sent = self.stream.write_all(FRAME).await;
-            return sent.is_ok()
-                && matches!(self.stream.read_exact(&mut echo).await, Ok(_) if echo == ECHO);
+            let came = self.stream.read_exact(&mut echo).await;
+            return sent.is_ok() && came.is_ok() && echo == ECHO;
         }
         let more = timeout(Duration::from_millis(50), self.stream.read_u8());
         more.await.is_err()

@@ -178,15 +178,15 @@ impl<'a> Visit<'a> {
         let mut admitted = None;
         let response = match logins.endpoint(path) {
             Some(endpoint) => {
-                logins
-                    .serve(
-                        &policy,
-                        &endpoint,
-                        (&request, self.body.as_bytes()),
-                        self.kill,
-                        self.now,
-                    )
-                    .await
+                let serve = logins.serve(
+                    &policy,
+                    &endpoint,
+                    (&request, self.body.as_bytes()),
+                    self.kill,
+                    self.now,
+                );
+                // The program keeps it apart, too: it is large.
+                Box::pin(serve).await
             }
             None => {
                 let gate = Gate::new(world.deps());

@@ -56,7 +56,7 @@ async fn stands(visit: Visit<'_>, world: &World, browser: &mut Browser) -> (Opti
 
 #[tokio::test]
 async fn the_session_of_a_fallback_ends_at_the_next_page_once_its_provider_is_healthy() {
-    let (world, mut browser) = Box::pin(fallen(true)).await;
+    let (world, mut browser) = fallen(true).await;
     let stays = (Some(Arm::From), String::new());
     let seen = stands(page("/a").at(100), &world, &mut browser).await;
     assert_eq!(seen, stays, "still away");
@@ -108,12 +108,12 @@ async fn the_session_of_a_fallback_ends_at_the_next_page_once_its_provider_is_he
 #[tokio::test]
 async fn the_session_of_a_fallback_stays_where_it_is_not_to_go_back_or_cannot() {
     let stays = (Some(Arm::From), String::new());
-    let (world, mut browser) = Box::pin(fallen(false)).await;
+    let (world, mut browser) = fallen(false).await;
     back_again(&world.new);
     let seen = stands(page("/a").at(100), &world, &mut browser).await;
     assert_eq!(seen, stays, "nobody asked for it");
 
-    let (mut world, mut browser) = Box::pin(fallen(true)).await;
+    let (mut world, mut browser) = fallen(true).await;
     back_again(&world.new);
     let called_back = page("/a").at(100).killed(KillPosition::Legacy);
     let seen = stands(called_back, &world, &mut browser).await;
@@ -127,7 +127,7 @@ async fn the_session_of_a_fallback_stays_where_it_is_not_to_go_back_or_cannot() 
     assert_eq!(seen, stays, "away again");
 
     // A login at the old side that no outage sent there is no fallback.
-    let (mut world, mut browser) = Box::pin(fallen(true)).await;
+    let (mut world, mut browser) = fallen(true).await;
     back_again(&world.new);
     browser.jar.clear();
     everybody_to(&mut world, Arm::From);
