@@ -129,6 +129,11 @@ impl<'a> Visit<'a> {
     }
 
     async fn with(self, world: &World, browser: &mut Browser) -> Seen {
+        // What waits here is large.
+        Box::pin(self.answered(world, browser)).await
+    }
+
+    async fn answered(self, world: &World, browser: &mut Browser) -> Seen {
         let (path, query) = match self.target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (self.target, None),
@@ -185,8 +190,7 @@ impl<'a> Visit<'a> {
                     self.kill,
                     self.now,
                 );
-                // The program keeps it apart, too: it is large.
-                Box::pin(serve).await
+                serve.await
             }
             None => {
                 let gate = Gate::new(world.deps());
