@@ -232,7 +232,12 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
             &verdict.headers
         }
         Err(Turned::Fault(why)) => {
-            return match Box::pin(keep_form(&asked, route, why, body)).await {
+            // Whoever is known has a session, which stays: what it is not enough for would come back as it went.
+            let kept = match record.known {
+                None => Box::pin(keep_form(&asked, route, why, body)).await,
+                Some(_) => None,
+            };
+            return match kept {
                 Some(kept) => page(kept, &conn, record),
                 None => fault(why, &parts.headers, &conn, record),
             };

@@ -324,3 +324,37 @@ async fn a_form_on_a_session_that_is_over_is_kept_where_that_is_wanted_and_no_lo
     assert!(page.contains("value=\"0123456789a\""), "{page}");
     assert!(page.contains("action=\"/save\""), "{page}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_a_session_is_not_enough_for_is_not_kept_and_the_session_stays() {
+    let (old, new) = (Idp::start().await, Idp::start().await);
+    let text = config(&old, &new, application().await, "");
+    let stronger = "      - { path: /strict, preserve_post: 64B, require: { acr: [mfa] } }\n";
+    let rest = "      - { path: \"/*\" }\n";
+    assert!(text.contains(rest));
+    let proxy = Proxy::start(&text.replace(rest, &format!("{stronger}{rest}")));
+    proxy.settled().await;
+    let browser = signed_in(&proxy).await;
+    let cookies: Vec<_> = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    let (host, cookies) = (proxy.address.to_string(), cookies.join("; "));
+    let origin = format!("http://{host}");
+    let fields = [
+        ("Host", host.as_str()),
+        ("Origin", origin.as_str()),
+        ("Cookie", cookies.as_str()),
+        ("Sec-Fetch-Mode", "navigate"),
+        ("Sec-Fetch-Dest", "document"),
+        ("Sec-Fetch-Site", "same-origin"),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ];
+    let send = async |path: &str| request(proxy.address, "POST", path, &fields, b"a=b").await;
+    let answer = send("/strict").await;
+    assert_eq!(answer.status, 401, "{}\n{}", answer.text(), proxy.log());
+    let challenge = answer.header("www-authenticate").unwrap_or_default();
+    assert!(
+        challenge.contains("insufficient_user_authentication"),
+        "{challenge}"
+    );
+    assert_eq!(answer.cookies(), Vec::<String>::new());
+    assert_eq!(send("/save").await.status, 200);
+}
