@@ -114,9 +114,13 @@ pub(super) async fn own_address(
         return Ok(logins.opt_in(policy, &request, theirs, asked.now).await);
     }
     if let Endpoint::Account(which) = endpoint {
+        if !matches!(*asked.request.method(), Method::GET | Method::HEAD) {
+            return Err(Fault::Forbidden);
+        }
         let policy = &asked.entry.policy;
-        let certificate = asked.certificate.as_ref();
-        let who = match auth::extract(asked.headers, certificate, policy.owners(), &[]) {
+        // Sessions alone: passwords and tokens are not tried at an address that no route and no limit stands before.
+        let classes = [CredentialClass::Session];
+        let who = match auth::extract(asked.headers, None, policy.owners(), &classes) {
             Ok(Some(presented)) => {
                 let way = (&asked.facts(), &asked.channel(&authority));
                 let gate = &asked.view.snapshot.gate;

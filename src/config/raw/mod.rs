@@ -137,7 +137,7 @@ mappings! {
         changed: At<bool>,
         /// Whether what stands behind `#` in an address survives a sign-in, as single-page applications need it. Whoever is sent to a sign-in then gets a page with one script first (allowed by its hash), which remembers it for ten minutes in a cookie, at most 1 KiB; without scripts the page has a link, and the part is lost. Default `false`.
         keep_fragment: At<bool>,
-        /// Where people look after their account, by provider: whoever opens `/.well-known/change-password` or `/.authferry/account` is sent to the one that judges their password now. Where none of an application's providers has such a page, these addresses are the application's own, or nobody's.
+        /// Where people look after their account, by provider: whoever opens `/.well-known/change-password` or `/.authferry/account` is sent to the one that judges their password now, if a session says who they are, or else where they would sign in. Where none of an application's providers has such a page, these addresses are the application's own, or nobody's.
         accounts: Named<RawAccountPages>,
     }
 
