@@ -30,7 +30,13 @@ impl Links {
     ) -> Option<CanonicalSubject> {
         let subject = Subject::try_from(typed).ok()?;
         let mut found = None;
-        for (provider, issuer) in providers {
+        // As it was typed, and in small letters: else another spelling would tell that somebody is known by one.
+        let small = typed.to_lowercase();
+        let small = Subject::try_from(&*small).ok().filter(|_| small != typed);
+        let spelt = [Some(subject), small].into_iter().flatten();
+        let places =
+            spelt.flat_map(|subject| providers.iter().map(move |at| (subject.clone(), at)));
+        for (subject, (provider, issuer)) in places {
             for list in &canonical.files {
                 let listed = list.person_of(provider, &subject).cloned();
                 found = found.or(listed);
@@ -138,6 +144,11 @@ mod tests {
         let bob = CanonicalSubject::named("hr:18-b").unwrap();
         links.claim(&bob, &providers[1].0, &key, NOW).await.unwrap();
         assert_eq!(found("bob").await, name("hr:18-b"));
+        // However they are written.
+        for (typed, person) in [("ALICE", "hr:17-b"), ("Bob", "hr:18-b")] {
+            assert_eq!(found(typed).await, name(person));
+        }
+        assert_eq!(found("CAROL").await, None);
     }
 
     #[tokio::test]
