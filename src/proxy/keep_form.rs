@@ -36,6 +36,8 @@ pub(super) async fn keep_form(
     if !logins.may_keep_form(policy, &request) {
         return None;
     }
+    // It counts as the sign-in that it leads to: the places for forms are everybody's.
+    logins.may_begin(policy, &request, asked.now).await.ok()?;
     let body = Limited::new(body, most).collect();
     let body = timeout(PATIENCE, body).await.ok()?.ok()?.to_bytes();
     logins.keep_form(policy, &request, &body, asked.now).await

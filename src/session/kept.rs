@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::secret::Secret;
@@ -15,6 +16,7 @@ use crate::session::id;
 use crate::session::id::SessionId;
 use crate::session::seal::Purpose;
 use crate::session::sessions::Sessions;
+use crate::store::Expect;
 use crate::store::Key;
 use crate::store::StoreError;
 
@@ -43,6 +45,12 @@ impl KeptForms {
         }
         room
     }
+
+    /// Gives the place back of a form that is not kept after all, or no longer.
+    fn has_left(&self) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.pop_front();
+    }
 }
 
 impl Sessions {
@@ -70,7 +78,11 @@ impl Sessions {
             table: TABLE,
             key: &row,
         };
-        self.store.put(key, &sealed, now + KEPT_FOR).await?;
+        let put = self.store.put(key, &sealed, now + KEPT_FOR).await;
+        if put.is_err() {
+            self.forms.has_left();
+        }
+        put?;
         Ok(Some(Secret::new(URL_SAFE_NO_PAD.encode(bytes))))
     }
 
@@ -92,7 +104,17 @@ impl Sessions {
         let Some(found) = self.store.get(key(), now).await? else {
             return Ok(None);
         };
-        self.store.delete(key()).await?;
+        // Of two who ask at once one gets it; what is taken opens no more.
+        let expect = Expect::Version(found.version);
+        let taken = self
+            .store
+            .compare_and_swap(key(), expect, b"-", now + KEPT_FOR, now);
+        if !taken.await? {
+            return Ok(None);
+        }
+        if let Err(error) = self.store.delete(key()).await {
+            warn!(%error, "What is left of a form that was given back ends by itself.");
+        }
         let ring = self.ring();
         let opened = ring.open(Purpose::KeptForm, given.bytes(), &[&row], &found.value);
         Ok(opened.map(|opened| Secret::new(opened.plain)))
