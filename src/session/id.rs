@@ -35,7 +35,7 @@ impl<'a> SessionId<'a> {
     }
 
     /// The key of the row: who reads the store cannot make a cookie from it.
-    pub(super) fn row(&self) -> [u8; 32] {
+    pub(crate) fn row(&self) -> [u8; 32] {
         row(&self.bytes)
     }
 }

@@ -11,7 +11,6 @@ use crate::auth::login::Ask;
 use crate::auth::login::Logins;
 use crate::auth::login::device;
 use crate::auth::login::device::Device;
-use crate::clock::UnixTime;
 use crate::identity::CredentialClass;
 use crate::identity::Refusal;
 use crate::session::KeyRing;
@@ -66,13 +65,14 @@ impl Logins {
         }
     }
 
-    /// Whether a session of ours that is over was ended with everything that the new provider had vouched for: by a rollback,
-    /// the switch, or an operator. Then the person is told, for they did nothing.
+    /// Whether the session of this browser's last login, which is over, was ended with everything that the new provider had
+    /// vouched for: by a rollback, the switch, or an operator. Then the person is told, for they did nothing. Of any other
+    /// session nobody knows whether that is why.
     pub(super) fn ended_for_safety(
         &self,
         ask: &Ask<'_>,
+        device: &Device,
         why: Option<&AuthError>,
-        sent: SessionSent,
     ) -> bool {
         let over = matches!(
             why,
@@ -82,14 +82,12 @@ impl Logins {
                 ..
             })
         );
-        // Of ours: one of an old system has its own words.
-        let ours = sent == SessionSent::Readable && self.session_id(ask).is_some();
-        let whenever = UnixTime::default();
-        over && ours
-            && ask
-                .policy
-                .plan()
-                .is_some_and(|plan| self.deps.revocations.voids(&plan.to, whenever))
+        let (Some(plan), Some(session), true) = (ask.policy.plan(), self.session_id(ask), over)
+        else {
+            return false;
+        };
+        let began = device.signed_in_at(&plan.to, &session.row());
+        began.is_some_and(|began| self.deps.revocations.voids(&plan.to, began))
     }
 
     /// Our session that the browser sent, if it lives here.

@@ -13,6 +13,7 @@ use crate::auth::login::chooser::Hint;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
 use crate::identity::CanonicalSubject;
+use crate::identity::ProviderId;
 use crate::rollout::Arm;
 use crate::rollout::Pin;
 use crate::rollout::Plan;
@@ -51,9 +52,21 @@ pub(super) struct Device {
     /// What its person was called who moved last, as [`Hint::tag`] writes it: whoever is called otherwise has not moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     moved_as: Option<String>,
-    /// A digest of who signed in last.
+    /// The last login of this browser.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    person: Option<String>,
+    last: Option<LastLogin>,
+}
+
+/// Who signed in last in a browser, and where.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct LastLogin {
+    /// A digest of the person: see [`tag`].
+    person: String,
+    /// A digest of the session that it made: see [`session_tag`].
+    session: String,
+    provider: String,
+    /// When what it rests on was begun, in milliseconds.
+    began: u64,
 }
 
 /// Whether a browser may be sent on once more.
@@ -79,7 +92,7 @@ impl Device {
             only_there: Vec::new(),
             told_back: Vec::new(),
             moved_as: None,
-            person: None,
+            last: None,
         }
     }
 
@@ -95,14 +108,33 @@ impl Device {
         Some(URL_SAFE_NO_PAD.encode(sealed))
     }
 
-    /// Remembers who has just signed in.
-    pub(super) fn is_used_by(&mut self, person: &CanonicalSubject) {
-        self.person = Some(tag(person));
+    /// Remembers who has just signed in, at which provider, and the row of the session that it made.
+    pub(super) fn is_used_by(
+        &mut self,
+        person: &CanonicalSubject,
+        row: &[u8],
+        (provider, began): (&ProviderId, UnixTime),
+    ) {
+        self.last = Some(LastLogin {
+            person: tag(person),
+            session: session_tag(row),
+            provider: provider.as_str().to_owned(),
+            began: began.as_millis(),
+        });
     }
 
-    /// Who signed in last, as [`tag`] writes it.
-    pub(super) fn last_used_by(&self) -> Option<&str> {
-        self.person.as_deref()
+    /// Whose session this is, as [`tag`] writes it; `None`: it is not the one of the last login. Sessions come by other ways
+    /// too, and those may be anybody's.
+    pub(super) fn person_of(&self, row: &[u8]) -> Option<&str> {
+        let last = self.last.as_ref()?;
+        (last.session == session_tag(row)).then_some(&*last.person)
+    }
+
+    /// When the login of this session was begun; `None`: it is not the one of the last login, or was at another provider.
+    pub(super) fn signed_in_at(&self, provider: &ProviderId, row: &[u8]) -> Option<UnixTime> {
+        let last = self.last.as_ref()?;
+        let its = last.provider == provider.as_str() && last.session == session_tag(row);
+        its.then(|| UnixTime::from_millis(last.began))
     }
 
     /// The unit of the bucket before the person is known.
@@ -211,6 +243,15 @@ pub(super) fn tag(person: &CanonicalSubject) -> String {
     URL_SAFE_NO_PAD.encode(short)
 }
 
+/// Tells one session from another; the row itself stays in the store.
+fn session_tag(row: &[u8]) -> String {
+    let hash = digest::digest(
+        &digest::SHA256,
+        &[b"authferry/device/session", row].concat(),
+    );
+    URL_SAFE_NO_PAD.encode(hash.as_ref().get(..16).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +307,23 @@ mod tests {
         );
         assert!(device.pin(&staged, Some(&bob)).is_none());
         assert!(device.pin(&staged, None).is_some());
+    }
+
+    #[test]
+    fn it_knows_the_person_and_the_time_of_its_last_session_and_of_no_other() {
+        let ring = KeyRing::new(&[Secret::new(vec![1; 32])]).unwrap();
+        let mut device = Device::new(&SystemEntropy);
+        let alice = CanonicalSubject::named("hr:1").unwrap();
+        let new = ProviderId::new("new");
+        assert_eq!(device.person_of(&[1; 32]), None);
+        device.is_used_by(&alice, &[1; 32], (&new, UnixTime::from_secs(7)));
+        let sealed = device.seal(&ring, "app.test", &SystemEntropy).unwrap();
+        let device = Device::open(&ring, "app.test", &sealed).unwrap();
+        assert_eq!(device.person_of(&[1; 32]), Some(&*tag(&alice)));
+        assert_eq!(device.person_of(&[2; 32]), None);
+        let at = |name, row| device.signed_in_at(&ProviderId::new(name), &[row; 32]);
+        assert_eq!(at("new", 1), Some(UnixTime::from_secs(7)));
+        assert_eq!((at("old", 1), at("new", 2)), (None, None));
     }
 
     #[test]

@@ -40,7 +40,7 @@ const MAX_FIELDS: usize = 1_000;
 struct Kept {
     host: String,
     target: String,
-    /// A digest of who signed in last in this browser.
+    /// A digest of whose session it came on.
     person: String,
     fields: Vec<(String, String)>,
 }
@@ -76,17 +76,17 @@ impl Logins {
             now,
         };
         let target = ask.target();
-        let asked = request.facts.path;
-        // An address that is not returned to is not sent to either.
-        if target.path() != asked {
+        // An address that is not returned to is not sent to either, nor one without its query.
+        if !is_whole(&target, request.facts.path, request.query) {
             return None;
         }
         let device = self.device(ask);
         let kept = Kept {
             host: request.facts.host.to_owned(),
             target: target.as_str().to_owned(),
-            // Whoever may be anybody could be given what somebody else wants them to send.
-            person: device.last_used_by()?.to_owned(),
+            // Whoever may be anybody could be given what somebody else wants them to send: it is theirs whose session it came
+            // on, if that is the one of this browser's last login.
+            person: device.person_of(&self.session_id(ask)?.row())?.to_owned(),
             fields: fields(body)?,
         };
         let plain = Secret::new(serde_json::to_vec(&kept).ok()?);
@@ -95,6 +95,13 @@ impl Logins {
             warn!(%error, "A form could not be kept.");
             None
         })?;
+        // Nobody could ask for an earlier one any more.
+        let earlier = cookies::named(request.headers, &self.names.form());
+        if let Some(earlier) = earlier.text().and_then(SessionId::parse)
+            && let Err(error) = self.deps.sessions.take_form(earlier, now).await
+        {
+            warn!(%error, "A form that was kept before ends by itself.");
+        }
         let cookie = self
             .names
             .set(&self.names.form(), given.expose(), Keep::For(KEPT_FOR))?;
@@ -159,6 +166,14 @@ impl Logins {
     }
 }
 
+/// Whether a target is all of what was asked for.
+fn is_whole(target: &ReturnPath, path: &str, query: Option<&str>) -> bool {
+    match query {
+        Some(query) => target.as_str().split_once('?') == Some((path, query)),
+        None => target.as_str() == path,
+    }
+}
+
 fn form(address: &ReturnPath, fields: &[(String, String)]) -> String {
     let hidden = |(name, value): &(String, String)| {
         let (name, value) = (attribute(name), attribute(value));
@@ -185,7 +200,9 @@ fn fields(body: &[u8]) -> Option<Vec<(String, String)>> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (name, value) = (query::decode(name).ok()?, query::decode(value).ok()?);
         // A field of this name would be filled in by the browser.
-        let plain = name != "_charset_" && !name.contains('\0') && !value.contains('\0');
+        let plain = !name.eq_ignore_ascii_case("_charset_")
+            && !name.contains('\0')
+            && !value.contains('\0');
         plain.then_some((name, value))
     });
     let fields: Vec<_> = read.collect::<Option<_>>()?;
@@ -217,6 +234,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_returned_to_is_all_of_what_was_asked_for() {
+        let is = |target, path, query| is_whole(&ReturnPath::parse(target).unwrap(), path, query);
+        assert!(is("/a?b=c?d", "/a", Some("b=c?d")) && is("/", "/", None));
+        assert!(is("/a?", "/a", Some("")));
+        assert!(!is("/", "/", Some("action=pay")) && !is("/", "/a", None));
+        assert!(!is("/a", "/a", Some("")));
+    }
+
+    #[test]
     fn a_form_is_written_as_it_was_read() {
         let read = fields(b"note=a+%26+b%0D%0Ac&x=%22%3E%3Cscript%3E&empty=&alone").unwrap();
         let expected = [
@@ -236,7 +262,14 @@ mod tests {
         let value = "value=\"a &amp; b&#13;&#10;c\"";
         assert!(written.contains(value), "{written}");
         assert!(!written.contains("<script>"), "{written}");
-        for bad in [&b"a=%ff"[..], b"a=%zz", b"\xff=a", b"_charset_=", b"a=%00"] {
+        for bad in [
+            &b"a=%ff"[..],
+            b"a=%zz",
+            b"\xff=a",
+            b"_charset_=",
+            b"_Charset_=",
+            b"a=%00",
+        ] {
             assert!(fields(bad).is_none(), "{bad:?}");
         }
         assert!(fields("a&".repeat(MAX_FIELDS + 1).as_bytes()).is_none());

@@ -313,7 +313,7 @@ impl Logins {
                 Bounce::Circles => return TurnedAway::Page(self.circles(&ask, begin)),
             }
         }
-        if self.ended_for_safety(&ask, why, sent) {
+        if self.ended_for_safety(&ask, &begin.device, why) {
             let mut cookies = begin.cookies;
             cookies.extend(self.keep_device(&ask, &begin.device));
             let page = self.page(&ask, Page::ForSafety, &begin.target, cookies);

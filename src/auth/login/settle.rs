@@ -99,7 +99,6 @@ impl Logins {
             None => (None, false),
         };
         let mut device = self.device(ask);
-        device.is_used_by(&canonical);
         let hint = returned.flow.hint();
         let arm = backing.as_ref().map(|backing| backing.arm);
         if let (Some(plan), Some(Arm::To)) = (plan, arm) {
@@ -155,12 +154,14 @@ impl Logins {
         // Nobody holds the cookie before the session can be found by whoever may end it.
         // What was revoked while somebody was asked after is not outlived by a session that nobody signed in for.
         let asked_after = matches!(returned.flow.errand, Errand::Silent { .. });
+        let began = if asked_after {
+            returned.flow.began()
+        } else {
+            ask.now
+        };
+        device.is_used_by(&canonical, &created.row, (owner.id(), began));
         let grounds = Grounds {
-            began: Some(if asked_after {
-                returned.flow.began()
-            } else {
-                ask.now
-            }),
+            began: Some(began),
             kid: logged_in.authenticated.grounds().kid.clone(),
             token: None,
             sid: logged_in.sid.clone(),

@@ -1,6 +1,9 @@
 //! Sessions of a fallback, once the provider that was away is healthy again.
 
 use super::*;
+use crate::revocation::Asked as RevocationAsked;
+use crate::revocation::Source as RevocationSource;
+use crate::revocation::Target;
 
 const PAGE: [(&str, &str); 3] = [
     ("accept", "text/html"),
@@ -135,4 +138,39 @@ async fn the_session_of_a_fallback_stays_where_it_is_not_to_go_back_or_cannot() 
     everybody_to(&mut world, Arm::To);
     let seen = stands(page("/a").at(103), &world, &mut browser).await;
     assert_eq!(seen, stays);
+}
+
+#[tokio::test]
+async fn whose_own_session_was_ended_with_all_of_the_new_provider_is_told_so_and_nobody_else() {
+    let (world, mut browser) = (both(), Browser::default());
+    log_in(&world, &mut browser, "alice").await;
+    let mut stranger = Browser::default();
+    let asked = RevocationAsked {
+        target: Target::Provider {
+            provider: "new".to_owned(),
+        },
+        source: RevocationSource::Operator,
+        actor: String::from("test"),
+        reason: String::new(),
+        keep: None,
+        provider: None,
+    };
+    world.revocations.revoke(asked).await.unwrap();
+    let mut made_up = browser.clone();
+    let told = open(&world, &mut browser, "/").await;
+    assert_eq!(told.status, StatusCode::FORBIDDEN, "{told:?}");
+    assert!(told.body.contains("You were signed out for security"));
+    for other in [&mut made_up, &mut stranger] {
+        other.jar.insert(COOKIE.to_owned(), "A".repeat(43));
+        let seen = open(&world, other, "/").await;
+        assert_eq!(seen.status, StatusCode::FOUND, "{seen:?}");
+    }
+    // A session from after that ends by itself.
+    let mut later = Browser::default();
+    let start = Visit::to("/").at(10).with(&world, &mut later).await;
+    let callback = signed_in(&start.location, "alice");
+    let end = Visit::to(&callback).at(11).with(&world, &mut later).await;
+    assert_eq!(end.status, StatusCode::SEE_OTHER, "{end:?}");
+    let seen = Visit::to("/").at(2_000).with(&world, &mut later).await;
+    assert_eq!(seen.status, StatusCode::FOUND, "{seen:?}");
 }
