@@ -211,7 +211,7 @@ impl Logins {
         let address = self.lands_at(returned.ask, &target, &mut cookies);
         let mut response = if self.names.is_strict() {
             // A redirect would still be a request that the provider's site began, and come without the session.
-            self.page(returned.ask, Page::Arrived, &target, cookies)
+            self.goes_on_to(returned.ask, &target, &address, cookies)
         } else {
             page::redirect(Sent::SeeOther, &address, cookies).unwrap_or_else(|| {
                 self.page(returned.ask, Page::Failed, &ReturnPath::root(), Vec::new())

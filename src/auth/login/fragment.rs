@@ -9,15 +9,19 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::Response;
 use http::header::CONTENT_SECURITY_POLICY;
+use http::header::REFRESH;
 
 use crate::auth::cookies;
 use crate::auth::cookies::Keep;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
+use crate::auth::login::navigation;
 use crate::auth::login::page::Page;
 use crate::auth::login::query;
 use crate::auth::login::return_to::ReturnPath;
+use crate::auth::login::start::Begin;
 use crate::auth::look::Forms;
+use crate::auth::look::escaped;
 
 /// The longest that is kept, in bytes.
 const MAX_BYTES: usize = 1_024;
@@ -27,18 +31,24 @@ impl Logins {
     pub(super) fn remembers_fragment(
         &self,
         ask: &Ask<'_>,
-        target: &ReturnPath,
-        cookies: Vec<HeaderValue>,
+        begin: &Begin,
     ) -> Option<Response<Bytes>> {
-        if !self.look.keep_fragment {
+        // Only somebody who opens a page has one, and where there is no sign-in page the answer is a challenge.
+        let wanted = self.look.keep_fragment
+            && begin.directed.is_none()
+            && navigation::is_top_level(ask.request.headers)
+            && self.has_door(ask, begin);
+        if !wanted {
             return None;
         }
+        let mut cookies = begin.cookies.clone();
+        cookies.extend(self.keep_device(ask, &begin.device));
         let script = self.names.remember_place();
         let hash = digest::digest(&digest::SHA256, script.as_bytes());
         let allowed = format!("; script-src 'sha256-{}'", STANDARD.encode(hash.as_ref()));
         let policy = self.look.policy(Forms::None);
         let policy = [policy.as_bytes(), allowed.as_bytes()].concat();
-        let mut response = self.page(ask, Page::OnTheWay, target, cookies);
+        let mut response = self.page(ask, Page::OnTheWay, &begin.target, cookies);
         let page = String::from_utf8_lossy(response.body());
         let page = page.replace("</main>", &format!("</main>\n<script>{script}</script>"));
         *response.body_mut() = Bytes::from(page);
@@ -63,6 +73,25 @@ impl Logins {
         let (address, forget) = self.with_fragment(ask, target);
         cookies.extend(forget);
         address
+    }
+
+    /// The page that goes on by itself to where a login leads.
+    pub(super) fn goes_on_to(
+        &self,
+        ask: &Ask<'_>,
+        target: &ReturnPath,
+        address: &str,
+        cookies: Vec<HeaderValue>,
+    ) -> Response<Bytes> {
+        let mut response = self.page(ask, Page::Arrived, target, cookies);
+        let link = |to: &str| format!("href=\"{}\"", escaped(to));
+        if let Ok(value) = HeaderValue::try_from(format!("0;url={address}")) {
+            let page = String::from_utf8_lossy(response.body());
+            let page = page.replace(&link(target.as_str()), &link(address));
+            *response.body_mut() = Bytes::from(page);
+            response.headers_mut().insert(REFRESH, value);
+        }
+        response
     }
 
     fn with_fragment(&self, ask: &Ask<'_>, target: &ReturnPath) -> (String, Option<HeaderValue>) {

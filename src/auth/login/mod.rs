@@ -319,12 +319,8 @@ impl Logins {
             let page = self.page(&ask, Page::ForSafety, &begin.target, cookies);
             return TurnedAway::Page(page);
         }
-        if begin.directed.is_none() && self.look.keep_fragment {
-            let mut cookies = begin.cookies.clone();
-            cookies.extend(self.keep_device(&ask, &begin.device));
-            if let Some(page) = self.remembers_fragment(&ask, &begin.target, cookies) {
-                return TurnedAway::Page(page);
-            }
+        if let Some(page) = self.remembers_fragment(&ask, &begin) {
+            return TurnedAway::Page(page);
         }
         if let Err(standing) = self.may_begin(policy, request, now).await {
             return TurnedAway::Answer(Answer::Limited(standing));

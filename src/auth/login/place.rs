@@ -21,6 +21,37 @@ pub(super) struct Place {
 }
 
 impl Logins {
+    /// Whether there is a sign-in page where a browser is assigned, as far as that is known before anything is asked. Nothing
+    /// is counted.
+    pub(super) fn has_door(&self, ask: &Ask<'_>, begin: &Begin) -> bool {
+        let provider = match ask.policy.plan() {
+            Some(plan) => {
+                let (cohorts, key) = (&self.deps.cohorts, &self.deps.bucket_key);
+                let (pin, facts) = (begin.pin_of(plan), begin.facts(ask));
+                let assigned = rollout::assign(plan, cohorts, key, ask.kill, pin, &facts, ask.now);
+                let only = self.is_only_there(ask, &begin.device);
+                let arm = if only {
+                    Arm::To
+                } else if self.may_set_out(ask, &begin.device, plan, assigned.arm) {
+                    assigned.arm
+                } else {
+                    Arm::From
+                };
+                Some(plan.provider(arm))
+            }
+            None => ask.policy.single.as_ref(),
+        };
+        provider.is_some_and(|provider| {
+            let owner = self.deps.providers.named(provider);
+            // A form is public, or it would lead to itself.
+            let form = ask.policy.forms.get(provider).is_some_and(|form| {
+                let path = form.split_once('?').map_or(form.as_str(), |(path, _)| path);
+                path != ask.request.facts.path
+            });
+            form || owner.is_some_and(|owner| owner.login().is_some())
+        })
+    }
+
     /// Where a login starts, by the rollout of its application; `None`: nowhere.
     pub(super) fn assign(&self, ask: &Ask<'_>, begin: &Begin) -> Option<Place> {
         let Some(plan) = ask.policy.plan() else {

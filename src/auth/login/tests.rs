@@ -55,6 +55,7 @@ struct Browser {
 struct Seen {
     status: StatusCode,
     location: String,
+    refresh: String,
     body: String,
     set: Vec<String>,
     admitted: Option<Admitted>,
@@ -81,7 +82,9 @@ impl Browser {
         for cookie in set {
             assert!(
                 cookie.contains("; Path=/; ")
-                    && cookie.contains("; HttpOnly; SameSite=Lax; Secure")
+                    && (cookie.contains("; HttpOnly; SameSite=Lax; Secure")
+                        || cookie.starts_with(&format!("{COOKIE}="))
+                            && cookie.contains("; HttpOnly; SameSite=Strict; Secure"))
             );
             let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
             if cookie.contains("Max-Age=0") {
@@ -103,6 +106,7 @@ struct Visit<'a> {
     now: UnixTime,
     /// Of a form.
     body: &'a str,
+    same_site: SameSite,
 }
 
 impl<'a> Visit<'a> {
@@ -115,7 +119,20 @@ impl<'a> Visit<'a> {
             kill: KillPosition::Off,
             now: at(0),
             body: "",
+            same_site: SameSite::Lax,
         }
+    }
+
+    fn strictly(mut self) -> Self {
+        self.same_site = SameSite::Strict;
+        self
+    }
+
+    /// As a browser opens a page that says so.
+    fn in_a_tab(mut self) -> Self {
+        self.fields.push(("sec-fetch-mode", "navigate"));
+        self.fields.push(("sec-fetch-dest", "document"));
+        self
     }
 
     fn at(mut self, seconds: u64) -> Self {
@@ -153,7 +170,7 @@ impl<'a> Visit<'a> {
         }
         let settings = LoginSettings {
             cookie: COOKIE.into(),
-            same_site: SameSite::Lax,
+            same_site: self.same_site,
             secure: true,
             revision: "0123456789ab".into(),
             silent: world.silent,
@@ -259,13 +276,11 @@ impl<'a> Visit<'a> {
             .map(text)
             .collect();
         browser.take(&set);
+        let field = |name| response.headers().get(name).map(text).unwrap_or_default();
         Seen {
             status: response.status(),
-            location: response
-                .headers()
-                .get(LOCATION)
-                .map(text)
-                .unwrap_or_default(),
+            location: field(LOCATION),
+            refresh: field(http::header::REFRESH),
             body: String::from_utf8(response.body().to_vec()).unwrap(),
             set,
             admitted,
@@ -325,6 +340,10 @@ fn both() -> World {
 
 fn everybody_to(world: &mut World, arm: Arm) {
     world.plan.as_mut().unwrap().stage.assign = vec![all_to(arm)].into();
+}
+
+fn plan_of(world: &mut World, arm: Arm) {
+    world.plan = Some(plan(Mode::Canary, vec![all_to(arm)]));
 }
 
 fn redeemed(world: &World) -> (usize, usize) {
@@ -1708,7 +1727,8 @@ async fn what_stands_behind_the_address_survives_a_sign_in_where_that_is_wanted(
         ("nonsense", "/a?b=1"),
     ] {
         let mut browser = Browser::default();
-        let asked = open(&world, &mut browser, "/a?b=1").await;
+        let asked = Visit::to("/a?b=1").in_a_tab();
+        let asked = asked.with(&world, &mut browser).await;
         assert_eq!(asked.status, StatusCode::OK, "{asked:?}");
         assert!(asked.location.is_empty());
         // Without scripts there is a link.
@@ -1722,16 +1742,33 @@ async fn what_stands_behind_the_address_survives_a_sign_in_where_that_is_wanted(
         browser.jar.insert(place.clone(), kept.to_owned());
         let start = open(&world, &mut browser, link).await;
         let callback = signed_in(&start.location, "alice");
+        let mut strict = browser.clone();
         let seen = open(&world, &mut browser, &callback).await;
         assert_eq!(seen.location, expected, "{kept}");
         assert!(!browser.jar.contains_key(&place), "it counts once");
+        // Where a page has to go on by itself, it goes there too.
+        let seen = Visit::to(&callback).strictly();
+        let seen = seen.with(&world, &mut strict).await;
+        assert_eq!(seen.refresh, format!("0;url={expected}"));
+        assert!(seen.body.contains(&format!("href=\"{expected}\"")));
     }
+    // Whoever does not say that it is a page in a tab is led on as ever.
+    let seen = open(&world, &mut Browser::default(), "/a").await;
+    assert_eq!(seen.status, StatusCode::FOUND);
     // Whoever fetches data gets no page.
     let api = Visit {
         fields: vec![("accept", "application/json")],
         ..Visit::to("/a")
     };
     let seen = api.with(&world, &mut Browser::default()).await;
+    assert_eq!(seen.status, StatusCode::UNAUTHORIZED);
+    // Where people have a password and no sign-in page, they are asked for it.
+    let mut plain = World::of(FakeProvider::old(), FakeProvider::new());
+    plan_of(&mut plain, Arm::From);
+    plain.look = Arc::clone(&world.look);
+    plain.forms.clear();
+    let seen = Visit::to("/a").in_a_tab();
+    let seen = seen.with(&plain, &mut Browser::default()).await;
     assert_eq!(seen.status, StatusCode::UNAUTHORIZED);
 }
 

@@ -85,6 +85,36 @@ async fn a_form_waits_for_its_sender_and_is_given_back_once() {
 }
 
 #[tokio::test]
+async fn a_form_is_offered_where_a_page_goes_on_by_itself_too() {
+    let world = both();
+    let mut browser = signed_in_before(&world).await;
+    form(&OUR_PAGE).with(&world, &mut browser).await;
+    let start = Visit::to("/.authferry/login?rd=%2Fsave%3Fa%3Db").at(OVER);
+    let start = start.strictly().with(&world, &mut browser).await;
+    let callback = signed_in(&start.location, "alice");
+    let back = Visit::to(&callback).at(OVER + 1).strictly();
+    let back = back.with(&world, &mut browser).await;
+    assert_eq!(
+        back.refresh, "0;url=/.authferry/form?rd=%2Fsave%3Fa%3Db",
+        "{back:?}"
+    );
+    let link = "href=\"/.authferry/form?rd=%2Fsave%3Fa%3Db\"";
+    assert!(back.body.contains(link), "{back:?}");
+}
+
+#[tokio::test]
+async fn a_form_that_came_on_another_session_than_that_of_the_last_login_is_not_kept() {
+    let world = both();
+    let mut browser = signed_in_before(&world).await;
+    // Made up, or of somebody whose session came by another way.
+    let other = "A".repeat(43);
+    browser.jar.insert(COOKIE.to_owned(), other);
+    let seen = form(&OUR_PAGE).with(&world, &mut browser).await;
+    assert_eq!(seen.status, StatusCode::UNAUTHORIZED, "{seen:?}");
+    assert!(!waits(&browser));
+}
+
+#[tokio::test]
 async fn a_form_is_not_given_to_somebody_else_and_not_for_longer_than_ten_minutes() {
     let world = both();
     let mut browser = signed_in_before(&world).await;
