@@ -52,12 +52,32 @@ fn add(leg: &mut Leg) {
     if rails.limits.iter().any(said) || taken.any(|id| id == ID) {
         return;
     }
-    let critical = Class::ALL.into_iter().filter(|class| class.is_critical());
     let limit = Limit {
         id: ID.into(),
-        of: Watched::Divergences(critical.map(|class| class.as_str().into()).collect()),
+        of: Watched::Divergences(watched().map(|class| class.as_str().into()).collect()),
         max: 0.0,
         on_trip: OnTrip::RollbackRevoke,
     };
     Arc::make_mut(rails).limits.push(limit);
+}
+
+/// What nobody has asked to look at is no reason to send everybody back where the client alone decides it: whether a token is
+/// bound, and comes to an exchange that loses that, is the choice of whoever asks for it. A guard may name it.
+fn watched() -> impl Iterator<Item = Class> {
+    let all = Class::ALL.into_iter();
+    all.filter(|class| class.is_critical() && *class != Class::BindingLost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_loses_its_binding_sends_nobody_back_unasked() {
+        assert!(Class::BindingLost.is_critical());
+        assert!(watched().all(|class| class != Class::BindingLost));
+        assert!(watched().any(|class| class == Class::SubjectMismatch));
+        let critical = Class::ALL.into_iter().filter(|class| class.is_critical());
+        assert_eq!(watched().count() + 1, critical.count());
+    }
 }
