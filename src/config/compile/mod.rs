@@ -178,7 +178,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     let telemetry = telemetry::telemetry(context, raw);
     let (change, audit) = audit::compile(context, raw, &state_dir);
     let retention = retention::compile(context, raw, &courses);
-    let test_accounts = people::test_accounts(context, raw);
+    let test_accounts = people::test_accounts(context, raw, &cohorts);
     let possession = possession::compile(context, raw);
     let keys = secrets::compile(context, raw);
     store::shared_keys(context, raw, &sessions.store);

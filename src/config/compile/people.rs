@@ -46,12 +46,53 @@ pub(super) fn cohorts(
 }
 
 /// `drills.test_accounts`.
-pub(super) fn test_accounts(context: &mut Context<'_>, raw: &RawConfig) -> Option<CohortId> {
+pub(super) fn test_accounts(
+    context: &mut Context<'_>,
+    raw: &RawConfig,
+    cohorts: &Cohorts,
+) -> Option<CohortId> {
     let raw = raw.drills.get()?;
     let at = raw
         .test_accounts
         .required(raw.mark, "test_accounts", &mut context.report)?;
-    context.knows_cohort(at).then(|| CohortId::new(&at.value))
+    if !context.knows_cohort(at) {
+        return None;
+    }
+    let id = CohortId::new(&at.value);
+    // One that could not be read is reported already.
+    if !cohorts.get(&id).is_none_or(says_who) {
+        context
+            .report
+            .error(
+                at.mark,
+                format!("`{}` does not say who its people are", at.value),
+            )
+            .value(&at.value)
+            .hint("`subjects`, `group`, `claim`, `email_domain` or `client_id`: anybody may come to an application or a path");
+    }
+    Some(id)
+}
+
+/// Whether nobody belongs to it but whom it says something of.
+fn says_who(cohort: &Cohort) -> bool {
+    match cohort {
+        Cohort::Subjects(_)
+        | Cohort::EmailDomain { .. }
+        | Cohort::Group { .. }
+        | Cohort::Claim { .. }
+        | Cohort::ClientId(_) => true,
+        Cohort::Cidr(_)
+        | Cohort::Host(_)
+        | Cohort::Path(_)
+        | Cohort::Method(_)
+        | Cohort::App(_)
+        | Cohort::Header { .. }
+        | Cohort::SignedCookie(_)
+        | Cohort::LoginHint(_)
+        | Cohort::Not(_) => false,
+        Cohort::All(parts) => parts.iter().any(says_who),
+        Cohort::Any(parts) => parts.iter().all(says_who),
+    }
 }
 
 /// Warns of cohorts that nothing names: a rule that is missing, or was meant to be gone.
@@ -349,4 +390,33 @@ fn subjects(context: &mut Context<'_>, at: &At<std::path::PathBuf>) -> Option<Ha
         return None;
     }
     Some(people)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_accounts_are_people_of_whom_something_is_said() {
+        let staff = || Cohort::Subjects(HashSet::from(["uid:ann".into()]));
+        let app = || Cohort::App(vec!["crm".into()]);
+        let not = || Cohort::Not(Box::new(staff()));
+        for cohort in [
+            staff(),
+            Cohort::All(vec![app(), staff(), not()]),
+            Cohort::Any(vec![staff(), staff()]),
+        ] {
+            assert!(says_who(&cohort), "{cohort:?}");
+        }
+        for cohort in [
+            app(),
+            not(),
+            Cohort::Path(vec!["/*".into()]),
+            Cohort::All(vec![app(), not()]),
+            Cohort::All(Vec::new()),
+            Cohort::Any(vec![staff(), app()]),
+        ] {
+            assert!(!says_who(&cohort), "{cohort:?}");
+        }
+    }
 }
