@@ -18,6 +18,9 @@ const MAX_RECENT: usize = 4_096;
 const TIMES: f64 = 2.0;
 /// And so much in any case: people give up for reasons of their own.
 const LEAST: f64 = 0.02;
+/// But no more than this, however people fare at `from`: who gives up there needs no password, and whoever wants to can
+/// make it look like anything. 20 of 20 are a fire beside it.
+const MOST: f64 = 0.4;
 /// `from` is spoken of as if so many people had come there before, …
 const BEFORE: f64 = 50.0;
 /// … and so many of them had been bad: without anybody there, 10 % are ordinary.
@@ -85,8 +88,13 @@ impl Fared {
     /// The bad rate that is ordinary.
     fn ordinary(self) -> f64 {
         let rate = (self.bad as f64 + BEFORE_BAD) / (self.people as f64 + BEFORE);
-        (TIMES * rate).max(LEAST)
+        ordinary(rate)
     }
+}
+
+/// By the bad rate of `from`.
+fn ordinary(rate: f64) -> f64 {
+    (TIMES * rate).clamp(LEAST, MOST)
 }
 
 /// What there is to see at `to`, beside `from`.
@@ -98,9 +106,9 @@ pub(super) fn look(
 ) -> Burning {
     let (people, bad) = to.of(rule.window, now);
     let (there, bad_there) = from.of(rule.window, now);
-    // Where both sides burn it is not the new provider, and at `from` nobody would fare better.
+    // Where both sides burn it may not be the new provider: then much is ordinary.
     let ordinary = if is_much(rule, there, bad_there) {
-        (TIMES * bad_there as f64 / there as f64).max(fared.ordinary())
+        ordinary(bad_there as f64 / there as f64).max(fared.ordinary())
     } else {
         fared.ordinary()
     };
@@ -191,5 +199,15 @@ mod tests {
         assert!(!trips((20, 10), (0, 0), (0, 0), 20), "nobody was there");
         assert!(trips((20, 13), (0, 0), (0, 0), 20));
         assert!(!trips((20, 16), (1_000, 10), (20, 12), 20), "both burn");
+    }
+
+    #[test]
+    fn nobody_makes_it_look_away_by_giving_up_at_the_old_side() {
+        assert!(trips((20, 20), (1_000, 600), (0, 0), 20));
+        assert!(trips((20, 20), (1_000, 10), (20, 20), 20));
+        assert!(
+            !trips((20, 14), (1_000, 600), (0, 0), 20),
+            "much is ordinary"
+        );
     }
 }

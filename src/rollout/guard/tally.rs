@@ -164,7 +164,7 @@ pub struct Tally {
     #[serde(skip)]
     pub(super) recent: PerArm<Recent>,
     #[serde(skip)]
-    burnt: HashSet<u64>,
+    burnt: PerArm<HashSet<u64>>,
 }
 
 impl Tally {
@@ -189,7 +189,7 @@ impl Tally {
             placed: HashSet::new(),
             fared: Fared::default(),
             recent: PerArm::default(),
-            burnt: HashSet::new(),
+            burnt: PerArm::default(),
         }
     }
 
@@ -257,7 +257,9 @@ impl Tally {
             | Observed::SessionError => return,
         };
         let who = outcome.device.unwrap_or(outcome.unit);
-        if MAX_PEOPLE <= self.burnt.len() || (bad && !self.burnt.insert(who)) {
+        // Each side has its own: what happens at `from` neither fills the places of `to` nor makes anybody known there.
+        let burnt = self.burnt.of(outcome.arm);
+        if MAX_PEOPLE <= burnt.len() || (bad && !burnt.insert(who)) {
             return;
         }
         self.recent.of(outcome.arm).add(outcome.at, bad);
@@ -449,6 +451,22 @@ mod tests {
             let (_, burning) = tally.recent.to.of(rails.window, UnixTime::from_secs(1));
             assert_eq!(burning, 1, "a fire is a fire");
         }
+    }
+
+    #[test]
+    fn however_many_fail_at_the_old_side_a_fire_at_the_new_one_is_seen() {
+        let mut tally = Tally::new(&Guardrails::default());
+        let failed = |arm, unit| outcome(unit, arm, Observed::Failed, 0);
+        for unit in 0..=MAX_PEOPLE as u64 {
+            tally.breaker(&failed(Arm::From, unit));
+        }
+        for unit in 0..20 {
+            tally.breaker(&failed(Arm::To, unit));
+            tally.breaker(&failed(Arm::To, unit));
+        }
+        let window = Duration::from_secs(60);
+        let seen = tally.recent.to.of(window, UnixTime::from_secs(1));
+        assert_eq!(seen, (20, 20));
     }
 
     #[test]
