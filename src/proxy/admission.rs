@@ -300,7 +300,8 @@ async fn reach(
     let authority = authority(asked.request);
     let admitted = at_the_gate(asked, route, presented, &authority).await?;
     let theirs = presented.session().is_none() && admitted.class() == CredentialClass::Session;
-    if theirs && admitted.arm() == Some(Arm::From) {
+    // What is open already has arrived.
+    if theirs && !asked.again && admitted.arm() == Some(Arm::From) {
         let request = asked.login(&authority);
         let policy = &asked.entry.policy;
         snapshot
@@ -357,8 +358,11 @@ async fn reach(
         admitted,
     });
     match verdict.admitted.reach() {
-        Reach::SameCredential => worker.verdicts.keep(digest, Rc::clone(&verdict)),
-        Reach::ThisRequest => {}
+        // What is open is judged less strictly than a request, which must not find that.
+        Reach::SameCredential if !asked.again => {
+            worker.verdicts.keep(digest, Rc::clone(&verdict));
+        }
+        Reach::SameCredential | Reach::ThisRequest => {}
     }
     count(asked, &verdict, began.elapsed());
     Ok(verdict)
