@@ -130,7 +130,7 @@ impl Minter {
         Ok(Made {
             token: Secret::new(signed.or(Err(Outage::Malformed))?),
             ends,
-            lives_until: ends,
+            lives_until: Some(ends),
             about: None,
             proof: None,
             scopes: scopes.minted(&self.scopes),

@@ -124,7 +124,7 @@ pub(crate) struct Token {
     pub(crate) value: HeaderValue,
     /// The token itself.
     pub(crate) token: Secret<String>,
-    /// When it ends by itself, which may be a little later than what it was made from.
+    /// When it ends by itself, which may be a little later than what it was made from; [`UnixTime::NEVER`]: nobody says.
     pub(crate) own_end: UnixTime,
     /// What it may do.
     pub(crate) scopes: Arc<[Box<str>]>,
@@ -304,14 +304,13 @@ impl Exchange {
     async fn make(&self, subject: &Subject, now: UnixTime) -> Result<Token, ProviderError> {
         let scopes = scopes::narrow(&self.scopes, subject)?;
         let made = self.way.make(subject, &scopes, &self.deps, now).await?;
-        if subject
-            .outlived
-            .is_some_and(|end| end + self.longer_life < made.lives_until)
+        if let (Some(end), Some(until)) = (subject.outlived, made.lives_until)
+            && end + self.longer_life < until
         {
             // Whoever is given it could use it after the one that it was made from is over.
             warn!(
                 exchange = &*self.name,
-                seconds = made.lives_until.since(subject.ends).as_secs(),
+                seconds = until.since(subject.ends).as_secs(),
                 "A provider's token lives longer than the one presented by more than `longer_life`; it is not used. Our \
                  registration there needs tokens with a shorter life."
             );
@@ -329,7 +328,7 @@ impl Exchange {
         };
         Ok(Token {
             value: self.value(&made.token)?,
-            own_end: made.lives_until,
+            own_end: made.lives_until.unwrap_or(UnixTime::NEVER),
             scopes: made.scopes.into(),
             token: made.token,
             ends,

@@ -87,7 +87,8 @@ pub(super) struct Made {
     /// Until when it is used.
     pub(super) ends: UnixTime,
     /// Until when whoever has it may use it: what it says itself, where it says more than the answer that it came with.
-    pub(super) lives_until: UnixTime,
+    /// `None`: nobody says.
+    pub(super) lives_until: Option<UnixTime>,
     pub(super) about: Option<Arc<Identity>>,
     /// What it says, judged; `None`: it cannot be read, or is ours.
     pub(super) proof: Option<Authenticated>,
@@ -250,7 +251,6 @@ fn take(
         Some(said) => said.to_vec(),
         None => scopes.asked.clone(),
     };
-    let ends = ends.unwrap_or(now + UNSAID_LIFE);
     let own = proof
         .as_ref()
         .map(Authenticated::life_ends)
@@ -258,15 +258,16 @@ fn take(
     Ok(Made {
         scopes,
         token,
-        ends,
-        lives_until: own.map_or(ends, |own| own.max(ends)),
+        ends: ends.unwrap_or(now + UNSAID_LIFE),
+        lives_until: own.max(ends),
         about: proof.as_ref().map(|proof| Arc::clone(proof.identity())),
         proof,
     })
 }
 
 /// Whether the credential lets whoever exchanges it act (RFC 8693 §4.4): the client of ours that asked, whatever we are called
-/// ourselves, or else every client could act as us; without one, `actor`.
+/// ourselves, or else every client could act as us; without one, `actor`. A name without an issuer is one of whoever wrote it:
+/// what it calls a client need not be what we call it.
 pub(super) fn permits(subject: &Subject, actor: Option<Actor<'_>>) -> Result<(), ProviderError> {
     let delegation = &subject.identity.delegation;
     let Some(asked_by) = &subject.asked_by else {
@@ -280,7 +281,9 @@ pub(super) fn permits(subject: &Subject, actor: Option<Actor<'_>>) -> Result<(),
         subject: subject_there,
         issuer: Some(subject.identity.key.issuer.as_str()),
     });
-    let permitted = delegation.permits(Some(here));
+    let wrote = subject.identity.key.issuer.as_str();
+    let by_us = delegation.names_issuer() || *wrote == *asked_by.issuer;
+    let permitted = delegation.permits(by_us.then_some(here));
     match there {
         Some(there) if permitted.is_err() => delegation.permits(Some(there)),
         Some(_) | None => permitted,

@@ -71,6 +71,12 @@ impl Delegation {
         false
     }
 
+    /// Whether `may_act` says whose names it uses.
+    pub fn names_issuer(&self) -> bool {
+        let may_act = self.may_act.as_ref();
+        may_act.is_some_and(|may_act| may_act.get("iss").is_some())
+    }
+
     /// Whether `actor` may act, as far as the credential limits it (RFC 8693 §4.4).
     ///
     /// # Errors
@@ -188,6 +194,10 @@ mod tests {
         }
         let given = delegation(json!({ "may_act": { "sub": "ferry" } }));
         assert_eq!(given.permits(None), Err(NotDelegated::OtherActor));
+        assert!(!given.names_issuer());
+        let given =
+            delegation(json!({ "may_act": { "sub": "ferry", "iss": "https://ferry.test" } }));
+        assert!(given.names_issuer());
     }
 
     #[test]

@@ -497,7 +497,10 @@ async fn a_client_acts_for_somebody_only_where_it_is_the_one_that_may() {
     let (batch, poor) = (("batch", "s3cret"), ("poor", "poor"));
     let old = stage.old.issuer();
     for (number, (may_act, by_batch, by_poor)) in [
-        (json!({ "sub": "batch" }), true, false),
+        // A name without an issuer is one of its provider: ours need not be the same party.
+        (json!({ "sub": "batch" }), false, false),
+        (json!({ "sub": "authferry" }), true, false),
+        (json!({ "sub": "batch", "iss": ISSUER }), true, false),
         (json!({ "sub": "poor", "iss": ISSUER }), false, true),
         // As its provider calls it, which knows only one of the two.
         (json!({ "sub": "authferry", "iss": old }), true, false),

@@ -305,11 +305,12 @@ impl Gate {
             .exchanged(asked, exchange, presented, &narrowed)
             .await?;
         match &token.whole {
+            // Where nobody says how long it lives, it may do so for ever: the client would hold it.
             Some(whole) if whole.own_end <= last => Ok(token),
             Some(_) | None => {
                 warn!(
                     exchange = exchange.name(),
-                    "An exchanged token would live longer than the one presented, or than the client may have; it is not issued."
+                    "An exchanged token would live longer than the one presented, or than the client may have, or nobody says how long; it is not issued."
                 );
                 Err(refused(Refusal::ExchangeRefused))
             }
