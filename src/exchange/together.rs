@@ -45,14 +45,14 @@ impl KeyRing {
                 published(&before, now)
             };
             let same = !next && !again && after.len() == before.len();
+            if next {
+                // Before anybody else can find it: without a record there is no such key. Where another instance is first,
+                // the record names one that never comes.
+                self.record(after.clone(), wanted.clone()).await?;
+            }
             if same || shelf.write(&after, expect, now).await? {
-                // It signs later: the record is there before that.
-                let told = match next {
-                    true => self.record(after.clone(), wanted.clone()).await,
-                    false => Ok(()),
-                };
                 self.keys.store(Arc::new(after));
-                return told;
+                return Ok(());
             }
         }
         Err(RingError::Busy)
