@@ -22,6 +22,7 @@ use crate::issuer::grants::judged;
 use crate::issuer::grants::reply;
 use crate::issuer::refresh::Look;
 use crate::issuer::refresh::Ticket;
+use crate::issuer::settings::Grant;
 use crate::providers::ProviderError;
 use crate::revocation::Asked;
 use crate::revocation::Source;
@@ -148,6 +149,12 @@ impl Issuer {
         }
         // Its use would be refused, too.
         let client = self.clients.get(family.client.as_str());
+        let client = client.filter(|client| {
+            let (settings, audience) = (&client.settings, family.audience.as_str());
+            let mut audiences = settings.audiences.iter();
+            settings.grants.contains(&Grant::RefreshToken)
+                && audiences.any(|own| **own == *audience)
+        });
         let owner = client.and_then(|client| Some((client, self.account(client)?)));
         let Some((client, account)) = owner else {
             return Ok(inactive(told, "unauthorized_client"));
@@ -160,6 +167,11 @@ impl Issuer {
         let marks = family.marks(at.map(|at| at.id()), &account);
         if !Standing::new(index, marks).holds(call.now) {
             return Ok(inactive(told, "revoked"));
+        }
+        match self.side(call, client) {
+            Ok(_) => {}
+            Err(Not::Denied(_, why)) => return Ok(inactive(told, why)),
+            Err(other @ (Not::Later(..) | Not::Limited(_))) => return Err(other),
         }
         let mut object = json!({
             "active": true,
