@@ -80,6 +80,15 @@ pub(super) struct Reader {
     not_before: Cell<Option<Instant>>,
 }
 
+/// While one is asked.
+struct Asking<'a>(&'a Cell<bool>);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
 /// What came of a question.
 enum Found {
     /// It goes on, by this verdict.
@@ -156,6 +165,9 @@ impl Reader {
     }
 
     async fn asked(&self) {
+        let began = Instant::now();
+        // Also where a question breaks off: the next look asks again.
+        let _asking = Asking(&self.asking);
         let found = timeout(PATIENCE, Box::pin(self.found())).await;
         match found.unwrap_or(Found::Nobody) {
             Found::Good(verdict) => {
@@ -165,7 +177,7 @@ impl Reader {
             Found::End(why) => self.ended.set(Some(why)),
             Found::Nobody => {
                 let now = Instant::now();
-                let since = self.unanswered.get().unwrap_or(now);
+                let since = self.unanswered.get().unwrap_or(began);
                 self.unanswered.set(Some(since));
                 self.not_before.set(Some(now + AGAIN));
                 // What nobody can confirm any more has run out.
@@ -174,7 +186,6 @@ impl Reader {
                 }
             }
         }
-        self.asking.set(false);
     }
 
     async fn found(&self) -> Found {
