@@ -34,7 +34,7 @@ mappings! {
         resources: List<At<String>>,
         /// What the result may do. Default: what the presented token may.
         scopes: RawScopeRules,
-        /// How `may_act` of presented tokens calls us. For a client of `token_endpoint`, `may_act` names the client, by its name there or at the provider of the token. Default: our client id there.
+        /// How `may_act` of presented tokens calls us. For a client of `token_endpoint`, `may_act` names the client: by its name there with the `iss` of `token_endpoint`, or by its name at the provider of the token. Default: our client id there.
         actor: At<String>,
         /// What happens to tokens of this provider itself. Default `pass`.
         own_tokens: At<OwnTokensWord>,
@@ -68,7 +68,7 @@ mappings! {
         resources: List<At<String>>,
         /// What the result may do. Default: what the presented token may.
         scopes: RawScopeRules,
-        /// How `may_act` of presented tokens calls us. For a client of `token_endpoint`, `may_act` names the client, by its name there or at the provider of the token. Default: our client id there.
+        /// How `may_act` of presented tokens calls us. For a client of `token_endpoint`, `may_act` names the client: by its name there with the `iss` of `token_endpoint`, or by its name at the provider of the token. Default: our client id there.
         actor: At<String>,
         /// What happens to tokens of this provider itself. Default `pass`.
         own_tokens: At<OwnTokensWord>,
@@ -94,7 +94,7 @@ mappings! {
         attributes: Named<At<String>>,
         /// The longest life, at most `1h`; a credential that ends earlier ends it. Default `5m`.
         ttl: At<Span>,
-        /// How we are named as the actor in `act`, and by `may_act` of presented tokens. For a client of `token_endpoint`, `may_act` names the client, by its name there or at the provider of the token. Default: we are not named.
+        /// How we are named as the actor in `act`, and by `may_act` of presented tokens. For a client of `token_endpoint`, `may_act` names the client: by its name there with the `iss` of `token_endpoint`, or by its name at the provider of the token. Default: we are not named.
         actor: At<String>,
         /// Whether `act` of a token for a client of `token_endpoint` names that client instead (RFC 8693 §4.1). Its `client_id` does in any case. Default `false`.
         names_client: At<bool>,

@@ -22,7 +22,7 @@ mappings! {
         evaluate_every: At<Span>,
         /// The chance of a false rollback, of the whole rollout: divided over guards, steps and repetitions. Default `0.05`.
         alpha_budget: At<Decimal>,
-        /// The comparisons. Where `shadow` compares people of the rollout and none of these has `divergences`, stages that move people also have `critical_differences`: one critical difference, and everybody goes back (`rollback_revoke`). Default: `login` (`failed`, `abandoned`; 1.25, 0.005, 5, rollback) and `session` (`rejected`, `error`; 1.5, 0.002, 5, rollback).
+        /// The comparisons. Where `shadow` compares people of the rollout and none of these has `divergences`, stages that move people also have `critical_differences`: one critical difference (`binding_lost` is none of these), and everybody goes back (`rollback_revoke`). Default: `login` (`failed`, `abandoned`; 1.25, 0.005, 5, rollback) and `session` (`rejected`, `error`; 1.5, 0.002, 5, rollback).
         guards: List<RawGuard>,
         /// Whom guards with `promql` ask.
         prometheus: RawPrometheus,
@@ -70,7 +70,7 @@ mappings! {
         promql: At<String>,
     }
 
-    /// The plain breaker: it trips where `min_units`, `bad_rate` and a comparison with `from` are met. Ordinary is twice the bad rate of `from` in this step, or 2 % where that is more (10 % while nobody has been there); so many bad people as there are would come of it by chance once in nine million windows at most. 8 of 20 are a fire where 1 % is ordinary at `from`; where `from` burns as well nothing trips.
+    /// The plain breaker: it trips where `min_units`, `bad_rate` and a comparison with `from` are met. Ordinary is twice the bad rate of `from` in this step, or in the window where `from` burns as well, but 2 % at least and 40 % at most (10 % while nobody has been there); so many bad people as there are would come of it by chance once in nine million windows at most. 8 of 20 are a fire where 1 % is ordinary at `from`, and 20 of 20 always.
     RawGuardBreaker {
         /// How far back it looks. From `1s` to `1d`. Default `60s`.
         window: At<Span>,

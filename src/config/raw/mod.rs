@@ -109,7 +109,7 @@ mappings! {
 
     /// Whom exercises may touch.
     RawDrills {
-        /// The cohort of the test accounts: of nobody else `authferry drill credential-leak` revokes anything, and nobody else's credentials are presented by `provider-load`. Without it neither can begin.
+        /// The cohort of the test accounts, which says of each who they are (`subjects`, `group`, `claim`, `email_domain`, `client_id`): of nobody else `authferry drill credential-leak` revokes anything, and nobody else's credentials are presented by `provider-load`. Without it neither can begin.
         test_accounts: At<String>,
     }
 
