@@ -643,6 +643,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn instances_find_no_key_that_could_not_be_recorded() {
+        let (dir, store) = (tempfile::tempdir().unwrap(), Arc::default());
+        let new = || instance(dir.path(), &store, Turned(1, 1));
+        let (one, two) = (new(), new());
+        one.keep(at(0)).await;
+        let before = store.get(ROW, at(0)).await.unwrap().unwrap();
+        one.told_to(Arc::new(Told(Mutex::default(), true)));
+        assert!(one.rotate_now("unix:7", at(1)).await.is_err());
+        assert_eq!(store.get(ROW, at(1)).await.unwrap().unwrap(), before);
+        two.keep(at(1)).await;
+        assert_eq!(states(&two, at(1)), ["signing"]);
+    }
+
+    #[tokio::test]
     async fn the_row_is_sealed_and_what_does_not_open_stays() {
         let (dir, store) = (tempfile::tempdir().unwrap(), Arc::default());
         let one = instance(dir.path(), &store, Turned(1, 1));
