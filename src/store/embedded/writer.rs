@@ -141,12 +141,8 @@ pub(super) fn run(file: &File, jobs: &Receiver<Job>) {
                     error = why,
                     "The store could not write; its file is opened again."
                 );
-                let mut database = file
-                    .database
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner);
-                drop(database.take());
-                drop(database);
+                let database = &file.database;
+                *database.write().unwrap_or_else(PoisonError::into_inner) = None;
                 for job in batch {
                     drop(job.answer.send(Err(away(&why))));
                 }
@@ -194,11 +190,10 @@ fn heal(file: &File) {
     }
     match (file.open)() {
         Ok(database) => {
-            let mut slot = file
-                .database
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            *slot = Some(database);
+            let slot = &file.database;
+            *slot.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+            // What was answered as lost may have come to the disk: whoever watches reads again.
+            file.changes.missed();
             info!("The store's file is open again.");
         }
         Err(error) => error!(error = %error, "The store's file cannot be opened again yet."),
