@@ -306,6 +306,18 @@ async fn nobody_gets_more_than_the_token_or_the_client_may_have() {
         400,
         "invalid_target",
     );
+    // One that nobody can read is held to what is said of it, and there must be a word.
+    for (number, life) in [json!(50), json!(null)].into_iter().enumerate() {
+        let opaque = json!({ "access_token": "opaque", "expires_in": life });
+        stage.new.exchanges(json!({}), opaque);
+        let token = stage.old_token(&json!({ "scope": "read", "jti": format!("opaque-{number}") }));
+        let answer = stage.exchange(&token, &[api]).await;
+        if life.is_null() {
+            is_error(&answer, 400, "invalid_target");
+        } else {
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+    }
     let wider = json!({ "exp": now() + 50, "scope": "read write" });
     stage.new.exchanges(wider, json!({ "expires_in": 50 }));
     let other = stage.old_token(&json!({ "scope": "read", "jti": "other" }));
