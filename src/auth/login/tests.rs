@@ -200,29 +200,19 @@ impl<'a> Visit<'a> {
         let mut admitted = None;
         let response = match logins.endpoint(path) {
             Some(endpoint) => {
-                let serve = logins.serve(
-                    &policy,
-                    &endpoint,
-                    (&request, self.body.as_bytes()),
-                    self.kill,
-                    self.now,
-                );
-                serve.await
+                let body = self.body.as_bytes();
+                let served =
+                    logins.serve(&policy, &endpoint, (&request, body), self.kill, self.now);
+                Box::pin(served).await
             }
             None => {
                 let gate = Gate::new(world.deps());
                 let judged = match extract(&headers, None, policy.owners(), &[]) {
-                    Ok(Some(presented)) => gate
-                        .admit(
-                            &policy,
-                            0,
-                            &presented,
-                            (&facts, &world.channel()),
-                            self.kill,
-                            self.now,
-                        )
-                        .await
-                        .map(Some),
+                    Ok(Some(presented)) => {
+                        let way = (&facts, &world.channel());
+                        let judged = gate.admit(&policy, 0, &presented, way, self.kill, self.now);
+                        Box::pin(judged).await.map(Some)
+                    }
                     Ok(None) => Ok(None),
                     Err(error) => Err(error),
                 };
@@ -245,7 +235,7 @@ impl<'a> Visit<'a> {
                     let carried = if may {
                         let (kill, now) = (self.kill, self.now);
                         let asked = logins.carry_over(&policy, &request, good, kill, now);
-                        asked.await
+                        Box::pin(asked).await
                     } else {
                         None
                     };
@@ -253,12 +243,12 @@ impl<'a> Visit<'a> {
                 } else {
                     let away =
                         logins.turn_away(&policy, &request, why.as_ref(), self.kill, self.now);
-                    match away.await {
+                    match Box::pin(away).await {
                         TurnedAway::Page(response) => response,
                         TurnedAway::Answer(answer) => {
                             let kept = if logins.may_keep_form(&policy, &request) {
                                 let body = self.body.as_bytes();
-                                logins.keep_form(&policy, &request, body, self.now).await
+                                Box::pin(logins.keep_form(&policy, &request, body, self.now)).await
                             } else {
                                 None
                             };
