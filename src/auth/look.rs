@@ -128,7 +128,7 @@ mod tests {
             style: Some("body{color:red}".into()),
             help: Some("https://help.corp.example/?a=1&b=\"".into()),
             providers: vec![(ProviderId::new("new"), "R&D".into())],
-            changed: false,
+            ..Pages::default()
         });
         let page = look.document("Signed out", "<p>x</p>\n");
         assert!(page.contains("<style>body{color:red}</style>"));

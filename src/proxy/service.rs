@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::HeaderValue;
 use http::Request;
 use http::Response;
 use tokio::time::Instant;
@@ -74,7 +73,7 @@ impl Handler for Service {
 
 /// The caller's place in its trace: several say nothing (W3C Trace Context §3.2).
 fn caller(headers: &HeaderMap) -> Option<&[u8]> {
-    let mut all = headers.get_all("traceparent").iter();
+    let mut all = headers.get_all(&TRACEPARENT).iter();
     match (all.next(), all.next()) {
         (Some(only), None) => Some(only.as_bytes()),
         (Some(_), Some(_)) | (None, _) => None,
@@ -84,9 +83,11 @@ fn caller(headers: &HeaderMap) -> Option<&[u8]> {
 async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>) -> Reply {
     let (view, now) = (worker.view(), worker.now());
     let (mut parts, body) = request.into_parts();
-    let trace = worker
-        .tracer
-        .context(parts.headers.get(&TRACEPARENT).map(HeaderValue::as_bytes));
+    let trace = worker.tracer.context(caller(&parts.headers));
+    if trace.parent_id().is_none() {
+        // It belongs to a trace that does not go on (W3C Trace Context §2.3).
+        parts.headers.remove("tracestate");
+    }
     let mut record = Box::new(Record {
         began: Instant::now(),
         request_id: RequestId::of(&trace),

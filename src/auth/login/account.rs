@@ -110,7 +110,7 @@ impl Logins {
         }
         let begin = Begin::new(ReturnPath::root(), self.device(ask));
         let (cohorts, key) = (&self.deps.cohorts, &self.deps.bucket_key);
-        let (pin, facts) = (begin.pin_of(plan), begin.facts(ask));
+        let (pin, facts) = (begin.device.pin(plan, None), begin.facts(ask));
         let assigned = rollout::assign(plan, cohorts, key, ask.kill, pin, &facts, ask.now);
         Ok(Some(plan.provider(assigned.arm).clone()))
     }

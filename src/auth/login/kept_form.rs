@@ -157,12 +157,8 @@ impl Logins {
         let Some(address) = address else {
             return self.page(ask, Page::FormOfAnother, &target, cookies);
         };
-        let mut response = self.page(ask, Page::SendAgain, &target, cookies);
-        let page = String::from_utf8_lossy(response.body());
         let form = form(&address, &kept.fields);
-        let page = page.replace("</main>", &format!("{form}</main>"));
-        *response.body_mut() = Bytes::from(page);
-        response
+        self.page_with(ask, Page::SendAgain, &target, cookies, Some(form))
     }
 }
 

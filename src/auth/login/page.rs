@@ -72,6 +72,12 @@ pub(super) enum Page {
     SendAgain,
     /// It was somebody else's.
     FormOfAnother,
+    /// Who somebody is, which decides where they sign in.
+    Name,
+    /// The same, for what was typed is no name.
+    NameAgain,
+    /// Where somebody wants to sign in.
+    Choose,
 }
 
 /// Which page somebody got, as a constant word for the access log; goes along with the response.
@@ -248,9 +254,8 @@ impl Page {
             Self::NotAllowed | Self::Circles | Self::NotRecorded | Self::NoAccount => {
                 Offer::Nothing
             }
-            Self::NotAllowed | Self::Circles | Self::NotRecorded => Offer::Nothing,
             // These come with a form of their own.
-            Self::Name | Self::NameAgain | Self::Choose => Offer::Nothing,
+            Self::Name | Self::NameAgain | Self::Choose | Self::SendAgain => Offer::Nothing,
             Self::SignOut | Self::NotOurForm => Offer::SignOut,
             Self::Changed | Self::Back | Self::ForSafety => Offer::GoOn,
             Self::Arrived | Self::FormOfAnother => Offer::Target,
@@ -269,11 +274,10 @@ enum Offer {
     Target,
     In,
     Out,
-    /// A form of the page's own.
-    Form,
 }
 
-/// A page; `reference` leads an operator to the log line, `target` is where the next sign-in returns to.
+/// A page; `reference` leads an operator to the log line, `target` is where the next sign-in returns to. With an `own_form`
+/// it lets a person do that, and nothing else.
 pub(super) fn page(
     page: Page,
     reference: Option<&str>,
@@ -298,7 +302,6 @@ pub(super) fn page(
     let (again, forms) = match page.offers() {
         _ if own_form.is_some() => (own_form.unwrap_or_default(), Forms::OurOwn),
         Offer::Nothing => (String::new(), Forms::None),
-        Offer::Form => (String::new(), Forms::OurOwn),
         Offer::SignIn => (link("Sign in"), Forms::None),
         Offer::GoOn => (link("Continue"), Forms::None),
         Offer::Target => {

@@ -4,6 +4,7 @@
 
 mod back;
 mod carry;
+mod chooser;
 mod kept;
 mod linked;
 mod recalled;
@@ -146,11 +147,6 @@ impl<'a> Visit<'a> {
     }
 
     async fn with(self, world: &World, browser: &mut Browser) -> Seen {
-        // What waits here is large.
-        Box::pin(self.answered(world, browser)).await
-    }
-
-    async fn answered(self, world: &World, browser: &mut Browser) -> Seen {
         let (path, query) = match self.target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (self.target, None),

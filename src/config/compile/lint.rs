@@ -88,17 +88,28 @@ pub(super) fn stages(context: &mut Context<'_>, all: &[Placed], acknowledged: Op
     }
 }
 
-/// Everybody's percent in a stage.
-fn percent(stage: &Stage) -> Option<Percent> {
-    let everybody = stage
-        .assign
-        .iter()
-        .filter(|rule| rule.cohort.is_none() && rule.to == Arm::To);
-    everybody
-        .filter_map(|rule| match rule.share {
-            Share::Percent(percent) => Some(percent),
-            Share::All => Some(Percent::ALL),
-            Share::Chosen => None,
+/// A moment of a stage: a ramp begins lower than it ends.
+#[derive(Clone, Copy)]
+enum Moment {
+    Begins,
+    Ends,
+}
+
+/// How many of a cohort, or of everybody, a stage moves.
+fn share(placed: &Placed, cohort: Option<&str>, moment: Moment) -> Option<Percent> {
+    let rules = placed.stage.assign.iter().enumerate();
+    let theirs = rules.filter(|(_, rule)| {
+        rule.to == Arm::To && rule.cohort.as_ref().map(CohortId::as_str) == cohort
+    });
+    theirs
+        .filter_map(|(place, rule)| match (rule.share, moment) {
+            (Share::All, _) => Some(Percent::ALL),
+            (Share::Percent(first), Moment::Ends) if placed.ramp == Some(place) => {
+                let climbs = placed.climbs.iter().copied();
+                Some(climbs.max().unwrap_or(first).max(first))
+            }
+            (Share::Percent(percent), _) => Some(percent),
+            (Share::Chosen, _) => None,
         })
         .max()
 }

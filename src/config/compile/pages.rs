@@ -9,6 +9,7 @@ use crate::config::compile::address::url;
 use crate::config::compile::context::Context;
 use crate::config::raw::RawConfig;
 use crate::config::raw::RawPages;
+use crate::config::shape::At;
 use crate::identity::ProviderId;
 
 /// The longest style sheet: 64 KiB, for it stands in every page.
@@ -37,6 +38,29 @@ pub(super) fn compile(context: &mut Context<'_>, raw: &RawConfig) -> Pages {
         keep_fragment: raw.keep_fragment.or(false),
         accounts: accounts(context, raw),
     }
+}
+
+fn accounts(context: &mut Context<'_>, raw: &RawPages) -> HashMap<ProviderId, AccountPages> {
+    let mut accounts = HashMap::new();
+    let Some(named) = raw.accounts.get() else {
+        return accounts;
+    };
+    for (name, raw) in named.readable() {
+        if !context.knows_provider(name) {
+            continue;
+        }
+        let mut page = |at: Option<&At<String>>| {
+            let at = at?;
+            let good = url(context, at, Peer::Provider);
+            good.map(|_| at.value.as_str().into())
+        };
+        let pages = AccountPages {
+            password: page(raw.password.get()),
+            profile: page(raw.profile.get()),
+        };
+        accounts.insert(ProviderId::new(&name.value), pages);
+    }
+    accounts
 }
 
 /// What they are called.

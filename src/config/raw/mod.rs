@@ -135,6 +135,8 @@ mappings! {
         help: At<String>,
         /// Whether a person whose login goes to the new provider (`to`) is told so once in each browser, on a page with one link; and once where their logins go back to the old provider again, with a word about newer passwords. Default `false`.
         changed: At<bool>,
+        /// What people are told that a provider is called, where they choose one (`assign: [{ choose: true }]`), as `provider: text`: at most 80 characters. Default: its name.
+        providers: Named<At<String>>,
         /// Whether what stands behind `#` in an address survives a sign-in, as single-page applications need it. Whoever is sent to a sign-in then gets a page with one script first (allowed by its hash), which remembers it for ten minutes in a cookie, at most 1 KiB; without scripts the page has a link, and the part is lost. Default `false`.
         keep_fragment: At<bool>,
         /// Where people look after their account, by provider: whoever opens `/.well-known/change-password` or `/.authferry/account` is sent to the one that judges their password now, if a session says who they are, or else where they would sign in. Where none of an application's providers has such a page, these addresses are the application's own, or nobody's.

@@ -119,7 +119,7 @@ macro_rules! mappings {
                 stringify!($name).trim_start_matches("Raw").into()
             }
 
-            fn json_schema(generator: &mut schemars::SchemaGenerator) -> Schema {
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 let properties = [$((
                     $crate::config::shape::key(stringify!($key)),
                     $crate::config::shape::property::<$type>(generator, &[$($about),*]),
@@ -185,7 +185,7 @@ macro_rules! words {
                 stringify!($name).into()
             }
 
-            fn json_schema(_: &mut schemars::SchemaGenerator) -> Schema {
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 $crate::config::shape::words_schema(&[$($word),*])
             }
         }
