@@ -70,7 +70,7 @@ mappings! {
         promql: At<String>,
     }
 
-    /// The plain breaker: it trips where `min_units`, `bad_rate` and a comparison with `from` are met. Ordinary is twice the bad rate of `from` in this step, or in the window where `from` burns as well, but 2 % at least and 40 % at most (10 % while nobody has been there); so many bad people as there are would come of it by chance once in nine million windows at most. 8 of 20 are a fire where 1 % is ordinary at `from`, and 20 of 20 always.
+    /// The plain breaker: it trips where `min_units`, `bad_rate` and a comparison with `from` are met, and in any case where none of the first logins of an application at the new provider succeeded (`until_succeeded` of them were bad), or ten in a row did not. Ordinary is twice the bad rate of `from` in this step, or in the window where `from` burns as well, but 2 % at least and 40 % at most (10 % while nobody has been there); so many bad people as there are would come of it by chance once in nine million windows at most. 8 of 20 are a fire where 1 % is ordinary at `from`, and 20 of 20 always.
     RawGuardBreaker {
         /// How far back it looks. From `1s` to `1d`. Default `60s`.
         window: At<Span>,
