@@ -36,6 +36,7 @@ use authferry::rollout::Cohort;
 use authferry::rollout::CohortId;
 use authferry::rollout::Cohorts;
 use authferry::rollout::Facts;
+use authferry::rollout::Hearsay;
 use authferry::rollout::KillPosition;
 use authferry::rollout::Mode;
 use authferry::rollout::OnDecrease;
@@ -132,6 +133,7 @@ fn decide(key: &BucketKey, rules: usize) -> Result<(), Failed> {
         peer: None,
         fields: None,
         device: None,
+        hearsay: Hearsay::default(),
         person: Some(Person {
             canonical: &canonical,
             identity: &identity,

@@ -87,7 +87,7 @@ async fn measure(
     let short = count / 10;
     let (crowd, _) = Crowd::open(&file).await?;
     let step = ((count - short) / LOOKED_UP).max(1);
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let cookies = crowd.fill((count, short), size, step).await?;
     let filled = began.elapsed();
     // As a crash leaves it: the file of a running process, copied without its memory.

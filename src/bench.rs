@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use std::time::Instant;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use serde_json::Value;
 use serde_json::json;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::clock::ManualClock;
