@@ -132,5 +132,9 @@ mod tests {
                 .groups
                 .contains(&("it".into(), times(3, at(4))))
         );
+        // A long name is cut where a letter ends.
+        let other = ProviderId::new("other");
+        memory.saw(&other, &[&*format!("a{}", "ü".repeat(MAX_BYTES))], at(5));
+        assert_eq!(memory.all()[1].groups[0].0.len(), MAX_BYTES - 1);
     }
 }

@@ -310,7 +310,7 @@ impl Exchange {
             // Whoever is given it could use it after the one that it was made from is over.
             warn!(
                 exchange = &*self.name,
-                seconds = until.since(subject.ends).as_secs(),
+                seconds = until.since(end).as_secs(),
                 "A provider's token lives longer than the one presented by more than `longer_life`; it is not used. Our \
                  registration there needs tokens with a shorter life."
             );

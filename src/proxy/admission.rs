@@ -265,7 +265,9 @@ fn kept(worker: &Worker, asked: &Asked<'_>, digest: &Digest) -> Option<Rc<Verdic
         worker.verdicts.forget(digest);
         return None;
     }
-    asked.view.metrics.cache(Cache::Verdict, Lookup::Hit);
+    if !asked.again {
+        asked.view.metrics.cache(Cache::Verdict, Lookup::Hit);
+    }
     Some(kept)
 }
 
@@ -294,8 +296,9 @@ async fn reach(
     digest: Digest,
 ) -> Result<Rc<Verdict>, AuthError> {
     let snapshot = &asked.view.snapshot;
-    let metrics = &asked.view.metrics;
-    metrics.cache(Cache::Verdict, Lookup::Miss);
+    if !asked.again {
+        asked.view.metrics.cache(Cache::Verdict, Lookup::Miss);
+    }
     let began = Instant::now();
     let authority = authority(asked.request);
     let admitted = at_the_gate(asked, route, presented, &authority).await?;

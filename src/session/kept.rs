@@ -46,10 +46,10 @@ impl KeptForms {
         room
     }
 
-    /// Gives the place back of a form that is not kept after all, or no longer.
+    /// Gives the place back of a form that the store did not take.
     fn has_left(&self) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.pop_front();
+        all.pop_back();
     }
 }
 
@@ -132,5 +132,18 @@ mod tests {
         assert!(!forms.has_room(now));
         assert!(!forms.has_room(now + KEPT_FOR - Duration::from_secs(1)));
         assert!(forms.has_room(now + KEPT_FOR));
+    }
+
+    #[test]
+    fn the_place_of_a_form_that_was_not_kept_is_given_back_and_no_other() {
+        let (forms, now) = (KeptForms::default(), UnixTime::from_secs(1_000));
+        let later = |seconds| now + Duration::from_secs(seconds);
+        assert!(forms.has_room(now) && forms.has_room(later(1)));
+        forms.has_left();
+        assert!((1..AT_ONCE).all(|_| forms.has_room(later(2))));
+        assert!(!forms.has_room(later(2)));
+        // The first is over, and the second did not stay.
+        assert!(forms.has_room(now + KEPT_FOR));
+        assert!(!forms.has_room(now + KEPT_FOR));
     }
 }
