@@ -161,9 +161,14 @@ impl Template {
         self.fields().map(|field| field.path.as_str())
     }
 
-    /// The attribute that each name begins with: `memberOf` for `memberOf[*].cn`.
+    /// The attributes that the names begin with, each once: `memberOf` for `memberOf[*].cn`.
     pub fn roots(&self) -> impl Iterator<Item = &str> {
-        self.fields().map(|field| field.path.first())
+        let roots = || self.fields().map(|field| field.path.first());
+        let fields = roots().enumerate();
+        fields.filter_map(move |(at, root)| {
+            let mut before = roots().take(at);
+            (!before.any(|other| other == root)).then_some(root)
+        })
     }
 
     pub(super) fn fields(&self) -> impl Iterator<Item = &Field> {

@@ -168,18 +168,11 @@ impl Cohort {
         }
     }
 
-    /// Calls `each` with the name of every header that steers here, and the peers who may set it.
-    pub fn headers<'a>(&'a self, each: &mut dyn FnMut(&'a str, &'a [IpNet])) {
+    /// What it is made of; a matcher of its own is made of nothing.
+    fn parts(&self) -> &[Self] {
         match self {
-            Self::Header {
-                name, trusted_from, ..
-            } => each(name, trusted_from),
-            Self::All(parts) | Self::Any(parts) => {
-                for part in parts {
-                    part.headers(each);
-                }
-            }
-            Self::Not(part) => part.headers(each),
+            Self::All(parts) | Self::Any(parts) => parts,
+            Self::Not(part) => std::slice::from_ref(&**part),
             Self::Subjects(_)
             | Self::EmailDomain { .. }
             | Self::Group { .. }
@@ -190,55 +183,38 @@ impl Cohort {
             | Self::Path(_)
             | Self::Method(_)
             | Self::App(_)
+            | Self::Header { .. }
             | Self::SignedCookie(_)
-            | Self::LoginHint(_) => {}
+            | Self::LoginHint(_) => &[],
+        }
+    }
+
+    /// Calls `each` with the name of every header that steers here, and the peers who may set it.
+    pub fn headers<'a>(&'a self, each: &mut dyn FnMut(&'a str, &'a [IpNet])) {
+        if let Self::Header {
+            name, trusted_from, ..
+        } = self
+        {
+            each(name, trusted_from);
+        }
+        for part in self.parts() {
+            part.headers(each);
         }
     }
 
     /// Calls `each` with the name of every cookie of ours that steers here.
     pub fn signed_cookies<'a>(&'a self, each: &mut dyn FnMut(&'a str)) {
-        match self {
-            Self::SignedCookie(name) => each(name),
-            Self::All(parts) | Self::Any(parts) => {
-                for part in parts {
-                    part.signed_cookies(each);
-                }
-            }
-            Self::Not(part) => part.signed_cookies(each),
-            Self::Subjects(_)
-            | Self::EmailDomain { .. }
-            | Self::Group { .. }
-            | Self::Claim { .. }
-            | Self::ClientId(_)
-            | Self::Cidr(_)
-            | Self::Host(_)
-            | Self::Path(_)
-            | Self::Method(_)
-            | Self::App(_)
-            | Self::Header { .. }
-            | Self::LoginHint(_) => {}
+        if let Self::SignedCookie(name) = self {
+            each(name);
+        }
+        for part in self.parts() {
+            part.signed_cookies(each);
         }
     }
 
     /// Whether what somebody calls themselves may decide here.
     pub fn heeds_identifier(&self) -> bool {
-        match self {
-            Self::LoginHint(_) => true,
-            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::heeds_identifier),
-            Self::Not(part) => part.heeds_identifier(),
-            Self::Subjects(_)
-            | Self::EmailDomain { .. }
-            | Self::Group { .. }
-            | Self::Claim { .. }
-            | Self::ClientId(_)
-            | Self::Cidr(_)
-            | Self::Host(_)
-            | Self::Path(_)
-            | Self::Method(_)
-            | Self::App(_)
-            | Self::Header { .. }
-            | Self::SignedCookie(_) => false,
-        }
+        matches!(self, Self::LoginHint(_)) || self.parts().iter().any(Self::heeds_identifier)
     }
 
     /// When the answer is known: the earliest phase in which all of its matchers are.

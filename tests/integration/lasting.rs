@@ -276,6 +276,19 @@ async fn whom_a_provider_does_not_know_any_more_is_out_at_the_next_revalidation(
     }
 }
 
+/// What a browser says with a form of the application's own page.
+fn of_a_form<'a>(host: &'a str, origin: &'a str, cookies: &'a str) -> [(&'a str, &'a str); 7] {
+    [
+        ("Host", host),
+        ("Origin", origin),
+        ("Cookie", cookies),
+        ("Sec-Fetch-Mode", "navigate"),
+        ("Sec-Fetch-Dest", "document"),
+        ("Sec-Fetch-Site", "same-origin"),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_form_on_a_session_that_is_over_is_kept_where_that_is_wanted_and_no_longer_than_it_may_be()
  {
@@ -288,15 +301,7 @@ async fn a_form_on_a_session_that_is_over_is_kept_where_that_is_wanted_and_no_lo
     let cookies: Vec<_> = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
     let (host, cookies) = (proxy.address.to_string(), cookies.join("; "));
     let origin = format!("http://{host}");
-    let fields = [
-        ("Host", host.as_str()),
-        ("Origin", origin.as_str()),
-        ("Cookie", cookies.as_str()),
-        ("Sec-Fetch-Mode", "navigate"),
-        ("Sec-Fetch-Dest", "document"),
-        ("Sec-Fetch-Site", "same-origin"),
-        ("Content-Type", "application/x-www-form-urlencoded"),
-    ];
+    let fields = of_a_form(&host, &origin, &cookies);
     let send =
         async |path: &str, body: &[u8]| request(proxy.address, "POST", path, &fields, body).await;
     assert_eq!(send("/save", b"note=0123456789a").await.status, 200);
@@ -338,15 +343,7 @@ async fn a_form_that_a_session_is_not_enough_for_is_not_kept_and_the_session_sta
     let cookies: Vec<_> = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
     let (host, cookies) = (proxy.address.to_string(), cookies.join("; "));
     let origin = format!("http://{host}");
-    let fields = [
-        ("Host", host.as_str()),
-        ("Origin", origin.as_str()),
-        ("Cookie", cookies.as_str()),
-        ("Sec-Fetch-Mode", "navigate"),
-        ("Sec-Fetch-Dest", "document"),
-        ("Sec-Fetch-Site", "same-origin"),
-        ("Content-Type", "application/x-www-form-urlencoded"),
-    ];
+    let fields = of_a_form(&host, &origin, &cookies);
     let send = async |path: &str| request(proxy.address, "POST", path, &fields, b"a=b").await;
     let answer = send("/strict").await;
     assert_eq!(answer.status, 401, "{}\n{}", answer.text(), proxy.log());

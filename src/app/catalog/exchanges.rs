@@ -59,7 +59,7 @@ fn at(what: &str, remote: &Remote, exchange: &Exchange) -> Row {
 }
 
 fn minted(mint: &Mint) -> Row {
-    let (how, mut says) = match &mint.format {
+    let (how, says) = match &mint.format {
         Format::Jwt(..) => ("minted, signed by our key", claims(mint)),
         Format::SharedJwt(..) => ("minted, signed with a shared secret", claims(mint)),
         Format::SignedText(template, _) => {
@@ -67,7 +67,6 @@ fn minted(mint: &Mint) -> Row {
             ("a text, signed with a shared secret", names.collect())
         }
     };
-    says.dedup();
     (
         format!("{how}, as `{}`", cell(&mint.issuer)),
         code(mint.audiences.iter().map(|one| &**one)),

@@ -39,6 +39,23 @@ pub(super) enum Instead<'a> {
 }
 
 impl<'a> Asked<'a> {
+    pub(super) const fn new(
+        policy: &'a AppPolicy,
+        instead: Instead<'a>,
+        (facts, channel): (&'a Facts<'a>, &'a Channel<'a>),
+        kill: KillPosition,
+        now: UnixTime,
+    ) -> Self {
+        Self {
+            policy,
+            instead,
+            facts,
+            channel,
+            kill,
+            now,
+        }
+    }
+
     /// The exchange of the route.
     pub(super) fn on_route(&self) -> Option<&'a Arc<Exchange>> {
         match self.instead {

@@ -106,18 +106,17 @@ impl Gate {
         policy: &AppPolicy,
         client: Option<&ForClient<'_>>,
         presented: &Presented<'_>,
-        (facts, channel): (&Facts<'_>, &Channel<'_>),
+        way: (&Facts<'_>, &Channel<'_>),
         kill: KillPosition,
         now: UnixTime,
     ) -> Result<Admitted, AuthError> {
-        let asked = Asked {
+        let asked = Asked::new(
             policy,
-            instead: client.map_or(Instead::Nothing, Instead::ForClient),
-            facts,
-            channel,
+            client.map_or(Instead::Nothing, Instead::ForClient),
+            way,
             kill,
             now,
-        };
+        );
         self.ask(&asked, presented).await
     }
 
@@ -161,18 +160,11 @@ impl Gate {
         &self,
         policy: &AppPolicy,
         account: &SubjectKey,
-        (facts, channel): (&Facts<'_>, &Channel<'_>),
+        way: (&Facts<'_>, &Channel<'_>),
         kill: KillPosition,
         now: UnixTime,
     ) -> Result<ProviderId, AuthError> {
-        let asked = Asked {
-            policy,
-            instead: Instead::Nothing,
-            facts,
-            channel,
-            kill,
-            now,
-        };
+        let asked = Asked::new(policy, Instead::Nothing, way, kill, now);
         match kill {
             KillPosition::Deny => return Err(AuthError::Closed),
             KillPosition::Off

@@ -168,18 +168,11 @@ impl Gate {
         policy: &AppPolicy,
         route: usize,
         presented: &Presented<'_>,
-        (facts, channel): (&Facts<'_>, &Channel<'_>),
+        way: (&Facts<'_>, &Channel<'_>),
         kill: KillPosition,
         now: UnixTime,
     ) -> Result<Admitted, AuthError> {
-        let asked = Asked {
-            policy,
-            instead: Instead::OnRoute(route),
-            facts,
-            channel,
-            kill,
-            now,
-        };
+        let asked = Asked::new(policy, Instead::OnRoute(route), way, kill, now);
         self.ask(&asked, presented).await
     }
 
@@ -193,18 +186,11 @@ impl Gate {
         policy: &AppPolicy,
         route: usize,
         presented: &Presented<'_>,
-        (facts, channel): (&Facts<'_>, &Channel<'_>),
+        way: (&Facts<'_>, &Channel<'_>),
         kill: KillPosition,
         now: UnixTime,
     ) -> Result<Admitted, AuthError> {
-        let asked = Asked {
-            policy,
-            instead: Instead::StillOnRoute(route),
-            facts,
-            channel,
-            kill,
-            now,
-        };
+        let asked = Asked::new(policy, Instead::StillOnRoute(route), way, kill, now);
         self.ask(&asked, presented).await
     }
 
@@ -217,18 +203,11 @@ impl Gate {
         &self,
         policy: &AppPolicy,
         presented: &Presented<'_>,
-        (facts, channel): (&Facts<'_>, &Channel<'_>),
+        way: (&Facts<'_>, &Channel<'_>),
         kill: KillPosition,
         now: UnixTime,
     ) -> Result<Admitted, AuthError> {
-        let asked = Asked {
-            policy,
-            instead: Instead::Nothing,
-            facts,
-            channel,
-            kill,
-            now,
-        };
+        let asked = Asked::new(policy, Instead::Nothing, way, kill, now);
         self.ask(&asked, presented).await
     }
 
