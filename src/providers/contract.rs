@@ -201,8 +201,10 @@ async fn does_what_it_declares(provider: &dyn Provider, credential: &Credential,
         let over = matches!(after, Err(ProviderError::Rejected(_)));
         assert!(over, "{}: taken back, and good: {after:?}", provider.id());
     }
-    // A token that says nothing is judged by asking.
-    let asks = provider.owns().opaque.is_some();
+    // A token that says nothing is judged by asking; and one that says everything, where that is not enough.
+    let is_bearer = matches!(credential, Credential::Bearer(_));
+    let asks = provider.owns().opaque.is_some()
+        || (is_bearer && provider.judge_locally(credential, now).is_none());
     for (ability, does) in [
         (Ability::Login, provider.login().is_some()),
         (Ability::Refresh, refreshes),
@@ -275,6 +277,7 @@ mod doubles {
     use crate::providers::fixture::INTROSPECT;
     use crate::providers::fixture::Idp;
     use crate::providers::fixture::KEYS;
+    use crate::providers::fixture::METADATA;
     use crate::providers::fixture::built;
     use crate::providers::fixture::ready;
     use crate::providers::fixture::settings;
@@ -282,30 +285,43 @@ mod doubles {
     use crate::providers::settings::Basic;
     use crate::providers::settings::CertificateName;
     use crate::providers::settings::ClientCert;
+    use crate::providers::settings::Introspect;
     use crate::providers::settings::Keys;
     use crate::providers::settings::KindSettings;
     use crate::providers::settings::ProbeAnswer;
     use crate::providers::settings::SessionProbe;
     use crate::token::SigningKey;
 
-    /// Signed tokens: outages show where a key is not known and cannot be fetched.
-    struct Signed<const OIDC: bool> {
+    /// Signed tokens: outages show where a key is not known and cannot be fetched; or, where the provider is asked about each
+    /// token (`ASKED`), where it does not say.
+    struct Signed<const OIDC: bool, const ASKED: bool> {
         idp: Idp,
         provider: Arc<dyn Provider>,
     }
 
     #[async_trait]
-    impl<const OIDC: bool> Double for Signed<OIDC> {
-        // A signed token says nothing about what became of it or its person.
-        const IMPOSSIBLE: &'static [Case] = &[Case::Revoked, Case::Disabled, Case::MfaRequired];
+    impl<const OIDC: bool, const ASKED: bool> Double for Signed<OIDC, ASKED> {
+        // A signed token says nothing about what became of it or its person; and whoever must show another factor has none yet.
+        const IMPOSSIBLE: &'static [Case] = if ASKED {
+            &[Case::MfaRequired]
+        } else {
+            &[Case::Revoked, Case::Disabled, Case::MfaRequired]
+        };
 
         async fn start() -> Self {
             let idp = Idp::start().await;
-            let settings = if OIDC {
+            let mut settings = if OIDC {
                 idp.oidc()
             } else {
                 idp.jwt(Keys::Url(idp.fake.url(KEYS)))
             };
+            if let (KindSettings::Oidc(oidc), true) = (&mut settings.kind, ASKED) {
+                let mut metadata = idp.metadata();
+                metadata["introspection_endpoint"] = json!(idp.fake.url(INTROSPECT));
+                idp.fake.always(METADATA, Reply::json(&metadata));
+                let cache = Duration::from_secs(15);
+                oidc.introspect = Some(Introspect { cache, stale: None });
+            }
             let provider = ready(&settings, &Deps::for_test()).await;
             Self { idp, provider }
         }
@@ -317,13 +333,24 @@ mod doubles {
         async fn arrange(&mut self, case: Case) -> Option<Credential> {
             let now = NOW.as_secs();
             let known = |change: Value| Some(self.idp.access_token(&self.idp.key, &change));
+            if ASKED {
+                let active = !matches!(case, Case::Revoked | Case::Disabled);
+                let said = json!({ "active": active, "sub": "f81d" });
+                self.idp.fake.always(INTROSPECT, Reply::json(&said));
+            }
             match case {
                 Case::Good => known(json!({})),
                 Case::Expired => known(json!({ "iat": now - 600, "exp": now - 300 })),
                 Case::SmallSkew => known(json!({ "iat": now + 29, "nbf": now + 29 })),
                 Case::LargeSkew => known(json!({ "iat": now + 31, "nbf": now + 31 })),
                 Case::Foreign => known(json!({ "iss": "https://elsewhere" })),
-                Case::Revoked | Case::Disabled | Case::MfaRequired => None,
+                Case::MfaRequired => None,
+                Case::Revoked | Case::Disabled => known(json!({})).filter(|_| ASKED),
+                Case::Busy | Case::Gone | Case::Broken | Case::Silent | Case::Garbage if ASKED => {
+                    let token = known(json!({}));
+                    misbehave(&mut self.idp.fake, INTROSPECT, case).await;
+                    token
+                }
                 Case::Unknown
                 | Case::Busy
                 | Case::Gone
@@ -673,12 +700,17 @@ mod doubles {
 
     #[tokio::test]
     async fn plain_issuers_keep_refusals_and_outages_apart() {
-        provider_contract::<Signed<false>>().await;
+        provider_contract::<Signed<false, false>>().await;
     }
 
     #[tokio::test]
     async fn openid_providers_keep_refusals_and_outages_apart() {
-        provider_contract::<Signed<true>>().await;
+        provider_contract::<Signed<true, false>>().await;
+    }
+
+    #[tokio::test]
+    async fn openid_providers_that_are_asked_about_tokens_keep_refusals_and_outages_apart() {
+        provider_contract::<Signed<true, true>>().await;
     }
 
     #[tokio::test]

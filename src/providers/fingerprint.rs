@@ -321,6 +321,7 @@ fn ldap(hash: &mut Digest, ldap: &settings::Ldap) {
         groups,
         directory,
         cache,
+        pool: settings::LdapPool { idle, idle_for },
     } = ldap;
     hash.text("ldap")
         .text(issuer.as_str())
@@ -337,7 +338,8 @@ fn ldap(hash: &mut Digest, ldap: &settings::Ldap) {
     {
         hash.text(base).text(filter).text(attribute);
     }
-    hash.span(*cache).flag(directory.is_some());
+    hash.span(*cache).number(*idle as u64).span(*idle_for);
+    hash.flag(directory.is_some());
     if let Some(directory) = directory {
         hash.text(&directory.base).text(&directory.filter);
         hash.text(&directory.key).flag(directory.bind.is_some());

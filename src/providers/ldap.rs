@@ -1,14 +1,16 @@
 //! A directory that judges passwords by bind (RFC 4511 §4.2, RFC 4513 §5.1.3).
 
+#[cfg(test)]
+mod fake;
 mod names;
+mod pool;
+
+pub(in crate::providers) use pool::Pool;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use ldap3::Ldap;
-use ldap3::LdapConnAsync;
-use ldap3::LdapConnSettings;
 use ldap3::LdapError;
 use ldap3::Scope;
 use ldap3::SearchEntry;
@@ -20,7 +22,6 @@ use rustls::ClientConfig;
 use serde_json::Map;
 use serde_json::Value;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio::time::timeout;
 
@@ -61,10 +62,11 @@ const PASSWORD_POLICY: &str = "1.3.6.1.4.1.42.2.27.8.5.1";
 pub(super) struct LdapProvider {
     settings: Settings,
     ldap: settings::Ldap,
-    tls: Arc<ClientConfig>,
     epoch: Epoch,
     voucher: Voucher,
     guard: Guard,
+    /// Nothing but binds as people, and what follows each of them.
+    pool: Pool,
     room: Semaphore,
     pace: Option<Pace>,
     directory: Option<LdapDirectory>,
@@ -85,7 +87,7 @@ impl LdapProvider {
             room: Semaphore::new(settings.client.max_inflight),
             pace: Pace::new(settings.client.rps, ROOM_WAIT),
             epoch: Epoch::default(),
-            tls,
+            pool: Pool::new(&ldap, settings.client.timeout, tls),
             guard,
             settings,
             ldap,
@@ -102,17 +104,16 @@ impl LdapProvider {
             .ldap
             .user_dn
             .replace("{username}", &dn_escape(username));
-        let limit = self.settings.client.timeout;
-        let open = || connect(&self.ldap, limit, &self.tls);
-        // Only this is tried again: a bind that was sent may have counted against the account, whatever became of its answer.
-        let connecting = self.guard.connect(Instant::now() + limit, open);
-        let (mut ldap, driver) = connecting.await?;
-        let answer = self.ask(&mut ldap, username, &dn, password, now).await;
-        drop(ldap.unbind().await);
-        driver.abort();
+        let deadline = Instant::now() + self.settings.client.timeout;
+        let mut connection = self.pool.take(&self.guard, deadline).await?;
+        let asking = self.ask(connection.ldap(), username, &dn, password, now);
+        let answer = asking.await;
+        // After a refusal, too, the next bind has a connection that knows nothing of this one.
+        self.pool.give_back(connection, answer.is_ok()).await;
         answer
     }
 
+    /// Binds, first of all: whoever used the connection before is forgotten with that, and if it fails nothing else is asked.
     async fn ask(
         &self,
         ldap: &mut Ldap,
@@ -158,26 +159,6 @@ impl LdapProvider {
         let mut entries = entries.into_iter().map(SearchEntry::construct);
         Ok(entries.next().ok_or(Outage::Malformed)?)
     }
-}
-
-/// A connection to the server, and who drives it.
-pub(super) async fn connect(
-    server: &settings::Ldap,
-    limit: Duration,
-    tls: &Arc<ClientConfig>,
-) -> Result<(Ldap, JoinHandle<()>), ProviderError> {
-    let connecting = LdapConnSettings::new()
-        .set_conn_timeout(limit)
-        .set_starttls(server.starttls)
-        .set_config(Arc::clone(tls));
-    let (connection, ldap) = LdapConnAsync::with_settings(connecting, &server.url)
-        .await
-        .map_err(outage)?;
-    let driver = tokio::spawn(async move {
-        // The error of a broken connection reaches the caller through its request.
-        drop(connection.drive().await);
-    });
-    Ok((ldap, driver))
 }
 
 /// What an entry says: every attribute with one value as a string, with several as a list; `dn`, and `groups`.
@@ -393,6 +374,7 @@ impl Provider for LdapProvider {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use tokio::io::AsyncReadExt as _;
     use tokio::net::TcpListener;
@@ -430,6 +412,7 @@ mod tests {
             groups: None,
             directory: None,
             cache: Duration::from_secs(30),
+            pool: settings::LdapPool::default(),
         });
         let owns = Owns {
             basic: true,
@@ -461,6 +444,7 @@ mod tests {
             groups: None,
             directory: None,
             cache: Duration::from_secs(30),
+            pool: settings::LdapPool::default(),
         });
         let mut settings = crate::providers::fixture::settings("corp", owns, kind);
         let entry = |uid: Value| {

@@ -1,6 +1,8 @@
 //! What the configuration says about providers: plain data.
 
 mod certificates;
+#[cfg(feature = "ldap")]
+mod ldap;
 mod registration;
 
 use std::path::PathBuf;
@@ -19,6 +21,12 @@ pub(crate) use crate::providers::directory::settings::UserInfo as UserInfoDirect
 pub(crate) use crate::providers::provisioning::settings::Provisioning;
 pub(crate) use crate::providers::settings::certificates::CertificateName;
 pub(crate) use crate::providers::settings::certificates::ClientCert;
+#[cfg(feature = "ldap")]
+pub(crate) use crate::providers::settings::ldap::Ldap;
+#[cfg(feature = "ldap")]
+pub(crate) use crate::providers::settings::ldap::LdapGroups;
+#[cfg(feature = "ldap")]
+pub(crate) use crate::providers::settings::ldap::LdapPool;
 pub(crate) use crate::providers::settings::registration::ClientAuth;
 pub(crate) use crate::providers::settings::registration::OAuthClient;
 use crate::token::Algorithm;
@@ -332,40 +340,6 @@ pub(crate) enum ProbeAnswer {
     Json,
     /// Response headers, each read as the claim of its lower-case name.
     Headers,
-}
-
-/// A directory.
-#[cfg(feature = "ldap")]
-#[derive(Clone, Debug)]
-pub(crate) struct Ldap {
-    /// The issuer that stands for this provider in subject keys.
-    pub(crate) issuer: Issuer,
-    /// `ldaps://…`, or `ldap://…` with `starttls`; plain `ldap://` on loopback only.
-    pub(crate) url: String,
-    /// Whether StartTLS (RFC 4511 §4.14) is used.
-    pub(crate) starttls: bool,
-    /// `uid={username},ou=people,…`; the name is escaped (RFC 4514).
-    pub(crate) user_dn: String,
-    /// Attributes read after the bind.
-    pub(crate) attributes: Vec<Box<str>>,
-    /// Where groups are looked up.
-    pub(crate) groups: Option<LdapGroups>,
-    /// How it may be searched for others than who signs in.
-    pub(crate) directory: Option<LdapDirectory>,
-    /// How long a good answer is kept. Default 30 s.
-    pub(crate) cache: Duration,
-}
-
-/// A group search.
-#[cfg(feature = "ldap")]
-#[derive(Clone, Debug)]
-pub(crate) struct LdapGroups {
-    /// Below this entry.
-    pub(crate) base: String,
-    /// `(member={dn})` or `(memberUid={username})`; values are escaped (RFC 4515).
-    pub(crate) filter: String,
-    /// The attribute that names a group.
-    pub(crate) attribute: String,
 }
 
 /// A password file: lines of `NAME:HASH[:group,group]`, HASH in argon2 (PHC) or bcrypt.

@@ -62,6 +62,15 @@ impl Behind {
         accounts[0]["id"].as_str().unwrap().to_owned()
     }
 
+    /// Lets somebody in, or keeps them out.
+    pub(crate) async fn lets_in(&self, name: &str, enabled: bool) {
+        let mut user = self.accounts(name).await.remove(0);
+        user["enabled"] = enabled.into();
+        let path = format!("/users/{}", user["id"].as_str().unwrap());
+        let changed = self.call("PUT", &path, &user.to_string()).await;
+        assert_eq!(changed.status, 204, "{}", changed.text());
+    }
+
     /// What everybody is called, by account.
     pub(crate) async fn names(&self) -> BTreeMap<String, String> {
         let all = self

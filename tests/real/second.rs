@@ -115,12 +115,7 @@ async fn until(proxy: &Proxy, series: &str, value: f64) {
 
 /// Somebody whom the old directory has locked is let back in at Keycloak, or locked again.
 async fn at_keycloak(name: &str, enabled: bool) {
-    let behind = Behind::admin().await;
-    let mut user = behind.accounts(name).await.remove(0);
-    user["enabled"] = enabled.into();
-    let path = format!("/users/{}", user["id"].as_str().unwrap());
-    let changed = behind.call("PUT", &path, &user.to_string()).await;
-    assert_eq!(changed.status, 204, "{}", changed.text());
+    Behind::admin().await.lets_in(name, enabled).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,9 @@
 //! A directory as a provider.
 
 #[cfg(feature = "ldap")]
+mod reached;
+
+#[cfg(feature = "ldap")]
 use crate::config::compile::bounds::cache;
 use crate::config::compile::context::Context;
 use crate::config::compile::providers::Kind;
@@ -13,6 +16,8 @@ use crate::config::raw::RawLdapBind;
 use crate::config::raw::RawLdapDirectory;
 #[cfg(feature = "ldap")]
 use crate::config::raw::RawLdapGroups;
+#[cfg(feature = "ldap")]
+use crate::config::raw::RawLdapPool;
 use crate::config::raw::RawSessionProbe;
 #[cfg(feature = "ldap")]
 use crate::config::scalar::Span;
@@ -61,6 +66,7 @@ pub(super) fn ldap(
         groups: &raw.groups,
         attributes: &raw.attributes,
         cache: &raw.cache,
+        pool: &raw.pool,
     };
     let bound = bound(context, own_issuer(name, &raw.issuer), &bind, mapping);
     let directory = searched(context, &raw.directory);
@@ -89,6 +95,7 @@ struct Bind<'a> {
     groups: &'a Field<RawLdapGroups>,
     attributes: &'a Field<List<At<String>>>,
     cache: &'a Field<At<Span>>,
+    pool: &'a Field<RawLdapPool>,
 }
 
 /// A bind.
@@ -100,7 +107,7 @@ fn bound(
     mapping: &[(Box<str>, ClaimPath)],
 ) -> Option<settings::Ldap> {
     let url = raw.url.required(raw.mark, "url", &mut context.report);
-    let good_url = url.and_then(|at| server(context, at, raw.starttls.or(false)));
+    let good_url = url.and_then(|at| reached::server(context, at, raw.starttls.or(false)));
     let user_dn = raw
         .user_dn
         .required(raw.mark, "user_dn", &mut context.report);
@@ -133,6 +140,7 @@ fn bound(
         })
     });
     let cache = cache(context, raw.cache);
+    let pool = reached::pool(context, raw.pool);
     let attributes = if raw.attributes.is_absent() {
         read_attributes(mapping)
     } else {
@@ -150,6 +158,7 @@ fn bound(
         },
         directory: None,
         cache,
+        pool,
     })
 }
 
@@ -209,6 +218,7 @@ fn by_bind(
         groups: &raw.groups,
         attributes: &raw.attributes,
         cache: &raw.cache,
+        pool: &raw.pool,
     };
     let bound = bound(context, issuer, &bind, mapping);
     let directory = searched(context, &raw.directory);
@@ -334,65 +344,4 @@ fn group_filter(context: &mut Context<'_>, at: &At<String>) {
             .value(text)
             .hint("`{dn}` or `{username}` stands for the person");
     }
-}
-
-/// `ldaps://host[:port]`, or `ldap://` with StartTLS or on loopback.
-#[cfg(feature = "ldap")]
-fn server(context: &mut Context<'_>, at: &At<String>, starttls: bool) -> Option<String> {
-    use crate::config::compile::address::is_loopback_host;
-
-    let text = at.value.as_str();
-    let authority = |rest: &str| rest.trim_end_matches('/').to_owned();
-    let (tls, authority) = match text.split_once("://") {
-        Some(("ldaps", rest)) => (true, authority(rest)),
-        Some(("ldap", rest)) => (false, authority(rest)),
-        Some(_) | None => {
-            context
-                .report
-                .error(at.mark, format!("`{text}` is not an LDAP URL"))
-                .value(text)
-                .hint("such as `ldaps://ad.corp.example:636`");
-            return None;
-        }
-    };
-    if authority.contains('@') {
-        context.report.blot(at.mark);
-        context
-            .report
-            .error(at.mark, "a URL with a user name or password in it");
-        return None;
-    }
-    let parsed = authority.parse::<http::uri::Authority>().ok();
-    let Some(parsed) = parsed.filter(|parsed| !parsed.host().is_empty()) else {
-        context
-            .report
-            .error(at.mark, format!("`{text}` is not an LDAP URL"))
-            .value(text)
-            .hint(
-                "a host and a port, without path or query, such as `ldaps://ad.corp.example:636`",
-            );
-        return None;
-    };
-    if tls && starttls {
-        context
-            .report
-            .error(
-                at.mark,
-                "`ldaps://` has TLS already: `starttls` is for `ldap://`",
-            )
-            .value(text);
-        return None;
-    }
-    if !tls && !starttls && !is_loopback_host(parsed.host()) {
-        context
-            .report
-            .error(
-                at.mark,
-                format!("`{text}` sends passwords in cleartext over a network"),
-            )
-            .value(text)
-            .hint("use `ldaps://`, or add `starttls: true`");
-        return None;
-    }
-    Some(text.to_owned())
 }

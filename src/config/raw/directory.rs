@@ -1,9 +1,9 @@
 //! `directory` of a provider: how its people are looked up.
 
 use crate::config::raw::RawClient;
-use crate::config::raw::RawLdapGroups;
 use crate::config::raw::RawSecretText;
 use crate::config::scalar::Span;
+use crate::config::scalar::Whole;
 use crate::config::shape::At;
 use crate::config::shape::List;
 use crate::config::shape::Named;
@@ -75,6 +75,26 @@ mappings! {
         cache: At<Span>,
         /// How its people are looked up, for second opinions and `identity.denials`.
         directory: RawLdapDirectory,
+        /// Which of its connections are kept.
+        pool: RawLdapPool,
+    }
+
+    /// Where groups are looked up in a directory.
+    RawLdapGroups {
+        /// Below this entry. Required.
+        base: At<String>,
+        /// `(member={dn})` or `(memberUid={username})`; values are escaped. Required.
+        filter: At<String>,
+        /// The attribute that names a group. Default `cn`.
+        attribute: At<String>,
+    }
+
+    /// Connections to a directory that are kept for the next bind; those of searches by `directory` are kept apart from those of people, by the same bounds. Before a password is sent on a kept one, the directory shows by a read of its root entry that it still answers; a bind itself is never tried again. A connection on which anything was refused, went wrong or took too long is closed, and each after ten minutes.
+    RawLdapPool {
+        /// How many are kept that nobody uses; with `0` each bind has one of its own. From `0` to `256`. Default `8`.
+        idle: At<Whole>,
+        /// For how long; less than the directory, and what is on the way to it, keep an idle one. From `1s` to `10m`. Default `1m`.
+        idle_for: At<Span>,
     }
 
     /// Keycloak's admin API. Users are read as the tokens of a new client describe them: `sub`, `preferred_username`, `email`, `email_verified`, `given_name`, `family_name`, `name`, `groups`, and each user attribute under its own name; `claims` of the provider is applied to that.

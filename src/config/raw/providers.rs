@@ -11,6 +11,8 @@ use crate::config::raw::RawDirectory;
 use crate::config::raw::RawFile;
 use crate::config::raw::RawKeys;
 use crate::config::raw::RawLdapDirectory;
+use crate::config::raw::RawLdapGroups;
+use crate::config::raw::RawLdapPool;
 use crate::config::raw::RawOidcIntrospect;
 use crate::config::raw::RawOwnsTokens;
 use crate::config::raw::RawProvisioning;
@@ -255,17 +257,9 @@ mappings! {
         ca: RawFile,
         /// How it is searched for others than who signs in.
         directory: RawLdapDirectory,
+        /// Which of its connections are kept.
+        pool: RawLdapPool,
         @later "realm";
-    }
-
-    /// Where groups are looked up in a directory.
-    RawLdapGroups {
-        /// Below this entry. Required.
-        base: At<String>,
-        /// `(member={dn})` or `(memberUid={username})`; values are escaped. Required.
-        filter: At<String>,
-        /// The attribute that names a group. Default `cn`.
-        attribute: At<String>,
     }
 
     /// A password file: lines of `NAME:HASH[:group,group]`, HASH in argon2 (PHC) or bcrypt.

@@ -8,6 +8,8 @@
     reason = "tests learn from the environment where the servers are"
 )]
 
+mod pooled;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::net::SocketAddr;
@@ -59,6 +61,7 @@ use crate::providers::fixture::built;
 use crate::providers::fixture::ready;
 use crate::providers::fixture::settings;
 use crate::providers::settings::ClientAuth;
+use crate::providers::settings::Introspect;
 use crate::providers::settings::Introspection;
 use crate::providers::settings::Jwt;
 use crate::providers::settings::Keys;
@@ -66,6 +69,7 @@ use crate::providers::settings::KindSettings;
 use crate::providers::settings::Ldap;
 use crate::providers::settings::LdapDirectory;
 use crate::providers::settings::LdapGroups;
+use crate::providers::settings::LdapPool;
 use crate::providers::settings::LogoutMethod;
 use crate::providers::settings::OAuthClient;
 use crate::providers::settings::Oidc;
@@ -116,6 +120,25 @@ pub(super) async fn ask(
     fields: &[(&str, &str)],
     body: &str,
 ) -> Response<Bytes> {
+    send(
+        to,
+        method,
+        path,
+        fields,
+        body,
+        "application/x-www-form-urlencoded",
+    )
+    .await
+}
+
+async fn send(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &str,
+    kind: &str,
+) -> Response<Bytes> {
     let stream = TcpStream::connect(to).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
@@ -124,7 +147,7 @@ pub(super) async fn ask(
         .uri(path)
         .header("host", to.to_string());
     if !body.is_empty() {
-        request = request.header("content-type", "application/x-www-form-urlencoded");
+        request = request.header("content-type", kind);
     }
     for (name, value) in fields {
         request = request.header(*name, *value);
@@ -203,18 +226,20 @@ const SIDES: [&str; 2] = ["modern", "legacy"];
 const AUDIENCE: &str = "urn:legacy-api";
 const BY_PASSWORD: &str = "/realms/new/protocol/openid-connect/token";
 
-/// Signed tokens of Keycloak or oidc-provider, read by either kind.
-struct Signed<const KEYCLOAK: bool, const OIDC: bool> {
+/// Signed tokens of Keycloak or oidc-provider, read by either kind; or Keycloak is asked about each as well (`ASKED`).
+struct Signed<const KEYCLOAK: bool, const OIDC: bool, const ASKED: bool> {
     relay: Relay,
     provider: Arc<dyn Provider>,
     now: UnixTime,
+    /// Somebody may not come in there for now.
+    barred: bool,
 }
 
-impl<const KEYCLOAK: bool, const OIDC: bool> Signed<KEYCLOAK, OIDC> {
+impl<const KEYCLOAK: bool, const OIDC: bool, const ASKED: bool> Signed<KEYCLOAK, OIDC, ASKED> {
     /// A token as a person or a program gets it there.
     async fn token(&self) -> String {
         if KEYCLOAK {
-            return self.of_person("bob").await;
+            return self.of_person(if ASKED { BARRED } else { "bob" }).await;
         }
         let us = basic("svc", &secret("svc-secret"));
         let form = "grant_type=client_credentials&resource=urn:legacy-api&scope=legacy:read";
@@ -249,10 +274,63 @@ fn client(id: &str) -> OAuthClient {
     }
 }
 
+/// Whose account is switched off for a while where tokens are asked about.
+const BARRED: &str = "carol";
+
+/// What an administrator of Keycloak does about somebody.
+async fn switch_at_keycloak(name: &str, enabled: bool) {
+    let to = SocketAddr::from(([127, 0, 0, 1], port("KC_PORT")));
+    let form = "grant_type=password&client_id=admin-cli&username=admin&password=admin";
+    let path = "/realms/master/protocol/openid-connect/token";
+    let bearer = format!("Bearer {}", access_token(to, path, &[], form).await);
+    let fields = [("authorization", bearer.as_str())];
+    let users = format!("/admin{REALM}/users");
+    let query = format!("{users}?exact=true&briefRepresentation=false&username={name}");
+    let found = ask(to, "GET", &query, &fields, "").await;
+    let mut found: Vec<Value> = serde_json::from_slice(found.body()).unwrap();
+    assert_eq!(found.len(), 1, "{name}");
+    let mut user = found.remove(0);
+    user["enabled"] = enabled.into();
+    let path = format!("{users}/{}", user["id"].as_str().unwrap());
+    let said = send(
+        to,
+        "PUT",
+        &path,
+        &fields,
+        &user.to_string(),
+        "application/json",
+    )
+    .await;
+    assert_eq!(said.status(), 204, "{said:?}");
+}
+
+impl<const KEYCLOAK: bool, const OIDC: bool, const ASKED: bool> Drop
+    for Signed<KEYCLOAK, OIDC, ASKED>
+{
+    fn drop(&mut self) {
+        if !self.barred {
+            return;
+        }
+        // Also after a failure, or everything that follows would fail.
+        let again = std::thread::spawn(|| {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().build().unwrap();
+            runtime.block_on(switch_at_keycloak(BARRED, true));
+        });
+        again.join().ok();
+    }
+}
+
 #[async_trait]
-impl<const KEYCLOAK: bool, const OIDC: bool> Double for Signed<KEYCLOAK, OIDC> {
-    // A signed token says nothing about what became of it or its person, nor asks for more.
-    const IMPOSSIBLE: &'static [Case] = &[Case::Revoked, Case::Disabled, Case::MfaRequired];
+impl<const KEYCLOAK: bool, const OIDC: bool, const ASKED: bool> Double
+    for Signed<KEYCLOAK, OIDC, ASKED>
+{
+    // A signed token says nothing about what became of it or its person; and where another factor is wanted, there is none yet.
+    const IMPOSSIBLE: &'static [Case] = if ASKED {
+        &[Case::MfaRequired]
+    } else {
+        &[Case::Revoked, Case::Disabled, Case::MfaRequired]
+    };
 
     async fn start() -> Self {
         let relay = Relay::to(port(if KEYCLOAK { "KC_PORT" } else { "OP_PORT" })).await;
@@ -306,7 +384,10 @@ impl<const KEYCLOAK: bool, const OIDC: bool> Double for Signed<KEYCLOAK, OIDC> {
                 }),
                 provisioning: None,
                 par: crate::providers::settings::Par::Offered,
-                introspect: None,
+                introspect: ASKED.then_some(Introspect {
+                    cache: Duration::from_secs(30),
+                    stale: None,
+                }),
                 refreshes: true,
                 rotates: false,
                 revokes: true,
@@ -328,6 +409,7 @@ impl<const KEYCLOAK: bool, const OIDC: bool> Double for Signed<KEYCLOAK, OIDC> {
             relay,
             provider,
             now: SystemClock.now(),
+            barred: false,
         }
     }
 
@@ -340,7 +422,7 @@ impl<const KEYCLOAK: bool, const OIDC: bool> Double for Signed<KEYCLOAK, OIDC> {
     }
 
     async fn serve(&mut self) {
-        if !OIDC {
+        if !OIDC || ASKED {
             return;
         }
         is_served(&*self.provider, SIDES[usize::from(!KEYCLOAK)]).await;
@@ -386,7 +468,27 @@ impl<const KEYCLOAK: bool, const OIDC: bool> Double for Signed<KEYCLOAK, OIDC> {
                 access_token(self.relay.address, path, &[], form).await
             }
             Case::Foreign => forged(&claims, Some("https://elsewhere.example")),
-            Case::Revoked | Case::Disabled | Case::MfaRequired => return None,
+            Case::MfaRequired => return None,
+            Case::Revoked | Case::Disabled if !ASKED => return None,
+            // RFC 7009, by the client that was given it.
+            Case::Revoked => {
+                let us = basic("proxy-ropc", &secret("proxy-ropc-secret"));
+                let (fields, form) = ([("authorization", &*us)], format!("token={token}"));
+                let path = "/realms/new/protocol/openid-connect/revoke";
+                let said = ask(self.relay.address, "POST", path, &fields, &form).await;
+                assert_eq!(said.status(), 200, "{said:?}");
+                token
+            }
+            Case::Disabled => {
+                self.barred = true;
+                switch_at_keycloak(BARRED, false).await;
+                token
+            }
+            // Its metadata and keys are known: what breaks is the question about the token.
+            Case::Busy | Case::Gone | Case::Broken | Case::Silent | Case::Garbage if ASKED => {
+                misbehave(&mut self.relay, case).await;
+                token
+            }
             Case::Unknown
             | Case::Busy
             | Case::Gone
@@ -773,6 +875,7 @@ impl<const TLS: u8> Double for Directory<TLS> {
                 key: "employeeNumber".to_owned(),
             }),
             cache: Duration::from_secs(30),
+            pool: LdapPool::default(),
         });
         let owns = Owns {
             basic: true,
@@ -853,22 +956,27 @@ async fn withdraw_password(name: &str) {
 
 #[tokio::test]
 async fn openid_at_keycloak() {
-    provider_contract::<Signed<true, true>>().await;
+    provider_contract::<Signed<true, true, false>>().await;
+}
+
+#[tokio::test]
+async fn openid_at_keycloak_that_is_asked_about_tokens() {
+    provider_contract::<Signed<true, true, true>>().await;
 }
 
 #[tokio::test]
 async fn openid_at_oidc_provider() {
-    provider_contract::<Signed<false, true>>().await;
+    provider_contract::<Signed<false, true, false>>().await;
 }
 
 #[tokio::test]
 async fn plain_issuer_keycloak() {
-    provider_contract::<Signed<true, false>>().await;
+    provider_contract::<Signed<true, false, false>>().await;
 }
 
 #[tokio::test]
 async fn plain_issuer_oidc_provider() {
-    provider_contract::<Signed<false, false>>().await;
+    provider_contract::<Signed<false, false, false>>().await;
 }
 
 #[tokio::test]

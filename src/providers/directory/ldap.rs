@@ -30,6 +30,7 @@ use crate::providers::directory::Shut;
 use crate::providers::directory::described;
 use crate::providers::directory::settings;
 use crate::providers::ldap;
+use crate::providers::ldap::Pool;
 use crate::providers::settings::Ldap as LdapSettings;
 use crate::providers::settings::Settings;
 use crate::providers::vouch::Voucher;
@@ -58,9 +59,10 @@ pub(in crate::providers) struct LdapDirectory {
     settings: Settings,
     server: LdapSettings,
     own: settings::Ldap,
-    tls: Arc<ClientConfig>,
     voucher: Voucher,
     guard: Guard,
+    /// Of its own: nobody was ever bound on its connections but we.
+    pool: Pool,
     room: Semaphore,
     pace: Option<Pace>,
 }
@@ -78,36 +80,34 @@ impl LdapDirectory {
             voucher: Voucher::new(&settings, &server.issuer),
             room: Semaphore::new(settings.client.max_inflight),
             pace: Pace::new(settings.client.rps, ROOM_WAIT),
+            pool: Pool::new(&server, settings.client.timeout, tls),
             settings,
             server,
             own,
-            tls,
             guard,
         }
     }
 
-    /// Connects, binds as ourselves, and does `work`.
+    /// Binds as ourselves, on whichever connection, and does `work`.
     async fn with<T>(
         &self,
         limit: Duration,
         work: impl AsyncFnOnce(&mut Ldap) -> Result<T, ProviderError>,
     ) -> Result<T, ProviderError> {
         let connected = async {
-            let span = self.settings.client.timeout;
-            let open = || ldap::connect(&self.server, span, &self.tls);
-            let connecting = self.guard.connect(Instant::now() + span, open);
-            let (mut ldap, driver) = connecting.await?;
+            let deadline = Instant::now() + self.settings.client.timeout;
+            let mut connection = self.pool.take(&self.guard, deadline).await?;
+            let ldap = connection.ldap();
             let answer = match &self.own.bind {
-                None => work(&mut ldap).await,
+                None => work(ldap).await,
                 Some((dn, password)) => match ldap.simple_bind(dn, password.expose()).await {
                     Err(error) => Err(ldap::outage(error)),
                     // What is said of us is no judgement of anybody.
                     Ok(bound) if bound.rc != 0 => Err(Outage::Malformed.into()),
-                    Ok(_) => work(&mut ldap).await,
+                    Ok(_) => work(ldap).await,
                 },
             };
-            drop(ldap.unbind().await);
-            driver.abort();
+            self.pool.give_back(connection, answer.is_ok()).await;
             answer
         };
         if let Some(pace) = &self.pace {
