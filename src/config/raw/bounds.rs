@@ -40,7 +40,7 @@ mappings! {
         enabled: At<bool>,
     }
 
-    /// Whether an OpenID provider is asked about each access token.
+    /// Whether an OpenID provider is asked about each access token. Some, such as Keycloak, tell of a token to those alone whom it is for: our registration is in its audience, or every token is refused.
     RawOidcIntrospect {
         /// Whether. Required.
         enabled: At<bool>,

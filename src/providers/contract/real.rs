@@ -370,7 +370,8 @@ impl<const KEYCLOAK: bool, const OIDC: bool, const ASKED: bool> Double
                 } else {
                     Keys::Url(keys)
                 },
-                client: Some(client("proxy")),
+                // Keycloak tells of a token to those alone whom it is for, and of every other that it is not active.
+                client: Some(client(if ASKED { "proxy-exchange" } else { "proxy" })),
                 redirect_path: "/.authferry/cb/real".to_owned(),
                 scopes: vec!["openid".into()],
                 require_iss: true,
