@@ -1,8 +1,8 @@
 //! The kill switch: outside the configuration, so that it works when nothing else does.
 //!
-//! Three inputs are combined, and the most restrictive wins: a file that a thread of its own reads several times a second,
-//! a position set by an operator that survives restarts, and the environment at start. What cannot be read never loosens
-//! anything.
+//! Three inputs are combined, and the most restrictive wins: a file that a thread of its own reads when the file system says
+//! that something happened to it, and several times a second in any case; a position set by an operator that survives
+//! restarts; and the environment at start. What cannot be read never loosens anything.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,6 +15,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::thread;
 use std::time::Duration;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use arc_swap::Guard;
@@ -27,6 +28,7 @@ use crate::control::kill_files::FileError;
 use crate::control::kill_files::Persisted;
 use crate::control::kill_told::Told;
 use crate::control::kill_told::Witness;
+use crate::control::kill_watch::KillWatch;
 use crate::ledger::Ledger;
 use crate::rollout::KillPosition;
 use crate::rollout::KillState;
@@ -37,12 +39,17 @@ use crate::telemetry::Metrics;
 /// The longest reason and actor kept, in bytes.
 const MAX_TEXT_BYTES: usize = 512;
 
+/// How long a file has to say the same before that loosens anything. One that says nothing has the time of a poll: it may
+/// be about to be written.
+const STEADY: Duration = Duration::from_millis(50);
+
 /// Where the inputs are.
 #[derive(Clone, Debug)]
 pub(crate) struct KillSettings {
     /// The file. A missing one is `off`.
     pub(crate) file: PathBuf,
-    /// How often it is read. Default 200 ms; at most 500 ms, so that a change takes effect within a second.
+    /// How often it is read at least. Default 200 ms; at most 500 ms, so that a change takes effect within a second also
+    /// where the file system tells nothing.
     pub(crate) poll: Duration,
     /// Where the operator's position is kept: `state_dir/kill.json`.
     pub(crate) state: PathBuf,
@@ -110,8 +117,8 @@ struct Inner {
 #[derive(Debug)]
 struct Inputs {
     file: KillState,
-    /// What the file said when it was last read, if it said something else than `file`.
-    unconfirmed: Option<KillState>,
+    /// What the file has been saying since then, if it is something looser than `file`.
+    unconfirmed: Option<(KillState, Instant)>,
     /// The trouble that has been reported, so that it is reported once.
     trouble: Option<String>,
     operator: KillState,
@@ -138,44 +145,20 @@ impl KillSwitch {
         metrics: Arc<Metrics>,
         log: DecisionLog,
     ) -> Result<Self, KillError> {
-        let unreadable = |path: &Path| {
-            let path = path.to_owned();
-            move |error| KillError::Unreadable { path, error }
-        };
-        let file = kill_files::read(&settings.file).map_err(unreadable(&settings.file))?;
-        let operator = kill_files::load(&settings.state).map_err(unreadable(&settings.state))?;
-        let environment = settings.environment.as_deref().unwrap_or_default();
-        let environment = KillState::parse(environment)
-            .map_err(|(line, problem)| KillError::Environment { line, problem })?;
-        let inputs = Inputs {
-            file,
-            unconfirmed: None,
-            trouble: None,
-            operator,
-            environment,
-            known: None,
-        };
-        let current = Arc::new(inputs.combined());
-        let inner = Arc::new(Inner {
-            moves: watch::Sender::new(Arc::clone(&current)),
-            current: ArcSwap::new(current),
-            inputs: Mutex::new(inputs),
-            writing: Mutex::new(()),
-            settings,
-            told: Told::new(Arc::clone(&clock), log),
-            clock,
-            metrics,
-        });
-        inner.metrics.kill_switch(&inner.current.load());
+        let inner = Inner::new(settings, clock, metrics, log)?;
         let weak = Arc::downgrade(&inner);
+        let file = inner.settings.file.clone();
         let poll = inner.settings.poll;
         thread::Builder::new().name("kill".into()).spawn(move || {
+            let mut watch = KillWatch::new(&file, thread::current());
             loop {
-                thread::park_timeout(poll);
+                watch.follow();
                 let Some(inner) = weak.upgrade() else {
                     return;
                 };
-                inner.look();
+                let again = inner.look(Instant::now());
+                drop(inner);
+                thread::park_timeout(again.unwrap_or(poll));
             }
         })?;
         Ok(Self { inner })
@@ -265,6 +248,47 @@ impl KillSwitch {
 }
 
 impl Inner {
+    /// Reads all inputs once.
+    fn new(
+        settings: KillSettings,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        log: DecisionLog,
+    ) -> Result<Arc<Self>, KillError> {
+        let unreadable = |path: &Path| {
+            let path = path.to_owned();
+            move |error| KillError::Unreadable { path, error }
+        };
+        let file = kill_files::read(&settings.file)
+            .map_err(unreadable(&settings.file))?
+            .state;
+        let operator = kill_files::load(&settings.state).map_err(unreadable(&settings.state))?;
+        let environment = settings.environment.as_deref().unwrap_or_default();
+        let environment = KillState::parse(environment)
+            .map_err(|(line, problem)| KillError::Environment { line, problem })?;
+        let inputs = Inputs {
+            file,
+            unconfirmed: None,
+            trouble: None,
+            operator,
+            environment,
+            known: None,
+        };
+        let current = Arc::new(inputs.combined());
+        let inner = Arc::new(Inner {
+            moves: watch::Sender::new(Arc::clone(&current)),
+            current: ArcSwap::new(current),
+            inputs: Mutex::new(inputs),
+            writing: Mutex::new(()),
+            settings,
+            told: Told::new(Arc::clone(&clock), log),
+            clock,
+            metrics,
+        });
+        inner.metrics.kill_switch(&inner.current.load());
+        Ok(inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inputs> {
         self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -276,13 +300,13 @@ impl Inner {
         kill_files::store(&self.settings.state, &record)
     }
 
-    /// Reads the file once more. A tighter position holds at once; a looser one when it is read twice, because a file
-    /// that is being rewritten is empty for a moment.
-    fn look(&self) {
+    /// Reads the file once more. A tighter position holds at once; a looser one when the file has said so for a while,
+    /// because one that is being rewritten is empty for a moment. Then it says when to read it again.
+    fn look(&self, now: Instant) -> Option<Duration> {
         let read = kill_files::read(&self.settings.file);
         let mut inputs = self.lock();
-        let state = match read {
-            Ok(state) => state,
+        let said = match read {
+            Ok(said) => said,
             Err(error) => {
                 let trouble = error.to_string();
                 if inputs.trouble.as_ref() != Some(&trouble) {
@@ -290,23 +314,31 @@ impl Inner {
                 }
                 inputs.trouble = Some(trouble);
                 inputs.unconfirmed = None;
-                return;
+                return None;
             }
         };
         inputs.trouble = None;
-        if state == inputs.file {
-            inputs.unconfirmed = None;
-            return;
+        let unconfirmed = inputs.unconfirmed.take();
+        if said.state == inputs.file {
+            return None;
         }
-        if !tightens(&inputs.file, &state) && inputs.unconfirmed.as_ref() != Some(&state) {
-            inputs.unconfirmed = Some(state);
-            return;
+        if !tightens(&inputs.file, &said.state) {
+            let poll = self.settings.poll;
+            let steady = if said.empty { poll } else { STEADY.min(poll) };
+            let since = unconfirmed
+                .filter(|(state, _)| *state == said.state)
+                .map_or(now, |(_, since)| since);
+            let still = steady.saturating_sub(now.saturating_duration_since(since));
+            if !still.is_zero() {
+                inputs.unconfirmed = Some((said.state, since));
+                return Some(still);
+            }
         }
-        inputs.unconfirmed = None;
-        inputs.file = state;
+        inputs.file = said.state;
         self.warn_of_strangers(&inputs);
         let actor = kill_files::owner(&self.settings.file);
         self.publish(&inputs, &actor, "the kill file changed");
+        None
     }
 
     /// Lets the inputs hold, and says so.
@@ -388,18 +420,37 @@ mod tests {
             std::fs::rename(self.path("kill.new"), self.path("kill")).unwrap();
         }
 
+        fn settings(&self, file: &Path, poll: Duration) -> KillSettings {
+            KillSettings {
+                file: file.to_owned(),
+                poll,
+                state: self.path("kill.json"),
+                environment: None,
+            }
+        }
+
+        fn start_of(&self, settings: KillSettings) -> Result<KillSwitch, KillError> {
+            let metrics = Arc::clone(&self.metrics);
+            KillSwitch::start(settings, Arc::new(SystemClock), metrics, DecisionLog::off())
+        }
+
+        fn start_at(&self, file: &Path, poll: Duration) -> KillSwitch {
+            self.start_of(self.settings(file, poll)).unwrap()
+        }
+
         fn start_with(&self, environment: Option<&str>) -> Result<KillSwitch, KillError> {
-            KillSwitch::start(
-                KillSettings {
-                    file: self.path("kill"),
-                    poll: Duration::from_millis(5),
-                    state: self.path("kill.json"),
-                    environment: environment.map(Into::into),
-                },
-                Arc::new(SystemClock),
-                Arc::clone(&self.metrics),
-                DecisionLog::off(),
-            )
+            let settings = self.settings(&self.path("kill"), Duration::from_millis(5));
+            self.start_of(KillSettings {
+                environment: environment.map(Into::into),
+                ..settings
+            })
+        }
+
+        /// A switch whose file is read by nobody else.
+        fn still(&self, poll: Duration) -> Arc<Inner> {
+            let settings = self.settings(&self.path("kill"), poll);
+            let metrics = Arc::clone(&self.metrics);
+            Inner::new(settings, Arc::new(SystemClock), metrics, DecisionLog::off()).unwrap()
         }
 
         fn start(&self) -> KillSwitch {
@@ -455,51 +506,123 @@ mod tests {
     fn what_cannot_be_understood_leaves_the_last_good_position() {
         let bench = Bench::new();
         bench.write("deny");
-        let switch = bench.start();
+        let inner = bench.still(Duration::ZERO);
         for nonsense in ["denny", "off off", "\u{0}", "legacy rollout="] {
             bench.write(nonsense);
-            switch.inner.look();
-            switch.inner.look();
-            assert_eq!(switch.current().global, KillPosition::Deny, "{nonsense}");
+            inner.look(Instant::now());
+            inner.look(Instant::now());
+            assert_eq!(
+                inner.current.load().global,
+                KillPosition::Deny,
+                "{nonsense}"
+            );
         }
         std::fs::remove_file(bench.path("kill")).unwrap();
         std::fs::create_dir(bench.path("kill")).unwrap();
-        switch.inner.look();
-        switch.inner.look();
-        assert_eq!(switch.current().global, KillPosition::Deny);
+        inner.look(Instant::now());
+        inner.look(Instant::now());
+        assert_eq!(inner.current.load().global, KillPosition::Deny);
     }
 
     #[test]
     fn a_file_that_is_being_rewritten_does_not_loosen_for_a_moment() {
         let bench = Bench::new();
         bench.write("deny");
-        let slow = KillSwitch::start(
-            KillSettings {
-                file: bench.path("kill"),
-                poll: Duration::from_millis(500),
-                state: bench.path("kill.json"),
-                environment: None,
-            },
-            Arc::new(SystemClock),
-            Arc::clone(&bench.metrics),
-            DecisionLog::off(),
-        )
-        .unwrap();
+        // Nobody looks but this test, and its clock is its own.
+        let inner = bench.still(Duration::from_millis(500));
+        let began = Instant::now();
+        let look = |millis: u64| {
+            let again = inner.look(began + Duration::from_millis(millis));
+            (inner.current.load().global, again)
+        };
+        let in_millis = |millis: u64| Some(Duration::from_millis(millis));
         bench.write("");
-        slow.inner.look();
-        assert_eq!(slow.current().global, KillPosition::Deny);
+        assert_eq!(look(0), (KillPosition::Deny, in_millis(500)));
+        assert_eq!(look(60), (KillPosition::Deny, in_millis(440)));
         bench.write("legacy");
-        slow.inner.look();
-        assert_eq!(slow.current().global, KillPosition::Deny);
-        slow.inner.look();
-        assert_eq!(slow.current().global, KillPosition::Legacy);
+        assert_eq!(look(70), (KillPosition::Deny, in_millis(50)));
+        // What was said meanwhile counts from when it is said again.
+        bench.write("freeze");
+        assert_eq!(look(90), (KillPosition::Deny, in_millis(50)));
+        bench.write("legacy");
+        assert_eq!(look(125), (KillPosition::Deny, in_millis(50)));
+        assert_eq!(look(174), (KillPosition::Deny, in_millis(1)));
+        assert_eq!(look(175), (KillPosition::Legacy, None));
         bench.write("deny");
-        slow.inner.look();
         assert_eq!(
-            slow.current().global,
-            KillPosition::Deny,
+            look(175),
+            (KillPosition::Deny, None),
             "tighter holds at once"
         );
+        bench.write("  \n");
+        assert_eq!(look(200), (KillPosition::Deny, in_millis(500)));
+        assert_eq!(look(700), (KillPosition::Off, None));
+        bench.write("deny");
+        look(700);
+        std::fs::remove_file(bench.path("kill")).unwrap();
+        assert_eq!(look(800), (KillPosition::Deny, in_millis(50)));
+        assert_eq!(look(850), (KillPosition::Off, None));
+    }
+
+    /// A poll for which no test waits: what moves the switch is the file system.
+    const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+    #[tokio::test]
+    async fn what_happens_to_the_file_is_seen_without_a_poll() {
+        let bench = Bench::new();
+        let switch = bench.start_at(&bench.path("kill"), NEVER);
+        std::fs::write(bench.path("kill"), "legacy").unwrap();
+        becomes(&switch, KillPosition::Legacy).await;
+        bench.write("deny");
+        becomes(&switch, KillPosition::Deny).await;
+        // Looser, and confirmed without a poll, too.
+        std::fs::remove_file(bench.path("kill")).unwrap();
+        becomes(&switch, KillPosition::Off).await;
+        std::fs::write(bench.path("other"), "freeze").unwrap();
+        std::os::unix::fs::symlink("other", bench.path("kill")).unwrap();
+        becomes(&switch, KillPosition::Freeze).await;
+        std::fs::write(bench.path("other"), "deny").unwrap();
+        becomes(&switch, KillPosition::Deny).await;
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_comes_goes_and_comes_again_is_followed_without_a_poll() {
+        let bench = Bench::new();
+        let file = bench.path("run/authferry/kill");
+        let switch = bench.start_at(&file, NEVER);
+        for position in ["legacy", "deny"] {
+            std::fs::create_dir_all(bench.path("run/authferry")).unwrap();
+            std::fs::write(&file, position).unwrap();
+            becomes(&switch, KillPosition::parse(position).unwrap()).await;
+            std::fs::remove_dir_all(bench.path("run")).unwrap();
+            becomes(&switch, KillPosition::Off).await;
+        }
+        // Renamed into its place, with the file in it.
+        std::fs::create_dir_all(bench.path("new/authferry")).unwrap();
+        std::fs::write(bench.path("new/authferry/kill"), "freeze").unwrap();
+        std::fs::rename(bench.path("new"), bench.path("run")).unwrap();
+        becomes(&switch, KillPosition::Freeze).await;
+    }
+
+    #[tokio::test]
+    async fn a_mounted_map_of_kubernetes_is_followed_without_a_poll() {
+        let bench = Bench::new();
+        let version = |name: &str, position: &str| {
+            std::fs::create_dir_all(bench.path("map").join(name)).unwrap();
+            std::fs::write(bench.path("map").join(name).join("kill"), position).unwrap();
+            std::os::unix::fs::symlink(name, bench.path("map/..data_tmp")).unwrap();
+            std::fs::rename(bench.path("map/..data_tmp"), bench.path("map/..data")).unwrap();
+        };
+        version("..1", "off");
+        std::os::unix::fs::symlink("..data/kill", bench.path("map/kill")).unwrap();
+        let switch = bench.start_at(&bench.path("map/kill"), NEVER);
+        version("..2", "legacy");
+        becomes(&switch, KillPosition::Legacy).await;
+        std::fs::remove_dir_all(bench.path("map/..1")).unwrap();
+        version("..3", "deny");
+        becomes(&switch, KillPosition::Deny).await;
+        version("..4", "freeze");
+        becomes(&switch, KillPosition::Freeze).await;
     }
 
     #[test]

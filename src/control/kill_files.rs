@@ -46,12 +46,21 @@ pub(crate) enum FileError {
     Damaged(String),
 }
 
+/// What the kill file says.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) state: KillState,
+    /// It is there and says nothing, as a file does that is about to be written.
+    pub(super) empty: bool,
+}
+
 /// Reads the kill file. A missing file is `off`.
-pub(super) fn read(path: &Path) -> Result<KillState, FileError> {
-    let Some(text) = content(path)? else {
-        return Ok(KillState::default());
-    };
-    KillState::parse(&text).map_err(|(line, problem)| FileError::Line { line, problem })
+pub(super) fn read(path: &Path) -> Result<Said, FileError> {
+    let text = content(path)?;
+    let empty = text.as_deref().is_some_and(|text| text.trim().is_empty());
+    let state = KillState::parse(text.as_deref().unwrap_or_default())
+        .map_err(|(line, problem)| FileError::Line { line, problem })?;
+    Ok(Said { state, empty })
 }
 
 /// Whoever owns the kill file, or its directory once it is gone: the actor in the record.

@@ -12,6 +12,7 @@ mod keeper;
 mod kill;
 mod kill_files;
 mod kill_told;
+mod kill_watch;
 mod partners;
 mod record;
 mod seen;
