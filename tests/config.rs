@@ -113,6 +113,36 @@ fn a_strict_check_refuses_what_is_allowed_and_not_safe() {
 }
 
 #[test]
+fn a_cohort_that_asks_for_what_nobody_says_is_empty_and_a_strict_check_refuses_it() {
+    let claim = "claim: { provider: new, name: region, equals: emea }";
+    let rule = "cohorts: { sales: { any: [{ client_id: [nightly] }, { COHORT }] } }\n";
+    let (_dir, file) = lax(&rule.replace("COHORT", claim));
+    let said = words(&authferry(&["check", &file]));
+    assert!(
+        said.contains("warning: provider `new` maps no `region`: nobody"),
+        "{said}"
+    );
+    assert!(said.contains("ok: "), "{said}");
+    let said = words(&authferry(&["check", "--strict", &file]));
+    assert!(
+        said.contains("error[AFS027]: provider `new` maps no `region`"),
+        "{said}"
+    );
+    assert!(said.contains("at cohorts.sales"), "{said}");
+    let mapped = "claims: { region: region }, verify: {";
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("verify: {", mapped)).unwrap();
+    assert!(!words(&authferry(&["check", "--strict", &file])).contains("region"));
+    // Of everybody it would be true that nobody has said so.
+    let twice = format!("not: {{ not: {{ {claim} }} }}");
+    for (cohort, code) in [(format!("not: {{ {claim} }}"), 1), (twice, 0)] {
+        let (_dir, file) = lax(&rule.replace("COHORT", &cohort));
+        let checked = authferry(&["check", &file]);
+        assert_eq!(checked.status.code(), Some(code), "{}", words(&checked));
+    }
+}
+
+#[test]
 fn a_strict_check_looks_at_what_comes_of_an_exchange() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("secret"), "0123456789abcdef".repeat(4)).unwrap();

@@ -57,6 +57,7 @@ mod store;
 mod telemetry;
 mod tokens;
 mod unheard;
+mod unmapped;
 mod upstream;
 mod waivers;
 
