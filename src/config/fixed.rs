@@ -312,7 +312,13 @@ const FIXED: &[(&str, &str, &[&str], &str)] = &[
         "{}, {}",
     ),
     (
-        "WebSocket: how often it is asked whether it may go on",
+        "Tunnel of `upgrades`: closed after silence on both sides",
+        "proxy/upgrade/tunnel.rs",
+        &["QUIET"],
+        "{}",
+    ),
+    (
+        "Tunnel: how often it is asked whether it may go on",
         "proxy/upgrade/tunnel.rs",
         &["LOOK"],
         "every {}",

@@ -21,12 +21,12 @@ use crate::proxy::reply::Reply;
 use crate::proxy::reply::fault;
 use crate::proxy::respond::Fault;
 use crate::proxy::snapshot::AppEntry;
-use crate::proxy::upgrade::Handshake;
+use crate::proxy::switching;
+use crate::proxy::upgrade::Upgrade;
 use crate::proxy::upstream::Target;
 use crate::proxy::upstream_head::ClientHead;
 use crate::proxy::upstream_head::HeadError;
 use crate::proxy::upstream_head::UpstreamHead;
-use crate::proxy::websocket;
 use crate::rollout::Arm;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -45,8 +45,8 @@ pub(super) struct Passage<'a> {
     pub(super) trusted: bool,
     /// Who it is.
     pub(super) identity: &'a IdentityHeaders,
-    /// A checked handshake, where the route lets WebSockets pass.
-    pub(super) handshake: Option<Handshake>,
+    /// What the client asks to switch to, checked, where the route allows it.
+    pub(super) upgrade: Option<Upgrade>,
 }
 
 impl Passage<'_> {
@@ -62,7 +62,7 @@ impl Passage<'_> {
         headers: &HeaderMap,
         request: &CanonicalRequest,
         given: &Given,
-        upgrade: Option<&Handshake>,
+        upgrade: Option<&Upgrade>,
     ) -> Result<UpstreamHead, HeadError> {
         let client = ClientHead {
             method: request.method(),
@@ -106,8 +106,8 @@ pub(super) async fn forward(
     let Some(given) = given(&record) else {
         return fault(&Fault::Internal, &parts.headers, conn, record);
     };
-    if let Some(handshake) = &passage.handshake {
-        return websocket::open(conn, parts, request, passage, handshake, &given, record).await;
+    if let Some(upgrade) = &passage.upgrade {
+        return switching::open(conn, parts, request, passage, upgrade, &given, record).await;
     }
     let head = || passage.head(conn, &parts.headers, request, &given, None);
     let body = (!body.is_empty()).then_some(body);

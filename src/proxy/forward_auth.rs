@@ -35,8 +35,9 @@ use crate::proxy::respond;
 use crate::proxy::respond::Fault;
 use crate::proxy::settings::Limits;
 use crate::proxy::snapshot::AppEntry;
+use crate::proxy::switching;
+use crate::proxy::upgrade::Named;
 use crate::proxy::upstream_head::client_cookies;
-use crate::proxy::websocket;
 use crate::proxy::worker::Worker;
 
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -138,9 +139,10 @@ pub(super) async fn answer(
     };
     let class = verdict.as_ref().map(|verdict| verdict.admitted.class());
     let tunnels = asked.entry.settings.routes.get(route);
-    let tunnels = tunnels.is_some_and(|route| route.websocket);
+    let tunnels = tunnels
+        .is_some_and(|route| route.websocket || Named::asked(headers, &route.upgrades).is_some());
     if is_handshake(headers)
-        && (!tunnels || websocket::is_foreign(headers, asked.request, asked.secure, class))
+        && (!tunnels || switching::is_foreign(headers, asked.request, asked.secure, class))
     {
         return fault(&Fault::Forbidden, headers, conn, record);
     }
@@ -192,7 +194,7 @@ fn says_otherwise(headers: &HeaderMap, app: &AppEntry) -> bool {
     })
 }
 
-/// Whether the client asks for a WebSocket. Proxies take `Upgrade` off, never the fields that only a handshake has.
+/// Whether the client asks for a tunnel. Proxies take `Upgrade` off, never the fields that only the handshake of a WebSocket has.
 fn is_handshake(headers: &HeaderMap) -> bool {
     headers.contains_key(header::UPGRADE)
         || headers.contains_key(header::SEC_WEBSOCKET_KEY)

@@ -29,6 +29,7 @@ pub(crate) mod serve;
 mod service;
 pub(crate) mod settings;
 mod snapshot;
+mod switching;
 pub(crate) mod tls;
 mod turned_away;
 pub(crate) mod upgrade;
@@ -38,7 +39,6 @@ pub(crate) mod upstream_head;
 mod verdicts;
 #[cfg(feature = "bench")]
 pub(crate) mod verdicts;
-mod websocket;
 mod worker;
 
 pub(crate) use protected::Protected;

@@ -371,6 +371,7 @@ mod tests {
             on_unauthenticated: OnUnauthenticated::Auto,
             require: Require::default(),
             websocket: false,
+            upgrades: Vec::new(),
             preserve_post: None,
             encoded_slash: EncodedSlash::Refused,
             exchange: None,

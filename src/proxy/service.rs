@@ -43,8 +43,7 @@ use crate::proxy::reply::page;
 use crate::proxy::respond::Fault;
 use crate::proxy::route::Routed;
 use crate::proxy::serve::Handler;
-use crate::proxy::upgrade::Handshake;
-use crate::proxy::websocket;
+use crate::proxy::switching;
 use crate::proxy::worker::Worker;
 use crate::proxy::worker::WorkerParts;
 use crate::rollout::Arm;
@@ -252,8 +251,8 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         .verdict
         .as_ref()
         .map(|verdict| verdict.admitted.class());
-    let handshake = match handshake(&worker, &asked, parts.version, route, class) {
-        Ok(handshake) => handshake,
+    let upgrade = match switching::asked(&worker, &asked, parts.version, route, class) {
+        Ok(upgrade) => upgrade,
         Err(why) => return fault(&why, &parts.headers, &conn, record),
     };
     if record.verdict.is_some() {
@@ -270,7 +269,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         route,
         trusted,
         identity,
-        handshake,
+        upgrade,
     };
     forward(&conn, &mut parts, body, &request, &passage, record).await
 }
@@ -291,30 +290,4 @@ async fn carry_over(asked: &Asked<'_>, admitted: &Admitted) -> Option<Response<B
         return None;
     }
     Box::pin(logins.carry_over(policy, &request, admitted, asked.kill, asked.now)).await
-}
-
-/// A checked handshake, if the client asks for a WebSocket and the route lets it pass.
-fn handshake(
-    worker: &Worker,
-    asked: &Asked<'_>,
-    version: http::Version,
-    route: usize,
-    class: Option<CredentialClass>,
-) -> Result<Option<Handshake>, Fault> {
-    let allowed = asked
-        .entry
-        .settings
-        .routes
-        .get(route)
-        .is_some_and(|route| route.websocket);
-    if !allowed || !websocket::may_be_one(asked.request, asked.headers) {
-        return Ok(None);
-    }
-    let extended = asked.request.extended_connect();
-    let method = asked.request.method();
-    let read = Handshake::read(method, version, asked.headers, extended, &*worker.entropy)?;
-    if read.is_some() && websocket::is_foreign(asked.headers, asked.request, asked.secure, class) {
-        return Err(Fault::Forbidden);
-    }
-    Ok(read)
 }

@@ -242,6 +242,8 @@ pub(crate) struct Route {
     pub(crate) require: Require,
     /// Whether WebSocket upgrades pass. Default no.
     pub(crate) websocket: bool,
+    /// Protocols besides that a connection may be switched to, by their name in `Upgrade`. Default none.
+    pub(crate) upgrades: Vec<Box<str>>,
     /// How long a form may be that is kept when it comes on a session that is over; `None`: none is.
     pub(crate) preserve_post: Option<usize>,
     /// What becomes of `%2F` in a path.

@@ -25,7 +25,7 @@ use crate::proxy::forwarded::Hop;
 use crate::proxy::identity_headers::IdentityHeaders;
 use crate::proxy::protected::Protected;
 use crate::proxy::protected::Steering;
-use crate::proxy::upgrade::Handshake;
+use crate::proxy::upgrade::Upgrade;
 use crate::proxy::upstream;
 use crate::proxy::upstream::Framing;
 use crate::proxy::upstream_head::connection::Nominated;
@@ -72,8 +72,8 @@ pub(crate) struct ClientHead<'a> {
     pub(crate) trusted: bool,
     /// Request id and trace context: replace what the client said.
     pub(crate) given: &'a [(HeaderName, HeaderValue)],
-    /// The checked handshake, on routes that allow a WebSocket.
-    pub(crate) upgrade: Option<&'a Handshake>,
+    /// What the client asks to switch to, checked, on routes that allow it.
+    pub(crate) upgrade: Option<&'a Upgrade>,
 }
 
 /// The head of the upstream request. Starts empty; client fields whose folded name is protected are not copied.
@@ -165,8 +165,8 @@ impl UpstreamHead {
             client.headers,
             &mut headers,
         );
-        if let Some(handshake) = client.upgrade {
-            handshake.write(&mut headers);
+        if let Some(upgrade) = client.upgrade {
+            upgrade.write(&mut headers);
         }
         for (name, value) in client.given.iter().chain(&policy.static_headers) {
             headers.insert(name.clone(), value.clone());
@@ -311,6 +311,7 @@ mod tests {
 
     use super::*;
     use crate::entropy::SystemEntropy;
+    use crate::proxy::upgrade::Handshake;
 
     const HOST: HeaderValue = HeaderValue::from_static("app.test");
 
@@ -357,7 +358,7 @@ mod tests {
         client: &HeaderMap,
         identity: &IdentityHeaders,
         policy: &HeadPolicy,
-        upgrade: Option<&Handshake>,
+        upgrade: Option<&Upgrade>,
     ) -> Result<UpstreamHead, HeadError> {
         let head = ClientHead {
             method: &Method::GET,
@@ -563,7 +564,8 @@ mod tests {
             false,
             &SystemEntropy,
         )
-        .unwrap();
+        .unwrap()
+        .map(Upgrade::WebSocket);
         let head = build(&client, &alice(), &policy(), handshake.as_ref()).unwrap();
         let request = head.into_h1(None, Empty::<bytes::Bytes>::new()).unwrap();
         assert_eq!(request.headers()["upgrade"], "websocket");

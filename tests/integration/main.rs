@@ -53,6 +53,7 @@ mod revoke;
 mod shadow;
 mod targets;
 mod token_endpoint;
+mod upgrades;
 mod upstreams;
 mod wrapped;
 

@@ -58,6 +58,7 @@ mod telemetry;
 mod tokens;
 mod unheard;
 mod unmapped;
+mod upgrades;
 mod upstream;
 mod waivers;
 

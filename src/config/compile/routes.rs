@@ -11,6 +11,7 @@ use crate::config::compile::roles::is_scope;
 use crate::config::compile::roles::scopes;
 use crate::config::compile::tokens::span;
 use crate::config::compile::tokens::texts;
+use crate::config::compile::upgrades::upgrades;
 use crate::config::compile::upstream::upstream;
 use crate::config::raw::AccessWord;
 use crate::config::raw::ClassWord;
@@ -124,6 +125,7 @@ fn plain(path: Box<str>, access: Access) -> Route {
         on_unauthenticated: OnUnauthenticated::Auto,
         require: Require::default(),
         websocket: false,
+        upgrades: Vec::new(),
         preserve_post: None,
         encoded_slash: EncodedSlash::Refused,
         exchange: None,
@@ -183,6 +185,7 @@ fn route(context: &mut Context<'_>, raw: &RawRoute) -> Option<Route> {
         },
         require: require.unwrap_or_default(),
         websocket: raw.websocket.or(false),
+        upgrades: upgrades(context, &raw.upgrades),
         preserve_post: preserve_post(context, raw),
         encoded_slash: match raw.encoded_slash.or(EncodedSlashWord::Refuse) {
             EncodedSlashWord::Refuse => EncodedSlash::Refused,

@@ -29,11 +29,11 @@ pub(crate) struct Handshake {
     multiplexed: bool,
 }
 
-/// Why a request for a WebSocket is refused.
+/// Why a request for another protocol is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum HandshakeError {
     /// Not a GET, with a body, over HTTP/1.0, without `Connection: upgrade`, or with a key that is none: 400.
-    #[error("malformed WebSocket handshake")]
+    #[error("malformed handshake")]
     Malformed,
     /// Another version than 13: 426 with `Sec-WebSocket-Version: 13` (RFC 6455 §4.2.2).
     #[error("WebSocket version")]
@@ -44,7 +44,7 @@ pub(crate) enum HandshakeError {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum AcceptError {
     /// `Upgrade` or `Connection` is missing, or names something else.
-    #[error("101 to something else than a WebSocket")]
+    #[error("101 to something else than what was asked for")]
     Protocol,
     /// `Sec-WebSocket-Accept` is missing, doubled or wrong.
     #[error("wrong Sec-WebSocket-Accept")]
@@ -77,14 +77,9 @@ impl Handshake {
         let key = if extended_connect {
             new_key(entropy)
         } else {
-            let body = headers.contains_key(header::TRANSFER_ENCODING)
-                || headers
-                    .get_all(header::CONTENT_LENGTH)
-                    .iter()
-                    .any(|length| length != "0");
             if *method != Method::GET
                 || version != Version::HTTP_11
-                || body
+                || has_content(headers)
                 || !says_upgrade(headers)
             {
                 return Err(HandshakeError::Malformed);
@@ -112,12 +107,12 @@ impl Handshake {
     }
 
     /// Whether the client is answered 200 on a stream instead of 101 on a connection.
-    pub(crate) const fn multiplexed(&self) -> bool {
+    pub(super) const fn multiplexed(&self) -> bool {
         self.multiplexed
     }
 
-    /// Adds the handshake to the upstream head. Called by its builder only.
-    pub(in crate::proxy) fn write(&self, into: &mut Fields) {
+    /// Adds the handshake to the upstream head.
+    pub(super) fn write(&self, into: &mut Fields) {
         into.insert(header::CONNECTION, UPGRADE);
         into.insert(header::UPGRADE, WEBSOCKET);
         into.insert(
@@ -138,7 +133,7 @@ impl Handshake {
     /// # Errors
     ///
     /// See [`AcceptError`]: nothing of it reaches the client.
-    pub(crate) fn judge(&self, headers: &HeaderMap) -> Result<(), AcceptError> {
+    pub(super) fn judge(&self, headers: &HeaderMap) -> Result<(), AcceptError> {
         if !is_only(headers, &header::UPGRADE, b"websocket") || !says_upgrade(headers) {
             return Err(AcceptError::Protocol);
         }
@@ -177,7 +172,7 @@ impl Handshake {
 
     /// Turns the judged head of the upstream into the one for this client: 101 keeps its handshake fields, 200 on HTTP/2
     /// has none of its own.
-    pub(crate) fn answer_fields(&self, headers: &mut HeaderMap) {
+    pub(super) fn answer_fields(&self, headers: &mut HeaderMap) {
         if self.multiplexed {
             headers.remove(header::SEC_WEBSOCKET_ACCEPT);
             return;
@@ -202,7 +197,16 @@ fn new_key(entropy: &dyn Entropy) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static(""))
 }
 
-fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+/// Whether bytes after the head may belong to the request.
+pub(super) fn has_content(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers
+            .get_all(header::CONTENT_LENGTH)
+            .iter()
+            .any(|length| length != "0")
+}
+
+pub(super) fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(only), None) => Some(only),
@@ -210,12 +214,12 @@ fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue
     }
 }
 
-fn is_only(headers: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
+pub(super) fn is_only(headers: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
     once(headers, name)
         .is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(token))
 }
 
-fn says_upgrade(headers: &HeaderMap) -> bool {
+pub(super) fn says_upgrade(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::CONNECTION)
         .iter()

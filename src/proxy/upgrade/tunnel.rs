@@ -1,4 +1,4 @@
-//! A WebSocket under way: bytes pass as they are, until one side ends or we have to say goodbye.
+//! A tunnel under way: bytes pass as they are, until one side ends or we have to say goodbye.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -31,6 +31,9 @@ const LOOK: Duration = Duration::from_millis(500);
 const PING_AFTER: Duration = Duration::from_secs(30);
 const GONE_AFTER: Duration = Duration::from_secs(120);
 
+/// A tunnel in which nobody can be asked whether they are there ends when nothing has been said in it for so long.
+const QUIET: Duration = Duration::from_secs(60 * 60);
+
 /// How long both sides may take to end after our goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -43,23 +46,77 @@ const PROTOCOL_ERROR: u16 = 1_002;
 /// The one who is there may not be there any more.
 const POLICY: u16 = 1_008;
 
+/// What is spoken in a tunnel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Speech {
+    /// WebSocket frames: something can be said between two of them, and what is no frame ends the tunnel.
+    Frames,
+    /// Whatever it is: nothing can be said in it, so a goodbye is its end.
+    Bytes,
+}
+
+impl Speech {
+    fn close(self, code: u16, to_server: bool) -> Vec<u8> {
+        match self {
+            Self::Frames => close(code, to_server),
+            Self::Bytes => Vec::new(),
+        }
+    }
+}
+
+/// Follows what is said in one direction.
+#[derive(Debug)]
+enum Listener {
+    Frames(Frames),
+    Bytes,
+}
+
+impl Listener {
+    const fn new(speech: Speech, to_server: bool) -> Self {
+        match speech {
+            Speech::Frames => Self::Frames(Frames::new(to_server)),
+            Speech::Bytes => Self::Bytes,
+        }
+    }
+
+    /// Whether we could say something.
+    const fn at_boundary(&self) -> bool {
+        match self {
+            Self::Frames(frames) => frames.at_boundary(),
+            Self::Bytes => true,
+        }
+    }
+
+    /// How many bytes are passed on; the number of good ones, if what follows is none. At a goodbye no more than up to the
+    /// next boundary.
+    fn pass(&mut self, bytes: &[u8], at_goodbye: bool) -> Result<usize, usize> {
+        match self {
+            Self::Frames(frames) if at_goodbye => frames.take(bytes).map_err(|NotAFrame| 0),
+            Self::Frames(frames) => frames.pass(bytes),
+            Self::Bytes => Ok(bytes.len()),
+        }
+    }
+}
+
 /// What both directions know.
 #[derive(Debug)]
 struct Shared {
+    speech: Speech,
     /// The status code of our goodbye, once there is one to say.
     code: Cell<Option<u16>>,
     /// Whether the client is to be asked if it is there.
     ping: Cell<bool>,
     changed: Notify,
-    /// When the client said something last, and when it was asked last.
+    /// When the client said something last (without frames: anybody), and when it was asked last.
     heard: Cell<Instant>,
     pinged: Cell<Instant>,
 }
 
 impl Shared {
-    fn new() -> Self {
+    fn new(speech: Speech) -> Self {
         let now = Instant::now();
         Self {
+            speech,
             code: Cell::new(None),
             ping: Cell::new(false),
             changed: Notify::new(),
@@ -78,8 +135,11 @@ impl Shared {
     /// Asks a silent client whether it is there; `false` when it has been silent for too long.
     fn is_there(&self) -> bool {
         let now = Instant::now();
-        if GONE_AFTER <= now.duration_since(self.heard.get()) {
-            return false;
+        let silent = now.duration_since(self.heard.get());
+        match self.speech {
+            Speech::Frames if GONE_AFTER <= silent => return false,
+            Speech::Frames => {}
+            Speech::Bytes => return silent < QUIET,
         }
         let last = self.heard.get().max(self.pinged.get());
         if PING_AFTER <= now.duration_since(last) {
@@ -92,10 +152,10 @@ impl Shared {
 }
 
 /// Lets bytes pass between `client` and `upstream` until one of them ends, `leaving` resolves, `over` says why, the
-/// client is gone, or something comes that is no frame.
+/// client is gone, or something comes that is no frame where there are frames.
 pub(crate) async fn run<C, U>(
-    client: C,
-    upstream: U,
+    (client, upstream): (C, U),
+    speech: Speech,
     leaving: impl Future<Output = ()>,
     over: impl Fn() -> Option<TunnelEnd>,
 ) -> TunnelEnd
@@ -105,7 +165,7 @@ where
 {
     let (from_client, to_client) = tokio::io::split(client);
     let (from_upstream, to_upstream) = tokio::io::split(upstream);
-    let shared = Shared::new();
+    let shared = Shared::new(speech);
     let up = pump(from_client, to_upstream, &shared, true);
     let down = pump(from_upstream, to_client, &shared, false);
     let looking = async {
@@ -154,22 +214,23 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut frames = Frames::new(to_server);
+    let mut listener = Listener::new(shared.speech, to_server);
     let mut buffer = vec![0; BUFFER];
     loop {
         let changed = shared.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
         if let Some(code) = shared.code.get()
-            && frames.at_boundary()
+            && listener.at_boundary()
         {
-            goodbye(&mut from, &mut to, &mut buffer, &close(code, to_server)).await;
+            let last = shared.speech.close(code, to_server);
+            goodbye(&mut from, &mut to, &mut buffer, &last).await;
             return Ended(Instant::now());
         }
         // In the middle of a frame the upstream is talking; the next look asks again.
         if !to_server
             && shared.ping.take()
-            && frames.at_boundary()
+            && listener.at_boundary()
             && say(&mut to, &PING).await.is_err()
         {
             break;
@@ -182,14 +243,10 @@ where
             Ok(n) if 0 < n => buffer.get(..n).unwrap_or_default(),
             Ok(_) | Err(_) => break,
         };
-        if to_server {
+        if to_server || shared.speech == Speech::Bytes {
             shared.heard.set(Instant::now());
         }
-        let good = if shared.code.get().is_some() {
-            frames.take(bytes).map_err(|NotAFrame| 0)
-        } else {
-            frames.pass(bytes)
-        };
+        let good = listener.pass(bytes, shared.code.get().is_some());
         let (Ok(length) | Err(length)) = good;
         if say(&mut to, bytes.get(..length).unwrap_or_default())
             .await
@@ -246,7 +303,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bytes_pass_both_ways_and_an_end_ends_both() {
         let ((mut client, a), (mut upstream, b)) = (duplex(64), duplex(64));
-        let tunnel = run(a, b, std::future::pending(), || None);
+        let tunnel = run((a, b), Speech::Frames, std::future::pending(), || None);
         let talk = async {
             let sent = [0x82, 0x83, 0, 0, 0, 0, 1, 2, 3];
             client.write_all(&sent).await.unwrap();
@@ -271,7 +328,12 @@ mod tests {
     async fn a_drain_says_goodbye_between_two_frames() {
         let ((mut client, a), (mut upstream, b)) = (duplex(64), duplex(64));
         let (leave, leaving) = oneshot::channel::<()>();
-        let tunnel = run(a, b, async { drop(leaving.await) }, || None);
+        let tunnel = run(
+            (a, b),
+            Speech::Frames,
+            async { drop(leaving.await) },
+            || None,
+        );
         let talk = async {
             // Half a frame: the goodbye has to wait for the other half.
             upstream.write_all(&[0x82, 0x04, 1, 2]).await.unwrap();
@@ -295,7 +357,7 @@ mod tests {
     async fn somebody_who_may_no_longer_be_there_is_told_so() {
         let ((mut client, a), (mut upstream, b)) = (duplex(64), duplex(64));
         let good = Cell::new(true);
-        let tunnel = run(a, b, std::future::pending(), || {
+        let tunnel = run((a, b), Speech::Frames, std::future::pending(), || {
             (!good.get()).then_some(TunnelEnd::Revoked)
         });
         let talk = async {
@@ -314,7 +376,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bytes_that_are_no_frames_end_the_tunnel_and_do_not_arrive() {
         let ((mut client, a), (mut upstream, b)) = (duplex(256), duplex(256));
-        let tunnel = run(a, b, std::future::pending(), || None);
+        let tunnel = run((a, b), Speech::Frames, std::future::pending(), || None);
         let talk = async {
             let smuggled = b"GET /admin/secrets HTTP/1.1\r\nHost: app.test\r\n\r\n";
             client
@@ -338,7 +400,7 @@ mod tests {
     async fn a_silent_client_is_pinged_and_one_that_answers_may_stay() {
         let ((mut client, a), (_upstream, b)) = (duplex(256), duplex(4_096));
         let began = Instant::now();
-        let tunnel = run(a, b, std::future::pending(), || None);
+        let tunnel = run((a, b), Speech::Frames, std::future::pending(), || None);
         let talk = async {
             let mut ping = [0; 2];
             for _ in 0..10 {
@@ -364,9 +426,75 @@ mod tests {
     async fn somebody_who_does_not_take_a_goodbye_is_cut() {
         let ((client, a), (upstream, b)) = (duplex(16), duplex(16));
         let began = Instant::now();
-        let end = run(a, b, std::future::ready(()), || None).await;
+        let end = run((a, b), Speech::Frames, std::future::ready(()), || None).await;
         assert_eq!(end, TunnelEnd::Drain);
         assert!(began.elapsed() <= GOODBYE + Duration::from_millis(10));
         drop((client, upstream));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_of_any_kind_pass_where_nobody_knows_frames() {
+        let ((mut client, a), (mut upstream, b)) = (duplex(64), duplex(64));
+        let tunnel = run((a, b), Speech::Bytes, std::future::pending(), || None);
+        let talk = async {
+            client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+            let mut seen = [0; 16];
+            upstream.read_exact(&mut seen).await.unwrap();
+            assert_eq!(&seen, b"GET / HTTP/1.1\r\n");
+            // The client has said all; the upstream has not.
+            client.shutdown().await.unwrap();
+            assert_eq!(upstream.read(&mut seen).await.unwrap(), 0);
+            upstream.write_all(b"bye").await.unwrap();
+            drop(upstream);
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, b"bye");
+        };
+        let (end, ()) = tokio::join!(tunnel, talk);
+        assert_eq!(end, TunnelEnd::Client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_frames_a_goodbye_is_the_end_and_nothing_is_passed_on_after_it() {
+        let ((mut client, a), (mut upstream, b)) = (duplex(64), duplex(64));
+        let good = Cell::new(true);
+        let tunnel = run((a, b), Speech::Bytes, std::future::pending(), || {
+            (!good.get()).then_some(TunnelEnd::Revoked)
+        });
+        let talk = async {
+            client.write_all(b"before").await.unwrap();
+            let mut seen = [0; 6];
+            upstream.read_exact(&mut seen).await.unwrap();
+            good.set(false);
+            let mut to_client = Vec::new();
+            client.read_to_end(&mut to_client).await.unwrap();
+            client.write_all(b"after").await.unwrap();
+            drop(client);
+            let mut to_upstream = Vec::new();
+            upstream.read_to_end(&mut to_upstream).await.unwrap();
+            assert_eq!((to_client, to_upstream), (vec![], vec![]));
+            drop(upstream);
+        };
+        let (end, ()) = tokio::join!(tunnel, talk);
+        assert_eq!(end, TunnelEnd::Revoked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_frames_nobody_is_pinged_and_a_tunnel_ends_in_which_nobody_speaks() {
+        let ((mut client, a), (mut upstream, b)) = (duplex(64), duplex(64));
+        let began = Instant::now();
+        let tunnel = run((a, b), Speech::Bytes, std::future::pending(), || None);
+        let talk = async {
+            sleep(QUIET / 2).await;
+            // Whoever speaks: a client may be there to listen.
+            upstream.write_all(b"tick").await.unwrap();
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, b"tick");
+            drop((client, upstream));
+        };
+        let (end, ()) = tokio::join!(tunnel, talk);
+        assert_eq!(end, TunnelEnd::Idle);
+        assert!(QUIET + QUIET / 2 <= began.elapsed());
     }
 }

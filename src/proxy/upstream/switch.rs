@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use crate::proxy::upgrade::Handshake;
+use crate::proxy::upgrade::Upgrade;
 use crate::proxy::upstream::answer;
 use crate::proxy::upstream::answer::AnswerFault;
 use crate::proxy::upstream::connect::ConnectError;
@@ -46,17 +46,17 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Asks for a WebSocket, and says which origin answered. An origin that does not connect is passed over; what was sent
+    /// Asks for another protocol, and says which origin answered. An origin that does not connect is passed over; what was sent
     /// is never sent twice.
     ///
     /// # Errors
     ///
-    /// See [`SendError`]; a 101 that does not fit the handshake is one.
+    /// See [`SendError`]; a 101 that does not fit the request is one.
     pub(crate) async fn switch(
         &self,
         target: &Arc<Target>,
         policy: &HeadPolicy,
-        handshake: &Handshake,
+        upgrade: &Upgrade,
         head: UpstreamHead,
     ) -> Result<(Switched, usize), SendError> {
         let (stream, origin, site) = self.apart(target).await?;
@@ -89,13 +89,13 @@ where
                 .to_bytes();
             return Ok((Switched::No(Response::from_parts(parts, body)), origin));
         }
-        if handshake.judge(response.headers()).is_err() {
+        if upgrade.judge(response.headers()).is_err() {
             return Err(SendError::BadAnswer(AnswerFault::Handshake));
         }
         let mut response = response;
-        let upgrade = hyper::upgrade::on(&mut response);
+        let theirs = hyper::upgrade::on(&mut response);
         let (mut parts, _) = response.into_parts();
         answer::clean(&mut parts, policy)?;
-        Ok((Switched::Yes(parts, upgrade), origin))
+        Ok((Switched::Yes(parts, theirs), origin))
     }
 }

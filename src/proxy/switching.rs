@@ -1,4 +1,4 @@
-//! A request that becomes a WebSocket: judged like any other, then a tunnel.
+//! A request that becomes a tunnel: judged like any other, and its bytes are passed on then.
 
 use std::rc::Rc;
 
@@ -7,12 +7,14 @@ use http::HeaderMap;
 use http::Method;
 use http::Response;
 use http::StatusCode;
+use http::Version;
 use http::header;
 use http::request::Parts;
 use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
 
 use crate::identity::CredentialClass;
+use crate::proxy::admission::Asked;
 use crate::proxy::canonical::CanonicalRequest;
 use crate::proxy::conn::Conn;
 use crate::proxy::conn::InFlight;
@@ -25,11 +27,45 @@ use crate::proxy::reply::fault;
 use crate::proxy::reply::page;
 use crate::proxy::respond::Fault;
 use crate::proxy::upgrade::Handshake;
+use crate::proxy::upgrade::Named;
+use crate::proxy::upgrade::Upgrade;
 use crate::proxy::upgrade::tunnel;
 use crate::proxy::upstream::Switched;
+use crate::proxy::worker::Worker;
 
-/// Whether another site opened the WebSocket with this browser's session (RFC 6455 §10.2): browsers send cookies and
-/// `Origin` along, and nothing else protects a WebSocket from other sites. `secure`: whether the browser speaks TLS, with us or
+/// What the client asks to switch to, if its route lets that pass; anything else is plain HTTP.
+pub(super) fn asked(
+    worker: &Worker,
+    asked: &Asked<'_>,
+    version: Version,
+    route: usize,
+    class: Option<CredentialClass>,
+) -> Result<Option<Upgrade>, Fault> {
+    let (headers, request) = (asked.headers, asked.request);
+    let extended = request.extended_connect();
+    let Some(route) = asked.entry.settings.routes.get(route) else {
+        return Ok(None);
+    };
+    if !extended && !headers.contains_key(header::UPGRADE) {
+        return Ok(None);
+    }
+    let method = request.method();
+    let mut upgrade = None;
+    if route.websocket && *method == Method::GET {
+        let read = Handshake::read(method, version, headers, extended, &*worker.entropy)?;
+        upgrade = read.map(Upgrade::WebSocket);
+    }
+    if upgrade.is_none() && !extended && !route.upgrades.is_empty() {
+        upgrade = Named::read(method, version, headers, &route.upgrades)?.map(Upgrade::Named);
+    }
+    if upgrade.is_some() && is_foreign(headers, request, asked.secure, class) {
+        return Err(Fault::Forbidden);
+    }
+    Ok(upgrade)
+}
+
+/// Whether another site opened the tunnel with this browser's session (RFC 6455 §10.2): browsers send cookies and
+/// `Origin` along, and nothing else protects a tunnel from other sites. `secure`: whether the browser speaks TLS, with us or
 /// with a listed proxy before us; its pages have that scheme.
 pub(super) fn is_foreign(
     headers: &HeaderMap,
@@ -63,25 +99,25 @@ pub(super) fn is_foreign(
     }
 }
 
-/// Asks the application for a WebSocket and lets the two talk.
+/// Asks the application for the protocol and lets the two talk.
 pub(super) async fn open(
     conn: &Rc<Conn>,
     parts: &mut Parts,
     request: &CanonicalRequest,
     passage: &Passage<'_>,
-    handshake: &Handshake,
+    upgrade: &Upgrade,
     given: &Given,
     mut record: Box<Record>,
 ) -> Reply {
     let target = passage.target();
-    let head = match passage.head(conn, &parts.headers, request, given, Some(handshake)) {
+    let head = match passage.head(conn, &parts.headers, request, given, Some(upgrade)) {
         Ok(head) => head,
         Err(error) => return fault(&Fault::from(error), &parts.headers, conn, record),
     };
     let worker = Rc::clone(&record.worker);
     let (mut answer, upstream) = match worker
         .pool
-        .switch(target, &passage.app.head, handshake, head)
+        .switch(target, &passage.app.head, upgrade, head)
         .await
     {
         Ok((Switched::Yes(answer, upstream), origin)) => {
@@ -90,7 +126,7 @@ pub(super) async fn open(
         }
         Ok((Switched::No(response), origin)) => {
             record.answered_by(passage.route, origin);
-            // The client may have sent frames already: they must not become its next request.
+            // The client may have begun to speak the other protocol: that must not become its next request.
             conn.close_after_answer();
             return page(response, conn, record);
         }
@@ -104,11 +140,12 @@ pub(super) async fn open(
     let Some(client) = client else {
         return fault(&Fault::Internal, &parts.headers, conn, record);
     };
-    handshake.answer_fields(&mut answer.headers);
-    record.status = if handshake.multiplexed() { 200 } else { 101 };
+    upgrade.answer_fields(&mut answer.headers);
+    record.status = if upgrade.multiplexed() { 200 } else { 101 };
     record.keep_fields(&mut parts.headers);
     let (in_flight, leaving) = (InFlight::begin(Rc::clone(conn)), conn.closing());
     let (over, view) = (record.over(), Rc::clone(&record.view));
+    let speech = upgrade.speech();
     spawn_local(async move {
         let _in_flight = in_flight;
         let (client, upstream) = tokio::join!(client, upstream);
@@ -117,10 +154,10 @@ pub(super) async fn open(
             // One of them went away while the other was being told.
             (Err(_), _) | (_, Err(_)) => return,
         };
-        let end = tunnel::run(client, upstream, leaving, over).await;
+        let end = tunnel::run((client, upstream), speech, leaving, over).await;
         view.metrics.tunnel_closed(end);
     });
-    let status = if handshake.multiplexed() {
+    let status = if upgrade.multiplexed() {
         StatusCode::OK
     } else {
         StatusCode::SWITCHING_PROTOCOLS
@@ -129,12 +166,6 @@ pub(super) async fn open(
     *response.status_mut() = status;
     *response.headers_mut() = answer.headers;
     empty(response, record)
-}
-
-/// Whether the method and version can carry a handshake at all: asked before anything is read.
-pub(super) fn may_be_one(request: &CanonicalRequest, headers: &HeaderMap) -> bool {
-    *request.method() == Method::GET
-        && (request.extended_connect() || headers.contains_key(header::UPGRADE))
 }
 
 #[cfg(test)]
