@@ -146,6 +146,77 @@ async fn keys_that_nobody_has_published_are_looked_for_so_often_for_one_address(
         .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_serves_each_person_and_each_address_as_often_as_it_says() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let routes = "    routes:
+      - { path: /few, rate_limit: { requests: 2 } }
+      - { path: /near, rate_limit: { requests: 2, by: address } }
+      - { path: /open, access: public, rate_limit: { requests: 2 } }
+      - { path: /maybe, access: optional, rate_limit: { requests: 2 } }
+      - { path: \"/*\" }";
+    let text = two_providers(&old, &new, &upstream, 100);
+    let limited = text.replace("    public_paths: [/public/*]", routes);
+    assert_ne!(text, limited);
+    let proxy = Proxy::start(&(limited + TRUSTING));
+    proxy.settled().await;
+    let ask = async |path: &str, token: Option<String>, from: &str| {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let mut fields = vec![("X-Forwarded-For", from)];
+        fields.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
+        request(proxy.address, "GET", path, &fields, b"").await
+    };
+    let (answers, reached) = in_one_minute(async || {
+        let before = upstream.hits();
+        let person = |name: &str| Some(new.token(name));
+        let (here, there) = ("192.0.2.7", "192.0.2.8");
+        let mut answers = Vec::new();
+        for (path, token, from) in [
+            // A person, wherever they are and whatever they come with; nobody else waits for them.
+            ("/few", person("alice"), here),
+            ("/few", person("alice"), there),
+            ("/few", person("alice"), "192.0.2.9"),
+            ("/few", person("bob"), here),
+            ("/few", None, here),
+            ("/other", person("alice"), here),
+            // An address, whoever is there.
+            ("/near", person("alice"), here),
+            ("/near", person("bob"), here),
+            ("/near", person("carol"), here),
+            ("/near", person("alice"), there),
+            ("/open", None, here),
+            ("/open", person("alice"), here),
+            ("/open", person("bob"), here),
+            ("/open", None, there),
+            // Who somebody is counts before where they are.
+            ("/maybe", None, here),
+            ("/maybe", None, here),
+            ("/maybe", None, here),
+            ("/maybe", person("alice"), here),
+        ] {
+            answers.push(ask(path, token, from).await);
+        }
+        (answers, upstream.hits() - before)
+    })
+    .await;
+    assert_eq!(
+        statuses(&answers),
+        [
+            200, 200, 429, 200, 401, 200, 200, 200, 429, 200, 200, 200, 429, 200, 200, 200, 429,
+            200
+        ],
+        "{}",
+        proxy.log()
+    );
+    assert_eq!(reached, 13, "one too many does not arrive");
+    is_told(&answers[2], "route", 2);
+    is_told(&answers[8], "route", 2);
+    for by in ["subject", "address"] {
+        let limited = format!("authferry_rate_limited_total{{endpoint=\"route\",by=\"{by}\"}}");
+        assert!(1.0 <= proxy.metric(&limited).await);
+    }
+}
+
 #[cfg(feature = "real-servers")]
 #[tokio::test(flavor = "multi_thread")]
 async fn two_instances_count_together() {
