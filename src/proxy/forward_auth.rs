@@ -3,7 +3,7 @@
 //!
 //! What it says about a request is believed of a listed peer only, and judged as if the request had come here. The answer
 //! names every header by which the application is told something, empty where the person has none: the other proxy replaces what the
-//! client said by it. What it could not replace is refused.
+//! client said by it; Envoy takes the empty ones off. What it could not replace is refused.
 
 use std::rc::Rc;
 
@@ -44,6 +44,8 @@ static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host"
 static X_FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+/// What Envoy takes off a request that it forwards.
+static REMOVED: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
 /// Asked by who understands a status only: nginx.
 const DECIDE: &str = "/.authferry/decide";
@@ -170,8 +172,18 @@ pub(super) async fn answer(
     {
         fields.insert(name.clone(), value.clone());
     }
+    if let Some(names) = empty_ones(fields) {
+        fields.insert(REMOVED.clone(), names);
+    }
     record.verdict = verdict.as_ref().map(Rc::clone);
     page(response, conn, record)
+}
+
+/// The names of what the application is not to see at all.
+fn empty_ones(fields: &HeaderMap) -> Option<HeaderValue> {
+    let empty = fields.iter().filter(|(_, value)| value.is_empty());
+    let names: Vec<_> = empty.map(|(name, _)| name.as_str()).collect();
+    HeaderValue::try_from(names.join(",")).ok()
 }
 
 /// The names that the application may be told something by.

@@ -57,11 +57,27 @@ async fn each_way_gets_the_decision_with_every_identity_header() {
         assert_eq!(yes.all("x-remote-user"), ["uid-alice"]);
         assert_eq!(yes.all("cookie"), ["a=b; c=d"], "our cookies stay here");
         assert_eq!(yes.all("authorization"), [""], "as if we forwarded");
+        let removed = yes.all("x-envoy-auth-headers-to-remove");
+        assert_eq!(removed, ["authorization"], "{way}");
         let open = ask(&proxy, way, "/public/a", &[("X-Remote-User", "root")]).await;
         assert_eq!(open.status, 200, "{way}");
         for name in ["x-remote-user", "x-remote-name", "x-remote-groups"] {
             assert_eq!(open.all(name), [""], "replaced by nothing: {way}");
         }
+        let removed = open.header("x-envoy-auth-headers-to-remove").unwrap();
+        let mut removed: Vec<_> = removed.split(',').collect();
+        removed.sort_unstable();
+        assert_eq!(
+            removed,
+            [
+                "authorization",
+                "cookie",
+                "x-remote-groups",
+                "x-remote-name",
+                "x-remote-user"
+            ],
+            "{way}"
+        );
         let no = ask(&proxy, way, "/report", &[]).await;
         assert_eq!(no.status, 401, "{way}");
         let page = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate")];

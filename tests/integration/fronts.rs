@@ -1,192 +1,269 @@
-//! A real nginx in front of the application, with the file of `deploy/fronts`: what is decided here happens there.
+//! Real proxies in front of the application, each with its file of `deploy/fronts`: what is decided here happens there.
 
-use std::net::SocketAddr;
-use std::net::TcpListener;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
+mod running;
 
-use tempfile::TempDir;
-use tokio::time::Instant;
+use running::Front;
+use running::Running;
+use serde_json::json;
 
 use crate::forward_auth::config;
 use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Idp;
-use crate::harness::PATIENCE;
 use crate::harness::Proxy;
 use crate::harness::request;
-
-struct Nginx {
-    child: Child,
-    address: SocketAddr,
-    _dir: TempDir,
-}
-
-impl Nginx {
-    async fn start(proxy: &Proxy, application: &str) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
-        let dir = tempfile::tempdir().unwrap();
-        let root = env!("CARGO_MANIFEST_DIR");
-        let server = std::fs::read_to_string(format!("{root}/deploy/fronts/nginx.conf")).unwrap();
-        let server = server
-            .replace("127.0.0.1:8080", &proxy.address.to_string())
-            .replace(
-                "127.0.0.1:9000",
-                application.strip_prefix("http://").unwrap(),
-            )
-            .replace("127.0.0.1:8000", &address.to_string())
-            .replace("app.example.com", "app.test 127.0.0.1");
-        let at = dir.path().display();
-        let text = format!(
-            "daemon off; master_process off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;\n\
-             events {{ worker_connections 256; }}\n\
-             http {{ access_log off; client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f; \
-             uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n{server}\n}}\n"
-        );
-        std::fs::write(dir.path().join("nginx.conf"), text).unwrap();
-        let child = Command::new("nginx")
-            .args(["-e", "stderr", "-p"])
-            .arg(dir.path())
-            .arg("-c")
-            .arg(dir.path().join("nginx.conf"))
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("nginx is installed (Debian: nginx)");
-        let began = Instant::now();
-        while tokio::net::TcpStream::connect(address).await.is_err() {
-            assert!(began.elapsed() < PATIENCE, "nginx does not listen");
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-        Self {
-            child,
-            address,
-            _dir: dir,
-        }
-    }
-
-    async fn get(&self, target: &str, fields: &[(&str, &str)]) -> Answer {
-        let host = self.address.to_string();
-        let fields = [&[("Host", host.as_str())][..], fields].concat();
-        request(self.address, "GET", target, &fields, b"").await
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
 
 const PAGE: [(&str, &str); 3] = [
     ("Accept", "text/html"),
     ("Sec-Fetch-Mode", "navigate"),
     ("Sec-Fetch-Dest", "document"),
 ];
+const TOLD: [&str; 3] = ["x-remote-user", "x-remote-name", "x-remote-groups"];
+/// What others say of somebody.
+const FORGED: [(&str, &str); 3] = [
+    ("X-Remote-User", "root"),
+    ("X-Remote-Name", "root"),
+    ("X-Remote-Groups", "wheel"),
+];
+/// What a client says of a front that it is not.
+const SPOKEN_FOR: [(&str, &str); 4] = [
+    ("X-Forwarded-Uri", "/public/a"),
+    ("X-Forwarded-Method", "OPTIONS"),
+    ("X-Forwarded-Host", "other.test"),
+    ("Forwarded", "for=192.0.2.9;host=other.test"),
+];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn people_sign_in_and_out_through_nginx_and_nobody_speaks_for_somebody_else() {
+/// What somebody gets who asks us without anybody between; fields that each connection has of its own are left out.
+fn ours(answer: &Answer) -> Vec<(&str, &str)> {
+    let own = [
+        "connection",
+        "content-length",
+        "date",
+        "x-request-id",
+        "set-cookie",
+        "location",
+    ];
+    let all = answer.headers.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    all.filter(|(name, _)| !own.contains(name)).collect()
+}
+
+/// Two providers, we, and the application, which only peers in `trusted` may ask about.
+async fn world(trusted: &str) -> (Idp, Proxy, Echo) {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
-    let yaml = config(&old, &new, &upstream, "127.0.0.1/32")
-        .replace("hosts: [app.test]", "hosts: [app.test, 127.0.0.1]");
+    let yaml = config(&old, &new, &upstream, trusted)
+        .replace("hosts: [app.test]", "hosts: [app.test, 127.0.0.1]")
+        .replace("{name}", "{name|utf8}");
     let proxy = Proxy::start(&yaml);
     proxy.settled().await;
-    let nginx = Nginx::start(&proxy, &upstream.url()).await;
+    (new, proxy, upstream)
+}
 
-    // What anybody may see, and says of oneself.
-    let open = nginx
-        .get(
-            "/public/a",
-            &[("X-Remote-User", "root"), ("X_Remote_User", "root")],
-        )
-        .await;
-    assert_eq!(open.status, 200, "{}", open.text());
+async fn people_come_in_as_themselves_and_nobody_else(front: Front) {
+    let (new, proxy, upstream) = world("127.0.0.1/32").await;
+    let running = Running::start(front, &proxy, &upstream.url()).await;
+    let told = || TOLD.map(|name| upstream.last().all(name));
+
+    // Who has a token is told to the application as if we had forwarded it, byte for byte.
+    let mut claims = new.claims("alice");
+    claims.insert("name".to_owned(), json!("Zoë O'Hara, 王 \"é\""));
+    claims.insert("groups".to_owned(), json!(["users", "b a"]));
+    let bearer = format!("Bearer {}", new.sign(&claims));
+    let known = ("Authorization", bearer.as_str());
+    let direct = request(proxy.address, "GET", "/report", &[known], b"").await;
+    assert_eq!(direct.status, 200, "{}", proxy.log());
+    let expected = told();
+    assert_eq!(expected[0], ["uid-alice"]);
+    let fields = [&[known, ("Cookie", "theirs=1")][..], &FORGED, &SPOKEN_FOR].concat();
+    let through = running.get("/report?q=%C3%A4%2Fb&x=1", &fields).await;
+    assert_eq!(through.status, 200, "{}\n{}", through.text(), running.log());
+    assert_eq!(told(), expected);
     let seen = upstream.last();
-    assert!(
-        !seen
-            .head
-            .to_ascii_lowercase()
-            .replace('_', "-")
-            .contains("x-remote-user"),
-        "{}",
-        seen.head
-    );
+    assert_eq!(seen.line(), "GET /report?q=%C3%A4%2Fb&x=1 HTTP/1.1");
+    assert_eq!(seen.all("cookie"), ["theirs=1"]);
+    assert_eq!(seen.all("authorization").concat(), "", "no credential");
 
-    // A program gets the challenge, a person the sign-in.
+    // What is sent along comes along.
+    let body = "note=a+long+text&".repeat(6_000).into_bytes();
+    let fields = [known, ("Content-Type", "application/x-www-form-urlencoded")];
+    let posted = running.ask("POST", "/save?a=b", &fields, &body).await;
+    assert_eq!(posted.status, 200, "{}", posted.text());
+    let seen = upstream.last();
+    assert_eq!(seen.line(), "POST /save?a=b HTTP/1.1");
+    assert!(seen.body == body, "{} bytes", seen.body.len());
+    assert_eq!(told(), expected);
+
+    // Nobody is nobody, whatever they say, in whatever spelling.
+    let fields = [&FORGED[..], &SPOKEN_FOR].concat();
+    let open = running.get("/public/a", &fields).await;
+    assert_eq!(open.status, 200, "{}", open.text());
+    let empty = told();
+    // Traefik has no way to take an empty one off.
+    let none = empty.iter().all(|all| all.is_empty());
+    assert!(
+        none || front == Front::Traefik && empty.iter().all(|all| *all == [""]),
+        "{empty:?}"
+    );
+    for name in ["X_Remote_User", "X-Remote_User", "x_remote-user"] {
+        let hits = upstream.hits();
+        let open = running.get("/public/a", &[(name, "root")]).await;
+        assert!([200, 400].contains(&open.status), "{name}: {}", open.status);
+        let dropped = open.status == 200 && !upstream.last().head.contains("root");
+        assert!(
+            dropped || upstream.hits() == hits,
+            "{name}: {}",
+            upstream.last().head
+        );
+    }
+
+    // Whoever may not come in is not there at all, and gets what we say.
     let hits = upstream.hits();
-    let program = nginx.get("/report", &[]).await;
+    let fields = [&FORGED[..], &SPOKEN_FOR].concat();
+    let program = running.get("/report", &fields).await;
     assert_eq!(program.status, 401, "{}", program.text());
+    let host = running.address.to_string();
+    let direct = [("Host", host.as_str())];
+    let direct = request(proxy.address, "GET", "/report", &direct, b"").await;
+    for field in ours(&direct) {
+        assert!(
+            ours(&program).contains(&field),
+            "{field:?}: {:?}",
+            program.headers
+        );
+    }
     assert!(program.header("www-authenticate").is_some());
-    let start = nginx.get("/report?year=2026", &PAGE).await;
+    for way in [&[][..], &[("Authorization", "Bearer nonsense")]] {
+        let posted = running.ask("POST", "/save", way, &body).await;
+        assert_eq!(posted.status, 401, "{}", posted.text());
+    }
+    assert_eq!(upstream.hits(), hits, "the application saw none of it");
+
+    // Questions are asked from inside only.
+    for path in [
+        "/.authferry/decide",
+        "/.authferry/decide?x",
+        "/.authferry/forward_auth",
+        "/.authferry/ext_authz/report",
+    ] {
+        let answer = running.get(path, &[known]).await;
+        assert!(
+            [403, 404].contains(&answer.status),
+            "{path}: {}",
+            answer.status
+        );
+        assert!(answer.header("x-remote-user").is_none(), "{path}");
+    }
+    // What it and we would read differently.
+    for path in ["//report", "/public/..%2freport", "/public/%2e%2e/report"] {
+        let answer = running.get(path, &[known]).await;
+        assert_eq!(answer.status, 400, "{path} {}", answer.text());
+    }
+    assert_eq!(upstream.hits(), hits);
+}
+
+async fn people_sign_in_and_out(front: Front) {
+    let (_new, proxy, upstream) = world("127.0.0.1/32").await;
+    let running = Running::start(front, &proxy, &upstream.url()).await;
+    let host = running.address.to_string();
+    let start = running.get("/report?year=2026", &PAGE).await;
     assert_eq!(start.status, 302, "{}", start.text());
+    let direct = [&PAGE[..], &[("Host", host.as_str())]].concat();
+    let direct = request(proxy.address, "GET", "/report?year=2026", &direct, b"").await;
+    for field in ours(&direct) {
+        assert!(
+            ours(&start).contains(&field),
+            "{field:?}: {:?}",
+            start.headers
+        );
+    }
+    let names = |answer: &Answer| {
+        let names = answer.cookies().into_iter();
+        let names = names.map(|pair| pair.split('=').next().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&start), names(&direct));
     let to: http::Uri = start.header("location").unwrap().parse().unwrap();
     let at = to.authority().unwrap().as_str().parse().unwrap();
     let there = request(at, "GET", to.path_and_query().unwrap().as_str(), &[], b"").await;
     let back: http::Uri = there.header("location").unwrap().parse().unwrap();
-    assert_eq!(
-        back.authority().unwrap().as_str(),
-        nginx.address.to_string()
-    );
+    assert_eq!(back.authority().unwrap().as_str(), host);
     let cookies = start.cookies().join("; ");
     let fields = [&PAGE[..], &[("Cookie", cookies.as_str())]].concat();
-    let done = nginx
+    let done = running
         .get(back.path_and_query().unwrap().as_str(), &fields)
         .await;
     assert_eq!(done.status, 303, "{}\n{}", done.text(), proxy.log());
     assert_eq!(done.header("location"), Some("/report?year=2026"));
-    let session = done
-        .cookies()
-        .into_iter()
-        .filter(|pair| !pair.ends_with('='));
+    let cookies = done.cookies().into_iter();
+    let session = cookies.filter(|pair| !pair.ends_with('='));
     let session = session.collect::<Vec<_>>().join("; ");
-    assert_eq!(upstream.hits(), hits, "the application saw none of it");
+    assert_eq!(upstream.hits(), 0, "the application saw none of it");
 
     let cookies = format!("{session}; theirs=1");
-    let fields = [("Cookie", cookies.as_str()), ("X-Remote-User", "root")];
-    let page = nginx.get("/report?year=2026", &fields).await;
+    let fields = [("Cookie", cookies.as_str()), FORGED[0]];
+    let page = running.get("/report?year=2026", &fields).await;
     assert_eq!(page.status, 200, "{}", page.text());
     let seen = upstream.last();
     assert_eq!(seen.line(), "GET /report?year=2026 HTTP/1.1");
     assert_eq!(seen.all("x-remote-user"), ["uid-alice"]);
     assert_eq!(seen.all("cookie"), ["theirs=1"], "our cookies stay here");
 
-    // Questions are asked from inside only.
-    for path in [
-        "/.authferry/decide",
-        "/.authferry/forward_auth",
-        "/.authferry/ext_authz/report",
-    ] {
-        assert_eq!(nginx.get(path, &fields).await.status, 404, "{path}");
-    }
-    // What nginx and we would read differently.
-    let hits = upstream.hits();
-    for path in ["//report", "/public/..%2freport", "/public/%2e%2e/report"] {
-        let answer = nginx.get(path, &fields).await;
-        assert_eq!(answer.status, 400, "{path} {}", answer.text());
-    }
-    assert_eq!(upstream.hits(), hits);
-
     // Signed out is signed out.
-    let origin = format!("http://{}", nginx.address);
-    let host = nginx.address.to_string();
-    let out = [
-        ("Host", host.as_str()),
-        ("Origin", origin.as_str()),
-        ("Cookie", cookies.as_str()),
-    ];
-    let out = request(nginx.address, "POST", "/.authferry/logout", &out, b"").await;
+    let origin = format!("http://{host}");
+    let out = [("Origin", origin.as_str()), ("Cookie", cookies.as_str())];
+    let out = running.ask("POST", "/.authferry/logout", &out, b"").await;
     assert_eq!(out.status, 303, "{}", out.text());
-    assert_eq!(nginx.get("/report", &fields).await.status, 401);
+    assert_eq!(running.get("/report", &fields).await.status, 401);
 
     // Without a decision nobody comes in.
     drop(proxy);
     let hits = upstream.hits();
     for path in ["/report", "/public/a"] {
-        let answer = nginx.get(path, &fields).await;
+        let answer = running.get(path, &fields).await;
         assert!(500 <= answer.status, "{path} {}", answer.status);
     }
     assert_eq!(upstream.hits(), hits);
+}
+
+/// Whom we do not know has no say, and lets nobody in.
+async fn a_stranger_lets_nobody_in(front: Front) {
+    let (new, proxy, upstream) = world("192.0.2.1/32").await;
+    let running = Running::start(front, &proxy, &upstream.url()).await;
+    let bearer = format!("Bearer {}", new.token("alice"));
+    for path in ["/report", "/public/a"] {
+        let fields = [("Authorization", bearer.as_str())];
+        let answer = running.get(path, &fields).await;
+        assert!(400 <= answer.status, "{path}: {}", answer.status);
+    }
+    assert_eq!(upstream.hits(), 0);
+}
+
+/// The same for each of them.
+macro_rules! fronts {
+    ($($name:ident: $front:ident,)*) => {$(
+        mod $name {
+            use super::Front;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn people_come_in_as_themselves_and_nobody_else() {
+                super::people_come_in_as_themselves_and_nobody_else(Front::$front).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn people_sign_in_and_out() {
+                super::people_sign_in_and_out(Front::$front).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn a_stranger_lets_nobody_in() {
+                super::a_stranger_lets_nobody_in(Front::$front).await;
+            }
+        }
+    )*};
+}
+
+fronts! {
+    nginx: Nginx,
+    caddy: Caddy,
+    envoy: Envoy,
+    traefik: Traefik,
 }

@@ -52,6 +52,11 @@ impl Browser {
         self.go(url, Some(fields), None).await
     }
 
+    /// Sends a form without fields, as a page of ours with one button does, and goes wherever it leads.
+    pub(crate) async fn send(&mut self, url: &str) -> Landed {
+        self.go(url.to_owned(), Some(String::new()), None).await
+    }
+
     async fn go(
         &mut self,
         mut url: String,

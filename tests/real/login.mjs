@@ -1,4 +1,4 @@
-// Sign-in at a real Keycloak in a real browser: a deep link, two tabs, the back button, a form on an expired session, a page with
+// Sign-in at a real Keycloak in a real browser: a deep link, what stands behind its `#` with and without scripts, two tabs, the back button, a form on an expired session, a page with
 // an open WebSocket whose session ends at Keycloak's console, sign-out.
 //   node tests/real/login.mjs PROGRAM      needs KC_PORT, PROXY_PORT, REAL_SALT and CLIENT_MODULES as tests/real/run sets them, and chromium
 import assert from "node:assert/strict";
@@ -77,8 +77,8 @@ await new Promise((done, failed) => {
 }).catch(async (error) => { console.error(error.message); await end(1); });
 
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
-const test = async (name, body) => {
-  const context = await browser.newContext();
+const test = async (name, body, options = {}) => {
+  const context = await browser.newContext(options);
   const forms = [];
   context.on("request", (request) => { if (request.method() === "POST" && request.url().startsWith(`${keycloak}/realms/new/login-actions/authenticate`)) forms.push(request.url()); });
   const page = await context.newPage();
@@ -91,6 +91,12 @@ const accessible = async (page) => {
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => axe.run());
   assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map((node) => node.html)]), []);
+};
+const usual = fs.readFileSync(config, "utf8");
+const reload = async (text) => {
+  fs.writeFileSync(config, text);
+  const answer = await fetch(`${adminOrigin}/-/reload`, { method: "POST", headers: { authorization: "Bearer a-token-of-this-test-0123456789" } });
+  assert.ok(answer.ok, `${answer.status} ${await answer.text()}`);
 };
 const who = (page) => page.locator("#who").innerText();
 /** Opens an address of the application and types the password where Keycloak asks for it. */
@@ -127,6 +133,46 @@ try {
     assert.equal(asked.length, 1);
     assert.ok(asked[0].get("request_uri") && !asked[0].has("code_challenge"), String(asked[0]));
   });
+
+  /** From the page at Keycloak on. */
+  const typeIn = async (page) => {
+    await page.fill("#username", "bob");
+    await page.fill("#password", secret("bob-pw"));
+    await page.click("#kc-login");
+    await page.locator("#who").waitFor();
+  };
+  await reload(usual.replace("changed: true", "keep_fragment: true"));
+  await test("what stands behind the address survives the sign-in, and one that nobody finished leaves nothing to the next person", async (page, context) => {
+    const place = async () => (await context.cookies()).filter((cookie) => cookie.name === "authferry_place").map((cookie) => decodeURIComponent(cookie.value));
+    await page.goto(`${origin}/a#b/c?d`);
+    await page.locator("#username").waitFor();
+    assert.deepEqual(await place(), ["/a#b/c?d"]);
+    await typeIn(page);
+    assert.equal(page.url(), `${origin}/a#b/c?d`);
+    assert.equal(await page.locator("#at").innerText(), "/a", "no server sees it");
+    assert.deepEqual(await place(), [], "it counts once");
+    // Somebody walks away at the sign-in page; the next person opens the same page, and nothing else.
+    await context.clearCookies();
+    await page.goto(`${origin}/app#/patients/17`);
+    await page.locator("#username").waitFor();
+    assert.deepEqual(await place(), ["/app#/patients/17"]);
+    await page.goto(`${origin}/app`);
+    await page.locator("#username").waitFor();
+    assert.deepEqual(await place(), []);
+    await typeIn(page);
+    assert.equal(page.url(), `${origin}/app`);
+  });
+
+  await test("without scripts a link leads to the sign-in, and what stands behind the address is lost", async (page, _, forms) => {
+    await page.goto(`${origin}/a?x=1#b/c?d`);
+    assert.equal(page.url(), `${origin}/a?x=1#b/c?d`, "nothing goes on by itself");
+    // axe is a script; the page is the same.
+    await page.click("main a");
+    await typeIn(page);
+    assert.equal(page.url().split("#")[0], `${origin}/a?x=1`);
+    assert.equal(forms.length, 1);
+  }, { javaScriptEnabled: false });
+  await reload(usual);
 
   await test("two tabs sign in at the same time, each to its own page", async (page, context) => {
     const other = await context.newPage();
@@ -219,12 +265,6 @@ try {
   await test("a form on a session that has expired gets 401 and no redirect, and goes through once another tab has signed in", async (page, context) => {
     await signIn(page, "/edit");
     // Sessions end sooner from now on; this one by nobody's using it, with its cookie in the browser.
-    const reload = async (text) => {
-      fs.writeFileSync(config, text);
-      const answer = await fetch(`${adminOrigin}/-/reload`, { method: "POST", headers: { authorization: "Bearer a-token-of-this-test-0123456789" } });
-      assert.ok(answer.ok, `${answer.status} ${await answer.text()}`);
-    };
-    const usual = fs.readFileSync(config, "utf8");
     await reload(`${usual}sessions: { idle: 1m }\n`);
     await new Promise((over) => setTimeout(over, 62_000));
     assert.ok((await context.cookies()).some((cookie) => cookie.name === "authferry"));

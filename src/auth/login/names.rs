@@ -46,12 +46,13 @@ impl Names {
         format!("{}_place", self.session)
     }
 
-    /// The script that sets it, and goes on to the login. Nothing that a client sent is part of it.
+    /// The script that sets it, or expires that of somebody who did not come back from a sign-in, and goes on to the login.
+    /// Nothing that a client sent is part of it.
     pub(super) fn remember_place(&self) -> String {
         let secure = if self.secure { ";secure" } else { "" };
         format!(
-            "var l=location,p=l.pathname+l.search,e=encodeURIComponent;if(l.hash.length>1&&l.hash.length<=1025)\
-             document.cookie=\"{}=\"+e(p+l.hash)+\";path=/;max-age=600;samesite=lax{secure}\";\
+            "var l=location,p=l.pathname+l.search,e=encodeURIComponent,k=l.hash.length>1&&l.hash.length<=1025;\
+             document.cookie=\"{}=\"+(k?e(p+l.hash):\"\")+\";path=/;max-age=\"+(k?600:0)+\";samesite=lax{secure}\";\
              l.replace(\"{OURS}/login?rd=\"+e(p))",
             self.place()
         )

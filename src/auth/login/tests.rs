@@ -1724,6 +1724,8 @@ async fn what_stands_behind_the_address_survives_a_sign_in_where_that_is_wanted(
         let script = script.split_once("</script>").unwrap().0;
         assert!(script.contains(&format!("\"{place}=\"")), "{script}");
         assert!(!script.contains("/a?b"), "nothing of the request");
+        // Without one it expires what somebody left who did not come back.
+        assert!(script.contains("max-age=\"+(k?600:0)"), "{script}");
         // What the script does.
         browser.jar.insert(place.clone(), kept.to_owned());
         let start = open(&world, &mut browser, link).await;
