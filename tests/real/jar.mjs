@@ -45,6 +45,11 @@ export class Jar {
     throw new Error(`${url} goes round in circles, last at ${at}`);
   }
 
+  /** Cookies of one authority for another, as browsers have them where only the port differs. */
+  copy(from, to) {
+    this.#cookies.set(to, new Map([...this.#cookies.get(to) ?? [], ...this.#cookies.get(from)]));
+  }
+
   #fetch(url, body) {
     const { host, origin } = new URL(url);
     if (!this.#cookies.has(host)) this.#cookies.set(host, new Map());

@@ -168,7 +168,7 @@ mappings! {
     RawRollback {
         /// Where to. Default `previous_step`.
         to: At<RollbackWord>,
-        /// What happens to sessions of the new provider. Default `keep`.
+        /// What happens to sessions of the new provider. Where it leads to a stage of mode `legacy-only` none is honoured, whatever this says: who has moved signs in at the old one. Default `keep`.
         modern_sessions: At<RollbackSessions>,
     }
 
