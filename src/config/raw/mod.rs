@@ -277,7 +277,7 @@ words! {
         "stdout" => Stdout,
     }
 
-    /// What happens to sessions of the new provider. Where it leads to a stage of mode `legacy-only` none is honoured, whatever this says: who has moved signs in at the old one.
+    /// What happens to sessions of the new provider.
     ModernSessions {
         /// They live on.
         "keep" => Keep,
