@@ -6,6 +6,7 @@
 
 mod actors;
 mod crowd;
+mod fault;
 mod observe;
 mod table;
 mod world;
@@ -30,6 +31,7 @@ use crate::admin;
 use crate::clock::ScaledClock;
 use crate::demo::DemoError;
 use crate::demo::drill::crowd::Crowd;
+use crate::demo::drill::fault::Fault;
 use crate::demo::drill::observe::Observer;
 use crate::demo::drill::observe::Seen;
 use crate::demo::drill::table::MACHINES;
@@ -70,26 +72,6 @@ pub(crate) struct Args {
     /// Let the guards take notes only, to see what they are for
     #[arg(long, requires = "drill")]
     pub(crate) without_rollback: bool,
-}
-
-/// What goes wrong at the new provider.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
-pub(crate) enum Fault {
-    /// It refuses the secret of our client: every sign-in comes back and fails
-    Secret,
-    /// It does not know our redirect URI any more: it shows a page of its own, and nobody comes back
-    Redirect,
-}
-
-impl Fault {
-    const fn words(self) -> &'static str {
-        match self {
-            Self::Secret => "the new provider refuses our client: somebody changed its secret",
-            Self::Redirect => {
-                "the new provider knows our redirect URI no more: it shows a page of its own, and nobody comes back"
-            }
-        }
-    }
 }
 
 /// Runs the drill. `true`: every promise was kept.
@@ -178,7 +160,17 @@ impl Play<'_> {
             self.say(&format!("   back by itself; {harmed} people were harmed"))?;
         }
         self.breaks(fault, false);
-        if !without_rollback {
+        if without_rollback {
+            let harmed = self.observer.with(Table::of).harmed;
+            self.say(&format!(
+                "   nothing went back; {harmed} people were harmed. Repaired: somebody pauses it, and lets it go on"
+            ))?;
+            // Its guard has tripped in this step, and stays so: what was seen before the repair is left behind by hand.
+            if self.state() == "baking" {
+                self.order("pause", None).await?;
+            }
+            self.order("resume", None).await?;
+        } else {
             self.say(
                 "   repaired. A night passes: whoever goes back by itself cools down for a day",
             )?;
@@ -190,8 +182,10 @@ impl Play<'_> {
             self.order("resume", None).await?;
             self.until_at("4-ramp/25").await?;
         }
-        self.until_at("4-ramp/98").await?;
-        self.until_at("5-modern-primary").await?;
+        // Where nothing bounds the harm, it may have gone on before anybody saw what was wrong.
+        for step in ["4-ramp/98", "5-modern-primary"] {
+            self.until(step, |play| play.was_at(step)).await?;
+        }
         self.until_ready().await?;
         // The old sessions run out by themselves: nobody is signed out.
         let begun = Instant::now();
@@ -261,6 +255,13 @@ impl Play<'_> {
                 _ => None,
             });
             steps.next().unwrap_or_default()
+        })
+    }
+
+    fn was_at(&self, wanted: &str) -> bool {
+        self.observer.with(|all| {
+            let at = |seen: &observe::Observation| matches!(&seen.seen, Seen::Step { step, .. } if step == wanted);
+            all.iter().any(at)
         })
     }
 
