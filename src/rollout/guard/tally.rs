@@ -18,7 +18,8 @@ use crate::rollout::guard::settings::Guardrails;
 use crate::rollout::guard::split::SplitEvidence;
 use crate::rollout::stage::Arm;
 
-/// The most people that a step keeps apart; whoever comes later is not counted.
+/// The most people that a guard keeps apart. When there are more, those who fared well and have not come for two windows are
+/// forgotten: whoever of them comes again is somebody new.
 const MAX_PEOPLE: usize = 200_000;
 
 /// The most intervals of a window that are kept apart.
@@ -138,6 +139,9 @@ pub(super) struct Count {
     /// People at risk in the intervals of the last window, the oldest first.
     at_risk: VecDeque<(UnixTime, PerArm<u32>)>,
     people: HashMap<u64, Seen>,
+    /// The window in which people were last forgotten.
+    #[serde(default)]
+    forgot: u64,
 }
 
 /// What was counted of somebody.
@@ -179,6 +183,7 @@ impl Tally {
                 bad_now: PerArm::default(),
                 at_risk: VecDeque::new(),
                 people: HashMap::new(),
+                forgot: 0,
             };
             (guard.id.clone(), count)
         };
@@ -273,6 +278,7 @@ impl Tally {
 impl Count {
     fn add(&mut self, guard: &Guard, outcome: &Outcome, window: u64) {
         let bad = guard.bad.iter().any(|bad| outcome.observed.is(*bad));
+        self.make_room(window);
         let known = |who: &u64| self.people.get(who).copied();
         let by_device = outcome.device.and_then(|device| known(&device));
         let mut seen = match (known(&outcome.unit), by_device) {
@@ -316,6 +322,18 @@ impl Count {
         if let Some(device) = outcome.device {
             self.people.insert(device, seen);
         }
+    }
+
+    /// Forgets people where there are too many, so that whoever comes late in a long step is seen like the first. Once in a
+    /// window, because it walks over all of them.
+    fn make_room(&mut self, window: u64) {
+        if self.people.len() < MAX_PEOPLE || window <= self.forgot {
+            return;
+        }
+        self.forgot = window;
+        // Whoever was bad stays: nobody is bad twice.
+        self.people
+            .retain(|_, seen| seen.bad || window <= seen.at_risk);
     }
 
     /// Compares who was bad in this interval with who was at risk within the window: nobody is bad later than that.
@@ -409,6 +427,33 @@ mod tests {
         }
         let (units, bad, at_risk) = login(&tally);
         assert_eq!((units.from, bad.from, at_risk.from), (1, 0, 3));
+    }
+
+    /// A step of a day at 200 sign-ins a minute has more people than are kept apart: the last are seen like the first.
+    #[test]
+    fn whoever_comes_after_the_most_that_are_kept_apart_is_counted() {
+        let mut tally = Tally::new(&Guardrails::default());
+        add(&mut tally, 0, Arm::To, Observed::Begun, 0);
+        add(&mut tally, 0, Arm::To, Observed::Failed, 0);
+        for unit in 1..MAX_PEOPLE as u64 {
+            add(&mut tally, unit, Arm::From, Observed::Begun, unit / 1_000);
+        }
+        let late = MAX_PEOPLE as u64 / 1_000 + 1;
+        for unit in [u64::MAX, u64::MAX - 1] {
+            add(&mut tally, unit, Arm::To, Observed::Begun, late);
+            add(&mut tally, unit, Arm::To, Observed::Failed, late);
+        }
+        // Bad once, however late they come again.
+        add(&mut tally, 0, Arm::To, Observed::Begun, late);
+        add(&mut tally, 0, Arm::To, Observed::Failed, late);
+        let (_, bad, _) = login(&tally);
+        assert_eq!(bad.to, 3);
+        let (_, count) = tally.counts.first().unwrap();
+        assert!(
+            count.people.len() < MAX_PEOPLE / 2,
+            "{}",
+            count.people.len()
+        );
     }
 
     /// People who never come back are bad when their window ends, all at once perhaps: they are compared with those who
