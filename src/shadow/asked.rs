@@ -39,7 +39,7 @@ pub(super) async fn ask(
     control: &Side,
     now: UnixTime,
 ) -> Result<Opinion, ProviderError> {
-    let read = |identity: &Arc<Identity>| job.block.reader.read(&job.app, identity, None);
+    let read = |identity: &Arc<Identity>| job.block.reader.read(job.app(), identity, None);
     let provider = &job.source.provider;
     match &job.question {
         Question::Credential(credential)
@@ -69,8 +69,9 @@ pub(super) async fn ask(
                 None => control.clone(),
             }))
         }
-        Question::Person(value) => {
+        Question::Person => {
             let directory = provider.directory().ok_or(Outage::Malformed)?;
+            let value = job.known_by().ok_or(Outage::Malformed)?;
             Ok(match directory.find(value, now).await? {
                 Known::Nobody => Opinion::Nobody,
                 Known::Several => Opinion::Several,

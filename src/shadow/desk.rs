@@ -162,37 +162,34 @@ impl Desk {
         if offer.bound && !matches!(source.how, How::LookUp(_)) {
             return skip(Skipped::SingleUse);
         }
-        let person = offer.canonical.as_str();
-        let bucket = Bucket::of(key, SALT, UnitKind::Subject, person);
-        if !bucket.is_within(block.settings.sample) {
+        if !sampled(block.settings.sample, (key, SALT), offer.canonical) {
             return skip(Skipped::SampledOut);
         }
         let question = match &source.how {
             How::Present => Some(Question::Credential(offer.credential.clone())),
-            How::LookUp(by) => {
-                known_by(offer.identity, by).map(|value| Question::Person(value.into()))
-            }
+            // By what somebody is looked up is found when their turn comes: a request does not wait for that.
+            How::LookUp(_) => Some(Question::Person),
             How::Exchange(audiences) => token_of(offer.credential)
                 .map(|token| Question::Exchange(token.clone(), Arc::clone(audiences))),
         };
         let Some(question) = question else {
             return skip(Skipped::NoOracle);
         };
-        if let Err(why) = self.send(block, offer, (source.clone(), question)) {
+        if let Err(why) = self.send(block, offer, (source, question)) {
             skip(why);
         }
     }
 
     /// Few are looked at twice at the side that decides, to learn how it differs from itself.
     fn noise(&self, block: &Arc<Block>, offer: &Offer<'_>, key: &BucketKey) {
-        let (share, person) = (block.settings.noise, offer.canonical.as_str());
+        let share = block.settings.noise;
         let (Some(control), false) = (&block.control, offer.bound || share == Percent::NONE) else {
             return;
         };
-        if Bucket::of(key, NOISE, UnitKind::Subject, person).is_within(share) {
+        if sampled(share, (key, NOISE), offer.canonical) {
             let question = Question::Again(offer.credential.clone());
             // Whether there was room for it changes nothing that is counted.
-            let _sent = self.send(block, offer, (control.clone(), question));
+            let _sent = self.send(block, offer, (control, question));
         }
     }
 
@@ -200,7 +197,7 @@ impl Desk {
     fn beside(&self, block: &Arc<Block>, offer: &Offer<'_>) {
         if let (Some(source), Some(token)) = (&block.beside, offer.candidate) {
             let token = Credential::Bearer(Secret::new(token.to_owned()));
-            let sent = self.send(block, offer, (source.clone(), Question::Beside(token)));
+            let sent = self.send(block, offer, (source, Question::Beside(token)));
             if let Err(why) = sent {
                 self.metrics.shadow_skipped(offer.app, why);
             }
@@ -211,17 +208,16 @@ impl Desk {
         &self,
         block: &Arc<Block>,
         offer: &Offer<'_>,
-        (source, question): (Source, Question),
+        (source, question): (&Arc<Source>, Question),
     ) -> Result<(), Skipped> {
         let queue = self.queue.as_ref().ok_or(Skipped::QueueFull)?;
         let waiting = Arc::clone(&block.waiting);
         let waiting = waiting.try_acquire_owned().or(Err(Skipped::QueueFull))?;
         let job = Job {
             block: Arc::clone(block),
-            source,
+            source: Arc::clone(source),
             question,
             class: offer.credential.class(),
-            app: offer.app.clone(),
             identity: Arc::clone(offer.identity),
             canonical: offer.canonical.clone(),
             ends: offer.ends,
@@ -246,10 +242,9 @@ const fn token_of(credential: &Credential) -> Option<&Secret<String>> {
     }
 }
 
-/// By what somebody is looked up.
-fn known_by<'a>(identity: &'a Identity, by: &str) -> Option<&'a str> {
-    let said = identity.attributes.text(by);
-    said.or_else(|| (by == "subject").then(|| identity.key.subject.as_str()))
+/// Whether somebody is in a share of the people. Where everybody is, nothing is hashed: it costs as much as all the rest here.
+fn sampled(share: Percent, (key, salt): (&BucketKey, &str), who: &CanonicalSubject) -> bool {
+    share == Percent::ALL || Bucket::of(key, salt, UnitKind::Subject, who.as_str()).is_within(share)
 }
 
 impl fmt::Debug for Desk {

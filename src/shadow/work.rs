@@ -76,12 +76,12 @@ pub(crate) struct ShadowParts {
 /// The block of one application, live.
 pub(super) struct Block {
     pub(super) settings: Settings,
-    sources: Vec<(CredentialClass, Source)>,
+    sources: Vec<(CredentialClass, Arc<Source>)>,
     /// Who judges a token that comes beside the credential.
-    pub(super) beside: Option<Source>,
+    pub(super) beside: Option<Arc<Source>>,
     pub(super) reader: Arc<dyn Reader>,
     /// The side that decides, asked again about few.
-    pub(super) control: Option<Source>,
+    pub(super) control: Option<Arc<Source>>,
     /// Places of people who wait.
     pub(super) waiting: Arc<Semaphore>,
     slots: Arc<Semaphore>,
@@ -89,21 +89,19 @@ pub(super) struct Block {
 }
 
 impl Block {
-    pub(super) fn source(&self, class: CredentialClass) -> Option<&Source> {
+    pub(super) fn source(&self, class: CredentialClass) -> Option<&Arc<Source>> {
         let found = self.sources.iter().find(|(of, _)| *of == class);
         found.map(|(_, source)| source)
     }
 }
 
 /// Who is asked, and about what.
-#[derive(Clone)]
 pub(super) struct Source {
     pub(super) provider: Arc<dyn Provider>,
     pub(super) how: How,
 }
 
 /// How it is asked.
-#[derive(Clone)]
 pub(super) enum How {
     /// The credential itself is presented.
     Present,
@@ -119,8 +117,8 @@ pub(super) enum Question {
     Credential(Credential),
     /// The side that decides, whether it still says the same of this.
     Again(Credential),
-    /// What it knows of whoever goes by this.
-    Person(Box<str>),
+    /// What it knows of whoever goes by what [`Job::known_by`] says.
+    Person,
     /// Which token it would issue for this one.
     Exchange(Secret<String>, Arc<[Box<str>]>),
     /// Whether it takes this token, which a client has shown beside its own.
@@ -131,7 +129,7 @@ impl Question {
     const fn oracle(&self) -> Oracle {
         match self {
             Self::Credential(_) | Self::Again(_) => Oracle::DualVerify,
-            Self::Person(_) => Oracle::Directory,
+            Self::Person => Oracle::Directory,
             Self::Exchange(..) => Oracle::Exchange,
             Self::Beside(_) => Oracle::DualToken,
         }
@@ -141,10 +139,9 @@ impl Question {
 /// One person to be looked at twice.
 pub(super) struct Job {
     pub(super) block: Arc<Block>,
-    pub(super) source: Source,
+    pub(super) source: Arc<Source>,
     pub(super) question: Question,
     pub(super) class: CredentialClass,
-    pub(super) app: AppId,
     pub(super) identity: Arc<Identity>,
     pub(super) canonical: CanonicalSubject,
     /// When the credential ends.
@@ -154,6 +151,22 @@ pub(super) struct Job {
     pub(super) at: UnixTime,
     /// Its place among those who wait: given back when its turn comes.
     pub(super) waiting: Option<OwnedSemaphorePermit>,
+}
+
+impl Job {
+    /// Where.
+    pub(super) fn app(&self) -> &AppId {
+        &self.block.settings.app
+    }
+
+    /// By what somebody is looked up.
+    pub(super) fn known_by(&self) -> Option<&str> {
+        let How::LookUp(by) = &self.source.how else {
+            return None;
+        };
+        let said = self.identity.attributes.text(by);
+        said.or_else(|| (&**by == "subject").then(|| self.identity.key.subject.as_str()))
+    }
 }
 
 /// Asks, for as long as the process lives.
@@ -216,7 +229,7 @@ impl Shadow {
         let block = |settings: &Settings| {
             let source = |id: &ProviderId, how| {
                 let provider = Arc::clone(providers.named(id)?);
-                Some(Source { provider, how })
+                Some(Arc::new(Source { provider, how }))
             };
             let mut sources = Vec::new();
             for (class, id) in &settings.dual_verify {
@@ -271,10 +284,10 @@ async fn work(parts: ShadowParts, mut jobs: Receiver<Job>) {
         // Who is asked again for the noise alone is no sample of anything.
         let skipped = |why| match job.question {
             Question::Credential(_)
-            | Question::Person(_)
+            | Question::Person
             | Question::Exchange(..)
             | Question::Beside(_) => {
-                parts.metrics.shadow_skipped(&job.app, why);
+                parts.metrics.shadow_skipped(job.app(), why);
             }
             Question::Again(_) => {}
         };
@@ -303,6 +316,9 @@ fn about(job: &Job) -> About {
 /// Whether somebody may be asked about now.
 fn may(asked: &Asked, job: &Job, now: UnixTime) -> Result<(), Skipped> {
     let block = &job.block;
+    if matches!(job.question, Question::Person) && job.known_by().is_none() {
+        return Err(Skipped::NoOracle);
+    }
     if STALE < now.since(job.at) {
         return Err(Skipped::Stale);
     }
@@ -318,7 +334,7 @@ fn may(asked: &Asked, job: &Job, now: UnixTime) -> Result<(), Skipped> {
 async fn look(parts: &ShadowParts, job: &Job, now: UnixTime) {
     let settings = &job.block.settings;
     let oracle = job.question.oracle();
-    let read = |identity, known| job.block.reader.read(&job.app, identity, known);
+    let read = |identity, known| job.block.reader.read(job.app(), identity, known);
     let mut control = read(&job.identity, Some(&job.canonical));
     control.lifetime = lifetime(job.class, job.ends, now);
     let began = tokio::time::Instant::now();
@@ -333,7 +349,7 @@ async fn look(parts: &ShadowParts, job: &Job, now: UnixTime) {
                 .failed(settings.breaker, outage, settings.rps, now);
             if !matches!(job.question, Question::Again(_)) {
                 let metrics = &parts.metrics;
-                metrics.shadow_compared(&job.app, oracle, Compared::Unavailable);
+                metrics.shadow_compared(job.app(), oracle, Compared::Unavailable);
             }
             return;
         }
@@ -346,7 +362,7 @@ async fn look(parts: &ShadowParts, job: &Job, now: UnixTime) {
     }
     if settings.compare.contains(&Field::Latency) {
         let metrics = &parts.metrics;
-        metrics.shadow_delta(&job.app, oracle, took, job.took);
+        metrics.shadow_delta(job.app(), oracle, took, job.took);
     }
     weigh::record(parts, settings, (oracle, person), differences, now);
 }
