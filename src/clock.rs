@@ -3,6 +3,7 @@
 //! Everything else takes `now: UnixTime` as an argument, so a test can say which moment it means.
 
 use std::fmt;
+use std::io;
 use std::ops::Add;
 use std::ops::Sub;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
@@ -113,6 +115,23 @@ impl ManualClock {
     pub fn advance(&self, span: Duration) {
         self.set(self.now() + span);
     }
+
+    /// Shows what `clock` shows, read once in a `tick`, until nobody has this one any more. A thread of its own does that: a
+    /// runtime whose tasks are busy would come to it late.
+    ///
+    /// # Errors
+    ///
+    /// When there is no thread to be had.
+    pub fn follow(&self, clock: Arc<dyn Clock>, tick: Duration) -> io::Result<()> {
+        let shown = Arc::downgrade(&self.0);
+        thread::Builder::new().name("clock".into()).spawn(move || {
+            while let Some(shown) = shown.upgrade() {
+                Self(shown).set(clock.now());
+                thread::sleep(tick);
+            }
+        })?;
+        Ok(())
+    }
 }
 
 impl Clock for ManualClock {
@@ -205,16 +224,35 @@ mod tests {
         let begun = clock.now();
         clock.set(1_000_000);
         while clock.now() < begun + Duration::from_secs(1_000) {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         clock.hold(true);
         let stopped = clock.now();
         assert!(begun + Duration::from_secs(1_000) <= stopped);
-        std::thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(2));
         assert_eq!(clock.now(), stopped);
         clock.hold(false);
         while clock.now() < stopped + Duration::from_secs(1_000) {
-            std::thread::yield_now();
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_clock_follows_another_one_until_nobody_reads_it() {
+        let exact = ManualClock::at(UnixTime::from_secs(10));
+        let coarse = ManualClock::at(UnixTime::from_secs(1));
+        let tick = Duration::from_millis(1);
+        coarse.follow(Arc::new(exact.clone()), tick).unwrap();
+        for seconds in [10, 20] {
+            exact.set(UnixTime::from_secs(seconds));
+            while coarse.now() != exact.now() {
+                thread::yield_now();
+            }
+        }
+        drop(coarse);
+        // Its thread has the other one no longer.
+        while 1 < Arc::strong_count(&exact.0) {
+            thread::yield_now();
         }
     }
 

@@ -277,7 +277,9 @@ impl Process {
             verdict_key,
         };
         process.conductor.witness();
-        process.keep_time();
+        process
+            .keep_time()
+            .map_err(StartError::state("starting the clock"))?;
         process.sweep();
         process.turn_keys();
         process.count_sessions();
@@ -298,6 +300,7 @@ impl Process {
             index,
             snapshots,
             clock: self.coarse.clone(),
+            exact: Arc::clone(&self.clock),
             entropy: Arc::clone(&self.entropy),
             kill: Arc::clone(&self.kill),
             metrics: Arc::clone(&self.metrics),

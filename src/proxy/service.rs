@@ -200,6 +200,9 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         if asks {
             return fault(&Fault::Forbidden, &parts.headers, &conn, record);
         }
+        // Revocations are dated to the millisecond, and so is what begins here: whoever signs in after one is in.
+        let now = worker.now_exactly();
+        let asked = Asked { now, ..asked };
         return match Box::pin(own_address(&worker, &asked, body)).await {
             Ok(response) => page(response, &conn, record),
             Err(why) => fault(&why, &parts.headers, &conn, record),

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use arc_swap::Cache;
 
 use crate::auth::Assertions;
-use crate::clock::Clock as _;
+use crate::clock::Clock;
 use crate::clock::ManualClock;
 use crate::clock::UnixTime;
 use crate::control::KillSwitch;
@@ -36,6 +36,8 @@ pub(crate) struct WorkerParts {
     pub(crate) snapshots: Arc<ArcSwap<Snapshot>>,
     /// The coarse clock: set by a ticker, a few milliseconds late at most.
     pub(crate) clock: ManualClock,
+    /// The one that it follows.
+    pub(crate) exact: Arc<dyn Clock>,
     /// Where identifiers come from.
     pub(crate) entropy: Arc<dyn Entropy>,
     /// The kill switch.
@@ -67,6 +69,7 @@ pub(crate) struct WorkerParts {
 /// One worker.
 pub(crate) struct Worker {
     pub(super) clock: ManualClock,
+    exact: Arc<dyn Clock>,
     pub(super) kill: Arc<KillSwitch>,
     pub(super) access: AccessLog,
     pub(super) decisions: DecisionLog,
@@ -100,6 +103,7 @@ impl Worker {
         let view = View::new(parts.index, &parts.metrics, snapshot);
         Self {
             clock: parts.clock,
+            exact: parts.exact,
             kill: parts.kill,
             access: parts.access,
             decisions: parts.decisions,
@@ -122,6 +126,11 @@ impl Worker {
     /// The present moment, a few milliseconds late at most.
     pub(super) fn now(&self) -> UnixTime {
         self.clock.now()
+    }
+
+    /// The present moment, for what somebody begins with us.
+    pub(super) fn now_exactly(&self) -> UnixTime {
+        self.exact.now()
     }
 
     /// The running snapshot as this worker sees it: one pointer is compared.

@@ -1,6 +1,7 @@
 //! What is looked after as long as the process lives: time, keys, counts, what has expired.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,15 +49,8 @@ impl Process {
         });
     }
 
-    pub(super) fn keep_time(&self) {
-        let (clock, coarse) = (Arc::clone(&self.clock), self.coarse.clone());
-        self.background.spawn(async move {
-            let mut tick = tokio::time::interval(TICK);
-            loop {
-                tick.tick().await;
-                coarse.set(clock.now());
-            }
-        });
+    pub(super) fn keep_time(&self) -> io::Result<()> {
+        self.coarse.follow(Arc::clone(&self.clock), TICK)
     }
 
     /// Looks after the signing keys.
