@@ -87,7 +87,6 @@ pub(super) fn record(
         (_, 0) => Compared::Ignored,
         _ => Compared::Different,
     };
-    parts.metrics.shadow_compared(app, oracle, result);
     let told: Vec<(Class, Box<str>)> = counted
         .iter()
         .map(|difference| (difference.class, difference.field.clone()))
@@ -102,6 +101,8 @@ pub(super) fn record(
             warn!(app, oracle, class, severity, %field, subject = %person, "Two providers differ about somebody.");
         }
     }
+    // Last: what is counted has been kept, and told.
+    parts.metrics.shadow_compared(app, oracle, result);
 }
 
 fn is_compared(settings: &Settings, class: Class) -> bool {
