@@ -395,7 +395,7 @@ mod tests {
     use crate::clock::SystemClock;
 
     /// Longer than any of these tests should take, shorter than anybody's patience.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     struct Bench {
         directory: TempDir,

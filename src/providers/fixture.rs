@@ -255,7 +255,7 @@ pub(super) async fn until(mut done: impl FnMut() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waited)
+    tokio::time::timeout(Duration::from_secs(60), waited)
         .await
         .expect("it does not happen");
 }

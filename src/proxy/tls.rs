@@ -688,8 +688,8 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let tls = certificate(&dir.path().join("a"), &["a.test"]);
         let mut settings = settings(&tls);
-        settings.limits.handshake = Duration::from_millis(200);
-        settings.limits.head = Duration::from_millis(200);
+        settings.limits.handshake = Duration::from_secs(1);
+        settings.limits.head = Duration::from_secs(1);
         let (workers, _) = start(&settings);
         let mut raw = Raw::to(&workers).await;
         raw.send([0x16, 3, 1]).await;

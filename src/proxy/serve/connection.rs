@@ -717,13 +717,16 @@ mod tests {
         );
     }
 
+    /// Short, and longer than a busy machine keeps a client that has something to say.
+    const LIMIT: Duration = Duration::from_secs(1);
+
     #[tokio::test]
     async fn nobody_waits_for_a_client_that_stands_still() {
         let mut settings = server();
-        settings.limits.head = Duration::from_millis(200);
-        settings.limits.handshake = Duration::from_millis(200);
-        settings.limits.idle_h1 = Duration::from_millis(200);
-        settings.limits.body_grace = Duration::from_millis(200);
+        settings.limits.head = LIMIT;
+        settings.limits.handshake = LIMIT;
+        settings.limits.idle_h1 = LIMIT;
+        settings.limits.body_grace = LIMIT;
         let (workers, seen) = start(&settings);
         let silent = exchange(&workers, "");
         let preface = exchange(&workers, "PRI * HT");
@@ -750,7 +753,7 @@ mod tests {
     #[tokio::test]
     async fn a_dripping_head_is_cut() {
         let mut settings = server();
-        settings.limits.head = Duration::from_millis(200);
+        settings.limits.head = LIMIT;
         let (workers, _) = start(&settings);
         let mut raw = Raw::to(&workers).await;
         let began = tokio::time::Instant::now();
@@ -766,7 +769,7 @@ mod tests {
             {
                 break;
             }
-            assert!(began.elapsed() < Duration::from_secs(5));
+            assert!(began.elapsed() < Duration::from_secs(30));
         }
         assert_eq!(workers.counts().cut(Cut::Head), 1);
     }
@@ -890,7 +893,7 @@ mod tests {
     #[tokio::test]
     async fn an_http2_connection_without_streams_is_ended_politely() {
         let mut settings = server();
-        settings.limits.idle_h2 = Duration::from_millis(200);
+        settings.limits.idle_h2 = LIMIT;
         let (workers, _) = start(&settings);
         let mut raw = Raw::to(&workers).await;
         raw.send(h2::hello()).await;
@@ -928,7 +931,7 @@ mod tests {
     #[tokio::test]
     async fn a_slow_http2_body_is_cut() {
         let mut settings = server();
-        settings.limits.body_grace = Duration::from_millis(200);
+        settings.limits.body_grace = LIMIT;
         let (workers, _) = start(&settings);
         let mut raw = Raw::to(&workers).await;
         let mut post = h2::request(1, &GET);

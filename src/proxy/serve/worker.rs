@@ -537,7 +537,7 @@ mod tests {
     async fn a_listed_peer_says_whose_connection_it_brings() {
         let mut settings = server();
         settings.listeners[0].proxy_protocol_from = vec!["127.0.0.0/8".parse().unwrap()];
-        settings.limits.head = Duration::from_millis(200);
+        settings.limits.head = Duration::from_secs(1);
         let (workers, _) = start(&settings);
         let get = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
         let answer = |before: Vec<u8>| {

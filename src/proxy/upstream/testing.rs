@@ -19,6 +19,7 @@ use http_body_util::Full;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::task::LocalSet;
@@ -44,7 +45,7 @@ use crate::proxy::upstream_head::UpstreamHead;
 use crate::proxy::upstream_head::cookies::CookieNames;
 
 /// The longest a test waits for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test where connections may be spawned.
 pub(super) async fn local<F: Future>(test: F) -> F::Output {
@@ -53,6 +54,14 @@ pub(super) async fn local<F: Future>(test: F) -> F::Output {
         .run_until(timeout(PATIENCE, test))
         .await
         .expect("the test takes too long")
+}
+
+/// An address at which nobody listens, and what keeps others from it.
+pub(super) fn refusing() -> (TcpSocket, SocketAddr) {
+    let taken = TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = taken.local_addr().unwrap();
+    (taken, address)
 }
 
 /// One connection that an upstream accepted.
