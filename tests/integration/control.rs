@@ -62,7 +62,10 @@ pub(crate) fn good(dir: &Path, words: &[&str]) -> String {
 
 pub(crate) fn records(dir: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(dir.join("state/decisions.jsonl")).unwrap();
-    text.lines()
+    // The last one may be half written.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole
+        .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
 }

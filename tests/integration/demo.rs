@@ -52,7 +52,7 @@ async fn it_says_what_to_open_serves_it_moves_people_and_leaves_nothing_behind()
     assert!(admin.ends_with("/-/ready"), "{admin}");
     let admin = address(admin);
     assert_eq!(admin, metrics, "one listener for operators");
-    assert_eq!(get(admin, "/-/ready").await.status, 200);
+    until(async || get(admin, "/-/ready").await.status == 200).await;
     let families = get(metrics, "/metrics").await.text();
     assert!(families.contains("\nauthferry_"), "{families}");
 

@@ -22,6 +22,7 @@ use crate::harness::Idp;
 use crate::harness::PATIENCE;
 use crate::harness::Proxy;
 use crate::harness::read;
+use crate::reload::until;
 use crate::two_providers;
 use crate::upstreams::HANDSHAKE;
 use crate::upstreams::accept;
@@ -59,9 +60,7 @@ async fn no_accepted_request_fails_when_the_program_is_told_to_stop() {
             })
         })
         .collect();
-    while upstream.hits() < 200 {
-        tokio::task::yield_now().await;
-    }
+    until(async || 200 <= upstream.hits()).await;
     proxy.signal("TERM");
     let mut answered = 0;
     for client in clients {
@@ -150,9 +149,7 @@ async fn connections_that_are_kept_lose_no_request_that_was_taken() {
             })
         })
         .collect();
-    while upstream.hits() < 400 {
-        tokio::task::yield_now().await;
-    }
+    until(async || 400 <= upstream.hits()).await;
     proxy.signal("TERM");
     let (mut answered, mut told) = (0, 0);
     for client in clients {
@@ -186,7 +183,7 @@ async fn a_stream_of_http_2_that_was_taken_ends_whole() {
     }
     proxy.signal("TERM");
     // The drain has begun, and these are still under way.
-    crate::reload::until(async || TcpStream::connect(proxy.address).await.is_err()).await;
+    until(async || TcpStream::connect(proxy.address).await.is_err()).await;
     go.send(true).unwrap();
     for held in held {
         let response = held.await.unwrap();

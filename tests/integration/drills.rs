@@ -58,7 +58,7 @@ async fn exercises_are_judged_recorded_and_asked_for() {
             "--cohort",
             "staff",
             "--for",
-            "3s",
+            "5s",
             "--reason",
             "x",
         ];
@@ -242,7 +242,7 @@ async fn a_cohort_meets_a_slow_provider_an_outage_at_its_sign_in_and_a_way_back(
     let (passed, said) = slow.join().unwrap();
     assert!(passed && said.contains("waited 700 ms longer"), "{said}");
     // An outage is met by who signs in, too, if that is known before.
-    let gone = drill("keys-gone", &["--cohort", "here", "--for", "3s"]);
+    let gone = drill("keys-gone", &["--cohort", "here", "--for", "5s"]);
     let navigation = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate")];
     let signs_in = async || {
         request(proxy.address, "GET", "/", &navigation, b"")
@@ -256,7 +256,7 @@ async fn a_cohort_meets_a_slow_provider_an_outage_at_its_sign_in_and_a_way_back(
         "{said}"
     );
     assert!(goes_to(&proxy, &new).await);
-    let back = drill("rollback", &["--cohort", "here", "--for", "3s"]);
+    let back = drill("rollback", &["--cohort", "here", "--for", "5s"]);
     until(async || goes_to(&proxy, &old).await).await;
     assert_eq!(comes("ann").await.0, 200, "who is in stays in");
     let (passed, said) = back.join().unwrap();

@@ -12,7 +12,6 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio::time::timeout;
@@ -28,6 +27,7 @@ use crate::two_providers;
 use crate::upstreams::HANDSHAKE;
 use crate::upstreams::accept;
 use crate::upstreams::application;
+use crate::upstreams::refusing;
 
 const SERVER: &str = "server:\n  listen: 127.0.0.1:0\n  admin: { listen: 127.0.0.1:0, token: { file: {dir}/admin.token } }\n  state_dir: {dir}/state\n";
 
@@ -185,10 +185,7 @@ async fn of_two_upstreams_one_may_die_and_no_request_fails() {
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi".to_owned()
     })
     .await;
-    // Nobody listens here any more.
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let dead = gone.local_addr().unwrap();
-    drop(gone);
+    let (_taken, dead) = refusing();
     let yaml = |first: SocketAddr| {
         format!(
             "providers:\n  new: {{ oidc: {{ issuer: \"{}\", verify: {{ audiences: [app] }} }} }}\napps:\n  crm:\n    hosts: [app.test]\n    provider: new\n    \

@@ -156,8 +156,8 @@ async fn an_assertion_about_a_token_within_the_leeway_can_be_used() {
         "    assertion: { header: X-Assertion, issuer: \"https://proxy.test\", ttl: 5m }\n    public_paths:",
     );
     let proxy = Proxy::start(&yaml);
-    let now = crate::harness::now();
     for (left, wanted) in [(-10, 15..=20), (60, 60..=90), (600, 250..=300)] {
+        let now = crate::harness::now();
         let mut claims = new.claims("alice");
         claims.insert(
             "exp".to_owned(),
@@ -175,8 +175,13 @@ async fn an_assertion_about_a_token_within_the_leeway_can_be_used() {
         assert_eq!(answer.status, 200, "{left}: {}", answer.text());
         let assertion = upstream.last().all("x-assertion").remove(0);
         let said = verified(&proxy, &assertion).await;
-        let life = said["exp"].as_u64().unwrap() - now;
-        assert!(wanted.contains(&life), "{left}: {life}");
+        let ends = said["exp"].as_u64().unwrap();
+        // It was made between these two moments, which a busy machine may put far apart.
+        let (longest, shortest) = (ends - now, ends.saturating_sub(crate::harness::now()));
+        assert!(
+            *wanted.start() <= longest && shortest <= *wanted.end(),
+            "{left}: {shortest} to {longest}"
+        );
         assert_eq!(
             (&said["sub"], &said["aud"]),
             (&"uid-alice".into(), &"crm".into())

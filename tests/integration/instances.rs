@@ -1,5 +1,7 @@
 //! Two instances over one real Redis: one session, one refresh, one end; and what a Redis that is paused or killed costs.
 
+use std::io::BufRead as _;
+use std::io::BufReader;
 use std::net::TcpListener;
 use std::process::Child;
 use std::process::Command;
@@ -16,6 +18,8 @@ use crate::harness::PATIENCE;
 use crate::harness::Proxy;
 use crate::harness::request;
 use crate::lasting::Open;
+use crate::reload::once_within;
+use crate::reload::until;
 use crate::revoke::call;
 use crate::revoke::revoke;
 use crate::two_providers;
@@ -28,14 +32,31 @@ pub(crate) struct Redis {
 
 impl Redis {
     pub(crate) fn start() -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("key"), "k".repeat(32)).unwrap();
         std::fs::write(dir.path().join("bucket"), "b".repeat(32)).unwrap();
-        let child = launch(port, dir.path());
-        Self { child, port, dir }
+        // Whoever takes the port in between has it: then another one is tried.
+        for _ in 0..10 {
+            let free = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = free.local_addr().unwrap().port();
+            drop(free);
+            if let Some(child) = launch(port, dir.path()) {
+                return Self { child, port, dir };
+            }
+        }
+        panic!("redis-server does not listen");
+    }
+
+    /// Starts the server again where it was.
+    fn again(&mut self) {
+        let began = Instant::now();
+        loop {
+            if let Some(child) = launch(self.port, self.dir.path()) {
+                self.child = child;
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "the port is somebody else's");
+        }
     }
 
     pub(crate) fn signal(&self, signal: &str) {
@@ -67,8 +88,9 @@ impl Redis {
     }
 }
 
-fn launch(port: u16, dir: &std::path::Path) -> Child {
-    Command::new("redis-server")
+/// A server that listens; `None`: it could not have the port.
+fn launch(port: u16, dir: &std::path::Path) -> Option<Child> {
+    let mut child = Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args([
             "--save",
@@ -80,9 +102,18 @@ fn launch(port: u16, dir: &std::path::Path) -> Child {
         ])
         .arg("--dir")
         .arg(dir)
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
-        .expect("redis-server is installed (Debian: redis-server)")
+        .expect("redis-server is installed (Debian: redis-server)");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = lines.any(|line| line.is_ok_and(|line| line.contains("Ready to accept")));
+    if !ready {
+        child.wait().unwrap();
+        return None;
+    }
+    // What else it says is read and dropped, so that it never waits for its reader.
+    std::thread::spawn(move || for _line in lines {});
+    Some(child)
 }
 
 impl Drop for Redis {
@@ -128,17 +159,33 @@ async fn sign_in(proxy: &Proxy) -> String {
     cookies(&done)
 }
 
+/// Signs out at an instance.
+async fn sign_out(proxy: &Proxy, session: &str) {
+    let (host, origin) = (
+        proxy.address.to_string(),
+        format!("http://{}", proxy.address),
+    );
+    let fields = [
+        ("Host", host.as_str()),
+        ("Origin", origin.as_str()),
+        ("Cookie", session),
+    ];
+    let out = request(proxy.address, "POST", "/.authferry/logout", &fields, b"").await;
+    assert_eq!(out.status, 303, "{}", out.text());
+}
+
 async fn is_in(proxy: &Proxy, cookies: &str) -> bool {
     get(proxy, "/", cookies).await.status == 200
 }
 
-/// The instance has seen its store.
+/// The instance has seen its store, and its providers can judge.
 pub(crate) async fn ready(proxy: &Proxy) {
     let began = Instant::now();
     loop {
         let answer = crate::harness::get(proxy.admin, "/-/ready").await;
-        if answer.status == 200 && answer.text().contains("\"store\":true") {
-            return;
+        let text = answer.text();
+        if answer.status == 200 && text.contains("\"store\":true") {
+            return proxy.settled().await;
         }
         assert!(began.elapsed() < PATIENCE, "{}", answer.text());
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -156,30 +203,33 @@ async fn sixty_four_requests_on_an_expiring_session_at_two_instances_refresh_it_
     let session = sign_in(&a).await;
     assert!(is_in(&b, &session).await, "one session at both");
     assert_eq!(new.hits("/token"), 1);
-    // Its period ends: the next request waits for its owner.
-    tokio::time::sleep(Duration::from_millis(6_100)).await;
-    let began = Instant::now();
-    let mut requests = tokio::task::JoinSet::new();
-    for n in 0..64 {
-        let (address, session) = (
-            if n % 2 == 0 { a.address } else { b.address },
-            session.clone(),
-        );
-        requests.spawn(async move {
-            let host = address.to_string();
-            let fields = [("Host", host.as_str()), ("Cookie", session.as_str())];
-            request(address, "GET", "/", &fields, b"").await.status
-        });
-    }
-    while let Some(status) = requests.join_next().await {
-        assert_eq!(status.unwrap(), 200, "{}\n{}", a.log(), b.log());
-    }
-    let took = began.elapsed();
-    assert!(
-        took < Duration::from_secs(4),
-        "no period of its own: {took:?}"
-    );
-    assert_eq!(new.hits("/token"), 2, "the login and one refresh");
+    // So quickly that no period ends meanwhile.
+    once_within(Duration::from_secs(4), async |_| {
+        // Its period ends: the next request waits for its owner.
+        tokio::time::sleep(Duration::from_millis(6_100)).await;
+        let (began, asked) = (Instant::now(), new.hits("/token"));
+        let mut requests = tokio::task::JoinSet::new();
+        for n in 0..64 {
+            let (address, session) = (
+                if n % 2 == 0 { a.address } else { b.address },
+                session.clone(),
+            );
+            requests.spawn(async move {
+                let host = address.to_string();
+                let fields = [("Host", host.as_str()), ("Cookie", session.as_str())];
+                request(address, "GET", "/", &fields, b"").await.status
+            });
+        }
+        while let Some(status) = requests.join_next().await {
+            assert_eq!(status.unwrap(), 200, "{}\n{}", a.log(), b.log());
+        }
+        let took = began.elapsed();
+        if took < Duration::from_secs(4) {
+            assert_eq!(new.hits("/token"), asked + 1, "one refresh");
+        }
+        took
+    })
+    .await;
     assert_eq!(new.reused(), 0, "no refresh token is sent twice");
     // Whom the owner refuses is out at both.
     new.refuses_refresh(true);
@@ -196,23 +246,17 @@ async fn a_logout_holds_everywhere_and_a_store_that_is_away_neither_ends_nor_mak
     let (a, b) = (Proxy::start(&config), Proxy::start(&config));
     ready(&a).await;
     ready(&b).await;
-    let (gone, stays, unseen) = (sign_in(&a).await, sign_in(&a).await, sign_in(&b).await);
-    for session in [&gone, &stays] {
-        assert!(is_in(&a, session).await && is_in(&b, session).await);
-    }
-    let origin = format!("http://{}", a.address);
-    let host = a.address.to_string();
-    let fields = [
-        ("Host", host.as_str()),
-        ("Origin", origin.as_str()),
-        ("Cookie", gone.as_str()),
-    ];
-    let out = request(a.address, "POST", "/.authferry/logout", &fields, b"").await;
-    assert_eq!(out.status, 303, "{}", out.text());
-    let began = Instant::now();
-    while is_in(&b, &gone).await {
-        assert!(began.elapsed() < Duration::from_secs(2), "within 2 s");
-    }
+    let (stays, unseen) = (sign_in(&a).await, sign_in(&b).await);
+    let mut gone = String::new();
+    once_within(Duration::from_secs(2), async |_| {
+        gone = sign_in(&a).await;
+        for session in [&gone, &stays] {
+            assert!(is_in(&a, session).await && is_in(&b, session).await);
+        }
+        sign_out(&a, &gone).await;
+        until(async || !is_in(&b, &gone).await).await
+    })
+    .await;
     let token = new.token("alice");
     let bearer = format!("Bearer {token}");
     let by_token = async |proxy: &Proxy| {
@@ -221,15 +265,16 @@ async fn a_logout_holds_everywhere_and_a_store_that_is_away_neither_ends_nor_mak
             .await
             .status
     };
+    assert!(is_in(&a, &stays).await);
     redis.signal("-STOP");
-    assert_eq!(by_token(&a).await, 200, "signed tokens need no store");
     assert!(is_in(&a, &stays).await, "it was read a moment ago");
+    assert_eq!(by_token(&a).await, 200, "signed tokens need no store");
     let answer = get(&a, "/", &unseen).await;
     assert_eq!(answer.status, 503, "not: no session");
     assert!(answer.cookies().is_empty(), "no cookie is cleared");
     redis.signal("-CONT");
     ready(&a).await;
-    assert!(is_in(&a, &unseen).await && is_in(&a, &stays).await);
+    until(async || is_in(&a, &unseen).await && is_in(&a, &stays).await).await;
     redis.child.kill().unwrap();
     redis.child.wait().unwrap();
     let unknown = format!("authferry={}", "A".repeat(43));
@@ -237,9 +282,9 @@ async fn a_logout_holds_everywhere_and_a_store_that_is_away_neither_ends_nor_mak
     assert_eq!(answer.status, 503, "nobody can say");
     assert!(answer.cookies().is_empty());
     assert_eq!(by_token(&b).await, 200);
-    redis.child = launch(redis.port, redis.dir.path());
+    redis.again();
     ready(&b).await;
-    assert!(is_in(&b, &stays).await && is_in(&b, &unseen).await);
+    until(async || is_in(&b, &stays).await && is_in(&b, &unseen).await).await;
     assert!(!is_in(&b, &gone).await, "what was ended stays ended");
 }
 
@@ -308,33 +353,34 @@ async fn what_is_revoked_at_one_instance_is_over_at_both_within_two_seconds_and_
     let (mut a, mut b) = (Proxy::start(&config), Proxy::start(&config));
     ready(&a).await;
     ready(&b).await;
-    let (alice, bob) = (new.token("alice"), new.token("bob"));
-    // The second time each is kept.
-    for proxy in [&a, &b] {
-        for token in [&alice, &bob, &alice, &bob] {
-            assert_eq!(call(proxy, token).await.status, 200, "{}", proxy.log());
-        }
-    }
+    let (mut alice, bob) = (String::new(), new.token("bob"));
     let issuer = new.issuer();
-    let account = [
-        "--account",
-        "alice",
-        "--issuer",
-        &issuer,
-        "--reason",
-        "stolen",
-    ];
-    let (done, said) = revoke(&a, &account);
-    let acknowledged = Instant::now();
-    assert!(done, "{said}");
-    assert_eq!(call(&a, &alice).await.status, 401, "{}", a.log());
-    while call(&b, &alice).await.status != 401 {
-        assert!(
-            acknowledged.elapsed() < Duration::from_secs(2),
-            "{}",
-            b.log()
-        );
-    }
+    once_within(Duration::from_secs(2), async |number| {
+        // Each time another person: whoever was revoked stays so.
+        let name = format!("alice{number}");
+        alice = new.token(&name);
+        // The second time each is kept.
+        for proxy in [&a, &b] {
+            for token in [&alice, &bob, &alice, &bob] {
+                assert_eq!(call(proxy, token).await.status, 200, "{}", proxy.log());
+            }
+        }
+        let account = [
+            "--account",
+            &*name,
+            "--issuer",
+            &issuer,
+            "--reason",
+            "stolen",
+        ];
+        let (done, said) = revoke(&a, &account);
+        let acknowledged = Instant::now();
+        assert!(done, "{said}");
+        assert_eq!(call(&a, &alice).await.status, 401, "{}", a.log());
+        until(async || call(&b, &alice).await.status == 401).await;
+        acknowledged.elapsed()
+    })
+    .await;
     let hits = upstream.hits();
     // Nothing waits for an orderly end, and the first request that is let in afterwards knows.
     for proxy in [&mut a, &mut b] {
@@ -359,39 +405,42 @@ async fn a_logout_that_a_provider_tells_one_instance_of_holds_at_both_within_two
     let (a, mut b) = (Proxy::start(&config), Proxy::start(&config));
     ready(&a).await;
     ready(&b).await;
-    let (alice, bob) = (new.token("alice"), new.token("bob"));
-    new.signs_in("alice");
-    let hers = sign_in(&b).await;
+    let bob = new.token("bob");
     new.signs_in("bob");
     let his = sign_in(&b).await;
-    // The second time each is kept.
-    for _ in 0..2 {
-        assert!(
-            is_in(&b, &hers).await && is_in(&b, &his).await,
-            "{}",
-            b.log()
-        );
-        for token in [&alice, &bob] {
-            assert_eq!(call(&b, token).await.status, 200, "{}", b.log());
+    let (mut alice, mut hers) = (String::new(), String::new());
+    once_within(Duration::from_secs(2), async |number| {
+        // Each time another person: whoever has just signed out is out with what was issued in that second.
+        let name = format!("alice{number}");
+        alice = new.token(&name);
+        new.signs_in(&name);
+        hers = sign_in(&b).await;
+        // The second time each is kept.
+        for _ in 0..2 {
+            assert!(
+                is_in(&b, &hers).await && is_in(&b, &his).await,
+                "{}",
+                b.log()
+            );
+            for token in [&alice, &bob] {
+                assert_eq!(call(&b, token).await.status, 200, "{}", b.log());
+            }
         }
-    }
-    let token = new.logout_token("j1", &serde_json::json!({ "sub": "alice" }));
-    let fields = [
-        ("Host", "app.test"),
-        ("Content-Type", "application/x-www-form-urlencoded"),
-    ];
-    let body = format!("logout_token={token}");
-    let path = "/.authferry/backchannel/new";
-    let answer = request(a.address, "POST", path, &fields, body.as_bytes()).await;
-    let acknowledged = Instant::now();
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    while is_in(&b, &hers).await || call(&b, &alice).await.status != 401 {
-        assert!(
-            acknowledged.elapsed() < Duration::from_secs(2),
-            "{}",
-            b.log()
-        );
-    }
+        let jti = format!("j{number}");
+        let token = new.logout_token(&jti, &serde_json::json!({ "sub": name }));
+        let fields = [
+            ("Host", "app.test"),
+            ("Content-Type", "application/x-www-form-urlencoded"),
+        ];
+        let body = format!("logout_token={token}");
+        let path = "/.authferry/backchannel/new";
+        let answer = request(a.address, "POST", path, &fields, body.as_bytes()).await;
+        let acknowledged = Instant::now();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        until(async || !is_in(&b, &hers).await && call(&b, &alice).await.status == 401).await;
+        acknowledged.elapsed()
+    })
+    .await;
     let is_over = async |proxy: &Proxy| {
         assert!(!is_in(proxy, &hers).await, "{}", proxy.log());
         assert_eq!(call(proxy, &alice).await.status, 401, "{}", proxy.log());
@@ -444,12 +493,13 @@ async fn what_one_instance_mints_is_checked_with_the_keys_of_any() {
         "    exchange: { always: ours }\n",
     ) + "exchange: { ours: { mint: { issuer: \"https://ferry.test\", audiences: [api] } } }\n";
     let (a, b) = (Proxy::start(&config), Proxy::start(&config));
+    ready(&a).await;
+    ready(&b).await;
     let keys = async |proxy: &Proxy| {
         let answer = crate::harness::get(proxy.address, "/.authferry/jwks.json").await;
         answer.text()
     };
-    crate::reload::until(async || keys(&a).await.contains("kid") && keys(&b).await.contains("kid"))
-        .await;
+    until(async || keys(&a).await.contains("kid") && keys(&b).await.contains("kid")).await;
     assert_eq!(keys(&a).await, keys(&b).await);
     for (by, other) in [(&a, &b), (&b, &a)] {
         assert_eq!(
@@ -491,15 +541,9 @@ async fn what_is_open_outlives_what_an_instance_remembers_and_ends_with_a_sign_o
     }
     let closed = "authferry_tunnels_closed_total{reason=\"revoked\"}";
     assert_eq!(b.metric(closed).await, 0.0);
-    let (host, origin) = (a.address.to_string(), format!("http://{}", a.address));
-    let fields = [
-        ("Host", host.as_str()),
-        ("Origin", origin.as_str()),
-        ("Cookie", session.as_str()),
-    ];
-    let out = request(a.address, "POST", "/.authferry/logout", &fields, b"").await;
-    assert_eq!(out.status, 303, "{}", out.text());
+    sign_out(&a, &session).await;
+    // What the two seconds of a sign-out are is measured above; here a busy machine is given a while more.
     for one in &mut open {
-        one.ends(Duration::from_secs(2)).await;
+        one.ends(Duration::from_secs(10)).await;
     }
 }

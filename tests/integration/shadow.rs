@@ -268,7 +268,15 @@ async fn what_the_application_answers_itself_shows_what_the_rules_forgot() {
             .status,
         200
     );
-    let found = report(&proxy, &["surface"]);
+    // Clients may hear of the end of an answer a moment before it is counted.
+    let mut found = Value::Null;
+    until(async || {
+        found = report(&proxy, &["surface"]);
+        let all = rows(&found, "What was answered");
+        let requests = all.iter().map(|row| row["requests"].as_u64().unwrap());
+        11 <= requests.sum::<u64>()
+    })
+    .await;
     let odd: Vec<Value> = rows(&found, "To look at")
         .into_iter()
         .map(|row| json!([row["path"], row["route"], row["requests"]]))

@@ -1,7 +1,6 @@
 //! Applications that speak WebSocket, break off, or go away, as a client behind us sees them.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,22 +13,30 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::harness::Echo;
 use crate::harness::Idp;
+use crate::harness::PATIENCE;
 use crate::harness::Proxy;
 use crate::two_providers;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// A masked frame with one byte, as a client sends it.
 const FRAME: &[u8] = &[0x82, 0x81, 0, 0, 0, 0, b'x'];
+
+/// An address at which nobody listens, and what keeps others from it.
+pub(crate) fn refusing() -> (TcpSocket, SocketAddr) {
+    let taken = TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = taken.local_addr().unwrap();
+    (taken, address)
+}
 
 /// An application of raw bytes: tells every head it read, answers what `answer` says, then echoes.
 pub(crate) async fn application(
@@ -280,19 +287,10 @@ async fn an_answer_that_breaks_off_never_looks_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_is_away_is_502_and_the_proxy_lives_on() {
-    let address = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let (_taken, address) = refusing();
     let proxy = before(address).await;
     for _ in 0..3 {
-        let answer = timeout(
-            Duration::from_secs(5),
-            crate::harness::get(proxy.address, "/"),
-        )
-        .await
-        .unwrap();
+        let answer = crate::harness::get(proxy.address, "/").await;
         assert_eq!(answer.status, 502);
         assert!(
             !answer.text().contains("refused") && !answer.text().contains("127.0.0.1"),

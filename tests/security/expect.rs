@@ -414,7 +414,7 @@ async fn logged(
         let pattern = compiled(runner, pattern)?;
         let mut found = false;
         // Lines are written behind the answers.
-        for _ in 0..40 {
+        for _ in 0..400 {
             found = pattern.is_match(&new(runner)?);
             if found {
                 break;

@@ -23,4 +23,4 @@ pub(crate) use upstream::Echo;
 use std::time::Duration;
 
 /// How long anything may take before a test fails instead of hanging.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
