@@ -390,21 +390,14 @@ mod tests {
         assert!(call.await.unwrap_err().is_cancelled());
         let wrong = signed_in(&*provider, "bob", "wrong").await;
         assert_eq!(wrong, Err(Refusal::BadCredentials.into()));
-        let mine = fake
-            .questions()
-            .into_iter()
-            .filter_map(|one| match one.asked {
-                Asked::Bind { dn: who, .. } if who == dn("alice") => Some(one.connection),
-                _ => None,
-            });
-        for connection in mine.collect::<Vec<_>>() {
-            let on_it = fake.questions().into_iter();
-            let last = on_it.filter(|one| one.connection == connection).last();
-            let last = last.unwrap().asked;
-            assert!(
-                matches!(&last, Asked::Bind { dn: who, .. } if *who == dn("alice")),
-                "{last:?} came after her bind"
-            );
+        let hers = |one: &Question| matches!(&one.asked, Asked::Bind { dn: who, .. } if *who == dn("alice"));
+        let asked = fake.questions();
+        let mine: Vec<_> = asked.iter().filter(|one| hers(one)).collect();
+        assert_eq!(mine.len(), 2);
+        for bind in mine {
+            let on_it = asked.iter().filter(|one| one.connection == bind.connection);
+            let last = on_it.last().unwrap();
+            assert!(hers(last), "{last:?} came after her bind");
         }
     }
 
