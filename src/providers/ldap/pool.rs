@@ -395,8 +395,8 @@ mod tests {
         let mine: Vec<_> = asked.iter().filter(|one| hers(one)).collect();
         assert_eq!(mine.len(), 2);
         for bind in mine {
-            let on_it = asked.iter().filter(|one| one.connection == bind.connection);
-            let last = on_it.last().unwrap();
+            let same = |one: &&Question| one.connection == bind.connection;
+            let last = asked.iter().rfind(same).unwrap();
             assert!(hers(last), "{last:?} came after her bind");
         }
     }
