@@ -66,8 +66,8 @@ drill:
 	DRILL_ROWS=$(abspath $(LAST)) $(CARGO) test --release --test drill -- --nocapture; status=$$?; tests/results.py drill $(LAST); exit $$status
 
 # Two hundred people move stage by stage, and back, ten of them in Chromium where it is there, and a hundred with sessions of an old
-# system: every sign-in is counted. Then two hundred on their way from a real oidc-provider to a real Keycloak, ten of them in Chromium,
-# with every form counted at whoever sends it and at whoever takes it.
+# system: every sign-in is counted. Then the same to a real Keycloak: two hundred from an oidc-provider, ten of them in Chromium, a hundred from a
+# PHP application, and a hundred with passwords of OpenLDAP; every form is counted at whoever sends it and at whoever takes it.
 move:
 	tests/real/run --need
 	rm -f $(LAST)
