@@ -73,7 +73,12 @@ async fn people_come_in_as_themselves_and_nobody_else(front: Front) {
     assert_eq!(direct.status, 200, "{}", proxy.log());
     let expected = told();
     assert_eq!(expected[0], ["uid-alice"]);
-    let fields = [&[known, ("Cookie", "theirs=1")][..], &FORGED, &SPOKEN_FOR].concat();
+    let fields = [
+        &[known, ("Cookie", "authferry_dev=x; theirs=1")][..],
+        &FORGED,
+        &SPOKEN_FOR,
+    ]
+    .concat();
     let through = running.get("/report?q=%C3%A4%2Fb&x=1", &fields).await;
     assert_eq!(through.status, 200, "{}\n{}", through.text(), running.log());
     assert_eq!(told(), expected);
