@@ -105,6 +105,12 @@ class Idp(Server):
         self.process = subprocess.Popen([sys.executable, str(HERE / "provider.py"), str(self.port), str(self.directory)], stdout=subprocess.PIPE, text=True)
         self.port = int(self.process.stdout.readline())
 
+    def given(self, who):
+        """When somebody was given tokens."""
+        file = self.directory / "given"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [float(at) for name, at in (line.split() for line in lines) if name == who]
+
     def refreshes(self):
         """Every refresh token that was presented, with the moment: a file that outlives the process."""
         file = self.directory / "refreshes"
@@ -512,15 +518,38 @@ class Load:
             if status != 200 and status not in (302, 303, 401):
                 self.errors.append(("session", self.place(line.proxy), start, time.time(), f"signed out: {status}"))
 
-    under_way = None
+    under_way = ()
 
     def faults_now(self):
-        return [*self.faults, *([self.under_way] if self.under_way else [])]
+        return [*self.faults, *self.under_way]
 
     def hit(self, kind, place, span):
         """Brings one fault about, for so long, and ends it."""
-        proxy, start = self.proxies[place], time.time()
-        self.under_way = (kind, place if kind in ("kill", "term") else None, start, float("inf"))
+        start, where = time.time(), place if kind in ("kill", "term") else None
+        self.under_way = ((kind, where, start, float("inf")),)
+        self.bring(kind, place, span)
+        self.faults.append((kind, where, start, time.time()))
+        self.under_way = ()
+        if kind in ("kill", "term"):
+            self.welcome(self.proxies[place])
+
+    def hit_both(self, kinds, place, span):
+        """Two at once. Each explains what it explains until both have ended; an instance that is started without what it needs is away until that is there."""
+        start, where = time.time(), place if {"kill", "term"} & {*kinds} else None
+        at = lambda kind: where if kind in ("kill", "term") else None
+        self.under_way = tuple((kind, at(kind), start, float("inf")) for kind in kinds)
+        threads = [threading.Thread(target=self.bring, args=(kind, place, span)) for kind in kinds]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if where is not None:
+            self.welcome(self.proxies[place])
+        self.faults.extend((kind, at(kind), start, time.time()) for kind in kinds)
+        self.under_way = ()
+
+    def bring(self, kind, place, span):
+        proxy = self.proxies[place]
         if kind == "reload":
             before = proxy.reloads("success")
             proxy.changed()
@@ -541,10 +570,6 @@ class Load:
             server.hang() if hangs else server.kill()
             self.stop.wait(span)
             server.go_on() if hangs else server.start()
-        self.faults.append((*self.under_way[:3], time.time()))
-        self.under_way = None
-        if kind in ("kill", "term"):
-            self.welcome(proxy)
 
     def confirm(self, proxy, outcome, before):
         """A reload takes as long as it takes on a busy machine; that it comes is what is held."""
@@ -566,7 +591,7 @@ class Load:
                     if not one.recv(100):
                         break
                     began, start = start, time.time()
-                    if start - began > 0.155 and not (self.under_way and self.under_way[0].startswith("redis")):
+                    if start - began > 0.155 and not any(fault[0].startswith("redis") for fault in self.under_way):
                         self.stalls.append(("redis-hangs", None, began, start))
         except OSError:
             pass

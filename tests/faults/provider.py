@@ -11,6 +11,7 @@ import http.server
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -77,6 +78,9 @@ class Provider(http.server.BaseHTTPRequestHandler):
 
     def tokens(self, who, audience, nonce=None):
         refresh = f"{who}.{os.urandom(12).hex()}"
+        with self.server.lock:
+            self.server.given.write(f"{who} {time.time()}\n")
+            self.server.given.flush()
         told = claims(self.server.issuer, who, audience, 300)
         if nonce:
             told["nonce"] = nonce
@@ -92,6 +96,9 @@ class Provider(http.server.BaseHTTPRequestHandler):
                 "code_challenge_methods_supported": ["S256"], "authorization_response_iss_parameter_supported": True,
             })
         elif address.path == "/jwks":
+            with self.server.lock:
+                self.server.fetched.write(f"{time.time()}\n")
+                self.server.fetched.flush()
             self.say(self.server.published)
         elif address.path == "/authorize":
             code = os.urandom(12).hex()
@@ -110,10 +117,19 @@ class Provider(http.server.BaseHTTPRequestHandler):
                 # Before the answer: who loses that one in a fault comes with it again.
                 self.server.file.write(f"{token} {time.time()}\n")
                 self.server.file.flush()
+                # How many are here at once, at most.
+                self.server.now += 1
+                if self.server.now > self.server.most:
+                    self.server.most = self.server.now
+                    self.server.beside("most", str(self.server.most))
             # A refresh token that comes twice ends the login, as strict providers do.
-            if again:
-                return self.say({"error": "invalid_grant"}, 400)
-            return self.tokens(token.rsplit(".", 1)[0], "load")
+            try:
+                if again:
+                    return self.say({"error": "invalid_grant"}, 400)
+                return self.tokens(token.rsplit(".", 1)[0], "load")
+            finally:
+                with self.server.lock:
+                    self.server.now -= 1
         if self.path == "/introspect":
             kind, _, rest = form.get("token", "").partition("-")
             who, now = rest.partition("-")[0], int(time.time())
@@ -131,6 +147,13 @@ class Provider(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 512
+    now = most = 0
+
+    def beside(self, name, text):
+        file = self.keys.directory / name
+        new = file.with_suffix(".new")
+        new.write_text(text)
+        new.rename(file)
 
     def handle_error(self, *_):
         pass
@@ -145,9 +168,15 @@ def main():
     seen = pathlib.Path(directory) / "refreshes"
     server.codes, server.lock = {}, threading.Lock()
     server.used = {line.split()[0] for line in seen.read_text().splitlines()} if seen.exists() else set()
-    server.file = open(seen, "a")
+    server.file, server.given, server.fetched = (open(seen.with_name(name), "a") for name in ("refreshes", "given", "fetched"))
     server.keys.add()
     server.published = server.keys.jwks()
+
+    def rotates(*_):
+        server.keys.add()
+        server.published = server.keys.jwks()
+
+    signal.signal(signal.SIGUSR1, rotates)
     print(server.server_address[1], flush=True)
     server.serve_forever()
 
