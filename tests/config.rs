@@ -185,6 +185,38 @@ secrets: { signing: { rotate_every: 200d } }
 }
 
 #[test]
+fn a_strict_check_leaves_little_to_clients_that_prove_nothing() {
+    let client = |more: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "{LAX}token_endpoint:
+  app: crm
+  origin: https://crm.corp.example
+  clients:
+    tv: {{ auth: none, grants: [device_code, refresh_token], audiences: [crm], at: {{ new: {{ id: tv, auth: none }} }}, {more} }}
+"
+        );
+        fs::write(dir.path().join("tv.yaml"), text).unwrap();
+        words(&run_in(dir.path(), &["check", "--strict", "tv.yaml"]))
+    };
+    let modest = client("scopes: [read]");
+    for rule in ["AFS007", "AFS019", "AFS027"] {
+        assert!(!modest.contains(rule), "{rule}\n{modest}");
+    }
+    for (more, at) in [
+        ("max_life: 10m", "max_life"),
+        ("refresh: { max: 31d }", "refresh"),
+        ("scopes: [offline_access]", "scopes"),
+        ("scopes: [\"files.*\"]", "scopes"),
+    ] {
+        let said = client(more);
+        assert!(said.contains("error[AFS027]"), "{more}\n{said}");
+        let at = format!("at token_endpoint.clients.tv.{at}");
+        assert!(said.contains(&at), "{more}\n{said}");
+    }
+}
+
+#[test]
 fn a_waiver_says_why_and_waives_its_rule_only() {
     let waivers =
         "waivers:\n  - { rule: AFS010, at: apps.crm, reason: it judges the token itself }\n";

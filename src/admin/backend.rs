@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::admin::ExpiringView;
 use crate::admin::closing::LegacyRequest;
 use crate::admin::closing::LegacyView;
 use crate::admin::drill::DrillRequest;
@@ -91,6 +92,9 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
 
     /// What the running configuration means, as Markdown.
     fn catalog(&self) -> String;
+
+    /// What of it ends, and when; with the keys that instances have together.
+    fn expiring(&self) -> Vec<ExpiringView>;
 
     /// Makes the next key.
     ///

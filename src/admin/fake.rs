@@ -95,6 +95,10 @@ impl AdminBackend for FakeBackend {
         "# Catalog\n".to_owned()
     }
 
+    fn expiring(&self) -> Vec<crate::admin::ExpiringView> {
+        Vec::new()
+    }
+
     fn keys(&self) -> Vec<KeyView> {
         vec![KeyView {
             kid: "k1".into(),

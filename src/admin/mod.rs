@@ -8,6 +8,7 @@ mod client;
 mod closing;
 mod console;
 mod drill;
+mod expiring;
 #[cfg(test)]
 pub(crate) mod fake;
 mod guard;
@@ -48,6 +49,7 @@ pub(crate) use drill::DrillAccount;
 pub(crate) use drill::DrillRequest;
 pub(crate) use drill::DrillView;
 pub(crate) use drill::LoadView;
+pub(crate) use expiring::ExpiringView;
 pub(crate) use listen::Admin;
 pub(crate) use listen::BindError;
 pub(crate) use plan::PlanRequest;

@@ -70,6 +70,7 @@ enum Route {
     Keys,
     KeysRotate,
     Catalog,
+    Expiring,
     LogHead,
     Revocations,
     Revoke,
@@ -108,6 +109,7 @@ fn route(scope: Scope, method: &Method, path: &str) -> Result<Route, Failure> {
         "/admin/v1/plan" => (None, Some(Route::Plan)),
         "/admin/v1/report" => (None, Some(Route::Report)),
         "/admin/v1/catalog" => (Some(Route::Catalog), None),
+        "/admin/v1/expiring" => (Some(Route::Expiring), None),
         "/admin/v1/keys" => (Some(Route::Keys), Some(Route::KeysRotate)),
         _ => return Err(Failure::NoPath),
     };
@@ -207,6 +209,7 @@ where
             Ok(console::act(context, guard, &actor, &form).await)
         }
         Route::Catalog => Ok(ok(&context.backend.catalog())),
+        Route::Expiring => Ok(ok(&context.backend.expiring())),
         Route::Keys => Ok(ok(&context.backend.keys())),
         Route::KeysRotate => {
             info!(actor, "A new signing key was asked for.");
@@ -295,6 +298,7 @@ fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
         | Route::KillMove
         | Route::Rollouts
         | Route::Catalog
+        | Route::Expiring
         | Route::Keys
         | Route::KeysRotate
         | Route::Order
@@ -481,6 +485,7 @@ mod tests {
             ("GET", "/-/config", false),
             ("POST", "/-/reload", false),
             ("GET", "/admin/v1/catalog", false),
+            ("GET", "/admin/v1/expiring", false),
             ("GET", "/admin/v1/kill", false),
             ("POST", "/admin/v1/kill", false),
             ("GET", "/admin/v1/rollouts", false),

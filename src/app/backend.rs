@@ -11,6 +11,7 @@ use crate::admin::AdminBackend;
 use crate::admin::ConfigView;
 use crate::admin::DrillRequest;
 use crate::admin::DrillView;
+use crate::admin::ExpiringView;
 use crate::admin::ExplainRequest;
 use crate::admin::Explanation;
 use crate::admin::ForgetAnswer;
@@ -206,6 +207,11 @@ impl AdminBackend for Backend {
 
     fn catalog(&self) -> String {
         catalog::markdown(&self.reloader.settings())
+    }
+
+    fn expiring(&self) -> Vec<ExpiringView> {
+        let all = self.reloader.expiring().into_iter();
+        all.map(ExpiringView::from).collect()
     }
 
     fn keys(&self) -> Vec<KeyView> {

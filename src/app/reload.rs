@@ -357,7 +357,7 @@ impl Reloader {
         self.process
             .metrics
             .certificates(all.map(|(path, expires)| (path.display().to_string(), expires)));
-        let found = expiring::all(&self.settings(), self.process.clock.now());
+        let found = self.expiring();
         let rows = found.iter().filter_map(|one| {
             let renewed = if one.kind.renews_itself() {
                 "itself"
@@ -374,11 +374,13 @@ impl Reloader {
         });
         // Those of listeners have a family of their own.
         let rows = rows.filter(|([_, used, ..], _)| !used.starts_with("listener "));
-        let together = self.process.ring.together();
-        let kind = expiring::Kind::SigningKey.as_str();
-        let together = together
-            .iter()
-            .map(|(kid, ends)| ([kind, "what we sign", kid.as_str(), "itself"], *ends));
-        self.process.metrics.expiries(rows.chain(together));
+        self.process.metrics.expiries(rows);
+    }
+
+    /// What of the running configuration ends, with the keys that instances have together.
+    pub(super) fn expiring(&self) -> Vec<expiring::Expiring> {
+        let mut found = expiring::all(&self.settings(), self.process.clock.now());
+        found.extend(expiring::ours(self.process.ring.together()));
+        found
     }
 }

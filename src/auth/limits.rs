@@ -41,6 +41,8 @@ pub(crate) enum Of<'a> {
     Address(Option<IpAddr>),
     /// A client, of all but questions about tokens.
     Client(&'a str),
+    /// A client that proves nothing, from there.
+    Public(&'a str, Option<IpAddr>),
     /// A client, of its questions about tokens.
     Questions(&'a str),
     /// A person, whoever asks.
@@ -58,7 +60,7 @@ impl<'a> Of<'a> {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Address(_) | Self::Logins(..) | Self::UnknownKeys(..) => "address",
-            Self::Client(_) => "client",
+            Self::Client(_) | Self::Public(..) => "client",
             Self::Questions(_) => "introspection",
             Self::Subject(_) => "subject",
             Self::Learning(_) => "learning",
@@ -72,6 +74,7 @@ impl<'a> Of<'a> {
             Self::UnknownKeys(..) => "unknown_keys",
             Self::Address(_)
             | Self::Client(_)
+            | Self::Public(..)
             | Self::Questions(_)
             | Self::Subject(_)
             | Self::Learning(_) => self.as_str(),
@@ -85,6 +88,7 @@ impl<'a> Of<'a> {
             Self::Logins(app, address) | Self::UnknownKeys(app, address) => {
                 (app.as_str().as_bytes(), network(address))
             }
+            Self::Public(name, address) => (name.as_bytes(), network(address)),
             Self::Client(name)
             | Self::Questions(name)
             | Self::Subject(name)

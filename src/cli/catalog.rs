@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use http::Method;
 
+use crate::admin::ExpiringView;
 use crate::app::catalog;
-use crate::app::catalog::expiring::Expiring;
 use crate::cli::ctl::CommandError;
 use crate::cli::ctl::Socket;
 use crate::cli::ctl::ask;
@@ -35,8 +35,9 @@ pub(super) struct Args {
     /// The configuration file.
     #[arg(env = CONFIG_VARIABLE, required_unless_present = "running")]
     file: Option<PathBuf>,
-    /// Ask a running instance instead, about the configuration that it runs with.
-    #[arg(long, conflicts_with = "expiring")]
+    /// Ask a running instance instead, about the configuration that it runs with; with `--expiring` also about the signing keys
+    /// that instances share.
+    #[arg(long)]
     running: bool,
     #[command(flatten)]
     socket: Socket,
@@ -55,7 +56,18 @@ impl Args {
 
 /// Prints what a running instance says of its configuration.
 pub(super) async fn running(args: Args, out: &mut dyn Write) -> ExitCode {
-    finish(of_instance(&args.socket, out).await, out)
+    let Some(span) = args.expiring else {
+        return finish(of_instance(&args.socket, out).await, out);
+    };
+    let asked = ask(&args.socket, Method::GET, "/admin/v1/expiring", None).await;
+    let found = asked.and_then(|answer| Ok(serde_json::from_value(answer)?));
+    match found {
+        Ok(found) => {
+            let (code, written) = expiring(found, span, SystemClock.now(), out);
+            finished(code, &written)
+        }
+        Err(error) => finish(Err(error), out),
+    }
 }
 
 async fn of_instance(socket: &Socket, out: &mut dyn Write) -> Result<(), CommandError> {
@@ -83,10 +95,11 @@ fn days(text: &str) -> Result<Duration, String> {
 /// Prints to `out`, and says how it went.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> ExitCode {
     let (code, written) = catalog(args, SystemClock.now(), out);
-    match written {
-        Ok(()) => ExitCode::from(code),
-        Err(_) => ExitCode::from(code.max(1)),
-    }
+    finished(code, &written)
+}
+
+fn finished(code: u8, written: &io::Result<()>) -> ExitCode {
+    ExitCode::from(if written.is_ok() { code } else { code.max(1) })
 }
 
 fn catalog(args: &Args, now: UnixTime, out: &mut dyn Write) -> (u8, io::Result<()>) {
@@ -96,7 +109,17 @@ fn catalog(args: &Args, now: UnixTime, out: &mut dyn Write) -> (u8, io::Result<(
     };
     match args.expiring {
         None => (0, out.write_all(catalog::markdown(&settings).as_bytes())),
-        Some(span) => expiring(&settings, span, now, out),
+        Some(span) => {
+            let all = catalog::expiring::all(&settings, now);
+            let all = all.into_iter().map(ExpiringView::from).collect();
+            let (code, written) = expiring(all, span, now, out);
+            let elsewhere = catalog::expiring::are_shared(&settings);
+            let told = written.and_then(|()| match elsewhere {
+                true => writeln!(out, "\nSigning keys that instances share are in their store: `--running --expiring` asks an instance."),
+                false => Ok(()),
+            });
+            (code, told)
+        }
     }
 }
 
@@ -111,36 +134,36 @@ fn settings(args: &Args) -> Result<Settings, (u8, String)> {
         .map_err(|error| (2, format!("error: {error}")))
 }
 
+/// What ends within `span`, or has ended, the first before the others; and what cannot be read.
 fn expiring(
-    settings: &Settings,
+    mut found: Vec<ExpiringView>,
     span: Duration,
     now: UnixTime,
     out: &mut dyn Write,
 ) -> (u8, io::Result<()>) {
-    let found = catalog::expiring::expiring(settings, span, now);
+    let ends = |one: &ExpiringView| one.ends.map(UnixTime::from_secs);
+    found.retain(|one| ends(one).is_none_or(|ends| ends <= now + span));
+    found.sort_by_key(|one| one.ends.unwrap_or_default());
     let mut text = String::from("| What | Name | Used | Ends | Renewed |\n|---|---|---|---|---|\n");
     for one in &found {
-        let ends = match &one.ends {
-            Ok(ends) if *ends <= now => format!("ended {}", date(*ends)),
-            Ok(ends) => date(*ends),
-            Err(error) => error.clone(),
+        let when = match ends(one) {
+            Some(ends) if ends <= now => format!("ended {}", date(ends)),
+            Some(ends) => date(ends),
+            None => printable(one.problem.as_deref().unwrap_or_default()),
         };
-        let renewed = if one.kind.renews_itself() {
+        let renewed = if one.renews_itself {
             "by itself"
         } else {
             "by you"
         };
         text.push_str(&format!(
-            "| {} | `{}` | {} | {ends} | {renewed} |\n",
-            one.kind.as_str().replace('_', " "),
-            one.name,
-            one.used
+            "| {} | `{}` | {} | {when} | {renewed} |\n",
+            printable(&one.kind.replace('_', " ")),
+            printable(&one.name),
+            printable(&one.used)
         ));
     }
-    let news = |one: &Expiring| match &one.ends {
-        Ok(ends) => *ends <= now || !one.kind.renews_itself(),
-        Err(_unknown) => true,
-    };
+    let news = |one: &ExpiringView| ends(one).is_none_or(|ends| ends <= now || !one.renews_itself);
     let code = u8::from(found.iter().any(news));
     (code, out.write_all(text.as_bytes()))
 }

@@ -74,6 +74,14 @@ impl Confirmation {
         Ok(Some(bound))
     }
 
+    /// How a token is presented that is bound so, or to nothing: `token_type` (RFC 6749 §5.1, RFC 9449 §5).
+    pub fn token_type(bound: Option<&Self>) -> &'static str {
+        match bound.and_then(|bound| bound.key) {
+            Some(_) => "DPoP",
+            None => "Bearer",
+        }
+    }
+
     /// The members of `cnf` in what is said of a token that is bound so.
     pub fn members(&self) -> Map<String, Value> {
         let members = [("jkt", self.key), ("x5t#S256", self.certificate)];
@@ -109,6 +117,14 @@ mod tests {
         let bound = of(&json!({ "x5t#S256": ONES, "jkt": ONES })).unwrap();
         assert_eq!(bound.unwrap().key, bound.unwrap().certificate);
         assert_eq!(print.to_string(), ONES);
+        let only = |key, certificate| Some(Confirmation { key, certificate });
+        for (bound, kind) in [
+            (None, "Bearer"),
+            (only(None, ones), "Bearer"),
+            (only(ones, None), "DPoP"),
+        ] {
+            assert_eq!(Confirmation::token_type(bound.as_ref()), kind);
+        }
         for cnf in [
             json!({ "jkt": ONES }),
             json!({ "x5t#S256": ONES }),

@@ -10,6 +10,7 @@ use crate::auth::Limits;
 use crate::auth::Replays;
 use crate::auth::Reports;
 use crate::entropy::Entropy;
+use crate::exchange::Binding;
 use crate::exchange::Exchange;
 use crate::exchange::Exchanges;
 use crate::identity::ProviderId;
@@ -56,11 +57,31 @@ pub(crate) struct Issuer {
     pub(super) issuer: Box<str>,
     pub(super) token_endpoint: Box<str>,
     pub(super) audiences: HashMap<Box<str>, Vec<Arc<Exchange>>>,
+    pub(super) resources: Resources,
     pub(super) clients: HashMap<Box<str>, Client>,
     pub(super) limits: settings::Limits,
     pub(super) families: Arc<Families>,
     pub(super) farewells: Farewells,
     pub(super) deps: Deps,
+}
+
+/// What providers call audiences as resources (RFC 8707).
+#[derive(Clone, Debug, Default)]
+pub(super) struct Resources(Arc<HashMap<Box<str>, Vec<(ProviderId, Box<str>)>>>);
+
+impl Resources {
+    fn new(settings: &Settings) -> Self {
+        let all = settings.audiences.iter();
+        let all = all.map(|own| (own.name.clone(), own.resources.clone()));
+        Self(Arc::new(all.collect()))
+    }
+
+    /// `None`: the provider has no other word for it.
+    pub(super) fn of(&self, audience: &str, provider: &ProviderId) -> Option<Box<str>> {
+        let mut known = self.0.get(audience)?.iter();
+        let (_, resource) = known.find(|(own, _)| own == provider)?;
+        Some(resource.clone())
+    }
 }
 
 /// A client, ready to be asked about.
@@ -71,6 +92,13 @@ pub(super) struct Client {
 }
 
 impl Issuer {
+    /// Whether there is a way to a token for an audience that is bound to a key.
+    pub(super) fn binds(&self, audience: &str) -> bool {
+        let ways = self.audiences.get(audience).into_iter().flatten();
+        let mut ways = ways.map(|way| way.binding());
+        ways.any(|binding| binding == Binding::Keep)
+    }
+
     /// Builds it; nobody is asked.
     ///
     /// # Errors
@@ -117,6 +145,7 @@ impl Issuer {
         let (families, farewells) = Self::new_families(&deps);
         Ok(Self {
             limits: settings.limits,
+            resources: Resources::new(settings),
             families,
             farewells,
             app: settings.app.clone(),

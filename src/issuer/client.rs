@@ -1,4 +1,5 @@
-//! Which client it is: exactly one proof, of a client that we know, or nothing.
+//! Which client it is: exactly one proof, of a client that we know, or nothing. A public client (RFC 6749 §2.1) has no proof: it
+//! is whoever says so, and what follows from that is in what it may have.
 
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ enum Proof<'a> {
     Secret(String, String),
     Assertion(&'a str),
     Certificate,
+    /// It says who it is, and nothing more.
+    Name,
 }
 
 /// RFC 6749 §2.3: who it is, or that nobody knows.
@@ -80,13 +83,19 @@ impl Issuer {
         let id = &*found.settings.id;
         let of = match call.address {
             Address::Introspection => Of::Questions(id),
+            // Anybody can name it: whoever does so too often keeps itself out, and nobody else.
+            Address::Token | Address::Revocation | Address::Device | Address::Metadata
+                if found.settings.public =>
+            {
+                Of::Public(id, address)
+            }
             Address::Token | Address::Revocation | Address::Device | Address::Metadata => {
                 Of::Client(id)
             }
         };
         self.limited(call, of).await?;
         let habits = &self.deps.habits;
-        if habits.comes_from_elsewhere(id, address, call.now).await {
+        if !found.settings.public && habits.comes_from_elsewhere(id, address, call.now).await {
             self.anomaly(id, "new_address_family");
         }
         Ok(found)
@@ -101,6 +110,7 @@ impl Issuer {
             Of::Questions(_) => most.introspection,
             Of::Subject(_) => most.subject,
             Of::Learning(_) => GUESSES,
+            Of::Public(..) => most.client,
             // Of a browser, and of whoever presents tokens to an application: not counted here.
             Of::Logins(..) | Of::UnknownKeys(..) => return Ok(()),
         };
@@ -120,8 +130,12 @@ impl Issuer {
         Ok(())
     }
 
-    /// What is allowed, and not what this client does otherwise.
+    /// What is allowed, and not what this client does otherwise. Of a public one that says nothing: strangers speak in its name.
     pub(super) fn anomaly(&self, client: &str, kind: &'static str) {
+        let known = self.clients.get(client);
+        if known.is_some_and(|known| known.settings.public) {
+            return;
+        }
         warn!(client, kind, "A client does what it never did.");
         self.deps.reports.metrics.token_anomaly(kind);
     }
@@ -134,13 +148,19 @@ impl Issuer {
                 let unverified = token::peek(assertion).or(Err(nobody("bad_credentials")))?;
                 (unverified.issuer().to_owned(), Proof::Assertion(assertion))
             }
-            Proof::Certificate => (said.unwrap_or_default().to_owned(), Proof::Certificate),
+            of @ (Proof::Certificate | Proof::Name) => (said.unwrap_or_default().to_owned(), of),
         };
         if said.is_some_and(|said| said != id) {
             return Err(nobody("ambiguous"));
         }
         let client = self.clients.get(id.as_str());
+        let public = client.is_some_and(|client| client.settings.public);
         match proof {
+            // Whoever has no secret may send an empty one (RFC 6749 §2.3.1), and the connection may show a certificate for
+            // another reason. Any other proof is one that it cannot have.
+            Proof::Name | Proof::Certificate if public => {}
+            Proof::Secret(_, secret) if public && secret.is_empty() => {}
+            Proof::Name => return Err(nobody("none")),
             Proof::Secret(_, secret) => {
                 // A client that we do not know takes as long as one that we do.
                 let known = client.map_or(&[][..], |client| &client.settings.secrets);
@@ -247,6 +267,7 @@ fn presented<'f>(
     }
     match (found.pop(), found.pop()) {
         (None, _) if certificate.is_some() => Ok(Proof::Certificate),
+        (None, _) if form.value("client_id").is_some() => Ok(Proof::Name),
         (None, _) => Err(nobody("none")),
         (Some(one), None) => Ok(one),
         (Some(_), Some(_)) => Err(nobody("ambiguous")),
@@ -298,6 +319,10 @@ pub(super) fn promise(headers: &HeaderMap, form: &Query) {
             Proof::Assertion(_) => assert!(assertion && named && field == 0 && !secret),
             Proof::Certificate => {
                 assert!(certificate.is_some() && field == 0 && !secret && !assertion && !named);
+            }
+            Proof::Name => {
+                assert!(certificate.is_none() && field == 0 && !secret && !assertion && !named);
+                assert!(form.value("client_id").is_some());
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::auth::beginning;
 use crate::clock::UnixTime;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
+use crate::identity::Thumbprint;
 use crate::issuer::Call;
 use crate::issuer::answer::Denied;
 use crate::issuer::answer::Not;
@@ -23,6 +24,7 @@ use crate::issuer::build::Issuer;
 use crate::issuer::form::form;
 use crate::issuer::form::scopes;
 use crate::issuer::grants::Told;
+use crate::issuer::grants::UNBOUND;
 use crate::issuer::grants::reply;
 use crate::issuer::refresh::Terms;
 use crate::issuer::refresh::Ticket;
@@ -118,10 +120,11 @@ impl Issuer {
         let at = client.at.get(&side).cloned();
         let at = at.ok_or(Not::Denied(Denied::UnauthorizedClient, "no_link"))?;
         let (asked, now) = (scopes.clone(), call.now);
+        let resource = self.resources.of(audience, &side);
         let task = self
             .deps
             .background
-            .spawn(async move { at.start_device(&asked, now).await });
+            .spawn(async move { at.start_device(&asked, resource.as_deref(), now).await });
         let started = task.await.unwrap_or_else(|error| {
             error!(provider = %side, %error, "A device's question broke off.");
             Err(crate::identity::Outage::Shed.into())
@@ -163,6 +166,7 @@ impl Issuer {
         call: &Call<'_>,
         client: &Client,
         form: &Query,
+        proven: Option<Thumbprint>,
         told: &mut Told,
     ) -> Result<Value, Not> {
         let text = form
@@ -179,10 +183,13 @@ impl Issuer {
         let provider = ProviderId::new(&waiting.provider);
         told.provider = Some(provider.clone());
         told.audience = Some(waiting.audience.as_str().into());
+        if proven.is_some() && !self.binds(&waiting.audience) {
+            return Err(UNBOUND);
+        }
         // What came of the sign-in is written down before anybody gets it: the provider says it once.
         if let Some(renewed) = self.signed_in(call, client, &ticket).await? {
             return self
-                .handed_out(call, client, &ticket, &renewed, None, told)
+                .handed_out(call, client, &ticket, &renewed, (None, proven), told)
                 .await;
         }
         let early = call.now.as_millis() < waiting.next;
@@ -203,9 +210,10 @@ impl Issuer {
             client.settings.id.clone(),
             began + client.settings.refresh.max,
         );
+        let resource = self.resources.of(&waiting.audience, &provider);
         let (held, audience) = (ticket.clone(), waiting.audience);
         let task = self.deps.background.spawn(async move {
-            let polled = at.poll_device(&code, now).await;
+            let polled = at.poll_device(&code, resource.as_deref(), now).await;
             if let Ok(Polled::Issued(issued)) = &polled {
                 let issued: &Issued = issued;
                 let terms = Terms {
@@ -236,7 +244,7 @@ impl Issuer {
         }
         let renewed = self.signed_in(call, client, &ticket).await?;
         let renewed = renewed.ok_or(bad("revoked"))?;
-        self.handed_out(call, client, &ticket, &renewed, None, told)
+        self.handed_out(call, client, &ticket, &renewed, (None, proven), told)
             .await
     }
 

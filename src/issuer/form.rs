@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::auth;
 use crate::auth::Query;
 use crate::clock::UnixTime;
+use crate::identity::Confirmation;
 use crate::issuer::Call;
 use crate::issuer::answer::Denied;
 use crate::issuer::answer::Not;
@@ -37,13 +38,9 @@ pub(super) fn scopes(form: &Query) -> Result<Option<Vec<Box<str>>>, Not> {
     Ok(Some(scopes))
 }
 
-/// `token_type` of what is bound to no key (RFC 6750), and of what is (RFC 9449 §5).
-pub(super) const BEARER: &str = "Bearer";
-pub(super) const DPOP: &str = "DPoP";
-
 /// RFC 6749 §5.1; `None`: it is over already.
 pub(super) fn success(
-    (token, kind): (&str, &'static str),
+    (token, bound): (&str, Option<&Confirmation>),
     ends: UnixTime,
     scope: &str,
     now: UnixTime,
@@ -51,6 +48,7 @@ pub(super) fn success(
     let seconds = ends.since(now).as_secs();
     let mut object = Map::new();
     object.insert("access_token".to_owned(), token.into());
+    let kind = Confirmation::token_type(bound);
     object.insert("token_type".to_owned(), kind.into());
     object.insert("expires_in".to_owned(), seconds.into());
     if !scope.is_empty() {

@@ -31,8 +31,6 @@ use crate::issuer::answer::Not;
 use crate::issuer::answer::Reply;
 use crate::issuer::build::Client;
 use crate::issuer::build::Issuer;
-use crate::issuer::form::BEARER;
-use crate::issuer::form::DPOP;
 use crate::issuer::form::form;
 use crate::issuer::form::scopes;
 use crate::issuer::form::success;
@@ -49,6 +47,9 @@ const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// How much later than asked for a provider's token may end: its clock is not ours.
 const LEEWAY: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A client proves to hold a key, and what it asks for would be good without that key.
+pub(super) const UNBOUND: Not = Not::Denied(Denied::InvalidRequest, "pop_failed");
 
 /// `Retry-After` when nobody said how long.
 const LATER: u64 = 5;
@@ -97,18 +98,24 @@ impl Issuer {
         }
         let scopes = scopes(&form)?;
         let side = self.side(call, client)?;
+        let proven = self.key_of(call).await?;
+        // What a provider gives to its own client is bound to nothing; and of a public client the refresh token would have to be
+        // bound, too (RFC 9449 §5).
+        if proven.is_some() && (client.settings.public || grant == Grant::ClientCredentials) {
+            return Err(UNBOUND);
+        }
         match grant {
             Grant::TokenExchange => {
                 let audience = Self::audience(client, &form)?;
                 told.audience = Some(audience.into());
-                self.exchanged(call, client, &form, audience, scopes.as_deref(), told)
-                    .await
+                let wanted = (audience, scopes.as_deref(), proven);
+                self.exchanged(call, client, &form, wanted, told).await
             }
             Grant::RefreshToken => {
-                self.refreshed(call, client, &form, scopes.as_deref(), told)
-                    .await
+                let wanted = (scopes.as_deref(), proven);
+                self.refreshed(call, client, &form, wanted, told).await
             }
-            Grant::DeviceCode => self.polled(call, client, &form, told).await,
+            Grant::DeviceCode => self.polled(call, client, &form, proven, told).await,
             Grant::ClientCredentials => {
                 let audience = Self::audience(client, &form)?;
                 told.audience = Some(audience.into());
@@ -148,7 +155,7 @@ impl Issuer {
         }
     }
 
-    /// The key that a client has proved to hold with its request (RFC 9449 §5).
+    /// The key that a client has proved to hold with its request (RFC 9449 §5): what it gets is bound to it, or nothing is given.
     async fn key_of(&self, call: &Call<'_>) -> Result<Option<Thumbprint>, Not> {
         let possession = call.gate.possession();
         let way = (&call.facts, &call.channel);
@@ -187,8 +194,7 @@ impl Issuer {
         call: &Call<'_>,
         client: &Client,
         form: &Query,
-        audience: &str,
-        scopes: Option<&[Box<str>]>,
+        (audience, scopes, proven): (&str, Option<&[Box<str>]>, Option<Thumbprint>),
         told: &mut Told,
     ) -> Result<Value, Not> {
         let bad = |why| Err(Not::Denied(Denied::InvalidRequest, why));
@@ -217,7 +223,7 @@ impl Issuer {
             exchanges: self.audiences.get(audience).map_or(&[][..], Vec::as_slice),
             scopes,
             most: &client.settings.scopes,
-            proven: self.key_of(call).await?,
+            proven,
             max_life: client.settings.max_life,
             own: None,
         };
@@ -228,13 +234,10 @@ impl Issuer {
         let issued = admitted
             .issued()
             .ok_or(Not::Denied(Denied::InvalidTarget, "exchange_refused"))?;
-        let kind = match issued.bound.and_then(|bound| bound.key) {
-            Some(_) => DPOP,
-            None => BEARER,
-        };
         let scopes = issued.scopes.join(" ");
         let ends = issued.ends.min(issued.own_end);
-        let object = success((issued.token.expose(), kind), ends, &scopes, call.now);
+        let token = (issued.token.expose().as_str(), issued.bound.as_ref());
+        let object = success(token, ends, &scopes, call.now);
         let mut object = object.ok_or(Not::Denied(Denied::InvalidRequest, "expired"))?;
         object.insert("issued_token_type".to_owned(), ACCESS_TOKEN.into());
         told.lifetime = Some(ends.since(call.now).as_secs());
@@ -262,11 +265,15 @@ impl Issuer {
             .get(side)
             .ok_or(Not::Denied(Denied::UnauthorizedClient, "no_link"))?;
         let (at, now) = (Arc::clone(at), call.now);
-        let (audiences, asked) = ([Box::from(audience)], scopes.to_vec());
+        let (audiences, resources) = match self.resources.of(audience, side) {
+            Some(resource) => (Vec::new(), vec![resource]),
+            None => (vec![Box::from(audience)], Vec::new()),
+        };
+        let asked = scopes.to_vec();
         let task = self.deps.background.spawn(async move {
             let wanted = Wanted {
                 audiences: &audiences,
-                resources: &[],
+                resources: &resources,
                 scopes: &asked,
             };
             at.ask(providers::Grant::ClientCredentials, wanted, now)
@@ -277,6 +284,9 @@ impl Issuer {
             Err(identity::Outage::Shed.into())
         });
         let issued = issued.map_err(|why| match why {
+            ProviderError::Rejected(Refusal::Policy) => {
+                Not::Denied(Denied::InvalidScope, "insufficient_scope")
+            }
             ProviderError::Rejected(refusal) => {
                 Not::Denied(Denied::UnauthorizedClient, refusal.as_str())
             }
@@ -311,7 +321,7 @@ impl Issuer {
             return Err(Not::Denied(Denied::InvalidTarget, "exchange_refused"));
         };
         let scope = granted.join(" ");
-        let object = success((issued.token.expose(), BEARER), ends, &scope, call.now);
+        let object = success((issued.token.expose(), None), ends, &scope, call.now);
         let object = object.ok_or(Not::Later(LATER, "malformed"))?;
         told.lifetime = Some(ends.since(call.now).as_secs());
         told.scope = Some(scope);

@@ -157,12 +157,14 @@ impl Issuer {
     fn metadata(&self, call: &Call<'_>) -> Value {
         let issuer = &self.issuer;
         let origin = issuer.strip_suffix(PATH).unwrap_or(issuer);
-        let methods = [
+        let proofs = [
             "client_secret_basic",
             "client_secret_post",
             "private_key_jwt",
             "self_signed_tls_client_auth",
         ];
+        let public = self.clients.values().any(|client| client.settings.public);
+        let methods = || proofs.into_iter().chain(public.then_some("none"));
         json!({
             "issuer": **issuer,
             "token_endpoint": &*self.token_endpoint,
@@ -174,10 +176,10 @@ impl Issuer {
             "response_types_supported": [],
             "dpop_signing_alg_values_supported": call.gate.possession().algorithms(),
             "tls_client_certificate_bound_access_tokens": true,
-            "token_endpoint_auth_methods_supported": methods,
+            "token_endpoint_auth_methods_supported": methods().collect::<Vec<_>>(),
             "token_endpoint_auth_signing_alg_values_supported": client::ALGORITHMS.map(|a| a.as_str()),
-            "introspection_endpoint_auth_methods_supported": methods,
-            "revocation_endpoint_auth_methods_supported": methods,
+            "introspection_endpoint_auth_methods_supported": proofs,
+            "revocation_endpoint_auth_methods_supported": methods().collect::<Vec<_>>(),
             "revocation_endpoint_auth_signing_alg_values_supported": client::ALGORITHMS.map(|a| a.as_str()),
             "introspection_endpoint_auth_signing_alg_values_supported": client::ALGORITHMS.map(|a| a.as_str()),
         })

@@ -43,6 +43,8 @@ pub(crate) struct Audience {
     pub(crate) name: Box<str>,
     /// The exchanges that give such a token for another one.
     pub(crate) exchanges: Vec<Box<str>>,
+    /// What providers call it as a resource (RFC 8707).
+    pub(crate) resources: Vec<(ProviderId, Box<str>)>,
 }
 
 /// A client, and what it may have.
@@ -50,6 +52,8 @@ pub(crate) struct Audience {
 pub(crate) struct Client {
     /// `client_id`.
     pub(crate) id: Box<str>,
+    /// Whether it is public (RFC 6749 §2.1): then it proves nothing, and has nothing to prove itself with.
+    pub(crate) public: bool,
     /// SHA-256 of its secrets: two during a rotation.
     pub(crate) secrets: Vec<[u8; 32]>,
     /// Where its secret is learned when it comes with it for the first time.
@@ -146,6 +150,7 @@ pub(crate) fn for_test(grant: &str) -> Settings {
         audiences: Vec::new(),
         clients: vec![Client {
             id: "mobile".into(),
+            public: false,
             secrets: Vec::new(),
             learn_at: None,
             keys: None,

@@ -7,6 +7,7 @@ use tracing::error;
 use crate::auth;
 use crate::auth::beginning;
 use crate::identity::CanonicalSubject;
+use crate::identity::Confirmation;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::identity::TokenId;
@@ -110,7 +111,7 @@ impl Issuer {
             "iss": identity.key.issuer.as_str(),
             "sub": identity.key.subject.as_str(),
             "exp": admitted.ends().as_secs(),
-            "token_type": admitted.scheme(),
+            "token_type": Confirmation::token_type(admitted.confirmation()),
         });
         if let Value::Object(members) = &mut object {
             // Whoever asks holds the other half of the proof (RFC 8705 §3.2, RFC 9449 §6.2).
@@ -143,17 +144,18 @@ impl Issuer {
         };
         told.person = family.person();
         told.provider = Some(ProviderId::new(&family.provider));
-        told.audience = Some(family.audience.as_str().into());
+        told.audience =
+            Some(family.audience.as_str().into()).filter(|own: &Box<str>| !own.is_empty());
         if !family.is_good(&ticket, call.now) {
             return Ok(inactive(told, "inactive"));
         }
         // Its use would be refused, too.
         let client = self.clients.get(family.client.as_str());
         let client = client.filter(|client| {
-            let (settings, audience) = (&client.settings, family.audience.as_str());
+            let settings = &client.settings;
             let mut audiences = settings.audiences.iter();
             settings.grants.contains(&Grant::RefreshToken)
-                && audiences.any(|own| **own == *audience)
+                && audiences.any(|own| family.is_for(Some(own)))
         });
         let owner = client.and_then(|client| Some((client, self.account(client)?)));
         let Some((client, account)) = owner else {
@@ -177,13 +179,16 @@ impl Issuer {
             "active": true,
             "client_id": family.client,
             "exp": family.ends / 1_000,
-            "aud": family.audience,
         });
-        if let (Value::Object(members), Some(account)) = (&mut object, &family.account)
-            && let Some(key) = account.key()
-        {
-            members.insert("iss".to_owned(), key.issuer.as_str().into());
-            members.insert("sub".to_owned(), key.subject.as_str().into());
+        if let Value::Object(members) = &mut object {
+            // One that a provider gave is for whichever of its client's audiences that names.
+            if !family.audience.is_empty() {
+                members.insert("aud".to_owned(), family.audience.as_str().into());
+            }
+            if let Some(key) = family.account.as_ref().and_then(|account| account.key()) {
+                members.insert("iss".to_owned(), key.issuer.as_str().into());
+                members.insert("sub".to_owned(), key.subject.as_str().into());
+            }
         }
         Ok(object)
     }
@@ -221,7 +226,10 @@ impl Issuer {
         let (known, person) = known.unzip();
         told.provider = known.clone().or(told.provider.take());
         told.person = person.flatten().or(told.person.take());
-        if let (None, Some(ticket)) = (&known, &ticket) {
+        // Whoever gives back for a public client is nobody: what strangers make up is told to the provider, and not remembered.
+        if let (None, Some(ticket)) = (&known, &ticket)
+            && !client.settings.public
+        {
             self.bury(call, client, ticket).await?;
         }
         // A provider that is away may still take it for good there.

@@ -501,6 +501,17 @@ async fn what_one_instance_mints_is_checked_with_the_keys_of_any() {
     };
     until(async || keys(&a).await.contains("kid") && keys(&b).await.contains("kid")).await;
     assert_eq!(keys(&a).await, keys(&b).await);
+    // Their end is in no file: whoever runs says it.
+    let set: serde_json::Value = serde_json::from_str(&keys(&a).await).unwrap();
+    let kid = set["keys"][0]["kid"].as_str().unwrap();
+    for proxy in [&a, &b] {
+        let soon =
+            |span| crate::control::good(proxy.dir(), &["catalog", "--running", "--expiring", span]);
+        let row = format!("| signing key | `{kid}` | what we sign | ");
+        let listed = soon("40d");
+        assert!(listed.contains(&row), "{listed}");
+        assert!(!soon("1d").contains(kid));
+    }
     for (by, other) in [(&a, &b), (&b, &a)] {
         assert_eq!(
             call(by, &new.token("alice")).await.status,

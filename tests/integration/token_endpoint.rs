@@ -186,6 +186,15 @@ async fn the_metadata_says_where_everything_is() {
     ] {
         assert_eq!(metadata[name], json!(format!("https://app.test{path}")));
     }
+    for endpoint in ["token", "introspection", "revocation"] {
+        let methods = &metadata[&format!("{endpoint}_endpoint_auth_methods_supported")];
+        let methods = methods.as_array().unwrap();
+        assert!(methods.contains(&json!("private_key_jwt")), "{methods:?}");
+        assert!(
+            !methods.contains(&json!("none")),
+            "there is no public client"
+        );
+    }
     let keys = metadata["jwks_uri"].as_str().unwrap();
     let keys = keys.strip_prefix("https://app.test").unwrap();
     let keys: Value = serde_json::from_slice(&get(stage.proxy.address, keys).await.body).unwrap();
@@ -330,6 +339,11 @@ async fn nobody_gets_more_than_the_token_or_the_client_may_have() {
     stage.new.exchanges(wider, json!({}));
     let own = stage.as_client(("batch", "s3cret"), TOKEN, &pairs).await;
     is_error(&own, 400, "invalid_scope");
+    // A provider that does not know a scope will not know it later.
+    stage.new.refuses_exchanges("invalid_scope");
+    let own = stage.as_client(("batch", "s3cret"), TOKEN, &pairs).await;
+    is_error(&own, 400, "invalid_scope");
+    stage.new.refuses_exchanges("");
     let longer = json!({ "exp": now() + 3_000 });
     stage.new.exchanges(longer, json!({ "expires_in": 3_000 }));
     let own = stage.as_client(("batch", "s3cret"), TOKEN, &pairs).await;
@@ -452,6 +466,8 @@ async fn a_bound_token_is_exchanged_by_whoever_holds_its_key_for_one_that_is_bou
         (&bound, "ours", vec![proof(&other)], "invalid_request"),
         (&bound, "ours", vec![], "invalid_request"),
         (&bound, "api", vec![proof(&holder)], "invalid_request"),
+        // Who proves to hold a key gets no token that is good without it.
+        (&plain, "api", vec![proof(&holder)], "invalid_request"),
         // What holds for no request, or for another one, or came before.
         (&bound, "ours", vec![used], "invalid_dpop_proof"),
         (&bound, "ours", vec![again.0, again.1], "invalid_dpop_proof"),

@@ -42,6 +42,16 @@ impl Browser {
         self.go(url, Some(form.with(name, value)), None).await
     }
 
+    /// Signs in at the form that was shown, and goes wherever it leads.
+    pub(crate) async fn sign_in(&mut self, shown: &Landed, name: &str, password: &str) -> Landed {
+        let text = shown.answer.text();
+        let form = Form::with_field(&text, |_, kind| kind == "password")
+            .unwrap_or_else(|| panic!("nobody signs in at {}: {text}", shown.url));
+        self.forms.push(authority(&shown.url).to_owned());
+        let url = join(&shown.url, &form.action);
+        self.go(url, Some(form.filled(name, password)), None).await
+    }
+
     /// Sends the form that was shown, with what its button adds, and goes wherever it leads.
     pub(crate) async fn press(&mut self, shown: &Landed, button: &str) -> Landed {
         let text = shown.answer.text();

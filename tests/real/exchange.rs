@@ -80,12 +80,12 @@ fn start(upstream: &str) -> Proxy {
     Proxy::start_in(dir, &yaml(upstream))
 }
 
-fn claims(authorization: &str) -> Value {
+pub(crate) fn claims(authorization: &str) -> Value {
     let payload = authorization.split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
-fn is_for(claims: &Value, audience: &str) -> bool {
+pub(crate) fn is_for(claims: &Value, audience: &str) -> bool {
     match &claims["aud"] {
         Value::Array(all) => all.contains(&json!(audience)),
         one => one == audience,

@@ -17,7 +17,10 @@ mod browser;
 #[path = "../integration/harness/mod.rs"]
 mod harness;
 
+mod bound;
 mod crowd;
+mod devices;
+mod endpoint;
 mod exchange;
 mod legacy;
 mod load;

@@ -38,7 +38,7 @@ pub(crate) async fn token_of(name: &str) -> String {
 }
 
 /// All that Keycloak gives somebody at once.
-async fn tokens_of(name: &str, client: &str) -> Value {
+pub(crate) async fn tokens_of(name: &str, client: &str) -> Value {
     let form = format!(
         "grant_type=password&client_id={client}&client_secret={}&username={name}&password={}&scope=openid",
         encode(&secret(&format!("{client}-secret"))),

@@ -22,7 +22,7 @@ use crate::var;
 /// Our registration at both sides, as `two_sides` has it.
 const OURS: &str = "client: { id: proxy, secret: { file: \"{dir}/proxy.secret\" } }";
 
-fn pki(name: &str) -> String {
+pub(crate) fn pki(name: &str) -> String {
     format!("{}/pki/{name}", var("IDPS_RUN"))
 }
 
@@ -120,7 +120,7 @@ async fn keycloak_knows_us_by_either() {
 }
 
 /// What `curl` gets, and the status.
-fn curl(certificate: Option<&str>, arguments: &[&str]) -> (String, String) {
+pub(crate) fn curl(certificate: Option<&str>, arguments: &[&str]) -> (String, String) {
     let mut command = Command::new("curl");
     command.args(["--silent", "--max-time", "20", "--cacert", &pki("ca.crt")]);
     command.args(["--write-out", "\n%{http_code}"]);

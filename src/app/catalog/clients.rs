@@ -45,6 +45,9 @@ pub(super) fn clients(out: &mut String, settings: &Settings) {
 
 fn proof(client: &Client) -> String {
     let mut all = Vec::new();
+    if client.public {
+        all.push("none: it is public");
+    }
     match client.secrets.len() {
         0 => {}
         1 => all.push("secret"),

@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::FromDer;
 use x509_parser::prelude::X509Certificate;
 
+use crate::admin::ExpiringView;
 use crate::clock::UnixTime;
 use crate::config::settings::Settings;
 use crate::exchange::settings::Way;
@@ -76,13 +76,21 @@ pub(crate) struct Expiring {
     pub(crate) ends: Result<UnixTime, String>,
 }
 
-/// What ends within `span`, or has ended, the first before the others; and what cannot be read.
-pub(crate) fn expiring(settings: &Settings, span: Duration, now: UnixTime) -> Vec<Expiring> {
-    let soon = |one: &Expiring| one.ends.as_ref().is_ok_and(|ends| now + span < *ends);
-    let mut found = all(settings, now);
-    found.retain(|one| !soon(one));
-    found.sort_by_key(|one| one.ends.clone().unwrap_or_default());
-    found
+impl From<Expiring> for ExpiringView {
+    fn from(one: Expiring) -> Self {
+        let (ends, problem) = match one.ends {
+            Ok(ends) => (Some(ends.as_secs()), None),
+            Err(problem) => (None, Some(problem)),
+        };
+        Self {
+            kind: one.kind.as_str().to_owned(),
+            name: one.name,
+            used: one.used,
+            renews_itself: one.kind.renews_itself(),
+            ends,
+            problem,
+        }
+    }
 }
 
 /// Everything that ends.
@@ -115,20 +123,35 @@ pub(crate) fn all(settings: &Settings, now: UnixTime) -> Vec<Expiring> {
     found
 }
 
-/// Keys that sign, and those that providers sign with.
-fn keys(settings: &Settings, now: UnixTime, found: &mut Vec<Expiring>) {
-    let directory = settings.state_dir.join("keys");
-    let own = |name: String, ends| Expiring {
+/// Keys of ours that sign, by name, with the moment when each gives way.
+pub(crate) fn ours(keys: Vec<(String, UnixTime)>) -> impl Iterator<Item = Expiring> {
+    keys.into_iter().map(|(name, ends)| Expiring {
         kind: Kind::SigningKey,
         used: "what we sign".to_owned(),
         name,
-        ends,
-    };
+        ends: Ok(ends),
+    })
+}
+
+/// Whether keys that sign are in a store which a look at the file does not ask: an instance knows them.
+pub(crate) fn are_shared(settings: &Settings) -> bool {
+    let (signing, store) = (&settings.signing, &settings.sessions.store);
+    signing.files.is_empty() && signing.module.is_none() && matches!(store, StoreKind::Redis(_))
+}
+
+/// Keys that sign, and those that providers sign with.
+fn keys(settings: &Settings, now: UnixTime, found: &mut Vec<Expiring>) {
+    let directory = settings.state_dir.join("keys");
     match succession(&directory, &settings.signing) {
-        // Several instances have theirs in the store, which is not asked here: the metric tells of them.
-        Ok(_) | Err(_) if matches!(settings.sessions.store, StoreKind::Redis(_)) => {}
-        Ok(all) => found.extend(all.into_iter().map(|(kid, ends)| own(kid, Ok(ends)))),
-        Err(error) => found.push(own("signing.json".to_owned(), Err(error.to_string()))),
+        // Several instances have theirs in the store, which is not asked here: whoever runs tells of them.
+        Ok(_) | Err(_) if are_shared(settings) => {}
+        Ok(all) => found.extend(ours(all)),
+        Err(error) => found.push(Expiring {
+            kind: Kind::SigningKey,
+            used: "what we sign".to_owned(),
+            name: "signing.json".to_owned(),
+            ends: Err(error.to_string()),
+        }),
     }
     for provider in &settings.providers {
         let used = format!("provider {}", provider.id);

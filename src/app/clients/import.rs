@@ -20,6 +20,9 @@ pub(crate) struct Wanted<'a> {
     pub(crate) secrets: &'a str,
 }
 
+/// What a public client may have: a person signs in for it, or has done so.
+const FOR_PUBLIC: [&str; 2] = ["device_code", "refresh_token"];
+
 /// What was read.
 #[derive(Debug, Default)]
 pub(crate) struct Imported {
@@ -36,6 +39,8 @@ pub(crate) struct Imported {
 /// One registration, whatever the file calls its parts.
 struct Registration<'a> {
     id: &'a str,
+    /// Whether it proves nothing.
+    public: bool,
     secret: Option<&'a str>,
     keys: Option<Value>,
     grants: Vec<&'static str>,
@@ -65,7 +70,7 @@ pub(crate) fn import(text: &str, wanted: Wanted<'_>) -> Result<Imported, String>
         };
         let read = match (text_of(entry, "clientId"), text_of(entry, "client_id")) {
             (Some(id), None) => keycloak(id, entry),
-            (None, Some(id)) => metadata(id, entry),
+            (None, Some(id)) => Ok(metadata(id, entry)),
             _ => return Err("an entry of the file has no `clientId` or `client_id`".to_owned()),
         };
         match read {
@@ -105,9 +110,6 @@ fn keycloak<'a>(id: &'a str, entry: &'a Map<String, Value>) -> Result<Registrati
     }
     if is(entry, "bearerOnly") {
         return no("it is asked with tokens, and asks for none");
-    }
-    if is(entry, "publicClient") {
-        return no("it is public, and cannot prove who it is");
     }
     let none = Map::new();
     let attributes = entry.get("attributes").and_then(Value::as_object);
@@ -155,6 +157,7 @@ fn keycloak<'a>(id: &'a str, entry: &'a Map<String, Value>) -> Result<Registrati
         .chain(texts(entry, "optionalClientScopes"));
     Ok(Registration {
         id,
+        public: is(entry, "publicClient"),
         secret,
         keys,
         grants,
@@ -164,13 +167,8 @@ fn keycloak<'a>(id: &'a str, entry: &'a Map<String, Value>) -> Result<Registrati
 }
 
 /// RFC 7591 §2.
-fn metadata<'a>(id: &'a str, entry: &'a Map<String, Value>) -> Result<Registration<'a>, String> {
+fn metadata<'a>(id: &'a str, entry: &'a Map<String, Value>) -> Registration<'a> {
     let method = text_of(entry, "token_endpoint_auth_method").unwrap_or("client_secret_basic");
-    if method == "none" {
-        return Err(format!(
-            "{id}: it is public, and cannot prove who it is; left out"
-        ));
-    }
     let (mut grants, mut left) = (Vec::new(), Vec::new());
     for grant in texts(entry, "grant_types") {
         match &*grant {
@@ -184,8 +182,9 @@ fn metadata<'a>(id: &'a str, entry: &'a Map<String, Value>) -> Result<Registrati
         }
     }
     let scope = text_of(entry, "scope").unwrap_or_default();
-    Ok(Registration {
+    Registration {
         id,
+        public: method == "none",
         secret: text_of(entry, "client_secret"),
         keys: entry.get("jwks").cloned(),
         grants,
@@ -195,7 +194,7 @@ fn metadata<'a>(id: &'a str, entry: &'a Map<String, Value>) -> Result<Registrati
             .map(str::to_owned)
             .collect(),
         left,
-    })
+    }
 }
 
 /// A text as YAML: JSON is YAML.
@@ -214,11 +213,22 @@ impl Imported {
         for left in &read.left {
             note(left);
         }
-        if read.grants.is_empty() {
+        let may = |grant: &&str| !read.public || FOR_PUBLIC.contains(grant);
+        for grant in read.grants.iter().filter(|grant| !may(grant)) {
+            note(&format!("it is public, and `{grant}` is not for it"));
+        }
+        let grants: Vec<&str> = read
+            .grants
+            .iter()
+            .copied()
+            .filter(|grant| may(grant))
+            .collect();
+        if grants.is_empty() {
             note("nothing of it is moved; left out");
             return;
         }
         let proofs = match (&read.keys, read.secret) {
+            _ if read.public => "auth: none".to_owned(),
             (Some(keys), _) => format!("keys: {keys}"),
             (None, Some(secret)) => format!("secret_hashes: {}", list([&*hash(secret)])),
             (None, None) => {
@@ -238,7 +248,7 @@ impl Imported {
                 }
             })
             .collect();
-        if read.secret.is_none() {
+        if read.secret.is_none() && !read.public {
             note(&format!(
                 "`{}/{file}` must hold what proves us to be it at `{}`",
                 wanted.secrets, wanted.provider
@@ -247,22 +257,27 @@ impl Imported {
         let mut yaml = format!(
             "{}:\n  {proofs}\n  grants: {}\n  audiences: {}\n  scopes: {}\n",
             quoted(read.id),
-            list(read.grants.iter().copied()),
+            list(grants.iter().copied()),
             list(wanted.audiences.iter().map(String::as_str)),
             list(read.scopes.iter().map(String::as_str)),
         );
-        if read.grants.contains(&"refresh_token") {
+        if grants.contains(&"refresh_token") {
             let _written = writeln!(yaml, "  refresh: {{ adopt: {} }}", quoted(wanted.provider));
         }
+        let there = if read.public {
+            "auth: none".to_owned()
+        } else {
+            let place = quoted(&format!("{}/{file}", wanted.secrets));
+            format!("secret: {{ file: {place} }}")
+        };
         let _written = writeln!(
             yaml,
-            "  at:\n    {}: {{ id: {}, secret: {{ file: {} }} }}",
+            "  at:\n    {}: {{ id: {}, {there} }}",
             quoted(wanted.provider),
             quoted(read.id),
-            quoted(&format!("{}/{file}", wanted.secrets)),
         );
         self.yaml.push_str(&yaml);
-        if let Some(secret) = read.secret {
+        if let Some(secret) = read.secret.filter(|_| !read.public) {
             self.secrets.push((file, Secret::new(secret.to_owned())));
         }
         self.clients += 1;
@@ -286,12 +301,14 @@ mod tests {
             { "clientId": "batch", "secret": "s3cret", "serviceAccountsEnabled": true, "defaultClientScopes": ["read"], "standardFlowEnabled": false },
             { "clientId": "web", "secret": "**********", "standardFlowEnabled": true, "implicitFlowEnabled": true, "redirectUris": ["https://*"] },
             { "clientId": "spa", "publicClient": true },
+            { "clientId": "phone", "publicClient": true, "standardFlowEnabled": true, "secret": "left over",
+              "attributes": { "standard.token.exchange.enabled": "true" } },
             { "clientId": "gone", "enabled": false },
             { "clientId": "api", "bearerOnly": true },
             { "clientId": "tv/1", "secret": "t", "attributes": { "oauth2.device.authorization.grant.enabled": "true", "use.refresh.tokens": "false" } },
         ] });
         let imported = import(&realm.to_string(), WANTED).unwrap();
-        assert_eq!(imported.clients, 3);
+        assert_eq!(imported.clients, 4);
         let yaml = &imported.yaml;
         assert!(
             yaml.contains(&format!(
@@ -308,12 +325,16 @@ mod tests {
             yaml.contains("\"tv/1\":") && yaml.contains("secrets/tv_1"),
             "{yaml}"
         );
-        assert!(!yaml.contains("s3cret") && !yaml.contains("spa"));
+        assert!(!yaml.contains("s3cret") && !yaml.contains("spa") && !yaml.contains("left over"));
+        let phone = "\"phone\":\n  auth: none\n  grants: [\"refresh_token\"]\n  audiences: []\n  scopes: []\n  \
+                     refresh: { adopt: \"old\" }\n  at:\n    \"old\": { id: \"phone\", auth: none }\n";
+        assert!(yaml.contains(phone), "{yaml}");
         let notes = imported.notes.join("\n");
         for word in [
             "web: the implicit grant",
             "wildcard redirect",
-            "spa: it is public",
+            "spa: nothing of it is moved",
+            "phone: it is public, and `token_exchange` is not for it",
             "gone: it is switched off",
             "api: it is asked",
             "web: the file hides",
@@ -328,9 +349,12 @@ mod tests {
         let all = json!([
             { "client_id": "a", "client_secret": "x", "grant_types": ["authorization_code", "refresh_token", "password"], "scope": "read write" },
             { "client_id": "b", "token_endpoint_auth_method": "none" },
+            { "client_id": "tv", "token_endpoint_auth_method": "none", "grant_types": ["urn:ietf:params:oauth:grant-type:device_code"] },
         ]);
         let imported = import(&all.to_string(), WANTED).unwrap();
-        assert_eq!((imported.clients, imported.notes.len()), (1, 2));
+        assert_eq!((imported.clients, imported.notes.len()), (2, 2));
+        let tv = "\"tv\":\n  auth: none\n  grants: [\"device_code\"]";
+        assert!(imported.yaml.contains(tv), "{}", imported.yaml);
         assert!(imported.yaml.contains("scopes: [\"read\", \"write\"]"));
         for bad in ["", "[]", "3", "{}", "[3]", r#"{"clients":[{"name":"x"}]}"#] {
             assert!(import(bad, WANTED).is_err(), "{bad}");

@@ -33,7 +33,9 @@ pub(crate) fn export(settings: &Settings) -> Value {
 }
 
 fn one(client: &Client) -> Value {
-    let method = if client.keys.is_some() {
+    let method = if client.public {
+        "none"
+    } else if client.keys.is_some() {
         "private_key_jwt"
     } else if client.certificates.is_empty() {
         "client_secret_basic"

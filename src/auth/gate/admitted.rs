@@ -139,14 +139,6 @@ impl Admitted {
         self.confirmation.as_ref()
     }
 
-    /// How a token of this kind is presented: `token_type` (RFC 6749 §5.1, RFC 9449 §5).
-    pub(crate) fn scheme(&self) -> &'static str {
-        match self.confirmation.and_then(|bound| bound.key) {
-            Some(_) => "DPoP",
-            None => "Bearer",
-        }
-    }
-
     /// The arm of the provider that vouched; `None` without a rollout.
     pub(crate) const fn arm(&self) -> Option<Arm> {
         self.arm

@@ -250,7 +250,9 @@ impl Gate {
                 .scopes
                 .iter()
                 .all(|scope| has(&scopes, scope));
-        if passes && holder.ends <= most && holder.bound.is_none() {
+        // Who proves to hold a key asks for a token that is bound to it, which a provider's is not.
+        let is_plain = holder.bound.is_none() && client.proven.is_none();
+        if passes && holder.ends <= most && is_plain {
             return passed(holder).ok_or_else(|| refused(Refusal::ExchangeRefused));
         }
         let exchange = side
@@ -258,8 +260,9 @@ impl Gate {
             .or_else(|| of(None))
             .ok_or_else(|| refused(Refusal::ExchangeRefused))?;
         let keeps = exchange.binding() == Binding::Keep;
-        if holder.bound.is_some() && (!keeps || client.own.is_some()) {
-            // The result would be worth something without the key.
+        // The result would be worth something without the key.
+        let loses = !keeps && !is_plain;
+        if loses || (holder.bound.is_some() && client.own.is_some()) {
             return Err(refused(Refusal::PopFailed));
         }
         // A client that proves to hold a key gets what is bound to it, also for a token that was bound to nothing.

@@ -132,15 +132,16 @@ impl Gate {
             return Err(AuthError::unowned(Refusal::Inactive, class));
         };
         let stands_for = old.digest();
-        // Later requests have brought another cookie: what this one says no longer counts for the session, nor against it.
+        // Later requests have brought another cookie: what this one says no longer counts for the session, nor against it. Where
+        // they come no more, nobody has confirmed the session in time, and its owner cannot be asked about it by this cookie.
         if asked.is_open() && restored.stands_for() != Some(&stands_for) {
             return match restored.standing(asked.now) {
-                crate::session::Standing::Lapsed => {
+                crate::session::Standing::Overdue | crate::session::Standing::Lapsed => {
                     Err(AuthError::refused(Refusal::Expired, provider, class))
                 }
-                crate::session::Standing::Fresh
-                | crate::session::Standing::Due
-                | crate::session::Standing::Overdue => Ok(Its::Session(restored)),
+                crate::session::Standing::Fresh | crate::session::Standing::Due => {
+                    Ok(Its::Session(restored))
+                }
             };
         }
         let again: Arc<dyn AskAgain> = Arc::new(OldCookie {

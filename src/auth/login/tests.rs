@@ -108,6 +108,8 @@ struct Visit<'a> {
     /// Of a form.
     body: &'a str,
     same_site: SameSite,
+    /// What is open asks, and no request.
+    still: bool,
 }
 
 impl<'a> Visit<'a> {
@@ -121,6 +123,7 @@ impl<'a> Visit<'a> {
             now: at(0),
             body: "",
             same_site: SameSite::Lax,
+            still: false,
         }
     }
 
@@ -206,8 +209,16 @@ impl<'a> Visit<'a> {
                 let judged = match extract(&headers, None, policy.owners(), &[]) {
                     Ok(Some(presented)) => {
                         let way = (&facts, &world.channel());
-                        let judged = gate.admit(&policy, 0, &presented, way, self.kill, self.now);
-                        Box::pin(judged).await.map(Some)
+                        let judged = if self.still {
+                            let judged =
+                                gate.admit_again(&policy, 0, &presented, way, self.kill, self.now);
+                            Box::pin(judged).await
+                        } else {
+                            let judged =
+                                gate.admit(&policy, 0, &presented, way, self.kill, self.now);
+                            Box::pin(judged).await
+                        };
+                        judged.map(Some)
                     }
                     Ok(None) => Ok(None),
                     Err(error) => Err(error),

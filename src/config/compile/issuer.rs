@@ -126,8 +126,11 @@ fn audience(
     sides: &[String],
     all: &[Exchange],
 ) -> Audience {
-    raw.exchanges
-        .required(raw.mark, "exchanges", &mut context.report);
+    if raw.resources.is_absent() {
+        raw.exchanges
+            .required(raw.mark, "exchanges", &mut context.report);
+    }
+    let resources = resources(context, raw, sides);
     let mut found = Vec::new();
     for at in raw.exchanges.get().map_or(&[][..], |list| &list.items) {
         if !context.knows_exchange(&at.value) {
@@ -156,7 +159,50 @@ fn audience(
     Audience {
         name: name.value.as_str().into(),
         exchanges: found.iter().map(|(_, one)| one.name.clone()).collect(),
+        resources,
     }
+}
+
+/// What providers of the application call an audience.
+fn resources(
+    context: &mut Context<'_>,
+    raw: &RawTokenAudience,
+    sides: &[String],
+) -> Vec<(ProviderId, Box<str>)> {
+    let mut all = Vec::new();
+    let named = raw.resources.get().into_iter();
+    for (provider, at) in named.flat_map(|named| named.readable()) {
+        if !context.knows_provider(provider) {
+            continue;
+        }
+        if !sides.contains(&provider.value) {
+            no_part(context, provider);
+            continue;
+        }
+        let is_one =
+            at.value.contains(':') && at.value.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+        if is_one {
+            all.push((ProviderId::new(&provider.value), at.value.as_str().into()));
+        } else {
+            context
+                .report
+                .error(at.mark, "it is no absolute URI without a fragment")
+                .value(&at.value)
+                .hint("such as `https://api.corp.example` or `urn:corp:api` (RFC 8707 §2)");
+        }
+    }
+    all
+}
+
+/// A provider whose people the application never sees.
+fn no_part(context: &mut Context<'_>, provider: &At<String>) {
+    context
+        .report
+        .error(
+            provider.mark,
+            format!("`{}` has no part in the application", provider.value),
+        )
+        .value(&provider.value);
 }
 
 /// Whether tokens of an exchange are for this audience and no other.
@@ -210,16 +256,7 @@ fn one(
     let secrets = proofs::secrets(context, raw);
     let keys = proofs::keys(context, raw);
     let certificates = proofs::certificates(context, raw);
-    if raw.secret_hashes.is_absent()
-        && raw.learn_secret_at.is_absent()
-        && raw.keys.is_absent()
-        && raw.certificates.is_absent()
-    {
-        context
-            .report
-            .error(name.mark, format!("`{}` cannot prove who it is", name.value))
-            .hint("give it `secret_hashes`, `keys` or `certificates`: whoever knows a `client_id` must not get tokens");
-    }
+    let public = proofs::is_public(context, name, raw);
     roles::scopes(context, raw.scopes.get());
     span(
         context,
@@ -245,7 +282,8 @@ fn one(
         || 1 < sides.len()
             && (grants.contains(&Grant::RefreshToken) || grants.contains(&Grant::DeviceCode));
     for at in raw.audiences.get().map_or(&[][..], |list| &list.items) {
-        let known = audiences.iter().any(|known| *known.name == *at.value);
+        let mut known = audiences.iter().filter(|known| !known.exchanges.is_empty());
+        let known = known.any(|known| *known.name == *at.value);
         if exchanges && !known {
             context
                 .report
@@ -276,11 +314,18 @@ fn one(
     }
     let known_at: Vec<_> = at.iter().map(|(provider, _)| provider.clone()).collect();
     let refresh = refresh::refresh(context, name, raw, &grants, &known_at);
+    proofs::fits(
+        context,
+        name,
+        (public, &grants, refresh.adopt.as_ref()),
+        &at,
+    );
     let learn_at = proofs::learned(context, raw, &known_at);
     Some(Client {
         learn_at,
         refresh,
         id: name.value.as_str().into(),
+        public,
         secrets,
         keys: keys?,
         certificates,
@@ -305,16 +350,10 @@ fn registrations(
             continue;
         }
         if !sides.contains(&provider.value) {
-            context
-                .report
-                .error(
-                    provider.mark,
-                    format!("`{}` has no part in the application", provider.value),
-                )
-                .value(&provider.value);
+            no_part(context, provider);
             continue;
         }
-        let registration = client::client(context, raw, false);
+        let registration = client::client(context, raw, true);
         at.extend(registration.map(|one| (ProviderId::new(&provider.value), one)));
     }
     at

@@ -39,12 +39,16 @@ mappings! {
 
     /// How tokens of people become tokens for an audience.
     RawTokenAudience {
-        /// Of `exchange`, for this audience alone: one for each provider of the application, or one that mints. Required.
+        /// Of `exchange`, for this audience alone: one for each provider of the application, or one that mints. Required where there are no `resources`.
         exchanges: List<At<String>>,
+        /// What a provider calls it as a resource (RFC 8707), as `provider: URI`, where that is how its clients say whom a token is for: sent as `resource` for `client_credentials`, `device_code` and `refresh_token`, and then in `aud` of the token. Default: `audience` is sent, and must be in `aud`.
+        resources: Named<At<String>>,
     }
 
-    /// A client, and what it may have. It proves itself by a secret, a key or a certificate: at least one of them is required. There are no public clients: an application on a phone or a television gets one of the three for itself, or stays at its provider.
+    /// A client, and what it may have. It proves itself by a secret, a key or a certificate: at least one of them is required, or `auth: none`.
     RawTokenClient {
+        /// `none`: it is public (RFC 6749 §2.1), such as an application on a phone or a television, whose secret everybody could read. It names itself by `client_id`, and proves nothing: `device_code` and `refresh_token` are all that it may have, it asks about no tokens, and its requests are counted by the address that they come from. Default: it proves who it is.
+        auth: At<TokenClientAuth>,
         /// `sha256:` and 64 hexadecimal digits of its secret, which is long and random; two while it is rotated.
         secret_hashes: List<At<String>>,
         /// The provider in `at` that is asked when it comes with its secret for the first time: what that takes is its secret from then on, until `secret_hashes` are given, which take its place. For registrations whose secret nobody can read.
@@ -63,7 +67,7 @@ mappings! {
         max_life: At<Span>,
         /// Whether it may ask if a token is good (RFC 7662). Default `false`.
         introspect: At<bool>,
-        /// By provider: its registration there, for `client_credentials`, `refresh_token` and `device_code`.
+        /// By provider: its registration there, for `client_credentials`, `refresh_token` and `device_code`. With `auth: none` there it is public there, which gets no tokens for itself.
         at: Named<RawClient>,
         /// What its refresh tokens are, for `refresh_token`.
         refresh: RawRefresh,
@@ -81,6 +85,12 @@ mappings! {
 }
 
 words! {
+    /// How a client proves who it is.
+    TokenClientAuth {
+        /// Not at all: it is public.
+        "none" => None,
+    }
+
     /// By what right a client gets a token.
     GrantWord {
         /// For a token of somebody else (RFC 8693).

@@ -8,10 +8,14 @@ use crate::config::strict::DAY;
 use crate::config::strict::Judge;
 use crate::config::strict::LONG_CLIENT_TOKENS;
 use crate::config::strict::LONG_REFRESH;
+use crate::config::strict::PUBLIC_CLIENT;
 use crate::config::strict::UNFINISHED_ROTATION;
 use crate::config::strict::WIDE_SCOPES;
+use crate::issuer::settings::Client;
 use crate::issuer::settings::Grant;
+use crate::providers::settings::ClientAuth;
 
+const MINUTE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(15 * 60);
 
 impl Judge<'_> {
@@ -19,11 +23,14 @@ impl Judge<'_> {
         for client in settings.issuer.iter().flat_map(|own| &own.clients) {
             let path = ["token_endpoint", "clients", &client.id];
             let at = |key| [&path[..], &[key]].concat();
+            if client.public {
+                self.public(&path, client);
+            }
             if LONG < client.max_life {
                 let message = "its tokens may live longer than a quarter of an hour";
                 self.broken(&LONG_CLIENT_TOKENS, &at("max_life"), message);
             }
-            if client.keys.is_none() && client.certificates.is_empty() {
+            if !client.public && client.keys.is_none() && client.certificates.is_empty() {
                 let message = format!("`{}` proves itself by a secret that it sends", client.id);
                 self.broken(&CLIENT_PROOF, &path, message);
             }
@@ -31,7 +38,6 @@ impl Judge<'_> {
                 let message = "two secrets are good: a rotation is not finished";
                 self.broken(&UNFINISHED_ROTATION, &at("secret_hashes"), message);
             }
-            let wide = |scope: &str| scope.contains('*') || scope.ends_with("/.default");
             if let Some(scope) = client.scopes.iter().find(|scope| wide(scope)) {
                 let message = format!("the scope `{scope}` is wide");
                 self.broken(&WIDE_SCOPES, &at("scopes"), message);
@@ -41,6 +47,10 @@ impl Judge<'_> {
                 self.broken(&LONG_REFRESH, &at("refresh"), message);
             }
             for (provider, own) in &client.at {
+                // It is there what it is here.
+                if client.public && matches!(own.auth, ClientAuth::None) {
+                    continue;
+                }
                 let path = [
                     "token_endpoint",
                     "clients",
@@ -52,4 +62,27 @@ impl Judge<'_> {
             }
         }
     }
+
+    /// Nothing but its life and its scope limits what somebody has of it who took it from somebody else.
+    fn public(&mut self, path: &[&str], client: &Client) {
+        let at = |key| [path, &[key]].concat();
+        if 5 * MINUTE < client.max_life {
+            let message =
+                "anybody may have taken its tokens, and they may live longer than five minutes";
+            self.broken(&PUBLIC_CLIENT, &at("max_life"), message);
+        }
+        if client.grants.contains(&Grant::RefreshToken) && 30 * DAY < client.refresh.max {
+            let message = "it proves nothing, and its refresh tokens may live longer than 30 days";
+            self.broken(&PUBLIC_CLIENT, &at("refresh"), message);
+        }
+        let mut scopes = client.scopes.iter();
+        if let Some(scope) = scopes.find(|scope| wide(scope) || &***scope == "offline_access") {
+            let message = format!("it proves nothing, and the scope `{scope}` is wide");
+            self.broken(&PUBLIC_CLIENT, &at("scopes"), message);
+        }
+    }
+}
+
+fn wide(scope: &str) -> bool {
+    scope.contains('*') || scope.ends_with("/.default")
 }

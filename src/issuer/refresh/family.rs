@@ -353,7 +353,7 @@ impl Family {
     }
 
     /// Whether its tokens may be for that audience; `None`: whichever they are for.
-    pub(super) fn is_for(&self, audience: Option<&str>) -> bool {
+    pub(in crate::issuer) fn is_for(&self, audience: Option<&str>) -> bool {
         audience.is_none_or(|asked| self.audience.is_empty() || self.audience == asked)
     }
 }

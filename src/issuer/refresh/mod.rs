@@ -26,14 +26,15 @@ use crate::auth::Query;
 use crate::auth::beginning;
 use crate::clock::UnixTime;
 use crate::identity::ProviderId;
+use crate::identity::Thumbprint;
 use crate::issuer::Call;
 use crate::issuer::answer::Denied;
 use crate::issuer::answer::Not;
 use crate::issuer::build::Client;
 use crate::issuer::build::Issuer;
-use crate::issuer::form::BEARER;
 use crate::issuer::form::success;
 use crate::issuer::grants::Told;
+use crate::issuer::grants::UNBOUND;
 use crate::issuer::grants::judged;
 use crate::issuer::refresh::family::Account;
 use crate::issuer::refresh::family::Family;
@@ -56,7 +57,7 @@ impl Issuer {
         call: &Call<'_>,
         client: &Client,
         form: &Query,
-        scopes: Option<&[Box<str>]>,
+        (scopes, proven): (Option<&[Box<str>]>, Option<Thumbprint>),
         told: &mut Told,
     ) -> Result<Value, Not> {
         let text = form
@@ -80,11 +81,13 @@ impl Issuer {
             adopted: self.adopted(client, text, call.now),
             scopes: scopes.unwrap_or_default().to_vec(),
             audience: audience.map(Box::from),
+            resources: self.resources.clone(),
             ticket: ticket.clone(),
             now: call.now,
         };
         let renewed = self.renewed(call, client, renewal).await?;
-        self.handed_out(call, client, &ticket, &renewed, scopes, told)
+        let wanted = (scopes, proven);
+        self.handed_out(call, client, &ticket, &renewed, wanted, told)
             .await
     }
 
@@ -108,6 +111,7 @@ impl Issuer {
             adopted: None,
             scopes: Vec::new(),
             audience: None,
+            resources: self.resources.clone(),
             ticket: ticket.clone(),
             now: call.now,
         };
@@ -153,7 +157,7 @@ impl Issuer {
         client: &Client,
         ticket: &Ticket,
         renewed: &Renewed,
-        scopes: Option<&[Box<str>]>,
+        (scopes, proven): (Option<&[Box<str>]>, Option<Thumbprint>),
         told: &mut Told,
     ) -> Result<Value, Not> {
         let (family, audience) = (&renewed.family, &*renewed.audience);
@@ -167,12 +171,15 @@ impl Issuer {
         }
         told.audience = Some(audience.into());
         told.provider = Some(ProviderId::new(&family.provider));
+        if proven.is_some() && !self.binds(audience) {
+            return Err(UNBOUND);
+        }
         let wanted = ForClient {
             asker: self.asker(client),
             exchanges: self.audiences.get(audience).map_or(&[][..], Vec::as_slice),
             scopes,
             most: &client.settings.scopes,
-            proven: None,
+            proven,
             max_life: client.settings.max_life,
             own: Some(Own {
                 began: family.began.map(UnixTime::from_millis),
@@ -181,6 +188,10 @@ impl Issuer {
         };
         let admitted = match judged(call, renewed.token.expose(), Some(&wanted)).await {
             Ok(admitted) => admitted,
+            // Its family is as good as before: without a proof there is a token.
+            Err(Not::Denied(Denied::InvalidRequest, "pop_failed")) if proven.is_some() => {
+                return Err(UNBOUND);
+            }
             Err(Not::Denied(Denied::InvalidRequest, why)) => {
                 // What was revoked stays so: a later token of the family would be as old.
                 if why == "revoked" {
@@ -212,7 +223,8 @@ impl Issuer {
             .ok_or(Not::Denied(Denied::InvalidTarget, "exchange_refused"))?;
         let scope = issued.scopes.join(" ");
         let ends = issued.ends.min(issued.own_end);
-        let object = success((issued.token.expose(), BEARER), ends, &scope, call.now);
+        let token = (issued.token.expose().as_str(), issued.bound.as_ref());
+        let object = success(token, ends, &scope, call.now);
         let mut object = object.ok_or(bad("expired"))?;
         let grace = client.settings.refresh.grace;
         let whose = (&account, admitted.canonical());

@@ -12,6 +12,7 @@ use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::issuer::answer::Denied;
 use crate::issuer::answer::Not;
+use crate::issuer::build::Resources;
 use crate::issuer::refresh::families::Families;
 use crate::issuer::refresh::families::Look;
 use crate::issuer::refresh::family::Family;
@@ -49,6 +50,8 @@ pub(super) struct Renewal {
     pub(super) scopes: Vec<Box<str>>,
     /// For whom, if that was said.
     pub(super) audience: Option<Box<str>>,
+    /// What providers call that.
+    pub(super) resources: Resources,
     pub(super) now: UnixTime,
 }
 
@@ -111,11 +114,15 @@ impl Renewal {
             Some(audience) => audience.clone(),
             None => family.audience.as_str().into(),
         };
+        let provider = ProviderId::new(&family.provider);
+        let resource = self.resources.of(&audience, &provider);
         let access = family.access.as_ref();
         let token = access.map(|access| Secret::new(access.token.clone()));
         let token = token.ok_or_else(|| over("inactive"))?;
         Ok(Renewed {
-            is_for: at.is_for(&token, &audience, self.now).await,
+            is_for: at
+                .is_for(&token, &resource.unwrap_or(audience.clone()), self.now)
+                .await,
             audience,
             token,
             family,
@@ -194,7 +201,13 @@ impl Renewal {
             (None, None) => return Err(over("inactive")),
         };
         let at = self.registration(provider.as_str())?;
-        match at.refresh(&upstream, &self.scopes, self.now).await {
+        let audience = self.audience.as_deref().or(match (&found, &self.adopted) {
+            (Some((family, _)), _) => Some(family.audience.as_str()),
+            (None, adopted) => adopted.as_ref().and_then(|own| own.audience.as_deref()),
+        });
+        let resource = audience.and_then(|audience| self.resources.of(audience, &provider));
+        let asked = (&*self.scopes, resource.as_deref());
+        match at.refresh(&upstream, asked, self.now).await {
             Ok(issued) => self
                 .keep(found, &provider, &upstream, issued)
                 .await

@@ -17,6 +17,7 @@ use crate::providers::oauth::renewal::error;
 use crate::providers::oauth::token_client::Issued;
 use crate::providers::oauth::token_client::TokenClient;
 use crate::providers::oauth::token_client::read;
+use crate::providers::oauth::token_client::with_resource;
 use crate::secret::Secret;
 use crate::telemetry::metrics::Operation;
 
@@ -69,6 +70,7 @@ impl TokenClient {
     pub(crate) async fn start_device(
         &self,
         scopes: &[Box<str>],
+        resource: Option<&str>,
         now: UnixTime,
     ) -> Result<DeviceStart, ProviderError> {
         let metadata = self.discovery.metadata().await?;
@@ -79,6 +81,7 @@ impl TokenClient {
         } else {
             Form::default().with("scope", &scopes.join(" "))
         };
+        let form = with_resource(form, resource);
         // RFC 8628 §3.1: named, also where `Authorization` says it.
         let form = if self.client.names_itself() {
             form
@@ -97,6 +100,7 @@ impl TokenClient {
     pub(crate) async fn poll_device(
         &self,
         device_code: &Secret<String>,
+        resource: Option<&str>,
         now: UnixTime,
     ) -> Result<Polled, ProviderError> {
         let metadata = self.discovery.metadata().await?;
@@ -104,6 +108,7 @@ impl TokenClient {
         let form = Form::default()
             .with("grant_type", "urn:ietf:params:oauth:grant-type:device_code")
             .with("device_code", device_code.expose());
+        let form = with_resource(form, resource);
         let call = self.post(Operation::Token, endpoint, form, now)?;
         // Made once: the answer that has the token is given once.
         self.http
@@ -129,7 +134,9 @@ fn said(answer: &Answer) -> Option<String> {
 
 pub(super) fn started(answer: &Answer) -> Result<DeviceStart, ProviderError> {
     match said(answer).as_deref() {
-        Some("invalid_scope" | "access_denied") => return Err(Refusal::ExchangeRefused.into()),
+        Some("invalid_scope" | "invalid_target" | "access_denied") => {
+            return Err(Refusal::ExchangeRefused.into());
+        }
         Some("unsupported_grant_type") => return Err(Refusal::Unsupported.into()),
         Some(_) => return Err(Outage::Malformed.into()),
         None => {}

@@ -13,6 +13,7 @@ use crate::providers::oauth::form::Form;
 use crate::providers::oauth::token_client::Issued;
 use crate::providers::oauth::token_client::TokenClient;
 use crate::providers::oauth::token_client::read;
+use crate::providers::oauth::token_client::with_resource;
 use crate::secret::Secret;
 use crate::telemetry::metrics::Operation;
 use crate::token;
@@ -27,7 +28,7 @@ impl TokenClient {
     pub(crate) async fn refresh(
         &self,
         refresh_token: &Secret<String>,
-        scopes: &[Box<str>],
+        (scopes, resource): (&[Box<str>], Option<&str>),
         now: UnixTime,
     ) -> Result<Issued, ProviderError> {
         let metadata = self.discovery.metadata().await?;
@@ -40,13 +41,16 @@ impl TokenClient {
         } else {
             form.with("scope", &scopes.join(" "))
         };
+        let form = with_resource(form, resource);
         let call = self.post(Operation::Token, endpoint, form, now)?;
         // Made once: a rotated token that comes a second time looks like theft (RFC 9700 §4.14.2).
         self.http
             .call(&call, |answer| {
                 let error = error(&answer.body);
                 read(&answer, false, now).map_err(|why| match (error.as_deref(), why) {
-                    (Some("invalid_scope"), _) if answer.status.is_client_error() => {
+                    (Some("invalid_scope" | "invalid_target"), _)
+                        if answer.status.is_client_error() =>
+                    {
                         Refusal::ExchangeRefused.into()
                     }
                     (_, ProviderError::Rejected(_)) => Refusal::BadCredentials.into(),

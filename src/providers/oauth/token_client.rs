@@ -23,6 +23,7 @@ use crate::providers::client::Endpoint;
 use crate::providers::oauth::client_auth::ClientAuthenticator;
 use crate::providers::oauth::discovery::Discovery;
 use crate::providers::oauth::form::Form;
+use crate::providers::oauth::renewal::error;
 use crate::secret::Secret;
 use crate::telemetry::metrics::Operation;
 use crate::token;
@@ -139,9 +140,17 @@ impl TokenClient {
         let metadata = self.discovery.metadata().await?;
         let endpoint = metadata.token_endpoint.as_ref().ok_or(Outage::Malformed)?;
         let exchange = matches!(grant, Grant::TokenExchange(_));
+        let for_itself = matches!(grant, Grant::ClientCredentials);
         let call = self.post(Operation::Token, endpoint, form(grant, wanted), now)?;
         self.http
-            .call(&call, |answer| read(&answer, exchange, now))
+            .call(&call, |answer| {
+                // Whoever asks for itself named the scopes: it is an answer to that.
+                let refused = for_itself && answer.status.is_client_error();
+                match error(&answer.body).as_deref() {
+                    Some("invalid_scope") if refused => Err(Refusal::Policy.into()),
+                    Some(_) | None => read(&answer, exchange, now),
+                }
+            })
             .await
     }
 
@@ -224,6 +233,14 @@ impl fmt::Debug for TokenClient {
         f.debug_struct("TokenClient")
             .field("client", &self.client.id())
             .finish_non_exhaustive()
+    }
+}
+
+/// RFC 8707 §2.
+pub(super) fn with_resource(form: Form, resource: Option<&str>) -> Form {
+    match resource {
+        Some(resource) => form.with("resource", resource),
+        None => form,
     }
 }
 

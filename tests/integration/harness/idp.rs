@@ -46,6 +46,8 @@ struct State {
     refuses_refresh: Mutex<bool>,
     /// Who typed in the code of a device: nobody yet, somebody, or somebody who said no.
     device: Mutex<Option<Option<String>>>,
+    /// What the device that asked last is for.
+    resource: Mutex<Option<String>>,
     /// Whose token a refresh gives instead of the right one.
     refreshes_as: Mutex<Option<String>>,
     revoked: Mutex<Vec<String>>,
@@ -80,6 +82,7 @@ impl Idp {
             reused: Mutex::default(),
             refreshes_as: Mutex::default(),
             device: Mutex::default(),
+            resource: Mutex::default(),
             refuses_refresh: Mutex::default(),
             revoked: Mutex::default(),
             revokes_later: Mutex::default(),
@@ -219,9 +222,10 @@ impl Idp {
         *self.0.exchanged.lock().unwrap() = (claims, answer);
     }
 
-    /// Gives no token for another one.
+    /// Gives no token for another one, with this error; with an empty one it does again.
     pub(crate) fn refuses_exchanges(&self, error: &str) {
-        *self.0.exchange_error.lock().unwrap() = Some(error.to_owned());
+        let error = Some(error.to_owned()).filter(|error| !error.is_empty());
+        *self.0.exchange_error.lock().unwrap() = error;
     }
 
     /// RFC 8693, RFC 7523 §2.1: whoever the token or the assertion is about gets one of ours.
@@ -254,7 +258,9 @@ impl Idp {
             return answer(400, &json!({ "error": error }));
         }
         let mut claims = self.claims("service");
-        claims.insert("aud".to_owned(), json!(form["audience"]));
+        // What it calls a resource it knows under that name alone (RFC 8707).
+        let wanted = form.get("resource").or(form.get("audience")).unwrap();
+        claims.insert("aud".to_owned(), json!(wanted));
         if let Some(scope) = form.get("scope") {
             claims.insert("scope".to_owned(), json!(scope));
         }
@@ -393,7 +399,7 @@ impl Idp {
     }
 
     /// RFC 8628 §3.5.
-    fn device(&self) -> Response<Full<Bytes>> {
+    fn device(&self, form: &HashMap<String, String>) -> Response<Full<Bytes>> {
         let Some(typed) = self.0.device.lock().unwrap().take() else {
             return answer(400, &json!({ "error": "authorization_pending" }));
         };
@@ -403,8 +409,21 @@ impl Idp {
         let refresh = self.refresh_token(&who);
         answer(
             200,
-            &json!({ "access_token": self.token(&who), "token_type": "Bearer", "expires_in": 300, "refresh_token": refresh }),
+            &json!({ "access_token": self.access(&who, form), "token_type": "Bearer", "expires_in": 300, "refresh_token": refresh }),
         )
+    }
+
+    /// A good access token, for the resource that was asked for (RFC 8707), where a device asked for the same one before.
+    fn access(&self, who: &str, form: &HashMap<String, String>) -> String {
+        let mut claims = self.claims(who);
+        let granted = self.0.resource.lock().unwrap();
+        if let Some(resource) = form
+            .get("resource")
+            .filter(|own| granted.as_ref() == Some(own))
+        {
+            claims.insert("aud".to_owned(), json!(resource));
+        }
+        self.sign(&claims)
     }
 
     /// Mixes people up: whoever refreshes gets a token of this one.
@@ -474,13 +493,16 @@ impl Idp {
                     .collect();
                 answer(200, &json!({ "keys": keys }))
             }
-            "/device" => answer(
-                200,
-                &json!({ "device_code": "the provider's", "user_code": "WDJB-MJHT", "verification_uri": format!("{issuer}/type"), "expires_in": 600, "interval": 1 }),
-            ),
-            "/token" | "/introspect" | "/revoke" if !knows_us => {
-                answer(401, &json!({ "error": "invalid_client" }))
+            "/device" => {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let form = pairs(&String::from_utf8_lossy(&body));
+                *self.0.resource.lock().unwrap() = form.get("resource").cloned();
+                answer(
+                    200,
+                    &json!({ "device_code": "the provider's", "user_code": "WDJB-MJHT", "verification_uri": format!("{issuer}/type"), "expires_in": 600, "interval": 1 }),
+                )
             }
+            "/introspect" if !knows_us => answer(401, &json!({ "error": "invalid_client" })),
             "/authorize"
                 if self
                     .0
@@ -529,12 +551,15 @@ impl Idp {
             "/token" => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let form = pairs(&String::from_utf8_lossy(&body));
+                if !knows_us && !is_public(&form) {
+                    return answer(401, &json!({ "error": "invalid_client" }));
+                }
                 if form["grant_type"] == "password" {
                     return self.password(&form);
                 }
                 if form["grant_type"].ends_with(":device_code") {
                     assert_eq!(form["device_code"], "the provider's");
-                    return self.device();
+                    return self.device(&form);
                 }
                 if form["grant_type"].starts_with("urn:") {
                     return self.exchange(&form);
@@ -558,7 +583,7 @@ impl Idp {
                     return answer(400, &json!({ "error": "invalid_grant" }));
                 };
                 let told = self.0.refreshes_as.lock().unwrap().clone();
-                let access = self.token(told.as_deref().unwrap_or(&who));
+                let access = self.access(told.as_deref().unwrap_or(&who), &form);
                 let mut claims = self.claims(&who);
                 claims.insert("aud".to_owned(), json!("authferry"));
                 if let Some(nonce) = nonce {
@@ -576,6 +601,9 @@ impl Idp {
             "/revoke" => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let form = pairs(&String::from_utf8_lossy(&body));
+                if !knows_us && !is_public(&form) {
+                    return answer(401, &json!({ "error": "invalid_client" }));
+                }
                 let mut later = self.0.revokes_later.lock().unwrap();
                 if 0 < *later {
                     *later -= 1;
@@ -608,6 +636,11 @@ pub(crate) fn now() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap()
         .as_secs()
+}
+
+/// Whether a registration that proves nothing asks: the one called `public`.
+fn is_public(form: &HashMap<String, String>) -> bool {
+    form.get("client_id").is_some_and(|id| id == "public") && !form.contains_key("client_secret")
 }
 
 fn answer(status: u16, body: &Value) -> Response<Full<Bytes>> {

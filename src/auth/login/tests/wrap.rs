@@ -155,6 +155,38 @@ async fn a_cookie_that_the_old_system_exchanges_for_another_stays_the_same_sessi
 }
 
 #[tokio::test]
+async fn what_was_opened_with_a_former_cookie_goes_on_while_requests_confirm_the_session() {
+    let (world, mut browser) = (wrapping(), with_old("one"));
+    says(&world, Some("alice"));
+    open(&world, &mut browser, "/").await;
+    let mut opened = browser.clone();
+    browser.jar.insert("OLDSID".to_owned(), "two".to_owned());
+    open(&world, &mut browser, "/").await;
+    let asked = world.old.asked();
+    let still = async |seconds: u64, opened: &mut Browser| {
+        let visit = Visit {
+            still: true,
+            ..Visit::to("/").at(seconds)
+        };
+        visit.with(&world, opened).await.admitted.is_some()
+    };
+    assert!(still(299, &mut opened).await);
+    assert_eq!(world.old.asked(), asked, "it says nothing of this cookie");
+    // Nobody comes any more: the old session may have ended, and nobody can be asked by this cookie.
+    assert!(!still(301, &mut opened.clone()).await);
+    // A request that comes confirms it for what is open, too.
+    assert!(
+        Visit::to("/")
+            .at(302)
+            .with(&world, &mut browser)
+            .await
+            .admitted
+            .is_some()
+    );
+    assert!(still(303, &mut opened).await);
+}
+
+#[tokio::test]
 async fn it_ends_with_the_old_session_when_it_is_asked_about_again() {
     let (world, mut browser) = (wrapping(), with_old("alice"));
     says(&world, Some("alice"));

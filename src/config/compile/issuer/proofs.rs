@@ -2,10 +2,99 @@
 
 use crate::config::compile::claims::json;
 use crate::config::compile::context::Context;
+use crate::config::raw::GrantWord;
 use crate::config::raw::RawTokenClient;
+use crate::config::shape::At;
 use crate::identity::ProviderId;
 use crate::identity::Thumbprint;
+use crate::issuer::settings::Grant;
+use crate::providers::settings::ClientAuth;
+use crate::providers::settings::OAuthClient;
 use crate::token::KeySet;
+
+/// Whether a client proves nothing; and that it says so, or how it proves who it is.
+pub(super) fn is_public(
+    context: &mut Context<'_>,
+    name: &At<String>,
+    raw: &RawTokenClient,
+) -> bool {
+    let proofs = [
+        ("secret_hashes", raw.secret_hashes.is_absent()),
+        ("learn_secret_at", raw.learn_secret_at.is_absent()),
+        ("keys", raw.keys.is_absent()),
+        ("certificates", raw.certificates.is_absent()),
+    ];
+    let given = proofs.iter().find(|(_, absent)| !absent);
+    let public = raw.auth.get().is_some();
+    match (raw.auth.get(), given) {
+        (Some(at), Some((proof, _))) => {
+            context
+                .report
+                .error(at.mark, format!("a public client has no `{proof}`"))
+                .hint("whoever can prove who they are does so with every request: leave out one of the two");
+        }
+        (None, None) => {
+            context
+                .report
+                .error(name.mark, format!("`{}` cannot prove who it is", name.value))
+                .hint("give it `secret_hashes`, `keys` or `certificates`: whoever knows a `client_id` must not get tokens; a public client says `auth: none`");
+        }
+        (Some(_), None) | (None, Some(_)) => {}
+    }
+    if public {
+        for at in raw.grants.get().map_or(&[][..], |list| &list.items) {
+            let fine = match at.value {
+                GrantWord::DeviceCode | GrantWord::RefreshToken => true,
+                GrantWord::TokenExchange | GrantWord::ClientCredentials => false,
+            };
+            if !fine {
+                context
+                    .report
+                    .error(at.mark, "not for a public client")
+                    .hint("whoever knows its name could have it: `device_code` and `refresh_token` need a person");
+            }
+        }
+        if let Some(at) = raw.introspect.get().filter(|at| at.value) {
+            context
+                .report
+                .error(at.mark, "not for a public client")
+                .hint("whoever asks about tokens must prove who they are (RFC 7662 §2.1)");
+        }
+    }
+    public
+}
+
+/// Whether what a client proves here goes with what it is at its providers.
+pub(super) fn fits(
+    context: &mut Context<'_>,
+    name: &At<String>,
+    (public, grants, adopt): (bool, &[Grant], Option<&ProviderId>),
+    at: &[(ProviderId, OAuthClient)],
+) {
+    let is_public = |own: &OAuthClient| matches!(own.auth, ClientAuth::None);
+    for (provider, own) in at {
+        if is_public(own) && grants.contains(&Grant::ClientCredentials) {
+            context
+                .report
+                .error(
+                    name.mark,
+                    format!("`at.{provider}` is public, and gets no tokens for itself"),
+                )
+                .hint(
+                    "`client_credentials` is for clients that prove who they are (RFC 6749 §4.4)",
+                );
+        }
+        if public && !is_public(own) && adopt == Some(provider) {
+            context
+                .report
+                .error(
+                    name.mark,
+                    format!("refresh tokens of `at.{provider}` would count without its secret"),
+                )
+                .hint("a public client adopts those of a public registration alone: `auth: none` there, or a proof here");
+        }
+    }
+}
 
 /// Hashes of secrets. What is none may be a secret: it is not quoted.
 pub(super) fn secrets(context: &mut Context<'_>, raw: &RawTokenClient) -> Vec<[u8; 32]> {

@@ -69,7 +69,7 @@ const config = {
   features: {
     devInteractions: { enabled: false },
     clientCredentials: { enabled: true }, introspection: { enabled: true, allowedPolicy: () => true }, jwtIntrospection: { enabled: true }, revocation: { enabled: true },
-    deviceFlow: { enabled: true, userCodeInputSource: (ctx, form) => { ctx.body = page('Device', form.replace('</form>', '<input name="user_code"><button type=submit>Continue</button></form>')) },
+    deviceFlow: { enabled: true, userCodeInputSource: (ctx, form) => { ctx.body = page('Device', form.replace('</form>', '<button type=submit>Continue</button></form>')) },
       userCodeConfirmSource: (ctx, form, client, info, code) => { ctx.body = page('Confirm ' + code, form.replace('</form>', '<button type=submit>Continue</button></form>')) },
       successSource: ctx => { ctx.body = page('Signed in', 'Device connected') } },
     backchannelLogout: { enabled: true }, rpInitiatedLogout: { enabled: true, logoutSource: (ctx, form) => { ctx.body = page('Log out?', form.replace('</form>', '<button type=submit name=logout value=yes>Yes</button></form>')) } },
