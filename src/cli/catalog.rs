@@ -113,10 +113,12 @@ fn catalog(args: &Args, now: UnixTime, out: &mut dyn Write) -> (u8, io::Result<(
             let all = catalog::expiring::all(&settings, now);
             let all = all.into_iter().map(ExpiringView::from).collect();
             let (code, written) = expiring(all, span, now, out);
-            let elsewhere = catalog::expiring::are_shared(&settings);
-            let told = written.and_then(|()| match elsewhere {
-                true => writeln!(out, "\nSigning keys that instances share are in their store: `--running --expiring` asks an instance."),
-                false => Ok(()),
+            let told = written.and_then(|()| {
+                if !catalog::expiring::are_shared(&settings) {
+                    return Ok(());
+                }
+                let words = "Signing keys that instances share are in their store: `--running --expiring` asks an instance.";
+                writeln!(out, "\n{words}")
             });
             (code, told)
         }

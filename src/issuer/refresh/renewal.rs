@@ -119,10 +119,9 @@ impl Renewal {
         let access = family.access.as_ref();
         let token = access.map(|access| Secret::new(access.token.clone()));
         let token = token.ok_or_else(|| over("inactive"))?;
+        let wanted = resource.as_deref().unwrap_or(&audience);
         Ok(Renewed {
-            is_for: at
-                .is_for(&token, &resource.unwrap_or(audience.clone()), self.now)
-                .await,
+            is_for: at.is_for(&token, wanted, self.now).await,
             audience,
             token,
             family,
