@@ -14,6 +14,7 @@ use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
 use crate::identity::Identity;
 use crate::rollout::AppId;
+use crate::rollout::Arm;
 use crate::rollout::Bucket;
 use crate::rollout::BucketKey;
 use crate::rollout::Mode;
@@ -138,7 +139,8 @@ impl Desk {
         Self::new(HashMap::new(), None, metrics)
     }
 
-    /// Offers an accepted credential. Only what the provider that people leave has vouched for is looked at twice.
+    /// Offers an accepted credential. What the provider that people leave has vouched for is looked at twice; of the other one
+    /// only when it decides, and then by who is in the directory of the former.
     pub(crate) fn offer(&self, offer: &Offer<'_>, key: &BucketKey) {
         let Some(block) = self.blocks.get(offer.app) else {
             return;
@@ -148,14 +150,21 @@ impl Desk {
             Mode::LegacyOnly | Mode::ModernOnly => false,
         };
         let looks = looks && offer.plan.stage.shadow.covers(offer.app);
-        if !looks || offer.identity.provider != offer.plan.from {
+        let Some(arm) = offer.plan.arm(&offer.identity.provider).filter(|_| looks) else {
             return;
-        }
+        };
         let skip = |why| self.metrics.shadow_skipped(offer.app, why);
-        let class = offer.credential.class();
-        self.noise(block, offer, key);
-        self.beside(block, offer);
-        let Some(source) = block.source(class) else {
+        let source = block.source(arm, offer.credential.class());
+        match arm {
+            Arm::From => {
+                self.noise(block, offer, key);
+                self.beside(block, offer);
+            }
+            // Nobody asked for that, so nothing is missing.
+            Arm::To if offer.plan.stage.mode != Mode::ModernPrimary || source.is_none() => return,
+            Arm::To => {}
+        }
+        let Some(source) = source else {
             return skip(Skipped::NoOracle);
         };
         // Whoever is looked up presents nothing there.

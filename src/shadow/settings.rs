@@ -46,6 +46,9 @@ pub(crate) struct Settings {
     pub(crate) dual_token: Option<ProviderId>,
     /// Where people are looked up who presented a credential of a class.
     pub(crate) directory: Vec<(CredentialClass, Lookup)>,
+    /// Where people are looked up who presented a credential of a class of the provider that they move to, once that one
+    /// decides: in the directory of the provider that they leave.
+    pub(crate) back: Vec<(CredentialClass, Lookup)>,
     /// The daily look at everybody.
     pub(crate) sweep: Option<Sweep>,
     /// Whether the application's own answers are compared with our decisions.
@@ -61,6 +64,7 @@ impl Settings {
             || !self.exchange.is_empty()
             || self.dual_token.is_some()
             || !self.directory.is_empty()
+            || !self.back.is_empty()
             || self.sweep.is_some()
     }
 }

@@ -7,6 +7,7 @@ use tracing::warn;
 use crate::clock::UnixTime;
 use crate::rollout::AppId;
 use crate::shadow::compare::Difference;
+use crate::shadow::compare::Name;
 use crate::shadow::compare::Side;
 use crate::shadow::compare::compare;
 use crate::shadow::kind::Class;
@@ -34,6 +35,31 @@ pub(super) fn of_welcome(control: &Side, other: &Opinion) -> Vec<Difference> {
     match other {
         Opinion::Person(candidate) => compare(control, candidate),
         Opinion::Refused(why) => vec![plain(Class::AcceptReject, why)],
+        Opinion::Nobody => vec![plain(Class::NoLink, "subject")],
+        Opinion::Several => vec![plain(Class::LinkConflict, "subject")],
+    }
+}
+
+/// In what the side that people have moved to differs from the one that they have left, which is asked now. Classes are those
+/// that the other way round would have found: what is `extra` is so at the new side.
+pub(super) fn of_moved(control: &Side, before: &Opinion) -> Vec<Difference> {
+    match before {
+        Opinion::Person(before) => {
+            let mut found = compare(before, control);
+            // An account that nobody is called by is no other person.
+            let class = match before.name {
+                Name::Person(_) => None,
+                Name::Nobody => Some(Class::NoLink),
+                Name::Conflict => Some(Class::LinkConflict),
+            };
+            for difference in &mut found {
+                if let (Class::SubjectMismatch, Some(class)) = (difference.class, class) {
+                    difference.class = class;
+                }
+            }
+            found
+        }
+        Opinion::Refused(why) => vec![plain(Class::RejectAccept, why)],
         Opinion::Nobody => vec![plain(Class::NoLink, "subject")],
         Opinion::Several => vec![plain(Class::LinkConflict, "subject")],
     }

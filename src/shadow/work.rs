@@ -27,6 +27,7 @@ use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Providers;
 use crate::rollout::AppId;
+use crate::rollout::Arm;
 use crate::rollout::Looked;
 use crate::secret::Secret;
 use crate::shadow::asked::ask;
@@ -77,6 +78,8 @@ pub(crate) struct ShadowParts {
 pub(super) struct Block {
     pub(super) settings: Settings,
     sources: Vec<(CredentialClass, Arc<Source>)>,
+    /// Who is asked about people of the provider that they move to.
+    back: Vec<(CredentialClass, Arc<Source>)>,
     /// Who judges a token that comes beside the credential.
     pub(super) beside: Option<Arc<Source>>,
     pub(super) reader: Arc<dyn Reader>,
@@ -89,14 +92,21 @@ pub(super) struct Block {
 }
 
 impl Block {
-    pub(super) fn source(&self, class: CredentialClass) -> Option<&Arc<Source>> {
-        let found = self.sources.iter().find(|(of, _)| *of == class);
+    /// Who is asked about somebody who has presented a credential of this class at one side.
+    pub(super) fn source(&self, arm: Arm, class: CredentialClass) -> Option<&Arc<Source>> {
+        let sources = match arm {
+            Arm::From => &self.sources,
+            Arm::To => &self.back,
+        };
+        let found = sources.iter().find(|(of, _)| *of == class);
         found.map(|(_, source)| source)
     }
 }
 
 /// Who is asked, and about what.
 pub(super) struct Source {
+    /// The side whose people they are.
+    pub(super) of: Arm,
     pub(super) provider: Arc<dyn Provider>,
     pub(super) how: How,
 }
@@ -227,10 +237,11 @@ impl Shadow {
         reader: &Arc<dyn Reader>,
     ) -> Desk {
         let block = |settings: &Settings| {
-            let source = |id: &ProviderId, how| {
+            let of_side = |of, id: &ProviderId, how| {
                 let provider = Arc::clone(providers.named(id)?);
-                Some(Arc::new(Source { provider, how }))
+                Some(Arc::new(Source { of, provider, how }))
             };
+            let source = |id: &ProviderId, how| of_side(Arm::From, id, how);
             let mut sources = Vec::new();
             for (class, id) in &settings.dual_verify {
                 sources.extend(source(id, How::Present).map(|source| (*class, source)));
@@ -243,9 +254,16 @@ impl Shadow {
                 let how = How::LookUp(own.by.clone());
                 sources.extend(source(&own.provider, how).map(|source| (*class, source)));
             }
+            let mut back = Vec::new();
+            for (class, own) in &settings.back {
+                let how = How::LookUp(own.by.clone());
+                let source = of_side(Arm::To, &own.provider, how);
+                back.extend(source.map(|source| (*class, source)));
+            }
             let beside = settings.dual_token.as_ref();
             let block = Block {
                 sources,
+                back,
                 beside: beside.and_then(|id| source(id, How::Present)),
                 reader: Arc::clone(reader),
                 control: source(&settings.decides, How::Present),
@@ -356,7 +374,10 @@ async fn look(parts: &ShadowParts, job: &Job, now: UnixTime) {
     };
     job.block.pace.answered(settings.breaker, now);
     let person = parts.pseudonyms.of(&job.canonical);
-    let differences = weigh::of_welcome(&control, &opinion);
+    let differences = match job.source.of {
+        Arm::From => weigh::of_welcome(&control, &opinion),
+        Arm::To => weigh::of_moved(&control, &opinion),
+    };
     if matches!(job.question, Question::Again(_)) {
         return weigh::noise(parts, settings, person, &differences, now);
     }

@@ -204,19 +204,25 @@ fn directory(
     let Some(at) = provider.filter(|at| looked_into(context, providers, at)) else {
         return;
     };
-    other_side(context, membership, settings, at);
     let lookup = Lookup {
         provider: ProviderId::new(&at.value),
         by: raw.by.or("subject".into()).into(),
     };
+    // Who decides at first is looked into once the other one decides, about people of that one.
+    let back = settings.decides == lookup.provider;
     let classes = match class(raw.credential.or(OracleCredential::Any)) {
         Some(class) => vec![class],
         None => CredentialClass::ALL.to_vec(),
     };
     let one = classes.len() == 1;
     for class in classes {
-        let judged = is_judged(settings, class);
-        let looked = settings.directory.iter().any(|(known, _)| *known == class);
+        let judged = !back && is_judged(settings, class);
+        let asked = if back {
+            &mut settings.back
+        } else {
+            &mut settings.directory
+        };
+        let looked = asked.iter().any(|(known, _)| *known == class);
         if looked || judged && one {
             context
                 .report
@@ -224,7 +230,7 @@ fn directory(
             return;
         }
         if !judged {
-            settings.directory.push((class, lookup.clone()));
+            asked.push((class, lookup.clone()));
         }
     }
 }

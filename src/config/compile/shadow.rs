@@ -127,6 +127,7 @@ fn block(
         exchange: Vec::new(),
         dual_token: None,
         directory: Vec::new(),
+        back: Vec::new(),
         sweep: None,
         upstream_status: false,
         ignore: Vec::new(),

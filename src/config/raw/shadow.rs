@@ -13,7 +13,7 @@ use crate::config::shape::words;
 use crate::rollout::Percent;
 
 mappings! {
-    /// A second opinion about the people of one application, on the side: it never delays or changes an answer. It is asked for in the modes `shadow`, `canary` and `modern-primary`, about credentials of `from` that were accepted: whoever is refused, or comes with credentials of `to`, is compared by `sweep` alone, which finds whom only one side lets in (`reject_accept`, `error_class`) and who has other groups, from the side of `from`.
+    /// A second opinion about the people of one application, on the side: it never delays or changes an answer. It is asked for in the modes `shadow`, `canary` and `modern-primary`, about credentials of `from` that were accepted, and in `modern-primary` about those of `to`, where a `directory` of `from` is to be asked: whoever is refused is compared by `sweep` alone, which finds whom only one side lets in (`reject_accept`, `error_class`) and who has other groups, from the side of `from`.
     RawShadow {
         /// Who is asked. Required.
         oracles: List<RawOracle>,
@@ -41,7 +41,7 @@ mappings! {
         method: At<OracleWord>,
         /// About what. Default `any`: for `directory`, whatever `dual_verify` and `exchange` are not asked about; required for both.
         credential: At<OracleCredential>,
-        /// The provider that is asked. Default: the rollout's `to`. For `dual_verify` and `exchange` it judges nobody elsewhere, so that its trouble is nobody's. For `dual_verify` it may instead be the `oidc` provider that passwords move to (`basic: migrate` in some stage, or `carry_over: [credential]`): then the person's account there is looked up as it will be when the password moves, and asked about the password, over the connections of the `directory`; a password that is not the one there counts there as a wrong one, at most once in `per_subject`. For `directory` and `sweep` it has a `directory`.
+        /// The provider that is asked. Default: the rollout's `to`. For `dual_verify` and `exchange` it judges nobody elsewhere, so that its trouble is nobody's. For `dual_verify` it may instead be the `oidc` provider that passwords move to (`basic: migrate` in some stage, or `carry_over: [credential]`): then the person's account there is looked up as it will be when the password moves, and asked about the password, over the connections of the `directory`; a password that is not the one there counts there as a wrong one, at most once in `per_subject`. For `directory` and `sweep` it has a `directory`. For `directory` it may be the rollout's `from`: then it is asked, in `modern-primary`, about people who came with credentials of `to`, and what is found is called as if `to` had been asked: `groups_missing` is a group that somebody lost on the way, `reject_accept` somebody who is barred at `from` and let in.
         provider: At<String>,
         /// For `directory`: the attribute of whoever was let in, and with `inventory` of whoever is listed, whose value is the directory's `key`. Default `subject`.
         by: At<String>,

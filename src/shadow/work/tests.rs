@@ -167,6 +167,7 @@ fn settings() -> Settings {
         exchange: Vec::new(),
         dual_token: None,
         directory: Vec::new(),
+        back: Vec::new(),
         sweep: None,
         upstream_status: false,
         ignore: Vec::new(),
@@ -815,4 +816,81 @@ async fn a_lost_binding_is_found_as_something_critical_whoever_is_in_the_sample(
         assert_eq!((count("crm") + count("without")) as usize, found);
         assert_eq!(bench.other.asked.load(Ordering::SeqCst), 0);
     }
+}
+
+/// When the new side decides, the old one is asked about its people, and what differs is called as if it were the other way
+/// round.
+#[tokio::test]
+async fn people_of_the_new_side_are_looked_up_in_the_old_directory_once_it_decides() {
+    let mut bench = Bench::new(&settings(), 100);
+    let old = Listed::new(
+        "legacy",
+        &[
+            ("uid:ann", "it", true),
+            ("uid:bob", "it,boss", true),
+            ("uid:cid", "", true),
+            ("uid:dan", "it", false),
+        ],
+    );
+    let block = Settings {
+        dual_verify: Vec::new(),
+        back: vec![(
+            CredentialClass::Bearer,
+            Lookup {
+                provider: ProviderId::new("legacy"),
+                by: "subject".into(),
+            },
+        )],
+        compare: [Field::Decision, Field::Subject, Field::Groups].into(),
+        ..settings()
+    };
+    let reader: Arc<dyn Reader> = Arc::new(Plain);
+    let providers = Providers::new([Arc::new(old) as Arc<dyn Provider>]);
+    bench.desk = bench.shadow.desk(&[block], &providers, &reader);
+    let token = Credential::Bearer(Secret::new("x".to_owned()));
+    for mode in [Mode::Shadow, Mode::Canary, Mode::ModernPrimary] {
+        bench.plan = plan(mode, Vec::new());
+        for who in ["uid:ann", "uid:bob", "uid:cid", "uid:dan", "uid:eve"] {
+            let offer = Offer {
+                plan: &bench.plan,
+                app: &AppId::new("crm"),
+                credential: &token,
+                identity: &identity("modern", who, &["it"]),
+                canonical: &CanonicalSubject::named(who).unwrap(),
+                candidate: None,
+                bound: false,
+                ends: UnixTime::NEVER,
+                took: Duration::ZERO,
+                now: NOW,
+            };
+            let key = BucketKey::new(Secret::new(vec![7; 32]));
+            bench.desk.offer(&offer, &key);
+        }
+        let waiting = if mode == Mode::ModernPrimary { 5 } else { 0 };
+        assert_eq!(bench.shadow.depth(), waiting, "{mode:?}");
+    }
+    let result = |result: &str| {
+        format!(
+            "authferry_shadow_comparisons_total{{app=\"crm\",oracle=\"directory\",result=\"{result}\"}}"
+        )
+    };
+    bench
+        .until(|bench| bench.count(&result("same")) == 1 && bench.count(&result("different")) == 4)
+        .await;
+    let mut classes: Vec<_> = bench
+        .kept()
+        .iter()
+        .map(|one| format!("{} {:?}", one.class.as_str(), one.values))
+        .collect();
+    classes.sort_unstable();
+    assert_eq!(
+        classes,
+        [
+            "groups_extra [\"it\"]",
+            "groups_missing [\"\"]",
+            "groups_missing [\"boss\"]",
+            "no_link []",
+            "reject_accept []",
+        ]
+    );
 }
