@@ -29,7 +29,7 @@ mappings! {
     RawTokenLimits {
         /// From one address; an IPv6 host has its network (/64) to itself. From `1` to `1000000` in a minute. Default `3000`.
         address: At<Whole>,
-        /// Of one client, beside its questions about tokens. From `1` to `1000000` in a minute. Default `600`.
+        /// Of one client, beside its questions about tokens; of a public one, from one address. From `1` to `1000000` in a minute. Default `600`.
         client: At<Whole>,
         /// Questions of one client about tokens. From `1` to `1000000` in a minute. Default `6000`.
         introspection: At<Whole>,
@@ -67,7 +67,7 @@ mappings! {
         max_life: At<Span>,
         /// Whether it may ask if a token is good (RFC 7662). Default `false`.
         introspect: At<bool>,
-        /// By provider: its registration there, for `client_credentials`, `refresh_token` and `device_code`. With `auth: none` there it is public there, which gets no tokens for itself.
+        /// By provider: its registration there, for `client_credentials`, `refresh_token` and `device_code`. One with `auth: none` is public there, and gets no tokens for itself.
         at: Named<RawClient>,
         /// What its refresh tokens are, for `refresh_token`.
         refresh: RawRefresh,
