@@ -1,7 +1,7 @@
 //! What somebody had typed in when their session was over: kept for as long as a sign-in takes, and given back once. It opens
 //! with what their browser was given alone: who reads the store learns nothing.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -26,30 +26,30 @@ const TABLE: &str = "kept_form";
 pub(crate) const KEPT_FOR: Duration = Duration::from_mins(10);
 
 /// So many forms are kept at once by one instance: anybody can send one.
-const AT_ONCE: usize = 1_000;
+pub(super) const AT_ONCE: usize = 1_000;
 
-/// When the forms that are kept end, the oldest first.
+/// The forms that this instance keeps, by their rows, and when they end.
 #[derive(Debug, Default)]
-pub(super) struct KeptForms(Mutex<VecDeque<UnixTime>>);
+pub(super) struct KeptForms(Mutex<HashMap<[u8; 32], UnixTime>>);
 
 impl KeptForms {
     /// Whether there is room for one more, which is taken then.
-    fn has_room(&self, now: UnixTime) -> bool {
+    fn has_room(&self, row: [u8; 32], now: UnixTime) -> bool {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while all.front().is_some_and(|ends| *ends <= now) {
-            all.pop_front();
+        if AT_ONCE <= all.len() {
+            all.retain(|_, ends| now < *ends);
         }
         let room = all.len() < AT_ONCE;
         if room {
-            all.push_back(now + KEPT_FOR);
+            all.insert(row, now + KEPT_FOR);
         }
         room
     }
 
-    /// Gives the place back of a form that the store did not take.
-    fn has_left(&self) {
+    /// Gives the place back of a form that is kept no longer, if it is kept here.
+    fn has_left(&self, row: &[u8; 32]) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.pop_back();
+        all.remove(row);
     }
 }
 
@@ -64,12 +64,12 @@ impl Sessions {
         form: &[u8],
         now: UnixTime,
     ) -> Result<Option<Secret<String>>, StoreError> {
-        if !self.forms.has_room(now) {
-            return Ok(None);
-        }
         let mut bytes = [0; 32];
         self.entropy.fill(&mut bytes);
         let row = id::row(&bytes);
+        if !self.forms.has_room(row, now) {
+            return Ok(None);
+        }
         let entropy = &*self.entropy;
         let sealed = self
             .ring()
@@ -80,7 +80,7 @@ impl Sessions {
         };
         let put = self.store.put(key, &sealed, now + KEPT_FOR).await;
         if put.is_err() {
-            self.forms.has_left();
+            self.forms.has_left(&row);
         }
         put?;
         Ok(Some(Secret::new(URL_SAFE_NO_PAD.encode(bytes))))
@@ -112,6 +112,7 @@ impl Sessions {
         if !taken.await? {
             return Ok(None);
         }
+        self.forms.has_left(&row);
         if let Err(error) = self.store.delete(key()).await {
             warn!(%error, "What is left of a form that was given back ends by itself.");
         }
@@ -125,25 +126,32 @@ impl Sessions {
 mod tests {
     use super::*;
 
-    #[test]
-    fn there_is_room_for_so_many_at_once() {
-        let (forms, now) = (KeptForms::default(), UnixTime::from_secs(1_000));
-        assert!((0..AT_ONCE).all(|_| forms.has_room(now)));
-        assert!(!forms.has_room(now));
-        assert!(!forms.has_room(now + KEPT_FOR - Duration::from_secs(1)));
-        assert!(forms.has_room(now + KEPT_FOR));
+    fn row(number: usize) -> [u8; 32] {
+        let mut row = [0; 32];
+        row[..8].copy_from_slice(&number.to_be_bytes());
+        row
     }
 
     #[test]
-    fn the_place_of_a_form_that_was_not_kept_is_given_back_and_no_other() {
+    fn there_is_room_for_so_many_at_once() {
+        let (forms, now) = (KeptForms::default(), UnixTime::from_secs(1_000));
+        assert!((0..AT_ONCE).all(|number| forms.has_room(row(number), now)));
+        assert!(!forms.has_room(row(AT_ONCE), now));
+        assert!(!forms.has_room(row(AT_ONCE), now + KEPT_FOR - Duration::from_secs(1)));
+        assert!(forms.has_room(row(AT_ONCE), now + KEPT_FOR));
+    }
+
+    #[test]
+    fn the_place_of_a_form_that_is_kept_no_longer_is_given_back_and_no_other() {
         let (forms, now) = (KeptForms::default(), UnixTime::from_secs(1_000));
         let later = |seconds| now + Duration::from_secs(seconds);
-        assert!(forms.has_room(now) && forms.has_room(later(1)));
-        forms.has_left();
-        assert!((1..AT_ONCE).all(|_| forms.has_room(later(2))));
-        assert!(!forms.has_room(later(2)));
+        assert!(forms.has_room(row(0), now) && forms.has_room(row(1), later(1)));
+        forms.has_left(&row(1));
+        forms.has_left(&row(7));
+        assert!((1..AT_ONCE).all(|number| forms.has_room(row(number), later(2))));
+        assert!(!forms.has_room(row(AT_ONCE), later(2)));
         // The first is over, and the second did not stay.
-        assert!(forms.has_room(now + KEPT_FOR));
-        assert!(!forms.has_room(now + KEPT_FOR));
+        assert!(forms.has_room(row(AT_ONCE), now + KEPT_FOR));
+        assert!(!forms.has_room(row(AT_ONCE + 1), now + KEPT_FOR));
     }
 }

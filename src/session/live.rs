@@ -153,8 +153,13 @@ impl Live {
     pub(crate) fn has_run_out(&self, now: UnixTime) -> bool {
         let seen = UnixTime::from_millis(self.seen.load(Ordering::Acquire));
         let idle = Duration::from_millis(self.idle.load(Ordering::Acquire));
-        let ends = self.content.get().map(|content| content.ends);
-        seen + idle <= now || ends.is_some_and(|ends| ends <= now)
+        seen + idle <= now || self.is_over(now)
+    }
+
+    /// Whether it has come to its own end.
+    pub(super) fn is_over(&self, now: UnixTime) -> bool {
+        let content = self.content.get();
+        content.is_some_and(|content| content.ends <= now)
     }
 
     pub(super) fn supersede(&self) {

@@ -121,7 +121,7 @@ impl Registry {
         }
     }
 
-    /// How many there are that live.
+    /// How many there are that live. What has come to its own end is ended: also for a clock that is put back.
     pub(super) fn count(&self, now: UnixTime) -> Tally {
         let mut tally = Tally::new();
         for shard in &self.shards {
@@ -129,6 +129,9 @@ impl Registry {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let values: Vec<_> = shard.values().filter_map(Weak::upgrade).collect();
             drop(shard);
+            for live in values.iter().filter(|live| live.is_over(now)) {
+                live.end();
+            }
             for live in values.iter().filter(|live| live.is_live(now)) {
                 if let Some(content) = live.content() {
                     let backing = content.backing.as_ref();

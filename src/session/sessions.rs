@@ -778,4 +778,31 @@ mod tests {
         store.away.store(false, Ordering::SeqCst);
         assert!(restore(&sessions, &cookie, at(1)).await.is_some());
     }
+
+    #[tokio::test]
+    async fn a_form_that_was_given_back_makes_room() {
+        let sessions = open(&Arc::default());
+        for _ in 0..=crate::session::kept::AT_ONCE {
+            let given = sessions.keep_form(b"a=b", at(0)).await.unwrap();
+            let given = given.expect("only one waits at a time");
+            let given = SessionId::parse(given.expose()).unwrap();
+            assert!(sessions.take_form(given, at(1)).await.unwrap().is_some());
+            assert!(sessions.take_form(given, at(1)).await.unwrap().is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_over_stays_so_for_a_clock_that_is_put_back() {
+        let sessions = open(&Arc::default());
+        let cookie = log_in(&sessions, at(300)).await;
+        let id = SessionId::parse(&cookie).unwrap();
+        assert!(sessions.restore(id, at(299)).await.unwrap().is_some());
+        sessions.in_use(at(299));
+        assert!(sessions.restore(id, at(299)).await.unwrap().is_some());
+        // Nobody asks for it meanwhile.
+        sessions.in_use(at(300));
+        for now in [at(301), at(10), at(299)] {
+            assert!(sessions.restore(id, now).await.unwrap().is_none());
+        }
+    }
 }

@@ -99,10 +99,12 @@ impl Admitted {
             return None;
         }
         let session = self.session.as_deref();
-        let ended = session.is_some_and(Live::has_ended);
+        let run_out = session.is_some_and(|session| self.ends <= now || session.has_run_out(now));
+        // One that has run out ends as well, by itself.
+        let ended = session.is_some_and(Live::has_ended) && !run_out;
         Some(if ended || !self.standing.holds(now) {
             Over::Revoked
-        } else if session.is_some_and(|session| self.ends <= now || session.has_run_out(now)) {
+        } else if run_out {
             Over::Expired
         } else {
             Over::AskAgain
