@@ -29,6 +29,8 @@ const NAMED: usize = 20;
 #[derive(Default)]
 pub(crate) struct LinkFile {
     people: HashMap<ProviderId, HashMap<Box<str>, CanonicalSubject>>,
+    /// Those of them with capital letters, by their small ones.
+    capitals: HashMap<ProviderId, HashMap<Box<str>, CanonicalSubject>>,
     /// Whose accounts of which provider it names.
     listed: HashMap<ProviderId, HashSet<CanonicalSubject>>,
 }
@@ -92,6 +94,18 @@ impl LinkFile {
         subject: &Subject,
     ) -> Option<&CanonicalSubject> {
         self.people.get(provider)?.get(subject.as_str())
+    }
+
+    /// Whose account somebody means who writes it in small letters, as `small` is, or would if they did: a file with two that
+    /// differ by the size of letters alone is unfit. It is for nothing that lets anybody in.
+    pub(super) fn person_meant(
+        &self,
+        provider: &ProviderId,
+        small: &str,
+    ) -> Option<&CanonicalSubject> {
+        let as_it_is = self.people.get(provider).and_then(|all| all.get(small));
+        let capitals = self.capitals.get(provider).and_then(|all| all.get(small));
+        as_it_is.or(capitals)
     }
 
     /// Whether it names an account of a provider that is a person's.
@@ -168,14 +182,16 @@ impl Rows {
                 self.problem(format!("line {line}: `{column}`: {error}"));
                 continue;
             }
-            if !self
-                .folded
-                .insert((provider.clone(), account.to_lowercase()))
-            {
+            let small = account.to_lowercase();
+            if !self.folded.insert((provider.clone(), small.clone())) {
                 self.problem(format!(
                     "line {line}: `{column}`: an earlier line has this account too, or one that differs by the size of letters alone"
                 ));
                 continue;
+            }
+            if small != account {
+                let capitals = self.file.capitals.entry(provider.clone()).or_default();
+                capitals.insert(small.into(), person.clone());
             }
             let accounts = self.file.people.entry(provider.clone()).or_default();
             accounts.insert(account.into(), person.clone());

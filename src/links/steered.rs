@@ -18,6 +18,9 @@ impl Links {
     /// The person whose account at one of `providers` is called `typed`, by lists or by an earlier link; or else the person whom
     /// the canonical name would make of it, where one attribute makes it.
     ///
+    /// All spellings are one: else two of them, asked for one after the other, would tell whether somebody is known by one. So
+    /// an account that was linked under a name with capital letters is not found; the word itself is as good for a bucket.
+    ///
     /// Every place is looked at whatever the one before has said, nothing is written, and nothing is read from memory alone: how
     /// long it takes tells nobody whether somebody is known. Without an answer of the store nobody is: the word itself is as
     /// good for a bucket.
@@ -28,17 +31,12 @@ impl Links {
         providers: &[(ProviderId, Option<Issuer>)],
         now: UnixTime,
     ) -> Option<CanonicalSubject> {
-        let subject = Subject::try_from(typed).ok()?;
-        let mut found = None;
-        // As it was typed, and in small letters: else another spelling would tell that somebody is known by one.
         let small = typed.to_lowercase();
-        let small = Subject::try_from(&*small).ok().filter(|_| small != typed);
-        let spelt = [Some(subject), small].into_iter().flatten();
-        let places =
-            spelt.flat_map(|subject| providers.iter().map(move |at| (subject.clone(), at)));
-        for (subject, (provider, issuer)) in places {
+        let subject = Subject::try_from(&*small).ok()?;
+        let mut found = None;
+        for (provider, issuer) in providers {
             for list in &canonical.files {
-                let listed = list.person_of(provider, &subject).cloned();
+                let listed = list.person_meant(provider, &small).cloned();
                 found = found.or(listed);
             }
             let Some(issuer) = issuer else { continue };
@@ -55,7 +53,7 @@ impl Links {
             };
             found = found.or(linked);
         }
-        let named = by_template(canonical, typed);
+        let named = by_template(canonical, &small);
         found.or(named)
     }
 
@@ -131,7 +129,7 @@ mod tests {
         ];
         let by = canonical(
             "hr:{employee_id}-{site}",
-            "employee_id,site,login\n17,b,alice\n",
+            "employee_id,site,login\n17,b,alice\n19,b,Dora\n",
         );
         let found = |typed| links.steered(&by, typed, &providers, NOW);
         let name = |text| Some(CanonicalSubject::named(text).unwrap());
@@ -144,20 +142,44 @@ mod tests {
         let bob = CanonicalSubject::named("hr:18-b").unwrap();
         links.claim(&bob, &providers[1].0, &key, NOW).await.unwrap();
         assert_eq!(found("bob").await, name("hr:18-b"));
-        // However they are written.
-        for (typed, person) in [("ALICE", "hr:17-b"), ("Bob", "hr:18-b")] {
-            assert_eq!(found(typed).await, name(person));
+        // However they are written, here or there.
+        for (typed, person) in [
+            ("ALICE", "hr:17-b"),
+            ("Bob", "hr:18-b"),
+            ("Dora", "hr:19-b"),
+            ("dora", "hr:19-b"),
+            ("DORA", "hr:19-b"),
+        ] {
+            assert_eq!(found(typed).await, name(person), "{typed}");
         }
         assert_eq!(found("CAROL").await, None);
+        // An account is known byte for byte: all spellings of its name lead to nobody, or one of them would tell.
+        let key = SubjectKey {
+            issuer: Issuer::new("https://new.test"),
+            subject: Subject::try_from("Eve").unwrap(),
+        };
+        let eve = CanonicalSubject::named("hr:20-b").unwrap();
+        links.claim(&eve, &providers[1].0, &key, NOW).await.unwrap();
+        for typed in ["Eve", "eve", "EVE"] {
+            assert_eq!(found(typed).await, None, "{typed}");
+        }
     }
 
     #[tokio::test]
     async fn a_name_of_one_attribute_is_made_of_what_is_typed() {
         let links = Links::new(Arc::new(crate::store::MemoryStore::default()));
         let by = canonical("mail:{email}", "email,login\na@corp.example,alice\n");
-        let found = links.steered(&by, "Bob@Corp.example", &[], NOW).await;
         let bob = CanonicalSubject::named("mail:bob@corp.example").unwrap();
-        assert_eq!(found, Some(bob));
+        let bytes = Canonical {
+            normalise: Vec::new(),
+            ..canonical("mail:{email}", "email,login\na@corp.example,alice\n")
+        };
+        for typed in ["Bob@Corp.example", "bob@corp.example"] {
+            for by in [&by, &bytes] {
+                let found = links.steered(by, typed, &[], NOW).await;
+                assert_eq!(found.as_ref(), Some(&bob), "{typed}");
+            }
+        }
         // What no name can be made of stays a word.
         assert_eq!(links.steered(&by, "0000", &[], NOW).await, None);
     }
