@@ -44,7 +44,7 @@ use crate::telemetry::metrics::CarryOver;
 /// A login of this browser that has come back.
 pub(super) struct Returned<'a> {
     pub(super) ask: &'a Ask<'a>,
-    slot: u8,
+    pub(super) slot: u8,
     pub(super) flow: Flow,
     /// When the answer came.
     pub(super) arrived: Instant,
@@ -274,13 +274,7 @@ impl Logins {
             let attempt = Attempt::Rejected(Refusal::NotAccepted);
             return self.ends(returned, Page::NotAllowed, Some((&provider, attempt)));
         }
-        let begin = Begin {
-            pin,
-            restarts: returned.flow.restarts + 1,
-            used: Some(returned.slot),
-            hint: returned.flow.hint(),
-            ..Begin::new(returned.flow.target(), self.device(ask))
-        };
+        let begin = returned.once_more(pin, self.device(ask));
         self.begins_anew(returned, begin).await
     }
 

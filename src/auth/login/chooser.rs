@@ -14,6 +14,8 @@ use http::Response;
 
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
+use crate::auth::login::callback::Returned;
+use crate::auth::login::device::Device;
 use crate::auth::login::logout::From;
 use crate::auth::login::page::Page;
 use crate::auth::login::query::Query;
@@ -30,6 +32,7 @@ use crate::rollout::Acceptance;
 use crate::rollout::Arm;
 use crate::rollout::BeforeKnown;
 use crate::rollout::LoginBegun;
+use crate::rollout::Pin;
 use crate::rollout::Plan;
 use crate::rollout::RuleRef;
 
@@ -109,7 +112,9 @@ impl Logins {
             return Ok(begin);
         };
         let (cohorts, key) = (&self.deps.cohorts, &self.deps.bucket_key);
-        if rollout::wants_identifier(plan, cohorts, ask.kill, &begin.facts(ask), ask.now) {
+        // Whoever begins anew goes on with what is known of them: a question would lead back to a first login, and round again.
+        let anew = 0 < begin.restarts;
+        if !anew && rollout::wants_identifier(plan, cohorts, ask.kill, &begin.facts(ask), ask.now) {
             let page = if begin.misread {
                 Page::NameAgain
             } else {
@@ -140,6 +145,7 @@ impl Logins {
                 chosen: Some(*only),
                 ..begin
             }),
+            _ if anew => Ok(begin),
             (_, doors) => {
                 let doors = doors.iter().map(|arm| plan.provider(*arm));
                 let form = self.choice_form(&begin, doors);
@@ -208,6 +214,22 @@ impl Logins {
             fields.push_str(&button);
         }
         form(&begin.target, &fields)
+    }
+}
+
+impl Returned<'_> {
+    /// The login once more, with what its person has said before it.
+    pub(super) fn once_more(&self, pin: Option<Pin>, device: Device) -> Begin {
+        let plan = self.ask.policy.plan();
+        let plan = plan.filter(|_| *self.flow.rule == *RuleRef::Choice.label());
+        Begin {
+            pin,
+            restarts: self.flow.restarts + 1,
+            used: Some(self.slot),
+            hint: self.flow.hint(),
+            chosen: plan.and_then(|plan| plan.arm(&self.flow.provider())),
+            ..Begin::new(self.flow.target(), device)
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whoever is asked who they are, or where they want to sign in, before they do.
 
+mod anew;
 mod known;
 
 use super::*;
