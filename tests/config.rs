@@ -307,7 +307,7 @@ retention: {{ pins: 90d, legacy_usage: 100d, findings: 10d }}
 ",
         "0".repeat(64)
     );
-    fs::write(dir.path().join("full.yaml"), text).unwrap();
+    fs::write(dir.path().join("full.yaml"), &text).unwrap();
     let said = words(&run_in(dir.path(), &["catalog", "full.yaml"]));
     for row in [
         "| Grant types | bearer tokens; authorization_code with PKCE; refresh_token; token-exchange; jwt-bearer; device_code |",
@@ -322,11 +322,22 @@ retention: {{ pins: 90d, legacy_usage: 100d, findings: 10d }}
         "| legacy usage | pseudonyms that still come with credentials of an old provider | 100 d |",
         "| findings |",
         "| refresh tokens |",
+        "| refresh tokens that are out | by what each of them can be revoked",
+        "| browsers | digests of who signed in last",
         "| ledger |",
     ] {
         assert!(said.contains(row), "{row}\n{said}");
     }
-    assert!(!said.contains("400 d"), "{said}");
+    assert!(!said.contains("400 d after the last login"), "{said}");
+    // Only what is kept is in the table.
+    assert!(!said.contains("| kept forms |"), "{said}");
+    let text = text.replace(
+        "provider: new, identity_headers",
+        "provider: new, routes: [{ path: /*, preserve_post: 4KiB }], identity_headers",
+    );
+    fs::write(dir.path().join("full.yaml"), text).unwrap();
+    let said = words(&run_in(dir.path(), &["catalog", "full.yaml"]));
+    assert!(said.contains("| kept forms |"), "{said}");
 }
 
 /// What ends soon, in the words of the table.

@@ -54,6 +54,7 @@ pub(crate) use gate::Reach;
 pub(crate) use limits::Limits;
 pub(crate) use limits::Of;
 pub(crate) use limits::Standing;
+pub(crate) use login::DEVICE_KEPT_FOR;
 pub(crate) use login::Endpoint;
 pub(crate) use login::LoginSettings;
 pub(crate) use login::Logins;

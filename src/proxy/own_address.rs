@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::auth;
 use crate::auth::Endpoint;
+use crate::auth::Logins;
 use crate::identity::CredentialClass;
 use crate::issuer::Address;
 use crate::issuer::Call;
@@ -89,31 +90,9 @@ pub(super) async fn own_address(
         return Ok(respond::issuer(&issuer.serve(&call).await));
     }
     let logins = &asked.view.snapshot.logins;
-    let endpoint = logins.endpoint(asked.request.path());
-    let endpoint = endpoint.ok_or(Fault::Forbidden)?;
     let authority = authority(asked.request);
     let request = asked.login(&authority);
-    if let Endpoint::BackChannel(provider) = &endpoint {
-        // What does not come, or is too much, is no logout token.
-        let body = read(body).await.unwrap_or_default();
-        let told = logins.back_channel(provider, &request, &body, asked.now);
-        return Ok(told.await);
-    }
-    if endpoint == Endpoint::OptIn {
-        let policy = &asked.entry.policy;
-        let classes = [CredentialClass::Session];
-        let presented = auth::extract(asked.headers, None, policy.owners(), &classes);
-        // A session of ours is looked at there; one of a provider is for its owner to judge.
-        let theirs = match presented {
-            Ok(Some(presented)) if presented.session().is_none() => {
-                let gate = &asked.view.snapshot.gate;
-                gate.known(&presented, asked.now).await.is_ok()
-            }
-            Ok(_) | Err(_) => false,
-        };
-        return Ok(logins.opt_in(policy, &request, theirs, asked.now).await);
-    }
-    if let Endpoint::Account(which) = endpoint {
+    if let Some(which) = Logins::account_page_at(asked.request.path()) {
         if !matches!(*asked.request.method(), Method::GET | Method::HEAD) {
             return Err(Fault::Forbidden);
         }
@@ -133,6 +112,28 @@ pub(super) async fn own_address(
         let wanted = (which, who.as_ref());
         let page = logins.account_page(policy, &request, wanted, asked.kill, asked.now);
         return Ok(page.await);
+    }
+    let endpoint = logins.endpoint(asked.request.path());
+    let endpoint = endpoint.ok_or(Fault::Forbidden)?;
+    if let Endpoint::BackChannel(provider) = &endpoint {
+        // What does not come, or is too much, is no logout token.
+        let body = read(body).await.unwrap_or_default();
+        let told = logins.back_channel(provider, &request, &body, asked.now);
+        return Ok(told.await);
+    }
+    if endpoint == Endpoint::OptIn {
+        let policy = &asked.entry.policy;
+        let classes = [CredentialClass::Session];
+        let presented = auth::extract(asked.headers, None, policy.owners(), &classes);
+        // A session of ours is looked at there; one of a provider is for its owner to judge.
+        let theirs = match presented {
+            Ok(Some(presented)) if presented.session().is_none() => {
+                let gate = &asked.view.snapshot.gate;
+                gate.known(&presented, asked.now).await.is_ok()
+            }
+            Ok(_) | Err(_) => false,
+        };
+        return Ok(logins.opt_in(policy, &request, theirs, asked.now).await);
     }
     if endpoint == Endpoint::Login {
         logins

@@ -2,6 +2,7 @@
 //! revoked, and nothing that says whose it is. The tokens themselves are elsewhere, sealed under themselves.
 
 use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
 use crate::revocation::list::Revocations;
 use crate::revocation::mark::Mark;
 use crate::revocation::record::Target;
@@ -40,6 +41,36 @@ impl Revocations {
     /// When the store did not take it: it is counted until it would have ended.
     pub(crate) async fn is_back(&self, row: &[u8; 32]) -> Result<(), StoreError> {
         self.store.delete(place(row)).await
+    }
+
+    /// Erases what is noted of a person's, which names nobody and still tells of them.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not do all of it: it can be asked again.
+    pub(crate) async fn forget_refresh_tokens(
+        &self,
+        person: &CanonicalSubject,
+    ) -> Result<(), StoreError> {
+        let (mark, now) = (Mark::person(person), self.clock.now());
+        let mut all = self.store.scan(TABLE, b"", LOOKED_AT, now).await?;
+        if all.len() == LOOKED_AT {
+            // There are more: their names are digests, so that a part of them begins with each byte.
+            for first in 0..=u8::MAX {
+                all.extend(self.store.scan(TABLE, &[first], LOOKED_AT, now).await?);
+            }
+        }
+        for (row, held) in all {
+            let theirs = read(&held.value).is_some_and(|(_, marks)| marks.contains(&mark));
+            if theirs {
+                let key = Key {
+                    table: TABLE,
+                    key: &row,
+                };
+                self.store.delete(key).await?;
+            }
+        }
+        Ok(())
     }
 
     /// How many a revocation of `target` would end, and whether there may be more.

@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::app::catalog::span;
+use crate::auth::DEVICE_KEPT_FOR;
 use crate::config::settings::Settings;
 use crate::issuer::settings::Grant;
+use crate::session::KEPT_FOR as FORM_KEPT_FOR;
 
 /// The rows of the table.
 pub(super) fn kept(out: &mut String, settings: &Settings) {
@@ -48,11 +50,25 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
             },
         ),
         (
+            "browsers",
+            "digests of who signed in last and of what they call themselves, sealed, in a cookie of the browser alone",
+            format!("{} after the last sign-in", span(DEVICE_KEPT_FOR)),
+        ),
+        (
             "ledger",
             "who decided what and why; people as pseudonyms, operators by name",
             format!("for good, in `{}`", settings.audit.file.display()),
         ),
     ];
+    let mut routes = settings.apps.iter().flat_map(|app| &app.routes);
+    if routes.any(|route| route.preserve_post.is_some()) {
+        let what = "what somebody typed in when their session was over, sealed with what their browser has";
+        rows.push((
+            "kept forms",
+            what,
+            format!("{}, or until it is given back", span(FORM_KEPT_FOR)),
+        ));
+    }
     if settings.canonical.is_some() {
         let what = "which accounts are one person's, as their providers name them";
         let when = match retention.links {
@@ -83,6 +99,12 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
             let what =
                 "account and person of each refresh token, and the provider's own, sealed under it";
             rows.push(("refresh tokens", what, format!("{} at most", span(longest))));
+            let what = "by what each of them can be revoked: digests of account, person and client";
+            rows.push((
+                "refresh tokens that are out",
+                what,
+                "as long as they are good".to_owned(),
+            ));
         }
     }
     for (name, what, when) in rows {

@@ -45,7 +45,7 @@ impl Logins {
         })
     }
 
-    /// Leads to the page. `who`: whoever asks, as the gate knows them; `None`: nobody in particular.
+    /// `/.well-known/change-password`, `/.authferry/account`: leads to the page. `who`: whoever asks, as the gate knows them; `None`: nobody in particular.
     pub(crate) async fn account_page(
         &self,
         policy: &AppPolicy,
@@ -54,21 +54,12 @@ impl Logins {
         kill: KillPosition,
         now: UnixTime,
     ) -> Response<Bytes> {
-        let ask = Ask {
+        let ask = &Ask {
             policy,
             request,
             kill,
             now,
         };
-        self.account(&ask, which, who).await
-    }
-
-    pub(super) async fn account(
-        &self,
-        ask: &Ask<'_>,
-        which: AccountPage,
-        who: Option<&Admitted>,
-    ) -> Response<Bytes> {
         let root = ReturnPath::root();
         let provider = match self.home_of(ask, who).await {
             Ok(provider) => provider,

@@ -24,8 +24,6 @@ pub(crate) enum Endpoint {
     FrontChannel(ProviderId),
     /// `/.authferry/form`: a form that was kept, to be sent again.
     KeptForm,
-    /// `/.well-known/change-password`, `/.authferry/account`: leads to a page of the provider that judges the password.
-    Account(AccountPage),
     /// The callback of one provider; `None`: of a provider that is no longer configured.
     Callback(Option<ProviderId>),
 }
@@ -39,7 +37,6 @@ impl Endpoint {
             "/optin" => Some(Self::OptIn),
             "/logout/done" => Some(Self::SignedOut),
             "/form" => Some(Self::KeptForm),
-            "/account" => Some(Self::Account(AccountPage::Profile)),
             rest if rest.starts_with("/frontchannel/") => named(rest).map(Self::FrontChannel),
             rest if rest.starts_with("/cb/") => Some(Self::Callback(None)),
             _ => None,
@@ -59,14 +56,20 @@ impl Logins {
             || (path == CHANGE_PASSWORD && self.has_account_pages(policy))
     }
 
-    /// Whether a canonical path is ours. Asked before routes: an application cannot shadow it.
+    /// The page that a canonical path of ours leads to, if it leads to one of the provider that judges the password.
+    pub(crate) fn account_page_at(path: &str) -> Option<AccountPage> {
+        match path.strip_prefix(OURS) {
+            Some("/account") => Some(AccountPage::Profile),
+            _ if path == CHANGE_PASSWORD => Some(AccountPage::Password),
+            Some(_) | None => None,
+        }
+    }
+
+    /// Whether a canonical path is ours, and none of [`Self::account_page_at`]. Asked before routes: an application cannot shadow it.
     pub(crate) fn endpoint(&self, path: &str) -> Option<Endpoint> {
         let callback = self.callbacks.iter().find(|(callback, _)| callback == path);
         if let Some((_, provider)) = callback {
             return Some(Endpoint::Callback(Some(provider.clone())));
-        }
-        if path == CHANGE_PASSWORD {
-            return Some(Endpoint::Account(AccountPage::Password));
         }
         let back_channel = self.back_channels.iter().find(|(own, _)| own == path);
         if let Some((_, provider)) = back_channel {

@@ -20,7 +20,6 @@ use crate::auth::login::page::Page;
 use crate::auth::login::query;
 use crate::auth::login::return_to::ReturnPath;
 use crate::auth::login::start::Begin;
-use crate::auth::look::Forms;
 use crate::auth::look::escaped;
 
 /// The longest that is kept, in bytes.
@@ -43,20 +42,17 @@ impl Logins {
         }
         let mut cookies = begin.cookies.clone();
         cookies.extend(self.keep_device(ask, &begin.device));
-        let script = self.names.remember_place();
-        let hash = digest::digest(&digest::SHA256, script.as_bytes());
-        let allowed = format!("; script-src 'sha256-{}'", STANDARD.encode(hash.as_ref()));
-        let policy = self.look.policy(Forms::None);
-        let policy = [policy.as_bytes(), allowed.as_bytes()].concat();
-        let mut response = self.page(ask, Page::OnTheWay, &begin.target, cookies);
-        let page = String::from_utf8_lossy(response.body());
-        let page = page.replace("</main>", &format!("</main>\n<script>{script}</script>"));
-        *response.body_mut() = Bytes::from(page);
-        let policy = HeaderValue::from_bytes(&policy).ok()?;
-        response
-            .headers_mut()
-            .insert(CONTENT_SECURITY_POLICY, policy);
-        Some(response)
+        let page = self.page(ask, Page::OnTheWay, &begin.target, cookies);
+        Some(with_script(page, &self.names.remember_place()))
+    }
+
+    /// The same for a page that somebody reads first, and goes on from by its link.
+    pub(super) fn keeps_fragment(&self, ask: &Ask<'_>, page: Response<Bytes>) -> Response<Bytes> {
+        if self.look.keep_fragment && navigation::is_top_level(ask.request.headers) {
+            with_script(page, &self.names.keep_place())
+        } else {
+            page
+        }
     }
 
     /// Where a login leads: to a form that waits, or to its target with what was remembered of that, which the browser then
@@ -115,6 +111,24 @@ impl Logins {
             None => (whole, forget),
         }
     }
+}
+
+/// A page of ours with a script, which its policy allows by its hash.
+fn with_script(mut page: Response<Bytes>, script: &str) -> Response<Bytes> {
+    let hash = digest::digest(&digest::SHA256, script.as_bytes());
+    let allowed = format!("; script-src 'sha256-{}'", STANDARD.encode(hash.as_ref()));
+    let policy = page.headers().get(CONTENT_SECURITY_POLICY);
+    let policy = policy.map(|policy| [policy.as_bytes(), allowed.as_bytes()].concat());
+    let policy = policy.and_then(|policy| HeaderValue::from_bytes(&policy).ok());
+    // Without a policy of its own it has no script either.
+    let Some(policy) = policy else {
+        return page;
+    };
+    let text = String::from_utf8_lossy(page.body());
+    let text = text.replace("</main>", &format!("</main>\n<script>{script}</script>"));
+    *page.body_mut() = Bytes::from(text);
+    page.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    page
 }
 
 /// Whether it can only be a fragment (RFC 3986 §3.5).

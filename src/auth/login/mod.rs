@@ -39,6 +39,7 @@ mod start;
 mod tests;
 mod told;
 
+pub(crate) use device::KEEP as DEVICE_KEPT_FOR;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use page::PageName;
 pub(crate) use query::Query;
@@ -226,7 +227,6 @@ impl Logins {
                 Endpoint::Logout
                 | Endpoint::SignedOut
                 | Endpoint::OptIn
-                | Endpoint::Account(_)
                 | Endpoint::BackChannel(_)
                 | Endpoint::FrontChannel(_),
             )
@@ -242,7 +242,6 @@ impl Logins {
             Endpoint::Login => self.login(&ask, body).await,
             Endpoint::OptIn => self.opt_in(policy, request, false, now).await,
             Endpoint::KeptForm => self.kept_form(&ask).await,
-            Endpoint::Account(which) => self.account(&ask, *which, None).await,
             Endpoint::Logout => self.logout(&ask).await,
             Endpoint::SignedOut => {
                 self.page(&ask, Page::SignedOut, &ReturnPath::root(), Vec::new())
@@ -317,7 +316,7 @@ impl Logins {
             let mut cookies = begin.cookies;
             cookies.extend(self.keep_device(&ask, &begin.device));
             let page = self.page(&ask, Page::ForSafety, &begin.target, cookies);
-            return TurnedAway::Page(page);
+            return TurnedAway::Page(self.keeps_fragment(&ask, page));
         }
         if let Some(page) = self.remembers_fragment(&ask, &begin) {
             return TurnedAway::Page(page);

@@ -58,6 +58,13 @@ impl Names {
         )
     }
 
+    /// The same without its last step: the page waits for whoever reads it.
+    pub(super) fn keep_place(&self) -> String {
+        let whole = self.remember_place();
+        let (keeps, _goes_on) = whole.rsplit_once(';').unwrap_or_default();
+        keeps.to_owned()
+    }
+
     pub(super) fn set(&self, name: &str, value: &str, keep: Keep) -> Option<HeaderValue> {
         // Logins come back from another site: what they need must come along.
         let same_site = if name == &*self.session {

@@ -140,11 +140,10 @@ async fn the_session_of_a_fallback_stays_where_it_is_not_to_go_back_or_cannot() 
     assert_eq!(seen, stays);
 }
 
-#[tokio::test]
-async fn whose_own_session_was_ended_with_all_of_the_new_provider_is_told_so_and_nobody_else() {
+/// Somebody whose session was ended with everything that the new provider had vouched for.
+async fn ended_for_safety() -> (World, Browser) {
     let (world, mut browser) = (both(), Browser::default());
     log_in(&world, &mut browser, "alice").await;
-    let mut stranger = Browser::default();
     let asked = RevocationAsked {
         target: Target::Provider {
             provider: "new".to_owned(),
@@ -156,6 +155,43 @@ async fn whose_own_session_was_ended_with_all_of_the_new_provider_is_told_so_and
         provider: None,
     };
     world.revocations.revoke(asked).await.unwrap();
+    (world, browser)
+}
+
+#[tokio::test]
+async fn who_is_told_that_they_were_signed_out_comes_back_to_the_whole_address() {
+    let (mut world, mut browser) = ended_for_safety().await;
+    let told = Visit::to("/a?b=1").in_a_tab();
+    let told = told.with(&world, &mut browser.clone()).await;
+    assert!(!told.body.contains("<script>"), "nobody wants it kept");
+    world.look = Arc::new(Look::new(&crate::auth::settings::Pages {
+        keep_fragment: true,
+        ..Default::default()
+    }));
+    let told = Visit::to("/a?b=1").in_a_tab();
+    let told = told.with(&world, &mut browser).await;
+    assert_eq!(told.status, StatusCode::FORBIDDEN, "{told:?}");
+    assert!(told.body.contains("You were signed out for security"));
+    let place = format!("{COOKIE}_place");
+    let script = told.body.split_once("<script>").unwrap().1;
+    let script = script.split_once("</script>").unwrap().0;
+    assert!(script.contains(&format!("\"{place}=\"")), "{script}");
+    assert!(!script.contains("replace"), "it waits for its reader");
+    // What the script does, and the link of the page.
+    let link = "/.authferry/login?rd=%2Fa%3Fb%3D1";
+    assert!(told.body.contains(&format!("href=\"{link}\"")));
+    let kept = "%2Fa%3Fb%3D1%23%2Fc%2Fd";
+    browser.jar.insert(place, kept.to_owned());
+    let start = Visit::to(link).at(10).with(&world, &mut browser).await;
+    let callback = signed_in(&start.location, "alice");
+    let end = Visit::to(&callback).at(11).with(&world, &mut browser).await;
+    assert_eq!(end.location, "/a?b=1#/c/d");
+}
+
+#[tokio::test]
+async fn whose_own_session_was_ended_with_all_of_the_new_provider_is_told_so_and_nobody_else() {
+    let (world, mut browser) = ended_for_safety().await;
+    let mut stranger = Browser::default();
     let mut made_up = browser.clone();
     let told = open(&world, &mut browser, "/").await;
     assert_eq!(told.status, StatusCode::FORBIDDEN, "{told:?}");
