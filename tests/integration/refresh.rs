@@ -853,7 +853,7 @@ async fn two_hundred_clients_move_without_a_change_of_theirs_and_without_a_faile
             let who = (&*client, "s3cret");
             let pairs = [("grant_type", "client_credentials"), ("audience", "app")];
             let own = post(&proxy, who, TOKEN, &pairs).await;
-            assert_eq!(own.status, 200, "{n}: {}", own.text());
+            assert_eq!(own.status, 200, "{n}: {}\n{}", own.text(), proxy.log());
             let issuer = claims(&object(&own)["access_token"])["iss"].clone();
             there += usize::from(issuer == json!(new.issuer()));
             match n {
