@@ -435,8 +435,10 @@ mod tests {
         let mut tally = Tally::new(&Guardrails::default());
         add(&mut tally, 0, Arm::To, Observed::Begun, 0);
         add(&mut tally, 0, Arm::To, Observed::Failed, 0);
+        let rails = Guardrails::default();
         for unit in 1..MAX_PEOPLE as u64 {
-            add(&mut tally, unit, Arm::From, Observed::Begun, unit / 1_000);
+            let begun = outcome(unit, Arm::From, Observed::Begun, unit / 1_000);
+            tally.add(&rails, true, &begun);
         }
         let late = MAX_PEOPLE as u64 / 1_000 + 1;
         for unit in [u64::MAX, u64::MAX - 1] {
