@@ -91,7 +91,7 @@ mappings! {
 
     /// Connections to a directory that are kept for the next bind; those of searches by `directory` are kept apart from those of people, by the same bounds. Before a password is sent on a kept one, the directory shows by a read of its root entry that it still answers; a bind itself is never tried again. A connection on which anything was refused, went wrong or took too long is closed, and each after ten minutes.
     RawLdapPool {
-        /// How many are kept that nobody uses; with `0` each bind has one of its own. From `0` to `256`. Default `8`.
+        /// How many are kept that nobody uses; with `0` each bind has one of its own. From 0 to 256. Default `8`.
         idle: At<Whole>,
         /// For how long; less than the directory, and what is on the way to it, keep an idle one. From `1s` to `10m`. Default `1m`.
         idle_for: At<Span>,
