@@ -1,6 +1,8 @@
 //! Whether two settings are the same: a provider whose settings did not change lives through a reload.
 
 mod accounts;
+#[cfg(feature = "ldap")]
+mod directory;
 
 use std::fs;
 use std::time::Duration;
@@ -275,11 +277,11 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
             hash.flag(bind.is_some());
             #[cfg(feature = "ldap")]
             if let Some(bind) = bind {
-                ldap(hash, bind);
+                directory::ldap(hash, bind);
             }
         }
         #[cfg(feature = "ldap")]
-        KindSettings::Ldap(directory) => ldap(hash, directory),
+        KindSettings::Ldap(server) => directory::ldap(hash, server),
         KindSettings::Basic(settings::Basic {
             issuer,
             file,
@@ -306,45 +308,6 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
                 .text(issuer.as_str())
                 .path(ca)
                 .text(subject.as_str());
-        }
-    }
-}
-
-#[cfg(feature = "ldap")]
-fn ldap(hash: &mut Digest, ldap: &settings::Ldap) {
-    let settings::Ldap {
-        issuer,
-        url,
-        starttls,
-        user_dn,
-        attributes,
-        groups,
-        directory,
-        cache,
-        pool: settings::LdapPool { idle, idle_for },
-    } = ldap;
-    hash.text("ldap")
-        .text(issuer.as_str())
-        .text(url)
-        .flag(*starttls)
-        .text(user_dn)
-        .list(attributes.iter().map(|attribute| &**attribute))
-        .flag(groups.is_some());
-    if let Some(settings::LdapGroups {
-        base,
-        filter,
-        attribute,
-    }) = groups
-    {
-        hash.text(base).text(filter).text(attribute);
-    }
-    hash.span(*cache).number(*idle as u64).span(*idle_for);
-    hash.flag(directory.is_some());
-    if let Some(directory) = directory {
-        hash.text(&directory.base).text(&directory.filter);
-        hash.text(&directory.key).flag(directory.bind.is_some());
-        if let Some((dn, password)) = &directory.bind {
-            hash.text(dn).text(password.expose());
         }
     }
 }
