@@ -65,6 +65,8 @@ pub(crate) enum Denied {
     InvalidDpopProof,
     /// It needs a nonce of ours (RFC 9449 §8).
     UseDpopNonce,
+    /// Its provider ends no such token (RFC 7009 §2.2.1).
+    UnsupportedTokenType,
 }
 
 impl Denied {
@@ -84,6 +86,7 @@ impl Denied {
             Self::ExpiredToken => "expired_token",
             Self::InvalidDpopProof => "invalid_dpop_proof",
             Self::UseDpopNonce => "use_dpop_nonce",
+            Self::UnsupportedTokenType => "unsupported_token_type",
         }
     }
 

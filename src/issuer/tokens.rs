@@ -227,15 +227,20 @@ impl Issuer {
         told.provider = known.clone().or(told.provider.take());
         told.person = person.flatten().or(told.person.take());
         // Whoever gives back for a public client is nobody: what strangers make up is told to the provider, and not remembered.
+        let only_there = known.is_none() && ticket.is_some() && client.settings.public;
         if let (None, Some(ticket)) = (&known, &ticket)
-            && !client.settings.public
+            && !only_there
         {
             self.bury(call, client, ticket).await?;
         }
         // A provider that is away may still take it for good there.
         let provider = known.or_else(|| client.settings.refresh.adopt.clone());
         if let Some(provider) = provider {
-            self.revoke_at(call, client, &provider, token).await?;
+            let ended = self.revoke_at(call, client, &provider, token).await?;
+            if only_there && !ended {
+                // It goes on: whoever gave it back must not believe otherwise.
+                return Err(Not::Denied(Denied::UnsupportedTokenType, "unsupported"));
+            }
         }
         Ok(json!({}))
     }
@@ -310,9 +315,9 @@ impl Issuer {
         client: &Client,
         provider: &ProviderId,
         token: &str,
-    ) -> Result<(), Not> {
+    ) -> Result<bool, Not> {
         let Some(at) = client.at.get(provider).cloned() else {
-            return Ok(());
+            return Ok(false);
         };
         let (token, now) = (Secret::new(token.to_owned()), call.now);
         let kind = if token.expose().contains('.') {
@@ -326,7 +331,8 @@ impl Issuer {
             .spawn(async move { at.revoke(&token, kind, now).await });
         match task.await {
             // What it refuses to end, or has no place for, ends by itself.
-            Ok(Ok(()) | Err(ProviderError::Rejected(_))) => Ok(()),
+            Ok(Err(ProviderError::Rejected(_))) => Ok(false),
+            Ok(Ok(())) => Ok(true),
             Ok(Err(ProviderError::Unavailable {
                 outage,
                 retry_after,

@@ -141,8 +141,10 @@ pub(super) async fn answer(
     };
     let class = verdict.as_ref().map(|verdict| verdict.admitted.class());
     let tunnels = asked.entry.settings.routes.get(route);
-    let tunnels = tunnels
-        .is_some_and(|route| route.websocket || Named::asked(headers, &route.upgrades).is_some());
+    let tunnels = tunnels.is_some_and(|route| {
+        (route.websocket && may_be_websocket(headers))
+            || Named::asked(headers, &route.upgrades).is_some()
+    });
     if is_handshake(headers)
         && (!tunnels || switching::is_foreign(headers, asked.request, asked.secure, class))
     {
@@ -204,6 +206,16 @@ fn says_otherwise(headers: &HeaderMap, app: &AppEntry) -> bool {
         let folded = fold(name.as_str());
         emitted(app).any(|ours| ours != name && fold(ours.as_str()) == folded)
     })
+}
+
+/// Whether the tunnel is a WebSocket's as far as can be seen: a proxy that lets `Upgrade` through lets through whatever it names.
+fn may_be_websocket(headers: &HeaderMap) -> bool {
+    let mut named = headers.get_all(header::UPGRADE).iter();
+    let one = named.next().is_none_or(|name| {
+        let name = name.as_bytes().trim_ascii();
+        name.eq_ignore_ascii_case(b"websocket")
+    });
+    one && named.next().is_none()
 }
 
 /// Whether the client asks for a tunnel. Proxies take `Upgrade` off, never the fields that only the handshake of a WebSocket has.

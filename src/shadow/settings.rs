@@ -58,13 +58,13 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Whether anybody is looked at twice: what the application answers itself is no second opinion about people.
+    /// Whether anybody is looked at twice: what the application answers itself is no second opinion about people, and what the
+    /// old directory says of people who have moved is told, and decides nothing.
     pub(crate) fn compares(&self) -> bool {
         !self.dual_verify.is_empty()
             || !self.exchange.is_empty()
             || self.dual_token.is_some()
             || !self.directory.is_empty()
-            || !self.back.is_empty()
             || self.sweep.is_some()
     }
 }

@@ -181,6 +181,18 @@ async fn half_a_question_another_spelling_and_a_stranger_get_no_decision() {
         ask(&proxy, "forward_auth", "/ws", &tunnel).await.status,
         403
     );
+    // Where it has one, a proxy may not go over to anything else.
+    let one = config(&old, &new, &upstream, "127.0.0.1/32").replace(
+        "    public_paths: [/public/*]\n",
+        "    routes:\n      - { path: /public/*, access: public }\n      - { path: /ws, websocket: true }\n      - { path: /* }\n",
+    );
+    let proxy = Proxy::start(&one);
+    proxy.settled().await;
+    for (protocol, status) in [("websocket", 200), ("h2c", 403), ("websocket, h2c", 403)] {
+        let upgrade = [known, ("Upgrade", protocol)];
+        let answer = ask(&proxy, "forward_auth", "/ws", &upgrade).await;
+        assert_eq!(answer.status, status, "{protocol}");
+    }
 
     let proxy = Proxy::start(&config(&old, &new, &upstream, "192.0.2.1/32"));
     proxy.settled().await;

@@ -258,6 +258,12 @@ async fn a_telephone_goes_on_with_what_its_old_provider_gave_it_and_gives_it_bac
     assert_eq!(give("phone", &third).await.status, 200);
     assert!(stage.old.revoked().contains(&third));
     is_error(&stage.refresh("phone", &third).await, 400, "invalid_grant");
+    // Where its provider ends none, nobody is told that it is over.
+    stage.old.revokes_none();
+    let fourth = stage.old.refresh_token("dora");
+    let kept = give("phone", &fourth).await;
+    is_error(&kept, 400, "unsupported_token_type");
+    assert_eq!(stage.refresh("phone", &fourth).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

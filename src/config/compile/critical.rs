@@ -7,7 +7,7 @@ use crate::rollout::Leg;
 use crate::rollout::Limit;
 use crate::rollout::Mode;
 use crate::rollout::OnTrip;
-use crate::rollout::Shadowed;
+use crate::rollout::Stage;
 use crate::rollout::Watched;
 use crate::shadow::Class;
 use crate::shadow::settings::Settings;
@@ -20,11 +20,15 @@ const ID: &str = "critical_differences";
 /// read would only block.
 pub(super) fn watch(courses: &mut [Course], shadow: &[Settings]) {
     for course in courses {
-        let compares = |shadowed: &Shadowed| {
-            let mut own = shadow.iter().filter(|one| course.apps.contains(&one.app));
-            own.any(|one| one.compares() && shadowed.covers(&one.app))
+        let compares = |stage: &Stage| {
+            let own = shadow.iter().filter(|one| course.apps.contains(&one.app));
+            let mut own = own.filter(|one| stage.shadow.covers(&one.app));
+            // An old directory that nobody keeps any more differs from day to day: that is no reason to send people back to it.
+            let looks_back = |one: &Settings| !one.back.is_empty();
+            let grows_old = stage.mode == Mode::ModernPrimary && own.clone().any(looks_back);
+            !grows_old && own.any(Settings::compares)
         };
-        let asked = course.legs.iter().map(|leg| compares(&leg.stage.shadow));
+        let asked = course.legs.iter().map(|leg| compares(&leg.stage));
         let asked: Vec<bool> = asked.collect();
         for (leg, asked) in course.legs.iter_mut().zip(asked) {
             if asked {

@@ -22,7 +22,7 @@ mappings! {
         evaluate_every: At<Span>,
         /// The chance of a false rollback, of the whole rollout: divided over guards, steps and repetitions. Default `0.05`.
         alpha_budget: At<Decimal>,
-        /// The comparisons. Where `shadow` compares people of the rollout and none of these has `divergences`, stages that move people also have `critical_differences`: one critical difference (`binding_lost` is none of these), and everybody goes back (`rollback_revoke`). Default: `login` (`failed`, `abandoned`; 1.25, 0.005, 5, rollback) and `session` (`rejected`, `error`; 1.5, 0.002, 5, rollback).
+        /// The comparisons. Where `shadow` compares people of the rollout and none of these has `divergences`, stages that move people also have `critical_differences`: one critical difference (`binding_lost` is none of these), and everybody goes back (`rollback_revoke`); not in `modern-primary` where a `directory` of `from` is asked, which grows old there. Default: `login` (`failed`, `abandoned`; 1.25, 0.005, 5, rollback) and `session` (`rejected`, `error`; 1.5, 0.002, 5, rollback).
         guards: List<RawGuard>,
         /// Whom guards with `promql` ask.
         prometheus: RawPrometheus,

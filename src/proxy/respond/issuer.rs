@@ -33,7 +33,8 @@ pub(crate) fn issuer(answered: &Answered) -> Response<Bytes> {
             | Denied::NotAllowed
             | Denied::ExpiredToken
             | Denied::InvalidDpopProof
-            | Denied::UseDpopNonce),
+            | Denied::UseDpopNonce
+            | Denied::UnsupportedTokenType),
         ) => (StatusCode::BAD_REQUEST, Some(denied.object())),
         Reply::Later(_) => (
             StatusCode::SERVICE_UNAVAILABLE,

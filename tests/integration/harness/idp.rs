@@ -53,6 +53,7 @@ struct State {
     revoked: Mutex<Vec<String>>,
     /// How many revocations are still answered 503.
     revokes_later: Mutex<usize>,
+    revokes_none: Mutex<bool>,
     opaque: Mutex<HashMap<String, Value>>,
     fault: Mutex<Option<u16>>,
     signs_in: Mutex<String>,
@@ -86,6 +87,7 @@ impl Idp {
             refuses_refresh: Mutex::default(),
             revoked: Mutex::default(),
             revokes_later: Mutex::default(),
+            revokes_none: Mutex::default(),
             opaque: Mutex::default(),
             fault: Mutex::default(),
             signs_in: Mutex::new("alice".to_owned()),
@@ -441,6 +443,11 @@ impl Idp {
         *self.0.revokes_later.lock().unwrap() = times;
     }
 
+    /// Ends no refresh token from now on (RFC 7009 §2.2.1).
+    pub(crate) fn revokes_none(&self) {
+        *self.0.revokes_none.lock().unwrap() = true;
+    }
+
     /// The tokens that were revoked (RFC 7009).
     pub(crate) fn revoked(&self) -> Vec<String> {
         self.0.revoked.lock().unwrap().clone()
@@ -603,6 +610,9 @@ impl Idp {
                 let form = pairs(&String::from_utf8_lossy(&body));
                 if !knows_us && !is_public(&form) {
                     return answer(401, &json!({ "error": "invalid_client" }));
+                }
+                if *self.0.revokes_none.lock().unwrap() {
+                    return answer(400, &json!({ "error": "unsupported_token_type" }));
                 }
                 let mut later = self.0.revokes_later.lock().unwrap();
                 if 0 < *later {
