@@ -66,7 +66,8 @@ rules! {
     LOST_BINDING "AFS024" "A bound token stays bound, or is not exchanged.";
     LONGER_LIFE "AFS025" "What a token is exchanged for ends with it, or within a minute.";
     ONE_SIGNING_KEY "AFS026" "Keys that sign can be rotated: where they are kept elsewhere, the next one is there already.";
-    PUBLIC_CLIENT "AFS027" "What a public client gets is little: tokens for five minutes, refresh tokens for 30 days, no wide scopes.";
+    UNMAPPED_CLAIM "AFS027" "A cohort asks a provider only for claims that it maps.";
+    PUBLIC_CLIENT "AFS028" "What a public client gets is little: tokens for five minutes, refresh tokens for 30 days, no wide scopes.";
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);

@@ -15,11 +15,11 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::thread;
 use std::time::Duration;
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use arc_swap::Guard;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::clock::Clock;
@@ -275,7 +275,7 @@ impl Inner {
             known: None,
         };
         let current = Arc::new(inputs.combined());
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(Self {
             moves: watch::Sender::new(Arc::clone(&current)),
             current: ArcSwap::new(current),
             inputs: Mutex::new(inputs),

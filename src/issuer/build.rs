@@ -65,9 +65,12 @@ pub(crate) struct Issuer {
     pub(super) deps: Deps,
 }
 
+/// What each provider calls an audience.
+type Named = Vec<(ProviderId, Box<str>)>;
+
 /// What providers call audiences as resources (RFC 8707).
 #[derive(Clone, Debug, Default)]
-pub(super) struct Resources(Arc<HashMap<Box<str>, Vec<(ProviderId, Box<str>)>>>);
+pub(super) struct Resources(Arc<HashMap<Box<str>, Named>>);
 
 impl Resources {
     fn new(settings: &Settings) -> Self {

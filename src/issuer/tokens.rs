@@ -144,8 +144,8 @@ impl Issuer {
         };
         told.person = family.person();
         told.provider = Some(ProviderId::new(&family.provider));
-        told.audience =
-            Some(family.audience.as_str().into()).filter(|own: &Box<str>| !own.is_empty());
+        let audience = Some(family.audience.as_str()).filter(|own| !own.is_empty());
+        told.audience = audience.map(Into::into);
         if !family.is_good(&ticket, call.now) {
             return Ok(inactive(told, "inactive"));
         }

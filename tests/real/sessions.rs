@@ -160,6 +160,83 @@ async fn whoever_signs_out_at_a_provider_is_out_here_and_nobody_else() {
     }
 }
 
+/// What an administrator of a provider does about somebody.
+async fn lets_in(side: &str, name: &str, enabled: bool) {
+    if side == "modern" {
+        Behind::admin().await.lets_in(name, enabled).await;
+        return;
+    }
+    let to = format!("127.0.0.1:{}", var("OP_PORT"));
+    let (path, host) = (format!("/__test/accounts/{name}"), [("Host", to.as_str())]);
+    let change = serde_json::json!({ "disabled": !enabled }).to_string();
+    let address = to.parse().unwrap();
+    let said = crate::harness::request(address, "POST", &path, &host, change.as_bytes()).await;
+    assert_eq!(said.status, 200, "{}", said.text());
+}
+
+/// Somebody who is kept out at a provider; let in again also after a failure, or everything that follows would fail.
+struct Barred(&'static str, &'static str);
+
+impl Drop for Barred {
+    fn drop(&mut self) {
+        let Self(side, name) = *self;
+        let again = std::thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().build().unwrap();
+            runtime.block_on(lets_in(side, name, true));
+        });
+        again.join().ok();
+    }
+}
+
+/// One who is switched off at `side` is out here when that is asked next, and one who is not stays.
+async fn is_out_when_switched_off(side: &'static str, percent: &'static str) {
+    let upstream = Echo::start().await;
+    // Nobody tells us of it: neither of the two does when an account is switched off.
+    let yaml = two_sides(&upstream.url(), percent) + "sessions: { revalidate: 5s }\n";
+    let proxy = proxy(&yaml);
+    let (bob, carol) = (
+        signed_in(&proxy, "bob").await,
+        signed_in(&proxy, "carol").await,
+    );
+    let refused = format!(
+        "authferry_provider_request_duration_seconds_count{{provider=\"{side}\",operation=\"token\",outcome=\"rejected\"}}"
+    );
+    let renewed = refused.replace("rejected", "success");
+    let before = proxy.metric(&renewed).await;
+    // Both are asked about before anything happens, so that his next question is not his first.
+    until(async || {
+        assert!(is_in(&proxy, &bob, "1002").await, "{}", proxy.log());
+        assert!(is_in(&proxy, &carol, "1003").await, "{}", proxy.log());
+        before + 2.0 <= proxy.metric(&renewed).await
+    })
+    .await;
+    assert_eq!(proxy.metric(&refused).await, 0.0, "{}", proxy.log());
+
+    let barred = Barred(side, "bob");
+    lets_in(side, "bob", false).await;
+    // She is not asked for meanwhile: what is renewed would be his.
+    let before = proxy.metric(&renewed).await;
+    until(async || !is_in(&proxy, &bob, "1002").await).await;
+    let after = proxy.metric(&renewed).await;
+    assert_eq!(after, before, "he was asked about, and stayed");
+    assert_eq!(proxy.metric(&refused).await, 1.0, "{}", proxy.log());
+    assert!(!is_in(&proxy, &bob, "1002").await, "it is remembered");
+    let mut again = bob;
+    let landed = again.open(&format!("{}/", origin()), None).await;
+    assert_ne!(landed.url, format!("{}/", origin()), "without a sign-in");
+    assert!(is_in(&proxy, &carol, "1003").await, "{}", proxy.log());
+    drop(barred);
+    signed_in(&proxy, "bob").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_switched_off_at_a_provider_is_out_when_the_session_is_next_confirmed() {
+    for (percent, side) in [("0", "legacy"), ("100", "modern")] {
+        is_out_when_switched_off(side, percent).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_signs_out_here_is_out_at_the_old_side_too() {
     let upstream = Echo::start().await;

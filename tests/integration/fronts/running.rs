@@ -145,7 +145,8 @@ impl Running {
             .replace("127.0.0.1:9000", application)
             .replace("AUTHFERRY_PORT", &proxy.address.port().to_string())
             .replace("APPLICATION_PORT", port);
-        let file = dir.path().join(front.file());
+        // By its usual name Traefik would find it, and take it for its static configuration.
+        let file = dir.path().join(format!("own-{}", front.file()));
         std::fs::write(&file, text).unwrap();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let child = front
