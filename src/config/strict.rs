@@ -3,7 +3,6 @@
 //! Judges settings that are good already; each rule has an id that stays, so that pipelines and waivers can name it.
 
 mod clients;
-mod cohorts;
 mod exchanges;
 
 use std::net::IpAddr;
@@ -66,8 +65,7 @@ rules! {
     LOST_BINDING "AFS024" "A bound token stays bound, or is not exchanged.";
     LONGER_LIFE "AFS025" "What a token is exchanged for ends with it, or within a minute.";
     ONE_SIGNING_KEY "AFS026" "Keys that sign can be rotated: where they are kept elsewhere, the next one is there already.";
-    UNMAPPED_CLAIM "AFS027" "A cohort asks a provider only for claims that it maps.";
-    PUBLIC_CLIENT "AFS028" "What a public client gets is little: tokens for five minutes, refresh tokens for 30 days, no wide scopes.";
+    PUBLIC_CLIENT "AFS027" "What a public client gets is little: tokens for five minutes, refresh tokens for 30 days, no wide scopes.";
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -97,7 +95,6 @@ pub(super) fn judge(
     for provider in &settings.providers {
         judge.provider(provider);
     }
-    judge.cohorts(settings);
     judge.apps(settings);
     judge.exchanges(settings);
     judge.token_endpoint(settings);

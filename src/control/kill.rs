@@ -39,9 +39,12 @@ use crate::telemetry::Metrics;
 /// The longest reason and actor kept, in bytes.
 const MAX_TEXT_BYTES: usize = 512;
 
-/// How long a file has to say the same before that loosens anything. One that says nothing has the time of a poll: it may
-/// be about to be written.
+/// How long a file has to say the same before that loosens anything. One that says nothing has longer: it may be about to be
+/// written.
 const STEADY: Duration = Duration::from_millis(50);
+
+/// How long one that says nothing, or is gone, has to stay so; or a poll, where that is less.
+const SILENT: Duration = Duration::from_millis(500);
 
 /// Where the inputs are.
 #[derive(Clone, Debug)]
@@ -324,7 +327,8 @@ impl Inner {
         }
         if !tightens(&inputs.file, &said.state) {
             let poll = self.settings.poll;
-            let steady = if said.empty { poll } else { STEADY.min(poll) };
+            let steady = if said.silent { SILENT } else { STEADY };
+            let steady = steady.min(poll);
             let since = unconfirmed
                 .filter(|(state, _)| *state == said.state)
                 .map_or(now, |(_, since)| since);
@@ -560,8 +564,9 @@ mod tests {
         bench.write("deny");
         look(700);
         std::fs::remove_file(bench.path("kill")).unwrap();
-        assert_eq!(look(800), (KillPosition::Deny, in_millis(50)));
-        assert_eq!(look(850), (KillPosition::Off, None));
+        assert_eq!(look(800), (KillPosition::Deny, in_millis(500)));
+        assert_eq!(look(850), (KillPosition::Deny, in_millis(450)));
+        assert_eq!(look(1300), (KillPosition::Off, None));
     }
 
     /// A poll for which no test waits: what moves the switch is the file system.

@@ -50,17 +50,17 @@ pub(crate) enum FileError {
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) state: KillState,
-    /// It is there and says nothing, as a file does that is about to be written.
-    pub(super) empty: bool,
+    /// It says nothing, or is not there, as a file that is about to be written.
+    pub(super) silent: bool,
 }
 
 /// Reads the kill file. A missing file is `off`.
 pub(super) fn read(path: &Path) -> Result<Said, FileError> {
     let text = content(path)?;
-    let empty = text.as_deref().is_some_and(|text| text.trim().is_empty());
+    let silent = text.as_deref().is_none_or(|text| text.trim().is_empty());
     let state = KillState::parse(text.as_deref().unwrap_or_default())
         .map_err(|(line, problem)| FileError::Line { line, problem })?;
-    Ok(Said { state, empty })
+    Ok(Said { state, silent })
 }
 
 /// Whoever owns the kill file, or its directory once it is gone: the actor in the record.

@@ -202,16 +202,6 @@ impl Cohort {
         }
     }
 
-    /// Calls `each` with every claim that decides here, and who must say it.
-    pub fn claims<'a>(&'a self, each: &mut dyn FnMut(&'a ProviderId, &'a ClaimPath)) {
-        if let Self::Claim { provider, name, .. } = self {
-            each(provider, name);
-        }
-        for part in self.parts() {
-            part.claims(each);
-        }
-    }
-
     /// Calls `each` with the name of every cookie of ours that steers here.
     pub fn signed_cookies<'a>(&'a self, each: &mut dyn FnMut(&'a str)) {
         if let Self::SignedCookie(name) = self {

@@ -60,11 +60,6 @@ impl Words {
         found.map(|(_, path)| path.to_string())
     }
 
-    /// Whether nothing it says becomes this attribute, as far as it could be read.
-    pub(super) fn lacks(&self, attribute: &str) -> bool {
-        !self.partial && self.source(attribute).is_none()
-    }
-
     /// Whether it may speak about an attribute: by our name, or by the name of the claim.
     pub(super) fn may_speak_about(&self, attribute: &str) -> bool {
         let source = self.source(attribute);

@@ -57,7 +57,6 @@ mod store;
 mod telemetry;
 mod tokens;
 mod unheard;
-mod unmapped;
 mod upgrades;
 mod upstream;
 mod waivers;

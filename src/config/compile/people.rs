@@ -11,7 +11,8 @@ use crate::config::compile::context::Context;
 use crate::config::compile::headers;
 use crate::config::compile::providers::Provider;
 use crate::config::compile::tokens::texts;
-use crate::config::compile::unmapped;
+use crate::config::names::did_you_mean;
+use crate::config::names::one_of;
 use crate::config::raw::RawCohort;
 use crate::config::raw::RawConfig;
 use crate::config::shape::At;
@@ -31,14 +32,12 @@ pub(super) fn cohorts(
     let Some(named) = raw.cohorts.get() else {
         return cohorts;
     };
-    let matcher = Matcher {
-        providers,
-        joined: !raw.identity.is_absent(),
-        negated: false,
-    };
+    let joined = !raw.identity.is_absent();
     for (name, raw) in &named.entries {
         context.name("a cohort", name);
-        let compiled = raw.as_ref().and_then(|raw| matcher.compile(context, raw));
+        let compiled = raw
+            .as_ref()
+            .and_then(|raw| Matcher { providers, joined }.compile(context, raw));
         if let Some(cohort) = compiled {
             cohorts.insert(CohortId::new(&name.value), cohort);
         }
@@ -134,12 +133,9 @@ pub(super) fn signed_cookies(context: &mut Context<'_>, session: &str) {
     }
 }
 
-#[derive(Clone, Copy)]
 struct Matcher<'a> {
     providers: &'a [Provider],
     joined: bool,
-    /// Whether it is the others who are meant.
-    negated: bool,
 }
 
 impl Matcher<'_> {
@@ -181,7 +177,7 @@ impl Matcher<'_> {
                 .any_of
                 .required(group.mark, "any_of", &mut context.report);
             let words = self.words(context, provider?)?;
-            unmapped::groups(context, provider?, (words, self.providers));
+            self.maps(context, provider?, words, "groups");
             return Some(Cohort::Group {
                 provider: words.provider.clone(),
                 any_of: set(any_of?),
@@ -197,6 +193,12 @@ impl Matcher<'_> {
                 .required(claim.mark, "equals", &mut context.report);
             let words = self.words(context, provider?)?;
             let name = name?;
+            self.maps(
+                context,
+                name,
+                words,
+                name.value.split(['.', '[']).next().unwrap_or_default(),
+            );
             let path = match ClaimPath::parse(&name.value) {
                 Ok(path) => path,
                 Err(invalid) => {
@@ -207,8 +209,6 @@ impl Matcher<'_> {
                     return None;
                 }
             };
-            let asked = (name, path.first(), self.negated);
-            unmapped::claim(context, asked, (words, self.providers));
             return Some(Cohort::Claim {
                 provider: words.provider.clone(),
                 name: path,
@@ -296,12 +296,7 @@ impl Matcher<'_> {
             return Some(Cohort::Any(parts(list)));
         }
         let part = raw.not.get()?;
-        let others = Matcher {
-            negated: !self.negated,
-            ..*self
-        };
-        let part = others.compile(context, part);
-        part.map(Box::new).map(Cohort::Not)
+        self.compile(context, part).map(Box::new).map(Cohort::Not)
     }
 
     fn warn_unjoined(&self, context: &mut Context<'_>, mark: crate::config::tree::Mark) {
@@ -317,6 +312,33 @@ impl Matcher<'_> {
         context.knows_provider(name);
         let provider = self.providers.iter().find(|p| p.name.value == name.value);
         provider.map(|provider| &provider.words)
+    }
+
+    fn maps(&self, context: &mut Context<'_>, at: &At<String>, words: &Words, attribute: &str) {
+        if words.partial || words.source(attribute).is_some() {
+            return;
+        }
+        let names = words.claims.iter().map(|(name, _)| &**name);
+        let hint = did_you_mean(attribute, names.clone()).map_or_else(
+            || {
+                format!(
+                    "it maps {}; add `{attribute}` to its `claims`",
+                    one_of(names)
+                )
+            },
+            |close| format!("did you mean `{close}`?"),
+        );
+        context
+            .report
+            .error(
+                at.mark,
+                format!(
+                    "provider `{}` maps no `{attribute}`: this never matches",
+                    words.provider
+                ),
+            )
+            .value(&at.value)
+            .hint(hint);
     }
 }
 

@@ -199,7 +199,7 @@ mappings! {
     RawKillSwitch {
         /// The file: lines of `freeze`, `legacy`, `modern` or `deny`, each with an optional ` rollout=NAME`. Default `state_dir/kill`. Not reloaded.
         file: At<PathBuf>,
-        /// How often the file is looked at where the file system does not tell that something has happened to it (some network mounts); else that is at once. What it loosens counts when the file has said so for 50 ms, or if it is empty for one `poll`: it may be half written. From `10ms` to `500ms`. Default `200ms`. Not reloaded.
+        /// How often the file is looked at where the file system does not tell that something has happened to it (some network mounts); else that is at once. What it loosens counts when the file has said so for 50 ms, or if it is empty or gone for one `poll`: it may be half written. From `10ms` to `500ms`. Default `200ms`. Not reloaded.
         poll: At<crate::config::scalar::Span>,
         /// What the position `legacy` does with sessions of the new provider: they live on (`keep`), or they and every token that it issued before end for good (`revoke`, for when the wrong people got in), also at a start in this position. Default `keep`.
         modern_sessions: At<ModernSessions>,

@@ -202,7 +202,7 @@ mappings! {
     RawClaim {
         /// Who must say so. Required.
         provider: At<String>,
-        /// The attribute. Nobody is in the cohort through one that the provider does not map (a warning); under `not` it is refused. Required.
+        /// The attribute. Required.
         name: At<String>,
         /// Its value. Required.
         equals: At<String>,

@@ -34,13 +34,12 @@ impl Environment for Examples {
         let text = match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
             _ if name.contains("missing") => return Err(io::ErrorKind::NotFound.into()),
             _ if name.contains("empty") => "",
-            _ if name.contains("-ca.") => "-----BEGIN CERTIFICATE-----\n",
             "crt" => "-----BEGIN CERTIFICATE-----\n",
             "key" | "pem" => "-----BEGIN PRIVATE KEY-----\n",
             "css" if name.contains("remote") => "body { background: URL(//elsewhere) }",
             "css" => "body { color: navy }",
             "csv" if name.contains("twice") => "employee_id,sub\n42,f81d\n42,f81e\n",
-            "csv" if path.starts_with("/etc/authferry") => "employee_id,uid,sub\n42,u42,f81d\n",
+            "csv" if name.contains("uids") => "employee_id,uid,sub\n42,u42,f81d\n",
             "csv" => "employee_id,sub\n42,f81d\n",
             "txt" => "# people\nhr:1\n\nhr:2\n",
             _ if name.contains('2') => {
