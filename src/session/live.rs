@@ -34,8 +34,10 @@ pub(crate) struct Live {
     read: AtomicU64,
     /// How often changes had been missed then.
     missed: AtomicU64,
-    /// The row has changed since.
-    changed: AtomicBool,
+    /// How many changes of the row have been told.
+    told: AtomicU64,
+    /// How many of them it has taken in.
+    taken_in: AtomicU64,
     /// The gate looks at it again then: its renewal is due.
     look: AtomicU64,
     /// Its owner asked not to be asked before.
@@ -65,7 +67,8 @@ impl Live {
             generation: AtomicU64::new(0),
             read: AtomicU64::new(0),
             missed: AtomicU64::new(0),
-            changed: AtomicBool::new(false),
+            told: AtomicU64::new(0),
+            taken_in: AtomicU64::new(0),
             look: AtomicU64::new(u64::MAX),
             retry: AtomicU64::new(0),
             content: OnceLock::new(),
@@ -121,7 +124,7 @@ impl Live {
     /// Whether what is known of it is known well enough.
     pub(super) fn is_fresh(&self, now: UnixTime) -> bool {
         let read = UnixTime::from_millis(self.read.load(Ordering::Acquire));
-        !self.changed.load(Ordering::Acquire)
+        !self.is_outdated()
             && self.missed.load(Ordering::Acquire) == self.registry.missed()
             && now < self.registry.holds_until(read)
     }
@@ -129,7 +132,7 @@ impl Live {
     /// Whether it counts although the store does not answer.
     pub(super) fn may_do_without(&self, now: UnixTime) -> bool {
         let read = UnixTime::from_millis(self.read.load(Ordering::Acquire));
-        !self.changed.load(Ordering::Acquire) && now < read + AWAY
+        !self.is_outdated() && now < read + AWAY
     }
 
     /// Has the row written again soon. A full queue forgets it: the next use asks again in a minute.
@@ -162,28 +165,37 @@ impl Live {
         content.is_some_and(|content| content.ends <= now)
     }
 
-    pub(super) fn supersede(&self) {
+    /// Whether another value stands in its place: whoever holds this one asks for that one.
+    pub(super) fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Acquire)
+    }
+
+    /// Whether `content` says nothing that it does not know: it has none yet, or one that is at least as new.
+    pub(super) fn is_no_older_than(&self, content: &Content) -> bool {
+        let known = self.content.get();
+        known.is_none_or(|known| content.revision <= known.revision)
+    }
+
+    /// `successor` stands in its place, and has heard what this one has heard.
+    pub(super) fn supersede_by(&self, successor: &Self) {
+        let told = self.told.load(Ordering::Acquire);
+        successor.told.fetch_max(told, Ordering::AcqRel);
         self.superseded.store(true, Ordering::Release);
     }
 
     /// The row was written or removed by somebody.
     pub(super) fn has_changed(&self) {
-        self.changed.store(true, Ordering::Release);
+        self.told.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The store is about to be read: what is told from here on counts.
-    pub(super) fn about_to_read(&self) -> Doubt {
-        Doubt {
-            changed: self.changed.swap(false, Ordering::AcqRel),
-            missed: self.registry.missed(),
-        }
+    /// How many changes have been told: what is read from here on has all of these.
+    pub(super) fn told(&self) -> u64 {
+        self.told.load(Ordering::Acquire)
     }
 
-    /// It was not read: what was in doubt still is.
-    pub(super) fn not_read(&self, doubt: Doubt) {
-        if doubt.changed {
-            self.has_changed();
-        }
+    /// A change was told that it has not taken in.
+    fn is_outdated(&self) -> bool {
+        self.taken_in.load(Ordering::Acquire) < self.told()
     }
 
     pub(super) fn content(&self) -> Option<&Arc<Content>> {
@@ -250,7 +262,8 @@ impl Live {
         }
         self.seen
             .fetch_max(found.seen.as_millis(), Ordering::AcqRel);
-        self.missed.store(found.missed, Ordering::Release);
+        self.missed.fetch_max(found.missed, Ordering::AcqRel);
+        self.taken_in.fetch_max(found.told, Ordering::AcqRel);
         self.read
             .fetch_max(found.read.as_millis(), Ordering::AcqRel);
     }
@@ -259,14 +272,6 @@ impl Live {
     pub(super) fn is_of(&self, generation: u64) -> bool {
         self.content.get().is_some() && self.generation.load(Ordering::Acquire) == generation
     }
-}
-
-/// What was in doubt before the store was read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Doubt {
-    changed: bool,
-    /// How often changes had been missed.
-    pub(super) missed: u64,
 }
 
 /// What goes with a row that was read.
@@ -280,6 +285,8 @@ pub(super) struct Found {
     pub(super) generation: u64,
     /// When it was read.
     pub(super) read: UnixTime,
+    /// How many changes of the row had been told before.
+    pub(super) told: u64,
     /// How often changes had been missed before.
     pub(super) missed: u64,
     /// Its owner is not asked before this.

@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::clock::UnixTime;
+use crate::session::body::Content;
+use crate::session::live::Found;
 use crate::session::live::Live;
 use crate::store::Sight;
 use crate::store::Store;
@@ -66,19 +68,47 @@ impl Registry {
         self.shard(row).get(row).and_then(Weak::upgrade)
     }
 
-    /// A new, empty value in the place of one whose content is outdated; whoever holds the old one asks again. One that has
-    /// ended is never replaced.
-    pub(super) fn replace(self: &Arc<Self>, row: &[u8; 32]) -> Arc<Live> {
+    /// A change of a row was told. Whoever takes the place of its value meanwhile hears of it as well.
+    pub(super) fn tell(&self, row: &[u8; 32]) {
+        let shard = self.shard(row);
+        let live = shard.get(row).and_then(Weak::upgrade);
+        if let Some(live) = &live {
+            live.has_changed();
+        }
+        // Before `live`, as in `take_in`.
+        drop(shard);
+    }
+
+    /// The value of a row that was read as `content`: the one in use, unless it is of an earlier revision; then another one
+    /// takes its place, and whoever holds the old one asks again. One that has ended is never replaced.
+    ///
+    /// In one step: whoever reads the same row meanwhile gets the same value, and nobody sees an empty one in the place of a
+    /// full one.
+    pub(super) fn take_in(
+        self: &Arc<Self>,
+        row: &[u8; 32],
+        content: Content,
+        found: &Found,
+    ) -> Arc<Live> {
         let mut shard = self.shard(row);
         let before = shard.get(row).and_then(Weak::upgrade);
-        if let Some(before) = &before {
-            if before.has_ended() {
-                return Arc::clone(before);
+        let live = match &before {
+            Some(before) if before.has_ended() || before.is_no_older_than(&content) => {
+                Arc::clone(before)
             }
-            before.supersede();
+            Some(_) | None => {
+                let live = Live::new(*row, Arc::clone(self), self.touches.clone());
+                shard.insert(*row, Arc::downgrade(&live));
+                live
+            }
+        };
+        live.fill(content, found);
+        if let Some(before) = &before
+            && !Arc::ptr_eq(before, &live)
+        {
+            before.supersede_by(&live);
         }
-        let live = Live::new(*row, Arc::clone(self), self.touches.clone());
-        shard.insert(*row, Arc::downgrade(&live));
+        // Before `before`: the last holder of a value takes the lock to have it forgotten.
         drop(shard);
         live
     }

@@ -360,17 +360,22 @@ impl Round<'_> {
     /// The session that a row describes, in the place of the one that was in use.
     fn settle(&self, opened: &Opened) -> Result<Renewed, StoreError> {
         let (bytes, row) = (self.content.id.expose(), &self.live.row);
-        let missed = self.sessions.registry.missed();
-        let live = self
-            .sessions
-            .take_in(&self.active, bytes, row, opened, (self.at(), missed))?;
-        let content = live.content().map(Arc::clone);
-        Ok(match content {
-            Some(content) if live.count_use(self.at()) => {
-                Renewed::Session(Restored { live, content })
+        loop {
+            let read = self.at();
+            let live = self
+                .sessions
+                .take_in(&self.active, bytes, row, opened, read)?;
+            let content = live.content().map(Arc::clone);
+            if let Some(content) = content
+                && live.count_use(self.at())
+            {
+                return Ok(Renewed::Session(Restored { live, content }));
             }
-            Some(_) | None => Renewed::Ended,
-        })
+            if !live.is_superseded() {
+                return Ok(Renewed::Ended);
+            }
+            // It was renewed once more this moment, which is not its end.
+        }
     }
 
     fn over(&self) -> Renewed {

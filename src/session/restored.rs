@@ -9,8 +9,15 @@ use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::session::body::Content;
 use crate::session::came_by::CameBy;
+use crate::session::id::SessionId;
+use crate::session::live::Found;
 use crate::session::live::Live;
 use crate::session::renewal::Standing;
+use crate::session::rows::Opened;
+use crate::session::seal::SealedUnder;
+use crate::session::sessions::Active;
+use crate::session::sessions::Sessions;
+use crate::store::StoreError;
 
 /// Proof that a session was restored from its cookie. Only this module makes one.
 #[derive(Clone, Debug)]
@@ -94,5 +101,110 @@ impl Restored {
     /// Takes over the one renewal behind requests of this second; `false`: somebody else did.
     pub(crate) fn claim_renewal(&self, now: UnixTime) -> bool {
         self.live.claim_renewal(now)
+    }
+}
+
+impl Sessions {
+    /// The session of a cookie; `None`: there is none, or it has ended. Counts as a use.
+    ///
+    /// # Errors
+    ///
+    /// An outage of the store: not a logout. A session that was read a moment ago counts without it.
+    pub(crate) async fn restore(
+        &self,
+        id: SessionId<'_>,
+        now: UnixTime,
+    ) -> Result<Option<Restored>, StoreError> {
+        let active = self.active.load_full();
+        let row = id.row();
+        loop {
+            let Some(live) = self.look_up(&active, id, &row, now).await? else {
+                return Ok(None);
+            };
+            let content = live.content().map(Arc::clone);
+            if let Some(content) = content
+                && live.count_use(now)
+            {
+                return Ok(Some(Restored { live, content }));
+            }
+            if !live.is_superseded() {
+                return Ok(None);
+            }
+            // It was renewed this moment, which is not its end.
+        }
+    }
+
+    /// What is known of a session, read again unless it is known well enough; `None`: there is none.
+    async fn look_up(
+        &self,
+        active: &Active,
+        id: SessionId<'_>,
+        row: &[u8; 32],
+        now: UnixTime,
+    ) -> Result<Option<Arc<Live>>, StoreError> {
+        let live = self.registry.entry(row);
+        if live.is_of(active.generation) && live.is_fresh(now) {
+            // Only to be remembered as used.
+            drop(self.kept.get(row));
+            return Ok(Some(live));
+        }
+        match self.read(active, id.bytes(), row, now).await {
+            Ok(Some(opened)) => {
+                let live = self.take_in(active, id.bytes(), row, &opened, now)?;
+                match opened.under {
+                    SealedUnder::CurrentKey => {}
+                    SealedUnder::OlderKey => live.ask_for_touch(),
+                }
+                Ok(Some(live))
+            }
+            Ok(None) => {
+                live.end();
+                Ok(None)
+            }
+            Err(error) => {
+                let may_do_without = live.is_of(active.generation) && live.may_do_without(now);
+                if may_do_without {
+                    Ok(Some(live))
+                } else {
+                    Err(error)
+                }
+            }
+        }
+    }
+
+    /// The value in use of a row that was read: the one that is there, if it says the same, or another one in its place.
+    pub(super) fn take_in(
+        &self,
+        active: &Active,
+        bytes: &[u8; 32],
+        row: &[u8; 32],
+        opened: &Opened,
+        read: UnixTime,
+    ) -> Result<Arc<Live>, StoreError> {
+        let found = Found {
+            seen: UnixTime::from_millis(opened.body.seen),
+            idle: active.idle,
+            generation: active.generation,
+            read,
+            told: opened.told,
+            missed: opened.missed,
+            retry: UnixTime::from_millis(opened.body.retry),
+        };
+        let live = self.registry.entry(row);
+        let known = live.content();
+        if known.is_some_and(|known| opened.body.revision <= known.revision) {
+            live.confirm(&found);
+            return Ok(live);
+        }
+        let renewable = opened.handle.refresh_token.is_some()
+            || opened.body.stands_for.is_some()
+            || opened.body.came_by.is_some();
+        let content = opened
+            .body
+            .content(bytes, renewable.then_some(active.revalidate))
+            .ok_or_else(|| StoreError::Damaged(String::from("a session row")))?;
+        let live = self.registry.take_in(row, content, &found);
+        self.kept.insert(*row, Arc::clone(&live));
+        Ok(live)
     }
 }

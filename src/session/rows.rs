@@ -1,6 +1,7 @@
 //! The row of a session: two sealed parts. The body needs the cookie and a key of the process; the handle, by which a
 //! session is found and ended without its cookie, needs a key of the process. Neither says anything without them.
 
+use std::sync::Arc;
 use std::sync::Weak;
 
 use async_trait::async_trait;
@@ -50,6 +51,12 @@ pub(super) struct Opened {
     pub(super) under: SealedUnder,
     /// For a compare-and-swap.
     pub(super) version: u64,
+    /// How many changes of it had been told before it was read.
+    pub(super) told: u64,
+    /// How often changes had been missed before.
+    pub(super) missed: u64,
+    /// It hears what is told from then on.
+    _heard_by: Arc<Live>,
 }
 
 /// The key of a row.
@@ -109,6 +116,8 @@ impl Sessions {
         row: &[u8; 32],
         now: UnixTime,
     ) -> Result<Option<Opened>, StoreError> {
+        let live = self.registry.entry(row);
+        let (told, missed) = (live.told(), self.registry.missed());
         let found = self.store.get(key(row), now).await?;
         Ok(found.and_then(|found| {
             let handle = open_handle(&active.ring, row, &found.value)?;
@@ -120,6 +129,9 @@ impl Sessions {
                 handle,
                 under: opened.under,
                 version: found.version,
+                told,
+                missed,
+                _heard_by: live,
             })
         }))
     }

@@ -27,17 +27,13 @@ use crate::session::id;
 use crate::session::id::SessionId;
 use crate::session::kept::KeptForms;
 use crate::session::lifetimes::Lifetimes;
-use crate::session::live::Found;
 use crate::session::live::Live;
 use crate::session::registry::Registry;
 use crate::session::registry::Tally;
-use crate::session::restored::Restored;
 use crate::session::rows;
 use crate::session::rows::MovesAlong;
-use crate::session::rows::Opened;
 use crate::session::seal::KeyRing;
 use crate::session::seal::NoKeys;
-use crate::session::seal::SealedUnder;
 use crate::session::settings::Settings;
 use crate::session::wrap::Wrapping;
 use crate::store::Event;
@@ -63,7 +59,7 @@ pub(crate) struct Sessions {
     pub(super) active: ArcSwap<Active>,
     pub(super) registry: Arc<Registry>,
     lifetimes: Lifetimes,
-    kept: Cache<[u8; 32], Arc<Live>>,
+    pub(super) kept: Cache<[u8; 32], Arc<Live>>,
     /// Who counts the uses of its keys.
     uses: KeyUses,
     pub(super) wrapping: Wrapping,
@@ -74,11 +70,11 @@ pub(crate) struct Sessions {
 
 pub(super) struct Active {
     /// Raised by every reload: what was opened before is opened again.
-    generation: u64,
+    pub(super) generation: u64,
     pub(super) ring: Arc<KeyRing>,
     pub(super) idle: Duration,
     absolute: Duration,
-    revalidate: Duration,
+    pub(super) revalidate: Duration,
     shortest: bool,
     pub(super) max_per_subject: usize,
 }
@@ -214,89 +210,6 @@ impl Sessions {
         })
     }
 
-    /// The session of a cookie; `None`: there is none, or it has ended. Counts as a use.
-    ///
-    /// # Errors
-    ///
-    /// An outage of the store: not a logout. A session that was read a moment ago counts without it.
-    pub(crate) async fn restore(
-        &self,
-        id: SessionId<'_>,
-        now: UnixTime,
-    ) -> Result<Option<Restored>, StoreError> {
-        let active = self.active.load_full();
-        let row = id.row();
-        let mut live = self.registry.entry(&row);
-        if live.is_of(active.generation) && live.is_fresh(now) {
-            // Only to be remembered as used.
-            drop(self.kept.get(&row));
-        } else {
-            let changed = live.about_to_read();
-            match self.read(&active, id.bytes(), &row, now).await {
-                Ok(Some(opened)) => {
-                    let read = (now, changed.missed);
-                    live = self.take_in(&active, id.bytes(), &row, &opened, read)?;
-                    match opened.under {
-                        SealedUnder::CurrentKey => {}
-                        SealedUnder::OlderKey => live.ask_for_touch(),
-                    }
-                }
-                Ok(None) => {
-                    live.end();
-                    return Ok(None);
-                }
-                Err(error) => {
-                    live.not_read(changed);
-                    if !(live.is_of(active.generation) && live.may_do_without(now)) {
-                        return Err(error);
-                    }
-                }
-            }
-        }
-        let content = live.content().map(Arc::clone);
-        Ok(match content {
-            Some(content) if live.count_use(now) => Some(Restored { live, content }),
-            Some(_) | None => None,
-        })
-    }
-
-    /// The value in use of a row that was read: the one that is there, if it says the same, or another one in its place.
-    pub(super) fn take_in(
-        &self,
-        active: &Active,
-        bytes: &[u8; 32],
-        row: &[u8; 32],
-        opened: &Opened,
-        (read, missed): (UnixTime, u64),
-    ) -> Result<Arc<Live>, StoreError> {
-        let found = Found {
-            seen: UnixTime::from_millis(opened.body.seen),
-            idle: active.idle,
-            generation: active.generation,
-            read,
-            missed,
-            retry: UnixTime::from_millis(opened.body.retry),
-        };
-        let mut live = self.registry.entry(row);
-        if let Some(content) = live.content() {
-            if opened.body.revision <= content.revision {
-                live.confirm(&found);
-                return Ok(live);
-            }
-            live = self.registry.replace(row);
-        }
-        let renewable = opened.handle.refresh_token.is_some()
-            || opened.body.stands_for.is_some()
-            || opened.body.came_by.is_some();
-        let content = opened
-            .body
-            .content(bytes, renewable.then_some(active.revalidate))
-            .ok_or_else(|| StoreError::Damaged(String::from("a session row")))?;
-        live.fill(content, &found);
-        self.kept.insert(*row, Arc::clone(&live));
-        Ok(live)
-    }
-
     /// The row of a session that somebody has used here a moment ago: what is no session is none of these.
     pub(crate) fn in_use_here(&self, id: SessionId<'_>, now: UnixTime) -> Option<[u8; 32]> {
         let row = id.row();
@@ -378,9 +291,8 @@ async fn listen(registry: Weak<Registry>, mut told: Watch) {
         };
         match event {
             Event::Changed(key) => {
-                let row: Option<[u8; 32]> = (*key).try_into().ok();
-                if let Some(live) = row.and_then(|row| registry.find(&row)) {
-                    live.has_changed();
+                if let Ok(row) = (*key).try_into() {
+                    registry.tell(&row);
                 }
             }
             Event::Missed => registry.has_missed(),
@@ -409,6 +321,7 @@ mod tests {
     use crate::rollout::RolloutId;
     use crate::session::body::Backing;
     use crate::session::body::Origin;
+    use crate::session::restored::Restored;
     use crate::session::settings::StoreKind;
     use crate::store::Expect;
     use crate::store::Key;

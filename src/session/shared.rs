@@ -419,7 +419,7 @@ async fn who_holds_what_an_old_answer_brought_asks_again_after_a_renewal() {
     let Renewed::Session(renewed) = a.renew(&held, &owner, at(100)).await else {
         panic!("renewed");
     };
-    assert!(renewed.live().use_at(at(101)));
+    assert!(renewed.live().count_use(at(101)));
     assert!(!held.live().use_at(at(101)), "of the guest it was before");
     settle().await;
     assert!(!elsewhere.live().use_at(at(52)), "it was told");
@@ -539,6 +539,46 @@ async fn a_logout_while_the_owner_is_asked_is_final() {
     assert!(matches!(task.await.unwrap(), Renewed::Ended));
     assert!(a.restore(&cookie, at(101)).await.is_none());
     assert!(b.restore(&cookie, at(101)).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_reads_a_session_that_was_renewed_this_moment_is_signed_in() {
+    const TOGETHER: usize = 16;
+    let rows = Arc::new(MemoryStore::default());
+    let (a, b) = (Arc::new(instance(&rows)), Arc::new(instance(&rows)));
+    let owner = Owner::new();
+    let cookie = a.log_in("alice", at(0)).await;
+    for round in 0..200 {
+        let held = a.restore(&cookie, at(100)).await.unwrap();
+        let before = b.restore(&cookie, at(100)).await.unwrap();
+        let Renewed::Session(renewed) = a.renew(&held, &owner, at(100)).await else {
+            panic!("not renewed");
+        };
+        before.live().has_changed();
+        let gate = Arc::new(tokio::sync::Barrier::new(TOGETHER));
+        let tasks: Vec<_> = (0..TOGETHER)
+            .map(|n| {
+                let (b, owner, gate) = (Arc::clone(&b), Arc::clone(&owner), Arc::clone(&gate));
+                let (cookie, before) = (cookie.clone(), before.clone());
+                tokio::spawn(async move {
+                    gate.wait().await;
+                    if n % 2 == 0 {
+                        return b.restore(&cookie, at(100)).await;
+                    }
+                    match b.renew(&before, &owner, at(100)).await {
+                        Renewed::Session(restored) => Some(restored),
+                        Renewed::Ended | Renewed::Away { .. } => None,
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            let restored = task.await.unwrap();
+            let restored = restored.unwrap_or_else(|| panic!("signed out in round {round}"));
+            assert_eq!(restored.content.revision, renewed.content.revision);
+        }
+    }
+    assert_eq!(owner.asked.load(Ordering::SeqCst), 200);
 }
 
 #[tokio::test]
