@@ -201,7 +201,7 @@ impl Process {
         });
         let (kill, journeys) = (
             Arc::new(kill),
-            Arc::new(Journeys::new(Arc::clone(&metrics))),
+            Arc::new(Journeys::new(Arc::clone(&metrics)).among(&store)),
         );
         let conductor = Conductor::new(Parts {
             directory: settings.state_dir.join("rollouts"),

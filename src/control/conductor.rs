@@ -184,10 +184,10 @@ impl Conductor {
     /// Looks at a rollout, and lets it go where it should.
     async fn drive(&self, id: &RolloutId) {
         let now = self.parts.clock.now();
-        let mut outcomes = self.parts.journeys.take(id, now);
+        let mut outcomes = self.parts.journeys.take(id, now).await;
         let seen = self.reported(id, now).await;
         outcomes.extend(seen.outcomes);
-        let fires = seen.fires || self.parts.journeys.fires(id);
+        let fires = seen.fires || self.parts.journeys.fires(id, now).await;
         self.revoke(id).await;
         let (looked, transition) = {
             let mut runs = self.runs();
@@ -329,6 +329,7 @@ impl Conductor {
                 rollout: run.course.id.clone(),
                 rails: Arc::clone(run.course.guardrails(place)?),
                 step: run.step(),
+                together: together::is_driven(&run.course),
             })
         });
         self.parts.journeys.configure(rules.collect());

@@ -1,7 +1,12 @@
 //! Login journeys, counted by person: begun, and how they ended. And the bound of harm: how many may be under way at the
 //! new provider before the first have succeeded there.
+//!
+//! Where instances share a store, a journey may begin at one and end at another, and the bound is one for all of them. What
+//! the store does not say, each instance decides by what it has seen itself.
 
 mod book;
+mod travel;
+mod ways;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,12 +14,15 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::time::Duration;
+
+use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::control::journeys::book::Book;
 use crate::control::journeys::book::First;
 use crate::control::journeys::book::Open;
+use crate::control::journeys::ways::Step;
+use crate::control::journeys::ways::Ways;
 use crate::identity::CanonicalSubject;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
@@ -27,6 +35,8 @@ use crate::rollout::Plan;
 use crate::rollout::RolloutId;
 use crate::rollout::UnitKind;
 use crate::rollout::unit;
+use crate::store::Store;
+use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Journey;
 
@@ -57,12 +67,26 @@ pub(crate) struct Rules {
     pub(crate) rails: Arc<Guardrails>,
     /// Changes with every step: what was begun in another is not counted in this one.
     pub(crate) step: u64,
+    /// Whether all instances are in the same one: where a file says the step, each has its own.
+    pub(crate) together: bool,
+}
+
+impl Rules {
+    const fn at(&self, now: UnixTime) -> Step<'_> {
+        Step {
+            rollout: &self.rollout,
+            step: self.step,
+            now,
+        }
+    }
 }
 
 /// All journeys.
 pub(crate) struct Journeys {
     metrics: Arc<Metrics>,
     books: Mutex<HashMap<RolloutId, Book>>,
+    /// Where instances share them, if there may be several.
+    ways: Option<Ways>,
 }
 
 /// So many in a row that did not succeed are no chance, at whatever share.
@@ -74,7 +98,14 @@ impl Journeys {
         Self {
             metrics,
             books: Mutex::default(),
+            ways: None,
         }
+    }
+
+    /// With those of other instances, if they share this store.
+    pub(crate) fn among(mut self, store: &Arc<dyn Store>) -> Self {
+        self.ways = store.is_shared().then(|| Ways::new(Arc::clone(store)));
+        self
     }
 
     /// The rollouts that run, each in its step. A step that goes on keeps its journeys.
@@ -94,7 +125,7 @@ impl Journeys {
     }
 
     /// Whether one more login may start at the new provider now. Whoever is under way there already may try again.
-    pub(crate) fn may_start(&self, traveller: &Traveller<'_>, key: &BucketKey) -> bool {
+    pub(crate) async fn may_start(&self, traveller: &Traveller<'_>, key: &BucketKey) -> bool {
         match (traveller.arm, traveller.plan.stage.mode) {
             (Arm::To, Mode::Canary) => {}
             // Only while both sides take logins there is another place to start at.
@@ -104,156 +135,31 @@ impl Journeys {
                 return true;
             }
         }
-        let mut books = self.books();
-        let Some(book) = books.get_mut(&traveller.plan.id) else {
-            return true;
-        };
-        book.expire(traveller.now, &self.metrics);
         let device = device(traveller, key);
-        if book
-            .open
-            .get(&device)
-            .is_some_and(|open| open.arm == Arm::To)
-        {
-            return true;
-        }
-        let limits = book.rules.rails.first_logins;
-        let first = book.first.get(traveller.app).copied().unwrap_or_default();
-        first.may_start(limits)
-    }
-
-    /// A browser was sent to a provider. `placed` is the side that the percent alone would have chosen, if it did.
-    pub(crate) fn started(&self, traveller: &Traveller<'_>, placed: Option<Arm>, key: &BucketKey) {
-        let mut books = self.books();
-        let Some(book) = books.get_mut(&traveller.plan.id) else {
-            drop(books);
-            self.count(traveller, Journey::Started);
-            return;
-        };
-        book.expire(traveller.now, &self.metrics);
-        let device = device(traveller, key);
-        if let Some(open) = book.open.get(&device) {
-            if open.arm == traveller.arm {
-                return;
-            }
-            // Sent to the other side meanwhile: by a fallback, or one more time. Where it ends is what counts.
-            if let Some(open) = book.close(device).filter(|open| open.arm == Arm::To) {
-                let first = book.first.entry(open.app).or_default();
-                first.since = first.since.saturating_sub(1);
-            }
-        }
-        if MAX_OPEN <= book.open.len() {
-            return;
-        }
-        let due = traveller.now + book.rules.rails.window;
-        let open = Open {
-            app: traveller.app.clone(),
-            arm: traveller.arm,
-            began: traveller.now,
-            due,
-            stumbled: false,
-            placed,
-        };
-        book.due.insert((due, device), ());
-        book.open.insert(device, open);
-        if traveller.arm == Arm::To {
-            let first = book.first.entry(traveller.app.clone()).or_default();
-            first.unfinished += 1;
-            first.since += 1;
-        }
-        book.tell(Outcome {
-            unit: device,
-            device: None,
-            arm: traveller.arm,
-            observed: Observed::Begun,
-            placed,
-            at: traveller.now,
-        });
-        drop(books);
-        self.count(traveller, Journey::Started);
-    }
-
-    /// A login came back without an identity. It may be tried again for a while.
-    pub(crate) fn stumbled(&self, traveller: &Traveller<'_>, key: &BucketKey) {
-        let mut books = self.books();
-        let Some(book) = books.get_mut(&traveller.plan.id) else {
-            drop(books);
-            self.count(traveller, Journey::Failed);
-            return;
-        };
-        let device = device(traveller, key);
-        let Some(open) = book.open.get_mut(&device) else {
-            return;
-        };
-        if open.stumbled {
-            return;
-        }
-        open.stumbled = true;
-        let sooner = open.due.min(traveller.now + book.rules.rails.retry);
-        book.due.remove(&(open.due, device));
-        open.due = sooner;
-        book.due.insert((sooner, device), ());
-        let placed = open.placed;
-        book.tell(Outcome {
-            unit: device,
-            device: None,
-            arm: traveller.arm,
-            observed: Observed::Stumbled,
-            placed,
-            at: traveller.now,
-        });
-    }
-
-    /// A login became a session. `took` is the time from the provider's answer to it.
-    pub(crate) fn succeeded(
-        &self,
-        traveller: &Traveller<'_>,
-        person: &CanonicalSubject,
-        took: Option<Duration>,
-        key: &BucketKey,
-    ) {
-        let mut books = self.books();
-        if let Some(book) = books.get_mut(&traveller.plan.id) {
-            let device = device(traveller, key);
-            let Some(open) = book.close(device) else {
-                // Begun before this step, or not counted.
-                return;
+        let (rules, own, under_way) = {
+            let mut books = self.books();
+            let Some(book) = books.get_mut(&traveller.plan.id) else {
+                return true;
             };
-            if open.arm == Arm::To {
-                let first = book.first.entry(open.app).or_default();
-                first.succeeded += 1;
-                (first.row, first.since) = (0, 0);
+            self.expire(book, traveller.now);
+            let open = book.open.get(&device);
+            let first = book.first.get(traveller.app).copied().unwrap_or_default();
+            let under_way = open.is_some_and(|open| open.arm == Arm::To);
+            (book.rules.clone(), first, under_way)
+        };
+        let limits = rules.rails.first_logins;
+        let Some(ways) = self.ways(&rules) else {
+            return under_way || own.may_start(limits);
+        };
+        let step = rules.at(traveller.now);
+        match ways.first(&step, traveller.app).await {
+            Ok(first) if first.may_start(limits) => true,
+            Ok(_) => {
+                let way = ways.of(&step, device).await;
+                way.map_or(under_way, |way| way.is_some_and(|open| open.arm == Arm::To))
             }
-            let rollout = &traveller.plan.id;
-            book.tell(Outcome {
-                unit: unit(key, rollout, UnitKind::Subject, person.as_str()),
-                device: Some(device),
-                arm: traveller.arm,
-                observed: Observed::LoggedIn { took },
-                placed: open.placed,
-                at: traveller.now,
-            });
-        }
-        drop(books);
-        self.count(traveller, Journey::Succeeded);
-    }
-
-    /// As [`Self::succeeded`], of a browser that may not be on its way at all.
-    pub(crate) fn arrived(
-        &self,
-        traveller: &Traveller<'_>,
-        person: &CanonicalSubject,
-        key: &BucketKey,
-    ) {
-        let device = device(traveller, key);
-        let books = self.books();
-        let book = books.get(&traveller.plan.id);
-        let under_way = book
-            .and_then(|book| book.open.get(&device))
-            .is_some_and(|open| open.arm == traveller.arm);
-        drop(books);
-        if under_way {
-            self.succeeded(traveller, person, None, key);
+            // What the others have seen is not known: then each counts for itself.
+            Err(_) => under_way || own.may_start(limits),
         }
     }
 
@@ -281,24 +187,99 @@ impl Journeys {
     }
 
     /// An application that is plainly on fire: of the first at the new provider none came back, or ten in a row did not.
-    pub(crate) fn fires(&self, rollout: &RolloutId) -> bool {
-        let books = self.books();
-        let Some(book) = books.get(rollout) else {
-            return false;
+    pub(crate) async fn fires(&self, rollout: &RolloutId, now: UnixTime) -> bool {
+        let (rules, own) = {
+            let books = self.books();
+            let Some(book) = books.get(rollout) else {
+                return false;
+            };
+            let own: Vec<First> = book.first.values().copied().collect();
+            (book.rules.clone(), own)
         };
-        let first = book.rules.rails.first_logins.until_succeeded.max(1);
-        let burns = |seen: &First| ROW <= seen.row || (seen.succeeded == 0 && first <= seen.bad);
-        book.first.values().any(burns)
+        let all = match self.ways(&rules) {
+            Some(ways) => ways.all(&rules.at(now)).await.unwrap_or(own),
+            None => own,
+        };
+        let least = rules.rails.first_logins.until_succeeded.max(1);
+        all.iter()
+            .any(|seen| ROW <= seen.row || (seen.succeeded == 0 && least <= seen.bad))
     }
 
     /// What has happened since it was asked last.
-    pub(crate) fn take(&self, rollout: &RolloutId, now: UnixTime) -> Vec<Outcome> {
+    pub(crate) async fn take(&self, rollout: &RolloutId, now: UnixTime) -> Vec<Outcome> {
+        self.settle(rollout, now).await;
         let mut books = self.books();
         let Some(book) = books.get_mut(rollout) else {
             return Vec::new();
         };
-        book.expire(now, &self.metrics);
+        self.expire(book, now);
         std::mem::take(&mut book.outcomes)
+    }
+
+    /// Ends what nobody came back from in time, where it may have ended at another instance.
+    async fn settle(&self, rollout: &RolloutId, now: UnixTime) {
+        let (rules, due) = {
+            let books = self.books();
+            let Some(book) = books.get(rollout) else {
+                return;
+            };
+            (book.rules.clone(), book.is_due(now))
+        };
+        let Some(ways) = self.ways(&rules) else {
+            return;
+        };
+        let step = rules.at(now);
+        for device in due {
+            // It may have set out anew, and has its time then.
+            let ended = match ways.end(&step, device, |open| open.due <= now).await {
+                Ok(ended) => ended,
+                // Until the store says how it ended, nothing is known of it.
+                Err(error) => return self.or_warn(&step, Err(error)),
+            };
+            {
+                let mut books = self.books();
+                let Some(book) = books.get_mut(rollout).filter(|b| b.rules.step == step.step)
+                else {
+                    return;
+                };
+                let known = book.close(device);
+                match &ended {
+                    Some(open) => book.lose(device, open, &self.metrics),
+                    None => book.gives_back(known.as_ref()),
+                }
+            }
+            if let Some(open) = ended.filter(|open| open.arm == Arm::To) {
+                let told = ways.change(&step, &open.app, First::is_lost).await;
+                self.or_warn(&step, told);
+            }
+        }
+    }
+
+    /// Ends what nobody came back from in time, where nobody else may know better.
+    fn expire(&self, book: &mut Book, now: UnixTime) {
+        if self.ways(&book.rules).is_none() {
+            book.expire(now, &self.metrics);
+        }
+    }
+
+    /// Where the journeys of a rollout are shared, if they are.
+    fn ways(&self, rules: &Rules) -> Option<&Ways> {
+        self.ways.as_ref().filter(|_| rules.together)
+    }
+
+    /// The step that a rollout is in, and the journey of a browser as it is known here.
+    fn under_way(&self, traveller: &Traveller<'_>, device: u64) -> Option<(Rules, Option<Open>)> {
+        let mut books = self.books();
+        let book = books.get_mut(&traveller.plan.id)?;
+        self.expire(book, traveller.now);
+        Some((book.rules.clone(), book.open.get(&device).cloned()))
+    }
+
+    fn or_warn(&self, step: &Step<'_>, told: Result<(), StoreError>) {
+        if let Err(error) = told {
+            let rollout = step.rollout;
+            warn!(%rollout, %error, "A journey is not known to the other instances.");
+        }
     }
 
     fn count(&self, traveller: &Traveller<'_>, event: Journey) {
@@ -322,232 +303,4 @@ impl fmt::Debug for Journeys {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::SystemClock;
-    use crate::rollout::testing::plan;
-    use crate::secret::Secret;
-
-    struct Bench {
-        journeys: Journeys,
-        plan: Plan,
-        app: AppId,
-        key: BucketKey,
-    }
-
-    fn at(seconds: u64) -> UnixTime {
-        UnixTime::from_secs(1_000_000 + seconds)
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let journeys = Journeys::new(Metrics::new(Arc::new(SystemClock), 100));
-            let bench = Self {
-                journeys,
-                plan: plan(Mode::Canary, Vec::new()),
-                app: AppId::new("crm"),
-                key: BucketKey::new(Secret::new(vec![7; 32])),
-            };
-            bench.step(1);
-            bench
-        }
-
-        fn step(&self, step: u64) {
-            self.journeys.configure(vec![Rules {
-                rollout: self.plan.id.clone(),
-                rails: Arc::new(Guardrails::default()),
-                step,
-            }]);
-        }
-
-        fn at<'a>(&'a self, device: &'a str, arm: Arm, seconds: u64) -> Traveller<'a> {
-            Traveller {
-                plan: &self.plan,
-                app: &self.app,
-                device,
-                arm,
-                now: at(seconds),
-            }
-        }
-
-        fn start(&self, device: &str, arm: Arm, seconds: u64) -> bool {
-            let traveller = self.at(device, arm, seconds);
-            let may = self.journeys.may_start(&traveller, &self.key);
-            if may {
-                self.journeys.started(&traveller, None, &self.key);
-            }
-            may
-        }
-
-        fn succeed(&self, device: &str, seconds: u64) {
-            let person = CanonicalSubject::named(&format!("person of {device}")).unwrap();
-            let traveller = self.at(device, Arm::To, seconds);
-            self.journeys
-                .succeeded(&traveller, &person, None, &self.key);
-        }
-
-        fn seen(&self, seconds: u64) -> Vec<Observed> {
-            let outcomes = self.journeys.take(&self.plan.id, at(seconds));
-            outcomes.iter().map(|outcome| outcome.observed).collect()
-        }
-    }
-
-    #[test]
-    fn ten_may_be_under_way_until_five_have_come_back() {
-        let bench = Bench::new();
-        let devices: Vec<String> = (0..30).map(|n| format!("d{n}")).collect();
-        let started = devices
-            .iter()
-            .filter(|d| bench.start(d, Arm::To, 0))
-            .count();
-        assert_eq!(started, 10);
-        assert!(
-            bench.start("d0", Arm::To, 1),
-            "whoever is under way may try again"
-        );
-        assert!(bench.start("d20", Arm::From, 1), "the old side is open");
-        for device in devices.iter().take(4) {
-            bench.succeed(device, 2);
-        }
-        let more = devices
-            .iter()
-            .skip(10)
-            .filter(|d| bench.start(d, Arm::To, 3))
-            .count();
-        assert_eq!(more, 4, "four have come back, four places are free");
-        bench.succeed("d4", 4);
-        let more = devices
-            .iter()
-            .skip(14)
-            .filter(|d| bench.start(d, Arm::To, 5))
-            .count();
-        assert_eq!(more, 10, "the way is proved, as far as people come back");
-        bench.step(2);
-        let again = devices
-            .iter()
-            .filter(|d| bench.start(d, Arm::To, 6))
-            .count();
-        assert_eq!(again, 10, "every step begins carefully");
-    }
-
-    #[test]
-    fn nobody_coming_back_is_seen_when_the_window_ends() {
-        let bench = Bench::new();
-        bench.start("d1", Arm::To, 0);
-        assert_eq!(bench.seen(599), [Observed::Begun]);
-        assert_eq!(bench.seen(600), [Observed::Abandoned]);
-        assert_eq!(bench.seen(10_000), []);
-    }
-
-    #[test]
-    fn a_failed_attempt_may_be_made_good_for_a_minute() {
-        let bench = Bench::new();
-        for device in ["d1", "d2"] {
-            bench.start(device, Arm::To, 0);
-            let traveller = bench.at(device, Arm::To, 10);
-            bench.journeys.stumbled(&traveller, &bench.key);
-            bench.journeys.stumbled(&traveller, &bench.key);
-        }
-        let seen = bench.seen(11);
-        let begun = Observed::Begun;
-        assert_eq!(seen, [begun, Observed::Stumbled, begun, Observed::Stumbled]);
-        bench.succeed("d1", 30);
-        assert_eq!(
-            bench.seen(70),
-            [Observed::LoggedIn { took: None }, Observed::Failed]
-        );
-    }
-
-    #[test]
-    fn nobody_follows_the_first_who_did_not_come_back() {
-        let bench = Bench::new();
-        let devices: Vec<String> = (0..30).map(|n| format!("d{n}")).collect();
-        let started = |seconds| {
-            devices
-                .iter()
-                .filter(|d| bench.start(d, Arm::To, seconds))
-                .count()
-        };
-        assert_eq!(started(0), 10);
-        bench.seen(600);
-        assert!(bench.journeys.fires(&bench.plan.id));
-        assert_eq!(started(700), 0, "ten people were harmed, and nobody else");
-        bench.step(2);
-        assert!(!bench.journeys.fires(&bench.plan.id));
-    }
-
-    /// A redirect URI is taken away in the middle of a step: the provider shows its own error page, and nobody comes back.
-    #[test]
-    fn what_breaks_later_harms_ten_people_until_one_comes_back() {
-        let bench = Bench::new();
-        for n in 0..200 {
-            let device = format!("good{n}");
-            assert!(bench.start(&device, Arm::To, n), "{n}");
-            bench.succeed(&device, n + 1);
-        }
-        let devices: Vec<String> = (0..500).map(|n| format!("bad{n}")).collect();
-        let started = |seconds| {
-            let devices = devices.iter().enumerate();
-            let started = devices.filter(|(n, d)| bench.start(d, Arm::To, seconds + *n as u64));
-            started.count()
-        };
-        assert_eq!(started(300), 10);
-        // It works again: whoever is under way comes back, and the others follow.
-        bench.succeed("bad3", 850);
-        assert!(bench.start("next", Arm::To, 851));
-        assert_eq!(
-            devices
-                .iter()
-                .filter(|d| bench.start(d, Arm::To, 852))
-                .count(),
-            9 + 9,
-            "nine who are under way already, and nine beside `next`"
-        );
-        bench.seen(2_000);
-        assert!(bench.journeys.fires(&bench.plan.id));
-    }
-
-    /// Whoever gives up leaves a place: a quiet night does not close the way for good.
-    #[test]
-    fn where_nobody_is_under_way_one_more_may_try() {
-        let bench = Bench::new();
-        for n in 0..6 {
-            bench.start(&format!("good{n}"), Arm::To, 0);
-            bench.succeed(&format!("good{n}"), 1);
-        }
-        for n in 0..10 {
-            assert!(bench.start(&format!("bad{n}"), Arm::To, 2));
-        }
-        assert!(!bench.start("more", Arm::To, 3));
-        bench.seen(700);
-        assert!(bench.start("more", Arm::To, 701));
-        assert!(!bench.start("yet more", Arm::To, 702));
-    }
-
-    #[test]
-    fn ten_in_a_row_are_a_fire_at_whatever_share() {
-        let bench = Bench::new();
-        for n in 0..6 {
-            bench.start(&format!("good{n}"), Arm::To, 0);
-            bench.succeed(&format!("good{n}"), 1);
-        }
-        for n in 0..9 {
-            bench.start(&format!("bad{n}"), Arm::To, 2);
-        }
-        bench.seen(700);
-        assert!(!bench.journeys.fires(&bench.plan.id));
-        bench.start("bad9", Arm::To, 701);
-        bench.seen(1_400);
-        assert!(bench.journeys.fires(&bench.plan.id));
-    }
-
-    #[test]
-    fn what_began_in_another_step_is_not_counted() {
-        let bench = Bench::new();
-        bench.start("d1", Arm::To, 0);
-        bench.seen(1);
-        bench.step(2);
-        bench.succeed("d1", 5);
-        assert_eq!(bench.seen(1_000), []);
-    }
-}
+mod tests;

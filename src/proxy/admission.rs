@@ -309,7 +309,8 @@ async fn reach(
         let policy = &asked.entry.policy;
         snapshot
             .logins
-            .arrived(policy, &request, &admitted, asked.now);
+            .arrived(policy, &request, &admitted, asked.now)
+            .await;
     }
     let limits = &snapshot.server.limits;
     let denied = |denial: HeaderDenial| AuthError::Forbidden {

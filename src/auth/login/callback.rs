@@ -82,13 +82,13 @@ impl Logins {
             return self.stray(ask).await;
         };
         if returned.flow.is_over(ask.now) {
-            return self.ends(returned, Page::TooLate, None);
+            return self.ends(returned, Page::TooLate, None).await;
         }
         let flow = &returned.flow;
         let begun_with = flow.provider();
         if provider.is_some_and(|provider| *provider != begun_with) {
             // Two providers are being mixed up, by whomever (RFC 9700 §4.4).
-            return self.refuses(returned, Refusal::WrongIssuer);
+            return self.refuses(returned, Refusal::WrongIssuer).await;
         }
         // A provider that is gone, or takes no part any more: once more, where people sign in now.
         let owner = ask.policy.judge(&begun_with, &self.deps.providers);
@@ -97,17 +97,17 @@ impl Logins {
         };
         let redirect_uri = self.redirect_uri(ask, login.redirect_path());
         if !flow.is_bound_to(&**owner, login, &redirect_uri) {
-            return self.refuses(returned, Refusal::WrongAudience);
+            return self.refuses(returned, Refusal::WrongAudience).await;
         }
         if !is_of_this_epoch(flow, ask.policy.plan()) {
             return self.again(returned, None).await;
         }
         if let Some(code) = query.given("error") {
             let (page, attempt) = said_no(code);
-            return self.ends(returned, page, Some((owner.id(), attempt)));
+            return self.ends(returned, page, Some((owner.id(), attempt))).await;
         }
         let Some(code) = query.value("code") else {
-            return self.refuses(returned, Refusal::BadCredentials);
+            return self.refuses(returned, Refusal::BadCredentials).await;
         };
         let iss = query.given("iss");
         let finished = self
@@ -132,7 +132,7 @@ impl Logins {
         match settled {
             Ok(settled) => self.lets_in(returned, owner.id(), settled),
             Err(NoSession::Ends(page, attempt)) => {
-                self.ends(returned, page, Some((owner.id(), attempt)))
+                self.ends(returned, page, Some((owner.id(), attempt))).await
             }
             Err(NoSession::Again(pin)) => self.again(returned, pin).await,
             Err(NoSession::At(directed)) => self.goes_on(returned, *directed).await,
@@ -222,7 +222,7 @@ impl Logins {
     }
 
     /// The login is over.
-    fn ends(
+    async fn ends(
         &self,
         returned: Returned<'_>,
         page: Page,
@@ -235,7 +235,7 @@ impl Logins {
             self.told(returned.ask, &returned.flow, provider, attempt);
         }
         let provider = returned.flow.provider();
-        self.stumbles(returned.ask, &provider);
+        self.stumbles(returned.ask, &provider).await;
         let told = returned.tells(&provider, attempt.map(|(_, attempt)| attempt));
         let target = returned.flow.target();
         let mut response = self.page(returned.ask, page, &target, returned.cookies);
@@ -244,11 +244,11 @@ impl Logins {
     }
 
     /// The answer does not fit the login: nothing is sent to anybody.
-    fn refuses(&self, returned: Returned<'_>, refusal: Refusal) -> Response<Bytes> {
+    async fn refuses(&self, returned: Returned<'_>, refusal: Refusal) -> Response<Bytes> {
         let provider = returned.flow.provider();
         let about = returned.ask.about();
         self.deps.reports.refused(about, Some(&provider), refusal);
-        let mut response = self.ends(returned, Page::Mismatch, None);
+        let mut response = self.ends(returned, Page::Mismatch, None).await;
         if let Some(told) = response.extensions_mut().get_mut::<Told>() {
             told.attempt = Some(Attempt::Rejected(refusal));
         }
@@ -272,7 +272,9 @@ impl Logins {
         let provider = returned.flow.provider();
         if 0 < returned.flow.restarts && !matches!(returned.flow.errand, Errand::Silent { .. }) {
             let attempt = Attempt::Rejected(Refusal::NotAccepted);
-            return self.ends(returned, Page::NotAllowed, Some((&provider, attempt)));
+            return self
+                .ends(returned, Page::NotAllowed, Some((&provider, attempt)))
+                .await;
         }
         let begin = returned.once_more(pin, self.device(ask));
         self.begins_anew(returned, begin).await

@@ -110,7 +110,7 @@ impl Logins {
             return None;
         }
         // The new provider has yet to prove itself in this step.
-        if !self.may_set_out(&ask, &device, plan, Arm::To) {
+        if !self.may_set_out(&ask, &device, plan, Arm::To).await {
             return None;
         }
         // Without leaving the page, where that is possible.

@@ -27,7 +27,7 @@ const MAX_BYTES: usize = 1_024;
 
 impl Logins {
     /// The page that remembers it, in the place of the redirect to a login; `None`: nothing is remembered here.
-    pub(super) fn remembers_fragment(
+    pub(super) async fn remembers_fragment(
         &self,
         ask: &Ask<'_>,
         begin: &Begin,
@@ -36,7 +36,7 @@ impl Logins {
         let wanted = self.look.keep_fragment
             && begin.directed.is_none()
             && navigation::is_top_level(ask.request.headers)
-            && self.has_door(ask, begin);
+            && self.has_door(ask, begin).await;
         if !wanted {
             return None;
         }

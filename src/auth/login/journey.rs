@@ -19,7 +19,7 @@ use crate::rollout::Plan;
 
 impl Logins {
     /// Whether one more login may start at a side now.
-    pub(super) fn may_set_out(
+    pub(super) async fn may_set_out(
         &self,
         ask: &Ask<'_>,
         device: &Device,
@@ -30,10 +30,11 @@ impl Logins {
         self.deps
             .journeys
             .may_start(&traveller, &self.deps.bucket_key)
+            .await
     }
 
     /// A browser was sent to a provider.
-    pub(super) fn sets_out(
+    pub(super) async fn sets_out(
         &self,
         ask: &Ask<'_>,
         begin: &Begin,
@@ -48,23 +49,25 @@ impl Logins {
             let traveller = traveller(ask, &begin.device, plan, arm);
             self.deps
                 .journeys
-                .started(&traveller, placed, &self.deps.bucket_key);
+                .started(&traveller, placed, &self.deps.bucket_key)
+                .await;
         }
     }
 
     /// A browser came back without an identity.
-    pub(super) fn stumbles(&self, ask: &Ask<'_>, provider: &ProviderId) {
+    pub(super) async fn stumbles(&self, ask: &Ask<'_>, provider: &ProviderId) {
         if let Some((plan, arm)) = of(ask, provider) {
             let device = self.device(ask);
             let traveller = traveller(ask, &device, plan, arm);
             self.deps
                 .journeys
-                .stumbled(&traveller, &self.deps.bucket_key);
+                .stumbled(&traveller, &self.deps.bucket_key)
+                .await;
         }
     }
 
     /// A login became a session.
-    pub(super) fn arrives(
+    pub(super) async fn arrives(
         &self,
         ask: &Ask<'_>,
         device: &Device,
@@ -76,12 +79,13 @@ impl Logins {
         let key = &self.deps.bucket_key;
         self.deps
             .journeys
-            .succeeded(&traveller, person, Some(took), key);
+            .succeeded(&traveller, person, Some(took), key)
+            .await;
     }
 
     /// Somebody was admitted with a session that is not ours: if their browser was sent to the form of the old side, this is
     /// how that journey ends.
-    pub(crate) fn arrived(
+    pub(crate) async fn arrived(
         &self,
         policy: &AppPolicy,
         request: &Request<'_>,
@@ -105,7 +109,8 @@ impl Logins {
         let key = &self.deps.bucket_key;
         self.deps
             .journeys
-            .arrived(&traveller, admitted.canonical(), key);
+            .arrived(&traveller, admitted.canonical(), key)
+            .await;
     }
 }
 

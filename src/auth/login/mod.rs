@@ -318,7 +318,7 @@ impl Logins {
             let page = self.page(&ask, Page::ForSafety, &begin.target, cookies);
             return TurnedAway::Page(self.keeps_fragment(&ask, page));
         }
-        if let Some(page) = self.remembers_fragment(&ask, &begin) {
+        if let Some(page) = self.remembers_fragment(&ask, &begin).await {
             return TurnedAway::Page(page);
         }
         if let Err(standing) = self.may_begin(policy, request, now).await {

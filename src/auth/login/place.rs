@@ -23,7 +23,7 @@ pub(super) struct Place {
 impl Logins {
     /// Whether there is a sign-in page where a browser is assigned, as far as that is known before anything is asked. Nothing
     /// is counted.
-    pub(super) fn has_door(&self, ask: &Ask<'_>, begin: &Begin) -> bool {
+    pub(super) async fn has_door(&self, ask: &Ask<'_>, begin: &Begin) -> bool {
         let provider = match ask.policy.plan() {
             Some(plan) => {
                 let (cohorts, key) = (&self.deps.cohorts, &self.deps.bucket_key);
@@ -32,7 +32,10 @@ impl Logins {
                 let only = self.is_only_there(ask, &begin.device);
                 let arm = if only {
                     Arm::To
-                } else if self.may_set_out(ask, &begin.device, plan, assigned.arm) {
+                } else if self
+                    .may_set_out(ask, &begin.device, plan, assigned.arm)
+                    .await
+                {
                     assigned.arm
                 } else {
                     Arm::From
@@ -53,7 +56,7 @@ impl Logins {
     }
 
     /// Where a login starts, by the rollout of its application; `None`: nowhere.
-    pub(super) fn assign(&self, ask: &Ask<'_>, begin: &Begin) -> Option<Place> {
+    pub(super) async fn assign(&self, ask: &Ask<'_>, begin: &Begin) -> Option<Place> {
         let Some(plan) = ask.policy.plan() else {
             let provider = ask.policy.single.clone()?;
             return Some(Place {
@@ -77,7 +80,10 @@ impl Logins {
         if self.is_only_there(ask, &begin.device) {
             assignment.arm = Arm::To;
             assignment.rule = RuleRef::Pin;
-        } else if !self.may_set_out(ask, &begin.device, plan, assignment.arm) {
+        } else if !self
+            .may_set_out(ask, &begin.device, plan, assignment.arm)
+            .await
+        {
             // The new provider has yet to prove itself in this step.
             assignment.arm = Arm::From;
             assignment.rule = RuleRef::FirstLogins;

@@ -193,7 +193,8 @@ impl Logins {
         }
         if let (Some(plan), Some(arm), false) = (plan, arm, asked_after) {
             let took = returned.arrived.elapsed();
-            self.arrives(ask, &device, (plan, arm), &canonical, took);
+            self.arrives(ask, &device, (plan, arm), &canonical, took)
+                .await;
         }
         let cookie = created.cookie.expose();
         let session = self.names.set(&self.names.session, cookie, Keep::Browser);

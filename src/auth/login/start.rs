@@ -166,7 +166,7 @@ impl Logins {
                 fallback: None,
                 placed: None,
             }),
-            None => self.assign(ask, &begin),
+            None => self.assign(ask, &begin).await,
         };
         let Some(place) = place else {
             return Begun::Reply(self.unavailable(ask, begin));
@@ -237,7 +237,7 @@ impl Logins {
         let Some(login) = owner.login() else {
             let reached = self.form(ask, begin, place);
             if matches!(reached, Reached::Location(..)) {
-                self.sets_out(ask, begin, owner.id(), place.placed);
+                self.sets_out(ask, begin, owner.id(), place.placed).await;
             }
             return Ok(reached);
         };
@@ -275,7 +275,7 @@ impl Logins {
             .ok_or(Outage::Shed)?;
         let name = self.names.flow(slot);
         cookies.extend(self.names.set(&name, &sealed, Keep::For(flow::LIFE)));
-        self.sets_out(ask, begin, owner.id(), place.placed);
+        self.sets_out(ask, begin, owner.id(), place.placed).await;
         Ok(Reached::Location(location, cookies))
     }
 

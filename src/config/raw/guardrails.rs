@@ -34,7 +34,7 @@ mappings! {
         no_data: At<NoDataWord>,
         /// What follows a rollback that happened by itself.
         after_rollback: RawAfterRollback,
-        /// The bound of harm in a step, for each application on each instance: what is beyond it starts at `from` meanwhile. With several instances so many times as many.
+        /// The bound of harm in a step, for each application: what is beyond it starts at `from` meanwhile. Instances that share a store have it together; each has its own while that does not answer, and with `control: pinned`.
         first_logins: RawFirstLogins,
     }
 

@@ -113,7 +113,7 @@ impl Instance {
     }
 
     /// Somebody signs in here at the new provider.
-    fn signs_in(&self, device: &str) {
+    async fn signs_in(&self, device: &str) {
         let plans = self.conductor.plans(&[course()]).unwrap();
         let traveller = Traveller {
             plan: &plans[0],
@@ -123,9 +123,11 @@ impl Instance {
             now: self.conductor.parts.clock.now(),
         };
         let journeys = &self.conductor.parts.journeys;
-        journeys.started(&traveller, Some(Arm::To), &self.key);
+        journeys.started(&traveller, Some(Arm::To), &self.key).await;
         let person = crate::identity::CanonicalSubject::named(device).unwrap();
-        journeys.succeeded(&traveller, &person, None, &self.key);
+        journeys
+            .succeeded(&traveller, &person, None, &self.key)
+            .await;
     }
 
     fn people(&self) -> u64 {
@@ -216,11 +218,11 @@ async fn people_count_wherever_they_sign_in_and_whoever_leads() {
         .unwrap();
     two.conductor.tick().await;
     for n in 0..4 {
-        one.signs_in(&format!("a{n}"));
-        two.signs_in(&format!("b{n}"));
+        one.signs_in(&format!("a{n}")).await;
+        two.signs_in(&format!("b{n}")).await;
     }
     // The same person at both is one.
-    two.signs_in("a0");
+    two.signs_in("a0").await;
     estate.clock.advance(Duration::from_secs(5));
     two.conductor.tick().await;
     one.conductor.tick().await;
@@ -288,7 +290,7 @@ async fn a_move_of_the_kill_switch_is_recorded_with_what_the_guards_said() {
     one.order(Command::SetStage("ramp/25".into()))
         .await
         .unwrap();
-    one.signs_in("anna");
+    one.signs_in("anna").await;
     estate.clock.advance(Duration::from_secs(31));
     one.conductor.tick().await;
     let kill = &one.conductor.parts.kill;

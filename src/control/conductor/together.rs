@@ -184,8 +184,8 @@ impl Conductor {
         let journeys = &self.parts.journeys;
         let seen = Seen {
             step,
-            outcomes: journeys.take(id, now),
-            fires: journeys.fires(id),
+            outcomes: journeys.take(id, now).await,
+            fires: journeys.fires(id, now).await,
         };
         if let Err(error) = shared.hand_over(id, seen, now).await {
             warn!(rollout = %id, %error, "What was seen here is not counted.");

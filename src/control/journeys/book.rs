@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::clock::UnixTime;
 use crate::control::journeys::Rules;
 use crate::rollout::AppId;
@@ -25,8 +28,9 @@ pub(super) struct Book {
     pub(super) outcomes: Vec<Outcome>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(super) struct Open {
+    #[serde(with = "by_name")]
     pub(super) app: AppId,
     pub(super) arm: Arm,
     pub(super) began: UnixTime,
@@ -36,7 +40,7 @@ pub(super) struct Open {
 }
 
 /// What an application has seen at the new provider in this step.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(super) struct First {
     pub(super) unfinished: u32,
     pub(super) succeeded: u32,
@@ -58,6 +62,49 @@ impl First {
         // whether it works again: ten in a row have gone back before that.
         self.since < limits.unfinished || self.unfinished == 0
     }
+
+    /// One more is under way.
+    pub(super) const fn sets_out(&mut self) {
+        self.unfinished += 1;
+        self.since += 1;
+    }
+
+    /// One was sent to the other side meanwhile.
+    pub(super) const fn turns_back(&mut self) {
+        self.unfinished = self.unfinished.saturating_sub(1);
+        self.since = self.since.saturating_sub(1);
+    }
+
+    /// One is signed in.
+    pub(super) const fn comes_back(&mut self) {
+        self.unfinished = self.unfinished.saturating_sub(1);
+        self.succeeded += 1;
+        (self.row, self.since) = (0, 0);
+    }
+
+    /// One did not come back.
+    pub(super) const fn is_lost(&mut self) {
+        self.unfinished = self.unfinished.saturating_sub(1);
+        self.bad += 1;
+        self.row += 1;
+    }
+}
+
+/// The name of an application, as a row holds it.
+mod by_name {
+    use serde::Deserialize as _;
+    use serde::Deserializer;
+    use serde::Serializer;
+
+    use crate::rollout::AppId;
+
+    pub(super) fn serialize<S: Serializer>(app: &AppId, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(app.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<AppId, D::Error> {
+        Ok(AppId::new(&String::deserialize(from)?))
+    }
 }
 
 impl Book {
@@ -77,46 +124,60 @@ impl Book {
         }
     }
 
-    /// Takes a journey out.
+    /// A journey is under way.
+    pub(super) fn opens(&mut self, device: u64, open: Open) {
+        self.due.insert((open.due, device), ());
+        self.open.insert(device, open);
+    }
+
+    /// Takes a journey out. What that means for its application is said apart from it.
     pub(super) fn close(&mut self, device: u64) -> Option<Open> {
         let open = self.open.remove(&device)?;
         self.due.remove(&(open.due, device));
-        if open.arm == Arm::To {
-            let first = self.first.entry(open.app.clone()).or_default();
+        Some(open)
+    }
+
+    /// A journey that was taken out has ended where it is counted: elsewhere.
+    pub(super) fn gives_back(&mut self, known: Option<&Open>) {
+        if let Some(known) = known.filter(|known| known.arm == Arm::To) {
+            let first = self.first.entry(known.app.clone()).or_default();
             first.unfinished = first.unfinished.saturating_sub(1);
         }
-        Some(open)
+    }
+
+    /// Browsers that should have come back.
+    pub(super) fn is_due(&self, now: UnixTime) -> Vec<u64> {
+        let due = self.due.range(..=(now, u64::MAX));
+        due.map(|((_, device), ())| *device).collect()
     }
 
     /// Ends what nobody came back from in time.
     pub(super) fn expire(&mut self, now: UnixTime, metrics: &Metrics) {
-        while let Some((&(due, device), ())) = self.due.first_key_value() {
-            if now < due {
-                return;
+        for device in self.is_due(now) {
+            if let Some(open) = self.close(device) {
+                self.lose(device, &open, metrics);
             }
-            let Some(open) = self.close(device) else {
-                self.due.pop_first();
-                continue;
-            };
-            let (observed, event) = if open.stumbled {
-                (Observed::Failed, Journey::Failed)
-            } else {
-                (Observed::Abandoned, Journey::Abandoned)
-            };
-            if open.arm == Arm::To {
-                let first = self.first.entry(open.app.clone()).or_default();
-                first.bad += 1;
-                first.row += 1;
-            }
-            metrics.journey(&self.rules.rollout, open.arm, event);
-            self.tell(Outcome {
-                unit: device,
-                device: None,
-                arm: open.arm,
-                observed,
-                placed: open.placed,
-                at: open.began.max(due),
-            });
         }
+    }
+
+    /// Nobody came back from a journey that was taken out.
+    pub(super) fn lose(&mut self, device: u64, open: &Open, metrics: &Metrics) {
+        let (observed, event) = if open.stumbled {
+            (Observed::Failed, Journey::Failed)
+        } else {
+            (Observed::Abandoned, Journey::Abandoned)
+        };
+        if open.arm == Arm::To {
+            self.first.entry(open.app.clone()).or_default().is_lost();
+        }
+        metrics.journey(&self.rules.rollout, open.arm, event);
+        self.tell(Outcome {
+            unit: device,
+            device: None,
+            arm: open.arm,
+            observed,
+            placed: open.placed,
+            at: open.began.max(open.due),
+        });
     }
 }

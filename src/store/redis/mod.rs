@@ -39,7 +39,7 @@ use crate::store::watch::pack;
 use crate::telemetry::Metrics;
 
 /// Tables that nobody reads by prefix: they have no index.
-const NOT_SCANNED: [&str; 2] = ["session", "pin"];
+const NOT_SCANNED: [&str; 3] = ["session", "pin", "journey"];
 /// Redis removes a row this much after its expiry: its clock need not be ours.
 const GRACE: Duration = Duration::from_mins(10);
 /// Rows read or removed at once.

@@ -1,0 +1,355 @@
+//! Journeys: what is counted of them, and how many may set out; at one instance, and at several that share a store.
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::rollout::testing::plan;
+use crate::secret::Secret;
+use crate::store::FakeStore;
+
+struct Bench {
+    journeys: Journeys,
+    plan: Plan,
+    app: AppId,
+    key: BucketKey,
+}
+
+fn at(seconds: u64) -> UnixTime {
+    UnixTime::from_secs(1_000_000 + seconds)
+}
+
+impl Bench {
+    fn new() -> Self {
+        let journeys = Journeys::new(Metrics::new(Arc::new(SystemClock), 100));
+        let bench = Self {
+            journeys,
+            plan: plan(Mode::Canary, Vec::new()),
+            app: AppId::new("crm"),
+            key: BucketKey::new(Secret::new(vec![7; 32])),
+        };
+        bench.step(1);
+        bench
+    }
+
+    /// So many instances that share a store, and the store.
+    fn several(count: usize) -> (Vec<Self>, Arc<FakeStore>) {
+        let store = Arc::new(FakeStore::default());
+        let shared: Arc<dyn Store> = Arc::<FakeStore>::clone(&store);
+        let one = |_| {
+            let bench = Self::new();
+            let journeys = bench.journeys.among(&shared);
+            Self { journeys, ..bench }
+        };
+        ((0..count).map(one).collect(), store)
+    }
+
+    fn step(&self, step: u64) {
+        self.journeys.configure(vec![Rules {
+            rollout: self.plan.id.clone(),
+            rails: Arc::new(Guardrails::default()),
+            step,
+            together: true,
+        }]);
+    }
+
+    fn at<'a>(&'a self, device: &'a str, arm: Arm, seconds: u64) -> Traveller<'a> {
+        Traveller {
+            plan: &self.plan,
+            app: &self.app,
+            device,
+            arm,
+            now: at(seconds),
+        }
+    }
+
+    async fn start(&self, device: &str, arm: Arm, seconds: u64) -> bool {
+        let traveller = self.at(device, arm, seconds);
+        let may = self.journeys.may_start(&traveller, &self.key).await;
+        if may {
+            self.journeys.started(&traveller, None, &self.key).await;
+        }
+        may
+    }
+
+    /// How many of them may set out for the new provider.
+    async fn start_all(&self, devices: &[String], seconds: u64) -> usize {
+        let mut started = 0;
+        for device in devices {
+            started += usize::from(self.start(device, Arm::To, seconds).await);
+        }
+        started
+    }
+
+    async fn stumble(&self, device: &str, seconds: u64) {
+        let traveller = self.at(device, Arm::To, seconds);
+        self.journeys.stumbled(&traveller, &self.key).await;
+    }
+
+    async fn succeed(&self, device: &str, seconds: u64) {
+        let person = CanonicalSubject::named(&format!("person of {device}")).unwrap();
+        let traveller = self.at(device, Arm::To, seconds);
+        self.journeys
+            .succeeded(&traveller, &person, None, &self.key)
+            .await;
+    }
+
+    async fn seen(&self, seconds: u64) -> Vec<Observed> {
+        let outcomes = self.journeys.take(&self.plan.id, at(seconds)).await;
+        outcomes.iter().map(|outcome| outcome.observed).collect()
+    }
+
+    async fn fires(&self, seconds: u64) -> bool {
+        self.journeys.fires(&self.plan.id, at(seconds)).await
+    }
+}
+
+fn devices(name: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("{name}{n}")).collect()
+}
+
+#[tokio::test]
+async fn ten_may_be_under_way_until_five_have_come_back() {
+    let bench = Bench::new();
+    let devices = devices("d", 30);
+    assert_eq!(bench.start_all(&devices, 0).await, 10);
+    assert!(
+        bench.start("d0", Arm::To, 1).await,
+        "whoever is under way may try again"
+    );
+    assert!(
+        bench.start("d20", Arm::From, 1).await,
+        "the old side is open"
+    );
+    for device in devices.iter().take(4) {
+        bench.succeed(device, 2).await;
+    }
+    let more = bench.start_all(&devices[10..], 3).await;
+    assert_eq!(more, 4, "four have come back, four places are free");
+    bench.succeed("d4", 4).await;
+    let more = bench.start_all(&devices[14..], 5).await;
+    assert_eq!(more, 10, "the way is proved, as far as people come back");
+    bench.step(2);
+    let again = bench.start_all(&devices, 6).await;
+    assert_eq!(again, 10, "every step begins carefully");
+}
+
+#[tokio::test]
+async fn nobody_coming_back_is_seen_when_the_window_ends() {
+    let bench = Bench::new();
+    bench.start("d1", Arm::To, 0).await;
+    assert_eq!(bench.seen(599).await, [Observed::Begun]);
+    assert_eq!(bench.seen(600).await, [Observed::Abandoned]);
+    assert_eq!(bench.seen(10_000).await, []);
+}
+
+#[tokio::test]
+async fn a_failed_attempt_may_be_made_good_for_a_minute() {
+    let bench = Bench::new();
+    for device in ["d1", "d2"] {
+        bench.start(device, Arm::To, 0).await;
+        bench.stumble(device, 10).await;
+        bench.stumble(device, 10).await;
+    }
+    let seen = bench.seen(11).await;
+    let begun = Observed::Begun;
+    assert_eq!(seen, [begun, Observed::Stumbled, begun, Observed::Stumbled]);
+    bench.succeed("d1", 30).await;
+    assert_eq!(
+        bench.seen(70).await,
+        [Observed::LoggedIn { took: None }, Observed::Failed]
+    );
+}
+
+#[tokio::test]
+async fn nobody_follows_the_first_who_did_not_come_back() {
+    let bench = Bench::new();
+    let devices = devices("d", 30);
+    assert_eq!(bench.start_all(&devices, 0).await, 10);
+    bench.seen(600).await;
+    assert!(bench.fires(600).await);
+    let started = bench.start_all(&devices, 700).await;
+    assert_eq!(started, 0, "ten people were harmed, and nobody else");
+    bench.step(2);
+    assert!(!bench.fires(700).await);
+}
+
+/// A redirect URI is taken away in the middle of a step: the provider shows its own error page, and nobody comes back.
+#[tokio::test]
+async fn what_breaks_later_harms_ten_people_until_one_comes_back() {
+    let bench = Bench::new();
+    for n in 0..200 {
+        let device = format!("good{n}");
+        assert!(bench.start(&device, Arm::To, n).await, "{n}");
+        bench.succeed(&device, n + 1).await;
+    }
+    let devices = devices("bad", 500);
+    let mut started = 0;
+    for (n, device) in devices.iter().enumerate() {
+        started += usize::from(bench.start(device, Arm::To, 300 + n as u64).await);
+    }
+    assert_eq!(started, 10);
+    // It works again: whoever is under way comes back, and the others follow.
+    bench.succeed("bad3", 850).await;
+    assert!(bench.start("next", Arm::To, 851).await);
+    assert_eq!(
+        bench.start_all(&devices, 852).await,
+        9 + 9,
+        "nine who are under way already, and nine beside `next`"
+    );
+    bench.seen(2_000).await;
+    assert!(bench.fires(2_000).await);
+}
+
+/// Whoever gives up leaves a place: a quiet night does not close the way for good.
+#[tokio::test]
+async fn where_nobody_is_under_way_one_more_may_try() {
+    let bench = Bench::new();
+    for device in &devices("good", 6) {
+        bench.start(device, Arm::To, 0).await;
+        bench.succeed(device, 1).await;
+    }
+    assert_eq!(bench.start_all(&devices("bad", 10), 2).await, 10);
+    assert!(!bench.start("more", Arm::To, 3).await);
+    bench.seen(700).await;
+    assert!(bench.start("more", Arm::To, 701).await);
+    assert!(!bench.start("yet more", Arm::To, 702).await);
+}
+
+#[tokio::test]
+async fn ten_in_a_row_are_a_fire_at_whatever_share() {
+    let bench = Bench::new();
+    for device in &devices("good", 6) {
+        bench.start(device, Arm::To, 0).await;
+        bench.succeed(device, 1).await;
+    }
+    bench.start_all(&devices("bad", 9), 2).await;
+    bench.seen(700).await;
+    assert!(!bench.fires(700).await);
+    bench.start("bad9", Arm::To, 701).await;
+    bench.seen(1_400).await;
+    assert!(bench.fires(1_400).await);
+}
+
+#[tokio::test]
+async fn what_began_in_another_step_is_not_counted() {
+    let bench = Bench::new();
+    bench.start("d1", Arm::To, 0).await;
+    bench.seen(1).await;
+    bench.step(2);
+    bench.succeed("d1", 5).await;
+    assert_eq!(bench.seen(1_000).await, []);
+}
+
+/// However many instances there are, ten people are the first.
+#[tokio::test]
+async fn instances_that_share_a_store_let_ten_set_out_together() {
+    let (all, _) = Bench::several(3);
+    let devices = devices("d", 30);
+    let mut started = Vec::new();
+    for (n, device) in devices.iter().enumerate() {
+        if all[n % 3].start(device, Arm::To, 0).await {
+            started.push(device);
+        }
+    }
+    assert_eq!(started.len(), 10);
+    assert!(
+        all[1].start("d0", Arm::To, 1).await,
+        "whoever is under way may try again, at whichever instance"
+    );
+    // Who comes back to another instance than they set out from is back all the same.
+    for device in started.iter().take(5) {
+        all[2].succeed(device, 2).await;
+    }
+    assert_eq!(all[0].start_all(&devices[20..], 3).await, 10);
+    for bench in &all {
+        bench.step(2);
+    }
+    assert_eq!(all[1].start_all(&devices, 4).await, 10);
+    assert_eq!(all[2].start_all(&devices[10..], 5).await, 0);
+}
+
+#[tokio::test]
+async fn a_journey_that_ends_at_another_instance_is_counted_once() {
+    let (all, _) = Bench::several(2);
+    let [a, b] = &all[..] else { unreachable!() };
+    for device in ["d1", "d2", "d3"] {
+        assert!(a.start(device, Arm::To, 0).await);
+    }
+    b.succeed("d1", 10).await;
+    b.stumble("d2", 10).await;
+    assert_eq!(a.seen(11).await, [Observed::Begun; 3]);
+    assert_eq!(
+        b.seen(70).await,
+        [
+            Observed::LoggedIn { took: None },
+            Observed::Stumbled,
+            Observed::Failed
+        ]
+    );
+    // The first has set out anew meanwhile, from the other instance: that has its own time.
+    assert!(b.start("d1", Arm::To, 100).await);
+    assert_eq!(a.seen(600).await, [Observed::Abandoned], "d3 alone");
+    assert_eq!(b.seen(699).await, [Observed::Begun]);
+    assert_eq!(b.seen(700).await, [Observed::Abandoned]);
+}
+
+#[tokio::test]
+async fn ten_in_a_row_are_a_fire_wherever_they_set_out() {
+    let (all, _) = Bench::several(2);
+    let [a, b] = &all[..] else { unreachable!() };
+    for device in &devices("good", 6) {
+        assert!(a.start(device, Arm::To, 0).await);
+        b.succeed(device, 1).await;
+    }
+    assert_eq!(a.start_all(&devices("a", 5), 2).await, 5);
+    assert_eq!(
+        b.start_all(&devices("b", 9), 2).await,
+        5,
+        "since the last who came back ten have set out"
+    );
+    a.seen(700).await;
+    assert!(!b.fires(700).await);
+    b.seen(700).await;
+    assert!(a.fires(700).await && b.fires(700).await);
+}
+
+/// While the store is away nobody knows of the others, and each instance has its own ten.
+#[tokio::test]
+async fn without_the_store_each_instance_counts_for_itself() {
+    let (all, store) = Bench::several(2);
+    let [a, b] = &all[..] else { unreachable!() };
+    assert_eq!(a.start_all(&devices("a", 4), 0).await, 4);
+    store.away.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(a.start_all(&devices("more", 30), 1).await, 6);
+    assert_eq!(b.start_all(&devices("b", 30), 1).await, 10);
+    // How it ended is not known before the store says so.
+    assert_eq!(a.seen(700).await, [Observed::Begun; 10]);
+    store.away.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(a.seen(701).await, [Observed::Abandoned; 4]);
+}
+
+/// An instance that has yet to hear of a step knows nothing of how it goes in it, and is bound by what it has seen itself.
+#[tokio::test]
+async fn an_instance_that_is_behind_counts_for_itself_and_disturbs_nobody() {
+    let (all, _) = Bench::several(2);
+    let [a, b] = &all[..] else { unreachable!() };
+    b.step(2);
+    assert_eq!(b.start_all(&devices("b", 8), 0).await, 8);
+    assert_eq!(a.start_all(&devices("a", 30), 0).await, 10);
+    assert_eq!(b.start_all(&devices("more", 30), 0).await, 2);
+}
+
+/// Where a file says the step, each instance has begun it at a moment of its own.
+#[tokio::test]
+async fn what_a_file_drives_is_counted_by_each_instance() {
+    let (all, store) = Bench::several(2);
+    for (n, bench) in all.iter().enumerate() {
+        bench.journeys.configure(vec![Rules {
+            rollout: bench.plan.id.clone(),
+            rails: Arc::new(Guardrails::default()),
+            step: n as u64 + 10,
+            together: false,
+        }]);
+        assert_eq!(bench.start_all(&devices("d", 30), 0).await, 10);
+    }
+    assert_eq!(store.reads.load(std::sync::atomic::Ordering::SeqCst), 0);
+}

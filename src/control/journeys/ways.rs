@@ -1,0 +1,212 @@
+//! Journeys as all instances know them: a browser that was sent out by one may come back to another, and how an application
+//! fares in a step is counted for all of them together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::clock::UnixTime;
+use crate::control::journeys::book::First;
+use crate::control::journeys::book::Open;
+use crate::rollout::AppId;
+use crate::rollout::RolloutId;
+use crate::store::Expect;
+use crate::store::Key;
+use crate::store::Store;
+use crate::store::StoreError;
+
+/// Browsers on their way.
+const WAYS: &str = "journey";
+/// How applications fare.
+const FIRST: &str = "journey_first";
+/// How long a browser's row outlives what it tells of.
+const LATE: Duration = Duration::from_mins(2);
+/// How often a row is tried that others are faster with.
+const TRIES: usize = 8;
+/// Applications of one rollout.
+const MAX_APPS: usize = 4_096;
+
+/// A step of a rollout: what is of another says nothing about it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step<'a> {
+    pub(super) rollout: &'a RolloutId,
+    /// Later ones are greater.
+    pub(super) step: u64,
+    pub(super) now: UnixTime,
+}
+
+impl Step<'_> {
+    /// How an application fares in this step, by its row; `None`: the row is of an earlier one.
+    fn first(&self, row: &[u8]) -> Result<Option<First>, StoreError> {
+        let fared: Fared = read(row)?;
+        if self.step < fared.step {
+            // This instance has yet to hear of the step that the others are in.
+            let why = String::from("other instances are in a later step");
+            return Err(StoreError::Unavailable(why));
+        }
+        Ok((self.step == fared.step).then_some(fared.first))
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+struct Way {
+    step: u64,
+    /// `None`: it has ended.
+    open: Option<Open>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Fared {
+    step: u64,
+    first: First,
+}
+
+/// Where instances share their journeys.
+pub(super) struct Ways {
+    store: Arc<dyn Store>,
+}
+
+impl Ways {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    /// Where a browser is on its way to, if it is.
+    pub(super) async fn of(
+        &self,
+        step: &Step<'_>,
+        device: u64,
+    ) -> Result<Option<Open>, StoreError> {
+        let key = way_key(step, device);
+        let row = self.store.get(at(WAYS, &key), step.now).await?;
+        let way: Option<Way> = row.map(|row| read(&row.value)).transpose()?;
+        Ok(way
+            .filter(|way| way.step == step.step)
+            .and_then(|way| way.open))
+    }
+
+    /// A browser is on its way.
+    pub(super) async fn set_out(
+        &self,
+        step: &Step<'_>,
+        device: u64,
+        open: &Open,
+    ) -> Result<(), StoreError> {
+        let way = Way {
+            step: step.step,
+            open: Some(open.clone()),
+        };
+        let (key, ends) = (way_key(step, device), open.due + LATE);
+        self.store.put(at(WAYS, &key), &written(&way)?, ends).await
+    }
+
+    /// A browser is on its way no more, if `is` says so of its journey; to whoever asks first this says which it was.
+    pub(super) async fn end(
+        &self,
+        step: &Step<'_>,
+        device: u64,
+        is: impl Fn(&Open) -> bool + Send,
+    ) -> Result<Option<Open>, StoreError> {
+        let key = way_key(step, device);
+        let Some(row) = self.store.get(at(WAYS, &key), step.now).await? else {
+            return Ok(None);
+        };
+        let way: Way = read(&row.value)?;
+        let Some(open) = way.open.filter(|open| way.step == step.step && is(open)) else {
+            return Ok(None);
+        };
+        let ended = written(&Way {
+            step: step.step,
+            open: None,
+        })?;
+        let expect = Expect::Version(row.version);
+        let ends = step.now + LATE;
+        let first = self
+            .store
+            .compare_and_swap(at(WAYS, &key), expect, &ended, ends, step.now);
+        Ok(first.await?.then_some(open))
+    }
+
+    /// How an application fares.
+    pub(super) async fn first(&self, step: &Step<'_>, app: &AppId) -> Result<First, StoreError> {
+        let key = fared_key(step.rollout, app);
+        let row = self.store.get(at(FIRST, &key), step.now).await?;
+        let first = row.map(|row| step.first(&row.value)).transpose()?;
+        Ok(first.flatten().unwrap_or_default())
+    }
+
+    /// Something has changed for an application.
+    pub(super) async fn change(
+        &self,
+        step: &Step<'_>,
+        app: &AppId,
+        change: impl Fn(&mut First) + Send,
+    ) -> Result<(), StoreError> {
+        let key = fared_key(step.rollout, app);
+        for _ in 0..TRIES {
+            let row = self.store.get(at(FIRST, &key), step.now).await?;
+            let (first, expect) = match row {
+                Some(row) => (step.first(&row.value)?, Expect::Version(row.version)),
+                None => (None, Expect::Absent),
+            };
+            let mut first = first.unwrap_or_default();
+            change(&mut first);
+            let value = written(&Fared {
+                step: step.step,
+                first,
+            })?;
+            let swapped = self.store.compare_and_swap(
+                at(FIRST, &key),
+                expect,
+                &value,
+                UnixTime::NEVER,
+                step.now,
+            );
+            if swapped.await? {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Unavailable(String::from(
+            "other instances were faster each time",
+        )))
+    }
+
+    /// How every application of a rollout fares.
+    pub(super) async fn all(&self, step: &Step<'_>) -> Result<Vec<First>, StoreError> {
+        let prefix = named(step.rollout);
+        let rows = self.store.scan(FIRST, &prefix, MAX_APPS, step.now).await?;
+        let mut all = Vec::new();
+        for (_, row) in rows {
+            all.extend(step.first(&row.value)?);
+        }
+        Ok(all)
+    }
+}
+
+const fn at<'a>(table: &'static str, key: &'a [u8]) -> Key<'a> {
+    Key { table, key }
+}
+
+/// No name has a zero byte.
+fn named(rollout: &RolloutId) -> Vec<u8> {
+    [rollout.as_str().as_bytes(), &[0]].concat()
+}
+
+fn way_key(step: &Step<'_>, device: u64) -> Vec<u8> {
+    [&named(step.rollout)[..], &device.to_be_bytes()].concat()
+}
+
+fn fared_key(rollout: &RolloutId, app: &AppId) -> Vec<u8> {
+    [&named(rollout)[..], app.as_str().as_bytes()].concat()
+}
+
+fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(value).map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+fn written<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|error| StoreError::Unavailable(error.to_string()))
+}
