@@ -269,9 +269,8 @@ impl Journeys {
 
     /// The step that a rollout is in, and the journey of a browser as it is known here.
     fn under_way(&self, traveller: &Traveller<'_>, device: u64) -> Option<(Rules, Option<Open>)> {
-        let mut books = self.books();
-        let book = books.get_mut(&traveller.plan.id)?;
-        self.expire(book, traveller.now);
+        let books = self.books();
+        let book = books.get(&traveller.plan.id)?;
         Some((book.rules.clone(), book.open.get(&device).cloned()))
     }
 

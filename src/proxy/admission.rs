@@ -307,10 +307,10 @@ async fn reach(
     if theirs && !asked.again && admitted.arm() == Some(Arm::From) {
         let request = asked.login(&authority);
         let policy = &asked.entry.policy;
-        snapshot
+        let arrived = snapshot
             .logins
-            .arrived(policy, &request, &admitted, asked.now)
-            .await;
+            .arrived(policy, &request, &admitted, asked.now);
+        Box::pin(arrived).await;
     }
     let limits = &snapshot.server.limits;
     let denied = |denial: HeaderDenial| AuthError::Forbidden {

@@ -27,10 +27,9 @@ impl Logins {
         arm: Arm,
     ) -> bool {
         let traveller = traveller(ask, device, plan, arm);
-        self.deps
-            .journeys
-            .may_start(&traveller, &self.deps.bucket_key)
-            .await
+        let journeys = &self.deps.journeys;
+        // Logins are rare, and every request has room for one: these are kept elsewhere.
+        Box::pin(journeys.may_start(&traveller, &self.deps.bucket_key)).await
     }
 
     /// A browser was sent to a provider.
@@ -47,10 +46,8 @@ impl Logins {
         }
         if let Some((plan, arm)) = of(ask, provider) {
             let traveller = traveller(ask, &begin.device, plan, arm);
-            self.deps
-                .journeys
-                .started(&traveller, placed, &self.deps.bucket_key)
-                .await;
+            let journeys = &self.deps.journeys;
+            Box::pin(journeys.started(&traveller, placed, &self.deps.bucket_key)).await;
         }
     }
 
@@ -59,10 +56,8 @@ impl Logins {
         if let Some((plan, arm)) = of(ask, provider) {
             let device = self.device(ask);
             let traveller = traveller(ask, &device, plan, arm);
-            self.deps
-                .journeys
-                .stumbled(&traveller, &self.deps.bucket_key)
-                .await;
+            let journeys = &self.deps.journeys;
+            Box::pin(journeys.stumbled(&traveller, &self.deps.bucket_key)).await;
         }
     }
 
@@ -77,10 +72,8 @@ impl Logins {
     ) {
         let traveller = traveller(ask, device, plan, arm);
         let key = &self.deps.bucket_key;
-        self.deps
-            .journeys
-            .succeeded(&traveller, person, Some(took), key)
-            .await;
+        let journeys = &self.deps.journeys;
+        Box::pin(journeys.succeeded(&traveller, person, Some(took), key)).await;
     }
 
     /// Somebody was admitted with a session that is not ours: if their browser was sent to the form of the old side, this is
@@ -107,10 +100,8 @@ impl Logins {
             now,
         };
         let key = &self.deps.bucket_key;
-        self.deps
-            .journeys
-            .arrived(&traveller, admitted.canonical(), key)
-            .await;
+        let journeys = &self.deps.journeys;
+        Box::pin(journeys.arrived(&traveller, admitted.canonical(), key)).await;
     }
 }
 

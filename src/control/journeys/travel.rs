@@ -27,6 +27,9 @@ impl Journeys {
         key: &BucketKey,
     ) {
         let device = device(traveller, key);
+        if let Some(book) = self.books().get_mut(&traveller.plan.id) {
+            self.expire(book, traveller.now);
+        }
         let Some((rules, own)) = self.under_way(traveller, device) else {
             return self.count(traveller, Journey::Started);
         };
