@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
 
 use tracing::warn;
 
@@ -89,6 +91,9 @@ pub(crate) struct Journeys {
     ways: Option<Ways>,
 }
 
+/// How long one look at a rollout may spend on journeys that nobody came back from.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// So many in a row that did not succeed are no chance, at whatever share.
 const ROW: u32 = 10;
 
@@ -156,7 +161,9 @@ impl Journeys {
             Ok(first) if first.may_start(limits) => true,
             Ok(_) => {
                 let way = ways.of(&step, device).await;
-                way.map_or(under_way, |way| way.is_some_and(|open| open.arm == Arm::To))
+                way.map_or(under_way, |way| {
+                    way.open.is_some_and(|open| open.arm == Arm::To)
+                })
             }
             // What the others have seen is not known: then each counts for itself.
             Err(_) => under_way || own.may_start(limits),
@@ -229,7 +236,12 @@ impl Journeys {
             return;
         };
         let step = rules.at(now);
+        let began = Instant::now();
         for device in due {
+            // The others wait for the next look: a slow store must not hold up the rollouts.
+            if SETTLING < began.elapsed() {
+                return;
+            }
             // It may have set out anew, and has its time then.
             let ended = match ways.end(&step, device, |open| open.due <= now).await {
                 Ok(ended) => ended,

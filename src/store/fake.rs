@@ -28,6 +28,8 @@ pub(crate) struct FakeStore {
     pub(crate) away: AtomicBool,
     /// How often it was asked for a row.
     pub(crate) reads: AtomicUsize,
+    /// Others have their turn between a look at a row and what comes of it.
+    pub(crate) slow: AtomicBool,
 }
 
 #[async_trait]
@@ -35,7 +37,11 @@ impl Store for FakeStore {
     async fn get(&self, key: Key<'_>, now: UnixTime) -> Result<Option<Row>, StoreError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.there()?;
-        self.rows.get(key, now).await
+        let found = self.rows.get(key, now).await;
+        if self.slow.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        found
     }
 
     async fn put(&self, key: Key<'_>, value: &[u8], expires: UnixTime) -> Result<(), StoreError> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -16,6 +17,8 @@ use crate::rollout::Outcome;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Journey;
 
+/// How long after its time a journey counts as under way that nobody has ended.
+const UNTOLD: Duration = Duration::from_mins(2);
 /// Outcomes that wait for the next look at them.
 const MAX_OUTCOMES: usize = 50_000;
 
@@ -50,6 +53,8 @@ pub(super) struct First {
     pub(super) row: u32,
     /// Begun since the last that succeeded.
     pub(super) since: u32,
+    /// When the last of those under way should have come back.
+    pub(super) due: UnixTime,
 }
 
 impl First {
@@ -63,10 +68,20 @@ impl First {
         self.since < limits.unfinished || self.unfinished == 0
     }
 
+    /// The same at `now`. Whoever was to tell that somebody did not come back may be gone: a while after the time of the last
+    /// nobody is under way, and somebody may find out again.
+    pub(super) fn at(mut self, now: UnixTime) -> Self {
+        if self.due + UNTOLD <= now {
+            self.unfinished = 0;
+        }
+        self
+    }
+
     /// One more is under way.
-    pub(super) const fn sets_out(&mut self) {
+    pub(super) fn sets_out(&mut self, due: UnixTime) {
         self.unfinished += 1;
         self.since += 1;
+        self.due = self.due.max(due);
     }
 
     /// One was sent to the other side meanwhile.

@@ -312,6 +312,36 @@ async fn ten_in_a_row_are_a_fire_wherever_they_set_out() {
     assert!(a.fires(700).await && b.fires(700).await);
 }
 
+/// One browser that opens many tabs at once is one person: it closes the way to nobody.
+#[tokio::test]
+async fn a_browser_sets_out_once_however_many_of_its_requests_do() {
+    let (all, store) = Bench::several(2);
+    store.slow.store(true, std::sync::atomic::Ordering::SeqCst);
+    let tabs = (0..40).map(|n| all[n % 2].start("d1", Arm::To, 0));
+    futures_util::future::join_all(tabs).await;
+    let others = devices("d", 30);
+    assert_eq!(all[0].start_all(&others, 1).await, 9, "and nine others");
+    let begun = [all[0].seen(2).await, all[1].seen(2).await].concat();
+    assert_eq!(begun, [Observed::Begun; 10]);
+    // Nor does one that comes back and stumbles at the same time end badly.
+    tokio::join!(all[0].succeed("d1", 3), all[1].stumble("d1", 3));
+    let seen = [all[0].seen(500).await, all[1].seen(500).await].concat();
+    assert!(!seen.contains(&Observed::Failed), "{seen:?}");
+}
+
+/// An instance that goes away takes with it who was to end what it has sent out: the way is not closed for good.
+#[tokio::test]
+async fn what_nobody_ends_is_under_way_no_more_a_while_after_its_time() {
+    let (all, _) = Bench::several(2);
+    let [gone, stays] = &all[..] else {
+        unreachable!()
+    };
+    assert_eq!(gone.start_all(&devices("d", 30), 0).await, 10);
+    let others = devices("e", 30);
+    assert_eq!(stays.start_all(&others, 719).await, 0);
+    assert_eq!(stays.start_all(&others, 720).await, 10);
+}
+
 /// While the store is away nobody knows of the others, and each instance has its own ten.
 #[tokio::test]
 async fn without_the_store_each_instance_counts_for_itself() {

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use crate::control::journeys::Journeys;
 use crate::control::journeys::MAX_OPEN;
+use crate::control::journeys::Rules;
 use crate::control::journeys::Traveller;
 use crate::control::journeys::book::First;
 use crate::control::journeys::book::Open;
 use crate::control::journeys::device;
+use crate::control::journeys::ways::Step;
+use crate::control::journeys::ways::Ways;
 use crate::identity::CanonicalSubject;
 use crate::rollout::Arm;
 use crate::rollout::BucketKey;
@@ -15,6 +18,7 @@ use crate::rollout::Observed;
 use crate::rollout::Outcome;
 use crate::rollout::UnitKind;
 use crate::rollout::unit;
+use crate::store::Expect;
 use crate::store::StoreError;
 use crate::telemetry::metrics::Journey;
 
@@ -34,15 +38,10 @@ impl Journeys {
             return self.count(traveller, Journey::Started);
         };
         let step = rules.at(traveller.now);
-        let before = match self.ways(&rules) {
-            // What has ended elsewhere is under way no more.
-            Some(ways) => ways.of(&step, device).await.unwrap_or(own),
-            None => own,
-        };
-        if before
-            .as_ref()
-            .is_some_and(|open| open.arm == traveller.arm)
-        {
+        // What has ended elsewhere is under way no more.
+        let (before, shared) = self.standing(&step, &rules, device, own).await;
+        let goes_there = |open: &Open| open.arm == traveller.arm;
+        if before.as_ref().is_some_and(goes_there) || self.is_full(traveller, device) {
             return;
         }
         let open = Open {
@@ -53,11 +52,17 @@ impl Journeys {
             stumbled: false,
             placed,
         };
-        if !self.sets_out(traveller, device, &open, before.is_some()) {
-            return;
+        if let Some((ways, expect)) = shared {
+            match ways.set_out(&step, device, &open, expect).await {
+                Ok(true) => {}
+                // Another request of the same browser was faster: it sets out once.
+                Ok(false) => return,
+                Err(error) => self.or_warn(&step, Err(error)),
+            }
         }
+        self.sets_out(traveller, device, &open, before.is_some());
         self.count(traveller, Journey::Started);
-        let Some(ways) = self.ways(&rules) else {
+        let Some((ways, _)) = shared else {
             return;
         };
         let told = async {
@@ -65,26 +70,44 @@ impl Journeys {
             if let Some(before) = before.filter(|open| open.arm == Arm::To) {
                 ways.change(&step, &before.app, First::turns_back).await?;
             }
-            ways.set_out(&step, device, &open).await?;
             if open.arm == Arm::To {
-                ways.change(&step, &open.app, First::sets_out).await?;
+                let sets_out = |first: &mut First| first.sets_out(open.due);
+                ways.change(&step, &open.app, sets_out).await?;
             }
             Ok::<_, StoreError>(())
         };
         self.or_warn(&step, told.await);
     }
 
-    /// The same, as far as this instance is concerned; `false`: too many are under way, and this one is not counted.
-    fn sets_out(
-        &self,
-        traveller: &Traveller<'_>,
+    /// Where a browser stands, and where that is shared: what the store says, or what is known here where it says nothing.
+    async fn standing<'a>(
+        &'a self,
+        step: &Step<'_>,
+        rules: &Rules,
         device: u64,
-        open: &Open,
-        turns_back: bool,
-    ) -> bool {
+        own: Option<Open>,
+    ) -> (Option<Open>, Option<(&'a Ways, Expect)>) {
+        let Some(ways) = self.ways(rules) else {
+            return (own, None);
+        };
+        match ways.of(step, device).await {
+            Ok(standing) => (standing.open, Some((ways, standing.expect))),
+            Err(_) => (own, None),
+        }
+    }
+
+    /// Whether too many are under way for one more to be counted.
+    fn is_full(&self, traveller: &Traveller<'_>, device: u64) -> bool {
+        let books = self.books();
+        let book = books.get(&traveller.plan.id);
+        book.is_some_and(|book| MAX_OPEN <= book.open.len() && !book.open.contains_key(&device))
+    }
+
+    /// A browser sets out, as far as this instance is concerned.
+    fn sets_out(&self, traveller: &Traveller<'_>, device: u64, open: &Open, turns_back: bool) {
         let mut books = self.books();
         let Some(book) = books.get_mut(&traveller.plan.id) else {
-            return true;
+            return;
         };
         match book.close(device) {
             Some(known) if turns_back && known.arm == Arm::To => {
@@ -92,12 +115,10 @@ impl Journeys {
             }
             known => book.gives_back(known.as_ref()),
         }
-        if MAX_OPEN <= book.open.len() {
-            return false;
-        }
         book.opens(device, open.clone());
         if open.arm == Arm::To {
-            book.first.entry(open.app.clone()).or_default().sets_out();
+            let first = book.first.entry(open.app.clone()).or_default();
+            first.sets_out(open.due);
         }
         book.tell(Outcome {
             unit: device,
@@ -107,7 +128,6 @@ impl Journeys {
             placed: open.placed,
             at: open.began,
         });
-        true
     }
 
     /// A login came back without an identity. It may be tried again for a while.
@@ -117,20 +137,22 @@ impl Journeys {
             return self.count(traveller, Journey::Failed);
         };
         let step = rules.at(traveller.now);
-        let open = match self.ways(&rules) {
-            Some(ways) => ways.of(&step, device).await.unwrap_or(own),
-            None => own,
-        };
+        let (open, shared) = self.standing(&step, &rules, device, own).await;
         let Some(mut open) = open.filter(|open| !open.stumbled) else {
             return;
         };
         open.stumbled = true;
         open.due = open.due.min(traveller.now + rules.rails.retry);
-        {
-            let mut books = self.books();
-            let Some(book) = books.get_mut(&traveller.plan.id) else {
-                return;
-            };
+        if let Some((ways, expect)) = shared {
+            match ways.set_out(&step, device, &open, expect).await {
+                Ok(true) => {}
+                // It has come back by another of its requests, or stumbled there.
+                Ok(false) => return,
+                Err(error) => self.or_warn(&step, Err(error)),
+            }
+        }
+        let mut books = self.books();
+        if let Some(book) = books.get_mut(&traveller.plan.id) {
             // Where it was seen to stumble its end is seen, whichever instance sent it out.
             if book.close(device).is_none() && open.arm == Arm::To {
                 book.first.entry(open.app.clone()).or_default().unfinished += 1;
@@ -144,9 +166,6 @@ impl Journeys {
                 placed: open.placed,
                 at: traveller.now,
             });
-        }
-        if let Some(ways) = self.ways(&rules) {
-            self.or_warn(&step, ways.set_out(&step, device, &open).await);
         }
     }
 
@@ -212,13 +231,8 @@ impl Journeys {
         let Some((rules, own)) = self.under_way(traveller, device) else {
             return;
         };
-        let open = match self.ways(&rules) {
-            Some(ways) => {
-                let way = ways.of(&rules.at(traveller.now), device).await;
-                way.unwrap_or(own)
-            }
-            None => own,
-        };
+        let step = rules.at(traveller.now);
+        let (open, _) = self.standing(&step, &rules, device, own).await;
         if open.is_some_and(|open| open.arm == traveller.arm) {
             self.succeeded(traveller, person, None, key).await;
         }

@@ -22,8 +22,10 @@ use crate::store::StoreError;
 const WAYS: &str = "journey";
 /// How applications fare.
 const FIRST: &str = "journey_first";
-/// How long a browser's row outlives what it tells of.
-const LATE: Duration = Duration::from_mins(2);
+/// How long a browser's row outlives its time: as long as the store may be away, or nobody looks, without its end being lost.
+const LATE: Duration = Duration::from_hours(1);
+/// How long it is remembered that a browser has come back.
+const ENDED: Duration = Duration::from_mins(2);
 /// How often a row is tried that others are faster with.
 const TRIES: usize = 8;
 /// Applications of one rollout.
@@ -47,7 +49,7 @@ impl Step<'_> {
             let why = String::from("other instances are in a later step");
             return Err(StoreError::Unavailable(why));
         }
-        Ok((self.step == fared.step).then_some(fared.first))
+        Ok((self.step == fared.step).then(|| fared.first.at(self.now)))
     }
 }
 
@@ -56,6 +58,13 @@ struct Way {
     step: u64,
     /// `None`: it has ended.
     open: Option<Open>,
+}
+
+/// Where a browser stands, and by what its row is changed.
+pub(super) struct Standing {
+    /// `None`: it is not on its way.
+    pub(super) open: Option<Open>,
+    pub(super) expect: Expect,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -75,32 +84,39 @@ impl Ways {
     }
 
     /// Where a browser is on its way to, if it is.
-    pub(super) async fn of(
-        &self,
-        step: &Step<'_>,
-        device: u64,
-    ) -> Result<Option<Open>, StoreError> {
+    pub(super) async fn of(&self, step: &Step<'_>, device: u64) -> Result<Standing, StoreError> {
         let key = way_key(step, device);
         let row = self.store.get(at(WAYS, &key), step.now).await?;
-        let way: Option<Way> = row.map(|row| read(&row.value)).transpose()?;
-        Ok(way
-            .filter(|way| way.step == step.step)
-            .and_then(|way| way.open))
+        let Some(row) = row else {
+            return Ok(Standing {
+                open: None,
+                expect: Expect::Absent,
+            });
+        };
+        let way: Way = read(&row.value)?;
+        Ok(Standing {
+            open: way.open.filter(|_| way.step == step.step),
+            expect: Expect::Version(row.version),
+        })
     }
 
-    /// A browser is on its way.
+    /// A browser is on its way, if it still stands where it was seen; `false`: another of its requests was faster.
     pub(super) async fn set_out(
         &self,
         step: &Step<'_>,
         device: u64,
         open: &Open,
-    ) -> Result<(), StoreError> {
-        let way = Way {
+        expect: Expect,
+    ) -> Result<bool, StoreError> {
+        let way = written(&Way {
             step: step.step,
             open: Some(open.clone()),
-        };
+        })?;
         let (key, ends) = (way_key(step, device), open.due + LATE);
-        self.store.put(at(WAYS, &key), &written(&way)?, ends).await
+        let swapped = self
+            .store
+            .compare_and_swap(at(WAYS, &key), expect, &way, ends, step.now);
+        swapped.await
     }
 
     /// A browser is on its way no more, if `is` says so of its journey; to whoever asks first this says which it was.
@@ -110,20 +126,15 @@ impl Ways {
         device: u64,
         is: impl Fn(&Open) -> bool + Send,
     ) -> Result<Option<Open>, StoreError> {
-        let key = way_key(step, device);
-        let Some(row) = self.store.get(at(WAYS, &key), step.now).await? else {
-            return Ok(None);
-        };
-        let way: Way = read(&row.value)?;
-        let Some(open) = way.open.filter(|open| way.step == step.step && is(open)) else {
+        let Standing { open, expect } = self.of(step, device).await?;
+        let Some(open) = open.filter(|open| is(open)) else {
             return Ok(None);
         };
         let ended = written(&Way {
             step: step.step,
             open: None,
         })?;
-        let expect = Expect::Version(row.version);
-        let ends = step.now + LATE;
+        let (key, ends) = (way_key(step, device), step.now + ENDED);
         let first = self
             .store
             .compare_and_swap(at(WAYS, &key), expect, &ended, ends, step.now);
