@@ -143,6 +143,18 @@ const FIXED: &[(&str, &str, &[&str], &str)] = &[
         "{}, for {}",
     ),
     (
+        "Tokens with a wrong signature that are remembered",
+        "providers/forged.rs",
+        &["ROOM"],
+        "{} for each issuer",
+    ),
+    (
+        "Results of an exchange that are kept",
+        "exchange/kept.rs",
+        &["MAX_KEPT"],
+        "{} for each `exchange`",
+    ),
+    (
         "Connecting to a provider",
         "providers/client/mod.rs",
         &["CONNECT_TIMEOUT"],
@@ -195,6 +207,12 @@ const FIXED: &[(&str, &str, &[&str], &str)] = &[
         "session/sessions.rs",
         &["KEPT"],
         "{}",
+    ),
+    (
+        "Log lines of requests that we answered ourselves, kept for `explain --reference`",
+        "telemetry/recent.rs",
+        &["KEPT"],
+        "{} for each worker",
     ),
     (
         "A session in memory while its store is away",

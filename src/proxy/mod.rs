@@ -15,6 +15,7 @@ pub(crate) mod forwarded;
 pub(crate) mod identity_headers;
 mod keep_cookie;
 mod keep_form;
+mod kept;
 mod own_address;
 mod patrol;
 #[cfg(any(test, fuzzing))]

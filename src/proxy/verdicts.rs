@@ -2,8 +2,6 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::hash::BuildHasher;
-use std::hash::Hasher;
 use std::rc::Rc;
 
 use aws_lc_rs::aead::AES_256_GCM_SIV;
@@ -12,15 +10,13 @@ use aws_lc_rs::aead::LessSafeKey;
 use aws_lc_rs::aead::NONCE_LEN;
 use aws_lc_rs::aead::Nonce;
 use aws_lc_rs::aead::UnboundKey;
-use quick_cache::OptionsBuilder;
-use quick_cache::UnitWeighter;
-use quick_cache::unsync::Cache;
-use quick_cache::unsync::DefaultLifecycle;
 
 use crate::auth::Admitted;
 use crate::auth::VerdictKey;
 use crate::clock::UnixTime;
 use crate::proxy::identity_headers::IdentityHeaders;
+use crate::proxy::kept::Kept;
+use crate::proxy::kept::Span;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::Somebody;
 
@@ -56,7 +52,7 @@ pub(crate) struct Verdicts {
     key: LessSafeKey,
     /// The inputs in a row, while they are digested; zeros otherwise.
     inputs: RefCell<Vec<u8>>,
-    kept: RefCell<Cache<Digest, Rc<Verdict>, UnitWeighter, DigestHasher>>,
+    kept: RefCell<Kept<Rc<Verdict>>>,
 }
 
 impl fmt::Debug for Verdicts {
@@ -70,22 +66,11 @@ impl fmt::Debug for Verdicts {
 impl Verdicts {
     /// Room for `entries` verdicts, under a key that lives as long as the process: whoever sees a digest learns nothing.
     pub(crate) fn new(entries: usize, key: [u8; 32]) -> Self {
-        let options = OptionsBuilder::new()
-            .estimated_items_capacity(entries)
-            .weight_capacity(entries as u64)
-            .build()
-            .expect("both sizes are given");
-        let cache = Cache::with_options(
-            options,
-            UnitWeighter,
-            DigestHasher,
-            DefaultLifecycle::default(),
-        );
         let key = UnboundKey::new(&AES_256_GCM_SIV, &key).expect("a key of 32 bytes");
         Self {
             key: LessSafeKey::new(key),
             inputs: RefCell::default(),
-            kept: RefCell::new(cache),
+            kept: RefCell::new(Kept::new(entries)),
         }
     }
 
@@ -136,50 +121,22 @@ impl Verdicts {
         now: UnixTime,
     ) -> Option<Rc<Verdict>> {
         let kept = self.kept.borrow();
-        let verdict = kept.get(digest)?;
-        let fresh = verdict.since <= now && now < verdict.until;
-        (verdict.generation == generation && fresh).then(|| Rc::clone(verdict))
+        let verdict = kept.get(digest, now)?;
+        (verdict.generation == generation).then(|| Rc::clone(verdict))
     }
 
-    /// Keeps a verdict.
+    /// Keeps a verdict; those that have run out go.
     pub(crate) fn keep(&self, digest: Digest, verdict: Rc<Verdict>) {
-        self.kept.borrow_mut().insert(digest, verdict);
+        let span = Span {
+            since: verdict.since,
+            until: verdict.until,
+        };
+        self.kept.borrow_mut().insert(digest, span, verdict);
     }
 
     /// Drops a verdict that no longer holds.
     pub(crate) fn forget(&self, digest: &Digest) {
         self.kept.borrow_mut().remove(digest);
-    }
-}
-
-/// Keys are digests already: their first eight bytes are as good as any hash of them.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct DigestHasher;
-
-impl BuildHasher for DigestHasher {
-    type Hasher = FirstEight;
-
-    fn build_hasher(&self) -> FirstEight {
-        FirstEight(0)
-    }
-}
-
-/// Takes the first eight bytes of what it is given last.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FirstEight(u64);
-
-impl Hasher for FirstEight {
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_le_bytes(*first);
-        }
-    }
-
-    // `[u8; 16]` hashes its length first; the digest that follows is what counts.
-    fn write_usize(&mut self, _length: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 
@@ -229,15 +186,5 @@ mod tests {
         verdicts.digest(0, 0, beside("SID", "1"));
         let inputs = verdicts.inputs.borrow();
         assert!(!inputs.is_empty() && inputs.iter().all(|byte| *byte == 0));
-    }
-
-    #[test]
-    fn a_digest_spreads_over_the_table() {
-        let mut first = [0; 16];
-        first[0] = 1;
-        assert_ne!(
-            DigestHasher.hash_one(first),
-            DigestHasher.hash_one([0_u8; 16])
-        );
     }
 }

@@ -16,6 +16,7 @@ use crate::clock::UnixTime;
 use crate::session::body::Content;
 use crate::session::registry::AWAY;
 use crate::session::registry::Registry;
+use crate::session::sessions::SLACK;
 
 /// The use of a session is written to the store at most this often: 60 s.
 pub(super) const TOUCH_EVERY: Duration = Duration::from_secs(60);
@@ -157,6 +158,13 @@ impl Live {
         let seen = UnixTime::from_millis(self.seen.load(Ordering::Acquire));
         let idle = Duration::from_millis(self.idle.load(Ordering::Acquire));
         seen + idle <= now || self.is_over(now)
+    }
+
+    /// Whether it was idle for so long that its row is gone as well. One that was ended is not among these: that it was
+    /// must be known to a clock that is put back.
+    pub(super) fn is_gone(&self, now: UnixTime) -> bool {
+        let idle = Duration::from_millis(self.idle.load(Ordering::Acquire));
+        self.content.get().is_some() && !self.has_ended() && self.seen() + idle + SLACK <= now
     }
 
     /// Whether it has come to its own end.

@@ -151,9 +151,10 @@ impl Registry {
         }
     }
 
-    /// How many there are that live. What has come to its own end is ended: also for a clock that is put back.
-    pub(super) fn count(&self, now: UnixTime) -> Tally {
-        let mut tally = Tally::new();
+    /// How many there are that live, and the rows of those that nobody has used for so long that the store has let them go,
+    /// too. What has come to its own end is ended: also for a clock that is put back.
+    pub(super) fn count(&self, now: UnixTime) -> (Tally, Vec<[u8; 32]>) {
+        let (mut tally, mut unused) = (Tally::new(), Vec::new());
         for shard in &self.shards {
             // Counted outside of the lock: the last holder of a value takes it to be forgotten.
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,6 +163,8 @@ impl Registry {
             for live in values.iter().filter(|live| live.is_over(now)) {
                 live.end();
             }
+            let gone = values.iter().filter(|live| live.is_gone(now));
+            unused.extend(gone.map(|live| live.row));
             for live in values.iter().filter(|live| live.is_live(now)) {
                 if let Some(content) = live.content() {
                     let backing = content.backing.as_ref();
@@ -171,7 +174,7 @@ impl Registry {
                 }
             }
         }
-        tally
+        (tally, unused)
     }
 
     #[cfg(test)]

@@ -244,9 +244,14 @@ impl Sessions {
         }))
     }
 
-    /// Sessions in use here: how many of each application, side and origin.
+    /// Sessions in use here: how many of each application, side and origin. What nobody has used for too long is kept in
+    /// memory no longer.
     pub(crate) fn in_use(&self, now: UnixTime) -> Tally {
-        self.registry.count(now)
+        let (tally, unused) = self.registry.count(now);
+        for row in &unused {
+            self.kept.remove(row);
+        }
+        tally
     }
 
     /// Ends a session for everybody who holds it in this process.
@@ -717,5 +722,23 @@ mod tests {
         for now in [at(301), at(10), at(299)] {
             assert!(sessions.restore(id, now).await.unwrap().is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_uses_is_in_memory_no_longer_than_in_the_store() {
+        let sessions = open(&Arc::default());
+        let unused = log_in(&sessions, UnixTime::NEVER).await;
+        let used = log_in(&sessions, UnixTime::NEVER).await;
+        assert!(restore(&sessions, &unused, at(1)).await.is_some());
+        // Used again before it has been idle for its 15 minutes; its row is kept for two more.
+        for second in [1, 600, 1_200] {
+            assert!(restore(&sessions, &used, at(second)).await.is_some());
+        }
+        sessions.in_use(at(1_020));
+        assert_eq!(sessions.kept.len(), 2);
+        sessions.in_use(at(1_021));
+        assert_eq!((sessions.kept.len(), sessions.registry.len()), (1, 1));
+        assert!(restore(&sessions, &unused, at(1_021)).await.is_none());
+        assert!(restore(&sessions, &used, at(1_201)).await.is_some());
     }
 }

@@ -145,7 +145,7 @@ mappings! {
         memory: At<Size>,
         /// The identity headers of one request, rendered; more is a denial. From `256B` to `256KiB`. Default `16KiB`.
         identity_size: At<Size>,
-        /// Verified credentials that each worker remembers. From 1 to 10000000. Default `16384`. Not reloaded.
+        /// Verified credentials that each worker remembers: about 3 KiB each. One that has run out goes when others come. From 1 to 10000000. Default `16384`. Not reloaded.
         cache_entries: At<Whole>,
         /// The longest time a verdict is remembered. Default `60s`.
         cache_ttl: At<Span>,
