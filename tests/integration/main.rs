@@ -41,6 +41,7 @@ mod limits;
 mod links;
 mod login;
 mod logout;
+mod meanwhile;
 mod moved;
 mod mtls;
 mod overload;

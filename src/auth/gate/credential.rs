@@ -14,6 +14,7 @@ use crate::auth::gate::admitted::until;
 use crate::auth::gate::asked::Asked;
 use crate::auth::gate::asked::Instead;
 use crate::auth::gate::exchanged::Holder;
+use crate::auth::gate::stands::still_stands;
 use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
@@ -201,6 +202,7 @@ impl Gate {
             }
             Instead::Nothing => None,
         };
+        still_stands(&standing, (provider, class), asked.now)?;
         let wrapped = self.wrap(asked, presented, proof, &canonical).await;
         Ok(Admitted {
             identity: known,

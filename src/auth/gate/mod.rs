@@ -36,6 +36,7 @@ use crate::auth::gate::admitted::until;
 use crate::auth::gate::asked::Asked;
 use crate::auth::gate::asked::Instead;
 use crate::auth::gate::exchanged::Holder;
+use crate::auth::gate::stands::still_stands;
 use crate::auth::gate::wrapped::Its;
 use crate::auth::limits::Limits;
 use crate::auth::policy::AppPolicy;
@@ -312,6 +313,7 @@ impl Gate {
         };
         let wanted = asked.on_route();
         let token = self.instead(asked, wanted, presented, &holder).await?;
+        still_stands(&standing, (provider, class), asked.now)?;
         Ok(Admitted {
             identity: known,
             canonical: restored.canonical().clone(),

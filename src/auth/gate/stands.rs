@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::auth::error::AuthError;
 use crate::auth::gate::Gate;
 use crate::auth::gate::asked::Asked;
+use crate::clock::UnixTime;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
@@ -16,6 +17,27 @@ use crate::revocation::Notice;
 use crate::revocation::Spent;
 use crate::revocation::Standing;
 use crate::store::StoreError;
+
+/// Whether nothing of it has been revoked since it was looked up: asked again once others were asked for what is handed on,
+/// which would look younger than the revocation.
+pub(super) fn still_stands(
+    standing: &Standing,
+    (provider, class): (&ProviderId, CredentialClass),
+    now: UnixTime,
+) -> Result<(), AuthError> {
+    if standing.holds(now) {
+        Ok(())
+    } else if standing.is_barred(now) {
+        // Whoever signs in again does not get further, at whichever provider.
+        Err(AuthError::Forbidden {
+            refusal: Refusal::Disabled,
+            provider: provider.clone(),
+            class,
+        })
+    } else {
+        Err(AuthError::refused(Refusal::Revoked, provider, class))
+    }
+}
 
 impl Gate {
     /// Whether nothing of it is revoked. Looked up after the judgement: what was revoked while it was made counts.
@@ -32,18 +54,8 @@ impl Gate {
             return Err(AuthError::store(&unknown, class));
         }
         let standing = Standing::new(index, marks);
-        if standing.holds(asked.now) {
-            Ok(standing)
-        } else if standing.is_barred(asked.now) {
-            // Whoever signs in again does not get further, at whichever provider.
-            Err(AuthError::Forbidden {
-                refusal: Refusal::Disabled,
-                provider: provider.clone(),
-                class,
-            })
-        } else {
-            Err(AuthError::refused(Refusal::Revoked, provider, class))
-        }
+        still_stands(&standing, (provider, class), asked.now)?;
+        Ok(standing)
     }
 
     /// The same of a credential that its owner is asked about: what is revoked here is over there as well, as soon as it shows.

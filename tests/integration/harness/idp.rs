@@ -64,6 +64,8 @@ struct State {
     date: Mutex<Option<String>>,
     exchanged: Mutex<(Value, Value)>,
     exchange_error: Mutex<Option<String>>,
+    /// Whoever holds it lets no question for a token be answered.
+    counter: Arc<tokio::sync::Mutex<()>>,
     /// Accounts by SCIM: the name somebody signs in with, and the password; a password with `weak` in it is refused.
     people: Mutex<BTreeMap<String, Option<String>>>,
     /// Those of them that may not be used.
@@ -97,6 +99,7 @@ impl Idp {
             date: Mutex::default(),
             exchanged: Mutex::new((json!({}), json!({}))),
             exchange_error: Mutex::default(),
+            counter: Arc::default(),
             people: Mutex::default(),
             barred: Mutex::default(),
         }));
@@ -228,6 +231,11 @@ impl Idp {
     pub(crate) fn refuses_exchanges(&self, error: &str) {
         let error = Some(error.to_owned()).filter(|error| !error.is_empty());
         *self.0.exchange_error.lock().unwrap() = error;
+    }
+
+    /// Answers no question for a token, as long as the guard lives.
+    pub(crate) async fn keeps_waiting(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.0.counter).lock_owned().await
     }
 
     /// RFC 8693, RFC 7523 §2.1: whoever the token or the assertion is about gets one of ours.
@@ -556,6 +564,7 @@ impl Idp {
                 response
             }
             "/token" => {
+                drop(self.0.counter.lock().await);
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let form = pairs(&String::from_utf8_lossy(&body));
                 if !knows_us && !is_public(&form) {
