@@ -82,6 +82,11 @@ impl Narrowed {
             .collect()
     }
 
+    /// Whether a result of which nobody says what it may do could do more than it may.
+    pub(super) const fn is_boundless(&self) -> bool {
+        self.asked.is_empty() && self.most.is_some()
+    }
+
     /// Whether a result has nothing beyond.
     ///
     /// # Errors

@@ -242,6 +242,13 @@ fn take(
             return Err(Refusal::ExchangeRefused.into());
         }
     }
+    // Nothing was asked for, nothing is said, and nobody can look: it may do whatever the provider gives by default.
+    if proof.is_none() && granted.is_none() && scopes.is_boundless() {
+        warn!(
+            "Nobody can say what an exchanged token may do; it is not used. `scopes.grant` asks for something in particular."
+        );
+        return Err(Refusal::ExchangeRefused.into());
+    }
     // Without a word about them they are those that were asked for (RFC 6749 §5.1).
     let said = proof
         .as_ref()

@@ -305,6 +305,11 @@ impl Issuer {
                 .map(|proof| &proof.identity().scopes)
                 .filter(|said| !said.is_empty()),
         );
+        // Nothing was asked for, nothing is said, and nobody can look: it may do whatever the provider gives by default.
+        if scopes.is_empty() && issued.scopes.is_none() && issued.proof.is_none() {
+            warn!(provider = %side, client = &*client.settings.id, "Nobody can say what a token may do; it is not issued.");
+            return Err(Not::Denied(Denied::InvalidScope, "exchange_refused"));
+        }
         let mut granted = scopes;
         for said in said {
             if !said.iter().all(|scope| most.contains(scope)) {

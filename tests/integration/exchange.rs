@@ -195,6 +195,13 @@ async fn a_result_that_is_more_than_was_asked_for_is_not_used() {
         ),
         (json!({ "exp": now() + 3_000 }), json!({}), 403),
         (json!({}), json!({ "expires_in": 3_000 }), 200),
+        // Nobody can read it, nothing was asked for: without a word it may do anything.
+        (json!({}), json!({ "access_token": "opaque" }), 403),
+        (
+            json!({}),
+            json!({ "access_token": "opaque", "scope": "read" }),
+            200,
+        ),
         (json!({ "cnf": { "jkt": "x" } }), json!({}), 503),
         (json!({}), json!({ "token_type": "DPoP" }), 503),
         (json!({}), json!({ "token_type": "N_A" }), 503),
@@ -222,7 +229,7 @@ async fn a_result_that_is_more_than_was_asked_for_is_not_used() {
         );
         assert_eq!(got.header("retry-after").is_some(), status == 503);
     }
-    assert_eq!(stage.upstream.hits(), 3);
+    assert_eq!(stage.upstream.hits(), 4);
     // A token near its end: what lives a minute in all can always be had for it.
     let near = with(claims_of(&stage, "read"), "exp", json!(now() + 20));
     for (life, status) in [(100, 403), (60, 200)] {

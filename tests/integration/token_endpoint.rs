@@ -58,12 +58,14 @@ token_endpoint:
   clients:
     batch: {{ secret_hashes: ["{}", "{}"], grants: [token_exchange, client_credentials], audiences: [api, ours], scopes: [read, write], introspect: true, {at} }}
     signer: {{ keys: {{ keys: [{}] }}, grants: [client_credentials], audiences: [api], scopes: [read], {at} }}
+    bare: {{ secret_hashes: ["{}"], grants: [token_exchange, client_credentials], audiences: [api], {at} }}
     poor: {{ secret_hashes: ["{}"], max_life: 60s, grants: [token_exchange], audiences: [api, ours], scopes: [read] }}
 "#,
         two_providers(&old, &new, &upstream, percent),
         hash("s3cret"),
         hash("next"),
         key.public_jwk(),
+        hash("bare"),
         hash("poor"),
     );
     let proxy = Proxy::start(&yaml);
@@ -348,6 +350,40 @@ async fn nobody_gets_more_than_the_token_or_the_client_may_have() {
     stage.new.exchanges(longer, json!({ "expires_in": 3_000 }));
     let own = stage.as_client(("batch", "s3cret"), TOKEN, &pairs).await;
     is_error(&own, 400, "invalid_target");
+    // A client that may have no scope asks for none: what nobody can read and nothing is said of may do anything.
+    let exchange = |token: &str| {
+        let subject = ("subject_token", token.to_owned());
+        let kind = ("subject_token_type", ACCESS_TOKEN.to_owned());
+        vec![("grant_type", EXCHANGE.to_owned()), subject, kind]
+    };
+    let opaque = |scope: Option<&str>| match scope {
+        Some(scope) => json!({ "access_token": "opaque", "expires_in": 50, "scope": scope }),
+        None => json!({ "access_token": "opaque", "expires_in": 50 }),
+    };
+    let own = || vec![("grant_type", "client_credentials".to_owned())];
+    for (number, (scope, error)) in [
+        (None, Some(("invalid_scope", "invalid_target"))),
+        (Some("read"), Some(("invalid_scope", "invalid_target"))),
+        (Some(""), None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        stage.new.exchanges(json!({}), opaque(scope));
+        let token = stage.old_token(&json!({ "scope": "admin", "jti": format!("bare-{number}") }));
+        for (asked, error) in [
+            (own(), error.map(|error| error.0)),
+            (exchange(&token), error.map(|error| error.1)),
+        ] {
+            let pairs = asked.iter().map(|(name, value)| (*name, &**value));
+            let pairs: Vec<_> = pairs.chain([api]).collect();
+            let answer = stage.as_client(("bare", "bare"), TOKEN, &pairs).await;
+            match error {
+                Some(error) => is_error(&answer, 400, error),
+                None => assert_eq!(answer.status, 200, "{scope:?} {}", answer.text()),
+            }
+        }
+    }
     for audience in ["else", "nobody", ""] {
         let pairs = [("grant_type", "client_credentials"), ("audience", audience)];
         let answer = stage.as_client(("batch", "s3cret"), TOKEN, &pairs).await;
