@@ -32,8 +32,9 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Turn registrations of an old provider into entries for `token_endpoint.clients`, with hashes of their secrets. Public
-    /// clients are left out: whoever asks the endpoint proves who it is, so an application on a phone or a television gets a
-    /// secret, a key or a certificate of its own first, or stays at its provider
+    /// clients come as `auth: none`, for devices and refresh tokens alone; those that prove by a key are known by it, if its
+    /// public half is in the file. Those that prove by a certificate, or by a key that is elsewhere, are named and left out: a
+    /// secret would be less
     Import {
         /// A realm that Keycloak exported, or client metadata (RFC 7591) in JSON.
         file: PathBuf,

@@ -23,6 +23,11 @@ pub(crate) struct Wanted<'a> {
 /// What a public client may have: a person signs in for it, or has done so.
 const FOR_PUBLIC: [&str; 2] = ["device_code", "refresh_token"];
 
+/// Why clients are left out that no secret may stand in for.
+const BY_CERTIFICATE: &str =
+    "it proves by a certificate who it is, which the file does not have; give it `certificates`";
+const ANOTHER_WAY: &str = "it proves in a way that is not known here who it is";
+
 /// What was read.
 #[derive(Debug, Default)]
 pub(crate) struct Imported {
@@ -34,6 +39,43 @@ pub(crate) struct Imported {
     pub(crate) notes: Vec<String>,
     /// How many entries there are.
     pub(crate) clients: usize,
+}
+
+/// How a client proves who it is: nothing weaker takes its place here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Proof {
+    /// The file does not say: by its keys, where it has any, else by a secret.
+    Unsaid,
+    /// By nothing.
+    Nothing,
+    /// By a secret that it sends.
+    Secret,
+    /// By a key, whose public half is to be in the file.
+    Key,
+}
+
+impl Proof {
+    /// What proves it, of what the file has of both: what is left over of another way proves nobody.
+    fn of<'a>(
+        self,
+        id: &str,
+        secret: Option<&'a str>,
+        keys: Option<Value>,
+    ) -> Result<(Option<&'a str>, Option<Value>), String> {
+        let keys = keys.filter(|keys| {
+            let all = keys.get("keys").and_then(Value::as_array);
+            all.is_some_and(|all| !all.is_empty())
+        });
+        match (self, keys) {
+            (Self::Unsaid, keys) => Ok((secret, keys)),
+            (Self::Nothing, _) => Ok((None, None)),
+            (Self::Secret, _) => Ok((secret, None)),
+            (Self::Key, Some(keys)) => Ok((None, Some(keys))),
+            (Self::Key, None) => Err(format!(
+                "{id}: it proves by a key who it is, and the file does not have the public half; give it `keys`; left out"
+            )),
+        }
+    }
 }
 
 /// One registration, whatever the file calls its parts.
@@ -70,7 +112,7 @@ pub(crate) fn import(text: &str, wanted: Wanted<'_>) -> Result<Imported, String>
         };
         let read = match (text_of(entry, "clientId"), text_of(entry, "client_id")) {
             (Some(id), None) => keycloak(id, entry),
-            (None, Some(id)) => Ok(metadata(id, entry)),
+            (None, Some(id)) => metadata(id, entry),
             _ => return Err("an entry of the file has no `clientId` or `client_id`".to_owned()),
         };
         match read {
@@ -151,13 +193,24 @@ fn keycloak<'a>(id: &'a str, entry: &'a Map<String, Value>) -> Result<Registrati
         left.push("the file hides its secret".to_owned());
         secret = None;
     }
-    let keys = text_of(attributes, "jwks.string").and_then(|text| serde_json::from_str(text).ok());
+    let proof = match text_of(entry, "clientAuthenticatorType") {
+        _ if is(entry, "publicClient") => Proof::Nothing,
+        None => Proof::Unsaid,
+        Some("client-secret") => Proof::Secret,
+        Some("client-jwt") => Proof::Key,
+        Some("client-x509") => return no(BY_CERTIFICATE),
+        Some(other) => return no(&format!("{ANOTHER_WAY} (`{other}`)")),
+    };
+    // Where they are at an address, those in the file may be old.
+    let inline = text_of(attributes, "jwks.string").filter(|_| !is(attributes, "use.jwks.url"));
+    let keys = inline.and_then(|text| serde_json::from_str(text).ok());
+    let (secret, keys) = proof.of(id, secret, keys)?;
     let scopes = texts(entry, "defaultClientScopes")
         .into_iter()
         .chain(texts(entry, "optionalClientScopes"));
     Ok(Registration {
         id,
-        public: is(entry, "publicClient"),
+        public: proof == Proof::Nothing,
         secret,
         keys,
         grants,
@@ -167,8 +220,18 @@ fn keycloak<'a>(id: &'a str, entry: &'a Map<String, Value>) -> Result<Registrati
 }
 
 /// RFC 7591 §2.
-fn metadata<'a>(id: &'a str, entry: &'a Map<String, Value>) -> Registration<'a> {
-    let method = text_of(entry, "token_endpoint_auth_method").unwrap_or("client_secret_basic");
+fn metadata<'a>(id: &'a str, entry: &'a Map<String, Value>) -> Result<Registration<'a>, String> {
+    let no = |why: &str| Err(format!("{id}: {why}; left out"));
+    let proof = match text_of(entry, "token_endpoint_auth_method") {
+        None => Proof::Unsaid,
+        Some("none") => Proof::Nothing,
+        Some("client_secret_basic" | "client_secret_post") => Proof::Secret,
+        Some("private_key_jwt") => Proof::Key,
+        Some("tls_client_auth" | "self_signed_tls_client_auth") => return no(BY_CERTIFICATE),
+        Some(other) => return no(&format!("{ANOTHER_WAY} (`{other}`)")),
+    };
+    let secret = text_of(entry, "client_secret");
+    let (secret, keys) = proof.of(id, secret, entry.get("jwks").cloned())?;
     let (mut grants, mut left) = (Vec::new(), Vec::new());
     for grant in texts(entry, "grant_types") {
         match &*grant {
@@ -182,11 +245,11 @@ fn metadata<'a>(id: &'a str, entry: &'a Map<String, Value>) -> Registration<'a> 
         }
     }
     let scope = text_of(entry, "scope").unwrap_or_default();
-    Registration {
+    Ok(Registration {
         id,
-        public: method == "none",
-        secret: text_of(entry, "client_secret"),
-        keys: entry.get("jwks").cloned(),
+        public: proof == Proof::Nothing,
+        secret,
+        keys,
         grants,
         scopes: scope
             .split(' ')
@@ -194,7 +257,7 @@ fn metadata<'a>(id: &'a str, entry: &'a Map<String, Value>) -> Registration<'a> 
             .map(str::to_owned)
             .collect(),
         left,
-    }
+    })
 }
 
 /// A text as YAML: JSON is YAML.
@@ -342,6 +405,68 @@ mod tests {
             assert!(notes.contains(word), "{word}: {notes}");
         }
         assert_eq!(imported.secrets.len(), 2);
+    }
+
+    #[test]
+    fn whoever_proves_by_more_than_a_secret_gets_none() {
+        let key = json!({ "keys": [{ "kty": "EC" }] });
+        let grants = json!(["client_credentials"]);
+        let realm = |kind: &str, attributes: &Value| {
+            json!({ "clients": [{ "clientId": "a", "secret": "left over", "serviceAccountsEnabled": true,
+                "clientAuthenticatorType": kind, "attributes": attributes }] })
+        };
+        let registered = |method: &str, more: &Value| {
+            let mut entry = json!({ "client_id": "a", "client_secret": "left over", "grant_types": grants,
+                "token_endpoint_auth_method": method });
+            let members = entry.as_object_mut().unwrap();
+            members.extend(more.as_object().unwrap().clone());
+            json!([entry])
+        };
+        let none = json!({});
+        let inline = json!({ "jwks.string": key.to_string(), "use.jwks.string": "true" });
+        let stale = json!({ "jwks.string": key.to_string(), "use.jwks.url": "true", "jwks.url": "https://a.test/keys" });
+        let elsewhere = json!({ "jwks_uri": "https://a.test/keys" });
+        for document in [
+            realm("client-jwt", &none),
+            realm("client-jwt", &stale),
+            realm("client-jwt", &json!({ "jwks.string": r#"{"keys":[]}"# })),
+            realm("client-x509", &inline),
+            realm("client-secret-jwt", &inline),
+            realm("of-ours", &none),
+            registered("private_key_jwt", &elsewhere),
+            registered("private_key_jwt", &none),
+            registered("tls_client_auth", &none),
+            registered("self_signed_tls_client_auth", &json!({ "jwks": key })),
+            registered("client_secret_jwt", &none),
+        ] {
+            let imported = import(&document.to_string(), WANTED).unwrap();
+            assert_eq!(imported.clients, 0, "{document}\n{}", imported.yaml);
+            let notes = imported.notes.join("\n");
+            assert!(
+                notes.starts_with("a: it proves") && notes.ends_with("; left out"),
+                "{notes}"
+            );
+            assert!(imported.secrets.is_empty(), "{document}");
+        }
+        // With the public half in the file it is known by that alone.
+        for document in [
+            realm("client-jwt", &inline),
+            registered("private_key_jwt", &json!({ "jwks": key })),
+        ] {
+            let imported = import(&document.to_string(), WANTED).unwrap();
+            let yaml = &imported.yaml;
+            assert!(yaml.contains("\n  keys: {\"keys\":[{"), "{yaml}");
+            assert!(!yaml.contains("secret_hashes") && !yaml.contains("learn_secret_at"));
+            assert!(imported.secrets.is_empty(), "{document}");
+        }
+        // Keys that are there for something else are not what a client of a secret is known by.
+        for document in [
+            realm("client-secret", &inline),
+            registered("client_secret_post", &json!({ "jwks": key })),
+        ] {
+            let imported = import(&document.to_string(), WANTED).unwrap();
+            assert!(imported.yaml.contains("secret_hashes"), "{}", imported.yaml);
+        }
     }
 
     #[test]
