@@ -14,6 +14,7 @@ use crate::exchange::Binding;
 use crate::exchange::Exchange;
 use crate::exchange::Exchanges;
 use crate::identity::ProviderId;
+use crate::identity::Thumbprint;
 use crate::issuer::PATH;
 use crate::issuer::habits::Habits;
 use crate::issuer::learned::Owner;
@@ -96,6 +97,14 @@ pub(super) struct Client {
 
 impl Issuer {
     /// Whether there is a way to a token for an audience that is bound to a key.
+impl Client {
+    /// The certificate of a connection, where the client is known by it: what it is given may be bound to that (RFC 8705 §3).
+    pub(super) fn shown(&self, certificate: Option<Thumbprint>) -> Option<Thumbprint> {
+        let own = &self.settings.certificates;
+        certificate.filter(|shown| own.contains(shown))
+    }
+}
+
     pub(super) fn binds(&self, audience: &str) -> bool {
         let ways = self.audiences.get(audience).into_iter().flatten();
         let mut ways = ways.map(|way| way.binding());

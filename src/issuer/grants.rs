@@ -222,6 +222,7 @@ impl Issuer {
             asker: self.asker(client),
             exchanges: self.audiences.get(audience).map_or(&[][..], Vec::as_slice),
             scopes,
+            certificate: client.shown(call.channel.certificate),
             most: &client.settings.scopes,
             proven,
             max_life: client.settings.max_life,

@@ -378,6 +378,67 @@ async fn a_client_exchanges_a_token_that_is_bound_to_the_certificate_of_its_conn
     assert!(said.unwrap().starts_with("HTTP/1.1 400"));
 }
 
+/// RFC 8705 §3: a client that comes with its certificate gets what is bound to that, for a token that was bound to nothing, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_minted_for_a_client_that_is_known_by_its_certificate_is_bound_to_it() {
+    let stage = stage_with(|yaml, billing| {
+        let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &billing.0));
+        let secret = crate::token_endpoint::hash("s3cret");
+        let mint = |binding: &str| {
+            format!("{{ mint: {{ issuer: \"https://ferry.test\", audiences: [api], binding: {binding} }} }}")
+        };
+        let (keeps, loses) = (mint("keep"), mint("lose"));
+        yaml + &format!(
+            "exchange:\n  keeps: {keeps}\n  loses: {loses}\n\
+             token_endpoint:\n  app: crm\n  origin: https://mtls.test\n  \
+             audiences: {{ api: {{ exchanges: [keeps] }}, lax: {{ exchanges: [loses] }} }}\n  clients:\n    \
+             billing: {{ certificates: [{hash}], grants: [token_exchange], audiences: [api, lax] }}\n    \
+             batch: {{ secret_hashes: [\"{secret}\"], grants: [token_exchange], audiences: [api, lax] }}\n"
+        )
+    })
+    .await;
+    let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &stage.billing.0));
+    let bound = Some(json!({ "x5t#S256": hash }));
+    for (client, audience, cnf) in [
+        (&[("client_id", "billing")][..], "api", bound),
+        // What loses a binding says none.
+        (&[("client_id", "billing")], "lax", None),
+        // A certificate that a client shows and is not known by is another matter.
+        (
+            &[("client_id", "batch"), ("client_secret", "s3cret")],
+            "api",
+            None,
+        ),
+    ] {
+        let grant = "urn:ietf:params:oauth:grant-type:token-exchange";
+        let kind = "urn:ietf:params:oauth:token-type:access_token";
+        let token = stage.idp.token("alice");
+        let pairs = [
+            ("grant_type", grant),
+            ("subject_token", &*token),
+            ("subject_token_type", kind),
+            ("audience", audience),
+        ];
+        let body = crate::token_endpoint::form(&[&pairs[..], client].concat());
+        let ask = format!(
+            "POST /.authferry/oauth2/token HTTP/1.1\r\nHost: mtls.test\r\nConnection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let said = send(&stage, "mtls.test", Some(&stage.billing), &ask).await;
+        let said = said.unwrap();
+        assert!(
+            said.starts_with("HTTP/1.1 200"),
+            "{said}\n{}",
+            stage.proxy.log()
+        );
+        let (_, body) = said.split_once("\r\n\r\n").unwrap();
+        let got: serde_json::Value = serde_json::from_str(body).unwrap();
+        let own = crate::token_endpoint::claims(&got["access_token"]);
+        assert_eq!(own.get("cnf"), cnf.as_ref(), "{client:?} {audience}");
+    }
+}
+
 /// An operator with a certificate needs no token, and is named by it in the record; over TCP nobody else gets that far.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_is_known_by_a_certificate_and_named_in_the_record() {

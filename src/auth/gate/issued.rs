@@ -55,6 +55,8 @@ pub(crate) struct ForClient<'a> {
     pub(crate) most: &'a [Box<str>],
     /// The key that it has proved to hold (RFC 9449 §5).
     pub(crate) proven: Option<Thumbprint>,
+    /// The certificate of its connection, where that is one that it is known by (RFC 8705 §3).
+    pub(crate) certificate: Option<Thumbprint>,
     /// The longest life.
     pub(crate) max_life: Duration,
     /// Where the token was not presented, but fetched from its provider for this client.
@@ -265,12 +267,15 @@ impl Gate {
         if loses || (holder.bound.is_some() && client.own.is_some()) {
             return Err(refused(Refusal::PopFailed));
         }
-        // A client that proves to hold a key gets what is bound to it, also for a token that was bound to nothing.
+        // A client that proves to hold a key, or comes with its certificate, gets what is bound to it, also for a token that was
+        // bound to nothing.
+        let own = holder.bound.and_then(|bound| bound.certificate);
         let bound = Confirmation {
             key: client.proven,
-            certificate: holder.bound.and_then(|bound| bound.certificate),
+            certificate: own.or(client.certificate),
         };
-        let bound = (keeps && bound.key.is_some()).then_some(bound);
+        let says = bound.key.is_some() || bound.certificate.is_some();
+        let bound = (keeps && says).then_some(bound);
         // What a client holds for longer was not made from the token that was fetched with it a moment ago.
         let last = match client.own {
             Some(_) => most,

@@ -180,6 +180,7 @@ impl Issuer {
             scopes,
             most: &client.settings.scopes,
             proven,
+            certificate: client.shown(call.channel.certificate),
             max_life: client.settings.max_life,
             own: Some(Own {
                 began: family.began.map(UnixTime::from_millis),
