@@ -96,6 +96,10 @@ pub(super) fn snapshot(
             &settings.bucket_key,
             Arc::clone(&process.replays),
         )),
+        ours: match &settings.issuer {
+            Some(_) => exchanges.registrations().clone(),
+            None => exchange::Registrations::default(),
+        },
         limits: Arc::clone(&process.limits),
         journeys: Arc::clone(&process.journeys),
         seen: Arc::clone(&process.seen),

@@ -35,6 +35,7 @@ use crate::clock::ManualClock;
 use crate::clock::UnixTime;
 use crate::control::Journeys;
 use crate::entropy::SystemEntropy;
+use crate::exchange::Registrations;
 use crate::identity::ClaimMap;
 use crate::identity::Credential;
 use crate::identity::Identity;
@@ -600,6 +601,7 @@ impl World {
             revokes: self.revokes,
             limits: Arc::clone(&self.limits),
             possession: Arc::new(self.possession()),
+            ours: Registrations::default(),
             roles: Arc::new(self.roles.clone()),
             unmatched: Arc::default(),
             background: Handle::current(),

@@ -11,6 +11,7 @@ use crate::entropy::Entropy;
 use crate::exchange::Exchange;
 use crate::exchange::kept::Kept;
 use crate::exchange::mint::Minter;
+use crate::exchange::ours::Registrations;
 use crate::exchange::ring::KeyRing;
 use crate::exchange::settings;
 use crate::exchange::settings::Settings;
@@ -34,7 +35,10 @@ pub(crate) struct Deps {
 
 /// All exchanges of a snapshot, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Exchanges(HashMap<Box<str>, Arc<Exchange>>);
+pub(crate) struct Exchanges {
+    all: HashMap<Box<str>, Arc<Exchange>>,
+    ours: Registrations,
+}
 
 impl Exchanges {
     /// Builds them; nobody is asked.
@@ -49,9 +53,12 @@ impl Exchanges {
     ) -> Result<Self, String> {
         let mut key = [0; 32];
         deps.entropy.fill(&mut key);
-        let one = |settings: &Settings| {
-            let way = way(settings, providers)
-                .map_err(|cause| format!("exchange.{}: {cause}", settings.name))?;
+        let ways = all.iter().map(|settings| {
+            way(settings, providers).map_err(|cause| format!("exchange.{}: {cause}", settings.name))
+        });
+        let ways = ways.collect::<Result<Vec<_>, _>>()?;
+        let ours = Registrations::of(&ways);
+        let one = |(settings, way): (&Settings, Way)| {
             let target = settings.yields.as_ref().and_then(|id| providers.named(id));
             let exchange = Exchange {
                 name: settings.name.clone(),
@@ -63,19 +70,33 @@ impl Exchanges {
                 scheme: settings.scheme.clone(),
                 scopes: settings.scopes.clone(),
                 way,
+                ours: ours.clone(),
                 target: target.map(|target| target.epoch().clone()),
                 kept: Kept::new(deps.background.clone(), Arc::clone(&deps.clock)),
                 key: hmac::Key::new(hmac::HMAC_SHA256, &key),
                 deps: deps.clone(),
             };
-            Ok((settings.name.clone(), Arc::new(exchange)))
+            (settings.name.clone(), Arc::new(exchange))
         };
-        all.iter().map(one).collect::<Result<_, _>>().map(Self)
+        Ok(Self {
+            all: all.iter().zip(ways).map(one).collect(),
+            ours: ours.clone(),
+        })
+    }
+
+    /// Our registrations that results name.
+    pub(crate) const fn registrations(&self) -> &Registrations {
+        &self.ours
+    }
+
+    /// Everything that we mint tokens as.
+    pub(crate) fn mint_as(&self) -> impl Iterator<Item = &str> {
+        self.all.values().filter_map(|exchange| exchange.mints_as())
     }
 
     /// By name.
     pub(crate) fn named(&self, name: &str) -> Option<&Arc<Exchange>> {
-        self.0.get(name)
+        self.all.get(name)
     }
 }
 

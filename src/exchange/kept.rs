@@ -265,6 +265,7 @@ mod tests {
         Token {
             value: HeaderValue::from_static(text),
             token: Secret::new(text.to_owned()),
+            minted: false,
             own_end: at(100),
             scopes: Arc::from([]),
             ends: at(100),

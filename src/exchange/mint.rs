@@ -74,6 +74,11 @@ impl Minter {
         })
     }
 
+    /// `iss` of its tokens.
+    pub(super) fn issuer(&self) -> &str {
+        &self.settings.issuer
+    }
+
     /// Whom its tokens are for.
     pub(super) fn audiences(&self) -> Vec<&str> {
         self.settings.audiences.iter().map(|one| &**one).collect()

@@ -11,6 +11,7 @@ mod keys;
 mod mint;
 #[cfg(feature = "pkcs11")]
 mod module;
+mod ours;
 mod ring;
 mod scopes;
 pub(crate) mod settings;
@@ -23,6 +24,7 @@ pub(crate) use build::Deps;
 pub(crate) use build::Exchanges;
 pub(crate) use kept::Outcome;
 pub(crate) use keys::Witness;
+pub(crate) use ours::Registrations;
 pub(crate) use ring::KeyRing;
 pub(crate) use ring::RingKeyView;
 pub(crate) use shelf::Opened;
@@ -70,6 +72,8 @@ pub(crate) struct Exchange {
     scheme: Box<str>,
     scopes: ScopeRules,
     way: Way,
+    /// Whose tokens are results of exchanges already.
+    ours: Registrations,
     /// What results of the target rest on.
     target: Option<Epoch>,
     kept: Kept,
@@ -124,6 +128,8 @@ pub(crate) struct Token {
     pub(crate) value: HeaderValue,
     /// The token itself.
     pub(crate) token: Secret<String>,
+    /// Whether we minted it.
+    pub(crate) minted: bool,
     /// When it ends by itself, which may be a little later than what it was made from; [`UnixTime::NEVER`]: nobody says.
     pub(crate) own_end: UnixTime,
     /// What it may do.
@@ -170,9 +176,19 @@ impl Exchange {
         self.binding
     }
 
-    /// How much longer than the presented token a result may live by itself.
-    pub(crate) const fn longer_life(&self) -> Duration {
-        self.longer_life
+    /// How much longer than the presented token a result may live by itself. A result of an exchange gives nothing that outlives
+    /// it: one after another would live for ever.
+    pub(crate) fn longer_life(&self, presented: &Identity) -> Duration {
+        if self.ours.asked_for(presented) {
+            Duration::ZERO
+        } else {
+            self.longer_life
+        }
+    }
+
+    /// What results say that they are of, where we mint them.
+    pub(crate) fn mints_as(&self) -> Option<&str> {
+        self.way.mints_as()
     }
 
     /// The header that carries the result.
@@ -305,7 +321,7 @@ impl Exchange {
         let scopes = scopes::narrow(&self.scopes, subject)?;
         let made = self.way.make(subject, &scopes, &self.deps, now).await?;
         if let (Some(end), Some(until)) = (subject.outlived, made.lives_until)
-            && end + self.longer_life < until
+            && end + self.longer_life(&subject.identity) < until
         {
             // Whoever is given it could use it after the one that it was made from is over.
             warn!(
@@ -331,6 +347,7 @@ impl Exchange {
             own_end: made.lives_until.unwrap_or(UnixTime::NEVER),
             scopes: made.scopes.into(),
             token: made.token,
+            minted: self.mints_as().is_some(),
             ends,
             renew,
             about: made.about,

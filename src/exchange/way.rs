@@ -21,6 +21,7 @@ use crate::identity::HeaderScope;
 use crate::identity::Identity;
 use crate::identity::NotDelegated;
 use crate::identity::Outage;
+use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::identity::Template;
 use crate::providers;
@@ -101,6 +102,24 @@ impl Way {
             Self::TokenExchange(_) => Grant::TokenExchange,
             Self::Assertion(..) => Grant::JwtBearer,
             Self::Mint(_) => Grant::Mint,
+        }
+    }
+
+    /// The registration that asks a provider for results.
+    pub(super) fn registration(&self) -> Option<(&ProviderId, &str)> {
+        match self {
+            Self::TokenExchange(remote) | Self::Assertion(remote, ..) => {
+                Some((&remote.settings.provider, remote.client.id()))
+            }
+            Self::Mint(_) => None,
+        }
+    }
+
+    /// What results say that they are of, where we mint them.
+    pub(super) fn mints_as(&self) -> Option<&str> {
+        match self {
+            Self::TokenExchange(_) | Self::Assertion(..) => None,
+            Self::Mint(minter) => Some(minter.issuer()),
         }
     }
 

@@ -60,6 +60,8 @@ pub(crate) struct Issuer {
     pub(super) audiences: HashMap<Box<str>, Vec<Arc<Exchange>>>,
     pub(super) resources: Resources,
     pub(super) clients: HashMap<Box<str>, Client>,
+    /// What we mint tokens as.
+    pub(super) mints: Box<[Box<str>]>,
     pub(super) limits: settings::Limits,
     pub(super) families: Arc<Families>,
     pub(super) farewells: Farewells,
@@ -95,8 +97,6 @@ pub(super) struct Client {
     pub(super) learns_at: Option<Owner>,
 }
 
-impl Issuer {
-    /// Whether there is a way to a token for an audience that is bound to a key.
 impl Client {
     /// The certificate of a connection, where the client is known by it: what it is given may be bound to that (RFC 8705 §3).
     pub(super) fn shown(&self, certificate: Option<Thumbprint>) -> Option<Thumbprint> {
@@ -105,6 +105,8 @@ impl Client {
     }
 }
 
+impl Issuer {
+    /// Whether there is a way to a token for an audience that is bound to a key.
     pub(super) fn binds(&self, audience: &str) -> bool {
         let ways = self.audiences.get(audience).into_iter().flatten();
         let mut ways = ways.map(|way| way.binding());
@@ -156,6 +158,7 @@ impl Client {
         };
         let (families, farewells) = Self::new_families(&deps);
         Ok(Self {
+            mints: exchanges.mint_as().map(Box::from).collect(),
             limits: settings.limits,
             resources: Resources::new(settings),
             families,

@@ -7,8 +7,6 @@ use serde_json::Value;
 use tracing::error;
 use tracing::warn;
 
-use crate::auth;
-use crate::auth::Admitted;
 use crate::auth::Asker;
 use crate::auth::ForClient;
 use crate::auth::NotProven;
@@ -19,7 +17,6 @@ use crate::auth::beginning;
 use crate::clock::UnixTime;
 use crate::identity;
 use crate::identity::CanonicalSubject;
-use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::identity::Subject;
@@ -34,6 +31,7 @@ use crate::issuer::build::Issuer;
 use crate::issuer::form::form;
 use crate::issuer::form::scopes;
 use crate::issuer::form::success;
+pub(super) use crate::issuer::judged::judged;
 use crate::issuer::settings::Grant;
 use crate::providers;
 use crate::providers::Authenticated;
@@ -222,9 +220,9 @@ impl Issuer {
             asker: self.asker(client),
             exchanges: self.audiences.get(audience).map_or(&[][..], Vec::as_slice),
             scopes,
-            certificate: client.shown(call.channel.certificate),
             most: &client.settings.scopes,
             proven,
+            certificate: client.shown(call.channel.certificate),
             max_life: client.settings.max_life,
             own: None,
         };
@@ -240,6 +238,7 @@ impl Issuer {
         let token = (issued.token.expose().as_str(), issued.bound.as_ref());
         let object = success(token, ends, &scopes, call.now);
         let mut object = object.ok_or(Not::Denied(Denied::InvalidRequest, "expired"))?;
+        self.hands_out(client, (&admitted, issued)).await?;
         object.insert("issued_token_type".to_owned(), ACCESS_TOKEN.into());
         told.lifetime = Some(ends.since(call.now).as_secs());
         told.scope = Some(scopes);
@@ -375,25 +374,6 @@ impl Issuer {
             },
         });
     }
-}
-
-/// What the gate says of a token, and makes of it.
-pub(super) async fn judged(
-    call: &Call<'_>,
-    token: &str,
-    client: Option<&ForClient<'_>>,
-) -> Result<Admitted, Not> {
-    let bad = |refusal: Refusal| Not::Denied(Denied::InvalidRequest, refusal.as_str());
-    let headers = auth::bearer(token).ok_or(bad(Refusal::BadCredentials))?;
-    let classes = [CredentialClass::Bearer, CredentialClass::Opaque];
-    let presented = auth::extract(&headers, None, call.policy.owners(), &classes)
-        .map_err(|why| Not::admitted(&why, call.policy))?
-        .ok_or(bad(Refusal::BadCredentials))?;
-    let way = (&call.facts, &call.channel);
-    call.gate
-        .issue(call.policy, client, &presented, way, call.kill, call.now)
-        .await
-        .map_err(|why| Not::admitted(&why, call.policy))
 }
 
 pub(super) fn reply(done: Result<Value, Not>) -> Reply {

@@ -11,6 +11,8 @@ mod device;
 mod form;
 mod grants;
 mod habits;
+mod handed;
+mod judged;
 mod learned;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;

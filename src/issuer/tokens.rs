@@ -50,7 +50,7 @@ impl By {
 }
 
 /// RFC 7662 §2.2: why, only we are told.
-fn inactive(told: &mut Told, why: &'static str) -> Value {
+pub(super) fn inactive(told: &mut Told, why: &'static str) -> Value {
     told.outcome = Some("inactive");
     told.reason = Some(why);
     json!({ "active": false })
@@ -97,6 +97,9 @@ impl Issuer {
         told.parent = Some(beginning(token));
         if Ticket::is_ours(token) {
             return self.refreshable(call, token, told).await;
+        }
+        if let Some(said) = self.of_ours(call, token, told).await? {
+            return Ok(said);
         }
         let admitted = match judged(call, token, None).await {
             Ok(admitted) => admitted,
@@ -222,7 +225,13 @@ impl Issuer {
         if Ticket::is_ours(token) {
             return Ok(json!({}));
         }
+        if self.revoke_ours(call, client, token).await? {
+            return Ok(json!({}));
+        }
         let known = self.revoke_access(call, client, token, By::Client).await?;
+        if known.is_none() && self.says_to_be_ours(token) {
+            return Err(Not::Denied(Denied::UnsupportedTokenType, "unsupported"));
+        }
         let (known, person) = known.unzip();
         told.provider = known.clone().or(told.provider.take());
         told.person = person.flatten().or(told.person.take());
@@ -279,7 +288,7 @@ impl Issuer {
                 let there = client.at.get(&provider).map(|at| at.id());
                 there == Some(id)
             });
-        if !own {
+        if !own && !self.was_given(call, client, token).await? {
             return Err(Not::Denied(Denied::UnauthorizedClient, "wrong_client"));
         }
         let person = call.gate.person(identity, call.now).await;

@@ -12,6 +12,7 @@ use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::identity::SubjectKey;
 use crate::revocation::before::Before;
+use crate::revocation::handed::Handed;
 use crate::revocation::index::Index;
 use crate::revocation::mark::Mark;
 use crate::session::CameBy;
@@ -50,6 +51,11 @@ impl Marks {
     /// All of them.
     pub(super) fn all(&self) -> &[Mark] {
         self.all.get_or_init(|| self.made())
+    }
+
+    /// When it began, as far as anybody knows.
+    pub(super) const fn began(&self) -> Option<UnixTime> {
+        self.began
     }
 
     fn made(&self) -> Vec<Mark> {
@@ -98,6 +104,13 @@ impl Marks {
         self
     }
 
+    /// Of what a token was made of, too, and as old as that.
+    #[must_use]
+    pub(crate) fn and_handed(mut self, handed: &Handed) -> Self {
+        self.more.extend_from_slice(&handed.marks);
+        self.since(handed.began)
+    }
+
     /// Of what a session was given for too.
     #[must_use]
     pub(crate) fn and_came_by(mut self, came_by: &CameBy, person: &CanonicalSubject) -> Self {
@@ -131,6 +144,11 @@ impl Standing {
             marks: Arc::new(marks),
             seen: AtomicU64::new(0),
         }
+    }
+
+    /// By what it can be revoked.
+    pub(super) fn marks(&self) -> &Marks {
+        &self.marks
     }
 
     /// Whether nothing of it is revoked.

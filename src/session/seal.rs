@@ -39,6 +39,8 @@ pub(crate) enum Purpose {
     OptIn,
     /// A form that waits for its sender. The key also takes in the secret of their cookie.
     KeptForm,
+    /// What a client got for another token, and by what that can be revoked. The key also takes in the token.
+    HandedOut,
     /// The keys that sign what several instances mint.
     SigningKeys,
 }
@@ -59,6 +61,7 @@ impl Purpose {
             Self::Wrap => "wrap",
             Self::OptIn => "opt_in",
             Self::KeptForm => "kept_form",
+            Self::HandedOut => "handed_out",
             Self::SigningKeys => "signing_keys",
         }
     }
@@ -77,6 +80,7 @@ impl Purpose {
             Self::Wrap => b"wrap",
             Self::OptIn => b"opt-in",
             Self::KeptForm => b"kept-form",
+            Self::HandedOut => b"handed-out",
             Self::SigningKeys => b"signing-keys",
         }
     }

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod handed_out;
 mod harness;
 
 mod audit;

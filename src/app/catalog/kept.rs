@@ -90,6 +90,11 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
         rows.push(("findings", what, span(retention.findings)));
     }
     if let Some(issuer) = &settings.issuer {
+        if !issuer.audiences.is_empty() {
+            let what = "which client got a token for another one, and by what that can be revoked, sealed under the token";
+            let until = "ten minutes longer than it is good".to_owned();
+            rows.push(("tokens that clients got for others", what, until));
+        }
         let refresh = issuer.clients.iter();
         let longest = refresh
             .filter(|client| client.grants.contains(&Grant::RefreshToken))

@@ -126,6 +126,11 @@ impl Admitted {
         self.accounts.as_deref()
     }
 
+    /// What it rests on.
+    pub(crate) const fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
     /// Who vouched.
     pub(crate) fn provider(&self) -> &ProviderId {
         &self.identity.provider

@@ -147,6 +147,7 @@ impl Gate {
             Some(left) => marks.and_account(left),
             None => marks,
         };
+        let marks = self.made_of(asked, credential, identity, marks).await?;
         let standing = self.stands_there(asked, owner, credential, marks)?;
         let exercised = self.exercised(asked, class, &canonical, identity).await;
         let accepted =

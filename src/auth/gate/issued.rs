@@ -279,7 +279,7 @@ impl Gate {
         // What a client holds for longer was not made from the token that was fetched with it a moment ago.
         let last = match client.own {
             Some(_) => most,
-            None => most.min(holder.ends + exchange.longer_life()),
+            None => most.min(holder.ends + exchange.longer_life(holder.identity)),
         };
         let asked_by = Arc::new(AskedBy {
             id: client.asker.id.into(),
@@ -326,6 +326,7 @@ fn passed(holder: &Holder<'_>) -> Option<UpstreamToken> {
     Some(UpstreamToken::passed(Token {
         value,
         token: token.clone(),
+        minted: false,
         own_end: holder.ends,
         scopes: holder.identity.scopes.iter().cloned().collect(),
         ends: holder.ends,

@@ -9,6 +9,7 @@ mod enough;
 mod exchanged;
 mod issued;
 mod judged;
+mod made_of;
 mod moved;
 mod owner;
 mod passwords;
@@ -50,6 +51,7 @@ use crate::clock::UnixTime;
 use crate::control::Journeys;
 use crate::control::Seen;
 use crate::entropy::Entropy;
+use crate::exchange::Registrations;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
@@ -107,6 +109,8 @@ pub(crate) struct Deps {
     pub(crate) revokes: bool,
     /// Where decisions are told.
     pub(crate) reports: Reports,
+    /// Our registrations that exchange, where clients get what they are given.
+    pub(crate) ours: Registrations,
     /// Who judges proofs of possession.
     pub(crate) possession: Arc<Possession>,
     /// Who has come how often; the same value in every snapshot.

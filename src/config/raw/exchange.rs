@@ -38,7 +38,7 @@ mappings! {
         actor: At<String>,
         /// What happens to tokens of this provider itself. Default `pass`.
         own_tokens: At<OwnTokensWord>,
-        /// How much longer than the presented token the provider's may live by itself. It is never used for longer than the presented one, but whoever is given it could: one that lives longer than this is not used (403). Where tokens of our registration there live no longer than this, every token can be exchanged at any age; where they live longer, one that is older than this is refused. Nothing else than a token (a session, a password) is held to it, and a token of which nobody says how long it lives is used for a minute. From `0s` to `24h`. Default `1m`.
+        /// How much longer than the presented token the provider's may live by itself. It is never used for longer than the presented one, but whoever is given it could: one that lives longer than this is not used (403). Where tokens of our registration there live no longer than this, every token can be exchanged at any age; where they live longer, one that is older than this is refused. What was exchanged already, for our registration there, gives nothing that outlives it. Nothing else than a token (a session, a password) is held to it, and a token of which nobody says how long it lives is used for a minute. From `0s` to `24h`. Default `1m`.
         longer_life: At<Span>,
         /// What becomes of a token that is bound to a key or a certificate (`cnf`): `lose`, the result is not bound, and found as a `critical` divergence (`binding_lost`), so that gates see it, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
         binding: At<BindingWord>,
@@ -72,7 +72,7 @@ mappings! {
         actor: At<String>,
         /// What happens to tokens of this provider itself. Default `pass`.
         own_tokens: At<OwnTokensWord>,
-        /// How much longer than the presented token the provider's may live by itself. It is never used for longer than the presented one, but whoever is given it could: one that lives longer than this is not used (403). Where tokens of our registration there live no longer than this, every token can be exchanged at any age; where they live longer, one that is older than this is refused. Nothing else than a token (a session, a password) is held to it, and a token of which nobody says how long it lives is used for a minute. From `0s` to `24h`. Default `1m`.
+        /// How much longer than the presented token the provider's may live by itself. It is never used for longer than the presented one, but whoever is given it could: one that lives longer than this is not used (403). Where tokens of our registration there live no longer than this, every token can be exchanged at any age; where they live longer, one that is older than this is refused. What was exchanged already, for our registration there, gives nothing that outlives it. Nothing else than a token (a session, a password) is held to it, and a token of which nobody says how long it lives is used for a minute. From `0s` to `24h`. Default `1m`.
         longer_life: At<Span>,
         /// What becomes of a token that is bound to a key or a certificate (`cnf`): `lose`, the result is not bound, and found as a `critical` divergence (`binding_lost`), so that gates see it, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
         binding: At<BindingWord>,

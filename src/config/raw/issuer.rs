@@ -65,7 +65,7 @@ mappings! {
         scopes: List<At<String>>,
         /// The longest life of its tokens. A token of a provider that lives longer is not handed on. Default `5m`, at most `1h`.
         max_life: At<Span>,
-        /// Whether it may ask if a token is good (RFC 7662). Default `false`.
+        /// Whether it may ask if a token is good (RFC 7662). It is told of tokens of both sides, and of what we minted for a client; what an upstream got from us without asking is not known here, and cannot be revoked (`unsupported_token_type`). Default `false`.
         introspect: At<bool>,
         /// By provider: its registration there, for `client_credentials`, `refresh_token` and `device_code`. One with `auth: none` is public there, and gets no tokens for itself.
         at: Named<RawClient>,

@@ -227,6 +227,10 @@ impl Issuer {
         let token = (issued.token.expose().as_str(), issued.bound.as_ref());
         let object = success(token, ends, &scope, call.now);
         let mut object = object.ok_or(bad("expired"))?;
+        // One that is as its provider gave it is its client's, and ends with the family.
+        if !issued.token.matches(renewed.token.expose().as_bytes()) {
+            self.hands_out(client, (&admitted, issued)).await?;
+        }
         let grace = client.settings.refresh.grace;
         let whose = (&account, admitted.canonical());
         let next = self.families.turn(ticket, whose, grace, call.now).await;

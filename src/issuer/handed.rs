@@ -1,0 +1,184 @@
+//! What was handed out that was made of another token: whose it is, and whether it still counts. Of what we minted ourselves
+//! nobody else can say so.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Map;
+use serde_json::Value;
+
+use crate::auth::Admitted;
+use crate::clock::UnixTime;
+use crate::exchange::Token;
+use crate::identity::Confirmation;
+use crate::identity::TokenId;
+use crate::issuer::Call;
+use crate::issuer::answer::Denied;
+use crate::issuer::answer::Not;
+use crate::issuer::build::Client;
+use crate::issuer::build::Issuer;
+use crate::issuer::grants::Told;
+use crate::issuer::tokens::inactive;
+use crate::revocation::Asked;
+use crate::revocation::Found;
+use crate::revocation::HandOut;
+use crate::revocation::Handed;
+use crate::revocation::Source;
+use crate::revocation::Target;
+use crate::token;
+
+/// For so long after its end somebody whose clock is late may take a token.
+const CLOCKS: Duration = Duration::from_secs(600);
+
+/// What of a token that we minted whoever asks about it is told besides (RFC 7662 §2.2, RFC 8693 §4).
+const SAID: [&str; 9] = [
+    "iss", "sub", "aud", "iat", "exp", "jti", "scope", "act", "acr",
+];
+
+/// The store did not say.
+const STORE: Not = Not::Later(5, "store");
+
+impl Issuer {
+    /// Notes a token that a client gets for another one, before it gets it: without that nothing could end it.
+    pub(super) async fn hands_out(
+        &self,
+        client: &Client,
+        (admitted, issued): (&Admitted, &Token),
+    ) -> Result<(), Not> {
+        let account = self.account(client);
+        let account = account.ok_or(Not::Denied(Denied::InvalidClient, "bad_credentials"))?;
+        let token = HandOut {
+            token: issued.token.expose(),
+            client: &account,
+            minted: issued.minted,
+            parent: admitted.standing(),
+            ends: issued.own_end.max(issued.ends) + CLOCKS,
+        };
+        let noted = self.deps.revocations.hands_out(token).await;
+        noted.or(Err(STORE))
+    }
+
+    /// Whether a client got this token here for another one.
+    pub(super) async fn was_given(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        token: &str,
+    ) -> Result<bool, Not> {
+        let found = self.deps.revocations.handed_out(token, call.now).await;
+        Ok(match found.or(Err(STORE))? {
+            Found::Handed(handed) => handed.client == client.settings.id,
+            Found::Nothing | Found::Lost => false,
+        })
+    }
+
+    /// A token that we minted for a client; `None`: it is none.
+    async fn minted(&self, call: &Call<'_>, token: &str) -> Result<Option<Handed>, Not> {
+        // Who mints nothing has nothing to look for.
+        if self.mints.is_empty() {
+            return Ok(None);
+        }
+        let found = self.deps.revocations.handed_out(token, call.now).await;
+        Ok(match found.or(Err(STORE))? {
+            Found::Handed(handed) if handed.minted => Some(handed),
+            Found::Handed(_) | Found::Nothing | Found::Lost => None,
+        })
+    }
+
+    /// RFC 7662 §2.2, of a token that we minted for a client; `None`: it is none.
+    pub(super) async fn of_ours(
+        &self,
+        call: &Call<'_>,
+        token: &str,
+        told: &mut Told,
+    ) -> Result<Option<Value>, Not> {
+        let Some(handed) = self.minted(call, token).await? else {
+            return Ok(None);
+        };
+        let Some(client) = self.clients.get(&handed.client) else {
+            return Ok(Some(inactive(told, "unauthorized_client")));
+        };
+        // An old format says nothing that could be told.
+        let claims = claims(token).unwrap_or_default();
+        let ends = claims.get("exp").and_then(Value::as_u64);
+        let ends = ends.map_or(handed.ends, UnixTime::from_secs);
+        if ends <= call.now {
+            return Ok(Some(inactive(told, "expired")));
+        }
+        let text = |name: &str| claims.get(name).and_then(Value::as_str);
+        let mut names = vec![(&*self.issuer, TokenId::Digest(handed.digest))];
+        if let (Some(issuer), Some(jti)) = (text("iss"), text("jti")) {
+            names.push((issuer, TokenId::Named(jti.into())));
+        }
+        let counts = self
+            .deps
+            .revocations
+            .still_counts(&handed, &names, call.now);
+        if !counts.or(Err(STORE))? {
+            return Ok(Some(inactive(told, "revoked")));
+        }
+        let bound = claims.get("cnf").filter(|cnf| cnf.get("jkt").is_some());
+        let kind = if bound.is_some() {
+            "DPoP"
+        } else {
+            Confirmation::token_type(None)
+        };
+        let mut object = Map::new();
+        let mut say = |name: &str, value: Value| object.insert(name.to_owned(), value);
+        say("active", true.into());
+        say("client_id", (*client.settings.id).into());
+        say("token_type", kind.into());
+        for name in SAID.iter().chain(&["cnf"]) {
+            if let Some(value) = claims.get(*name) {
+                say(name, value.clone());
+            }
+        }
+        Ok(Some(Value::Object(object)))
+    }
+
+    /// RFC 7009 §2, of a token that we minted for a client; `false`: it is none.
+    pub(super) async fn revoke_ours(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        token: &str,
+    ) -> Result<bool, Not> {
+        let Some(handed) = self.minted(call, token).await? else {
+            return Ok(false);
+        };
+        if handed.client != client.settings.id {
+            return Err(Not::Denied(Denied::UnauthorizedClient, "wrong_client"));
+        }
+        let digest = handed.digest.iter();
+        let asked = Asked {
+            target: Target::TokenDigest {
+                issuer: self.issuer.to_string(),
+                digest: digest.map(|byte| format!("{byte:02x}")).collect(),
+            },
+            source: Source::Client,
+            actor: format!("client:{}", client.settings.id),
+            reason: "its client gave it back (RFC 7009)".to_owned(),
+            keep: None,
+            provider: None,
+        };
+        let done = self.deps.revocations.revoke_once(asked, handed.ends).await;
+        done.or(Err(STORE))?;
+        Ok(true)
+    }
+
+    /// Whether a text says to be a token that we mint: one that no client got here, but an upstream, ends by itself.
+    pub(super) fn says_to_be_ours(&self, token: &str) -> bool {
+        let said = token::peek(token);
+        said.is_ok_and(|said| self.mints.iter().any(|own| **own == *said.issuer()))
+    }
+}
+
+/// What a token says that is ours, byte for byte.
+fn claims(token: &str) -> Option<Map<String, Value>> {
+    let mut parts = token.split('.');
+    let payload = parts.nth(1)?;
+    parts.next()?;
+    let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
+    serde_json::from_slice(&payload).ok()
+}

@@ -1,0 +1,261 @@
+//! What a client got for somebody's token: it may give it back, and whatever ends that token ends what was made of it.
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::harness::Answer;
+use crate::harness::Echo;
+use crate::harness::Idp;
+use crate::harness::Proxy;
+use crate::harness::now;
+use crate::harness::request;
+use crate::refresh::post;
+use crate::revoke::call;
+use crate::revoke::revoke;
+use crate::token_endpoint::hash;
+use crate::token_endpoint::is_error;
+use crate::token_endpoint::object;
+use crate::two_providers;
+
+const TOKEN: &str = "/.authferry/oauth2/token";
+const REVOKE: &str = "/.authferry/oauth2/revoke";
+const INTROSPECT: &str = "/.authferry/oauth2/introspect";
+const SHOP: (&str, &str) = ("shop", "s3cret");
+const OTHER: (&str, &str) = ("other", "other");
+
+struct Stage {
+    old: Idp,
+    new: Idp,
+    upstream: Echo,
+    proxy: Proxy,
+}
+
+/// Everybody belongs to the new side. Neither client is registered at a provider: there, we ask.
+async fn stage() -> Stage {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = two_providers(&old, &new, &upstream, 100).replace(
+        "    public_paths: [/public/*]\n",
+        "    routes: [{ path: /minted/*, exchange: ours }, { path: /* }]\n",
+    );
+    let proxy = Proxy::start(&format!(
+        r#"{yaml}
+exchange:
+  to-new: {{ token_exchange: {{ provider: new, audiences: [app] }} }}
+  ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [ours] }} }}
+token_endpoint:
+  app: crm
+  origin: https://app.test
+  audiences: {{ app: {{ exchanges: [to-new] }}, ours: {{ exchanges: [ours] }} }}
+  clients:
+    shop: {{ secret_hashes: ["{}"], grants: [token_exchange], audiences: [app, ours], scopes: [read], introspect: true }}
+    other: {{ secret_hashes: ["{}"], grants: [token_exchange], audiences: [app, ours], scopes: [read], introspect: true }}
+sessions: {{ store: embedded }}
+server:
+  listen: 127.0.0.1:0
+  admin: {{ listen: 127.0.0.1:0, socket: {{dir}}/admin.sock, token: {{ file: {{dir}}/admin.token }} }}
+  state_dir: {{dir}}/state
+"#,
+        hash("s3cret"),
+        hash("other"),
+    ));
+    proxy.settled().await;
+    // As a provider writes it: the token is for whoever asked there.
+    new.exchanges(
+        json!({ "client_id": "authferry", "scope": "read", "exp": now() + 200 }),
+        json!({ "expires_in": 200 }),
+    );
+    Stage {
+        old,
+        new,
+        upstream,
+        proxy,
+    }
+}
+
+impl Stage {
+    fn subject(&self, name: &str) -> String {
+        let mut claims = self.old.claims(name);
+        claims.insert("scope".to_owned(), json!("read"));
+        self.old.sign(&claims)
+    }
+
+    async fn exchanged(&self, token: &str, audience: &str) -> Answer {
+        let pairs = [
+            (
+                "grant_type",
+                "urn:ietf:params:oauth:grant-type:token-exchange",
+            ),
+            ("subject_token", token),
+            (
+                "subject_token_type",
+                "urn:ietf:params:oauth:token-type:access_token",
+            ),
+            ("audience", audience),
+        ];
+        post(&self.proxy, SHOP, TOKEN, &pairs).await
+    }
+
+    async fn given(&self, token: &str, audience: &str) -> String {
+        let answer = self.exchanged(token, audience).await;
+        assert_eq!(
+            answer.status,
+            200,
+            "{}\n{}",
+            answer.text(),
+            self.proxy.log()
+        );
+        let got = object(&answer);
+        got["access_token"].as_str().unwrap().to_owned()
+    }
+
+    async fn back(&self, who: (&str, &str), token: &str) -> Answer {
+        post(&self.proxy, who, REVOKE, &[("token", token)]).await
+    }
+
+    async fn said(&self, token: &str) -> Value {
+        let answer = post(&self.proxy, SHOP, INTROSPECT, &[("token", token)]).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        Value::Object(object(&answer))
+    }
+
+    fn revoke(&self, name: &str) {
+        let issuer = self.old.issuer();
+        let account = ["--account", name, "--issuer", &issuer, "--reason", "left"];
+        let (done, said) = revoke(&self.proxy, &account);
+        assert!(done, "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_gives_back_what_it_was_given_for_another_token() {
+    let stage = stage().await;
+    let (alice, bob) = (stage.subject("alice"), stage.subject("bob"));
+    let (given, other) = (
+        stage.given(&alice, "app").await,
+        stage.given(&bob, "app").await,
+    );
+    assert_eq!(call(&stage.proxy, &given).await.status, 200);
+    is_error(&stage.back(OTHER, &given).await, 400, "unauthorized_client");
+    assert_eq!(call(&stage.proxy, &given).await.status, 200);
+    let answer = stage.back(SHOP, &given).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(call(&stage.proxy, &given).await.status, 401);
+    assert_eq!(stage.said(&given).await, json!({ "active": false }));
+    // Nothing else is over.
+    for token in [&alice, &other] {
+        assert_eq!(call(&stage.proxy, token).await.status, 200);
+    }
+    // One that says the same, and was never handed out here, is nobody's.
+    let mut claims = stage.new.claims("alice");
+    claims.insert("client_id".to_owned(), json!("authferry"));
+    let foreign = stage.new.sign(&claims);
+    is_error(
+        &stage.back(SHOP, &foreign).await,
+        400,
+        "unauthorized_client",
+    );
+    assert_eq!(call(&stage.proxy, &foreign).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ends_a_token_ends_what_was_made_of_it() {
+    let stage = stage().await;
+    let known = stage.given(&stage.subject("bob"), "app").await;
+    let fresh = stage.given(&stage.subject("bob"), "app").await;
+    let minted = stage.given(&stage.subject("bob"), "ours").await;
+    let other = stage.given(&stage.subject("carol"), "app").await;
+    assert_eq!(call(&stage.proxy, &known).await.status, 200);
+    assert_eq!(stage.said(&minted).await["active"], json!(true));
+    // Of the account that the exchanged ones do not name.
+    stage.revoke("bob");
+    for token in [&known, &fresh] {
+        assert_eq!(call(&stage.proxy, token).await.status, 401);
+    }
+    for token in [&known, &fresh, &minted] {
+        assert_eq!(stage.said(token).await, json!({ "active": false }));
+    }
+    assert_eq!(call(&stage.proxy, &other).await.status, 200);
+    // The client itself, by its name here.
+    let here = ["--account", "shop", "--issuer"];
+    let here = [&here[..], &["https://app.test/.authferry/oauth2"]].concat();
+    let (done, said) = revoke(&stage.proxy, &[&here[..], &["--reason", "copied"]].concat());
+    assert!(done, "{said}");
+    assert_eq!(call(&stage.proxy, &other).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_we_minted_for_a_client_is_known_and_can_be_given_back() {
+    let mut stage = stage().await;
+    let minted = stage.given(&stage.subject("alice"), "ours").await;
+    let said = stage.said(&minted).await;
+    for (name, value) in [
+        ("active", json!(true)),
+        ("client_id", json!("shop")),
+        ("iss", json!("https://ferry.test")),
+        ("sub", json!("uid-alice")),
+        ("aud", json!("ours")),
+        ("scope", json!("read")),
+        ("token_type", json!("Bearer")),
+    ] {
+        assert_eq!(said[name], value, "{name} {said}");
+    }
+    let another = stage.given(&stage.subject("alice"), "ours").await;
+    is_error(
+        &stage.back(OTHER, &minted).await,
+        400,
+        "unauthorized_client",
+    );
+    assert_eq!(stage.said(&minted).await["active"], json!(true));
+    // The bytes are what counts: with others it is none of ours.
+    let changed = minted.replacen("eyJ", "eyK", 1);
+    assert_eq!(stage.said(&changed).await, json!({ "active": false }));
+    for _twice in 0..2 {
+        let answer = stage.back(SHOP, &minted).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(stage.said(&minted).await, json!({ "active": false }));
+    }
+    stage.proxy.signal("KILL");
+    stage.proxy.wait();
+    stage.proxy.again();
+    stage.proxy.settled().await;
+    assert_eq!(stage.said(&minted).await, json!({ "active": false }));
+    assert_eq!(stage.said(&another).await["active"], json!(true));
+
+    // An upstream has it from us without having asked: nothing is known of it, and whoever brings it is told so.
+    let bearer = format!("Bearer {}", stage.subject("dora"));
+    let fields = [("Host", "app.test"), ("Authorization", &*bearer)];
+    let answer = request(stage.proxy.address, "GET", "/minted/x", &fields, b"").await;
+    assert_eq!(answer.status, 200, "{}", stage.proxy.log());
+    let got = stage.upstream.last().all("authorization").remove(0);
+    let upstream = got.strip_prefix("Bearer ").unwrap();
+    assert_eq!(stage.said(upstream).await, json!({ "active": false }));
+    let answer = stage.back(SHOP, upstream).await;
+    is_error(&answer, 400, "unsupported_token_type");
+}
+
+/// A minute of tolerance is for clocks and for registrations whose tokens live a minute, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_exchange_gave_is_not_exchanged_for_something_that_outlives_it() {
+    let stage = stage().await;
+    let ends = now() + 200;
+    let given = stage.given(&stage.subject("alice"), "app").await;
+    let longer = |by: u64| json!({ "client_id": "authferry", "scope": "read", "exp": ends + by, "iat": now() });
+    stage
+        .new
+        .exchanges(longer(40), json!({ "expires_in": 200 }));
+    let answer = stage.exchanged(&given, "app").await;
+    is_error(&answer, 400, "invalid_target");
+    // The first of them may.
+    let mut claims = stage.old.claims("bob");
+    claims.insert("scope".to_owned(), json!("read"));
+    claims.insert("exp".to_owned(), json!(ends));
+    let first = stage.old.sign(&claims);
+    stage.given(&first, "app").await;
+    // As long as it lives, no longer.
+    let given = {
+        stage.new.exchanges(longer(0), json!({ "expires_in": 100 }));
+        stage.given(&stage.subject("carol"), "app").await
+    };
+    stage.new.exchanges(longer(0), json!({ "expires_in": 90 }));
+    stage.given(&given, "app").await;
+}
