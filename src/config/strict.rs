@@ -66,6 +66,7 @@ rules! {
     LONGER_LIFE "AFS025" "What a token is exchanged for ends with it, or within a minute.";
     ONE_SIGNING_KEY "AFS026" "Keys that sign can be rotated: where they are kept elsewhere, the next one is there already.";
     PUBLIC_CLIENT "AFS027" "What a public client gets is little: tokens for five minutes, refresh tokens for 30 days, no wide scopes.";
+    ROLE_SCOPES "AFS028" "A token does what its client was given, and not whatever its person may do.";
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -95,6 +96,7 @@ pub(super) fn judge(
     for provider in &settings.providers {
         judge.provider(provider);
     }
+    judge.roles(settings);
     judge.apps(settings);
     judge.exchanges(settings);
     judge.token_endpoint(settings);
@@ -248,6 +250,29 @@ impl Judge<'_> {
         };
         let message = format!("we prove {how} to be `{}`", client.id);
         self.broken(&CLIENT_SECRET, path, message);
+    }
+
+    /// A token without scopes is one that says nothing of them, or one of a client that was given none: we cannot tell.
+    fn roles(&mut self, settings: &Settings) {
+        for provider in &settings.providers {
+            let tokens = match &provider.kind {
+                KindSettings::Oidc(_) | KindSettings::Jwt(_) | KindSettings::Introspection(_) => {
+                    true
+                }
+                #[cfg(feature = "ldap")]
+                KindSettings::Ldap(_) => false,
+                KindSettings::SessionProbe(_)
+                | KindSettings::Basic(_)
+                | KindSettings::ApiKey(_)
+                | KindSettings::ClientCert(_) => false,
+            };
+            let map = settings.roles.get(&provider.id);
+            if tokens && map.is_some_and(|map| !map.scopes.is_empty()) {
+                let message = "a token without scopes gets those of its person's roles, whichever client it is of";
+                let path = ["roles", provider.id.as_str(), "scopes"];
+                self.broken(&ROLE_SCOPES, &path, message);
+            }
+        }
     }
 
     fn apps(&mut self, settings: &Settings) {

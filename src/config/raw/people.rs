@@ -20,7 +20,7 @@ mappings! {
     RawRoles {
         /// Roles by group, as `group: [role]`; groups are compared byte for byte. They become the attribute `roles`. Required.
         groups: Named<List<At<String>>>,
-        /// Scopes by role, as `role: [scope]`: for credentials without scopes of their own. A token keeps those that its client was given.
+        /// Scopes by role, as `role: [scope]`: for credentials without scopes of their own, a token without any among them. A token keeps those that its client was given.
         scopes: Named<List<At<String>>>,
         /// What becomes of somebody with a group that stands nowhere: it is counted (`authferry_unmatched_groups_total`; `authferry report groups` names the groups), or they are refused (403). Default `count`.
         unmatched: At<Unmatched>,
