@@ -52,6 +52,7 @@ mod public_clients;
 mod refresh;
 mod reload;
 mod report;
+mod requirements;
 mod resources;
 mod revoke;
 mod shadow;
