@@ -235,6 +235,17 @@ impl AuthError {
         }
     }
 
+    /// Whether a signature was wrong.
+    pub(crate) const fn is_forged(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                refusal: Refusal::BadSignature,
+                ..
+            }
+        )
+    }
+
     /// Whether a navigation is sent to a login instead: a session that is over, or no longer honoured.
     pub(crate) const fn leads_to_login(&self) -> bool {
         match self {

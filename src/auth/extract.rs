@@ -30,6 +30,7 @@ pub(super) use crate::auth::extract::proofs::proofs_of;
 use crate::auth::extract::session::Theirs;
 use crate::auth::extract::session::session;
 use crate::auth::owners::Owners;
+use crate::clock::UnixTime;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::Refusal;
@@ -64,6 +65,8 @@ pub(crate) struct Presented<'a> {
     scheme: Scheme,
     headers: &'a HeaderMap,
     owners: &'a Owners,
+    /// Whether it may have been refused lately: a hint, which says where to look first and decides nothing.
+    refused: bool,
 }
 
 /// How a credential was presented.
@@ -202,6 +205,7 @@ pub(crate) fn extract<'a>(
         scheme,
         headers,
         owners,
+        refused: false,
     }))
 }
 
@@ -333,6 +337,19 @@ impl<'a> Presented<'a> {
             | Kind::ApiKey { .. }
             | Kind::Certificate { .. } => None,
         }
+    }
+
+    /// With the hint whether it may have been refused lately.
+    pub(crate) const fn hinted(self, refused: bool) -> Self {
+        Self { refused, ..self }
+    }
+
+    /// Who has refused the signature of this signed token before, by the keys of now. Asked only where a hint says so, before
+    /// anybody reads the token, which costs more.
+    pub(super) fn who_refused(&self, now: UnixTime) -> Option<&'a Arc<dyn Provider>> {
+        let signed = self.refused && self.class() == CredentialClass::Bearer;
+        self.owners
+            .who_refused(self.token().filter(|_| signed)?, now)
     }
 
     /// The only provider that may judge it, and what had to be read to find that one. Our own session is judged by none.

@@ -113,6 +113,8 @@ pub(super) struct FakeProvider {
     pub(super) local: bool,
     pub(super) verdict: Mutex<Arc<Verdict>>,
     pub(super) asked: AtomicUsize,
+    /// The issuer and the token whose signature it has refused.
+    pub(super) refused: Mutex<Option<(String, String)>>,
     pub(super) health: Mutex<Health>,
     pub(super) login: Option<FakeLogin>,
     /// Where people come with their passwords.
@@ -211,6 +213,7 @@ impl FakeProvider {
             local: false,
             verdict: Mutex::new(Arc::new(move |subject| vouch(id, subject))),
             asked: AtomicUsize::new(0),
+            refused: Mutex::default(),
             health: Mutex::new(Health {
                 usable: true,
                 down_since: None,
@@ -288,6 +291,13 @@ impl Provider for FakeProvider {
 
     fn epoch(&self) -> &Epoch {
         &self.epoch
+    }
+
+    fn has_refused(&self, issuer: &str, token: &str, _now: UnixTime) -> bool {
+        let refused = self.refused.lock().unwrap();
+        refused
+            .as_ref()
+            .is_some_and(|(by, own)| by == issuer && own == token)
     }
 
     fn judge_locally(

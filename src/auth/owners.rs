@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
+use crate::clock::UnixTime;
 use crate::identity::Refusal;
 use crate::providers::Provider;
 
@@ -96,6 +97,14 @@ impl Owners {
     /// Whose issuer it is, byte for byte.
     pub(super) fn of_issuer(&self, issuer: &str) -> Result<&Arc<dyn Provider>, Refusal> {
         self.issuers.get(issuer).ok_or(Refusal::WrongIssuer)
+    }
+
+    /// Who has refused the signature of this token before, and would again.
+    pub(super) fn who_refused(&self, token: &str, now: UnixTime) -> Option<&Arc<dyn Provider>> {
+        self.issuers
+            .iter()
+            .find(|(issuer, provider)| provider.has_refused(issuer, token, now))
+            .map(|(_, provider)| provider)
     }
 
     /// Whose prefix an opaque token begins with.

@@ -72,6 +72,13 @@ impl SignedTokens {
         &self.policy.issuer
     }
 
+    /// Whether the present keys of `issuer` have refused the signature of this token before.
+    pub(super) fn has_refused(&self, issuer: &str, token: &str, now: UnixTime) -> bool {
+        let keys = || self.keys.current(now);
+        issuer == self.policy.issuer.as_str()
+            && keys().is_some_and(|keys| self.forged.knows(token, &keys))
+    }
+
     /// Judges a presented token that is read already, if its key is known.
     pub(super) fn judge_read(
         &self,
@@ -594,10 +601,17 @@ mod tests {
             let verdict = provider.judge_locally(&token, NOW).unwrap();
             assert_eq!(verdict.unwrap_err(), refused(Refusal::BadSignature));
         }
+        let Credential::Bearer(text) = &token else {
+            panic!("a token")
+        };
+        let text = text.expose();
+        assert!(provider.has_refused(idp.issuer(), text, NOW));
+        assert!(!provider.has_refused("https://elsewhere", text, NOW));
         let epoch = provider.epoch().current();
         std::fs::write(&path, right.to_string()).unwrap();
         pass(Duration::from_secs(2)).await;
         until(|| provider.epoch().current() != epoch).await;
+        assert!(!provider.has_refused(idp.issuer(), text, NOW));
         assert!(provider.judge_locally(&token, NOW).unwrap().is_ok());
     }
 

@@ -49,6 +49,10 @@ impl Provider for JwtProvider {
         &self.epoch
     }
 
+    fn has_refused(&self, issuer: &str, token: &str, now: UnixTime) -> bool {
+        self.tokens.has_refused(issuer, token, now)
+    }
+
     fn judge_read(
         &self,
         token: Unverified<'_>,

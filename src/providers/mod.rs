@@ -181,6 +181,11 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
     /// What verdicts of this provider rest on.
     fn epoch(&self) -> &Epoch;
 
+    /// Whether the keys of `issuer` that are known now have refused the signature of this token before: then nobody need read it.
+    fn has_refused(&self, _issuer: &str, _token: &str, _now: UnixTime) -> bool {
+        false
+    }
+
     /// As [`Self::judge_locally`], of a signed token that was read to find its owner; `None`: ask that.
     fn judge_read(
         &self,

@@ -102,6 +102,10 @@ impl Provider for OidcProvider {
         &self.epoch
     }
 
+    fn has_refused(&self, issuer: &str, token: &str, now: UnixTime) -> bool {
+        self.tokens.has_refused(issuer, token, now)
+    }
+
     fn judge_read(
         &self,
         token: Unverified<'_>,

@@ -139,7 +139,7 @@ impl Fields for Asked<'_> {
 pub(super) fn authority(request: &CanonicalRequest) -> String {
     let default = if request.secure() { 443 } else { 80 };
     match request.port() {
-        Some(port) if port != default => format!("{}:{port}", request.host()),
+        Some(port) if port != default => [request.host(), ":", &port.to_string()].concat(),
         Some(_) | None => request.host().to_owned(),
     }
 }
@@ -252,7 +252,14 @@ pub(super) async fn verdict(
             count(asked, &kept, Duration::ZERO);
             Ok(kept)
         }
-        None => Box::pin(reach(worker, asked, route, presented, digest)).await,
+        None => {
+            let presented = presented.hinted(worker.verdicts.was_refused(&digest));
+            let reached = Box::pin(reach(worker, asked, route, &presented, digest)).await;
+            if reached.as_ref().is_err_and(AuthError::is_forged) {
+                worker.verdicts.refused(digest);
+            }
+            reached
+        }
     }
 }
 

@@ -48,6 +48,12 @@ impl Gate {
         presented: &Presented<'_>,
     ) -> Result<Admitted, AuthError> {
         let class = presented.class();
+        if let Some(owner) = presented.who_refused(asked.now) {
+            // As it would be if the token were read and judged once more.
+            let provider = owner.id();
+            self.may_be_judged(asked, provider, class)?;
+            return Err(AuthError::refused(Refusal::BadSignature, provider, class));
+        }
         let owned = presented
             .owner()
             .map_err(|refusal| AuthError::unowned(refusal, class))?;

@@ -450,6 +450,58 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_hint_alone_refuses_nobody_and_what_was_refused_is_judged_by_nobody() {
+        let world = World::canary();
+        let (policy, value) = (world.policy(), bearer("alice"));
+        let headers = headers(&[("authorization", value.as_str())]);
+        let token = value.trim_start_matches("Bearer ").to_owned();
+        let gate = Gate::new(world.deps());
+        let way = (&world.facts(), &world.channel());
+        let admit = async |hint: bool, kill| {
+            let presented = extract(&headers, None, policy.owners(), &[]);
+            let presented = presented.unwrap().expect("a credential").hinted(hint);
+            gate.admit(&policy, 0, &presented, way, kill, at(0)).await
+        };
+        let refusal = |result: Result<Admitted, AuthError>| match result {
+            Err(AuthError::Refused {
+                refusal, provider, ..
+            }) => (refusal, provider.map(|provider| provider.to_string())),
+            other => panic!("{other:?}"),
+        };
+        let (off, new) = (KillPosition::Off, Some(String::from("new")));
+        // The place of the hint may be another token's.
+        assert!(admit(true, off).await.is_ok());
+        for (issuer, refused, admitted) in [
+            ("https://new.idp.test", "another token", true),
+            ("https://old.idp.test", &*token, true),
+            ("https://new.idp.test", &*token, false),
+        ] {
+            *world.new.refused.lock().unwrap() = Some((issuer.to_owned(), refused.to_owned()));
+            let before = world.new.asked();
+            let result = admit(true, off).await;
+            assert_eq!(result.is_ok(), admitted, "{issuer} {refused}");
+            assert_eq!(world.new.asked() != before, admitted, "{issuer} {refused}");
+        }
+        assert_eq!(
+            refusal(admit(true, off).await),
+            (Refusal::BadSignature, new.clone())
+        );
+        // Without the hint it is read and judged as ever.
+        assert!(admit(false, off).await.is_ok());
+        // What is not accepted at all is not accepted, refused before or not.
+        let mut world = World::canary();
+        world.plan = Some(plan(Mode::LegacyOnly, Vec::new()));
+        *world.new.refused.lock().unwrap() =
+            Some(("https://new.idp.test".to_owned(), token.clone()));
+        let (policy, gate) = (world.policy(), Gate::new(world.deps()));
+        let way = (&world.facts(), &world.channel());
+        let presented = extract(&headers, None, policy.owners(), &[]);
+        let presented = presented.unwrap().expect("a credential").hinted(true);
+        let result = gate.admit(&policy, 0, &presented, way, off, at(0)).await;
+        assert_eq!(refusal(result), (Refusal::NotAccepted, new));
+    }
+
     fn bearer(subject: &str) -> String {
         format!("Bearer {}", token("https://new.idp.test", subject))
     }
