@@ -17,8 +17,14 @@ use serde::de::Visitor;
 use serde_json::Map;
 use serde_json::Value;
 
+use crate::identity::ClaimMap;
+use crate::identity::claim_name;
+
 /// How deep objects and arrays may lie in each other: the outermost is 1.
 const MAX_DEPTH: usize = 16;
+
+/// As many claims as most tokens have, or more.
+const USUAL_CLAIMS: usize = 20;
 
 /// How many members may still be read; shared by all documents that belong together.
 #[derive(Debug)]
@@ -52,12 +58,19 @@ pub(super) fn object(
     }
 }
 
+/// Reads one object of claims and nothing after it.
+pub(super) fn claims(json: &[u8], budget: &Budget) -> Result<ClaimMap, serde_json::Error> {
+    read(json, Claims(Bounded::new(budget)))
+}
+
 /// Reads one document in the way of `seed` and nothing after it.
 pub(super) fn read<'de, S: DeserializeSeed<'de>>(
     json: &'de [u8],
     seed: S,
 ) -> Result<S::Value, serde_json::Error> {
-    let mut reader = serde_json::Deserializer::from_slice(json);
+    // Looked at once as a whole: string by string it takes longer than reading them.
+    let text = std::str::from_utf8(json).map_err(Error::custom)?;
+    let mut reader = serde_json::Deserializer::from_str(text);
     let value = seed.deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
@@ -151,6 +164,35 @@ impl<'de> Visitor<'de> for Bounded<'_> {
     }
 }
 
+/// Reads an object whose members are claims.
+struct Claims<'b>(Bounded<'b>);
+
+impl<'de> DeserializeSeed<'de> for Claims<'_> {
+    type Value = ClaimMap;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ClaimMap, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Claims<'_> {
+    type Value = ClaimMap;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<ClaimMap, A::Error> {
+        let inner = self.0.inner()?;
+        let mut all = Vec::with_capacity(USUAL_CLAIMS);
+        while let Some(Text(name)) = members.next_key()? {
+            inner.budget.spend()?;
+            all.push((claim_name(&name), members.next_value_seed(inner)?));
+        }
+        ClaimMap::distinct(all).ok_or_else(|| Error::custom("a member occurs twice"))
+    }
+}
+
 /// A string, borrowed where it is written without escapes.
 #[derive(Debug)]
 pub(super) struct Text<'de>(pub(super) Cow<'de, str>);
@@ -183,8 +225,15 @@ impl<'de> Deserialize<'de> for Text<'de> {
 mod tests {
     use super::*;
 
+    /// Both readers of objects, which must agree.
     fn accepts(json: &str) -> bool {
-        object(json.as_bytes(), &Budget::new(1_000)).is_ok()
+        let object = object(json.as_bytes(), &Budget::new(1_000));
+        let claims = claims(json.as_bytes(), &Budget::new(1_000));
+        assert_eq!(object.is_ok(), claims.is_ok(), "{json}");
+        if let (Ok(object), Ok(claims)) = (&object, claims) {
+            assert_eq!(ClaimMap::new(object.clone()), claims, "{json}");
+        }
+        object.is_ok()
     }
 
     #[test]
@@ -239,7 +288,10 @@ mod tests {
         ] {
             assert!(!accepts(json), "{json}");
         }
-        assert!(object(b"{\"a\":\"\xff\"}", &Budget::new(9)).is_err());
+        for damaged in [&b"{\"a\":\"\xff\"}"[..], b"{\"\xff\":1}", b"{}\xff"] {
+            assert!(object(damaged, &Budget::new(9)).is_err());
+            assert!(claims(damaged, &Budget::new(9)).is_err());
+        }
         assert!(accepts(" { } \n"));
     }
 

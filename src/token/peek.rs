@@ -90,7 +90,7 @@ impl fmt::Debug for Unverified<'_> {
 pub fn peek(token: &str) -> Result<Unverified<'_>, Refusal> {
     let budget = Budget::new(MAX_MEMBERS);
     let (jws, payload) = Jws::split(token, &budget)?;
-    let claims = ClaimMap::new(json::object(&payload, &budget).map_err(malformed)?);
+    let claims = json::claims(&payload, &budget).map_err(malformed)?;
     match claims.text("iss") {
         Some(issuer) if !issuer.is_empty() => Ok(Unverified {
             text: token,

@@ -7,7 +7,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::clock::UnixTime;
-use crate::identity::ClaimMap;
 use crate::identity::Refusal;
 use crate::identity::Thumbprint;
 use crate::token::algorithm::Algorithm;
@@ -93,7 +92,7 @@ fn judge(jwt: &str, demand: &Demand<'_>, now: UnixTime) -> Option<Proof> {
     if !key.check(algorithm, jws.signing_input.as_bytes(), &jws.signature) {
         return None;
     }
-    let claims = ClaimMap::new(json::object(&payload, &budget).ok()?);
+    let claims = json::claims(&payload, &budget).ok()?;
     let hash = |token: &str| {
         let hash = digest::digest(&digest::SHA256, token.as_bytes());
         URL_SAFE_NO_PAD.encode(hash)
