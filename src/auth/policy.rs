@@ -296,14 +296,11 @@ impl AppPolicy {
         let realm = self.app.as_str();
         let mut all = Vec::new();
         let bearer = match challenge {
-            Challenge::Plain => format!("Bearer realm=\"{realm}\""),
-            Challenge::InvalidToken => {
-                format!("Bearer realm=\"{realm}\", error=\"invalid_token\"")
-            }
-            Challenge::InvalidRequest => {
-                format!("Bearer realm=\"{realm}\", error=\"invalid_request\"")
-            }
+            Challenge::Plain => "\"",
+            Challenge::InvalidToken => "\", error=\"invalid_token\"",
+            Challenge::InvalidRequest => "\", error=\"invalid_request\"",
         };
+        let bearer = ["Bearer realm=\"", realm, bearer].concat();
         // RFC 9110 §15.5.2: a 401 always says how; so Bearer also where only browsers sign in.
         if self.owners.take_bearer() || !self.owners.take_basic() {
             all.extend(HeaderValue::try_from(bearer));

@@ -8,6 +8,7 @@ mod issuer;
 
 pub(crate) use issuer::issuer;
 
+use std::borrow::Cow;
 use std::error::Error;
 
 use bytes::Bytes;
@@ -254,6 +255,12 @@ const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
+/// The longest reference on a page.
+const MAX_REFERENCE: usize = 64;
+
+/// As many fields as the answer to a fault has, or more: the map need not grow.
+const USUAL_FIELDS: usize = 10;
+
 /// The page for a fault. `reference` is the request id: letters, digits, `-` and `_`; anything else is left out.
 /// `headers` are the client's, for `Accept`.
 pub(crate) fn page(
@@ -263,14 +270,17 @@ pub(crate) fn page(
     look: &Look,
 ) -> Response<Bytes> {
     let form = Form::wanted(headers);
-    let reference: String = reference
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
-        .take(64)
-        .collect();
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let reference = if reference.len() <= MAX_REFERENCE && reference.chars().all(good) {
+        Cow::Borrowed(reference)
+    } else {
+        let good = reference.chars().filter(|c| good(*c));
+        good.take(MAX_REFERENCE).collect()
+    };
     let mut response = Response::new(form.render(fault, &reference, look));
     *response.status_mut() = fault.status();
     let fields = response.headers_mut();
+    fields.reserve(USUAL_FIELDS);
     fields.insert(header::CONTENT_TYPE, form.content_type());
     secure(fields);
     if form == Form::Html {
@@ -380,11 +390,17 @@ impl Form {
                 heading,
                 &format!("<p>{sentence}</p>\n<p>Reference: <code>{reference}</code></p>\n"),
             ),
-            Self::Json => format!(
-                "{{\"error\":\"{}\",\"message\":\"{sentence}\",\"reference\":\"{reference}\"}}\n",
-                fault.as_str()
-            ),
-            Self::Plain => format!("{heading}. {sentence}\nReference: {reference}\n"),
+            Self::Json => [
+                "{\"error\":\"",
+                fault.as_str(),
+                "\",\"message\":\"",
+                sentence,
+                "\",\"reference\":\"",
+                reference,
+                "\"}\n",
+            ]
+            .concat(),
+            Self::Plain => [heading, ". ", sentence, "\nReference: ", reference, "\n"].concat(),
         };
         Bytes::from(text)
     }
