@@ -5,6 +5,8 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::HeaderValue;
 use http::header::COOKIE;
+use memchr::memchr;
+use memchr::memchr_iter;
 
 use crate::session::settings::SameSite;
 
@@ -16,12 +18,24 @@ pub(super) fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])>
     headers
         .get_all(COOKIE)
         .iter()
-        .flat_map(|field| field.as_bytes().split(|byte| *byte == b';'))
+        .flat_map(|field| pieces(field.as_bytes()))
         .filter_map(|pair| {
             let pair = trim(pair);
-            let equals = pair.iter().position(|byte| *byte == b'=')?;
+            let equals = memchr(b'=', pair)?;
             let (name, value) = pair.split_at_checked(equals)?;
             (!name.is_empty()).then(|| (name, value.get(1..).unwrap_or_default()))
+        })
+}
+
+/// What stands between the semicolons of a field.
+pub(crate) fn pieces(field: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    memchr_iter(b';', field)
+        .chain([field.len()])
+        .map(move |end| {
+            let piece = field.get(start..end).unwrap_or_default();
+            start = end + 1;
+            piece
         })
 }
 
@@ -126,6 +140,16 @@ mod tests {
             headers.append(COOKIE, HeaderValue::from_bytes(field).unwrap());
         }
         headers
+    }
+
+    proptest! {
+        /// The library finds what a look at each byte does.
+        #[test]
+        fn pieces_are_what_stands_between_semicolons(field in "[a=; ]{0,80}") {
+            let whole = field.as_bytes();
+            let split: Vec<_> = whole.split(|byte| *byte == b';').collect();
+            prop_assert_eq!(pieces(whole).collect::<Vec<_>>(), split);
+        }
     }
 
     #[test]

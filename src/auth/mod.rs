@@ -36,6 +36,7 @@ pub(crate) use assertion::assertion_claims;
 pub(crate) use canonical::Joiner;
 pub(crate) use certificate::ClientCertificate;
 pub(crate) use challenges::insufficient_scope;
+pub(crate) use cookies::pieces as cookie_pieces;
 pub(crate) use error::Answer;
 pub(crate) use error::AuthError;
 pub(crate) use extract::Presented;

@@ -19,6 +19,7 @@ use http::header;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use hyper::ext::Protocol;
+use memchr::memchr_iter;
 
 pub(crate) use crate::proxy::canonical::authority::Authority;
 pub(crate) use crate::proxy::canonical::path::EncodedSlash;
@@ -370,8 +371,8 @@ impl Cookies {
     fn see(&mut self, cookie: &HeaderValue) {
         self.bytes = self.bytes.saturating_add(cookie.len());
         if self.bytes <= MAX_COOKIE_BYTES {
-            let separators = cookie.as_bytes().iter().filter(|&&byte| byte == b';');
-            self.pairs = self.pairs.saturating_add(separators.count() + 1);
+            let separators = memchr_iter(b';', cookie.as_bytes()).count();
+            self.pairs = self.pairs.saturating_add(separators + 1);
         }
         self.too_many |= MAX_COOKIE_BYTES < self.bytes || MAX_COOKIE_PAIRS < self.pairs;
     }

@@ -287,10 +287,11 @@ async fn carry_over(asked: &Asked<'_>, admitted: &Admitted) -> Option<Response<B
         return None;
     }
     let logins = &asked.view.snapshot.logins;
-    let authority = authority(asked.request);
-    let request = asked.login(&authority);
-    if !logins.may_carry_over(policy, &request, admitted) {
+    let wants = (asked.request.method(), asked.headers);
+    if !logins.may_carry_over(policy, wants, admitted) {
         return None;
     }
+    let authority = authority(asked.request);
+    let request = asked.login(&authority);
     Box::pin(logins.carry_over(policy, &request, admitted, asked.kill, asked.now)).await
 }

@@ -5,6 +5,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use http::HeaderMap;
 use http::Method;
 use http::Response;
 use tracing::debug;
@@ -49,15 +50,15 @@ impl Logins {
     pub(crate) fn may_carry_over(
         &self,
         policy: &AppPolicy,
-        request: &Request<'_>,
+        (method, headers): (&Method, &HeaderMap),
         admitted: &Admitted,
     ) -> bool {
         let ways = self.silent.is_some() || policy.session_exchange().is_some();
         let asked_after = ways && admitted.arm() == Some(Arm::From);
         (asked_after || policy.goes_back(admitted))
             && admitted.class() == CredentialClass::Session
-            && *request.method == Method::GET
-            && navigation::is_top_level(request.headers)
+            && *method == Method::GET
+            && navigation::is_top_level(headers)
     }
 
     /// The redirect that asks; `None`: the request goes on.

@@ -238,7 +238,8 @@ impl<'a> Visit<'a> {
                     response.headers_mut().insert(SET_COOKIE, cookie);
                     response
                 } else if let Some(good) = &admitted {
-                    let may = logins.may_carry_over(&policy, &request, good);
+                    let may =
+                        logins.may_carry_over(&policy, (request.method, request.headers), good);
                     let carried = if may {
                         let (kill, now) = (self.kill, self.now);
                         let asked = logins.carry_over(&policy, &request, good, kill, now);

@@ -3,6 +3,9 @@
 use http::HeaderMap;
 use http::HeaderValue;
 use http::header::COOKIE;
+use memchr::memchr;
+
+use crate::auth::cookie_pieces;
 
 /// Names of cookies, compared byte for byte as the extraction of credentials does.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -31,8 +34,8 @@ impl CookieNames {
     }
 
     fn has_pair(&self, pair: &[u8]) -> bool {
-        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-        self.contains(trim(name))
+        let end = memchr(b'=', pair).unwrap_or(pair.len());
+        self.contains(trim(pair.get(..end).unwrap_or_default()))
     }
 }
 
@@ -44,12 +47,12 @@ pub(crate) fn without(ours: &[&CookieNames], headers: &HeaderMap) -> Option<Head
     let mut fields = headers.get_all(COOKIE).iter();
     let first = fields.next()?;
     let is_ours = |pair: &[u8]| ours.iter().any(|names| names.has_pair(pair));
-    if fields.next().is_none() && !first.as_bytes().split(|byte| *byte == b';').any(is_ours) {
+    if fields.next().is_none() && !cookie_pieces(first.as_bytes()).any(is_ours) {
         return (!trim(first.as_bytes()).is_empty()).then(|| first.clone());
     }
     let mut kept = Vec::new();
     for field in headers.get_all(COOKIE) {
-        for pair in field.as_bytes().split(|byte| *byte == b';') {
+        for pair in cookie_pieces(field.as_bytes()) {
             let trimmed = trim(pair);
             if trimmed.is_empty() || is_ours(pair) {
                 continue;
