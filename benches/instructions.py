@@ -17,8 +17,11 @@ FEW, MANY = 600, 2_600
 TOKENS = 100
 TOLERANCE = 0.03
 PATHS = ["hot", "distinct", "session", "exchange-warm", "hot-shadow", "first-sight-shadow"]
-# What an entry holds; `first-sight` is not held to a bound, its signature is most of it.
-ALL = ["floor", *PATHS, "first-sight"]
+# What an entry holds, beside what is held to a bound. `first-sight` are a hundred tokens in turns while sixteen verdicts may be
+# remembered, so that some of them are; `new-token` is another token each time, of a hundred people who are known; `new-person`
+# somebody whom nobody has seen, with what the thread does that writes them down; then a bad signature again and again, and one
+# that nobody has seen.
+ALL = ["floor", *PATHS, "first-sight", "new-token", "new-person", "refuse", "refuse-distinct"]
 # What is held to another path of the same run: a request whose application gets an exchanged token that is kept, to one with a token
 # that is known; a request of which others may be asked for a second opinion, to one of which they are not, where the verdict is kept
 # and where each token is judged and offered anew.
@@ -55,7 +58,8 @@ def is_whole(answer):
 
 def total(peers, binary, target, path, count):
     """What the thread that serves executed in its life, with `count` requests at its end."""
-    bench = peers.Bench(argparse.Namespace(authferry=binary, connections=1, distinct=TOKENS))
+    # Each of them once: none may come again.
+    bench = peers.Bench(argparse.Namespace(authferry=binary, connections=1, distinct=count if path == "refuse-distinct" else TOKENS))
     try:
         out = bench.dir / "callgrind"
         bench.wrap = {target: ["valgrind", "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={out}"]}
@@ -64,7 +68,7 @@ def total(peers, binary, target, path, count):
         ask(proxy.port, heads, count, status)
     finally:
         bench.close()
-    return max(totals(bench, target))
+    return max(totals(bench, target, path))
 
 
 def requests(bench, proxy, path, count):
@@ -72,21 +76,30 @@ def requests(bench, proxy, path, count):
     if path == "unknown-session":
         name = proxy.credential["Cookie"].split("=")[0]
         return [proxy.head(("Cookie", f"{name}={secrets.token_urlsafe(32)}")) for _ in range(count)], 401
+    if path.startswith("new-"):
+        tokens = (bench.world.sign("RS256", TOKENS + n) if path == "new-person" else bench.world.sign("RS256", n % TOKENS, jti=f"{n:032x}") for n in range(count))
+        return [proxy.head(("Authorization", "Bearer " + token)) for token in tokens], 200
+    if path.startswith("refuse"):
+        tokens = bench.world.lines("bad-distinct" if path == "refuse-distinct" else "bad")
+        return [proxy.head(("Authorization", "Bearer " + token)) for token in tokens], 401
     if path.startswith(("distinct", "first-sight")):
         tokens = bench.world.file("RS256").read_text().split()
         return [proxy.head(("Authorization", "Bearer " + token)) for token in tokens], 200
     return [proxy.head()], 200
 
 
-def totals(bench, target="authferry"):
-    """What each thread that serves has executed."""
-    found = []
+def totals(bench, target="authferry", path="hot"):
+    """What each thread that serves has executed; of `new-person`, with the thread that writes the store."""
+    found, written = [], 0
     for file in bench.dir.glob("callgrind-*"):
         text = file.read_text(errors="replace")
-        if target == "hyper-floor" or "proxy::service::serve" in text:
-            found.append(int(re.search(r"^totals: (\d+)", text, re.M)[1]))
+        executed = int(re.search(r"^totals: (\d+)", text, re.M)[1])
+        if target.startswith("hyper") or "proxy::service::serve" in text:
+            found.append(executed)
+        elif path == "new-person" and "store::embedded::writer" in text:
+            written += executed
     shutil.rmtree(bench.dir, ignore_errors=True)
-    return found
+    return [executed + written for executed in found]
 
 
 def per_request(peers, binary, target, path):
@@ -103,6 +116,8 @@ def main():
     peers = rig()
     peers.targets.install(["authferry", "hyper-floor"])
     counted = {"floor": per_request(peers, args.binary, "hyper-floor", "hot")}
+    if args.record or "new-token" in args.paths:
+        counted["hyper-verify"] = per_request(peers, args.binary, "hyper-verify", "new-token")
     for path in [*args.paths, *(ALL if args.record else []), *(BESIDE[path][0] for path in args.paths if path in BESIDE)]:
         if path not in counted:
             counted[path] = per_request(peers, args.binary, "authferry", path)

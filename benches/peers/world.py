@@ -19,8 +19,8 @@ def free_port():
 class World:
     """`distinct` tokens of each algorithm; they are made when they are first asked for."""
 
-    def __init__(self, directory, upstream, distinct=10_000):
-        self.dir, self.upstream, self.distinct = pathlib.Path(directory), upstream, distinct
+    def __init__(self, directory, upstream, distinct=10_000, people=0):
+        self.dir, self.upstream, self.distinct, self.people = pathlib.Path(directory), upstream, distinct, people
         self.idp, self.idp_tls = free_port(), free_port()
         self.issuer = f"http://127.0.0.1:{self.idp}/old"
         self.keys = {"RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048), "ES256": ec.generate_private_key(ec.SECP256R1())}
@@ -85,13 +85,17 @@ class World:
             return [self.token]
         if kind in ("RS256", "ES256"):
             return (self.sign(kind, n) for n in range(self.distinct))
+        if kind == "people":
+            # Nobody of them has a token among the others.
+            return (self.sign("RS256", self.distinct + n) for n in range(self.people))
         if kind == "opaque":
             return ["opaque-000001-" + secrets.token_hex(16)]
         head, body, mac = self.token.split(".")
         if kind == "bad":
             return [f"{head}.{body}.{mac[:9]}{'A' if mac[9] != 'A' else 'B'}{mac[10:]}"]
         assert kind == "bad-distinct", kind
-        return (f"{head}.{body}.{b64(secrets.token_bytes(256))}" for _ in range(self.distinct))
+        # Below the modulus, which has its first bit set: what is not would be refused without any arithmetic.
+        return (f"{head}.{body}.{b64(bytes([secrets.randbelow(128)]) + secrets.token_bytes(255))}" for _ in range(self.distinct))
 
     def serve(self):
         world = self
