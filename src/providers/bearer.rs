@@ -605,13 +605,13 @@ mod tests {
             panic!("a token")
         };
         let text = text.expose();
-        assert!(provider.has_refused(idp.issuer(), text, NOW));
+        assert!(provider.has_refused(&idp.issuer(), text, NOW));
         assert!(!provider.has_refused("https://elsewhere", text, NOW));
         let epoch = provider.epoch().current();
         std::fs::write(&path, right.to_string()).unwrap();
         pass(Duration::from_secs(2)).await;
         until(|| provider.epoch().current() != epoch).await;
-        assert!(!provider.has_refused(idp.issuer(), text, NOW));
+        assert!(!provider.has_refused(&idp.issuer(), text, NOW));
         assert!(provider.judge_locally(&token, NOW).unwrap().is_ok());
     }
 
