@@ -107,7 +107,9 @@ impl Logins {
             Arm::To => {}
         }
         let to = self.deps.providers.named(&plan.to)?;
-        if !to.health().usable {
+        let health = to.health();
+        // Their session is good: one that is away is not even tried.
+        if !health.usable || health.down_since.is_some() {
             return None;
         }
         // The new provider has yet to prove itself in this step.

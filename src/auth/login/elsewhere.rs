@@ -255,3 +255,10 @@ impl Logins {
         )
     }
 }
+
+/// The outage that the breaker of a provider stands for. Its keys and metadata may be known nevertheless: that it can judge says
+/// nothing of its sign-in page.
+pub(super) fn known_outage(provider: &dyn Provider) -> Option<Outage> {
+    let away = provider.health().down_since.is_some();
+    away.then_some(Outage::CircuitOpen)
+}

@@ -14,6 +14,7 @@ use crate::auth::login::Ask;
 use crate::auth::login::Logins;
 use crate::auth::login::chooser::Hint;
 use crate::auth::login::device::Device;
+use crate::auth::login::elsewhere::known_outage;
 use crate::auth::login::flow;
 use crate::auth::login::flow::Errand;
 use crate::auth::login::flow::Flow;
@@ -182,7 +183,9 @@ impl Logins {
         };
         // A known address is no sign of life: the provider as a whole is asked about first, then tried.
         let exercised = self.exercised(ask, &begin, &place).await;
-        let instead = match exercised.or_else(|| self.known_outage(&place)) {
+        let owner = self.deps.providers.named(&place.provider);
+        let known = || known_outage(&**owner?);
+        let instead = match exercised.or_else(known) {
             Some(outage) if begin.directed.is_none() && !only => {
                 self.pass_over(ask, &begin, &place, outage)
             }
@@ -217,13 +220,8 @@ impl Logins {
         }
     }
 
-    /// The outage that the breaker of a provider stands for.
-    fn known_outage(&self, place: &Place) -> Option<Outage> {
-        let health = self.deps.providers.named(&place.provider)?.health();
-        (!health.usable && health.down_since.is_some()).then_some(Outage::CircuitOpen)
-    }
-
-    /// One try at one provider; an error is an outage of it.
+    /// One try at one provider; an error is an outage of it. One that is known to be away sends nobody to its page, whoever has
+    /// its address.
     pub(super) async fn begin_at(
         &self,
         ask: &Ask<'_>,
@@ -271,6 +269,10 @@ impl Logins {
                 ask.request.authority,
                 slot,
                 &*self.deps.entropy,
+        // Nothing need have been asked for that. Never one failed call: the breaker counts many, and our own questions.
+        if let Some(outage) = known_outage(&**owner) {
+            return Err(outage);
+        }
             )
             .ok_or(Outage::Shed)?;
         let name = self.names.flow(slot);

@@ -1377,14 +1377,18 @@ async fn a_refusal_opens_no_other_door() {
         account_by: None,
         mark: None,
     }];
-    world.new.health.lock().unwrap().down_since = Some(at(0));
     for (person, status) in [
         ("disabled", StatusCode::FORBIDDEN),
         ("bad", StatusCode::BAD_REQUEST),
         ("down", StatusCode::SERVICE_UNAVAILABLE),
     ] {
-        let seen = log_in(&world, &mut Browser::default(), person).await;
+        let mut browser = Browser::default();
+        let start = open(&world, &mut browser, "/orders").await;
+        // It goes away while they are at its page.
+        world.new.health.lock().unwrap().down_since = Some(at(0));
+        let seen = open(&world, &mut browser, &signed_in(&start.location, person)).await;
         assert_eq!(seen.status, status, "{person}");
+        world.new.health.lock().unwrap().down_since = None;
     }
     assert_eq!(redeemed(&world).0, 0);
 }
@@ -1622,27 +1626,24 @@ async fn an_application_cannot_shadow_our_addresses() {
 }
 
 #[tokio::test]
-async fn a_provider_that_is_known_to_be_away_sends_nobody_there_where_a_fallback_is_open() {
+async fn a_provider_that_is_known_to_be_away_sends_nobody_there() {
     let mut world = both();
-    {
-        let mut health = world.new.health.lock().unwrap();
-        health.usable = false;
-        health.down_since = Some(at(0));
-    }
+    // Its metadata and keys are known: it has an address, and can judge.
+    world.new.health.lock().unwrap().down_since = Some(at(0));
     let goes_to = async |world: &World, seconds| {
         let seen = Visit::to("/a")
             .at(seconds)
             .with(world, &mut Browser::default())
             .await;
-        seen.location
+        let to = seen
+            .location
             .split_once(".idp")
-            .map(|(to, _)| to.to_owned())
+            .map(|(to, _)| to.to_owned());
+        (seen.status, to)
     };
-    assert_eq!(
-        goes_to(&world, 40).await.as_deref(),
-        Some("https://new"),
-        "without one it is tried"
-    );
+    let page = (StatusCode::SERVICE_UNAVAILABLE, None);
+    let to = |side: &str| (StatusCode::FOUND, Some(format!("https://{side}")));
+    assert_eq!(goes_to(&world, 40).await, page, "nobody is there");
     world.fallbacks = vec![Fallback {
         app: world.app.clone(),
         from: Arm::To,
@@ -1656,13 +1657,15 @@ async fn a_provider_that_is_known_to_be_away_sends_nobody_there_where_a_fallback
         account_by: None,
         mark: None,
     }];
-    assert_eq!(goes_to(&world, 29).await.as_deref(), Some("https://new"));
-    assert_eq!(goes_to(&world, 30).await.as_deref(), Some("https://old"));
-    assert_eq!(
-        goes_to(&world, 31).await.as_deref(),
-        Some("https://new"),
-        "the budget is spent"
-    );
+    assert_eq!(goes_to(&world, 29).await, page, "not for long enough");
+    assert_eq!(goes_to(&world, 30).await, to("old"));
+    assert_eq!(goes_to(&world, 31).await, page, "the budget is spent");
+    // Nor does the other side, when it is away as well.
+    world.fallbacks[0].per_hour = 9;
+    world.old.health.lock().unwrap().down_since = Some(at(0));
+    assert_eq!(goes_to(&world, 32).await, page, "both are away");
+    world.new.health.lock().unwrap().down_since = None;
+    assert_eq!(goes_to(&world, 33).await, to("new"), "it is back");
 }
 
 #[tokio::test]

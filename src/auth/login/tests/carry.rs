@@ -66,6 +66,25 @@ async fn arm(world: &World, browser: &mut Browser) -> Option<Arm> {
 }
 
 #[tokio::test]
+async fn nobody_with_a_session_is_sent_to_a_provider_that_is_known_to_be_away() {
+    let mut world = asking();
+    let mut browser = of_the_old_side(&mut world).await;
+    // Its metadata and keys are known: it has an address, and can judge.
+    world.new.health.lock().unwrap().down_since = Some(at(0));
+    let seen = page("/deep").with(&world, &mut browser).await;
+    assert!(
+        seen.location.is_empty() && seen.admitted.is_some(),
+        "{seen:?}"
+    );
+    world.new.health.lock().unwrap().down_since = None;
+    let asked = page("/deep").with(&world, &mut browser).await;
+    assert!(
+        asked.location.starts_with("https://new.idp.test/"),
+        "no try was used up: {asked:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_session_moves_without_a_page_where_the_new_provider_knows_the_person() {
     let mut world = asking();
     let mut browser = of_the_old_side(&mut world).await;
