@@ -90,6 +90,27 @@ impl Denied {
         }
     }
 
+    /// Whether whoever guesses is answered so. What a device is told while its person signs in, and a key that is to use our
+    /// nonce, are no guesses.
+    pub(super) const fn is_a_guess(self) -> bool {
+        match self {
+            Self::InvalidRequest
+            | Self::InvalidClient
+            | Self::InvalidGrant
+            | Self::UnauthorizedClient
+            | Self::UnsupportedGrantType
+            | Self::InvalidScope
+            | Self::InvalidTarget
+            | Self::InvalidDpopProof
+            | Self::UnsupportedTokenType => true,
+            Self::AuthorizationPending
+            | Self::SlowDown
+            | Self::NotAllowed
+            | Self::ExpiredToken
+            | Self::UseDpopNonce => false,
+        }
+    }
+
     /// The object of the answer. It says no more than the error: why, is in the decision log.
     pub(crate) fn object(self) -> Value {
         json!({ "error": self.as_str() })

@@ -140,6 +140,18 @@ impl Issuer {
         self.deps.reports.metrics.token_anomaly(kind);
     }
 
+    /// What was refused in the name of a client that proves nothing counts against whoever asked, from there, and never against
+    /// the client: each guess may have cost a call of its provider.
+    pub(super) fn guessed<T>(&self, call: &Call<'_>, client: &str, done: &Result<T, Not>) {
+        let known = self.clients.get(client);
+        if known.is_some_and(|known| known.settings.public)
+            && matches!(done, Err(Not::Denied(denied, _)) if denied.is_a_guess())
+        {
+            let throttle = self.deps.revocations.throttle();
+            throttle.refused(call.facts.client_ip, call.now);
+        }
+    }
+
     async fn proven(&self, call: &Call<'_>, form: &Query) -> Result<&Client, Not> {
         let said = form.value("client_id");
         let (id, proof) = match presented(call.headers, call.channel.certificate, form)? {

@@ -348,6 +348,7 @@ impl Issuer {
             Err(Not::Limited(_)) => ("limited", Some("rate_limited")),
         };
         if let Some(client) = told.client.as_deref() {
+            self.guessed(call, client, done);
             let (habits, now) = (&self.deps.habits, call.now);
             if outcome == "refused" && habits.is_refused(client, now) {
                 self.anomaly(client, "many_refused");

@@ -1,4 +1,4 @@
-//! Who sends bad logouts again and again is not looked at for a while.
+//! Who sends bad logouts, proves to be no client or guesses again and again is not looked at for a while.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Addresses that are remembered: 4 096.
 const ADDRESSES: usize = 4_096;
 
-/// Counts bad logouts by address.
+/// Counts what was bad by address.
 pub(crate) struct Throttle(Cache<Origin, (UnixTime, u32)>);
 
 /// An address, or the network that one IPv6 host has to itself.

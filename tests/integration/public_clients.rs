@@ -36,7 +36,12 @@ struct Stage {
 }
 
 /// A television, a telephone with tokens of its old provider, another client without proof and one with.
-async fn stage(percent: u32, more: &str) -> Stage {
+pub(crate) async fn stage(percent: u32, more: &str) -> Stage {
+    stage_of(percent, 200, more).await
+}
+
+/// The same, where each client may ask so often in a minute.
+async fn stage_of(percent: u32, often: u32, more: &str) -> Stage {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let ours = "{ id: authferry, secret: { env: HARNESS_SECRET } }";
     let public = "{ id: public, auth: none }";
@@ -50,7 +55,7 @@ token_endpoint:
   app: crm
   origin: https://app.test
   audiences: {{ app: {{ exchanges: [to-new, to-old] }}, ours: {{ exchanges: [ours] }} }}
-  limits: {{ client: 200 }}
+  limits: {{ client: {often} }}
   clients:
     tv: {{ auth: none, grants: [device_code, refresh_token], audiences: [app], scopes: [read], at: {{ old: {public}, new: {ours} }} }}
     phone: {{ auth: none, grants: [refresh_token], audiences: [app], refresh: {{ adopt: old }}, at: {{ old: {public}, new: {public} }} }}
@@ -370,4 +375,36 @@ async fn a_public_client_is_counted_by_the_address_that_it_comes_from() {
     }
     assert!(told, "nobody was limited");
     assert_eq!(from("192.0.2.2").await, 400);
+}
+
+/// What a stranger makes up costs the provider a call each time: it is refused unseen after a while, and the client goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_guesses_in_a_public_clients_name_spends_its_providers_calls_for_a_while_only() {
+    let stage = stage_of(0, 2_000, TRUSTING).await;
+    let ask = async |address: &str, token: &str| {
+        let field = [("X-Forwarded-For", address)];
+        let pairs = [
+            ("grant_type", "refresh_token"),
+            ("client_id", "phone"),
+            ("refresh_token", token),
+        ];
+        stage.send(TOKEN, &field, &pairs).await
+    };
+    let mut refused = 0;
+    let last = loop {
+        let answer = ask("192.0.2.1", &format!("guess-{refused}")).await;
+        if answer.status != 400 || refused == 1_500 {
+            break answer;
+        }
+        refused += 1;
+    };
+    assert_eq!(last.status, 503, "after {refused}: {}", last.text());
+    let spent = stage.old.hits("/token");
+    let more = ask("192.0.2.1", "another guess").await;
+    assert_eq!(more.status, 503, "unseen: {}", more.text());
+    assert_eq!(stage.old.hits("/token"), spent);
+    // Who guessed is kept out, whoever they say to be; the client is not.
+    let theirs = stage.old.refresh_token("alice");
+    let answer = ask("192.0.2.2", &theirs).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
