@@ -23,6 +23,7 @@ use crate::proxy::respond::Fault;
 use crate::proxy::snapshot::AppEntry;
 use crate::proxy::switching;
 use crate::proxy::upgrade::Upgrade;
+use crate::proxy::upstream::Answer;
 use crate::proxy::upstream::Target;
 use crate::proxy::upstream_head::ClientHead;
 use crate::proxy::upstream_head::HeadError;
@@ -101,7 +102,7 @@ pub(super) async fn forward(
     body: ClientBody,
     request: &CanonicalRequest,
     passage: &Passage<'_>,
-    mut record: Box<Record>,
+    record: Box<Record>,
 ) -> Reply {
     let Some(given) = given(&record) else {
         return fault(&Fault::Internal, &parts.headers, conn, record);
@@ -117,40 +118,49 @@ pub(super) async fn forward(
         .send(passage.target(), &passage.app.head, body, head)
         .await
     {
-        Ok(answer) => {
-            // The application has begun to answer: both sides may talk in turns now.
-            record.sent.unpace();
-            record.status = answer.status().as_u16();
-            let leaving = record
-                .verdict
-                .as_ref()
-                .is_some_and(|verdict| verdict.admitted.arm() == Some(Arm::From));
-            let nonce = record.nonce.take();
-            let keeps = record.keeps.take();
-            record.answered_by(passage.route, answer.origin());
-            record.keep_fields(&mut parts.headers);
-            let mut response = answer.into_response(record);
-            if leaving {
-                response.headers_mut().extend(passage.app.policy.farewell());
-            }
-            if let Some(cookie) = keeps {
-                let status = response.status();
-                keep_cookie(response.headers_mut(), status, cookie);
-            }
-            if let Some(nonce) = nonce {
-                response.headers_mut().insert(DPOP_NONCE, nonce);
-            }
-            if conn.must_close() {
-                response
-                    .headers_mut()
-                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            response
-        }
+        Ok(answer) => answered(conn, parts, passage, answer, record),
         Err(error) => {
             tracing::debug!(%error, "An upstream did not answer.");
             record.upstream_failed(&error);
             fault(&Fault::from(&error), &parts.headers, conn, record)
         }
     }
+}
+
+/// Gives the application's answer to the client.
+pub(super) fn answered(
+    conn: &Conn,
+    parts: &mut Parts,
+    passage: &Passage<'_>,
+    answer: Answer<ClientBody>,
+    mut record: Box<Record>,
+) -> Reply {
+    // The application has begun to answer: both sides may talk in turns now.
+    record.sent.unpace();
+    record.status = answer.status().as_u16();
+    let leaving = record
+        .verdict
+        .as_ref()
+        .is_some_and(|verdict| verdict.admitted.arm() == Some(Arm::From));
+    let nonce = record.nonce.take();
+    let keeps = record.keeps.take();
+    record.answered_by(passage.route, answer.origin());
+    record.keep_fields(&mut parts.headers);
+    let mut response = answer.into_response(record);
+    if leaving {
+        response.headers_mut().extend(passage.app.policy.farewell());
+    }
+    if let Some(cookie) = keeps {
+        let status = response.status();
+        keep_cookie(response.headers_mut(), status, cookie);
+    }
+    if let Some(nonce) = nonce {
+        response.headers_mut().insert(DPOP_NONCE, nonce);
+    }
+    if conn.must_close() {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }

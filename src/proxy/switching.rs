@@ -20,11 +20,11 @@ use crate::proxy::conn::Conn;
 use crate::proxy::conn::InFlight;
 use crate::proxy::forward::Given;
 use crate::proxy::forward::Passage;
+use crate::proxy::forward::answered;
 use crate::proxy::record::Record;
 use crate::proxy::reply::Reply;
 use crate::proxy::reply::empty;
 use crate::proxy::reply::fault;
-use crate::proxy::reply::page;
 use crate::proxy::respond::Fault;
 use crate::proxy::upgrade::Handshake;
 use crate::proxy::upgrade::Named;
@@ -124,11 +124,10 @@ pub(super) async fn open(
             record.answered_by(passage.route, origin);
             (answer, upstream)
         }
-        Ok((Switched::No(response), origin)) => {
-            record.answered_by(passage.route, origin);
+        Ok((Switched::No(answer), _)) => {
             // The client may have begun to speak the other protocol: that must not become its next request.
             conn.close_after_answer();
-            return page(response, conn, record);
+            return answered(conn, parts, passage, answer, record);
         }
         Err(error) => {
             record.upstream_failed(&error);

@@ -216,6 +216,37 @@ async fn over_http_2_there_is_no_other_tunnel_than_a_websocket() {
         .extension(hyper::ext::Protocol::from_static("parrot/1"))
         .body(Empty::<Bytes>::new())
         .unwrap();
+/// What an application says to whoever asks for a protocol that it does not speak.
+fn long(_: &str) -> String {
+    let body = "0123456789abcdef".repeat(20_000);
+    let length = body.len();
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\nX-Remote-User: nobody\r\n\r\n{body}"
+    )
+}
+
+/// RFC 9110 §7.8: an application may ignore what it is asked to switch to, and answer as long as it likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_the_protocol_comes_whole_however_long_it_is() {
+    let (address, mut told) = application(long).await;
+    let proxy = before(address).await;
+    let bytes = asking("GET /go HTTP/1.1", "Upgrade: parrot/1\r\n");
+    let answer = to_end(&mut send(&proxy, &bytes).await).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}\n{}", proxy.log());
+    assert!(head.contains("connection: close"), "{head}");
+    assert_eq!(body.len(), 320_000, "{head}");
+    assert!(body.ends_with("0123456789abcdef"));
+    assert!(told.recv().await.unwrap().contains("upgrade: parrot/1"));
+    // One that breaks off is no whole answer, and does not look like one.
+    let (address, _told) = application(|head| long(head).split_at(100_000).0.to_owned()).await;
+    let proxy = before(address).await;
+    let answer = to_end(&mut send(&proxy, &bytes).await).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("content-length: 320000"), "{head}");
+    assert!(body.len() < 320_000);
+}
+
     let answer = timeout(PATIENCE, sender.send_request(request))
         .await
         .unwrap();

@@ -7,7 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Method;
 use http::Request;
+use http::Response;
 use http_body_util::Empty;
+use hyper::body::Incoming;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt as _;
@@ -163,10 +165,12 @@ async fn a_websocket_passes_over_http_1() {
     assert_eq!(told.recv().await.unwrap(), "");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_websocket_passes_over_http_2() {
-    let (address, mut told) = application(accept).await;
-    let proxy = before(address).await;
+/// A connection that asks for a tunnel (RFC 8441), and whatever comes of that.
+pub(crate) async fn extended_connect(
+    proxy: &Proxy,
+    path: &str,
+    protocol: &'static str,
+) -> hyper::Result<Response<Incoming>> {
     let stream = TcpStream::connect(proxy.address).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
@@ -175,12 +179,12 @@ async fn a_websocket_passes_over_http_2() {
     tokio::spawn(connection);
     let request = Request::builder()
         .method(Method::CONNECT)
-        .uri("http://app.test/ws")
+        .uri(format!("http://app.test{path}"))
         .header("sec-websocket-version", "13")
-        .extension(hyper::ext::Protocol::from_static("websocket"))
+        .extension(hyper::ext::Protocol::from_static(protocol))
         .body(Empty::<Bytes>::new())
         .unwrap();
-    let mut response = timeout(PATIENCE, sender.send_request(request))
+    timeout(PATIENCE, sender.send_request(request))
         .await
         .unwrap()
         .unwrap();
@@ -192,7 +196,33 @@ async fn a_websocket_passes_over_http_2() {
     timeout(PATIENCE, tunnel.read_exact(&mut echoed))
         .await
         .unwrap()
-        .unwrap();
+}
+
+/// To whoever asked for a tunnel over HTTP/2, 200 says that it is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_200_that_is_no_tunnel_does_not_look_like_one_over_http_2() {
+    for (answer, status) in [
+        (
+            (|_| "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned()) as fn(&str) -> String,
+            502,
+        ),
+        (
+            |_| "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno".to_owned(),
+            404,
+        ),
+    ] {
+        let (address, _told) = application(answer).await;
+        let proxy = before(address).await;
+        let response = extended_connect(&proxy, "/ws", "websocket").await.unwrap();
+        assert_eq!(response.status(), status);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_passes_over_http_2() {
+    let (address, mut told) = application(accept).await;
+    let proxy = before(address).await;
+    let mut response = extended_connect(&proxy, "/ws", "websocket").await.unwrap();
     assert_eq!(echoed, [0x82, 0x01, b'x']);
     assert!(
         told.recv()

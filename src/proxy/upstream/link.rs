@@ -153,7 +153,7 @@ impl<B> Failure<B> {
 pub(crate) enum Received {
     /// Out of the connection that the lease holds.
     H1(Decoder),
-    /// Out of a stream.
+    /// Out of what hyper reads: a stream, or a connection that no pool has.
     H2(Incoming),
 }
 
@@ -191,6 +191,20 @@ impl<B> Lease<B> {
             link: Some(link),
             keep: true,
             reused,
+        }
+    }
+
+    /// For an exchange on a connection of its own, which never belongs to the pool. The group has counted it in.
+    pub(super) fn apart(group: &Rc<Group<B>>, slot: usize) -> Self {
+        if let Some(slot) = group.slot(slot) {
+            slot.enter();
+        }
+        Self {
+            group: group.clone(),
+            slot,
+            link: None,
+            keep: false,
+            reused: false,
         }
     }
 

@@ -17,6 +17,7 @@ mod target;
 mod tls;
 mod wire;
 
+pub(crate) use crate::proxy::upstream::answer::Answer;
 pub(crate) use crate::proxy::upstream::answer::AnswerFault;
 pub(crate) use crate::proxy::upstream::answer::binds_connection;
 pub(crate) use crate::proxy::upstream::connect::ConnectError;

@@ -285,7 +285,7 @@ where
         Ok((Ready::H2(link), false))
     }
 
-    fn group(&self, target: &Arc<Target>) -> Rc<Group<B>> {
+    pub(super) fn group(&self, target: &Arc<Target>) -> Rc<Group<B>> {
         if let Some(group) = self.0.groups.borrow().get(&target.id()) {
             return group.clone();
         }

@@ -3,13 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
 use http::StatusCode;
 use http::response::Parts;
 use http_body::Body;
-use http_body_util::BodyExt as _;
 use http_body_util::Empty;
-use http_body_util::Limited;
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -18,27 +15,27 @@ use tokio::time::timeout;
 
 use crate::proxy::upgrade::Upgrade;
 use crate::proxy::upstream::answer;
+use crate::proxy::upstream::answer::Answer;
 use crate::proxy::upstream::answer::AnswerFault;
 use crate::proxy::upstream::connect::ConnectError;
 use crate::proxy::upstream::fault::LinkFault;
 use crate::proxy::upstream::link::BoxError;
 use crate::proxy::upstream::link::H1_BUFFER;
+use crate::proxy::upstream::link::Lease;
 use crate::proxy::upstream::link::MAX_HEAD;
+use crate::proxy::upstream::link::Received;
 use crate::proxy::upstream::pool::Pool;
 use crate::proxy::upstream::pool::SendError;
 use crate::proxy::upstream::target::Target;
 use crate::proxy::upstream_head::HeadPolicy;
 use crate::proxy::upstream_head::UpstreamHead;
 
-/// The body of an answer that refuses, at most; the rest is cut off by a broken connection, never silently.
-const MAX_REFUSAL: usize = 64 * 1024;
-
 /// What came of asking.
-pub(crate) enum Switched {
+pub(crate) enum Switched<B> {
     /// The head of a judged 101, and the upstream's side of the tunnel once the client has been told.
     Yes(Parts, OnUpgrade),
-    /// Another answer.
-    No(Response<Bytes>),
+    /// Another answer, as whoever asks for no protocol gets it (RFC 9110 §7.8): whole, however long it is.
+    No(Answer<B>),
 }
 
 impl<B> Pool<B>
@@ -58,7 +55,7 @@ where
         policy: &HeadPolicy,
         upgrade: &Upgrade,
         head: UpstreamHead,
-    ) -> Result<(Switched, usize), SendError> {
+    ) -> Result<(Switched<B>, usize), SendError> {
         let (stream, origin, site) = self.apart(target).await?;
         let (mut sender, connection) = http1::Builder::new()
             .max_buf_size(H1_BUFFER)
@@ -79,15 +76,17 @@ where
             Err(_) => return Err(SendError::Timeout),
         };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            let (mut parts, body) = response.into_parts();
-            answer::clean(&mut parts, policy)?;
-            let body = timeout(limit, Limited::new(body, MAX_REFUSAL).collect()).await;
-            let body = body
-                .ok()
-                .and_then(Result::ok)
-                .ok_or(SendError::BadAnswer(AnswerFault::Malformed))?
-                .to_bytes();
-            return Ok((Switched::No(Response::from_parts(parts, body)), origin));
+            // To a stream that became a tunnel, 200 says that it is one (RFC 8441 §5).
+            if upgrade.multiplexed() && response.status().is_success() {
+                return Err(SendError::BadAnswer(AnswerFault::Handshake));
+            }
+            let group = self.group(target);
+            if !group.enter() {
+                return Err(SendError::Busy);
+            }
+            let lease = Lease::apart(&group, origin);
+            let answer = answer::accept(response.map(Received::H2), lease, policy)?;
+            return Ok((Switched::No(answer), origin));
         }
         if upgrade.judge(response.headers()).is_err() {
             return Err(SendError::BadAnswer(AnswerFault::Handshake));
