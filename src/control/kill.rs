@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::thread;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::control::kill_files::Persisted;
 use crate::control::kill_told::Told;
 use crate::control::kill_told::Witness;
 use crate::control::kill_watch::KillWatch;
+use crate::control::kill_watch::unbroken;
 use crate::ledger::Ledger;
 use crate::rollout::KillPosition;
 use crate::rollout::KillState;
@@ -153,16 +155,7 @@ impl KillSwitch {
         let file = inner.settings.file.clone();
         let poll = inner.settings.poll;
         thread::Builder::new().name("kill".into()).spawn(move || {
-            let mut watch = KillWatch::new(&file, thread::current());
-            loop {
-                watch.follow();
-                let Some(inner) = weak.upgrade() else {
-                    return;
-                };
-                let again = inner.look(Instant::now());
-                drop(inner);
-                thread::park_timeout(again.unwrap_or(poll));
-            }
+            keep_looking(&weak, KillWatch::new(&file, thread::current()), poll);
         })?;
         Ok(Self { inner })
     }
@@ -370,6 +363,19 @@ impl Inner {
     }
 }
 
+/// Reads the file for as long as there is a switch: whatever breaks off, it is read again after `poll`.
+fn keep_looking(switch: &Weak<Inner>, mut watch: KillWatch, poll: Duration) {
+    loop {
+        watch.follow();
+        let Some(inner) = switch.upgrade() else {
+            return;
+        };
+        let again = unbroken(|| inner.look(Instant::now())).flatten();
+        drop(inner);
+        thread::park_timeout(again.unwrap_or(poll));
+    }
+}
+
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KillSwitch")
@@ -397,6 +403,7 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
+    use crate::control::kill_watch::Broken;
 
     /// Longer than any of these tests should take, shorter than anybody's patience.
     const PATIENCE: Duration = Duration::from_secs(60);
@@ -628,6 +635,23 @@ mod tests {
         becomes(&switch, KillPosition::Deny).await;
         version("..4", "freeze");
         becomes(&switch, KillPosition::Freeze).await;
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_breaks_off_leaves_the_poll() {
+        let bench = Bench::new();
+        let poll = Duration::from_millis(5);
+        let inner = bench.still(poll);
+        let weak = Arc::downgrade(&inner);
+        let watch = KillWatch::by(&bench.path("kill"), Box::new(Broken));
+        let reader = thread::spawn(move || keep_looking(&weak, watch, poll));
+        let switch = KillSwitch { inner };
+        bench.write("deny");
+        becomes(&switch, KillPosition::Deny).await;
+        std::fs::remove_file(bench.path("kill")).unwrap();
+        becomes(&switch, KillPosition::Off).await;
+        drop(switch);
+        reader.join().expect("nothing ended it but the switch");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! The file system tells when the kill file may have changed, so that nobody waits for the next poll.
 //!
-//! It only ever makes a look come sooner: what the file says is decided where it is read, and who is told nothing polls.
+//! It only ever makes a look come sooner: what the file says is decided where it is read, and who is told nothing polls. A
+//! watcher that breaks off, whatever it does then, ends nothing but itself.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
@@ -17,9 +20,8 @@ use std::sync::atomic::Ordering;
 use std::thread::Thread;
 
 use notify::EventKind;
-use notify::RecommendedWatcher;
 use notify::RecursiveMode;
-use notify::Watcher as _;
+use notify::Watcher;
 use notify::event::ModifyKind;
 use tracing::warn;
 
@@ -33,10 +35,9 @@ const MAX_TURNS: usize = 4;
 type Place = (u64, u64);
 
 /// Wakes the thread that reads the file.
-#[derive(Debug)]
 pub(super) struct KillWatch {
     file: PathBuf,
-    watcher: Option<RecommendedWatcher>,
+    watcher: Option<Box<dyn Watcher + Send>>,
     watched: BTreeMap<PathBuf, Place>,
     told: Arc<Told>,
 }
@@ -60,25 +61,50 @@ impl KillWatch {
                 reader.unpark();
             }
         };
-        let watcher = notify::recommended_watcher(tell)
-            .inspect_err(|error| warn!(%error, "The kill file is polled only."))
-            .ok();
+        let watcher = unbroken(|| notify::recommended_watcher(tell)).and_then(|watcher| {
+            watcher
+                .inspect_err(|error| warn!(%error, "The kill file is polled only."))
+                .ok()
+        });
         Self {
             file: file.to_owned(),
-            watcher,
+            watcher: watcher.map(|watcher| Box::new(watcher) as Box<dyn Watcher + Send>),
             watched: BTreeMap::new(),
             told,
         }
     }
 
+    /// With a watcher of a test.
+    #[cfg(test)]
+    pub(super) fn by(file: &Path, watcher: Box<dyn Watcher + Send>) -> Self {
+        Self {
+            file: file.to_owned(),
+            watcher: Some(watcher),
+            watched: BTreeMap::new(),
+            told: Arc::default(),
+        }
+    }
+
     /// Watches what leads to the file now. What happened before is not told: the file is read after this.
     pub(super) fn follow(&mut self) {
-        for _ in 0..MAX_TURNS {
-            // What led somewhere else meanwhile is not watched yet.
-            if !self.turn() {
-                return;
+        let followed = unbroken(|| {
+            for _ in 0..MAX_TURNS {
+                // What led somewhere else meanwhile is not watched yet.
+                if !self.turn() {
+                    return;
+                }
             }
+        });
+        if followed.is_none() {
+            self.give_up();
         }
+    }
+
+    /// From now on the file is polled only.
+    fn give_up(&mut self) {
+        let watcher = self.watcher.take();
+        // One that has broken off may do so again.
+        unbroken(|| drop(watcher));
     }
 
     /// Whether something is watched that was not.
@@ -118,6 +144,24 @@ impl KillWatch {
         }
         more
     }
+}
+
+impl Drop for KillWatch {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+/// A step of the thread that must not end; `None`: it broke off. The library that watches takes for granted that a thread of
+/// its own lives, which nobody here can.
+pub(super) fn unbroken<T>(step: impl FnOnce() -> T) -> Option<T> {
+    let done = catch_unwind(AssertUnwindSafe(step));
+    if done.is_err() {
+        warn!(
+            "A look at the kill file, or what tells of it, broke off: it is read again at the next poll."
+        );
+    }
+    done.ok()
 }
 
 impl Told {
@@ -188,6 +232,37 @@ fn leads(file: &Path) -> (BTreeMap<PathBuf, Place>, BTreeSet<OsString>) {
         at = next;
     }
     (directories, names)
+}
+
+/// A watcher that breaks off whatever is asked of it, its end included.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Broken;
+
+#[cfg(test)]
+impl Watcher for Broken {
+    fn new<F: notify::EventHandler>(_: F, _: notify::Config) -> notify::Result<Self> {
+        Ok(Self)
+    }
+
+    fn watch(&mut self, _: &Path, _: RecursiveMode) -> notify::Result<()> {
+        panic!("its thread is gone");
+    }
+
+    fn unwatch(&mut self, _: &Path) -> notify::Result<()> {
+        panic!("its thread is gone");
+    }
+
+    fn kind() -> notify::WatcherKind {
+        notify::WatcherKind::NullWatcher
+    }
+}
+
+#[cfg(test)]
+impl Drop for Broken {
+    fn drop(&mut self) {
+        panic!("its thread is gone");
+    }
 }
 
 #[cfg(test)]
