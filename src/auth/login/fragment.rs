@@ -46,6 +46,15 @@ impl Logins {
         Some(with_script(page, &self.names.remember_place()))
     }
 
+    /// Whoever opens the sign-in itself, and not by way of a page of ours, has no place in mind but where that leads: what an
+    /// earlier visit left behind is forgotten. `None`: there is nothing.
+    pub(super) fn forgets_place(&self, ask: &Ask<'_>) -> Option<HeaderValue> {
+        let name = self.names.place();
+        let kept = cookies::named(ask.request.headers, &name);
+        kept.text()?;
+        self.names.set(&name, "", Keep::Forget)
+    }
+
     /// The same for a page that somebody reads first, and goes on from by its link.
     pub(super) fn keeps_fragment(&self, ask: &Ask<'_>, page: Response<Bytes>) -> Response<Bytes> {
         if self.look.keep_fragment && navigation::is_top_level(ask.request.headers) {

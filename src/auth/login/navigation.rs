@@ -55,6 +55,12 @@ pub(super) fn is_top_level(headers: &HeaderMap) -> bool {
         && !headers.contains_key("x-requested-with")
 }
 
+/// Whether the browser itself says that no page of this origin led here: an address that was typed or kept, or another site.
+pub(super) fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site");
+    site.is_some_and(|site| site.as_bytes() != b"same-origin")
+}
+
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len())
         .any(|window| window.eq_ignore_ascii_case(part))

@@ -19,6 +19,7 @@ use crate::auth::login::flow;
 use crate::auth::login::flow::Errand;
 use crate::auth::login::flow::Flow;
 use crate::auth::login::flow::NewFlow;
+use crate::auth::login::navigation;
 use crate::auth::login::page;
 use crate::auth::login::page::Page;
 use crate::auth::login::place::Place;
@@ -140,9 +141,14 @@ impl Logins {
     /// its person calls themselves (`login_hint`). A POST brings the answers to what we have asked.
     pub(super) async fn login(&self, ask: &Ask<'_>, body: &[u8]) -> Response<Bytes> {
         let query = Query::parse(ask.request.query).unwrap_or_default();
-        let target = query.value("rd").and_then(ReturnPath::parse);
-        let target = target.unwrap_or_else(ReturnPath::root);
+        let said = query.value("rd");
+        let target = said
+            .and_then(ReturnPath::parse)
+            .unwrap_or_else(ReturnPath::root);
         let mut begin = Begin::new(target.clone(), self.device(ask));
+        if said.is_none() || navigation::is_from_elsewhere(ask.request.headers) {
+            begin.cookies.extend(self.forgets_place(ask));
+        }
         begin.hint = query.value("login_hint").and_then(Hint::parse);
         if *ask.request.method == Method::POST {
             self.hears(ask, body, &mut begin);
@@ -263,16 +269,16 @@ impl Logins {
         let location = self
             .ask_provider(owner, &flow, slot, (redirect_uri, begin))
             .await?;
+        // Nothing need have been asked for that. Never one failed call: the breaker counts many, and our own questions.
+        if let Some(outage) = known_outage(&**owner) {
+            return Err(outage);
+        }
         let sealed = flow
             .seal(
                 &self.ring(),
                 ask.request.authority,
                 slot,
                 &*self.deps.entropy,
-        // Nothing need have been asked for that. Never one failed call: the breaker counts many, and our own questions.
-        if let Some(outage) = known_outage(&**owner) {
-            return Err(outage);
-        }
             )
             .ok_or(Outage::Shed)?;
         let name = self.names.flow(slot);

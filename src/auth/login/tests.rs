@@ -1776,6 +1776,38 @@ async fn what_stands_behind_the_address_survives_a_sign_in_where_that_is_wanted(
 }
 
 #[tokio::test]
+async fn a_sign_in_that_somebody_opens_itself_forgets_what_an_earlier_visit_left_behind() {
+    let mut world = both();
+    world.look = Arc::new(Look::new(&crate::auth::settings::Pages {
+        keep_fragment: true,
+        ..Default::default()
+    }));
+    let place = format!("{COOKIE}_place");
+    let (bare, said) = ("/.authferry/login", "/.authferry/login?rd=%2F");
+    for (target, site, expected) in [
+        (bare, "same-origin", "/"),
+        (bare, "", "/"),
+        (said, "none", "/"),
+        (said, "cross-site", "/"),
+        (said, "same-site", "/"),
+        // By way of a page of ours, which has just remembered it.
+        (said, "same-origin", "/#old"),
+        (said, "", "/#old"),
+    ] {
+        let mut browser = Browser::default();
+        browser.jar.insert(place.clone(), "%2F%23old".to_owned());
+        let mut visit = Visit::to(target);
+        if !site.is_empty() {
+            visit.fields.push(("sec-fetch-site", site));
+        }
+        let start = visit.with(&world, &mut browser).await;
+        assert_eq!(start.status, StatusCode::FOUND, "{start:?}");
+        let end = open(&world, &mut browser, &signed_in(&start.location, "alice")).await;
+        assert_eq!(end.location, expected, "{target} {site}");
+    }
+}
+
+#[tokio::test]
 async fn somebody_is_told_once_that_the_sign_in_page_has_changed() {
     let mut world = both();
     world.look = Arc::new(Look::new(&crate::auth::settings::Pages {
