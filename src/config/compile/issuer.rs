@@ -320,7 +320,7 @@ fn one(
         (public, &grants, refresh.adopt.as_ref()),
         &at,
     );
-    let learn_at = proofs::learned(context, raw, &known_at);
+    let learn_at = proofs::learned(context, raw, &at);
     Some(Client {
         learn_at,
         refresh,

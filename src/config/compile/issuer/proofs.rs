@@ -125,19 +125,34 @@ pub(super) fn secrets(context: &mut Context<'_>, raw: &RawTokenClient) -> Vec<[u
 pub(super) fn learned(
     context: &mut Context<'_>,
     raw: &RawTokenClient,
-    known_at: &[ProviderId],
+    known_at: &[(ProviderId, OAuthClient)],
 ) -> Option<ProviderId> {
     let at = raw.learn_secret_at.get()?;
     if !context.knows_provider(at) {
         return None;
     }
     let provider = ProviderId::new(&at.value);
-    if !known_at.contains(&provider) {
-        context
-            .report
-            .error(at.mark, format!("`at.{}` is missing", at.value))
-            .value(&at.value)
-            .hint("a provider is asked about a client by the name that it has there");
+    let own = known_at.iter().find(|(known, _)| *known == provider);
+    match own.map(|(_, own)| &own.auth) {
+        None => {
+            context
+                .report
+                .error(at.mark, format!("`at.{}` is missing", at.value))
+                .value(&at.value)
+                .hint("a provider is asked about a client by the name that it has there");
+        }
+        // Such a provider would take any secret, or none.
+        Some(ClientAuth::None) => {
+            context
+                .report
+                .error(
+                    at.mark,
+                    format!("`at.{}` is public: no secret is known there", at.value),
+                )
+                .value(&at.value)
+                .hint("learn it where the client has a secret, or say `secret_hashes` here");
+        }
+        Some(_) => {}
     }
     Some(provider)
 }
