@@ -6,6 +6,7 @@ use tracing::error;
 
 use crate::auth;
 use crate::auth::beginning;
+use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::Confirmation;
 use crate::identity::CredentialClass;
@@ -113,10 +114,14 @@ impl Issuer {
             "active": true,
             "iss": identity.key.issuer.as_str(),
             "sub": identity.key.subject.as_str(),
-            "exp": admitted.ends().as_secs(),
             "token_type": Confirmation::token_type(admitted.confirmation()),
         });
         if let Value::Object(members) = &mut object {
+            // The token's own, which its owner may not say: how long our verdict is kept is nobody's business.
+            let own = admitted.life_ends();
+            if own != UnixTime::NEVER {
+                members.insert("exp".to_owned(), own.as_secs().into());
+            }
             // Whoever asks holds the other half of the proof (RFC 8705 §3.2, RFC 9449 §6.2).
             if let Some(bound) = admitted.confirmation() {
                 members.insert("cnf".to_owned(), Value::Object(bound.members()));

@@ -29,6 +29,7 @@ pub(crate) struct Admitted {
     pub(super) rule: Arc<str>,
     pub(super) expires: UnixTime,
     pub(super) ends: UnixTime,
+    pub(super) life_ends: UnixTime,
     pub(super) rests_on: Epoch,
     pub(super) epoch: u64,
     pub(super) session: Option<Arc<Live>>,
@@ -164,6 +165,12 @@ impl Admitted {
     /// Until when the credential itself is honoured: later than [`Self::expires`] by the tolerance for clocks that differ.
     pub(crate) const fn ends(&self) -> UnixTime {
         self.ends
+    }
+
+    /// When the credential ends by what it says itself, or sooner, when it counts here no more; [`UnixTime::NEVER`] where
+    /// nobody says.
+    pub(crate) const fn life_ends(&self) -> UnixTime {
+        self.life_ends
     }
 
     /// Whether it may be kept for other requests.

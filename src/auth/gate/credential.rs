@@ -173,17 +173,19 @@ impl Gate {
         }
         // What is handed on says of a person what the configuration makes of the groups, like everything else here.
         let known = self.with_roles(identity, class, asked.now)?;
+        // An earlier yes counts for as long as it does, whatever its token says.
+        let life_ends = if proof.is_remembered() {
+            proof.expires()
+        } else {
+            proof.life_ends()
+        };
         let holder = Holder {
             identity: &known,
             canonical: &canonical,
             class,
             credential: Some(credential),
             bound: proof.confirmation().copied(),
-            ends: if proof.is_remembered() {
-                proof.expires()
-            } else {
-                proof.life_ends()
-            },
+            ends: life_ends,
             outlived: match class {
                 CredentialClass::Bearer | CredentialClass::Opaque | CredentialClass::Refresh => {
                     Some(proof.life_ends())
@@ -225,6 +227,7 @@ impl Gate {
             ),
             token,
             ends: asked.policy.cut(provider, proof.ends(), asked.now),
+            life_ends: asked.policy.cut(provider, life_ends, asked.now),
             rests_on: owner.epoch().clone(),
             epoch,
             session: None,

@@ -332,6 +332,7 @@ impl Gate {
             ),
             token,
             ends: asked.policy.cut(provider, restored.ends(), asked.now),
+            life_ends: asked.policy.cut(provider, restored.ends(), asked.now),
             rests_on: owner.epoch().clone(),
             epoch,
             session: Some(Arc::clone(restored.live())),
