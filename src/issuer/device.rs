@@ -187,7 +187,7 @@ impl Issuer {
             return Err(UNBOUND);
         }
         // What came of the sign-in is written down before anybody gets it: the provider says it once.
-        if let Some(renewed) = self.signed_in(call, client, &ticket).await? {
+        if let Some(renewed) = self.signed_in(call, client, &ticket, proven).await? {
             return self
                 .handed_out(call, client, &ticket, &renewed, (None, proven), told)
                 .await;
@@ -242,7 +242,7 @@ impl Issuer {
             Polled::Denied => return Err(Not::Denied(Denied::NotAllowed, "policy")),
             Polled::Over => return Err(Not::Denied(Denied::ExpiredToken, "expired")),
         }
-        let renewed = self.signed_in(call, client, &ticket).await?;
+        let renewed = self.signed_in(call, client, &ticket, proven).await?;
         let renewed = renewed.ok_or(bad("revoked"))?;
         self.handed_out(call, client, &ticket, &renewed, (None, proven), told)
             .await

@@ -97,9 +97,8 @@ impl Issuer {
         let scopes = scopes(&form)?;
         let side = self.side(call, client)?;
         let proven = self.key_of(call).await?;
-        // What a provider gives to its own client is bound to nothing; and of a public client the refresh token would have to be
-        // bound, too (RFC 9449 §5).
-        if proven.is_some() && (client.settings.public || grant == Grant::ClientCredentials) {
+        // What a provider gives to its own client is bound to nothing.
+        if proven.is_some() && grant == Grant::ClientCredentials {
             return Err(UNBOUND);
         }
         match grant {
@@ -348,8 +347,8 @@ impl Issuer {
             Err(Not::Limited(_)) => ("limited", Some("rate_limited")),
         };
         if let Some(client) = told.client.as_deref() {
-            self.guessed(call, client, done);
             let (habits, now) = (&self.deps.habits, call.now);
+            self.guessed(call, client, done);
             if outcome == "refused" && habits.is_refused(client, now) {
                 self.anomaly(client, "many_refused");
             }

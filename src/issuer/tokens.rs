@@ -193,6 +193,9 @@ impl Issuer {
             if !family.audience.is_empty() {
                 members.insert("aud".to_owned(), family.audience.as_str().into());
             }
+            if let Some(key) = &family.bound {
+                members.insert("cnf".to_owned(), json!({ "jkt": key }));
+            }
             if let Some(key) = family.account.as_ref().and_then(|account| account.key()) {
                 members.insert("iss".to_owned(), key.issuer.as_str().into());
                 members.insert("sub".to_owned(), key.subject.as_str().into());

@@ -49,6 +49,7 @@ mod overload;
 mod passwords;
 mod plan;
 mod public_clients;
+mod public_keys;
 mod refresh;
 mod reload;
 mod report;

@@ -21,17 +21,17 @@ use crate::token_endpoint::is_error;
 use crate::token_endpoint::object;
 use crate::two_providers;
 
-const TOKEN: &str = "/.authferry/oauth2/token";
+pub(crate) const TOKEN: &str = "/.authferry/oauth2/token";
 const REVOKE: &str = "/.authferry/oauth2/revoke";
-const INTROSPECT: &str = "/.authferry/oauth2/introspect";
-const DEVICE: &str = "/.authferry/oauth2/device_authorization";
-const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+pub(crate) const INTROSPECT: &str = "/.authferry/oauth2/introspect";
+pub(crate) const DEVICE: &str = "/.authferry/oauth2/device_authorization";
+pub(crate) const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
-struct Stage {
-    old: Idp,
+pub(crate) struct Stage {
+    pub(crate) old: Idp,
     new: Idp,
-    proxy: Proxy,
+    pub(crate) proxy: Proxy,
     _upstream: Echo,
 }
 
@@ -60,6 +60,7 @@ token_endpoint:
     tv: {{ auth: none, grants: [device_code, refresh_token], audiences: [app], scopes: [read], at: {{ old: {public}, new: {ours} }} }}
     phone: {{ auth: none, grants: [refresh_token], audiences: [app], refresh: {{ adopt: old }}, at: {{ old: {public}, new: {public} }} }}
     api: {{ secret_hashes: ["{}"], grants: [refresh_token], audiences: [app], refresh: {{ adopt: old }}, introspect: true, at: {{ old: {ours} }} }}
+    pocket: {{ auth: none, grants: [device_code, refresh_token], audiences: [ours], refresh: {{ adopt: old }}, at: {{ old: {public}, new: {public} }} }}
     worker: {{ secret_hashes: ["{}"], grants: [refresh_token, client_credentials], audiences: [app, ours], refresh: {{ adopt: old }}, at: {{ old: {ours}, new: {ours} }} }}
 {more}"#,
         two_providers(&old, &new, &upstream, percent),
@@ -81,7 +82,12 @@ token_endpoint:
 
 impl Stage {
     /// A form that says who asks, with these fields and nothing that proves it.
-    async fn send(&self, path: &str, fields: &[(&str, &str)], pairs: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        pairs: &[(&str, &str)],
+    ) -> Answer {
         let own = [
             ("Host", "app.test"),
             ("Content-Type", "application/x-www-form-urlencoded"),
@@ -91,7 +97,7 @@ impl Stage {
         request(self.proxy.address, "POST", path, &fields, body.as_bytes()).await
     }
 
-    async fn named(&self, client: &str, path: &str, pairs: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn named(&self, client: &str, path: &str, pairs: &[(&str, &str)]) -> Answer {
         let pairs = [&[("client_id", client)], pairs].concat();
         self.send(path, &[], &pairs).await
     }
@@ -287,7 +293,7 @@ async fn a_proof_of_a_key_is_judged_with_every_grant_and_never_dropped() {
             ("refresh_token", token),
         ]
     };
-    // A refresh token of a public client would have to be bound as well (RFC 9449 §5).
+    // What is good without the key is not given to who proves to hold one.
     let phone = own("phone", &*theirs);
     is_error(&ask(&phone, "x").await, 400, "invalid_dpop_proof");
     let proof = holder.proof(here, None, &json!({}));

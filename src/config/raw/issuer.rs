@@ -47,7 +47,7 @@ mappings! {
 
     /// A client, and what it may have. It proves itself by a secret, a key or a certificate: at least one of them is required, or `auth: none`.
     RawTokenClient {
-        /// `none`: it is public (RFC 6749 §2.1), such as an application on a phone or a television, whose secret everybody could read. It names itself by `client_id`, and proves nothing: `device_code` and `refresh_token` are all that it may have, it asks about no tokens, and its requests are counted by the address that they come from. Default: it proves who it is.
+        /// `none`: it is public (RFC 6749 §2.1), such as an application on a phone or a television, whose secret everybody could read. It names itself by `client_id`, and proves nothing: `device_code` and `refresh_token` are all that it may have, it asks about no tokens, and its requests are counted by the address that they come from. Its refresh tokens are bound to the key that it proves to hold, if it does (`DPoP`, RFC 9449 §5). Default: it proves who it is.
         auth: At<TokenClientAuth>,
         /// `sha256:` and 64 hexadecimal digits of its secret, which is long and random; two while it is rotated.
         secret_hashes: List<At<String>>,

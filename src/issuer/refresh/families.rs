@@ -231,11 +231,11 @@ impl Families {
     }
 
     /// The token that its holder gets next; `None`: this one no longer counts. What was made of it is in hand: from now on
-    /// it is spent.
+    /// it is spent. `bound`: the key that it is bound to from then on, if it is to none yet.
     pub(super) async fn turn(
         &self,
         ticket: &Ticket,
-        (account, person): (&Account, &CanonicalSubject),
+        (account, person, bound): (&Account, &CanonicalSubject, Option<&str>),
         grace: Duration,
         now: UnixTime,
     ) -> Result<Option<Ticket>, StoreError> {
@@ -251,6 +251,9 @@ impl Families {
             let next = ticket.next(&*self.entropy);
             family.turn_to(&next, grace, now);
             family.belongs_to(account, person);
+            if family.bound.is_none() {
+                family.bound = bound.map(str::to_owned);
+            }
             let expect = Expect::Version(version);
             if self.write(ticket, &family, expect, now).await? {
                 return Ok(Some(next));

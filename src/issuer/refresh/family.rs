@@ -158,6 +158,9 @@ pub(in crate::issuer) struct Family {
     pub(in crate::issuer) began: Option<u64>,
     /// It ends at the latest then.
     pub(in crate::issuer) ends: u64,
+    /// The key that its client proves to hold with every use, where that proves nothing else (RFC 9449 §5).
+    #[serde(default)]
+    pub(in crate::issuer) bound: Option<String>,
     turn: String,
     before: Option<Before>,
     /// The provider's access token of the last renewal.
@@ -232,6 +235,7 @@ impl Family {
             person: None,
             began: began.map(UnixTime::as_millis),
             ends: terms.ends.as_millis(),
+            bound: None,
             turn: ticket.turn(),
             before: None,
             access: None,

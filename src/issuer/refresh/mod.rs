@@ -83,6 +83,7 @@ impl Issuer {
             audience: audience.map(Box::from),
             resources: self.resources.clone(),
             ticket: ticket.clone(),
+            proven,
             now: call.now,
         };
         let renewed = self.renewed(call, client, renewal).await?;
@@ -97,6 +98,7 @@ impl Issuer {
         call: &Call<'_>,
         client: &Client,
         ticket: &Ticket,
+        proven: Option<Thumbprint>,
     ) -> Result<Option<Renewed>, Not> {
         let look = self.families.look(ticket, call.now).await;
         match look.or(Err(Not::Later(5, "store")))? {
@@ -113,6 +115,7 @@ impl Issuer {
             audience: None,
             resources: self.resources.clone(),
             ticket: ticket.clone(),
+            proven,
             now: call.now,
         };
         self.renewed(call, client, renewal).await.map(Some)
@@ -232,7 +235,10 @@ impl Issuer {
             self.hands_out(client, (&admitted, issued)).await?;
         }
         let grace = client.settings.refresh.grace;
-        let whose = (&account, admitted.canonical());
+        // One that proves nothing else proves its key with every refresh (RFC 9449 §5).
+        let bound = proven.filter(|_| client.settings.public);
+        let bound = bound.map(|key| key.to_string());
+        let whose = (&account, admitted.canonical(), bound.as_deref());
         let next = self.families.turn(ticket, whose, grace, call.now).await;
         let next = next
             .or(Err(Not::Later(5, "store")))?

@@ -10,6 +10,7 @@ use tracing::info;
 use crate::clock::UnixTime;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
+use crate::identity::Thumbprint;
 use crate::issuer::answer::Denied;
 use crate::issuer::answer::Not;
 use crate::issuer::build::Resources;
@@ -44,6 +45,8 @@ pub(super) struct Renewal {
     pub(super) at: std::collections::HashMap<ProviderId, Arc<TokenClient>>,
     pub(super) client: Box<str>,
     pub(super) ticket: Ticket,
+    /// The key that its client has proved to hold.
+    pub(super) proven: Option<Thumbprint>,
     /// What a refresh token of a provider's own becomes.
     pub(super) adopted: Option<Adopted>,
     /// What was asked for; empty: all.
@@ -158,6 +161,11 @@ impl Renewal {
         };
         if *family.client != *self.client {
             return Err(over("wrong_client"));
+        }
+        // Before anything follows of it: whoever has the token without its key neither uses it nor ends what it stands for.
+        let proven = self.proven.map(|key| key.to_string());
+        if family.bound.is_some() && family.bound != proven {
+            return Err(over("pop_failed"));
         }
         let place = family.place(&self.ticket, self.now);
         match place {
