@@ -2,6 +2,7 @@
 people with tokens, sessions, passwords and sockets; and a history that is held against what was promised.
 """
 import base64
+import collections
 import http.client
 import json
 import os
@@ -75,23 +76,32 @@ class Server:
 
 class Redis(Server):
     def __init__(self, directory):
-        self.directory, self.port = directory, free()
-        self.start()
+        self.directory = directory
+        # Whoever takes the port in between has it: then another one is tried.
+        for _ in range(10):
+            self.port = free()
+            if self.launched():
+                return
+        raise RuntimeError("Redis does not start")
 
     def start(self):
-        words = [*FIRST, "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory), "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-        self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        """Again where it was: others know it by its port."""
         end = time.time() + 20
-        while time.time() < end:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), 1) as one:
-                    one.sendall(b"PING\r\n")
-                    if one.recv(100).startswith(b"+PONG"):
-                        return
-            except OSError:
-                pass
+        while not self.launched():
+            if end < time.time():
+                raise RuntimeError("the port of Redis is somebody else's")
             time.sleep(0.02)
-        raise RuntimeError("Redis does not start")
+
+    def launched(self):
+        """Whether it listens: it says so itself, since what answers at the port may be somebody else's."""
+        words = [*FIRST, "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory), "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, errors="replace")
+        if not any("Ready to accept" in line for line in self.process.stdout):
+            self.process.wait()
+            return False
+        # What else it says is read and dropped, so that it never waits for its reader.
+        threading.Thread(target=collections.deque, args=(self.process.stdout, 0), daemon=True).start()
+        return True
 
 
 class Idp(Server):

@@ -1,5 +1,7 @@
 //! A real Redis on a free loopback port, and the wires to it, which can be slow or cut.
 
+use std::io::BufRead as _;
+use std::io::BufReader;
 use std::net::SocketAddr;
 use std::process::Child;
 use std::process::Command;
@@ -29,18 +31,23 @@ pub(crate) struct Redis {
 impl Redis {
     /// Starts one and waits until it answers.
     pub(crate) async fn start() -> Result<Self, String> {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
-        let port = free.local_addr().map_err(|e| e.to_string())?.port();
-        drop(free);
         let directory = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let child = launch(port, &directory)?;
-        let redis = Self {
-            child,
-            directory,
-            port,
-        };
-        redis.answers().await?;
-        Ok(redis)
+        // Whoever takes the port in between has it: then another one is tried.
+        for _ in 0..10 {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
+            let port = free.local_addr().map_err(|e| e.to_string())?.port();
+            drop(free);
+            if let Some(child) = launch(port, &directory)? {
+                let redis = Self {
+                    child,
+                    directory,
+                    port,
+                };
+                redis.answers().await?;
+                return Ok(redis);
+            }
+        }
+        Err("redis-server does not listen".to_owned())
     }
 
     async fn answers(&self) -> Result<(), String> {
@@ -134,8 +141,18 @@ impl Redis {
     /// Starts it again with what is on its disk.
     pub(crate) async fn again(&mut self) -> Result<(), String> {
         self.kill();
-        self.child = launch(self.port, &self.directory)?;
-        self.answers().await
+        let start = Instant::now();
+        // Others know it by its port: whoever has that for a moment gives it back.
+        loop {
+            if let Some(child) = launch(self.port, &self.directory)? {
+                self.child = child;
+                return self.answers().await;
+            }
+            if Duration::from_secs(10) < start.elapsed() {
+                return Err("the port of redis-server is somebody else's".to_owned());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
@@ -145,8 +162,9 @@ impl Drop for Redis {
     }
 }
 
-fn launch(port: u16, directory: &TempDir) -> Result<Child, String> {
-    Command::new("redis-server")
+/// A server that listens; `None`: it could not have the port.
+fn launch(port: u16, directory: &TempDir) -> Result<Option<Child>, String> {
+    let mut child = Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args([
             "--save",
@@ -160,10 +178,20 @@ fn launch(port: u16, directory: &TempDir) -> Result<Child, String> {
         .arg("--dir")
         .arg(directory.path())
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|e| format!("redis-server: {e}"))
+        .map_err(|e| format!("redis-server: {e}"))?;
+    // What answers at the port may be somebody else's: it says itself that it has it.
+    let said = child.stdout.take().ok_or("redis-server says nothing")?;
+    let mut lines = BufReader::new(said).lines();
+    if !lines.any(|line| line.is_ok_and(|line| line.contains("Ready to accept"))) {
+        child.wait().map_err(|e| e.to_string())?;
+        return Ok(None);
+    }
+    // What else it says is read and dropped, so that it never waits for its reader.
+    std::thread::spawn(move || for _line in lines {});
+    Ok(Some(child))
 }
 
 /// A wire to a Redis, for one instance.
