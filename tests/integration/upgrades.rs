@@ -2,59 +2,27 @@
 
 use std::net::SocketAddr;
 
-use bytes::Bytes;
-use http::Method;
-use http::Request;
-use http_body_util::Empty;
-use hyper_util::rt::TokioExecutor;
-use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::timeout;
 
-use crate::harness::Echo;
 use crate::harness::Idp;
-use crate::harness::PATIENCE;
 use crate::harness::Proxy;
 use crate::harness::request;
 use crate::lasting::config;
 use crate::lasting::signed_in;
 use crate::reload::until;
-use crate::two_providers;
+use crate::upstreams;
+use crate::upstreams::behind;
+use crate::upstreams::connect;
+use crate::upstreams::extended_connect;
 use crate::upstreams::read_head;
+use crate::upstreams::speaking;
 
-/// An application of raw bytes: tells every head it read, answers what `answer` says, then repeats what it hears, and tells
-/// all of that in the end.
+/// An application of raw bytes that repeats what it hears in a tunnel, and tells all of that in the end.
 async fn application(answer: fn(&str) -> String) -> (SocketAddr, UnboundedReceiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (tell, told) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let tell = tell.clone();
-            tokio::spawn(async move {
-                let (head, rest) = read_head(&mut stream).await;
-                let answer = answer(&head);
-                drop(tell.send(head));
-                drop(stream.write_all(answer.as_bytes()).await);
-                if !answer.contains(" 101 ") {
-                    return;
-                }
-                let mut heard = rest;
-                let mut chunk = [0; 1024];
-                while let Ok(n @ 1..) = stream.read(&mut chunk).await {
-                    heard.extend_from_slice(&chunk[..n]);
-                    drop(stream.write_all(&chunk[..n]).await);
-                }
-                drop(tell.send(String::from_utf8_lossy(&heard).into_owned()));
-            });
-        }
-    });
-    (address, told)
+    speaking(answer, |heard, new| heard[heard.len() - new..].to_vec()).await
 }
 
 /// Switches to what it is asked for; whoever asks for nothing is told so.
@@ -73,20 +41,15 @@ fn plain(_: &str) -> String {
 
 /// The program before `application`; `/go` names two protocols.
 async fn before(application: SocketAddr) -> Proxy {
-    let (old, new, echo) = (Idp::start().await, Idp::start().await, Echo::start().await);
-    let yaml = two_providers(&old, &new, &echo, 50)
-        .replace(&echo.url(), &format!("http://{application}"))
-        .replace(
-            "public_paths: [/public/*]",
-            "routes:\n      - { path: /go, access: public, upgrades: [parrot/1, Other] }\n      - { path: \"/*\", access: public }",
-        );
-    Proxy::start(&yaml)
+    behind(
+        application,
+        "{ path: /go, access: public, upgrades: [parrot/1, Other] }",
+    )
+    .await
 }
 
 async fn send(proxy: &Proxy, bytes: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
-    stream.write_all(bytes.as_bytes()).await.unwrap();
-    stream
+    connect(proxy, bytes.as_bytes()).await
 }
 
 fn asking(line: &str, more: &str) -> String {
@@ -95,13 +58,7 @@ fn asking(line: &str, more: &str) -> String {
 
 /// Everything until the end of the connection.
 async fn to_end(stream: &mut TcpStream) -> String {
-    let mut all = Vec::new();
-    drop(
-        timeout(PATIENCE, stream.read_to_end(&mut all))
-            .await
-            .unwrap(),
-    );
-    String::from_utf8_lossy(&all).into_owned()
+    upstreams::to_end(stream).await.0
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,52 +161,7 @@ async fn what_could_be_two_requests_is_refused() {
 async fn over_http_2_there_is_no_other_tunnel_than_a_websocket() {
     let (address, mut told) = application(switches).await;
     let proxy = before(address).await;
-    let stream = TcpStream::connect(proxy.address).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
-    let request = Request::builder()
-        .method(Method::CONNECT)
-        .uri("http://app.test/go")
-        .extension(hyper::ext::Protocol::from_static("parrot/1"))
-        .body(Empty::<Bytes>::new())
-        .unwrap();
-/// What an application says to whoever asks for a protocol that it does not speak.
-fn long(_: &str) -> String {
-    let body = "0123456789abcdef".repeat(20_000);
-    let length = body.len();
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\nX-Remote-User: nobody\r\n\r\n{body}"
-    )
-}
-
-/// RFC 9110 §7.8: an application may ignore what it is asked to switch to, and answer as long as it likes.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_without_the_protocol_comes_whole_however_long_it_is() {
-    let (address, mut told) = application(long).await;
-    let proxy = before(address).await;
-    let bytes = asking("GET /go HTTP/1.1", "Upgrade: parrot/1\r\n");
-    let answer = to_end(&mut send(&proxy, &bytes).await).await;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}\n{}", proxy.log());
-    assert!(head.contains("connection: close"), "{head}");
-    assert_eq!(body.len(), 320_000, "{head}");
-    assert!(body.ends_with("0123456789abcdef"));
-    assert!(told.recv().await.unwrap().contains("upgrade: parrot/1"));
-    // One that breaks off is no whole answer, and does not look like one.
-    let (address, _told) = application(|head| long(head).split_at(100_000).0.to_owned()).await;
-    let proxy = before(address).await;
-    let answer = to_end(&mut send(&proxy, &bytes).await).await;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.contains("content-length: 320000"), "{head}");
-    assert!(body.len() < 320_000);
-}
-
-    let answer = timeout(PATIENCE, sender.send_request(request))
-        .await
-        .unwrap();
+    let answer = extended_connect(&proxy, "/go", "parrot/1").await;
     assert!(answer.is_ok_and(|answer| !answer.status().is_success()));
     assert!(told.try_recv().is_err(), "nothing of it arrives");
 }
@@ -302,6 +214,37 @@ async fn what_follows_a_request_that_was_not_switched_is_no_request() {
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     assert!(told.recv().await.unwrap().starts_with("GET /go "));
     assert!(told.try_recv().is_err(), "the rest is thrown away");
+}
+
+/// What an application says to whoever asks for a protocol that it does not speak.
+fn long(_: &str) -> String {
+    let body = "0123456789abcdef".repeat(20_000);
+    let length = body.len();
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\nX-Remote-User: nobody\r\n\r\n{body}"
+    )
+}
+
+/// RFC 9110 §7.8: an application may ignore what it is asked to switch to, and answer as long as it likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_the_protocol_comes_whole_however_long_it_is() {
+    let (address, mut told) = application(long).await;
+    let proxy = before(address).await;
+    let bytes = asking("GET /go HTTP/1.1", "Upgrade: parrot/1\r\n");
+    let answer = to_end(&mut send(&proxy, &bytes).await).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}\n{}", proxy.log());
+    assert!(head.contains("connection: close"), "{head}");
+    assert_eq!(body.len(), 320_000, "{head}");
+    assert!(body.ends_with("0123456789abcdef"));
+    assert!(told.recv().await.unwrap().contains("upgrade: parrot/1"));
+    // One that breaks off is no whole answer, and does not look like one.
+    let (address, _told) = application(|head| long(head).split_at(100_000).0.to_owned()).await;
+    let proxy = before(address).await;
+    let answer = to_end(&mut send(&proxy, &bytes).await).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("content-length: 320000"), "{head}");
+    assert!(body.len() < 320_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,9 +40,29 @@ pub(crate) fn refusing() -> (TcpSocket, SocketAddr) {
     (taken, address)
 }
 
-/// An application of raw bytes: tells every head it read, answers what `answer` says, then echoes.
+/// What an application of raw bytes says in a tunnel to what it has heard; how much of that is new.
+pub(crate) type Speech = fn(&mut Vec<u8>, usize) -> Vec<u8>;
+
+/// An application of raw bytes: tells every head it read, answers what `answer` says, then answers frames, and tells the rest.
 pub(crate) async fn application(
     answer: fn(&str) -> String,
+) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+    speaking(answer, |heard, _| {
+        let mut said = Vec::new();
+        while let Some(at) = heard.windows(FRAME.len()).position(|w| w == FRAME) {
+            heard.drain(..at + FRAME.len());
+            // A server's frames are not masked.
+            said.extend_from_slice(&[0x82, 0x01, b'x']);
+        }
+        said
+    })
+    .await
+}
+
+/// The same with another speech in its tunnels; it tells what that leaves of what was heard.
+pub(crate) async fn speaking(
+    answer: fn(&str) -> String,
+    speech: Speech,
 ) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -51,27 +71,24 @@ pub(crate) async fn application(
         while let Ok((mut stream, _)) = listener.accept().await {
             let tell = tell.clone();
             tokio::spawn(async move {
-                let (head, rest) = read_head(&mut stream).await;
+                let (head, mut heard) = read_head(&mut stream).await;
                 let answer = answer(&head);
-                tell.send(head).unwrap();
+                drop(tell.send(head));
                 drop(stream.write_all(answer.as_bytes()).await);
                 if !answer.contains(" 101 ") {
                     return;
                 }
-                // A server's frames are not masked.
-                let mut frames = rest;
-                let mut chunk = [0; 1024];
+                let (mut chunk, mut new) = ([0; 1024], heard.len());
                 loop {
-                    while let Some(at) = frames.windows(FRAME.len()).position(|w| w == FRAME) {
-                        frames.drain(..at + FRAME.len());
-                        drop(stream.write_all(&[0x82, 0x01, b'x']).await);
-                    }
-                    match stream.read(&mut chunk).await {
-                        Ok(n) if 0 < n => frames.extend_from_slice(&chunk[..n]),
-                        _ => break,
-                    }
+                    let said = speech(&mut heard, new);
+                    drop(stream.write_all(&said).await);
+                    let Ok(read @ 1..) = stream.read(&mut chunk).await else {
+                        break;
+                    };
+                    heard.extend_from_slice(&chunk[..read]);
+                    new = read;
                 }
-                drop(tell.send(String::from_utf8_lossy(&frames).into_owned()));
+                drop(tell.send(String::from_utf8_lossy(&heard).into_owned()));
             });
         }
     });
@@ -113,24 +130,31 @@ pub(crate) fn accept(head: &str) -> String {
 
 /// The program before `application`, with sockets for everybody at `/ws`.
 async fn before(application: SocketAddr) -> Proxy {
+    behind(
+        application,
+        "{ path: /ws, access: public, websocket: true }",
+    )
+    .await
+}
+
+/// The program before `application`, with this route before one that is public.
+pub(crate) async fn behind(application: SocketAddr, route: &str) -> Proxy {
     let (old, new, echo) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let routes = format!("routes:\n      - {route}\n      - {{ path: \"/*\", access: public }}");
     let yaml = two_providers(&old, &new, &echo, 50)
         .replace(&echo.url(), &format!("http://{application}"))
-        .replace(
-            "public_paths: [/public/*]",
-            "routes:\n      - { path: /ws, access: public, websocket: true }\n      - { path: \"/*\", access: public }",
-        );
+        .replace("public_paths: [/public/*]", &routes);
     Proxy::start(&yaml)
 }
 
-async fn connect(proxy: &Proxy, bytes: &[u8]) -> TcpStream {
+pub(crate) async fn connect(proxy: &Proxy, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     stream
 }
 
 /// Everything until the end of the connection; whether it ended cleanly.
-async fn to_end(stream: &mut TcpStream) -> (String, bool) {
+pub(crate) async fn to_end(stream: &mut TcpStream) -> (String, bool) {
     let mut all = Vec::new();
     let clean = timeout(PATIENCE, stream.read_to_end(&mut all))
         .await
@@ -187,15 +211,6 @@ pub(crate) async fn extended_connect(
     timeout(PATIENCE, sender.send_request(request))
         .await
         .unwrap()
-        .unwrap();
-    assert_eq!(response.status(), 200);
-    assert!(!response.headers().contains_key("sec-websocket-accept"));
-    let mut tunnel = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
-    tunnel.write_all(FRAME).await.unwrap();
-    let mut echoed = [0; 3];
-    timeout(PATIENCE, tunnel.read_exact(&mut echoed))
-        .await
-        .unwrap()
 }
 
 /// To whoever asked for a tunnel over HTTP/2, 200 says that it is one.
@@ -223,6 +238,15 @@ async fn a_websocket_passes_over_http_2() {
     let (address, mut told) = application(accept).await;
     let proxy = before(address).await;
     let mut response = extended_connect(&proxy, "/ws", "websocket").await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(!response.headers().contains_key("sec-websocket-accept"));
+    let mut tunnel = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    tunnel.write_all(FRAME).await.unwrap();
+    let mut echoed = [0; 3];
+    timeout(PATIENCE, tunnel.read_exact(&mut echoed))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(echoed, [0x82, 0x01, b'x']);
     assert!(
         told.recv()
