@@ -16,7 +16,6 @@ use crate::browser::encode;
 use crate::devices::device_token_of_old;
 use crate::endpoint::hash;
 use crate::harness::Echo;
-use crate::harness::Proxy;
 use crate::harness::request;
 use crate::keycloak;
 use crate::modern::token_of;
@@ -25,10 +24,10 @@ use crate::operators::until;
 use crate::origin;
 use crate::protocols::node;
 use crate::proxy;
+use crate::registrations::counts_beside_its_certificate_only;
+use crate::registrations::counts_with_new_proofs_only;
 use crate::registrations::curl;
-use crate::registrations::pki;
 use crate::secret;
-use crate::server_section;
 use crate::two_sides;
 use crate::var;
 
@@ -171,67 +170,20 @@ async fn a_token_that_oidc_provider_bound_to_a_key_counts_with_a_new_proof_of_it
     let mut words = String::new();
     said.read_to_string(&mut words).unwrap();
     assert!(client.wait().unwrap().success(), "{words}\n{}", proxy.log());
-    let expected = [
-        "type dpop",
-        "own key 200",
-        "same proof 401",
-        "another proof 200",
-        "another key 401",
-        "no proof 401",
-        "as bearer 401",
-    ];
-    let said: Vec<&str> = words.lines().collect();
-    assert_eq!(said, expected, "{}", proxy.log());
-    assert_eq!(upstream.hits(), 2);
-    assert_eq!(upstream.last().all("x-remote-user"), ["1002"]);
+    counts_with_new_proofs_only(&words, &upstream, &proxy);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_oidc_provider_bound_to_a_certificate_counts_beside_it_only() {
-    let upstream = Echo::start().await;
     let form = "grant_type=client_credentials&client_id=proxy-mtls&resource=urn%3Alegacy-api";
     let endpoint = format!("https://127.0.0.1:{}/token", var("OP_TLS_PORT"));
     let (body, _) = curl(Some("client-mtls"), &["--data", form, &endpoint]);
     let answer: Value = serde_json::from_str(&body).unwrap();
-    let token = answer["access_token"]
-        .as_str()
-        .unwrap_or_else(|| panic!("{body}"));
-    let plain = server_section();
-    let admin = plain.split_once("  admin:").unwrap().1;
-    let yaml = format!(
-        r#"
-server:
-  listen: 127.0.0.1:0
-  tls:
-    certificate: {{ file: "{certificate}" }}
-    key: {{ file: "{key}" }}
-    client_certificates: [{{ hosts: [localhost], ca: {{ file: "{ca}" }}, mode: optional }}]
-  admin:{admin}
-providers:
-  legacy: {{ oidc: {{ issuer: "{issuer}", verify: {{ audiences: ["urn:legacy-api"] }} }} }}
-apps:
-  api: {{ hosts: [localhost], provider: legacy, upstream: {{ url: "{upstream}" }} }}
-"#,
-        certificate = pki("server.crt"),
-        key = pki("server.key"),
-        ca = pki("ca.crt"),
-        issuer = old_provider(),
-        upstream = upstream.url(),
+    let token = answer["access_token"].as_str();
+    let token = token.unwrap_or_else(|| panic!("{body}"));
+    let provider = format!(
+        "{{ oidc: {{ issuer: \"{}\", verify: {{ audiences: [\"urn:legacy-api\"] }} }} }}",
+        old_provider()
     );
-    let proxy = Proxy::start(&yaml);
-    proxy.settled().await;
-    let page = format!("https://localhost:{}/x", proxy.address.port());
-    let bearer = format!("Authorization: Bearer {token}");
-    for (own, expected) in [
-        (None, "401"),
-        (Some("client-other"), "401"),
-        (Some("client-mtls"), "200"),
-        // What is kept of the one is not kept for the others.
-        (Some("client-other"), "401"),
-        (None, "401"),
-    ] {
-        let (body, status) = curl(own, &["--header", &bearer, &page]);
-        assert_eq!(status, expected, "{own:?} {body}\n{}", proxy.log());
-    }
-    assert_eq!(upstream.hits(), 1);
+    counts_beside_its_certificate_only(&provider, token).await;
 }

@@ -139,14 +139,10 @@ pub(crate) fn curl(certificate: Option<&str>, arguments: &[&str]) -> (String, St
     (body.to_owned(), status.to_owned())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_keycloak_bound_to_a_certificate_counts_beside_it_only() {
+/// A token that is bound to the certificate `client-mtls` counts at a TLS listener beside that one only. `providers`: whose it is,
+/// by the name `bound`.
+pub(crate) async fn counts_beside_its_certificate_only(providers: &str, token: &str) {
     let upstream = Echo::start().await;
-    let form = "grant_type=client_credentials&client_id=proxy-mtls";
-    let endpoint = format!("{}/protocol/openid-connect/token", keycloak_tls());
-    let (body, _) = curl(Some("client-mtls"), &["--data", form, &endpoint]);
-    let answer: Value = serde_json::from_str(&body).unwrap();
-    let token = answer["access_token"].as_str().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let yaml = format!(
         r#"
@@ -159,19 +155,13 @@ server:
   admin: {{ listen: 127.0.0.1:0, token: {{ file: "{{dir}}/admin.token" }} }}
   state_dir: "{{dir}}/state"
 providers:
-  modern:
-    oidc:
-      issuer: "{issuer}"
-      ca: {{ file: "{ca}" }}
-      owns: {{ access_token_markers: [{{ claim: typ, equals: Bearer }}] }}
-      verify: {{ audiences: [proxy-exchange] }}
+  bound: {providers}
 apps:
-  api: {{ hosts: [localhost], provider: modern, upstream: {{ url: "{upstream}" }} }}
+  api: {{ hosts: [localhost], provider: bound, upstream: {{ url: "{upstream}" }} }}
 "#,
         certificate = pki("server.crt"),
         key = pki("server.key"),
         ca = pki("ca.crt"),
-        issuer = keycloak_tls(),
         upstream = upstream.url(),
     );
     let proxy = Proxy::start_in(dir, &yaml);
@@ -192,6 +182,39 @@ apps:
     assert_eq!(upstream.hits(), 1);
 }
 
+/// What a client is told that shows a token that is bound to a key: twice that it is good, which the application heard of.
+pub(crate) fn counts_with_new_proofs_only(words: &str, upstream: &Echo, proxy: &Proxy) {
+    let expected = [
+        "type dpop",
+        "own key 200",
+        "same proof 401",
+        "another proof 200",
+        "another key 401",
+        "no proof 401",
+        "as bearer 401",
+    ];
+    let said: Vec<&str> = words.lines().collect();
+    assert_eq!(said, expected, "{}", proxy.log());
+    assert_eq!(upstream.hits(), 2);
+    assert_eq!(upstream.last().all("x-remote-user"), ["1002"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_keycloak_bound_to_a_certificate_counts_beside_it_only() {
+    let form = "grant_type=client_credentials&client_id=proxy-mtls";
+    let endpoint = format!("{}/protocol/openid-connect/token", keycloak_tls());
+    let (body, _) = curl(Some("client-mtls"), &["--data", form, &endpoint]);
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    let provider = format!(
+        "{{ oidc: {{ issuer: \"{issuer}\", ca: {{ file: \"{ca}\" }}, owns: {{ access_token_markers: [{{ claim: typ, equals: Bearer }}] }}, verify: {{ audiences: [proxy-exchange] }} }} }}",
+        issuer = keycloak_tls(),
+        ca = pki("ca.crt"),
+    );
+    let token = answer["access_token"].as_str();
+    let token = token.unwrap_or_else(|| panic!("{body}"));
+    counts_beside_its_certificate_only(&provider, token).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_keycloak_bound_to_a_key_counts_with_a_new_proof_of_it_only() {
     let upstream = Echo::start().await;
@@ -205,17 +228,5 @@ async fn a_token_that_keycloak_bound_to_a_key_counts_with_a_new_proof_of_it_only
         .args(["bob", &secret("bob-pw")])
         .arg(format!("{}/x", origin())));
     assert!(output.status.success(), "{words}\n{}", proxy.log());
-    let said: Vec<&str> = words.lines().collect();
-    let expected = [
-        "type dpop",
-        "own key 200",
-        "same proof 401",
-        "another proof 200",
-        "another key 401",
-        "no proof 401",
-        "as bearer 401",
-    ];
-    assert_eq!(said, expected, "{}", proxy.log());
-    assert_eq!(upstream.hits(), 2);
-    assert_eq!(upstream.last().all("x-remote-user"), ["1002"]);
+    counts_with_new_proofs_only(&words, &upstream, &proxy);
 }
