@@ -197,6 +197,10 @@ mod tests {
         ("issuer/client.rs", "token_form"),
         ("issuer/device.rs", "- what we sealed"),
         ("issuer/form.rs", "token_form"),
+        (
+            "issuer/handed.rs",
+            "- a token that we minted, known by its digest",
+        ),
         ("issuer/refresh/families.rs", "- rows of ours, sealed"),
         ("issuer/refresh/family.rs", "token_form"),
         ("providers/api_key.rs", "- the operator's file"),
@@ -267,6 +271,7 @@ mod tests {
         ("session/id.rs", "sealed"),
         ("session/rows.rs", "- rows of ours, sealed"),
         ("telemetry/trace.rs", "traceparent"),
+        ("token/json.rs", "signed_token"),
         ("token/jwk.rs", "key_set"),
         ("token/mint.rs", "- a key of ours"),
         ("token/peek.rs", "signed_token"),

@@ -15,8 +15,8 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
-use std::time::Instant;
 
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::clock::UnixTime;

@@ -41,11 +41,12 @@ async fn stage() -> Stage {
         r#"{yaml}
 exchange:
   to-new: {{ token_exchange: {{ provider: new, audiences: [app] }} }}
+  to-old: {{ token_exchange: {{ provider: old, audiences: [app] }} }}
   ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [ours] }} }}
 token_endpoint:
   app: crm
   origin: https://app.test
-  audiences: {{ app: {{ exchanges: [to-new] }}, ours: {{ exchanges: [ours] }} }}
+  audiences: {{ app: {{ exchanges: [to-new, to-old] }}, ours: {{ exchanges: [ours] }} }}
   clients:
     shop: {{ secret_hashes: ["{}"], grants: [token_exchange], audiences: [app, ours], scopes: [read], introspect: true }}
     other: {{ secret_hashes: ["{}"], grants: [token_exchange], audiences: [app, ours], scopes: [read], introspect: true }}

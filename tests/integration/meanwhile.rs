@@ -54,11 +54,12 @@ async fn what_is_revoked_while_a_provider_is_asked_is_not_handed_on() {
         r#"{yaml}
 exchange:
   to-new: {{ token_exchange: {{ provider: new, audiences: [api] }} }}
+  back: {{ token_exchange: {{ provider: old, audiences: [api] }} }}
   to-old: {{ assertion: {{ provider: old, issuer: "https://ferry.test", subject: "{{subject}}", audiences: [api] }} }}
 token_endpoint:
   app: crm
   origin: https://app.test
-  audiences: {{ api: {{ exchanges: [to-new] }} }}
+  audiences: {{ api: {{ exchanges: [to-new, back] }} }}
   clients:
     batch: {{ secret_hashes: ["{}"], grants: [token_exchange], audiences: [api], scopes: [read] }}
 {SOCKET}"#,

@@ -384,10 +384,10 @@ async fn what_is_minted_for_a_client_that_is_known_by_its_certificate_is_bound_t
     let stage = stage_with(|yaml, billing| {
         let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &billing.0));
         let secret = crate::token_endpoint::hash("s3cret");
-        let mint = |binding: &str| {
-            format!("{{ mint: {{ issuer: \"https://ferry.test\", audiences: [api], binding: {binding} }} }}")
+        let mint = |audience: &str, binding: &str| {
+            format!("{{ mint: {{ issuer: \"https://ferry.test\", audiences: [{audience}], binding: {binding} }} }}")
         };
-        let (keeps, loses) = (mint("keep"), mint("lose"));
+        let (keeps, loses) = (mint("api", "keep"), mint("lax", "lose"));
         yaml + &format!(
             "exchange:\n  keeps: {keeps}\n  loses: {loses}\n\
              token_endpoint:\n  app: crm\n  origin: https://mtls.test\n  \

@@ -756,7 +756,7 @@ async fn tokens_of_both_sides_can_be_asked_about() {
             (&json!(true), &json!(idp.issuer()), &json!("alice"))
         );
         // Its own, whatever is tolerated of clocks and however long the verdict is kept.
-        assert_eq!(said["exp"], claims(&json!(token))["exp"], "{said}");
+        assert_eq!(said["exp"], claims(&json!(token))["exp"], "{said:?}");
     }
     // A bound one is as good, though whoever asks cannot prove to hold what it is bound to: it is told what that is.
     let print = "A".repeat(43);

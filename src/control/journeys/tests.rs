@@ -317,14 +317,14 @@ async fn ten_in_a_row_are_a_fire_wherever_they_set_out() {
 async fn a_browser_sets_out_once_however_many_of_its_requests_do() {
     let (all, store) = Bench::several(2);
     store.slow.store(true, std::sync::atomic::Ordering::SeqCst);
-    let tabs = (0..40).map(|n| all[n % 2].start("d1", Arm::To, 0));
+    let tabs = (0..40).map(|n| all[n % 2].start("tabs", Arm::To, 0));
     futures_util::future::join_all(tabs).await;
     let others = devices("d", 30);
     assert_eq!(all[0].start_all(&others, 1).await, 9, "and nine others");
     let begun = [all[0].seen(2).await, all[1].seen(2).await].concat();
     assert_eq!(begun, [Observed::Begun; 10]);
     // Nor does one that comes back and stumbles at the same time end badly.
-    tokio::join!(all[0].succeed("d1", 3), all[1].stumble("d1", 3));
+    tokio::join!(all[0].succeed("tabs", 3), all[1].stumble("tabs", 3));
     let seen = [all[0].seen(500).await, all[1].seen(500).await].concat();
     assert!(!seen.contains(&Observed::Failed), "{seen:?}");
 }

@@ -126,19 +126,25 @@ impl Ways {
         device: u64,
         is: impl Fn(&Open) -> bool + Send,
     ) -> Result<Option<Open>, StoreError> {
-        let Standing { open, expect } = self.of(step, device).await?;
-        let Some(open) = open.filter(|open| is(open)) else {
-            return Ok(None);
-        };
         let ended = written(&Way {
             step: step.step,
             open: None,
         })?;
         let (key, ends) = (way_key(step, device), step.now + ENDED);
-        let first = self
-            .store
-            .compare_and_swap(at(WAYS, &key), expect, &ended, ends, step.now);
-        Ok(first.await?.then_some(open))
+        for _ in 0..TRIES {
+            let Standing { open, expect } = self.of(step, device).await?;
+            let Some(open) = open.filter(|open| is(open)) else {
+                return Ok(None);
+            };
+            let first = self
+                .store
+                .compare_and_swap(at(WAYS, &key), expect, &ended, ends, step.now);
+            // Another of its requests may have stumbled meanwhile: it comes back all the same.
+            if first.await? {
+                return Ok(Some(open));
+            }
+        }
+        Err(busy())
     }
 
     /// How an application fares.
@@ -180,9 +186,7 @@ impl Ways {
                 return Ok(());
             }
         }
-        Err(StoreError::Unavailable(String::from(
-            "other instances were faster each time",
-        )))
+        Err(busy())
     }
 
     /// How every application of a rollout fares.
@@ -195,6 +199,10 @@ impl Ways {
         }
         Ok(all)
     }
+}
+
+fn busy() -> StoreError {
+    StoreError::Unavailable(String::from("other instances were faster each time"))
 }
 
 const fn at<'a>(table: &'static str, key: &'a [u8]) -> Key<'a> {
