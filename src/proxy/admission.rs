@@ -243,7 +243,8 @@ pub(super) async fn verdict(
     presented: &Presented<'_>,
 ) -> Result<Rc<Verdict>, AuthError> {
     let exchange = asked.entry.policy.exchange_place(route);
-    let digest = worker.verdicts.digest(asked.app, exchange, presented.key());
+    let (host, key) = (asked.request.host(), presented.key());
+    let digest = worker.verdicts.digest(asked.app, exchange, host, key);
     match kept(worker, asked, &digest) {
         Some(kept) => {
             if presented.scheme() == Scheme::Dpop || kept.admitted.confirmation().is_some() {

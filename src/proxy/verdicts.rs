@@ -15,6 +15,7 @@ use aws_lc_rs::aead::UnboundKey;
 use crate::auth::Admitted;
 use crate::auth::VerdictKey;
 use crate::clock::UnixTime;
+use crate::identity::CredentialClass;
 use crate::proxy::identity_headers::IdentityHeaders;
 use crate::proxy::kept::Kept;
 use crate::proxy::kept::Span;
@@ -81,11 +82,29 @@ impl Verdicts {
         }
     }
 
-    /// The digest of a credential for an application, and for what its upstream gets instead of it.
-    pub(crate) fn digest(&self, app: usize, exchange: u64, credential: VerdictKey<'_>) -> Digest {
+    /// The digest of a credential for an application, for its host where that counts, and for what its upstream gets instead
+    /// of the credential.
+    pub(crate) fn digest(
+        &self,
+        app: usize,
+        exchange: u64,
+        host: &str,
+        credential: VerdictKey<'_>,
+    ) -> Digest {
         let mut inputs = self.inputs.borrow_mut();
         inputs.clear();
+        // A session is of one host, and so is what stands for one. No other credential knows where it is presented.
+        let host = match credential.class {
+            CredentialClass::Session => Some(host),
+            CredentialClass::Bearer
+            | CredentialClass::Opaque
+            | CredentialClass::Basic
+            | CredentialClass::ApiKey
+            | CredentialClass::ClientCert
+            | CredentialClass::Refresh => None,
+        };
         let own = credential.slot.len() + credential.material.len();
+        let own = own + host.map_or(0, |host| 8 + host.len());
         let beside = credential.beside;
         let beside = beside.map_or(0, |(name, value)| 8 + name.len() + value.len());
         // At once, while there is nothing in it: where it grows, no copy is left behind.
@@ -98,6 +117,11 @@ impl Verdicts {
             credential.material.len() as u64,
         ] {
             inputs.extend_from_slice(&number.to_le_bytes());
+        }
+        // The class is known: after a session's there is a host, after no other.
+        if let Some(host) = host {
+            inputs.extend_from_slice(&(host.len() as u64).to_le_bytes());
+            inputs.extend_from_slice(host.as_bytes());
         }
         inputs.extend_from_slice(credential.slot.as_bytes());
         inputs.extend_from_slice(credential.material);
@@ -168,7 +192,6 @@ fn place(digest: &Digest) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::CredentialClass;
 
     fn key<'a>(class: CredentialClass, slot: &'a str, material: &'a str) -> VerdictKey<'a> {
         VerdictKey {
@@ -190,25 +213,34 @@ mod tests {
     fn no_two_inputs_share_a_digest() {
         let verdicts = Verdicts::new(8, [7; 32]);
         let all = [
-            verdicts.digest(0, 0, key(CredentialClass::Session, "ab", "c")),
-            verdicts.digest(0, 0, key(CredentialClass::Session, "a", "bc")),
-            verdicts.digest(0, 0, key(CredentialClass::Session, "", "abc")),
-            verdicts.digest(0, 0, beside("SID", "1")),
-            verdicts.digest(0, 0, beside("SID", "2")),
-            verdicts.digest(0, 0, beside("SID1", "")),
-            verdicts.digest(0, 0, key(CredentialClass::Bearer, "", "abc")),
-            verdicts.digest(1, 0, key(CredentialClass::Bearer, "", "abc")),
-            verdicts.digest(0, 1, key(CredentialClass::Bearer, "", "abc")),
-            Verdicts::new(8, [8; 32]).digest(0, 0, key(CredentialClass::Bearer, "", "abc")),
+            verdicts.digest(0, 0, "a", key(CredentialClass::Session, "ab", "c")),
+            verdicts.digest(0, 0, "a", key(CredentialClass::Session, "a", "bc")),
+            verdicts.digest(0, 0, "a", key(CredentialClass::Session, "", "abc")),
+            verdicts.digest(0, 0, "b", key(CredentialClass::Session, "", "abc")),
+            verdicts.digest(0, 0, "aa", key(CredentialClass::Session, "", "bc")),
+            verdicts.digest(0, 0, "a", beside("SID", "1")),
+            verdicts.digest(0, 0, "a", beside("SID", "2")),
+            verdicts.digest(0, 0, "a", beside("SID1", "")),
+            verdicts.digest(0, 0, "a", key(CredentialClass::Bearer, "", "abc")),
+            verdicts.digest(1, 0, "a", key(CredentialClass::Bearer, "", "abc")),
+            verdicts.digest(0, 1, "a", key(CredentialClass::Bearer, "", "abc")),
+            Verdicts::new(8, [8; 32]).digest(0, 0, "a", key(CredentialClass::Bearer, "", "abc")),
         ];
         let distinct: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
     }
 
     #[test]
+    fn a_token_is_the_same_at_every_host_of_an_application() {
+        let verdicts = Verdicts::new(8, [7; 32]);
+        let at = |host| verdicts.digest(0, 0, host, key(CredentialClass::Bearer, "", "abc"));
+        assert_eq!(at("a"), at("bc"));
+    }
+
+    #[test]
     fn no_credential_stays_where_it_was_digested() {
         let verdicts = Verdicts::new(8, [7; 32]);
-        verdicts.digest(0, 0, beside("SID", "1"));
+        verdicts.digest(0, 0, "a", beside("SID", "1"));
         let inputs = verdicts.inputs.borrow();
         assert!(!inputs.is_empty() && inputs.iter().all(|byte| *byte == 0));
     }

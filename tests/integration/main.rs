@@ -31,6 +31,7 @@ mod forward_auth;
 #[cfg(feature = "real-servers")]
 mod fronts;
 mod headers;
+mod hosts;
 #[cfg(feature = "real-servers")]
 mod instances;
 #[cfg(feature = "real-servers")]
