@@ -125,7 +125,7 @@ mappings! {
     RawRoute {
         /// `/healthz` or `/api/*`: a trailing `*` matches any rest, and nothing else is a wildcard. Required.
         path: At<String>,
-        /// Methods. Default: all.
+        /// Methods, as the request line says them: header fields that ask an application for another one (`X-HTTP-Method-Override`, `X-HTTP-Method`, `X-Method-Override`) never reach it. One that heeds the field `_method` of a form, or of a query, must be told not to wherever routes differ by method. Default: all.
         methods: List<At<String>>,
         /// Who may come in: anybody (`public`), anybody but nobody with a bad credential (`optional`), or the admitted (`required`). Default `required`.
         access: At<AccessWord>,
