@@ -385,6 +385,9 @@ pub(crate) struct ProviderView {
     pub(crate) id: String,
     /// Whether it can judge the credentials it owns.
     pub(crate) usable: bool,
-    /// Why not, as a constant word such as `keys_unavailable`.
+    /// Why not; or what does not count though it can.
     pub(crate) reason: Option<String>,
+    /// Whether it judges by its file as it is now, if it has one.
+    #[serde(skip)]
+    pub(crate) file_is_good: Option<bool>,
 }

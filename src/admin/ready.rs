@@ -11,7 +11,7 @@ use crate::admin::routes::Context;
 struct ReadyView {
     /// `ready`, `degraded`, `starting`, `draining`, `unavailable`.
     status: &'static str,
-    /// Providers that cannot judge now, with the reason.
+    /// Providers that cannot judge now, or judge by what their file said before, with the reason.
     degraded: Vec<crate::admin::backend::ProviderView>,
     /// Whether the store answers, if one is needed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -23,18 +23,18 @@ struct ReadyView {
 /// the other instances see the same provider. A shared store that is away may be reached by another instance.
 pub(super) fn ready(context: &Context) -> Answer {
     let readiness = context.backend.readiness();
-    let total = readiness.providers.len();
+    let providers = readiness.providers;
     let store = readiness.store;
-    let degraded: Vec<_> = readiness
-        .providers
+    let away = !providers.is_empty() && providers.iter().all(|provider| !provider.usable);
+    let degraded: Vec<_> = providers
         .into_iter()
-        .filter(|provider| !provider.usable)
+        .filter(|provider| !provider.usable || provider.reason.is_some())
         .collect();
     let status = if !readiness.started {
         "starting"
     } else if readiness.draining {
         "draining"
-    } else if (0 < total && degraded.len() == total) || store == Some(false) {
+    } else if away || store == Some(false) {
         "unavailable"
     } else if !degraded.is_empty() {
         "degraded"

@@ -281,6 +281,10 @@ where
 fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
     match route {
         Route::Metrics => {
+            let providers = context.backend.readiness().providers;
+            let files = providers.iter();
+            let files = files.filter_map(|one| Some((one.id.as_str(), one.file_is_good?)));
+            context.metrics.provider_files(files);
             let text = context.metrics.render();
             let text = text.map_err(|error| Failure::Internal(error.to_string()))?;
             let kind = "text/plain; version=0.0.4; charset=utf-8";
@@ -631,6 +635,7 @@ mod tests {
             id: format!("p{usable}"),
             usable,
             reason: (!usable).then(|| "keys_unavailable".into()),
+            file_is_good: None,
         };
         let ready = Readiness {
             started: true,
@@ -658,6 +663,17 @@ mod tests {
             (
                 Readiness {
                     providers: vec![provider(true), provider(false)],
+                    ..ready.clone()
+                },
+                200,
+                "degraded",
+            ),
+            (
+                Readiness {
+                    providers: vec![ProviderView {
+                        reason: Some("keys_unavailable".into()),
+                        ..provider(true)
+                    }],
                     ..ready.clone()
                 },
                 200,

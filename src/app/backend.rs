@@ -236,6 +236,7 @@ impl AdminBackend for Backend {
                 id: provider.id().to_string(),
                 usable: health.usable,
                 reason: health.problem,
+                file_is_good: provider.file_is_good(),
             }
         };
         let mut providers: Vec<_> = self.reloader.providers().iter().map(one).collect();

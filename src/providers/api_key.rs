@@ -62,11 +62,21 @@ fn keys(text: &str) -> Result<Keys, String> {
             .ok_or("the hash is not `sha256:` and 64 hex digits")
     })? {
         let hash = hash_of(&entry.hash).ok_or("a hash was checked and is gone")?;
-        if let Some((other, _)) = all.insert(hash, (name.clone(), entry)) {
-            return Err(format!("`{other}` and `{name}` have the same key"));
+        let hex = entry.hash.clone();
+        if all.insert(hash, (name, entry)).is_some() {
+            return Err(same_key(text, &hex));
         }
     }
     Ok(all)
+}
+
+/// By number and not by name: whoever may ask whether we are ready reads it.
+fn same_key(text: &str, hex: &str) -> String {
+    let hex = hex.to_ascii_lowercase();
+    let lines = text.lines().enumerate();
+    let same = lines.filter(|(_, line)| line.to_ascii_lowercase().contains(&hex));
+    let numbers: Vec<String> = same.map(|(index, _)| (index + 1).to_string()).collect();
+    format!("lines {} have the same key", numbers.join(" and "))
 }
 
 fn hash_of(text: &str) -> Option<[u8; 32]> {
@@ -112,12 +122,15 @@ impl Provider for ApiKeyProvider {
     }
 
     fn health(&self) -> Health {
-        let problem = self.file.problem();
         Health {
-            usable: problem.is_none(),
+            usable: self.file.usable(),
             down_since: None,
-            problem,
+            problem: self.file.problem(),
         }
+    }
+
+    fn file_is_good(&self) -> Option<bool> {
+        Some(self.file.is_good())
     }
 }
 
@@ -160,9 +173,12 @@ mod tests {
     fn two_names_for_one_key_and_keys_in_clear_text_are_refused() {
         let hash = "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
         assert!(
-            keys(&format!("a:{hash}\nb:{hash}"))
-                .unwrap_err()
-                .contains("same key")
+            keys(&format!(
+                "a:{hash}\n\nb:{}",
+                hash.to_uppercase().replace("SHA", "sha")
+            ))
+            .unwrap_err()
+            .contains("lines 1 and 3 have the same key")
         );
         assert!(keys("a:secret").is_err());
         assert!(keys("a:sha256:00").is_err());

@@ -158,12 +158,15 @@ impl Provider for BasicProvider {
     }
 
     fn health(&self) -> Health {
-        let problem = self.file.problem();
         Health {
-            usable: problem.is_none(),
+            usable: self.file.usable(),
             down_since: None,
-            problem,
+            problem: self.file.problem(),
         }
+    }
+
+    fn file_is_good(&self) -> Option<bool> {
+        Some(self.file.is_good())
     }
 }
 

@@ -174,6 +174,16 @@ impl SignedTokens {
         self.vouch(&verified)
     }
 
+    /// Whether there are keys to judge by.
+    pub(super) fn usable(&self, now: UnixTime) -> bool {
+        self.keys.usable(now)
+    }
+
+    /// As [`Keys::file_is_good`].
+    pub(super) fn file_is_good(&self) -> Option<bool> {
+        self.keys.file_is_good()
+    }
+
     /// What is wrong with the keys, in words for `/-/ready`.
     pub(super) fn problem(&self, now: UnixTime) -> Option<String> {
         self.keys.problem(now)

@@ -245,12 +245,15 @@ impl Provider for ClientCertProvider {
     }
 
     fn health(&self) -> Health {
-        let usable = self.authorities.content().is_some();
         Health {
-            usable,
+            usable: self.authorities.usable(),
             down_since: None,
-            problem: (!usable).then(|| "the authorities could not be read".to_owned()),
+            problem: self.authorities.problem(),
         }
+    }
+
+    fn file_is_good(&self) -> Option<bool> {
+        Some(self.authorities.is_good())
     }
 }
 

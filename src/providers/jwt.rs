@@ -82,11 +82,15 @@ impl Provider for JwtProvider {
     }
 
     fn health(&self) -> Health {
-        let problem = self.tokens.problem(self.clock.now());
+        let now = self.clock.now();
         Health {
-            usable: problem.is_none(),
+            usable: self.tokens.usable(now),
             down_since: self.http.as_ref().and_then(|http| http.down_since()),
-            problem,
+            problem: self.tokens.problem(now),
         }
+    }
+
+    fn file_is_good(&self) -> Option<bool> {
+        self.tokens.file_is_good()
     }
 }

@@ -294,6 +294,12 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
 
     /// What is known of its health.
     fn health(&self) -> Health;
+
+    /// Whether it judges by its file as it is now: if not, that cannot be read or understood, and what it said last stays.
+    /// `None`: it has none.
+    fn file_is_good(&self) -> Option<bool> {
+        None
+    }
 }
 
 /// What is known of a provider's health, from its breaker and its background work.
@@ -303,7 +309,7 @@ pub(crate) struct Health {
     pub(crate) usable: bool,
     /// Since when the breaker has been other than closed without one success.
     pub(crate) down_since: Option<UnixTime>,
-    /// What is missing, in words for `/-/ready`.
+    /// What is missing, or is not what counts though it can judge, in words for `/-/ready`.
     pub(crate) problem: Option<String>,
 }
 

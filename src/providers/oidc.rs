@@ -202,13 +202,17 @@ impl Provider for OidcProvider {
     }
 
     fn health(&self) -> Health {
-        let keys = self.tokens.problem(self.clock.now());
-        let problem = self.discovery.problem().or(keys);
+        let now = self.clock.now();
+        let unknown = self.discovery.problem();
         Health {
-            usable: problem.is_none(),
+            usable: unknown.is_none() && self.tokens.usable(now),
             down_since: self.http.down_since(),
-            problem,
+            problem: unknown.or_else(|| self.tokens.problem(now)),
         }
+    }
+
+    fn file_is_good(&self) -> Option<bool> {
+        self.tokens.file_is_good()
     }
 }
 

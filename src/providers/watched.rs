@@ -21,13 +21,30 @@ const POLL: Duration = Duration::from_secs(1);
 /// The largest file accepted, in bytes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What a file says now. A file that cannot be read or understood changes nothing; until it was understood once there is
-/// nothing to judge by, which is an outage and not a refusal.
+/// What a file says now. A file that cannot be read or understood changes nothing, and whoever asks is told; until it was
+/// understood once there is nothing to judge by, which is an outage and not a refusal.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     path: PathBuf,
-    content: Arc<ArcSwapOption<T>>,
+    said: Arc<Said<T>>,
     task: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Said<T> {
+    /// What it said when it was last understood.
+    content: ArcSwapOption<T>,
+    /// Why the file as it is says nothing.
+    wrong: ArcSwapOption<String>,
+}
+
+impl<T> Default for Said<T> {
+    fn default() -> Self {
+        Self {
+            content: ArcSwapOption::empty(),
+            wrong: ArcSwapOption::empty(),
+        }
+    }
 }
 
 impl<T: Send + Sync + 'static> Watched<T> {
@@ -38,14 +55,14 @@ impl<T: Send + Sync + 'static> Watched<T> {
         epoch: Epoch,
         background: &Handle,
     ) -> Self {
-        let content = Arc::new(ArcSwapOption::empty());
+        let said = Arc::new(Said::default());
         let mut file = File {
             path: path.to_owned(),
             parse,
             seen: None,
         };
-        file.look(&content);
-        let shared = Arc::clone(&content);
+        file.look(&said);
+        let shared = Arc::clone(&said);
         let task = background.spawn(async move {
             let mut tick = tokio::time::interval(POLL);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -70,22 +87,35 @@ impl<T: Send + Sync + 'static> Watched<T> {
         });
         Self {
             path: path.to_owned(),
-            content,
+            said,
             task: task.abort_handle(),
         }
     }
 
     /// The content, if the file was ever understood.
     pub(super) fn content(&self) -> Option<Arc<T>> {
-        self.content.load_full()
+        self.said.content.load_full()
     }
 
-    /// What is wrong, in words for `/-/ready`.
+    /// Whether there is something to judge by.
+    pub(super) fn usable(&self) -> bool {
+        self.said.content.load().is_some()
+    }
+
+    /// Whether that is the file as it is now.
+    pub(super) fn is_good(&self) -> bool {
+        self.said.wrong.load().is_none()
+    }
+
+    /// What is wrong with the file, in words for `/-/ready`: where in it, and nothing of what stands there.
     pub(super) fn problem(&self) -> Option<String> {
-        self.content
-            .load()
-            .is_none()
-            .then(|| format!("{} was never readable", self.path.display()))
+        let wrong = self.said.wrong.load_full()?;
+        let file = self.path.display();
+        Some(if self.usable() {
+            format!("{file} is not what counts ({wrong}): what it said last stays")
+        } else {
+            format!("{file} was never readable ({wrong})")
+        })
     }
 }
 
@@ -103,13 +133,14 @@ struct File<T> {
 
 impl<T> File<T> {
     /// Whether there was something new and good.
-    fn look(&mut self, into: &ArcSwapOption<T>) -> bool {
+    fn look(&mut self, into: &Said<T>) -> bool {
         let text = match read(&self.path) {
             Ok(text) => text,
             Err(reason) => {
-                if self.seen.take().is_some() || into.load().is_none() {
+                if self.seen.take().is_some() || into.content.load().is_none() {
                     warn!(file = %self.path.display(), reason, "A file cannot be read; what it said last stays.");
                 }
+                into.wrong.store(Some(Arc::new(reason)));
                 return false;
             }
         };
@@ -120,11 +151,13 @@ impl<T> File<T> {
         self.seen = hash.as_ref().try_into().ok();
         match (self.parse)(&text) {
             Ok(content) => {
-                into.store(Some(Arc::new(content)));
+                into.content.store(Some(Arc::new(content)));
+                into.wrong.store(None);
                 true
             }
             Err(reason) => {
                 warn!(file = %self.path.display(), reason, "A file is not understood; what it said last stays.");
+                into.wrong.store(Some(Arc::new(reason)));
                 false
             }
         }
@@ -151,24 +184,37 @@ mod tests {
     fn a_broken_file_leaves_what_was_there() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("n");
-        let content = ArcSwapOption::empty();
+        let said = Said::<u32>::default();
+        let number_is = || said.content.load_full().as_deref().copied();
+        let wrong = || said.wrong.load_full().map(|why| why.to_string());
         let mut file = File {
             path: path.clone(),
             parse: number,
             seen: None,
         };
-        assert!(!file.look(&content), "there is no file yet");
+        assert!(!file.look(&said), "there is no file yet");
+        assert!(wrong().is_some());
         std::fs::write(&path, "1").unwrap();
-        assert!(file.look(&content));
-        assert!(!file.look(&content), "nothing is new");
+        assert!(file.look(&said));
+        assert!(!file.look(&said), "nothing is new");
+        assert_eq!(wrong(), None);
         std::fs::write(&path, "one").unwrap();
-        assert!(!file.look(&content));
-        assert_eq!(content.load_full().as_deref(), Some(&1));
+        for _ in 0..2 {
+            assert!(!file.look(&said));
+            assert_eq!(number_is(), Some(1));
+            assert_eq!(wrong().as_deref(), Some("not a number"));
+        }
         std::fs::remove_file(&path).unwrap();
-        assert!(!file.look(&content));
-        assert_eq!(content.load_full().as_deref(), Some(&1));
+        for _ in 0..2 {
+            assert!(!file.look(&said));
+            assert_eq!(number_is(), Some(1));
+            assert!(wrong().is_some_and(|why| why != "not a number"));
+        }
+        std::fs::write(&path, "1").unwrap();
+        assert!(file.look(&said));
+        assert_eq!((number_is(), wrong()), (Some(1), None));
         std::fs::write(&path, "2").unwrap();
-        assert!(file.look(&content));
-        assert_eq!(content.load_full().as_deref(), Some(&2));
+        assert!(file.look(&said));
+        assert_eq!((number_is(), wrong()), (Some(2), None));
     }
 }

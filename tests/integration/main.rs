@@ -26,6 +26,7 @@ mod drills;
 mod edge;
 mod exchange;
 mod explain;
+mod files;
 mod floors;
 mod forward_auth;
 #[cfg(feature = "real-servers")]

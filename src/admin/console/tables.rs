@@ -257,8 +257,8 @@ pub(super) fn providers(view: &View, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     )?;
     for provider in &view.readiness.providers {
         let (class, state) = match &provider.reason {
-            _ if provider.usable => ("good", "can judge"),
             Some(reason) => ("bad", reason.as_str()),
+            None if provider.usable => ("good", "can judge"),
             None => ("bad", "away"),
         };
         let breaker = match view.figures.circuits.get(&provider.id) {

@@ -69,6 +69,23 @@ impl Keys {
         }
     }
 
+    /// Whether there are keys to judge by.
+    pub(super) fn usable(&self, now: UnixTime) -> bool {
+        match self {
+            Self::Inline(_) => true,
+            Self::File(file) => file.usable(),
+            Self::Remote(_) => self.current(now).is_some(),
+        }
+    }
+
+    /// Whether those are what their file says now; `None`: they are in no file.
+    pub(super) fn file_is_good(&self) -> Option<bool> {
+        match self {
+            Self::File(file) => Some(file.is_good()),
+            Self::Inline(_) | Self::Remote(_) => None,
+        }
+    }
+
     /// What is wrong, in words for `/-/ready`.
     pub(super) fn problem(&self, now: UnixTime) -> Option<String> {
         match self {

@@ -102,6 +102,8 @@ families! {
         "Age of the newest successfully fetched signing keys.";
     CLOCK_SKEW: Gauge "authferry_clock_skew_seconds" ["provider"]
         "By how much the clock of a provider is ahead of ours, by the date of its last answer.";
+    PROVIDER_FILE: Gauge "authferry_provider_file_good" ["provider"]
+        "Whether a provider judges by its file as it is now; 0: that cannot be read or understood, and what it said last stays.";
 
     STALE_VERDICTS: Counter "authferry_stale_verdicts_total" ["provider"]
         "Times that an earlier answer of a provider counted because it could not be reached.";

@@ -3,6 +3,8 @@
 use crate::clock::UnixTime;
 use crate::identity::ProviderId;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::gauge;
+use crate::telemetry::metrics::texts;
 
 impl Metrics {
     /// A provider's keys were fetched, or read from a copy that was fetched then.
@@ -14,6 +16,13 @@ impl Metrics {
     /// A provider's clock is so many seconds ahead of ours, or behind it where that is negative.
     pub(crate) fn clock_skew(&self, provider: &ProviderId, ahead: f64) {
         self.rare.clock_skew.with(&[provider.as_str()]).set(ahead);
+    }
+
+    /// Which providers judge by a file, and whether by that file as it is now.
+    pub(crate) fn provider_files<'a>(&self, all: impl IntoIterator<Item = (&'a str, bool)>) {
+        let all = all.into_iter();
+        let rows = all.map(|(id, good)| (texts([id]), gauge(f64::from(u8::from(good)))));
+        self.rare.provider_files.replace(rows);
     }
 
     /// An earlier answer of a provider counted, because it could not be reached.
