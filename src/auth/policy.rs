@@ -18,6 +18,7 @@ use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::providers::Provider;
 use crate::providers::Providers;
+use crate::rollout;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
 use crate::rollout::Cohort;
@@ -240,6 +241,31 @@ impl AppPolicy {
             .filter(|deadline| now < *deadline && *deadline < end)
             .min()
             .unwrap_or(end)
+    }
+
+    /// The moment when the verdict about a credential of this class ends: cut as by [`Self::cut`], and to the end of each rule
+    /// that assigns people, where their arm decides what becomes of the credential.
+    pub(super) fn cut_of_class(
+        &self,
+        provider: &ProviderId,
+        class: CredentialClass,
+        end: UnixTime,
+        now: UnixTime,
+    ) -> UnixTime {
+        let decides = |plan: &&Arc<Plan>| {
+            plan.arm(provider).is_some_and(|owner| {
+                match rollout::other_arm(plan, owner, owner.other(), class) {
+                    OtherArm::Accept => false,
+                    OtherArm::Exchange | OtherArm::Reject => true,
+                }
+            })
+        };
+        let plans = self.plan.iter().filter(decides);
+        plans
+            .flat_map(|plan| plan.stage.assign.iter())
+            .filter_map(|rule| rule.until)
+            .filter(|until| now < *until)
+            .fold(self.cut(provider, end, now), UnixTime::min)
     }
 
     /// What answers to credentials of `from` say beside: that they are deprecated and where that is explained (RFC 9745), and

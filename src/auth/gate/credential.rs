@@ -222,7 +222,9 @@ impl Gate {
             arm: asked.policy.plan().and_then(|plan| plan.arm(provider)),
             rule,
             expires: until(
-                asked.policy.cut(provider, proof.expires(), asked.now),
+                asked
+                    .policy
+                    .cut_of_class(provider, class, proof.expires(), asked.now),
                 &token,
             ),
             token,

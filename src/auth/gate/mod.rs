@@ -707,6 +707,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_verdict_ends_with_the_rule_by_which_its_credential_counts() {
+        let mut world = World::canary();
+        let until = |action| {
+            let stays = AssignRule {
+                until: Some(at(100)),
+                ..all_to(Arm::From)
+            };
+            let mut staged = plan(Mode::Canary, vec![stays, all_to(Arm::To)]);
+            staged.stage.other_arm = action;
+            Some(staged)
+        };
+        for action in [OtherArm::Reject, OtherArm::Exchange] {
+            world.plan = until(action);
+            let admitted = admit(&world, KillPosition::Off, &[BASIC]).await.unwrap();
+            assert_eq!(admitted.expires(), at(100), "{action:?}");
+            assert!(at(100) < admitted.ends(), "a stream is asked about again");
+            let cookie = [("cookie", "OLDSID=alice")];
+            let session = admit(&world, KillPosition::Off, &cookie).await.unwrap();
+            assert!(at(100) < session.expires(), "a session counts on");
+        }
+        world.plan = until(OtherArm::Accept);
+        let admitted = admit(&world, KillPosition::Off, &[BASIC]).await.unwrap();
+        assert!(at(100) < admitted.expires(), "it counts on");
+    }
+
+    #[tokio::test]
     async fn a_good_api_credential_of_the_other_arm_follows_the_stage() {
         let mut world = World::canary();
         let staged = |action| {
