@@ -115,6 +115,31 @@ async fn a_wrong_secret_a_stray_callback_and_a_wrong_clock_are_each_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_takes_pushed_requests_only_is_asked_by_one() {
+    let (old, new, yaml) = world().await;
+    new.requires_pushed();
+    new.registers(&["http://app.test:8080/.authferry/cb/new"]);
+    let dir = tempfile::tempdir().unwrap();
+    let (code, out) = check(dir.path(), &yaml, "secret", &[]).await;
+    assert_eq!(code, Some(0), "{out}");
+    let line = "ok      providers.new: callback http://app.test:8080/.authferry/cb/new: it comes back (login_required)";
+    assert!(out.contains(line), "{out}");
+    assert_eq!((new.hits("/par"), new.hits("/authorize")), (1, 1));
+    assert_eq!(old.hits("/par"), 0);
+
+    new.registers(&["https://elsewhere.test/.authferry/cb/new"]);
+    let (code, out) = check(dir.path(), &yaml, "secret", &[]).await;
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("failed  providers.new: callback "), "{out}");
+    let (code, out) = check(dir.path(), &yaml, "wrong", &[]).await;
+    assert_eq!(code, Some(1), "{out}");
+    assert!(
+        out.contains("it answers 401 to the request that we push there"),
+        "{out}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_is_away_fails_and_the_other_is_still_asked() {
     let (old, _new, yaml) = world().await;
     old.fail_with(Some(503));

@@ -130,6 +130,22 @@ async fn a_person_drives_a_rollout_and_the_ledger_tells_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn people_are_moved_to_a_provider_that_takes_pushed_requests_only() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    new.requires_pushed();
+    let proxy = Proxy::start(&staged(&old, &new, &upstream));
+    let dir = proxy.dir().to_owned();
+    proxy.settled().await;
+    good(&dir, &["ctl", "start", "--reason", "IAM-1"]);
+    // Before anybody is moved the provider is asked whether it would send them back.
+    good(&dir, &["ctl", "set-stage", "ramp/100", "--reason", "IAM-2"]);
+    let asked = new.hits("/par");
+    assert!(0 < asked, "{}", proxy.log());
+    assert!(goes_to(&proxy, &new).await);
+    assert_eq!(new.hits("/par"), asked + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rollout_stands_where_it_stood_after_a_kill_and_the_chain_verifies() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let text = staged(&old, &new, &upstream);

@@ -86,23 +86,12 @@ impl Login for OidcLogin {
         let metadata = self.discovery.metadata().await?;
         let endpoint = known(metadata.authorization_endpoint.as_ref())?;
         let address = endpoint.to_string();
-        let endpoint = match self.par {
-            Par::Never => None,
-            // Metadata that require it and do not say where are no metadata of a provider that has logins.
-            Par::Required if metadata.requires_pushed => Some(known(
-                metadata.pushed_authorization_request_endpoint.as_ref(),
-            )?),
-            Par::Required => None,
-            Par::Offered => metadata.pushed_authorization_request_endpoint.as_ref(),
-        };
+        let endpoint = pushed::endpoint(self.par, &metadata)?;
         let Some(endpoint) = endpoint else {
             return Ok(authorization(Some(self.client.id()), &self.scope, &start).onto(&address));
         };
         let request_uri = self.push(endpoint, &start).await?;
-        let form = Form::default()
-            .with("client_id", self.client.id())
-            .with("request_uri", request_uri.expose());
-        Ok(form.onto(&address))
+        Ok(pushed::named(self.client.id(), &request_uri).onto(&address))
     }
 
     async fn finish(

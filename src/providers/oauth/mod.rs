@@ -11,7 +11,7 @@ mod login;
 mod password;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;
-mod pushed;
+pub(super) mod pushed;
 mod renewal;
 mod request;
 mod token_client;

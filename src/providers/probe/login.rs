@@ -3,15 +3,18 @@
 use http::Uri;
 use http::header::LOCATION;
 
+use crate::identity::Issuer;
 use crate::providers::LoginStart;
 use crate::providers::Prompt;
 use crate::providers::client::Answer;
 use crate::providers::client::Call;
 use crate::providers::client::Endpoint;
 use crate::providers::oauth::ClientAuthenticator;
+use crate::providers::oauth::Form;
 use crate::providers::oauth::Metadata;
 use crate::providers::oauth::authorization;
 use crate::providers::oauth::metadata_address;
+use crate::providers::oauth::pushed;
 use crate::providers::oauth::read_metadata;
 use crate::providers::probe::Asker;
 use crate::providers::probe::Check;
@@ -20,6 +23,7 @@ use crate::providers::probe::clock::Reading;
 use crate::providers::probe::stranger;
 use crate::providers::probe::tokens::word;
 use crate::providers::settings::Oidc;
+use crate::secret::Secret;
 use crate::telemetry::metrics::Operation;
 
 /// What a provider answers to `prompt=none` where nobody is signed in (OpenID Connect Core 1.0 §3.1.2.6).
@@ -116,11 +120,45 @@ impl Asker<'_> {
             login_hint: None,
             prompt: Prompt::Never,
         };
-        let form = authorization(Some(client.id()), &oidc.scopes.join(" "), &start);
+        let scope = oidc.scopes.join(" ");
+        // As a login would: whoever requires that requests are pushed refuses any other.
+        let pushed = pushed::endpoint(oidc.par, metadata);
+        let pushed = pushed.or(Err(
+            "the metadata require pushed requests and do not say where",
+        ))?;
+        let form = match pushed {
+            None => authorization(Some(client.id()), &scope, &start),
+            Some(to) => {
+                let named = (!client.names_itself()).then(|| client.id());
+                let form = authorization(named, &scope, &start);
+                let name = self.push(client, &oidc.issuer, (to, form)).await?;
+                pushed::named(client.id(), &name)
+            }
+        };
         let address = form.onto(&endpoint.to_string());
         let address = Endpoint::parse(&address).map_err(|cause| cause.to_string())?;
         let (answer, _) = self.ask(&Call::get(Operation::Health, &address)).await?;
         judge(&answer, callback, &state)
+    }
+
+    /// Leaves the parameters at the provider, which forgets them if nobody comes with their name (RFC 9126 §2.2).
+    async fn push(
+        &self,
+        client: &ClientAuthenticator,
+        issuer: &Issuer,
+        (to, form): (&Endpoint, Form),
+    ) -> Result<Secret<String>, String> {
+        let (now, entropy) = (self.deps.clock.now(), &*self.deps.entropy);
+        let call = client.post(Operation::Token, to, form, issuer.as_str(), now, entropy);
+        let call = call.map_err(|error| error.to_string())?;
+        let (answer, _) = self.ask(&call).await?;
+        let Ok(name) = pushed::read(&answer) else {
+            let status = answer.status.as_u16();
+            return Err(format!(
+                "it answers {status} to the request that we push there: is this callback registered there?"
+            ));
+        };
+        Ok(name)
     }
 }
 

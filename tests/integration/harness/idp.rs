@@ -61,6 +61,8 @@ struct State {
     /// How often it had to ask somebody who they are.
     pages: Mutex<usize>,
     callbacks: Mutex<Option<Vec<String>>>,
+    /// Requests that were pushed, by name; `None`: it wants none to be.
+    pushed: Mutex<Option<HashMap<String, HashMap<String, String>>>>,
     date: Mutex<Option<String>>,
     exchanged: Mutex<(Value, Value)>,
     exchange_error: Mutex<Option<String>>,
@@ -96,6 +98,7 @@ impl Idp {
             remembers: Mutex::default(),
             pages: Mutex::default(),
             callbacks: Mutex::default(),
+            pushed: Mutex::default(),
             date: Mutex::default(),
             exchanged: Mutex::new((json!({}), json!({}))),
             exchange_error: Mutex::default(),
@@ -220,6 +223,25 @@ impl Idp {
     pub(crate) fn registers(&self, callbacks: &[&str]) {
         let callbacks = callbacks.iter().map(|&callback| callback.to_owned());
         *self.0.callbacks.lock().unwrap() = Some(callbacks.collect());
+    }
+
+    /// Takes no authorization request that was not pushed (RFC 9126 §5).
+    pub(crate) fn requires_pushed(&self) {
+        *self.0.pushed.lock().unwrap() = Some(HashMap::new());
+    }
+
+    /// What a request to begin a login says, in its address or as it was pushed; `None`: it is not taken.
+    fn begins(&self, query: HashMap<String, String>) -> Option<HashMap<String, String>> {
+        let mut pushed = self.0.pushed.lock().unwrap();
+        let begun = match &mut *pushed {
+            None => query,
+            Some(pushed) => pushed.remove(query.get("request_uri")?)?,
+        };
+        let callbacks = self.0.callbacks.lock().unwrap();
+        let known = callbacks.as_ref();
+        known
+            .is_none_or(|known| known.contains(&begun["redirect_uri"]))
+            .then_some(begun)
     }
 
     /// Tokens that are given for another token, or for an assertion, differ by these claims and members of the answer.
@@ -481,22 +503,33 @@ impl Idp {
             return answer(status, &json!({}));
         }
         let issuer = self.issuer();
-        let query = pairs(request.uri().query().unwrap_or_default());
+        let mut query = pairs(request.uri().query().unwrap_or_default());
+        if path == "/authorize" {
+            match self.begins(query) {
+                Some(begun) => query = begun,
+                None => return answer(400, &json!({})),
+            }
+        }
         // `authferry:secret`.
         let knows_us = request
             .headers()
             .get("authorization")
             .is_some_and(|a| a == "Basic YXV0aGZlcnJ5OnNlY3JldA==");
         match path.as_str() {
-            "/.well-known/openid-configuration" => answer(
-                200,
-                &json!({
+            "/.well-known/openid-configuration" => {
+                let mut metadata = json!({
                     "issuer": issuer, "authorization_endpoint": format!("{issuer}/authorize"), "token_endpoint": format!("{issuer}/token"),
                     "jwks_uri": format!("{issuer}/jwks"), "introspection_endpoint": format!("{issuer}/introspect"),
                     "end_session_endpoint": format!("{issuer}/end_session"), "revocation_endpoint": format!("{issuer}/revoke"), "device_authorization_endpoint": format!("{issuer}/device"), "code_challenge_methods_supported": ["S256"],
                     "authorization_response_iss_parameter_supported": true, "id_token_signing_alg_values_supported": ["ES256"],
-                }),
-            ),
+                });
+                if self.0.pushed.lock().unwrap().is_some() {
+                    metadata["pushed_authorization_request_endpoint"] =
+                        json!(format!("{issuer}/par"));
+                    metadata["require_pushed_authorization_requests"] = json!(true);
+                }
+                answer(200, &metadata)
+            }
             "/jwks" => {
                 let keys: Vec<_> = self
                     .0
@@ -518,16 +551,14 @@ impl Idp {
                 )
             }
             "/introspect" if !knows_us => answer(401, &json!({ "error": "invalid_client" })),
-            "/authorize"
-                if self
-                    .0
-                    .callbacks
-                    .lock()
-                    .unwrap()
-                    .as_ref()
-                    .is_some_and(|known| !known.contains(&query["redirect_uri"])) =>
-            {
-                answer(400, &json!({}))
+            "/par" if !knows_us => answer(401, &json!({ "error": "invalid_client" })),
+            "/par" => {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let form = pairs(&String::from_utf8_lossy(&body));
+                let name = format!("urn:ietf:params:oauth:request_uri:{}", self.hits("/par"));
+                let mut pushed = self.0.pushed.lock().unwrap();
+                pushed.as_mut().unwrap().insert(name.clone(), form);
+                answer(201, &json!({ "request_uri": name, "expires_in": 60 }))
             }
             "/authorize"
                 if query.get("prompt").is_some_and(|prompt| prompt == "none")
