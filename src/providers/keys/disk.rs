@@ -11,6 +11,9 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -50,15 +53,8 @@ impl DiskCopy {
         issuer: &Issuer,
         origin: &str,
     ) -> Self {
-        // A name from the configuration must not become a path.
-        let letter = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let name: String = provider
-            .as_str()
-            .chars()
-            .map(|c| if letter(c) { c } else { '_' })
-            .collect();
         Self {
-            path: state_dir.join("jwks").join(format!("{name}.json")),
+            path: state_dir.join("jwks").join(file_name(provider.as_str())),
             issuer: issuer.clone(),
             origin: origin.into(),
         }
@@ -104,6 +100,20 @@ impl DiskCopy {
     }
 }
 
+/// A name from the configuration must not become a path, and two of them must not become one file: one with other characters
+/// than letters, digits, `-` and `_` has its digest behind a `~`, which is none of those.
+fn file_name(provider: &str) -> String {
+    let letter = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let plain = |c: char| if letter(c) { c } else { '_' };
+    let mut name: String = provider.chars().map(plain).collect();
+    if name != provider {
+        let hash = digest::digest(&digest::SHA256, provider.as_bytes());
+        name.push('~');
+        name.push_str(&URL_SAFE_NO_PAD.encode(hash));
+    }
+    name + ".json"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,9 +146,27 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let own = copy(dir.path(), "https://a", "discovered");
         own.write("{}", NOW).unwrap();
-        let path = dir.path().join("jwks").join("___modern.json");
-        let mode = fs::metadata(path).unwrap().permissions().mode();
+        let inside: Vec<_> = fs::read_dir(dir.path().join("jwks")).unwrap().collect();
+        assert_eq!(inside.len(), 1);
+        let mode = fs::metadata(&own.path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn no_provider_overwrites_the_copy_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let issuer = Issuer::new("https://a");
+        let names = ["a_b", "a.b", "a-b", "a..b", "a__b", "ab"];
+        let all = names.map(|name| {
+            let copy = DiskCopy::new(dir.path(), &ProviderId::new(name), &issuer, "discovered");
+            copy.write(name, NOW).unwrap();
+            (name, copy)
+        });
+        for (name, copy) in all {
+            let read = copy.read(NOW).unwrap();
+            assert_eq!(read, Some((name.to_owned(), NOW)), "{name}");
+        }
+        assert!(dir.path().join("jwks").join("a_b.json").exists());
     }
 
     #[test]
