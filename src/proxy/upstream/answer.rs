@@ -204,7 +204,13 @@ fn drop_our_cookies(headers: &mut HeaderMap, policy: &HeadPolicy) {
             .split(|b| *b == b';')
             .next()
             .unwrap_or_default();
-        let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
+        let mut parts = pair.splitn(2, |b| *b == b'=').map(<[u8]>::trim_ascii);
+        let (name, value) = (parts.next().unwrap_or_default(), parts.next());
+        // One without a name comes back as its value alone, which reads as `NAME=VALUE` then (RFC 6265bis §5.7).
+        let name = match (name, value) {
+            (b"", Some(value)) => value.split(|b| *b == b'=').next().unwrap_or_default(),
+            (name, _) => name,
+        };
         policy.own_cookies.contains(name.trim_ascii())
     };
     if headers.get_all(header::SET_COOKIE).iter().any(is_ours) {

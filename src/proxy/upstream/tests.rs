@@ -448,6 +448,7 @@ async fn what_belongs_to_the_connection_or_to_us_does_not_reach_the_client() {
         let (address, seen) = answering(
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\n\
              X-Authferry-Subject: root\r\nSet-Cookie: __Host-authferry=evil; Path=/\r\nSet-Cookie: __Host-authferry-flow=evil\r\n\
+             Set-Cookie: =__Host-authferry=evil; Path=/\r\nSet-Cookie: = __Host-authferry-flow =evil\r\nSet-Cookie: =nameless\r\n\
              Set-Cookie: theirs=1; Path=/\r\nX-Kept: yes\r\n\r\nok",
         )
         .await;
@@ -455,7 +456,7 @@ async fn what_belongs_to_the_connection_or_to_us_does_not_reach_the_client() {
         let (response, end) = client.send(Method::GET, &[], None).await.unwrap();
         let mut names: Vec<_> = response.headers().iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
         names.sort();
-        assert_eq!(names, ["content-length: 2", "set-cookie: theirs=1; Path=/", "x-kept: yes"]);
+        assert_eq!(names, ["content-length: 2", "set-cookie: =nameless", "set-cookie: theirs=1; Path=/", "x-kept: yes"]);
         assert_eq!(text(response).await.unwrap(), "ok");
         assert_eq!(*end.borrow(), [(2, Ended::Complete)]);
         client.get().await.unwrap();
