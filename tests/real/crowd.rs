@@ -28,6 +28,8 @@ use crate::var;
 
 const PEOPLE: usize = 1_000;
 const AT_ONCE: usize = 8;
+/// An edit comes into force within so long.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// People, each by index, and how often: codes given at an authorize endpoint, codes redeemed at a token endpoint.
 type Counted = BTreeMap<usize, (usize, usize)>;
@@ -115,36 +117,41 @@ fn assert_share(share: usize, percent: usize) {
 async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
     let upstream = Echo::start().await;
     // The application is told the percent, so that it sees when an edit has come into force.
-    let yaml = |percent: &str| {
+    let yaml = |percent: &str, edit: usize| {
         // A thousand people sign in four times from one address, in a minute where the machine is quick.
         two_sides(&upstream.url(), percent).replace(
             "identity_headers: { ",
             &format!(
-                "rate_limits: {{ logins: 100000 }}\n    identity_headers: {{ X-Percent: \"p{percent}\", "
+                "rate_limits: {{ logins: 100000 }}\n    identity_headers: {{ X-Percent: \"p{percent}.{edit}\", "
             ),
         )
     };
-    let proxy = proxy(&yaml("0"));
+    let proxy = proxy(&yaml("0", 0));
     let new_authority = format!("127.0.0.1:{}", var("KC_PORT"));
     // 200 requests a second with a token, for as long as the move lasts.
     let load = Load::start(proxy.address, "carol");
 
     let mut browsers: Vec<Browser> = vec![Browser::default(); PEOPLE];
     let mut moved: BTreeSet<usize> = BTreeSet::new();
-    // How long each edit took to come into force.
-    let mut live = Vec::new();
     let app = origin().strip_prefix("http://").unwrap().to_owned();
     for percent in [0, 10, 50, 100_usize] {
-        let edited = Instant::now();
         if percent != 0 {
-            proxy.edit(&format!(
-                "{}\n{}",
-                yaml(&percent.to_string()),
-                server_section()
-            ));
-            let told = format!("p{percent}");
-            until(async || upstream.last().all("x-percent") == [told.as_str()]).await;
-            live.push(edited.elapsed());
+            // A busy machine is late now and then: then the step is written once more, under another name. A program that is
+            // too slow is so each time.
+            let mut live = Vec::new();
+            for edit in 0..5 {
+                let edited = Instant::now();
+                let text = yaml(&percent.to_string(), edit);
+                proxy.edit(&format!("{text}\n{}", server_section()));
+                let told = format!("p{percent}.{edit}");
+                until(async || upstream.last().all("x-percent") == [told.as_str()]).await;
+                live.push(edited.elapsed());
+                if edited.elapsed() < SECOND {
+                    break;
+                }
+            }
+            let last = live.last().unwrap();
+            assert!(*last < SECOND, "at {percent} %: {live:?}");
         }
         let (old_before, new_before) = arrived().await;
         let requests = upstream.hits();
@@ -216,9 +223,6 @@ async fn a_thousand_people_move_by_percent_and_nobody_moves_back() {
     }
     load.end(&upstream).await;
     assert_eq!(moved.len(), PEOPLE);
-    // A busy machine is late now and then, a program that is too slow each time.
-    let second = Duration::from_secs(1);
-    assert!(live.iter().any(|took| *took < second), "{live:?}");
     promtool_is_content(&proxy).await;
 }
 
