@@ -134,6 +134,11 @@ pub(super) trait Double: Sized + Send {
     /// Has a real server do for somebody what the provider declares: what comes of it, the server says.
     async fn serve(&mut self) {}
 
+    /// What the login of a kind says of what can happen there alone, and to no credential that is presented; `None`: nothing can.
+    async fn at_login(&mut self, _case: Case) -> Option<Result<Authenticated, ProviderError>> {
+        None
+    }
+
     /// Makes the other side behave, and hands out what a client would present; `None` for what is impossible, and only then.
     async fn arrange(&mut self, case: Case) -> Option<Credential>;
 }
@@ -143,13 +148,19 @@ pub(super) async fn provider_contract<D: Double>() {
     let (mut ran, mut skipped) = (Vec::new(), Vec::new());
     for case in Case::ALL {
         let mut double = D::start().await;
-        let Some(credential) = double.arrange(case).await else {
-            skipped.push(case);
-            continue;
-        };
+        let presented = double.arrange(case).await;
         let provider = double.provider();
         let now = double.now();
-        let verdict = judge(&*provider, &credential, now).await;
+        let verdict = match &presented {
+            Some(credential) => judge(&*provider, credential, now).await,
+            None => match double.at_login(case).await {
+                Some(verdict) => verdict,
+                None => {
+                    skipped.push(case);
+                    continue;
+                }
+            },
+        };
         let seen = match &verdict {
             Ok(vouched) => {
                 let identity = vouched.identity();
@@ -161,6 +172,10 @@ pub(super) async fn provider_contract<D: Double>() {
             Err(ProviderError::Unavailable { .. }) => Expected::Outage,
         };
         assert_eq!(seen, case.expected(), "{case:?}: {verdict:?}");
+        let Some(credential) = presented else {
+            ran.push(case);
+            continue;
+        };
         let at_once = provider.judge_locally(&credential, now);
         if let (Some(Ok(_)), false) = (&at_once, verdict.is_ok()) {
             panic!("{case:?}: judged differently without asking");
@@ -272,12 +287,14 @@ mod doubles {
     use super::*;
     use crate::identity::Issuer;
     use crate::providers::Deps;
+    use crate::providers::LoginAnswer;
     use crate::providers::Owns;
     use crate::providers::example::Office;
     use crate::providers::fixture::INTROSPECT;
     use crate::providers::fixture::Idp;
     use crate::providers::fixture::KEYS;
     use crate::providers::fixture::METADATA;
+    use crate::providers::fixture::TOKEN;
     use crate::providers::fixture::built;
     use crate::providers::fixture::ready;
     use crate::providers::fixture::settings;
@@ -301,11 +318,12 @@ mod doubles {
 
     #[async_trait]
     impl<const OIDC: bool, const ASKED: bool> Double for Signed<OIDC, ASKED> {
-        // A signed token says nothing about what became of it or its person; and whoever must show another factor has none yet.
-        const IMPOSSIBLE: &'static [Case] = if ASKED {
-            &[Case::MfaRequired]
-        } else {
-            &[Case::Revoked, Case::Disabled, Case::MfaRequired]
+        // A signed token says nothing about what became of it or its person; and whoever must show another factor has none yet,
+        // which is said at the login of a kind that has one.
+        const IMPOSSIBLE: &'static [Case] = match (OIDC, ASKED) {
+            (true, true) => &[],
+            (true, false) => &[Case::Revoked, Case::Disabled],
+            (false, _) => &[Case::Revoked, Case::Disabled, Case::MfaRequired],
         };
 
         async fn start() -> Self {
@@ -328,6 +346,30 @@ mod doubles {
 
         fn provider(&self) -> Arc<dyn Provider> {
             Arc::clone(&self.provider)
+        }
+
+        async fn at_login(&mut self, case: Case) -> Option<Result<Authenticated, ProviderError>> {
+            let login = self.provider.login()?;
+            if case != Case::MfaRequired {
+                return None;
+            }
+            // OpenID Connect Core 1.0 §3.1.2.6, at the token endpoint.
+            let error = json!({ "error": "interaction_required" });
+            self.idp
+                .fake
+                .always(TOKEN, Reply::text(400, &error.to_string()));
+            let (issuer, verifier) = (self.idp.issuer(), Secret::new("a verifier".to_owned()));
+            let answer = LoginAnswer {
+                code: "the code",
+                iss: Some(&issuer),
+                redirect_uri: "https://app.example/.authferry/cb/modern",
+                nonce: "the nonce",
+                verifier: &verifier,
+            };
+            let finished = login.finish(answer, NOW).await;
+            let refused = finished.as_ref().err();
+            assert_eq!(refused, Some(&Refusal::MfaRequired.into()));
+            Some(finished.map(|done| done.authenticated))
         }
 
         async fn arrange(&mut self, case: Case) -> Option<Credential> {
