@@ -144,8 +144,39 @@ struct Taken {
     used: u32,
     /// Taken here from the row, or from nobody.
     granted: u32,
-    /// Taken by all, as far as it is known.
+    /// What of that was taken from nobody, and is in no row.
+    alone: u32,
+    /// Taken by all, as far as it is known: never less than what was taken here.
     all: u32,
+}
+
+impl Taken {
+    /// Takes in what was taken from the row, and what all have of it then; `None`: nobody could be asked, and what is taken
+    /// here is all that is known.
+    fn take_in(&mut self, row: Option<(u32, u32)>, portion: u32, most: u32) {
+        match row {
+            Some((granted, all)) => {
+                self.granted += granted;
+                // A row that was lost begins anew, and knows less than this instance.
+                let all = all.saturating_add(self.alone).max(self.granted);
+                self.all = self.all.max(all);
+            }
+            None => {
+                let granted = portion.min(most.saturating_sub(self.all));
+                self.granted += granted;
+                self.alone += granted;
+                self.all += granted;
+            }
+        }
+    }
+
+    /// One of what is at hand, and how much all have then.
+    fn use_one(&mut self) -> Option<u32> {
+        (self.used < self.granted).then(|| {
+            self.used += 1;
+            self.all - (self.granted - self.used)
+        })
+    }
 }
 
 /// Everybody who is counted.
@@ -182,7 +213,7 @@ impl Limits {
             return standing(known, true);
         }
         let portion = (most / PORTIONS).max(1);
-        let all = if self.store.is_shared() {
+        let row = if self.store.is_shared() {
             self.portion(&index, window, portion, most, now).await
         } else {
             None
@@ -194,23 +225,11 @@ impl Limits {
                 ..Taken::default()
             };
         }
-        match all {
-            Some((granted, all)) => {
-                taken.granted += granted;
-                taken.all = taken.all.max(all);
-            }
-            // Alone, or the store is away: what is taken here is all that is known.
-            None => {
-                let granted = portion.min(most.saturating_sub(taken.all));
-                taken.granted += granted;
-                taken.all += granted;
-            }
+        taken.take_in(row, portion, most);
+        match taken.use_one() {
+            Some(all) => standing(all, false),
+            None => standing(taken.all.max(most), true),
         }
-        if taken.used < taken.granted {
-            taken.used += 1;
-            return standing(taken.all - (taken.granted - taken.used), false);
-        }
-        standing(taken.all.max(most), true)
     }
 
     /// Where somebody stands who is known here to have come too often already; nothing is counted.
@@ -284,14 +303,53 @@ fn use_one(taken: &Mutex<Taken>, window: u64) -> Option<u32> {
             ..Taken::default()
         };
     }
-    (taken.used < taken.granted).then(|| {
-        taken.used += 1;
-        taken.all - (taken.granted - taken.used)
-    })
+    taken.use_one()
 }
 
 impl fmt::Debug for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Limits")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PORTION: u32 = 30;
+    const MOST: u32 = 600;
+
+    #[test]
+    fn what_was_taken_from_nobody_counts_beside_what_was_taken_from_the_row() {
+        let mut taken = Taken::default();
+        // Many came at once: one of them counted here, another got its portion from the row a moment later.
+        taken.take_in(None, PORTION, MOST);
+        assert_eq!(taken.use_one(), Some(1));
+        taken.take_in(Some((PORTION, PORTION)), PORTION, MOST);
+        assert_eq!((taken.granted, taken.all), (60, 60));
+        assert_eq!(taken.use_one(), Some(2));
+        // Others have taken all of the row that was left.
+        taken.take_in(Some((0, MOST)), PORTION, MOST);
+        assert_eq!(taken.all, MOST + PORTION);
+    }
+
+    #[test]
+    fn a_row_that_was_lost_takes_nothing_back() {
+        let mut taken = Taken::default();
+        for all in [30, 60, 90] {
+            taken.take_in(Some((PORTION, all)), PORTION, MOST);
+        }
+        for used in 1..=10 {
+            assert_eq!(taken.use_one(), Some(used));
+        }
+        for all in [30, 60, 90, 120, 150] {
+            taken.take_in(Some((PORTION, all)), PORTION, MOST);
+        }
+        assert_eq!(
+            taken.use_one(),
+            Some(11),
+            "what is used counts, and nothing is below that"
+        );
+        assert_eq!((taken.granted, taken.all), (240, 240));
     }
 }
