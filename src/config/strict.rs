@@ -255,17 +255,10 @@ impl Judge<'_> {
     /// A token without scopes is one that says nothing of them, or one of a client that was given none: we cannot tell.
     fn roles(&mut self, settings: &Settings) {
         for provider in &settings.providers {
-            let tokens = match &provider.kind {
-                KindSettings::Oidc(_) | KindSettings::Jwt(_) | KindSettings::Introspection(_) => {
-                    true
-                }
-                #[cfg(feature = "ldap")]
-                KindSettings::Ldap(_) => false,
-                KindSettings::SessionProbe(_)
-                | KindSettings::Basic(_)
-                | KindSettings::ApiKey(_)
-                | KindSettings::ClientCert(_) => false,
-            };
+            let tokens = matches!(
+                provider.kind,
+                KindSettings::Oidc(_) | KindSettings::Jwt(_) | KindSettings::Introspection(_)
+            );
             let map = settings.roles.get(&provider.id);
             if tokens && map.is_some_and(|map| !map.scopes.is_empty()) {
                 let message = "a token without scopes gets those of its person's roles, whichever client it is of";

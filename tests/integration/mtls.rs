@@ -402,10 +402,10 @@ async fn what_is_minted_for_a_client_that_is_known_by_its_certificate_is_bound_t
     for (client, audience, cnf) in [
         (&[("client_id", "billing")][..], "api", bound),
         // What loses a binding says none.
-        (&[("client_id", "billing")], "lax", None),
+        (&[("client_id", "billing")][..], "lax", None),
         // A certificate that a client shows and is not known by is another matter.
         (
-            &[("client_id", "batch"), ("client_secret", "s3cret")],
+            &[("client_id", "batch"), ("client_secret", "s3cret")][..],
             "api",
             None,
         ),

@@ -36,18 +36,18 @@ fn countries(networks: &[([u8; 3], &str)]) -> Vec<u8> {
         known.extend(map(&[("country", code)]));
         let mut at = 0;
         for depth in 0..DEPTH {
-            let side = usize::from(network[depth / 8] >> (7 - depth % 8) & 1);
+            let side = usize::from((network[depth / 8] >> (7 - depth % 8)) & 1);
             if depth + 1 == DEPTH {
                 nodes[at][side] = Some(Err(place));
                 break;
             }
             let next = match nodes[at][side] {
                 Some(Ok(next)) => next,
-                _ => {
-                    nodes.push([None; 2]);
-                    nodes.len() - 1
-                }
+                Some(Err(_)) | None => nodes.len(),
             };
+            if next == nodes.len() {
+                nodes.push([None; 2]);
+            }
             nodes[at][side] = Some(Ok(next));
             at = next;
         }
