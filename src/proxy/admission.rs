@@ -245,23 +245,19 @@ pub(super) async fn verdict(
     let exchange = asked.entry.policy.exchange_place(route);
     let (host, key) = (asked.request.host(), presented.key());
     let digest = worker.verdicts.digest(asked.app, exchange, host, key);
-    match kept(worker, asked, &digest) {
-        Some(kept) => {
-            if presented.scheme() == Scheme::Dpop || kept.admitted.confirmation().is_some() {
-                Box::pin(proven(asked, presented, &kept)).await?;
-            }
-            count(asked, &kept, Duration::ZERO);
-            Ok(kept)
+    if let Some(kept) = kept(worker, asked, &digest) {
+        if presented.scheme() == Scheme::Dpop || kept.admitted.confirmation().is_some() {
+            Box::pin(proven(asked, presented, &kept)).await?;
         }
-        None => {
-            let presented = presented.hinted(worker.verdicts.was_refused(&digest));
-            let reached = Box::pin(reach(worker, asked, route, &presented, digest)).await;
-            if reached.as_ref().is_err_and(AuthError::is_forged) {
-                worker.verdicts.refused(digest);
-            }
-            reached
-        }
+        count(asked, &kept, Duration::ZERO);
+        return Ok(kept);
     }
+    let presented = presented.hinted(worker.verdicts.was_refused(&digest));
+    let reached = Box::pin(reach(worker, asked, route, &presented, digest)).await;
+    if reached.as_ref().is_err_and(AuthError::is_forged) {
+        worker.verdicts.refused(digest);
+    }
+    reached
 }
 
 /// The verdict of an earlier request, if it still holds.
