@@ -225,6 +225,10 @@ impl Limits {
                 ..Taken::default()
             };
         }
+        // What comes back after the minute has turned is of the one before.
+        if window < taken.window {
+            return standing(most, false);
+        }
         taken.take_in(row, portion, most);
         match taken.use_one() {
             Some(all) => standing(all, false),

@@ -230,23 +230,43 @@ impl Journeys {
             let Some(book) = books.get(rollout) else {
                 return;
             };
-            (book.rules.clone(), book.is_due(now))
+            let apart = |device| {
+                let open: Option<&Open> = book.open.get(&device);
+                (device, open.filter(|open| open.apart).cloned())
+            };
+            let due: Vec<_> = book.is_due(now).into_iter().map(apart).collect();
+            (book.rules.clone(), due)
         };
         let Some(ways) = self.ways(&rules) else {
             return;
         };
         let step = rules.at(now);
         let began = Instant::now();
-        for device in due {
+        let mut away = false;
+        for (device, apart) in due {
             // The others wait for the next look: a slow store must not hold up the rollouts.
             if SETTLING < began.elapsed() {
                 return;
             }
-            // It may have set out anew, and has its time then.
-            let ended = match ways.end(&step, device, |open| open.due <= now).await {
-                Ok(ended) => ended,
-                // Until the store says how it ended, nothing is known of it.
-                Err(error) => return self.or_warn(&step, Err(error)),
+            let known_apart = apart.is_some();
+            let ended = match apart {
+                // Nobody else knows of it.
+                Some(open) => Some(open),
+                None if away => continue,
+                // It may have set out anew, and has its time then.
+                None => match ways.end(&step, device, |open| open.due <= now).await {
+                    Ok(ended) => ended,
+                    Err(error @ StoreError::Damaged(_)) => {
+                        self.or_warn(&step, Err(error));
+                        None
+                    }
+                    // Until the store says how it ended, nothing is known of it.
+                    Err(error) => {
+                        away = true;
+                        self.or_warn(&step, Err(error));
+                        continue;
+                    }
+                },
             };
             {
                 let mut books = self.books();
@@ -260,8 +280,12 @@ impl Journeys {
                     None => book.gives_back(known.as_ref()),
                 }
             }
-            if let Some(open) = ended.filter(|open| open.arm == Arm::To) {
-                let told = ways.change(&step, &open.app, First::is_lost).await;
+            if let Some(open) = ended.filter(|open| open.arm == Arm::To && !away) {
+                let is_lost = |first: &mut First| {
+                    first.unfinished += u32::from(known_apart);
+                    first.is_lost();
+                };
+                let told = ways.change(&step, &open.app, is_lost).await;
                 self.or_warn(&step, told);
             }
         }

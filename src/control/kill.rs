@@ -316,6 +316,8 @@ impl Inner {
         inputs.trouble = None;
         let unconfirmed = inputs.unconfirmed.take();
         if said.state == inputs.file {
+            // It holds already, unless what was to make it hold broke off.
+            self.publish(&inputs, "file", "the kill file says so");
             return None;
         }
         if !tightens(&inputs.file, &said.state) {

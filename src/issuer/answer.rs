@@ -101,9 +101,9 @@ impl Denied {
             | Self::UnsupportedGrantType
             | Self::InvalidScope
             | Self::InvalidTarget
-            | Self::InvalidDpopProof
-            | Self::UnsupportedTokenType => true,
+            | Self::InvalidDpopProof => true,
             Self::AuthorizationPending
+            | Self::UnsupportedTokenType
             | Self::SlowDown
             | Self::NotAllowed
             | Self::ExpiredToken

@@ -113,6 +113,13 @@ impl Issuer {
         ways.any(|binding| binding == Binding::Keep)
     }
 
+    /// Whether every way to a token for an audience leads to one that is bound to a key: whichever side somebody belongs to.
+    pub(super) fn always_binds(&self, audience: &str) -> bool {
+        let ways = self.audiences.get(audience).into_iter().flatten();
+        let mut ways = ways.map(|way| way.binding());
+        ways.all(|binding| binding == Binding::Keep)
+    }
+
     /// Builds it; nobody is asked.
     ///
     /// # Errors

@@ -80,6 +80,10 @@ impl Issuer {
             throttle.refused(address, call.now);
         }
         let found = found?;
+        let guesses = self.deps.revocations.guesses();
+        if found.settings.public && !guesses.may_try(address, call.now) {
+            return Err(Not::Later(60, "rate_limited"));
+        }
         let id = &*found.settings.id;
         let of = match call.address {
             Address::Introspection => Of::Questions(id),
@@ -147,8 +151,8 @@ impl Issuer {
         if known.is_some_and(|known| known.settings.public)
             && matches!(done, Err(Not::Denied(denied, _)) if denied.is_a_guess())
         {
-            let throttle = self.deps.revocations.throttle();
-            throttle.refused(call.facts.client_ip, call.now);
+            let guesses = self.deps.revocations.guesses();
+            guesses.refused(call.facts.client_ip, call.now);
         }
     }
 

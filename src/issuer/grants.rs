@@ -237,7 +237,8 @@ impl Issuer {
         let token = (issued.token.expose().as_str(), issued.bound.as_ref());
         let object = success(token, ends, &scopes, call.now);
         let mut object = object.ok_or(Not::Denied(Denied::InvalidRequest, "expired"))?;
-        self.hands_out(client, (&admitted, issued)).await?;
+        self.hands_out(client, (&admitted, issued), call.now)
+            .await?;
         object.insert("issued_token_type".to_owned(), ACCESS_TOKEN.into());
         told.lifetime = Some(ends.since(call.now).as_secs());
         told.scope = Some(scopes);

@@ -1,8 +1,6 @@
 //! What was handed out that was made of another token: whose it is, and whether it still counts. Of what we minted ourselves
 //! nobody else can say so.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Map;
@@ -21,15 +19,14 @@ use crate::issuer::build::Issuer;
 use crate::issuer::grants::Told;
 use crate::issuer::tokens::inactive;
 use crate::revocation::Asked;
+use crate::revocation::CLOCKS;
 use crate::revocation::Found;
+use crate::revocation::HANDED_OUT;
 use crate::revocation::HandOut;
 use crate::revocation::Handed;
 use crate::revocation::Source;
 use crate::revocation::Target;
 use crate::token;
-
-/// For so long after its end somebody whose clock is late may take a token.
-const CLOCKS: Duration = Duration::from_secs(600);
 
 /// What of a token that we minted whoever asks about it is told besides (RFC 7662 §2.2, RFC 8693 §4).
 const SAID: [&str; 9] = [
@@ -45,6 +42,7 @@ impl Issuer {
         &self,
         client: &Client,
         (admitted, issued): (&Admitted, &Token),
+        now: UnixTime,
     ) -> Result<(), Not> {
         let account = self.account(client);
         let account = account.ok_or(Not::Denied(Denied::InvalidClient, "bad_credentials"))?;
@@ -53,10 +51,18 @@ impl Issuer {
             client: &account,
             minted: issued.minted,
             parent: admitted.standing(),
-            ends: issued.own_end.max(issued.ends) + CLOCKS,
+            ends: issued.own_end.max(issued.ends),
         };
-        let noted = self.deps.revocations.hands_out(token).await;
-        noted.or(Err(STORE))
+        let noted = self.deps.revocations.hands_out(token, now).await;
+        if !noted.or(Err(STORE))? {
+            // It was made a moment ago for the same token, and given back: there is a new one when that would have ended.
+            return Err(Not::Denied(Denied::InvalidTarget, "revoked"));
+        }
+        // What was revoked while that was noted is not handed out either: not everybody asks us about it.
+        if !admitted.standing().holds(now) {
+            return Err(Not::Denied(Denied::InvalidRequest, "revoked"));
+        }
+        Ok(())
     }
 
     /// Whether a client got this token here for another one.
@@ -68,7 +74,7 @@ impl Issuer {
     ) -> Result<bool, Not> {
         let found = self.deps.revocations.handed_out(token, call.now).await;
         Ok(match found.or(Err(STORE))? {
-            Found::Handed(handed) => handed.client == client.settings.id,
+            Found::Handed(handed) => handed.is_of(&client.settings.id),
             Found::Nothing | Found::Lost => false,
         })
     }
@@ -96,7 +102,8 @@ impl Issuer {
         let Some(handed) = self.minted(call, token).await? else {
             return Ok(None);
         };
-        let Some(client) = self.clients.get(&handed.client) else {
+        let mut known = handed.clients.iter();
+        let Some(client) = known.find_map(|id| self.clients.get(id.as_str())) else {
             return Ok(Some(inactive(told, "unauthorized_client")));
         };
         // An old format says nothing that could be told.
@@ -107,10 +114,9 @@ impl Issuer {
             return Ok(Some(inactive(told, "expired")));
         }
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
-        let mut names = vec![(&*self.issuer, TokenId::Digest(handed.digest))];
-        if let (Some(issuer), Some(jti)) = (text("iss"), text("jti")) {
-            names.push((issuer, TokenId::Named(jti.into())));
-        }
+        let named = text("iss").zip(text("jti"));
+        let named = named.map(|(issuer, jti)| (issuer, TokenId::Named(jti.into())));
+        let names: Vec<_> = named.into_iter().collect();
         let counts = self
             .deps
             .revocations
@@ -147,13 +153,13 @@ impl Issuer {
         let Some(handed) = self.minted(call, token).await? else {
             return Ok(false);
         };
-        if handed.client != client.settings.id {
+        if !handed.is_of(&client.settings.id) {
             return Err(Not::Denied(Denied::UnauthorizedClient, "wrong_client"));
         }
         let digest = handed.digest.iter();
         let asked = Asked {
             target: Target::TokenDigest {
-                issuer: self.issuer.to_string(),
+                issuer: HANDED_OUT.to_owned(),
                 digest: digest.map(|byte| format!("{byte:02x}")).collect(),
             },
             source: Source::Client,
@@ -162,7 +168,11 @@ impl Issuer {
             keep: None,
             provider: None,
         };
-        let done = self.deps.revocations.revoke_once(asked, handed.ends).await;
+        let done = self
+            .deps
+            .revocations
+            .revoke_once(asked, handed.ends + CLOCKS)
+            .await;
         done.or(Err(STORE))?;
         Ok(true)
     }

@@ -1,6 +1,8 @@
 //! What our token endpoint handed out: to which client, and by what the token that it was made of can be revoked. What ends
 //! that ends what was made of it. Each row opens with its token alone.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,10 +16,20 @@ use crate::revocation::list::Revocations;
 use crate::revocation::mark::Mark;
 use crate::revocation::standing::Standing;
 use crate::session::Purpose;
+use crate::store::Expect;
 use crate::store::Key;
 use crate::store::StoreError;
 
 const TABLE: &str = "handed_out";
+
+/// The issuer by whose name a token that was handed out is given back, whoever it says that it is of.
+pub(crate) const HANDED_OUT: &str = "authferry:handed_out";
+
+/// For so long after its end somebody whose clock is late may take a token.
+pub(crate) const CLOCKS: Duration = Duration::from_secs(600);
+
+/// How often a row is tried that others are faster with.
+const TRIES: usize = 8;
 
 /// A token that is to be handed out.
 #[derive(Clone, Copy)]
@@ -30,18 +42,18 @@ pub(crate) struct HandOut<'a> {
     pub(crate) minted: bool,
     /// What the token that it was made of rests on.
     pub(crate) parent: &'a Standing,
-    /// When nobody takes it any more.
+    /// When it ends.
     pub(crate) ends: UnixTime,
 }
 
 /// What is known of a token that was handed out.
 #[derive(Clone, Debug)]
 pub(crate) struct Handed {
-    /// Who got it, by its name here.
-    pub(crate) client: Box<str>,
+    /// Who got it, by their names here: a provider may give the same to several, and a text that we sign may be the same.
+    pub(crate) clients: Vec<String>,
     /// Whether we minted it.
     pub(crate) minted: bool,
-    /// When nobody takes it any more.
+    /// When it ends.
     pub(crate) ends: UnixTime,
     /// SHA-256 of it.
     pub(crate) digest: [u8; 32],
@@ -62,7 +74,7 @@ pub(crate) enum Found {
 
 #[derive(Deserialize, Serialize)]
 struct Row {
-    client: String,
+    clients: Vec<String>,
     minted: bool,
     ends: u64,
     began: Option<u64>,
@@ -70,34 +82,54 @@ struct Row {
 }
 
 impl Revocations {
-    /// Notes a token before its client gets it.
+    /// Notes a token before its client gets it; `false`: it was given back, or is over otherwise, and nobody may get it again.
     ///
     /// # Errors
     ///
     /// When the store did not take it: then nobody may get it.
-    pub(crate) async fn hands_out(&self, token: HandOut<'_>) -> Result<(), StoreError> {
+    pub(crate) async fn hands_out(
+        &self,
+        token: HandOut<'_>,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
         let digest = digest_of(token.token);
-        let parent = token.parent.marks();
-        // Who was revoked by its name here has nothing any more.
-        let own = Mark::account(token.client);
-        let marks = parent.all().iter().chain([&own]);
-        let marks: Vec<u8> = marks.flat_map(|mark| mark.as_bytes()).copied().collect();
-        let row = Row {
-            client: token.client.subject.as_str().to_owned(),
-            minted: token.minted,
-            ends: token.ends.as_millis(),
-            began: parent.began().map(UnixTime::as_millis),
-            marks: URL_SAFE_NO_PAD.encode(marks),
-        };
-        let plain = serde_json::to_vec(&row).map_err(|e| StoreError::Damaged(e.to_string()))?;
-        let sealed = self.sessions.ring().seal(
-            Purpose::HandedOut,
-            token.token.as_bytes(),
-            &[&digest],
-            &plain,
-            &*self.entropy,
-        );
-        self.store.put(place(&digest), &sealed, token.ends).await
+        for _ in 0..TRIES {
+            let found = self.store.get(place(&digest), now).await?;
+            let (expect, before) = match &found {
+                Some(row) => {
+                    let before = self.open_handed(token.token, &digest, &row.value);
+                    (Expect::Version(row.version), before)
+                }
+                None => (Expect::Absent, None),
+            };
+            let handed = token.handed(digest, before);
+            if !self.still_counts(&handed, &[], now)? {
+                return Ok(false);
+            }
+            let plain = handed.written()?;
+            let sealed = self.sessions.ring().seal(
+                Purpose::HandedOut,
+                token.token.as_bytes(),
+                &[&digest],
+                &plain,
+                &*self.entropy,
+            );
+            let until = handed.ends + CLOCKS;
+            let noted = self
+                .store
+                .compare_and_swap(place(&digest), expect, &sealed, until, now);
+            if noted.await? {
+                return Ok(true);
+            }
+        }
+        let busy = String::from("others note the same token again and again");
+        Err(StoreError::Unavailable(busy))
+    }
+
+    fn open_handed(&self, token: &str, digest: &[u8; 32], sealed: &[u8]) -> Option<Handed> {
+        let ring = self.sessions.ring();
+        let opened = ring.open(Purpose::HandedOut, token.as_bytes(), &[digest], sealed)?;
+        read(&opened.plain, *digest)
     }
 
     /// What is known of a token.
@@ -110,13 +142,7 @@ impl Revocations {
         let Some(found) = self.store.get(place(&digest), now).await? else {
             return Ok(Found::Nothing);
         };
-        let opened = self.sessions.ring().open(
-            Purpose::HandedOut,
-            token.as_bytes(),
-            &[&digest],
-            &found.value,
-        );
-        let handed = opened.and_then(|opened| read(&opened.plain, digest));
+        let handed = self.open_handed(token, &digest, &found.value);
         Ok(handed.map_or(Found::Lost, Found::Handed))
     }
 
@@ -141,13 +167,65 @@ impl Revocations {
     }
 }
 
+impl HandOut<'_> {
+    /// What is noted of it, with what was noted before: whatever ends one that it was made of ends it.
+    fn handed(&self, digest: [u8; 32], before: Option<Handed>) -> Handed {
+        let parent = self.parent.marks();
+        // Who was revoked by its name here has nothing any more.
+        let client = Mark::account(self.client);
+        let own = Mark::token(HANDED_OUT, &TokenId::Digest(digest));
+        let mut handed = before.unwrap_or_else(|| Handed {
+            clients: Vec::new(),
+            minted: self.minted,
+            ends: self.ends,
+            digest,
+            marks: Vec::new(),
+            began: parent.began(),
+        });
+        for mark in parent.all().iter().chain([&client, &own]) {
+            if !handed.marks.contains(mark) {
+                handed.marks.push(*mark);
+            }
+        }
+        let name = self.client.subject.as_str();
+        if !handed.clients.iter().any(|known| known == name) {
+            handed.clients.push(name.to_owned());
+        }
+        handed.minted |= self.minted;
+        handed.ends = handed.ends.max(self.ends);
+        // As old as the older one; nobody knows when: as old as anything.
+        handed.began = handed.began.zip(parent.began()).map(|(a, b)| a.min(b));
+        handed
+    }
+}
+
+impl Handed {
+    /// Whether a client got it.
+    pub(crate) fn is_of(&self, client: &str) -> bool {
+        self.clients.iter().any(|known| known == client)
+    }
+
+    fn written(&self) -> Result<Vec<u8>, StoreError> {
+        let marks = self.marks.iter().flat_map(Mark::as_bytes);
+        let marks: Vec<u8> = marks.copied().collect();
+        let row = Row {
+            clients: self.clients.clone(),
+            minted: self.minted,
+            ends: self.ends.as_millis(),
+            began: self.began.map(UnixTime::as_millis),
+            marks: URL_SAFE_NO_PAD.encode(marks),
+        };
+        serde_json::to_vec(&row).map_err(|error| StoreError::Damaged(error.to_string()))
+    }
+}
+
 fn read(plain: &[u8], digest: [u8; 32]) -> Option<Handed> {
     let row: Row = serde_json::from_slice(plain).ok()?;
     let marks = URL_SAFE_NO_PAD.decode(row.marks).ok()?;
     let (marks, left) = marks.as_chunks();
     let marks = marks.iter().map(|mark| Mark::from_bytes(*mark)).collect();
     left.is_empty().then_some(Handed {
-        client: row.client.into(),
+        clients: row.clients,
         minted: row.minted,
         ends: UnixTime::from_millis(row.ends),
         digest,

@@ -92,6 +92,7 @@ pub(crate) struct Revocations {
     /// Who tells providers what is over.
     pub(super) ended: OnceLock<mpsc::Sender<Ended>>,
     throttle: Throttle,
+    guesses: Throttle,
     /// Every one that is in force here, by name. Its lock also makes writers of the index take turns; no request takes it.
     known: Mutex<HashMap<RevocationId, Known>>,
     /// The longest life of anything that can be revoked, in milliseconds; it never shrinks while the process lives, because
@@ -143,6 +144,7 @@ impl Revocations {
             links: parts.links,
             ended: OnceLock::new(),
             throttle: Throttle::new(),
+            guesses: Throttle::new(),
             known: Mutex::default(),
             keep: AtomicU64::new(0),
         };
@@ -161,6 +163,12 @@ impl Revocations {
     /// Who sends bad logouts.
     pub(crate) const fn throttle(&self) -> &Throttle {
         &self.throttle
+    }
+
+    /// Counts what was refused in the names of public clients: apart, so that whoever guesses keeps nobody else's logouts and
+    /// clients out.
+    pub(crate) const fn guesses(&self) -> &Throttle {
+        &self.guesses
     }
 
     /// Whether what is acknowledged survives this process.

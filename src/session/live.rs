@@ -184,10 +184,13 @@ impl Live {
         known.is_none_or(|known| content.revision <= known.revision)
     }
 
-    /// `successor` stands in its place, and has heard what this one has heard.
+    /// `successor` stands in its place, has heard what this one has heard, and was used when this one was: the row may not say so
+    /// yet.
     pub(super) fn supersede_by(&self, successor: &Self) {
         let told = self.told.load(Ordering::Acquire);
         successor.told.fetch_max(told, Ordering::AcqRel);
+        let seen = self.seen.load(Ordering::Acquire);
+        successor.seen.fetch_max(seen, Ordering::AcqRel);
         self.superseded.store(true, Ordering::Release);
     }
 
@@ -271,6 +274,8 @@ impl Live {
         self.seen
             .fetch_max(found.seen.as_millis(), Ordering::AcqRel);
         self.missed.fetch_max(found.missed, Ordering::AcqRel);
+        // What an earlier value in its place has heard is less than what it hears from now on.
+        self.told.fetch_max(found.told, Ordering::AcqRel);
         self.taken_in.fetch_max(found.told, Ordering::AcqRel);
         self.read
             .fetch_max(found.read.as_millis(), Ordering::AcqRel);

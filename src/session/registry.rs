@@ -103,10 +103,11 @@ impl Registry {
             }
         };
         live.fill(content, found);
-        if let Some(before) = &before
-            && !Arc::ptr_eq(before, &live)
-        {
-            before.supersede_by(&live);
+        match &before {
+            Some(before) if Arc::ptr_eq(before, &live) => {}
+            Some(before) => before.supersede_by(&live),
+            // Nobody was there to hear what was told since the row was read: the next use reads it again.
+            None => live.has_changed(),
         }
         // Before `before`: the last holder of a value takes the lock to have it forgotten.
         drop(shard);

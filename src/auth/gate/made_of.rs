@@ -11,7 +11,7 @@ use crate::revocation::Marks;
 
 impl Gate {
     /// By what a token that says `identity` can be revoked. Asks the store of those alone that name a registration of ours which
-    /// exchanges: who else got a token has it from its provider.
+    /// exchanges, name nobody, or that we mint: who else got a token has it from its provider.
     pub(super) async fn made_of(
         &self,
         asked: &Asked<'_>,
@@ -22,7 +22,7 @@ impl Gate {
         let (Credential::Bearer(token) | Credential::Opaque(token)) = credential else {
             return Ok(marks);
         };
-        if !self.deps.ours.asked_for(identity) {
+        if !self.deps.ours.may_have_asked_for(identity) {
             return Ok(marks);
         }
         let class = credential.class();

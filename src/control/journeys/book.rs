@@ -40,6 +40,9 @@ pub(super) struct Open {
     pub(super) due: UnixTime,
     pub(super) stumbled: bool,
     pub(super) placed: Option<Arm>,
+    /// The store was away when it set out: what becomes of it is known here alone.
+    #[serde(skip)]
+    pub(super) apart: bool,
 }
 
 /// What an application has seen at the new provider in this step.

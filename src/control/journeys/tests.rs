@@ -351,10 +351,30 @@ async fn without_the_store_each_instance_counts_for_itself() {
     store.away.store(true, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(a.start_all(&devices("more", 30), 1).await, 6);
     assert_eq!(b.start_all(&devices("b", 30), 1).await, 10);
-    // How it ended is not known before the store says so.
-    assert_eq!(a.seen(700).await, [Observed::Begun; 10]);
+    // Of those who set out meanwhile nobody else knows. How the others ended is not known before the store says so.
+    let seen = a.seen(700).await;
+    assert_eq!(seen[..10], [Observed::Begun; 10]);
+    assert_eq!(seen[10..], [Observed::Abandoned; 6]);
+    assert_eq!(b.seen(700).await.len(), 20);
     store.away.store(false, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(a.seen(701).await, [Observed::Abandoned; 4]);
+}
+
+#[tokio::test]
+async fn who_sets_out_while_the_store_is_away_counts_once_it_is_back() {
+    let (all, store) = Bench::several(2);
+    let [a, b] = &all[..] else { unreachable!() };
+    store.away.store(true, std::sync::atomic::Ordering::SeqCst);
+    for device in ["good", "lost"] {
+        assert!(a.start(device, Arm::To, 0).await);
+    }
+    store.away.store(false, std::sync::atomic::Ordering::SeqCst);
+    a.succeed("good", 1).await;
+    let (begun, back) = (Observed::Begun, Observed::LoggedIn { took: None });
+    assert_eq!(a.seen(2).await, [begun, begun, back]);
+    assert_eq!(a.seen(600).await, [Observed::Abandoned]);
+    // The others know how it went, and that nobody is under way.
+    assert_eq!(b.start_all(&devices("d", 30), 601).await, 9, "one was lost");
 }
 
 /// An instance that has yet to hear of a step knows nothing of how it goes in it, and is bound by what it has seen itself.

@@ -44,20 +44,24 @@ impl Journeys {
         if before.as_ref().is_some_and(goes_there) || self.is_full(traveller, device) {
             return;
         }
-        let open = Open {
+        let mut open = Open {
             app: traveller.app.clone(),
             arm: traveller.arm,
             began: traveller.now,
             due: traveller.now + rules.rails.window,
             stumbled: false,
             placed,
+            apart: shared.is_none(),
         };
         if let Some((ways, expect)) = shared {
             match ways.set_out(&step, device, &open, expect).await {
                 Ok(true) => {}
                 // Another request of the same browser was faster: it sets out once.
                 Ok(false) => return,
-                Err(error) => self.or_warn(&step, Err(error)),
+                Err(error) => {
+                    open.apart = true;
+                    self.or_warn(&step, Err(error));
+                }
             }
         }
         self.sets_out(traveller, device, &open, before.is_some());
@@ -182,9 +186,13 @@ impl Journeys {
             return self.count(traveller, Journey::Succeeded);
         };
         let step = rules.at(traveller.now);
-        let open = match self.ways(&rules) {
-            Some(ways) => ways.end(&step, device, |_| true).await.unwrap_or(own),
-            None => own,
+        let apart = own.clone().filter(|open| open.apart);
+        let known_apart = apart.is_some();
+        let open = match (self.ways(&rules), apart) {
+            // Nobody else knows of it.
+            (Some(_), Some(apart)) => Some(apart),
+            (Some(ways), None) => ways.end(&step, device, |_| true).await.unwrap_or(own),
+            (None, _) => own,
         };
         {
             let mut books = self.books();
@@ -215,7 +223,11 @@ impl Journeys {
         self.count(traveller, Journey::Succeeded);
         let moved = open.filter(|open| open.arm == Arm::To);
         if let (Some(ways), Some(open)) = (self.ways(&rules), moved) {
-            let told = ways.change(&step, &open.app, First::comes_back).await;
+            let comes_back = |first: &mut First| {
+                first.unfinished += u32::from(known_apart);
+                first.comes_back();
+            };
+            let told = ways.change(&step, &open.app, comes_back).await;
             self.or_warn(&step, told);
         }
     }

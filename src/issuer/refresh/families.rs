@@ -53,6 +53,15 @@ pub(in crate::issuer) enum Look {
     Open(Box<Family>, u64),
 }
 
+/// The key that a client has proved to hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Proven<'a> {
+    /// Its thumbprint, if it has.
+    pub(super) key: Option<&'a str>,
+    /// Whether a family that is bound to none yet is bound to it from now on.
+    pub(super) binds: bool,
+}
+
 /// What became of a change.
 pub(super) enum Changed<T> {
     /// It is written.
@@ -231,11 +240,11 @@ impl Families {
     }
 
     /// The token that its holder gets next; `None`: this one no longer counts. What was made of it is in hand: from now on
-    /// it is spent. `bound`: the key that it is bound to from then on, if it is to none yet.
+    /// it is spent.
     pub(super) async fn turn(
         &self,
         ticket: &Ticket,
-        (account, person, bound): (&Account, &CanonicalSubject, Option<&str>),
+        (account, person, proven): (&Account, &CanonicalSubject, Proven<'_>),
         grace: Duration,
         now: UnixTime,
     ) -> Result<Option<Ticket>, StoreError> {
@@ -243,6 +252,10 @@ impl Families {
             let Look::Open(mut family, version) = self.look(ticket, now).await? else {
                 return Ok(None);
             };
+            // Bound by another request meanwhile: to a key that this one does not have.
+            if family.bound.is_some() && family.bound.as_deref() != proven.key {
+                return Ok(None);
+            }
             match family.place(ticket, now) {
                 Place::Over | Place::Spent => return Ok(None),
                 Place::Before => return Ok(family.current(ticket)),
@@ -251,8 +264,8 @@ impl Families {
             let next = ticket.next(&*self.entropy);
             family.turn_to(&next, grace, now);
             family.belongs_to(account, person);
-            if family.bound.is_none() {
-                family.bound = bound.map(str::to_owned);
+            if family.bound.is_none() && proven.binds {
+                family.bound = proven.key.map(str::to_owned);
             }
             let expect = Expect::Version(version);
             if self.write(ticket, &family, expect, now).await? {

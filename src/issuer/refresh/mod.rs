@@ -36,6 +36,7 @@ use crate::issuer::form::success;
 use crate::issuer::grants::Told;
 use crate::issuer::grants::UNBOUND;
 use crate::issuer::grants::judged;
+use crate::issuer::refresh::families::Proven;
 use crate::issuer::refresh::family::Account;
 use crate::issuer::refresh::family::Family;
 use crate::issuer::refresh::renewal::Adopted;
@@ -232,13 +233,17 @@ impl Issuer {
         let mut object = object.ok_or(bad("expired"))?;
         // One that is as its provider gave it is its client's, and ends with the family.
         if !issued.token.matches(renewed.token.expose().as_bytes()) {
-            self.hands_out(client, (&admitted, issued)).await?;
+            self.hands_out(client, (&admitted, issued), call.now)
+                .await?;
         }
         let grace = client.settings.refresh.grace;
         // One that proves nothing else proves its key with every refresh (RFC 9449 §5).
-        let bound = proven.filter(|_| client.settings.public);
-        let bound = bound.map(|key| key.to_string());
-        let whose = (&account, admitted.canonical(), bound.as_deref());
+        let key = proven.map(|key| key.to_string());
+        let proven = Proven {
+            key: key.as_deref(),
+            binds: client.settings.public && self.always_binds(audience),
+        };
+        let whose = (&account, admitted.canonical(), proven);
         let next = self.families.turn(ticket, whose, grace, call.now).await;
         let next = next
             .or(Err(Not::Later(5, "store")))?
