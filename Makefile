@@ -124,7 +124,7 @@ bench:
 	benches/process.py target/release/authferry
 	$(CARGO) bench --features bench --bench token --bench micro
 
-# A million sessions in the embedded store: start, look-ups, size, and what expires. Takes minutes, and by the size of its rows 6 GiB of disk (3 GiB, and a copy):
+# A million sessions in the embedded store: start, look-ups, size, and what expires. Takes minutes, and 8 GiB of disk (two files of up to 4 GiB, full or not):
 # `make bench-sessions SESSIONS=100000` is a trial. Writes the table of benches/README.md.
 .PHONY: bench-sessions
 SESSIONS ?= 1000000

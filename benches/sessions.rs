@@ -13,6 +13,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,8 +94,11 @@ async fn measure(
     // As a crash leaves it: the file of a running process, copied without its memory.
     let crashed = directory.path().join("crashed.redb");
     fs::copy(&file, &crashed)?;
+    // A running file is longer than what it holds: the rest is not on the disk.
+    let running = fs::metadata(&file)?.blocks() * 512;
     drop(crowd);
-    let mib = fs::metadata(&file)?.len() / (1024 * 1024);
+    let closed = fs::metadata(&file)?.len();
+    let people = people(directory.path(), short).await?;
     let mut after_a_stop = Vec::new();
     for _ in 0..STARTS {
         let (crowd, took) = Crowd::open(&file).await?;
@@ -128,7 +132,18 @@ async fn measure(
         ),
         ("look-up, median", "", micros(share(&looked, 50))),
         ("look-up, p99", "1 ms", micros(share(&looked, 99))),
-        ("size of the file", "1 GiB", format!("{mib} MiB")),
+        ("the file on the disk while it runs", "1 GiB", mib(running)),
+        ("the file after a stop", "1 GiB", mib(closed)),
+        (
+            "bytes of a session in it",
+            "1,073",
+            (closed / count.max(1) as u64).to_string(),
+        ),
+        (
+            "bytes of a person who is linked and has moved, beside it",
+            "",
+            people.to_string(),
+        ),
         ("rows of a session", "", rows_each.to_string()),
         (
             "a tenth of them expires: all rows gone after",
@@ -148,6 +163,17 @@ async fn measure(
     ])
 }
 
+/// The bytes of one of so many people: links and pins.
+async fn people(directory: &Path, count: usize) -> Result<u64, Failed> {
+    let file = directory.join("people.redb");
+    let (crowd, _) = Crowd::open(&file).await?;
+    crowd.acquaint(count).await?;
+    drop(crowd);
+    let bytes = fs::metadata(&file)?.len() / count.max(1) as u64;
+    fs::remove_file(&file)?;
+    Ok(bytes)
+}
+
 /// In another order, the same each time.
 fn shuffled(mut cookies: Vec<String>) -> Vec<String> {
     cookies.sort_unstable();
@@ -162,6 +188,10 @@ fn median(mut all: Vec<Duration>) -> Duration {
 fn share(sorted: &[Duration], percent: usize) -> Duration {
     let place = sorted.len().saturating_sub(1) * percent / 100;
     sorted.get(place).copied().unwrap_or_default()
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1024 * 1024))
 }
 
 fn millis(span: Duration) -> String {

@@ -23,18 +23,18 @@ use crate::entropy::SystemEntropy;
 use crate::identity::CanonicalSubject;
 use crate::identity::ClaimMap;
 use crate::identity::Delegation;
-use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::identity::Issuer;
 use crate::identity::ProviderId;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
 use crate::links::Links;
-use crate::revocation::NewLogin;
 use crate::revocation::Parts;
 use crate::revocation::Revocations;
+use crate::rollout::RolloutId;
 use crate::secret::Secret;
 use crate::session::Member;
+use crate::session::Pins;
 use crate::session::SessionId;
 use crate::session::Sessions;
 use crate::session::settings::SameSite;
@@ -162,23 +162,36 @@ impl Crowd {
             refresh_token: &refresh_token,
             ends: NOW + life,
         };
-        let (cookie, row) = self.sessions.joins_crowd(&member, NOW).await?;
-        let grounds = Grounds {
-            began: Some(NOW),
-            kid: Some("k-2026-1".into()),
-            token: None,
-            sid: Some(sid.as_str().into()),
-        };
-        let login = NewLogin {
-            identity: &identity,
-            canonical: &canonical,
-            grounds: &grounds,
-            row: &row,
-            ends: NOW + life,
-            before: None,
-        };
-        self.revocations.remember(login).await?;
+        let cookie = self.sessions.joins_crowd(&member, NOW).await?;
         Ok((n, cookie))
+    }
+
+    /// What is kept of `count` people beside their sessions: whose account it is, and that they have moved. Its own rows alone.
+    ///
+    /// # Errors
+    ///
+    /// When the store does not take it.
+    pub async fn acquaint(&self, count: usize) -> Result<(), Failed> {
+        let (links, pins) = (Links::new(self.rows()), Pins::new(self.rows()));
+        let rollout = RolloutId::new("crm-2026");
+        let meet = async |n| {
+            let (identity, person) = (person(n)?, CanonicalSubject::named(&format!("hr:{n}"))?);
+            let (provider, key) = (&identity.provider, &identity.key);
+            links.claim(&person, provider, key, NOW).await?;
+            let account = links.account_row(&person, &ProviderId::new("legacy"));
+            pins.moved(&rollout, (&person, &account), 1, NOW).await?;
+            Ok::<_, Failed>(())
+        };
+        let met = stream::iter(0..count).map(|n| meet(n));
+        let mut met = met.buffer_unordered(AT_ONCE);
+        while let Some(one) = met.next().await {
+            one?;
+        }
+        Ok(())
+    }
+
+    fn rows(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store) as _
     }
 
     /// How long each of these takes until it is known whose it is.

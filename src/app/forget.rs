@@ -62,10 +62,9 @@ pub(super) async fn forget(
     loop {
         let kept = list.kept_of(&target).await.map_err(|error| away(&error))?;
         let gone = end(process, providers, &kept.sessions, now).await;
-        let gone = gone.map_err(|error| away(&error))?;
-        answer.sessions += gone;
+        answer.sessions += gone.map_err(|error| away(&error))?;
         answer.at_least = kept.more;
-        if !kept.more || gone == 0 {
+        if !kept.more || kept.sessions.is_empty() {
             break;
         }
     }
@@ -91,7 +90,7 @@ async fn end(
             revoke_at_provider(process, providers, farewell, now);
         }
         process.revocations.erase(login).await?;
-        gone += 1;
+        gone += usize::from(!login.over);
     }
     Ok(gone)
 }

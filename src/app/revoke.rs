@@ -166,7 +166,7 @@ async fn destroyed(
         return vec![unknown.to_owned()];
     };
     let made = record.at.as_millis();
-    let ran = |login: &&Login| login.began <= made && made < login.ends;
+    let ran = |login: &&Login| login.began <= made && made <= login.ends;
     let sessions: Vec<&Login> = kept.sessions.iter().filter(ran).collect();
     let mut by_provider: BTreeMap<&str, usize> = BTreeMap::new();
     for login in &sessions {

@@ -254,7 +254,7 @@ const FIXED: &[(&str, &str, &[&str], &str)] = &[
         "Rows in the embedded store, and in the one in memory",
         "store/mod.rs",
         &["EMBEDDED_ROWS", "MEMORY_ROWS"],
-        "{}, {}; a person with one session has 9 of them. Redis has no such bound",
+        "{}, {}; a person with one session has 5 of them. Redis has no such bound",
     ),
     (
         "Store failures after which it is not asked",

@@ -1,11 +1,11 @@
 //! What a provider says is over: each word of it once, and for everybody it means.
 
+use crate::identity::Mark;
 use crate::identity::ProviderId;
 use crate::identity::SubjectKey;
 use crate::revocation::list::Asked;
 use crate::revocation::list::ListError;
 use crate::revocation::list::Revocations;
-use crate::revocation::mark::Mark;
 use crate::revocation::record::Source;
 use crate::revocation::record::Target;
 use crate::store::Expect;

@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::clock::UnixTime;
+use crate::identity::Mark;
 use crate::identity::ProviderId;
 use crate::providers::Provider;
 use crate::revocation::list::Revocations;
-use crate::revocation::mark::Mark;
 use crate::revocation::notice::Notice;
 use crate::revocation::notice::Notices;
 use crate::revocation::notice::Spent;
@@ -89,10 +89,14 @@ impl Revocations {
         (notices, background): (&Notices, &Handle),
     ) -> Result<(), StoreError> {
         for place in self.places(ended).await? {
-            for (person, login) in self.logins_at(&place).await? {
+            let logins = match place {
+                Place::Person(mark) => self.found(mark, usize::MAX).await?,
+                Place::Begins(first) => self.logins_at(&[first]).await?,
+            };
+            for login in logins {
                 let earlier = login.began <= ended.not_before.as_millis();
-                let marks = login.marks(person);
-                if !earlier || !marks.iter().any(|mark| ended.marks.contains(mark)) {
+                let meant = || login.marks().iter().any(|mark| ended.marks.contains(mark));
+                if login.over || !earlier || !meant() {
                     continue;
                 }
                 let now = self.clock.now();
@@ -116,24 +120,30 @@ impl Revocations {
     }
 
     /// Where the sessions stand that may be meant.
-    async fn places(&self, ended: &Ended) -> Result<Vec<Vec<u8>>, StoreError> {
+    async fn places(&self, ended: &Ended) -> Result<Vec<Place>, StoreError> {
         if ended.wide {
-            return Ok((0..=u8::MAX).map(|first| vec![first]).collect());
+            return Ok((0..=u8::MAX).map(Place::Begins).collect());
         }
         let mut persons = Vec::new();
         for mark in &ended.marks {
             persons.push(*mark);
-            persons.extend(self.owner_of_account(*mark).await?);
+            persons.extend(self.owners_of_account(*mark).await?);
             let owners = self.owners_of(*mark).await?;
             persons.extend(owners.iter().map(|owner| owner.person));
         }
         persons.sort_unstable();
         persons.dedup();
-        Ok(persons
-            .iter()
-            .map(|person| person.as_bytes().to_vec())
-            .collect())
+        Ok(persons.into_iter().map(Place::Person).collect())
     }
+}
+
+/// Where sessions stand.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Of a person.
+    Person(Mark),
+    /// Of everybody whose place begins so.
+    Begins(u8),
 }
 
 async fn follow(

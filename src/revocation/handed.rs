@@ -13,7 +13,7 @@ use crate::clock::UnixTime;
 use crate::identity::SubjectKey;
 use crate::identity::TokenId;
 use crate::revocation::list::Revocations;
-use crate::revocation::mark::Mark;
+use crate::identity::Mark;
 use crate::revocation::standing::Standing;
 use crate::session::Purpose;
 use crate::store::Expect;

@@ -3,8 +3,8 @@
 
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
+use crate::identity::Mark;
 use crate::revocation::list::Revocations;
-use crate::revocation::mark::Mark;
 use crate::revocation::record::Target;
 use crate::revocation::standing::Marks;
 use crate::store::Key;

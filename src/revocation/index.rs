@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use arc_swap::ArcSwap;
 
 use crate::clock::UnixTime;
-use crate::revocation::mark::Mark;
+use crate::identity::Mark;
 use crate::revocation::record::RevocationId;
 
 /// A write copies one shard, so there are many.

@@ -8,7 +8,6 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
-use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,12 +17,12 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
+use crate::identity::Mark;
 use crate::identity::ProviderId;
 use crate::links::Links;
 use crate::revocation::fanout::Ended;
 use crate::revocation::index::Index;
 use crate::revocation::index::MAX_ENTRIES;
-use crate::revocation::mark::Mark;
 use crate::revocation::record::Details;
 use crate::revocation::record::Reach;
 use crate::revocation::record::Record;
@@ -31,7 +30,6 @@ use crate::revocation::record::RevocationId;
 use crate::revocation::record::Source;
 use crate::revocation::record::Target;
 use crate::revocation::throttle::Throttle;
-use crate::session::MovesAlong;
 use crate::session::Sessions;
 use crate::store::Key;
 use crate::store::Store;
@@ -149,10 +147,7 @@ impl Revocations {
             keep: AtomicU64::new(0),
         };
         list.keep_at_least(parts.keep);
-        let list = Arc::new(list);
-        let along: Weak<dyn MovesAlong> = Arc::<Self>::downgrade(&list);
-        list.sessions.takes_along(along);
-        list
+        Arc::new(list)
     }
 
     /// What requests look at.

@@ -4,7 +4,6 @@
 //! session, a token or a kept verdict: no lock, no I/O. It must never answer that something holds because the store is away,
 //! and never forget an entry before everything it speaks about has ended by itself.
 
-mod along;
 mod backchannel;
 mod before;
 mod denials;
@@ -17,7 +16,6 @@ mod index;
 mod lift;
 mod list;
 mod logins;
-mod mark;
 mod notice;
 mod once;
 mod record;
@@ -43,7 +41,6 @@ pub(crate) use list::ListError;
 pub(crate) use list::Parts;
 pub(crate) use list::Revocations;
 pub(crate) use logins::Login;
-pub(crate) use logins::NewLogin;
 pub(crate) use notice::AGAIN;
 pub(crate) use notice::LONGEST;
 pub(crate) use notice::Notice;

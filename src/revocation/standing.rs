@@ -10,11 +10,11 @@ use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::Grounds;
 use crate::identity::Identity;
+use crate::identity::Mark;
 use crate::identity::SubjectKey;
-use crate::revocation::before::Before;
 use crate::revocation::handed::Handed;
 use crate::revocation::index::Index;
-use crate::revocation::mark::Mark;
+use crate::session::Before;
 use crate::session::CameBy;
 
 /// Everything by which an identity and its credential can be revoked, and when they began.

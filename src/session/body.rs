@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 
@@ -15,22 +14,25 @@ use crate::identity::ClaimMap;
 use crate::identity::Delegation;
 use crate::identity::Grounds;
 use crate::identity::Identity;
-use crate::identity::Issuer;
 use crate::identity::ProviderId;
-use crate::identity::Subject;
-use crate::identity::SubjectKey;
 use crate::providers::Authenticated;
 use crate::providers::Refreshed;
 use crate::rollout::Arm;
 use crate::rollout::RolloutId;
 use crate::secret::Secret;
 use crate::session::came_by::CameBy;
+use crate::session::handle::Handle;
 use crate::session::id;
 use crate::session::renewal::Renewal;
+use crate::session::tight::Reader;
+use crate::session::tight::Writer;
 use crate::session::wrap::OldSession;
 
+/// The layout of a body.
+const LAYOUT: u8 = 1;
+
 /// How a session came to be.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Origin {
     /// A login where the person is assigned.
@@ -85,6 +87,8 @@ pub(crate) struct NewSession<'a> {
     pub(crate) origin: Origin,
     /// It ends at the latest then, whatever the settings allow.
     pub(crate) until: UnixTime,
+    /// What was revoked later than this ends it, although it may not have been made yet.
+    pub(crate) began: UnixTime,
     /// For RP-initiated logout (`id_token_hint`).
     pub(crate) id_token: Option<&'a Secret<String>>,
     /// `sid` of the ID token, for back-channel logout.
@@ -125,102 +129,37 @@ pub(crate) struct Content {
     pub(super) used: AtomicBool,
 }
 
-/// The row, before it is sealed. Unknown fields of a newer version are kept out by the version byte of the seal.
-#[derive(Deserialize, Serialize)]
+/// What only the holder of the cookie may read.
+#[cfg_attr(test, derive(Debug, PartialEq))]
 pub(super) struct Body {
-    provider: String,
-    issuer: String,
-    subject: String,
-    canonical: String,
-    attributes: Map<String, Value>,
-    client_id: Option<String>,
-    acr: Option<String>,
-    scopes: Vec<String>,
-    #[serde(default)]
-    app: String,
-    host: String,
-    rollout: Option<BodyBacking>,
-    rule: String,
-    origin: Origin,
-    /// Milliseconds since 1970.
-    pub(super) began: u64,
-    pub(super) seen: u64,
-    pub(super) ends: u64,
+    pub(super) attributes: Map<String, Value>,
+    pub(super) acr: Option<String>,
+    pub(super) scopes: Vec<String>,
+    pub(super) app: String,
+    pub(super) host: String,
+    pub(super) backing: Option<Backing>,
+    pub(super) rule: String,
+    pub(super) origin: Origin,
     pub(super) id_token: Option<String>,
-    sid: Option<String>,
-    /// The key that signed the ID token of the login.
-    #[serde(default)]
-    kid: Option<String>,
     /// Raised by every renewal.
-    #[serde(default)]
     pub(super) revision: u64,
-    /// When its owner last said that it is good; 0: at the login.
-    #[serde(default)]
-    renewed: u64,
+    /// When its owner last said that it is good, in milliseconds since 1970.
+    pub(super) renewed: u64,
     /// How long that holds, in seconds, if the owner said so.
-    #[serde(default)]
-    lasts: Option<u64>,
-    /// The owner asked not to be asked before this.
-    #[serde(default)]
+    pub(super) lasts: Option<u64>,
+    /// The owner asked not to be asked before this; 0: it did not.
     pub(super) retry: u64,
     /// The digest of the cookie of an old system that must come along.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) stands_for: Option<[u8; 32]>,
     /// The session of the old side for which it was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) came_by: Option<CameBy>,
 }
 
-/// What a session can be found and ended by without its cookie. Sealed under the keys of the process alone.
-#[derive(Deserialize, Serialize)]
-pub(super) struct Handle {
-    pub(super) provider: String,
-    pub(super) issuer: String,
-    pub(super) subject: String,
-    pub(super) sid: Option<String>,
-    /// Milliseconds since 1970.
-    pub(super) began: u64,
-    pub(super) refresh_token: Option<String>,
-}
-
-impl Handle {
+impl Body {
     pub(super) fn new(new: &NewSession<'_>, now: UnixTime) -> Self {
         let identity = new.authenticated.identity();
         Self {
-            provider: identity.provider.as_str().to_owned(),
-            issuer: identity.key.issuer.as_str().to_owned(),
-            subject: identity.key.subject.as_str().to_owned(),
-            sid: new.sid.map(str::to_owned),
-            began: now.as_millis(),
-            refresh_token: new.refresh_token.map(|token| token.expose().clone()),
-        }
-    }
-}
-
-#[derive(Deserialize, Serialize)]
-struct BodyBacking {
-    id: String,
-    epoch: u64,
-    arm: BodyArm,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum BodyArm {
-    From,
-    To,
-}
-
-impl Body {
-    pub(super) fn new(new: &NewSession<'_>, ends: UnixTime, now: UnixTime) -> Self {
-        let identity = new.authenticated.identity();
-        Self {
-            provider: identity.provider.as_str().to_owned(),
-            issuer: identity.key.issuer.as_str().to_owned(),
-            subject: identity.key.subject.as_str().to_owned(),
-            canonical: new.canonical.as_str().to_owned(),
             attributes: attributes(identity),
-            client_id: identity.client_id.as_deref().map(str::to_owned),
             acr: identity.acr.as_deref().map(str::to_owned),
             scopes: identity
                 .scopes
@@ -229,27 +168,10 @@ impl Body {
                 .collect(),
             app: new.app.to_owned(),
             host: new.host.to_owned(),
-            rollout: new.backing.as_ref().map(|backing| BodyBacking {
-                id: backing.rollout.as_str().to_owned(),
-                epoch: backing.epoch,
-                arm: match backing.arm {
-                    Arm::From => BodyArm::From,
-                    Arm::To => BodyArm::To,
-                },
-            }),
+            backing: new.backing.clone(),
             rule: new.rule.to_owned(),
             origin: new.origin,
-            began: now.as_millis(),
-            seen: now.as_millis(),
-            ends: ends.as_millis(),
             id_token: new.id_token.map(|token| token.expose().clone()),
-            sid: new.sid.map(str::to_owned),
-            kid: new
-                .authenticated
-                .grounds()
-                .kid
-                .as_deref()
-                .map(str::to_owned),
             revision: 0,
             renewed: now.as_millis(),
             lasts: new.lasts.map(|lasts| lasts.as_secs()),
@@ -260,12 +182,12 @@ impl Body {
     }
 
     /// Takes in what the owner said. `false`: it spoke of somebody else (OpenID Connect Core 1.0 §12.2); nothing is taken in.
-    pub(super) fn renew(&mut self, refreshed: &Refreshed, now: UnixTime) -> bool {
+    pub(super) fn renew(&mut self, of: &Handle, refreshed: &Refreshed, now: UnixTime) -> bool {
         if let Some(authenticated) = &refreshed.authenticated {
             let identity = authenticated.identity();
-            let same = identity.key.issuer.as_str() == self.issuer
-                && identity.key.subject.as_str() == self.subject
-                && identity.provider.as_str() == self.provider;
+            let same = identity.key.issuer.as_str() == of.issuer
+                && identity.key.subject.as_str() == of.subject
+                && identity.provider.as_str() == of.provider;
             if !same {
                 return false;
             }
@@ -282,47 +204,30 @@ impl Body {
         true
     }
 
-    fn renewal(&self, row: &[u8; 32], revalidate: Duration) -> Renewal {
+    fn renewal(&self, of: &Handle, row: &[u8; 32], revalidate: Duration) -> Renewal {
         let lasts = self.lasts.map(Duration::from_secs);
         let span = lasts.map_or(revalidate, |lasts| lasts.min(revalidate));
-        let confirmed = UnixTime::from_millis(self.renewed.max(self.began));
+        let confirmed = UnixTime::from_millis(self.renewed.max(of.made));
         let [first, ..] = row;
         Renewal::new(confirmed, span, first.wrapping_add(self.revision as u8))
-    }
-
-    /// Who it is across providers; `None`: the row cannot be of this program.
-    pub(super) fn person(&self) -> Option<CanonicalSubject> {
-        self.named().map(|(_, canonical)| canonical)
-    }
-
-    fn named(&self) -> Option<(SubjectKey, CanonicalSubject)> {
-        let subject = Subject::try_from(self.subject.as_str()).ok()?;
-        // A canonical subject of an unjoined person is longer than a subject may be.
-        let key = SubjectKey {
-            issuer: Issuer::new(&self.issuer),
-            subject,
-        };
-        let unjoined = CanonicalSubject::unjoined(&key);
-        let canonical = if unjoined.as_str() == self.canonical {
-            unjoined
-        } else {
-            CanonicalSubject::named(&self.canonical).ok()?
-        };
-        Some((key, canonical))
     }
 
     /// What is kept in memory; `None`: the row cannot be of this program.
     ///
     /// `revalidate`: how often its owner is asked again, if there is something to ask with.
-    pub(super) fn content(&self, id: &[u8; 32], revalidate: Option<Duration>) -> Option<Content> {
-        let (key, canonical) = self.named()?;
+    pub(super) fn content(
+        &self,
+        of: &Handle,
+        id: &[u8; 32],
+        revalidate: Option<Duration>,
+    ) -> Option<Content> {
         Some(Content {
             id: Secret::new(*id),
             identity: Arc::new(Identity {
-                provider: ProviderId::new(&self.provider),
-                key,
+                provider: ProviderId::new(&of.provider),
+                key: of.account()?,
                 attributes: Arc::new(ClaimMap::new(self.attributes.clone())),
-                client_id: self.client_id.as_deref().map(Into::into),
+                client_id: of.client.as_deref().map(Into::into),
                 acr: self.acr.as_deref().map(Into::into),
                 scopes: self
                     .scopes
@@ -332,28 +237,21 @@ impl Body {
                 // A session is of the person who signed in.
                 delegation: Delegation::default(),
             }),
-            canonical,
+            canonical: of.canonical().clone(),
             app: self.app.as_str().into(),
             host: self.host.as_str().into(),
-            backing: self.rollout.as_ref().map(|backing| Backing {
-                rollout: RolloutId::new(&backing.id),
-                epoch: backing.epoch,
-                arm: match backing.arm {
-                    BodyArm::From => Arm::From,
-                    BodyArm::To => Arm::To,
-                },
-            }),
+            backing: self.backing.clone(),
             rule: self.rule.as_str().into(),
             origin: self.origin,
-            ends: UnixTime::from_millis(self.ends),
+            ends: UnixTime::from_millis(of.ends),
             grounds: Grounds {
-                began: Some(UnixTime::from_millis(self.began)),
-                kid: self.kid.as_deref().map(Into::into),
+                began: Some(UnixTime::from_millis(of.made)),
+                kid: of.kid.as_deref().map(Into::into),
                 token: None,
-                sid: self.sid.as_deref().map(Into::into),
+                sid: of.sid.as_deref().map(Into::into),
             },
             revision: self.revision,
-            renewal: revalidate.map(|span| self.renewal(&id::row(id), span)),
+            renewal: revalidate.map(|span| self.renewal(of, &id::row(id), span)),
             stands_for: self.stands_for,
             came_by: self.came_by.clone(),
             used: AtomicBool::new(0 < self.revision),
@@ -361,8 +259,181 @@ impl Body {
     }
 }
 
+impl Body {
+    /// In few bytes. `made`: when the session was.
+    pub(super) fn written(&self, made: u64) -> Result<Vec<u8>, serde_json::Error> {
+        let mut to = Writer::default();
+        to.byte(LAYOUT);
+        to.object(&self.attributes);
+        to.maybe(self.acr.as_deref());
+        to.number(self.scopes.len() as u64);
+        for scope in &self.scopes {
+            to.text(scope);
+        }
+        to.text(&self.app);
+        to.text(&self.host);
+        let rollout = self.backing.as_ref();
+        to.maybe(rollout.map(|backing| backing.rollout.as_str()));
+        if let Some(backing) = rollout {
+            to.number(backing.epoch);
+            to.byte(match backing.arm {
+                Arm::From => 0,
+                Arm::To => 1,
+            });
+        }
+        to.text(&self.rule);
+        to.byte(match self.origin {
+            Origin::Login => 0,
+            Origin::Fallback => 1,
+            Origin::Wrap => 2,
+            Origin::Exchange => 3,
+        });
+        to.maybe(self.id_token.as_deref());
+        to.number(self.revision);
+        to.number(self.renewed.saturating_sub(made));
+        to.number(self.lasts.map_or(0, |lasts| lasts.saturating_add(1)));
+        to.number(self.retry);
+        to.maybe_digest(self.stands_for.as_ref());
+        // Few sessions have it, and all of it: as it is read elsewhere.
+        let came_by = self.came_by.as_ref().map(serde_json::to_string);
+        to.maybe(came_by.transpose()?.as_deref());
+        Ok(to.done())
+    }
+
+    /// `None`: it is none of this layout.
+    pub(super) fn read(plain: &[u8], made: u64) -> Option<Self> {
+        let mut from = Reader::new(plain);
+        if from.byte()? != LAYOUT {
+            return None;
+        }
+        let body = Self {
+            attributes: from.object()?,
+            acr: from.maybe()?,
+            scopes: (0..from.number()?)
+                .map(|_| from.text())
+                .collect::<Option<_>>()?,
+            app: from.text()?,
+            host: from.text()?,
+            backing: match from.maybe()? {
+                None => None,
+                Some(rollout) => Some(Backing {
+                    rollout: RolloutId::new(&rollout),
+                    epoch: from.number()?,
+                    arm: match from.byte()? {
+                        0 => Arm::From,
+                        1 => Arm::To,
+                        _ => return None,
+                    },
+                }),
+            },
+            rule: from.text()?,
+            origin: match from.byte()? {
+                0 => Origin::Login,
+                1 => Origin::Fallback,
+                2 => Origin::Wrap,
+                3 => Origin::Exchange,
+                _ => return None,
+            },
+            id_token: from.maybe()?,
+            revision: from.number()?,
+            renewed: made.saturating_add(from.number()?),
+            lasts: from.number()?.checked_sub(1),
+            retry: from.number()?,
+            stands_for: from.maybe_digest()?,
+            came_by: match from.maybe()? {
+                None => None,
+                Some(came_by) => Some(serde_json::from_str(&came_by).ok()?),
+            },
+        };
+        from.is_done().then_some(body)
+    }
+}
+
 fn attributes(identity: &Identity) -> Map<String, Value> {
     let all = identity.attributes.iter();
     all.map(|(name, value)| (name.to_owned(), value.clone()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Issuer;
+    use crate::identity::Subject;
+    use crate::identity::SubjectKey;
+    use proptest::option::of;
+    use proptest::prelude::*;
+
+    const MADE: u64 = 1_800_000_000_000;
+
+    fn bodies() -> impl Strategy<Value = Body> {
+        let claims =
+            proptest::collection::vec((any::<String>(), any::<(bool, i64, String)>()), 0..4);
+        let texts = any::<(String, String, String)>();
+        let maybe = any::<(Option<String>, Option<String>, Vec<String>)>();
+        let numbers = (any::<u64>(), 0..1_u64 << 40, of(0..u64::MAX), any::<u64>());
+        let origin = prop_oneof![
+            Just(Origin::Login),
+            Just(Origin::Fallback),
+            Just(Origin::Wrap),
+            Just(Origin::Exchange),
+        ];
+        let rest = (
+            origin,
+            of(any::<(String, u64, bool)>()),
+            of(any::<[u8; 32]>()),
+            any::<bool>(),
+        );
+        (claims, texts, maybe, numbers, rest).prop_map(
+            |(
+                claims,
+                (app, host, rule),
+                (acr, id_token, scopes),
+                (revision, renewed, lasts, retry),
+                (origin, rollout, stands_for, came),
+            )| {
+                let claims = claims.into_iter();
+                let account = SubjectKey {
+                    issuer: Issuer::new("https://old.test"),
+                    subject: Subject::try_from("old-alice").unwrap(),
+                };
+                Body {
+                    attributes: claims
+                        .map(|(name, (flag, number, text))| {
+                            (name, serde_json::json!([flag, number, text]))
+                        })
+                        .collect(),
+                    acr,
+                    scopes,
+                    app,
+                    host,
+                    backing: rollout.map(|(id, epoch, to)| Backing {
+                        rollout: RolloutId::new(&id),
+                        epoch,
+                        arm: if to { Arm::To } else { Arm::From },
+                    }),
+                    rule,
+                    origin,
+                    id_token,
+                    revision,
+                    renewed: MADE + renewed,
+                    lasts,
+                    retry,
+                    stands_for,
+                    came_by: came.then(|| CameBy::for_test("old", &account, "S1")),
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_is_read_as_it_was_written(body in bodies()) {
+            let written = body.written(MADE).unwrap();
+            prop_assert_eq!(Body::read(&written, MADE), Some(body));
+            for length in 0..written.len() {
+                prop_assert!(Body::read(&written[..length], MADE).is_none(), "{}", length);
+            }
+        }
+    }
 }

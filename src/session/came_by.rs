@@ -26,6 +26,7 @@ use crate::store::StoreError;
 
 /// The account of the old side by which a session was given.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(PartialEq))]
 pub(crate) struct CameBy {
     /// The exchange that gave it.
     pub(crate) exchange: String,

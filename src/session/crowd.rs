@@ -2,16 +2,17 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::Value;
-use serde_json::json;
 
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::Identity;
+use crate::rollout::Arm;
+use crate::rollout::RolloutId;
+use crate::session::body::Backing;
 use crate::session::body::Body;
-use crate::session::body::Handle;
+use crate::session::body::Origin;
+use crate::session::handle::Handle;
 use crate::session::id;
-use crate::session::rows;
 use crate::session::sessions::Sessions;
 use crate::store::StoreError;
 
@@ -33,60 +34,63 @@ pub(crate) struct Member<'a> {
 }
 
 impl Sessions {
-    /// Writes one session: the value of its cookie, and the key of its row.
+    /// Writes one session; the value of its cookie.
     pub(crate) async fn joins_crowd(
         &self,
         member: &Member<'_>,
         now: UnixTime,
-    ) -> Result<(String, [u8; 32]), StoreError> {
+    ) -> Result<String, StoreError> {
         let active = self.active.load_full();
         let mut bytes = [0; 32];
         self.entropy.fill(&mut bytes);
         let row = id::row(&bytes);
         let (identity, at) = (member.identity, now.as_millis());
-        let attributes: serde_json::Map<String, Value> = identity
-            .attributes
-            .iter()
-            .map(|(name, value)| (name.to_owned(), value.clone()))
-            .collect();
-        let body = json!({
-            "provider": identity.provider.as_str(),
-            "issuer": identity.key.issuer.as_str(),
-            "subject": identity.key.subject.as_str(),
-            "canonical": member.canonical.as_str(),
-            "attributes": attributes,
-            "client_id": identity.client_id,
-            "acr": identity.acr,
-            "scopes": identity.scopes,
-            "app": "crm",
-            "host": "crm.corp.example",
-            "rollout": { "id": "crm-2026", "epoch": 1, "arm": "to" },
-            "rule": "percent",
-            "origin": "login",
-            "began": at,
-            "seen": at,
-            "ends": member.ends.as_millis(),
-            "id_token": member.id_token,
-            "sid": member.sid,
-            "kid": "k-2026-1",
-            "renewed": at,
-            "lasts": 300,
-        });
-        let handle = json!({
-            "provider": identity.provider.as_str(),
-            "issuer": identity.key.issuer.as_str(),
-            "subject": identity.key.subject.as_str(),
-            "sid": member.sid,
-            "began": at,
-            "refresh_token": member.refresh_token,
-        });
-        let broken = |error: serde_json::Error| StoreError::Damaged(error.to_string());
-        let body: Body = serde_json::from_value(body).map_err(broken)?;
-        let handle: Handle = serde_json::from_value(handle).map_err(broken)?;
-        let sealed = self.seal(&active.ring, &bytes, &row, (&body, &handle))?;
-        let ends = member.ends;
-        self.write_entry(&active, &handle, &row, ends).await?;
-        self.store.put(rows::key(&row), &sealed, ends).await?;
-        Ok((URL_SAFE_NO_PAD.encode(bytes), row))
+        let attributes = identity.attributes.iter();
+        let body = Body {
+            attributes: attributes
+                .map(|(name, value)| (name.to_owned(), value.clone()))
+                .collect(),
+            acr: identity.acr.as_deref().map(str::to_owned),
+            scopes: identity
+                .scopes
+                .iter()
+                .map(|scope| (**scope).into())
+                .collect(),
+            app: String::from("crm"),
+            host: String::from("crm.corp.example"),
+            backing: Some(Backing {
+                rollout: RolloutId::new("crm-2026"),
+                epoch: 1,
+                arm: Arm::To,
+            }),
+            rule: String::from("percent"),
+            origin: Origin::Login,
+            id_token: member.id_token.map(str::to_owned),
+            revision: 0,
+            renewed: at,
+            lasts: Some(300),
+            retry: 0,
+            stands_for: None,
+            came_by: None,
+        };
+        let handle = Handle {
+            provider: identity.provider.as_str().to_owned(),
+            issuer: identity.key.issuer.as_str().to_owned(),
+            subject: identity.key.subject.as_str().to_owned(),
+            canonical: member.canonical.clone(),
+            client: identity.client_id.as_deref().map(str::to_owned),
+            sid: Some(member.sid.to_owned()),
+            kid: Some(String::from("k-2026-1")),
+            made: at,
+            began: at,
+            seen: at,
+            ends: member.ends.as_millis(),
+            over: false,
+            refresh_token: Some(member.refresh_token.to_owned()),
+            before: None,
+        };
+        self.write_new(&active, (&bytes, &row), (&body, &handle))
+            .await?;
+        Ok(URL_SAFE_NO_PAD.encode(bytes))
     }
 }

@@ -1,45 +1,31 @@
 //! The end of sessions without their cookies: because there are too many, or because their owner refused them.
 
-use futures_util::future::try_join_all;
+use tracing::debug;
 use tracing::info;
 
 use crate::clock::UnixTime;
+use crate::identity::Mark;
 use crate::identity::ProviderId;
 use crate::secret::Secret;
-use crate::session::body::Handle;
-use crate::session::index;
+use crate::session::former;
+use crate::session::found::Known;
+use crate::session::handle::BY_ACCOUNT;
+use crate::session::handle::Handle;
+use crate::session::handle::entries_of;
 use crate::session::rows;
 use crate::session::sessions::Active;
 use crate::session::sessions::Farewell;
 use crate::session::sessions::Sessions;
-use crate::store::Key;
+use crate::store::Expect;
+use crate::store::NewRow;
 use crate::store::StoreError;
 
-/// Entries of one person that are looked at beyond the limit: 256.
+/// Sessions of one account that are looked at beyond the limit: 256.
 const BEYOND: usize = 256;
-
-const fn entry(key: &[u8]) -> Key<'_> {
-    Key {
-        table: index::TABLE,
-        key,
-    }
-}
+/// How often a row is read again that others write while it is ended.
+const TRIES: u32 = 4;
 
 impl Sessions {
-    /// Writes the entry of a session, under the key that seals now.
-    pub(super) async fn write_entry(
-        &self,
-        active: &Active,
-        handle: &Handle,
-        row: &[u8; 32],
-        ends: UnixTime,
-    ) -> Result<(), StoreError> {
-        let entries = index::entries(&active.ring, handle, row);
-        let current = entries.first();
-        let current = current.ok_or_else(|| StoreError::Damaged(String::from("no key")))?;
-        self.store.put(entry(current), b"", ends).await
-    }
-
     /// Ends the oldest sessions of a person who has too many; what is left of them.
     pub(super) async fn make_room(
         &self,
@@ -48,36 +34,35 @@ impl Sessions {
         now: UnixTime,
     ) -> Result<Vec<Farewell>, StoreError> {
         let most = active.max_per_subject;
-        let mut entries = Vec::new();
-        for place in index::places(&active.ring, person) {
-            let limit = most.saturating_add(BEYOND);
-            let found = self.store.scan(index::TABLE, &place, limit, now).await?;
-            entries.extend(found.into_iter().map(|(key, _)| key));
+        let limit = most.saturating_add(BEYOND);
+        let Some(account) = person.account().as_ref().map(Mark::account) else {
+            return Ok(Vec::new());
+        };
+        let mut known: Vec<Known> = Vec::new();
+        for entry in entries_of(&active.ring, BY_ACCOUNT, account) {
+            let (found, _) = self
+                .at(active, (entry.kind, &entry.place), limit, now)
+                .await?;
+            // By its own account: not by that of the other side for which it was given.
+            let own = |one: &Known| one.handle.account() == person.account();
+            let own = found.into_iter().filter(own);
+            known.extend(own);
         }
-        if entries.len() <= most {
+        known.sort_by_key(|one| (one.handle.made, one.row));
+        known.dedup_by_key(|one| one.row);
+        if known.len() <= most {
             return Ok(Vec::new());
         }
-        entries.sort_by(|a, b| index::login(a).cmp(index::login(b)));
-        // Entries outlive sessions that were idle for too long, and there may be one under an older key too.
-        let mut alive = Vec::new();
-        for key in &entries {
-            let Some(row) = index::row(key) else {
-                continue;
-            };
-            if alive.contains(&row) {
-                continue;
-            }
-            if self.store.get(rows::key(&row), now).await?.is_some() {
-                alive.push(row);
-            } else {
-                self.store.delete(entry(key)).await?;
-            }
+        // Some were idle for too long: they are counted no more.
+        let (alive, idle): (Vec<_>, Vec<_>) = known.into_iter().partition(|one| one.runs);
+        for one in &idle {
+            self.end_row(active, &one.row, now).await?;
         }
         let too_many = alive.len().saturating_sub(most);
         let mut ended = Vec::new();
-        for row in alive.iter().take(too_many) {
+        for one in alive.iter().take(too_many) {
             info!("A person has too many sessions; the oldest ends.");
-            ended.extend(self.end_row(active, row, now).await?);
+            ended.extend(self.end_row(active, &one.row, now).await?);
         }
         Ok(ended)
     }
@@ -108,29 +93,78 @@ impl Sessions {
     ) -> Result<Option<Farewell>, StoreError> {
         let active = self.active.load_full();
         let found = self.store.get(rows::key(row), now).await?;
-        let handle = found.and_then(|found| rows::open_handle(&active.ring, row, &found.value));
-        Ok(handle.map(|handle| farewell(handle, row)))
+        Ok(found.and_then(
+            |found| match rows::open_handle(&active.ring, row, &found.value) {
+                Some(handle) if active.runs(&handle, now) => Some(farewell(handle, row)),
+                Some(_) => None,
+                None => former_farewell(&active, row, &found.value),
+            },
+        ))
     }
 
-    /// Ends the session of a row for everybody who holds it; `None`: there was none that can be read.
+    /// Ends the session of a row for everybody who holds it; `None`: there was none that can be read. Whose it was is known
+    /// until it would have ended by itself: its provider and operators may still speak of it.
     pub(super) async fn end_row(
         &self,
         active: &Active,
         row: &[u8; 32],
         now: UnixTime,
     ) -> Result<Option<Farewell>, StoreError> {
-        let found = self.store.get(rows::key(row), now).await?;
-        let handle = found.and_then(|found| rows::open_handle(&active.ring, row, &found.value));
+        // Whatever happens to the row: in this process nobody goes on with it.
         self.forget(row);
-        self.store.delete(rows::key(row)).await?;
+        let mut tries = 0;
+        let (handle, value) = loop {
+            let Some(found) = self.store.get(rows::key(row), now).await? else {
+                return Ok(None);
+            };
+            let handle = rows::open_handle(&active.ring, row, &found.value);
+            let left = match &handle {
+                Some(handle) if handle.over => return Ok(None),
+                Some(handle) if tries < TRIES => {
+                    let left = (handle, found.version);
+                    self.leave_handle(active, row, left, now).await
+                }
+                Some(_) => Err(StoreError::Timeout),
+                None => Err(StoreError::Damaged(String::from("nobody can read it"))),
+            };
+            match left {
+                Ok(true) => break (handle, found.value),
+                // A use was written meanwhile, or a renewal.
+                Ok(false) => tries += 1,
+                Err(error) => {
+                    // A store that takes nothing more may still let go of something.
+                    debug!(%error, "Nothing is kept of a session that has ended.");
+                    self.store.delete(rows::key(row)).await?;
+                    break (handle, found.value);
+                }
+            }
+        };
         // Whoever restored it meanwhile finds it ended.
         self.forget(row);
-        let Some(handle) = handle else {
-            return Ok(None);
+        Ok(match handle {
+            Some(handle) if active.runs(&handle, now) => Some(farewell(handle, row)),
+            Some(_) => None,
+            None => former_farewell(active, row, &value),
+        })
+    }
+
+    /// Writes what is left of a session that is over, in place of what was read; `false`: that is not there any more.
+    async fn leave_handle(
+        &self,
+        active: &Active,
+        row: &[u8; 32],
+        (handle, version): (&Handle, u64),
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let left = handle.after(now);
+        let new = NewRow {
+            key: rows::key(row),
+            value: &self.seal_handle(&active.ring, row, &left)?,
+            entries: &left.entries(&active.ring),
+            expires: UnixTime::from_millis(left.ends),
         };
-        let entries = index::entries(&active.ring, &handle, row);
-        try_join_all(entries.iter().map(|key| self.store.delete(entry(key)))).await?;
-        Ok(Some(farewell(handle, row)))
+        let expect = Expect::Version(version);
+        self.store.write(new, Some((expect, now))).await
     }
 }
 
@@ -142,4 +176,16 @@ fn farewell(handle: Handle, row: &[u8; 32]) -> Farewell {
         id_token: None,
         refresh_token: handle.refresh_token.map(Secret::new),
     }
+}
+
+/// Of a row of the layout before.
+fn former_farewell(active: &Active, row: &[u8; 32], value: &[u8]) -> Option<Farewell> {
+    let (provider, refresh_token) = former::left(&active.ring, row, value)?;
+    Some(Farewell {
+        provider: ProviderId::new(&provider),
+        canonical: None,
+        row: *row,
+        id_token: None,
+        refresh_token: refresh_token.map(Secret::new),
+    })
 }

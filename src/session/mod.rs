@@ -8,8 +8,10 @@ mod came_by;
 #[cfg(feature = "bench")]
 mod crowd;
 mod end;
+mod former;
+mod found;
+mod handle;
 mod id;
-mod index;
 mod kept;
 mod lifetimes;
 mod live;
@@ -26,6 +28,9 @@ mod sessions;
 pub(crate) mod settings;
 #[cfg(test)]
 mod shared;
+#[cfg(test)]
+mod size;
+mod tight;
 mod wrap;
 
 pub(crate) use body::Backing;
@@ -34,6 +39,8 @@ pub(crate) use body::Origin;
 pub(crate) use came_by::CameBy;
 #[cfg(feature = "bench")]
 pub(crate) use crowd::Member;
+pub(crate) use found::Known;
+pub(crate) use handle::Before;
 pub(crate) use id::SessionId;
 pub(crate) use kept::KEPT_FOR;
 pub(crate) use live::Live;
@@ -43,7 +50,6 @@ pub(crate) use renew::AskAgain;
 pub(crate) use renew::Renewed;
 pub(crate) use renewal::Standing;
 pub(crate) use restored::Restored;
-pub(crate) use rows::MovesAlong;
 pub(crate) use seal::KeyRing;
 pub(crate) use seal::Purpose;
 pub(crate) use seal::SealedUnder;

@@ -315,7 +315,7 @@ impl Round<'_> {
         if self.content.revision < opened.body.revision {
             return self.settle(&opened).map(Some);
         }
-        if !opened.body.renew(refreshed, self.at()) {
+        if !opened.body.renew(&opened.handle, refreshed, self.at()) {
             warn!("A refresh spoke of somebody else; the session ends.");
             let row = &self.live.row;
             self.sessions.end_row(&self.active, row, self.at()).await?;

@@ -182,7 +182,7 @@ impl Sessions {
         read: UnixTime,
     ) -> Result<Arc<Live>, StoreError> {
         let found = Found {
-            seen: UnixTime::from_millis(opened.body.seen),
+            seen: UnixTime::from_millis(opened.handle.seen),
             idle: active.idle,
             generation: active.generation,
             read,
@@ -201,7 +201,11 @@ impl Sessions {
             || opened.body.came_by.is_some();
         let content = opened
             .body
-            .content(bytes, renewable.then_some(active.revalidate))
+            .content(
+                &opened.handle,
+                bytes,
+                renewable.then_some(active.revalidate),
+            )
             .ok_or_else(|| StoreError::Damaged(String::from("a session row")))?;
         let live = self.registry.take_in(row, content, &found);
         self.kept.insert(*row, Arc::clone(&live));

@@ -2,47 +2,28 @@
 //! session is found and ended without its cookie, needs a key of the process. Neither says anything without them.
 
 use std::sync::Arc;
-use std::sync::Weak;
-
-use async_trait::async_trait;
-use serde::Serialize;
 
 use crate::clock::UnixTime;
-use crate::identity::CanonicalSubject;
 use crate::secret::Secret;
 use crate::session::body::Body;
-use crate::session::body::Handle;
+use crate::session::former;
+use crate::session::handle::Handle;
 use crate::session::live::Live;
 use crate::session::seal::KeyRing;
 use crate::session::seal::Purpose;
 use crate::session::seal::SealedUnder;
 use crate::session::sessions::Active;
-use crate::session::sessions::SLACK;
 use crate::session::sessions::Sessions;
 use crate::session::sessions::TABLE;
 use crate::store::Expect;
 use crate::store::Key;
+use crate::store::NewRow;
 use crate::store::StoreError;
 use tracing::debug;
 
-/// The layout of a row: this byte, the length of the handle (4 bytes, big-endian), the handle, the body.
-const LAYOUT: u8 = 2;
-
-/// What else is kept of a session, sealed under the same keys: it moves to a new one with the row.
-#[async_trait]
-pub(crate) trait MovesAlong: Send + Sync {
-    /// Seals what is kept of a session of `person` under the key that seals now.
-    ///
-    /// # Errors
-    ///
-    /// When the store did not take it: the row stays where it is until it has.
-    async fn move_along(
-        &self,
-        person: &CanonicalSubject,
-        row: &[u8; 32],
-        now: UnixTime,
-    ) -> Result<(), StoreError>;
-}
+/// The layout of a row: this byte, the length of the handle (2 bytes, big-endian), the handle, the body. Of a session that is
+/// over there is no body.
+const LAYOUT: u8 = 3;
 
 /// A row that was opened.
 pub(super) struct Opened {
@@ -69,24 +50,36 @@ pub(super) const fn key(row: &[u8; 32]) -> Key<'_> {
 
 fn parts(value: &[u8]) -> Option<(&[u8], &[u8])> {
     let (layout, rest) = value.split_first()?;
-    let (length, rest) = rest.split_first_chunk::<4>()?;
-    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    let length = usize::from(u16::from_be_bytes(*length));
     (*layout == LAYOUT).then(|| rest.split_at_checked(length))?
 }
 
-/// What a session can be ended by.
+/// What a session is found and ended by.
 pub(super) fn open_handle(ring: &KeyRing, row: &[u8; 32], value: &[u8]) -> Option<Handle> {
     let (handle, _) = parts(value)?;
     let opened = ring.open(Purpose::SessionHandle, b"", &[row], handle)?;
-    serde_json::from_slice(&Secret::new(opened.plain).expose()[..]).ok()
+    Handle::read(&Secret::new(opened.plain).expose()[..])
+}
+
+/// All of it; `None`: it is over, or was sealed under a key that is gone, or it is not ours.
+fn open(
+    ring: &KeyRing,
+    bytes: &[u8; 32],
+    row: &[u8; 32],
+    value: &[u8],
+) -> Option<(Body, Handle, SealedUnder)> {
+    let handle = open_handle(ring, row, value)?;
+    if handle.over {
+        return None;
+    }
+    let (_, body) = parts(value)?;
+    let opened = ring.open(Purpose::SessionRow, bytes, &[row], body)?;
+    let body = Body::read(&Secret::new(opened.plain).expose()[..], handle.made)?;
+    Some((body, handle, opened.under))
 }
 
 impl Sessions {
-    /// From now on, this moves along with rows: the first word counts.
-    pub(crate) fn takes_along(&self, along: Weak<dyn MovesAlong>) {
-        drop(self.along.set(along));
-    }
-
     pub(super) fn seal(
         &self,
         ring: &KeyRing,
@@ -94,18 +87,38 @@ impl Sessions {
         row: &[u8; 32],
         (body, handle): (&Body, &Handle),
     ) -> Result<Vec<u8>, StoreError> {
-        let (body, handle) = (written(body)?, written(handle)?);
-        let entropy = &*self.entropy;
+        let failed = |error| StoreError::Damaged(format!("a session cannot be written: {error}"));
+        let body = Secret::new(body.written(handle.made).map_err(failed)?);
+        let body = ring.seal(
+            Purpose::SessionRow,
+            bytes,
+            &[row],
+            body.expose(),
+            &*self.entropy,
+        );
+        let mut sealed = self.seal_handle(ring, row, handle)?;
+        sealed.extend_from_slice(&body);
+        Ok(sealed)
+    }
+
+    /// The row of a session that is over; the beginning of any other.
+    pub(super) fn seal_handle(
+        &self,
+        ring: &KeyRing,
+        row: &[u8; 32],
+        handle: &Handle,
+    ) -> Result<Vec<u8>, StoreError> {
+        let handle = Secret::new(handle.written());
         let handle = ring.seal(
             Purpose::SessionHandle,
             b"",
             &[row],
             handle.expose(),
-            entropy,
+            &*self.entropy,
         );
-        let body = ring.seal(Purpose::SessionRow, bytes, &[row], body.expose(), entropy);
-        let length = u32::try_from(handle.len()).unwrap_or(u32::MAX);
-        Ok([&[LAYOUT][..], &length.to_be_bytes(), &handle, &body].concat())
+        let long = |_| StoreError::Damaged(String::from("what a session is found by is too long"));
+        let length = u16::try_from(handle.len()).map_err(long)?;
+        Ok([&[LAYOUT][..], &length.to_be_bytes(), &handle].concat())
     }
 
     /// The row, opened; `None`: there is none, or it was sealed under a key that is gone, or it is not ours.
@@ -118,22 +131,36 @@ impl Sessions {
     ) -> Result<Option<Opened>, StoreError> {
         let live = self.registry.entry(row);
         let (told, missed) = (live.told(), self.registry.missed());
-        let found = self.store.get(key(row), now).await?;
-        Ok(found.and_then(|found| {
-            let handle = open_handle(&active.ring, row, &found.value)?;
-            let (_, body) = parts(&found.value)?;
-            let opened = active.ring.open(Purpose::SessionRow, bytes, &[row], body)?;
-            let body = serde_json::from_slice(&Secret::new(opened.plain).expose()[..]).ok()?;
-            Some(Opened {
-                body,
-                handle,
-                under: opened.under,
-                version: found.version,
-                told,
-                missed,
-                _heard_by: live,
-            })
+        let Some(found) = self.store.get(key(row), now).await? else {
+            return Ok(None);
+        };
+        let opened = open(&active.ring, bytes, row, &found.value);
+        Ok(opened.map(|(body, handle, under)| Opened {
+            body,
+            handle,
+            under,
+            version: found.version,
+            told,
+            missed,
+            _heard_by: live,
         }))
+    }
+
+    /// Writes a row that is not there yet.
+    pub(super) async fn write_new(
+        &self,
+        active: &Active,
+        (bytes, row): (&[u8; 32], &[u8; 32]),
+        (body, handle): (&Body, &Handle),
+    ) -> Result<(), StoreError> {
+        let sealed = self.seal(&active.ring, bytes, row, (body, handle))?;
+        let new = NewRow {
+            key: key(row),
+            value: &sealed,
+            entries: &handle.entries(&active.ring),
+            expires: UnixTime::from_millis(handle.ends),
+        };
+        self.store.write(new, None).await.map(drop)
     }
 
     /// Writes a row again that was read as `opened`; `false`: somebody else wrote it meanwhile.
@@ -146,26 +173,16 @@ impl Sessions {
         now: UnixTime,
     ) -> Result<bool, StoreError> {
         let (body, handle) = (&opened.body, &opened.handle);
-        match opened.under {
-            SealedUnder::CurrentKey => {}
-            // By what it is found moves to the new key before the row does: whoever may end it still finds it.
-            SealedUnder::OlderKey => {
-                let ends = UnixTime::from_millis(body.ends);
-                self.write_entry(active, handle, row, ends).await?;
-                if let Some(along) = self.along.get().and_then(Weak::upgrade)
-                    && let Some(person) = body.person()
-                {
-                    along.move_along(&person, row, now).await?;
-                }
-            }
-        }
         let sealed = self.seal(&active.ring, bytes, row, (body, handle))?;
-        let seen = UnixTime::from_millis(body.seen);
-        let expires = UnixTime::from_millis(body.ends).min(seen + active.idle + SLACK);
+        let written = NewRow {
+            key: key(row),
+            value: &sealed,
+            // Under the key that seals now: by what it is found moves with the row.
+            entries: &handle.entries(&active.ring),
+            expires: UnixTime::from_millis(handle.ends),
+        };
         let expect = Expect::Version(opened.version);
-        self.store
-            .compare_and_swap(key(row), expect, &sealed, expires, now)
-            .await
+        self.store.write(written, Some((expect, now))).await
     }
 
     /// Writes the last use of a session into its row, under the key that seals now. Never brings back a row that is gone.
@@ -180,17 +197,11 @@ impl Sessions {
             live.end();
             return Ok(());
         };
-        opened.body.seen = opened.body.seen.max(seen.as_millis());
+        opened.handle.seen = opened.handle.seen.max(seen.as_millis());
         let swapped = self.write_again(&active, bytes, row, &opened, seen).await?;
         if !swapped {
             debug!("A session row changed while its use was written; the next use writes it.");
         }
         Ok(())
     }
-}
-
-fn written(part: &impl Serialize) -> Result<Secret<Vec<u8>>, StoreError> {
-    let plain = serde_json::to_vec(part);
-    let failed = |error| StoreError::Damaged(format!("a session cannot be written: {error}"));
-    plain.map(Secret::new).map_err(failed)
 }

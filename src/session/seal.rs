@@ -23,9 +23,7 @@ pub(crate) enum Purpose {
     SessionRow,
     /// What an operator said about a revocation.
     Revocation,
-    /// What is known of a login without its cookie: to count, and to revoke its tokens.
-    Login,
-    /// What a session can be ended by without its cookie.
+    /// What a session is found and ended by without its cookie.
     SessionHandle,
     /// What stands behind a refresh token. The key also takes in the token's secret.
     RefreshFamily,
@@ -53,7 +51,6 @@ impl Purpose {
             Self::Device => "device",
             Self::SessionRow => "session_row",
             Self::Revocation => "revocation",
-            Self::Login => "login",
             Self::SessionHandle => "session_handle",
             Self::RefreshFamily => "refresh_family",
             Self::DeviceCode => "device_code",
@@ -72,7 +69,6 @@ impl Purpose {
             Self::Device => b"device",
             Self::SessionRow => b"session-row",
             Self::Revocation => b"revocation",
-            Self::Login => b"login",
             Self::SessionHandle => b"session-handle",
             Self::RefreshFamily => b"refresh-family",
             Self::DeviceCode => b"device-code",

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -21,8 +20,8 @@ use crate::identity::ProviderId;
 use crate::rollout::Plan;
 use crate::secret::Secret;
 use crate::session::body::Body;
-use crate::session::body::Handle;
 use crate::session::body::NewSession;
+use crate::session::handle::Handle;
 use crate::session::id;
 use crate::session::id::SessionId;
 use crate::session::kept::KeptForms;
@@ -30,8 +29,6 @@ use crate::session::lifetimes::Lifetimes;
 use crate::session::live::Live;
 use crate::session::registry::Registry;
 use crate::session::registry::Tally;
-use crate::session::rows;
-use crate::session::rows::MovesAlong;
 use crate::session::seal::KeyRing;
 use crate::session::seal::NoKeys;
 use crate::session::settings::Settings;
@@ -49,7 +46,7 @@ pub(super) const TABLE: &str = "session";
 const KEPT: usize = 65_536;
 /// Rows waiting to be written again: 1 024. When more are due, they wait for their next use.
 const TOUCHES: usize = 1_024;
-/// A row outlives the idle time by this much, because its last use may not be written yet.
+/// A session counts as running for this much longer than its idle time, because its last use may not be written yet.
 pub(super) const SLACK: Duration = Duration::from_secs(120);
 
 /// Our sessions. Lives as long as the process; a reload changes its settings.
@@ -64,8 +61,6 @@ pub(crate) struct Sessions {
     uses: KeyUses,
     pub(super) wrapping: Wrapping,
     pub(super) forms: KeptForms,
-    /// What else moves to a new key.
-    pub(super) along: OnceLock<Weak<dyn MovesAlong>>,
 }
 
 pub(super) struct Active {
@@ -128,7 +123,6 @@ impl Sessions {
             kept: Cache::new(KEPT),
             wrapping: Wrapping::default(),
             forms: KeptForms::default(),
-            along: OnceLock::new(),
             lifetimes: Lifetimes::default(),
             registry: Arc::clone(&registry),
             store,
@@ -177,7 +171,7 @@ impl Sessions {
         life.filter(|_| self.active.load().shortest)
     }
 
-    /// Makes a session, under a new id. It exists once this returns.
+    /// Makes a session, under a new id. It exists once this returns, and is found by whoever may end it.
     ///
     /// # Errors
     ///
@@ -191,12 +185,10 @@ impl Sessions {
         let mut bytes = [0; 32];
         self.entropy.fill(&mut bytes);
         let ends = new.until.min(now + active.absolute);
-        let (body, handle) = (Body::new(&new, ends, now), Handle::new(&new, now));
+        let (body, handle) = (Body::new(&new, now), Handle::new(&new, ends, now));
         let row = id::row(&bytes);
-        let sealed = self.seal(&active.ring, &bytes, &row, (&body, &handle))?;
-        let expires = ends.min(now + active.idle + SLACK);
-        self.write_entry(&active, &handle, &row, ends).await?;
-        self.store.put(rows::key(&row), &sealed, expires).await?;
+        self.write_new(&active, (&bytes, &row), (&body, &handle))
+            .await?;
         let room = self.make_room(&active, &handle, now).await;
         let ended = room.unwrap_or_else(|error| {
             warn!(%error, "Whether a person has too many sessions is seen at the next login.");
@@ -235,10 +227,10 @@ impl Sessions {
         let Some(opened) = opened else {
             return Ok(None);
         };
-        let content = opened.body.content(id.bytes(), None);
+        let canonical = opened.handle.canonical().clone();
         let farewell = self.end_row(&active, &row, now).await?;
         Ok(farewell.map(|farewell| Farewell {
-            canonical: content.map(|content| content.canonical),
+            canonical: Some(canonical),
             id_token: opened.body.id_token.map(Secret::new),
             ..farewell
         }))
@@ -328,9 +320,11 @@ mod tests {
     use crate::session::body::Origin;
     use crate::session::restored::Restored;
     use crate::session::settings::StoreKind;
+    use crate::store::By;
     use crate::store::Expect;
     use crate::store::Key;
     use crate::store::MemoryStore;
+    use crate::store::NewRow;
     use crate::store::Row;
     use async_trait::async_trait;
     use std::sync::atomic::AtomicBool;
@@ -396,6 +390,7 @@ mod tests {
             rule: "percent",
             origin: Origin::Login,
             until,
+            began: UnixTime::NEVER,
             id_token: Some(&Secret::new(String::from("ID"))),
             sid: None,
             refresh_token: None,
@@ -607,25 +602,20 @@ mod tests {
             }
             row
         }
-        async fn put(
+        async fn write(
             &self,
-            key: Key<'_>,
-            value: &[u8],
-            expires: UnixTime,
-        ) -> Result<(), StoreError> {
-            self.rows.put(key, value, expires).await
-        }
-        async fn compare_and_swap(
-            &self,
-            key: Key<'_>,
-            expect: Expect,
-            value: &[u8],
-            expires: UnixTime,
-            now: UnixTime,
+            row: NewRow<'_>,
+            condition: Option<(Expect, UnixTime)>,
         ) -> Result<bool, StoreError> {
-            self.rows
-                .compare_and_swap(key, expect, value, expires, now)
-                .await
+            self.rows.write(row, condition).await
+        }
+        async fn find(
+            &self,
+            by: By<'_>,
+            limit: usize,
+            now: UnixTime,
+        ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+            self.rows.find(by, limit, now).await
         }
         async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
             self.rows.delete(key).await

@@ -46,9 +46,11 @@ use crate::session::Sessions;
 use crate::session::Standing;
 use crate::session::settings::Settings;
 use crate::session::settings::StoreKind;
+use crate::store::By;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::store::MemoryStore;
+use crate::store::NewRow;
 use crate::store::Row;
 use crate::store::Sight;
 use crate::store::Store;
@@ -83,22 +85,22 @@ impl Store for Seen {
         tokio::task::yield_now().await;
         self.rows.get(key, now).await
     }
-    async fn put(&self, key: Key<'_>, value: &[u8], expires: UnixTime) -> Result<(), StoreError> {
-        self.ask()?;
-        self.rows.put(key, value, expires).await
-    }
-    async fn compare_and_swap(
+    async fn write(
         &self,
-        key: Key<'_>,
-        expect: Expect,
-        value: &[u8],
-        expires: UnixTime,
-        now: UnixTime,
+        row: NewRow<'_>,
+        condition: Option<(Expect, UnixTime)>,
     ) -> Result<bool, StoreError> {
         self.ask()?;
-        self.rows
-            .compare_and_swap(key, expect, value, expires, now)
-            .await
+        self.rows.write(row, condition).await
+    }
+    async fn find(
+        &self,
+        by: By<'_>,
+        limit: usize,
+        now: UnixTime,
+    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        self.ask()?;
+        self.rows.find(by, limit, now).await
     }
     async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
         self.ask()?;
@@ -332,6 +334,7 @@ impl Instance {
             rule: "percent",
             origin: Origin::Login,
             until: UnixTime::NEVER,
+            began: UnixTime::NEVER,
             id_token: Some(&Secret::new(String::from("ID0"))),
             sid: Some("their-session"),
             refresh_token: Some(&Secret::new(format!("RT-of-{person}"))),

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use crate::clock::UnixTime;
+use crate::store::By;
+use crate::store::Entry;
 use crate::store::Event;
 use crate::store::Expect;
 use crate::store::Key;
+use crate::store::NewRow;
+use crate::store::PLACE;
 use crate::store::Store;
 use crate::store::Watch;
 
@@ -19,6 +23,8 @@ pub(super) async fn store_contract<S: Store + 'static>(fresh: impl Fn() -> S) {
     a_scan_is_ordered_bounded_and_by_prefix(fresh()).await;
     a_lease_has_one_holder(fresh()).await;
     a_sweep_removes_what_has_expired(fresh()).await;
+    a_row_is_found_by_its_entries(fresh()).await;
+    entries_go_with_their_row(fresh()).await;
     a_watcher_is_told_what_changes_in_its_table(fresh()).await;
 }
 
@@ -161,6 +167,111 @@ async fn a_scan_is_ordered_bounded_and_by_prefix(store: impl Store) {
     assert_eq!(store.scan("t", b"p", 100, at(5)).await.unwrap().len(), 39);
     assert_eq!(store.scan("t", &[0xff], 100, at(5)).await.unwrap().len(), 1);
     assert_eq!(store.scan("u", b"", 100, at(5)).await.unwrap().len(), 0);
+}
+
+const fn entry(kind: u8, place: u8) -> Entry {
+    Entry {
+        kind,
+        place: [place; PLACE],
+    }
+}
+
+/// Writes a row whose key is `row` over and over.
+async fn enter(store: &impl Store, row: u8, entries: &[Entry], expires: UnixTime) {
+    let digest = [row; 32];
+    let row = NewRow {
+        key: key(&digest),
+        value: &digest,
+        entries,
+        expires,
+    };
+    assert!(store.write(row, None).await.unwrap());
+}
+
+/// The rows of a kind of entry.
+async fn found(store: &impl Store, kind: u8, prefix: &[u8], limit: usize) -> Vec<u8> {
+    let by = By {
+        table: "t",
+        kind,
+        prefix,
+    };
+    let rows = store.find(by, limit, at(0)).await.unwrap();
+    for (key, row) in &rows {
+        assert!(key.len() == 32 && *key == row.value);
+    }
+    rows.iter().map(|(key, _)| key[0]).collect()
+}
+
+async fn a_row_is_found_by_its_entries(store: impl Store) {
+    enter(&store, 1, &[entry(0, 7), entry(1, 3)], at(10)).await;
+    enter(&store, 2, &[entry(0, 7), entry(1, 4)], at(10)).await;
+    enter(&store, 3, &[entry(0, 9)], at(10)).await;
+    enter(&store, 4, &[], at(10)).await;
+    let place = [7; PLACE];
+    assert_eq!(found(&store, 0, &place, 9).await, [1, 2]);
+    assert_eq!(found(&store, 0, &place, 1).await, [1]);
+    assert_eq!(found(&store, 0, &[7], 9).await, [1, 2]);
+    assert_eq!(found(&store, 0, &[8], 9).await, [0; 0]);
+    assert_eq!(found(&store, 0, b"", 9).await, [1, 2, 3]);
+    assert_eq!(found(&store, 1, b"", 9).await, [1, 2]);
+    assert_eq!(found(&store, 1, &[4; PLACE], 9).await, [2]);
+    assert_eq!(found(&store, 2, b"", 9).await, [0; 0]);
+    let other = By {
+        table: "tt",
+        kind: 0,
+        prefix: b"",
+    };
+    assert!(store.find(other, 9, at(0)).await.unwrap().is_empty());
+    // By its key too, and by nothing of it once it has expired.
+    let row = store.get(key(&[1; 32]), at(0)).await.unwrap();
+    assert_eq!(row.unwrap().value, [1; 32]);
+    let by = By {
+        table: "t",
+        kind: 0,
+        prefix: b"",
+    };
+    assert!(store.find(by, 9, at(10)).await.unwrap().is_empty());
+}
+
+async fn entries_go_with_their_row(store: impl Store) {
+    enter(&store, 1, &[entry(0, 1), entry(1, 1)], at(10)).await;
+    enter(&store, 2, &[entry(0, 1), entry(1, 1)], at(10)).await;
+    enter(&store, 3, &[entry(0, 1)], at(5)).await;
+    // Replaced: what it is found by no more is gone, what it is found by still is there once.
+    enter(&store, 1, &[entry(1, 1), entry(0, 2)], at(10)).await;
+    assert_eq!(found(&store, 0, &[1], 9).await, [2, 3]);
+    assert_eq!(found(&store, 0, &[2], 9).await, [1]);
+    assert_eq!(found(&store, 1, &[1], 9).await, [1, 2]);
+    // A swap that loses changes nothing; one that wins does.
+    let swap = async |expect| {
+        let row = NewRow {
+            key: key(&[2; 32]),
+            value: &[2; 32],
+            entries: &[entry(0, 3)],
+            expires: at(10),
+        };
+        store.write(row, Some((expect, at(0)))).await.unwrap()
+    };
+    assert!(!swap(Expect::Absent).await);
+    assert_eq!(found(&store, 0, &[1], 9).await, [2, 3]);
+    let row = store.get(key(&[2; 32]), at(0)).await.unwrap().unwrap();
+    assert!(swap(Expect::Version(row.version)).await);
+    assert_eq!(found(&store, 0, &[1], 9).await, [3]);
+    assert_eq!(found(&store, 0, &[3], 9).await, [2]);
+    // A row that is put without entries has none, and is not removed with what they were.
+    enter(&store, 4, &[entry(0, 4)], at(5)).await;
+    store.put(key(&[4; 32]), &[4; 32], at(10)).await.unwrap();
+    assert_eq!(found(&store, 0, &[4], 9).await, [0; 0]);
+    // Swept.
+    assert_eq!(store.sweep(at(5)).await.unwrap(), 1);
+    assert_eq!(found(&store, 0, &[1], 9).await, [0; 0]);
+    assert!(store.get(key(&[4; 32]), at(0)).await.unwrap().is_some());
+    // Removed; and written anew, it has none of what it had.
+    store.delete(key(&[2; 32])).await.unwrap();
+    assert_eq!(found(&store, 0, &[3], 9).await, [0; 0]);
+    enter(&store, 2, &[], at(10)).await;
+    assert_eq!(found(&store, 0, b"", 9).await, [1]);
+    assert_eq!(found(&store, 1, b"", 9).await, [1]);
 }
 
 async fn a_lease_has_one_holder(store: impl Store) {

@@ -7,8 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::UnixTime;
+use crate::store::By;
 use crate::store::Expect;
 use crate::store::Key;
+use crate::store::NewRow;
 use crate::store::Row;
 use crate::store::Sight;
 use crate::store::Store;
@@ -47,24 +49,16 @@ impl Store for Counted {
         self.count(StoreOperation::Get, self.store.get(key, now).await)
     }
 
-    async fn put(&self, key: Key<'_>, value: &[u8], expires: UnixTime) -> Result<(), StoreError> {
-        let answer = self.store.put(key, value, expires).await;
-        self.count(StoreOperation::Put, answer)
-    }
-
-    async fn compare_and_swap(
+    async fn write(
         &self,
-        key: Key<'_>,
-        expect: Expect,
-        value: &[u8],
-        expires: UnixTime,
-        now: UnixTime,
+        row: NewRow<'_>,
+        condition: Option<(Expect, UnixTime)>,
     ) -> Result<bool, StoreError> {
-        let answer = self
-            .store
-            .compare_and_swap(key, expect, value, expires, now)
-            .await;
-        self.count(StoreOperation::Swap, answer)
+        let operation = match condition {
+            None => StoreOperation::Put,
+            Some(_) => StoreOperation::Swap,
+        };
+        self.count(operation, self.store.write(row, condition).await)
     }
 
     async fn put_both(
@@ -89,6 +83,16 @@ impl Store for Counted {
         now: UnixTime,
     ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
         let answer = self.store.scan(table, prefix, limit, now).await;
+        self.count(StoreOperation::Scan, answer)
+    }
+
+    async fn find(
+        &self,
+        by: By<'_>,
+        limit: usize,
+        now: UnixTime,
+    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        let answer = self.store.find(by, limit, now).await;
         self.count(StoreOperation::Scan, answer)
     }
 

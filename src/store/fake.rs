@@ -8,9 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::UnixTime;
+use crate::store::By;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::store::MemoryStore;
+use crate::store::NewRow;
 use crate::store::Row;
 use crate::store::Sight;
 use crate::store::Store;
@@ -44,23 +46,23 @@ impl Store for FakeStore {
         found
     }
 
-    async fn put(&self, key: Key<'_>, value: &[u8], expires: UnixTime) -> Result<(), StoreError> {
-        self.there()?;
-        self.rows.put(key, value, expires).await
-    }
-
-    async fn compare_and_swap(
+    async fn write(
         &self,
-        key: Key<'_>,
-        expect: Expect,
-        value: &[u8],
-        expires: UnixTime,
-        now: UnixTime,
+        row: NewRow<'_>,
+        condition: Option<(Expect, UnixTime)>,
     ) -> Result<bool, StoreError> {
         self.there()?;
-        self.rows
-            .compare_and_swap(key, expect, value, expires, now)
-            .await
+        self.rows.write(row, condition).await
+    }
+
+    async fn find(
+        &self,
+        by: By<'_>,
+        limit: usize,
+        now: UnixTime,
+    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        self.there()?;
+        self.rows.find(by, limit, now).await
     }
 
     async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! A store in this process: gone with it.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::BuildHasher as _;
 use std::hash::RandomState;
@@ -15,9 +16,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::UnixTime;
+use crate::store::By;
+use crate::store::Entry;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::store::MEMORY_ROWS;
+use crate::store::NewRow;
+use crate::store::PLACE;
 use crate::store::Row;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -28,7 +33,9 @@ const SHARDS: usize = 16;
 
 /// Rows in memory, in shards that are locked for the time of one look.
 pub(crate) struct MemoryStore {
-    shards: [Mutex<BTreeMap<Place, Entry>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
+    /// The entries of all rows; locked after the shard of the row.
+    entries: Mutex<BTreeSet<Listed>>,
     hasher: RandomState,
     versions: AtomicU64,
     rows: AtomicUsize,
@@ -37,10 +44,14 @@ pub(crate) struct MemoryStore {
 }
 
 type Place = (&'static str, Vec<u8>);
+type Shard = BTreeMap<Place, Kept>;
+/// The table, the entry, the key of the row.
+type Listed = (&'static str, Entry, Vec<u8>);
 
-struct Entry {
+struct Kept {
     row: Row,
     expires: UnixTime,
+    entries: Box<[Entry]>,
 }
 
 impl MemoryStore {
@@ -48,6 +59,7 @@ impl MemoryStore {
     pub(crate) fn new(max_rows: usize) -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
+            entries: Mutex::default(),
             hasher: RandomState::new(),
             versions: AtomicU64::new(0),
             rows: AtomicUsize::new(0),
@@ -56,7 +68,7 @@ impl MemoryStore {
         }
     }
 
-    fn shard(&self, place: &Place) -> MutexGuard<'_, BTreeMap<Place, Entry>> {
+    fn shard(&self, place: &Place) -> MutexGuard<'_, Shard> {
         let [fallback, ..] = &self.shards;
         let number = self.hasher.hash_one(place) % SHARDS as u64;
         let shard = usize::try_from(number)
@@ -68,11 +80,22 @@ impl MemoryStore {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(
+    /// Writes a row without entries.
+    fn write_plain(
         &self,
-        shard: &mut BTreeMap<Place, Entry>,
+        shard: &mut Shard,
         place: Place,
         value: &[u8],
+        expires: UnixTime,
+    ) -> Result<(), StoreError> {
+        self.write_row(shard, place, (value, &[]), expires)
+    }
+
+    fn write_row(
+        &self,
+        shard: &mut Shard,
+        place: Place,
+        (value, entries): (&[u8], &[Entry]),
         expires: UnixTime,
     ) -> Result<(), StoreError> {
         if !shard.contains_key(&place) {
@@ -90,12 +113,33 @@ impl MemoryStore {
             value: value.to_vec(),
             version,
         };
-        shard.insert(place, Entry { row, expires });
+        let kept = Kept {
+            row,
+            expires,
+            entries: entries.into(),
+        };
+        let listed = place.clone();
+        let before = shard.insert(place, kept);
+        let before = before.map(|kept| kept.entries).unwrap_or_default();
+        self.list(&listed, &before, entries);
         Ok(())
     }
 
-    fn remove(&self, shard: &mut BTreeMap<Place, Entry>, place: &Place) {
-        if shard.remove(place).is_some() {
+    /// The entries of a row that had others before.
+    fn list(&self, (table, key): &Place, before: &[Entry], now: &[Entry]) {
+        if before.is_empty() && now.is_empty() {
+            return;
+        }
+        let mut all = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in before {
+            all.remove(&(*table, *entry, key.clone()));
+        }
+        all.extend(now.iter().map(|entry| (*table, *entry, key.clone())));
+    }
+
+    fn remove(&self, shard: &mut Shard, place: &Place) {
+        if let Some(kept) = shard.remove(place) {
+            self.list(place, &kept.entries, &[]);
             self.rows.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -128,35 +172,27 @@ impl Store for MemoryStore {
         Ok(entry.map(|entry| entry.row.clone()))
     }
 
-    async fn put(&self, key: Key<'_>, value: &[u8], expires: UnixTime) -> Result<(), StoreError> {
-        let place = place(key);
-        let mut shard = self.shard(&place);
-        self.write(&mut shard, place, value, expires)?;
-        self.changes.changed(key.table, key.key);
-        Ok(())
-    }
-
-    async fn compare_and_swap(
+    async fn write(
         &self,
-        key: Key<'_>,
-        expect: Expect,
-        value: &[u8],
-        expires: UnixTime,
-        now: UnixTime,
+        row: NewRow<'_>,
+        condition: Option<(Expect, UnixTime)>,
     ) -> Result<bool, StoreError> {
+        let key = row.key;
         let place = place(key);
         let mut shard = self.shard(&place);
-        let found = shard
-            .get(&place)
-            .filter(|entry| now < entry.expires)
-            .map(|entry| entry.row.version);
-        let fits = match (expect, found) {
-            (Expect::Absent, None) => true,
-            (Expect::Version(expected), Some(version)) => expected == version,
-            (Expect::Absent, Some(_)) | (Expect::Version(_), None) => false,
-        };
+        let fits = condition.is_none_or(|(expect, now)| {
+            let found = shard
+                .get(&place)
+                .filter(|kept| now < kept.expires)
+                .map(|kept| kept.row.version);
+            match (expect, found) {
+                (Expect::Absent, None) => true,
+                (Expect::Version(expected), Some(version)) => expected == version,
+                (Expect::Absent, Some(_)) | (Expect::Version(_), None) => false,
+            }
+        });
         if fits {
-            self.write(&mut shard, place, value, expires)?;
+            self.write_row(&mut shard, place, (row.value, row.entries), row.expires)?;
             self.changes.changed(key.table, key.key);
         }
         Ok(fits)
@@ -194,6 +230,47 @@ impl Store for MemoryStore {
         Ok(found)
     }
 
+    async fn find(
+        &self,
+        by: By<'_>,
+        limit: usize,
+        now: UnixTime,
+    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        let mut place = [0; PLACE];
+        for (to, from) in place.iter_mut().zip(by.prefix) {
+            *to = *from;
+        }
+        let first = Entry {
+            kind: by.kind,
+            place,
+        };
+        let keys: Vec<Vec<u8>> = {
+            let all = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            all.range((by.table, first, Vec::new())..)
+                .take_while(|(table, entry, _)| {
+                    *table == by.table
+                        && entry.kind == by.kind
+                        && entry.place.starts_with(by.prefix)
+                })
+                .map(|(_, _, key)| key.clone())
+                .collect()
+        };
+        let mut found = Vec::new();
+        for key in keys {
+            if limit <= found.len() {
+                break;
+            }
+            let place = (by.table, key);
+            let row = {
+                let shard = self.shard(&place);
+                let kept = shard.get(&place).filter(|kept| now < kept.expires);
+                kept.map(|kept| kept.row.clone())
+            };
+            found.extend(row.map(|row| (place.1, row)));
+        }
+        Ok(found)
+    }
+
     async fn lease(
         &self,
         name: &str,
@@ -208,7 +285,7 @@ impl Store for MemoryStore {
             .filter(|entry| now < entry.expires)
             .is_none_or(|entry| entry.row.value == holder.as_bytes());
         if free {
-            self.write(&mut shard, place, holder.as_bytes(), now + span)?;
+            self.write_plain(&mut shard, place, holder.as_bytes(), now + span)?;
         }
         Ok(free)
     }
@@ -234,7 +311,13 @@ impl Store for MemoryStore {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let before = shard.len();
-            shard.retain(|_, entry| now < entry.expires);
+            shard.retain(|place, kept| {
+                let stays = now < kept.expires;
+                if !stays {
+                    self.list(place, &kept.entries, &[]);
+                }
+                stays
+            });
             gone += before - shard.len();
         }
         self.rows.fetch_sub(gone, Ordering::AcqRel);

@@ -36,8 +36,8 @@ use async_trait::async_trait;
 use crate::clock::UnixTime;
 use crate::telemetry::metrics::StoreFailure;
 
-/// Rows of the store in a file: sessions with their indexes, links, pins. A million sessions of a million people are nine
-/// million; the bench of the store opens it with the same.
+/// Rows of the store in a file: sessions, links, pins. A million sessions of a million people are five million; the bench of the
+/// store opens it with the same.
 pub(crate) const EMBEDDED_ROWS: usize = 20_000_000;
 /// Rows of the store in memory.
 pub(crate) const MEMORY_ROWS: usize = 6_000_000;
@@ -131,16 +131,76 @@ pub(crate) struct Key<'a> {
     pub(crate) key: &'a [u8],
 }
 
+/// How long the place of an entry is.
+pub(crate) const PLACE: usize = 10;
+
+/// What a row is found by beside its key. It has no value and no end of its own: it lives and dies with its row. Only rows
+/// whose keys are digests have entries: the first bytes of the key name the row.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Entry {
+    /// What the place is of, as the owner of the table counts.
+    pub(crate) kind: u8,
+    /// A keyed digest.
+    pub(crate) place: [u8; PLACE],
+}
+
+/// A row as it is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewRow<'a> {
+    /// Where.
+    pub(crate) key: Key<'a>,
+    /// The content.
+    pub(crate) value: &'a [u8],
+    /// What it is found by.
+    pub(crate) entries: &'a [Entry],
+    /// From then on it is absent.
+    pub(crate) expires: UnixTime,
+}
+
+impl<'a> NewRow<'a> {
+    /// Found by its key alone.
+    const fn plain(key: Key<'a>, value: &'a [u8], expires: UnixTime) -> Self {
+        Self {
+            key,
+            value,
+            entries: &[],
+            expires,
+        }
+    }
+}
+
+/// Where entries are looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct By<'a> {
+    /// The table of the rows.
+    pub(crate) table: &'static str,
+    /// The kind of entry.
+    pub(crate) kind: u8,
+    /// What the places begin with.
+    pub(crate) prefix: &'a [u8],
+}
+
 /// The contract. Every implementation runs `store_contract`.
 #[async_trait]
 pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// The row, unless it is absent or expired at `now`.
     async fn get(&self, key: Key<'_>, now: UnixTime) -> Result<Option<Row>, StoreError>;
 
-    /// Writes, durably where the implementation is durable, before it returns.
-    async fn put(&self, key: Key<'_>, value: &[u8], expires: UnixTime) -> Result<(), StoreError>;
+    /// Writes a row together with its entries, durably where the implementation is durable, before it returns. Entries that
+    /// the row had before and has no more are gone. `false`: the row is not as expected; nothing was written.
+    async fn write(
+        &self,
+        row: NewRow<'_>,
+        condition: Option<(Expect, UnixTime)>,
+    ) -> Result<bool, StoreError>;
 
-    /// Writes if the row is as expected; `false`: it is not.
+    /// Writes a row without entries.
+    async fn put(&self, key: Key<'_>, value: &[u8], expires: UnixTime) -> Result<(), StoreError> {
+        let row = NewRow::plain(key, value, expires);
+        self.write(row, None).await.map(drop)
+    }
+
+    /// Writes a row without entries if it is as expected; `false`: it is not.
     async fn compare_and_swap(
         &self,
         key: Key<'_>,
@@ -148,7 +208,10 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         value: &[u8],
         expires: UnixTime,
         now: UnixTime,
-    ) -> Result<bool, StoreError>;
+    ) -> Result<bool, StoreError> {
+        let row = NewRow::plain(key, value, expires);
+        self.write(row, Some((expect, now))).await
+    }
 
     /// Writes two rows in one step if neither is there, and as durably as [`Self::put`]; `Some(false)`: one of them is there,
     /// and nothing was written. `None`: this store writes one row at a time; nothing was written.
@@ -169,6 +232,15 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         &self,
         table: &'static str,
         prefix: &[u8],
+        limit: usize,
+        now: UnixTime,
+    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError>;
+
+    /// The rows of a table by their entries of a kind whose places begin with `prefix`, at most `limit`, in the order of the
+    /// places. A row comes once for each such entry.
+    async fn find(
+        &self,
+        by: By<'_>,
         limit: usize,
         now: UnixTime,
     ) -> Result<Vec<(Vec<u8>, Row)>, StoreError>;

@@ -139,10 +139,6 @@ impl Earlier {
                 return;
             }
         };
-        let person = self.new.canonical();
-        if let Err(error) = deps.revocations.forget(person, &self.follows).await {
-            debug!(%error, "The note of a session that has ended stays until it ends by itself.");
-        }
         let Some(provider) = deps.providers.named(&farewell.provider) else {
             return;
         };

@@ -19,7 +19,6 @@ use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
-use crate::identity::Grounds;
 use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::providers::Authenticated;
@@ -27,7 +26,6 @@ use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Refreshed;
 use crate::revocation::Marks;
-use crate::revocation::NewLogin;
 use crate::revocation::Standing;
 use crate::rollout::Arm;
 use crate::secret::Secret;
@@ -254,6 +252,8 @@ impl Gate {
             rule: WRAP,
             origin: Origin::Wrap,
             until: proof.life_ends(),
+            // As of the question: what was revoked since ends it too.
+            began: asked.now,
             id_token: None,
             sid: None,
             refresh_token: None,
@@ -261,31 +261,13 @@ impl Gate {
             stands_for: Some(old),
             came_by: None,
         };
-        // As of the question: what was revoked since ends it too.
         let created = sessions.create(new, asked.now).await?;
-        let grounds = Grounds {
-            began: Some(asked.now),
-            ..proof.grounds().clone()
-        };
-        let login = NewLogin {
-            identity: proof.identity(),
-            canonical,
-            grounds: &grounds,
-            row: &created.row,
-            ends: created.ends,
-            before: None,
-        };
-        // Nobody holds the cookie before the session can be found by whoever may end it.
-        self.deps.revocations.remember(login).await?;
         if sessions.note(&noted, old, &created, asked.now).await? {
             self.wrapped_is(asked, CarryOver::Moved);
             return Ok(Some(created.cookie));
         }
-        sessions.end_known(&created.row, asked.now).await?;
-        self.deps
-            .revocations
-            .forget(canonical, &created.row)
-            .await?;
+        // Nobody holds its cookie.
+        sessions.erase(&created.row).await?;
         Ok(None)
     }
 

@@ -19,11 +19,9 @@ use crate::auth::login::device::Device;
 use crate::auth::login::page;
 use crate::auth::login::page::Sent;
 use crate::exchange::Exchange;
-use crate::identity::Grounds;
 use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::providers::ProviderError;
-use crate::revocation::NewLogin;
 use crate::rollout;
 use crate::rollout::Acceptance;
 use crate::rollout::Arm;
@@ -175,30 +173,16 @@ impl Logins {
             rule: EXCHANGE,
             origin: Origin::Exchange,
             until: before.ends(),
+            // Nobody signed in for it: what was revoked while the provider was asked ends it too.
+            began: now,
             id_token: None,
             sid: proof.grounds().sid.as_deref(),
             refresh_token: None,
             lasts,
             stands_for: None,
-            came_by: Some(came_by.clone()),
+            came_by: Some(came_by),
         };
         let created = self.deps.sessions.create(new, now).await?;
-        // Nobody signed in for it: what was revoked while the provider was asked ends it too.
-        let grounds = Grounds {
-            began: Some(now),
-            kid: proof.grounds().kid.clone(),
-            token: None,
-            sid: proof.grounds().sid.clone(),
-        };
-        let login = NewLogin {
-            identity,
-            canonical: &found,
-            grounds: &grounds,
-            row: &created.row,
-            ends: created.ends,
-            before: Some(&came_by),
-        };
-        self.deps.revocations.remember(login).await?;
         // Whoever has signed out while the provider was asked stays signed out, and whoever has signed in here meanwhile is in.
         let still = self.deps.sessions.known(before.row(), now).await?;
         if still.is_none() {

@@ -43,12 +43,6 @@ impl Logins {
             }
             None => None,
         };
-        if let Some(farewell) = &farewell
-            && let Some(canonical) = &farewell.canonical
-            && let Err(error) = self.deps.revocations.forget(canonical, &farewell.row).await
-        {
-            debug!(%error, "The note of a session that has ended stays until it ends by itself.");
-        }
         let mut ended = self.end_old_sessions(ask, farewell.is_some()).await;
         if let Some(farewell) = &farewell {
             ended.recorded &= self.ends_what_follows(ask, farewell).await;

@@ -17,13 +17,11 @@ use crate::auth::login::page::Page;
 use crate::auth::login::return_to::ReturnPath;
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
-use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::providers::LoggedIn;
 use crate::providers::Provider;
-use crate::revocation::NewLogin;
 use crate::rollout;
 use crate::rollout::Acceptance;
 use crate::rollout::Arm;
@@ -124,6 +122,13 @@ impl Logins {
         let said = logged_in.session_lasts;
         let life = self.deps.sessions.may_live(plan, owner.id(), said);
         let life = life.into_iter().chain(fallback).min();
+        // What was revoked while somebody was asked after is not outlived by a session that nobody signed in for.
+        let asked_after = matches!(returned.flow.errand, Errand::Silent { .. });
+        let began = if asked_after {
+            returned.flow.began()
+        } else {
+            ask.now
+        };
         let mut created = self
             .deps
             .sessions
@@ -137,6 +142,7 @@ impl Logins {
                     rule: &returned.flow.rule,
                     origin: fallback.map_or(Origin::Login, |_| Origin::Fallback),
                     until: life.map_or(UnixTime::NEVER, |life| ask.now + life),
+                    began,
                     id_token: Some(&logged_in.id_token),
                     sid: logged_in.sid.as_deref(),
                     refresh_token: logged_in.refresh_token.as_ref(),
@@ -151,36 +157,7 @@ impl Logins {
         for mut ended in std::mem::take(&mut created.ended) {
             self.revoke_at_provider(ask, &mut ended);
         }
-        // Nobody holds the cookie before the session can be found by whoever may end it.
-        // What was revoked while somebody was asked after is not outlived by a session that nobody signed in for.
-        let asked_after = matches!(returned.flow.errand, Errand::Silent { .. });
-        let began = if asked_after {
-            returned.flow.began()
-        } else {
-            ask.now
-        };
         device.is_used_by(&canonical, &created.row, (owner.id(), began));
-        let grounds = Grounds {
-            began: Some(began),
-            kid: logged_in.authenticated.grounds().kid.clone(),
-            token: None,
-            sid: logged_in.sid.clone(),
-        };
-        let login = NewLogin {
-            identity,
-            canonical: &canonical,
-            grounds: &grounds,
-            row: &created.row,
-            ends: created.ends,
-            before: None,
-        };
-        if let Err(error) = self.deps.revocations.remember(login).await {
-            // Nobody holds its cookie, and nobody could find it.
-            if let Err(error) = self.deps.sessions.end_known(&created.row, ask.now).await {
-                warn!(%error, "A session that nobody holds ends by itself.");
-            }
-            return Err(away(&error));
-        }
         // Whatever session the browser came with ends here: nothing of it is carried over.
         if let Some(earlier) = self.session_id(ask) {
             match self.deps.sessions.end(earlier, ask.now).await {

@@ -33,7 +33,6 @@ use crate::providers::LoginStart;
 use crate::providers::Owns;
 use crate::providers::ProviderError;
 use crate::providers::Refreshed;
-use crate::revocation::NewLogin;
 use crate::secret::Secret;
 use crate::session::NewSession;
 use crate::session::Origin;
@@ -282,6 +281,7 @@ impl Running {
                 rule: "percent",
                 origin: Origin::Login,
                 until: UnixTime::NEVER,
+                began: UnixTime::NEVER,
                 id_token: None,
                 sid: None,
                 refresh_token: Some(&token),
@@ -289,16 +289,7 @@ impl Running {
                 stands_for: None,
                 came_by: None,
             };
-            let created = self.sessions.create(new, now).await.unwrap();
-            let login = NewLogin {
-                identity: authenticated.identity(),
-                canonical: &canonical,
-                grounds: authenticated.grounds(),
-                row: &created.row,
-                ends: created.ends,
-                before: None,
-            };
-            self.revocations.remember(login).await.unwrap();
+            self.sessions.create(new, now).await.unwrap();
         }
     }
 

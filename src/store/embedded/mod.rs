@@ -4,6 +4,10 @@
 //! commits what has gathered in one durable transaction; a write returns when that transaction is on the disk. While several
 //! write at once, a millisecond is waited for more of them. The file is locked: one process at a time.
 
+mod former;
+mod layout;
+mod read;
+mod tables;
 mod writer;
 
 use std::fmt;
@@ -24,39 +28,32 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use redb::Database;
 use redb::DatabaseError;
-use redb::ReadOnlyTable;
-use redb::ReadableDatabase as _;
 use redb::ReadableTable as _;
-use redb::TableDefinition;
 use redb::backends::FileBackend;
 use tokio::sync::oneshot;
 
 use crate::clock::UnixTime;
+use crate::store::By;
 use crate::store::Expect;
 use crate::store::Key;
+use crate::store::NewRow;
 use crate::store::Row;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::Watch;
+use crate::store::embedded::former::FORMER;
+use crate::store::embedded::layout::META;
+use crate::store::embedded::layout::SCHEMA;
+use crate::store::embedded::read::Read;
+use crate::store::embedded::tables::Tables;
 use crate::store::embedded::writer::Change;
 use crate::store::embedded::writer::Job;
 use crate::store::embedded::writer::Outcome;
 use crate::store::watch::Changes;
 
-/// A row that is not there yet: its table, its key, its value.
-type New = (&'static str, Box<[u8]>, Box<[u8]>);
+/// A row without entries: its table, its key, its value.
+type NewPlain = (&'static str, Box<[u8]>, Box<[u8]>);
 
-/// Rows by table and key: expiry in milliseconds, version, content.
-const ROWS: TableDefinition<'static, Place, Content> = TableDefinition::new("rows");
-type Place = (&'static str, &'static [u8]);
-type Content = (u64, u64, &'static [u8]);
-/// The same rows by expiry, so that a sweep reads only what it removes. Rows that never expire are not in it.
-const EXPIRY: TableDefinition<'static, (u64, &str, &[u8]), ()> = TableDefinition::new("expiry");
-/// `schema`, and the last `version` that was given out.
-const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
-
-/// The layout of the tables above.
-const SCHEMA: u64 = 1;
 /// Pages kept in memory at the most: 32 MiB.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// Writes that wait for the writer: 1 024. One more is refused at once.
@@ -96,22 +93,17 @@ struct File {
 }
 
 struct Opened {
-    /// The rows as of the last commit: to find the table anew for each look costs several times the look.
-    rows: ArcSwap<ReadOnlyTable<Place, Content>>,
+    read: ArcSwap<Read>,
     database: Database,
 }
 
 impl Opened {
     fn new(database: Database) -> Result<Self, redb::Error> {
         Ok(Self {
-            rows: ArcSwap::from_pointee(rows(&database)?),
+            read: ArcSwap::from_pointee(Read::now(&database)?),
             database,
         })
     }
-}
-
-fn rows(database: &Database) -> Result<ReadOnlyTable<Place, Content>, redb::Error> {
-    Ok(database.begin_read()?.open_table(ROWS)?)
 }
 
 type Opener = Box<dyn Fn() -> Result<Opened, OpenError> + Send + Sync>;
@@ -150,7 +142,7 @@ impl EmbeddedStore {
         })
     }
 
-    async fn write(&self, change: Change) -> Result<Outcome, StoreError> {
+    async fn change(&self, change: Change) -> Result<Outcome, StoreError> {
         let (answer, answered) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(|| away("closed"))?;
         jobs.try_send(Job { change, answer })
@@ -169,13 +161,13 @@ impl EmbeddedStore {
 impl File {
     fn read<T>(
         &self,
-        look: impl FnOnce(&ReadOnlyTable<Place, Content>) -> Result<T, redb::Error>,
+        look: impl FnOnce(&Read) -> Result<Result<T, StoreError>, redb::Error>,
     ) -> Result<T, StoreError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let opened = database
             .as_ref()
             .ok_or_else(|| away("the file is being opened again"))?;
-        look(&opened.rows.load()).map_err(|error| away(&error.to_string()))
+        look(&opened.read.load()).map_err(|error| away(&error.to_string()))?
     }
 }
 
@@ -213,19 +205,25 @@ fn checked(database: Result<Database, DatabaseError>) -> Result<Opened, OpenErro
     }
 }
 
+/// Makes the tables, or carries over those of the former schema; the schema that is found.
 fn prepare(database: &Database) -> Result<u64, redb::Error> {
     let transaction = database.begin_write()?;
     let found = {
         let mut meta = transaction.open_table(META)?;
         let found = meta.get("schema")?.map(|schema| schema.value());
+        let version = meta.get("version")?.map_or(0, |version| version.value());
         match found {
-            Some(found) => found,
-            None => {
+            None | Some(FORMER) => {
+                let version = if found.is_some() {
+                    former::carry_over(&transaction, version)?
+                } else {
+                    Tables::open(&transaction, version, 0)?.version
+                };
+                meta.insert("version", version)?;
                 meta.insert("schema", SCHEMA)?;
-                transaction.open_table(ROWS)?;
-                transaction.open_table(EXPIRY)?;
                 SCHEMA
             }
+            Some(found) => found,
         }
     };
     if found == SCHEMA {
@@ -239,39 +237,23 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn get(&self, key: Key<'_>, now: UnixTime) -> Result<Option<Row>, StoreError> {
-        self.file.read(|rows| {
-            let found = rows.get((key.table, key.key))?;
-            Ok(found.and_then(|found| live(found.value(), now)))
-        })
+        self.file.read(|read| read.get(key, now))
     }
 
-    async fn put(&self, key: Key<'_>, value: &[u8], expires: UnixTime) -> Result<(), StoreError> {
-        let change = Change::Put {
-            table: key.table,
-            key: key.key.into(),
-            value: value.into(),
-            expires,
-        };
-        self.write(change).await.map(|_| ())
-    }
-
-    async fn compare_and_swap(
+    async fn write(
         &self,
-        key: Key<'_>,
-        expect: Expect,
-        value: &[u8],
-        expires: UnixTime,
-        now: UnixTime,
+        row: NewRow<'_>,
+        condition: Option<(Expect, UnixTime)>,
     ) -> Result<bool, StoreError> {
-        let change = Change::Swap {
-            table: key.table,
-            key: key.key.into(),
-            expect,
-            value: value.into(),
-            expires,
-            now,
+        let change = Change::Write {
+            table: row.key.table,
+            key: row.key.key.into(),
+            value: row.value.into(),
+            entries: row.entries.into(),
+            expires: row.expires,
+            condition,
         };
-        Ok(matches!(self.write(change).await?, Outcome::Written))
+        Ok(matches!(self.change(change).await?, Outcome::Written))
     }
 
     async fn put_both(
@@ -285,7 +267,7 @@ impl Store for EmbeddedStore {
             expires,
             now,
         };
-        Ok(Some(matches!(self.write(change).await?, Outcome::Written)))
+        Ok(Some(matches!(self.change(change).await?, Outcome::Written)))
     }
 
     async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
@@ -293,7 +275,7 @@ impl Store for EmbeddedStore {
             table: key.table,
             key: key.key.into(),
         };
-        self.write(change).await.map(|_| ())
+        self.change(change).await.map(|_| ())
     }
 
     async fn scan(
@@ -303,18 +285,17 @@ impl Store for EmbeddedStore {
         limit: usize,
         now: UnixTime,
     ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
-        self.file.read(|rows| {
-            let mut found = Vec::new();
-            for row in rows.range((table, prefix)..)? {
-                let (place, content) = row?;
-                let (in_table, key) = place.value();
-                if in_table != table || !key.starts_with(prefix) || limit <= found.len() {
-                    break;
-                }
-                found.extend(live(content.value(), now).map(|row| (key.to_vec(), row)));
-            }
-            Ok(found)
-        })
+        self.file
+            .read(|read| read.scan((table, prefix), limit, now))
+    }
+
+    async fn find(
+        &self,
+        by: By<'_>,
+        limit: usize,
+        now: UnixTime,
+    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        self.file.read(|read| read.find(by, limit, now))
     }
 
     async fn lease(
@@ -330,7 +311,7 @@ impl Store for EmbeddedStore {
             expires: now + span,
             now,
         };
-        Ok(matches!(self.write(change).await?, Outcome::Written))
+        Ok(matches!(self.change(change).await?, Outcome::Written))
     }
 
     async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
@@ -338,7 +319,7 @@ impl Store for EmbeddedStore {
             name: name.as_bytes().into(),
             holder: holder.as_bytes().into(),
         };
-        self.write(change).await.map(|_| ())
+        self.change(change).await.map(|_| ())
     }
 
     fn watch(&self, table: &'static str) -> Watch {
@@ -348,7 +329,7 @@ impl Store for EmbeddedStore {
     async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
         let mut gone = 0;
         loop {
-            let Outcome::Swept(rows) = self.write(Change::Sweep { now }).await? else {
+            let Outcome::Swept(rows) = self.change(Change::Sweep { now }).await? else {
                 return Ok(gone);
             };
             gone += rows;
@@ -361,14 +342,6 @@ impl Store for EmbeddedStore {
     fn is_durable(&self) -> bool {
         true
     }
-}
-
-/// A row that has not expired.
-fn live((expires, version, value): (u64, u64, &[u8]), now: UnixTime) -> Option<Row> {
-    (now < UnixTime::from_millis(expires)).then(|| Row {
-        value: value.to_vec(),
-        version,
-    })
 }
 
 impl Drop for EmbeddedStore {
@@ -388,8 +361,30 @@ impl fmt::Debug for EmbeddedStore {
 }
 
 #[cfg(test)]
+impl EmbeddedStore {
+    /// What keys and values take: of rows, of when they are due, of entries.
+    pub(crate) fn bytes(&self) -> [u64; 3] {
+        use redb::ReadableDatabase as _;
+        use redb::ReadableTableMetadata as _;
+        let database = self.file.database.read().unwrap();
+        let transaction = database.as_ref().unwrap().database.begin_read().unwrap();
+        let rows = transaction.open_table(layout::ROWS).unwrap();
+        let due = transaction.open_table(layout::DUE).unwrap();
+        let entries = transaction.open_table(layout::ENTRIES).unwrap();
+        let all = [
+            rows.stats().unwrap(),
+            due.stats().unwrap(),
+            entries.stats().unwrap(),
+        ];
+        all.map(|stats| stats.stored_bytes())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Entry;
+    use crate::store::PLACE;
     use crate::store::contract::a_lease_ends_with_its_span;
     use crate::store::contract::store_contract;
     use redb::StorageBackend;
@@ -573,6 +568,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_row_and_what_it_is_found_by_survive_a_crash_together() {
+        let disk = Disk::default();
+        let store = disk.store();
+        for n in 0..20_u8 {
+            let (digest, entry) = ([n; 32], |kind, n| Entry {
+                kind,
+                place: [n; PLACE],
+            });
+            let row = NewRow {
+                key: key(&digest),
+                value: &[n],
+                entries: &[entry(0, n), entry(1, 7)],
+                expires: LATER,
+            };
+            store.write(row, None).await.unwrap();
+            if n % 3 == 0 {
+                store.delete(key(&digest)).await.unwrap();
+            }
+            let found = disk.after_a_crash().store();
+            let by = |kind, prefix| By {
+                table: "t",
+                kind,
+                prefix,
+            };
+            let rows = found.scan("t", b"", 100, NOW).await.unwrap();
+            assert_eq!(found.find(by(0, b""), 100, NOW).await.unwrap(), rows);
+            assert_eq!(found.find(by(1, &[7]), 100, NOW).await.unwrap(), rows);
+            assert_eq!(
+                rows.len(),
+                usize::from(n) + 1 - usize::from(n / 3 + 1),
+                "{n}"
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn a_full_disk_is_an_outage_that_ends_when_there_is_room() {
         let disk = Disk::default();
         let store = disk.store();
@@ -637,11 +668,47 @@ mod tests {
         transaction
             .open_table(META)
             .unwrap()
-            .insert("schema", 2)
+            .insert("schema", 3)
             .unwrap();
         transaction.commit().unwrap();
         drop(database);
-        assert!(matches!(at(&directory), Err(OpenError::Schema(2))));
+        assert!(matches!(at(&directory), Err(OpenError::Schema(3))));
+    }
+
+    #[tokio::test]
+    async fn a_file_of_the_former_layout_is_carried_over_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.redb");
+        former::tests::write(
+            &path,
+            &[
+                (
+                    ("t", b"a".as_slice()),
+                    (LATER.as_millis(), 4, b"one".as_slice()),
+                ),
+                (("link", b"a"), (u64::MAX, 5, b"two")),
+                (("login", b"a"), (LATER.as_millis(), 6, b"gone")),
+            ],
+        );
+        let store = at(&directory).unwrap();
+        let row = |table| Key { table, key: b"a" };
+        let found = async |table| {
+            let found = store.get(row(table), NOW).await.unwrap();
+            found.map(|row| row.value)
+        };
+        assert_eq!(found("t").await.unwrap(), b"one");
+        assert_eq!(found("link").await.unwrap(), b"two");
+        assert_eq!(found("login").await, None);
+        let version = store.get(row("t"), NOW).await.unwrap().unwrap().version;
+        assert!(6 < version, "no version is given out twice");
+        assert_eq!(
+            store.sweep(LATER).await.unwrap(),
+            1,
+            "expiry is carried over"
+        );
+        drop(store);
+        let store = at(&directory).unwrap();
+        assert!(store.get(row("link"), LATER).await.unwrap().is_some());
     }
 
     #[tokio::test]

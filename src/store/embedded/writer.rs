@@ -8,23 +8,21 @@ use std::thread;
 use std::time::Duration;
 
 use redb::ReadableTable as _;
-use redb::ReadableTableMetadata as _;
-use redb::Table;
 use redb::WriteTransaction;
 use tokio::sync::oneshot;
 use tracing::error;
 use tracing::info;
 
 use crate::clock::UnixTime;
+use crate::store::Entry;
 use crate::store::Expect;
 use crate::store::StoreError;
-use crate::store::embedded::EXPIRY;
 use crate::store::embedded::File;
-use crate::store::embedded::META;
-use crate::store::embedded::ROWS;
-use crate::store::embedded::SWEEP_ROWS;
+use crate::store::embedded::NewPlain;
 use crate::store::embedded::away;
-use crate::store::embedded::rows;
+use crate::store::embedded::layout::META;
+use crate::store::embedded::read::Read;
+use crate::store::embedded::tables::Tables;
 
 /// Changes in one transaction: 256.
 const BATCH: usize = 256;
@@ -41,23 +39,17 @@ pub(super) struct Job {
 
 /// What to change.
 pub(super) enum Change {
-    Put {
+    Write {
         table: &'static str,
         key: Box<[u8]>,
         value: Box<[u8]>,
+        entries: Box<[Entry]>,
         expires: UnixTime,
-    },
-    Swap {
-        table: &'static str,
-        key: Box<[u8]>,
-        expect: Expect,
-        value: Box<[u8]>,
-        expires: UnixTime,
-        now: UnixTime,
+        condition: Option<(Expect, UnixTime)>,
     },
     /// Two rows, or neither where one is there.
     Both {
-        rows: [super::New; 2],
+        rows: [NewPlain; 2],
         expires: UnixTime,
         now: UnixTime,
     },
@@ -92,9 +84,6 @@ pub(super) enum Outcome {
     /// So many rows were removed.
     Swept(usize),
 }
-
-type Rows<'t> = Table<'t, (&'static str, &'static [u8]), (u64, u64, &'static [u8])>;
-type Expiry<'t> = Table<'t, (u64, &'static str, &'static [u8]), ()>;
 
 /// Writes until nobody can ask any more.
 pub(super) fn run(file: &File, jobs: &Receiver<Job>) {
@@ -155,20 +144,16 @@ pub(super) fn run(file: &File, jobs: &Receiver<Job>) {
 /// Tells the watchers what is on the disk now.
 fn tell(file: &File, change: &Change, outcome: Outcome) {
     match (change, outcome) {
-        (
-            Change::Put { table, key, .. }
-            | Change::Swap { table, key, .. }
-            | Change::Delete { table, key },
-            Outcome::Written,
-        ) => file.changes.changed(table, key),
+        (Change::Write { table, key, .. } | Change::Delete { table, key }, Outcome::Written) => {
+            file.changes.changed(table, key)
+        }
         (Change::Both { rows, .. }, Outcome::Written) => {
             for (table, key, _) in rows {
                 file.changes.changed(table, key);
             }
         }
         (
-            Change::Put { .. }
-            | Change::Swap { .. }
+            Change::Write { .. }
             | Change::Both { .. }
             | Change::Delete { .. }
             | Change::Lease { .. }
@@ -209,8 +194,8 @@ fn write(file: &File, batch: &[Job]) -> Result<Vec<Outcome>, String> {
     let outcomes = apply(&transaction, batch, file.max_rows).map_err(|error| error.to_string())?;
     transaction.commit().map_err(|error| error.to_string())?;
     // Before anybody is told: whoever wrote finds what they wrote.
-    let rows = rows(&opened.database).map_err(|error| error.to_string())?;
-    opened.rows.store(Arc::new(rows));
+    let read = Read::now(&opened.database).map_err(|error| error.to_string())?;
+    opened.read.store(Arc::new(read));
     Ok(outcomes)
 }
 
@@ -221,175 +206,11 @@ fn apply(
 ) -> Result<Vec<Outcome>, redb::Error> {
     let mut meta = transaction.open_table(META)?;
     let version = meta.get("version")?.map_or(0, |version| version.value());
-    let mut tables = Tables {
-        rows: transaction.open_table(ROWS)?,
-        expiry: transaction.open_table(EXPIRY)?,
-        version,
-        max_rows,
-    };
+    let mut tables = Tables::open(transaction, version, max_rows)?;
     let outcomes = batch
         .iter()
         .map(|job| tables.change(&job.change))
         .collect::<Result<_, _>>()?;
     meta.insert("version", tables.version)?;
     Ok(outcomes)
-}
-
-struct Tables<'t> {
-    rows: Rows<'t>,
-    expiry: Expiry<'t>,
-    version: u64,
-    max_rows: u64,
-}
-
-impl Tables<'_> {
-    fn change(&mut self, change: &Change) -> Result<Outcome, redb::Error> {
-        match change {
-            Change::Put {
-                table,
-                key,
-                value,
-                expires,
-            } => self.put(table, key, value, *expires),
-            Change::Swap {
-                table,
-                key,
-                expect,
-                value,
-                expires,
-                now,
-            } => {
-                let found = self
-                    .rows
-                    .get((*table, &**key))?
-                    .map(|row| row.value_at(*now));
-                let fits = match (expect, found.flatten().map(|(version, _)| version)) {
-                    (Expect::Absent, None) => true,
-                    (Expect::Version(expected), Some(version)) => *expected == version,
-                    (Expect::Absent, Some(_)) | (Expect::Version(_), None) => false,
-                };
-                if fits {
-                    self.put(table, key, value, *expires)
-                } else {
-                    Ok(Outcome::Unexpected)
-                }
-            }
-            Change::Both { rows, expires, now } => self.both(rows, *expires, *now),
-            Change::Delete { table, key } => {
-                self.remove(table, key)?;
-                Ok(Outcome::Written)
-            }
-            Change::Lease {
-                name,
-                holder,
-                expires,
-                now,
-            } => {
-                let found = self
-                    .rows
-                    .get(("lease", &**name))?
-                    .map(|row| row.value_at(*now));
-                let free = found.flatten().is_none_or(|(_, other)| other == **holder);
-                if free {
-                    self.put("lease", name, holder, *expires)
-                } else {
-                    Ok(Outcome::Unexpected)
-                }
-            }
-            Change::Release { name, holder } => {
-                let found = self.rows.get(("lease", &**name))?;
-                let own = found.is_some_and(|row| row.value().2 == &**holder);
-                if own {
-                    self.remove("lease", name)?;
-                }
-                Ok(Outcome::Written)
-            }
-            Change::Sweep { now } => self.sweep(*now),
-        }
-    }
-
-    fn both(
-        &mut self,
-        rows: &[super::New; 2],
-        expires: UnixTime,
-        now: UnixTime,
-    ) -> Result<Outcome, redb::Error> {
-        for (table, key, _) in rows {
-            let found = self.rows.get((*table, &**key))?;
-            if found.is_some_and(|row| row.value_at(now).is_some()) {
-                return Ok(Outcome::Unexpected);
-            }
-        }
-        // Room for one of them is none.
-        if self.max_rows < self.rows.len()? + 2 {
-            return Ok(Outcome::Full);
-        }
-        for (table, key, value) in rows {
-            self.put(table, key, value, expires)?;
-        }
-        Ok(Outcome::Written)
-    }
-
-    fn put(
-        &mut self,
-        table: &str,
-        key: &[u8],
-        value: &[u8],
-        expires: UnixTime,
-    ) -> Result<Outcome, redb::Error> {
-        let before = self.rows.get((table, key))?.map(|row| row.value().0);
-        match before {
-            Some(before) => {
-                self.expiry.remove((before, table, key))?;
-            }
-            None if self.max_rows <= self.rows.len()? => return Ok(Outcome::Full),
-            None => {}
-        }
-        self.version += 1;
-        let millis = expires.as_millis();
-        self.rows
-            .insert((table, key), (millis, self.version, value))?;
-        if expires != UnixTime::NEVER {
-            self.expiry.insert((millis, table, key), ())?;
-        }
-        Ok(Outcome::Written)
-    }
-
-    fn remove(&mut self, table: &str, key: &[u8]) -> Result<(), redb::Error> {
-        let before = self.rows.remove((table, key))?.map(|row| row.value().0);
-        if let Some(before) = before {
-            self.expiry.remove((before, table, key))?;
-        }
-        Ok(())
-    }
-
-    fn sweep(&mut self, now: UnixTime) -> Result<Outcome, redb::Error> {
-        let until = now.as_millis().saturating_add(1);
-        let mut due = Vec::new();
-        for row in self
-            .expiry
-            .range(..(until, "", [].as_slice()))?
-            .take(SWEEP_ROWS)
-        {
-            let (place, ()) = row.map(|(place, unit)| (place, unit.value()))?;
-            let (_, table, key) = place.value();
-            due.push((table.to_owned(), key.to_vec()));
-        }
-        for (table, key) in &due {
-            self.remove(table, key)?;
-        }
-        Ok(Outcome::Swept(due.len()))
-    }
-}
-
-/// The version and content of a row, unless it has expired.
-trait ValueAt {
-    fn value_at(&self, now: UnixTime) -> Option<(u64, Vec<u8>)>;
-}
-
-impl ValueAt for redb::AccessGuard<'_, (u64, u64, &'static [u8])> {
-    fn value_at(&self, now: UnixTime) -> Option<(u64, Vec<u8>)> {
-        let (expires, version, value) = self.value();
-        (now < UnixTime::from_millis(expires)).then(|| (version, value.to_vec()))
-    }
 }

@@ -23,8 +23,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
+use crate::store::By;
 use crate::store::Expect;
 use crate::store::Key;
+use crate::store::NewRow;
+use crate::store::PLACE;
 use crate::store::Row;
 use crate::store::Sight;
 use crate::store::Store;
@@ -32,6 +35,7 @@ use crate::store::StoreError;
 use crate::store::Watch;
 use crate::store::redis::link::Link;
 use crate::store::redis::listen::Listener;
+use crate::store::redis::script::NOTED;
 use crate::store::redis::script::Scripts;
 use crate::store::settings::RedisSettings;
 use crate::store::watch::Changes;
@@ -104,6 +108,17 @@ impl RedisStore {
         format!("{}~index:{table}", self.prefix)
     }
 
+    /// The entries of a row.
+    fn noted(&self, table: &str, key: &[u8]) -> Vec<u8> {
+        let name = format!("{}~noted:{table}:", self.prefix);
+        [name.as_bytes(), key].concat()
+    }
+
+    /// What the names of the indexes of entries begin with; the kind comes after it.
+    fn entries(&self, table: &str) -> String {
+        format!("{}~entry:{table}:", self.prefix)
+    }
+
     fn due(&self) -> String {
         format!("{}~due", self.prefix)
     }
@@ -115,51 +130,56 @@ impl RedisStore {
         u64::from_be_bytes(version)
     }
 
-    async fn write(
+    /// The rows whose keys stand in an index behind `skip` bytes, in the order of the index, from where its members begin with
+    /// `prefix`.
+    async fn listed(
         &self,
-        key: Key<'_>,
-        condition: Option<(Expect, UnixTime)>,
-        value: &[u8],
-        expires: UnixTime,
-    ) -> Result<bool, StoreError> {
-        let version = self.version();
-        let mut row = Vec::with_capacity(HEAD + value.len());
-        row.extend_from_slice(&expires.as_millis().to_be_bytes());
-        row.extend_from_slice(&version.to_be_bytes());
-        row.extend_from_slice(value);
-        let (mode, now, expected) = match condition {
-            None => ("put", 0, 0),
-            Some((Expect::Absent, now)) => ("new", now.as_millis(), 0),
-            Some((Expect::Version(version), now)) => ("swap", now.as_millis(), version),
-        };
-        let removed = (expires + GRACE).as_millis();
-        // Redis counts in signed milliseconds; what is beyond them stays.
-        let removed = match i64::try_from(removed) {
-            Ok(removed) if expires != UnixTime::NEVER => removed.to_string(),
-            Ok(_) | Err(_) => String::new(),
-        };
-        let index = if NOT_SCANNED.contains(&key.table) {
-            ""
-        } else {
-            "index"
-        };
-        let mut ask = self.scripts.write.prepare_invoke();
-        ask.key(self.row(key.table, key.key))
-            .key(self.index(key.table))
-            .key(self.due())
-            .arg(mode)
-            .arg(now)
-            .arg(&expected.to_be_bytes()[..])
-            .arg(row)
-            .arg(removed)
-            .arg(index)
-            .arg(key.key)
-            .arg(expires.as_millis())
-            .arg(pack(key.table, key.key))
-            .arg(&self.channel);
-        self.link
-            .call(|mut connection| async move { ask.invoke_async::<bool>(&mut connection).await })
-            .await
+        (table, index, skip): (&str, &str, usize),
+        prefix: &[u8],
+        limit: usize,
+        now: UnixTime,
+    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        let end = behind(prefix);
+        let mut from = [b"[", prefix].concat();
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let most = BATCH.min(limit);
+            let (begin, until) = (from.clone(), end.clone());
+            let members = self
+                .link
+                .call(|mut connection| async move {
+                    let mut range = redis::cmd("ZRANGEBYLEX");
+                    range.arg(index).arg(begin).arg(until);
+                    range.arg("LIMIT").arg(0).arg(most);
+                    range.query_async::<Vec<Vec<u8>>>(&mut connection).await
+                })
+                .await?;
+            let Some(last) = members.last() else {
+                break;
+            };
+            from = [b"(", &**last].concat();
+            let keys = members.iter().map(|member| member.get(skip..));
+            let keys: Vec<&[u8]> = keys.map(Option::unwrap_or_default).collect();
+            let names: Vec<_> = keys.iter().map(|key| self.row(table, key)).collect();
+            let rows = self
+                .link
+                .call(|mut connection| async move {
+                    let mut get = redis::cmd("MGET");
+                    get.arg(names);
+                    get.query_async::<Vec<Option<Vec<u8>>>>(&mut connection)
+                        .await
+                })
+                .await?;
+            for (key, row) in keys.iter().zip(rows) {
+                let row = row.map_or(Ok(None), |row| live(&row, now))?;
+                found.extend(row.map(|row| (key.to_vec(), row)));
+            }
+            if members.len() < most {
+                break;
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
     }
 }
 
@@ -178,19 +198,59 @@ impl Store for RedisStore {
         found.map_or(Ok(None), |found| live(&found, now))
     }
 
-    async fn put(&self, key: Key<'_>, value: &[u8], expires: UnixTime) -> Result<(), StoreError> {
-        self.write(key, None, value, expires).await.map(|_| ())
-    }
-
-    async fn compare_and_swap(
+    async fn write(
         &self,
-        key: Key<'_>,
-        expect: Expect,
-        value: &[u8],
-        expires: UnixTime,
-        now: UnixTime,
+        row: NewRow<'_>,
+        condition: Option<(Expect, UnixTime)>,
     ) -> Result<bool, StoreError> {
-        self.write(key, Some((expect, now)), value, expires).await
+        let (key, expires) = (row.key, row.expires);
+        let version = self.version();
+        let mut content = Vec::with_capacity(HEAD + row.value.len());
+        content.extend_from_slice(&expires.as_millis().to_be_bytes());
+        content.extend_from_slice(&version.to_be_bytes());
+        content.extend_from_slice(row.value);
+        let (mode, now, expected) = match condition {
+            None => ("put", 0, 0),
+            Some((Expect::Absent, now)) => ("new", now.as_millis(), 0),
+            Some((Expect::Version(version), now)) => ("swap", now.as_millis(), version),
+        };
+        let removed = (expires + GRACE).as_millis();
+        // Redis counts in signed milliseconds; what is beyond them stays.
+        let removed = match i64::try_from(removed) {
+            Ok(removed) if expires != UnixTime::NEVER => removed.to_string(),
+            Ok(_) | Err(_) => String::new(),
+        };
+        let index = if NOT_SCANNED.contains(&key.table) {
+            ""
+        } else {
+            "index"
+        };
+        let mut noted = Vec::with_capacity(row.entries.len() * NOTED);
+        for entry in row.entries {
+            noted.push(entry.kind);
+            noted.extend_from_slice(&entry.place);
+        }
+        let mut ask = self.scripts.write.prepare_invoke();
+        ask.key(self.row(key.table, key.key))
+            .key(self.index(key.table))
+            .key(self.due())
+            .key(self.noted(key.table, key.key))
+            .arg(mode)
+            .arg(now)
+            .arg(&expected.to_be_bytes()[..])
+            .arg(content)
+            .arg(removed)
+            .arg(index)
+            .arg(key.key)
+            .arg(expires.as_millis())
+            .arg(pack(key.table, key.key))
+            .arg(&self.channel)
+            .arg(noted)
+            .arg(self.entries(key.table))
+            .arg(NOTED);
+        self.link
+            .call(|mut connection| async move { ask.invoke_async::<bool>(&mut connection).await })
+            .await
     }
 
     async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
@@ -198,9 +258,12 @@ impl Store for RedisStore {
         ask.key(self.row(key.table, key.key))
             .key(self.index(key.table))
             .key(self.due())
+            .key(self.noted(key.table, key.key))
             .arg(key.key)
             .arg(pack(key.table, key.key))
-            .arg(&self.channel);
+            .arg(&self.channel)
+            .arg(self.entries(key.table))
+            .arg(NOTED);
         self.link
             .call(|mut connection| async move { ask.invoke_async::<()>(&mut connection).await })
             .await
@@ -216,46 +279,19 @@ impl Store for RedisStore {
         if NOT_SCANNED.contains(&table) {
             return Err(StoreError::Unavailable(format!("{table} has no index")));
         }
-        let end = behind(prefix);
-        let mut from = [b"[", prefix].concat();
-        let mut found = Vec::new();
-        while found.len() < limit {
-            let (index, most) = (self.index(table), BATCH.min(limit));
-            let (begin, until) = (from.clone(), end.clone());
-            let keys = self
-                .link
-                .call(|mut connection| async move {
-                    let mut range = redis::cmd("ZRANGEBYLEX");
-                    range.arg(index).arg(begin).arg(until);
-                    range.arg("LIMIT").arg(0).arg(most);
-                    range.query_async::<Vec<Vec<u8>>>(&mut connection).await
-                })
-                .await?;
-            let Some(last) = keys.last() else {
-                break;
-            };
-            from = [b"(", &**last].concat();
-            let names: Vec<_> = keys.iter().map(|key| self.row(table, key)).collect();
-            let rows = self
-                .link
-                .call(|mut connection| async move {
-                    let mut get = redis::cmd("MGET");
-                    get.arg(names);
-                    get.query_async::<Vec<Option<Vec<u8>>>>(&mut connection)
-                        .await
-                })
-                .await?;
-            let complete = keys.len() < most;
-            for (key, row) in keys.into_iter().zip(rows) {
-                let row = row.map_or(Ok(None), |row| live(&row, now))?;
-                found.extend(row.map(|row| (key, row)));
-            }
-            if complete {
-                break;
-            }
-        }
-        found.truncate(limit);
-        Ok(found)
+        let index = self.index(table);
+        self.listed((table, &index, 0), prefix, limit, now).await
+    }
+
+    async fn find(
+        &self,
+        by: By<'_>,
+        limit: usize,
+        now: UnixTime,
+    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        let index = format!("{}{}", self.entries(by.table), by.kind);
+        self.listed((by.table, &index, PLACE), by.prefix, limit, now)
+            .await
     }
 
     async fn lease(
@@ -312,7 +348,8 @@ impl Store for RedisStore {
             ask.key(self.due())
                 .arg(now.as_millis())
                 .arg(BATCH)
-                .arg(&self.prefix);
+                .arg(&self.prefix)
+                .arg(NOTED);
             let swept =
                 self.link
                     .call(|mut connection| async move {

@@ -1,9 +1,12 @@
 //! What Redis does in one step: nobody sees half of it.
 //!
 //! A row is `expiry (8 bytes) version (8 bytes) content`, big-endian. Whether it has expired is decided by the expiry in it
-//! and the caller's clock; Redis' own expiry comes later and only tidies up.
+//! and the caller's clock; Redis' own expiry comes later and only tidies up. The entries of a row are members of an index for
+//! each kind (place, key of the row), and stand in a value beside it, which goes with the row and its members.
 
 use redis::Script;
+
+use crate::store::PLACE;
 
 /// The scripts, with their hashes.
 pub(super) struct Scripts {
@@ -19,8 +22,12 @@ pub(super) struct Scripts {
     pub(super) sweep: Script,
 }
 
-/// Keys: row, index, due. Arguments: `put` · `new` · `swap`, now, the version expected, the row, when Redis removes it (or
-/// nothing), whether there is an index, the key, its expiry, the row's packed name, the channel.
+/// How long an entry is as it is noted beside its row: its kind, its place.
+pub(super) const NOTED: usize = 1 + PLACE;
+
+/// Keys: row, index, due, entries. Arguments: `put` · `new` · `swap`, now, the version expected, the row, when Redis removes it
+/// (or nothing), whether there is an index, the key, its expiry, the row's packed name, the channel, the entries, what the
+/// names of their indexes begin with, the length of an entry.
 const WRITE: &str = "
 if ARGV[1] ~= 'put' then
   local row = redis.call('GET', KEYS[1])
@@ -36,8 +43,25 @@ if ARGV[5] == '' then
 else
   redis.call('SET', KEYS[1], ARGV[4], 'PXAT', ARGV[5])
 end
-if ARGV[6] == 'index' then
-  redis.call('ZADD', KEYS[2], 0, ARGV[7])
+local length = tonumber(ARGV[13])
+local before = redis.call('GET', KEYS[4])
+if before then
+  for at = 1, #before, length do
+    local place = string.sub(before, at + 1, at + length - 1)
+    redis.call('ZREM', ARGV[12] .. string.byte(before, at), place .. ARGV[7])
+  end
+end
+if ARGV[11] ~= '' then
+  redis.call('SET', KEYS[4], ARGV[11])
+  for at = 1, #ARGV[11], length do
+    local place = string.sub(ARGV[11], at + 1, at + length - 1)
+    redis.call('ZADD', ARGV[12] .. string.byte(ARGV[11], at), 0, place .. ARGV[7])
+  end
+elseif before then
+  redis.call('DEL', KEYS[4])
+end
+if ARGV[6] == 'index' then redis.call('ZADD', KEYS[2], 0, ARGV[7]) end
+if ARGV[6] == 'index' or ARGV[11] ~= '' or before then
   if ARGV[5] == '' then
     redis.call('ZREM', KEYS[3], ARGV[9])
   else
@@ -47,8 +71,18 @@ end
 redis.call('PUBLISH', ARGV[10], ARGV[9])
 return 1";
 
-/// Keys: row, index, due. Arguments: the key, the row's packed name, the channel.
+/// Keys: row, index, due, entries. Arguments: the key, the row's packed name, the channel, what the names of the indexes of
+/// entries begin with, the length of an entry.
 const DELETE: &str = "
+local before = redis.call('GET', KEYS[4])
+if before then
+  local length = tonumber(ARGV[5])
+  for at = 1, #before, length do
+    local place = string.sub(before, at + 1, at + length - 1)
+    redis.call('ZREM', ARGV[4] .. string.byte(before, at), place .. ARGV[1])
+  end
+  redis.call('DEL', KEYS[4])
+end
 redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[2])
@@ -67,8 +101,8 @@ const RELEASE: &str = "
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1";
 
-/// Keys: due. Arguments: now, how many at once, what our keys begin with. A packed name is the length of the table's name,
-/// the name, the key.
+/// Keys: due. Arguments: now, how many at once, what our keys begin with, the length of an entry. A packed name is the length
+/// of the table's name, the name, the key.
 const SWEEP: &str = "
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
 for _, packed in ipairs(due) do
@@ -78,6 +112,16 @@ for _, packed in ipairs(due) do
   redis.call('DEL', ARGV[3] .. name .. ':' .. key)
   redis.call('ZREM', ARGV[3] .. '~index:' .. name, key)
   redis.call('ZREM', KEYS[1], packed)
+  local noted = ARGV[3] .. '~noted:' .. name .. ':' .. key
+  local before = redis.call('GET', noted)
+  if before then
+    local length = tonumber(ARGV[4])
+    for at = 1, #before, length do
+      local place = string.sub(before, at + 1, at + length - 1)
+      redis.call('ZREM', ARGV[3] .. '~entry:' .. name .. ':' .. string.byte(before, at), place .. key)
+    end
+    redis.call('DEL', noted)
+  end
 end
 return #due";
 

@@ -1,4 +1,4 @@
-//! What a revocation speaks about, as a key that says nothing about whom.
+//! What a session or a token can be found and revoked by, as a key that says nothing about whom.
 
 use std::fmt;
 
@@ -70,7 +70,7 @@ impl Mark {
     }
 
     /// What a provider says of one account of a person, for a name that is always the same.
-    pub(super) fn denial(provider: &ProviderId, account: &SubjectKey, person: &str) -> Self {
+    pub(crate) fn denial(provider: &ProviderId, account: &SubjectKey, person: &str) -> Self {
         let (issuer, subject) = (account.issuer.as_str(), account.subject.as_str());
         let provider = provider.as_str();
         let parts = [provider, issuer, subject, person].map(str::as_bytes);
@@ -96,12 +96,12 @@ impl Mark {
     }
 
     /// From a row of ours.
-    pub(super) const fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
     /// Spreads marks over shards: a digest is as good as any hash of it.
-    pub(super) const fn first_byte(&self) -> u8 {
+    pub(crate) const fn first_byte(&self) -> u8 {
         let [first, ..] = self.0;
         first
     }
