@@ -90,7 +90,7 @@ async fn end(
             revoke_at_provider(process, providers, farewell, now);
         }
         process.revocations.erase(login).await?;
-        gone += usize::from(!login.over);
+        gone += 1;
     }
     Ok(gone)
 }

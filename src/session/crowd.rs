@@ -84,6 +84,7 @@ impl Sessions {
             made: at,
             began: at,
             seen: at,
+            idle: active.idle.as_secs(),
             ends: member.ends.as_millis(),
             over: false,
             refresh_token: Some(member.refresh_token.to_owned()),

@@ -95,7 +95,7 @@ impl Sessions {
         let found = self.store.get(rows::key(row), now).await?;
         Ok(found.and_then(
             |found| match rows::open_handle(&active.ring, row, &found.value) {
-                Some(handle) if active.runs(&handle, now) => Some(farewell(handle, row)),
+                Some(handle) if handle.runs(now) => Some(farewell(handle, row)),
                 Some(_) => None,
                 None => former_farewell(&active, row, &found.value),
             },
@@ -142,7 +142,7 @@ impl Sessions {
         // Whoever restored it meanwhile finds it ended.
         self.forget(row);
         Ok(match handle {
-            Some(handle) if active.runs(&handle, now) => Some(farewell(handle, row)),
+            Some(handle) if handle.runs(now) => Some(farewell(handle, row)),
             Some(_) => None,
             None => former_farewell(active, row, &value),
         })

@@ -142,6 +142,8 @@ impl FormerBody {
             made: self.began,
             began: self.began,
             seen: self.seen,
+            // Its row is there for as long as it may rest.
+            idle: self.ends.saturating_sub(self.seen) / 1_000,
             ends: self.ends,
             over: false,
             refresh_token,

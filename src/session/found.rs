@@ -10,7 +10,6 @@ use crate::session::handle::OVER_BY_PERSON;
 use crate::session::handle::entries_of;
 use crate::session::rows;
 use crate::session::sessions::Active;
-use crate::session::sessions::SLACK;
 use crate::session::sessions::Sessions;
 use crate::session::sessions::TABLE;
 use crate::store::By;
@@ -25,14 +24,6 @@ pub(crate) struct Known {
     pub(crate) handle: Handle,
     /// Whether it may be used: it is not over, and was not idle for too long.
     pub(crate) runs: bool,
-}
-
-impl Active {
-    /// Whether a session may be used.
-    pub(super) fn runs(&self, handle: &Handle, now: UnixTime) -> bool {
-        let seen = UnixTime::from_millis(handle.seen);
-        !handle.over && now < seen + self.idle + SLACK
-    }
 }
 
 impl Sessions {
@@ -115,7 +106,7 @@ impl Sessions {
             let key: [u8; 32] = key.try_into().ok()?;
             // Sealed under a key that is gone: it was not used while that key was there, and is over with it.
             let handle = rows::open_handle(&active.ring, &key, &row.value)?;
-            let runs = active.runs(&handle, now);
+            let runs = handle.runs(now);
             Some(Known {
                 row: key,
                 handle,

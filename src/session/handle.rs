@@ -1,6 +1,7 @@
 //! What a session is found, counted and ended by without its cookie.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
@@ -12,6 +13,7 @@ use crate::identity::SubjectKey;
 use crate::session::body::NewSession;
 use crate::session::came_by::CameBy;
 use crate::session::seal::KeyRing;
+use crate::session::sessions::SLACK;
 use crate::session::tight::Reader;
 use crate::session::tight::Writer;
 use crate::store::Entry;
@@ -52,6 +54,8 @@ pub(crate) struct Handle {
     pub(crate) began: u64,
     /// Its last use, or its end if it is over, in milliseconds since 1970.
     pub(super) seen: u64,
+    /// For how long it may rest after its last use, in seconds, as it was when this was written.
+    pub(super) idle: u64,
     /// When it ends at the latest, in milliseconds since 1970.
     pub(crate) ends: u64,
     /// Only the handle is left of it.
@@ -80,7 +84,11 @@ pub(crate) struct Before {
 }
 
 impl Handle {
-    pub(super) fn new(new: &NewSession<'_>, ends: UnixTime, now: UnixTime) -> Self {
+    pub(super) fn new(
+        new: &NewSession<'_>,
+        (idle, ends): (Duration, UnixTime),
+        now: UnixTime,
+    ) -> Self {
         let (identity, grounds) = (new.authenticated.identity(), new.authenticated.grounds());
         let sid = new.sid.or(grounds.sid.as_deref());
         Self {
@@ -94,6 +102,7 @@ impl Handle {
             made: now.as_millis(),
             began: new.began.min(now).as_millis(),
             seen: now.as_millis(),
+            idle: idle.as_secs(),
             ends: ends.as_millis(),
             over: false,
             refresh_token: new.refresh_token.map(|token| token.expose().clone()),
@@ -127,6 +136,12 @@ impl Handle {
     /// When only the handle was left of it; `None`: there is more.
     pub(crate) fn over(&self) -> Option<UnixTime> {
         self.over.then(|| UnixTime::from_millis(self.seen))
+    }
+
+    /// Whether it may be used: it is not over, and has not rested for too long.
+    pub(super) fn runs(&self, now: UnixTime) -> bool {
+        let rests = Duration::from_secs(self.idle) + SLACK;
+        !self.over && now < UnixTime::from_millis(self.seen) + rests
     }
 
     /// By what it is found, under the key that seals now.
@@ -180,6 +195,7 @@ impl Handle {
         to.number(self.made);
         to.number(self.made.saturating_sub(self.began));
         to.number(self.seen.saturating_sub(self.made));
+        to.number(self.idle);
         to.number(self.ends.saturating_sub(self.made));
         to.byte(u8::from(self.over));
         to.maybe(self.refresh_token.as_deref());
@@ -221,6 +237,7 @@ impl Handle {
             made,
             began: made.saturating_sub(from.number()?),
             seen: made.saturating_add(from.number()?),
+            idle: from.number()?,
             ends: made.saturating_add(from.number()?),
             over: from.byte()? != 0,
             refresh_token: from.maybe()?,
@@ -347,6 +364,7 @@ mod tests {
                     made,
                     began: made.saturating_sub(before_that),
                     seen: made + later / 2,
+                    idle: later / 7,
                     ends: made + later,
                     over,
                     refresh_token,

@@ -62,15 +62,15 @@ pub(super) fn open_handle(ring: &KeyRing, row: &[u8; 32], value: &[u8]) -> Optio
     Handle::read(&Secret::new(opened.plain).expose()[..])
 }
 
-/// All of it; `None`: it is over, or was sealed under a key that is gone, or it is not ours.
+/// All of it; `None`: it is over, or has rested for too long, or was sealed under a key that is gone, or it is not ours.
 fn open(
     ring: &KeyRing,
     bytes: &[u8; 32],
     row: &[u8; 32],
-    value: &[u8],
+    (value, now): (&[u8], UnixTime),
 ) -> Option<(Body, Handle, SealedUnder)> {
     let handle = open_handle(ring, row, value)?;
-    if handle.over {
+    if !handle.runs(now) {
         return None;
     }
     let (_, body) = parts(value)?;
@@ -134,7 +134,7 @@ impl Sessions {
         let Some(found) = self.store.get(key(row), now).await? else {
             return Ok(None);
         };
-        let opened = open(&active.ring, bytes, row, &found.value);
+        let opened = open(&active.ring, bytes, row, (&found.value, now));
         Ok(opened.map(|(body, handle, under)| Opened {
             body,
             handle,
@@ -172,8 +172,11 @@ impl Sessions {
         opened: &Opened,
         now: UnixTime,
     ) -> Result<bool, StoreError> {
-        let (body, handle) = (&opened.body, &opened.handle);
-        let sealed = self.seal(&active.ring, bytes, row, (body, handle))?;
+        let handle = Handle {
+            idle: active.idle.as_secs(),
+            ..opened.handle.clone()
+        };
+        let sealed = self.seal(&active.ring, bytes, row, (&opened.body, &handle))?;
         let written = NewRow {
             key: key(row),
             value: &sealed,

@@ -185,7 +185,10 @@ impl Sessions {
         let mut bytes = [0; 32];
         self.entropy.fill(&mut bytes);
         let ends = new.until.min(now + active.absolute);
-        let (body, handle) = (Body::new(&new, now), Handle::new(&new, ends, now));
+        let (body, handle) = (
+            Body::new(&new, now),
+            Handle::new(&new, (active.idle, ends), now),
+        );
         let row = id::row(&bytes);
         self.write_new(&active, (&bytes, &row), (&body, &handle))
             .await?;
@@ -464,6 +467,18 @@ mod tests {
         let short = log_in(&sessions, at(10)).await;
         assert!(restore(&sessions, &short, at(9)).await.is_some());
         assert!(restore(&sessions, &short, at(10)).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_has_rested_for_too_long_stays_out_whatever_is_allowed_later() {
+        let store = Arc::new(MemoryStore::default());
+        let cookie = log_in(&open(&store), UnixTime::NEVER).await;
+        let mut longer = settings(&[1]);
+        longer.idle = Duration::from_hours(8);
+        let sessions = open(&store);
+        sessions.reload(&longer).unwrap();
+        assert!(restore(&sessions, &cookie, at(900 + 120)).await.is_none());
+        assert!(restore(&sessions, &cookie, at(900)).await.is_some());
     }
 
     #[tokio::test]

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use serde_json::Value;
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -51,11 +53,11 @@ pub(super) fn settings() -> Settings {
 }
 
 /// Somebody with an e-mail address, a name, a number and three groups; a refresh token that is opaque, and no ID token.
-fn somebody() -> Authenticated {
+fn somebody(n: usize) -> Authenticated {
     let said = json!({
-        "email": "person.765432@corp.example",
-        "employee_id": "0765432",
-        "name": "Person Number 765432",
+        "email": format!("person.{n:06}@corp.example"),
+        "employee_id": format!("{n:07}"),
+        "name": format!("Person Number {n:06}"),
         "groups": ["staff", "crm-users", "emea-sales"],
         "auth_time": 1_800_000_000,
     });
@@ -66,7 +68,7 @@ fn somebody() -> Authenticated {
         provider: ProviderId::new("modern"),
         key: SubjectKey {
             issuer: Issuer::new("https://id.corp.example/realms/corp"),
-            subject: Subject::try_from("0f8fad5b-d9cb-469f-a165-70867728950e").unwrap(),
+            subject: Subject::try_from(&*format!("{n:08x}-d9cb-469f-a165-70867728950e")).unwrap(),
         },
         attributes: Arc::new(ClaimMap::new(said)),
         client_id: Some("authferry-crm".into()),
@@ -80,19 +82,15 @@ fn somebody() -> Authenticated {
     })
 }
 
-#[tokio::test]
-async fn a_session_takes_so_many_bytes_and_no_more() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("store.redb");
-    let store = Arc::new(EmbeddedStore::open(&file, 1_000).unwrap());
-    let rows: Arc<dyn Store> = Arc::clone(&store) as _;
-    let entropy = Arc::new(SystemEntropy);
-    let sessions = Sessions::new(&settings(), rows, entropy, &Handle::current()).unwrap();
-    let (proof, person) = (somebody(), CanonicalSubject::named("hr:765432").unwrap());
-    let token = Secret::new(String::from("6f8fad5b-d9cb-469f-a165-70867728950e"));
-    let new = NewSession {
-        authenticated: &proof,
-        canonical: &person,
+/// Whose it is differs, not how long it is.
+fn new<'a>(
+    proof: &'a Authenticated,
+    person: &'a CanonicalSubject,
+    token: &'a Secret<String>,
+) -> NewSession<'a> {
+    NewSession {
+        authenticated: proof,
+        canonical: person,
         app: "crm",
         host: "crm.corp.example",
         backing: Some(Backing {
@@ -106,15 +104,38 @@ async fn a_session_takes_so_many_bytes_and_no_more() {
         began: NOW,
         id_token: None,
         sid: Some("1f8fad5b-d9cb-469f-a165-70867728950e"),
-        refresh_token: Some(&token),
+        refresh_token: Some(token),
         lasts: Some(Duration::from_mins(5)),
         stands_for: None,
         came_by: None,
-    };
-    let created = sessions.create(new, NOW).await.unwrap();
-    // Keys and values. A page holds eight rows of 511 with their places in it; of two thirds of what pages hold, a million make
-    // 890 MiB together with what is below.
-    let [row, due, entries] = store.bytes();
+    }
+}
+
+fn open(directory: &tempfile::TempDir) -> (Arc<EmbeddedStore>, Arc<Sessions>) {
+    let file = directory.path().join("store.redb");
+    let store = Arc::new(EmbeddedStore::open(&file, 10_000).unwrap());
+    let rows: Arc<dyn Store> = Arc::clone(&store) as _;
+    let entropy = Arc::new(SystemEntropy);
+    let sessions = Sessions::new(&settings(), rows, entropy, &Handle::current()).unwrap();
+    (store, sessions)
+}
+
+#[tokio::test]
+async fn a_session_takes_so_many_bytes_and_no_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, sessions) = open(&directory);
+    let (proof, person) = (
+        somebody(765_432),
+        CanonicalSubject::named("hr:765432").unwrap(),
+    );
+    let token = Secret::new(String::from("6f8fad5b-d9cb-469f-a165-70867728950e"));
+    let created = sessions
+        .create(new(&proof, &person, &token), NOW)
+        .await
+        .unwrap();
+    let used = || store.bytes().map(|(used, _)| used);
+    // Eight rows of 503 and their places are a page.
+    let [row, due, entries] = used();
     assert!(row <= 503, "{row}");
     assert!(due <= 37, "{due}");
     assert!(entries <= 3 * 24, "{entries}");
@@ -122,8 +143,32 @@ async fn a_session_takes_so_many_bytes_and_no_more() {
     assert!(sessions.restore(id, NOW).await.unwrap().is_some());
     // What is left of it when it is over is little, and goes with its time.
     sessions.end(id, NOW).await.unwrap();
-    let [row, due, entries] = store.bytes();
+    let [row, due, entries] = used();
     assert!(row <= 260 && due <= 37 && entries <= 3 * 24, "{row}");
     store.sweep(created.ends).await.unwrap();
-    assert_eq!(store.bytes(), [0; 3]);
+    assert_eq!(used(), [0; 3]);
+}
+
+#[tokio::test]
+async fn a_million_sessions_are_less_than_a_gibibyte() {
+    const MANY: usize = 3_000;
+    let directory = tempfile::tempdir().unwrap();
+    let (store, sessions) = open(&directory);
+    let token = Secret::new(String::from("6f8fad5b-d9cb-469f-a165-70867728950e"));
+    let join = async |n: usize| {
+        let (proof, person) = (
+            somebody(n),
+            CanonicalSubject::named(&format!("hr:{n:06}")).unwrap(),
+        );
+        sessions
+            .create(new(&proof, &person, &token), NOW)
+            .await
+            .unwrap();
+    };
+    let joining = stream::iter(0..MANY).map(|n| join(n));
+    joining.buffer_unordered(400).collect::<Vec<()>>().await;
+    // Pages with what is free in them: a tree with random keys is filled to two thirds, however large it is.
+    let pages = store.bytes().map(|(_, pages)| pages);
+    let each = pages.iter().sum::<u64>() / MANY as u64;
+    assert!(each <= 1_024, "{each}: {pages:?}");
 }

@@ -147,6 +147,12 @@ impl MemoryStore {
 
 #[cfg(test)]
 impl MemoryStore {
+    /// What all rows are found by.
+    pub(crate) fn places(&self) -> Vec<[u8; PLACE]> {
+        let entries = self.entries.lock().unwrap();
+        entries.iter().map(|(_, entry, _)| entry.place).collect()
+    }
+
     /// Watchers are told that they have missed something.
     pub(crate) fn miss(&self) {
         self.changes.missed();

@@ -362,8 +362,8 @@ impl fmt::Debug for EmbeddedStore {
 
 #[cfg(test)]
 impl EmbeddedStore {
-    /// What keys and values take: of rows, of when they are due, of entries.
-    pub(crate) fn bytes(&self) -> [u64; 3] {
+    /// What keys and values take, and what their pages take: of rows, of when they are due, of entries.
+    pub(crate) fn bytes(&self) -> [(u64, u64); 3] {
         use redb::ReadableDatabase as _;
         use redb::ReadableTableMetadata as _;
         let database = self.file.database.read().unwrap();
@@ -371,12 +371,12 @@ impl EmbeddedStore {
         let rows = transaction.open_table(layout::ROWS).unwrap();
         let due = transaction.open_table(layout::DUE).unwrap();
         let entries = transaction.open_table(layout::ENTRIES).unwrap();
-        let all = [
-            rows.stats().unwrap(),
-            due.stats().unwrap(),
-            entries.stats().unwrap(),
-        ];
-        all.map(|stats| stats.stored_bytes())
+        let all = [rows.stats(), due.stats(), entries.stats()];
+        all.map(|stats| {
+            let stats = stats.unwrap();
+            let unused = stats.metadata_bytes() + stats.fragmented_bytes();
+            (stats.stored_bytes(), stats.stored_bytes() + unused)
+        })
     }
 }
 
