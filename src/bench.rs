@@ -69,7 +69,6 @@ pub enum Size {
 pub struct Crowd {
     store: Arc<EmbeddedStore>,
     sessions: Arc<Sessions>,
-    revocations: Arc<Revocations>,
 }
 
 impl Crowd {
@@ -111,11 +110,7 @@ impl Crowd {
             keep: Duration::from_hours(24),
         });
         revocations.load().await?;
-        let crowd = Self {
-            store,
-            sessions,
-            revocations,
-        };
+        let crowd = Self { store, sessions };
         Ok((crowd, began.elapsed()))
     }
 

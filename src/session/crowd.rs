@@ -54,7 +54,7 @@ impl Sessions {
             scopes: identity
                 .scopes
                 .iter()
-                .map(|scope| (**scope).into())
+                .map(|scope| String::from(&**scope))
                 .collect(),
             app: String::from("crm"),
             host: String::from("crm.corp.example"),
