@@ -16,12 +16,16 @@ use crate::identity::Mark;
 use crate::identity::ProviderId;
 use crate::providers::Provider;
 use crate::revocation::list::Revocations;
+use crate::revocation::logins::Login;
 use crate::revocation::notice::Notice;
 use crate::revocation::notice::Notices;
 use crate::revocation::notice::Spent;
 use crate::revocation::record::Record;
 use crate::revocation::record::Target;
+use crate::revocation::rested::look;
+use crate::session::Farewell;
 use crate::store::StoreError;
+use crate::telemetry::Metrics;
 
 /// Revocations that wait to be followed: 1 024. What one more ended ends by itself at its provider.
 const WAITING: usize = 1_024;
@@ -66,8 +70,15 @@ impl Revocations {
     pub(crate) fn fan_out(self: &Arc<Self>, named: Named, background: &Handle) {
         let (ended, due) = mpsc::channel(WAITING);
         if self.ended.set(ended).is_ok() {
-            let follow = follow(Arc::downgrade(self), due, named, background.clone());
+            let named = Arc::new(named);
+            let follow = follow(
+                Arc::downgrade(self),
+                due,
+                Arc::clone(&named),
+                background.clone(),
+            );
             background.spawn(follow);
+            background.spawn(look(Arc::downgrade(self), named, background.clone()));
         }
     }
 
@@ -88,17 +99,20 @@ impl Revocations {
         named: &Named,
         (notices, background): (&Notices, &Handle),
     ) -> Result<(), StoreError> {
+        let meant = |login: &Login| {
+            let earlier = login.began <= ended.not_before.as_millis();
+            !login.over && earlier && login.marks().iter().any(|mark| ended.marks.contains(mark))
+        };
         for place in self.places(ended).await? {
             let logins = match place {
-                Place::Person(mark) => self.found(mark, usize::MAX).await?,
-                Place::Begins(first) => self.logins_at(&[first]).await?,
+                Place::Person(mark) => {
+                    let mut logins = self.found(mark, usize::MAX).await?;
+                    logins.retain(meant);
+                    logins
+                }
+                Place::Begins(first) => self.logins_at(&[first], &meant).await?,
             };
             for login in logins {
-                let earlier = login.began <= ended.not_before.as_millis();
-                let meant = || login.marks().iter().any(|mark| ended.marks.contains(mark));
-                if login.over || !earlier || !meant() {
-                    continue;
-                }
                 let now = self.clock.now();
                 let Some(row) = login.row() else {
                     continue;
@@ -107,13 +121,8 @@ impl Revocations {
                 let Some(farewell) = farewell else {
                     continue;
                 };
-                if let (Some(token), Some(provider)) =
-                    (farewell.refresh_token, named(&farewell.provider))
-                {
-                    let spent = Spent::Token(provider, token);
-                    let notice = Notice::new(&farewell.provider, spent, &self.metrics, now);
-                    notices.send_in_turn(notice, background).await;
-                }
+                let metrics = &self.metrics;
+                give_back(farewell, named, (metrics, now), (notices, background)).await;
             }
         }
         Ok(())
@@ -122,7 +131,10 @@ impl Revocations {
     /// Where the sessions stand that may be meant.
     async fn places(&self, ended: &Ended) -> Result<Vec<Place>, StoreError> {
         if ended.wide {
-            return Ok((0..=u8::MAX).map(Place::Begins).collect());
+            let walks = 0..self.walks();
+            return Ok(walks
+                .flat_map(|_| (0..=u8::MAX).map(Place::Begins))
+                .collect());
         }
         let mut persons = Vec::new();
         for mark in &ended.marks {
@@ -134,6 +146,20 @@ impl Revocations {
         persons.sort_unstable();
         persons.dedup();
         Ok(persons.into_iter().map(Place::Person).collect())
+    }
+}
+
+/// Has the refresh token of a session that has ended revoked at its provider, when there is room for it.
+pub(super) async fn give_back(
+    farewell: Farewell,
+    named: &Named,
+    (metrics, now): (&Arc<Metrics>, UnixTime),
+    (notices, background): (&Notices, &Handle),
+) {
+    if let (Some(token), Some(provider)) = (farewell.refresh_token, named(&farewell.provider)) {
+        let spent = Spent::Token(provider, token);
+        let notice = Notice::new(&farewell.provider, spent, metrics, now);
+        notices.send_in_turn(notice, background).await;
     }
 }
 
@@ -149,7 +175,7 @@ enum Place {
 async fn follow(
     list: Weak<Revocations>,
     mut due: mpsc::Receiver<Ended>,
-    named: Named,
+    named: Arc<Named>,
     background: Handle,
 ) {
     // Its own room: what many revocations leave behind keeps no sign-out from being told.

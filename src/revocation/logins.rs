@@ -3,6 +3,8 @@
 //! A session opens with its cookie alone. What it is found and ended by is sealed under the key ring beside it, so that a
 //! provider or an operator, who have no cookie, can end what they mean, and a dump of the store tells nothing.
 
+use std::collections::HashSet;
+
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::Mark;
@@ -151,49 +153,58 @@ impl Revocations {
         let now = self.clock.now();
         let wanted = target.mark().map_err(StoreError::Damaged)?;
         let ends = target.ends().map_err(StoreError::Damaged)?;
-        let (found, more) = match target {
+        let counts = |login: &Login| {
+            let marks = login.marks();
+            let began = Some(UnixTime::from_millis(login.began));
+            ends.iter().any(|mark| marks.contains(mark))
+                && match denied {
+                    Denied::Included => true,
+                    Denied::LeftOut => login.runs && !self.index.denies(&marks, began, now),
+                }
+        };
+        match target {
             Target::Subject { .. } | Target::Account { .. } | Target::ProviderSession { .. } => {
-                let found = self.found(wanted, LOOKED_AT).await?;
-                let more = LOOKED_AT <= found.len();
-                (found, more)
+                let mut sessions = self.found(wanted, LOOKED_AT).await?;
+                let more = LOOKED_AT <= sessions.len();
+                sessions.retain(counts);
+                Ok(Affected { sessions, more })
             }
             Target::Session { .. }
             | Target::Client { .. }
             | Target::Provider { .. }
-            | Target::Key { .. } => self.all(denied, now).await?,
+            | Target::Key { .. } => self.all(denied, now, &counts).await,
             // No session is made from a token that is presented.
-            Target::Token { .. } | Target::TokenDigest { .. } => return Ok(Affected::default()),
-        };
-        let mut affected = Affected {
-            more,
-            sessions: Vec::new(),
-        };
-        for login in found {
-            let marks = login.marks();
-            let began = Some(UnixTime::from_millis(login.began));
-            let counts = || match denied {
-                Denied::Included => true,
-                Denied::LeftOut => login.runs && !self.index.denies(&marks, began, now),
-            };
-            if ends.iter().any(|mark| marks.contains(mark)) && counts() {
-                affected.sessions.push(login);
-            }
+            Target::Token { .. } | Target::TokenDigest { .. } => Ok(Affected::default()),
         }
-        Ok(affected)
     }
 
-    /// Sessions of anybody; whether there may be more.
-    async fn all(&self, denied: Denied, now: UnixTime) -> Result<(Vec<Login>, bool), StoreError> {
-        let (mut known, mut more) = self.sessions.of_people(b"", LOOKED_AT, now).await?;
-        match denied {
-            Denied::LeftOut => {}
-            Denied::Included => {
-                let (over, even_more) = self.sessions.over_of_people(b"", LOOKED_AT, now).await?;
-                known.extend(over);
-                more |= even_more;
+    /// Sessions of anybody that count; whether there may be more.
+    async fn all(
+        &self,
+        denied: Denied,
+        now: UnixTime,
+        counts: &(dyn Fn(&Login) -> bool + Sync),
+    ) -> Result<Affected, StoreError> {
+        let mut all = Affected::default();
+        let mut seen = HashSet::new();
+        let mut each = |known: Known| {
+            let login = Login::of(&known);
+            // Those that do not count are forgotten at once: there may be very many.
+            if counts(&login) && seen.insert(known.row) {
+                all.sessions.push(login);
+            }
+        };
+        let mut more = false;
+        for _ in 0..self.sessions.walks() {
+            let some = self.sessions.of_people(b"", LOOKED_AT, now, &mut each);
+            more |= some.await?;
+            if matches!(denied, Denied::Included) {
+                let some = self.sessions.over_of_people(b"", LOOKED_AT, now, &mut each);
+                more |= some.await?;
             }
         }
-        Ok((known.iter().map(Login::of).collect(), more))
+        all.more = more;
+        Ok(all)
     }
 
     /// The sessions of a person, an account or a session at an issuer, and what is known of those that are over.
@@ -203,7 +214,8 @@ impl Revocations {
         Ok(known.iter().map(Login::of).collect())
     }
 
-    /// The sessions that a provider vouched for, of the people whose places begin so: 256 questions see all of them.
+    /// The sessions that a provider vouched for, of the people whose places begin so: 256 questions see all of them, asked as
+    /// often as [`crate::session::Sessions::walks`] says.
     ///
     /// # Errors
     ///
@@ -213,17 +225,32 @@ impl Revocations {
         provider: &ProviderId,
         first: u8,
     ) -> Result<Vec<Login>, StoreError> {
-        let all = self.logins_at(&[first]).await?.into_iter();
-        Ok(all
-            .filter(|login| login.provider == provider.as_str())
-            .collect())
+        let by = |login: &Login| login.provider == provider.as_str();
+        self.logins_at(&[first], &by).await
     }
 
-    /// The sessions that are not over of the people whose places begin so.
-    pub(super) async fn logins_at(&self, prefix: &[u8]) -> Result<Vec<Login>, StoreError> {
+    /// The sessions that are not over of the people whose places begin so, those that are `meant`.
+    pub(super) async fn logins_at(
+        &self,
+        prefix: &[u8],
+        meant: &(dyn Fn(&Login) -> bool + Sync),
+    ) -> Result<Vec<Login>, StoreError> {
         let now = self.clock.now();
-        let (known, _) = self.sessions.of_people(prefix, LOOKED_AT, now).await?;
-        Ok(known.iter().map(Login::of).collect())
+        let mut logins = Vec::new();
+        let mut each = |known: Known| {
+            let login = Login::of(&known);
+            if meant(&login) {
+                logins.push(login);
+            }
+        };
+        let some = self.sessions.of_people(prefix, LOOKED_AT, now, &mut each);
+        some.await?;
+        Ok(logins)
+    }
+
+    /// How often whoever wants to see all sessions goes through them.
+    pub(crate) fn walks(&self) -> usize {
+        self.sessions.walks()
     }
 }
 
@@ -253,6 +280,11 @@ impl Login {
             before: handle.before.clone(),
             person: handle.person(),
         }
+    }
+
+    /// Whether it was idle for too long, and nobody has ended it.
+    pub(super) const fn rests(&self) -> bool {
+        !self.over && !self.runs
     }
 
     /// The key of the session's row.

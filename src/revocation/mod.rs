@@ -19,6 +19,7 @@ mod logins;
 mod notice;
 mod once;
 mod record;
+mod rested;
 mod standing;
 #[cfg(test)]
 mod testing;

@@ -413,6 +413,48 @@ async fn what_the_store_takes_late_ends_rows_all_the_same() {
 }
 
 #[tokio::test]
+async fn what_a_session_held_that_nobody_came_back_to_goes_back_and_whose_it_was_is_known() {
+    let here = Instance::on(&memory());
+    let (asked, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let named: super::Named = Box::new(move |provider: &ProviderId| {
+        asked.send(provider.clone()).unwrap();
+        None
+    });
+    let (proof, person) = (Authenticated::for_test(alice(), UnixTime::NEVER), person());
+    let token = Secret::new(String::from("RT"));
+    let new = NewSession {
+        refresh_token: Some(&token),
+        sid: Some("s1"),
+        ..session(&proof, &person)
+    };
+    let created = here.list.sessions.create(new, at(0)).await.unwrap();
+    let notices = super::Notices::default();
+    let mut all = async || {
+        for first in 0..=u8::MAX {
+            let background = Handle::current();
+            let gone = here.list.let_go(first, &named, (&notices, &background));
+            gone.await.unwrap();
+        }
+        heard.try_recv().ok()
+    };
+    let rested = 1_800 + 120;
+    here.clock.set(at(rested - 1));
+    assert_eq!(
+        all().await,
+        None,
+        "it may not be written yet that somebody came back"
+    );
+    here.clock.set(at(rested));
+    assert_eq!(all().await, Some(ProviderId::new("modern")));
+    assert_eq!(all().await, None, "once");
+    let end = here.list.sessions.end_known(&created.row, at(rested));
+    assert!(end.await.unwrap().is_none(), "it is over");
+    let issuer = "https://new.idp.test";
+    let owners = here.list.owners_of_sid(issuer, "s1").await.unwrap();
+    assert_eq!(owners.len(), 1, "its provider may still speak of it");
+}
+
+#[tokio::test]
 async fn a_session_is_still_found_by_name_once_the_key_of_its_login_is_gone() {
     let here = Instance::on(&memory());
     let sessions = Arc::clone(&here.list.sessions);

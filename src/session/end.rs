@@ -7,7 +7,6 @@ use crate::clock::UnixTime;
 use crate::identity::Mark;
 use crate::identity::ProviderId;
 use crate::secret::Secret;
-use crate::session::former;
 use crate::session::found::Known;
 use crate::session::handle::BY_ACCOUNT;
 use crate::session::handle::Handle;
@@ -40,26 +39,27 @@ impl Sessions {
         };
         let mut known: Vec<Known> = Vec::new();
         for entry in entries_of(&active.ring, BY_ACCOUNT, account) {
-            let (found, _) = self
-                .at(active, (entry.kind, &entry.place), limit, now)
+            let mut each = |one: Known| {
+                // By its own account: not by that of the other side for which it was given.
+                if one.handle.account() == person.account() {
+                    known.push(one);
+                }
+            };
+            self.at(active, (entry.kind, &entry.place), limit, now, &mut each)
                 .await?;
-            // By its own account: not by that of the other side for which it was given.
-            let own = |one: &Known| one.handle.account() == person.account();
-            let own = found.into_iter().filter(own);
-            known.extend(own);
         }
         known.sort_by_key(|one| (one.handle.made, one.row));
         known.dedup_by_key(|one| one.row);
         if known.len() <= most {
             return Ok(Vec::new());
         }
-        // Some were idle for too long: they are counted no more.
+        // Some were idle for too long: they are counted no more, and what they held is given back.
         let (alive, idle): (Vec<_>, Vec<_>) = known.into_iter().partition(|one| one.runs);
+        let mut ended = Vec::new();
         for one in &idle {
-            self.end_row(active, &one.row, now).await?;
+            ended.extend(self.end_row(active, &one.row, now).await?);
         }
         let too_many = alive.len().saturating_sub(most);
-        let mut ended = Vec::new();
         for one in alive.iter().take(too_many) {
             info!("A person has too many sessions; the oldest ends.");
             ended.extend(self.end_row(active, &one.row, now).await?);
@@ -81,7 +81,31 @@ impl Sessions {
         self.end_row(&active, row, now).await
     }
 
-    /// What would be left of a session that is known by its row alone; `None`: there is none that can be read.
+    /// Ends a session that has rested for too long; `None`: there was none, or it runs.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not confirm.
+    pub(crate) async fn end_rested(
+        &self,
+        row: &[u8; 32],
+        now: UnixTime,
+    ) -> Result<Option<Farewell>, StoreError> {
+        let active = self.active.load_full();
+        let Some(found) = self.store.get(rows::key(row), now).await? else {
+            return Ok(None);
+        };
+        let handle = rows::open_handle(&active.ring, row, &found.value);
+        let Some(handle) = handle.filter(|handle| !handle.over && !handle.runs(now)) else {
+            return Ok(None);
+        };
+        let left = (&handle, found.version);
+        // Where somebody has written it meanwhile, it is looked at another time.
+        let ended = self.leave_handle(&active, row, left, now).await?;
+        Ok(ended.then(|| farewell(handle, row, now)))
+    }
+
+    /// What would be left of a session that is known by its row alone; `None`: there is none that can be read, or it is over.
     ///
     /// # Errors
     ///
@@ -93,16 +117,12 @@ impl Sessions {
     ) -> Result<Option<Farewell>, StoreError> {
         let active = self.active.load_full();
         let found = self.store.get(rows::key(row), now).await?;
-        Ok(found.and_then(
-            |found| match rows::open_handle(&active.ring, row, &found.value) {
-                Some(handle) if handle.runs(now) => Some(farewell(handle, row)),
-                Some(_) => None,
-                None => former_farewell(&active, row, &found.value),
-            },
-        ))
+        let handle = found.and_then(|found| rows::open_handle(&active.ring, row, &found.value));
+        let handle = handle.filter(|handle| !handle.over);
+        Ok(handle.map(|handle| farewell(handle, row, now)))
     }
 
-    /// Ends the session of a row for everybody who holds it; `None`: there was none that can be read. Whose it was is known
+    /// Ends the session of a row for everybody who holds it; `None`: there was none that can be read, or it was over. Whose it was is known
     /// until it would have ended by itself: its provider and operators may still speak of it.
     pub(super) async fn end_row(
         &self,
@@ -113,7 +133,7 @@ impl Sessions {
         // Whatever happens to the row: in this process nobody goes on with it.
         self.forget(row);
         let mut tries = 0;
-        let (handle, value) = loop {
+        let handle = loop {
             let Some(found) = self.store.get(rows::key(row), now).await? else {
                 return Ok(None);
             };
@@ -128,24 +148,20 @@ impl Sessions {
                 None => Err(StoreError::Damaged(String::from("nobody can read it"))),
             };
             match left {
-                Ok(true) => break (handle, found.value),
+                Ok(true) => break handle,
                 // A use was written meanwhile, or a renewal.
                 Ok(false) => tries += 1,
                 Err(error) => {
                     // A store that takes nothing more may still let go of something.
                     debug!(%error, "Nothing is kept of a session that has ended.");
                     self.store.delete(rows::key(row)).await?;
-                    break (handle, found.value);
+                    break handle;
                 }
             }
         };
         // Whoever restored it meanwhile finds it ended.
         self.forget(row);
-        Ok(match handle {
-            Some(handle) if handle.runs(now) => Some(farewell(handle, row)),
-            Some(_) => None,
-            None => former_farewell(active, row, &value),
-        })
+        Ok(handle.map(|handle| farewell(handle, row, now)))
     }
 
     /// Writes what is left of a session that is over, in place of what was read; `false`: that is not there any more.
@@ -168,24 +184,13 @@ impl Sessions {
     }
 }
 
-fn farewell(handle: Handle, row: &[u8; 32]) -> Farewell {
+fn farewell(handle: Handle, row: &[u8; 32], now: UnixTime) -> Farewell {
     Farewell {
         provider: ProviderId::new(&handle.provider),
         canonical: None,
         row: *row,
+        rested: !handle.runs(now),
         id_token: None,
         refresh_token: handle.refresh_token.map(Secret::new),
     }
-}
-
-/// Of a row of the layout before.
-fn former_farewell(active: &Active, row: &[u8; 32], value: &[u8]) -> Option<Farewell> {
-    let (provider, refresh_token) = former::left(&active.ring, row, value)?;
-    Some(Farewell {
-        provider: ProviderId::new(&provider),
-        canonical: None,
-        row: *row,
-        id_token: None,
-        refresh_token: refresh_token.map(Secret::new),
-    })
 }

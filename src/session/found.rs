@@ -1,5 +1,7 @@
 //! Sessions without their cookies: found by whose they are.
 
+use std::collections::HashSet;
+
 use crate::clock::UnixTime;
 use crate::identity::Mark;
 use crate::session::handle::BY_ACCOUNT;
@@ -13,6 +15,7 @@ use crate::session::sessions::Active;
 use crate::session::sessions::Sessions;
 use crate::session::sessions::TABLE;
 use crate::store::By;
+use crate::store::Row;
 use crate::store::StoreError;
 
 /// A session, as it is known without its cookie.
@@ -24,6 +27,17 @@ pub(crate) struct Known {
     pub(crate) handle: Handle,
     /// Whether it may be used: it is not over, and was not idle for too long.
     pub(crate) runs: bool,
+}
+
+/// Who is handed sessions, one after the other.
+type Each<'e> = &'e mut (dyn FnMut(Known) + Send);
+
+impl Active {
+    /// Rows move to the key that seals now while somebody walks: perhaps to where that somebody has been. Where several keys
+    /// are configured, they are met by a second walk.
+    fn walks(&self) -> usize {
+        1 + usize::from(self.ring.has_older_keys())
+    }
 }
 
 impl Sessions {
@@ -40,24 +54,27 @@ impl Sessions {
         now: UnixTime,
     ) -> Result<Vec<Known>, StoreError> {
         let active = self.active.load_full();
-        let mut found: Vec<Known> = Vec::new();
-        for kind in [BY_PERSON, BY_ACCOUNT, OVER_BY_PERSON, OVER_BY_ACCOUNT] {
-            for entry in entries_of(&active.ring, kind, mark) {
-                let left = limit.saturating_sub(found.len());
-                let some = self.at(&active, (kind, &entry.place), left, now).await?;
-                // A row may be written under another key between two looks.
-                let new = |known: &Known| {
-                    known.handle.is_of(mark) && found.iter().all(|other| other.row != known.row)
-                };
-                let some: Vec<Known> = some.0.into_iter().filter(new).collect();
-                found.extend(some);
+        let (mut found, mut seen) = (Vec::new(), HashSet::new());
+        for _ in 0..active.walks() {
+            // Those that run first: they become those that are over, never the other way round.
+            for kind in [BY_PERSON, BY_ACCOUNT, OVER_BY_PERSON, OVER_BY_ACCOUNT] {
+                for entry in entries_of(&active.ring, kind, mark) {
+                    let mut each = |known: Known| {
+                        let wanted = found.len() < limit && known.handle.is_of(mark);
+                        if wanted && seen.insert(known.row) {
+                            found.push(known);
+                        }
+                    };
+                    self.at(&active, (kind, &entry.place), limit, now, &mut each)
+                        .await?;
+                }
             }
         }
         Ok(found)
     }
 
-    /// Sessions that are not over, of anybody whose place by person begins so, at most `limit`; whether there may be more. 256
-    /// questions see all.
+    /// Hands over sessions that are not over, of anybody whose place by person begins so, at most `limit`; whether there may be
+    /// more. 256 questions see all, as often as [`Self::walks`] says.
     ///
     /// # Errors
     ///
@@ -67,9 +84,11 @@ impl Sessions {
         prefix: &[u8],
         limit: usize,
         now: UnixTime,
-    ) -> Result<(Vec<Known>, bool), StoreError> {
+        each: Each<'_>,
+    ) -> Result<bool, StoreError> {
         let active = self.active.load_full();
-        self.at(&active, (BY_PERSON, prefix), limit, now).await
+        self.at(&active, (BY_PERSON, prefix), limit, now, each)
+            .await
     }
 
     /// As [`Self::of_people`], those that are over.
@@ -82,38 +101,50 @@ impl Sessions {
         prefix: &[u8],
         limit: usize,
         now: UnixTime,
-    ) -> Result<(Vec<Known>, bool), StoreError> {
+        each: Each<'_>,
+    ) -> Result<bool, StoreError> {
         let active = self.active.load_full();
-        self.at(&active, (OVER_BY_PERSON, prefix), limit, now).await
+        self.at(&active, (OVER_BY_PERSON, prefix), limit, now, each)
+            .await
     }
 
+    /// How often whoever wants to see all sessions goes through them.
+    pub(crate) fn walks(&self) -> usize {
+        self.active.load().walks()
+    }
+
+    /// Hands over what is found at places that begin so, one after the other; whether there may be more.
     pub(super) async fn at(
         &self,
         active: &Active,
         (kind, prefix): (u8, &[u8]),
         limit: usize,
         now: UnixTime,
-    ) -> Result<(Vec<Known>, bool), StoreError> {
+        each: Each<'_>,
+    ) -> Result<bool, StoreError> {
         let table = TABLE;
         let by = By {
             table,
             kind,
             prefix,
         };
-        let rows = self.store.find(by, limit, now).await?;
-        let more = rows.len() == limit;
-        let known = rows.into_iter().filter_map(|(key, row)| {
-            let key: [u8; 32] = key.try_into().ok()?;
+        let mut opened = |key: &[u8], row: Row| {
+            let Ok(key) = <[u8; 32]>::try_from(key) else {
+                return;
+            };
             // Sealed under a key that is gone: it was not used while that key was there, and is over with it.
-            let handle = rows::open_handle(&active.ring, &key, &row.value)?;
+            let Some(handle) = rows::open_handle(&active.ring, &key, &row.value) else {
+                return;
+            };
             let runs = handle.runs(now);
-            Some(Known {
+            each(Known {
                 row: key,
                 handle,
                 runs,
-            })
-        });
-        Ok((known.collect(), more))
+            });
+        };
+        let found = self.store.find(by, limit, now, &mut opened).await?;
+        Ok(found == limit)
     }
 
     /// Removes whatever is left of a session.

@@ -153,7 +153,7 @@ impl Handle {
         let accounts = self.accounts().map(|mark| (by_account, mark));
         let mut entries: Vec<Entry> = std::iter::once((by_person, self.person()))
             .chain(accounts)
-            .filter_map(|(kind, mark)| entries_of(ring, kind, mark).next())
+            .filter_map(|(kind, mark)| entries_of(ring, kind, mark).next_back())
             .collect();
         entries.sort_unstable();
         entries.dedup();
@@ -297,10 +297,15 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// Under each key of the ring, the one that seals now first: what a mark may have been entered by.
-pub(super) fn entries_of(ring: &KeyRing, kind: u8, mark: Mark) -> impl Iterator<Item = Entry> {
+/// Under each key of the ring, the one that seals now last: what a mark may have been entered by. Rows move to that key: whoever
+/// looks in this order meets them before or after.
+pub(super) fn entries_of(
+    ring: &KeyRing,
+    kind: u8,
+    mark: Mark,
+) -> impl DoubleEndedIterator<Item = Entry> {
     let indexes = ring.indexes("session", &[mark.as_bytes()]);
-    indexes.into_iter().map(move |index| {
+    indexes.into_iter().rev().map(move |index| {
         let mut place = [0; PLACE];
         for (to, from) in place.iter_mut().zip(index) {
             *to = from;

@@ -8,13 +8,14 @@ mod came_by;
 #[cfg(feature = "bench")]
 mod crowd;
 mod end;
-mod former;
 mod found;
 mod handle;
 mod id;
 mod kept;
 mod lifetimes;
 mod live;
+#[cfg(test)]
+mod named;
 mod pins;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::clock::UnixTime;
 use crate::secret::Secret;
 use crate::session::body::Body;
-use crate::session::former;
 use crate::session::handle::Handle;
 use crate::session::live::Live;
 use crate::session::seal::KeyRing;
@@ -15,13 +14,15 @@ use crate::session::seal::SealedUnder;
 use crate::session::sessions::Active;
 use crate::session::sessions::Sessions;
 use crate::session::sessions::TABLE;
+use crate::session::tight::Reader;
+use crate::session::tight::Writer;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::store::NewRow;
 use crate::store::StoreError;
 use tracing::debug;
 
-/// The layout of a row: this byte, the length of the handle (2 bytes, big-endian), the handle, the body. Of a session that is
+/// The layout of a row: this byte, the length of the handle (as long as it takes), the handle, the body. Of a session that is
 /// over there is no body.
 const LAYOUT: u8 = 3;
 
@@ -49,10 +50,12 @@ pub(super) const fn key(row: &[u8; 32]) -> Key<'_> {
 }
 
 fn parts(value: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (layout, rest) = value.split_first()?;
-    let (length, rest) = rest.split_first_chunk::<2>()?;
-    let length = usize::from(u16::from_be_bytes(*length));
-    (*layout == LAYOUT).then(|| rest.split_at_checked(length))?
+    let mut from = Reader::new(value);
+    if from.byte()? != LAYOUT {
+        return None;
+    }
+    let length = usize::try_from(from.number()?).ok()?;
+    from.rest().split_at_checked(length)
 }
 
 /// What a session is found and ended by.
@@ -117,8 +120,11 @@ impl Sessions {
             &*self.entropy,
         );
         let long = |_| StoreError::Damaged(String::from("what a session is found by is too long"));
-        let length = u16::try_from(handle.len()).map_err(long)?;
-        Ok([&[LAYOUT][..], &length.to_be_bytes(), &handle].concat())
+        let mut to = Writer::default();
+        to.byte(LAYOUT);
+        to.number(u64::try_from(handle.len()).map_err(long)?);
+        to.bytes(&handle);
+        Ok(to.done())
     }
 
     /// The row, opened; `None`: there is none, or it was sealed under a key that is gone, or it is not ours.

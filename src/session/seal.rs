@@ -242,6 +242,11 @@ impl KeyRing {
 }
 
 impl KeyRing {
+    /// Whether there are keys that only open.
+    pub(crate) fn has_older_keys(&self) -> bool {
+        1 < self.keys.len()
+    }
+
     /// What rows about `parts` are found by: keyed hashes, so that whoever reads the store cannot guess names. The first is
     /// under the key that seals now, the others under those that only open.
     pub(crate) fn indexes(&self, kind: &str, parts: &[&[u8]]) -> Vec<[u8; INDEX]> {

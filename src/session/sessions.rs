@@ -96,6 +96,8 @@ pub(crate) struct Farewell {
     pub(crate) canonical: Option<CanonicalSubject>,
     /// The key of its row.
     pub(crate) row: [u8; 32],
+    /// It was idle for too long: nobody could use it any more.
+    pub(crate) rested: bool,
     /// For RP-initiated logout, if the login brought one and the cookie was there.
     pub(crate) id_token: Option<Secret<String>>,
     /// To be revoked at its owner (RFC 7009).
@@ -324,6 +326,7 @@ mod tests {
     use crate::session::restored::Restored;
     use crate::session::settings::StoreKind;
     use crate::store::By;
+    use crate::store::Each;
     use crate::store::Expect;
     use crate::store::Key;
     use crate::store::MemoryStore;
@@ -629,8 +632,9 @@ mod tests {
             by: By<'_>,
             limit: usize,
             now: UnixTime,
-        ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
-            self.rows.find(by, limit, now).await
+            each: Each<'_>,
+        ) -> Result<usize, StoreError> {
+            self.rows.find(by, limit, now, each).await
         }
         async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
             self.rows.delete(key).await

@@ -47,6 +47,7 @@ use crate::session::Standing;
 use crate::session::settings::Settings;
 use crate::session::settings::StoreKind;
 use crate::store::By;
+use crate::store::Each;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::store::MemoryStore;
@@ -98,9 +99,10 @@ impl Store for Seen {
         by: By<'_>,
         limit: usize,
         now: UnixTime,
-    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        each: Each<'_>,
+    ) -> Result<usize, StoreError> {
         self.ask()?;
-        self.rows.find(by, limit, now).await
+        self.rows.find(by, limit, now, each).await
     }
     async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
         self.ask()?;

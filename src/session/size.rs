@@ -53,7 +53,7 @@ pub(super) fn settings() -> Settings {
 }
 
 /// Somebody with an e-mail address, a name, a number and three groups; a refresh token that is opaque, and no ID token.
-fn somebody(n: usize) -> Authenticated {
+pub(super) fn somebody(n: usize) -> Authenticated {
     let said = json!({
         "email": format!("person.{n:06}@corp.example"),
         "employee_id": format!("{n:07}"),

@@ -155,6 +155,11 @@ impl<'b> Reader<'b> {
         self.0.is_empty()
     }
 
+    /// What is left.
+    pub(super) const fn rest(&self) -> &'b [u8] {
+        self.0
+    }
+
     /// A byte.
     pub(super) fn byte(&mut self) -> Option<u8> {
         let (byte, rest) = self.0.split_first()?;

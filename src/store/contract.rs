@@ -10,6 +10,7 @@ use crate::store::Expect;
 use crate::store::Key;
 use crate::store::NewRow;
 use crate::store::PLACE;
+use crate::store::Row;
 use crate::store::Store;
 use crate::store::Watch;
 
@@ -24,6 +25,7 @@ pub(super) async fn store_contract<S: Store + 'static>(fresh: impl Fn() -> S) {
     a_lease_has_one_holder(fresh()).await;
     a_sweep_removes_what_has_expired(fresh()).await;
     a_row_is_found_by_its_entries(fresh()).await;
+    many_are_found_one_after_the_other(fresh()).await;
     entries_go_with_their_row(fresh()).await;
     a_watcher_is_told_what_changes_in_its_table(fresh()).await;
 }
@@ -195,11 +197,14 @@ async fn found(store: &impl Store, kind: u8, prefix: &[u8], limit: usize) -> Vec
         kind,
         prefix,
     };
-    let rows = store.find(by, limit, at(0)).await.unwrap();
-    for (key, row) in &rows {
+    let mut found = Vec::new();
+    let mut each = |key: &[u8], row: Row| {
         assert!(key.len() == 32 && *key == row.value);
-    }
-    rows.iter().map(|(key, _)| key[0]).collect()
+        found.push(key[0]);
+    };
+    let handed = store.find(by, limit, at(0), &mut each).await.unwrap();
+    assert_eq!(handed, found.len());
+    found
 }
 
 async fn a_row_is_found_by_its_entries(store: impl Store) {
@@ -221,7 +226,8 @@ async fn a_row_is_found_by_its_entries(store: impl Store) {
         kind: 0,
         prefix: b"",
     };
-    assert!(store.find(other, 9, at(0)).await.unwrap().is_empty());
+    let found = async |by, now| store.find(by, 9, now, &mut |_, _| {}).await.unwrap();
+    assert_eq!(found(other, at(0)).await, 0);
     // By its key too, and by nothing of it once it has expired.
     let row = store.get(key(&[1; 32]), at(0)).await.unwrap();
     assert_eq!(row.unwrap().value, [1; 32]);
@@ -230,7 +236,43 @@ async fn a_row_is_found_by_its_entries(store: impl Store) {
         kind: 0,
         prefix: b"",
     };
-    assert!(store.find(by, 9, at(10)).await.unwrap().is_empty());
+    assert_eq!(found(by, at(10)).await, 0);
+}
+
+async fn many_are_found_one_after_the_other(store: impl Store) {
+    for row in 0..200_u8 {
+        // Whole batches of what has expired have others behind them.
+        let expires = at(if (20..170).contains(&row) { 5 } else { 10 });
+        enter(&store, row, &[entry(0, row), entry(1, 7)], expires).await;
+    }
+    let live: Vec<u8> = (0..20).chain(170..200).collect();
+    let turns = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let taken = std::sync::Arc::clone(&turns);
+    let other = tokio::spawn(async move {
+        loop {
+            taken.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            tokio::task::yield_now().await;
+        }
+    });
+    for (kind, prefix) in [(0, &b""[..]), (1, &[7])] {
+        for limit in [usize::MAX, 50, 49, 21, 20, 1, 0] {
+            let by = By {
+                table: "t",
+                kind,
+                prefix,
+            };
+            let mut found = Vec::new();
+            let before = turns.load(std::sync::atomic::Ordering::SeqCst);
+            let mut each = |key: &[u8], _| found.push(key[0]);
+            let handed = store.find(by, limit, at(5), &mut each).await.unwrap();
+            assert_eq!(handed, limit.min(50));
+            let most = live.iter().take(limit).copied().collect::<Vec<_>>();
+            assert_eq!(found, most);
+            let turns = turns.load(std::sync::atomic::Ordering::SeqCst) - before;
+            assert!(limit < 21 || 1 < turns, "others have their turn meanwhile");
+        }
+    }
+    other.abort();
 }
 
 async fn entries_go_with_their_row(store: impl Store) {
@@ -262,6 +304,9 @@ async fn entries_go_with_their_row(store: impl Store) {
     enter(&store, 4, &[entry(0, 4)], at(5)).await;
     store.put(key(&[4; 32]), &[4; 32], at(10)).await.unwrap();
     assert_eq!(found(&store, 0, &[4], 9).await, [0; 0]);
+    // However often it is put, it goes when it is due, and not when it was due before.
+    store.put(key(&[4; 32]), &[4; 32], at(20)).await.unwrap();
+    assert_eq!(store.sweep(at(4)).await.unwrap(), 0);
     // Swept.
     assert_eq!(store.sweep(at(5)).await.unwrap(), 1);
     assert_eq!(found(&store, 0, &[1], 9).await, [0; 0]);
@@ -272,6 +317,8 @@ async fn entries_go_with_their_row(store: impl Store) {
     enter(&store, 2, &[], at(10)).await;
     assert_eq!(found(&store, 0, b"", 9).await, [1]);
     assert_eq!(found(&store, 1, b"", 9).await, [1]);
+    store.sweep(at(10)).await.unwrap();
+    assert!(store.get(key(&[4; 32]), at(10)).await.unwrap().is_some());
 }
 
 async fn a_lease_has_one_holder(store: impl Store) {

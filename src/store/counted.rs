@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use crate::clock::UnixTime;
 use crate::store::By;
+use crate::store::Each;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::store::NewRow;
@@ -91,8 +92,9 @@ impl Store for Counted {
         by: By<'_>,
         limit: usize,
         now: UnixTime,
-    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
-        let answer = self.store.find(by, limit, now).await;
+        each: Each<'_>,
+    ) -> Result<usize, StoreError> {
+        let answer = self.store.find(by, limit, now, each).await;
         self.count(StoreOperation::Scan, answer)
     }
 

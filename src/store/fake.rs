@@ -9,6 +9,7 @@ use async_trait::async_trait;
 
 use crate::clock::UnixTime;
 use crate::store::By;
+use crate::store::Each;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::store::MemoryStore;
@@ -60,9 +61,10 @@ impl Store for FakeStore {
         by: By<'_>,
         limit: usize,
         now: UnixTime,
-    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        each: Each<'_>,
+    ) -> Result<usize, StoreError> {
         self.there()?;
-        self.rows.find(by, limit, now).await
+        self.rows.find(by, limit, now, each).await
     }
 
     async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {

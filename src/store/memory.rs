@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::BuildHasher as _;
 use std::hash::RandomState;
+use std::ops::Bound;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 
 use crate::clock::UnixTime;
 use crate::store::By;
+use crate::store::Each;
 use crate::store::Entry;
 use crate::store::Expect;
 use crate::store::Key;
@@ -30,6 +32,8 @@ use crate::store::Watch;
 use crate::store::watch::Changes;
 
 const SHARDS: usize = 16;
+/// Entries that are looked at before others have their turn: 64.
+const AT_ONCE: usize = 64;
 
 /// Rows in memory, in shards that are locked for the time of one look.
 pub(crate) struct MemoryStore {
@@ -241,7 +245,8 @@ impl Store for MemoryStore {
         by: By<'_>,
         limit: usize,
         now: UnixTime,
-    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        each: Each<'_>,
+    ) -> Result<usize, StoreError> {
         let mut place = [0; PLACE];
         for (to, from) in place.iter_mut().zip(by.prefix) {
             *to = *from;
@@ -250,31 +255,42 @@ impl Store for MemoryStore {
             kind: by.kind,
             place,
         };
-        let keys: Vec<Vec<u8>> = {
-            let all = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            all.range((by.table, first, Vec::new())..)
-                .take_while(|(table, entry, _)| {
-                    *table == by.table
-                        && entry.kind == by.kind
-                        && entry.place.starts_with(by.prefix)
-                })
-                .map(|(_, _, key)| key.clone())
-                .collect()
-        };
-        let mut found = Vec::new();
-        for key in keys {
-            if limit <= found.len() {
-                break;
-            }
-            let place = (by.table, key);
-            let row = {
-                let shard = self.shard(&place);
-                let kept = shard.get(&place).filter(|kept| now < kept.expires);
-                kept.map(|kept| kept.row.clone())
+        let mut from = Bound::Included((by.table, first, Vec::new()));
+        let mut handed = 0;
+        loop {
+            let listed: Vec<Listed> = {
+                let all = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+                all.range((from, Bound::Unbounded))
+                    .take_while(|(table, entry, _)| {
+                        *table == by.table
+                            && entry.kind == by.kind
+                            && entry.place.starts_with(by.prefix)
+                    })
+                    .take(AT_ONCE)
+                    .cloned()
+                    .collect()
             };
-            found.extend(row.map(|row| (place.1, row)));
+            let Some(last) = listed.last().cloned() else {
+                return Ok(handed);
+            };
+            for (table, _, key) in listed {
+                if limit <= handed {
+                    return Ok(handed);
+                }
+                let place = (table, key);
+                let row = {
+                    let shard = self.shard(&place);
+                    let kept = shard.get(&place).filter(|kept| now < kept.expires);
+                    kept.map(|kept| kept.row.clone())
+                };
+                if let Some(row) = row {
+                    handed += 1;
+                    each(&place.1, row);
+                }
+            }
+            from = Bound::Excluded(last);
+            tokio::task::yield_now().await;
         }
-        Ok(found)
     }
 
     async fn lease(

@@ -180,6 +180,9 @@ pub(crate) struct By<'a> {
     pub(crate) prefix: &'a [u8],
 }
 
+/// Who is handed rows, one after the other: the key, the row.
+pub(crate) type Each<'e> = &'e mut (dyn FnMut(&[u8], Row) + Send);
+
 /// The contract. Every implementation runs `store_contract`.
 #[async_trait]
 pub(crate) trait Store: fmt::Debug + Send + Sync {
@@ -236,14 +239,16 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         now: UnixTime,
     ) -> Result<Vec<(Vec<u8>, Row)>, StoreError>;
 
-    /// The rows of a table by their entries of a kind whose places begin with `prefix`, at most `limit`, in the order of the
-    /// places. A row comes once for each such entry.
+    /// Hands over the rows of a table by their entries of a kind whose places begin with `prefix`, at most `limit`, in the order
+    /// of the places; how many. A row comes once for each such entry. However many there are, few of them are in memory at
+    /// once: a row whose entries change meanwhile may come twice or not at all.
     async fn find(
         &self,
         by: By<'_>,
         limit: usize,
         now: UnixTime,
-    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError>;
+        each: Each<'_>,
+    ) -> Result<usize, StoreError>;
 
     /// Takes or renews a lease for `holder`; `false`: somebody else has it. A shared store counts `span` by its own clock,
     /// so that the clocks of instances need not agree; the others count it from `now`.

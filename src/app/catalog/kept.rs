@@ -20,10 +20,15 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
             "sessions",
             "the attributes of the person, sealed",
             format!(
-                "until {} without use, or {} after the login",
+                "until {} without use (gone within an hour), or {} after the login",
                 span(sessions.idle),
                 span(sessions.absolute)
             ),
+        ),
+        (
+            "sessions that are over",
+            "whose they were, as their provider names them, sealed",
+            format!("{} after the login", span(sessions.absolute)),
         ),
         (
             "pins",

@@ -185,7 +185,7 @@ impl Logins {
         let created = self.deps.sessions.create(new, now).await?;
         // Whoever has signed out while the provider was asked stays signed out, and whoever has signed in here meanwhile is in.
         let still = self.deps.sessions.known(before.row(), now).await?;
-        if still.is_none() {
+        if still.is_none_or(|still| still.rested) {
             self.deps.sessions.end_known(&created.row, now).await?;
             return Err(refused(CarryOver::Refused));
         }

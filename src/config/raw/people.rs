@@ -106,7 +106,7 @@ mappings! {
         during: At<DuringWord>,
     }
 
-    /// How long what is known of people is kept. Sessions end by `sessions.idle` and `sessions.absolute`, and what is noted about them goes with them; the ledger (`audit.file`) is a chain and is never cut; `authferry forget` erases what is kept of one person.
+    /// How long what is known of people is kept. Sessions end by `sessions.idle` and `sessions.absolute`; whose they were is known until the latter, sealed, so that what is said of them later is understood; the ledger (`audit.file`) is a chain and is never cut; `authferry forget` erases what is kept of one person.
     RawRetention {
         /// Which accounts a person has: for so long after the person was seen last, at any provider. Who comes later is linked anew, as at the first sighting; so is whoever proved both, and an operator's decision goes too. From `30d`. Default: for good. Not reloaded.
         links: At<Span>,

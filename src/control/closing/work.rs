@@ -92,11 +92,12 @@ impl Closing {
         let pace = Duration::from_mins(1) / account.per_minute.max(1);
         let mut pace = tokio::time::interval(pace);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let mut found = false;
+        let mut in_vain = 0;
+        while in_vain < self.parts.revocations.walks() {
+            in_vain += 1;
             for first in 0..=u8::MAX {
                 for login in self.parts.revocations.vouched_by(provider, first).await? {
-                    found = true;
+                    in_vain = 0;
                     pace.tick().await;
                     if let Err(why) = side.may_close(provider) {
                         warn!(%provider, why, "The closing of an old side stops.");
@@ -124,9 +125,6 @@ impl Closing {
                         Some(_) | None => return Ok(Turn::Left),
                     };
                 }
-            }
-            if !found {
-                break;
             }
         }
         self.close(provider, side, account, version).await
@@ -166,7 +164,7 @@ impl Closing {
             Token::None => {}
         }
         let ended = self.parts.sessions.end_known(&row, now).await?;
-        account.sessions += u64::from(ended.is_some());
+        account.sessions += u64::from(ended.is_some_and(|ended| !ended.rested));
         self.parts.revocations.erase(login).await?;
         Ok(None)
     }

@@ -4,7 +4,6 @@
 //! commits what has gathered in one durable transaction; a write returns when that transaction is on the disk. While several
 //! write at once, a millisecond is waited for more of them. The file is locked: one process at a time.
 
-mod former;
 mod layout;
 mod read;
 mod tables;
@@ -34,6 +33,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::UnixTime;
 use crate::store::By;
+use crate::store::Each;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::store::NewRow;
@@ -41,7 +41,6 @@ use crate::store::Row;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::Watch;
-use crate::store::embedded::former::FORMER;
 use crate::store::embedded::layout::META;
 use crate::store::embedded::layout::SCHEMA;
 use crate::store::embedded::read::Read;
@@ -70,7 +69,9 @@ pub(crate) enum OpenError {
     #[error("the file is in use by another process")]
     InUse,
     /// Written by a version that lays it out differently; it is left alone.
-    #[error("the file has schema {0}, this version reads schema {SCHEMA}")]
+    #[error(
+        "the file has schema {0}, and this version reads schema {SCHEMA} alone: run the version that wrote it, or delete the file and everybody signs in once more"
+    )]
     Schema(u64),
     /// It cannot be opened, or is no such file.
     #[error("the file cannot be opened: {0}")]
@@ -205,21 +206,15 @@ fn checked(database: Result<Database, DatabaseError>) -> Result<Opened, OpenErro
     }
 }
 
-/// Makes the tables, or carries over those of the former schema; the schema that is found.
+/// Makes the tables of a new file; the schema that is found.
 fn prepare(database: &Database) -> Result<u64, redb::Error> {
     let transaction = database.begin_write()?;
     let found = {
         let mut meta = transaction.open_table(META)?;
         let found = meta.get("schema")?.map(|schema| schema.value());
-        let version = meta.get("version")?.map_or(0, |version| version.value());
         match found {
-            None | Some(FORMER) => {
-                let version = if found.is_some() {
-                    former::carry_over(&transaction, version)?
-                } else {
-                    Tables::open(&transaction, version, 0)?.version
-                };
-                meta.insert("version", version)?;
+            None => {
+                drop(Tables::open(&transaction, 0, 0)?);
                 meta.insert("schema", SCHEMA)?;
                 SCHEMA
             }
@@ -294,8 +289,23 @@ impl Store for EmbeddedStore {
         by: By<'_>,
         limit: usize,
         now: UnixTime,
-    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
-        self.file.read(|read| read.find(by, limit, now))
+        each: Each<'_>,
+    ) -> Result<usize, StoreError> {
+        let (mut handed, mut after) = (0, None);
+        while handed < limit {
+            let most = limit - handed;
+            let part = self
+                .file
+                .read(|read| read.find(by, (after, most), now, each))?;
+            handed += part.handed;
+            after = part.last;
+            if after.is_none() {
+                break;
+            }
+            // Whoever else is served by this thread has a turn, and what was committed meanwhile is seen.
+            tokio::task::yield_now().await;
+        }
+        Ok(handed)
     }
 
     async fn lease(
@@ -593,8 +603,12 @@ mod tests {
                 prefix,
             };
             let rows = found.scan("t", b"", 100, NOW).await.unwrap();
-            assert_eq!(found.find(by(0, b""), 100, NOW).await.unwrap(), rows);
-            assert_eq!(found.find(by(1, &[7]), 100, NOW).await.unwrap(), rows);
+            for by in [by(0, b""), by(1, &[7])] {
+                let mut same = Vec::new();
+                let each: Each<'_> = &mut |key, row| same.push((key.to_vec(), row));
+                found.find(by, 100, NOW, each).await.unwrap();
+                assert_eq!(same, rows);
+            }
             assert_eq!(
                 rows.len(),
                 usize::from(n) + 1 - usize::from(n / 3 + 1),
@@ -663,52 +677,24 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"not a store");
         std::fs::remove_file(&path).unwrap();
         drop(at(&directory).unwrap());
-        let database = Database::open(&path).unwrap();
-        let transaction = database.begin_write().unwrap();
-        transaction
-            .open_table(META)
-            .unwrap()
-            .insert("schema", 3)
-            .unwrap();
-        transaction.commit().unwrap();
-        drop(database);
-        assert!(matches!(at(&directory), Err(OpenError::Schema(3))));
-    }
-
-    #[tokio::test]
-    async fn a_file_of_the_former_layout_is_carried_over_whole() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("state.redb");
-        former::tests::write(
-            &path,
-            &[
-                (
-                    ("t", b"a".as_slice()),
-                    (LATER.as_millis(), 4, b"one".as_slice()),
-                ),
-                (("link", b"a"), (u64::MAX, 5, b"two")),
-                (("login", b"a"), (LATER.as_millis(), 6, b"gone")),
-            ],
-        );
-        let store = at(&directory).unwrap();
-        let row = |table| Key { table, key: b"a" };
-        let found = async |table| {
-            let found = store.get(row(table), NOW).await.unwrap();
-            found.map(|row| row.value)
-        };
-        assert_eq!(found("t").await.unwrap(), b"one");
-        assert_eq!(found("link").await.unwrap(), b"two");
-        assert_eq!(found("login").await, None);
-        let version = store.get(row("t"), NOW).await.unwrap().unwrap().version;
-        assert!(6 < version, "no version is given out twice");
-        assert_eq!(
-            store.sweep(LATER).await.unwrap(),
-            1,
-            "expiry is carried over"
-        );
-        drop(store);
-        let store = at(&directory).unwrap();
-        assert!(store.get(row("link"), LATER).await.unwrap().is_some());
+        for other in [SCHEMA - 1, SCHEMA + 1] {
+            let database = Database::open(&path).unwrap();
+            let transaction = database.begin_write().unwrap();
+            transaction
+                .open_table(META)
+                .unwrap()
+                .insert("schema", other)
+                .unwrap();
+            transaction.commit().unwrap();
+            drop(database);
+            let refused = at(&directory).unwrap_err();
+            assert!(matches!(refused, OpenError::Schema(found) if found == other));
+            let said = refused.to_string();
+            assert!(
+                said.contains("delete the file and everybody signs in once more"),
+                "{said}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -1,11 +1,14 @@
 //! Looks into the file, at what was committed last.
 
+use std::ops::Bound;
+
 use redb::Database;
 use redb::ReadOnlyTable;
 use redb::ReadableDatabase as _;
 
 use crate::clock::UnixTime;
 use crate::store::By;
+use crate::store::Each;
 use crate::store::Key;
 use crate::store::Row;
 use crate::store::StoreError;
@@ -14,6 +17,9 @@ use crate::store::embedded::layout::ENTRIES;
 use crate::store::embedded::layout::ENTRY;
 use crate::store::embedded::layout::Head;
 use crate::store::embedded::layout::ROWS;
+
+/// Entries that are looked at before others have their turn: 64.
+const AT_ONCE: usize = 64;
 
 /// The outer error is the file's: it is opened again. The inner one is that of a row.
 type Looked<T> = Result<Result<T, StoreError>, redb::Error>;
@@ -60,20 +66,34 @@ impl Read {
         Ok(Ok(found))
     }
 
+    /// Hands over some rows, at most `most`, whose entries come `after` one.
     pub(super) fn find(
         &self,
         by: By<'_>,
-        limit: usize,
+        (after, most): (Option<[u8; ENTRY]>, usize),
         now: UnixTime,
-    ) -> Looked<Vec<(Vec<u8>, Row)>> {
-        let mut found = Vec::new();
+        each: Each<'_>,
+    ) -> Looked<Part> {
+        let mut part = Part::default();
         let (first, begin) = layout::entries_from(by.table, by.kind, by.prefix);
-        for listed in self.entries.range::<&[u8; ENTRY]>(&first..)? {
+        let from = match &after {
+            Some(after) => Bound::Excluded(after),
+            None => Bound::Included(&first),
+        };
+        let listed = self
+            .entries
+            .range::<&[u8; ENTRY]>((from, Bound::Unbounded))?;
+        for (looked_at, listed) in listed.enumerate() {
             let (listed, _) = listed?;
-            if !listed.value().starts_with(&begin) || limit <= found.len() {
-                break;
+            let listed = listed.value();
+            if !listed.starts_with(&begin) || most <= part.handed {
+                return Ok(Ok(part.done()));
             }
-            let (entry, of) = layout::entry_of(listed.value(), by.table);
+            if AT_ONCE <= looked_at {
+                return Ok(Ok(part));
+            }
+            part.last = Some(*listed);
+            let (entry, of) = layout::entry_of(listed, by.table);
             // One row, unless the beginnings of two digests are the same.
             for row in self.rows.range(&*of..)? {
                 let (place, value) = row?;
@@ -84,14 +104,32 @@ impl Read {
                 if !head.is_some_and(|head| head.entries().any(|own| own == entry)) {
                     continue;
                 }
-                let key = layout::own_key(place.value());
                 match live(value.value(), now) {
-                    Ok(row) => found.extend(row.map(|row| (key.to_vec(), row))),
+                    Ok(Some(row)) => {
+                        part.handed += 1;
+                        each(layout::own_key(place.value()), row);
+                    }
+                    Ok(None) => {}
                     Err(damaged) => return Ok(Err(damaged)),
                 }
             }
         }
-        Ok(Ok(found))
+        Ok(Ok(part.done()))
+    }
+}
+
+/// What was handed over of what was asked for.
+#[derive(Default)]
+pub(super) struct Part {
+    /// How many rows.
+    pub(super) handed: usize,
+    /// The last entry that was looked at; `None`: there are no more.
+    pub(super) last: Option<[u8; ENTRY]>,
+}
+
+impl Part {
+    fn done(self) -> Self {
+        Self { last: None, ..self }
     }
 }
 

@@ -24,6 +24,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
 use crate::store::By;
+use crate::store::Each;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::store::NewRow;
@@ -48,6 +49,8 @@ const NOT_SCANNED: [&str; 3] = ["session", "pin", "journey"];
 const GRACE: Duration = Duration::from_mins(10);
 /// Rows read or removed at once.
 const BATCH: usize = 256;
+/// Rows read at once by their entries: they may be large, and all of it is asked for within the time of one call.
+const FOUND: usize = 32;
 /// `expiry version`, before the content.
 const HEAD: usize = 16;
 
@@ -130,20 +133,21 @@ impl RedisStore {
         u64::from_be_bytes(version)
     }
 
-    /// The rows whose keys stand in an index behind `skip` bytes, in the order of the index, from where its members begin with
-    /// `prefix`.
+    /// Hands over the rows whose keys stand in an index behind `skip` bytes, in the order of the index, from where its members
+    /// begin with `prefix`: at most `limit`, `at_once` in memory; how many.
     async fn listed(
         &self,
         (table, index, skip): (&str, &str, usize),
         prefix: &[u8],
-        limit: usize,
+        (limit, at_once): (usize, usize),
         now: UnixTime,
-    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        each: Each<'_>,
+    ) -> Result<usize, StoreError> {
         let end = behind(prefix);
         let mut from = [b"[", prefix].concat();
-        let mut found = Vec::new();
-        while found.len() < limit {
-            let most = BATCH.min(limit);
+        let mut handed = 0;
+        while handed < limit {
+            let most = at_once.min(limit - handed);
             let (begin, until) = (from.clone(), end.clone());
             let members = self
                 .link
@@ -154,6 +158,7 @@ impl RedisStore {
                     range.query_async::<Vec<Vec<u8>>>(&mut connection).await
                 })
                 .await?;
+            // What has expired is not handed over: there may be more behind it.
             let Some(last) = members.last() else {
                 break;
             };
@@ -170,16 +175,17 @@ impl RedisStore {
                         .await
                 })
                 .await?;
-            for (key, row) in keys.iter().zip(rows) {
-                let row = row.map_or(Ok(None), |row| live(&row, now))?;
-                found.extend(row.map(|row| (key.to_vec(), row)));
+            for (key, row) in keys.into_iter().zip(rows) {
+                if let Some(row) = row.map_or(Ok(None), |row| live(&row, now))? {
+                    handed += 1;
+                    each(key, row);
+                }
             }
             if members.len() < most {
                 break;
             }
         }
-        found.truncate(limit);
-        Ok(found)
+        Ok(handed)
     }
 }
 
@@ -280,7 +286,11 @@ impl Store for RedisStore {
             return Err(StoreError::Unavailable(format!("{table} has no index")));
         }
         let index = self.index(table);
-        self.listed((table, &index, 0), prefix, limit, now).await
+        let mut found = Vec::new();
+        let each: Each<'_> = &mut |key, row| found.push((key.to_vec(), row));
+        self.listed((table, &index, 0), prefix, (limit, BATCH), now, each)
+            .await?;
+        Ok(found)
     }
 
     async fn find(
@@ -288,9 +298,11 @@ impl Store for RedisStore {
         by: By<'_>,
         limit: usize,
         now: UnixTime,
-    ) -> Result<Vec<(Vec<u8>, Row)>, StoreError> {
+        each: Each<'_>,
+    ) -> Result<usize, StoreError> {
         let index = format!("{}{}", self.entries(by.table), by.kind);
-        self.listed((by.table, &index, PLACE), by.prefix, limit, now)
+        let bounds = (limit, FOUND);
+        self.listed((by.table, &index, PLACE), by.prefix, bounds, now, each)
             .await
     }
 

@@ -61,12 +61,10 @@ elseif before then
   redis.call('DEL', KEYS[4])
 end
 if ARGV[6] == 'index' then redis.call('ZADD', KEYS[2], 0, ARGV[7]) end
-if ARGV[6] == 'index' or ARGV[11] ~= '' or before then
-  if ARGV[5] == '' then
-    redis.call('ZREM', KEYS[3], ARGV[9])
-  else
-    redis.call('ZADD', KEYS[3], ARGV[8], ARGV[9])
-  end
+if ARGV[5] ~= '' and (ARGV[6] == 'index' or ARGV[11] ~= '') then
+  redis.call('ZADD', KEYS[3], ARGV[8], ARGV[9])
+else
+  redis.call('ZREM', KEYS[3], ARGV[9])
 end
 redis.call('PUBLISH', ARGV[10], ARGV[9])
 return 1";
@@ -102,25 +100,31 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1";
 
 /// Keys: due. Arguments: now, how many at once, what our keys begin with, the length of an entry. A packed name is the length
-/// of the table's name, the name, the key.
+/// of the table's name, the name, the key. A row goes by the expiry in it, whatever is noted of when it is due.
 const SWEEP: &str = "
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
 for _, packed in ipairs(due) do
   local length = string.byte(packed, 1)
   local name = string.sub(packed, 2, 1 + length)
   local key = string.sub(packed, 2 + length)
-  redis.call('DEL', ARGV[3] .. name .. ':' .. key)
-  redis.call('ZREM', ARGV[3] .. '~index:' .. name, key)
-  redis.call('ZREM', KEYS[1], packed)
-  local noted = ARGV[3] .. '~noted:' .. name .. ':' .. key
-  local before = redis.call('GET', noted)
-  if before then
-    local length = tonumber(ARGV[4])
-    for at = 1, #before, length do
-      local place = string.sub(before, at + 1, at + length - 1)
-      redis.call('ZREM', ARGV[3] .. '~entry:' .. name .. ':' .. string.byte(before, at), place .. key)
+  local row = ARGV[3] .. name .. ':' .. key
+  local head = redis.call('GETRANGE', row, 0, 7)
+  if #head == 8 and struct.unpack('>I8', head) > tonumber(ARGV[1]) then
+    redis.call('ZADD', KEYS[1], struct.unpack('>I8', head), packed)
+  else
+    redis.call('DEL', row)
+    redis.call('ZREM', ARGV[3] .. '~index:' .. name, key)
+    redis.call('ZREM', KEYS[1], packed)
+    local noted = ARGV[3] .. '~noted:' .. name .. ':' .. key
+    local before = redis.call('GET', noted)
+    if before then
+      local length = tonumber(ARGV[4])
+      for at = 1, #before, length do
+        local place = string.sub(before, at + 1, at + length - 1)
+        redis.call('ZREM', ARGV[3] .. '~entry:' .. name .. ':' .. string.byte(before, at), place .. key)
+      end
+      redis.call('DEL', noted)
     end
-    redis.call('DEL', noted)
   end
 end
 return #due";

@@ -11,6 +11,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::entropy::SystemEntropy;
 use crate::secret::Secret;
+use crate::store::Entry;
 use crate::store::Event;
 use crate::store::contract::store_contract;
 use crate::telemetry::metrics::MAX_SERIES_PER_FAMILY;
@@ -414,4 +415,51 @@ async fn over_tls_only_a_server_that_the_ca_vouches_for_is_spoken_to() {
     let store = open(&with(None), &metrics());
     until(&store, Sight::Away).await;
     assert!(store.get(key(b"k"), NOW).await.is_err());
+}
+
+#[tokio::test]
+async fn rows_that_are_found_are_read_a_few_at_a_time() {
+    let server = Server::start(&[]);
+    let store = server.store().await;
+    for n in 0..100_u8 {
+        let row = NewRow {
+            key: key(&[n; 32]),
+            value: &[n],
+            entries: &[Entry {
+                kind: 0,
+                place: [n; PLACE],
+            }],
+            expires: LATER,
+        };
+        assert!(store.write(row, None).await.unwrap());
+    }
+    let by = By {
+        table: "t",
+        kind: 0,
+        prefix: b"",
+    };
+    let mut found = Vec::new();
+    let mut each = |key: &[u8], _| found.push(key[0]);
+    store.find(by, usize::MAX, NOW, &mut each).await.unwrap();
+    assert_eq!(found, (0..100).collect::<Vec<_>>());
+    let client = ::redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut info = ::redis::cmd("INFO");
+    info.arg("commandstats");
+    let said: String = info.query_async(&mut connection).await.unwrap();
+    assert!(said.contains("cmdstat_mget:calls=4,"), "{said}");
+}
+
+#[tokio::test]
+async fn a_row_goes_by_its_own_expiry_whatever_is_noted_of_it() {
+    let server = Server::start(&[]);
+    let store = server.store().await;
+    store.put(key(b"k"), b"v", LATER).await.unwrap();
+    server.say(&["ZADD", "t:~due", "1", "\u{1}tk"]).await;
+    store.sweep(NOW).await.unwrap();
+    assert!(store.get(key(b"k"), NOW).await.unwrap().is_some());
+    assert_eq!(store.scan("t", b"k", 9, NOW).await.unwrap().len(), 1);
+    // By a clock that is behind the one by which it went.
+    store.sweep(LATER).await.unwrap();
+    assert!(store.get(key(b"k"), NOW).await.unwrap().is_none());
 }
