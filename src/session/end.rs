@@ -122,8 +122,8 @@ impl Sessions {
         Ok(handle.map(|handle| farewell(handle, row, now)))
     }
 
-    /// Ends the session of a row for everybody who holds it; `None`: there was none that can be read, or it was over. Whose it was is known
-    /// until it would have ended by itself: its provider and operators may still speak of it.
+    /// Ends the session of a row for everybody who holds it; `None`: there was none that can be read, or it was over. Whose it
+    /// was is known until it would have ended by itself: its provider and operators may still speak of it.
     pub(super) async fn end_row(
         &self,
         active: &Active,
@@ -187,7 +187,6 @@ impl Sessions {
 fn farewell(handle: Handle, row: &[u8; 32], now: UnixTime) -> Farewell {
     Farewell {
         provider: ProviderId::new(&handle.provider),
-        canonical: None,
         row: *row,
         rested: !handle.runs(now),
         id_token: None,

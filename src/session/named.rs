@@ -120,7 +120,8 @@ async fn a_session_that_moves_to_another_key_behind_a_walk_is_met_by_the_next_on
                 assert_eq!(known.row, created.row);
                 met += 1;
             };
-            let more = sessions.of_people(&[first], 9, NOW, &mut each);
+            let prefix = [first];
+            let more = sessions.of_people(&prefix, 9, NOW, &mut each);
             assert!(!more.await.unwrap());
         }
     }

@@ -15,7 +15,6 @@ use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
-use crate::identity::CanonicalSubject;
 use crate::identity::ProviderId;
 use crate::rollout::Plan;
 use crate::secret::Secret;
@@ -92,8 +91,6 @@ pub(crate) struct Created {
 pub(crate) struct Farewell {
     /// Where it came from.
     pub(crate) provider: ProviderId,
-    /// Who it was; `None`: the row names nobody.
-    pub(crate) canonical: Option<CanonicalSubject>,
     /// The key of its row.
     pub(crate) row: [u8; 32],
     /// It was idle for too long: nobody could use it any more.
@@ -232,10 +229,8 @@ impl Sessions {
         let Some(opened) = opened else {
             return Ok(None);
         };
-        let canonical = opened.handle.canonical().clone();
         let farewell = self.end_row(&active, &row, now).await?;
         Ok(farewell.map(|farewell| Farewell {
-            canonical: Some(canonical),
             id_token: opened.body.id_token.map(Secret::new),
             ..farewell
         }))

@@ -147,7 +147,7 @@ impl RedisStore {
         let mut from = [b"[", prefix].concat();
         let mut handed = 0;
         while handed < limit {
-            let most = at_once.min(limit - handed);
+            let most = at_once.min(limit);
             let (begin, until) = (from.clone(), end.clone());
             let members = self
                 .link
@@ -176,6 +176,9 @@ impl RedisStore {
                 })
                 .await?;
             for (key, row) in keys.into_iter().zip(rows) {
+                if limit <= handed {
+                    break;
+                }
                 if let Some(row) = row.map_or(Ok(None), |row| live(&row, now))? {
                     handed += 1;
                     each(key, row);

@@ -422,8 +422,9 @@ async fn rows_that_are_found_are_read_a_few_at_a_time() {
     let server = Server::start(&[]);
     let store = server.store().await;
     for n in 0..100_u8 {
+        let digest = [n; 32];
         let row = NewRow {
-            key: key(&[n; 32]),
+            key: key(&digest),
             value: &[n],
             entries: &[Entry {
                 kind: 0,
