@@ -147,7 +147,6 @@ struct World {
 struct Running {
     closing: Arc<Closing>,
     sessions: Arc<Sessions>,
-    revocations: Arc<Revocations>,
 }
 
 fn old() -> ProviderId {
@@ -216,17 +215,13 @@ impl World {
         let closing = Closing::new(ClosingParts {
             store: Arc::clone(&self.store),
             sessions: Arc::clone(&sessions),
-            revocations: Arc::clone(&revocations),
+            revocations,
             ledger: Arc::new(ledger),
             metrics,
             clock,
             entropy: Arc::new(SystemEntropy),
         });
-        Running {
-            closing,
-            sessions,
-            revocations,
-        }
+        Running { closing, sessions }
     }
 
     fn side(&self) -> Arc<dyn Side> {
