@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::clock::UnixTime;
+use crate::identity::Mark;
 use crate::identity::SubjectKey;
 use crate::identity::TokenId;
 use crate::revocation::list::Revocations;
-use crate::identity::Mark;
 use crate::revocation::standing::Standing;
 use crate::session::Purpose;
 use crate::store::Expect;
