@@ -177,7 +177,7 @@ impl Crowd {
             pins.moved(&rollout, (&person, &account), 1, NOW).await?;
             Ok::<_, Failed>(())
         };
-        let met = stream::iter(0..count).map(|n| meet(n));
+        let met = stream::iter(0..count).map(meet);
         let mut met = met.buffer_unordered(AT_ONCE);
         while let Some(one) = met.next().await {
             one?;
