@@ -23,9 +23,7 @@ use crate::revocation::notice::Spent;
 use crate::revocation::record::Record;
 use crate::revocation::record::Target;
 use crate::revocation::rested::look;
-use crate::session::Farewell;
 use crate::store::StoreError;
-use crate::telemetry::Metrics;
 
 /// Revocations that wait to be followed: 1 024. What one more ended ends by itself at its provider.
 const WAITING: usize = 1_024;
@@ -70,15 +68,9 @@ impl Revocations {
     pub(crate) fn fan_out(self: &Arc<Self>, named: Named, background: &Handle) {
         let (ended, due) = mpsc::channel(WAITING);
         if self.ended.set(ended).is_ok() {
-            let named = Arc::new(named);
-            let follow = follow(
-                Arc::downgrade(self),
-                due,
-                Arc::clone(&named),
-                background.clone(),
-            );
+            let follow = follow(Arc::downgrade(self), due, named, background.clone());
             background.spawn(follow);
-            background.spawn(look(Arc::downgrade(self), named, background.clone()));
+            background.spawn(look(Arc::downgrade(self)));
         }
     }
 
@@ -121,8 +113,13 @@ impl Revocations {
                 let Some(farewell) = farewell else {
                     continue;
                 };
-                let metrics = &self.metrics;
-                give_back(farewell, named, (metrics, now), (notices, background)).await;
+                if let (Some(token), Some(provider)) =
+                    (farewell.refresh_token, named(&farewell.provider))
+                {
+                    let spent = Spent::Token(provider, token);
+                    let notice = Notice::new(&farewell.provider, spent, &self.metrics, now);
+                    notices.send_in_turn(notice, background).await;
+                }
             }
         }
         Ok(())
@@ -149,20 +146,6 @@ impl Revocations {
     }
 }
 
-/// Has the refresh token of a session that has ended revoked at its provider, when there is room for it.
-pub(super) async fn give_back(
-    farewell: Farewell,
-    named: &Named,
-    (metrics, now): (&Arc<Metrics>, UnixTime),
-    (notices, background): (&Notices, &Handle),
-) {
-    if let (Some(token), Some(provider)) = (farewell.refresh_token, named(&farewell.provider)) {
-        let spent = Spent::Token(provider, token);
-        let notice = Notice::new(&farewell.provider, spent, metrics, now);
-        notices.send_in_turn(notice, background).await;
-    }
-}
-
 /// Where sessions stand.
 #[derive(Clone, Copy)]
 enum Place {
@@ -175,7 +158,7 @@ enum Place {
 async fn follow(
     list: Weak<Revocations>,
     mut due: mpsc::Receiver<Ended>,
-    named: Arc<Named>,
+    named: Named,
     background: Handle,
 ) {
     // Its own room: what many revocations leave behind keeps no sign-out from being told.

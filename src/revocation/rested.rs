@@ -1,18 +1,15 @@
-//! Sessions that nobody came back to: what they held goes back to its provider, and of each only whose it was is left, until it
-//! would have ended.
+//! Sessions that nobody came back to: what they held is erased, and of each only whose it was is left, until it would have ended.
+//!
+//! Their providers are told nothing: what they issued ends by itself there, and with it they might end what the same people use
+//! elsewhere.
 
-use std::sync::Arc;
 use std::sync::Weak;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::time::MissedTickBehavior;
 use tracing::debug;
 
-use crate::revocation::fanout::Named;
-use crate::revocation::fanout::give_back;
 use crate::revocation::list::Revocations;
-use crate::revocation::notice::Notices;
 use crate::store::StoreError;
 
 /// How often a 256th part of all people is looked at, so that everybody is within an hour: 14 s.
@@ -22,20 +19,14 @@ const LEASE: &str = "rested";
 
 impl Revocations {
     /// Lets go of what sessions held that have rested for too long, of the people whose places begin so.
-    pub(super) async fn let_go(
-        &self,
-        first: u8,
-        named: &Named,
-        (notices, background): (&Notices, &Handle),
-    ) -> Result<(), StoreError> {
+    pub(super) async fn let_go(&self, first: u8) -> Result<(), StoreError> {
         for login in self.logins_at(&[first], &|login| login.rests()).await? {
             let Some(row) = login.row() else {
                 continue;
             };
-            let now = self.clock.now();
-            if let Some(farewell) = self.sessions.end_rested(&row, now).await? {
-                let metrics = &self.metrics;
-                give_back(farewell, named, (metrics, now), (notices, background)).await;
+            // One that stays as it is keeps no other one.
+            if let Err(error) = self.sessions.end_rested(&row, self.clock.now()).await {
+                debug!(%error, "What a session held that has rested for too long stays for another hour.");
             }
         }
         Ok(())
@@ -52,29 +43,25 @@ impl Revocations {
 }
 
 /// Looks at all of them, again and again.
-pub(super) async fn look(list: Weak<Revocations>, named: Arc<Named>, background: Handle) {
-    let notices = Notices::default();
+pub(super) async fn look(list: Weak<Revocations>) {
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let Some(holder) = list.upgrade().map(|list| list.entropy.token()) else {
         return;
     };
-    let mut first = 0_u8;
-    loop {
+    // Whatever becomes of a part, the others have their turn.
+    for first in (0..=u8::MAX).cycle() {
         tick.tick().await;
         let Some(list) = list.upgrade() else {
             return;
         };
         let looked = match list.looks(&holder).await {
-            Ok(true) => list.let_go(first, &named, (&notices, &background)).await,
+            Ok(true) => list.let_go(first).await,
             Ok(false) => Ok(()),
             Err(error) => Err(error),
         };
-        match looked {
-            Ok(()) => first = first.wrapping_add(1),
-            Err(error) => {
-                debug!(%error, "Sessions that have rested for too long are looked for again.")
-            }
+        if let Err(error) = looked {
+            debug!(%error, "Sessions that have rested for too long are looked for again in an hour.");
         }
     }
 }

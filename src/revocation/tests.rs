@@ -413,13 +413,39 @@ async fn what_the_store_takes_late_ends_rows_all_the_same() {
 }
 
 #[tokio::test]
-async fn what_a_session_held_that_nobody_came_back_to_goes_back_and_whose_it_was_is_known() {
+async fn what_a_revocation_ended_is_found_under_an_older_key() {
+    for target in [
+        everybody(),
+        Target::Provider {
+            provider: "modern".into(),
+        },
+    ] {
+        let here = Instance::on(&memory());
+        let (asked, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let named = Box::new(move |provider: &ProviderId| {
+            asked.send(provider.clone()).unwrap();
+            None
+        });
+        let proof = Authenticated::for_test(alice(), UnixTime::NEVER);
+        let token = Secret::new(String::from("RT"));
+        let person = person();
+        let new = NewSession {
+            refresh_token: Some(&token),
+            ..session(&proof, &person)
+        };
+        here.list.sessions.create(new, at(0)).await.unwrap();
+        // Nobody uses it once there is another key.
+        here.list.sessions.reload(&settings(&[8, 9])).unwrap();
+        here.list.fan_out(named, &Handle::current());
+        here.revoke(target).await.unwrap();
+        let told = tokio::time::timeout(PATIENCE, heard.recv()).await;
+        assert_eq!(told.unwrap(), Some(ProviderId::new("modern")));
+    }
+}
+
+#[tokio::test]
+async fn what_a_session_held_that_nobody_came_back_to_is_gone_and_whose_it_was_is_known() {
     let here = Instance::on(&memory());
-    let (asked, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let named: super::Named = Box::new(move |provider: &ProviderId| {
-        asked.send(provider.clone()).unwrap();
-        None
-    });
     let (proof, person) = (Authenticated::for_test(alice(), UnixTime::NEVER), person());
     let token = Secret::new(String::from("RT"));
     let new = NewSession {
@@ -428,27 +454,21 @@ async fn what_a_session_held_that_nobody_came_back_to_goes_back_and_whose_it_was
         ..session(&proof, &person)
     };
     let created = here.list.sessions.create(new, at(0)).await.unwrap();
-    let notices = super::Notices::default();
-    let mut all = async || {
+    let held = async |now| {
         for first in 0..=u8::MAX {
-            let background = Handle::current();
-            let gone = here.list.let_go(first, &named, (&notices, &background));
-            gone.await.unwrap();
+            here.list.let_go(first).await.unwrap();
         }
-        heard.try_recv().ok()
+        let known = here.list.sessions.known(&created.row, now).await.unwrap();
+        known.is_some()
     };
     let rested = 1_800 + 120;
     here.clock.set(at(rested - 1));
-    assert_eq!(
-        all().await,
-        None,
+    assert!(
+        held(at(rested - 1)).await,
         "it may not be written yet that somebody came back"
     );
     here.clock.set(at(rested));
-    assert_eq!(all().await, Some(ProviderId::new("modern")));
-    assert_eq!(all().await, None, "once");
-    let end = here.list.sessions.end_known(&created.row, at(rested));
-    assert!(end.await.unwrap().is_none(), "it is over");
+    assert!(!held(at(rested)).await, "it is over");
     let issuer = "https://new.idp.test";
     let owners = here.list.owners_of_sid(issuer, "s1").await.unwrap();
     assert_eq!(owners.len(), 1, "its provider may still speak of it");

@@ -53,7 +53,7 @@ impl Sessions {
         if known.len() <= most {
             return Ok(Vec::new());
         }
-        // Some were idle for too long: they are counted no more, and what they held is given back.
+        // Some were idle for too long: they are counted no more.
         let (alive, idle): (Vec<_>, Vec<_>) = known.into_iter().partition(|one| one.runs);
         let mut ended = Vec::new();
         for one in &idle {
@@ -81,7 +81,7 @@ impl Sessions {
         self.end_row(&active, row, now).await
     }
 
-    /// Ends a session that has rested for too long; `None`: there was none, or it runs.
+    /// Leaves of a session that has rested for too long only whose it was; `false`: there was none, or it runs.
     ///
     /// # Errors
     ///
@@ -90,19 +90,27 @@ impl Sessions {
         &self,
         row: &[u8; 32],
         now: UnixTime,
-    ) -> Result<Option<Farewell>, StoreError> {
+    ) -> Result<bool, StoreError> {
         let active = self.active.load_full();
         let Some(found) = self.store.get(rows::key(row), now).await? else {
-            return Ok(None);
+            return Ok(false);
         };
         let handle = rows::open_handle(&active.ring, row, &found.value);
         let Some(handle) = handle.filter(|handle| !handle.over && !handle.runs(now)) else {
-            return Ok(None);
+            return Ok(false);
         };
         let left = (&handle, found.version);
         // Where somebody has written it meanwhile, it is looked at another time.
-        let ended = self.leave_handle(&active, row, left, now).await?;
-        Ok(ended.then(|| farewell(handle, row, now)))
+        match self.leave_handle(&active, row, left, now).await {
+            Ok(left) => Ok(left),
+            Err(error) if error.is_of_the_link() => Err(error),
+            Err(error) => {
+                // A store that takes nothing more may still let go of something: nobody could use it any more.
+                debug!(%error, "Nothing is kept of a session that has rested for too long.");
+                self.store.delete(rows::key(row)).await?;
+                Ok(true)
+            }
+        }
     }
 
     /// What would be left of a session that is known by its row alone; `None`: there is none that can be read, or it is over.
@@ -130,11 +138,13 @@ impl Sessions {
         row: &[u8; 32],
         now: UnixTime,
     ) -> Result<Option<Farewell>, StoreError> {
-        // Whatever happens to the row: in this process nobody goes on with it.
-        self.forget(row);
         let mut tries = 0;
         let handle = loop {
-            let Some(found) = self.store.get(rows::key(row), now).await? else {
+            // What cannot be looked at has not ended: it goes on.
+            let found = self.store.get(rows::key(row), now).await?;
+            // Whatever happens to the row now: in this process nobody goes on with it.
+            self.forget(row);
+            let Some(found) = found else {
                 return Ok(None);
             };
             let handle = rows::open_handle(&active.ring, row, &found.value);
@@ -185,11 +195,15 @@ impl Sessions {
 }
 
 fn farewell(handle: Handle, row: &[u8; 32], now: UnixTime) -> Farewell {
+    let runs = handle.runs(now);
+    // A provider may end more with a refresh token than was issued with it: its grant, or its own session, by which the same
+    // person is signed in elsewhere. Where nobody has signed out, nobody else is to be.
+    let refresh_token = handle.refresh_token.filter(|_| runs);
     Farewell {
         provider: ProviderId::new(&handle.provider),
         row: *row,
-        rested: !handle.runs(now),
+        rested: !runs,
         id_token: None,
-        refresh_token: handle.refresh_token.map(Secret::new),
+        refresh_token: refresh_token.map(Secret::new),
     }
 }

@@ -1,6 +1,7 @@
-//! Sessions without their cookies: found while keys change, given back when they have rested for too long.
+//! Sessions without their cookies: found while keys change, let go when they have rested for too long.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use tokio::runtime::Handle as Runtime;
@@ -9,6 +10,7 @@ use crate::clock::UnixTime;
 use crate::entropy::SystemEntropy;
 use crate::identity::CanonicalSubject;
 use crate::identity::Mark;
+use crate::providers::Authenticated;
 use crate::secret::Secret;
 use crate::session::NewSession;
 use crate::session::Origin;
@@ -23,6 +25,7 @@ use crate::session::settings::Settings;
 use crate::session::size::NOW;
 use crate::session::size::settings;
 use crate::session::size::somebody;
+use crate::store::FakeStore;
 use crate::store::MemoryStore;
 use crate::store::Store;
 
@@ -54,24 +57,33 @@ async fn log_in(sessions: &Sessions, token: &str, now: UnixTime) -> Created {
         person(),
         Secret::new(String::from(token)),
     );
-    let new = NewSession {
-        authenticated: &proof,
-        canonical: &person,
+    let new = new(&proof, &person, &token, now);
+    sessions.create(new, now).await.unwrap()
+}
+
+fn new<'a>(
+    proof: &'a Authenticated,
+    person: &'a CanonicalSubject,
+    token: &'a Secret<String>,
+    began: UnixTime,
+) -> NewSession<'a> {
+    NewSession {
+        authenticated: proof,
+        canonical: person,
         app: "crm",
         host: "crm.corp.example",
         backing: None,
         rule: "percent",
         origin: Origin::Login,
         until: UnixTime::NEVER,
-        began: now,
+        began,
         id_token: None,
         sid: Some("S1"),
-        refresh_token: Some(&token),
+        refresh_token: Some(token),
         lasts: None,
         stands_for: None,
         came_by: None,
-    };
-    sessions.create(new, now).await.unwrap()
+    }
 }
 
 fn id(created: &Created) -> SessionId<'_> {
@@ -154,7 +166,7 @@ async fn what_is_long_is_kept_and_given_back_whole() {
 }
 
 #[tokio::test]
-async fn what_a_session_held_that_has_rested_for_too_long_is_given_back_when_it_is_ended() {
+async fn nothing_is_given_back_of_a_session_that_has_rested_for_too_long() {
     let store = Arc::default();
     let sessions = opened(&store, &[1]);
     let created = log_in(&sessions, "RT1", NOW).await;
@@ -171,20 +183,19 @@ async fn what_a_session_held_that_has_rested_for_too_long_is_given_back_when_it_
         "nobody was signed in"
     );
     let known = sessions.known(&created.row, later).await.unwrap().unwrap();
-    assert!(known.rested);
+    assert!(known.rested && known.refresh_token.is_none());
     let early = NOW + RESTED - Duration::from_millis(1);
     assert!(
-        sessions
-            .end_rested(&created.row, early)
-            .await
-            .unwrap()
-            .is_none(),
+        !sessions.end_rested(&created.row, early).await.unwrap(),
         "it runs"
     );
     let farewell = sessions.end_known(&created.row, later).await.unwrap();
     let farewell = farewell.unwrap();
     assert!(farewell.rested);
-    assert_eq!(farewell.refresh_token.unwrap().expose(), "RT1");
+    assert!(
+        farewell.refresh_token.is_none(),
+        "its provider may end more with it"
+    );
     assert!(sessions.known(&created.row, later).await.unwrap().is_none());
     assert!(
         sessions
@@ -195,18 +206,10 @@ async fn what_a_session_held_that_has_rested_for_too_long_is_given_back_when_it_
         "once"
     );
     let other = log_in(&sessions, "RT4", NOW).await;
-    let farewell = sessions
-        .end_rested(&other.row, later)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(farewell.refresh_token.unwrap().expose(), "RT4");
+    assert!(sessions.end_rested(&other.row, later).await.unwrap());
     assert!(
-        sessions
-            .end_rested(&other.row, later)
-            .await
-            .unwrap()
-            .is_none()
+        !sessions.end_rested(&other.row, later).await.unwrap(),
+        "once"
     );
     // Who signs in again has room made for it, too.
     log_in(&sessions, "RT2", NOW).await;
@@ -214,10 +217,46 @@ async fn what_a_session_held_that_has_rested_for_too_long_is_given_back_when_it_
     let [ended] = next.ended.as_slice() else {
         panic!("{:?}", next.ended);
     };
-    assert!(ended.rested);
-    assert_eq!(ended.refresh_token.as_ref().unwrap().expose(), "RT2");
+    assert!(ended.rested && ended.refresh_token.is_none());
     let known = sessions.known(&next.row, later).await.unwrap().unwrap();
     assert!(!known.rested);
+    // One that runs has it given back, whoever ends it.
+    let farewell = sessions.end_known(&next.row, later).await.unwrap().unwrap();
+    assert_eq!(farewell.refresh_token.unwrap().expose(), "RT3");
+}
+
+#[tokio::test]
+async fn a_store_that_takes_nothing_more_lets_go_of_who_has_rested_for_too_long() {
+    let (full, same) = (Arc::new(FakeStore::default()), keyed(&[1]));
+    let store: Arc<dyn Store> = Arc::clone(&full) as _;
+    let entropy = Arc::new(SystemEntropy);
+    let sessions = Sessions::new(&same, store, entropy, &Runtime::current()).unwrap();
+    let created = log_in(&sessions, "RT", NOW).await;
+    let later = NOW + RESTED;
+    let row = async || {
+        let row = full.rows.get(rows::key(&created.row), later).await;
+        row.unwrap().is_some()
+    };
+    full.away.store(true, SeqCst);
+    assert!(sessions.end_rested(&created.row, later).await.is_err());
+    full.away.store(false, SeqCst);
+    full.full.store(true, SeqCst);
+    assert!(row().await, "it is looked at again");
+    assert!(sessions.end_rested(&created.row, later).await.unwrap());
+    assert!(!row().await);
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_could_find_is_not_made() {
+    let sessions = opened(&Arc::default(), &[1]);
+    // Called as somebody whom another issuer knows.
+    let other = somebody(1).identity().key.clone();
+    let person = CanonicalSubject::unjoined(&other);
+    let (proof, token) = (somebody(2), Secret::new(String::from("RT")));
+    let new = new(&proof, &person, &token, NOW);
+    assert!(sessions.create(new, NOW).await.is_err());
+    let found = sessions.found_by(Mark::person(&person), 9, NOW);
+    assert!(found.await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ pub(crate) struct Farewell {
     pub(crate) rested: bool,
     /// For RP-initiated logout, if the login brought one and the cookie was there.
     pub(crate) id_token: Option<Secret<String>>,
-    /// To be revoked at its owner (RFC 7009).
+    /// To be revoked at its owner (RFC 7009); never of a session that has rested for too long.
     pub(crate) refresh_token: Option<Secret<String>>,
 }
 
@@ -189,6 +189,11 @@ impl Sessions {
             Handle::new(&new, (active.idle, ends), now),
         );
         let row = id::row(&bytes);
+        // Nobody could end what is found by nothing, and nobody could go on with it.
+        if Handle::read(Secret::new(handle.written()).expose()).is_none() {
+            let what = String::from("what a session is found by cannot be read back");
+            return Err(StoreError::Damaged(what));
+        }
         self.write_new(&active, (&bytes, &row), (&body, &handle))
             .await?;
         let room = self.make_room(&active, &handle, now).await;
@@ -699,6 +704,10 @@ mod tests {
         assert!(sessions.end(id, at(1)).await.is_err());
         store.away.store(false, Ordering::SeqCst);
         assert!(restore(&sessions, &cookie, at(1)).await.is_some());
+        store.away.store(true, Ordering::SeqCst);
+        assert!(sessions.end_known(&id.row(), at(1)).await.is_err());
+        let goes_on = sessions.in_use_here(id, at(1));
+        assert!(goes_on.is_some(), "what could not be looked at");
     }
 
     #[tokio::test]

@@ -29,6 +29,8 @@ pub(crate) struct FakeStore {
     pub(crate) deaf: AtomicBool,
     /// It answers nothing.
     pub(crate) away: AtomicBool,
+    /// It takes nothing more.
+    pub(crate) full: AtomicBool,
     /// How often it was asked for a row.
     pub(crate) reads: AtomicUsize,
     /// Others have their turn between a look at a row and what comes of it.
@@ -53,6 +55,9 @@ impl Store for FakeStore {
         condition: Option<(Expect, UnixTime)>,
     ) -> Result<bool, StoreError> {
         self.there()?;
+        if self.full.load(Ordering::SeqCst) {
+            return Err(StoreError::Full(String::from("it takes nothing more")));
+        }
         self.rows.write(row, condition).await
     }
 

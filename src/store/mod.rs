@@ -83,7 +83,7 @@ impl StoreError {
     }
 
     /// Whether it says something of the way to the store, and not of what was asked.
-    const fn is_of_the_link(&self) -> bool {
+    pub(crate) const fn is_of_the_link(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::Timeout | Self::Unreachable(_) => true,
             Self::Full(_) | Self::ReadOnly | Self::Denied(_) | Self::Damaged(_) => false,
