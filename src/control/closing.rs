@@ -9,6 +9,7 @@ mod tests;
 mod work;
 
 use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::ledger::Entry;
 use crate::ledger::Kind;
 use crate::ledger::Ledger;
 use crate::providers::Provider;
+use crate::revocation::Login;
 use crate::revocation::Revocations;
 use crate::session::Sessions;
 use crate::store::Store;
@@ -134,12 +136,14 @@ impl Closing {
     ///
     /// When the store gives no answer.
     pub(crate) async fn count(&self, provider: &ProviderId) -> Result<usize, StoreError> {
-        let mut sessions = 0;
-        for first in 0..=u8::MAX {
-            let some = self.parts.revocations.vouched_by(provider, first).await?;
-            sessions += some.len();
+        let mut sessions = HashSet::new();
+        for _ in 0..self.parts.revocations.walks() {
+            for first in 0..=u8::MAX {
+                let some = self.parts.revocations.vouched_by(provider, first).await?;
+                sessions.extend(some.iter().filter_map(Login::row));
+            }
         }
-        Ok(sessions)
+        Ok(sessions.len())
     }
 
     /// Begins, or goes on after a stop; while it runs, another pace takes effect.

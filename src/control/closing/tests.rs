@@ -163,6 +163,21 @@ fn order(per_minute: u32) -> Order {
     }
 }
 
+fn settings(keys: &[u8]) -> Settings {
+    Settings {
+        cookie: "__Host-authferry".into(),
+        secure: true,
+        idle: Duration::from_secs(1_800),
+        absolute: Duration::from_secs(12 * 3_600),
+        keys: keys.iter().map(|key| Secret::new(vec![*key; 32])).collect(),
+        revalidate: Duration::from_secs(300),
+        max_per_subject: 50,
+        same_site: crate::session::settings::SameSite::Lax,
+        shortest: false,
+        store: StoreKind::Memory,
+    }
+}
+
 impl World {
     fn new() -> Self {
         let old = Arc::new(Old {
@@ -188,18 +203,7 @@ impl World {
     fn start(&self) -> Running {
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let metrics = Metrics::new(Arc::clone(&clock), 100);
-        let settings = Settings {
-            cookie: "__Host-authferry".into(),
-            secure: true,
-            idle: Duration::from_secs(1_800),
-            absolute: Duration::from_secs(12 * 3_600),
-            keys: vec![Secret::new(vec![9; 32])],
-            revalidate: Duration::from_secs(300),
-            max_per_subject: 50,
-            same_site: crate::session::settings::SameSite::Lax,
-            shortest: false,
-            store: StoreKind::Memory,
-        };
+        let settings = settings(&[9]);
         let entropy = Arc::new(SystemEntropy);
         let store = Arc::clone(&self.store);
         let sessions = Sessions::new(&settings, store, entropy, &Handle::current()).unwrap();
@@ -330,6 +334,24 @@ async fn so_many_sessions_a_minute_end_and_those_of_others_stay() {
     }
     let again = running.closing.order(order(6)).await.unwrap_err();
     assert!(again.to_string().contains("closed already"), "{again}");
+    working.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_under_an_older_key_are_counted_once_and_end() {
+    let world = World::new();
+    let running = world.start();
+    let now = world.clock.now();
+    running.sign_in("old", &["a", "b"], now).await;
+    running.sessions.reload(&settings(&[8, 9])).unwrap();
+    running.sign_in("old", &["c"], now).await;
+    assert_eq!(running.closing.count(&old()).await.unwrap(), 3);
+    running.closing.order(order(60)).await.unwrap();
+    let working = tokio::spawn(Arc::clone(&running.closing).run(world.side()));
+    running.until_closed().await;
+    assert_eq!(world.revoked(), ["a", "b", "c"]);
+    assert_eq!(running.account().await.sessions, 3);
+    assert_eq!(running.closing.count(&old()).await.unwrap(), 0);
     working.abort();
 }
 
