@@ -9,6 +9,7 @@ mod read;
 mod tables;
 mod writer;
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -68,11 +69,16 @@ pub(crate) enum OpenError {
     /// Another process has it.
     #[error("the file is in use by another process")]
     InUse,
-    /// Written by a version that lays it out differently; it is left alone.
+    /// Written by an earlier version that lays it out differently; it is left alone.
     #[error(
-        "the file has schema {0}, and this version reads schema {SCHEMA} alone: run the version that wrote it, or delete the file and everybody signs in once more"
+        "the file has schema {0}, and this version reads schema {SCHEMA} alone: run the version that wrote it, or delete the file. With it go all sessions, revocations (revoke again what has to stay revoked), links, who has moved, how far rollouts have come, and refresh tokens that we issued; see CHANGELOG.md"
     )]
-    Schema(u64),
+    Earlier(u64),
+    /// Written by a later version; it is left alone.
+    #[error(
+        "the file has schema {0}, and this version reads schema {SCHEMA} at the most: a later version wrote it, run that one"
+    )]
+    Later(u64),
     /// It cannot be opened, or is no such file.
     #[error("the file cannot be opened: {0}")]
     Broken(String),
@@ -199,10 +205,12 @@ fn checked(database: Result<Database, DatabaseError>) -> Result<Opened, OpenErro
         other => OpenError::Broken(other.to_string()),
     })?;
     let found = prepare(&database).map_err(|error| OpenError::Broken(error.to_string()))?;
-    if found == SCHEMA {
-        Opened::new(database).map_err(|error| OpenError::Broken(error.to_string()))
-    } else {
-        Err(OpenError::Schema(found))
+    match found.cmp(&SCHEMA) {
+        Ordering::Equal => {
+            Opened::new(database).map_err(|error| OpenError::Broken(error.to_string()))
+        }
+        Ordering::Less => Err(OpenError::Earlier(found)),
+        Ordering::Greater => Err(OpenError::Later(found)),
     }
 }
 
@@ -401,7 +409,7 @@ mod tests {
     use std::io;
     use std::sync::Mutex;
     use std::sync::atomic::AtomicBool;
-    use std::sync::atomic::Ordering;
+    use std::sync::atomic::Ordering::SeqCst;
 
     const LATER: UnixTime = UnixTime::from_secs(10);
     const NOW: UnixTime = UnixTime::from_secs(1);
@@ -439,7 +447,7 @@ mod tests {
         }
 
         fn check_room(&self) -> io::Result<()> {
-            match self.0.full.load(Ordering::SeqCst) {
+            match self.0.full.load(SeqCst) {
                 true => Err(io::ErrorKind::StorageFull.into()),
                 false => Ok(()),
             }
@@ -622,9 +630,9 @@ mod tests {
         let disk = Disk::default();
         let store = disk.store();
         store.put(key(b"a"), b"one", LATER).await.unwrap();
-        disk.0.full.store(true, Ordering::SeqCst);
+        disk.0.full.store(true, SeqCst);
         assert!(store.put(key(b"b"), b"two", LATER).await.is_err());
-        disk.0.full.store(false, Ordering::SeqCst);
+        disk.0.full.store(false, SeqCst);
         store.put(key(b"c"), b"three", LATER).await.unwrap();
         assert_eq!(
             store.get(key(b"a"), NOW).await.unwrap().unwrap().value,
@@ -688,12 +696,19 @@ mod tests {
             transaction.commit().unwrap();
             drop(database);
             let refused = at(&directory).unwrap_err();
-            assert!(matches!(refused, OpenError::Schema(found) if found == other));
             let said = refused.to_string();
-            assert!(
-                said.contains("delete the file and everybody signs in once more"),
-                "{said}"
-            );
+            let (words, goes): (_, &[&str]) = match refused {
+                OpenError::Earlier(found) if found < SCHEMA => (
+                    "run the version that wrote it, or delete",
+                    &["sessions", "revocations", "links", "moved", "rollouts"],
+                ),
+                OpenError::Later(found) if SCHEMA < found => ("run that one", &[]),
+                other => panic!("{other}"),
+            };
+            assert!(said.contains(words), "{said}");
+            assert!(goes.iter().all(|goes| said.contains(goes)), "{said}");
+            assert_eq!(said.contains("delete"), other < SCHEMA, "{said}");
+            assert!(said.contains(&format!("schema {other},")), "{said}");
         }
     }
 
