@@ -20,6 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tracing::debug;
 
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
@@ -47,6 +48,8 @@ use crate::telemetry::Metrics;
 const NOT_SCANNED: [&str; 3] = ["session", "pin", "journey"];
 /// Redis removes a row this much after its expiry: its clock need not be ours.
 const GRACE: Duration = Duration::from_mins(10);
+/// And what is noted of its entries a week later, so that a sweep that comes late removes those, too.
+const NOTED_GRACE: Duration = Duration::from_hours(7 * 24);
 /// Rows read or removed at once.
 const BATCH: usize = 256;
 /// Rows read at once by their entries: they may be large, and all of it is asked for within the time of one call.
@@ -143,6 +146,7 @@ impl RedisStore {
         now: UnixTime,
         each: Each<'_>,
     ) -> Result<usize, StoreError> {
+        let by_entries = 0 < skip;
         let end = behind(prefix);
         let mut from = [b"[", prefix].concat();
         let mut handed = 0;
@@ -175,20 +179,49 @@ impl RedisStore {
                         .await
                 })
                 .await?;
-            for (key, row) in keys.into_iter().zip(rows) {
+            let mut left = Vec::new();
+            for ((key, row), member) in keys.into_iter().zip(rows).zip(&members) {
+                if row.is_none() && by_entries {
+                    left.push((self.row(table, key), member));
+                }
                 if limit <= handed {
                     break;
                 }
-                if let Some(row) = row.map_or(Ok(None), |row| live(&row, now))? {
-                    handed += 1;
-                    each(key, row);
+                match row.map_or(Ok(None), |row| live(&row, now)) {
+                    Ok(Some(row)) => {
+                        handed += 1;
+                        each(key, row);
+                    }
+                    Ok(None) => {}
+                    // By whom it is found cannot be said of it: it keeps no others from being found.
+                    Err(error) if by_entries => debug!(%error, table, "A row is left out."),
+                    Err(error) => return Err(error),
                 }
             }
+            self.tidy(index, &left).await;
             if members.len() < most {
                 break;
             }
         }
         Ok(handed)
+    }
+
+    /// Removes entries whose rows are gone: by themselves, before a sweep.
+    async fn tidy(&self, index: &str, left: &[(Vec<u8>, &Vec<u8>)]) {
+        if left.is_empty() {
+            return;
+        }
+        let mut ask = self.scripts.tidy.prepare_invoke();
+        ask.key(index);
+        for (row, entry) in left {
+            ask.key(&**row).arg(&***entry);
+        }
+        let tidied = self
+            .link
+            .call(|mut connection| async move { ask.invoke_async::<()>(&mut connection).await });
+        if let Err(error) = tidied.await {
+            debug!(%error, "Entries without a row stay until they are met again.");
+        }
     }
 }
 
@@ -223,12 +256,6 @@ impl Store for RedisStore {
             Some((Expect::Absent, now)) => ("new", now.as_millis(), 0),
             Some((Expect::Version(version), now)) => ("swap", now.as_millis(), version),
         };
-        let removed = (expires + GRACE).as_millis();
-        // Redis counts in signed milliseconds; what is beyond them stays.
-        let removed = match i64::try_from(removed) {
-            Ok(removed) if expires != UnixTime::NEVER => removed.to_string(),
-            Ok(_) | Err(_) => String::new(),
-        };
         let index = if NOT_SCANNED.contains(&key.table) {
             ""
         } else {
@@ -248,7 +275,7 @@ impl Store for RedisStore {
             .arg(now)
             .arg(&expected.to_be_bytes()[..])
             .arg(content)
-            .arg(removed)
+            .arg(removed(expires, GRACE))
             .arg(index)
             .arg(key.key)
             .arg(expires.as_millis())
@@ -256,7 +283,8 @@ impl Store for RedisStore {
             .arg(&self.channel)
             .arg(noted)
             .arg(self.entries(key.table))
-            .arg(NOTED);
+            .arg(NOTED)
+            .arg(removed(expires, NOTED_GRACE));
         self.link
             .call(|mut connection| async move { ask.invoke_async::<bool>(&mut connection).await })
             .await
@@ -376,6 +404,15 @@ impl Store for RedisStore {
                 return Ok(gone);
             }
         }
+    }
+}
+
+/// When Redis removes something of a row that expires then; empty: never.
+fn removed(expires: UnixTime, grace: Duration) -> String {
+    // Redis counts in signed milliseconds; what is beyond them stays.
+    match i64::try_from((expires + grace).as_millis()) {
+        Ok(removed) if expires != UnixTime::NEVER => removed.to_string(),
+        Ok(_) | Err(_) => String::new(),
     }
 }
 

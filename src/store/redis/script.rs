@@ -20,6 +20,8 @@ pub(super) struct Scripts {
     pub(super) release: Script,
     /// Removes rows that have expired from the tables that have an index.
     pub(super) sweep: Script,
+    /// Removes entries whose rows are gone.
+    pub(super) tidy: Script,
 }
 
 /// How long an entry is as it is noted beside its row: its kind, its place.
@@ -27,7 +29,7 @@ pub(super) const NOTED: usize = 1 + PLACE;
 
 /// Keys: row, index, due, entries. Arguments: `put` · `new` · `swap`, now, the version expected, the row, when Redis removes it
 /// (or nothing), whether there is an index, the key, its expiry, the row's packed name, the channel, the entries, what the
-/// names of their indexes begin with, the length of an entry.
+/// names of their indexes begin with, the length of an entry, when Redis removes what is noted of the entries (or nothing).
 const WRITE: &str = "
 if ARGV[1] ~= 'put' then
   local row = redis.call('GET', KEYS[1])
@@ -52,7 +54,11 @@ if before then
   end
 end
 if ARGV[11] ~= '' then
-  redis.call('SET', KEYS[4], ARGV[11])
+  if ARGV[14] == '' then
+    redis.call('SET', KEYS[4], ARGV[11])
+  else
+    redis.call('SET', KEYS[4], ARGV[11], 'PXAT', ARGV[14])
+  end
   for at = 1, #ARGV[11], length do
     local place = string.sub(ARGV[11], at + 1, at + length - 1)
     redis.call('ZADD', ARGV[12] .. string.byte(ARGV[11], at), 0, place .. ARGV[7])
@@ -129,6 +135,13 @@ for _, packed in ipairs(due) do
 end
 return #due";
 
+/// Keys: an index of entries, rows. Arguments: the entry of each row. One that was written meanwhile is there.
+const TIDY: &str = "
+for at = 2, #KEYS do
+  if redis.call('EXISTS', KEYS[at]) == 0 then redis.call('ZREM', KEYS[1], ARGV[at - 1]) end
+end
+return 1";
+
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
@@ -137,6 +150,7 @@ impl Scripts {
             lease: Script::new(LEASE),
             release: Script::new(RELEASE),
             sweep: Script::new(SWEEP),
+            tidy: Script::new(TIDY),
         }
     }
 }
