@@ -464,3 +464,44 @@ async fn a_row_goes_by_its_own_expiry_whatever_is_noted_of_it() {
     store.sweep(LATER).await.unwrap();
     assert!(store.get(key(b"k"), NOW).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn entries_without_a_row_go_when_they_are_met_and_what_is_no_row_hides_no_others() {
+    let server = Server::start(&[]);
+    let store = server.store().await;
+    let digests = [b'a', b'b', b'c'].map(|letter| [letter; 32]);
+    for digest in &digests {
+        let row = NewRow {
+            key: key(digest),
+            value: b"v",
+            entries: &[Entry {
+                kind: 0,
+                place: [7; PLACE],
+            }],
+            expires: LATER,
+        };
+        assert!(store.write(row, None).await.unwrap());
+    }
+    let name = |of: &[u8]| format!("t:t:{}", std::str::from_utf8(of).unwrap());
+    server.say(&["DEL", &name(&digests[0])]).await;
+    server.say(&["SET", &name(&digests[1]), "short"]).await;
+    let by = By {
+        table: "t",
+        kind: 0,
+        prefix: &[7],
+    };
+    let client = ::redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    for entries in [3_usize, 2] {
+        let mut count = ::redis::cmd("ZCARD");
+        count.arg("t:~entry:t:0");
+        let counted: usize = count.query_async(&mut connection).await.unwrap();
+        assert_eq!(counted, entries);
+        let mut found = Vec::new();
+        let mut each = |key: &[u8], _| found.push(key[0]);
+        let handed = store.find(by, usize::MAX, NOW, &mut each).await.unwrap();
+        assert!(handed == 1 && found == b"c");
+    }
+    let damaged = store.scan("t", b"", 9, NOW).await;
+    assert!(matches!(damaged, Err(StoreError::Damaged(_))));
+}
