@@ -165,7 +165,7 @@ async fn a_million_sessions_are_less_than_a_gibibyte() {
             .await
             .unwrap();
     };
-    let joining = stream::iter(0..MANY).map(|n| join(n));
+    let joining = stream::iter(0..MANY).map(join);
     joining.buffer_unordered(400).collect::<Vec<()>>().await;
     // Pages with what is free in them: a tree with random keys is filled to two thirds, however large it is.
     let pages = store.bytes().map(|(_, pages)| pages);
