@@ -237,6 +237,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "links",
             "proxy",
             "revocation",
+            "rollout",
             "secret",
             "session",
             "store",

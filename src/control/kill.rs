@@ -316,8 +316,7 @@ impl Inner {
         inputs.trouble = None;
         let unconfirmed = inputs.unconfirmed.take();
         if said.state == inputs.file {
-            // It holds already, unless what was to make it hold broke off.
-            self.publish(&inputs, "file", "the kill file says so");
+            self.publish(&inputs, "file", "what was to make the file hold broke off");
             return None;
         }
         if !tightens(&inputs.file, &said.state) {

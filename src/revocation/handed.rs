@@ -47,7 +47,7 @@ pub(crate) struct HandOut<'a> {
 }
 
 /// What is known of a token that was handed out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Handed {
     /// Who got it, by their names here: a provider may give the same to several, and a text that we sign may be the same.
     pub(crate) clients: Vec<String>,
@@ -102,9 +102,13 @@ impl Revocations {
                 }
                 None => (Expect::Absent, None),
             };
-            let handed = token.handed(digest, before);
+            let handed = token.handed(digest, before.clone());
             if !self.still_counts(&handed, &[], now)? {
                 return Ok(false);
+            }
+            // Many requests of one client at once get the same.
+            if before.as_ref() == Some(&handed) {
+                return Ok(true);
             }
             let plain = handed.written()?;
             let sealed = self.sessions.ring().seal(
