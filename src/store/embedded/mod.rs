@@ -71,7 +71,7 @@ pub(crate) enum OpenError {
     InUse,
     /// Written by an earlier version that lays it out differently; it is left alone.
     #[error(
-        "the file has schema {0}, and this version reads schema {SCHEMA} alone: run the version that wrote it, or delete the file. With it go all sessions, revocations (revoke again what has to stay revoked), links, who has moved, how far rollouts have come, and refresh tokens that we issued; see CHANGELOG.md"
+        "the file has schema {0}, and this version reads schema {SCHEMA} alone: run the version that wrote it, or delete the file. With it go all sessions, revocations (revoke again what has to stay revoked), links, who has moved, and refresh tokens that we issued; see CHANGELOG.md"
     )]
     Earlier(u64),
     /// Written by a later version; it is left alone.
@@ -700,7 +700,13 @@ mod tests {
             let (words, goes): (_, &[&str]) = match refused {
                 OpenError::Earlier(found) if found < SCHEMA => (
                     "run the version that wrote it, or delete",
-                    &["sessions", "revocations", "links", "moved", "rollouts"],
+                    &[
+                        "sessions",
+                        "revocations",
+                        "links",
+                        "moved",
+                        "refresh tokens",
+                    ],
                 ),
                 OpenError::Later(found) if SCHEMA < found => ("run that one", &[]),
                 other => panic!("{other}"),
