@@ -240,7 +240,8 @@ impl Families {
     }
 
     /// The token that its holder gets next; `None`: this one no longer counts. What was made of it is in hand: from now on
-    /// it is spent.
+    /// it is spent. Who proves a key binds the family with the same write, also where a request without one was faster: what
+    /// that got is worth nothing without the key.
     pub(super) async fn turn(
         &self,
         ticket: &Ticket,
@@ -256,20 +257,25 @@ impl Families {
             if family.bound.is_some() && family.bound.as_deref() != proven.key {
                 return Ok(None);
             }
-            match family.place(ticket, now) {
+            let key = proven
+                .key
+                .filter(|_| proven.binds && family.bound.is_none());
+            let binds = key.is_some();
+            family.bound = family.bound.or(key.map(str::to_owned));
+            let next = match family.place(ticket, now) {
                 Place::Over | Place::Spent => return Ok(None),
+                Place::Before if binds => family.current(ticket),
                 Place::Before => return Ok(family.current(ticket)),
-                Place::Current => {}
-            }
-            let next = ticket.next(&*self.entropy);
-            family.turn_to(&next, grace, now);
-            family.belongs_to(account, person);
-            if family.bound.is_none() && proven.binds {
-                family.bound = proven.key.map(str::to_owned);
-            }
+                Place::Current => {
+                    let next = ticket.next(&*self.entropy);
+                    family.turn_to(&next, grace, now);
+                    family.belongs_to(account, person);
+                    Some(next)
+                }
+            };
             let expect = Expect::Version(version);
             if self.write(ticket, &family, expect, now).await? {
-                return Ok(Some(next));
+                return Ok(next);
             }
         }
         Ok(None)
@@ -391,6 +397,40 @@ mod tests {
         assert!(begun(&families, &ticket, times).await);
         let began = open(&families, &ticket).await.began;
         assert_eq!(began, Some(at(1).as_millis()));
+    }
+
+    /// Two requests with one token, of which one proves a key: whichever is first, the family is bound to it from then on.
+    #[tokio::test]
+    async fn a_request_without_a_key_that_is_faster_leaves_no_family_without_one() {
+        let (families, ticket) = (families(), Ticket::first(&SystemEntropy));
+        assert!(begun(&families, &ticket, (at(1), at(1))).await);
+        let account = Account::of(&crate::identity::SubjectKey {
+            issuer: crate::identity::Issuer::new("https://old.test"),
+            subject: crate::identity::Subject::try_from("alice").unwrap(),
+        });
+        let person = CanonicalSubject::unjoined(&account.key().unwrap());
+        let turn = async |ticket: &Ticket, key| {
+            let proven = Proven { key, binds: true };
+            let (whose, grace) = ((&account, &person, proven), Duration::from_secs(10));
+            let next = families.turn(ticket, whose, grace, at(2)).await.unwrap();
+            next.map(|next| next.text().expose().clone())
+        };
+        let plain = turn(&ticket, None).await.unwrap();
+        assert!(open(&families, &ticket).await.bound.is_none());
+        let bound = turn(&ticket, Some("key")).await;
+        assert_eq!(bound.as_ref(), Some(&plain));
+        let known = open(&families, &ticket).await.bound;
+        assert_eq!(known.as_deref(), Some("key"));
+        let got = Ticket::parse(&plain).unwrap();
+        for key in [None, Some("another")] {
+            assert_eq!(turn(&ticket, key).await, None);
+            assert_eq!(turn(&got, key).await, None);
+        }
+        assert!(
+            turn(&got, Some("key"))
+                .await
+                .is_some_and(|next| next != plain)
+        );
     }
 
     #[tokio::test]
