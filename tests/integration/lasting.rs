@@ -14,7 +14,7 @@ use crate::harness::PATIENCE;
 use crate::harness::Proxy;
 use crate::harness::request;
 use crate::login::Browser;
-use crate::reload::once_within;
+use crate::reload::mostly_within;
 use crate::reload::until;
 use crate::upstreams::accept;
 use crate::upstreams::read_head;
@@ -261,7 +261,7 @@ async fn what_is_open_goes_on_while_its_provider_is_away_as_long_as_requests_wou
 #[tokio::test(flavor = "multi_thread")]
 async fn whom_a_provider_does_not_know_any_more_is_out_at_the_next_revalidation() {
     for percent in ["100", "0"] {
-        once_within(Duration::from_secs(6), async |_| {
+        mostly_within(Duration::from_secs(6), async |_| {
             let (old, new) = (Idp::start().await, Idp::start().await);
             let upstream = application().await;
             let text = config(&old, &new, upstream, "sessions: { revalidate: 5s }");

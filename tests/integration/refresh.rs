@@ -832,45 +832,64 @@ async fn two_hundred_clients_move_without_a_change_of_theirs_and_without_a_faile
     let mut tokens: Vec<String> = (0..200)
         .map(|n| old.refresh_token(&format!("p{n}")))
         .collect();
+    // What a client does, whatever is done to it: the issuer of its own token.
+    let calls = async |n: usize, token: &mut String| {
+        let client = format!("c{n}");
+        let who = (&*client, "s3cret");
+        let pairs = [("grant_type", "client_credentials"), ("audience", "app")];
+        let own = post(&proxy, who, TOKEN, &pairs).await;
+        assert_eq!(own.status, 200, "{n}: {}\n{}", own.text(), proxy.log());
+        let pairs = [("grant_type", "refresh_token"), ("refresh_token", &**token)];
+        let (got, next) = good(&post(&proxy, who, TOKEN, &pairs).await);
+        assert_eq!(
+            claims(&got["access_token"])["uid"],
+            json!(format!("uid-p{n}"))
+        );
+        *token = next;
+        claims(&object(&own)["access_token"])["iss"].clone()
+    };
     let mut moved = Vec::new();
     for (round, percent) in [0, 30, 70, 100].into_iter().enumerate() {
         if 0 < round {
-            let loads = proxy
-                .metric("authferry_config_reloads_total{outcome=\"success\"}")
-                .await;
-            proxy.edit(&at_percent(percent, rules));
-            proxy.signal("HUP");
-            let start = Instant::now();
-            while proxy
-                .metric("authferry_config_reloads_total{outcome=\"success\"}")
-                .await
-                <= loads
-            {
-                assert!(start.elapsed() < PATIENCE, "{}", proxy.log());
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            let loads = async || {
+                let series = "authferry_config_reloads_total{outcome=\"success\"}";
+                proxy.metric(series).await
+            };
+            let before = loads().await;
+            let done = std::cell::Cell::new(false);
+            let reload = async {
+                proxy.edit(&at_percent(percent, rules));
+                proxy.signal("HUP");
+                crate::reload::until(async || before < loads().await).await;
+                done.set(true);
+            };
+            // From before the edit until it holds, and a little longer, somebody calls all the time.
+            let meanwhile = async {
+                let (mut n, mut during, mut after) = (0, 0, 0);
+                while after < 10 {
+                    let before = done.get();
+                    calls(n, &mut tokens[n]).await;
+                    n = (n + 1) % tokens.len();
+                    if before {
+                        after += 1;
+                    } else {
+                        during += 1;
+                    }
+                }
+                during
+            };
+            let ((), during) = tokio::join!(reload, meanwhile);
+            assert!(0 < during, "nobody called while the configuration changed");
         }
         let mut there = 0;
         for (n, token) in tokens.iter_mut().enumerate() {
-            let client = format!("c{n}");
-            let who = (&*client, "s3cret");
-            let pairs = [("grant_type", "client_credentials"), ("audience", "app")];
-            let own = post(&proxy, who, TOKEN, &pairs).await;
-            assert_eq!(own.status, 200, "{n}: {}\n{}", own.text(), proxy.log());
-            let issuer = claims(&object(&own)["access_token"])["iss"].clone();
+            let issuer = calls(n, token).await;
             there += usize::from(issuer == json!(new.issuer()));
             match n {
                 7 => assert_eq!(issuer, json!(old.issuer()), "held by a rule"),
                 9 => assert_eq!(issuer, json!(new.issuer()), "moved by a rule"),
                 _ => {}
             }
-            let pairs = [("grant_type", "refresh_token"), ("refresh_token", &**token)];
-            let (got, next) = good(&post(&proxy, who, TOKEN, &pairs).await);
-            assert_eq!(
-                claims(&got["access_token"])["uid"],
-                json!(format!("uid-p{n}"))
-            );
-            *token = next;
         }
         moved.push(there);
     }

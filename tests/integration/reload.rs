@@ -24,17 +24,16 @@ pub(crate) async fn until<F: AsyncFnMut() -> bool>(mut done: F) -> Duration {
     start.elapsed()
 }
 
-/// Does something again until it took less than `most`, at most five times: a busy machine is late now and then, a program
-/// that is too slow each time.
-pub(crate) async fn once_within(most: Duration, mut attempt: impl AsyncFnMut(usize) -> Duration) {
+/// Does something until it took less than `most` four times of at most five: a busy machine is late now and then, a program
+/// that is too slow more often.
+pub(crate) async fn mostly_within(most: Duration, mut attempt: impl AsyncFnMut(usize) -> Duration) {
     let mut took = Vec::new();
-    for number in 0..5 {
-        took.push(attempt(number).await);
-        if took.last().is_some_and(|took| *took < most) {
-            return;
-        }
+    let late = |took: &[Duration]| took.iter().filter(|took| most <= **took).count();
+    while took.len() < 4 + late(&took) {
+        assert!(late(&took) < 2, "not within {most:?}: {took:?}");
+        took.push(attempt(took.len()).await);
     }
-    panic!("never within {most:?}: {took:?}");
+    println!("Within {most:?}: {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +48,7 @@ async fn an_edited_file_is_live_within_a_second_and_a_broken_one_changes_nothing
         proxy.edit(yaml);
         until(async || get(proxy.address, "/open/x").await.status == status).await
     };
-    once_within(Duration::from_secs(1), async |number| {
+    mostly_within(Duration::from_secs(1), async |number| {
         if 0 < number {
             edited(&good, 401).await;
         }
@@ -115,7 +114,7 @@ async fn a_file_behind_a_swapped_symlink_is_live_as_a_config_map_is() {
     std::fs::rename(dir.join("link"), &file).unwrap();
     assert_eq!(get(proxy.address, "/open/x").await.status, 401);
 
-    once_within(Duration::from_secs(1), async |number| {
+    mostly_within(Duration::from_secs(1), async |number| {
         let mut longest = Duration::ZERO;
         for (way, paths, status) in [
             ("there", "[/public/*, /open/*]", 200),
