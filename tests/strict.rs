@@ -119,6 +119,16 @@ const BREAKS: &[(&str, &str, &str)] = &[
         "",
         "roles: { new: { groups: { sales: [seller] }, scopes: { seller: [orders.read] } } }",
     ),
+    (
+        "AFS030",
+        "",
+        "exchange: { asked: { token_exchange: { provider: new, audiences: [api], client: CLIENT } } }",
+    ),
+    (
+        "AFS029",
+        "",
+        "ENDPOINT { KEYS, grants: [token_exchange], audiences: [api] }\n  audiences: { api: { exchanges: [ours] } }\nexchange: { ours: { mint: { issuer: \"https://ferry.corp.example\", audiences: [api], binding: keep } } }",
+    ),
 ];
 
 const OIDC: &str = "oidc: { issuer: \"https://new.corp.example\", verify: { audiences: [crm] } }";

@@ -87,7 +87,7 @@ impl Assertions {
                 say(name, value.clone());
             }
         }
-        let token = self.ring.sign("assertion", "JWT", &claims, now)?;
+        let (token, _kid) = self.ring.sign("assertion", "JWT", &claims, now)?;
         let mut value =
             HeaderValue::try_from(token).map_err(|error| MintError(error.to_string()))?;
         value.set_sensitive(true);

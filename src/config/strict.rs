@@ -67,6 +67,8 @@ rules! {
     ONE_SIGNING_KEY "AFS026" "Keys that sign can be rotated: where they are kept elsewhere, the next one is there already.";
     PUBLIC_CLIENT "AFS027" "What a public client gets is little: tokens for five minutes, refresh tokens for 30 days, no wide scopes.";
     ROLE_SCOPES "AFS028" "A token does what its client was given, and not whatever its person may do.";
+    SUBJECT_TOKENS "AFS029" "A client exchanges tokens that name it.";
+    UNREADABLE "AFS030" "What a provider gives for a token can be read: it is about the same person.";
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);

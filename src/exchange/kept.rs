@@ -23,6 +23,7 @@ use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::identity::SubjectKey;
 use crate::providers::ProviderError;
+use crate::secret::Secret;
 
 /// How many results one exchange keeps.
 const MAX_KEPT: usize = 16_384;
@@ -84,6 +85,15 @@ enum Entry {
     },
 }
 
+impl Entry {
+    fn is(&self, token: &Secret<String>) -> bool {
+        match self {
+            Self::Token { token: kept, .. } => kept.token.matches(token.expose().as_bytes()),
+            Self::Refused { .. } => false,
+        }
+    }
+}
+
 /// The results of one exchange.
 pub(crate) struct Kept {
     shared: Arc<Shared>,
@@ -109,12 +119,22 @@ impl Kept {
         }
     }
 
-    /// The result for a key: kept, of a question under way, or of `work`.
-    pub(super) async fn get<W, F>(&self, key: Key, now: UnixTime, work: W) -> (Outcome, Answer)
+    /// The result for a key: kept, of a question under way, or of `work`. `over`: one that was given back, and is kept no longer.
+    pub(super) async fn get<W, F>(
+        &self,
+        key: Key,
+        over: Option<&Secret<String>>,
+        now: UnixTime,
+        work: W,
+    ) -> (Outcome, Answer)
     where
         W: FnOnce() -> F + Send + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
+        if let Some(over) = over {
+            // Only that one: another request may have fetched the next already.
+            self.shared.entries.remove_if(&key, |kept| kept.is(over));
+        }
         match self.shared.entries.get(&key) {
             Some(Entry::Token { token, quiet }) if now < token.ends => {
                 if now < token.renew {
@@ -235,7 +255,6 @@ mod tests {
     use crate::clock::ManualClock;
     use crate::identity::Issuer;
     use crate::identity::Subject;
-    use crate::secret::Secret;
 
     fn at(seconds: u64) -> UnixTime {
         UnixTime::from_secs(1_000 + seconds)
@@ -266,6 +285,7 @@ mod tests {
             value: HeaderValue::from_static(text),
             token: Secret::new(text.to_owned()),
             minted: false,
+            key: None,
             own_end: at(100),
             scopes: Arc::from([]),
             ends: at(100),
@@ -298,7 +318,7 @@ mod tests {
                 tokio::task::yield_now().await;
                 answer
             };
-            let (outcome, answer) = self.kept.get(key, self.clock.now(), work).await;
+            let (outcome, answer) = self.kept.get(key, None, self.clock.now(), work).await;
             (
                 outcome,
                 answer.map(|t| t.value.to_str().unwrap().to_owned()),
@@ -335,6 +355,21 @@ mod tests {
         assert_eq!(world.asked(), 2);
         let again = world.get(key("a"), Ok(token("4"))).await;
         assert_eq!(again, (Outcome::Kept, Ok("1".into())));
+    }
+
+    #[tokio::test]
+    async fn one_that_was_given_back_is_kept_no_longer_and_its_successor_is() {
+        let world = World::new();
+        world.get(key("a"), Ok(token("1"))).await.1.unwrap();
+        let over = Secret::new("1".to_owned());
+        // Whoever comes late with the old one does not throw away the new one.
+        for (fresh, outcome) in [("2", Outcome::Made), ("3", Outcome::Kept)] {
+            let work = move || async move { Ok(token(fresh)) };
+            let now = world.clock.now();
+            let (how, answer) = world.kept.get(key("a"), Some(&over), now, work).await;
+            let value = answer.unwrap().token;
+            assert_eq!((how, value.expose().as_str()), (outcome, "2"));
+        }
     }
 
     #[tokio::test]

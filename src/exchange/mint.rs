@@ -98,16 +98,21 @@ impl Minter {
             return Err(Refusal::Expired.into());
         }
         let claims = || self.claims(subject, scopes, deps, now, ends);
-        let used = |key: &str| deps.ring.uses().used(key, KeyUse::Sign, PURPOSE);
+        let used = |key: &str| {
+            deps.ring.uses().used(key, KeyUse::Sign, PURPOSE);
+            Box::<str>::from(key)
+        };
         let signed = match &self.signer {
             Signer::Ring(typ) => deps.ring.sign(PURPOSE, typ, &claims()?, now),
             Signer::Key(typ, key) => {
-                used(key.kid());
-                key.sign(typ, &claims()?)
+                let claims = claims()?;
+                let kid = used(key.kid());
+                key.sign(typ, &claims).map(|signed| (signed, kid))
             }
             Signer::Shared(typ, key) => {
-                used(key.name());
-                key.sign(typ, &claims()?)
+                let claims = claims()?;
+                let kid = used(key.name());
+                key.sign(typ, &claims).map(|signed| (signed, kid))
             }
             Signer::Text(template, key) => {
                 // The old format has no place for an actor: a delegated credential would look like its subject.
@@ -128,12 +133,15 @@ impl Minter {
                 let text = template
                     .render_text(&times)
                     .or(Err(Refusal::ExchangeRefused))?;
-                used(key.name());
-                Ok(key.sign_text(&text.ok_or(Refusal::ExchangeRefused)?))
+                let kid = used(key.name());
+                let signed = key.sign_text(&text.ok_or(Refusal::ExchangeRefused)?);
+                Ok((signed, kid))
             }
         };
+        let (signed, kid) = signed.or(Err(Outage::Malformed))?;
         Ok(Made {
-            token: Secret::new(signed.or(Err(Outage::Malformed))?),
+            token: Secret::new(signed),
+            key: Some(kid),
             ends,
             lives_until: Some(ends),
             about: None,

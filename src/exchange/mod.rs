@@ -108,6 +108,8 @@ pub(crate) struct Subject {
     pub(crate) narrowed: bool,
     /// The client of our token endpoint that asked, where one did.
     pub(crate) asked_by: Option<Arc<AskedBy>>,
+    /// A result of before that counts no more: another one is made in its place.
+    pub(crate) over: Option<Secret<String>>,
 }
 
 /// A client of our token endpoint: whoever exchanges there (RFC 8693 §2.1).
@@ -130,6 +132,8 @@ pub(crate) struct Token {
     pub(crate) token: Secret<String>,
     /// Whether we minted it.
     pub(crate) minted: bool,
+    /// The key of ours that signed it, or the assertion that it was had for.
+    pub(crate) key: Option<Box<str>>,
     /// When it ends by itself, which may be a little later than what it was made from; [`UnixTime::NEVER`]: nobody says.
     pub(crate) own_end: UnixTime,
     /// What it may do.
@@ -278,11 +282,12 @@ impl Exchange {
             for_client: subject.narrowed.then_some(subject.ends),
         };
         let exchange = Arc::clone(self);
+        let over = subject.over.clone();
         let work = move || async move {
             let now = exchange.deps.clock.now();
             exchange.make(&subject, now).await
         };
-        self.kept.get(key, now, work).await
+        self.kept.get(key, over.as_ref(), now, work).await
     }
 
     /// What the provider says of somebody whom another one has vouched for: the proof that it knows the account, and how long
@@ -309,6 +314,7 @@ impl Exchange {
             outlived: None,
             narrowed: false,
             asked_by: None,
+            over: None,
         };
         let scopes = scopes::narrow(&self.scopes, &subject)?;
         let made = self.way.make(&subject, &scopes, &self.deps, now).await?;
@@ -348,6 +354,7 @@ impl Exchange {
             scopes: made.scopes.into(),
             token: made.token,
             minted: self.mints_as().is_some(),
+            key: made.key,
             ends,
             renew,
             about: made.about,

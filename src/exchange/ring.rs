@@ -151,11 +151,12 @@ impl KeyRing {
         typ: &str,
         claims: &Map<String, Value>,
         now: UnixTime,
-    ) -> Result<String, MintError> {
+    ) -> Result<(String, Box<str>), MintError> {
         let keys = self.keys.load();
         let key = signing(&keys, now).ok_or_else(|| MintError("there is no key".to_owned()))?;
-        self.uses.used(key.key.kid(), KeyUse::Sign, purpose);
-        key.key.sign(typ, claims)
+        let kid = key.key.kid();
+        self.uses.used(kid, KeyUse::Sign, purpose);
+        Ok((key.key.sign(typ, claims)?, kid.into()))
     }
 
     /// Every published key (RFC 7517 §5): the next one, the present one, and those whose tokens may still live.
@@ -378,7 +379,7 @@ mod tests {
     }
 
     fn signed(ring: &KeyRing, now: UnixTime) -> String {
-        ring.sign("mint", "JWT", &Map::new(), now).unwrap()
+        ring.sign("mint", "JWT", &Map::new(), now).unwrap().0
     }
 
     fn is_published(ring: &KeyRing, token: &str) -> bool {

@@ -80,6 +80,8 @@ pub(crate) struct Remote {
     pub(crate) resources: Vec<Box<str>>,
     /// How `may_act` calls us; default: our client id.
     pub(crate) actor: Option<Box<str>>,
+    /// Whether a result that cannot be read is not used. Default no.
+    pub(crate) must_be_read: bool,
 }
 
 /// The assertion that we sign for a provider.

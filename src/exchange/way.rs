@@ -94,6 +94,8 @@ pub(super) struct Made {
     /// What it says, judged; `None`: it cannot be read, or is ours.
     pub(super) proof: Option<Authenticated>,
     pub(super) scopes: Vec<Box<str>>,
+    /// The key of ours that signed it, or what it was had for.
+    pub(super) key: Option<Box<str>>,
 }
 
 impl Way {
@@ -151,10 +153,13 @@ impl Way {
                     .await
             }
             Self::Assertion(remote, assertion, key) => {
-                let signed = remote.sign(assertion, key.as_deref(), subject, deps, now)?;
-                remote
-                    .ask(providers::Grant::JwtBearer(&signed), subject, scopes, now)
-                    .await
+                let (signed, kid) = remote.sign(assertion, key.as_deref(), subject, deps, now)?;
+                let grant = providers::Grant::JwtBearer(&signed);
+                let made = remote.ask(grant, subject, scopes, now).await?;
+                Ok(Made {
+                    key: Some(kid),
+                    ..made
+                })
             }
             Self::Mint(minter) => minter.mint(subject, scopes, deps, now),
         }
@@ -185,6 +190,12 @@ impl Remote {
             scopes: &scopes.asked,
         };
         let issued = self.client.ask(grant, wanted, now).await?;
+        if self.settings.must_be_read && issued.proof.is_none() {
+            warn!(
+                "Nobody can say whom an exchanged token is about; it is not used (`unreadable`)."
+            );
+            return Err(Refusal::ExchangeRefused.into());
+        }
         take(issued, subject.token.as_ref(), delegation, scopes, now)
     }
 
@@ -196,7 +207,7 @@ impl Remote {
         subject: &Subject,
         deps: &Deps,
         now: UnixTime,
-    ) -> Result<Secret<String>, ProviderError> {
+    ) -> Result<(Secret<String>, Box<str>), ProviderError> {
         let audience = assertion
             .audience
             .as_deref()
@@ -224,10 +235,12 @@ impl Remote {
             Some(key) => {
                 deps.ring.uses().used(key.kid(), KeyUse::Sign, PURPOSE);
                 key.sign("JWT", &claims)
+                    .map(|signed| (signed, key.kid().into()))
             }
             None => deps.ring.sign(PURPOSE, "JWT", &claims, now),
         };
-        Ok(Secret::new(signed.or(Err(Outage::Malformed))?))
+        let (signed, kid) = signed.or(Err(Outage::Malformed))?;
+        Ok((Secret::new(signed), kid))
     }
 }
 
@@ -288,6 +301,7 @@ fn take(
         lives_until: own.max(ends),
         about: proof.as_ref().map(|proof| Arc::clone(proof.identity())),
         proof,
+        key: None,
     })
 }
 

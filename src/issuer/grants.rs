@@ -1,11 +1,6 @@
-//! What clients ask for: a token for another one (RFC 8693), or one for themselves (RFC 6749 §4.4). Each request is told
-//! once, however it ends.
-
-use std::sync::Arc;
+//! What clients ask for: a token for another one (RFC 8693), or any other. Each request is told once, however it ends.
 
 use serde_json::Value;
-use tracing::error;
-use tracing::warn;
 
 use crate::auth::Asker;
 use crate::auth::ForClient;
@@ -14,11 +9,9 @@ use crate::auth::Of;
 use crate::auth::Query;
 use crate::auth::TokenReport;
 use crate::auth::beginning;
-use crate::clock::UnixTime;
 use crate::identity;
 use crate::identity::CanonicalSubject;
 use crate::identity::ProviderId;
-use crate::identity::Refusal;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
 use crate::identity::Thumbprint;
@@ -33,24 +26,17 @@ use crate::issuer::form::scopes;
 use crate::issuer::form::success;
 pub(super) use crate::issuer::judged::judged;
 use crate::issuer::settings::Grant;
-use crate::providers;
-use crate::providers::Authenticated;
-use crate::providers::ProviderError;
-use crate::providers::Wanted;
 use crate::telemetry::TokenEvent;
 
 /// The types of tokens (RFC 8693 §3) that we take and give.
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-/// How much later than asked for a provider's token may end: its clock is not ours.
-const LEEWAY: std::time::Duration = std::time::Duration::from_secs(30);
-
 /// A client proves to hold a key, and what it asks for would be good without that key.
 pub(super) const UNBOUND: Not = Not::Denied(Denied::InvalidRequest, "pop_failed");
 
 /// `Retry-After` when nobody said how long.
-const LATER: u64 = 5;
+pub(super) const LATER: u64 = 5;
 
 /// What is told of one request, as far as it came.
 #[derive(Default)]
@@ -67,6 +53,8 @@ pub(super) struct Told {
     pub(super) outcome: Option<&'static str>,
     /// Why it says so.
     pub(super) reason: Option<&'static str>,
+    /// What signed it, or what it was had with, where that is a key of ours.
+    pub(super) key: Option<Box<str>>,
 }
 
 impl Issuer {
@@ -97,10 +85,6 @@ impl Issuer {
         let scopes = scopes(&form)?;
         let side = self.side(call, client)?;
         let proven = self.key_of(call).await?;
-        // What a provider gives to its own client is bound to nothing.
-        if proven.is_some() && grant == Grant::ClientCredentials {
-            return Err(UNBOUND);
-        }
         match grant {
             Grant::TokenExchange => {
                 let audience = Self::audience(client, &form)?;
@@ -117,8 +101,8 @@ impl Issuer {
                 let audience = Self::audience(client, &form)?;
                 told.audience = Some(audience.into());
                 told.provider = Some(side.clone());
-                self.for_itself(call, client, &side, audience, scopes.as_deref(), told)
-                    .await
+                let wanted = (audience, scopes.as_deref(), proven);
+                self.for_itself(call, client, &side, wanted, told).await
             }
         }
     }
@@ -224,11 +208,15 @@ impl Issuer {
             certificate: client.shown(call.channel.certificate),
             max_life: client.settings.max_life,
             own: None,
+            addressed: client.settings.addressed,
+            over: None,
         };
         let admitted = judged(call, token, Some(&wanted)).await?;
         told.person = Some(admitted.canonical().clone());
         self.limited(call, Of::Subject(admitted.canonical().as_str()))
             .await?;
+        let wanted = (client, &wanted);
+        let admitted = self.hands_out(call, wanted, token, admitted).await?;
         let issued = admitted
             .issued()
             .ok_or(Not::Denied(Denied::InvalidTarget, "exchange_refused"))?;
@@ -237,99 +225,10 @@ impl Issuer {
         let token = (issued.token.expose().as_str(), issued.bound.as_ref());
         let object = success(token, ends, &scopes, call.now);
         let mut object = object.ok_or(Not::Denied(Denied::InvalidRequest, "expired"))?;
-        self.hands_out(client, (&admitted, issued), call.now)
-            .await?;
         object.insert("issued_token_type".to_owned(), ACCESS_TOKEN.into());
         told.lifetime = Some(ends.since(call.now).as_secs());
         told.scope = Some(scopes);
-        Ok(Value::Object(object))
-    }
-
-    /// RFC 6749 §4.4, at the provider that the client belongs to.
-    async fn for_itself(
-        &self,
-        call: &Call<'_>,
-        client: &Client,
-        side: &ProviderId,
-        audience: &str,
-        scopes: Option<&[Box<str>]>,
-        told: &mut Told,
-    ) -> Result<Value, Not> {
-        let most = &client.settings.scopes;
-        let scopes = scopes.unwrap_or(most);
-        if !scopes.iter().all(|scope| most.contains(scope)) {
-            return Err(Not::Denied(Denied::InvalidScope, "insufficient_scope"));
-        }
-        let at = client
-            .at
-            .get(side)
-            .ok_or(Not::Denied(Denied::UnauthorizedClient, "no_link"))?;
-        let (at, now) = (Arc::clone(at), call.now);
-        let (audiences, resources) = match self.resources.of(audience, side) {
-            Some(resource) => (Vec::new(), vec![resource]),
-            None => (vec![Box::from(audience)], Vec::new()),
-        };
-        let asked = scopes.to_vec();
-        let task = self.deps.background.spawn(async move {
-            let wanted = Wanted {
-                audiences: &audiences,
-                resources: &resources,
-                scopes: &asked,
-            };
-            at.ask(providers::Grant::ClientCredentials, wanted, now)
-                .await
-        });
-        let issued = task.await.unwrap_or_else(|error| {
-            error!(provider = %side, %error, "A client's question broke off.");
-            Err(identity::Outage::Shed.into())
-        });
-        let issued = issued.map_err(|why| match why {
-            ProviderError::Rejected(Refusal::Policy) => {
-                Not::Denied(Denied::InvalidScope, "insufficient_scope")
-            }
-            ProviderError::Rejected(refusal) => {
-                Not::Denied(Denied::UnauthorizedClient, refusal.as_str())
-            }
-            ProviderError::Unavailable {
-                outage,
-                retry_after,
-            } => Not::Later(
-                retry_after.map_or(LATER, |after| after.as_secs().max(1)),
-                outage.as_str(),
-            ),
-        })?;
-        let said = issued.scopes.iter().chain(
-            issued
-                .proof
-                .as_ref()
-                .map(|proof| &proof.identity().scopes)
-                .filter(|said| !said.is_empty()),
-        );
-        // Nothing was asked for, nothing is said, and nobody can look: it may do whatever the provider gives by default.
-        if scopes.is_empty() && issued.scopes.is_none() && issued.proof.is_none() {
-            warn!(provider = %side, client = &*client.settings.id, "Nobody can say what a token may do; it is not issued.");
-            return Err(Not::Denied(Denied::InvalidScope, "exchange_refused"));
-        }
-        let mut granted = scopes;
-        for said in said {
-            if !said.iter().all(|scope| most.contains(scope)) {
-                warn!(provider = %side, client = &*client.settings.id, "A token can do more than its client may have; it is not issued.");
-                return Err(Not::Denied(Denied::InvalidScope, "exchange_refused"));
-            }
-            granted = said;
-        }
-        let last = call.now + client.settings.max_life + LEEWAY;
-        let own = issued.proof.as_ref().map(Authenticated::life_ends);
-        let too_long = own.is_some_and(|own| own != UnixTime::NEVER && last < own);
-        let Some(ends) = issued.ends.filter(|ends| *ends <= last && !too_long) else {
-            warn!(provider = %side, client = &*client.settings.id, "A token lives longer than its client may have, or nobody says how long; it is not issued.");
-            return Err(Not::Denied(Denied::InvalidTarget, "exchange_refused"));
-        };
-        let scope = granted.join(" ");
-        let object = success((issued.token.expose(), None), ends, &scope, call.now);
-        let object = object.ok_or(Not::Later(LATER, "malformed"))?;
-        told.lifetime = Some(ends.since(call.now).as_secs());
-        told.scope = Some(scope);
+        told.key = issued.key.clone();
         Ok(Value::Object(object))
     }
 
@@ -370,6 +269,7 @@ impl Issuer {
                 lifetime: told.lifetime,
                 parent: told.parent.as_deref(),
                 provider: told.provider.as_ref(),
+                key: told.key.as_deref(),
                 outcome,
                 reason,
             },

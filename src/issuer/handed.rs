@@ -7,6 +7,7 @@ use serde_json::Map;
 use serde_json::Value;
 
 use crate::auth::Admitted;
+use crate::auth::ForClient;
 use crate::clock::UnixTime;
 use crate::exchange::Token;
 use crate::identity::Confirmation;
@@ -17,6 +18,7 @@ use crate::issuer::answer::Not;
 use crate::issuer::build::Client;
 use crate::issuer::build::Issuer;
 use crate::issuer::grants::Told;
+use crate::issuer::judged::judged;
 use crate::issuer::tokens::inactive;
 use crate::revocation::Asked;
 use crate::revocation::CLOCKS;
@@ -37,13 +39,42 @@ const SAID: [&str; 9] = [
 const STORE: Not = Not::Later(5, "store");
 
 impl Issuer {
-    /// Notes a token that a client gets for another one, before it gets it: without that nothing could end it.
+    /// Notes the token that a client gets for `text`, before it gets it: without that nothing could end it. One that it has had
+    /// and given back is made anew.
     pub(super) async fn hands_out(
+        &self,
+        call: &Call<'_>,
+        (client, wanted): (&Client, &ForClient<'_>),
+        text: &str,
+        admitted: Admitted,
+    ) -> Result<Admitted, Not> {
+        let none = || Not::Denied(Denied::InvalidTarget, "exchange_refused");
+        let issued = admitted.issued().ok_or_else(none)?;
+        if self.notes(client, (&admitted, issued), call.now).await? {
+            return Ok(admitted);
+        }
+        let wanted = ForClient {
+            over: Some(&issued.token),
+            ..*wanted
+        };
+        let again = judged(call, text, Some(&wanted)).await?;
+        let issued = again.issued().ok_or_else(none)?;
+        let same = again.canonical() == admitted.canonical()
+            && again.identity().key == admitted.identity().key;
+        // Whoever makes the same token again, byte for byte, has no other one before that would have ended.
+        if !same || !self.notes(client, (&again, issued), call.now).await? {
+            return Err(Not::Denied(Denied::InvalidTarget, "revoked"));
+        }
+        Ok(again)
+    }
+
+    /// `false`: it was given back.
+    pub(super) async fn notes(
         &self,
         client: &Client,
         (admitted, issued): (&Admitted, &Token),
         now: UnixTime,
-    ) -> Result<(), Not> {
+    ) -> Result<bool, Not> {
         let account = self.account(client);
         let account = account.ok_or(Not::Denied(Denied::InvalidClient, "bad_credentials"))?;
         let token = HandOut {
@@ -55,14 +86,20 @@ impl Issuer {
         };
         let noted = self.deps.revocations.hands_out(token, now).await;
         if !noted.or(Err(STORE))? {
-            // It was made a moment ago for the same token, and given back: there is a new one when that would have ended.
-            return Err(Not::Denied(Denied::InvalidTarget, "revoked"));
+            return Ok(false);
         }
         // What was revoked while that was noted is not handed out either: not everybody asks us about it.
         if !admitted.standing().holds(now) {
             return Err(Not::Denied(Denied::InvalidRequest, "revoked"));
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// A token that its client gives back is not handed out again, by no instance and from this moment on, whether or not that
+    /// knows of its revocation already.
+    pub(super) async fn takes_back(&self, token: &str, now: UnixTime) -> Result<(), Not> {
+        let taken = self.deps.revocations.takes_back(token, now).await;
+        taken.or(Err(STORE))
     }
 
     /// Whether a client got this token here for another one.
@@ -156,6 +193,7 @@ impl Issuer {
         if !handed.is_of(&client.settings.id) {
             return Err(Not::Denied(Denied::UnauthorizedClient, "wrong_client"));
         }
+        self.takes_back(token, call.now).await?;
         let digest = handed.digest.iter();
         let asked = Asked {
             target: Target::TokenDigest {

@@ -14,6 +14,7 @@ mod habits;
 mod handed;
 mod judged;
 mod learned;
+mod machines;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;
 mod refresh;

@@ -70,6 +70,8 @@ pub(crate) struct Client {
     pub(crate) scopes: Vec<Box<str>>,
     /// The longest that they may live. Default 5 min.
     pub(crate) max_life: Duration,
+    /// Whether what it exchanges must name it (RFC 8693 §2.1). Default no.
+    pub(crate) addressed: bool,
     /// Whether it may ask about tokens (RFC 7662).
     pub(crate) introspect: bool,
     /// What its refresh tokens are.
@@ -159,6 +161,7 @@ pub(crate) fn for_test(grant: &str) -> Settings {
             audiences: Vec::new(),
             scopes: Vec::new(),
             max_life: Duration::from_secs(300),
+            addressed: false,
             introspect: false,
             refresh: Refresh {
                 max: Duration::from_secs(30 * 86_400),

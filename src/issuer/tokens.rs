@@ -299,6 +299,7 @@ impl Issuer {
         if !own && !self.was_given(call, client, token).await? {
             return Err(Not::Denied(Denied::UnauthorizedClient, "wrong_client"));
         }
+        self.takes_back(token, call.now).await?;
         let person = call.gate.person(identity, call.now).await;
         let issuer = identity.key.issuer.as_str().to_owned();
         let target = match &proof.grounds().token {

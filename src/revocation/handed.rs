@@ -59,6 +59,8 @@ pub(crate) struct Handed {
     pub(crate) digest: [u8; 32],
     pub(super) marks: Vec<Mark>,
     pub(super) began: Option<UnixTime>,
+    /// Whether it was given back.
+    over: bool,
 }
 
 /// What is behind a token.
@@ -79,6 +81,8 @@ struct Row {
     ends: u64,
     began: Option<u64>,
     marks: String,
+    #[serde(default)]
+    over: bool,
 }
 
 impl Revocations {
@@ -103,31 +107,64 @@ impl Revocations {
                 None => (Expect::Absent, None),
             };
             let handed = token.handed(digest, before.clone());
-            if !self.still_counts(&handed, &[], now)? {
+            if handed.over || !self.still_counts(&handed, &[], now)? {
                 return Ok(false);
             }
             // Many requests of one client at once get the same.
             if before.as_ref() == Some(&handed) {
                 return Ok(true);
             }
-            let plain = handed.written()?;
-            let sealed = self.sessions.ring().seal(
-                Purpose::HandedOut,
-                token.token.as_bytes(),
-                &[&digest],
-                &plain,
-                &*self.entropy,
-            );
-            let until = handed.ends + CLOCKS;
-            let noted = self
-                .store
-                .compare_and_swap(place(&digest), expect, &sealed, until, now);
-            if noted.await? {
+            if self.note(token.token, &handed, expect, now).await? {
                 return Ok(true);
             }
         }
-        let busy = String::from("others note the same token again and again");
-        Err(StoreError::Unavailable(busy))
+        Err(busy())
+    }
+
+    /// Notes that a token was given back, where it was handed out here: nobody gets it again.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not take it.
+    pub(crate) async fn takes_back(&self, token: &str, now: UnixTime) -> Result<(), StoreError> {
+        let digest = digest_of(token);
+        for _ in 0..TRIES {
+            let Some(row) = self.store.get(place(&digest), now).await? else {
+                return Ok(());
+            };
+            let Some(mut handed) = self.open_handed(token, &digest, &row.value) else {
+                return Ok(());
+            };
+            if std::mem::replace(&mut handed.over, true) {
+                return Ok(());
+            }
+            let expect = Expect::Version(row.version);
+            if self.note(token, &handed, expect, now).await? {
+                return Ok(());
+            }
+        }
+        Err(busy())
+    }
+
+    async fn note(
+        &self,
+        token: &str,
+        handed: &Handed,
+        expect: Expect,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let digest = &handed.digest;
+        let sealed = self.sessions.ring().seal(
+            Purpose::HandedOut,
+            token.as_bytes(),
+            &[digest],
+            &handed.written()?,
+            &*self.entropy,
+        );
+        let until = handed.ends + CLOCKS;
+        self.store
+            .compare_and_swap(place(digest), expect, &sealed, until, now)
+            .await
     }
 
     fn open_handed(&self, token: &str, digest: &[u8; 32], sealed: &[u8]) -> Option<Handed> {
@@ -185,6 +222,7 @@ impl HandOut<'_> {
             digest,
             marks: Vec::new(),
             began: parent.began(),
+            over: false,
         });
         for mark in parent.all().iter().chain([&client, &own]) {
             if !handed.marks.contains(mark) {
@@ -218,6 +256,7 @@ impl Handed {
             ends: self.ends.as_millis(),
             began: self.began.map(UnixTime::as_millis),
             marks: URL_SAFE_NO_PAD.encode(marks),
+            over: self.over,
         };
         serde_json::to_vec(&row).map_err(|error| StoreError::Damaged(error.to_string()))
     }
@@ -235,7 +274,13 @@ fn read(plain: &[u8], digest: [u8; 32]) -> Option<Handed> {
         digest,
         marks,
         began: row.began.map(UnixTime::from_millis),
+        over: row.over,
     })
+}
+
+fn busy() -> StoreError {
+    let busy = String::from("others note the same token again and again");
+    StoreError::Unavailable(busy)
 }
 
 fn digest_of(token: &str) -> [u8; 32] {

@@ -154,6 +154,8 @@ pub(crate) struct TokenEvent<'a> {
     pub(crate) parent: Option<&'a str>,
     /// Who issued it; `None`: we did, or nobody.
     pub(crate) provider: Option<&'a ProviderId>,
+    /// The key of ours that signed it, or the assertion that it was had for.
+    pub(crate) key: Option<&'a str>,
     /// `issued`, `answered`, `inactive`, `revoked`, `refused`, `unavailable`.
     pub(crate) outcome: &'static str,
     /// Why not.
@@ -311,6 +313,7 @@ fn compose(record: &DecisionRecord<'_>, subjects: bool, mut out: Line<'_>) {
                 .maybe(field!("scope"), event.scope)
                 .maybe(field!("parent"), event.parent)
                 .maybe(field!("provider"), event.provider.map(ProviderId::as_str))
+                .maybe(field!("key"), event.key)
                 .word(field!("outcome"), event.outcome.as_str())
                 .maybe(field!("reason"), event.outcome.reason());
             if let Some(seconds) = event.lifetime {
@@ -333,6 +336,7 @@ fn compose(record: &DecisionRecord<'_>, subjects: bool, mut out: Line<'_>) {
                 .maybe(field!("scope"), event.scope)
                 .maybe(field!("parent"), event.parent)
                 .maybe(field!("provider"), event.provider.map(ProviderId::as_str))
+                .maybe(field!("key"), event.key)
                 .word(field!("outcome"), event.outcome)
                 .maybe(field!("reason"), event.reason);
             if let Some(seconds) = event.lifetime {

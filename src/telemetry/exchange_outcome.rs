@@ -23,6 +23,8 @@ pub(crate) struct ExchangeEvent<'a> {
     pub(crate) parent: Option<&'a str>,
     /// Whose token was wanted; `None`: ours.
     pub(crate) provider: Option<&'a ProviderId>,
+    /// The key of ours that signed it, or the assertion that it was had for.
+    pub(crate) key: Option<&'a str>,
     /// How it ended.
     pub(crate) outcome: ExchangeOutcome,
 }

@@ -50,6 +50,15 @@ impl<'t> Unverified<'t> {
         self.claims.text("iss").unwrap_or_default()
     }
 
+    /// Whether `aud` names somebody: of a token that has been judged.
+    pub fn is_for(&self, name: &str) -> bool {
+        match self.claims.member("aud") {
+            Some(Value::String(only)) => only == name,
+            Some(Value::Array(all)) => all.iter().any(|one| one.as_str() == Some(name)),
+            Some(_) | None => false,
+        }
+    }
+
     /// `exp`, in seconds since 1970: of a token of ours, to say when it will be over.
     pub fn claimed_end(&self) -> Option<u64> {
         self.claims.member("exp")?.as_u64()

@@ -404,6 +404,7 @@ telemetry: {{ access_log: {{ file: {{dir}}/access.log }}, traces: {{ otlp: "{}/v
     }
     assert!(good["lifetime"].as_u64().unwrap() <= 300, "{good}");
     assert_eq!(good["parent"].as_str().unwrap().len(), 16, "{good}");
+    assert!(!good["key"].as_str().unwrap().is_empty(), "{good}");
     assert!(
         good["subject"].as_str().unwrap().starts_with("p:"),
         "{good}"

@@ -234,6 +234,31 @@ async fn what_we_minted_for_a_client_is_known_and_can_be_given_back() {
     is_error(&answer, 400, "unsupported_token_type");
 }
 
+/// What came of it is kept, and counts no more: whoever asks again gets another one, and not that one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_given_back_what_it_got_gets_another_one() {
+    let stage = stage().await;
+    let alice = stage.subject("alice");
+    for audience in ["app", "ours"] {
+        let first = stage.given(&alice, audience).await;
+        assert_eq!(stage.given(&alice, audience).await, first, "it is kept");
+        let answer = stage.back(SHOP, &first).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let second = stage.given(&alice, audience).await;
+        assert_ne!(second, first);
+        assert_eq!(stage.given(&alice, audience).await, second, "it is kept");
+        assert_eq!(stage.said(&second).await["active"], json!(true));
+        assert_eq!(stage.said(&first).await, json!({ "active": false }));
+    }
+    let same = json!({ "access_token": stage.new.sign(&stage.new.claims("bob")), "scope": "read", "expires_in": 200 });
+    stage.new.exchanges(json!({}), same);
+    let bob = stage.subject("bob");
+    let first = stage.given(&bob, "app").await;
+    assert_eq!(stage.back(SHOP, &first).await.status, 200);
+    // A provider that gives the same again has no other one.
+    is_error(&stage.exchanged(&bob, "app").await, 400, "invalid_target");
+}
+
 /// A minute of tolerance is for clocks and for registrations whose tokens live a minute, once.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_exchange_gave_is_not_exchanged_for_something_that_outlives_it() {

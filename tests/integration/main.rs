@@ -36,6 +36,8 @@ mod hosts;
 #[cfg(feature = "real-servers")]
 mod instances;
 #[cfg(feature = "real-servers")]
+mod instances_back;
+#[cfg(feature = "real-servers")]
 mod instances_led;
 mod kill;
 mod lasting;
@@ -44,6 +46,7 @@ mod limits;
 mod links;
 mod login;
 mod logout;
+mod machines;
 mod meanwhile;
 mod moved;
 mod mtls;

@@ -263,6 +263,43 @@ async fn a_client_of_the_token_endpoint_is_known_by_its_certificate() {
     assert_eq!(stage.idp.hits("/token"), 1);
 }
 
+/// RFC 8705 §3: what a machine gets for itself, its provider gave to us: it is bound where we mint of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_machine_gets_for_itself_is_bound_to_its_certificate_where_tokens_are_bound() {
+    let stage = stage_with(|yaml, billing| {
+        let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &billing.0));
+        yaml + &format!(
+            "exchange:\n  ours: {{ mint: {{ issuer: \"https://ferry.test\", audiences: [api], binding: keep }} }}\n\
+             token_endpoint:\n  app: crm\n  origin: https://mtls.test\n  audiences: {{ api: {{ exchanges: [ours] }} }}\n  clients:\n    \
+             billing: {{ certificates: [{hash}], grants: [client_credentials], audiences: [app, api], \
+             at: {{ new: {{ id: authferry, secret: {{ env: HARNESS_SECRET }} }} }} }}\n"
+        )
+    })
+    .await;
+    let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &stage.billing.0));
+    let bound = json!({ "x5t#S256": hash });
+    for (audience, cnf) in [("api", Some(&bound)), ("app", None)] {
+        let body = format!("grant_type=client_credentials&audience={audience}&client_id=billing");
+        let ask = format!(
+            "POST /.authferry/oauth2/token HTTP/1.1\r\nHost: mtls.test\r\nConnection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let said = send(&stage, "mtls.test", Some(&stage.billing), &ask).await;
+        let said = said.unwrap();
+        assert!(
+            said.starts_with("HTTP/1.1 200"),
+            "{said}\n{}",
+            stage.proxy.log()
+        );
+        let (_, body) = said.split_once("\r\n\r\n").unwrap();
+        let got: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(got["token_type"], "Bearer");
+        let own = crate::token_endpoint::claims(&got["access_token"]);
+        assert_eq!(own.get("cnf"), cnf, "{audience}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_binding_is_kept_lost_or_not_exchanged_as_configured() {
     let mint = |binding: &str| {

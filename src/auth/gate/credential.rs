@@ -198,6 +198,7 @@ impl Gate {
             epoch,
             asked_by: None,
             narrowed: false,
+            over: None,
         };
         // What the route's upstream expects goes before what the stage prefers.
         let token = match asked.instead {

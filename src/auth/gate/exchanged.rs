@@ -99,6 +99,8 @@ pub(super) struct Holder<'a> {
     pub(super) asked_by: Option<&'a Arc<AskedBy>>,
     /// Whether a client asked for a token with these scopes.
     pub(super) narrowed: bool,
+    /// What it had before in answer to the same, and counts no more.
+    pub(super) over: Option<&'a Secret<String>>,
 }
 
 impl Holder<'_> {
@@ -191,6 +193,7 @@ impl Gate {
             outlived: holder.outlived,
             asked_by: holder.asked_by.cloned(),
             narrowed: holder.narrowed,
+            over: holder.over.cloned(),
             confirmation: holder.bound.filter(|_| exchange.binding() == Binding::Keep),
         };
         let (outcome, answer) = exchange.token_for(subject, asked.now).await;
@@ -286,6 +289,7 @@ impl Gate {
             lifetime: token.map(|token| token.ends.since(asked.now).as_secs()),
             parent: parent.as_deref(),
             provider: exchange.yields(),
+            key: token.and_then(|token| token.key.as_deref()),
             outcome,
         };
         reports.exchanged(about, event);

@@ -14,6 +14,7 @@ use crate::auth::gate::Gate;
 use crate::auth::gate::UpstreamToken;
 use crate::auth::gate::asked::Asked;
 use crate::auth::gate::asked::Instead;
+use crate::auth::gate::credential::Judged;
 use crate::auth::gate::exchanged::Holder;
 use crate::auth::policy::AppPolicy;
 use crate::auth::possession::Channel;
@@ -38,6 +39,7 @@ use crate::revocation::Marks;
 use crate::rollout;
 use crate::rollout::Facts;
 use crate::rollout::KillPosition;
+use crate::secret::Secret;
 
 /// How much later than asked for a provider's token may end: its clock is not ours.
 const LEEWAY: Duration = Duration::from_secs(30);
@@ -61,6 +63,10 @@ pub(crate) struct ForClient<'a> {
     pub(crate) max_life: Duration,
     /// Where the token was not presented, but fetched from its provider for this client.
     pub(crate) own: Option<Own>,
+    /// Whether the token must name it: as one that it is for, or that it was given to.
+    pub(crate) addressed: bool,
+    /// What was made for it before of the same, and was given back: it is not given again.
+    pub(crate) over: Option<&'a Secret<String>>,
 }
 
 /// A client of our token endpoint.
@@ -120,6 +126,43 @@ impl Gate {
             now,
         );
         self.ask(&asked, presented).await
+    }
+
+    /// Turns a token that a provider gave to a client for itself, and that `proof` says, into one for that client: weighed like
+    /// one that was presented, and for whichever audience it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gate::issue`].
+    pub(crate) async fn issue_own(
+        &self,
+        policy: &AppPolicy,
+        client: &ForClient<'_>,
+        (presented, proof): (&Presented<'_>, &Authenticated),
+        way: (&Facts<'_>, &Channel<'_>),
+        kill: KillPosition,
+        now: UnixTime,
+    ) -> Result<Admitted, AuthError> {
+        let asked = Asked::new(policy, Instead::ForClient(client), way, kill, now);
+        let class = presented.class();
+        let owned = presented
+            .owner()
+            .map_err(|refusal| AuthError::unowned(refusal, class))?;
+        let owner = owned.owner;
+        self.may_be_judged(&asked, owner.id(), class)?;
+        let credential = presented
+            .credential()
+            .ok_or_else(|| AuthError::refused(Refusal::BadCredentials, owner.id(), class))?;
+        let judged = Judged {
+            owner,
+            credential: &credential,
+            epoch: owner.epoch().current(),
+            proof,
+            took: Duration::ZERO,
+        };
+        let canonical = self.whose(&asked, presented, &judged).await?;
+        self.weighed(&asked, presented, &judged, (canonical, None))
+            .await
     }
 
     /// What a token is, and whose, as its owner says; whether it would be taken here is not asked.
@@ -224,6 +267,9 @@ impl Gate {
             provider: provider.clone(),
             class,
         };
+        if client.addressed && !client.asker.is_named_by(holder) {
+            return Err(refused(Refusal::WrongAudience));
+        }
         let of = |wanted: Option<&ProviderId>| {
             let mut all = client.exchanges.iter();
             all.find(|exchange| exchange.yields() == wanted)
@@ -299,6 +345,7 @@ impl Gate {
             bound: bound.or(holder.bound),
             asked_by: Some(&asked_by),
             narrowed: true,
+            over: client.over,
             ..*holder
         };
         let token = self
@@ -327,6 +374,7 @@ fn passed(holder: &Holder<'_>) -> Option<UpstreamToken> {
         value,
         token: token.clone(),
         minted: false,
+        key: None,
         own_end: holder.ends,
         scopes: holder.identity.scopes.iter().cloned().collect(),
         ends: holder.ends,

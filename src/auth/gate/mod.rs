@@ -1,5 +1,6 @@
 //! The gate: a presented credential becomes an admitted identity, or an error. Nothing else does.
 
+mod addressed;
 mod admitted;
 mod asked;
 mod confirm;
@@ -314,6 +315,7 @@ impl Gate {
             epoch,
             asked_by: None,
             narrowed: false,
+            over: None,
         };
         let wanted = asked.on_route();
         let token = self.instead(asked, wanted, presented, &holder).await?;

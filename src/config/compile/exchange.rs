@@ -27,6 +27,7 @@ use crate::config::raw::RawSend;
 use crate::config::raw::RawSigning;
 use crate::config::raw::RawTokenExchange;
 use crate::config::raw::SigningAlg;
+use crate::config::raw::UnreadableWord;
 use crate::config::scalar::Span;
 use crate::config::shape::At;
 use crate::config::shape::Field;
@@ -112,8 +113,17 @@ fn token_exchange(
             audiences: texts(raw.audiences.get()),
             resources: texts(raw.resources.get()),
             actor: raw.actor.get().map(|at| at.value.as_str().into()),
+            must_be_read: must_be_read(&raw.unreadable),
         }),
     })
+}
+
+/// Whether a result that nobody here can read is none.
+fn must_be_read(raw: &Field<At<UnreadableWord>>) -> bool {
+    match raw.or(UnreadableWord::Accept) {
+        UnreadableWord::Accept => false,
+        UnreadableWord::Refuse => true,
+    }
 }
 
 /// What becomes of a binding where a provider makes the result, which knows nothing of the key.
@@ -176,6 +186,7 @@ fn assertion(
                 audiences: texts(raw.audiences.get()),
                 resources: texts(raw.resources.get()),
                 actor: raw.actor.get().map(|at| at.value.as_str().into()),
+                must_be_read: must_be_read(&raw.unreadable),
             },
             Box::new(Assertion {
                 issuer: issuer?.value.as_str().into(),

@@ -16,6 +16,7 @@ use crate::config::raw::RawConfig;
 use crate::config::raw::RawTokenAudience;
 use crate::config::raw::RawTokenClient;
 use crate::config::raw::RawTokenEndpoint;
+use crate::config::raw::SubjectTokensWord;
 use crate::config::scalar::Span;
 use crate::config::shape::At;
 use crate::config::tree::Mark;
@@ -333,6 +334,10 @@ fn one(
         audiences: texts(raw.audiences.get()),
         scopes: texts(raw.scopes.get()),
         max_life: raw.max_life.or(Span(5 * MINUTE)).0,
+        addressed: match raw.subject_tokens.or(SubjectTokensWord::Any) {
+            SubjectTokensWord::Any => false,
+            SubjectTokensWord::Addressed => true,
+        },
         introspect: raw.introspect.or(false),
         at,
     })

@@ -42,6 +42,8 @@ mappings! {
         longer_life: At<Span>,
         /// What becomes of a token that is bound to a key or a certificate (`cnf`): `lose`, the result is not bound, and found as a `critical` divergence (`binding_lost`), so that gates see it, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
         binding: At<BindingWord>,
+        /// What happens to a result that cannot be read, as it is no JWT: `accept`, it is whoever's the provider made it for, and nobody here can compare that with the person who was admitted; `refuse`, it is not used (403). Default `accept`.
+        unreadable: At<UnreadableWord>,
         /// Where the upstream finds the result.
         send: RawSend,
     }
@@ -76,6 +78,8 @@ mappings! {
         longer_life: At<Span>,
         /// What becomes of a token that is bound to a key or a certificate (`cnf`): `lose`, the result is not bound, and found as a `critical` divergence (`binding_lost`), so that gates see it, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
         binding: At<BindingWord>,
+        /// What happens to a result that cannot be read, as it is no JWT: `accept`, it is whoever's the provider made it for, and nobody here can compare that with the person who was admitted; `refuse`, it is not used (403). Default `accept`.
+        unreadable: At<UnreadableWord>,
         /// Where the upstream finds the result.
         send: RawSend,
     }
@@ -198,6 +202,14 @@ words! {
         "pass" => Pass,
         /// They are exchanged too, such as for the upstream's own audience.
         "exchange" => Exchange,
+    }
+
+    /// What happens to a result that nobody here can read.
+    UnreadableWord {
+        /// It is used as it is.
+        "accept" => Accept,
+        /// It is not used.
+        "refuse" => Refuse,
     }
 
     /// What becomes of a binding.

@@ -69,7 +69,7 @@ mappings! {
         require_iss: At<bool>,
         /// When the parameters of a login are pushed to the provider, from here, before the browser goes there (RFC 9126), so that nobody can read or change them on the way. Each login is then one call more, which a stranger can cause. Default `required`.
         par: At<ParWord>,
-        /// Which of its claims become which of our attributes, as `attribute: claim.path`. Default: `subject: sub`, and `email`, `email_verified`, `name`, `preferred_username`, `groups` each from the claim of that name. `email` is left out unless `email_verified` is the JSON value `true` or `authoritative.email_domains` has its domain.
+        /// Which of its claims become which of our attributes, as `attribute: claim.path`. Default: `subject: sub`, and `email`, `email_verified`, `name`, `preferred_username`, `groups` each from the claim of that name. `email` is left out unless `email_verified` is the JSON value `true` or `authoritative.email_domains` has its domain. Entra ID leaves `groups` out of the tokens of people who are in many (more than 200) and says where they are (`_claim_names`, `hasgroups`): whoever comes with such a token is refused, and never taken for somebody without groups. Let Entra say only the groups that are assigned to the application, or its roles (`groups: roles`).
         claims: Named<At<String>>,
         /// For which attributes it may speak when people are joined.
         authoritative: RawAuthoritative,

@@ -9,6 +9,7 @@ use crate::config::strict::Judge;
 use crate::config::strict::LONG_CLIENT_TOKENS;
 use crate::config::strict::LONG_REFRESH;
 use crate::config::strict::PUBLIC_CLIENT;
+use crate::config::strict::SUBJECT_TOKENS;
 use crate::config::strict::UNFINISHED_ROTATION;
 use crate::config::strict::WIDE_SCOPES;
 use crate::issuer::settings::Client;
@@ -33,6 +34,10 @@ impl Judge<'_> {
             if !client.public && client.keys.is_none() && client.certificates.is_empty() {
                 let message = format!("`{}` proves itself by a secret that it sends", client.id);
                 self.broken(&CLIENT_PROOF, &path, message);
+            }
+            if client.grants.contains(&Grant::TokenExchange) && !client.addressed {
+                let message = format!("`{}` may exchange any token that it comes by", client.id);
+                self.broken(&SUBJECT_TOKENS, &at("subject_tokens"), message);
             }
             if 1 < client.secrets.len() {
                 let message = "two secrets are good: a rotation is not finished";

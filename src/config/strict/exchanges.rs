@@ -11,6 +11,7 @@ use crate::config::strict::LOST_BINDING;
 use crate::config::strict::OLD_KEYS;
 use crate::config::strict::ONE_SIGNING_KEY;
 use crate::config::strict::SHARED_SECRET;
+use crate::config::strict::UNREADABLE;
 use crate::exchange::settings::Binding;
 use crate::exchange::settings::Format;
 use crate::exchange::settings::Mint;
@@ -41,16 +42,20 @@ impl Judge<'_> {
                 let path = [&path[..], &[kind, "longer_life"]].concat();
                 self.broken(&LONGER_LIFE, &path, message);
             }
-            let (way, client) = match &exchange.way {
-                Way::TokenExchange(remote) => ("token_exchange", &remote.client),
-                Way::Assertion(remote, _) => ("assertion", &remote.client),
+            let remote = match &exchange.way {
+                Way::TokenExchange(remote) | Way::Assertion(remote, _) => remote,
                 Way::Mint(mint) => {
                     self.mint(&[&path[..], &["mint"]].concat(), mint);
                     continue;
                 }
             };
-            if let Some(client) = client {
-                self.registration(&[&path[..], &[way, "client"]].concat(), client);
+            if !remote.must_be_read {
+                let message = "a result that nobody here can read may be about somebody else";
+                let path = [&path[..], &[kind, "unreadable"]].concat();
+                self.broken(&UNREADABLE, &path, message);
+            }
+            if let Some(client) = &remote.client {
+                self.registration(&[&path[..], &[kind, "client"]].concat(), client);
             }
         }
         // Whoever keeps the keys in files or in a module rotates them there.

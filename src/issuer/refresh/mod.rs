@@ -25,6 +25,7 @@ use crate::auth::Own;
 use crate::auth::Query;
 use crate::auth::beginning;
 use crate::clock::UnixTime;
+use crate::exchange::Token;
 use crate::identity::ProviderId;
 use crate::identity::Thumbprint;
 use crate::issuer::Call;
@@ -190,6 +191,8 @@ impl Issuer {
                 began: family.began.map(UnixTime::from_millis),
                 is_for: renewed.is_for,
             }),
+            addressed: false,
+            over: None,
         };
         let admitted = match judged(call, renewed.token.expose(), Some(&wanted)).await {
             Ok(admitted) => admitted,
@@ -223,19 +226,22 @@ impl Issuer {
             self.end(call, client, ticket).await?;
             return Err(bad("policy"));
         }
-        let issued = admitted
-            .issued()
-            .ok_or(Not::Denied(Denied::InvalidTarget, "exchange_refused"))?;
+        let none = Not::Denied(Denied::InvalidTarget, "exchange_refused");
+        let text = renewed.token.expose().as_str();
+        // One that is as its provider gave it is its client's, and ends with the family.
+        let passed = |issued: &Token| issued.token.matches(text.as_bytes());
+        let admitted = if admitted.issued().is_some_and(passed) {
+            admitted
+        } else {
+            let wanted = (client, &wanted);
+            self.hands_out(call, wanted, text, admitted).await?
+        };
+        let issued = admitted.issued().ok_or(none)?;
         let scope = issued.scopes.join(" ");
         let ends = issued.ends.min(issued.own_end);
         let token = (issued.token.expose().as_str(), issued.bound.as_ref());
         let object = success(token, ends, &scope, call.now);
         let mut object = object.ok_or(bad("expired"))?;
-        // One that is as its provider gave it is its client's, and ends with the family.
-        if !issued.token.matches(renewed.token.expose().as_bytes()) {
-            self.hands_out(client, (&admitted, issued), call.now)
-                .await?;
-        }
         let grace = client.settings.refresh.grace;
         // One that proves nothing else proves its key with every refresh (RFC 9449 §5).
         let key = proven.map(|key| key.to_string());
@@ -259,6 +265,7 @@ impl Issuer {
             object.insert("refresh_token".to_owned(), text.expose().as_str().into());
         }
         told.lifetime = Some(ends.since(call.now).as_secs());
+        told.key = issued.key.clone();
         told.scope = Some(scope);
         Ok(Value::Object(object))
     }

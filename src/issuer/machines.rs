@@ -1,0 +1,210 @@
+//! What a client asks for itself (RFC 6749 §4.4), at the provider that it belongs to. What it proves to hold that provider does
+//! not see: then the client gets a token that we mint of it, and that is bound, or none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tracing::error;
+use tracing::warn;
+
+use crate::auth;
+use crate::auth::ForClient;
+use crate::clock::UnixTime;
+use crate::identity;
+use crate::identity::CredentialClass;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::identity::Thumbprint;
+use crate::issuer::Call;
+use crate::issuer::answer::Denied;
+use crate::issuer::answer::Not;
+use crate::issuer::build::Client;
+use crate::issuer::build::Issuer;
+use crate::issuer::form::success;
+use crate::issuer::grants::LATER;
+use crate::issuer::grants::Told;
+use crate::issuer::grants::UNBOUND;
+use crate::providers;
+use crate::providers::Authenticated;
+use crate::providers::Issued;
+use crate::providers::ProviderError;
+use crate::providers::Wanted;
+
+/// How much later than asked for a provider's token may end: its clock is not ours.
+const LEEWAY: Duration = Duration::from_secs(30);
+
+/// Nobody can say whose a token is that cannot be read: nothing is made of it.
+const UNREADABLE: Not = Not::Denied(Denied::InvalidTarget, "exchange_refused");
+
+impl Issuer {
+    /// RFC 6749 §4.4, at the provider that the client belongs to.
+    pub(super) async fn for_itself(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        side: &ProviderId,
+        (audience, scopes, proven): (&str, Option<&[Box<str>]>, Option<Thumbprint>),
+        told: &mut Told,
+    ) -> Result<Value, Not> {
+        let most = &client.settings.scopes;
+        let scopes = scopes.unwrap_or(most);
+        if !scopes.iter().all(|scope| most.contains(scope)) {
+            return Err(Not::Denied(Denied::InvalidScope, "insufficient_scope"));
+        }
+        if proven.is_some() && !self.binds(audience) {
+            return Err(UNBOUND);
+        }
+        let shown = client.shown(call.channel.certificate);
+        let binds = proven.is_some()
+            || shown.is_some() && self.binds(audience) && self.always_binds(audience);
+        let issued = self.fetched(call, client, side, (audience, scopes)).await?;
+        let said = issued.scopes.iter().chain(
+            issued
+                .proof
+                .as_ref()
+                .map(|proof| &proof.identity().scopes)
+                .filter(|said| !said.is_empty()),
+        );
+        // Nothing was asked for, nothing is said, and nobody can look: it may do whatever the provider gives by default.
+        if scopes.is_empty() && issued.scopes.is_none() && issued.proof.is_none() {
+            warn!(provider = %side, client = &*client.settings.id, "Nobody can say what a token may do; it is not issued.");
+            return Err(Not::Denied(Denied::InvalidScope, "exchange_refused"));
+        }
+        let mut granted = scopes;
+        for said in said {
+            if !said.iter().all(|scope| most.contains(scope)) {
+                warn!(provider = %side, client = &*client.settings.id, "A token can do more than its client may have; it is not issued.");
+                return Err(Not::Denied(Denied::InvalidScope, "exchange_refused"));
+            }
+            granted = said;
+        }
+        let last = call.now + client.settings.max_life + LEEWAY;
+        let own = issued.proof.as_ref().map(Authenticated::life_ends);
+        let too_long = own.is_some_and(|own| own != UnixTime::NEVER && last < own);
+        let Some(ends) = issued.ends.filter(|ends| *ends <= last && !too_long) else {
+            warn!(provider = %side, client = &*client.settings.id, "A token lives longer than its client may have, or nobody says how long; it is not issued.");
+            return Err(Not::Denied(Denied::InvalidTarget, "exchange_refused"));
+        };
+        if binds {
+            let wanted = ForClient {
+                asker: self.asker(client),
+                exchanges: self.audiences.get(audience).map_or(&[][..], Vec::as_slice),
+                scopes: Some(granted),
+                most,
+                proven,
+                certificate: shown,
+                max_life: client.settings.max_life,
+                own: None,
+                addressed: false,
+                over: None,
+            };
+            return self.bound(call, client, (&issued, &wanted), told).await;
+        }
+        let scope = granted.join(" ");
+        let object = success((issued.token.expose(), None), ends, &scope, call.now);
+        let object = object.ok_or(Not::Later(LATER, "malformed"))?;
+        told.lifetime = Some(ends.since(call.now).as_secs());
+        told.scope = Some(scope);
+        Ok(Value::Object(object))
+    }
+
+    /// What the provider gives.
+    async fn fetched(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        side: &ProviderId,
+        (audience, scopes): (&str, &[Box<str>]),
+    ) -> Result<Issued, Not> {
+        let at = client
+            .at
+            .get(side)
+            .ok_or(Not::Denied(Denied::UnauthorizedClient, "no_link"))?;
+        let (at, now) = (Arc::clone(at), call.now);
+        let (audiences, resources) = match self.resources.of(audience, side) {
+            Some(resource) => (Vec::new(), vec![resource]),
+            None => (vec![Box::from(audience)], Vec::new()),
+        };
+        let asked = scopes.to_vec();
+        let task = self.deps.background.spawn(async move {
+            let wanted = Wanted {
+                audiences: &audiences,
+                resources: &resources,
+                scopes: &asked,
+            };
+            at.ask(providers::Grant::ClientCredentials, wanted, now)
+                .await
+        });
+        let issued = task.await.unwrap_or_else(|error| {
+            error!(provider = %side, %error, "A client's question broke off.");
+            Err(identity::Outage::Shed.into())
+        });
+        issued.map_err(|why| match why {
+            ProviderError::Rejected(Refusal::Policy) => {
+                Not::Denied(Denied::InvalidScope, "insufficient_scope")
+            }
+            ProviderError::Rejected(refusal) => {
+                Not::Denied(Denied::UnauthorizedClient, refusal.as_str())
+            }
+            ProviderError::Unavailable {
+                outage,
+                retry_after,
+            } => Not::Later(
+                retry_after.map_or(LATER, |after| after.as_secs().max(1)),
+                outage.as_str(),
+            ),
+        })
+    }
+
+    /// The token that is minted of what a provider gave, and that is worth nothing without what the client has proved to hold.
+    async fn bound(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        (issued, wanted): (&Issued, &ForClient<'_>),
+        told: &mut Told,
+    ) -> Result<Value, Not> {
+        let proof = issued.proof.as_ref().ok_or(UNREADABLE)?;
+        let headers = auth::bearer(issued.token.expose()).ok_or(UNREADABLE)?;
+        let presented = auth::extract(
+            &headers,
+            None,
+            call.policy.owners(),
+            &[CredentialClass::Bearer],
+        );
+        let presented = presented
+            .map_err(|why| Not::admitted(&why, call.policy))?
+            .ok_or(UNREADABLE)?;
+        let way = (&call.facts, &call.channel);
+        let admitted = call
+            .gate
+            .issue_own(
+                call.policy,
+                wanted,
+                (&presented, proof),
+                way,
+                call.kill,
+                call.now,
+            )
+            .await
+            .map_err(|why| Not::admitted(&why, call.policy))?;
+        told.person = Some(admitted.canonical().clone());
+        let issued = admitted.issued().ok_or(UNREADABLE)?;
+        // What was to be bound, and is not, is handed to nobody.
+        let bound = issued.bound.as_ref().ok_or(UNBOUND)?;
+        let scope = issued.scopes.join(" ");
+        let ends = issued.ends.min(issued.own_end);
+        let token = (issued.token.expose().as_str(), Some(bound));
+        let object = success(token, ends, &scope, call.now);
+        let object = object.ok_or(Not::Later(LATER, "malformed"))?;
+        if !self.notes(client, (&admitted, issued), call.now).await? {
+            return Err(Not::Denied(Denied::InvalidTarget, "revoked"));
+        }
+        told.provider = None;
+        told.key = issued.key.clone();
+        told.lifetime = Some(ends.since(call.now).as_secs());
+        told.scope = Some(scope);
+        Ok(Value::Object(object))
+    }
+}
