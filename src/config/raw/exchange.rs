@@ -86,7 +86,7 @@ mappings! {
 
     /// We mint the token.
     RawMint {
-        /// `iss`. Required.
+        /// `iss`. Whoever the token is for checks it with the keys under `/.authferry/jwks.json`. An application of ours takes it from nobody (401): it is for others, and nothing is made of it again. Required.
         issuer: At<String>,
         /// `aud`. Required.
         audiences: List<At<String>>,

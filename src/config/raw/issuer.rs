@@ -39,7 +39,7 @@ mappings! {
 
     /// How tokens of people become tokens for an audience.
     RawTokenAudience {
-        /// Of `exchange`, for this audience alone: one for each provider of the application, or one that mints. Required where there are no `resources`.
+        /// Of `exchange`, for this audience alone: one for each provider of the application, or one that mints. Where one mints with `binding: keep`, a client that proves to hold a key (`DPoP`) gets with `client_credentials` what is minted of its provider's token and bound to that key, and where each does so, a client that is known by its certificate gets what is bound to that: the provider's token must be a JWT, and its account one that the application would admit. Elsewhere no provider sees the client's proof, and what it gives is bound to nothing: a client that proves a key is refused (`invalid_request`). Required where there are no `resources`.
         exchanges: List<At<String>>,
         /// What a provider calls it as a resource (RFC 8707), as `provider: URI`, where that is how its clients say whom a token is for: sent as `resource` for `client_credentials`, `device_code` and `refresh_token`, and then in `aud` of the token. Default: `audience` is sent, and must be in `aud`.
         resources: Named<At<String>>,
