@@ -89,6 +89,14 @@ pub(super) fn due_until(now: UnixTime) -> [u8; 4] {
     unit(now).saturating_add(1).to_be_bytes()
 }
 
+/// Whatever has a key like this expires no earlier than then.
+pub(super) fn due_no_earlier(key: &[u8]) -> UnixTime {
+    let unit = key
+        .first_chunk()
+        .map_or(0, |unit| u32::from_be_bytes(*unit));
+    UnixTime::from_millis(u64::from(unit) * UNIT_MILLIS)
+}
+
 /// The row of something that is due.
 pub(super) fn due_row(key: &[u8]) -> &[u8] {
     key.get(4..).unwrap_or_default()
@@ -242,5 +250,7 @@ mod tests {
         let due = due_key(at, b"row");
         assert_eq!(due_row(&due), b"row");
         assert!(due[..4] < due_until(at)[..]);
+        let since = due_no_earlier(&due);
+        assert!(since <= at && at.as_millis() < since.as_millis() + UNIT_MILLIS);
     }
 }

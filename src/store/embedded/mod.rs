@@ -45,6 +45,7 @@ use crate::store::Watch;
 use crate::store::embedded::layout::META;
 use crate::store::embedded::layout::SCHEMA;
 use crate::store::embedded::read::Read;
+use crate::store::embedded::tables::Swept;
 use crate::store::embedded::tables::Tables;
 use crate::store::embedded::writer::Change;
 use crate::store::embedded::writer::Job;
@@ -60,8 +61,6 @@ const CACHE_BYTES: usize = 32 * 1024 * 1024;
 const QUEUE: usize = 1_024;
 /// A write that is not on the disk after 2 s is answered as an outage. It may still happen.
 const WRITE_WAIT: Duration = Duration::from_secs(2);
-/// Rows removed in one transaction of a sweep: 10 000.
-const SWEEP_ROWS: usize = 10_000;
 
 /// Why a file is not opened.
 #[derive(Debug, thiserror::Error)]
@@ -222,7 +221,7 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
         let found = meta.get("schema")?.map(|schema| schema.value());
         match found {
             None => {
-                drop(Tables::open(&transaction, 0, 0)?);
+                drop(Tables::open(&transaction, 0, 0, &mut Swept::default())?);
                 meta.insert("schema", SCHEMA)?;
                 SCHEMA
             }
@@ -347,11 +346,12 @@ impl Store for EmbeddedStore {
     async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
         let mut gone = 0;
         loop {
-            let Outcome::Swept(rows) = self.change(Change::Sweep { now }).await? else {
+            let swept = self.change(Change::Sweep { now }).await?;
+            let Outcome::Swept { rows, more } = swept else {
                 return Ok(gone);
             };
             gone += rows;
-            if rows < SWEEP_ROWS {
+            if !more {
                 return Ok(gone);
             }
         }

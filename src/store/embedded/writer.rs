@@ -22,6 +22,7 @@ use crate::store::embedded::NewPlain;
 use crate::store::embedded::away;
 use crate::store::embedded::layout::META;
 use crate::store::embedded::read::Read;
+use crate::store::embedded::tables::Swept;
 use crate::store::embedded::tables::Tables;
 
 /// Changes in one transaction: 256.
@@ -81,13 +82,13 @@ pub(super) enum Outcome {
     Unexpected,
     /// The row would be one too many; nothing was written.
     Full,
-    /// So many rows were removed.
-    Swept(usize),
+    /// So many rows were removed, and whether there are more to look at.
+    Swept { rows: usize, more: bool },
 }
 
 /// Writes until nobody can ask any more.
 pub(super) fn run(file: &File, jobs: &Receiver<Job>) {
-    let mut before = 0;
+    let (mut before, mut swept) = (0, Swept::default());
     loop {
         let first = match jobs.recv_timeout(AGAIN) {
             Ok(job) => job,
@@ -109,7 +110,7 @@ pub(super) fn run(file: &File, jobs: &Receiver<Job>) {
         }
         before = batch.len();
         heal(file);
-        match write(file, &batch) {
+        match write(file, &batch, &mut swept) {
             Ok(outcomes) => {
                 for (job, outcome) in batch.into_iter().zip(outcomes) {
                     tell(file, &job.change, outcome);
@@ -117,15 +118,17 @@ pub(super) fn run(file: &File, jobs: &Receiver<Job>) {
                         Outcome::Full => {
                             Err(StoreError::Full(format!("it holds {} rows", file.max_rows)))
                         }
-                        outcome @ (Outcome::Written | Outcome::Unexpected | Outcome::Swept(_)) => {
-                            Ok(outcome)
-                        }
+                        outcome @ (Outcome::Written
+                        | Outcome::Unexpected
+                        | Outcome::Swept { .. }) => Ok(outcome),
                     };
                     // Whoever asked may have gone.
                     drop(job.answer.send(outcome));
                 }
             }
             Err(why) => {
+                // What it passed may still be there.
+                swept = Swept::default();
                 error!(
                     error = why,
                     "The store could not write; its file is opened again."
@@ -159,7 +162,7 @@ fn tell(file: &File, change: &Change, outcome: Outcome) {
             | Change::Lease { .. }
             | Change::Release { .. }
             | Change::Sweep { .. },
-            Outcome::Written | Outcome::Unexpected | Outcome::Full | Outcome::Swept(_),
+            Outcome::Written | Outcome::Unexpected | Outcome::Full | Outcome::Swept { .. },
         ) => {}
     }
 }
@@ -186,12 +189,13 @@ fn heal(file: &File) {
 }
 
 /// All of it or nothing; on the disk when this returns.
-fn write(file: &File, batch: &[Job]) -> Result<Vec<Outcome>, String> {
+fn write(file: &File, batch: &[Job], swept: &mut Swept) -> Result<Vec<Outcome>, String> {
     let database = file.database.read().unwrap_or_else(PoisonError::into_inner);
     let opened = database.as_ref().ok_or("the file is closed")?;
     let transaction = opened.database.begin_write();
     let transaction = transaction.map_err(|error| error.to_string())?;
-    let outcomes = apply(&transaction, batch, file.max_rows).map_err(|error| error.to_string())?;
+    let outcomes = apply(&transaction, batch, (file.max_rows, swept));
+    let outcomes = outcomes.map_err(|error| error.to_string())?;
     transaction.commit().map_err(|error| error.to_string())?;
     // Before anybody is told: whoever wrote finds what they wrote.
     let read = Read::now(&opened.database).map_err(|error| error.to_string())?;
@@ -202,11 +206,11 @@ fn write(file: &File, batch: &[Job]) -> Result<Vec<Outcome>, String> {
 fn apply(
     transaction: &WriteTransaction,
     batch: &[Job],
-    max_rows: u64,
+    (max_rows, swept): (u64, &mut Swept),
 ) -> Result<Vec<Outcome>, redb::Error> {
     let mut meta = transaction.open_table(META)?;
     let version = meta.get("version")?.map_or(0, |version| version.value());
-    let mut tables = Tables::open(transaction, version, max_rows)?;
+    let mut tables = Tables::open(transaction, version, max_rows, swept)?;
     let outcomes = batch
         .iter()
         .map(|job| tables.change(&job.change))
