@@ -1,8 +1,11 @@
-//! The words of a row, in as few bytes as it takes: no names, numbers as short as they are, identifiers as the bytes they spell.
+//! The words of a row, in as few bytes as it takes: no names, numbers as short as they are, identifiers and tokens as the bytes they
+//! spell.
 //!
 //! What is read here was sealed by this program. It is read with care all the same: nothing panics, and what cannot have been
 //! written is none.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Map;
 use serde_json::Number;
 use serde_json::Value;
@@ -10,10 +13,16 @@ use serde_json::Value;
 /// Values within values: 128, as deep as JSON is read.
 const DEPTH: usize = 128;
 
-/// Of a text: there is none; it is an identifier of 16 bytes; from here on, its length.
+/// Of a text: there is none; it is an identifier of 16 bytes; from here on, its length; from here on, how many parts a token has
+/// (no text is that long).
 const NONE: u64 = 0;
 const UUID: u64 = 1;
 const TEXT: u64 = 2;
+const TOKEN: u64 = 1 << 28;
+/// Shorter ones gain little.
+const SHORTEST_TOKEN: usize = 40;
+/// A JWT has three parts, or five (RFC 7516 §3.1); what is opaque has one.
+const TOKEN_PARTS: usize = 5;
 
 /// Of a value. From [`LONG`] on: a text, a list or an object, and how long it is.
 const NULL: u64 = 0;
@@ -71,6 +80,12 @@ impl Writer {
         if let Some(uuid) = uuid(text) {
             self.number(UUID);
             self.bytes(&uuid);
+        } else if let Some(parts) = token(text) {
+            self.number(TOKEN + length(parts.len()));
+            for part in parts {
+                self.number(length(part.len()));
+                self.bytes(&part);
+            }
         } else {
             self.number(TEXT + length(text.len()));
             self.bytes(text.as_bytes());
@@ -194,6 +209,7 @@ impl<'b> Reader<'b> {
         match self.number()? {
             NONE => Some(None),
             UUID => self.uuid().map(Some),
+            token @ TOKEN.. => self.token(token - TOKEN).map(Some),
             length => self.spelled(length - TEXT).map(Some),
         }
     }
@@ -255,6 +271,20 @@ impl<'b> Reader<'b> {
         String::from_utf8(text.to_vec()).ok()
     }
 
+    fn token(&mut self, parts: u64) -> Option<String> {
+        let mut text = String::new();
+        for place in 0..parts {
+            if place != 0 {
+                text.push('.');
+            }
+            let length = usize::try_from(self.number()?).ok()?;
+            let (part, rest) = self.0.split_at_checked(length)?;
+            self.0 = rest;
+            URL_SAFE_NO_PAD.encode_string(part, &mut text);
+        }
+        Some(text)
+    }
+
     fn uuid(&mut self) -> Option<String> {
         let bytes: &[u8; 16] = self.taken()?;
         let mut text = String::with_capacity(36);
@@ -302,6 +332,22 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
     Some(bytes)
 }
 
+/// The bytes of a token that is spelled in base64url (RFC 7515 §2), part by part. Any other spelling of them is a text: what is read
+/// is what was written.
+fn token(text: &str) -> Option<Vec<Vec<u8>>> {
+    if text.len() < SHORTEST_TOKEN {
+        return None;
+    }
+    let mut parts = Vec::new();
+    for part in text.split('.') {
+        if parts.len() == TOKEN_PARTS {
+            return None;
+        }
+        parts.push(URL_SAFE_NO_PAD.decode(part).ok()?);
+    }
+    Some(parts)
+}
+
 fn length(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX >> 3)
 }
@@ -342,6 +388,7 @@ mod tests {
         fn what_was_written_is_read(
             number: u64,
             text: String,
+            token in "[A-Za-z0-9_-]{0,60}(\\.[A-Za-z0-9_-]{0,60}){0,6}",
             none in proptest::option::of(any::<String>()),
             digest in proptest::option::of(any::<[u8; 32]>()),
             value in values(),
@@ -350,6 +397,7 @@ mod tests {
             let bytes = written(|to| {
                 to.number(number);
                 to.text(&text);
+                to.text(&token);
                 to.maybe(none.as_deref());
                 to.maybe_digest(digest.as_ref());
                 to.object(&object);
@@ -357,6 +405,7 @@ mod tests {
             let mut from = Reader::new(&bytes);
             prop_assert_eq!(from.number(), Some(number));
             prop_assert_eq!(from.text(), Some(text));
+            prop_assert_eq!(from.text(), Some(token));
             prop_assert_eq!(from.maybe(), Some(none));
             prop_assert_eq!(from.maybe_digest(), Some(digest));
             prop_assert_eq!(from.object(), Some(object));
@@ -384,6 +433,37 @@ mod tests {
         for text in std::iter::once(plain.to_owned()).chain(others) {
             let bytes = written(|to| to.text(&text));
             assert_eq!(Reader::new(&bytes).text().unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn tokens_are_three_quarters_as_long_and_come_back_as_they_were_spelled() {
+        let part = |byte, length| URL_SAFE_NO_PAD.encode(vec![byte; length]);
+        let jwt = format!("{}.{}.{}", part(1, 77), part(2, 600), part(3, 256));
+        let encrypted = format!("{}..{jwt}", part(4, 20));
+        let others = [
+            // Trailing bits that are not zero, a character that is none, padding, too many parts: other texts than the bytes spell.
+            format!("{}B", "A".repeat(42)),
+            "A".repeat(41),
+            format!("{jwt}+"),
+            format!("{jwt}="),
+            format!("{encrypted}.AAAA"),
+        ];
+        assert_eq!(
+            written(|to| to.text(&jwt)).len(),
+            5 + 1 + 77 + 2 + 600 + 2 + 256
+        );
+        let five = written(|to| to.text(&encrypted));
+        assert!(five.len() < encrypted.len() * 4 / 5);
+        for text in [&jwt, &encrypted].into_iter().chain(&others) {
+            let bytes = written(|to| to.text(text));
+            assert_eq!(Reader::new(&bytes).text().unwrap(), *text);
+            for length in 0..bytes.len() {
+                assert!(Reader::new(&bytes[..length]).text().is_none(), "{length}");
+            }
+        }
+        for text in &others {
+            assert!(text.len() < written(|to| to.text(text)).len());
         }
     }
 
