@@ -438,7 +438,7 @@ impl Login for FakeLogin {
         }
         Ok(LoggedIn {
             authenticated: (self.verdict)(person)?,
-            id_token: Secret::new(format!("id-token-of-{person}")),
+            id_token: Some(Secret::new(format!("id-token-of-{person}"))),
             refresh_token: Some(Secret::new(format!("refresh-token-of-{person}"))),
             sid: Some("sid-1".into()),
             lasts: None,

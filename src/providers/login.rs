@@ -70,8 +70,8 @@ pub(crate) struct LoginAnswer<'a> {
 pub(crate) struct LoggedIn {
     /// The proof.
     pub(crate) authenticated: Authenticated,
-    /// For RP-initiated logout (`id_token_hint`).
-    pub(crate) id_token: Secret<String>,
+    /// For RP-initiated logout (`id_token_hint`); `None`: the provider has none.
+    pub(crate) id_token: Option<Secret<String>>,
     /// To keep the session alive at its owner.
     pub(crate) refresh_token: Option<Secret<String>>,
     /// `sid`, for back-channel logout.
@@ -87,7 +87,7 @@ pub(crate) struct LoggedIn {
 pub(crate) struct Refreshed {
     /// A new proof, if there was an ID token: of the same person, which the caller compares.
     pub(crate) authenticated: Option<Authenticated>,
-    /// The new ID token.
+    /// The new ID token, as at the login.
     pub(crate) id_token: Option<Secret<String>>,
     /// The new refresh token; `None`: the old one stays.
     pub(crate) refresh_token: Option<Secret<String>>,

@@ -430,7 +430,7 @@ mod tests {
         let logout = provider
             .login()
             .unwrap()
-            .logout_url(&done.id_token, "https://app.example/");
+            .logout_url(&done.id_token.unwrap(), "https://app.example/");
         let logout = logout.unwrap();
         assert!(logout.starts_with(&idp.fake.url("/logout?id_token_hint=")));
         assert!(logout.ends_with(
@@ -451,6 +451,32 @@ mod tests {
         idp.fake.always(METADATA, Reply::Hang);
         let unknown = built(&idp.oidc(), &Deps::for_test());
         assert!(revokes(&*unknown), "it may");
+    }
+
+    #[tokio::test]
+    async fn an_id_token_is_kept_where_sessions_end_with_it_alone() {
+        let idp = Idp::start().await;
+        idp.fake.always(TOKEN, tokens(&idp.id_token(&json!({}))));
+        for ends in [true, false] {
+            let mut metadata = idp.metadata();
+            if !ends {
+                metadata["end_session_endpoint"].take();
+            }
+            idp.fake.always(METADATA, Reply::json(&metadata));
+            let provider = ready(&idp.oidc(), &Deps::for_test()).await;
+            let done = finish(&provider, Some(&idp.issuer())).await.unwrap();
+            assert_eq!(done.id_token.is_some(), ends);
+            let used = Secret::new(String::from("r"));
+            let login = provider.login().unwrap();
+            let refreshed = login.refresh(&used, NOW).await.unwrap();
+            assert!(
+                refreshed.authenticated.is_some(),
+                "it is judged all the same"
+            );
+            assert_eq!(refreshed.id_token.is_some(), ends);
+            let url = login.logout_url(&used, "https://app.example/");
+            assert_eq!(url.is_some(), ends);
+        }
     }
 
     #[tokio::test]

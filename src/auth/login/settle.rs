@@ -143,7 +143,7 @@ impl Logins {
                     origin: fallback.map_or(Origin::Login, |_| Origin::Fallback),
                     until: life.map_or(UnixTime::NEVER, |life| ask.now + life),
                     began,
-                    id_token: Some(&logged_in.id_token),
+                    id_token: logged_in.id_token.as_ref(),
                     sid: logged_in.sid.as_deref(),
                     refresh_token: logged_in.refresh_token.as_ref(),
                     lasts: logged_in.lasts,

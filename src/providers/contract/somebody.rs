@@ -316,7 +316,8 @@ pub(super) async fn is_served(provider: &dyn Provider, side: &str) {
     let forms = device.forms;
     let told = listen().await;
     let home = format!("{origin}/");
-    let address = login.logout_url(&done.id_token, &home).unwrap();
+    let hint = done.id_token.expect("sessions end there");
+    let address = login.logout_url(&hint, &home).unwrap();
     device.go(&address, &home).await;
     let told = timeout(Duration::from_secs(20), told).await;
     let told = told.expect("we are told").unwrap();

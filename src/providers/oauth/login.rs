@@ -125,7 +125,7 @@ impl Login for OidcLogin {
             .await?;
         Ok(LoggedIn {
             authenticated,
-            id_token: tokens.id_token,
+            id_token: self.hint(Some(tokens.id_token)),
             refresh_token: tokens.refresh_token.filter(|_| self.refreshes),
             sid: sid(verified.claims().text("sid")),
             lasts: tokens.lasts,
@@ -169,7 +169,7 @@ impl Login for OidcLogin {
         };
         Ok(Refreshed {
             authenticated,
-            id_token: tokens.id_token,
+            id_token: self.hint(tokens.id_token),
             refresh_token: tokens.refresh_token,
             lasts: tokens.lasts,
         })
@@ -240,6 +240,12 @@ impl OidcLogin {
             .client
             .post(Operation::Token, endpoint, form, issuer, now, entropy)?;
         self.http.call(&call, |answer| pushed::read(&answer)).await
+    }
+
+    /// The ID token, where sessions can be ended with it: kept for nothing, it is more than half of a session.
+    fn hint(&self, id_token: Option<Secret<String>>) -> Option<Secret<String>> {
+        let metadata = self.discovery.current();
+        id_token.filter(|_| metadata.is_some_and(|known| known.end_session_endpoint.is_some()))
     }
 
     /// RFC 9207 §2.4: an `iss` that is there must be right, and where one is announced it must be there.
