@@ -364,6 +364,8 @@ mod tests {
         for n in 0..14 {
             rows.put(n, if n % 4 == 1 { 1_000 } else { 60_000 });
         }
+        // And one of a later unit, which waits for its time.
+        rows.put(100, 640_000);
         let all = 14_usize.div_ceil(AT_ONCE);
         assert_eq!(rows.sweep(1_000), (4, all), "each is looked at once");
         assert_eq!(rows.sweep(1_000), (0, 1), "nothing is looked at");
@@ -375,8 +377,6 @@ mod tests {
         assert_eq!(rows.sweep(30_000).0, 1);
         assert_eq!(rows.sweep(40_000).0, 1);
         assert_eq!(rows.sweep(60_000).0, 9);
-        // A later unit waits for its time.
-        rows.put(1, 640_000);
         assert_eq!(rows.sweep(639_999).0, 0);
         assert_eq!(rows.sweep(640_000).0, 1);
     }
