@@ -146,9 +146,10 @@ async fn measure(count: usize, size: Size) -> Result<Figures, Failed> {
     let step = ((count - short) / LOOKED_UP).max(1);
     let began = tokio::time::Instant::now();
     let filling = tokio::time::timeout(PATIENCE, crowd.fill((count, short), size, step));
-    let cookies = filling
-        .await
-        .map_err(|_| "the sessions are not there in time: the machine has other work")??;
+    let Ok(cookies) = filling.await else {
+        return Err("the sessions are not there in time: the machine has other work".into());
+    };
+    let cookies = cookies?;
     let filled = began.elapsed();
     figures.plain(
         "sessions made in a second, durably",
