@@ -20,8 +20,8 @@ use crate::store::embedded::layout::ROWS;
 use crate::store::embedded::writer::Change;
 use crate::store::embedded::writer::Outcome;
 
-/// Rows that one transaction of a sweep looks at: 10 000. Whoever writes waits for no more than these.
-const SWEEP_ROWS: usize = 10_000;
+/// Rows that one transaction of a sweep looks at: 2 000. Whoever writes waits for no more than these, and for 2 s at the most.
+const SWEEP_ROWS: usize = 2_000;
 
 /// How far sweeps have come. It is as good as the last commit: after a write that failed there is a new one.
 #[derive(Debug)]
