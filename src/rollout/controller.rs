@@ -152,8 +152,10 @@ pub fn tick(progress: &Progress, view: &View<'_>) -> Option<Transition> {
         return Some(transition);
     }
     match progress.state {
-        State::Draft | State::Completed | State::Overridden | State::Frozen => return None,
-        State::Baking | State::Held | State::RolledBack => {}
+        State::Draft | State::Completed => return None,
+        // The other positions of the switch say themselves where people sign in.
+        State::Overridden if view.kill != KillPosition::Freeze => return None,
+        State::Baking | State::Held | State::RolledBack | State::Frozen | State::Overridden => {}
     }
     let place = progress.place(view.course)?;
     if !progress.at_from
@@ -225,6 +227,15 @@ fn by_trip(progress: &Progress, place: Place, view: &View<'_>) -> Option<Transit
     }
     // With a file in charge guards only watch.
     let watching = view.course.control == Control::Pinned;
+    let stopped = matches!(progress.state, State::Frozen | State::Overridden);
+    if stopped {
+        // Whoever stopped it decides about everything but a fire and the wrong people.
+        trips.retain(|(on_trip, trigger, _)| match on_trip {
+            OnTrip::RollbackRevoke => true,
+            OnTrip::Rollback => *trigger == Trigger::Breaker,
+            OnTrip::Hold | OnTrip::Note => false,
+        });
+    }
     for gravest in [OnTrip::RollbackRevoke, OnTrip::Rollback] {
         let found = trips.iter().find(|(on_trip, ..)| *on_trip == gravest);
         if let Some((_, trigger, why)) = found.filter(|_| !watching) {
@@ -273,6 +284,11 @@ fn roll_back(
         if limits.max_auto < next.autos {
             next.state = State::Frozen;
         }
+    }
+    match progress.state {
+        // It still waits for whoever stopped it.
+        State::Frozen | State::Overridden => next.state = progress.state,
+        State::Draft | State::Baking | State::Held | State::RolledBack | State::Completed => {}
     }
     Transition {
         revokes: revokes || leg.is_some_and(|leg| leg.rollback_revokes),

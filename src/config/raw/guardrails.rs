@@ -96,7 +96,7 @@ mappings! {
         cooldown: At<Span>,
         /// Who resumes. Default `manual`.
         resume: At<ResumeWord>,
-        /// After more rollbacks than this the rollout is frozen until a person has looked at it twice. Default `2`.
+        /// After more rollbacks than this the rollout is frozen until a person has looked at it twice: the breaker and what is `rollback_revoke` still take it back. Default `2`.
         max_auto: At<Whole>,
     }
 

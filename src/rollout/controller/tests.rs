@@ -368,6 +368,56 @@ fn the_third_time_it_is_frozen_until_a_person_looks() {
     assert_eq!(walk.stands(), stands("ramp/1", State::Baking));
 }
 
+/// Whoever stopped it decides about everything but a fire, and people who are let in as somebody else.
+#[test]
+fn what_stands_still_still_goes_back_when_it_burns() {
+    let frozen = || {
+        let mut walk = Walk::at("ramp/25");
+        walk.progress.autos = 2;
+        walk.people(238, 13, Verdict::Tripped, OnTrip::Rollback);
+        walk.tick().unwrap();
+        assert_eq!(walk.progress.state, State::Frozen);
+        walk
+    };
+    let switched = || {
+        let mut walk = Walk::at("ramp/25");
+        walk.kill = KillPosition::Freeze;
+        walk.tick().unwrap();
+        walk
+    };
+    for (walk, state) in [
+        (&frozen as &dyn Fn() -> Walk, State::Frozen),
+        (&switched, State::Overridden),
+    ] {
+        for on_trip in [OnTrip::Note, OnTrip::Hold, OnTrip::Rollback] {
+            let mut walk = walk();
+            walk.people(238, 13, Verdict::Tripped, on_trip);
+            assert!(walk.tick().is_none(), "{state}: {on_trip:?}");
+        }
+        for breaker in [true, false] {
+            let mut walk = walk();
+            if breaker {
+                walk.findings.breaker = Some(OnTrip::Rollback);
+            } else {
+                walk.people(238, 13, Verdict::Tripped, OnTrip::RollbackRevoke);
+            }
+            let epoch = walk.progress.epoch;
+            let back = walk.tick().unwrap();
+            assert_eq!(walk.stands(), stands("ramp/from", state));
+            assert_eq!((walk.progress.epoch, back.urgent), (epoch + 1, true));
+            assert_eq!(back.revokes, !breaker);
+            assert!(walk.tick().is_none());
+        }
+    }
+    // Released, it waits for a person like anything that the switch has stopped.
+    let mut walk = switched();
+    walk.findings.breaker = Some(OnTrip::Rollback);
+    walk.tick().unwrap();
+    walk.kill = KillPosition::Off;
+    walk.tick().unwrap();
+    assert_eq!(walk.stands(), stands("ramp/from", State::Held));
+}
+
 #[test]
 fn a_hold_stops_the_clock_and_keeps_everybody() {
     let mut walk = Walk::at("ramp/1");
