@@ -56,8 +56,22 @@ pub(crate) struct Traveller<'a> {
     pub(crate) device: &'a str,
     /// The side.
     pub(crate) arm: Arm,
+    /// Whether their browser is sent round while they are in: nothing is told to the guards, and the ways there are bounded by
+    /// themselves, because most who cannot sign in there never come this way.
+    pub(crate) silent: bool,
     /// Now.
     pub(crate) now: UnixTime,
+}
+
+impl Traveller<'_> {
+    /// By what the bound of an application knows this kind of way. No name has a zero byte.
+    fn way(&self) -> AppId {
+        if self.silent {
+            AppId::new(&format!("{}\0silent", self.app))
+        } else {
+            self.app.clone()
+        }
+    }
 }
 
 /// What a rollout asks of its journeys.
@@ -140,7 +154,7 @@ impl Journeys {
                 return true;
             }
         }
-        let device = device(traveller, key);
+        let (device, way) = (device(traveller, key), traveller.way());
         let (rules, own, under_way) = {
             let mut books = self.books();
             let Some(book) = books.get_mut(&traveller.plan.id) else {
@@ -148,7 +162,7 @@ impl Journeys {
             };
             self.expire(book, traveller.now);
             let open = book.open.get(&device);
-            let first = book.first.get(traveller.app).copied().unwrap_or_default();
+            let first = book.first.get(&way).copied().unwrap_or_default();
             let under_way = open.is_some_and(|open| open.arm == Arm::To);
             (book.rules.clone(), first, under_way)
         };
@@ -157,12 +171,12 @@ impl Journeys {
             return under_way || own.may_start(limits);
         };
         let step = rules.at(traveller.now);
-        match ways.first(&step, traveller.app).await {
+        match ways.first(&step, &way).await {
             Ok(first) if first.may_start(limits) => true,
             Ok(_) => {
-                let way = ways.of(&step, device).await;
-                way.map_or(under_way, |way| {
-                    way.open.is_some_and(|open| open.arm == Arm::To)
+                let there = ways.of(&step, device).await;
+                there.map_or(under_way, |there| {
+                    there.open.is_some_and(|open| open.arm == Arm::To)
                 })
             }
             // What the others have seen is not known: then each counts for itself.
@@ -170,13 +184,13 @@ impl Journeys {
         }
     }
 
-    /// A session of somebody was looked at.
+    /// A session of somebody was looked at. `placed`: the side they are at, where the percent may have brought them there.
     pub(crate) fn session(
         &self,
         plan: &Plan,
         arm: Arm,
         person: &CanonicalSubject,
-        observed: Observed,
+        (observed, placed): (Observed, Option<Arm>),
         now: UnixTime,
         key: &BucketKey,
     ) {
@@ -187,7 +201,7 @@ impl Journeys {
                 device: None,
                 arm,
                 observed,
-                placed: None,
+                placed,
                 at: now,
             });
         }
@@ -318,6 +332,9 @@ impl Journeys {
     }
 
     fn count(&self, traveller: &Traveller<'_>, event: Journey) {
+        if traveller.silent {
+            return;
+        }
         self.metrics
             .journey(&traveller.plan.id, traveller.arm, event);
     }
@@ -328,7 +345,17 @@ impl Journeys {
 }
 
 fn device(traveller: &Traveller<'_>, key: &BucketKey) -> u64 {
-    unit(key, &traveller.plan.id, UnitKind::Device, traveller.device)
+    let Traveller { plan, device, .. } = traveller;
+    if traveller.silent {
+        // Beside a sign-in of the same browser, and not in its place.
+        return unit(
+            key,
+            &plan.id,
+            UnitKind::Device,
+            &format!("{device}\0silent"),
+        );
+    }
+    unit(key, &plan.id, UnitKind::Device, device)
 }
 
 impl fmt::Debug for Journeys {

@@ -215,6 +215,20 @@ pub fn placed_by_percent(
     }
 }
 
+/// Whether somebody is where the percent has them, and not where a rule about them sends them: people of both sides who can
+/// be compared. A browser may have had a bucket before it was known whose it is, so which side that was is not asked.
+pub fn is_left_to_percent(
+    plan: &Plan,
+    cohorts: &Cohorts,
+    key: &BucketKey,
+    facts: &Facts<'_>,
+    now: UnixTime,
+) -> bool {
+    let (assignment, _) = by_rules(plan, cohorts, key, facts, now);
+    plan.stage.mode == Mode::Canary
+        && matches!(assignment.rule, RuleRef::Percent | RuleRef::Default)
+}
+
 fn is_pinned_to(plan: &Plan, pin: Option<Pin>) -> bool {
     pin.is_some_and(|pin| matches!(pin.arm, Arm::To) && pin.epoch == plan.epoch)
 }

@@ -35,6 +35,7 @@ pub use assign::Assignment;
 pub use assign::Pin;
 pub use assign::RuleRef;
 pub use assign::assign;
+pub use assign::is_left_to_percent;
 pub use assign::placed_by_percent;
 pub use assign::restarts_at_to;
 pub use assign::wants_identifier;

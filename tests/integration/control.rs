@@ -10,6 +10,7 @@ use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::Proxy;
 use crate::harness::request;
+use crate::login::Browser;
 use crate::reload::until;
 use crate::two_providers;
 
@@ -143,6 +144,39 @@ async fn people_are_moved_to_a_provider_that_takes_pushed_requests_only() {
     assert!(0 < asked, "{}", proxy.log());
     assert!(goes_to(&proxy, &new).await);
     assert_eq!(new.hits("/par"), asked + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_whose_sessions_cannot_be_confirmed_are_counted_by_the_guards() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&(staged(&old, &new, &upstream) + "sessions: { revalidate: 1s }\n"));
+    let dir = proxy.dir().to_owned();
+    proxy.settled().await;
+    good(&dir, &["ctl", "start", "--reason", "a"]);
+    good(&dir, &["ctl", "set-stage", "ramp/100", "--reason", "b"]);
+    let mut people = Vec::new();
+    for name in ["ann", "bob", "eve"] {
+        new.signs_in(name);
+        let mut browser = Browser::default();
+        let start = browser.open(&proxy, "/").await;
+        assert_eq!(browser.sign_in(&proxy, &start).await.status, 303);
+        assert_eq!(browser.open(&proxy, "/").await.status, 200);
+        people.push(browser);
+    }
+    let counted = async |what: &str, arm: &str| {
+        let series =
+            format!("authferry_guard_{what}{{rollout=\"move\",guard=\"session\",arm=\"{arm}\"}} ");
+        proxy.metric(&series).await
+    };
+    until(async || counted("units", "modern").await == 3.0).await;
+    assert!(counted("bad_units", "modern").await.abs() < f64::EPSILON);
+    // It is away for longer than a session counts without it.
+    new.fail_with(Some(503));
+    for browser in &mut people {
+        until(async || browser.open(&proxy, "/").await.status == 503).await;
+    }
+    until(async || counted("bad_units", "modern").await == 3.0).await;
+    assert!(counted("bad_units", "legacy").await.abs() < f64::EPSILON);
 }
 
 #[tokio::test(flavor = "multi_thread")]

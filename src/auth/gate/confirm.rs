@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 use tracing::error;
 
 use crate::auth::error::AuthError;
+use crate::auth::gate::Asked;
 use crate::auth::gate::Gate;
 use crate::clock::UnixTime;
 use crate::identity::CredentialClass;
@@ -25,8 +26,9 @@ impl Gate {
         &self,
         restored: Restored,
         (owner, again): (&Arc<dyn Provider>, Option<Arc<dyn AskAgain>>),
-        now: UnixTime,
+        asked: &Asked<'_>,
     ) -> Result<Restored, AuthError> {
+        let now = asked.now;
         let (class, provider) = (CredentialClass::Session, owner.id());
         let grace = match restored.standing(now) {
             Standing::Fresh => return Ok(restored),
@@ -58,6 +60,7 @@ impl Gate {
                 outage,
                 retry_after,
             }) => {
+                self.could_not_ask(asked, &restored);
                 let away = ProviderError::Unavailable {
                     outage,
                     retry_after,

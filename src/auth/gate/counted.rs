@@ -10,10 +10,12 @@ use crate::auth::gate::Gate;
 use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
-use crate::identity::ProviderId;
+use crate::identity::Identity;
 use crate::providers::Authenticated;
+use crate::rollout;
 use crate::rollout::KillPosition;
 use crate::rollout::Observed;
+use crate::session::Restored;
 use crate::shadow::Offer;
 
 impl Gate {
@@ -57,29 +59,35 @@ impl Gate {
         Ok((proof, began.elapsed()))
     }
 
-    /// A live session was looked at: its person is counted.
+    /// A live session was looked at, and its provider had its say: its person is counted. What our own rules refuse is no
+    /// evidence against a provider, and is not told here.
     pub(super) fn saw_session(
         &self,
         asked: &Asked<'_>,
-        person: &CanonicalSubject,
-        provider: &ProviderId,
-        honoured: bool,
+        (person, identity): (&CanonicalSubject, &Identity),
+        observed: Observed,
     ) {
+        let provider = &identity.provider;
         // An exercise is no evidence against anybody.
         if self.deps.drills.is_on(provider, asked.now) {
             return;
         }
-        let observed = if honoured {
-            Observed::SessionHonoured
-        } else {
-            Observed::SessionRejected
-        };
         let plan = asked.policy.plan();
         if let Some((plan, arm)) = plan.and_then(|plan| Some((plan, plan.arm(provider)?))) {
-            let key = &self.deps.bucket_key;
+            let (cohorts, key) = (&self.deps.cohorts, &self.deps.bucket_key);
+            let facts = asked.with(person, identity);
+            // Where they are is what is compared; by whom they were moved there says whether they may be.
+            let placed = rollout::is_left_to_percent(plan, cohorts, key, &facts, asked.now);
+            let seen = (observed, placed.then_some(arm));
             self.deps
                 .journeys
-                .session(plan, arm, person, observed, asked.now, key);
+                .session(plan, arm, person, seen, asked.now, key);
         }
+    }
+
+    /// A live session could not be confirmed, and its person was not let in: its provider is away.
+    pub(super) fn could_not_ask(&self, asked: &Asked<'_>, restored: &Restored) {
+        let who = (restored.canonical(), &**restored.identity());
+        self.saw_session(asked, who, Observed::SessionError);
     }
 }

@@ -23,6 +23,7 @@ use crate::identity::SubjectKey;
 use crate::providers::Authenticated;
 use crate::providers::Provider;
 use crate::revocation::Marks;
+use crate::rollout::Observed;
 use crate::rollout::Passwords;
 use crate::rollout::Plan;
 
@@ -156,12 +157,11 @@ impl Gate {
         let marks = self.made_of(asked, credential, identity, marks).await?;
         let standing = self.stands_there(asked, owner, credential, marks)?;
         let exercised = self.exercised(asked, class, &canonical, identity).await;
-        let accepted =
-            exercised.and_then(|()| self.accepted_of(asked, class, &canonical, identity));
+        exercised.and_then(|()| self.accepted_of(asked, class, &canonical, identity))?;
         if class == CredentialClass::Session {
-            self.saw_session(asked, &canonical, provider, accepted.is_ok());
+            let who = (&canonical, &**identity);
+            self.saw_session(asked, who, Observed::SessionHonoured);
         }
-        accepted?;
         let (rule, other_arm, side) = self.on_its_arm(asked, class, &canonical, identity).await?;
         // A password that has moved has one judge: nobody else sees it, not even for a second opinion.
         let moved = |plan: &Plan| plan.to == *provider && plan.stage.passwords != Passwords::AtFrom;

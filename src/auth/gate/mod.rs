@@ -66,6 +66,7 @@ use crate::rollout::BucketKey;
 use crate::rollout::Cohorts;
 use crate::rollout::Facts;
 use crate::rollout::KillPosition;
+use crate::rollout::Observed;
 use crate::session::Pins;
 use crate::session::SessionId;
 use crate::session::Sessions;
@@ -284,7 +285,7 @@ impl Gate {
         let restored = match restored.stands_for() {
             None => {
                 let again = self.once_more(asked, &restored);
-                self.confirmed(restored, (owner, again), asked.now).await?
+                self.confirmed(restored, (owner, again), asked).await?
             }
             Some(_) => {
                 let its = self.with_its_cookie(asked, presented, restored, owner);
@@ -297,9 +298,8 @@ impl Gate {
         let identity = restored.identity();
         let person = restored.canonical();
         let exercised = self.exercised(asked, class, person, identity).await;
-        let accepted = exercised.and_then(|()| self.accepted_of(asked, class, person, identity));
-        self.saw_session(asked, restored.canonical(), provider, accepted.is_ok());
-        accepted?;
+        exercised.and_then(|()| self.accepted_of(asked, class, person, identity))?;
+        self.saw_session(asked, (person, identity), Observed::SessionHonoured);
         if restored.came_by().is_some() {
             self.has_arrived(asked, presented, &restored);
         }

@@ -148,7 +148,7 @@ impl Gate {
             stands_for,
         });
         if restored.stands_for() == Some(&stands_for) {
-            let confirmed = self.confirmed(restored, (owner, Some(again)), asked.now);
+            let confirmed = self.confirmed(restored, (owner, Some(again)), asked);
             return confirmed.await.map(Its::Session);
         }
         // Old systems change the values of their cookies, and people sign in anew: whose it is must be known first.
@@ -162,6 +162,7 @@ impl Gate {
                 outage,
                 retry_after,
             })) => {
+                self.could_not_ask(asked, &restored);
                 let away = ProviderError::Unavailable {
                     outage,
                     retry_after,

@@ -81,6 +81,7 @@ impl Logins {
         else {
             return self.stray(ask).await;
         };
+        self.comes_round(ask, &returned.flow).await;
         if returned.flow.is_over(ask.now) {
             return self.ends(returned, Page::TooLate, None).await;
         }

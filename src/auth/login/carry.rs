@@ -124,6 +124,10 @@ impl Logins {
             }
         }
         let silent = silent.filter(|_| to.login().is_some())?;
+        // Nor are more of them sent round than may be lost there.
+        if !self.may_go_round(&ask, &device, plan).await {
+            return None;
+        }
         if !self
             .one_more_try(plan, admitted.canonical(), silent, now)
             .await

@@ -8,6 +8,8 @@ use crate::auth::login::Ask;
 use crate::auth::login::Logins;
 use crate::auth::login::Request;
 use crate::auth::login::device::Device;
+use crate::auth::login::flow::Errand;
+use crate::auth::login::flow::Flow;
 use crate::auth::login::start::Begin;
 use crate::auth::policy::AppPolicy;
 use crate::clock::UnixTime;
@@ -32,6 +34,33 @@ impl Logins {
         Box::pin(journeys.may_start(&traveller, &self.deps.bucket_key)).await
     }
 
+    /// Whether one more browser may be sent round to the new provider whose person is in already: whoever meets an error page
+    /// there meant to go somewhere else.
+    pub(super) async fn may_go_round(&self, ask: &Ask<'_>, device: &Device, plan: &Plan) -> bool {
+        let traveller = Traveller {
+            silent: true,
+            ..traveller(ask, device, plan, Arm::To)
+        };
+        let journeys = &self.deps.journeys;
+        Box::pin(journeys.may_start(&traveller, &self.deps.bucket_key)).await
+    }
+
+    /// A login came back: one of a browser that was sent round has its place again, whatever was said there.
+    pub(super) async fn comes_round(&self, ask: &Ask<'_>, flow: &Flow) {
+        let Errand::Silent { .. } = flow.errand else {
+            return;
+        };
+        if let Some((plan, arm)) = of(ask, &flow.provider()) {
+            let device = self.device(ask);
+            let traveller = Traveller {
+                silent: true,
+                ..traveller(ask, &device, plan, arm)
+            };
+            let journeys = &self.deps.journeys;
+            Box::pin(journeys.came_round(&traveller, &self.deps.bucket_key)).await;
+        }
+    }
+
     /// A browser was sent to a provider.
     pub(super) async fn sets_out(
         &self,
@@ -40,12 +69,17 @@ impl Logins {
         provider: &ProviderId,
         placed: Option<Arm>,
     ) {
-        if begin.directed.is_some() {
+        let silent = match begin.directed.as_ref().map(|directed| &directed.errand) {
+            None => false,
+            Some(Errand::Silent { .. }) => true,
             // Somebody who is in already: it says nothing about who gets in.
-            return;
-        }
+            Some(Errand::Session | Errand::Prove(_)) => return,
+        };
         if let Some((plan, arm)) = of(ask, provider) {
-            let traveller = traveller(ask, &begin.device, plan, arm);
+            let traveller = Traveller {
+                silent,
+                ..traveller(ask, &begin.device, plan, arm)
+            };
             let journeys = &self.deps.journeys;
             Box::pin(journeys.started(&traveller, placed, &self.deps.bucket_key)).await;
         }
@@ -97,6 +131,7 @@ impl Logins {
             app: policy.app(),
             device: device.id(),
             arm,
+            silent: false,
             now,
         };
         let key = &self.deps.bucket_key;
@@ -116,6 +151,7 @@ fn traveller<'a>(ask: &Ask<'a>, device: &'a Device, plan: &'a Plan, arm: Arm) ->
         app: ask.policy.app(),
         device: device.id(),
         arm,
+        silent: false,
         now: ask.now,
     }
 }

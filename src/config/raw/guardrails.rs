@@ -52,7 +52,7 @@ mappings! {
     RawGuard {
         /// Its name: a label of metrics. Required.
         id: At<String>,
-        /// What is bad: `failed`, `abandoned`, `slower_than_800ms` (logins), or `rejected`, `error` (sessions). Required, unless `divergences` or `promql` is there.
+        /// What is bad: `failed`, `abandoned`, `slower_than_800ms` (logins), or `rejected`, `error` (sessions). `error`: a session of ours had to be confirmed, its provider was away, and its person was not let in; `rejected` counts nothing yet: what a provider refuses at a renewal ends the session, and what our own rules refuse is no evidence. Of sessions that an old system judges nobody is known while it is away. Required, unless `divergences` or `promql` is there.
         bad: List<At<String>>,
         /// How much worse than `from` the new provider may be. Default `1.25`.
         max_ratio: At<Decimal>,

@@ -120,6 +120,7 @@ impl Instance {
             app: &AppId::new("crm"),
             device,
             arm: Arm::To,
+            silent: false,
             now: self.conductor.parts.clock.now(),
         };
         let journeys = &self.conductor.parts.journeys;

@@ -40,6 +40,9 @@ pub(super) struct Open {
     pub(super) due: UnixTime,
     pub(super) stumbled: bool,
     pub(super) placed: Option<Arm>,
+    /// Nobody meant to sign in: the guards hear nothing of it.
+    #[serde(default)]
+    pub(super) silent: bool,
     /// The store was away when it set out: what becomes of it is known here alone.
     #[serde(skip)]
     pub(super) apart: bool,
@@ -187,6 +190,9 @@ impl Book {
         };
         if open.arm == Arm::To {
             self.first.entry(open.app.clone()).or_default().is_lost();
+        }
+        if open.silent {
+            return;
         }
         metrics.journey(&self.rules.rollout, open.arm, event);
         self.tell(Outcome {

@@ -57,6 +57,7 @@ impl Bench {
             app: &self.app,
             device,
             arm,
+            silent: false,
             now: at(seconds),
         }
     }
@@ -212,6 +213,54 @@ async fn where_nobody_is_under_way_one_more_may_try() {
     bench.seen(700).await;
     assert!(bench.start("more", Arm::To, 701).await);
     assert!(!bench.start("yet more", Arm::To, 702).await);
+}
+
+/// Whoever is in and is sent round to a provider that shows an error page of its own never comes back either.
+#[tokio::test]
+async fn ten_may_be_sent_round_and_the_guards_hear_nothing_of_it() {
+    let (shared, _) = Bench::several(2);
+    for all in [vec![Bench::new()], shared] {
+        let round = |bench: usize, device: String, seconds| {
+            let bench = &all[bench % all.len()];
+            async move {
+                let traveller = Traveller {
+                    silent: true,
+                    ..bench.at(&device, Arm::To, seconds)
+                };
+                let may = bench.journeys.may_start(&traveller, &bench.key).await;
+                if may {
+                    bench.journeys.started(&traveller, None, &bench.key).await;
+                }
+                may
+            }
+        };
+        let mut sent = 0;
+        for n in 0..30 {
+            sent += usize::from(round(n, format!("d{n}"), 0).await);
+        }
+        assert_eq!(sent, 10);
+        // A sign-in of one of them is a journey of its own, with a bound of its own.
+        assert_eq!(all[0].start_all(&devices("d", 30), 1).await, 10);
+        let bench = &all[0];
+        let back = Traveller {
+            silent: true,
+            ..bench.at("d3", Arm::To, 2)
+        };
+        bench.journeys.came_round(&back, &bench.key).await;
+        assert!(round(0, String::from("next"), 3).await, "one is back");
+        assert!(!round(1, String::from("one more"), 3).await);
+        let mut seen = Vec::new();
+        for bench in &all {
+            seen.extend(bench.seen(700).await);
+        }
+        let (begun, gone) = (Observed::Begun, Observed::Abandoned);
+        assert_eq!(seen, [[begun; 10], [gone; 10]].concat(), "the sign-ins");
+        assert!(
+            !round(0, String::from("later"), 750).await,
+            "they were lost"
+        );
+        assert!(bench.fires(750).await);
+    }
 }
 
 #[tokio::test]

@@ -45,12 +45,13 @@ impl Journeys {
             return;
         }
         let mut open = Open {
-            app: traveller.app.clone(),
+            app: traveller.way(),
             arm: traveller.arm,
             began: traveller.now,
             due: traveller.now + rules.rails.window,
             stumbled: false,
             placed,
+            silent: traveller.silent,
             apart: shared.is_none(),
         };
         if let Some((ways, expect)) = shared {
@@ -124,6 +125,9 @@ impl Journeys {
             let first = book.first.entry(open.app.clone()).or_default();
             first.sets_out(open.due);
         }
+        if open.silent {
+            return;
+        }
         book.tell(Outcome {
             unit: device,
             device: None,
@@ -181,6 +185,20 @@ impl Journeys {
         took: Option<Duration>,
         key: &BucketKey,
     ) {
+        self.is_back(traveller, Some((person, took)), key).await;
+    }
+
+    /// A browser that was sent round came back, with whatever answer: the way there and back is good.
+    pub(crate) async fn came_round(&self, traveller: &Traveller<'_>, key: &BucketKey) {
+        self.is_back(traveller, None, key).await;
+    }
+
+    async fn is_back(
+        &self,
+        traveller: &Traveller<'_>,
+        signed_in: Option<(&CanonicalSubject, Option<Duration>)>,
+        key: &BucketKey,
+    ) {
         let device = device(traveller, key);
         let Some((rules, own)) = self.under_way(traveller, device) else {
             return self.count(traveller, Journey::Succeeded);
@@ -211,14 +229,16 @@ impl Journeys {
                 first.comes_back();
             }
             let rollout = &traveller.plan.id;
-            book.tell(Outcome {
-                unit: unit(key, rollout, UnitKind::Subject, person.as_str()),
-                device: Some(device),
-                arm: traveller.arm,
-                observed: Observed::LoggedIn { took },
-                placed: open.placed,
-                at: traveller.now,
-            });
+            if let Some((person, took)) = signed_in {
+                book.tell(Outcome {
+                    unit: unit(key, rollout, UnitKind::Subject, person.as_str()),
+                    device: Some(device),
+                    arm: traveller.arm,
+                    observed: Observed::LoggedIn { took },
+                    placed: open.placed,
+                    at: traveller.now,
+                });
+            }
         }
         self.count(traveller, Journey::Succeeded);
         let moved = open.filter(|open| open.arm == Arm::To);

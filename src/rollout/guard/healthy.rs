@@ -97,16 +97,12 @@ fn live(day: Day, ticks: u64, dice: &mut Dice) -> Option<Tripped> {
             observed,
         } in due.into_iter().chain(now_seen)
         {
-            let is_of_a_session = matches!(
-                observed,
-                Observed::SessionHonoured | Observed::SessionRejected | Observed::SessionError
-            );
             let outcome = Outcome {
                 unit,
                 device: None,
                 arm,
                 observed,
-                placed: (!is_of_a_session).then_some(arm),
+                placed: Some(arm),
                 at: now,
             };
             tally.add(&rails, true, &outcome);

@@ -208,12 +208,14 @@ impl Tally {
     /// who was chosen by name proves nothing about the others.
     pub fn add(&mut self, rails: &Guardrails, randomised: bool, outcome: &Outcome) {
         self.breaker(outcome);
-        let by_name = randomised && outcome.placed.is_none() && outcome.observed.is_of_logins();
+        let by_name = randomised && outcome.placed.is_none();
         if by_name || matches!(outcome.observed, Observed::Stumbled) {
             return;
         }
         let full = MAX_PEOPLE <= self.placed.len() && !self.placed.contains(&outcome.unit);
+        // Who arrives is a matter of logins: a session is one that has arrived.
         if let Some(arm) = outcome.placed
+            && outcome.observed.is_of_logins()
             && !matches!(outcome.observed, Observed::Begun)
             && !full
             && self.placed.insert(outcome.unit)
@@ -482,6 +484,29 @@ mod tests {
         let (_, count) = tally.counts.first().unwrap();
         assert!(6.4 < count.evidence.ln_e(), "{}", count.evidence.ln_e());
         assert_eq!((count.units.to, count.bad.to), (10, 10));
+    }
+
+    #[test]
+    fn sessions_of_people_chosen_by_name_are_not_compared_either_and_nobody_arrives_with_one() {
+        let rails = Guardrails::default();
+        let mut tally = Tally::new(&rails);
+        let sessions = [
+            Observed::SessionHonoured,
+            Observed::SessionRejected,
+            Observed::SessionError,
+        ];
+        for (unit, observed) in (0..).zip(sessions) {
+            let staff = Outcome {
+                placed: None,
+                ..outcome(unit, Arm::To, observed, 0)
+            };
+            tally.add(&rails, true, &staff);
+        }
+        assert_eq!(tally.counts[1].1.units.to, 0);
+        add(&mut tally, 7, Arm::To, Observed::SessionError, 0);
+        assert_eq!(tally.counts[1].1.bad.to, 1);
+        close(&mut tally, 1);
+        assert_eq!(tally.split.seen, PerArm::default());
     }
 
     #[test]
