@@ -147,6 +147,42 @@ async fn people_are_moved_to_a_provider_that_takes_pushed_requests_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_moved_to_a_provider_that_does_not_answer() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&staged(&old, &new, &upstream));
+    let dir = proxy.dir().to_owned();
+    proxy.settled().await;
+    good(&dir, &["ctl", "start", "--reason", "IAM-1"]);
+    let moves = |name: &str| {
+        let records = records(&dir).into_iter();
+        let moved = records.filter(|r| r["kind"] == "decision" && r["to"] == name);
+        moved.count()
+    };
+    new.fail_with(Some(500));
+    let (done, said) = authferry(&dir, &["ctl", "set-stage", "ramp/100", "--reason", "IAM-2"]);
+    assert!(!done && said.contains("new is not ready"), "{said}");
+    assert_eq!(
+        moves("ramp/100"),
+        0,
+        "what is refused is not recorded as done"
+    );
+    let status = good(&dir, &["ctl", "status"]);
+    assert!(status.contains("baking at install"), "{status}");
+    assert!(goes_to(&proxy, &old).await);
+    // It is there again, and nothing else was in the way.
+    new.fail_with(None);
+    let mut said = String::new();
+    until(async || {
+        let (done, text) = authferry(&dir, &["ctl", "set-stage", "ramp/100", "--reason", "IAM-3"]);
+        said = text;
+        done
+    })
+    .await;
+    assert_eq!(moves("ramp/100"), 1, "{said}");
+    assert!(goes_to(&proxy, &new).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn people_whose_sessions_cannot_be_confirmed_are_counted_by_the_guards() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let proxy = Proxy::start(&(staged(&old, &new, &upstream) + "sessions: { revalidate: 1s }\n"));
