@@ -58,7 +58,8 @@ interop:
 
 # What the guards promise, with all runs: a healthy day 300 times, and both tables of deploy/README.md.
 guards:
-	$(CARGO) test --release --lib rollout::guard::
+	rm -f $(LAST)
+	GUARD_ROWS=$(abspath $(LAST)) $(CARGO) test --release --lib rollout::guard::; status=$$?; tests/results.py guards $(LAST); exit $$status
 
 # Six stages of a rollout in a minute, twice: with the rollback, and without it. Recomputes both tables.
 drill:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What long runs showed, kept beside them: tables whose rows say when, and of which revision, they were last made.
 
-  tests/results.py cases|variants|control|drill|move VERDICTS.json # what a test wrote
+  tests/results.py cases|variants|control|drill|guards|move VERDICTS.json # what a test wrote
   tests/results.py interop SEEN.tsv
   … | tests/results.py fuzz                                # lines `PASS|FAIL TARGET: RUNS runs`
   … | tests/results.py release                             # lines `WHAT`, a tab, what was shown; only of what passed
@@ -77,6 +77,9 @@ def main():
     elif kind == "drill":
         rows = json.loads(pathlib.Path(given[0]).read_text())
         write("tests/drill/RESULTS.md", "make drill", ("What", "With the rollback", "Without it"), rows)
+    elif kind == "guards":
+        rows = sorted(json.loads(line) for line in pathlib.Path(given[0]).read_text().splitlines())
+        write("tests/RESULTS-guards.md", "make guards", ("What was simulated", "What was found"), rows)
     elif kind == "move":
         rows = [json.loads(line) for line in pathlib.Path(given[0]).read_text().splitlines()]
         rows = sorted((who, f"{moved:g}", *rest) for who, moved, *rest in rows)

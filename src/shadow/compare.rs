@@ -244,6 +244,14 @@ mod tests {
                 (Class::ScopeExtra, "scopes[\"write\"]".into()),
             ]
         );
+        let few = Side {
+            scopes: std::iter::once("read".into()).collect(),
+            ..control.clone()
+        };
+        assert_eq!(
+            classes(&few, &control),
+            [(Class::ScopeMissing, "scopes[\"read\"]".into())]
+        );
         let other = side("hr:2", &["it", "staff"]);
         assert_eq!(
             classes(&control, &other),

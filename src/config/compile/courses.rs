@@ -163,6 +163,16 @@ fn leg(
             .hint("`when: manual`, or a stage with a percent");
     }
     let rails = rails(context, staged, raw, known);
+    let named = !(raw.guardrails.is_absent() && staged.guardrails.is_absent());
+    if placed.stage.mode == Mode::Canary && !named {
+        context
+            .report
+            .warning(
+                placed.mode_mark,
+                format!("nothing watches stage `{}`: it has no `guardrails`", placed.stage.id),
+            )
+            .hint("nor is there a bound to how many are sent to a new provider that nobody comes back from (`first_logins`)");
+    }
     if let (PromoteWhen::Auto, None, Some(at)) =
         (when, &rails, promote.and_then(|raw| raw.when.get()))
     {

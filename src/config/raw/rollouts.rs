@@ -43,7 +43,7 @@ mappings! {
         to: At<String>,
         /// How people are put into buckets. Required.
         bucketing: RawBucketing,
-        /// Who drives the stages. Default `pinned`.
+        /// Who drives the stages. Where instances share a store, one of them leads with `controller` and with `schedule`, and none moves forward while the store is away: a moment of the schedule that passes meanwhile holds once it is back. Default `pinned`.
         control: At<ControlWord>,
         /// With `control: pinned`, the present stage: `ID`, or `ID/PERCENT` to set the percent of its one percent rule. Default: the only stage.
         pinned_stage: At<String>,
@@ -132,6 +132,7 @@ mappings! {
         drills_passed: List<At<String>>,
         /// No larger share of people has no account at the other provider, of those who were let in within the last 24 hours, at whichever instance and over restarts. An account is known once it was seen here, or stands in a list of `identity.links`. Needs `identity.canonical`.
         unlinked_max: At<Decimal>,
+        @later "webhook";
     }
 
     /// Who may still come with credentials of `from`: people who were let in with one, by all instances, by pseudonym.

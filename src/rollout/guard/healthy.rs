@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::simulated::Dice;
+use super::simulated::shown;
 use super::*;
 use crate::clock::UnixTime;
 use crate::rollout::Arm;
@@ -146,6 +147,8 @@ fn a_healthy_day_is_left_alone_three_hundred_times() {
             sent_back.push((day, tripped));
         }
     }
+    let what = format!("healthy days of 24 hours, {RUNS}");
+    shown(&what, &format!("sent back: {}", sent_back.len()));
     assert!(sent_back.len() <= 1, "{sent_back:?}");
 }
 
