@@ -1,5 +1,7 @@
 //! Somebody with a session of the old side is taken to the new one without a page, or nothing changes for them.
 
+use crate::control::good;
+use crate::control::staged;
 use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::Proxy;
@@ -57,4 +59,39 @@ async fn a_session_moves_without_a_sign_in_and_the_application_sees_the_same_byt
     }
     until(async || old.revoked().len() == 1).await;
     assert_eq!(new.hits("/token"), 1);
+}
+
+/// The new provider shows an error page of its own to whoever is sent there, as with a redirect URI that was typed wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_are_sent_round_than_may_be_lost() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let text = staged(&old, &new, &upstream)
+        + "sessions: { carry_over: [silent], silent: { retry_after: 1h } }\n";
+    let proxy = Proxy::start(&text);
+    proxy.settled().await;
+    let dir = proxy.dir().to_owned();
+    good(&dir, &["ctl", "start", "--reason", "a"]);
+    let mut people = Vec::new();
+    for n in 0..14 {
+        old.signs_in(&format!("p{n}"));
+        let mut browser = Browser::default();
+        let start = browser.open(&proxy, "/").await;
+        assert_eq!(browser.sign_in(&proxy, &start).await.status, 303);
+        people.push(browser);
+    }
+    good(&dir, &["ctl", "set-stage", "ramp/100", "--reason", "b"]);
+    // One comes back, with whatever answer: their place is free again.
+    let asked = people[0].open(&proxy, "/").await;
+    assert_eq!(asked.status, 302, "{}", asked.text());
+    assert_eq!(people[0].sign_in(&proxy, &asked).await.status, 303);
+    new.registers(&[]);
+    let mut sent = 0;
+    for browser in &mut people[1..] {
+        let answer = browser.open(&proxy, "/").await;
+        match answer.status {
+            302 => sent += 1,
+            status => assert_eq!(status, 200, "the others stay where they are"),
+        }
+    }
+    assert_eq!(sent, 10);
 }
