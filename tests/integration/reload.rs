@@ -265,7 +265,29 @@ async fn people_are_not_put_into_buckets_anew_unless_that_is_meant() {
             "{problems}"
         );
     }
-    let meant = good.replace("salt: test", "salt: other") + "change: { acknowledge: reshuffle }\n";
+    let keys = ["one", "two"].map(|name| {
+        let path = proxy.dir().join(name);
+        std::fs::write(&path, name.repeat(11).get(..32).unwrap()).unwrap();
+        path
+    });
+    let keyed = |key: &std::path::Path| {
+        format!(
+            "{good}secrets: {{ bucket_key: {{ file: \"{}\" }} }}\n",
+            key.display()
+        )
+    };
+    for key in &keys {
+        let (outcome, problems) = reloaded(&proxy, &keyed(key)).await;
+        assert_eq!(outcome, "refused", "{problems}");
+        assert!(problems.contains("secrets.bucket_key"), "{problems}");
+    }
+    let meant = keyed(&keys[0]) + "change: { acknowledge: reshuffle }\n";
+    assert_eq!(reloaded(&proxy, &meant).await.0, "applied");
+    assert_eq!(reloaded(&proxy, &keyed(&keys[0])).await.0, "applied");
+    let (outcome, problems) = reloaded(&proxy, &keyed(&keys[1])).await;
+    assert_eq!(outcome, "refused", "{problems}");
+    let meant = keyed(&keys[0]).replace("salt: test", "salt: other")
+        + "change: { acknowledge: reshuffle }\n";
     assert_eq!(
         reloaded(&proxy, &meant).await,
         ("applied".to_owned(), "[]".to_owned())
