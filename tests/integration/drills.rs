@@ -303,3 +303,58 @@ async fn a_cohort_meets_a_slow_provider_an_outage_at_its_sign_in_and_a_way_back(
     );
     assert!(good(&dir, &["log", "verify"]).starts_with("ok "));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cohort_meets_an_old_side_that_is_away_a_limit_and_garbage_about_its_tokens() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let text = ready(&old, &new, &upstream, "legacy-outage");
+    let issuer = format!("issuer: \"{}\",", new.issuer());
+    let asked = format!("{issuer} introspect: {{ enabled: true }},");
+    let proxy = Proxy::start(&text.replace(&issuer, &asked));
+    proxy.settled().await;
+    let dir = proxy.dir().to_owned();
+    good(&dir, &["ctl", "start", "--reason", "a"]);
+    for (drill, idp, seen) in [
+        ("legacy-outage", &old, "met the outage"),
+        ("rate-limited", &new, "met the outage"),
+        ("introspection-garbage", &new, "met the outage"),
+    ] {
+        let tokens = ["ann", "bob"].map(|who| {
+            let token = idp.token(who);
+            new.opaque(&token, who);
+            format!("Bearer {token}")
+        });
+        let comes = async |who: usize| {
+            let given = [("Authorization", tokens[who].as_str())];
+            request(proxy.address, "GET", "/", &given, b"").await.status
+        };
+        assert_eq!(comes(0).await, 200, "{drill}");
+        let under_way = {
+            let dir = dir.clone();
+            let words = [
+                "drill", drill, "--cohort", "staff", "--for", "3s", "--reason", "x",
+            ];
+            std::thread::spawn(move || authferry(&dir, &words))
+        };
+        until(async || comes(0).await == 503).await;
+        assert_eq!(comes(1).await, 200, "{drill}: nobody else meets it");
+        let (passed, said) = under_way.join().unwrap();
+        assert!(passed && said.contains(seen), "{drill}: {said}");
+        until(async || comes(0).await == 200).await;
+        if drill == "legacy-outage" {
+            // It was asked for.
+            good(&dir, &["ctl", "promote", "--reason", "b"]);
+            good(&dir, &["ctl", "set-stage", "ramp/100", "--reason", "c"]);
+        }
+    }
+    let passed: Vec<_> = records(&dir)
+        .iter()
+        .filter(|record| record["state"] == "passed")
+        .map(|record| record["drill"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        passed,
+        ["legacy-outage", "rate-limited", "introspection-garbage"]
+    );
+    assert!(good(&dir, &["log", "verify"]).starts_with("ok "));
+}
