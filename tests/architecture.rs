@@ -353,8 +353,15 @@ fn module(path: &Path) -> String {
 
 /// The code of a file up to its tests.
 fn without_tests(text: &str) -> &str {
-    text.find("#[cfg(test)]\nmod tests")
+    text.find("#[cfg(test)]\nmod tests {")
         .map_or(text, |at| &text[..at])
+}
+
+#[test]
+fn only_what_stands_in_the_tests_of_a_file_is_left_out() {
+    let file = "#[cfg(test)]\nmod tests;\nuse crate::auth::A;\n#[cfg(test)]\nmod tests {\nuse crate::app::B;\n}\n";
+    let found: Vec<_> = named(without_tests(file)).into_iter().collect();
+    assert_eq!(found, ["auth"]);
 }
 
 /// Modules that `text` names after `crate::`, comments aside.

@@ -151,6 +151,16 @@ struct Taken {
 }
 
 impl Taken {
+    /// A minute begins; one that is over never comes back.
+    fn turn(&mut self, window: u64) {
+        if self.window < window {
+            *self = Self {
+                window,
+                ..Self::default()
+            };
+        }
+    }
+
     /// Takes in what was taken from the row, and what all have of it then; `None`: nobody could be asked, and what is taken
     /// here is all that is known.
     fn take_in(&mut self, row: Option<(u32, u32)>, portion: u32, most: u32) {
@@ -218,17 +228,15 @@ impl Limits {
         } else {
             None
         };
-        let mut taken = lock(&taken);
-        if taken.window < window {
-            *taken = Taken {
-                window,
-                ..Taken::default()
-            };
-        }
-        // What comes back after the minute has turned is of the one before.
-        if window < taken.window {
-            return standing(most, false);
-        }
+        let mut kept = lock(&taken);
+        kept.turn(window);
+        // What comes back after the minute has turned is of the one before, and stays with this request.
+        let mut before = Taken::default();
+        let taken = if window < kept.window {
+            &mut before
+        } else {
+            &mut *kept
+        };
         taken.take_in(row, portion, most);
         match taken.use_one() {
             Some(all) => standing(all, false),
@@ -301,12 +309,7 @@ fn lock(taken: &Mutex<Taken>) -> std::sync::MutexGuard<'_, Taken> {
 /// One of what is at hand, and how much all have then. A request that is late never brings an older window back.
 fn use_one(taken: &Mutex<Taken>, window: u64) -> Option<u32> {
     let mut taken = lock(taken);
-    if taken.window < window {
-        *taken = Taken {
-            window,
-            ..Taken::default()
-        };
-    }
+    taken.turn(window);
     taken.use_one()
 }
 
@@ -318,7 +321,14 @@ impl fmt::Debug for Limits {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
+    use tokio::runtime::Handle;
+
     use super::*;
+    use crate::entropy::SystemEntropy;
+    use crate::session::settings::Settings;
+    use crate::store::FakeStore;
 
     const PORTION: u32 = 30;
     const MOST: u32 = 600;
@@ -355,5 +365,35 @@ mod tests {
             "what is used counts, and nothing is below that"
         );
         assert_eq!((taken.granted, taken.all), (240, 240));
+    }
+
+    /// A portion that comes when the next minute has begun serves its request, and is nothing to that minute.
+    #[tokio::test]
+    async fn what_comes_after_the_turn_of_a_minute_is_of_the_one_before() {
+        let store = Arc::new(FakeStore::default());
+        let shared: Arc<dyn Store> = Arc::<FakeStore>::clone(&store);
+        let entropy = Arc::new(SystemEntropy);
+        let sessions = Sessions::new(
+            &Settings::for_test(&[9]),
+            Arc::clone(&shared),
+            entropy,
+            &Handle::current(),
+        );
+        let limits = Limits::new(shared, sessions.unwrap());
+        let of = Of::Client("batch");
+        let at = |seconds: u64| UnixTime::from_secs(600 + seconds);
+        store.slow.store(true, Ordering::SeqCst);
+        let (late, next) =
+            tokio::join!(limits.take(of, MOST, at(59)), limits.take(of, MOST, at(60)));
+        for standing in [late, next] {
+            assert!(!standing.over);
+            assert_eq!(standing.left, MOST - 1);
+        }
+        // Where the minute that has gone by was spent, its last one is refused, though the next has room.
+        let full = Limits::new(Arc::clone(&limits.store), Arc::clone(&limits.sessions));
+        assert!(!full.take(of, 1, at(119)).await.over);
+        let other = Limits::new(Arc::clone(&limits.store), Arc::clone(&limits.sessions));
+        let (late, next) = tokio::join!(other.take(of, 1, at(119)), other.take(of, 1, at(120)));
+        assert!(late.over && !next.over, "{late:?} {next:?}");
     }
 }

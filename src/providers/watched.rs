@@ -56,13 +56,9 @@ impl<T: Send + Sync + 'static> Watched<T> {
         background: &Handle,
     ) -> Self {
         let said = Arc::new(Said::default());
-        let mut file = File {
-            path: path.to_owned(),
-            parse,
-            seen: None,
-        };
+        let mut file = File::new(path, parse);
         file.look(&said);
-        let shared = Arc::clone(&said);
+        let (shared, place) = (Arc::clone(&said), path.to_owned());
         let task = background.spawn(async move {
             let mut tick = tokio::time::interval(POLL);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -70,14 +66,16 @@ impl<T: Send + Sync + 'static> Watched<T> {
                 tick.tick().await;
                 let into = Arc::clone(&shared);
                 // Reading blocks, and a slow disk must not hold up the runtime.
-                let Ok((next, changed)) = tokio::task::spawn_blocking(move || {
+                let looked = tokio::task::spawn_blocking(move || {
                     let changed = file.look(&into);
                     (file, changed)
-                })
-                .await
-                else {
-                    return;
-                };
+                });
+                let (next, changed) = looked.await.unwrap_or_else(|_| {
+                    // The file is looked at again: whoever put in what ended this look mends it.
+                    let reason = String::from("looking at it came to a sudden end");
+                    shared.wrong.store(Some(Arc::new(reason)));
+                    (File::new(&place, parse), false)
+                });
                 file = next;
                 if changed {
                     epoch.raise();
@@ -132,6 +130,14 @@ struct File<T> {
 }
 
 impl<T> File<T> {
+    fn new(path: &Path, parse: fn(&str) -> Result<T, String>) -> Self {
+        Self {
+            path: path.to_owned(),
+            parse,
+            seen: None,
+        }
+    }
+
     /// Whether there was something new and good.
     fn look(&mut self, into: &Said<T>) -> bool {
         let text = match read(&self.path) {
@@ -187,11 +193,7 @@ mod tests {
         let said = Said::<u32>::default();
         let number_is = || said.content.load_full().as_deref().copied();
         let wrong = || said.wrong.load_full().map(|why| why.to_string());
-        let mut file = File {
-            path: path.clone(),
-            parse: number,
-            seen: None,
-        };
+        let mut file = File::new(&path, number);
         assert!(!file.look(&said), "there is no file yet");
         assert!(wrong().is_some());
         std::fs::write(&path, "1").unwrap();
@@ -216,5 +218,24 @@ mod tests {
         std::fs::write(&path, "2").unwrap();
         assert!(file.look(&said));
         assert_eq!((number_is(), wrong()), (Some(2), None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_ends_suddenly_is_said_and_not_the_last() {
+        fn brittle(text: &str) -> Result<u32, String> {
+            assert_ne!(text, "!", "what no parser should do");
+            number(text)
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("n");
+        std::fs::write(&path, "1").unwrap();
+        let watched = Watched::start(&path, brittle, Epoch::default(), &Handle::current());
+        for (text, good, says) in [("!", false, 1), ("2", true, 2), ("!", false, 2)] {
+            std::fs::write(&path, text).unwrap();
+            while watched.is_good() != good || watched.content().as_deref() != Some(&says) {
+                tokio::time::sleep(POLL).await;
+            }
+        }
+        assert!(watched.problem().unwrap().contains("a sudden end"));
     }
 }

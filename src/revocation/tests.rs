@@ -32,7 +32,6 @@ use crate::session::NewSession;
 use crate::session::Origin;
 use crate::session::Sessions;
 use crate::session::settings::Settings;
-use crate::session::settings::StoreKind;
 use crate::store::EmbeddedStore;
 use crate::store::FakeStore;
 use crate::store::Key;
@@ -52,7 +51,7 @@ struct Instance {
 
 impl Instance {
     fn on(store: &Arc<dyn Store>) -> Self {
-        let (settings, entropy) = (settings(&[9]), Arc::new(SystemEntropy));
+        let (settings, entropy) = (Settings::for_test(&[9]), Arc::new(SystemEntropy));
         let sessions = Sessions::new(&settings, Arc::clone(store), entropy, &Handle::current());
         let clock = ManualClock::at(at(0));
         let metrics = Metrics::new(Arc::new(clock.clone()), 100);
@@ -78,21 +77,6 @@ impl Instance {
 
     async fn revoke(&self, target: Target) -> Result<super::Record, ListError> {
         self.list.revoke(asked(target)).await
-    }
-}
-
-fn settings(keys: &[u8]) -> Settings {
-    Settings {
-        cookie: "authferry".into(),
-        secure: false,
-        idle: Duration::from_secs(1_800),
-        absolute: Duration::from_secs(12 * 3_600),
-        keys: keys.iter().map(|key| Secret::new(vec![*key; 32])).collect(),
-        revalidate: Duration::from_secs(300),
-        max_per_subject: 50,
-        same_site: crate::session::settings::SameSite::Lax,
-        shortest: false,
-        store: StoreKind::Memory,
     }
 }
 
@@ -435,7 +419,10 @@ async fn what_a_revocation_ended_is_found_under_an_older_key() {
         };
         here.list.sessions.create(new, at(0)).await.unwrap();
         // Nobody uses it once there is another key.
-        here.list.sessions.reload(&settings(&[8, 9])).unwrap();
+        here.list
+            .sessions
+            .reload(&Settings::for_test(&[8, 9]))
+            .unwrap();
         here.list.fan_out(named, &Handle::current());
         here.revoke(target).await.unwrap();
         let told = tokio::time::timeout(PATIENCE, heard.recv()).await;
@@ -488,14 +475,14 @@ async fn a_session_is_still_found_by_name_once_the_key_of_its_login_is_gone() {
         ..session(&proof, &person)
     };
     let created = sessions.create(new, at(0)).await.unwrap();
-    sessions.reload(&settings(&[8, 9])).unwrap();
+    sessions.reload(&Settings::for_test(&[8, 9])).unwrap();
     let id = crate::session::SessionId::parse(created.cookie.expose()).unwrap();
     assert!(sessions.restore(id, at(1)).await.unwrap().is_some());
     // It is written again behind its use.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    sessions.reload(&settings(&[8])).unwrap();
+    sessions.reload(&Settings::for_test(&[8])).unwrap();
     assert!(sessions.restore(id, at(2)).await.unwrap().is_some());
     let kept = here.list.kept_of(&everybody()).await.unwrap().sessions;
     assert_eq!(kept.len(), 1, "to be revoked and erased");

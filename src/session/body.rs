@@ -245,7 +245,8 @@ impl Body {
             origin: self.origin,
             ends: UnixTime::from_millis(of.ends),
             grounds: Grounds {
-                began: Some(UnixTime::from_millis(of.made)),
+                // What was revoked while somebody was on the way is not outlived by what came of it.
+                began: Some(UnixTime::from_millis(of.began)),
                 kid: of.kid.as_deref().map(Into::into),
                 token: None,
                 sid: of.sid.as_deref().map(Into::into),

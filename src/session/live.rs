@@ -205,7 +205,7 @@ impl Live {
     }
 
     /// A change was told that it has not taken in.
-    fn is_outdated(&self) -> bool {
+    pub(super) fn is_outdated(&self) -> bool {
         self.taken_in.load(Ordering::Acquire) < self.told()
     }
 

@@ -82,12 +82,14 @@ impl Registry {
     /// The value of a row that was read as `content`: the one in use, unless it is of an earlier revision; then another one
     /// takes its place, and whoever holds the old one asks again. One that has ended is never replaced.
     ///
+    /// `heard_by` hears what is told of the row since it was read.
+    ///
     /// In one step: whoever reads the same row meanwhile gets the same value, and nobody sees an empty one in the place of a
     /// full one.
     pub(super) fn take_in(
         self: &Arc<Self>,
         row: &[u8; 32],
-        content: Content,
+        (content, heard_by): (Content, &Arc<Live>),
         found: &Found,
     ) -> Arc<Live> {
         let mut shard = self.shard(row);
@@ -103,11 +105,15 @@ impl Registry {
             }
         };
         live.fill(content, found);
-        match &before {
-            Some(before) if Arc::ptr_eq(before, &live) => {}
-            Some(before) => before.supersede_by(&live),
-            // Nobody was there to hear what was told since the row was read: the next use reads it again.
-            None => live.has_changed(),
+        if let Some(before) = before.as_ref().filter(|before| !Arc::ptr_eq(before, &live)) {
+            before.supersede_by(&live);
+        }
+        // What was told since the row was read was told to somebody else, who may be gone with it: it is read again.
+        if !before
+            .as_ref()
+            .is_some_and(|before| Arc::ptr_eq(before, heard_by))
+        {
+            live.has_changed();
         }
         // Before `before`: the last holder of a value takes the lock to have it forgotten.
         drop(shard);

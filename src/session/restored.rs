@@ -19,6 +19,9 @@ use crate::session::sessions::Active;
 use crate::session::sessions::Sessions;
 use crate::store::StoreError;
 
+/// How often a row is read whose changes are told while it is read.
+const LOOKS: u32 = 3;
+
 /// Proof that a session was restored from its cookie. Only this module makes one.
 #[derive(Clone, Debug)]
 pub(crate) struct Restored {
@@ -117,10 +120,16 @@ impl Sessions {
     ) -> Result<Option<Restored>, StoreError> {
         let active = self.active.load_full();
         let row = id.row();
+        let mut looks = 0;
         loop {
             let Some(live) = self.look_up(&active, id, &row, now).await? else {
                 return Ok(None);
             };
+            looks += 1;
+            // It may have ended while it was read.
+            if live.is_outdated() && looks < LOOKS {
+                continue;
+            }
             let content = live.content().map(Arc::clone);
             if let Some(content) = content
                 && live.count_use(now)
@@ -190,9 +199,10 @@ impl Sessions {
             missed: opened.missed,
             retry: UnixTime::from_millis(opened.body.retry),
         };
-        let live = self.registry.entry(row);
-        let known = live.content();
-        if known.is_some_and(|known| opened.body.revision <= known.revision) {
+        if let Some(live) = self.registry.find(row)
+            && let Some(known) = live.content()
+            && opened.body.revision <= known.revision
+        {
             live.confirm(&found);
             return Ok(live);
         }
@@ -207,7 +217,9 @@ impl Sessions {
                 renewable.then_some(active.revalidate),
             )
             .ok_or_else(|| StoreError::Damaged(String::from("a session row")))?;
-        let live = self.registry.take_in(row, content, &found);
+        let live = self
+            .registry
+            .take_in(row, (content, &opened.heard_by), &found);
         self.kept.insert(*row, Arc::clone(&live));
         Ok(live)
     }

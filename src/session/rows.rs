@@ -38,7 +38,7 @@ pub(super) struct Opened {
     /// How often changes had been missed before.
     pub(super) missed: u64,
     /// It hears what is told from then on.
-    _heard_by: Arc<Live>,
+    pub(super) heard_by: Arc<Live>,
 }
 
 /// The key of a row.
@@ -148,7 +148,7 @@ impl Sessions {
             version: found.version,
             told,
             missed,
-            _heard_by: live,
+            heard_by: live,
         }))
     }
 

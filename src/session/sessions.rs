@@ -220,7 +220,8 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// When the store did not confirm: the session is over in this process, but the end must not be acknowledged.
+    /// When the store did not confirm, and the end must not be acknowledged. In this process the session is over, unless its row
+    /// could not even be read.
     pub(crate) async fn end(
         &self,
         id: SessionId<'_>,
@@ -690,6 +691,32 @@ mod tests {
             .end(SessionId::parse(&cookie).unwrap(), at(1))
             .await
             .unwrap();
+        store.answer.notify_one();
+        assert!(!late.await.unwrap());
+    }
+
+    /// The value that the restore began with has been replaced by one that is gone, with the end that it heard of.
+    #[tokio::test]
+    async fn a_logout_wins_over_a_restore_that_a_renewal_overtook() {
+        let (store, sessions) = slow();
+        let cookie = log_in(&sessions, UnixTime::NEVER).await;
+        store.wait.store(true, Ordering::SeqCst);
+        let late = tokio::spawn({
+            let (sessions, cookie) = (Arc::clone(&sessions), cookie.clone());
+            async move { restore(&sessions, &cookie, at(1)).await.is_some() }
+        });
+        store.asked.notified().await;
+        let id = SessionId::parse(&cookie).unwrap();
+        let (active, bytes, row) = (sessions.active.load_full(), id.bytes(), id.row());
+        let read = sessions.read(&active, bytes, &row, at(1)).await;
+        let mut renewed = read.unwrap().unwrap();
+        renewed.body.revision += 1;
+        let written = sessions.write_again(&active, bytes, &row, &renewed, at(1));
+        assert!(written.await.unwrap());
+        let live = sessions.take_in(&active, bytes, &row, &renewed, at(1));
+        assert!(live.unwrap().count_use(at(1)));
+        drop(renewed);
+        sessions.end(id, at(1)).await.unwrap();
         store.answer.notify_one();
         assert!(!late.await.unwrap());
     }

@@ -30,6 +30,25 @@ pub(crate) struct Settings {
     pub(crate) store: StoreKind,
 }
 
+#[cfg(test)]
+impl Settings {
+    /// The defaults, in memory, sealed by keys of one byte each.
+    pub(crate) fn for_test(keys: &[u8]) -> Self {
+        Self {
+            cookie: "__Host-authferry".into(),
+            secure: true,
+            same_site: SameSite::Lax,
+            shortest: false,
+            idle: Duration::from_mins(30),
+            absolute: Duration::from_hours(12),
+            keys: keys.iter().map(|key| Secret::new(vec![*key; 32])).collect(),
+            revalidate: Duration::from_mins(5),
+            max_per_subject: 50,
+            store: StoreKind::Memory,
+        }
+    }
+}
+
 /// Which requests of other sites bring a cookie along (RFC 6265bis §5.6.7).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum SameSite {

@@ -37,7 +37,6 @@ use crate::secret::Secret;
 use crate::session::NewSession;
 use crate::session::Origin;
 use crate::session::settings::Settings;
-use crate::session::settings::StoreKind;
 use crate::store::Key;
 use crate::store::MemoryStore;
 
@@ -163,21 +162,6 @@ fn order(per_minute: u32) -> Order {
     }
 }
 
-fn settings(keys: &[u8]) -> Settings {
-    Settings {
-        cookie: "__Host-authferry".into(),
-        secure: true,
-        idle: Duration::from_secs(1_800),
-        absolute: Duration::from_secs(12 * 3_600),
-        keys: keys.iter().map(|key| Secret::new(vec![*key; 32])).collect(),
-        revalidate: Duration::from_secs(300),
-        max_per_subject: 50,
-        same_site: crate::session::settings::SameSite::Lax,
-        shortest: false,
-        store: StoreKind::Memory,
-    }
-}
-
 impl World {
     fn new() -> Self {
         let old = Arc::new(Old {
@@ -203,7 +187,7 @@ impl World {
     fn start(&self) -> Running {
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let metrics = Metrics::new(Arc::clone(&clock), 100);
-        let settings = settings(&[9]);
+        let settings = Settings::for_test(&[9]);
         let entropy = Arc::new(SystemEntropy);
         let store = Arc::clone(&self.store);
         let sessions = Sessions::new(&settings, store, entropy, &Handle::current()).unwrap();
@@ -343,7 +327,10 @@ async fn sessions_under_an_older_key_are_counted_once_and_end() {
     let running = world.start();
     let now = world.clock.now();
     running.sign_in("old", &["a", "b"], now).await;
-    running.sessions.reload(&settings(&[8, 9])).unwrap();
+    running
+        .sessions
+        .reload(&Settings::for_test(&[8, 9]))
+        .unwrap();
     running.sign_in("old", &["c"], now).await;
     assert_eq!(running.closing.count(&old()).await.unwrap(), 3);
     running.closing.order(order(60)).await.unwrap();

@@ -81,9 +81,9 @@ impl Run {
         ended
     }
 
-    /// Which step it is: what is seen in another counts for nothing in this one.
+    /// Which step it is: what is seen in another counts for nothing in this one. Later ones are greater.
     pub(super) fn step(&self) -> u64 {
-        self.progress.entered.as_millis() ^ u64::from(self.progress.at_from)
+        self.progress.entered.as_millis()
     }
 
     /// Goes on with what was counted elsewhere in this step.
@@ -134,7 +134,7 @@ pub(super) fn settled(course: &Course, mut progress: Progress, now: UnixTime) ->
             state: State::Baking,
             stage: stage.to_owned(),
             step: place.step,
-            entered: now,
+            entered: progress.after(now),
             since: now,
             epoch: progress.epoch,
             version: progress.version + 1,

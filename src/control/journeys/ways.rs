@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 use crate::clock::UnixTime;
 use crate::control::journeys::book::First;
 use crate::control::journeys::book::Open;
+use crate::entropy::Entropy;
+use crate::entropy::SystemEntropy;
 use crate::rollout::AppId;
 use crate::rollout::RolloutId;
 use crate::store::Expect;
@@ -27,7 +29,9 @@ const LATE: Duration = Duration::from_hours(1);
 /// How long it is remembered that a browser has come back.
 const ENDED: Duration = Duration::from_mins(2);
 /// How often a row is tried that others are faster with.
-const TRIES: usize = 8;
+const TRIES: u32 = 12;
+/// The longest that is waited before a row is tried again.
+const ASIDE: Duration = Duration::from_millis(64);
 /// Applications of one rollout.
 const MAX_APPS: usize = 4_096;
 
@@ -131,7 +135,7 @@ impl Ways {
             open: None,
         })?;
         let (key, ends) = (way_key(step, device), step.now + ENDED);
-        for _ in 0..TRIES {
+        for tries in 0..TRIES {
             let Standing { open, expect } = self.of(step, device).await?;
             let Some(open) = open.filter(|open| is(open)) else {
                 return Ok(None);
@@ -143,6 +147,7 @@ impl Ways {
             if first.await? {
                 return Ok(Some(open));
             }
+            step_aside(tries).await;
         }
         Err(busy())
     }
@@ -163,7 +168,7 @@ impl Ways {
         change: impl Fn(&mut First) + Send,
     ) -> Result<(), StoreError> {
         let key = fared_key(step.rollout, app);
-        for _ in 0..TRIES {
+        for tries in 0..TRIES {
             let row = self.store.get(at(FIRST, &key), step.now).await?;
             let (first, expect) = match row {
                 Some(row) => (step.first(&row.value)?, Expect::Version(row.version)),
@@ -185,6 +190,7 @@ impl Ways {
             if swapped.await? {
                 return Ok(());
             }
+            step_aside(tries).await;
         }
         Err(busy())
     }
@@ -199,6 +205,15 @@ impl Ways {
         }
         Ok(all)
     }
+}
+
+/// Waits for a moment: not as long as the others, and longer each time.
+async fn step_aside(tries: u32) {
+    let mut byte = [0];
+    SystemEntropy.fill(&mut byte);
+    let [byte] = byte;
+    let most = ASIDE.min(Duration::from_micros(250) * 2_u32.saturating_pow(tries));
+    tokio::time::sleep(most * u32::from(byte) / 255).await;
 }
 
 fn busy() -> StoreError {
@@ -228,4 +243,31 @@ fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, StoreError> {
 
 fn written<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(value).map_err(|error| StoreError::Unavailable(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::store::FakeStore;
+
+    /// Everybody who comes back is counted, however many do in the same moment.
+    #[tokio::test]
+    async fn what_many_change_at_once_is_counted_wholly() {
+        let store = Arc::new(FakeStore::default());
+        store.slow.store(true, std::sync::atomic::Ordering::SeqCst);
+        let ways = Ways::new(store);
+        let (rollout, app) = (RolloutId::new("crm"), AppId::new("crm"));
+        let step = Step {
+            rollout: &rollout,
+            step: 1,
+            now: UnixTime::from_secs(1),
+        };
+        let all = (0..60).map(|_| ways.change(&step, &app, First::comes_back));
+        for told in join_all(all).await {
+            assert!(told.is_ok(), "{told:?}");
+        }
+        assert_eq!(ways.first(&step, &app).await.unwrap().succeeded, 60);
+    }
 }

@@ -330,7 +330,6 @@ mod tests {
     use crate::identity::ProviderId;
     use crate::secret::Secret;
     use crate::session::settings::Settings;
-    use crate::session::settings::StoreKind;
     use crate::store::MemoryStore;
 
     const fn at(seconds: u64) -> UnixTime {
@@ -338,18 +337,7 @@ mod tests {
     }
 
     fn families() -> Families {
-        let settings = Settings {
-            cookie: "authferry".into(),
-            secure: false,
-            idle: Duration::from_secs(1_800),
-            absolute: Duration::from_secs(12 * 3_600),
-            keys: vec![Secret::new(vec![9; 32])],
-            revalidate: Duration::from_secs(300),
-            max_per_subject: 50,
-            same_site: crate::session::settings::SameSite::Lax,
-            shortest: false,
-            store: StoreKind::Memory,
-        };
+        let settings = Settings::for_test(&[9]);
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let entropy = Arc::new(SystemEntropy);
         let handle = Handle::current();

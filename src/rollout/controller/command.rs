@@ -158,7 +158,7 @@ impl Order<'_> {
             State::RolledBack | State::Held => {
                 // What was seen before the repair says nothing about after it.
                 let mut next = self.progress.moved(now, State::Baking, self.why);
-                next.entered = now;
+                next.entered = self.progress.after(now);
                 next.baked = std::time::Duration::ZERO;
                 next.noted.clear();
                 Ok(self.stay(next))

@@ -137,6 +137,12 @@ impl Progress {
         }
     }
 
+    /// When a step begins that comes after this one. Steps are told apart, and ordered, by when they began: whoever leads next
+    /// may have a clock that is behind.
+    pub fn after(&self, now: UnixTime) -> UnixTime {
+        now.max(self.entered + Duration::from_millis(1))
+    }
+
     pub(super) fn moved(&self, now: UnixTime, state: State, why: &str) -> Self {
         Self {
             state,
@@ -162,7 +168,7 @@ impl Progress {
             stage: stage.to_owned(),
             step: place.step,
             at_from: false,
-            entered: now,
+            entered: self.after(now),
             baked: Duration::ZERO,
             noted: Vec::new(),
             ..self.moved(now, state, why)

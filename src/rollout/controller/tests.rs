@@ -418,6 +418,28 @@ fn what_stands_still_still_goes_back_when_it_burns() {
     assert_eq!(walk.stands(), stands("ramp/from", State::Held));
 }
 
+/// Evidence is told apart by when its step began: it never begins before the one that came before it.
+#[test]
+fn steps_come_one_after_another_where_the_clock_of_whoever_leads_is_behind() {
+    let mut walk = Walk::at("ramp/1");
+    walk.wait(10);
+    let orders = [
+        Command::SetStage("ramp/5".into()),
+        Command::Rollback,
+        Command::Resume,
+        Command::Rollback,
+    ];
+    let mut began = walk.progress.entered;
+    walk.order(&orders[0]).unwrap();
+    walk.now = at(0);
+    for order in &orders[1..] {
+        assert!(began < walk.progress.entered);
+        began = walk.progress.entered;
+        walk.order(order).unwrap();
+    }
+    assert!(began < walk.progress.entered);
+}
+
 #[test]
 fn a_hold_stops_the_clock_and_keeps_everybody() {
     let mut walk = Walk::at("ramp/1");

@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::auth::settings::Silent;
+use crate::revocation::Asked as RevocationAsked;
+use crate::revocation::Source as RevocationSource;
+use crate::revocation::Target;
 
 const DAY: u64 = 24 * 3_600;
 
@@ -201,6 +204,40 @@ async fn whoever_signs_out_meanwhile_stays_signed_out() {
     assert_eq!(back.location, "/");
     assert!(counted(&world, "refused"));
     assert_eq!(arm(&world, &mut browser).await, None);
+}
+
+/// What was revoked while somebody was asked after is not outlived by what comes of it.
+#[tokio::test]
+async fn whoever_is_revoked_meanwhile_does_not_come_in_without_a_page() {
+    for (revoked, comes_in) in [(false, Some(Arm::To)), (true, None)] {
+        let (mut world, mut browser) = (asking(), Browser::default());
+        everybody_to(&mut world, Arm::To);
+        browser.jar.insert("OLDSID".to_owned(), "alice".to_owned());
+        let asked = page("/").with(&world, &mut browser).await;
+        if revoked {
+            let asked = RevocationAsked {
+                target: Target::Subject {
+                    subject: "uid:alice".to_owned(),
+                },
+                source: RevocationSource::Operator,
+                actor: String::from("test"),
+                reason: String::new(),
+                keep: None,
+                provider: None,
+            };
+            world.revocations.revoke(asked).await.unwrap();
+        }
+        let callback = signed_in(&asked.location, "alice");
+        let later = |visit| Visit {
+            now: at(2),
+            ..visit
+        };
+        later(page(&callback)).with(&world, &mut browser).await;
+        browser.jar.remove("OLDSID");
+        let seen = later(Visit::to("/")).with(&world, &mut browser).await;
+        let arm = seen.admitted.and_then(|admitted| admitted.arm());
+        assert_eq!(arm, comes_in);
+    }
 }
 
 #[tokio::test]
