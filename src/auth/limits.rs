@@ -390,10 +390,14 @@ mod tests {
             assert_eq!(standing.left, MOST - 1);
         }
         // Where the minute that has gone by was spent, its last one is refused, though the next has room.
+        let other = Of::Client("other");
         let full = Limits::new(Arc::clone(&limits.store), Arc::clone(&limits.sessions));
-        assert!(!full.take(of, 1, at(119)).await.over);
-        let other = Limits::new(Arc::clone(&limits.store), Arc::clone(&limits.sessions));
-        let (late, next) = tokio::join!(other.take(of, 1, at(119)), other.take(of, 1, at(120)));
+        assert!(!full.take(other, 1, at(119)).await.over);
+        let late_one = Limits::new(Arc::clone(&limits.store), Arc::clone(&limits.sessions));
+        let (late, next) = tokio::join!(
+            late_one.take(other, 1, at(119)),
+            late_one.take(other, 1, at(120))
+        );
         assert!(late.over && !next.over, "{late:?} {next:?}");
     }
 }

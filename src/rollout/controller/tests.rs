@@ -424,9 +424,8 @@ fn steps_come_one_after_another_where_the_clock_of_whoever_leads_is_behind() {
     let mut walk = Walk::at("ramp/1");
     walk.wait(10);
     let orders = [
-        Command::SetStage("ramp/5".into()),
-        Command::Rollback,
-        Command::Resume,
+        Command::SetStage("ramp/25".into()),
+        Command::SetStage("ramp/1".into()),
         Command::Rollback,
     ];
     let mut began = walk.progress.entered;
