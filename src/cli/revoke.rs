@@ -53,6 +53,9 @@ struct What {
     /// One person, whoever vouched: the canonical subject
     #[arg(long, value_name = "SUBJECT", group = "target")]
     subject: Option<String>,
+    /// At every provider, application and instance: what --subject means, also where this is left out
+    #[arg(long, requires = "subject")]
+    everywhere: bool,
     /// One account, by the `sub` of its --issuer
     #[arg(long, value_name = "SUB", group = "target", requires = "issuer")]
     account: Option<String>,
@@ -231,4 +234,31 @@ async fn list(socket: &Socket, out: &mut dyn Write) -> Result<(), CommandError> 
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::FromArgMatches as _;
+
+    fn target(arguments: &[&str]) -> Option<Target> {
+        let command = <Args as clap::Args>::augment_args(clap::Command::new("revoke"));
+        let all = ["revoke"].iter().chain(arguments);
+        let matches = command.try_get_matches_from(all).ok()?;
+        Args::from_arg_matches(&matches).ok()?.what.target()
+    }
+
+    #[test]
+    fn everywhere_is_said_of_a_person_and_of_nothing_less() {
+        let alice = || {
+            let subject = String::from("hr:1");
+            Some(Target::Subject { subject })
+        };
+        assert_eq!(target(&["--subject", "hr:1", "--everywhere"]), alice());
+        assert_eq!(target(&["--subject", "hr:1"]), alice());
+        assert_eq!(target(&["--everywhere"]), None);
+        let account = ["--account", "a", "--issuer", "https://i.test"];
+        assert!(target(&account).is_some());
+        assert_eq!(target(&[&account[..], &["--everywhere"]].concat()), None);
+    }
 }

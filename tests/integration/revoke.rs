@@ -92,6 +92,27 @@ async fn a_revoked_person_is_out_at_once_and_after_a_restart_until_it_is_lifted(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_person_who_is_revoked_everywhere_is_out_at_both_sides() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&config(&old, &new, &upstream));
+    proxy.settled().await;
+    let hers = [old.token("alice"), new.token("alice")];
+    let his = [old.token("bob"), new.token("bob")];
+    for token in hers.iter().chain(&his) {
+        assert_eq!(call(&proxy, token).await.status, 200);
+    }
+    let everywhere = ["--subject", "uid-alice", "--everywhere", "--reason", "left"];
+    let (done, said) = revoke(&proxy, &everywhere);
+    assert!(done, "{said}");
+    for token in &hers {
+        assert_eq!(call(&proxy, token).await.status, 401);
+    }
+    for token in &his {
+        assert_eq!(call(&proxy, token).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_sessions_than_ten_need_a_confirmation() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let yaml =
