@@ -54,7 +54,7 @@ struct What {
     #[arg(long, value_name = "SUBJECT", group = "target")]
     subject: Option<String>,
     /// At every provider, application and instance: what --subject means, also where this is left out
-    #[arg(long, requires = "subject")]
+    #[arg(long, requires = "subject", conflicts_with_all = ["account", "session", "sid", "client", "key", "token", "provider"])]
     everywhere: bool,
     /// One account, by the `sub` of its --issuer
     #[arg(long, value_name = "SUB", group = "target", requires = "issuer")]
