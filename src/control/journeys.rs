@@ -64,10 +64,10 @@ pub(crate) struct Traveller<'a> {
 }
 
 impl Traveller<'_> {
-    /// By what the bound of an application knows this kind of way. No name has a zero byte.
+    /// By what the bound of an application knows this kind of way.
     fn way(&self) -> AppId {
         if self.silent {
-            AppId::new(&format!("{}\0silent", self.app))
+            AppId::new(&format!("{}{ROUND}", self.app))
         } else {
             self.app.clone()
         }
@@ -107,6 +107,9 @@ pub(crate) struct Journeys {
 
 /// How long one look at a rollout may spend on journeys that nobody came back from.
 const SETTLING: Duration = Duration::from_secs(1);
+
+/// What the names end in by which the ways of browsers that are sent round are counted. No other name has a zero byte.
+const ROUND: &str = "\0silent";
 
 /// So many in a row that did not succeed are no chance, at whatever share.
 const ROW: u32 = 10;
@@ -214,7 +217,11 @@ impl Journeys {
             let Some(book) = books.get(rollout) else {
                 return false;
             };
-            let own: Vec<First> = book.first.values().copied().collect();
+            let signing_in = book
+                .first
+                .iter()
+                .filter(|(app, _)| !app.as_str().ends_with(ROUND));
+            let own: Vec<First> = signing_in.map(|(_, first)| *first).collect();
             (book.rules.clone(), own)
         };
         let all = match self.ways(&rules) {
@@ -348,12 +355,7 @@ fn device(traveller: &Traveller<'_>, key: &BucketKey) -> u64 {
     let Traveller { plan, device, .. } = traveller;
     if traveller.silent {
         // Beside a sign-in of the same browser, and not in its place.
-        return unit(
-            key,
-            &plan.id,
-            UnitKind::Device,
-            &format!("{device}\0silent"),
-        );
+        return unit(key, &plan.id, UnitKind::Device, &format!("{device}{ROUND}"));
     }
     unit(key, &plan.id, UnitKind::Device, device)
 }

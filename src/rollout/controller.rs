@@ -186,7 +186,15 @@ fn by_kill(progress: &Progress, view: &View<'_>) -> Option<Transition> {
                 return None;
             }
             let why = String::from("kill switch released");
-            let next = progress.moved(view.now, State::Held, &why);
+            let place = progress.place(view.course);
+            let rails = place.and_then(|place| view.course.guardrails(place));
+            let limits = rails.map(|rails| &rails.after_rollback);
+            // However often it was stopped and released: a person looks first.
+            let state = match limits.filter(|limits| limits.max_auto < progress.autos) {
+                Some(_) => State::Frozen,
+                None => State::Held,
+            };
+            let next = progress.moved(view.now, state, &why);
             return Some(Transition::stay(next, Trigger::Kill, why));
         }
         KillPosition::Freeze | KillPosition::Deny => false,

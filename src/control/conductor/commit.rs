@@ -128,7 +128,7 @@ impl Conductor {
             };
             let course = Arc::clone(&run.course);
             let step =
-                |progress: &Progress| (progress.place(&course), progress.at_from, progress.entered);
+                |progress: &Progress| (progress.place(&course), progress.at_from, progress.order());
             if step(&run.progress) != step(&next) {
                 let place = next.place(&course);
                 if place.map(|place| place.stage)

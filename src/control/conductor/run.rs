@@ -83,7 +83,7 @@ impl Run {
 
     /// Which step it is: what is seen in another counts for nothing in this one. Later ones are greater.
     pub(super) fn step(&self) -> u64 {
-        self.progress.entered.as_millis()
+        self.progress.order()
     }
 
     /// Goes on with what was counted elsewhere in this step.
@@ -134,7 +134,8 @@ pub(super) fn settled(course: &Course, mut progress: Progress, now: UnixTime) ->
             state: State::Baking,
             stage: stage.to_owned(),
             step: place.step,
-            entered: progress.after(now),
+            entered: now,
+            order: progress.order_after(now),
             since: now,
             epoch: progress.epoch,
             version: progress.version + 1,

@@ -259,7 +259,26 @@ async fn ten_may_be_sent_round_and_the_guards_hear_nothing_of_it() {
             !round(0, String::from("later"), 750).await,
             "they were lost"
         );
-        assert!(bench.fires(750).await);
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_lost_on_the_way_round_is_no_fire() {
+    let (shared, _) = Bench::several(1);
+    for all in [vec![Bench::new()], shared] {
+        let bench = &all[0];
+        for device in devices("d", 10) {
+            let traveller = Traveller {
+                silent: true,
+                ..bench.at(&device, Arm::To, 0)
+            };
+            bench.journeys.started(&traveller, None, &bench.key).await;
+        }
+        bench.seen(750).await;
+        assert!(!bench.fires(750).await);
+        bench.start_all(&devices("e", 10), 751).await;
+        bench.seen(1_500).await;
+        assert!(bench.fires(1_500).await);
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock::UnixTime;
+use crate::control::journeys::ROUND;
 use crate::control::journeys::book::First;
 use crate::control::journeys::book::Open;
 use crate::entropy::Entropy;
@@ -195,12 +196,15 @@ impl Ways {
         Err(busy())
     }
 
-    /// How every application of a rollout fares.
+    /// How every application of a rollout fares with those who sign in.
     pub(super) async fn all(&self, step: &Step<'_>) -> Result<Vec<First>, StoreError> {
         let prefix = named(step.rollout);
         let rows = self.store.scan(FIRST, &prefix, MAX_APPS, step.now).await?;
         let mut all = Vec::new();
-        for (_, row) in rows {
+        for (key, row) in rows {
+            if key.ends_with(ROUND.as_bytes()) {
+                continue;
+            }
             all.extend(step.first(&row.value)?);
         }
         Ok(all)

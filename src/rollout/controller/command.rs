@@ -136,7 +136,15 @@ impl Order<'_> {
     fn resume(&self) -> Result<Transition, String> {
         let now = self.view.now;
         let wait = self.progress.cooldown_until.since(now).as_secs();
-        if self.progress.state == State::RolledBack && 0 < wait {
+        let went_back = match self.progress.state {
+            State::RolledBack => true,
+            // By itself, while it was stopped.
+            State::Held => self.progress.at_from,
+            State::Draft | State::Baking | State::Frozen | State::Overridden | State::Completed => {
+                false
+            }
+        };
+        if went_back && 0 < wait {
             return Err(format!("it cools down for {wait} s more"));
         }
         let place = self
@@ -158,7 +166,8 @@ impl Order<'_> {
             State::RolledBack | State::Held => {
                 // What was seen before the repair says nothing about after it.
                 let mut next = self.progress.moved(now, State::Baking, self.why);
-                next.entered = self.progress.after(now);
+                next.entered = now;
+                next.order = self.progress.order_after(now);
                 next.baked = std::time::Duration::ZERO;
                 next.noted.clear();
                 Ok(self.stay(next))

@@ -79,6 +79,9 @@ pub struct Progress {
     pub epoch: u64,
     /// When the step began.
     pub entered: UnixTime,
+    /// Steps are told apart, and ordered, by this.
+    #[serde(default)]
+    pub order: u64,
     /// How long it has baked, up to `since`.
     pub baked: Duration,
     /// Since when it bakes on, in this state.
@@ -137,10 +140,18 @@ impl Progress {
         }
     }
 
-    /// When a step begins that comes after this one. Steps are told apart, and ordered, by when they began: whoever leads next
-    /// may have a clock that is behind.
-    pub fn after(&self, now: UnixTime) -> UnixTime {
-        now.max(self.entered + Duration::from_millis(1))
+    /// The number of a step that begins now: greater than that of this one, also where the clock of whoever leads is behind.
+    pub fn order_after(&self, now: UnixTime) -> u64 {
+        now.as_millis().max(self.order() + 1)
+    }
+
+    /// The number of the step. One that was written without it has that of its beginning.
+    pub const fn order(&self) -> u64 {
+        if self.order == 0 {
+            self.entered.as_millis()
+        } else {
+            self.order
+        }
     }
 
     pub(super) fn moved(&self, now: UnixTime, state: State, why: &str) -> Self {
@@ -168,7 +179,8 @@ impl Progress {
             stage: stage.to_owned(),
             step: place.step,
             at_from: false,
-            entered: self.after(now),
+            entered: now,
+            order: self.order_after(now),
             baked: Duration::ZERO,
             noted: Vec::new(),
             ..self.moved(now, state, why)
