@@ -188,12 +188,8 @@ fn by_kill(progress: &Progress, view: &View<'_>) -> Option<Transition> {
             let why = String::from("kill switch released");
             let place = progress.place(view.course);
             let rails = place.and_then(|place| view.course.guardrails(place));
-            let limits = rails.map(|rails| &rails.after_rollback);
-            // However often it was stopped and released: a person looks first.
-            let state = match limits.filter(|limits| limits.max_auto < progress.autos) {
-                Some(_) => State::Frozen,
-                None => State::Held,
-            };
+            let few = rails.is_none_or(|r| progress.autos <= r.after_rollback.max_auto);
+            let state = if few { State::Held } else { State::Frozen };
             let next = progress.moved(view.now, state, &why);
             return Some(Transition::stay(next, Trigger::Kill, why));
         }
