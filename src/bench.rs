@@ -5,6 +5,7 @@ pub mod micro;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -227,8 +228,13 @@ impl Crowd {
         let began = Instant::now();
         let longest = Arc::new(AtomicU64::new(0));
         let (store, most) = (Arc::clone(&self.store), Arc::clone(&longest));
+        let swept = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&swept);
         let beside = tokio::spawn(async move {
             for n in 0_u64.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
                 let key = Key {
                     table: "bench",
                     key: &n.to_be_bytes(),
@@ -246,7 +252,9 @@ impl Crowd {
         let later = NOW + Duration::from_hours(2);
         let gone = self.store.sweep(later).await;
         let took = began.elapsed();
-        beside.abort();
+        // The write that is under way waits for the last of the sweep.
+        swept.store(true, Ordering::Relaxed);
+        beside.await?;
         let most = Duration::from_micros(longest.load(Ordering::Relaxed));
         Ok((gone?, took, most))
     }
