@@ -183,7 +183,8 @@ impl Round<'_> {
                 break held;
             }
             if PATIENCE < self.began.elapsed() {
-                return Ok(away(Outage::Timeout, None));
+                // Somebody else was to ask: nobody knows anything of the provider.
+                return Ok(away(Outage::Shed, None));
             }
             tokio::time::sleep(self.sessions.jittered(LOOK, LOOK)).await;
         };

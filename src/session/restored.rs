@@ -204,6 +204,10 @@ impl Sessions {
             && opened.body.revision <= known.revision
         {
             live.confirm(&found);
+            // As in `Registry::take_in`: what was told since the row was read was told to somebody else.
+            if !Arc::ptr_eq(&live, &opened.heard_by) {
+                live.has_changed();
+            }
             return Ok(live);
         }
         let renewable = opened.handle.refresh_token.is_some()

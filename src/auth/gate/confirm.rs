@@ -60,7 +60,7 @@ impl Gate {
                 outage,
                 retry_after,
             }) => {
-                self.could_not_ask(asked, &restored);
+                self.could_not_ask(asked, &restored, outage);
                 let away = ProviderError::Unavailable {
                     outage,
                     retry_after,

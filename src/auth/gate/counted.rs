@@ -11,6 +11,7 @@ use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
+use crate::identity::Outage;
 use crate::providers::Authenticated;
 use crate::rollout;
 use crate::rollout::KillPosition;
@@ -85,8 +86,12 @@ impl Gate {
         }
     }
 
-    /// A live session could not be confirmed, and its person was not let in: its provider is away.
-    pub(super) fn could_not_ask(&self, asked: &Asked<'_>, restored: &Restored) {
+    /// A live session could not be confirmed, and its person was not let in: its provider is away. Where we have not asked, as
+    /// too much was under way here, that says nothing of it.
+    pub(super) fn could_not_ask(&self, asked: &Asked<'_>, restored: &Restored, outage: Outage) {
+        if outage == Outage::Shed {
+            return;
+        }
         let who = (restored.canonical(), &**restored.identity());
         self.saw_session(asked, who, Observed::SessionError);
     }
