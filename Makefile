@@ -108,7 +108,9 @@ deny:
 advisories:
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny
 	cargo deny --locked check advisories
-	printf 'known vulnerabilities\tnone in %s crates\n' "$$(grep -c '^\[\[package' Cargo.lock)" | tests/results.py release
+	printf 'known vulnerabilities\tnone in %s crates (RustSec database of %s)\n' "$$(grep -c '^\[\[package' Cargo.lock)" \
+	  "$$(for d in $${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs/advisory-db-*; do git -C $$d log -1 --format=%cs; done | sort | tail -1)" \
+	  | tests/results.py release
 
 # The bill of materials of the program: `make sbom OUT=FILE.json`.
 OUT_SBOM = $(if $(OUT),$(OUT),target/authferry.cdx.json)
