@@ -298,10 +298,11 @@ impl Idp {
                 }
                 if let (Some(_), Some(audience)) = (form.get("subject_token"), form.get("audience"))
                 {
+                    // Nobody can read it, so its provider must say what it may do.
                     let kind = "urn:ietf:params:oauth:token-type:access_token";
                     return answer(
                         200,
-                        &json!({ "access_token": format!("exchanged-for-{audience}"), "issued_token_type": kind, "token_type": "Bearer", "expires_in": 60 }),
+                        &json!({ "access_token": format!("exchanged-for-{audience}"), "issued_token_type": kind, "token_type": "Bearer", "expires_in": 60, "scope": "openid" }),
                     );
                 }
                 let code = form.get("code").cloned().unwrap_or_default();
