@@ -38,6 +38,7 @@ use crate::proxy::conn::InFlight;
 use crate::proxy::conn::TlsInfo;
 use crate::proxy::serve::Handler;
 use crate::proxy::serve::fragment::Targets;
+use crate::proxy::serve::frames::Frames;
 use crate::proxy::serve::handshake::handshake;
 use crate::proxy::serve::proxy_header;
 use crate::proxy::serve::sniff;
@@ -278,7 +279,8 @@ where
         .keep_alive_timeout(H2_PING_ANSWER)
         .enable_connect_protocol();
     let service = service_fn(move |request| answer(handler.clone(), conn.clone(), request));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(Frames::new(stream, vitals.clone()));
+    let mut connection = pin!(builder.serve_connection(stream, service));
     let mut told = false;
     poll_fn(|cx| {
         if !told && vitals.verdict() != Verdict::Go {
@@ -900,6 +902,38 @@ mod tests {
         assert_eq!(h2::next(&mut raw).await.unwrap().0, h2::GOAWAY);
         while h2::next(&mut raw).await.is_some() {}
         assert_eq!(workers.counts().cut(Cut::Idle), 1);
+    }
+
+    /// The same limit as in `a_dripping_head_is_cut`.
+    #[tokio::test]
+    async fn an_http2_head_that_does_not_end_is_cut_however_it_is_stretched() {
+        let mut settings = server();
+        settings.limits.head = LIMIT;
+        let (workers, seen) = start(&settings);
+        let mut begun = h2::request(1, &GET);
+        // Without END_HEADERS a CONTINUATION must follow.
+        begun[4] = 0x01;
+        let half = h2::request(1, &GET);
+        let half = half[..half.len() - 2].to_vec();
+        let silent = crate::proxy::serve::sniff::PREFACE.to_vec();
+        let stretched = [begun, h2::frame(9, 0, 1, b"")].concat();
+        for (n, bytes) in [
+            silent,
+            [h2::hello(), half].concat(),
+            [h2::hello(), stretched].concat(),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut raw = Raw::to(&workers).await;
+            raw.send(bytes).await;
+            while h2::next(&mut raw).await.is_some() {}
+            assert_eq!(
+                workers.counts().cut(Cut::Head),
+                u64::try_from(n).unwrap() + 1
+            );
+        }
+        assert_eq!(seen.requests.load(SeqCst), 0);
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 pub(crate) mod connection;
 pub(crate) mod counts;
 mod fragment;
+mod frames;
 mod handshake;
 pub(crate) mod listen;
 mod memory;
@@ -51,6 +52,7 @@ use crate::proxy::settings::Limits;
 pub(crate) fn first_bytes(bytes: &[u8]) {
     sniff::promise(bytes);
     fragment::promise(bytes);
+    frames::promise(bytes);
 }
 
 /// Answers requests. One per worker; it stays on its thread, so it need not be `Send`.

@@ -137,6 +137,7 @@ pub(crate) struct Vitals {
     verdict: AtomicU8,
     unread_body: AtomicBool,
     begun: AtomicU32,
+    head_owed: AtomicU32,
     fragment: AtomicBool,
 }
 
@@ -156,6 +157,7 @@ impl Vitals {
             verdict: AtomicU8::new(Verdict::Go as u8),
             unread_body: AtomicBool::new(false),
             begun: AtomicU32::new(0),
+            head_owed: AtomicU32::new(0),
             fragment: AtomicBool::new(false),
         })
     }
@@ -270,6 +272,20 @@ impl Vitals {
     /// How many requests have begun. Wraps.
     pub(crate) fn begun(&self) -> u32 {
         self.begun.load(Relaxed)
+    }
+
+    /// HTTP/2: which head, or other frame, the client has begun and not ended; 0: none.
+    pub(crate) fn owes_head(&self, which: u32) {
+        self.head_owed.store(which, Relaxed);
+    }
+
+    /// See [`Vitals::owes_head`]. While our own bytes wait for the client nothing may be read of it, and it is those that count.
+    pub(crate) fn head_owed(&self) -> u32 {
+        if self.write_blocked.load(Relaxed) {
+            0
+        } else {
+            self.head_owed.load(Relaxed)
+        }
     }
 
     /// HTTP/1.1: the target of the next request has a fragment.

@@ -83,6 +83,9 @@ struct Entry {
     /// Since something waits for the client, or since it last took enough: what it had taken then, and the ticks.
     taken: Taken,
     write_age: u32,
+    /// The head that is owed on HTTP/2, and the ticks since it was seen.
+    head: u32,
+    head_age: u32,
 }
 
 /// The connections of one worker.
@@ -132,6 +135,8 @@ impl Ward {
             age: 0,
             taken: Taken::Bytes(0),
             write_age: 0,
+            head: 0,
+            head_age: 0,
         };
         let mut entries = self.entries.borrow_mut();
         let reused = self.free.borrow_mut().pop();
@@ -236,6 +241,12 @@ impl Entry {
             }
             Some(_) => self.write_age = self.write_age.saturating_add(1),
             None => self.write_age = 0,
+        }
+        match self.vitals.head_owed() {
+            0 => self.head = 0,
+            owed if owed != self.head => (self.head, self.head_age) = (owed, 0),
+            _ if bounds.head <= self.head_age => return Some((Verdict::End, Cut::Head)),
+            _ => self.head_age = self.head_age.saturating_add(1),
         }
         let (bound, verdict, reason) = match self.vitals.phase() {
             Phase::ProxyHeader => (bounds.head, Verdict::End, Cut::ProxyHeader),
@@ -393,6 +404,26 @@ mod tests {
             cut
         });
         assert_eq!(sweeps, Some(221));
+    }
+
+    #[test]
+    fn a_head_that_does_not_end_is_cut_whatever_else_goes_on() {
+        for phase in [Phase::Quiet, Phase::Serving] {
+            let vitals = Vitals::new(phase);
+            vitals.owes_head(3);
+            ends(&vitals, false, Some((22, Verdict::End, Cut::Head)));
+        }
+        // One after the other is not one that does not end; nor is one that we do not read because the client reads nothing.
+        let (busy, ward) = (Vitals::new(Phase::Serving), Ward::new(TICK));
+        ward.admit(busy.clone());
+        for which in 1..100 {
+            busy.owes_head(which);
+            ward.sweep(&limits(), false, |reason| unreachable!("{reason:?}"));
+        }
+        let blocked = Vitals::new(Phase::Serving);
+        blocked.owes_head(1);
+        blocked.write_blocked();
+        ends(&blocked, false, Some((121, Verdict::End, Cut::Write)));
     }
 
     #[test]
