@@ -101,9 +101,9 @@ impl Mark {
     }
 
     /// Spreads marks over shards: a digest is as good as any hash of it.
-    pub(crate) const fn first_byte(&self) -> u8 {
-        let [first, ..] = self.0;
-        first
+    pub(crate) const fn first_bytes(&self) -> [u8; 2] {
+        let [first, second, ..] = self.0;
+        [first, second]
     }
 }
 

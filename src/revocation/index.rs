@@ -15,8 +15,8 @@ use crate::clock::UnixTime;
 use crate::identity::Mark;
 use crate::revocation::record::RevocationId;
 
-/// A write copies one shard, so there are many.
-const SHARDS: usize = 256;
+/// A write copies one shard, so there are many: with as many revocations as there may be, each holds about thirty.
+const SHARDS: usize = 1 << 14;
 
 /// Revocations that can be in force at once. One more is refused, and with it what asked for it: 500 000.
 pub(super) const MAX_ENTRIES: usize = 500_000;
@@ -75,10 +75,9 @@ pub(super) struct Full;
 
 impl Index {
     pub(super) fn new() -> Self {
+        let none = Arc::new(Shard::default());
         Self {
-            shards: (0..SHARDS)
-                .map(|_| ArcSwap::from_pointee(Shard::default()))
-                .collect(),
+            shards: (0..SHARDS).map(|_| ArcSwap::new(none.clone())).collect(),
             epoch: AtomicU64::new(1),
             ready: AtomicBool::new(false),
             entries: AtomicUsize::new(0),
@@ -225,7 +224,8 @@ impl Index {
     }
 
     fn shard(&self, mark: &Mark) -> Option<&ArcSwap<Shard>> {
-        self.shards.get(usize::from(mark.first_byte()))
+        let place = usize::from(u16::from_be_bytes(mark.first_bytes()));
+        self.shards.get(place % SHARDS)
     }
 }
 
@@ -238,13 +238,13 @@ impl fmt::Debug for Index {
     }
 }
 
-/// Marks are digests already. The first byte chose the shard; eight others are as good as any hash.
+/// Marks are digests already. The first two bytes chose the shard; eight others are as good as any hash.
 #[derive(Debug, Default)]
 pub(super) struct MarkHasher(u64);
 
 impl std::hash::Hasher for MarkHasher {
     fn write(&mut self, bytes: &[u8]) {
-        if let Some((_, rest)) = bytes.split_first()
+        if let Some((_, rest)) = bytes.split_first_chunk::<2>()
             && let Some(eight) = rest.first_chunk()
         {
             self.0 = u64::from_le_bytes(*eight);
@@ -308,6 +308,19 @@ mod tests {
         assert_ne!(index.epoch(), second);
         assert!(!index.denies(&[mark], Some(at(10)), at(50)));
         assert_eq!(index.len(), 0);
+    }
+
+    /// Each one that is added copies what stands beside it, so of many none may stand beside many.
+    #[test]
+    fn many_are_spread_evenly() {
+        let index = Index::new();
+        for n in 0..SHARDS {
+            let mark = Mark::sid("i", &n.to_string());
+            index.add(&[mark], entry(1, 10, 100)).unwrap();
+        }
+        assert_eq!(index.len(), SHARDS);
+        let shards = index.shards.iter().map(|shard| shard.load().len());
+        assert!(shards.max().unwrap() <= 10);
     }
 
     #[test]
