@@ -156,6 +156,13 @@ bench-shadow:
 	$(CARGO) build --release
 	benches/shadow.py target/release/authferry $(if $(ROUNDS),--rounds $(ROUNDS))
 
+# Memory of connections that rest and of large bodies, what is added to the time of a request, how long a reload is in the way: five minutes.
+.PHONY: bench-figures
+bench-figures:
+	$(CARGO) build --release
+	rm -f $(LAST)
+	benches/figures.py target/release/authferry --rows $(LAST); status=$$?; tests/results.py figures $(LAST); exit $$status
+
 # How they grow with the configuration; writes the table of benches/README.md.
 .PHONY: bench-growth
 bench-growth:

@@ -80,6 +80,9 @@ def main():
     elif kind == "guards":
         rows = sorted(json.loads(line) for line in pathlib.Path(given[0]).read_text().splitlines())
         write("tests/RESULTS-guards.md", "make guards", ("What was simulated", "What was found"), rows)
+    elif kind == "figures":
+        rows = json.loads(pathlib.Path(given[0]).read_text())
+        write("benches/RESULTS.md", "make bench-figures", ("What", "At most", "Measured", ""), rows)
     elif kind == "move":
         rows = [json.loads(line) for line in pathlib.Path(given[0]).read_text().splitlines()]
         rows = sorted((who, f"{moved:g}", *rest) for who, moved, *rest in rows)

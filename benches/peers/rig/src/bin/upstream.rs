@@ -4,7 +4,7 @@
 //! upstream 127.0.0.1:9100
 //! ```
 //!
-//! `/big` answers 1 MiB, `/echo` the head as it came, a WebSocket gets its messages back, and everything else 200 and 128
+//! `/big` answers 1 MiB, `/stream/N` N bytes, `/echo` the head as it came, a WebSocket gets its messages back, and everything else 200 and 128
 //! bytes.
 
 use std::env;
@@ -87,6 +87,15 @@ async fn serve(mut stream: TcpStream) -> io::Result<()> {
         let path = path.split('?').next().unwrap_or(path);
         if path.ends_with("/big") {
             stream.write_all(&big).await?;
+        } else if let Some(bytes) = path.strip_prefix("/stream/").and_then(|bytes| bytes.parse::<usize>().ok()) {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {bytes}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await?;
+            let mut left = bytes;
+            while left != 0 {
+                let some = left.min(BIG);
+                stream.write_all(big.get(big.len() - some..).unwrap_or_default()).await?;
+                left -= some;
+            }
         } else if path.ends_with("/echo") {
             stream.write_all(&answer(&head)).await?;
         } else {
