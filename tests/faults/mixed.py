@@ -50,8 +50,9 @@ LOSING = {"old", "new", "old-hangs", "new-hangs", "kill"}
 FIRST = ("nice", "-n", "-10") if os.geteuid() == 0 else ()
 # How often a session is confirmed at its owner; without an answer it counts one such time more.
 REVALIDATE = 20
-# Until when another instance may honour a session that was ended: its look into the store counts 5 s, and 30 s while that is away.
-ELSEWHERE, ELSEWHERE_AWAY = 5, 30
+# Until when another instance may honour a session that was ended: it hears of that at once and has 2 s; what it did not hear, since
+# its line to the store had just broken, its look into the store finds, which counts 5 s, and 30 s while the store is away.
+ELSEWHERE, ELSEWHERE_UNHEARD, ELSEWHERE_AWAY = 2, 5, 30
 
 
 def free():
@@ -520,13 +521,19 @@ class Load:
                     self.opened.append(("after a sign-out here", who, f"{start - ended:.1f} s"))
                 else:
                     self.latest = max(self.latest, start - ended)
-                    away = any(fault.startswith("redis") and a <= start and ended <= b + 2 for fault, _, a, b in (*self.faults_now(), *self.stalls))
-                    if start - ended > (ELSEWHERE_AWAY if away else ELSEWHERE):
+                    if start - ended > self.elsewhere(ended, start):
                         self.opened.append(("after a sign-out elsewhere", who, f"{start - ended:.1f} s"))
         with self.lock:
             self.counts["ghost"] += 1
             if status != 200 and status not in (302, 303, 401):
                 self.errors.append(("session", self.place(line.proxy), start, time.time(), f"signed out: {status}"))
+
+    def elsewhere(self, ended, start):
+        """How long another instance may honour what was ended then, by what was wrong with the store between that and this request."""
+        spans = [(a, b) for fault, _, a, b in (*self.faults_now(), *self.stalls) if fault.startswith("redis")]
+        if any(a <= start and ended <= b + 2 for a, b in spans):
+            return ELSEWHERE_AWAY
+        return ELSEWHERE_UNHEARD if any(a <= start and ended <= b + 5 for a, b in spans) else ELSEWHERE
 
     under_way = ()
 
@@ -709,14 +716,14 @@ class Load:
 
     def said(self):
         """The history in one line, and what of it must not be."""
-        outside, early, (_, again) = self.outside(), self.ended_early(), self.twice()
+        outside, early, (excused, again) = self.outside(), self.ended_early(), self.twice()
         must_not = [*self.wrong, *self.opened, *map(self.told, outside), *early, *again]
         n = self.counts
         text = (
             f"{self.seconds} s, {sum(n.values()) / self.seconds:.0f} requests/s: tokens {n['token'] + n['fresh']} (HTTP/2 {n['h2']}), opaque {n['opaque']}, passwords {n['basic']}, WebSocket {n['socket']}, "
             f"sessions {n['session']}, sign-ins {n['login']}, sign-outs {n['logout']}, strangers {n['stranger'] + n['stranger-page']}, signed out {n['ghost']}, refreshes {self.refreshes()}; "
             f"faults: {', '.join(f'{kind} {count}' for kind in PROMISED if (count := sum(f[0] == kind for f in self.faults)))}; "
-            f"mixed up {len(self.wrong)}, let in {len(self.opened)}, a refresh token twice {len(again)}, logins lost {len(early)} (with an answer of a fault {len(self.lost) - len(early)}), "
+            f"mixed up {len(self.wrong)}, let in {len(self.opened)}, a refresh token twice {len(again)} (with an answer of a fault {len(excused)}), logins lost {len(early)} (with an answer of a fault {len(self.lost) - len(early)}), "
             f"errors {len(self.errors)}, unexplained {len(outside)}; the machine stood still for {sum(b - a for _, _, a, b in self.stalls):.1f} s; an error counts in {self.counted('token') * 100:.0f} % of the time (sessions {self.counted('session') * 100:.0f} %)"
         )
         return text, must_not
