@@ -189,6 +189,17 @@ def row_9(cycles=500):
     return not wrong and all(counts.values()), text + (f"; WRONG: {wrong[:5]}" if wrong else "; all of them hold")
 
 
+def callback(line):
+    """A login that has come back from its provider: what is left to do is a call."""
+    page = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    place = mixed.urllib.parse.urlsplit(line.ask("GET", "/page", page)[1]["location"])
+    asked = mixed.http.client.HTTPConnection(place.netloc, timeout=10)
+    asked.request("GET", f"{place.path}?{place.query}&login_hint=begun")
+    place = mixed.urllib.parse.urlsplit(asked.getresponse().getheader("location"))
+    asked.close()
+    return lambda: line.ask("GET", f"{place.path}?{place.query}", page)
+
+
 def row_11():
     """A provider is away: its keys count for a day and no longer, sessions one period more and nobody is signed out; the other one is not concerned."""
     library = preload()
@@ -232,7 +243,15 @@ def row_11():
         at = lambda name: stands(sessions[name][1], sessions[name][0])
         good = all(at(name) == "in" for name in sides) and all(stands(api, "user01", "/api/x", token(side, 0)) == "in" for side in sides.values())
         keys = {hours: token(estate.new, hours) for hours in (0, 23, 25)}
+        begun = callback(doors["new"])
         estate.new.kill()
+        # A login that had begun there ends with a page that says so. A new one is sent there as long as it is known where that is:
+        # whether a provider answers browsers is not for us to ask.
+        status, fields, text = begun()
+        outage = status == 503 and fields.get("content-type", "").startswith("text/html") and fields.get("retry-after", "").isdigit() and b"<html" in text.lower()
+        new = doors["new"].ask("GET", "/page", page)[0]
+        good &= outage and new in (302, 503) and not doors["new"].signed_in()
+        said.append(f"a login that had begun: {status}" + (" with a page" if outage else f" IS NO PAGE {fields}") + f", a new one {new}")
         # Who belongs to the other one signs in there.
         good &= door(doors["old"]) == "old" and stands(estate.sign_in_at("old", doors), estate.last) == "in"
         seen = []
