@@ -1,6 +1,6 @@
-// Sign-in at a real Keycloak in a real browser: a deep link, what stands behind its `#` with and without scripts, two tabs, the back button, a form on an expired session, a page with
-// an open WebSocket whose session ends at Keycloak's console, sign-out.
-//   node tests/real/login.mjs PROGRAM      needs KC_PORT, PROXY_PORT, REAL_SALT and CLIENT_MODULES as tests/real/run sets them, and chromium
+// Sign-in at a real Keycloak in a real browser: a deep link, what stands behind its `#` with and without scripts, a password that is reset on the way, two tabs, the back button, a form on an
+// expired session, with and without its being kept, a page with an open WebSocket whose session ends at Keycloak's console, sign-out.
+//   node tests/real/login.mjs PROGRAM [WORDS]   only the tests whose names have these words; needs KC_PORT, PROXY_PORT, REAL_SALT and CLIENT_MODULES as tests/real/run sets them, and chromium
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import crypto from "node:crypto";
@@ -14,7 +14,7 @@ const modules = createRequire(path.join(process.env.CLIENT_MODULES, "node_module
 const { chromium } = modules("playwright-core");
 const { WebSocketServer } = modules("ws");
 const axe = fs.readFileSync(modules.resolve("axe-core/axe.min.js"), "utf8");
-const [program] = process.argv.slice(2);
+const [program, words = ""] = process.argv.slice(2);
 const { KC_PORT, OP_PORT, PROXY_PORT, REAL_SALT } = process.env;
 const secret = (base) => `${base}-${crypto.createHash("sha256").update(REAL_SALT + base).digest("hex").slice(0, 12)}`;
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), "authferry-login."));
@@ -78,6 +78,7 @@ await new Promise((done, failed) => {
 
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
 const test = async (name, body, options = {}) => {
+  if (!name.includes(words)) return;
   const context = await browser.newContext(options);
   const forms = [];
   context.on("request", (request) => { if (request.method() === "POST" && request.url().startsWith(`${keycloak}/realms/new/login-actions/authenticate`)) forms.push(request.url()); });
@@ -108,6 +109,19 @@ const signIn = async (page, target) => {
   await page.fill("#password", secret("bob-pw"));
   await page.click("#kc-login");
   await page.locator("#who").waitFor();
+};
+/** Keycloak's console, as far as it is used here. */
+const atConsole = async () => {
+  const asked = async (path, options) => {
+    const answer = await fetch(keycloak + path, options);
+    if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
+    return answer;
+  };
+  const form = { grant_type: "password", client_id: "admin-cli", username: "admin", password: process.env.KC_ADMIN_PASSWORD ?? "admin" };
+  const token = (await (await asked("/realms/master/protocol/openid-connect/token", { method: "POST", body: new URLSearchParams(form) })).json()).access_token;
+  const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
+  const call = (method, path, body) => asked(`/admin/realms/new${path}`, { method, headers, body: body && JSON.stringify(body) });
+  return { call, account: async (name) => (await (await call("GET", `/users?username=${name}&exact=true`)).json())[0].id };
 };
 
 try {
@@ -161,6 +175,40 @@ try {
     assert.deepEqual(await place(), []);
     await typeIn(page);
     assert.equal(page.url(), `${origin}/app`);
+  });
+
+  await test("a password that is reset in the middle of a sign-in leads to the deep link, after one sign-in", async (page, context, forms) => {
+    const admin = await atConsole();
+    const [name, given, chosen] = ["kim", secret("kim-given"), secret("kim-chosen")];
+    // An administrator has reset it: the next sign-in asks for another one (`UPDATE_PASSWORD`).
+    const account = { username: name, enabled: true, email: "kim@example.test", emailVerified: true, firstName: "Kim", lastName: "Example", attributes: { legacy_uid: ["1011"] },
+      credentials: [{ type: "password", value: given, temporary: true }] };
+    await admin.call("POST", "/users", account);
+    try {
+      await page.goto(`${origin}/a/b?year=2026&q=a%20b#c/d?e`);
+      await page.fill("#username", name);
+      await page.fill("#password", given);
+      await page.click("#kc-login");
+      await page.locator("#password-new").waitFor();
+      assert.match(page.url(), /login-actions\/required-action\?.*UPDATE_PASSWORD/);
+      await page.fill("#password-new", chosen);
+      await page.fill("#password-confirm", chosen);
+      await page.click("[type=submit]");
+      await page.locator("#who").waitFor();
+      assert.equal(page.url(), `${origin}/a/b?year=2026&q=a%20b#c/d?e`);
+      assert.equal(await who(page), "1011");
+      assert.equal(forms.length, 1, "one sign-in");
+      // The next one is with the password that was chosen.
+      await context.clearCookies();
+      await page.goto(`${origin}/again`);
+      await page.fill("#username", name);
+      await page.fill("#password", chosen);
+      await page.click("#kc-login");
+      await page.locator("#who").waitFor();
+      assert.equal(page.url(), `${origin}/again`);
+    } finally {
+      await admin.call("DELETE", `/users/${await admin.account(name)}`);
+    }
   });
 
   await test("without scripts a link leads to the sign-in, and what stands behind the address is lost", async (page, _, forms) => {
@@ -237,18 +285,11 @@ try {
     }));
     const seen = live.at(-1);
     assert.equal(seen.who, await who(page), "the connection is the person's");
-    const admin = async (path, options = {}) => {
-      const answer = await fetch(keycloak + path, options);
-      if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
-      return answer;
-    };
-    const form = { grant_type: "password", client_id: "admin-cli", username: "admin", password: process.env.KC_ADMIN_PASSWORD ?? "admin" };
-    const token = (await (await admin("/realms/master/protocol/openid-connect/token", { method: "POST", body: new URLSearchParams(form) })).json()).access_token;
-    const headers = { authorization: `Bearer ${token}` };
-    const [bob] = await (await admin("/admin/realms/new/users?username=bob&exact=true", { headers })).json();
+    const admin = await atConsole();
+    const bob = await admin.account("bob");
     // What "Sign out" at the person's sessions does in the console.
     const ended = Date.now();
-    await admin(`/admin/realms/new/users/${bob.id}/logout`, { method: "POST", headers });
+    await admin.call("POST", `/users/${bob}/logout`);
     await page.waitForFunction(() => window.live.closed, undefined, { timeout: 10_000 });
     const { at, code, clean } = await page.evaluate(() => window.live.closed);
     assert.deepEqual([code, clean], [1008, true], "policy violation, said and answered");
@@ -283,6 +324,43 @@ try {
     await Promise.all([page.waitForNavigation(), page.click("#save")]);
     assert.equal(posted.length, before + 1);
   });
+
+  await reload(usual.replace('path: "/*" }', 'path: "/*", preserve_post: 16KiB }'));
+  await test("a form on a session that is over is kept where that is wanted, and sent once by who is back", async (page, context, forms) => {
+    await signIn(page, "/edit");
+    const admin = await atConsole();
+    await admin.call("POST", `/users/${await admin.account("bob")}/logout`);
+    // Asked beside the browser, which learns nothing of it.
+    const cookie = (await context.cookies()).filter(({ domain, path }) => domain === "127.0.0.1" && path === "/").map(({ name, value }) => `${name}=${value}`).join("; ");
+    const deadline = Date.now() + 10_000;
+    while ((await fetch(`${origin}/edit`, { headers: { cookie } })).status !== 401) {
+      assert.ok(Date.now() < deadline, "it never ended");
+      await new Promise((later) => setTimeout(later, 50));
+    }
+    const before = posted.length;
+    const [kept] = await Promise.all([page.waitForNavigation(), page.click("#save")]);
+    assert.equal(kept.status(), 403);
+    assert.equal(await page.locator("h1").innerText(), "Please sign in again");
+    await accessible(page);
+    await page.click("main a");
+    await page.fill("#username", "bob");
+    await page.fill("#password", secret("bob-pw"));
+    await page.click("#kc-login");
+    await page.waitForURL(`${origin}/.authferry/form?rd=%2Fsave`);
+    assert.equal(await page.locator("h1").innerText(), "Send what you typed in?");
+    assert.equal(posted.length, before, "nothing goes by itself");
+    await accessible(page);
+    await page.click("main button");
+    await page.locator("#who").waitFor();
+    assert.equal(page.url(), `${origin}/save`);
+    assert.deepEqual(posted.slice(before), ["note=a+long+text"]);
+    assert.equal(forms.length, 2);
+    // It is given back once.
+    await page.goto(`${origin}/.authferry/form?rd=%2Fsave`);
+    assert.equal(page.url(), `${origin}/save`);
+    assert.equal(posted.length, before + 1);
+  });
+  await reload(usual);
 
   await test("sign-out ends the session here and at Keycloak, and the back button shows nothing", async (page, context, forms) => {
     await signIn(page, "/secret");
