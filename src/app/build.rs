@@ -230,8 +230,7 @@ impl Shared<'_> {
             forms: forms(settings),
             exchanges: self.exchanges(app)?,
             rate_limits: app.rate_limits,
-            // Another proxy gives our answer to nobody: no cookie would arrive.
-            wraps: settings.wrap && !app.forward_auth,
+            wraps: settings.wrap,
             forwards_credentials: app.forward_credentials,
         });
         let owns = settings.providers.iter().map(|provider| &provider.owns);

@@ -3,7 +3,8 @@
 //!
 //! What it says about a request is believed of a listed peer only, and judged as if the request had come here. The answer
 //! names every header by which the application is told something, empty where the person has none: the other proxy replaces what the
-//! client said by it; Envoy takes the empty ones off. What it could not replace is refused.
+//! client said by it; Envoy takes the empty ones off. What it could not replace is refused. Whoever is to be taken to the new
+//! side is sent there from here too, where the client gets our answer.
 
 use std::rc::Rc;
 
@@ -19,6 +20,7 @@ use crate::proxy::admission::Admission;
 use crate::proxy::admission::Asked;
 use crate::proxy::admission::Turned;
 use crate::proxy::admission::admission;
+use crate::proxy::admission::authority;
 use crate::proxy::canonical::BadRequest;
 use crate::proxy::canonical::CanonicalRequest;
 use crate::proxy::canonical::Restated;
@@ -33,6 +35,7 @@ use crate::proxy::reply::fault;
 use crate::proxy::reply::page;
 use crate::proxy::respond;
 use crate::proxy::respond::Fault;
+use crate::proxy::service::carry_over;
 use crate::proxy::settings::Limits;
 use crate::proxy::snapshot::AppEntry;
 use crate::proxy::switching;
@@ -134,11 +137,19 @@ pub(super) async fn answer(
         Ok(Admission::Anonymous) => None,
         Ok(Admission::Known(verdict)) => Some(verdict),
         Err(Turned::Fault(why)) => return fault(&why, headers, conn, record),
-        Err(Turned::Page(mut response)) => {
-            respond::turn_away(&mut response);
-            return page(*response, conn, record);
-        }
+        Err(Turned::Page(response)) => return for_the_client(*response, asked, conn, record),
     };
+    let mut keeps = None;
+    if let Some(verdict) = &verdict {
+        if verdict.admitted.wrapped().is_some() {
+            keeps = asked.view.snapshot.logins.keeps(&verdict.admitted);
+        } else if asked.pages
+            && let Some(response) = carry_over(asked, &verdict.admitted).await
+        {
+            record.verdict = Some(Rc::clone(verdict));
+            return for_the_client(response, asked, conn, record);
+        }
+    }
     let class = verdict.as_ref().map(|verdict| verdict.admitted.class());
     let tunnels = asked.entry.settings.routes.get(route);
     let tunnels = tunnels.is_some_and(|route| {
@@ -177,7 +188,34 @@ pub(super) async fn answer(
     if let Some(names) = empty_ones(fields) {
         fields.insert(REMOVED.clone(), names);
     }
+    // For the client, by a proxy that is told to pass it on: from then on it has a session of ours beside its own.
+    if let Some(cookie) = keeps {
+        fields.insert(header::SET_COOKIE, cookie);
+    }
     record.verdict = verdict.as_ref().map(Rc::clone);
+    page(response, conn, record)
+}
+
+/// A page of ours that the other proxy gives to the client, as an answer to what the client had asked. Traefik reads a `Location`
+/// without a host as an address at us, where it has asked: here it has the client's.
+fn for_the_client(
+    mut response: Response<Bytes>,
+    asked: &Asked<'_>,
+    conn: &Conn,
+    record: Box<Record>,
+) -> Reply {
+    respond::turn_away(&mut response);
+    let fields = response.headers_mut();
+    let path = fields.get(header::LOCATION).map(HeaderValue::as_bytes);
+    let path = path.filter(|path| path.starts_with(b"/") && !path.starts_with(b"//"));
+    if let Some(path) = path {
+        let scheme = if asked.secure { "https://" } else { "http://" };
+        let authority = authority(asked.request);
+        let whole = [scheme.as_bytes(), authority.as_bytes(), path].concat();
+        if let Ok(whole) = HeaderValue::from_bytes(&whole) {
+            fields.insert(header::LOCATION, whole);
+        }
+    }
     page(response, conn, record)
 }
 

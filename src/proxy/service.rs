@@ -279,7 +279,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
 
 /// The redirect that takes somebody to the new side, if there is one to be tried. Most requests are none of these: what is
 /// rare has its own box.
-async fn carry_over(asked: &Asked<'_>, admitted: &Admitted) -> Option<Response<Bytes>> {
+pub(super) async fn carry_over(asked: &Asked<'_>, admitted: &Admitted) -> Option<Response<Bytes>> {
     let policy = &asked.entry.policy;
     // Only sessions are carried over: whoever comes with a token is not looked at any further.
     let from = admitted.arm() == Some(Arm::From) || policy.goes_back(admitted);

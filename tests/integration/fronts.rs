@@ -1,5 +1,6 @@
 //! Real proxies in front of the application, each with its file of `deploy/fronts`: what is decided here happens there.
 
+mod carried;
 mod running;
 
 use running::Front;
@@ -270,6 +271,16 @@ macro_rules! fronts {
             #[tokio::test(flavor = "multi_thread")]
             async fn a_stranger_lets_nobody_in() {
                 super::a_stranger_lets_nobody_in(Front::$front).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn a_session_is_asked_after_at_the_new_side() {
+                super::carried::a_session_is_asked_after_at_the_new_side(Front::$front).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn a_session_of_an_old_system_gets_one_of_ours_and_then_of_the_new_side() {
+                super::carried::a_session_of_an_old_system_gets_one_of_ours_and_then_of_the_new_side(Front::$front).await;
             }
         }
     )*};

@@ -139,7 +139,7 @@ async fn a_sign_out_ends_both_and_one_at_the_old_system_ends_ours() {
 }
 
 /// The way by which the new provider gives a token of the same person.
-const BRIDGE: &str = r#"
+pub(crate) const BRIDGE: &str = r#"
 exchange:
   bridge: { assertion: { provider: new, issuer: "https://ferry.test", subject: "{subject}", audiences: [api] } }
 "#;

@@ -10,7 +10,10 @@ use crate::config::raw::DenialsWord;
 use crate::config::raw::RawConfig;
 use crate::config::scalar::Span;
 use crate::config::settings::Denials;
+use crate::config::tree::Mark;
+use crate::identity::ProviderId;
 use crate::rollout::Course;
+use crate::rollout::Mode;
 
 /// How often providers are asked, where the configuration does not say.
 const EVERY: Duration = Duration::from_secs(60);
@@ -30,6 +33,8 @@ pub(super) fn compile(
                 .report
                 .error(mark, "nobody is asked whom to deny: `denials` is missing")
                 .hint("`denials: union`");
+        } else if let Some(mark) = identity.canonical.mark().filter(|_| joined) {
+            unheeded(context, mark, providers, courses);
         }
         return None;
     };
@@ -86,4 +91,29 @@ pub(super) fn compile(
         every: identity.denials_every.or(Span(EVERY)).0,
         providers: asked,
     })
+}
+
+/// Where both sides could be asked and nobody asks, whoever is disabled at one of them goes on at the other: somebody may have
+/// wanted that, and is told.
+fn unheeded(context: &mut Context<'_>, mark: Mark, providers: &[Provider], courses: &[Course]) {
+    let can_be_asked = |id: &ProviderId| {
+        let provider = providers.iter().find(|own| own.words.provider == *id);
+        let settings = provider.and_then(|provider| provider.settings.as_ref());
+        settings.is_some_and(|settings| lists_people(&settings.kind))
+    };
+    for Course { from, to, legs, .. } in courses {
+        let both_run = legs.iter().any(|leg| match leg.stage.mode {
+            Mode::Canary | Mode::ModernPrimary => true,
+            Mode::LegacyOnly | Mode::Shadow | Mode::ModernOnly => false,
+        });
+        if both_run && can_be_asked(from) && can_be_asked(to) {
+            context
+                .report
+                .warning(
+                    mark,
+                    format!("`{from}` and `{to}` can be asked whom they have disabled, and are not: whoever one of them shuts out goes on at the other"),
+                )
+                .hint("`denials: union` beside it");
+        }
+    }
 }
