@@ -7,11 +7,13 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::browser::Browser;
+use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Proxy;
 use crate::harness::request;
 use crate::keycloak;
 use crate::modern::token_of;
+use crate::old_sides::sql;
 use crate::origin;
 use crate::secret;
 use crate::server_section;
@@ -149,30 +151,28 @@ async fn an_old_credential_becomes_a_token_of_keycloak_without_a_second_login() 
     assert!(is_for(&got, "legacy-api"), "{got}");
 }
 
-/// The old side is an application with sessions of its own, asked about them; everybody belongs to Keycloak.
-fn with_sessions(upstream: &str, php: &str) -> String {
+/// The old side is an application with sessions of its own, asked about them; so many of its people belong to Keycloak.
+fn with_sessions(upstream: &str, (site, cookie): (&str, &str), more: &str, percent: u32) -> String {
     let all = yaml(upstream);
     let (before, rest) = all.split_once("  legacy:").unwrap();
     let after = &rest[rest.find("  modern:\n").unwrap()..];
     let legacy = format!(
-        "  legacy:\n    session_probe:\n      issuer: \"{php}\"\n      owns: {{ cookies: [PHPSESSID] }}\n      introspect: {{ url: \"{php}/whoami\" }}\n      \
-         logout: {{ url: \"{php}/logout\", method: get }}\n      claims: {{ subject: uid, name: user, groups: groups }}\n      authoritative: {{ claims: [uid] }}\n"
+        "  legacy:\n    session_probe:\n      issuer: \"{site}\"\n      owns: {{ cookies: [{cookie}] }}\n      introspect: {{ url: \"{site}/whoami\", cache: 1s }}\n      \
+         {more}claims: {{ subject: uid, name: user, groups: groups }}\n      authoritative: {{ claims: [uid] }}\n"
     );
     // Old systems number their people.
     let after = after
         .replace("{subject}", "{subject|text}")
-        .replace("percent: 50", "percent: 100")
+        .replace("percent: 50", &format!("percent: {percent}"))
         .replace(
             "    routes:\n      - { path: /narrow/*, exchange: narrow }\n      - { path: /bridge/*, exchange: bridge }\n",
             "    identity_headers: { X-Remote-User: \"{subject|text}\" }\n",
         );
-    format!("{before}{legacy}{after}sessions: {{ carry_over: [wrap, exchange] }}\n")
+    format!("{before}{legacy}{after}sessions: {{ carry_over: [wrap, exchange], revalidate: 5s }}\n")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_of_a_php_application_becomes_one_of_keycloak_without_a_second_login() {
-    let upstream = Echo::start().await;
-    let php = format!("http://127.0.0.1:{}", var("APP_PHP_PORT"));
+/// The program with `yaml`, and the secrets and the key by which Keycloak knows it.
+async fn carrying_over(yaml: &str) -> Proxy {
     let dir = tempfile::tempdir().unwrap();
     for client in ["proxy-exchange", "proxy-bridge"] {
         let text = secret(&format!("{client}-secret"));
@@ -180,46 +180,86 @@ async fn a_session_of_a_php_application_becomes_one_of_keycloak_without_a_second
     }
     let key = format!("{}/pki/jwt.key", var("IDPS_RUN"));
     std::fs::copy(key, dir.path().join("bridge.key")).unwrap();
-    let proxy = Proxy::start_in(dir, &with_sessions(&upstream.url(), &php));
+    let proxy = Proxy::start_in(dir, yaml);
     proxy.settled().await;
-    // Erin (1005) has no account at Keycloak: she goes on as she is.
-    for (name, uid, moves) in [("bob", "1002", true), ("erin", "1005", false)] {
-        let mut browser = Browser::default();
-        let password = secret(&format!("{name}-pw"));
-        browser
-            .open(&format!("{php}/login"), Some((name, &password)))
-            .await;
-        let theirs = browser.cookie_line(php.strip_prefix("http://").unwrap());
-        let mut cookies: Vec<String> = vec![theirs.clone()];
+    proxy
+}
+
+/// What a browser holds for the application.
+struct Jar(Vec<String>);
+
+impl Jar {
+    /// With the cookies that the old application has set.
+    fn new(theirs: &str) -> Self {
+        Self(theirs.split("; ").map(str::to_owned).collect())
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        let mut values = self.0.iter().filter_map(|pair| pair.split_once('='));
+        Some(values.find(|(own, _)| *own == name)?.1)
+    }
+
+    /// Opens a page, and follows nothing.
+    async fn open(&mut self, proxy: &Proxy) -> Answer {
+        let line = self.0.join("; ");
+        let fields = [
+            ("Host", "127.0.0.1"),
+            ("Cookie", line.as_str()),
+            ("Sec-Fetch-Mode", "navigate"),
+            ("Sec-Fetch-Dest", "document"),
+        ];
+        let answer = request(proxy.address, "GET", "/deep?a=b", &fields, b"").await;
+        for pair in answer.cookies() {
+            let name = pair.split('=').next().unwrap().to_owned();
+            self.0.retain(|kept| !kept.starts_with(&format!("{name}=")));
+            self.0.push(pair);
+        }
+        answer
+    }
+
+    /// Opens it three times: where it was sent, and whom the application saw.
+    async fn locations(&mut self, proxy: &Proxy, upstream: &Echo, uid: &str) -> Vec<String> {
         let mut locations = Vec::new();
         for _ in 0..3 {
-            let line = cookies.join("; ");
-            let fields = [
-                ("Host", "127.0.0.1"),
-                ("Cookie", line.as_str()),
-                ("Sec-Fetch-Mode", "navigate"),
-                ("Sec-Fetch-Dest", "document"),
-            ];
-            let answer = request(proxy.address, "GET", "/deep?a=b", &fields, b"").await;
-            for pair in answer.cookies() {
-                let name = pair.split('=').next().unwrap().to_owned();
-                cookies.retain(|kept| !kept.starts_with(&format!("{name}=")));
-                cookies.push(pair);
+            let answer = self.open(proxy).await;
+            if let Some(location) = answer.header("location") {
+                locations.push(location.to_owned());
+                continue;
             }
-            match answer.header("location") {
-                Some(location) => locations.push(location.to_owned()),
-                None => {
-                    assert_eq!(
-                        answer.status,
-                        200,
-                        "{name} {}\n{}",
-                        answer.text(),
-                        proxy.log()
-                    );
-                    assert_eq!(upstream.last().all("x-remote-user"), [uid]);
-                }
-            }
+            let said = answer.text();
+            assert_eq!(answer.status, 200, "{uid} {said}\n{}", proxy.log());
+            assert_eq!(upstream.last().all("x-remote-user"), [uid]);
         }
+        locations
+    }
+}
+
+/// The cookies of somebody who has signed in at the form of an old application.
+async fn signed_in_at(site: &str, form: &str, name: &str) -> String {
+    let mut browser = Browser::default();
+    let password = secret(&format!("{name}-pw"));
+    let landed = browser
+        .open(&format!("{site}{form}"), Some((name, &password)))
+        .await;
+    assert_eq!(landed.answer.status, 200, "{}", landed.answer.text());
+    browser.cookie_line(site.strip_prefix("http://").unwrap())
+}
+
+const MOVED: &str =
+    "authferry_session_carryovers_total{app=\"crm\",method=\"exchange\",outcome=\"moved\"} ";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_a_php_application_becomes_one_of_keycloak_without_a_second_login() {
+    let upstream = Echo::start().await;
+    let php = format!("http://127.0.0.1:{}", var("APP_PHP_PORT"));
+    let logout = format!("logout: {{ url: \"{php}/logout\", method: get }}\n      ");
+    let yaml = with_sessions(&upstream.url(), (&php, "PHPSESSID"), &logout, 100);
+    let proxy = carrying_over(&yaml).await;
+    // Erin (1005) has no account at Keycloak: she goes on as she is.
+    for (name, uid, moves) in [("bob", "1002", true), ("erin", "1005", false)] {
+        let theirs = signed_in_at(&php, "/login", name).await;
+        let mut jar = Jar::new(&theirs);
+        let locations = jar.locations(&proxy, &upstream, uid).await;
         let expected: &[&str] = if moves { &["/deep?a=b"] } else { &[] };
         assert_eq!(locations, expected, "{name}\n{}", proxy.log());
         // The session that was exchanged is over at the application.
@@ -231,7 +271,84 @@ async fn a_session_of_a_php_application_becomes_one_of_keycloak_without_a_second
         })
         .await;
     }
-    let moved =
-        "authferry_session_carryovers_total{app=\"crm\",method=\"exchange\",outcome=\"moved\"} ";
-    assert_eq!(proxy.metric(moved).await, 1.0);
+    assert_eq!(proxy.metric(MOVED).await, 1.0);
+}
+
+/// The old side is Django, which is told of a sign-out at an address of its own.
+fn at_django(upstream: &Echo, percent: u32) -> (String, String) {
+    let site = format!("http://127.0.0.1:{}", var("DOT_PORT"));
+    let revoke = format!("revoke: {{ url: \"{site}/accounts/ended/\" }}\n      ");
+    let yaml = with_sessions(&upstream.url(), (&site, "sessionid"), &revoke, percent);
+    (site, yaml)
+}
+
+/// Which row of Django's table a browser's session is.
+fn row(jar: &Jar) -> String {
+    let key = jar.value("sessionid").unwrap();
+    assert!(
+        key.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+        "{key}"
+    );
+    format!("FROM django_session WHERE session_key = '{key}'")
+}
+
+/// Takes it out, as an administrator does, or `clearsessions`.
+fn ends_at_django(jar: &Jar) {
+    assert_eq!(sql(&format!("DELETE {}", row(jar))), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_in_the_table_of_django_is_wrapped_and_over_with_its_row() {
+    let upstream = Echo::start().await;
+    let (site, yaml) = at_django(&upstream, 0);
+    let proxy = carrying_over(&yaml).await;
+    let mut jars = Vec::new();
+    for (name, uid) in [("bob", "1002"), ("carol", "1003")] {
+        let mut jar = Jar::new(&signed_in_at(&site, "/accounts/login/", name).await);
+        let sent = jar.locations(&proxy, &upstream, uid).await;
+        assert_eq!(sent, Vec::<String>::new(), "{}", proxy.log());
+        assert!(jar.value("authferry").is_some(), "one of ours beside it");
+        jars.push(jar);
+    }
+    let wrapped = MOVED.replace("exchange", "wrap");
+    assert_eq!(proxy.metric(&wrapped).await, 2.0);
+    let [bob, carol] = &mut jars[..] else {
+        panic!("two people");
+    };
+    ends_at_django(bob);
+    crate::operators::until(async || {
+        let answer = bob.open(&proxy).await;
+        assert!([200, 401].contains(&answer.status), "{}", answer.text());
+        answer.status == 401
+    })
+    .await;
+    assert_eq!(bob.open(&proxy).await.status, 401, "it is remembered");
+    carol.locations(&proxy, &upstream, "1003").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_in_the_table_of_django_becomes_one_of_keycloak_and_its_row_goes() {
+    let upstream = Echo::start().await;
+    let (site, yaml) = at_django(&upstream, 100);
+    let proxy = carrying_over(&yaml).await;
+    // Erin (1005) has no account at Keycloak.
+    let mut jars = Vec::new();
+    for (name, uid, expected) in [("bob", "1002", &["/deep?a=b"][..]), ("erin", "1005", &[])] {
+        let mut jar = Jar::new(&signed_in_at(&site, "/accounts/login/", name).await);
+        let sent = jar.locations(&proxy, &upstream, uid).await;
+        assert_eq!(sent, expected, "{name}\n{}", proxy.log());
+        jars.push(jar);
+    }
+    assert_eq!(proxy.metric(MOVED).await, 1.0);
+    let [bob, erin] = &mut jars[..] else {
+        panic!("two people");
+    };
+    // The session that was exchanged is over there, by what Django was told.
+    let left = format!("SELECT count(*) {}", row(bob));
+    crate::operators::until(async || sql(&left) == 0).await;
+    // Who has stayed is out with the row; who has left needs none.
+    ends_at_django(erin);
+    crate::operators::until(async || erin.open(&proxy).await.status == 401).await;
+    let sent = bob.locations(&proxy, &upstream, "1002").await;
+    assert_eq!(sent, Vec::<String>::new(), "{}", proxy.log());
 }

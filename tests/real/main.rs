@@ -17,14 +17,17 @@ mod browser;
 #[path = "../integration/harness/mod.rs"]
 mod harness;
 
+mod barred;
 mod bound;
 mod crowd;
 mod devices;
 mod endpoint;
 mod exchange;
+mod killed;
 mod legacy;
 mod load;
 mod modern;
+mod old_sides;
 mod operators;
 mod passwords;
 mod protocols;

@@ -1,5 +1,9 @@
 //! Sessions that began at a provider: renewed there, given back there, and over when they are over there.
 
+use std::io::Write as _;
+use std::process::Command;
+use std::process::Stdio;
+
 use crate::behind::Behind;
 use crate::browser::Browser;
 use crate::harness::Echo;
@@ -29,12 +33,7 @@ fn told(yaml: &str) -> String {
     yaml
 }
 
-/// Sign-ins are confirmed at their providers again and again, once in about two seconds.
-fn brief(yaml: &str) -> String {
-    format!("{yaml}sessions: {{ revalidate: 2s }}\n")
-}
-
-async fn signed_in(proxy: &Proxy, name: &str) -> Browser {
+pub(crate) async fn signed_in(proxy: &Proxy, name: &str) -> Browser {
     let mut browser = Browser::default();
     let password = secret(&format!("{name}-pw"));
     let page = format!("{}/", origin());
@@ -46,7 +45,7 @@ async fn signed_in(proxy: &Proxy, name: &str) -> Browser {
 }
 
 /// Whether the application still knows who it is, without a login.
-async fn is_in(proxy: &Proxy, browser: &Browser, uid: &str) -> bool {
+pub(crate) async fn is_in(proxy: &Proxy, browser: &Browser, uid: &str) -> bool {
     let site = origin();
     let cookies = browser.cookie_line(site.strip_prefix("http://").unwrap());
     let fields = [("Host", "127.0.0.1"), ("Cookie", cookies.as_str())];
@@ -61,64 +60,6 @@ async fn is_in(proxy: &Proxy, browser: &Browser, uid: &str) -> bool {
         401 => false,
         status => panic!("{status}: {said}\n{}", proxy.log()),
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_renewed_at_keycloak_and_lasts_no_longer_than_it_does_there() {
-    let upstream = Echo::start().await;
-    // Nobody tells us of a sign-out: what we know of one, we have asked for.
-    let yaml = brief(&two_sides(&upstream.url(), "100"));
-    let proxy = proxy(&yaml);
-    let (bob, carol) = (
-        signed_in(&proxy, "bob").await,
-        signed_in(&proxy, "carol").await,
-    );
-    let account = Behind::admin().await.id_of("bob").await;
-    let renewed = async || {
-        let behind = Behind::admin().await;
-        behind.happened("proxy", "REFRESH_TOKEN", &account).await
-    };
-    // Each time with the token that came with the last one: Keycloak takes none twice.
-    let before = renewed().await;
-    until(async || {
-        assert!(is_in(&proxy, &bob, "1002").await, "{}", proxy.log());
-        before + 3 <= renewed().await
-    })
-    .await;
-
-    let out = format!("/users/{account}/logout");
-    let ended = Behind::admin().await.call("POST", &out, "").await;
-    assert_eq!(ended.status, 204, "{}", ended.text());
-    until(async || !is_in(&proxy, &bob, "1002").await).await;
-    // It is remembered, and nobody else's.
-    assert!(!is_in(&proxy, &bob, "1002").await);
-    assert!(is_in(&proxy, &carol, "1003").await, "{}", proxy.log());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_sign_out_gives_the_token_back_at_keycloak() {
-    let upstream = Echo::start().await;
-    let proxy = proxy(&two_sides(&upstream.url(), "100"));
-    let bob = signed_in(&proxy, "bob").await;
-    let behind = Behind::admin().await;
-    let account = behind.id_of("bob").await;
-    let before = behind.happened("proxy", "REVOKE_GRANT", &account).await;
-
-    // The page of ours is left before the browser goes on to Keycloak: that it never gets there changes nothing.
-    let site = origin();
-    let cookies = bob.cookie_line(site.strip_prefix("http://").unwrap());
-    let fields = [
-        ("Host", site.strip_prefix("http://").unwrap()),
-        ("Origin", site.as_str()),
-        ("Cookie", cookies.as_str()),
-    ];
-    let path = "/.authferry/logout";
-    let out = crate::harness::request(proxy.address, "POST", path, &fields, b"").await;
-    assert_eq!(out.status, 303, "{}\n{}", out.text(), proxy.log());
-    assert!(!is_in(&proxy, &bob, "1002").await);
-    until(async || before < behind.happened("proxy", "REVOKE_GRANT", &account).await).await;
-    let told = r#"authferry_logout_fanout_total{provider="modern",outcome="success"}"#;
-    until(async || proxy.metric(told).await == 1.0).await;
 }
 
 /// Signs out at oidc-provider, which asks first.
@@ -160,11 +101,12 @@ async fn whoever_signs_out_at_a_provider_is_out_here_and_nobody_else() {
     }
 }
 
-/// What an administrator of a provider does about somebody.
-async fn lets_in(side: &str, name: &str, enabled: bool) {
-    if side == "modern" {
-        Behind::admin().await.lets_in(name, enabled).await;
-        return;
+/// What an administrator of a side does about somebody; `directory` is OpenLDAP, where a lock passes when somebody takes it off.
+pub(crate) async fn lets_in(side: &str, name: &str, enabled: bool) {
+    match side {
+        "modern" => return Behind::admin().await.lets_in(name, enabled).await,
+        "directory" => return locks(name, !enabled),
+        _ => {}
     }
     let to = format!("127.0.0.1:{}", var("OP_PORT"));
     let (path, host) = (format!("/__test/accounts/{name}"), [("Host", to.as_str())]);
@@ -174,8 +116,37 @@ async fn lets_in(side: &str, name: &str, enabled: bool) {
     assert_eq!(said.status, 200, "{}", said.text());
 }
 
+fn locks(name: &str, locked: bool) {
+    let change = if locked {
+        "add: pwdAccountLockedTime\npwdAccountLockedTime: 000001010000Z"
+    } else {
+        "delete: pwdAccountLockedTime"
+    };
+    let change =
+        format!("dn: uid={name},ou=people,dc=legacy,dc=test\nchangetype: modify\n{change}\n");
+    let url = format!("ldap://127.0.0.1:{}", var("LDAP_PORT"));
+    let mut modify = Command::new("ldapmodify")
+        .args([
+            "-x",
+            "-H",
+            &url,
+            "-D",
+            "cn=admin,dc=legacy,dc=test",
+            "-w",
+            "admin-pw",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = modify.stdin.take().unwrap();
+    input.write_all(change.as_bytes()).unwrap();
+    drop(input);
+    assert!(modify.wait().unwrap().success(), "{change}");
+}
+
 /// Somebody who is kept out at a provider; let in again also after a failure, or everything that follows would fail.
-struct Barred(&'static str, &'static str);
+pub(crate) struct Barred(pub(crate) &'static str, pub(crate) &'static str);
 
 impl Drop for Barred {
     fn drop(&mut self) {

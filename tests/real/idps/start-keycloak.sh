@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Keycloak (NEW identity provider), from Maven Central. http://127.0.0.1:8180/realms/new and, for mTLS,
-# https://127.0.0.1:8543/realms/new. State is in memory: a restart is a clean slate.
+# https://127.0.0.1:8543/realms/new. Its state is a file that is written with each commit. A start is a clean slate; with IDPS_KEEP=1
+# it goes on with the state of a process that was killed.
 # KC_VERSION KC_PORT KC_TLS_PORT KC_REALM KC_SALT KC_FEATURES KC_NAME change what is started.
 . "$(dirname "$0")/lib.sh"
 V="${KC_VERSION:-26.7.4}" PORT="${KC_PORT:-8180}" TLS="${KC_TLS_PORT:-8543}" REALM="${KC_REALM:-new}" NAME="${KC_NAME:-keycloak}"
@@ -25,7 +26,9 @@ mkdir -p "$HOME_DIR/data/import"; rm -f "$HOME_DIR"/data/import/*
 python3 "$IDPS_DIR/keycloak/make-realm.py" --realm "$REALM" --proxy "$PROXY_ORIGIN" --jwt-jwks "$PKI/jwt.jwks" --bridge-pub "$PKI/jwt.pub" --salt "${KC_SALT:-}" --crowd "${KC_CROWD:-0}" >"$HOME_DIR/data/import/$REALM-realm.json"
 export KC_BOOTSTRAP_ADMIN_USERNAME=admin KC_BOOTSTRAP_ADMIN_PASSWORD="${KC_ADMIN_PASSWORD:-admin}"
 export JAVA_OPTS="${KC_JAVA_OPTS:--Xms128m -Xmx512m -XX:MaxMetaspaceSize=256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dfile.encoding=UTF-8 -XX:+ExitOnOutOfMemoryError -Djava.security.egd=file:/dev/urandom -Djava.net.preferIPv4Stack=true}"
-start_bg "$NAME" "$HOME_DIR/bin/kc.sh" start --optimized --cache=local --import-realm --http-enabled=true --http-host=127.0.0.1 --http-port="$PORT" \
+[ -n "${IDPS_KEEP:-}" ] || rm -rf "${IDPS_RUN:?}/$NAME"
+mkdir -p "$IDPS_RUN/$NAME"
+start_bg "$NAME" "$HOME_DIR/bin/kc.sh" start --optimized --db-url="jdbc:h2:file:$IDPS_RUN/$NAME/db;NON_KEYWORDS=VALUE;WRITE_DELAY=0" --cache=local --import-realm --http-enabled=true --http-host=127.0.0.1 --http-port="$PORT" \
   --https-port="$TLS" --https-certificate-file="$PKI/server.crt" --https-certificate-key-file="$PKI/server.key" \
   --https-trust-store-file="$PKI/ca-trust.p12" --https-trust-store-password=changeit --https-trust-store-type=PKCS12 \
   --truststore-paths="$PKI/ca.crt" --hostname-strict=false --http-management-port="${KC_MGMT_PORT:-9180}" --log-level="${KC_LOG:-info}"

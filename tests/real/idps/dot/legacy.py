@@ -2,7 +2,7 @@
 
   python legacy.py setup      create the database, users, groups, applications
   gunicorn legacy:application
-Environment: DOT_DB (folder), DOT_PORT, PROXY_ORIGIN, DOT_SALT, DOT_ACCESS_TTL
+Environment: DOT_DB (folder), DOT_PORT, PROXY_ORIGIN, DOT_SALT, DOT_ACCESS_TTL, DOT_GRACE (for how many seconds a refresh token may be shown once more)
 """
 import hashlib, json, os, sys
 import django
@@ -26,17 +26,19 @@ settings.configure(
         "django.template.loaders.app_directories.Loader"]}} | {"APP_DIRS": False}],
     OAUTH2_PROVIDER=dict(OIDC_ENABLED=True, OIDC_RSA_PRIVATE_KEY=open(os.path.join(DB, "oidc.key")).read() if os.path.exists(os.path.join(DB, "oidc.key")) else "", OIDC_ISS_ENDPOINT=BASE + "/o", OAUTH2_VALIDATOR_CLASS=__name__ + ".Validator",
         OAUTH_DEVICE_VERIFICATION_URI=BASE + "/o/device/", OAUTH_DEVICE_USER_CODE_GENERATOR=lambda: "".join(__import__("secrets").choice("BCDFGHJKLMNPQRSTVWXZ") for _ in range(8)), SCOPES={"openid": "sign in", "profile": "name", "email": "e-mail", "groups": "groups", "introspection": "introspect", "legacy:read": "read"}, PKCE_REQUIRED=False, ACCESS_TOKEN_EXPIRE_SECONDS=int(os.environ.get("DOT_ACCESS_TTL", "300")),
-        REFRESH_TOKEN_EXPIRE_SECONDS=3600, ROTATE_REFRESH_TOKEN=True, REFRESH_TOKEN_REUSE_PROTECTION=True, OIDC_RP_INITIATED_LOGOUT_ENABLED=True, OIDC_RP_INITIATED_LOGOUT_ALWAYS_PROMPT=False, ALLOWED_REDIRECT_URI_SCHEMES=["http", "https"]),
+        REFRESH_TOKEN_EXPIRE_SECONDS=3600, ROTATE_REFRESH_TOKEN=True, REFRESH_TOKEN_GRACE_PERIOD_SECONDS=int(os.environ.get("DOT_GRACE", "0")), REFRESH_TOKEN_REUSE_PROTECTION=True, OIDC_RP_INITIATED_LOGOUT_ENABLED=True, OIDC_RP_INITIATED_LOGOUT_ALWAYS_PROMPT=False, ALLOWED_REDIRECT_URI_SCHEMES=["http", "https"]),
 )
 sys.modules.setdefault("legacy", sys.modules[__name__])
 django.setup()
-from django.contrib.auth import views as av                       # noqa: E402
+from django.contrib.auth import logout, views as av               # noqa: E402
 from django.contrib.auth.decorators import login_required         # noqa: E402
-from django.http import JsonResponse                              # noqa: E402
+from django.http import HttpResponse, JsonResponse                # noqa: E402
 from django.urls import include, path                             # noqa: E402
+from django.views.decorators.csrf import csrf_exempt              # noqa: E402
+from django.views.decorators.http import require_POST             # noqa: E402
 from django.views.generic import TemplateView                     # noqa: E402
 from oauth2_provider.oauth2_validators import OAuth2Validator     # noqa: E402
-from oauth2_provider.views import IntrospectTokenView             # noqa: E402
+from oauth2_provider.views import ConnectDiscoveryInfoView, IntrospectTokenView   # noqa: E402
 
 class Validator(OAuth2Validator):
     oidc_claim_scope = None
@@ -58,12 +60,25 @@ class Introspect(IntrospectTokenView):
             said |= dict(legacy_uid=str(user.pk), groups=[g.name for g in user.groups.all()])
         return JsonResponse(said, status=answer.status_code)
 
+class Discovery(ConnectDiscoveryInfoView):
+    """Says where tokens are given back (RFC 7009), which the library says in its metadata of RFC 8414 alone."""
+    def get(self, request, *args, **kwargs):
+        answer = super().get(request, *args, **kwargs)
+        return JsonResponse(json.loads(answer.content) | dict(revocation_endpoint=BASE + "/o/revoke_token/"))
+
+@csrf_exempt
+@require_POST
+def ended(request):
+    """For who signs people out on their behalf: nobody's form comes along, so nobody can be asked for its token."""
+    logout(request)
+    return HttpResponse(status=204)
+
 @login_required
 def whoami(request):
     return JsonResponse(dict(user=request.user.username, uid=request.user.pk, groups=[g.name for g in request.user.groups.all()], session=request.session.session_key, headers=dict(request.headers)))
 
-urlpatterns = [path("accounts/login/", av.LoginView.as_view()), path("accounts/logout/", av.LogoutView.as_view(next_page="/accounts/login/")), path("accounts/leave/", TemplateView.as_view(template_name="leave.html")), path("whoami", whoami),
-               path("o/introspect/", Introspect.as_view()), path("o/", include("oauth2_provider.urls", namespace="oauth2_provider"))]
+urlpatterns = [path("accounts/login/", av.LoginView.as_view()), path("accounts/logout/", av.LogoutView.as_view(next_page="/accounts/login/")), path("accounts/leave/", TemplateView.as_view(template_name="leave.html")), path("accounts/ended/", ended), path("whoami", whoami),
+               path("o/.well-known/openid-configuration", Discovery.as_view()), path("o/introspect/", Introspect.as_view()), path("o/", include("oauth2_provider.urls", namespace="oauth2_provider"))]
 from django.core.wsgi import get_wsgi_application                 # noqa: E402
 application = get_wsgi_application()
 

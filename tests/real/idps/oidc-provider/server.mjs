@@ -6,8 +6,10 @@
 // POST /__test/rotate-keys  a new signing key goes first, the old one stays published
 // POST /__test/drop-key     ... and now the old one is gone
 // POST /__test/fault {"path":"/token","status":503,"count":3,"delay_ms":0,"retry_after":1}   the next answers fail
-// GET  /__test/seen         how often each person signed in here; by person, how many authorize requests gave a code, how many codes were redeemed
+// GET  /__test/seen         how often each person signed in here; by person, how many authorize requests gave a code, how many codes were redeemed; how many refresh tokens
+//                       were given for another one (consumed) or given back (destroyed, RFC 7009)
 // POST /__test/accounts/NAME {"disabled":true}
+// POST /__test/end/SUB  ends whatever somebody was given
 import http from 'node:http'; import https from 'node:https'; import fs from 'node:fs'; import crypto from 'node:crypto'
 import path from 'node:path'; import { createRequire } from 'node:module'; import { pathToFileURL } from 'node:url'
 const require = createRequire(path.join(process.env.OP_MODULES, 'x.js'))
@@ -117,6 +119,7 @@ function build() {
   const count = (ctx, what) => { const c = seen.people[ctx.oidc.account.accountId] ??= { authorized: 0, redeemed: 0 }; c[what]++ }
   p.on('authorization.success', ctx => count(ctx, 'authorized'))
   p.on('grant.success', ctx => { if (ctx.oidc.params.grant_type === 'authorization_code') count(ctx, 'redeemed') })
+  for (const what of ['consumed', 'destroyed']) p.on(`refresh_token.${what}`, t => { const c = seen.tokens[t.accountId] ??= { consumed: 0, destroyed: 0 }; c[what]++ })
   p.on('server_error', (ctx, e) => console.error('server_error', e)); p.on('grant.error', (ctx, e) => console.error('grant.error', e.message, e.error_description, e.error_detail ?? ''))
   p.on('backchannel.error', (ctx, e, c) => console.error('backchannel.error', c.clientId, e.message, e.cause)); p.on('backchannel.success', (ctx, c) => console.error('backchannel.success', c.clientId))
   return p
@@ -126,7 +129,7 @@ async function jwtSubject(p, tok) { try { const [h, b, s] = tok.split('.'), hd =
   if (!k || hd.alg !== 'RS256' || !crypto.verify('sha256', Buffer.from(`${h}.${b}`), crypto.createPublicKey({ key: k, format: 'jwk' }), Buffer.from(s, 'base64url'))) return
   const c = JSON.parse(Buffer.from(b, 'base64url')); if (c.iss !== ISSUER || c.exp < Date.now() / 1000) return
   return { isValid: true, accountId: c.sub, grantId: undefined } } catch { } }
-let op = build(), cb = op.callback(); const faults = [], seen = { sign_ins: {}, people: {} }
+let op = build(), cb = op.callback(); const faults = [], seen = { sign_ins: {}, people: {}, tokens: {} }
 const body = req => new Promise(r => { let s = ''; req.on('data', d => s += d); req.on('end', () => r(s)) })
 async function handle(req, res) {
   const u = new URL(req.url, ISSUER), send = (st, b, h = {}) => { res.writeHead(st, { 'content-type': typeof b === 'string' ? 'text/html; charset=utf-8' : 'application/json', ...h }); res.end(typeof b === 'string' ? b : JSON.stringify(b)) }
@@ -137,6 +140,7 @@ async function handle(req, res) {
       if (what === 'rotate-keys') { config.jwks.keys.unshift(mk()); op = build(); cb = op.callback() }
       else if (what === 'drop-key') { const i = config.jwks.keys.findLastIndex(k => k.alg === 'RS256'); if (config.jwks.keys.filter(k => k.alg === 'RS256').length > 1) config.jwks.keys.splice(i, 1); op = build(); cb = op.callback() }
       else if (what === 'fault') faults.push({ count: 1, ...d }); else if (what === 'clear-faults') faults.length = 0
+      else if (what.startsWith('end/')) { for (const [k, v] of store) if (v.accountId === what.slice(4)) store.delete(k) }
       else if (what.startsWith('accounts/')) Object.assign(byName(what.slice(9)), d); else return send(404, {})
       return send(200, { ok: true, kids: config.jwks.keys.map(k => k.kid) })
     }
