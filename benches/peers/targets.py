@@ -107,7 +107,7 @@ def authferry(scenario, world, port, tls, binary):
         # The application gets a token of ours in place of each credential; it is kept like the verdict.
         mint = 'exchange:\n  ours: { mint: { issuer: "https://ferry.bench", audiences: [crm] } }\n'
         text = text.replace("identity:", mint + "identity:", 1).replace("    routes:\n", "    exchange: { always: ours }\n    routes:\n", 1)
-    if scenario.endswith("-shadow"):
+    if scenario.endswith(("-shadow", "-sample")):
         # Everybody is looked at twice, as often as a configuration can say.
         directory = 'authoritative: { claims: [uid] }, directory: { scim: { url: "http://127.0.0.1:@IDP@/scim", token: { file: @DIR@/client.secret } } } } }\nidentity:'
         text = text.replace("authoritative: { claims: [uid] } } }\nidentity:", directory, 1)
@@ -115,6 +115,9 @@ def authferry(scenario, world, port, tls, binary):
             "shadow:\n  crm:\n    per_subject: 1s\n    budget: { rps: 10000, inflight: 1000, queue: 4096, timeout: 2s }\n"
             "    breaker: { failures: 10000, open_for: 1s }\n    oracles: [{ method: directory, credential: bearer }]\n"
         )
+        if scenario.endswith("-sample"):
+            # Who is in the sample is told where they are asked about, so a request pays as if everybody were.
+            text += "    sample_percent: 25\n"
     # Where every token is to be judged, only a handful may be remembered.
     cache = 16 if scenario.startswith(("first-sight", "new-")) else 16384
     return [binary, "run", "--config", render("authferry.yaml", world, port, tls, text, OLD=old, CACHE=cache)]

@@ -104,9 +104,11 @@ pub(super) fn snapshot(
         journeys: Arc::clone(&process.journeys),
         seen: Arc::clone(&process.seen),
         drills: Arc::clone(&process.away),
-        shadow: process
-            .shadow
-            .desk(&settings.shadow, &providers, &Reading::of(settings)),
+        shadow: process.shadow.desk(
+            (&settings.shadow, &settings.bucket_key),
+            &providers,
+            &Reading::of(settings),
+        ),
         background: process.background.clone(),
         reports: Reports {
             metrics: Arc::clone(&process.metrics),

@@ -145,6 +145,8 @@ impl Running {
         closing::learn(&process).await;
         let plans = process.conductor.plans(&read.settings.courses);
         read.settings.rollouts = plans.map_err(StartError::Build)?;
+        reshuffle::check_start(&read.settings.state_dir, &read.settings)
+            .map_err(StartError::Build)?;
         let settings = read.settings.clone();
         let built =
             build::snapshot(&process, &settings, (None, None), 1).map_err(StartError::Build)?;

@@ -217,8 +217,9 @@ impl Process {
             metrics: Arc::clone(&metrics),
             pseudonyms: pseudonyms.clone(),
             found: Arc::new(Found::new(pseudonyms.clone()).kept_for(kept.findings)),
+            background: background.clone(),
         };
-        let shadow = Shadow::start(parts, &background);
+        let shadow = Shadow::start(parts).map_err(StartError::state("starting second opinions"))?;
         let closing = Closing::new(ClosingParts {
             store: Arc::clone(&store),
             sessions: Arc::clone(&sessions),

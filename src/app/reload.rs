@@ -130,6 +130,7 @@ impl Reloader {
         });
         reloader.adopt();
         reloader.applied(Reload::Success);
+        reloader.keep_buckets(&reloader.settings());
         reloader.expiries();
         let watching = Arc::clone(&reloader);
         reloader.process.background.spawn(watching.watch());
@@ -217,6 +218,7 @@ impl Reloader {
                     revision = said.revision,
                     generation, "The configuration was reloaded."
                 );
+                self.keep_buckets(&state.settings);
                 drop(state);
                 self.adopt();
                 self.applied(Reload::Success);
@@ -299,7 +301,13 @@ impl Reloader {
         state.settings = Arc::new(settings);
         state.generation = generation;
         state.built = built;
+        self.keep_buckets(&state.settings);
         Ok(())
+    }
+
+    /// Where the state is no reload changes.
+    fn keep_buckets(&self, settings: &Settings) {
+        reshuffle::keep(&self.started.state_dir, settings);
     }
 
     fn refuse(&self, state: &mut State, problem: String) -> ReloadAnswer {

@@ -50,7 +50,13 @@ pub(super) fn start(process: &Arc<Process>, reloader: &Arc<Reloader>) {
             tick.tick().await;
             let running = reloader.settings();
             for block in &running.shadow {
-                soon_over(block, process.clock.now(), &mut said);
+                for (class, hours) in soon_over(block, process.clock.now(), &mut said) {
+                    let (app, class) = (block.app.as_str(), class.as_str());
+                    warn!(
+                        app,
+                        class, hours, "Differences that are ignored will count again soon."
+                    );
+                }
                 let progress = under_way.entry(block.app.clone()).or_default();
                 one(&process, &reloader, (&running, block), (&holder, progress)).await;
             }
@@ -122,26 +128,23 @@ async fn listed(
     read.map_err(|error| error.to_string())?
 }
 
-/// Says once a day, in its last week, that something will not be ignored any more.
+/// What will not be ignored any more, and in how many hours: told once a day, in its last week.
 fn soon_over(
     block: &settings::Settings,
     now: UnixTime,
     said: &mut HashMap<(AppId, Class, UnixTime), UnixTime>,
-) {
+) -> Vec<(Class, u64)> {
     said.retain(|_, at| now.since(*at) < DAY);
+    let mut tell = Vec::new();
     for rule in &block.ignore {
         let about = (block.app.clone(), rule.class, rule.until);
         let soon = now < rule.until && rule.until.since(now) < WEEK;
         if soon && !said.contains_key(&about) {
-            let (app, class) = (block.app.as_str(), rule.class.as_str());
-            let hours = rule.until.since(now).as_secs() / 3_600;
-            warn!(
-                app,
-                class, hours, "Differences that are ignored will count again soon."
-            );
+            tell.push((rule.class, rule.until.since(now).as_secs() / 3_600));
             said.insert(about, now);
         }
     }
+    tell
 }
 
 async fn one(
@@ -236,4 +239,54 @@ async fn one(
         warn!(app, %error, "It cannot be kept that both directories were gone through: it is done again.");
     }
     drop(store.release(&lease, holder).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::config::Source;
+    use crate::config::System;
+
+    fn settings(directory: &std::path::Path) -> Settings {
+        let path = directory.join("authferry.yaml");
+        let text = r#"
+version: 1
+providers:
+  old: { oidc: { issuer: "https://old.corp.example", verify: { audiences: [app] } } }
+  new: { oidc: { issuer: "https://new.corp.example", verify: { audiences: [app] } } }
+apps: { crm: { hosts: [app.test], upstream: { url: "http://127.0.0.1:9" } } }
+rollouts:
+  move: { apps: [crm], from: old, to: new, bucketing: { salt: test }, stages: [{ id: look, mode: shadow }] }
+shadow:
+  crm:
+    oracles: [{ method: dual_token }]
+    ignore: [{ class: headers, until: "2026-12-31T00:00:00Z" }]
+"#;
+        std::fs::write(&path, text).unwrap();
+        let source = Source::read(&path, Arc::new(System)).unwrap();
+        let compiled = config::load(&source).unwrap_or_else(|problems| panic!("{problems}"));
+        compiled.draft.ensure().unwrap().0
+    }
+
+    #[test]
+    fn what_will_count_again_is_told_once_a_day_in_its_last_week() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path());
+        let block = settings.shadow.first().unwrap();
+        let until = block.ignore.first().unwrap().until;
+        let mut said = HashMap::new();
+        let mut told = |hours: u64| {
+            let now = UnixTime::from_secs(until.as_secs() - hours * 3_600);
+            soon_over(block, now, &mut said)
+        };
+        let headers = |hours| vec![(Class::Headers, hours)];
+        assert_eq!(told(7 * 24), []);
+        assert_eq!(told(167), headers(167));
+        assert_eq!(told(166), []);
+        assert_eq!(told(144), []);
+        assert_eq!(told(143), headers(143));
+        assert_eq!(told(1), headers(1));
+        assert_eq!(told(0), []);
+    }
 }

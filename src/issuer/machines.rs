@@ -9,6 +9,7 @@ use tracing::error;
 use tracing::warn;
 
 use crate::auth;
+use crate::auth::Admitted;
 use crate::auth::ForClient;
 use crate::clock::UnixTime;
 use crate::identity;
@@ -30,6 +31,7 @@ use crate::providers::Authenticated;
 use crate::providers::Issued;
 use crate::providers::ProviderError;
 use crate::providers::Wanted;
+use crate::secret::Secret;
 
 /// How much later than asked for a provider's token may end: its clock is not ours.
 const LEEWAY: Duration = Duration::from_secs(30);
@@ -58,7 +60,10 @@ impl Issuer {
         let shown = client.shown(call.channel.certificate);
         let binds = proven.is_some()
             || shown.is_some() && self.binds(audience) && self.always_binds(audience);
+        let epoch = call.gate.rests_on(side);
         let issued = self.fetched(call, client, side, (audience, scopes)).await?;
+        // Whoever was revoked while their provider was asked gets nothing of what it gave.
+        self.side(call, client)?;
         let said = issued.scopes.iter().chain(
             issued
                 .proof
@@ -99,7 +104,9 @@ impl Issuer {
                 addressed: false,
                 over: None,
             };
-            return self.bound(call, client, (&issued, &wanted), told).await;
+            return self
+                .bound(call, client, (&issued, epoch, &wanted), told)
+                .await;
         }
         let scope = granted.join(" ");
         let object = success((issued.token.expose(), None), ends, &scope, call.now);
@@ -162,9 +169,44 @@ impl Issuer {
         &self,
         call: &Call<'_>,
         client: &Client,
-        (issued, wanted): (&Issued, &ForClient<'_>),
+        fetched: (&Issued, Option<u64>, &ForClient<'_>),
         told: &mut Told,
     ) -> Result<Value, Not> {
+        let mut admitted = self.minted_of(call, fetched, None).await?;
+        let issued = admitted.issued().ok_or(UNREADABLE)?;
+        if !self.notes(client, (&admitted, issued), call.now).await? {
+            // It has had this one, of the same token, and given it back: it is made anew.
+            let over = issued.token.clone();
+            admitted = self.minted_of(call, fetched, Some(&over)).await?;
+            let issued = admitted.issued().ok_or(UNREADABLE)?;
+            if !self.notes(client, (&admitted, issued), call.now).await? {
+                return Err(Not::Denied(Denied::InvalidTarget, "revoked"));
+            }
+        }
+        told.person = Some(admitted.canonical().clone());
+        let issued = admitted.issued().ok_or(UNREADABLE)?;
+        // What was to be bound, and is not, is handed to nobody.
+        let bound = issued.bound.as_ref().ok_or(UNBOUND)?;
+        let scope = issued.scopes.join(" ");
+        let ends = issued.ends.min(issued.own_end);
+        let token = (issued.token.expose().as_str(), Some(bound));
+        let object = success(token, ends, &scope, call.now);
+        let object = object.ok_or(Not::Later(LATER, "malformed"))?;
+        told.provider = None;
+        told.key = issued.key.clone();
+        told.lifetime = Some(ends.since(call.now).as_secs());
+        told.scope = Some(scope);
+        Ok(Value::Object(object))
+    }
+
+    /// What we make of a token that was fetched; never the one that is `over`.
+    async fn minted_of(
+        &self,
+        call: &Call<'_>,
+        (issued, epoch, wanted): (&Issued, Option<u64>, &ForClient<'_>),
+        over: Option<&Secret<String>>,
+    ) -> Result<Admitted, Not> {
+        let wanted = &ForClient { over, ..*wanted };
         let proof = issued.proof.as_ref().ok_or(UNREADABLE)?;
         let headers = auth::bearer(issued.token.expose()).ok_or(UNREADABLE)?;
         let presented = auth::extract(
@@ -177,34 +219,15 @@ impl Issuer {
             .map_err(|why| Not::admitted(&why, call.policy))?
             .ok_or(UNREADABLE)?;
         let way = (&call.facts, &call.channel);
-        let admitted = call
-            .gate
-            .issue_own(
-                call.policy,
-                wanted,
-                (&presented, proof),
-                way,
-                call.kill,
-                call.now,
-            )
-            .await
-            .map_err(|why| Not::admitted(&why, call.policy))?;
-        told.person = Some(admitted.canonical().clone());
-        let issued = admitted.issued().ok_or(UNREADABLE)?;
-        // What was to be bound, and is not, is handed to nobody.
-        let bound = issued.bound.as_ref().ok_or(UNBOUND)?;
-        let scope = issued.scopes.join(" ");
-        let ends = issued.ends.min(issued.own_end);
-        let token = (issued.token.expose().as_str(), Some(bound));
-        let object = success(token, ends, &scope, call.now);
-        let object = object.ok_or(Not::Later(LATER, "malformed"))?;
-        if !self.notes(client, (&admitted, issued), call.now).await? {
-            return Err(Not::Denied(Denied::InvalidTarget, "revoked"));
-        }
-        told.provider = None;
-        told.key = issued.key.clone();
-        told.lifetime = Some(ends.since(call.now).as_secs());
-        told.scope = Some(scope);
-        Ok(Value::Object(object))
+        let issued = call.gate.issue_own(
+            call.policy,
+            wanted,
+            (&presented, proof, epoch),
+            way,
+            call.kill,
+            call.now,
+        );
+        let issued = issued.await;
+        issued.map_err(|why| Not::admitted(&why, call.policy))
     }
 }

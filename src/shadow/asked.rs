@@ -1,7 +1,11 @@
 //! What the other side says of somebody: by what was presented, by its directory, or by a token that it would issue.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use crate::clock::UnixTime;
 use crate::identity::Credential;
@@ -17,10 +21,10 @@ use crate::providers::ProviderError;
 use crate::providers::Wanted;
 use crate::secret::Secret;
 use crate::shadow::compare::Side;
+use crate::shadow::job::Job;
+use crate::shadow::job::Question;
 use crate::shadow::passwords;
 use crate::shadow::weigh::Opinion;
-use crate::shadow::work::Job;
-use crate::shadow::work::Question;
 
 /// How long a credential says itself that it is good for: of a password we only know how long it is believed.
 pub(super) fn lifetime(class: CredentialClass, ends: UnixTime, now: UnixTime) -> Option<Duration> {
@@ -35,7 +39,7 @@ pub(super) fn lifetime(class: CredentialClass, ends: UnixTime, now: UnixTime) ->
 
 /// What the other side says.
 pub(super) async fn ask(
-    job: &Job,
+    (job, background): (&Job, &Handle),
     control: &Side,
     now: UnixTime,
 ) -> Result<Opinion, ProviderError> {
@@ -51,14 +55,17 @@ pub(super) async fn ask(
                 let (them, own) = ((&**provider, judge), (&*job.identity, control));
                 return passwords::ask(them, (&**username, password), own, read, now).await;
             }
-            let proof = provider.authenticate(credential, now).await?;
+            let proof = match provider.judge_locally(credential, now) {
+                Some(judged) => judged,
+                None => judged(background, (provider, credential), now).await,
+            }?;
             Ok(Opinion::Person(Side {
                 lifetime: lifetime(job.class, proof.ends(), now),
                 ..read(proof.identity())
             }))
         }
         Question::Exchange(token, audiences) => {
-            let proof = exchanged(provider, token.clone(), audiences, now).await?;
+            let proof = exchanged((provider, background), token.clone(), audiences, now).await?;
             Ok(Opinion::Person(match proof {
                 // How long it would count is for the provider to say anew.
                 Some(proof) => Side {
@@ -87,9 +94,29 @@ pub(super) async fn ask(
     }
 }
 
+/// What a provider says of a credential. Requests ask over the same connections, and may wait for the same answer: so it is
+/// asked where they have it asked, and not where everybody else goes first.
+async fn judged(
+    background: &Handle,
+    (provider, credential): (&Arc<dyn Provider>, &Credential),
+    now: UnixTime,
+) -> Result<Authenticated, ProviderError> {
+    let (provider, credential) = (Arc::clone(provider), credential.clone());
+    // Whoever waits no longer has it called off.
+    let mut asking = JoinSet::new();
+    let judge = async move { provider.authenticate(&credential, now).await };
+    asking.spawn_on(judge, background);
+    match asking.join_next().await {
+        Some(Ok(judged)) => judged,
+        // A bug of ours is no trouble of its provider.
+        Some(Err(broken)) if broken.is_panic() => resume_unwind(broken.into_panic()),
+        Some(Err(_)) | None => Err(Outage::Shed.into()),
+    }
+}
+
 /// The token that a provider issues for another one: given back at once, whoever waits for this.
 async fn exchanged(
-    provider: &Arc<dyn Provider>,
+    (provider, background): (&Arc<dyn Provider>, &Handle),
     token: Secret<String>,
     audiences: &Arc<[Box<str>]>,
     now: UnixTime,
@@ -99,7 +126,7 @@ async fn exchanged(
         return Err(Outage::Malformed.into());
     }
     let (provider, audiences) = (Arc::clone(provider), Arc::clone(audiences));
-    let task = tokio::spawn(async move {
+    let task = background.spawn(async move {
         let Some(Ok(client)) = provider.token_client(None) else {
             return Err(Outage::Malformed.into());
         };

@@ -15,28 +15,20 @@ use crate::identity::Credential;
 use crate::identity::Identity;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
-use crate::rollout::Bucket;
-use crate::rollout::BucketKey;
 use crate::rollout::Mode;
 use crate::rollout::Percent;
 use crate::rollout::Plan;
-use crate::rollout::UnitKind;
 use crate::secret::Secret;
+use crate::shadow::job::How;
+use crate::shadow::job::Job;
+use crate::shadow::job::Question;
+use crate::shadow::job::Source;
 use crate::shadow::weigh;
 use crate::shadow::work::Block;
-use crate::shadow::work::How;
-use crate::shadow::work::Job;
-use crate::shadow::work::Question;
 use crate::shadow::work::ShadowParts;
-use crate::shadow::work::Source;
 use crate::telemetry::Metrics;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::metrics::Skipped;
-
-/// The salt of the sample: another share of people than any canary's.
-const SALT: &str = "authferry/shadow/v1";
-/// The salt of those about whom the deciding side is asked twice.
-const NOISE: &str = "authferry/shadow-noise/v1";
 
 /// Losses that are remembered, so that they are not found again at once.
 const MAX_LOST: usize = 10_000;
@@ -140,8 +132,8 @@ impl Desk {
     }
 
     /// Offers an accepted credential. What the provider that people leave has vouched for is looked at twice; of the other one
-    /// only when it decides, and then by who is in the directory of the former.
-    pub(crate) fn offer(&self, offer: &Offer<'_>, key: &BucketKey) {
+    /// only when it decides, and then by who is in the directory of the former. Who is in the sample is for whoever asks to say.
+    pub(crate) fn offer(&self, offer: &Offer<'_>) {
         let Some(block) = self.blocks.get(offer.app) else {
             return;
         };
@@ -157,7 +149,7 @@ impl Desk {
         let source = block.source(arm, offer.credential.class());
         match arm {
             Arm::From => {
-                self.noise(block, offer, key);
+                self.noise(block, offer);
                 self.beside(block, offer);
             }
             // Nobody asked for that, so nothing is missing.
@@ -170,9 +162,6 @@ impl Desk {
         // Whoever is looked up presents nothing there.
         if offer.bound && !matches!(source.how, How::LookUp(_)) {
             return skip(Skipped::SingleUse);
-        }
-        if !sampled(block.settings.sample, (key, SALT), offer.canonical) {
-            return skip(Skipped::SampledOut);
         }
         let question = match &source.how {
             How::Present => Some(Question::Credential(offer.credential.clone())),
@@ -190,12 +179,9 @@ impl Desk {
     }
 
     /// Few are looked at twice at the side that decides, to learn how it differs from itself.
-    fn noise(&self, block: &Arc<Block>, offer: &Offer<'_>, key: &BucketKey) {
-        let share = block.settings.noise;
-        let (Some(control), false) = (&block.control, offer.bound || share == Percent::NONE) else {
-            return;
-        };
-        if sampled(share, (key, NOISE), offer.canonical) {
+    fn noise(&self, block: &Arc<Block>, offer: &Offer<'_>) {
+        let nobody = block.settings.noise == Percent::NONE;
+        if let (Some(control), false) = (&block.control, offer.bound || nobody) {
             let question = Question::Again(offer.credential.clone());
             // Whether there was room for it changes nothing that is counted.
             let _sent = self.send(block, offer, (control, question));
@@ -249,11 +235,6 @@ const fn token_of(credential: &Credential) -> Option<&Secret<String>> {
         | Credential::ApiKey(_)
         | Credential::ClientCert(_) => None,
     }
-}
-
-/// Whether somebody is in a share of the people. Where everybody is, nothing is hashed: it costs as much as all the rest here.
-fn sampled(share: Percent, (key, salt): (&BucketKey, &str), who: &CanonicalSubject) -> bool {
-    share == Percent::ALL || Bucket::of(key, salt, UnitKind::Subject, who.as_str()).is_within(share)
 }
 
 impl fmt::Debug for Desk {

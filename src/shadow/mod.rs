@@ -4,13 +4,16 @@
 //! people and values stand here as keyed hashes only.
 
 mod asked;
+mod chosen;
 mod compare;
 mod desk;
 mod found;
+mod job;
 mod kind;
 mod looks;
 mod pace;
 mod passwords;
+mod quiet;
 mod sampled;
 pub(crate) mod settings;
 mod sweep;

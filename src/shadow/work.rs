@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -9,7 +10,6 @@ use std::time::Duration;
 
 use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::Receiver;
@@ -18,25 +18,29 @@ use tokio::sync::mpsc::Sender;
 use crate::clock::Clock;
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
-use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
-use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Providers;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
+use crate::rollout::BucketKey;
 use crate::rollout::Looked;
-use crate::secret::Secret;
 use crate::shadow::asked::ask;
 use crate::shadow::asked::lifetime;
+use crate::shadow::chosen;
 use crate::shadow::compare::Side;
 use crate::shadow::desk::Desk;
 use crate::shadow::found::Found;
+use crate::shadow::job::How;
+use crate::shadow::job::Job;
+use crate::shadow::job::Question;
+use crate::shadow::job::Source;
 use crate::shadow::kind::Field;
 use crate::shadow::pace::Pace;
+use crate::shadow::quiet;
 use crate::shadow::sampled::Sampled;
 use crate::shadow::settings::Settings;
 use crate::shadow::weigh;
@@ -72,11 +76,15 @@ pub(crate) struct ShadowParts {
     pub(crate) pseudonyms: Pseudonyms,
     /// Where it is kept.
     pub(crate) found: Arc<Found>,
+    /// Where a provider is asked whose connections and questions are those of requests, too.
+    pub(crate) background: Handle,
 }
 
 /// The block of one application, live.
 pub(super) struct Block {
     pub(super) settings: Settings,
+    /// By which people are in a share.
+    pub(super) key: BucketKey,
     sources: Vec<(CredentialClass, Arc<Source>)>,
     /// Who is asked about people of the provider that they move to.
     back: Vec<(CredentialClass, Arc<Source>)>,
@@ -103,82 +111,6 @@ impl Block {
     }
 }
 
-/// Who is asked, and about what.
-pub(super) struct Source {
-    /// The side whose people they are.
-    pub(super) of: Arm,
-    pub(super) provider: Arc<dyn Provider>,
-    pub(super) how: How,
-}
-
-/// How it is asked.
-pub(super) enum How {
-    /// The credential itself is presented.
-    Present,
-    /// Somebody is looked up by this attribute.
-    LookUp(Box<str>),
-    /// A token is asked for in the place of the one that was presented, for these audiences.
-    Exchange(Arc<[Box<str>]>),
-}
-
-/// What the other side is asked.
-pub(super) enum Question {
-    /// Whether it takes this. The secret is cleared when it is dropped.
-    Credential(Credential),
-    /// The side that decides, whether it still says the same of this.
-    Again(Credential),
-    /// What it knows of whoever goes by what [`Job::known_by`] says.
-    Person,
-    /// Which token it would issue for this one.
-    Exchange(Secret<String>, Arc<[Box<str>]>),
-    /// Whether it takes this token, which a client has shown beside its own.
-    Beside(Credential),
-}
-
-impl Question {
-    const fn oracle(&self) -> Oracle {
-        match self {
-            Self::Credential(_) | Self::Again(_) => Oracle::DualVerify,
-            Self::Person => Oracle::Directory,
-            Self::Exchange(..) => Oracle::Exchange,
-            Self::Beside(_) => Oracle::DualToken,
-        }
-    }
-}
-
-/// One person to be looked at twice.
-pub(super) struct Job {
-    pub(super) block: Arc<Block>,
-    pub(super) source: Arc<Source>,
-    pub(super) question: Question,
-    pub(super) class: CredentialClass,
-    pub(super) identity: Arc<Identity>,
-    pub(super) canonical: CanonicalSubject,
-    /// When the credential ends.
-    pub(super) ends: UnixTime,
-    /// How long its owner took.
-    pub(super) took: Duration,
-    pub(super) at: UnixTime,
-    /// Its place among those who wait: given back when its turn comes.
-    pub(super) waiting: Option<OwnedSemaphorePermit>,
-}
-
-impl Job {
-    /// Where.
-    pub(super) fn app(&self) -> &AppId {
-        &self.block.settings.app
-    }
-
-    /// By what somebody is looked up.
-    pub(super) fn known_by(&self) -> Option<&str> {
-        let How::LookUp(by) = &self.source.how else {
-            return None;
-        };
-        let said = self.identity.attributes.text(by);
-        said.or_else(|| (&**by == "subject").then(|| self.identity.key.subject.as_str()))
-    }
-}
-
 /// Asks, for as long as the process lives.
 pub(crate) struct Shadow {
     queue: Sender<Job>,
@@ -188,16 +120,28 @@ pub(crate) struct Shadow {
 }
 
 impl Shadow {
-    /// Begins to work on the background runtime.
-    pub(crate) fn start(parts: ShadowParts, background: &Handle) -> Self {
+    /// Begins to work, on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// When there is none to be had.
+    pub(crate) fn start(parts: ShadowParts) -> io::Result<Self> {
+        let (shadow, work) = Self::new(parts);
+        quiet::start(work)?;
+        Ok(shadow)
+    }
+
+    /// And what is to be done for it.
+    pub(super) fn new(parts: ShadowParts) -> (Self, impl Future<Output = ()> + use<>) {
         let (queue, jobs) = mpsc::channel(MAX_QUEUE);
-        background.spawn(work(parts.clone(), jobs));
-        Self {
+        let work = work(parts.clone(), jobs);
+        let shadow = Self {
             queue,
             parts,
             paces: Mutex::default(),
             sampled: Sampled::default(),
-        }
+        };
+        (shadow, work)
     }
 
     pub(super) const fn parts(&self) -> &ShadowParts {
@@ -232,7 +176,7 @@ impl Shadow {
     /// The desk of a snapshot.
     pub(crate) fn desk(
         &self,
-        blocks: &[Settings],
+        (blocks, key): (&[Settings], &BucketKey),
         providers: &Providers,
         reader: &Arc<dyn Reader>,
     ) -> Desk {
@@ -271,6 +215,7 @@ impl Shadow {
                 slots: Arc::new(Semaphore::new(settings.inflight)),
                 pace: self.pace(&settings.app),
                 settings: settings.clone(),
+                key: key.clone(),
             };
             (settings.app.clone(), Arc::new(block))
         };
@@ -337,6 +282,9 @@ fn may(asked: &Asked, job: &Job, now: UnixTime) -> Result<(), Skipped> {
     if matches!(job.question, Question::Person) && job.known_by().is_none() {
         return Err(Skipped::NoOracle);
     }
+    if !chosen::is(job) {
+        return Err(Skipped::SampledOut);
+    }
     if STALE < now.since(job.at) {
         return Err(Skipped::Stale);
     }
@@ -356,7 +304,11 @@ async fn look(parts: &ShadowParts, job: &Job, now: UnixTime) {
     let mut control = read(&job.identity, Some(&job.canonical));
     control.lifetime = lifetime(job.class, job.ends, now);
     let began = tokio::time::Instant::now();
-    let answer = tokio::time::timeout(settings.timeout, ask(job, &control, now)).await;
+    let answer = tokio::time::timeout(
+        settings.timeout,
+        ask((job, &parts.background), &control, now),
+    )
+    .await;
     let took = began.elapsed();
     let opinion = match answer.unwrap_or(Err(Outage::Timeout.into())) {
         Ok(opinion) => opinion,

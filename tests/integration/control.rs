@@ -303,3 +303,50 @@ async fn an_edited_record_is_named_and_a_refused_file_is_recorded() {
         "{text}"
     );
 }
+
+/// A restart with an edited file is a change like any other: nobody finds themselves in another bucket by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_puts_nobody_into_buckets_anew_unless_that_is_meant() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let text = staged(&old, &new, &upstream);
+    let mut proxy = Proxy::start(&text);
+    let dir = proxy.dir().to_owned();
+    let other = text.replace("salt: test", "salt: other");
+    let end = |proxy: &mut Proxy| {
+        proxy.signal("TERM");
+        assert!(proxy.wait().success());
+    };
+    // Before anybody is in a bucket everything may be another.
+    for text in [&other, &text] {
+        end(&mut proxy);
+        proxy.edit(text);
+        proxy.again();
+    }
+    good(&dir, &["ctl", "start", "--reason", "IAM-1"]);
+    good(&dir, &["ctl", "set-stage", "ramp/100", "--reason", "IAM-2"]);
+    end(&mut proxy);
+    std::fs::write(dir.join("key"), "k".repeat(32)).unwrap();
+    let keyed = format!("{text}secrets: {{ bucket_key: {{ file: {{dir}}/key }} }}\n");
+    let by_client = text.replace("salt: test", "salt: test, unit: client_id");
+    for (changed, what) in [
+        (&other, "bucketing.salt"),
+        (&by_client, "bucketing.unit"),
+        (&keyed, "secrets.bucket_key"),
+    ] {
+        proxy.edit(changed);
+        let said = proxy.refused();
+        let hint = "acknowledge: reshuffle";
+        assert!(said.contains(what) && said.contains(hint), "{said}");
+    }
+    // As it was, or as it is meant to be.
+    let meant = other.replace("reason: test", "reason: test, acknowledge: reshuffle");
+    for (index, text) in [&text, &meant, &other].into_iter().enumerate() {
+        proxy.edit(text);
+        proxy.again();
+        let status = good(&dir, &["ctl", "status"]);
+        assert!(status.contains("at ramp/100"), "{index} {status}");
+        end(&mut proxy);
+    }
+    proxy.edit(&text);
+    assert!(proxy.refused().contains("bucketing.salt"));
+}

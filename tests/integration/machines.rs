@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::control::good;
 use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Holder;
@@ -230,6 +231,9 @@ async fn a_client_that_exchanges_what_names_it_exchanges_nothing_else() {
         // It has no other name anywhere.
         ("local", json!({ "aud": ["app", "local"] }), 200),
         ("local", json!({ "aud": ["app", "shop-there"] }), 400),
+        // Somebody else may be called so there.
+        ("local", json!({ "client_id": "local" }), 400),
+        ("local", json!({ "client_id": null, "azp": "local" }), 400),
     ] {
         let mut own = stage.old.claims("alice");
         for (name, value) in changed.as_object().unwrap() {
@@ -283,5 +287,62 @@ async fn a_result_that_nobody_can_read_is_used_only_where_that_is_taken() {
         let fields = [("Host", "app.test"), ("Authorization", &*bearer)];
         let answer = request(stage.proxy.address, "GET", path, &fields, b"").await;
         assert_eq!(answer.status, status, "{path}\n{}", stage.proxy.log());
+    }
+}
+
+/// What it has given back is over; of the same token of its provider another one is made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_gave_back_what_it_got_gets_another_one_of_the_same_token() {
+    let stage = stage().await;
+    let mut own = stage.new.claims("service");
+    for (name, value) in [("aud", "ours"), ("scope", "read")] {
+        own.insert(name.to_owned(), json!(value));
+    }
+    own.insert("exp".to_owned(), json!(now() + 200));
+    let always = json!({ "access_token": stage.new.sign(&own), "expires_in": 200 });
+    stage.new.exchanges(json!({}), always);
+    let holder = Holder::new();
+    let mut before = Vec::new();
+    for round in 0..3 {
+        let answer = stage.own("ours", "read", &proof(&holder)).await;
+        let log = stage.proxy.log();
+        assert_eq!(answer.status, 200, "{round} {}\n{log}", answer.text());
+        let token = object(&answer)["access_token"].as_str().unwrap().to_owned();
+        assert!(!before.contains(&token), "{round}");
+        let said = object(&post(&stage.proxy, BATCH, INTROSPECT, &[("token", &token)]).await);
+        assert_eq!(said["active"], json!(true), "{round}");
+        let back = post(&stage.proxy, BATCH, REVOKE, &[("token", &token)]).await;
+        assert_eq!(back.status, 200, "{}", back.text());
+        before.push(token);
+        for token in &before {
+            let said = object(&post(&stage.proxy, BATCH, INTROSPECT, &[("token", token)]).await);
+            assert_eq!(said["active"], json!(false), "{round}");
+        }
+    }
+}
+
+/// A client that is revoked while its provider is asked gets neither what that gives, nor what is made of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_revoked_while_its_provider_is_asked_gets_nothing() {
+    for audience in ["ours", "api"] {
+        let stage = stage().await;
+        let proofs = if audience == "ours" {
+            proof(&Holder::new())
+        } else {
+            Vec::new()
+        };
+        assert_eq!(stage.own("api", "read", &[]).await.status, 200);
+        let waits = stage.new.keeps_waiting().await;
+        let asked = stage.new.hits("/token");
+        let revoked = async {
+            until(async || asked < stage.new.hits("/token")).await;
+            let issuer = ["--account", "batch", "--issuer", "https://app.test"];
+            let words = [&["revoke"], &issuer[..], &["--reason", "leaked"]].concat();
+            good(stage.proxy.dir(), &words);
+            drop(waits);
+        };
+        let (answer, ()) = tokio::join!(stage.own(audience, "read", &proofs), revoked);
+        is_error(&answer, 401, "invalid_client");
+        assert!(!answer.text().contains("access_token"), "{audience}");
     }
 }

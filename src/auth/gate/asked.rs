@@ -23,6 +23,8 @@ pub(super) struct Asked<'a> {
     pub(super) channel: &'a Channel<'a>,
     pub(super) kill: KillPosition,
     pub(super) now: UnixTime,
+    /// Since when a token is fetched that nobody has presented: what is revoked meanwhile counts, however young it is.
+    pub(super) fetched_since: Option<UnixTime>,
 }
 
 /// What is made of the credential.
@@ -53,6 +55,7 @@ impl<'a> Asked<'a> {
             channel,
             kill,
             now,
+            fetched_since: None,
         }
     }
 
@@ -97,6 +100,10 @@ impl<'a> Asked<'a> {
 
     /// A token that was fetched with what a client has had for longer can be revoked as if it were as old.
     pub(super) fn since(&self, marks: Marks) -> Marks {
+        let marks = match self.fetched_since {
+            Some(began) => marks.since(Some(began)),
+            None => marks,
+        };
         match self.instead {
             Instead::ForClient(client) => match client.own {
                 Some(own) => marks.since(own.began),

@@ -43,7 +43,7 @@ impl Gate {
                 took,
                 now: asked.now,
             };
-            self.deps.shadow.offer(&offer, &self.deps.bucket_key);
+            self.deps.shadow.offer(&offer);
         }
     }
 

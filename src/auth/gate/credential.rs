@@ -37,8 +37,8 @@ pub(super) struct Judged<'a> {
     pub(super) epoch: u64,
     /// The verdict.
     pub(super) proof: &'a Authenticated,
-    /// How long it took.
-    pub(super) took: Duration,
+    /// How long it took; `None`: nobody has presented it, and nobody is asked for a second opinion.
+    pub(super) took: Option<Duration>,
 }
 
 impl Gate {
@@ -77,7 +77,7 @@ impl Gate {
             credential: &credential,
             epoch,
             proof: &proof,
-            took,
+            took: Some(took),
         };
         let canonical = self.whose(asked, presented, &judged).await?;
         if class == CredentialClass::Basic
@@ -165,7 +165,9 @@ impl Gate {
         let (rule, other_arm, side) = self.on_its_arm(asked, class, &canonical, identity).await?;
         // A password that has moved has one judge: nobody else sees it, not even for a second opinion.
         let moved = |plan: &Plan| plan.to == *provider && plan.stage.passwords != Passwords::AtFrom;
-        if class != CredentialClass::Basic || !asked.policy.plan().is_some_and(moved) {
+        let took = took
+            .filter(|_| class != CredentialClass::Basic || !asked.policy.plan().is_some_and(moved));
+        if let Some(took) = took {
             self.second_look(asked, presented, (credential, proof, took), &canonical);
         }
         if class == CredentialClass::Basic {

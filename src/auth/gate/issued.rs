@@ -128,8 +128,15 @@ impl Gate {
         self.ask(&asked, presented).await
     }
 
-    /// Turns a token that a provider gave to a client for itself, and that `proof` says, into one for that client: weighed like
-    /// one that was presented, and for whichever audience it is.
+    /// What a provider's verdicts rest on now. Asked before one is made: what is voided meanwhile is void.
+    pub(crate) fn rests_on(&self, provider: &ProviderId) -> Option<u64> {
+        let owner = self.deps.providers.named(provider)?;
+        Some(owner.epoch().current())
+    }
+
+    /// Turns a token that a provider gave to a client for itself, and that `fetched` says, into one for that client: weighed like
+    /// one that was presented, and for whichever audience it is. It was asked for at `now`: what was revoked or voided since
+    /// then is not turned into anything.
     ///
     /// # Errors
     ///
@@ -138,12 +145,15 @@ impl Gate {
         &self,
         policy: &AppPolicy,
         client: &ForClient<'_>,
-        (presented, proof): (&Presented<'_>, &Authenticated),
+        (presented, proof, epoch): (&Presented<'_>, &Authenticated, Option<u64>),
         way: (&Facts<'_>, &Channel<'_>),
         kill: KillPosition,
         now: UnixTime,
     ) -> Result<Admitted, AuthError> {
-        let asked = Asked::new(policy, Instead::ForClient(client), way, kill, now);
+        let asked = Asked {
+            fetched_since: Some(now),
+            ..Asked::new(policy, Instead::ForClient(client), way, kill, now)
+        };
         let class = presented.class();
         let owned = presented
             .owner()
@@ -153,16 +163,22 @@ impl Gate {
         let credential = presented
             .credential()
             .ok_or_else(|| AuthError::refused(Refusal::BadCredentials, owner.id(), class))?;
+        let void = || AuthError::refused(Refusal::Revoked, owner.id(), class);
         let judged = Judged {
             owner,
             credential: &credential,
-            epoch: owner.epoch().current(),
+            epoch: epoch.ok_or_else(void)?,
             proof,
-            took: Duration::ZERO,
+            took: None,
         };
         let canonical = self.whose(&asked, presented, &judged).await?;
-        self.weighed(&asked, presented, &judged, (canonical, None))
-            .await
+        let weighed = self.weighed(&asked, presented, &judged, (canonical, None));
+        let admitted = weighed.await?;
+        if owner.epoch().current() == judged.epoch {
+            Ok(admitted)
+        } else {
+            Err(void())
+        }
     }
 
     /// What a token is, and whose, as its owner says; whether it would be taken here is not asked.

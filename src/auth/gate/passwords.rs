@@ -169,7 +169,7 @@ impl Gate {
             epoch,
             proof: &proof,
             // Nobody else sees a password that has moved: nothing is compared.
-            took: std::time::Duration::ZERO,
+            took: None,
         };
         let canonical = self.whose(asked, presented, &judged).await?;
         // The name may have been given to somebody else there.

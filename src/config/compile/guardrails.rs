@@ -262,7 +262,16 @@ fn guard(context: &mut Context<'_>, raw: &RawGuard) -> Option<Guard> {
     let mut bad = Vec::new();
     for at in &list.items {
         match outcome(&at.value) {
-            Some(outcome) => bad.push(outcome),
+            Some(outcome) => {
+                if outcome == BadOutcome::Rejected {
+                    context
+                        .report
+                        .warning(at.mark, "`rejected` counts nothing in this build")
+                        .value(&at.value)
+                        .hint("a provider that refuses a renewal may have signed its person out, or lets sessions rest for less long than the other one: `error` counts sessions whose provider was away");
+                }
+                bad.push(outcome);
+            }
             None => {
                 let hint = did_you_mean(&at.value, BAD.iter().map(|(word, _)| *word)).map_or_else(
                     || String::from("failed, abandoned, rejected, error or `slower_than_800ms`"),

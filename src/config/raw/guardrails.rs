@@ -22,7 +22,7 @@ mappings! {
         evaluate_every: At<Span>,
         /// The chance of a false rollback, of the whole rollout: divided over guards, steps and repetitions. Default `0.05`.
         alpha_budget: At<Decimal>,
-        /// The comparisons. Where `shadow` compares people of the rollout and none of these has `divergences`, stages that move people also have `critical_differences`: one critical difference (`binding_lost` is none of these), and everybody goes back (`rollback_revoke`); not in `modern-primary` where a `directory` of `from` is asked, which grows old there. Default: `login` (`failed`, `abandoned`; 1.25, 0.005, 5, rollback) and `session` (`rejected`, `error`; 1.5, 0.002, 5, rollback).
+        /// The comparisons. Where `shadow` compares people of the rollout and none of these has `divergences`, stages that move people also have `critical_differences`: one critical difference (`binding_lost` is none of these), and everybody goes back (`rollback_revoke`); not in `modern-primary` where a `directory` of `from` is asked, which grows old there. Default: `login` (`failed`, `abandoned`; 1.25, 0.005, 5, rollback) and `session` (`error`; 1.5, 0.002, 5, rollback).
         guards: List<RawGuard>,
         /// Whom guards with `promql` ask.
         prometheus: RawPrometheus,
@@ -52,7 +52,7 @@ mappings! {
     RawGuard {
         /// Its name: a label of metrics. Required.
         id: At<String>,
-        /// What is bad: `failed`, `abandoned`, `slower_than_800ms` (logins), or `rejected`, `error` (sessions). `error`: a session of ours had to be confirmed, its provider was away, and its person was not let in; `rejected` counts nothing yet: what a provider refuses at a renewal ends the session, and what our own rules refuse is no evidence. Of sessions that an old system judges nobody is known while it is away. Required, unless `divergences` or `promql` is there.
+        /// What is bad: `failed`, `abandoned`, `slower_than_800ms` (logins), or `rejected`, `error` (sessions). `error`: a session of ours had to be confirmed, its provider was away, and its person was not let in; `rejected` counts nothing in this build, and `check` warns of it: a provider that refuses a renewal may have signed its person out, or lets sessions rest for less long than the other one, and what our own rules refuse is no evidence. Of sessions that an old system judges nobody is known while it is away. Required, unless `divergences` or `promql` is there.
         bad: List<At<String>>,
         /// How much worse than `from` the new provider may be. Default `1.25`.
         max_ratio: At<Decimal>,

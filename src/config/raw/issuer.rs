@@ -65,7 +65,7 @@ mappings! {
         scopes: List<At<String>>,
         /// The longest life of its tokens. A token of a provider that lives longer is not handed on. Default `5m`, at most `1h`.
         max_life: At<Span>,
-        /// Which tokens it may exchange (RFC 8693): `any` that the application takes, or those that name it, `addressed`: in `aud`, `azp` or `client_id`, by its name in `at` at the provider of the token, or by its name here where it has none there. Then it makes nothing of a token that it came by. Default `any`.
+        /// Which tokens it may exchange (RFC 8693): `any` that the application takes, or those that name it, `addressed`: in `aud`, `azp` or `client_id`, by its name in `at` at the provider of the token; where it has none there, in `aud` alone, by its name here. Then it makes nothing of a token that it came by. Default `any`.
         subject_tokens: At<SubjectTokensWord>,
         /// Whether it may ask if a token is good (RFC 7662). It is told of tokens of both sides, and of what we minted for a client; what an upstream got from us without asking is not known here, and cannot be revoked (`unsupported_token_type`). Default `false`.
         introspect: At<bool>,

@@ -121,7 +121,7 @@ mappings! {
         ticket: At<String>,
         /// Why.
         reason: At<String>,
-        /// A finding of the checks that is meant: `skip` for a stage or mode that is jumped over, `reshuffle` for a changed salt, unit or bucket key.
+        /// A finding of the checks that is meant: `skip` for a stage or mode that is jumped over, `reshuffle` for a changed salt, unit or bucket key, in a reload or at a start.
         acknowledge: At<Acknowledge>,
         /// So many people may go back to the old provider or be newly refused by this revision, of those let in within `retention.facts`; `authferry plan` counts them. Counts once: with a `change` that is word for word as in the running file, it says nothing of this revision. Default: `audit.max_recall`.
         recall: At<Whole>,

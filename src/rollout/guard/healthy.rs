@@ -83,7 +83,7 @@ fn live(day: Day, ticks: u64, dice: &mut Dice) -> Option<Tripped> {
                 }
                 later[2].push(seen(Observed::LoggedIn { took: None }));
                 later[3].push(seen(if dice.unit() < 0.002 {
-                    Observed::SessionRejected
+                    Observed::SessionError
                 } else {
                     Observed::SessionHonoured
                 }));

@@ -188,7 +188,7 @@ impl Default for Guardrails {
                 ),
                 guard(
                     "session",
-                    vec![BadOutcome::Rejected, BadOutcome::Error],
+                    vec![BadOutcome::Error],
                     1.5,
                     0.002,
                     5,

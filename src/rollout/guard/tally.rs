@@ -557,7 +557,7 @@ mod tests {
     #[test]
     fn sessions_and_logins_are_different_guards() {
         let mut tally = Tally::new(&Guardrails::default());
-        add(&mut tally, 1, Arm::To, Observed::SessionRejected, 0);
+        add(&mut tally, 1, Arm::To, Observed::SessionError, 0);
         add(&mut tally, 2, Arm::To, Observed::SessionHonoured, 0);
         add(&mut tally, 3, Arm::To, Observed::Abandoned, 0);
         let of = |n: usize| {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use super::*;
 use crate::clock::ManualClock;
 use crate::identity::ClaimMap;
+use crate::identity::Credential;
+use crate::identity::Identity;
 use crate::identity::Issuer;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
@@ -21,11 +23,14 @@ use crate::providers::Epoch;
 use crate::providers::Health;
 use crate::providers::Known;
 use crate::providers::Owns;
+use crate::providers::Provider;
 use crate::providers::Shut;
+use crate::rollout::Bucket;
 use crate::rollout::BucketKey;
 use crate::rollout::Mode;
 use crate::rollout::Percent;
 use crate::rollout::Plan;
+use crate::rollout::UnitKind;
 use crate::rollout::testing::plan;
 use crate::secret::Secret;
 use crate::shadow::compare::Name;
@@ -147,6 +152,10 @@ struct Bench {
 /// Places of people who wait.
 const QUEUE: usize = 50;
 
+fn key() -> BucketKey {
+    BucketKey::new(Secret::new(vec![7; 32]))
+}
+
 fn settings() -> Settings {
     Settings {
         app: AppId::new("crm"),
@@ -184,6 +193,7 @@ impl Bench {
             metrics: Arc::clone(&metrics),
             pseudonyms: pseudonyms.clone(),
             found: Arc::new(Found::new(pseudonyms)),
+            background: Handle::current(),
         };
         let other = Arc::new(Other {
             id: ProviderId::new("other"),
@@ -193,9 +203,14 @@ impl Bench {
             asked: AtomicU32::new(0),
         });
         let providers = Providers::new([Arc::clone(&other) as Arc<dyn Provider>]);
-        let shadow = Shadow::start(parts, &Handle::current());
+        let (shadow, work) = Shadow::new(parts);
+        tokio::spawn(work);
         let reader: Arc<dyn Reader> = Arc::new(Plain);
-        let desk = shadow.desk(std::slice::from_ref(settings), &providers, &reader);
+        let desk = shadow.desk(
+            (std::slice::from_ref(settings), &key()),
+            &providers,
+            &reader,
+        );
         Self {
             shadow,
             desk,
@@ -225,8 +240,7 @@ impl Bench {
             took: Duration::ZERO,
             now: self.clock.now(),
         };
-        self.desk
-            .offer(&offer, &BucketKey::new(Secret::new(vec![7; 32])));
+        self.desk.offer(&offer);
     }
 
     fn kept(&self) -> Vec<crate::shadow::Kept> {
@@ -347,9 +361,7 @@ async fn what_nobody_asks_about_is_counted_as_such() {
             took: Duration::ZERO,
             now: NOW,
         };
-        bench
-            .desk
-            .offer(&offer, &BucketKey::new(Secret::new(vec![7; 32])));
+        bench.desk.offer(&offer);
     };
     offer(&bench, &token, &who, false);
     assert_eq!(bench.skipped("no_oracle"), 1);
@@ -658,8 +670,7 @@ async fn how_a_side_differs_from_itself_is_learned() {
             took: Duration::ZERO,
             now: bench.clock.now(),
         };
-        let key = BucketKey::new(Secret::new(vec![7; 32]));
-        bench.desk.offer(&offer, &key);
+        bench.desk.offer(&offer);
     };
     let noise = |bench: &Bench, class: &str| {
         bench.count(&format!(
@@ -726,7 +737,7 @@ async fn whoever_comes_is_looked_up_with_nothing_that_was_presented() {
     };
     let reader: Arc<dyn Reader> = Arc::new(Plain);
     let providers = Providers::new([new as Arc<dyn Provider>]);
-    bench.desk = bench.shadow.desk(&[block], &providers, &reader);
+    bench.desk = bench.shadow.desk((&[block], &key()), &providers, &reader);
     let token = Credential::Bearer(Secret::new("x".to_owned()));
     for (who, bound) in [("uid:ann", true), ("uid:bob", false), ("uid:cid", false)] {
         let offer = Offer {
@@ -741,9 +752,7 @@ async fn whoever_comes_is_looked_up_with_nothing_that_was_presented() {
             took: Duration::ZERO,
             now: NOW,
         };
-        bench
-            .desk
-            .offer(&offer, &BucketKey::new(Secret::new(vec![7; 32])));
+        bench.desk.offer(&offer);
     }
     let result = |result: &str| {
         format!(
@@ -772,9 +781,54 @@ async fn trouble_does_not_end_with_a_reload() {
     bench.until(|bench| bench.result("unavailable") == 2).await;
     let reader: Arc<dyn Reader> = Arc::new(Plain);
     let providers = Providers::new([Arc::clone(&bench.other) as Arc<dyn Provider>]);
-    bench.desk = bench.shadow.desk(&[settings()], &providers, &reader);
+    bench.desk = bench
+        .shadow
+        .desk((&[settings()], &key()), &providers, &reader);
     bench.comes("uid:3", "it");
     bench.until(|bench| bench.skipped("breaker") == 1).await;
+}
+
+/// What it takes to tell who is in a share is not paid by a request: it only hands them in.
+#[tokio::test]
+async fn who_is_in_a_share_is_told_where_they_are_asked_about() {
+    let share = |millionths| Percent::from_millionths(millionths).unwrap();
+    let (sample, noise) = (share(400_000), share(200_000));
+    let bench = Bench::new(
+        &Settings {
+            decides: ProviderId::new("other"),
+            sample,
+            noise,
+            inflight: 100,
+            per_subject: Duration::ZERO,
+            ..settings()
+        },
+        100,
+    );
+    for n in 0..20 {
+        bench.comes(&format!("uid:{n}"), "it");
+    }
+    assert_eq!(bench.skipped("sampled_out"), 0, "nobody has looked yet");
+    assert_eq!(bench.shadow.depth(), 40);
+    let of = |salt, share| {
+        let bucket = |who: &str| Bucket::of(&key(), salt, UnitKind::Subject, who);
+        let people = (0..20).filter(|n| bucket(&format!("uid:{n}")).is_within(share));
+        people.count() as u64
+    };
+    let (looked_at, twice) = (
+        of("authferry/shadow/v1", sample),
+        of("authferry/shadow-noise/v1", noise),
+    );
+    let same =
+        |bench: &Bench| bench.count("authferry_shadow_noise_total{app=\"crm\",class=\"none\"}");
+    bench
+        .until(|bench| bench.result("same") == looked_at && same(bench) == twice)
+        .await;
+    assert_eq!(bench.skipped("sampled_out"), 20 - looked_at);
+    assert_eq!(
+        u64::from(bench.other.asked.load(Ordering::SeqCst)),
+        looked_at + twice
+    );
+    assert!(0 < twice && looked_at < 20, "{looked_at} and {twice}");
 }
 
 /// A token that lost what it was bound to needs no second opinion: it is found where it happens.
@@ -845,7 +899,7 @@ async fn people_of_the_new_side_are_looked_up_in_the_old_directory_once_it_decid
     };
     let reader: Arc<dyn Reader> = Arc::new(Plain);
     let providers = Providers::new([Arc::new(old) as Arc<dyn Provider>]);
-    bench.desk = bench.shadow.desk(&[block], &providers, &reader);
+    bench.desk = bench.shadow.desk((&[block], &key()), &providers, &reader);
     let token = Credential::Bearer(Secret::new("x".to_owned()));
     for mode in [Mode::Shadow, Mode::Canary, Mode::ModernPrimary] {
         bench.plan = plan(mode, Vec::new());
@@ -863,8 +917,7 @@ async fn people_of_the_new_side_are_looked_up_in_the_old_directory_once_it_decid
                 took: Duration::ZERO,
                 now: NOW,
             };
-            let key = BucketKey::new(Secret::new(vec![7; 32]));
-            bench.desk.offer(&offer, &key);
+            bench.desk.offer(&offer);
         }
         let waiting = if mode == Mode::ModernPrimary { 4 } else { 0 };
         assert_eq!(bench.shadow.depth(), waiting, "{mode:?}");

@@ -55,6 +55,33 @@ impl Proxy {
         (self.child, self.address, self.admin) = spawn(self.dir.path(), &config);
     }
 
+    /// Starts the program again, which must end by itself: what it says.
+    pub(crate) fn refused(&mut self) -> String {
+        let config = self.dir.path().join("authferry.yaml");
+        self.child = program(self.dir.path(), &config).spawn().unwrap();
+        let start = std::time::Instant::now();
+        let ended = loop {
+            if let Some(ended) = self.child.try_wait().unwrap() {
+                break ended;
+            }
+            assert!(start.elapsed() < PATIENCE, "it runs");
+            thread::sleep(std::time::Duration::from_millis(10));
+        };
+        assert!(!ended.success());
+        self.log()
+    }
+
+    /// From here on the disk takes nothing of what the program writes, or everything again.
+    pub(crate) fn disk_is_full(&self, is_full: bool) {
+        let limit = rustix::process::Rlimit {
+            current: is_full.then_some(0),
+            maximum: None,
+        };
+        let pid = rustix::process::Pid::from_raw(self.pid().try_into().unwrap());
+        let resource = rustix::process::Resource::Fsize;
+        rustix::process::prlimit(pid, resource, limit).unwrap();
+    }
+
     /// Replaces the configuration file, as an editor does: written beside it and renamed over it.
     pub(crate) fn edit(&self, yaml: &str) {
         let beside = self.dir.path().join("beside");
@@ -128,16 +155,23 @@ impl Drop for Proxy {
     }
 }
 
-/// Starts the program and waits until it is ready: public and admin address.
-fn spawn(dir: &Path, config: &Path) -> (Child, SocketAddr, SocketAddr) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_authferry"))
+/// The program. What a file is not to hold is an error for it, and no signal: as on a full disk.
+fn program(dir: &Path, config: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_authferry"))
         .env("HARNESS_SECRET", "secret")
         .args(["run", "--config"])
         .arg(config)
         .stdout(Stdio::piped())
-        .stderr(std::fs::File::create(dir.join("stderr.log")).unwrap())
-        .spawn()
-        .unwrap();
+        .stderr(std::fs::File::create(dir.join("stderr.log")).unwrap());
+    command
+}
+
+/// Starts the program and waits until it is ready: public and admin address.
+fn spawn(dir: &Path, config: &Path) -> (Child, SocketAddr, SocketAddr) {
+    let mut child = program(dir, config).spawn().unwrap();
     let stdout = child.stdout.take().unwrap();
     let (send, receive) = mpsc::channel();
     thread::spawn(move || {
