@@ -346,3 +346,24 @@ async fn a_machine_that_is_revoked_while_its_provider_is_asked_gets_nothing() {
         assert!(!answer.text().contains("access_token"), "{audience}");
     }
 }
+
+/// What a verdict rests on is looked at before it is made: a key that left the set while a provider was asked voids the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_voided_while_a_provider_is_asked_is_made_nothing_of() {
+    let stage = stage().await;
+    let holder = Holder::new();
+    let waits = stage.new.keeps_waiting().await;
+    let asked = stage.new.hits("/token");
+    let rotated = async {
+        until(async || asked < stage.new.hits("/token")).await;
+        stage.new.rotate();
+        let bob = stage.new.token("bob");
+        until(async || call(&stage.proxy, &bob).await.status == 200).await;
+        drop(waits);
+    };
+    let proofs = proof(&holder);
+    let (answer, ()) = tokio::join!(stage.own("ours", "read", &proofs), rotated);
+    is_error(&answer, 400, "invalid_request");
+    let answer = stage.own("ours", "read", &proof(&holder)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
