@@ -137,6 +137,8 @@ pub(super) struct FakeLogin {
     pub(super) redeemed: AtomicUsize,
     /// What comes of revocations, the last first; then all are good.
     pub(super) revocations: Mutex<Vec<Result<(), ProviderError>>>,
+    /// How long its sessions last, as it says.
+    pub(super) session_lasts: Mutex<Option<Duration>>,
     /// The tokens that were to be revoked.
     pub(super) revoked: Mutex<Vec<String>>,
     #[expect(clippy::type_complexity, reason = "said once")]
@@ -235,6 +237,7 @@ impl FakeProvider {
             down: Mutex::new(None),
             redeemed: AtomicUsize::new(0),
             revocations: Mutex::default(),
+            session_lasts: Mutex::default(),
             revoked: Mutex::default(),
             verdict: Arc::new(move |subject| vouch(id.as_str(), subject)),
         });
@@ -442,7 +445,7 @@ impl Login for FakeLogin {
             refresh_token: Some(Secret::new(format!("refresh-token-of-{person}"))),
             sid: Some("sid-1".into()),
             lasts: None,
-            session_lasts: None,
+            session_lasts: *self.session_lasts.lock().unwrap(),
         })
     }
 

@@ -9,6 +9,7 @@ use crate::identity::ProviderId;
 use crate::secret::Secret;
 use crate::session::found::Known;
 use crate::session::handle::BY_ACCOUNT;
+use crate::session::handle::BY_PERSON;
 use crate::session::handle::Handle;
 use crate::session::handle::entries_of;
 use crate::session::rows;
@@ -19,34 +20,45 @@ use crate::store::Expect;
 use crate::store::NewRow;
 use crate::store::StoreError;
 
-/// Sessions of one account that are looked at beyond the limit: 256.
+/// Sessions of one person that are looked at beyond the limit: 256.
 const BEYOND: usize = 256;
 /// How often a row is read again that others write while it is ended.
 const TRIES: u32 = 4;
 
 impl Sessions {
-    /// Ends the oldest sessions of a person who has too many; what is left of them.
+    /// Ends the oldest sessions of a person who has too many, at whatever side; what is left of them. Those that are `replaced`
+    /// end by themselves in a moment.
     pub(super) async fn make_room(
         &self,
         active: &Active,
         person: &Handle,
+        replaced: &[[u8; 32]],
         now: UnixTime,
     ) -> Result<Vec<Farewell>, StoreError> {
         let most = active.max_per_subject;
         let limit = most.saturating_add(BEYOND);
-        let Some(account) = person.account().as_ref().map(Mark::account) else {
+        let Some(account) = person.account() else {
             return Ok(Vec::new());
         };
         let mut known: Vec<Known> = Vec::new();
-        for entry in entries_of(&active.ring, BY_ACCOUNT, account) {
-            let mut each = |one: Known| {
-                // By its own account: not by that of the other side for which it was given.
-                if one.handle.account() == person.account() {
-                    known.push(one);
-                }
-            };
-            self.at(active, (entry.kind, &entry.place), limit, now, &mut each)
-                .await?;
+        // Some were made before it was known whose the account is.
+        let places = [
+            (BY_PERSON, person.person()),
+            (BY_ACCOUNT, Mark::account(&account)),
+        ];
+        for (kind, mark) in places {
+            for entry in entries_of(&active.ring, kind, mark) {
+                let mut each = |one: Known| {
+                    // By its own account: not by that of the other side for which it was given.
+                    let own = one.handle.canonical() == person.canonical()
+                        || one.handle.account().as_ref() == Some(&account);
+                    if own && !replaced.contains(&one.row) {
+                        known.push(one);
+                    }
+                };
+                self.at(active, (entry.kind, &entry.place), limit, now, &mut each)
+                    .await?;
+            }
         }
         known.sort_by_key(|one| (one.handle.made, one.row));
         known.dedup_by_key(|one| one.row);

@@ -9,6 +9,7 @@ mod came_by;
 mod crowd;
 mod end;
 mod found;
+mod given;
 mod handle;
 mod id;
 mod kept;

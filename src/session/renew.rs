@@ -13,7 +13,6 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::debug;
 use tracing::info;
-use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::identity::Outage;
@@ -36,9 +35,7 @@ const KEEP: Duration = Duration::from_secs(3);
 /// Whoever waits for another instance waits for at most 20 s.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// And looks each 40 to 80 ms.
-const LOOK: Duration = Duration::from_millis(40);
-/// What the owner gave out is offered to a store that is away for 10 s: it cannot be asked for twice.
-const OFFER: Duration = Duration::from_secs(10);
+pub(super) const LOOK: Duration = Duration::from_millis(40);
 /// After an outage the owner is asked again 2 s later, or when it says, at most 5 min later.
 const AGAIN: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
@@ -65,7 +62,10 @@ pub(crate) enum Renewed {
     /// The session, as it is now.
     Session(Restored),
     /// It is over.
-    Ended,
+    Ended {
+        /// What the owner has given out for it meanwhile, and nobody uses: to be revoked there (RFC 7009).
+        left: Option<Secret<String>>,
+    },
     /// No answer.
     Away {
         /// What kind of outage.
@@ -99,12 +99,12 @@ impl Drop for Held<'_> {
 }
 
 /// A renewal under way: everything that its steps need.
-struct Round<'a> {
-    sessions: &'a Sessions,
-    active: Arc<Active>,
-    live: &'a Live,
-    content: &'a Content,
-    again: Option<&'a dyn AskAgain>,
+pub(super) struct Round<'a> {
+    pub(super) sessions: &'a Sessions,
+    pub(super) active: Arc<Active>,
+    pub(super) live: &'a Live,
+    pub(super) content: &'a Content,
+    pub(super) again: Option<&'a dyn AskAgain>,
     now: UnixTime,
     began: Instant,
 }
@@ -139,7 +139,11 @@ impl Sessions {
             now,
             began: Instant::now(),
         };
-        let _only = restored.live.renewing.lock().await;
+        let only = tokio::time::timeout(PATIENCE, restored.live.renewing.lock());
+        let Ok(_only) = only.await else {
+            // What was given out for it is offered to a store that is away.
+            return Ok(away(Outage::Shed, None));
+        };
         let current = self.registry.find(&restored.live.row);
         if let Some(live) = current
             && let Some(content) = live.content().map(Arc::clone)
@@ -153,11 +157,11 @@ impl Sessions {
 }
 
 impl Round<'_> {
-    fn at(&self) -> UnixTime {
+    pub(super) fn at(&self) -> UnixTime {
         self.now + self.began.elapsed()
     }
 
-    async fn read(&self) -> Result<Option<Opened>, StoreError> {
+    pub(super) async fn read(&self) -> Result<Option<Opened>, StoreError> {
         let bytes = self.content.id.expose();
         self.sessions
             .read(&self.active, bytes, &self.live.row, self.at())
@@ -276,7 +280,7 @@ impl Round<'_> {
                 info!(reason = %refusal, "The owner of a session refused to renew it; it ends.");
                 let row = &self.live.row;
                 self.sessions.end_row(&self.active, row, self.at()).await?;
-                Ok(Renewed::Ended)
+                Ok(OVER)
             }
             Err(ProviderError::Unavailable {
                 outage,
@@ -290,53 +294,7 @@ impl Round<'_> {
         }
     }
 
-    /// Writes what the owner gave out; it cannot be had again.
-    async fn keep(&self, refreshed: &Refreshed) -> Result<Renewed, StoreError> {
-        let offered = Instant::now();
-        loop {
-            let kept = self.keep_once(refreshed).await;
-            match kept {
-                Ok(Some(renewed)) => return Ok(renewed),
-                Ok(None) => {}
-                Err(error) if OFFER < offered.elapsed() => {
-                    warn!(%error, "A renewed session could not be written; it may end.");
-                    return Err(error);
-                }
-                Err(error) => debug!(%error, "A renewed session is written again."),
-            }
-            tokio::time::sleep(self.sessions.jittered(LOOK, LOOK)).await;
-        }
-    }
-
-    /// `None`: a use was written meanwhile; once more.
-    async fn keep_once(&self, refreshed: &Refreshed) -> Result<Option<Renewed>, StoreError> {
-        let Some(mut opened) = self.read().await? else {
-            return Ok(Some(self.over()));
-        };
-        if self.content.revision < opened.body.revision {
-            return self.settle(&opened).map(Some);
-        }
-        if !opened.body.renew(&opened.handle, refreshed, self.at()) {
-            warn!("A refresh spoke of somebody else; the session ends.");
-            let row = &self.live.row;
-            self.sessions.end_row(&self.active, row, self.at()).await?;
-            return Ok(Some(Renewed::Ended));
-        }
-        if let Some(stands_for) = self.again.and_then(AskAgain::stands_for) {
-            opened.body.stands_for = Some(stands_for);
-        }
-        if let Some(token) = &refreshed.refresh_token {
-            opened.handle.refresh_token = Some(token.expose().clone());
-        }
-        let written = self.write(&opened).await?;
-        if written {
-            self.settle(&opened).map(Some)
-        } else {
-            Ok(None)
-        }
-    }
-
-    async fn write(&self, opened: &Opened) -> Result<bool, StoreError> {
+    pub(super) async fn write(&self, opened: &Opened) -> Result<bool, StoreError> {
         let (bytes, row) = (self.content.id.expose(), &self.live.row);
         self.sessions
             .write_again(&self.active, bytes, row, opened, self.at())
@@ -359,7 +317,7 @@ impl Round<'_> {
     }
 
     /// The session that a row describes, in the place of the one that was in use.
-    fn settle(&self, opened: &Opened) -> Result<Renewed, StoreError> {
+    pub(super) fn settle(&self, opened: &Opened) -> Result<Renewed, StoreError> {
         let (bytes, row) = (self.content.id.expose(), &self.live.row);
         loop {
             let read = self.at();
@@ -373,17 +331,20 @@ impl Round<'_> {
                 return Ok(Renewed::Session(Restored { live, content }));
             }
             if !live.is_superseded() {
-                return Ok(Renewed::Ended);
+                return Ok(OVER);
             }
             // It was renewed once more this moment, which is not its end.
         }
     }
 
-    fn over(&self) -> Renewed {
+    pub(super) fn over(&self) -> Renewed {
         self.live.end();
-        Renewed::Ended
+        OVER
     }
 }
+
+/// It is over, and nothing is left of it.
+const OVER: Renewed = Renewed::Ended { left: None };
 
 const fn away(outage: Outage, retry_after: Option<Duration>) -> Renewed {
     Renewed::Away {

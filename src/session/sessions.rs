@@ -122,7 +122,7 @@ impl Sessions {
             kept: Cache::new(KEPT),
             wrapping: Wrapping::default(),
             forms: KeptForms::default(),
-            lifetimes: Lifetimes::default(),
+            lifetimes: Lifetimes::new(Arc::clone(&store)),
             registry: Arc::clone(&registry),
             store,
             entropy,
@@ -160,14 +160,21 @@ impl Sessions {
 
     /// Takes in how long `provider` lets the session of a login live; how long ours may live at most because of that, if the
     /// settings say so.
-    pub(crate) fn may_live(
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer: nobody knows what the other side has said.
+    pub(crate) async fn may_live(
         &self,
         plan: Option<&Plan>,
         provider: &ProviderId,
         said: Option<Duration>,
-    ) -> Option<Duration> {
-        let life = self.lifetimes.shortest(plan, provider, said);
-        life.filter(|_| self.active.load().shortest)
+        now: UnixTime,
+    ) -> Result<Option<Duration>, StoreError> {
+        if !self.active.load().shortest {
+            return Ok(None);
+        }
+        self.lifetimes.shortest(plan, provider, said, now).await
     }
 
     /// Makes a session, under a new id. It exists once this returns, and is found by whoever may end it.
@@ -177,6 +184,20 @@ impl Sessions {
     /// When the store did not take it.
     pub(crate) async fn create(
         &self,
+        new: NewSession<'_>,
+        now: UnixTime,
+    ) -> Result<Created, StoreError> {
+        self.create_in_place_of(None, new, now).await
+    }
+
+    /// The same, of a browser whose earlier session the caller ends in a moment.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) async fn create_in_place_of(
+        &self,
+        earlier: Option<[u8; 32]>,
         new: NewSession<'_>,
         now: UnixTime,
     ) -> Result<Created, StoreError> {
@@ -196,7 +217,9 @@ impl Sessions {
         }
         self.write_new(&active, (&bytes, &row), (&body, &handle))
             .await?;
-        let room = self.make_room(&active, &handle, now).await;
+        let follows = new.came_by.as_ref().map(|came_by| *came_by.follows());
+        let replaced: Vec<_> = earlier.into_iter().chain(follows).collect();
+        let room = self.make_room(&active, &handle, &replaced, now).await;
         let ended = room.unwrap_or_else(|error| {
             warn!(%error, "Whether a person has too many sessions is seen at the next login.");
             Vec::new()

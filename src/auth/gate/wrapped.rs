@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tracing::debug;
-use tracing::error;
 use tracing::warn;
 
 use crate::auth::error::AuthError;
@@ -152,16 +151,16 @@ impl Gate {
             return confirmed.await.map(Its::Session);
         }
         // Old systems change the values of their cookies, and people sign in anew: whose it is must be known first.
-        let renewed = self.renewal(&restored, (owner, Some(again)), asked.now);
+        let renewed = self.renewed(&restored, (owner, Some(again)), asked.now);
         match renewed.await {
-            Ok(Ok(Renewed::Session(restored))) if restored.stands_for() == Some(&stands_for) => {
+            Ok(Renewed::Session(restored)) if restored.stands_for() == Some(&stands_for) => {
                 Ok(Its::Session(restored))
             }
-            Ok(Ok(Renewed::Session(_) | Renewed::Ended)) => Ok(Its::OfAnother),
-            Ok(Ok(Renewed::Away {
+            Ok(Renewed::Session(_) | Renewed::Ended { .. }) => Ok(Its::OfAnother),
+            Ok(Renewed::Away {
                 outage,
                 retry_after,
-            })) => {
+            }) => {
                 self.could_not_ask(asked, &restored, outage);
                 let away = ProviderError::Unavailable {
                     outage,
@@ -169,11 +168,7 @@ impl Gate {
                 };
                 Err(AuthError::judged(&away, provider, class))
             }
-            Ok(Err(error)) => Err(AuthError::store(&error, class)),
-            Err(error) => {
-                error!(provider = %provider, error = %error, "A question about an old session broke off.");
-                Err(AuthError::judged(&Outage::Shed.into(), provider, class))
-            }
+            Err(error) => Err(AuthError::store(&error, class)),
         }
     }
 

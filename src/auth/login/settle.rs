@@ -120,7 +120,9 @@ impl Logins {
         }
         let fallback = returned.flow.fallback();
         let said = logged_in.session_lasts;
-        let life = self.deps.sessions.may_live(plan, owner.id(), said);
+        let sessions = &self.deps.sessions;
+        let life = sessions.may_live(plan, owner.id(), said, ask.now).await;
+        let life = life.map_err(|error| away(&error))?;
         let life = life.into_iter().chain(fallback).min();
         // What was revoked while somebody was asked after is not outlived by a session that nobody signed in for.
         let asked_after = matches!(returned.flow.errand, Errand::Silent { .. });
@@ -132,7 +134,8 @@ impl Logins {
         let mut created = self
             .deps
             .sessions
-            .create(
+            .create_in_place_of(
+                self.session_id(ask).map(|earlier| earlier.row()),
                 NewSession {
                     authenticated: &logged_in.authenticated,
                     canonical: &canonical,

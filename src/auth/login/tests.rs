@@ -6,6 +6,7 @@ mod back;
 mod carry;
 mod chooser;
 mod kept;
+mod lifetimes;
 mod linked;
 mod recalled;
 mod wrap;

@@ -84,7 +84,7 @@ mappings! {
         absolute: At<Span>,
         /// How often a session is confirmed at its owner, with the refresh token of its login: asked for at about 80 % of this time, or of the access token's life if that is shorter. While the owner is away, a session counts one such time more. A login that brought no refresh token cannot be confirmed: its session lasts to its own end, and only a logout, a revocation or `identity.denials` ends it sooner; many providers issue one for the scope `offline_access` only. From `1s` to `24h`. Default `5m`.
         revalidate: At<Span>,
-        /// Sessions of one person at a time; one more ends the oldest. From 1 to 10000. Default `50`.
+        /// Sessions of one person at a time, at both sides together; one more ends the oldest. From 1 to 10000. Default `50`.
         max_per_subject: At<Whole>,
         /// Ways to take a session of the old side (`from`) over to the new one. Default: none; a session ends, and the next login is where its person is assigned.
         carry_over: List<At<CarryOverWord>>,
@@ -92,7 +92,7 @@ mappings! {
         silent: RawSilent,
         /// How `carry_over: [exchange]` asks.
         exchange: RawSessionExchange,
-        /// Whether a session lives as these keys say (`configured`), or, while both sides of a rollout run, no longer than the shorter of the two providers lets one (`min`): by the life of their refresh tokens (`refresh_expires_in`), as each has said it at its last login at this instance. Default `configured`.
+        /// Whether a session lives as these keys say (`configured`), or, while both sides of a rollout run, no longer than the shorter of the two providers lets one (`min`): by the life of their refresh tokens (`refresh_expires_in`), as each has said it at its last login, at whatever instance. That bounds the whole session; `idle` stays as it is. Default `configured`.
         lifetime_policy: At<LifetimePolicyWord>,
     }
 
