@@ -41,6 +41,8 @@ const START: Duration = Duration::from_secs(5);
 const LOOK_UP: Duration = Duration::from_millis(1);
 /// A million sessions take no more of the disk, and their file is no longer after a stop.
 const LARGEST: u64 = 1024 * MIB;
+/// A stop makes the file shorter, and takes no longer.
+const STOP: Duration = Duration::from_secs(8);
 /// No write waits longer.
 const WRITE: Duration = Duration::from_secs(2);
 
@@ -155,7 +157,7 @@ async fn measure(count: usize, size: Size) -> Result<Figures, Failed> {
         "sessions made in a second, durably",
         format!("{:.0}", count as f64 / filled.as_secs_f64()),
     );
-    // What is not on the disk are holes: the file doubles, and is cut when it is closed where its end is free.
+    // What is not on the disk are holes: the file doubles while it grows, and is made shorter when it is closed.
     let (running, _) = disk(&file)?;
     let each = |bytes: u64| bytes / count.max(1) as u64;
     figures.disk(
@@ -167,7 +169,9 @@ async fn measure(count: usize, size: Size) -> Result<Figures, Failed> {
     // As a crash leaves it: the file of a running process, copied without its memory.
     let crashed = directory.path().join("crashed.redb");
     fs::copy(&file, &crashed)?;
+    let stops = tokio::time::Instant::now();
     drop(crowd);
+    let stopped = stops.elapsed();
     let (closed, length) = disk(&file)?;
     figures.disk(
         "a million on the disk after a stop",
@@ -179,6 +183,7 @@ async fn measure(count: usize, size: Size) -> Result<Figures, Failed> {
         LARGEST,
         each(length) * MILLION,
     );
+    figures.span("a stop", STOP, stopped);
     let people = people(directory.path(), short).await?;
     figures.plain(
         "bytes of a person who is linked and has moved, beside it",

@@ -4,33 +4,31 @@
 //! commits what has gathered in one durable transaction; a write returns when that transaction is on the disk. While several
 //! write at once, a millisecond is waited for more of them. The file is locked: one process at a time.
 
+mod closing;
 mod layout;
+mod opening;
 mod read;
 mod tables;
 mod writer;
 
-use std::cmp::Ordering;
 use std::fmt;
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::mpsc::SyncSender;
 use std::sync::mpsc::TrySendError;
+use std::sync::mpsc::channel;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use redb::Database;
-use redb::DatabaseError;
-use redb::ReadableTable as _;
-use redb::backends::FileBackend;
 use tokio::sync::oneshot;
+use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::store::By;
@@ -42,11 +40,11 @@ use crate::store::Row;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::Watch;
-use crate::store::embedded::layout::META;
-use crate::store::embedded::layout::SCHEMA;
+use crate::store::embedded::closing::CLOSING;
+use crate::store::embedded::opening::OpenError;
+use crate::store::embedded::opening::Opened;
+use crate::store::embedded::opening::Source;
 use crate::store::embedded::read::Read;
-use crate::store::embedded::tables::Swept;
-use crate::store::embedded::tables::Tables;
 use crate::store::embedded::writer::Change;
 use crate::store::embedded::writer::Job;
 use crate::store::embedded::writer::Outcome;
@@ -55,64 +53,27 @@ use crate::store::watch::Changes;
 /// A row without entries: its table, its key, its value.
 type NewPlain = (&'static str, Box<[u8]>, Box<[u8]>);
 
-/// Pages kept in memory at the most: 32 MiB.
-const CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// Writes that wait for the writer: 1 024. One more is refused at once.
 const QUEUE: usize = 1_024;
 /// A write that is not on the disk after 2 s is answered as an outage. It may still happen.
 const WRITE_WAIT: Duration = Duration::from_secs(2);
-
-/// Why a file is not opened.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
-    /// Another process has it.
-    #[error("the file is in use by another process")]
-    InUse,
-    /// Written by an earlier version that lays it out differently; it is left alone.
-    #[error(
-        "the file has schema {0}, and this version reads schema {SCHEMA} alone: run the version that wrote it, or delete the file. With it go all sessions, revocations (revoke again what has to stay revoked), links, who has moved, and refresh tokens that we issued; see CHANGELOG.md"
-    )]
-    Earlier(u64),
-    /// Written by a later version; it is left alone.
-    #[error(
-        "the file has schema {0}, and this version reads schema {SCHEMA} at the most: a later version wrote it, run that one"
-    )]
-    Later(u64),
-    /// It cannot be opened, or is no such file.
-    #[error("the file cannot be opened: {0}")]
-    Broken(String),
-}
 
 /// Rows in a file.
 pub(crate) struct EmbeddedStore {
     file: Arc<File>,
     jobs: Option<SyncSender<Job>>,
     writer: Option<JoinHandle<()>>,
+    /// Ends with the writer.
+    closed: std::sync::Mutex<Receiver<()>>,
 }
 
 /// The open file. After a failed write it is closed and opened again: only so does it become usable.
 struct File {
-    open: Opener,
+    source: Source,
     database: RwLock<Option<Opened>>,
     max_rows: u64,
     changes: Changes,
 }
-
-struct Opened {
-    read: ArcSwap<Read>,
-    database: Database,
-}
-
-impl Opened {
-    fn new(database: Database) -> Result<Self, redb::Error> {
-        Ok(Self {
-            read: ArcSwap::from_pointee(Read::now(&database)?),
-            database,
-        })
-    }
-}
-
-type Opener = Box<dyn Fn() -> Result<Opened, OpenError> + Send + Sync>;
 
 impl EmbeddedStore {
     /// Opens or makes the file (mode 0600), for at most `max_rows` rows: with more, writes of new rows are refused.
@@ -121,30 +82,36 @@ impl EmbeddedStore {
     ///
     /// See [`OpenError`]. A file that is not understood is never overwritten.
     pub(crate) fn open(path: &Path, max_rows: usize) -> Result<Self, OpenError> {
-        let path = path.to_owned();
-        Self::with(Box::new(move || open_file(&path)), max_rows)
+        Self::with(Source::at(path), max_rows)
     }
 
-    fn with(open: Opener, max_rows: usize) -> Result<Self, OpenError> {
-        let database = open()?;
+    fn with(source: Source, max_rows: usize) -> Result<Self, OpenError> {
+        let database = (source.open)()?;
         let file = Arc::new(File {
-            open,
+            source,
             database: RwLock::new(Some(database)),
             max_rows: u64::try_from(max_rows).unwrap_or(u64::MAX),
             changes: Changes::new(),
         });
         let (jobs, due) = sync_channel(QUEUE);
+        let (ends, closed) = channel();
         let writer = thread::Builder::new()
             .name(String::from("store"))
             .spawn({
                 let file = Arc::clone(&file);
-                move || writer::run(&file, &due)
+                move || {
+                    writer::run(&file, &due);
+                    closing::close(&file);
+                    drop(file);
+                    drop(ends);
+                }
             })
             .map_err(|error| OpenError::Broken(error.to_string()))?;
         Ok(Self {
             file,
             jobs: Some(jobs),
             writer: Some(writer),
+            closed: std::sync::Mutex::new(closed),
         })
     }
 
@@ -179,61 +146,6 @@ impl File {
 
 fn away(why: &str) -> StoreError {
     StoreError::Unavailable(why.to_owned())
-}
-
-fn open_file(path: &Path) -> Result<Opened, OpenError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| OpenError::Broken(error.to_string()))?;
-    let backend = FileBackend::new(file).map_err(|error| OpenError::Broken(error.to_string()))?;
-    let database = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .create_with_backend(backend);
-    checked(database)
-}
-
-/// Makes the tables of a new file, and leaves one of another schema alone.
-fn checked(database: Result<Database, DatabaseError>) -> Result<Opened, OpenError> {
-    let database = database.map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse,
-        other => OpenError::Broken(other.to_string()),
-    })?;
-    let found = prepare(&database).map_err(|error| OpenError::Broken(error.to_string()))?;
-    match found.cmp(&SCHEMA) {
-        Ordering::Equal => {
-            Opened::new(database).map_err(|error| OpenError::Broken(error.to_string()))
-        }
-        Ordering::Less => Err(OpenError::Earlier(found)),
-        Ordering::Greater => Err(OpenError::Later(found)),
-    }
-}
-
-/// Makes the tables of a new file; the schema that is found.
-fn prepare(database: &Database) -> Result<u64, redb::Error> {
-    let transaction = database.begin_write()?;
-    let found = {
-        let mut meta = transaction.open_table(META)?;
-        let found = meta.get("schema")?.map(|schema| schema.value());
-        match found {
-            None => {
-                drop(Tables::open(&transaction, 0, 0, &mut Swept::default())?);
-                meta.insert("schema", SCHEMA)?;
-                SCHEMA
-            }
-            Some(found) => found,
-        }
-    };
-    if found == SCHEMA {
-        transaction.commit()?;
-    } else {
-        transaction.abort()?;
-    }
-    Ok(found)
 }
 
 #[async_trait]
@@ -363,11 +275,22 @@ impl Store for EmbeddedStore {
 }
 
 impl Drop for EmbeddedStore {
-    /// Ends the writer, so that the file is free once this returns.
+    /// Ends the writer, so that the file is free once this returns; one that takes too long is left to the end of the process,
+    /// as a crash would leave it.
     fn drop(&mut self) {
         drop(self.jobs.take());
-        if let Some(writer) = self.writer.take() {
-            drop(writer.join());
+        let closed = self
+            .closed
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        match (closed.recv_timeout(CLOSING), self.writer.take()) {
+            (Ok(()) | Err(RecvTimeoutError::Disconnected), Some(writer)) => drop(writer.join()),
+            (Ok(()) | Err(RecvTimeoutError::Disconnected), None) => {}
+            (Err(RecvTimeoutError::Timeout), _) => {
+                warn!(
+                    "The store's file is not closed in time; the next start goes through it as after a crash."
+                );
+            }
         }
     }
 }
@@ -405,6 +328,11 @@ mod tests {
     use crate::store::PLACE;
     use crate::store::contract::a_lease_ends_with_its_span;
     use crate::store::contract::store_contract;
+    use crate::store::embedded::closing::SPARED;
+    use crate::store::embedded::layout::META;
+    use crate::store::embedded::layout::SCHEMA;
+    use crate::store::embedded::opening::checked;
+    use redb::Database;
     use redb::StorageBackend;
     use std::io;
     use std::sync::Mutex;
@@ -427,23 +355,43 @@ mod tests {
         written: Mutex<Vec<u8>>,
         synced: Mutex<Vec<u8>>,
         full: AtomicBool,
+        /// What is found after an end at any of these moments, if it is noted: killed, or without power.
+        moments: Mutex<Option<Vec<Vec<u8>>>>,
     }
 
     impl Disk {
-        /// What is found after the power has come back.
-        fn after_a_crash(&self) -> Self {
-            let synced = self.0.synced.lock().unwrap().clone();
+        fn of(bytes: Vec<u8>) -> Self {
             Self(Arc::new(Platters {
-                written: Mutex::new(synced.clone()),
-                synced: Mutex::new(synced),
-                full: AtomicBool::new(false),
+                written: Mutex::new(bytes.clone()),
+                synced: Mutex::new(bytes),
+                ..Platters::default()
             }))
         }
 
+        fn note(&self) {
+            if let Some(moments) = &mut *self.0.moments.lock().unwrap() {
+                moments.push(self.0.written.lock().unwrap().clone());
+            }
+        }
+
+        /// What is found after the power has come back.
+        fn after_a_crash(&self) -> Self {
+            Self::of(self.0.synced.lock().unwrap().clone())
+        }
+
         fn store(&self) -> EmbeddedStore {
-            let disk = self.clone();
-            let open = move || checked(Database::builder().create_with_backend(disk.clone()));
-            EmbeddedStore::with(Box::new(open), 1_000).unwrap()
+            EmbeddedStore::with(self.source(), 1_000).unwrap()
+        }
+
+        fn source(&self) -> Source {
+            let (disk, same) = (self.clone(), self.clone());
+            Source {
+                open: Box::new(move || {
+                    checked(Database::builder().create_with_backend(disk.clone()))
+                }),
+                length: Box::new(move || same.0.written.lock().unwrap().len() as u64),
+                spared: 0,
+            }
         }
 
         fn check_room(&self) -> io::Result<()> {
@@ -483,11 +431,13 @@ mod tests {
         fn sync_data(&self) -> io::Result<()> {
             self.check_room()?;
             *self.0.synced.lock().unwrap() = self.0.written.lock().unwrap().clone();
+            self.note();
             Ok(())
         }
         fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
             self.check_room()?;
             self.0.written.lock().unwrap()[range(offset, data.len())].copy_from_slice(data);
+            self.note();
             Ok(())
         }
         fn try_lock_range(
@@ -652,8 +602,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_store_refuses_new_rows_and_says_so() {
         let disk = Disk::default();
-        let open = move || checked(Database::builder().create_with_backend(disk.clone()));
-        let store = EmbeddedStore::with(Box::new(open), 2).unwrap();
+        let store = EmbeddedStore::with(disk.source(), 2).unwrap();
         store.put(key(b"a"), b"1", LATER).await.unwrap();
         store.put(key(b"b"), b"1", LATER).await.unwrap();
         let error = store.put(key(b"c"), b"1", LATER).await.unwrap_err();
@@ -730,5 +679,69 @@ mod tests {
         assert_eq!(store.sweep(UnixTime::from_secs(5)).await.unwrap(), 0);
         assert_eq!(store.sweep(LATER).await.unwrap(), 1);
         assert!(store.get(key(b"b"), LATER).await.unwrap().is_some());
+    }
+
+    /// A store that was full, and is half empty.
+    async fn half_empty(disk: &Disk) -> EmbeddedStore {
+        half_empty_in(disk.store()).await
+    }
+
+    async fn half_empty_in(store: EmbeddedStore) -> EmbeddedStore {
+        let value = [7; 2_000];
+        for n in 0..80_u8 {
+            store.put(key(&[n]), &value, LATER).await.unwrap();
+        }
+        for n in (0..80_u8).filter(|n| n % 4 != 0) {
+            store.delete(key(&[n])).await.unwrap();
+        }
+        store
+    }
+
+    #[tokio::test]
+    async fn a_stop_makes_a_file_shorter_of_which_a_good_part_is_free() {
+        let disk = Disk::default();
+        let store = half_empty(&disk).await;
+        let length = || disk.0.written.lock().unwrap().len();
+        let before = length();
+        drop(store);
+        let after = length();
+        assert!(after < before / 2, "{before} {after}");
+        let store = disk.store();
+        assert_eq!(store.scan("t", b"", 999, NOW).await.unwrap().len(), 20);
+        // There is nothing more to gain.
+        drop(store);
+        assert_eq!(length(), after);
+    }
+
+    #[tokio::test]
+    async fn a_stop_takes_no_time_for_a_small_file() {
+        let disk = Disk::default();
+        drop(half_empty(&disk).await);
+        let length = disk.0.written.lock().unwrap().len();
+        let disk = Disk::default();
+        let source = Source {
+            spared: SPARED,
+            ..disk.source()
+        };
+        let store = half_empty_in(EmbeddedStore::with(source, 1_000).unwrap()).await;
+        drop(store);
+        assert!(length < disk.0.written.lock().unwrap().len());
+    }
+
+    #[tokio::test]
+    async fn whoever_ends_a_stop_in_the_middle_loses_nothing() {
+        let disk = Disk::default();
+        let store = half_empty(&disk).await;
+        let rows = store.scan("t", b"", 999, NOW).await.unwrap();
+        *disk.0.moments.lock().unwrap() = Some(Vec::new());
+        drop(store);
+        let moments = disk.0.moments.lock().unwrap().take().unwrap();
+        assert!(10 < moments.len(), "{}", moments.len());
+        for (n, moment) in moments.into_iter().enumerate() {
+            let store = Disk::of(moment).store();
+            let found = store.scan("t", b"", 999, NOW).await.unwrap();
+            assert_eq!(found, rows, "at moment {n}");
+            store.put(key(b"more"), b"", LATER).await.unwrap();
+        }
     }
 }

@@ -176,7 +176,7 @@ fn heal(file: &File) {
     if !closed {
         return;
     }
-    match (file.open)() {
+    match (file.source.open)() {
         Ok(database) => {
             let slot = &file.database;
             *slot.write().unwrap_or_else(PoisonError::into_inner) = Some(database);

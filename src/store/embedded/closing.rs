@@ -1,0 +1,72 @@
+//! The end of an open file: what is free in it is cut off.
+//!
+//! redb doubles a file that grows, and lets go of what is free at its end alone. What is free elsewhere would stay: a file that
+//! was full once is as long for ever.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use redb::Database;
+use tracing::info;
+use tracing::warn;
+
+use crate::store::embedded::File;
+use crate::store::embedded::opening::Opened;
+
+/// A file is never too long up to here: 64 MiB.
+pub(super) const SPARED: u64 = 64 * 1024 * 1024;
+/// A stop waits for its file for at most 8 s.
+pub(super) const CLOSING: Duration = Duration::from_secs(8);
+/// Where no more than an eighth of a file is free, it stays as it is: moving pages costs a stop its time.
+const SHARE: u64 = 8;
+
+/// Closes the file. Pages are moved in transactions of redb, each whole or not at all: what is cut off in the middle is as it
+/// was before, and the next start goes through the file as it does after a crash.
+pub(super) fn close(file: &File) {
+    let taken = {
+        let mut slot = file
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        slot.take()
+    };
+    let Some(Opened { read, mut database }) = taken else {
+        return;
+    };
+    // Pages that somebody reads are not moved.
+    drop(read);
+    let before = (file.source.length)();
+    match is_worth_it(&database, before, file.source.spared) {
+        Ok(false) => {}
+        Ok(true) => {
+            let began = Instant::now();
+            match database.compact() {
+                Ok(_) => {
+                    let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    info!(
+                        before,
+                        after = (file.source.length)(),
+                        millis,
+                        "The store's file was made shorter."
+                    );
+                }
+                Err(error) => warn!(%error, "The store's file stays as long as it is."),
+            }
+        }
+        Err(error) => warn!(%error, "Whether the store's file could be shorter is not known."),
+    }
+}
+
+/// Whether a good part of the file is free. Goes through all of its pages.
+fn is_worth_it(database: &Database, length: u64, spared: u64) -> Result<bool, redb::Error> {
+    if length <= spared {
+        return Ok(false);
+    }
+    let transaction = database.begin_write()?;
+    let stats = transaction.stats()?;
+    let page = u64::try_from(stats.page_size()).unwrap_or(u64::MAX);
+    transaction.abort()?;
+    let used = stats.allocated_pages().saturating_mul(page);
+    Ok(length / SHARE < length.saturating_sub(used))
+}
