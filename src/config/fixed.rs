@@ -233,10 +233,16 @@ const FIXED: &[(&str, &str, &[&str], &str)] = &[
         "{}, clocks may differ by {}",
     ),
     (
-        "Wrong proofs of clients from one address",
+        "Wrong proofs of clients, bad logouts of providers, unknown ones of browsers: of each, from one address",
         "revocation/throttle.rs",
         &["BAD", "MINUTE"],
         "{} in {}",
+    ),
+    (
+        "Logouts of providers that are judged at once after so many bad ones, and that wait",
+        "revocation/throttle.rs",
+        &["AT_ONCE", "WAITING"],
+        "{}, {}",
     ),
     (
         "Revocations in force",
@@ -263,6 +269,12 @@ const FIXED: &[(&str, &str, &[&str], &str)] = &[
         "{} within {}, until a probe is answered",
     ),
     ("A call to Redis", "store/redis/link.rs", &["CALL"], "{}"),
+    (
+        "The file of the embedded store: how long it may be with free space in it, and how long a stop takes to make it shorter",
+        "store/embedded/closing.rs",
+        &["SPARED", "CLOSING"],
+        "{}, {}",
+    ),
     (
         "Writes that wait for the embedded store, and how long",
         "store/embedded/mod.rs",

@@ -69,7 +69,7 @@ const fn nobody(why: &'static str) -> Not {
 impl Issuer {
     /// The client of a request.
     pub(super) async fn client(&self, call: &Call<'_>, form: &Query) -> Result<&Client, Not> {
-        let throttle = self.deps.revocations.throttle();
+        let throttle = &self.deps.revocations.floods().clients;
         let address = call.facts.client_ip;
         self.limited(call, Of::Address(address)).await?;
         if !throttle.may_try(address, call.now) {
@@ -80,7 +80,7 @@ impl Issuer {
             throttle.refused(address, call.now);
         }
         let found = found?;
-        let guesses = self.deps.revocations.guesses();
+        let guesses = &self.deps.revocations.floods().guesses;
         if found.settings.public && !guesses.may_try(address, call.now) {
             return Err(Not::Later(60, "rate_limited"));
         }
@@ -151,7 +151,7 @@ impl Issuer {
         if known.is_some_and(|known| known.settings.public)
             && matches!(done, Err(Not::Denied(denied, _)) if denied.is_a_guess())
         {
-            let guesses = self.deps.revocations.guesses();
+            let guesses = &self.deps.revocations.floods().guesses;
             guesses.refused(call.facts.client_ip, call.now);
         }
     }

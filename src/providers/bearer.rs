@@ -204,6 +204,21 @@ impl SignedTokens {
         self.verify_by(verify_logout, token, &policy, now).await
     }
 
+    /// The same by the keys at hand; `None`: they cannot say.
+    pub(super) fn judge_logout_token_at_hand(
+        &self,
+        token: &str,
+        client_id: &str,
+        now: UnixTime,
+    ) -> Option<Result<LogoutToken, ProviderError>> {
+        let policy = Policy {
+            kind: Kind::Logout,
+            audience: Audience(vec![client_id.into()]),
+            ..self.policy.clone()
+        };
+        self.with_current_keys(verify_logout, token, || self.read(token), &policy, now)
+    }
+
     async fn verify(
         &self,
         token: &str,

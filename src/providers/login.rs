@@ -156,6 +156,15 @@ pub(crate) trait Login: fmt::Debug + Send + Sync {
         Err(Refusal::Unsupported.into())
     }
 
+    /// The same by what is known, without asking anybody; `None`: that cannot say.
+    fn logout_token_at_hand(
+        &self,
+        _token: &str,
+        _now: UnixTime,
+    ) -> Option<Result<LogoutToken, ProviderError>> {
+        None
+    }
+
     /// Asks for a session again, with its refresh token. Called once for a token: one that rotates must not be sent twice.
     ///
     /// # Errors

@@ -29,11 +29,12 @@ use crate::revocation::record::Record;
 use crate::revocation::record::RevocationId;
 use crate::revocation::record::Source;
 use crate::revocation::record::Target;
-use crate::revocation::throttle::Throttle;
+use crate::revocation::throttle::Floods;
 use crate::session::Sessions;
 use crate::store::Key;
 use crate::store::Store;
 use crate::store::StoreError;
+use crate::store::Whole;
 use crate::telemetry::DecisionLog;
 use crate::telemetry::Metrics;
 use crate::telemetry::Pseudonyms;
@@ -89,8 +90,9 @@ pub(crate) struct Revocations {
     pub(super) links: Arc<Links>,
     /// Who tells providers what is over.
     pub(super) ended: OnceLock<mpsc::Sender<Ended>>,
-    throttle: Throttle,
-    guesses: Throttle,
+    /// Since when logouts that have counted are remembered.
+    pub(super) whole: Whole,
+    floods: Floods,
     /// Every one that is in force here, by name. Its lock also makes writers of the index take turns; no request takes it.
     known: Mutex<HashMap<RevocationId, Known>>,
     /// The longest life of anything that can be revoked, in milliseconds; it never shrinks while the process lives, because
@@ -132,6 +134,7 @@ impl Revocations {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let list = Self {
             index: Arc::new(Index::new()),
+            whole: Whole::new(Arc::clone(&parts.store)),
             store: parts.store,
             sessions: parts.sessions,
             clock: parts.clock,
@@ -141,8 +144,7 @@ impl Revocations {
             pseudonyms: parts.pseudonyms,
             links: parts.links,
             ended: OnceLock::new(),
-            throttle: Throttle::new(),
-            guesses: Throttle::new(),
+            floods: Floods::new(),
             known: Mutex::default(),
             keep: AtomicU64::new(0),
         };
@@ -155,15 +157,9 @@ impl Revocations {
         &self.index
     }
 
-    /// Who sends bad logouts.
-    pub(crate) const fn throttle(&self) -> &Throttle {
-        &self.throttle
-    }
-
-    /// Counts what was refused in the names of public clients: apart, so that whoever guesses keeps nobody else's logouts and
-    /// clients out.
-    pub(crate) const fn guesses(&self) -> &Throttle {
-        &self.guesses
+    /// Who sends what is no good.
+    pub(crate) const fn floods(&self) -> &Floods {
+        &self.floods
     }
 
     /// Whether what is acknowledged survives this process.
@@ -206,7 +202,7 @@ impl Revocations {
     /// As there.
     pub(crate) async fn revoke_only(&self, asked: Asked) -> Result<Record, ListError> {
         let marks = vec![asked.target.mark().map_err(ListError::Target)?];
-        let (record, written) = self.write_down(asked, marks).await;
+        let (record, written) = self.write_down(asked, marks, UnixTime::NEVER).await;
         written?;
         Ok(record)
     }
@@ -221,7 +217,21 @@ impl Revocations {
         asked: Asked,
         marks: Vec<Mark>,
     ) -> Result<Record, ListError> {
-        let (record, written) = self.write_down(asked, marks).await;
+        self.revoke_marks_of(asked, marks, UnixTime::NEVER).await
+    }
+
+    /// The same, of what began before `until` alone.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(super) async fn revoke_marks_of(
+        &self,
+        asked: Asked,
+        marks: Vec<Mark>,
+        until: UnixTime,
+    ) -> Result<Record, ListError> {
+        let (record, written) = self.write_down(asked, marks, until).await;
         // What is in force is followed, also where the store is yet to take it.
         if self.known().contains_key(&record.id) {
             self.hand_on(&record);
@@ -230,7 +240,12 @@ impl Revocations {
         Ok(record)
     }
 
-    async fn write_down(&self, asked: Asked, marks: Vec<Mark>) -> (Record, Result<(), StoreError>) {
+    async fn write_down(
+        &self,
+        asked: Asked,
+        marks: Vec<Mark>,
+        until: UnixTime,
+    ) -> (Record, Result<(), StoreError>) {
         let now = self.clock.now();
         let whole = asked.target.reach() == Reach::Whole;
         let keep = self.span(&asked);
@@ -238,7 +253,11 @@ impl Revocations {
         let record = Record {
             id: RevocationId::new(&*self.entropy),
             at: now,
-            not_before: if whole { UnixTime::NEVER } else { now },
+            not_before: if whole {
+                UnixTime::NEVER
+            } else {
+                now.min(until)
+            },
             // A logout ends what is known to have begun before it; what does not say so is its owner's to end.
             undated: whole || source == Source::Operator || source == Source::Client,
             expires: now + keep,

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
 
 use crate::clock::UnixTime;
 
@@ -13,6 +15,37 @@ const BAD: u32 = 300;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Addresses that are remembered: 4 096.
 const ADDRESSES: usize = 4_096;
+/// Logouts that are judged at once although too many bad ones came from their address: 4. Others wait for their turns.
+const AT_ONCE: usize = 4;
+/// So many: 256. One more is to come again.
+const WAITING: usize = 256;
+
+/// Who sends what is no good: of each kind by itself, so that whoever floods one keeps nobody out of another.
+#[derive(Debug)]
+pub(crate) struct Floods {
+    /// Proofs of clients.
+    pub(crate) clients: Throttle,
+    /// What was refused in the names of public clients.
+    pub(crate) guesses: Throttle,
+    /// Logouts in the names of providers.
+    pub(crate) logouts: Throttle,
+    /// Sessions that browsers name, and that are none.
+    pub(crate) frames: Throttle,
+    /// Of logouts that come from where too many bad ones came from.
+    pub(crate) turns: Turns,
+}
+
+impl Floods {
+    pub(super) fn new() -> Self {
+        Self {
+            clients: Throttle::new(),
+            guesses: Throttle::new(),
+            logouts: Throttle::new(),
+            frames: Throttle::new(),
+            turns: Turns::new(),
+        }
+    }
+}
 
 /// Counts what was bad by address.
 pub(crate) struct Throttle(Cache<Origin, (UnixTime, u32)>);
@@ -42,7 +75,7 @@ impl Origin {
 }
 
 impl Throttle {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self(Cache::new(ADDRESSES))
     }
 
@@ -60,6 +93,45 @@ impl Throttle {
             Some(_) | None => (now, 1),
         };
         self.0.insert(origin, next);
+    }
+}
+
+/// A provider says a logout once, and perhaps from an address that many share: one after the other they are judged all the
+/// same, as long as that takes nothing but a signature to be checked.
+pub(crate) struct Turns {
+    seats: Semaphore,
+    judging: Semaphore,
+}
+
+impl Turns {
+    fn new() -> Self {
+        Self {
+            seats: Semaphore::new(AT_ONCE + WAITING),
+            judging: Semaphore::new(AT_ONCE),
+        }
+    }
+
+    /// The turn of one, until it is dropped; `None`: too many wait.
+    pub(crate) async fn take(&self) -> Option<Turn<'_>> {
+        let seat = self.seats.try_acquire().ok()?;
+        // It is never closed.
+        let judging = self.judging.acquire().await.ok()?;
+        Some(Turn {
+            _seat: seat,
+            _judging: judging,
+        })
+    }
+}
+
+/// The turn of one logout.
+pub(crate) struct Turn<'t> {
+    _seat: SemaphorePermit<'t>,
+    _judging: SemaphorePermit<'t>,
+}
+
+impl fmt::Debug for Turns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Turns")
     }
 }
 
@@ -86,5 +158,34 @@ mod tests {
         assert!(!throttle.may_try("2001:db8::2".parse().ok(), at(69)));
         assert!(throttle.may_try(good, at(69)));
         assert!(throttle.may_try(bad, at(70)));
+    }
+
+    #[tokio::test]
+    async fn of_those_that_come_from_a_flood_a_few_are_judged_and_some_wait() {
+        let turns = Turns::new();
+        let mut all: Vec<_> = (0..=AT_ONCE + WAITING)
+            .map(|_| Box::pin(turns.take()))
+            .collect();
+        let mut now = Vec::new();
+        for one in &mut all {
+            now.push(futures_now(one.as_mut()));
+        }
+        let judged = now.iter().filter(|one| matches!(one, Some(Some(_))));
+        assert_eq!(judged.count(), AT_ONCE);
+        let waiting = now.iter().filter(|one| one.is_none());
+        assert_eq!(waiting.count(), WAITING);
+        assert!(matches!(now.last(), Some(Some(None))), "one too many");
+        // Whoever is done makes room for the next.
+        now.clear();
+        assert!(futures_now(all[AT_ONCE].as_mut()).flatten().is_some());
+    }
+
+    /// What comes of it without waiting.
+    fn futures_now<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match future.poll(&mut context) {
+            std::task::Poll::Ready(done) => Some(done),
+            std::task::Poll::Pending => None,
+        }
     }
 }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
@@ -225,6 +227,32 @@ async fn a_session_at_the_provider_ends_by_its_sid_and_by_nobody_elses() {
     let logout = old.logout_token("j2", &json!({ "sid": sid }));
     assert_eq!(tell(&proxy, "old", &logout).await.status, 200);
     assert_eq!(browser.open(&proxy, "/").await.status, 302);
+}
+
+/// Behind one address there may be everybody: whoever floods it with bad logouts keeps no good one out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_bad_logouts_keeps_no_good_one_out() {
+    let (old, new) = (Idp::start().await, Idp::start().await);
+    let proxy = Proxy::start(&config(&old, &new, application().await));
+    proxy.settled().await;
+    let mut browser = signed_in(&proxy).await;
+    let token = new.token("alice");
+    assert_eq!(call(&proxy, &token).await, 200);
+    let foreign = old.logout_token("j0", &json!({ "sub": "alice" }));
+    for _ in 0..301 {
+        assert_eq!(tell(&proxy, "new", &foreign).await.status, 400);
+    }
+    // By a key that nobody has: whether it is one of the provider would have to be asked.
+    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let head = part(json!({ "alg": "RS256", "kid": "another", "typ": "logout+jwt" }));
+    let claims = part(json!({ "iss": new.issuer(), "sub": "alice" }));
+    let unseen = tell(&proxy, "new", &format!("{head}.{claims}.c2lnbmF0dXJl")).await;
+    assert_eq!(unseen.status, 503);
+    assert!(unseen.header("retry-after").is_some());
+    let logout = new.logout_token("j1", &json!({ "sub": "alice" }));
+    assert_eq!(tell(&proxy, "new", &logout).await.status, 200);
+    assert_eq!(browser.open(&proxy, "/").await.status, 302);
+    assert_eq!(call(&proxy, &token).await, 401);
 }
 
 /// The back channel is where the configuration says, and nowhere else.

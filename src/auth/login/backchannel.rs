@@ -36,13 +36,15 @@ pub(super) enum Told {
     Done,
     /// It was no good: nothing has ended.
     Refused,
-    /// The store did not take it: the same token may come again.
+    /// The store did not take it, or nobody has looked at it: the same token may come again.
     Again,
 }
 
 impl Logins {
     /// The back-channel logout of a provider (OpenID Connect Back-Channel Logout 1.0 §2.5). Whatever is wrong is a 400, and
-    /// ends nothing (§2.8); a 503 says that our store is the reason.
+    /// ends nothing (§2.8); a 503 says that we are the reason.
+    ///
+    /// From where too many bad ones have come, others may come too: what the keys at hand can judge still is, a few at a time.
     pub(crate) async fn back_channel(
         &self,
         provider: &ProviderId,
@@ -51,12 +53,20 @@ impl Logins {
         now: UnixTime,
     ) -> Response<Bytes> {
         let address = request.facts.client_ip;
-        let throttle = self.deps.revocations.throttle();
-        if !throttle.may_try(address, now) {
-            warn!(%provider, "A logout was refused without a look: too many bad ones came from its address.");
-            return answer(Told::Refused);
-        }
-        let told = match self.logout_token(provider, request, body, now).await {
+        let throttle = &self.deps.revocations.floods().logouts;
+        let judged = if throttle.may_try(address, now) {
+            self.logout_token(provider, (request, body), false, now)
+                .await
+        } else {
+            match self.deps.revocations.floods().turns.take().await {
+                Some(_turn) => {
+                    self.logout_token(provider, (request, body), true, now)
+                        .await
+                }
+                None => Err(Unusable::Unseen),
+            }
+        };
+        let told = match judged {
             Ok(token) => match self.deps.revocations.logged_out(provider, &token).await {
                 Ok(()) => Told::Done,
                 Err(NotLoggedOut::Store(error)) => {
@@ -68,7 +78,11 @@ impl Logins {
                     Told::Refused
                 }
             },
-            Err(why) => {
+            Err(why @ Unusable::Unseen) => {
+                warn!(%provider, %why, "A logout was not looked at; the provider may try again.");
+                Told::Again
+            }
+            Err(why @ (Unusable::Form | Unusable::Provider | Unusable::Token(_))) => {
                 info!(%provider, %why, "A logout was refused.");
                 Told::Refused
             }
@@ -82,12 +96,13 @@ impl Logins {
         answer(told)
     }
 
-    /// The logout token of a request, judged by the keys of the provider whose address was called.
+    /// The logout token of a request, judged by the keys of the provider whose address was called, or by those of them that are
+    /// `at_hand`.
     async fn logout_token(
         &self,
         provider: &ProviderId,
-        request: &Request<'_>,
-        body: &[u8],
+        (request, body): (&Request<'_>, &[u8]),
+        at_hand: bool,
         now: UnixTime,
     ) -> Result<LogoutToken, Unusable> {
         if *request.method != Method::POST || !is_form(request.headers) {
@@ -105,13 +120,14 @@ impl Logins {
             .ok_or(Unusable::Provider)?;
         let owner: Arc<dyn Provider> = Arc::clone(owner);
         let judging = self.deps.background.spawn(async move {
-            match owner.login() {
-                Some(login) => login
-                    .logout_token(&token, now)
-                    .await
-                    .map_err(Unusable::Token),
-                None => Err(Unusable::Provider),
-            }
+            let login = owner.login().ok_or(Unusable::Provider)?;
+            let judged = if at_hand {
+                let judged = login.logout_token_at_hand(&token, now);
+                judged.ok_or(Unusable::Unseen)?
+            } else {
+                login.logout_token(&token, now).await
+            };
+            judged.map_err(Unusable::Token)
         });
         judging.await.unwrap_or_else(|error| {
             error!(%provider, %error, "The judgement of a logout broke off.");
@@ -130,7 +146,7 @@ impl Logins {
         let owner = self.deps.providers.named(provider);
         let issuer = owner.and_then(|owner| owner.login()?.issuer());
         let address = ask.request.facts.client_ip;
-        let throttle = self.deps.revocations.throttle();
+        let throttle = &self.deps.revocations.floods().frames;
         let (Some(iss), Some(sid)) = (query.value("iss"), query.value("sid")) else {
             return answer(Told::Refused);
         };
@@ -168,6 +184,8 @@ enum Unusable {
     Form,
     #[error("nobody signs in at this provider")]
     Provider,
+    #[error("too many bad ones came from its address")]
+    Unseen,
     #[error(transparent)]
     Token(ProviderError),
 }

@@ -214,6 +214,15 @@ impl Login for OidcLogin {
             .await
     }
 
+    fn logout_token_at_hand(
+        &self,
+        token: &str,
+        now: UnixTime,
+    ) -> Option<Result<LogoutToken, ProviderError>> {
+        self.tokens
+            .judge_logout_token_at_hand(token, self.client.id(), now)
+    }
+
     fn logout_url(&self, id_token: &Secret<String>, return_to: &str) -> Option<String> {
         let endpoint = self.discovery.current()?.end_session_endpoint.clone()?;
         let form = Form::default()
