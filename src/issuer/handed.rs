@@ -82,6 +82,7 @@ impl Issuer {
             client: &account,
             minted: issued.minted,
             parent: admitted.standing(),
+            owner: admitted.provider(),
             ends: issued.own_end.max(issued.ends),
         };
         let noted = self.deps.revocations.hands_out(token, now).await;
@@ -160,6 +161,11 @@ impl Issuer {
             .still_counts(&handed, &names, call.now);
         if !counts.or(Err(STORE))? {
             return Ok(Some(inactive(told, "revoked")));
+        }
+        // Who takes nothing of a provider any more takes nothing that was made of it either.
+        let way = (&call.facts, call.kill, call.now);
+        if call.gate.quarantines(call.policy, &handed.owners, way) {
+            return Ok(Some(inactive(told, "quarantined")));
         }
         let bound = claims.get("cnf").filter(|cnf| cnf.get("jkt").is_some());
         let kind = if bound.is_some() {

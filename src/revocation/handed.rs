@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::clock::UnixTime;
 use crate::identity::Mark;
+use crate::identity::ProviderId;
 use crate::identity::SubjectKey;
 use crate::identity::TokenId;
 use crate::revocation::list::Revocations;
@@ -40,8 +41,10 @@ pub(crate) struct HandOut<'a> {
     pub(crate) client: &'a SubjectKey,
     /// Whether we minted it.
     pub(crate) minted: bool,
-    /// What the token that it was made of rests on.
+    /// What the token that it was made of rests on,
     pub(crate) parent: &'a Standing,
+    /// and who vouched for that.
+    pub(crate) owner: &'a ProviderId,
     /// When it ends.
     pub(crate) ends: UnixTime,
 }
@@ -57,6 +60,8 @@ pub(crate) struct Handed {
     pub(crate) ends: UnixTime,
     /// SHA-256 of it.
     pub(crate) digest: [u8; 32],
+    /// Who vouched for what it was made of; nobody: it was noted by an earlier version.
+    pub(crate) owners: Vec<ProviderId>,
     pub(super) marks: Vec<Mark>,
     pub(super) began: Option<UnixTime>,
     /// Whether it was given back.
@@ -83,6 +88,8 @@ struct Row {
     marks: String,
     #[serde(default)]
     over: bool,
+    #[serde(default)]
+    owners: Vec<String>,
 }
 
 impl Revocations {
@@ -220,6 +227,7 @@ impl HandOut<'_> {
             minted: self.minted,
             ends: self.ends,
             digest,
+            owners: Vec::new(),
             marks: Vec::new(),
             began: parent.began(),
             over: false,
@@ -232,6 +240,9 @@ impl HandOut<'_> {
         let name = self.client.subject.as_str();
         if !handed.clients.iter().any(|known| known == name) {
             handed.clients.push(name.to_owned());
+        }
+        if !handed.owners.contains(self.owner) {
+            handed.owners.push(self.owner.clone());
         }
         handed.minted |= self.minted;
         handed.ends = handed.ends.max(self.ends);
@@ -250,6 +261,7 @@ impl Handed {
     fn written(&self) -> Result<Vec<u8>, StoreError> {
         let marks = self.marks.iter().flat_map(Mark::as_bytes);
         let marks: Vec<u8> = marks.copied().collect();
+        let owners = self.owners.iter().map(ProviderId::as_str);
         let row = Row {
             clients: self.clients.clone(),
             minted: self.minted,
@@ -257,6 +269,7 @@ impl Handed {
             began: self.began.map(UnixTime::as_millis),
             marks: URL_SAFE_NO_PAD.encode(marks),
             over: self.over,
+            owners: owners.map(str::to_owned).collect(),
         };
         serde_json::to_vec(&row).map_err(|error| StoreError::Damaged(error.to_string()))
     }
@@ -272,6 +285,11 @@ fn read(plain: &[u8], digest: [u8; 32]) -> Option<Handed> {
         minted: row.minted,
         ends: UnixTime::from_millis(row.ends),
         digest,
+        owners: row
+            .owners
+            .iter()
+            .map(|owner| ProviderId::new(owner))
+            .collect(),
         marks,
         began: row.began.map(UnixTime::from_millis),
         over: row.over,

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use serde_json::json;
 
+use crate::control::good;
 use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Idp;
@@ -182,6 +183,32 @@ async fn what_ends_a_token_ends_what_was_made_of_it() {
     let (done, said) = revoke(&stage.proxy, &[&here[..], &["--reason", "copied"]].concat());
     assert!(done, "{said}");
     assert_eq!(call(&stage.proxy, &other).await.status, 401);
+}
+
+/// What the switch takes nothing of any more has no children either.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_of_a_quarantined_token_is_good_for_nothing() {
+    let stage = stage().await;
+    let parent = stage.subject("bob");
+    let minted = stage.given(&parent, "ours").await;
+    let theirs = stage.new.token("carol");
+    let other = stage.given(&theirs, "ours").await;
+    for token in [&parent, &minted, &other] {
+        assert_eq!(stage.said(token).await["active"], json!(true));
+    }
+    let dir = stage.proxy.dir().to_owned();
+    let kill = async |position: &'static str| {
+        let dir = dir.clone();
+        let typed = move || good(&dir, &["ctl", "kill", position, "--reason", "INC-1"]);
+        tokio::task::spawn_blocking(typed).await.unwrap();
+    };
+    kill("modern").await;
+    for token in [&parent, &minted] {
+        assert_eq!(stage.said(token).await, json!({ "active": false }));
+    }
+    assert_eq!(stage.said(&other).await["active"], json!(true));
+    kill("off").await;
+    assert_eq!(stage.said(&minted).await["active"], json!(true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use crate::auth::error::AuthError;
 use crate::auth::gate::Admitted;
 use crate::auth::gate::Gate;
 use crate::auth::gate::asked::Asked;
+use crate::auth::policy::AppPolicy;
 use crate::auth::report::About;
 use crate::clock::UnixTime;
 use crate::control::Upset;
@@ -116,6 +117,25 @@ impl Gate {
             Acceptance::OnlyExcept | Acceptance::NotAccepted => refused(Refusal::NotAccepted),
             Acceptance::Quarantined => refused(Refusal::Quarantined),
         }
+    }
+
+    /// Whether nothing counts any more that one of these vouched for; nobody: as if the old side had.
+    pub(crate) fn quarantines(
+        &self,
+        policy: &AppPolicy,
+        owners: &[ProviderId],
+        (facts, kill, now): (&Facts<'_>, KillPosition, UnixTime),
+    ) -> bool {
+        let Some(plan) = policy.plan() else {
+            return false;
+        };
+        let from = std::slice::from_ref(&plan.from);
+        let owners = if owners.is_empty() { from } else { owners };
+        let (cohorts, class) = (&self.deps.cohorts, CredentialClass::Bearer);
+        owners.iter().any(|owner| {
+            let accepted = rollout::accept(plan, cohorts, kill, owner, class, facts, now);
+            accepted == Acceptance::Quarantined
+        })
     }
 
     fn acceptance(
