@@ -22,6 +22,8 @@ const LINKED: &str = "src/auth/login/tests/linked.rs";
 const CHOOSER: &str = "src/auth/login/tests/chooser.rs";
 const WRAP: &str = "src/auth/login/tests/wrap.rs";
 const WRAPPED: &str = "tests/integration/wrapped.rs";
+const PLANNED: &str = "src/auth/login/tests/planned.rs";
+const LEFT: &str = "tests/integration/left.rs";
 const GATE: &str = "src/auth/gate/mod.rs";
 const PASSWORDS: &str = "src/auth/gate/passwords/tests.rs";
 const ACCEPT: &str = "src/rollout/accept.rs";
@@ -173,6 +175,14 @@ const ROWS: &[Row] = &[
                 "it_lives_no_longer_than_the_old_session_and_ends_where_that_is_no_longer_honoured",
             ),
             (ACCEPT, "the_deadline_ends_everything_of_a_provider"),
+            (
+                PLANNED,
+                "what_has_stopped_counting_for_good_ends_at_its_owner_and_its_cookies_go",
+            ),
+            (
+                LEFT,
+                "the_old_system_is_told_and_its_cookie_goes_where_its_session_has_stopped_counting",
+            ),
         ],
     ),
     (
@@ -198,6 +208,14 @@ const ROWS: &[Row] = &[
                 "tests/integration/legacy.rs",
                 "a_client_that_still_needs_the_old_side_is_told_so_and_in_a_brownout_until_when",
             ),
+            (
+                PLANNED,
+                "a_session_of_the_old_side_outlives_the_minutes_in_which_it_does_not_count",
+            ),
+            (
+                LEFT,
+                "a_browser_is_told_until_when_a_brownout_lasts_and_keeps_what_it_has",
+            ),
         ],
     ),
     (
@@ -209,8 +227,8 @@ const ROWS: &[Row] = &[
                 "kill_legacy_lets_everybody_sign_in_at_from_and_keeps_sessions_of_to",
             ),
             (
-                "src/rollout/course.rs",
-                "back_at_from_both_sides_are_honoured",
+                "tests/integration/moved.rs",
+                "whoever_has_moved_goes_on_when_the_rollout_is_rolled_back",
             ),
         ],
     ),
@@ -299,6 +317,10 @@ const ROWS: &[Row] = &[
                 ACCEPT,
                 "a_login_begun_before_new_ones_were_refused_may_finish",
             ),
+            (
+                LOGIN,
+                "who_signed_in_at_a_page_that_counts_no_more_is_asked_to_do_so_one_more_time",
+            ),
         ],
     ),
     (
@@ -321,6 +343,10 @@ const ROWS: &[Row] = &[
         "any → over",
         "the person signs out",
         &[
+            (
+                "src/auth/login/tests/signs_out.rs",
+                "whoever_signs_out_while_the_new_session_is_written_stays_signed_out",
+            ),
             (
                 "tests/integration/logout.rs",
                 "a_sign_out_revokes_the_token_ends_the_old_session_and_goes_on_at_the_provider",
@@ -358,8 +384,8 @@ const ROWS: &[Row] = &[
                 "whom_a_provider_does_not_know_any_more_is_out_at_the_next_revalidation",
             ),
             (
-                "src/auth/error.rs",
-                "a_shut_account_is_told_so_and_not_sent_round_in_circles",
+                "tests/integration/denials.rs",
+                "a_browser_of_somebody_whom_the_other_side_has_barred_gets_a_page_and_no_circle",
             ),
         ],
     ),
@@ -463,20 +489,35 @@ fn every_row_is_a_test() {
     assert_eq!(missing, Vec::<String>::new());
 }
 
-/// Whether a function of this name is marked as a test, and not left out.
+/// Whether a function of this name is marked as a test, is not left out, and asserts something.
 fn is_test(text: &str, name: &str) -> bool {
-    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    let lines: Vec<_> = text.lines().collect();
     let head = format!("fn {name}(");
     lines.iter().enumerate().any(|(place, line)| {
-        let marks = lines.iter().take(place).rev();
+        let marks = lines.iter().take(place).rev().map(|line| line.trim());
         let mut marks = marks.take_while(|line| line.starts_with('#') || line.starts_with("//"));
-        line.contains(&head) && marks.any(|line| line.contains("test"))
+        line.contains(&head) && marks.any(|line| line.contains("test")) && asserts(&lines, place)
     })
 }
 
+/// Whether the function that begins in this line says what must be.
+fn asserts(lines: &[&str], place: usize) -> bool {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let own = indent(lines[place]);
+    if lines[place].trim_end().ends_with('}') {
+        return false;
+    }
+    let body = lines.iter().skip(place + 1);
+    let mut body = body.take_while(|line| line.trim() != "}" || indent(line) != own);
+    body.any(|line| line.contains("assert") && !line.trim_start().starts_with("//"))
+}
+
 #[test]
-fn a_row_whose_test_is_gone_is_noticed() {
-    let text = "#[tokio::test(start_paused = true)]\nasync fn one() {}\nfn two() {}\n";
+fn a_row_whose_test_is_gone_or_empty_is_noticed() {
+    let text = "#[tokio::test(start_paused = true)]\nasync fn one() {\n    assert!(true);\n}\nfn two() {\n    assert!(true);\n}\n\
+                #[test]\nfn empty() {}\nfn after() {\n    assert!(true);\n}\n#[test]\nfn emptied() {\n    let x = 1;\n    // assert!(x == 1);\n}\nfn other() {\n    assert!(true);\n}\n";
     assert!(is_test(text, "one"));
-    assert!(!is_test(text, "two") && !is_test(text, "on"));
+    for none in ["two", "on", "empty", "emptied"] {
+        assert!(!is_test(text, none), "{none}");
+    }
 }

@@ -171,7 +171,11 @@ fn vouch(provider: &str, subject: &str) -> Result<Authenticated, ProviderError> 
         subject => {
             let mut identity = identity(provider, subject);
             // Somebody who has just signed in, but for one whose browser was left open.
-            let ago = if subject == "left" { 3_600 } else { 0 };
+            let ago = match subject {
+                "left" => 3_600,
+                "just" => 30,
+                _ => 0,
+            };
             let mut attributes = (*identity.attributes).clone();
             attributes.insert("auth_time", (at(0).as_secs() - ago).into());
             identity.attributes = Arc::new(attributes);
@@ -419,18 +423,20 @@ impl Login for FakeLogin {
         ))
     }
 
+    fn answers_as(&self, iss: Option<&str>) -> Result<(), Refusal> {
+        let own = format!("https://{}.idp.test", self.provider);
+        iss.is_none_or(|iss| iss == own)
+            .then_some(())
+            .ok_or(Refusal::WrongIssuer)
+    }
+
     /// The code is `PERSON,NONCE,VERIFIER`, so that a test sees what the answer is bound to.
     async fn finish(
         &self,
         answer: LoginAnswer<'_>,
         _now: UnixTime,
     ) -> Result<LoggedIn, ProviderError> {
-        if answer
-            .iss
-            .is_some_and(|iss| iss != format!("https://{}.idp.test", self.provider))
-        {
-            return Err(Refusal::WrongIssuer.into());
-        }
+        self.answers_as(answer.iss)?;
         self.redeemed.fetch_add(1, Ordering::SeqCst);
         let parts: Vec<&str> = answer.code.split(',').collect();
         let [person, nonce, verifier] = parts[..] else {

@@ -133,6 +133,15 @@ pub(crate) trait Login: fmt::Debug + Send + Sync {
         now: UnixTime,
     ) -> Result<LoggedIn, ProviderError>;
 
+    /// Whether an answer says who gave it, where it must, and says nobody else (RFC 9207 §2.4): also one that is no success.
+    ///
+    /// # Errors
+    ///
+    /// Who gave it is somebody else.
+    fn answers_as(&self, _iss: Option<&str>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// Who issues its tokens.
     fn issuer(&self) -> Option<&str> {
         None

@@ -11,6 +11,7 @@ mod end;
 mod found;
 mod given;
 mod handle;
+mod handover;
 mod id;
 mod kept;
 mod lifetimes;

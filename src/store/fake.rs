@@ -1,11 +1,13 @@
 //! A store for tests.
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 
 use crate::clock::UnixTime;
 use crate::store::By;
@@ -35,6 +37,10 @@ pub(crate) struct FakeStore {
     pub(crate) reads: AtomicUsize,
     /// Others have their turn between a look at a row and what comes of it.
     pub(crate) slow: AtomicBool,
+    /// The next write to this table says so in `halted`, and waits for `goes_on`.
+    pub(crate) halts_at: Mutex<Option<&'static str>>,
+    pub(crate) halted: Notify,
+    pub(crate) goes_on: Notify,
 }
 
 #[async_trait]
@@ -57,6 +63,14 @@ impl Store for FakeStore {
         self.there()?;
         if self.full.load(Ordering::SeqCst) {
             return Err(StoreError::Full(String::from("it takes nothing more")));
+        }
+        let halts = {
+            let mut at = self.halts_at.lock().unwrap();
+            at.take_if(|at| *at == row.key.table).is_some()
+        };
+        if halts {
+            self.halted.notify_one();
+            self.goes_on.notified().await;
         }
         self.rows.write(row, condition).await
     }

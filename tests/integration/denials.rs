@@ -8,7 +8,9 @@ use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::Proxy;
 use crate::harness::request;
+use crate::login::Browser;
 use crate::reload::until;
+use crate::two_providers;
 
 const NAMES: [&str; 2] = ["uid-alice", "uid-bob"];
 
@@ -131,4 +133,49 @@ async fn whoever_one_side_has_barred_comes_in_at_neither_until_it_says_otherwise
     // Where each speaks for its own accounts, nothing is left of it.
     proxy.edit(&yaml(&new, &upstream, ""));
     until(async || ask(&proxy, &at_old("uid-alice")).await == 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_of_somebody_whom_the_other_side_has_barred_gets_a_page_and_no_circle() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let directory = format!(
+        "directory: {{ scim: {{ url: \"{}/scim\", token: {{ env: HARNESS_SECRET }} }} }}, verify:",
+        new.issuer()
+    );
+    let plain = two_providers(&old, &new, &upstream, 0).replace("[app.test]", "[127.0.0.1]");
+    let lines = plain.lines().map(|line| match line {
+        line if line.starts_with("  new:") => line.replace("verify:", &directory),
+        line if line.starts_with("identity:") => line.replace(" } }", &format!(" }}{UNION} }}")),
+        line => line.to_owned(),
+    });
+    let proxy = Proxy::start(&(lines.collect::<Vec<_>>().join("\n") + "\n"));
+    let mut browser = Browser::default();
+    let start = browser.open(&proxy, "/a").await;
+    let location = start.header("location").unwrap();
+    assert!(location.starts_with(&old.issuer()), "{location}");
+    browser.sign_in(&proxy, &start).await;
+    assert_eq!(browser.open(&proxy, "/a").await.status, 200);
+    assert_eq!(upstream.last().all("x-remote-user"), ["uid-alice"]);
+
+    // Her session is of the old side; it is the new one that has shut her out.
+    new.bars("uid-alice", true);
+    let kept = browser.clone();
+    until(async || kept.clone().open(&proxy, "/a").await.status == 403).await;
+    for _ in 0..5 {
+        let page = browser.open(&proxy, "/a").await;
+        assert_eq!((page.status, page.header("location")), (403, None));
+        let id = page.header("x-request-id").unwrap();
+        assert!(
+            page.text()
+                .contains(&format!("Reference: <code>{id}</code>")),
+            "{}",
+            page.text()
+        );
+    }
+    // Nor does she get a new one at the side that has not shut her out.
+    let mut fresh = Browser::default();
+    let start = fresh.open(&proxy, "/a").await;
+    let end = fresh.sign_in(&proxy, &start).await;
+    assert_eq!((end.status, end.header("location")), (403, None));
+    assert!(end.text().contains("Reference: <code>"), "{}", end.text());
 }

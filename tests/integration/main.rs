@@ -43,6 +43,7 @@ mod instances_back;
 mod instances_led;
 mod kill;
 mod lasting;
+mod left;
 mod legacy;
 mod limits;
 mod links;

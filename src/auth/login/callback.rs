@@ -23,7 +23,8 @@ use crate::auth::login::page::Page;
 use crate::auth::login::page::Sent;
 use crate::auth::login::query::Query;
 use crate::auth::login::return_to::ReturnPath;
-use crate::auth::login::settle::refused;
+use crate::auth::login::said::failed;
+use crate::auth::login::said::said_no;
 use crate::auth::login::start::Begin;
 use crate::auth::login::start::Begun;
 use crate::auth::login::start::Directed;
@@ -60,6 +61,8 @@ pub(super) enum NoSession {
     Again(Option<Pin>),
     /// Goes on at a certain provider.
     At(Box<Directed>),
+    /// Waits for what the person says on a page of ours.
+    Asks(Box<Errand>),
     /// The browser goes on with the session that it has.
     Stays(CarryOver),
 }
@@ -78,6 +81,8 @@ impl Logins {
         let Some(returned) = query
             .value("state")
             .and_then(|state| self.returned(ask, state))
+            // A page of ours is answered elsewhere.
+            .filter(|returned| !matches!(returned.flow.errand, Errand::Join { .. }))
         else {
             return self.stray(ask).await;
         };
@@ -103,14 +108,18 @@ impl Logins {
         if !is_of_this_epoch(flow, ask.policy.plan()) {
             return self.again(returned, None).await;
         }
+        let iss = query.given("iss");
         if let Some(code) = query.given("error") {
+            // Nor does anybody else speak of this provider by an error (RFC 9207 §2.4).
+            if let Err(refusal) = login.answers_as(iss) {
+                return self.refuses(returned, refusal).await;
+            }
             let (page, attempt) = said_no(code);
             return self.ends(returned, page, Some((owner.id(), attempt))).await;
         }
         let Some(code) = query.value("code") else {
             return self.refuses(returned, Refusal::BadCredentials).await;
         };
-        let iss = query.given("iss");
         let finished = self
             .finish(
                 owner,
@@ -137,12 +146,13 @@ impl Logins {
             }
             Err(NoSession::Again(pin)) => self.again(returned, pin).await,
             Err(NoSession::At(directed)) => self.goes_on(returned, *directed).await,
+            Err(NoSession::Asks(errand)) => self.asks_to_join(returned, owner, &errand).await,
             Err(NoSession::Stays(why)) => self.stays(&returned, why),
         }
     }
 
     /// The login of this browser that `state` belongs to.
-    fn returned<'a>(&self, ask: &'a Ask<'a>, state: &str) -> Option<Returned<'a>> {
+    pub(super) fn returned<'a>(&self, ask: &'a Ask<'a>, state: &str) -> Option<Returned<'a>> {
         let slot = flow::slot_of(state)?;
         let name = self.names.flow(slot);
         let cookie = cookies::named(ask.request.headers, &name).text()?;
@@ -223,7 +233,7 @@ impl Logins {
     }
 
     /// The login is over.
-    async fn ends(
+    pub(super) async fn ends(
         &self,
         returned: Returned<'_>,
         page: Page,
@@ -239,7 +249,7 @@ impl Logins {
         self.stumbles(returned.ask, &provider).await;
         let told = returned.tells(&provider, attempt.map(|(_, attempt)| attempt));
         let target = returned.flow.target();
-        let mut response = self.page(returned.ask, page, &target, returned.cookies);
+        let mut response = self.planned_page(returned.ask, page, &target, returned.cookies);
         response.extensions_mut().insert(told);
         response
     }
@@ -257,7 +267,11 @@ impl Logins {
     }
 
     /// One more login, at a certain provider. Each step is taken once: the second is no longer one of a fresh login.
-    async fn goes_on(&self, returned: Returned<'_>, directed: Directed) -> Response<Bytes> {
+    pub(super) async fn goes_on(
+        &self,
+        returned: Returned<'_>,
+        directed: Directed,
+    ) -> Response<Bytes> {
         let begin = Begin {
             restarts: returned.flow.restarts.saturating_add(1),
             used: Some(returned.slot),
@@ -277,8 +291,16 @@ impl Logins {
                 .ends(returned, Page::NotAllowed, Some((&provider, attempt)))
                 .await;
         }
-        let begin = returned.once_more(pin, self.device(ask));
-        self.begins_anew(returned, begin).await
+        let (begin, target) = (
+            returned.once_more(pin, self.device(ask)),
+            returned.flow.target(),
+        );
+        let silent = matches!(returned.flow.errand, Errand::Silent { .. });
+        let response = self.begins_anew(returned, begin).await;
+        if silent {
+            return response;
+        }
+        self.says_once_more(ask, (&provider, &target), response)
     }
 
     async fn begins_anew(&self, returned: Returned<'_>, mut begin: Begin) -> Response<Bytes> {
@@ -336,62 +358,12 @@ impl Returned<'_> {
 }
 
 /// Where the rollout has moved its epoch on, a login begun before is void; so is one of another rollout.
-fn is_of_this_epoch(flow: &Flow, plan: Option<&Plan>) -> bool {
+pub(super) fn is_of_this_epoch(flow: &Flow, plan: Option<&Plan>) -> bool {
     match (flow.rollout(), plan) {
         (Some((rollout, epoch)), Some(plan)) => {
             *rollout == *plan.id.as_str() && *epoch == plan.epoch
         }
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
-    }
-}
-
-fn failed(error: &ProviderError) -> NoSession {
-    match error {
-        ProviderError::Unavailable { outage, .. } => {
-            NoSession::Ends(Page::Unavailable, Attempt::Unavailable(*outage))
-        }
-        ProviderError::Rejected(refusal) => {
-            let page = match refusal {
-                Refusal::Disabled
-                | Refusal::Locked
-                | Refusal::Policy
-                | Refusal::IdentityHeaderTooLarge
-                | Refusal::MfaRequired
-                | Refusal::NoLink
-                | Refusal::LinkConflict
-                | Refusal::Revoked
-                | Refusal::Quarantined
-                | Refusal::ExchangeRefused => Page::NotAllowed,
-                Refusal::BadCredentials
-                | Refusal::Expired
-                | Refusal::BadSignature
-                | Refusal::WrongIssuer
-                | Refusal::WrongAudience
-                | Refusal::Inactive
-                | Refusal::PopFailed
-                | Refusal::Replay
-                | Refusal::NotAccepted
-                | Refusal::Ambiguous
-                | Refusal::Unsupported => Page::Failed,
-            };
-            refused(page, *refusal)
-        }
-    }
-}
-
-/// Error codes of RFC 6749 §4.1.2.1 and OpenID Connect Core 1.0 §3.1.2.6; whatever else comes is a failure. The words of
-/// the provider are not shown: anybody can write them.
-fn said_no(code: &str) -> (Page, Attempt) {
-    match code {
-        "access_denied" => (Page::Denied, Attempt::Rejected(Refusal::Policy)),
-        "temporarily_unavailable" | "server_error" => {
-            (Page::Unavailable, Attempt::Unavailable(Outage::Http5xx))
-        }
-        "login_required"
-        | "interaction_required"
-        | "consent_required"
-        | "account_selection_required" => (Page::Failed, Attempt::Rejected(Refusal::MfaRequired)),
-        _ => (Page::Failed, Attempt::Rejected(Refusal::BadCredentials)),
     }
 }

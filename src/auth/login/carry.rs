@@ -30,14 +30,20 @@ use crate::auth::policy::AppPolicy;
 use crate::auth::settings::Silent;
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
+use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::Refusal;
+use crate::revocation::Marks;
+use crate::revocation::Standing;
 use crate::rollout;
 use crate::rollout::Arm;
 use crate::rollout::Facts;
 use crate::rollout::KillPosition;
 use crate::rollout::Person;
 use crate::rollout::Plan;
+use crate::secret::Secret;
+use crate::session::OldSession;
+use crate::store::StoreError;
 use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::CarryOver;
 
@@ -191,17 +197,79 @@ impl Logins {
             return Err(NoSession::Stays(CarryOver::SubjectMismatch));
         }
         let still = match self.session_id(ask) {
-            Some(_) => {
-                let session = self.session(ask).await;
-                session.is_some_and(|session| session.canonical() == found)
-            }
-            None => true,
+            Some(_) => match self.session(ask).await {
+                Some(session) if session.canonical() != found => false,
+                // What stands for a session of the old system is there as long as that is.
+                Some(session) if session.stands_for().is_some() => {
+                    self.theirs_at_from(ask, found).await.is_some()
+                }
+                Some(_) => true,
+                None => false,
+            },
+            None => self.theirs_at_from(ask, found).await.is_some(),
         };
         if still && self.holder(ask) == holder {
             Ok(())
         } else {
             Err(NoSession::Stays(CarryOver::Refused))
         }
+    }
+
+    /// Whether a session that was made without a sign-in takes the place of the one that its person still holds, which ends.
+    /// Nobody who signs out meanwhile, here or at another instance, is signed in by it: `false`, and nobody may get its cookie.
+    pub(super) async fn takes_place(
+        &self,
+        ask: &Ask<'_>,
+        person: &CanonicalSubject,
+        new: &[u8; 32],
+    ) -> Result<bool, StoreError> {
+        let sessions = &self.deps.sessions;
+        let Some(earlier) = self.session_id(ask) else {
+            return match self.theirs_at_from(ask, person).await {
+                Some(old) => sessions.takes_place(&old, new, ask.now).await,
+                None => Ok(false),
+            };
+        };
+        if !sessions.takes_place(&earlier.row(), new, ask.now).await? {
+            return Ok(false);
+        }
+        let farewell = sessions.end(earlier, ask.now).await?;
+        Ok(farewell.is_some_and(|mut farewell| {
+            self.revoke_at_provider(ask, &mut farewell);
+            !farewell.rested
+        }))
+    }
+
+    /// The session of the old system itself that the browser holds, by its digest, if it is still this person's: by the word of
+    /// that system, asked now, and by ours. Applications leave the cookie where it is when somebody signs out.
+    async fn theirs_at_from(&self, ask: &Ask<'_>, person: &CanonicalSubject) -> Option<[u8; 32]> {
+        let plan = ask.policy.plan()?;
+        for (cookie, provider) in &ask.policy.owners().cookies {
+            let sent = cookies::named(ask.request.headers, cookie);
+            let Some(value) = sent.text().filter(|_| *provider.id() == plan.from) else {
+                continue;
+            };
+            let credential = Credential::Session {
+                cookie: cookie.clone(),
+                value: Secret::new(value.to_owned()),
+            };
+            let Some(proof) = self.judged(ask, provider, credential).await else {
+                continue;
+            };
+            // An earlier yes says nothing of a sign-out.
+            if proof.is_over(ask.now) || proof.is_remembered() {
+                continue;
+            }
+            let (identity, cookie) = (proof.identity(), &**cookie);
+            let old = OldSession { cookie, value }.digest();
+            let marks = Marks::of(identity, person, proof.grounds()).and_session(&old);
+            let standing = Standing::new(self.deps.revocations.index(), marks);
+            let whose = self.deps.joiner.join(identity, ask.now).await;
+            if whose.is_ok_and(|whose| whose == *person) && standing.holds(ask.now) {
+                return Some(old);
+            }
+        }
+        None
     }
 
     /// Which sessions the browser holds, ours or the old side's, such that nobody learns them from it. A name alone says

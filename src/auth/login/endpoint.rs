@@ -22,6 +22,8 @@ pub(crate) enum Endpoint {
     BackChannel(ProviderId),
     /// `/.authferry/frontchannel/PROVIDER`: it has the browser say so.
     FrontChannel(ProviderId),
+    /// `/.authferry/join`: somebody says whether two accounts are theirs.
+    Join,
     /// `/.authferry/form`: a form that was kept, to be sent again.
     KeptForm,
     /// The callback of one provider; `None`: of a provider that is no longer configured.
@@ -36,6 +38,7 @@ impl Endpoint {
             "/logout" => Some(Self::Logout),
             "/optin" => Some(Self::OptIn),
             "/logout/done" => Some(Self::SignedOut),
+            "/join" => Some(Self::Join),
             "/form" => Some(Self::KeptForm),
             rest if rest.starts_with("/frontchannel/") => named(rest).map(Self::FrontChannel),
             rest if rest.starts_with("/cb/") => Some(Self::Callback(None)),

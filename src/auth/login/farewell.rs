@@ -15,6 +15,7 @@ use crate::auth::login::callback::Returned;
 use crate::auth::login::flow::Errand;
 use crate::identity::Credential;
 use crate::identity::ProviderId;
+use crate::providers::Authenticated;
 use crate::providers::LoggedIn;
 use crate::providers::Provider;
 use crate::revocation::Notice;
@@ -22,6 +23,7 @@ use crate::revocation::Spent;
 use crate::secret::Secret;
 use crate::session::Farewell;
 use crate::session::OldSession;
+use crate::store::StoreError;
 
 /// What became of the sessions of old systems.
 pub(super) struct OldSessions {
@@ -55,12 +57,16 @@ impl Logins {
         logged_in: LoggedIn,
         why: &NoSession,
     ) {
+        let nobody_asked = matches!(returned.flow.errand, Errand::Silent { .. });
         let over = match why {
-            NoSession::Ends(..) | NoSession::Again(_) => {
-                !matches!(returned.flow.errand, Errand::Silent { .. })
+            NoSession::Ends(..) | NoSession::Again(_) | NoSession::Asks(_) => true,
+            // Whoever proves an account there comes back.
+            NoSession::At(next) => {
+                next.provider != *owner.id() && !matches!(next.errand, Errand::Prove(_))
             }
-            NoSession::At(_) | NoSession::Stays(_) => false,
+            NoSession::Stays(_) => false,
         };
+        let over = over && !nobody_asked;
         if let Some(token) = logged_in.refresh_token.filter(|_| over) {
             let spent = Spent::Token(Arc::clone(owner), token);
             self.tell(returned.ask, owner.id(), spent);
@@ -85,15 +91,20 @@ impl Logins {
                     cookie: name.clone(),
                     value: Secret::new(value.to_owned()),
                 };
-                if known || self.counts(ask, provider, &credential).await {
-                    let cookie = &**name;
-                    let digest = OldSession { cookie, value }.digest();
+                let cookie = &**name;
+                let digest = OldSession { cookie, value }.digest();
+                let judged = self.judged(ask, provider, credential.clone());
+                let successor = if known || judged.await.is_some() {
                     let written = self.deps.revocations.end_old_session(&digest).await;
                     if let Err(error) = &written {
                         debug!(%error, "The end of a session is written down when the store is there again.");
                     }
                     ended.recorded &= written.is_ok();
-                }
+                    self.deps.sessions.has_left(&digest, ask.now).await
+                } else {
+                    self.deps.sessions.took_place(&digest, ask.now).await
+                };
+                ended.recorded &= self.ends_successor(ask, successor).await;
                 self.tell(
                     ask,
                     provider.id(),
@@ -105,19 +116,45 @@ impl Logins {
         ended
     }
 
-    /// Whether a session of an old system is one, by its own word.
-    async fn counts(
+    /// Ends the session that has just taken the place of another without a sign-in, of which this browser may not have heard yet;
+    /// `false`: the store does not know of it yet.
+    pub(super) async fn ends_successor(
+        &self,
+        ask: &Ask<'_>,
+        found: Result<Option<[u8; 32]>, StoreError>,
+    ) -> bool {
+        let ended = match found {
+            Ok(Some(row)) => self.deps.sessions.end_known(&row, ask.now).await,
+            Ok(None) => return true,
+            Err(error) => Err(error),
+        };
+        match ended {
+            Ok(farewell) => {
+                if let Some(mut farewell) = farewell {
+                    self.revoke_at_provider(ask, &mut farewell);
+                }
+                true
+            }
+            Err(error) => {
+                debug!(%error, "Whether a session has taken the place of one that ends is not known.");
+                false
+            }
+        }
+    }
+
+    /// What an old system says of one of its sessions, where it says that it is one.
+    pub(super) async fn judged(
         &self,
         ask: &Ask<'_>,
         provider: &Arc<dyn Provider>,
-        credential: &Credential,
-    ) -> bool {
-        let (owner, credential, now) = (Arc::clone(provider), credential.clone(), ask.now);
-        let judged = async move { owner.authenticate(&credential, now).await.is_ok() };
+        credential: Credential,
+    ) -> Option<Authenticated> {
+        let (owner, now) = (Arc::clone(provider), ask.now);
+        let judged = async move { owner.authenticate(&credential, now).await.ok() };
         let judged = self.deps.background.spawn(judged).await;
         judged.unwrap_or_else(|error| {
             error!(provider = %provider.id(), %error, "A judgement broke off.");
-            false
+            None
         })
     }
 

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::login::chooser::Hint;
@@ -14,6 +15,7 @@ use crate::auth::login::return_to;
 use crate::auth::login::return_to::ReturnPath;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
+use crate::identity::Delegation;
 use crate::identity::Identity;
 use crate::identity::Issuer;
 use crate::identity::ProviderId;
@@ -85,6 +87,19 @@ pub(super) enum Errand {
     /// its owner.
     #[serde(rename = "p")]
     Prove(Proof),
+    /// The person has just signed in at both sides, and is asked whether both accounts are theirs. No provider answers to this.
+    #[serde(rename = "j")]
+    Join {
+        /// The account that is joined with nobody,
+        #[serde(rename = "n")]
+        new: Proof,
+        /// and the one of the old side,
+        #[serde(rename = "o")]
+        old: Proof,
+        /// whose person, by canonical name, it is to be.
+        #[serde(rename = "p")]
+        person: String,
+    },
     /// Somebody with a session of the old side is asked after without a page: this person, by canonical name, with this very
     /// session, or nobody.
     #[serde(rename = "q")]
@@ -105,7 +120,13 @@ pub(super) struct Proof {
     issuer: String,
     #[serde(rename = "s")]
     subject: String,
+    /// What its owner knows it by.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
 }
+
+/// Letters of a name that are shown.
+const SHOWN: usize = 64;
 
 impl Errand {
     const fn is_session(&self) -> bool {
@@ -119,7 +140,32 @@ impl Proof {
             provider: identity.provider.as_str().to_owned(),
             issuer: identity.key.issuer.as_str().to_owned(),
             subject: identity.key.subject.as_str().to_owned(),
+            name: name_of(identity).map(|name| name.chars().take(SHOWN).collect()),
         }
+    }
+
+    /// What a page calls the account: nothing that could turn the words around it.
+    pub(super) fn shown(&self) -> String {
+        let name = self.name.as_deref().unwrap_or(&self.subject);
+        let steers = |c: &char| {
+            c.is_control()
+                || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        };
+        name.chars().filter(|c| !steers(c)).take(SHOWN).collect()
+    }
+
+    /// Who it is, without what else is known of them; `None`: what was sealed is no account any more.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        let (provider, key) = self.account()?;
+        Some(Identity {
+            provider,
+            key,
+            attributes: Arc::default(),
+            client_id: None,
+            acr: None,
+            scopes: Box::default(),
+            delegation: Delegation::default(),
+        })
     }
 
     /// The account; `None`: what was sealed is no account any more.
@@ -263,6 +309,22 @@ impl Flow {
     pub(super) fn target(&self) -> ReturnPath {
         ReturnPath::parse(&self.target).unwrap_or_else(ReturnPath::root)
     }
+}
+
+/// The name by which people know an account, where its provider vouches for it.
+fn name_of(identity: &Identity) -> Option<&str> {
+    let attributes = &identity.attributes;
+    let verified = || {
+        attributes
+            .member("email_verified")
+            .and_then(serde_json::Value::as_bool)
+    };
+    let email = || {
+        attributes
+            .text("email")
+            .filter(|_| verified() == Some(true))
+    };
+    attributes.text("preferred_username").or_else(email)
 }
 
 /// The slot that a state names.

@@ -5,21 +5,18 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use crate::auth::canonical::NotJoined;
 use crate::auth::login::Logins;
 use crate::auth::login::callback::NoSession;
 use crate::auth::login::callback::Returned;
 use crate::auth::login::flow::Errand;
 use crate::auth::login::flow::Proof;
 use crate::auth::login::page::Page;
-use crate::auth::login::settle::away;
 use crate::auth::login::settle::refused;
 use crate::auth::login::start::Directed;
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::Identity;
 use crate::identity::Refusal;
-use crate::links::Method;
 use crate::links::settings::OnMissing;
 use crate::providers::StepUp;
 use crate::rollout::Acceptance;
@@ -35,9 +32,12 @@ const PROVE: &str = "prove_both";
 /// one, at the new one again.
 const STEPS: u8 = 2;
 
+/// Seconds by which the clock of a provider may be behind.
+const LEEWAY: u64 = 5;
+
 impl Logins {
     /// Goes on with a login whose account is somebody's; else says where it leads.
-    pub(super) async fn linked(
+    pub(super) fn linked(
         &self,
         returned: &Returned<'_>,
         plan: &Plan,
@@ -55,14 +55,22 @@ impl Logins {
             (Some(Arm::From), Errand::Prove(_))
                 if self.acceptance(returned, plan, identity, person) != Acceptance::Accepted =>
             {
-                Err(refused(Page::NotAllowed, Refusal::NotAccepted))
+                Err(self.not_taken(returned, identity, person))
             }
             (Some(Arm::From), Errand::Prove(_)) if !is_anew(identity, returned.flow.began()) => {
                 Err(refused(Page::NotAllowed, Refusal::Expired))
             }
             (Some(Arm::From), Errand::Prove(proof)) => {
-                self.prove(returned, proof, (person, alone)).await?;
-                Err(at(plan, Arm::To, "linked", None, Errand::Session))
+                // The name of somebody whom one provider knows is no name for two accounts.
+                if alone {
+                    return Err(refused(Page::NotAllowed, Refusal::NoLink));
+                }
+                // Whoever has signed in first in this browser may be somebody else: the owner of both says so.
+                Err(NoSession::Asks(Box::new(Errand::Join {
+                    new: proof.clone(),
+                    old: Proof::of(identity),
+                    person: person.as_str().to_owned(),
+                })))
             }
             (Some(Arm::To), _) if alone => {
                 let first = returned.flow.restarts < STEPS
@@ -99,28 +107,6 @@ impl Logins {
         }
     }
 
-    /// The account of the proof is this person's from now on.
-    async fn prove(
-        &self,
-        returned: &Returned<'_>,
-        proof: &Proof,
-        (person, alone): (&CanonicalSubject, bool),
-    ) -> Result<(), NoSession> {
-        // The name of somebody whom one provider knows is no name for two accounts.
-        let account = proof.account().filter(|_| !alone);
-        let Some((provider, key)) = account else {
-            return Err(refused(Page::NotAllowed, Refusal::NoLink));
-        };
-        let joiner = &self.deps.joiner;
-        let account = (&provider, &key);
-        let linked = joiner.link(person, account, Method::ProveBoth, returned.ask.now);
-        linked.await.map_err(|error| match error {
-            NotJoined::Refused(refusal) => refused(Page::NotAllowed, refusal),
-            NotJoined::Contested => refused(Page::NotAllowed, Refusal::LinkConflict),
-            NotJoined::Store(error) => away(&error),
-        })
-    }
-
     fn has_login(&self, plan: &Plan, arm: Arm) -> bool {
         let provider = self.deps.providers.named(plan.provider(arm));
         provider.is_some_and(|provider| provider.login().is_some())
@@ -152,11 +138,11 @@ impl Logins {
 }
 
 /// Whether the person has signed in since the login began, and not with a session that somebody left there: a provider that is
-/// asked for `max_age` says when it was (OpenID Connect Core 1.0 §3.1.2.1). Clocks may differ by a minute.
+/// asked for `max_age` says when it was (OpenID Connect Core 1.0 §3.1.2.1), in whole seconds. Clocks may differ by so much.
 fn is_anew(identity: &Identity, began: UnixTime) -> bool {
     let signed_in = identity.attributes.member("auth_time");
     let signed_in = signed_in.and_then(serde_json::Value::as_u64);
-    signed_in.is_some_and(|signed_in| began.as_secs() <= signed_in.saturating_add(60))
+    signed_in.is_some_and(|signed_in| began.as_secs() <= signed_in.saturating_add(LEEWAY))
 }
 
 /// Whether the old provider still takes new logins by the mode of the stage.
@@ -174,10 +160,21 @@ fn at(
     wanted: Option<StepUp>,
     errand: Errand,
 ) -> NoSession {
-    NoSession::At(Box::new(Directed {
+    NoSession::At(Box::new(directed(plan, arm, rule, wanted, errand)))
+}
+
+/// A login at one side, whatever the rollout would choose.
+pub(super) fn directed(
+    plan: &Plan,
+    arm: Arm,
+    rule: &'static str,
+    wanted: Option<StepUp>,
+    errand: Errand,
+) -> Directed {
+    Directed {
         provider: plan.provider(arm).clone(),
         rule,
         wanted: wanted.map(Arc::new),
         errand,
-    }))
+    }
 }

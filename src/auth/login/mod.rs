@@ -17,6 +17,7 @@ mod exchange;
 mod farewell;
 mod flow;
 mod fragment;
+mod join;
 mod journey;
 mod kept_form;
 mod limited;
@@ -27,17 +28,20 @@ mod navigation;
 mod optin;
 mod page;
 mod place;
+mod planned;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;
 mod query;
 mod reply;
 mod return_to;
 mod room;
+mod said;
 mod settle;
 mod start;
 #[cfg(test)]
 mod tests;
 mod told;
+mod words;
 
 pub(crate) use device::KEEP as DEVICE_KEPT_FOR;
 pub(crate) use endpoint::Endpoint;
@@ -217,31 +221,23 @@ impl Logins {
             kill,
             now,
         };
-        match (kill, endpoint) {
-            (KillPosition::Deny, Endpoint::Login | Endpoint::Callback(_) | Endpoint::KeptForm) => {
-                return self.page(&ask, Page::Unavailable, &ReturnPath::root(), Vec::new());
-            }
-            // Whoever wants to leave may.
-            (
-                KillPosition::Deny,
-                Endpoint::Logout
-                | Endpoint::SignedOut
-                | Endpoint::OptIn
-                | Endpoint::BackChannel(_)
-                | Endpoint::FrontChannel(_),
-            )
-            | (
-                KillPosition::Off
-                | KillPosition::Freeze
-                | KillPosition::Legacy
-                | KillPosition::Modern,
-                _,
-            ) => {}
+        // Whoever wants to leave may.
+        let lets_in = match endpoint {
+            Endpoint::Login | Endpoint::Callback(_) | Endpoint::KeptForm | Endpoint::Join => true,
+            Endpoint::Logout
+            | Endpoint::SignedOut
+            | Endpoint::OptIn
+            | Endpoint::BackChannel(_)
+            | Endpoint::FrontChannel(_) => false,
+        };
+        if lets_in && kill == KillPosition::Deny {
+            return self.page(&ask, Page::Unavailable, &ReturnPath::root(), Vec::new());
         }
         match endpoint {
             Endpoint::Login => self.login(&ask, body).await,
             Endpoint::OptIn => self.opt_in(policy, request, false, now).await,
             Endpoint::KeptForm => self.kept_form(&ask).await,
+            Endpoint::Join => self.join(&ask).await,
             Endpoint::Logout => self.logout(&ask).await,
             Endpoint::SignedOut => {
                 self.page(&ask, Page::SignedOut, &ReturnPath::root(), Vec::new())
@@ -285,6 +281,9 @@ impl Logins {
             Asks::Page if may_sign_in => {}
             Asks::Page | Asks::Answer => return answer,
         }
+        if let Some(page) = why.and_then(|why| self.planned_session(&ask, why)) {
+            return TurnedAway::Page(page);
+        }
         let sent = self.sent(&ask);
         // The route does not look at sessions: one more would not let anybody in.
         if why.is_none() && sent == SessionSent::Readable {
@@ -324,6 +323,8 @@ impl Logins {
         if let Err(standing) = self.may_begin(policy, request, now).await {
             return TurnedAway::Answer(Answer::Limited(standing));
         }
+        let left = self.leaves_for_good(&ask, why).await;
+        begin.cookies.extend(left);
         match self.begin(&ask, begin).await {
             Begun::Reply(response) => TurnedAway::Page(response),
             Begun::NoLogin => answer,

@@ -18,6 +18,7 @@ use crate::auth::login::return_to::ReturnPath;
 use crate::auth::look::Forms;
 use crate::auth::look::Look;
 use crate::auth::look::escaped;
+use crate::clock::UnixTime;
 
 /// A page of ours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,6 +79,19 @@ pub(super) enum Page {
     NameAgain,
     /// Where somebody wants to sign in.
     Choose,
+    /// Whether two accounts are of the person who has signed in with both.
+    Join,
+    /// They are not.
+    NotJoined,
+    /// The sign-in that has just ended counts no more: another one follows, at another page.
+    OnceMore,
+    /// Minutes in which the old side does not count, as planned.
+    Planned {
+        /// When they are over,
+        until: UnixTime,
+        /// which is in so many seconds.
+        wait: u64,
+    },
 }
 
 /// Which page somebody got, as a constant word for the access log; goes along with the response.
@@ -104,6 +118,8 @@ impl Page {
             Self::ForSafety => "login_for_safety",
             Self::FormKept => "form_kept",
             Self::FormOfAnother => "form_of_another",
+            Self::Planned { .. } => "login_planned",
+            Self::NotJoined => "login_not_joined",
             Self::SignOut
             | Self::SignedOut
             | Self::Changed
@@ -115,6 +131,8 @@ impl Page {
             | Self::OptOut
             | Self::Name
             | Self::NameAgain
+            | Self::Join
+            | Self::OnceMore
             | Self::Choose => return None,
         })
     }
@@ -129,8 +147,9 @@ impl Page {
             | Self::SignInFirst
             | Self::FormKept
             | Self::FormOfAnother
+            | Self::NotJoined
             | Self::ForSafety => StatusCode::FORBIDDEN,
-            Self::Unavailable | Self::OnlyThere | Self::NotRecorded => {
+            Self::Unavailable | Self::OnlyThere | Self::NotRecorded | Self::Planned { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Circles => StatusCode::CONFLICT,
@@ -146,97 +165,9 @@ impl Page {
             | Self::OptOut
             | Self::Name
             | Self::NameAgain
+            | Self::Join
+            | Self::OnceMore
             | Self::Choose => StatusCode::OK,
-        }
-    }
-
-    const fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Stray => (
-                "This sign-in is not yours to finish",
-                "It was begun in another browser, or it is finished already.",
-            ),
-            Self::TooLate => (
-                "The sign-in took too long",
-                "Nothing is lost. Please begin again.",
-            ),
-            Self::Mismatch => (
-                "The sign-in could not be finished",
-                "The answer does not belong to the sign-in that was begun here.",
-            ),
-            Self::Denied => ("The sign-in was refused", "The sign-in service said no."),
-            Self::Failed => (
-                "The sign-in failed",
-                "The sign-in service did not confirm it.",
-            ),
-            Self::NotAllowed => (
-                "This account may not come in",
-                "Please ask your help desk, and name the reference.",
-            ),
-            Self::Unavailable => (
-                "The sign-in service is not reachable",
-                "Nothing is lost. Please try again in a moment.",
-            ),
-            Self::Circles => (
-                "The sign-in goes round in circles",
-                "It was stopped. Please wait a minute, or ask your help desk and name the reference.",
-            ),
-            Self::NotRecorded => (
-                "Signed out in this browser only",
-                "The end of your session could not be recorded yet. It will be as soon as that is possible.",
-            ),
-            Self::SignOut => ("Sign out?", ""),
-            Self::SignedOut => ("Signed out", "You can close this page."),
-            Self::OnTheWay => ("Please sign in", "You will be taken to the sign-in page."),
-            Self::Arrived => ("You are signed in", "You will be taken to your page."),
-            Self::OptIn => (
-                "Try the new sign-in page?",
-                "From your next sign-in on you will use it, in this browser.",
-            ),
-            Self::OptOut => (
-                "You use the new sign-in page",
-                "In this browser, from your next sign-in on.",
-            ),
-            Self::Name => (
-                "Sign in",
-                "Please say who you are. The next page asks for your password.",
-            ),
-            Self::NameAgain => (
-                "Sign in",
-                "Please type your e-mail address or user name. The next page asks for your password.",
-            ),
-            Self::Choose => ("Where do you want to sign in?", ""),
-            Self::SignInFirst => ("Please sign in first", "Then come back to this address."),
-            Self::NotOurForm => ("Not signed out", "The request came from another page."),
-            Self::NoAccount => (
-                "There is no such page here",
-                "Your account is looked after elsewhere. Please ask your help desk.",
-            ),
-            Self::Back => (
-                "Your usual sign-in page is back",
-                "You will sign in as you did before. If you have chosen a new password at the other page since, use the one from before here.",
-            ),
-            Self::OnlyThere => (
-                "Your account is at the new sign-in service only",
-                "It cannot be used at the moment, and the other one does not know you. Nothing is lost. Please try again later.",
-            ),
-            Self::FormKept => (
-                "Please sign in again",
-                "Nothing is sent yet. What you typed in is kept for ten minutes: you can send it when you are back.",
-            ),
-            Self::SendAgain => ("Send what you typed in?", "It has not been sent yet."),
-            Self::FormOfAnother => (
-                "Nothing was sent",
-                "What was typed in here belongs to somebody else who was signed in before. It is gone.",
-            ),
-            Self::ForSafety => (
-                "You were signed out for security",
-                "Nothing is lost. Please sign in again; it may be at another page than the last time.",
-            ),
-            Self::Changed => (
-                "Your sign-in page has changed",
-                "You will sign in at another page than before, with the account that you were told about.",
-            ),
         }
     }
 
@@ -251,11 +182,19 @@ impl Page {
             | Self::SignInFirst
             | Self::FormKept
             | Self::OnTheWay => Offer::SignIn,
-            Self::NotAllowed | Self::Circles | Self::NotRecorded | Self::NoAccount => {
-                Offer::Nothing
-            }
+            Self::NotAllowed
+            | Self::Circles
+            | Self::NotRecorded
+            | Self::NoAccount
+            | Self::NotJoined => Offer::Nothing,
             // These come with a form of their own.
-            Self::Name | Self::NameAgain | Self::Choose | Self::SendAgain => Offer::Nothing,
+            Self::Name
+            | Self::NameAgain
+            | Self::Choose
+            | Self::SendAgain
+            | Self::Join
+            | Self::OnceMore
+            | Self::Planned { .. } => Offer::Nothing,
             Self::SignOut | Self::NotOurForm => Offer::SignOut,
             Self::Changed | Self::Back | Self::ForSafety => Offer::GoOn,
             Self::Arrived | Self::FormOfAnother => Offer::Target,
@@ -300,7 +239,13 @@ pub(super) fn page(
         )
     };
     let (again, forms) = match page.offers() {
-        _ if own_form.is_some() => (own_form.unwrap_or_default(), Forms::OurOwn),
+        _ if own_form.is_some() => {
+            let forms = match page {
+                Page::Planned { .. } | Page::OnceMore => Forms::None,
+                _ => Forms::OurOwn,
+            };
+            (own_form.unwrap_or_default(), forms)
+        }
         Offer::Nothing => (String::new(), Forms::None),
         Offer::SignIn => (link("Sign in"), Forms::None),
         Offer::GoOn => (link("Continue"), Forms::None),
@@ -349,6 +294,9 @@ pub(super) fn page(
         Page::Unavailable | Page::OnlyThere | Page::NotRecorded => {
             headers.insert(RETRY_AFTER, RETRY);
         }
+        Page::Planned { wait, .. } => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.max(1)));
+        }
         Page::Arrived => {
             if let Ok(value) = HeaderValue::try_from(format!("0;url={}", target.as_str())) {
                 headers.insert(REFRESH, value);
@@ -377,6 +325,9 @@ pub(super) fn page(
         | Page::Name
         | Page::NameAgain
         | Page::Choose
+        | Page::Join
+        | Page::NotJoined
+        | Page::OnceMore
         | Page::SignInFirst => {}
     }
     response

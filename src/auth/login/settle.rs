@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::auth::canonical::NotJoined;
 use crate::auth::cookies::Keep;
+use crate::auth::login::Ask;
 use crate::auth::login::Logins;
 use crate::auth::login::callback::NoSession;
 use crate::auth::login::callback::Returned;
@@ -36,6 +37,7 @@ use crate::session::Origin;
 use crate::store::StoreError;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::metrics::Attempt;
+use crate::telemetry::metrics::CarryOver;
 
 /// The side that a login counts on.
 struct Side {
@@ -87,7 +89,7 @@ impl Logins {
             self.may_fall_back(ask, plan, owner, identity).await?;
         }
         if let Some(plan) = plan {
-            self.linked(returned, plan, identity, &canonical).await?;
+            self.linked(returned, plan, identity, &canonical)?;
         }
         let (backing, next_time) = match plan {
             Some(plan) => {
@@ -160,9 +162,13 @@ impl Logins {
         for mut ended in std::mem::take(&mut created.ended) {
             self.revoke_at_provider(ask, &mut ended);
         }
-        device.is_used_by(&canonical, &created.row, (owner.id(), began));
         // Whatever session the browser came with ends here: nothing of it is carried over.
-        if let Some(earlier) = self.session_id(ask) {
+        if asked_after {
+            let place = self.takes_place(ask, &canonical, &created.row).await;
+            if !matches!(place, Ok(true)) {
+                return Err(self.is_not_needed(ask, &created.row, place).await);
+            }
+        } else if let Some(earlier) = self.session_id(ask) {
             match self.deps.sessions.end(earlier, ask.now).await {
                 Ok(Some(mut farewell)) => self.revoke_at_provider(ask, &mut farewell),
                 Ok(None) => {}
@@ -171,6 +177,7 @@ impl Logins {
                 }
             }
         }
+        device.is_used_by(&canonical, &created.row, (owner.id(), began));
         if let (Some(plan), Some(arm), false) = (plan, arm, asked_after) {
             let took = returned.arrived.elapsed();
             self.arrives(ask, &device, (plan, arm), &canonical, took)
@@ -179,8 +186,30 @@ impl Logins {
         let cookie = created.cookie.expose();
         let session = self.names.set(&self.names.session, cookie, Keep::Browser);
         let cookies = session.into_iter().chain(self.keep_device(ask, &device));
+        let mut cookies: Vec<HeaderValue> = cookies.collect();
+        if let (Some(plan), Some(Arm::To), false) = (plan, arm, asked_after) {
+            cookies.extend(self.has_left_for_good(ask, plan).await);
+        }
         let subject = self.deps.reports.pseudonyms.of(&canonical);
-        Ok((cookies.collect(), subject))
+        Ok((cookies, subject))
+    }
+
+    /// Ends a session that was made without a sign-in and takes no place: whoever has signed out meanwhile stays signed out.
+    async fn is_not_needed(
+        &self,
+        ask: &Ask<'_>,
+        row: &[u8; 32],
+        why: Result<bool, StoreError>,
+    ) -> NoSession {
+        let gone = self.deps.sessions.end_known(row, ask.now).await;
+        match why.and(gone.map(drop)) {
+            Ok(()) => NoSession::Stays(CarryOver::Refused),
+            Err(error) => {
+                // Nobody has its cookie.
+                warn!(error = %error, "A session that nobody is given ends by itself.");
+                NoSession::Stays(CarryOver::Unavailable)
+            }
+        }
     }
 
     /// Whether the stage takes a login of this account.
@@ -196,6 +225,30 @@ impl Logins {
         let (cohorts, provider) = (&self.deps.cohorts, &identity.provider);
         let begun = begun(&returned.flow);
         rollout::accept_login(plan, cohorts, ask.kill, provider, begun, &facts, ask.now)
+    }
+
+    /// The page for somebody whose login its side does not take for some minutes only.
+    fn is_planned(
+        &self,
+        returned: &Returned<'_>,
+        identity: &Identity,
+        canonical: &CanonicalSubject,
+    ) -> Option<Page> {
+        let target = returned.flow.target();
+        let facts = known(returned, &target, canonical, identity);
+        let begun = begun(&returned.flow);
+        self.planned_login(returned.ask, &identity.provider, begun, &facts)
+    }
+
+    /// What becomes of a login that its side does not take, where there is no other way.
+    pub(super) fn not_taken(
+        &self,
+        returned: &Returned<'_>,
+        identity: &Identity,
+        canonical: &CanonicalSubject,
+    ) -> NoSession {
+        let planned = self.is_planned(returned, identity, canonical);
+        refused(planned.unwrap_or(Page::NotAllowed), Refusal::NotAccepted)
     }
 
     /// Whether the login counts on its side of the rollout, now that it is known whose it is.
@@ -217,7 +270,10 @@ impl Logins {
         match self.acceptance(returned, plan, identity, canonical) {
             Acceptance::Accepted => {}
             Acceptance::OnlyExcept | Acceptance::NotAccepted | Acceptance::Quarantined => {
-                return Err(NoSession::Again(None));
+                return Err(match self.is_planned(returned, identity, canonical) {
+                    Some(page) => refused(page, Refusal::NotAccepted),
+                    None => NoSession::Again(None),
+                });
             }
         }
         let pin = self.deps.pins.of(&plan.id, canonical, ask.now).await;

@@ -178,6 +178,9 @@ impl Logins {
         let Some(place) = place else {
             return Begun::Reply(self.unavailable(ask, begin));
         };
+        if let Some(page) = self.planned_begin(ask, &begin, &place) {
+            return Begun::Reply(page);
+        }
         // The other side does not know them: there is no other door.
         let only = begin.directed.is_none() && self.is_only_there(ask, &begin.device);
         if only && self.deps.revokes {

@@ -5,10 +5,13 @@
 mod back;
 mod carry;
 mod chooser;
+mod joined;
 mod kept;
 mod lifetimes;
 mod linked;
+mod planned;
 mod recalled;
+mod signs_out;
 mod wrap;
 
 use super::*;
@@ -58,6 +61,8 @@ struct Seen {
     status: StatusCode,
     location: String,
     refresh: String,
+    retry_after: String,
+    link: String,
     body: String,
     set: Vec<String>,
     admitted: Option<Admitted>,
@@ -280,6 +285,8 @@ impl<'a> Visit<'a> {
             status: response.status(),
             location: field(LOCATION),
             refresh: field(http::header::REFRESH),
+            retry_after: field(http::header::RETRY_AFTER),
+            link: field(http::header::LINK),
             body: String::from_utf8(response.body().to_vec()).unwrap(),
             set,
             admitted,
@@ -742,6 +749,30 @@ async fn an_error_of_the_provider_is_a_fixed_page() {
 }
 
 #[tokio::test]
+async fn an_error_of_another_issuer_is_not_counted_for_the_provider() {
+    let down = "authferry_logins_total{app=\"crm\",provider=\"new\",";
+    for (iss, status) in [
+        ("&iss=https%3A%2F%2Fevil.test", StatusCode::BAD_REQUEST),
+        ("&iss=", StatusCode::BAD_REQUEST),
+        (
+            "&iss=https%3A%2F%2Fnew.idp.test",
+            StatusCode::SERVICE_UNAVAILABLE,
+        ),
+        ("", StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        let (world, mut browser) = (both(), Browser::default());
+        let start = open(&world, &mut browser, "/a").await;
+        let answer = signed_in(&start.location, "x");
+        let state = answer.split_once("state=").unwrap().1;
+        let callback = format!("/.authferry/cb/new?error=server_error{iss}&state={state}");
+        let seen = open(&world, &mut browser, &callback).await;
+        assert_eq!(seen.status, status, "{iss}");
+        let counted = world.metrics.render().unwrap().contains(down);
+        assert_eq!(counted, status == StatusCode::SERVICE_UNAVAILABLE, "{iss}");
+    }
+}
+
+#[tokio::test]
 async fn a_login_ends_after_ten_minutes_and_an_answer_counts_once() {
     let (world, mut browser) = (both(), Browser::default());
     let start = open(&world, &mut browser, "/a").await;
@@ -947,6 +978,38 @@ async fn a_login_begun_before_the_stage_has_its_grace_and_then_begins_anew() {
         .with(&world, &mut browser)
         .await;
     assert_eq!(seen.location, "/a", "the return path is kept");
+}
+
+#[tokio::test]
+async fn who_signed_in_at_a_page_that_counts_no_more_is_asked_to_do_so_one_more_time() {
+    for changed in [false, true] {
+        let (mut world, mut browser) = (both(), Browser::default());
+        world.look = Arc::new(Look::new(&crate::auth::settings::Pages {
+            changed,
+            ..crate::auth::settings::Pages::default()
+        }));
+        everybody_to(&mut world, Arm::From);
+        let start = open(&world, &mut browser, "/a").await;
+        let callback = signed_in(&start.location, "alice");
+        world.plan = Some(plan(Mode::ModernPrimary, Vec::new()));
+        let seen = open(&world, &mut browser, &callback).await;
+        let next = if changed {
+            assert_eq!(seen.status, StatusCode::OK, "{seen:?}");
+            assert!(seen.body.contains("One more time, please"), "{}", seen.body);
+            let link = seen.body.split_once("href=\"").unwrap().1;
+            link.split('"').next().unwrap().replace("&amp;", "&")
+        } else {
+            seen.location.clone()
+        };
+        assert!(next.starts_with("https://new.idp.test/"), "{seen:?}");
+        // And no more often than that.
+        let mut other = browser.clone();
+        let end = open(&world, &mut other, &signed_in(&next, "alice")).await;
+        assert_eq!(end.location, "/a");
+        world.plan = Some(plan(Mode::LegacyOnly, Vec::new()));
+        let end = open(&world, &mut browser, &signed_in(&next, "alice")).await;
+        assert_eq!(end.status, StatusCode::FORBIDDEN, "{end:?}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 use http::Response;
+use http::header::LOCATION;
+use http::header::SET_COOKIE;
 
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
@@ -10,7 +12,11 @@ use crate::auth::login::chooser;
 use crate::auth::login::device::Device;
 use crate::auth::login::page::Page;
 use crate::auth::login::place::Place;
+use crate::auth::login::return_to::ReturnPath;
 use crate::auth::login::start::Begin;
+use crate::auth::look::escaped;
+use crate::auth::report::Told;
+use crate::identity::ProviderId;
 use crate::rollout::Arm;
 use crate::rollout::KillPosition;
 
@@ -37,6 +43,30 @@ impl Logins {
         let form = chooser::goes_on(&begin, plan);
         let page = self.page_with(ask, page, &begin.target, begin.cookies, form);
         Err(Box::new(page))
+    }
+
+    /// The same where somebody has just signed in at a page that counts no more. The login that follows is begun: a second time
+    /// is another page.
+    pub(super) fn says_once_more(
+        &self,
+        ask: &Ask<'_>,
+        (left, target): (&ProviderId, &ReturnPath),
+        response: Response<Bytes>,
+    ) -> Response<Bytes> {
+        let told = response.extensions().get::<Told>().cloned();
+        let next = told.as_ref().and_then(|told| told.provider.as_ref());
+        let location = response.headers().get(LOCATION);
+        let location = location.and_then(|location| location.to_str().ok());
+        let (Some(location), true) = (location, self.look.changed && next != Some(left)) else {
+            return response;
+        };
+        let link = escaped(location);
+        let link = format!("<p><a href=\"{link}\">Continue</a></p>\n");
+        let cookies = response.headers().get_all(SET_COOKIE);
+        let cookies = cookies.iter().cloned().collect();
+        let mut page = self.page_with(ask, Page::OnceMore, target, cookies, Some(link));
+        page.extensions_mut().extend(response.extensions().clone());
+        page
     }
 
     /// Whether the switch sends everybody to the old side, and the person of this browser has no account there.

@@ -30,9 +30,9 @@ mappings! {
     RawIdentity {
         /// The name of a person that is the same at both providers. Required.
         canonical: RawCanonical,
-        /// Further sources of links, beside what providers say of the canonical name. Names and lists are asked together, and two that disagree are a conflict; `claim`s are asked in order, about accounts without a name.
+        /// Further sources of links, beside what providers say of the canonical name. Names and lists are asked together, and two that disagree are a conflict; pairwise subjects are not computed (people who have them are linked by a list), and no directory is asked since when an address is its owner's (there is no `link_grace`); `claim`s are asked in order, about accounts without a name.
         links: List<RawLink>,
-        /// What becomes of an account of the new provider (`to`) that is joined with nobody: it is a person of its own (`alone`), its owner signs in at the old provider while the stage takes logins there (`from`; any other credential is refused), or it is refused. Default `alone`.
+        /// What becomes of an account of the new provider (`to`) that is joined with nobody: it is a person of its own (`alone`), its owner signs in at the old provider while the stage takes logins there (`from`; any other credential is refused), or it is refused. Nobody is given an account for it: there is no `provision` here (of a password that moves see `provisioning`). Default `alone`.
         on_missing: At<OnMissingWord>,
         /// What becomes of an account of the new provider that may be somebody else's, because it is not the only one of which the same is said. It gets no session and its tokens are refused (403); while the stage takes logins at the old provider, its owner signs in there once more, as before. `authferry link set` resolves it. Default `deny`.
         on_conflict: At<OnConflictWord>,
@@ -46,7 +46,7 @@ mappings! {
     one of RawLink {
         /// A list of people whom somebody has linked.
         file: RawLinkFile,
-        /// A person whose new account is joined with nobody signs in at the old provider as well, within ten minutes and in the same browser; the two accounts are linked from then on. Both providers need a login.
+        /// A person whose new account is joined with nobody signs in at the old provider as well, within ten minutes and in the same browser, and says on a page of ours within two minutes that both are theirs; the two accounts are linked from then on. Both sign-ins are new ones: a session that somebody has left open at a provider proves nothing, nor does a provider whose clock is more than 5 s behind. Both providers need a login.
         prove_both: At<Given>,
         /// Accounts of two providers of which the same is said.
         claim: RawLinkClaim,
@@ -250,9 +250,9 @@ words! {
     CarryOverWord {
         /// A session of the old system itself (a cookie that one of its providers owns) gets one of ours beside it, which stands for it: confirmed at the old system every `revalidate`, for as long as the browser sends that very cookie with it. Nobody sees anything. Needs `session_probe.revoke`, so that a sign-out ends both. Where another proxy forwards (`forward_auth`), it has to pass our cookie on to the browser, as the files of `deploy/fronts` do.
         "wrap" => Wrap,
-        /// A session of ours of the old side (signed in for, or wrapped) becomes one of the new provider when its person, who is assigned there, opens a page: the new provider is shown an assertion of ours (an `exchange` of the kind `assertion`) and must answer for the same person. The session gets a new id, ends no later than before and is confirmed in the same way; that of the old side is ended five seconds after the first use of the new one, at its owner too (`session_probe.logout`, RFC 7009), except for an application that gets its cookie (`forward_credentials`). Taken out of the list, such sessions end when they are to be confirmed. Nobody sees anything.
+        /// A session of ours of the old side (signed in for, or wrapped) becomes one of the new provider when its person, who is assigned there, opens a page: the new provider is shown an assertion of ours (an `exchange` of the kind `assertion`) and must answer for the same person. The session gets a new id, ends no later than before and is confirmed in the same way; that of the old side is ended five seconds after the first use of the new one, at its owner too (`session_probe.logout`, RFC 7009), except for an application that gets its cookie (`forward_credentials`). Taken out of the list, such sessions end when they are to be confirmed. The assertion is a grant of RFC 7523: sessions are not moved by a token exchange (RFC 8693). Nobody sees anything.
         "exchange" => Exchange,
-        /// The new provider is asked without a page.
+        /// The new provider is asked without a page. Whoever signs out meanwhile stays signed out: of a session of the old system itself that system is asked again before it moves.
         "silent" => Silent,
         /// A password that comes with requests (Basic) moves: as with `basic: migrate`, in every stage that sends people to the new side. Passwords in forms are not looked at.
         "credential" => Credential,

@@ -93,7 +93,7 @@ mappings! {
         rollback: RawRollback,
         /// What answers to credentials of `from` say.
         warn: RawWarn,
-        /// Minutes in which credentials of `from` do not count, to find who still needs them.
+        /// Minutes in which credentials of `from` do not count, to find who still needs them. Browsers get a page (503, `Retry-After`) that says until when, and keep their sessions; nobody is sent to a sign-in at `from`.
         brownouts: List<RawBrownout>,
         /// With `control: schedule`: when it begins.
         at: At<Moment>,

@@ -197,6 +197,16 @@ impl Login for OidcLogin {
         self.http.call(&call, |answer| revoked(&answer)).await
     }
 
+    fn answers_as(&self, iss: Option<&str>) -> Result<(), Refusal> {
+        match (self.discovery.current(), iss) {
+            (Some(metadata), iss) => self.check_issuer(iss, &metadata),
+            (None, Some(iss)) if iss != self.tokens.issuer().as_str() => Err(Refusal::WrongIssuer),
+            (None, Some(_)) => Ok(()),
+            (None, None) if self.require_iss => Err(Refusal::WrongIssuer),
+            (None, None) => Ok(()),
+        }
+    }
+
     fn issuer(&self) -> Option<&str> {
         Some(self.tokens.issuer().as_str())
     }

@@ -9,8 +9,13 @@ use crate::revocation::Target;
 const DAY: u64 = 24 * 3_600;
 
 /// Both providers have a login; whoever has a session of the old one and belongs to the new one is asked after.
-fn asking() -> World {
-    let mut world = World::of(FakeProvider::old().with_login(), FakeProvider::new());
+pub(super) fn asking() -> World {
+    asking_on(Arc::new(FakeStore::default()))
+}
+
+pub(super) fn asking_on(store: Arc<FakeStore>) -> World {
+    let (old, new) = (FakeProvider::old().with_login(), FakeProvider::new());
+    let mut world = World::on(store as _, old, new);
     world.plan = Some(plan(Mode::Canary, vec![all_to(Arm::From)]));
     world.canonical = Some(crate::links::settings::Canonical::by_claims(
         "uid:{subject}",
@@ -31,7 +36,7 @@ const PAGE: [(&str, &str); 3] = [
 ];
 
 /// Opens a page, and says so.
-fn page(target: &str) -> Visit<'_> {
+pub(super) fn page(target: &str) -> Visit<'_> {
     Visit {
         fields: PAGE.to_vec(),
         ..Visit::to(target)
@@ -39,7 +44,7 @@ fn page(target: &str) -> Visit<'_> {
 }
 
 /// A browser that signed in at the old side, before its person was assigned to the new one.
-async fn of_the_old_side(world: &mut World) -> Browser {
+pub(super) async fn of_the_old_side(world: &mut World) -> Browser {
     let mut browser = Browser::default();
     everybody_to(world, Arm::From);
     let seen = log_in(world, &mut browser, "alice").await;
@@ -56,14 +61,14 @@ fn would_ask(location: &str) -> String {
     format!("{path}?error=login_required&state={state}")
 }
 
-fn counted(world: &World, outcome: &str) -> bool {
+pub(super) fn counted(world: &World, outcome: &str) -> bool {
     let line = format!(
         "authferry_session_carryovers_total{{app=\"crm\",method=\"silent\",outcome=\"{outcome}\"}} 1\n"
     );
     world.metrics.render().unwrap().contains(&line)
 }
 
-async fn arm(world: &World, browser: &mut Browser) -> Option<Arm> {
+pub(super) async fn arm(world: &World, browser: &mut Browser) -> Option<Arm> {
     let seen = open(world, browser, "/").await;
     seen.admitted.and_then(|admitted| admitted.arm())
 }

@@ -1,0 +1,205 @@
+//! Minutes in which the old side does not count, as planned: whoever comes with a session of it, or would sign in there, is told
+//! until when, and loses nothing. And what has stopped counting for good: the old system is told, and its cookie goes.
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Response;
+use tracing::warn;
+
+use crate::auth::error::AuthError;
+use crate::auth::login::Ask;
+use crate::auth::login::Logins;
+use crate::auth::login::page::Page;
+use crate::auth::login::place::Place;
+use crate::auth::login::return_to::ReturnPath;
+use crate::auth::login::start::Begin;
+use crate::auth::look::escaped;
+use crate::identity::CredentialClass;
+use crate::identity::ProviderId;
+use crate::identity::Refusal;
+use crate::rollout;
+use crate::rollout::Acceptance;
+use crate::rollout::Arm;
+use crate::rollout::Facts;
+use crate::rollout::LoginBegun;
+use crate::rollout::Plan;
+
+impl Logins {
+    /// The page for somebody whose session does not count for these minutes, and for no other reason.
+    pub(super) fn planned_session(
+        &self,
+        ask: &Ask<'_>,
+        why: &AuthError,
+    ) -> Option<Response<Bytes>> {
+        let provider = gone(ask, why)?;
+        let page = self.planned(ask, provider, |plan| self.honours(ask, plan, provider))?;
+        Some(self.planned_page(ask, page, &ask.target(), Vec::new()))
+    }
+
+    /// The page for somebody who would sign in where nobody can for these minutes, and for no other reason.
+    pub(super) fn planned_begin(
+        &self,
+        ask: &Ask<'_>,
+        begin: &Begin,
+        place: &Place,
+    ) -> Option<Response<Bytes>> {
+        let begun = LoginBegun {
+            at: ask.now,
+            fallback: place.fallback.is_some(),
+        };
+        let page = self.planned_login(ask, &place.provider, begun, &begin.facts(ask))?;
+        let mut cookies: Vec<HeaderValue> = self.forget_used(begin).into_iter().collect();
+        cookies.extend(begin.cookies.iter().cloned());
+        Some(self.planned_page(ask, page, &begin.target, cookies))
+    }
+
+    /// The same, of a login that may have come back.
+    pub(super) fn planned_login(
+        &self,
+        ask: &Ask<'_>,
+        provider: &ProviderId,
+        begun: LoginBegun,
+        facts: &Facts<'_>,
+    ) -> Option<Page> {
+        let (cohorts, now) = (&self.deps.cohorts, ask.now);
+        self.planned(ask, provider, |plan| {
+            match rollout::accept_login(plan, cohorts, ask.kill, provider, begun, facts, now) {
+                // Who it is may still make it count.
+                Acceptance::OnlyExcept => Acceptance::Accepted,
+                known => known,
+            }
+        })
+    }
+
+    /// The page, where nothing but such minutes stands in the way.
+    fn planned(
+        &self,
+        ask: &Ask<'_>,
+        provider: &ProviderId,
+        accepts: impl Fn(&Plan) -> Acceptance,
+    ) -> Option<Page> {
+        let plan = ask.policy.plan()?;
+        let until = plan.stage.brown_until(ask.now)?;
+        if plan.arm(provider) != Some(Arm::From) || accepts(plan) == Acceptance::Accepted {
+            return None;
+        }
+        let mut at_other_times = plan.clone();
+        at_other_times.stage.brownouts.clear();
+        if accepts(&at_other_times) != Acceptance::Accepted {
+            return None;
+        }
+        let wait = until.since(ask.now).as_millis().div_ceil(1_000);
+        Some(Page::Planned {
+            until,
+            wait: u64::try_from(wait).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// The page with what is known beside: when it is over, and where the operator says what to do.
+    pub(super) fn planned_page(
+        &self,
+        ask: &Ask<'_>,
+        page: Page,
+        target: &ReturnPath,
+        cookies: Vec<HeaderValue>,
+    ) -> Response<Bytes> {
+        let Page::Planned { until, .. } = page else {
+            return self.page(ask, page, target, cookies);
+        };
+        // To the minute in which it is over.
+        let minute = until.as_secs().div_ceil(60).saturating_mul(60);
+        let minute = i64::try_from(minute).unwrap_or(i64::MAX);
+        let until = jiff::Timestamp::from_second(minute);
+        let until = until.map_or_else(
+            |_out_of_range| String::from("further notice"),
+            |until| until.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+        );
+        let again = escaped(target.as_str());
+        let mut body = format!(
+            "<p>It is planned, until {until}. Nothing is lost: whoever is signed in stays signed in.</p>\n\
+             <p><a href=\"{again}\">Try again</a></p>\n"
+        );
+        let warning = ask
+            .policy
+            .plan()
+            .and_then(|plan| plan.stage.warning.as_ref());
+        if let Some(notice) = warning.and_then(|warning| warning.notice.as_deref()) {
+            let notice = escaped(notice);
+            body.push_str("<p><a href=\"");
+            body.push_str(&notice);
+            body.push_str("\">What to do instead</a></p>\n");
+        }
+        let mut response = self.page_with(ask, page, target, cookies, Some(body));
+        let beside = ask.policy.refused_farewell(ask.now);
+        response.headers_mut().extend(beside);
+        response
+    }
+
+    /// Ends what a browser holds of the old side where that has stopped counting for good: its own session at the owner, and that
+    /// of the old system, whose cookie goes. Not where applications live by that cookie.
+    pub(super) async fn leaves_for_good(
+        &self,
+        ask: &Ask<'_>,
+        why: Option<&AuthError>,
+    ) -> Vec<HeaderValue> {
+        let plan = ask.policy.plan();
+        let gone = why.and_then(|why| gone(ask, why));
+        // What comes back in some minutes is left alone, whatever else is said of it.
+        let (Some(provider), false) = (gone, plan.is_some_and(|plan| plan.stage.is_brown(ask.now)))
+        else {
+            return Vec::new();
+        };
+        if let Some(id) = self.session_id(ask)
+            && self
+                .session(ask)
+                .await
+                .is_some_and(|own| own.identity().provider == *provider)
+        {
+            match self.deps.sessions.end(id, ask.now).await {
+                Ok(Some(mut farewell)) => self.revoke_at_provider(ask, &mut farewell),
+                Ok(None) => {}
+                Err(error) => {
+                    warn!(%error, "A session that counts no more ends by itself.");
+                }
+            }
+        }
+        self.forgets_old_systems(ask).await
+    }
+
+    /// Ends the sessions of old systems that a browser still holds which has just signed in at the new side.
+    pub(super) async fn has_left_for_good(&self, ask: &Ask<'_>, plan: &Plan) -> Vec<HeaderValue> {
+        let over = self.honours(ask, plan, &plan.from) == Acceptance::NotAccepted;
+        if over && !plan.stage.is_brown(ask.now) {
+            self.forgets_old_systems(ask).await
+        } else {
+            Vec::new()
+        }
+    }
+
+    async fn forgets_old_systems(&self, ask: &Ask<'_>) -> Vec<HeaderValue> {
+        if ask.policy.forwards_credentials() {
+            return Vec::new();
+        }
+        self.end_old_sessions(ask, false).await.forget
+    }
+
+    /// Whether sessions of a provider count, of whomever they are.
+    fn honours(&self, ask: &Ask<'_>, plan: &Plan, provider: &ProviderId) -> Acceptance {
+        let (cohorts, facts) = (&self.deps.cohorts, &ask.request.facts);
+        let class = CredentialClass::Session;
+        rollout::accept(plan, cohorts, ask.kill, provider, class, facts, ask.now)
+    }
+}
+
+/// The provider of the old side whose session was refused because that side does not count.
+fn gone<'a>(ask: &Ask<'_>, why: &'a AuthError) -> Option<&'a ProviderId> {
+    let AuthError::Refused {
+        refusal: Refusal::NotAccepted,
+        provider: Some(provider),
+        class: Some(CredentialClass::Session),
+    } = why
+    else {
+        return None;
+    };
+    (ask.policy.plan()?.arm(provider) == Some(Arm::From)).then_some(provider)
+}
