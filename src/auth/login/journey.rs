@@ -35,7 +35,7 @@ impl Logins {
     }
 
     /// The same of a login that starts there, if it may: its place is kept while the provider is asked.
-    pub(super) async fn takes_place(
+    pub(super) async fn takes_room(
         &self,
         ask: &Ask<'_>,
         device: &Device,

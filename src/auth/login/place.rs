@@ -81,7 +81,7 @@ impl Logins {
             assignment.arm = Arm::To;
             assignment.rule = RuleRef::Pin;
         } else if !self
-            .takes_place(ask, &begin.device, plan, assignment.arm)
+            .takes_room(ask, &begin.device, plan, assignment.arm)
             .await
         {
             // The new provider has yet to prove itself in this step.

@@ -915,7 +915,7 @@ mod tests {
         begun[4] = 0x01;
         let half = h2::request(1, &GET);
         let half = half[..half.len() - 2].to_vec();
-        let silent = crate::proxy::serve::sniff::PREFACE.to_vec();
+        let silent = sniff::PREFACE.to_vec();
         let stretched = [begun, h2::frame(9, 0, 1, b"")].concat();
         for (n, bytes) in [
             silent,
