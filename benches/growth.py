@@ -121,14 +121,14 @@ def main():
     known = {tuple(line.split(" | ")[:2]): line + "\n" for line in old.splitlines()[2:]}
     lines = ["| what grows | path | size: instructions per request | greatest ÷ least | day | revision |\n", "|---|---|---|---|---|---|\n"]
     revision = subprocess.run(["git", "-C", HERE, "rev-parse", "--short=10", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    grown = []
+    grown, day = [], time.strftime("%Y-%m-%d")
     for name, path, change, sizes in CASES:
         at = (f"| {name}", path.replace("-", " "))
         if name.startswith(args.only):
             counts = [measure(peers, args.binary, path, change, n) for n in sizes]
             cells = " · ".join(f"{n:,}: {count:,}" for n, count in zip(sizes, counts))
             ratio = max(counts) / min(counts)
-            known[at] = f"{at[0]} | {at[1]} | {cells} | {ratio:.3f} | {time.strftime("%Y-%m-%d")} | {revision} |\n"
+            known[at] = f"{at[0]} | {at[1]} | {cells} | {ratio:.3f} | {day} | {revision} |\n"
             print(known[at], end="", flush=True)
             if MOST < ratio:
                 grown.append(f"{name}, {at[1]}: {ratio:.3f}")
