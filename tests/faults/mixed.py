@@ -38,12 +38,14 @@ ALL = SERVED | {"login", "logout", "stranger", "stranger-page"}
 # requests to that one.
 _REDIS, _PROVIDER, _UPSTREAM, _SELF = ({"session", "login", "logout", "stranger-page"}, 2), ({"login", "fresh", "opaque", "stranger-page"}, 15), (SERVED, 1), (ALL, 1)
 PROMISED = {
-    "redis": _REDIS, "redis-hangs": _REDIS,
+    "redis": _REDIS, "redis-hangs": _REDIS, "redis-slow": _REDIS, "redis-cut": _REDIS,
     "old": _PROVIDER, "new": _PROVIDER, "old-hangs": _PROVIDER, "new-hangs": _PROVIDER,
     "upstream": _UPSTREAM, "upstream-hangs": _UPSTREAM,
     "kill": _SELF, "term": _SELF,
     "reload": (set(), 0), "garbage": (set(), 0),
 }
+# What concerns one instance alone.
+ALONE = ("kill", "term", "redis-cut")
 # In these the answer to a refresh may get lost, so that its token has to be presented again.
 LOSING = {"old", "new", "old-hangs", "new-hangs", "kill"}
 # What is measured goes before whatever else the machine does; who may not say so goes without.
@@ -139,6 +141,18 @@ class Upstream(Server):
         script = "import sys; sys.path.insert(0, sys.argv[1]); import world; s = world.Server(('127.0.0.1', int(sys.argv[2])), world.Echo); print(s.server_address[1], flush=True); s.serve_forever()"
         self.process = subprocess.Popen([sys.executable, "-c", script, str(ROOT / "tests/suites"), str(self.port)], stdout=subprocess.PIPE, text=True)
         self.port = int(self.process.stdout.readline())
+
+
+class Wire(Server):
+    """The way of one instance to Redis, which can be slow, or cut."""
+
+    def __init__(self, port):
+        self.process = subprocess.Popen([*FIRST, sys.executable, str(HERE / "wire.py"), str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
+
+    def be(self, how):
+        self.process.stdin.write(how + "\n")
+        self.process.stdin.flush()
 
 
 class Own(Proxy):
@@ -263,7 +277,7 @@ def shown(text):
 class Load:
     """The load, its faults and its history."""
 
-    def __init__(self, seconds, instances=1, seed=None, patience=30):
+    def __init__(self, seconds, instances=1, seed=None, patience=30, wires=False):
         self.seconds, self.begin = seconds, time.time()
         self.end, self.stop = self.begin + seconds, threading.Event()
         self.seed = seed if seed is not None else random.randrange(10**9)
@@ -274,7 +288,9 @@ class Load:
         self.old, self.new = Idp(world.WORK / "old"), Idp(world.WORK / "new")
         self.back = Upstream()
         shared = pathlib.Path(tempfile.mkdtemp(dir=world.WORK))
-        self.proxies = [Own(shared, self.redis, self.old, self.new, self.back, patience) for _ in range(instances)]
+        self.wires = [Wire(self.redis.port) for _ in range(instances if wires else 0)]
+        ways = self.wires or [self.redis] * instances
+        self.proxies = [Own(shared, way, self.old, self.new, self.back, patience) for way in ways]
         self.counts = dict.fromkeys([*sorted(ALL), "ghost"], 0)
         self.wrong, self.opened, self.errors, self.faults, self.samples, self.lost = [], [], [], [], [], []
         # When Redis took longer than it may although nobody had stopped it, as a connection beside the program saw it.
@@ -542,7 +558,7 @@ class Load:
 
     def hit(self, kind, place, span):
         """Brings one fault about, for so long, and ends it."""
-        start, where = time.time(), place if kind in ("kill", "term") else None
+        start, where = time.time(), place if kind in ALONE else None
         self.under_way = ((kind, where, start, float("inf")),)
         self.bring(kind, place, span)
         self.faults.append((kind, where, start, time.time()))
@@ -578,6 +594,13 @@ class Load:
             proxy.process.send_signal(signal.SIGHUP)
             self.confirm(proxy, "refused", before)
             proxy.config.write_text(good)
+        elif kind in ("redis-slow", "redis-cut"):
+            # A tenth of a second there and back: within what a call may take.
+            for wire in self.wires if kind == "redis-slow" else [self.wires[place]]:
+                wire.be("slow 0.05" if kind == "redis-slow" else "cut")
+            self.stop.wait(span)
+            for wire in self.wires:
+                wire.be("well")
         elif kind in ("kill", "term"):
             proxy.stop(signal.SIGKILL if kind == "kill" else signal.SIGTERM)
             proxy.start()
@@ -706,7 +729,7 @@ class Load:
 
     def close(self):
         self.stop.set()
-        for one in (self.redis, self.old, self.new, self.back):
+        for one in (self.redis, self.old, self.new, self.back, *self.wires):
             if one.process.poll() is None:
                 one.kill()
         for proxy in self.proxies:
