@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::process::Child;
 use std::process::Command;
+use std::process::Output;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -101,8 +102,14 @@ impl Drop for Redis {
     }
 }
 
-/// A server that `tests/real/run` has started.
+/// A server that `tests/real/run` has started, and that is there again also after a failure, or everything that follows would fail.
 struct Server(&'static str);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.start());
+    }
+}
 
 impl Server {
     /// Ends it, and all that it has started, without a word.
@@ -124,21 +131,18 @@ impl Server {
         assert!(killed.unwrap().success(), "{}", self.0);
     }
 
-    /// Starts it again with what it has on disk.
-    async fn again(&self) {
-        let script = format!(
-            "{}/tests/real/idps/start-{}.sh",
-            env!("CARGO_MANIFEST_DIR"),
-            self.0
-        );
-        let started = tokio::task::spawn_blocking(move || {
-            Command::new(script)
-                .env("IDPS_KEEP", "1")
-                .env("DOT_GRACE", "120")
-                .output()
-                .unwrap()
-        });
-        let started = started.await.unwrap();
+    /// Starts it with what it has on disk, unless it runs.
+    fn start(&self) -> std::io::Result<Output> {
+        let root = env!("CARGO_MANIFEST_DIR");
+        Command::new(format!("{root}/tests/real/idps/start-{}.sh", self.0))
+            .env("IDPS_KEEP", "1")
+            .env("DOT_GRACE", "120")
+            .output()
+    }
+
+    /// Starts it again.
+    fn again(&self) {
+        let started = self.start().unwrap();
         assert!(started.status.success(), "{started:?}");
     }
 }
@@ -304,7 +308,7 @@ async fn nobody_is_lost(
     let many = async || count <= load.away();
     load.until(&proxy, "without the provider", many).await;
     assert_ne!(calls(&proxy, provider, "failed").await, 0.0);
-    server.again().await;
+    server.again();
     served("with the provider again").await;
 
     let began = Instant::now();
@@ -321,7 +325,7 @@ async fn nobody_is_lost(
     let many = async || before + count <= load.away();
     load.until(&proxy, "without both", many).await;
     redis.again().await;
-    server.again().await;
+    server.again();
     served("with both again").await;
     assert_eq!(
         calls(&proxy, provider, "rejected").await,
