@@ -5,9 +5,9 @@
 
 use std::sync::PoisonError;
 use std::time::Duration;
-use std::time::Instant;
 
 use redb::Database;
+use tokio::time::Instant;
 use tracing::info;
 use tracing::warn;
 
