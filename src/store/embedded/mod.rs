@@ -705,12 +705,12 @@ mod tests {
         let before = length();
         drop(store);
         let after = length();
-        assert!(after < before / 2, "{before} {after}");
+        assert!(after < before / 3 * 2, "{before} {after}");
         let store = disk.store();
         assert_eq!(store.scan("t", b"", 999, NOW).await.unwrap().len(), 20);
-        // There is nothing more to gain.
+        // There is nothing more to gain, but for a page or two.
         drop(store);
-        assert_eq!(length(), after);
+        assert!(length() <= after && after / 2 < length());
     }
 
     #[tokio::test]
