@@ -122,7 +122,7 @@ const BREAKS: &[(&str, &str, &str)] = &[
     (
         "AFS030",
         "",
-        "exchange: { asked: { token_exchange: { provider: new, audiences: [api], client: CLIENT } } }",
+        "exchange: { asked: { token_exchange: { provider: new, audiences: [api], unreadable: accept, client: CLIENT } } }",
     ),
     (
         "AFS029",

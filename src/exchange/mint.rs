@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Map;
 use serde_json::Value;
+use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::exchange::Subject;
@@ -130,9 +131,11 @@ impl Minter {
                     issued: Value::from(now.as_secs().to_string()),
                     expires: Value::from(ends.as_secs().to_string()),
                 };
-                let text = template
-                    .render_text(&times)
-                    .or(Err(Refusal::ExchangeRefused))?;
+                // Whoever reads it takes it apart: nobody writes more into it than their own value.
+                let text = template.render_apart(&times).map_err(|why| {
+                    warn!(reason = %why, "A signed text about a person cannot be written.");
+                    Refusal::ExchangeRefused
+                })?;
                 let kid = used(key.name());
                 let signed = key.sign_text(&text.ok_or(Refusal::ExchangeRefused)?);
                 Ok((signed, kid))

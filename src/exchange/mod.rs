@@ -17,6 +17,7 @@ mod scopes;
 pub(crate) mod settings;
 mod shelf;
 mod succession;
+mod there;
 mod together;
 mod way;
 

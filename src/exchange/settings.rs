@@ -52,7 +52,7 @@ pub(crate) struct ScopeRules {
     pub(crate) grants: Vec<Box<str>>,
     /// A scope of the credential → what it is called at the target.
     pub(crate) map: Vec<(Box<str>, Box<str>)>,
-    /// Scopes without rights, which a result may have besides. Default `openid`, `profile`, `email`.
+    /// Scopes without rights, which a result may have besides. Default `openid`.
     pub(crate) harmless: Vec<Box<str>>,
 }
 
@@ -78,9 +78,11 @@ pub(crate) struct Remote {
     pub(crate) audiences: Vec<Box<str>>,
     /// The same, as addresses (RFC 8707).
     pub(crate) resources: Vec<Box<str>>,
+    /// Who may be in `aud` of a result besides.
+    pub(crate) also: Vec<Box<str>>,
     /// How `may_act` calls us; default: our client id.
     pub(crate) actor: Option<Box<str>>,
-    /// Whether a result that cannot be read is not used. Default no.
+    /// Whether a result that cannot be read is not used. Default yes.
     pub(crate) must_be_read: bool,
 }
 

@@ -32,6 +32,7 @@ use crate::providers::TokenClient;
 use crate::providers::Wanted;
 use crate::secret::Secret;
 use crate::telemetry::metrics::KeyUse;
+use crate::token;
 use crate::token::SigningKey;
 
 /// The life of a result of which nobody says how long it lives.
@@ -196,7 +197,23 @@ impl Remote {
             );
             return Err(Refusal::ExchangeRefused.into());
         }
+        if issued.proof.is_some() && !self.is_for_nobody_else(&issued.token) {
+            warn!(
+                "An exchanged token is for somebody else as well; it is not used. `also` names who may be in `aud` besides."
+            );
+            return Err(Refusal::ExchangeRefused.into());
+        }
         take(issued, subject.token.as_ref(), delegation, scopes, now)
+    }
+
+    /// Whether a token that has been judged is for those alone that it was asked for, and that it may name besides: whoever else
+    /// takes it would be another upstream.
+    fn is_for_nobody_else(&self, token: &Secret<String>) -> bool {
+        let settings = &self.settings;
+        let lists = [&settings.audiences, &settings.resources, &settings.also];
+        let known = |name: &str| lists.into_iter().flatten().any(|own| **own == *name);
+        let read = token::peek(token.expose());
+        read.is_ok_and(|read| read.is_only_for(&known))
     }
 
     /// RFC 7523 §3: short-lived, for this provider alone, used once.
@@ -268,11 +285,16 @@ fn take(
     }
     if let Some(proof) = &proof {
         scopes.check(&proof.identity().scopes)?;
-        if !delegation.is_kept_in(&proof.identity().delegation) {
-            // It would look like a login of the subject (RFC 8693 §1.1).
-            warn!("An exchanged token does not say who acts for its subject; it is not used.");
-            return Err(Refusal::ExchangeRefused.into());
-        }
+    }
+    // What nobody can read may have lost whoever acts: no setting takes that.
+    let kept = match &proof {
+        Some(proof) => delegation.is_kept_in(&proof.identity().delegation),
+        None => !delegation.is_delegated(),
+    };
+    if !kept {
+        // It would look like a login of the subject (RFC 8693 §1.1).
+        warn!("An exchanged token does not say who acts for its subject; it is not used.");
+        return Err(Refusal::ExchangeRefused.into());
     }
     // Nothing was asked for, nothing is said, and nobody can look: it may do whatever the provider gives by default.
     if proof.is_none() && granted.is_none() && scopes.is_boundless() {

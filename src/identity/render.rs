@@ -118,6 +118,9 @@ pub enum RenderError {
     /// White space at an end, which HTTP would cut off: two different names would become one.
     #[error("a value begins or ends with white space")]
     OuterSpace,
+    /// A value contains what the template writes between values.
+    #[error("a value contains what stands between values")]
+    SeparatorInValue,
     /// Longer than the budget.
     #[error("the value is too long")]
     TooLong,
@@ -145,7 +148,7 @@ impl Template {
     pub fn render_into(&self, scope: &dyn Scope, out: &mut Vec<u8>) -> Result<bool, RenderError> {
         let start = out.len();
         let written = self
-            .write(scope, Encoding::Percent, out)
+            .write(scope, Encoding::Percent, &[], out)
             .and_then(|present| {
                 if Self::MAX_VALUE_BYTES < out.len() - start {
                     return Err(RenderError::TooLong);
@@ -164,8 +167,22 @@ impl Template {
     ///
     /// As [`Template::render`].
     pub fn render_text(&self, scope: &dyn Scope) -> Result<Option<String>, RenderError> {
+        self.text(scope, &[])
+    }
+
+    /// The same, as a text that falls apart into exactly these values again, from whichever end it is read: no value has a
+    /// character of those that stand between them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Template::render`]; [`RenderError::SeparatorInValue`].
+    pub fn render_apart(&self, scope: &dyn Scope) -> Result<Option<String>, RenderError> {
+        self.text(scope, &self.separators())
+    }
+
+    fn text(&self, scope: &dyn Scope, apart: &[u8]) -> Result<Option<String>, RenderError> {
         let mut out = Vec::with_capacity(64);
-        if !self.write(scope, Encoding::Utf8, &mut out)? {
+        if !self.write(scope, Encoding::Utf8, apart, &mut out)? {
             return Ok(None);
         }
         if Self::MAX_VALUE_BYTES < out.len() {
@@ -180,6 +197,7 @@ impl Template {
         &self,
         scope: &dyn Scope,
         usual: Encoding,
+        apart: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<bool, RenderError> {
         for segment in &self.segments {
@@ -193,7 +211,13 @@ impl Template {
                         (None, Absent::Omit) => return Ok(false),
                         (None, Absent::Required) => return Err(RenderError::Missing),
                     };
+                    let start = out.len();
                     encode(text, field.encoding.unwrap_or(usual), out)?;
+                    // Beyond ASCII every byte of UTF-8 is beyond ASCII, and templates are ASCII.
+                    let mut written = out.iter().skip(start);
+                    if !apart.is_empty() && written.any(|byte| apart.contains(byte)) {
+                        return Err(RenderError::SeparatorInValue);
+                    }
                 }
             }
         }
@@ -436,6 +460,42 @@ mod tests {
     #[track_caller]
     fn fails(template: &str, attributes: Value, expected: RenderError) {
         assert_eq!(render(template, attributes), Err(expected), "{template}");
+    }
+
+    #[test]
+    fn no_value_has_what_stands_between_values_that_are_read_back() {
+        let apart = |template: &str, name: &str| {
+            let identity = identity(json!({ "name": name, "uid": "10442", "roles": ["a", "b"] }));
+            let scope = HeaderScope {
+                identity: &identity,
+                canonical: None,
+                link: None,
+                mark: None,
+            };
+            let template = Template::parse(template).unwrap();
+            assert!(template.is_apart());
+            template.render_apart(&scope)
+        };
+        let good = |text: &str| Ok(Some(text.to_owned()));
+        assert_eq!(apart("{name}:{uid}", "Zoë 1"), good("Zoë 1:10442"));
+        assert_eq!(apart("v1:{name}", "v1"), good("v1:v1"));
+        assert_eq!(
+            apart("n={name|base64}:{roles|join:,}", "ab"),
+            Err(SeparatorInValue)
+        );
+        assert_eq!(
+            apart("n-{name|base64}:{roles|join:,}", "ab"),
+            good("n-YWI=:a,b")
+        );
+        for name in ["x:1", ":", "x:", ":x"] {
+            assert_eq!(apart("{name}:{uid}", name), Err(SeparatorInValue), "{name}");
+            assert_eq!(apart("{uid}:{name}", name), Err(SeparatorInValue), "{name}");
+        }
+        // What nobody gave is written by an operator, and read like the rest.
+        assert_eq!(apart("{x|default:a:b}:{uid}", ""), Err(SeparatorInValue));
+        for together in ["{name}{uid}", "{name}x{uid}", "a:{name}0{uid}:b"] {
+            assert!(!Template::parse(together).unwrap().is_apart(), "{together}");
+        }
     }
 
     #[test]

@@ -59,6 +59,15 @@ impl<'t> Unverified<'t> {
         }
     }
 
+    /// Whether `aud` names nobody but those: of a token that has been judged.
+    pub fn is_only_for(&self, known: &dyn Fn(&str) -> bool) -> bool {
+        match self.claims.member("aud") {
+            Some(Value::String(only)) => known(only),
+            Some(Value::Array(all)) => all.iter().all(|one| one.as_str().is_some_and(known)),
+            Some(_) | None => false,
+        }
+    }
+
     /// `exp`, in seconds since 1970: of a token of ours, to say when it will be over.
     pub fn claimed_end(&self) -> Option<u64> {
         self.claims.member("exp")?.as_u64()

@@ -17,6 +17,7 @@ use crate::two_providers;
 const EXCHANGES: &str = r#"
 exchange:
   to-new: { token_exchange: { provider: new, audiences: [api], actor: ferry } }
+  lax: { token_exchange: { provider: new, audiences: [api], actor: ferry, also: [other], unreadable: accept } }
   to-old: { assertion: { provider: old, issuer: "https://ferry.test", subject: "{subject}", audiences: [api] } }
   ours:
     mint:
@@ -30,7 +31,7 @@ exchange:
     mint:
       issuer: "https://ferry.test"
       audiences: [api]
-      format: { signed_text: { template: "{subject}:{expires}", shared_secret: { file: "{dir}/shared" } } }
+      format: { signed_text: { template: "{name}:{subject}:{expires}", shared_secret: { file: "{dir}/shared" } } }
       send: { header: X-Legacy-Token }
 "#;
 
@@ -45,7 +46,7 @@ async fn stage() -> Stage {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let yaml = two_providers(&old, &new, &upstream, 50).replace(
         "    public_paths: [/public/*]\n",
-        "    exchange: { other_arm: [to-new, to-old] }\n    routes:\n      - { path: /new/*, exchange: to-new }\n      - { path: /old/*, exchange: to-old }\n      - { path: /ours/*, exchange: ours }\n      - { path: /words/*, exchange: words }\n      - { path: /* }\n",
+        "    exchange: { other_arm: [to-new, to-old] }\n    routes:\n      - { path: /new/*, exchange: to-new }\n      - { path: /lax/*, exchange: lax }\n      - { path: /old/*, exchange: to-old }\n      - { path: /ours/*, exchange: ours }\n      - { path: /words/*, exchange: words }\n      - { path: /* }\n",
     );
     let yaml = format!("{yaml}{EXCHANGES}");
     let dir = tempfile::tempdir().unwrap();
@@ -170,14 +171,18 @@ async fn a_result_that_is_more_than_was_asked_for_is_not_used() {
     };
     for (number, (claims, answer, status)) in [
         (
-            json!({ "scope": "read profile" }),
-            json!({ "scope": "read profile" }),
+            json!({ "scope": "read openid" }),
+            json!({ "scope": "read openid" }),
             200,
         ),
+        (json!({ "scope": "read profile" }), json!({}), 403),
         (json!({}), json!({ "scope": "read write" }), 403),
         (json!({ "scope": "read write" }), json!({}), 403),
         // Another person.
         (json!({ "uid": "uid-bob" }), json!({}), 403),
+        // For somebody else as well.
+        (json!({ "aud": ["api", "other"] }), json!({}), 403),
+        (json!({ "aud": ["api"] }), json!({}), 200),
         // For another audience, of another issuer, over already, bound to a key.
         (json!({ "aud": "other" }), json!({}), 503),
         (json!({ "iss": "https://else.test" }), json!({}), 503),
@@ -200,7 +205,7 @@ async fn a_result_that_is_more_than_was_asked_for_is_not_used() {
         (
             json!({}),
             json!({ "access_token": "opaque", "scope": "read" }),
-            200,
+            403,
         ),
         (json!({ "cnf": { "jkt": "x" } }), json!({}), 503),
         (json!({}), json!({ "token_type": "DPoP" }), 503),
@@ -238,6 +243,13 @@ async fn a_result_that_is_more_than_was_asked_for_is_not_used() {
         let token = stage.old.sign(&with(near.clone(), "jti", json!(life)));
         assert_eq!(stage.ask("/new/x", &token).await.status, status, "{life}");
     }
+    // Who may be in it besides is named.
+    for (also, status) in [("other", 200), ("else", 403)] {
+        let named = json!({ "aud": ["api", also] });
+        stage.new.exchanges(named, json!({}));
+        let answer = stage.ask("/lax/x", &scoped(also)).await;
+        assert_eq!(answer.status, status, "{also}");
+    }
     stage.new.exchanges(json!({}), json!({}));
     assert_eq!(stage.ask("/new/x", &scoped("read")).await.status, 200);
 }
@@ -270,6 +282,18 @@ async fn who_acts_for_whom_is_never_lost() {
     );
     let again = stage.old.sign(&with(delegated, "jti", json!("again")));
     assert_eq!(stage.ask("/new/x", &again).await.status, 200);
+
+    // Where a result that nobody can read is taken: nobody can say that this one keeps the actor.
+    let opaque = json!({ "access_token": "opaque", "scope": "read" });
+    stage.new.exchanges(json!({}), opaque);
+    for (more, status) in [(json!(null), 200), (json!({ "sub": "bot" }), 403)] {
+        let mut claims = claims_of(&stage, "read");
+        if !more.is_null() {
+            claims.insert("act".to_owned(), more);
+        }
+        let answer = stage.ask("/lax/x", &stage.old.sign(&claims)).await;
+        assert_eq!(answer.status, status, "{}", stage.proxy.log());
+    }
 
     stage.new.exchanges(json!({}), json!({}));
     for (may_act, status) in [
@@ -326,7 +350,33 @@ async fn a_minted_token_lives_no_longer_and_may_do_no_more() {
     let seen = stage.upstream.last();
     assert!(seen.all("authorization").is_empty());
     let text = seen.all("x-legacy-token").remove(0);
-    assert!(text.starts_with(&format!("uid-alice:{ends}.")), "{text}");
+    assert!(
+        text.starts_with(&format!("alice:uid-alice:{ends}.")),
+        "{text}"
+    );
+}
+
+/// An old application takes a signed text apart, from whichever end: nobody writes more into it than a name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_text_says_nothing_that_a_person_has_chosen_but_their_own_value() {
+    let stage = stage().await;
+    for (name, status) in [
+        ("Zoë of Ulm", 200),
+        ("x:uid-bob:9999999999", 403),
+        ("x:", 403),
+        (":", 403),
+    ] {
+        let token = stage
+            .old
+            .sign(&with(stage.old.claims("alice"), "name", json!(name)));
+        let answer = stage.ask("/words/x", &token).await;
+        assert_eq!(answer.status, status, "{name}\n{}", stage.proxy.log());
+        if status == 200 {
+            let text = stage.upstream.last();
+            assert!(text.head.contains("uid-alice:"), "{}", text.head);
+        }
+    }
+    assert_eq!(stage.upstream.hits(), 1);
 }
 
 /// What is handed on says of a person what the routes ask for: one person, one answer.

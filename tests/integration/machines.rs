@@ -48,7 +48,7 @@ exchange:
   to-new: {{ token_exchange: {{ provider: new, audiences: [api] }} }}
   to-old: {{ token_exchange: {{ provider: old, audiences: [api] }} }}
   ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [ours], binding: keep }} }}
-  read: {{ token_exchange: {{ provider: new, audiences: [api], unreadable: refuse }} }}
+  any: {{ token_exchange: {{ provider: new, audiences: [api], unreadable: accept }} }}
 telemetry: {{ access_log: {{ file: {{dir}}/access.log }} }}
 token_endpoint:
   app: crm
@@ -61,7 +61,7 @@ token_endpoint:
 "#,
         two_providers(&old, &new, &upstream, 100).replace(
             "    public_paths: [/public/*]\n",
-            "    routes: [{ path: /read/*, exchange: read }, { path: /any/*, exchange: to-new }, { path: /* }]\n",
+            "    routes: [{ path: /read/*, exchange: to-new }, { path: /any/*, exchange: any }, { path: /* }]\n",
         ),
         at("authferry"),
         at("shop-there"),

@@ -47,7 +47,7 @@ async fn stage(percent: u32) -> Stage {
     let yaml = format!(
         r#"{}
 exchange:
-  to-new: {{ token_exchange: {{ provider: new, audiences: [api] }} }}
+  to-new: {{ token_exchange: {{ provider: new, audiences: [api], unreadable: accept }} }}
   to-old: {{ token_exchange: {{ provider: old, audiences: [api] }} }}
   ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [ours], actor: ferry, names_client: true, binding: keep }} }}
 telemetry: {{ access_log: {{ file: {{dir}}/access.log }} }}

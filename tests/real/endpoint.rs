@@ -65,8 +65,8 @@ apps:
   crm: {{ hosts: [127.0.0.1], upstream: {{ url: "{upstream}" }}, identity_headers: {{ X-Remote-User: "{{subject}}" }} }}
 rollout: {{ from: legacy, to: modern, bucketing: {{ salt: real }}, assign: [{{ percent: {percent}, to: modern }}] }}
 exchange:
-  narrow: {{ token_exchange: {{ provider: modern, client: {{ id: proxy-exchange, {exchange} }}, audiences: [legacy-api], own_tokens: exchange, scopes: {{ harmless: [openid, profile, email] }} }} }}
-  bridge: {{ assertion: {{ provider: modern, client: {{ id: proxy-bridge, {bridge} }}, issuer: "{origin}/bridge", subject: "{{subject}}", key: {{ file: "{{dir}}/bridge.key" }}, audiences: [legacy-api], scopes: {{ harmless: [openid, profile, email] }} }} }}
+  narrow: {{ token_exchange: {{ provider: modern, client: {{ id: proxy-exchange, {exchange} }}, audiences: [legacy-api], also: [account], own_tokens: exchange, scopes: {{ harmless: [openid, profile, email] }} }} }}
+  bridge: {{ assertion: {{ provider: modern, client: {{ id: proxy-bridge, {bridge} }}, issuer: "{origin}/bridge", subject: "{{subject}}", key: {{ file: "{{dir}}/bridge.key" }}, audiences: [legacy-api], also: [account], scopes: {{ harmless: [openid, profile, email] }} }} }}
   ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [legacy-api] }} }}
 token_endpoint:
   app: crm

@@ -39,6 +39,7 @@ exchange:
       provider: modern
       client: {{ id: proxy-exchange, secret: {{ file: "{{dir}}/proxy-exchange.secret" }} }}
       audiences: [legacy-api]
+      also: [account]
       own_tokens: exchange
       scopes: {{ harmless: [openid, profile, email, groups] }}
   bridge:
@@ -49,6 +50,7 @@ exchange:
       subject: "{{subject}}"
       key: {{ file: "{{dir}}/bridge.key" }}
       audiences: [legacy-api]
+      also: [account]
 apps:
   crm:
     hosts: [127.0.0.1]

@@ -112,6 +112,7 @@ fn token_exchange(
             client: client?,
             audiences: texts(raw.audiences.get()),
             resources: texts(raw.resources.get()),
+            also: texts(raw.also.get()),
             actor: raw.actor.get().map(|at| at.value.as_str().into()),
             must_be_read: must_be_read(&raw.unreadable),
         }),
@@ -120,7 +121,7 @@ fn token_exchange(
 
 /// Whether a result that nobody here can read is none.
 fn must_be_read(raw: &Field<At<UnreadableWord>>) -> bool {
-    match raw.or(UnreadableWord::Accept) {
+    match raw.or(UnreadableWord::Refuse) {
         UnreadableWord::Accept => false,
         UnreadableWord::Refuse => true,
     }
@@ -185,6 +186,7 @@ fn assertion(
                 client: client?,
                 audiences: texts(raw.audiences.get()),
                 resources: texts(raw.resources.get()),
+                also: texts(raw.also.get()),
                 actor: raw.actor.get().map(|at| at.value.as_str().into()),
                 must_be_read: must_be_read(&raw.unreadable),
             },
@@ -289,7 +291,7 @@ fn send(context: &mut Context<'_>, field: &Field<RawSend>) -> Option<(HeaderName
 }
 
 fn scopes(context: &mut Context<'_>, field: &Field<RawScopeRules>) -> ScopeRules {
-    let harmless = || ["openid", "profile", "email"].map(Box::from).to_vec();
+    let harmless = || vec![Box::from("openid")];
     let Some(raw) = field.get() else {
         return ScopeRules {
             harmless: harmless(),

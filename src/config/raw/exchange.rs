@@ -28,10 +28,12 @@ mappings! {
         provider: At<String>,
         /// Our registration there. Default: the `client` of the provider.
         client: RawClient,
-        /// Sent as `audience`; a result that can be read must be for one of them or of `resources`. One of the two is required.
+        /// Sent as `audience`; a result that can be read must be for one of them or of `resources`, and for nobody else but `also`. One of the two is required.
         audiences: List<At<String>>,
         /// Sent as `resource` (RFC 8707).
         resources: List<At<String>>,
+        /// Who may be in `aud` of a result besides, such as `account`, which Keycloak adds where a person has roles of it: a result that can be read and is for anybody else is not used (403). Default: none.
+        also: List<At<String>>,
         /// What the result may do. Default: what the presented token may.
         scopes: RawScopeRules,
         /// How `may_act` of presented tokens calls us. For a client of `token_endpoint`, `may_act` names the client: by its name there with the `iss` of `token_endpoint`, or by its name at the provider of the token. Default: our client id there.
@@ -42,7 +44,7 @@ mappings! {
         longer_life: At<Span>,
         /// What becomes of a token that is bound to a key or a certificate (`cnf`): `lose`, the result is not bound, and found as a `critical` divergence (`binding_lost`), so that gates see it, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
         binding: At<BindingWord>,
-        /// What happens to a result that cannot be read, as it is no JWT: `accept`, it is whoever's the provider made it for, and nobody here can compare that with the person who was admitted; `refuse`, it is not used (403). Default `accept`.
+        /// What happens to a result that cannot be read, as it is no JWT: `refuse`, it is not used (403); `accept`, it is whoever's the provider made it for, and nobody here can compare that with the person who was admitted, or see for whom it is. Where the presented token says who acts for its subject (`act`), none is used. Default `refuse`.
         unreadable: At<UnreadableWord>,
         /// Where the upstream finds the result.
         send: RawSend,
@@ -64,10 +66,12 @@ mappings! {
         ttl: At<Span>,
         /// The key that signs it, in PEM. Default: those of `secrets.signing`, published under `/.authferry/jwks.json`.
         key: RawSecretText,
-        /// A result that can be read must be for one of them or of `resources`. One of the two is required.
+        /// A result that can be read must be for one of them or of `resources`, and for nobody else but `also`. One of the two is required.
         audiences: List<At<String>>,
         /// Sent as `resource` (RFC 8707).
         resources: List<At<String>>,
+        /// Who may be in `aud` of a result besides, such as `account`, which Keycloak adds where a person has roles of it: a result that can be read and is for anybody else is not used (403). Default: none.
+        also: List<At<String>>,
         /// What the result may do. Default: what the presented token may.
         scopes: RawScopeRules,
         /// How `may_act` of presented tokens calls us. For a client of `token_endpoint`, `may_act` names the client: by its name there with the `iss` of `token_endpoint`, or by its name at the provider of the token. Default: our client id there.
@@ -78,7 +82,7 @@ mappings! {
         longer_life: At<Span>,
         /// What becomes of a token that is bound to a key or a certificate (`cnf`): `lose`, the result is not bound, and found as a `critical` divergence (`binding_lost`), so that gates see it, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
         binding: At<BindingWord>,
-        /// What happens to a result that cannot be read, as it is no JWT: `accept`, it is whoever's the provider made it for, and nobody here can compare that with the person who was admitted; `refuse`, it is not used (403). Default `accept`.
+        /// What happens to a result that cannot be read, as it is no JWT: `refuse`, it is not used (403); `accept`, it is whoever's the provider made it for, and nobody here can compare that with the person who was admitted, or see for whom it is. Where the presented token says who acts for its subject (`act`), none is used. Default `refuse`.
         unreadable: At<UnreadableWord>,
         /// Where the upstream finds the result.
         send: RawSend,
@@ -120,7 +124,7 @@ mappings! {
         grant: List<At<String>>,
         /// What a scope of the presented token is called at the target, as `scope: scope`.
         map: Named<At<String>>,
-        /// Scopes without rights, which a result may have besides. Default `[openid, profile, email]`.
+        /// Scopes without rights, which a result may have besides: `profile` and `email` too, where a provider adds them and they give nothing at the upstream. Default `[openid]`.
         harmless: List<At<String>>,
     }
 
@@ -152,7 +156,7 @@ mappings! {
 
     /// A text and its HMAC.
     RawSignedText {
-        /// The text, such as `{subject}:{expires}`; `issued` and `expires` are in seconds since 1970. `{expires}` is required.
+        /// The text, such as `{subject}:{expires}`; `issued` and `expires` are in seconds since 1970. `{expires}` is required. Between two values stands a character that is neither a letter nor a digit, and no value has one of those that stand in the text: of whom that cannot be said there is no token (403), as whoever takes the text apart would read something else.
         template: At<String>,
         /// A secret shared with the upstream: at least 32 bytes.
         shared_secret: RawSecretText,

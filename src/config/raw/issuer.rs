@@ -67,7 +67,7 @@ mappings! {
         max_life: At<Span>,
         /// Which tokens it may exchange (RFC 8693): `any` that the application takes, or those that name it, `addressed`: in `aud`, `azp` or `client_id`, by its name in `at` at the provider of the token; where it has none there, in `aud` alone, by its name here. Then it makes nothing of a token that it came by. Default `any`.
         subject_tokens: At<SubjectTokensWord>,
-        /// Whether it may ask if a token is good (RFC 7662). It is told of tokens of both sides, and of what we minted for a client; what an upstream got from us without asking is not known here, and cannot be revoked (`unsupported_token_type`). Default `false`.
+        /// Whether it may ask if a token is good (RFC 7662). It is told of tokens of both sides, and of what we minted for a client; of a token that is not for the application, but for an audience of `audiences`, if a client has it from here, with its `aud`; what an upstream got from us without asking is not known here, and cannot be revoked (`unsupported_token_type`). Default `false`.
         introspect: At<bool>,
         /// By provider: its registration there, for `client_credentials`, `refresh_token` and `device_code`. One with `auth: none` is public there, and gets no tokens for itself.
         at: Named<RawClient>,

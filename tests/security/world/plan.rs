@@ -175,7 +175,7 @@ impl Plan {
                 .push("{ path: /exch/*, exchange: up1 }".to_owned());
             // Who exchanges must be able to say that the result is about the same person.
             plan.add("people are joined by uid")?;
-            plan.more.push("exchange: { up1: { token_exchange: { provider: new, audiences: [up1], own_tokens: exchange } } }".to_owned());
+            plan.more.push("exchange: { up1: { token_exchange: { provider: new, audiences: [up1], own_tokens: exchange, unreadable: accept } } }".to_owned());
         }
         if text.contains("LEGACYSID") {
             plan.from = Side::Cookie;

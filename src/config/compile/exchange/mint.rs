@@ -230,6 +230,14 @@ fn format(
             .value(&at.value);
         return None;
     }
+    if !template.is_apart() {
+        context
+            .report
+            .error(at.mark, "nothing tells two values of a signed text apart")
+            .value(&at.value)
+            .hint("put a character between them that is neither a letter nor a digit, such as `:`");
+        return None;
+    }
     Some(Format::SignedText(template, secret?))
 }
 
