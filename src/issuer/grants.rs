@@ -162,7 +162,13 @@ impl Issuer {
         let account = account.ok_or(Not::Denied(Denied::InvalidClient, "bad_credentials"))?;
         let way = (&call.facts, &call.channel);
         call.gate
-            .side_of_client(call.policy, &account, way, call.kill, call.now)
+            .side_of_client(
+                call.policy,
+                (&account, &client.at),
+                way,
+                call.kill,
+                call.now,
+            )
             .map_err(|why| match Not::admitted(&why, call.policy) {
                 Not::Denied(_, reason) => Not::Denied(Denied::InvalidClient, reason),
                 other @ (Not::Later(..) | Not::Limited(_)) => other,

@@ -186,14 +186,25 @@ impl Issuer {
         Ok(Some(Value::Object(object)))
     }
 
-    /// RFC 7009 §2, of a token that we minted for a client; `false`: it is none.
-    pub(super) async fn revoke_ours(
+    /// RFC 7009 §2, of a token that a client got here for another one, or of one that we minted for it alone; `false`: it is
+    /// none.
+    pub(super) async fn revoke_handed(
         &self,
         call: &Call<'_>,
         client: &Client,
         token: &str,
+        minted: bool,
     ) -> Result<bool, Not> {
-        let Some(handed) = self.minted(call, token).await? else {
+        let found = if minted {
+            self.minted(call, token).await?
+        } else {
+            let found = self.deps.revocations.handed_out(token, call.now).await;
+            match found.or(Err(STORE))? {
+                Found::Handed(handed) => Some(handed),
+                Found::Nothing | Found::Lost => None,
+            }
+        };
+        let Some(handed) = found else {
             return Ok(false);
         };
         if !handed.is_of(&client.settings.id) {
@@ -228,8 +239,8 @@ impl Issuer {
     }
 }
 
-/// What a token says that is ours, byte for byte.
-fn claims(token: &str) -> Option<Map<String, Value>> {
+/// What a token says that is good, byte for byte.
+pub(super) fn claims(token: &str) -> Option<Map<String, Value>> {
     let mut parts = token.split('.');
     let payload = parts.nth(1)?;
     parts.next()?;

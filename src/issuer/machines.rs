@@ -62,7 +62,7 @@ impl Issuer {
             || shown.is_some() && self.binds(audience) && self.always_binds(audience);
         let epoch = call.gate.rests_on(side);
         let issued = self.fetched(call, client, side, (audience, scopes)).await?;
-        // Whoever was revoked while their provider was asked gets nothing of what it gave.
+        // What was revoked while its provider was asked is not handed out: by its name here nothing would end it later.
         self.side(call, client)?;
         let said = issued.scopes.iter().chain(
             issued

@@ -8,6 +8,7 @@ mod answer;
 mod build;
 mod client;
 mod device;
+mod elsewhere;
 mod form;
 mod grants;
 mod habits;

@@ -2,15 +2,13 @@
 
 use serde_json::Value;
 use serde_json::json;
-use tracing::error;
 
 use crate::auth;
 use crate::auth::beginning;
-use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
-use crate::identity::Confirmation;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
+use crate::identity::Refusal;
 use crate::identity::TokenId;
 use crate::issuer::Call;
 use crate::issuer::answer::Denied;
@@ -18,6 +16,8 @@ use crate::issuer::answer::Not;
 use crate::issuer::answer::Reply;
 use crate::issuer::build::Client;
 use crate::issuer::build::Issuer;
+use crate::issuer::elsewhere::At;
+use crate::issuer::elsewhere::active;
 use crate::issuer::form::form;
 use crate::issuer::grants::Told;
 use crate::issuer::grants::judged;
@@ -25,12 +25,10 @@ use crate::issuer::grants::reply;
 use crate::issuer::refresh::Look;
 use crate::issuer::refresh::Ticket;
 use crate::issuer::settings::Grant;
-use crate::providers::ProviderError;
 use crate::revocation::Asked;
 use crate::revocation::Source;
 use crate::revocation::Standing;
 use crate::revocation::Target;
-use crate::secret::Secret;
 
 /// What ends an access token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,6 +53,21 @@ pub(super) fn inactive(told: &mut Told, why: &'static str) -> Value {
     told.outcome = Some("inactive");
     told.reason = Some(why);
     json!({ "active": false })
+}
+
+/// What became of an access token that its client gave back.
+pub(super) enum GivenBack {
+    /// It counts no more.
+    Ended {
+        provider: ProviderId,
+        person: Option<CanonicalSubject>,
+        /// To which registration there it was given.
+        named: Option<Box<str>>,
+    },
+    /// It says to be one of this provider, for somebody of whom nobody here knows.
+    Elsewhere(ProviderId),
+    /// Nobody here knows it, or it is over.
+    Nothing,
 }
 
 /// The store did not say.
@@ -104,36 +117,17 @@ impl Issuer {
         }
         let admitted = match judged(call, token, None).await {
             Ok(admitted) => admitted,
+            Err(Not::Denied(_, why)) if why == Refusal::WrongAudience.as_str() => {
+                return self.said_elsewhere(call, client, token, told).await;
+            }
             Err(Not::Denied(_, why)) => return Ok(inactive(told, why)),
             Err(other @ (Not::Later(..) | Not::Limited(_))) => return Err(other),
         };
         told.person = Some(admitted.canonical().clone());
         told.provider = Some(admitted.provider().clone());
-        let identity = admitted.identity();
-        let mut object = json!({
-            "active": true,
-            "iss": identity.key.issuer.as_str(),
-            "sub": identity.key.subject.as_str(),
-            "token_type": Confirmation::token_type(admitted.confirmation()),
-        });
-        if let Value::Object(members) = &mut object {
-            // The token's own, which its owner may not say: how long our verdict is kept is nobody's business.
-            let own = admitted.life_ends();
-            if own != UnixTime::NEVER {
-                members.insert("exp".to_owned(), own.as_secs().into());
-            }
-            // Whoever asks holds the other half of the proof (RFC 8705 §3.2, RFC 9449 §6.2).
-            if let Some(bound) = admitted.confirmation() {
-                members.insert("cnf".to_owned(), Value::Object(bound.members()));
-            }
-            if let Some(client) = &identity.client_id {
-                members.insert("client_id".to_owned(), (**client).into());
-            }
-            if !identity.scopes.is_empty() {
-                members.insert("scope".to_owned(), identity.scopes.join(" ").into());
-            }
-        }
-        Ok(object)
+        let bound = admitted.confirmation();
+        let object = active(admitted.identity(), admitted.life_ends(), bound);
+        Ok(Value::Object(object))
     }
 
     /// A refresh token of ours. What its provider would say now, only its use shows.
@@ -233,60 +227,94 @@ impl Issuer {
         if Ticket::is_ours(token) {
             return Ok(json!({}));
         }
-        if self.revoke_ours(call, client, token).await? {
+        if self.revoke_handed(call, client, token, true).await? {
             return Ok(json!({}));
         }
-        let known = self.revoke_access(call, client, token, By::Client).await?;
-        if known.is_none() && self.says_to_be_ours(token) {
-            return Err(Not::Denied(Denied::UnsupportedTokenType, "unsupported"));
-        }
-        let (known, person) = known.unzip();
-        told.provider = known.clone().or(told.provider.take());
-        told.person = person.flatten().or(told.person.take());
+        let unsupported = || Not::Denied(Denied::UnsupportedTokenType, "unsupported");
+        let own = |provider: &ProviderId| client.at.get(provider).cloned().map(At::Client);
         // Whoever gives back for a public client is nobody: what strangers make up is told to the provider, and not remembered.
-        let only_there = known.is_none() && ticket.is_some() && client.settings.public;
-        if let (None, Some(ticket)) = (&known, &ticket)
-            && !only_there
+        let buries = ticket.as_ref().filter(|_| !client.settings.public);
+        // `must`: it goes on unless its provider ends it, and whoever gave it back must not believe otherwise.
+        let (provider, at, must) = match self.revoke_access(call, client, token, By::Client).await?
         {
-            self.bury(call, client, ticket).await?;
-        }
-        // A provider that is away may still take it for good there.
-        let provider = known.or_else(|| client.settings.refresh.adopt.clone());
+            GivenBack::Ended {
+                provider,
+                person,
+                named,
+            } => {
+                told.provider = Some(provider.clone());
+                told.person = person.or(told.person.take());
+                let at = self.at(client, &provider, named.as_deref());
+                (Some(provider), at, false)
+            }
+            GivenBack::Elsewhere(provider) => {
+                if self.revoke_handed(call, client, token, false).await? {
+                    let at = self.at(client, &provider, None);
+                    (Some(provider), at, false)
+                } else {
+                    if let Some(ticket) = buries {
+                        self.bury(call, client, ticket).await?;
+                    }
+                    let at = own(&provider);
+                    (Some(provider), at, true)
+                }
+            }
+            GivenBack::Nothing => {
+                if self.revoke_handed(call, client, token, false).await? {
+                    return Ok(json!({}));
+                }
+                if self.says_to_be_ours(token) {
+                    return Err(unsupported());
+                }
+                if let Some(ticket) = buries {
+                    self.bury(call, client, ticket).await?;
+                }
+                // A provider that is away may still take it for good there.
+                let provider = client.settings.refresh.adopt.clone();
+                let at = provider.as_ref().and_then(own);
+                (provider, at, ticket.is_some() && buries.is_none())
+            }
+        };
         if let Some(provider) = provider {
-            let ended = self.revoke_at(call, client, &provider, token).await?;
-            if only_there && !ended {
-                // It goes on: whoever gave it back must not believe otherwise.
-                return Err(Not::Denied(Denied::UnsupportedTokenType, "unsupported"));
+            let ended = self.revoke_at(call, (&provider, at), token).await?;
+            if must && !ended {
+                return Err(unsupported());
             }
         }
         Ok(json!({}))
     }
 
-    /// An access token counts no more, whoever issued it; who did, and whom it is about. `None`: nobody here knows it, or it
-    /// is over.
+    /// An access token counts no more, whoever issued it, and whether it is for the application or for an audience of its client.
     pub(super) async fn revoke_access(
         &self,
         call: &Call<'_>,
         client: &Client,
         token: &str,
         by: By,
-    ) -> Result<Option<(ProviderId, Option<CanonicalSubject>)>, Not> {
+    ) -> Result<GivenBack, Not> {
         let Some(headers) = auth::bearer(token) else {
-            return Ok(None);
+            return Ok(GivenBack::Nothing);
         };
         let classes = [CredentialClass::Bearer, CredentialClass::Opaque];
         let presented = auth::extract(&headers, None, call.policy.owners(), &classes);
         let Ok(Some(presented)) = presented else {
-            return Ok(None);
+            return Ok(GivenBack::Nothing);
         };
         let proof = match call.gate.known(&presented, call.now).await {
             Ok(proof) => proof,
-            Err(why) => {
-                return match Not::admitted(&why, call.policy) {
-                    Not::Denied(..) => Ok(None),
-                    other @ (Not::Later(..) | Not::Limited(_)) => Err(other),
-                };
-            }
+            Err(why) => match Not::admitted(&why, call.policy) {
+                Not::Denied(_, why) if why == Refusal::WrongAudience.as_str() => {
+                    match self.for_others(call, client, (&presented, token)).await? {
+                        Some(proof) => proof,
+                        None => {
+                            let provider = call.gate.says_to_be_of(&presented);
+                            return Ok(provider.map_or(GivenBack::Nothing, GivenBack::Elsewhere));
+                        }
+                    }
+                }
+                Not::Denied(..) => return Ok(GivenBack::Nothing),
+                other @ (Not::Later(..) | Not::Limited(_)) => return Err(other),
+            },
         };
         let identity = proof.identity();
         let provider = identity.provider.clone();
@@ -311,7 +339,13 @@ impl Issuer {
                 issuer,
                 digest: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
             },
-            None => return Ok(Some((provider, person))),
+            None => {
+                return Ok(GivenBack::Ended {
+                    provider,
+                    person,
+                    named: identity.client_id.clone(),
+                });
+            }
         };
         let asked = Asked {
             target,
@@ -324,44 +358,10 @@ impl Issuer {
         let ends = proof.dies();
         let done = self.deps.revocations.revoke_once(asked, ends).await;
         done.or(Err(STORE))?;
-        Ok(Some((provider, person)))
-    }
-
-    async fn revoke_at(
-        &self,
-        call: &Call<'_>,
-        client: &Client,
-        provider: &ProviderId,
-        token: &str,
-    ) -> Result<bool, Not> {
-        let Some(at) = client.at.get(provider).cloned() else {
-            return Ok(false);
-        };
-        let (token, now) = (Secret::new(token.to_owned()), call.now);
-        let kind = if token.expose().contains('.') {
-            "access_token"
-        } else {
-            "refresh_token"
-        };
-        let task = self
-            .deps
-            .background
-            .spawn(async move { at.revoke(&token, kind, now).await });
-        match task.await {
-            // What it refuses to end, or has no place for, ends by itself.
-            Ok(Err(ProviderError::Rejected(_))) => Ok(false),
-            Ok(Ok(())) => Ok(true),
-            Ok(Err(ProviderError::Unavailable {
-                outage,
-                retry_after,
-            })) => {
-                let after = retry_after.map_or(5, |after| after.as_secs().max(1));
-                Err(Not::Later(after, outage.as_str()))
-            }
-            Err(error) => {
-                error!(%provider, %error, "A revocation broke off.");
-                Err(Not::Later(5, "shed"))
-            }
-        }
+        Ok(GivenBack::Ended {
+            provider,
+            person,
+            named: identity.client_id.clone(),
+        })
     }
 }

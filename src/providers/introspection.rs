@@ -337,6 +337,12 @@ fn is_access_token(claims: &ClaimMap) -> bool {
         None => true,
         Some(said) => good.iter().any(|word| said.eq_ignore_ascii_case(word)),
     };
+    // One that says to be bound, and not to what, would be anybody's (RFC 9449 §6.2).
+    let kind = claims.text("token_type").unwrap_or_default();
+    let bound = claims.member("cnf").and_then(|cnf| cnf.get("jkt"));
+    if kind.eq_ignore_ascii_case("dpop") && bound.is_none() {
+        return false;
+    }
     says("token_type", &["bearer", "access_token", "dpop"])
         && says("token_use", &["access", "access_token"])
         && !["refresh", "offline", "id"].iter().any(|kind| {
@@ -513,6 +519,11 @@ mod tests {
             ),
             (json!({ "typ": "Refresh" }), no(Refusal::BadCredentials)),
             (json!({ "cnf": { "jkt": "x" } }), no(Refusal::PopFailed)),
+            (json!({ "token_type": "DPoP" }), no(Refusal::BadCredentials)),
+            (
+                json!({ "token_type": "DPoP", "cnf": { "x5t#S256": "x" } }),
+                no(Refusal::BadCredentials),
+            ),
             (
                 json!({ "jti": "j".repeat(257) }),
                 no(Refusal::BadCredentials),

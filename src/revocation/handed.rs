@@ -258,6 +258,11 @@ impl Handed {
         self.clients.iter().any(|known| known == client)
     }
 
+    /// Whether it was given back.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.over
+    }
+
     fn written(&self) -> Result<Vec<u8>, StoreError> {
         let marks = self.marks.iter().flat_map(Mark::as_bytes);
         let marks: Vec<u8> = marks.copied().collect();

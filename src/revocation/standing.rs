@@ -48,6 +48,16 @@ impl Marks {
         }
     }
 
+    /// Of an account of ours alone, whenever it began and whoever vouches for it.
+    pub(crate) fn of_account(identity: &Arc<Identity>, canonical: &CanonicalSubject) -> Self {
+        let person = Mark::person(canonical);
+        let at = Mark::person_at(person, &identity.provider);
+        Self {
+            all: OnceLock::from(vec![person, at, Mark::account(&identity.key)]),
+            ..Self::of(identity, canonical, &Grounds::default())
+        }
+    }
+
     /// All of them.
     pub(super) fn all(&self) -> &[Mark] {
         self.all.get_or_init(|| self.made())

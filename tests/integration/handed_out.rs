@@ -23,6 +23,7 @@ const REVOKE: &str = "/.authferry/oauth2/revoke";
 const INTROSPECT: &str = "/.authferry/oauth2/introspect";
 const SHOP: (&str, &str) = ("shop", "s3cret");
 const OTHER: (&str, &str) = ("other", "other");
+const BATCH: (&str, &str) = ("batch", "batch");
 
 struct Stage {
     old: Idp,
@@ -44,12 +45,14 @@ exchange:
   to-new: {{ token_exchange: {{ provider: new, audiences: [app] }} }}
   to-old: {{ token_exchange: {{ provider: old, audiences: [app] }} }}
   ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [ours] }} }}
+  to-api: {{ token_exchange: {{ provider: new, audiences: [api] }} }}
 token_endpoint:
   app: crm
   origin: https://app.test
-  audiences: {{ app: {{ exchanges: [to-new, to-old] }}, ours: {{ exchanges: [ours] }} }}
+  audiences: {{ app: {{ exchanges: [to-new, to-old] }}, ours: {{ exchanges: [ours] }}, api: {{ exchanges: [to-api] }} }}
   clients:
-    shop: {{ secret_hashes: ["{}"], grants: [token_exchange], audiences: [app, ours], scopes: [read], introspect: true }}
+    batch: {{ secret_hashes: ["{}"], grants: [client_credentials], audiences: [api], scopes: [read], introspect: true, at: {{ new: {{ id: svc, secret: {{ env: HARNESS_SECRET }} }} }} }}
+    shop: {{ secret_hashes: ["{}"], grants: [token_exchange], audiences: [app, ours, api], scopes: [read], introspect: true }}
     other: {{ secret_hashes: ["{}"], grants: [token_exchange], audiences: [app, ours], scopes: [read], introspect: true }}
 sessions: {{ store: embedded }}
 server:
@@ -57,6 +60,7 @@ server:
   admin: {{ listen: 127.0.0.1:0, socket: {{dir}}/admin.sock, token: {{ file: {{dir}}/admin.token }} }}
   state_dir: {{dir}}/state
 "#,
+        hash("batch"),
         hash("s3cret"),
         hash("other"),
     ));
@@ -284,6 +288,101 @@ async fn a_client_that_has_given_back_what_it_got_gets_another_one() {
     assert_eq!(stage.back(SHOP, &first).await.status, 200);
     // A provider that gives the same again has no other one.
     is_error(&stage.exchanged(&bob, "app").await, 400, "invalid_target");
+}
+
+/// What a client gets for somebody else than the application is given back, and asked about, like what is for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_for_an_audience_that_the_application_is_not_is_known_and_can_be_given_back() {
+    let stage = stage().await;
+    let alice = stage.subject("alice");
+    let given = stage.given(&alice, "api").await;
+    let other = stage.given(&stage.subject("bob"), "api").await;
+    assert_eq!(call(&stage.proxy, &given).await.status, 401);
+    let said = stage.said(&given).await;
+    for (name, value) in [
+        ("active", json!(true)),
+        ("iss", json!(stage.new.issuer())),
+        ("aud", json!("api")),
+        ("client_id", json!("authferry")),
+    ] {
+        assert_eq!(said[name], value, "{name} {said}");
+    }
+    // Nobody else is told of it, and nobody else ends it.
+    let pairs = [("token", &*given)];
+    let answer = post(&stage.proxy, OTHER, INTROSPECT, &pairs).await;
+    assert_eq!(
+        Value::Object(object(&answer)),
+        json!({ "active": false }),
+        "it is for none of theirs"
+    );
+    is_error(
+        &stage.back(OTHER, &given).await,
+        400,
+        "unsupported_token_type",
+    );
+    is_error(&stage.back(BATCH, &given).await, 400, "unauthorized_client");
+    assert!(stage.new.revoked().is_empty());
+    assert_eq!(stage.given(&alice, "api").await, given, "it is kept");
+    let answer = stage.back(SHOP, &given).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(stage.said(&given).await, json!({ "active": false }));
+    assert_eq!(stage.new.revoked(), [given.as_str()]);
+    let next = stage.given(&alice, "api").await;
+    assert_ne!(next, given);
+    for token in [&next, &other] {
+        assert_eq!(stage.said(token).await["active"], json!(true));
+    }
+    // It ends with what it was made of.
+    stage.revoke("bob");
+    assert_eq!(stage.said(&other).await, json!({ "active": false }));
+    // One that says the same, and is nobody's here.
+    let foreign = |audience: &str, client: &str| {
+        let mut claims = stage.new.claims("alice");
+        claims.insert("aud".to_owned(), json!(audience));
+        claims.insert("client_id".to_owned(), json!(client));
+        stage.new.sign(&claims)
+    };
+    for (token, error) in [
+        (foreign("api", "authferry"), "unauthorized_client"),
+        (foreign("else", "authferry"), "unsupported_token_type"),
+    ] {
+        assert_eq!(stage.said(&token).await, json!({ "active": false }));
+        is_error(&stage.back(SHOP, &token).await, 400, error);
+    }
+    // What nobody else can end, its provider is asked to: it knows whose it is.
+    let told = foreign("else", "svc");
+    assert_eq!(stage.back(BATCH, &told).await.status, 200);
+    assert_eq!(stage.new.revoked(), [given, told]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_got_for_itself_for_another_audience_is_known_and_can_be_given_back() {
+    let stage = stage().await;
+    let changed = json!({ "client_id": "svc", "exp": now() + 200 });
+    stage.new.exchanges(changed, json!({ "expires_in": 200 }));
+    let own = async || {
+        let pairs = [("grant_type", "client_credentials"), ("audience", "api")];
+        let answer = post(&stage.proxy, BATCH, TOKEN, &pairs).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        object(&answer)["access_token"].as_str().unwrap().to_owned()
+    };
+    let (first, second) = (own().await, own().await);
+    for token in [&first, &second] {
+        let said = stage.said(token).await;
+        assert_eq!(said["active"], json!(true), "{}", stage.proxy.log());
+        assert_eq!(said["client_id"], json!("svc"));
+    }
+    is_error(&stage.back(SHOP, &first).await, 400, "unauthorized_client");
+    assert_eq!(stage.back(BATCH, &first).await.status, 200);
+    assert_eq!(stage.new.revoked(), [first.as_str()]);
+    assert_eq!(stage.said(&first).await, json!({ "active": false }));
+    assert_eq!(stage.said(&second).await["active"], json!(true));
+    // Its name here ends it too, as far as anybody asks us.
+    let here = ["--account", "batch", "--issuer"];
+    let here = [&here[..], &["https://app.test/.authferry/oauth2"]].concat();
+    let (done, said) = revoke(&stage.proxy, &[&here[..], &["--reason", "copied"]].concat());
+    assert!(done, "{said}");
+    assert_eq!(stage.said(&second).await, json!({ "active": false }));
 }
 
 /// A minute of tolerance is for clocks and for registrations whose tokens live a minute, once.

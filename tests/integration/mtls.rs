@@ -476,6 +476,47 @@ async fn what_is_minted_for_a_client_that_is_known_by_its_certificate_is_bound_t
     }
 }
 
+/// What comes of a refresh is bound as well, where tokens are: its provider gave a plain one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_refresh_gives_a_client_is_bound_to_its_certificate_where_tokens_are_bound() {
+    for binding in ["keep", "lose"] {
+        let stage = stage_with(|yaml, billing| {
+            let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &billing.0));
+            yaml + &format!(
+                "exchange:\n  ours: {{ mint: {{ issuer: \"https://ferry.test\", audiences: [app], binding: {binding} }} }}\n\
+                 token_endpoint:\n  app: crm\n  origin: https://mtls.test\n  audiences: {{ app: {{ exchanges: [ours] }} }}\n  clients:\n    \
+                 billing: {{ certificates: [{hash}], grants: [refresh_token], audiences: [app], refresh: {{ adopt: new }}, \
+                 at: {{ new: {{ id: authferry, secret: {{ env: HARNESS_SECRET }} }} }} }}\n"
+            )
+        })
+        .await;
+        let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &stage.billing.0));
+        let bound = Some(json!({ "x5t#S256": hash })).filter(|_| binding == "keep");
+        let token = stage.idp.refresh_token("alice");
+        let body = crate::token_endpoint::form(&[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", &token),
+            ("client_id", "billing"),
+        ]);
+        let ask = format!(
+            "POST /.authferry/oauth2/token HTTP/1.1\r\nHost: mtls.test\r\nConnection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let said = send(&stage, "mtls.test", Some(&stage.billing), &ask).await;
+        let said = said.unwrap();
+        assert!(
+            said.starts_with("HTTP/1.1 200"),
+            "{said}\n{}",
+            stage.proxy.log()
+        );
+        let (_, body) = said.split_once("\r\n\r\n").unwrap();
+        let got: serde_json::Value = serde_json::from_str(body).unwrap();
+        let own = crate::token_endpoint::claims(&got["access_token"]);
+        assert_eq!(own.get("cnf"), bound.as_ref(), "{binding}");
+    }
+}
+
 /// An operator with a certificate needs no token, and is named by it in the record; over TCP nobody else gets that far.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_is_known_by_a_certificate_and_named_in_the_record() {

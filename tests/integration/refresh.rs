@@ -199,17 +199,21 @@ async fn a_token_that_two_have_used_ends_its_family_and_nothing_else() {
         stage.old.refresh_token("bob"),
     );
     let second_login = stage.old.refresh_token("alice");
-    let (_, alice) = good(&stage.refresh(&first).await);
+    let (earliest, alice) = good(&stage.refresh(&first).await);
     let (last, current) = good(&stage.refresh(&alice).await);
     let (_, bob) = good(&stage.refresh(&bob).await);
     let (_, other) = good(&stage.refresh(&second_login).await);
-    assert_eq!(stage.at_app(&last["access_token"]).await, 200);
+    for given in [&earliest, &last] {
+        assert_eq!(stage.at_app(&given["access_token"]).await, 200);
+    }
     // The one before the good one; then nothing of the family is good, not even the good one.
     is_error(&stage.refresh(&alice).await, 400, "invalid_grant");
     for over in [&current, &alice, &first] {
         is_error(&stage.refresh(over).await, 400, "invalid_grant");
     }
-    assert_eq!(stage.at_app(&last["access_token"]).await, 401);
+    for given in [&earliest, &last] {
+        assert_eq!(stage.at_app(&given["access_token"]).await, 401);
+    }
     // The provider was told of the token that stood behind it: the third that it gave out here for her first login.
     stage.until_revoked("refresh-2").await;
     assert_eq!(stage.old.revoked().len(), 1);
@@ -563,6 +567,53 @@ async fn a_client_that_is_revoked_by_its_name_here_gets_nothing_at_whichever_sid
     let (done, said) = crate::revoke::revoke(&proxy, &["lift", id, "--reason", "found"]);
     assert!(done, "{said}");
     crate::reload::until(async || refresh(&proxy, &token).await.status == 200).await;
+}
+
+/// What is revoked of a provider is what that gave: whoever is called there as a client is here is somebody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_at_a_provider_ends_what_that_gave_and_shuts_no_client_out() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let more = format!(
+        "    batch: {{ secret_hashes: [\"{}\"], grants: [client_credentials], audiences: [app], at: {{ old: {{ id: svc, secret: {{ env: HARNESS_SECRET }} }} }} }}\n",
+        hash("batch")
+    );
+    let yaml = two_providers(&old, &new, &upstream, 0) + &endpoint("10s") + &more + SOCKET;
+    let proxy = Proxy::start(&yaml);
+    proxy.settled().await;
+    let own = async || {
+        let pairs = [("grant_type", "client_credentials"), ("audience", "app")];
+        post(&proxy, ("batch", "batch"), TOKEN, &pairs).await
+    };
+    let revoke = |target: &[&str]| {
+        let (done, said) = crate::revoke::revoke(&proxy, &[target, &["--reason", "x"]].concat());
+        assert!(done, "{said}");
+    };
+    let ends = crate::harness::now() + 200;
+    old.exchanges(json!({ "exp": ends }), json!({ "expires_in": 200 }));
+    assert_eq!(own().await.status, 200);
+    for target in [
+        &["--client", "batch", "--provider", "old"][..],
+        &["--provider", "old"],
+        &["--client", "svc", "--provider", "old"],
+    ] {
+        revoke(target);
+        // What begins in the very moment of it is over.
+        crate::reload::until(async || own().await.status == 200).await;
+    }
+    // While its provider is asked it may be revoked, by either name.
+    let here = ["--account", "batch", "--issuer"];
+    let here = [&here[..], &["https://app.test/.authferry/oauth2"]].concat();
+    for target in [&["--client", "svc", "--provider", "old"][..], &here[..]] {
+        let waits = old.keeps_waiting().await;
+        let asked = old.hits("/token");
+        let (answer, ()) = tokio::join!(own(), async {
+            crate::reload::until(async || asked < old.hits("/token")).await;
+            revoke(target);
+            drop(waits);
+        });
+        is_error(&answer, 401, "invalid_client");
+    }
+    is_error(&own().await, 401, "invalid_client");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -216,11 +216,12 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// When the kill switch closes everything, or the client was revoked.
+    /// When the kill switch closes everything, the client was revoked by its name here, or, since `now`, by the one that it has
+    /// at its provider or with all that comes from there.
     pub(crate) fn side_of_client(
         &self,
         policy: &AppPolicy,
-        account: &SubjectKey,
+        (account, at): (&SubjectKey, &HashMap<ProviderId, Arc<TokenClient>>),
         way: (&Facts<'_>, &Channel<'_>),
         kill: KillPosition,
         now: UnixTime,
@@ -262,7 +263,16 @@ impl Gate {
             identity.provider = plan.provider(assignment.arm).clone();
         }
         let provider = identity.provider.clone();
-        let marks = Marks::of(&Arc::new(identity), &canonical, &Grounds::default());
+        // Our name for it may be somebody else's there. What was revoked there before was given out before, too.
+        identity.client_id = at.get(&provider).map(|at| at.id().into());
+        let identity = Arc::new(identity);
+        let marks = Marks::of_account(&identity, &canonical);
+        self.stands(&asked, &provider, class, marks)?;
+        let grounds = Grounds {
+            began: Some(now),
+            ..Grounds::default()
+        };
+        let marks = Marks::of(&identity, &canonical, &grounds);
         self.stands(&asked, &provider, class, marks)?;
         Ok(provider)
     }
@@ -316,14 +326,14 @@ impl Gate {
                 .all(|scope| has(&scopes, scope));
         // Who proves to hold a key asks for a token that is bound to it, which a provider's is not.
         let is_plain = holder.bound.is_none() && client.proven.is_none();
-        if passes && holder.ends <= most && is_plain {
+        let exchange = side.and_then(|side| of(Some(side))).or_else(|| of(None));
+        let keeps = exchange.is_some_and(|exchange| exchange.binding() == Binding::Keep);
+        // Nor is it bound to the certificate that a client comes with, which it is where we can (RFC 8705 §3).
+        let binds = keeps && client.certificate.is_some();
+        if passes && holder.ends <= most && is_plain && !binds {
             return passed(holder).ok_or_else(|| refused(Refusal::ExchangeRefused));
         }
-        let exchange = side
-            .and_then(|side| of(Some(side)))
-            .or_else(|| of(None))
-            .ok_or_else(|| refused(Refusal::ExchangeRefused))?;
-        let keeps = exchange.binding() == Binding::Keep;
+        let exchange = exchange.ok_or_else(|| refused(Refusal::ExchangeRefused))?;
         // The result would be worth something without the key.
         let loses = !keeps && !is_plain;
         if loses || (holder.bound.is_some() && client.own.is_some()) {

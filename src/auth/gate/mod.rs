@@ -6,6 +6,7 @@ mod asked;
 mod confirm;
 mod counted;
 mod credential;
+mod elsewhere;
 mod enough;
 mod exchanged;
 mod issued;

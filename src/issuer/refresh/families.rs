@@ -222,13 +222,13 @@ impl Families {
         })
     }
 
-    /// The access token of a family that is over is over, too. While that cannot be written, it is ended again.
+    /// The access tokens of a family that is over are over, too. While that cannot be written, it is ended again.
     pub(super) async fn settle(&self, ticket: &Ticket, now: UnixTime) {
         for _ in 0..TRIES {
             let Ok(Look::Open(mut family, version)) = self.look(ticket, now).await else {
                 return;
             };
-            if !family.is_over() || family.access.take().is_none() {
+            if !family.is_over() || !family.settle() {
                 return;
             }
             let expect = Expect::Version(version);

@@ -20,6 +20,7 @@ use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
+use crate::issuer::refresh::earlier::Earlier;
 use crate::providers::Issued;
 use crate::revocation::Marks;
 use crate::secret::Secret;
@@ -165,6 +166,9 @@ pub(in crate::issuer) struct Family {
     before: Option<Before>,
     /// The provider's access token of the last renewal.
     pub(in crate::issuer) access: Option<Access>,
+    /// Those of the renewals before.
+    #[serde(default)]
+    earlier: Earlier,
 }
 
 /// The token before the one that is good now.
@@ -239,6 +243,7 @@ impl Family {
             turn: ticket.turn(),
             before: None,
             access: None,
+            earlier: Earlier::default(),
         }
     }
 
@@ -336,15 +341,30 @@ impl Family {
         if let Some(upstream) = &issued.refresh_token {
             self.upstream = Some(upstream.expose().clone());
         }
-        self.access = Some(Access {
+        let before = self.access.replace(Access {
             token: issued.token.expose().clone(),
             ends: issued.ends.unwrap_or(now + UNSAID).as_millis(),
             scopes: scopes.iter().map(|scope| scope.to_string()).collect(),
             fresh,
         });
+        self.earlier.push(before, now);
     }
 
-    /// Nothing of it counts any more. Its access token is remembered until that is over, too.
+    /// The access tokens that it was given and that may still count.
+    pub(super) fn living(&self, now: UnixTime) -> impl Iterator<Item = &str> {
+        let last = self.access.iter();
+        let last = last.filter(move |own| now.as_millis() < own.ends);
+        let last = last.map(|own| own.token.as_str());
+        last.chain(self.earlier.living(now))
+    }
+
+    /// Nor do they; `false`: they were over.
+    pub(super) fn settle(&mut self) -> bool {
+        self.earlier.clear();
+        self.access.take().is_some()
+    }
+
+    /// Nothing of it counts any more. Its access tokens are remembered until they are over, too.
     pub(super) fn end(&mut self) {
         self.over = true;
         self.upstream = None;
@@ -381,6 +401,7 @@ impl fmt::Debug for Family {
 mod tests {
     use super::*;
     use crate::entropy::SystemEntropy;
+    use crate::issuer::refresh::earlier::MOST;
     use proptest::prelude::*;
 
     const GRACE: Duration = Duration::from_secs(10);
@@ -442,6 +463,35 @@ mod tests {
         assert!(family.is_over() && family.upstream.is_none());
         assert!(family.access.is_some());
         assert_eq!(family.place(&ticket, at(1)), Place::Over);
+    }
+
+    #[test]
+    fn what_a_family_was_given_is_remembered_as_long_as_it_may_count() {
+        let ticket = Ticket::first(&SystemEntropy);
+        let mut family = family(&ticket);
+        let given = |name: &str, ends: u64| Issued {
+            token: Secret::new(name.to_owned()),
+            ends: Some(at(ends)),
+            scopes: None,
+            proof: None,
+            refresh_token: None,
+        };
+        for (name, ends, now) in [("a", 10, 1), ("b", 30, 2), ("c", 20, 3), ("d", 40, 12)] {
+            family.fill(&given(name, ends), &[], true, at(now));
+        }
+        let living = |family: &Family, now| family.living(at(now)).collect::<Vec<_>>().join(" ");
+        assert_eq!(living(&family, 12), "d b c");
+        assert_eq!(living(&family, 25), "d b");
+        for number in 0..40 {
+            let name = format!("n{number}");
+            family.fill(&given(&name, 90), &[], true, at(13));
+        }
+        assert_eq!(family.living(at(13)).count(), 1 + MOST);
+        assert!(living(&family, 13).starts_with("n39 n23 n24"));
+        family.end();
+        assert_eq!(family.living(at(13)).count(), 1 + MOST);
+        assert!(family.settle() && !family.settle());
+        assert_eq!(family.living(at(13)).count(), 0);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Each is good once; the one before it is forgiven for a moment. One that comes later was used by two: its family is over,
 //! and nothing else. It must never be refreshed for another client or another person, and never outlive a revocation.
 
+mod earlier;
 mod families;
 mod family;
 mod farewell;
@@ -309,8 +310,8 @@ impl Issuer {
         })
     }
 
-    /// A family is over: here at once, at its provider as soon as that can be told. With it goes the provider's last access
-    /// token, as far as anybody looks at it through us: of one that is over already, too, if that could not be done then.
+    /// A family is over: here at once, at its provider as soon as that can be told. With it go the provider's access
+    /// tokens, as far as anybody looks at them through us: of one that is over already, too, if that could not be done then.
     pub(super) async fn end(
         &self,
         call: &Call<'_>,
@@ -318,23 +319,22 @@ impl Issuer {
         ticket: &Ticket,
     ) -> Result<(), Not> {
         let ended = self.families.end(ticket, call.now).await;
-        let Some(family) = ended.or(Err(Not::Later(5, "store")))? else {
+        let Some(mut family) = ended.or(Err(Not::Later(5, "store")))? else {
             return Ok(());
         };
         if let Err(error) = self.deps.revocations.is_back(&ticket.row()).await {
             debug!(%error, "A refresh token that is over is counted until it would have ended.");
         }
         let provider = ProviderId::new(&family.provider);
-        if let (Some(at), Some(upstream)) = (client.at.get(&provider), family.upstream) {
+        if let (Some(at), Some(upstream)) = (client.at.get(&provider), family.upstream.take()) {
             let token = Secret::new(upstream);
             self.farewells.tell(&provider, at, token, call.now);
         }
-        let Some(access) = family.access else {
+        if family.access.is_none() {
             return Ok(());
-        };
-        if call.now.as_millis() < access.ends {
-            self.revoke_access(call, client, &access.token, By::Family)
-                .await?;
+        }
+        for token in family.living(call.now) {
+            self.revoke_access(call, client, token, By::Family).await?;
         }
         // Not before: whoever comes again must find what is left to be done.
         self.families.settle(ticket, call.now).await;

@@ -185,6 +185,21 @@ impl TokenClient {
         }
     }
 
+    /// What a token says that was issued for one of `audiences`, judged like one that was presented.
+    ///
+    /// # Errors
+    ///
+    /// When it is none of this provider's for them, or nobody can tell.
+    pub(crate) async fn known(
+        &self,
+        token: &Secret<String>,
+        audiences: &[Box<str>],
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
+        let text = token.expose().as_str();
+        self.tokens.judge_issued(text, audiences, now).await
+    }
+
     /// What we can read must be what we asked for: of this issuer, for the audience, an access token that is good now.
     ///
     /// # Errors
