@@ -46,12 +46,13 @@ exchange:
   to-old: {{ token_exchange: {{ provider: old, audiences: [app] }} }}
   ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [ours] }} }}
   to-api: {{ token_exchange: {{ provider: new, audiences: [api] }} }}
+  back-to-api: {{ token_exchange: {{ provider: old, audiences: [api] }} }}
 token_endpoint:
   app: crm
   origin: https://app.test
-  audiences: {{ app: {{ exchanges: [to-new, to-old] }}, ours: {{ exchanges: [ours] }}, api: {{ exchanges: [to-api] }} }}
+  audiences: {{ app: {{ exchanges: [to-new, to-old] }}, ours: {{ exchanges: [ours] }}, api: {{ exchanges: [to-api, back-to-api] }} }}
   clients:
-    batch: {{ secret_hashes: ["{}"], grants: [client_credentials], audiences: [api], scopes: [read], introspect: true, at: {{ new: {{ id: svc, secret: {{ env: HARNESS_SECRET }} }} }} }}
+    batch: {{ secret_hashes: ["{}"], grants: [client_credentials], audiences: [api], scopes: [read], introspect: true, at: {{ old: {{ id: svc, secret: {{ env: HARNESS_SECRET }} }}, new: {{ id: svc, secret: {{ env: HARNESS_SECRET }} }} }} }}
     shop: {{ secret_hashes: ["{}"], grants: [token_exchange], audiences: [app, ours, api], scopes: [read], introspect: true }}
     other: {{ secret_hashes: ["{}"], grants: [token_exchange], audiences: [app, ours], scopes: [read], introspect: true }}
 sessions: {{ store: embedded }}
@@ -315,11 +316,7 @@ async fn a_token_for_an_audience_that_the_application_is_not_is_known_and_can_be
         json!({ "active": false }),
         "it is for none of theirs"
     );
-    is_error(
-        &stage.back(OTHER, &given).await,
-        400,
-        "unsupported_token_type",
-    );
+    is_error(&stage.back(OTHER, &given).await, 400, "unauthorized_client");
     is_error(&stage.back(BATCH, &given).await, 400, "unauthorized_client");
     assert!(stage.new.revoked().is_empty());
     assert_eq!(stage.given(&alice, "api").await, given, "it is kept");

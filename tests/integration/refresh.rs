@@ -574,7 +574,7 @@ async fn a_client_that_is_revoked_by_its_name_here_gets_nothing_at_whichever_sid
 async fn a_revocation_at_a_provider_ends_what_that_gave_and_shuts_no_client_out() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let more = format!(
-        "    batch: {{ secret_hashes: [\"{}\"], grants: [client_credentials], audiences: [app], at: {{ old: {{ id: svc, secret: {{ env: HARNESS_SECRET }} }} }} }}\n",
+        "    batch: {{ secret_hashes: [\"{}\"], grants: [client_credentials], audiences: [app], at: {{ old: {{ id: svc, secret: {{ env: HARNESS_SECRET }} }}, new: {{ id: svc, secret: {{ env: HARNESS_SECRET }} }} }} }}\n",
         hash("batch")
     );
     let yaml = two_providers(&old, &new, &upstream, 0) + &endpoint("10s") + &more + SOCKET;
