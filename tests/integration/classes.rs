@@ -25,7 +25,9 @@ async fn each_difference_of_two_tokens_is_told_by_its_class() {
     // Nothing is exchanged: what stands beside is all that is compared.
     let (head, tail) = text.split_once("      - { method: exchange").unwrap();
     let (_, tail) = tail.split_once('\n').unwrap();
-    let proxy = Proxy::start(&format!("{head}{tail}"));
+    let (before, twin) = head.split_once("  twin: ").unwrap();
+    let (_, after) = twin.split_once('\n').unwrap();
+    let proxy = Proxy::start(&format!("{before}{after}{tail}"));
     proxy.settled().await;
     let ends = now() + 250;
     let rows_wanted = [

@@ -336,7 +336,12 @@ async fn a_machine_that_is_revoked_while_its_provider_is_asked_gets_nothing() {
         let asked = stage.new.hits("/token");
         let revoked = async {
             until(async || asked < stage.new.hits("/token")).await;
-            let issuer = ["--account", "batch", "--issuer", "https://app.test"];
+            let issuer = [
+                "--account",
+                "batch",
+                "--issuer",
+                "https://app.test/.authferry/oauth2",
+            ];
             let words = [&["revoke"], &issuer[..], &["--reason", "leaked"]].concat();
             good(stage.proxy.dir(), &words);
             drop(waits);

@@ -210,7 +210,16 @@ async fn reports_say_who_is_where_and_what_a_switch_back_would_do() {
         .map(|row| row["kind"].clone())
         .collect();
     assert!(
-        kinds.ends_with(&["decision", "drill", "kill_switch", "config_applied"].map(Value::from)),
+        kinds.ends_with(
+            &[
+                "decision",
+                "drill",
+                "drill",
+                "kill_switch",
+                "config_applied"
+            ]
+            .map(Value::from)
+        ),
         "{kinds:?}"
     );
     good(&dir, &["ctl", "kill", "off", "--reason", "INC-2"]);
