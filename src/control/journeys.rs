@@ -5,7 +5,6 @@
 //! the store does not say, each instance decides by what it has seen itself.
 
 mod book;
-mod room;
 mod travel;
 mod ways;
 
@@ -31,6 +30,7 @@ use crate::rollout::AppId;
 use crate::rollout::Arm;
 use crate::rollout::BucketKey;
 use crate::rollout::Guardrails;
+use crate::rollout::Mode;
 use crate::rollout::Observed;
 use crate::rollout::Outcome;
 use crate::rollout::Plan;
@@ -146,6 +146,47 @@ impl Journeys {
         }
     }
 
+    /// Whether one more login may start at the new provider now. Whoever is under way there already may try again.
+    pub(crate) async fn may_start(&self, traveller: &Traveller<'_>, key: &BucketKey) -> bool {
+        match (traveller.arm, traveller.plan.stage.mode) {
+            (Arm::To, Mode::Canary) => {}
+            // Only while both sides take logins there is another place to start at.
+            (Arm::From, _)
+            | (Arm::To, Mode::LegacyOnly | Mode::Shadow | Mode::ModernPrimary | Mode::ModernOnly) =>
+            {
+                return true;
+            }
+        }
+        let (device, way) = (device(traveller, key), traveller.way());
+        let (rules, own, under_way) = {
+            let mut books = self.books();
+            let Some(book) = books.get_mut(&traveller.plan.id) else {
+                return true;
+            };
+            self.expire(book, traveller.now);
+            let open = book.open.get(&device);
+            let first = book.first.get(&way).copied().unwrap_or_default();
+            let under_way = open.is_some_and(|open| open.arm == Arm::To);
+            (book.rules.clone(), first, under_way)
+        };
+        let limits = rules.rails.first_logins;
+        let Some(ways) = self.ways(&rules) else {
+            return under_way || own.may_start(limits);
+        };
+        let step = rules.at(traveller.now);
+        match ways.first(&step, &way).await {
+            Ok(first) if first.may_start(limits) => true,
+            Ok(_) => {
+                let there = ways.of(&step, device).await;
+                there.map_or(under_way, |there| {
+                    there.open.is_some_and(|open| open.arm == Arm::To)
+                })
+            }
+            // What the others have seen is not known: then each counts for itself.
+            Err(_) => under_way || own.may_start(limits),
+        }
+    }
+
     /// A session of somebody was looked at. `placed`: the side they are at, where the percent may have brought them there.
     pub(crate) fn session(
         &self,
@@ -180,7 +221,7 @@ impl Journeys {
                 .first
                 .iter()
                 .filter(|(app, _)| !app.as_str().ends_with(ROUND));
-            let own: Vec<First> = signing_in.map(|(_, first)| first.clone()).collect();
+            let own: Vec<First> = signing_in.map(|(_, first)| *first).collect();
             (book.rules.clone(), own)
         };
         let all = match self.ways(&rules) {

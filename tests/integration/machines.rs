@@ -5,7 +5,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::control::good;
 use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Holder;
@@ -318,37 +317,6 @@ async fn a_machine_that_gave_back_what_it_got_gets_another_one_of_the_same_token
             let said = object(&post(&stage.proxy, BATCH, INTROSPECT, &[("token", token)]).await);
             assert_eq!(said["active"], json!(false), "{round}");
         }
-    }
-}
-
-/// A client that is revoked while its provider is asked gets neither what that gives, nor what is made of it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_machine_that_is_revoked_while_its_provider_is_asked_gets_nothing() {
-    for audience in ["ours", "api"] {
-        let stage = stage().await;
-        let proofs = if audience == "ours" {
-            proof(&Holder::new())
-        } else {
-            Vec::new()
-        };
-        assert_eq!(stage.own("api", "read", &[]).await.status, 200);
-        let waits = stage.new.keeps_waiting().await;
-        let asked = stage.new.hits("/token");
-        let revoked = async {
-            until(async || asked < stage.new.hits("/token")).await;
-            let issuer = [
-                "--account",
-                "batch",
-                "--issuer",
-                "https://app.test/.authferry/oauth2",
-            ];
-            let words = [&["revoke"], &issuer[..], &["--reason", "leaked"]].concat();
-            good(stage.proxy.dir(), &words);
-            drop(waits);
-        };
-        let (answer, ()) = tokio::join!(stage.own(audience, "read", &proofs), revoked);
-        is_error(&answer, 401, "invalid_client");
-        assert!(!answer.text().contains("access_token"), "{audience}");
     }
 }
 

@@ -135,8 +135,7 @@ impl Gate {
     }
 
     /// Turns a token that a provider gave to a client for itself, and that `fetched` says, into one for that client: weighed like
-    /// one that was presented, and for whichever audience it is. It was asked for at `now`: what was revoked or voided since
-    /// then is not turned into anything.
+    /// one that was presented, for whichever audience it is. What was revoked or voided since `now`, when it was asked for, counts.
     ///
     /// # Errors
     ///

@@ -56,7 +56,7 @@ impl Logins {
         let assigned = rollout::assign(plan, cohorts, key, ask.kill, pin, &facts, ask.now);
         // Meanwhile people may have been called back: then they are where they belong. And a provider that has yet to prove
         // itself in this step gets no more than it may.
-        if assigned.arm != arm || !self.takes_room(ask, &device, plan, arm).await {
+        if assigned.arm != arm || !self.may_set_out(ask, &device, plan, arm).await {
             return None;
         }
         let mut begin = Begin::new(ask.target(), device);

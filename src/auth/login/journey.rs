@@ -20,7 +20,7 @@ use crate::rollout::Arm;
 use crate::rollout::Plan;
 
 impl Logins {
-    /// Whether one more login could start at a side now.
+    /// Whether one more login may start at a side now.
     pub(super) async fn may_set_out(
         &self,
         ask: &Ask<'_>,
@@ -34,19 +34,6 @@ impl Logins {
         Box::pin(journeys.may_start(&traveller, &self.deps.bucket_key)).await
     }
 
-    /// The same of a login that starts there, if it may: its place is kept while the provider is asked.
-    pub(super) async fn takes_room(
-        &self,
-        ask: &Ask<'_>,
-        device: &Device,
-        plan: &Plan,
-        arm: Arm,
-    ) -> bool {
-        let traveller = traveller(ask, device, plan, arm);
-        let journeys = &self.deps.journeys;
-        Box::pin(journeys.takes_place(&traveller, &self.deps.bucket_key)).await
-    }
-
     /// Whether one more browser may be sent round to the new provider whose person is in already: whoever meets an error page
     /// there meant to go somewhere else.
     pub(super) async fn may_go_round(&self, ask: &Ask<'_>, device: &Device, plan: &Plan) -> bool {
@@ -55,7 +42,7 @@ impl Logins {
             ..traveller(ask, device, plan, Arm::To)
         };
         let journeys = &self.deps.journeys;
-        Box::pin(journeys.takes_place(&traveller, &self.deps.bucket_key)).await
+        Box::pin(journeys.may_start(&traveller, &self.deps.bucket_key)).await
     }
 
     /// A login came back: one of a browser that was sent round has its place again, whatever was said there.
@@ -86,7 +73,7 @@ impl Logins {
             None => false,
             Some(Errand::Silent { .. }) => true,
             // Somebody who is in already: it says nothing about who gets in.
-            Some(Errand::Session | Errand::Prove(_) | Errand::Join { .. }) => return,
+            Some(Errand::Session | Errand::Prove(_)) => return,
         };
         if let Some((plan, arm)) = of(ask, provider) {
             let traveller = Traveller {

@@ -81,7 +81,7 @@ impl Logins {
             assignment.arm = Arm::To;
             assignment.rule = RuleRef::Pin;
         } else if !self
-            .takes_room(ask, &begin.device, plan, assignment.arm)
+            .may_set_out(ask, &begin.device, plan, assignment.arm)
             .await
         {
             // The new provider has yet to prove itself in this step.

@@ -19,8 +19,6 @@ use crate::telemetry::metrics::Journey;
 
 /// How long after its time a journey counts as under way that nobody has ended.
 const UNTOLD: Duration = Duration::from_mins(2);
-/// How long a place is kept for somebody whose provider is still asked where its page is.
-pub(super) const HOLD: Duration = Duration::from_secs(30);
 /// Outcomes that wait for the next look at them.
 const MAX_OUTCOMES: usize = 50_000;
 
@@ -51,7 +49,7 @@ pub(super) struct Open {
 }
 
 /// What an application has seen at the new provider in this step.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(super) struct First {
     pub(super) unfinished: u32,
     pub(super) succeeded: u32,
@@ -63,35 +61,17 @@ pub(super) struct First {
     pub(super) since: u32,
     /// When the last of those under way should have come back.
     pub(super) due: UnixTime,
-    /// For whom a place is kept, and until when: they are about to set out.
-    #[serde(default)]
-    held: Vec<(u64, UnixTime)>,
 }
 
 impl First {
-    /// Whether there is room for a browser. Whoever did not come back keeps the place: nobody else is sent the same way.
-    pub(super) fn has_room(&self, device: u64, limits: FirstLogins, now: UnixTime) -> bool {
-        let others = |(who, until): &&(u64, UnixTime)| *who != device && now < *until;
-        let held = self.held.iter().filter(others).count();
-        let held = u32::try_from(held).unwrap_or(u32::MAX);
+    /// Whether one more may begin. Whoever did not come back keeps the place: nobody else is sent the same way.
+    pub(super) const fn may_start(self, limits: FirstLogins) -> bool {
         if self.succeeded < limits.until_succeeded {
-            return self.unfinished + self.bad + held < limits.unfinished;
+            return self.unfinished + self.bad < limits.unfinished;
         }
         // What has worked may break in the middle of a step. Where nobody is under way any more, somebody has to find out
         // whether it works again: ten in a row have gone back before that.
-        self.since + held < limits.unfinished || self.unfinished + held == 0
-    }
-
-    /// The same, and the place is its own from now on: nobody takes it while its provider is asked. `false`: there is none.
-    pub(super) fn holds(&mut self, device: u64, limits: FirstLogins, now: UnixTime) -> bool {
-        let room = self.has_room(device, limits, now);
-        // What came to nothing gives its place back by itself.
-        let kept = |(who, until): &(u64, UnixTime)| *who != device && now < *until;
-        self.held.retain(kept);
-        if room {
-            self.held.push((device, now + HOLD));
-        }
-        room
+        self.since < limits.unfinished || self.unfinished == 0
     }
 
     /// The same at `now`. Whoever was to tell that somebody did not come back may be gone: a while after the time of the last
@@ -103,9 +83,8 @@ impl First {
         self
     }
 
-    /// One more is under way, on the place that was kept for it.
-    pub(super) fn sets_out(&mut self, device: u64, due: UnixTime) {
-        self.held.retain(|(who, _)| *who != device);
+    /// One more is under way.
+    pub(super) fn sets_out(&mut self, due: UnixTime) {
         self.unfinished += 1;
         self.since += 1;
         self.due = self.due.max(due);

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::rollout::Mode;
 use crate::rollout::testing::plan;
 use crate::secret::Secret;
 use crate::store::FakeStore;
@@ -65,7 +64,7 @@ impl Bench {
 
     async fn start(&self, device: &str, arm: Arm, seconds: u64) -> bool {
         let traveller = self.at(device, arm, seconds);
-        let may = self.journeys.takes_place(&traveller, &self.key).await;
+        let may = self.journeys.may_start(&traveller, &self.key).await;
         if may {
             self.journeys.started(&traveller, None, &self.key).await;
         }
@@ -216,50 +215,6 @@ async fn where_nobody_is_under_way_one_more_may_try() {
     assert!(!bench.start("yet more", Arm::To, 702).await);
 }
 
-/// While a provider is asked where its page is, others come: the tenth is the tenth all the same.
-#[tokio::test]
-async fn a_place_is_taken_before_the_provider_is_asked() {
-    let (shared, _) = Bench::several(2);
-    for all in [vec![Bench::new()], shared] {
-        let take = |n: usize, seconds| {
-            let bench = &all[n % all.len()];
-            async move {
-                let device = format!("d{n}");
-                let traveller = bench.at(&device, Arm::To, seconds);
-                bench.journeys.takes_place(&traveller, &bench.key).await
-            }
-        };
-        let looks = |n: usize, seconds| {
-            let bench = &all[n % all.len()];
-            async move {
-                let device = format!("d{n}");
-                let traveller = bench.at(&device, Arm::To, seconds);
-                bench.journeys.may_start(&traveller, &bench.key).await
-            }
-        };
-        for n in 0..30 {
-            assert!(looks(n, 0).await, "nobody has taken a place by looking");
-        }
-        let taken = futures_util::future::join_all((0..30).map(|n| take(n, 0))).await;
-        assert_eq!(taken.iter().filter(|taken| **taken).count(), 10);
-        assert!(!looks(40, 1).await);
-        let first = taken.iter().position(|taken| *taken).unwrap();
-        assert!(take(first, 1).await, "it is theirs");
-        // Who sets out has the place that was kept, and not another one.
-        let bench = &all[first % all.len()];
-        let device = format!("d{first}");
-        let traveller = bench.at(&device, Arm::To, 2);
-        bench.journeys.started(&traveller, None, &bench.key).await;
-        assert!(!take(41, 2).await);
-        // What came to nothing gives its place back.
-        let mut more = 0;
-        for n in 50..80 {
-            more += usize::from(take(n, 40).await);
-        }
-        assert_eq!(more, 9);
-    }
-}
-
 /// Whoever is in and is sent round to a provider that shows an error page of its own never comes back either.
 #[tokio::test]
 async fn ten_may_be_sent_round_and_the_guards_hear_nothing_of_it() {
@@ -272,7 +227,7 @@ async fn ten_may_be_sent_round_and_the_guards_hear_nothing_of_it() {
                     silent: true,
                     ..bench.at(&device, Arm::To, seconds)
                 };
-                let may = bench.journeys.takes_place(&traveller, &bench.key).await;
+                let may = bench.journeys.may_start(&traveller, &bench.key).await;
                 if may {
                     bench.journeys.started(&traveller, None, &bench.key).await;
                 }

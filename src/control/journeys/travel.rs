@@ -76,7 +76,7 @@ impl Journeys {
                 ways.change(&step, &before.app, First::turns_back).await?;
             }
             if open.arm == Arm::To {
-                let sets_out = |first: &mut First| first.sets_out(device, open.due);
+                let sets_out = |first: &mut First| first.sets_out(open.due);
                 ways.change(&step, &open.app, sets_out).await?;
             }
             Ok::<_, StoreError>(())
@@ -123,7 +123,7 @@ impl Journeys {
         book.opens(device, open.clone());
         if open.arm == Arm::To {
             let first = book.first.entry(open.app.clone()).or_default();
-            first.sets_out(device, open.due);
+            first.sets_out(open.due);
         }
         if open.silent {
             return;

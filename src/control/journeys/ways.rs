@@ -162,12 +162,12 @@ impl Ways {
     }
 
     /// Something has changed for an application.
-    pub(super) async fn change<T>(
+    pub(super) async fn change(
         &self,
         step: &Step<'_>,
         app: &AppId,
-        change: impl Fn(&mut First) -> T + Send,
-    ) -> Result<T, StoreError> {
+        change: impl Fn(&mut First) + Send,
+    ) -> Result<(), StoreError> {
         let key = fared_key(step.rollout, app);
         for tries in 0..TRIES {
             let row = self.store.get(at(FIRST, &key), step.now).await?;
@@ -176,7 +176,7 @@ impl Ways {
                 None => (None, Expect::Absent),
             };
             let mut first = first.unwrap_or_default();
-            let changed = change(&mut first);
+            change(&mut first);
             let value = written(&Fared {
                 step: step.step,
                 first,
@@ -189,7 +189,7 @@ impl Ways {
                 step.now,
             );
             if swapped.await? {
-                return Ok(changed);
+                return Ok(());
             }
             step_aside(tries).await;
         }
