@@ -509,7 +509,9 @@ fn asserts(lines: &[&str], place: usize) -> bool {
     }
     let body = lines.iter().skip(place + 1);
     let mut body = body.take_while(|line| line.trim() != "}" || indent(line) != own);
-    body.any(|line| line.contains("assert") && !line.trim_start().starts_with("//"))
+    // Some wait until it is so, and fail if it never is.
+    let says = |line: &str| line.contains("assert") || line.contains("until(");
+    body.any(|line| says(line) && !line.trim_start().starts_with("//"))
 }
 
 #[test]

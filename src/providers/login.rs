@@ -133,7 +133,7 @@ pub(crate) trait Login: fmt::Debug + Send + Sync {
         now: UnixTime,
     ) -> Result<LoggedIn, ProviderError>;
 
-    /// Whether an answer says who gave it, where it must, and says nobody else (RFC 9207 §2.4): also one that is no success.
+    /// Whether an answer that is no success may be of this provider: one that names somebody else is not (RFC 9207 §2.4).
     ///
     /// # Errors
     ///

@@ -130,8 +130,9 @@ impl Logins {
             body.push_str("\">What to do instead</a></p>\n");
         }
         let mut response = self.page_with(ask, page, target, cookies, Some(body));
-        let beside = ask.policy.refused_farewell(ask.now);
-        response.headers_mut().extend(beside);
+        for (name, value) in ask.policy.refused_farewell(ask.now) {
+            response.headers_mut().insert(name, value);
+        }
         response
     }
 
@@ -149,38 +150,40 @@ impl Logins {
         else {
             return Vec::new();
         };
-        if let Some(id) = self.session_id(ask)
-            && self
-                .session(ask)
-                .await
-                .is_some_and(|own| own.identity().provider == *provider)
-        {
+        let own = self.session(ask).await;
+        let own = own.filter(|own| own.identity().provider == *provider);
+        // What stood for a session of the old system says whose that is: nobody need be asked.
+        let mut known = false;
+        if let (Some(own), Some(id)) = (own, self.session_id(ask)) {
             match self.deps.sessions.end(id, ask.now).await {
-                Ok(Some(mut farewell)) => self.revoke_at_provider(ask, &mut farewell),
+                Ok(Some(mut farewell)) => {
+                    known = own.stands_for().is_some();
+                    self.revoke_at_provider(ask, &mut farewell);
+                }
                 Ok(None) => {}
                 Err(error) => {
                     warn!(%error, "A session that counts no more ends by itself.");
                 }
             }
         }
-        self.forgets_old_systems(ask).await
+        self.forgets_old_systems(ask, known).await
     }
 
     /// Ends the sessions of old systems that a browser still holds which has just signed in at the new side.
     pub(super) async fn has_left_for_good(&self, ask: &Ask<'_>, plan: &Plan) -> Vec<HeaderValue> {
         let over = self.honours(ask, plan, &plan.from) == Acceptance::NotAccepted;
         if over && !plan.stage.is_brown(ask.now) {
-            self.forgets_old_systems(ask).await
+            self.forgets_old_systems(ask, false).await
         } else {
             Vec::new()
         }
     }
 
-    async fn forgets_old_systems(&self, ask: &Ask<'_>) -> Vec<HeaderValue> {
+    async fn forgets_old_systems(&self, ask: &Ask<'_>, known: bool) -> Vec<HeaderValue> {
         if ask.policy.forwards_credentials() {
             return Vec::new();
         }
-        self.end_old_sessions(ask, false).await.forget
+        self.end_old_sessions(ask, known).await.forget
     }
 
     /// Whether sessions of a provider count, of whomever they are.

@@ -94,7 +94,7 @@ impl Page {
             ),
             Self::OnceMore => (
                 "One more time, please",
-                "Your sign-in page has changed while you signed in. Nothing is lost: sign in at the new one, and you get to the page that you wanted.",
+                "Your sign-in page has changed while you signed in. Nothing is lost: sign in at the one that comes next, and you get to the page that you wanted.",
             ),
             // The rest is said where the time is known.
             Self::Planned { .. } => ("This is switched off for a while", ""),

@@ -51,7 +51,7 @@ async fn who_has_no_partner_goes_where_the_configuration_says() {
         at_old.location.starts_with("https://old.idp.test/"),
         "{at_old:?}"
     );
-    given_back(&world, 1).await;
+    given_back(&world, 2).await;
     let end = open(&world, &mut browser, &signed_in(&at_old.location, "alice")).await;
     assert_eq!(end.location, "/orders?x=1");
     let admitted = open(&world, &mut browser, "/").await.admitted.unwrap();
