@@ -73,7 +73,7 @@ impl Logins {
             None => false,
             Some(Errand::Silent { .. }) => true,
             // Somebody who is in already: it says nothing about who gets in.
-            Some(Errand::Session | Errand::Prove(_)) => return,
+            Some(Errand::Session | Errand::Prove(_) | Errand::Join { .. }) => return,
         };
         if let Some((plan, arm)) = of(ask, provider) {
             let traveller = Traveller {
