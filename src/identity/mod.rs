@@ -2,6 +2,7 @@
 //!
 //! This module must never decide whether someone *is* who they say: that is `providers/`.
 
+mod apart;
 mod attributes;
 mod canonical;
 mod claims;

@@ -170,17 +170,12 @@ impl Template {
         self.text(scope, &[])
     }
 
-    /// The same, as a text that falls apart into exactly these values again, from whichever end it is read: no value has a
-    /// character of those that stand between them.
-    ///
-    /// # Errors
-    ///
-    /// As [`Template::render`]; [`RenderError::SeparatorInValue`].
-    pub fn render_apart(&self, scope: &dyn Scope) -> Result<Option<String>, RenderError> {
-        self.text(scope, &self.separators())
-    }
-
-    fn text(&self, scope: &dyn Scope, apart: &[u8]) -> Result<Option<String>, RenderError> {
+    /// `apart`: what no value may have.
+    pub(super) fn text(
+        &self,
+        scope: &dyn Scope,
+        apart: &[u8],
+    ) -> Result<Option<String>, RenderError> {
         let mut out = Vec::with_capacity(64);
         if !self.write(scope, Encoding::Utf8, apart, &mut out)? {
             return Ok(None);

@@ -171,33 +171,6 @@ impl Template {
         })
     }
 
-    /// What tells values apart, where they are read back: what is neither a letter nor a digit in the text around them.
-    pub(super) fn separators(&self) -> Vec<u8> {
-        let literals = self.segments.iter().filter_map(|segment| match segment {
-            Segment::Literal(text) => Some(text.bytes()),
-            Segment::Field(_) => None,
-        });
-        literals
-            .flatten()
-            .filter(|byte| !byte.is_ascii_alphanumeric())
-            .collect()
-    }
-
-    /// Whether something stands between any two values that can tell them apart.
-    pub fn is_apart(&self) -> bool {
-        let mut open = false;
-        for segment in &self.segments {
-            match segment {
-                Segment::Field(_) if std::mem::replace(&mut open, true) => return false,
-                Segment::Field(_) => {}
-                Segment::Literal(text) => {
-                    open &= text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-                }
-            }
-        }
-        true
-    }
-
     pub(super) fn fields(&self) -> impl Iterator<Item = &Field> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Field(field) => Some(field),
