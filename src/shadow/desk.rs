@@ -19,6 +19,7 @@ use crate::rollout::Mode;
 use crate::rollout::Percent;
 use crate::rollout::Plan;
 use crate::secret::Secret;
+use crate::shadow::chosen;
 use crate::shadow::job::How;
 use crate::shadow::job::Job;
 use crate::shadow::job::Question;
@@ -148,20 +149,31 @@ impl Desk {
         let skip = |why| self.metrics.shadow_skipped(offer.app, why);
         let source = block.source(arm, offer.credential.class());
         match arm {
-            Arm::From => {
-                self.noise(block, offer);
-                self.beside(block, offer);
-            }
+            Arm::From => self.beside(block, offer),
             // Nobody asked for that, so nothing is missing.
             Arm::To if offer.plan.stage.mode != Mode::ModernPrimary || source.is_none() => return,
             Arm::To => {}
         }
-        let Some(source) = source else {
-            return skip(Skipped::NoOracle);
-        };
+        if let Err(why) = self.other(block, offer, source) {
+            skip(why);
+        }
+        // Last: what is left of the room is for it.
+        if arm == Arm::From {
+            self.noise(block, offer);
+        }
+    }
+
+    /// What the other side says of somebody.
+    fn other(
+        &self,
+        block: &Arc<Block>,
+        offer: &Offer<'_>,
+        source: Option<&Arc<Source>>,
+    ) -> Result<(), Skipped> {
+        let source = source.ok_or(Skipped::NoOracle)?;
         // Whoever is looked up presents nothing there.
         if offer.bound && !matches!(source.how, How::LookUp(_)) {
-            return skip(Skipped::SingleUse);
+            return Err(Skipped::SingleUse);
         }
         let question = match &source.how {
             How::Present => Some(Question::Credential(offer.credential.clone())),
@@ -170,12 +182,7 @@ impl Desk {
             How::Exchange(audiences) => token_of(offer.credential)
                 .map(|token| Question::Exchange(token.clone(), Arc::clone(audiences))),
         };
-        let Some(question) = question else {
-            return skip(Skipped::NoOracle);
-        };
-        if let Err(why) = self.send(block, offer, (source, question)) {
-            skip(why);
-        }
+        self.send(block, offer, (source, question.ok_or(Skipped::NoOracle)?))
     }
 
     /// Few are looked at twice at the side that decides, to learn how it differs from itself.
@@ -206,9 +213,7 @@ impl Desk {
         (source, question): (&Arc<Source>, Question),
     ) -> Result<(), Skipped> {
         let queue = self.queue.as_ref().ok_or(Skipped::QueueFull)?;
-        let waiting = Arc::clone(&block.waiting);
-        let waiting = waiting.try_acquire_owned().or(Err(Skipped::QueueFull))?;
-        let job = Job {
+        let mut job = Job {
             block: Arc::clone(block),
             source: Arc::clone(source),
             question,
@@ -218,12 +223,20 @@ impl Desk {
             ends: offer.ends,
             took: offer.took,
             at: offer.now,
-            waiting: Some(waiting),
+            waiting: Arc::clone(&block.waiting).try_acquire_owned().ok(),
         };
-        match queue.try_send(job) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => Err(Skipped::QueueFull),
+        if job.waiting.is_some() {
+            match queue.try_send(job) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Full(back) | TrySendError::Closed(back)) => job = back,
+            }
         }
+        // Whoever is not in the sample has lost nothing.
+        Err(if chosen::is(&job) {
+            Skipped::QueueFull
+        } else {
+            Skipped::SampledOut
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::thread;
 
 use tokio::runtime::Builder;
-use tracing::debug;
+use tracing::warn;
 
 /// How far it steps back (nice(2)). Whoever serves requests goes first as soon as they are ready; while all processors are busy
 /// with them all the time, about a tenth of one is left for this, so that what it holds for a moment is never held for long.
@@ -22,7 +22,7 @@ pub(super) fn start(work: impl Future<Output = ()> + Send + 'static) -> io::Resu
         .spawn(move || {
             // On Linux this is the thread's own, and not that of the process (setpriority(2)).
             if let Err(error) = rustix::process::nice(NICE) {
-                debug!(%error, "Second opinions are asked for as if they were requests.");
+                warn!(%error, "Second opinions are asked for as if they were requests.");
             }
             runtime.block_on(work);
         })?;

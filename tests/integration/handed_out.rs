@@ -204,7 +204,14 @@ async fn what_was_made_of_a_quarantined_token_is_good_for_nothing() {
     let dir = stage.proxy.dir().to_owned();
     let kill = async |position: &'static str| {
         let dir = dir.clone();
-        let typed = move || good(&dir, &["ctl", "kill", position, "--reason", "INC-1"]);
+        let typed = move || {
+            let socket = dir.join("admin.sock");
+            let socket = ["--socket", socket.to_str().unwrap()];
+            good(
+                &dir,
+                &[&["ctl", "kill", position, "--reason", "INC-1"], &socket[..]].concat(),
+            )
+        };
         tokio::task::spawn_blocking(typed).await.unwrap();
     };
     kill("modern").await;

@@ -16,7 +16,7 @@ mod moved;
 mod owner;
 mod passwords;
 mod sides;
-mod stands;
+pub(super) mod stands;
 mod wrapped;
 
 pub(crate) use admitted::Admitted;
@@ -39,6 +39,7 @@ use crate::auth::gate::admitted::until;
 use crate::auth::gate::asked::Asked;
 use crate::auth::gate::asked::Instead;
 use crate::auth::gate::exchanged::Holder;
+use crate::auth::gate::stands::marks_of;
 use crate::auth::gate::stands::still_stands;
 use crate::auth::gate::wrapped::Its;
 use crate::auth::limits::Limits;
@@ -59,7 +60,6 @@ use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::links::Homes;
 use crate::providers::Providers;
-use crate::revocation::Marks;
 use crate::revocation::Notices;
 use crate::revocation::Revocations;
 use crate::rollout::AppId;
@@ -266,23 +266,7 @@ impl Gate {
             .judge(provider, &self.deps.providers)
             .ok_or_else(|| AuthError::refused(Refusal::NotAccepted, provider, class))?;
         let epoch = owner.epoch().current();
-        let marks = Marks::of(
-            restored.identity(),
-            restored.canonical(),
-            restored.grounds(),
-        );
-        let marks = marks.and_session(restored.row());
-        // What ends the session that it followed, or what that was given for, ends it, too; and what ends the one that it
-        // stands for.
-        let marks = match restored.came_by() {
-            Some(came_by) => marks.and_came_by(came_by, restored.canonical()),
-            None => marks,
-        };
-        let marks = match restored.stands_for() {
-            Some(old) => marks.and_session(old),
-            None => marks,
-        };
-        let standing = self.stands(asked, provider, class, marks)?;
+        let standing = self.stands(asked, provider, class, marks_of(&restored))?;
         let restored = match restored.stands_for() {
             None => {
                 let again = self.once_more(asked, &restored);

@@ -16,6 +16,7 @@ use crate::revocation::Marks;
 use crate::revocation::Notice;
 use crate::revocation::Spent;
 use crate::revocation::Standing;
+use crate::session::Restored;
 use crate::store::StoreError;
 
 /// Whether nothing of it has been revoked since it was looked up: asked again once others were asked for what is handed on,
@@ -36,6 +37,22 @@ pub(super) fn still_stands(
         })
     } else {
         Err(AuthError::refused(Refusal::Revoked, provider, class))
+    }
+}
+
+/// By what a session of ours can be revoked.
+pub(in crate::auth) fn marks_of(session: &Restored) -> Marks {
+    let (identity, person) = (session.identity(), session.canonical());
+    let marks = Marks::of(identity, person, session.grounds()).and_session(session.row());
+    // What ends the session that it followed, or what that was given for, ends it, too; and what ends the one that it stands
+    // for.
+    let marks = match session.came_by() {
+        Some(came_by) => marks.and_came_by(came_by, person),
+        None => marks,
+    };
+    match session.stands_for() {
+        Some(old) => marks.and_session(old),
+        None => marks,
     }
 }
 

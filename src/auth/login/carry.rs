@@ -12,6 +12,7 @@ use tracing::debug;
 
 use crate::auth::cookies;
 use crate::auth::gate::Admitted;
+use crate::auth::gate::stands::marks_of;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
 use crate::auth::login::Request;
@@ -43,6 +44,7 @@ use crate::rollout::Person;
 use crate::rollout::Plan;
 use crate::secret::Secret;
 use crate::session::OldSession;
+use crate::session::Restored;
 use crate::store::StoreError;
 use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::CarryOver;
@@ -198,7 +200,9 @@ impl Logins {
         }
         let still = match self.session_id(ask) {
             Some(_) => match self.session(ask).await {
-                Some(session) if session.canonical() != found => false,
+                Some(session) if session.canonical() != found || !self.holds(ask, &session) => {
+                    false
+                }
                 // What stands for a session of the old system is there as long as that is.
                 Some(session) if session.stands_for().is_some() => {
                     self.theirs_at_from(ask, found).await.is_some()
@@ -230,14 +234,22 @@ impl Logins {
                 None => Ok(false),
             };
         };
+        let held = self.session(ask).await;
         if !sessions.takes_place(&earlier.row(), new, ask.now).await? {
             return Ok(false);
         }
+        // What was revoked a moment ago ends its row behind us, and says nothing of the one that is new.
+        let holds = held.is_some_and(|held| self.holds(ask, &held));
         let farewell = sessions.end(earlier, ask.now).await?;
         Ok(farewell.is_some_and(|mut farewell| {
             self.revoke_at_provider(ask, &mut farewell);
-            !farewell.rested
+            holds && !farewell.rested
         }))
+    }
+
+    /// Whether nothing of a session is revoked.
+    fn holds(&self, ask: &Ask<'_>, session: &Restored) -> bool {
+        Standing::new(self.deps.revocations.index(), marks_of(session)).holds(ask.now)
     }
 
     /// The session of the old system itself that the browser holds, by its digest, if it is still this person's: by the word of

@@ -105,6 +105,9 @@ impl Logins {
         if let Err(error) = self.deps.revocations.end_session(&row).await {
             debug!(%error, "The end of a session is written down when the store is there again.");
         }
+        // No session takes its place without a sign-in, and one that has already goes with it, if the store can be told.
+        let successor = self.deps.sessions.has_left(&row, ask.now).await;
+        self.ends_successor(ask, successor).await;
         // Signed out in this browser: also of what else would let it in.
         cookies.extend(self.end_old_sessions(ask, true).await.forget);
         self.page(ask, Page::NotRecorded, &root, cookies)

@@ -323,8 +323,7 @@ impl Logins {
         if let Err(standing) = self.may_begin(policy, request, now).await {
             return TurnedAway::Answer(Answer::Limited(standing));
         }
-        let left = self.leaves_for_good(&ask, why).await;
-        begin.cookies.extend(left);
+        self.leaves_for_good(&ask, why).await;
         match self.begin(&ask, begin).await {
             Begun::Reply(response) => TurnedAway::Page(response),
             Begun::NoLogin => answer,

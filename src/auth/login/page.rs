@@ -240,10 +240,8 @@ pub(super) fn page(
     };
     let (again, forms) = match page.offers() {
         _ if own_form.is_some() => {
-            let forms = match page {
-                Page::Planned { .. } | Page::OnceMore => Forms::None,
-                _ => Forms::OurOwn,
-            };
+            let none = matches!(page, Page::Planned { .. } | Page::OnceMore);
+            let forms = if none { Forms::None } else { Forms::OurOwn };
             (own_form.unwrap_or_default(), forms)
         }
         Offer::Nothing => (String::new(), Forms::None),

@@ -63,10 +63,13 @@ impl Logins {
     ) -> Option<Page> {
         let (cohorts, now) = (&self.deps.cohorts, ask.now);
         self.planned(ask, provider, |plan| {
-            match rollout::accept_login(plan, cohorts, ask.kill, provider, begun, facts, now) {
-                // Who it is may still make it count.
-                Acceptance::OnlyExcept => Acceptance::Accepted,
-                known => known,
+            let kill = ask.kill;
+            let known = rollout::accept_login(plan, cohorts, kill, provider, begun, facts, now);
+            // Who it is may still make it count.
+            if known == Acceptance::OnlyExcept {
+                Acceptance::Accepted
+            } else {
+                known
             }
         })
     }
@@ -136,54 +139,27 @@ impl Logins {
         response
     }
 
-    /// Ends what a browser holds of the old side where that has stopped counting for good: its own session at the owner, and that
-    /// of the old system, whose cookie goes. Not where applications live by that cookie.
-    pub(super) async fn leaves_for_good(
-        &self,
-        ask: &Ask<'_>,
-        why: Option<&AuthError>,
-    ) -> Vec<HeaderValue> {
+    /// Ends our own session of the old side where that has stopped counting for good, at its owner too. Cookies of old systems stay:
+    /// another application may still take them.
+    pub(super) async fn leaves_for_good(&self, ask: &Ask<'_>, why: Option<&AuthError>) {
         let plan = ask.policy.plan();
         let gone = why.and_then(|why| gone(ask, why));
         // What comes back in some minutes is left alone, whatever else is said of it.
         let (Some(provider), false) = (gone, plan.is_some_and(|plan| plan.stage.is_brown(ask.now)))
         else {
-            return Vec::new();
+            return;
         };
         let own = self.session(ask).await;
         let own = own.filter(|own| own.identity().provider == *provider);
-        // What stood for a session of the old system says whose that is: nobody need be asked.
-        let mut known = false;
-        if let (Some(own), Some(id)) = (own, self.session_id(ask)) {
+        if let (Some(_), Some(id)) = (own, self.session_id(ask)) {
             match self.deps.sessions.end(id, ask.now).await {
-                Ok(Some(mut farewell)) => {
-                    known = own.stands_for().is_some();
-                    self.revoke_at_provider(ask, &mut farewell);
-                }
+                Ok(Some(mut farewell)) => self.revoke_at_provider(ask, &mut farewell),
                 Ok(None) => {}
                 Err(error) => {
                     warn!(%error, "A session that counts no more ends by itself.");
                 }
             }
         }
-        self.forgets_old_systems(ask, known).await
-    }
-
-    /// Ends the sessions of old systems that a browser still holds which has just signed in at the new side.
-    pub(super) async fn has_left_for_good(&self, ask: &Ask<'_>, plan: &Plan) -> Vec<HeaderValue> {
-        let over = self.honours(ask, plan, &plan.from) == Acceptance::NotAccepted;
-        if over && !plan.stage.is_brown(ask.now) {
-            self.forgets_old_systems(ask, false).await
-        } else {
-            Vec::new()
-        }
-    }
-
-    async fn forgets_old_systems(&self, ask: &Ask<'_>, known: bool) -> Vec<HeaderValue> {
-        if ask.policy.forwards_credentials() {
-            return Vec::new();
-        }
-        self.end_old_sessions(ask, known).await.forget
     }
 
     /// Whether sessions of a provider count, of whomever they are.

@@ -186,10 +186,7 @@ impl Logins {
         let cookie = created.cookie.expose();
         let session = self.names.set(&self.names.session, cookie, Keep::Browser);
         let cookies = session.into_iter().chain(self.keep_device(ask, &device));
-        let mut cookies: Vec<HeaderValue> = cookies.collect();
-        if let (Some(plan), Some(Arm::To), false) = (plan, arm, asked_after) {
-            cookies.extend(self.has_left_for_good(ask, plan).await);
-        }
+        let cookies: Vec<HeaderValue> = cookies.collect();
         let subject = self.deps.reports.pseudonyms.of(&canonical);
         Ok((cookies, subject))
     }
@@ -202,7 +199,18 @@ impl Logins {
         why: Result<bool, StoreError>,
     ) -> NoSession {
         let gone = self.deps.sessions.end_known(row, ask.now).await;
-        match why.and(gone.map(drop)) {
+        // Where another tab was first, both are of one session at the provider, which lives on.
+        let before = self.session_id(ask).map(|id| id.row());
+        let other = match &before {
+            Some(before) => self.deps.sessions.took_place(before, ask.now).await,
+            None => Ok(Some(*row)),
+        };
+        let gone = gone.map(|farewell| {
+            if let (Some(mut farewell), Ok(None)) = (farewell, other) {
+                self.revoke_at_provider(ask, &mut farewell);
+            }
+        });
+        match why.and(gone) {
             Ok(()) => NoSession::Stays(CarryOver::Refused),
             Err(error) => {
                 // Nobody has its cookie.

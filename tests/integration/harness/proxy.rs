@@ -59,7 +59,7 @@ impl Proxy {
     pub(crate) fn refused(&mut self) -> String {
         let config = self.dir.path().join("authferry.yaml");
         self.child = program(self.dir.path(), &config).spawn().unwrap();
-        let start = std::time::Instant::now();
+        let start = tokio::time::Instant::now();
         let ended = loop {
             if let Some(ended) = self.child.try_wait().unwrap() {
                 break ended;

@@ -138,13 +138,12 @@ async fn whoever_is_excepted_signs_in_within_them() {
     stage(&mut world).accept = vec![AcceptOverride {
         provider: ProviderId::new("old"),
         new_logins: LoginPolicy::Allow,
-        except: vec![CohortId::new("glass")].into(),
+        except: vec![CohortId::new("glass")],
         started_logins_grace: Duration::ZERO,
         sessions: SessionPolicy::UntilExpiry,
         basic: BasicPolicy::Accept,
         deadline: None,
-    }]
-    .into();
+    }];
     for (person, status) in [
         ("alice", StatusCode::SEE_OTHER),
         ("bob", StatusCode::SERVICE_UNAVAILABLE),
@@ -214,56 +213,4 @@ async fn what_has_stopped_counting_for_good_ends_at_its_owner_and_its_cookies_go
     stage(&mut world).mode = Mode::Canary;
     browser.jar.insert(COOKIE.to_owned(), session);
     assert!(open(&world, &mut browser, "/a").await.admitted.is_none());
-}
-
-#[tokio::test]
-async fn the_session_of_the_old_system_goes_where_it_has_stopped_counting_and_nowhere_else() {
-    // It came with a page, or with the sign-in that followed.
-    for late in [false, true] {
-        let (mut world, mut browser) = (both(), Browser::default());
-        stage(&mut world).mode = Mode::ModernOnly;
-        let with_old = |browser: &mut Browser| {
-            browser.jar.insert("OLDSID".to_owned(), "alice".to_owned());
-        };
-        if !late {
-            with_old(&mut browser);
-        }
-        let start = open(&world, &mut browser, "/a").await;
-        assert!(
-            start.location.starts_with("https://new.idp.test/"),
-            "{start:?}"
-        );
-        assert!(!browser.jar.contains_key("OLDSID"), "{start:?}");
-        if late {
-            with_old(&mut browser);
-        }
-        let callback = signed_in(&start.location, "alice");
-        open(&world, &mut browser, &callback).await;
-        assert!(browser.jar.contains_key(COOKIE));
-        assert!(!browser.jar.contains_key("OLDSID"), "late: {late}");
-        // Whoever has kept a copy has nothing, should the stage go back.
-        stage(&mut world).mode = Mode::Canary;
-        let mut copy = Browser::default();
-        with_old(&mut copy);
-        assert!(
-            open(&world, &mut copy, "/a").await.admitted.is_none(),
-            "late: {late}"
-        );
-    }
-    // Nor is anything taken from who signs in while it counts, or where the old side is only shut off for an incident.
-    for kill in [KillPosition::Off, KillPosition::Modern] {
-        let (world, mut browser) = (both(), Browser::default());
-        let start = Visit::to("/a")
-            .killed(kill)
-            .with(&world, &mut browser)
-            .await;
-        browser.jar.insert("OLDSID".to_owned(), "alice".to_owned());
-        let callback = signed_in(&start.location, "alice");
-        Visit::to(&callback)
-            .killed(kill)
-            .with(&world, &mut browser)
-            .await;
-        assert!(browser.jar.contains_key(COOKIE));
-        assert!(browser.jar.contains_key("OLDSID"), "{kill:?}");
-    }
 }
