@@ -39,6 +39,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tracing::error;
@@ -212,26 +213,13 @@ impl Running {
     }
 
     /// Serves until SIGTERM or SIGINT, then drains: `/-/ready` says no, what is under way ends, what does not end is cut.
+    /// A second signal cuts it at once.
     ///
     /// `false`: a worker ended by itself.
     pub(crate) async fn until_stopped(mut self) -> bool {
-        let stop = async {
-            match (
-                signal(SignalKind::terminate()),
-                signal(SignalKind::interrupt()),
-            ) {
-                (Ok(mut terminate), Ok(mut interrupt)) => {
-                    tokio::select! {
-                        _ = terminate.recv() => {}
-                        _ = interrupt.recv() => {}
-                    }
-                }
-                // Without signals there is only the end of the process.
-                (Err(_), _) | (_, Err(_)) => std::future::pending().await,
-            }
-        };
+        let mut stops = Stops::new();
         let orderly = tokio::select! {
-            () = stop => true,
+            () = stops.next() => true,
             () = self.workers.failed() => false,
         };
         if orderly {
@@ -242,12 +230,50 @@ impl Running {
         self.process.draining();
         self.process.conductor.leave().await;
         let drain = self.reloader.drain();
-        if orderly {
-            tokio::time::sleep(drain.announce).await;
-        }
-        let drained = self.workers.drain(drain.timeout).await;
+        let workers = self.workers;
+        let ended = async {
+            if orderly {
+                tokio::time::sleep(drain.announce).await;
+            }
+            workers.drain(drain.timeout).await
+        };
+        // Who says it twice does not want to wait.
+        let drained = tokio::select! {
+            drained = ended => Some(drained),
+            () = stops.next() => None,
+        };
         self.process.stop(Duration::from_secs(2));
-        info!(cut = drained.cut, "Stopped.");
+        match drained {
+            Some(drained) => info!(cut = drained.cut, "Stopped."),
+            None => warn!("Told to stop a second time: what was under way is cut."),
+        }
         orderly
+    }
+}
+
+/// SIGTERM and SIGINT, as often as they come.
+struct Stops(Option<(Signal, Signal)>);
+
+impl Stops {
+    fn new() -> Self {
+        let terminate = signal(SignalKind::terminate());
+        Self(
+            terminate
+                .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)))
+                .ok(),
+        )
+    }
+
+    /// The next one. Without signals there is only the end of the process.
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some((terminate, interrupt)) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            }
+            None => std::future::pending().await,
+        }
     }
 }
