@@ -149,17 +149,17 @@ impl Desk {
         let skip = |why| self.metrics.shadow_skipped(offer.app, why);
         let source = block.source(arm, offer.credential.class());
         match arm {
-            Arm::From => self.beside(block, offer),
+            // First: of whoever was asked about a moment ago nothing more is asked.
+            Arm::From => {
+                self.noise(block, offer);
+                self.beside(block, offer);
+            }
             // Nobody asked for that, so nothing is missing.
             Arm::To if offer.plan.stage.mode != Mode::ModernPrimary || source.is_none() => return,
             Arm::To => {}
         }
         if let Err(why) = self.other(block, offer, source) {
             skip(why);
-        }
-        // Last: what is left of the room is for it.
-        if arm == Arm::From {
-            self.noise(block, offer);
         }
     }
 
