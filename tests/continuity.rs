@@ -181,7 +181,7 @@ const ROWS: &[Row] = &[
             ),
             (
                 LEFT,
-                "the_old_system_is_told_and_its_cookie_goes_where_its_session_has_stopped_counting",
+                "the_cookie_of_an_old_system_stays_where_an_application_takes_it_no_more",
             ),
         ],
     ),
@@ -503,10 +503,13 @@ fn is_test(text: &str, name: &str) -> bool {
 /// Whether the function that begins in this line says what must be.
 fn asserts(lines: &[&str], place: usize) -> bool {
     let indent = |line: &str| line.len() - line.trim_start().len();
-    let own = indent(lines[place]);
-    if lines[place].trim_end().ends_with('}') {
+    let Some(head) = lines
+        .get(place)
+        .filter(|head| !head.trim_end().ends_with('}'))
+    else {
         return false;
-    }
+    };
+    let own = indent(head);
     let body = lines.iter().skip(place + 1);
     let mut body = body.take_while(|line| line.trim() != "}" || indent(line) != own);
     // Some wait until it is so, and fail if it never is.

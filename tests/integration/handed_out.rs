@@ -1,9 +1,10 @@
 //! What a client got for somebody's token: it may give it back, and whatever ends that token ends what was made of it.
 
+use std::process::Command;
+
 use serde_json::Value;
 use serde_json::json;
 
-use crate::control::good;
 use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Idp;
@@ -205,12 +206,13 @@ async fn what_was_made_of_a_quarantined_token_is_good_for_nothing() {
     let kill = async |position: &'static str| {
         let dir = dir.clone();
         let typed = move || {
-            let socket = dir.join("admin.sock");
-            let socket = ["--socket", socket.to_str().unwrap()];
-            good(
-                &dir,
-                &[&["ctl", "kill", position, "--reason", "INC-1"], &socket[..]].concat(),
-            )
+            let mut program = Command::new(env!("CARGO_BIN_EXE_authferry"));
+            program
+                .args(["ctl", "--socket"])
+                .arg(dir.join("admin.sock"));
+            program.args(["kill", position, "--reason", "INC-1"]);
+            let done = program.output().unwrap();
+            assert!(done.status.success(), "{done:?}");
         };
         tokio::task::spawn_blocking(typed).await.unwrap();
     };

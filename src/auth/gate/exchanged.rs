@@ -104,6 +104,25 @@ pub(super) struct Holder<'a> {
 }
 
 impl Holder<'_> {
+    /// The token that was presented, as it is.
+    pub(super) fn passed(&self) -> Option<UpstreamToken> {
+        let token = self.token()?;
+        let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
+        value.set_sensitive(true);
+        Some(UpstreamToken::passed(Token {
+            value,
+            token: token.clone(),
+            minted: false,
+            key: None,
+            own_end: self.ends,
+            scopes: self.identity.scopes.iter().cloned().collect(),
+            ends: self.ends,
+            renew: UnixTime::NEVER,
+            about: None,
+            bound: None,
+        }))
+    }
+
     /// The token that was presented, where it is one.
     pub(super) fn token(&self) -> Option<&Secret<String>> {
         match self.credential? {

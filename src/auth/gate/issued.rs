@@ -330,7 +330,9 @@ impl Gate {
         // Nor is it bound to the certificate that a client comes with, which it is where we can (RFC 8705 §3).
         let binds = keeps && client.certificate.is_some();
         if passes && holder.ends <= most && is_plain && !binds {
-            return passed(holder).ok_or_else(|| refused(Refusal::ExchangeRefused));
+            return holder
+                .passed()
+                .ok_or_else(|| refused(Refusal::ExchangeRefused));
         }
         let exchange = exchange.ok_or_else(|| refused(Refusal::ExchangeRefused))?;
         // The result would be worth something without the key.
@@ -388,23 +390,4 @@ impl Gate {
             }
         }
     }
-}
-
-/// The token as it is.
-fn passed(holder: &Holder<'_>) -> Option<UpstreamToken> {
-    let token = holder.token()?;
-    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
-    value.set_sensitive(true);
-    Some(UpstreamToken::passed(Token {
-        value,
-        token: token.clone(),
-        minted: false,
-        key: None,
-        own_end: holder.ends,
-        scopes: holder.identity.scopes.iter().cloned().collect(),
-        ends: holder.ends,
-        renew: UnixTime::NEVER,
-        about: None,
-        bound: None,
-    }))
 }
