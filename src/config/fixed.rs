@@ -270,10 +270,10 @@ const FIXED: &[(&str, &str, &[&str], &str)] = &[
     ),
     ("A call to Redis", "store/redis/link.rs", &["CALL"], "{}"),
     (
-        "The file of the embedded store: how long it may be with free space in it, and how long a stop takes to make it shorter",
+        "The file of the embedded store: how long it may be with free space in it, up to which length a stop makes it shorter, and how long that may take",
         "store/embedded/closing.rs",
-        &["SPARED", "CLOSING"],
-        "{}, {}",
+        &["SPARED", "MOST", "CLOSING"],
+        "{}, {}, {}",
     ),
     (
         "Writes that wait for the embedded store, and how long",

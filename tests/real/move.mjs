@@ -243,7 +243,7 @@ const wrapped = async () => {
   }
   const legacy = `{ session_probe: { issuer: "${php}", owns: { cookies: [PHPSESSID] }, introspect: { url: "${php}/whoami", cache: 1s }, login: { upstream_form: { start: /login } }, revoke: { url: "${php}/logout", method: get }, claims: { subject: uid, name: user, groups: groups }, authoritative: { claims: [uid] } } }`;
   fs.copyFileSync(path.join(IDPS_RUN, "pki/jwt.key"), path.join(dir, "bridge.key"));
-  const more = `exchange: { bridge: { assertion: { provider: modern, client: { id: proxy-bridge, secret: { file: "${file("proxy-bridge.secret", secret("proxy-bridge-secret"))}" } }, issuer: "${origin}/bridge", subject: "{subject|text}", key: { file: "${dir}/bridge.key" }, audiences: [legacy-api] } } }\n`;
+  const more = `exchange: { bridge: { assertion: { provider: modern, client: { id: proxy-bridge, secret: { file: "${file("proxy-bridge.secret", secret("proxy-bridge-secret"))}" } }, issuer: "${origin}/bridge", subject: "{subject|text}", key: { file: "${dir}/bridge.key" }, audiences: [legacy-api], also: [account] } } }\n`;
   const world = await start({ legacy, modern: modernClient("proxy", "verify: { audiences: [legacy-api] }"), sessions: "sessions: { carry_over: [wrap, exchange] }\n", more });
   await move({ group: "Wrapped", whom: "sessions of a PHP application", people, method: "exchange" }, world, people.length);
   await world.stop();

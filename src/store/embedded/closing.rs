@@ -16,6 +16,8 @@ use crate::store::embedded::opening::Opened;
 
 /// A file is never too long up to here: 64 MiB.
 pub(super) const SPARED: u64 = 64 * 1024 * 1024;
+/// A longer file stays as it is, 256 MiB: moving its pages could take longer than a stop waits, and then it was for nothing.
+pub(super) const MOST: u64 = 256 * 1024 * 1024;
 /// A stop waits for its file for at most 8 s.
 pub(super) const CLOSING: Duration = Duration::from_secs(8);
 /// Where no more than an eighth of a file is free, it stays as it is: moving pages costs a stop its time.
@@ -60,7 +62,7 @@ pub(super) fn close(file: &File) {
 
 /// Whether a good part of the file is free. Goes through all of its pages.
 fn is_worth_it(database: &Database, length: u64, spared: u64) -> Result<bool, redb::Error> {
-    if length <= spared {
+    if length <= spared || MOST < length {
         return Ok(false);
     }
     let transaction = database.begin_write()?;
