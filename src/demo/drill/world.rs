@@ -172,6 +172,7 @@ const NOTES: &str = "
       - { id: login, bad: [failed, abandoned], on_trip: note }
     breaker: { on_trip: note }
     srm: { on_trip: note }
+    no_data: wait
     first_logins: { unfinished: 1000000, until_succeeded: 0 }";
 
 const CONFIG: &str = "# Written by `authferry demo --drill`.
