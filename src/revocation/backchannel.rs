@@ -1,6 +1,5 @@
 //! What a provider says is over: each word of it once, and for everybody it means.
 
-use crate::clock::UnixTime;
 use crate::identity::Mark;
 use crate::identity::ProviderId;
 use crate::identity::SubjectKey;
@@ -53,14 +52,6 @@ impl Revocations {
         if self.store.get(seen, now).await?.is_some() {
             return Err(NotLoggedOut::Replayed);
         }
-        // A store that was emptied remembers none of before, which may have counted: it ends what it can have meant, and nobody
-        // who has signed in since. Asked in this order: a memory that was lost in between is seen to be new.
-        let since = self.whole.since(now).await?;
-        let until = if token.issued() < since {
-            since
-        } else {
-            UnixTime::NEVER
-        };
         let account = token.subject().map(|subject| SubjectKey {
             issuer: issuer.clone(),
             subject: subject.clone(),
@@ -100,7 +91,7 @@ impl Revocations {
         };
         marks.sort_unstable();
         marks.dedup();
-        self.end(provider, (Source::BackChannel, until), target, marks)
+        self.end(provider, Source::BackChannel, target, marks)
             .await?;
         self.metrics
             .revocation_lag(Some(provider), now.since(token.issued()));
@@ -137,15 +128,15 @@ impl Revocations {
             sid: sid.to_owned(),
         };
         let marks = vec![Mark::sid(issuer, sid)];
-        let now = (Source::FrontChannel, UnixTime::NEVER);
-        self.end(provider, now, target, marks).await?;
+        self.end(provider, Source::FrontChannel, target, marks)
+            .await?;
         Ok(true)
     }
 
     async fn end(
         &self,
         provider: &ProviderId,
-        (source, until): (Source, UnixTime),
+        source: Source,
         target: Target,
         marks: Vec<Mark>,
     ) -> Result<(), StoreError> {
@@ -157,7 +148,7 @@ impl Revocations {
             keep: None,
             provider: Some(provider.clone()),
         };
-        match self.revoke_marks_of(asked, marks, until).await {
+        match self.revoke_marks(asked, marks).await {
             Ok(_) => Ok(()),
             Err(ListError::Store(error)) => Err(error),
             Err(error @ (ListError::Target(_) | ListError::Unknown | ListError::Final)) => {

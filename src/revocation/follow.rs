@@ -54,10 +54,7 @@ impl Revocations {
             None => {}
         }
         self.index.set_ready();
-        self.write_again(Some(&there)).await?;
-        // A store that was emptied is noticed before a logout of before comes again; one that is away is asked with the logout.
-        drop(self.whole.since(now).await);
-        Ok(())
+        self.write_again(Some(&there)).await
     }
 
     /// Keeps the list current, for as long as somebody else holds it.

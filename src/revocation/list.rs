@@ -34,7 +34,6 @@ use crate::session::Sessions;
 use crate::store::Key;
 use crate::store::Store;
 use crate::store::StoreError;
-use crate::store::Whole;
 use crate::telemetry::DecisionLog;
 use crate::telemetry::Metrics;
 use crate::telemetry::Pseudonyms;
@@ -90,8 +89,6 @@ pub(crate) struct Revocations {
     pub(super) links: Arc<Links>,
     /// Who tells providers what is over.
     pub(super) ended: OnceLock<mpsc::Sender<Ended>>,
-    /// Since when logouts that have counted are remembered.
-    pub(super) whole: Whole,
     floods: Floods,
     /// Every one that is in force here, by name. Its lock also makes writers of the index take turns; no request takes it.
     known: Mutex<HashMap<RevocationId, Known>>,
@@ -134,7 +131,6 @@ impl Revocations {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let list = Self {
             index: Arc::new(Index::new()),
-            whole: Whole::new(Arc::clone(&parts.store)),
             store: parts.store,
             sessions: parts.sessions,
             clock: parts.clock,
@@ -202,7 +198,7 @@ impl Revocations {
     /// As there.
     pub(crate) async fn revoke_only(&self, asked: Asked) -> Result<Record, ListError> {
         let marks = vec![asked.target.mark().map_err(ListError::Target)?];
-        let (record, written) = self.write_down(asked, marks, UnixTime::NEVER).await;
+        let (record, written) = self.write_down(asked, marks).await;
         written?;
         Ok(record)
     }
@@ -217,21 +213,7 @@ impl Revocations {
         asked: Asked,
         marks: Vec<Mark>,
     ) -> Result<Record, ListError> {
-        self.revoke_marks_of(asked, marks, UnixTime::NEVER).await
-    }
-
-    /// The same, of what began before `until` alone.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub(super) async fn revoke_marks_of(
-        &self,
-        asked: Asked,
-        marks: Vec<Mark>,
-        until: UnixTime,
-    ) -> Result<Record, ListError> {
-        let (record, written) = self.write_down(asked, marks, until).await;
+        let (record, written) = self.write_down(asked, marks).await;
         // What is in force is followed, also where the store is yet to take it.
         if self.known().contains_key(&record.id) {
             self.hand_on(&record);
@@ -240,12 +222,7 @@ impl Revocations {
         Ok(record)
     }
 
-    async fn write_down(
-        &self,
-        asked: Asked,
-        marks: Vec<Mark>,
-        until: UnixTime,
-    ) -> (Record, Result<(), StoreError>) {
+    async fn write_down(&self, asked: Asked, marks: Vec<Mark>) -> (Record, Result<(), StoreError>) {
         let now = self.clock.now();
         let whole = asked.target.reach() == Reach::Whole;
         let keep = self.span(&asked);
@@ -253,11 +230,7 @@ impl Revocations {
         let record = Record {
             id: RevocationId::new(&*self.entropy),
             at: now,
-            not_before: if whole {
-                UnixTime::NEVER
-            } else {
-                now.min(until)
-            },
+            not_before: if whole { UnixTime::NEVER } else { now },
             // A logout ends what is known to have begun before it; what does not say so is its owner's to end.
             undated: whole || source == Source::Operator || source == Source::Client,
             expires: now + keep,

@@ -1,7 +1,5 @@
 //! The list over stores that are shared, away, emptied and opened again.
 
-mod forgotten;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -30,19 +30,6 @@ pub struct LogoutToken {
 }
 
 impl LogoutToken {
-    /// Of a subject, for tests of other modules.
-    #[cfg(test)]
-    pub(crate) fn for_test(issuer: &str, subject: &str, jti: &str, issued: UnixTime) -> Self {
-        Self {
-            issuer: Issuer::new(issuer),
-            subject: Subject::try_from(subject).ok(),
-            sid: None,
-            jti: jti.into(),
-            issued,
-            counts_until: issued + FRESH,
-        }
-    }
-
     /// Who says so.
     pub const fn issuer(&self) -> &Issuer {
         &self.issuer
