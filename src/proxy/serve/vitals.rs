@@ -279,13 +279,11 @@ impl Vitals {
         self.head_owed.store(which, Relaxed);
     }
 
-    /// See [`Vitals::owes_head`]. While our own bytes wait for the client nothing may be read of it, and it is those that count.
-    pub(crate) fn head_owed(&self) -> u32 {
-        if self.write_blocked.load(Relaxed) {
-            0
-        } else {
-            self.head_owed.load(Relaxed)
-        }
+    /// See [`Vitals::owes_head`]. `None` while our own bytes wait for the client: nothing may be read of it then, and it is those
+    /// that count.
+    pub(crate) fn head_owed(&self) -> Option<u32> {
+        let blocked = self.write_blocked.load(Relaxed);
+        (!blocked).then(|| self.head_owed.load(Relaxed))
     }
 
     /// HTTP/1.1: the target of the next request has a fragment.

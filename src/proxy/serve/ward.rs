@@ -243,10 +243,12 @@ impl Entry {
             None => self.write_age = 0,
         }
         match self.vitals.head_owed() {
-            0 => self.head = 0,
-            owed if owed != self.head => (self.head, self.head_age) = (owed, 0),
-            _ if bounds.head <= self.head_age => return Some((Verdict::End, Cut::Head)),
-            _ => self.head_age = self.head_age.saturating_add(1),
+            // It does not begin anew for whoever reads slowly meanwhile.
+            None => {}
+            Some(0) => self.head = 0,
+            Some(owed) if owed != self.head => (self.head, self.head_age) = (owed, 0),
+            Some(_) if bounds.head <= self.head_age => return Some((Verdict::End, Cut::Head)),
+            Some(_) => self.head_age = self.head_age.saturating_add(1),
         }
         let (bound, verdict, reason) = match self.vitals.phase() {
             Phase::ProxyHeader => (bounds.head, Verdict::End, Cut::ProxyHeader),
@@ -424,6 +426,20 @@ mod tests {
         blocked.owes_head(1);
         blocked.write_blocked();
         ends(&blocked, false, Some((121, Verdict::End, Cut::Write)));
+        // Whoever keeps us waiting every second time has twice the time, and not all of it.
+        let (sips, ward) = (Vitals::new(Phase::Serving), Ward::new(TICK));
+        ward.admit(sips.clone());
+        sips.owes_head(1);
+        let cut = (0..2_000).find(|n| {
+            sips.wrote(100);
+            if n % 2 == 1 {
+                sips.write_blocked();
+            }
+            let mut cut = None;
+            ward.sweep(&limits(), false, |reason| cut = Some(reason));
+            cut == Some(Cut::Head)
+        });
+        assert_eq!(cut, Some(44));
     }
 
     #[test]
