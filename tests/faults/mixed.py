@@ -285,7 +285,8 @@ class Load:
         memory = pathlib.Path("/dev/shm")
         self.kept = pathlib.Path(tempfile.mkdtemp(prefix="authferry-load.", dir=memory if os.access(memory, os.W_OK) else world.WORK))
         self.redis = Redis(self.kept)
-        self.old, self.new = Idp(world.WORK / "old"), Idp(world.WORK / "new")
+        sides = pathlib.Path(tempfile.mkdtemp(dir=world.WORK))
+        self.old, self.new = Idp(sides / "old"), Idp(sides / "new")
         self.back = Upstream()
         shared = pathlib.Path(tempfile.mkdtemp(dir=world.WORK))
         self.wires = [Wire(self.redis.port) for _ in range(instances if wires else 0)]

@@ -135,7 +135,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             if line.busy && (answered || got == 0) {
                 line.busy = false;
-                free.push(n);
+                // What was closed is the last to be tried again, or whoever is turned away would take every turn.
+                let at = if got == 0 { 0 } else { free.len() };
+                free.insert(at, n);
             }
             if !line.busy {
                 line.read.clear();
