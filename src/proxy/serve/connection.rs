@@ -48,6 +48,7 @@ use crate::proxy::serve::socket::Socket;
 use crate::proxy::serve::vitals::Phase;
 use crate::proxy::serve::vitals::Verdict;
 use crate::proxy::serve::vitals::Vitals;
+use crate::proxy::serve::watched::Watched;
 use crate::proxy::serve::worker::Door;
 use crate::proxy::serve::worker::Local;
 use crate::proxy::settings::Limits;
@@ -239,7 +240,10 @@ where
         service_fn(move |request| Box::pin(answer(handler.clone(), conn.clone(), request)));
     let mut connection = pin!(
         builder
-            .serve_connection(TokioIo::new(Targets::new(stream, vitals.clone())), service)
+            .serve_connection(
+                TokioIo::new(Watched::new(stream, Targets::new(vitals.clone()))),
+                service
+            )
             .with_upgrades()
     );
     let mut told = false;
@@ -279,7 +283,7 @@ where
         .keep_alive_timeout(H2_PING_ANSWER)
         .enable_connect_protocol();
     let service = service_fn(move |request| answer(handler.clone(), conn.clone(), request));
-    let stream = TokioIo::new(Frames::new(stream, vitals.clone()));
+    let stream = TokioIo::new(Watched::new(stream, Frames::new(vitals.clone())));
     let mut connection = pin!(builder.serve_connection(stream, service));
     let mut told = false;
     poll_fn(|cx| {

@@ -5,34 +5,24 @@
 //! head that arrives together with the one before it (pipelining) is not looked at: its fragment is cut off, so it is
 //! neither judged nor forwarded.
 
-use std::io;
-use std::io::IoSlice;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
-
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
 
 use crate::proxy::serve::vitals::Vitals;
+use crate::proxy::serve::watched::Sees;
 
 /// What ends a request line, as far as it is asked for.
 const VERSION: &[u8] = b" HTTP/1.";
 
-/// A stream of HTTP/1.1 requests; a fragment in a target is noted in the vitals.
-pub(crate) struct Targets<T> {
-    inner: T,
+/// Sees a stream of HTTP/1.1 requests; a fragment in a target is noted in the vitals.
+pub(super) struct Targets {
     vitals: Arc<Vitals>,
     watch: Watch,
 }
 
-impl<T> Targets<T> {
-    /// Watches what comes over `inner`.
-    pub(crate) const fn new(inner: T, vitals: Arc<Vitals>) -> Self {
+impl Targets {
+    /// Notes it in `vitals`.
+    pub(super) const fn new(vitals: Arc<Vitals>) -> Self {
         Self {
-            inner,
             vitals,
             watch: Watch::new(),
         }
@@ -116,53 +106,11 @@ fn ends_like_a_request_line(line: &[u8]) -> bool {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Targets<T> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = into.filled().len();
-        let result = Pin::new(&mut this.inner).poll_read(cx, into);
-        if this.vitals.in_flight() == 0
-            && let Some(bytes) = into.filled().get(before..)
-            && !bytes.is_empty()
-            && this.watch.sees(this.vitals.begun(), bytes)
-        {
-            this.vitals.note_fragment();
+impl Sees for Targets {
+    fn came(&mut self, bytes: &[u8]) {
+        if self.vitals.in_flight() == 0 && self.watch.sees(self.vitals.begun(), bytes) {
+            self.vitals.note_fragment();
         }
-        result
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Targets<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 

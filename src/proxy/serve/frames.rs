@@ -5,18 +5,10 @@
 //! connection *owes* from the first byte of a frame that is not DATA to its last one, within a field block to the end of the block, and
 //! from its preface to its first frame. How long it may, the sweep knows; what DATA frames carry has its pace already.
 
-use std::io;
-use std::io::IoSlice;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
-
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
 
 use crate::proxy::serve::vitals::Vitals;
+use crate::proxy::serve::watched::Sees;
 
 /// `PRI * HTTP/2.0…` (RFC 9113 §3.4).
 const PREFACE: u32 = 24;
@@ -29,23 +21,18 @@ const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 
-/// A stream of HTTP/2 frames from a client, beginning with the preface; what it owes is noted in the vitals.
-pub(crate) struct Frames<T> {
-    inner: T,
+/// Sees a stream of HTTP/2 frames from a client, beginning with the preface; what it owes is noted in the vitals.
+pub(super) struct Frames {
     vitals: Arc<Vitals>,
     watch: Watch,
 }
 
-impl<T> Frames<T> {
-    /// Watches what comes over `inner`.
-    pub(crate) fn new(inner: T, vitals: Arc<Vitals>) -> Self {
+impl Frames {
+    /// Notes it in `vitals`.
+    pub(super) fn new(vitals: Arc<Vitals>) -> Self {
         let watch = Watch::new();
         vitals.owes_head(watch.owes());
-        Self {
-            inner,
-            vitals,
-            watch,
-        }
+        Self { vitals, watch }
     }
 }
 
@@ -124,51 +111,10 @@ impl Watch {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Frames<T> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = into.filled().len();
-        let result = Pin::new(&mut this.inner).poll_read(cx, into);
-        let came = into.filled().get(before..).unwrap_or_default();
-        if !came.is_empty() {
-            this.watch.sees(came);
-            this.vitals.owes_head(this.watch.owes());
-        }
-        result
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+impl Sees for Frames {
+    fn came(&mut self, bytes: &[u8]) {
+        self.watch.sees(bytes);
+        self.vitals.owes_head(self.watch.owes());
     }
 }
 

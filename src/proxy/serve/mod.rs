@@ -19,6 +19,7 @@ pub(crate) mod socket;
 pub(crate) mod testing;
 pub(crate) mod vitals;
 pub(crate) mod ward;
+mod watched;
 pub(crate) mod worker;
 
 use std::error::Error;
