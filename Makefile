@@ -1,6 +1,8 @@
 # `make test` is the command that proves a checkout; `make ci` is what the machine runs.
 .PHONY: corpus need move interop drill test unit guards real rules cases control variants fuzz suites faults soak ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
 CARGO ?= cargo
+# What is said of somebody's own installation says nothing of those that are tested here.
+unexport AUTHFERRY_CONFIG AUTHFERRY_LISTEN AUTHFERRY_ADMIN_LISTEN AUTHFERRY_ADMIN_SOCKET AUTHFERRY_STATE_DIR AUTHFERRY_KILL AUTHFERRY_LOG
 
 # Everything: unit and integration tests, then the tests against real servers (started and stopped here).
 test: need unit real

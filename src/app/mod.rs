@@ -52,6 +52,8 @@ use crate::app::process::Process;
 use crate::app::reload::Reloader;
 use crate::clock::Clock;
 use crate::clock::SystemClock;
+use crate::config::Environment;
+use crate::config::System;
 use crate::control::KillError;
 use crate::proxy::Service;
 use crate::proxy::serve::Workers;
@@ -67,6 +69,8 @@ pub(crate) struct Options {
     pub(crate) clock: Arc<dyn Clock>,
     /// How often rollouts are looked at.
     pub(crate) tick: Duration,
+    /// What the configuration may ask for.
+    pub(crate) environment: Arc<dyn Environment>,
 }
 
 impl Options {
@@ -76,6 +80,7 @@ impl Options {
             config,
             clock: Arc::new(SystemClock),
             tick: Duration::from_secs(1),
+            environment: Arc::new(System),
         }
     }
 }
@@ -132,10 +137,15 @@ impl Running {
     ///
     /// See [`StartError`]; nothing listens then.
     pub(crate) async fn start(options: Options) -> Result<Self, StartError> {
-        let mut read = reload::read(&options.config).map_err(StartError::Config)?;
+        let mut read =
+            reload::read(&options.config, &options.environment).map_err(StartError::Config)?;
         // Listening comes first: a taken address must not cost the keys, the log and the kill switch a try.
         let bound = Bound::open(&read.settings.server)?;
-        let process = Arc::new(Process::start(&read.settings, options.clock)?);
+        let process = Arc::new(Process::start(
+            &read.settings,
+            options.clock,
+            options.environment,
+        )?);
         // A store that is away does not stop a start; until it answers, nobody is said to be let in.
         if let Err(error) = process.revocations.load().await {
             warn!(%error, "What has been revoked is not known yet: credentials are answered 503 until it is.");

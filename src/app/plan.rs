@@ -78,7 +78,7 @@ pub(super) async fn plan(
     let source = Source {
         path: PathBuf::from(&wanted.path),
         text: wanted.text,
-        environment: Arc::new(System),
+        environment: Arc::clone(&process.environment),
     };
     let compiled = config::load(&source).map_err(|problems| problems.to_string())?;
     let new = compiled.draft.beside(running);

@@ -25,7 +25,7 @@ use crate::auth::Replays;
 use crate::auth::Unmatched;
 use crate::clock::Clock;
 use crate::clock::ManualClock;
-use crate::config::Environment as _;
+use crate::config::Environment;
 use crate::config::System;
 use crate::config::settings::Settings;
 use crate::control::Closing;
@@ -77,6 +77,7 @@ pub(super) struct Process {
     /// Set by a ticker, so that a request costs no call to the system.
     pub(super) coarse: ManualClock,
     pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) environment: Arc<dyn Environment>,
     pub(super) background: Handle,
     pub(super) metrics: Arc<Metrics>,
     pub(super) logs: Logs,
@@ -118,7 +119,11 @@ pub(super) struct Process {
 
 impl Process {
     /// Sets everything up. Must be called on the background runtime.
-    pub(super) fn start(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+    pub(super) fn start(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        environment: Arc<dyn Environment>,
+    ) -> Result<Self, StartError> {
         directory(&settings.state_dir).map_err(StartError::state(format!(
             "the state directory {}",
             settings.state_dir.display()
@@ -137,7 +142,7 @@ impl Process {
                 file: settings.kill_switch.file.clone(),
                 poll: settings.kill_switch.poll,
                 state: settings.state_dir.join("kill.json"),
-                environment: System.variable(KILL_VARIABLE),
+                environment: environment.variable(KILL_VARIABLE),
             },
             Arc::clone(&clock),
             Arc::clone(&metrics),
@@ -270,6 +275,7 @@ impl Process {
             leaving: AtomicBool::new(false),
             clock,
             entropy,
+            environment,
             background,
             metrics,
             logs,

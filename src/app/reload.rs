@@ -27,8 +27,8 @@ use crate::app::reshuffle;
 use crate::app::revision;
 use crate::app::unchangeable;
 use crate::config;
+use crate::config::Environment;
 use crate::config::Source;
-use crate::config::System;
 use crate::config::settings::Settings;
 use crate::providers::Providers;
 use crate::proxy::Snapshot;
@@ -50,8 +50,8 @@ pub(super) struct Read {
 type Prepared = (Settings, Snapshot, Arc<Providers>, u64);
 
 /// Reads and checks a configuration file; every problem, in words.
-pub(super) fn read(path: &Path) -> Result<Read, String> {
-    let source = Source::read(path, Arc::new(System)).map_err(|error| error.to_string())?;
+pub(super) fn read(path: &Path, environment: &Arc<dyn Environment>) -> Result<Read, String> {
+    let source = Source::read(path, Arc::clone(environment)).map_err(|error| error.to_string())?;
     let compiled = config::load(&source).map_err(|problems| problems.to_string())?;
     if !compiled.warnings.list.is_empty() {
         warn!(warnings = %compiled.warnings, "The configuration is good, but somebody should look at it.");
@@ -177,7 +177,7 @@ impl Reloader {
         // One after the other, or an older reading of the file could follow a newer one. What waits for the store waits
         // here, where nobody else does.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = read(&self.path)
+        let read = read(&self.path, &self.process.environment)
             .and_then(|read| self.learnt(read))
             .and_then(|read| self.planned(read));
         let mut state = self.state();

@@ -42,7 +42,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "online")]
     strict: bool,
     /// Ask every provider as well: metadata, keys, whether it knows us, its clock, and whether a login comes back to each
-    /// application. Nothing changes there.
+    /// application. Nothing changes there; where answers have no `Date`, a token of our own says what time it is (RFC 6749 §4.4), and is used for nothing else.
     #[arg(long)]
     online: bool,
     /// How many people take part: each step says what so many of them at the new provider can show.

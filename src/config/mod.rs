@@ -29,6 +29,7 @@ pub(crate) use source::Environment;
 pub(crate) use source::LOG_VARIABLE;
 pub(crate) use source::Source;
 pub(crate) use source::System;
+pub(crate) use source::WithoutVariables;
 pub(crate) use strict::RULES;
 pub(crate) use strict::Waiver;
 

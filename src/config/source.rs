@@ -70,6 +70,24 @@ impl Environment for System {
     }
 }
 
+/// The same without its variables: for what nobody configures from outside.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct WithoutVariables;
+
+impl Environment for WithoutVariables {
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        System.read(path, limit)
+    }
+
+    fn variable(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    fn cores(&self) -> usize {
+        System.cores()
+    }
+}
+
 /// A configuration file that has been read, and the environment it is compiled in.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {

@@ -6,6 +6,7 @@
 mod adopt;
 mod beside;
 mod commit;
+mod epochs;
 mod run;
 #[cfg(test)]
 mod tests;

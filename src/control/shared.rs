@@ -163,6 +163,32 @@ impl Shared {
             .await
     }
 
+    /// The epoch of a rollout whose file says where it stands, and what its row must be when it is raised.
+    pub(super) async fn epoch(
+        &self,
+        rollout: &RolloutId,
+        now: UnixTime,
+    ) -> Result<(u64, Expect), StoreError> {
+        match self.store.get(epoch(rollout), now).await? {
+            Some(row) => Ok((read(&row.value)?, Expect::Version(row.version))),
+            None => Ok((0, Expect::Absent)),
+        }
+    }
+
+    /// Raises it for everybody; `false`: somebody else has written it meanwhile.
+    pub(super) async fn raise_epoch(
+        &self,
+        rollout: &RolloutId,
+        expect: Expect,
+        to: u64,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let value = written(&to)?;
+        self.store
+            .compare_and_swap(epoch(rollout), expect, &value, UnixTime::NEVER, now)
+            .await
+    }
+
     /// Hands over what was seen.
     pub(super) async fn hand_over(
         &self,
@@ -305,6 +331,13 @@ const SEEN_TABLE: &str = "rollout_seen";
 fn progress(rollout: &RolloutId) -> Key<'_> {
     Key {
         table: "rollout",
+        key: rollout.as_str().as_bytes(),
+    }
+}
+
+fn epoch(rollout: &RolloutId) -> Key<'_> {
+    Key {
+        table: "rollout_epoch",
         key: rollout.as_str().as_bytes(),
     }
 }

@@ -36,6 +36,7 @@ use crate::app::Options;
 use crate::app::Running;
 use crate::clock::Clock;
 use crate::clock::SystemClock;
+use crate::config::WithoutVariables;
 use crate::demo::old_app::OldApp;
 use crate::demo::provider::CLIENT_ID;
 use crate::demo::provider::DemoProvider;
@@ -100,7 +101,11 @@ pub(crate) async fn run(out: &mut dyn Write) -> Result<(), DemoError> {
 
     let directory = Directory::new()?;
     let config = write_config(&directory.0, &old, &new, upstream)?;
-    let running = Running::start(Options::for_config(config.clone())).await?;
+    let running = Running::start(Options {
+        environment: Arc::new(WithoutVariables),
+        ..Options::for_config(config.clone())
+    })
+    .await?;
     let address = running
         .addresses()
         .first()

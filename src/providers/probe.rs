@@ -1,6 +1,7 @@
 //! Asks a provider whether it would work, before anybody depends on it: `authferry check --online`.
 //!
-//! It sends what no client could have been given, so nothing at a provider changes; it must never vouch for anybody.
+//! It sends what no client could have been given, so nothing at a provider changes (where answers have no `Date` it has itself given a
+//! token, for the time in it); it must never vouch for anybody.
 
 mod clock;
 mod login;

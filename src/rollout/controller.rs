@@ -133,15 +133,11 @@ impl Transition {
         }
     }
 
-    const fn back(next: Progress, trigger: Trigger, why: String) -> Self {
+    fn back(next: Progress, trigger: Trigger, why: String) -> Self {
         Self {
-            next,
             direction: Direction::Back,
-            trigger,
-            why,
             urgent: true,
-            promotes: false,
-            revokes: false,
+            ..Self::stay(next, trigger, why)
         }
     }
 }
@@ -176,10 +172,8 @@ pub fn tick(progress: &Progress, view: &View<'_>) -> Option<Transition> {
 }
 
 fn by_kill(progress: &Progress, view: &View<'_>) -> Option<Transition> {
-    if view.course.control == Control::Pinned {
-        // The switch alone says where logins start; afterwards everything is as the file says.
-        return None;
-    }
+    // With a file in charge the switch only voids pins; afterwards everything is as the file says.
+    let by_file = view.course.control == Control::Pinned;
     let moves = match view.kill {
         KillPosition::Off => {
             if progress.state != State::Overridden {
@@ -189,13 +183,20 @@ fn by_kill(progress: &Progress, view: &View<'_>) -> Option<Transition> {
             let place = progress.place(view.course);
             let rails = place.and_then(|place| view.course.guardrails(place));
             let few = rails.is_none_or(|r| progress.autos <= r.after_rollback.max_auto);
-            let state = if few { State::Held } else { State::Frozen };
+            let state = match (by_file, few) {
+                (true, _) => State::Baking,
+                (false, true) => State::Held,
+                (false, false) => State::Frozen,
+            };
             let next = progress.moved(view.now, state, &why);
             return Some(Transition::stay(next, Trigger::Kill, why));
         }
         KillPosition::Freeze | KillPosition::Deny => false,
         KillPosition::Legacy | KillPosition::Modern => true,
     };
+    if by_file && !moves {
+        return None;
+    }
     match progress.state {
         State::Draft | State::Overridden | State::Completed => return None,
         State::Baking | State::Held | State::RolledBack | State::Frozen => {}

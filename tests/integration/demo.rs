@@ -25,10 +25,17 @@ impl Drop for Demo {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_says_what_to_open_serves_it_moves_people_and_leaves_nothing_behind() {
-    let temp = tempfile::tempdir().unwrap();
+    let (temp, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let child = Command::new(env!("CARGO_BIN_EXE_authferry"))
         .arg("demo")
         .env("TMPDIR", temp.path())
+        // Whatever is said of the installation of whoever tries it.
+        .envs([
+            ("AUTHFERRY_ADMIN_LISTEN", "0.0.0.0:0"),
+            ("AUTHFERRY_LISTEN", "0.0.0.0:0"),
+            ("AUTHFERRY_STATE_DIR", elsewhere.path().to_str().unwrap()),
+            ("AUTHFERRY_KILL", "deny"),
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -127,6 +134,8 @@ async fn it_says_what_to_open_serves_it_moves_people_and_leaves_nothing_behind()
     })
     .await;
 
+    let written = std::fs::read_dir(elsewhere.path()).unwrap().count();
+    assert_eq!(written, 0, "it has state of its own");
     let told = Command::new("kill")
         .arg("-TERM")
         .arg(demo.0.id().to_string())

@@ -97,6 +97,54 @@ async fn what_an_operator_types_counts_for_the_very_next_request() {
     assert_eq!(upstream.hits(), 0);
 }
 
+/// Where the file is in charge a lower percent holds people where they are; who was called back by the switch is not held.
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_the_switch_called_back_no_pin_sends_to_the_new_side_again() {
+    for killed in [false, true] {
+        let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+        let yaml = |percent| {
+            two_providers(&old, &new, &upstream, percent).replace("[app.test]", "[127.0.0.1]")
+        };
+        let proxy = Proxy::start(&yaml(100));
+        let mut browser = Browser::default();
+        let start = browser.open(&proxy, "/").await;
+        browser.sign_in(&proxy, &start).await;
+        assert_eq!(browser.open(&proxy, "/").await.status, 200);
+        // The session is over; the browser is the same.
+        browser.0.retain(|name, _| name.ends_with("authferry_dev"));
+        assert_eq!(browser.0.len(), 1);
+        let goes_to = async |browser: &Browser, idp: &Idp| {
+            let answer = browser.clone().open(&proxy, "/").await;
+            let to = answer.header("location").unwrap_or_default();
+            to.starts_with(&idp.issuer())
+        };
+        assert!(goes_to(&browser, &new).await);
+        let dir = proxy.dir().to_owned();
+        let kill = async |position: &'static str| {
+            let dir = dir.clone();
+            let typed = move || good(&dir, &["ctl", "kill", position, "--reason", "INC-1"]);
+            tokio::task::spawn_blocking(typed).await.unwrap();
+        };
+        if killed {
+            kill("legacy").await;
+            assert!(goes_to(&browser, &old).await);
+            until(async || {
+                let ledger = std::fs::read_to_string(dir.join("state/decisions.jsonl"));
+                ledger.unwrap().contains("kill switch legacy")
+            })
+            .await;
+        }
+        proxy.edit(&yaml(0));
+        let stranger = Browser::default();
+        if killed {
+            kill("off").await;
+        }
+        until(async || goes_to(&stranger, &old).await).await;
+        assert_eq!(goes_to(&browser, &new).await, !killed);
+        assert_eq!(goes_to(&browser, &old).await, killed);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_kill_file_works_with_a_broken_configuration_and_without_an_admin_interface() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);

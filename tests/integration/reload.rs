@@ -80,6 +80,17 @@ async fn an_edited_file_is_live_within_a_second_and_a_broken_one_changes_nothing
         "the log names the value: {}",
         proxy.log()
     );
+    // `ctl status` asks `GET /-/config`.
+    let status = || {
+        let dir = proxy.dir().to_owned();
+        let asked = move || crate::control::good(&dir, &["ctl", "status"]);
+        tokio::task::spawn_blocking(asked)
+    };
+    let told = status().await.unwrap();
+    assert!(
+        told.contains("the file on disk is refused") && told.contains("150"),
+        "{told}"
+    );
 
     proxy.edit(&good);
     until(async || get(proxy.address, "/open/x").await.status == 401).await;
@@ -90,6 +101,8 @@ async fn an_edited_file_is_live_within_a_second_and_a_broken_one_changes_nothing
             == 1.0
     })
     .await;
+    let told = status().await.unwrap();
+    assert!(!told.contains("refused"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

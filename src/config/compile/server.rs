@@ -105,13 +105,14 @@ pub(super) fn admin(
             .hint("the admin interface has an address of its own");
     }
     let tls = own.and_then(|own| admin_tls(context, own, requests));
-    if let Some(at) = given
-        && !listen.ip().is_loopback()
-        && tls.is_none()
-    {
+    if !listen.ip().is_loopback() && tls.is_none() {
+        let mark = match (overriding, given) {
+            (None, Some(at)) => at.mark,
+            (Some(_), _) | (None, None) => Mark::default(),
+        };
         context
             .report
-            .warning(at.mark, format!("the admin interface at `{listen}` can be reached from the network, in cleartext"))
+            .warning(mark, format!("the admin interface at `{listen}` can be reached from the network, in cleartext"))
             .value(listen)
             .hint("listen on loopback; `server.metrics.listen` serves `/metrics` alone");
     }

@@ -306,3 +306,45 @@ async fn a_move_of_the_kill_switch_is_recorded_with_what_the_guards_said() {
         "{told}"
     );
 }
+
+/// Where a file says where it stands each instance has its own switch; whom it recalls is recalled at all of them.
+#[tokio::test]
+async fn pins_that_are_void_at_one_are_void_at_all() {
+    let estate = Estate::new();
+    let mut course = course();
+    course.control = rollout::Control::Pinned;
+    let epoch = |instance: &Instance| {
+        let plans = instance.conductor.plans(std::slice::from_ref(&course));
+        plans.unwrap().remove(0).epoch
+    };
+    let starts = async |node: &str| {
+        let instance = estate.instance(node);
+        let courses = std::slice::from_ref(&course);
+        instance.conductor.learn(courses).await.unwrap();
+        instance.conductor.adopt(courses.to_vec()).unwrap();
+        instance
+    };
+    let (one, two) = (starts("one").await, starts("two").await);
+    for instance in [&one, &two] {
+        instance.conductor.tick().await;
+        assert_eq!(epoch(instance), 0);
+    }
+    let kill = &two.conductor.parts.kill;
+    let moved = kill.set(KillPosition::Legacy, None, "ops", "wrong people");
+    moved.unwrap();
+    two.conductor.tick().await;
+    assert_eq!(epoch(&two), 1);
+    // It tells them when it looks again, and they look as often.
+    two.conductor.tick().await;
+    one.conductor.tick().await;
+    assert_eq!((epoch(&one), one.stands().1), (1, State::Baking));
+    assert!(one.records().contains("another instance"));
+    kill.set(KillPosition::Off, None, "ops", "mended").unwrap();
+    for instance in [&two, &one, &two] {
+        instance.conductor.tick().await;
+        assert_eq!(epoch(instance), 1);
+    }
+    assert_eq!(two.stands().1, State::Baking);
+    // One that begins anew knows it before it decides anything.
+    assert_eq!(epoch(&starts("three").await), 1);
+}

@@ -82,7 +82,7 @@ impl Conductor {
                 saved.map_err(|error| error.to_string())?;
             }
         }
-        Ok(())
+        self.learn_epochs(courses).await
     }
 
     /// Lets another instance lead.
@@ -124,7 +124,7 @@ impl Conductor {
     /// Goes where the others are, or tells them where it is.
     pub(super) async fn catch_up(&self, id: &RolloutId, role: Role) -> Result<(), String> {
         let Some(shared) = self.shared_for(id) else {
-            return Ok(());
+            return self.share_epoch(id).await;
         };
         let now = self.parts.clock.now();
         let found = shared.load(id, now).await.map_err(|e| e.to_string())?;

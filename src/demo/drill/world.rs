@@ -18,6 +18,7 @@ use crate::app::Options;
 use crate::app::Running;
 use crate::clock::Clock;
 use crate::clock::ScaledClock;
+use crate::config::WithoutVariables;
 use crate::demo::DemoError;
 use crate::demo::Directory;
 use crate::demo::bind;
@@ -74,6 +75,7 @@ impl World {
             config,
             clock: time,
             tick: TICK,
+            environment: Arc::new(WithoutVariables),
         })
         .await?;
         Ok(Self {

@@ -517,6 +517,28 @@ fn the_kill_switch_stands_above_and_ends_in_held() {
     }
 }
 
+/// The file says where it stands, and goes on saying it; who was moved before is not held there by a pin afterwards.
+#[test]
+fn the_kill_switch_voids_pins_where_a_file_is_in_charge() {
+    for (kill, epoch, state) in [
+        (KillPosition::Legacy, 1, State::Overridden),
+        (KillPosition::Modern, 1, State::Overridden),
+        (KillPosition::Freeze, 0, State::Baking),
+        (KillPosition::Deny, 0, State::Baking),
+    ] {
+        let mut walk = Walk::at("ramp/1");
+        walk.course.control = Control::Pinned;
+        walk.kill = kill;
+        walk.tick();
+        assert_eq!(walk.stands(), stands("ramp/1", state), "{kill}");
+        assert!(walk.tick().is_none(), "once each time: {kill}");
+        walk.kill = KillPosition::Off;
+        walk.tick();
+        assert_eq!(walk.stands(), stands("ramp/1", State::Baking), "{kill}");
+        assert_eq!(walk.progress.epoch, epoch, "{kill}");
+    }
+}
+
 #[test]
 fn a_window_keeps_the_ramp_from_climbing_at_night() {
     let mut walk = Walk::at("ramp/1");

@@ -147,6 +147,10 @@ impl Drop for Proxy {
 /// The program, which says on its output when it is ready.
 fn program(dir: &Path, config: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_authferry"));
+    // What is said of somebody's own installation is not meant.
+    for name in ["LISTEN", "ADMIN_LISTEN", "STATE_DIR", "KILL", "LOG"] {
+        command.env_remove(format!("AUTHFERRY_{name}"));
+    }
     command
         .env("HARNESS_SECRET", "secret")
         .args(["run", "--config"])
