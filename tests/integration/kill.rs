@@ -140,6 +140,12 @@ async fn whom_the_switch_called_back_no_pin_sends_to_the_new_side_again() {
             .await;
         }
         proxy.edit(&yaml(0));
+        let applied = || {
+            let records = crate::control::records(&dir);
+            let applied = records.iter().filter(|r| r["kind"] == "config_applied");
+            applied.count()
+        };
+        until(async || applied() == 2).await;
         if killed {
             kill("off").await;
         }
