@@ -16,6 +16,7 @@ mod bodies;
 mod carry_over;
 mod check;
 mod chooser;
+mod classes;
 mod console;
 mod control;
 mod credentials;
@@ -31,6 +32,7 @@ mod floors;
 mod forward_auth;
 #[cfg(feature = "real-servers")]
 mod fronts;
+mod full_disk;
 mod headers;
 mod hosts;
 #[cfg(feature = "real-servers")]

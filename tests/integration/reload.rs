@@ -192,7 +192,7 @@ async fn a_reload_can_be_asked_for_by_signal_and_by_the_admin_listener() {
 }
 
 /// A reload that is asked for: its outcome, and what is wrong.
-async fn reloaded(proxy: &Proxy, yaml: &str) -> (String, String) {
+pub(crate) async fn reloaded(proxy: &Proxy, yaml: &str) -> (String, String) {
     // Whether the watch or we are first, the answer is about the same file.
     proxy.edit(yaml);
     let host = proxy.admin.to_string();

@@ -11,6 +11,7 @@ use crate::harness::Idp;
 use crate::harness::Proxy;
 use crate::harness::request;
 use crate::login::Browser;
+use crate::reload::reloaded;
 use crate::reload::until;
 
 pub(crate) fn report(proxy: &Proxy, words: &[&str]) -> Value {
@@ -197,6 +198,31 @@ async fn reports_say_who_is_where_and_what_a_switch_back_would_do() {
         .collect();
     assert!(told.contains(&"decision ramp/100 IAM-2".into()), "{told:?}");
     assert!(told.last().unwrap().ends_with("IAM-9"), "{told:?}");
+    // Whatever else was done stands among it, in its order.
+    let (exercised, said) = authferry(&dir, &["drill", "bad-token-format", "--reason", "IAM-10"]);
+    assert!(exercised, "{said}");
+    good(&dir, &["ctl", "kill", "legacy", "--reason", "INC-1"]);
+    let changed = text.replace("reason: test", "reason: other");
+    assert_eq!(reloaded(&proxy, &changed).await.0, "applied");
+    let found = report(&proxy, &["timeline", "--since", "1h"]);
+    let kinds: Vec<Value> = rows(&found, "Timeline")
+        .into_iter()
+        .map(|row| row["kind"].clone())
+        .collect();
+    assert!(
+        kinds.ends_with(
+            &[
+                "decision",
+                "drill",
+                "drill",
+                "kill_switch",
+                "config_applied"
+            ]
+            .map(Value::from)
+        ),
+        "{kinds:?}"
+    );
+    good(&dir, &["ctl", "kill", "off", "--reason", "INC-2"]);
     let moved = rows(&report(&proxy, &["who"]), "Who has moved").remove(0);
     assert_eq!(
         (&moved["modern"], &moved["recalled"]),

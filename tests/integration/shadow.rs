@@ -307,7 +307,7 @@ async fn what_the_application_answers_itself_shows_what_the_rules_forgot() {
 }
 
 /// Tokens are looked at twice: by what the other side would issue for them, and by one that the client shows besides.
-fn tokens(old: &Idp, new: &Idp, upstream: &Echo) -> String {
+pub(crate) fn tokens(old: &Idp, new: &Idp, upstream: &Echo) -> String {
     let text = crate::two_providers(old, new, upstream, 0);
     let (head, _) = text.split_once("rollout:").unwrap();
     let new = new.issuer();

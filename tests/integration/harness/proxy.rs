@@ -71,6 +71,17 @@ impl Proxy {
         self.log()
     }
 
+    /// From here on the disk takes nothing of what the program writes, or everything again.
+    pub(crate) fn disk_is_full(&self, is_full: bool) {
+        let limit = rustix::process::Rlimit {
+            current: is_full.then_some(0),
+            maximum: None,
+        };
+        let pid = rustix::process::Pid::from_raw(self.pid().try_into().unwrap());
+        let resource = rustix::process::Resource::Fsize;
+        rustix::process::prlimit(pid, resource, limit).unwrap();
+    }
+
     /// Replaces the configuration file, as an editor does: written beside it and renamed over it.
     pub(crate) fn edit(&self, yaml: &str) {
         let beside = self.dir.path().join("beside");
@@ -144,14 +155,16 @@ impl Drop for Proxy {
     }
 }
 
-/// The program, which says on its output when it is ready.
+/// The program. What a file is not to hold is an error for it, and no signal: as on a full disk.
 fn program(dir: &Path, config: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_authferry"));
+    let mut command = Command::new("sh");
     // What is said of somebody's own installation is not meant.
     for name in ["LISTEN", "ADMIN_LISTEN", "STATE_DIR", "KILL", "LOG"] {
         command.env_remove(format!("AUTHFERRY_{name}"));
     }
     command
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_authferry"))
         .env("HARNESS_SECRET", "secret")
         .args(["run", "--config"])
         .arg(config)
