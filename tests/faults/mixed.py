@@ -38,7 +38,9 @@ ALL = SERVED | {"login", "logout", "stranger", "stranger-page"}
 # requests to that one.
 _REDIS, _PROVIDER, _UPSTREAM, _SELF = ({"session", "login", "logout", "stranger-page"}, 2), ({"login", "fresh", "opaque", "stranger-page"}, 15), (SERVED, 1), (ALL, 1)
 PROMISED = {
-    "redis": _REDIS, "redis-hangs": _REDIS, "redis-slow": _REDIS, "redis-cut": _REDIS,
+    "redis": _REDIS, "redis-hangs": _REDIS, "redis-cut": _REDIS,
+    # Slow within what a call may take: nobody notices.
+    "redis-slow": (set(), 0),
     "old": _PROVIDER, "new": _PROVIDER, "old-hangs": _PROVIDER, "new-hangs": _PROVIDER,
     "upstream": _UPSTREAM, "upstream-hangs": _UPSTREAM,
     "kill": _SELF, "term": _SELF,
@@ -46,6 +48,8 @@ PROMISED = {
 }
 # What concerns one instance alone.
 ALONE = ("kill", "term", "redis-cut")
+# In these an instance hears nothing of what another one ended.
+DEAF = {"redis", "redis-hangs", "redis-cut"}
 # In these the answer to a refresh may get lost, so that its token has to be presented again.
 LOSING = {"old", "new", "old-hangs", "new-hangs", "kill"}
 # What is measured goes before whatever else the machine does; who may not say so goes without.
@@ -540,16 +544,16 @@ class Load:
                     self.opened.append(("after a sign-out here", who, f"{start - ended:.1f} s"))
                 else:
                     self.latest = max(self.latest, start - ended)
-                    if start - ended > self.elsewhere(ended, start):
+                    if start - ended > self.elsewhere(ended, start, self.place(line.proxy)):
                         self.opened.append(("after a sign-out elsewhere", who, f"{start - ended:.1f} s"))
         with self.lock:
             self.counts["ghost"] += 1
             if status != 200 and status not in (302, 303, 401):
                 self.errors.append(("session", self.place(line.proxy), start, time.time(), f"signed out: {status}"))
 
-    def elsewhere(self, ended, start):
-        """How long another instance may honour what was ended then, by what was wrong with the store between that and this request."""
-        spans = [(a, b) for fault, _, a, b in (*self.faults_now(), *self.stalls) if fault.startswith("redis")]
+    def elsewhere(self, ended, start, place):
+        """How long another instance may honour what was ended then, by what was wrong with its way to the store between that and this request."""
+        spans = [(a, b) for fault, where, a, b in (*self.faults_now(), *self.stalls) if fault in DEAF and where in (None, place)]
         if any(a <= start and ended <= b + 2 for a, b in spans):
             return ELSEWHERE_AWAY
         return ELSEWHERE_UNHEARD if any(a <= start and ended <= b + 5 for a, b in spans) else ELSEWHERE
@@ -572,7 +576,7 @@ class Load:
     def hit_both(self, kinds, place, span):
         """Two at once. Each explains what it explains until both have ended; an instance that is started without what it needs is away until that is there."""
         start, where = time.time(), place if {"kill", "term"} & {*kinds} else None
-        at = lambda kind: where if kind in ("kill", "term") else None
+        at = lambda kind: place if kind in ALONE else None
         self.under_way = tuple((kind, at(kind), start, float("inf")) for kind in kinds)
         threads = [threading.Thread(target=self.bring, args=(kind, place, span)) for kind in kinds]
         for thread in threads:
@@ -634,7 +638,7 @@ class Load:
                     if not one.recv(100):
                         break
                     began, start = start, time.time()
-                    if start - began > 0.155 and not any(fault[0].startswith("redis") for fault in self.under_way):
+                    if start - began > 0.155 and not {fault[0] for fault in self.under_way} & {"redis", "redis-hangs"}:
                         self.stalls.append(("redis-hangs", None, began, start))
         except OSError:
             pass

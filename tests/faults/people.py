@@ -599,7 +599,7 @@ def row_26(clients=1_000):
 
 
 # Of two that concern the same server one has no effect.
-PAIRS = {"redis": "redis", "redis-hangs": "redis", "old": "old", "old-hangs": "old", "new": "new", "new-hangs": "new", "upstream": "upstream", "upstream-hangs": "upstream", "kill": "self", "term": "self", "reload": "self", "garbage": "self"}
+PAIRS = {"redis": "redis", "redis-hangs": "redis", "redis-slow": "redis", "redis-cut": "redis", "old": "old", "old-hangs": "old", "new": "new", "new-hangs": "new", "upstream": "upstream", "upstream-hangs": "upstream", "kill": "self", "term": "self", "reload": "self", "garbage": "self"}
 
 
 def row_31(seed):
@@ -607,7 +607,7 @@ def row_31(seed):
     pairs = [pair for pair in itertools.combinations(PAIRS, 2) if PAIRS[pair[0]] != PAIRS[pair[1]]]
     draw = random.Random(seed)
     draw.shuffle(pairs)
-    load = mixed.Load(20 + len(pairs) * 40, instances=2, seed=seed, patience=5)
+    load = mixed.Load(20 + len(pairs) * 40, instances=2, seed=seed, patience=5, wires=True)
     done = []
 
     def trouble():

@@ -9,15 +9,26 @@ class Wire:
         self.port, self.delay, self.whole, self.open = port, 0.0, True, set()
 
     async def pump(self, reader, writer):
-        try:
-            while data := await reader.read(65536):
-                if self.delay:
-                    await asyncio.sleep(self.delay)
+        """Each piece comes so much later than it was sent, however many are on their way."""
+        now, way = asyncio.get_running_loop().time, asyncio.Queue(256)
+
+        async def sends():
+            while (piece := await way.get()) is not None:
+                due, data = piece
+                await asyncio.sleep(max(0, due - now()))
                 writer.write(data)
                 await writer.drain()
+
+        sending = asyncio.ensure_future(sends())
+        try:
+            while not sending.done() and (data := await reader.read(65536)):
+                await way.put((now() + self.delay, data))
+            await way.put(None)
+            await sending
         except OSError:
             pass
         finally:
+            sending.cancel()
             writer.close()
 
     async def serve(self, reader, writer):
