@@ -66,11 +66,13 @@ class Provider(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
-    def say(self, body, status=200, location=None):
+    def say(self, body, status=200, location=None, later=None):
         text = json.dumps(body).encode()
         self.send_response(status)
         if location:
             self.send_header("Location", location)
+        if later:
+            self.send_header("Retry-After", later)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
@@ -112,6 +114,12 @@ class Provider(http.server.BaseHTTPRequestHandler):
         form = dict(urllib.parse.parse_qsl(self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()))
         if form.get("grant_type") == "refresh_token":
             token = form.get("refresh_token", "")
+            busy = self.server.keys.directory / "busy"
+            if busy.exists():
+                with self.server.lock:
+                    self.server.busy.write(f"{token.rsplit('.', 1)[0]} {time.time()}\n")
+                    self.server.busy.flush()
+                return self.say({"error": "temporarily_unavailable"}, 429, later=busy.read_text())
             with self.server.lock:
                 again, _ = token in self.server.used, self.server.used.add(token)
                 # Before the answer: who loses that one in a fault comes with it again.
@@ -168,7 +176,7 @@ def main():
     seen = pathlib.Path(directory) / "refreshes"
     server.codes, server.lock = {}, threading.Lock()
     server.used = {line.split()[0] for line in seen.read_text().splitlines()} if seen.exists() else set()
-    server.file, server.given, server.fetched = (open(seen.with_name(name), "a") for name in ("refreshes", "given", "fetched"))
+    server.file, server.given, server.fetched, server.busy = (open(seen.with_name(name), "a") for name in ("refreshes", "given", "fetched", "turned-away"))
     server.keys.add()
     server.published = server.keys.jwks()
 
