@@ -28,7 +28,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 class Idle(asyncio.Protocol):
     """An upstream that ends each connection that was idle for so long, and remembers what came how often."""
 
-    seen, late, limit = {}, 0, 0.1
+    seen, late, cut, limit = {}, 0, 0, 0.1
 
     def connection_made(self, transport):
         self.transport, self.buffer, self.timer, self.since = transport, b"", None, None
@@ -44,16 +44,25 @@ class Idle(asyncio.Protocol):
                 break
             self.buffer, line = rest[length:], head.split(b"\r\n")[0].decode()
             if "/counts" in line:
-                text = json.dumps({"seen": Idle.seen, "late": Idle.late}).encode()
+                text = json.dumps({"seen": Idle.seen, "late": Idle.late, "cut": Idle.cut}).encode()
             else:
                 now = asyncio.get_running_loop().time()
                 # It came when the connection was about to end: these are the ones that are asked about.
-                Idle.late += self.since is not None and 0.85 * Idle.limit < now - self.since
+                late = self.since is not None and 0.85 * Idle.limit < now - self.since
+                Idle.late += late
+                if late and Idle.late % 20 == 0 and line.startswith("GET"):
+                    # Here the end is on its way already: what nobody has read is answered by whoever sends it again, or by nobody.
+                    Idle.cut += 1
+                    return self.transport.abort()
                 Idle.seen[line] = Idle.seen.get(line, 0) + 1
                 text = b"ok"
             self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
         self.since = asyncio.get_running_loop().time()
         self.timer = asyncio.get_running_loop().call_later(Idle.limit, self.ends)
+
+    def connection_lost(self, _why):
+        if self.timer:
+            self.timer.cancel()
 
     def ends(self):
         # What has arrived is not thrown away because somebody else was served first: what is on its way is.
@@ -109,8 +118,8 @@ def row_18(requests=20_000, clients=64):
     finally:
         back.kill()
         back.wait()
-    good = sum(sent.values()) >= requests and not failed["GET"] and not twice and len(failed["POST"]) <= sum(sent.values()) / 10_000 and told["late"] >= requests / 100
-    return good, f"{sum(sent.values())} requests in {took:.0f} s, {told['late']} of them when their connection was about to end: {sent['GET']} GET, {len(failed['GET'])} failed {sorted(set(map(str, failed['GET'])))}, {again} came twice; {sent['POST']} POST, {len(failed['POST'])} failed, {len(twice)} came twice"
+    good = sum(sent.values()) >= requests and not failed["GET"] and not twice and len(failed["POST"]) <= max(1, sent["POST"] / 10_000) and told["late"] >= requests / 100 and told["cut"] >= requests / 2_000
+    return good, f"{sum(sent.values())} requests in {took:.0f} s, {told['late']} of them when their connection was about to end, {told['cut']} GET after it had: {sent['GET']} GET, {len(failed['GET'])} failed {sorted(set(map(str, failed['GET'])))}, {again} came twice; {sent['POST']} POST, {len(failed['POST'])} failed, {len(twice)} came twice"
 
 
 class Slow(Echo):
