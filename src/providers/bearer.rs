@@ -90,7 +90,7 @@ impl SignedTokens {
         }
         let (text, policy) = (token.text(), &self.policy);
         let verified = self.with_current_keys(verify, text, || Ok(token), policy, now)?;
-        Some(verified.and_then(|verified| self.vouch(&verified)))
+        Some(verified.and_then(|verified| self.vouch_while_believed(&verified)))
     }
 
     /// Judges a presented token, if that needs no fetch of keys.
@@ -103,7 +103,7 @@ impl SignedTokens {
             Ok(token) => self.verify_locally(token, &self.policy, now)?,
             Err(refusal) => Err(refusal.into()),
         };
-        Some(verified.and_then(|verified| self.vouch(&verified)))
+        Some(verified.and_then(|verified| self.vouch_while_believed(&verified)))
     }
 
     /// Has keys fetched that may be new, if that is due.
@@ -118,7 +118,7 @@ impl SignedTokens {
         now: UnixTime,
     ) -> Result<Authenticated, ProviderError> {
         let verified = self.verify(bearer(credential)?, &self.policy, now).await?;
-        self.vouch(&verified)
+        self.vouch_while_believed(&verified)
     }
 
     /// Judges a token that was issued to us for `audiences`: everything but for whom it is must be as of a presented one.
@@ -314,6 +314,13 @@ impl SignedTokens {
             }
             Err(TokenError::UnknownKey) => None,
         }
+    }
+
+    /// A verdict that is kept counts no longer than the keys that it rests on.
+    fn vouch_while_believed(&self, verified: &Verified) -> Result<Authenticated, ProviderError> {
+        let proof = self.vouch(verified)?;
+        let until = proof.expires().min(self.keys.believed_until());
+        Ok(proof.kept_until(until))
     }
 
     fn vouch(&self, verified: &Verified) -> Result<Authenticated, ProviderError> {
@@ -566,6 +573,31 @@ mod tests {
         let verdict = judge(&*second, &token, late).await;
         assert_eq!(verdict.unwrap_err(), Outage::KeysUnavailable.into());
         assert!(!second.health().usable);
+    }
+
+    #[tokio::test]
+    async fn a_verdict_is_kept_no_longer_than_its_keys_are_believed() {
+        let mut idp = Idp::start().await;
+        let mut settings = by_url(&idp);
+        let believed = Duration::from_secs(100);
+        let KindSettings::Jwt(jwt) = &mut settings.kind else {
+            panic!("signed tokens");
+        };
+        jwt.verify.jwks_max_stale = believed;
+        let provider = ready(&settings, &Deps::for_test()).await;
+        idp.fake.stop().await;
+        let token = idp.access_token(&idp.key, &json!({}));
+        let last = NOW + believed;
+        let proof = provider.judge_locally(&token, NOW).unwrap().unwrap();
+        assert!(last < proof.expires() && proof.expires() < last + Duration::from_secs(1));
+        // What the token says of its own end stays.
+        assert_eq!(proof.life_ends(), NOW + Duration::from_secs(300));
+        let at_last = provider.judge_locally(&token, last).unwrap().unwrap();
+        assert!(!at_last.is_over(last));
+        let sooner = json!({ "exp": NOW.as_secs() + 60 });
+        let token = idp.access_token(&idp.key, &sooner);
+        let proof = provider.judge_locally(&token, NOW).unwrap().unwrap();
+        assert_eq!(proof.expires(), NOW + Duration::from_secs(60));
     }
 
     #[tokio::test]

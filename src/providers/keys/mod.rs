@@ -41,6 +41,14 @@ impl Keys {
         }
     }
 
+    /// When those that count now are too old, unless they are fetched again.
+    pub(super) fn believed_until(&self) -> UnixTime {
+        match self {
+            Self::Remote(remote) => remote.believed_until(),
+            Self::Inline(_) | Self::File(_) => UnixTime::NEVER,
+        }
+    }
+
     /// The verdict on a token that [`Self::current`] cannot judge, if fetching would not change it now.
     pub(super) fn settled(&self) -> Option<ProviderError> {
         match self {

@@ -135,6 +135,14 @@ impl Remote {
             .map(|held| held.keys.clone())
     }
 
+    /// See [`super::Keys::believed_until`].
+    pub(super) fn believed_until(&self) -> UnixTime {
+        let held = self.shared.held.load();
+        held.as_ref().map_or(UnixTime::NEVER, |held| {
+            held.fetched + self.shared.max_stale + Duration::from_millis(1)
+        })
+    }
+
     /// See [`super::Keys::settled`].
     pub(super) fn settled(&self) -> Option<ProviderError> {
         let number = self.shared.gate().speaks(Instant::now())?;
