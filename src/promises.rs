@@ -39,6 +39,10 @@ pub const ALL: &[(&str, Promise)] = &[
     ),
     ("configuration", crate::config::promises::configuration),
     ("cookies", crate::auth::promises::cookies),
+    (
+        "directory_answer",
+        crate::providers::promises::directory_answer,
+    ),
     ("first_bytes", crate::proxy::promises::first_bytes),
     ("header_fold", crate::proxy::promises::header_fold),
     ("key_set", key_set),
@@ -179,6 +183,13 @@ mod tests {
     /// Who reads what a stranger sends (a client, an application, a provider): the file, and its promise. Whatever reads
     /// something else says `-` and whose it is.
     const READERS: &[(&str, &str)] = &[
+        (
+            "admin/body.rs",
+            "- of operators, and of declared kind and length",
+        ),
+        ("admin/client.rs", "- what our own listener answers"),
+        ("admin/guard.rs", "- compared as digests, whole"),
+        ("admin/tls.rs", "certificate_names"),
         ("auth/cookies.rs", "cookies"),
         ("auth/extract/authorization.rs", "authorization"),
         ("auth/login/backchannel.rs", "query"),
@@ -188,6 +199,7 @@ mod tests {
         ("auth/login/kept_form.rs", "query"),
         ("auth/login/optin.rs", "sealed"),
         ("auth/login/query.rs", "query"),
+        ("exchange/disk.rs", "- what we sealed"),
         ("identity/claims.rs", "claim_path"),
         (
             "identity/confirmation.rs",
@@ -203,21 +215,17 @@ mod tests {
         ),
         ("issuer/refresh/families.rs", "- rows of ours, sealed"),
         ("issuer/refresh/family.rs", "token_form"),
+        ("links/accounts.rs", "- rows of ours"),
+        ("links/claim.rs", "- rows of ours"),
+        ("links/homes.rs", "- rows of ours"),
+        ("links/sights.rs", "- rows of ours"),
+        ("links/table.rs", "- rows of ours"),
         ("providers/api_key.rs", "- the operator's file"),
         ("providers/client/trust.rs", "- the operator's file"),
         ("providers/client_cert.rs", "certificate_names"),
-        (
-            "providers/directory/keycloak.rs",
-            "- by the contract of directories",
-        ),
-        (
-            "providers/directory/scim.rs",
-            "- by the contract of directories",
-        ),
-        (
-            "providers/directory/userinfo.rs",
-            "- by the contract of directories",
-        ),
+        ("providers/directory/keycloak.rs", "directory_answer"),
+        ("providers/directory/scim.rs", "directory_answer"),
+        ("providers/directory/userinfo.rs", "directory_answer"),
         (
             "providers/introspection.rs",
             "- by the contract of providers",
@@ -228,7 +236,7 @@ mod tests {
         ),
         ("providers/keys/disk.rs", "- what we wrote"),
         ("providers/keys/remote.rs", "key_set"),
-        ("providers/ldap/names.rs", "- by properties of its own"),
+        ("providers/ldap/names.rs", "directory_answer"),
         ("providers/oauth/device.rs", "provider_answer"),
         ("providers/oauth/discovery.rs", "provider_answer"),
         ("providers/oauth/introspect.rs", "provider_answer"),
@@ -237,14 +245,8 @@ mod tests {
         ("providers/oauth/renewal.rs", "provider_answer"),
         ("providers/oauth/token_client.rs", "provider_answer"),
         ("providers/probe/tokens.rs", "- for the operator alone"),
-        (
-            "providers/provisioning/scim.rs",
-            "- by the contract of provisioning",
-        ),
-        (
-            "providers/session_probe.rs",
-            "- by the contract of providers",
-        ),
+        ("providers/provisioning/scim.rs", "directory_answer"),
+        ("providers/session_probe.rs", "directory_answer"),
         ("proxy/canonical.rs", "canonical_request"),
         ("proxy/canonical/authority.rs", "canonical_request"),
         ("proxy/canonical/path.rs", "canonical_request"),
@@ -272,6 +274,7 @@ mod tests {
         ("session/id.rs", "sealed"),
         ("session/rows.rs", "- rows of ours, sealed"),
         ("session/tight.rs", "- rows of ours, sealed"),
+        ("shadow/found.rs", "- rows of ours"),
         ("telemetry/trace.rs", "traceparent"),
         ("token/json.rs", "signed_token"),
         ("token/jwk.rs", "key_set"),
@@ -315,12 +318,16 @@ mod tests {
         }
         let mut all = Vec::new();
         for module in [
+            "admin",
             "auth",
+            "exchange",
             "identity",
             "issuer",
+            "links",
             "providers",
             "proxy",
             "session",
+            "shadow",
             "telemetry/trace.rs",
             "token",
         ] {

@@ -7,6 +7,9 @@ mod pool;
 
 pub(in crate::providers) use pool::Pool;
 
+#[cfg(any(test, fuzzing))]
+pub(super) use names::promise as names_promise;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -85,25 +85,8 @@ impl SessionProbeProvider {
         self
     }
 
-    /// 200 names the person; 401, 403 and a redirect to a sign-in page say no; nothing else is a judgement.
     fn read(&self, answer: &Answer, now: UnixTime) -> Result<Authenticated, ProviderError> {
-        if answer.status.is_redirection() || answer.status == StatusCode::UNAUTHORIZED {
-            return Err(Refusal::Inactive.into());
-        }
-        if answer.status == StatusCode::FORBIDDEN {
-            return Err(Refusal::Disabled.into());
-        }
-        if answer.status != StatusCode::OK {
-            return Err(Outage::Malformed.into());
-        }
-        let claims = match self.probe.answer {
-            ProbeAnswer::Json => match serde_json::from_slice(&answer.body) {
-                Ok(Value::Object(members)) => ClaimMap::new(members),
-                // A page where an object is due: some systems show their sign-in form with 200.
-                Ok(_) | Err(_) => return Err(Outage::Malformed.into()),
-            },
-            ProbeAnswer::Headers => headers(answer)?,
-        };
+        let claims = said(&self.probe.answer, answer)?;
         let subject = self
             .settings
             .claims
@@ -131,6 +114,42 @@ impl SessionProbeProvider {
         let kept = ends.min(now + self.probe.cache);
         let proof = self.voucher.vouch(&subject, &claims, kept)?;
         Ok(proof.of_credential_until(ends))
+    }
+}
+
+/// 200 names the person; 401, 403 and a redirect to a sign-in page say no; nothing else is a judgement.
+fn said(kind: &ProbeAnswer, answer: &Answer) -> Result<ClaimMap, ProviderError> {
+    if answer.status.is_redirection() || answer.status == StatusCode::UNAUTHORIZED {
+        return Err(Refusal::Inactive.into());
+    }
+    if answer.status == StatusCode::FORBIDDEN {
+        return Err(Refusal::Disabled.into());
+    }
+    if answer.status != StatusCode::OK {
+        return Err(Outage::Malformed.into());
+    }
+    Ok(match kind {
+        ProbeAnswer::Json => match serde_json::from_slice(&answer.body) {
+            Ok(Value::Object(members)) => ClaimMap::new(members),
+            // A page where an object is due: some systems show their sign-in form with 200.
+            Ok(_) | Err(_) => return Err(Outage::Malformed.into()),
+        },
+        ProbeAnswer::Headers => headers(answer)?,
+    })
+}
+
+/// Who is named was named with 200, and who is refused was refused. See `crate::promises`.
+#[cfg(any(test, fuzzing))]
+pub(in crate::providers) fn promise(answer: &Answer) {
+    for kind in [ProbeAnswer::Json, ProbeAnswer::Headers] {
+        match said(&kind, answer) {
+            Ok(_) => assert_eq!(answer.status, StatusCode::OK),
+            Err(ProviderError::Rejected(_)) => {
+                let code = answer.status.as_u16();
+                assert!(matches!(code, 300..=399 | 401 | 403), "{code}");
+            }
+            Err(ProviderError::Unavailable { .. }) => {}
+        }
     }
 }
 

@@ -323,3 +323,24 @@ impl Directory for KeycloakDirectory {
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
+
+/// A user is who their `id` says, whatever their attributes are called. See `crate::promises`.
+#[cfg(any(test, fuzzing))]
+pub(in crate::providers) fn promise(answer: &Answer) {
+    let Ok(users) = serde_json::from_slice::<Vec<Map<String, Value>>>(&answer.body) else {
+        return;
+    };
+    for user in users {
+        let claims = KeycloakDirectory::claims(&user, vec!["staff".into()]);
+        for (claim, member) in [
+            ("sub", "id"),
+            ("preferred_username", "username"),
+            ("email", "email"),
+        ] {
+            let own = user.get(member).filter(|value| !value.is_null());
+            assert!(own.is_none() || claims.member(claim) == own);
+        }
+        // Attributes are what people may write themselves: none of them makes a group.
+        assert_eq!(claims.member("groups"), Some(&Value::from(vec!["staff"])));
+    }
+}

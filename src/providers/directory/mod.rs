@@ -29,6 +29,14 @@ use crate::clock::UnixTime;
 use crate::identity::Identity;
 use crate::providers::ProviderError;
 
+/// What holds whatever a directory of any kind answers. See `crate::promises`.
+#[cfg(any(test, fuzzing))]
+pub(super) fn promise(answer: &crate::providers::client::Answer) {
+    keycloak::promise(answer);
+    scim::promise(answer);
+    userinfo::promise(answer);
+}
+
 /// What a directory knows of somebody.
 #[derive(Clone, Debug)]
 pub(crate) enum Known {

@@ -322,6 +322,33 @@ impl Directory for ScimDirectory {
     }
 }
 
+/// A resource is about whom its `id` names, whatever else it says. See `crate::promises`.
+#[cfg(any(test, fuzzing))]
+pub(in crate::providers) fn promise(answer: &Answer) {
+    let Ok((users, _)) = listed(answer) else {
+        return;
+    };
+    assert_eq!(answer.status, StatusCode::OK);
+    for user in users {
+        let active = user.get("active");
+        if let Ok(active_now) = ScimDirectory::is_active(&user) {
+            assert_eq!(active_now, active != Some(&Value::Bool(false)));
+        }
+        let Some(id) = user.get("id").and_then(Value::as_str) else {
+            continue;
+        };
+        let Ok(said) = claims(id, &user) else {
+            continue;
+        };
+        assert_eq!(said.text("sub"), Some(id));
+        // No extension speaks under the name of something else.
+        let name = user.get("userName").filter(|name| name.is_string());
+        assert!(name.is_none() || said.member("preferred_username") == name);
+        let groups = said.member("groups").and_then(Value::as_array);
+        assert!(groups.is_some_and(|groups| groups.iter().all(Value::is_string)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -64,27 +64,8 @@ impl UserInfoDirectory {
     }
 
     fn read(&self, answer: &Answer, value: &str) -> Result<Known, ProviderError> {
-        match answer.status {
-            StatusCode::NOT_FOUND => return Ok(Known::Nobody),
-            StatusCode::OK => {}
-            // What is said of us is no judgement of anybody.
-            _ => return Err(Outage::Malformed.into()),
-        }
-        let claims: Map<String, Value> =
-            serde_json::from_slice(&answer.body).or(Err(Outage::Malformed))?;
-        let text = |name: &str| claims.get(name).and_then(Value::as_str);
-        // An address that passes over what is asked must not name somebody else.
-        if text(&self.settings.key) != Some(value) {
-            return Err(Outage::Malformed.into());
-        }
-        let subject = text("sub").ok_or(Outage::Malformed)?.to_owned();
-        let enabled = match &self.settings.enabled {
-            None => true,
-            Some(name) => match claims.get(&**name) {
-                Some(Value::Bool(enabled)) => *enabled,
-                // What is not said is not known.
-                Some(_) | None => return Err(Outage::Malformed.into()),
-            },
+        let Some((subject, claims, enabled)) = said(&self.settings, answer, value)? else {
+            return Ok(Known::Nobody);
         };
         let identity = self.voucher.describe(&subject, &ClaimMap::new(claims))?;
         Ok(Known::Person {
@@ -92,6 +73,57 @@ impl UserInfoDirectory {
             enabled,
         })
     }
+}
+
+/// Who is described, by what, and whether the account may be used.
+type Described = (String, Map<String, Value>, bool);
+
+fn said(
+    settings: &settings::UserInfo,
+    answer: &Answer,
+    value: &str,
+) -> Result<Option<Described>, ProviderError> {
+    match answer.status {
+        StatusCode::NOT_FOUND => return Ok(None),
+        StatusCode::OK => {}
+        // What is said of us is no judgement of anybody.
+        _ => return Err(Outage::Malformed.into()),
+    }
+    let claims: Map<String, Value> =
+        serde_json::from_slice(&answer.body).or(Err(Outage::Malformed))?;
+    let text = |name: &str| claims.get(name).and_then(Value::as_str);
+    // An address that passes over what is asked must not name somebody else.
+    if text(&settings.key) != Some(value) {
+        return Err(Outage::Malformed.into());
+    }
+    let subject = text("sub").ok_or(Outage::Malformed)?.to_owned();
+    let enabled = match &settings.enabled {
+        None => true,
+        Some(name) => match claims.get(&**name) {
+            Some(Value::Bool(enabled)) => *enabled,
+            // What is not said is not known.
+            Some(_) | None => return Err(Outage::Malformed.into()),
+        },
+    };
+    Ok(Some((subject, claims, enabled)))
+}
+
+/// Who is described is who was asked for, and is in only where that was said. See `crate::promises`.
+#[cfg(any(test, fuzzing))]
+pub(in crate::providers) fn promise(answer: &Answer) {
+    let settings = settings::UserInfo {
+        url: "https://people.example/{value}".into(),
+        token: crate::secret::Secret::new("t0ken".to_owned()),
+        key: "uid".into(),
+        enabled: Some("active".into()),
+    };
+    let Ok(Some((subject, claims, enabled))) = said(&settings, answer, "alice") else {
+        return;
+    };
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(claims.get("uid"), Some(&Value::from("alice")));
+    assert_eq!(claims.get("sub"), Some(&Value::from(subject)));
+    assert_eq!(claims.get("active"), Some(&Value::from(enabled)));
 }
 
 #[async_trait]

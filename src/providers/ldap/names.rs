@@ -87,6 +87,17 @@ fn value(text: &str) -> Option<(String, Option<(char, &str)>)> {
     Some((value.trim_start_matches(' ').to_owned(), end))
 }
 
+/// What was read of a name, written with every byte escaped, is read as the same. See `crate::promises`.
+#[cfg(any(test, fuzzing))]
+pub(in crate::providers) fn promise(text: &str) {
+    for (kind, value) in own_name(text).into_iter().flatten() {
+        let bytes = value.as_str().unwrap_or_default().bytes();
+        let escaped: String = bytes.map(|byte| format!("\\{byte:02x}")).collect();
+        let again = own_name(&format!("{kind}={escaped}"));
+        assert_eq!(again, Some(Map::from_iter([(kind, value)])));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
