@@ -105,6 +105,7 @@ async fn cases(arguments: &Arguments) -> Result<bool, String> {
         kind,
         target: None,
         verbose: arguments.verbose,
+        measured: Vec::new(),
     };
     let mut report = Report::default();
     let mut sent = 0;
@@ -126,7 +127,12 @@ async fn cases(arguments: &Arguments) -> Result<bool, String> {
         };
         println!(
             "{}",
-            report.add(case, &verdict, start.elapsed().as_millis())
+            report.add(
+                case,
+                &verdict,
+                &runner.measured,
+                start.elapsed().as_millis()
+            )
         );
     }
     if arguments.variants {

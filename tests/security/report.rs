@@ -44,7 +44,13 @@ impl Count {
 
 impl Report {
     /// Adds a verdict and says its line.
-    pub(crate) fn add(&mut self, case: &Case, verdict: &Verdict, millis: u128) -> String {
+    pub(crate) fn add(
+        &mut self,
+        case: &Case,
+        verdict: &Verdict,
+        measured: &[String],
+        millis: u128,
+    ) -> String {
         self.all.add(verdict);
         self.groups
             .entry(case.group.clone())
@@ -61,7 +67,7 @@ impl Report {
         };
         let reason = reasons.join("; ").replace(['\r', '\n'], " ");
         self.cases.push(json!({ "id": case.id, "group": case.group, "severity": case.severity, "title": case.title,
-            "verdict": word.to_lowercase(), "reasons": reasons, "ms": millis as u64 }));
+            "verdict": word.to_lowercase(), "reasons": reasons, "measured": measured, "ms": millis as u64 }));
         let dash = if reason.is_empty() { "" } else { " - " };
         format!("{word} {} {}{dash}{reason}", case.id, case.title)
     }

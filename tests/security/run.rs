@@ -85,6 +85,8 @@ pub(crate) struct Runner {
     pub(crate) target: Option<Target>,
     /// Whether failures are told at length.
     pub(crate) verbose: bool,
+    /// What the last case has measured.
+    pub(crate) measured: Vec<String>,
 }
 
 /// What a case has done so far.
@@ -102,6 +104,8 @@ pub(crate) struct Course {
     pub(crate) memory: (u64, u64),
     /// Failures that a step found by itself.
     pub(crate) findings: Vec<String>,
+    /// What steps measured, whatever came of it.
+    pub(crate) measured: Vec<String>,
     /// The client of TLS that requests come from, if not the usual one.
     pub(crate) trust: Option<Arc<Trust>>,
     /// The small disk that the state stands on.
@@ -122,6 +126,7 @@ impl Course {
             log,
             memory: (0, 0),
             findings: Vec::new(),
+            measured: Vec::new(),
             trust: None,
             disk: None,
             shared: None,
@@ -194,6 +199,7 @@ impl Runner {
 
     async fn whole(&mut self, case: &Case, plan: Plan) -> Result<Vec<String>, Stop> {
         self.world.calm();
+        self.measured.clear();
         self.ensure(plan).await?;
         let mut course = Course::new(case, self.target()?.logged());
         if case.expected.rss_delta_max_mib.is_some() {
@@ -213,6 +219,7 @@ impl Runner {
         }
         let mut failures = expect::judge(self, case, &mut course).await?;
         failures.append(&mut course.findings);
+        self.measured.append(&mut course.measured);
         if self.verbose && !failures.is_empty() {
             self.tell(&course);
         }

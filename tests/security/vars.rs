@@ -178,8 +178,15 @@ impl Vars {
             }
             "LT_OK" => return token(json!({ "base": "new.logout_token" })),
             "OPAQUE" | "TREAD" | "T" => return Ok(world.old.opaque(world.old.active("alice"))),
+            "REFRESH_TOKEN" => return Ok(world.new.last_refresh_token()),
             "FLOW_COOKIE" => return Ok(self.flow(runner, "F1").await?.cookie.1),
             _ => {}
+        }
+        if let Some(token) = name.strip_prefix("DIGEST_OF_") {
+            let token = Box::pin(self.value(runner, token)).await?;
+            let payload = token.split('.').nth(1).unwrap_or_default();
+            let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, payload.as_bytes());
+            return Ok(digest.as_ref().iter().map(|b| format!("{b:02x}")).collect());
         }
         if let Some(user) = name.strip_prefix("LEGACY_") {
             return Ok(world.legacy.session(&user.to_lowercase()));

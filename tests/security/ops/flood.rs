@@ -29,6 +29,7 @@ pub(super) enum Op {
     EmptyData,
     SlowHead,
     HalfPreface,
+    Silent,
     SlowBody,
     OldTls,
 }
@@ -68,7 +69,10 @@ pub(super) async fn perform(
             }
         }
         Op::BigHeads => big_heads(runner, &wire, &token, course).await,
-        Op::Borders => borders(runner, &wire, &token, course).await,
+        Op::Borders => {
+            borders(runner, &wire, &token, course).await;
+            streams(runner, &wire, &token, course).await?;
+        }
         Op::EmptyData => empty_data(runner, &wire, &token, course).await?,
         Op::SlowHead => {
             let (count, gap, most) = (
@@ -81,6 +85,7 @@ pub(super) async fn perform(
                 runner,
                 &wire,
                 &Slow {
+                    speaks: b"http/1.1",
                     count,
                     gap,
                     most,
@@ -91,14 +96,19 @@ pub(super) async fn perform(
             )
             .await?;
         }
-        Op::HalfPreface => {
+        Op::HalfPreface | Op::Silent => {
             let (count, most) = (number(arguments[0]), number(arguments[1]));
-            let bytes = b"PRI * HT".to_vec();
+            let (speaks, bytes): (&[u8], _) = if op == Op::Silent {
+                (b"h2", h2::hello())
+            } else {
+                (b"http/1.1", b"PRI * HT".to_vec())
+            };
             let first = bytes.len();
             slow(
                 runner,
                 &wire,
                 &Slow {
+                    speaks,
                     count,
                     gap: 3_600,
                     most,
@@ -139,6 +149,7 @@ pub(super) async fn perform(
                 runner,
                 &wire,
                 &Slow {
+                    speaks: b"http/1.1",
                     count,
                     gap: 10,
                     most,
@@ -256,18 +267,23 @@ async fn borders(runner: &Runner, wire: &Wire, token: &str, course: &mut Course)
     let limits: Vec<(&str, Head, Head)> = vec![
         (
             "fields",
-            (plain(), many(90).collect()),
-            (plain(), many(101).collect()),
+            // With `Host`, which is none in HTTP/2, and the credential: 100 and 99, 102 and 101.
+            (plain(), many(98).collect()),
+            (plain(), many(100).collect()),
         ),
         (
             "the target",
-            (target(8_100), Vec::new()),
-            (target(8_200), Vec::new()),
+            (target(8_192 - 5), Vec::new()),
+            (target(8_193 - 5), Vec::new()),
         ),
         (
             "a field",
-            (plain(), vec![own("x-big", "b".repeat(30_000))]),
-            (plain(), vec![own("x-big", "b".repeat(33_500))]),
+            // Everything around it is the credential and less than 400 bytes.
+            (
+                plain(),
+                vec![own("x-big", "b".repeat(32_368 - token.len()))],
+            ),
+            (plain(), vec![own("x-big", "b".repeat(32_768))]),
         ),
         (
             "all fields",
@@ -352,6 +368,47 @@ async fn borders(runner: &Runner, wire: &Wire, token: &str, course: &mut Course)
     }
 }
 
+/// A hundred requests at once on one connection are taken, and another one is not.
+async fn streams(
+    runner: &Runner,
+    wire: &Wire,
+    token: &str,
+    course: &mut Course,
+) -> Result<(), Stop> {
+    let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let head = [
+        field(":method", "GET"),
+        field(":scheme", "https"),
+        field(":authority", "app.test"),
+        field(":path", "/app"),
+        field("authorization", &format!("Bearer {token}")),
+    ];
+    let upstream = &runner.world.upstream;
+    upstream.behave(crate::world::upstream::Manner::Silence);
+    let before = upstream.count();
+    let mut stream = wire.connect(b"h2").await.map_err(Stop::Fail)?;
+    let heads = (0..101).map(|n| h2::head(2 * n + 1, &head));
+    let bytes = [h2::hello(), heads.collect::<Vec<_>>().concat()].concat();
+    let failed = |e: std::io::Error| Stop::Fail(format!("101 streams: {e}"));
+    stream.write_all(&bytes).await.map_err(failed)?;
+    stream.flush().await.map_err(failed)?;
+    let mut refused = Vec::new();
+    let end = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < end && (refused.is_empty() || upstream.count() < before + 100) {
+        let patience = Duration::from_millis(100);
+        if let Ok(Some(id)) = timeout(patience, h2::next_reset(&mut *stream)).await {
+            refused.push(id);
+        }
+    }
+    let taken = upstream.count() - before;
+    if taken != 100 || refused != [201] {
+        course.findings.push(format!(
+            "of 101 streams at once {taken} came to the upstream, and {refused:?} were reset"
+        ));
+    }
+    Ok(())
+}
+
 /// Frames that carry nothing, until the other side has had enough.
 async fn empty_data(
     runner: &Runner,
@@ -420,6 +477,8 @@ async fn empty_data(
 
 /// Connections that take their time.
 struct Slow {
+    /// The protocol that is agreed on.
+    speaks: &'static [u8],
     count: u64,
     /// Seconds between bytes.
     gap: u64,
@@ -433,7 +492,7 @@ struct Slow {
 async fn slow(runner: &Runner, wire: &Wire, slow: &Slow, course: &mut Course) -> Result<(), Stop> {
     let mut streams: Vec<Box<dyn Stream>> = Vec::new();
     for _ in 0..slow.count {
-        streams.push(wire.connect(b"http/1.1").await.map_err(Stop::Fail)?);
+        streams.push(wire.connect(slow.speaks).await.map_err(Stop::Fail)?);
     }
     let (first, rest) = slow.bytes.split_at(slow.first.min(slow.bytes.len()));
     let (first, rest): (std::sync::Arc<[u8]>, std::sync::Arc<[u8]>) = (first.into(), rest.into());

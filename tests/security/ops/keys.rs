@@ -124,6 +124,8 @@ pub(crate) fn fault(words: &str) -> Result<Fault, Stop> {
         "HTML" => Fault::Html,
         "a byte a second" => Fault::Drip,
         "nothing" => Fault::Silence,
+        "half of an answer" => Fault::Half,
+        "1 MiB that unpacks to 1 GiB" => Fault::Bomb,
         _ => return Err(Stop::Skip(format!("not understood: answers {words}"))),
     })
 }
@@ -219,6 +221,10 @@ async fn rotation(runner: &mut Runner, seconds: u64, course: &mut Course) -> Res
             .first()
             .is_some_and(|answer| answer.status == 200)
         {
+            let took = rotated.elapsed().as_millis();
+            course
+                .measured
+                .push(format!("a new key counts after {took} ms"));
             return Ok(());
         }
         if Duration::from_secs(seconds) < rotated.elapsed() {

@@ -421,15 +421,23 @@ async fn websocket(
     if let Ok(end) = early {
         course
             .findings
-            .push(format!("the WebSocket ended too early: {end:?}"));
+            .push(format!("the WebSocket of {who} ended too early: {end:?}"));
         return Ok(());
     }
     if ends == "log out" {
         logout(runner, name, course).await?;
         course.records.clear();
     }
-    if ends == "NEW logs alice out" {
+    if let Some(target) = ends.strip_prefix("the operator revokes ") {
+        super::process::revoke(runner, target).await?;
+    }
+    if ends.starts_with("NEW logs alice out") {
         let token = course.vars.value(runner, "LT_OK").await?;
+        let other = course.shared.as_ref().and_then(|shared| shared.other());
+        let wire = match other {
+            Some(other) if ends.ends_with("at the other instance") => runner.world.public(other),
+            Some(_) | None => wire.clone(),
+        };
         let kind = "Content-Type: application/x-www-form-urlencoded\r\n";
         let body = format!("logout_token={token}");
         let told = Browser::default()
@@ -446,15 +454,19 @@ async fn websocket(
         match timeout(Duration::from_secs(most), stream.read(&mut chunk)).await {
             // A ping is no end; a close frame is one.
             Ok(Ok(n @ 1..)) if chunk[..n].first() != Some(&0x88) => {}
-            Ok(_) => return Ok(()),
+            Ok(_) => {
+                let took = start.elapsed().as_millis();
+                course.measured.push(format!("closed after {took} ms"));
+                return Ok(());
+            }
             Err(_) => break,
         }
         if Duration::from_secs(most) < start.elapsed() {
             break;
         }
     }
-    course
-        .findings
-        .push(format!("the WebSocket is still open after {most} s"));
+    course.findings.push(format!(
+        "the WebSocket of {who} is still open after {most} s"
+    ));
     Ok(())
 }

@@ -181,6 +181,10 @@ const OPS: &[(&str, Op)] = &[
         Op::Process(process::Op::Reload),
     ),
     (
+        r"^reload: NEW is gone, and another provider has its place$",
+        Op::Process(process::Op::Replaced),
+    ),
+    (
         r"^SIGTERM under load; it ends within (\d+) s and fails nothing$",
         Op::Process(process::Op::Term),
     ),
@@ -201,7 +205,7 @@ const OPS: &[(&str, Op)] = &[
         Op::Process(process::Op::Descriptors),
     ),
     (
-        r"^(\d+) users, (\d+) s of requests over (\d+) connections; everybody sees themselves$",
+        r"^(\d+) users, (\d+) s of requests over (\d+) connections, with reloads and upstream errors; everybody sees themselves$",
         Op::Swap(swap::Op::Bleed),
     ),
     (
@@ -274,7 +278,7 @@ const OPS: &[(&str, Op)] = &[
         Op::Store(store::Op::Until),
     ),
     (
-        r"^(\d+) s of traffic: (all is served, p99 at most \d+ ms|tokens are served, sessions too or told to come again(?:, p99 at most \d+ ms)?)$",
+        r"^(\d+) s of traffic: (all is served, p99 at most \d+ ms|tokens are served as before, sessions too or told to come again(?:, p99 at most \d+ ms)?)$",
         Op::Store(store::Op::Traffic),
     ),
     (
@@ -316,6 +320,10 @@ const OPS: &[(&str, Op)] = &[
     (
         r"^(\d+) connections send half a preface; closed within (\d+) s$",
         Op::Flood(flood::Op::HalfPreface),
+    ),
+    (
+        r"^(\d+) connections greet in HTTP/2 and say nothing more; closed within (\d+) s$",
+        Op::Flood(flood::Op::Silent),
     ),
     (
         r"^(\d+) POSTs send one byte per 10 s; closed within (\d+) s$",
@@ -391,6 +399,7 @@ pub(crate) fn judges(entry: &Entry) -> bool {
                         | flood::Op::Borders
                         | flood::Op::SlowHead
                         | flood::Op::HalfPreface
+                        | flood::Op::Silent
                         | flood::Op::SlowBody
                 )
                 | Op::Upstream(upstream::Op::IdleRace | upstream::Op::Stream),
@@ -450,7 +459,13 @@ pub(crate) fn limit(case: &Case) -> Duration {
     let longest = |entry: &Entry| match entry {
         Entry::Op(words) => match find(words) {
             Some((Op::Store(_) | Op::Disk(_), _)) => 90,
-            Some((Op::Load(_) | Op::Second(_), _)) => 45,
+            Some((
+                Op::Load(_)
+                | Op::Second(_)
+                | Op::Keys(keys::Op::Refetch)
+                | Op::Flood(flood::Op::Silent),
+                _,
+            )) => 45,
             Some(_) | None => 20,
         },
         Entry::H1(_) | Entry::H2(_) | Entry::Repeat(_) => 20,

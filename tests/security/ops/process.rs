@@ -6,13 +6,19 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 use tokio::time::sleep;
+use tokio::time::timeout;
 
+use super::counted;
+use super::metrics;
 use super::number;
 use crate::run::Course;
 use crate::run::Runner;
 use crate::run::Stop;
+use crate::wire::Stream;
 use crate::wire::Wire;
 use crate::wire::h1;
 use crate::world::Target;
@@ -27,6 +33,7 @@ pub(super) enum Op {
     Refused,
     ReloadRefused,
     Reload,
+    Replaced,
     Revoke,
     Term,
     Reloads,
@@ -64,8 +71,12 @@ pub(super) async fn perform(
                 ));
             }
         }
-        Op::Reload => {
-            let yaml = edited(runner, arguments)?;
+        Op::Reload | Op::Replaced => {
+            let yaml = if op == Op::Replaced {
+                replaced(&runner.target()?.yaml())
+            } else {
+                edited(runner, arguments)?
+            };
             let status = reload(runner, &yaml).await?;
             if status != 200 {
                 let log = runner.target()?.log_since(course.log);
@@ -75,7 +86,10 @@ pub(super) async fn perform(
                 )));
             }
         }
-        Op::Revoke => revoke(runner, arguments[0]).await?,
+        Op::Revoke => {
+            let named = course.vars.fill(runner, arguments[0]).await?;
+            revoke(runner, &named).await?;
+        }
         Op::Term => term(runner, number(arguments[0]), course).await?,
         Op::Reloads => reloads(runner, number(arguments[0]), course).await?,
         Op::Flip => flip(runner, number(arguments[0]), course).await?,
@@ -105,8 +119,22 @@ fn edited(runner: &Runner, arguments: &[&str]) -> Result<String, Stop> {
     Ok(yaml.replace(&from, &to))
 }
 
+/// The configuration with another provider in the place of the new one: what began at that one has nobody to end it.
+fn replaced(yaml: &str) -> String {
+    let mut yaml = yaml.to_owned();
+    for (from, to) in [
+        ("\n  new:\n", "\n  newer:\n"),
+        ("to: new }", "to: newer }"),
+        ("  to: new\n", "  to: newer\n"),
+        ("provider: new,", "provider: newer,"),
+    ] {
+        yaml = yaml.replace(from, to);
+    }
+    yaml
+}
+
 /// Replaces the file and asks for a reload; the status of the answer.
-async fn reload(runner: &Runner, yaml: &str) -> Result<u16, Stop> {
+pub(super) async fn reload(runner: &Runner, yaml: &str) -> Result<u16, Stop> {
     let target = runner.target()?;
     target.edit(yaml).map_err(Stop::Fail)?;
     let wire = Wire {
@@ -123,7 +151,7 @@ async fn reload(runner: &Runner, yaml: &str) -> Result<u16, Stop> {
 }
 
 /// Has the operator revoke something.
-async fn revoke(runner: &Runner, target: &str) -> Result<(), Stop> {
+pub(super) async fn revoke(runner: &Runner, target: &str) -> Result<(), Stop> {
     let named = target
         .replace("@NEW@", &runner.world.new.issuer())
         .replace("@OLD@", &runner.world.old.issuer());
@@ -168,12 +196,15 @@ async fn refused(runner: &mut Runner, arguments: &[&str], course: &mut Course) -
         Err(log) if !log.contains(".yaml:") => course
             .findings
             .push(format!("the message names no line: {log}")),
-        Err(_) if Duration::from_secs(2) < took => {
-            course
-                .findings
-                .push(format!("the refusal took {} ms", took.as_millis()));
+        Err(_) => {
+            let millis = took.as_millis();
+            course.measured.push(format!("refused after {millis} ms"));
+            if Duration::from_secs(2) < took {
+                course
+                    .findings
+                    .push(format!("the refusal took {millis} ms"));
+            }
         }
-        Err(_) => {}
     }
     Ok(())
 }
@@ -247,6 +278,9 @@ async fn term(runner: &mut Runner, seconds: u64, course: &mut Course) -> Result<
     // Requests stop coming while the goodbye is still being said.
     sleep(Duration::from_millis(600)).await;
     let (sent, failures) = load.end().await;
+    course
+        .measured
+        .push(format!("{sent} requests, {} failed", failures.len()));
     if let Some(first) = failures.first() {
         course.findings.push(format!(
             "{} of {sent} requests failed, first: {first}",
@@ -383,6 +417,21 @@ async fn certificate(runner: &mut Runner, words: &str, course: &mut Course) -> R
     let (certificate, key) = (directory.join("tls.pem"), directory.join("tls.key"));
     let wire = runner.world.public(runner.target()?);
     let before = wire.certificate().await.map_err(Stop::Fail)?;
+    // Somebody has a connection already, and keeps it.
+    let mut kept = wire.connect(b"http/1.1").await.map_err(Stop::Fail)?;
+    let served = async |stream: &mut dyn Stream| -> bool {
+        let request = b"GET /public/x HTTP/1.1\r\nHost: app.test\r\n\r\n";
+        let mut answer = [0; 12];
+        let asked = stream.write_all(request).await.is_ok() && stream.flush().await.is_ok();
+        let answered = timeout(Duration::from_secs(5), stream.read_exact(&mut answer)).await;
+        // The rest of it is what the upstream says.
+        let mut rest = [0; 8_192];
+        drop(timeout(Duration::from_millis(200), stream.read(&mut rest)).await);
+        asked && matches!(answered, Ok(Ok(_))) && answer == *b"HTTP/1.1 200"
+    };
+    if !served(&mut *kept).await {
+        return Err(Stop::Fail("the first connection is not served".to_owned()));
+    }
     let put = |path: &std::path::Path, text: &str| -> Result<(), Stop> {
         let beside = path.with_extension("new");
         std::fs::write(&beside, text)
@@ -431,6 +480,25 @@ async fn certificate(runner: &mut Runner, words: &str, course: &mut Course) -> R
             }
         };
     }
+    if !served(&mut *kept).await {
+        course
+            .findings
+            .push(format!("{words}: a connection that was open is not served"));
+    }
+    // When it ends is known long before.
+    let expiry = "authferry_certificate_expiry_timestamp_seconds{";
+    let ends = counted(&metrics(runner).await?, expiry);
+    if ends < crate::now() as f64 {
+        course
+            .findings
+            .push(format!("{words}: it is said to end at {ends}"));
+    }
+    let took = start.elapsed().as_millis();
+    course.measured.push(if changed {
+        format!("{words}: served after {took} ms")
+    } else {
+        format!("{words}: not served within {took} ms")
+    });
     if changed != expected {
         let how = if changed {
             "another certificate is served"
@@ -451,7 +519,7 @@ async fn descriptors(
     let address = runner.target()?.public;
     let mut held = Vec::new();
     for _ in 0..count {
-        if let Ok(Ok(stream)) = tokio::time::timeout(
+        if let Ok(Ok(stream)) = timeout(
             Duration::from_millis(200),
             tokio::net::TcpStream::connect(address),
         )

@@ -115,6 +115,11 @@ fn shared(course: &mut Course) -> Result<&mut Shared, Stop> {
 }
 
 impl Shared {
+    /// The instance that is not asked now.
+    pub(crate) fn other(&self) -> Option<&Target> {
+        self.other.as_ref()
+    }
+
     fn plan(&self, runner: &Runner) -> Result<Plan, Stop> {
         let mut plan = runner.target()?.plan.clone();
         plan.more.truncate(plan.more.len().saturating_sub(2));
@@ -137,7 +142,10 @@ fn over(plan: &Plan, link: &Link) -> Plan {
 }
 
 async fn ready(target: &Target, good: bool, within: u64, course: &mut Course) {
+    let start = Instant::now();
     let findings = readiness(target, good, within).await;
+    let (not, took) = (if good { "" } else { "not " }, start.elapsed().as_millis());
+    course.measured.push(format!("{not}ready after {took} ms"));
     course.findings.extend(findings);
 }
 
@@ -325,6 +333,8 @@ async fn until(runner: &mut Runner, arguments: &[&str], course: &mut Course) -> 
         let outcome = h1::send(&wire, &bytes, h1::Wish::default()).await;
         let status = outcome.answers.first().map_or(0, |answer| answer.status);
         if wanted.split(' ').any(|one| one == status.to_string()) {
+            let took = start.elapsed().as_millis();
+            course.measured.push(format!("{status} after {took} ms"));
             return Ok(());
         }
         if Duration::from_secs(within) < start.elapsed() {
@@ -412,7 +422,30 @@ async fn traffic(runner: &mut Runner, arguments: &[&str], course: &mut Course) -
         let at = went.times.len().saturating_sub(1) * 99 / 100;
         went.times.get(at).copied().unwrap_or_default()
     };
+    for (kind, went) in [("sessions", &sessions), ("tokens", &tokens)] {
+        course.measured.push(format!(
+            "{kind}: {} of {} served, p99 {:.1} ms",
+            went.sent - went.odd.len(),
+            went.sent,
+            p99(went).as_secs_f64() * 1_000.0
+        ));
+    }
     let all = promise.starts_with("all is served");
+    // What waits for the store waits up to 250 ms: who needs none does not notice that it is away.
+    if all {
+        course
+            .vars
+            .set("TOKENS_P99", p99(&tokens).as_micros().to_string());
+    } else if let Ok(before) = course.vars.value(runner, "TOKENS_P99").await {
+        let bound = Duration::from_micros(4 * number(&before)).max(Duration::from_millis(50));
+        if bound < p99(&tokens) {
+            course.findings.push(format!(
+                "{}token requests: p99 {} ms, and {before} µs before",
+                crate::expect::SLOW,
+                p99(&tokens).as_millis()
+            ));
+        }
+    }
     let most = promise.split_once("p99 at most ");
     let most = most.and_then(|(_, text)| text.strip_suffix(" ms"));
     for (kind, went) in [("session", &sessions), ("token", &tokens)] {

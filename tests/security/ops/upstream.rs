@@ -113,6 +113,9 @@ async fn idle_race(
         .iter()
         .filter(|one| one.line().starts_with("POST"))
         .count();
+    course.measured.push(format!(
+        "{sent} requests, {lost} GET lost; of {posts} POST {failed_posts} lost and {arrived} at the upstream"
+    ));
     if 0 < lost {
         course
             .findings

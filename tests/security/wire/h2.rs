@@ -79,6 +79,21 @@ pub(crate) fn request(headers: &[(Vec<u8>, Vec<u8>)], body: Option<&[u8]>) -> Ve
     all
 }
 
+/// The head of a request that is whole with it, on any stream.
+pub(crate) fn head(stream: u32, headers: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let block = hpack::encode(headers);
+    frame(HEADERS, END_STREAM | END_HEADERS, stream, &block)
+}
+
+/// The stream of the next frame, if that resets one; anything else is passed over, and answered where it must be.
+pub(crate) async fn next_reset(stream: &mut dyn Stream) -> Option<u32> {
+    let (kind, flags, id, _) = next(stream).await?;
+    if kind == SETTINGS && flags & ACK == 0 {
+        drop(stream.write_all(&frame(SETTINGS, ACK, 0, &[])).await);
+    }
+    (kind == RST_STREAM).then_some(id)
+}
+
 /// Sends one request on a fresh connection and reads its answer, or its end.
 pub(crate) async fn send(
     wire: &Wire,

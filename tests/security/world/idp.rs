@@ -46,6 +46,10 @@ pub(crate) enum Fault {
     Silence,
     /// So many bytes.
     Huge(usize),
+    /// The beginning of an answer, and the end of the connection.
+    Half,
+    /// Zeros, packed: a thousandth of what they are.
+    Bomb,
     /// 429, and when to come again.
     Later(u32),
 }
@@ -62,6 +66,8 @@ struct State {
     codes: Mutex<HashMap<String, Grant>>,
     /// Refresh tokens, each good once; `None`: it gives none.
     refreshes: Mutex<Option<HashMap<String, Grant>>>,
+    /// The last one that it gave.
+    refresh: Mutex<String>,
     opaque: Mutex<HashMap<String, Value>>,
     faults: Mutex<BTreeMap<String, Fault>>,
     keys: Mutex<Option<Vec<Value>>>,
@@ -98,6 +104,7 @@ impl Idp {
             hits: Mutex::default(),
             codes: Mutex::default(),
             refreshes: Mutex::default(),
+            refresh: Mutex::default(),
             opaque: Mutex::default(),
             faults: Mutex::default(),
             keys: Mutex::default(),
@@ -182,6 +189,11 @@ impl Idp {
     /// Gives refresh tokens from now on.
     pub(crate) fn gives_refresh_tokens(&self) {
         *lock(&self.0.refreshes) = Some(HashMap::new());
+    }
+
+    /// The refresh token that it gave last.
+    pub(crate) fn last_refresh_token(&self) -> String {
+        lock(&self.0.refresh).clone()
     }
 
     /// Makes an opaque token that introspection answers with `answer`.
@@ -371,6 +383,7 @@ impl Idp {
         if let Some(all) = lock(&self.0.refreshes).as_mut() {
             let token = base64url(unique());
             tokens["refresh_token"] = json!(token);
+            lock(&self.0.refresh).clone_from(&token);
             all.insert(token, grant.clone());
         }
         Ok(tokens)
@@ -383,6 +396,22 @@ async fn broken(fault: Fault) -> Response<Body> {
         Fault::Json(body) => answer(200, &body),
         Fault::Html => doubles::text(200, "text/html", "<html>sign in</html>"),
         Fault::Huge(bytes) => doubles::text(200, "application/json", vec![b' '; bytes]),
+        Fault::Half => {
+            // It says more than it sends: the server ends the connection for that.
+            let first = Frame::data(Bytes::from_static(b"{\"keys\":["));
+            let parts = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(first)]);
+            let mut response = answer(200, &json!({}));
+            *response.body_mut() = StreamBody::new(parts).boxed_unsync();
+            let more = http::HeaderValue::from_static("1000");
+            response.headers_mut().insert("content-length", more);
+            response
+        }
+        Fault::Bomb => {
+            let mut response = doubles::text(200, "application/json", bomb());
+            let packed = http::HeaderValue::from_static("gzip");
+            response.headers_mut().insert("content-encoding", packed);
+            response
+        }
         Fault::Later(seconds) => {
             let mut response = answer(429, &json!({}));
             let value = http::HeaderValue::from(seconds);
@@ -406,6 +435,14 @@ async fn broken(fault: Fault) -> Response<Body> {
             response
         }
     }
+}
+
+/// A gibibyte of zeros: what is packed may be a sequence of packed parts (RFC 1952 §2.2).
+fn bomb() -> Vec<u8> {
+    let packed = std::process::Command::new("sh")
+        .args(["-c", "head -c 16777216 /dev/zero | gzip -9"])
+        .output();
+    packed.map_or_else(|_| Vec::new(), |packed| packed.stdout.repeat(64))
 }
 
 /// A query or form.

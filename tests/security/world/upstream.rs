@@ -42,6 +42,8 @@ pub(crate) enum Manner {
     HalfBody,
     /// Nothing, for as long as anybody waits.
     Silence,
+    /// As `Echo`, but one of so many fails: with 500, or by the end of the connection.
+    Sometimes(usize),
     /// As `Echo`, but the connection ends after so long without a request.
     ShortIdle(Duration),
     /// This head, and then the same line again and again.
@@ -233,6 +235,17 @@ async fn answer(stream: &mut TcpStream, state: &State, head: &[u8]) -> bool {
     let manner = lock(&state.manner).clone();
     let bytes = match manner {
         Manner::Echo | Manner::ShortIdle(_) => plain(200, head),
+        Manner::Sometimes(every) => {
+            let count = lock(&state.seen).len();
+            if count.is_multiple_of(2 * every) {
+                return false;
+            }
+            if count.is_multiple_of(every) {
+                plain(500, b"as told")
+            } else {
+                plain(200, head)
+            }
+        }
         Manner::Status(status) => plain(status, b"as told"),
         Manner::Bytes(bytes) => bytes,
         Manner::HalfBody => {
