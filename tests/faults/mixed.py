@@ -196,7 +196,7 @@ apps:
     hosts: [app.test, 127.0.0.1]
     upstream: {{ url: "{back.url}", response_timeout: {patience}s }}
     identity_headers: {{ X-Remote-User: "{{subject}}" }}
-    # Everybody comes from one address here.
+    # Thousands of people come from one address.
     rate_limits: {{ logins: 1000000 }}
     routes:
       - {{ path: /api/*, credentials: [bearer], on_unauthenticated: unauthorized, websocket: true }}
@@ -291,10 +291,9 @@ class Load:
         memory = pathlib.Path("/dev/shm")
         self.kept = pathlib.Path(tempfile.mkdtemp(prefix="authferry-load.", dir=memory if os.access(memory, os.W_OK) else world.WORK))
         self.redis = Redis(self.kept)
-        sides = pathlib.Path(tempfile.mkdtemp(dir=world.WORK))
-        self.old, self.new = Idp(sides / "old"), Idp(sides / "new")
-        self.back = Upstream()
         shared = pathlib.Path(tempfile.mkdtemp(dir=world.WORK))
+        self.old, self.new = Idp(shared / "old"), Idp(shared / "new")
+        self.back = Upstream()
         self.wires = [Wire(self.redis.port) for _ in range(instances if wires else 0)]
         ways = self.wires or [self.redis] * instances
         self.proxies = [Own(shared, way, self.old, self.new, self.back, patience) for way in ways]
