@@ -245,13 +245,15 @@ def row_11():
         keys = {hours: token(estate.new, hours) for hours in (0, 23, 25)}
         begun = callback(doors["new"])
         estate.new.kill()
-        # A login that had begun there ends with a page that says so. A new one is sent there as long as it is known where that is:
-        # whether a provider answers browsers is not for us to ask.
+        # A login that had begun there ends with a page that says so, and a new one once a few calls have found nobody: an address
+        # that is known is no sign of life.
+        a_page = lambda status, fields, text: status == 503 and fields.get("content-type", "").startswith("text/html") and fields.get("retry-after", "").isdigit() and b"<html" in text.lower()
         status, fields, text = begun()
-        outage = status == 503 and fields.get("content-type", "").startswith("text/html") and fields.get("retry-after", "").isdigit() and b"<html" in text.lower()
-        new = doors["new"].ask("GET", "/page", page)[0]
-        good &= outage and new in (302, 503) and not doors["new"].signed_in()
-        said.append(f"a login that had begun: {status}" + (" with a page" if outage else f" IS NO PAGE {fields}") + f", a new one {new}")
+        outage, since = a_page(status, fields, text), time.time()
+        new = settled(lambda: doors["new"].ask("GET", "/page", page)[0], 503)
+        known, outage = time.time() - since, outage and a_page(*doors["new"].ask("GET", "/page", page))
+        good &= outage and new == 503 and not doors["new"].signed_in()
+        said.append(f"a login that had begun: {status}" + (" with a page" if outage else f" IS NO PAGE {fields}") + f", a new one {new} after {known:.1f} s")
         # Who belongs to the other one signs in there.
         good &= door(doors["old"]) == "old" and stands(estate.sign_in_at("old", doors), estate.last) == "in"
         seen = []
