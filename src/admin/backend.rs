@@ -13,6 +13,8 @@ use crate::admin::closing::LegacyRequest;
 use crate::admin::closing::LegacyView;
 use crate::admin::drill::DrillRequest;
 use crate::admin::drill::DrillView;
+use crate::admin::keys::KeyView;
+use crate::admin::keys::WithdrawRequest;
 use crate::admin::plan::PlanRequest;
 use crate::admin::plan::PlanView;
 use crate::admin::question::ExplainRequest;
@@ -102,6 +104,17 @@ pub(crate) trait AdminBackend: fmt::Debug + Send + Sync {
     ///
     /// Says why there is none.
     async fn rotate_keys(&self, actor: &str) -> Result<Vec<KeyView>, String>;
+
+    /// Takes a key out before its time.
+    ///
+    /// # Errors
+    ///
+    /// See [`RevokeFailure`].
+    async fn withdraw_key(
+        &self,
+        wanted: WithdrawRequest,
+        actor: &str,
+    ) -> Result<Vec<KeyView>, RevokeFailure>;
 
     /// Whether requests should be sent here.
     fn readiness(&self) -> Readiness;
@@ -307,21 +320,6 @@ pub(crate) struct LogHead {
     pub(crate) owed: usize,
     /// Where the records are.
     pub(crate) file: String,
-}
-
-/// A signing key, without the key.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(crate) struct KeyView {
-    /// Its name in key sets.
-    pub(crate) kid: String,
-    /// What it signs with.
-    pub(crate) algorithm: String,
-    /// `next`, `signing` or `leaving`.
-    pub(crate) state: String,
-    /// From when it signs, in seconds since 1970.
-    pub(crate) from: u64,
-    /// When it leaves the published set, in seconds since 1970.
-    pub(crate) until: Option<u64>,
 }
 
 /// What became of a reload.

@@ -10,7 +10,6 @@ use tempfile::TempDir;
 
 use crate::admin::backend::AdminBackend;
 use crate::admin::backend::ConfigView;
-use crate::admin::backend::KeyView;
 use crate::admin::backend::LiftAnswer;
 use crate::admin::backend::LiftRequest;
 use crate::admin::backend::LogHead;
@@ -25,6 +24,8 @@ use crate::admin::closing::LegacyRequest;
 use crate::admin::closing::LegacyView;
 use crate::admin::drill::DrillRequest;
 use crate::admin::drill::DrillView;
+use crate::admin::keys::KeyView;
+use crate::admin::keys::WithdrawRequest;
 use crate::admin::listen::Admin;
 use crate::admin::plan::PlanRequest;
 use crate::admin::plan::PlanRow;
@@ -111,6 +112,14 @@ impl AdminBackend for FakeBackend {
 
     async fn rotate_keys(&self, _actor: &str) -> Result<Vec<KeyView>, String> {
         Err("the keys are files of the configuration".into())
+    }
+
+    async fn withdraw_key(
+        &self,
+        _wanted: WithdrawRequest,
+        _actor: &str,
+    ) -> Result<Vec<KeyView>, RevokeFailure> {
+        Err(RevokeFailure::Unknown)
     }
 
     async fn explain(&self, question: ExplainRequest) -> Result<Explanation, String> {

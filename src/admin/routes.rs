@@ -17,6 +17,7 @@ use crate::admin::body;
 use crate::admin::console;
 use crate::admin::guard::Guard;
 use crate::admin::guard::Peer;
+use crate::admin::keys::WithdrawRequest;
 use crate::admin::question::ReferenceRequest;
 use crate::admin::ready::ready;
 use crate::admin::respond;
@@ -69,6 +70,7 @@ enum Route {
     Report,
     Keys,
     KeysRotate,
+    KeysWithdraw,
     Catalog,
     Expiring,
     LogHead,
@@ -110,6 +112,7 @@ fn route(scope: Scope, method: &Method, path: &str) -> Result<Route, Failure> {
         "/admin/v1/report" => (None, Some(Route::Report)),
         "/admin/v1/catalog" => (Some(Route::Catalog), None),
         "/admin/v1/expiring" => (Some(Route::Expiring), None),
+        "/admin/v1/keys/withdraw" => (None, Some(Route::KeysWithdraw)),
         "/admin/v1/keys" => (Some(Route::Keys), Some(Route::KeysRotate)),
         _ => return Err(Failure::NoPath),
     };
@@ -216,6 +219,11 @@ where
             let keys = context.backend.rotate_keys(&actor).await;
             Ok(ok(&keys.map_err(Failure::BadRequest)?))
         }
+        Route::KeysWithdraw => {
+            let wanted: WithdrawRequest = body::json(request).await?;
+            let keys = context.backend.withdraw_key(wanted, &actor).await;
+            Ok(ok(&keys.map_err(Failure::Revoke)?))
+        }
         Route::Explain => {
             let question = body::json(request).await?;
             let explanation = context.backend.explain(question).await;
@@ -305,6 +313,7 @@ fn free(context: &Context, route: Route) -> Result<Answer, Failure> {
         | Route::Expiring
         | Route::Keys
         | Route::KeysRotate
+        | Route::KeysWithdraw
         | Route::Order
         | Route::LogHead
         | Route::Explain

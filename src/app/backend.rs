@@ -39,6 +39,7 @@ use crate::admin::RevokeAnswer;
 use crate::admin::RevokeFailure;
 use crate::admin::RevokeRequest;
 use crate::admin::RolloutView;
+use crate::admin::WithdrawRequest;
 use crate::app::catalog;
 use crate::app::closing;
 use crate::app::drill;
@@ -50,6 +51,7 @@ use crate::app::process::Process;
 use crate::app::reload::Reloader;
 use crate::app::report;
 use crate::app::revoke;
+use crate::app::signing;
 use crate::app::standing;
 use crate::config::settings::Settings;
 use crate::exchange::RingKeyView;
@@ -225,6 +227,15 @@ impl AdminBackend for Backend {
             .ring
             .rotate_now(actor, self.process.clock.now());
         let keys = made.await.map_err(|error| error.to_string())?;
+        Ok(keys.into_iter().map(key).collect())
+    }
+
+    async fn withdraw_key(
+        &self,
+        wanted: WithdrawRequest,
+        actor: &str,
+    ) -> Result<Vec<KeyView>, RevokeFailure> {
+        let keys = signing::withdraw(&self.process, wanted, actor).await?;
         Ok(keys.into_iter().map(key).collect())
     }
 

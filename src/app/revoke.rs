@@ -30,7 +30,7 @@ const SHOWN: usize = 20;
 const LISTED: usize = 1_000;
 
 /// A key that must never count again is out of use much longer than any token lives: one year.
-const KEY_KEPT: Duration = Duration::from_secs(365 * 86_400);
+pub(super) const KEY_KEPT: Duration = Duration::from_secs(365 * 86_400);
 
 /// Revokes, or only says whom that would put out.
 pub(super) async fn revoke(
@@ -239,7 +239,7 @@ fn view(record: &Record) -> RevocationView {
     }
 }
 
-fn failed(error: ListError) -> RevokeFailure {
+pub(super) fn failed(error: ListError) -> RevokeFailure {
     match error {
         ListError::Target(what) => RevokeFailure::Request(what),
         ListError::Unknown => RevokeFailure::Unknown,

@@ -52,6 +52,11 @@ impl Assertions {
         self.ring.jwks()
     }
 
+    /// What assertions that were made rest on: it changes when a key leaves before its time.
+    pub(crate) fn rest_on(&self) -> u64 {
+        self.ring.epoch().current()
+    }
+
     /// A token about an admitted person, and when it ends.
     ///
     /// # Errors

@@ -63,6 +63,9 @@ impl Exchanges {
             let exchange = Exchange {
                 name: settings.name.clone(),
                 yields: settings.yields.clone(),
+                comes_back: way
+                    .mints_as()
+                    .is_none_or(|issuer| is_owned(providers, issuer)),
                 own_pass: settings.own_pass,
                 binding: settings.binding,
                 longer_life: settings.longer_life,
@@ -71,7 +74,14 @@ impl Exchanges {
                 scopes: settings.scopes.clone(),
                 way,
                 ours: ours.clone(),
-                target: target.map(|target| target.epoch().clone()),
+                target: match &settings.way {
+                    settings::Way::Mint(mint) if mint.is_under_the_ring() => {
+                        Some(deps.ring.epoch().clone())
+                    }
+                    settings::Way::Mint(_)
+                    | settings::Way::TokenExchange(_)
+                    | settings::Way::Assertion(..) => target.map(|target| target.epoch().clone()),
+                },
                 kept: Kept::new(deps.background.clone(), Arc::clone(&deps.clock)),
                 key: hmac::Key::new(hmac::HMAC_SHA256, &key),
                 deps: deps.clone(),
@@ -98,6 +108,12 @@ impl Exchanges {
     pub(crate) fn named(&self, name: &str) -> Option<&Arc<Exchange>> {
         self.all.get(name)
     }
+}
+
+/// Whether a provider here takes tokens of an issuer.
+fn is_owned(providers: &Providers, issuer: &str) -> bool {
+    let mut owned = providers.iter().flat_map(|one| &one.owns().issuers);
+    owned.any(|own| own.as_str() == issuer)
 }
 
 fn way(settings: &Settings, providers: &Providers) -> Result<Way, String> {

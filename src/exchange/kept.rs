@@ -38,7 +38,7 @@ const REMEMBER: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// How soon somebody who has a copy looks whether the renewal has come.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Everything that a result depends on, beside the settings of its exchange and the snapshot that it belongs to.
 #[derive(Clone, Eq, Hash, PartialEq)]
@@ -68,6 +68,17 @@ pub(crate) enum Outcome {
     Renewing,
     /// The target was asked, or the token was minted.
     Made,
+}
+
+impl Token {
+    /// Until when a copy may be used without asking here again.
+    pub(crate) fn kept_until(&self, now: UnixTime) -> UnixTime {
+        if now < self.renew {
+            self.renew.min(self.ends)
+        } else {
+            (now + LOOK_AGAIN).min(self.ends)
+        }
+    }
 }
 
 type Answer = Result<Token, ProviderError>;

@@ -62,6 +62,9 @@ pub(crate) enum RingError {
         /// The file.
         path: String,
     },
+    /// There is no such key.
+    #[error("no key that we make is called `{0}`; `authferry keys list` shows them")]
+    Unknown(String),
     /// The record of a rotation could not be written.
     #[error("the rotation could not be recorded: {0}")]
     NotRecorded(String),
@@ -78,6 +81,13 @@ pub(crate) trait Witness: fmt::Debug + Send + Sync {
     ///
     /// In words, when somebody asked and it cannot be recorded: then there is no such key.
     fn next_key(&self, kid: &str, from: UnixTime, actor: Option<&str>) -> Result<(), String>;
+
+    /// A key is about to leave before its time, and another one signs at once.
+    ///
+    /// # Errors
+    ///
+    /// In words, when it cannot be recorded: then it stays.
+    fn withdrawn(&self, kid: &str, signs: &str, actor: &str) -> Result<(), String>;
 }
 
 /// A key, and when.
@@ -138,6 +148,39 @@ pub(super) fn with_next(
         until: None,
     });
     Ok(keys)
+}
+
+/// The keys without one that counts no more. Where it signed, the next one does so at once, or one that is made now; where it was the
+/// next one, the present one goes on as if there had been none.
+pub(super) fn without(
+    keys: &[RingKey],
+    kid: &str,
+    settings: &settings::Ring,
+    now: UnixTime,
+) -> Result<Vec<RingKey>, RingError> {
+    let signed = signing(keys, now).is_some_and(|key| key.key.kid() == kid);
+    let mut left = published(keys, now);
+    let before = left.len();
+    left.retain(|key| key.key.kid() != kid);
+    if left.len() == before {
+        return Err(RingError::Unknown(kid.to_owned()));
+    }
+    let newest = left.iter_mut().max_by_key(|key| key.from);
+    match newest.filter(|newest| !signed || now < newest.from) {
+        Some(newest) => newest.until = None,
+        None => left.push(RingKey {
+            key: Arc::new(SigningKey::generate_for(settings.algorithm)?),
+            from: now,
+            until: None,
+        }),
+    }
+    if signed {
+        // Of several that wait the last one signs: it was put behind the others.
+        for key in left.iter_mut().filter(|key| now < key.from) {
+            key.from = now;
+        }
+    }
+    Ok(left)
 }
 
 pub(super) fn published(keys: &[RingKey], now: UnixTime) -> Vec<RingKey> {

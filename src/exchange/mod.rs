@@ -20,11 +20,14 @@ mod succession;
 mod there;
 mod together;
 mod way;
+mod withdraw;
 
 pub(crate) use build::Deps;
 pub(crate) use build::Exchanges;
 pub(crate) use kept::Outcome;
+pub(crate) use keys::RingError;
 pub(crate) use keys::Witness;
+pub(crate) use ours::Noted;
 pub(crate) use ours::Registrations;
 pub(crate) use ring::KeyRing;
 pub(crate) use ring::RingKeyView;
@@ -66,6 +69,8 @@ use crate::secret::Secret;
 pub(crate) struct Exchange {
     name: Box<str>,
     yields: Option<ProviderId>,
+    /// Whether a provider here takes results: an upstream may bring one back.
+    comes_back: bool,
     own_pass: bool,
     binding: Binding,
     longer_life: Duration,
@@ -109,6 +114,10 @@ pub(crate) struct Subject {
     pub(crate) narrowed: bool,
     /// The client of our token endpoint that asked, where one did.
     pub(crate) asked_by: Option<Arc<AskedBy>>,
+    /// Whether the presented token was made here of another one.
+    pub(crate) made: bool,
+    /// Who notes what is made for an upstream.
+    pub(crate) noted: Option<Arc<dyn Noted>>,
     /// A result of before that counts no more: another one is made in its place.
     pub(crate) over: Option<Secret<String>>,
 }
@@ -149,17 +158,6 @@ pub(crate) struct Token {
     pub(crate) bound: Option<Confirmation>,
 }
 
-impl Token {
-    /// Until when a copy may be used without asking here again.
-    pub(crate) fn kept_until(&self, now: UnixTime) -> UnixTime {
-        if now < self.renew {
-            self.renew.min(self.ends)
-        } else {
-            (now + kept::LOOK_AGAIN).min(self.ends)
-        }
-    }
-}
-
 impl Exchange {
     /// Its name.
     pub(crate) fn name(&self) -> &str {
@@ -169,6 +167,11 @@ impl Exchange {
     /// The provider whose tokens come out, or are stood in for.
     pub(crate) const fn yields(&self) -> Option<&ProviderId> {
         self.yields.as_ref()
+    }
+
+    /// Whether somebody may bring a result back here.
+    pub(crate) const fn comes_back(&self) -> bool {
+        self.comes_back
     }
 
     /// Whether a token of `provider` passes as it was presented.
@@ -183,8 +186,8 @@ impl Exchange {
 
     /// How much longer than the presented token a result may live by itself. A result of an exchange gives nothing that outlives
     /// it: one after another would live for ever.
-    pub(crate) fn longer_life(&self, presented: &Identity) -> Duration {
-        if self.ours.asked_for(presented) {
+    pub(crate) fn longer_life(&self, presented: &Identity, made: bool) -> Duration {
+        if made || self.ours.asked_for(presented) {
             Duration::ZERO
         } else {
             self.longer_life
@@ -286,7 +289,11 @@ impl Exchange {
         let over = subject.over.clone();
         let work = move || async move {
             let now = exchange.deps.clock.now();
-            exchange.make(&subject, now).await
+            let made = exchange.make(&subject, now).await;
+            if let (Ok(token), Some(noted)) = (&made, &subject.noted) {
+                noted.made(token, now).await;
+            }
+            made
         };
         self.kept.get(key, over.as_ref(), now, work).await
     }
@@ -315,6 +322,8 @@ impl Exchange {
             outlived: None,
             narrowed: false,
             asked_by: None,
+            made: false,
+            noted: None,
             over: None,
         };
         let scopes = scopes::narrow(&self.scopes, &subject)?;
@@ -328,7 +337,7 @@ impl Exchange {
         let scopes = scopes::narrow(&self.scopes, subject)?;
         let made = self.way.make(subject, &scopes, &self.deps, now).await?;
         if let (Some(end), Some(until)) = (subject.outlived, made.lives_until)
-            && end + self.longer_life(&subject.identity) < until
+            && end + self.longer_life(&subject.identity, subject.made) < until
         {
             // Whoever is given it could use it after the one that it was made from is over.
             warn!(

@@ -29,6 +29,7 @@ use crate::exchange::keys::with_next;
 use crate::exchange::settings;
 use crate::exchange::shelf::Seal;
 use crate::exchange::shelf::Shelf;
+use crate::providers::Epoch;
 use crate::store::Store;
 use crate::telemetry::KeyUses;
 use crate::telemetry::metrics::KeyUse;
@@ -55,14 +56,16 @@ pub(crate) struct RingKeyView {
 #[derive(Debug)]
 pub(crate) struct KeyRing {
     pub(super) drawer: Drawer,
-    settings: ArcSwap<settings::Ring>,
+    pub(super) settings: ArcSwap<settings::Ring>,
     pub(super) keys: ArcSwap<Vec<RingKey>>,
-    changing: Mutex<()>,
+    pub(super) changing: Mutex<()>,
     /// Where several instances keep them together.
-    shelf: Option<Shelf>,
+    pub(super) shelf: Option<Shelf>,
     pub(super) turning: tokio::sync::Mutex<()>,
     uses: KeyUses,
-    witness: OnceLock<Arc<dyn Witness>>,
+    pub(super) witness: OnceLock<Arc<dyn Witness>>,
+    /// What tokens that were signed rest on: a key that leaves before its time takes them along.
+    epoch: Epoch,
 }
 
 impl KeyRing {
@@ -118,6 +121,24 @@ impl KeyRing {
             turning: tokio::sync::Mutex::new(()),
             uses: KeyUses::default(),
             witness: OnceLock::new(),
+            epoch: Epoch::default(),
+        }
+    }
+
+    /// What kept tokens that it signed rest on.
+    pub(crate) const fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// Other keys from now on. What one has signed that leaves before its time is handed on by nobody any more.
+    pub(super) fn put(&self, keys: Vec<RingKey>, now: UnixTime) {
+        let keys = Arc::new(keys);
+        let before = self.keys.swap(Arc::clone(&keys));
+        let stays = |kid: &str| keys.iter().any(|key| key.key.kid() == kid);
+        let left = published(&before, now);
+        // After they were swapped: who sees the new epoch sees the new keys.
+        if left.iter().any(|key| !stays(key.key.kid())) {
+            self.epoch.raise();
         }
     }
 
@@ -220,7 +241,7 @@ impl KeyRing {
         let keys = with_next(&self.keys.load(), &settings, now)?;
         self.tell(&keys, actor)?;
         self.drawer.write(&keys)?;
-        self.keys.store(Arc::new(keys));
+        self.put(keys, now);
         drop(guard);
         Ok(self.list(now))
     }
@@ -277,7 +298,7 @@ impl KeyRing {
         let settings = self.settings.load();
         if settings.module != before.module && (self.shelf.is_none() || !is_ours(&settings)) {
             match given(&self.drawer, &settings, now) {
-                Ok(keys) => self.keys.store(Arc::new(keys)),
+                Ok(keys) => self.put(keys, now),
                 Err(error) => warn!(%error, "The signing keys stay as they are."),
             }
         }
@@ -286,7 +307,7 @@ impl KeyRing {
 
     fn turn(&self, settings: &settings::Ring, now: UnixTime) -> Result<(), RingError> {
         if !settings.files.is_empty() {
-            return self.read_again(&settings.files);
+            return self.read_again(&settings.files, now);
         }
         if settings.module.is_some() {
             return Ok(());
@@ -304,20 +325,20 @@ impl KeyRing {
         // Before the key that the file is sealed under is gone.
         if after.len() != before.len() || self.drawer.is_to_be_sealed_again() {
             self.drawer.write(&after)?;
-            self.keys.store(Arc::new(after));
+            self.put(after, now);
         }
         drop(guard);
         Ok(())
     }
 
-    fn read_again(&self, files: &[PathBuf]) -> Result<(), RingError> {
+    fn read_again(&self, files: &[PathBuf], now: UnixTime) -> Result<(), RingError> {
         let fresh = from_files(files)?;
         let kids = |keys: &[RingKey]| -> Vec<String> {
             keys.iter().map(|key| key.key.kid().to_owned()).collect()
         };
         if kids(&fresh) != kids(&self.keys.load()) {
             info!("The files of the signing keys have changed and were read again.");
-            self.keys.store(Arc::new(fresh));
+            self.put(fresh, now);
         }
         Ok(())
     }
@@ -451,6 +472,10 @@ mod tests {
     struct Told(Mutex<Vec<(String, Option<String>)>>, bool);
 
     impl Witness for Told {
+        fn withdrawn(&self, kid: &str, _: &str, actor: &str) -> Result<(), String> {
+            self.next_key(kid, at(0), Some(actor))
+        }
+
         fn next_key(&self, kid: &str, _: UnixTime, actor: Option<&str>) -> Result<(), String> {
             let told = (kid.to_owned(), actor.map(str::to_owned));
             self.0.lock().unwrap().push(told);
@@ -503,6 +528,70 @@ mod tests {
         ring.tick(at(32));
         assert_eq!(states(&ring, at(32)), ["signing"]);
         assert!(!is_published(&ring, &first) && is_published(&ring, &second));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_withdrawn_is_gone_at_once_and_another_one_signs() {
+        let dir = tempfile::tempdir().unwrap();
+        let ring = Arc::new(KeyRing::open(dir.path(), settings(), None, at(0)).unwrap());
+        let told = Arc::new(Told::default());
+        ring.told_to(Arc::clone(&told) as Arc<dyn Witness>);
+        let first = signed(&ring, at(0));
+        let kids = |now| -> Vec<String> {
+            let keys = ring.list(now).into_iter();
+            keys.map(|key| format!("{} {}", key.state, key.kid))
+                .collect()
+        };
+        // There is no other one yet.
+        let leaked = ring.list(at(0)).remove(0).kid;
+        let kept = ring.epoch().current();
+        ring.withdraw(&leaked, "unix:7", at(0)).await.unwrap();
+        assert_eq!(states(&ring, at(0)), ["signing"]);
+        assert!(!is_published(&ring, &first));
+        assert!(is_published(&ring, &signed(&ring, at(0))));
+        assert_ne!(
+            ring.epoch().current(),
+            kept,
+            "what it signed is kept by nobody"
+        );
+        let recorded = told.0.lock().unwrap().pop().unwrap();
+        assert_eq!(recorded, (leaked.clone(), Some("unix:7".to_owned())));
+        // The one that waits, at once, and for as long as any.
+        let [signing, next] = <[_; 2]>::try_from(ring.rotate(None, at(1)).unwrap()).unwrap();
+        let kept = ring.epoch().current();
+        ring.withdraw(&signing.kid, "unix:7", at(1)).await.unwrap();
+        assert_eq!(kids(at(1)), [format!("signing {}", next.kid)]);
+        assert_eq!(ring.list(at(1))[0].until, None);
+        assert_ne!(ring.epoch().current(), kept);
+        // The one that waits: the present one goes on.
+        let [signing, next] = <[_; 2]>::try_from(ring.rotate(None, at(2)).unwrap()).unwrap();
+        ring.withdraw(&next.kid, "unix:7", at(2)).await.unwrap();
+        assert_eq!(kids(at(2)), [format!("signing {}", signing.kid)]);
+        assert_eq!(ring.list(at(2))[0].until, None);
+        // One that is left over: nothing else changes.
+        ring.rotate(None, at(2)).unwrap();
+        let before = kids(at(4));
+        let kept = ring.epoch().current();
+        ring.withdraw(&signing.kid, "unix:7", at(4)).await.unwrap();
+        assert_eq!(kids(at(4)), before[1..]);
+        assert_ne!(ring.epoch().current(), kept);
+        // It stays gone, and what time takes voids nothing.
+        let again = KeyRing::open(dir.path(), settings(), None, at(4)).unwrap();
+        assert_eq!(again.list(at(4)), ring.list(at(4)));
+        let unknown = ring.withdraw(&leaked, "unix:7", at(4)).await;
+        assert!(matches!(unknown, Err(RingError::Unknown(_))));
+        let kept = ring.epoch().current();
+        ring.tick(at(40));
+        ring.tick(at(44));
+        assert_eq!(ring.epoch().current(), kept);
+        // What cannot be recorded does not happen.
+        let dir = tempfile::tempdir().unwrap();
+        let ring = Arc::new(KeyRing::open(dir.path(), settings(), None, at(0)).unwrap());
+        ring.told_to(Arc::new(Told(Mutex::default(), true)));
+        let before = ring.list(at(0));
+        let refused = ring.withdraw(&before[0].kid, "unix:7", at(0)).await;
+        assert!(refused.is_err());
+        assert_eq!(ring.list(at(0)), before);
     }
 
     #[test]
@@ -655,6 +744,31 @@ mod tests {
         assert_eq!(store.get(ROW, at(1)).await.unwrap().unwrap(), before);
         two.keep(at(1)).await;
         assert_eq!(states(&two, at(1)), ["signing"]);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_one_instance_withdraws_is_gone_at_all_of_them() {
+        let (dir, store) = (tempfile::tempdir().unwrap(), Arc::default());
+        let alone = KeyRing::open(dir.path(), settings(), None, at(0)).unwrap();
+        let new = || instance(dir.path(), &store, Turned(1, 1));
+        let (one, two) = (new(), new());
+        one.keep(at(0)).await;
+        two.keep(at(0)).await;
+        assert_eq!(one.list(at(0)), alone.list(at(0)));
+        let (leaked, kept) = (one.list(at(0)).remove(0).kid, two.epoch().current());
+        let token = signed(&two, at(0));
+        one.withdraw(&leaked, "unix:7", at(0)).await.unwrap();
+        two.keep(at(0)).await;
+        assert_eq!(states(&two, at(0)), ["signing"]);
+        assert_eq!(one.list(at(0)), two.list(at(0)));
+        assert!(!is_published(&one, &token) && !is_published(&two, &token));
+        assert_ne!(two.epoch().current(), kept);
+        // A store that was emptied does not bring it back, nor does what an instance had alone once.
+        store.delete(ROW).await.unwrap();
+        let third = new();
+        third.keep(at(0)).await;
+        let back = third.list(at(0)).iter().any(|key| key.kid == leaked);
+        assert!(!back);
     }
 
     #[tokio::test]

@@ -124,6 +124,13 @@ pub(crate) struct Mint {
     pub(crate) format: Format,
 }
 
+impl Mint {
+    /// Whether a key of the ring signs it.
+    pub(crate) const fn is_under_the_ring(&self) -> bool {
+        matches!(self.format, Format::Jwt(_, None))
+    }
+}
+
 /// How a minted token is written and signed.
 #[derive(Clone, Debug)]
 pub(crate) enum Format {

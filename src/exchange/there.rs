@@ -13,7 +13,8 @@ use crate::secret::Secret;
 impl Exchange {
     /// The provider that is asked for results, and what we are called there; `None`: we mint them.
     pub(crate) fn registration(&self) -> Option<(&ProviderId, &str)> {
-        self.way.registration()
+        let (provider, _issuer, id) = self.way.registration()?;
+        Some((provider, id))
     }
 
     /// What a token says that is for one of `audiences`, judged like one that was presented.

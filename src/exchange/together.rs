@@ -51,7 +51,7 @@ impl KeyRing {
                 self.record(after.clone(), wanted.clone()).await?;
             }
             if same || shelf.write(&after, expect, now).await? {
-                self.keys.store(Arc::new(after));
+                self.put(after, now);
                 return Ok(());
             }
         }
@@ -59,7 +59,11 @@ impl KeyRing {
     }
 
     /// What an instance puts where there is nothing: what it has, what it had alone, or a first key.
-    fn before(&self, settings: &settings::Ring, now: UnixTime) -> Result<Vec<RingKey>, RingError> {
+    pub(super) fn before(
+        &self,
+        settings: &settings::Ring,
+        now: UnixTime,
+    ) -> Result<Vec<RingKey>, RingError> {
         // Keys of a module cannot be written down.
         let present = self.keys.load();
         let present = present.iter().filter(|key| !key.key.to_pem().is_empty());

@@ -109,10 +109,11 @@ impl Way {
     }
 
     /// The registration that asks a provider for results.
-    pub(super) fn registration(&self) -> Option<(&ProviderId, &str)> {
+    pub(super) fn registration(&self) -> Option<(&ProviderId, &str, &str)> {
         match self {
             Self::TokenExchange(remote) | Self::Assertion(remote, ..) => {
-                Some((&remote.settings.provider, remote.client.id()))
+                let (at, client) = (&remote.settings.provider, &remote.client);
+                Some((at, client.issuer(), client.id()))
             }
             Self::Mint(_) => None,
         }

@@ -9,6 +9,9 @@ use crate::identity::ProviderId;
 use crate::identity::SubjectKey;
 use crate::identity::TokenId;
 
+/// Whose the keys are that sign what we mint, where a key is revoked by its provider's name: no provider is called so.
+pub(crate) const OWN_KEYS: &str = "authferry:signing";
+
 /// A digest of one thing that can be revoked. Every part goes in with its length, and the kind of thing before them: no two
 /// things share a mark.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -59,6 +62,11 @@ impl Mark {
     /// All that one key of a provider signed.
     pub(crate) fn key(provider: &ProviderId, kid: &str) -> Self {
         Self::of("key", &[provider.as_str().as_bytes(), kid.as_bytes()])
+    }
+
+    /// All that one key of ours signed, whoever took it for theirs.
+    pub(crate) fn own_key(kid: &str) -> Self {
+        Self::of("key", &[OWN_KEYS.as_bytes(), kid.as_bytes()])
     }
 
     /// One token of an issuer: by its own name where it has one, whatever its bytes.

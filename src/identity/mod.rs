@@ -41,6 +41,7 @@ pub use delegation::NotDelegated;
 pub use grounds::Grounds;
 pub use grounds::TokenId;
 pub(crate) use mark::Mark;
+pub(crate) use mark::OWN_KEYS;
 pub use reason::Outage;
 pub use reason::Refusal;
 pub use render::HeaderScope;

@@ -236,6 +236,9 @@ impl Issuer {
         if handed.is_over() || !counts {
             return Ok(Some("revoked"));
         }
+        if handed.is_of_nobody() {
+            return self.over_of_its_client(call, proof);
+        }
         let mut clients = handed.clients.iter();
         let ours = clients.any(|id| self.clients.contains_key(id.as_str()));
         Ok((!ours).then_some("unauthorized_client"))

@@ -79,8 +79,9 @@ impl Issuer {
         let account = account.ok_or(Not::Denied(Denied::InvalidClient, "bad_credentials"))?;
         let token = HandOut {
             token: issued.token.expose(),
-            client: &account,
+            client: Some(&account),
             minted: issued.minted,
+            key: issued.key.as_deref().filter(|_| issued.minted),
             parent: admitted.standing(),
             owner: admitted.provider(),
             ends: issued.own_end.max(issued.ends),
@@ -125,7 +126,7 @@ impl Issuer {
         }
         let found = self.deps.revocations.handed_out(token, call.now).await;
         Ok(match found.or(Err(STORE))? {
-            Found::Handed(handed) if handed.minted => Some(handed),
+            Found::Handed(handed) if handed.minted && !handed.is_of_nobody() => Some(handed),
             Found::Handed(_) | Found::Nothing | Found::Lost => None,
         })
     }
@@ -200,8 +201,8 @@ impl Issuer {
         } else {
             let found = self.deps.revocations.handed_out(token, call.now).await;
             match found.or(Err(STORE))? {
-                Found::Handed(handed) => Some(handed),
-                Found::Nothing | Found::Lost => None,
+                Found::Handed(handed) if !handed.is_of_nobody() => Some(handed),
+                Found::Handed(_) | Found::Nothing | Found::Lost => None,
             }
         };
         let Some(handed) = found else {

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Reveal,
     /// The next signing key was made.
     KeyRotated,
+    /// A signing key was taken out before its time.
+    KeyWithdrawn,
     /// The program started.
     NodeStart,
 }
@@ -47,6 +49,7 @@ impl Kind {
             Self::Drill => "drill",
             Self::Reveal => "reveal",
             Self::KeyRotated => "key_rotated",
+            Self::KeyWithdrawn => "key_withdrawn",
             Self::NodeStart => "node_start",
         }
     }

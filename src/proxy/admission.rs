@@ -265,7 +265,8 @@ fn kept(worker: &Worker, asked: &Asked<'_>, digest: &Digest) -> Option<Rc<Verdic
     let kept = worker
         .verdicts
         .find(digest, asked.view.snapshot.generation, asked.now)?;
-    if !kept.admitted.still_good(asked.kill, asked.now) {
+    let signs = |seen| worker.assertions.rest_on() == seen;
+    if !kept.admitted.still_good(asked.kill, asked.now) || !kept.signed.is_none_or(signs) {
         worker.verdicts.forget(digest);
         return None;
     }
@@ -283,12 +284,8 @@ async fn proven(
 ) -> Result<(), AuthError> {
     let authority = authority(asked.request);
     let way = (&asked.facts(), &asked.channel(&authority));
-    asked
-        .view
-        .snapshot
-        .gate
-        .proven(&kept.admitted, presented, way, asked.now)
-        .await
+    let gate = &asked.view.snapshot.gate;
+    gate.proven(&kept.admitted, presented, way, asked.now).await
 }
 
 /// Reaches a verdict, and keeps it.
@@ -330,7 +327,10 @@ async fn reach(
     let mut headers =
         IdentityHeaders::render(rules, &admitted, mark, limits.identity_bytes).map_err(denied)?;
     let mut until = admitted.expires().min(asked.now + limits.cache_ttl);
+    let mut signed = None;
     if let Some(assertion) = &settings.assertion {
+        // Before it is signed: a key that leaves meanwhile takes it along.
+        signed = Some(worker.assertions.rest_on());
         let terms = auth::Terms {
             issuer: &assertion.issuer,
             audience: &assertion.audience,
@@ -360,6 +360,7 @@ async fn reach(
         pseudonym: worker.pseudonyms.of(admitted.canonical()),
         line: Somebody::default(),
         generation: snapshot.generation,
+        signed,
         headers,
         since: asked.now,
         until,

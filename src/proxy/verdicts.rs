@@ -33,6 +33,8 @@ pub(crate) struct Verdict {
     pub(crate) pseudonym: Pseudonym,
     /// What access lines say of it.
     pub(crate) line: Somebody,
+    /// What the signed assertion among them rests on, where there is one.
+    pub(crate) signed: Option<u64>,
     /// Which snapshot decided.
     pub(crate) generation: u64,
     /// When it was made: a clock that is set back knows nothing of it yet.

@@ -37,10 +37,12 @@ const TRIES: usize = 8;
 pub(crate) struct HandOut<'a> {
     /// The token.
     pub(crate) token: &'a str,
-    /// Who gets it.
-    pub(crate) client: &'a SubjectKey,
-    /// Whether we minted it.
+    /// Who gets it; nobody: an upstream, from a route.
+    pub(crate) client: Option<&'a SubjectKey>,
+    /// Whether we minted it,
     pub(crate) minted: bool,
+    /// and with which key.
+    pub(crate) key: Option<&'a str>,
     /// What the token that it was made of rests on,
     pub(crate) parent: &'a Standing,
     /// and who vouched for that.
@@ -216,11 +218,16 @@ impl Revocations {
 }
 
 impl HandOut<'_> {
+    /// Until when it is noted.
+    pub(super) fn until(&self) -> UnixTime {
+        self.ends + CLOCKS
+    }
+
     /// What is noted of it, with what was noted before: whatever ends one that it was made of ends it.
     fn handed(&self, digest: [u8; 32], before: Option<Handed>) -> Handed {
         let parent = self.parent.marks();
         // Who was revoked by its name here has nothing any more.
-        let client = Mark::account(self.client);
+        let client = self.client.map(Mark::account);
         let own = Mark::token(HANDED_OUT, &TokenId::Digest(digest));
         let mut handed = before.unwrap_or_else(|| Handed {
             clients: Vec::new(),
@@ -232,13 +239,15 @@ impl HandOut<'_> {
             began: parent.began(),
             over: false,
         });
-        for mark in parent.all().iter().chain([&client, &own]) {
+        // A key that is withdrawn takes along what it signed.
+        let key = self.key.map(Mark::own_key);
+        for mark in parent.all().iter().chain(&client).chain([&own]).chain(&key) {
             if !handed.marks.contains(mark) {
                 handed.marks.push(*mark);
             }
         }
-        let name = self.client.subject.as_str();
-        if !handed.clients.iter().any(|known| known == name) {
+        let name = self.client.map(|client| client.subject.as_str());
+        if let Some(name) = name.filter(|name| !handed.is_of(name)) {
             handed.clients.push(name.to_owned());
         }
         if !handed.owners.contains(self.owner) {
@@ -256,6 +265,11 @@ impl Handed {
     /// Whether a client got it.
     pub(crate) fn is_of(&self, client: &str) -> bool {
         self.clients.iter().any(|known| known == client)
+    }
+
+    /// Whether only upstreams got it.
+    pub(crate) const fn is_of_nobody(&self) -> bool {
+        self.clients.is_empty()
     }
 
     /// Whether it was given back.

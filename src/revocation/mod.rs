@@ -16,6 +16,7 @@ mod index;
 mod lift;
 mod list;
 mod logins;
+mod made;
 mod notice;
 mod once;
 mod record;

@@ -27,6 +27,8 @@ pub(crate) struct Marks {
     grounds: Grounds,
     /// What else ends it.
     more: Vec<Mark>,
+    /// Whether it is a token that was made here of another one.
+    made: bool,
     began: Option<UnixTime>,
     all: OnceLock<Vec<Mark>>,
 }
@@ -43,6 +45,7 @@ impl Marks {
             canonical: canonical.clone(),
             grounds: grounds.clone(),
             more: Vec::new(),
+            made: false,
             began: grounds.began,
             all: OnceLock::new(),
         }
@@ -84,7 +87,10 @@ impl Marks {
                 .as_deref()
                 .map(|client| Mark::client(provider, client)),
         );
-        all.extend(grounds.kid.as_deref().map(|kid| Mark::key(provider, kid)));
+        if let Some(kid) = grounds.kid.as_deref() {
+            // Whoever publishes it: a key of ours may be that of a provider of another instance.
+            all.extend([Mark::key(provider, kid), Mark::own_key(kid)]);
+        }
         all.extend(
             grounds
                 .token
@@ -118,6 +124,7 @@ impl Marks {
     #[must_use]
     pub(crate) fn and_handed(mut self, handed: &Handed) -> Self {
         self.more.extend_from_slice(&handed.marks);
+        self.made = true;
         self.since(handed.began)
     }
 
@@ -159,6 +166,11 @@ impl Standing {
     /// By what it can be revoked.
     pub(super) fn marks(&self) -> &Marks {
         &self.marks
+    }
+
+    /// Whether it is of a token that was made here of another one.
+    pub(crate) fn was_made(&self) -> bool {
+        self.marks.made
     }
 
     /// Whether nothing of it is revoked.

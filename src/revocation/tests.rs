@@ -154,6 +154,11 @@ async fn every_kind_of_target_denies_what_it_names() {
             provider: provider(),
             key: "n1".into(),
         },
+        // One of ours, whichever provider publishes it.
+        Target::Key {
+            provider: crate::identity::OWN_KEYS.into(),
+            key: "n1".into(),
+        },
         Target::Token {
             issuer: issuer(),
             jti: "t1".into(),

@@ -114,7 +114,7 @@ pub fn verify(
     if !policy.algorithms.contains(&token.algorithm()) {
         return Err(Refusal::BadSignature.into());
     }
-    check_signature(&token.jws, keys)?;
+    let kid = check_signature(&token.jws, keys)?;
     let Unverified { jws, claims, .. } = token;
     if claims.text("iss") != Some(policy.issuer.as_str()) {
         return Err(Refusal::WrongIssuer.into());
@@ -123,7 +123,7 @@ pub fn verify(
     check_audience(&claims, policy)?;
     let expires = check_times(&claims, policy, now)?;
     let subject = subject(&claims, &policy.kind)?;
-    let grounds = grounds(&jws, &claims)?;
+    let grounds = grounds(&jws, kid, &claims)?;
     Ok(Verified {
         subject,
         expires,
@@ -133,7 +133,7 @@ pub fn verify(
 }
 
 /// What names the token. A revocation finds it by `jti` whatever its spelling; without one, by what was signed as payload.
-fn grounds(jws: &Jws<'_>, claims: &ClaimMap) -> Result<Grounds, Refusal> {
+fn grounds(jws: &Jws<'_>, kid: Option<&str>, claims: &ClaimMap) -> Result<Grounds, Refusal> {
     let named = claims.text("jti").filter(|jti| !jti.is_empty());
     // By another name a revocation would not find it.
     if named.is_some_and(|jti| MAX_ID_BYTES < jti.len()) {
@@ -153,7 +153,8 @@ fn grounds(jws: &Jws<'_>, claims: &ClaimMap) -> Result<Grounds, Refusal> {
         .filter(|sid| !sid.is_empty() && sid.len() <= MAX_ID_BYTES);
     Ok(Grounds {
         began: seconds(claims, "iat", Round::Down)?,
-        kid: jws.header.kid.clone(),
+        // Whoever leaves the name out is found by the key all the same.
+        kid: jws.header.kid.clone().or_else(|| kid.map(Box::from)),
         token: Some(id),
         sid: sid.map(Box::from),
     })
@@ -166,10 +167,11 @@ fn grounds(jws: &Jws<'_>, claims: &ClaimMap) -> Result<Grounds, Refusal> {
 /// See [`TokenError`].
 pub fn verify_signature_only(jws: &str, keys: &KeySet) -> Result<(), TokenError> {
     let (jws, _payload) = Jws::split(jws, &Budget::new(MAX_MEMBERS))?;
-    check_signature(&jws, keys)
+    check_signature(&jws, keys).map(drop)
 }
 
-fn check_signature(jws: &Jws<'_>, keys: &KeySet) -> Result<(), TokenError> {
+/// By which key of the set, if that has a name there.
+fn check_signature<'a>(jws: &Jws<'_>, keys: &'a KeySet) -> Result<Option<&'a str>, TokenError> {
     let algorithm: Algorithm = jws.header.algorithm;
     let key = match keys.find(jws.header.kid.as_deref(), algorithm) {
         Found::Key(key) => key,
@@ -177,7 +179,7 @@ fn check_signature(jws: &Jws<'_>, keys: &KeySet) -> Result<(), TokenError> {
         Found::Unknown => return Err(TokenError::UnknownKey),
     };
     if key.check(algorithm, jws.signing_input.as_bytes(), &jws.signature) {
-        Ok(())
+        Ok(key.kid.as_deref())
     } else {
         Err(Refusal::BadSignature.into())
     }
@@ -566,7 +568,9 @@ mod tests {
         let keys = SMITH.keys();
         let empty = KeySet::from_remote(b"{\"keys\":[]}").unwrap().0;
         let known = policy(access());
-        assert!(judge(&token(""), &keys, &known).is_ok());
+        // Whoever leaves its name out is found by it all the same.
+        let nameless = judge(&token(""), &keys, &known).unwrap();
+        assert_eq!(nameless.grounds().kid.as_deref(), Some("k"));
         for (token, keys, expected) in [
             (token(r#","kid":"K""#), &keys, TokenError::UnknownKey),
             (token(r#","kid":"""#), &keys, TokenError::UnknownKey),

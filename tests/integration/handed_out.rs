@@ -22,23 +22,23 @@ use crate::two_providers;
 const TOKEN: &str = "/.authferry/oauth2/token";
 const REVOKE: &str = "/.authferry/oauth2/revoke";
 const INTROSPECT: &str = "/.authferry/oauth2/introspect";
-const SHOP: (&str, &str) = ("shop", "s3cret");
+pub(crate) const SHOP: (&str, &str) = ("shop", "s3cret");
 const OTHER: (&str, &str) = ("other", "other");
 const BATCH: (&str, &str) = ("batch", "batch");
 
-struct Stage {
-    old: Idp,
-    new: Idp,
-    upstream: Echo,
-    proxy: Proxy,
+pub(crate) struct Stage {
+    pub(crate) old: Idp,
+    pub(crate) new: Idp,
+    pub(crate) upstream: Echo,
+    pub(crate) proxy: Proxy,
 }
 
 /// Everybody belongs to the new side. Neither client is registered at a provider: there, we ask.
-async fn stage() -> Stage {
+pub(crate) async fn stage() -> Stage {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let yaml = two_providers(&old, &new, &upstream, 100).replace(
         "    public_paths: [/public/*]\n",
-        "    routes: [{ path: /minted/*, exchange: ours }, { path: /* }]\n",
+        "    assertion: { header: X-Assertion, issuer: \"https://proxy.test\", ttl: 5m }\n    routes: [{ path: /minted/*, exchange: ours }, { path: /new/*, exchange: to-new }, { path: /* }]\n",
     );
     let proxy = Proxy::start(&format!(
         r#"{yaml}
@@ -81,7 +81,7 @@ server:
 }
 
 impl Stage {
-    fn subject(&self, name: &str) -> String {
+    pub(crate) fn subject(&self, name: &str) -> String {
         let mut claims = self.old.claims(name);
         claims.insert("scope".to_owned(), json!("read"));
         self.old.sign(&claims)
@@ -103,7 +103,7 @@ impl Stage {
         post(&self.proxy, SHOP, TOKEN, &pairs).await
     }
 
-    async fn given(&self, token: &str, audience: &str) -> String {
+    pub(crate) async fn given(&self, token: &str, audience: &str) -> String {
         let answer = self.exchanged(token, audience).await;
         assert_eq!(
             answer.status,
@@ -120,7 +120,7 @@ impl Stage {
         post(&self.proxy, who, REVOKE, &[("token", token)]).await
     }
 
-    async fn said(&self, token: &str) -> Value {
+    pub(crate) async fn said(&self, token: &str) -> Value {
         let answer = post(&self.proxy, SHOP, INTROSPECT, &[("token", token)]).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         Value::Object(object(&answer))
@@ -415,5 +415,15 @@ async fn what_an_exchange_gave_is_not_exchanged_for_something_that_outlives_it()
         stage.given(&stage.subject("carol"), "app").await
     };
     stage.new.exchanges(longer(0), json!({ "expires_in": 90 }));
+    // Whoever it names: nobody, and it is known all the same.
+    let nameless = |by: u64| json!({ "scope": "read", "exp": ends + by, "iat": now() });
+    stage
+        .new
+        .exchanges(nameless(0), json!({ "expires_in": 200 }));
+    let given = stage.given(&stage.subject("dora"), "app").await;
+    stage
+        .new
+        .exchanges(nameless(40), json!({ "expires_in": 200 }));
+    is_error(&stage.exchanged(&given, "app").await, 400, "invalid_target");
     stage.given(&given, "app").await;
 }

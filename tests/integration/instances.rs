@@ -529,6 +529,45 @@ async fn what_one_instance_mints_is_checked_with_the_keys_of_any() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_one_instance_withdraws_signs_at_none_of_them() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let redis = Redis::start();
+    let config = redis.config(&old, &new, &upstream, "5m").replace(
+        "    public_paths: [/public/*]\n",
+        "    exchange: { always: ours }\n",
+    ) + "exchange: { ours: { mint: { issuer: \"https://ferry.test\", audiences: [api] } } }\n";
+    let (a, b) = (Proxy::start(&config), Proxy::start(&config));
+    ready(&a).await;
+    ready(&b).await;
+    let keys = async |proxy: &Proxy| {
+        let answer = crate::harness::get(proxy.address, "/.authferry/jwks.json").await;
+        answer.text()
+    };
+    until(async || keys(&a).await.contains("kid") && keys(&b).await == keys(&a).await).await;
+    let set: serde_json::Value = serde_json::from_str(&keys(&a).await).unwrap();
+    let kid = set["keys"][0]["kid"].as_str().unwrap().to_owned();
+    let token = new.token("alice");
+    let minted = async |proxy: &Proxy| {
+        assert_eq!(call(proxy, &token).await.status, 200, "{}", proxy.log());
+        upstream.last().all("authorization").remove(0)
+    };
+    let before = [minted(&a).await, minted(&b).await];
+    assert_eq!(minted(&b).await, before[1], "it is kept");
+    let words = ["keys", "withdraw", &kid, "--reason", "leaked", "--confirm"];
+    crate::control::good(a.dir(), &words);
+    assert!(!keys(&a).await.contains(&kid));
+    until(async || !keys(&b).await.contains(&kid)).await;
+    assert_eq!(keys(&a).await, keys(&b).await);
+    let (set, _) = authferry::token::KeySet::from_remote(keys(&b).await.as_bytes()).unwrap();
+    for (proxy, before) in [(&a, &before[0]), (&b, &before[1])] {
+        let now = minted(proxy).await;
+        assert_ne!(now, *before);
+        let now = now.strip_prefix("Bearer ").unwrap();
+        assert_eq!(authferry::token::verify_signature_only(now, &set), Ok(()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_open_outlives_what_an_instance_remembers_and_ends_with_a_sign_out_at_another() {
     let (old, new) = (Idp::start().await, Idp::start().await);
     let (redis, upstream) = (Redis::start(), crate::lasting::application().await);

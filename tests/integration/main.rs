@@ -50,6 +50,7 @@ mod links;
 mod login;
 mod logout;
 mod machines;
+mod made;
 mod meanwhile;
 mod moved;
 mod mtls;

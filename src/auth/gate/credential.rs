@@ -204,6 +204,8 @@ impl Gate {
         };
         // What the route's upstream expects goes before what the stage prefers.
         let token = match asked.instead {
+            standing: &standing,
+            session: None,
             Instead::OnRoute(_) | Instead::StillOnRoute(_) => {
                 let wanted = asked.on_route().or(other_arm);
                 self.instead(asked, wanted, presented, &holder).await?

@@ -28,6 +28,7 @@ use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::providers::Epoch;
 use crate::providers::ProviderError;
+use crate::revocation::Standing;
 use crate::secret::Secret;
 use crate::telemetry::ExchangeEvent;
 use crate::telemetry::ExchangeOutcome;
@@ -101,6 +102,10 @@ pub(super) struct Holder<'a> {
     pub(super) narrowed: bool,
     /// What it had before in answer to the same, and counts no more.
     pub(super) over: Option<&'a Secret<String>>,
+    /// By what it can be revoked.
+    pub(super) standing: &'a Standing,
+    /// The row of the session that was presented, where it is one of ours.
+    pub(super) session: Option<[u8; 32]>,
 }
 
 impl Holder<'_> {
@@ -212,6 +217,8 @@ impl Gate {
             outlived: holder.outlived,
             asked_by: holder.asked_by.cloned(),
             narrowed: holder.narrowed,
+            made: holder.standing.was_made(),
+            noted: self.noted(exchange, holder),
             over: holder.over.cloned(),
             confirmation: holder.bound.filter(|_| exchange.binding() == Binding::Keep),
         };

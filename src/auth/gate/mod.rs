@@ -13,6 +13,7 @@ mod issued;
 mod judged;
 mod made_of;
 mod moved;
+mod noted;
 mod owner;
 mod passwords;
 mod sides;
@@ -301,6 +302,8 @@ impl Gate {
             asked_by: None,
             narrowed: false,
             over: None,
+            standing: &standing,
+            session: Some(*restored.row()),
         };
         let wanted = asked.on_route();
         let token = self.instead(asked, wanted, presented, &holder).await?;

@@ -73,10 +73,14 @@ impl Logins {
     async fn ends_what_follows(&self, ask: &Ask<'_>, farewell: &Farewell) -> bool {
         let plan = ask.policy.plan();
         let from = plan.is_some_and(|plan| plan.arm(&farewell.provider) == Some(Arm::From));
-        if !from || ask.policy.session_exchange().is_none() {
-            return true;
-        }
-        match self.deps.sessions.was_carried(&farewell.row, ask.now).await {
+        let carries = from && ask.policy.session_exchange().is_some();
+        let (row, now) = (&farewell.row, ask.now);
+        // What upstreams got for it was made of it, too.
+        let found = match self.deps.revocations.was_made_of(row, now).await {
+            Ok(false) if carries => self.deps.sessions.was_carried(row, now).await,
+            found => found,
+        };
+        match found {
             Ok(false) => return true,
             Ok(true) => {}
             Err(error) => {

@@ -75,6 +75,8 @@ families! {
         "Credentials exchanged for what an upstream expects, where no verdict was kept.";
     BINDINGS_LOST: Counter "authferry_bindings_lost_total" ["exchange"]
         "Bound tokens that were exchanged for tokens that are bound to nothing.";
+    EXCHANGES_UNNOTED: Counter "authferry_exchanges_unnoted_total" ["exchange"]
+        "Tokens that upstreams got and the store did not note: they may outlive what they were made of.";
     TOKEN_REQUESTS: Counter "authferry_token_requests_total" ["grant", "outcome"]
         "Requests of clients to our token endpoint.";
     TOKEN_ANOMALIES: Counter "authferry_token_anomalies_total" ["kind"]

@@ -187,6 +187,11 @@ impl Metrics {
         self.rare.bindings_lost.with(&[exchange]).add(1);
     }
 
+    /// What an upstream got could not be noted.
+    pub(crate) fn exchange_unnoted(&self, exchange: &str) {
+        self.rare.exchanges_unnoted.with(&[exchange]).add(1);
+    }
+
     /// A client asked our token endpoint.
     pub(crate) fn token_request(&self, grant: &str, outcome: &str) {
         self.rare.token_requests.with(&[grant, outcome]).add(1);
