@@ -90,10 +90,7 @@ impl Voucher {
                 subject,
             },
             attributes: Arc::new(attributes),
-            client_id: claims
-                .text("client_id")
-                .or_else(|| claims.text("azp"))
-                .map(Box::from),
+            client_id: client(claims).map(Box::from),
             acr: self.acr(claims),
             scopes: scopes(claims),
             delegation: Delegation::read(claims),
@@ -147,4 +144,44 @@ fn scopes(claims: &ClaimMap) -> Box<[Box<str>]> {
         .filter_map(Value::as_str)
         .map(Box::from)
         .collect()
+}
+
+/// Which client it was given to: `client_id` (RFC 9068 §2.2), `azp`, or as the issuer writes it that follows neither: `appid` (AD FS,
+/// Entra v1), `cid` (Okta, whose scopes are a list; elsewhere that may be anything).
+fn client(claims: &ClaimMap) -> Option<&str> {
+    let cid = || {
+        let is_list = claims.member("scp").is_some_and(Value::is_array);
+        claims.text("cid").filter(|_| is_list)
+    };
+    let own = claims.text("client_id").or_else(|| claims.text("azp"));
+    own.or_else(|| claims.text("appid")).or_else(cid)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_client_is_known_by_the_name_that_its_issuer_has_for_it() {
+        for (said, name) in [
+            (
+                json!({ "client_id": "a", "azp": "b", "appid": "c" }),
+                Some("a"),
+            ),
+            (json!({ "azp": "b", "appid": "c" }), Some("b")),
+            (json!({ "appid": "c", "ver": "1.0" }), Some("c")),
+            (json!({ "cid": "d", "scp": ["read"] }), Some("d")),
+            (json!({ "cid": "a customer", "scp": "read" }), None),
+            (json!({ "cid": "a customer" }), None),
+            (json!({ "appid": 7 }), None),
+        ] {
+            let Value::Object(members) = said else {
+                panic!("an object")
+            };
+            let claims = ClaimMap::new(members);
+            assert_eq!(client(&claims), name, "{claims:?}");
+        }
+    }
 }
