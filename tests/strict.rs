@@ -117,7 +117,7 @@ const BREAKS: &[(&str, &str, &str)] = &[
     (
         "AFS028",
         "",
-        "roles: { new: { groups: { sales: [seller] }, scopes: { seller: [orders.read] } } }",
+        "roles: { new: { groups: { sales: [seller] }, scopes: { seller: [orders.read] }, scopes_for_tokens: true } }",
     ),
     (
         "AFS030",

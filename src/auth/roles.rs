@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::auth::settings::RoleMap;
+use crate::identity::CredentialClass;
 use crate::identity::Identity;
 use crate::identity::Refusal;
 
@@ -27,12 +28,17 @@ pub(super) fn unmatched<'a>(map: &RoleMap, identity: &'a Identity) -> Vec<&'a st
 
 /// Gives an identity the roles of its groups, and the scopes of its roles. The order of groups makes no difference.
 ///
-/// Scopes of a token say what its client was given (RFC 6749 §3.3): roles of the person never widen them.
+/// Scopes of a token say what its client was given (RFC 6749 §3.3): roles of the person never widen them, and give some to one
+/// without any only where the map says so.
 ///
 /// # Errors
 ///
 /// When the groups cannot be read, or one of them has no role and the map wants one for each.
-pub(super) fn mapped(map: &RoleMap, identity: &Arc<Identity>) -> Result<Mapped, Refusal> {
+pub(super) fn mapped(
+    map: &RoleMap,
+    identity: &Arc<Identity>,
+    class: Option<CredentialClass>,
+) -> Result<Mapped, Refusal> {
     let groups = identity
         .attributes
         .list("groups")
@@ -58,7 +64,17 @@ pub(super) fn mapped(map: &RoleMap, identity: &Arc<Identity>) -> Result<Mapped, 
     attributes.insert("roles", Value::Array(list));
     let mut identity = (**identity).clone();
     identity.attributes = Arc::new(attributes);
-    if identity.scopes.is_empty() {
+    let is_token = match class {
+        Some(CredentialClass::Bearer | CredentialClass::Opaque | CredentialClass::Refresh) => true,
+        Some(
+            CredentialClass::Session
+            | CredentialClass::Basic
+            | CredentialClass::ApiKey
+            | CredentialClass::ClientCert,
+        )
+        | None => false,
+    };
+    if identity.scopes.is_empty() && (map.scopes_for_tokens || !is_token) {
         identity.scopes = scopes.into_iter().cloned().collect();
     }
     Ok(Mapped {
@@ -76,7 +92,7 @@ pub(crate) fn with_roles(
     map: &RoleMap,
     identity: &Arc<Identity>,
 ) -> Result<Arc<Identity>, Refusal> {
-    mapped(map, identity).map(|mapped| mapped.identity)
+    mapped(map, identity, None).map(|mapped| mapped.identity)
 }
 
 #[cfg(test)]
@@ -100,6 +116,7 @@ mod tests {
             ]
             .into(),
             refuse_unmatched: false,
+            scopes_for_tokens: false,
         }
     }
 
@@ -117,7 +134,7 @@ mod tests {
         groups: &Value,
         scopes: &[&str],
     ) -> Result<(String, String, usize), Refusal> {
-        let mapped = mapped(map, &person(groups, scopes))?;
+        let mapped = mapped(map, &person(groups, scopes), None)?;
         let roles = mapped.identity.attributes.list("roles").unwrap().join(" ");
         Ok((roles, mapped.identity.scopes.join(" "), mapped.unmatched))
     }
@@ -166,6 +183,30 @@ mod tests {
         let boss = json!(["CN=Boss,O=Corp"]);
         let is = expected("admin seller", "orders:list", 0);
         assert_eq!(of(&map(), &boss, &["orders:list"]), is);
+    }
+
+    #[test]
+    fn a_token_that_was_given_none_gets_those_of_roles_only_where_that_is_said() {
+        let person = person(&json!(["sales"]), &[]);
+        let said = RoleMap {
+            scopes_for_tokens: true,
+            ..map()
+        };
+        for (class, by_default) in [
+            (CredentialClass::Bearer, false),
+            (CredentialClass::Opaque, false),
+            (CredentialClass::Session, true),
+            (CredentialClass::Basic, true),
+        ] {
+            for (map, has) in [(&map(), by_default), (&said, true)] {
+                let mapped = mapped(map, &person, Some(class)).unwrap();
+                assert_eq!(!mapped.identity.scopes.is_empty(), has, "{class:?}");
+                assert_eq!(
+                    mapped.identity.attributes.list("roles").unwrap(),
+                    ["seller"]
+                );
+            }
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(crate) struct RoleMap {
     pub(crate) groups: HashMap<Box<str>, Vec<Box<str>>>,
     /// Scopes by role.
     pub(crate) scopes: HashMap<Box<str>, Vec<Box<str>>>,
+    /// Whether a token without scopes gets them, too. Default no.
+    pub(crate) scopes_for_tokens: bool,
     /// Whether somebody with a group that has no role is refused; else the group is counted.
     pub(crate) refuse_unmatched: bool,
 }

@@ -262,9 +262,9 @@ impl Judge<'_> {
                 KindSettings::Oidc(_) | KindSettings::Jwt(_) | KindSettings::Introspection(_)
             );
             let map = settings.roles.get(&provider.id);
-            if tokens && map.is_some_and(|map| !map.scopes.is_empty()) {
+            if tokens && map.is_some_and(|map| map.scopes_for_tokens && !map.scopes.is_empty()) {
                 let message = "a token without scopes gets those of its person's roles, whichever client it is of";
-                let path = ["roles", provider.id.as_str(), "scopes"];
+                let path = ["roles", provider.id.as_str(), "scopes_for_tokens"];
                 self.broken(&ROLE_SCOPES, &path, message);
             }
         }

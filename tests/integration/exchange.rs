@@ -389,14 +389,15 @@ async fn a_minted_token_says_the_roles_that_groups_give_and_may_do_what_they_may
             "    public_paths: [/public/*]\n",
             "    routes: [{ path: /*, exchange: ours, require: { scopes: [orders.read] } }]\n",
         );
-    let proxy = Proxy::start(&format!(
+    let proxy_yaml = format!(
         r#"{yaml}
 roles:
-  old: {{ groups: {{ users: [seller] }}, scopes: {{ seller: [orders.read] }} }}
+  old: {{ groups: {{ users: [seller] }}, scopes: {{ seller: [orders.read] }}, scopes_for_tokens: true }}
 exchange:
   ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [api], attributes: {{ roles: roles }}, claims: {{ first: "{{roles|join:,}}" }} }} }}
 "#
-    ));
+    );
+    let proxy = Proxy::start(&proxy_yaml);
     proxy.settled().await;
     let stage = Stage {
         old,

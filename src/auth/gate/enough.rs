@@ -28,11 +28,12 @@ impl Gate {
         };
         let unmatched = roles::unmatched(map, identity);
         self.deps.unmatched.saw(provider, &unmatched, now);
-        let mapped = roles::mapped(map, identity).map_err(|refusal| AuthError::Forbidden {
-            refusal,
-            provider: provider.clone(),
-            class,
-        })?;
+        let mapped =
+            roles::mapped(map, identity, Some(class)).map_err(|refusal| AuthError::Forbidden {
+                refusal,
+                provider: provider.clone(),
+                class,
+            })?;
         if 0 < mapped.unmatched {
             let metrics = &self.deps.reports.metrics;
             metrics.unmatched_groups(provider, mapped.unmatched);

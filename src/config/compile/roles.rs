@@ -95,6 +95,7 @@ fn map(context: &mut Context<'_>, raw: &RawRoles) -> RoleMap {
             Unmatched::Count => false,
             Unmatched::Refuse => true,
         },
+        scopes_for_tokens: raw.scopes_for_tokens.or(false),
         ..RoleMap::default()
     };
     let groups = raw

@@ -20,8 +20,10 @@ mappings! {
     RawRoles {
         /// Roles by group, as `group: [role]`; groups are compared byte for byte. They become the attribute `roles`. Required.
         groups: Named<List<At<String>>>,
-        /// Scopes by role, as `role: [scope]`: for credentials without scopes of their own, a token without any among them. A token keeps those that its client was given.
+        /// Scopes by role, as `role: [scope]`: for credentials that have no scopes, such as sessions and passwords; for a token without any see `scopes_for_tokens`. A token keeps those that its client was given.
         scopes: Named<List<At<String>>>,
+        /// Whether a token that says nothing of scopes gets those of its person's roles as well, whichever client it is of: that is more than was presented, where the client was given none (`AFS028`). Default `false`.
+        scopes_for_tokens: At<bool>,
         /// What becomes of somebody with a group that stands nowhere: it is counted (`authferry_unmatched_groups_total`; `authferry report groups` names the groups), or they are refused (403). Default `count`.
         unmatched: At<Unmatched>,
     }
