@@ -420,6 +420,54 @@ exchange:
     let page = browser.open(&stage.proxy, "/x").await;
     assert_eq!(page.status, 200, "{}", stage.proxy.log());
     says(&stage.claims("no token"));
+
+    // A token that was given no scopes gets none of its person's by itself; whoever signs in has what they may do.
+    let proxy = Proxy::start(&proxy_yaml.replace(", scopes_for_tokens: true", ""));
+    proxy.settled().await;
+    let stage = Stage { proxy, ..stage };
+    assert_eq!(stage.ask("/x", &token).await.status, 403);
+    let mut browser = Browser::default();
+    let start = browser.open(&stage.proxy, "/x").await;
+    browser.sign_in(&stage.proxy, &start).await;
+    let page = browser.open(&stage.proxy, "/x").await;
+    assert_eq!(page.status, 200, "{}", stage.proxy.log());
+    says(&stage.claims("no token"));
+}
+
+/// What counts here no more at a moment is handed on as nothing that lives beyond it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minted_token_ends_with_the_deadline_of_the_stage() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let ends = now() + 100;
+    let date = std::process::Command::new("date")
+        .args(["-u", "-d", &format!("@{ends}"), "+%FT%TZ"])
+        .output()
+        .unwrap();
+    let date = String::from_utf8(date.stdout).unwrap();
+    let yaml = two_providers(&old, &new, &upstream, 0).replace(
+        "    public_paths: [/public/*]\n",
+        "    routes: [{ path: /*, exchange: ours }]\n",
+    );
+    let proxy = Proxy::start(&format!(
+        r#"{yaml}  accept: {{ old: {{ deadline: "{}" }} }}
+exchange: {{ ours: {{ mint: {{ issuer: "https://ferry.test", audiences: [api] }} }} }}
+"#,
+        date.trim()
+    ));
+    proxy.settled().await;
+    let stage = Stage {
+        old,
+        new,
+        upstream,
+        proxy,
+    };
+    for (idp, is_cut) in [(&stage.old, true), (&stage.new, false)] {
+        let token = idp.token("alice");
+        let answer = stage.ask("/x", &token).await;
+        assert_eq!(answer.status, 200, "{}", stage.proxy.log());
+        let until = stage.claims(&token)["exp"].as_u64().unwrap();
+        assert_eq!(until == ends, is_cut, "{until} {ends}");
+    }
 }
 
 /// The bytes of an opaque token stay; what its owner says of it need not.

@@ -187,7 +187,10 @@ impl Gate {
             class,
             credential: Some(credential),
             bound: proof.confirmation().copied(),
-            ends: life_ends,
+            // What counts here no more at a moment is handed on as nothing that lives beyond it.
+            ends: asked
+                .policy
+                .cut_of_class(provider, class, life_ends, asked.now),
             outlived: match class {
                 CredentialClass::Bearer | CredentialClass::Opaque | CredentialClass::Refresh => {
                     Some(proof.life_ends())
@@ -201,11 +204,11 @@ impl Gate {
             asked_by: None,
             narrowed: false,
             over: None,
+            standing: &standing,
+            session: None,
         };
         // What the route's upstream expects goes before what the stage prefers.
         let token = match asked.instead {
-            standing: &standing,
-            session: None,
             Instead::OnRoute(_) | Instead::StillOnRoute(_) => {
                 let wanted = asked.on_route().or(other_arm);
                 self.instead(asked, wanted, presented, &holder).await?

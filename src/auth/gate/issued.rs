@@ -352,7 +352,11 @@ impl Gate {
         // What a client holds for longer was not made from the token that was fetched with it a moment ago.
         let last = match client.own {
             Some(_) => most,
-            None => most.min(holder.ends + exchange.longer_life(holder.identity)),
+            None => {
+                let own = holder.outlived.unwrap_or(holder.ends);
+                let made = holder.standing.was_made();
+                most.min(own + exchange.longer_life(holder.identity, made))
+            }
         };
         let asked_by = Arc::new(AskedBy {
             id: client.asker.id.into(),

@@ -296,7 +296,7 @@ impl Gate {
             class,
             credential: None,
             bound: None,
-            ends: restored.ends(),
+            ends: asked.policy.cut(provider, restored.ends(), asked.now),
             outlived: None,
             epoch,
             asked_by: None,
