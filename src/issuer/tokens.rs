@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::auth;
 use crate::auth::beginning;
+use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
@@ -22,10 +23,12 @@ use crate::issuer::form::form;
 use crate::issuer::grants::Told;
 use crate::issuer::grants::judged;
 use crate::issuer::grants::reply;
+use crate::issuer::handed::claims;
 use crate::issuer::refresh::Look;
 use crate::issuer::refresh::Ticket;
 use crate::issuer::settings::Grant;
 use crate::revocation::Asked;
+use crate::revocation::CLOCKS;
 use crate::revocation::Source;
 use crate::revocation::Standing;
 use crate::revocation::Target;
@@ -68,6 +71,13 @@ pub(super) enum GivenBack {
     Elsewhere(ProviderId),
     /// Nobody here knows it, or it is over.
     Nothing,
+}
+
+/// Whether a token says itself that nobody takes it any more, however late their clock is.
+fn is_over(token: &str, now: UnixTime) -> bool {
+    let said = claims(token);
+    let ends = said.and_then(|said| said.get("exp")?.as_u64());
+    ends.is_some_and(|ends| UnixTime::from_secs(ends) + CLOCKS <= now)
 }
 
 /// The store did not say.
@@ -234,6 +244,8 @@ impl Issuer {
         let own = |provider: &ProviderId| client.at.get(provider).cloned().map(At::Client);
         // Whoever gives back for a public client is nobody: what strangers make up is told to the provider, and not remembered.
         let buries = ticket.as_ref().filter(|_| !client.settings.public);
+        // What says itself that it has ended counts nowhere, whoever it was for (RFC 7009 §2.2).
+        let over = is_over(token, call.now);
         // `must`: it goes on unless its provider ends it, and whoever gave it back must not believe otherwise.
         let (provider, at, must) = match self.revoke_access(call, client, token, By::Client).await?
         {
@@ -256,14 +268,14 @@ impl Issuer {
                         self.bury(call, client, ticket).await?;
                     }
                     let at = own(&provider);
-                    (Some(provider), at, true)
+                    (Some(provider), at, !over)
                 }
             }
             GivenBack::Nothing => {
                 if self.revoke_handed(call, client, token, false).await? {
                     return Ok(json!({}));
                 }
-                if self.says_to_be_ours(token) {
+                if self.says_to_be_ours(token) && !over {
                     return Err(unsupported());
                 }
                 if let Some(ticket) = buries {

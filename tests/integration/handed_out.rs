@@ -355,6 +355,12 @@ async fn a_token_for_an_audience_that_the_application_is_not_is_known_and_can_be
         assert_eq!(stage.said(&token).await, json!({ "active": false }));
         is_error(&stage.back(SHOP, &token).await, 400, error);
     }
+    // What says itself that it is over is over, whoever it was for.
+    let mut claims = stage.new.claims("alice");
+    claims.insert("aud".to_owned(), json!("else"));
+    claims.insert("exp".to_owned(), json!(now() - 700));
+    let over = stage.new.sign(&claims);
+    assert_eq!(stage.back(SHOP, &over).await.status, 200);
     // What nobody else can end, its provider is asked to: it knows whose it is.
     let told = foreign("else", "svc");
     assert_eq!(stage.back(BATCH, &told).await.status, 200);
@@ -409,12 +415,6 @@ async fn what_an_exchange_gave_is_not_exchanged_for_something_that_outlives_it()
     claims.insert("exp".to_owned(), json!(ends));
     let first = stage.old.sign(&claims);
     stage.given(&first, "app").await;
-    // As long as it lives, no longer.
-    let given = {
-        stage.new.exchanges(longer(0), json!({ "expires_in": 100 }));
-        stage.given(&stage.subject("carol"), "app").await
-    };
-    stage.new.exchanges(longer(0), json!({ "expires_in": 90 }));
     // Whoever it names: nobody, and it is known all the same.
     let nameless = |by: u64| json!({ "scope": "read", "exp": ends + by, "iat": now() });
     stage
@@ -425,5 +425,11 @@ async fn what_an_exchange_gave_is_not_exchanged_for_something_that_outlives_it()
         .new
         .exchanges(nameless(40), json!({ "expires_in": 200 }));
     is_error(&stage.exchanged(&given, "app").await, 400, "invalid_target");
+    // As long as it lives, no longer.
+    let given = {
+        stage.new.exchanges(longer(0), json!({ "expires_in": 100 }));
+        stage.given(&stage.subject("carol"), "app").await
+    };
+    stage.new.exchanges(longer(0), json!({ "expires_in": 90 }));
     stage.given(&given, "app").await;
 }

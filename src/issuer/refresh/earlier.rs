@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::clock::UnixTime;
+use crate::issuer::answer::Not;
 use crate::issuer::refresh::family::Access;
 
 /// So many are remembered: 16. Whoever renews more often than that within the life of one has older ones that end by
@@ -20,6 +21,21 @@ struct Token {
     token: String,
     /// In milliseconds since 1970.
     ends: u64,
+}
+
+/// Does the same with each of them, also where one could not be done; the first that could not is what is answered.
+pub(super) async fn each_of<T, F>(
+    all: impl Iterator<Item = T>,
+    mut done: impl FnMut(T) -> F,
+) -> Result<(), Not>
+where
+    F: Future<Output = Result<(), Not>>,
+{
+    let mut first = Ok(());
+    for one in all {
+        first = first.and(done(one).await);
+    }
+    first
 }
 
 impl Earlier {
@@ -42,5 +58,28 @@ impl Earlier {
     /// None of them counts any more.
     pub(super) fn clear(&mut self) {
         self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_that_cannot_be_ended_now_keeps_no_other_from_its_end() {
+        let mut seen = Vec::new();
+        let answer = each_of(1..=4, |one| {
+            seen.push(one);
+            async move {
+                match one {
+                    1 => Ok(()),
+                    2 => Err(Not::Later(5, "store")),
+                    3 => Err(Not::Later(7, "connect")),
+                    _ => Ok(()),
+                }
+            }
+        });
+        assert!(matches!(answer.await, Err(Not::Later(5, "store"))));
+        assert_eq!(seen, [1, 2, 3, 4]);
     }
 }

@@ -38,6 +38,7 @@ use crate::issuer::form::success;
 use crate::issuer::grants::Told;
 use crate::issuer::grants::UNBOUND;
 use crate::issuer::grants::judged;
+use crate::issuer::refresh::earlier::each_of;
 use crate::issuer::refresh::families::Proven;
 use crate::issuer::refresh::family::Account;
 use crate::issuer::refresh::family::Family;
@@ -333,9 +334,12 @@ impl Issuer {
         if family.access.is_none() {
             return Ok(());
         }
-        for token in family.living(call.now) {
-            self.revoke_access(call, client, token, By::Family).await?;
-        }
+        let all = family.living(call.now);
+        each_of(all, |token| async move {
+            let ended = self.revoke_access(call, client, token, By::Family).await;
+            ended.map(drop)
+        })
+        .await?;
         // Not before: whoever comes again must find what is left to be done.
         self.families.settle(ticket, call.now).await;
         Ok(())
