@@ -47,8 +47,8 @@ pub(crate) enum Of<'a> {
     Questions(&'a str),
     /// A person, whoever asks.
     Subject(&'a str),
-    /// A client whose secret nobody knows, of the secrets that are tried.
-    Learning(&'a str),
+    /// A client whose secret nobody knows, of the secrets that are tried from there: whoever guesses keeps nobody else out.
+    Learning(&'a str, Option<IpAddr>),
     /// Whoever begins to sign in to an application from there.
     Logins(&'a AppId, Option<IpAddr>),
     /// Whoever comes to an application from there with tokens of keys that nobody has published.
@@ -63,7 +63,7 @@ impl<'a> Of<'a> {
             Self::Client(_) | Self::Public(..) => "client",
             Self::Questions(_) => "introspection",
             Self::Subject(_) => "subject",
-            Self::Learning(_) => "learning",
+            Self::Learning(..) => "learning",
         }
     }
 
@@ -77,7 +77,7 @@ impl<'a> Of<'a> {
             | Self::Public(..)
             | Self::Questions(_)
             | Self::Subject(_)
-            | Self::Learning(_) => self.as_str(),
+            | Self::Learning(..) => self.as_str(),
         }
     }
 
@@ -88,11 +88,12 @@ impl<'a> Of<'a> {
             Self::Logins(app, address) | Self::UnknownKeys(app, address) => {
                 (app.as_str().as_bytes(), network(address))
             }
-            Self::Public(name, address) => (name.as_bytes(), network(address)),
-            Self::Client(name)
-            | Self::Questions(name)
-            | Self::Subject(name)
-            | Self::Learning(name) => (&[], name.as_bytes().to_vec()),
+            Self::Public(name, address) | Self::Learning(name, address) => {
+                (name.as_bytes(), network(address))
+            }
+            Self::Client(name) | Self::Questions(name) | Self::Subject(name) => {
+                (&[], name.as_bytes().to_vec())
+            }
         }
     }
 }
@@ -365,6 +366,23 @@ mod tests {
             "what is used counts, and nothing is below that"
         );
         assert_eq!((taken.granted, taken.all), (240, 240));
+    }
+
+    #[tokio::test]
+    async fn who_tries_secrets_from_one_place_keeps_nobody_else_from_being_learned() {
+        let store: Arc<dyn Store> = Arc::new(FakeStore::default());
+        let entropy = Arc::new(SystemEntropy);
+        let settings = Settings::for_test(&[9]);
+        let sessions = Sessions::new(&settings, Arc::clone(&store), entropy, &Handle::current());
+        let limits = Limits::new(store, sessions.unwrap());
+        let from = |last| Of::Learning("batch", Some(IpAddr::from([192, 0, 2, last])));
+        let now = UnixTime::from_secs(600);
+        for left in (0..10).rev() {
+            let standing = limits.take(from(1), 10, now).await;
+            assert_eq!((standing.left, standing.over), (left, false));
+        }
+        assert!(limits.take(from(1), 10, now).await.over);
+        assert!(!limits.take(from(2), 10, now).await.over);
     }
 
     /// A portion that comes when the next minute has begun serves its request, and is nothing to that minute.

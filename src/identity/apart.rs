@@ -7,7 +7,7 @@ use crate::identity::template::Template;
 
 impl Template {
     /// The value as a text that falls apart into exactly these values again, from whichever end it is read: no value has a
-    /// character of those that stand between them.
+    /// character of those that stand beside them.
     ///
     /// # Errors
     ///
@@ -16,16 +16,36 @@ impl Template {
         self.text(scope, &self.separators())
     }
 
-    /// What tells values apart, where they are read back: what is neither a letter nor a digit in the text around them.
+    /// What tells values apart, where they are read back: what is neither a letter nor a digit and stands beside a value; where only
+    /// letters and digits do, what else stands between two of them.
     fn separators(&self) -> Vec<u8> {
-        let literals = self.segments.iter().filter_map(|segment| match segment {
-            Segment::Literal(text) => Some(text.bytes()),
-            Segment::Field(_) => None,
-        });
-        literals
-            .flatten()
-            .filter(|byte| !byte.is_ascii_alphanumeric())
-            .collect()
+        let tells = |byte: &u8| !byte.is_ascii_alphanumeric();
+        let last = self.segments.len().saturating_sub(1);
+        let mut all = Vec::new();
+        for (place, segment) in self.segments.iter().enumerate() {
+            let Segment::Literal(text) = segment else {
+                continue;
+            };
+            let (after, before) = (0 < place, place < last);
+            let before_it = all.len();
+            if after {
+                all.extend(text.bytes().take_while(tells));
+            }
+            if before {
+                all.extend(text.bytes().rev().take_while(tells));
+            }
+            if after && before && all.len() == before_it {
+                all.extend(text.bytes().filter(tells));
+            }
+        }
+        all
+    }
+
+    /// What tells values apart and stands in many of them: whoever has it in theirs is refused.
+    pub fn clashes(&self) -> Option<char> {
+        let apart = self.separators();
+        let found = apart.into_iter().find(|byte| b"-.@".contains(byte));
+        found.map(char::from)
     }
 
     /// Whether something stands between any two values that can tell them apart.
@@ -41,5 +61,35 @@ impl Template {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_beside_a_value_stands_in_none() {
+        for (template, apart, clashes) in [
+            ("v-1:{subject}:{expires}", "::", None),
+            ("{subject}, {expires}", ", ", None),
+            ("{subject};x-y={expires}", ";=", None),
+            ("id={subject}&until={expires}-v1.2", "=&=-", Some('-')),
+            // Nothing stands beside them: all that is between them counts.
+            ("{subject}x-y{expires}", "-", Some('-')),
+            ("{email}.{expires}", ".", Some('.')),
+            ("{subject}@{expires}", "@", Some('@')),
+        ] {
+            let read = Template::parse(template).unwrap();
+            let mut found = read.separators();
+            let mut wanted = apart.as_bytes().to_vec();
+            found.sort_unstable();
+            found.dedup();
+            wanted.sort_unstable();
+            wanted.dedup();
+            assert_eq!(found, wanted, "{template}");
+            assert_eq!(read.clashes(), clashes, "{template}");
+            assert!(read.is_apart(), "{template}");
+        }
     }
 }

@@ -113,7 +113,7 @@ impl Issuer {
             Of::Client(_) => most.client,
             Of::Questions(_) => most.introspection,
             Of::Subject(_) => most.subject,
-            Of::Learning(_) => GUESSES,
+            Of::Learning(..) => GUESSES,
             Of::Public(..) => most.client,
             // Of a browser, and of whoever presents tokens to an application: not counted here.
             Of::Logins(..) | Of::UnknownKeys(..) => return Ok(()),

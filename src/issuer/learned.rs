@@ -70,7 +70,7 @@ impl Issuer {
             return self.is_the_one(call, client, secret, &found).await;
         }
         // Nobody has proved anything yet: whoever guesses here does not guess at the provider.
-        let guesses = Of::Learning(&client.settings.id);
+        let guesses = Of::Learning(&client.settings.id, call.facts.client_ip);
         if self.deps.limits.take(guesses, GUESSES, call.now).await.over {
             return Err(WRONG);
         }

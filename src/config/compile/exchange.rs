@@ -339,9 +339,10 @@ pub(super) fn ring(context: &mut Context<'_>, raw: &RawConfig) -> Ring {
     span(
         context,
         &raw.announce,
-        60 * SECOND,
+        // As long as our own set may be kept by those who check.
+        5 * 60 * SECOND,
         7 * day,
-        "from `1m` to `7d`",
+        "from `5m` to `7d`",
     );
     span(context, &raw.overlap, HOUR, 30 * day, "from `1h` to `30d`");
     let files = raw.files.get().map_or(&[][..], |list| &list.items);

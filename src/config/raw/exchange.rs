@@ -156,7 +156,7 @@ mappings! {
 
     /// A text and its HMAC.
     RawSignedText {
-        /// The text, such as `{subject}:{expires}`; `issued` and `expires` are in seconds since 1970. `{expires}` is required. Between two values stands a character that is neither a letter nor a digit, and no value has one of those that stand in the text: of whom that cannot be said there is no token (403), as whoever takes the text apart would read something else.
+        /// The text, such as `{subject}:{expires}`; `issued` and `expires` are in seconds since 1970. `{expires}` is required. Between two values stands a character that is neither a letter nor a digit, and no value has one of those that stand beside a value (or, where only letters and digits do, between two): of whom that cannot be said there is no token (403), as whoever takes the text apart would read something else. `check` warns of `-`, `.` and `@`, which many values have.
         template: At<String>,
         /// A secret shared with the upstream: at least 32 bytes.
         shared_secret: RawSecretText,
@@ -176,7 +176,7 @@ mappings! {
         algorithm: At<SigningAlg>,
         /// How long a key signs. From `1h` to `400d`. Default `30d`.
         rotate_every: At<Span>,
-        /// How long a key is published before it signs: longer than key sets are kept by those who check. From `1m` to `7d`. Default `1h`.
+        /// How long a key is published before it signs: longer than key sets are kept by those who check. From `5m` to `7d`. Default `1h`.
         announce: At<Span>,
         /// How long a key stays published after it has signed: longer than its tokens live. From `1h` to `30d`. Default `25h`.
         overlap: At<Span>,

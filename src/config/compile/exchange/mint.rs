@@ -238,6 +238,16 @@ fn format(
             .hint("put a character between them that is neither a letter nor a digit, such as `:`");
         return None;
     }
+    if let Some(clash) = template.clashes() {
+        context
+            .report
+            .warning(
+                at.mark,
+                format!("whoever has `{clash}` in a value gets no signed text (403)"),
+            )
+            .value(&at.value)
+            .hint("identifiers and addresses have it: put `:` or `|` beside the values");
+    }
     Some(Format::SignedText(template, secret?))
 }
 
