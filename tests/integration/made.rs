@@ -39,6 +39,7 @@ async fn what_an_upstream_got_ends_with_the_token_that_it_was_made_of() {
     let issuer = stage.old.issuer();
     let of = |name: &str| {
         let mut claims = stage.old.claims(name);
+        claims.insert("scope".to_owned(), json!("read"));
         claims.insert("jti".to_owned(), json!(format!("jti-{name}")));
         claims.insert("sid".to_owned(), json!(format!("sid-{name}")));
         claims.insert("client_id".to_owned(), json!(format!("client-{name}")));
