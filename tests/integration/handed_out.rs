@@ -416,7 +416,8 @@ async fn what_an_exchange_gave_is_not_exchanged_for_something_that_outlives_it()
     let first = stage.old.sign(&claims);
     stage.given(&first, "app").await;
     // Whoever it names: nobody, and it is known all the same.
-    let nameless = |by: u64| json!({ "scope": "read", "exp": ends + by, "iat": now() });
+    let nameless =
+        |by: u64| json!({ "client_id": null, "scope": "read", "exp": ends + by, "iat": now() });
     stage
         .new
         .exchanges(nameless(0), json!({ "expires_in": 200 }));
