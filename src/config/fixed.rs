@@ -276,6 +276,12 @@ const FIXED: &[(&str, &str, &[&str], &str)] = &[
         "{}, {}, {}",
     ),
     (
+        "And by how much one grows that this version made",
+        "store/embedded/fresh.rs",
+        &["GROWTH"],
+        "{}",
+    ),
+    (
         "Writes that wait for the embedded store, and how long",
         "store/embedded/mod.rs",
         &["QUEUE", "WRITE_WAIT"],

@@ -5,6 +5,7 @@
 //! write at once, a millisecond is waited for more of them. The file is locked: one process at a time.
 
 mod closing;
+mod fresh;
 mod layout;
 mod opening;
 mod read;
@@ -386,9 +387,7 @@ mod tests {
         fn source(&self) -> Source {
             let (disk, same) = (self.clone(), self.clone());
             Source {
-                open: Box::new(move || {
-                    checked(Database::builder().create_with_backend(disk.clone()))
-                }),
+                open: Box::new(move || checked(&mut Database::builder(), disk.clone())),
                 length: Box::new(move || same.0.written.lock().unwrap().len() as u64),
                 spared: 0,
             }
@@ -743,5 +742,23 @@ mod tests {
             assert_eq!(found, rows, "at moment {n}");
             store.put(key(b"more"), b"", LATER).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_stop_does_not_try_again_what_did_not_end() {
+        // The moments of one stop.
+        async fn stop(disk: &Disk, store: EmbeddedStore) -> Vec<Vec<u8>> {
+            *disk.0.moments.lock().unwrap() = Some(Vec::new());
+            drop(store);
+            disk.0.moments.lock().unwrap().take().unwrap()
+        }
+        let disk = Disk::default();
+        let moments = stop(&disk, half_empty(&disk).await).await;
+        let killed = Disk::of(moments[moments.len() / 2].clone());
+        let again = stop(&killed, killed.store()).await;
+        assert!(again.len() < moments.len() / 2, "{}", again.len());
+        // One that did end is tried again when there is something to gain.
+        let more = stop(&disk, half_empty(&disk).await).await;
+        assert!(moments.len() / 2 < more.len(), "{}", more.len());
     }
 }

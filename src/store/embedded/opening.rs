@@ -2,16 +2,26 @@
 
 use std::cmp::Ordering;
 use std::fs::OpenOptions;
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use arc_swap::ArcSwap;
+use redb::Builder;
 use redb::Database;
 use redb::DatabaseError;
 use redb::ReadableTable as _;
+use redb::StorageBackend;
 use redb::backends::FileBackend;
+use tracing::debug;
 
 use crate::store::embedded::closing::SPARED;
+use crate::store::embedded::closing::TRIED;
+use crate::store::embedded::fresh;
+use crate::store::embedded::fresh::GROWTH;
 use crate::store::embedded::layout::META;
 use crate::store::embedded::layout::SCHEMA;
 use crate::store::embedded::read::Read;
@@ -77,28 +87,40 @@ impl Source {
 }
 
 fn open_file(path: &Path) -> Result<Opened, OpenError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| OpenError::Broken(error.to_string()))?;
+    let open = || {
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true);
+        options.truncate(false).mode(0o600).open(path)
+    };
+    let broken = |error: io::Error| OpenError::Broken(error.to_string());
+    let file = open().map_err(broken)?;
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    if file.metadata().map_err(broken)?.len() == 0
+        && let Err(error) = fresh::make(&builder, open, GROWTH)
+    {
+        // If it cannot be opened either, that is said in a moment.
+        debug!(%error, "A new file of the store grows as it likes.");
+    }
     let backend = FileBackend::new(file).map_err(|error| OpenError::Broken(error.to_string()))?;
-    let database = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .create_with_backend(backend);
-    checked(database)
+    checked(&mut builder, backend)
 }
 
-/// Makes the tables of a new file, and leaves one of another schema alone.
-pub(super) fn checked(database: Result<Database, DatabaseError>) -> Result<Opened, OpenError> {
+/// Opens a file, makes the tables of a new one, and leaves one of another schema alone.
+pub(super) fn checked(
+    builder: &mut Builder,
+    backend: impl StorageBackend,
+) -> Result<Opened, OpenError> {
+    let crashed = Arc::new(AtomicBool::new(false));
+    let repaired = Arc::clone(&crashed);
+    builder.set_repair_callback(move |_| repaired.store(true, Relaxed));
+    let database = builder.create_with_backend(backend);
     let database = database.map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::InUse,
         other => OpenError::Broken(other.to_string()),
     })?;
-    let found = prepare(&database).map_err(|error| OpenError::Broken(error.to_string()))?;
+    let found = prepare(&database, crashed.load(Relaxed))
+        .map_err(|error| OpenError::Broken(error.to_string()))?;
     match found.cmp(&SCHEMA) {
         Ordering::Equal => {
             Opened::new(database).map_err(|error| OpenError::Broken(error.to_string()))
@@ -109,7 +131,7 @@ pub(super) fn checked(database: Result<Database, DatabaseError>) -> Result<Opene
 }
 
 /// Makes the tables of a new file; the schema that is found.
-fn prepare(database: &Database) -> Result<u64, redb::Error> {
+fn prepare(database: &Database, crashed: bool) -> Result<u64, redb::Error> {
     let transaction = database.begin_write()?;
     let found = {
         let mut meta = transaction.open_table(META)?;
@@ -120,7 +142,13 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
                 meta.insert("schema", SCHEMA)?;
                 SCHEMA
             }
-            Some(found) => found,
+            Some(found) => {
+                // The last stop got to its end with it.
+                if found == SCHEMA && !crashed {
+                    meta.remove(TRIED)?;
+                }
+                found
+            }
         }
     };
     if found == SCHEMA {
