@@ -2,6 +2,7 @@
 
 use tracing::debug;
 use tracing::info;
+use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::identity::Mark;
@@ -15,6 +16,7 @@ use crate::session::handle::entries_of;
 use crate::session::rows;
 use crate::session::sessions::Active;
 use crate::session::sessions::Farewell;
+use crate::session::sessions::Room;
 use crate::session::sessions::Sessions;
 use crate::store::Expect;
 use crate::store::NewRow;
@@ -26,9 +28,18 @@ const BEYOND: usize = 256;
 const TRIES: u32 = 4;
 
 impl Sessions {
-    /// Ends the oldest sessions of a person who has too many, at whatever side; what is left of them. Those that are `replaced`
-    /// end by themselves in a moment.
-    pub(super) async fn make_room(
+    /// Ends the oldest sessions of a person who has been given one more and has too many; what is left of them.
+    pub(crate) async fn make_room_for(&self, room: &Room, now: UnixTime) -> Vec<Farewell> {
+        let active = self.active.load_full();
+        let made = self.make_room(&active, &room.person, &room.replaced, now);
+        made.await.unwrap_or_else(|error| {
+            warn!(%error, "Whether a person has too many sessions is seen at the next login.");
+            Vec::new()
+        })
+    }
+
+    /// At whatever side they are. Those that are `replaced` end by themselves in a moment.
+    async fn make_room(
         &self,
         active: &Active,
         person: &Handle,

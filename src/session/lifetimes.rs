@@ -14,6 +14,9 @@ use crate::store::StoreError;
 /// Of every provider, as it last said: a row each. They name nobody, and are as many as there are providers.
 const TABLE: &str = "lifetime";
 
+/// Seconds by which what a provider says may differ from what it said before, and nothing is written.
+const SAME: u64 = 60;
+
 /// Looks after the rows.
 #[derive(Debug)]
 pub(crate) struct Lifetimes(Arc<dyn Store>);
@@ -23,8 +26,28 @@ impl Lifetimes {
         Self(store)
     }
 
-    /// Takes in what a login at `provider` said, if it said anything; how long a session may live that it makes: no longer
-    /// than either side of the rollout lets one while both run. `None`: nobody has said.
+    /// Takes in what a login at `provider` said. Some say what is left of a session of theirs, which is another number each time:
+    /// what differs by less than a minute is the same.
+    pub(super) async fn learn(
+        &self,
+        provider: &ProviderId,
+        said: Option<Duration>,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let said = said.map(|said| said.as_secs());
+        match (self.last(provider, now).await?, said) {
+            (None, None) => Ok(()),
+            (Some(last), Some(said)) if last.abs_diff(said) < SAME => Ok(()),
+            (Some(_) | None, Some(said)) => {
+                let seconds = said.to_be_bytes();
+                self.0.put(key(provider), &seconds, UnixTime::NEVER).await
+            }
+            (Some(_), None) => self.0.delete(key(provider)).await,
+        }
+    }
+
+    /// How long a session may live that a login at `provider` makes, which said this: no longer than either side of the rollout
+    /// lets one while both run. `None`: nobody has said.
     pub(super) async fn shortest(
         &self,
         plan: Option<&Plan>,
@@ -33,15 +56,6 @@ impl Lifetimes {
         now: UnixTime,
     ) -> Result<Option<Duration>, StoreError> {
         let said = said.map(|said| said.as_secs());
-        if self.last(provider, now).await? != said {
-            match said {
-                Some(seconds) => {
-                    let seconds = seconds.to_be_bytes();
-                    self.0.put(key(provider), &seconds, UnixTime::NEVER).await?;
-                }
-                None => self.0.delete(key(provider)).await?,
-            }
-        }
         let Some(plan) = plan else {
             return Ok(None);
         };
@@ -95,6 +109,7 @@ mod tests {
         // Each word at another instance.
         let at = async |plan, provider, said| {
             let lifetimes = Lifetimes::new(Arc::clone(&store));
+            lifetimes.learn(provider, said, NOW).await.unwrap();
             lifetimes.shortest(plan, provider, said, NOW).await.unwrap()
         };
         let canary = Some(&canary);
@@ -108,5 +123,23 @@ mod tests {
         assert_eq!(at(canary, &new, None).await, Some(HOUR));
         assert_eq!(at(canary, &old, None).await, None);
         assert_eq!(at(None, &new, Some(HOUR)).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_a_session_is_not_written_down_at_each_login() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let lifetimes = Lifetimes::new(Arc::clone(&store));
+        let new = ProviderId::new("new");
+        let mut versions = std::collections::BTreeSet::new();
+        for less in 0..30 {
+            let left = HOUR - Duration::from_secs(less);
+            lifetimes.learn(&new, Some(left), NOW).await.unwrap();
+            let row = store.get(key(&new), NOW).await.unwrap();
+            versions.insert(row.unwrap().version);
+        }
+        assert_eq!(versions.len(), 1);
+        let left = HOUR - Duration::from_secs(SAME);
+        lifetimes.learn(&new, Some(left), NOW).await.unwrap();
+        assert_eq!(lifetimes.last(&new, NOW).await.unwrap(), Some(3_540));
     }
 }

@@ -56,6 +56,7 @@ pub(crate) use restored::Restored;
 pub(crate) use seal::KeyRing;
 pub(crate) use seal::Purpose;
 pub(crate) use seal::SealedUnder;
+pub(crate) use sessions::Created;
 pub(crate) use sessions::Farewell;
 pub(crate) use sessions::Sessions;
 pub(crate) use wrap::OldSession;

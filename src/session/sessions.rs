@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use quick_cache::sync::Cache;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::mpsc;
+use tracing::debug;
 use tracing::warn;
 
 use crate::clock::UnixTime;
@@ -82,8 +83,14 @@ pub(crate) struct Created {
     pub(crate) ends: UnixTime,
     /// The key of its row: names the session, opens nothing.
     pub(crate) row: [u8; 32],
-    /// Sessions of the person that ended to make room for it.
-    pub(crate) ended: Vec<Farewell>,
+    /// For whom room is to be made ([`Sessions::make_room_for`]) once it is theirs.
+    pub(crate) room: Room,
+}
+
+/// A person who has one session more, and those of it that end by themselves in a moment.
+pub(crate) struct Room {
+    pub(super) person: Handle,
+    pub(super) replaced: Vec<[u8; 32]>,
 }
 
 /// What is left of a session that was ended.
@@ -171,13 +178,20 @@ impl Sessions {
         said: Option<Duration>,
         now: UnixTime,
     ) -> Result<Option<Duration>, StoreError> {
+        let learned = self.lifetimes.learn(provider, said, now).await;
         if !self.active.load().shortest {
+            // It is for a later setting, and fails nobody's login.
+            if let Err(error) = learned {
+                debug!(%error, "How long a provider lets a session live is learned at another login.");
+            }
             return Ok(None);
         }
+        learned?;
         self.lifetimes.shortest(plan, provider, said, now).await
     }
 
-    /// Makes a session, under a new id. It exists once this returns, and is found by whoever may end it.
+    /// Makes a session, under a new id. It exists once this returns, and is found by whoever may end it. No room is made for it
+    /// yet: whoever gets it may have to give it back.
     ///
     /// # Errors
     ///
@@ -218,17 +232,14 @@ impl Sessions {
         self.write_new(&active, (&bytes, &row), (&body, &handle))
             .await?;
         let follows = new.came_by.as_ref().map(|came_by| *came_by.follows());
-        let replaced: Vec<_> = earlier.into_iter().chain(follows).collect();
-        let room = self.make_room(&active, &handle, &replaced, now).await;
-        let ended = room.unwrap_or_else(|error| {
-            warn!(%error, "Whether a person has too many sessions is seen at the next login.");
-            Vec::new()
-        });
         Ok(Created {
             cookie: Secret::new(URL_SAFE_NO_PAD.encode(bytes)),
             ends,
             row,
-            ended,
+            room: Room {
+                person: handle,
+                replaced: earlier.into_iter().chain(follows).collect(),
+            },
         })
     }
 
@@ -323,6 +334,12 @@ async fn listen(registry: Weak<Registry>, mut told: Watch) {
             }
             Event::Missed => registry.has_missed(),
         }
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[room for a session]")
     }
 }
 

@@ -361,6 +361,7 @@ impl Instance {
         let earlier = earlier.map(|cookie| SessionId::parse(cookie).unwrap().row());
         let created = self.sessions.create_in_place_of(earlier, new, now).await;
         let created = created.unwrap();
+        self.sessions.make_room_for(&created.room, now).await;
         // What the store tells of the login itself has arrived everywhere.
         settle().await;
         created.cookie.expose().clone()

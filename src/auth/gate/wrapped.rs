@@ -25,11 +25,14 @@ use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Refreshed;
 use crate::revocation::Marks;
+use crate::revocation::Notice;
+use crate::revocation::Spent;
 use crate::revocation::Standing;
 use crate::rollout::Arm;
 use crate::secret::Secret;
 use crate::session::AskAgain;
 use crate::session::Backing;
+use crate::session::Farewell;
 use crate::session::NewSession;
 use crate::session::OldSession;
 use crate::session::Origin;
@@ -260,6 +263,9 @@ impl Gate {
         let created = sessions.create(new, asked.now).await?;
         if sessions.note(&noted, old, &created, asked.now).await? {
             self.wrapped_is(asked, CarryOver::Moved);
+            for ended in sessions.make_room_for(&created.room, asked.now).await {
+                self.give_back(asked, ended);
+            }
             return Ok(Some(created.cookie));
         }
         // Nobody holds its cookie.
@@ -282,6 +288,17 @@ impl Gate {
             && one.key == other.key
             && restored.canonical() == canonical
             && Standing::new(self.deps.revocations.index(), marks).holds(now)
+    }
+
+    /// Has the provider of a session that ended revoke its refresh token.
+    fn give_back(&self, asked: &Asked<'_>, ended: Farewell) {
+        let provider = self.deps.providers.named(&ended.provider);
+        if let (Some(provider), Some(token)) = (provider, ended.refresh_token) {
+            let spent = Spent::Token(Arc::clone(provider), token);
+            let metrics = &self.deps.reports.metrics;
+            let notice = Notice::new(provider.id(), spent, metrics, asked.now);
+            self.deps.notices.send(notice, &self.deps.background);
+        }
     }
 
     fn wrapped_is(&self, asked: &Asked<'_>, outcome: CarryOver) {

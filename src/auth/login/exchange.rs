@@ -189,6 +189,7 @@ impl Logins {
             self.deps.sessions.end_known(&created.row, now).await?;
             return Err(refused(CarryOver::Refused));
         }
+        self.makes_room(ask, &created).await;
         let mut device = device.clone();
         device.has_moved(plan);
         let session = &self.names.session;

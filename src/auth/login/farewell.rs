@@ -21,6 +21,7 @@ use crate::providers::Provider;
 use crate::revocation::Notice;
 use crate::revocation::Spent;
 use crate::secret::Secret;
+use crate::session::Created;
 use crate::session::Farewell;
 use crate::session::OldSession;
 use crate::store::StoreError;
@@ -43,6 +44,14 @@ impl Logins {
                 provider.id(),
                 Spent::Token(Arc::clone(provider), token),
             );
+        }
+    }
+
+    /// Ends the oldest sessions of somebody who has been given one more than they may have.
+    pub(super) async fn makes_room(&self, ask: &Ask<'_>, created: &Created) {
+        let sessions = &self.deps.sessions;
+        for mut ended in sessions.make_room_for(&created.room, ask.now).await {
+            self.revoke_at_provider(ask, &mut ended);
         }
     }
 

@@ -123,6 +123,9 @@ pub(super) struct Proof {
     /// What its owner knows it by.
     #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
+    /// When that login began: what has been revoked since proves nothing.
+    #[serde(rename = "b")]
+    began: u64,
 }
 
 /// Letters of a name that are shown.
@@ -135,13 +138,18 @@ impl Errand {
 }
 
 impl Proof {
-    pub(super) fn of(identity: &Identity) -> Self {
+    pub(super) fn of(identity: &Identity, began: UnixTime) -> Self {
         Self {
             provider: identity.provider.as_str().to_owned(),
             issuer: identity.key.issuer.as_str().to_owned(),
             subject: identity.key.subject.as_str().to_owned(),
             name: name_of(identity).map(|name| name.chars().take(SHOWN).collect()),
+            began: began.as_millis(),
         }
+    }
+
+    pub(super) const fn began(&self) -> UnixTime {
+        UnixTime::from_millis(self.began)
     }
 
     /// What a page calls the account: nothing that could turn the words around it.

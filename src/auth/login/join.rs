@@ -32,11 +32,15 @@ use crate::auth::login::settle::away;
 use crate::auth::login::settle::refused;
 use crate::auth::login::start::Directed;
 use crate::auth::look::escaped;
+use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
+use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::links::Method;
 use crate::providers::Provider;
+use crate::revocation::Marks;
+use crate::revocation::Standing;
 use crate::rollout::Acceptance;
 use crate::rollout::Arm;
 use crate::rollout::KillPosition;
@@ -159,6 +163,25 @@ impl Logins {
         }
     }
 
+    /// Whether nothing was revoked of an account that somebody has signed in with, since that login began: neither its provider,
+    /// nor itself, nor the person, whether they are joined or by the account alone.
+    fn still_proves(
+        &self,
+        account: &Identity,
+        person: &CanonicalSubject,
+        began: UnixTime,
+        now: UnixTime,
+    ) -> bool {
+        let revocations = &self.deps.revocations;
+        let account = Arc::new(account.clone());
+        let alone = CanonicalSubject::unjoined(&account.key);
+        let stands = |person: &CanonicalSubject| {
+            let marks = Marks::of_account(&account, person).since(Some(began));
+            Standing::new(revocations.index(), marks).holds(now)
+        };
+        !revocations.voids(&account.provider, began) && stands(person) && stands(&alone)
+    }
+
     /// The new account is the person's of the old one from now on, if everything still stands that stood when it was asked.
     async fn joins(
         &self,
@@ -167,6 +190,7 @@ impl Logins {
         person: &str,
     ) -> Result<Directed, NoSession> {
         let (ask, flow, joiner) = (returned.ask, &returned.flow, &self.deps.joiner);
+        let proved = [old.began(), new.began()];
         let (Some(new), Some(old)) = (new.identity(), old.identity()) else {
             return Err(refused(Page::NotAllowed, Refusal::NoLink));
         };
@@ -191,8 +215,9 @@ impl Logins {
         if self.acceptance(returned, plan, &old, &person) != Acceptance::Accepted {
             return Err(self.not_taken(returned, &old, &person));
         }
-        for side in [&old, &new] {
-            if self.deps.revocations.voids(&side.provider, flow.began()) {
+        for (side, began) in [&old, &new].into_iter().zip(proved) {
+            // Since they signed in, not since they were asked: a whole sign-in lies between the first proof and the question.
+            if !self.still_proves(side, &person, began, ask.now) {
                 return Err(refused(Page::ForSafety, Refusal::Revoked));
             }
             if self.deps.revocations.bars(side, &person) {

@@ -68,7 +68,7 @@ impl Logins {
                 // Whoever has signed in first in this browser may be somebody else: the owner of both says so.
                 Err(NoSession::Asks(Box::new(Errand::Join {
                     new: proof.clone(),
-                    old: Proof::of(identity),
+                    old: Proof::of(identity, returned.flow.began()),
                     person: person.as_str().to_owned(),
                 })))
             }
@@ -83,7 +83,8 @@ impl Logins {
                         max_age: Some(Duration::ZERO),
                     };
                     if is_anew(identity, returned.flow.began()) {
-                        let proof = Errand::Prove(Proof::of(identity));
+                        let proof = Proof::of(identity, returned.flow.began());
+                        let proof = Errand::Prove(proof);
                         return Err(at(plan, Arm::From, PROVE, Some(now), proof));
                     }
                     if returned.flow.rule == PROVE {

@@ -44,16 +44,14 @@ impl Logins {
             None => None,
         };
         let mut ended = self.end_old_sessions(ask, farewell.is_some()).await;
-        match (&farewell, self.session_id(ask)) {
-            (Some(farewell), _) => {
-                ended.recorded &= self.ends_what_follows(ask, farewell).await;
-            }
-            // Over already: perhaps because another has just taken its place.
-            (None, Some(id)) => {
-                let successor = self.deps.sessions.took_place(&id.row(), ask.now).await;
-                ended.recorded &= self.ends_successor(ask, successor).await;
-            }
-            (None, None) => {}
+        if let Some(farewell) = &farewell {
+            ended.recorded &= self.ends_what_follows(ask, farewell).await;
+        }
+        // Over already, perhaps because another has just taken its place; or another has, and whoever was to end this one for it
+        // broke off.
+        if let Some(id) = self.session_id(ask) {
+            let successor = self.deps.sessions.took_place(&id.row(), ask.now).await;
+            ended.recorded &= self.ends_successor(ask, successor).await;
         }
         cookies.extend(ended.forget);
         if let Some(farewell) = &mut farewell {

@@ -133,7 +133,7 @@ impl Logins {
         } else {
             ask.now
         };
-        let mut created = self
+        let created = self
             .deps
             .sessions
             .create_in_place_of(
@@ -159,9 +159,6 @@ impl Logins {
             )
             .await
             .map_err(|error| away(&error))?;
-        for mut ended in std::mem::take(&mut created.ended) {
-            self.revoke_at_provider(ask, &mut ended);
-        }
         // Whatever session the browser came with ends here: nothing of it is carried over.
         if asked_after {
             let place = self.takes_place(ask, &canonical, &created.row).await;
@@ -177,6 +174,8 @@ impl Logins {
                 }
             }
         }
+        // It is theirs: now nobody who signs out meanwhile loses another one for it.
+        self.makes_room(ask, &created).await;
         device.is_used_by(&canonical, &created.row, (owner.id(), began));
         if let (Some(plan), Some(arm), false) = (plan, arm, asked_after) {
             let took = returned.arrived.elapsed();

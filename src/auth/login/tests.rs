@@ -2,6 +2,7 @@
 
 #![expect(clippy::string_slice, reason = "what is cut is ASCII")]
 
+mod answered;
 mod back;
 mod carry;
 mod chooser;

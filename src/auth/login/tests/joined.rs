@@ -6,7 +6,7 @@ use super::linked::unlinked;
 use super::*;
 
 /// Where a page of ours sends the answer: yes first, then no.
-fn answers(asked: &Seen) -> Vec<String> {
+pub(super) fn answers(asked: &Seen) -> Vec<String> {
     let forms = asked.body.split("action=\"").skip(1);
     let actions = forms.map(|form| form.split('"').next().unwrap());
     actions.map(|action| action.replace("&amp;", "&")).collect()
@@ -22,7 +22,7 @@ async fn says(world: &World, browser: &mut Browser, asked: &Seen, yes: bool) -> 
         .await
 }
 
-fn posted<'a>(action: &'a str, site: &'a str) -> Visit<'a> {
+pub(super) fn posted<'a>(action: &'a str, site: &'a str) -> Visit<'a> {
     Visit {
         method: Method::POST,
         fields: vec![("accept", "text/html"), ("sec-fetch-site", site)],
@@ -40,7 +40,7 @@ async fn asked() -> (World, Browser, Seen) {
     (world, browser, asked)
 }
 
-async fn is_linked(world: &World) -> bool {
+pub(super) async fn is_linked(world: &World) -> bool {
     let links = crate::links::Links::new(Arc::clone(&world.store));
     let account = identity("new", "n-1");
     let found = links

@@ -70,6 +70,18 @@ async fn a_session_lives_no_longer_than_the_shorter_side_lets_one_if_the_setting
 }
 
 #[tokio::test]
+async fn what_was_said_while_nobody_minded_counts_from_the_moment_that_somebody_does() {
+    let mut world = of(Arm::From, Some(600), Some(7_200));
+    aligned(&world, false);
+    signs_in(&world, &mut Browser::default()).await;
+    aligned(&world, true);
+    world.plan = Some(plan(Mode::Canary, vec![all_to(Arm::To)]));
+    let mut browser = Browser::default();
+    signs_in(&world, &mut browser).await;
+    assert_eq!(ends(&world, &browser).await, at(600), "by the other side");
+}
+
+#[tokio::test]
 async fn whoever_signs_in_again_in_the_same_browser_loses_no_other_session() {
     let world = of(Arm::To, None, None);
     let settings = crate::session::settings::Settings {

@@ -117,3 +117,125 @@ async fn what_is_made_while_the_store_goes_away_is_given_to_nobody() {
     store.away.store(false, Ordering::SeqCst);
     assert_eq!(arm(&world, &mut browser).await, Some(Arm::From));
 }
+
+/// The refresh tokens that were given back at both providers, once all of them are.
+async fn given_back(world: &World) -> [Vec<String>; 2] {
+    for _ in 0..40 {
+        tokio::task::yield_now().await;
+    }
+    [&world.old, &world.new].map(|at| at.login.as_ref().unwrap().revoked.lock().unwrap().clone())
+}
+
+const TOKEN: &str = "refresh-token-of-alice";
+
+/// What is said of the session before, while its person is asked after.
+#[tokio::test]
+async fn a_session_that_is_revoked_meanwhile_is_not_moved_before_its_row_has_gone() {
+    for by_the_provider in [true, false] {
+        let mut world = asking();
+        let mut browser = of_the_old_side(&mut world).await;
+        let id = crate::session::SessionId::parse(&browser.jar[COOKIE]).unwrap();
+        let row = id.row();
+        let asked = page("/").with(&world, &mut browser).await;
+        if by_the_provider {
+            let old = ProviderId::new("old");
+            let issuer = "https://old.idp.test";
+            let told = world.revocations.front_channel(&old, issuer, "sid-1");
+            assert!(told.await.unwrap(), "it is known here");
+        } else {
+            let asked = crate::revocation::Asked {
+                target: crate::revocation::Target::Session {
+                    session: row.iter().map(|byte| format!("{byte:02x}")).collect(),
+                },
+                source: crate::revocation::Source::Operator,
+                actor: String::from("test"),
+                reason: String::new(),
+                keep: None,
+                provider: None,
+            };
+            world.revocations.revoke(asked).await.unwrap();
+        }
+        let still = world.sessions().known(&row, at(0)).await.unwrap();
+        assert!(still.is_some(), "what ends it comes behind");
+        let callback = signed_in(&asked.location, "alice");
+        page(&callback).with(&world, &mut browser).await;
+        assert!(counted(&world, "refused"), "{by_the_provider}");
+        assert_eq!(arm(&world, &mut browser).await, None, "{by_the_provider}");
+    }
+}
+
+#[tokio::test]
+async fn a_sign_out_that_the_store_could_not_take_has_its_way_once_it_is_back() {
+    let store = Arc::new(FakeStore::default());
+    let mut world = asking_on(Arc::clone(&store));
+    let mut browser = of_the_old_side(&mut world).await;
+    let asked = page("/").with(&world, &mut browser).await;
+    let (mut other_tab, callback) = (browser.clone(), signed_in(&asked.location, "alice"));
+    // It is in use here: it was asked for a moment ago.
+    let id = crate::session::SessionId::parse(&browser.jar[COOKIE]).unwrap();
+    let used = world.sessions().restore(id, at(0)).await.unwrap();
+    store.away.store(true, Ordering::SeqCst);
+    let out = signs_out(&world, &mut other_tab).await;
+    assert_eq!(out.status, StatusCode::SERVICE_UNAVAILABLE, "{out:?}");
+    assert!(!other_tab.jar.contains_key(COOKIE), "this browser forgets");
+    store.away.store(false, Ordering::SeqCst);
+    page(&callback).with(&world, &mut browser).await;
+    assert!(counted(&world, "refused"));
+    assert_eq!(arm(&world, &mut browser).await, None);
+    drop(used);
+}
+
+#[tokio::test]
+async fn a_move_that_broke_off_half_way_goes_with_whoever_signs_out() {
+    let store = Arc::new(FakeStore::default());
+    let mut world = asking_on(Arc::clone(&store));
+    let mut browser = of_the_old_side(&mut world).await;
+    let asked = page("/").with(&world, &mut browser).await;
+    let mut other_tab = browser.clone();
+    let callback = signed_in(&asked.location, "alice");
+    // The place is taken, and what ends the session before is never written: the instance is gone.
+    *store.halts_at.lock().unwrap() = Some("handover");
+    let breaks_off = async {
+        store.halted.notified().await;
+        *store.halts_at.lock().unwrap() = Some("session");
+        store.goes_on.notify_one();
+        store.halted.notified().await;
+    };
+    tokio::select! {
+        _ = page(&callback).with(&world, &mut browser) => panic!("it is not to end"),
+        () = breaks_off => {}
+    }
+    let out = signs_out(&world, &mut other_tab).await;
+    assert_eq!(out.status, StatusCode::SEE_OTHER, "{out:?}");
+    assert!(
+        !running(&world),
+        "the one that nobody was given is over too"
+    );
+    assert_eq!(given_back(&world).await, [[TOKEN], [TOKEN]]);
+}
+
+#[tokio::test]
+async fn nobody_loses_another_session_for_one_that_takes_no_place() {
+    let store = Arc::new(FakeStore::default());
+    let mut world = asking_on(Arc::clone(&store));
+    let settings = crate::session::settings::Settings {
+        max_per_subject: 1,
+        ..crate::auth::fake::session_settings()
+    };
+    world.sessions().reload(&settings).unwrap();
+    // At another computer, and here with that of the old system alone.
+    let mut elsewhere = of_the_old_side(&mut world).await;
+    let mut browser = of_the_old_system(&mut world);
+    let asked = page("/").with(&world, &mut browser).await;
+    let mut other_tab = browser.clone();
+    let callback = signed_in(&asked.location, "alice");
+    *store.halts_at.lock().unwrap() = Some("session");
+    let out = async {
+        store.halted.notified().await;
+        signs_out(&world, &mut other_tab).await;
+        store.goes_on.notify_one();
+    };
+    tokio::join!(page(&callback).with(&world, &mut browser), out);
+    assert!(counted(&world, "refused"));
+    assert_eq!(arm(&world, &mut elsewhere).await, Some(Arm::From));
+}
