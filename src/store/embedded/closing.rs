@@ -18,9 +18,9 @@ use crate::store::embedded::opening::Opened;
 
 /// A file is never too long up to here: 64 MiB.
 pub(super) const SPARED: u64 = 64 * 1024 * 1024;
-/// A longer file stays as it is, 256 MiB: moving its pages could take longer than a stop waits, and then it was for nothing. A file
+/// A longer file stays as it is, 128 MiB: moving its pages could take longer than a stop waits, and then it was for nothing. A file
 /// that this version made is short without it while it grows.
-pub(super) const MOST: u64 = 256 * 1024 * 1024;
+pub(super) const MOST: u64 = 128 * 1024 * 1024;
 /// A stop waits for its file for at most 8 s.
 pub(super) const CLOSING: Duration = Duration::from_secs(8);
 /// Where no more than an eighth of a file is free, it stays as it is: moving pages costs a stop its time.
