@@ -229,6 +229,7 @@ impl Logins {
     ) -> Result<bool, StoreError> {
         let sessions = &self.deps.sessions;
         let Some(earlier) = self.session_id(ask) else {
+            // Of the old system itself.
             return match self.theirs_at_from(ask, person).await {
                 Some(old) => sessions.takes_place(&old, new, ask.now).await,
                 None => Ok(false),
@@ -245,6 +246,38 @@ impl Logins {
             self.revoke_at_provider(ask, &mut farewell);
             holds && !farewell.rested
         }))
+    }
+
+    /// Whether another session than `own` has just taken the place of what the browser holds.
+    pub(super) async fn has_another_successor(
+        &self,
+        ask: &Ask<'_>,
+        own: &[u8; 32],
+    ) -> Result<bool, StoreError> {
+        let before: Vec<[u8; 32]> = match self.session_id(ask) {
+            Some(earlier) => vec![earlier.row()],
+            None => self.old_digests(ask),
+        };
+        for before in before {
+            let successor = self.deps.sessions.took_place(&before, ask.now).await?;
+            if successor.is_some_and(|successor| successor != *own) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What names the sessions of the old side's systems that the browser may hold, whether they are any.
+    fn old_digests(&self, ask: &Ask<'_>) -> Vec<[u8; 32]> {
+        let from = ask.policy.plan().map(|plan| &plan.from);
+        let owners = ask.policy.owners().cookies.iter();
+        let own = owners.filter(|(_, provider)| Some(provider.id()) == from);
+        own.filter_map(|(cookie, _)| {
+            let sent = cookies::named(ask.request.headers, cookie);
+            let value = sent.text()?;
+            Some(OldSession { cookie, value }.digest())
+        })
+        .collect()
     }
 
     /// Whether nothing of a session is revoked.

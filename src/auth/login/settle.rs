@@ -199,13 +199,9 @@ impl Logins {
     ) -> NoSession {
         let gone = self.deps.sessions.end_known(row, ask.now).await;
         // Where another tab was first, both are of one session at the provider, which lives on.
-        let before = self.session_id(ask).map(|id| id.row());
-        let other = match &before {
-            Some(before) => self.deps.sessions.took_place(before, ask.now).await,
-            None => Ok(Some(*row)),
-        };
+        let other = self.has_another_successor(ask, row).await;
         let gone = gone.map(|farewell| {
-            if let (Some(mut farewell), Ok(None)) = (farewell, other) {
+            if let (Some(mut farewell), Ok(false), Ok(false)) = (farewell, other, &why) {
                 self.revoke_at_provider(ask, &mut farewell);
             }
         });

@@ -705,6 +705,15 @@ mod tests {
         drop(store);
         let after = length();
         assert!(after < before / 3 * 2, "{before} {after}");
+        // What is free at its end is cut off without that.
+        let plain = Disk::default();
+        let source = Source {
+            spared: SPARED,
+            ..plain.source()
+        };
+        drop(half_empty_in(EmbeddedStore::with(source, 1_000).unwrap()).await);
+        let plain = plain.0.written.lock().unwrap().len();
+        assert!(after < plain, "{plain} {after}");
         let store = disk.store();
         assert_eq!(store.scan("t", b"", 999, NOW).await.unwrap().len(), 20);
         // There is nothing more to gain, but for a page or two.

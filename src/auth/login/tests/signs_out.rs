@@ -118,6 +118,14 @@ async fn what_is_made_while_the_store_goes_away_is_given_to_nobody() {
     assert_eq!(arm(&world, &mut browser).await, Some(Arm::From));
 }
 
+/// Another instance over the same store, with the same two providers.
+fn beside(world: &World, store: &Arc<FakeStore>) -> World {
+    let mut other = asking_on(Arc::clone(store));
+    (other.old, other.new) = (Arc::clone(&world.old), Arc::clone(&world.new));
+    everybody_to(&mut other, Arm::To);
+    other
+}
+
 /// The refresh tokens that were given back at both providers, once all of them are.
 async fn given_back(world: &World) -> [Vec<String>; 2] {
     for _ in 0..40 {
@@ -127,6 +135,50 @@ async fn given_back(world: &World) -> [Vec<String>; 2] {
 }
 
 const TOKEN: &str = "refresh-token-of-alice";
+
+#[tokio::test]
+async fn whoever_signs_out_at_another_instance_stays_signed_out_and_all_tokens_are_given_back() {
+    for (native, before) in [(false, true), (true, true), (false, false), (true, false)] {
+        let store = Arc::new(FakeStore::default());
+        let mut world = asking_on(Arc::clone(&store));
+        let mut browser = if native {
+            of_the_old_system(&mut world)
+        } else {
+            of_the_old_side(&mut world).await
+        };
+        let other = beside(&world, &store);
+        let asked = page("/").with(&world, &mut browser).await;
+        let mut other_tab = browser.clone();
+        let callback = signed_in(&asked.location, "alice");
+        let case = format!("native: {native}, before: {before}");
+        if before {
+            *store.halts_at.lock().unwrap() = Some("session");
+            let out = async {
+                store.halted.notified().await;
+                let out = signs_out(&other, &mut other_tab).await;
+                store.goes_on.notify_one();
+                out
+            };
+            let back = page(&callback).with(&world, &mut browser);
+            let (_, out) = tokio::join!(back, out);
+            assert_eq!(out.status, StatusCode::SEE_OTHER, "{case}: {out:?}");
+            assert!(counted(&world, "refused"), "{case}");
+        } else {
+            page(&callback).with(&world, &mut browser).await;
+            assert!(counted(&world, "moved"), "{case}");
+            let out = signs_out(&other, &mut other_tab).await;
+            assert_eq!(out.status, StatusCode::SEE_OTHER, "{case}: {out:?}");
+        }
+        // Whichever instance is asked: nothing is left of what was made.
+        for instance in [&other, &world] {
+            assert_eq!(arm(instance, &mut browser).await, None, "{case}");
+        }
+        let own: &[&str] = if native { &[] } else { &[TOKEN] };
+        let [old, new] = given_back(&world).await;
+        assert_eq!(old, own, "{case}");
+        assert_eq!(new, [TOKEN], "{case}");
+    }
+}
 
 /// What is said of the session before, while its person is asked after.
 #[tokio::test]

@@ -334,6 +334,30 @@ async fn whoever_signs_out_is_out_with_the_bare_cookie_of_the_old_system_too() {
 }
 
 #[tokio::test]
+async fn whatever_ends_to_make_room_for_it_is_given_back_at_its_provider() {
+    let (world, mut elsewhere) = (wrapping(), Browser::default());
+    let settings = crate::session::settings::Settings {
+        max_per_subject: 1,
+        ..crate::auth::fake::session_settings()
+    };
+    world.sessions().reload(&settings).unwrap();
+    log_in(&world, &mut elsewhere, "alice").await;
+    assert!(who(&world, &mut elsewhere).await.is_some());
+    // A moment later: it is the older one that ends.
+    let later = Visit::to("/").at(1);
+    later.with(&world, &mut with_old("alice")).await;
+    assert_eq!(
+        (who(&world, &mut elsewhere).await, wrapped(&world)),
+        (None, 1)
+    );
+    let old = world.old.login.as_ref().unwrap();
+    while old.revoked.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*old.revoked.lock().unwrap(), ["refresh-token-of-alice"]);
+}
+
+#[tokio::test]
 async fn without_a_store_the_old_session_goes_on_by_itself() {
     let store = Arc::new(FakeStore::default());
     let mut world = World::on(
