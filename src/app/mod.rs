@@ -12,6 +12,7 @@ mod drill;
 mod explain;
 mod forget;
 pub(crate) mod inventory;
+mod life;
 mod links;
 pub(crate) mod list;
 pub(crate) mod online;
